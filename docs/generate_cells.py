@@ -15,7 +15,7 @@ from lstmc.api import library_cell
 from lstmc.api.installed import refusal, targets_written
 from lstmc.backend import find_backends, load_backend, load_cell
 from lstmc.patterns import state_lines
-from lstmc.plugins import GROUPS
+from lstmc.plugins import cell_groups
 
 PAGE = Path(__file__).with_name("cells.md")
 TARGETS = PAGE.parents[1] / "lstmc" / "cells" / "targets.json"
@@ -64,7 +64,7 @@ these cells can be wrapped by `lstmc.cells.wrappers` ([write-a-cell.md](write-a-
 def targets() -> str:
     """What each target is for, and which cells each of Caffe's takes, as JSON: a line for each target."""
     backend = load_backend("caffe")
-    cells = {name: load_cell(name) for names in GROUPS.values() for name in names}
+    cells = {name: load_cell(name) for names in cell_groups().values() for name in names}
     taken = {
         target: [name for name, cell in cells.items() if refusal(cell, backend, target) is None]
         for target in backend.targets
@@ -85,7 +85,7 @@ def _lines(listed: dict[str, dict[str, Any]]) -> str:
 def page() -> str:
     """The whole page."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    cells = [library_cell(name) for names in GROUPS.values() for name in names]
+    cells = [library_cell(name) for names in cell_groups().values() for name in names]
     groups = [(group, list(members)) for group, members in groupby(cells, key=lambda cell: cell.group)]
     states = {cell.name: state_lines(cell.step) for cell in cells}
     drawn = {cell.name: equations(cell.step) for cell in cells}

@@ -10,8 +10,9 @@ import importlib
 import json
 import os
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from itertools import chain
@@ -173,98 +174,30 @@ class Entry(NamedTuple):
     title: str
 
 
-# Each cell of lstmc stands here once; those of other packages are a group of their own.
-GROUPS: Mapping[str, Mapping[str, Entry]] = {
-    "plain": {
-        "rnn": Entry(1990, "Elman's network"),
-        "indrnn": Entry(2018, "independent units"),
-        "antisymmetric": Entry(2019, "stable by W - W^T"),
-        "rhn": Entry(2016, "recurrent highway"),
-    },
-    "LSTM": {
-        "lstm": Entry(1997, "with forget gate"),
-        "lstm_peephole": Entry(2002, "gates see state c"),
-        "lstm_projected": Entry(2014, "projected output"),
-        "lstm_cifg": Entry(2015, "coupled gates"),
-        "lstm_layernorm": Entry(2016, "normalized gates"),
-        "lstm_multiplicative": Entry(2016, "m = Wx * Uh"),
-        "slstm": Entry(2024, "exponential gates"),
-        "mlstm": Entry(2024, "matrix memory"),
-        "lstm_blocks": Entry(2024, "LSTM with heads"),
-        "slstm_heads": Entry(2024, "sLSTM with heads"),
-        "mlstm_heads": Entry(2024, "mLSTM with heads"),
-    },
-    "GRU and similar": {
-        "gru": Entry(2014, "as in the paper"),
-        "gru_reset_after": Entry(2014, "PyTorch and Keras"),
-        "mgu": Entry(2016, "GRU with one gate"),
-        "ugrnn": Entry(2016, "update gate alone"),
-        "janet": Entry(2018, "forget gate alone"),
-        "para_gru": Entry(2025, "diagonal matrices"),
-        "gru_blocks": Entry(2024, "GRU with heads"),
-    },
-    "gates that see only the input": {
-        "sru": Entry(2018, "simple recurrent"),
-        "qrnn": Entry(2016, "quasi-recurrent"),
-        "min_gru": Entry(2024, "minimal GRU"),
-        "min_lstm": Entry(2024, "minimal LSTM"),
-        "rg_lru": Entry(2024, "Griffin and Hawk"),
-        "hgrn2": Entry(2024, "outer products"),
-    },
-    "state spaces": {
-        "lru": Entry(2023, "linear, complex"),
-        "lmu": Entry(2019, "Legendre memory"),
-        "mamba": Entry(2023, "selective decays"),
-        "linoss": Entry(2024, "oscillators"),
-        "mamba2": Entry(2024, "a decay per head"),
-        "s5": Entry(2022, "diagonal, MIMO"),
-    },
-    "clocks, continuous and missing time": {
-        "cfc": Entry(2022, "continuous time"),
-        "ltc": Entry(2021, "liquid network"),
-        "gru_d": Entry(2016, "missing values"),
-        "clockwork": Entry(2014, "units with clocks"),
-        "phased_lstm": Entry(2016, "periodic gate"),
-    },
-    "convolutions": {
-        "causal_conv": Entry(2016, "past as a state"),
-        "conv_lstm": Entry(2015, "LSTM of images"),
-        "conv_gru": Entry(2015, "GRU of images"),
-    },
-    "attention and memory": {
-        "attention_lstm": Entry(2015, "attends to frames"),
-        "bahdanau": Entry(2014, "additive decoder"),
-        "luong": Entry(2015, "product decoder"),
-        "pointer": Entry(2015, "pointer network"),
-        "delta_net": Entry(2021, "delta rule"),
-        "ntm": Entry(2014, "Turing machine"),
-        "aaren": Entry(2024, "attention as RNN"),
-        "gla": Entry(2023, "gated linear"),
-        "retnet": Entry(2023, "retention"),
-        "gated_delta_net": Entry(2024, "delta and decay"),
-        "ttt_linear": Entry(2024, "trained each step"),
-        "titans": Entry(2025, "learned memory"),
-        "rwkv6": Entry(2024, "Finch"),
-        "rwkv7": Entry(2025, "Goose"),
-    },
-}
+@cache
+def cell_groups() -> Mapping[str, Mapping[str, Entry]]:
+    """Return the cells of lstmc, each in one group; those of other packages are a group of their own."""
+    text = files("lstmc").joinpath("cells", "groups.toml").read_text(encoding="utf-8")
+    return {group: {n: Entry(*entry) for n, entry in cells.items()} for group, cells in tomllib.loads(text).items()}
+
+
 ELSEWHERE = "of other packages"
 
 
 def group_of(name: str) -> str:
     """Return the group that a cell is listed in."""
-    return next((group for group, names in GROUPS.items() if name in names), ELSEWHERE)
+    return next((group for group, names in cell_groups().items() if name in names), ELSEWHERE)
 
 
 def entry_of(name: str) -> Entry | None:
     """Return the line that a cell of lstmc has in the list; None for a cell of another package."""
-    return next((names[name] for names in GROUPS.values() if name in names), None)
+    return next((names[name] for names in cell_groups().values() if name in names), None)
 
 
 def library_names() -> Iterator[str]:
     """Yield all installed cells, group by group."""
     installed = entry_points_of(CELLS)
-    order = [*GROUPS, ELSEWHERE]
-    own = [name for names in GROUPS.values() for name in names]
+    order = [*cell_groups(), ELSEWHERE]
+    own = [name for names in cell_groups().values() for name in names]
     key = {name: (order.index(group_of(name)), own.index(name) if name in own else 0, name) for name in installed}
     yield from sorted(installed, key=lambda name: key[name])

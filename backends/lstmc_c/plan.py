@@ -266,10 +266,6 @@ class Step(Schedule[Operation]):
     def loop_code(self) -> LoopCode:
         return self._code(self)
 
-    def next_of(self, array: Array) -> Array:
-        """Return a buffer for the next elements of a state."""
-        return self.buffer(f"{array.name}_next", array.size, False).array
-
     def is_within(self, node: Node, reader: Node) -> bool:
         return isinstance(reader.op, ops.Sum) or node.types[0].size == reader.types[0].size
 

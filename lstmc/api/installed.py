@@ -18,7 +18,7 @@ from lstmc.dsl.dims import typical_size
 from lstmc.errors import BackendError, DimError, PluginError
 from lstmc.ir import Graph, Scan, graph_work, print_graph
 from lstmc.pipeline import compile_graph
-from lstmc.plugins import ELSEWHERE, GROUPS, group_of, installed_parts, recorded
+from lstmc.plugins import ELSEWHERE, cell_groups, group_of, installed_parts, recorded
 from lstmc.text import nearest_or_all
 from lstmc.version import __version__
 from lstmc.weights import parameters
@@ -124,7 +124,8 @@ def library_cell(
 
 def check_sizes(sizes: Mapping[str, int]) -> None:
     """Raise :class:`~lstmc.errors.DimError` for a dimension that no cell of lstmc has, and for a size below 1."""
-    dims = sorted({dim for names in GROUPS.values() for name in names for dim in load_cell(name).dims}) if sizes else []
+    cells = [name for names in cell_groups().values() for name in names] if sizes else []
+    dims = sorted({dim for name in cells for dim in load_cell(name).dims})
     for dim, size in sizes.items():
         if dim not in dims:
             raise DimError(f"no cell of lstmc has a dimension {dim}{nearest_or_all(dim, dims)}")

@@ -26,7 +26,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-from lstmc.cli.console import Form, Plain, Printer, err, out, output, silence
+from lstmc.cli.console import Form, Plain, Printer, elsewhere, err, out, output, silence
 from lstmc.process.status import activity_listener, launched_processes
 
 # Windows has no closed terminal to tell of
@@ -255,34 +255,6 @@ def _value(name: str, kind: Any, values: Mapping[str, Any]) -> Any:
 
 _UsageError: Any = typer.BadParameter.__mro__[1]  # whatever Click Typer is made of
 
-# what other tools, or lstmc before, call a command, and what it is now
-ELSEWHERE: Mapping[str, str] = {
-    "export": "lstmc compile",
-    "build": "lstmc compile",
-    "init": "lstmc new",
-    "fit": "lstmc train",
-    "predict": "lstmc run",
-    "infer": "lstmc run",
-    "test": "lstmc verify",
-    "check": "lstmc verify",
-    "summary": "lstmc report",
-    "visualize": "lstmc show",
-    "quantize": "lstmc numbers",
-    "quantise": "lstmc numbers",
-    "list": "lstmc cells",
-    "models": "lstmc cells",
-    "info": "lstmc doctor",
-    "backends": "lstmc targets",
-    "calibrate": "lstmc numbers calibrate",
-    "draw": "lstmc show",
-    "golden": "lstmc numbers golden",
-    "import": "lstmc convert",
-    "lint": "lstmc verify",
-    "plot": "lstmc report",
-    "ranges": "lstmc numbers ranges",
-    "weights": "lstmc run",
-}
-
 
 def one_line(description: str) -> str:
     """Return a description for a shell, shortened to the width of the terminal.
@@ -318,6 +290,6 @@ class Group(_Flags, TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command; for what other tools call one, say its name here."""
-        if args and self.get_command(ctx, args[0]) is None and args[0] in ELSEWHERE:
-            raise _UsageError(f"lstmc has no command {args[0]}: use `{ELSEWHERE[args[0]]}`", ctx)
+        if args and self.get_command(ctx, args[0]) is None and args[0] in elsewhere("commands"):
+            raise _UsageError(f"lstmc has no command {args[0]}: use `{elsewhere('commands')[args[0]]}`", ctx)
         return super().resolve_command(ctx, args)

@@ -10,12 +10,14 @@ import json
 import os
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -289,18 +291,12 @@ OPTIONS = {
 FLAGS = ("resume", "overwrite", "step", "gpu", "tune", "recurrent_only", "whole")
 
 
-# what other programs call something, and what lstmc has instead
-ELSEWHERE: Mapping[str, str] = {
-    "lr": "--solver base_lr=NUMBER",
-    "learning-rate": "--solver base_lr=NUMBER",
-    "batch-size": "-D N=INT",
-    "iterations": "--solver max_iter=INT",
-    "steps": "--solver max_iter=INT",
-    "optimizer": "--solver type=Adam",
-    "hidden-size": "-D H=INT",
-    "device": "--gpu",
-    "cuda": "--gpu",
-}
+@cache
+def elsewhere(kind: Literal["commands", "training"]) -> Mapping[str, str]:
+    """Return what other programs call a command, or an option of a training, each with the word of lstmc."""
+    table: Mapping[str, str] = tomllib.loads(Path(__file__).with_name("elsewhere.toml").read_text("utf-8"))[kind]
+    return table
+
 
 SET = (
     "only train and sweep set the options of a model. To compile it with other values, change the defaults in its file,"
@@ -316,8 +312,8 @@ def unknown_option(unknown: str, options: Iterable[str], command: str) -> str:
     if command == "run" and name in ("on", "device", "cuda"):
         return ": run computes the net with the backend that wrote it, on the CPU, or on a GPU with --gpu"
     training = command in ("train", "sweep")
-    if training and name in ELSEWHERE:
-        return f"\nWrite {ELSEWHERE[name]}."
+    if training and name in elsewhere("training"):
+        return f"\nWrite {elsewhere('training')[name]}."
     near = did_you_mean(name, [one.removeprefix("--") for one in options if one.startswith("--")]).replace(
         "mean ", "mean --"
     )

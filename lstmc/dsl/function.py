@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar
 import numpy as np
 
 from lstmc.dsl.dims import DimExpr, is_scalar
-from lstmc.dsl.operators import ARGUMENTS
+from lstmc.dsl.operators import names_elsewhere
 from lstmc.dsl.trace import CALL, Call, Trace, Traced, derived_name
 from lstmc.errors import DslError
 from lstmc.ops import Filler
@@ -134,7 +134,7 @@ def _plain(parameter: Parameter) -> Parameter:
 def suggested_argument(word: str, names: Iterable[str]) -> str:
     """The end of "no argument WORD": the argument that other libraries call so, or one of a similar name."""
     valid = list(names)
-    meant = [name for name in valid if word in ARGUMENTS.get(name, ())]
+    meant = [name for name in valid if word in names_elsewhere("arguments").get(name, "").split()]
     return f": write {meant[0]}=" if meant else did_you_mean(word, valid)
 
 

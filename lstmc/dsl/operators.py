@@ -7,8 +7,12 @@ function or method of NumPy, PyTorch or Keras.
 from __future__ import annotations
 
 import reprlib
+import tomllib
 from collections.abc import Callable, Mapping
+from functools import cache
 from math import prod
+from pathlib import Path
+from typing import Literal
 
 from lstmc.dsl.dims import DimExpr, whole_number
 from lstmc.ops import Op, Reshape, Split, Sum, Tile
@@ -176,184 +180,15 @@ def _shaped(shape: Shape, target: Shape) -> Ops:
     return () if shape == target else (Reshape(target),)
 
 
-def _by_name(names_by_remedy: Mapping[str, str]) -> dict[str, str]:
-    return {name: remedy for remedy, names in names_by_remedy.items() for name in names.split()}
+@cache
+def names_elsewhere(kind: Literal["functions", "methods", "arguments"]) -> Mapping[str, str]:
+    """Return a table of ``elsewhere.toml``: what to write here, with the names that other libraries have for it."""
+    table: Mapping[str, str] = tomllib.loads(Path(__file__).with_name("elsewhere.toml").read_text("utf-8"))[kind]
+    return table
 
 
-# What to write for the names of other libraries that are no functions here with the same arguments.
-INSTEAD = _by_name(
-    {
-        "abs(x)": "absolute",
-        "concat(a, b)": "concatenate hstack cat",
-        "concat(a, b, axis=0)": "vstack",
-        "maximum(a, b)": "maximum",
-        "minimum(a, b)": "minimum",
-        "clip(x, low, high)": "clip clamp clamp_",
-        "where(m, a, b)": "where",
-        "linear(x, W) with a parameter W [out, in], or x @ y": "dot matmul",
-        "-x": "negative",
-        "1 / x": "reciprocal",
-        "reshape(x, shape)": "reshape flatten",
-        "split(x, parts)": "split chunk array_split hsplit",
-        "power(x, exponent)": "power",
-        "sum(x, axis=0)": "sum add.reduce",
-        "mean(x, axis=0)": "mean",
-        "stack(a, b)": "stack",
-        "tile(x, repeats)": "tile repeat",
-        "x[..., None]": "expand_dims unsqueeze",
-        "x[..., 0]": "squeeze",
-        "expand(x, shape)": "broadcast_to broadcast_arrays",
-        "concat(x[-n:], x[:-n], axis=0)": "roll",
-        "transpose(x), which turns the last two axes, or transpose(x, 0, 2, 1)": "transpose",
-        "transpose(x, 0, 2, 1), the axes in their new order": "permute swapaxes",
-        "max(x, axis=0)": "max amax maximum.reduce",
-        "min(x, axis=0)": "min amin",
-        "var(x, axis=0)": "var",
-        "var(x, axis=0) ** 0.5": "std",
-        'einsum("nab,nb->na", C, q)': "einsum",
-        "outer(x, y)": "outer",
-        "full_like(x, value)": "full_like",
-        "x @ y": "mm bmm",
-        "softmax(x, axis=-1)": "softmax",
-        "-floor(-x)": "ceil",
-        "round(x)": "rint round",
-        "round(x), or floor(x)": "fix",
-        "a % b": "mod fmod remainder",
-        "a // b": "floor_divide",
-        "argmax(x, axis=-1)": "argmax",
-        "argmax(-x, axis=-1)": "argmin",
-        "one_hot(x, size)": "one_hot",
-        "step(x) - step(-x)": "sign",
-        "step(x)": "heaviside",
-        "full(shape, 0)": "zeros",
-        "full(shape, 1)": "ones",
-        "const(numpy.eye(n))": "eye",
-        "step(a - b)": "greater",
-        "step(b - a)": "less",
-        "a * b, of masks of 0 and 1": "logical_and",
-        "maximum(a, b), of masks of 0 and 1": "logical_or",
-        "1 - a, of a mask of 0 and 1": "logical_not",
-        "sqrt(sum(x * x, axis=-1, keepdims=True))": "norm linalg_norm",
-        "x * rsqrt(sum(x * x, axis=-1, keepdims=True))": "normalize",
-        "m + log(sum(exp(x - m), axis=-1, keepdims=True)) with m = max(x, axis=-1, keepdims=True)": "logsumexp",
-        "log_softmax(x, axis=-1)": "log_softmax",
-        "scan(cell, x), with a state that sums": "cumsum",
-        "scan(cell, x), with a state that multiplies": "cumprod",
-        "scan(cell, x, reverse=True) to go over time backwards": "flip",
-        "concat(zeros_like(x), x, axis=0), with as many zeros as needed": "pad",
-        "reshape(x, -1)": "ravel",
-        "x[0], x[1], ... along the first axis": "unbind",
-        "embed(ids, W), of a parameter W [V, H]": "take",
-        "sum(one_hot(i, K) * x, axis=-1), of x [..., K]": "gather",
-        "embed(ids, W)": "embedding",
-        "linear(x, W, b)": "linear addmm",
-        "conv(x, W, b)": "conv2d",
-        "max_pool(x, size)": "max_pool2d",
-        "ave_pool(x, size)": "avg_pool2d",
-        "layer_norm(x, gain, bias)": "layer_norm",
-        "dropout(x, ratio)": "dropout",
-        "hard_tanh(x)": "hardtanh",
-        "hard_sigmoid(x, 1 / 6)": "hardsigmoid",
-        "log_sigmoid(x)": "logsigmoid",
-        "clip(x, 0, 6)": "relu6",
-        "silu(x)": "swish",
-        "x * tanh(softplus(x))": "mish",
-        "1.0507 * elu(x, 1.6733)": "selu",
-        "exp(x) - 1": "expm1",
-        "log(1 + x)": "log1p",
-        "log(x) / math.log(2)": "log2",
-        "log(x) / math.log(10)": "log10",
-        "exp(x * math.log(2))": "exp2",
-        "softmax_loss(x, label)": "cross_entropy",
-        "euclidean_loss(x, target)": "mse_loss",
-        "sigmoid_cross_entropy_loss(x, target)": "binary_cross_entropy_with_logits",
-        "x + y": "add",
-        "x - y": "subtract sub",
-        "x * y": "multiply mul",
-        "x / y": "divide div",
-        "x @ y + b": "baddbmm",
-        "x itself, which never changes": "copy",
-        "stop_gradient(x)": "detach",
-        "where(mask, value, x)": "masked_fill",
-        "x[..., 0] * x[..., 1] * ...": "prod",
-        "max(mask, axis=-1)": "any",
-        "min(mask, axis=-1)": "all",
-        "x itself: keep what makes it infinite apart, as in log(maximum(x, 1e-6))": "nan_to_num",
-    }
-)
-INSTEAD_OF_METHODS = INSTEAD | _by_name(
-    {
-        "transpose(x)": "mT",
-        "x.T": "t",
-        "x.shape": "size shape_as",
-        "len(x.shape)": "ndim dim rank",
-        "nothing: every Value is float32": "dtype",
-        "nothing: a Value is on no device": "device",
-        "x itself: every Value is float32": "astype float type_as",
-        "x itself: every Value is float32, and on no device": "to",
-        "x itself: a Value is on no device": "cuda cpu",
-        "x itself, which never changes": "clone",
-        "x itself": "contiguous",
-        "x itself: there are no numbers yet": "item numpy",
-        "-x": "neg",
-        "Param(..., trained=False) where it is declared": "requires_grad",
-        "x[..., i]": "select",
-        "x[..., start:stop]": "narrow",
-        "embed(ids, W), of a parameter W [V, H]": "index_select",
-        "x itself, or stop_gradient(x)": "data",
-        "nothing: the compiler makes the gradients": "grad",
-    }
-)
-
-# Arguments and dimensions, and what other libraries call them.
-ARGUMENTS = {
-    "axis": ("dim", "dims", "axes", "dimension"),
-    "keepdims": ("keepdim", "keep_dims"),
-    "xs": ("x", "input", "inputs", "sequence", "sequences", "data"),
-    "x": ("input", "inputs", "tensor", "data", "a", "arr", "logits", "y_pred", "scores"),
-    "a": ("input", "x", "x1"),
-    "y": ("other", "mat2", "x2"),
-    "b": ("bias", "other", "y", "x2"),
-    "W": ("weight", "weights", "kernel", "w"),
-    "ratio": ("p", "prob", "rate", "dropout"),
-    "low": ("min", "a_min", "minimum", "clip_value_min", "min_value", "minval"),
-    "high": ("max", "a_max", "maximum", "clip_value_max", "max_value", "maxval"),
-    "min": ("low", "minval", "a"),
-    "max": ("high", "maxval", "b"),
-    "size": ("kernel_size", "pool_size", "window_shape", "num_classes", "depth", "num"),
-    "pad": ("padding",),
-    "stride": ("strides",),
-    "group": ("groups", "feature_group_count"),
-    "dilation": ("dilation_rate", "rhs_dilation"),
-    "parts": ("split_size_or_sections", "indices_or_sections", "num_or_size_splits", "chunks", "sections"),
-    "label": ("labels", "y_true", "target", "targets"),
-    "target": ("labels", "label", "y_true", "targets"),
-    "ignore_label": ("ignore_index", "ignore_class"),
-    "normalization": ("reduction",),
-    "eps": ("epsilon", "variance_epsilon"),
-    "gain": ("weight", "gamma", "scale"),
-    "bias": ("beta", "offset", "b"),
-    "repeats": ("reps", "multiples", "repetitions"),
-    "shape": ("size", "sizes", "newshape", "target_shape"),
-    "slope": ("negative_slope", "alpha"),
-    "alpha": ("slope", "negative_slope"),
-    "mask": ("condition", "cond"),
-    "value": ("fill_value", "val"),
-    "specification": ("equation", "subscripts"),
-    "fill": ("init", "initializer", "initial", "value", "kernel_initializer", "init_fn", "default", "initial_value"),
-    "trained": ("trainable", "requires_grad"),
-    "values": ("dtype", "range", "domain"),
-    "init": ("initial_state", "initial_states", "h0", "hx", "state", "states"),
-    "lengths": ("sequence_length", "sequence_lengths", "seq_len", "seq_lens", "lens"),
-    "reverse": ("go_backwards", "backward"),
-    "carry": ("stateful",),
-    "cont": ("mask",),
-    "bound": ("cell", "f", "rnn", "fn"),
-    "length": ("steps", "time_steps", "timesteps"),
-    "mean": ("mu", "loc"),
-    "std": ("sigma", "stddev", "std_dev", "scale"),
-    "H": ("units", "hidden_size", "hidden", "num_hidden", "num_units", "hidden_dim", "features", "hidden_features"),
-    "D": ("input_size", "input_dim", "in_features", "embedding_dim"),
-    "N": ("batch", "batch_size"),
-    "T": ("time", "steps", "seq_len", "sequence_length", "length"),
-}
+@cache
+def instead(methods: bool = False) -> Mapping[str, str]:
+    """Return what to write for a function of another library, or for a method or an attribute too, by its name."""
+    tables = [names_elsewhere("functions"), *([names_elsewhere("methods")] if methods else [])]
+    return {name: remedy for table in tables for remedy, names in table.items() for name in names.split()}

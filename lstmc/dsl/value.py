@@ -12,7 +12,7 @@ import numpy as np
 
 from lstmc.dsl.dims import is_scalar
 from lstmc.dsl.function import described, named
-from lstmc.dsl.operators import INSTEAD, INSTEAD_OF_METHODS, IndexRefused, fit, indexed, operands_repeated, product
+from lstmc.dsl.operators import IndexRefused, fit, indexed, instead, operands_repeated, product
 from lstmc.dsl.trace import Trace, Traced, origin, size_in
 from lstmc.errors import DslError, ShapeError
 from lstmc.ir import computed_from_parameters, is_weight
@@ -204,7 +204,7 @@ class Value(Methods, Traced):
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("_"):  # what Python and its tools look for, and can do without
                 raise AttributeError(name)
-            formula = f"{name}(x)" if name in FUNCTIONS else INSTEAD_OF_METHODS.get(name)
+            formula = f"{name}(x)" if name in FUNCTIONS else instead(methods=True).get(name)
             hint = f"write {formula}" if formula else _instead(name, (*FUNCTIONS, *vars(Methods), "shape", "T"))
             self._refuse(f"a Value has no attribute {name!r}: {hint}")
 
@@ -264,9 +264,9 @@ def _instead(
     name: str, valid: Iterable[str] = (), arguments: tuple[Iterable[Any], Mapping[str, Any]] = ((), {})
 ) -> str:
     """Return the remedy for a name of another library, along the axis that it was called with."""
-    if name not in INSTEAD and name not in FUNCTIONS:
+    if name not in instead() and name not in FUNCTIONS:
         return did_you_mean(name, {*valid, *FUNCTIONS}).removeprefix(": ") or "docs/language.md has the functions"
-    formula = INSTEAD.get(name, f"{name}(x)")
+    formula = instead().get(name, f"{name}(x)")
     args, kwargs = arguments
     axes = [kwargs[word] for word in ("axis", "dim") if word in kwargs] or list(args)[1:2]
     if axes and isinstance(axes[0], int | tuple) and not isinstance(axes[0], bool):
@@ -278,7 +278,7 @@ def instead_of(name: str) -> str:
     """Return the end of the error for a name that is not defined: the import, or the function, that was meant."""
     if name in FUNCTIONS:
         return f": write from lstmc import {name}"
-    return f": write {INSTEAD[name]}" if name in INSTEAD else ""
+    return f": write {instead()[name]}" if name in instead() else ""
 
 
 def bounded(number: Any) -> Any:

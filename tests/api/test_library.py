@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from lstmc.api import library_cell
-from lstmc.plugins import CELLS, GROUPS, entry_points_of, library_names
+from lstmc.plugins import CELLS, cell_groups, entry_points_of, library_names
 from lstmc_caffe.targets.load import OWN
 
 
 def test_every_cell_of_lstmc_is_in_one_group() -> None:
     own = sorted(name for name, (point, *_) in entry_points_of(CELLS).items() if point.value.startswith("lstmc.cells."))
-    assert sorted(name for names in GROUPS.values() for name in names) == own
+    assert sorted(name for names in cell_groups().values() for name in names) == own
     assert sorted(library_names()) == sorted(entry_points_of(CELLS))
 
 

@@ -11,13 +11,13 @@ import pytest
 from lstmc.api import library_cell
 from lstmc.backend import find_cells, load_cell
 from lstmc.cli import console
-from lstmc.plugins import GROUPS, group_of
+from lstmc.plugins import cell_groups, group_of
 from tests.cli.conftest import LSTMC
 
 
 def test_the_cells_are_listed_in_their_groups_with_a_line_each(lstmc: LSTMC) -> None:
     lines = lstmc("cells").out.splitlines()
-    assert [line for line in lines if line in GROUPS] == list(GROUPS)
+    assert [line for line in lines if line in cell_groups()] == list(cell_groups())
     assert " gru             2014 as in the paper" in lines
     assert " gru_reset_after 2014 PyTorch and Keras" in lines
     assert {line.split()[0] for line in lines if line.startswith(" ")} >= set(find_cells())
@@ -40,9 +40,9 @@ def test_on_a_terminal_of_80_columns_the_cells_fill_two_screens_at_most(
     assert lstmc("cells").out.count("\n") > len(find_cells())
 
 
-@pytest.mark.parametrize("name", [name for names in GROUPS.values() for name in names])
+@pytest.mark.parametrize("name", [name for names in cell_groups().values() for name in names])
 def test_a_cell_is_listed_with_the_year_that_its_documentation_has(name: str) -> None:
-    assert f" {GROUPS[group_of(name)][name].year}" in str(inspect.getdoc(load_cell(name)))
+    assert f" {cell_groups()[group_of(name)][name].year}" in str(inspect.getdoc(load_cell(name)))
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_costs_are_listed_at_the_given_sizes(lstmc: LSTMC, option: str) -> None:
         return
     assert told == lstmc("cells", "-D", "H=8", "-D", "D=5").out  # sizes ask for them too
     lines = told.splitlines()
-    assert [line for line in lines if line in GROUPS] == list(GROUPS)
+    assert [line for line in lines if line in cell_groups()] == list(cell_groups())
     (rnn,) = [line.split() for line in lines if line.startswith("rnn ")]
     assert (rnn[1:3], rnn[-1]) == (["112", "224"], "caffe-native")
 

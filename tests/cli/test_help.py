@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from lstmc.cli import app
-from lstmc.cli.commands import ELSEWHERE
+from lstmc.cli.console import elsewhere
 from tests.cli.conftest import LSTMC
 
 WIDTH = 80 - 4  # of a terminal, less the margins of help
@@ -116,7 +116,7 @@ def test_a_reader_without_numbers_is_a_runtime(lstmc: LSTMC, model_file: Path) -
 
 
 def test_what_other_tools_call_a_command_is_answered(lstmc: LSTMC) -> None:
-    for name, here in ELSEWHERE.items():
+    for name, here in elsewhere("commands").items():
         ended = lstmc(name)
         assert (ended.code, ended.err.splitlines()[-1]) == (2, f"Error: lstmc has no command {name}: use `{here}`")
         assert here.split()[1] in LISTED

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
@@ -29,78 +30,9 @@ def _table(text: str) -> dict[str, Fields]:
     return {message: tuple((name, int(n), kind) for name, n, kind in each) for message, each in fields.items()}
 
 
-# Each line is a message, then its fields with their numbers and types: * repeated, ** repeated and packed, = default.
+# A line is a message, then its fields with their numbers and types: * repeated, ** repeated and packed, = default.
 # Types in capitals are messages and enums.
-MESSAGES = _table(
-    """
-BlobShape: dim 1 int64**
-BlobProto: data 5 float**, shape 7 BlobShape
-FillerParameter: type 1 string=constant, value 2 float=0, min 3 float=0, max 4 float=1, mean 5 float=0, std 6 float=1,
-    sparse 7 int32=-1, variance_norm 8 VarianceNorm=FAN_IN
-ParamSpec: name 1 string, lr_mult 3 float=1, decay_mult 4 float=1
-AccuracyParameter: top_k 1 uint32=1, axis 2 int32=1, ignore_label 3 int32
-BatchNormParameter: use_global_stats 1 bool, moving_average_fraction 2 float=0.999, eps 3 float=1e-05
-BiasParameter: axis 1 int32=1, num_axes 2 int32=1, filler 3 FillerParameter
-ConcatParameter: concat_dim 1 uint32=1, axis 2 int32=1
-ConvolutionParameter: num_output 1 uint32, bias_term 2 bool=true, pad 3 uint32*, kernel_size 4 uint32*,
-    group 5 uint32=1, stride 6 uint32*, weight_filler 7 FillerParameter, bias_filler 8 FillerParameter,
-    pad_h 9 uint32=0, pad_w 10 uint32=0, kernel_h 11 uint32, kernel_w 12 uint32, stride_h 13 uint32=1,
-    stride_w 14 uint32=1, axis 16 int32=1, dilation 18 uint32*
-DropoutParameter: dropout_ratio 1 float=0.5
-DummyDataParameter: data_filler 1 FillerParameter*, shape 6 BlobShape*
-ELUParameter: alpha 1 float=1
-EltwiseParameter: operation 1 EltwiseOp=SUM, coeff 2 float*, stable_prod_grad 3 bool=true
-EmbedParameter: num_output 1 uint32, input_dim 2 uint32, bias_term 3 bool=true, weight_filler 4 FillerParameter,
-    bias_filler 5 FillerParameter
-ExpParameter: base 1 float=-1, scale 2 float=1, shift 3 float=0
-FlattenParameter: axis 1 int32=1, end_axis 2 int32=-1
-HDF5DataParameter: source 1 string, batch_size 2 uint32, shuffle 3 bool=false
-InnerProductParameter: num_output 1 uint32, bias_term 2 bool=true, weight_filler 3 FillerParameter,
-    bias_filler 4 FillerParameter, axis 5 int32=1, transpose 6 bool=false
-InputParameter: shape 1 BlobShape*
-LRNParameter: local_size 1 uint32=5, alpha 2 float=1, beta 3 float=0.75, norm_region 4 NormRegion=ACROSS_CHANNELS,
-    k 5 float=1
-LogParameter: base 1 float=-1, scale 2 float=1, shift 3 float=0
-LossParameter: ignore_label 1 int32, normalize 2 bool, normalization 3 NormalizationMode=VALID
-NetStateRule: phase 1 Phase, min_level 2 int32, max_level 3 int32, stage 4 string*, not_stage 5 string*
-PReLUParameter: filler 1 FillerParameter, channel_shared 2 bool=false
-PoolingParameter: pool 1 PoolMethod=MAX, kernel_size 2 uint32, stride 3 uint32=1, pad 4 uint32=0, kernel_h 5 uint32,
-    kernel_w 6 uint32, stride_h 7 uint32, stride_w 8 uint32, pad_h 9 uint32=0, pad_w 10 uint32=0,
-    global_pooling 12 bool=false
-PowerParameter: power 1 float=1, scale 2 float=1, shift 3 float=0
-ReLUParameter: negative_slope 1 float=0
-ReductionParameter: operation 1 ReductionOp=SUM, axis 2 int32=0, coeff 3 float=1
-ReshapeParameter: shape 1 BlobShape, axis 2 int32=0, num_axes 3 int32=-1
-ScaleParameter: axis 1 int32=1, num_axes 2 int32=1, filler 3 FillerParameter, bias_term 4 bool=false,
-    bias_filler 5 FillerParameter
-RecurrentParameter: num_output 1 uint32=0, weight_filler 2 FillerParameter, bias_filler 3 FillerParameter,
-    debug_info 4 bool=false, expose_hidden 5 bool=false
-SliceParameter: slice_dim 1 uint32=1, slice_point 2 uint32*, axis 3 int32=1
-SoftmaxParameter: axis 2 int32=1
-TileParameter: axis 1 int32=1, tiles 2 int32
-V1LayerParameter: name 4 string
-LayerParameter: name 1 string, type 2 string, bottom 3 string*, top 4 string*, loss_weight 5 float*,
-    param 6 ParamSpec*, blobs 7 BlobProto*, include 8 NetStateRule*, exclude 9 NetStateRule*, phase 10 Phase,
-    propagate_down 11 bool*, loss_param 101 LossParameter, accuracy_param 102 AccuracyParameter,
-    concat_param 104 ConcatParameter, convolution_param 106 ConvolutionParameter, dropout_param 108 DropoutParameter,
-    dummy_data_param 109 DummyDataParameter, eltwise_param 110 EltwiseParameter, exp_param 111 ExpParameter,
-    hdf5_data_param 112 HDF5DataParameter, inner_product_param 117 InnerProductParameter, lrn_param 118 LRNParameter,
-    pooling_param 121 PoolingParameter, power_param 122 PowerParameter, relu_param 123 ReLUParameter,
-    softmax_param 125 SoftmaxParameter, slice_param 126 SliceParameter, prelu_param 131 PReLUParameter,
-    reshape_param 133 ReshapeParameter, log_param 134 LogParameter, flatten_param 135 FlattenParameter,
-    reduction_param 136 ReductionParameter, embed_param 137 EmbedParameter, tile_param 138 TileParameter,
-    batch_norm_param 139 BatchNormParameter, elu_param 140 ELUParameter, bias_param 141 BiasParameter,
-    scale_param 142 ScaleParameter, input_param 143 InputParameter, recurrent_param 146 RecurrentParameter
-NetParameter: name 1 string, layers 2 V1LayerParameter*, input 3 string*, input_dim 4 int32*,
-    force_backward 5 bool=false, input_shape 8 BlobShape*, layer 100 LayerParameter*
-SolverParameter: test_iter 3 int32*, test_interval 4 int32=0, base_lr 5 float, display 6 int32, max_iter 7 int32,
-    lr_policy 8 string, gamma 9 float, power 10 float, momentum 11 float, weight_decay 12 float, stepsize 13 int32,
-    snapshot 14 int32=0, snapshot_prefix 15 string, solver_mode 17 SolverMode=GPU, random_seed 20 int64=-1,
-    net 24 string, regularization_type 29 string=L2, delta 31 float=1e-08, test_initialization 32 bool=true,
-    average_loss 33 int32=1, stepvalue 34 int32*, clip_gradients 35 float=-1, iter_size 36 int32=1,
-    rms_decay 38 float=0.99, momentum2 39 float=0.999, type 40 string=SGD
-"""
-)
+MESSAGES = _table(Path(__file__).with_name("messages.txt").read_text("utf-8"))
 
 # ENUM -> (message it is nested in, or "" if it is in none; its values; the number of the first)
 ENUMS: dict[str, tuple[str, tuple[str, ...], int]] = {
