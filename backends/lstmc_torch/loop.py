@@ -25,6 +25,7 @@ OTHERWISE = "native=False needs none: the loops then run step by step in PyTorch
 _LINE = 16  # floats of a cache line
 _MOST = 2**31 - 1  # T, N and their product are int in the layers
 _KEPT = 64 * 2**20  # floats of workspaces that are kept for the next pass
+_SMALL = 2**20  # floats of a workspace that the C library keeps for the next pass
 _loops: dict[str, Loop] = {}
 _gpu_loops: dict[str, Loop] = {}
 
@@ -84,6 +85,8 @@ class _Pool:
 
     def take(self, floats: int) -> Tensor:
         """Return a tensor of so many uninitialised floats that begins at a cache line."""
+        if floats <= _SMALL:
+            return torch.empty(floats)  # PyTorch aligns it so
         with self._lock:
             at = next((i for i in reversed(range(len(self._free))) if self._free[i].size == floats + _LINE), None)
             memory = np.empty(floats + _LINE, np.float32) if at is None else self._free.pop(at)

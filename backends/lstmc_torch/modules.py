@@ -221,8 +221,12 @@ class Module(nn.Module):
         arrays = self._inputs(inputs, named, next(iter(numbers.values()), None))
         some = next(iter((*numbers.values(), *arrays.values())), None)
         native = some is not None and some.dtype == torch.float32 and self._loaded.get(some.device.type, False)
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            results = self._forward(numbers, *arrays.values(), self.training, native, run)
+        given = (numbers, *arrays.values(), self.training, native, run)
+        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+                results = self._forward(*given)
+        else:
+            results = self._forward(*given)
         outputs = dict(zip(self.spec.outputs, results, strict=True))
         for name, output in self.spec.carried.items():
             self._states[name] = outputs[output].detach()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -255,15 +255,7 @@ class Loop:
 
     def workspace_floats(self, steps: int, rows: int) -> int:
         """Return the size of all buffers together, in floats."""
-        return self._offsets(steps, rows)[-1]
-
-    def _offsets(self, steps: int, rows: int) -> list[int]:
-        """Return the offset of each buffer in the workspace, and the workspace's end."""
-        offsets = [0]
-        for size, by_row, every, more in self.buffers:
-            floats = size * (rows if by_row else 1) * (-(-steps // every) + more if every else 1)
-            offsets.append(offsets[-1] + -(-floats // _LINE) * _LINE)
-        return offsets
+        return _offsets(self.buffers, steps, rows)[-1]
 
     def forward(
         self,
@@ -308,7 +300,7 @@ class Loop:
     def _call(
         self, sizes: tuple[int, int], bottoms: Sequence[int], weights: Sequence[int], workspace: int, blas: int | None
     ) -> _Call:
-        offsets = self._offsets(*sizes)
+        offsets = _kept_offsets(self.buffers, *sizes)
         return _Call(
             *sizes,
             bottom=_pointers(bottoms),
@@ -316,6 +308,18 @@ class Loop:
             buffer=_pointers([workspace + ctypes.sizeof(ctypes.c_float) * offset for offset in offsets]),
             blas=blas,
         )
+
+
+def _offsets(buffers: tuple[tuple[int, bool, int, int], ...], steps: int, rows: int) -> list[int]:
+    """Return the offset of each buffer in the workspace, and the workspace's end; PyTorch asks without numbers too."""
+    offsets = [0]
+    for size, by_row, every, more in buffers:
+        floats = size * (rows if by_row else 1) * (-(-steps // every) + more if every else 1)
+        offsets.append(offsets[-1] + -(-floats // _LINE) * _LINE)
+    return offsets
+
+
+_kept_offsets = lru_cache(maxsize=1024)(_offsets)
 
 
 def _shapes(shapes: Any, count: int) -> tuple[Shape, ...]:

@@ -402,6 +402,11 @@ def test_autocast_computes_in_the_type_of_the_parameters(small: lstmc_torch.Modu
     torch.testing.assert_close(found, small(x.bfloat16().float())["y"])
 
 
+def test_a_pass_outside_autocast_enters_none(small: lstmc_torch.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "autocast", None)
+    assert small(torch.randn(3, 2, 3))["y"].dtype == torch.float32
+
+
 @cell
 def dropped(x=Input(N, D), h=State(N, H), *, W=Param(H, D, fill=xavier()), U=Param(H, H, fill=xavier(), lr_mult=2)):
     h = tanh(linear(x, W) + linear(dropout(h, 0.5), U))
