@@ -156,13 +156,12 @@ class Before:
         The layer is then one of those before.
         """
         rules = target.restrictions_on(layer.type)
-        unshared = {type_ for rule in target.rule for type_ in rule.unshared}
         for name in dict.fromkeys(layer.bottom):
             writer, readers = self.writers.get(name), self.readers.setdefault(self.first.get(name, name), [])
             for rule in rules:
                 if writer in rule.not_after:
                     yield _violation(rule, layer, f"{name} is of a {writer}", "another layer between them")
-            pairs = [(layer, readers[0])] if readers and writer in unshared else []
+            pairs = [(layer, readers[0])] if readers and writer in target.unshared else []
             for one, other in pairs + [(other, one) for one, other in pairs if len(readers) == 1]:
                 for rule in target.restrictions_on(one.type):
                     if writer in rule.unshared:

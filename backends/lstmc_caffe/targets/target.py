@@ -211,7 +211,19 @@ class Target:
 
     def lists(self, layer_type: str) -> bool:
         """Return whether a type is among those of ``layers``."""
-        return not self.layers.types or any(fnmatchcase(layer_type, allowed) for allowed in self.layers.types)
+        if layer_type not in self._listed:  # asked for each layer of a net
+            allowed = self.layers.types
+            self._listed[layer_type] = not allowed or any(fnmatchcase(layer_type, each) for each in allowed)
+        return self._listed[layer_type]
+
+    @cached_property
+    def _listed(self) -> dict[str, bool]:
+        return {}
+
+    @cached_property
+    def unshared(self) -> frozenset[str]:
+        """The types of layers whose results some layers do not share with others."""
+        return frozenset(type_ for rule in self.rule for type_ in rule.unshared)
 
     def restrictions_on(self, layer_type: str) -> tuple[Restriction, ...]:
         """Return the restrictions on a layer of this type; those on axes are its type's, or else the target's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -297,3 +298,16 @@ def test_weights_do_not_change_the_text() -> None:
     assert other.files["net.manifest.json"] == artifact.files["net.manifest.json"]
     assert other.files["net.caffemodel"] != artifact.files["net.caffemodel"]
     assert artifact.layers == len(layers_of())
+
+
+def test_the_targets_list_is_asked_once_for_each_type_of_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[tuple[str, str]]()
+
+    def matches(layer: str, pattern: str) -> bool:
+        asked.append((layer, pattern))
+        return fnmatchcase(layer, pattern)
+
+    monkeypatch.setattr("lstmc_caffe.targets.target.fnmatchcase", matches)
+    layers = lstmc.compile("lstm", T=50, N=1, D=2, H=2).layers
+    assert len(set(asked)) == len(asked)
+    assert len(layers) > 150
