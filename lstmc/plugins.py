@@ -30,16 +30,19 @@ def entry_points_of(group: str) -> Offers:
     return dict(_offered(group, tuple([stamp for stamp in folders if _has_metadata(*stamp)])))
 
 
+_read = lru_cache(maxsize=8)(lambda folders: entry_points())  # by the folders that had metadata when it was read
+
+
 @lru_cache(maxsize=64)
 def _offered(group: str, folders: tuple[tuple[str, int], ...]) -> Offers:
     """Return the entry points of a group as long as the folders of packages are unchanged. The folder of a model is
     none.
 
-    Python reads the metadata of every installed distribution for each question: 30 ms in an environment of 100, and
-    each parsed op and each compiled model asks.
+    Python reads the metadata of every installed distribution for each question, 30 ms in an environment of 100: they
+    are read once for all groups.
     """
     points_by_name: dict[str, dict[str, EntryPoint]] = {}
-    for point in entry_points(group=group):  # one that is seen twice, in two folders of metadata, is one
+    for point in _read(folders).select(group=group):  # one that is seen twice, in two folders of metadata, is one
         points_by_name.setdefault(point.name, {}).setdefault(point.value, point)
     return {name: tuple(points.values()) for name, points in sorted(points_by_name.items())}
 
@@ -138,6 +141,29 @@ def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
         raise error(
             f"{what} is needed for this and cannot be imported ({missing}): python -m pip install 'lstmc[{extra}]'"
         ) from None
+
+
+class ByName:
+    """A module of lstmc by its name: imported when a word of it is first used, as that of an entry point is, so that
+    what uses no word of it does not wait for it. Type checkers see a plain import."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, word: str) -> Any:
+        return getattr(importlib.import_module(self._module), word)
+
+
+def words_of(package: str, modules: Mapping[str, tuple[str, ...]]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package that imports its words when they are used, each from its module."""
+
+    def word(name: str) -> Any:
+        for module, words in modules.items():
+            if name in words:
+                return getattr(importlib.import_module(module), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return word
 
 
 def problem_with(get: Callable[[], object]) -> str | None:

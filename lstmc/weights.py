@@ -15,8 +15,10 @@ from lstmc.files.arrays import StoredArray, element_problem, memory_problem, rea
 from lstmc.interp import named_rng
 from lstmc.ir import Graph, Ref
 from lstmc.ops import Array, Constant, Param, Precomputed, Uniform, Values
-from lstmc.process.status import free_memory
+from lstmc.process import memory
 from lstmc.types import TensorType
+
+FEW = 2**20  # there is always the memory for so many
 
 
 def parameters(graph: Graph) -> dict[str, Param]:
@@ -32,7 +34,7 @@ def initial_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
     """
     ops = parameters(graph)
     elements = sum(TensorType(op.shape).size for op in ops.values())
-    if 12 * elements > (free := free_memory()):  # drawn in 8 bytes each, kept in 4
+    if elements > FEW and 12 * elements > (free := memory.free_memory()):  # drawn in 8 bytes each, kept in 4
         raise WeightsError(
             f"{graph.name} has {elements} weights, more than this machine has memory for: expected at most {free // 12}"
         )

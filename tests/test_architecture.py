@@ -112,7 +112,7 @@ THIRD_PARTY = {
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
     "matplotlib": ("lstmc/runs/curves.py", "lstmc/sweeps/drawing.py"),
-    "jinja2": ("lstmc/files/output.py", "lstmc/cli/new.py", "lstmc/report/page.py"),
+    "jinja2": ("lstmc/files/templates.py", "lstmc/cli/new.py", "lstmc/report/page.py"),
     "markupsafe": ("lstmc/report/page.py",),
     "google": (
         "lstmc_caffe/readers/programs/tvm.py",
@@ -129,7 +129,7 @@ THIRD_PARTY = {
         ),
         *("lstmc_c/wav.py", "lstmc_caffe/install/record.py", "lstmc_caffe/targets/target.py"),
     ),
-    "filelock": ("lstmc_caffe/install/installer.py", "lstmc/files/output.py", "lstmc/sweeps/task.py"),
+    "filelock": ("lstmc_caffe/install/installer.py", "lstmc/files/lock.py", "lstmc/sweeps/task.py"),
     "psutil": ("lstmc/process/", "lstmc_caffe/processes/"),
     # each reader in its own program, which runs in that reader's environment
     **dict.fromkeys(

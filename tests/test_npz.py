@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from lstmc.errors import DataError
-from lstmc.files import arrays as stored
 from lstmc.files.arrays import npz_bytes, read_npz
 
 NAMES = ("x", "lstm/W_x", "file", "allow_pickle", "args", "kwds", "arr_0", "größe")
@@ -128,7 +127,7 @@ def test_what_nobody_asks_for_is_not_read(tmp_path: Path) -> None:
 
 def test_elements_past_the_memory_that_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = packed(tmp_path / "data.npz", {"x.npy": npy(np.zeros((10, 100)))})
-    monkeypatch.setattr(stored, "free_memory", lambda: 6144)
+    monkeypatch.setattr("lstmc.process.memory.free_memory", lambda: 6144)
     with pytest.raises(DataError) as caught:
         np.asarray(read_npz(path, DataError)["x"])
     assert caught.value.message == (
@@ -139,7 +138,7 @@ def test_elements_past_the_memory_that_is_free(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.slow
 def test_free_memory_is_not_more_than_a_limit_leaves() -> None:
     code = (
-        "import resource; from lstmc.process.status import free_memory; before = free_memory();"
+        "import resource; from lstmc.process.memory import free_memory; before = free_memory();"
         "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, -1)); print(0 < free_memory() < 4 << 30, before > 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"True True\n"

@@ -17,8 +17,7 @@ from lstmc import Input, Param, State, cell, dims, linear, model, scan, sigmoid,
 from lstmc.api.net import Net
 from lstmc.errors import BackendError
 from lstmc.manifest import parse_manifest
-from lstmc.verification import InterpreterExecutor
-from lstmc.verification.differential import check
+from lstmc.verification.differential import InterpreterExecutor, check
 from lstmc_c.backend import CBackend
 from lstmc_caffe.proto.net import RawNet
 from lstmc_caffe.runtime.executor import written_settings

@@ -181,7 +181,7 @@ def test_a_backend_without_a_suffix_of_nets_runs_files_of_any_name(tmp_path: Pat
 
 
 def test_a_fill_that_takes_all_memory_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lstmc.files.arrays.free_memory", lambda: 2**30)
+    monkeypatch.setattr("lstmc.process.memory.free_memory", lambda: 2**30)
     net = files()
     huge = InputPlace(Place((46340, 46340), ()), fill=Constant(1.0))
     net = replace(net, manifest=replace(net.manifest, inputs={**net.manifest.inputs, "huge": huge}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import json
 import pkgutil
@@ -77,6 +78,17 @@ def test_type_checkers_and_python_find_the_same_words_in_lstmc() -> None:
         assert getattr(lstmc, word) is pkgutil.resolve_name(f"{typed.get(word, 'lstmc.dsl.language')}:{word}")
     with pytest.raises(AttributeError, match=r"^module 'lstmc' has no attribute 'compil'$"):
         _ = lstmc.compil  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("package", ["lstmc.api", "lstmc.cells", "lstmc.drawing", "lstmc_caffe"])
+def test_type_checkers_and_python_find_the_same_words_in_a_package(package: str) -> None:
+    module = importlib.import_module(package)
+    tree = ast.parse(Path(str(module.__file__)).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imported = [each for each in block.body if isinstance(each, ast.ImportFrom) and each.module != package]
+    typed = {alias.name: str(each.module) for each in imported for alias in each.names}
+    assert typed.keys() <= {*module.__all__}
+    assert all(getattr(module, word) is pkgutil.resolve_name(f"{source}:{word}") for word, source in typed.items())
 
 
 def test_each_library_cell_is_offered_beside_its_module() -> None:

@@ -218,7 +218,7 @@ def test_a_parameter_of_which_a_part_is_in_no_blob_is_left_out() -> None:
 
 
 def test_a_graph_of_weights_that_takes_all_memory_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lstmc.files.arrays.free_memory", lambda: 2**30)
+    monkeypatch.setattr("lstmc.process.memory.free_memory", lambda: 2**30)
     text = (
         "graph net {\n  %W: f32[4] = param()\n  %f: f32[46340,46340] = full(shape=(46340, 46340), value=0.0)\n"
         "  %g: f32[46340] = sum(%f, axis=1)\n  %h: f32[] = sum(%g, axis=0)\n  %w: f32[4] = add(%h, %W)\n"

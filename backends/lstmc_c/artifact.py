@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmc.backend import Artifact, Compiled
 from lstmc.errors import BackendError
-from lstmc.files.output import text_templates
+from lstmc.files.templates import text_templates
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, Scan, graph_work, values_over_time, weight_graph
 from lstmc.manifest import Manifest, Place, describe

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
 from lstmc.errors import Argument, BackendError
-from lstmc.files.output import text_templates
 from lstmc.files.reading import read_file
+from lstmc.files.templates import text_templates
 from lstmc.ir import Ref, Scan
 from lstmc.loops.native import Compiler, cached
 from lstmc.manifest import Manifest, parse_manifest

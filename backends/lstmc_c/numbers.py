@@ -19,9 +19,8 @@ from lstmc.loops import memory
 from lstmc.loops.index import Index
 from lstmc.loops.loop_code import LoopCode
 from lstmc.loops.memory import Loop, Place, Sink, Store
-from lstmc.numerics import Device, Ranges, read_device
 from lstmc.numerics.chosen import MEASURE, step_rounding
-from lstmc.numerics.device import Format, Range
+from lstmc.numerics.device import Device, Format, Range, read_device
 from lstmc.numerics.integers import (
     EXP_ZERO,
     Greater,
@@ -37,6 +36,7 @@ from lstmc.numerics.integers import (
     Scaling,
     WeightedSum,
 )
+from lstmc.numerics.ranges import Ranges
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Array, Conv, Full, Linear, Max, Op, Softmax, Sum
 from lstmc.text import Names, quoted

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field, with_config
 from lstmc.backend import Artifact, Compiled
 from lstmc.errors import Argument, BackendError
 from lstmc.files.json_file import NotExpected, parse_json
-from lstmc.files.output import text_templates
+from lstmc.files.templates import text_templates
 from lstmc.manifest import Place, parse_manifest
 from lstmc.text import whole
 from lstmc.version import __version__

@@ -15,19 +15,20 @@ gates. ``separate``: a layer for each gate. ``...-in-loop``: products with the i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from lstmc.backend import Compiled, Finding, LintReport, Settings
+from lstmc.backend import Artifact, Compiled, Finding, LintReport, Settings
 from lstmc.backend.compiled import Trained, TrainingData, TrainingRequest
 from lstmc.errors import BackendError
 from lstmc.files.output import Content
 from lstmc.loops.layer import RoundProducts
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.nets.session import RunsFiles
-from lstmc.numerics import products_of
+from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
+from lstmc.numerics import device
 from lstmc.ops import Array, Op, Price
 from lstmc.passes import (
     ConvProducts,
@@ -52,7 +53,7 @@ from lstmc.passes import (
     with_time,
 )
 from lstmc.pipeline import LOOP_PASSES
-from lstmc.runs.solver import Solver, resolve_solver
+from lstmc.runs import solver
 from lstmc_caffe.legalize.blobs import ReshapeOnce
 from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.legalize.legalize import legalization
@@ -61,22 +62,21 @@ from lstmc_caffe.legalize.native import FindNativeLayers
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.legalize.unroll import CaffeTimeAxis, LimitFan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, Convolution, ReshapeLayer
-from lstmc_caffe.readers.executor import ReaderExecutor, reader_findings, reader_python
-from lstmc_caffe.readers.known import load_reader, reader_names
+from lstmc_caffe.readers import executor as reader_executor
+from lstmc_caffe.readers import known
 from lstmc_caffe.rows.constants import Constants, FoldedConstants
 from lstmc_caffe.rows.layout import FixedBlobs
 from lstmc_caffe.rows.matrix_rows import OneRow, RowsTimeAxis
 from lstmc_caffe.rows.narrow import EmbedProducts, HalfSteps, Narrow, RenameBlobs
 from lstmc_caffe.rows.views import FitReaders, SettleViews
-from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, loaded_net
-from lstmc_caffe.runtime.locate import findings, libraries
-from lstmc_caffe.runtime.runner import Runner
+from lstmc_caffe.runtime import executor, locate, runner
 from lstmc_caffe.targets.lint import lint_file, lint_op
 from lstmc_caffe.targets.load import Summaries, load_target, target_faults
 from lstmc_caffe.targets.shapes import listed_layers
 from lstmc_caffe.targets.target import Target
-from lstmc_caffe.train.net import CaffeRanks, train, training_files
-from lstmc_caffe.write.artifact import artifact, layers_text, stream_program
+from lstmc_caffe.train import net as training
+from lstmc_caffe.write import program
+from lstmc_caffe.write.artifact import artifact, layers_text
 from lstmc_caffe.write.net import MOST_BYTES, WEIGHTS_SUFFIX, read_weights
 from lstmc_caffe.write.parts import lint_copies, parts
 
@@ -225,7 +225,7 @@ class CaffeBackend(RunsFiles):
 
     def with_options(self, values: Mapping[str, str]) -> CaffeBackend:
         """Return the backend with other numbers in generated layers."""
-        return CaffeBackend(products_of(values["numbers"])) if "numbers" in values else self
+        return CaffeBackend(device.products_of(values["numbers"])) if "numbers" in values else self
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Return the target's list."""
@@ -233,8 +233,10 @@ class CaffeBackend(RunsFiles):
 
     emit = staticmethod(artifact)
     explain = staticmethod(layers_text)
-    built = staticmethod(libraries)
-    example = staticmethod(stream_program)
+
+    def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
+        """Return a program in Python or C++."""
+        return program.stream_program(compiled, artifact, language)
 
     def price(self, target: str) -> Price | None:
         """Return the price in the target's file."""
@@ -244,8 +246,17 @@ class CaffeBackend(RunsFiles):
         """Return the forms of targets with LSTMUnit: with it and without, gates packed or apart, hoisted or not."""
         return forms_of(load_target(target))
 
-    seconds = staticmethod(artifact_seconds)
-    build = staticmethod(build)
+    def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Return the libraries of generated layers."""
+        return locate.libraries(files)
+
+    def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
+        """Measure nets in one worker process."""
+        return executor.artifact_seconds(artifacts)
+
+    def build(self) -> str:
+        """Return the version of Caffe, and of its build."""
+        return executor.build()
 
     def lint(self, net: Path, target: str) -> LintReport:
         """Check a prototxt against ``targets/TARGET.toml``, and copies of parameters in the caffemodel beside it."""
@@ -258,47 +269,54 @@ class CaffeBackend(RunsFiles):
     weights_suffix: ClassVar[str] = WEIGHTS_SUFFIX
 
     read_weights = staticmethod(read_weights)
-    loaded = staticmethod(loaded_net)
 
-    def executors(self) -> Sequence[CaffeExecutor]:
+    def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
+        """Load a net into a worker process."""
+        return executor.loaded_net(files, gpu)
+
+    def executors(self) -> Sequence[executor.CaffeExecutor]:
         """Caffe on the CPU and on a GPU, each in its own worker process: they are different builds."""
-        return (CaffeExecutor(Runner(), "cpu"), CaffeExecutor(Runner(for_gpu=True), "gpu"))
+        return tuple(executor.CaffeExecutor(runner.Runner(for_gpu=kind == "gpu"), kind) for kind in ("cpu", "gpu"))
 
     @property
     def readers(self) -> Collection[str]:  # type: ignore[override]  # they are looked for when they are asked for
         """The programs of the entry-point group ``lstmc_caffe.readers``."""
-        return reader_names()
+        return known.reader_names()
 
-    def reader(self, name: str) -> ReaderExecutor:
+    def reader(self, name: str) -> reader_executor.ReaderExecutor:
         """Return one of them, in processes of its own that start with its first net."""
-        return ReaderExecutor(load_reader(name))
+        return reader_executor.ReaderExecutor(known.load_reader(name))
 
     def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
         """Return the Python in which a reader's nets run."""
-        return reader_python(load_reader(reader))
+        return reader_executor.reader_python(known.load_reader(reader))
 
     training_targets: ClassVar[Collection[str]] = Summaries(trained=True)
 
-    settings = staticmethod(resolve_solver)
+    def settings(self, own: object | None, overrides: Sequence[str]) -> solver.Solver:
+        """Return a solver."""
+        return solver.resolve_solver(own, overrides)
 
     def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
         """``NAME.train.prototxt``, ``NAME.solver.prototxt``, a manifest for the weights that they train, and HDF5."""
-        assert isinstance(settings, Solver)
-        return training_files(compiled, settings, data)
+        assert isinstance(settings, solver.Solver)
+        return training.training_files(compiled, settings, data)
 
     def train(
         self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
     ) -> Trained:
         """Train by Caffe's own solver, in a worker process; ``trainer.py`` documents snapshots and resuming."""
-        assert isinstance(settings, Solver)
-        with Runner(for_gpu=run.gpu) as runner:
-            return train(runner, compiled, weights, settings, run)
+        assert isinstance(settings, solver.Solver)
+        with runner.Runner(for_gpu=run.gpu) as caffe:
+            return training.train(caffe, compiled, weights, settings, run)
 
-    ranks = CaffeRanks
+    def ranks(self, count: int | None, gpu: bool) -> training.CaffeRanks:
+        """Start workers, or join those of a launcher."""
+        return training.CaffeRanks(count, gpu)
 
     def doctor(self) -> Iterator[Finding]:
         """Yield findings on Caffe, its candidates and its GPU, on other runtimes, rules and targets."""
-        yield from findings()
-        yield from reader_findings()
+        yield from locate.findings()
+        yield from reader_executor.reader_findings()
         yield from (Finding(f"rules {name}", False, fault, faulty=True) for name, fault in rules().faults.items())
         yield from (Finding(f"target {name}", False, fault, faulty=True) for name, fault in target_faults())

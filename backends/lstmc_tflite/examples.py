@@ -12,7 +12,7 @@ import numpy as np
 
 from lstmc.backend import Artifact, Compiled
 from lstmc.errors import BackendError
-from lstmc.files.output import text_templates
+from lstmc.files.templates import text_templates
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.text import quoted
 from lstmc.version import __version__

@@ -10,9 +10,8 @@ import numpy as np
 from lstmc.backend import Compiled
 from lstmc.errors import BackendError
 from lstmc.ir import Ref
-from lstmc.numerics import Device, read_device
 from lstmc.numerics.chosen import MEASURE, step_rounding
-from lstmc.numerics.device import Grid, Range
+from lstmc.numerics.device import Device, Grid, Range, read_device
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.numerics.sequences import StepRunner

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from lstmc.backend import Artifact, Compiled, Execution, Finding, Parts, Ranks, RunArrays, Settings
 from lstmc.backend.compiled import Trained, TrainingRequest, open_shape
 from lstmc.errors import BackendError
-from lstmc.files.output import text_templates
+from lstmc.files.templates import text_templates
 from lstmc.ir import Ref, Scan, weight_graph
 from lstmc.loops.layer import GeneratedScan, GenerateLoops
 from lstmc.loops.memory import header

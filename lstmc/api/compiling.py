@@ -23,8 +23,8 @@ from lstmc.api.options import CompileOptions, options_of
 from lstmc.backend import Backend, Compiled, target_of
 from lstmc.backend.compiled import UNKNOWN
 from lstmc.ir import Graph, with_sizes
-from lstmc.nets.tune import RULE, tune
-from lstmc.numerics import read_device
+from lstmc.nets import tune
+from lstmc.numerics import device
 from lstmc.passes import Time, run_passes
 from lstmc.pipeline import EditPasses, compile_graph
 from lstmc.prepare import training_inputs
@@ -87,7 +87,7 @@ def compile(
 def compile_model(model: AnyModel, options: CompileOptions) -> Net:
     """Compile a model: :func:`lstmc.compile` with its keywords as one object."""
     if options.numbers is not None:
-        options = replace(options, target=options.target or read_device(options.numbers).target)
+        options = replace(options, target=options.target or device.read_device(options.numbers).target)
     source, whole = trace_model(model, options.sizes, options.one_step)
     backend = options.resolved_backend()
     target = target_of(backend, options.target)
@@ -98,8 +98,8 @@ def compile_model(model: AnyModel, options: CompileOptions) -> Net:
     form, tuning = options.form, None
     if options.tuned:
         own = {name: weights[name] for name in parameters(graph)}
-        tuning = tune(graph, backend, target, own, options.step, in_time=options.time is None)
-        form = None if tuning.form == RULE or tuning.time else tuning.form
+        tuning = tune.tune(graph, backend, target, own, options.step, in_time=options.time is None)
+        form = None if tuning.form == tune.RULE or tuning.time else tuning.form
         options = replace(options, time=options.time or tuning.time)
     compile_part = partial(
         compile_graph,

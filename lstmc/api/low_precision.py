@@ -15,7 +15,6 @@ from lstmc.dsl import Dim, Model
 from lstmc.errors import DataError, sizes_argument
 from lstmc.ir import Graph, values_over_time
 from lstmc.manifest import parse_manifest
-from lstmc.numerics import Device, NumbersReport, Ranges, Sequences, Simulation, StepRunner, measure_ranges
 from lstmc.numerics.calibration import (
     READER_SEQUENCES,
     Calibration,
@@ -27,10 +26,12 @@ from lstmc.numerics.calibration import (
     take_samples,
     take_streams,
 )
-from lstmc.numerics.device import State
-from lstmc.numerics.effects import Change, OutputError, ReaderOutput
+from lstmc.numerics.device import Device, State
+from lstmc.numerics.effects import Change, NumbersReport, OutputError, ReaderOutput, Simulation
 from lstmc.numerics.golden import golden_kit
+from lstmc.numerics.ranges import Ranges, measure_ranges
 from lstmc.numerics.rounding import DeviceRounding
+from lstmc.numerics.sequences import Sequences, StepRunner
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import parameters

@@ -12,42 +12,32 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmc.api.low_precision import StreamedModel
+from lstmc.api import low_precision, running
 from lstmc.api.models import ModelSource
 from lstmc.api.options import CompileOptions
-from lstmc.api.running import (
-    IN_PROCESS,
-    INTERPRETER,
-    Arrays,
-    On,
-    Shape,
-    Stream,
-    Verification,
-    by_name,
-    is_gpu,
-    layers_html,
-    one_place,
-    places,
-    stream_files,
-    verification,
-)
 from lstmc.backend import Artifact, Backend, Compiled, Layer
-from lstmc.data import Data
-from lstmc.drawing import STEPS, Drawing
+from lstmc.drawing import drawing
 from lstmc.errors import BackendError, OutputError
 from lstmc.files.arrays import AnyArray, read_arrays
 from lstmc.files.output import write_files
 from lstmc.ir import Graph, Scan
-from lstmc.nets.comparison import check_files
+from lstmc.nets import comparison
 from lstmc.nets.session import Interpreted, StepSession, check_inputs
-from lstmc.nets.tune import Tuning
-from lstmc.numerics import NumbersReport, Ranges, device_of, read_device
+from lstmc.numerics import device
 from lstmc.ops import Array, Input
 from lstmc.passes import ConvexUpdates, RollUp, numbered, place_of
 from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
-from lstmc.verification.native import with_native_loops
+from lstmc.verification import native
 from lstmc.weights import parameters, random_weights
+
+if TYPE_CHECKING:
+    from lstmc.api.running import Arrays, On, Shape, Stream, Verification
+    from lstmc.data import Data
+    from lstmc.drawing import Drawing
+    from lstmc.nets.tune import Tuning
+    from lstmc.numerics.effects import NumbersReport
+    from lstmc.numerics.ranges import Ranges
 
 # what models of PyTorch and Keras have, and what it is here
 ELSEWHERE: Mapping[str, str] = {
@@ -254,18 +244,18 @@ class Net:
         True
         """
         arrays = None if inputs is None else self._some_inputs(inputs)
-        weights, artifact, where = self.weights, self.artifact, places(self.backend, on)
+        weights, artifact, where = self.weights, self.artifact, running.places(self.backend, on)
         if net is not None:
-            files = check_files(Path(net), self.backend, self.compiled, weights)
+            files = comparison.check_files(Path(net), self.backend, self.compiled, weights)
             if self.options.weights is None and any(d.kind == "weight" and not d.passed for d in files.differences):
                 files = replace(files, remarks=(*files.remarks, DRAWN.format(seed=self.options.seed)))
             if not files.passed:
-                return Verification((files,), {"net": "files that differ are not run"})
+                return running.Verification((files,), {"net": "files that differ are not run"})
             artifact = replace(artifact, files=dict(files.found))
         elif self.options.weights is None and not fillers:
             weights = random_weights(self.compiled.model, seed)
             artifact = self.backend.emit(self.compiled, weights)
-        runs = verification(self.backend, self.compiled, artifact, weights, where, seed, arrays, prove)
+        runs = running.verification(self.backend, self.compiled, artifact, weights, where, seed, arrays, prove)
         return runs if net is None else replace(runs, reports=(files, *runs.reports))
 
     def run(
@@ -283,10 +273,10 @@ class Net:
         >>> net.run(x=np.zeros((2, 1, 3)), on="interpreter")["y"].shape
         (2, 1, 3)
         """
-        arrays = by_name(inputs, named, lambda: self.inputs)
+        arrays = running.by_name(inputs, named, lambda: self.inputs)
         if (here := self._in_process(on)) is not None:
             return here.run(arrays)
-        gpu = is_gpu(self.backend, on)
+        gpu = running.is_gpu(self.backend, on)
         with self._saved() as path:
             return self.backend.run(path, arrays, None, gpu)
 
@@ -305,7 +295,9 @@ class Net:
         >>> ranges["x"].greatest, ranges["rnn/t000/h"].kind, ranges["rnn/h change"].percentiles[50.0] < 1
         (1.0, 'state', True)
         """
-        streamed = StreamedModel.from_data(self.source, self.backend, self._target_options(), self.weights, data, batch)
+        streamed = low_precision.StreamedModel.from_data(
+            self.source, self.backend, self._target_options(), self.weights, data, batch
+        )
         ranges = streamed.ranges(None if snapshot is None else Path(snapshot))
         assert ranges is not None, "nothing asked to stop"
         return ranges
@@ -334,12 +326,13 @@ class Net:
         True
         """
         options = self._target_options()
-        device = read_device(numbers) if reader is None else device_of(numbers, reader)
+        of = device.read_device(numbers) if reader is None else device.device_of(numbers, reader)
         sets = [data] if calibration is None else [data, calibration]
         streams = [
-            StreamedModel.from_data(self.source, self.backend, options, self.weights, each, batch) for each in sets
+            low_precision.StreamedModel.from_data(self.source, self.backend, options, self.weights, each, batch)
+            for each in sets
         ]
-        return streams[0].numbers(device, streams[-1], in_reader=reader is not None)
+        return streams[0].numbers(of, streams[-1], in_reader=reader is not None)
 
     def _target_options(self) -> CompileOptions:
         """Return the options that the net was compiled with, its target among them."""
@@ -357,10 +350,10 @@ class Net:
         (4, (1, 1, 3))
         """
         if (here := self._in_process(on)) is not None:
-            yield Stream(StepSession(here))
+            yield running.Stream(StepSession(here))
             return
-        gpu = is_gpu(self.backend, on)
-        with self._saved() as path, stream_files(self.backend, path, None, gpu) as step:
+        gpu = running.is_gpu(self.backend, on)
+        with self._saved() as path, running.stream_files(self.backend, path, None, gpu) as step:
             yield step
 
     def after(self, name: str) -> Graph:
@@ -376,13 +369,13 @@ class Net:
             return history[0].graph
         return history[1 + place_of([snapshot.pass_name for snapshot in history[1:]], name)].graph
 
-    def draw(self, *, rolled: bool = False, after: str | None = None, steps: int = STEPS) -> Drawing:
+    def draw(self, *, rolled: bool = False, after: str | None = None, steps: int | None = None) -> Drawing:
         """Return the net as a picture: time goes across and a step's layers down. ``rolled``: the model before the
         passes, with the body of each scan once. ``after``: the graph as a pass left it, named as :meth:`after` takes
         it.
 
-        Of a scan with more than ``steps + 1`` steps, the first and the last ``steps`` together are drawn. Raises
-        :class:`~lstmc.errors.DrawingError` without Graphviz, which ``pip install 'lstmc[draw]'`` brings.
+        Of a scan with more than ``steps + 1`` steps (by default a few), the first and the last ``steps`` together are
+        drawn. Raises :class:`~lstmc.errors.DrawingError` without Graphviz, which ``pip install 'lstmc[draw]'`` brings.
 
         >>> import lstmc
         >>> drawing = lstmc.compile("rnn", T=50, N=1, D=3, H=3).draw()
@@ -392,7 +385,8 @@ class Net:
         (1, b'PNG')
         """
         graph = self.compiled.model if rolled else self.compiled.expanded
-        return Drawing.from_graph(graph if after is None else self.after(after), steps)
+        drawn, draw = graph if after is None else self.after(after), drawing.Drawing.from_graph
+        return draw(drawn) if steps is None else draw(drawn, steps)
 
     def __str__(self) -> str:
         count = sum(array.size for array in self.weights.values())
@@ -416,14 +410,16 @@ class Net:
             raise TypeError(f"a Net is not called: write {ELSEWHERE['predict']}")
 
     def _repr_html_(self) -> str:
-        return layers_html(str(self), self.layers)
+        return running.layers_html(str(self), self.layers)
 
     def _in_process(self, on: On | None) -> Interpreted | None:
         """Return the net as this process runs it; None where the backend's program does."""
-        runtime = one_place(self.backend, on)
-        if runtime not in IN_PROCESS:
+        runtime = running.one_place(self.backend, on)
+        if runtime not in running.IN_PROCESS:
             return None
-        graph = self.compiled.model if runtime == INTERPRETER else with_native_loops(self.compiled.expanded)
+        graph = (
+            self.compiled.model if runtime == running.INTERPRETER else native.with_native_loops(self.compiled.expanded)
+        )
         return Interpreted(replace(self.compiled, model=graph), self.weights)
 
     def _some_inputs(self, inputs: Data) -> Mapping[str, Array]:

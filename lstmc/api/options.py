@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lstmc.api.models import Phase, Weights, all_sizes, backend_of
 from lstmc.backend import Backend, target_of
-from lstmc.data import Data
-from lstmc.numerics import read_device
+from lstmc.numerics import device
 from lstmc.passes import PassList, Time, with_convex_updates, with_time
 from lstmc.pipeline import EditPasses
-from lstmc.runs.events import Progress
+
+if TYPE_CHECKING:
+    from lstmc.data import Data
+    from lstmc.runs.events import Progress
 
 # lstmc.Solver, or a backend's own type; some settings by name; or texts, as ("base_lr=0.1",).
 Solver = object | Mapping[str, object] | Sequence[str]
@@ -59,7 +61,7 @@ class CompileOptions:
     def edited(self, passes: PassList) -> PassList:
         """Return the list of passes as ``time``, ``numbers`` and ``passes`` change it."""
         listed = passes
-        if self.numbers is not None and read_device(self.numbers).rounds_sums:
+        if self.numbers is not None and device.read_device(self.numbers).rounds_sums:
             listed = with_convex_updates(listed)
         if self.time is not None:
             backend = self.resolved_backend()

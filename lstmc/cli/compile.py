@@ -34,7 +34,7 @@ from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph, Ref, node_count
 from lstmc.manifest import manifest_path
 from lstmc.nets.tune import Tuning
-from lstmc.numerics import device_names
+from lstmc.numerics.device import device_names
 from lstmc.runs.folder import WEIGHTS
 from lstmc.types import shape_text
 from lstmc.verification.proof import Proof, prove

@@ -17,8 +17,10 @@ from lstmc.cli.console import Form, out, output, print_files, table
 from lstmc.cli.options import BatchOption, FormOption, OutputsOption, completion, parse_sizes, whole_from_0
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
-from lstmc.numerics import NumbersReport, Ranges, device_names, device_of, read_device
 from lstmc.numerics.calibration import CALIBRATIONS, STEPS, calibration_for
+from lstmc.numerics.device import device_names, device_of, read_device
+from lstmc.numerics.effects import NumbersReport
+from lstmc.numerics.ranges import Ranges
 
 DataOption = Annotated[
     Path,

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from lstmc.errors import DataError, LstmcError
 from lstmc.files.reading import reading, regular
 from lstmc.plugins import need
-from lstmc.process.status import free_memory
+from lstmc.process import memory
 
 COPIES = 3  # that are made of an array while it is checked and converted
 
@@ -73,7 +73,7 @@ AnyArray = NDArray[Any] | StoredArray
 
 def memory_problem(size: float, copies: int = COPIES) -> str | None:
     """Return why arrays of this number of bytes, as a file states it, are too large for this machine; None if not."""
-    budget, part = free_memory() // copies, "a third of " if copies > 1 else ""
+    budget, part = memory.free_memory() // copies, "a third of " if copies > 1 else ""
     if size <= budget:
         return None
     return f"takes {_size_text(size)}: expected at most {_size_text(budget)}, {part}the memory that is free"

@@ -1,4 +1,4 @@
-"""Write files atomically (beside the target, then renamed), and lock a folder for one process; text from templates.
+"""Write files atomically (beside the target, then renamed).
 
 Files in a cache folder are executed, so no other user can write to it.
 """
@@ -9,35 +9,14 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lstmc.errors import BackendError, LstmcError, OutputError
-
-
-@contextmanager
-def hold_folder(folder: Path, lock: Path, busy: LstmcError, place: str) -> Iterator[None]:
-    """Make a folder, and hold it by the file ``lock`` until this process ends, however it does.
-
-    Raises ``busy`` where another process holds it, and :class:`OutputError` where ``place`` ("into FOLDER") cannot be
-    written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file_lock = FileLock(lock, timeout=0, mode=0o644).acquire()
-    except Timeout:
-        raise busy from None
-    except OSError as error:
-        raise OutputError(f"cannot write {place}: {error.strerror}") from None
-    with file_lock:
-        yield
-
+from lstmc.errors import BackendError, OutputError
 
 # What a file is to have: its bytes, or where these are many, what writes them into an empty file of that path.
 Content = bytes | Callable[[Path], None]
@@ -185,15 +164,3 @@ def _owner(path: Path, uid: int) -> str:
 def shortest(value: float) -> float:
     """Return the decimal of fewest digits that is ``value`` as a float32: 0.1, not 0.10000000149011612."""
     return float(str(np.float32(value)))
-
-
-def text_templates(package: str, folder: str) -> Environment:
-    """Return the templates in a folder of a package. Statement lines leave no blank line; nothing is escaped."""
-    return Environment(
-        loader=PackageLoader(package, folder),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )

@@ -10,7 +10,7 @@ from errno import EINVAL, EISDIR, ENOMEM
 from pathlib import Path
 
 from lstmc.errors import LstmcError
-from lstmc.process.status import free_memory
+from lstmc.process import memory
 
 
 def regular(path: Path) -> Path:
@@ -28,10 +28,13 @@ def regular(path: Path) -> Path:
     return path
 
 
+FEW = 2**24  # bytes; there is always the memory for so many
+
+
 def read_file(path: Path) -> bytes:
     """Return the content of a regular file. Raises OSError, also for more bytes than the free memory."""
-    size, free = os.path.getsize(regular(path)), free_memory()
-    if size > free:
+    size = os.path.getsize(regular(path))
+    if size > FEW and size > (free := memory.free_memory()):
         raise OSError(ENOMEM, f"it has {size:,} bytes, and {free:,} bytes of memory are free", str(path))
     return path.read_bytes()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from lstmc.files.output import text_templates
+from lstmc.files.templates import text_templates
 from lstmc.loops.layer import plan_text
 from lstmc.loops.loop_code import number
 from lstmc.loops.low_precision import FLOAT32

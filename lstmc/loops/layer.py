@@ -9,9 +9,9 @@ from zlib import crc32
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Rounding, Scan, Stage
+from lstmc.loops import plan as plans
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.loops.memory import Array, Loop, Product, Task
-from lstmc.loops.plan import Plan, plan_of
 from lstmc.loops.rows import with_rows_first
 from lstmc.ops import Arg, Dropout, Full, Mul, Transpose
 from lstmc.passes import Pass, PassResult
@@ -39,9 +39,9 @@ class GeneratedScan(Scan):
         """Return the loop with its products computed in these numbers."""
         return replace(self, products=products)
 
-    def plan(self) -> Plan:
+    def plan(self) -> plans.Plan:
         """Return the plan of its code. Raises :class:`BackendError` for a scan without code, with the reason."""
-        return plan_of(self, self.initial, self.products)
+        return plans.plan_of(self, self.initial, self.products)
 
     def inlined(self, operands: int) -> frozenset[int]:
         """Return the operands that its code does not read, because it has their numbers."""
@@ -191,7 +191,7 @@ def _masks(b: Builder, dropout: Node, length: int) -> Ref:
     return b.add(replace(dropout.op, draw=own_draw(ones)), ones, names=(name,), loc=dropout.loc)[0]
 
 
-def plan_text(plan: Plan) -> str:
+def plan_text(plan: plans.Plan) -> str:
     """Return the plan as text, for any T and N."""
     sizes = (
         "N and T are what its bottoms have"
@@ -228,7 +228,7 @@ def plan_text(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def memory_text(plan: Plan, steps: int, rows: int) -> str:
+def memory_text(plan: plans.Plan, steps: int, rows: int) -> str:
     """Return the size of the buffers for these steps and rows, and the part that is kept from forward to backward."""
     lives, sizes = _lives(plan), {}
     for array in plan.buffers:
@@ -242,7 +242,7 @@ WHEN = {"once for all steps, before": "before", "each step": "step", "once for a
 KEPT = "kept for backward"
 
 
-def _passes(plan: Plan) -> tuple[tuple[str, tuple[Task, ...]], ...]:
+def _passes(plan: plans.Plan) -> tuple[tuple[str, tuple[Task, ...]], ...]:
     again = (("a chunk again", plan.again),) if plan.again else ()
     return (("forward", plan.forward), *again, ("backward", plan.backward))
 
@@ -258,7 +258,7 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" + ("s" if number != 1 else "")
 
 
-def _lives(plan: Plan) -> dict[Array, str]:
+def _lives(plan: plans.Plan) -> dict[Array, str]:
     """Return the live range of each buffer, as text."""
     uses: dict[str, set[tuple[str, str]]] = {array.name: set() for array in plan.buffers}
     all_passes = _passes(plan)

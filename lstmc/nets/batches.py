@@ -23,7 +23,8 @@ import numpy as np
 from lstmc.backend import TRAINING_INPUT, OpenNet, load_backend
 from lstmc.errors import DataError, LstmcError, OutputError, SweepError
 from lstmc.files.arrays import StoredArray, npz_bytes, read_arrays, read_npz
-from lstmc.files.output import hold_folder, write_files
+from lstmc.files.lock import hold_folder
+from lstmc.files.output import write_files
 from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.process.pool import Pool, SerialPool, pool

@@ -1,6 +1,12 @@
 """Low precision: the ranges of a net's values over streams of data, and the errors of a net in a device's numbers."""
 
-from lstmc.numerics.device import *
-from lstmc.numerics.effects import *
-from lstmc.numerics.ranges import *
-from lstmc.numerics.sequences import *
+from typing import TYPE_CHECKING
+
+from lstmc.plugins import ByName
+
+if TYPE_CHECKING:
+    from lstmc.numerics import device
+else:
+    device = ByName("lstmc.numerics.device")
+
+__all__ = ["device"]

@@ -16,7 +16,7 @@ import numpy as np
 from lstmc.backend import Artifact, Layer
 from lstmc.errors import Argument, BackendError
 from lstmc.files.arrays import npz_bytes, read_npz
-from lstmc.files.output import text_templates
+from lstmc.files.templates import text_templates
 from lstmc.ir import Ref
 from lstmc.numerics.device import read_device
 from lstmc.numerics.effects import OutputError, ReaderOutput

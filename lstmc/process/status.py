@@ -1,8 +1,4 @@
-"""The running process: memory limits, reports of progress, garbage collection, and detection of an MPI launch.
-
-A process has a memory limit of its own only where psutil reports one, as on Linux. Elsewhere the machine's memory is
-the limit.
-"""
+"""The running process: reports of progress, garbage collection, and detection of an MPI launch."""
 
 from __future__ import annotations
 
@@ -12,8 +8,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
-
-import psutil
 
 T = TypeVar("T")
 Listener = Callable[[str], None]
@@ -82,42 +76,3 @@ def launched_processes() -> int:
     """
     size = next((os.environ[name] for name in SIZES if name in os.environ), "")
     return int(size) if size.isdecimal() else 1
-
-
-_LIMITED = hasattr(psutil, "RLIMIT_AS")
-
-
-def free_memory() -> int:
-    """Return the bytes of memory that this process can still use: the machine's free memory, or less under a limit."""
-    free = psutil.virtual_memory().available
-    if _LIMITED:
-        limit, _ = psutil.Process().rlimit(psutil.RLIMIT_AS)
-        if limit != psutil.RLIM_INFINITY:
-            free = min(free, max(limit - _used_memory(), 0))
-    return free
-
-
-@contextmanager
-def limit_memory(more: int) -> Iterator[None]:
-    """Limit the growth of this process inside the block: larger allocations fail, as by a MemoryError.
-
-    For libraries in C that allocate what a file says before they look whether it has that much, as HDF5 does for texts
-    of variable length.
-    """
-    if not _LIMITED:
-        yield
-        return
-    process = psutil.Process()
-    soft, hard = process.rlimit(psutil.RLIMIT_AS)
-    bound = _used_memory() + more
-    if soft == psutil.RLIM_INFINITY or bound < soft:
-        process.rlimit(psutil.RLIMIT_AS, (bound, hard))
-    try:
-        yield
-    finally:
-        process.rlimit(psutil.RLIMIT_AS, (soft, hard))
-
-
-def _used_memory() -> int:
-    used: int = psutil.Process().memory_info().vms
-    return used

@@ -22,7 +22,7 @@ from lstmc.api.running import Verification
 from lstmc.backend import Layer
 from lstmc.drawing import Drawing, Picture
 from lstmc.ir import Graph, Node, Scan, node_count, node_work, print_graph
-from lstmc.numerics import Ranges, ValueRange
+from lstmc.numerics.ranges import Ranges, ValueRange
 from lstmc.ops import Input, Param
 from lstmc.passes import Pass, numbered
 from lstmc.patterns import scan_lines

@@ -15,7 +15,8 @@ from lstmc.api.models import backend_of, model_in
 from lstmc.api.options import TrainingOptions, options_of
 from lstmc.errors import Mend, SweepError
 from lstmc.files.json_file import NotExpected, read_json
-from lstmc.files.output import hold_folder, set_aside, write_files
+from lstmc.files.lock import hold_folder
+from lstmc.files.output import set_aside, write_files
 from lstmc.files.reading import reading, regular
 from lstmc.plugins import need
 from lstmc.process.pool import Pool, pool

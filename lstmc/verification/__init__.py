@@ -1,5 +1,12 @@
 """Comparison of a compiled net with its model."""
 
-from lstmc.verification.differential import InterpreterExecutor
+from typing import TYPE_CHECKING
 
-__all__ = ["InterpreterExecutor"]
+from lstmc.plugins import ByName
+
+if TYPE_CHECKING:
+    from lstmc.verification import native
+else:
+    native = ByName("lstmc.verification.native")
+
+__all__ = ["native"]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import lstmc
-from lstmc.api import interface
 
 ROOT = Path(__file__).parents[2]
 MODULES = [f"lstmc.api.{path.stem}" for path in sorted((ROOT / "lstmc" / "api").glob("*.py")) if path.stem[0] != "_"]
@@ -41,4 +40,4 @@ def test_every_method_of_a_net_has_an_example(name: str) -> None:
 
 def test_no_word_is_hidden_by_a_module_of_its_name() -> None:
     """Words of a package that imports them late are looked up after its modules."""
-    assert not {name.rpartition(".")[2] for name in MODULES} & set(interface.__all__)
+    assert not {name.rpartition(".")[2] for name in MODULES} & set(lstmc.api.__all__)

@@ -100,7 +100,7 @@ def test_dump_dir_gets_the_graph_after_every_pass(lstmc: LSTMC, model_file: Path
 
 def test_a_part_of_the_api_is_found_before_all_of_it_is_imported() -> None:
     program = (
-        "import lstmc.api; print(lstmc.api.installed.__name__, 'lstmc.api.interface' in __import__('sys').modules)"
+        "import lstmc.api; print(lstmc.api.installed.__name__, 'lstmc.api.compiling' in __import__('sys').modules)"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (ended.stdout, ended.stderr) == ("lstmc.api.installed False\n", "")

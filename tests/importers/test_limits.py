@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 import lstmc
 from lstmc.importers.refusal import RefusedError
-from lstmc.process.status import limit_memory
+from lstmc.process.memory import limit_memory
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras and PyTorch, about each other
 

@@ -22,7 +22,7 @@ from lstmc.loops.layer import GeneratedScan, other_ties, product_numbers
 from lstmc.loops.low_precision import ProductNumbers, rounded_rows, to_format
 from lstmc.loops.memory import CPU, LOW, functions
 from lstmc.loops.native import FLAGS, loops
-from lstmc.numerics import read_device
+from lstmc.numerics.device import read_device
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Input as InputOp
 from lstmc.ops import IntegerRange

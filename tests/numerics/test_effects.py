@@ -23,9 +23,10 @@ from lstmc.errors import BackendError
 from lstmc.files.output import write_files
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref
-from lstmc.numerics import NumbersReport, device_names, device_of, effects, read_device
+from lstmc.numerics import effects
 from lstmc.numerics.calibration import PROGRAM, Interpreter, calibration_for, run_quantised
-from lstmc.numerics.device import Grid
+from lstmc.numerics.device import Grid, device_names, device_of, read_device
+from lstmc.numerics.effects import NumbersReport
 from lstmc.numerics.rounding import DeviceRounding, layer_type, short, short_affine, to_format
 
 T, D, H = 80, 6, 8
@@ -404,7 +405,7 @@ def test_the_command(lstmc: Callable[..., object], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["indrnn", "ugrnn"])
 def test_other_cells_are_simulated_in_8_bits(name: str) -> None:
-    sizes = {dim: 1 if dim == "N" else 4 for dim in vars(cells)[name].dims}
+    sizes = {dim: 1 if dim == "N" else 4 for dim in getattr(cells, name).dims}
     cell = lstmc.compile(name, T=1, **sizes, target="flat")
     x = np.random.default_rng(0).standard_normal((10, 1, sizes["D"]))
     report = cell.verify_numbers("int8", {"x": x})

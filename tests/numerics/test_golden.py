@@ -18,8 +18,8 @@ from lstmc.api.low_precision import StreamedModel
 from lstmc.backend import Compiled
 from lstmc.errors import DataError
 from lstmc.ir import Graph, Node
-from lstmc.numerics import StepRunner
 from lstmc.numerics.compare import Off, compare, read
+from lstmc.numerics.sequences import StepRunner
 
 STEPS, N, D, H = 8, 3, 5, 6
 CELLS = {"gru": "rknn", "lstm": "flat", "gru_reset_after": "noslice", "ugrnn": "flat", "lstm_peephole": "tpu-mlir"}

@@ -13,7 +13,8 @@ import pytest
 import lstmc
 from lstmc.api.low_precision import StreamedModel
 from lstmc.errors import DataError
-from lstmc.numerics import Ranges, sequences
+from lstmc.numerics import sequences
+from lstmc.numerics.ranges import Ranges
 from lstmc.report import net_page
 
 T, N, D, H = 31, 5, 3, 4

@@ -9,7 +9,8 @@ import lstmc
 from lstmc.api.low_precision import StreamedModel
 from lstmc.cells import gru
 from lstmc.errors import DataError
-from lstmc.numerics import NumbersReport, read_device
+from lstmc.numerics.device import read_device
+from lstmc.numerics.effects import NumbersReport
 
 T, MANY, D, H = 6, 5, 3, 4
 

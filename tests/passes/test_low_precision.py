@@ -29,7 +29,7 @@ def changed(graph: Graph) -> tuple[Graph, dict[str, int]]:
 
 
 def model_of(name: str) -> Graph:
-    sizes = {dim: size for dim, size in SIZES.items() if dim in lstmc.cells.__dict__[name].dims}
+    sizes = {dim: size for dim, size in SIZES.items() if dim in getattr(lstmc.cells, name).dims}
     return lstmc.compile(name, T=3, N=2, target="flat", **sizes).compiled.model
 
 
@@ -48,7 +48,7 @@ def test_outputs_stay(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*FACTORED, *NEGATED])
 def test_the_written_net_has_no_more_layers_and_its_state_the_factor_one(name: str) -> None:
-    sizes = {dim: size for dim, size in SIZES.items() if dim in lstmc.cells.__dict__[name].dims}
+    sizes = {dim: size for dim, size in SIZES.items() if dim in getattr(lstmc.cells, name).dims}
     options = {"T": 1, "N": 1, "target": "tpu-mlir", "step": True, **sizes}
     plain = lstmc.compile(name, **options)  # type: ignore[arg-type]
     after = lstmc.compile(name, **options, passes=with_convex_updates)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from lstmc.files.output import text_templates
+from lstmc.files.templates import text_templates
 from tools.readers.found import FOUND, Found, Row, known, reader_names_known
 from tools.readers.grid import Case, cases
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Node, Ref, Scan
-from lstmc.loops.code import layer_type
+from lstmc.loops import code
 from lstmc.loops.layer import GeneratedScan, in_layer_order, mask_name, own_draw, without_dropouts
 from lstmc.loops.low_precision import ProductNumbers
 from lstmc.loops.rows import batch_of
@@ -41,7 +41,7 @@ class FusedScan(CaffeOp, GeneratedScan):
 
     def typed(self) -> FusedScan:
         """Return the layer with the type that its code decides."""
-        return replace(self, type_name=layer_type(self.plan()))
+        return replace(self, type_name=code.layer_type(self.plan()))
 
     def in_numbers(self, products: ProductNumbers) -> FusedScan:
         return replace(self, products=products).typed()

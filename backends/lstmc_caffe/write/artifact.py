@@ -6,22 +6,18 @@ For a net of one step also a program that streams through it, in another program
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from lstmc.backend import Artifact, Compiled
-from lstmc.errors import Argument, BackendError, Mend
-from lstmc.files.output import text_templates
+from lstmc.errors import BackendError
 from lstmc.files.reading import read_file
 from lstmc.ir import Graph, Node, Output, Ref
-from lstmc.loops.code import Source, gpu_text, layer_code, source
+from lstmc.loops import code as code_of
 from lstmc.loops.layer import memory_text, plan_text
 from lstmc.loops.low_precision import FLOAT32
 from lstmc.loops.rows import batch_of
-from lstmc.manifest import Manifest, Place, State, Stored, describe, parse_manifest, step_blobs
+from lstmc.manifest import Manifest, Place, State, Stored, describe, step_blobs
 from lstmc.ops import Array
 from lstmc.process.status import gc_paused, with_progress
 from lstmc.text import late, quoted
@@ -32,7 +28,7 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.ops.inputs import Fed, fed_inputs, read_blobs
 from lstmc_caffe.targets.lint import warnings
-from lstmc_caffe.targets.load import OWN, load_target
+from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.net import WrittenNet, caffemodel, write_net
 
 
@@ -59,10 +55,10 @@ def manifest(compiled: Compiled, net: WrittenNet, weights: Mapping[str, Array]) 
 SUFFIX, GPU_SUFFIX = ".layers.cpp", ".layers.cu"
 
 
-def layers_source(graph: Graph) -> Source | None:
+def layers_source(graph: Graph) -> code_of.Source | None:
     """Return the source of all generated layers of a net's graph; None where it has none."""
-    layers = [layer_code(node.op.plan()) for node in graph if isinstance(node.op, FusedScan)]
-    return source(graph.name, layers) if layers else None
+    layers = [code_of.layer_code(node.op.plan()) for node in graph if isinstance(node.op, FusedScan)]
+    return code_of.source(graph.name, layers) if layers else None
 
 
 def layers_files(name: str, graph: Graph) -> dict[str, bytes]:
@@ -74,20 +70,20 @@ def layers_files(name: str, graph: Graph) -> dict[str, bytes]:
     return {f"{name}{SUFFIX}": code.cpp.encode(), **gpu}
 
 
-def read_sources(files: Mapping[str, bytes]) -> dict[str, Source]:
+def read_sources(files: Mapping[str, bytes]) -> dict[str, code_of.Source]:
     """Return the sources among some files, by the NAME of each."""
     names = [name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX)]
     sources = {}
     for name in names:
         gpu = files.get(f"{name}{GPU_SUFFIX}")
-        sources[name] = Source(files[f"{name}{SUFFIX}"].decode(), None if gpu is None else gpu.decode())
+        sources[name] = code_of.Source(files[f"{name}{SUFFIX}"].decode(), None if gpu is None else gpu.decode())
     return sources
 
 
-def stored_source(path: Path) -> Source:
+def stored_source(path: Path) -> code_of.Source:
     """Return the source of ``NAME.layers.cpp``, and its CUDA if any. Raises :class:`BackendError` if unreadable."""
     for_gpus = path.with_suffix(".cu")
-    return Source(_source_text(path), _source_text(for_gpus) if for_gpus.exists() else None)
+    return code_of.Source(_source_text(path), _source_text(for_gpus) if for_gpus.exists() else None)
 
 
 def _source_text(path: Path) -> str:
@@ -104,13 +100,12 @@ def layers_text(graph: Graph) -> str:
         if isinstance(node.op, FusedScan):
             plan = node.op.plan()
             sizes = node.op.length, batch_of(node.op)
-            on_gpu = gpu_text(plan, *sizes) if plan.numbers == FLOAT32 else ""
+            on_gpu = code_of.gpu_text(plan, *sizes) if plan.numbers == FLOAT32 else ""
             texts.append(plan_text(plan) + memory_text(plan, *sizes) + on_gpu)
     return "\n".join(texts)
 
 
 NOT_IN_NET = "not in the net, as no output depends on it"
-_TEMPLATES = text_templates("lstmc_caffe", "write")
 
 
 def prototxt(
@@ -123,21 +118,21 @@ def prototxt(
     graph = compiled.expanded
     params = parameters(graph)
     first = {state.input: state.first_value for state in states.values()}
-    return _TEMPLATES.get_template("prototxt.j2").render(
-        name=net.name,
-        version=__version__,
-        source=quoted(compiled.source, "comment"),
-        target=load_target(compiled.target).name,
-        layers=sum(1 for _ in net.layers()),
-        numbers=f"{sum(graph.type(Ref(name)).size for name in params):,}",
-        params=len(params),
-        feed=[_feed_line(fed, first) for fed in fed_inputs(graph) if not fed.filled] if data is None else data,
-        read=[_output_line(graph, o) for o in graph.outputs],
-        sections=[
-            {"title": section.title, "text": str(section.net)}
-            for section in with_progress(net.sections, "writing the net as text")
-        ],
+    numbers = sum(graph.type(Ref(name)).size for name in params)
+    feed = [_feed_line(fed, first) for fed in fed_inputs(graph) if not fed.filled] if data is None else data
+    made = f"made by lstmc {__version__} from {quoted(compiled.source, 'comment')}"
+    head = (
+        f"# {net.name}: {made}, for target {load_target(compiled.target).name}",
+        f"# {sum(1 for _ in net.layers())} layers, {numbers:,} weights in {len(params)} parameters",
+        *(f"# {line}" for line in feed),
+        *(f"# read {_output_line(graph, output)}" for output in graph.outputs),
+        f"name: {quoted(net.name, 'prototxt')}",
     )
+    sections = (
+        f"\n# ---- {section.title} {'-' * (72 - len(section.title))}\n{section.net}"
+        for section in with_progress(net.sections, "writing the net as text")
+    )
+    return "".join([*(f"{line}\n" for line in head), *sections])
 
 
 def _feed_line(fed: Fed, first: Mapping[str, str]) -> str:
@@ -243,143 +238,3 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
             *map(str, warnings(net.layers(), target)),
         ),
     )
-
-
-TITLES = {
-    "caffe": "Caffe",
-    "opencv": "OpenCV 4",
-    "mnn": "MNN",
-    "ncnn": "ncnn",
-    "rknn": "RKNN",
-}  # the programs that a target may name
-SUFFIXES = {"cpp": ".cpp", "python": ".py"}
-COMMENTS = {"cpp": "//", "python": "#"}
-NO_C = "OpenCV 4's DNN module, Caffe and MNN have interfaces for C++ and Python, and none for C"
-_TEMPLATES.filters.update(late=late, quoted=quoted)
-
-
-def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
-    """``NAME_stream.py`` or ``NAME_stream.cpp``, by file name: it reads a line of numbers a step, and writes one.
-
-    It runs the net in the program that the target's file names. Raises :class:`BackendError` for an unknown
-    ``language``, a target whose program has no interface for it, and a net of all steps.
-    """
-    target = load_target(compiled.target)
-    argument = Argument("language", language)
-    if language not in SUFFIXES:
-        raise BackendError(
-            f"{argument}: expected {' or '.join(SUFFIXES)}",
-            notes=(NO_C,) if language == "c" else (),
-        )
-    if target.program is None:
-        with_programs = [name for name in OWN if load_target(name).program is not None]
-        raise BackendError(
-            f"{argument}: target {target.name} has no example program: expected one of {', '.join(with_programs)}"
-        )
-    if target.program not in ("caffe", "opencv") and language == "cpp":
-        raise BackendError(f"{argument}: for {TITLES[target.program]} there is python alone")
-    manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
-    if manifest.states is None:
-        raise BackendError(
-            f"{argument}: expected a net of one step, found one of all steps",
-            mends=[Mend.ONE_STEP],
-        )
-    program = f"{compiled.name}_stream"
-    file = f"{program}{SUFFIXES[language]}"
-    text = _TEMPLATES.get_template(f"{target.program}{SUFFIXES[language]}.j2").render(
-        _context(manifest, manifest.states),
-        name=compiled.name,
-        title=TITLES[target.program],
-        version=__version__,
-        source=quoted(compiled.source, "comment"),
-        target=target.name,
-        file=file,
-        program=program,
-        comment=COMMENTS[language],
-        library=f"{compiled.name}{SUFFIX}" in artifact.files,
-    )
-    return {file: text.encode()}
-
-
-@dataclass(frozen=True)
-class NamedPlace:
-    """A value of the model and its blobs in the net, as the templates write it."""
-
-    name: str
-    place: Place
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.place.shape
-
-    @property
-    def shape_text(self) -> str:
-        return str(list(self.shape))
-
-    @property
-    def blobs(self) -> list[str | None]:
-        return list(self.place.blobs)
-
-    @property
-    def delay(self) -> int:
-        """The number of steps by which an output is late."""
-        return self.place.delay
-
-    @property
-    def blob_shape(self) -> tuple[int, ...]:
-        """The shape of each of its blobs."""
-        return self.shape if self.place.blob_shape is None else self.place.blob_shape
-
-    @property
-    def cpp(self) -> str:
-        """As an initializer of C++."""
-        blobs = ", ".join(quoted(blob or "", "c") for blob in self.blobs)
-        late = f", {self.delay}" if self.delay else ""
-        return f"{{{quoted(self.name, 'c')}, {{{blobs}}}, {{{', '.join(map(str, self.blob_shape))}}}{late}}}"
-
-
-@dataclass(frozen=True)
-class NamedState:
-    """A state, where it is fed, and where the next one is read."""
-
-    name: str
-    before: NamedPlace
-    after: NamedPlace
-    initial: float | list[Any] | str
-
-    @property
-    def words(self) -> str:
-        """The initial value in words, where it is no number and no array."""
-        return quoted(self.initial, "comment") if isinstance(self.initial, str) else ""
-
-    @property
-    def first(self) -> float | list[Any] | None:
-        return None if isinstance(self.initial, str) else np.asarray(self.initial, float).tolist()
-
-    @property
-    def cpp_first(self) -> str:
-        """As the elements of an initializer of C++: none where it is read, one for all elements, or each."""
-        return ", ".join(f"{each!r}f" for each in np.ravel([] if self.first is None else self.first).tolist())
-
-
-def _context(manifest: Manifest, states: Mapping[str, State]) -> dict[str, Any]:
-    """Return the variables of the templates: the inputs and outputs besides states, the states, the largest delay."""
-    inputs = {
-        n: NamedPlace(n, entry.place) for n, entry in manifest.inputs.items() if entry.place.names and not entry.filled
-    }
-    outputs = {name: NamedPlace(name, place) for name, place in manifest.outputs.items()}
-    pairs = [
-        NamedState(n, inputs[s.input], outputs[s.output], s.initial) for n, s in states.items() if s.input in inputs
-    ]
-    state_inputs, state_outputs = (
-        {state.input for state in states.values()},
-        {state.output for state in states.values()},
-    )
-    outside = [place for name, place in outputs.items() if name not in state_outputs]
-    return {
-        "inputs": [place for name, place in inputs.items() if name not in state_inputs],
-        "outputs": outside,
-        "latest": max((place.delay for place in outside), default=0),
-        "states": list(pairs),
-        "given": [state for state in pairs if state.first is None],
-    }

@@ -24,7 +24,7 @@ from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape, head_of
 from lstmc.ops import Array
 from lstmc.plugins import need
-from lstmc.process.status import limit_memory
+from lstmc.process.memory import limit_memory
 from lstmc.text import brief, whole
 
 CONFIG = Argument("config", "FILE.json")

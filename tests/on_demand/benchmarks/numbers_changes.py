@@ -20,8 +20,11 @@ import numpy as np
 import lstmc
 from lstmc.api.low_precision import StreamedModel
 from lstmc.errors import BackendError
-from lstmc.numerics import Device, Ranges, Simulation, StepRunner, effects, read_device
-from lstmc.numerics.device import State
+from lstmc.numerics import effects
+from lstmc.numerics.device import Device, State, read_device
+from lstmc.numerics.effects import Simulation
+from lstmc.numerics.ranges import Ranges
+from lstmc.numerics.sequences import StepRunner
 from lstmc.ops import Array
 from tests.on_demand.benchmarks.numbers_error import stream
 

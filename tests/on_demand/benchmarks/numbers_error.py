@@ -22,8 +22,9 @@ import numpy as np
 import lstmc
 from lstmc.backend import load_cell
 from lstmc.errors import LstmcError
-from lstmc.files.output import text_templates
-from lstmc.numerics import effects, read_device
+from lstmc.files.templates import text_templates
+from lstmc.numerics import effects
+from lstmc.numerics.device import read_device
 from lstmc.ops import Array
 from lstmc.plugins import library_names
 from lstmc.weights import parameters

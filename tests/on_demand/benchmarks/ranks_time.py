@@ -24,7 +24,7 @@ import lstmc
 from docs.examples.char_lm import SYMBOLS, char_lm
 from lstmc import Input, Model, Param, dims, linear, model, scan, softmax_loss, uniform
 from lstmc.cells import lstm
-from lstmc.files.output import text_templates
+from lstmc.files.templates import text_templates
 from lstmc.runs.events import Event, Updated
 from lstmc.weights import parameters
 from lstmc_caffe.processes.ranks import SETTINGS, launcher

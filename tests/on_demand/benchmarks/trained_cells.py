@@ -30,7 +30,7 @@ import lstmc_torch
 from docs.examples.char_lm import SYMBOLS, read_topics
 from lstmc.backend import load_cell
 from lstmc.errors import LstmcError
-from lstmc.files.output import text_templates
+from lstmc.files.templates import text_templates
 from lstmc.plugins import entry_of, library_names
 
 KEPT = Path("out/trained")

@@ -20,7 +20,8 @@ import numpy as np
 
 import lstmc
 from lstmc.errors import LstmcError
-from lstmc.numerics import effects, read_device
+from lstmc.numerics import effects
+from lstmc.numerics.device import read_device
 from lstmc.ops import Array
 
 LIMIT = 1.2

@@ -21,7 +21,7 @@ import numpy as np
 
 import lstmc
 from lstmc.api.converting import Conversion
-from lstmc.files.output import text_templates
+from lstmc.files.templates import text_templates
 from lstmc.importers.runtimes import OnnxRuntime
 from lstmc.importers.zoo import PREFIX, Recipe, recipes
 from tests.on_demand.benchmarks.c_time import measured, measured_again

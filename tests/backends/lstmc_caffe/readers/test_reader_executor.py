@@ -179,7 +179,7 @@ def test_what_is_no_reader_is_told() -> None:
 
 def test_a_reader_that_is_not_there_is_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = replace(reader_of("import no_cv2", tmp_path), name="opencv", title="OpenCV 4 DNN")
-    monkeypatch.setattr("lstmc_caffe.backend.load_reader", lambda name: missing)
+    monkeypatch.setattr("lstmc_caffe.readers.known.load_reader", lambda name: missing)
     with pytest.raises(BackendError) as raised:
         compile("rnn", T=2, N=1, D=3, H=3, target="opencv").verify(on=["opencv"])
     assert str(raised.value) == (

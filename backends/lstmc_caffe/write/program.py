@@ -1,0 +1,158 @@
+"""Programs that stream through a net of one step, in the program that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lstmc.backend import Artifact, Compiled
+from lstmc.errors import Argument, BackendError, Mend
+from lstmc.files.templates import text_templates
+from lstmc.manifest import Manifest, Place, State, parse_manifest
+from lstmc.text import late, quoted
+from lstmc.version import __version__
+from lstmc_caffe.targets.load import OWN, load_target
+from lstmc_caffe.write.artifact import SUFFIX
+
+_TEMPLATES = text_templates("lstmc_caffe", "write")
+TITLES = {
+    "caffe": "Caffe",
+    "opencv": "OpenCV 4",
+    "mnn": "MNN",
+    "ncnn": "ncnn",
+    "rknn": "RKNN",
+}  # the programs that a target may name
+SUFFIXES = {"cpp": ".cpp", "python": ".py"}
+COMMENTS = {"cpp": "//", "python": "#"}
+NO_C = "OpenCV 4's DNN module, Caffe and MNN have interfaces for C++ and Python, and none for C"
+_TEMPLATES.filters.update(late=late, quoted=quoted)
+
+
+def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
+    """``NAME_stream.py`` or ``NAME_stream.cpp``, by file name: it reads a line of numbers a step, and writes one.
+
+    It runs the net in the program that the target's file names. Raises :class:`BackendError` for an unknown
+    ``language``, a target whose program has no interface for it, and a net of all steps.
+    """
+    target = load_target(compiled.target)
+    argument = Argument("language", language)
+    if language not in SUFFIXES:
+        raise BackendError(
+            f"{argument}: expected {' or '.join(SUFFIXES)}",
+            notes=(NO_C,) if language == "c" else (),
+        )
+    if target.program is None:
+        with_programs = [name for name in OWN if load_target(name).program is not None]
+        raise BackendError(
+            f"{argument}: target {target.name} has no example program: expected one of {', '.join(with_programs)}"
+        )
+    if target.program not in ("caffe", "opencv") and language == "cpp":
+        raise BackendError(f"{argument}: for {TITLES[target.program]} there is python alone")
+    manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
+    if manifest.states is None:
+        raise BackendError(
+            f"{argument}: expected a net of one step, found one of all steps",
+            mends=[Mend.ONE_STEP],
+        )
+    program = f"{compiled.name}_stream"
+    file = f"{program}{SUFFIXES[language]}"
+    text = _TEMPLATES.get_template(f"{target.program}{SUFFIXES[language]}.j2").render(
+        _context(manifest, manifest.states),
+        name=compiled.name,
+        title=TITLES[target.program],
+        version=__version__,
+        source=quoted(compiled.source, "comment"),
+        target=target.name,
+        file=file,
+        program=program,
+        comment=COMMENTS[language],
+        library=f"{compiled.name}{SUFFIX}" in artifact.files,
+    )
+    return {file: text.encode()}
+
+
+@dataclass(frozen=True)
+class NamedPlace:
+    """A value of the model and its blobs in the net, as the templates write it."""
+
+    name: str
+    place: Place
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.place.shape
+
+    @property
+    def shape_text(self) -> str:
+        return str(list(self.shape))
+
+    @property
+    def blobs(self) -> list[str | None]:
+        return list(self.place.blobs)
+
+    @property
+    def delay(self) -> int:
+        """The number of steps by which an output is late."""
+        return self.place.delay
+
+    @property
+    def blob_shape(self) -> tuple[int, ...]:
+        """The shape of each of its blobs."""
+        return self.shape if self.place.blob_shape is None else self.place.blob_shape
+
+    @property
+    def cpp(self) -> str:
+        """As an initializer of C++."""
+        blobs = ", ".join(quoted(blob or "", "c") for blob in self.blobs)
+        late = f", {self.delay}" if self.delay else ""
+        return f"{{{quoted(self.name, 'c')}, {{{blobs}}}, {{{', '.join(map(str, self.blob_shape))}}}{late}}}"
+
+
+@dataclass(frozen=True)
+class NamedState:
+    """A state, where it is fed, and where the next one is read."""
+
+    name: str
+    before: NamedPlace
+    after: NamedPlace
+    initial: float | list[Any] | str
+
+    @property
+    def words(self) -> str:
+        """The initial value in words, where it is no number and no array."""
+        return quoted(self.initial, "comment") if isinstance(self.initial, str) else ""
+
+    @property
+    def first(self) -> float | list[Any] | None:
+        return None if isinstance(self.initial, str) else np.asarray(self.initial, float).tolist()
+
+    @property
+    def cpp_first(self) -> str:
+        """As the elements of an initializer of C++: none where it is read, one for all elements, or each."""
+        return ", ".join(f"{each!r}f" for each in np.ravel([] if self.first is None else self.first).tolist())
+
+
+def _context(manifest: Manifest, states: Mapping[str, State]) -> dict[str, Any]:
+    """Return the variables of the templates: the inputs and outputs besides states, the states, the largest delay."""
+    inputs = {
+        n: NamedPlace(n, entry.place) for n, entry in manifest.inputs.items() if entry.place.names and not entry.filled
+    }
+    outputs = {name: NamedPlace(name, place) for name, place in manifest.outputs.items()}
+    pairs = [
+        NamedState(n, inputs[s.input], outputs[s.output], s.initial) for n, s in states.items() if s.input in inputs
+    ]
+    state_inputs, state_outputs = (
+        {state.input for state in states.values()},
+        {state.output for state in states.values()},
+    )
+    outside = [place for name, place in outputs.items() if name not in state_outputs]
+    return {
+        "inputs": [place for name, place in inputs.items() if name not in state_inputs],
+        "outputs": outside,
+        "latest": max((place.delay for place in outside), default=0),
+        "states": list(pairs),
+        "given": [state for state in pairs if state.first is None],
+    }

@@ -1,0 +1,39 @@
+"""What the first compilation of a process loads: the rooms that it needs, each once."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+COMPILES = "import lstmc\nlstmc.compile('gru', T=4, N=1, D=4, H=4)\n"
+OTHERS = ("psutil", "onnx", "jinja2", "filelock", "asyncio", "ssl", "torch", "platformdirs")
+ROOMS = ("importers", "sweeps", "cli", "report", "data", "verification.native", "numerics.device", "nets.tune")
+
+
+def in_a_new_process(statements: str) -> str:
+    ended = subprocess.run([sys.executable, "-c", statements], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_a_compilation_loads_what_it_needs() -> None:
+    loaded = set(in_a_new_process(f"{COMPILES}import sys; print(*sys.modules)").split())
+    assert loaded & {*OTHERS, *(f"lstmc.{room}" for room in ROOMS)} == set()
+    ours = {name for name in loaded if name.partition(".")[0].startswith("lstmc")}
+    assert len(ours) <= 155  # 254 when all rooms were imported
+
+
+def test_a_model_is_compiled_where_these_packages_cannot_be_imported() -> None:
+    hidden = f"import sys\nsys.modules |= dict.fromkeys({OTHERS})\n"
+    assert in_a_new_process(f"{hidden}{COMPILES}print('compiled')") == "compiled\n"
+
+
+def test_the_metadata_of_packages_are_read_once() -> None:
+    counted = (
+        "import importlib.metadata as metadata\nread, calls = metadata.entry_points, []\n"
+        "metadata.entry_points = lambda **group: calls.append(group) or read(**group)\n"
+    )
+    calls = ast.literal_eval(in_a_new_process(f"{counted}{COMPILES}print(calls)"))
+    others = ("networkx.", "pydantic")  # which look for plug-ins of their own
+    assert [call for call in calls if not call.get("group", "").startswith(others)] == [{}]
