@@ -22,8 +22,6 @@ import typer
 
 from lstmc.cli import app
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.proto import fields as caffe_fields
-from lstmc_caffe.proto import net as caffe_net
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
@@ -306,7 +304,7 @@ def known() -> set[str]:
             strings = [name for name in names if isinstance(name, str)]
             found.update(name for name in strings if re.fullmatch(r"\w+", name))
             found.update(word for name in strings if re.match(r"--?\w", name) for word in re.findall(r"[A-Z]+", name))
-    caffes = [Path(str(module.__file__)) for module in (caffe_net, caffe_fields)]
+    caffes = [ROOT / "backends/lstmc_caffe/proto" / name for name in ("fields.py", "messages.txt")]
     for path in (*(ROOT / "backends").rglob("*.toml"), *caffes, ROOT / "pyproject.toml"):
         found.update(re.findall(r"\w+", path.read_text()))
     found.update(path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_dir())
