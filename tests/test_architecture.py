@@ -22,7 +22,7 @@ from lstmc.loops.layer import GeneratedScan
 from lstmc.ops import CORE, Op
 from lstmc.ops.base import load_dialect, ops_in
 from lstmc.verification.native import NativeScan
-from lstmc_c.plan import Accumulated
+from lstmc_c.products import Accumulated, GroupedProduct
 from lstmc_c.turns import LaneProduct, Turns
 from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
@@ -76,7 +76,7 @@ ORDER["lstmc_onnx"] = (
 )
 ORDER["lstmc_c"] = (
     ("elements", "turns", "views"),
-    ("wav",),
+    ("wav", "products"),
     ("plan",),
     ("code",),
     ("numbers",),
@@ -430,7 +430,7 @@ def test_every_op_comes_through_the_door_of_plug_ins() -> None:
     everything_imported()
     installed = {op for name in ("core", "caffe", "host", "onnx", "tflite") for op in load_dialect(name).values()}
     owners = {MaskedScan, Scan, GeneratedScan, FusedScan, NativeScan}  # those own a graph, or are made of one
-    owners |= {Accumulated, LaneProduct, Turns}  # of a plan in C alone
+    owners |= {Accumulated, GroupedProduct, LaneProduct, Turns}  # of a plan in C alone
     imported = {*ops_in("lstmc.importers.ir.ops")}  # of nets that no text of a graph has
     assert concrete_ops() - owners - imported == installed
     assert set(CORE) == set(load_dialect("core").values())

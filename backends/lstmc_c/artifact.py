@@ -22,10 +22,11 @@ from lstmc.ops import Array, Input
 from lstmc.text import late, quoted
 from lstmc.types import shape_text
 from lstmc.version import __version__
-from lstmc_c.code import OWN, PANEL, Writer
+from lstmc_c.code import OWN, Writer
 from lstmc_c.elements import HEADER, c_names, identifier, number
 from lstmc_c.numbers import (
     FLOAT32,
+    PANELS,
     Constants,
     IntegerWriter,
     Numbers,
@@ -36,7 +37,6 @@ from lstmc_c.numbers import (
     weights_file,
 )
 from lstmc_c.plan import Plan
-from lstmc_c.turns import WIDTH
 from lstmc_c.views import ALONG, INDEPENDENT, INDICES
 
 _TEMPLATES = text_templates("lstmc_c", ".")
@@ -176,9 +176,9 @@ class Source:
                 array = finite(name, array, np.float16 if format == "fp16" else np.float32)
             if use == "bias":
                 array = array.astype(np.float32)
-            if (rows := {"panel": PANEL, "lanes": WIDTH}.get(use)) is not None:
-                array = in_panels(np.pad(array, ((0, -len(array) % rows if use == "lanes" else 0), (0, 0))), rows)
-                comment += f", in panels of {rows} rows"
+            if use in PANELS and (use != "windows" or format == "float"):
+                array = in_panels(array, use)
+                comment += f", in panels of {PANELS[use]} rows"
             self.arrays[use, name] = self.constants.add(name, array.ravel(), comment)
 
     def files(self) -> dict[str, bytes]:
@@ -216,6 +216,8 @@ class Source:
             "call": ", ".join([*self._first_arguments().values(), *self.arguments()]),
             "body": body,
             "independent": any(line.strip() == INDEPENDENT for line in body),
+            "vectors": any("LANES" in text for text in used)
+            or (not self.in_file and any(c.is_large for c in constants)),
             "uses_state": any("state->" in line for line in body),
             "uses_weights": any("weights->" in line for line in body),
             "reset": self._reset_note(),

@@ -17,7 +17,8 @@ from lstmc.ops import AvePool, Conv, Embed, Full, Input, Largest, Linear, Max, M
 from lstmc.ops.layers import Pool
 from lstmc.text import Names, quoted
 from lstmc_c.elements import ELEMENTS, C
-from lstmc_c.plan import MOVES, Operation, Plan, Step
+from lstmc_c.plan import Operation, Plan, Step
+from lstmc_c.products import MOVES, GroupedProduct
 from lstmc_c.turns import WIDTH, LaneProduct, Turns, Written
 from lstmc_c.views import ALONG, INDEPENDENT, INDICES, Code, Use, View, along, at, nest
 
@@ -42,6 +43,9 @@ OWN = (
     "has_value",
     "first",
     "totals",
+    "LANES",
+    "VECTOR",
+    "ALIGNED",
     INDEPENDENT,
 )
 
@@ -228,6 +232,11 @@ class Writer:
         lead, (to, of, *added) = nest(y.shape[:-1], columns)
         if w.of_weight:
             product, *matrix = self._matrix(w)
+            if product == "product" and len(lead) == 1 and not (added and any(added[0])):
+                arrays = [self._address(y, ()), str(to[0]), self._address(x, ()), str(of[0]), *matrix]
+                arrays.append("0" if b is None else self._address(b, ()))
+                self.code.add(f"products({', '.join(arrays)}, {outs}, {ins}, {lead[0]});")
+                return
             with self.code.loops(lead):
                 bias = "0" if b is None else self._address(b, added[0] if added else ())
                 arrays = [self._address(y, to), self._address(x, of), *matrix, bias]
@@ -246,6 +255,16 @@ class Writer:
                 self.code.add(f"({repeated})[{WIDTH} * m + {lanes} * n + o] = {element};")
             arrays = [self._address(y, to), repeated, self._address(w, ()), bias]
             self.code.add(f"product_of_lanes({', '.join(arrays)}, {outs}, {ins});")
+
+    def groups(self, op: GroupedProduct, y: View, x: View, w: View) -> None:
+        (rows, groups, ins), outs = x.shape, y.shape[-1]
+        with self.code.loops([groups]):
+            to, of, matrix = (self._address(view, view.strides[at : at + 1]) for view, at in ((y, 1), (x, 1), (w, 0)))
+            if rows > 1:
+                apart = y.strides[0], x.strides[0]
+                self.code.add(f"products({to}, {apart[0]}, {of}, {apart[1]}, {matrix}, 0, {outs}, {ins}, {rows});")
+            else:
+                self.code.add(f"product({to}, {of}, {matrix}, 0, {outs}, {ins});")
 
     def turns(self, op: Turns, y: View, *reads: View) -> None:
         inner, (result, at) = self.plan.inner[op], self._array(y.place)
@@ -285,7 +304,7 @@ class Writer:
 
     def _times_scale(self, w: View, row: str) -> str:
         """Return the factor of a row of a matrix of integers."""
-        scale = self.arrays.get(("matrix scale", w.place.array.name))
+        scale = self.arrays.get((f"{w.use} scale", w.place.array.name))
         return "" if scale is None else f" * {scale}[{row}]"
 
     def _products(self, y: View, x: View, w: View, b: View | None) -> None:
@@ -366,20 +385,20 @@ class Writer:
     def _convolve(self, op: Conv, y: View, x: View, w: View, b: View | None) -> bool:
         """Write a convolution in float32 as calls of functions, one for each image and group; return whether it was."""
         images = View.of(y.place, (prod(y.shape[:-3]), *y.shape[-3:]))
-        if self.half or self.variable != "float" or ("matrix scale", w.place.array.name) in self.arrays:
+        if self.half or self.variable != "float" or (f"{w.use} scale", w.place.array.name) in self.arrays:
             return False
         count, _, rows, width = images.shape
         outs, ins, kh, kw = w.shape[0] // op.group, *w.shape[1:]
-        if outs == 1 and ins == 1 and x.strides[-1] != 1:
+        each = outs == 1 and ins == 1
+        if x.strides[-1] != 1 if each else w.use != "windows":  # a computed matrix is not in panels
             return False
-        sizes = [outs, ins, kh, kw, rows, width, *op.stride, *op.dilation, *op.pad, *x.shape[-2:]]
+        sizes = [outs, ins, kh, kw, rows, width, *op.stride, *op.dilation, *op.pad, *x.shape[-2:], w.shape[0]]
         _, yplane, yrow, _ = images.strides
         _, xplane, xrow, xcolumn = x.strides
         (to, at_y), (of, at_x), (matrix, at_w) = (self._array(view.place, view.use) for view in (y, x, w))
         bias, at_b = ("0", 0) if b is None else self._array(b.place, b.use)
         with self.code.block():
             self.code.add(f"static const size_t sizes[] = {{{', '.join(map(str, sizes))}}};")
-            each = outs == 1 and ins == 1
             groups = 1 if each else op.group
             if not each:
                 columns = self.scratch(16 * ins * kh * kw)
@@ -387,12 +406,12 @@ class Writer:
                 for g in range(groups):
                     wide = f"{to} + {at_y + n * images.strides[0] + g * outs * yplane}, {yplane}, {yrow}"
                     from_ = f"{of} + {at_x + n * x.strides[0] + g * ins * xplane}, {xplane}, {xrow}"
-                    added = "0" if b is None else f"{bias} + {at_b + g * outs}"
-                    weights = f"{matrix} + {at_w + g * outs * ins * kh * kw}"
+                    added = "0" if b is None else f"{bias} + {at_b}"
+                    arrays = f"{matrix} + {at_w}, {added}, sizes"
                     if each:
-                        self.code.add(f"convolve_each({wide}, {from_}, {weights}, {added}, sizes, {op.group});")
+                        self.code.add(f"convolve_each({wide}, {from_}, {arrays}, {op.group});")
                     else:
-                        self.code.add(f"convolve({wide}, {from_}, {xcolumn}, {weights}, {added}, sizes, {columns});")
+                        self.code.add(f"convolve({wide}, {from_}, {xcolumn}, {arrays}, {g * outs}, {columns});")
         return True
 
     def _convolved(self, op: Conv, y: View, x: View, w: View, parts: tuple[str, str, str], channel: str) -> None:
@@ -502,6 +521,7 @@ class Inside(Writer):
 WRITERS: Mapping[type[Op], Callable[..., None]] = {
     Linear: Writer.linear,
     LaneProduct: Writer.lanes,
+    GroupedProduct: Writer.groups,
     Turns: Writer.turns,
     Conv: Writer.conv,
     MaxPool: Writer.pool,

@@ -168,15 +168,15 @@ static int has_vectors(void) {
 #endif
 }
 
-// 8 sums of a product, in registers: w has a column each `width` elements
-static void sums(float *y, const float *x, const float *w, const float *b, size_t width, size_t ins) {
+// 8 sums of a product, in registers: w has a column each `width` elements, x an element each `apart`
+static void sums(float *y, const float *x, size_t apart, const float *w, const float *b, size_t width, size_t ins) {
   float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f, s4 = 0.0f, s5 = 0.0f, s6 = 0.0f, s7 = 0.0f;
   if (b) {
     s0 = b[0]; s1 = b[1]; s2 = b[2]; s3 = b[3];
     s4 = b[4]; s5 = b[5]; s6 = b[6]; s7 = b[7];
   }
-  for (size_t i = 0; i < ins; ++i, w += width) {
-    const float xi = x[i];
+  for (size_t i = 0; i < ins; ++i, w += width, x += apart) {
+    const float xi = *x;
     s0 += w[0] * xi; s1 += w[1] * xi; s2 += w[2] * xi; s3 += w[3] * xi;
     s4 += w[4] * xi; s5 += w[5] * xi; s6 += w[6] * xi; s7 += w[7] * xi;
   }
@@ -197,22 +197,87 @@ static void panel(float *y, const float *x, const float *w, const float *b, size
   for (size_t k = 0; k < 32; ++k) y[k] = b ? even[k] + odd[k] + b[k] : even[k] + odd[k];
 }
 
+// the sums of a panel from number k on: its row k has an element each `width`
+static void last_sums(float *y, const float *x, size_t apart, const float *w, const float *b, size_t k, size_t width, size_t ins) {
+  for (; k + 8 <= width; k += 8) sums(y + k, x, apart, w + k, b ? b + k : 0, width, ins);
+  for (; k < width; ++k) {
+    float sum = b ? b[k] : 0.0f;
+    for (size_t i = 0; i < ins; ++i) sum += w[width * i + k] * x[apart * i];
+    y[k] = sum;
+  }
+}
+
+#ifdef LANES
+// 8 vectors of sums, in registers: of up to 8 rows of x with a vector of w, or (second > 0) of up to 4 with two vectors
+static void tile(float *y, const float *x, size_t row, size_t apart, size_t rows, const float *w, size_t second,
+                 size_t width, size_t ins) {
+  typedef float vector VECTOR;
+  const float *at[8];
+  for (size_t r = 0; r < 8; ++r) at[r] = x + row * lesser(second ? r % 4 : r, rows - 1);
+  const float *const x0 = at[0], *const x1 = at[1], *const x2 = at[2], *const x3 = at[3], *const x4 = at[4],
+              *const x5 = at[5], *const x6 = at[6], *const x7 = at[7];
+  vector s0 = {0.0f}, s1 = {0.0f}, s2 = {0.0f}, s3 = {0.0f}, s4 = {0.0f}, s5 = {0.0f}, s6 = {0.0f}, s7 = {0.0f};
+  for (size_t i = 0, k = 0; i < ins; ++i, k += apart, w += width) {
+    const vector u = *(const vector *)w, v = *(const vector *)(w + second);
+    s0 += u * x0[k]; s1 += u * x1[k]; s2 += u * x2[k]; s3 += u * x3[k];
+    s4 += v * x4[k]; s5 += v * x5[k]; s6 += v * x6[k]; s7 += v * x7[k];
+  }
+  vector *const to = (vector *)y;
+  to[0] = s0; to[1] = s1; to[2] = s2; to[3] = s3; to[4] = s4; to[5] = s5; to[6] = s6; to[7] = s7;
+}
+#endif
+
+#ifdef LANES
+// vectors of the sums of a panel, as many as there are whole ones, for each row of x; returns how many sums
+static size_t vector_sums(float *y, size_t yrow, size_t ynext, const float *x, size_t row, size_t apart, size_t rows,
+                          const float *w, const float *b, size_t stride, size_t width, size_t ins) {
+  size_t k = 0, second = 0;
+  for (; k + LANES <= width; k += LANES + second) {
+    second = rows <= 4 && k + 2 * LANES <= width ? LANES : 0;
+    for (size_t r = 0; r < rows; r += 8) {
+      float found[8 * LANES];
+      tile(found, x + row * r, row, apart, lesser(rows - r, 8), w + k, second, stride, ins);
+      for (size_t v = 0; v < 8; ++v) {
+        const size_t at = second ? v % 4 : r + v, first = k + (second ? v / 4 * LANES : 0);
+        if (at < rows)
+          for (size_t j = 0; j < LANES; ++j)
+            y[yrow * at + ynext * (first + j)] = b ? found[LANES * v + j] + b[first + j] : found[LANES * v + j];
+      }
+    }
+  }
+  return k;
+}
+#endif
+
 // the product of a matrix with a vector, to which b is added where there is one: w has panels of 32 rows, one column of
 // a panel after the other; the last panel has what is left. Processors with vectors sum a panel at once, others 8 rows.
 static void product(float *y, const float *x, const float *w, const float *b, size_t outs, size_t ins) {
   for (size_t o = 0; o < outs; o += 32, w += 32 * ins) {
     const size_t width = lesser(outs - o, 32);
-    size_t k = 0;
+    const float *const added = b ? b + o : 0;
+    size_t done = 0;
     if (has_vectors() && width == 32) {
-      panel(y + o, x, w, b ? b + o : 0, ins);
-      k = 32;
+      panel(y + o, x, w, added, ins);
+      continue;
     }
-    for (; k + 8 <= width; k += 8) sums(y + o + k, x, w + k, b ? b + o + k : 0, width, ins);
-    for (; k < width; ++k) {
-      float sum = b ? b[o + k] : 0.0f;
-      for (size_t i = 0; i < ins; ++i) sum += w[width * i + k] * x[i];
-      y[o + k] = sum;
-    }
+#ifdef LANES
+    done = vector_sums(y + o, 0, 1, x, 0, 1, 1, w, added, width, width, ins);
+#endif
+    last_sums(y + o, x, 1, w, added, done, width, ins);
+  }
+}
+
+// a product as above of each row of x
+static void products(float *y, size_t yrow, const float *x, size_t xrow, const float *w, const float *b, size_t outs,
+                     size_t ins, size_t rows) {
+  for (size_t o = 0; o < outs; o += 32, w += 32 * ins) {
+    const size_t width = lesser(outs - o, 32);
+    const float *const added = b ? b + o : 0;
+    size_t done = 0;
+#ifdef LANES
+    done = vector_sums(y + o, yrow, 1, x, xrow, 1, rows, w, added, width, width, ins);
+#endif
+    for (size_t r = 0; r < rows; ++r) last_sums(y + yrow * r + o, x + xrow * r, 1, w, added, done, width, ins);
   }
 }
 
@@ -385,52 +450,60 @@ static void row_sums_int8(int32_t *sum, const int8_t *w, const int8_t *x, size_t
   }
 }
 
-// 16 pixels of each channel of a convolution, from the elements of their windows: column k has element k of 16 windows
-static void pixels(float *y, size_t plane, const float *columns, size_t apart, const float *w, const float *b, size_t outs,
-                   size_t size, size_t count) {
-#if defined(__GNUC__) && (defined(__SSE__) || defined(__ARM_NEON) || defined(__riscv_vector))
-  typedef float sixteen __attribute__((vector_size(64), aligned(4), may_alias));
-  for (size_t o = 0; o < outs; o += 4) {
-    const size_t rows = lesser(outs - o, 4);
-    const float *const w0 = w + o * size, *const w1 = rows > 1 ? w0 + size : w0, *const w2 = rows > 2 ? w1 + size : w0,
-                *const w3 = rows > 3 ? w2 + size : w0;
-    sixteen sum[4];
-    for (size_t r = 0; r < 4; ++r) sum[r] = (sixteen){0.0f} + (b && r < rows ? b[o + r] : 0.0f);
-    for (size_t k = 0; k < size; ++k) {
-      const sixteen x = *(const sixteen *)(columns + apart * k);
-      sum[0] += x * w0[k];
-      sum[1] += x * w1[k];
-      sum[2] += x * w2[k];
-      sum[3] += x * w3[k];
-    }
-    for (size_t r = 0; r < rows; ++r) {
-      float *const to = y + (o + r) * plane;
-      if (count == 16) *(sixteen *)to = sum[r];
-      else for (size_t p = 0; p < count; ++p) to[p] = sum[r][p];
-    }
-  }
-#else
-  for (size_t o = 0; o < outs; ++o)
-    for (size_t p = 0; p < count; ++p) {
-      float sum = b ? b[o] : 0.0f;
-      for (size_t k = 0; k < size; ++k) sum += columns[apart * k + p] * w[o * size + k];
-      y[o * plane + p] = sum;
-    }
+// up to 16 pixels of some channels of a convolution, from the elements of their windows: column k has element k of 16
+// windows. w has panels of 32 channels of all. Vectors are of pixels, or of channels where pixels are few.
+static void pixels(float *y, size_t plane, const float *columns, size_t apart, const float *w, const float *b, size_t first,
+                   size_t outs, size_t all, size_t size, size_t count) {
+  for (size_t o = first, width = 0; o < first + outs; o += width) {
+    const size_t panel = o / 32 * 32, stride = lesser(all - panel, 32);
+    const float *const from = w + panel * size + (o - panel), *const added = b ? b + o : 0;
+    float *const to = y + (o - first) * plane;
+    width = lesser(stride - (o - panel), first + outs - o);
+    size_t k = 0;
+#ifdef LANES
+    if (count <= LANES / 2) k = vector_sums(to, 1, plane, columns, 1, apart, count, from, added, stride, width, size);
+    for (; k < width; k += lesser(width - k, 8))
+      for (size_t c = 0; c < count; c += LANES) {
+        const size_t rows = lesser(width - k, 8), some = lesser(count - c, LANES);
+        float found[8 * LANES];
+        tile(found, from + k, 1, stride, rows, columns + c, 0, apart, size);
+        for (size_t r = 0; r < rows; ++r) {
+          const float more = added ? added[k + r] : 0.0f;
+          if (some == LANES) for (size_t p = 0; p < LANES; ++p) to[plane * (k + r) + c + p] = found[LANES * r + p] + more;
+          else for (size_t p = 0; p < some; ++p) to[plane * (k + r) + c + p] = found[LANES * r + p] + more;
+        }
+      }
 #endif
+    for (size_t some = lesser(width - k, 8); k < width; k += some, some = lesser(width - k, 8))
+      for (size_t p = 0; p < count; ++p) {
+        float found[8];
+        if (some == 8) sums(found, columns + p, apart, from + k, added ? added + k : 0, stride, size);
+        else
+          for (size_t r = 0; r < some; ++r) {
+            found[r] = added ? added[k + r] : 0.0f;
+            for (size_t i = 0; i < size; ++i) found[r] += columns[apart * i + p] * from[stride * i + k + r];
+          }
+        for (size_t r = 0; r < some; ++r) to[plane * (k + r) + p] = found[r];
+      }
+  }
 }
 
-// a convolution: s has channels out and in, the kernel, y's rows and columns, strides, dilations, padding, and x's rows
-// and columns
+// channels of a convolution from `first` on: s has channels out and in, the kernel, y's rows and columns, strides,
+// dilations, padding, x's rows and columns, and the channels of all groups
 static void convolve(float *y, size_t yplane, size_t yrow, const float *x, size_t xplane, size_t xrow, size_t xcolumn,
-                     const float *w, const float *b, const size_t *s, float *columns) {
+                     const float *w, const float *b, const size_t *s, size_t first_out, float *columns) {
   const size_t outs = s[0], ins = s[1], kh = s[2], kw = s[3], rows = s[4], width = s[5];
   const size_t size = ins * kh * kw;
   for (size_t k = 0; k < rows; ++k)
     for (size_t l = 0; l < width; l += 16) {
-      const size_t from = width >= 16 && l + 16 > width ? width - 16 : l, count = lesser(width - from, 16);
+      size_t from = l;
+#ifdef LANES
+      if (width >= 16 && l + 16 > width && width - l > LANES / 2) from = width - 16;  // whole vectors of pixels
+#endif
+      const size_t count = lesser(width - from, 16), filled = has_vectors() ? 16 : count;
       float *column = columns;
       if (kh * kw * s[6] * s[7] * xcolumn == 1 && !s[10] && !s[11] && count == 16) {
-        pixels(y + k * yrow + from, yplane, x + k * xrow + from, xplane, w, b, outs, size, count);
+        pixels(y + k * yrow + from, yplane, x + k * xrow + from, xplane, w, b, first_out, outs, s[14], size, count);
         continue;
       }
       for (size_t m = 0; m < ins; ++m)
@@ -445,14 +518,14 @@ static void convolve(float *y, size_t yplane, size_t yrow, const float *x, size_
               if (s[7] * xcolumn == 1) for (size_t p = 0; p < 16; ++p) column[p] = start[p];
               else for (size_t p = 0; p < 16; ++p) column[p] = start[p * s[7] * xcolumn];
             } else {
-              for (size_t p = 0; p < 16; ++p) {
+              for (size_t p = 0; p < filled; ++p) {
                 const size_t at = first + p * s[7];
                 column[p] = inside && at >= s[11] && at < s[11] + s[13] ? row[(at - s[11]) * xcolumn] : 0.0f;
               }
             }
           }
         }
-      pixels(y + k * yrow + from, yplane, columns, 16, w, b, outs, size, count);
+      pixels(y + k * yrow + from, yplane, columns, 16, w, b, first_out, outs, s[14], size, count);
     }
 }
 

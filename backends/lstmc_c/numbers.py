@@ -43,6 +43,7 @@ from lstmc.text import Names, quoted
 from lstmc_c.code import PANEL, StepCode, Writer
 from lstmc_c.elements import number
 from lstmc_c.plan import Operation, Plan, Step
+from lstmc_c.turns import WIDTH
 from lstmc_c.views import Use, View, along, nest
 
 
@@ -89,7 +90,11 @@ class Numbers:
 
     def format_of(self, use: Use) -> Format:
         """Return the format of a weight with this use, in a net that computes in floats."""
-        if self.device is None or use == "value" or (use == "bias" and self.device.weights.format == "int8"):
+        if (
+            self.device is None
+            or use in ("value", "groups")
+            or (use == "bias" and self.device.weights.format == "int8")
+        ):
             return "float"
         return self.device.weights.format
 
@@ -107,6 +112,7 @@ FLOAT32 = Numbers()
 
 
 _PER_LINE = 8  # numbers
+LARGE = 1024  # bytes
 # C99 has no float16: its bits are integers
 TYPES = {"f4": "float", "f2": "uint16_t", "i1": "int8_t", "i2": "int16_t", "i4": "int32_t", "u1": "uint8_t"}
 
@@ -126,6 +132,11 @@ class Constant:
     @property
     def size(self) -> int:
         return int(self.values.size)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it begins at a cache line on processors with vectors: a vector in two lines takes twice the time."""
+        return self.values.nbytes >= LARGE
 
     @property
     def lines(self) -> list[str]:
@@ -166,9 +177,17 @@ class Constants:
         return size + -size % 4 + 8 if self.in_file else size
 
 
-def in_panels(matrix: Array, rows: int = PANEL) -> Array:
-    """Return a matrix [out, in] in the order in which products read it: panels of some rows, each column by column."""
-    return np.concatenate([matrix[row : row + rows].T.ravel() for row in range(0, len(matrix), rows)])
+PANELS: Mapping[Use, int] = {"panel": PANEL, "groups": PANEL, "windows": PANEL, "lanes": WIDTH}  # rows of a panel
+
+
+def in_panels(weight: Array, use: Use = "panel") -> Array:
+    """Return a weight in the order in which products read it: panels of some rows, each column by column; the last one
+    of lanes is filled up with zeros."""
+    rows, of_groups = PANELS[use], use == "groups"
+    matrices = [matrix.reshape(len(matrix), -1) for matrix in (weight if of_groups else [weight])]
+    if use == "lanes":
+        matrices = [np.pad(matrices[0], ((0, -len(weight) % rows), (0, 0)))]
+    return np.concatenate([m[row : row + rows].T.ravel() for m in matrices for row in range(0, len(m), rows)])
 
 
 def finite(name: str, array: Array, dtype: type[np.generic]) -> Array:

@@ -11,31 +11,33 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from lstmc import ops
-from lstmc.ir import Builder, Graph, Node, Output, Ref
-from lstmc.loops import loop_code
+from lstmc.ir import Graph, Node, Output, Ref
 from lstmc.loops.index import Shape, counter
 from lstmc.loops.large_states import in_place, same_elements
-from lstmc.loops.loop_code import LoopCode, Values
+from lstmc.loops.loop_code import LoopCode
 from lstmc.loops.memory import Array, Call, Loop, Place, Sink
 from lstmc.loops.schedule import Schedule
 from lstmc.numerics.sequences import constants
 from lstmc.ops import Linear, Op
-from lstmc.ops.base import Types
-from lstmc.passes.base import Refs, rewrite
 from lstmc.prepare import StatePair
 from lstmc.text import Names
 from lstmc.types import TensorType
+from lstmc_c.products import MOVES, GroupedProduct, accumulated, grouped
 from lstmc_c.turns import LaneProduct, Turns, with_turns
 from lstmc_c.views import Use, View
 
-MOVES = (*loop_code.MOVES, ops.Concat, ops.Dropout, ops.Precomputed, ops.Stack, ops.StopGradient, ops.Unstack)
-CALLS = (Linear, LaneProduct, Turns, ops.Conv, ops.Embed, ops.MaxPool, ops.AvePool, ops.Max, ops.Largest, ops.Softmax)
+CALLS = (
+    *(Linear, LaneProduct, GroupedProduct, Turns, ops.Conv, ops.Embed),
+    *(ops.MaxPool, ops.AvePool, ops.Max, ops.Largest, ops.Softmax),
+)
 
 
-def use_of(op: Op, slot: int) -> Use:
+def use_of(op: Op, slot: int, type_: TensorType) -> Use:
     """Return the kind of use of a weight as this operand of an op."""
-    if slot == 1 and isinstance(op, LaneProduct):
-        return "lanes"
+    if slot == 1 and isinstance(op, LaneProduct | GroupedProduct):
+        return "lanes" if isinstance(op, LaneProduct) else "groups"
+    if slot == 1 and isinstance(op, ops.Conv) and type_.shape[:2] != (op.group, 1):
+        return "windows"
     if slot == 1 and isinstance(op, Linear | ops.Conv | ops.Embed):
         return "panel" if isinstance(op, Linear) else "matrix"
     return "bias" if slot == 2 and isinstance(op, Linear | LaneProduct | ops.Conv) else "value"
@@ -64,50 +66,6 @@ class Operation(Call):
 
 
 Work = Operation | Loop
-
-
-@dataclass(frozen=True)
-class Accumulated(Linear):
-    """A product that is added to a value of its result's shape."""
-
-    def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
-        return super().infer(x, w)
-
-
-def accumulated(graph: Graph) -> Graph:
-    """linear(x, W) + y => one product, for a constant W, if nothing else reads linear(x, W)."""
-    fixed, values, readers = constants(graph), Values(graph, {}, MOVES), graph.readers()
-
-    def read_once(ref: Ref) -> bool:
-        while readers[ref] == 1 and values.moves(graph.node(ref.node)):
-            (ref,) = graph.args(ref.node)
-        return readers[ref] == 1
-
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if not isinstance(node.op, ops.Add):
-            return None
-        whole = counter(node.types[0].size)
-        refs = graph.args(node.name)
-        for ref, other, added in zip(refs, refs[::-1], args[::-1], strict=True):
-            base, index = values.origin(ref)
-            product = graph.node(base.node)
-            operands = graph.args(product.name)
-            same = graph.type(ref) == graph.type(other) == node.types[0]
-            same = same and index == whole and graph.type(base).size == node.types[0].size
-            constant = product.name in fixed or len(operands) != 2 or operands[1].node not in fixed
-            if not same or constant or type(product.op) is not Linear:
-                continue
-            if other.node in fixed or values.origin(other)[0] == base or not read_once(ref):
-                continue  # a bias is rounded like weights
-            op = Accumulated(product.op.axis)
-            if product.types == node.types:
-                return b.add(op, *b.args(product.name), added, names=node.names, loc=product.loc)
-            (added,) = b.add(ops.Reshape(product.types[0].shape), added)
-            sums = b.add(op, *b.args(product.name), added, names=(f"{product.name}/sum",), loc=product.loc)
-            return b.add(ops.Reshape(node.types[0].shape), *sums, names=node.names, loc=node.loc)
-        return None
-
-    return rewrite(graph, visit)
 
 
 @dataclass
@@ -141,9 +99,10 @@ class Plan:
         return [node for node in self.graph if ("input", node.name) in self.places]
 
     @classmethod
-    def of(cls, graph: Graph, states: Sequence[StatePair], integers: bool = False) -> Plan:
-        """Return a plan with the caller's arrays and the arrays of weights, but without works."""
-        graph = graph if integers else accumulated(with_turns(graph))
+    def of(cls, graph: Graph, states: Sequence[StatePair], integers: bool = False, turn: bool = False) -> Plan:
+        """Return a plan with the caller's arrays and the arrays of weights, but without works; ``turn``: of a loop."""
+        if not integers:
+            graph = accumulated(graph if turn else grouped(with_turns(graph)))
         plan = cls(graph, {pair.before: pair.after for pair in states}, integers)
         fixed, places = constants(graph), plan.places
         needed = graph.needed([*(output.ref for output in graph.outputs), *map(Ref, plan.states)])
@@ -170,9 +129,9 @@ class Plan:
         """Yield the operands of a node, with what each is read as."""
         args = self.graph.args(node.name)
         if not isinstance(node.op, Turns):
-            yield from ((ref, use_of(node.op, slot)) for slot, ref in enumerate(args))
+            yield from ((ref, use_of(node.op, slot, self.graph.type(ref))) for slot, ref in enumerate(args))
             return
-        inner = self.inner[node.op] = Plan.of(node.op.body, node.op.states)
+        inner = self.inner[node.op] = Plan.of(node.op.body, node.op.states, turn=True)
         operands = {leaf.name: ref for leaf, ref in zip(node.op.leaves, args, strict=True)}
         yield from ((operands[leaf.name], "value") for leaf in node.op.leaves if isinstance(leaf.op, ops.Input))
         yield from ((operands[ref.node], use) for ref, use in inner.weights)
@@ -294,7 +253,9 @@ class Step(Schedule[Operation]):
                 shape, dense = (*shape[:axis], prod(shape[axis:])), 1
             case LaneProduct(axis=axis), 0:
                 shape, dense = (*shape[:axis], prod(shape[axis:-1]), shape[-1]), 2
-            case (Linear() | LaneProduct(), 2):
+            case GroupedProduct(), 0:
+                dense = 1
+            case (Linear() | LaneProduct(), 2) | (GroupedProduct(), 1):
                 dense = len(shape)
             case Turns(), _:
                 dense = len(shape)
@@ -305,7 +266,7 @@ class Step(Schedule[Operation]):
             case ((ops.MaxPool() | ops.AvePool()), _):
                 shape = (prod(shape[:-2]), *shape[-2:])
         base, index = self.values.origin(ref)
-        use = use_of(op, slot)
+        use = use_of(op, slot, self.graph.type(ref))
         literal = self.values.constant(base) is not None and use == "value"
         strides = None if literal else index.strides(shape)
         if strides is not None:

@@ -14,9 +14,9 @@ from lstmc.loops.memory import Place
 INDICES = ("i", "j", "k", "l", "m", "n", "o", "p", "q", "r")
 ALONG = "s"  # the index of an inner loop
 INDEPENDENT = "INDEPENDENT"  # the macro before a loop of which no element needs another one
-# Uses of a weight: the matrix of a product, in panels; that of a product of lanes; another low-precision matrix; an
-# addend of the sums of a product; or an ordinary value.
-Use = Literal["panel", "lanes", "matrix", "bias", "value"]
+# Uses of a weight: the matrix of a product, in panels; that of a product of lanes; those of groups, and the windows of
+# a convolution, in panels too; another low-precision matrix; an addend of the sums of a product; or an ordinary value.
+Use = Literal["panel", "lanes", "groups", "windows", "matrix", "bias", "value"]
 
 
 @dataclass(frozen=True)

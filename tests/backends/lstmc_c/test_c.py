@@ -322,6 +322,34 @@ def test_a_sum_over_elements_that_need_divisions(groups: tuple[int, int, int], w
     assert lstmc.compile(grouped, backend="c").verify(on=["c-cpu"])
 
 
+@pytest.mark.parametrize("outs", [3, 18, 40])
+@pytest.mark.parametrize(
+    ("form", "matrices"),
+    [
+        ("nbgi,gio->nbgo", "gio"),
+        ("nbgi,goi->nbgo", "goi"),
+        ("nbgi,io->nbgo", "io"),
+        ("sum", "gio"),
+        ("ngbi,gio->ngbo", ""),
+    ],
+)
+def test_a_linear_layer_of_groups_is_a_product_of_each(form: str, matrices: str, outs: int) -> None:
+    """However it is written; not where groups are before rows, whose matrices are no neighbours."""
+    sizes = {"g": 4, "i": 6, "o": outs}
+
+    @model
+    def grouped(x=Input(1, 4, 4, 6), *, W=Param(*(sizes[axis] for axis in matrices or "gio"), fill=uniform(-1, 1))):
+        x = tanh(x)
+        if form == "sum":
+            x = lstmc.transpose(x, (0, 1, 3, 2))
+            return lstmc.sum(lstmc.reshape(x, 1, 4, 4, 6, 1) * W, axis=3)
+        return lstmc.einsum(form, x, W)
+
+    net = lstmc.compile(grouped, backend="c")
+    assert (": grouped_linear" in net.files["grouped.c"].decode()) == bool(matrices)
+    assert net.verify(on=["c-cpu"])
+
+
 def test_a_value_that_is_read_whole_and_by_one_of_its_elements() -> None:
     """It was computed in the loop of its reader, which read the element before it was there."""
 
@@ -860,10 +888,14 @@ CONVOLUTIONS = [
     (1, 6, 3, 6, 7, 40, (3, 3), (1, 1), (2, 3), (2, 3)),
     (1, 5, 5, 5, 4, 37, (3, 3), (1, 2), (2, 1), (2, 1)),  # each channel by itself
     (2, 3, 3, 3, 1, 5, (1, 3), (1, 1), (0, 1), (1, 1)),
+    (1, 9, 1, 67, 1, 4, (1, 3), (1, 1), (0, 1), (1, 1)),  # few pixels and many channels, which are vectors
+    (1, 6, 3, 60, 1, 23, (1, 3), (1, 1), (0, 1), (1, 1)),  # groups that begin within a panel of 32
+    (1, 8, 2, 96, 1, 1, (1, 1), (1, 1), (0, 0), (1, 1)),
+    (1, 4, 1, 34, 2, 17, (1, 1), (1, 1), (0, 0), (1, 1)),
 ]
 
 
-@pytest.mark.parametrize("flags", [(), ("-U__SSE__",)], ids=["vectors", "plain"])
+@pytest.mark.parametrize("flags", [(), ("-march=native",), ("-U__SSE__",)], ids=["vectors", "widest vectors", "plain"])
 def test_convolutions_of_every_form(flags: tuple[str, ...], tmp_path: Path) -> None:
     nets = []
     for at, (n, c, group, outs, rows, columns, kernel, *how) in enumerate(CONVOLUTIONS):
