@@ -8,7 +8,8 @@ One BLAS thread, and CPU time, so that what else runs does not count; all nets o
 take turns, so that every figure is a ratio of minima from one run. Where PyTorch and ONNX Runtime are installed their
 LSTMs run in this process, one thread, after the others; the columns that compare with them take what a net needs alone,
 one pass after the other, as theirs do. So do the columns to the peak: the time to what the products would take at the
-rate of one core, which is measured too.
+rate of one core, which is measured too; for steps of one row, those to the bandwidth: the time to what reading the
+recurrent weights in each step would take from the cache that has them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.artifact import layers_source
-from tests.on_demand.benchmarks.fma_peak import flops_per_second, lstm_flops
+from tests.on_demand.benchmarks.fma_peak import flops_per_second, lstm_flops, lstm_weight_seconds
 from tests.on_demand.benchmarks.setting import QUICK, SMALLEST
 from tools.gpu_check.cases import sequence_of
 
@@ -177,6 +178,8 @@ def table_of(rows: dict[str, dict[str, Any]]) -> Table:
         "fwd/onnx",
         "fwd/peak",
         "both/peak",
+        "fwd/bandwidth",
+        "both/bandwidth",
         "load",
     ):
         table.add_column(column, justify="left" if column in ("T,N,D,H", "net") else "right")
@@ -185,14 +188,15 @@ def table_of(rows: dict[str, dict[str, Any]]) -> Table:
         by_hand, torch, onnx = nets.get("NetSpec"), nets.get("torch"), nets.get("onnx")
         gemms = nets["gemms"] if native is nets.get("LSTM layer") and native else None
         for name, f in nets.items():
-            if name in ("gemms", "peak"):
+            if name in ("gemms", "peak", "bandwidth"):
                 continue
             cells = [_ratio(f.get(key), base and base[key]) for base in (gemms, native) for key in ("forward", "both")]
             # of nets that were measured alone, and of the two themselves
             own = {key: f.get(f"{key} alone", f.get(key) if name in ("torch", "onnx") else None) for key in f}
-            peak = nets.get("peak")
+            peak, bandwidth = nets.get("peak"), nets.get("bandwidth")
             for base, key in (
                 (torch, "both"), (torch, "forward"), (onnx, "forward"), (peak, "forward"), (peak, "both"),
+                (bandwidth, "forward"), (bandwidth, "both"),
             ):  # fmt: skip
                 cells.append(_ratio(own.get(key), base and base.get(key)))
             load = f.get("load")
@@ -228,7 +232,7 @@ def main(to: Path = Path("out/bench.json")) -> None:
     """Measure every row, print the tables, write the figures."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     rows: dict[str, dict[str, Any]] = {}
-    console = Console(width=165)
+    console = Console(width=190)
     with Runner() as caffe:
         for kind, (_, _, sizes) in KINDS.items():
             for size in (SMALL if kind == "LSTM" else ()) if QUICK else sizes:
@@ -243,6 +247,8 @@ def main(to: Path = Path("out/bench.json")) -> None:
                 if kind == "LSTM":
                     peak = flops_per_second()
                     row["peak"] = {key: flops / peak for key, flops in lstm_flops(size).items()} | {"flops/s": peak}
+                    if size[1] == 1:
+                        row["bandwidth"] = dict(lstm_weight_seconds(size))
                 rows[f"{kind} {','.join(map(str, size))}"] = row
         console.print(table_of(rows))
         if not QUICK:
