@@ -65,11 +65,6 @@ def softmax_loss_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     return layer_of(b, node, caffe.SoftmaxWithLoss(axis, op.ignore_label, op.normalization), x, label)
 
 
-def accuracy_to_layer(b: Builder, node: Node[ops.Accuracy], args: Refs) -> Refs:
-    op = node.op
-    return layer_of(b, node, caffe.AccuracyLayer(op.axis, op.top_k, op.ignore_label), *args)
-
-
 def _at_most_four_axes(b: Builder, refs: Refs) -> Refs:
     shape = b.type(refs[0]).shape
     return refs if len(shape) <= 4 else tuple(shaped(b, ref, (shape[0], prod(shape[1:]))) for ref in refs)
@@ -178,10 +173,6 @@ def embed_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     return layer_of(b, node, caffe.EmbedLayer(*b.type(w).shape), x, learned=(w,))
 
 
-def dropout_to_layer(b: Builder, node: Node[ops.Dropout], args: Refs) -> Refs:
-    return layer_of(b, node, caffe.DropoutLayer(node.op.ratio, node.op.draw), *args)
-
-
 def sum_to_layers(b: Builder, node: Node[ops.Sum], args: Refs) -> Refs:
     """Reduction sums all axes from one on; a sum over other ones is a mean of images of one column."""
     axis, (x,) = node.op.axis, args
@@ -208,22 +199,6 @@ def _columns(b: Builder, x: Ref, axis: int) -> Ref:
     """x as images of one channel, whose columns are along ``axis``."""
     shape = b.type(x).shape
     return shaped(b, x, (prod(shape[:axis]), 1, shape[axis], prod(shape[axis + 1 :])))
-
-
-def split_to_slice(b: Builder, node: Node[ops.Split], args: Refs) -> Refs:
-    return layer_of(b, node, caffe.SliceLayer(node.op.axis, node.op.sizes), *args)
-
-
-def concat_to_layer(b: Builder, node: Node[ops.Concat], args: Refs) -> Refs:
-    return layer_of(b, node, caffe.ConcatLayer(node.op.axis), *args)
-
-
-def reshape_to_layer(b: Builder, node: Node[ops.Reshape], args: Refs) -> Refs:
-    return layer_of(b, node, caffe.ReshapeLayer(node.op.shape), *args)
-
-
-def tile_to_layer(b: Builder, node: Node[ops.Tile], args: Refs) -> Refs:
-    return layer_of(b, node, caffe.TileLayer(node.op.axis, node.op.tiles), *args)
 
 
 def transpose_to_layers(b: Builder, node: Node[ops.Transpose], args: Refs) -> Refs:
@@ -256,21 +231,17 @@ RULES: dict[type[Op], LegalizeRule] = {
     ops.SoftmaxLoss: softmax_loss_to_layer,
     ops.SigmoidCrossEntropyLoss: sigmoid_loss_to_layers,
     ops.EuclideanLoss: euclidean_loss_to_layer,
-    ops.Accuracy: accuracy_to_layer,
     ops.Affine: affine_to_power,
     ops.Power: power_to_layers,
     ops.Round: round_to_layers,
     ops.Sin: sin_to_layers,
     ops.Cos: cos_to_layers,
-    **layer_rules(*LAYERS),
+    **layer_rules(
+        *LAYERS, caffe.AccuracyLayer, caffe.SliceLayer, caffe.ConcatLayer, caffe.ReshapeLayer, caffe.TileLayer
+    ),
     ops.Embed: embed_to_layer,
-    ops.Dropout: dropout_to_layer,
     ops.Max: max_to_pooling,
     ops.Sum: sum_to_layers,
-    ops.Split: split_to_slice,
-    ops.Concat: concat_to_layer,
-    ops.Reshape: reshape_to_layer,
-    ops.Tile: tile_to_layer,
     ops.Transpose: transpose_to_layers,
     ops.Unstack: unstack_to_slice,
     ops.Stack: stack_to_concat,

@@ -131,7 +131,7 @@ def layer_rules(*layers: type[CaffeOp]) -> dict[type[Op], LegalizeRule]:
         core = core_op(layer)
         if core is None:
             raise TypeError(f"{layer.__name__} is no layer of one op: expected class {layer.__name__}(CaffeOp, AnOp)")
-        rules[core] = _layer_rule(layer)
+        rules[core] = _layer_rule(core, layer)
     return rules
 
 
@@ -144,9 +144,10 @@ def core_op(layer: type[CaffeOp]) -> type[Op] | None:
     return None
 
 
-def _layer_rule(layer: type[CaffeOp]) -> LegalizeRule:
-    def function_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+def _layer_rule(core: type[Op], layer: type[CaffeOp]) -> LegalizeRule:
+    def op_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
         values = [getattr(node.op, field.name) for field in fields(node.op)]
         return layer_of(b, node, layer(*values), *args)
 
-    return function_to_layer
+    op_to_layer.__name__ = f"{core.name}_to_layer"
+    return op_to_layer
