@@ -22,6 +22,7 @@ import typer
 
 from lstmc.cli import app
 from lstmc_caffe import CaffeBackend
+from lstmc_caffe.legalize.rules import rules
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
@@ -294,8 +295,9 @@ def options() -> set[str]:
 
 @cache
 def known() -> set[str]:
-    """Every identifier of the sources, every string that is one, and what Caffe, targets, cells and folders name."""
+    """Every identifier of the sources, every string that is one, and what Caffe, targets, cells, rules, folders say."""
     found: set[str] = {*CaffeBackend.targets, *dir(builtins), *keyword.kwlist, *commands(), *make_targets()}
+    found.update(rule.__name__ for rule in rules().trained.values())
     for path in SOURCES:
         if path == Path(__file__):
             continue
