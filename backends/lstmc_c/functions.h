@@ -496,11 +496,13 @@ static void convolve(float *y, size_t yplane, size_t yrow, const float *x, size_
   const size_t size = ins * kh * kw;
   for (size_t k = 0; k < rows; ++k)
     for (size_t l = 0; l < width; l += 16) {
-      size_t from = l;
+      size_t from = l, filled = lesser(width - l, 16);  // columns of windows, 0 in those of no pixel
 #ifdef LANES
-      if (width >= 16 && l + 16 > width && width - l > LANES / 2) from = width - 16;  // whole vectors of pixels
+      const int few = width - l <= LANES / 2;
+      if (width >= 16 && l + 16 > width && !few) from = width - 16;  // whole vectors of pixels
+      if (!few || (outs | first_out) % LANES) filled = 16;
 #endif
-      const size_t count = lesser(width - from, 16), filled = has_vectors() ? 16 : count;
+      const size_t count = lesser(width - from, 16);
       float *column = columns;
       if (kh * kw * s[6] * s[7] * xcolumn == 1 && !s[10] && !s[11] && count == 16) {
         pixels(y + k * yrow + from, yplane, x + k * xrow + from, xplane, w, b, first_out, outs, s[14], size, count);

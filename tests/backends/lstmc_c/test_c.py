@@ -55,7 +55,7 @@ from lstmc.weights import random_weights
 from lstmc_c import CBackend
 from lstmc_c.artifact import functions
 from lstmc_c.code import OPS
-from lstmc_c.numbers import Numbers
+from lstmc_c.numbers import LARGE, Numbers
 from tests.cells.scanned import STARTS, cell_graph, drawn, with_all_ops
 from tests.on_demand.fuzz.c_models import (
     SANITIZERS,
@@ -441,6 +441,21 @@ def test_the_memory_is_what_the_header_states(net: lstmc.Net, tmp_path: Path) ->
     assert sum(size for kind, size in sizes["gru.o"] if kind == "r") == weights
     assert not [size for kind, size in sizes["gru.o"] if kind in "bBdD"], "variables that are no constants"
     assert state == 4 * 2 * 20
+
+
+def test_large_constants_begin_at_cache_lines_where_there_are_vectors(net: lstmc.Net, tmp_path: Path) -> None:
+    listed = subprocess.run(["nm", "-S", compiled_object(tmp_path, net)], capture_output=True, text=True, check=True)
+    found = [line.split() for line in listed.stdout.splitlines() if "gru_W" in line]
+    large = [int(address, 16) for address, size, *_ in found if int(size, 16) >= LARGE]
+    assert large
+    assert "__SSE__" not in predefined() or not any(address % 64 for address in large)
+
+
+def predefined() -> str:
+    """The macros that gcc has on this machine."""
+    return subprocess.run(
+        ["gcc", "-dM", "-E", "-x", "c", "-"], input="", capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_a_net_needs_no_library(net: lstmc.Net, tmp_path: Path) -> None:
