@@ -23,6 +23,7 @@ from lstmc_tflite.written import Written
 # Operators whose results have the numbers of their operands.
 MOVES = ("BROADCAST_TO", "CONCATENATION", "PAD", "REDUCE_MAX", "RESHAPE", "SLICE", "SPLIT", "TRANSPOSE")
 JOINED = ("CONCATENATION", "MAXIMUM", "PAD")
+MOST_STEPS = 256  # of XNNPACK: a multiplier from here on is none, and LiteRT 2.3 frees the net twice
 SHORT: Mapping[str, str] = {
     **{name: f"litert-{name}" for name in ("a8w8", "a16w8", "a8w8-s16")},
     "fp16": "litert-fp16-weights",
@@ -115,7 +116,8 @@ class Quantiser:
                 " numbers=float32 or numbers=fp16 need none"
             )
         self.net, self.per = written.net, rounding.device.weights.per
-        graph, constants = compiled.expanded, StepRunner(compiled, params).constants
+        self.graph = graph = compiled.expanded
+        constants = StepRunner(compiled, params).constants
         for output in graph.outputs:
             if output.ref in constants:
                 raise BackendError(
@@ -217,7 +219,15 @@ class Quantiser:
         assert bias.data is not None
         matrix, scales = matrix_integers(weights.data, self.per)
         weights.dtype, weights.scale, weights.stored = "int8", tuple(map(float, scales)), matrix.astype(np.int8)
-        grid = self.grids[id(x)]
+        grid, result = self.grids[id(x)], self.grids[id(operator.outputs[0])]
+        steps = grid.scale * float(scales.max()) / result.scale
+        if steps >= MOST_STEPS and result.high == 127:
+            raise BackendError(
+                f"product {operator.node}: a step of its operand is {steps:.3g} steps of its result, and LiteRT ends"
+                f" the process from {MOST_STEPS} on",
+                notes=["the range of the operand is too large for 8 bits: look at its first values, or take a16w8"],
+                loc=self.graph.node(operator.node).loc,
+            )
         bias.dtype = "int32" if grid.high == 127 else "int64"
         bias.scale = tuple(map(float, np.float32(grid.scale) * scales))
         bias.stored = bias_integers(bias.data, grid, scales).astype(bias.dtype)

@@ -276,7 +276,7 @@ class TfliteRounding(IntegerRounding):
                 return weighted_sum(grids, y, 1 if isinstance(op, ops.Add) else -1, kernels)
             case ops.Affine():
                 return self._affine_formula(op, grids[0], y)
-            case ops.Mul() if xnnpack:
+            case ops.Mul() if xnnpack and 2**-16 <= single[0] * single[1] / np.float32(y.scale) < 2**8:
                 factor = single[0] * single[1] / np.float32(y.scale)
                 return lambda a, b: np.rint((a * b).astype(np.float32) * factor)
             case ops.Mul():

@@ -177,8 +177,8 @@ def weighted_sum(grids: Sequence[Grid], y: Grid, sign: int, kernels: str) -> Cal
     """Return the sum or difference of two values, as this set of kernels computes it."""
     one, two = (grid.scale for grid in grids)
     eight = y.high == 127
-    if kernels == "xnnpack" and eight:
-        factors = np.array([one, two], np.float32) / np.float32(y.scale)
+    factors = np.array([one, two], np.float32) / np.float32(y.scale)
+    if kernels == "xnnpack" and eight and all((factors >= 2**-10) & (factors < 2**8)):  # others it leaves to LiteRT
         shift = 20 - floor(np.log2(np.abs(factors).max()))
         whole = np.rint(np.abs(factors).astype(np.float64) * 2.0**shift).astype(I64)
         return lambda a, b: (a * whole[0] + sign * b * whole[1] + (1 << (shift - 1))) >> shift

@@ -221,6 +221,32 @@ def test_a_sum_of_huge_values_runs_where_its_reader_saturates(tmp_path: Path) ->
     assert in_numbers(huge, "a8w8", data, tmp_path).verify(on=["tflite", "tflm"])
 
 
+@pytest.mark.parametrize(
+    ("sizes", "result"), [((1e4, 1e4), 8.0), ((300, 1), 1.0), ((1e-3, 1e-3), 1.0), ((1e-3, 1), 9.0)]
+)
+def test_scales_that_xnnpack_leaves_to_litert(sizes: tuple[float, float], result: float) -> None:
+    @model(states={"h": "h_next"})
+    def far(x=Input(1, 40), h=Input(1, 40)):  # type: ignore[no-untyped-def]
+        return {"sum": x + h, "product": x * h, "h_next": tanh(h)}
+
+    limits = dict(zip(("x", "h"), ((-size, size) for size in sizes), strict=True))
+    limits |= dict.fromkeys(("sum", "product"), (-result, result)) | {"h_next": (-1.0, 1.0)}
+    net = lstmc.compile(far, backend=TfliteBackend(numbers=Numbers.of("a8w8", limits)))
+    assert net.verify(on=["tflite", "tflite-reference", "tflm"])
+
+
+def test_a_product_for_which_litert_ends_the_process_is_refused_with_the_way_out() -> None:
+    limits = {"x": (-1e6, 1e6), "linear_W": (-1.0, 1.0), "h": (-2.0, 2.0), "h_next": (-2.0, 2.0), "y": (0.0, 1.0)}
+    limits |= dict.fromkeys(("mul_h", "h/scaled", "scaled_h", "tanh", "affine"), (-1.0, 1.0))
+    names = [node.name for node in lstmc.compile(one_step, backend="tflite").compiled.expanded]
+    limits = dict.fromkeys(names, (-1.0, 1.0)) | limits
+    with pytest.raises(BackendError, match="LiteRT ends the process from 256 on") as refused:
+        lstmc.compile(one_step, backend=TfliteBackend(numbers=Numbers.of("a8w8", limits)))
+    assert "take a16w8" in str(refused.value)
+    net = lstmc.compile(one_step, backend=TfliteBackend(numbers=Numbers.of("a16w8", limits)))
+    assert net.verify(on=["tflite", "tflm"])
+
+
 def test_states_of_16_bits_mend_a_state_of_values_of_several_sizes(tmp_path: Path) -> None:
     data = {"x": np.random.default_rng(0).normal(size=(60, 1, 16)).astype(np.float32)}
     exact, errors = lstmc.compile(stacked, backend="tflite"), dict[str, float]()
