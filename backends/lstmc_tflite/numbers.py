@@ -225,7 +225,7 @@ class Quantiser:
             raise BackendError(
                 f"product {operator.node}: a step of its operand is {steps:.3g} steps of its result, and LiteRT ends"
                 f" the process from {MOST_STEPS} on",
-                notes=["the range of the operand is too large for 8 bits: look at its first values, or take a16w8"],
+                notes=[f"give smaller first values or data{', or take a16w8' if steps < MOST_STEPS**2 else ''}"],
                 loc=self.graph.node(operator.node).loc,
             )
         bias.dtype = "int32" if grid.high == 127 else "int64"
