@@ -28,8 +28,8 @@ SourceArgument = Annotated[
     Path,
     argument(
         "SOURCE",
-        "A trained model: .pt, .pth, .pt2, .safetensors, .onnx, .keras, .h5, .prototxt; or zoo:NAME, a published net"
-        " (zoo: lists them).",
+        "A trained model: .pt, .pth, .pt2, .safetensors, .onnx, .tflite, .keras, .h5, .prototxt; or zoo:NAME, a"
+        " published net (zoo: lists them).",
     ),
 ]
 ConfigOption = Annotated[

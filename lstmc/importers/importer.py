@@ -15,16 +15,19 @@ from lstmc.importers.canonical.time import has_several_times, is_timeless
 from lstmc.importers.frames import Reading, read_frame, read_time
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
+from lstmc.importers.frontends.onnx_layers import ROUNDED
+from lstmc.importers.frontends.tflite_graph import Graph
 from lstmc.importers.frontends.torch_graph import describe_program
 from lstmc.importers.frontends.torch_state_dict import describe_state_dict, groups_of
 from lstmc.importers.ir.net import Net
 from lstmc.importers.printer import files
 from lstmc.importers.read.keras_file import read_keras
 from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
+from lstmc.importers.read.tflite_file import MAGIC, TfliteFile
 from lstmc.importers.read.torch_file import PACKAGE, entries, hints, read_torch
 from lstmc.importers.read.torch_program import is_program, read_program
 from lstmc.importers.refusal import RefusedError, SourceError
-from lstmc.importers.runtimes import KerasRuntime, OnnxRuntime, TorchLayers, TorchProgram
+from lstmc.importers.runtimes import KerasRuntime, LiteRtRuntime, OnnxRuntime, TorchLayers, TorchProgram
 from lstmc.importers.sources import HostNet, ImportOptions, NetSource, Runtime, Source, SourceNet, head_of, net_sources
 from lstmc.importers.torch_export import exported
 from lstmc.importers.zoo import recipe_of
@@ -93,6 +96,23 @@ class OnnxSource:
         return SourceNet(net, "ONNX", runtime=OnnxRuntime(path, net, options.values))
 
 
+class TfliteSource:
+    """Files of TFLite, as graphs of ONNX."""
+
+    summary = "TFLite"
+    options = frozenset({"shapes", "values"})
+
+    def knows(self, path: Path) -> bool:
+        return head_of(path)[4:8] == MAGIC
+
+    def read(self, path: Path, options: ImportOptions) -> SourceNet:
+        file = TfliteFile(path)
+        graph = Graph(file)
+        net = describe_onnx(graph.model(), path.name, None, options.shapes, options.values)
+        net = replace(net, notes=(*net.notes, ROUNDED)) if graph.rounded else net
+        return SourceNet(net, "TFLite", runtime=LiteRtRuntime(file, net, options.values))
+
+
 class KerasSource:
     """Models of Keras, and weights of Keras with the JSON of the model."""
 
@@ -109,7 +129,7 @@ class KerasSource:
         return SourceNet(net, f"Keras {keras.facts['version']}".strip(), runtime=KerasRuntime(keras, net))
 
 
-OWN: Sequence[NetSource] = (TorchSource(), SafetensorsSource(), OnnxSource(), KerasSource())
+OWN: Sequence[NetSource] = (TorchSource(), SafetensorsSource(), OnnxSource(), TfliteSource(), KerasSource())
 
 
 def _of_tensors(tensors: Source, options: ImportOptions) -> SourceNet:

@@ -21,6 +21,7 @@ from lstmc.importers.frontends.torch_state_dict import Group
 from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.read.keras_file import version_of
+from lstmc.importers.read.tflite_file import TfliteFile
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import Source
 from lstmc.ir import Scan
@@ -170,6 +171,9 @@ def _strange(config: Any, depth: int = 0) -> Iterator[str]:
             yield from _strange(value, depth + 1)
 
 
+BY_8_BITS = "the source rounds to 8 bits while it runs, which the imported model does not"
+
+
 class OnnxRuntime:
     """Runs a graph from its file or its bytes; ``values`` are of inputs that were made constants."""
 
@@ -181,7 +185,7 @@ class OnnxRuntime:
     def unavailable(self) -> str | None:
         """Return the reason why it cannot run here, or None."""
         if ROUNDED in self.net.notes:
-            return "the source rounds to 8 bits while it runs, which the imported model does not"
+            return BY_8_BITS
         return not_installed("onnxruntime")
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -206,6 +210,44 @@ class OnnxRuntime:
         except Exception as error:  # ONNX Runtime's errors differ from version to version
             raise SourceError(f"ONNX Runtime does not run this graph: {brief(error)}") from None
         return dict(zip(called, results, strict=True))
+
+
+class LiteRtRuntime:
+    """Runs a TFLite file in LiteRT; ``values`` are of inputs that were made constants."""
+
+    name = "LiteRT"
+
+    def __init__(self, file: TfliteFile, net: Net, values: Mapping[str, Array]) -> None:
+        self.file, self.net, self.values = file, net, values
+
+    def unavailable(self) -> str | None:
+        """Return the reason why it cannot run here, or None."""
+        return BY_8_BITS if ROUNDED in self.net.notes else None
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Raises :class:`SourceError` for a file that LiteRT does not run."""
+        litert = importlib.import_module("ai_edge_litert.interpreter")
+        arrays = {self.net.called[name]: array for name, array in inputs.items()} | dict(self.values)
+        try:
+            net = litert.Interpreter(
+                model_content=self.file.content,
+                num_threads=1,
+                experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            )
+            for name, place in self.file.inputs.items():
+                if name in arrays:
+                    net.resize_tensor_input(place, arrays[name].shape or (), strict=False)
+            net.allocate_tensors()
+            details = {each["index"]: each for each in net.get_input_details()}
+            for name, place in self.file.inputs.items():
+                each = details[place]
+                net.set_tensor(
+                    place, np.reshape(arrays.get(name, np.zeros(each["shape"])), each["shape"]).astype(each["dtype"])
+                )
+            net.invoke()
+            return {name: net.get_tensor(self.file.outputs[self.net.called[name]]) for name in self.net.outputs}
+        except (ValueError, RuntimeError, KeyError) as error:
+            raise SourceError(f"LiteRT does not run this net: {brief(error)}") from None
 
 
 class TorchProgram:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from lstmc.importers import ImportedModel, RefusedError, from_onnx
 from lstmc.importers.frontends.onnx_graph import HANDLERS
@@ -94,3 +95,10 @@ def test_every_case_is_right_or_refused() -> None:
     assert len(outcomes) > 60
     # the cases of these are padded by a number, and of three elements
     assert {operator for operator, counts in outcomes.items() if not counts["right"]} == {"TopK"}
+
+
+def test_a_sum_of_nothing_is_refused() -> None:
+    x, y = (helper.make_tensor_value_info(name, 1, [2, 3]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Add", [], ["y"])], "g", [x], [y])
+    with pytest.raises(RefusedError, match=r"node 0 \(Add\): "):
+        from_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))

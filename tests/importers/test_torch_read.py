@@ -246,8 +246,8 @@ def test_all_refusals_come_at_once(tmp_path: Path) -> None:
 
 def test_what_is_no_model_is_said(tmp_path: Path) -> None:
     known = (
-        "expected a state dict or program of PyTorch (.pt, .pth, .pt2), .safetensors, ONNX, Keras (.keras, .h5),"
-        " a prototxt of Caffe (with its weights, a caffemodel)"
+        "expected a state dict or program of PyTorch (.pt, .pth, .pt2), .safetensors, ONNX, TFLite, Keras (.keras,"
+        " .h5), a prototxt of Caffe (with its weights, a caffemodel)"
     )
     for content, found in (
         (b"", "an empty file"),

@@ -39,7 +39,7 @@ def _function(foreign: Foreign, row: Elementwise) -> Handler:
 
 
 def _together(kind: str) -> Handler:
-    return lambda t, *xs: reduce(partial(t.binary, kind), xs)
+    return lambda t, x, *xs: reduce(partial(t.binary, kind), xs, x)
 
 
 def _div(t: Onnx, x: Operand, y: Operand) -> Operand:

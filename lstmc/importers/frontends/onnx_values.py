@@ -82,7 +82,8 @@ def _taken(handler: Handler) -> tuple[int | None, int, list[str]]:
 def called(handler: Handler, t: Onnx, node: Node) -> Any:
     """Return the result of a handler for a node. Raises :class:`Refused` for a missing operand that is needed."""
     count, needed, names = _taken(handler)
-    count, needed = (count, needed) if count is not None else (len(node.operands), len(node.operands))
+    if count is None:
+        count = needed = max(needed, len(node.operands))
     operands = [node.needed(place) if place < needed else node.operand(place) for place in range(count)]
     given = {**node.attributes, "node": node}
     return handler(t, *operands, **{name: given[name] for name in names if name in given})

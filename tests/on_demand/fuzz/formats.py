@@ -41,6 +41,7 @@ from tests.backends.lstmc_caffe.source.old_nets import VIDEO, caffemodel
 DEFINITION = Definition({"model": "net.py", "seed": 0}, {"net.py": "0" * 64}, {"seed=0": {"seed": "0"}}, None, "loss")
 IDENTITY = RunIdentity.from_net(b"net", "data", {"max_iter": 3})
 CORPUS = Path(__file__).parent / "corpus"  # files that other programs wrote
+TFLITE = Path(__file__).parents[2] / "importers" / "tflite"
 TARGET = Path(lstmc.__file__).parents[1] / "backends" / "lstmc_caffe" / "targets" / "flat.toml"
 
 
@@ -112,6 +113,7 @@ def formats(folder: Path) -> dict[str, Format]:
         Format("native.prototxt", VIDEO.encode(), _caffe_source),
         Format("native.caffemodel", caffemodel(), _caffe_source),
         *(Format(path.name, path.read_bytes(), _imported) for path in sorted(CORPUS.iterdir()) if path.suffix != ".py"),
+        *(Format(path.name, path.read_bytes(), _imported) for path in sorted(TFLITE.glob("*.tflite"))),
     ]
     return {one.name: one for one in found}
 
