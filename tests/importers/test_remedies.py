@@ -10,7 +10,7 @@ from torch import nn
 
 from lstmc.importers import RefusedError, from_torch
 from lstmc.importers.canonical.time import NO_TIME
-from tests.importers import test_remedies_keras, test_remedies_onnx, test_remedies_torch
+from tests.importers import test_remedies_keras, test_remedies_onnx, test_remedies_torch, test_tflite
 from tests.importers.remedies import remedies
 from tests.importers.test_torch_modules import Lambda
 
@@ -92,9 +92,14 @@ def test_every_remedy_of_a_stream_is_known() -> None:
 
 def test_at_most_a_quarter_of_all_remedies_is_untried() -> None:
     untried = [*UNTRIED, *(text for one in FRONTENDS for text in one.UNTRIED)]
-    tried = [*TRIED, *(text for one in FRONTENDS for text in one.TRIED)]
+    tried = [*TRIED, *test_tflite.REMEDIES, *(text for one in FRONTENDS for text in one.TRIED)]
     assert len(untried) <= (len(untried) + len(tried)) / 4
-    others = {*test_remedies_torch.WHOLE, *test_remedies_torch.FILES, *test_remedies_onnx.ELSEWHERE}
+    others = {
+        *test_tflite.REMEDIES,
+        *test_remedies_torch.WHOLE,
+        *test_remedies_torch.FILES,
+        *test_remedies_onnx.ELSEWHERE,
+    }
     assert remedies("") == {*tried, *untried} | others
 
 

@@ -14,7 +14,7 @@ import lstmc
 import lstmc_tflite.net
 from lstmc.importers import RefusedError, SourceError, import_file
 from lstmc.importers.checks import evaluate
-from lstmc.importers.frontends.tflite_graph import HANDLERS
+from lstmc.importers.frontends.tflite_graph import FLOAT_NET, HANDLERS, UNREAD, WHILE
 from lstmc.importers.importer import TfliteSource
 from lstmc.importers.read.tflite_file import TfliteFile
 from lstmc.importers.sources import ImportOptions
@@ -23,10 +23,12 @@ from lstmc_tflite.net import Net, file_bytes, schema
 from lstmc_tflite.runtime import LiteRT
 from tests.backends.lstmc_tflite.streams import CELLS, Stream
 from tests.backends.lstmc_tflite.test_tflite import BACKEND, compile_graph, files, random_weights, sampled
+from tests.importers.remedies import remedies
 from tests.quick_sample import one_in
 
 DATA = Path(__file__).parent / "tflite"  # made by make.py there
 CLOSE = 2e-6
+REMEDIES = (WHILE[1], UNREAD[1], FLOAT_NET)  # below a net is refused with each, and the net that it asks for is read
 
 
 def equal(path: Path, close: float = CLOSE) -> Any:
@@ -464,3 +466,11 @@ def test_random_damage_is_refused_or_read(tmp_path: Path) -> None:
         else:
             outcomes.add("read")
     assert outcomes >= {"SourceError", "RefusedError", "read"}
+
+
+def test_every_remedy_is_known_and_helps(tmp_path: Path) -> None:
+    assert remedies("frontends/tflite_", "read/tflite_") == {*REMEDIES}
+    assert refusals(DATA / "gru_while.tflite")[0].endswith(WHILE[1])
+    import_file(DATA / "gru_unrolled.tflite")  # the same layer, unrolled
+    assert refusals(weighed(tmp_path / "whole.tflite", True, True))[0].endswith(FLOAT_NET)
+    import_file(weighed(tmp_path / "float.tflite", False, False))

@@ -23,10 +23,7 @@ WHILE = (
     "convert the model that it was made from (.keras, .h5, .pt2, .onnx), or export it with unrolled steps"
     " (unroll=True of Keras's layers)",
 )
-WHY = {
-    **dict.fromkeys(("WHILE", "CALL_ONCE"), WHILE),
-    **dict.fromkeys(("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"), ("it keeps values in a variable", UNREAD[1])),
-}
+VARIABLE = ("it keeps values in a variable", UNREAD[1])
 ROUNDING = (
     "FULLY_CONNECTED",
     "CONV_2D",
@@ -100,8 +97,12 @@ class Graph:
         call = Call(self, operator)
         try:
             handler = HANDLERS.get(operator.code)
+            if operator.code in ("WHILE", "CALL_ONCE"):
+                raise Refused("operator", operator.code, *WHILE)
+            if operator.code in ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"):
+                raise Refused("operator", operator.code, *VARIABLE)
             if handler is None:
-                raise Refused("operator", operator.code, *WHY.get(operator.code, UNREAD))
+                raise Refused("operator", operator.code, *UNREAD)
             made = [tensors[place] for place in (*operator.inputs, *operator.outputs) if place >= 0]
             self.rounded |= operator.code in ROUNDING and any(t.integer and t.kind == "INT8" for t in made)
             results = handler(call)
