@@ -50,7 +50,9 @@ COMMANDS: Mapping[str, Entry] = {
     "doctor": Entry("listing", "doctor_command", START, "Show what is installed, and how to install what is missing"),
     "compile": Entry("compile", "compile_command", COMPILE, "Write a model's net for a target, with its weights"),
     "inspect": Entry("inspect_file", "inspect_command", COMPILE, "Say what a trained model is, and what it would lose"),
-    "convert": Entry("import_model", "convert_command", COMPILE, "Convert a PyTorch, ONNX, Keras or Caffe model"),
+    "convert": Entry(
+        "import_model", "convert_command", COMPILE, "Convert a model of PyTorch, ONNX, TFLite, Keras, Caffe"
+    ),
     "verify": Entry("compile", "verify_command", COMPILE, "Compare a net with its model, or check a net file"),
     "numbers": Entry("streams", "numbers_app", COMPILE, "Prepare int8: ranges, calibration data, a kit for the board"),
     "train": Entry("train", "train_command", USE, "Train a model", waits=False),

@@ -304,6 +304,11 @@ def test_a_convolution_that_is_cut_behind_is_no_sign_of_time() -> None:
         from_torch(Lambda(lambda x, c: c(x)[..., :-2], c=nn.Conv1d(4, 3, 3)).eval(), torch.randn(2, 4, 9), step=True)
 
 
+def test_a_running_sum_of_two_steps_is_over_time() -> None:
+    found = from_torch(Lambda(lambda x: x.cumsum(1)).eval(), torch.randn(2, 2, 4), step=True)
+    assert len(found.net.time) == 1
+
+
 def test_a_factor_of_one_batch_and_one_step_is_a_vector() -> None:
     found = from_torch(Weighted().eval(), torch.randn(2, 9, 4), step=True)
     assert found.net.params["factor"].shape == (5,)

@@ -258,20 +258,11 @@ class OverTime(FirstSteps):
         return Front(row, 1, lag)
 
     def _row(self, value: str, axis: int, step: Step) -> str | None:
-        """Return one of several equal steps, with an axis of one element in front; None if the steps differ."""
-        shape, weight = self.old.shapes[value], self.params.get(value)
-        one: Shape = (1, *shape[:axis], *shape[axis + 1 :])
+        """Return one step of equal numbers, or a single step, with its axis in front; None for several steps."""
+        shape = self.old.shapes[value]
         if (fill := constant(self.old, value)) is not None:
-            return self._filled(one, fill)
-        if shape[axis] == 1:
-            return self.front(value, axis, step)
-        elif weight is not None and np.all((array := weight.array()) == array.take([0], axis)):
-            weight = weight.transposed(axis, *(a for a in range(len(shape)) if a != axis)).cut(0, 1)
-        else:
-            return None
-        row = self.builder.fresh(f"{value}_row")
-        self.builder.hold({row: weight})
-        return row
+            return self._filled((1, *shape[:axis], *shape[axis + 1 :]), fill)
+        return self.front(value, axis, step) if shape[axis] == 1 else None
 
     def _behind_heads(self, step: Step, sequences: list[str], heads: list[str]) -> tuple[list[str], int]:
         """Return the sequences of a loop and their delay; no sequence begins before the values from which the loop's
