@@ -75,6 +75,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "gathered blocks": ("GatherND", [numbers(3, 4, 2)], [places([0, 1], [2, 3])], {}),
     "gathered in batches": ("GatherND", [numbers(2, 4, 3)], [places([1], [3])], {"batch_dims": 1}),
     "gathered elements": ("GatherElements", [X], [places([0, 3, 3], [1, 0, 2], [-1, 0, 0], [1, 1, 1])], {"axis": 1}),
+    "gathered elements of two rows": ("GatherElements", [numbers(2, 5)], [places([0, 3], [1, 0])], {"axis": 1}),
     "gathered rows": ("GatherElements", [X], [places([0] * 5, [2] * 5)], {"axis": 0}),
     "one hot": ("OneHot", [places([1, 2], [0, -1])], [np.array(4), np.array([0.5, 2], np.float32)], {"axis": 0}),
     "kept rows": ("Compress", [X], [np.array([True, False, True])], {"axis": 0}),
