@@ -71,6 +71,21 @@ def test_a_quantized_graph(tmp_path: Path, name: str, per_channel: bool) -> None
     assert np.mean(np.abs(found - exact)) < np.mean(np.abs(rounded - exact))
 
 
+def test_weights_without_a_zero_point(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        helper.make_node("MatMulInteger", ["q", "w", "zero"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["floats", "scale"], ["y"]),
+    ]
+    made, w = graph(nodes, {}, (2, 3)), np.array([[1, -2], [3, 0], [-5, 7]], np.int8)
+    made.graph.initializer.append(numpy_helper.from_array(w, "w"))
+    onnx.save(made, tmp_path / "m.onnx")
+    x = DRAW.normal(size=(2, 3))
+    (found,) = imported(import_file(tmp_path / "m.onnx").described).interpreted({"x": x}).values()
+    np.testing.assert_allclose(found, x @ w, rtol=1e-6)
+
+
 def test_whole_numbers_that_were_there_before(tmp_path: Path) -> None:
     made = graph([helper.make_node("MatMulInteger", ["x", "w"], ["y"])], {}, (2, 3))
     made.graph.initializer.append(numpy_helper.from_array(np.ones((3, 2), np.int8), "w"))
