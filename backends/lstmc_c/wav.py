@@ -58,6 +58,8 @@ class Stft:
                 f"{argument}: the net does not say how it is fed by sound: expected its frames, as in"
                 f" {Argument('language', SETTINGS)}"
             )
+        if len(values) < len(pairs):
+            raise BackendError(f"{argument}: expected each setting once, found {language.partition(':')[2]}")
         try:
             return parse_json(json.dumps(values).encode(), Annotated[cls, AfterValidator(_overlapping)])  # type: ignore[arg-type]
         except NotExpected as wrong:

@@ -186,7 +186,7 @@ def test_other_files_end_in_an_error(tmp_path: Path) -> None:
         b"OggS" + whole[4:]: "something else",
         whole[:36]: "no samples",
         whole.replace(b"fmt ", b"fmt_"): "encoding 0, 0 channel(s), 0 Hz, 0 bits",
-        whole.replace(b"LIST\x03\0\0\0", b"LIST\xff\xff\xff\xff"): "no samples",
+        whole.replace(b"LIST\x03\0\0\0abc\0", b"LIST\xff\xff\xff\xff"): "no samples",
         b"RIFF\0\0\0\0WAVEfmt \x02\0\0\0\x01\0data\x02\0\0\0ab": "encoding 1, 0 channel(s), 0 Hz, 0 bits",
         **dict.fromkeys((whole[:-1], whole[:-200], whole.replace(LENGTH, b"\xff" * 4)), "one that is cut off"),
     }.items():
@@ -213,17 +213,24 @@ def test_damaged_files_end_in_an_error_or_a_sound(tmp_path: Path) -> None:
 
 def test_arguments_and_files_of_the_program(tmp_path: Path) -> None:
     program = built(lstmc.compile(parts, T=1, B=9, backend="c"), "frame=16,hop=8", tmp_path)
+    (tmp_path / "in.wav").write_bytes(wav(SOUND))
+    (tmp_path / "link.wav").symlink_to("in.wav")
+    (tmp_path / "hard.wav").hardlink_to(tmp_path / "in.wav")
+    (tmp_path / "pipe.wav").symlink_to("/dev/stdin")
     for arguments, told, code in (
         (["in.wav"], "expected two files", 2),
         (["in.wav", "in.wav"], "expected two files", 2),
+        (["in.wav", "./in.wav"], "expected two files", 2),
+        (["in.wav", "link.wav"], "expected two files", 2),
+        (["in.wav", "hard.wav"], "expected two files", 2),
+        (["pipe.wav", "out.wav"], "(encoding 1); found a pipe", 1),
         (["no.wav", "out.wav"], "no.wav: No such file", 1),
         (["in.wav", "no/out.wav"], "no/out.wav: No such file", 1),
         (["in.wav", "/dev/full"], "/dev/full: could not be written to its end", 1),
     ):
-        (tmp_path / "in.wav").write_bytes(wav(SOUND))
-        ended = subprocess.run([program, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert (ended.returncode, told in ended.stderr) == (code, True), ended.stderr
-    assert (tmp_path / "in.wav").read_bytes() == wav(SOUND)
+        ended = subprocess.run([program, *arguments], cwd=tmp_path, input=wav(SOUND), capture_output=True, check=False)
+        assert (ended.returncode, told in ended.stderr.decode()) == (code, True), ended.stderr
+        assert (tmp_path / "in.wav").read_bytes() == wav(SOUND)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +248,7 @@ def test_arguments_and_files_of_the_program(tmp_path: Path) -> None:
             "wav:rate=8000,frame=16,hop=8,window=kaiser",
             "language=wav: window: expected 'rectangle', 'hann' or 'sqrt-hann'",
         ),
+        ("wav:rate=8000,frame=16,hop=8,hop=4", "language=wav: expected each setting once, found rate=8000,frame=16"),
         ("wav:rate=8000,frame=16,hop=8,step=2", "language=wav: step: expected no such key"),
         (
             "wav:rate=8000,frame=16,hop=8,input=magnitude",
