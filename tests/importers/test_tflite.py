@@ -147,9 +147,28 @@ def all_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lstmc_tflite.net, "OPTIONS", {**lstmc_tflite.net.OPTIONS, **OPTIONS})
 
 
+# Other forms of them
+FORMS_OF_ONE: tuple[tuple[str, tuple[Any, ...], tuple[int, ...], dict[str, Any]], ...] = (
+    ("SQUEEZE", ((1, 2, 1, 3),), (2, 3), {"squeezeDims": []}),
+    ("SQUEEZE", ((1, 2, 1, 3),), (2, 3), {}),
+    ("RESHAPE", ((1, 1), []), (), {"newShape": []}),
+    ("SUM", ((2, 3), []), (2, 3), {"keepDims": False}),
+    ("STRIDED_SLICE", ((4, 3), [1, 0], [0, 0], [1, 1]), (3,), {"beginMask": 3, "endMask": 3, "shrinkAxisMask": 1}),
+)
+
+
 @pytest.mark.parametrize("code", ONES)
 def test_an_operator_computes_what_litert_does(code: str, tmp_path: Path) -> None:
-    given, shape, options = ONES[code]
+    one(code, *ONES[code], tmp_path)
+
+
+@pytest.mark.parametrize("form", FORMS_OF_ONE, ids=str)
+def test_a_form_of_an_operator_computes_what_litert_does(form: tuple[Any, ...], tmp_path: Path) -> None:
+    one(*form, tmp_path)
+
+
+def one(code: str, given: Any, shape: tuple[int, ...], options: dict[str, Any], folder: Path) -> None:
+    """Compare a net of one operator with LiteRT."""
     net = Net("one")
     operands = []
     for place, part in enumerate(given):
@@ -166,7 +185,7 @@ def test_an_operator_computes_what_litert_does(code: str, tmp_path: Path) -> Non
     if code == "TRANSPOSE_CONV":
         options = {**options, "padding": 0}
     net.outputs["y"] = net.add(code, operands, shape, "y", **options)
-    equal(written(net, tmp_path / "one.tflite"))
+    equal(written(net, folder / "one.tflite"))
 
 
 def test_every_operator_that_is_read_is_tried() -> None:
@@ -180,7 +199,7 @@ def test_values_that_are_chosen_cut_and_counted(tmp_path: Path) -> None:
     net = Net("several")
     x = net.inputs["x"] = net.tensor("x", (2, 4))
     a, b = net.split("SPLIT", [net.index(1), x], [(2, 2)] * 2, ["a", "b"], numSplits=2)
-    c, d = net.split("SPLIT_V", [x, net.index([1, 3]), net.index(1)], [(2, 1), (2, 3)], ["c", "d"], numSplits=2)
+    c, d = net.split("SPLIT_V", [x, net.index([1, -1]), net.index(1)], [(2, 1), (2, 3)], ["c", "d"], numSplits=2)
     e, f = net.split("UNPACK", [x], [(4,)] * 2, ["e", "f"], num=2, axis=0)
     masks = []
     for code in ("EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL"):
@@ -215,7 +234,7 @@ FORMS = {  # of the fused LSTM
 }
 
 
-def fused_lstm(form: str, steps: int, path: Path) -> Path:
+def fused_lstm(form: str, steps: int, path: Path, **more: Any) -> Path:
     net, rng, (size, cells) = Net("lstm"), np.random.default_rng(5), (3, 4)
     units = 2 if form == "projected" else cells
 
@@ -233,7 +252,7 @@ def fused_lstm(form: str, steps: int, path: Path) -> Path:
     shape = (steps, 1) if form == "by_time" else (1, steps)
     net.inputs["x"] = net.tensor("x", (*shape, size))
     operands = [net.inputs["x"], *ins, *recurrent, *peepholes, *biases, *project, *states]
-    options = {"fusedActivationFunction": 4, **FORMS[form]}
+    options = {"fusedActivationFunction": 4, **FORMS[form], **more}
     net.outputs["y"] = net.add("UNIDIRECTIONAL_SEQUENCE_LSTM", operands, (*shape, units), "y", **options)
 
     def without(model: Any) -> None:
@@ -261,6 +280,12 @@ def test_a_fused_lstm_streams_as_the_file_does(tmp_path: Path) -> None:
             wanted = runtime.forward({"x": frame}, ["y"])["y"]
             (found,) = step(x=frame).values()
             assert np.abs(found.ravel() - wanted.ravel()).max() <= CLOSE
+
+
+def test_a_fused_lstm_without_an_activation_is_refused(tmp_path: Path) -> None:
+    """LiteRT then reads memory that it did not write."""
+    (told,) = refusals(fused_lstm("plain", 3, tmp_path / "lstm.tflite", fusedActivationFunction=0))
+    assert told.startswith("y (UNIDIRECTIONAL_SEQUENCE_LSTM): activation = 0: it is not supported; ")
 
 
 def test_a_fused_rnn(tmp_path: Path) -> None:
@@ -337,6 +362,29 @@ def test_a_fused_layer_of_keras_streams_by_steps(tmp_path: Path) -> None:
     assert lstmc.inspect(path).parts[0].units == (4,)
 
 
+def called(model: Any, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+    """Give a model a signature of these names."""
+    s, graph = schema(), model.subgraphs[0]
+    model.signatureDefs = [s.SignatureDefT(signatureKey=b"serving_default", inputs=[], outputs=[])]
+    for names, places, end in ((inputs, graph.inputs, "inputs"), (outputs, graph.outputs, "outputs")):
+        maps = [s.TensorMapT(name=name, tensorIndex=int(at)) for name, at in zip(names, places, strict=True)]
+        setattr(model.signatureDefs[0], end, maps)
+
+
+@pytest.mark.parametrize(("given", "made"), [("h", "h"), ("h.", "/h")])
+def test_a_state_and_its_next_value_may_have_one_name(given: str, made: str, tmp_path: Path) -> None:
+    net = Net("step")
+    x, h = (net.inputs.setdefault(name, net.tensor(name, (1, 3))) for name in ("x", "state"))
+    mixed = net.add("ADD", [x, net.add("MUL", [h, net.constant("w", random(3))], (1, 3), "wh")], (1, 3), "mixed")
+    net.outputs = {"y": net.add("NEG", [mixed], (1, 3), "y"), "next": net.add("TANH", [mixed], (1, 3), "next")}
+    path = written(net, tmp_path / "step.tflite", change=lambda model: called(model, ("x", given), ("y", made)))
+    output = {"h": "h_out"}.get(made, made)
+    assert {*equal(path).described.called.values()} == {"x", given, "y", output}
+    done = lstmc.convert(path, tmp_path / "net", backend="c", on=["interpreter"], states={given: output})
+    assert done.passed
+    assert len(done.model.net.states) == 1
+
+
 def refusals(path: Path) -> list[str]:
     with pytest.raises(RefusedError) as refused:
         import_file(path)
@@ -366,6 +414,34 @@ def test_all_operators_that_are_not_read_are_named(tmp_path: Path) -> None:
 
     told = refusals(written(net, tmp_path / "net.tflite", change=change))
     assert [one.partition(":")[0] for one in told] == ["b (LSH_PROJECTION)", "y (FlexErf)"]
+
+
+def test_what_litert_or_the_reader_leaves_out_is_refused(tmp_path: Path) -> None:
+    def told(code: str, dtype: str = "float32", change: Any = None, **options: Any) -> str:
+        net = Net("one")
+        x = net.inputs["x"] = net.tensor("x", (2, 3))
+        made = net.add(code, [x, net.constant("w", random(3))][: 1 if code == "CAST" else 2], (2, 3), "made", **options)
+        made.dtype = dtype
+        net.outputs["y"] = net.add("CAST", [made], (2, 3), "y")
+        return refusals(written(net, tmp_path / "one.tflite", change=change))[0]
+
+    def of_4_bits(model: Any) -> None:
+        (weight,) = (tensor for tensor in model.subgraphs[0].tensors if tensor.name == b"w")
+        weight.type = schema().TensorType.INT4
+
+    def shown(model: Any) -> None:
+        of_4_bits(model)
+        model.subgraphs[0].outputs = model.subgraphs[0].operators[0].inputs[1:]
+
+    def later(model: Any) -> None:
+        model.operatorCodes[0].builtinCode = 5000
+
+    assert told("CAST", "uint8").startswith("made (CAST): elements = UINT8: it is not supported; ")
+    assert told("CAST", "float16").startswith("made (CAST): elements = FLOAT16: it is not supported; ")
+    assert told("MUL", fusedActivationFunction=4).startswith("made (MUL): activation = 4: it is not supported; ")
+    assert told("MUL", change=of_4_bits).startswith("made (MUL): elements = INT4 of w: it is not supported; ")
+    assert told("MUL", change=shown).startswith("made (MUL): elements = INT4 of w: it is not supported; ")
+    assert told("MUL", change=later).startswith("made (operator 5000): operator = operator 5000: it is not supported; ")
 
 
 def weighed(path: Path, values: bool, weights: bool) -> Path:
@@ -434,6 +510,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             tensor.shape = np.int32([100_000])
         graph.tensors[1:2] = [graph.tensors[1]] * 40
 
+    def without_options(_: Any, graph: Any) -> None:
+        graph.operators[0].builtinOptions = None
+
     def empty(model: Any, _: Any) -> None:
         model.subgraphs = []
 
@@ -443,6 +522,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     assert graph(elsewhere) == f"{head}operator 0 has tensors that the file does not have"
     assert graph(huge) == "net.tflite: tensor w has no usable shape: [1073741824, 3]"
     assert graph(none) == f"{head}ADD at y has no operand 1"
+    assert graph(without_options) == f"{head}ADD at y has not the options of its kind"
     assert graph(overlapping) == f"{head}its constants have more bytes than the file"
     assert graph(empty) == f"{head}it has no graph"
     for content in (b"\x1c\0\0\0TFL3", (DATA / "step.tflite").read_bytes()[:600]):

@@ -81,12 +81,15 @@ class Graph:
                 self.names |= dict.fromkeys(operator.outputs, "")
             else:
                 self.translate(operator)
-        if self.refusals:
-            raise RefusedError.of_graph(file.origin, self.refusals, {})
         outputs = []
         for name, place in file.outputs.items():
-            self.nodes.append(helper.make_node("Identity", [self.value(place)], [name], name=name))
+            try:
+                self.nodes.append(helper.make_node("Identity", [self.value(place)], [name], name=name))
+            except Refused as refused:
+                self.refusals.append(refused.at(name))
             outputs.append(helper.make_tensor_value_info(name, 1, None))
+        if self.refusals:
+            raise RefusedError.of_graph(file.origin, self.refusals, {})
         graph = helper.make_graph(self.nodes, "net", inputs, outputs, [*self.constants.values()])
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
 
@@ -109,7 +112,9 @@ class Graph:
         except Refused as refused:
             self.refusals.append(refused.at(f"{self.label} ({operator.code})"))
             results = [""] * len(operator.outputs)
-        except (IndexError, AttributeError, ValueError) as error:  # tensors or options that the operator should have
+        except AttributeError:
+            raise self.file.damaged(f"{operator.code} at {self.label} has not the options of its kind") from None
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:  # tensors that it should have
             raise self.file.damaged(f"{operator.code} at {self.label}: {brief(error)}") from None
         results = [results] if isinstance(results, str) else results
         self.names |= dict(zip(operator.outputs, results, strict=False))
@@ -118,6 +123,8 @@ class Graph:
         """Return the name of a tensor's value."""
         tensor = self.file.tensors[place]
         if place not in self.names:
+            if tensor.kind not in (*TYPES, "FLOAT16", "INT8", "UINT8", "INT16"):
+                raise Refused("elements", f"{tensor.kind} of {tensor.name}", *UNREAD)
             if tensor.stored is None:
                 raise SourceError(
                     f"{self.file.origin}: {self.label} reads {tensor.name}, which nothing before it makes"
@@ -193,7 +200,10 @@ class Call:
         return self.emit("Clip", value, self.constant(np.float32(least)), self.constant(np.float32(most)))
 
     def fused(self, value: str) -> str:
-        return self.activated(value, self.options.fusedActivationFunction)
+        function = self.options.fusedActivationFunction
+        if function > 3:  # LiteRT computes it in recurrent layers alone
+            raise Refused("activation", str(function), *UNREAD)
+        return self.activated(value, function)
 
     def like(self, op: str, *more: str, **attributes: Any) -> str:
         return self.emit(op, self.x(), *more, **attributes)
@@ -235,11 +245,11 @@ def _strided(t: Call) -> str:
     begin, end, steps = t.fixed(1), t.fixed(2), t.fixed(3)
     o = t.options
     if o.ellipsisMask or o.newAxisMask or o.offset:
-        raise Refused(
-            "masks", f"{o.ellipsisMask}, {o.newAxisMask}", "only begin, end and shrink masks are read", UNREAD[1]
-        )
+        found = f"ellipsis {o.ellipsisMask}, new axis {o.newAxisMask}, offset {o.offset}"
+        raise Refused("masks", found, "only begin, end and shrink masks are read", UNREAD[1])
     for axis, step in enumerate(steps):
         if o.shrinkAxisMask >> axis & 1:
+            begin[axis] = 0 if o.beginMask >> axis & 1 else begin[axis]
             end[axis], steps[axis] = begin[axis] + 1 or END, 1
             continue
         if o.beginMask >> axis & 1:
@@ -258,7 +268,15 @@ def _split(t: Call) -> Sequence[str]:
 
 
 def _split_sizes(t: Call) -> Sequence[str]:
-    return t.many("Split", len(t.operator.outputs), t.x(0), t.x(1), axis=t.fixed(2)[0])
+    sizes, axis = t.fixed(1), t.fixed(2)[0]
+    rest = t.tensor(0).shape[axis] - sum(size for size in sizes if size >= 0)
+    parts = t.constant([rest if size < 0 else size for size in sizes])
+    return t.many("Split", len(t.operator.outputs), t.x(0), parts, axis=axis)
+
+
+def _squeeze(t: Call) -> str:
+    axes = t.options.squeezeDims
+    return t.like("Squeeze", *([] if axes is None or not len(axes) else [t.constant([*map(int, axes)])]))
 
 
 def _pack(t: Call) -> str:
@@ -279,7 +297,8 @@ def _gather(t: Call) -> str:
 
 
 def _reduce(t: Call, op: str) -> str:
-    return t.like(op, t.constant(t.fixed(1)), keepdims=int(t.options.keepDims))
+    axes = t.fixed(1)
+    return t.like(op, t.constant(axes), keepdims=int(t.options.keepDims)) if axes else t.x()
 
 
 def _most(t: Call) -> str:
@@ -288,7 +307,9 @@ def _most(t: Call) -> str:
 
 def _cast(t: Call) -> str:
     kind = t.graph.file.tensors[t.operator.outputs[0]].kind
-    return t.like("Cast", to={"FLOAT32": 1, "BOOL": 9, "INT32": 7, "INT64": 7}[kind])
+    if kind not in TYPES or kind == "FLOAT64":
+        raise Refused("elements", kind, *UNREAD)
+    return t.like("Cast", to=7 if kind == "INT32" else TYPES[kind])
 
 
 def _padded(t: Call) -> str:
@@ -387,6 +408,8 @@ def _lstm(t: Call) -> str:
     o, add = t.options, partial(t.emit, "Add")
     if any(t.has(slot) for slot in range(20, 24)):
         raise Refused("operand 20", t.tensor(20).name if t.has(20) else "", "its norms are not supported", UNREAD[1])
+    if o.fusedActivationFunction == 0:  # LiteRT reads memory then that it did not write
+        raise Refused("activation", "0", *UNREAD)
 
     def limited(value: str, most: float) -> str:
         ends = (t.constant(np.float32(-most)), t.constant(np.float32(most)))
@@ -420,7 +443,7 @@ def _lstm(t: Call) -> str:
 def _rnn(t: Call) -> str:
     def step(x: str, h: str) -> Sequence[str]:
         both = t.emit("Gemm", x, t.x(1), t.x(3), transB=1), t.emit("Gemm", h, t.x(2), transB=1)
-        return [t.fused(t.emit("Add", *both))]
+        return [t.activated(t.emit("Add", *both), t.options.fusedActivationFunction)]
 
     return _loop(t, t.tensor(2).shape[1:], (4,), step)
 
@@ -529,7 +552,7 @@ HANDLERS: dict[str, Handler] = {
     "SPLIT_V": _split_sizes,
     "SQUARE": lambda t: t.like("Mul", t.x()),
     "SQUARED_DIFFERENCE": _distance,
-    "SQUEEZE": lambda t: t.like("Squeeze", t.constant([int(axis) for axis in t.options.squeezeDims])),
+    "SQUEEZE": _squeeze,
     "STRIDED_SLICE": _strided,
     "SUB": _difference,
     "TRANSPOSE": lambda t: t.like("Transpose", perm=t.fixed(1)),

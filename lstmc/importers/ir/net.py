@@ -325,7 +325,9 @@ class NetBuilder:
         """Make a value an output of the model, and return the name of the output."""
         stem = re.sub(r"\W+", "_", hint, flags=re.ASCII).strip("_") or "Y"
         stem = f"Y_{stem}" if stem[0].isdigit() else stem
-        name = stem if stem not in self.outputs else f"{stem}_{len(self.outputs)}"
+        name, count = stem, len(self.outputs)
+        while name in self.outputs or self.called.get(name, hint) != hint:  # an input may have become this name
+            name, count = f"{stem}_{count}", count + 1
         self.outputs[name] = value
         self.called[name] = hint
         return name

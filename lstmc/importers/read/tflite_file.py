@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -16,7 +15,7 @@ from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import MANY, checked_shape
 from lstmc.ops import Array
 from lstmc.plugins import need
-from lstmc.text import brief
+from lstmc.text import brief, unused
 
 MAGIC = b"TFL3"
 KINDS = {
@@ -69,6 +68,11 @@ class Operator:
     options: Any
 
 
+def _names(values: type) -> dict[int, str]:
+    """Return the names of an enumeration of the schema, by number."""
+    return {value: name for name, value in vars(values).items() if not name.startswith("_")}
+
+
 class TfliteFile:
     """The first graph of a file, checked. Raises :class:`SourceError` for another file, and for a damaged one."""
 
@@ -91,8 +95,7 @@ class TfliteFile:
         return SourceError(f"{self.origin}: not a TFLite file, or a damaged one: {why}")
 
     def _read(self, s: Any) -> None:
-        kinds = {value: name for name, value in vars(s.TensorType).items() if not name.startswith("_")}
-        codes = {value: name for name, value in vars(s.BuiltinOperator).items() if not name.startswith("_")}
+        kinds, codes = _names(s.TensorType), _names(s.BuiltinOperator)
         model = s.Model.GetRootAs(self.content)
         if not model.SubgraphsLength():
             raise self.damaged("it has no graph")
@@ -104,7 +107,9 @@ class TfliteFile:
         entries = [model.OperatorCodes(place) for place in range(known)]
         numbers = [max(entry.BuiltinCode(), entry.DeprecatedBuiltinCode()) for entry in entries]
         names = [
-            (each.CustomCode() or b"").decode("utf-8", "replace") if codes[number] == "CUSTOM" else codes[number]
+            codes.get(number, f"operator {number}")
+            if number != s.BuiltinOperator.CUSTOM
+            else (each.CustomCode() or b"").decode("utf-8", "replace")
             for each, number in zip(entries, numbers, strict=True)
         ]
         self.operators = []
@@ -119,15 +124,16 @@ class TfliteFile:
         self.inputs, self.outputs = self._ends(model, graph)
 
     def _tensor(self, model: Any, entry: Any, kinds: Mapping[int, str]) -> Tensor:
-        name, kind = (entry.Name() or b"a tensor").decode("utf-8", "replace"), kinds[entry.Type()]
+        name = (entry.Name() or b"a tensor").decode("utf-8", "replace")
+        kind = kinds.get(entry.Type(), f"type {entry.Type()}")
         shape = checked_shape(
             self.origin, name, [] if entry.ShapeIsNone() else [*map(int, entry.ShapeAsNumpy()[:MANY])]
         )
         signature = () if entry.ShapeSignatureIsNone() else tuple(map(int, entry.ShapeSignatureAsNumpy()))
         buffer, stored = model.Buffers(entry.Buffer()), None
-        if entry.Buffer() and buffer.DataLength() and kind in KINDS:
+        if entry.Buffer() and kind in KINDS and (buffer.DataLength() or 0 in shape):
             dtype = np.dtype(KINDS[kind])
-            data = buffer.DataAsNumpy()
+            data = buffer.DataAsNumpy() if buffer.DataLength() else np.zeros(0, np.uint8)
             self.bytes += 4 * prod(shape)
             if data.size != prod(shape) * dtype.itemsize or entry.Sparsity() is not None:
                 raise self.damaged(f"tensor {name} of {kind}{list(shape)} has {data.size:,} bytes")
@@ -138,7 +144,7 @@ class TfliteFile:
         if (parts := entry.Quantization()) is not None and not parts.ScaleIsNone():
             scale, axis = parts.ScaleAsNumpy(), parts.QuantizedDimension()
             zero = np.zeros(scale.size) if parts.ZeroPointIsNone() else parts.ZeroPointAsNumpy()
-            sizes = {1, *([shape[axis]] if axis < len(shape) else [])}
+            sizes = {1, *([shape[axis]] if 0 <= axis < len(shape) else [])}
             if scale.size not in sizes or zero.size not in (1, scale.size):
                 raise self.damaged(f"tensor {name} has {scale.size} scales and {zero.size} zero points")
         if len(signature) != len(shape):
@@ -147,7 +153,7 @@ class TfliteFile:
 
     def _ends(self, model: Any, graph: Any) -> tuple[dict[str, int], dict[str, int]]:
         """Return the places of inputs and outputs: by the names of the only signature, or those of the tensors."""
-        ends = []
+        ends: list[dict[str, int]] = []
         one = model.SignatureDefs(0) if model.SignatureDefsLength() == 1 else None
         for kind in ("Inputs", "Outputs"):
             length, at = getattr(graph, f"{kind}Length")(), getattr(graph, kind)
@@ -158,9 +164,10 @@ class TfliteFile:
             called = [(each.Name().decode("utf-8", "replace"), int(each.TensorIndex())) for each in maps[:MANY]]
             if {place for _, place in called} != {*places} or len({*called}) > len(dict(called)):
                 called = [(self.tensors[place].name, place) for place in dict.fromkeys(places)]
-            names, named = Counter[str](), dict[str, int]()
+            named = dict[str, int]()
+            taken = {*(ends[0] if ends else ())}  # a graph of ONNX has one value of a name: state h becomes h_out
             for name, place in called:
-                names[name] += 1
-                named[name if names[name] == 1 else f"{name}_{names[name]}"] = place
+                title = unused(f"{name}_out" if name in taken else name, {*taken, *named}.__contains__)
+                named[title] = place
             ends.append(named)
         return ends[0], ends[1]
