@@ -8,6 +8,7 @@ done depends on who is asked; so does how an :class:`Argument` is written: the c
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -29,7 +30,7 @@ class Mend(Enum):
     START = "start a run instead of resuming one"
 
 
-_SPOKEN_OF: dict[str, Argument] = {}  # those that were put into a text, by their own texts
+_SPOKEN_OF: deque[tuple[str, Argument]] = deque(maxlen=1000)  # the last that were put into a text, with their texts
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Argument:
 
     def __str__(self) -> str:
         text = self.text or f"{self.name}={self.value}"
-        _SPOKEN_OF[text] = self
+        _SPOKEN_OF.append((text, self))
         return text
 
 
@@ -121,7 +122,7 @@ class LstmcError(Exception):
 
 
 def _spoken_of(*texts: str) -> dict[str, Argument]:
-    return {argument: found for argument, found in _SPOKEN_OF.items() if any(argument in text for text in texts)}
+    return {argument: found for argument, found in _SPOKEN_OF.copy() if any(argument in text for text in texts)}
 
 
 class DslError(LstmcError):

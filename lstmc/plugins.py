@@ -153,9 +153,15 @@ class ByName:
     def __getattr__(self, word: str) -> Any:
         return getattr(importlib.import_module(self._module), word)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # a copy would ask itself for its module before it knows that
+        return ByName, (self._module,)
 
-def words_of(package: str, modules: Mapping[str, tuple[str, ...]]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a package that imports its words when they are used, each from its module."""
+
+def words_of(
+    package: str, modules: Mapping[str, tuple[str, ...]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return the ``__getattr__`` and the ``__dir__`` of a package that imports its words when they are used, each from
+    its module."""
 
     def word(name: str) -> Any:
         for module, words in modules.items():
@@ -163,7 +169,7 @@ def words_of(package: str, modules: Mapping[str, tuple[str, ...]]) -> Callable[[
                 return getattr(importlib.import_module(module), name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return word
+    return word, lambda: sorted({*vars(sys.modules[package]), *chain(*modules.values())})
 
 
 def problem_with(get: Callable[[], object]) -> str | None:

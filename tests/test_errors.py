@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -88,3 +90,36 @@ def test_arguments_are_python_s_unless_they_are_worded_otherwise() -> None:
         "DimError: <test_split> makes 1 and 1 examples of <data>test.npz\n"
         "  make N smaller with <sizes>, or write lstm(N=SIZE), not test_data=x"
     )
+
+
+def test_errors_are_made_while_other_threads_speak_of_arguments() -> None:
+    interval, failed = sys.getswitchinterval(), list[RuntimeError]()
+
+    def speak(thread: int) -> None:
+        for i in range(2000):
+            str(Argument("test_split", f"{thread}.{i}"))
+
+    def fail() -> None:
+        for _ in range(100):
+            try:
+                DslError("no")
+            except RuntimeError as error:
+                failed.append(error)
+
+    threads = [Thread(target=speak, args=(i,)) for i in range(2)] + [Thread(target=fail) for _ in range(2)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failed
+
+
+def test_arguments_of_long_ago_are_forgotten() -> None:
+    assert DslError(f"no {Argument('test_split', '0.125')}").arguments
+    for i in range(2000):
+        str(Argument("test_split", f"3.{i}"))
+    assert not DslError("no test_split=0.125").arguments

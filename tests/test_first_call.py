@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import ast
+import copy
+import pickle
 import subprocess
 import sys
+
+import pytest
+
+from lstmc import text
+from lstmc.plugins import ByName
 
 COMPILES = "import lstmc\nlstmc.compile('gru', T=4, N=1, D=4, H=4)\n"
 OTHERS = ("psutil", "onnx", "jinja2", "filelock", "asyncio", "ssl", "torch", "platformdirs")
@@ -37,3 +44,15 @@ def test_the_metadata_of_packages_are_read_once() -> None:
     calls = ast.literal_eval(in_a_new_process(f"{counted}{COMPILES}print(calls)"))
     others = ("networkx.", "pydantic")  # which look for plug-ins of their own
     assert [call for call in calls if not call.get("group", "").startswith(others)] == [{}]
+
+
+@pytest.mark.parametrize("package", ["lstmc", "lstmc.api", "lstmc.cells", "lstmc.drawing", "lstmc_caffe"])
+def test_the_words_of_a_package_are_listed_before_they_are_used(package: str) -> None:
+    asked = f"import {package} as package\nprint({{*package.__all__}} - {{*dir(package)}}, package.__all__[0])"
+    assert in_a_new_process(asked).startswith("set()")
+
+
+def test_a_module_by_name_can_be_copied() -> None:
+    module = ByName("lstmc.text")
+    for copied in (copy.copy(module), copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert copied.plain is text.plain

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from lstmc.runs.solver import Solver
     from lstmc_caffe.worker.layer_library import load_layers
 else:
-    __getattr__ = words_of(
+    __getattr__, __dir__ = words_of(
         __name__, {"lstmc.runs.solver": ("Solver",), "lstmc_caffe.worker.layer_library": ("load_layers",)}
     )
 

@@ -41,7 +41,7 @@ else:
         "lstmc.api.training_setup": ("export_training", "training_files", "why_not_trained"),
         "lstmc.patterns": ("scan_lines",),
     }
-    _word = words_of(__name__, _WORDS)
+    _word, __dir__ = words_of(__name__, _WORDS)
 
     def __getattr__(name):
         if not name.startswith("__") and find_spec(f"{__name__}.{name}"):  # a module of it, as lstmc.api.installed

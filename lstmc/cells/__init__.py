@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lstmc.cells.plain import antisymmetric, indrnn, rhn, rnn
     from lstmc.cells.state_space import linoss, lmu, lru, mamba, mamba2, s5
 else:
-    __getattr__ = words_of(
+    __getattr__, __dir__ = words_of(
         __name__,
         {
             "lstmc.cells.attention": ("aaren", "attention_lstm", "bahdanau", "luong", "ntm", "pointer"),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 else:
     drawing = ByName("lstmc.drawing.drawing")
     _PICTURE = ("STEPS", "Arrow", "Box", "Flow", "Group", "Kind", "Picture", "picture_of")
-    __getattr__ = words_of(
+    __getattr__, __dir__ = words_of(
         __name__, {"lstmc.drawing.drawing": ("FORMATS", "Drawing"), "lstmc.drawing.picture": _PICTURE}
     )
 
