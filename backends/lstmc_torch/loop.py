@@ -86,7 +86,7 @@ class _Pool:
     def take(self, floats: int) -> Tensor:
         """Return a tensor of so many uninitialised floats that begins at a cache line."""
         if floats <= _SMALL:
-            return torch.empty(floats)  # PyTorch aligns it so
+            return torch.empty(floats, dtype=torch.float32, device="cpu")  # PyTorch aligns it so
         with self._lock:
             at = next((i for i in reversed(range(len(self._free))) if self._free[i].size == floats + _LINE), None)
             memory = np.empty(floats + _LINE, np.float32) if at is None else self._free.pop(at)

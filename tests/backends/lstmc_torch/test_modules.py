@@ -9,7 +9,7 @@ import os
 import pickle
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -405,6 +405,22 @@ def test_autocast_computes_in_the_type_of_the_parameters(small: lstmc_torch.Modu
 def test_a_pass_outside_autocast_enters_none(small: lstmc_torch.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "autocast", None)
     assert small(torch.randn(3, 2, 3))["y"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("how", ["device", "dtype"])
+def test_memory_of_a_pass_is_of_float32_on_the_cpu_whatever_pytorch_creates(
+    small: lstmc_torch.Module, how: str
+) -> None:
+    x = torch.randn(3, 2, 3, requires_grad=True)
+    expected = gradients(small, x)
+    if how == "dtype":
+        torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta") if how == "device" else nullcontext():
+            found = gradients(small, x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 @cell
