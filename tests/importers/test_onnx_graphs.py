@@ -482,6 +482,16 @@ def test_a_weight_that_each_step_copies_is_one_weight(op: str, attributes: dict[
     assert_close(made.interpreted({"x": x}), {"y": by_runtime(model, x)})
 
 
+def test_a_weight_of_float16_is_stored_by_its_bits() -> None:
+    w = floats(4, 4).astype(np.float16)
+    model = built([("MatMul", ["x", "w"], ["y"], {})], [2, 3, 4], {"w": w.astype(np.float32)})
+    stored = TensorProto(name="w", data_type=TensorProto.FLOAT16, dims=w.shape, int32_data=w.view(np.uint16).ravel())
+    (tensor,) = model.graph.initializer
+    tensor.CopyFrom(stored)
+    x = floats(2, 3, 4)
+    assert_close(imported(from_onnx(model).described).interpreted({"x": x}), {"y": x @ w.astype(float)})
+
+
 def test_a_constant_without_axes_is_an_output_without_axes() -> None:
     model = built([("Relu", ["x"], ["r"], {}), ("Identity", ["w"], ["y"], {})], X3, {"w": np.float32(0.5)})
     made, x = imported(from_onnx(model).described), floats(*X3)

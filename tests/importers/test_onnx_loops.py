@@ -132,6 +132,12 @@ def test_zeros_that_a_step_computes_with_are_no_past() -> None:
     assert [*describe_onnx(made, "net", None, {}, {}, free=True).inputs] == ["x", "h_0"]
 
 
+def test_a_scan_of_the_first_version_without_a_batch_is_read() -> None:
+    made, x = scan([5, 2, 4], 0, 0), floats(5, 2, 4)
+    made.opset_import[0].version = 9
+    assert_close(imported(from_onnx(made).described).interpreted({"x": x}), {"y": by_runtime(made, x)}, 1e-6)
+
+
 def test_a_step_that_reads_nothing_of_its_sequence() -> None:
     body = [helper.make_node("Tanh", ["h"], ["h_next"]), helper.make_node("Identity", ["h"], ["y_t"])]
     made, x = scan([5, 2, 4], 0, 0, body), floats(5, 2, 4)
