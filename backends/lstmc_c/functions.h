@@ -197,9 +197,10 @@ static void panel(float *y, const float *x, const float *w, const float *b, size
   for (size_t k = 0; k < 32; ++k) y[k] = b ? even[k] + odd[k] + b[k] : even[k] + odd[k];
 }
 
-// the sums of a panel from number k on: its row k has an element each `width`
+// the sums of a panel from number k on: its row k has an element each `width`. k + 8 is in no condition: it could overflow,
+// and gcc -O3 warns of elements outside the matrix then
 static void last_sums(float *y, const float *x, size_t apart, const float *w, const float *b, size_t k, size_t width, size_t ins) {
-  for (; k + 8 <= width; k += 8) sums(y + k, x, apart, w + k, b ? b + k : 0, width, ins);
+  for (; k < width / 8 * 8; k += 8) sums(y + k, x, apart, w + k, b ? b + k : 0, width, ins);
   for (; k < width; ++k) {
     float sum = b ? b[k] : 0.0f;
     for (size_t i = 0; i < ins; ++i) sum += w[width * i + k] * x[apart * i];

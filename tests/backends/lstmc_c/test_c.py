@@ -350,6 +350,18 @@ def test_a_linear_layer_of_groups_is_a_product_of_each(form: str, matrices: str,
     assert net.verify(on=["c-cpu"])
 
 
+@pytest.mark.parametrize(("rows", "ins", "outs"), [(7, 2, 5), (35, 8, 3)])
+def test_products_of_few_sums_are_compiled_without_a_warning(rows: int, ins: int, outs: int, tmp_path: Path) -> None:
+    """gcc said that a sum of 8 read outside of the matrix, which had fewer."""
+
+    @model
+    def few(x=Input(rows, 1, ins), *, W=Param(1, outs, ins, fill=uniform(-1, 1))):
+        return lstmc.einsum("ngi,goi->ngo", x, W)
+
+    assert compiled_object(tmp_path, lstmc.compile(few, backend="c"), "-O3").exists()
+    assert compiled_object(tmp_path, lstmc.compile(few, backend="c"), "-O3", "-march=native").exists()
+
+
 def test_a_value_that_is_read_whole_and_by_one_of_its_elements() -> None:
     """It was computed in the loop of its reader, which read the element before it was there."""
 
