@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -231,6 +232,26 @@ def test_what_sees_frames_of_the_future_is_so_many_frames_late(name: str, tmp_pa
     with load(path).stream() as step:
         frames = [step(x=frame.numpy())["y"] for frame in x.split(1, 2)]
     np.testing.assert_allclose(np.concatenate(frames[late:], 2), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+class Given(nn.Module):
+    """A layer over time that begins from an input."""
+
+    def __init__(self, returned: bool) -> None:
+        super().__init__()
+        self.layer, self.returned = nn.GRU(8, 5, batch_first=True), returned
+
+    def forward(self, x: Tensor, h: Tensor) -> Any:
+        y, last = self.layer(x, h)
+        return (y, last) if self.returned else y
+
+
+def test_a_state_that_is_an_input_is_carried_by_an_output() -> None:
+    inputs = torch.randn(1, 9, 8), torch.randn(1, 1, 5)
+    assert len(from_torch(Given(True).eval(), *inputs, time={"x": 1}).net.states) == 1
+    with pytest.raises(RefusedError) as caught:
+        from_torch(Given(False).eval(), *inputs, time={"x": 1})
+    assert "it begins from a state, whose last value is no output" in str(caught.value)
 
 
 class Mean(nn.Module):

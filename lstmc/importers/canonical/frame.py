@@ -337,6 +337,8 @@ class _OneFrame:
                         ends_of[inputs[i]] = end
                     elif lag:
                         self._refuse(origin_of(step), "it begins from a state, behind what sees frames of the future")
+                    elif end not in self.needed:
+                        self._refuse(origin_of(step), "it begins from a state, whose last value is no output")
             self.builder.put(Step(replace(op, length=1), tuple(inputs), step.outputs, step.loc))
             if lag and self.needed.intersection(step.outputs[len(step.outputs) - op.states :]):
                 self._refuse(origin_of(step), "it takes the last frame of what sees frames of the future")
