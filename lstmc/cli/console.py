@@ -292,8 +292,8 @@ FLAGS = ("resume", "overwrite", "step", "gpu", "tune", "recurrent_only", "whole"
 
 
 @cache
-def elsewhere(kind: Literal["commands", "training"]) -> Mapping[str, str]:
-    """Return what other programs call a command, or an option of a training, each with the word of lstmc."""
+def elsewhere(kind: Literal["commands", "options", "training"]) -> Mapping[str, str]:
+    """Return what other programs, or lstmc before, call a command or an option, each with the word of lstmc."""
     table: Mapping[str, str] = tomllib.loads(Path(__file__).with_name("elsewhere.toml").read_text("utf-8"))[kind]
     return table
 
@@ -304,7 +304,7 @@ SET = (
 )
 
 
-def unknown_option(unknown: str, options: Iterable[str], command: str) -> str:
+def unknown_option(unknown: str, options: Sequence[str], command: str) -> str:
     """Return the end of the error for an unknown option: the option meant, or what to do."""
     name = unknown.lstrip("-").replace("_", "-")
     if name == "set":
@@ -314,6 +314,8 @@ def unknown_option(unknown: str, options: Iterable[str], command: str) -> str:
     training = command in ("train", "sweep")
     if training and name in elsewhere("training"):
         return f"\nWrite {elsewhere('training')[name]}."
+    if (now := elsewhere("options").get(name)) in options:
+        return f": it is now {now}"
     near = did_you_mean(name, [one.removeprefix("--") for one in options if one.startswith("--")]).replace(
         "mean ", "mean --"
     )

@@ -123,6 +123,13 @@ def test_what_other_tools_call_a_command_is_answered(lstmc: LSTMC) -> None:
     assert lstmc("-V").out == lstmc("--version").out != ""
 
 
+@pytest.mark.parametrize("old", ["read", "option"])
+def test_an_old_option_is_answered_by_its_name_of_today(lstmc: LSTMC, old: str) -> None:
+    ended = lstmc("compile", "--cell", "lstm", f"--{old}", "x")
+    said = f"Error: No such option: --{old}: it is now {elsewhere('options')[old]}"
+    assert (ended.code, ended.err.splitlines()[-1]) == (2, said)
+
+
 @pytest.mark.parametrize("option", [("--on", "opencv"), ("-D", "T=2"), ("--prove",)])
 def test_a_net_file_is_checked_by_rules_alone(lstmc: LSTMC, option: tuple[str, ...]) -> None:
     Path("net.prototxt").write_text('layer { name: "x" type: "Input" top: "x" }')
