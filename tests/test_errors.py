@@ -80,15 +80,15 @@ def test_arguments_are_python_s_unless_they_are_worded_otherwise() -> None:
     split, data, size = Argument("test_split", "0.5"), Argument("data"), size_argument("N")
     error = DimError(
         f"{split} makes 1 and 1 examples of {data}test.npz",
-        notes=[f"make N smaller with {size}, or write lstm(N=SIZE), not test_data=x"],
+        notes=[f"make N smaller with {size}, or write lstm(N=SIZE), not own_data=x"],
     )
     assert str(error) == (
         "DimError: test_split=0.5 makes 1 and 1 examples of data=test.npz\n"
-        "  make N smaller with N=SIZE, or write lstm(N=SIZE), not test_data=x"
+        "  make N smaller with N=SIZE, or write lstm(N=SIZE), not own_data=x"
     )
     assert error.text(word=lambda argument: f"<{argument.name}>") == (
         "DimError: <test_split> makes 1 and 1 examples of <data>test.npz\n"
-        "  make N smaller with <sizes>, or write lstm(N=SIZE), not test_data=x"
+        "  make N smaller with <sizes>, or write lstm(N=SIZE), not own_data=x"
     )
 
 

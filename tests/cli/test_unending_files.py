@@ -77,8 +77,6 @@ READ: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("generate", "vocabulary"): ("net.prototxt", "--vocab", "BAD.json"),
     ("generate", "states"): ("net.prototxt", "--vocab", "v.json", "--states", "BAD.npz"),
     ("generate", "weights"): ("lm.prototxt", "--vocab", "symbols.txt", "--weights", "BAD.caffemodel"),
-    ("weights extract", "trained"): ("BAD.caffemodel", "-o", "w.npz", "--manifest", "net.manifest.json"),
-    ("weights extract", "manifest"): ("net.caffemodel", "-o", "w.npz", "--manifest", "BAD.json"),
 }
 WRITTEN = {"to", "folder", "save_weights", "dump_dir"}  # these are outputs
 NO_FILES = {"on", "runtimes"}

@@ -42,7 +42,7 @@ def test_a_net_is_written_checked_run_and_read_back(lstmc: LSTMC) -> None:
     with np.load("y.npz") as found:
         for name, array in interpreted(net).items():
             np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6)
-    ended = lstmc("weights", "extract", "net/gru.onnx", "-o", "w.npz")
+    ended = lstmc("run", "net/gru.onnx", "--save-weights", "w.npz")
     assert ended.code == 0, ended.err
     with np.load("w.npz") as weights:
         assert set(weights) == set(net.weights)

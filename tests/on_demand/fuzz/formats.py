@@ -113,7 +113,11 @@ def formats(folder: Path) -> dict[str, Format]:
         Format("native.prototxt", VIDEO.encode(), _caffe_source),
         Format("native.caffemodel", caffemodel(), _caffe_source),
         *(Format(path.name, path.read_bytes(), _imported) for path in sorted(CORPUS.iterdir()) if path.suffix != ".py"),
-        *(Format(path.name, path.read_bytes(), _imported) for path in sorted(TFLITE.glob("*.tflite"))),
+        *(
+            Format(path.name, path.read_bytes(), _imported)
+            for path in sorted(TFLITE.glob("*.tflite"))
+            if "while" not in path.name
+        ),
     ]
     return {one.name: one for one in found}
 
