@@ -28,17 +28,25 @@ from lstmc.types import TensorType
 BEFORE = "stream the part before it"
 
 
-def axes_of(net: Net, seeds: Mapping[str, int], looped: Mapping[str, str] = {}) -> dict[str, int]:
-    """Return the axis of each value that is the same axis as that of the seeds; ``looped`` values have equal axes.
+Places = Mapping[Place, list[Place]]  # an axis of a value -> equal axes of others
 
-    Raises :class:`RefusedError` if a value has the axis twice.
-    """
+
+def equal_axes(net: Net, looped: Mapping[str, str] = {}) -> Places:
+    """Return the axes that are equal by a step of a net; ``looped`` values have equal axes too."""
     near: dict[Place, list[Place]] = {}
     pairs = [pair for step in net.steps for pair in (*same_axes(step, net), *_through_loop(step, net))]
     pairs += [((a, i), (b, i)) for a, b in looped.items() for i in range(len(net.shapes[a]))]
     for a, b in pairs:
         near.setdefault(a, []).append(b)
         near.setdefault(b, []).append(a)
+    return near
+
+
+def axes_of(net: Net, near: Places, seeds: Mapping[str, int]) -> dict[str, int]:
+    """Return the axis of each value that is the same axis as that of the seeds, by the :func:`equal_axes` of the net.
+
+    Raises :class:`RefusedError` if a value has the axis twice.
+    """
     axes: dict[str, int] = {}
     stack: list[Place] = [*seeds.items()]
     while stack:
@@ -59,13 +67,14 @@ def _through_loop(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
     if not isinstance(step.op, Scan):
         return
     body, looped, arguments = _loop_body(step, step.op, net)
+    near = equal_axes(body, looped)
     count = len(step.outputs) - step.op.states
     values = [*step.outputs[count:], *step.outputs[:count]]
     results = [*zip(body.outputs.values(), values, (v in step.outputs[:count] for v in values), strict=True)]
     for name, (value, over) in arguments.items():
         for axis in range(len(body.inputs[name])):
             try:
-                axes = axes_of(body, {name: axis}, looped)
+                axes = axes_of(body, near, {name: axis})
             except RefusedError:  # the rewrite of the loop refuses it, where it is time
                 continue
             ends = [(v, axes[n] + also) for n, (v, also) in arguments.items() if n in axes]
@@ -85,14 +94,14 @@ def _loop_body(step: Step, op: Scan, net: Net) -> tuple[Net, dict[str, str], dic
 
 def times(net: Net) -> list[dict[str, int]]:
     """Return the axes of inputs that may be time: a loop runs forwards along the axis, and none runs backwards."""
-    found: list[dict[str, int]] = []
+    found, near = list[dict[str, int]](), equal_axes(net)
     loops = [(step.op, step.op.of_role("x", step.inputs)) for step in net.steps if isinstance(step.op, Scan)]
     for name, shape in net.inputs.items():
         for axis, size in enumerate(shape):
             if size == 1 or any(other.get(name) == axis for other in found):
                 continue
             try:
-                axes = axes_of(net, {name: axis})
+                axes = axes_of(net, near, {name: axis})
             except RefusedError:
                 continue
             along = [op for op, xs in loops if any(axes.get(x) == 0 for x in xs)]
@@ -123,7 +132,7 @@ class _OneFrame:
     """
 
     def __init__(self, net: Net, time: Mapping[str, int]) -> None:
-        self.old, self.axes = net, axes_of(net, time)
+        self.old, self.axes = net, axes_of(net, equal_axes(net), time)
         self.builder = NetBuilder.of(net)
         self.name: dict[str, str] = {}  # old name -> new name, if they differ
         self.zeros: dict[str, int] = {}
@@ -347,7 +356,7 @@ class _OneFrame:
             return
         body, looped, arguments = _loop_body(step, op, self.old)
         seeds = {name: self.axes[v] - over for name, (v, over) in arguments.items() if v in self.axes}
-        small = _resized(body, axes_of(body, seeds, looped))
+        small = _resized(body, axes_of(body, equal_axes(body, looped), seeds))
         scan = replace(op, body=scan_of(title, small, op.length, len(xs), op.states, op.reverse).body)
         self.builder.put(Step(scan, tuple(inputs), step.outputs, step.loc))
 
