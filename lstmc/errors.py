@@ -8,7 +8,6 @@ done depends on who is asked; so does how an :class:`Argument` is written: the c
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -30,16 +29,17 @@ class Mend(Enum):
     START = "start a run instead of resuming one"
 
 
-_SPOKEN_OF: deque[tuple[str, Argument]] = deque(maxlen=1000)  # the last that were put into a text, with their texts
+# an argument in a text: Unicode keeps these characters for such use, and no text of a person has them
+_ARGUMENT = re.compile("\ufdd0([^\ufdd1]*)\ufdd1([^\ufdd1]*)\ufdd1([^\ufdd2]*)\ufdd2")
 
 
 @dataclass(frozen=True)
 class Argument:
     """An argument of a function of the library, where an error speaks of it: put into the text with ``{argument}``.
 
-    Its text is Python's, ``test_split=0.5``, or ``test_split=`` without a value; the command line says its own option
-    instead, as an error finds the arguments of which its text speaks. ``text`` is for what is not written so, as the
-    size of a dimension, ``T=3``.
+    There it is a mark, which :func:`worded` replaces by Python's ``test_split=0.5``, or ``test_split=`` without a
+    value, and the command line by its option. ``text`` is for an argument that Python writes otherwise, as the size of
+    a dimension, ``T=3``.
     """
 
     name: str
@@ -47,9 +47,16 @@ class Argument:
     text: str = ""
 
     def __str__(self) -> str:
-        text = self.text or f"{self.name}={self.value}"
-        _SPOKEN_OF.append((text, self))
-        return text
+        return f"\ufdd0{self.name}\ufdd1{self.value}\ufdd1{self.text}\ufdd2"
+
+    def in_python(self) -> str:
+        """Return the argument as a call has it."""
+        return self.text or f"{self.name}={self.value}"
+
+
+def worded(text: str, word: Callable[[Argument], str] = Argument.in_python) -> str:
+    """Return a text with its arguments as ``word`` writes them."""
+    return _ARGUMENT.sub(lambda match: word(Argument(*match.groups())), text)
 
 
 def size_argument(name: str) -> Argument:
@@ -67,7 +74,7 @@ class LstmcError(Exception):
     """The root of all errors raised on purpose. ``str(error)`` is the whole text a person should see.
 
     ``loc`` is the place in the user's file, ``scope`` the cell or model it is in, ``notes`` further lines, ``mends``
-    what can be done. ``arguments`` are those that the message and the notes speak of, by their texts.
+    what can be done. ``marked`` and ``marked_notes`` are for another error: their arguments are still marks.
     """
 
     def __init__(
@@ -80,12 +87,21 @@ class LstmcError(Exception):
         mends: Sequence[Mend] = (),
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.marked = message
         self.loc = loc
         self.scope = scope
-        self.notes = tuple(notes)
+        self.marked_notes = tuple(notes)
         self.mends = tuple(mends)
-        self.arguments = _spoken_of(message, *notes)
+
+    @property
+    def message(self) -> str:
+        """The message, with its arguments as Python has them."""
+        return worded(self.marked)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes, with their arguments as Python has them."""
+        return tuple(map(worded, self.marked_notes))
 
     def located(
         self, loc: SrcLoc | None = None, scope: str | None = None, notes: Sequence[str] = (), mends: Sequence[Mend] = ()
@@ -93,36 +109,25 @@ class LstmcError(Exception):
         """Return this error with a location and a scope, unless it has them, and with further notes and mends."""
         self.loc = self.loc or loc
         self.scope = self.scope or scope
-        self.notes = (*self.notes, *notes)
-        self.arguments |= _spoken_of(*notes)
+        self.marked_notes = (*self.marked_notes, *notes)
         self.mends = (*self.mends, *mends)
         return self
 
     def __str__(self) -> str:
         return self.text()
 
-    def text(self, words: Mapping[Mend, str] | None = None, word: Callable[[Argument], str] = str) -> str:
+    def text(
+        self, words: Mapping[Mend, str] | None = None, word: Callable[[Argument], str] = Argument.in_python
+    ) -> str:
         """Return the whole text, with a program's own ``words`` for remedies, and its own ``word`` for arguments."""
-        lines = [f"{type(self).__name__}: {self._worded(self.message, word)}"]
+        lines = [f"{type(self).__name__}: {worded(self.marked, word)}"]
         if self.loc is not None:
             lines.append(f"  {self.loc}" + (f" in {self.scope}" if self.scope else ""))
             lines += [f"    {text}" for text in self.loc.excerpt() or ()]
-        lines += [f"  {self._worded(note, word)}" for note in self.notes[:MOST_NOTES]]
-        lines += [f"  and {len(self.notes) - MOST_NOTES} more"] if len(self.notes) > MOST_NOTES else []
+        lines += [f"  {worded(note, word)}" for note in self.marked_notes[:MOST_NOTES]]
+        lines += [f"  and {further} more"] if (further := len(self.marked_notes) - MOST_NOTES) > 0 else []
         lines += [f"  {mend.value if words is None else words.get(mend, mend.value)}" for mend in self.mends]
         return plain("\n".join(lines))
-
-    def _worded(self, text: str, word: Callable[[Argument], str]) -> str:
-        words = {argument: word(self.arguments[argument]) for argument in self.arguments}
-        if not words:
-            return text
-        longest_first = sorted(map(re.escape, words), key=len, reverse=True)
-        # not what is part of a longer word, nor in a call, as lstm(H=SIZE) is one in the user's file
-        return re.sub(rf"(?<![\w(])({'|'.join(longest_first)})", lambda match: words[match.group()], text)
-
-
-def _spoken_of(*texts: str) -> dict[str, Argument]:
-    return {argument: found for argument, found in _SPOKEN_OF.copy() if any(argument in text for text in texts)}
 
 
 class DslError(LstmcError):

@@ -59,7 +59,7 @@ class SavedNet:
         try:
             return self.backend.layers(self._content())
         except BackendError as error:
-            raise BackendError(f"{self.path}: {error.message}", notes=error.notes, mends=error.mends) from None
+            raise BackendError(f"{self.path}: {error.marked}", notes=error.marked_notes, mends=error.mends) from None
 
     @property
     def weights(self) -> dict[str, Array]:
@@ -143,7 +143,7 @@ class SavedNet:
         try:
             return name, self.backend.lint(self.path, name)
         except BackendError as error:
-            raise BackendError(f"{self.path}: {error.message}", notes=error.notes, mends=error.mends) from None
+            raise BackendError(f"{self.path}: {error.marked}", notes=error.marked_notes, mends=error.mends) from None
 
     def __str__(self) -> str:
         return f"{self.path}: {len(self.layers)} layers"

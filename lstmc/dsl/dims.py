@@ -351,7 +351,7 @@ class Scope:
         missing = self.missing(shape)
         if missing:
             argument = size_argument(missing[0])
-            mend = f"write {cell}({argument})" if cell else f"give it a size with {argument}"
+            mend = f"write {cell}({missing[0]}=SIZE)" if cell else f"give it a size with {argument}"
             others = [name for name in self._needed if name not in self._bound and name != missing[0]]
             example = sizes_argument({name: typical_size(name) for name in (missing[0], *others)})
             also = [] if cell else [f"for example {example}"]

@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from lstmc.errors import Argument, ShapeError
+from lstmc.errors import Argument, ShapeError, worded
 from lstmc.importers.canonical import Read, at_sizes
 from lstmc.importers.canonical.rolling import roll_up
 from lstmc.importers.canonical.states import RECURRENT, step_states
@@ -278,7 +278,7 @@ def _notes(model: ImportedModel, found: Sequence[Past]) -> Iterable[str]:
     try:
         streamed = model.streamed().net
     except (RefusedError, SourceError) as error:
-        yield from [f"cannot be streamed: {refusal}" for refusal in getattr(error, "refusals", [error])]
+        yield from [worded(f"cannot be streamed: {refusal}") for refusal in getattr(error, "refusals", [error])]
         return
     if not any(past.input and past.output for past in found):
         yield SEQUENCE
@@ -292,7 +292,7 @@ def _unread(refused: RefusedError) -> tuple[Unread, ...]:
         operator = refusal.node.rpartition("(")[2].rstrip(")")
         what = refusal.value if refusal.attribute == "operator" else f"{operator}: {refusal.why}"
         by_what.setdefault(what, []).append(refusal)
-    return tuple(Unread(what, len(r), r[0].node, r[0].line, r[0].mend) for what, r in by_what.items())
+    return tuple(Unread(what, len(r), r[0].node, r[0].line, worded(r[0].mend)) for what, r in by_what.items())
 
 
 @cache

@@ -156,7 +156,7 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
         for full in (folder, Path(tempfile.gettempdir())):
             if shutil.disk_usage(full).free < ENOUGH_BYTES:
                 freed = "free space there, or set XDG_CACHE_HOME (TMPDIR) to a folder of another disk"
-                notes = dict.fromkeys((*error.notes, freed))  # once, even if compiling one file compiles another
+                notes = dict.fromkeys((*error.marked_notes, freed))  # once, even if compiling one file compiles another
                 raise BackendError(f"generated layers cannot be compiled: {full} is full", notes=tuple(notes)) from None
         raise
 

@@ -140,7 +140,7 @@ class _Planner:
         try:
             back = backward_body(self.body)
         except PassError as error:
-            raise BackendError(error.message, loc=error.loc) from None
+            raise BackendError(error.marked, loc=error.loc) from None
         self.back = Cse().run(Simplify().run(back).graph).graph
         needed = self.back.needed()
         self.uses = Counter(ref for node in self.back if node.name in needed for ref in self.back.args(node.name))

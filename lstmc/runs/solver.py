@@ -303,7 +303,7 @@ def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solve
     except SolverError as error:
         arguments = [Argument("solver", text) for text in texts]
         after = " ".join(map(str, arguments))
-        raise SolverError(f"{error.message} (after {after})") from None
+        raise SolverError(f"{error.marked} (after {after})") from None
 
 
 def resolve_solver(own: object, overrides: Sequence[str] = ()) -> Solver:

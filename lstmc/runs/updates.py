@@ -238,7 +238,7 @@ class _Training(Generic[State]):
         except self.engine.failures as error:
             where = f"training {self.engine.name} after iteration {self.iteration}"
             raise TrainingError(
-                f"{where}: {error.message}", notes=(*error.notes, self.last_good()), mends=[Mend.RESUME]
+                f"{where}: {error.marked}", notes=(*error.marked_notes, self.last_good()), mends=[Mend.RESUME]
             ) from error
 
     def stopped(self, message: str, batches: Sequence[Arrays] = (), at: NotFinite | None = None) -> LstmcError:

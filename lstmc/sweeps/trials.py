@@ -104,7 +104,7 @@ class Space:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SweepError(f"{path}: expected TOML, found something else: {error}") from None
         except SweepError as error:
-            raise SweepError(f"{path}: {error.message}") from None
+            raise SweepError(f"{path}: {error.marked}") from None
 
     def over(self, other: Space) -> Space:
         """Return this space overridden by ``other``."""

@@ -68,9 +68,9 @@ def scan_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
         layer = FusedScan(body, scan.length, scan.reverse, initial=initial).typed()
     except BackendError as error:
         raise BackendError(
-            f"the scan {scan.body.name} cannot be one generated layer: {error.message}",
+            f"the scan {scan.body.name} cannot be one generated layer: {error.marked}",
             loc=error.loc or node.loc,
-            notes=error.notes or ("target caffe writes it as layers of stock Caffe",),
+            notes=error.marked_notes or ("target caffe writes it as layers of stock Caffe",),
         ) from None
     refs = [ref if layer.role(slot) == "weight" else as_value(b, ref) for slot, ref in enumerate(operands)]
     return b.add(layer, *refs, names=node.names, loc=node.loc)

@@ -174,8 +174,8 @@ class ReaderSession:
         try:
             replies = [self._call(program, "about", {}, {})[0]["value"]["version"] for program in self.reader.programs]
         except ReaderError as error:
-            message = f"{error.message}: {self.reader.install_command}"
-            raise ReaderError(message, notes=error.notes) from None
+            message = f"{error.marked}: {self.reader.install_command}"
+            raise ReaderError(message, notes=error.marked_notes) from None
         return " + ".join(dict.fromkeys(replies))
 
     def run(
@@ -219,7 +219,7 @@ class ReaderSession:
         except CaffeError as error:
             if getattr(error, "traceback", None) is None:  # it ended, or was ended
                 self._processes.pop(program).end()
-            raise ReaderError(_own_words(error, self.reader.title, function), notes=error.notes) from None
+            raise ReaderError(_own_words(error, self.reader.title, function), notes=error.marked_notes) from None
         except BaseException:
             self._processes.pop(program).end()  # Ctrl-C: half a frame may be in the pipe
             raise
@@ -313,7 +313,7 @@ class ReaderExecutor:
                 raise
             own = Argument("target", self.target)
             note = f"the net is for target {compiled.target}; the target for this program is {own}"
-            raise ReaderError(error.message, notes=[*error.notes, note]) from None
+            raise ReaderError(error.marked, notes=[*error.marked_notes, note]) from None
         refs = graph.refs()
         gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
         return Execution(

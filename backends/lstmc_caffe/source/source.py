@@ -197,7 +197,7 @@ class CaffeSource:
         except UnicodeDecodeError:
             raise SourceError(f"{path.name}: expected the text of a Caffe net, found bytes that are no UTF-8") from None
         except BackendError as error:
-            raise SourceError(f"{path.name}: {error.message}", notes=error.notes) from None
+            raise SourceError(f"{path.name}: {error.marked}", notes=error.marked_notes) from None
         if options.weights is None:
             given = f"give the caffemodel that was trained with it, {Argument('weights', 'FILE.caffemodel')}"
             raise SourceError(f"{path.name}: a prototxt has no weights: {given}")
