@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from itertools import chain, count
 from math import inf, isfinite
 from typing import Any, Literal, TypeVar
 from unicodedata import normalize
@@ -115,11 +116,11 @@ def late(steps: int) -> str:
 
 def unused(base: str, is_used: Callable[[str], bool]) -> str:
     """Return a name that is not used: ``base``, ``base_2``, ``base_3``, ..."""
-    name, count = base, 1
-    while is_used(name):
-        count += 1
-        name = f"{base}_{count}"
-    return name
+    return next(name for name in _numbered(base) if not is_used(name))
+
+
+def _numbered(base: str) -> Iterator[str]:
+    return chain([base], (f"{base}_{number}" for number in count(2)))
 
 
 class Names:
@@ -133,10 +134,13 @@ class Names:
         forbidden: Callable[[str], object] = lambda name: None,
     ) -> None:
         self.taken, self.spelled, self.forbidden = {*taken}, spelled, forbidden
+        self._numbered = dict[str, Iterator[str]]()  # of many equal names each is found at once
 
     def unique(self, name: str) -> str:
         """Return a new name like ``name``."""
-        fresh = unused(self.spelled(name), lambda each: each in self.taken or bool(self.forbidden(each)))
+        base = self.spelled(name)
+        names = self._numbered.setdefault(base, _numbered(base))
+        fresh = next(each for each in names if each not in self.taken and not self.forbidden(each))
         self.taken.add(fresh)
         return fresh
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc.plugins import need
-from lstmc.text import unused
+from lstmc.text import Names
 from lstmc.types import TensorType
 
 Role = Literal["value", "weights", "bias", "index"]
@@ -86,14 +86,12 @@ class Net:
     inputs: dict[str, Tensor] = field(default_factory=dict)  # by the model's names
     outputs: dict[str, Tensor] = field(default_factory=dict)
     node: str = ""  # the node that is being written
-    _names: set[str] = field(default_factory=set)
+    _names: Names = field(default_factory=Names)
     _constants: dict[tuple[str, str, tuple[int, ...], bytes], Tensor] = field(default_factory=dict)
 
     def tensor(self, name: str, shape: Sequence[int], **more: Any) -> Tensor:
         """Return a new tensor, called like ``name``."""
-        title = unused(name, self._names.__contains__)
-        self._names.add(title)
-        return Tensor(title, tuple(map(int, shape)), **more)
+        return Tensor(self._names.unique(name), tuple(map(int, shape)), **more)
 
     def constant(self, name: str, values: ArrayLike, role: Role = "value") -> Tensor:
         """Return a constant, called like ``name`` where it is new: float32, or int32 of an index."""
