@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import log2
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from lstmc.numerics.ranges import elements_of
 from lstmc.numerics.tflite_functions import by_lines16, by_table8, inverse_root, single, size_of, softmax8, softmax16
 from lstmc.numerics.tflite_kernels import (
     I64,
+    by_blocks,
     by_floats8,
     by_table16,
     fixed_point8,
@@ -213,7 +215,10 @@ class TfliteRounding(IntegerRounding):
         low, high = min(limits[0], 0.0), max(limits[1], 0.0)
         high = high if high > low else TINY
         if format == "int16":
-            return Grid(float(np.float32(max(-low, high) / 32767)), -32768, 32767)
+            scale = max(-low, high) / 32767
+            if round(log2(scale)) in (-12, -11) and abs(log2(scale) - round(log2(scale))) < 1e-3:
+                scale *= 1.002  # LiteRT's optimised TANH and LOGISTIC have another formula at just these (CheckedLog2)
+            return Grid(float(np.float32(scale)), -32768, 32767)
         scale = (high - low) / 255
         return Grid(float(np.float32(scale)), -128, 127, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
 
@@ -301,7 +306,8 @@ class TfliteRounding(IntegerRounding):
                 function = _function(op, y)
                 return by_table8(function, grids[0], y) if eight else by_lines16(function, grids[0].scale, y.scale)
             case ops.Relu():
-                return lambda a: scaled_twice(a, float(single[0] / np.float32(y.scale)))
+                ratio = grids[0].scale / y.scale if kernels == "tflm" else float(single[0] / np.float32(y.scale))
+                return lambda a: scaled_twice(a, ratio)
             case ops.Sigmoid() | ops.Tanh() if not eight:
                 return lambda a: by_table16(logistic, a, grids[0].scale)
             case ops.Sigmoid() | ops.Tanh() if kernels == "tflm":
@@ -366,8 +372,12 @@ def _requantized(x: Grid, y: Grid, kernels: str) -> Formula:
     if kernels == "xnnpack" and between_bytes and 2**-8 <= ratio <= 2**7:
         factor = int(np.rint(np.float32(256) * (np.float32(x.scale) / np.float32(y.scale))))
         return lambda a: np.clip((a * factor + 128) >> 8, *_ends(y).values())
-    scaled = scaled_up if kernels in OPTIMISED and between_bytes else scaled_twice
-    return lambda a: np.clip(scaled(a, ratio), *_ends(y).values())
+
+    def scaled(a: Integers) -> Integers:
+        alone = scaled_twice(a, ratio)
+        return by_blocks(scaled_up(a, ratio), alone) if kernels in OPTIMISED and between_bytes else alone
+
+    return lambda a: np.clip(scaled(a), *_ends(y).values())
 
 
 def _function(op: ops.Op, y: Grid) -> Callable[[ops.Array], ops.Array]:

@@ -7,7 +7,7 @@ versions. Zero points are subtracted from all integers here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import floor, frexp, log2
+from math import floor, frexp
 
 import numpy as np
 
@@ -150,15 +150,10 @@ TABLE[list(ABOVE)] += 1
 
 def by_table16(logistic: bool, x: Integers, scale: float) -> Integers:
     """Return the function of int16 by the table, with straight lines between its entries."""
-    exponent = log2(scale)
-    left, shift = 12 + round(exponent), 0
-    if exponent == round(exponent) and (left == 0 or (left == 1 and not logistic)):
-        factor = 3 << left
-    else:
-        wide = scale * 4096.0 * 3.0
-        while wide <= 32767 / 2 and shift <= 30:
-            wide, shift = wide * 2, shift + 1
-        factor = int(wide)
+    wide, shift = scale * 4096.0 * 3.0, 0
+    while wide <= 32767 / 2 and shift <= 30:
+        wide, shift = wide * 2, shift + 1
+    factor = int(wide)
     v = (x * factor + ((1 << (shift - 1)) if shift else 0)) >> shift
     size, bits = np.abs(v), 9 if logistic else 8
     entry, rest = np.minimum(size >> bits, 255), size & ((1 << bits) - 1)
@@ -170,7 +165,12 @@ def by_table16(logistic: bool, x: Integers, scale: float) -> Integers:
     return np.where(v >= 0, y - (1 << 23) + (1 << 7), -y + (1 << 23) + (1 << 7) - 1) >> 8
 
 
-BLOCK = 16  # elements that an ADD of int16 on x86 computes together
+BLOCK = 16  # elements that kernels with vectors compute together
+
+
+def by_blocks(together: Integers, alone: Integers) -> Integers:
+    """Return the results of whole blocks, and of the elements behind them, which are computed one by one."""
+    return np.where(np.arange(alone.size).reshape(alone.shape) < alone.size // BLOCK * BLOCK, together, alone)
 
 
 def weighted_sum(grids: Sequence[Grid], y: Grid, sign: int, kernels: str) -> Callable[..., Integers]:
@@ -190,8 +190,7 @@ def weighted_sum(grids: Sequence[Grid], y: Grid, sign: int, kernels: str) -> Cal
         for x, scale in ((a, one), (b, two)):
             part = scaled_twice(x << left, scale / most)
             if vectors and a.shape == b.shape:
-                once = scaled_once(x << left, scale / most)
-                part = np.where(np.arange(x.size).reshape(x.shape) < x.size // BLOCK * BLOCK, once, part)
+                part = by_blocks(scaled_once(x << left, scale / most), part)
             parts.append(part)
         return scaled_twice(parts[0] + sign * parts[1], most / ((1 << left) * y.scale))
 

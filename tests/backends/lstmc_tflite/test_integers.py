@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc import Input, Param, linear, model, sigmoid, split, stack, tanh, uniform
+from lstmc import Input, Param, linear, maximum, model, relu, sigmoid, split, stack, tanh, uniform
 from lstmc.api import Net
 from lstmc.errors import BackendError
 from lstmc.ir import Ref
@@ -233,6 +233,27 @@ def test_scales_that_xnnpack_leaves_to_litert(sizes: tuple[float, float], result
     limits |= dict.fromkeys(("sum", "product"), (-result, result)) | {"h_next": (-1.0, 1.0)}
     net = lstmc.compile(far, backend=TfliteBackend(numbers=Numbers.of("a8w8", limits)))
     assert net.verify(on=["tflite", "tflite-reference", "tflm"])
+
+
+@pytest.mark.parametrize("draw", [11, 12, 18])
+def test_operators_of_any_number_of_elements_and_any_scales(draw: int) -> None:
+    """Scales that are powers of two make many ties, and have kernels apart."""
+    rng = np.random.default_rng([20, draw])
+    n = int(rng.integers(2, 80))
+
+    @model(states={"h": "h_next"})
+    def elements(x=Input(1, n), h=Input(1, n)):  # type: ignore[no-untyped-def]
+        most = maximum(x, h)
+        sums = {"sum": x + h, "less": x - h, "plus": most + 0.7, "from": 1.3 - x, "size": abs(h)}
+        products = {"product": x * h, "half": 0.3 * most, "square": x * x}
+        return {**sums, **products, "most": most, "sigmoid": sigmoid(x), "tanh": tanh(h), "h_next": relu(x)}
+
+    names = [node.name for node in lstmc.compile(elements, backend="tflite").compiled.expanded]
+    for numbers in NUMBERS:
+        ends = [10 ** rng.uniform(-1, 1, 2) if draw % 2 else [2.0 ** rng.integers(-4, 5)] * 2 for _ in names]
+        limits = {name: (-low, high) for name, (low, high) in zip(names, ends, strict=True)}
+        net = lstmc.compile(elements, backend=TfliteBackend(numbers=Numbers.of(numbers, limits)))
+        assert net.verify(on=["tflite", "tflite-reference", "tflm"]), (numbers, limits)
 
 
 def test_a_product_for_which_litert_ends_the_process_is_refused_with_the_way_out() -> None:
