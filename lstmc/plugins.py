@@ -143,35 +143,6 @@ def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
         ) from None
 
 
-class ByName:
-    """A module of lstmc by its name: imported when a word of it is first used, as that of an entry point is, so that
-    what uses no word of it does not wait for it. Type checkers see a plain import."""
-
-    def __init__(self, module: str) -> None:
-        self._module = module
-
-    def __getattr__(self, word: str) -> Any:
-        return getattr(importlib.import_module(self._module), word)
-
-    def __reduce__(self) -> tuple[Any, ...]:  # a copy would ask itself for its module before it knows that
-        return ByName, (self._module,)
-
-
-def words_of(
-    package: str, modules: Mapping[str, tuple[str, ...]]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the ``__getattr__`` and the ``__dir__`` of a package that imports its words when they are used, each from
-    its module."""
-
-    def word(name: str) -> Any:
-        for module, words in modules.items():
-            if name in words:
-                return getattr(importlib.import_module(module), name)
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
-
-    return word, lambda: sorted({*vars(sys.modules[package]), *chain(*modules.values())})
-
-
 def problem_with(get: Callable[[], object]) -> str | None:
     """Return why a function raises an error of lstmc, as :func:`need` does without the package; None if it does not."""
     try:

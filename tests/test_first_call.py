@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from lstmc import text
-from lstmc.plugins import ByName
+from lstmc.on_use import ByName
 
 COMPILES = "import lstmc\nlstmc.compile('gru', T=4, N=1, D=4, H=4)\n"
 OTHERS = ("psutil", "onnx", "jinja2", "filelock", "asyncio", "ssl", "torch", "platformdirs")
@@ -46,7 +46,7 @@ def test_the_metadata_of_packages_are_read_once() -> None:
     assert [call for call in calls if not call.get("group", "").startswith(others)] == [{}]
 
 
-@pytest.mark.parametrize("package", ["lstmc", "lstmc.api", "lstmc.cells", "lstmc.drawing", "lstmc_caffe"])
+@pytest.mark.parametrize("package", ["lstmc", "lstmc.api", "lstmc.cells", "lstmc_caffe"])
 def test_the_words_of_a_package_are_listed_before_they_are_used(package: str) -> None:
     asked = f"import {package} as package\nprint({{*package.__all__}} - {{*dir(package)}}, package.__all__[0])"
     assert in_a_new_process(asked).startswith("set()")

@@ -17,8 +17,7 @@ from google.protobuf import text_format
 import lstmc
 from lstmc.api.graphs import model_graph
 from lstmc.api.options import CompileOptions
-from lstmc.drawing import Drawing
-from lstmc.drawing.drawing import graphviz, layout_text
+from lstmc.drawing.drawing import Drawing, graphviz, layout_text
 from lstmc.dsl.printer import print_python
 from lstmc.report.page import net_page
 from lstmc.text import quoted

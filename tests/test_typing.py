@@ -61,34 +61,22 @@ def test_a_value_offers_what_its_users_need() -> None:
     assert public - set(vars(Methods)) == {"T", "ref", "shape", "trace", "type"}
 
 
-def test_type_checkers_and_python_find_the_same_words_in_lstmc() -> None:
-    tree = ast.parse((ROOT / "lstmc" / "__init__.py").read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    typed = {
-        alias.name: node.module
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-        if alias.name != "*"
-    }
-    others = lstmc._OTHERS  # type: ignore[attr-defined]
-    assert typed.keys() == others.keys()
-    assert all(others[word].startswith(module) for word, module in typed.items())
-    for word in [*typed, "cell", "relu"]:
-        assert getattr(lstmc, word) is pkgutil.resolve_name(f"{typed.get(word, 'lstmc.dsl.language')}:{word}")
-    with pytest.raises(AttributeError, match=r"^module 'lstmc' has no attribute 'compil'$"):
-        _ = lstmc.compil  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("package", ["lstmc.api", "lstmc.cells", "lstmc.drawing", "lstmc_caffe"])
+@pytest.mark.parametrize("package", ["lstmc", "lstmc.api", "lstmc.cells", "lstmc_caffe"])
 def test_type_checkers_and_python_find_the_same_words_in_a_package(package: str) -> None:
     module = importlib.import_module(package)
-    tree = ast.parse(Path(str(module.__file__)).read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    imported = [each for each in block.body if isinstance(each, ast.ImportFrom) and each.module != package]
-    typed = {alias.name: str(each.module) for each in imported for alias in each.names}
-    assert typed.keys() <= {*module.__all__}
+    tree = ast.parse(Path(str(module.__file__)).with_suffix(".pyi").read_text())
+    imported = [each for each in tree.body if isinstance(each, ast.ImportFrom)]
+    assert len(imported) == len(tree.body)
+    typed = {alias.name: str(each.module) for each in imported for alias in each.names if alias.name != "*"}
+    assert all(alias.asname == alias.name for each in imported for alias in each.names if alias.name != "*")
+    assert typed.keys() - {"__version__"} <= {*module.__all__}
     assert all(getattr(module, word) is pkgutil.resolve_name(f"{source}:{word}") for word, source in typed.items())
+
+
+def test_lstmc_has_the_language_and_no_other_words() -> None:
+    assert lstmc.cell is pkgutil.resolve_name("lstmc.dsl.language:cell")
+    with pytest.raises(AttributeError, match=r"^module 'lstmc' has no attribute 'compil'$"):
+        _ = lstmc.compil  # type: ignore[attr-defined]
 
 
 def test_each_library_cell_is_offered_beside_its_module() -> None:

@@ -34,7 +34,7 @@ from lstmc.weights import parameters, random_weights
 if TYPE_CHECKING:
     from lstmc.api.running import Arrays, On, Shape, Stream, Verification
     from lstmc.data import Data
-    from lstmc.drawing import Drawing
+    from lstmc.drawing.drawing import Drawing
     from lstmc.nets.tune import Tuning
     from lstmc.numerics.effects import NumbersReport
     from lstmc.numerics.ranges import Ranges

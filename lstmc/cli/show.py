@@ -35,7 +35,8 @@ from lstmc.cli.options import (
     complete_passes,
     named_model,
 )
-from lstmc.drawing import STEPS, Drawing
+from lstmc.drawing.drawing import Drawing
+from lstmc.drawing.picture import STEPS
 from lstmc.dsl import print_python
 from lstmc.errors import DataError, DrawingError
 from lstmc.files.output import write_files

@@ -1,12 +1,5 @@
 """Low precision: the ranges of a net's values over streams of data, and the errors of a net in a device's numbers."""
 
-from typing import TYPE_CHECKING
+from lstmc.on_use import modules_on_use
 
-from lstmc.plugins import ByName
-
-if TYPE_CHECKING:
-    from lstmc.numerics import device
-else:
-    device = ByName("lstmc.numerics.device")
-
-__all__ = ["device"]
+modules_on_use(__name__, "device")

@@ -1,12 +1,5 @@
 """The running process, and pools of worker processes."""
 
-from typing import TYPE_CHECKING
+from lstmc.on_use import modules_on_use
 
-from lstmc.plugins import ByName
-
-if TYPE_CHECKING:
-    from lstmc.process import memory
-else:
-    memory = ByName("lstmc.process.memory")
-
-__all__ = ["memory"]
+modules_on_use(__name__, "memory")

@@ -20,7 +20,8 @@ from markupsafe import Markup
 from lstmc.api.net import Net
 from lstmc.api.running import Verification
 from lstmc.backend import Layer
-from lstmc.drawing import Drawing, Picture
+from lstmc.drawing.drawing import Drawing
+from lstmc.drawing.picture import Picture
 from lstmc.ir import Graph, Node, Scan, node_count, node_work, print_graph
 from lstmc.numerics.ranges import Ranges, ValueRange
 from lstmc.ops import Input, Param

@@ -1,12 +1,5 @@
 """Comparison of a compiled net with its model."""
 
-from typing import TYPE_CHECKING
+from lstmc.on_use import modules_on_use
 
-from lstmc.plugins import ByName
-
-if TYPE_CHECKING:
-    from lstmc.verification import native
-else:
-    native = ByName("lstmc.verification.native")
-
-__all__ = ["native"]
+modules_on_use(__name__, "native")

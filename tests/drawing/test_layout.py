@@ -13,8 +13,8 @@ import pytest
 
 from lstmc.api import graph_after
 from lstmc.api.models import model_in
-from lstmc.drawing import Box, Drawing, Group, Kind, Picture, picture_of
-from lstmc.drawing.drawing import Rectangle, layout_text, places_of
+from lstmc.drawing.drawing import Drawing, Rectangle, layout_text, places_of
+from lstmc.drawing.picture import Box, Group, Kind, Picture, picture_of
 from lstmc.errors import DrawingError
 from lstmc.ir import Stage
 

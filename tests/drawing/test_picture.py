@@ -8,7 +8,7 @@ import pytest
 
 from lstmc.api import graph_after
 from lstmc.api.models import model_in
-from lstmc.drawing import Flow, Kind, Picture, picture_of
+from lstmc.drawing.picture import Flow, Kind, Picture, picture_of
 from lstmc.ir import Stage
 
 ROOT = Path(__file__).parents[2]

@@ -2,13 +2,6 @@
 formats.
 """
 
-from typing import TYPE_CHECKING
+from lstmc.on_use import modules_on_use
 
-from lstmc.plugins import ByName
-
-if TYPE_CHECKING:
-    from lstmc_caffe.train import net
-else:
-    net = ByName("lstmc_caffe.train.net")
-
-__all__ = ["net"]
+modules_on_use(__name__, "net")

@@ -2,13 +2,6 @@
 stream through a net of one step.
 """
 
-from typing import TYPE_CHECKING
+from lstmc.on_use import modules_on_use
 
-from lstmc.plugins import ByName
-
-if TYPE_CHECKING:
-    from lstmc_caffe.write import program
-else:
-    program = ByName("lstmc_caffe.write.program")
-
-__all__ = ["program"]
+modules_on_use(__name__, "program")

@@ -1,0 +1,26 @@
+from lstmc.api.compiling import compile as compile
+from lstmc.api.converting import Conversion as Conversion
+from lstmc.api.converting import convert as convert
+from lstmc.api.net import Net as Net
+from lstmc.api.running import Stream as Stream
+from lstmc.api.running import Verification as Verification
+from lstmc.api.saved import SavedNet as SavedNet
+from lstmc.api.saved import load as load
+from lstmc.api.training_run import Run as Run
+from lstmc.api.training_run import train as train
+from lstmc.api.training_run import training as training
+from lstmc.api.training_setup import export_training as export_training
+from lstmc.dsl.language import *
+from lstmc.errors import LstmcError as LstmcError
+from lstmc.importers import Inspection as Inspection
+from lstmc.importers import from_onnx as from_onnx
+from lstmc.importers import from_torch as from_torch
+from lstmc.importers import import_file as import_file
+from lstmc.importers import inspect as inspect
+from lstmc.runs.solver import Solver as Solver
+from lstmc.sweeps import Goal as Goal
+from lstmc.sweeps import Range as Range
+from lstmc.sweeps import Space as Space
+from lstmc.sweeps import Swept as Swept
+from lstmc.sweeps import sweep as sweep
+from lstmc.version import __version__ as __version__

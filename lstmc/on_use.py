@@ -1,0 +1,64 @@
+"""Modules and words of packages that are imported when they are first used: who compiles imports no importer."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+class ByName:
+    """A module of lstmc by its name: imported when a word of it is first used, as that of an entry point is, so that
+    what uses no word of it does not wait for it."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, word: str) -> Any:
+        return getattr(import_module(self._module), word)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a copy would ask itself for its module before it knows that
+        return ByName, (self._module,)
+
+
+def modules_on_use(package: str, *names: str) -> None:
+    """Make ``from PACKAGE import NAME`` give these modules :class:`ByName`. Type checkers see the modules."""
+    vars(sys.modules[package]).update({name: ByName(f"{package}.{name}") for name in names})
+
+
+def words_on_use(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return the ``__getattr__`` and the ``__dir__`` of a package that imports its words when they are used: each from
+    the module that ``__init__.pyi`` has it from, where type checkers find it too. Its modules are words too."""
+
+    @cache
+    def told() -> dict[str, str]:
+        stub = Path(str(sys.modules[package].__file__)).with_suffix(".pyi").read_text(encoding="utf-8")
+        lines = [node for node in ast.parse(stub).body if isinstance(node, ast.ImportFrom)]
+        return {alias.name: str(line.module) for line in lines for alias in line.names if alias.name[:2] != "__"}
+
+    @cache
+    def listed() -> dict[str, str]:
+        """Return the modules of all words; of a module with a star, those of what lstmc defines."""
+        starred = told().get("*")
+        things = vars(import_module(starred)).items() if starred else ()
+        own = {word: str(starred) for word, thing in things if getattr(thing, "__module__", "").startswith("lstmc.")}
+        return own | {word: module for word, module in told().items() if word != "*"}
+
+    def get(word: str) -> Any:
+        if word == "__all__":
+            return sorted(listed(), key=lambda each: (not each.isupper(), not each[0].isupper(), each))
+        if not word.startswith("__"):
+            if word not in told() and find_spec(f"{package}.{word}"):
+                return import_module(f"{package}.{word}")
+            if module := told().get(word) or listed().get(word):
+                value = vars(sys.modules[package])[word] = getattr(import_module(module), word)
+                return value
+        other = f": import {package}_{word}" if find_spec(f"{package}_{word}") else ""
+        raise AttributeError(f"module {package!r} has no attribute {word!r}{other}")
+
+    return get, lambda: sorted({*vars(sys.modules[package]), *listed()})
