@@ -13,6 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import lstmc
 from lstmc.api.models import model_in
 from lstmc.data import batch_axes, dataset_for
 from lstmc.files.arrays import read_arrays
@@ -134,6 +135,21 @@ def test_strings_to_test_on_are_not_among_those_to_train_on(tmp_path: Path) -> N
     train, test = ({tuple(s) for s in np.load(tmp_path / f"{part}.npz")["digits"].T} for part in ("train", "test"))
     assert not train & test
     assert len(test) == 1920
+
+
+def test_the_character_model_writes_what_it_finds_likely() -> None:
+    module = loaded("char_lm.py:char_lm")
+    net = lstmc.compile(module.char_lm, N=1, step=True, outputs=["prob"])
+    with net.stream(on="interpreter") as step:
+        texts = [module.written(step, "The ", 12, temperature, seed) for temperature, seed in ((1, 0), (1, 1))]
+    assert texts[0] != texts[1]
+    with net.stream(on="interpreter") as step:
+        text = module.written(step, "The ", 4, temperature=1e-9)
+    for i in range(4, len(text)):  # the likeliest, of the whole sequence anew for each character: no state is carried
+        ids = np.array([[module.SYMBOLS.index(c)] for c in text[:i]])
+        whole = lstmc.compile(module.char_lm, T=i, N=1, outputs=["prob"])
+        p = whole.run(ids=ids, cont=np.ones((i, 1)), on="interpreter")["prob"]
+        assert module.SYMBOLS[int(p[-1, 0].argmax())] == text[i]
 
 
 def test_the_n_gram_model_gives_probabilities() -> None:

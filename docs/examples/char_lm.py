@@ -1,9 +1,9 @@
 """A character language model of two LSTM layers, on the language reference that Python carries (pydoc_data.topics).
 
-    python docs/examples/char_lm.py out/chars            # train.npz, test.npz, symbols.txt, and the n-gram's score
+    python docs/examples/char_lm.py out/chars            # train.npz, test.npz, and the n-gram's score
     lstmc train docs/examples/char_lm.py:char_lm -D T=50 -D N=32 --data out/chars/train.npz --test-data out/chars/test.npz -o out/chars/run
     lstmc compile docs/examples/char_lm.py:char_lm -D N=1 --step --weights out/chars/run/weights.npz -o out/chars/step
-    lstmc generate out/chars/step/char_lm.prototxt --vocab out/chars/symbols.txt --prime "The "
+    python docs/examples/char_lm.py out/chars/step/char_lm.prototxt "The "     # writes text by the trained net
 
 Truncated back-propagation: the text is cut into N streams that are read T characters at a time; states are carried
 from batch to batch, and ``cont`` is 0 where a topic begins.
@@ -17,6 +17,7 @@ from pydoc_data.topics import topics
 
 import numpy as np
 
+import lstmc
 from lstmc import Input, Param, Solver, dims, dropout, embed, linear, model, scan, softmax, softmax_loss, uniform, xavier
 from lstmc.cells import lstm
 
@@ -85,12 +86,26 @@ def ngram_bits(train: list[str], test: list[str], order: int = 3) -> float:
     return bits / total
 
 
+def written(step: lstmc.Stream, prime: str, length: int, temperature: float = 0.6, seed: int = 0) -> str:
+    """``prime`` and ``length`` more characters: each is drawn from the net's probabilities, and fed back."""
+    rng, text = np.random.default_rng(seed), prime
+    for i in range(len(prime) + length - 1):
+        p = step(ids=np.full((1, 1), SYMBOLS.index(text[i])), cont=np.ones((1, 1)))["prob"].ravel().astype(float)
+        if i + 1 == len(text):
+            sharper = (p / p.max()) ** (1 / temperature)
+            text += rng.choice(list(SYMBOLS), p=sharper / sharper.sum())
+    return text
+
+
 if __name__ == "__main__":
+    if sys.argv[1].endswith(".prototxt"):
+        with lstmc.load(sys.argv[1]).stream() as step:
+            print(written(step, sys.argv[2], 420))
+        sys.exit()
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     train, test = read_topics()
     np.savez(folder / "train.npz", **batches(train))
     np.savez(folder / "test.npz", **batches(test))
-    (folder / "symbols.txt").write_text(SYMBOLS)
     print(f"{sum(map(len, train)):,} characters to train on, {sum(map(len, test)):,} to test on")
     print(f"an n-gram model that sees 3 characters back: {ngram_bits(train, test):.3f} bits per character")

@@ -18,7 +18,6 @@ from lstmc.errors import BackendError, ModelFileError
 from lstmc.files.arrays import AnyArray
 from lstmc.files.reading import read_file, reading
 from lstmc.manifest import manifest_path, read_manifest
-from lstmc.nets.generation import Vocabulary, Writer
 from lstmc.ops import Array
 from lstmc.process.status import report_activity
 
@@ -104,34 +103,6 @@ class SavedNet:
         """Run a net compiled with ``step=True`` step by step; see :meth:`lstmc.Net.stream`."""
         with stream_files(self.backend, self.path, self.trained, is_gpu(self.backend, on)) as step:
             yield step
-
-    def write_text(
-        self,
-        vocabulary: Vocabulary,
-        prime: str = "",
-        length: int = 500,
-        *,
-        temperature: float = 1.0,
-        seed: int = 0,
-        feed: str | None = None,
-        read: str | None = None,
-        states: Mapping[str, AnyArray] | None = None,
-        on: On | None = None,
-    ) -> Iterator[str]:
-        """Generate text with a language model's net of one step: ``prime``, and then ``length`` sampled symbols.
-
-        The model reads ids [1, 1] and gives the probabilities of the next symbol. ``feed`` and ``read`` name its ids
-        and its probabilities where several could be; ``states`` are its first states; at a ``temperature`` of 0 the
-        likeliest symbol is taken. Raises :class:`~lstmc.errors.BackendError` for a net that is no such model, and
-        :class:`~lstmc.errors.DataError` for what are no probabilities, or states that do not fit.
-        """
-        ids = vocabulary.ids(prime) or vocabulary.start
-        with self.backend.steps(self.path, self.trained, is_gpu(self.backend, on)) as steps:
-            writer = Writer.for_net(steps, str(self.path), vocabulary, feed, read)
-            steps.start(states or {})
-            yield prime
-            for number in writer.write(ids, length, temperature, seed):
-                yield vocabulary.symbols[number]
 
     def lint(self, target: str | None = None) -> tuple[str, LintReport]:
         """Check the net against a target, by default the backend's first one; return its name and the report.

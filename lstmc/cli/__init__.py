@@ -60,8 +60,6 @@ COMMANDS: Mapping[str, Entry] = {
     "run": Entry("run", "run_command", USE, "Run a compiled net on arrays, or save its parameters"),
     "show": Entry("show", "show_command", USE, "Print or draw a model's graph, as written or after a pass", False),
     "report": Entry("show", "report_command", USE, "Write a page about a net, or the curves of runs", False),
-    # an example's
-    "generate": Entry("run", "generate_command", tables=False, waits=False),
 }
 
 

@@ -1,11 +1,9 @@
-"""``lstmc run`` and ``lstmc generate``: a written net on arrays, its parameters, and its text."""
+"""``lstmc run``: a written net on arrays, and its parameters."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,23 +14,13 @@ from lstmc.api import SavedNet, load, place
 from lstmc.cli.arguments import WorkerArguments
 from lstmc.cli.commands import interruptible, option
 from lstmc.cli.console import out, output, table
-from lstmc.cli.options import (
-    GpuOption,
-    NetArgument,
-    TrainedOption,
-    WriterOption,
-    number_from_0,
-    seed_option,
-    whole_from_0,
-)
+from lstmc.cli.options import GpuOption, NetArgument, TrainedOption, WriterOption
 from lstmc.errors import DataError, OutputError
 from lstmc.files.arrays import AnyArray, npz_bytes, read_arrays
 from lstmc.files.output import write_files
 from lstmc.manifest import manifest_path, read_manifest
 from lstmc.nets.batches import SUFFIXES, NetUse, run_bulk
-from lstmc.nets.generation import read_vocabulary
 from lstmc.ops import Array
-from lstmc.text import escaped
 from lstmc.types import shape_text
 
 
@@ -159,81 +147,3 @@ def _summary(arrays: dict[str, Array]) -> object:
         figures = (float(np.min(array)), float(np.mean(array)), float(np.max(array)))
         rows.add_row(name, shape_text(array.shape), *figures)
     return rows
-
-
-@dataclass(frozen=True)
-class TextArguments:
-    """The text: its prompt, its length, and how its tokens are drawn."""
-
-    prime: Annotated[str, option("--prime TEXT", "Start the text with this prompt.")] = ""
-    length: Annotated[int, option("--length INT", "Add this number of tokens.", parser=whole_from_0)] = 500
-    temperature: Annotated[
-        float,
-        option(
-            "--temperature NUMBER", "Sample at this temperature; 0 takes the likeliest token.", parser=number_from_0
-        ),
-    ] = 1.0
-    seed: Annotated[int, seed_option("for the symbols that are drawn")] = 0
-
-
-@dataclass(frozen=True)
-class FeedArguments:
-    """The input, the output and the first states of a language model."""
-
-    feed: Annotated[str | None, option("--feed NAME", "Feed the ids to this input, if there are several.")] = None
-    read: Annotated[
-        str | None, option("--read NAME", "Read the probabilities from this output, if there are several.")
-    ] = None
-    states: Annotated[
-        Path | None, option("--states FILE", "Start from these states (.npz or HDF5), by their names.")
-    ] = None
-
-
-@dataclass(frozen=True)
-class RuntimeArguments:
-    """The weights of a written net, and where it runs."""
-
-    weights: TrainedOption = None
-    gpu: GpuOption = False
-    backend: WriterOption = None
-
-
-def generate_command(
-    *,
-    net: NetArgument,
-    vocabulary: Annotated[Path, option("--vocab FILE", "Read the tokens by id: characters, or a JSON list (.json).")],
-    text: TextArguments,
-    to: Annotated[Path | None, option("-o --output FILE", "Write the text into this file.")] = None,
-    feed: FeedArguments,
-    runtime: RuntimeArguments,
-) -> None:
-    """Write text with a net of one step, as `lstmc compile --step` makes it: each symbol is drawn and fed back.
-
-    The model reads ids [1, 1] and gives the probabilities of the next symbol, in a softmax over all of them. An
-    input called cont is fed 1.
-
-    Examples:
-
-    ```console
-    lstmc generate step/lm.prototxt --vocab v.txt --prime "Once " --length 300
-    lstmc generate step/lm.prototxt --vocab v.json --temperature 0.6 -o text.txt
-    ```
-    """
-    symbols = []
-    saved = load(net, weights=runtime.weights, backend=runtime.backend)
-    for symbol in saved.write_text(
-        read_vocabulary(vocabulary),
-        **vars(text),
-        feed=feed.feed,
-        read=feed.read,
-        states=read_arrays(feed.states) if feed.states is not None else None,
-        on=place(saved.backend.name, runtime.gpu),
-    ):
-        symbols.append(symbol)
-        if to is None:
-            typer.echo(escaped(symbol) if sys.stdout.isatty() else symbol, nl=False)
-    if to is None:
-        typer.echo()
-    else:
-        write_files(to.parent, {to.name: "".join(symbols).encode()})
-        out.print(f"wrote {to}")

@@ -1,4 +1,4 @@
-"""Written nets in use: sessions, batches of files larger than memory, text generation, and tuned memory sizes."""
+"""Written nets in use: sessions, batches of files larger than memory, and tuned memory sizes."""
 
 from lstmc.on_use import modules_on_use
 

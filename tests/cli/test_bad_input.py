@@ -76,12 +76,12 @@ def test_sizes(lstmc: LSTMC, model_file: Path, sizes: tuple[str, ...], text: str
             "Invalid value for '--test-split': expected a number from 0 on, found 'nan'",
         ),
         (
-            ("generate", "net", "--vocab", "x", "--temperature", "1e999"),
-            "Invalid value for '--temperature': expected a number from 0 on, found '1e999'",
+            ("train", "net.py", "--data", "x", "-o", "r", "--epochs", "1e999"),
+            "Invalid value for '--epochs': expected a number from 0 on, found '1e999'",
         ),
         (
-            ("generate", "net", "--vocab", "x", "--length", "\x1b[31m"),
-            r"Invalid value for '--length': expected an integer from 0 on, found '\x1b[31m'",
+            ("run", "net.onnx", "--workers", "\x1b[31m"),
+            r"Invalid value for '--workers': expected an integer from 0 on, found '\x1b[31m'",
         ),
         (("compile", "--\x1b[31m"), r"No such option: --\x1b[31m"),
     ],

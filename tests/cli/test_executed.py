@@ -27,7 +27,6 @@ from lstmc_caffe.install.system import describe
 from lstmc_caffe.processes.ranks import missing_for_mpi
 from lstmc_tflite.examples import runs_in_arena
 from tests.cli.conftest import LSTMC, MODEL
-from tests.cli.test_generate import compiled
 from tests.on_demand.fuzz.formats import CORPUS
 
 ROOT = Path(__file__).parents[2]
@@ -79,22 +78,22 @@ def model(ran: Path, lstmc: LSTMC) -> None:
     np.savez("x.npz", X=X)
 
 
-def language_model(lstmc: LSTMC, *backend: str) -> None:
-    """A net that ``generate`` takes, its vocabulary and its inputs."""
-    compiled(lstmc, "--keep", "p", *backend)
-    about = json.loads(next(Path().glob("lm*.manifest.json")).read_text())
+def compiled(lstmc: LSTMC, backend: str) -> None:
+    """A net of one step, and its inputs."""
+    assert lstmc("compile", "--cell", "gru", *SIZES, "-D", "D=3", "-D", "H=4", "--step", "--backend", backend).code == 0
+    about = json.loads(next(Path().glob("gru*.manifest.json")).read_text())
     arrays = {name: np.zeros(entry["shape"], np.float32) for name, entry in about["inputs"].items()}
     Path("x.npz").write_bytes(npz_bytes(arrays))
 
 
 def module(ran: Path, lstmc: LSTMC) -> None:
-    language_model(lstmc, "--backend", "torch")
-    Path("lm_torch.py").write_text(Path("lm_torch.py").read_text() + python(ran))
+    compiled(lstmc, "torch")
+    Path("gru_torch.py").write_text(Path("gru_torch.py").read_text() + python(ran))
 
 
 def source(ran: Path, lstmc: LSTMC) -> None:
-    language_model(lstmc, "--backend", "c")
-    Path("lm.c").write_text(Path("lm.c").read_text() + c(ran))
+    compiled(lstmc, "c")
+    Path("gru.c").write_text(Path("gru.c").read_text() + c(ran))
 
 
 def layers(ran: Path, lstmc: LSTMC) -> None:
@@ -151,8 +150,7 @@ def arrays(ran: Path, lstmc: LSTMC) -> None:
     with h5py.File("x.h5", "w") as file:
         file["x"] = np.frombuffer(pickle.dumps(Opens(ran)), np.uint8)
     call = f"open({str(ran)!r}, 'w')"
-    for name in ("v.txt", "v.json", "r.json"):
-        Path(name).write_text(f"__import__('builtins').{call}")
+    Path("r.json").write_text(f"__import__('builtins').{call}")
     Path("t.toml").write_text(f'base = "flat"\nsummary = "{{{{ {call} }}}}"\n')
     Path("d.toml").write_text(f'base = "rknn-int8"\nabout = "{{{{ {call} }}}}"\n')
     assert lstmc("compile", *CELL, "--target", "flat").code == 0
@@ -174,7 +172,6 @@ def run_folder(ran: Path, lstmc: LSTMC) -> None:
 
 
 RUN = ("--inputs", "x.npz")
-VOCABULARY = ("--vocab", "symbols.txt", "--length", "2")
 # By what a row of the page calls the files: what plants them, and the commands by their first word.
 Commands = Mapping[str, tuple[tuple[str, ...], ...]]
 ROWS: Mapping[str, tuple[Callable[[Path, LSTMC], None], Commands]] = {
@@ -189,7 +186,6 @@ ROWS: Mapping[str, tuple[Callable[[Path, LSTMC], None], Commands]] = {
             "show": (("net.py", *SIZES),),
             "report": (("net.py", *SIZES),),
             "run": (("net.py", *RUN),),
-            "generate": (("net.py", *VOCABULARY),),
             "convert": (("net.py",),),
             "inspect": (("net.py",),),
         },
@@ -197,19 +193,17 @@ ROWS: Mapping[str, tuple[Callable[[Path, LSTMC], None], Commands]] = {
     "a module of PyTorch": (
         module,
         {
-            "run": (("lm_torch.py", *RUN), ("lm_torch.py", "--save-weights", "w.npz")),
-            "generate": (("lm_torch.py", *VOCABULARY),),
-            "verify": ((*CELL, "--weights", "lm_torch.pt", "--on", "interpreter"),),
-            "convert": (("lm_torch.py",), ("lm_torch.pt",)),
+            "run": (("gru_torch.py", *RUN), ("gru_torch.py", "--save-weights", "w.npz")),
+            "verify": ((*CELL, "--weights", "gru_torch.pt", "--on", "interpreter"),),
+            "convert": (("gru_torch.py",), ("gru_torch.pt",)),
         },
     ),
     "C": (
         source,
         {
-            "run": (("lm.c", *RUN),),
-            "generate": (("lm.c", *VOCABULARY),),
-            "verify": (("lm.c",),),
-            "convert": (("lm.c",),),
+            "run": (("gru.c", *RUN),),
+            "verify": (("gru.c",),),
+            "convert": (("gru.c",),),
         },
     ),
     "generated layers": (layers, {"run": (("rnn.prototxt", *RUN),), "verify": (("rnn.prototxt",),)}),
@@ -223,7 +217,6 @@ ROWS: Mapping[str, tuple[Callable[[Path, LSTMC], None], Commands]] = {
                 ("rnn.py", *RUN),
                 *((name, "--save-weights", "w.npz") for name in ("net.prototxt", "rnn.prototxt")),
             ),
-            "generate": tuple((name, *VOCABULARY) for name in ("rnn.prototxt", "net.prototxt", "net.onnx")),
             "verify": (("rnn.prototxt",), ("net.prototxt",), ("net.onnx",), ("c.prototxt", "--all")),
             "compile": ((*CELL, "--weights", "net.caffemodel"), (*CELL, "--weights", "net.pt")),
             "convert": (("rnn.prototxt", "--weights", "rnn.caffemodel"), ("net.prototxt",)),
@@ -248,7 +241,6 @@ ROWS: Mapping[str, tuple[Callable[[Path, LSTMC], None], Commands]] = {
         arrays,
         {
             "run": (("rnn.prototxt", "--inputs", "x.npz"), ("rnn.prototxt", "--inputs", "x.h5")),
-            "generate": (("rnn.prototxt", "--vocab", "v.json"), ("rnn.prototxt", "--vocab", "v.txt")),
             "compile": (
                 (*CELL, "--weights", "x.npz"),
                 (*CELL, "--target", "t.toml"),

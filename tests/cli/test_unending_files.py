@@ -16,7 +16,6 @@ from lstmc.cli import Commands
 from lstmc.files.arrays import npz_bytes
 from tests.cli.conftest import LSTMC, MODEL
 from tests.cli.test_executed import CELL, SIZES
-from tests.cli.test_generate import compiled
 from tests.on_demand.fuzz.formats import CORPUS
 
 pytestmark = pytest.mark.posix
@@ -73,10 +72,6 @@ READ: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("report", "run"): (*CELL, "--run", "BAD.run"),
     ("report", "data"): (*CELL, "--data", "BAD.npz", "--on", "interpreter"),
     ("report", "weights"): (*CELL, "--weights", "BAD.npz"),
-    ("generate", "net"): ("BAD.prototxt", "--vocab", "v.json"),
-    ("generate", "vocabulary"): ("net.prototxt", "--vocab", "BAD.json"),
-    ("generate", "states"): ("net.prototxt", "--vocab", "v.json", "--states", "BAD.npz"),
-    ("generate", "weights"): ("lm.prototxt", "--vocab", "symbols.txt", "--weights", "BAD.caffemodel"),
 }
 WRITTEN = {"to", "folder", "save_weights", "dump_dir"}  # these are outputs
 NO_FILES = {"on", "runtimes"}
@@ -123,12 +118,10 @@ def alarm() -> Iterator[None]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_without_an_end_is_refused(lstmc: LSTMC, kind: str, alarm: None) -> None:
     Path("loss.py").write_text(LOSS)
-    Path("v.json").write_text('["a", "b"]')
     zeros = np.zeros((2, 1, 3), np.float32)
     np.savez("x.npz", x=zeros)
     np.savez("xy.npz", X=zeros, label=np.zeros((1, 4)))
     Path("step.npz").write_bytes(npz_bytes({"x": zeros[:1], "rnn/h_in": np.zeros((1, 4))}))
-    compiled(lstmc, "--keep", "p")
     Path("gru.h5").write_bytes((CORPUS / "gru.h5").read_bytes())
     assert lstmc("compile", *CELL, "--target", "flat", "--step").code == 0
     for path in [*Path().glob("rnn.*")]:

@@ -19,7 +19,6 @@ from lstmc.files.arrays import npz_bytes, read_arrays
 from lstmc.importers.importer import import_file
 from lstmc.manifest import read_manifest
 from lstmc.nets import tune
-from lstmc.nets.generation import read_vocabulary
 from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, checked_inputs
 from lstmc.report.facts import run_facts
 from lstmc.runs.folder import HASH, RunIdentity, _digest, _own_digest, run_folder
@@ -105,8 +104,6 @@ def formats(folder: Path) -> dict[str, Format]:
         Format("sweep.json", json.dumps(asdict(DEFINITION), indent=1).encode(), _sweep),
         *(Format(name, content, _outcome) for name, content in outcome_file(Outcome(4, 4, {"loss": 0.5})).items()),
         Format("flat.toml", TARGET.read_bytes(), _target),
-        Format("symbols.json", json.dumps(["a", "b", "\n", "ab", "é"]).encode(), _vocabulary),
-        Format("symbols.txt", "ab\ncé".encode(), _vocabulary),
         Format("tuned.json", tuned.encode(), _tuned),
         Format("install.json", json.dumps(installed, indent=2).encode(), _install),
         Format("weights.safetensors", _safetensors(), _imported),
@@ -262,12 +259,6 @@ def _metrics(folder: Path) -> None:
 def _target(folder: Path) -> None:
     target = load_target(str(_only(folder)))
     lint_text(net().files["gru.prototxt"].decode(), target)
-
-
-def _vocabulary(folder: Path) -> None:
-    found = read_vocabulary(_only(folder))
-    assert found.ids("".join(found.symbols[:2])) is not None
-    "".join(found.symbols).encode()
 
 
 def _tuned(folder: Path) -> None:
