@@ -8,7 +8,6 @@ from lstmc.api.saved import SavedNet as SavedNet
 from lstmc.api.saved import load as load
 from lstmc.api.training_run import Run as Run
 from lstmc.api.training_run import train as train
-from lstmc.api.training_run import training as training
 from lstmc.api.training_setup import export_training as export_training
 from lstmc.dsl.language import *
 from lstmc.errors import LstmcError as LstmcError

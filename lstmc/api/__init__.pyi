@@ -5,7 +5,6 @@ from lstmc.api.converting import convert as convert
 from lstmc.api.converting import convert_model as convert_model
 from lstmc.api.graphs import costs_by_op as costs_by_op
 from lstmc.api.graphs import explanation as explanation
-from lstmc.api.graphs import graph_after as graph_after
 from lstmc.api.graphs import model_graph as model_graph
 from lstmc.api.graphs import pass_names as pass_names
 from lstmc.api.installed import LibraryCell as LibraryCell
@@ -31,7 +30,6 @@ from lstmc.api.saved import load as load
 from lstmc.api.training_run import Run as Run
 from lstmc.api.training_run import train as train
 from lstmc.api.training_run import train_model as train_model
-from lstmc.api.training_run import training as training
 from lstmc.api.training_setup import export_training as export_training
 from lstmc.api.training_setup import training_files as training_files
 from lstmc.api.training_setup import why_not_trained as why_not_trained

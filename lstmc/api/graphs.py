@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from lstmc.api.models import AnyModel, DimensionSize, Phase, backend_of, phase_graph, trace_model
-from lstmc.api.options import CompileOptions, options_of
+from lstmc.api.models import AnyModel, backend_of, phase_graph, trace_model
+from lstmc.api.options import CompileOptions
 from lstmc.backend import Backend
 from lstmc.errors import Argument, PassError
 from lstmc.ir import Graph, Scan, Stage, node_work, precomputed_nodes
 from lstmc.ops import Work
-from lstmc.passes import Pass, PassList, Time
-from lstmc.pipeline import EditPasses, all_passes, compile_graph
+from lstmc.passes import Pass, PassList
+from lstmc.pipeline import all_passes, compile_graph
 from lstmc.text import whole
 
 MODEL = "model"  # what the graph before the first pass is called
 
 
-def graph_after(
-    model: AnyModel,
-    name: str | None = None,
-    /,
-    *,
-    stage: Stage | None = None,
-    phase: Phase = "deploy",
-    step: bool = False,
-    target: str | None = None,
-    backend: str | Backend | None = None,
-    form: str | None = None,
-    time: Time | None = None,
-    passes: EditPasses | None = None,
-    sizes: Mapping[str, int] | None = None,
-    **dims: DimensionSize,
-) -> Graph:
+def model_graph(model: AnyModel, options: CompileOptions, name: str | None = None, stage: Stage | None = None) -> Graph:
     """Return the graph after a pass, or at the end of a stage; without either the graph before the first pass.
 
     ``name`` is a pass, ``hoist``; ``cse:2`` for its second run, ``cse`` for its last; or the number of a pass in the
-    list, from 1 on, ``model`` or 0 for the graph before the first. Passes after it are not run. The other arguments are
-    those of :func:`lstmc.compile`. Raises :class:`~lstmc.errors.PassError` for a pass that the target's list lacks.
-
-    >>> import lstmc
-    >>> from lstmc.api import graph_after
-    >>> len(graph_after("rnn", T=2, N=1, D=3, H=3)), len(graph_after("rnn", "expand", T=2, N=1, D=3, H=3))
-    (6, 13)
+    list, from 1 on, ``model`` or 0 for the graph before the first. Passes after it are not run. Raises
+    :class:`~lstmc.errors.PassError` for a pass that the target's list lacks.
     """
-    return model_graph(model, options_of(CompileOptions, graph_after, locals()), name, stage)
-
-
-def model_graph(model: AnyModel, options: CompileOptions, name: str | None = None, stage: Stage | None = None) -> Graph:
-    """Return the graph of a model after a pass or a stage: :func:`graph_after` with its keywords as one object."""
     source, whole = trace_model(model, options.sizes, options.one_step)
     backend = options.resolved_backend()
 
@@ -76,8 +51,8 @@ def pass_names(target: str | None = None, backend: str | Backend | None = None, 
 def costs_by_op(graph: Graph) -> dict[str, Work]:
     """Return the work of a forward pass by the names of ops, over all steps of scans; weights are there.
 
-    >>> from lstmc.api import costs_by_op, graph_after
-    >>> costs_by_op(graph_after("rnn", T=2, N=1, D=3, H=3))["linear"].multiply_adds
+    >>> from lstmc.api import CompileOptions, costs_by_op, model_graph
+    >>> costs_by_op(model_graph("rnn", CompileOptions(sizes={"T": 2, "N": 1, "D": 3, "H": 3})))["linear"].multiply_adds
     36
     """
     costs, weights = dict[str, Work](), precomputed_nodes(graph)
@@ -96,9 +71,9 @@ def costs_by_op(graph: Graph) -> dict[str, Work]:
 def explanation(graph: Graph, backend: str | Backend | None = None) -> str:
     """Return a description of a compiled graph's own code; empty if it has none.
 
-    >>> from lstmc.api import explanation, graph_after
-    >>> graph = graph_after("rnn", "legalize", target="caffe-fused", T=2, N=1, D=3, H=3)
-    >>> print(explanation(graph).splitlines()[1])
+    >>> import lstmc
+    >>> net = lstmc.compile("rnn", T=2, N=1, D=3, H=3, target="caffe-fused")
+    >>> print(explanation(net.after("legalize")).splitlines()[1])
       forward, each step: 1 product, 1 loop
     """
     return backend_of(backend).explain(graph)

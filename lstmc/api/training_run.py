@@ -1,4 +1,4 @@
-"""``lstmc.train`` and ``lstmc.training``: train a model on data, by one process or several, and follow the run."""
+"""``lstmc.train``: train a model on data, by one process or several."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Event as Flag
-from threading import Thread
 from types import FrameType
-from typing import Any, Literal, ParamSpec
+from typing import Any, Literal
 
 from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, backend_of, bound_weights
 from lstmc.api.net import Net
@@ -335,74 +332,3 @@ def interruptible(stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool
         yield lambda: interrupted
     finally:
         signal.signal(signal.SIGINT, handler)
-
-
-Arguments = ParamSpec("Arguments")
-
-
-def event_iterator(run: Callable[Arguments, Run]) -> Callable[Arguments, Iterator[Event | Run]]:
-    """Return a function with the arguments of ``run`` that yields its events, and at last the run itself."""
-
-    def events(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Iterator[Event | Run]:
-        queue: SimpleQueue[Event | Run | BaseException] = SimpleQueue()
-        resumed, ended = SimpleQueue[None](), Flag()
-        arguments: dict[str, Any] = dict(kwargs)
-        progress: Callable[[Event], object] = arguments.pop("progress", None) or (lambda event: None)
-        stop: Callable[[], bool] = arguments.pop("stop", None) or (lambda: False)
-
-        def deliver(event: Event) -> bool:
-            """Deliver an event, and wait until the loop asks for the next."""
-            enough = progress(event) is True
-            queue.put(event)
-            resumed.get()
-            return enough
-
-        def work() -> None:
-            watched: dict[str, Any] = {**arguments, "progress": deliver, "stop": lambda: ended.is_set() or stop()}
-            try:
-                queue.put(run(*args, **watched))
-            except BaseException as error:  # it is raised where the loop is
-                queue.put(error)
-
-        thread = Thread(target=work, name="lstmc.training", daemon=True)
-        thread.start()
-        try:
-            while not isinstance(item := queue.get(), Run | BaseException):
-                yield item
-                resumed.put(None)
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-        finally:  # the loop is over, or was left: the run ends with a snapshot
-            ended.set()
-            resumed.put(None)
-            while thread.is_alive():
-                thread.join(0.05)
-                resumed.put(None)  # for what it tells on its way out
-
-    return events
-
-
-training = event_iterator(train)
-training.__name__ = training.__qualname__ = "training"
-training.__doc__ = """Train as :func:`lstmc.train` does, with the same arguments, and yield each event as it happens;
-the last thing it yields is the :class:`lstmc.Run`.
-
-The training waits while the loop is at an event. A loop that is left, by ``break`` or an error, stops it with a
-snapshot.
-
->>> import lstmc, tempfile, numpy as np
->>> from lstmc.runs.events import Updated
->>> N = lstmc.dims("N")
->>> @lstmc.model
-... def fits(X=lstmc.Input(N, 3), y=lstmc.Input(N, 1), W=lstmc.Param(1, 3)):
-...     found = lstmc.linear(X, W)
-...     return {"found": found, "loss": lstmc.euclidean_loss(found, y)}
->>> X = np.random.default_rng(0).normal(size=(40, 3))
->>> with tempfile.TemporaryDirectory() as folder:
-...     for event in lstmc.training(fits, {"X": X, "y": X @ [[1], [2], [3]]}, N=10, out=folder):
-...         if isinstance(event, Updated) and event.loss < 1:
-...             break
->>> event.iteration < 100
-True
-"""

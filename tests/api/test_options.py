@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 import lstmc
-from lstmc.api import CompileOptions, RunOptions, TrainingOptions, graph_after
+from lstmc.api import CompileOptions, RunOptions, TrainingOptions
 from lstmc.api.options import options_of
 from lstmc.sweeps.sweeping import SweepRun
 
 MORE = {  # keywords that are no field of the options
-    graph_after: {"stage"},
     lstmc.sweep: {"random", "halving", "goal", "options"},
 }
 NARROW = {"test_data", "solver", "backend"}  # what workers of a sweep can be sent
@@ -31,7 +30,6 @@ def keywords_of(function: Callable[..., object]) -> Mapping[str, inspect.Paramet
     ("function", "kinds"),
     [
         (lstmc.compile, [CompileOptions]),
-        (graph_after, [CompileOptions]),
         (lstmc.train, [TrainingOptions, RunOptions]),
         (lstmc.sweep, [TrainingOptions, SweepRun]),
     ],
@@ -41,8 +39,7 @@ def test_each_keyword_is_an_option_with_its_type_and_default(function: Callable[
     options = {each.name: each for kind in kinds for each in fields(kind)}
     keywords, more = keywords_of(function), MORE.get(function, set())
     assert set(keywords) <= {*options, *more}
-    if function is not graph_after:  # which has those alone that a graph depends on
-        assert set(options) - SIZES <= set(keywords)
+    assert set(options) - SIZES <= set(keywords)
     for name in set(keywords) - more - (NARROW if function is lstmc.sweep else set()):
         default = inspect.Parameter.empty if options[name].default is MISSING else options[name].default
         assert str(keywords[name].annotation) == str(options[name].type), name

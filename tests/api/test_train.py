@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from numpy.testing import assert_array_equal
 
 import lstmc
 from lstmc import Solver
-from lstmc.errors import BackendError, DataError, ModelFileError
+from lstmc.errors import DataError, ModelFileError
 from lstmc.runs.events import Event, Saved, Scored, Started, Updated
 from tests.api.test_compile import trained
 from tests.cli.interpreter_backend import InterpreterBackend
@@ -134,38 +133,3 @@ def test_nets_that_are_not_trained(tmp_path: Path, compiled: dict[str, Any], tex
     with pytest.raises(ModelFileError) as caught:
         lstmc.export_training(lstmc.compile(trained, **SIZES, **compiled), tmp_path)
     assert str(caught.value) == f"ModelFileError: there is no training net: {text}"
-
-
-def watched(folder: Path, **more: Any) -> Any:
-    return lstmc.training(trained, data(), out=folder, backend=InterpreterBackend(), **SIZES, **more)
-
-
-class TestTraining:
-    @pytest.fixture(autouse=True)
-    def undrawn(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("lstmc.api.training_run.CurveDrawing", Undrawn)
-
-    def test_it_yields_what_happens_and_at_last_the_run(self, run_in: Any, tmp_path: Path) -> None:
-        told: list[Event] = []
-        *events, run = watched(tmp_path / "run", progress=told.append)
-        assert events == told
-        assert isinstance(events[0], Started)
-        assert isinstance(run, lstmc.Run)
-        assert_array_equal(run.weights["step/W"], run_in("whole").weights["step/W"])
-
-    def test_a_loop_that_is_left_stops_the_run_with_a_snapshot(self, run_in: Any, tmp_path: Path) -> None:
-        for event in watched(tmp_path / "run"):
-            if isinstance(event, Updated) and event.iteration == 8:
-                break
-        metrics = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-        assert len(metrics) == 8
-        assert_array_equal(run_in("run", resume=True).weights["step/W"], run_in("whole").weights["step/W"])
-
-    def test_what_goes_wrong_is_raised_in_the_loop(self, tmp_path: Path) -> None:
-        with pytest.raises(BackendError, match="the loss is NaN"):
-            list(watched(tmp_path / "run", solver={"fail": 13}))
-        events = watched(tmp_path / "other")
-        assert isinstance(next(events), Started)
-        with pytest.raises(ZeroDivisionError):
-            events.throw(ZeroDivisionError)
-        assert not [thread for thread in threading.enumerate() if thread.name == "lstmc.training"]

@@ -11,12 +11,12 @@ import numpy as np
 import pypdfium2
 import pytest
 
-from lstmc.api import graph_after
 from lstmc.api.models import model_in
 from lstmc.drawing.drawing import Drawing, Rectangle, layout_text, places_of
 from lstmc.drawing.picture import Box, Group, Kind, Picture, picture_of
 from lstmc.errors import DrawingError
 from lstmc.ir import Stage
+from tests.graphs import graph_after
 
 ROOT = Path(__file__).parents[2]
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"

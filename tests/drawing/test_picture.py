@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lstmc.api import graph_after
 from lstmc.api.models import model_in
 from lstmc.drawing.picture import Flow, Kind, Picture, picture_of
 from lstmc.ir import Stage
+from tests.graphs import graph_after
 
 ROOT = Path(__file__).parents[2]
 

@@ -27,6 +27,7 @@ from lstmc.testing.equivalence import check_pass_on
 from lstmc.verification.differential import InterpreterExecutor, check
 from lstmc_caffe.backend import CaffeBackend
 from lstmc_caffe.runtime.runner import Runner
+from tests.graphs import graph_after
 from tests.patterns.linear_bodies import model_of, random_body
 from tests.quick_sample import one_in, seeds
 from tests.random_models.models import seeded_model
@@ -111,7 +112,7 @@ def test_random_models_mean_the_same(seeds: range) -> None:
 @pytest.mark.parametrize(("cell", "sizes"), MATRICES.items())
 def test_matrices_mean_the_same(cell: str, sizes: dict[str, int]) -> None:
     """More and fewer rows than columns, several heads, a group, from zero and reversed."""
-    graph = lstmc.api.graph_after(cell, "sink", time="unrolled", sizes={"T": 7, "N": 2, "D": 2, **sizes})
+    graph = graph_after(cell, "sink", time="unrolled", sizes={"T": 7, "N": 2, "D": 2, **sizes})
     assert ParallelTime("chunks").run(graph).counts["matrices"] == 1
     check_pass_on(ParallelTime("chunks"), graph)
 
@@ -125,7 +126,7 @@ def test_states_that_change_places_are_a_matrix_of_a_step_without_nodes() -> Non
     def turned(X: Value = Input(T, N, 2), a: Value = Input(N, 2)) -> Value:
         return scan(ring(), X, init={"a": a})[0]
 
-    graph = lstmc.api.graph_after(turned, "sink", time="unrolled", T=7, N=2)
+    graph = graph_after(turned, "sink", time="unrolled", T=7, N=2)
     assert all(check_pass_on(ParallelTime(time), graph) for time in ("chunks", "products"))
     assert lstmc.compile(turned, target="caffe", T=7, N=2).verify(["interpreter"])
 
@@ -135,7 +136,7 @@ def test_rows_of_a_state_share_its_matrix() -> None:
 
     def cost(rows: int) -> int:
         sizes = {"T": 64, "N": 1, "D": 2, "H": rows, "K": 8}
-        graph = lstmc.api.graph_after("delta_net", "sink", time="unrolled", sizes=sizes)
+        graph = graph_after("delta_net", "sink", time="unrolled", sizes=sizes)
         return graph_work(ParallelTime("chunks").run(graph).graph).flops
 
     assert cost(8) < cost(7)
@@ -165,7 +166,7 @@ def test_what_is_the_same_at_every_step_is_a_weight_where_nothing_is_trained() -
 
 def test_states_of_steps_that_are_not_linear_stay_in_order() -> None:
     """gru_d has a linear state that its GRU reads: the GRU alone is left in the loop."""
-    graph = lstmc.api.graph_after("gru_d", "parallel_time", time="chunks", T=9, N=2, D=3, H=4)
+    graph = graph_after("gru_d", "parallel_time", time="chunks", T=9, N=2, D=3, H=4)
     scans = [node.op for node in graph if isinstance(node.op, Scan)]
     assert [[output.name for output in scan.next_states] for scan in scans if scan.states] == [["h"]]
 
@@ -200,7 +201,7 @@ def test_lengths_keep_a_running_maximum(kept: str, in_parallel: bool) -> None:
         return scan(peak(), (X, V), init={"m": m})[1]["m"]
 
     made = by_lengths if in_parallel else by_mask
-    graph = lstmc.api.graph_after(made, "sink", time="unrolled", T=7, N=3)
+    graph = graph_after(made, "sink", time="unrolled", T=7, N=3)
     check_pass_on(ParallelTime("chunks"), graph)
     loops = [node for node in ParallelTime("chunks").run(graph).graph if isinstance(node.op, Scan) and node.op.states]
     assert bool(loops) is not in_parallel
@@ -222,7 +223,7 @@ def test_states_start_from_any_number(time: Time, start: float) -> None:
     def from_a_number(X: Value = Input(T, N, 2), F: Value = Input(T, N, 2)) -> Value:
         return scan(decayed(), (X, F), init={"h": full((3, 2), start)})[0]
 
-    graph = lstmc.api.graph_after(from_a_number, "sink", time="unrolled", T=7, N=3)
+    graph = graph_after(from_a_number, "sink", time="unrolled", T=7, N=3)
     assert check_pass_on(ParallelTime(time), graph)
 
 
@@ -238,7 +239,7 @@ def test_of_equal_numbers_the_same_one_gets_the_gradient_as_in_order() -> None:
     def tied(X: Value = Input(T, N, 1), Z: Value = Input(T, N, 1), m: Value = Input(N, 1)) -> dict[str, Value]:
         return {"y": scan(peak_of_three(), (X, Z), init={"m": m})[0]}
 
-    graph = lstmc.api.graph_after(tied, "sink", time="unrolled", T=4, N=1)
+    graph = graph_after(tied, "sink", time="unrolled", T=4, N=1)
     steps = -0.5 * np.arange(1.0, 5.0).reshape(4, 1, 1)  # as large as the state less the 0.5 of each step
     inputs = {"X": steps, "Z": np.full((4, 1, 1), 9.0), "m": np.zeros((1, 1))}
     changed = ParallelTime("doubling").run(graph)
