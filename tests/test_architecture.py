@@ -128,6 +128,7 @@ THIRD_PARTY = {
         ),
         *("lstmc_c/wav.py", "lstmc_caffe/install/record.py", "lstmc_caffe/targets/target.py"),
     ),
+    "pydantic_core": ("lstmc/manifest/",),
     "filelock": ("lstmc_caffe/install/installer.py", "lstmc/files/lock.py", "lstmc/sweeps/task.py"),
     "psutil": ("lstmc/process/", "lstmc_caffe/processes/"),
     # each reader in its own program, which runs in that reader's environment

@@ -12,7 +12,7 @@ import pytest
 
 from lstmc.errors import BackendError, DataError
 from lstmc.ir import Builder
-from lstmc.manifest import InputPlace, Manifest, Place, State
+from lstmc.manifest import FORMAT, InputPlace, Manifest, Place, State
 from lstmc.nets.session import LoadedOnce, NetFiles, RunsFiles, StepSession, find_files, run_net
 from lstmc.ops import Array, Constant, IntegerRange
 
@@ -37,6 +37,8 @@ class Adding:
 
 def files(states: bool = True, initial: float | str = 0.5) -> NetFiles:
     manifest = Manifest(
+        format=FORMAT,
+        lstmc="0",
         name="net",
         source="net.py",
         backend="numpy",

@@ -11,10 +11,11 @@ from lstmc.backend import Compiled
 from lstmc.backend.compiled import open_names
 from lstmc.files.output import shortest
 from lstmc.ir import Graph, Ref, Step
-from lstmc.manifest.manifest import Initial, InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
+from lstmc.manifest.manifest import FORMAT, Initial, InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
 from lstmc.ops import Array, Input, IntegerRange
 from lstmc.passes import step_pattern
 from lstmc.types import OpenSize
+from lstmc.version import __version__
 from lstmc.weights import parameters
 
 __all__ = ["describe", "describe_tensors", "manifest_states", "step_blobs"]
@@ -38,6 +39,8 @@ def describe(
     if blobs is None:
         blobs = {output.name: Stored(output.name, 0, weights.type(output.ref).shape) for output in weights.outputs}
     return Manifest(
+        format=FORMAT,
+        lstmc=__version__,
         name=compiled.name,
         source=compiled.source,
         backend=compiled.backend,

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite, prod
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, with_config
+from pydantic import AfterValidator, ConfigDict, Field, GetPydanticSchema, PlainValidator, with_config
+from pydantic_core import core_schema
 
 from lstmc.errors import ParseError, WeightsError
 from lstmc.files.json_file import Count, NotExpected, Number, Shape, parse_json, read_bounded
 from lstmc.ir import Graph, parse_filler, parse_graph, print_graph
 from lstmc.ops import Array, Domain, Filler, IntegerRange, RealRange
 from lstmc.types import TensorType
-from lstmc.version import __version__
 from lstmc.weights import parameters
 
 __all__ = [
@@ -182,127 +181,6 @@ class ScanBlobs:
     blobs: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """The content of a manifest. ``weights`` computes the ``blobs`` of weights from the ``parameters``; a parameter
-    that no step uses is in no blob. ``states`` are those of a net of one step, which may have none; None of another.
-    ``training_inputs`` are those of the model that only its losses and scores read."""
-
-    name: str
-    source: str
-    backend: str
-    target: str
-    inputs: Mapping[str, InputPlace]
-    outputs: Mapping[str, Place]
-    states: Mapping[str, State] | None
-    parameters: Mapping[str, Parameter]
-    blobs: Mapping[str, Stored]
-    weights: Graph
-    scans: Mapping[str, ScanBlobs]
-    training_inputs: tuple[str, ...] = ()
-    lstmc: str = field(default=__version__)
-
-    @property
-    def output_blobs(self) -> list[str]:
-        """The blobs of all outputs, each once: an output may be several, or share one."""
-        return list(dict.fromkeys(blob for place in self.outputs.values() for blob in place.names))
-
-    def first_values(self) -> tuple[str, ...]:
-        """Return a line for each state whose first value is not zero: what to feed at the first step."""
-        states = self.states or {}
-        return tuple(
-            f"input {s.input}: at the first step feed {s.first_value}" for s in states.values() if s.first_value
-        )
-
-    def text(self) -> str:
-        states = None if self.states is None else {n: _state_entry(state) for n, state in self.states.items()}
-        content = {
-            "format": FORMAT,
-            "lstmc": self.lstmc,
-            "name": self.name,
-            "source": self.source,
-            "backend": self.backend,
-            "target": self.target,
-            "inputs": {name: _input_entry(entry) for name, entry in self.inputs.items()},
-            "outputs": {name: _place_entry(place) for name, place in self.outputs.items()},
-            "states": states,
-            "parameters": {name: dataclasses.asdict(entry) for name, entry in self.parameters.items()},
-            "blobs": {name: dataclasses.asdict(stored) for name, stored in self.blobs.items()},
-            "weights": print_graph(self.weights),
-            "scans": {name: dataclasses.asdict(scan) for name, scan in self.scans.items()},
-        }
-        if self.training_inputs:
-            content["training_inputs"] = self.training_inputs
-        return json.dumps(content, indent=2) + "\n"
-
-
-def _place_entry(place: Place) -> dict[str, Any]:
-    entry: dict[str, Any] = {"blob": place.blobs[0] if len(place.blobs) == 1 else None}
-    if len(place.blobs) > 1:
-        entry["blobs"] = place.blobs
-    entry["shape"] = place.shape
-    if place.blob_shape is not None:
-        entry["blob_shape"] = place.blob_shape
-    if place.open:
-        entry["open"] = place.open
-    if place.delay:
-        entry["delay"] = place.delay
-    return entry
-
-
-def _state_entry(state: State) -> dict[str, Any]:
-    entry = dataclasses.asdict(state)
-    return entry if state.learned else {name: entry[name] for name in ("input", "output", "initial")}
-
-
-def _input_entry(entry: InputPlace) -> dict[str, Any]:
-    fill = {} if entry.fill is None else {"fill": repr(entry.fill)}
-    values = {} if entry.values is None else {"values": dataclasses.asdict(entry.values)}
-    most = {} if entry.most is None else {"most": entry.most}
-    return {**_place_entry(entry.place), "filled": entry.filled, **fill, **values, **most}
-
-
-def manifest_path(net: Path) -> Path:
-    """Return the path of a net's manifest: beside the net, or beside the file of its weights."""
-    return net.parent / f"{net.stem}.manifest.json"  # the path of a folder, as "." and "/", may have no name
-
-
-def read_manifest(path: Path) -> Manifest:
-    """Return the manifest in a file. Raises :class:`WeightsError` for a file that is none, that is of another format,
-    or in which something is not as it should be, and says what."""
-    try:
-        return parse_manifest(read_bounded(path))
-    except FileNotFoundError:
-        note = "copy it here: lstmc writes one beside each net"
-        raise WeightsError(f"{path}: no such manifest", notes=[note]) from None
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
-    except NotExpected as wrong:
-        raise WeightsError(f"{path} is not a manifest of format {FORMAT}: {wrong}") from None
-
-
-def parse_manifest(content: bytes) -> Manifest:
-    """Return the manifest of a content. Raises :class:`~lstmc.files.json_file.NotExpected`."""
-    file = parse_json(content, ManifestFile)
-    manifest = Manifest(
-        name=file.name,
-        source=file.source,
-        backend=file.backend,
-        target=file.target,
-        inputs={name: entry.input() for name, entry in file.inputs.items()},
-        outputs={name: replace(entry.place(), delay=entry.delay) for name, entry in file.outputs.items()},
-        states=file.states,
-        parameters=file.parameters,
-        blobs=file.blobs,
-        weights=file.weights,
-        scans=file.scans,
-        training_inputs=file.training_inputs,
-        lstmc=file.lstmc,
-    )
-    _check_names(manifest)
-    return manifest
-
-
 def _known_format(number: int) -> int:
     if number != FORMAT:
         raise ValueError(str(FORMAT))
@@ -335,29 +213,6 @@ def _graph(value: Any) -> Graph:
     raise ValueError("a graph of weights")
 
 
-def _holds_its_shape(entry: PlaceEntry) -> PlaceEntry:
-    place = entry.place()
-    shape = place.shape if place.blob_shape is None else place.blob_shape
-    if place.blobs and prod(place.shape) != len(place.blobs) * prod(shape):
-        raise ValueError("blobs that hold as many elements as its shape")
-    if place.open and (len(place.open), len(place.names), place.blob_shape) != (len(place.shape), 1, None):
-        raise ValueError("one blob of its shape, where sizes are open, with a name or null for each axis")
-    return entry
-
-
-def _has_every_step(entry: OutputEntry) -> OutputEntry:
-    """Check that each step has a blob: blobs of steps are concatenated."""
-    if None in entry.place().blobs:
-        raise ValueError("a blob for each step")
-    return entry
-
-
-def _is_cut_by_step(entry: InputEntry) -> InputEntry:
-    if entry.blobs is not None and len(entry.blobs) > 1 and entry.shape[:1] != (len(entry.blobs),):
-        raise ValueError("a blob, or null, for each step")
-    return entry
-
-
 @dataclass(frozen=True, kw_only=True)
 class PlaceEntry:
     """A :class:`Place` as a manifest has it: ``blobs`` only where there are several, ``open`` where a size is."""
@@ -370,7 +225,13 @@ class PlaceEntry:
 
     def place(self) -> Place:
         one = () if self.blob is None else (self.blob,)
-        return Place(self.shape, one if self.blobs is None else self.blobs, self.blob_shape, self.open)
+        place = Place(self.shape, one if self.blobs is None else self.blobs, self.blob_shape, self.open)
+        shape = place.shape if place.blob_shape is None else place.blob_shape
+        if place.blobs and prod(place.shape) != len(place.blobs) * prod(shape):
+            raise ValueError("blobs that hold as many elements as its shape")
+        if place.open and (len(place.open), len(place.names), place.blob_shape) != (len(place.shape), 1, None):
+            raise ValueError("one blob of its shape, where sizes are open, with a name or null for each axis")
+        return place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,6 +239,12 @@ class OutputEntry(PlaceEntry):
     """The :class:`Place` of an output as a manifest has it: ``delay`` only where it is late."""
 
     delay: Count = 0
+
+    def output(self) -> Place:
+        place = self.place()
+        if None in place.blobs:  # those of steps are concatenated
+            raise ValueError("a blob for each step")
+        return replace(place, delay=self.delay)
 
 
 @with_config(ConfigDict(arbitrary_types_allowed=True))
@@ -391,13 +258,24 @@ class InputEntry(PlaceEntry):
     most: str | None = None
 
     def input(self) -> InputPlace:
-        return InputPlace(self.place(), self.filled, self.fill, self.values, self.most)
+        place = self.place()
+        if len(place.blobs) > 1 and place.shape[:1] != (len(place.blobs),):
+            raise ValueError("a blob, or null, for each step")
+        return InputPlace(place, self.filled, self.fill, self.values, self.most)
+
+
+def _made_by(kind: type[PlaceEntry], make: Callable[[Any], object]) -> Any:
+    """Return the annotation of what ``make`` makes of a ``kind``, which is what the file has."""
+    return GetPydanticSchema(lambda _, schema_of: core_schema.no_info_after_validator_function(make, schema_of(kind)))
 
 
 @with_config(ConfigDict(arbitrary_types_allowed=True))
-@dataclass(frozen=True)
-class ManifestFile:
-    """The structure of a manifest's file. The first of several errors is reported."""
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The content of a manifest. ``weights`` computes the ``blobs`` of weights from the ``parameters``; a parameter
+    that no step uses is in no blob. ``states`` are those of a net of one step, which may have none; None of another.
+    ``training_inputs`` are those of the model that only its losses and scores read. Of several errors in a file the
+    first is reported."""
 
     format: Annotated[int, AfterValidator(_known_format)]
     lstmc: str
@@ -405,14 +283,97 @@ class ManifestFile:
     source: str
     backend: str
     target: str
-    inputs: dict[str, Annotated[InputEntry, AfterValidator(_holds_its_shape), AfterValidator(_is_cut_by_step)]]
-    outputs: dict[str, Annotated[OutputEntry, AfterValidator(_holds_its_shape), AfterValidator(_has_every_step)]]
-    states: dict[str, State] | None
-    parameters: dict[str, Parameter]
-    blobs: dict[str, Stored]
+    inputs: Mapping[str, Annotated[InputPlace, _made_by(InputEntry, InputEntry.input)]]
+    outputs: Mapping[str, Annotated[Place, _made_by(OutputEntry, OutputEntry.output)]]
+    states: Mapping[str, State] | None
+    parameters: Mapping[str, Parameter]
+    blobs: Mapping[str, Stored]
     weights: Annotated[Graph, PlainValidator(_graph)]
-    scans: dict[str, ScanBlobs]
+    scans: Mapping[str, ScanBlobs]
     training_inputs: tuple[str, ...] = ()
+
+    @property
+    def output_blobs(self) -> list[str]:
+        """The blobs of all outputs, each once: an output may be several, or share one."""
+        return list(dict.fromkeys(blob for place in self.outputs.values() for blob in place.names))
+
+    def first_values(self) -> tuple[str, ...]:
+        """Return a line for each state whose first value is not zero: what to feed at the first step."""
+        states = self.states or {}
+        return tuple(
+            f"input {s.input}: at the first step feed {s.first_value}" for s in states.values() if s.first_value
+        )
+
+    def text(self) -> str:
+        content = {field.name: _written(getattr(self, field.name)) for field in fields(self)}
+        if not self.training_inputs:
+            del content["training_inputs"]
+        return json.dumps(content, indent=2) + "\n"
+
+
+def _written(value: Any) -> Any:
+    """Return a value of a manifest as JSON has it."""
+    match value:
+        case Mapping():
+            return {name: _written(each) for name, each in value.items()}
+        case Graph():
+            return print_graph(value)
+        case Place():
+            return _place_entry(value)
+        case InputPlace():
+            return _input_entry(value)
+        case State(learned=False):
+            return {name: getattr(value, name) for name in ("input", "output", "initial")}
+        case Parameter() | State() | Stored() | ScanBlobs():
+            return asdict(value)
+    return value
+
+
+def _place_entry(place: Place) -> dict[str, Any]:
+    entry: dict[str, Any] = {"blob": place.blobs[0] if len(place.blobs) == 1 else None}
+    if len(place.blobs) > 1:
+        entry["blobs"] = place.blobs
+    entry["shape"] = place.shape
+    if place.blob_shape is not None:
+        entry["blob_shape"] = place.blob_shape
+    if place.open:
+        entry["open"] = place.open
+    if place.delay:
+        entry["delay"] = place.delay
+    return entry
+
+
+def _input_entry(entry: InputPlace) -> dict[str, Any]:
+    fill = {} if entry.fill is None else {"fill": repr(entry.fill)}
+    values = {} if entry.values is None else {"values": asdict(entry.values)}
+    most = {} if entry.most is None else {"most": entry.most}
+    return {**_place_entry(entry.place), "filled": entry.filled, **fill, **values, **most}
+
+
+def manifest_path(net: Path) -> Path:
+    """Return the path of a net's manifest: beside the net, or beside the file of its weights."""
+    return net.parent / f"{net.stem}.manifest.json"  # the path of a folder, as "." and "/", may have no name
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return the manifest in a file. Raises :class:`WeightsError` for a file that is none, that is of another format,
+    or in which something is not as it should be, and says what."""
+    try:
+        return parse_manifest(read_bounded(path))
+    except FileNotFoundError:
+        note = "copy it here: lstmc writes one beside each net"
+        raise WeightsError(f"{path}: no such manifest", notes=[note]) from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
+    except NotExpected as wrong:
+        raise WeightsError(f"{path} is not a manifest of format {FORMAT}: {wrong}") from None
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """Return the manifest of a content. Raises :class:`~lstmc.files.json_file.NotExpected`."""
+    manifest = parse_json(content, Manifest)
+    _check_names(manifest)
+    return manifest
 
 
 def _check_names(manifest: Manifest) -> None:
