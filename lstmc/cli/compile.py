@@ -16,18 +16,22 @@ import typer
 from lstmc.api import Net, SavedNet, Verification, compile_model, load, training_files, why_not_trained, widest_phase
 from lstmc.api.models import ModelSource
 from lstmc.backend import Backend, LintReport
-from lstmc.cli.arguments import (
+from lstmc.cli.commands import advanced, option
+from lstmc.cli.console import PLAIN, Rows, out, output, print_files, table
+from lstmc.cli.options import (
+    BatchOption,
     CheckArguments,
     ComparisonWeights,
+    ExampleOption,
     ModelArguments,
+    ProveOption,
+    SolverOption,
     TargetArguments,
     VariantArguments,
     WeightArguments,
     compile_options,
+    completion,
 )
-from lstmc.cli.commands import advanced, option
-from lstmc.cli.console import PLAIN, Rows, out, output, print_files, table
-from lstmc.cli.options import BatchOption, ExampleOption, ProveOption, SolverOption, completion
 from lstmc.cli.streams import NumbersArguments, verify_numbers
 from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files

@@ -10,11 +10,18 @@ import numpy as np
 import typer
 
 from lstmc.api import convert_model
-from lstmc.cli.arguments import TargetArguments, compile_options
 from lstmc.cli.commands import argument, option
 from lstmc.cli.compile import print_proof, print_report, print_verification
 from lstmc.cli.console import out, table
-from lstmc.cli.options import ExampleOption, PlacesOption, ProveOption, SizesOption, seed_option
+from lstmc.cli.options import (
+    ExampleOption,
+    PlacesOption,
+    ProveOption,
+    SizesOption,
+    TargetArguments,
+    compile_options,
+    seed_option,
+)
 from lstmc.files.output import write_files
 from lstmc.importers import TOLERANCE, ImportedModel, SourceError, import_file
 from lstmc.importers.zoo import PREFIX, recipe_of, recipes

@@ -11,10 +11,9 @@ import numpy as np
 import typer
 
 from lstmc.api import SavedNet, load, place
-from lstmc.cli.arguments import WorkerArguments
 from lstmc.cli.commands import interruptible, option
 from lstmc.cli.console import out, output, table
-from lstmc.cli.options import GpuOption, NetArgument, TrainedOption, WriterOption
+from lstmc.cli.options import GpuOption, NetArgument, TrainedOption, WorkerArguments, WriterOption
 from lstmc.errors import DataError, OutputError
 from lstmc.files.arrays import AnyArray, npz_bytes, read_arrays
 from lstmc.files.output import write_files

@@ -22,16 +22,20 @@ from lstmc.api import (
     widest_phase,
 )
 from lstmc.backend import target_of
-from lstmc.cli.arguments import ComparisonWeights, GraphArguments, ModelArguments, TargetArguments, compile_options
 from lstmc.cli.commands import argument, option
 from lstmc.cli.console import out, table
 from lstmc.cli.options import (
     CellOption,
+    ComparisonWeights,
     FormOption,
+    GraphArguments,
+    ModelArguments,
     PlacesOption,
     ProveOption,
     SizesOption,
     StepOption,
+    TargetArguments,
+    compile_options,
     complete_passes,
     named_model,
 )
@@ -141,7 +145,7 @@ def _show_graph(
     if (drawing.rolled is False or shown.costs) and after is None and stage is None:
         # a target's own layers may hold all steps: no stage is named
         after = pass_names(target.target, backend, graph.form)[-1]
-    as_written, phase = after is None and stage is None, graph.phase.phase if graph.phase else None
+    as_written, phase = after is None and stage is None, graph.phase
     own = {"step": graph.step, "form": graph.form, "time": graph.time}
     options = compile_options(target, model.sizes, backend=backend, phase=phase or "deploy", **own)
     first = replace(options, phase="all") if as_written and phase is None else options

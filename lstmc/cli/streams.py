@@ -11,10 +11,21 @@ import typer
 
 from lstmc.api.low_precision import PLAIN, StreamedModel
 from lstmc.api.models import bound_weights, trace_model
-from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.commands import Command, Group, interruptible, option, typer_command
 from lstmc.cli.console import Form, out, output, print_files, table
-from lstmc.cli.options import BatchOption, FormOption, OutputsOption, completion, parse_sizes, whole_from_0
+from lstmc.cli.options import (
+    BatchOption,
+    FormOption,
+    ModelArguments,
+    OutputsOption,
+    TargetArguments,
+    VariantArguments,
+    WeightArguments,
+    compile_options,
+    completion,
+    parse_sizes,
+    whole_from_0,
+)
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
 from lstmc.numerics.calibration import CALIBRATIONS, STEPS, calibration_for

@@ -12,17 +12,21 @@ import typer
 from rich.live import Live
 
 from lstmc.api.models import model_in
-from lstmc.cli.arguments import DeviceArguments, ExampleArguments, SettingsArguments, WorkerArguments, training_options
 from lstmc.cli.commands import interruptible, option
 from lstmc.cli.console import Plain, Rows, Styles, out, output, table
 from lstmc.cli.options import (
+    DeviceArguments,
+    ExampleArguments,
     LossModelArgument,
     OverwriteOption,
+    SettingsArguments,
     TensorboardOption,
     TestSplitOption,
     TrainingDataOption,
+    WorkerArguments,
     parse_options,
     say_which_cells,
+    training_options,
     whole_from_0,
 )
 from lstmc.errors import SweepError

@@ -18,18 +18,21 @@ from rich.progress import Progress as ProgressBar
 
 from lstmc.api import RunOptions, train_model
 from lstmc.api.models import model_in
-from lstmc.cli.arguments import DeviceArguments, ExampleArguments, SettingsArguments, training_options
 from lstmc.cli.commands import ActivityLine, activity_line, advanced, interruptible, option
 from lstmc.cli.console import Plain, Printer, err, out, output, print_files
 from lstmc.cli.options import (
+    DeviceArguments,
+    ExampleArguments,
     LossModelArgument,
     OverwriteOption,
+    SettingsArguments,
     TensorboardOption,
     TestSplitOption,
     TrainingDataOption,
     WeightsOption,
     parse_options,
     say_which_cells,
+    training_options,
     whole_from_0,
 )
 from lstmc.files.output import PREVIOUS
