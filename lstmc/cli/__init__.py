@@ -49,7 +49,7 @@ COMMANDS: Mapping[str, Entry] = {
     "targets": Entry("listing", "targets_command", START, "List the targets that nets are written for"),
     "doctor": Entry("listing", "doctor_command", START, "Show what is installed, and how to install what is missing"),
     "compile": Entry("compile", "compile_command", COMPILE, "Write a model's net for a target, with its weights"),
-    "inspect": Entry("inspect_file", "inspect_command", COMPILE, "Say what a trained model is, and what it would lose"),
+    "inspect": Entry("import_model", "inspect_command", COMPILE, "Say what a trained model is, and what it would lose"),
     "convert": Entry(
         "import_model", "convert_command", COMPILE, "Convert a model of PyTorch, ONNX, TFLite, Keras, Caffe"
     ),

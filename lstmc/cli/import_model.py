@@ -1,4 +1,6 @@
-"""``lstmc convert``: trained models of other frameworks as models to edit, and as nets."""
+"""``lstmc convert``: trained models of other frameworks as models to edit, and as nets. ``lstmc inspect``: what one is,
+and what will happen to it.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,11 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 
+import lstmc
 from lstmc.api import convert_model
 from lstmc.cli.commands import argument, option
 from lstmc.cli.compile import print_proof, print_report, print_verification
-from lstmc.cli.console import out, table
+from lstmc.cli.console import out, output, table
 from lstmc.cli.options import (
     ExampleOption,
     PlacesOption,
@@ -295,3 +298,46 @@ def report(model: ImportedModel, paths: list[Path]) -> None:
         out.print(parameters)
     for note in model.net.notes:
         out.print(f"\n{note}")
+
+
+ForOption = Annotated[
+    str, option("--for RUNTIMES", "List the nodes that these runtimes do not take, as rknn,vela: by their lists.")
+]
+
+
+def inspect_command(
+    source: SourceArgument,
+    runtimes: ForOption = "",
+    shapes: ShapeOption = None,
+    values: SetOption = None,
+    config: ConfigOption = None,
+    weights: TrainedOption = None,
+) -> None:
+    """Say what a trained model is: inputs, recurrent layers, states that are carried or lost, operators not read.
+
+    Nothing is run, and nothing is written. Exits with 1 if a stream would lose a state, or an operator is not read.
+
+    Examples:
+
+    ```console
+    lstmc inspect vad.onnx
+    lstmc inspect denoiser.onnx --for rknn,webgpu
+    lstmc inspect tagger.pt2 --json
+    ```
+    """
+    if str(source) == PREFIX:
+        print_zoo()
+        return
+    found = lstmc.inspect(
+        source,
+        runtimes=[name for name in runtimes.split(",") if name],
+        shapes=parse_shapes(shapes),
+        values=parse_values(values),
+        config=config,
+        weights=weights,
+    )
+    for name, fact in found.facts().items():
+        output.fact(name, fact)
+    out.print(str(found))
+    if found.lost:
+        raise typer.Exit(1)

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn
@@ -140,138 +140,58 @@ WINDOW = 50  # updates that the loss shown is a mean of
 Clock = Callable[[], float]
 
 
-class Display(Protocol):
-    """Shows how far a run is."""
+class RunDisplay:
+    """Shows a run's events: on a terminal a bar with the loss, the examples a second and the time left; elsewhere
+    lines, one every ten seconds and one for the last update. Until the run begins ``before`` is shown.
+    """
 
-    def show(self, iteration: int, loss: float, rate: float, update_seconds: float) -> None:
-        """Show the state after ``iteration`` updates of about ``update_seconds`` each; the loss is a recent mean."""
-
-    def say(self, text: str) -> None:
-        """Print a line that stays."""
-
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Work:
-    """The number of updates of a run, and the amount of data in each: ``amount`` examples, for instance."""
-
-    total: int
-    amount: int
-    unit: str
-
-    def pace(self, update_seconds: float) -> str:
-        return f"{self.amount / max(update_seconds, 1e-9):,.0f} {self.unit}/s"
-
-    def left(self, iteration: int, update_seconds: float) -> str:
-        """Return the time left: ``0:01:30 left``."""
-        return f"{timedelta(seconds=round(update_seconds * (self.total - iteration)))} left"
-
-
-class Bar:
-    """A progress bar with the loss, the examples a second, and the time left; lines are printed by ``printer``."""
-
-    def __init__(self, console: Plain, printer: Plain, work: Work) -> None:
-        self._printer, self._work = printer, work
-        self._progress = ProgressBar(
-            MofNCompleteColumn(),
-            TaskProgressColumn(),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[state]}"),
-            console=console,
-            redirect_stdout=printer.is_terminal,  # else it is a file, and lines belong there
-        )
-        self._task = self._progress.add_task("", total=work.total, state="")
-        self._progress.start()
-
-    def show(self, iteration: int, loss: float, rate: float, update_seconds: float) -> None:
-        state = f"loss {loss:.4g}  {self._work.pace(update_seconds)}  {self._work.left(iteration, update_seconds)}"
-        self._progress.update(self._task, completed=iteration, state=state)
-
-    def say(self, text: str) -> None:
-        self._printer.print(text)
-
-    def close(self) -> None:
-        self._progress.stop()
-
-
-class Lines:
-    """A line every ten seconds, and at the last update."""
-
-    def __init__(self, console: Plain, work: Work, clock: Clock = time.monotonic) -> None:
-        self._console, self._work, self._clock = console, work, clock
-        self._next = clock() + LINE_SECONDS
-
-    def show(self, iteration: int, loss: float, rate: float, update_seconds: float) -> None:
-        if self._clock() >= self._next or iteration == self._work.total:
-            self._next = self._clock() + LINE_SECONDS
-            times = f"{self._work.pace(update_seconds)}, {self._work.left(iteration, update_seconds)}"
-            self.say(f"iteration {iteration} of {self._work.total}: loss {loss:.4g}, rate {rate:.3g}, {times}")
-
-    def say(self, text: str) -> None:
-        self._console.print(text)
-
-    def close(self) -> None:
-        pass
-
-
-class Both:
-    """A bar on a terminal, and lines in a file."""
-
-    def __init__(self, bar: Bar, lines: Lines) -> None:
-        self._bar, self._lines = bar, lines
-
-    def show(self, iteration: int, loss: float, rate: float, update_seconds: float) -> None:
-        self._bar.show(iteration, loss, rate, update_seconds)
-        self._lines.show(iteration, loss, rate, update_seconds)
-
-    def say(self, text: str) -> None:
-        self._lines.say(text)
-
-    def close(self) -> None:
-        self._bar.close()
-
-
-class EventDisplay:
-    """A display of a run's events, created when the run begins; until then ``before`` may be shown."""
-
-    def __init__(self, console: Plain, make: Callable[[Work], Display], before: ActivityLine | None = None) -> None:
-        self._console, self._make, self._before = console, make, before
-        self._display: Display | None = None
+    def __init__(
+        self, printer: Printer, console: Plain, before: ActivityLine | None = None, clock: Clock = time.monotonic
+    ) -> None:
+        self._printer, self._before, self._clock = printer, before, clock
+        self._bar: ProgressBar | None = None
+        if console.is_terminal and not printer.quiet and launched_processes() == 1:
+            columns = MofNCompleteColumn(), TaskProgressColumn(), BarColumn(bar_width=None)
+            state = TextColumn("{task.fields[state]}")
+            # what is printed into a file belongs there
+            self._bar = ProgressBar(*columns, state, console=console, redirect_stdout=printer.is_terminal)
+        self._has_lines = self._bar is None or not printer.is_terminal
         self._loss, self._seconds = Smoothed(WINDOW), Smoothed(WINDOW)
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, Updated):
+            self._update(event)
+            return
+        if isinstance(event, Started) and self._before is not None:
+            self._before.close()
+        self._printer.print(str(event))
         if isinstance(event, Started):
-            if self._before is not None:
-                self._before.close()
-            self._console.print(str(event))
-            per_update = (event.per_batch, "examples") if event.of == "examples" else (1, "batches")
-            self._display = self._make(Work(event.iterations, *per_update))
-        elif self._display is not None:
-            if isinstance(event, Updated):
-                loss, seconds = self._loss.add(event.loss), self._seconds.add(event.seconds)
-                self._display.show(event.iteration, loss, event.rate, seconds)
-            else:
-                self._display.say(str(event))
+            self._started, self._next = event, self._clock() + LINE_SECONDS
+            if self._bar is not None:
+                self._bar.add_task("", total=event.iterations, state="")
+                self._bar.start()
+
+    def _update(self, event: Updated) -> None:
+        loss, seconds, total = self._loss.add(event.loss), self._seconds.add(event.seconds), self._started.iterations
+        by_example = self._started.of == "examples"
+        pace, unit = (self._started.per_batch, "examples") if by_example else (1, "batches")
+        left = timedelta(seconds=round(seconds * (total - event.iteration)))
+        speed = f"{pace / max(seconds, 1e-9):,.0f} {unit}/s"
+        if self._bar is not None:
+            state = f"loss {loss:.4g}  {speed}  {left} left"
+            self._bar.update(self._bar.task_ids[0], completed=event.iteration, state=state)
+        if self._has_lines and (self._clock() >= self._next or event.iteration == total):
+            self._next = self._clock() + LINE_SECONDS
+            at = f"iteration {event.iteration} of {total}"
+            self._printer.print(f"{at}: loss {loss:.4g}, rate {event.rate:.3g}, {speed}, {left} left")
 
     def close(self) -> None:
-        if self._display is not None:
-            self._display.close()
+        if self._bar is not None:
+            self._bar.stop()
 
 
 @contextmanager
-def run_display(printer: Printer, console: Plain) -> Iterator[EventDisplay]:
-    """Show a run's events: as a bar on ``console`` if that is a terminal, else as lines by ``printer``."""
-
-    def display(work: Work) -> Display:
-        if printer.quiet or not console.is_terminal or launched_processes() > 1:
-            return Lines(printer, work)
-        bar = Bar(console, printer, work)
-        return bar if printer.is_terminal else Both(bar, Lines(printer, work))
-
-    with activity_line(console, printer) as before:
-        listener = EventDisplay(printer, display, before)
-        try:
-            yield listener
-        finally:
-            listener.close()
+def run_display(printer: Printer, console: Plain) -> Iterator[RunDisplay]:
+    """Show a run's events, and what happens before it begins."""
+    with activity_line(console, printer) as before, closing(RunDisplay(printer, console, before)) as display:
+        yield display

@@ -13,10 +13,8 @@ import pytest
 
 from lstmc.cli.commands import interruptible
 from lstmc.cli.console import Plain, Printer
-from lstmc.cli.train import Bar, EventDisplay, Lines, Work, run_display
+from lstmc.cli.train import RunDisplay, run_display
 from lstmc.runs.events import Saved, Scored, Started, Updated
-
-WORK = Work(total=100, amount=32, unit="examples")
 
 
 class Clock:
@@ -30,23 +28,29 @@ class Clock:
         return self.now
 
 
+def started(iterations: int) -> Started:
+    return Started(iterations, rows=64, of="examples", per_batch=32, shuffled=True)
+
+
 def test_a_line_every_ten_seconds_and_at_the_end() -> None:
-    console = Plain(file=io.StringIO(), width=60)
-    lines = Lines(console, WORK, Clock())
+    printer = Printer(file=io.StringIO(), width=60)
+    shown = RunDisplay(printer, Plain(file=io.StringIO()), clock=Clock())
+    shown(started(100))
     for iteration in range(1, 101):
-        lines.show(iteration, 0.5, 0.01, 0.25)
-    said = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        shown(Updated(iteration, 0.5, 0.01, 0.25))
+    said = printer.file.getvalue().splitlines()[1:]  # type: ignore[attr-defined]
     assert said[0] == "iteration 10 of 100: loss 0.5, rate 0.01, 128 examples/s, 0:00:22 left"
     assert said[-1] == "iteration 100 of 100: loss 0.5, rate 0.01, 128 examples/s, 0:00:00 left"
     assert len(said) in range(9, 12)
 
 
 def test_a_bar_shows_loss_pace_and_the_time_left() -> None:
-    console = Plain(file=io.StringIO(), width=100, force_terminal=True)
-    bar = Bar(console, console, WORK)
-    bar.show(20, 0.123456, 0.01, 0.5)
-    bar.say("iteration 20, test: accuracy 0.9")
-    bar.close()
+    console = Printer(file=io.StringIO(), width=100, force_terminal=True)
+    shown = RunDisplay(console, console)
+    shown(started(100))
+    shown(Updated(20, 0.123456, 0.01, 0.5))
+    shown(Scored(20, {"accuracy": 0.9}))
+    shown.close()
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert " 20/100" in text
     assert " 20%" in text
@@ -56,15 +60,15 @@ def test_a_bar_shows_loss_pace_and_the_time_left() -> None:
 
 
 def test_the_events_of_a_run_are_shown() -> None:
-    console = Plain(file=io.StringIO(), width=90)
-    made = EventDisplay(console, lambda work: Lines(console, work, Clock()))
+    printer = Printer(file=io.StringIO(), width=90)
+    made = RunDisplay(printer, Plain(file=io.StringIO()), clock=Clock())
     made(Started(iterations=2, rows=10, of="examples", per_batch=4, shuffled=True))
     made(Updated(1, 2.0, 0.1, 0.5))
     made(Updated(2, 1.0, 0.1, 0.5))
     made(Scored(2, {"loss": 1.5, "accuracy": 0.25}))
     made(Saved(2, Path("run/2.state")))
     made.close()
-    assert console.file.getvalue() == (  # type: ignore[attr-defined]
+    assert printer.file.getvalue() == (  # type: ignore[attr-defined]
         "training on 10 examples in batches of 4, shuffled: 2 iterations, 0.8 epochs\n"
         "iteration 2 of 2: loss 1.495, rate 0.1, 8 examples/s, 0:00:00 left\n"
         "iteration 2, test: loss 1.5, accuracy 0.25\n"
