@@ -4,9 +4,10 @@ and what will happen to it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import typer
@@ -97,9 +98,9 @@ class ImportArguments:
     def imported(self, source: Path) -> ImportedModel:
         parsed = {
             "shapes": parse_shapes(self.shapes),
-            "values": parse_values(self.values),
-            "states": parse_states(self.states),
-            "time": parse_axes(self.time),
+            "values": parse_constants(self.values),
+            "states": parse_named(self.states, "--state takes IN=OUT, as in --state h_in=h_out", str),
+            "time": parse_named(self.time, "--time takes IN=AXIS, as in --time x=2", whole),
         }
         return import_file(source, **{**vars(self), **parsed})
 
@@ -234,50 +235,40 @@ def print_zoo() -> None:
     out.print(nets)
 
 
-def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
-    """Parse shapes by name, from texts as ``["x=1,576"]``."""
-    shapes = {}
-    for text in texts or ():
-        name, _, sizes = text.rpartition("=")
-        shape = tuple(whole(size) or 0 for size in sizes.split(","))
-        if not name or min(shape) < 1:
-            raise SourceError(f"--shape takes NAME=SIZES, as in --shape x=1,576, found {text!r}")
-        shapes[name] = shape
-    return shapes
+Parsed = TypeVar("Parsed")
 
 
-def parse_values(texts: list[str] | None) -> dict[str, Array]:
-    """Parse constants by name, from texts as ``["sr=16000"]``."""
+def parse_named(texts: list[str] | None, usage: str, parse: Callable[[str], Parsed | None]) -> dict[str, Parsed]:
+    """Parse texts as ``["x=1,576"]`` into values by name. Raises :class:`SourceError`, which says the ``usage``, for a
+    text without a name, and where ``parse`` gives None."""
     values = {}
     for text in texts or ():
-        name, _, number_text = text.rpartition("=")
-        value = number(number_text)
-        if not name or value is None:
-            raise SourceError(f"--constant takes NAME=NUMBER, as in --constant sr=16000, found {text!r}")
-        values[name] = np.asarray(int(value) if value.is_integer() else value)
+        name, _, value = text.rpartition("=")
+        parsed = parse(value)
+        if not name or parsed is None:
+            raise SourceError(f"{usage}, found {text!r}")
+        values[name] = parsed
     return values
 
 
-def parse_states(texts: list[str] | None) -> dict[str, str]:
-    """Parse states and their next values, from texts as ``["h_in=h_out"]``."""
-    states = {}
-    for text in texts or ():
-        name, equals, after = text.partition("=")
-        if not name or not equals:
-            raise SourceError(f"--state takes IN=OUT, as in --state h_in=h_out, found {text!r}")
-        states[name] = after
-    return states
+def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
+    """Parse shapes by name, from texts as ``["x=1,576"]``."""
+
+    def shape(text: str) -> tuple[int, ...] | None:
+        sizes = tuple(whole(size) or 0 for size in text.split(","))
+        return sizes if min(sizes) >= 1 else None
+
+    return parse_named(texts, "--shape takes NAME=SIZES, as in --shape x=1,576", shape)
 
 
-def parse_axes(texts: list[str] | None) -> dict[str, int]:
-    """Parse axes of time, from texts as ``["x=2"]``."""
-    axes = {}
-    for text in texts or ():
-        name, _, axis = text.rpartition("=")
-        if not name or not axis.removeprefix("-").isdecimal():
-            raise SourceError(f"--time takes IN=AXIS, as in --time x=2, found {text!r}")
-        axes[name] = int(axis)
-    return axes
+def parse_constants(texts: list[str] | None) -> dict[str, Array]:
+    """Parse constants by name, from texts as ``["sr=16000"]``."""
+
+    def constant(text: str) -> Array | None:
+        value = number(text)
+        return None if value is None else np.asarray(int(value) if value.is_integer() else value)
+
+    return parse_named(texts, "--constant takes NAME=NUMBER, as in --constant sr=16000", constant)
 
 
 def named_sizes(model: ImportedModel) -> list[str]:
@@ -332,7 +323,7 @@ def inspect_command(
         source,
         runtimes=[name for name in runtimes.split(",") if name],
         shapes=parse_shapes(shapes),
-        values=parse_values(values),
+        values=parse_constants(values),
         config=config,
         weights=weights,
     )
