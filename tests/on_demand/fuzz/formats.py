@@ -20,7 +20,7 @@ from lstmc.importers.importer import import_file
 from lstmc.manifest import read_manifest
 from lstmc.nets import tune
 from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, checked_inputs
-from lstmc.report.facts import run_facts
+from lstmc.report import run_facts
 from lstmc.runs.folder import HASH, RunIdentity, _digest, _own_digest, run_folder
 from lstmc.runs.metrics import Metrics, read_metrics
 from lstmc.sweeps.sweeping import Definition, sweep_folder
