@@ -122,13 +122,13 @@ THIRD_PARTY = {
     "pydantic": (
         *(
             "lstmc/files/json_file.py",
-            "lstmc/manifest/",
+            "lstmc/manifest.py",
             "lstmc/numerics/device.py",
             "lstmc/runs/metrics.py",
         ),
         *("lstmc_c/wav.py", "lstmc_caffe/install/record.py", "lstmc_caffe/targets/target.py"),
     ),
-    "pydantic_core": ("lstmc/manifest/",),
+    "pydantic_core": ("lstmc/manifest.py",),
     "filelock": ("lstmc_caffe/install/installer.py", "lstmc/files/lock.py", "lstmc/sweeps/task.py"),
     "psutil": ("lstmc/process/", "lstmc_caffe/processes/"),
     # each reader in its own program, which runs in that reader's environment
