@@ -15,7 +15,7 @@ import pytest
 from google.protobuf import text_format
 
 import lstmc
-from lstmc.api.graphs import model_graph
+from lstmc.api.compiling import model_graph
 from lstmc.api.options import CompileOptions
 from lstmc.drawing.drawing import Drawing, graphviz, layout_text
 from lstmc.dsl.printer import print_python

@@ -1,12 +1,12 @@
 from lstmc.api.compiling import compile as compile
 from lstmc.api.compiling import compile_model as compile_model
+from lstmc.api.compiling import costs_by_op as costs_by_op
+from lstmc.api.compiling import explanation as explanation
+from lstmc.api.compiling import model_graph as model_graph
+from lstmc.api.compiling import pass_names as pass_names
 from lstmc.api.converting import Conversion as Conversion
 from lstmc.api.converting import convert as convert
 from lstmc.api.converting import convert_model as convert_model
-from lstmc.api.graphs import costs_by_op as costs_by_op
-from lstmc.api.graphs import explanation as explanation
-from lstmc.api.graphs import model_graph as model_graph
-from lstmc.api.graphs import pass_names as pass_names
 from lstmc.api.installed import LibraryCell as LibraryCell
 from lstmc.api.installed import ListedTarget as ListedTarget
 from lstmc.api.installed import check_sizes as check_sizes

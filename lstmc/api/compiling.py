@@ -1,4 +1,4 @@
-"""``lstmc.compile``: from a model to a net."""
+"""``lstmc.compile``: from a model to a net; and the graphs on this way, after each pass and each stage."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lstmc.api.models import (
     DimensionSize,
     Phase,
     Weights,
+    backend_of,
     bound_weights,
     keep_outputs,
     phase_graph,
@@ -22,12 +23,15 @@ from lstmc.api.net import Net
 from lstmc.api.options import CompileOptions, options_of
 from lstmc.backend import Backend, Compiled, target_of
 from lstmc.backend.compiled import UNKNOWN
-from lstmc.ir import Graph, with_sizes
+from lstmc.errors import Argument, PassError
+from lstmc.ir import Graph, Scan, Stage, node_work, precomputed_nodes, with_sizes
 from lstmc.nets import tune
 from lstmc.numerics import device
-from lstmc.passes import Time, run_passes
-from lstmc.pipeline import EditPasses, compile_graph
+from lstmc.ops import Work
+from lstmc.passes import Pass, PassList, Time, run_passes
+from lstmc.pipeline import EditPasses, all_passes, compile_graph
 from lstmc.prepare import training_inputs
+from lstmc.text import whole
 from lstmc.types import OpenSize
 from lstmc.weights import parameters
 
@@ -139,3 +143,87 @@ def _with_open_sizes(
             if with_sizes(opened, sizes) == compiled.expanded:
                 return replace(compiled, opened=opened, sizes=sizes)
     return compiled
+
+
+MODEL = "model"  # what the graph before the first pass is called
+
+
+def model_graph(model: AnyModel, options: CompileOptions, name: str | None = None, stage: Stage | None = None) -> Graph:
+    """Return the graph after a pass, or at the end of a stage; without either the graph before the first pass.
+
+    ``name`` is a pass, ``hoist``; ``cse:2`` for its second run, ``cse`` for its last; or the number of a pass in the
+    list, from 1 on, ``model`` or 0 for the graph before the first. Passes after it are not run. Raises
+    :class:`~lstmc.errors.PassError` for a pass that the target's list lacks.
+    """
+    source, whole = trace_model(model, options.sizes, options.one_step)
+    backend = options.resolved_backend()
+
+    def first_passes(listed: PassList) -> Sequence[Pass]:
+        edited = options.edited(listed)
+        return edited.upto(_index(edited, name, stage))
+
+    graph = phase_graph(whole, options.phase)
+    compiled = compile_graph(
+        graph, backend, options.target, source.name, step=options.step, form=options.form, passes=first_passes
+    )
+    return compiled.expanded
+
+
+def pass_names(target: str | None = None, backend: str | Backend | None = None, form: str | None = None) -> list[str]:
+    """Return the names of all passes that a target's models go through, in order.
+
+    >>> from lstmc.api import pass_names
+    >>> pass_names("flat")[:4]
+    ['roll_up', 'simplify:1', 'cse:1', 'dead:1']
+    """
+    return all_passes(backend_of(backend, target), target, form).names
+
+
+def costs_by_op(graph: Graph) -> dict[str, Work]:
+    """Return the work of a forward pass by the names of ops, over all steps of scans; weights are there.
+
+    >>> from lstmc.api import CompileOptions, costs_by_op, model_graph
+    >>> costs_by_op(model_graph("rnn", CompileOptions(sizes={"T": 2, "N": 1, "D": 3, "H": 3})))["linear"].multiply_adds
+    36
+    """
+    costs, weights = dict[str, Work](), precomputed_nodes(graph)
+    for node in graph:
+        if type(node.op) is Scan:
+            steps = [(node.op.body, node.op.length - 1), (node.op.first or node.op.body, 1)]
+            parts = [(name, work * count) for body, count in steps for name, work in costs_by_op(body).items()]
+        else:
+            parts = [(node.op.name, node_work(graph, node))]
+        for name, work in parts:
+            if work != Work() and node.name not in weights:
+                costs[name] = costs.get(name, Work()) + work
+    return costs
+
+
+def explanation(graph: Graph, backend: str | Backend | None = None) -> str:
+    """Return a description of a compiled graph's own code; empty if it has none.
+
+    >>> import lstmc
+    >>> net = lstmc.compile("rnn", T=2, N=1, D=3, H=3, target="caffe-fused")
+    >>> print(explanation(net.after("legalize")).splitlines()[1])
+      forward, each step: 1 product, 1 loop
+    """
+    return backend_of(backend).explain(graph)
+
+
+def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:
+    """Return the index of the last pass to run, -1 for none."""
+    if name in (None, MODEL) and stage is None:
+        return -1
+    end = passes.end_of(stage) if stage is not None else len(passes) - 1
+    if name is None:
+        return end
+    number = 0 if name == MODEL else whole(name)
+    if number is not None and not 0 <= number <= len(passes):
+        raise PassError(f"there is no pass {number}: the list has passes 1 to {len(passes)}, and 0 is the model")
+    index = passes.last(name) if number is None else number - 1
+    if stage is not None and passes.stage_after(index) is not stage:
+        raise PassError(
+            f"pass {name} leaves a graph at stage {passes.stage_after(index).value},"
+            f" not {Argument('stage', stage.value)}"
+        )
+    return index
