@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lstmc.importers.canonical.first_steps import Front
-from lstmc.importers.canonical.over_time import APART, LOWEST, Closed, OverTime, Value
+from lstmc.importers.canonical.over_time import APART, LOWEST, Closed, Front, OverTime, Value
 from lstmc.importers.canonical.time import (
     ATTENTION,
     NO_TIME,
