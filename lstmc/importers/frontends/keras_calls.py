@@ -10,7 +10,7 @@ from typing import Any
 
 from lstmc.files.json_file import Int32, NotExpected, Number, parse_json
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.windows import Pair, same_padding
+from lstmc.importers.frontends.shape_ops import Pair, same_padding
 from lstmc.importers.ir.ops import function
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.read.keras_file import Version

@@ -8,10 +8,8 @@ from functools import partial, reduce
 from typing import Any, NamedTuple
 
 from lstmc.errors import Argument
-from lstmc.importers.frontends.integers import is_whole
 from lstmc.importers.frontends.keras_calls import SAVE, UNSETTLED, Call, DamagedConfig, Key, Settings, tensor_key
-from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, output_mask
-from lstmc.importers.frontends.keras_masks import ATTENTION, MERGES
+from lstmc.importers.frontends.keras_layers import ATTENTION, HANDLERS, MASK_GOES_ON, MERGES, output_mask
 from lstmc.importers.frontends.keras_ops import DEEPEST, Operation, is_operation, operation
 from lstmc.importers.frontends.keras_ops import HANDLERS as OPERATIONS
 from lstmc.importers.frontends.keras_recurrent import HANDLERS as RECURRENT
@@ -181,7 +179,7 @@ class _Reader:
     def _truth(self, mask: str) -> str:
         """Return a mask of 0 and 1: for Keras every other number than 0 is true."""
         leaf = self.builder.leaves.get(mask)
-        known = is_whole(self.builder, mask) or (isinstance(leaf, Input) and leaf.values == IntegerRange(0, 1))
+        known = self.layers.is_whole(mask) or (isinstance(leaf, Input) and leaf.values == IntegerRange(0, 1))
         return mask if known else self.layers.apply("step", self.layers.apply("abs", mask))
 
     def _carry_mask(self, call: Call, results: Sequence[str]) -> None:

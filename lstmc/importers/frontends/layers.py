@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, reduce
 from string import ascii_lowercase
@@ -9,17 +10,67 @@ from typing import Literal
 
 import numpy as np
 
-from lstmc.importers.frontends.einsum import einsum_letters
-from lstmc.importers.frontends.integers import is_whole
 from lstmc.importers.frontends.shape_ops import LARGE, Operand, Reversal, ShapeOps
 from lstmc.importers.ir.net import NetBuilder
-from lstmc.importers.ir.ops import BINARY, Einsum, LogSoftmax, Normalize, Reduced, reduction
+from lstmc.importers.ir.ops import (
+    BINARY,
+    Divide,
+    Einsum,
+    Expand,
+    Function,
+    LogSoftmax,
+    Normalize,
+    Permute,
+    Reduced,
+    Reduction,
+    Select,
+    reduction,
+)
 from lstmc.importers.ir.recur import Cell, Extra, RecurrentLayer, add_layer, cell_weights
 from lstmc.importers.ir.values import OpenSize, ShapeProblem, Size, Weight, axis_in, listed, number, resolved
-from lstmc.ops import Add, Affine, Array, Dropout, Embed, Mul, Softmax
+from lstmc.importers.refusal import Refused
+from lstmc.ops import (
+    Add,
+    Affine,
+    Array,
+    Binary,
+    Concat,
+    Dropout,
+    Embed,
+    Max,
+    Mul,
+    Op,
+    Reshape,
+    Round,
+    Softmax,
+    Split,
+    Sum,
+)
 from lstmc.ops.frameworks import Framework
 
 Comparison = Literal["gt", "ge", "lt", "le", "eq", "ne"]
+_EQUATION = re.compile(r"[a-zA-Z]+(,[a-zA-Z]+)+(->[a-zA-Z]*)?")
+
+
+def einsum_letters(equation: str, count: int) -> tuple[list[str], str]:
+    """Return the letters of each of ``count`` operands and of the result, in lower case.
+
+    Raises :class:`Refused` for an equation with dots, or of one operand.
+    """
+    compact = equation.replace(" ", "")
+    letters = dict.fromkeys(re.sub("[^a-zA-Z]", "", compact))
+    if _EQUATION.fullmatch(compact) is None or len(letters) > len(ascii_lowercase):
+        why = "only two operands or more and their result, all in letters, are read"
+        raise Refused("equation", equation, why, "write it without dots, or by other functions")
+    if not compact.islower():
+        compact = compact.translate(str.maketrans("".join(letters), ascii_lowercase[: len(letters)]))
+    operands, arrow, result = compact.partition("->")
+    if operands.count(",") + 1 != count:
+        raise Refused("equation", equation, f"it has {count} operands", "check the model")
+    once = operands.replace(",", "")
+    return operands.split(","), result if arrow else "".join(sorted(one for one in {*once} if once.count(one) == 1))
+
+
 _INFINITE = f"An infinite number is {LARGE:g} here: under a softmax or a maximum it does the same."
 
 
@@ -280,6 +331,20 @@ class Layers(ShapeOps):
         turned = self.reduce("argmax", self.flip(x, place), [place], keep)
         return self.affine(turned, -1.0, self.size(x, place) - 1.0)
 
+    def is_whole(self, x: Operand) -> bool:
+        """Return whether a value is known to be integral: masks and rounded numbers, moved, added or multiplied."""
+        waiting, seen = [x], set[Operand]()
+        while waiting:
+            value = waiting.pop()
+            maker = self.builder.producer(value) if isinstance(value, str) else None
+            whole = False if maker is None else _whole(maker.op)
+            if whole is False:
+                return False
+            if maker is not None and whole is None and value not in seen:
+                seen.add(value)
+                waiting += maker.inputs
+        return True
+
     def cast(self, x: Operand, dtype: str, of: str = "") -> Operand:
         """Return x, of type ``of``, converted to a type named as in NumPy: 0 or 1 for ``bool``, integers truncated. An
         input stays unchanged unless it is known to have floats: the caller feeds it in the type that the model
@@ -288,7 +353,7 @@ class Layers(ShapeOps):
             return x
         if dtype == "bool":
             return self.apply("step", self.apply("abs", x))
-        return self.apply("trunc", x) if "int" in dtype and not is_whole(self.builder, x) else x
+        return self.apply("trunc", x) if "int" in dtype and not self.is_whole(x) else x
 
     def any_of(self, x: Operand, axes: Sequence[int], keep: bool) -> str:
         """Add a mask that is 1 where an element of axes is not 0."""
@@ -405,6 +470,20 @@ class Layers(ShapeOps):
         owner = next(iter(sources), "").rpartition(".")[0] or self.hint
         y = self.one(Mul(), x, self.builder.param(a, f"{owner}_scale"))
         return self.one(Add(), y, self.builder.param(b, f"{owner}_shift"))
+
+
+def _whole(op: Op) -> bool | None:
+    """Return whether an op makes integers of any operands; None if it makes integers of integers."""
+    if isinstance(op, Function):
+        return op.function in ("step", "floor", "ceil", "trunc", "sign")
+    if isinstance(op, Round) or (isinstance(op, Reduction) and op.kind == "argmax"):
+        return True
+    if isinstance(op, Affine):
+        return None if op.scale.is_integer() and op.shift.is_integer() else False
+    if isinstance(op, Divide) or (isinstance(op, Reduction) and op.kind == "mean"):
+        return False
+    moves = Binary | Sum | Max | Reduction | Reshape | Permute | Concat | Split | Select | Expand
+    return None if isinstance(op, moves) else False
 
 
 def _scalar(x: Operand) -> float | None:

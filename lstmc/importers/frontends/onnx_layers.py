@@ -25,8 +25,7 @@ from lstmc.importers.frontends.onnx_values import (
     weight,
     weight_or_none,
 )
-from lstmc.importers.frontends.shape_ops import Operand, constant
-from lstmc.importers.frontends.windows import same_padding
+from lstmc.importers.frontends.shape_ops import Operand, constant, same_padding
 from lstmc.importers.ir.values import Weight, axis_in, fixed, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Array

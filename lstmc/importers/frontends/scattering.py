@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.shape_ops import Operand, constant
-from lstmc.importers.frontends.windows import Pair
+from lstmc.importers.frontends.shape_ops import Operand, Pair, constant
 from lstmc.importers.ir.values import ShapeProblem, axis_in, fixed, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Array

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from lstmc.importers.frontends.windows import Pair, Windows
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.ops import Expand, Permute, Select, function
 from lstmc.importers.ir.values import (
@@ -32,12 +32,65 @@ from lstmc.types import MOST_ELEMENTS
 LARGE = 1e9  # stands for infinity
 MOST_PADDING = 10_000  # the most elements on one side of an axis
 Operand = str | Weight | Array  # a value by name, a parameter, or known numbers
+Pair = tuple[int, int]
 _NONE: Pair = (0, 0)
 
 
 def constant(x: Operand | None) -> Array | None:
     """Return the elements of a parameter or constant; None for a computed value."""
     return x.make() if isinstance(x, Weight) else x if isinstance(x, np.ndarray) else None
+
+
+def window_count(size: int, kernel: int, stride: int, pads: tuple[int, int], ceil: bool) -> int:
+    """Return the number of windows along an axis."""
+    room = size + sum(pads) - kernel
+    if room < 0:
+        raise ShapeProblem(f"a window of {kernel} is larger than the padded image of {size}")
+    count = (-(-room // stride) if ceil else room // stride) + 1
+    return count - 1 if ceil and (count - 1) * stride >= size + pads[0] else count
+
+
+def same_padding(size: Size, kernel: int, stride: int, dilation: int) -> Pair:
+    """Return the zeros before and after an axis such that every ``stride``-th element has a window; the odd zero comes
+    after."""
+    total = dilation * (kernel - 1)
+    if stride != 1:
+        n = fixed(size, "an image's size")
+        total = max((-(-n // stride) - 1) * stride + total + 1 - n, 0)
+    return total // 2, total - total // 2
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Pooling along an axis in Caffe, which pads both sides equally and rounds up, for another framework's windows.
+
+    ``pad`` on either side; only ``count`` windows after the first ``skip`` are kept. ``scales`` multiply the means of
+    the windows, where the other framework divides by another number of elements than Caffe.
+    """
+
+    pad: int
+    skip: int
+    count: int
+    scales: tuple[float, ...]
+
+    @classmethod
+    def of(cls, size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, counted: bool) -> Windows:
+        """Return the windows of another framework; ``pads`` are (before, after); ``counted``: a mean counts padding."""
+        n, (before, after) = fixed(size, "an image's size"), pads
+        count = in_pieces(window_count(n, kernel, stride, pads, ceil))
+        for pad, skip in ((before, 0), (after, (after - before) // stride)):
+            fits = skip * stride == pad - before and pad < kernel
+            if fits and window_count(n, kernel, stride, (pad, pad), True) >= skip + count:
+                starts = [i * stride - before for i in range(count)]
+                by_caffe = [min(at + kernel, n + pad) - at for at in starts]
+                edge = n + after if counted else n
+                by_source = [min(at + kernel, edge) - (at if counted else max(at, 0)) for at in starts]
+                if min(by_source) < 1:
+                    break
+                return cls(pad, skip, count, tuple(c / w for c, w in zip(by_caffe, by_source, strict=True)))
+        raise ShapeProblem(
+            f"windows of {kernel} with padding {list(pads)} and stride {stride} over {n}, as Caffe has none"
+        )
 
 
 class Reversal(NamedTuple):

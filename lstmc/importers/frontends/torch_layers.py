@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.frontends.shape_ops import Operand, same_padding
 from lstmc.importers.frontends.torch_elements import NotAvailable, Packed, Torch, weight_or_none
-from lstmc.importers.frontends.windows import same_padding
 from lstmc.importers.ir.recur import Cell, Extra, Kind
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refused
