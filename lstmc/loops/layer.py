@@ -14,8 +14,7 @@ from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.loops.memory import Array, Loop, Product, Task
 from lstmc.loops.rows import with_rows_first
 from lstmc.ops import Arg, Dropout, Full, Mul, Transpose
-from lstmc.passes import Pass, PassResult
-from lstmc.passes.base import Refs, result, rewrite
+from lstmc.passes import NodePass, Refs, rewrite
 from lstmc.text import quoted
 
 
@@ -50,7 +49,7 @@ class GeneratedScan(Scan):
 
 
 @dataclass(frozen=True)
-class GenerateLoops(Pass):
+class GenerateLoops(NodePass):
     """Turn every scan that has code into one generated layer.
 
     1. scan(body) => a generated scan; a scan with an op that has no code stays
@@ -63,60 +62,52 @@ class GenerateLoops(Pass):
     name = "generate_loops"
     after = Stage.EXPANDED
     any_batch: bool = False
+    bodies = False
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if not isinstance(node.op, Scan) or isinstance(node.op, GeneratedScan):
-                return None
-            scan = node.op
-            states = [b.node(ref.node).op for slot, ref in enumerate(args) if scan.role(slot) == "state"]
-            initial = tuple([op.value if isinstance(op, Full) else None for op in states])
-            generated, dropouts = _generated(scan, initial)
-            try:
-                fixed = generated.plan().rows.fixed
-                if fixed and (apart := with_rows_first(scan)):
-                    inner, slots = apart
-                    other = replace(scan, body=inner)
-                    first, first_dropouts = _generated(other, initial)
-                    if not first.plan().rows.fixed:
-                        fixed, scan, generated, dropouts = False, other, first, first_dropouts
-                        args = tuple(
-                            [
-                                b.add(Transpose(int(scan.role(slot) == "x")), ref)[0] if slot in slots else ref
-                                for slot, ref in enumerate(args)
-                            ]
-                        )
-            except BackendError:
-                return None
-            if fixed and self.any_batch:
-                return None
-            counts["generate_loop"] += 1
-            masks = [_masks(b, dropout, scan.length) for dropout in dropouts]
-            return b.add(generated, *in_layer_order(scan, args, masks), names=node.names, loc=node.loc)
-
-        return result(graph, rewrite(graph, visit), counts)
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        if not isinstance(node.op, Scan) or isinstance(node.op, GeneratedScan):
+            return None
+        scan = node.op
+        states = [b.node(ref.node).op for slot, ref in enumerate(args) if scan.role(slot) == "state"]
+        initial = tuple([op.value if isinstance(op, Full) else None for op in states])
+        generated, dropouts = _generated(scan, initial)
+        try:
+            fixed = generated.plan().rows.fixed
+            if fixed and (apart := with_rows_first(scan)):
+                inner, slots = apart
+                other = replace(scan, body=inner)
+                first, first_dropouts = _generated(other, initial)
+                if not first.plan().rows.fixed:
+                    fixed, scan, generated, dropouts = False, other, first, first_dropouts
+                    args = tuple(
+                        [
+                            b.add(Transpose(int(scan.role(slot) == "x")), ref)[0] if slot in slots else ref
+                            for slot, ref in enumerate(args)
+                        ]
+                    )
+        except BackendError:
+            return None
+        if fixed and self.any_batch:
+            return None
+        counts["generate_loop"] += 1
+        masks = [_masks(b, dropout, scan.length) for dropout in dropouts]
+        return b.add(generated, *in_layer_order(scan, args, masks), names=node.names, loc=node.loc)
 
 
 @dataclass(frozen=True)
-class RoundProducts(Pass):
+class RoundProducts(NodePass):
     """Give the products of every generated loop numbers of low precision."""
 
     name = "round_products"
     after = Stage.EXPANDED
     numbers: ProductNumbers = FLOAT32
+    bodies = False
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if not isinstance(node.op, GeneratedScan) or node.op.products == self.numbers:
-                return None
-            counts["round_products"] += 1
-            return b.add(node.op.in_numbers(self.numbers), *args, names=node.names, loc=node.loc)
-
-        return result(graph, rewrite(graph, visit), counts)
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        if not isinstance(node.op, GeneratedScan) or node.op.products == self.numbers:
+            return None
+        counts["round_products"] += 1
+        return b.add(node.op.in_numbers(self.numbers), *args, names=node.names, loc=node.loc)
 
 
 def product_numbers(graph: Graph) -> ProductNumbers:

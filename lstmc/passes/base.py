@@ -131,7 +131,12 @@ def check_unpeeled(step: Pass, graph: Graph) -> None:
 
 @dataclass(frozen=True)
 class NodePass(Pass):
-    """Base of passes that rewrite node by node, in a model and in the bodies of its scans alike."""
+    """Base of passes that rewrite node by node, in a model and in the bodies of its scans alike.
+
+    Without ``bodies`` it visits the nodes of the model only: a pass that rewrites scans.
+    """
+
+    bodies: ClassVar[bool] = True
 
     @abstractmethod
     def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
@@ -139,7 +144,7 @@ class NodePass(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        after = rewrite(graph, lambda b, node, args: self.visit(b, node, args, counts), bodies=True)
+        after = rewrite(graph, lambda b, node, args: self.visit(b, node, args, counts), self.bodies)
         return result(graph, after, counts)
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, Step, op_over_time, rename_values
 from lstmc.ops import Arg, Concat, Input, Leaf, Param, Reshape, Split, Stack, Unstack
-from lstmc.passes.base import Pass, PassResult, Refs, note_node, result, rewrite
+from lstmc.passes.base import NodePass, Pass, PassResult, Refs, note_node, result
 from lstmc.passes.simplify import pruned
 from lstmc.process.status import with_progress
 
@@ -265,7 +265,7 @@ def every_scan(scan: Scan) -> bool:
 
 
 @dataclass(frozen=True)
-class KeepTimeAxis(Pass):
+class KeepTimeAxis(NodePass):
     """Let the steps of the scans that ``where`` picks be [1, N, ...] instead of [N, ...].
 
     1. an ``x`` argument, a state, a step output: [N, ...]  => [1, N, ...]; each node of a body does for one step what
@@ -279,22 +279,18 @@ class KeepTimeAxis(Pass):
     name = "keep_time_axis"
     where: Callable[[Scan], bool] = every_scan
     reshape: type[Reshape] = Reshape
+    bodies = False
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            scan = node.op
-            if not isinstance(scan, Scan) or scan.kept or not self.where(scan):
-                return None
-            bodies = [kept for body in scan.bodies if (kept := _kept_body(body)) is not None]
-            if len(bodies) < len(scan.bodies):
-                return None
-            counts["keep_axis"] += 1
-            first = bodies[1] if scan.first is not None else None
-            return self._scan(b, node, replace(scan, body=bodies[0], first=first, kept=True), args)
-
-        return result(graph, rewrite(graph, visit), counts)
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        scan = node.op
+        if not isinstance(scan, Scan) or scan.kept or not self.where(scan):
+            return None
+        bodies = [kept for body in scan.bodies if (kept := _kept_body(body)) is not None]
+        if len(bodies) < len(scan.bodies):
+            return None
+        counts["keep_axis"] += 1
+        first = bodies[1] if scan.first is not None else None
+        return self._scan(b, node, replace(scan, body=bodies[0], first=first, kept=True), args)
 
     def _scan(self, b: Builder, node: Node, scan: Scan, args: Refs) -> Refs:
         operands = [self._step(b, ref) if scan.role(i) == "state" else ref for i, ref in enumerate(args)]

@@ -28,7 +28,7 @@ from lstmc.ir import (
     values_over_time,
 )
 from lstmc.ops import Arg, Full, Input, Leaf, Op, Param, Role
-from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
+from lstmc.passes.base import NodePass, Pass, PassResult, Refs, result, rewrite
 from lstmc.patterns import state_arguments
 
 __all__ = ["Hoist", "RollIn", "Sink"]
@@ -89,7 +89,7 @@ def _scan_of(b: Builder, node: Node, args: Refs, mapped: list[bool]) -> Scan | N
 
 
 @dataclass(frozen=True)
-class Hoist(Pass):
+class Hoist(NodePass):
     """Move computations that depend on no state before the scan.
 
     1. a node on sequences (and on what is the same at every step) => one node on all T steps at once, before the
@@ -112,16 +112,10 @@ class Hoist(Pass):
     apart: tuple[type[Op], ...] = ()  # ops that stay in the loop if they read a sequence
     light: tuple[type[Op], ...] = ()  # ops that stay too, unless an op that leaves the loop or is apart reads them
     of_parameters: bool = False
+    bodies = False
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if not isinstance(node.op, Scan):
-                return None
-            return _Hoister(b, node, node.op, args, self).run(counts)
-
-        return result(graph, rewrite(graph, visit), counts)
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        return _Hoister(b, node, node.op, args, self).run(counts) if isinstance(node.op, Scan) else None
 
 
 @dataclass(frozen=True)
@@ -286,7 +280,7 @@ class _Hoister:
 
 
 @dataclass(frozen=True)
-class Sink(Pass):
+class Sink(NodePass):
     """Move computations that no state depends on after the scan.
 
     1. a node that only step outputs depend on => one node on all T steps at once, after the scan; the body returns
@@ -302,16 +296,10 @@ class Sink(Pass):
     name = "sink"
     before_peel = True
     light: tuple[type[Op], ...] = ()
+    bodies = False
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if not isinstance(node.op, Scan):
-                return None
-            return _Sinker(b, node, node.op, args, self.light).run(counts)
-
-        return result(graph, rewrite(graph, visit), counts)
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        return _Sinker(b, node, node.op, args, self.light).run(counts) if isinstance(node.op, Scan) else None
 
 
 class _Sinker:

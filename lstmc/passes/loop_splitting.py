@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan
 from lstmc.ops import Arg, Full, Linear, Op
-from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
+from lstmc.passes.base import NodePass, Pass, PassResult, Refs, result, rewrite
 from lstmc.passes.simplify import pruned, simplified, without_repeats
 from lstmc.patterns import state_arguments, states_read
 
@@ -17,7 +17,7 @@ __all__ = ["Distribute", "Peel"]
 
 
 @dataclass(frozen=True)
-class Peel(Pass):
+class Peel(NodePass):
     """Give each scan that starts from a constant its own first step.
 
     1. scan(body) from full initial states => scan(body, first), where first is the body with those states put in
@@ -25,20 +25,16 @@ class Peel(Pass):
     """
 
     name = "peel"
+    bodies = False
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if not isinstance(node.op, Scan) or node.op.first is not None:
-                return None
-            first = _first_step(node.op, b, args)
-            if first is None:
-                return None
-            counts["peel_first_step"] += 1
-            return b.add(replace(node.op, first=first), *args, names=node.names, loc=node.loc)
-
-        return result(graph, rewrite(graph, visit), counts)
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        if not isinstance(node.op, Scan) or node.op.first is not None:
+            return None
+        first = _first_step(node.op, b, args)
+        if first is None:
+            return None
+        counts["peel_first_step"] += 1
+        return b.add(replace(node.op, first=first), *args, names=node.names, loc=node.loc)
 
 
 def _first_step(scan: Scan, b: Builder, operands: Refs) -> Graph | None:

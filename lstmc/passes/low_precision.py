@@ -9,7 +9,7 @@ from itertools import pairwise
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
 from lstmc.ir.rebuild import NEGATE
 from lstmc.ops import Add, Affine, Arg, Concat, Linear, Mul, Sigmoid, Split, Sub
-from lstmc.passes.base import Pass, PassList, PassResult, Refs, result, rewrite
+from lstmc.passes.base import NodePass, PassList, Refs
 
 __all__ = ["ConvexUpdates", "with_convex_updates"]
 
@@ -18,7 +18,7 @@ Rows = tuple[int, int]  # columns of a product's result: from, and up to
 
 
 @dataclass(frozen=True)
-class ConvexUpdates(Pass):
+class ConvexUpdates(NodePass):
     """Write a state that moves towards a value as h + u (n - h): the state's own factor is then exactly 1.
 
     In n + z (h - n) and z h + (1 - z) n a device rounds two large terms whose sum is the state, at each step; in
@@ -35,16 +35,12 @@ class ConvexUpdates(Pass):
 
     name = "convex_updates"
     before_peel = True
+    bodies = False
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if not isinstance(node.op, Scan):
-                return None
-            return b.copy(node, args, replace(node.op, body=_Body(node.op, counts).rewritten()))
-
-        return result(graph, rewrite(graph, visit), counts)
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        if not isinstance(node.op, Scan):
+            return None
+        return b.copy(node, args, replace(node.op, body=_Body(node.op, counts).rewritten()))
 
 
 @dataclass(frozen=True)

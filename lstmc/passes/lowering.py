@@ -91,7 +91,7 @@ Cut = tuple[Ref, int, tuple[int, ...]]  # a value, the axis along which it is cu
 
 
 @dataclass(frozen=True)
-class SplitProducts(Pass):
+class SplitProducts(NodePass):
     """Move splits up to the weights, in the model and in every scan body.
 
     1. split(f(x))                => f(split(x)[0]), f(split(x)[1]), ...
@@ -105,16 +105,12 @@ class SplitProducts(Pass):
 
     name = "split_products"
     before_peel = True
+    bodies = False
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if isinstance(node.op, Scan):
-                return _pieces_in_scan(b, node, node.op, args, counts)
-            return _Pieces(b, counts).of_node(node, args)
-
-        return result(graph, rewrite(graph, visit), counts)
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        if isinstance(node.op, Scan):
+            return _pieces_in_scan(b, node, node.op, args, counts)
+        return _Pieces(b, counts).of_node(node, args)
 
 
 class _Pieces:

@@ -11,7 +11,7 @@ from typing import Any
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, is_weight_op, precomputed_nodes, reshaped
 from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param, Reshape
-from lstmc.passes import Pass, PassResult, Refs, result, rewrite
+from lstmc.passes import NodePass, Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.ops import ReshapeLayer
 
@@ -122,7 +122,7 @@ Views = dict[str, dict[Shape, str]]  # of each argument: the shapes it is read i
 
 
 @dataclass(frozen=True)
-class ReshapeOnce(Pass):
+class ReshapeOnce(NodePass):
     """Reshape sequences before a scan where its steps reshape what they read of them.
 
     1. reshape of an ``x`` argument => an ``x`` argument of the reshaped sequence; the old one goes if nothing reads it
@@ -133,19 +133,15 @@ class ReshapeOnce(Pass):
     """
 
     name = "reshape_once"
+    bodies = False
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if not isinstance(node.op, Scan) or node.op.kept:
-                return None
-            bodies = [_Reads(body) for body in node.op.bodies]
-            views = _views(bodies)
-            counts["reshape_sequence"] += sum(map(len, views.values()))
-            return _outside(b, node, node.op, args, bodies, views) if views else None
-
-        return result(graph, rewrite(graph, visit), counts)
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        if not isinstance(node.op, Scan) or node.op.kept:
+            return None
+        bodies = [_Reads(body) for body in node.op.bodies]
+        views = _views(bodies)
+        counts["reshape_sequence"] += sum(map(len, views.values()))
+        return _outside(b, node, node.op, args, bodies, views) if views else None
 
 
 @dataclass(frozen=True)
