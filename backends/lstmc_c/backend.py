@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
+from lstmc.backend import Artifact, Compiled, Execution, Executor, Finding, RunArrays
 from lstmc.errors import Argument, BackendError
 from lstmc.files.reading import read_file
 from lstmc.files.templates import text_templates
@@ -208,11 +208,11 @@ FORWARD_ONLY = "a net in C has no backward pass"
 
 
 @dataclass(frozen=True)
-class GccExecutor:
+class GccExecutor(Executor):
     """One step of a net in C, compiled by gcc, that computes in these numbers."""
 
     numbers: Numbers = FLOAT32
-    name: ClassVar[str] = "c-cpu"
+    name = "c-cpu"
 
     def unavailable(self) -> str | None:
         """Return why nets in C cannot be run here, or None."""
@@ -234,9 +234,6 @@ class GccExecutor:
         name = identifier(manifest.name)
         exact = {f"{name}_{'step' if function == 'steps' else function}": pair for function, pair in compared.items()}
         return replace(found, files=artifact.run_files, exact=exact)
-
-    def close(self) -> None:
-        pass
 
 
 def input_blobs(manifest: Manifest, inputs: Mapping[str, Array]) -> dict[str, Array]:

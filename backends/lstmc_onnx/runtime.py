@@ -12,7 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.backend import Artifact, Compiled, Execution, Finding, Layer, LintReport, Part, Parts, RunArrays, Violation
+from lstmc.backend import (
+    Artifact,
+    Compiled,
+    Execution,
+    Executor,
+    Finding,
+    Layer,
+    LintReport,
+    Part,
+    Parts,
+    RunArrays,
+    Violation,
+)
 from lstmc.errors import BackendError, WeightsError
 from lstmc.files.reading import read_file
 from lstmc.interp import named_rng
@@ -221,7 +233,7 @@ FORWARD_ONLY = "an ONNX net has no backward pass"
 PACKED = "it is part of an initializer"
 
 
-class RuntimeExecutor:
+class RuntimeExecutor(Executor):
     """ONNX Runtime on the CPU: the net as it was written, and again with every value as an output."""
 
     name = "onnx-cpu"
@@ -257,9 +269,6 @@ class RuntimeExecutor:
         absent = {graph.value_name(ref): PACKED for ref in refs if ref not in names}
         lost = dict.fromkeys(gradients, FORWARD_ONLY)
         return Execution(inputs | values | outputs, {}, {}, absent, lost, files=artifact.run_files)
-
-    def close(self) -> None:
-        pass
 
 
 SECONDS = 4.0  # for all nets together

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
+from lstmc.backend import Artifact, Compiled, Execution, Executor, Finding, RunArrays
 from lstmc.errors import BackendError
 from lstmc.files.reading import read_file
 from lstmc.ir import Graph, Ref
@@ -168,11 +168,11 @@ STEPS = 20  # carried steps of a net in integers, each to the bit
 
 
 @dataclass(frozen=True)
-class TfliteExecutor:
+class TfliteExecutor(Executor):
     """One step in LiteRT, by XNNPACK where it can; in integers also a stream of carried steps."""
 
     numbers: Numbers = FLOAT32
-    name: ClassVar[str] = "tflite-cpu"
+    name = "tflite-cpu"
     kernels: ClassVar[str] = "xnnpack"
 
     def load(self, content: bytes) -> LiteRT | Micro:
@@ -214,14 +214,11 @@ class TfliteExecutor:
             exact=streamed(compiled, manifest, net, arrays, rounding) if exact and rounding is not None else {},
         )
 
-    def close(self) -> None:
-        pass
-
 
 class ReferenceExecutor(TfliteExecutor):
     """One step in LiteRT, by its reference kernels."""
 
-    name: ClassVar[str] = "tflite-reference"
+    name = "tflite-reference"
     kernels: ClassVar[str] = "litert-reference"
 
     def load(self, content: bytes) -> LiteRT | Micro:
@@ -231,7 +228,7 @@ class ReferenceExecutor(TfliteExecutor):
 class MicroExecutor(TfliteExecutor):
     """One step in TFLite Micro, by its reference kernels."""
 
-    name: ClassVar[str] = "tflm"
+    name = "tflm"
     kernels: ClassVar[str] = "tflm"
 
     def load(self, content: bytes) -> LiteRT | Micro:

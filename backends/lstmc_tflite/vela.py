@@ -9,7 +9,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +71,7 @@ def vela_report(content: bytes, npu: str) -> VelaReport:
 class VelaExecutor(ReferenceExecutor):
     """Vela, for three NPUs, each of which must take the whole net; the net itself runs in LiteRT."""
 
-    name: ClassVar[str] = "vela"
+    name = "vela"
 
     def unavailable(self) -> str | None:
         """Return why Vela cannot be used, here or with a net in float32, or None."""

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from lstmc.backend import Artifact, Compiled, Execution, Finding, Parts, Ranks, RunArrays, Settings
+from lstmc.backend import Artifact, Compiled, Execution, Executor, Finding, Parts, Ranks, RunArrays, Settings
 from lstmc.backend.compiled import Trained, TrainingRequest, open_shape
 from lstmc.errors import BackendError
 from lstmc.files.templates import text_templates
@@ -59,7 +59,7 @@ def build_path() -> str:
 
 
 @dataclass(frozen=True)
-class TorchExecutor:
+class TorchExecutor(Executor):
     """PyTorch on the CPU: a module with native loops, or the written files, with or without their build()."""
 
     name: str
@@ -77,9 +77,6 @@ class TorchExecutor:
         """Run forward and backward: the outputs, and the gradients of inputs and parameters."""
         execution: Execution = _torch("lstmc_torch.written").execute(compiled, artifact, arrays, self.form)
         return execution
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to release."""
 
 
 class TorchBackend(RunsFiles):

@@ -21,8 +21,6 @@ from lstmc.backend import (
     Compiled,
     Executor,
     Layer,
-    OnHardware,
-    RunsTraining,
     Steps,
     find_backends,
 )
@@ -139,12 +137,12 @@ def verification(
         reports = []
         for executor in chosen:
             reports.append(check_scales(compiled, artifact, weights, executor, seed, inputs))
-            if drops and isinstance(executor, RunsTraining):
+            if drops and executor.trains:
                 reports.append(check_training(compiled, artifact, weights, executor, seed, inputs))
     finally:
         for executor in executors:
             executor.close()
-    special = {executor.name for executor in executors if isinstance(executor, OnHardware) and executor.hardware}
+    special = {executor.name for executor in executors if executor.hardware}
     hardware = frozenset(special & not_run.keys())
     if not proof:
         return Verification(tuple(reports), not_run, hardware)
@@ -166,7 +164,7 @@ def _chosen(
     chosen, not_run = [], {}
     for executor in [by_name[name] for name in dict.fromkeys(names)] if names else executors:
         reason = executor.unavailable()
-        if reason is None and not names and isinstance(executor, OnHardware):
+        if reason is None and not names:
             reason = executor.emulation()
         if reason is None:
             chosen.append(executor)

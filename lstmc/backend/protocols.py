@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from math import inf
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol
 
 from lstmc.backend.compiled import (
     Artifact,
@@ -34,7 +34,7 @@ from lstmc.ir import Graph
 from lstmc.ops import Array, Op, Price
 from lstmc.passes import Pass
 
-__all__ = ["Backend", "Executor", "OnHardware", "OpenNet", "Ranks", "RunsTraining", "Settings", "Steps", "offers"]
+__all__ = ["Backend", "Executor", "OpenNet", "Ranks", "Settings", "Steps", "offers"]
 
 
 class Backend(ABC):
@@ -145,7 +145,7 @@ class Backend(ABC):
         """Return the runtimes of its nets, which run them forward and backward."""
         return ()
 
-    def reader(self, name: str) -> Reader:
+    def reader(self, name: str) -> Executor:
         """Return a reader by its name, which runs nets forward. Raises :class:`~lstmc.errors.PluginError` for one that
         cannot be used."""
         raise self._lacking("run nets in other programs", "readers", "reader")
@@ -212,45 +212,37 @@ def offers(backend: Backend, member: str) -> bool:
     return getattr(type(backend), member) is not getattr(Backend, member)
 
 
-class Executor(Protocol):
-    """A runtime for written nets."""
+class Executor(ABC):
+    """A runtime for written nets. ``name`` is the one that ``--on`` takes.
 
-    @property
-    def name(self) -> str:
-        """The name that ``--on`` takes."""
+    ``hardware`` is what few machines have: without it, nothing is said unless the executor was asked for. ``trains``:
+    it can also run a net in training mode. ``target``, of another program that reads nets, is the one that these are
+    compiled for by default.
+    """
+
+    name: str
+    hardware: str = ""
+    trains: bool = False
+    target: str = ""
 
     def unavailable(self) -> str | None:
         """Return the reason why it cannot be used on this machine; None if it can."""
-
-    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Feed the inputs, run forward, and propagate the cotangents back."""
-
-    def close(self) -> None:
-        """Release its resources, such as a worker process."""
-
-
-@runtime_checkable
-class OnHardware(Executor, Protocol):
-    """An executor on hardware that few machines have: without it, nothing is said unless the executor was asked for."""
-
-    hardware: str  # empty for one that every machine has
+        return None
 
     def emulation(self) -> str | None:
         """Return the reason why it is used only on request, emulated hardware; None for real hardware."""
+        return None
 
-
-@runtime_checkable
-class RunsTraining(Executor, Protocol):
-    """A runtime that can also run a net in training mode, with its dropouts."""
+    @abstractmethod
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        """Feed the inputs, run forward, and propagate the cotangents back."""
 
     def run_training(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Run as ``run`` does, in training mode; the values include results of dropouts, which show the masks."""
+        """Run as ``run`` does, with dropouts; the values include results of dropouts, which show the masks."""
+        raise BackendError(f"{self.name} does not run nets in training mode")
 
-
-class Reader(Executor, Protocol):
-    """Another program that reads nets; ``target`` is the one that its nets are compiled for by default."""
-
-    target: str
+    def close(self) -> None:  # noqa: B027
+        """Release its resources, such as a worker process."""
 
 
 class Settings(Protocol):

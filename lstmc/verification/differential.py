@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays, RunsTraining
+from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays
 from lstmc.interp import Evaluation, Gradients, backward, forward
 from lstmc.ir import (
     Graph,
@@ -63,20 +63,14 @@ NO_NUMBER = "not finite in the model itself"
 NO_GRADIENT = "its gradient is zero everywhere, so the comparison does not test it"
 
 
-class InterpreterExecutor:
+class InterpreterExecutor(Executor):
     """The compiled graph itself, run by the interpreter, in float32 as a net is: no Caffe is needed."""
 
     name = "interpreter"
     dtype: DTypeLike = np.float32
 
-    def unavailable(self) -> str | None:
-        return None
-
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         return interpreted(compiled.expanded, arrays, self.dtype)
-
-    def close(self) -> None:
-        pass
 
 
 def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, ...]:
@@ -122,7 +116,7 @@ def check_training(
     compiled: Compiled,
     artifact: Artifact,
     weights: Mapping[str, Array],
-    executor: RunsTraining,
+    executor: Executor,
     seed: int = 0,
     given: Mapping[str, Array] | None = None,
 ) -> Report:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from lstmc.backend import Artifact, Compiled, Execution, RunArrays
+from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays
 from lstmc.errors import LstmcError
 from lstmc.verification.conditioning import relative_gap
 from lstmc.verification.differential import InterpreterExecutor, check
@@ -26,22 +26,16 @@ KINDS = {"forward": ("output", "blob"), "gradients": ("gradient",)}
 TOLERANCES = {"forward": VALUE_TOLERANCE, "gradients": GRADIENT_TOLERANCE}
 
 
-class _Kept:
+class _Kept(Executor):
     """An executor that keeps what it gave last."""
 
     def __init__(self, executor: CaffeExecutor) -> None:
         self.executor, self.name = executor, executor.name
         self.last: Execution | None = None
 
-    def unavailable(self) -> str | None:
-        return self.executor.unavailable()
-
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         self.last = self.executor.run(compiled, artifact, arrays)
         return self.last
-
-    def close(self) -> None:
-        self.executor.close()
 
 
 def suite(cases: Iterable[Case], executors: Sequence[CaffeExecutor]) -> Iterator[Outcome]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import platformdirs
 
-from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
+from lstmc.backend import Artifact, Compiled, Execution, Executor, Finding, RunArrays
 from lstmc.errors import Argument, BackendError, PluginError
 from lstmc.files.output import check_private, private_folder
 from lstmc.ops import Array
@@ -280,7 +280,7 @@ FORWARD_ONLY = "the runtime has no backward pass"
 OUTPUTS_ONLY = "the runtime exposes outputs only"
 
 
-class ReaderExecutor:
+class ReaderExecutor(Executor):
     """A reader on the CPU. Its processes live from net to net, until it is closed."""
 
     def __init__(self, reader: Reader) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from lstmc.backend import Artifact, Compiled, Execution, RunArrays
+from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays
 from lstmc.errors import BackendError
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph
@@ -34,8 +34,10 @@ LOST = "Caffe's Scale overwrites it at each step"
 OVERWRITTEN = "overwritten in place"
 
 
-class CaffeExecutor:
+class CaffeExecutor(Executor):
     """Caffe on the CPU (``caffe-cpu``) or on a GPU (``caffe-gpu``). Several may share one :class:`Runner`."""
+
+    trains = True
 
     def __init__(self, runner: Runner, mode: Mode) -> None:
         self.runner = runner
