@@ -1,7 +1,7 @@
 """Random choices (``lstmc.ops.Draw``) of hypothesis, which can shrink them.
 
 What hypothesis draws is much alike from one example to the next; what a generator draws is independent: see
-``lstmc.testing.ops.SeededDraw``.
+``lstmc.testing.SeededDraw``.
 """
 
 from __future__ import annotations

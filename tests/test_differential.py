@@ -30,9 +30,15 @@ from lstmc.ir import Builder, Output, parse_graph
 from lstmc.ops import Array, Split
 from lstmc.ops import Input as InputOp
 from lstmc.pipeline import compile_graph
-from lstmc.verification.arrays import random_inputs
 from lstmc.verification.conditioning import RandomRounding, relative_gap
-from lstmc.verification.differential import InterpreterExecutor, _blobs, check, own_rounding, wanted_gradients
+from lstmc.verification.differential import (
+    InterpreterExecutor,
+    _blobs,
+    check,
+    own_rounding,
+    random_inputs,
+    wanted_gradients,
+)
 from lstmc.verification.report import (
     LEAST_TOLERANCE,
     MARGIN,

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph, parse_graph
 from lstmc.ops import Array, Input, Param
-from lstmc.testing.equivalence import random_cotangents, random_leaves
+from lstmc.testing import random_cotangents, random_leaves
 
 T, N, D, H = 4, 3, 2, 5
 

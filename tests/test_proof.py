@@ -21,7 +21,7 @@ from lstmc.ops import Cos, Input, Log, Op, Param, Sin
 from lstmc.passes import Refs
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import library_names
-from lstmc.testing.equivalence import random_leaves
+from lstmc.testing import random_leaves
 from lstmc.verification.proof import Proof, _prove, as_symbolic, best_proof, claims, prove, symbolic_leaves
 from lstmc.verification.symbols import Algebra
 from lstmc_caffe import CaffeBackend

@@ -19,7 +19,7 @@ from lstmc.interp import backward, forward, named_rng
 from lstmc.ir import Graph, Scan
 from lstmc.ops import CORE, Largest, Positive, Precomputed, Stack, Unstack
 from lstmc.pipeline import compile_graph
-from lstmc.verification.arrays import random_inputs
+from lstmc.verification.differential import random_inputs
 from lstmc.weights import initial_weights, read_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import NetParameter

@@ -45,8 +45,8 @@ from lstmc.manifest import parse_manifest
 from lstmc.ops import Input as InputOp
 from lstmc.ops import IntegerRange, RealRange
 from lstmc.passes import Refs, rewrite
-from lstmc.verification.arrays import POSITIVE, random_inputs
 from lstmc.verification.conditioning import first_not_finite, with_masks
+from lstmc.verification.differential import POSITIVE, random_inputs
 from lstmc.weights import parameters, random_weights
 from lstmc_caffe.ops import DummyData, Scale
 

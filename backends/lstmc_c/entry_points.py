@@ -15,7 +15,7 @@ from lstmc.numerics.device import Grid
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.ops import Array
 from lstmc.prepare import StatePair
-from lstmc.verification.arrays import random_inputs
+from lstmc.verification.differential import random_inputs
 from lstmc_c.artifact import is_frame
 from lstmc_c.numbers import integer_type
 

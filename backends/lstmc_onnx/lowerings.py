@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lstmc import ops
-from lstmc.backend.lowerings import all_lowerings, lowering_in
+from lstmc.backend.discover import all_lowerings, lowering_in
 from lstmc.ops import Op
 from lstmc.ops.frameworks import ops_of
 from lstmc.types import known

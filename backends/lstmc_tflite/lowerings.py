@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from lstmc import ops
-from lstmc.backend.lowerings import all_lowerings, lowering_in
+from lstmc.backend.discover import all_lowerings, lowering_in
 from lstmc.errors import BackendError
 from lstmc.numerics.tflite import Requantize
 from lstmc.ops import Op

@@ -20,8 +20,7 @@ from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.sequences import StepRunner
 from lstmc.ops import Array, Input
 from lstmc.plugins import need, problem_with
-from lstmc.verification.arrays import random_inputs
-from lstmc.verification.differential import wanted_gradients
+from lstmc.verification.differential import random_inputs, wanted_gradients
 from lstmc_tflite.net import litert, read_net, schema
 from lstmc_tflite.numbers import FLOAT32, Numbers
 from lstmc_tflite.written import write_net

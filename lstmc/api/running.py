@@ -28,11 +28,10 @@ from lstmc.errors import Argument, BackendError, DataError
 from lstmc.ops import Array, Dropout
 from lstmc.text import did_you_mean
 from lstmc.types import shape_text
-from lstmc.verification.differential import InterpreterExecutor, check_training
+from lstmc.verification.differential import InterpreterExecutor, check_scales, check_training
 from lstmc.verification.native import NATIVE, NativeExecutor
 from lstmc.verification.proof import Proof, prove
 from lstmc.verification.report import Report
-from lstmc.verification.scales import check_scales
 
 ROWS = 60  # of a table; longer ones have their middle left out
 

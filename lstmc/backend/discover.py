@@ -1,20 +1,21 @@
-"""Discovery of backends and library cells by entry point; each is checked when it is loaded. Faults of packages."""
+"""Discovery by entry point: backends, library cells, and functions that write ops in a format; each is checked when it
+is loaded. Faults of packages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from lstmc.backend.compiled import Finding
 from lstmc.backend.protocols import Backend
 from lstmc.dsl import Cell
 from lstmc.errors import Argument, BackendError, PassError, PluginError
-from lstmc.ops import Input
+from lstmc.ops import Input, Op
 from lstmc.ops.base import OpType, dialects, load_dialect
 from lstmc.passes import Insertion, PassList
-from lstmc.passes.installed import PASSES, installed_passes, load_insertion, with_installed
-from lstmc.plugins import BACKENDS, CELLS, does_not_load, entry_points_of, load_point, malformed, only_entry_point
+from lstmc.passes.base import PASSES, installed_passes, load_insertion, with_installed
+from lstmc.plugins import BACKENDS, CELLS, does_not_load, entry_points_of, load, load_point, malformed, only_entry_point
 from lstmc.text import brief, did_you_mean, nearest_or_all
 
 __all__ = [
@@ -191,3 +192,28 @@ def target_of(backend: Backend, target: str | None) -> str:
         raise PluginError(f"backend {backend.name} has no target {target}{hint}")
     own, expected = Argument("backend", backend.name), Argument("backend", other)
     raise PluginError(f"{own}: target {target} is one of backend {other}: give {expected}, or the target alone")
+
+
+Function = TypeVar("Function")
+
+
+def all_lowerings(own: Mapping[type[Op], Function], group: str, to: str) -> Mapping[type[Op], Function]:
+    """Return a backend's table with those that packages have in a group of entry points; ``to`` names the format.
+
+    Raises :class:`~lstmc.errors.PluginError` for a package's table that does not load.
+    """
+    tables, what = dict(own), f"{to} lowerings"
+    for name, points in entry_points_of(group).items():
+        table: Any = load(group, name, what)
+        if not isinstance(table, Mapping):
+            raise malformed(points[0], what, "a table from ops to functions that write them", repr(table))
+        tables.update(table)
+    return tables
+
+
+def lowering_in(table: Mapping[type[Op], Function], op: Op, group: str, to: str) -> Function:
+    """Return the lowering of an op, or of the op that it derives from. Raises :class:`BackendError` without one."""
+    for kind in type(op).__mro__:
+        if kind in table:
+            return table[kind]
+    raise BackendError(f"{op.name} has no lowering to {to}: a package can bring one by an entry point in {group}")

@@ -19,9 +19,8 @@ from lstmc.interp import Conversion, forward
 from lstmc.ir import Graph
 from lstmc.ops import Array, Input
 from lstmc.process.status import report_activity
-from lstmc.verification.arrays import inputs_of_domain, random_inputs
 from lstmc.verification.conditioning import absolute_gap, relative_gap
-from lstmc.verification.differential import within_rounding
+from lstmc.verification.differential import inputs_of_domain, random_inputs, within_rounding
 from lstmc.verification.proof import Proof, as_symbolic, best_proof, claims, symbolic_leaves
 from lstmc.verification.report import LEAST_TOLERANCE, Difference
 from lstmc.verification.symbols import Algebra

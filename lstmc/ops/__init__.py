@@ -7,6 +7,5 @@ from lstmc.ops.leaf import *
 from lstmc.ops.loss import *
 from lstmc.ops.pointwise import *
 from lstmc.ops.shape import *
-from lstmc.ops.work import *
 
 CORE = ops_in(__name__)

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint
 from inspect import isabstract
-from math import ceil, floor
+from math import ceil, floor, inf
+from operator import add
 from types import ModuleType
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -25,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import ShapeError
-from lstmc.ops.work import Work
 from lstmc.plugins import entry_points_of, load_point, malformed, only_entry_point
 from lstmc.types import TensorType
 
@@ -40,10 +40,12 @@ __all__ = [
     "Leaf",
     "Op",
     "Pointwise",
+    "Price",
     "RealRange",
     "Sample",
     "Symbolic",
     "Types",
+    "Work",
     "applied",
     "sample_type",
 ]
@@ -126,6 +128,47 @@ Array = NDArray[np.floating[Any]]
 Arrays = tuple[Array, ...]
 Types = tuple[TensorType, ...]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work of one forward pass: multiply-adds of products, other operations, bytes read and written, launches.
+
+    A function of an element is one operation, moving elements is none. A launch is a layer or a kernel that starts.
+    """
+
+    multiply_adds: int = 0
+    operations: int = 0
+    bytes: int = 0
+    launches: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*map(add, vars(self).values(), vars(other).values()))
+
+    def __mul__(self, times: int) -> Work:
+        return Work(*(times * each for each in vars(self).values()))
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations: a multiply-add is two."""
+        return 2 * self.multiply_adds + self.operations
+
+
+@dataclass(frozen=True)
+class Price:
+    """A device's seconds for each launch, each byte read or written, and each floating-point operation."""
+
+    launch: float
+    byte: float
+    flop: float
+
+    def __post_init__(self) -> None:
+        if not all(0 <= seconds < inf for seconds in vars(self).values()):
+            raise ValueError("seconds of 0 or more")
+
+    def seconds(self, work: Work) -> float:
+        """Return about how long the work takes on the device, which reads and writes while it computes."""
+        return self.launch * work.launches + max(self.byte * work.bytes, self.flop * work.flops)
 
 
 class Draw(Protocol):

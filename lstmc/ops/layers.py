@@ -14,9 +14,21 @@ from typing import Any
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import Along, AlongAxis, Array, Arrays, Draw, IntegerRange, Op, Sample, Types, applied, sample_type
+from lstmc.ops.base import (
+    Along,
+    AlongAxis,
+    Array,
+    Arrays,
+    Draw,
+    IntegerRange,
+    Op,
+    Sample,
+    Types,
+    Work,
+    applied,
+    sample_type,
+)
 from lstmc.ops.shape import Reshape, Sum, Transpose
-from lstmc.ops.work import Work
 from lstmc.types import TensorType
 
 __all__ = ["AvePool", "Conv", "Dropout", "Embed", "Linear", "MaxPool"]

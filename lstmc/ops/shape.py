@@ -11,8 +11,20 @@ from typing import ClassVar
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import Along, AlongAxis, Array, Arrays, Draw, Op, Sample, Types, applied, check_axis, sample_type
-from lstmc.ops.work import Work
+from lstmc.ops.base import (
+    Along,
+    AlongAxis,
+    Array,
+    Arrays,
+    Draw,
+    Op,
+    Sample,
+    Types,
+    Work,
+    applied,
+    check_axis,
+    sample_type,
+)
 from lstmc.types import TensorType
 
 __all__ = ["Concat", "Largest", "Max", "Reshape", "Softmax", "Split", "Stack", "Sum", "Tile", "Transpose", "Unstack"]

@@ -127,24 +127,57 @@ class Outer:
     mapped: bool
 
 
-class _Hoister:
+class _Mover:
+    """One scan, and the values of its body that are known outside of it."""
+
+    def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs) -> None:
+        self.b, self.node, self.scan, self.args = b, node, scan, args
+        self.body = scan.body
+        self.outer = {
+            Ref(arg.name): Outer(args[i], scan.role(i) == "x")
+            for i, arg in enumerate(self.body.body_args())
+            if scan.role(i) != "state"
+        }
+        self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
+
+    def _name(self, name: str) -> str:
+        return f"{self.body.name}/{name}"
+
+    def _operands(self, node: Node) -> list[Outer] | None:
+        """Return the operands of a node of the body outside, where a constant is added; None if one is not known."""
+        operands = self.body.args(node.name)
+        for ref in operands:
+            leaf = self.body.node(ref.node)
+            if ref not in self.outer and isinstance(leaf.op, Leaf) and not isinstance(leaf.op, Arg):
+                self.outer[ref] = Outer(self.b.add(leaf.op, names=(self._name(leaf.name),), loc=leaf.loc)[0], False)
+        return [self.outer[ref] for ref in operands] if all(ref in self.outer for ref in operands) else None
+
+    def _move(self, node: Node, operands: Sequence[Outer]) -> Refs | None:
+        """Add a node outside, of all steps at once if it differs from step to step; None if it has no such form."""
+        mapped = [operand.mapped for operand in operands]
+        op: Op | None = node.op
+        if any(mapped):
+            types = [self.body.type(ref) for ref in self.body.args(node.name)]
+            op = op_over_time(node.op, self.scan.length, types, mapped)
+        if op is None:
+            return None
+        names = [self.titles.get(r) or self._name(n) for r, n in zip(node.refs, node.names, strict=True)]
+        outs = self.b.add(op, *[operand.ref for operand in operands], names=names, loc=node.loc)
+        self.outer.update((r, Outer(m, any(mapped))) for r, m in zip(node.refs, outs, strict=True))
+        return outs
+
+
+class _Hoister(_Mover):
     """One scan: its body is walked once; nodes that can move go before the scan, the rest becomes the new body."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, what: Hoist) -> None:
+        super().__init__(b, node, scan, args)
         self.what = what
-        self.b, self.node, self.scan, self.args = b, node, scan, args
-        self.body = scan.body
-        params = self.body.body_args()
-        states = {a.name for i, a in enumerate(params) if scan.role(i) == "state"}
-        self.on_state = self.body.dependents(states)
-        self.outer = {
-            Ref(a.name): Outer(args[i], scan.role(i) == "x") for i, a in enumerate(params) if scan.role(i) != "state"
-        }
+        self.on_state = self.body.dependents(set(state_arguments(self.body)))
         self.read_outside: set[str] = set()
         self.staying = self._staying()
         self.hoisted: set[str] = set()
         self.weights: set[Ref] = set()  # values outside, computed from parameters alone
-        self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
 
     def _staying(self) -> set[str]:
         """Return the cheap nodes on sequences that stay in the loop because nothing outside reads them. A scan without
@@ -189,38 +222,23 @@ class _Hoister:
         return {ref for ref in of_products & of_others if ref in self.outer and self.outer[ref].mapped}
 
     def _hoist(self, node: Node) -> bool:
-        operands = self.body.args(node.name)
-        for ref in operands:
-            leaf = self.body.node(ref.node)
-            if ref not in self.outer and isinstance(leaf.op, Leaf) and not isinstance(leaf.op, Arg):
-                self.outer[ref] = Outer(self.b.add(leaf.op, names=(self._name(leaf.name),), loc=leaf.loc)[0], False)
-        if not all(ref in self.outer for ref in operands):
+        outer = self._operands(node)
+        if outer is None:
             return False
-        outer = [self.outer[ref] for ref in operands]
         if self.what.of_parameters and not computed_from_parameters(
             self.b, *[o.ref for o in outer], known=self.weights
         ):
             return False
         mapped = any(o.mapped for o in outer)
-        op: Op | None = node.op
         if mapped and isinstance(node.op, self.what.apart) and node.name not in self.read_outside:
             return False
-        if mapped:
-            types = [self.body.type(ref) for ref in operands]
-            op = op_over_time(node.op, self.scan.length, types, [o.mapped for o in outer])
-        if op is None:
+        outs = self._move(node, outer)
+        if outs is None:
             return False
-        refs = node.refs
-        names = [self.titles.get(r) or self._name(n) for r, n in zip(refs, node.names, strict=True)]
-        outs = self.b.add(op, *[o.ref for o in outer], names=names, loc=node.loc)
-        self.outer.update((r, Outer(m, mapped)) for r, m in zip(refs, outs, strict=True))
         if self.what.of_parameters:
             self.weights.update(outs)
         self.hoisted.add(node.name)
         return True
-
-    def _name(self, name: str) -> str:
-        return f"{self.body.name}/{name}"
 
     def _remaining(self, counts: Counter[str]) -> Refs:
         """Add the scan of the remaining nodes, if any; return its results and the hoisted results, in the old order."""
@@ -302,18 +320,11 @@ class Sink(NodePass):
         return _Sinker(b, node, node.op, args, self.light).run(counts) if isinstance(node.op, Scan) else None
 
 
-class _Sinker:
+class _Sinker(_Mover):
     """One scan: nodes that can be sunk are found backwards from the readers, then rebuilt outside."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, light: tuple[type[Op], ...]) -> None:
-        self.b, self.node, self.scan = b, node, scan
-        self.body = scan.body
-        self.outer = {
-            Ref(arg.name): Outer(args[i], scan.role(i) == "x")
-            for i, arg in enumerate(self.body.body_args())
-            if scan.role(i) != "state"
-        }
-        self.args = args
+        super().__init__(b, node, scan, args)
         self.sunk = self._sinkable()
         if light and scan.next_states:
             self.sunk = self._least(self.sunk, light)
@@ -380,7 +391,11 @@ class _Sinker:
         results, states = self._scan_without(kept)
         counts["sink_output"] += sum(o.ref.node in self.sunk for o in steps)
         counts["pass_sequence"] += sum(o.ref in passed for o in steps)
-        self._rebuild()
+        for node in self.body:
+            if node.name in self.sunk:
+                operands = self._operands(node)
+                assert operands is not None
+                self._move(node, operands)
         return (*(results.get(o.name) or self.outer[o.ref].ref for o in steps), *states)
 
     def _crossing(self) -> list[Ref]:
@@ -404,30 +419,10 @@ class _Sinker:
             return {}, ()
         scan = replace(self.scan, body=inner.finish(outputs))
         titles = dict(zip([o.name for o in self.scan.step_outputs], self.node.names, strict=False))
-        names = [titles.get(o.name, f"{self.body.name}/{o.name}") for o in kept]
+        names = [titles.get(o.name) or self._name(o.name) for o in kept]
         names += self.node.names[len(self.scan.step_outputs) :]
         refs = self.b.add(scan, *self.args, names=names, loc=self.node.loc)
         results = {o.name: ref for o, ref in zip(kept, refs, strict=False)}
         for output in kept:
             self.outer.setdefault(output.ref, Outer(results[output.name], True))
         return results, refs[len(kept) :]
-
-    def _rebuild(self) -> None:
-        """Return the sunk nodes, outside, on sequences."""
-        titles = {o.ref: name for o, name in zip(self.scan.step_outputs, self.node.names, strict=False)}
-        for node in self.body:
-            if node.name not in self.sunk:
-                continue
-            operands = self.body.args(node.name)
-            for ref in operands:
-                if ref not in self.outer:  # a constant of the body
-                    leaf = self.body.node(ref.node)
-                    self.outer[ref] = Outer(self.b.add(leaf.op, loc=leaf.loc)[0], False)
-            outer = [self.outer[ref] for ref in operands]
-            types = [self.body.type(ref) for ref in operands]
-            op = op_over_time(node.op, self.scan.length, types, [o.mapped for o in outer])
-            assert op is not None
-            refs = node.refs
-            names = [titles.get(r, f"{self.body.name}/{n}") for r, n in zip(refs, node.names, strict=True)]
-            outs = self.b.add(op, *[o.ref for o in outer], names=names, loc=node.loc)
-            self.outer.update((r, Outer(m, True)) for r, m in zip(refs, outs, strict=True))

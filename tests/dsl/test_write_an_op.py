@@ -15,7 +15,7 @@ import pytest
 
 from lstmc import Input, Param, model
 from lstmc.interp import forward
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe.legalize import legalize
 from lstmc_caffe.legalize.legalize import legalized
 from lstmc_caffe.legalize.rules import RuleTable, rules

@@ -28,8 +28,7 @@ from lstmc.ops import Input as InputOp
 from lstmc.ops import IntegerRange
 from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
-from lstmc.verification.arrays import random_arrays
-from lstmc.verification.differential import check
+from lstmc.verification.differential import check, random_arrays
 from lstmc.verification.native import NativeExecutor, with_native_loops
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from lstmc.importers.ir import ops as imported
 from lstmc.ops import Op, Sample
 from lstmc.ops.base import dialects, load_dialect, ops_in
-from lstmc.testing import check_op
-from lstmc.testing.ops import (
+from lstmc.testing import (
     FED,
     SeededDraw,
     check_along,
@@ -25,6 +24,7 @@ from lstmc.testing.ops import (
     check_frozen,
     check_gradients,
     check_legal,
+    check_op,
     check_over_axis,
     check_precision_of_gradients,
     check_repeats,

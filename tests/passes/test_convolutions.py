@@ -13,7 +13,7 @@ from lstmc.ir import Graph, Scan, Stage, parse_graph, print_graph, verify
 from lstmc.ops import Arg
 from lstmc.passes import ConvProducts, Dead, FoldConvs, Precompute, SpreadKernels, precompute
 from lstmc.plugins import library_names
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 
 N = dims("N")
 BEFORE = """\

@@ -6,7 +6,7 @@ import pytest
 
 from lstmc.ir import Graph, Scan, parse_graph, print_graph
 from lstmc.passes import Cse, PassResult
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 
 BEFORE = """\
 graph g {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lstmc.ir import Graph, Scan, parse_graph, print_graph
 from lstmc.passes import Dead, PassResult
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 
 MODEL = """\
 graph g {

@@ -11,7 +11,7 @@ from lstmc.ir import Graph, Scan, parse_graph, print_graph
 from lstmc.ops import Linear
 from lstmc.passes import Distribute, Sink
 from lstmc.pipeline import LOOP_PASSES
-from lstmc.testing.equivalence import check_pass_on
+from lstmc.testing import check_pass_on
 from tests.random_models.models import seeded_model
 
 BEFORE = """\

@@ -10,7 +10,7 @@ from lstmc.errors import PassError, VerifyError
 from lstmc.ir import Graph, Ref, Scan, Stage, parse_graph, print_graph, verify
 from lstmc.ops import CORE, Affine, Arg, Param, Unstack
 from lstmc.passes import Expand, PassResult, step_pattern
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe.legalize.unroll import CaffeTimeAxis
 from lstmc_caffe.ops import CAFFE_OPS
 

@@ -12,7 +12,7 @@ from lstmc import Input, State, cell, model, scan, tanh
 from lstmc.ir import parse_graph, print_graph, verify
 from lstmc.ops import Values
 from lstmc.passes import Dead, FixedProducts, lowering
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 
 BEFORE = """\
 graph net {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lstmc.ir import parse_graph, print_graph, verify
 from lstmc.passes import FuseHorizontal
 from lstmc.passes.base import joined_name
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 
 BEFORE = """\
 graph net {

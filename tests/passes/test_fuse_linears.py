@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lstmc.ir import parse_graph, print_graph, verify
 from lstmc.passes import FuseLinears
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 
 BEFORE = """\
 graph net {

@@ -7,7 +7,7 @@ import pytest
 from lstmc.ir import parse_graph, print_graph
 from lstmc.passes import Pass, run_passes
 from lstmc.pipeline import all_passes
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from tests.goldens.update import BACKEND, MODEL, PASSES, golden_passes, read
 
 STEPS = all_passes(BACKEND)

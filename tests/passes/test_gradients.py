@@ -16,8 +16,7 @@ from lstmc.interp import backward, forward
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, parse_graph, print_graph, verify
 from lstmc.ops import CORE, Input, Leaf, Op, Param, Precomputed
 from lstmc.passes import Dead, Peel, Simplify, backward_body, gradient_graph
-from lstmc.testing.equivalence import random_cotangents, random_leaves
-from lstmc.testing.ops import operands_of
+from lstmc.testing import operands_of, random_cotangents, random_leaves
 from tests.draws import HypothesisDraw
 from tests.random_models.models import RandomModel
 from tests.strategies import random_models

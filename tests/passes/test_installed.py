@@ -17,7 +17,7 @@ from lstmc.errors import PluginError
 from lstmc.ops import Relu, applied
 from lstmc.passes import Decompose
 from lstmc.pipeline import all_passes
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe.targets.load import target_faults
 
 Install = Callable[..., None]

@@ -12,7 +12,7 @@ from lstmc.ops import Add, Arg, Array, Arrays, Draw, Full, Input, Sample, Tanh, 
 from lstmc.ops.base import AlongAxis, check_axis, sample_type
 from lstmc.passes import Hoist, KeepTimeAxis, Pass, RollIn, Sink
 from lstmc.prepare import one_step
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc.types import TensorType
 
 

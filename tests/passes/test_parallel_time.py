@@ -23,7 +23,7 @@ from lstmc.passes import Dead, ParallelTime, Time, linear_maps
 from lstmc.passes.linear_maps import recurrence_nodes
 from lstmc.patterns import Recurrence, operand_masks, recurrences
 from lstmc.pipeline import compile_graph
-from lstmc.testing.equivalence import check_pass_on
+from lstmc.testing import check_pass_on
 from lstmc.verification.differential import InterpreterExecutor, check
 from lstmc_caffe.backend import CaffeBackend
 from lstmc_caffe.runtime.runner import Runner

@@ -6,7 +6,7 @@ import pytest
 
 from lstmc.ir import Graph, Scan, parse_graph, print_graph, verify
 from lstmc.passes import Dead, PassResult, Peel
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 
 ELMAN = """\
 graph g {

@@ -10,7 +10,7 @@ from lstmc import Input, Param, State, cell, const, dims, exp, linear, model, sc
 from lstmc.ir import Ref, is_weight, parse_graph, print_graph, verify
 from lstmc.ops import Precomputed
 from lstmc.passes import PassResult, Precompute, RollIn
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc.weights import unpack_weights
 from lstmc_caffe.runtime.runner import Runner
 

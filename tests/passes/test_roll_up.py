@@ -27,7 +27,7 @@ from lstmc.dsl.value import Value
 from lstmc.ir import Graph, Scan, parse_graph
 from lstmc.ops import Linear, Unstack
 from lstmc.passes import Dead, Expand, RollUp
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 
 T, N, D, H = 5, 2, 3, 4
 

@@ -35,7 +35,7 @@ from lstmc.ops import (
 from lstmc.passes import Dead, Expand, Simplify, simplify
 from lstmc.passes.base import Refs, Visit
 from lstmc.passes.simplify import RULES, simplified
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from tests.passes.rule_text import graph_of, shown
 from tests.random_models.models import seeded_model
 from tests.rewrites import numbered, rewrites

@@ -7,7 +7,7 @@ import pytest
 
 from lstmc.ir import Graph, Scan, parse_graph, print_graph
 from lstmc.passes import Dead, PassResult, Simplify
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from tests.passes.rule_text import dedented, graph_of, shown
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lstmc.ir import Scan, parse_graph, print_graph, verify
 from lstmc.ops import Binary, Concat, Pointwise, Split
 from lstmc.passes import Sink
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 
 BEFORE = """\
 graph net {

@@ -7,7 +7,7 @@ import pytest
 from lstmc.ir import Scan, parse_graph, print_graph, verify
 from lstmc.ops import Leaf
 from lstmc.passes import Dead, RollIn, SplitProducts
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 
 PACKED = """\
 graph net {

@@ -10,7 +10,7 @@ from lstmc.ir import Builder, Ref, parse_graph
 from lstmc.ops import Add, Arg, Array, Input, Mul, Reshape, Tanh
 from lstmc.patterns import CORE_FORMULAS, Equations
 from lstmc.patterns.polynomial import Columns, Place, Polynomial
-from lstmc.testing.equivalence import random_leaves
+from lstmc.testing import random_leaves
 from tests.patterns.linear_bodies import as_model, random_body
 
 BODY = """\

@@ -11,7 +11,7 @@ from lstmc.passes import run_passes
 from lstmc.patterns import GRU, LSTM, RNN, Unrecognised, recognise
 from lstmc.pipeline import MODEL_PASSES
 from lstmc.plugins import CELLS, entry_points_of
-from lstmc.testing.equivalence import random_leaves
+from lstmc.testing import random_leaves
 from tests.cells.scanned import cell_graph
 from tests.patterns.by_numpy import assert_computes
 

@@ -13,8 +13,7 @@ from lstmc.ops import Input, Param
 from lstmc.passes import run_passes
 from lstmc.patterns import Unrecognised, describe, recognise
 from lstmc.pipeline import MODEL_PASSES
-from lstmc.testing.equivalence import random_leaves
-from lstmc.testing.ops import SeededDraw
+from lstmc.testing import SeededDraw, random_leaves
 from tests.patterns.by_numpy import assert_computes
 from tests.patterns.random_gates import KINDS, Written, scanned
 from tests.quick_sample import one_in

@@ -26,7 +26,7 @@ from lstmc.ir import Graph, Scan, print_graph
 from lstmc.ops import Dropout
 from lstmc.ops import Input as InputOp
 from lstmc.prepare import deploy_graph, has_loss, training_graph
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 
 T, N, D = dims("T N D")
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from lstmc.ir import Graph
 from lstmc.ops import Draw
-from lstmc.testing.ops import SeededDraw
+from lstmc.testing import SeededDraw
 from tests.random_models.bodies import SIZES, Body, Shape, Variable, text
 from tests.random_models.cells import RandomCell, embedded, fed, images, losses, network, random_cell
 

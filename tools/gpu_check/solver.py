@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from lstmc.interp import backward, forward, named_rng
 from lstmc.ops import Array
-from lstmc.verification.arrays import random_inputs
+from lstmc.verification.differential import random_inputs
 from lstmc.weights import parameters, unpack_weights
 from lstmc_caffe.ops.inputs import feed_blobs, input_arrays
 from lstmc_caffe.runtime.executor import CaffeExecutor

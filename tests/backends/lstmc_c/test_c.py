@@ -49,7 +49,7 @@ from lstmc.pipeline import compile_graph
 from lstmc.plugins import CELLS as GROUP
 from lstmc.plugins import entry_points_of
 from lstmc.prepare import deploy_graph
-from lstmc.testing.ops import SeededDraw, operands_of
+from lstmc.testing import SeededDraw, operands_of
 from lstmc.verification.conditioning import relative_gap
 from lstmc.weights import random_weights
 from lstmc_c import CBackend

@@ -12,8 +12,8 @@ import lstmc
 from lstmc import Input, Param, State, cell, dims, model, scan, tanh, uniform
 from lstmc.backend import Artifact
 from lstmc.errors import BackendError
+from lstmc.verification.differential import check_scales as check
 from lstmc.verification.report import Report
-from lstmc.verification.scales import check_scales as check
 from lstmc.weights import random_weights
 from lstmc_c import CBackend
 from lstmc_c.backend import GccExecutor

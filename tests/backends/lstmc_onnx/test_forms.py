@@ -14,7 +14,7 @@ from lstmc.interp import forward
 from lstmc.ir import Builder, Graph, Scan
 from lstmc.ops import CORE, Arg, Array, Input, Op, Param, Pointwise, Sample
 from lstmc.pipeline import compile_graph
-from lstmc.testing.ops import SeededDraw, operands_of
+from lstmc.testing import SeededDraw, operands_of
 from lstmc.types import OpenSize, TensorType
 from lstmc_onnx import OnnxBackend
 from lstmc_onnx.artifact import write_model

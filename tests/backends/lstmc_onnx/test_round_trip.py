@@ -18,8 +18,8 @@ from lstmc.ops import Array, Input
 from lstmc.patterns import GRU, LSTM, RNN, recognise
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
-from lstmc.testing.ops import SeededDraw
-from lstmc.verification.arrays import random_inputs
+from lstmc.testing import SeededDraw
+from lstmc.verification.differential import random_inputs
 from lstmc.weights import initial_weights
 from lstmc_onnx import OnnxBackend
 from tests.alike import structure

@@ -22,7 +22,7 @@ from lstmc.pipeline import compile_graph
 from lstmc.plugins import CELLS as GROUP
 from lstmc.plugins import entry_points_of
 from lstmc.prepare import StatePair, deploy_graph
-from lstmc.verification.arrays import random_arrays
+from lstmc.verification.differential import random_arrays
 from lstmc.weights import random_weights
 from lstmc_tflite import TfliteBackend
 from lstmc_tflite.numbers import FLOAT32, Numbers

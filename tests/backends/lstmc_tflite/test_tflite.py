@@ -24,7 +24,7 @@ from lstmc.ops import Array, Conv, Elu, Precomputed, Softplus
 from lstmc.ops import Input as InputOp
 from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
-from lstmc.testing.ops import SeededDraw, operands_of
+from lstmc.testing import SeededDraw, operands_of
 from lstmc.verification.conditioning import relative_gap
 from lstmc.verification.differential import check
 from lstmc.weights import random_weights

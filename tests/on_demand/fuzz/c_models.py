@@ -34,8 +34,7 @@ from lstmc.ops import Array, Op
 from lstmc.passes import Pass
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
-from lstmc.verification.arrays import random_arrays
-from lstmc.verification.differential import check
+from lstmc.verification.differential import check, random_arrays
 from lstmc.weights import random_weights
 from lstmc_c import CBackend
 from lstmc_c.artifact import STATE

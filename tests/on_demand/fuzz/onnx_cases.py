@@ -31,8 +31,8 @@ from lstmc.interp import forward
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
-from lstmc.verification.arrays import random_inputs
 from lstmc.verification.conditioning import relative_gap
+from lstmc.verification.differential import random_inputs
 from lstmc.weights import initial_weights
 from lstmc_onnx import OnnxBackend
 from tests.importers.imported import imported

@@ -25,9 +25,9 @@ from lstmc.errors import BackendError, LstmcError, PassError
 from lstmc.ir import Graph, Scan
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
+from lstmc.verification.differential import check_scales
 from lstmc.verification.report import NOT_FINITE
 from lstmc.verification.report import Report as Comparison
-from lstmc.verification.scales import check_scales
 from lstmc.weights import initial_weights
 from lstmc_caffe.install.report import Report
 from lstmc_caffe.processes.process import CaffeError

@@ -19,8 +19,7 @@ from lstmc.numerics.sequences import constants
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
-from lstmc.verification.arrays import random_arrays
-from lstmc.verification.differential import check
+from lstmc.verification.differential import check, random_arrays
 from lstmc.weights import random_weights
 from lstmc_tflite import TfliteBackend
 from lstmc_tflite.numbers import Numbers

@@ -31,9 +31,8 @@ from lstmc.ir import Graph
 from lstmc.ops import Input as InputOp
 from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
-from lstmc.testing.equivalence import random_leaves
-from lstmc.verification.arrays import random_arrays
-from lstmc.verification.differential import check, check_training
+from lstmc.testing import random_leaves
+from lstmc.verification.differential import check, check_training, random_arrays
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.runtime.executor import CaffeExecutor

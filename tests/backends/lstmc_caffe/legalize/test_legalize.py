@@ -8,7 +8,7 @@ import pytest
 
 from lstmc.ir import Graph, Stage, parse_graph, print_graph, verify
 from lstmc.passes import PassResult
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe.ops import CAFFE_OPS
 from tests.backends.lstmc_caffe.nets import legalised
 from tests.rewrites import numbered, rewrites

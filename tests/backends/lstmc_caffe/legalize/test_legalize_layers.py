@@ -9,7 +9,7 @@ import pytest
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Stage, parse_graph, verify
 from lstmc.passes import PassResult
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe.ops import CAFFE_OPS, Bias, Scale
 from tests.backends.lstmc_caffe.legalize.test_legalize import layers
 from tests.backends.lstmc_caffe.nets import legalised

@@ -7,7 +7,7 @@ import pytest
 from lstmc.ir import Graph, Scan, Stage, parse_graph, print_graph, verify
 from lstmc.ops import CORE, Arg, Largest, Param, Positive, Precomputed
 from lstmc.passes import PassResult
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe.legalize.legalize import KEPT
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS

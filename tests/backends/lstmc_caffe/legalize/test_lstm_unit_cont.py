@@ -7,7 +7,7 @@ import pytest
 from lstmc.backend import Compiled
 from lstmc.dsl import Model
 from lstmc.ir import Stage, parse_graph, print_graph, verify
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.lstm_unit import FindLSTMUnit
 from lstmc_caffe.runtime.runner import Runner

@@ -16,7 +16,7 @@ from lstmc.ir import parse_graph, print_graph
 from lstmc.ops import Input as CoreInput
 from lstmc.ops import IntegerRange
 from lstmc.ops import Param as CoreParam
-from lstmc.testing.equivalence import assert_same_meaning, random_cotangents, random_leaves
+from lstmc.testing import assert_same_meaning, random_cotangents, random_leaves
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.native import FindNativeLayers

@@ -10,7 +10,7 @@ import lstmc
 from lstmc import Input, Param, State, cell, dims, exp, linear, model, scan, tanh
 from lstmc.ir import Graph, parse_graph, print_graph
 from lstmc.passes import Dead
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe.legalize.legalize import SeparateLayers
 from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import legalised

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmc.ir import Stage, parse_graph, print_graph, verify
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import ReshapeOnce
 

@@ -35,7 +35,7 @@ from lstmc.dsl import Model
 from lstmc.interp import backward, forward
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import fixed_masks
-from lstmc.verification.arrays import random_inputs
+from lstmc.verification.differential import random_inputs
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.ops import DropoutLayer

@@ -11,7 +11,7 @@ from lstmc.errors import BackendError
 from lstmc.ops import Values
 from lstmc.passes import PassResult
 from lstmc.pipeline import compile_graph
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.constants import Constants, FoldedConstants, _keeps_zero

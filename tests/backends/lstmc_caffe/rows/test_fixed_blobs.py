@@ -10,7 +10,7 @@ import pytest
 import lstmc
 from lstmc.ops import Array, Values
 from lstmc.passes import PassResult
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.layout import FixedBlobs, replaced_later

@@ -26,7 +26,7 @@ from lstmc.dsl import Model
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, parse_graph, print_graph
 from lstmc.passes import Dead
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc.verification.differential import check
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, CaffeOp
 from lstmc_caffe.ops.inputs import read_blobs

@@ -13,7 +13,7 @@ from lstmc.interp import forward
 from lstmc.ir import Graph, Stage, parse_graph, print_graph, verify
 from lstmc.ops import Param as ParamOp
 from lstmc.passes import Dead
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.rows.narrow import EmbedProducts, HalfSteps, Narrow
 from lstmc_caffe.targets.load import load_target

@@ -8,7 +8,7 @@ from lstmc import Input, State, cell, linear, model, scan, tanh
 from lstmc.dsl import Param
 from lstmc.manifest import parse_manifest
 from lstmc.passes import PassResult
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.rows.narrow import RenameBlobs
 from lstmc_caffe.runtime.runner import Runner

@@ -10,7 +10,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Scan
 from lstmc.passes import RollIn
 from lstmc.pipeline import compile_graph
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled

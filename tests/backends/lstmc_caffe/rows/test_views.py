@@ -6,7 +6,7 @@ import pytest
 
 from lstmc.errors import BackendError
 from lstmc.passes import PassResult
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe.rows.views import SettleViews
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of

@@ -27,7 +27,7 @@ from lstmc.backend import load_backend, load_cell
 from lstmc.errors import BackendError
 from lstmc.ir import parse_graph, print_graph
 from lstmc.pipeline import compile_graph
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing import assert_same_meaning
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.views import FitReaders
 from lstmc_caffe.runtime.runner import Runner

@@ -26,8 +26,7 @@ from lstmc.loops.code import PERSISTENT_ROWS, PERSISTENT_WEIGHTS
 from lstmc.manifest import parse_manifest
 from lstmc.pipeline import compile_graph
 from lstmc.runs.solver import TYPES, Solver
-from lstmc.verification.arrays import random_inputs
-from lstmc.verification.differential import check
+from lstmc.verification.differential import check, random_inputs
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.install import layer_compiler

@@ -12,7 +12,7 @@ from lstmc.errors import LstmcError
 from lstmc.loops.code import Source
 from lstmc.ops import Array, Param
 from lstmc.pipeline import compile_graph
-from lstmc.testing.equivalence import random_leaves
+from lstmc.testing import random_leaves
 from lstmc.verification.differential import check
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.install import layer_compiler

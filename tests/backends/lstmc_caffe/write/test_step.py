@@ -15,7 +15,7 @@ from lstmc.backend import Compiled, load_backend
 from lstmc.interp import forward
 from lstmc.manifest import Manifest, State, parse_manifest
 from lstmc.pipeline import compile_graph
-from lstmc.verification.arrays import random_inputs
+from lstmc.verification.differential import random_inputs
 from lstmc.weights import initial_weights
 from lstmc_caffe.proto.net import RawNet
 from lstmc_caffe.runtime.runner import Net, Runner
