@@ -44,6 +44,7 @@ class Values:
       operands; with ``once`` an operand is rounded once for all its readers.
     - ``folded``: the types of layers that become a part of the layer before them, if nothing else reads the value
       between; that layer then has their results' numbers.
+    - ``raised``: the types of layers (shift + scale * x) ** power whose sum is rounded before it is raised.
     - ``silu``: the product of a value and its sigmoid is one function.
     - ``biased``: a constant that is added to a product is a part of the product.
     - ``pieces``: each piece that a Slice cuts has its range, and the operand of the Slice has the range of all pieces.
@@ -71,6 +72,7 @@ class Values:
     once: bool = False
     dynamic: bool = False
     folded: tuple[str, ...] = ()
+    raised: tuple[str, ...] = ()
 
 
 @_FORBID

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from math import floor, log2
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +15,13 @@ from lstmc.loops.low_precision import rounded_rows, to_format
 from lstmc.numerics.device import BITS, Device, Format, Grid, Range
 from lstmc.numerics.ranges import source_of
 from lstmc.numerics.sequences import constants
-from lstmc.ops import Array, Arrays, Concat, Leaf, Linear, Op, Split
+from lstmc.ops import Array, Arrays, Concat, Leaf, LeakyRelu, Linear, Op, Split
 
 
 def layer_type(op: Op) -> str:
-    """Return the name of an op's layers in a device's description: ``InnerProduct``, ``Eltwise SUM``, ``Sigmoid``."""
-    operation = getattr(op, "operation", "")
-    return f"{getattr(op, 'layer_type', op.name)} {operation}".strip()
+    """Return the name of an op's layers in a device's description: ``InnerProduct``, ``Eltwise SUM``, ``LeakyReLU``."""
+    name, operation = getattr(op, "layer_type", op.name), getattr(op, "operation", "")
+    return f"{'Leaky' if name == 'ReLU' and isinstance(op, LeakyRelu) else ''}{name} {operation}".strip()
 
 
 def _has(types: Collection[str] | None, op: Op) -> bool:
@@ -102,6 +103,7 @@ class DeviceRounding:
         self._in_fp16: Collection[str] = ()  # follows from the grids
         grids = ((ref, self._grid(ref, ranges)) for ref in self._structure.refs)
         self._grids = {ref: grid for ref, grid in grids if grid is not None}
+        self._sums = {node.name: grid for node in graph if (grid := self._sum_grid(node, ranges)) is not None}
         self._in_fp16 = {node.name for node in graph if self._is_in_fp16(node)}
         self._late = {ref for ref in self._structure.refs if self._is_late(ref)}
         self._weights: dict[tuple[str, int], Array] = {}
@@ -167,6 +169,16 @@ class DeviceRounding:
         is_cut = "Slice" in values.signed and source in self._structure.cut
         signed = kind in values.signed or (is_cut and kind not in self.device.fixed)
         return Grid.of(limits, format, self.device, signed=signed)
+
+    def _sum_grid(self, node: Node, ranges: Mapping[Ref, Range]) -> Grid | None:
+        """Return the integers to which the device rounds the sum in a layer before it is raised to a power."""
+        if not _has(self.device.values.raised, node.op) or getattr(node.op, "power", 1) == 1:
+            return None
+        limits = self._limits(self._structure.sources[self._graph.args(node.name)[0]], ranges)
+        if limits is None:
+            return None
+        low, high = sorted(map(float, _sum_and_power(node.op)[0].eval(np.array(limits))[0]))
+        return Grid.of((low, high), self.device.values.format, self.device)
 
     def _folded_into(self, source: Ref) -> Node | None:
         """Return the layer in which a value is computed together with its only reader, if the device has that rule."""
@@ -305,6 +317,10 @@ class DeviceRounding:
             return results
         if self._counts:
             self._accumulate(node, args)
+        if node.name in self._sums:
+            total, power = _sum_and_power(node.op)
+            with np.errstate(divide="ignore", invalid="ignore"):  # 1 / sqrt of a sum that is rounded to 0
+                results = power.eval(self._sums[node.name].rounded(total.eval(*args)[0]))
         if node.name in self._in_fp16:
             return tuple(to_format(array, "fp16") for array in results)
         if node.name in self._chained:
@@ -378,6 +394,12 @@ class DeviceRounding:
         """Return whether a layer multiplies by constants, and may add constants, in short numbers."""
         rule, constants = self.device.multipliers, self._graph.args(node.name)[1:]
         return rule is not None and _has(rule.affine, node.op) and all(ref.node in self._fixed for ref in constants)
+
+
+def _sum_and_power(op: Op) -> tuple[Op, Op]:
+    """Return the two steps of an op (shift + scale * x) ** power."""
+    layer: Any = op
+    return replace(layer, power=1.0), replace(layer, scale=1.0, shift=0.0)
 
 
 def short(factor: float, bits: int, least: int = -31) -> float:

@@ -143,6 +143,22 @@ def test_a_norm_of_small_numbers_has_the_other_sign_in_mnn() -> None:
     assert 1 / 1.05 < report.reader[0].ratio < 1.05
 
 
+@pytest.mark.slow
+def test_mnn_rounds_an_exp_a_leaky_relu_and_the_sum_in_a_power() -> None:
+    t, n = lstmc.dims("T N")
+
+    @lstmc.model
+    def functions(x=lstmc.Input(t, n, H), *, W=lstmc.Param(H, H, fill=lstmc.gaussian(0, 0.5))):  # type: ignore[no-untyped-def]
+        y, _ = lstmc.scan(lstmc.cells.gru(H=H), x)
+        outputs = lstmc.exp(-lstmc.abs(y)), lstmc.leaky_relu(lstmc.linear(y, W), 0.1), lstmc.log(1.5 + lstmc.abs(y))
+        return dict(zip(("exp", "leaky", "log"), outputs, strict=True))
+
+    x = np.random.default_rng(0).standard_normal((60, 1, H))
+    report = lstmc.compile(functions, T=1, N=1, target="mnn").verify_numbers("int8", {"x": x}, reader="mnn")
+    ratios = {each.error.name: each.ratio for each in report.reader}
+    assert ratios == pytest.approx(dict.fromkeys(("exp", "leaky", "log"), 1.0), abs=0.02)
+
+
 def test_streams_that_lack_a_blob_are_named(tmp_path: Path) -> None:
     for name, content in files("onnxruntime", 3)[0].items():
         (tmp_path / name).write_bytes(content)

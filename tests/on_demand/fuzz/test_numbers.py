@@ -35,6 +35,9 @@ CASES = {
     "onnxruntime 2": ("onnxruntime-a8w8", drawn(2)),
     "scales that are not numbers": ("mnn-int8", drawn(0)),
     "the largest of integers": ("mnn-int8", drawn(45)),
+    "the sum in a power": ("mnn-int8", drawn(920078)),
+    "a ReLU with a slope": ("mnn-int8", drawn(920116)),
+    "an Exp": ("mnn-int8", drawn(920204)),
 }
 
 
