@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lstmc.dsl.dims import DimExpr, Size, whole_number
-from lstmc.dsl.function import described, flat, function
+from lstmc.dsl.function import described, flat, function, wrong_shape
 from lstmc.dsl.op import number_of, size_of, whole_number_of
 from lstmc.dsl.operators import common_shape, repeated
 from lstmc.dsl.trace import open_trace, origin, size_in
@@ -27,12 +27,8 @@ def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
     added = len(sizes) - x.type.rank
     target = tuple(x.shape[i - added] if size == -1 and i >= added else size for i, size in enumerate(sizes))
     if added < 0 or min(target, default=1) < 1 or common_shape(x.shape, target) != target:
-        raise ShapeError(
-            f"expand: x cannot be repeated to {sizes}: x is {x.type}; axes are counted from the last, and those of one"
-            " element are repeated",
-            loc=here(),
-            notes=(f"x is {origin(x)}",),
-        )
+        more = "; axes are counted from the last, and those of one element are repeated"
+        raise wrong_shape(f"expand: x cannot be repeated to {sizes}", more, x=x)
     return in_turn(repeated(x.shape, target), x)
 
 
@@ -83,21 +79,15 @@ def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
     """
     rank = x.type.rank
     if rank < 2:
-        raise ShapeError(
-            f"transpose: x must have two axes or more: x is {x.type}", loc=here(), notes=(f"x is {origin(x)}",)
-        )
+        raise wrong_shape("transpose: x must have two axes or more", x=x)
     if not axes:
         return apply(Transpose(rank - 2), x)
     listed_axes = flat(axes)
     order = [axis % rank for axis in listed_axes if whole_number(axis) is not None and -rank <= axis < rank]
     if sorted(order) != list(range(rank)) or len(order) != len(listed_axes):
         listed = ", ".join(map(str, listed_axes))
-        raise ShapeError(
-            f"transpose: axes must name each of the {rank} axes of x once, found {listed}: x is {x.type}; the last two"
-            " turn by transpose(x)",
-            loc=here(),
-            notes=(f"x is {origin(x)}",),
-        )
+        more = "; the last two turn by transpose(x)"
+        raise wrong_shape(f"transpose: axes must name each of the {rank} axes of x once, found {listed}", more, x=x)
     if order == [0, 1]:  # NumPy's transpose keeps such a matrix, PyTorch's turns it
         raise ShapeError(
             "transpose: axes 0, 1 of a matrix are its own order: to turn it write transpose(x)", loc=here()

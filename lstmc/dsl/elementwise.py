@@ -11,11 +11,10 @@ import numpy as np
 
 from lstmc import ops
 from lstmc.dsl.dims import Size, is_scalar, whole_number
-from lstmc.dsl.function import check_value, described, flat, function
+from lstmc.dsl.function import check_value, described, flat, function, wrong_argument, wrong_shape
 from lstmc.dsl.op import axis_of, number_of, pointwise, size_of
-from lstmc.dsl.trace import origin
 from lstmc.dsl.value import Value, apply, bounded, finite
-from lstmc.errors import DslError, ShapeError
+from lstmc.errors import DslError
 from lstmc.ops.layers import flatten_axis
 from lstmc.source import argument_location, here
 
@@ -188,10 +187,7 @@ def gelu(x: Value, *, approximate: bool = True) -> Value:
     and which is within 0.0005 of the function; with ``approximate=False`` by the error function, within 1e-6.
     """
     if not isinstance(approximate, bool):
-        raise DslError(
-            f"gelu: approximate must be True or False, found {described(approximate)}",
-            loc=argument_location(here(), None, "approximate"),
-        )
+        raise wrong_argument("gelu", "approximate", "True or False", approximate)
     if not approximate:
         return relu(x) - 0.5 * builtins.abs(x) * _erfc_of_magnitude(0.5**0.5 * x)
     return x * sigmoid(x * (GELU_LINEAR + GELU_CUBIC * square(x)))
@@ -215,12 +211,8 @@ def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = Non
         return apply(ops.Linear(x.type.rank - 1 if flattened is None else flattened), *operands)
     axis = axis_of("linear", axis, x)
     if prod(x.shape[axis:]) != width:
-        raise ShapeError(
-            f"linear: the axes of x from {axis} on have {prod(x.shape[axis:])} elements, expected {width}:"
-            f" x is {x.type}, W is {W.type}",
-            loc=here(),
-            notes=(f"x is {origin(x)}", f"W is {origin(W)}"),
-        )
+        size = prod(x.shape[axis:])
+        raise wrong_shape(f"linear: the axes of x from {axis} on have {size} elements, expected {width}", x=x, W=W)
     return apply(ops.Linear(axis), *operands)
 
 
@@ -237,11 +229,7 @@ def split(x: Value, parts: int | Sequence[Size], *, axis: int = -1) -> tuple[Val
     if count is None:
         sizes = tuple(size_of(x, size) for size in parts)  # type: ignore[union-attr]
     elif count < 1 or width % count:
-        raise ShapeError(
-            f"split: axis {axis} has {width} elements, which do not make {count} equal parts: x is {x.type}",
-            loc=here(),
-            notes=(f"x is {origin(x)}",),
-        )
+        raise wrong_shape(f"split: axis {axis} has {width} elements, which do not make {count} equal parts", x=x)
     else:
         sizes = (width // count,) * count
     return tuple(Value(x.trace, ref) for ref in x.trace.apply(ops.Split(axis, sizes), x))
@@ -265,12 +253,8 @@ def reshape(x: Value, *shape: Size | Sequence[Size]) -> Value:
     sizes = [size_of(x, size) for size in flat(shape)]
     fixed = prod(size for size in sizes if size != -1)
     if not shape or sizes.count(-1) > 1 or fixed < 1 or (-1 in sizes and x.type.size % fixed):
-        raise ShapeError(
-            f"reshape: the {x.type.size} elements of x do not make {sizes}: x is {x.type}; sizes are positive, and"
-            " one may be -1 for what remains",
-            loc=here(),
-            notes=(f"x is {origin(x)}",),
-        )
+        more = "; sizes are positive, and one may be -1 for what remains"
+        raise wrong_shape(f"reshape: the {x.type.size} elements of x do not make {sizes}", more, x=x)
     return apply(ops.Reshape(tuple(x.type.size // fixed if size == -1 else size for size in sizes)), x)
 
 

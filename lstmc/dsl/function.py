@@ -12,8 +12,8 @@ import numpy as np
 
 from lstmc.dsl.dims import DimExpr, is_scalar
 from lstmc.dsl.operators import names_elsewhere
-from lstmc.dsl.trace import CALL, Call, Trace, Traced, derived_name
-from lstmc.errors import DslError
+from lstmc.dsl.trace import CALL, Call, Trace, Traced, derived_name, origin
+from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Filler
 from lstmc.source import argument_location, assigned_names, here
 from lstmc.text import ByIdentifier, did_you_mean
@@ -83,6 +83,19 @@ def check_value(function: str, value: object, position: int | None, name: str | 
     if not isinstance(value, Traced):
         loc = argument_location(here(), position, name)
         raise DslError(f"{function} takes Values, found {described(value)}", loc=loc)
+
+
+def wrong_argument(function: str, name: str, expected: str, value: object, position: int | None = None) -> DslError:
+    """Return the error for an argument that is not ``expected``; it may be given at ``position``, else by its name."""
+    loc = argument_location(here(), position, name)
+    return DslError(f"{function}: {name} must be {expected}, found {described(value)}", loc=loc)
+
+
+def wrong_shape(problem: str, more: str = "", **values: Traced) -> ShapeError:
+    """Return the error for values whose shapes do not fit: it says what each of them is, and where it comes from."""
+    types = ", ".join(f"{name} is {value.type}" for name, value in values.items())
+    notes = [f"{name} is {origin(value)}" for name, value in values.items()]
+    return ShapeError(f"{problem}: {types}{more}", loc=here(), notes=notes)
 
 
 def checked(body: Callable[P, R]) -> Callable[P, R]:

@@ -45,11 +45,8 @@ class Model(Definition):
         self.delays = self._checked_delays({} if delays is None else delays)
         self.next_states = self._checked_states({} if states is None else states)
         for name, declared in self.states.items():
-            raise DslError(
-                f"{name} is declared as a State: a model has Inputs and Params, states belong to cells",
-                loc=declared.loc,
-                scope=self.owner,
-            )
+            problem = f"{name} is declared as a State: a model has Inputs and Params, states belong to cells"
+            raise DslError(problem, loc=declared.loc, scope=self.owner)
 
     @property
     def source_function(self) -> FunctionType:
@@ -106,6 +103,9 @@ class Model(Definition):
         other.signature = replace(self.signature, options={**options, **values})
         return other
 
+    def _error(self, problem: str) -> DslError:
+        return DslError(problem, loc=self.loc, scope=self.owner)
+
     def _argument(self, trace: ModelTrace, name: str, declared: Declaration) -> Any:
         try:
             sizes = trace.scope.sizes(declared.sizes, f"{declared.kind} {name}")
@@ -140,35 +140,27 @@ class Model(Definition):
             {name: whole_number(count) for name, count in delays.items()} if isinstance(delays, Mapping) else {"": None}
         )
         if any(count is None or count < 0 for count in steps.values()):
-            raise DslError(
-                f'delays= has the steps by which outputs are late, as in {{"y": 2}}, found {delays!r}',
-                loc=self.loc,
-                scope=self.owner,
-            )
+            raise self._error(f'delays= has the steps by which outputs are late, as in {{"y": 2}}, found {delays!r}')
         return {name: count for name, count in steps.items() if count}
 
     def _delays(self, outputs: Collection[str]) -> dict[str, int]:
         for name in self.delays:
             if name not in outputs:
-                raise DslError(
-                    f"delays= names {name}{nearest_or_all(name, outputs, f'the outputs of {self.name} are')}",
-                    loc=self.loc,
-                    scope=self.owner,
+                raise self._error(
+                    f"delays= names {name}{nearest_or_all(name, outputs, f'the outputs of {self.name} are')}"
                 )
         return self.delays
 
     def _checked_states(self, states: object) -> dict[str, str]:
         names = states if isinstance(states, Mapping) else {"": None}
         if not all(isinstance(name, str) for name in (*names, *names.values())) or len({*names.values()}) < len(names):
-            raise DslError(
-                f'states= has the next value of each state, an output, as in {{"h": "h_next"}}, found {states!r}',
-                loc=self.loc,
-                scope=self.owner,
+            raise self._error(
+                f'states= has the next value of each state, an output, as in {{"h": "h_next"}}, found {states!r}'
             )
         for name in names:
             if name not in self.inputs:
                 inputs = nearest_or_all(name, self.inputs, f"the inputs of {self.name} are")
-                raise DslError(f"states= names {name}{inputs}", loc=self.loc, scope=self.owner)
+                raise self._error(f"states= names {name}{inputs}")
         return dict(names)
 
     def _with_states(self, trace: ModelTrace, outputs: Sequence[Output]) -> list[Output]:
@@ -177,32 +169,25 @@ class Model(Definition):
         for state, following in self.next_states.items():
             if following not in refs:
                 found = nearest_or_all(following, refs, f"the outputs of {self.name} are")
-                raise DslError(f"states= names {following}{found}", loc=self.loc, scope=self.owner)
+                raise self._error(f"states= names {following}{found}")
             own, new = trace.builder.type(Ref(state)), trace.builder.type(refs[following])
             if own != new:
-                raise DslError(
-                    f"state {state} is {own}: expected {following}, its next value, to be the same, found {new}",
-                    loc=self.loc,
-                    scope=self.owner,
+                raise self._error(
+                    f"state {state} is {own}: expected {following}, its next value, to be the same, found {new}"
                 )
         takes = {output: Ref(state) for state, output in self.next_states.items()}
         if refs.keys() == takes.keys():
-            raise DslError(
+            raise self._error(
                 f"{self.name} returns next values of states alone: return a result too, which may be the same value"
-                f' under another name, as in {{"result": y, "{next(iter(takes))}": y}}',
-                loc=self.loc,
-                scope=self.owner,
+                f' under another name, as in {{"result": y, "{next(iter(takes))}": y}}'
             )
         return [o._replace(carried_to=takes.get(o.name, o.carried_to)) for o in outputs]
 
     def _check_used(self, sizes: Iterable[str], used: Collection[str]) -> None:
         for name in sizes:
             if name not in used:
-                raise DimError(
-                    f"unknown dimension {name}{nearest_or_all(name, used, f'{self.name} has')}",
-                    loc=self.loc,
-                    scope=self.owner,
-                )
+                problem = f"unknown dimension {name}{nearest_or_all(name, used, f'{self.name} has')}"
+                raise DimError(problem, loc=self.loc, scope=self.owner)
 
     def _outputs(self, result: Any, trace: Trace) -> dict[str, Value]:
         loc = return_location(self.function)

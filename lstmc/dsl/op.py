@@ -9,7 +9,7 @@ from inspect import Parameter, getdoc, signature
 from typing import Any, Concatenate, ParamSpec
 
 from lstmc.dsl.dims import DimExpr, Size, is_scalar, whole_number
-from lstmc.dsl.function import check_value, described, named, refuse_call
+from lstmc.dsl.function import check_value, described, named, refuse_call, wrong_argument
 from lstmc.dsl.trace import origin, size_in
 from lstmc.dsl.value import Value, apply, finite, inner_trace
 from lstmc.errors import DslError, LstmcError, ShapeError
@@ -42,10 +42,7 @@ def size_of(x: Value, size: Size) -> int:
 def number_of(function: str, name: str, value: float, position: int | None = 1) -> float:
     """A finite number, the argument at ``position``."""
     if not is_scalar(value):
-        raise DslError(
-            f"{function}: {name} must be a number, found {described(value)}",
-            loc=argument_location(here(), position, name),
-        )
+        raise wrong_argument(function, name, "a number", value, position)
     return finite(value)
 
 
@@ -54,10 +51,7 @@ def whole_number_of(function: str, name: str, value: object, least: int | None =
     number = whole_number(value)
     if number is None or (least is not None and number < least):
         more = "" if least is None else f" of {least} or more"
-        raise DslError(
-            f"{function}: {name} must be an integer{more}, found {described(value)}",
-            loc=argument_location(here(), None, name),
-        )
+        raise wrong_argument(function, name, f"an integer{more}", value)
     return number
 
 
@@ -66,20 +60,14 @@ def pair_of(function: str, name: str, value: object, least: int, position: int |
     pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
     numbers = [whole_number(number) for number in pair]
     if len(numbers) != 2 or any(number is None or number < least for number in numbers):
-        raise DslError(
-            f"{function}: {name} must be one or two integers of {least} or more, found {described(value)}",
-            loc=argument_location(here(), position, name),
-        )
+        raise wrong_argument(function, name, f"one or two integers of {least} or more", value, position)
     return numbers[0] or 0, numbers[1] or 0
 
 
 def word_of(function: str, name: str, value: object, words: tuple[str, ...]) -> str:
     """One of ``words``, given by its name."""
     if not isinstance(value, str) or value not in words:
-        raise DslError(
-            f"{function}: {name} must be one of {', '.join(words)}, found {described(value)}",
-            loc=argument_location(here(), None, name),
-        )
+        raise wrong_argument(function, name, f"one of {', '.join(words)}", value)
     return value
 
 

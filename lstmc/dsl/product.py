@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lstmc.dsl.elementwise import concat, linear, split
-from lstmc.dsl.function import described, function
+from lstmc.dsl.function import described, function, wrong_shape
 from lstmc.dsl.op import number_of, pair_of, whole_number_of
 from lstmc.dsl.trace import origin
 from lstmc.dsl.value import Value, apply, inner_trace
@@ -141,12 +141,8 @@ def block_linear(x: Value, W: Value, b: Value | None = None) -> Value:
     Part k of x is multiplied by W[k] alone; b is [heads * out].
     """
     if W.type.rank != 3 or not x.shape or x.shape[-1] != W.shape[0] * W.shape[2]:
-        raise ShapeError(
-            "block_linear: W must be [heads, out, in], and the last axis of x have heads * in elements: x is"
-            f" {x.type}, W is {W.type}",
-            loc=here(),
-            notes=(f"x is {origin(x)}", f"W is {origin(W)}"),
-        )
+        expected = "W must be [heads, out, in], and the last axis of x have heads * in elements"
+        raise wrong_shape(f"block_linear: {expected}", x=x, W=W)
     heads, out, width = W.shape
     if heads == 1:
         parts = [linear(x, _shaped(W, (out, width)))]

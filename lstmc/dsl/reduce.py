@@ -10,9 +10,8 @@ from typing import Any, overload
 
 from lstmc.dsl.dims import Size, whole_number
 from lstmc.dsl.elementwise import exp, log, maximum, minimum, stop_gradient
-from lstmc.dsl.function import check_value, described, function
+from lstmc.dsl.function import check_value, described, function, wrong_shape
 from lstmc.dsl.op import axis_of, number_of, size_of, whole_number_of, word_of
-from lstmc.dsl.trace import origin
 from lstmc.dsl.value import Value, apply
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Accuracy, EuclideanLoss, Max, Reshape, SigmoidCrossEntropyLoss, SoftmaxLoss, Sum
@@ -186,9 +185,7 @@ def split_heads(x: Value, heads: Size) -> Value:
 def merge_heads(x: Value) -> Value:
     """The last two axes of x as one, the inverse of ``split_heads``: [..., heads, K] gives [..., heads * K]."""
     if x.type.rank < 2:
-        raise ShapeError(
-            f"merge_heads: x must have two axes or more: x is {x.type}", loc=here(), notes=(f"x is {origin(x)}",)
-        )
+        raise wrong_shape("merge_heads: x must have two axes or more", x=x)
     return apply(Reshape((*x.shape[:-2], x.shape[-2] * x.shape[-1])), x)
 
 
@@ -196,11 +193,7 @@ def _heads(function: str, name: str, x: Value, heads: Size) -> int:
     """The number of equal parts of the last axis."""
     count = size_of(x, heads)
     if not x.shape or count < 1 or x.shape[-1] % count:
-        raise ShapeError(
-            f"{function}: the last axis of x must have a multiple of {name} = {count} elements: x is {x.type}",
-            loc=here(),
-            notes=(f"x is {origin(x)}",),
-        )
+        raise wrong_shape(f"{function}: the last axis of x must have a multiple of {name} = {count} elements", x=x)
     return count
 
 
@@ -216,12 +209,8 @@ def _epsilon(function: str, eps: float) -> float:
 def _along(function: str, name: str, value: Value, x: Value, axis: int) -> Value:
     """An array of one axis, lined up with an axis of x."""
     if value.shape != x.shape[axis : axis + 1]:
-        raise ShapeError(
-            f"{function}: {name} must have the {x.shape[axis]} elements of axis {axis} of x: {name} is {value.type},"
-            f" x is {x.type}",
-            loc=here(),
-            notes=(f"{name} is {origin(value)}", f"x is {origin(x)}"),
-        )
+        expected = f"the {x.shape[axis]} elements of axis {axis} of x"
+        raise wrong_shape(f"{function}: {name} must have {expected}", **{name: value, "x": x})
     last = axis == x.type.rank - 1
     return value if last else apply(Reshape((x.shape[axis], *(1,) * (x.type.rank - 1 - axis))), value)
 

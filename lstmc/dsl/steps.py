@@ -5,10 +5,10 @@ each sequence of a batch, computed from the lengths by ordinary ops.
 from __future__ import annotations
 
 from lstmc.dsl.cell import check_is_value
-from lstmc.dsl.function import checked, function
-from lstmc.dsl.trace import Trace, open_trace, origin
+from lstmc.dsl.function import checked, function, wrong_shape
+from lstmc.dsl.trace import Trace, open_trace
 from lstmc.dsl.value import Value, inner_trace
-from lstmc.errors import DslError, ShapeError
+from lstmc.errors import DslError
 from lstmc.ir import Builder, Ref, Scan
 from lstmc.ops import Add, Affine, Arg, Constant, Full, Input, IntegerRange, Mul, Op, Relu, Reshape
 from lstmc.source import SrcLoc, argument_location, here
@@ -113,11 +113,7 @@ def last_valid(y: Value, lengths: Value) -> Value:
     for position, (name, value) in enumerate((("y", y), ("lengths", lengths))):
         check_is_value(value, f"{name} of last_valid", argument_location(loc, position, name))
     if len(y.shape) < 2 or lengths.shape != y.shape[1:2]:
-        raise ShapeError(
-            f"last_valid takes y [T, N, ...] and lengths [N]: y is {y.type}, lengths is {lengths.type}",
-            loc=loc,
-            notes=(f"y is {origin(y)}", f"lengths is {origin(lengths)}"),
-        )
+        raise wrong_shape("last_valid takes y [T, N, ...] and lengths [N]", y=y, lengths=lengths)
     trace = inner_trace(y, lengths)
     mask = valid_mask(trace, lengths, y.shape[0], loc)
     body = Trace(trace.owner, Builder(trace.root.unique_name("last_valid")), trace.scope, trace)

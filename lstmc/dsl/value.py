@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from lstmc.dsl.dims import is_scalar
-from lstmc.dsl.function import described, named
+from lstmc.dsl.function import described, named, wrong_shape
 from lstmc.dsl.operators import IndexRefused, fit, indexed, instead, operands_repeated, product
-from lstmc.dsl.trace import Trace, Traced, origin, size_in
-from lstmc.errors import DslError, ShapeError
+from lstmc.dsl.trace import Trace, Traced, size_in
+from lstmc.errors import DslError
 from lstmc.ir import computed_from_parameters, is_weight
 from lstmc.ops import Abs, Add, Affine, Binary, Linear, Mul, Op, Power, Round, Sub, Transpose
 from lstmc.source import here
@@ -335,12 +335,8 @@ def _matrix_product(x: Value, y: Value) -> Value:
     if not fit(x.shape, y.shape):
         rows = '; a parameter W [out, in] times every row of h is linear(h, W), or einsum("oi,ni->no", W, h)'
         hint = rows if x.type.rank == y.type.rank == 2 else ""
-        raise ShapeError(
-            "@: the last axis of x must be as long as the last but one of y, and those before them must fit: x is"
-            f" {x.type}, y is {y.type}{hint}",
-            loc=here(),
-            notes=(f"x is {origin(x)}", f"y is {origin(y)}"),
-        )
+        fits = "the last axis of x must be as long as the last but one of y, and those before them must fit"
+        raise wrong_shape(f"@: {fits}", hint, x=x, y=y)
     if _is_matrix_of_weights(y):
         return apply(Linear(x.type.rank - 1), x, _transposed(y))
     if _is_matrix_of_weights(x) and y.type.rank == 1:

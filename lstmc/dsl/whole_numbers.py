@@ -13,7 +13,7 @@ import numpy as np
 from lstmc.dsl.declare import fixed_values
 from lstmc.dsl.dims import Size, is_scalar, whole_number
 from lstmc.dsl.elementwise import check_two, linear, relu, step, stop_gradient
-from lstmc.dsl.function import checked, described, function
+from lstmc.dsl.function import checked, function, wrong_argument
 from lstmc.dsl.op import axis_of, size_of
 from lstmc.dsl.reduce import max
 from lstmc.dsl.trace import open_trace
@@ -28,8 +28,7 @@ def integers(low: int, high: int) -> IntegerRange:
     """Integers from ``low`` to ``high``, both included: ``Input(T, N, values=integers(0, 1))`` is a mask."""
     for position, (name, bound) in enumerate((("low", low), ("high", high))):
         if whole_number(bound) is None:
-            loc = argument_location(here(), position, name)
-            raise DslError(f"integers: {name} must be an integer, found {described(bound)}", loc=loc)
+            raise wrong_argument("integers", name, "an integer", bound, position)
     _check_order("integers", low, high)
     return IntegerRange(int(low), int(high))
 
@@ -39,8 +38,7 @@ def reals(low: float, high: float) -> RealRange:
     """Numbers from ``low`` to ``high``: ``Input(N, 1, values=reals(0, 10))`` are times."""
     for position, (name, bound) in enumerate((("low", low), ("high", high))):
         if not is_scalar(bound) or not abs(bound) < float("inf"):
-            loc = argument_location(here(), position, name)
-            raise DslError(f"reals: {name} must be a finite number, found {described(bound)}", loc=loc)
+            raise wrong_argument("reals", name, "a finite number", bound, position)
     _check_order("reals", low, high)
     return RealRange(float(low), float(high))
 
