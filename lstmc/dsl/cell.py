@@ -125,25 +125,7 @@ MOST_NESTED = 200  # cells: each takes frames of Python's stack, which has an en
 MOST_PLACES = 10  # of calls around an error that are told
 
 
-@dataclass(frozen=True, eq=False)
-class Binding:
-    """A cell with its sizes, options and fillers. It is an identity: every use of one object shares its parameters."""
-
-    cell: Definition
-    name: str
-    loc: SrcLoc | None
-    sizes: dict[str, Size]
-    options: dict[str, Any]
-    fills: dict[str, Filler]
-    instantiation: Instantiation | None
-
-    def usage(self) -> str:
-        """The call of one of its steps, for errors."""
-        arguments = [*self.cell.inputs, *(f"{name}={name}" for name in self.cell.states)]
-        return f"{self.cell.name}(...)({', '.join(arguments)})"
-
-
-def use_of(bound: Binding, trace: Trace) -> CellUse:
+def use_of(bound: BoundCell[Any], trace: Trace) -> CellUse:
     """The model's record of a bound cell, made at its first use, its sizes bound from where ``trace`` is."""
     root = trace.root
     key = bound if bound.instantiation is None else (bound.instantiation, bound.cell)
@@ -162,7 +144,7 @@ def use_of(bound: Binding, trace: Trace) -> CellUse:
     return use
 
 
-def _number(bound: Binding, dim: str, text: str, trace: Trace) -> int:
+def _number(bound: BoundCell[Any], dim: str, text: str, trace: Trace) -> int:
     """A bound size in the dimensions of the function where the cell is used, or else of the model."""
     size = bound.sizes[dim]
     for scope in (trace.scope, trace.root.scope):
@@ -177,7 +159,7 @@ def _number(bound: Binding, dim: str, text: str, trace: Trace) -> int:
 
 
 def bind_argument(
-    bound: Binding, use: CellUse, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False
+    bound: BoundCell[Any], use: CellUse, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False
 ) -> Value:
     """Make a value fit a declared shape, binding dimensions; before a sequence's there is the time axis.
 
@@ -203,7 +185,7 @@ def bind_argument(
     return value
 
 
-def declared_shape(bound: Binding, use: CellUse, name: str) -> tuple[int, ...]:
+def declared_shape(bound: BoundCell[Any], use: CellUse, name: str) -> tuple[int, ...]:
     """Return the declared shape, in numbers, of a parameter, or of a state at its first step."""
     declared = bound.cell.signature.declarations[name]
     try:
@@ -212,7 +194,7 @@ def declared_shape(bound: Binding, use: CellUse, name: str) -> tuple[int, ...]:
         raise error.located(bound.loc) from None
 
 
-def declare_params(bound: Binding, use: CellUse, root: ModelTrace) -> None:
+def declare_params(bound: BoundCell[Any], use: CellUse, root: ModelTrace) -> None:
     """Make the cell's parameters in the model, once. All its dimensions must be bound by now."""
     for name, declared in bound.cell.params.items():
         sizes = declared_shape(bound, use, name)
@@ -260,7 +242,7 @@ def as_argument(declared: ParamDeclaration, values: tuple[Value, ...]) -> Any:
 
 
 def call_step(
-    bound: Binding, trace: Trace, arguments: Mapping[str, Value], loc: SrcLoc | None, how: str = "called"
+    bound: BoundCell[Any], trace: Trace, arguments: Mapping[str, Value], loc: SrcLoc | None, how: str = "called"
 ) -> StepResult:
     """Run a bound cell's function in ``trace`` on values of one step. ``how`` it got here is for errors."""
     cell, use = bound.cell, use_of(bound, trace)
@@ -378,10 +360,21 @@ class Cell(Definition, Generic[Out]):
 
 
 @dataclass(frozen=True, eq=False)
-class BoundCell(Binding, Generic[Out]):
-    """A cell with its sizes. It is an identity: every use of one object shares its parameters."""
+class BoundCell(Generic[Out]):
+    """A cell with its sizes, options and fillers. It is an identity: every use of one object shares its parameters."""
 
     cell: Cell[Out]
+    name: str
+    loc: SrcLoc | None
+    sizes: dict[str, Size]
+    options: dict[str, Any]
+    fills: dict[str, Filler]
+    instantiation: Instantiation | None
+
+    def usage(self) -> str:
+        """The call of one of its steps, for errors."""
+        arguments = [*self.cell.inputs, *(f"{name}={name}" for name in self.cell.states)]
+        return f"{self.cell.name}(...)({', '.join(arguments)})"
 
     def __repr__(self) -> str:
         bindings = ", ".join(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -309,12 +308,6 @@ class Definition:
     def dims(self) -> list[str]:
         """The names of the dimensions in its declarations, in order."""
         return free([size for declared in self.signature.declarations.values() for size in declared.sizes])
-
-
-def _word(value: object) -> str:
-    """Return an option's value as a line shows it."""
-    name = getattr(value, "__name__", None)
-    return name if isinstance(name, str) else reprlib.repr(value)
 
 
 def _check_function(function: object, kind: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from lstmc.dsl.cell import (
@@ -32,38 +31,29 @@ from lstmc.source import SrcLoc, argument_location, here
 from lstmc.text import by_identifier
 
 
-@dataclass(frozen=True)
-class ScanOptions:
-    """The options of a scan."""
+class _ScanCall:
+    """A call of scan in the user's file: its arguments are checked, each at its own place, and made to fit; then the
+    body is traced on arguments of one step."""
 
-    reverse: bool
-    carry: bool
-    cont: Value | None
-    lengths: Value | None
-    length: Size | None
-    name: str | None
-
-
-class ScanCall:
-    """The call of scan in the user's file: its arguments are checked, each at its own place."""
-
-    def __init__(self, loc: SrcLoc | None) -> None:
-        self.loc = loc
+    def __init__(self, bound: BoundCell, loc: SrcLoc | None) -> None:
+        self.bound, self.loc = bound, loc
+        if not isinstance(bound, BoundCell):
+            problem = f"a cell with its sizes, such as lstm(H=64), found {described(bound)}"
+            if isinstance(bound, Cell):
+                problem = f"a cell with its sizes: write scan({bound.example()}, ...), found {bound.name} without any"
+            raise DslError(f"scan takes {problem}", loc=self.at("bound", 0))
+        self.cell = bound.cell
+        self.length: Size | None = None
+        self.name: str | None = None
+        self.reverse = self.carry = False
+        self.cont: Value | None = None
+        self.lengths: Value | None = None
 
     def at(self, keyword: str, position: int | None = None) -> SrcLoc | None:
         return argument_location(self.loc, position, keyword)
 
-    def check_bound(self, bound: object) -> None:
-        if isinstance(bound, BoundCell):
-            return
-        if isinstance(bound, Cell):
-            problem = f"a cell with its sizes: write scan({bound.example()}, ...), found {bound.name} without any"
-        else:
-            problem = f"a cell with its sizes, such as lstm(H=64), found {described(bound)}"
-        raise DslError(f"scan takes {problem}", loc=self.at("bound", 0))
-
-    def static(self, bound: BoundCell, static: Any) -> dict[str, Value]:
-        cell, loc = bound.cell, self.at("static")
+    def static(self, static: Any) -> dict[str, Value]:
+        cell, loc = self.cell, self.at("static")
         if static is None:
             return {}
         inputs = ", ".join(cell.inputs)
@@ -77,8 +67,8 @@ class ScanCall:
             check_is_value(value, f"static {name}", loc)
         return values
 
-    def sequences(self, bound: BoundCell, xs: Any, static: Mapping[str, Value]) -> dict[str, Value]:
-        cell, loc = bound.cell, self.at("xs", 1)
+    def sequences(self, xs: Any, static: Mapping[str, Value]) -> dict[str, Value]:
+        cell, loc = self.cell, self.at("xs", 1)
         names = [name for name in cell.inputs if name not in static]
         if xs is None:
             xs = {}
@@ -103,13 +93,13 @@ class ScanCall:
             check_is_value(by_name[name], f"the sequence for {name}", loc)
         return {name: by_name[name] for name in names}
 
-    def length(self, bound: BoundCell, length: Any, sequences: Mapping[str, Value]) -> Size | None:
+    def steps(self, length: Any, sequences: Mapping[str, Value]) -> Size | None:
         """Return the declared number of steps, which is required if there is no sequence, and only then."""
         loc = self.at("length")
         if length is None:
             if not sequences:
                 raise DslError(
-                    f"{bound.cell.owner} runs over no sequence here: expected the number of steps, as in length=T",
+                    f"{self.cell.owner} runs over no sequence here: expected the number of steps, as in length=T",
                     loc=self.loc,
                 )
             return None
@@ -133,8 +123,8 @@ class ScanCall:
             check_is_value(value, name, self.at(name), f": it takes a Value {shape}")
         return value  # type: ignore[no-any-return]
 
-    def initial(self, bound: BoundCell, init: Any) -> dict[str, Value]:
-        cell, loc = bound.cell, self.at("init")
+    def initial(self, init: Any) -> dict[str, Value]:
+        cell, loc = self.cell, self.at("init")
         if init is None:
             return {}
         by_state_or_value = (
@@ -156,19 +146,191 @@ class ScanCall:
             check_is_value(value, f"the initial {name}", loc, hint)
         return by_state
 
-    def check_carry(self, options: ScanOptions, init: Mapping[str, Value]) -> None:
-        if options.carry and init:
+    def check_carry(self, init: Mapping[str, Value]) -> None:
+        if self.carry and init:
             raise DslError(
                 f"carry sets the initial value of every state, and init that of {', '.join(init)}:"
                 " expected one of them",
                 loc=self.at("carry"),
             )
-        if options.carry and options.reverse:
+        if self.carry and self.reverse:
             raise DslError(
                 "carry starts where the batch before ended, but a reversed scan ends at the first step: expected only"
                 " one of carry and reverse",
                 loc=self.at("carry"),
             )
+
+    def run(
+        self, trace: Trace, sequences: dict[str, Value], static: dict[str, Value], init: dict[str, Value]
+    ) -> tuple[Any, dict[str, Value]]:
+        self.trace, self.use = trace, use_of(self.bound, trace)
+        xs, at_static, name = self.at("xs", 1), self.at("static"), self.name
+        sequences = {n: self._fitted(n, value, xs, sequence=True) for n, value in sequences.items()}
+        length = self._length(sequences, xs)
+        static = {n: self._fitted(n, value, at_static) for n, value in static.items()}
+        init = {n: self._first(n, value) for n, value in init.items()}
+        # the first scan of a bound cell may have its very name: then layers and parameters share their prefix
+        title = self.trace.root.unique_name(name or self.use.name) if name or self.use.scanned else self.use.name
+        self.use.scanned = True
+        operands = sequences | self._initial(init, title) | static
+        declare_params(self.bound, self.use, self.trace.root)
+        masks = self._masks(operands, sequences, length)
+        output, last = self._scan(title, operands, masks, set(sequences), length)
+        if self.carry:
+            self.trace.root.carried.update({operands[state].ref: value.ref for state, value in last.items()})
+        return output, last
+
+    def _fitted(self, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False) -> Value:
+        return bind_argument(self.bound, self.use, name, self.trace.adopt(value, loc), loc, sequence)
+
+    def _first(self, name: str, value: Value) -> Value:
+        """A state's given first value; one without the axis of the batch is repeated along it."""
+        loc = self.at("init")
+        declared = self.cell.states[name]
+        if len(value.shape) + 1 != len(declared.shape):
+            return self._fitted(name, value, loc)
+        because = f"from the initial {name}, which is {value.type}"
+        notes = (declared.note(f"{name} of {self.cell.owner}"), f"given {origin(value)}")
+        try:
+            self.use.scope.unify(declared.shape[1:], value.shape, because, notes)
+        except DimError as error:
+            raise error.located(loc) from None
+        shape = declared_shape(self.bound, self.use, name)
+        zeros = Value(self.trace, self.trace.builder.add(Full(shape), names=(f"{name}_zeros",), loc=loc)[0])
+        return Value(self.trace, self.trace.apply(Add(), zeros, value, names=(f"{name}_0",), loc=loc)[0])
+
+    def _length(self, sequences: dict[str, Value], loc: SrcLoc | None) -> int:
+        if self.length is not None:
+            return size_in(self.trace, self.length, self.at("length"))
+        lengths = {name: value.shape[0] for name, value in sequences.items()}
+        if len(set(lengths.values())) > 1:
+            lengths_text = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            raise ShapeError(
+                f"the sequences for {self.cell.name} must have the same number of steps: {lengths_text}",
+                loc=loc,
+                notes=[f"{name} is {origin(value)}" for name, value in sequences.items()],
+            )
+        return next(iter(lengths.values()))
+
+    def _initial(self, init: dict[str, Value], title: str) -> dict[str, Value]:
+        """Every state's first value: the given one, the last batch's, a blob made by its fill, or zero."""
+        values = {}
+        for name, declared in self.cell.states.items():
+            if name in init:
+                values[name] = init[name]
+                continue
+            first = f"{name}_first" if f"{name}_0" in self.cell.params else f"{name}_0"  # a parameter keeps its name
+            if isinstance(declared.fill, Values) and not self.carry:
+                numbers = self.trace.root.constant(declared.fill, f"{title}/{first}", declared.loc)
+                values[name] = self._first(name, Value(self.trace, numbers))
+                continue
+            shape = declared_shape(self.bound, self.use, name)
+            op: Leaf = Input(shape, declared.fill)
+            if self.carry:
+                op = Input(shape, Constant(0))
+            elif declared.fill is None or isinstance(declared.fill, Constant):
+                op = Full(shape, 0.0 if declared.fill is None else declared.fill.value)
+            (ref,) = self.trace.builder.add(op, names=(f"{title}/{first}",), loc=declared.loc)
+            values[name] = Value(self.trace, ref)
+        return values
+
+    def _masks(self, operands: Mapping[str, Value], sequences: Mapping[str, Value], steps: int) -> dict[str, Value]:
+        """The sequences [T, N] of 0 and 1 that the body gets besides the cell's own."""
+        rows = [operands[name].shape[0] for name in self.cell.states]
+        batch = [*rows, *(value.shape[1] for value in sequences.values() if len(value.shape) > 1), 0][0]
+        cont, lengths = (self._along(value) for value in (self.cont, self.lengths))
+        masks = {}
+        if cont is not None:
+            self._check_along("cont", cont, "[T, N]", (steps, batch))
+            self.trace.expect(cont.ref, IntegerRange(0, 1))
+            masks["cont"] = cont
+        if lengths is not None:
+            self._check_along("lengths", lengths, "[N]", (batch,))
+            masks["valid"] = valid_mask(self.trace, lengths, steps, self.loc)
+        for state in self.cell.states if masks else ():
+            self._check_batch(f"state {state}", operands[state], batch)
+        return masks
+
+    def _check_batch(self, what: str, value: Value, batch: int) -> None:
+        """Raise :class:`ShapeError` unless a value that a mask multiplies has one row for each sequence."""
+        if value.shape[0] != batch:
+            name = "lengths" if self.cont is None or what == "output" else "cont"
+            raise ShapeError(
+                f"{name} is for {batch} sequences, but {what} of {self.cell.name} is {value.type}:"
+                f" expected [{batch}, ...]",
+                loc=self.at(name),
+                notes=(f"{what} is {origin(value)}",),
+            )
+
+    def _along(self, value: Value | None) -> Value | None:
+        return None if value is None else self.trace.adopt(value, self.loc)
+
+    def _check_along(self, name: str, value: Value, shape: str, expected: tuple[int, ...]) -> None:
+        if value.shape != expected:
+            raise ShapeError(
+                f"{name} must be {shape}, here {list(expected)}: found {value.type}",
+                loc=self.at(name),
+                notes=(f"given {origin(value)}",),
+            )
+
+    def _scan(
+        self, title: str, operands: dict[str, Value], masks: dict[str, Value], sequences: set[str], length: int
+    ) -> tuple[Any, dict[str, Value]]:
+        loc = self.loc
+        body = Trace(self.cell.owner, Builder(title), self.use.scope, self.trace)
+        with opened(body):
+            arguments = {name: self._argument(body, name, value, sequences) for name, value in operands.items()}
+            inside = {name: self._mask_argument(body, name, value) for name, value in masks.items()}
+            outer = {argument.ref.node: operands[name] for name, argument in arguments.items()}
+            outer |= {argument.ref.node: masks[name] for name, argument in inside.items()}
+            output, following = self._step(body, arguments, inside)
+        outer |= {argument.ref.node: value for value, argument in body.captured.values()}  # type: ignore[misc]
+        if body.counter is not None:
+            index = counted(self.trace, length, self.reverse, self.carry, loc)
+            outer[body.counter.node] = index
+        for name, domain in body.expected.items():
+            self.trace.expect(outer[name].ref, domain)
+        outputs = step_outputs(output)
+        results = [(name, value.ref) for name, value in (*outputs.items(), *following.items())]
+        labels = {value.ref: name for name, value in (*following.items(), *outputs.items()) if name}
+        graph = body.finished_graph(results, labels)
+        refs = [outer[arg.name].ref for arg in graph.body_args()]
+        names = [f"{title}/{n or 'y'}" for n in outputs] + [f"{title}/{n}_T" for n in following]
+        op = Scan(graph, length, self.reverse, inside=self.trace.root.is_step)
+        results_over_time = [Value(self.trace, ref) for ref in self.trace.builder.add(op, *refs, names=names, loc=loc)]
+        steps, last = results_over_time[: len(outputs)], results_over_time[len(outputs) :]
+        return like(output, steps), by_identifier(dict(zip(following, last, strict=True)))
+
+    def _step(self, body: Trace, arguments: dict[str, Value], masks: dict[str, Value]) -> StepResult:
+        """The cell's own step, between what ``cont`` does to its states and ``lengths`` to its results."""
+        loc, states = self.loc, self.cell.states
+        step_arguments = dict(arguments)
+        if "cont" in masks:
+            step_arguments |= {n: masked(arguments[n], masks["cont"], f"{n}_cont") for n in states}
+        output, following = call_step(self.bound, body, step_arguments, loc, "scanned")
+        outputs = {n: body.adopt(value, loc) for n, value in step_outputs(output).items()}
+        following = {name: body.adopt(value, loc) for name, value in following.items()}
+        if "valid" in masks:
+            valid = masks["valid"]
+            for value in outputs.values():
+                self._check_batch("output", value, valid.shape[0])
+            outputs = {n: masked(value, valid, n or "y") for n, value in outputs.items()}
+            following = {n: keep(value, arguments[n], valid, n) for n, value in following.items()}
+        return like(output, list(outputs.values())), following
+
+    def _argument(self, body: Trace, name: str, value: Value, sequences: set[str]) -> Value:
+        role: Role = "x" if name in sequences else "state" if name in self.cell.states else "static"
+        shape = value.shape[1:] if role == "x" else value.shape
+        declared = self.cell.signature.declarations[name]
+        shown = f"{name}_prev" if role == "state" else name  # the plain name is the next state's
+        (ref,) = body.builder.add(Arg(shape, role), names=(shown,), loc=declared.loc)
+        body.declared[ref] = declared.note(name)
+        return Value(body, ref)
+
+    def _mask_argument(self, body: Trace, name: str, value: Value) -> Value:
+        (ref,) = body.builder.add(Arg(value.shape[1:], "x"), names=(name,), loc=self.at(name))
+        body.declared[ref] = f"{name}: {body.builder.type(ref)} of a step"
+        return Value(body, ref)
 
 
 Sequences = Value | tuple[Value, ...] | list[Value] | Mapping[str, Value]
@@ -202,211 +364,25 @@ def scan(
     they are and its outputs are zero, so its last states are those of its last step. With ``carry`` states start
     where the batch before ended, as in Caffe's own recurrent layers, and at zero in the first.
     """
-    call = ScanCall(here())
-    call.check_bound(bound)
-    constant = call.static(bound, static)
-    sequences = call.sequences(bound, xs, constant)
-    initial = call.initial(bound, init)
-    steps = call.length(bound, length, sequences)
+    call = _ScanCall(bound, here())
+    constant = call.static(static)
+    sequences = call.sequences(xs, constant)
+    initial = call.initial(init)
+    call.length = call.steps(length, sequences)
     if name is not None:
         check_name(name, "the name of a scan", call.at("name"))
-    options = ScanOptions(
-        call.option("reverse", reverse),
-        call.option("carry", carry),
-        call.along("cont", cont, "[T, N]"),
-        call.along("lengths", lengths, "[N]"),
-        steps,
-        name,
-    )
-    call.check_carry(options, initial)
+    call.name, call.reverse, call.carry = name, call.option("reverse", reverse), call.option("carry", carry)
+    call.cont, call.lengths = call.along("cont", cont, "[T, N]"), call.along("lengths", lengths, "[N]")
+    call.check_carry(initial)
     values = [*sequences.values(), *constant.values(), *initial.values()]
-    values += [value for value in (options.cont, options.lengths) if value is not None]
+    values += [value for value in (call.cont, call.lengths) if value is not None]
     trace = inner_trace(*values) if values else open_trace("scan", call.loc)
     if trace.parent is not None and not trace.finished:
         raise DslError(
             f"scan cannot be called in a cell: a cell is one step. Call {bound.usage()} here, or scan in the model",
             loc=call.loc,
         )
-    return _Scanner(bound, trace, call, options).run(sequences, constant, initial)
-
-
-class _Scanner:
-    """One call of scan: the operands are made to fit, then the body is traced on arguments of one step."""
-
-    def __init__(self, bound: BoundCell, trace: Trace, call: ScanCall, options: ScanOptions) -> None:
-        self.bound, self.cell, self.trace, self.call, self.options = bound, bound.cell, trace, call, options
-        self.use = use_of(bound, trace)
-
-    def run(
-        self, sequences: dict[str, Value], static: dict[str, Value], init: dict[str, Value]
-    ) -> tuple[Any, dict[str, Value]]:
-        xs, at_static, name = self.call.at("xs", 1), self.call.at("static"), self.options.name
-        sequences = {n: self._fitted(n, value, xs, sequence=True) for n, value in sequences.items()}
-        length = self._length(sequences, xs)
-        static = {n: self._fitted(n, value, at_static) for n, value in static.items()}
-        init = {n: self._first(n, value) for n, value in init.items()}
-        # the first scan of a bound cell may have its very name: then layers and parameters share their prefix
-        title = self.trace.root.unique_name(name or self.use.name) if name or self.use.scanned else self.use.name
-        self.use.scanned = True
-        operands = sequences | self._initial(init, title) | static
-        declare_params(self.bound, self.use, self.trace.root)
-        masks = self._masks(operands, sequences, length)
-        output, last = self._scan(title, operands, masks, set(sequences), length)
-        if self.options.carry:
-            self.trace.root.carried.update({operands[state].ref: value.ref for state, value in last.items()})
-        return output, last
-
-    def _fitted(self, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False) -> Value:
-        return bind_argument(self.bound, self.use, name, self.trace.adopt(value, loc), loc, sequence)
-
-    def _first(self, name: str, value: Value) -> Value:
-        """A state's given first value; one without the axis of the batch is repeated along it."""
-        loc = self.call.at("init")
-        declared = self.cell.states[name]
-        if len(value.shape) + 1 != len(declared.shape):
-            return self._fitted(name, value, loc)
-        because = f"from the initial {name}, which is {value.type}"
-        notes = (declared.note(f"{name} of {self.cell.owner}"), f"given {origin(value)}")
-        try:
-            self.use.scope.unify(declared.shape[1:], value.shape, because, notes)
-        except DimError as error:
-            raise error.located(loc) from None
-        shape = declared_shape(self.bound, self.use, name)
-        zeros = Value(self.trace, self.trace.builder.add(Full(shape), names=(f"{name}_zeros",), loc=loc)[0])
-        return Value(self.trace, self.trace.apply(Add(), zeros, value, names=(f"{name}_0",), loc=loc)[0])
-
-    def _length(self, sequences: dict[str, Value], loc: SrcLoc | None) -> int:
-        if self.options.length is not None:
-            return size_in(self.trace, self.options.length, self.call.at("length"))
-        lengths = {name: value.shape[0] for name, value in sequences.items()}
-        if len(set(lengths.values())) > 1:
-            lengths_text = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-            raise ShapeError(
-                f"the sequences for {self.cell.name} must have the same number of steps: {lengths_text}",
-                loc=loc,
-                notes=[f"{name} is {origin(value)}" for name, value in sequences.items()],
-            )
-        return next(iter(lengths.values()))
-
-    def _initial(self, init: dict[str, Value], title: str) -> dict[str, Value]:
-        """Every state's first value: the given one, the last batch's, a blob made by its fill, or zero."""
-        values = {}
-        for name, declared in self.cell.states.items():
-            if name in init:
-                values[name] = init[name]
-                continue
-            first = f"{name}_first" if f"{name}_0" in self.cell.params else f"{name}_0"  # a parameter keeps its name
-            if isinstance(declared.fill, Values) and not self.options.carry:
-                numbers = self.trace.root.constant(declared.fill, f"{title}/{first}", declared.loc)
-                values[name] = self._first(name, Value(self.trace, numbers))
-                continue
-            shape = declared_shape(self.bound, self.use, name)
-            op: Leaf = Input(shape, declared.fill)
-            if self.options.carry:
-                op = Input(shape, Constant(0))
-            elif declared.fill is None or isinstance(declared.fill, Constant):
-                op = Full(shape, 0.0 if declared.fill is None else declared.fill.value)
-            (ref,) = self.trace.builder.add(op, names=(f"{title}/{first}",), loc=declared.loc)
-            values[name] = Value(self.trace, ref)
-        return values
-
-    def _masks(self, operands: Mapping[str, Value], sequences: Mapping[str, Value], steps: int) -> dict[str, Value]:
-        """The sequences [T, N] of 0 and 1 that the body gets besides the cell's own."""
-        rows = [operands[name].shape[0] for name in self.cell.states]
-        batch = [*rows, *(value.shape[1] for value in sequences.values() if len(value.shape) > 1), 0][0]
-        cont, lengths = (self._along(value) for value in (self.options.cont, self.options.lengths))
-        masks = {}
-        if cont is not None:
-            self._check_along("cont", cont, "[T, N]", (steps, batch))
-            self.trace.expect(cont.ref, IntegerRange(0, 1))
-            masks["cont"] = cont
-        if lengths is not None:
-            self._check_along("lengths", lengths, "[N]", (batch,))
-            masks["valid"] = valid_mask(self.trace, lengths, steps, self.call.loc)
-        for state in self.cell.states if masks else ():
-            self._check_batch(f"state {state}", operands[state], batch)
-        return masks
-
-    def _check_batch(self, what: str, value: Value, batch: int) -> None:
-        """Raise :class:`ShapeError` unless a value that a mask multiplies has one row for each sequence."""
-        if value.shape[0] != batch:
-            name = "lengths" if self.options.cont is None or what == "output" else "cont"
-            raise ShapeError(
-                f"{name} is for {batch} sequences, but {what} of {self.cell.name} is {value.type}:"
-                f" expected [{batch}, ...]",
-                loc=self.call.at(name),
-                notes=(f"{what} is {origin(value)}",),
-            )
-
-    def _along(self, value: Value | None) -> Value | None:
-        return None if value is None else self.trace.adopt(value, self.call.loc)
-
-    def _check_along(self, name: str, value: Value, shape: str, expected: tuple[int, ...]) -> None:
-        if value.shape != expected:
-            raise ShapeError(
-                f"{name} must be {shape}, here {list(expected)}: found {value.type}",
-                loc=self.call.at(name),
-                notes=(f"given {origin(value)}",),
-            )
-
-    def _scan(
-        self, title: str, operands: dict[str, Value], masks: dict[str, Value], sequences: set[str], length: int
-    ) -> tuple[Any, dict[str, Value]]:
-        loc = self.call.loc
-        body = Trace(self.cell.owner, Builder(title), self.use.scope, self.trace)
-        with opened(body):
-            arguments = {name: self._argument(body, name, value, sequences) for name, value in operands.items()}
-            inside = {name: self._mask_argument(body, name, value) for name, value in masks.items()}
-            outer = {argument.ref.node: operands[name] for name, argument in arguments.items()}
-            outer |= {argument.ref.node: masks[name] for name, argument in inside.items()}
-            output, following = self._step(body, arguments, inside)
-        outer |= {argument.ref.node: value for value, argument in body.captured.values()}  # type: ignore[misc]
-        if body.counter is not None:
-            index = counted(self.trace, length, self.options.reverse, self.options.carry, loc)
-            outer[body.counter.node] = index
-        for name, domain in body.expected.items():
-            self.trace.expect(outer[name].ref, domain)
-        outputs = step_outputs(output)
-        results = [(name, value.ref) for name, value in (*outputs.items(), *following.items())]
-        labels = {value.ref: name for name, value in (*following.items(), *outputs.items()) if name}
-        graph = body.finished_graph(results, labels)
-        refs = [outer[arg.name].ref for arg in graph.body_args()]
-        names = [f"{title}/{n or 'y'}" for n in outputs] + [f"{title}/{n}_T" for n in following]
-        op = Scan(graph, length, self.options.reverse, inside=self.trace.root.is_step)
-        results_over_time = [Value(self.trace, ref) for ref in self.trace.builder.add(op, *refs, names=names, loc=loc)]
-        steps, last = results_over_time[: len(outputs)], results_over_time[len(outputs) :]
-        return like(output, steps), by_identifier(dict(zip(following, last, strict=True)))
-
-    def _step(self, body: Trace, arguments: dict[str, Value], masks: dict[str, Value]) -> StepResult:
-        """The cell's own step, between what ``cont`` does to its states and ``lengths`` to its results."""
-        loc, states = self.call.loc, self.cell.states
-        step_arguments = dict(arguments)
-        if "cont" in masks:
-            step_arguments |= {n: masked(arguments[n], masks["cont"], f"{n}_cont") for n in states}
-        output, following = call_step(self.bound, body, step_arguments, loc, "scanned")
-        outputs = {n: body.adopt(value, loc) for n, value in step_outputs(output).items()}
-        following = {name: body.adopt(value, loc) for name, value in following.items()}
-        if "valid" in masks:
-            valid = masks["valid"]
-            for value in outputs.values():
-                self._check_batch("output", value, valid.shape[0])
-            outputs = {n: masked(value, valid, n or "y") for n, value in outputs.items()}
-            following = {n: keep(value, arguments[n], valid, n) for n, value in following.items()}
-        return like(output, list(outputs.values())), following
-
-    def _argument(self, body: Trace, name: str, value: Value, sequences: set[str]) -> Value:
-        role: Role = "x" if name in sequences else "state" if name in self.cell.states else "static"
-        shape = value.shape[1:] if role == "x" else value.shape
-        declared = self.cell.signature.declarations[name]
-        shown = f"{name}_prev" if role == "state" else name  # the plain name is the next state's
-        (ref,) = body.builder.add(Arg(shape, role), names=(shown,), loc=declared.loc)
-        body.declared[ref] = declared.note(name)
-        return Value(body, ref)
-
-    def _mask_argument(self, body: Trace, name: str, value: Value) -> Value:
-        (ref,) = body.builder.add(Arg(value.shape[1:], "x"), names=(name,), loc=self.call.at(name))
-        body.declared[ref] = f"{name}: {body.builder.type(ref)} of a step"
-        return Value(body, ref)
+    return call.run(trace, sequences, constant, initial)
 
 
 __all__ = ["scan"]

@@ -29,7 +29,6 @@ from lstmc.sweeps.trials import (
     SUMMARY,
     Goal,
     Outcome,
-    Point,
     Row,
     Space,
     best_row,
@@ -83,20 +82,6 @@ class Definition:
         return lines
 
 
-def sweep_definition(
-    training: Mapping[str, Any], files: list[str], points: Mapping[str, Point], halving: int | None, goal: str
-) -> Definition:
-    """Return the definition of a sweep, with ``training`` as JSON represents it. Raises :class:`SweepError` for a file
-    that is not there."""
-    return Definition(
-        json.loads(json.dumps(training)),
-        {name: _file_digest(Path(name)) for name in files},
-        {name: dict(point) for name, point in points.items()},
-        halving,
-        goal,
-    )
-
-
 @contextmanager
 def sweep_folder(folder: Path, definition: Definition, overwrite: bool = False) -> Iterator[Path]:
     """Hold the folder for this process, and yield the folder of the points' runs.
@@ -126,21 +111,16 @@ def _check_definition(folder: Path, definition: Definition) -> None:
     path = folder / SWEEP
     if not os.path.exists(path):
         if os.path.exists(folder / POINTS):
-            raise SweepError(
-                f"{folder} has runs, and no {SWEEP} that defines their sweep", mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER]
-            )
+            raise SweepError(f"{folder} has runs, and no {SWEEP} that defines their sweep", mends=BEGIN)
         _write_definition(folder, definition)
         return
     try:
         before = read_json(path, Definition)
     except (OSError, NotExpected) as error:
-        raise SweepError(
-            f"{path} does not say what sweep it is: {error}", mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER]
-        ) from None
+        raise SweepError(f"{path} does not say what sweep it is: {error}", mends=BEGIN) from None
     if differences := definition.differences(before):
-        raise SweepError(
-            f"{folder} has another sweep: it was started with different settings", notes=differences, mends=BEGIN
-        )
+        problem = f"{folder} has another sweep: it was started with different settings"
+        raise SweepError(problem, notes=differences, mends=BEGIN)
     if definition.goal != before.goal:
         _write_definition(folder, definition)
 
@@ -285,10 +265,16 @@ def sweep_model(
     drawing = need("lstmc.sweeps.drawing", "matplotlib", "sweep", SweepError)  # before anything is trained
     files = [training.model.rpartition(":")[0], training.data, *([training.test_data] if training.test_data else [])]
     settings = {name: value for name, value in asdict(training).items() if name != "tensorboard"}
-    definition = sweep_definition(settings, files, points, halving, str(search.goal))
+    definition = Definition(
+        json.loads(json.dumps(settings)),
+        {name: _file_digest(Path(name)) for name in files},
+        {name: dict(point) for name, point in points.items()},
+        halving,
+        str(search.goal),
+    )
     folder = Path(run.out).absolute()
     with sweep_folder(folder, definition, run.overwrite) as runs, pool(run.scheduler, run.workers) as workers:
-        state = _Sweep(training, rows, runs, search.goal, run.watch, run.stop, workers, drawing)
+        state = _Sweep(training, rows, runs, search.goal, run, workers, drawing)
         try:
             if halving is None:
                 state.train(list(rows), dict(zip(rows, updates, strict=True)))
@@ -301,24 +287,18 @@ def sweep_model(
     return Swept(folder, tuple(results), None if best is None else runs / best.name, files_written, state.stopped)
 
 
+@dataclass
 class _Sweep:
-    """A running sweep: the state of each point, and the workers."""
+    """A running sweep: the state of each point, and the workers. ``drawing`` is the module."""
 
-    def __init__(
-        self,
-        training: Training,
-        rows: dict[str, Row],
-        runs: Path,
-        goal: Goal,
-        watch: Watch | None,
-        stop: Callable[[], bool],
-        workers: Pool,
-        drawing: Any,
-    ) -> None:
-        self.training, self.rows, self.runs, self.goal = training, rows, runs, goal
-        self.watch, self.stop, self.pool = watch, stop, workers
-        self.drawing = drawing  # the module
-        self.stopped = False
+    training: Training
+    rows: dict[str, Row]
+    runs: Path
+    goal: Goal
+    run: SweepRun
+    pool: Pool
+    drawing: Any
+    stopped: bool = False
 
     def halve(self, updates: int, factor: int) -> None:
         names = list(self.rows)
@@ -350,7 +330,7 @@ class _Sweep:
                 if not outcome.final and tries[ended.name] < TRIES:
                     self.submit(ended.name, budget[ended.name])
             self.look(names)
-            self.stopped = self.stop()
+            self.stopped = self.run.stop()
 
     def submit(self, name: str, budget: int) -> None:
         self.pool.submit(train_point, Task(self.training, self.rows[name].point, str(self.runs / name), budget), name)
@@ -368,18 +348,16 @@ class _Sweep:
 
     def look(self, names: Sequence[str]) -> None:
         """Update the rows of running points from their metrics."""
-        if self.watch is None:
+        if self.run.watch is None:
             return
         for name in names:
             path = self.runs / name / METRICS
             if self.rows[name].state in ("waiting", "running") and path.exists():
                 records = read_metrics(path)
                 if records:
-                    last = records[-1]["iteration"]
-                    self.rows[name] = replace(
-                        self.rows[name], state="running", iteration=last, scores=last_scores(records)
-                    )
-        self.watch(rank_rows(self.rows.values(), self.goal))
+                    now = {"iteration": records[-1]["iteration"], "scores": last_scores(records)}
+                    self.rows[name] = replace(self.rows[name], state="running", **now)
+        self.run.watch(rank_rows(self.rows.values(), self.goal))
 
     def write(self, folder: Path) -> tuple[Path, ...]:
         """Write the results of all points, the link to the best, and the pictures."""

@@ -353,14 +353,13 @@ def summary_csv(groups: Sequence[OverSeeds]) -> bytes:
     """Return a table with a row for each point without its seed: the number of runs, the mean and the standard
     deviation of each score, and the mean of each cost."""
     scores = list(dict.fromkeys(name for group in groups for name in group.scores))
-    content = io.StringIO()
-    writer = csv.writer(content, lineterminator="\n")
     spread = [column for name in scores for column in (f"{name} mean", f"{name} std")]
-    writer.writerow([*groups[0].point, "runs", *spread, *COSTS])
+    table: list[list[object]] = [[*groups[0].point, "runs", *spread, *COSTS]]
     for group in groups:
         figures = [f"{value:.6g}" for name in scores for value in group.scores.get(name, (nan, nan))]
-        writer.writerow([*group.point.values(), group.runs, *figures, *(f"{group.costs[name]:.6g}" for name in COSTS)])
-    return content.getvalue().encode()
+        costs = [f"{group.costs[name]:.6g}" for name in COSTS]
+        table.append([*group.point.values(), group.runs, *figures, *costs])
+    return _csv(table)
 
 
 def results_csv(rows: Sequence[Row]) -> bytes:
@@ -368,25 +367,28 @@ def results_csv(rows: Sequence[Row]) -> bytes:
     reason and the run's folder."""
     varied = list(dict.fromkeys(name for row in rows for name in row.point))
     scores = list(dict.fromkeys(name for row in rows for name in row.scores))
-    content = io.StringIO()
-    writer = csv.writer(content, lineterminator="\n")
-    writer.writerow([*varied, "state", "iteration", *scores, *COSTS, "reason", "run"])
+    table: list[list[object]] = [[*varied, "state", "iteration", *scores, *COSTS, "reason", "run"]]
     for row in rows:
         values = [row.point.get(name, "") for name in varied]
         figures = [f"{row.scores[name]:.6g}" if name in row.scores else "" for name in scores]
         costs = [f"{row.costs[name]:.9g}" if name in row.costs else "" for name in COSTS]
-        writer.writerow([*values, row.state, row.iteration, *figures, *costs, row.reason, f"points/{row.name}"])
+        table.append([*values, row.state, row.iteration, *figures, *costs, row.reason, f"points/{row.name}"])
+    return _csv(table)
+
+
+def _csv(table: Sequence[Sequence[object]]) -> bytes:
+    content = io.StringIO()
+    csv.writer(content, lineterminator="\n").writerows(table)
     return content.getvalue().encode()
 
 
-def budgets(points: int, updates: int, factor: int | None) -> list[int]:
-    """Return the updates after which points are compared, the last being all of them. Without a factor there is no
-    other.
+def budgets(points: int, updates: int, factor: int) -> list[int]:
+    """Return the updates after which points are compared, the last being all of them.
 
     Each is ``factor`` times the one before it, and the first is such that one point is left, or few.
     """
     ascending, left, budget = [updates], points, updates
-    while factor is not None and left > factor - 1 and left > 1 and budget >= factor:
+    while left > factor - 1 and left > 1 and budget >= factor:
         left, budget = ceil(left / factor), budget // factor
         ascending.append(budget)
     return ascending[::-1]
