@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from lstmc_caffe.install.downloads import (
     prepare_toolkit,
     unpack_source,
 )
-from lstmc_caffe.install.recipe import ADDED, CPU, Recipe
+from lstmc_caffe.install.recipe import ADDED, Recipe
 from lstmc_caffe.install.system import Interpreter, run
 
 if TYPE_CHECKING:
@@ -118,30 +117,6 @@ def keep_headers(unpacked: Path, generated: Path, target: Path) -> None:
     shutil.copytree(unpacked / "include/caffe", target / "caffe")
     (target / _MESSAGE_HEADERS).parent.mkdir(exist_ok=True)
     shutil.copy(generated / _MESSAGE_HEADERS, target / _MESSAGE_HEADERS)
-
-
-def headers(build: Path, recipe: Recipe = CPU) -> Path:
-    """Return the folder of the headers of an installed build. A build of an older version, which kept none, gets them
-    now.
-
-    They are those of the source that it was built from, which the installer has kept, or fetches. Raises InstallError
-    as the installer does.
-    """
-    target = build / INCLUDE
-    if (target / _MESSAGE_HEADERS).is_file():
-        return target
-    archive = fetch_source(recipe, build.parent / "downloads")
-    with tempfile.TemporaryDirectory(prefix=".headers-", dir=build.parent) as folder:
-        work = Path(folder)
-        unpack_source(archive, work / "source")
-        (work / "generated/caffe/proto").mkdir(parents=True)
-        proto = work / "source/src/caffe/proto"
-        arguments = [f"--proto_path={proto}", f"--cpp_out={work / 'generated/caffe/proto'}", str(proto / "caffe.proto")]
-        run([recipe.protoc, *arguments], "generating Caffe's messages")
-        keep_headers(work / "source", work / "generated", work / "include")
-        if not target.exists():  # another process may have been faster
-            (work / "include").rename(target)
-    return target
 
 
 _PROTO = "src/caffe/proto/caffe.proto"

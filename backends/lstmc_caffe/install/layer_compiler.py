@@ -13,7 +13,7 @@ from lstmc.errors import BackendError
 from lstmc.loops.code import Source
 from lstmc.loops.memory import header
 from lstmc.loops.native import FLAGS, Compiler, cached
-from lstmc_caffe.install.build import headers
+from lstmc_caffe.install.build import INCLUDE as HEADERS
 from lstmc_caffe.install.downloads import Toolkit, installed_toolkit
 from lstmc_caffe.install.recipe import CPU, Recipe, cuda_recipe
 from lstmc_caffe.install.record import LIBRARY, architectures_of
@@ -87,7 +87,7 @@ def _include_folders(location: CaffeLocation) -> tuple[Path, ...]:
                 "target caffe needs none",
             ),
         )
-    return (headers(Path(location.pythonpath).parent),)
+    return (Path(location.pythonpath).parent / HEADERS,)
 
 
 _LAYER = "caffe_layer.cpp"

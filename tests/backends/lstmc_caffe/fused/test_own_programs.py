@@ -14,7 +14,6 @@ import pytest
 import lstmc
 from lstmc.loops.code import source
 from lstmc_caffe.install import layer_compiler
-from lstmc_caffe.install.build import headers
 from lstmc_caffe.install.layer_compiler import CaffeBuild
 from lstmc_caffe.processes.process import CaffeRequestError
 from lstmc_caffe.runtime.runner import Runner
@@ -106,7 +105,7 @@ def test_in_the_program_caffe(saved: Path, caffe_folder: Path) -> None:
 @pytest.mark.slow
 def test_in_cpp_that_links_caffe(net: lstmc.Net, saved: Path, caffe_folder: Path) -> None:
     library = caffe_folder / "lib"
-    flags = ["-std=c++17", "-DCPU_ONLY", f"-I{headers(caffe_folder)}", f"-L{library}", f"-Wl,-rpath,{library}"]
+    flags = ["-std=c++17", "-DCPU_ONLY", f"-I{caffe_folder / 'include'}", f"-L{library}", f"-Wl,-rpath,{library}"]
     linked = ["-lcaffe", "-lglog", "-lprotobuf", "-lboost_thread", "-ldl"]
     made = ran(["g++", *flags, EXAMPLE, "-o", "run_layers", *linked], saved)
     assert made.returncode == 0, made.stderr

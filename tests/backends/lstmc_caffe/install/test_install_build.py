@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import shlex
-import shutil
 import sys
 import tarfile
 from dataclasses import replace
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lstmc_caffe.install.build import Order, build, headers
+from lstmc_caffe.install.build import Order, build
 from lstmc_caffe.install.downloads import Toolkit
 from lstmc_caffe.install.recipe import CPU, LIBRARIES, cuda_recipe
 from lstmc_caffe.install.report import Report
@@ -136,22 +135,6 @@ class Workshop:
 @pytest.fixture
 def workshop(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path)
-
-
-def test_a_build_without_headers_gets_them_from_its_source(workshop: Workshop) -> None:
-    order = workshop.order()
-    build = workshop.folder / "9.0.2"
-    build.mkdir()
-    assert order.sdist is not None
-    (workshop.folder / "downloads").mkdir()
-    shutil.copy(order.sdist, workshop.folder / "downloads" / order.recipe.archive)
-    assert headers(build, order.recipe) == build / "include"
-    assert (build / "include/caffe/layer.hpp").read_text() == "layer"
-    assert (build / "include/caffe/proto/caffe.pb.h").read_text() == "messages"
-    assert not list(workshop.folder.glob(".headers-*"))
-    workshop.log.unlink()
-    headers(build, order.recipe)
-    assert not workshop.log.exists(), "they are there"
 
 
 CAFFE = "lstm layer + messages + net -lglog"  # its library, as the tools here write it

@@ -15,7 +15,6 @@ from lstmc.errors import BackendError
 from lstmc.loops.code import Source, source
 from lstmc_caffe import layers
 from lstmc_caffe.install import downloads, record
-from lstmc_caffe.install.build import headers
 from lstmc_caffe.install.layer_compiler import library
 from lstmc_caffe.install.recipe import LIBRARIES, Platform, cuda_recipe
 from lstmc_caffe.processes.process import CaffeLocation
@@ -58,7 +57,7 @@ def with_cuda(caffe: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     real, build = Path(caffe.location.pythonpath).parent, tmp_path / "build"
     for name in ("include", "cuda/include", "cuda/compiler/bin", "lib", "python"):
         (build / name).mkdir(parents=True)
-    (build / "include/caffe").symlink_to(headers(real) / "caffe")
+    (build / "include/caffe").symlink_to(real / "include/caffe")
     (build / record.LIBRARY).symlink_to(real / record.LIBRARY)
     for name in ("cublas_v2.h", "cuda.h", "cuda_runtime.h", "curand.h", "driver_types.h"):
         (build / "cuda/include" / name).write_text(PRETENDED)
