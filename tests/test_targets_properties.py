@@ -27,7 +27,7 @@ from lstmc_caffe.ops import CaffeOp, DummyData, PowerLayer
 from lstmc_caffe.ops.inputs import read_blobs
 from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.layout import FixedBlobs, replaced_later
-from lstmc_caffe.targets.load import BASES, load_target
+from lstmc_caffe.targets.target import BASES, load_target
 from tests.random_models.models import RandomModel
 from tests.shares import least
 from tests.strategies import random_models

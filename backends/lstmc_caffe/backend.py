@@ -70,15 +70,12 @@ from lstmc_caffe.rows.matrix_rows import OneRow, RowsTimeAxis
 from lstmc_caffe.rows.narrow import EmbedProducts, HalfSteps, Narrow, RenameBlobs
 from lstmc_caffe.rows.views import FitReaders, SettleViews
 from lstmc_caffe.runtime import executor, locate, runner
-from lstmc_caffe.targets.lint import lint_file, lint_op
-from lstmc_caffe.targets.load import Summaries, load_target, target_faults
-from lstmc_caffe.targets.shapes import listed_layers
-from lstmc_caffe.targets.target import Target
+from lstmc_caffe.targets.lint import lint_file, lint_op, listed_layers
+from lstmc_caffe.targets.target import Summaries, Target, load_target, target_faults
 from lstmc_caffe.train import net as training
 from lstmc_caffe.write import program
 from lstmc_caffe.write.artifact import artifact, layers_text
-from lstmc_caffe.write.net import MOST_BYTES, WEIGHTS_SUFFIX, read_weights
-from lstmc_caffe.write.parts import lint_copies, parts
+from lstmc_caffe.write.net import MOST_BYTES, WEIGHTS_SUFFIX, lint_copies, parts, read_weights
 
 Passes = tuple[Pass, ...]
 Gates = Literal["unit", "packed", "separate"]

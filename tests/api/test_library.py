@@ -6,7 +6,7 @@ import pytest
 
 from lstmc.api import library_cell
 from lstmc.plugins import CELLS, cell_groups, entry_points_of, library_names
-from lstmc_caffe.targets.load import OWN
+from lstmc_caffe.targets.target import OWN
 
 
 def test_every_cell_of_lstmc_is_in_one_group() -> None:

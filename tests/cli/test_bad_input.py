@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lstmc.api import pass_names
-from lstmc_caffe.targets.load import OWN
+from lstmc_caffe.targets.target import OWN
 from lstmc_tflite.targets import targets
 from tests.cli.conftest import LSTMC, MODEL
 

@@ -18,7 +18,7 @@ from lstmc.ops.base import load_dialect
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import recorded_targets
 from lstmc_caffe.legalize.rules import rules
-from lstmc_caffe.targets.load import target_faults
+from lstmc_caffe.targets.target import target_faults
 from tests.cli.conftest import LSTMC
 from tests.conftest import Install
 

@@ -18,7 +18,7 @@ from lstmc.ops import Relu, applied
 from lstmc.passes import Decompose
 from lstmc.pipeline import all_passes
 from lstmc.testing import assert_same_meaning
-from lstmc_caffe.targets.load import target_faults
+from lstmc_caffe.targets.target import target_faults
 
 Install = Callable[..., None]
 SOURCE = """

@@ -17,7 +17,7 @@ from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe.backend import CaffeBackend
-from lstmc_caffe.targets.load import BASES, load_target
+from lstmc_caffe.targets.target import BASES, load_target
 
 Size = tuple[int, int, int, int]
 """T, N, D, H."""

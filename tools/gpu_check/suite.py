@@ -16,7 +16,7 @@ from lstmc.verification.conditioning import relative_gap
 from lstmc.verification.differential import InterpreterExecutor, check
 from lstmc.verification.report import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Report
 from lstmc_caffe.runtime.executor import CaffeExecutor
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 from tools.gpu_check.cases import Case
 from tools.gpu_check.outcome import Outcome
 from tools.gpu_check.solver import STEPS, caffe_steps, interpreter_steps, rate_of

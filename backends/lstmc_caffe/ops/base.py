@@ -12,8 +12,7 @@ from lstmc.errors import BackendError, PluginError, ShapeError
 from lstmc.ops import Constant, Filler, Gaussian, Msra, Op, Types, Uniform, Xavier
 from lstmc.ops.base import dialects, load_dialect
 from lstmc.types import TensorType
-from lstmc_caffe.proto.fields import field_value, other_settings, read_setting, write_setting
-from lstmc_caffe.proto.net import LayerParameter
+from lstmc_caffe.proto.net import LayerParameter, field_value, other_settings, read_setting, write_setting
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from lstmc.ops import AvePool, Conv, Draw, MaxPool, Sample, Types
 from lstmc.ops.layers import Pair, Pool
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
-from lstmc_caffe.proto.fields import field_value, other_settings
+from lstmc_caffe.proto.net import field_value, other_settings
 
 __all__ = ["WINDOWS", "AvePooling", "Convolution", "MaxPooling", "WindowKind", "unusual_windows"]
 

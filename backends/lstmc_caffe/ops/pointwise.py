@@ -12,7 +12,7 @@ from lstmc.errors import ShapeError
 from lstmc.ops import Array, Arrays, Draw, Pointwise, Sample, Types, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
-from lstmc_caffe.proto.fields import other_settings
+from lstmc_caffe.proto.net import other_settings
 
 __all__ = [
     "AbsValLayer",

@@ -15,7 +15,7 @@ from lstmc.ops import Along, Array, Arrays, Draw, Embed, Linear, Maximum, Op, Sa
 from lstmc.ops.base import AlongAxis, applied, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
-from lstmc_caffe.proto.fields import other_settings
+from lstmc_caffe.proto.net import other_settings
 
 __all__ = [
     "Bias",

@@ -11,7 +11,7 @@ from lstmc.errors import ShapeError
 from lstmc.ops import Along, Array, Arrays, Concat, Draw, Reshape, Sample, Split, Tile, Types, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
-from lstmc_caffe.proto.fields import read_setting
+from lstmc_caffe.proto.net import read_setting
 
 __all__ = ["ConcatLayer", "ReshapeLayer", "SliceLayer", "SplitLayer", "TileLayer"]
 

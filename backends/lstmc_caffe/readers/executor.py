@@ -32,7 +32,7 @@ from lstmc.verification.report import VALUE_TOLERANCE
 from lstmc_caffe.ops.inputs import feed_blobs, host_values, input_arrays, read_blobs
 from lstmc_caffe.processes.process import CaffeError, Reply, WorkerProcess
 from lstmc_caffe.readers.known import Environment, Program, Reader, load_reader, reader_names
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 from lstmc_caffe.worker import WORKER
 
 if TYPE_CHECKING:

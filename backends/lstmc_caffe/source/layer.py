@@ -13,8 +13,8 @@ from lstmc.errors import Argument
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.ops import Array
-from lstmc_caffe.proto.fields import CLOSE, OPEN, TOKEN
-from lstmc_caffe.targets.shapes import Shape, Shapes
+from lstmc_caffe.proto.net import CLOSE, OPEN, TOKEN
+from lstmc_caffe.targets.lint import Shape, Shapes
 
 TYPES = ("LSTM", "RNN")  # the recurrent layers of Caffe's own
 

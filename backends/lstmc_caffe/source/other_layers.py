@@ -21,8 +21,8 @@ from lstmc.ops import CORE, Affine, Array, Conv, Types
 from lstmc.types import TensorType
 from lstmc_caffe import ops
 from lstmc_caffe.ops import CaffeOp, front_axis, layer_ops, read_layer
-from lstmc_caffe.proto.fields import field_value, other_settings
-from lstmc_caffe.targets.shapes import flattened
+from lstmc_caffe.proto.net import field_value, other_settings
+from lstmc_caffe.targets.lint import flattened
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from lstmc.manifest import Manifest, Place, parse_manifest
 from lstmc.ops import Linear, Reshape, Tanh
 from lstmc_caffe.proto.net import LayerParameter, RawLayer, RawNet, net_from_text
 from lstmc_caffe.source.layer import Layer
-from lstmc_caffe.targets.shapes import Shape
+from lstmc_caffe.targets.lint import Shape
 
 _ZERO = (
     "Caffe carries states over from one forward pass to the next where cont is 1 at the first step; the converted net"

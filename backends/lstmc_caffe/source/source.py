@@ -40,9 +40,8 @@ from lstmc_caffe.source.whole_net import (
     input_text,
     recurrent_nets,
 )
-from lstmc_caffe.targets.lint import lint_text, misspelt
-from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs, unwritten_bottoms
+from lstmc_caffe.targets.lint import Shape, infer_shapes, lint_text, misspelt, old_inputs, unwritten_bottoms
+from lstmc_caffe.targets.target import load_target
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.sources import SourceCheck, checked_shape
 from lstmc.interp import named_rng
 from lstmc.ops import Array
-from lstmc_caffe.proto.fields import field_value
-from lstmc_caffe.proto.net import NetParameter
+from lstmc_caffe.proto.net import NetParameter, field_value
 from lstmc_caffe.readers.executor import ReaderSession
 from lstmc_caffe.readers.known import load_reader
 from lstmc_caffe.runtime.executor import FILE_LAYERS, CaffeExecutor
@@ -30,7 +29,7 @@ from lstmc_caffe.runtime.runner import Net as LoadedNet
 from lstmc_caffe.source.layer import TYPES, BlobHints, Layer, constant_of, label, unknown_bottoms
 from lstmc_caffe.source.other_layers import LayerCall, layer_values
 from lstmc_caffe.source.recurrent_layers import Imported, notes_of, recurrent_values, refusals_of
-from lstmc_caffe.targets.shapes import Shape, old_inputs
+from lstmc_caffe.targets.lint import Shape, old_inputs
 
 _CHECK = "check the net in Caffe"
 _UNUSED = ("Accuracy", "HDF5Output")  # and all losses: no net that is used has them

@@ -29,7 +29,7 @@ from lstmc.weights import initial_weights, parameters, unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, Eltwise, FilledInput, InputLayer
 from lstmc_caffe.processes.ranks import LaunchedRank, RanksProcess
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 from lstmc_caffe.train.trainer import Mask, RankNets, TrainableNet, solver_text, train_net
 from lstmc_caffe.write.artifact import layers_files, layers_source, manifest, overwritten, prototxt
 from lstmc_caffe.write.net import Section, WrittenNet, caffemodel, write_net

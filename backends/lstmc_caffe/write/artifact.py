@@ -28,7 +28,7 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.ops.inputs import Fed, fed_inputs, read_blobs
 from lstmc_caffe.targets.lint import warnings
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 from lstmc_caffe.write.net import WrittenNet, caffemodel, write_net
 
 

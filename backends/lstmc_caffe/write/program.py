@@ -14,7 +14,7 @@ from lstmc.files.templates import text_templates
 from lstmc.manifest import Manifest, Place, State, parse_manifest
 from lstmc.text import late, quoted
 from lstmc.version import __version__
-from lstmc_caffe.targets.load import OWN, load_target
+from lstmc_caffe.targets.target import OWN, load_target
 from lstmc_caffe.write.artifact import SUFFIX
 
 _TEMPLATES = text_templates("lstmc_caffe", "write")

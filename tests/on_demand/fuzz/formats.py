@@ -29,9 +29,8 @@ from lstmc.weights import read_weights
 from lstmc_caffe.install import record
 from lstmc_caffe.proto.net import RawState
 from lstmc_caffe.runtime.executor import _check_layers
-from lstmc_caffe.targets.lint import lint_text
-from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.targets.shapes import listed_layers
+from lstmc_caffe.targets.lint import lint_text, listed_layers
+from lstmc_caffe.targets.target import load_target
 from lstmc_caffe.train.trainer import TrainingState, last_state, save_state
 from lstmc_caffe.write.net import read_blobs
 from lstmc_caffe.write.net import read_weights as trained_weights

@@ -25,9 +25,8 @@ from lstmc_caffe.proto import net
 from lstmc_caffe.proto.net import MESSAGES, LayerParameter, NetParameter, layer_field, net_from_text
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.targets.lint import lint_text
-from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.targets.shapes import listed_layers
+from lstmc_caffe.targets.lint import lint_text, listed_layers
+from lstmc_caffe.targets.target import load_target
 from tests.conftest import Install
 
 MVN = ("mvn_param", 120, "MVNParameter")

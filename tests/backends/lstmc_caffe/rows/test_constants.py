@@ -15,7 +15,7 @@ from lstmc.testing import assert_same_meaning
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.constants import Constants, FoldedConstants, _keeps_zero
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 
 ZEROS, HALVES = (

@@ -15,7 +15,7 @@ from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.layout import FixedBlobs, replaced_later
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 from tests.backends.lstmc_caffe.rows.test_readers import built

@@ -26,8 +26,7 @@ from lstmc.verification.differential import InterpreterExecutor, check
 from lstmc_caffe.legalize.layers import SINE
 from lstmc_caffe.ops import CaffeOp
 from lstmc_caffe.rows import functions
-from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.targets.target import Target
+from lstmc_caffe.targets.target import Target, load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
 from tests.backends.lstmc_caffe.rows.test_narrow import NOSLICE, narrowed
 

@@ -34,7 +34,7 @@ from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.rows.matrix_rows import OneRow
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_text
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted
 from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
 

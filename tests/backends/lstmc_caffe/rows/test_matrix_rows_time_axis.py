@@ -9,7 +9,7 @@ import pytest
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Ref
 from lstmc_caffe.rows.matrix_rows import RowsTimeAxis
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
 
 Made = Callable[[RowsTimeAxis, Builder], list[Ref]]

@@ -16,8 +16,7 @@ from lstmc.passes import Dead
 from lstmc.testing import assert_same_meaning
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.rows.narrow import EmbedProducts, HalfSteps, Narrow
-from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.targets.target import Target
+from lstmc_caffe.targets.target import Target, load_target
 from tests.backends.lstmc_caffe.nets import legalised
 from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
 

@@ -42,7 +42,7 @@ from lstmc.verification.differential import check
 from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_text
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, emitted
 from tests.backends.lstmc_caffe.rows.models import CELLS, PORTABLE, WHOLE, N, T, graph_of
 from tests.quick_sample import one_in

@@ -12,7 +12,7 @@ from lstmc.testing import assert_same_meaning
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.rows.narrow import RenameBlobs
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 

@@ -8,7 +8,7 @@ from lstmc.errors import BackendError
 from lstmc.passes import PassResult
 from lstmc.testing import assert_same_meaning
 from lstmc_caffe.rows.views import SettleViews
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 
 BARE = "tests/backends/lstmc_caffe/targets/files/bare.toml"

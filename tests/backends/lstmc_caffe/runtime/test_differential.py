@@ -42,7 +42,7 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.targets.load import Summaries
+from lstmc_caffe.targets.target import Summaries
 
 pytestmark = pytest.mark.caffe
 

@@ -37,7 +37,7 @@ from lstmc_caffe.ops import CAFFE_OPS
 from lstmc_caffe.ops.inputs import feed_blobs, input_arrays
 from lstmc_caffe.runtime.executor import CaffeExecutor, with_loss
 from lstmc_caffe.runtime.runner import Net, Runner
-from lstmc_caffe.targets.load import BASES
+from lstmc_caffe.targets.target import BASES
 from lstmc_caffe.train.trainer import TrainableNet
 from lstmc_caffe.write.artifact import layers_source
 from tests import test_properties

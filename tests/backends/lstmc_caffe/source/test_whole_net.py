@@ -18,7 +18,7 @@ from lstmc.ops import Array
 from lstmc_caffe.proto.net import RawNet, net_from_text
 from lstmc_caffe.source.whole_net import in_use
 from lstmc_caffe.targets.lint import lint_text
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 from tests.backends.lstmc_caffe.source.old_nets import SEQUENCE, VIDEO, caffemodel
 
 BLOBS = {

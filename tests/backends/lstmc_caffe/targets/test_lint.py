@@ -11,9 +11,8 @@ from lstmc.backend import Violation
 from lstmc.errors import BackendError
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.targets.lint import lint_text
-from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.targets.shapes import infer_shapes
+from lstmc_caffe.targets.lint import infer_shapes, lint_text
+from lstmc_caffe.targets.target import load_target
 
 NETSPEC = Path(__file__).with_name("nets") / "netspec_lstm.prototxt"
 X = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 6 dim: 3 } } }\n'

@@ -9,7 +9,7 @@ import pytest
 import lstmc
 from lstmc.backend import Warned
 from lstmc_caffe.targets.lint import lint_text
-from lstmc_caffe.targets.load import OWN, load_target
+from lstmc_caffe.targets.target import OWN, load_target
 
 SIZES = {"T": 3, "N": 1, "D": 3, "H": 2}
 OPENVINO = (

@@ -14,7 +14,7 @@ from lstmc_caffe.readers.executor import ReaderError, ReaderExecutor, ReaderSess
 from lstmc_caffe.readers.known import load_reader
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_text
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 
 IN_CAFFE = Path(__file__).parents[1] / "source" / "train_in_caffe.py"
 OPENCV = load_target("opencv").reads

@@ -11,9 +11,8 @@ import pytest
 
 from lstmc.errors import BackendError
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.targets.load import BASES, OWN, Summaries, load_target, parse_with_base
+from lstmc_caffe.targets.target import BASES, OWN, Summaries, Target, load_target, parse_with_base
 from lstmc_caffe.targets.target import CHECKS as RULE_CHECKS
-from lstmc_caffe.targets.target import Target
 
 TABLE = {name: load_target(name) for name in OWN}
 

@@ -37,7 +37,7 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import NetParameter, net_from_text
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import load_target
 from lstmc_caffe.write.net import write_net
 from tests.goldens.update import PROTOTXT, golden_prototxt
 
