@@ -21,13 +21,15 @@ class CaffeOp(Op):
 
     ``settings`` says once how its attributes are written and read: for each the path of a field of LayerParameter,
     ``{"slope": "relu_param.negative_slope"}``. Where a field is not an attribute's value as it is, the op has a
-    ``write`` and a ``read`` of its own, and ``own_param`` names the message that they see to.
+    ``write`` and a ``read`` of its own, and ``own_param`` names the message that they see to. ``blob_fillers``
+    are the paths of its learned blobs' FillerParameters, in order.
     """
 
     backend = "caffe"
     layer_type: ClassVar[str]
     settings: ClassVar[Mapping[str, str]] = {}
     own_param: ClassVar[str] = ""
+    blob_fillers: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         if "layer_type" in vars(cls):
@@ -35,7 +37,7 @@ class CaffeOp(Op):
 
     def blobs(self, operands: int) -> range:
         """Return the range of operands that are the layer's own learned blobs, not bottoms; they come last."""
-        return range(0)
+        return range(len(self.operands) - len(self.blob_fillers), operands) if self.blob_fillers else range(0)
 
     def blob_types(self, bottoms: Types) -> Types:
         """Return the types of its learned blobs, on bottoms of these types."""
@@ -105,8 +107,9 @@ class CaffeOp(Op):
         assert again == layer, f"what was read writes another layer: {again}, expected {layer}"
 
     def fillers(self, layer: Any) -> list[Any]:
-        """Return the FillerParameter message of each learned blob, in order."""
-        return []
+        """Return the FillerParameter message of each learned blob, in order; more where it has fewer blobs."""
+        paths = (path.split(".") for path in self.blob_fillers)
+        return [getattr(getattr(layer, param), name) for param, name in paths]
 
 
 @cache

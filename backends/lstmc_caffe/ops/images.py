@@ -134,6 +134,7 @@ class Convolution(CaffeOp, Conv):
         "group": "convolution_param.group",
     }
     own_param = "convolution_param"  # pairs of numbers, for height and width
+    blob_fillers = ("convolution_param.weight_filler", "convolution_param.bias_filler")
     num_output: int = 0
     kernel: Pair = (1, 1)
     bias: bool = False
@@ -146,9 +147,6 @@ class Convolution(CaffeOp, Conv):
                 f" but w is {w}, b is {b}"
             )
         return super().infer(x, w, b)
-
-    def blobs(self, operands: int) -> range:
-        return range(1, operands)
 
     def blob_types(self, bottoms: Types) -> Types:
         w = TensorType((self.num_output, bottoms[0].shape[-3] // max(self.group, 1), *self.kernel))
@@ -175,10 +173,6 @@ class Convolution(CaffeOp, Conv):
             pad=_read_pair(param, "pad", 0),
             dilation=_read_pair(param, "dilation", 1),
         )
-
-    def fillers(self, layer: Any) -> list[Any]:
-        param = layer.convolution_param
-        return [param.weight_filler, param.bias_filler] if self.bias else [param.weight_filler]
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

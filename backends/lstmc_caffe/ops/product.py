@@ -39,6 +39,7 @@ class InnerProduct(CaffeOp, Linear):
         "num_output": "inner_product_param.num_output",
         "bias": "inner_product_param.bias_term",
     }
+    blob_fillers = ("inner_product_param.weight_filler", "inner_product_param.bias_filler")
     num_output: int = 0
     bias: bool = False
 
@@ -47,16 +48,9 @@ class InnerProduct(CaffeOp, Linear):
             raise ShapeError(f"{self.name}: num_output {self.num_output}, bias {self.bias}, but w is {w}, b is {b}")
         return super().infer(x, w, b)
 
-    def blobs(self, operands: int) -> range:
-        return range(1, operands)
-
     def blob_types(self, bottoms: Types) -> Types:
         w = TensorType((self.num_output, prod(bottoms[0].shape[self.axis :])))
         return (w, TensorType(w.shape[:1])) if self.bias else (w,)
-
-    def fillers(self, layer: Any) -> list[Any]:
-        param = layer.inner_product_param
-        return [param.weight_filler, param.bias_filler] if self.bias else [param.weight_filler]
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -75,7 +69,7 @@ class TransposedInnerProduct(CaffeOp, AlongAxis):
 
     name = "caffe.TransposedInnerProduct"
     layer_type = "InnerProduct"
-    settings = InnerProduct.settings
+    settings, blob_fillers = InnerProduct.settings, InnerProduct.blob_fillers
     own_param = "inner_product_param"  # transpose
     operands = ("x", "w", "b")
     axis: int = 1
@@ -102,9 +96,6 @@ class TransposedInnerProduct(CaffeOp, AlongAxis):
             return None
         return Along(self.beside(axis), (axis, None, None)[: len(types)], (axis,))
 
-    def blobs(self, operands: int) -> range:
-        return range(1, operands)
-
     def blob_types(self, bottoms: Types) -> Types:
         w = TensorType((prod(bottoms[0].shape[self.axis :]), self.num_output))
         return (w, TensorType(w.shape[1:])) if self.bias else (w,)
@@ -116,9 +107,6 @@ class TransposedInnerProduct(CaffeOp, AlongAxis):
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         return super().read(layer, bottoms) if layer.inner_product_param.transpose else None
-
-    def fillers(self, layer: Any) -> list[Any]:
-        return InnerProduct(self.axis, self.num_output, self.bias).fillers(layer)
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -216,7 +204,7 @@ class _Broadcast(CaffeOp):
         return (x,)
 
     def blobs(self, operands: int) -> range:
-        return range(1, 2) if self.learned else range(0)
+        return super().blobs(operands) if self.learned else range(0)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
         x = axis + self.axis * slot
@@ -254,9 +242,6 @@ class _Broadcast(CaffeOp):
         covered = param.num_axes if learned else bottoms[1].rank
         return cls(axis, x.rank - axis if covered == -1 else covered, learned)
 
-    def fillers(self, layer: Any) -> list[Any]:
-        return [getattr(layer, self.own_param).filler]
-
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         x = sample_type(draw)
@@ -272,6 +257,7 @@ class Bias(_Broadcast):
 
     layer_type = "Bias"
     own_param = "bias_param"
+    blob_fillers = ("bias_param.filler",)
 
     def eval(self, x: Array, y: Array) -> Arrays:
         return (x + self._spread(x, y),)
@@ -286,6 +272,7 @@ class Scale(_Broadcast):
 
     layer_type = "Scale"
     own_param = "scale_param"
+    blob_fillers = ("scale_param.filler",)
 
     def eval(self, x: Array, y: Array) -> Arrays:
         return (x * self._spread(x, y),)
@@ -300,6 +287,7 @@ class ScaleBias(CaffeOp):
 
     name = "caffe.ScaleBias"
     layer_type = "Scale"
+    blob_fillers = ("scale_param.filler", "scale_param.bias_filler")
     operands = ("x", "y", "b")
 
     def infer(self, x: TensorType, y: TensorType, b: TensorType) -> Types:
@@ -316,9 +304,6 @@ class ScaleBias(CaffeOp):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array, b: Array) -> tuple[Array | None, ...]:
         others = tuple(axis for axis in range(x.ndim) if axis != 1)
         return cts[0] * self._spread(x, y), (cts[0] * x).sum(axis=others), cts[0].sum(axis=others)
-
-    def blobs(self, operands: int) -> range:
-        return range(1, 3)
 
     def blob_types(self, bottoms: Types) -> Types:
         return (TensorType(bottoms[0].shape[1:2]),) * 2
@@ -337,9 +322,6 @@ class ScaleBias(CaffeOp):
         ):
             return None
         return cls() if front_axis(cls.name, param.axis, bottoms[0]) == 1 else None
-
-    def fillers(self, layer: Any) -> list[Any]:
-        return [layer.scale_param.filler, layer.scale_param.bias_filler]
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -380,6 +362,7 @@ class EmbedLayer(CaffeOp, Embed):
     layer_type = "Embed"
     settings = {"input_dim": "embed_param.input_dim", "num_output": "embed_param.num_output"}
     own_param = "embed_param"  # its bias_term, which is false
+    blob_fillers = ("embed_param.weight_filler",)
     input_dim: int = 0
     num_output: int = 0
 
@@ -387,9 +370,6 @@ class EmbedLayer(CaffeOp, Embed):
         if w.shape != (self.input_dim, self.num_output):
             raise ShapeError(f"{self.name}: input_dim {self.input_dim}, num_output {self.num_output}, but w is {w}")
         return super().infer(x, w)
-
-    def blobs(self, operands: int) -> range:
-        return range(1, 2)
 
     def blob_types(self, bottoms: Types) -> Types:
         return (TensorType((self.input_dim, self.num_output)),)
@@ -401,9 +381,6 @@ class EmbedLayer(CaffeOp, Embed):
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         return None if layer.embed_param.bias_term else super().read(layer, bottoms)
-
-    def fillers(self, layer: Any) -> list[Any]:
-        return [layer.embed_param.weight_filler]
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -76,6 +76,9 @@ class LSTMUnit(CaffeOp):
         return Sample(cls(), (TensorType((1, n, h)), TensorType((1, n, 4 * h)), TensorType((1, n))))
 
 
+_WEIGHT, _BIAS = "recurrent_param.weight_filler", "recurrent_param.bias_filler"
+
+
 @dataclass(frozen=True)
 class _Recurrent(CaffeOp):
     """A layer over all T steps: x [T, N, ...], cont [T, N] (0 where a sequence begins), and its blobs."""
@@ -83,9 +86,6 @@ class _Recurrent(CaffeOp):
     num_output: int = 0
     gates: ClassVar[int]
     settings = {"num_output": "recurrent_param.num_output"}
-
-    def blobs(self, operands: int) -> range:
-        return range(2, operands)
 
     def blob_types(self, bottoms: Types) -> Types:
         x = bottoms[0]
@@ -128,15 +128,12 @@ class LSTM(_Recurrent):
     layer_type = "LSTM"
     operands = ("x", "cont", "w_xc", "b_c", "w_hc")
     gates = 4
+    blob_fillers = (_WEIGHT, _BIAS, _WEIGHT)
 
     def work(self, operands: Types, results: Types) -> Work:
         units, inputs = operands[1].size * self.num_output, operands[2].shape[1]
         products, rest = 4 * units * (inputs + self.num_output), (4 + 9) * units  # sums of products; LSTMUnit
         return replace(super().work(operands, results), multiply_adds=products, operations=rest)
-
-    def fillers(self, layer: Any) -> list[Any]:
-        param = layer.recurrent_param
-        return [param.weight_filler, param.bias_filler, param.weight_filler]
 
     def _forward(self, x: Array, cont: Array, w_xc: Array, b_c: Array, w_hc: Array) -> list[tuple[Array, ...]]:
         """Return for each step c and h before it, and z, c and h after it."""
@@ -183,6 +180,7 @@ class RNN(_Recurrent):
     layer_type = "RNN"
     operands = ("x", "cont", "w_xh", "b_h", "w_hh", "w_ho", "b_o")
     gates = 1
+    blob_fillers = (_WEIGHT, _BIAS, _WEIGHT, _WEIGHT, _BIAS)
 
     def work(self, operands: Types, results: Types) -> Work:
         units = operands[1].size * self.num_output  # two products, a sum and tanh; then one product and its tanh
@@ -191,10 +189,6 @@ class RNN(_Recurrent):
 
     def _blob_shapes(self, h: int, width: int) -> tuple[tuple[int, ...], ...]:
         return (h, width), (h,), (h, h), (h, h), (h,)
-
-    def fillers(self, layer: Any) -> list[Any]:
-        weight, bias = layer.recurrent_param.weight_filler, layer.recurrent_param.bias_filler
-        return [weight, bias, weight, weight, bias]
 
     def _states(self, x: Array, cont: Array, w_xh: Array, b_h: Array, w_hh: Array) -> Array:
         projected = x.reshape(*x.shape[:2], -1) @ w_xh.T + b_h
