@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from lstmc.importers.read.tflite_file import Operator, Tensor, TfliteFile
 from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 from lstmc.plugins import need
-from lstmc.text import brief
+from lstmc.text import Names, brief
 
 TYPES = {"FLOAT32": 1, "FLOAT64": 11, "INT32": 6, "INT64": 7, "BOOL": 9}  # ONNX's, of inputs
 OPSET = 20
@@ -44,21 +43,11 @@ class Graph:
         self.file, self.rounded = file, False
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
-        self.taken: set[str] = {*file.outputs}
-        self.counts = Counter[str]()
+        self.unique = Names(file.outputs).unique
         self.names: dict[int, str] = {}
         self.shifted: dict[str, str] = {}  # x + SHIFT -> x
         self.refusals: list[Refusal] = []
         self.label = ""
-
-    def unique(self, name: str) -> str:
-        """Return a new name: the place among those of this name is its end."""
-        self.counts[name] += 1
-        title = name if self.counts[name] == 1 and name not in self.taken else f"{name}/{self.counts[name]}"
-        while title in self.taken:
-            title += "_"
-        self.taken.add(title)
-        return title
 
     def model(self) -> Any:
         """Return the ``ModelProto``. Raises :class:`RefusedError` with every operator that is not read."""
@@ -99,12 +88,11 @@ class Graph:
         self.label = tensors[operator.outputs[0]].name if operator.outputs else operator.code
         call = Call(self, operator)
         try:
-            handler = HANDLERS.get(operator.code)
             if operator.code in ("WHILE", "CALL_ONCE"):
                 raise Refused("operator", operator.code, *WHILE)
             if operator.code in ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"):
                 raise Refused("operator", operator.code, *VARIABLE)
-            if handler is None:
+            if (handler := HANDLERS.get(operator.code)) is None:
                 raise Refused("operator", operator.code, *UNREAD)
             made = [tensors[place] for place in (*operator.inputs, *operator.outputs) if place >= 0]
             self.rounded |= operator.code in ROUNDING and any(t.integer and t.kind == "INT8" for t in made)
@@ -168,6 +156,10 @@ class Call:
             raise self.graph.file.damaged(f"{self.operator.code} at {self.graph.label} has no operand {slot}")
         return self.graph.value(self.operator.inputs[slot])
 
+    def given(self, slot: int) -> list[str]:
+        """Return the value of an optional operand, if it is given."""
+        return [self.x(slot)] if self.has(slot) else []
+
     def all(self) -> list[str]:
         return [self.x(slot) for slot in range(len(self.operator.inputs))]
 
@@ -190,14 +182,16 @@ class Call:
         self.graph.nodes.append(self.graph.helper.make_node(op, [*inputs], names, name=names[0], **attributes))
         return names
 
+    def clipped(self, value: str, least: float, most: float) -> str:
+        return self.emit("Clip", value, self.constant(np.float32(least)), self.constant(np.float32(most)))
+
     def activated(self, value: str, function: int) -> str:
         """Return a value after a fused activation, by its number in the schema."""
-        if function in (0, 1, 4):
-            return {0: value}.get(function) or self.emit({1: "Relu", 4: "Tanh"}[function], value)
-        if function not in (2, 3):
+        if function in (2, 3):
+            return self.clipped(value, *((-1, 1) if function == 2 else (0, 6)))
+        if function not in (0, 1, 4):
             raise Refused("activation", str(function), *UNREAD)
-        least, most = {2: (-1, 1), 3: (0, 6)}[function]
-        return self.emit("Clip", value, self.constant(np.float32(least)), self.constant(np.float32(most)))
+        return self.emit({1: "Relu", 4: "Tanh"}[function], value) if function else value
 
     def fused(self, value: str) -> str:
         function = self.options.fusedActivationFunction
@@ -213,7 +207,7 @@ Handler = Callable[[Call], str | Sequence[str]]
 
 
 def _connected(t: Call) -> str:
-    x, bias = t.x(), [t.x(2)] if t.has(2) else []
+    x, bias = t.x(), t.given(2)
     if not t.options.keepNumDims or t.rank() == 2:
         x = x if t.rank() == 2 else t.emit("Reshape", x, t.constant([-1, t.tensor(1).shape[-1]]))
         return t.fused(t.emit("Gemm", x, t.x(1), *bias, transB=1))
@@ -301,10 +295,6 @@ def _reduce(t: Call, op: str) -> str:
     return t.like(op, t.constant(axes), keepdims=int(t.options.keepDims)) if axes else t.x()
 
 
-def _most(t: Call) -> str:
-    return t.like("ArgMax", axis=t.fixed(1)[0], keepdims=0)
-
-
 def _cast(t: Call) -> str:
     kind = t.graph.file.tensors[t.operator.outputs[0]].kind
     if kind not in TYPES or kind == "FLOAT64":
@@ -314,17 +304,13 @@ def _cast(t: Call) -> str:
 
 def _padded(t: Call) -> str:
     pairs = np.reshape(t.fixed(1), (-1, 2)).T
-    return t.like("Pad", t.constant(pairs.ravel()), *([t.x(2)] if t.has(2) else []))
+    return t.like("Pad", t.constant(pairs.ravel()), *t.given(2))
 
 
 def _softmax(t: Call) -> str:
     beta = t.options.beta
     x = t.x() if beta == 1 else t.like("Mul", t.constant(np.float32(beta)))
     return t.emit("Softmax", x, axis=-1)
-
-
-def _gelu(t: Call) -> str:
-    return t.like("Gelu", approximate="tanh" if t.options.approximate else "none")
 
 
 def _distance(t: Call) -> str:
@@ -355,7 +341,7 @@ def _window(t: Call) -> dict[str, Any]:
 
 def _conv(t: Call, order: Sequence[int], each: bool = False) -> str:
     """A convolution, whose kernel has its axes in an ``order`` of ONNX; ``each``: one channel at a time."""
-    o, more = t.options, [t.x(2)] if t.has(2) else []
+    o, more = t.options, t.given(2)
     group = t.tensor(0).shape[3] if each else t.tensor(0).shape[3] // t.tensor(1).shape[3]
     options = {**_window(t), "dilations": [o.dilationHFactor, o.dilationWFactor], "group": group}
     kernel = t.emit("Transpose", t.x(1), perm=[*order])
@@ -364,7 +350,7 @@ def _conv(t: Call, order: Sequence[int], each: bool = False) -> str:
 
 def _transposed(t: Call) -> str:
     """A transposed convolution: its output's size, its kernel [O, H, W, I], its input, a bias."""
-    o, kernel, more = t.options, t.emit("Transpose", t.x(1), perm=[3, 0, 1, 2]), [t.x(3)] if t.has(3) else []
+    o, kernel, more = t.options, t.emit("Transpose", t.x(1), perm=[3, 0, 1, 2]), t.given(3)
     rows = zip((o.strideH, o.strideW), t.tensor(2).shape[1:3], t.tensor(1).shape[1:3], t.fixed(0)[1:3], strict=True)
     over = [stride * (size - 1) + width - out for stride, size, width, out in rows]
     before = [max(extra, 0) // 2 for extra in over]
@@ -412,8 +398,7 @@ def _lstm(t: Call) -> str:
         raise Refused("activation", "0", *UNREAD)
 
     def limited(value: str, most: float) -> str:
-        ends = (t.constant(np.float32(-most)), t.constant(np.float32(most)))
-        return t.emit("Clip", value, *ends) if most > 0 else value
+        return t.clipped(value, -most, most) if most > 0 else value
 
     def step(x: str, h: str, c: str) -> Sequence[str]:
         def gate(place: int, cell: str = "") -> str:
@@ -432,8 +417,7 @@ def _lstm(t: Call) -> str:
         shown = t.activated(cell, o.fusedActivationFunction)
         out = t.emit("Mul", t.emit("Sigmoid", gate(3, cell)), shown)
         if t.has(16):
-            out = t.emit("Gemm", out, t.x(16), *([t.x(17)] if t.has(17) else []), transB=1)
-            out = limited(out, o.projClip)
+            out = limited(t.emit("Gemm", out, t.x(16), *t.given(17), transB=1), o.projClip)
         return out, cell
 
     cells, units = t.tensor(6).shape
@@ -448,8 +432,8 @@ def _rnn(t: Call) -> str:
     return _loop(t, t.tensor(2).shape[1:], (4,), step)
 
 
-def _one(op: str, **attributes: Any) -> Handler:
-    return lambda t: t.emit(op, *t.all(), **attributes)
+def _one(op: str) -> Handler:
+    return lambda t: t.emit(op, *t.all())
 
 
 def _binary(op: str) -> Handler:
@@ -468,60 +452,34 @@ def _difference(t: Call) -> str:
     return t.fused(t.emit("Sub", *t.all()) if x is None else t.emit("Round", x))
 
 
+# Operators with ONNX's names, and with others.
+_ALIKE = """
+    ABS CEIL COS ELU EQUAL EXP FLOOR GREATER HARD_SWISH LESS LOG NEG POW RELU ROUND SHAPE SIGN SIN SQRT TANH TILE
+    """.split()  # noqa: SIM905
+_OTHERS = {
+    "ADD_N": "Sum",
+    "BROADCAST_TO": "Expand",
+    "DEQUANTIZE": "Identity",
+    "LOGISTIC": "Sigmoid",
+    "PRELU": "PRelu",
+    "GREATER_EQUAL": "GreaterOrEqual",
+    "LESS_EQUAL": "LessOrEqual",
+    "MAXIMUM": "Max",
+    "MINIMUM": "Min",
+    "LOGICAL_AND": "And",
+    "LOGICAL_NOT": "Not",
+    "LOGICAL_OR": "Or",
+    "SELECT": "Where",
+    "SELECT_V2": "Where",
+}
 HANDLERS: dict[str, Handler] = {
-    **{name: _binary(op) for name, op in {"MUL": "Mul", "DIV": "Div"}.items()},
-    **{
-        name: _one(op)
-        for name, op in {
-            "ABS": "Abs",
-            "ADD_N": "Sum",
-            "BROADCAST_TO": "Expand",
-            "CEIL": "Ceil",
-            "COS": "Cos",
-            "DEQUANTIZE": "Identity",
-            "ELU": "Elu",
-            "EQUAL": "Equal",
-            "EXP": "Exp",
-            "FLOOR": "Floor",
-            "GREATER": "Greater",
-            "GREATER_EQUAL": "GreaterOrEqual",
-            "HARD_SWISH": "HardSwish",
-            "LESS": "Less",
-            "LESS_EQUAL": "LessOrEqual",
-            "LOG": "Log",
-            "LOGICAL_AND": "And",
-            "LOGICAL_NOT": "Not",
-            "LOGICAL_OR": "Or",
-            "LOGISTIC": "Sigmoid",
-            "MAXIMUM": "Max",
-            "MINIMUM": "Min",
-            "NEG": "Neg",
-            "POW": "Pow",
-            "PRELU": "PRelu",
-            "RELU": "Relu",
-            "ROUND": "Round",
-            "SELECT": "Where",
-            "SELECT_V2": "Where",
-            "SHAPE": "Shape",
-            "SIGN": "Sign",
-            "SIN": "Sin",
-            "SQRT": "Sqrt",
-            "TANH": "Tanh",
-            "TILE": "Tile",
-        }.items()
-    },
-    **{
-        name: partial(_reduce, op=op)
-        for name, op in {
-            "MEAN": "ReduceMean",
-            "SUM": "ReduceSum",
-            "REDUCE_MAX": "ReduceMax",
-            "REDUCE_MIN": "ReduceMin",
-            "REDUCE_PROD": "ReduceProd",
-        }.items()
-    },
+    **{name: _one(name.title().replace("_", "")) for name in _ALIKE},
+    **{name: _one(op) for name, op in _OTHERS.items()},
+    **{name: _binary(name.title()) for name in ("MUL", "DIV")},
+    **{name: partial(_reduce, op=f"Reduce{name.title()}") for name in ("MEAN", "SUM")},
+    **{f"REDUCE_{name}": partial(_reduce, op=f"Reduce{name.title()}") for name in ("MAX", "MIN", "PROD")},
     "ADD": _sum,
-    "ARG_MAX": _most,
+    "ARG_MAX": lambda t: t.like("ArgMax", axis=t.fixed(1)[0], keepdims=0),
     "AVERAGE_POOL_2D": partial(_pool, op="AveragePool"),
     "BATCH_MATMUL": _product,
     "CAST": _cast,
@@ -533,7 +491,7 @@ HANDLERS: dict[str, Handler] = {
     "FILL": lambda t: t.emit("Expand", t.x(1), t.x(0)),
     "FULLY_CONNECTED": _connected,
     "GATHER": _gather,
-    "GELU": _gelu,
+    "GELU": lambda t: t.like("Gelu", approximate="tanh" if t.options.approximate else "none"),
     "L2_NORMALIZATION": _normal,
     "LEAKY_RELU": lambda t: t.like("LeakyRelu", alpha=t.options.alpha),
     "LOG_SOFTMAX": lambda t: t.like("LogSoftmax", axis=-1),
