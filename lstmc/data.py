@@ -223,7 +223,8 @@ class Dataset:
 
     def for_scoring(self) -> Batches:
         """Return batches in order that count no row twice: last rows that do not fill a batch are left out."""
-        return _InOrder(self.rows // self.per_batch, self)
+        whole = self.rows // self.per_batch
+        return _Epochs(whole, replace(self, rows=whole * self.per_batch), 0, shuffle=False)
 
     def split(self, fraction: float, seed: int = 0, shuffle: bool = True) -> tuple[Dataset, Dataset]:
         """Return rows to train on, and ``fraction`` of them to score on: drawn by ``seed``, or the last ones.
@@ -306,7 +307,7 @@ def _order(rows: int, seed: list[int], shuffle: bool) -> Order:
 
 @dataclass
 class _Epochs:
-    """See :meth:`Dataset.for_training`."""
+    """Batches of the rows of one epoch after another."""
 
     per_epoch: int
     dataset: Dataset
@@ -330,24 +331,6 @@ class _Epochs:
             self.orders = {n: order for n, order in self.orders.items() if abs(n - number) == 1}
             self.orders[number] = _order(self.dataset.rows, [self.seed, number], self.shuffle)
         return self.orders[number]
-
-
-@dataclass
-class _InOrder:
-    """See :meth:`Dataset.for_scoring`."""
-
-    per_epoch: int
-    dataset: Dataset
-
-    def batch(self, iteration: int) -> dict[str, Array]:
-        """Return the batch of an iteration, counted from 0, and from the start again after the last."""
-        first = iteration % self.per_epoch * self.dataset.per_batch
-        return self.dataset.take(np.arange(first, first + self.dataset.per_batch))
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash that other data do not have."""
-        return self.dataset.fingerprint
 
 
 Data = Mapping[str, NDArray[Any]] | str | Path  # arrays by the names of inputs, or a file of them

@@ -166,7 +166,6 @@ def test_batches_have_the_fingerprint_of_data_and_order() -> None:
     others = [data(20, 4).for_training(1), data(20, 4).for_training(0, shuffle=False), data(21, 4).for_training(0)]
     assert made[0].fingerprint == made[1].fingerprint
     assert len({batches.fingerprint for batches in (*made, *others)}) == 4
-    assert data(20, 4).for_scoring().fingerprint == data(20, 4).fingerprint
 
 
 def test_every_problem_is_named_at_once() -> None:
