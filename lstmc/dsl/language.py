@@ -1,6 +1,5 @@
 """The names of the language of cells and models, which each module adds to."""
 
-from lstmc.dsl.arrange import *
 from lstmc.dsl.cell import *
 from lstmc.dsl.declare import *
 from lstmc.dsl.dims import *

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 from lstmc import ops
-from lstmc.dsl import arrange, elementwise, language, product, reduce, steps, whole_numbers
+from lstmc.dsl import elementwise, language, product, reduce, steps, whole_numbers
 from lstmc.dsl.value import FUNCTIONS, Value
 from lstmc.ops import Op, Pointwise
 
@@ -26,7 +27,7 @@ class Methods:
     argmax = whole_numbers.argmax
     clip = elementwise.clip
     exp = elementwise.exp
-    expand = arrange.expand
+    expand = elementwise.expand
     floor = whole_numbers.floor
     floor_divide = whole_numbers.floor_divide
     log = elementwise.log
@@ -35,7 +36,7 @@ class Methods:
     mean = reduce.mean
     min = reduce.min
     mod = whole_numbers.mod
-    permute = arrange.transpose
+    permute = elementwise.transpose
     pow = elementwise.power
     relu = elementwise.relu
     reshape = elementwise.reshape
@@ -45,7 +46,7 @@ class Methods:
     square = elementwise.square
     sum = reduce.sum
     tanh = elementwise.tanh
-    transpose = arrange.transpose
+    transpose = elementwise.transpose
     view = elementwise.reshape
 
     __floor__ = whole_numbers.floor
@@ -55,7 +56,7 @@ class Methods:
     __rfloordiv__ = _reflected(whole_numbers.floor_divide)
 
 
-for _module in (arrange, steps, elementwise, product, reduce, whole_numbers):
+for _module in (steps, elementwise, product, reduce, whole_numbers):
     FUNCTIONS += (word for word in _module.__all__ if word != "last_valid")  # which stands with ``scan``
 for _name, _function in vars(Methods).items():
     if callable(_function):
@@ -69,13 +70,12 @@ def listed(values: Sequence[object]) -> str:
     return ", ".join(map(str, values))
 
 
-def _pair(pair: tuple[int, int]) -> str:
-    return str(pair[0]) if pair[0] == pair[1] else str(pair)
+def _single(value: Any) -> Any:
+    """Return one number for two equal ones, as functions take it for height and width."""
+    return value[0] if isinstance(value, tuple) and value[0] == value[1] else value
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, tuple):
-        return _pair(value)
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
@@ -89,50 +89,22 @@ def _split(op: ops.Split, x: str) -> str:
     return f"split({x}, {parts}, axis={op.axis})"
 
 
-def _conv(op: ops.Conv, *xs: str) -> str:
-    options = keywords(
-        stride=(op.stride, (1, 1)), pad=(op.pad, (0, 0)), dilation=(op.dilation, (1, 1)), group=(op.group, 1)
-    )
-    return f"conv({listed(xs)}{options})"
-
-
 def _pool(op: ops.MaxPool | ops.AvePool, x: str) -> str:
-    return f"{op.name}({x}, {_pair(op.size)}{keywords(stride=(op.stride, op.size), pad=(op.pad, (0, 0)))})"
+    size, stride, pad = map(_single, (op.size, op.stride, op.pad))
+    return f"{op.name}({x}, {size}{keywords(stride=(stride, size), pad=(pad, 0))})"
 
 
-def _softmax_loss(op: ops.SoftmaxLoss, x: str, label: str) -> str:
-    options = keywords(ignore_label=(op.ignore_label, None), normalization=(op.normalization, "valid"))
-    return f"softmax_loss({x}, {label}, axis={op.axis}{options})"
-
-
-def _accuracy(op: ops.Accuracy, x: str, label: str) -> str:
-    more = keywords(top_k=(op.top_k, 1), ignore_label=(op.ignore_label, None))
-    return f"accuracy({x}, {label}, axis={op.axis}{more})"
-
-
+# of ops whose functions have other names or arguments
 _EXPRESSIONS: Mapping[type[Op], Callable[..., str]] = {
     ops.Add: lambda op, x, y: f"{x} + {y}",
     ops.Sub: lambda op, x, y: f"{x} - {y}",
     ops.Mul: lambda op, x, y: f"{x} * {y}",
-    ops.Maximum: lambda op, x, y: f"maximum({x}, {y})",
-    ops.Embed: lambda op, *xs: f"embed({listed(xs)})",
-    ops.Concat: lambda op, *xs: f"concat({listed(xs)}, axis={op.axis})",
     ops.Split: _split,
     ops.Reshape: lambda op, x: f"reshape({x}, {listed(op.shape) or ()})",
     ops.Round: lambda op, x: f"round({x})",
-    ops.Softmax: lambda op, x: f"softmax({x}, axis={op.axis})",
-    ops.Sum: lambda op, x: f"sum({x}, axis={op.axis})",
-    ops.Max: lambda op, x: f"max({x}, axis={op.axis})",
     ops.Dropout: lambda op, x: f"dropout({x}, {op.ratio})",
-    ops.Conv: _conv,
     ops.MaxPool: _pool,
     ops.AvePool: _pool,
-    ops.SoftmaxLoss: _softmax_loss,
-    ops.Accuracy: _accuracy,
-    ops.SigmoidCrossEntropyLoss: lambda op, x, y: (
-        f"sigmoid_cross_entropy_loss({x}, {y}{keywords(normalization=(op.normalization, 'valid'))})"
-    ),
-    ops.EuclideanLoss: lambda op, x, y: f"euclidean_loss({x}, {y})",
 }
 
 
@@ -148,4 +120,10 @@ def expression(op: Op, names: Sequence[str]) -> str | None:
         return f"{op.shift!r} - {names[0]}"
     if isinstance(op, Pointwise) and op.name in LANGUAGE:
         return f"{op.name}({listed([*names, *(repr(getattr(op, field.name)) for field in fields(op))])})"
+    if type(op).__module__.startswith("lstmc.ops.") and op.name in LANGUAGE:
+        arguments = signature(getattr(language, op.name)).parameters
+        values = {field.name: getattr(op, field.name) for field in fields(op)}
+        if values.keys() <= arguments.keys():
+            options = {name: (_single(value), arguments[name].default) for name, value in values.items()}
+            return f"{op.name}({listed(names)}{keywords(**options)})"
     return None

@@ -15,12 +15,11 @@ from lstmc.sweeps.trials import Goal, Row, best_row, budgets, last_scores, rank_
         (9, 900, 3, [100, 300, 900]),
         (10, 900, 3, [100, 300, 900]),
         (4, 600, 2, [150, 300, 600]),
-        (9, 900, None, [900]),
         (1, 900, 3, [900]),
         (50, 4, 3, [1, 4]),
     ],
 )
-def test_budgets_grow_by_the_factor(points: int, updates: int, factor: int | None, expected: list[int]) -> None:
+def test_budgets_grow_by_the_factor(points: int, updates: int, factor: int, expected: list[int]) -> None:
     assert budgets(points, updates, factor) == expected
 
 
