@@ -91,7 +91,7 @@ def wrong_argument(function: str, name: str, expected: str, value: object, posit
     return DslError(f"{function}: {name} must be {expected}, found {described(value)}", loc=loc)
 
 
-def wrong_shape(problem: str, more: str = "", **values: Traced) -> ShapeError:
+def wrong_shape(problem: str, more: str = "", /, **values: Traced) -> ShapeError:
     """Return the error for values whose shapes do not fit: it says what each of them is, and where it comes from."""
     types = ", ".join(f"{name} is {value.type}" for name, value in values.items())
     notes = [f"{name} is {origin(value)}" for name, value in values.items()]
