@@ -288,9 +288,19 @@ class Manifest:
     training_inputs: tuple[str, ...] = ()
 
     @property
+    def input_blobs(self) -> list[str]:
+        """The blobs of all inputs, in order."""
+        return [blob for entry in self.inputs.values() for blob in entry.place.names]
+
+    @property
     def output_blobs(self) -> list[str]:
         """The blobs of all outputs, each once: an output may be several, or share one."""
         return list(dict.fromkeys(blob for place in self.outputs.values() for blob in place.names))
+
+    def fed(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the blobs to feed for inputs by the model's names."""
+        entries = ((entry, arrays[name]) for name, entry in self.inputs.items() if name in arrays)
+        return {blob: part for entry, array in entries for blob, part in entry.place.fed(array)}
 
     def first_values(self) -> tuple[str, ...]:
         """Return a line for each state whose first value is not zero: what to feed at the first step."""

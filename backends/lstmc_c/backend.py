@@ -18,7 +18,7 @@ from lstmc.backend import Artifact, Compiled, Execution, Executor, Finding, RunA
 from lstmc.errors import Argument, BackendError
 from lstmc.files.reading import read_file
 from lstmc.files.templates import text_templates
-from lstmc.ir import Ref, Scan
+from lstmc.ir import Scan
 from lstmc.loops.native import Compiler, cached
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.nets.session import NetFiles, RunsFiles
@@ -27,7 +27,7 @@ from lstmc.numerics.integers import IntegerRounding
 from lstmc.ops import Array, Op
 from lstmc.passes import CheckOps, Cse, Dead, Expand, FuseLinears, Pass, Simplify
 from lstmc.process.status import gc_paused
-from lstmc.verification.differential import wanted_gradients
+from lstmc.verification.differential import forward_only
 from lstmc_c.artifact import LAYOUTS, STATE, WEIGHTS, Source, artifact, macro
 from lstmc_c.code import OPS
 from lstmc_c.elements import identifier
@@ -67,7 +67,7 @@ def call_source(
         **{blob: entry.place for entry in manifest.inputs.values() for blob in entry.place.names},
         **{blob: place for place in manifest.outputs.values() for blob in place.names},
     }
-    fed, read = fed_blobs(manifest), manifest.output_blobs
+    fed, read = manifest.input_blobs, manifest.output_blobs
     arrays = [
         {
             "blob": blob.removeprefix(STATE),
@@ -94,11 +94,6 @@ def call_source(
             i for blob in (*fed, *read) if not blob.startswith(STATE) for i, each in enumerate(blobs) if each == blob
         ],
     )
-
-
-def fed_blobs(manifest: Manifest) -> list[str]:
-    """Return the blobs of all inputs, in the order of the manifest."""
-    return [blob for entry in manifest.inputs.values() for blob in entry.place.names]
 
 
 def weights_macro(manifest: Manifest) -> str:
@@ -137,7 +132,7 @@ class Library:
                 f"{manifest.name}{WEIGHTS}: not the weights of {manifest.name}{SUFFIX}: expected the file of"
                 f" {len(self.weights)} bytes that was written with it, or with a net of the same layout"
             )
-        self._fed, self._read = fed_blobs(manifest), manifest.output_blobs
+        self._fed, self._read = manifest.input_blobs, manifest.output_blobs
         self._shapes = {blob: place.shape for place in manifest.outputs.values() for blob in place.names}
 
     def forward(self, blobs: Mapping[str, Array], names: Iterable[str] | None = None) -> dict[str, Array]:
@@ -204,7 +199,6 @@ def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Library]:
 
 
 INSIDE = "C keeps it in a register, or in memory that other values use too"
-FORWARD_ONLY = "a net in C has no backward pass"
 
 
 @dataclass(frozen=True)
@@ -228,17 +222,12 @@ class GccExecutor(Executor):
         manifest = parse_manifest(files[".json"])
         inputs = arrays.fed(compiled.expanded)
         net = Library(manifest, files, blobs_of_each_step(compiled, manifest), STEPS)
-        results = net.forward(input_blobs(manifest, inputs))
+        results = net.forward(manifest.fed(inputs))
         found = execution(compiled, manifest, arrays, inputs, results, self.numbers)
         compared = compared_functions(compiled, manifest, net, arrays.weights, found.rounding)
         name = identifier(manifest.name)
         exact = {f"{name}_{'step' if function == 'steps' else function}": pair for function, pair in compared.items()}
         return replace(found, files=artifact.run_files, exact=exact)
-
-
-def input_blobs(manifest: Manifest, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the blobs to feed."""
-    return {blob: part for name, entry in manifest.inputs.items() for blob, part in entry.place.fed(inputs[name])}
 
 
 def execution(
@@ -256,33 +245,17 @@ def execution(
     values |= {graph.value_name(o.ref): manifest.outputs[o.name].read(results) for o in graph.outputs}
     tolerance = None
     if isinstance(rounding, IntegerRounding):  # equal integers: no difference of float32 is allowed
-        refs = {graph.value_name(ref): ref for ref in (*map(Ref, inputs), *(o.ref for o in graph.outputs))}
-        grids = {name: rounding.grid(ref) for name, ref in refs.items()}
-        values |= {name: grid.rounded(values[name].astype(np.float64)) for name, grid in grids.items() if grid}
+        values |= rounding.on_grids(values)
         tolerance = 0.0
-    gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
-    absent = (name for node in graph for name in node.names if name not in values)
-    return Execution(
-        values,
-        {},
-        {},
-        dict.fromkeys(absent, INSIDE),
-        dict.fromkeys(gradients, FORWARD_ONLY),
-        tolerance=tolerance,
-        rounding=rounding,
-        bound=None if numbers.device is None else numbers.device.tolerance,
-    )
+    bound = None if numbers.device is None else numbers.device.tolerance
+    numeric = {"tolerance": tolerance, "rounding": rounding, "bound": bound}
+    return forward_only(compiled, arrays, values, INSIDE, "a net in C", **numeric)
 
 
 def findings() -> Iterator[Finding]:
     """Yield whether there is a compiler to run nets in C."""
-    try:
-        compiler = find_compiler()
-    except BackendError as error:
-        yield Finding("gcc", False, error.message, "apt-get install gcc", group="C")
-        return
-    version = compiler.identity.partition("\n")[0]
-    yield Finding("gcc", True, version, group="C")
+    fix = f"apt-get install {PROGRAM}"
+    yield Finding.of(PROGRAM, find_compiler, lambda found: found.identity.partition("\n")[0], "C", fix)
 
 
 def _check(op: Op) -> None:

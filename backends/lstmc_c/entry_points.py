@@ -68,10 +68,7 @@ def compared_functions(
     found = {"open": _opened(net)} if len(net.weights) else {}
     each = blobs_of_each_step(compiled, manifest)
     fed = [random_inputs(compiled, seed) for seed in range(STEPS)]
-    steps = [
-        {blob: part for name, entry in manifest.inputs.items() for blob, part in entry.place.fed(inputs[name])}
-        for inputs in fed
-    ]
+    steps = [manifest.fed(inputs) for inputs in fed]
     together = {blob: np.stack([step[blob] for step in steps]) if blob in each else steps[0][blob] for blob in steps[0]}
     streams = {function: net.stream(function, together) for function in ("steps", "block")}
     first = streams["steps"][0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from lstmc.nets.session import NetFiles
 from lstmc.nets.tune import processor
 from lstmc.ops import Array
 from lstmc.plugins import problem_with
-from lstmc.verification.differential import wanted_gradients
+from lstmc.verification.differential import forward_only
 from lstmc.weights import unpack_weights
 from lstmc_onnx.artifact import value_names
 from lstmc_onnx.writer import newest, onnx, onnxruntime
@@ -162,13 +162,8 @@ def _shape(info: Any) -> tuple[int, ...] | None:
 
 def findings() -> Iterator[Finding]:
     """Return the packages that write nets and that run them; without one of them the backend does less."""
-    yield _package("onnx", onnx, lambda package: f"{package.__version__}, opsets up to {newest()}")
-    yield _package("onnxruntime", onnxruntime, lambda package: str(package.__version__))
-
-
-def _package(subject: str, get: Callable[[], Any], detail: Callable[[Any], str]) -> Finding:
-    problem = problem_with(get)  # an extra: nothing is broken without it
-    return Finding(subject, problem is None, problem or detail(get()), group="ONNX")
+    yield Finding.of("onnx", onnx, lambda package: f"{package.__version__}, opsets up to {newest()}", "ONNX")
+    yield Finding.of("onnxruntime", onnxruntime, lambda package: str(package.__version__), "ONNX")
 
 
 GPU = "CUDAExecutionProvider"
@@ -229,7 +224,6 @@ def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Loaded]:
     yield load(model.SerializeToString(), gpu)
 
 
-FORWARD_ONLY = "an ONNX net has no backward pass"
 PACKED = "it is part of an initializer"
 
 
@@ -264,11 +258,8 @@ class RuntimeExecutor(Executor):
             computed |= load(path, threads=1).forward(inputs, [name for name in others if name not in stored])
         outputs = {graph.value_name(o.ref): computed[name] for name, o in zip(net_outputs, graph.outputs, strict=True)}
         values = {graph.value_name(ref): computed[name] for ref, name in names.items() if name in computed}
-        gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
-        refs = graph.refs()
-        absent = {graph.value_name(ref): PACKED for ref in refs if ref not in names}
-        lost = dict.fromkeys(gradients, FORWARD_ONLY)
-        return Execution(inputs | values | outputs, {}, {}, absent, lost, files=artifact.run_files)
+        values |= inputs | outputs
+        return forward_only(compiled, arrays, values, PACKED, "an ONNX net", files=artifact.run_files)
 
 
 SECONDS = 4.0  # for all nets together
@@ -285,8 +276,8 @@ def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
             for name, content in artifact.files.items():
                 (folder / name).write_bytes(content)
             manifest = next(content for name, content in artifact.files.items() if name.endswith(".manifest.json"))
-            inputs = parse_manifest(manifest).inputs
-            fed = {b: part for n, e in inputs.items() for b, part in e.place.fed(_drawn(n, e))}
+            read = parse_manifest(manifest)
+            fed = read.fed({name: _drawn(name, entry) for name, entry in read.inputs.items()})
             nets[form] = load(folder / artifact.net, threads=1), fed
         return least_seconds(nets)
 

@@ -13,14 +13,13 @@ import numpy as np
 from lstmc.backend import Artifact, Compiled, Execution, Executor, Finding, RunArrays
 from lstmc.errors import BackendError
 from lstmc.files.reading import read_file
-from lstmc.ir import Graph, Ref
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.nets.session import NetFiles
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.sequences import StepRunner
-from lstmc.ops import Array, Input
+from lstmc.ops import Array
 from lstmc.plugins import need, problem_with
-from lstmc.verification.differential import random_inputs, wanted_gradients
+from lstmc.verification.differential import forward_only, random_inputs
 from lstmc_tflite.net import litert, read_net, schema
 from lstmc_tflite.numbers import FLOAT32, Numbers
 from lstmc_tflite.written import write_net
@@ -154,13 +153,7 @@ def loaded_net(files: NetFiles, gpu: bool) -> Iterator[LiteRT]:
     yield LiteRT(read_file(files.net))
 
 
-FORWARD_ONLY = "a TFLite net has no backward pass"
 INSIDE = "it is no tensor of the net, or a part of one"
-
-
-def input_blobs(manifest: Manifest, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the blobs to feed."""
-    return {blob: part for name, entry in manifest.inputs.items() for blob, part in entry.place.fed(inputs[name])}
 
 
 STEPS = 20  # carried steps of a net in integers, each to the bit
@@ -188,25 +181,20 @@ class TfliteExecutor(Executor):
         manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
         rounding, net = self.numbers.rounding(compiled, self.kernels), self.load(content)
         values = arrays.fed(graph)
-        fed = input_blobs(manifest, values)
+        fed = manifest.fed(values)
         if rounding is None and isinstance(net, LiteRT):
             values |= kept_values(compiled, content, fed, arrays.weights)
         results = net.forward(fed, manifest.output_blobs)
         values |= {graph.value_name(o.ref): manifest.outputs[o.name].read(results) for o in graph.outputs}
         if rounding is not None:  # the very integers, and no difference of float32
-            refs = {
-                graph.value_name(ref): ref for ref in (*map(Ref, fed_names(graph)), *(o.ref for o in graph.outputs))
-            }
-            grids = {name: rounding.grid(ref) for name, ref in refs.items()}
-            values |= {name: grid.rounded(values[name].astype(np.float64)) for name, grid in grids.items() if grid}
-        gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
+            values |= rounding.on_grids(values)
         exact = rounding is not None and not (self.kernels == "xnnpack" and wide_floats(content))
-        return Execution(
+        return forward_only(
+            compiled,
+            arrays,
             values,
-            {},
-            {},
-            dict.fromkeys((name for node in graph for name in node.names if name not in values), INSIDE),
-            dict.fromkeys(gradients, FORWARD_ONLY),
+            INSIDE,
+            "a TFLite net",
             tolerance=FLOATS if rounding is None else 0.0 if exact else WIDE_FLOATS,
             rounding=rounding or self.numbers.half_weights(compiled),
             files=artifact.run_files,
@@ -246,11 +234,6 @@ def wide_floats(content: bytes) -> bool:
     )
 
 
-def fed_names(graph: Graph) -> list[str]:
-    """Return the names of a graph's inputs."""
-    return [node.name for node in graph if isinstance(node.op, Input)]
-
-
 def kept_values(
     compiled: Compiled, content: bytes, fed: Mapping[str, Array], weights: Mapping[str, Array]
 ) -> dict[str, Array]:
@@ -274,7 +257,7 @@ def streamed(
     pairs: dict[str, list[tuple[Array, Array]]] = {}
     for step in range(STEPS):
         inputs = replace(arrays, inputs={**random_inputs(compiled, step), **current}).fed(compiled.expanded)
-        values, blobs = runner.step(inputs), net.forward(input_blobs(manifest, inputs), manifest.output_blobs)
+        values, blobs = runner.step(inputs), net.forward(manifest.fed(inputs), manifest.output_blobs)
         found = {o.name: manifest.outputs[o.name].read(blobs) for o in compiled.expanded.outputs}
         for output in compiled.expanded.outputs:
             grid = rounding.grid(output.ref)
@@ -287,10 +270,5 @@ def streamed(
 
 def findings() -> Iterator[Finding]:
     """Yield the runtimes that are installed; without one nothing is broken."""
-    for subject, package, get in (("LiteRT", "ai-edge-litert", _interpreter), ("TFLite Micro", "tflite-micro", micro)):
-        try:
-            get()
-        except BackendError as error:
-            yield Finding(subject, False, error.message, group="TFLite")
-        else:
-            yield Finding(subject, True, version(package), group="TFLite")
+    yield Finding.of("LiteRT", _interpreter, lambda _: version("ai-edge-litert"), "TFLite")
+    yield Finding.of("TFLite Micro", micro, lambda _: version("tflite-micro"), "TFLite")

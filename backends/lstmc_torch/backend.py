@@ -174,6 +174,4 @@ class TorchBackend(RunsFiles):
 
     def doctor(self) -> Iterator[Finding]:
         """Yield whether PyTorch is there."""
-        reason = TorchExecutor("torch-cpu", "module").unavailable()
-        detail = reason or str(_torch("torch").__version__)
-        yield Finding("torch", reason is None, detail, group="PyTorch")
+        yield Finding.of("torch", lambda: _torch("torch"), lambda torch: str(torch.__version__), "PyTorch")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -20,6 +20,7 @@ from lstmc.interp import named_rng
 from lstmc.ir import Graph, Ref, Rounding, Scan, with_sizes
 from lstmc.ops import Array, Input, Param
 from lstmc.passes import Snapshot
+from lstmc.plugins import problem_with
 from lstmc.prepare import Counted, StatePair
 from lstmc.text import late
 from lstmc.types import OpenSize, TensorType, UnknownSize, open_sizes
@@ -200,6 +201,12 @@ class Finding:
     group: str = ""
     version: str | None = None
     faulty: bool = False
+
+    @classmethod
+    def of(cls, subject: str, get: Callable[[], Any], detail: Callable[[Any], str], group: str, fix: str = "") -> Self:
+        """Return the finding on what ``get`` returns, or raises an error without."""
+        problem = problem_with(get)
+        return cls(subject, problem is None, problem or detail(get()), fix if problem else "", group)
 
 
 @dataclass(frozen=True)

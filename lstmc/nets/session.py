@@ -59,9 +59,7 @@ class NetFiles:
     def forward(self, loaded: LoadedNet, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs of one forward pass, for an array of every input, by the model's names and in its
         shapes."""
-        inputs = self.manifest.inputs
-        fed = {blob: part for name, array in arrays.items() for blob, part in inputs[name].place.fed(array)}
-        blobs = loaded.forward(fed, self.manifest.output_blobs)
+        blobs = loaded.forward(self.manifest.fed(arrays), self.manifest.output_blobs)
         return {name: place.read(blobs) for name, place in self.manifest.outputs.items()}
 
 

@@ -329,6 +329,13 @@ class IntegerRounding(DeviceRounding):
             rounded.append(np.asarray((value * grid.scale).reshape(array.shape), array.dtype))
         return tuple(rounded)
 
+    def on_grids(self, values: Mapping[str, ops.Array]) -> dict[str, ops.Array]:
+        """Return the graph's inputs and outputs among values by name, as the integers make them."""
+        inputs = (Ref(node.name) for node in self._graph if isinstance(node.op, ops.Input))
+        refs = (*inputs, *(output.ref for output in self._graph.outputs))
+        grids = {self._graph.value_name(ref): grid for ref in refs if (grid := self.grid(ref))}
+        return {name: grid.rounded(values[name].astype(np.float64)) for name, grid in grids.items()}
+
     def _in_integers(self, node: Node) -> bool:
         """Return whether a node computes in integers, like all nodes that are not kept in float."""
         if node.name in self._kernels:

@@ -86,6 +86,17 @@ def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, .
     return tuple(name for name in differentiable_inputs(compiled.model, outputs) if name not in whole | inside)
 
 
+def forward_only(
+    compiled: Compiled, arrays: RunArrays, values: dict[str, Array], absent: str, program: str, **more: Any
+) -> Execution:
+    """Return the execution of a net without a backward pass. ``absent`` is the reason for values that it does not have,
+    ``more`` are other fields of the execution."""
+    gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
+    names = (name for node in compiled.expanded for name in node.names if name not in values)
+    lost = dict.fromkeys(gradients, f"{program} has no backward pass")
+    return Execution(values, {}, {}, dict.fromkeys(names, absent), lost, **more)
+
+
 def _as_run(compiled: Compiled, arrays: RunArrays, execution: Execution) -> RunArrays:
     """Return the arrays with those that the net itself drew in this run: inputs with a random filler."""
     drawn = {n.name for n in compiled.model if isinstance(n.op, Input)} - set(arrays.inputs)

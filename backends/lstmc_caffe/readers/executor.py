@@ -27,7 +27,7 @@ from lstmc.errors import Argument, BackendError, PluginError
 from lstmc.files.output import check_private, private_folder
 from lstmc.ops import Array
 from lstmc.text import nearest_or_all
-from lstmc.verification.differential import wanted_gradients
+from lstmc.verification.differential import forward_only
 from lstmc.verification.report import VALUE_TOLERANCE
 from lstmc_caffe.ops.inputs import feed_blobs, host_values, input_arrays, read_blobs
 from lstmc_caffe.processes.process import CaffeError, Reply, WorkerProcess
@@ -276,7 +276,6 @@ def _own_words(error: CaffeError, title: str, function: str) -> str:
     return f"{title} {doing}: {message}"
 
 
-FORWARD_ONLY = "the runtime has no backward pass"
 OUTPUTS_ONLY = "the runtime exposes outputs only"
 
 
@@ -314,14 +313,12 @@ class ReaderExecutor(Executor):
             own = Argument("target", self.target)
             note = f"the net is for target {compiled.target}; the target for this program is {own}"
             raise ReaderError(error.marked, notes=[*error.marked_notes, note]) from None
-        refs = graph.refs()
-        gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
-        return Execution(
-            values=inputs | blobs | host_values(graph, blobs),
-            input_gradients={},
-            param_gradients={},
-            absent={graph.value_name(ref): OUTPUTS_ONLY for ref in refs if graph.value_name(ref) not in outputs},
-            not_available=dict.fromkeys(gradients, FORWARD_ONLY),
+        return forward_only(
+            compiled,
+            arrays,
+            inputs | blobs | host_values(graph, blobs),
+            OUTPUTS_ONLY,
+            "the runtime",
             tolerance=self._session.reader.tolerance or VALUE_TOLERANCE,  # functions may be approximations
             dtype=np.float16 if load_target(self.target).float16 else np.float32,
             files=artifact.run_files,

@@ -26,7 +26,7 @@ from lstmc.verification.differential import random_arrays
 from lstmc.weights import random_weights
 from lstmc_tflite import TfliteBackend
 from lstmc_tflite.numbers import FLOAT32, Numbers
-from lstmc_tflite.runtime import LiteRT, Micro, input_blobs
+from lstmc_tflite.runtime import LiteRT, Micro
 from tests.cells.scanned import RANGES, STARTS, cell_graph, drawn
 from tests.random_models.models import RandomModel
 
@@ -90,7 +90,7 @@ class CarriedSteps:
         runner, graph = self.runner(np.float32, rounding), self.compiled.expanded
         for step in range(steps):
             inputs = self.inputs(step)
-            values, fed = runner.step(inputs), input_blobs(self.manifest, inputs | states)
+            values, fed = runner.step(inputs), self.manifest.fed(inputs | states)
             blobs = net.forward(fed, self.manifest.output_blobs)
             outputs = {o.name: self.manifest.outputs[o.name].read(blobs) for o in graph.outputs}
             for output in graph.outputs:
@@ -118,7 +118,7 @@ class CarriedSteps:
             values, rounded = exact.step(inputs), single.step(inputs)
             found = {"float32": {output.name: rounded[output.ref] for output in graph.outputs}}
             for name, net in nets.items():
-                fed = input_blobs(self.manifest, inputs | states[name])
+                fed = self.manifest.fed(inputs | states[name])
                 blobs = net.forward(fed, self.manifest.output_blobs)
                 found[name] = {o.name: self.manifest.outputs[o.name].read(blobs) for o in graph.outputs}
                 states[name] = {before: found[name][after] for before, after in self.after.items()}

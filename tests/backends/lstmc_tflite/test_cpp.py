@@ -19,7 +19,7 @@ from lstmc.manifest import parse_manifest
 from lstmc.ops import Array
 from lstmc_tflite.examples import METHODS, _words
 from lstmc_tflite.net import read_net
-from lstmc_tflite.runtime import Micro, input_blobs
+from lstmc_tflite.runtime import Micro
 from lstmc_tflite.targets import targets
 from tests.backends.lstmc_tflite.streams import streaming_lstm
 
@@ -172,7 +172,7 @@ def expected(net: Net, x: Array) -> Array:
     states = {each.input: np.zeros(shapes[each.input]) for each in manifest.states.values()}
     found = []
     for frame in x:
-        blobs = micro.forward(input_blobs(manifest, {"x": frame[None], **states}), manifest.output_blobs)
+        blobs = micro.forward(manifest.fed({"x": frame[None], **states}), manifest.output_blobs)
         results = {name: place.read(blobs) for name, place in manifest.outputs.items()}
         states = {each.input: results[each.output] for each in manifest.states.values()}
         found.append(results["y"].ravel())

@@ -17,7 +17,6 @@ from lstmc.pipeline import compile_graph
 from lstmc_tflite import TfliteBackend
 from lstmc_tflite.net import read_net
 from lstmc_tflite.numbers import Numbers
-from lstmc_tflite.runtime import input_blobs
 from tests.backends.lstmc_tflite.streams import KERNELS
 from tests.quick_sample import one_in
 
@@ -75,7 +74,7 @@ def test_every_integer_of_a_function_is_the_interpreters(case: tuple[str, str, s
             rounding = backend.numbers.rounding(compiled, kernels)
             assert rounding is not None
             wanted = forward(compiled.expanded, inputs, {}, np.float32, rounding=rounding).outputs["y"]
-            got = load(content).forward(input_blobs(manifest, inputs), manifest.output_blobs)
+            got = load(content).forward(manifest.fed(inputs), manifest.output_blobs)
             grid = rounding.grid(compiled.expanded.outputs[0].ref)
             assert grid is not None
             assert np.array_equal(*(np.rint(y / grid.scale) for y in (wanted, manifest.outputs["y"].read(got)))), (

@@ -31,7 +31,7 @@ from lstmc.weights import random_weights
 from lstmc_tflite import TfliteBackend
 from lstmc_tflite.lowerings import LOWERINGS
 from lstmc_tflite.net import ALIGNMENT, read_net, schema
-from lstmc_tflite.runtime import FLOATS, KERNELS, LiteRT, Micro, input_blobs
+from lstmc_tflite.runtime import FLOATS, KERNELS, LiteRT, Micro
 from tests.backends.lstmc_tflite.streams import CELLS, Stream, streaming_lstm
 from tests.on_demand.fuzz.tflite_models import tried
 from tests.quick_sample import one_in
@@ -103,7 +103,7 @@ def test_every_op_computes_in_both_runtimes_what_it_means(weights: bool) -> None
         wanted = forward(graph, inputs, params).outputs
         power = graph.name == "power" and b"y/number" in content  # POW, which TFLite Micro lacks, or DIV
         for runtime in (LiteRT,) if power else (LiteRT, Micro):
-            blobs = runtime(content).forward(input_blobs(manifest, inputs), manifest.output_blobs)
+            blobs = runtime(content).forward(manifest.fed(inputs), manifest.output_blobs)
             for name, place in manifest.outputs.items():
                 assert relative_gap(place.read(blobs), wanted[name]) < 1e-5, (graph, runtime)
 
@@ -259,7 +259,7 @@ def test_a_value_and_a_view_of_it_do_not_share_what_litert_writes_over() -> None
     inputs = {node: np.random.default_rng(0).normal(size=made.inputs[node]) for node in made.inputs}
     wanted = forward(made.compiled.expanded, inputs, {}).outputs
     for kernels in KERNELS:
-        blobs = LiteRT(content, kernels).forward(input_blobs(manifest, inputs), manifest.output_blobs)
+        blobs = LiteRT(content, kernels).forward(manifest.fed(inputs), manifest.output_blobs)
         for name, place in manifest.outputs.items():
             assert relative_gap(place.read(blobs), wanted[name]) < CLOSE, (kernels, name)
 

@@ -38,7 +38,7 @@ from lstmc.verification.differential import check, random_arrays
 from lstmc.weights import random_weights
 from lstmc_c import CBackend
 from lstmc_c.artifact import STATE
-from lstmc_c.backend import call_source, execution, fed_blobs, input_blobs
+from lstmc_c.backend import call_source, execution
 from lstmc_c.code import OPS
 from lstmc_c.entry_points import STEPS, blobs_of_each_step, first_states
 from lstmc_c.numbers import FLOAT32, Numbers
@@ -237,12 +237,12 @@ def build(folder: Path, nets: Sequence[Net], machine: Machine = MACHINES["gcc"])
         lines += [f'#include "{name}.c"', f'#include "call_{i}.c"']
         lines += [f"#undef {word}" for word in dict.fromkeys([*own, *MACRO.findall(call)])]
         shapes = {blob: entry.place.shape for entry in manifest.inputs.values() for blob in entry.place.names}
-        fed = [int(np.prod(shapes[blob])) for blob in fed_blobs(manifest)]
+        fed = [int(np.prod(shapes[blob])) for blob in manifest.input_blobs]
         shapes = {blob: place.shape for place in manifest.outputs.values() for blob in place.names}
         read = [int(np.prod(shapes[blob])) for blob in manifest.output_blobs]
         streamed = [
             [size * (STEPS if blob in each else 1) for blob, size in zip(blobs, sizes, strict=True)]
-            for blobs, sizes in ((fed_blobs(manifest), fed), (manifest.output_blobs, read))
+            for blobs, sizes in ((manifest.input_blobs, fed), (manifest.output_blobs, read))
         ]
         first = [size if blob.startswith(STATE) else 1 for blob, size in zip(manifest.output_blobs, read, strict=True)]
         table.append((fed, read, streamed[0], [*streamed[1], *first]))
@@ -274,8 +274,8 @@ def run(folder: Path, nets: Sequence[Net], machine: Machine = MACHINES["gcc"]) -
     """Run the program once: each net's ``results``. Raises AssertionError with what a sanitizer says."""
     fed = b""
     for net in nets:
-        blobs = input_blobs(net.manifest, net.arrays.fed(net.compiled.expanded))
-        fed += b"".join(np.asarray(blobs[blob], "<f4").tobytes() for blob in fed_blobs(net.manifest))
+        blobs = net.manifest.fed(net.arrays.fed(net.compiled.expanded))
+        fed += b"".join(np.asarray(blobs[blob], "<f4").tobytes() for blob in net.manifest.input_blobs)
     ended = subprocess.run(
         [*machine.runner, folder / "nets"],
         input=fed,
