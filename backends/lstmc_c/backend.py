@@ -22,7 +22,6 @@ from lstmc.ir import Scan
 from lstmc.loops.native import Compiler, cached
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.nets.session import NetFiles, RunsFiles
-from lstmc.numerics.chosen import read_limits
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.ops import Array, Op
 from lstmc.passes import CheckOps, Cse, Dead, Expand, FuseLinears, Pass, Simplify
@@ -305,12 +304,12 @@ class CBackend(RunsFiles):
         weights = values.get("weights", "file" if self.weights_in_file else "source")
         if weights not in ("source", "file"):
             raise BackendError(f"weights={weights}: expected source or file")
-        limits = read_limits(values["ranges"], self.name) if "ranges" in values else self.numbers.limits
-        numbers = Numbers.of(values["numbers"], limits) if "numbers" in values else self.numbers
         layout = values.get("layout", self.layout)
         if layout not in LAYOUTS:
             raise BackendError(f"layout={layout}: expected {', '.join(LAYOUTS)}")
-        return replace(self, numbers=numbers, weights_in_file=weights == "file", layout=layout)
+        return replace(
+            self, numbers=self.numbers.with_options(values), weights_in_file=weights == "file", layout=layout
+        )
 
     net_suffix: ClassVar[str] = SUFFIX
     weights_suffix: ClassVar[str] = SUFFIX
@@ -334,8 +333,7 @@ class CBackend(RunsFiles):
         argument = Argument("language", language)
         if language.partition(":")[0] != LANGUAGE:
             raise BackendError(f"{argument}: a net in C is a function; for sound there is {LANGUAGE}")
-        integers = self.numbers.device is not None and self.numbers.device.arithmetic == "integer"
-        if integers or self.weights_in_file or self.layout != "files":
+        if self.numbers.integers or self.weights_in_file or self.layout != "files":
             raise BackendError(f"{argument}: expected a net in floats with its weights in its source, and layout=files")
         return program(compiled, artifact, language)
 

@@ -19,8 +19,8 @@ from lstmc.loops import memory
 from lstmc.loops.index import Index
 from lstmc.loops.loop_code import LoopCode
 from lstmc.loops.memory import Loop, Place, Sink, Store
-from lstmc.numerics.chosen import MEASURE, step_rounding
-from lstmc.numerics.device import Device, Format, Range, read_device
+from lstmc.numerics.chosen import ChosenNumbers, step_rounding
+from lstmc.numerics.device import Device, Format
 from lstmc.numerics.integers import (
     EXP_ZERO,
     Greater,
@@ -36,7 +36,6 @@ from lstmc.numerics.integers import (
     Scaling,
     WeightedSum,
 )
-from lstmc.numerics.ranges import Ranges
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Array, Conv, Full, Linear, Max, Op, Softmax, Sum
 from lstmc.text import Names, quoted
@@ -47,41 +46,21 @@ from lstmc_c.turns import WIDTH
 from lstmc_c.views import Use, View, along, nest
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """The numbers of a net: float32 without a ``device``; with integers, ``ranges`` has the range of every value by its
-    name."""
+class Numbers(ChosenNumbers):
+    """The numbers of a net in C."""
 
-    device: Device | None = None
-    limits: Mapping[str, Range] | None = None
+    backend = "c"
 
-    @classmethod
-    def of(cls, name: str, ranges: Ranges | Mapping[str, Range] | None = None) -> Numbers:
-        """Return the numbers of a device, by its name or the path of its description; ``float32`` means plain C floats.
-
-        Raises :class:`BackendError` for a device whose numbers C cannot compute in, and for integers without ranges.
-        """
-        limits = {each.name: (each.least, each.greatest) for each in ranges} if isinstance(ranges, Ranges) else ranges
-        if name == "float32":
-            return FLOAT32
-        device = read_device(name)
+    @staticmethod
+    def problem(device: Device) -> str | None:
         weights, values = device.weights.format, device.values.format
         if device.arithmetic == "integer":
             formats = {values, values if device.state is None else device.state.format}
-            if device.kernels or weights != "int8" or not formats <= {"int8", "int16"}:
-                raise BackendError(
-                    f"numbers={name}: for C in integers, expected weights in int8, values and states in int8 or int16"
-                )
-            if limits is None:
-                raise BackendError(
-                    f"numbers={name}: integers need the range of each value: ranges=FILE", notes=[MEASURE.format("c")]
-                )
-        elif values != "float" or weights not in ("float", "fp16", "int8"):
-            raise BackendError(
-                f"numbers={name}: expected arithmetic in integers, or values in float and weights in float, fp16 or"
-                " int8, in which C computes"
-            )
-        return cls(device, limits)
+            fits = not device.kernels and weights == "int8" and formats <= {"int8", "int16"}
+            return None if fits else "for C in integers, expected weights in int8, values and states in int8 or int16"
+        if values == "float" and weights in ("float", "fp16", "int8"):
+            return None
+        return "expected arithmetic in integers, or values in float and weights in float, fp16 or int8, in which C computes"
 
     @property
     def half(self) -> bool:
@@ -103,9 +82,9 @@ class Numbers:
         graph = compiled.expanded
         if self.device is None:
             return None
-        if self.limits is None or self.device.arithmetic != "integer":
+        if not self.integers:
             return DeviceRounding(self.device, graph, {})
-        return step_rounding(self.device, compiled, self.limits)
+        return step_rounding(self.device, compiled, self.limits or {})
 
 
 FLOAT32 = Numbers()

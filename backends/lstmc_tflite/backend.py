@@ -10,7 +10,6 @@ from typing import ClassVar
 
 from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport
 from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
-from lstmc.numerics.chosen import read_limits
 from lstmc.ops import Array, Full, Input, Op
 from lstmc.passes import Pass
 from lstmc.process.status import gc_paused
@@ -52,9 +51,7 @@ class TfliteBackend(RunsFiles):
 
     def with_options(self, values: Mapping[str, str]) -> TfliteBackend:
         """Return the backend with other numbers."""
-        limits = read_limits(values["ranges"], self.name) if "ranges" in values else self.numbers.limits
-        numbers = Numbers.of(values["numbers"], limits) if "numbers" in values else self.numbers
-        return replace(self, numbers=numbers)
+        return replace(self, numbers=self.numbers.with_options(values))
 
     def for_integers(self, wide_states: bool) -> TfliteBackend:
         """Return the backend with the passes of integers."""

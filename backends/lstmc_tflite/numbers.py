@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from lstmc.backend import Compiled
 from lstmc.errors import BackendError
 from lstmc.ir import Ref
-from lstmc.numerics.chosen import MEASURE, step_rounding
-from lstmc.numerics.device import Device, Grid, Range, read_device
+from lstmc.numerics.chosen import ChosenNumbers, step_rounding
+from lstmc.numerics.device import Device, Grid
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.numerics.sequences import StepRunner
@@ -30,38 +30,17 @@ SHORT: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """The numbers of a net: float32 without a ``device``; in integers every value has a range, by its name."""
+class Numbers(ChosenNumbers):
+    """The numbers of a net in TFLite."""
 
-    device: Device | None = None
-    limits: Mapping[str, Range] | None = None
+    backend = "tflite"
+    short = SHORT
 
-    @classmethod
-    def of(cls, name: str, limits: Mapping[str, Range] | None) -> Numbers:
-        """Return the numbers of a device, by its name or the path of its description.
-
-        Raises :class:`BackendError` for a device that has none of TFLite's kernels, and for integers without ranges.
-        """
-        if name == "float32":
-            return FLOAT32
-        device = read_device(SHORT.get(name, name))
-        if device.weights.format == "fp16" and device.values.format == "float":
-            return cls(device)
-        if not device.kernels:
-            raise BackendError(
-                f"numbers={name}: expected float32, {', '.join(SHORT)}, or a device of TFLite as tflm-a8w8"
-            )
-        if limits is None:
-            raise BackendError(
-                f"numbers={name}: integers need the range of each value: ranges=FILE", notes=[MEASURE.format("tflite")]
-            )
-        return cls(device, limits)
-
-    @property
-    def integers(self) -> bool:
-        """Whether values are integers."""
-        return self.device is not None and bool(self.device.kernels)
+    @staticmethod
+    def problem(device: Device) -> str | None:
+        halves = device.weights.format == "fp16" and device.values.format == "float"
+        expected = f"expected float32, {', '.join(SHORT)}, or a device of TFLite as tflm-a8w8"
+        return None if halves or device.kernels else expected
 
     @property
     def widens_states(self) -> bool:
@@ -70,12 +49,12 @@ class Numbers:
 
     def rounding(self, compiled: Compiled, kernels: str = "") -> IntegerRounding | None:
         """Return the integers of a net, by a set of kernels or the device's own; None for floats."""
-        if self.device is None or self.limits is None:
+        if self.device is None or not self.integers:
             return None
         device = replace(self.device, target=compiled.target)
         if kernels:
             device = replace(device, kernels=kernels)  # type: ignore[arg-type]
-        return step_rounding(device, compiled, self.limits)
+        return step_rounding(device, compiled, self.limits or {})
 
     def half_weights(self, compiled: Compiled) -> DeviceRounding | None:
         """Return the arithmetic of a net in float32 whose weights are in float16; None for others."""

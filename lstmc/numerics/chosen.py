@@ -1,18 +1,19 @@
-"""The integers of a net of one step: measured ranges, and a device's arithmetic with them."""
+"""The numbers of a net of one step: float32, or those of a device, for integers with measured ranges."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from lstmc.backend import Compiled
 from lstmc.errors import BackendError
 from lstmc.files.json_file import NotExpected, Number, read_json
 from lstmc.ir import Ref
-from lstmc.numerics.device import Device, Range
+from lstmc.numerics.device import Device, Range, read_device
 from lstmc.numerics.integers import IntegerRounding
+from lstmc.numerics.ranges import Ranges
 from lstmc.numerics.tflite import TfliteRounding
 
 MEASURE = "measure them: Net.ranges, or lstmc numbers ranges, of the net for backend {}"
@@ -55,3 +56,48 @@ def step_rounding(device: Device, compiled: Compiled, limits: Mapping[str, Range
     ranges = {ref: limits[name] for ref in refs if (name := graph.value_name(ref)) in limits}
     after = {output.name: output.ref for output in graph.outputs}
     return integer_rounding(device, graph, ranges, {Ref(p.before): after[p.after] for p in compiled.states or ()})
+
+
+@dataclass(frozen=True)
+class ChosenNumbers:
+    """The numbers of a net: float32 without a ``device``; in integers ``limits`` has the range of every value by its
+    name."""
+
+    device: Device | None = None
+    limits: Mapping[str, Range] | None = None
+    backend: ClassVar[str]
+    short: ClassVar[Mapping[str, str]] = {}  # other names of devices
+
+    @classmethod
+    def of(cls, name: str, ranges: Ranges | Mapping[str, Range] | None = None) -> Self:
+        """Return the numbers of a device, by its name or the path of its description; ``float32`` has no device.
+
+        Raises :class:`BackendError` for a device whose numbers nets cannot have, and for integers without ranges.
+        """
+        limits = {each.name: (each.least, each.greatest) for each in ranges} if isinstance(ranges, Ranges) else ranges
+        if name == "float32":
+            return cls()
+        device = read_device(cls.short.get(name, name))
+        if problem := cls.problem(device):
+            raise BackendError(f"numbers={name}: {problem}")
+        if device.arithmetic == "integer" and limits is None:
+            raise BackendError(
+                f"numbers={name}: integers need the range of each value: ranges=FILE",
+                notes=[MEASURE.format(cls.backend)],
+            )
+        return cls(device, limits)
+
+    @staticmethod
+    def problem(device: Device) -> str | None:
+        """Return the devices that a net can have the numbers of, as text; None if this is one."""
+        raise NotImplementedError
+
+    def with_options(self, values: Mapping[str, str]) -> Self:
+        """Return the numbers that a backend's options ``numbers`` and ``ranges`` choose."""
+        limits = read_limits(values["ranges"], self.backend) if "ranges" in values else self.limits
+        return self.of(values["numbers"], limits) if "numbers" in values else self
+
+    @property
+    def integers(self) -> bool:
+        """Whether values are integers."""
+        return self.device is not None and self.device.arithmetic == "integer"
