@@ -307,9 +307,8 @@ class CBackend(RunsFiles):
         layout = values.get("layout", self.layout)
         if layout not in LAYOUTS:
             raise BackendError(f"layout={layout}: expected {', '.join(LAYOUTS)}")
-        return replace(
-            self, numbers=self.numbers.with_options(values), weights_in_file=weights == "file", layout=layout
-        )
+        numbers = self.numbers.with_options(values)
+        return replace(self, numbers=numbers, weights_in_file=weights == "file", layout=layout)
 
     net_suffix: ClassVar[str] = SUFFIX
     weights_suffix: ClassVar[str] = SUFFIX

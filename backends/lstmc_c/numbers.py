@@ -58,9 +58,9 @@ class Numbers(ChosenNumbers):
             formats = {values, values if device.state is None else device.state.format}
             fits = not device.kernels and weights == "int8" and formats <= {"int8", "int16"}
             return None if fits else "for C in integers, expected weights in int8, values and states in int8 or int16"
-        if values == "float" and weights in ("float", "fp16", "int8"):
-            return None
-        return "expected arithmetic in integers, or values in float and weights in float, fp16 or int8, in which C computes"
+        fits = values == "float" and weights in ("float", "fp16", "int8")
+        expected = "arithmetic in integers, or values in float and weights in float, fp16 or int8, in which C computes"
+        return None if fits else f"expected {expected}"
 
     @property
     def half(self) -> bool:

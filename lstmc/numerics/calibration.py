@@ -98,17 +98,12 @@ def take_streams(net: WrittenStep, sequences: Sequences) -> tuple[dict[str, Arra
 
 def _steps(runner: StepRunner, sequences: Sequences, chosen: Sequence[int]) -> Iterator[Mapping[Ref, Array]]:
     """Yield the values of a net of one sequence at every step of some sequences, one after another."""
-    chunk = sequences.chunk(1)
     for index, sequence in enumerate(chosen):
         report_activity(f"steps of {runner.graph.name}, {100 * index // len(chosen)} %")
-        for start in range(0, sequences.steps, chunk):
-            stop = min(start + chunk, sequences.steps)
-            arrays = sequences.read(slice(sequence, sequence + 1), start, stop)
-            for t in range(start, stop):
-                inputs = sequences.step(arrays, t - start)
-                if t == 0:
-                    runner.start(inputs)
-                yield runner.step(inputs)
+        for t, inputs in sequences.stream(slice(sequence, sequence + 1)):
+            if t == 0:
+                runner.start(inputs)
+            yield runner.step(inputs)
 
 
 @dataclass(frozen=True)

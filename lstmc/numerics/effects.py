@@ -347,21 +347,17 @@ class Simulation:
             for trial, runner in zip(fresh, runners, strict=True):
                 trial.runner = runner
             done = fresh
-            chunk = self._sequences.chunk(width)
-            for start in range(0, steps, chunk):
-                arrays = self._sequences.read(part, start, min(start + chunk, steps))
-                for t in range(start, min(start + chunk, steps)):
-                    inputs = self._sequences.step(arrays, t - start)
-                    if t == 0:
-                        for each in (exact, *runners):
-                            each.start(inputs)
-                    if t % 8 == 0:
-                        percent = 100 * (index * steps + t) // (len(parts) * steps)
-                        report_activity(f"{what} {self._net} in {self._device.name}, {percent} %")
-                    before = exact.current
-                    values = exact.step(inputs)
-                    for trial in done:
-                        trial.step(t, inputs, values, before)
+            for t, inputs in self._sequences.stream(part, stop=steps):
+                if t == 0:
+                    for each in (exact, *runners):
+                        each.start(inputs)
+                if t % 8 == 0:
+                    percent = 100 * (index * steps + t) // (len(parts) * steps)
+                    report_activity(f"{what} {self._net} in {self._device.name}, {percent} %")
+                before = exact.current
+                values = exact.step(inputs)
+                for trial in done:
+                    trial.step(t, inputs, values, before)
             for name in outputs:
                 elements[name] = elements.get(name, 0) + exact.graph.type(exact.after[name]).size
         return done, elements

@@ -30,9 +30,7 @@ def golden_kit(
     fed = dict.fromkeys(runner.inputs)
     blobs = {name: named[name] for name in (*fed, *tops) if name in named}
     rows: dict[str, list[Array]] = {name: [] for name in blobs}
-    arrays = sequences.read(slice(0, width), 0, steps)
-    for t in range(steps):
-        inputs = sequences.step(arrays, t)
+    for t, inputs in sequences.stream(slice(0, width), stop=steps):
         if t == 0:
             runner.start(inputs)
         values = runner.step(inputs)

@@ -295,27 +295,21 @@ def measure_ranges(
     begin = place.read()
     done = begin[0] * sequences.steps + begin[1]
     for index, part in enumerate(parts[begin[0] :], begin[0]):
-        width = part.stop - part.start
-        runner = runner if index == 0 else runners(width)
+        runner = runner if index == 0 else runners(part.stop - part.start)
         if index == begin[0] and begin[1]:
             runner.resume(place.states)
-        chunk = sequences.chunk(width)
-        first = begin[1] if index == begin[0] else 0
-        if not first:
-            runner.start(sequences.read(part, 0, 1))
-        for start in range(first, sequences.steps, chunk):
-            end = min(start + chunk, sequences.steps)
-            arrays = sequences.read(part, start, end)
-            for t in range(start, end):
-                if done % 16 == 0:
-                    report_activity(f"ranges of {net}, {100 * done // (len(parts) * sequences.steps)} %")
-                    stopping = stop()
-                    if stopping or place.due():
-                        place.write(index, t, runner)
-                    if stopping:
-                        return None
-                measured.add(runner.step(sequences.step(arrays, t - start)), t * STRIP // sequences.steps)
-                done += 1
+        for t, inputs in sequences.stream(part, begin[1] if index == begin[0] else 0):
+            if t == 0:
+                runner.start(inputs)
+            if done % 16 == 0:
+                report_activity(f"ranges of {net}, {100 * done // (len(parts) * sequences.steps)} %")
+                stopping = stop()
+                if stopping or place.due():
+                    place.write(index, t, runner)
+                if stopping:
+                    return None
+            measured.add(runner.step(inputs), t * STRIP // sequences.steps)
+            done += 1
     place.remove()
     values = [*measured.results(), *(tally.result() for tally in _parameter_tallies(parameters))]
     return Ranges(net, sequences.total, sequences.steps, {each.name: each for each in values})

@@ -143,6 +143,17 @@ class Sequences:
         place = t if self.frames else slice(t, t + 1)
         return {name: array if self.inputs[name].time is None else array[place] for name, array in arrays.items()}
 
+    def stream(
+        self, sequences: slice, first: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, dict[str, Array]]]:
+        """Yield each step from ``first`` on, by default all, with the inputs of some sequences; a part is in memory."""
+        stop = self.steps if stop is None else stop
+        chunk = self.chunk(sequences.stop - sequences.start)
+        for start in range(first, stop, chunk):
+            arrays = self.read(sequences, start, min(start + chunk, stop))
+            for t in range(start, min(start + chunk, stop)):
+                yield t, self.step(arrays, t - start)
+
 
 def _text(axes: Mapping[str, Axes], name: str, op: Input) -> str:
     return axes[name].text(op.shape, "sequences") if name in axes else str(list(op.shape))
