@@ -14,7 +14,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Arrays = Mapping[str, Array]  # by the names of blobs
+Layer = Mapping[str, Any]
+Same = Callable[[Array, Array], bool]  # within the tolerance
 FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "tanh": np.tanh,
@@ -64,123 +67,106 @@ def read(path: Path) -> dict[str, Array]:
         return dict(arrays)
 
 
-def compare(
-    net: Mapping[str, Any], golden: Mapping[str, Array], device: Mapping[str, Array], tolerance: float = 1e-3
-) -> Off | None:
+def compare(net: Mapping[str, Any], golden: Arrays, device: Arrays, tolerance: float = 1e-3) -> Off | None:
     """Return the first wrong layer, in the order of steps and of layers; None if all layers are within the
     tolerance."""
-    layers = net["layers"]
-    common = [(layer, blob) for layer in layers for blob in layer["writes"] if blob in device and blob in golden]
-    for layer, blob in common:
-        if device[blob].shape[1:] != golden[blob].shape[1:]:
-            mistake = _of_shape(golden[blob], device[blob])
-            return Off(layer["name"], layer["type"], blob, 0, float("nan"), mistake, _unseen(layers, layer, device))
-    steps = min((len(device[blob]) for _, blob in common), default=0)
-    for step in range(min([steps, *(len(golden[blob]) for _, blob in common)])):
+    return _Comparison(net, golden, device, tolerance).off()
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """The golden values of a net, those of a device, and the tolerance."""
+
+    net: Mapping[str, Any]
+    golden: Arrays
+    device: Arrays
+    tolerance: float
+
+    def off(self) -> Off | None:
+        golden, device = self.golden, self.device
+        layers = self.net["layers"]
+        common = [(layer, blob) for layer in layers for blob in layer["writes"] if blob in device and blob in golden]
         for layer, blob in common:
-            error = _error(golden[blob], device[blob], step)
-            if not error <= tolerance:
-                mistake = _mistake(net, layer, blob, step, golden, device, tolerance)
-                return Off(layer["name"], layer["type"], blob, step, error, mistake, _unseen(layers, layer, device))
-    return None
+            if device[blob].shape[1:] != golden[blob].shape[1:]:
+                mistake = _of_shape(golden[blob], device[blob])
+                return Off(layer["name"], layer["type"], blob, 0, float("nan"), mistake, self._unseen(layer))
+        steps = min((len(device[blob]) for _, blob in common), default=0)
+        for step in range(min([steps, *(len(golden[blob]) for _, blob in common)])):
+            for layer, blob in common:
+                error = self._error(blob, step)
+                if not error <= self.tolerance:
+                    mistake = self._mistake(layer, blob, step)
+                    return Off(layer["name"], layer["type"], blob, step, error, mistake, self._unseen(layer))
+        return None
 
+    def _error(self, blob: str, step: int) -> float:
+        golden = self.golden[blob]
+        size = float(np.abs(golden).max()) or 1.0
+        return float(np.abs(self.device[blob][step].astype(np.float64) - golden[step]).max() / size)
 
-def _error(golden: Array, device: Array, step: int) -> float:
-    size = float(np.abs(golden).max()) or 1.0
-    return float(np.abs(device[step].astype(np.float64) - golden[step]).max() / size)
+    def _unseen(self, layer: Layer) -> tuple[str, ...]:
+        """Return the missing blobs that a layer depends on, back to the blobs that the device gave."""
+        writers = {blob: each for each in self.net["layers"] for blob in each["writes"]}
+        unseen: dict[str, None] = {}
+        waiting = [blob for blob in layer["reads"] if blob not in self.device]
+        while waiting:
+            blob = waiting.pop()
+            if blob not in unseen:
+                unseen[blob] = None
+                waiting += [each for each in writers.get(blob, {"reads": []})["reads"] if each not in self.device]
+        return tuple(unseen)
 
+    def _mistake(self, layer: Layer, blob: str, step: int) -> str:
+        golden, device = self.golden, self.device
+        g, d = golden[blob].astype(np.float64), device[blob].astype(np.float64)
+        count = min(len(g), len(d))
+        g, d = g[:count], d[:count]
+        size = float(np.abs(g).max()) or 1.0
 
-def _unseen(
-    layers: Sequence[Mapping[str, Any]], layer: Mapping[str, Any], device: Mapping[str, Array]
-) -> tuple[str, ...]:
-    """Return the missing blobs that a layer depends on, back to the blobs that the device gave."""
-    writers = {blob: each for each in layers for blob in each["writes"]}
-    unseen: dict[str, None] = {}
-    waiting = [blob for blob in layer["reads"] if blob not in device]
-    while waiting:
-        blob = waiting.pop()
-        if blob not in unseen:
-            unseen[blob] = None
-            waiting += [other for other in writers.get(blob, {"reads": []})["reads"] if other not in device]
-    return tuple(unseen)
+        def same(one: Array, other: Array) -> bool:
+            return one.shape == other.shape and bool(np.abs(one - other).max(initial=0.0) <= self.tolerance * size)
 
+        state = self._state(layer, blob, step, g, d, same)
+        if state:
+            return state
+        good = self._good_steps(layer, step, count)
+        g, d = g[good], d[good]  # steps whose operands are right: an error there comes from this layer
+        read = [golden[name][:count][good].astype(np.float64) for name in layer["reads"] if name in golden]
+        for mistake in (*_orders(g, d, same), *_values(g, d, same, size), *_of_time(golden[blob], device[blob], same)):
+            return mistake
+        if len(read) == 1 and read[0].shape == d.shape:
+            for name, function in FUNCTIONS.items():
+                with np.errstate(over="ignore"):
+                    if same(function(read[0]), d):
+                        return f"another function: {name}"
+        for mistake in _numbers(g, d, size):
+            return mistake
+        return "other weights, or another computation: no simple mistake explains it"
 
-def _mistake(
-    net: Mapping[str, Any],
-    layer: Mapping[str, Any],
-    blob: str,
-    step: int,
-    golden: Mapping[str, Array],
-    device: Mapping[str, Array],
-    tolerance: float,
-) -> str:
-    g, d = golden[blob].astype(np.float64), device[blob].astype(np.float64)
-    count = min(len(g), len(d))
-    g, d = g[:count], d[:count]
-    size = float(np.abs(g).max()) or 1.0
+    def _good_steps(self, layer: Layer, step: int, count: int) -> list[int]:
+        """Return the steps at which all known operands of a layer are right; at least the step itself."""
+        present = [name for name in layer["reads"] if name in self.device and name in self.golden]
+        steps = [t for t in range(count) if all(self._error(name, t) <= self.tolerance for name in present)]
+        if len(present) < len(layer["reads"]):  # an unknown blob may be wrong after the first mistake
+            steps = [t for t in steps if t <= step]
+        return steps or [step]
 
-    def same(one: Array, other: Array) -> bool:
-        return one.shape == other.shape and bool(np.abs(one - other).max(initial=0.0) <= tolerance * size)
-
-    state = _state(net, layer, blob, step, g, d, device, same)
-    if state:
-        return state
-    good = _good_steps(layer, golden, device, step, count, tolerance)
-    g, d = g[good], d[good]  # steps whose operands are right: an error there comes from this layer
-    read = [golden[name][:count][good].astype(np.float64) for name in layer["reads"] if name in golden]
-    for mistake in (*_orders(g, d, same), *_values(g, d, same, size), *_of_time(golden[blob], device[blob], same)):
-        return mistake
-    if len(read) == 1 and read[0].shape == d.shape:
-        for name, function in FUNCTIONS.items():
-            with np.errstate(over="ignore"):
-                if same(function(read[0]), d):
-                    return f"another function: {name}"
-    for mistake in _numbers(g, d, size):
-        return mistake
-    return "other weights, or another computation: no simple mistake explains it"
-
-
-def _good_steps(
-    layer: Mapping[str, Any],
-    golden: Mapping[str, Array],
-    device: Mapping[str, Array],
-    step: int,
-    count: int,
-    tolerance: float,
-) -> list[int]:
-    """Return the steps at which all known operands of a layer are right; at least the step itself."""
-    present = [name for name in layer["reads"] if name in device and name in golden]
-    steps = [t for t in range(count) if all(_error(golden[n], device[n], t) <= tolerance for n in present)]
-    if len(present) < len(layer["reads"]):  # an unknown blob may be wrong after the first mistake
-        steps = [t for t in steps if t <= step]
-    return steps or [step]
-
-
-def _state(
-    net: Mapping[str, Any],
-    layer: Mapping[str, Any],
-    blob: str,
-    step: int,
-    g: Array,
-    d: Array,
-    device: Mapping[str, Array],
-    same: Callable[[Array, Array], bool],
-) -> str:
-    """Return the mistake of a state: not carried, or an earlier step's state; empty for no mistake."""
-    for state in net["states"]:
-        if blob == state["before"]:
-            if step == 0:
-                return f"a state that does not start at its initial value: {state['name']}"
-            if same(d[step], g[0]) and all(same(row, g[0]) for row in d[1:]):
+    def _state(self, layer: Layer, blob: str, step: int, g: Array, d: Array, same: Same) -> str:
+        """Return the mistake of a state: not carried, or an earlier step's state; empty for no mistake."""
+        for state in self.net["states"]:
+            if blob == state["before"]:
+                if step == 0:
+                    return f"a state that does not start at its initial value: {state['name']}"
+                if same(d[step], g[0]) and all(same(row, g[0]) for row in d[1:]):
+                    return f"a state that is not carried: {state['name']} is at its initial value in every step"
+                after = self.device.get(state["after"])
+                if after is not None and len(d) > 2 and same(d[2:], after[: len(d) - 2].astype(np.float64)):
+                    return f"a state that is a step late: {state['name']}"
+                return f"a state that differs from the result of the step before: {state['name']}"
+            alone = step == 1 and [state["before"]] == list(layer["reads"]) and state["before"] not in self.device
+            if alone and same(d[0], g[0]) and same(d[1], g[0]):
                 return f"a state that is not carried: {state['name']} is at its initial value in every step"
-            after = device.get(state["after"])
-            if after is not None and len(d) > 2 and same(d[2:], after[: len(d) - 2].astype(np.float64)):
-                return f"a state that is a step late: {state['name']}"
-            return f"a state that differs from the result of the step before: {state['name']}"
-        alone = step == 1 and [state["before"]] == list(layer["reads"]) and state["before"] not in device
-        if alone and same(d[0], g[0]) and same(d[1], g[0]):
-            return f"a state that is not carried: {state['name']} is at its initial value in every step"
-    return ""
+        return ""
 
 
 def _of_shape(g: Array, d: Array) -> str:
@@ -195,7 +181,7 @@ def _of_shape(g: Array, d: Array) -> str:
     return f"an axis order: expected {list(g.shape[1:])}, found {list(d.shape[1:])}"
 
 
-def _values(g: Array, d: Array, same: Callable[[Array, Array], bool], size: float) -> Iterator[str]:
+def _values(g: Array, d: Array, same: Same, size: float) -> Iterator[str]:
     """Yield mistakes of values: not finite, never written, a scale, an offset, a limit."""
     if not np.isfinite(d).all():
         yield f"an overflow: {np.count_nonzero(~np.isfinite(d))} elements are not finite"
@@ -220,7 +206,7 @@ def _values(g: Array, d: Array, same: Callable[[Array, Array], bool], size: floa
         yield f"a limit: values saturate at {low:.4g} to {high:.4g}"
 
 
-def _orders(g: Array, d: Array, same: Callable[[Array, Array], bool]) -> Iterator[str]:
+def _orders(g: Array, d: Array, same: Same) -> Iterator[str]:
     """Yield mistakes of order: of axes, of channels, of sequences."""
     for order in itertools.permutations(range(1, g.ndim)):
         turned = g.transpose(0, *order).reshape(g.shape)
@@ -246,7 +232,7 @@ def _orders(g: Array, d: Array, same: Callable[[Array, Array], bool]) -> Iterato
                 yield "an order of sequences"
 
 
-def _of_time(golden: Array, device: Array, same: Callable[[Array, Array], bool]) -> Iterator[str]:
+def _of_time(golden: Array, device: Array, same: Same) -> Iterator[str]:
     """Yield mistakes of time: a step late or early, or backwards."""
     count = min(len(golden), len(device))
     g, d = golden[:count].astype(np.float64), device[:count].astype(np.float64)
