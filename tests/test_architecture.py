@@ -22,8 +22,7 @@ from lstmc.loops.layer import GeneratedScan
 from lstmc.ops import CORE, Op
 from lstmc.ops.base import load_dialect, ops_in
 from lstmc.verification.native import NativeScan
-from lstmc_c.products import Accumulated, GroupedProduct
-from lstmc_c.turns import LaneProduct, Turns
+from lstmc_c.turns import Accumulated, GroupedProduct, LaneProduct, Turns
 from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 
@@ -66,32 +65,28 @@ ORDER["lstmc_caffe"] = (
     ("lstmc_caffe",),
 )
 ORDER["lstmc_onnx"] = (
-    ("ops", "writer"),
-    ("lowerings", "direction"),
-    ("layers",),
+    ("ops",),
+    ("lowerings", "layers"),
     ("artifact",),
     ("runtime",),
     ("backend",),
     ("lstmc_onnx",),
 )
 ORDER["lstmc_c"] = (
-    ("elements", "turns", "views"),
-    ("wav", "products"),
-    ("plan",),
+    ("elements", "turns"),
+    ("wav", "plan"),
     ("code",),
     ("numbers",),
     ("artifact",),
-    ("entry_points",),
     ("backend",),
     ("lstmc_c",),
 )
 ORDER["lstmc_tflite"] = (
     ("net",),
     ("lowerings", "targets"),
-    ("passes", "written"),
-    ("numbers",),
-    ("artifact", "runtime"),
-    ("vela", "examples"),
+    ("passes", "numbers"),
+    ("runtime",),
+    ("examples",),
     ("backend",),
     ("lstmc_tflite",),
 )
@@ -99,7 +94,7 @@ ORDER["lstmc_torch"] = (
     ("autograd", "program"),
     ("backend", "loop"),
     ("modules",),
-    ("trainer", "written"),
+    ("trainer",),
     ("ranks",),
     ("lstmc_torch",),
 )

@@ -23,7 +23,7 @@ from lstmc.text import late, quoted
 from lstmc.types import shape_text
 from lstmc.version import __version__
 from lstmc_c.code import OWN, Writer
-from lstmc_c.elements import HEADER, c_names, identifier, number
+from lstmc_c.elements import ALONG, HEADER, INDEPENDENT, INDICES, c_names, identifier, number
 from lstmc_c.numbers import (
     FLOAT32,
     PANELS,
@@ -37,7 +37,6 @@ from lstmc_c.numbers import (
     weights_file,
 )
 from lstmc_c.plan import Plan
-from lstmc_c.views import ALONG, INDEPENDENT, INDICES
 
 _TEMPLATES = text_templates("lstmc_c", ".")
 _TEMPLATES.filters["number"] = number

@@ -16,11 +16,9 @@ from lstmc.loops.nests import Nest
 from lstmc.ops import AvePool, Conv, Embed, Full, Input, Largest, Linear, Max, MaxPool, Op, Param, Softmax, Sum
 from lstmc.ops.layers import Pool
 from lstmc.text import Names, quoted
-from lstmc_c.elements import ELEMENTS, C
+from lstmc_c.elements import ALONG, ELEMENTS, INDEPENDENT, INDICES, C, Code, Use, View, along, at, nest
 from lstmc_c.plan import Operation, Plan, Step
-from lstmc_c.products import MOVES, GroupedProduct
-from lstmc_c.turns import WIDTH, LaneProduct, Turns, Written
-from lstmc_c.views import ALONG, INDEPENDENT, INDICES, Code, Use, View, along, at, nest
+from lstmc_c.turns import MOVES, WIDTH, GroupedProduct, LaneProduct, Turns, Written
 
 LANES, FEWEST = 8, 32  # partial sums that are computed together, and the fewest elements for that
 PANEL = 32  # rows of a matrix that a product computes together

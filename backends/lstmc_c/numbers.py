@@ -40,10 +40,9 @@ from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Array, Conv, Full, Linear, Max, Op, Softmax, Sum
 from lstmc.text import Names, quoted
 from lstmc_c.code import PANEL, StepCode, Writer
-from lstmc_c.elements import number
+from lstmc_c.elements import Use, View, along, nest, number
 from lstmc_c.plan import Operation, Plan, Step
 from lstmc_c.turns import WIDTH
-from lstmc_c.views import Use, View, along, nest
 
 
 class Numbers(ChosenNumbers):

@@ -22,9 +22,8 @@ from lstmc.ops import Linear, Op
 from lstmc.prepare import StatePair
 from lstmc.text import Names
 from lstmc.types import TensorType
-from lstmc_c.products import MOVES, GroupedProduct, accumulated, grouped
-from lstmc_c.turns import LaneProduct, Turns, with_turns
-from lstmc_c.views import Use, View
+from lstmc_c.elements import Use, View
+from lstmc_c.turns import MOVES, GroupedProduct, LaneProduct, Turns, accumulated, grouped, with_turns
 
 CALLS = (
     *(Linear, LaneProduct, GroupedProduct, Turns, ops.Conv, ops.Embed),

@@ -18,8 +18,7 @@ from lstmc.ops import Arg, Array, Full, Input, Param
 from lstmc.passes import named_results
 from lstmc.version import __version__
 from lstmc_onnx.layers import reasons
-from lstmc_onnx.lowerings import lowering_of
-from lstmc_onnx.writer import Call, Shared, Writer, check_opset, onnx
+from lstmc_onnx.lowerings import Call, Shared, Writer, check_opset, lowering_of, onnx
 
 
 @dataclass(frozen=True)

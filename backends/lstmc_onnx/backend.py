@@ -41,7 +41,7 @@ from lstmc.plugins import need
 from lstmc.process.status import gc_paused
 from lstmc_onnx.artifact import artifact
 from lstmc_onnx.layers import FindLayers
-from lstmc_onnx.lowerings import lowering_of, lowerings
+from lstmc_onnx.lowerings import lowering_of, lowerings, onnxruntime
 from lstmc_onnx.runtime import (
     SUFFIX,
     RuntimeExecutor,
@@ -54,7 +54,6 @@ from lstmc_onnx.runtime import (
     model_parts,
     read_weights,
 )
-from lstmc_onnx.writer import onnxruntime
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from lstmc.plugins import problem_with
 from lstmc.verification.differential import forward_only
 from lstmc.weights import unpack_weights
 from lstmc_onnx.artifact import value_names
-from lstmc_onnx.writer import newest, onnx, onnxruntime
+from lstmc_onnx.lowerings import newest, onnx, onnxruntime
 
 SUFFIX = ".onnx"
 

@@ -17,8 +17,8 @@ from lstmc.numerics.rounding import DeviceRounding
 from lstmc.numerics.sequences import StepRunner
 from lstmc.numerics.tflite import bias_integers, format_of_bits, has_kernel, integers_of, matrix_integers, number_grid
 from lstmc.ops import Array, Input
+from lstmc_tflite.lowerings import Written
 from lstmc_tflite.net import Net, Operator, Tensor
-from lstmc_tflite.written import Written
 
 # Operators whose results have the numbers of their operands.
 MOVES = ("BROADCAST_TO", "CONCATENATION", "PAD", "REDUCE_MAX", "RESHAPE", "SLICE", "SPLIT", "TRANSPOSE")

@@ -75,7 +75,7 @@ class TorchExecutor(Executor):
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """Run forward and backward: the outputs, and the gradients of inputs and parameters."""
-        execution: Execution = _torch("lstmc_torch.written").execute(compiled, artifact, arrays, self.form)
+        execution: Execution = _torch("lstmc_torch.modules").execute(compiled, artifact, arrays, self.form)
         return execution
 
 
@@ -117,7 +117,7 @@ class TorchBackend(RunsFiles):
             outputs=outputs,
             parameters=parameters(graph),
         )
-        written = {f"{stem}.py": text.encode(), f"{stem}{SUFFIX}": _torch("lstmc_torch.written").saved(graph, weights)}
+        written = {f"{stem}.py": text.encode(), f"{stem}{SUFFIX}": _torch("lstmc_torch.modules").saved(graph, weights)}
         if library:
             operator = _TEMPLATES.get_template("operator.cpp.j2").render(
                 library=library, layers=program.cpp, native=header("native.cpp")
@@ -137,19 +137,19 @@ class TorchBackend(RunsFiles):
 
     def parts(self, file: str, content: bytes) -> Parts | None:
         """Return the tensors of a file of weights."""
-        return _torch("lstmc_torch.written").weight_parts(content) if file.endswith(SUFFIX) else None
+        return _torch("lstmc_torch.modules").weight_parts(content) if file.endswith(SUFFIX) else None
 
     net_suffix: ClassVar[str] = NET
     weights_suffix: ClassVar[str] = SUFFIX
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
         """Return the parameters in a state dict of :func:`torch.save`, and the names of parameters that it lacks."""
-        weights: tuple[dict[str, Array], list[str]] = _torch("lstmc_torch.written").read_weights(trained, manifest)
+        weights: tuple[dict[str, Array], list[str]] = _torch("lstmc_torch.modules").read_weights(trained, manifest)
         return weights
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
         """Load a net in PyTorch, with its scans as native code if that can be compiled."""
-        net: LoadedNet = _torch("lstmc_torch.written").LoadedModule(files, gpu)
+        net: LoadedNet = _torch("lstmc_torch.modules").LoadedModule(files, gpu)
         return nullcontext(net)
 
     training_targets: ClassVar[Collection[str]] = ("torch",)

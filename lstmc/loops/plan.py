@@ -22,8 +22,8 @@ from lstmc.loops.large_states import (
 from lstmc.loops.loop_code import CHEAP, MOVES
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.loops.memory import Array, Kind, Loop, Outer, Place, Sink, Task, cpp_names
-from lstmc.loops.products import Products, check_ops
 from lstmc.loops.rows import Rows, rows_of
+from lstmc.loops.schedule import Products, check_ops
 from lstmc.ops import Add, Linear, Reshape, Sum, Transpose
 from lstmc.passes import Cse, Simplify, backward_body
 

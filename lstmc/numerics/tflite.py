@@ -18,17 +18,23 @@ from lstmc.ir import Graph, Node, Ref
 from lstmc.numerics.device import Device, Format, Grid, Range, rounded
 from lstmc.numerics.integers import SAME_NUMBERS, IntegerRounding, Integers, Kernel, Moved
 from lstmc.numerics.ranges import elements_of
-from lstmc.numerics.tflite_functions import by_lines16, by_table8, inverse_root, single, size_of, softmax8, softmax16
 from lstmc.numerics.tflite_kernels import (
     I64,
     by_blocks,
     by_floats8,
+    by_lines16,
+    by_table8,
     by_table16,
     fixed_point8,
+    inverse_root,
     scaled_once,
     scaled_short,
     scaled_twice,
     scaled_up,
+    single,
+    size_of,
+    softmax8,
+    softmax16,
     weighted_sum,
 )
 from lstmc.ops.base import Draw, Sample, sample_type

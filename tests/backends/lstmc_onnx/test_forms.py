@@ -18,9 +18,8 @@ from lstmc.testing import SeededDraw, operands_of
 from lstmc.types import OpenSize, TensorType
 from lstmc_onnx import OnnxBackend
 from lstmc_onnx.artifact import write_model
-from lstmc_onnx.lowerings import lowerings, ones_left_out
+from lstmc_onnx.lowerings import OLDEST, check_operator, lowerings, ones_left_out
 from lstmc_onnx.runtime import load
-from lstmc_onnx.writer import OLDEST, check_operator
 from tests.cells.scanned import cell_graph, drawn
 from tests.quick_sample import one_in
 

@@ -22,8 +22,7 @@ from lstmc_c import CBackend
 from lstmc_tflite import TfliteBackend
 from lstmc_tflite.net import read_net
 from lstmc_tflite.numbers import Numbers
-from lstmc_tflite.runtime import wide_floats
-from lstmc_tflite.vela import NPUS, vela_report
+from lstmc_tflite.runtime import NPUS, vela_report, wide_floats
 from tests.backends.lstmc_tflite.streams import CELLS, KERNELS, Stream
 from tests.quick_sample import one_in
 

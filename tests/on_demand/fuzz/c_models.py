@@ -38,9 +38,8 @@ from lstmc.verification.differential import check, random_arrays
 from lstmc.weights import random_weights
 from lstmc_c import CBackend
 from lstmc_c.artifact import STATE
-from lstmc_c.backend import call_source, execution
+from lstmc_c.backend import STEPS, blobs_of_each_step, call_source, execution, first_states
 from lstmc_c.code import OPS
-from lstmc_c.entry_points import STEPS, blobs_of_each_step, first_states
 from lstmc_c.numbers import FLOAT32, Numbers
 from tests.on_demand.fuzz.trial import generic
 from tests.random_models.models import seeded_model
