@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,9 +12,10 @@ from hypothesis import strategies as st
 from lstmc.importers.canonical import canonicalize
 from lstmc.importers.canonical.layout import regrouped
 from lstmc.importers.checks import evaluate
+from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.ops import Normalize, Permute, Reduction
-from lstmc.importers.ir.values import named, number, resolved
+from lstmc.importers.ir.ops import Normalize, Permute, Reduced, Reduction
+from lstmc.importers.ir.values import Size, named, number, resolved
 from lstmc.interp import forward
 from lstmc.ops import Add, Concat, Linear, Mul, Reshape, Softmax, Tanh
 from tests.importers.imported import assert_close, imported
@@ -64,6 +67,79 @@ def test_two_transposes_of_a_value_are_moved_each_from_its_own_order() -> None:
 
 
 OPS = ("transpose", "reshape", "linear", "apply", "softmax", "reduce", "add", "concat", "vector", "normalize")
+
+
+REDUCED: list[Reduced] = ["sum", "mean", "max"]
+
+
+def grown(layers: Layers, seed: int) -> None:
+    """A net of a few steps of all kinds, each on values made before."""
+    rng = np.random.default_rng(seed)
+    builder = layers.builder
+
+    def n(low: int, high: int) -> int:
+        return int(rng.integers(low, high))
+
+    values = [builder.input(name, [n(1, 4) for _ in range(rank)]) for name, rank in (("X", n(2, 5)), ("Z", 3))]
+    for count in range(n(2, 8)):
+        x, like = values[n(max(0, len(values) - 3), len(values))], rng.permutation(values).tolist()
+        layers.at(f"v{count}", f"step {count}")
+        shape, rank = tuple(int(size) for size in builder.shapes[x]), layers.rank(x)
+        axis, order = n(0, rank), rng.permutation(rank).tolist()
+        y = next((value for value in like if layers.rank(value) <= rank and _fit(shape, builder.shapes[value])), x)
+        match n(0, 14):
+            case 0 | 1 | 2:
+                x = layers.transpose(x, order)
+            case 3:
+                x = layers.reshape(x, resolved([(-1, *shape[1:]), (1, -1), (*shape[:axis], -1)][n(0, 3)], shape))
+            case 4:
+                w = rng.normal(size=(n(1, 4), shape[-1]))
+                x = layers.linear(x, number(w), number(w[:, 0]) if n(0, 2) else None)
+            case 5:
+                x = layers.binary(["add", "sub", "mul"][n(0, 3)], *((x, y) if n(0, 2) else (y, x)))
+            case 6:
+                x = layers.binary("add", x, rng.normal(size=[1 if n(0, 2) else size for size in shape[n(0, rank) :]]))
+            case 7:
+                x = layers.concat([x, layers.apply("tanh", x), x][n(0, 2) :], axis)
+            case 8:
+                x = layers.reduce(REDUCED[n(0, 3)], x, [axis], bool(n(0, 2)) or rank == 1)
+            case 9:
+                x = layers.expand(x, [n(2, 4) if size == 1 else size for size in shape])
+            case 10 if rank in (3, 4):
+                wide = x if rank == 4 else layers.unsqueeze(x, [n(0, 4)])
+                w = rng.normal(size=(2, layers.size(wide, 1), n(1, 3), n(1, 3)))
+                x = layers.conv(wide, number(w), None, (1, n(1, 3)), ((1, n(0, 2)), (1, 1)), (1, 1), 1)
+            case 11:
+                letters = "abcd"[:rank]
+                x = layers.product(letters, letters, "".join(letters[a] for a in order[: n(1, rank + 1)]), x, x)
+            case 12:
+                part = layers.slice(x, axis, slice(n(0, shape[axis]), None))
+                x = layers.softmax(part, n(0, rank)) if n(0, 2) else layers.layer_norm(part, 0.1, None, None)
+            case 13:
+                x = layers.where(layers.compare("gt", x, y), x, layers.apply("sigmoid", x))
+        values.append(x)
+    for place, value in enumerate(dict.fromkeys((*values[-2:], values[n(2, len(values))]))):
+        layers.at(f"end{place}", "the end")
+        builder.outputs[f"Y_{place}"] = layers.apply("tanh", value)
+
+
+def _fit(a: Sequence[Size], b: Sequence[Size]) -> bool:
+    return all(y in (x, 1) for x, y in zip(a[::-1], b[::-1], strict=False))
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_the_order_of_axes_changes_no_net(seed: int) -> None:
+    builder = NetBuilder("net", "a test")
+    grown(Layers(builder), seed)
+    net = builder.finish()
+    inputs = {name: RNG.normal(size=shape) for name, shape in net.inputs.items()}
+    settled, weights = canonicalize(net), {name: weight.array() for name, weight in net.params.items()}
+    settled.graph.check_structure()
+    fed = {name: np.transpose(a, settled.axes.get(name, range(a.ndim))) for name, a in inputs.items()}
+    own = {name: weight.array() for name, weight in settled.params.items()}
+    found = forward(settled.graph, fed, own).outputs
+    given = {name: np.transpose(a, np.argsort(settled.axes.get(name, range(a.ndim)))) for name, a in found.items()}
+    assert_close(given, forward(net.graph, inputs, weights).outputs, 1e-9)
 
 
 @pytest.mark.slow
