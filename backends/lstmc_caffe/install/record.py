@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -39,18 +40,6 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Build:
-    """The folder of a build with its record, or the reason why the record is invalid."""
-
-    folder: Path
-    record: Record | str
-
-    @property
-    def for_gpus(self) -> bool:
-        return isinstance(self.record, Record) and bool(self.record.architectures)
-
-
-@dataclass(frozen=True)
 class Installed:
     """A Caffe that the installer built, and whose files were there when this was made.
 
@@ -74,20 +63,13 @@ def caffe_folder(cache: Path | None = None) -> Path:
 
 def installed(cache: Path | None = None, recipe: Recipe = CPU) -> Installed | None:
     """The build of ``recipe`` for this machine, or None. With several, for several interpreters, the latest one."""
-    return _latest([build for build in _builds(cache) if _refusal(build, recipe) is None])
+    return _latest(cache, lambda record: recipe)
 
 
 def installed_with_cuda(cache: Path | None = None) -> Installed | None:
     """The latest build with CUDA for this machine, whatever GPUs it is for, or None. An emulated device is no GPU."""
-    builds = [(build, build.record) for build in _builds(cache) if isinstance(build.record, Record)]
-    return _latest(
-        [
-            build
-            for build, record in builds  # and the recipe with CUDA that makes this version's build for the same GPUs
-            if record.architectures not in ((), (EMULATED,))
-            and _refusal(build, cuda_recipe(record.architectures)) is None
-        ]
-    )
+    no_gpu = ((), (EMULATED,))
+    return _latest(cache, lambda record: None if record.architectures in no_gpu else cuda_recipe(record.architectures))
 
 
 def installed_emulated(cache: Path | None = None) -> Installed | None:
@@ -103,8 +85,12 @@ def architectures_of(folder: Path) -> tuple[str, ...]:
 
 def refusals(cache: Path | None = None, recipe: Recipe = CPU) -> tuple[str, ...]:
     """Return why cached builds of that kind (with or without CUDA) are not used, one line each."""
-    kind = bool(recipe.architectures)
-    reasons = ((build.folder, _refusal(build, recipe)) for build in _builds(cache) if build.for_gpus == kind)
+    of_kind = (
+        (folder, record)
+        for folder, record in _builds(cache)
+        if bool(recipe.architectures) == (isinstance(record, Record) and bool(record.architectures))
+    )
+    reasons = ((folder, _refusal(folder, record, recipe)) for folder, record in of_kind)
     return tuple(f"{folder}: {reason}" for folder, reason in reasons if reason is not None)
 
 
@@ -144,23 +130,29 @@ def write(
     partial.rename(folder / RECORD)
 
 
-def _latest(builds: list[Build]) -> Installed | None:
-    valid = [(build.folder, build.record) for build in builds if isinstance(build.record, Record)]
+def _latest(cache: Path | None, recipe_of: Callable[[Record], Recipe | None]) -> Installed | None:
+    """Return the latest build that its recipe, if it has one, accepts."""
+    valid = [
+        (record.built, folder, record)
+        for folder, record in _builds(cache)
+        if isinstance(record, Record) and (recipe := recipe_of(record)) and not _refusal(folder, record, recipe)
+    ]
     if not valid:
         return None
-    folder, record = max(valid, key=lambda build: build[1].built)
+    _, folder, record = max(valid, key=lambda build: build[0])
     return Installed(
         Path(record.python), folder / "python", folder / PROGRAM, record.source, record.key, record.architectures
     )
 
 
-def _builds(cache: Path | None) -> list[Build]:
+def _builds(cache: Path | None) -> list[tuple[Path, Record | str]]:
+    """Return the folder of each build with its record, or the reason why that is invalid."""
     try:
         # Folders that begin with a dot are builds in progress.
         paths = sorted(caffe_folder(cache).glob(f"[!.]*/{RECORD}"))
     except OSError:
         return []  # a cache that cannot be read holds nothing that could be used
-    return [Build(path.parent, _read(path)) for path in paths]
+    return [(path.parent, _read(path)) for path in paths]
 
 
 def _read(path: Path) -> Record | str:
@@ -172,9 +164,8 @@ def _read(path: Path) -> Record | str:
         return str(wrong)
 
 
-def _refusal(build: Build, recipe: Recipe) -> str | None:
+def _refusal(folder: Path, record: Record | str, recipe: Recipe) -> str | None:
     """Return why a recorded build cannot be used, or None."""
-    folder, record = build.folder, build.record
     if isinstance(record, str):
         return f"{RECORD}: {record}"
     key = recipe.key(Platform.current(record.python_version))

@@ -9,15 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 
 class Report:
@@ -47,32 +39,17 @@ class Report:
     @contextmanager
     def counted(self, text: str, total: int) -> Iterator[Callable[[], None]]:
         """Show ``total`` pieces of work; call the function that this yields after each of them."""
-        with self._bar(text, total) if self.console.is_terminal else self._lines(text, total) as advance:
-            yield advance
-
-    @contextmanager
-    def _bar(self, text: str, total: int) -> Iterator[Callable[[], None]]:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console) as progress:
+        lines = not self.console.is_terminal
+        columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self.console, disable=lines) as progress:
             task = progress.add_task(text, total=total)
-            yield lambda: progress.advance(task)
 
-    @contextmanager
-    def _lines(self, text: str, total: int) -> Iterator[Callable[[], None]]:
-        done = 0
+            def advance() -> None:
+                progress.advance(task)
+                done = int(progress.tasks[task].completed)
+                if lines and done * 10 // total != (done - 1) * 10 // total:
+                    self.step(f"{text}: {done} of {total}")
 
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            if done * 10 // total != (done - 1) * 10 // total:
-                self.step(f"{text}: {done} of {total}")
-
-        self.step(f"{text}: {total} to do")
-        yield advance
+            if lines:
+                self.step(f"{text}: {total} to do")
+            yield advance

@@ -26,17 +26,7 @@ class InstallError(BackendError):
 
 
 class MissingPackagesError(InstallError):
-    """System packages are missing and cannot be installed from here.
-
-    ``packages`` names them; ``command`` is what installs them, or ``None`` where there is no apt-get.
-    """
-
-    def __init__(
-        self, message: str, packages: Sequence[str], command: str | None, *, notes: Sequence[str] = ()
-    ) -> None:
-        super().__init__(message, notes=notes)
-        self.packages = tuple(packages)
-        self.command = command
+    """System packages are missing and cannot be installed from here. The notes have the command that installs them."""
 
 
 TAIL_LINES = 20
@@ -155,11 +145,6 @@ def missing(packages: Sequence[str], system: Apt) -> tuple[str, ...]:
     return tuple(name for name in packages if name not in present)
 
 
-def install_command(packages: Sequence[str]) -> str:
-    """Return the command that installs ``packages``."""
-    return shlex.join(["sudo", "apt-get", "install", "--no-install-recommends", *packages])
-
-
 def require(
     packages: Sequence[str],
     report: Report,
@@ -174,8 +159,6 @@ def require(
     if not system.available():
         raise MissingPackagesError(
             f"{what} needs system packages, and this system has no apt-get to look for them with",
-            packages,
-            None,
             notes=(f"expected Debian or Ubuntu with these packages: {' '.join(packages)}", otherwise),
         )
     absent = missing(packages, system)
@@ -185,9 +168,10 @@ def require(
         count = "1 system package that is" if len(absent) == 1 else f"{len(absent)} system packages that are"
         raise MissingPackagesError(
             f"{what} needs {count} not installed: {', '.join(absent)}",
-            absent,
-            install_command(absent),
-            notes=(f"install with: {install_command(absent)}", otherwise),
+            notes=(
+                f"install with: {shlex.join(['sudo', 'apt-get', 'install', '--no-install-recommends', *absent])}",
+                otherwise,
+            ),
         )
     with report.busy(f"installing system packages: {' '.join(absent)}"):
         _install(absent, system)

@@ -57,14 +57,15 @@ def _check(graph: Graph, trained: set[Ref]) -> None:
                 )
 
 
+def _reads(body: Graph, slot: int) -> list[tuple[Node, int]]:
+    """Return the nodes that read an argument of a body, each with the operand that this is."""
+    argument = Ref(body.body_args()[slot].name)
+    return [(node, at) for node in body for at, ref in enumerate(body.args(node.name)) if ref == argument]
+
+
 def _has_as_blob(body: Graph, slot: int, biases: bool) -> bool:
     """Return whether an argument of a body, or a weight packed from it, can be a layer's blob, or its bias."""
-    argument = Ref(body.body_args()[slot].name)
-    return any(
-        ref == argument and (_is_blob(node, at, biases) or is_weight(body, Ref(node.name)))
-        for node in body
-        for at, ref in enumerate(body.args(node.name))
-    )
+    return any(_is_blob(node, at, biases) or is_weight(body, Ref(node.name)) for node, at in _reads(body, slot))
 
 
 def _is_blob(node: Node, slot: int, biases: bool) -> bool:
@@ -301,13 +302,7 @@ def _untie_values(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def _is_matrix_and_value(scan: Scan, slot: int) -> bool:
-    reads = [
-        isinstance(node.op, Linear) and at == 1
-        for body in scan.bodies
-        for node in body
-        for at, ref in enumerate(body.args(node.name))
-        if ref.node == body.body_args()[slot].name
-    ]
+    reads = [isinstance(node.op, Linear) and at == 1 for body in scan.bodies for node, at in _reads(body, slot)]
     return any(reads) and not all(_is_matrix_only(body, slot) for body in scan.bodies)
 
 
@@ -353,14 +348,8 @@ def _is_transposed(b: Graph | Builder, ref: Ref) -> bool:
 
 def _is_matrix_only(body: Graph, slot: int) -> bool:
     """Return whether an argument of a body is the matrix of products, and nothing else."""
-    argument = Ref(body.body_args()[slot].name)
-    reads = [
-        isinstance(node.op, Linear) and at == 1
-        for node in body
-        for at, ref in enumerate(body.args(node.name))
-        if ref == argument
-    ]
-    return all(reads) and argument not in [output.ref for output in body.outputs]
+    reads = [isinstance(node.op, Linear) and at == 1 for node, at in _reads(body, slot)]
+    return all(reads) and Ref(body.body_args()[slot].name) not in [output.ref for output in body.outputs]
 
 
 def _with_transposes(body: Graph, slots: set[int]) -> Graph:

@@ -7,12 +7,13 @@ Split) with T tops costs T x T to load. A tree of layers with at most ``FAN`` ea
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from lstmc.errors import PassError
-from lstmc.ir import Builder, Graph, Node, Ref, Step, Steps, is_weight, reshaped
+from lstmc.ir import Builder, Graph, Node, Ref, Step, is_weight, reshaped
+from lstmc.ops import Op
 from lstmc.passes import Pass, PassResult, Refs, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.ops import ConcatLayer, SliceLayer, SplitLayer
@@ -34,14 +35,29 @@ def _branch_name(name: str, branch: range) -> str:
     return f"{name}_{branch.start}_to_{branch.stop - 1}"
 
 
-def _top_names(name: str, leaves: Sequence[str], inside: Sequence[range]) -> list[str]:
-    """Return the names of a layer's tops: a leaf's own name for one that is a leaf."""
-    return [leaves[i.start] if len(i) == 1 else _branch_name(name, i) for i in inside]
-
-
-def _top_steps(step: Step | None, leaves: Sequence[Step | None], inside: Sequence[range]) -> Steps:
-    """Return the steps of a layer's tops: a leaf's own for one that is a leaf."""
-    return tuple([leaves[i.start] if len(i) == 1 else step for i in inside])
+def _tops(
+    b: Builder,
+    x: Ref,
+    layer: Callable[[tuple[int, ...]], Op],
+    sizes: Sequence[int],
+    names: Sequence[str],
+    steps: Sequence[Step | None],
+    most: int,
+) -> Refs:
+    """Return the leaves of a tree of layers of at most ``most`` tops; ``layer`` makes that of tops of some sizes."""
+    if len(sizes) == 1:
+        return (x,)
+    inside, ends = branches(len(sizes), most), [0, *accumulate(sizes)]
+    blocks = tuple(ends[i.stop] - ends[i.start] for i in inside)
+    name, step = b.node(x.node).names[x.out], b.of_step(x)
+    # a top that is a leaf has the leaf's own name and step
+    top_names = [names[i.start] if len(i) == 1 else _branch_name(name, i) for i in inside]
+    top_steps = tuple([steps[i.start] if len(i) == 1 else step for i in inside])
+    leaves: list[Ref] = []
+    for top, i in zip(b.add(layer(blocks), x, names=top_names, steps=top_steps), inside, strict=True):
+        span = slice(i.start, i.stop)
+        leaves += _tops(b, top, layer, sizes[span], names[span], steps[span], most)
+    return tuple(leaves)
 
 
 def slice_tree(
@@ -54,33 +70,8 @@ def slice_tree(
     most: int = FAN,
 ) -> Refs:
     """Return the pieces of x along ``axis``, called ``names`` and of ``steps``, by Slices of at most ``most`` tops."""
-    if len(sizes) == 1:
-        return (x,)
-    inside = branches(len(sizes), most)
-    if len(inside) == len(sizes):
-        return b.add(SliceLayer(axis, tuple(sizes)), x, names=names, steps=tuple(steps))
-    ends = [0, *accumulate(sizes)]
-    blocks = tuple(ends[branch.stop] - ends[branch.start] for branch in inside)
-    name = b.node(x.node).names[x.out]
     steps = steps or (None,) * len(names)
-    top_steps = _top_steps(b.of_step(x), steps, inside)
-    tops = b.add(SliceLayer(axis, blocks), x, names=_top_names(name, names, inside), steps=top_steps)
-    pieces: list[Ref] = []
-    for top, i in zip(tops, inside, strict=True):
-        span = slice(i.start, i.stop)
-        pieces += slice_tree(b, top, axis, sizes[span], names[span], steps[span], most)
-    return tuple(pieces)
-
-
-def concat_tree(b: Builder, xs: Sequence[Ref], axis: int, name: str, step: Step | None = None, most: int = FAN) -> Ref:
-    """xs joined along ``axis``, by Concats of at most ``most`` bottoms."""
-    if len(xs) == 1:
-        return xs[0]
-    inside = branches(len(xs), most)
-    if len(inside) == len(xs):
-        return b.add(ConcatLayer(axis), *xs, names=(name,), steps=(step,))[0]
-    blocks = [concat_tree(b, xs[i.start : i.stop], axis, _branch_name(name, i), step, most) for i in inside]
-    return b.add(ConcatLayer(axis), *blocks, names=(name,), steps=(step,))[0]
+    return _tops(b, x, lambda blocks: SliceLayer(axis, blocks), sizes, names, steps, most)
 
 
 def split_tree(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step | None], most: int = FAN) -> Refs:
@@ -88,22 +79,18 @@ def split_tree(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step | 
 
     Caffe inserts that one layer itself.
     """
-    return (x,) * len(names) if len(names) <= most else _split(b, x, names, steps, most)
+    if len(names) <= most:
+        return (x,) * len(names)
+    return _tops(b, x, lambda blocks: SplitLayer(len(blocks)), (1,) * len(names), names, steps, most)
 
 
-def _split(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step | None], most: int) -> Refs:
-    if len(names) == 1:
-        return (x,)
-    inside = branches(len(names), most)
-    if len(inside) == len(names):
-        return b.add(SplitLayer(len(names)), x, names=names, steps=tuple(steps))
-    name = b.node(x.node).names[x.out]
-    top_steps = _top_steps(b.of_step(x), steps, inside)
-    tops = b.add(SplitLayer(len(inside)), x, names=_top_names(name, names, inside), steps=top_steps)
-    leaves: list[Ref] = []
-    for top, i in zip(tops, inside, strict=True):
-        leaves += _split(b, top, names[i.start : i.stop], steps[i.start : i.stop], most)
-    return tuple(leaves)
+def concat_tree(b: Builder, xs: Sequence[Ref], axis: int, name: str, step: Step | None = None, most: int = FAN) -> Ref:
+    """xs joined along ``axis``, by Concats of at most ``most`` bottoms."""
+    if len(xs) == 1:
+        return xs[0]
+    inside = branches(len(xs), most)
+    blocks = [concat_tree(b, xs[i.start : i.stop], axis, _branch_name(name, i), step, most) for i in inside]
+    return b.add(ConcatLayer(axis), *blocks, names=(name,), steps=(step,))[0]
 
 
 @dataclass(frozen=True)

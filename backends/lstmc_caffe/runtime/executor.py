@@ -26,7 +26,7 @@ from lstmc_caffe.ops.inputs import blob_gradients, fed_inputs, feed_blobs, host_
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.runtime.locate import CaffeNotFound, locate
 from lstmc_caffe.runtime.runner import Mode, Net, Phase, Runner
-from lstmc_caffe.worker import TIMING
+from lstmc_caffe.worker import TRAINING
 from lstmc_caffe.write.artifact import SUFFIX, blobs_in_place, read_sources, stored_source
 from lstmc_caffe.write.net import read_blobs
 
@@ -191,7 +191,7 @@ def fastest_seconds(runner: Runner, nets: Mapping[str, str], mode: Mode = "cpu")
     if mode == "gpu" and runner.gpu.emulated:
         raise BackendError(f"expected a GPU to time nets on, found {runner.gpu.device}")
     args = {"mode": mode, "nets": dict(nets), "rounds": MOST_ROUNDS, "seconds": SECONDS}
-    return dict(runner.call(TIMING, "nets_seconds", args, timeout=600).value)
+    return dict(runner.call(TRAINING, "nets_seconds", args, timeout=600).value)
 
 
 # Layers of Caffe that read or write files that the net names; and what a text must have to have one, as it could be

@@ -75,33 +75,25 @@ def hdf5_files(name: str, data: TrainingData | None) -> dict[str, Content]:
     return files
 
 
-def write_batches_hdf5(batches: Batches, path: Path, count: int | None = None) -> None:
-    """The first ``count`` batches (an epoch's, if not given) as the rows of an HDF5 file for HDF5Data.
+def write_batches_hdf5(batches: Batches, path: Path) -> None:
+    """The batches of an epoch as the rows of an HDF5 file for HDF5Data.
 
     There is one float32 dataset ``[count, *shape]`` for each input, called as ``batch_dataset`` says. Raises OSError,
     and :class:`TrainingError` without the package h5py.
     """
     h5py = need("h5py", "h5py", "hdf5", TrainingError)
-    count = batches.per_epoch if count is None else count
+    count, first = batches.per_epoch, batches.batch(0)
+    # its elements, and less than 4 KiB of HDF5's tables for each dataset
+    most = count * sum(array.nbytes for array in first.values()) + 4096 * (1 + len(first))
     with path.open("wb") as file:
         # HDF5 loses its way where a disk fills up under it, so the room is asked for first
-        os.posix_fallocate(file.fileno(), 0, _file_bytes(batches, count))
+        os.posix_fallocate(file.fileno(), 0, most)
     with h5py.File(path, "w") as hdf5:
-        _write_rows(hdf5, batches, count)
-
-
-def _write_rows(hdf5: Any, batches: Batches, count: int) -> None:
-    for row in range(count):
-        for name, array in batches.batch(row).items():
-            if row == 0:
-                hdf5.create_dataset(batch_dataset(name), (count, *array.shape), np.float32)
-            hdf5[batch_dataset(name)][row] = array
-
-
-def _file_bytes(batches: Batches, count: int) -> int:
-    """Return an upper bound of the file's size: its elements, and less than 4 KiB of HDF5's tables for each dataset."""
-    first = batches.batch(0)
-    return count * sum(array.nbytes for array in first.values()) + 4096 * (1 + len(first))
+        for row in range(count):
+            for name, array in batches.batch(row).items():
+                if row == 0:
+                    hdf5.create_dataset(batch_dataset(name), (count, *array.shape), np.float32)
+                hdf5[batch_dataset(name)][row] = array
 
 
 def training_net(compiled: Compiled, sources: Mapping[str, Source]) -> WrittenNet:

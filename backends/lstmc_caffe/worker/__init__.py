@@ -9,8 +9,7 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 PROBE = _FOLDER / "probe.py"
 RANK = _FOLDER / "rank.py"
-TIMING = _FOLDER / "timing.py"
 TRAINING = _FOLDER / "training.py"
 WORKER = _FOLDER / "worker.py"
 
-__all__ = ["PROBE", "RANK", "TIMING", "TRAINING", "WORKER"]
+__all__ = ["PROBE", "RANK", "TRAINING", "WORKER"]

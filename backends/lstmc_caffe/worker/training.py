@@ -1,13 +1,16 @@
-"""One of Caffe's own solvers, one iteration at a time. Runs inside the worker, by the Python that has pycaffe.
+"""One of Caffe's own solvers, one iteration at a time; and the time that an iteration takes. Runs inside the worker, by
+the Python that has pycaffe.
 
 Each function is called as ``function(args, arrays)`` and returns (JSON data, {name: array}). What a run needs to go
 on is all handed out by ``snapshot`` and taken back by ``start``; nothing here writes into a folder of the user's.
 """
 
+import ctypes
 import os
 import shutil
 import tempfile
 import zlib
+from timeit import default_timer
 
 import caffe
 import numpy as np
@@ -25,8 +28,7 @@ class Run(object):
         self.mode, self.carried, self.scores = args["mode"], args["carried"], args["scores"]
         message, trained = solver_message(args)
         self.use()
-        text = text_format.MessageToString(message, as_utf8=True)
-        self.solver = through_file(caffe.get_solver, text if isinstance(text, bytes) else text.encode("utf-8"))
+        self.solver = through_file(caffe.get_solver, text_format.MessageToString(message, as_utf8=True))
         self.net = self.solver.net
         self.blobs = blobs_of(self.net)
         self.weighted = [(blob, w) for blob, w in zip(self.net._blobs, self.net._blob_loss_weights) if w]
@@ -154,9 +156,9 @@ def unnamed_file():
 
 
 def through_file(function, content):
-    """Return ``function(path)`` for the path of a file with this content."""
+    """Return ``function(path)`` for the path of a file with this content, bytes or text."""
     with unnamed_file() as file:
-        file.write(content)
+        file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
         file.flush()
         return function("/dev/fd/%d" % file.fileno())
 
@@ -312,3 +314,25 @@ def end(args, arrays):
     """Free the nets."""
     _RUNS.clear()
     return None, {}
+
+
+def nets_seconds(args, arrays):
+    """The least seconds of a forward and backward pass of each net; ``args`` has mode, nets, rounds and seconds."""
+    getattr(caffe, "set_mode_" + args["mode"])()
+    # waits for the end of work on a GPU, which is asynchronous
+    finish = ctypes.CDLL("libcuda.so.1").cuCtxSynchronize if args["mode"] == "gpu" else lambda: None
+    nets = dict((n, through_file(lambda path: caffe.Net(path, caffe.TRAIN), text)) for n, text in args["nets"].items())
+    best = dict.fromkeys(nets, float("inf"))
+    started = default_timer()
+    for done in range(args["rounds"]):
+        for name, net in nets.items():
+            last = len(net.layers) - 1
+            start = default_timer()
+            net._forward(0, last)
+            net._backward(last, 0)
+            finish()
+            if done:  # the first pass allocates
+                best[name] = min(best[name], default_timer() - start)
+        if done > 2 and default_timer() - started > args["seconds"]:
+            break
+    return best, {}

@@ -52,7 +52,7 @@ def test_a_terminal_sees_how_much_is_compiled() -> None:
     ("error", "code", "text"),
     [
         (
-            MissingPackagesError("g++ is missing", ["g++"], "sudo", notes=["install with: sudo"]),
+            MissingPackagesError("g++ is missing", notes=["install with: sudo"]),
             2,
             "MissingPackagesError: g++ is missing\n  install with: sudo\n",
         ),

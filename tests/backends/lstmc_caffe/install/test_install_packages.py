@@ -65,8 +65,6 @@ def test_missing_and_not_root(report: Report) -> None:
         "  install with: sudo apt-get install --no-install-recommends libgflags-dev python3-numpy\n"
         "  or use a Caffe of your own: set LSTMC_CAFFE_PYTHON and LSTMC_CAFFE_PYTHONPATH"
     )
-    assert caught.value.packages == ("libgflags-dev", "python3-numpy")
-    assert caught.value.command == "sudo apt-get install --no-install-recommends libgflags-dev python3-numpy"
 
 
 def test_one_missing_and_not_root(report: Report) -> None:
@@ -84,7 +82,6 @@ def test_no_apt(report: Report) -> None:
         "  expected Debian or Ubuntu with these packages: g++ libgflags-dev python3-numpy\n"
         "  or use a Caffe of your own: set LSTMC_CAFFE_PYTHON and LSTMC_CAFFE_PYTHONPATH"
     )
-    assert caught.value.command is None
 
 
 def test_root_installs_what_is_missing(report: Report) -> None:
