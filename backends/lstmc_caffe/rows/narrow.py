@@ -27,6 +27,7 @@ from lstmc.ops import (
     Transpose,
 )
 from lstmc.passes import FixedArrays, NodePass, Pass, PassResult, Refs, compared, result, rewrite
+from lstmc.text import Names
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.functions import FUNCTIONS, combined, power_layers
@@ -366,12 +367,13 @@ class RenameBlobs(Pass):
         counts: Counter[str] = Counter()
         rebuild = Rebuild(graph)
         used = {name for node in graph for name in node.names} | (set(kwlist) if words else taken)
+        free = Names(used, _word if words else str)
         sources: dict[Ref, Ref] = {}
         for node in graph:
             if node.name not in renamed:
                 rebuild.copy(node)
                 continue
-            names = tuple(name if fits(name) else _free(_word(name) if words else name, used) for name in node.names)
+            names = tuple(name if fits(name) else free.unique(name) for name in node.names)
             if isinstance(node.op, caffe.InputLayer):
                 counts["feed"] += 1
                 source = rebuild.builder.copy(node, (), caffe.HostInput(node.op.shape, node.op.fill, node.op.values))
@@ -396,12 +398,3 @@ def _learned(graph: Graph, node: Node) -> bool:
 
 def _word(name: str) -> str:
     return re.sub(r"\W", "_", name.lower(), flags=re.ASCII)
-
-
-def _free(name: str, used: set[str]) -> str:
-    candidate, number = name, 1
-    while candidate in used:
-        number += 1
-        candidate = f"{name}_{number}"
-    used.add(candidate)
-    return candidate

@@ -281,13 +281,7 @@ class CaffeEngine:
         blobs, carried = _by_kind(arrays)
         return TrainingState(self.iteration, blobs, carried, arrays["state"].tobytes(), self.layers, first_losses, run)
 
-    def save(self, folder: Path, state: TrainingState) -> Path:
-        """Write Caffe's files."""
-        return save_state(folder, state)
-
-    def saved(self, folder: Path) -> tuple[Path, TrainingState] | None:
-        """Return the newest complete snapshot and its state."""
-        return last_state(folder)
+    save, saved = staticmethod(save_state), staticmethod(last_state)
 
     def end(self) -> None:
         """Free the net in the worker, if that still runs."""

@@ -17,7 +17,7 @@ from lstmc.loops import code as code_of
 from lstmc.loops.layer import memory_text, plan_text
 from lstmc.loops.low_precision import FLOAT32
 from lstmc.loops.rows import batch_of
-from lstmc.manifest import Manifest, Place, State, Stored, describe, step_blobs
+from lstmc.manifest import Manifest, Place, State, describe, step_blobs
 from lstmc.ops import Array
 from lstmc.process.status import gc_paused, with_progress
 from lstmc.text import late, quoted
@@ -45,10 +45,7 @@ def manifest(compiled: Compiled, net: WrittenNet, weights: Mapping[str, Array]) 
         inputs={f.node.name: (Place.from_types(f.node.types[0], f.blobs), f.filled) for f in fed_inputs(graph)},
         outputs={o.name: Place.from_types(graph.type(o.ref), output_blobs[o.name]) for o in graph.outputs},
         weights=net.weights,
-        blobs={
-            o.name: Stored(net.owners[o.name].layer, net.owners[o.name].blob, net.weights.type(o.ref).shape)
-            for o in net.weights.outputs
-        },
+        blobs={o.name: net.owners[o.name] for o in net.weights.outputs},
     )
 
 

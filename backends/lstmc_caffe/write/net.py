@@ -44,20 +44,12 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Owner:
-    """The layer that owns a parameter, and which of its blobs it is."""
-
-    layer: str
-    blob: int
-
-
-@dataclass(frozen=True)
 class WrittenNet:
-    """A written net: its layers in sections, and the owner of each parameter that it has."""
+    """A written net: its layers in sections, and the place of each parameter that it has, in the layer that owns it."""
 
     name: str
     sections: tuple[Section, ...]
-    owners: dict[str, Owner]
+    owners: dict[str, Stored]
     weights: Graph  # from the user's parameters to the blobs, outputs named as the blobs' ``param { name }``
 
     def layers(self) -> Iterator[Any]:
@@ -84,7 +76,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
     """
     target = target or load_target("caffe")
     sections: list[Section] = []
-    owners: dict[str, Owner] = {}
+    owners: dict[str, Stored] = {}
     blobs: dict[Ref, None] = {}
     unwritten = _inlined(graph)
     for node in with_progress(graph, "making the net's layers"):
@@ -155,7 +147,7 @@ def _write_layer(
     layer: Any,
     graph: Graph,
     node: Node,
-    owners: dict[str, Owner],
+    owners: dict[str, Stored],
     blobs: dict[Ref, None],
     in_place: Mapping[Ref, str],
     target: Target,
@@ -181,7 +173,7 @@ def _write_layer(
         params = _parameters_in(graph, args[slot])
         _write_param(layer.param.add(), blob, params, target.trained, node.loc)
         if blob not in owners:
-            owners[blob] = Owner(node.name, index)
+            owners[blob] = Stored(node.name, index, graph.type(args[slot]).shape)
             blobs[args[slot]] = None
             filler = _common_filler(graph, args[slot], params)
             if filler is not None:

@@ -75,40 +75,22 @@ def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dic
 
 
 @dataclass(frozen=True)
-class NamedPlace:
+class NamedPlace(Place):
     """A value of the model and its blobs in the net, as the templates write it."""
 
-    name: str
-    place: Place
+    name: str = ""
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.place.shape
-
-    @property
-    def shape_text(self) -> str:
-        return str(list(self.shape))
-
-    @property
-    def blobs(self) -> list[str | None]:
-        return list(self.place.blobs)
-
-    @property
-    def delay(self) -> int:
-        """The number of steps by which an output is late."""
-        return self.place.delay
-
-    @property
-    def blob_shape(self) -> tuple[int, ...]:
+    def fed_shape(self) -> tuple[int, ...]:
         """The shape of each of its blobs."""
-        return self.shape if self.place.blob_shape is None else self.place.blob_shape
+        return self.shape if self.blob_shape is None else self.blob_shape
 
     @property
     def cpp(self) -> str:
         """As an initializer of C++."""
         blobs = ", ".join(quoted(blob or "", "c") for blob in self.blobs)
         late = f", {self.delay}" if self.delay else ""
-        return f"{{{quoted(self.name, 'c')}, {{{blobs}}}, {{{', '.join(map(str, self.blob_shape))}}}{late}}}"
+        return f"{{{quoted(self.name, 'c')}, {{{blobs}}}, {{{', '.join(map(str, self.fed_shape))}}}{late}}}"
 
 
 @dataclass(frozen=True)
@@ -137,22 +119,19 @@ class NamedState:
 
 def _context(manifest: Manifest, states: Mapping[str, State]) -> dict[str, Any]:
     """Return the variables of the templates: the inputs and outputs besides states, the states, the largest delay."""
-    inputs = {
-        n: NamedPlace(n, entry.place) for n, entry in manifest.inputs.items() if entry.place.names and not entry.filled
-    }
-    outputs = {name: NamedPlace(name, place) for name, place in manifest.outputs.items()}
+    fed = {n: entry.place for n, entry in manifest.inputs.items() if entry.place.names and not entry.filled}
+    inputs = {name: NamedPlace(**vars(place), name=name) for name, place in fed.items()}
+    outputs = {name: NamedPlace(**vars(place), name=name) for name, place in manifest.outputs.items()}
     pairs = [
         NamedState(n, inputs[s.input], outputs[s.output], s.initial) for n, s in states.items() if s.input in inputs
     ]
-    state_inputs, state_outputs = (
-        {state.input for state in states.values()},
-        {state.output for state in states.values()},
-    )
+    state_inputs = {state.input for state in states.values()}
+    state_outputs = {state.output for state in states.values()}
     outside = [place for name, place in outputs.items() if name not in state_outputs]
     return {
         "inputs": [place for name, place in inputs.items() if name not in state_inputs],
         "outputs": outside,
         "latest": max((place.delay for place in outside), default=0),
-        "states": list(pairs),
+        "states": pairs,
         "given": [state for state in pairs if state.first is None],
     }
