@@ -7,12 +7,11 @@ import shutil
 import tarfile
 import tempfile
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from lstmc.files.output import write_files
 from lstmc_caffe import install
-from lstmc_caffe.install.build import Order, compile_binding, link_binding, prepare_python, run_step, unpack
+from lstmc_caffe.install.build import Order, compile_binding, link_binding, prepare_python, unpack
 from lstmc_caffe.install.downloads import fetch_source, prepare_toolkit
 from lstmc_caffe.install.recipe import EMULATED_LIBRARIES, cuda_recipe
 from lstmc_caffe.install.record import CUDA, LIBRARY, Installed, caffe_folder
@@ -77,7 +76,7 @@ def _add_caffe(plan: Plan, python: python312.Python312, work: Path, stage: Path)
     binding = compile_binding(order)
     (stage / "lib").mkdir()
     run(["strip", "--strip-unneeded", "-o", str(stage / LIBRARY), str(built / LIBRARY)], "stripping libcaffe")
-    link_binding(partial(run_step, order), recipe, python312.VERSION, stage, binding, list(map(str, boost)))
+    link_binding(order, binding, list(map(str, boost)))
     of_cuda = {name: built / CUDA / name for name in (EMULATED_LIBRARIES if recipe.emulation else (RUNTIME,))}
     of_debian = {name: path for name, path in libraries.needed(built / LIBRARY).items() if name not in of_cuda}
     libraries.copy({**of_debian, **of_cuda}, stage / "lib")

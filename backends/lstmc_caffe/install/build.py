@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,87 +25,6 @@ from lstmc_caffe.install.system import Interpreter, run
 
 if TYPE_CHECKING:
     from lstmc_caffe.install.report import Report
-
-RunCommand = Callable[[Sequence[str], str], str]
-"""Runs a command, and says in an error what was being done."""
-
-
-def link(
-    run: RunCommand,
-    recipe: Recipe,
-    python: str,
-    stage: Path,
-    binding: Path,
-    program: Path,
-    common: Sequence[Path],
-    toolkit: Toolkit | None = None,
-) -> None:
-    """Link a library of all Caffe, and pycaffe and the program to it. ``python`` is the interpreter's version, as in
-    ``3.13``. With CUDA, NVIDIA's libraries go into ``stage/cuda``, where ``stage/lib/libcaffe.so`` finds them.
-    """
-    cuda = () if toolkit is None else toolkit.libraries
-    if cuda:
-        (stage / record.CUDA).mkdir()
-    for library in cuda:
-        # They are large: the same file under a second name. CUDA's own second library is found by the first.
-        (stage / record.CUDA / library.name).hardlink_to(library)
-    library = stage / record.LIBRARY
-    # What no file defines fails here, not at import. The name is what others will look for, whatever folder it is in;
-    # the build's id is how generated layers know it.
-    flags = [*_rpath("$ORIGIN", *_beside(cuda)), "-Wl,-z,defs", "-Wl,--build-id", f"-Wl,-soname,{library.name}"]
-    run(
-        [
-            *(recipe.compiler, "-Wl,--as-needed", "-shared", *flags, *_into(library), *_names(common)),
-            *(*_libraries(recipe), *_names(cuda)),
-        ],
-        "linking libcaffe",
-    )
-    link_binding(run, recipe, python, stage, binding)
-    run(
-        [
-            *(recipe.compiler, "-Wl,--as-needed", *_rpath("$ORIGIN/../lib", *_beside(cuda))),
-            *(*_into(stage / record.PROGRAM), str(program), str(library)),
-            *(*_libraries(recipe), *_names(cuda)),  # it counts the GPUs itself
-        ],
-        "linking caffe",
-    )
-
-
-def link_binding(
-    run: RunCommand, recipe: Recipe, python: str, stage: Path, binding: Path, boost: Sequence[str] | None = None
-) -> None:
-    """Link pycaffe to ``stage/lib/libcaffe.so``; ``boost`` takes the place of the system's Boost.Python."""
-    own = _libraries(recipe, python) if boost is None else [*_libraries(recipe), *boost]
-    run(
-        [
-            *(recipe.compiler, "-Wl,--as-needed", "-shared", *_rpath("$ORIGIN/../../lib")),
-            *(*_into(stage / record.BINDING), str(binding), str(stage / record.LIBRARY), *own),
-        ],
-        "linking pycaffe",
-    )
-
-
-def _beside(cuda: Sequence[Path]) -> tuple[str, ...]:
-    return ("$ORIGIN/../cuda",) if cuda else ()
-
-
-def _into(target: Path) -> list[str]:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return ["-o", str(target)]
-
-
-def _names(paths: Iterable[Path]) -> list[str]:
-    return [str(path) for path in paths]
-
-
-def _libraries(recipe: Recipe, python: str | None = None) -> list[str]:
-    return [f"-l{name}" for name in (recipe.libraries_for_python(python) if python else recipe.libraries)]
-
-
-def _rpath(*folders: str) -> list[str]:
-    # The old kind of tag, which LD_LIBRARY_PATH does not overrule, and which holds for libraries of libraries.
-    return ["-Wl,--disable-new-dtags", *(f"-Wl,-rpath,{folder}" for folder in folders)]
-
 
 INCLUDE = Path("include")
 _MESSAGE_HEADERS = Path("caffe/proto/caffe.pb.h")
@@ -280,9 +198,44 @@ def _compile(order: Order, path: str, target: Path) -> None:
 
 
 def _link(order: Order, objects: dict[str, Path]) -> None:
-    common = [target for path, target in sorted(objects.items()) if path not in (_BINDING, _PROGRAM)]
+    """Link a library of all Caffe, and pycaffe and the program to it. With CUDA, NVIDIA's libraries go into
+    ``stage/cuda``, where ``stage/lib/libcaffe.so`` finds them.
+    """
     order.report.step("linking")
-    link(
-        partial(run_step, order), order.recipe, order.interpreter.version, order.stage, objects[_BINDING],
-        objects[_PROGRAM], common, order.toolkit,
-    )  # fmt: skip
+    cuda = () if order.toolkit is None else order.toolkit.libraries
+    if cuda:
+        (order.stage / record.CUDA).mkdir()
+    for each in cuda:
+        # They are large: the same file under a second name. CUDA's own second library is found by the first.
+        (order.stage / record.CUDA / each.name).hardlink_to(each)
+    beside = ("$ORIGIN/../cuda",) if cuda else ()
+    libraries = [*(f"-l{name}" for name in order.recipe.libraries), *map(str, cuda)]
+    common = [str(target) for path, target in sorted(objects.items()) if path not in (_BINDING, _PROGRAM)]
+    library = order.stage / record.LIBRARY
+    # What no file defines fails here, not at import. The name is what others will look for, whatever folder it is in;
+    # the build's id is how generated layers know it.
+    flags = [*_rpath("$ORIGIN", *beside), "-Wl,-z,defs", "-Wl,--build-id", f"-Wl,-soname,{library.name}"]
+    _link_file(order, library, "libcaffe", ["-shared", *flags], [*common, *libraries])
+    link_binding(order, objects[_BINDING])
+    # the program counts the GPUs itself
+    inputs = [str(objects[_PROGRAM]), str(library), *libraries]
+    _link_file(order, order.stage / record.PROGRAM, "caffe", _rpath("$ORIGIN/../lib", *beside), inputs)
+
+
+def link_binding(order: Order, binding: Path, boost: Sequence[str] | None = None) -> None:
+    """Link pycaffe to ``stage/lib/libcaffe.so``; ``boost`` takes the place of the system's Boost.Python."""
+    recipe = order.recipe
+    names = recipe.libraries_for_python(order.interpreter.version) if boost is None else recipe.libraries
+    inputs = [str(binding), str(order.stage / record.LIBRARY), *(f"-l{name}" for name in names), *(boost or ())]
+    _link_file(order, order.stage / record.BINDING, "pycaffe", ["-shared", *_rpath("$ORIGIN/../../lib")], inputs)
+
+
+def _link_file(order: Order, target: Path, title: str, flags: Sequence[str], inputs: Sequence[str]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    command = [order.recipe.compiler, "-Wl,--as-needed", *flags, "-o", str(target), *inputs]
+    run_step(order, command, f"linking {title}")
+
+
+def _rpath(*folders: str) -> list[str]:
+    # The old kind of tag, which LD_LIBRARY_PATH does not overrule, and which holds for libraries of libraries.
+    return ["-Wl,--disable-new-dtags", *(f"-Wl,-rpath,{folder}" for folder in folders)]
