@@ -114,7 +114,8 @@ def install(
             if force:
                 shutil.rmtree(work, ignore_errors=True)
             work.mkdir(exist_ok=True)
-            _check_space(folder, recipe)
+            if shutil.disk_usage(folder).free < recipe.needed_mb * 10**6:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             steps.build(order)
             _finish(order, folder, steps.smoke_test(order), started)
     except OSError as error:
@@ -177,11 +178,6 @@ def _jobs() -> int:
     # One file takes 1.2 GB, the others at most 0.6.
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(len(os.sched_getaffinity(0)), memory // 10**9))
-
-
-def _check_space(folder: Path, recipe: Recipe) -> None:
-    if shutil.disk_usage(folder).free < recipe.needed_mb * 10**6:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _disk_error(error: OSError, folder: Path, recipe: Recipe) -> InstallError:

@@ -73,17 +73,13 @@ def _power(r: Reading, node: Node[caffe.PowerLayer], args: tuple[Ref, ...], colu
     return r.equations.function(r.place, op, r.at(args[0], columns))
 
 
-def _dummy_data(r: Reading, node: Node[caffe.DummyData], args: tuple[Ref, ...], columns: Columns) -> Polynomial:
-    return Polynomial.constant(node.op.value)
-
-
 FORMULAS: Mapping[type[Op], Formula] = {
     **CORE_FORMULAS,
     caffe.Eltwise: _eltwise,
     caffe.Bias: _bias,
     caffe.Scale: _scale,
     caffe.PowerLayer: _power,
-    caffe.DummyData: _dummy_data,
+    caffe.DummyData: lambda r, node, args, columns: Polynomial.constant(node.op.value),
 }
 
 
@@ -267,14 +263,14 @@ class _UnitRewrite:
                         weights[ref, moved] = in_order(b, ref, moved)
                     operands[slot] = weights[ref, moved]
             if node.name in self.scans:
-                operands[:0] = [self._cont_operand(b, node, cont, rebuild.new) for cont in self.cont[node.name]]
+                operands[:0] = [
+                    rebuild.new[cont]
+                    if isinstance(cont, Ref)
+                    else b.add(caffe.DummyData((1, cont), 1.0), names=(f"{node.name}/cont",))[0]
+                    for cont in self.cont[node.name]
+                ]
             rebuild.put(node, b.copy(node, operands, self.scans.get(node.name)))
         return rebuild.finish()
-
-    def _cont_operand(self, b: Builder, node: Node, cont: Ref | int, new: dict[Ref, Ref]) -> Ref:
-        if isinstance(cont, Ref):
-            return new[cont]
-        return b.add(caffe.DummyData((1, cont), 1.0), names=(f"{node.name}/cont",))[0]
 
     def _replace(self, node: Node, scan: Scan, reorder: bool) -> None:
         """Rewrite one scan, if all of its tails, in the body and in the first step, can be LSTMUnits."""

@@ -109,11 +109,34 @@ class LimitFan(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        wide = {ref for ref, n in _layers_reading(graph).items() if n > self.most and not is_weight(graph, ref)}
-        wide_nodes = any(self._is_wide(graph, node) for node in graph)
-        if not wide and not wide_nodes:
+        readers = {ref: n for ref, n in _layers_reading(graph).items() if n > self.most and not is_weight(graph, ref)}
+        copies: dict[Ref, Iterator[Ref]] = {}
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs:
+            old = graph.args(node.name)
+            args = tuple(next(copies[was]) if was in copies else ref for was, ref in zip(old, args, strict=True))
+            results = self._narrow(b, node, args, counts)
+            for out, ref in enumerate(results):
+                if count := readers.get(Ref(node.name, out)):
+                    counts["split_readers"] += 1
+                    names = [f"{node.names[out]}_copy{i}" for i in range(count)]
+                    steps = (node.of_step(out),) * count
+                    copies[Ref(node.name, out)] = iter(split_tree(b, ref, names, steps, self.most))
+            return results
+
+        if not readers and not any(self._is_wide(graph, node) for node in graph):
             return result(graph, graph, counts)
-        return result(graph, _Trees(graph, self, wide, counts).run(), counts)
+        return result(graph, rewrite(graph, visit), counts)
+
+    def _narrow(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs:
+        op = node.op
+        if isinstance(op, SliceLayer) and len(op.sizes) > self.most:
+            counts["slice_of_slices"] += 1
+            return slice_tree(b, args[0], op.axis, op.sizes, node.names, node.steps, self.most)
+        if isinstance(op, ConcatLayer) and len(args) > self.most:
+            counts["concat_of_concats"] += 1
+            return (concat_tree(b, args, op.axis, node.name, node.step, self.most),)
+        return b.copy(node, args)
 
     def ensures(self, graph: Graph) -> None:
         for node in graph:
@@ -131,38 +154,6 @@ def _layers_reading(graph: Graph) -> Counter[Ref]:
     readers = Counter(graph.readers())
     readers.subtract(output.ref for output in graph.outputs)
     return readers
-
-
-class _Trees:
-    def __init__(self, graph: Graph, bound: LimitFan, wide: set[Ref], counts: Counter[str]) -> None:
-        self.graph, self.most, self.counts = graph, bound.most, counts
-        self.readers = {ref: count for ref, count in _layers_reading(graph).items() if ref in wide}
-        self.copies: dict[Ref, Iterator[Ref]] = {}
-
-    def run(self) -> Graph:
-        return rewrite(self.graph, self._visit)
-
-    def _visit(self, b: Builder, node: Node, args: Refs) -> Refs | None:
-        old = self.graph.args(node.name)
-        args = tuple(next(self.copies[was]) if was in self.copies else ref for was, ref in zip(old, args, strict=True))
-        results = self._narrow(b, node, args)
-        for out, ref in enumerate(results):
-            if (count := self.readers.get(Ref(node.name, out), 0)) > 0:
-                self.counts["split_readers"] += 1
-                names = [f"{node.names[out]}_copy{i}" for i in range(count)]
-                steps = (node.of_step(out),) * count
-                self.copies[Ref(node.name, out)] = iter(split_tree(b, ref, names, steps, self.most))
-        return results
-
-    def _narrow(self, b: Builder, node: Node, args: Refs) -> Refs:
-        op = node.op
-        if isinstance(op, SliceLayer) and len(op.sizes) > self.most:
-            self.counts["slice_of_slices"] += 1
-            return slice_tree(b, args[0], op.axis, op.sizes, node.names, node.steps, self.most)
-        if isinstance(op, ConcatLayer) and len(args) > self.most:
-            self.counts["concat_of_concats"] += 1
-            return (concat_tree(b, args, op.axis, node.name, node.step, self.most),)
-        return b.copy(node, args)
 
 
 @dataclass(frozen=True)

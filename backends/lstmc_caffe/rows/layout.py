@@ -399,14 +399,9 @@ class Form:
 
     def repeated(self, ref: Ref, axis: int, count: int, name: str) -> Ref:
         """A matrix joined with itself along an axis, by as many Concats as the target's limit asks for."""
-        if count > 1:
-            self.layer_check(caffe.ConcatLayer(axis), ref)
-        return concat_tree(self.b, [ref] * count, axis, name, self.node.step, self.target.bottoms_at_most or count)
-
-    def layer_check(self, op: caffe.CaffeOp, ref: Ref) -> None:
-        """Raise unless a layer on two of these would fit."""
-        if violations := self._against(op, [self.b.type(ref)] * 2):
+        if count > 1 and (violations := self._against(caffe.ConcatLayer(axis), [self.b.type(ref)] * 2)):
             self.refuse(violations[0])
+        return concat_tree(self.b, [ref] * count, axis, name, self.node.step, self.target.bottoms_at_most or count)
 
 
 def blob_reshaped(form: Form, blob: Ref, shape: Shape) -> Ref:

@@ -353,15 +353,15 @@ class RenameBlobs(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        layers = [node for node in graph if isinstance(node.op, caffe.CaffeOp)]
-        learning = [node.name for node in layers if _learned(graph, node)]
+        layers = {node.name: node.op for node in graph if isinstance(node.op, caffe.CaffeOp)}
+        learning = [name for name, op in layers.items() if op.blobs(len(graph.args(name)))]
         taken = {f"{name}_{end}" for name in learning for end in ("1", "weight_0", "weight_1")}
         words = self.target.names == "words"
 
         def fits(name: str) -> bool:
             return (_word(name) == name and name not in kwlist) if words else name not in taken
 
-        renamed = {node.name for node in layers if not all(map(fits, node.names))}
+        renamed = {name for name in layers if not all(map(fits, graph.node(name).names))}
         if not renamed:
             return PassResult(graph, False)
         counts: Counter[str] = Counter()
@@ -389,11 +389,6 @@ class RenameBlobs(Pass):
             for o in graph.outputs
         ]
         return result(graph, rebuild.builder.finish(outputs), counts)
-
-
-def _learned(graph: Graph, node: Node) -> bool:
-    assert isinstance(node.op, caffe.CaffeOp)
-    return bool(node.op.blobs(len(graph.args(node.name))))
 
 
 def _word(name: str) -> str:
