@@ -14,7 +14,7 @@ from lstmc.importers import from_onnx, from_torch
 from lstmc.importers.canonical import canonicalize
 from lstmc.importers.checks import evaluate
 from lstmc.importers.ir.net import NetBuilder
-from lstmc.importers.ir.recur import Cell, RecurrentLayer, add_layer
+from lstmc.importers.ir.recur import Cell, add_layer
 from lstmc.importers.ir.values import OpenSize, Weight
 from lstmc.ir import Scan
 from lstmc.ops import Concat, Split
@@ -189,8 +189,8 @@ def test_layers_of_one_step_of_any_cell_are_one_loop(cell: Cell) -> None:
         weights[role] = Weight(array.shape, (role,), role, lambda array=array: array)  # type: ignore[misc]
     ys = []
     for x_t in builder.add(Split(0, (1,) * 4), x, hint="x", origin="steps"):
-        layer = RecurrentLayer(cell, weights, dict(zip(cell.states, states, strict=True)))
-        y, *states = add_layer(builder, "cell", x_t, layer, "a step")
+        first = dict(zip(cell.states, states, strict=True))
+        y, *states = add_layer(builder, "cell", x_t, cell, weights, "a step", first)
         ys.append(y)
     builder.output("Y", builder.one(Concat(0), *ys, hint="Y", origin="steps"))
     net = builder.finish()

@@ -61,10 +61,7 @@ def describe_keras(source: Source, shapes: Mapping[str, Sequence[int]] = {}) -> 
         outputs = graph.outputs(config, [graph.input(layer, built) for layer in input_layers(config)])
     except DamagedConfig as error:
         raise SourceError(f"{source.origin}: its configuration is damaged: {brief(error)}") from None
-    for value in outputs:
-        name = "Y" if len(outputs) == 1 else f"Y_{len(reader.builder.outputs)}"
-        reader.builder.outputs[name] = value or ""
-    return reader.net()
+    return reader.net(outputs)
 
 
 class _Reader:
@@ -85,14 +82,14 @@ class _Reader:
         self.refusals: list[Refusal] = []
         self.masks: dict[str, str] = {}  # value -> its mask
 
-    def net(self) -> Net:
+    def net(self, outputs: Sequence[str | None]) -> Net:
         if self.refusals:
-            raise RefusedError.of_graph(self.source.origin, self.refusals, self.builder.source_inputs())
-        net = self.builder.finish()
-        used = {name for weight in net.params.values() for name in weight.sources}
-        unused = [name for name in self.source.tensors if name not in used]
-        net.ignored.update(dict.fromkeys(unused, "no layer of the configuration computes an output from it"))
-        return net
+            inputs = self.builder.finish(every_input=True).source_inputs()
+            raise RefusedError.of_graph(self.source.origin, self.refusals, inputs)
+        names = ["Y"] if len(outputs) == 1 else [f"Y_{number}" for number in range(len(outputs))]
+        self.builder.outputs |= {name: str(value) for name, value in zip(names, outputs, strict=True)}
+        why = "no layer of the configuration computes an output from it"
+        return self.builder.finish(stored=self.source.tensors, why=why)
 
     def call(
         self, layer: Mapping[str, Any], path: str, xs: Sequence[str | None], lead: int, node: Any = None,
@@ -207,18 +204,15 @@ class _Graph:
     def outputs(self, config: Mapping[str, Any], xs: Sequence[str | None]) -> list[str | None]:
         """Return the model's outputs for its inputs, in the order of :func:`input_layers`."""
         layers = inner_layers(config) or []
-        if config["class_name"] == "Sequential":
-            return [self._sequential(layers, xs)]
-        return self._functional(layers, config.get("config", {}), xs)
-
-    def _sequential(self, layers: Sequence[Mapping[str, Any]], xs: Sequence[str | None]) -> str | None:
+        if config["class_name"] != "Sequential":
+            return self._functional(layers, config.get("config", {}), xs)
         if not layers:
             raise SourceError(f"{self.origin}: its configuration has no layers")
         value = xs[0]
         for layer in layers:
             if layer.get("class_name") != "InputLayer":
                 value = self.reader.call(layer, self.path, [value], self.lead)[0]
-        return value
+        return [value]
 
     def _functional(
         self, layers: Sequence[Mapping[str, Any]], config: Mapping[str, Any], xs: Sequence[str | None]

@@ -271,14 +271,6 @@ def _layer_norm(layers: Layers, call: Call) -> list[str]:
     return [layers.layer_norm(call.xs[0], call.config.number("epsilon", 1e-3), gamma, beta, _axes(call))]
 
 
-def _dropout(layers: Layers, call: Call) -> list[str]:
-    return [layers.dropout(call.xs[0], call.config.number("rate", call.config.get("p", 0.5)))]
-
-
-def _as_activation(layers: Layers, call: Call) -> list[str]:
-    return [layers.one(of_layer(call.name, call.config, "class_name"), call.xs[0])]
-
-
 def _relu(layers: Layers, call: Call) -> list[str]:
     """min(x, max_value) from the threshold on; below it slope * (x - threshold)."""
     most, slope, least = (call.config.get(key) for key in ("max_value", "negative_slope", "threshold"))
@@ -481,9 +473,15 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(_TRAINING, lambda layers, call: [call.xs[0]]),
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
-    **dict.fromkeys(("Dropout", "SpatialDropout1D", "SpatialDropout2D"), _dropout),
+    **dict.fromkeys(
+        ("Dropout", "SpatialDropout1D", "SpatialDropout2D"),
+        lambda layers, call: [layers.dropout(call.xs[0], call.config.number("rate", call.config.get("p", 0.5)))],
+    ),
     "Activation": lambda layers, call: [activated(layers, call, call.xs[0])],
-    **dict.fromkeys(("LeakyReLU", "ELU"), _as_activation),
+    **dict.fromkeys(
+        ("LeakyReLU", "ELU"),
+        lambda layers, call: [layers.one(of_layer(call.name, call.config, "class_name"), call.xs[0])],
+    ),
     "ReLU": _relu,
     "Softmax": _softmax,
     "Flatten": _flatten,

@@ -214,21 +214,17 @@ def conv_lstm(layers: Layers, call: Call) -> list[str]:
     strides, dilation = call.pair("strides", rank), call.pair("dilation_rate", rank)
     turned = [w.transposed(rank + 1, rank, *range(rank)) for w in (kernel, recurrent)]
     x = layers.transpose(call.xs[0], (1, 0, rank + 2, *range(2, rank + 2)))
-    if rank == 1:
-        turned = [w.reshaped(*w.shape[:2], 1, w.shape[2]) for w in turned]
-        x, strides, dilation = layers.unsqueeze(x, [3]), (1, *strides), (1, *dilation)
     steps, *shape = layers.shape(x)
     inner = Layers(NetBuilder("step", layers.builder.origin))
     inner.at("a", layers.origin)
-    x_t = inner.builder.input("x", tuple(shape))
+    x_t, ones = inner.builder.input("x", tuple(shape)), (1,) * rank
     windows = zip(shape[2:], turned[0].shape[2:], strides, dilation, strict=True)
-    rows, columns = (pads_of(padding, n, k, s, d) for n, k, s, d in windows)
-    steps_of, spread = (strides[0], strides[1]), (dilation[0], dilation[1])
-    seen = inner.conv(x_t, turned[0], bias[0] if bias else None, steps_of, (rows, columns), spread, 1)
+    pads = [pads_of(padding, n, k, s, d) for n, k, s, d in windows]
+    seen = inner.conv(x_t, turned[0], bias[0] if bias else None, strides, pads, dilation, 1)
     image = (shape[0], filters, *inner.shape(seen)[2:])
     h, c = inner.builder.input("h", image), inner.builder.input("c", image)
-    rows, columns = (pads_of("same", n, k, 1, 1) for n, k in zip(image[2:], turned[1].shape[2:], strict=True))
-    kept = inner.conv(h, turned[1], None, (1, 1), (rows, columns), (1, 1), 1)
+    pads = [pads_of("same", n, k, 1, 1) for n, k in zip(image[2:], turned[1].shape[2:], strict=True)]
+    kept = inner.conv(h, turned[1], None, ones, pads, ones, 1)
     pre = inner.split(inner.binary("add", seen, kept), [filters] * 4, 1)
     gate = activation(config.get("recurrent_activation"), call.version, "recurrent_activation")
     new = activation(config.get("activation", "tanh"), call.version, "activation")
@@ -246,7 +242,6 @@ def conv_lstm(layers: Layers, call: Call) -> list[str]:
         y = layers.flip(y, 0)
 
     def images(value: str, lead: int) -> str:
-        value = layers.squeeze(value, [lead + 1]) if rank == 1 else value
         return layers.transpose(value, (*range(lead), *range(lead + 1, lead + rank + 1), lead))
 
     out = layers.transpose(images(y, 2), (1, 0, *range(2, rank + 3))) if whole else images(last[0], 1)

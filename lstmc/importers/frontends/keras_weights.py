@@ -263,7 +263,8 @@ def _by_place(
         name, inner = layer_name(layer), nested(layer)
         below = [f"{root}/{place}" for root in roots]
         if others:
-            below = [group for group, own in names.items() if own == name and _parent(group) in roots] or below
+            called = [group for group, own in names.items() if own == name]
+            below = [group for group in called if group.rpartition("/")[0] in roots] or below
         stored = {names.get(group) for group in below} - {None}
         if stored and name and stored != {name}:  # a class without get_config has no name in the configuration
             raise SourceError(
@@ -347,10 +348,6 @@ def _order(group: str, cells: Sequence[str]) -> tuple[bool, int, str]:
     part = group.rpartition("/")[2]
     place = next((parts.index(part) for parts in (cells, _HEADS) if part in parts), 0)
     return "backward_layer" in group, place, group
-
-
-def _parent(group: str) -> str:
-    return group.rpartition("/")[0]
 
 
 def _part(group: str, root: str) -> str:

@@ -16,36 +16,17 @@ from lstmc.importers.ir.ops import (
     BINARY,
     Divide,
     Einsum,
-    Expand,
     Function,
     LogSoftmax,
     Normalize,
-    Permute,
     Reduced,
     Reduction,
-    Select,
     reduction,
 )
-from lstmc.importers.ir.recur import Cell, Extra, RecurrentLayer, add_layer, cell_weights
+from lstmc.importers.ir.recur import Cell, Extra, add_layer, cell_weights
 from lstmc.importers.ir.values import OpenSize, ShapeProblem, Size, Weight, axis_in, listed, number, resolved
 from lstmc.importers.refusal import Refused
-from lstmc.ops import (
-    Add,
-    Affine,
-    Array,
-    Binary,
-    Concat,
-    Dropout,
-    Embed,
-    Max,
-    Mul,
-    Op,
-    Reshape,
-    Round,
-    Softmax,
-    Split,
-    Sum,
-)
+from lstmc.ops import Add, Affine, Array, Binary, Dropout, Embed, Max, Mul, Op, Round, Softmax, Sum
 from lstmc.ops.frameworks import Framework
 
 Comparison = Literal["gt", "ge", "lt", "le", "eq", "ne"]
@@ -278,7 +259,7 @@ class Layers(ShapeOps):
         packed = cell_weights(framework, cell, w_x, w_h, b_x, b_h, more)
         first = {state: self.value(value, f"{hint}_{state}_0") for state, value in init.items()}
         others = {extra: self.value(value, extra) for extra, value in extras.items()}
-        return add_layer(self.builder, hint, x, RecurrentLayer(cell, packed, first, others, reverse), self.origin)
+        return add_layer(self.builder, hint, x, cell, packed, self.origin, first, others, reverse)
 
     def dropout(self, x: Operand, ratio: float) -> str:
         """Add a dropout; x itself where it leaves out nothing, or all."""
@@ -482,8 +463,7 @@ def _whole(op: Op) -> bool | None:
         return None if op.scale.is_integer() and op.shift.is_integer() else False
     if isinstance(op, Divide) or (isinstance(op, Reduction) and op.kind == "mean"):
         return False
-    moves = Binary | Sum | Max | Reduction | Reshape | Permute | Concat | Split | Select | Expand
-    return None if isinstance(op, moves) else False
+    return None if op.moves or isinstance(op, Binary | Sum | Max | Reduction) else False
 
 
 def _scalar(x: Operand) -> float | None:

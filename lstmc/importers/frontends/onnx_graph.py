@@ -1,10 +1,11 @@
-"""ONNX graphs as nets: node by node, with constants folded and all refusals collected."""
+"""ONNX graphs as nets: node by node, with constants folded, Loop unrolled, Scan as a loop, and all refusals
+collected."""
 
 from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,6 @@ import numpy as np
 from lstmc.files.output import shortest
 from lstmc.importers.frontends import onnx_functions, onnx_layers, onnx_recurrent, onnx_shape_ops
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.onnx_recurrent import loop, scan
 from lstmc.importers.frontends.onnx_values import (
     CHECK,
     DOMAINS,
@@ -32,9 +32,10 @@ from lstmc.importers.frontends.onnx_values import (
 )
 from lstmc.importers.frontends.shape_ops import Operand, constant
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.values import Folding, OpenSize, Shape, ShapeProblem, Weight
+from lstmc.importers.ir.values import Folding, OpenSize, Shape, ShapeProblem, Weight, axis_in
 from lstmc.importers.read.onnx_file import KINDS, stored_tensor
-from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
+from lstmc.importers.refusal import PIN, Refusal, Refused, RefusedError, SourceError
+from lstmc.ir import Scan
 from lstmc.ops import Array, IntegerRange
 
 HANDLERS = {
@@ -45,9 +46,9 @@ HANDLERS = {
 }
 OF_RUNTIME = {**onnx_functions.fused(HANDLERS), "DynamicQuantizeLSTM": HANDLERS["DynamicQuantizeLSTM"]}
 OLDEST = 7
-WALKED = ("Constant", "If", "Loop", "Scan")  # read by this module, and by no handler
 UNREAD = ("it is not supported", "write the model without it")
 MOST = 100_000  # nodes
+_STEPS = 100_000
 DEEPEST = 20  # graphs in graphs
 
 
@@ -93,17 +94,16 @@ def describe_onnx(
         raise SourceError(f"{origin}: it has no input {unknown[0]}: found {inputs}")
     reader.run(graph)
     if reader.refusals:
-        raise RefusedError.of_graph(origin, reader.refusals, builder.source_inputs())
+        raise RefusedError.of_graph(origin, reader.refusals, builder.finish(every_input=True).source_inputs())
     for info in graph.output:
         value = reader.values.get(info.name)
         if value is None:
             raise SourceError(f"{origin}: nothing computes its output {info.name}")
         builder.output(info.name, reader.t.result(value, info.name))
-    net = builder.finish()
-    used = {name for weight in net.params.values() for name in weight.sources} | reader.read
-    unused = [tensor.name for tensor in graph.initializer if tensor.name not in used]
-    net.ignored.update(dict.fromkeys(unused, "no output of the graph is computed from it"))
-    shaping = [name for name in sorted(reader.read) if name not in {n for w in net.params.values() for n in w.sources}]
+    unread = [tensor.name for tensor in graph.initializer if tensor.name not in reader.read]
+    net = builder.finish(stored=unread, why="no output of the graph is computed from it")
+    used = {name for weight in net.params.values() for name in weight.sources}
+    shaping = [name for name in sorted(reader.read) if name not in used]
     net.ignored.update(dict.fromkeys(shaping, "a constant that shapes the graph, or is written in it as a number"))
     return net
 
@@ -187,16 +187,10 @@ class _Reader:
         node = Node(proto.op_type, label, operands, attributes, self.opset, len(proto.output), proto)
         if body is not None:
             return self._function(node, body, depth)
-        if node.op == "Constant":
-            return [self._constant(proto, attributes)]
-        if node.op == "If":
-            return self._if(node, attributes, depth)
-        if node.op == "Loop":
-            self.t.at(proto.name or proto.output[0], label)
-            return loop(self, node, attributes["body"], depth)
-        if node.op == "Scan":
-            self.t.at(proto.name or proto.output[0], label)
-            return scan(self, node, attributes, depth)
+        # a name that people know: PyTorch names nodes /rnn/LSTM, most exporters give no names
+        self.t.at(proto.name or (proto.output[0] if proto.output else node.op), label)
+        if node.op in WALKED:
+            return WALKED[node.op](self, node, depth)
         if operands and not any(isinstance(one, str) for one in operands) and node.op not in onnx_recurrent.HANDLERS:
             results = fold_constants(node, [constant(one) for one in operands], self.t.folding)
             if results is not None:
@@ -207,8 +201,6 @@ class _Reader:
             if body is None:
                 raise Refused("operator", node.op, *UNREAD)
             return self._function(node, body, depth)
-        # a name that people know: PyTorch names nodes /rnn/LSTM, most exporters give no names
-        self.t.at(proto.name or (proto.output[0] if proto.output else node.op), label)
         translated = called(handler, self.t, node)
         for operand in operands:
             if isinstance(operand, Weight):
@@ -254,27 +246,6 @@ class _Reader:
             return shortest(value)
         return stored_tensor(value, self.origin, self.folder).read() if hasattr(value, "raw_data") else value
 
-    def _constant(self, proto: Any, attributes: Mapping[str, Any]) -> Operand:
-        if len(attributes) != 1:
-            raise Refused("value", f"{len(attributes)} of them", "one is expected", CHECK)
-        (name,) = attributes
-        if name == "value":
-            array = np.asarray(attributes[name])
-            if np.issubdtype(array.dtype, np.floating) and array.size > 1:
-                return Weight(array.shape, (), f"constant {proto.output[0]}", lambda: array)
-            return array
-        kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-        if name not in kinds:
-            raise Refused(name, "", "only numbers are known", "write the model without it")
-        return np.asarray(attributes[name], kinds[name])
-
-    def _if(self, node: Node, attributes: Mapping[str, Any], depth: int) -> Sequence[Any]:
-        condition = constant(node.operand(0))
-        if condition is None or condition.dtype == object or condition.size != 1:
-            raise Refused("cond", "computed from the inputs", "which branch is taken is not known", GIVE)
-        branch = attributes["then_branch" if condition.all() else "else_branch"]
-        return self.subgraph(branch, {}, depth)
-
     def subgraph(self, graph: Any, inputs: Mapping[str, Any], depth: int) -> list[Any]:
         """Return the outputs of a node's subgraph for these inputs; it sees the names of the enclosing graph."""
         for tensor in graph.initializer:
@@ -302,6 +273,167 @@ class _Reader:
     def nested(self, t: Onnx) -> _Reader:
         """Return a reader of a subgraph that builds a separate net."""
         return _Reader(t, self.opset, self.origin, self.folder, self.functions)
+
+
+def _constant(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
+    if len(node.attributes) != 1:
+        raise Refused("value", f"{len(node.attributes)} of them", "one is expected", CHECK)
+    ((name, value),) = node.attributes.items()
+    if name == "value":
+        array = np.asarray(value)
+        if np.issubdtype(array.dtype, np.floating) and array.size > 1:
+            return [Weight(array.shape, (), f"constant {node.proto.output[0]}", lambda: array)]
+        return [array]
+    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    if name not in kinds:
+        raise Refused(name, "", "only numbers are known", "write the model without it")
+    return [np.asarray(value, kinds[name])]
+
+
+def _branch(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
+    """Return the results of the branch that an If takes."""
+    condition = constant(node.operand(0))
+    if condition is None or condition.dtype == object or condition.size != 1:
+        raise Refused("cond", "computed from the inputs", "which branch is taken is not known", GIVE)
+    branch = node.attributes["then_branch" if condition.all() else "else_branch"]
+    return reader.subgraph(branch, {}, depth)
+
+
+def _loop(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
+    """Unroll a Loop; return its carried values, then its scan outputs. The number of iterations must be constant."""
+    body = node.attributes["body"]
+    most, goes_on = constant(node.operand(0)), constant(node.operand(1))
+    if any(isinstance(one, str) for one in node.operands[:2]):
+        raise _ends_on_data("M, cond")
+    if not all(one is None or (one.size == 1 and one.dtype != object) for one in (most, goes_on)):
+        raise Refused("M, cond", "a size without a number", "how often it runs must be known here", PIN)
+    count = _STEPS if most is None else int(most.reshape(-1)[0])
+    names = [info.name for info in body.input]
+    carried: list[Any] = [*node.operands[2:]]
+    if len(names) != 2 + len(carried) or len(body.output) < 1 + len(carried):
+        raise Refused("body", f"{len(names)} inputs, {len(body.output)} outputs", "it has others than the node", CHECK)
+    step_outputs: list[list[Any]] = []
+    running = goes_on is None or bool(goes_on.all())
+    while running and len(step_outputs) < min(count, _STEPS):
+        inputs = [np.asarray(len(step_outputs)), np.asarray(True), *carried]
+        flag, *results = reader.subgraph(body, dict(zip(names, inputs, strict=True)), depth)
+        if any(result is Poison for result in (flag, *results)):
+            return [Poison] * node.results
+        condition = constant(flag)
+        if condition is None or condition.size != 1:
+            raise _ends_on_data("cond")
+        step_outputs.append(results[len(carried) :])
+        carried, running = results[: len(carried)], bool(condition.all())
+    return [*carried, *(reader.t.stack(ys, 0) for ys in zip(*step_outputs, strict=True))]  # without steps none to give
+
+
+def _ends_on_data(operand: str) -> Refused:
+    why = "how often it runs depends on the data, and a net has the same steps for all"
+    mend = "export it with a fixed number of iterations, and a mask for those behind the end"
+    return Refused(operand, "computed from the inputs", why, mend)
+
+
+def _axes_and_direction(reader: _Reader, node: Node) -> tuple[Sequence[int], Sequence[int], bool]:
+    """Return the axes of time of a Scan's sequences, of the inputs and of the outputs, and whether it runs backward."""
+    body, count = node.attributes["body"], node.attributes["num_scan_inputs"]
+    first_x = len(node.operands) - count
+    ys = len(body.output) - first_x
+    if count < 1 or min(first_x, ys) < 0 or len(body.input) != len(node.operands):
+        actual = f"{len(body.input)} inputs, {len(body.output)} outputs"
+        raise Refused("body", actual, "it has others than the node", CHECK)
+    into, out = node.integers("scan_input_axes", count, 0), node.integers("scan_output_axes", ys, 0)
+    directions = {
+        *node.integers("scan_input_directions", count, 0),
+        *node.integers("scan_output_directions", ys, 0),
+    }
+    if reader.opset < 9 or len(directions) != 1:
+        setting = f"version {reader.opset}, {sorted(directions)}"
+        raise Refused("directions", setting, "all must be the same, from version 9 on", "write them in one direction")
+    return into, out, directions == {1}
+
+
+def _scan(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
+    """Translate a Scan; return its last states, then its scan outputs. Captured values are static inputs."""
+    body, layers = node.attributes["body"], reader.t
+    first_x = len(node.operands) - node.attributes["num_scan_inputs"]
+    into, out, is_reverse = _axes_and_direction(reader, node)
+    ys = len(out)
+    operands: list[Operand] = [node.needed(place) for place in range(len(node.operands))]
+    front = [layers.transpose(x, _to_front(a, layers.rank(x))) for a, x in zip(into, operands[first_x:], strict=True)]
+    front = [x if layers.rank(x) > 1 else layers.reshape(x, (*layers.shape(x), 1)) for x in front]
+    operands = [
+        x if layers.shape(x) else layers.reshape(x, (1,)) for x in operands[:first_x]
+    ]  # an input of a step has an axis
+    inner = NetBuilder("step", reader.origin)
+    names = [info.name for info in body.input]
+    elements = {inner.input(n, layers.shape(x)[1:]): x for n, x in zip(names[first_x:], front, strict=True)}
+    states = {inner.input(n, layers.shape(x)): x for n, x in zip(names, operands, strict=False)}
+    inside: dict[str, Any] = dict(zip([*names[first_x:], *names[:first_x]], [*elements, *states], strict=True))
+    static: dict[str, Operand] = {}
+    for name in _free_names(body):
+        outer = reader.values.get(name)
+        if isinstance(outer, str) and not layers.shape(outer):
+            outer = layers.reshape(outer, (1,))  # an input of a step has an axis
+        inside[name] = inner.input(name, layers.shape(outer)) if isinstance(outer, str) else outer
+        if isinstance(outer, str):
+            static[inside[name]] = outer
+    below = reader.nested(Onnx(inner, reader.t.folding))
+    outputs = below.subgraph(body, {name: value for name, value in inside.items() if value is not None}, depth)
+    reader.refusals += below.refusals
+    reader.read |= below.read
+    if below.refusals or any(value is Poison for value in outputs):
+        return [Poison] * node.results
+    inner.outputs |= {f"made_{number}": below.t.value(value) for number, value in enumerate(outputs)}
+    if any(isinstance(step.op, Scan) for step in inner.steps):
+        raise Refused("body", "a recurrent node", "a step has no time of its own", "write it without")
+    first = {name: _start(x) for name, x in states.items()}
+    results = layers.builder.loop(
+        layers.builder.scan_name(layers.hint), inner.finish(every_input=True), [*map(layers.value, elements.values())],
+        {name: None if x is None else layers.value(x) for name, x in first.items()},
+        [*map(layers.value, static.values())], layers.shape(front[0])[0], layers.origin, is_reverse,
+    )  # fmt: skip
+    single = [info.type.tensor_type.HasField("shape") and not info.type.tensor_type.shape.dim for info in body.output]
+    results = tuple(
+        layers.reshape(y, layers.shape(y)[:-1]) if one else y
+        for y, one in zip(results, [*single[first_x:], *single[:first_x]], strict=True)
+    )
+    moved = [
+        layers.transpose(y, np.argsort(_to_front(a, layers.rank(y))).tolist())
+        for a, y in zip(out, results, strict=False)
+    ]
+    return [*results[ys:], *moved]
+
+
+def _start(x: Operand) -> Operand | None:
+    """Return a state's initial value; None for zeros, the default."""
+    array = constant(x)
+    return None if array is not None and not array.any() else x
+
+
+def _to_front(axis: int, rank: int) -> list[int]:
+    axis = axis_in(axis, rank)
+    return [axis, *(a for a in range(rank) if a != axis)]
+
+
+def _free_names(graph: Any) -> list[str]:
+    """Return the names that a subgraph reads and does not define."""
+    defined = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
+    free: dict[str, None] = {}
+    for node in graph.node:
+        inner = [name for a in node.attribute if a.type == 5 for name in _free_names(a.g)]
+        free |= dict.fromkeys(name for name in (*node.input, *inner) if name and name not in defined)
+        defined |= set(node.output)
+    free |= dict.fromkeys(info.name for info in graph.output if info.name not in defined)
+    return [*free]
+
+
+# Operators of constants and of graphs in a graph.
+WALKED: Mapping[str, Callable[[_Reader, Node, int], Sequence[Any]]] = {
+    "Constant": _constant,
+    "If": _branch,
+    "Loop": _loop,
+    "Scan": _scan,
+}
 
 
 def definition_body(layers: Layers, node: Node, opset: int) -> Any:

@@ -331,11 +331,6 @@ def _same_size(a: Any, b: Any) -> bool:
     return False
 
 
-def _equal(node: Node, x: Array, y: Array) -> Array:
-    equal: Array = np.vectorize(_same_size, otypes=[bool])(x, y)
-    return equal
-
-
 def _multiplied(node: Node, x: Array, y: Array) -> Array:
     """Return a product; a named size can be multiplied by 1 only."""
     factors = [one for one in (x, y) if one.dtype != object]
@@ -465,7 +460,7 @@ def _padded_size(node: Node, x: Array, pads: Array | None = None, *others: Array
 # Operators that the onnx package does not compute as needed here: with named sizes, and always.
 OF_SIZES: Mapping[str, Fold] = {
     "Cast": lambda node, x: x,
-    "Equal": _equal,
+    "Equal": lambda node, x, y: np.vectorize(_same_size, otypes=[bool])(x, y),
     "Mul": _multiplied,
     "Where": lambda node, mask, x, y: np.where(mask, x, y),
 }

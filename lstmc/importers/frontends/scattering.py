@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from string import ascii_lowercase
 from typing import Any, Literal
 
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand, Pair, constant
+from lstmc.importers.ir.ops import Expand
 from lstmc.importers.ir.values import ShapeProblem, axis_in, fixed, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Array
@@ -96,24 +98,35 @@ def chosen(layers: Layers, x: Operand, indices: str, axis: int) -> str:
     """Return the rows of an axis that computed indices name, as a product with 0 and 1."""
     rank, own = layers.rank(x), layers.rank(indices)
     axis = axis_in(axis, rank)
-    letters = "abcdefghijklm"[:rank]
+    own_axes = "abcdefghijklm"[:rank]
     more = "nopqrstuvwxyz"[:own]
     hot = one_hot(layers, indices, layers.size(x, axis), own)
-    result = letters[:axis] + more + letters[axis + 1 :]
+    result = own_axes[:axis] + more + own_axes[axis + 1 :]
     if not more:  # one index without an axis
         hot = layers.reshape(hot, (layers.size(x, axis),))
-    return layers.product(more + letters[axis], letters, result, hot, x)
+    return layers.product(more + own_axes[axis], own_axes, result, hot, x)
 
 
-def chosen_elements(layers: Layers, x: Operand, indices: str, axis: int) -> str:
-    """Return the element of x in the axis that each computed index names: ``GatherElements``."""
-    shape = layers.shape(x)
+def chosen_elements(layers: Layers, x: Operand, indices: Operand, axis: int, wraps: bool = True) -> str:
+    """Return the element of x in the axis that each computed index names, as a product with 0 and 1:
+    ``GatherElements``."""
+    shape, wanted = layers.shape(x), layers.shape(indices)
     axis = axis_in(axis, len(shape))
-    for place, size in enumerate(layers.shape(indices)):
+    for place, size in enumerate(wanted):
         if place != axis and size != shape[place]:
             x = layers.cut(x, place, 0, layers.size(indices, place))
-    hot = one_hot(layers, indices, layers.size(x, axis), axis + 1)
-    return layers.reduce("sum", layers.binary("mul", hot, layers.unsqueeze(x, [axis])), [axis + 1], keep=False)
+    step = layers.builder.producer(indices) if isinstance(indices, str) else None
+    if step is not None and isinstance(step.op, Expand) and wanted[axis] == layers.shape(step.inputs[0])[axis]:
+        indices = step.inputs[0]  # the same places for all elements of its axes of one
+    own, other = letters(len(wanted), axis)
+    hot = one_hot(layers, indices, layers.size(x, axis), -1, wraps)
+    return layers.expand(layers.product(f"{own}z", other, own, hot, x), wanted)
+
+
+def letters(rank: int, axis: int) -> tuple[str, str]:
+    """Return letters for the axes, and the same letters with z for one axis."""
+    own = ascii_lowercase[:rank]
+    return own, f"{own[:axis]}z{own[axis + 1 :]}"
 
 
 def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool = True) -> Operand:

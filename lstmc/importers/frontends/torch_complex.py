@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.frontends.torch_elements import Torch
+from lstmc.importers.frontends.torch_elements import Handler, Torch
 from lstmc.importers.frontends.torch_shape_ops import UNCHANGED
 from lstmc.importers.ir.values import axis_in, number
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Array
-
-Handler = Callable[..., Any]
 
 
 @dataclass(frozen=True)

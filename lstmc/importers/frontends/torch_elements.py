@@ -29,9 +29,6 @@ class Filled:
         self.base, self.shape, self.axis, self.places = base, shape, axis, dict(places)
         self._joined: Operand | None = None
 
-    def with_place(self, place: int, value: Operand) -> Filled:
-        return Filled(self.base, self.shape, self.axis, {**self.places, place: value})
-
     def joined(self, layers: Layers) -> Operand:
         """Return the whole array as one value; it is built once."""
         if self._joined is None:
@@ -70,21 +67,18 @@ class Torch(Layers):
         """Return whether an operand of the node holds truth values."""
         return str(self.node.args[place].meta["val"].dtype) == "torch.bool"
 
-    def resolved(self, thing: Any) -> Any:
-        """Return an argument with nodes replaced by their values."""
+    def resolved(self, thing: Any, joined: bool) -> Any:
+        """Return an argument with nodes replaced by their values; assigned arrays may be ``joined`` to values."""
         if isinstance(thing, dict):
-            return {key: self.resolved(one) for key, one in thing.items()}
+            return {key: self.resolved(one, joined) for key, one in thing.items()}
         if isinstance(thing, list | tuple):
-            return [self.resolved(one) for one in thing]
-        return self.values[thing] if thing.__hash__ is not None and thing in self.values else thing
+            return [self.resolved(one, joined) for one in thing]
+        value = self.values[thing] if thing.__hash__ is not None and thing in self.values else thing
+        return self.joined(value) if joined else value
 
-    def joined(self, thing: Any) -> Any:
-        """Return a resolved argument with assigned arrays as values."""
-        if isinstance(thing, dict):
-            return {key: self.joined(one) for key, one in thing.items()}
-        if isinstance(thing, list):
-            return [self.joined(one) for one in thing]
-        return thing.joined(self) if isinstance(thing, Filled) else thing
+    def joined(self, value: Any) -> Any:
+        """Return an assigned array as a value; any other value unchanged."""
+        return value.joined(self) if isinstance(value, Filled) else value
 
     def weight(self, x: Operand, what: str) -> Weight:
         """Return an operand as a parameter. Raises :class:`Refused` for a computed value."""
@@ -124,7 +118,7 @@ def _place_written(t: Torch, x: Operand | Filled, source: Operand, axis: int, at
     axis = axis_in(axis, len(shape))
     place = at % fixed(shape[axis], f"axis {axis}")
     if isinstance(x, Filled) and x.axis == axis:
-        return x.with_place(place, t.joined(source))
+        return Filled(x.base, shape, axis, {**x.places, place: t.joined(source)})
     return Filled(t.joined(x), shape, axis, {place: t.joined(source)})
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.frontends import torch_complex, torch_elements, torch_layers, torch_places, torch_shape_ops
+from lstmc.importers.frontends import torch_complex, torch_elements, torch_layers, torch_shape_ops
 from lstmc.importers.frontends.torch_complex import Complex
 from lstmc.importers.frontends.torch_elements import NotAvailable, Packed, Poison, Torch
 from lstmc.importers.ir.net import Net, NetBuilder
@@ -144,7 +144,6 @@ class Constants:
 HANDLERS: Mapping[str, Callable[..., Any]] = {
     **torch_elements.HANDLERS,
     **torch_shape_ops.HANDLERS,
-    **torch_places.HANDLERS,
     **torch_complex.HANDLERS,
     **torch_layers.HANDLERS,
     **torch_elements.ASSIGNED,
@@ -263,11 +262,7 @@ def _with_outputs(builder: NetBuilder, reader: Torch, program: Any, name: str, s
         joined = np.asarray(value, float) if isinstance(value, bool | int | float) else reader.joined(value)
         name = "Y" if len(results) == 1 else f"Y_{number}"
         builder.outputs[name] = reader.result(joined, "output")
-    net = builder.finish()
-    used = {source for weight in net.params.values() for source in weight.sources}
-    unused = {name: "the program computes nothing from it" for name in stored.values() if name not in used}
-    net.ignored.update(unused)
-    return net
+    return builder.finish(stored=stored.values(), why="the program computes nothing from it")
 
 
 _FRAME = re.compile(r'^ *File "(.{1,1000})", line (\d{1,9}), in ', re.MULTILINE)
@@ -332,16 +327,15 @@ def _call(reader: Torch, constants: Constants, node: Any) -> Refusal | None:
 
 def _result(reader: Torch, node: Any, target: str) -> Any:
     """Return the value of a node. Raises :class:`Refused` or :class:`~lstmc.importers.ir.values.ShapeProblem`."""
-    arguments, options = map(reader.resolved, _arguments(node))
+    whole = target not in torch_elements.ASSIGNED
+    arguments, options = (reader.resolved(given, whole) for given in _arguments(node))
     if target.startswith("aten.sym_size."):
-        return reader.shape(reader.joined(arguments[0]))[arguments[1]]
+        return reader.shape(arguments[0])[arguments[1]]
     if not hasattr(node.target, "_schema") and node.target is not operator.getitem:
         return node.target(*arguments)  # arithmetic of sizes
     handler = HANDLERS.get(target)
     if handler is None:
         raise Refused("operator", target, "it is not supported", "write the model without it")
-    if target not in torch_elements.ASSIGNED:
-        arguments, options = reader.joined(arguments), reader.joined(options)
     values = [reader.values.get(one) for one in node.all_input_nodes]
     if any(value is NotAvailable for value in values):
         raise _NOT_AVAILABLE

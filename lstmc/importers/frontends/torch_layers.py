@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand, same_padding
-from lstmc.importers.frontends.torch_elements import NotAvailable, Packed, Torch, weight_or_none
+from lstmc.importers.frontends.torch_elements import Handler, NotAvailable, Packed, Torch, weight_or_none
 from lstmc.importers.ir.recur import Cell, Extra, Kind
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Array, Op, Relu, Tanh
-
-Handler = Callable[..., Any]
 
 
 def _linear(t: Torch, x: Operand, w: Operand, b: Operand | None) -> str:
@@ -128,31 +127,20 @@ def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int) -> Weight:
     return Weight(direction.shape, (*direction.sources, *size.sources), recipe, make)
 
 
-def _max_pool(rank: int) -> Handler:
-    def handle(t: Torch, x: Operand, size: Any, stride: Any, pad: Any, dilation: Any, ceil: bool) -> str:
+def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
+    """Return a handler of pooling; the settings ``more`` are dilation and ceil of a maximum; of a mean ceil, whether it
+    counts padding, and its divisor."""
+
+    def handle(t: Torch, x: Operand, size: Any, stride: Any, pad: Any, *more: Any) -> str:
+        dilation, ceil, counted, divisor = (*more, True, None) if kind == "max" else (1, *more, None)[:4]
         if set(_each(dilation, rank)) != {1}:
             raise Refused("dilation", str(dilation), "Caffe's pooling has no dilation", "pool without it")
-        return _pool(t, "max", rank, x, size, stride, pad, ceil)
-
-    return handle
-
-
-def _mean_pool(rank: int) -> Handler:
-    def handle(
-        t: Torch, x: Operand, size: Any, stride: Any, pad: Any, ceil: bool, counted: bool, divisor: int | None = None
-    ) -> str:
         if divisor is not None:
             raise Refused("divisor_override", str(divisor), "a mean has its own divisor", "leave it out")
-        return _pool(t, "mean", rank, x, size, stride, pad, ceil, counted)
+        windows, around = _each(size, rank), [(p, p) for p in _each(pad, rank)]
+        return t.pool(kind, x, windows, _each(stride, rank) if stride else windows, around, ceil, counted)
 
     return handle
-
-
-def _pool(
-    t: Torch, kind: Any, rank: int, x: Operand, size: Any, stride: Any, pad: Any, ceil: bool, counted: bool = True
-) -> str:
-    windows, around = _each(size, rank), [(p, p) for p in _each(pad, rank)]
-    return t.pool(kind, x, windows, _each(stride, rank) if stride else windows, around, ceil, counted)
 
 
 def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
@@ -180,6 +168,35 @@ _MODES: dict[str, tuple[Kind, Op]] = {
 }
 
 
+Lane = tuple[Kind, Op, Sequence[Weight]]  # a cell, its function, its weights in PyTorch's order
+
+
+def stacked(
+    t: Layers, x: str, lanes: Sequence[Lane], both: bool, hint: str,
+    init: Callable[[int], Mapping[str, Operand]] = lambda lane: {}, extras: Mapping[Extra, Operand] = {},
+    dropout: float = 0.0,
+) -> tuple[str, dict[str, list[str]]]:  # fmt: skip
+    """Add layers of one direction or ``both``, one behind the other, over x [T, N, D]; return the outputs, and for each
+    state its last value in each lane. ``init`` returns the first states of a lane."""
+    last: dict[str, list[str]] = {}
+    outputs: list[str] = []
+    for at, (kind, new, weights) in enumerate(lanes):
+        layer, back = divmod(at, 1 + both)
+        name = f"{hint}_l{layer}{'_reverse' * back}" if len(lanes) > 1 else hint
+        bias, projection = len(weights) > 3, len(weights) % 2 == 1
+        cell = Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection=projection)
+        parts = (*weights[:2], *(weights[2:4] if bias else (None, None)))
+        more = {"W_p": weights[-1]} if projection else {}
+        y, *ends = t.recur("torch", cell, x, parts, init(at), name, more, extras, bool(back))
+        outputs.append(y)
+        for state, end in zip(cell.states, ends, strict=True):
+            last.setdefault(state, []).append(end)
+        if len(outputs) == 1 + both:
+            x, outputs = t.concat(outputs, 2), []
+            x = t.dropout(x, dropout) if at + 1 < len(lanes) else x
+    return x, last
+
+
 def _recurrent(mode: str) -> Handler:
     kind, new = _MODES[mode]
 
@@ -193,26 +210,16 @@ def _recurrent(mode: str) -> Handler:
             found = f"{len(weights)} weights and {len(given)} states of {count} layers"
             raise Refused("params, hx, num_layers", found, "they do not fit", "check the program")
         each = len(weights) // lanes
-        initial = dict(zip("hc", given, strict=False))
+        made = [(kind, new, weights[at : at + each]) for at in range(0, len(weights), each)]
+
+        def init(lane: int) -> dict[str, Operand]:
+            firsts = {state: _first(t, value, lane) for state, value in zip("hc", given, strict=False)}
+            return {state: first for state, first in firsts.items() if first is not None}
+
         y = t.transpose(x, (1, 0, 2)) if batch_first else t.value(x)
-        hint = t.hint
-        last: dict[str, list[str]] = {state: [] for state in initial}
-        for layer in range(count):
-            outputs = []
-            for back in (False, True) if both else (False,):
-                lane = layer * (2 if both else 1) + back
-                name = f"{hint}_l{layer}{'_reverse' if back else ''}" if lanes > 1 else hint
-                init = {s: v for s, value in initial.items() if (v := _first(t, value, lane)) is not None}
-                own = weights[lane * each : (lane + 1) * each]
-                out, *ends = _cell(t, kind, new, own, bias, y, init, back, name, extras)
-                outputs.append(out)
-                for state, end in zip(last, ends, strict=True):
-                    last[state].append(t.unsqueeze(end, [0]))
-            y = t.concat(outputs, 2)
-            if dropout and layer < count - 1:
-                y = t.dropout(y, dropout)
+        y, last = stacked(t, y, made, both, t.hint, init, extras, dropout)
         y = t.transpose(y, (1, 0, 2)) if batch_first else y
-        return [y, *(t.concat(ends, 0) for ends in last.values())]
+        return [y, *(t.concat([t.unsqueeze(end, [0]) for end in ends], 0) for ends in last.values())]
 
     return handle
 
@@ -224,17 +231,6 @@ def _first(t: Torch, value: Operand, lane: int) -> Operand | None:
     return value.at(lane) if isinstance(value, Weight) else t.select(value, 0, lane)
 
 
-def _cell(
-    t: Torch, kind: Kind, new: Any, weights: Sequence[Weight], bias: bool, x: str, init: dict[str, Operand],
-    reverse: bool, name: str, extras: Mapping[Extra, Operand] = {},
-) -> tuple[str, ...]:  # fmt: skip
-    b_x, b_h = (weights[2], weights[3]) if bias else (None, None)
-    projection = len(weights) % 2 == 1
-    cell = Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection=projection)
-    more = {"W_p": weights[-1]} if projection else {}
-    return t.recur("torch", cell, x, (weights[0], weights[1], b_x, b_h), init, name, more, extras, reverse)
-
-
 def _one_step(mode: str) -> Handler:
     """Return a handler of a cell: a recurrent layer over one step."""
     kind, new = _MODES[mode]
@@ -244,9 +240,8 @@ def _one_step(mode: str) -> Handler:
         initial = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
         init = {s: v for s, v in initial.items() if not (isinstance(v, np.ndarray) and not v.any())}
         hint = weights[0].sources[0].rpartition(".")[0] or t.hint
-        y = t.unsqueeze(x, [0])
-        _, *last = _cell(t, kind, new, weights, b_x is not None, y, init, False, hint)
-        return last if kind == "lstm" else last[0]
+        _, last = stacked(t, t.unsqueeze(x, [0]), [(kind, new, weights)], False, hint, lambda _: init)
+        return [end for (end,) in last.values()] if kind == "lstm" else last["h"][0]
 
     return handle
 
@@ -302,8 +297,8 @@ HANDLERS: dict[str, Handler] = {
         NotAvailable,
     ],
     "aten.layer_norm.default": _layer_norm,
-    **{f"aten.max_pool{rank}d.default": _max_pool(rank) for rank in (1, 2)},
-    **{f"aten.avg_pool{rank}d.default": _mean_pool(rank) for rank in (1, 2)},
+    **{f"aten.max_pool{rank}d.default": _pool("max", rank) for rank in (1, 2)},
+    **{f"aten.avg_pool{rank}d.default": _pool("mean", rank) for rank in (1, 2)},
     **{f"aten.adaptive_avg_pool{rank}d.default": _adaptive("mean", rank) for rank in (1, 2)},
     **{f"aten.adaptive_max_pool{rank}d.default": _adaptive("max", rank) for rank in (1, 2)},
     **{f"aten.{n}.default": lambda t, x, ratio, training: t.dropout(x, ratio) for n in ("dropout", "feature_dropout")},

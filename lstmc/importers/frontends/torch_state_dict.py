@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from lstmc.errors import Argument
 from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.torch_layers import Lane, stacked
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.recur import GATES, Cell, Kind
+from lstmc.importers.ir.recur import GATES, Kind
 from lstmc.importers.read.torch_file import TORCHSCRIPT
 from lstmc.importers.refusal import Refusal, Refused, RefusedError
 from lstmc.importers.sources import Source, StoredTensor
-from lstmc.ops import Concat, Op, Relu, Tanh
+from lstmc.ops import Op, Relu, Tanh
 
 Nonlinearity = Literal["tanh", "relu"]
 _NAME = re.compile(
@@ -148,23 +149,7 @@ def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonl
         raise Refused("layers", str(sorted(group.tensors)), "some are missing", "save the whole module")
     first = group.tensors[0, False]["weight_ih"]
     y = builder.input(f"{title}_X" if many else "X", ("T", "N", first.shape[1] if len(first.shape) == 2 else 1))
-    last: dict[str, list[str]] = {}
-    for layer in numbers:
-        outputs = []
-        for back in (False, True) if both else (False,):
-            tensors = group.tensors[layer, back]
-            cell = _cell(group, tensors, hint, rnn)
-            weights = {name: tensor.weight() for name, tensor in tensors.items()}
-            more = {"W_p": weights["weight_hr"]} if cell.projection else {}
-            parts = [weights.get(name) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-            name = f"{title}_l{layer}{'_reverse' if back else ''}" if len(expected) > 1 else title
-            output, *states = layers.recur("torch", cell, y, parts, {}, name, more, reverse=back)
-            outputs.append(output)
-            for state, value in zip(cell.states, states, strict=True):
-                last.setdefault(state, []).append(value)
-        y = outputs[0]
-        if both:
-            y = builder.one(Concat(2), *outputs, hint=f"{title}_y{layer}", origin=group.owner)
+    y, last = stacked(layers, y, [_lane(group, group.tensors[at], hint, rnn) for at in expected], both, title)
     prefix = f"{title}_" if many else ""
     builder.outputs[f"{prefix}Y"] = y
     for state, values in last.items():
@@ -173,8 +158,8 @@ def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonl
             builder.outputs[f"{prefix}{state}_T{suffix}"] = value
 
 
-def _cell(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, Any], rnn: Nonlinearity | None) -> Cell:
-    """Return the cell of one layer and direction, after checking every shape."""
+def _lane(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, Any], rnn: Nonlinearity | None) -> Lane:
+    """Return one layer and direction, after checking every shape."""
     bias = "bias_ih" in tensors
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if len(shapes.get("weight_hh", ())) != 2 or len(shapes.get("weight_ih", ())) != 2:
@@ -203,4 +188,4 @@ def _cell(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, 
                 "give it by activation: tanh or relu",
             )  # fmt: skip
         new = Relu() if function == "relu" else Tanh()
-    return Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection="weight_hr" in shapes)
+    return kind, new, [tensors[name].weight() for name in expected]

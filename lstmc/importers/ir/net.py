@@ -18,7 +18,7 @@ from lstmc.importers.ir.values import (
     Weight,
     listed,
     named,
-    open_sizes,
+    open_names,
     plain,
     result_shapes,
 )
@@ -120,7 +120,7 @@ class Net:
 
     def open_sizes(self) -> list[str]:
         """Return the names of the inputs' open sizes."""
-        return list(dict.fromkeys(size.name for shape in self.inputs.values() for size in open_sizes(shape)))
+        return open_names(self.inputs)
 
     def of_steps(
         self,
@@ -294,17 +294,16 @@ class NetBuilder:
         """
         name = self.fresh(hint)
         self.called[name] = hint if called is None else called
-        self.leaves[name] = Input(named(shape), values=values)
-        self.shapes[name] = named(shape)
+        return self.leaf(name, Input(named(shape), values=values))
+
+    def leaf(self, name: str, leaf: Leaf) -> str:
+        """Add a leaf of this name, and return the name."""
+        self.leaves[name], self.shapes[name] = leaf, leaf.shape
         return name
 
     @property
     def inputs(self) -> dict[str, Shape]:
         return {name: leaf.shape for name, leaf in self.leaves.items() if isinstance(leaf, Input)}
-
-    def source_inputs(self) -> dict[str, Shape]:
-        """Return the shapes of the inputs by their names in the source."""
-        return {self.called[name]: shape for name, shape in self.inputs.items()}
 
     def param(self, weight: Weight, hint: str) -> str:
         """Add a parameter and return its name; equal weights share one parameter."""
@@ -318,8 +317,8 @@ class NetBuilder:
     def hold(self, weights: Mapping[str, Weight]) -> None:
         """Add parameters of these names."""
         self.params |= weights
-        self.leaves |= {name: Param(weight.shape) for name, weight in weights.items()}
-        self.shapes |= {name: weight.shape for name, weight in weights.items()}
+        for name, weight in weights.items():
+            self.leaf(name, Param(weight.shape))
 
     def output(self, hint: str, value: str) -> str:
         """Make a value an output of the model, and return the name of the output."""
@@ -390,20 +389,21 @@ class NetBuilder:
         first = dict(states)
         for state in (state for state, value in states.items() if value is None):
             first[state] = zeros = unused(f"{title}/{state}_0", self.leaves.__contains__)
-            self.shapes[zeros] = tuple(map(plain, body.inputs[state]))
-            self.leaves[zeros] = Full(self.shapes[zeros])
+            self.leaf(zeros, Full(tuple(map(plain, body.inputs[state]))))
         op = scan_of(title, body, steps, len(sequences), len(states), reverse)
         hints = [f"{title}_y"] * (len(body.outputs) - len(states)) + [f"{title}_{state}_T" for state in states]
         operands = [*sequences, *map(str, first.values()), *static, *weights]
         return self.add(op, *operands, hint="", hints=hints, origin=origin)
 
-    def finish(self, every_input: bool = False) -> Net:
+    def finish(self, every_input: bool = False, stored: Iterable[str] = (), why: str = "") -> Net:
         """Return the net without unused steps and parameters, and without unused inputs unless ``every_input`` is
-        set."""
+        set. It ignores the ``stored`` tensors of the source that it does not use, for this reason."""
         empty = _graph(self.name, {}, (), {}, ())
-        net = Net(empty, self.origin, {}, ignored=self.ignored, called=self.called)
+        net = Net(empty, self.origin, {}, called=self.called)
         net = net.of_steps(self.steps, self.leaves, self.shapes, self.outputs, self.params, every_input=every_input)
         missing = [
             f"No output depends on input {self.called[n]}: it is left out." for n in self.inputs if n not in net.inputs
         ]
-        return replace(net, notes=(*self.notes, *missing))
+        used = {name for weight in net.params.values() for name in weight.sources}
+        ignored = {**self.ignored, **{name: why for name in stored if name not in used}}
+        return replace(net, notes=(*self.notes, *missing), ignored=ignored)

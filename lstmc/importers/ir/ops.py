@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 from lstmc.dsl import Model, language
 from lstmc.errors import ShapeError
 from lstmc.importers.ir.values import Shape, listed
-from lstmc.interp import backward, forward
+from lstmc.interp import Evaluation, backward, forward
 from lstmc.ir import Graph
 from lstmc.ops import (
     Add,
@@ -51,16 +51,14 @@ class Formula(Op):
         brackets."""
 
     def eval(self, *arrays: Array) -> Arrays:
-        inputs = {f"x{place}": array for place, array in enumerate(arrays)}
-        return (forward(self._graph(arrays), inputs, dtype=arrays[0].dtype).outputs["y"],)
+        return (self._run(arrays).outputs["y"],)
 
     def vjp(self, cts: Arrays, outs: Arrays, *arrays: Array) -> tuple[Array | None, ...]:
-        inputs = {f"x{place}": array for place, array in enumerate(arrays)}
-        run = forward(self._graph(arrays), inputs, dtype=arrays[0].dtype)
-        return (*backward(run, {"y": cts[0]}).inputs.values(),)
+        return (*backward(self._run(arrays), {"y": cts[0]}).inputs.values(),)
 
-    def _graph(self, arrays: Arrays) -> Graph:
-        return meaning(self, tuple(TensorType(array.shape) for array in arrays))
+    def _run(self, arrays: Arrays) -> Evaluation:
+        graph = meaning(self, tuple(TensorType(array.shape) for array in arrays))
+        return forward(graph, {f"x{place}": array for place, array in enumerate(arrays)}, dtype=arrays[0].dtype)
 
 
 @lru_cache(maxsize=1024)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -80,28 +80,25 @@ _BATCH = ("N", "N_2", "N_3")  # the axes of a batch
 Extra = Literal["mask", "static", "cont", "lengths"]
 
 
-@dataclass(frozen=True)
-class RecurrentLayer:
-    """A cell with its weights. ``init`` are first values [N, .] of states.
-
-    ``extras`` may have: ``mask`` [T, N, 1], 0 where all states stay; ``static`` [N, S], the static input of the cell;
-    ``cont`` [T, N], which multiplies every state before a step; ``lengths`` [N], after which a sequence's states stay,
-    and its outputs are zero.
-    """
-
-    cell: Cell
-    weights: Mapping[str, Weight]
-    init: Mapping[str, str] = field(default_factory=dict)
-    extras: Mapping[Extra, str] = field(default_factory=dict)
-    reverse: bool = False
-
-
-def add_layer(builder: NetBuilder, hint: str, x: str, layer: RecurrentLayer, origin: str) -> tuple[str, ...]:
+def add_layer(
+    builder: NetBuilder,
+    hint: str,
+    x: str,
+    cell: Cell,
+    weights: Mapping[str, Weight],
+    origin: str,
+    init: Mapping[str, str] = {},
+    extras: Mapping[Extra, str] = {},
+    reverse: bool = False,
+) -> tuple[str, ...]:
     """Add a layer over x [T, N, D] or [T, N, N_2, D], and return its outputs [T, N, P], then each last state.
 
-    Layers of equal batches with the same cell and weights share these.
+    ``init`` are first values [N, .] of states. ``extras`` may have: ``mask`` [T, N, 1], 0 where all states stay;
+    ``static`` [N, S], the static input of the cell; ``cont`` [T, N], which multiplies every state before a step;
+    ``lengths`` [N], after which a sequence's states stay, and its outputs are zero. Layers of equal batches with the
+    same cell and weights share these.
     """
-    shape, cell, weights, extras = builder.shapes[x], layer.cell, layer.weights, layer.extras
+    shape = builder.shapes[x]
     width, recurrent = weights["W_x"].shape[1], weights["W_h"].shape[1]
     steps, *batch, last = shape if len(shape) > 1 else (*shape, 0)
     if not 1 <= len(batch) <= len(_BATCH):
@@ -122,13 +119,13 @@ def add_layer(builder: NetBuilder, hint: str, x: str, layer: RecurrentLayer, ori
     title = next((title for title, other in builder.cells.items() if shared and other == shared), None)
     title = title or builder.scan_name(hint)
     builder.cells[title] = shared
-    first = {state: layer.init.get(state) for state in cell.states}
-    results = builder.loop(title, body, sequences, first, static, steps, origin, layer.reverse)
+    first = {state: init.get(state) for state in cell.states}
+    results = builder.loop(title, body, sequences, first, static, steps, origin, reverse)
     options = {option: value for option, value in extras.items() if option in ("cont", "lengths")}
     if options:
         step = builder.steps.pop()
         assert isinstance(step.op, Scan)
-        op = MaskedScan(step.op.body, step.op.length, layer.reverse, options=tuple(options))
+        op = MaskedScan(step.op.body, step.op.length, reverse, options=tuple(options))
         builder.put(replace(step, op=op, inputs=(*step.inputs, *options.values())))
     return results
 
@@ -193,7 +190,7 @@ def _hold_weights(
         if weights[role].shape != expected:
             raise ShapeProblem(f"{role} must be {[*map(int, expected)]}, found {listed(weights[role].shape)}")
         step.hold({role: weights[role]})
-        step.leaves[role], step.shapes[role] = Param(expected), expected
+        step.leaf(role, Param(expected))
     step.reserve(weights)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from math import prod
@@ -82,6 +82,11 @@ def in_pieces(count: int) -> int:
 def open_sizes(shape: Sequence[object]) -> list[OpenSize]:
     """Return the open sizes of a shape, in order."""
     return [size for size in shape if isinstance(size, OpenSize)]
+
+
+def open_names(shapes: Mapping[str, Shape]) -> list[str]:
+    """Return the names of the open sizes of inputs, each once."""
+    return list(dict.fromkeys(size.name for shape in shapes.values() for size in open_sizes(shape)))
 
 
 def named(shape: Sequence[int | str]) -> Shape:
