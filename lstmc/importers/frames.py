@@ -1,23 +1,30 @@
-"""Sources of one frame, with states that are named by the user or proved; and one frame of a sequence."""
+"""How a source is read: with open sizes or numbers for them; as one frame, with states that are named by the user or
+proved; and as one frame of a sequence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lstmc.errors import Argument
-from lstmc.importers.canonical import Read, at_sizes, canonicalize_frame, one_model, read_open
+from lstmc.importers.canonical import canonicalize, canonicalize_frame
 from lstmc.importers.canonical.frame import times
 from lstmc.importers.canonical.states import RECURRENT, States, notes, step_states
 from lstmc.importers.canonical.time import TwoTimeAxes, time_axes
 from lstmc.importers.ir.net import Net
-from lstmc.importers.ir.values import OpenSize, Shape, open_sizes
+from lstmc.importers.ir.values import OpenSize, Shape, open_names
+from lstmc.importers.printer import files
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.sources import SourceNet
 from lstmc.text import nearest_or_all
 from lstmc.types import shape_text
 
+LENGTHS = (100, 101)  # the first length is the default of the model
+SHORT = 13  # a length at which a branch may differ
 FRAMES = 37  # the number of frames for a sequence of open length: no other size has it by chance
+
+
+Read = Callable[[Mapping[str, Sequence[int]]], SourceNet]
 
 
 @dataclass(frozen=True)
@@ -31,19 +38,29 @@ class Reading:
     states: Mapping[str, str] = field(default_factory=dict)
     time: Mapping[str, int] = field(default_factory=dict)
 
+    def at(self, shapes: Mapping[str, Sequence[int]] = {}) -> SourceNet:
+        """Return the source with these shapes of its inputs; shapes that were given come before them."""
+        return self.read({**shapes, **self.shapes})
+
+    def if_it_can(self, shapes: Mapping[str, Sequence[int]]) -> SourceNet | None:
+        """Return the source with these shapes, or None if it cannot be read with them."""
+        try:
+            return self.at(shapes)
+        except (RefusedError, SourceError):  # a source without sizes to choose, as a state dict
+            return None
+
 
 def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
     """Return a source and its states, if it is a source of one frame: inputs, with the outputs that are their next
     values. States are named by the user or proved. Raises :class:`SourceError` for names that the source does not have,
     and the errors of :func:`read_open`."""
-    read, shapes, step, given = reading.read, reading.shapes, reading.step, reading.states
-    source, refused = None, None
+    source, refused, given = None, None, reading.states
     try:
-        source = read_open(read, shapes, step)
+        source = read_open(reading)
         inputs = source.described.source_inputs()
     except RefusedError as error:
         refused, inputs = error, error.inputs
-    is_open = any(map(open_sizes, inputs.values()))
+    is_open = bool(open_names(inputs))
     if refused is not None and not is_open:
         raise refused
     if source is not None and source.surroundings is not None:
@@ -53,7 +70,7 @@ def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
     sequence = source is not None and _is_sequence(source.described)
     frame = source
     if is_open:
-        frame = None if sequence and not (step or given) else read_if_it_can(read, {**of_one(inputs), **shapes})
+        frame = None if sequence and not (reading.step or given) else reading.if_it_can(of_one(inputs))
     found = States() if frame is None else step_states(frame.described)
     if sequence and all(why == RECURRENT for _, why in found.proved.values()):
         found = States()  # its length is open: its states are the first and last states of a sequence
@@ -80,18 +97,18 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
     """
     refused = None
     try:
-        inputs = reading.read(reading.shapes).described.source_inputs()
+        inputs = reading.at().described.source_inputs()
     except RefusedError as error:
         refused, inputs = error, error.inputs
-        if not any(map(open_sizes, inputs.values())):
+        if not open_names(inputs):
             raise
     time = {name: _axis(inputs, name, axis) for name, axis in reading.time.items()}
-    names = list(dict.fromkeys(size.name for shape in inputs.values() for size in open_sizes(shape)))
+    names = open_names(inputs)
     said = [str(inputs[name][axis]) for name, axis in time.items()]
     found: list[tuple[SourceNet, dict[str, int]]] = []
     for length in [name for name in names if name in said or not time] or [""]:
         numbers = {name: FRAMES if name == length or name in said else 1 for name in names}
-        source = reading.read({**at_sizes(inputs, numbers), **reading.shapes})
+        source = reading.at(at_sizes(inputs, numbers))
         net = source.described
         own = {called: name for name, called in net.called.items()}
         if time:
@@ -110,7 +127,7 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
             if isinstance(s, OpenSize)
         }
         more = at_sizes(inputs, {name: number + (number == FRAMES) for name, number in numbers.items()})
-        other = reading.read({**more, **reading.shapes}).described
+        other = reading.at(more).described
         if not one_model([net, canonicalize_frame(other, axes)[0]]):
             raise refused
     return source, net, frames
@@ -119,10 +136,9 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
 def _not_one_time(net: Net, found: Sequence[Mapping[str, int]]) -> SourceError:
     """Return the error of a net without one axis of time, with the option for each axis that may be it."""
     example = Argument("time", "x=2", 'time={"x": 2}')
+    named = [{net.called.get(name, name): axis for name, axis in axes.items()} for axes in found]
     choices = [
-        Argument("time", f"{net.called.get(n, n)}={a}", _time(net, axes))
-        for axes in found
-        for n, a in [*axes.items()][:1]
+        Argument("time", "{}={}".format(*next(iter(axes.items()))), f"time={axes}".replace("'", '"')) for axes in named
     ]
     what = " or ".join(map(str, choices)) or f"name it by time, as in {example}"
     return SourceError(
@@ -134,10 +150,6 @@ def _not_one_time(net: Net, found: Sequence[Mapping[str, int]]) -> SourceError:
 def _length(net: Net, axes: Mapping[str, int]) -> int:
     name, axis = next(iter(axes.items()))
     return net.inputs[name][axis]
-
-
-def _time(net: Net, axes: Mapping[str, int]) -> str:
-    return f"time={ {net.called.get(name, name): axis for name, axis in axes.items()} }".replace("'", '"')
 
 
 def _axis(inputs: Mapping[str, Shape], name: str, axis: int) -> int:
@@ -164,16 +176,7 @@ def _is_sequence(net: Net) -> bool:
 
 def of_one(inputs: Mapping[str, Shape]) -> dict[str, list[int]]:
     """Return the shapes of inputs with 1 for each open size."""
-    names = {size.name: 1 for shape in inputs.values() for size in open_sizes(shape)}
-    return at_sizes(inputs, names)
-
-
-def read_if_it_can(read: Read, shapes: Mapping[str, Sequence[int]]) -> SourceNet | None:
-    """Return a source with these shapes, or None if it cannot be read with them."""
-    try:
-        return read(shapes)
-    except (RefusedError, SourceError):  # a source without sizes to choose, as a state dict
-        return None
+    return at_sizes(inputs, dict.fromkeys(open_names(inputs), 1))
 
 
 def _noted(source: SourceNet, found: States, given: Mapping[str, str]) -> SourceNet:
@@ -201,3 +204,87 @@ def _named(net: Net, given: Mapping[str, str]) -> dict[str, str]:
             )
         states[inputs[state]] = outputs[after] if after else ""
     return states
+
+
+def read_open(reading: Reading) -> SourceNet:
+    """Return a source that is read with its dynamic axes, or at a length that :func:`canonicalize` makes dynamic again.
+
+    The second way is for an operator that needs the number of a dynamic axis, such as a padding in front of a sequence:
+    the graph is read at two lengths, and both must give the same model. A short length must give that model too, if it
+    can be read, because a branch may depend on the length. With ``step``, other dynamic axes are 1 if they must be
+    numbers too. Raises :class:`RefusedError` of the first reading, with further refusals at known sizes, or with a
+    layer that cannot be streamed.
+    """
+    try:
+        return reading.at()
+    except RefusedError as error:
+        if not open_names(error.inputs):
+            raise
+        refused = error
+    streamed: RefusedError | None = None
+    pinned: RefusedError | None = None
+    for sizes in _candidates(refused.inputs, reading.step):
+        sources = list[SourceNet]()
+        try:
+            for numbers in sizes:
+                sources.append(reading.at(at_sizes(refused.inputs, numbers)))
+        except RefusedError as error:
+            if not sources:  # otherwise it holds for one length only
+                pinned = pinned or _both(error, _at_short(reading, refused.inputs, numbers))
+            continue
+        short = _at_short(reading, refused.inputs, numbers)
+        sources += [short] if isinstance(short, SourceNet) else []
+        try:
+            nets = [canonicalize(source.described, reading.step) for source in sources]
+        except RefusedError as error:
+            streamed = streamed or error
+            continue
+        if all(net.time for net in nets) and one_model(nets):
+            ones = [name for name, size in sizes[0].items() if size == 1]
+            return replace(sources[0], described=_with_ones(sources[0].described, ones))
+    raise streamed or (refused if pinned is None else refused.beside(pinned))
+
+
+def _at_short(reading: Reading, inputs: Mapping[str, Shape], sizes: Mapping[str, int]) -> SourceNet | RefusedError:
+    """Return a source at the short length, or the reason why it cannot be read so."""
+    try:
+        return reading.at(at_sizes(inputs, {n: SHORT if size in LENGTHS else size for n, size in sizes.items()}))
+    except RefusedError as error:
+        return error
+
+
+def _both(error: RefusedError, other: SourceNet | RefusedError) -> RefusedError:
+    """Return the refusals that occur at both lengths: at one length another branch may be taken."""
+    nodes = {one.node for one in other.refusals} if isinstance(other, RefusedError) else set[str]()
+    kept = [one for one in error.refusals if one.node in nodes]
+    return RefusedError(error.origin, kept, error.what, error.inputs)
+
+
+def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[str, int]]]:
+    """Yield numbers for dynamic axes: each axis in turn as time, at both lengths."""
+    names = open_names(inputs)
+    yield from ([{name: length} for length in LENGTHS] for name in names)
+    if step and len(names) > 1:
+        for time in names:
+            ones = {name: 1 for name in names if name != time}
+            yield [ones]
+            yield [{time: length, **ones} for length in LENGTHS]
+
+
+def at_sizes(inputs: Mapping[str, Shape], numbers: Mapping[str, int]) -> dict[str, list[int]]:
+    """Return shapes with these numbers for their open sizes."""
+    return {
+        name: [numbers.get(size.name, size) if isinstance(size, OpenSize) else size for size in shape]
+        for name, shape in inputs.items()
+    }
+
+
+def one_model(nets: Sequence[Net]) -> bool:
+    """Return whether the written models are equal, apart from the default length."""
+    first, *others = [files(replace(net, sizes={}), "") for net in nets]
+    return all(other == first for other in others)
+
+
+def _with_ones(net: Net, ones: Sequence[str]) -> Net:
+    note = f"The dynamic axes {', '.join(ones)} are 1, as a layer needs their number."
+    return replace(net, notes=(*net.notes, note)) if ones else net

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from lstmc.errors import Argument
-from lstmc.importers.canonical import Read, canonicalize, canonicalize_static, canonicalize_step
-from lstmc.importers.canonical.time import has_several_times, is_timeless
-from lstmc.importers.frames import Reading, read_frame, read_time
+from lstmc.importers.canonical import canonicalize, canonicalize_static, canonicalize_step
+from lstmc.importers.canonical.time import has_several_times, time_places
+from lstmc.importers.frames import Read, Reading, read_frame, read_time
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.frontends.onnx_layers import ROUNDED
@@ -42,94 +42,81 @@ PICKLE = rb"\x80[\x02-\x05](?s:\x95.{8})?\x8a\n"  # a pickle of an integer of te
 FIXED = "export the module again from an example of the shape wanted: torch.export.export(module, (example,))"
 
 
-class TorchSource:
-    """State dicts and programs of PyTorch."""
+@dataclass(frozen=True)
+class OwnSource:
+    """A format that this package reads: a :class:`~lstmc.importers.sources.NetSource`."""
 
-    summary = "a state dict or program of PyTorch (.pt, .pth, .pt2)"
-    options = frozenset({"activation", "recurrent_only", "shapes", "values"})
-
-    def knows(self, path: Path) -> bool:
-        head = head_of(path)
-        if head[:2] != ZIP:
-            return re.match(PICKLE, head) is not None
-        names = entries(path)
-        return is_program(names) or any(name.rpartition("/")[2] in ("data.pkl", PACKAGE) for name in names)
-
-    def read(self, path: Path, options: ImportOptions) -> SourceNet:
-        program = head_of(path)[:2] == ZIP and is_program(entries(path))
-        if options.shapes or options.values:
-            kind = "torch program" if program else "torch"
-            raise SourceError(
-                f"{path.name}: only a graph has inputs whose shapes and values can be given; this is {kind}",
-                notes=[FIXED] if program else [],
-            )
-        if program:
-            torch = need("torch", "PyTorch", "torch", SourceError)
-            return of_program(torch, read_program(torch, path), path.name)
-        return _of_tensors(read_torch(path), options)
+    summary: str
+    options: frozenset[str]
+    knows: Callable[[Path], bool]
+    read: Callable[[Path, ImportOptions], SourceNet]
 
 
-class SafetensorsSource:
-    """Files of safetensors, with the tensors of a state dict of PyTorch."""
-
-    summary = ".safetensors"
-    options = frozenset({"activation", "recurrent_only"})
-
-    def knows(self, path: Path) -> bool:
-        return head_of(path)[8:9] == b"{"
-
-    def read(self, path: Path, options: ImportOptions) -> SourceNet:
-        return _of_tensors(read_safetensors(path), options)
+def _is_torch(path: Path) -> bool:
+    if (head := head_of(path))[:2] != ZIP:
+        return re.match(PICKLE, head) is not None
+    names = entries(path)
+    return is_program(names) or any(name.rpartition("/")[2] in ("data.pkl", PACKAGE) for name in names)
 
 
-class OnnxSource:
-    """Graphs of ONNX."""
-
-    summary = "ONNX"
-    options = frozenset({"shapes", "values"})
-
-    def knows(self, path: Path) -> bool:
-        return re.match(rb"\x08[\x00-\x1f]", head_of(path)) is not None  # the first field is a small version
-
-    def read(self, path: Path, options: ImportOptions) -> SourceNet:
-        net = describe_onnx(load_onnx(path), path.name, path.parent, options.shapes, options.values)
-        return SourceNet(net, "ONNX", runtime=OnnxRuntime(path, net, options.values))
-
-
-class TfliteSource:
-    """Files of TFLite, as graphs of ONNX."""
-
-    summary = "TFLite"
-    options = frozenset({"shapes", "values"})
-
-    def knows(self, path: Path) -> bool:
-        return head_of(path)[4:8] == MAGIC
-
-    def read(self, path: Path, options: ImportOptions) -> SourceNet:
-        file = TfliteFile(path)
-        graph = Graph(file)
-        net = describe_onnx(graph.model(), path.name, None, options.shapes, options.values)
-        net = replace(net, notes=(*net.notes, ROUNDED)) if graph.rounded else net
-        return SourceNet(net, "TFLite", runtime=LiteRtRuntime(file, net, options.values))
+def _read_torch(path: Path, options: ImportOptions) -> SourceNet:
+    program = head_of(path)[:2] == ZIP and is_program(entries(path))
+    if options.shapes or options.values:
+        kind = "torch program" if program else "torch"
+        raise SourceError(
+            f"{path.name}: only a graph has inputs whose shapes and values can be given; this is {kind}",
+            notes=[FIXED] if program else [],
+        )
+    if program:
+        torch = need("torch", "PyTorch", "torch", SourceError)
+        return of_program(torch, read_program(torch, path), path.name)
+    return _of_tensors(read_torch(path), options)
 
 
-class KerasSource:
-    """Models of Keras, and weights of Keras with the JSON of the model."""
-
-    summary = "Keras (.keras, .h5)"
-    options = frozenset({"config", "shapes"})
-
-    def knows(self, path: Path) -> bool:
-        head = head_of(path)
-        return head[:8] == HDF5 or (head[:2] == ZIP and entries(path).keys() >= {"config.json", "model.weights.h5"})
-
-    def read(self, path: Path, options: ImportOptions) -> SourceNet:
-        keras = read_keras(path, options.config)
-        net = describe_keras(keras, options.shapes)
-        return SourceNet(net, f"Keras {keras.facts['version']}".strip(), runtime=KerasRuntime(keras, net))
+def _read_onnx(path: Path, options: ImportOptions) -> SourceNet:
+    net = describe_onnx(load_onnx(path), path.name, path.parent, options.shapes, options.values)
+    return SourceNet(net, "ONNX", runtime=OnnxRuntime(path, net, options.values))
 
 
-OWN: Sequence[NetSource] = (TorchSource(), SafetensorsSource(), OnnxSource(), TfliteSource(), KerasSource())
+def _read_tflite(path: Path, options: ImportOptions) -> SourceNet:
+    file = TfliteFile(path)
+    graph = Graph(file)
+    net = describe_onnx(graph.model(), path.name, None, options.shapes, options.values)
+    net = replace(net, notes=(*net.notes, ROUNDED)) if graph.rounded else net
+    return SourceNet(net, "TFLite", runtime=LiteRtRuntime(file, net, options.values))
+
+
+def _is_keras(path: Path) -> bool:
+    head = head_of(path)
+    return head[:8] == HDF5 or (head[:2] == ZIP and entries(path).keys() >= {"config.json", "model.weights.h5"})
+
+
+def _read_keras(path: Path, options: ImportOptions) -> SourceNet:
+    keras = read_keras(path, options.config)
+    net = describe_keras(keras, options.shapes)
+    return SourceNet(net, f"Keras {keras.facts['version']}".strip(), runtime=KerasRuntime(keras, net))
+
+
+OF_TENSORS, OF_GRAPH = frozenset({"activation", "recurrent_only"}), frozenset({"shapes", "values"})
+ONNX = OwnSource(
+    "ONNX",
+    OF_GRAPH,
+    lambda path: re.match(rb"\x08[\x00-\x1f]", head_of(path)) is not None,  # the first field is a small version
+    _read_onnx,
+)
+TFLITE = OwnSource("TFLite", OF_GRAPH, lambda path: head_of(path)[4:8] == MAGIC, _read_tflite)
+OWN: Sequence[NetSource] = (
+    OwnSource("a state dict or program of PyTorch (.pt, .pth, .pt2)", OF_TENSORS | OF_GRAPH, _is_torch, _read_torch),
+    OwnSource(
+        ".safetensors",
+        OF_TENSORS,
+        lambda path: head_of(path)[8:9] == b"{",
+        lambda path, options: _of_tensors(read_safetensors(path), options),
+    ),
+    ONNX,
+    TFLITE,
+    OwnSource("Keras (.keras, .h5)", frozenset({"config", "shapes"}), _is_keras, _read_keras),
+)
 
 
 def _of_tensors(tensors: Source, options: ImportOptions) -> SourceNet:
@@ -199,7 +186,7 @@ class ImportedModel:
     @property
     def timeless(self) -> bool:
         """Whether no layer of the model runs along time."""
-        return is_timeless(self.described)
+        return not time_places(self.described)
 
     @classmethod
     def of_reading(cls, reading: Reading) -> ImportedModel:

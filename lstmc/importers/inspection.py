@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from lstmc.errors import Argument, ShapeError, worded
-from lstmc.importers.canonical import Read, at_sizes
-from lstmc.importers.canonical.rolling import roll_up
-from lstmc.importers.canonical.states import MOVES, RECURRENT, step_states
+from lstmc.importers.canonical import roll_up
+from lstmc.importers.canonical.states import RECURRENT, step_states
 from lstmc.importers.canonical.time import is_zero, time_places
-from lstmc.importers.frames import Reading, of_one, read_if_it_can
+from lstmc.importers.frames import Reading, at_sizes, of_one
 from lstmc.importers.frontends.onnx_graph import describe_onnx
-from lstmc.importers.importer import ImportedModel, OnnxSource, reader_of, source_of
+from lstmc.importers.importer import ONNX, ImportedModel, reader_of, source_of
 from lstmc.importers.ir.net import Net, origin_of
 from lstmc.importers.ir.values import Shape, open_sizes
 from lstmc.importers.printer import traced
@@ -199,7 +198,7 @@ def reader(net: Net, name: str) -> str:
     names = {name}
     for step in net.steps:
         if names.intersection(step.inputs):
-            if not isinstance(step.op, MOVES) or isinstance(step.op, Concat):
+            if not step.op.moves or isinstance(step.op, Concat):
                 return origin_of(step)
             names.update(step.outputs)
     return name
@@ -284,9 +283,7 @@ def exposed(net: Net, inputs: Collection[str], depth: int) -> tuple[Net, dict[st
     owner = {name: name for name in inputs}
     steps, leaves, shapes = list(net.steps), dict(net.leaves), dict(net.shapes)
     for _ in range(depth):
-        cut = [
-            step for step in steps if isinstance(step.op, MOVES) and len(step.inputs) == 1 and step.inputs[0] in owner
-        ]
+        cut = [step for step in steps if step.op.moves and len(step.inputs) == 1 and step.inputs[0] in owner]
         cut = [step for step in cut if step.inputs[0] in leaves]
         for step in cut:
             owner |= dict.fromkeys(step.outputs, owner[step.inputs[0]])
@@ -351,19 +348,19 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
         known = {each.name for each in fields(ImportOptions)}
         return inspect(recipe.path(), runtimes=runtimes, **{name: chosen[name] for name in chosen if name in known})
     path = Path(path)
-    read = reader_of(path, **{"recurrent_only": False, **options})
-    shapes = options.get("shapes", {})
+    reading = Reading(reader_of(path, **{"recurrent_only": False, **options}), options.get("shapes", {}))
     left, lists = _left(path, runtimes) if runtimes else ((), ())
     try:
-        model = ImportedModel.of_reading(Reading(read, shapes))
+        model = ImportedModel.of_reading(reading)
     except RefusedError as refused:
-        return _of_refused(path, refused, left, lists)
+        inputs = tuple(_value(name, shape, {}) for name, shape in refused.inputs.items())
+        return Inspection(path.name, source_of(path).summary, inputs, unread=_unread(refused), left=left, lists=lists)
     net = model.described
     made = Inspection(path.name, model.kind, (), left=left, lists=lists)
     # a state dict has layers alone: the states that its program keeps are not in the file
     layers = isinstance(model.runtime, TorchLayers)
-    found, sequence = ([], True) if layers else _audit(path, net, read, options)
-    frame = read_if_it_can(read, {**of_one(net.source_inputs()), **shapes}) if net.open_sizes() else None
+    found, sequence = ([], True) if layers else _audit(path, net, reading, options)
+    frame = reading.if_it_can(of_one(net.source_inputs())) if net.open_sizes() else None
     one = net if frame is None else frame.described
     time, bands = layer_axes(net)
     time = time if sequence else {}
@@ -388,17 +385,10 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     )
 
 
-def _of_refused(path: Path, refused: RefusedError, left: tuple[Left, ...], lists: tuple[str, ...]) -> Inspection:
-    """Return what is known of a model that is not read completely."""
-    inputs = tuple(_value(name, shape, {}) for name, shape in refused.inputs.items())
-    kind = source_of(path).summary
-    return Inspection(path.name, kind, inputs, unread=_unread(refused), left=left, lists=lists)
-
-
-def _audit(path: Path, net: Net, read: Read, options: Mapping[str, Any]) -> tuple[list[Past], bool]:
+def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -> tuple[list[Past], bool]:
     """Return the pasts of a net, and whether it is a net of sequences. A net of sequences is told its losses only if it
     is meant to be streamed, that is if a state is an input or an output."""
-    sequence, given = bool(layer_axes(net)[0]), options.get("shapes", {})
+    sequence = bool(layer_axes(net)[0])
     sizes = of_one(net.source_inputs()) if net.open_sizes() else {}
     found: list[Past] = []
     for loops in (False, True) if sequence else (False,):
@@ -406,11 +396,11 @@ def _audit(path: Path, net: Net, read: Read, options: Mapping[str, Any]) -> tupl
             axes = layer_axes(net)[0]
             names = {str(net.inputs[name][axis]): 3 for name, axis in axes.items() if name in net.inputs}
             sizes = at_sizes(net.source_inputs(), {**dict.fromkeys(net.open_sizes(), 1), **names})
-        source = read_if_it_can(read, {**sizes, **given}) if sizes else None
+        source = reading.if_it_can(sizes) if sizes else None
         frame = net if source is None else source.described
         if any(open_sizes(shape) for shape in frame.shapes.values()):
             return [], sequence
-        freed = _freed(path, {**sizes, **given}, options) or frame
+        freed = _freed(path, {**sizes, **reading.shapes}, options) or frame
         found = pasts(frame, freed, loops)
         if not loops and any(past.why != RECURRENT and past.input and past.output for past in found):
             return found, False
@@ -421,7 +411,7 @@ def _audit(path: Path, net: Net, read: Read, options: Mapping[str, Any]) -> tupl
 def _freed(path: Path, shapes: Mapping[str, Sequence[int]], options: Mapping[str, Any]) -> Net | None:
     """Return the net of an ONNX graph with zeros that may be pasts as inputs: before products of them are folded to
     constants. None for other files, and where nodes need these zeros as constants."""
-    if not OnnxSource().knows(path):
+    if not ONNX.knows(path):
         return None
     try:
         return describe_onnx(load_onnx(path), path.name, path.parent, shapes, options.get("values", {}), free=True)
@@ -501,7 +491,7 @@ def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[
         if name not in lists:
             hint = nearest_or_all(name, lists, "the lists are")
             raise SourceError(f"no list of operators {name}{hint}")
-    if not OnnxSource().knows(path):
+    if not ONNX.knows(path):
         advice = f"convert it with {Argument('backend', 'onnx')}, and inspect the net that is written"
         raise SourceError(f"{path.name}: the lists are of operators of ONNX; {advice}")
     counts = Counter(node.op_type for node in load_onnx(path).graph.node if node.op_type != "Constant")

@@ -22,6 +22,7 @@ from lstmc.text import quoted
 from lstmc.version import __version__
 
 
+@gc_paused()
 def files(net: Net, kind: str) -> dict[str, bytes]:
     """Return ``model.py``, ``weights.npz`` and ``import.json``. Raises :class:`WeightsError` for NaN."""
     arrays = _Arrays(net)
@@ -29,7 +30,7 @@ def files(net: Net, kind: str) -> dict[str, bytes]:
     if arrays.problems:
         raise WeightsError(f"the weights of {net.origin} cannot be used", notes=arrays.problems)
     return {
-        "model.py": model_text(net).encode(),
+        "model.py": _NetPrinter(net).text().encode(),
         "weights.npz": content,
         "import.json": (_lists_on_a_line(json.dumps(record(net, kind), indent=2)) + "\n").encode(),
     }
@@ -70,8 +71,7 @@ def record(net: Net, kind: str) -> dict[str, Any]:
         "model": net.name,
         "inputs": {name: {"shape": _shape(shape), **_axes(net, name)} for name, shape in net.inputs.items()},
         "outputs": {
-            name: {"shape": _shape(net.shapes[value]), **_axes(net, name), **_delay(net, name)}
-            for name, value in net.outputs.items()
+            name: {"shape": _shape(net.shapes[value]), **_axes(net, name)} for name, value in net.outputs.items()
         },
         "parameters": {
             name: {"shape": weight.shape, "from": weight.sources, "recipe": weight.recipe}
@@ -86,21 +86,11 @@ def _shape(shape: Shape) -> list[int | str]:
     return [str(size) if isinstance(size, OpenSize) else size for size in shape]
 
 
-def _delay(net: Net, name: str) -> dict[str, int]:
-    """Return the delay of an output in steps, if it has one."""
-    return {"delay": net.delays[name]} if name in net.delays else {}
-
-
 def _axes(net: Net, name: str) -> dict[str, Any]:
-    """Return the source's name and axes of an input or output, if they differ."""
+    """Return the source's name and axes of an input or output, if they differ, and the delay of a late output."""
     called = {"called": net.called[name]} if net.called.get(name, name) != name else {}
-    return called | ({"axes": net.axes[name]} if name in net.axes else {})
-
-
-@gc_paused()
-def model_text(net: Net) -> str:
-    """Return the text of ``model.py``."""
-    return _NetPrinter(net).text()
+    axes = called | ({"axes": net.axes[name]} if name in net.axes else {})
+    return axes | ({"delay": net.delays[name]} if name in net.delays else {})
 
 
 def traced(net: Net, sizes: Mapping[str, int]) -> Graph:

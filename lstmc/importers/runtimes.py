@@ -278,16 +278,10 @@ class TorchProgram:
                 array = arrays.get(node.name, np.zeros(tuple(like.shape)))  # one not given is not read
                 fed.append(torch.from_numpy(np.array(array)).reshape(array.shape if like.shape else ()).to(like.dtype))
         with torch.no_grad():
-            results = _tensors(self.program.module()(*fed))
-        found = map(np.asarray, (one.float() if isinstance(one, torch.Tensor) else one for one in results))
+            results = torch.utils._pytree.tree_leaves(self.program.module()(*fed))
+        given = [one for one in results if one is not None]
+        found = map(np.asarray, (one.float() if isinstance(one, torch.Tensor) else one for one in given))
         return dict(zip(self.net.outputs, found, strict=True))
-
-
-def _tensors(result: Any) -> list[Any]:
-    if isinstance(result, Mapping | list | tuple):
-        parts = result.values() if isinstance(result, Mapping) else result
-        return [tensor for one in parts for tensor in _tensors(one)]
-    return [] if result is None else [result]
 
 
 class TorchLayers:

@@ -15,7 +15,7 @@ import lstmc_tflite.net
 from lstmc.importers import RefusedError, SourceError, import_file
 from lstmc.importers.checks import evaluate
 from lstmc.importers.frontends.tflite_graph import FLOAT_NET, HANDLERS, UNREAD, WHILE
-from lstmc.importers.importer import TfliteSource
+from lstmc.importers.importer import TFLITE
 from lstmc.importers.read.tflite_file import TfliteFile
 from lstmc.importers.sources import ImportOptions
 from lstmc.ops import Array
@@ -33,7 +33,7 @@ REMEDIES = (WHILE[1], UNREAD[1], FLOAT_NET)  # below a net is refused with each,
 
 def equal(path: Path, close: float = CLOSE) -> Any:
     """Read a file, compare it with LiteRT on random inputs, and return the net that was read."""
-    source = TfliteSource().read(path, ImportOptions())
+    source = TFLITE.read(path, ImportOptions())
     net, rng = source.described, np.random.default_rng(0)
     inputs = {name: rng.uniform(0.1, 1, shape).astype("f") for name, shape in net.inputs.items()}
     assert source.runtime is not None
@@ -464,7 +464,7 @@ def weighed(path: Path, values: bool, weights: bool) -> Path:
 
 
 def test_integers_of_weights_are_numbers_and_of_values_are_refused(tmp_path: Path) -> None:
-    source = TfliteSource().read(weighed(tmp_path / "w.tflite", False, True), ImportOptions())
+    source = TFLITE.read(weighed(tmp_path / "w.tflite", False, True), ImportOptions())
     (weight,) = (one for one in source.described.params.values() if one.shape == (4, 3))
     assert np.allclose(weight.make(), np.round(random(4, 3) * 50) * np.float32(0.01))
     assert "rounds to 8 bits" in source.described.notes[0]

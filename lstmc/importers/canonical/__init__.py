@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from lstmc.importers.canonical.frame import one_frame
 from lstmc.importers.canonical.layout import choose_layout, with_biases
-from lstmc.importers.canonical.rolling import roll_up
 from lstmc.importers.canonical.streaming import with_dynamic_time
-from lstmc.importers.ir.net import Net
-from lstmc.importers.ir.values import OpenSize, Shape, open_sizes
-from lstmc.importers.printer import files
-from lstmc.importers.refusal import RefusedError
-from lstmc.importers.sources import SourceNet
-from lstmc.ir import Scan
+from lstmc.importers.canonical.time import constant
+from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of
+from lstmc.importers.ir.ops import Permute, Select
+from lstmc.importers.ir.values import Weight
+from lstmc.ir import Graph, Scan
+from lstmc.ops import Full, Leaf, Transpose, Unstack
+from lstmc.passes.roll_up import roll_up as rolled_up
+from lstmc.passes.unrolled_steps import Step
 
-__all__ = [
-    "at_sizes",
-    "canonicalize",
-    "canonicalize_frame",
-    "canonicalize_static",
-    "canonicalize_step",
-    "read_open",
-]
+__all__ = ["canonicalize", "canonicalize_frame", "canonicalize_static", "canonicalize_step", "roll_up"]
 
 
 def canonicalize(net: Net, step: bool = False) -> Net:
@@ -57,94 +51,78 @@ def canonicalize_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str
     return _step(frame), axes
 
 
-LENGTHS = (100, 101)  # the first length is the default of the model
-SHORT = 13  # a length at which a branch may differ
-Read = Callable[[Mapping[str, Sequence[int]]], SourceNet]
+def roll_up(net: Net) -> Net:
+    """Return the net with unrolled recurrences as loops; its notes name the chains that could not be rolled up."""
+    net = _with_constants_once(net)
+    some = {name: weight.shape for name, weight in net.params.items() if weight.shape and 0 not in weight.shape}
+    numbers = {name: constant(net, name) for name in some}
+    arrays = {name: Full(shape, n) for name, shape in some.items() if (n := numbers[name]) is not None}
+    held = net.of_steps(net.steps, {**net.leaves, **arrays}) if arrays else net
+    graph, count, left = rolled_up(held.graph, least=2)
+    chains = [(net.params[chain.weight], len(chain.numbers)) for chain in left if chain.weight is not None]
+    notes = dict.fromkeys(
+        f"Products with {weight.recipe} come {steps} times, each after the one before, but what lies between them is"
+        " not the same: these steps stay written out."
+        for weight, steps in chains
+        if weight.sources
+    )
+    rolled = _with_weights(net, graph, arrays) if count else net
+    return replace(rolled, notes=(*net.notes, *notes))
 
 
-def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> SourceNet:
-    """Return a source that is read with its dynamic axes, or at a length that :func:`canonicalize` makes dynamic again.
+def _with_constants_once(net: Net) -> Net:
+    """Merge equal constants: an initial state may be stored once for each of its consumers."""
+    first: dict[tuple[object, ...], str] = {}
+    same: dict[str, str] = {}
+    for name, weight in net.params.items():
+        if not weight.sources:
+            same[name] = first.setdefault((weight.shape, weight.array().tobytes()), name)
+    if all(name == other for name, other in same.items()):
+        return net
+    steps = [replace(step, inputs=tuple(same.get(name, name) for name in step.inputs)) for step in net.steps]
+    return net.of_steps(steps, outputs={name: same.get(value, value) for name, value in net.outputs.items()})
 
-    The second way is for an operator that needs the number of a dynamic axis, such as a padding in front of a sequence:
-    the graph is read at two lengths, and both must give the same model. A short length must give that model too, if it
-    can be read, because a branch may depend on the length. With ``step``, other dynamic axes are 1 if they must be
-    numbers too. Raises :class:`RefusedError` of the first reading, with further refusals at known sizes, or with a
-    layer that cannot be streamed.
+
+def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
+    """Return the net of a graph that was rolled up: its arrays are parameters, and each loop has its own weights.
+
+    Zeros from which a state starts become no parameters: a loop starts from zeros anyway.
     """
-    try:
-        return read(shapes)
-    except RefusedError as error:
-        if not any(map(open_sizes, error.inputs.values())):
-            raise
-        refused = error
-    streamed: RefusedError | None = None
-    pinned: RefusedError | None = None
-    for sizes in _candidates(refused.inputs, step):
-        sources = list[SourceNet]()
-        try:
-            for numbers in sizes:
-                sources.append(read({**at_sizes(refused.inputs, numbers), **shapes}))
-        except RefusedError as error:
-            if not sources:  # otherwise it holds for one length only
-                pinned = pinned or _both(error, _at_short(read, refused.inputs, shapes, numbers))
-            continue
-        short = _at_short(read, refused.inputs, shapes, numbers)
-        sources += [short] if isinstance(short, SourceNet) else []
-        try:
-            nets = [canonicalize(source.described, step) for source in sources]
-        except RefusedError as error:
-            streamed = streamed or error
-            continue
-        if all(net.time for net in nets) and one_model(nets):
-            ones = [name for name, size in sizes[0].items() if size == 1]
-            return replace(sources[0], described=_noted(sources[0].described, ones))
-    raise streamed or (refused if pinned is None else refused.beside(pinned))
+    rolled = replace(net, graph=graph)
+    builder, read = NetBuilder.of(net), {step.op.body.name for step in net.steps if isinstance(step.op, Scan)}
+    builder.leaves, builder.shapes = dict(rolled.leaves), {**net.shapes, **rolled.shapes}
+    builder.reserve(builder.shapes)
+    builder.hold({name: net.params[name] for name in arrays if name in rolled.leaves})
+    constants: dict[Leaf, Weight] = {leaf: net.params[name] for name, leaf in arrays.items()}
+    zeros = {name for name, leaf in rolled.leaves.items() if isinstance(leaf, Full) and leaf.value == 0}
+    for step in rolled.steps:
+        if isinstance(step.op, Scan) and step.op.body.name not in read:
+            _add_loop(builder, net, step, step.op, constants, zeros)
+        elif isinstance(step.op, Unstack):
+            for at, name in enumerate(step.outputs):
+                builder.put(Step(Select(0, at), step.inputs, (name,), step.loc))
+        else:
+            builder.put(step if not isinstance(step.op, Transpose) else replace(step, op=_permuted(step, rolled)))
+    return rolled.of_steps(builder.steps, builder.leaves, builder.shapes, params=builder.params)
 
 
-def _at_short(
-    read: Read, inputs: Mapping[str, Shape], shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, int]
-) -> SourceNet | RefusedError:
-    """Return a source at the short length, or the reason why it cannot be read so."""
-    try:
-        return read(
-            {**at_sizes(inputs, {n: SHORT if size in LENGTHS else size for n, size in sizes.items()}), **shapes}
-        )
-    except RefusedError as error:
-        return error
+def _add_loop(
+    builder: NetBuilder, net: Net, step: Step, scan: Scan, constants: Mapping[Leaf, Weight], zeros: Container[str]
+) -> None:
+    """Add a loop that was rolled up; its weights and constants become the loop's parameters."""
+    weights = [net.params[name] for name in scan.of_role("weight", step.inputs)]
+    body, title = body_of(scan, weights, constants), builder.scan_name(scan.body.name)
+    x, first, static = (scan.of_role(role, step.inputs) for role in ("x", "state", "static"))
+    init = (None if value in zeros else value for value in first)
+    states = dict(zip([*body.inputs][len(x) :], init, strict=False))
+    origin = f"{scan.length} steps, the first {origin_of(step)}"
+    builder.loop(title, body, x, states, static, scan.length, origin, scan.reverse)
+    builder.steps[-1] = replace(builder.steps[-1], outputs=step.outputs)
 
 
-def _both(error: RefusedError, other: SourceNet | RefusedError) -> RefusedError:
-    """Return the refusals that occur at both lengths: at one length another branch may be taken."""
-    nodes = {one.node for one in other.refusals} if isinstance(other, RefusedError) else set[str]()
-    kept = [one for one in error.refusals if one.node in nodes]
-    return RefusedError(error.origin, kept, error.what, error.inputs)
-
-
-def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[str, int]]]:
-    """Yield numbers for dynamic axes: each axis in turn as time, at both lengths."""
-    names = list(dict.fromkeys(size.name for shape in inputs.values() for size in open_sizes(shape)))
-    yield from ([{name: length} for length in LENGTHS] for name in names)
-    if step and len(names) > 1:
-        for time in names:
-            ones = {name: 1 for name in names if name != time}
-            yield [ones]
-            yield [{time: length, **ones} for length in LENGTHS]
-
-
-def at_sizes(inputs: Mapping[str, Shape], numbers: Mapping[str, int]) -> dict[str, list[int]]:
-    """Return shapes with these numbers for their open sizes."""
-    return {
-        name: [numbers.get(size.name, size) if isinstance(size, OpenSize) else size for size in shape]
-        for name, shape in inputs.items()
-    }
-
-
-def one_model(nets: Sequence[Net]) -> bool:
-    """Return whether the written models are equal, apart from the default length."""
-    first, *others = [files(replace(net, sizes={}), "") for net in nets]
-    return all(other == first for other in others)
-
-
-def _noted(net: Net, ones: Sequence[str]) -> Net:
-    note = f"The dynamic axes {', '.join(ones)} are 1, as a layer needs their number."
-    return replace(net, notes=(*net.notes, note)) if ones else net
+def _permuted(step: Step, net: Net) -> Permute:
+    """Return an exchange of two axes as a permutation."""
+    assert isinstance(step.op, Transpose)
+    axes = [*range(len(net.shapes[step.outputs[0]]))]
+    axes[step.op.axis : step.op.axis + 2] = [step.op.axis + 1, step.op.axis]
+    return Permute(tuple(axes))

@@ -146,8 +146,7 @@ class _OneFrame:
         self.outputs: dict[str, str] = {}
         for name, leaf in net.leaves.items():
             if isinstance(leaf, Input | Full) and name in self.axes:
-                shape = _one(net.shapes[name], self.axes[name])
-                self.builder.leaves[name], self.builder.shapes[name] = replace(leaf, shape=shape), shape
+                self.builder.leaf(name, replace(leaf, shape=_one(leaf.shape, self.axes[name])))
         needed, steps = set(net.outputs.values()), list[Step]()
         for step in reversed(net.steps):
             if needed & set(step.outputs):
@@ -209,17 +208,14 @@ class _OneFrame:
         raise RefusedError(self.old.origin, [Refusal(node, "", "", why, BEFORE)], what="streamed")
 
     def _state(self, hint: str, shape: Shape) -> str:
-        name = self.builder.fresh(hint)
-        self.builder.leaves[name], self.builder.shapes[name] = Input(shape), shape
-        return name
+        return self.builder.leaf(self.builder.fresh(hint), Input(shape))
 
     def _next(self, state: str, value: str) -> None:
         out = self.builder.fresh(f"{state}_next")
         self.outputs[out], self.states[state] = value, out
 
     def _zeros_first(self, x: str, lag: int, where: str) -> str:
-        zeros = self.builder.fresh(f"{x}_zeros")
-        self.builder.leaves[zeros], self.builder.shapes[zeros] = Full(self.builder.shapes[x]), self.builder.shapes[x]
+        zeros = self.builder.leaf(self.builder.fresh(f"{x}_zeros"), Full(self.builder.shapes[x]))
         return self._from_first(x, zeros, lag, where)
 
     def _put(self, op: Op, step: Step) -> None:
@@ -375,8 +371,7 @@ def _resized(net: Net, axes: Mapping[str, int]) -> Net:
     builder = NetBuilder.of(net)
     for name, axis in axes.items():
         if name in net.inputs:
-            shape = _one(net.shapes[name], axis)
-            builder.leaves[name], builder.shapes[name] = replace(net.leaves[name], shape=shape), shape
+            builder.leaf(name, replace(net.leaves[name], shape=_one(net.shapes[name], axis)))
     for step in net.steps:
         op, place = step.op, axes.get(step.outputs[0])
         if isinstance(op, Reshape | Expand) and place is not None:

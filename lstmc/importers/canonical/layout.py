@@ -26,6 +26,7 @@ from lstmc.ops.layers import Pool
 from lstmc.ops.pointwise import covered_axes
 from lstmc.passes.unrolled_steps import Step
 from lstmc.source import SrcLoc
+from lstmc.text import unused
 from lstmc.types import TensorType
 
 Order = tuple[int, ...]
@@ -254,9 +255,7 @@ class _Layout:
 
     def _insert(self, op: Op, name: str, order: Order, hint: str, loc: SrcLoc | None) -> str:
         """Add a step that converts a value, and return its result."""
-        result, count = f"{name}_{hint}", 1
-        while result in self.shapes or result in self.source.shapes:
-            result, count = f"{name}_{hint}{count + 1}", count + 1
+        result = unused(f"{name}_{hint}", {*self.shapes, *self.source.shapes}.__contains__)
         (self.shapes[result],) = result_shapes(op, self.shapes[name])
         self.order[result], self.name[result] = order, result
         self.steps.append(Step(op, (name,), (result,), loc))

@@ -88,15 +88,15 @@ class OverTime(Frames):
     def _constants(self, name: str, axis: int) -> None:
         """Compute constants of all steps, if they are a count."""
         weight = self.old.params[name]
-        reader = next(step for step in self.old.steps if name in step.inputs)
-        counted = self.counted(weight, axis, reader)
+        self.step = next(step for step in self.old.steps if name in step.inputs)
+        counted = self.counted(weight, axis)
         if counted is None:
             what = f"{weight.recipe}, which has a value for each of {weight.shape[axis]} steps"
-            self._close(origin_of(reader), f"it reads {what}", "compute it, or make it an input")
+            self._close(origin_of(self.step), f"it reads {what}", "compute it, or make it an input")
             self.values[name] = None
         else:
             self.apart = True
-            self.values[name] = Value(self.back(counted, axis, reader), 0)
+            self.values[name] = Value(self.back(counted, axis), 0)
 
     def _opened(self, shape: Shape, axis: int) -> Shape:
         return (*shape[:axis], self.time, *shape[axis + 1 :])
@@ -120,65 +120,65 @@ class OverTime(Frames):
         if size != self.length:
             self.short.append(f"{node} has {size} steps of {self.length}")
 
-    def _results(self, step: Step, lag: int | None, zeros: int = 0, fill: float = 0.0) -> None:
+    def _results(self, lag: int | None, zeros: int = 0, fill: float = 0.0) -> None:
         """Note the results of a step that have the axis of time as values over time."""
-        for value in step.outputs:
+        for value in self.step.outputs:
             if value in self.axes:
                 self.values[value] = Value(value, lag, zeros, fill)
-            elif isinstance(step.op, Scan) and lag is not None and self._read(value):
-                late = self._late_by(step, lag, step.op.length)
+            elif isinstance(self.step.op, Scan) and lag is not None and self._read(value):
+                late = self._late_by(lag, self.step.op.length)
                 self.late[value] = late
                 if late:
                     self.earlier[value] = []
-                    refs = [output.ref for output in step.op.body.outputs]
-                    same = refs.index(refs[step.outputs.index(value)])
-                    if same < len(step.op.step_outputs):  # an output is the state
-                        self.take_earlier(step, value, step.outputs[same], 0, late)
+                    refs = [output.ref for output in self.step.op.body.outputs]
+                    same = refs.index(refs[self.step.outputs.index(value)])
+                    if same < len(self.step.op.step_outputs):  # an output is the state
+                        self.take_earlier(value, self.step.outputs[same], 0, late)
             elif lag is not None:
                 self.late[value] = lag
 
     def _read(self, value: str) -> bool:
         return value in self.old.outputs.values() or any(value in step.inputs for step in self._needed())
 
-    def _late_by(self, step: Step, lag: int, size: Size) -> int:
+    def _late_by(self, lag: int, size: Size) -> int:
         """Return the delay of the last element of a sequence of ``size`` elements that is ``lag`` steps late."""
         late = lag - int(self.length - size)
         if late < 0:
             self.apart = True
             why = f"it reads a sequence that ends {-late} step{'s' * (late < -1)} before the last one"
-            self._refuse(step, self.mixed, why, "read it to its end, and feed each step so much later")
+            self._refuse(self.mixed, why, "read it to its end, and feed each step so much later")
         return max(late, 0)
 
-    def _refuse(self, step: Step, refusals: list[Refusal], why: str, mend: str) -> None:
-        refusals.append(Refusal(origin_of(step), "", "", why, mend))
+    def _refuse(self, refusals: list[Refusal], why: str, mend: str) -> None:
+        refusals.append(Refusal(origin_of(self.step), "", "", why, mend))
         if refusals is self.closed:
             raise Closed
 
-    def _early(self, step: Step, lates: list[int]) -> None:
+    def _early(self, lates: list[int]) -> None:
         """Note a step that computes values of one early step from other such values; compute it if it also reads a last
         step."""
-        if isinstance(step.op, Scan) or any(
-            self.head(v, step)[1] > late for late in lates for v in step.inputs if v in self.heads
+        if isinstance(self.step.op, Scan) or any(
+            self.head(v)[1] > late for late in lates for v in self.step.inputs if v in self.heads
         ):
-            self._refuse(step, self.closed, "it reads an early step alone", "read the last step, or all of them")
+            self._refuse(self.closed, "it reads an early step alone", "read the last step, or all of them")
         if lates:
-            names = [self._early_last(value, step) if value in self.heads else value for value in step.inputs]
-            self.put(step.op, names, step)
+            names = [self._early_last(value) if value in self.heads else value for value in self.step.inputs]
+            self.put(self.step.op, names)
         else:
-            self.heads |= dict.fromkeys(step.outputs, step)
+            self.heads |= dict.fromkeys(self.step.outputs, self.step)
 
-    def _early_last(self, value: str, step: Step) -> str:
+    def _early_last(self, value: str) -> str:
         """Return a value of one early step as the last element of the sequence that holds it."""
-        name, lag = self.head(value, step)
-        last = self.one(Select(0, -1), self.held(name, lag, step), hint=f"{value}_held", step=step)
+        name, lag = self.head(value)
+        last = self.one(Select(0, -1), self.held(name, lag), hint=f"{value}_held")
         self.late[last] = lag
         return last
 
-    def _take_last(self, step: Step, value: str, sequence: str, axis: int, lag: int) -> None:
+    def _take_last(self, value: str, sequence: str, axis: int, lag: int) -> None:
         """Note a value as the last element of a sequence."""
-        self.late[value] = late = self._late_by(step, lag, self.old.shapes[sequence][axis])
+        self.late[value] = late = self._late_by(lag, self.old.shapes[sequence][axis])
         if late:
-            self.take_earlier(step, value, sequence, axis, late)
+            self.take_earlier(value, sequence, axis, late)
 
     def _is_early(self, index: int, value: str, x: Value) -> bool:
         """Return whether an element of a sequence belongs to an early step; the index of a later element may come from
@@ -186,16 +186,16 @@ class OverTime(Frames):
         size = self.old.shapes[value][self.axes[value]]
         return x.zeros <= index < EARLY and (isinstance(size, OpenSize) or 2 * index < size - 1) and x.lag is not None
 
-    def _take_early(self, step: Step, value: str, x: Value, index: int, frames: str) -> None:
+    def _take_early(self, value: str, x: Value, index: int, frames: str) -> None:
         """Note a value of one early step as the first element of a sequence ``frames`` [T, ...], and the delay of that
         sequence."""
         self.apart = True
         self.heads[value] = frames, (x.lag or 0) + index - x.zeros
 
-    def _early_at_all_steps(self, step: Step, op: Op, axis: int | None) -> None:
+    def _early_at_all_steps(self, op: Op, axis: int | None) -> None:
         """Compute a step from a sequence and values of an early step, which are repeated along its axis."""
         names = list[str]()
-        for value in step.inputs:
+        for value in self.step.inputs:
             shape = self.old.shapes[value]
             if (
                 value in self.heads
@@ -203,25 +203,25 @@ class OverTime(Frames):
                 and shape[axis : axis + 1] == (1,)
                 and isinstance(op, Binary | Expand)
             ):
-                name, lag = self.head(value, step)
+                name, lag = self.head(value)
                 rows = Reshape((self.time, *shape[:axis], *shape[axis + 1 :]))
-                row = self.one(rows, self.held(name, lag, step), hint=f"{value}_held", step=step)
-                value = self.back(row, axis, step)
+                row = self.one(rows, self.held(name, lag), hint=f"{value}_held")
+                value = self.back(row, axis)
                 self.values[value], self.axes[value] = Value(value, lag), axis
             elif value in self.heads:
-                self._refuse(step, self.closed, "it reads an early step at every step", APART)
+                self._refuse(self.closed, "it reads an early step at every step", APART)
             names.append(value)
         assert axis is not None
-        aligned, late = self._aligned(replace(step, inputs=tuple(names)))
-        self.put(self._at_length(op, axis), aligned, step)
-        self._results(step, late)
+        aligned, late = self._aligned(names)
+        self.put(self._at_length(op, axis), aligned)
+        self._results(late)
 
-    def _in_order(self, steps: str, axis: int, step: Step, lag: int | None) -> None:
+    def _in_order(self, steps: str, axis: int, lag: int | None) -> None:
         """Make a sequence [T, ...] the result of a step, which has its time along ``axis``."""
         order = [*range(1, len(self.shapes[steps]))]
         order.insert(axis, 0)
-        self.put(Permute(tuple(order)), [steps], step)
-        self._results(step, lag)
+        self.put(Permute(tuple(order)), [steps])
+        self._results(lag)
 
     def _at_length(self, op: Op, axis: int | None) -> Op:
         """Return an op for any length; its result has the steps along this axis."""
@@ -229,69 +229,69 @@ class OverTime(Frames):
             return op
         return replace(op, shape=self._opened(op.shape, axis))
 
-    def _plain(self, value: str, step: Step) -> Value:
+    def _plain(self, value: str) -> Value:
         """Return a value over time with the zeros in front of it as its first steps."""
         x = self.values[value]
         assert x is not None
-        return self._behind_padding(x, self.axes[value], step) if x.zeros else x
+        return self._behind_padding(x, self.axes[value]) if x.zeros else x
 
-    def _behind_padding(self, x: Value, axis: int, step: Step) -> Value:
+    def _behind_padding(self, x: Value, axis: int) -> Value:
         """Return a value over time with the padding in front of it as its first steps."""
         if x.lag is None:
             why = "it reads a sequence that is padded along time"
-            self._refuse(step, self.closed, why, "pad where it is convolved")
+            self._refuse(self.closed, why, "pad where it is convolved")
         lag = x.lag or 0
         if x.fill:
             shape = self.shapes[x.name]
             row = self._filled((1, *shape[:axis], *shape[axis + 1 :]), x.fill)
-            y, behind = self.joined([Front(row, x.zeros)], self.front(x.name, axis, step), lag, step)
-            return Value(self.back(y, axis, step), behind)
-        name = self.masked(x.name, lag, axis, step) if lag else x.name
+            y, behind = self.joined([Front(row, x.zeros)], self.front(x.name, axis), lag)
+            return Value(self.back(y, axis), behind)
+        name = self.masked(x.name, lag, axis) if lag else x.name
         behind = x.zeros - lag
-        return Value(self.later(name, axis, behind, step), 0) if behind > 0 else Value(name, -behind)
+        return Value(self.later(name, axis, behind), 0) if behind > 0 else Value(name, -behind)
 
     def _filled(self, shape: Shape, fill: float) -> str:
         row = self.builder.fresh("padding")
         self.builder.hold({row: number(np.full(tuple(fixed(size, "a size") for size in shape), fill))})
         return row
 
-    def _aligned(self, step: Step) -> tuple[list[str], int | None]:
+    def _aligned(self, values: Sequence[str]) -> tuple[list[str], int | None]:
         """Return the operands, delayed to the latest operand, and their lag."""
-        plain = [None if self.values.get(value) is None else self._plain(value, step) for value in step.inputs]
+        plain = [None if self.values.get(value) is None else self._plain(value) for value in values]
         lags = [x.lag for x in plain if x is not None and x.lag is not None]
         lag, names = max(lags, default=None), []
-        for value, x in zip(step.inputs, plain, strict=True):
+        for value, x in zip(values, plain, strict=True):
             name = value if x is None else x.name
             if x is not None and x.lag is not None and lag is not None and x.lag < lag:
-                name = self.later(name, self.axes[value], lag - x.lag, step, self.before)
+                name = self.later(name, self.axes[value], lag - x.lag, self.before)
             names.append(name)
         return names, lag
 
-    def _front(self, name: str, lag: int, axis: int, step: Step) -> Front:
+    def _front(self, name: str, lag: int, axis: int) -> Front:
         """Return a sequence [T, ...] whose steps have an axis of one element for time as the front of another
         sequence."""
         shape = self.shapes[name][1:]
-        row = self.one(Reshape((self.time, *shape[:axis], *shape[axis + 1 :])), name, hint=f"{name}_front", step=step)
+        row = self.one(Reshape((self.time, *shape[:axis], *shape[axis + 1 :])), name, hint=f"{name}_front")
         return Front(row, 1, lag)
 
-    def _row(self, value: str, axis: int, step: Step) -> str | None:
+    def _row(self, value: str, axis: int) -> str | None:
         """Return one step of equal numbers, or a single step, with its axis in front; None for several steps."""
         shape = self.old.shapes[value]
         if (fill := constant(self.old, value)) is not None:
             return self._filled((1, *shape[:axis], *shape[axis + 1 :]), fill)
-        return self.front(value, axis, step) if shape[axis] == 1 else None
+        return self.front(value, axis) if shape[axis] == 1 else None
 
-    def _behind_heads(self, step: Step, sequences: list[str], heads: list[str]) -> tuple[list[str], int]:
+    def _behind_heads(self, sequences: list[str], heads: list[str]) -> tuple[list[str], int]:
         """Return the sequences of a loop and their delay; no sequence begins before the values from which the loop's
         states start."""
-        names, lag = self._aligned(replace(step, inputs=tuple(sequences)))
-        late = max(lag or 0, *(self.head(value, step)[1] for value in heads))
+        names, lag = self._aligned(sequences)
+        late = max(lag or 0, *(self.head(value)[1] for value in heads))
         by = late - (lag or 0)
         return [
-            self.later(n, 0, by, step) if by and v in self.values else n for n, v in zip(names, sequences, strict=True)
+            self.later(n, 0, by) if by and v in self.values else n for n, v in zip(names, sequences, strict=True)
         ], late
 
-    def head(self, value: str, step: Step) -> tuple[str, int]:
+    def head(self, value: str) -> tuple[str, int]:
         """Return a sequence [T, ...] whose first element is a value of one early step, and the sequence's delay."""
         known = self.heads[value]
         if isinstance(known, tuple):
@@ -303,7 +303,7 @@ class OverTime(Frames):
                 needed |= dict.fromkeys(one.inputs)
         roots = {name: root for name in needed if isinstance(root := self.heads.get(name), tuple)}
         lag = max(own for _, own in roots.values())
-        body, names = self.body(step), dict[str, str]()
+        body, names = self.body(), dict[str, str]()
         names |= {name: body.input("x", self.old.shapes[name]) for name in roots}
         made = {name for one in inside for name in one.outputs}
         static = [name for name in needed if name not in (made | roots.keys() | self.params.keys())]
@@ -313,61 +313,58 @@ class OverTime(Frames):
             operands = [names[name] for name in one.inputs]
             names |= zip(one.outputs, body.add(one.op, *operands, hint="value", origin=origin_of(one)), strict=True)
         body.outputs = {"y_0": names[value]}
-        sequences = [self.later(name, 0, lag - own, step) if own < lag else name for name, own in roots.values()]
-        title, net = self.builder.scan_name(value), body.finish(every_input=True)
-        (y,) = self.builder.loop(title, net, sequences, {}, static, self.time, origin_of(step))
+        sequences = [self.later(name, 0, lag - own) if own < lag else name for name, own in roots.values()]
+        (y,) = self.loop(value, body, sequences, static=static)
         self.heads[value] = y, lag
         return y, lag
 
-    def held(self, name: str, lag: int, step: Step) -> str:
+    def held(self, name: str, lag: int) -> str:
         """Return the first element of a sequence [T, ...], repeated at all steps from its arrival on."""
-        shape, body = self.shapes[name][1:], self.body(step)
+        shape, body = self.shapes[name][1:], self.body()
         begun, now, first = body.input("begun", (1, 1)), body.input("x", shape), body.input("first", shape)
         kept = _chosen(body, begun, first, now)
         body.outputs = {"first": kept, "y_0": kept}
-        mask = self.has_begun(lag + 1, 1, step)
-        return self.scan(f"{name}_first", body.finish(every_input=True), [mask, name], step)
+        mask = self.has_begun(lag + 1, 1)
+        return self.scan(f"{name}_first", body, [mask, name])
 
-    def joined(self, fronts: Sequence[Front], name: str, late: int, step: Step) -> tuple[str, int]:
+    def joined(self, fronts: Sequence[Front], name: str, late: int) -> tuple[str, int]:
         """Return a sequence [T, ...], ``late`` steps late, after its fronts; and the delay of the result."""
         places = [sum(front.count for front in fronts[:place]) for place in range(len(fronts))]
         behind = sum(front.count for front in fronts)
         lag = max(0, late - behind, *(f.lag - at for f, at in zip(fronts, places, strict=True) if f.lag is not None))
-        xs = [self.later(name, 0, lag + behind - late, step) if lag + behind > late else name]
-        shape, body = self.shapes[name][1:], self.body(step)
+        xs = [self.later(name, 0, lag + behind - late) if lag + behind > late else name]
+        shape, body = self.shapes[name][1:], self.body()
         y = body.input("x", shape)
         pairs = [(body.input("begun", (1, 1)), body.input("front", shape)) for _ in fronts]
         for front, at in zip(fronts, places, strict=True):
             own = front.name
             if front.lag is None:
-                own = self.at_every_step(own, shape, 0, step)
+                own = self.at_every_step(own, shape, 0)
             elif front.lag < lag + at:
-                own = self.held(own, front.lag, step)
-            xs += [self.has_begun(lag + at + front.count, 1, step), own]
+                own = self.held(own, front.lag)
+            xs += [self.has_begun(lag + at + front.count, 1), own]
         for begun, own in reversed(pairs):
             y = _chosen(body, begun, y, own)
         body.outputs = {"y_0": y}
-        title, net = self.builder.scan_name(step.outputs[0]), body.finish(every_input=True)
-        (y,) = self.builder.loop(title, net, xs, {}, (), self.time, origin_of(step))
+        (y,) = self.loop(self.step.outputs[0], body, xs)
         return y, lag
 
-    def from_heads(self, step: Step, scan: Scan, operands: list[str], lag: int, title: str) -> Scan:
+    def from_heads(self, scan: Scan, operands: list[str], lag: int, title: str) -> Scan:
         """Return a scan, ``lag`` steps late, whose states start from values of early steps; it changes the operands."""
         sequences = len(scan.of_role("x", operands))
         body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
         places = [i for i, value in enumerate(operands) if scan.role(i) == "state" and value in self.heads]
         builder, names = NetBuilder.of(body), [*body.inputs]
         begun, first = builder.input("begun", (1, 1)), dict[str, str]()
-        xs, own = [self.has_begun(lag + 1, 1, step)], dict[str, str]()
+        xs, own = [self.has_begun(lag + 1, 1)], dict[str, str]()
         for place in places:
-            name, late = self.head(operands[place], step)
-            xs.append(self.held(name, late, step) if late < lag else name)
+            name, late = self.head(operands[place])
+            xs.append(self.held(name, late) if late < lag else name)
             state = names[place]
             first[state] = builder.input(f"{state}_first", body.inputs[state])
             own[state] = _chosen(builder, begun, state, first[state])
             operands[place] = zeros = unused(f"{title}/{state}_0", self.shapes.__contains__)
-            self.shapes[zeros] = self.old.shapes[step.inputs[place]]
-            self.builder.leaves[zeros] = Full(self.shapes[zeros])
+            self.builder.leaf(zeros, Full(self.old.shapes[self.step.inputs[place]]))
         builder.steps += [replace(s, inputs=tuple(own.get(v, v) for v in s.inputs)) for s in body.steps]
         order = [*names[:sequences], begun, *first.values(), *names[sequences:]]
         leaves = {name: builder.leaves[name] for name in order} | builder.leaves
@@ -387,19 +384,19 @@ class OverTime(Frames):
         for i, value in enumerate(operands):
             if own != title and isinstance(leaves.get(value), Full):  # a scan starts from zeros of its own name
                 operands[i] = zeros = unused(f"{own}{value.removeprefix(title)}", self.shapes.__contains__)
-                leaves[zeros], self.shapes[zeros] = leaves[value], self.shapes[value]
+                self.builder.leaf(zeros, leaves[value])
         return own
 
-    def from_first(self, step: Step, scan: Scan, operands: list[str], lag: int, title: str) -> Scan:
+    def from_first(self, scan: Scan, operands: list[str], lag: int, title: str) -> Scan:
         """Return a scan whose states stay until its first input comes, and insert its mask into the operands."""
         sequences = len(scan.of_role("x", operands))
         batches = {self.shapes[value][0] for value in scan.of_role("state", operands)}
         body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
-        operands.insert(sequences, self.has_begun(lag, batches.pop(), step))
+        operands.insert(sequences, self.has_begun(lag, batches.pop()))
         masked = with_mask(body, sequences, scan.states)
         return scan_of(title, masked, scan.length, sequences + 1, scan.states)
 
-    def counted(self, weight: Weight, axis: int, step: Step) -> str | None:
+    def counted(self, weight: Weight, axis: int) -> str | None:
         """Return constants of all steps as the result of a counter, or as one row, [T, ...]; None for other constants.
 
         A counter has b t or b (t + 1) at step t, or the reciprocals, with a whole b. Other constants may be computed
@@ -416,11 +413,11 @@ class OverTime(Frames):
             expected = factor * (steps + first)
             exact = np.float32(1) / np.float32(expected) if inverse else np.float32(expected)
             if factor > 0 and np.array_equal(exact, np.float32(column)):
-                return self._count(float(factor), first, inverse, shape, step)
+                return self._count(float(factor), first, inverse, shape)
         return None
 
-    def _count(self, factor: float, first: int, inverse: bool, shape: Shape, step: Step) -> str:
-        body = self.body(step)
+    def _count(self, factor: float, first: int, inverse: bool, shape: Shape) -> str:
+        body = self.body()
 
         def one(op: Op, *xs: str) -> str:
             return body.one(op, *xs, hint="y")
@@ -432,7 +429,7 @@ class OverTime(Frames):
             y = one(Divide(), one(Affine(0.0, 1.0), y), y)
         y = one(Expand(shape), one(Reshape((1,) * len(shape)), y))
         body.outputs = {"n": following, "y_0": y}
-        return self.scan("count", body.finish(every_input=True), [], step)
+        return self.scan("count", body, [])
 
 
 def _chosen(body: NetBuilder, begun: str, a: str, b: str) -> str:

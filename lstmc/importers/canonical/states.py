@@ -19,14 +19,12 @@ from numpy.typing import NDArray
 
 from lstmc.errors import ShapeError
 from lstmc.importers.ir.net import Net, origin_of
-from lstmc.importers.ir.ops import Expand, Permute, Select
 from lstmc.importers.ir.values import open_sizes
 from lstmc.ir import Builder, Graph, Ref, Scan
-from lstmc.ops import Arg, Concat, Conv, Full, Input, Leaf, Param, Reshape, Role, Split
+from lstmc.ops import Arg, Conv, Full, Input, Leaf, Param, Reshape, Role
 from lstmc.passes.unrolled_steps import Step
 from lstmc.patterns import Mismatch, Recognised, match_gru, match_lstm
 
-MOVES = (Concat, Expand, Permute, Reshape, Select, Split)
 Numbers = NDArray[Any]
 MOST = 20_000_000  # elements that are numbered
 CYCLES = "cycles"
@@ -114,7 +112,7 @@ class _Trace:
         return self.values[name]
 
     def _step(self, step: Step) -> None:
-        if isinstance(step.op, MOVES):
+        if step.op.moves:
             moved = step.op.eval(*(self.of(name) for name in step.inputs))
             self.values |= {n: np.asarray(one, np.int64) for n, one in zip(step.outputs, moved, strict=True)}
         elif isinstance(step.op, Scan) and (step.op.length == 1 or self.loops):
@@ -180,7 +178,7 @@ class _Trace:
                 break
             if not any(name in values for name in step.inputs):
                 continue
-            if isinstance(step.op, MOVES):
+            if step.op.moves:
                 moved = step.op.eval(*(mark(name) for name in step.inputs))
                 values |= {name: np.asarray(one) for name, one in zip(step.outputs, moved, strict=True)}
                 continue

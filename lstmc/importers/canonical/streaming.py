@@ -82,8 +82,7 @@ class _DynamicTime(OverTime):
         super().__init__(net, axes)
         for name, axis in axes.items():
             if name in net.inputs:
-                self.shapes[name] = self._opened(net.inputs[name], axis)
-                self.builder.leaves[name] = replace(net.leaves[name], shape=self.shapes[name])
+                self.builder.leaf(name, replace(net.leaves[name], shape=self._opened(net.inputs[name], axis)))
                 self.values[name] = Value(name, 0)
             elif name in net.params:
                 self._constants(name, axis)
@@ -94,7 +93,8 @@ class _DynamicTime(OverTime):
         outputs, delays = {}, {}
         for name, value in self.old.outputs.items():
             if value in self.heads:
-                value = self._early_last(value, self.old.producers[value])
+                self.step = self.old.producers[value]
+                value = self._early_last(value)
             result = self.values.get(value, Value(value, self.late.get(value, 0)))
             if result is None:
                 return self.old
@@ -129,6 +129,7 @@ class _DynamicTime(OverTime):
         return f"Output {name} comes {late(lag)}: {meaning}, since {'; '.join(self.ahead) or 'it has fewer steps'}."
 
     def _step(self, step: Step) -> None:
+        self.step = step
         lates = sorted({self.late[value] for value in step.inputs if value in self.late})
         if len(lates) > 1:
             why = f"its operands are of different steps, {' and '.join(map(str, lates))} steps late"
@@ -143,9 +144,9 @@ class _DynamicTime(OverTime):
             if operands or any(value in self.axes for value in step.outputs):
                 self._over_time(step)
             elif any(value in self.heads for value in step.inputs):
-                self._early(step, lates)
+                self._early(lates)
             else:
-                self.put(step.op, step.inputs, step)
+                self.put(step.op, step.inputs)
         except Closed:
             self.values |= dict.fromkeys(step.outputs, None)
         except ShapeProblem as problem:
@@ -159,7 +160,7 @@ class _DynamicTime(OverTime):
     def _over_time(self, step: Step) -> None:
         if any(value in self.late for value in step.inputs):
             why = "it reads the last step at every step"
-            self._refuse(step, self.mixed, why, "read each step, or compute it in the program that streams")
+            self._refuse(self.mixed, why, "read each step, or compute it in the program that streams")
         self._by_kind(step)
 
     def _by_kind(self, step: Step) -> None:
@@ -174,45 +175,45 @@ class _DynamicTime(OverTime):
             self._cut(step, op, x)
         elif isinstance(op, Permute | Reshape | Elementwise | Dropout) and x is not None:
             if result is None:
-                self._refuse(step, self.closed, "it puts several steps together", APART)
+                self._refuse(self.closed, "it puts several steps together", APART)
             fill = float(op.eval(np.full(1, x.fill))[0][0]) if x.zeros and isinstance(op, Elementwise) else x.fill
-            self.put(self._at_length(op, result), [x.name], step)
-            self._results(step, x.lag, x.zeros, fill)
+            self.put(self._at_length(op, result), [x.name])
+            self._results(x.lag, x.zeros, fill)
         elif isinstance(op, Scan):
             self._scan(step, op)
         elif any(value in self.heads for value in step.inputs):
-            self._early_at_all_steps(step, op, result)
+            self._early_at_all_steps(op, result)
         elif isinstance(op, Expand) and x is None and result is not None:
             shape = (*op.shape[:result], *op.shape[result + 1 :])
-            self._in_order(self.at_every_step(first, shape, result, step), result, step, None)
+            self._in_order(self.at_every_step(first, shape, result), result, None)
         elif x is not None and axis is not None and is_running_sum(self.old, step):
             self._running_sum(step, axis)
         elif isinstance(op, Select) and op.axis == axis and x is not None and self._is_early(op.index, first, x):
-            self._take_early(step, step.outputs[0], x, op.index, self.front(x.name, op.axis, step))
+            self._take_early(step.outputs[0], x, op.index, self.front(x.name, op.axis))
         elif isinstance(op, Reduce) and op.axis == axis and x is not None:
             self._whole(first, origin_of(step))
             if not (isinstance(op, Select) and op.index == -1):
                 kind = f"element {op.index}" if isinstance(op, Select) else getattr(op, "kind", op.name)
                 why = f"it takes the {kind} of all steps, which are known after the last one only"
                 mend = f"read the last step, y[:, -1], or take the {kind} in the program that streams"
-                self._refuse(step, self.mixed, why, mend)
-            x = self._plain(first, step)
-            self.put(op, [x.name], step)
+                self._refuse(self.mixed, why, mend)
+            x = self._plain(first)
+            self.put(op, [x.name])
             if x.lag is not None:
-                self._take_last(step, step.outputs[0], first, op.axis, x.lag)
+                self._take_last(step.outputs[0], first, op.axis, x.lag)
         else:
             if not self._each_step(step):
                 refusals = self.mixed if isinstance(op, Softmax | LogSoftmax) else self.closed
-                self._refuse(step, refusals, "it reads all steps at once", APART)
-            names, lag = self._aligned(step)
-            self.put(self._at_length(op, result), names, step)
-            self._results(step, lag)
+                self._refuse(refusals, "it reads all steps at once", APART)
+            names, lag = self._aligned(step.inputs)
+            self.put(self._at_length(op, result), names)
+            self._results(lag)
 
     def _running_sum(self, step: Step, axis: int) -> None:
         """Rewrite a cumulative sum over time, which is a product with a triangle of ones, as a cell."""
-        x = self._plain(step.inputs[0], step)
-        name = self.masked(x.name, x.lag, axis, step) if x.lag else x.name
-        self._in_order(self.summed(self.front(name, axis, step), step), axis, step, x.lag)
+        x = self._plain(step.inputs[0])
+        name = self.masked(x.name, x.lag, axis) if x.lag else x.name
+        self._in_order(self.summed(self.front(name, axis)), axis, x.lag)
 
     def _each_step(self, step: Step) -> bool:
         """Return whether an op computes each step of its result from the same step of all operands and from values
@@ -227,37 +228,37 @@ class _DynamicTime(OverTime):
         spatial = axis - len(shape) + 2
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
         if spatial < 0:  # images at each step
-            x = self._plain(step.inputs[0], step)
-            self.put(op, [x.name, *step.inputs[1:]], step)
-            self._results(step, x.lag)
+            x = self._plain(step.inputs[0])
+            self.put(op, [x.name, *step.inputs[1:]])
+            self._results(x.lag)
             return
         width, stride, pad = fixed(kernel[spatial], "a kernel"), op.stride[spatial], op.pad[spatial]
         spread = op.dilation[spatial] if isinstance(op, Conv) else 1
         what = f"a {'convolution' if isinstance(op, Conv) else 'pooling'} of width {width} over time"
         if len(shape) != 4:
-            self._refuse(step, self.closed, f"{what}, of images with more axes in front", "give it four axes")
+            self._refuse(self.closed, f"{what}, of images with more axes in front", "give it four axes")
         if stride != 1:
             mend = "use a stride of 1 along time, or stream only the part after it"
-            self._refuse(step, self.closed, f"{what} has a stride of {stride} frames", mend)
+            self._refuse(self.closed, f"{what} has a stride of {stride} frames", mend)
         padding = LOWEST if isinstance(op, MaxPool) else 0.0
         if pad and x.zeros and x.fill != padding:
-            x = self._plain(step.inputs[0], step)
+            x = self._plain(step.inputs[0])
         x = replace(x, zeros=x.zeros + pad, fill=padding if pad else x.fill)
         if x.zeros and x.fill and x.lag:
-            x = self._behind_padding(x, axis, step)
+            x = self._behind_padding(x, axis)
         zeros = x.zeros
         reach = (width - 1) * spread
         lag = (x.lag or 0) - zeros + reach
         if lag < 0:
-            self._refuse(step, self.closed, f"{what} has {zeros} zeros in front of it, more than it sees", "pad less")
+            self._refuse(self.closed, f"{what} has {zeros} zeros in front of it, more than it sees", "pad less")
         if reach > zeros:
             count = reach - zeros
             self.ahead.append(f"{origin_of(step)}: {what} sees {count} future frame{'s' if count > 1 else ''}")
-        name = self.masked(x.name, x.lag, axis, step) if zeros and x.lag else x.name
-        frames = self.front(name, axis, step)  # [T, N, C, F]
-        windowed = self.framed(step, op, frames, spatial, reach, x.fill if zeros else 0.0)
-        self.put(Permute((1, 2, 0, 3) if spatial == 0 else (1, 2, 3, 0)), [windowed], step)
-        self._results(step, lag)
+        name = self.masked(x.name, x.lag, axis) if zeros and x.lag else x.name
+        frames = self.front(name, axis)  # [T, N, C, F]
+        windowed = self.framed(op, frames, spatial, reach, x.fill if zeros else 0.0)
+        self.put(Permute((1, 2, 0, 3) if spatial == 0 else (1, 2, 3, 0)), [windowed])
+        self._results(lag)
 
     def _padding(self, step: Step, op: Concat) -> None:
         """Rewrite padding with zeros in front of a sequence, or after it."""
@@ -271,7 +272,7 @@ class _DynamicTime(OverTime):
         assert x is not None
         before = sum(fixed(self.old.shapes[v][op.axis], "a padding") for v in step.inputs[:at])
         if x.zeros and (x.lag != 0 or {x.fill} != fills):
-            x = self._plain(sequences[0], step)
+            x = self._plain(sequences[0])
         self.values[step.outputs[0]] = Value(x.name, x.lag, x.zeros + before, *fills)
 
     def _behind(self, step: Step, op: Concat) -> None:
@@ -280,22 +281,22 @@ class _DynamicTime(OverTime):
         behind = step.inputs[moving[0] + 1 :] if moving else ()
         known = all(constant(self.old, v) is not None for v in behind)
         if len(moving) != 1 or not known or any(v in self.late for v in step.inputs):
-            self._refuse(step, self.closed, "it joins sequences along time", "join them outside of the net")
+            self._refuse(self.closed, "it joins sequences along time", "join them outside of the net")
         *before, sequence = step.inputs[: moving[0] + 1]
         fronts = list[Front]()
         for value in before:
             count = fixed(self.old.shapes[value][op.axis], "steps")
             if value in self.heads and count == 1:
-                fronts.append(self._front(*self.head(value, step), op.axis, step))
-            elif value in self.heads or (row := self._row(value, op.axis, step)) is None:
+                fronts.append(self._front(*self.head(value), op.axis))
+            elif value in self.heads or (row := self._row(value, op.axis)) is None:
                 why, mend = f"it begins with {count} steps that differ", "begin with one, or with equal ones"
-                self._refuse(step, self.closed, why, mend)
+                self._refuse(self.closed, why, mend)
             else:
                 fronts.append(Front(row, count))
         self.apart = True
-        x = self._plain(sequence, step)
-        y, lag = self.joined(fronts, self.front(x.name, op.axis, step), x.lag or 0, step)
-        self._in_order(y, op.axis, step, lag)
+        x = self._plain(sequence)
+        y, lag = self.joined(fronts, self.front(x.name, op.axis), x.lag or 0)
+        self._in_order(y, op.axis, lag)
 
     def _cut(self, step: Step, op: Split, x: Value) -> None:
         """Rewrite a slice of a sequence: all elements from an index on, or the last element."""
@@ -306,25 +307,23 @@ class _DynamicTime(OverTime):
             if value not in readers:
                 continue
             if size == 1 and at == sum(op.sizes) and at > 1:
-                x = self._plain(step.inputs[0], step)
+                x = self._plain(step.inputs[0])
                 name = x.name
                 self._whole(step.inputs[0], origin_of(step))
-                last = self.one(Select(op.axis, -1), name, hint=f"{value}_last", step=step)
+                last = self.one(Select(op.axis, -1), name, hint=f"{value}_last")
                 shape = self.shapes[last]
-                self.put(Reshape((*shape[: op.axis], 1, *shape[op.axis :])), [last], step, [value])
+                self.put(Reshape((*shape[: op.axis], 1, *shape[op.axis :])), [last], [value])
                 self.axes.pop(value, None)
                 if x.lag is not None:
-                    self._take_last(step, value, step.inputs[0], op.axis, x.lag)
+                    self._take_last(value, step.inputs[0], op.axis, x.lag)
             elif size == 1 and self._is_early(start, step.inputs[0], x):
-                order = self.front(x.name, op.axis, step)
+                order = self.front(x.name, op.axis)
                 shape = self.shapes[order][1:]
                 wide = (self.time, *shape[: op.axis], 1, *shape[op.axis :])
-                self._take_early(
-                    step, value, x, start, self.one(Reshape(wide), order, hint=f"{value}_of_all", step=step)
-                )
+                self._take_early(value, x, start, self.one(Reshape(wide), order, hint=f"{value}_of_all"))
             elif size == 1:
                 mend = "read the last step, or all of them"
-                self._refuse(step, self.closed, f"it reads step {start} alone", mend)
+                self._refuse(self.closed, f"it reads step {start} alone", mend)
             else:
                 left = x.zeros - start  # the zeros at the beginning of the slice
                 lag = None if x.lag is None else x.lag + max(-left, 0)
@@ -336,17 +335,17 @@ class _DynamicTime(OverTime):
             self._whole(value, origin_of(step))
         if op.reverse:
             mend = "use a layer of one direction, or a loop from the first step to the last one"
-            self._refuse(step, self.mixed, "it runs backwards, so its first step needs the last input", mend)
+            self._refuse(self.mixed, "it runs backwards, so its first step needs the last input", mend)
         if any(value in self.values and op.role(i) != "x" for i, value in enumerate(step.inputs)):
-            self._refuse(step, self.closed, "every step of it reads all steps", APART)
+            self._refuse(self.closed, "every step of it reads all steps", APART)
         heads = [v for i, v in enumerate(step.inputs) if v in self.heads and op.role(i) == "state"]
         if any(v in self.heads and op.role(i) != "state" for i, v in enumerate(step.inputs)):
-            self._refuse(step, self.closed, "it reads an early step at every step", APART)
+            self._refuse(self.closed, "it reads an early step at every step", APART)
         if heads:
-            sequences, late = self._behind_heads(step, sequences, heads)
+            sequences, late = self._behind_heads(sequences, heads)
             lag: int | None = late
         else:
-            sequences, lag = self._aligned(replace(step, inputs=tuple(sequences)))
+            sequences, lag = self._aligned(sequences)
         aligned = iter(sequences)
         operands = [next(aligned) if op.role(i) == "x" else value for i, value in enumerate(step.inputs)]
         scan: Scan = replace(op, length=self.time)
@@ -355,11 +354,11 @@ class _DynamicTime(OverTime):
             batches = {self.shapes[value][0] for value in states}
             if isinstance(scan, MaskedScan) or (lag and len(heads) < len(states) and len(batches) > 1):
                 why = "its states would begin before its first input comes"
-                self._refuse(step, self.closed, why, "pad the convolution before it only in front")
+                self._refuse(self.closed, why, "pad the convolution before it only in front")
             title = self.titled(scan, operands)
         if heads:
-            scan = self.from_heads(step, scan, operands, lag or 0, title)
+            scan = self.from_heads(scan, operands, lag or 0, title)
         if lag and len(heads) < len(states):
-            scan = self.from_first(step, scan, operands, lag, title)
-        self.put(scan, operands, step)
-        self._results(step, lag)
+            scan = self.from_first(scan, operands, lag, title)
+        self.put(scan, operands)
+        self._results(lag)

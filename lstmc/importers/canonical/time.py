@@ -59,11 +59,6 @@ def time_axes(net: Net) -> dict[str, int] | None:
     return axes if any(name in net.inputs for name in axes) else None
 
 
-def is_timeless(net: Net) -> bool:
-    """Return whether no layer runs along an axis: a net of one frame, or of an image."""
-    return not time_places(net)
-
-
 def has_several_times(net: Net) -> bool:
     """Return whether layers run along several axes, such as the bands and the frames of a spectrum."""
     return sum(map(bool, time_places(net))) > 1
@@ -209,6 +204,8 @@ def fixed_frames(net: Net, step: Step, axes: Mapping[str, int]) -> tuple[str, st
 class Frames:
     """Builds a new net from ``old`` with cells over frames; ``time`` is the length of its sequences."""
 
+    step: Step  # of the old net: new steps are made in its place
+
     def __init__(self, old: Net, time: OpenSize) -> None:
         self.old, self.time = old, time
         self.builder = NetBuilder.of(old)
@@ -238,120 +235,126 @@ class Frames:
         outputs_of = {name: new.get(value, value) for name, value in of.items()}
         return self.old.of_steps(steps, shapes=shapes, outputs=outputs_of) if of else None
 
-    def take_earlier(self, step: Step, value: str, sequence: str, axis: int, lag: int) -> None:
+    def take_earlier(self, value: str, sequence: str, axis: int, lag: int) -> None:
         """Note how a late last value of a sequence is computed ``lag`` steps earlier, if it can be."""
         size = self.old.shapes[sequence][axis]
         self.earlier[value] = []
         if isinstance(size, OpenSize) or size > lag:
             name = f"{value}_earlier"
-            taken = Step(Select(axis, -1 - lag), (sequence,), (name,), step.loc)
-            shaped = Step(Reshape(self.old.shapes[value]), (name,), (f"{name}_as",), step.loc)
+            taken = Step(Select(axis, -1 - lag), (sequence,), (name,), self.step.loc)
+            shaped = Step(Reshape(self.old.shapes[value]), (name,), (f"{name}_as",), self.step.loc)
             self.earlier[value] = [taken, shaped]
 
-    def body(self, step: Step) -> NetBuilder:
+    def body(self) -> NetBuilder:
         """Return the builder of a cell's step, in place of a step of the old net."""
-        return NetBuilder("step", self.old.origin, origin_of(step))
+        return NetBuilder("step", self.old.origin, origin_of(self.step))
 
-    def put(self, op: Op, inputs: Sequence[str], step: Step, outputs: Sequence[str] | None = None) -> None:
-        names = step.outputs if outputs is None else tuple(outputs)
-        self.builder.put(Step(op, tuple(inputs), names, step.loc))
+    def put(self, op: Op, inputs: Sequence[str], outputs: Sequence[str] | None = None) -> None:
+        names = self.step.outputs if outputs is None else tuple(outputs)
+        self.builder.put(Step(op, tuple(inputs), names, self.step.loc))
         self._late(names, inputs)
 
     def _late(self, names: Sequence[str], inputs: Sequence[str]) -> None:
         if lates := [self.late[name] for name in inputs if name in self.late]:
             self.late |= dict.fromkeys(names, max(lates))
 
-    def one(self, op: Op, *inputs: str, hint: str, step: Step) -> str:
+    def one(self, op: Op, *inputs: str, hint: str) -> str:
         name = self.builder.fresh(hint)
-        self.put(op, inputs, step, [name])
+        self.put(op, inputs, [name])
         return name
 
-    def front(self, name: str, axis: int, step: Step) -> str:
+    def front(self, name: str, axis: int) -> str:
         if axis == 0:
             return name
         order = (axis, *(a for a in range(len(self.shapes[name])) if a != axis))
-        return self.one(Permute(order), name, hint=f"{name}_steps", step=step)
+        return self.one(Permute(order), name, hint=f"{name}_steps")
 
-    def back(self, name: str, axis: int, step: Step) -> str:
+    def back(self, name: str, axis: int) -> str:
         if axis == 0:
             return name
         rank = len(self.shapes[name])
         order = [*range(1, rank)]
         order.insert(axis, 0)
-        return self.one(Permute(tuple(order)), name, hint=f"{name}_back", step=step)
+        return self.one(Permute(tuple(order)), name, hint=f"{name}_back")
 
-    def scan(self, stem: str, body: Net, sequences: Sequence[str], step: Step, fill: float = 0.0) -> str:
+    def scan(self, stem: str, body: NetBuilder, sequences: Sequence[str], fill: float = 0.0) -> str:
         """Add a cell with one state that begins with ``fill``, run over time, and return its outputs."""
         state, first = next(iter(body.outputs)), None
         if fill:
             shape = body.inputs[state]
             row = self.builder.param(number(np.full((1,) * len(shape), fill)), "begin")
-            first = self.one(Expand(tuple(map(plain, shape))), row, hint="begin", step=step)
-        title = self.builder.scan_name(stem)
-        y, last = self.builder.loop(title, body, sequences, {state: first}, (), self.time, origin_of(step))
+            first = self.one(Expand(tuple(map(plain, shape))), row, hint="begin")
+        y, last = self.loop(stem, body, sequences, {state: first})
         self._late((y, last), sequences)
         return y
 
-    def at_every_step(self, name: str, shape: Shape, axis: int, step: Step) -> str:
+    def loop(
+        self, stem: str, body: NetBuilder, sequences: Sequence[str], states: Mapping[str, str | None] = {},
+        static: Sequence[str] = (),
+    ) -> tuple[str, ...]:  # fmt: skip
+        """Add a cell, run over time; return its outputs, then its last states."""
+        title = self.builder.scan_name(stem)
+        net = body.finish(every_input=True)
+        return self.builder.loop(title, net, sequences, states, static, self.time, origin_of(self.step))
+
+    def at_every_step(self, name: str, shape: Shape, axis: int) -> str:
         """Return a value with ``axis`` of one element, which is no time, repeated as [T, *shape] by a cell."""
         own = self.shapes[name]
-        row = self.one(Reshape((1, *own[:axis], *own[axis + 1 :])), name, hint="row", step=step)
-        body = self.body(step)
+        row = self.one(Reshape((1, *own[:axis], *own[axis + 1 :])), name, hint="row")
+        body = self.body()
         kept, given = body.input("kept", (1, 1)), body.input("s", self.shapes[row])
         y = body.one(Expand((1, *shape)), given, hint="y")
         body.outputs = {"kept": kept, "y_0": body.one(Reshape(shape), y, hint="y")}
-        title, net = self.builder.scan_name(step.outputs[0]), body.finish(every_input=True)
-        every, _ = self.builder.loop(title, net, (), {"kept": None}, [row], self.time, body.where)
-        return every
+        return self.loop(self.step.outputs[0], body, (), {"kept": None}, [row])[0]
 
-    def summed(self, frames: str, step: Step) -> str:
+    def summed(self, frames: str) -> str:
         """Return the sums of a sequence [T, ...] up to each step."""
-        shape, body = self.shapes[frames][1:], self.body(step)
+        shape, body = self.shapes[frames][1:], self.body()
         now, before = body.input("x", shape), body.input("total", shape)
         total = body.one(Add(), before, now, hint="y")
         body.outputs = {"total": total, "y_0": total}
-        return self.scan(f"{step.outputs[0]}_sum", body.finish(every_input=True), [frames], step)
+        return self.scan(f"{self.step.outputs[0]}_sum", body, [frames])
 
-    def later(self, name: str, axis: int, by: int, step: Step, fill: float = 0.0) -> str:
+    def later(self, name: str, axis: int, by: int, fill: float = 0.0) -> str:
         """Return a value over time, delayed by ``by`` steps; the first steps are ``fill``."""
         if (name, by, fill) not in self._delayed:
-            x = self.front(name, axis, step)
+            x = self.front(name, axis)
             shape = self.shapes[x][1:]
-            body = self.body(step)
+            body = self.body()
             now, past = body.input("x", shape), body.input("past", (by, *shape))
             row = body.one(Reshape((1, *shape)), now, hint="row")
             window = body.one(Concat(0), past, row, hint="window")
             first, rest = body.add(Split(0, (1, by)), window, hint="rows")
             y = body.one(Reshape(shape), first, hint="y")
             body.outputs = {"past": rest, "y_0": y}
-            delayed = self.scan(f"{name}_later", body.finish(every_input=True), [x], step, fill)
-            self._delayed[name, by, fill] = self.back(delayed, axis, step)
+            delayed = self.scan(f"{name}_later", body, [x], fill)
+            self._delayed[name, by, fill] = self.back(delayed, axis)
         return self._delayed[name, by, fill]
 
-    def has_begun(self, lag: int, n: Size, step: Step) -> str:
+    def has_begun(self, lag: int, n: Size) -> str:
         """Return a mask [T, n, 1] that is 0 at the first ``lag`` steps, then 1."""
         if (lag, 1) not in self._begun:
-            body = self.body(step)
+            body = self.body()
             before = body.input("before", (1, lag))
             first, *rest = body.add(Split(1, (1, lag - 1)), before, hint="parts") if lag > 1 else [before]
             ones = body.one(ONES, first, hint="one")
             following = body.one(Concat(1), *rest, ones, hint="after") if rest else ones
             body.outputs = {"before": following, "y_0": first}
-            self._begun[lag, 1] = self.scan("begun", body.finish(every_input=True), [], step)
+            self._begun[lag, 1] = self.scan("begun", body, [])
         if (lag, n) not in self._begun:  # an open n, too, as an input's cell would bind it
             flags = self._begun[lag, 1]
-            self._begun[lag, n] = self.one(Expand((self.time, n, 1)), flags, hint=f"{flags}_of_all", step=step)
+            self._begun[lag, n] = self.one(Expand((self.time, n, 1)), flags, hint=f"{flags}_of_all")
         return self._begun[lag, n]
 
-    def masked(self, name: str, lag: int, axis: int, step: Step) -> str:
+    def masked(self, name: str, lag: int, axis: int) -> str:
         """Return a value with its first ``lag`` steps set to zero."""
-        mask = self.has_begun(lag, 1, step)
+        mask = self.has_begun(lag, 1)
         shape: list[Size] = [1] * len(self.shapes[name])
         shape[axis] = self.time
-        mask = self.one(Reshape(tuple(shape)), mask, hint="begun_as", step=step)
-        return self.one(Mul(), name, mask, hint=f"{name}_begun", step=step)
+        mask = self.one(Reshape(tuple(shape)), mask, hint="begun_as")
+        return self.one(Mul(), name, mask, hint=f"{name}_begun")
 
-    def framed(self, step: Step, op: Conv | Pool, frames: str, spatial: int, reach: int, fill: float) -> str:
+    def framed(self, op: Conv | Pool, frames: str, spatial: int, reach: int, fill: float) -> str:
         """Apply a window over the last ``reach`` + 1 frames of [T, N, C, F], ``fill`` before the first; return [T, N,
         O, F']."""
         _, n, channels, features = self.shapes[frames]
@@ -363,30 +366,30 @@ class Frames:
         weights: list[Weight] = []
         turned: Conv | Pool
         if isinstance(op, Conv):
-            w = self.params[step.inputs[1]]
-            weights = [w.transposed(0, 1, 3, 2) if swap else w, *(self.params[name] for name in step.inputs[2:])]
+            w = self.params[self.step.inputs[1]]
+            weights = [w.transposed(0, 1, 3, 2) if swap else w, *(self.params[name] for name in self.step.inputs[2:])]
             turned = Conv(pair(op.stride, 1), pair(op.pad, 0), pair(op.dilation, op.dilation[spatial]), op.group)
         else:
             turned = type(op)(pair(op.size, op.size[spatial]), pair(op.stride, 1), pair(op.pad, 0))
         if not reach:  # each frame alone: an image of one row
             names = [frames]
-            rows = self.one(Reshape((self.time, n, channels, 1, features)), *names, hint=f"{frames}_rows", step=step)
-            roles = [self.builder.param(weight, f"{step.outputs[0]}_weight") for weight in weights]
-            y = self.one(turned, rows, *roles, hint=f"{step.outputs[0]}_rows", step=step)
+            rows = self.one(Reshape((self.time, n, channels, 1, features)), *names, hint=f"{frames}_rows")
+            roles = [self.builder.param(weight, f"{self.step.outputs[0]}_weight") for weight in weights]
+            y = self.one(turned, rows, *roles, hint=f"{self.step.outputs[0]}_rows")
             t, n, out, _, columns = self.shapes[y]
-            return self.one(Reshape((t, n, out, columns)), y, hint=f"{step.outputs[0]}_steps", step=step)
-        body = self.body(step)
+            return self.one(Reshape((t, n, out, columns)), y, hint=f"{self.step.outputs[0]}_steps")
+        body = self.body()
         dense = isinstance(op, Conv) and op.group == 1 and features == 1 and weights[0].shape[3] == 1
         dense = dense and op.pad[1 - spatial] == 0
         inner = self._dense if dense else self._rows
         frame: Shape = (n, channels) if dense else (n, channels, features)
         if dense:
-            frames = self.one(Reshape((self.time, n, channels)), frames, hint=f"{frames}_flat", step=step)
+            frames = self.one(Reshape((self.time, n, channels)), frames, hint=f"{frames}_flat")
         inner(body, turned, weights, frame, reach)
         owner = weights[0].sources[0].rpartition(".")[0] if weights and weights[0].sources else ""
-        y = self.scan(owner.rpartition(".")[2] or step.outputs[0], body.finish(every_input=True), [frames], step, fill)
+        y = self.scan(owner.rpartition(".")[2] or self.step.outputs[0], body, [frames], fill)
         if dense:
-            y = self.one(Reshape((*self.shapes[y], 1)), y, hint=f"{y}_column", step=step)
+            y = self.one(Reshape((*self.shapes[y], 1)), y, hint=f"{y}_column")
         return y
 
     @staticmethod
