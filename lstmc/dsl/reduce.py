@@ -301,7 +301,7 @@ def accuracy(x: Value, label: Value, *, axis: int = -1, top_k: int = 1, ignore_l
     Where the label is ``ignore_label`` nothing is counted. No gradient flows.
     """
     op = Accuracy(
-        axis_of("accuracy", axis, x), whole_number_of("accuracy", "top_k", top_k), _ignored("accuracy", ignore_label)
+        axis_of("accuracy", axis, x), _ignored("accuracy", ignore_label), whole_number_of("accuracy", "top_k", top_k)
     )
     return apply(op, x, label)
 

@@ -300,6 +300,9 @@ class Leaf(Op):
     operands = ()
     shape: tuple[int, ...]
 
+    def eval(self) -> Arrays:
+        raise NotImplementedError(f"{self.name}: its array is given, not evaluated")
+
     def infer(self) -> Types:
         if not all(isinstance(d, int) and d > 0 for d in self.shape):
             raise ShapeError(f"{self.name}: sizes must be positive integers, found {self.shape}")
@@ -316,6 +319,7 @@ class Leaf(Op):
 class AlongAxis(Op):
     """An op along one axis of its operands, counted from the first. All other axes stay in the result."""
 
+    operands: ClassVar[tuple[str, ...]] = ("x",)
     axis: int
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
@@ -327,6 +331,11 @@ class AlongAxis(Op):
 
     def wider(self, size: int) -> Iterator[Op]:
         yield from (self, replace(self, axis=self.axis + 1))
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        return Sample(cls(draw.integer(0, x.rank - 1)), (x,))
 
 
 @dataclass(frozen=True)
@@ -352,7 +361,7 @@ class Pointwise(Op):
         return (self.f(x),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        return (cts[0] * self.df(outs[0], x),)
+        return (None if self.stops_gradient else cts[0] * self.df(outs[0], x),)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
         return Along(self, (axis,), (axis,))

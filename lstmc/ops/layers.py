@@ -350,10 +350,6 @@ class Pool(Op):
         rows, columns = self._counts(x.shape[-2:])
         return [(_ends(u, rows, self.stride[0]), _ends(v, columns, self.stride[1])) for u, v in np.ndindex(*self.size)]
 
-    def _without_padding(self, padded: Array, x: Array) -> Array:
-        (top, left), (height, width) = self.pad, x.shape[-2:]
-        return padded[..., top : top + height, left : left + width]
-
     @abstractmethod
     def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
         """Yield the derivative of each window's value by its first element, its second, and so on."""
@@ -362,7 +358,8 @@ class Pool(Op):
         gradient = np.zeros_like(self._room(x, 0.0))
         for (rows, columns), share in self._shares(x, outs[0]):
             gradient[..., rows, columns] += cts[0] * share
-        return (self._without_padding(gradient, x),)
+        (top, left), (height, width) = self.pad, x.shape[-2:]
+        return (gradient[..., top : top + height, left : left + width],)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
         return Along(self if axis < types[0].rank - 2 else None, (axis,), (axis,))

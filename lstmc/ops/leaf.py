@@ -222,9 +222,6 @@ class Input(Leaf):
     fill: Filler | None = None
     values: Domain | None = None
 
-    def eval(self) -> Arrays:
-        raise NotImplementedError("an input is fed, not evaluated")
-
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         fill, values = draw.choice(
@@ -258,9 +255,6 @@ class Param(Leaf):
             raise ShapeError(f"param: the array is {TensorType(self.fill.shape)}, expected {TensorType(self.shape)}")
         return super().infer()
 
-    def eval(self) -> Arrays:
-        raise NotImplementedError("a parameter is bound, not evaluated")
-
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         return Sample(cls(sample_type(draw).shape), ())
@@ -283,9 +277,6 @@ class Arg(Leaf):
         if self.role not in ROLES:
             raise ShapeError(f"arg: role must be one of {', '.join(ROLES)}, found {self.role!r}")
         return super().infer()
-
-    def eval(self) -> Arrays:
-        raise NotImplementedError("an argument is passed, not evaluated")
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

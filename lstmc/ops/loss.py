@@ -9,6 +9,7 @@ import numpy as np
 
 from lstmc.errors import ShapeError
 from lstmc.ops.base import Along, Array, Arrays, Draw, IntegerRange, Op, Sample, Types, check_axis, sample_type
+from lstmc.ops.shape import without
 from lstmc.types import TensorType
 
 __all__ = ["Accuracy", "EuclideanLoss", "SigmoidCrossEntropyLoss", "SoftmaxLoss"]
@@ -24,15 +25,19 @@ def _check_normalization(op: str, normalization: str) -> None:
 
 @dataclass(frozen=True)
 class _OfClasses(Op):
-    """A loss or score that compares class scores along ``axis`` with the labels at all other axes."""
+    """A loss or score that compares class scores along ``axis`` with the labels at all other axes.
+
+    Places whose label is ``ignore_label`` are left out.
+    """
 
     operands = ("x", "label")
     for_training = True
     axis: int
+    ignore_label: int | None = None
 
     def infer(self, x: TensorType, label: TensorType) -> Types:
         check_axis(self.name, self.axis, x)
-        expected = TensorType((*x.shape[: self.axis], *x.shape[self.axis + 1 :]), x.dtype)
+        expected = TensorType(without(x.shape, self.axis), x.dtype)
         if label != expected:
             raise ShapeError(
                 f"{self.name}: label must have the axes of x without axis {self.axis}: expected {expected},"
@@ -48,16 +53,23 @@ class _OfClasses(Op):
         """Return the scores of each place as a row."""
         return np.moveaxis(x, self.axis, -1).reshape(-1, x.shape[self.axis])
 
-    def _counted(self, label: Array, ignore_label: int | None) -> tuple[Array, Array]:
+    def _counted(self, label: Array) -> tuple[Array, Array]:
         """Return the labels as indices, and the mask of those that are not ignored."""
         flat = label.reshape(-1).astype(int)
-        counted = np.full(flat.shape, True) if ignore_label is None else flat != ignore_label
+        counted = np.full(flat.shape, True) if self.ignore_label is None else flat != self.ignore_label
         return np.where(counted, flat, 0), counted
 
-    def _domains(self, x: TensorType, ignore_label: int | None) -> tuple[IntegerRange | None, ...]:
-        classes = x.shape[self.axis]
-        outside = ignore_label is not None and not 0 <= ignore_label < classes
-        return None, IntegerRange(0, classes - 1, ignore_label if outside else None)
+    def domains(self, x: TensorType, label: TensorType) -> tuple[IntegerRange | None, ...]:
+        classes, ignored = x.shape[self.axis], self.ignore_label
+        outside = ignored is not None and not 0 <= ignored < classes
+        return None, IntegerRange(0, classes - 1, ignored if outside else None)
+
+    @staticmethod
+    def sample_types(draw: Draw) -> tuple[int, TensorType, TensorType]:
+        """Return a random axis of classes, and the types of scores and labels."""
+        x = sample_type(draw)
+        axis = draw.integer(0, x.rank - 1)
+        return axis, x, TensorType(without(x.shape, axis))
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,6 @@ class SoftmaxLoss(_OfClasses):
 
     name = "softmax_loss"
     undifferentiated = (1,)
-    ignore_label: int | None = None
     normalization: str = "valid"
 
     def infer(self, x: TensorType, label: TensorType) -> Types:
@@ -81,13 +92,13 @@ class SoftmaxLoss(_OfClasses):
         return super().infer(x, label)
 
     def eval(self, x: Array, label: Array) -> Arrays:
-        index, counted = self._counted(label, self.ignore_label)
+        index, counted = self._counted(label)
         chosen = self._probabilities(x)[np.arange(len(index)), index]
         losses = -np.log(np.maximum(chosen, np.asarray(SMALLEST, x.dtype)))
         return (np.asarray(losses[counted].sum() / self._number(x, counted), x.dtype),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, label: Array) -> tuple[Array | None, ...]:
-        index, counted = self._counted(label, self.ignore_label)
+        index, counted = self._counted(label)
         rows = self._probabilities(x)
         rows[np.arange(len(index)), index] -= 1
         rows = np.where(counted[:, None], rows, 0) * (cts[0] / self._number(x, counted))
@@ -109,15 +120,10 @@ class SoftmaxLoss(_OfClasses):
         }
         return max(1, numbers[self.normalization])
 
-    def domains(self, x: TensorType, label: TensorType) -> tuple[IntegerRange | None, ...]:
-        return self._domains(x, self.ignore_label)
-
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        x = sample_type(draw)
-        axis = draw.integer(0, x.rank - 1)
-        op = cls(axis, draw.choice((None, -1, 0)), draw.choice(NORMALIZATIONS))
-        return Sample(op, (x, TensorType((*x.shape[:axis], *x.shape[axis + 1 :]))))
+        axis, *types = cls.sample_types(draw)
+        return Sample(cls(axis, draw.choice((None, -1, 0)), draw.choice(NORMALIZATIONS)), tuple(types))
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,6 @@ class Accuracy(_OfClasses):
     name = "accuracy"
     undifferentiated = (0, 1)
     top_k: int = 1
-    ignore_label: int | None = None
 
     def infer(self, x: TensorType, label: TensorType) -> Types:
         result = super().infer(x, label)
@@ -141,7 +146,7 @@ class Accuracy(_OfClasses):
         return result
 
     def eval(self, x: Array, label: Array) -> Arrays:
-        index, counted = self._counted(label, self.ignore_label)
+        index, counted = self._counted(label)
         rows = self._rows(x)
         own = rows[np.arange(len(index)), index][:, None]
         better = (rows > own) | ((rows == own) & (np.arange(rows.shape[1]) > index[:, None]))
@@ -151,15 +156,10 @@ class Accuracy(_OfClasses):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, label: Array) -> tuple[Array | None, ...]:
         return None, None
 
-    def domains(self, x: TensorType, label: TensorType) -> tuple[IntegerRange | None, ...]:
-        return self._domains(x, self.ignore_label)
-
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        x = sample_type(draw)
-        axis = draw.integer(0, x.rank - 1)
-        op = cls(axis, draw.integer(1, x.shape[axis]), draw.choice((None, -1, 0)))
-        return Sample(op, (x, TensorType((*x.shape[:axis], *x.shape[axis + 1 :]))))
+        axis, x, label = cls.sample_types(draw)
+        return Sample(cls(axis, draw.choice((None, -1, 0)), draw.integer(1, x.shape[axis])), (x, label))
 
 
 @dataclass(frozen=True)

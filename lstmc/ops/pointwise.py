@@ -132,9 +132,6 @@ class StopGradient(Pointwise):
     def df(self, y: Array, x: Array) -> float:
         return 0.0
 
-    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        return (None,)
-
 
 @dataclass(frozen=True)
 class Precomputed(Pointwise):
@@ -166,9 +163,6 @@ class Round(Pointwise):
 
     def df(self, y: Array, x: Array) -> float:
         return 0.0
-
-    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        return (None,)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import prod
-from typing import ClassVar
 
 import numpy as np
 
@@ -52,7 +51,6 @@ class Split(AlongAxis):
     """Cut x along ``axis`` into pieces of ``sizes``, which add up to that axis."""
 
     name = "split"
-    operands = ("x",)
     moves = True
     sizes: tuple[int, ...]
 
@@ -154,7 +152,6 @@ class Transpose(AlongAxis):
     """y is x with ``axis`` and the next axis exchanged: [N, A, B] transposed at 1 is [N, B, A]."""
 
     name = "transpose"
-    operands = ("x",)
     moves = True
 
     def infer(self, x: TensorType) -> Types:
@@ -250,19 +247,12 @@ class Stack(Op):
 class Reduce(AlongAxis):
     """An op that reduces an axis to one element, and removes it."""
 
-    operands: ClassVar[tuple[str, ...]] = ("x",)
-
     def infer(self, x: TensorType) -> Types:
         check_axis(self.name, self.axis, x)
         return (TensorType(without(x.shape, self.axis), x.dtype),)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
         return Along(self.beside(axis), (axis,), (None if axis == self.axis else axis - (axis > self.axis),))
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        x = sample_type(draw)
-        return Sample(cls(draw.integer(0, x.rank - 1)), (x,))
 
 
 @dataclass(frozen=True)
@@ -302,7 +292,6 @@ class Largest(AlongAxis):
     goes to."""
 
     name = "largest"
-    operands = ("x",)
 
     def infer(self, x: TensorType) -> Types:
         check_axis(self.name, self.axis, x)
@@ -316,18 +305,12 @@ class Largest(AlongAxis):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return (0.0 * cts[0],)
 
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        x = sample_type(draw)
-        return Sample(cls(draw.integer(0, x.rank - 1)), (x,))
-
 
 @dataclass(frozen=True)
 class Tile(AlongAxis):
     """y is x repeated ``tiles`` times along ``axis``: [N, 1, B] tiled along 1 is [N, tiles, B]."""
 
     name = "tile"
-    operands = ("x",)
     moves = True
     tiles: int
 
@@ -361,7 +344,6 @@ class Softmax(AlongAxis):
     """y = exp(x) / sum(exp(x)) along ``axis``, computed from x minus its maximum."""
 
     name = "softmax"
-    operands = ("x",)
 
     def infer(self, x: TensorType) -> Types:
         check_axis(self.name, self.axis, x)
@@ -375,8 +357,3 @@ class Softmax(AlongAxis):
         (y,) = outs
         (total,) = applied(Sum(self.axis), cts[0] * y)
         return (y * (cts[0] - repeated(total, self.axis, x.shape[self.axis])),)
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        x = sample_type(draw)
-        return Sample(cls(draw.integer(0, x.rank - 1)), (x,))

@@ -37,7 +37,7 @@ def test_classes_may_be_along_any_axis() -> None:
     labels = np.where(LABEL < 0, 1, LABEL)
     for axis in range(3):
         moved = np.moveaxis(X, 2, axis)
-        for last, op in ((SoftmaxLoss(2), SoftmaxLoss(axis)), (Accuracy(2, 2), Accuracy(axis, 2))):
+        for last, op in ((SoftmaxLoss(2), SoftmaxLoss(axis)), (Accuracy(2, top_k=2), Accuracy(axis, top_k=2))):
             assert_allclose(op.eval(moved, labels), last.eval(X, labels), rtol=1e-12)
     gradients = [
         op.vjp((np.asarray(1.0),), (), moved, labels)[0]
@@ -52,7 +52,7 @@ def test_probabilities_are_at_least_the_smallest_float() -> None:
     assert_allclose(found, 126 * np.log(2), rtol=1e-12)
 
 
-@pytest.mark.parametrize("op", [SoftmaxLoss(2, -1), Accuracy(2, 1, -1)], ids=lambda op: op.name)
+@pytest.mark.parametrize("op", [SoftmaxLoss(2, -1), Accuracy(2, -1)], ids=lambda op: op.name)
 def test_nothing_is_counted_where_every_label_is_left_out(op: SoftmaxLoss | Accuracy) -> None:
     assert_array_equal(op.eval(X, np.full((3, 2), -1.0)), [0])
 
@@ -76,13 +76,13 @@ def test_sigmoid_cross_entropy_of_large_scores_is_finite() -> None:
 def test_accuracy_is_how_often_the_label_is_among_the_best(top_k: int) -> None:
     best = np.argsort(X, axis=2)[..., ::-1][..., :top_k]
     right = [LABEL[place] in best[place] for place in COUNTED]
-    assert_allclose(Accuracy(2, top_k, -1).eval(X, LABEL), [np.mean(right)], rtol=1e-12)
+    assert_allclose(Accuracy(2, -1, top_k).eval(X, LABEL), [np.mean(right)], rtol=1e-12)
 
 
 def test_of_equal_scores_the_higher_class_is_the_better_one() -> None:
     scores = np.zeros((3, 3))
     labels = np.arange(3.0)
-    assert_allclose([Accuracy(1, k).eval(scores, labels)[0] for k in (1, 2, 3)], [1 / 3, 2 / 3, 1])
+    assert_allclose([Accuracy(1, top_k=k).eval(scores, labels)[0] for k in (1, 2, 3)], [1 / 3, 2 / 3, 1])
     assert Accuracy(1).eval(scores[:1], labels[2:]) == (1,)
 
 
@@ -93,4 +93,4 @@ def test_of_equal_scores_the_higher_class_is_the_better_one() -> None:
 def test_labels_are_numbers_of_classes_or_the_one_that_is_left_out(ignored: int | None, wanted: IntegerRange) -> None:
     types = (TensorType(X.shape), TensorType(LABEL.shape))
     assert SoftmaxLoss(2, ignored).domains(*types) == (None, wanted)
-    assert Accuracy(2, 1, ignored).domains(*types) == (None, wanted)
+    assert Accuracy(2, ignored).domains(*types) == (None, wanted)

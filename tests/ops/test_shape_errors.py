@@ -191,7 +191,7 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
         ((2, 3), (2, 1)),
         "accuracy: label must have the axes of x without axis 1: expected f32[2], found f32[2,1]",
     ),
-    (Accuracy(1, 4), ((2, 3), (2,)), "accuracy: top_k must be from 1 to 3, found 4: x is f32[2,3]"),
+    (Accuracy(1, top_k=4), ((2, 3), (2,)), "accuracy: top_k must be from 1 to 3, found 4: x is f32[2,3]"),
     (
         SigmoidCrossEntropyLoss("batch"),
         ((2, 3), (2, 3)),
@@ -241,7 +241,7 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
         ((1,) * 5, (1,) * 5),
         "caffe.EuclideanLoss: x must have at most 4 axes (Blob::num): x is f32[1,1,1,1,1]",
     ),
-    (caffe.AccuracyLayer(1, 0), ((2, 3), (2,)), "caffe.Accuracy: top_k must be from 1 to 3, found 0: x is f32[2,3]"),
+    (caffe.AccuracyLayer(1, top_k=0), ((2, 3), (2,)), "caffe.Accuracy: top_k must be from 1 to 3, found 0: x is f32[2,3]"),
     (caffe.SoftmaxLayer(1), ((2,),), "caffe.Softmax: axis 1 does not exist: x is f32[2], with 1 axes"),
 ]
 
