@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -21,13 +21,7 @@ from lstmc.process.status import with_progress
 from lstmc.types import TensorType
 
 T = TypeVar("T")
-Progress = Callable[[Collection[T]], Iterable[T]]  # the items as they are, and tells how far they are
 Conversion = Callable[[Any], Array]
-
-
-def _silent(items: Collection[T]) -> Iterable[T]:
-    """Return the steps of a scan inside a scan: their progress is not reported."""
-    return items
 
 
 @dataclass
@@ -37,7 +31,7 @@ class Evaluation:
     ``steps`` has the evaluations of each scan's steps. ``within`` are the steps that this one is of, the innermost
     first: the name of a scan's body, and the step's place in time. ``convert`` makes an array of each value and
     cotangent, where these are not numbers (:mod:`lstmc.verification.proof`). ``rounding`` is the arithmetic
-    of a device, if one is simulated (:mod:`lstmc.numerics`).
+    of a device, if one is simulated (:mod:`lstmc.numerics`). Progress is reported unless it is ``quiet``.
     """
 
     graph: Graph
@@ -46,6 +40,7 @@ class Evaluation:
     within: tuple[tuple[str, int], ...] = ()
     convert: Conversion | None = None
     rounding: Rounding | None = None
+    quiet: bool = False
 
     @property
     def outputs(self) -> dict[str, Array]:
@@ -56,12 +51,8 @@ class Evaluation:
         return {self.graph.value_name(ref): array for ref, array in self.values.items()}
 
 
-class Observer(Protocol):
-    """A callback of :func:`backward` for each node: operands, cotangents of results, cotangents of operands."""
-
-    def __call__(
-        self, run: Evaluation, node: Node, args: Sequence[Array], cts: Arrays, back: Sequence[Array | None], /
-    ) -> None: ...
+# a callback of :func:`backward` for each node: operands, cotangents of results, cotangents of operands
+Observer = Callable[[Evaluation, Node, Sequence[Array], Arrays, Sequence[Array | None]], None]
 
 
 @dataclass
@@ -89,7 +80,7 @@ def forward(
     ``values`` are those of an earlier evaluation, of parameters for example: their nodes are not computed again, and no
     progress is reported. Raises :class:`InterpreterError` for what is missing or has another shape.
     """
-    run = Evaluation(graph, dict(values or {}), convert=convert, rounding=rounding)
+    run = Evaluation(graph, dict(values or {}), convert=convert, rounding=rounding, quiet=values is not None)
     as_array = convert or partial(np.asarray, dtype=dtype)
     leaves: dict[str, Array] = {}
     for node in graph:
@@ -106,8 +97,7 @@ def forward(
                 array = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
             leaves[node.name] = _checked_array("parameter", node.name, array, node.types[0], as_array)
     with np.errstate(all="ignore"):  # inf and NaN are values here; the caller looks for them
-        progress = _silent if values is not None else partial(with_progress, what=f"computing {graph.name}")
-        return _evaluate(run, leaves, as_array, progress)
+        return _evaluate(run, leaves, as_array)
 
 
 def named_rng(seed: int, name: str) -> np.random.Generator:
@@ -125,11 +115,9 @@ def _checked_array(kind: str, name: str, value: Any, expected: TensorType, as_ar
     return array
 
 
-def _evaluate(
-    run: Evaluation, leaves: Mapping[str, Array], as_array: Conversion, progress: Progress[Any] = _silent
-) -> Evaluation:
+def _evaluate(run: Evaluation, leaves: Mapping[str, Array], as_array: Conversion) -> Evaluation:
     graph, computed = run.graph, frozenset(run.values)
-    for node in _counted_nodes(graph, progress):
+    for node in _counted_nodes(run, graph, "computing"):
         if Ref(node.name) in computed:
             continue
         args: Sequence[Array] = [run.values[ref] for ref in graph.args(node.name)]
@@ -138,7 +126,7 @@ def _evaluate(
         if node.name in leaves:
             results: tuple[Array, ...] = (leaves[node.name],)
         elif isinstance(node.op, Scan):
-            results = _run_scan(run, node, node.op, args, as_array, progress)
+            results = _run_scan(run, node, node.op, args, as_array)
         else:
             try:
                 results = node.op.eval(*args)
@@ -154,11 +142,14 @@ def _evaluate(
     return run
 
 
-def _counted_nodes(nodes: Collection[Node], progress: Progress[Any]) -> Iterable[Node]:
+def _counted(run: Evaluation, items: Collection[T], what: str) -> Iterable[T]:
+    return items if run.quiet else with_progress(items, f"{what} {run.graph.name}")
+
+
+def _counted_nodes(run: Evaluation, nodes: Collection[Node], what: str) -> Iterable[Node]:
     """Return the nodes, counted; where scans are among them, whose steps take the time, those count instead."""
-    if progress is _silent or any(isinstance(node.op, Scan) for node in nodes):
-        return nodes
-    return progress(nodes)
+    whole = run.quiet or any(isinstance(node.op, Scan) for node in nodes)
+    return nodes if whole else _counted(run, nodes, what)
 
 
 def _op_error(graph: Graph, node: Node, doing: str, error: Exception) -> InterpreterError:
@@ -178,16 +169,14 @@ def _step_index(scan: Scan, t: int) -> int | slice:
     return slice(t, t + 1) if scan.kept else t
 
 
-def _run_scan(
-    run: Evaluation, node: Node, scan: Scan, args: Sequence[Array], as_array: Conversion, progress: Progress[Any]
-) -> tuple[Array, ...]:
+def _run_scan(run: Evaluation, node: Node, scan: Scan, args: Sequence[Array], as_array: Conversion) -> Arrays:
     roles = [scan.role(i) for i in range(len(args))]
     states = [arg for arg, role in zip(args, roles, strict=True) if role == "state"]
     # symbols are not rounded
     rounding = run.rounding if run.convert or scan.rounding is None else scan.rounding
     outputs: dict[int, list[Array]] = {}
     steps = run.steps[node.name] = {}
-    for position, t in enumerate(progress(scan.order())):
+    for position, t in enumerate(_counted(run, scan.order(), "computing")):
         body = _body(scan, position)
         following = iter(states)
         leaves = {
@@ -196,7 +185,7 @@ def _run_scan(
         }
         try:
             within = ((body.name, t), *run.within)
-            inner = Evaluation(body, {}, within=within, convert=run.convert, rounding=rounding)
+            inner = Evaluation(body, {}, within=within, convert=run.convert, rounding=rounding, quiet=True)
             step = steps[t] = _evaluate(inner, leaves, as_array)
         except InterpreterError as error:
             error.located(notes=(f"in step {t} of %{node.name}",))
@@ -226,8 +215,7 @@ def backward(
             ct = _checked_array("cotangent", output.name, cotangents[output.name], run.graph.type(output.ref), as_array)
             _accumulate(seeds, output.ref, ct)
     with np.errstate(all="ignore"):
-        progress = partial(with_progress, what=f"gradients of {run.graph.name}")
-        all_cotangents = _propagate(run, seeds, observer, convert or run.convert, progress)
+        all_cotangents = _propagate(run, seeds, observer, convert or run.convert)
 
     def cotangents_of(kind: type[Leaf]) -> dict[str, Array]:
         leaves = (node for node in run.graph if isinstance(node.op, kind))
@@ -241,15 +229,11 @@ def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
 
 
 def _propagate(
-    run: Evaluation,
-    seeds: dict[Ref, Array],
-    observer: Observer | None,
-    convert: Conversion | None,
-    progress: Progress[Any] = _silent,
+    run: Evaluation, seeds: dict[Ref, Array], observer: Observer | None, convert: Conversion | None
 ) -> dict[Ref, Array]:
     """Propagate cotangents of some values to all leaves that they depend on: others are dropped once they are used."""
     cts = dict(seeds)
-    for node in _counted_nodes(list(reversed(list(run.graph))), progress):
+    for node in _counted_nodes(run, list(reversed(list(run.graph))), "gradients of"):
         refs = node.refs
         if isinstance(node.op, Leaf) or not any(ref in cts for ref in refs):
             continue
@@ -258,9 +242,7 @@ def _propagate(
         operands = run.graph.args(node.name)
         args = [run.values[ref] for ref in operands]
         if isinstance(node.op, Scan):
-            back: tuple[Array | None, ...] = _propagate_scan(
-                run, node, node.op, result_cts, args, observer, convert, progress
-            )
+            back: tuple[Array | None, ...] = _propagate_scan(run, node, node.op, result_cts, args, observer, convert)
         else:
             try:
                 back = node.op.vjp(result_cts, outs, *args)
@@ -284,13 +266,12 @@ def _propagate_scan(
     args: list[Array],
     observer: Observer | None,
     convert: Conversion | None,
-    progress: Progress[Any],
-) -> tuple[Array, ...]:
+) -> Arrays:
     roles = [scan.role(i) for i in range(len(args))]
     count = len(cts) - scan.states
     state_cts = list(cts[count:])
     grads = [np.zeros_like(arg) for arg in args]
-    for position, t in progress(list(reversed(list(enumerate(scan.order()))))):
+    for position, t in _counted(run, list(reversed(list(enumerate(scan.order())))), "gradients of"):
         step, body = run.steps[node.name][t], _body(scan, position)
         seeds: dict[Ref, Array] = {}
         for output, seed in zip(

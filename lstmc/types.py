@@ -9,7 +9,6 @@ from hashlib import sha256
 from math import prod
 from typing import Any, NoReturn, Self
 
-DTYPES = ("f32",)
 MOST_ELEMENTS = 2**31 - 1  # of an array, and so the largest size of an axis: what int32 counts, as Caffe's blobs do
 
 

@@ -131,24 +131,17 @@ def _named_values(run: Evaluation, prefix: str = "") -> Iterator[tuple[str, str,
             yield prefix + name, node.op.name, run.values[Ref(node.name, out)]
 
 
-class _Stop(Exception):
-    """Ends a backward pass at the gradient that is not finite."""
-
-    def __init__(self, found: NotFinite) -> None:
-        super().__init__()
-        self.found = found
-
-
 def _first_gradient(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite | None:
-    def look(step: Evaluation, node: Node, args: Sequence[Array], cts: Arrays, back: Sequence[Array | None]) -> None:
-        for array in back:
-            if array is not None and not np.isfinite(array).all():
-                raise _Stop(_located(step, node, args, array, gradient=True))
+    found: list[NotFinite] = []
 
-    try:
-        gradients = backward(run, cotangents, look)
-    except _Stop as stop:
-        return stop.found
+    def look(step: Evaluation, node: Node, args: Sequence[Array], cts: Arrays, back: Sequence[Array | None]) -> None:
+        bad = next((array for array in back if array is not None and not np.isfinite(array).all()), None)
+        if bad is not None and not found:
+            found.append(_located(step, node, args, bad, gradient=True))
+
+    gradients = backward(run, cotangents, look)
+    if found:
+        return found[0]
     for name, array in {**gradients.params, **gradients.inputs}.items():  # a sum over steps may overflow
         if not np.isfinite(array).all():
             return NotFinite(name, _first(array)[1], True, run.graph.node(name).loc)
