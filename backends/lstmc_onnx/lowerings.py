@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lstmc import ops
-from lstmc.backend.discover import all_lowerings, lowering_in
+from lstmc.backend.base import all_lowerings, lowering_in
 from lstmc.errors import BackendError
 from lstmc.ir import OpT_co
 from lstmc.ops import Op

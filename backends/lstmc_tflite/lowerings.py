@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmc import ops
 from lstmc.backend import Compiled
-from lstmc.backend.discover import all_lowerings, lowering_in
+from lstmc.backend.base import all_lowerings, lowering_in
 from lstmc.errors import BackendError, LstmcError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Node, Ref, weight_graph

@@ -1,5 +1,4 @@
 """The interface of backends: their base class, and their discovery."""
 
+from lstmc.backend.base import *
 from lstmc.backend.compiled import *
-from lstmc.backend.discover import *
-from lstmc.backend.protocols import *
