@@ -79,7 +79,7 @@ def test_shapes_that_fit_and_those_that_do_not() -> None:
         lambda: W.reshaped(5), lambda: W.plus(W.cut(0, 3)), lambda: number(np.array([t, 2], object)),
     ):  # fmt: skip
         with pytest.raises(ShapeProblem):
-            call()  # type: ignore[no-untyped-call]
+            call()
 
 
 def test_limits_hold_at_their_number_and_not_above() -> None:
