@@ -30,13 +30,6 @@ INCLUDE = Path("include")
 _MESSAGE_HEADERS = Path("caffe/proto/caffe.pb.h")
 
 
-def keep_headers(unpacked: Path, generated: Path, target: Path) -> None:
-    """Copy Caffe's headers, and that of its messages, from the source of a build into ``target``."""
-    shutil.copytree(unpacked / "include/caffe", target / "caffe")
-    (target / _MESSAGE_HEADERS).parent.mkdir(exist_ok=True)
-    shutil.copy(generated / _MESSAGE_HEADERS, target / _MESSAGE_HEADERS)
-
-
 _PROTO = "src/caffe/proto/caffe.proto"
 _BINDING = "python/caffe/_caffe.cpp"
 _PROGRAM = "tools/caffe.cpp"
@@ -77,7 +70,10 @@ def build(order: Order) -> None:
     prepare_python(order)
     objects = _compile_all(order)
     _link(order, objects)
-    keep_headers(order.work / "source", order.work / "source/generated", order.stage / INCLUDE)
+    source, kept = order.work / "source", order.stage / INCLUDE  # which generated layers are compiled with
+    shutil.copytree(source / "include/caffe", kept / "caffe")
+    (kept / _MESSAGE_HEADERS).parent.mkdir(exist_ok=True)
+    shutil.copy(source / "generated" / _MESSAGE_HEADERS, kept / _MESSAGE_HEADERS)
     if order.toolkit is not None:
         keep_toolkit(order.toolkit, order.work, order.stage)
 

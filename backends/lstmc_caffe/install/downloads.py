@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from lstmc_caffe.install.report import Report
 
 
-def pip_failure(message: str, output: str, notes: Sequence[str]) -> InstallError:
-    """Return the error for a failed pip with this output; ``notes`` follow the causes that the output names."""
-    return InstallError(message, notes=[*pip_causes(output), *notes])
-
-
 _INCLUDED = ("include/", "src/caffe/", "src/gtest/gtest.h", "python/caffe/", "tools/caffe.cpp", "LICENSE")
 # Made anew by this machine's protoc: the shipped ones fit one version of protobuf only.
 _GENERATED = ("include/caffe/proto/caffe.pb.h", "src/caffe/proto/caffe.pb.cc", "python/caffe/proto/caffe_pb2.py")
@@ -41,28 +36,18 @@ def fetch_source(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Pat
 
     Raises InstallError when it cannot be had, or is not the one that the recipe names.
     """
-    if sdist is not None:
-        if not sdist.is_file():
-            raise InstallError(f"the source archive {sdist} does not exist")
-        check_source(recipe, sdist)
-        return sdist
-    archive = folder / recipe.archive
-    if archive.is_file() and _sha256(archive) == recipe.sha256:
-        return archive
-    folder.mkdir(parents=True, exist_ok=True)
-    download_source(recipe, folder)
-    check_source(recipe, archive)
+    if sdist is not None and not sdist.is_file():
+        raise InstallError(f"the source archive {sdist} does not exist")
+    archive = folder / recipe.archive if sdist is None else sdist
+    if sdist is None and not (archive.is_file() and _sha256(archive) == recipe.sha256):
+        folder.mkdir(parents=True, exist_ok=True)
+        _download_source(recipe, folder)
+    if (digest := _sha256(archive)) != recipe.sha256:
+        raise _wrong_sha256(recipe, digest, str(archive))
     return archive
 
 
-def check_source(recipe: Recipe, archive: Path) -> None:
-    """Raise InstallError unless the archive has the recipe's SHA-256."""
-    digest = _sha256(archive)
-    if digest != recipe.sha256:
-        raise _wrong_sha256(recipe, digest, str(archive))
-
-
-def download_source(recipe: Recipe, folder: Path) -> None:
+def _download_source(recipe: Recipe, folder: Path) -> None:
     """Download the source archive into ``folder`` by pip. Raises InstallError quoting pip's last line."""
     requirement = folder / "requirements.txt"
     # With the hash here pip refuses a wrong archive before it runs anything in it.
@@ -76,7 +61,8 @@ def download_source(recipe: Recipe, folder: Path) -> None:
     if digest := wrong_hash(output):
         raise _wrong_sha256(recipe, digest, "the package index")
     offline = f"without a network: bring {recipe.archive} here and give it with --sdist FILE"
-    raise pip_failure(f"pip could not download {recipe.source}, Caffe's source", output, [offline])
+    message = f"pip could not download {recipe.source}, Caffe's source"
+    raise InstallError(message, notes=[*pip_causes(output), offline])
 
 
 def unpack_source(archive: Path, folder: Path) -> None:
@@ -217,6 +203,6 @@ def _unpacked(wheels: Sequence[Wheel], folder: Path, report: Report) -> Path:
             *("--target", str(partial), "--requirement", str(requirements)),
         )
         if returncode != 0:
-            raise pip_failure(f"pip could not install {names}", output, [_OFFLINE])
+            raise InstallError(f"pip could not install {names}", notes=[*pip_causes(output), _OFFLINE])
         partial.rename(folder)
     return folder / INSIDE

@@ -55,12 +55,8 @@ def _product_of_elements(b: Builder, node: Node[Linear], args: Refs) -> Refs:
 
 
 def add_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
-    if b.type(args[0]) == b.type(args[1]):
-        return _same_shape_sum(b, node, args)
-    return _broadcast(b, node, caffe.Bias, args)
-
-
-def _same_shape_sum(b: Builder, node: Node, args: Refs) -> Refs:
+    if b.type(args[0]) != b.type(args[1]):
+        return _broadcast(b, node, caffe.Bias, args)
     for value, weight in (args, args[::-1]):
         if is_weight(b, weight) and not is_weight(b, value):
             bias = caffe.Bias(axis=0, num_axes=len(node.types[0].shape), learned=True)

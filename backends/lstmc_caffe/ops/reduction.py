@@ -32,11 +32,6 @@ from lstmc_caffe.ops.base import CaffeOp
 __all__ = ["AccuracyLayer", "EuclideanLossLayer", "Reduction", "SigmoidCrossEntropyLossLayer", "SoftmaxWithLoss"]
 
 
-def _check_first_axes(name: str, x: TensorType, target: TensorType) -> None:
-    if x.shape[:1] != target.shape[:1]:
-        raise ShapeError(f"{name}: first axes must agree (loss_layer.cpp): found {x}, {target}")
-
-
 def _check_four_axes(name: str, x: TensorType) -> None:
     if x.rank > 4:
         raise ShapeError(f"{name}: x must have at most 4 axes (Blob::num): x is {x}")
@@ -63,7 +58,8 @@ class SoftmaxWithLoss(_Loss, SoftmaxLoss):
 
     def infer(self, x: TensorType, label: TensorType) -> Types:
         result = super().infer(x, label)
-        _check_first_axes(self.name, x, label)
+        if x.shape[:1] != label.shape[:1]:
+            raise ShapeError(f"{self.name}: first axes must agree (loss_layer.cpp): found {x}, {label}")
         return result
 
     @classmethod

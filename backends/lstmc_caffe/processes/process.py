@@ -210,7 +210,11 @@ class WorkerProcess:
 
     def _stopped(self) -> list[int]:
         """Return the process ids of the stopped processes among the worker and its children, such as ranks."""
-        return [process.pid for process in self._family() if _status(process) == psutil.STATUS_STOPPED]
+        stopped = []
+        for process in self._family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                stopped += [process.pid] if process.status() == psutil.STATUS_STOPPED else []
+        return stopped
 
     def _family(self) -> list[psutil.Process]:
         """Return the running processes among the worker and its children."""
@@ -279,13 +283,6 @@ class WorkerProcess:
             view = view[count:]
 
 
-def _status(process: psutil.Process) -> str:
-    try:
-        return process.status()
-    except psutil.NoSuchProcess:
-        return psutil.STATUS_DEAD
-
-
 def _wait_until_ready(descriptor: int, event: int, deadline: float, look: Callable[[], None]) -> None:
     """Return when the pipe can be used or has closed; TimeoutError at the deadline, which may be infinite. Calls
     ``look`` after each second."""
@@ -323,7 +320,10 @@ class CaffeLocation:
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables of a process that imports caffe."""
-        environment = _environment(self.pythonpath)
+        # PYTHONHOME names this interpreter's own library: no other one can start with it.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONHOME"}
+        if self.pythonpath is not None:
+            environment["PYTHONPATH"] = self.pythonpath
         environment["GLOG_minloglevel"] = "2"  # errors and failed checks only
         # products of one step are small: several threads cost more than they give, most of all on a busy machine
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -424,9 +424,3 @@ def failure_reason(process: subprocess.CompletedProcess[str]) -> str:
     if process.returncode < 0:
         status = signal.Signals(-process.returncode).name
     return f"{status}: {lines[-1].strip()}" if lines else status
-
-
-def _environment(pythonpath: str | None) -> dict[str, str]:
-    # PYTHONHOME names this interpreter's own library: no other one can start with it.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONHOME"}
-    return environment if pythonpath is None else {**environment, "PYTHONPATH": pythonpath}

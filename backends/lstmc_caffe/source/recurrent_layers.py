@@ -159,16 +159,11 @@ def recurrent_values(builder: NetBuilder, layer: Layer, operands: Sequence[str])
     return [y, *exposed]
 
 
-@dataclass(frozen=True)
-class Replacement:
-    """The replacement of a layer: compiled layers, and those of them with blobs as messages for a caffemodel."""
-
-    layers: list[Any]
-    stored: list[bytes]
-
-
-def replacements(artifact: Artifact, net: Any, imported: Imported) -> dict[int, Replacement]:
-    """Return the replacements of ``net``'s recurrent layers by index, with names that its other layers do not have.
+def replacements(
+    artifact: Artifact, net: Any, imported: Imported
+) -> tuple[dict[int, list[Any]], dict[int, list[bytes]]]:
+    """Return the layers that replace each of ``net``'s recurrent layers, by its index, with names that its other layers
+    do not have; and those of them with blobs as messages for a caffemodel.
 
     Raises :class:`RefusedError` where the compiled net has a blob for each step: no layer here cuts or joins them.
     """
@@ -178,8 +173,7 @@ def replacements(artifact: Artifact, net: Any, imported: Imported) -> dict[int, 
     compiled = net_from_text(content["prototxt"].decode())
     names = _names(net, imported)
     layers = _Partition(compiled.layer, manifest, imported, names).layers()
-    stored = _stored(layers, compiled.layer, RawNet.FromString(content["caffemodel"]), names)
-    return {place: Replacement(layers[place], stored[place]) for place in layers}
+    return layers, _stored(layers, compiled.layer, RawNet.FromString(content["caffemodel"]), names)
 
 
 def _check_places(manifest: Manifest, imported: Imported) -> None:

@@ -30,7 +30,7 @@ from lstmc_caffe.source.layer import (
     unknown_bottoms,
     unwritten_bottom,
 )
-from lstmc_caffe.source.recurrent_layers import Imported, Replacement, describe_layers, replacements
+from lstmc_caffe.source.recurrent_layers import Imported, describe_layers, replacements
 from lstmc_caffe.source.whole_net import (
     CaffeRuntime,
     NetFile,
@@ -78,11 +78,11 @@ class CaffeHostNet:
         Raises :class:`RefusedError` for inputs that the text has with other shapes than the imported layers.
         """
         self._check_shapes()
-        parts = replacements(artifact, net_from_text(self.text), self.imported)
+        layers, stored = replacements(artifact, net_from_text(self.text), self.imported)
         name = load_target(target).name
         return {
-            f"{self.name}.{name}.prototxt": self._text(parts, name).encode(),
-            f"{self.name}.{name}.caffemodel": self._weights(parts),
+            f"{self.name}.{name}.prototxt": self._text(layers, name).encode(),
+            f"{self.name}.{name}.caffemodel": self._weights(stored),
         }
 
     def _check_shapes(self) -> None:
@@ -134,12 +134,12 @@ class CaffeHostNet:
         own = {layer.name for place, layer in layers if place not in self.imported.bottoms}
         return [violation for violation in lint_text(text, load_target(target)).violations if violation.layer in own]
 
-    def _text(self, parts: Mapping[int, Replacement], target: str) -> str:
+    def _text(self, parts: Mapping[int, Sequence[Any]], target: str) -> str:
         spans, layers = layer_fields(self.text), net_from_text(self.text).layer
         pieces, at = [], 0
         for place, part in parts.items():
             rules = phases(self.text, spans[place])
-            texts = [str(NetParameter(layer=[layer])).rstrip() for layer in part.layers]
+            texts = [str(NetParameter(layer=[layer])).rstrip() for layer in part]
             subject = f"the {layers[place].type} layer {layers[place].name}"
             title = f"# {subject}, as lstmc {__version__} made it for target {target}"
             pieces += [self.text[at : spans[place].start], title]
@@ -147,10 +147,10 @@ class CaffeHostNet:
             at = spans[place].stop
         return "".join((*pieces, self.text[at:]))
 
-    def _weights(self, parts: Mapping[int, Replacement]) -> bytes:
+    def _weights(self, parts: Mapping[int, list[bytes]]) -> bytes:
         layers = net_from_text(self.text).layer
         replaced = {(layers[place].name, layers[place].type): place for place in parts}
-        pending = {place: part.stored for place, part in parts.items()}
+        pending = dict(parts)
         net, kept = NetOfBytes.FromString(self.caffemodel), list[bytes]()
         for content in net.layer:
             layer = RawLayer.FromString(content)
