@@ -2,7 +2,6 @@ from lstmc.api.compiling import compile as compile
 from lstmc.api.converting import Conversion as Conversion
 from lstmc.api.converting import convert as convert
 from lstmc.api.net import Net as Net
-from lstmc.api.running import Stream as Stream
 from lstmc.api.running import Verification as Verification
 from lstmc.api.saved import SavedNet as SavedNet
 from lstmc.api.saved import load as load
@@ -16,6 +15,7 @@ from lstmc.importers import from_onnx as from_onnx
 from lstmc.importers import from_torch as from_torch
 from lstmc.importers import import_file as import_file
 from lstmc.importers import inspect as inspect
+from lstmc.nets.session import Stream as Stream
 from lstmc.runs.solver import Solver as Solver
 from lstmc.sweeps import Goal as Goal
 from lstmc.sweeps import Range as Range

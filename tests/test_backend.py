@@ -187,7 +187,7 @@ REFUSED: dict[str, Callable[[Any], object]] = {
         None, None, None
     ),
     "does not train by several processes: it has no ranks": lambda b: b.ranks(2, False),
-    "does not run nets: it has no run, opened, steps": lambda b: b.steps(NET, None, False),
+    "does not run nets: it has no opened": lambda b: b.opened(NET, None, False),
     "does not read weights back: it has no weights_suffix, read_weights": lambda b: b.read_weights(NET, NET),
 }
 

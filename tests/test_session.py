@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from lstmc.errors import BackendError, DataError
 from lstmc.ir import Builder
 from lstmc.manifest import FORMAT, InputPlace, Manifest, Place, State
-from lstmc.nets.session import LoadedOnce, NetFiles, RunsFiles, StepSession, find_files, run_net
+from lstmc.nets.session import LoadedOnce, NetFiles, RunsFiles, Stream, find_files
 from lstmc.ops import Array, Constant, IntegerRange
 
 
@@ -59,12 +59,17 @@ def files(states: bool = True, initial: float | str = 0.5) -> NetFiles:
     return NetFiles(Path("net.txt"), Path("net.bin"), manifest)
 
 
+def run_once(files: NetFiles, net: Adding, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    with closing(LoadedOnce(files, net.load)) as opened:
+        return opened.run(inputs)
+
+
 X = np.arange(6.0).reshape(2, 3)
 
 
 def test_one_pass_feeds_by_blobs_and_reads_by_names() -> None:
     net = Adding()
-    found = run_net(files(), net.load, {"x": X, "h_in": np.ones((2, 3))})
+    found = run_once(files(), net, {"x": X, "h_in": np.ones((2, 3))})
     assert np.array_equal(found["y"], X.ravel() + 3)  # the bias is drawn from its fill
     assert np.array_equal(found["h_out"], X + 3)
     assert (net.opened, net.closed) == (1, 1)
@@ -75,17 +80,17 @@ def test_an_input_that_no_output_depends_on_may_be_given() -> None:
     inputs = {**net.manifest.inputs, "spare": InputPlace(Place((4,), ()))}
     net = replace(net, manifest=replace(net.manifest, inputs=inputs))
     given = {"x": X, "h_in": np.ones((2, 3))}
-    found = [run_net(net, Adding().load, {**given, **spare})["y"] for spare in ({}, {"spare": np.ones(4)})]
+    found = [run_once(net, Adding(), {**given, **spare})["y"] for spare in ({}, {"spare": np.ones(4)})]
     assert np.array_equal(*found)
     with pytest.raises(DataError, match=r"wrong shape: spare must be \[4\], found \[2, 3\]"):
-        run_net(net, Adding().load, {**given, "spare": X})
+        run_once(net, Adding(), {**given, "spare": X})
 
 
 def test_every_problem_of_the_inputs_is_named_before_the_net_is_loaded() -> None:
     net = Adding()
     given = {"x": X + 8, "H_in": X, "mask": np.ones(2), "bias": np.ones(2)}
     with pytest.raises(DataError) as caught:
-        run_net(files(), net.load, given)
+        run_once(files(), net, given)
     assert str(caught.value) == (
         "DataError: the inputs do not fit net.txt\n"
         "  missing: h_in [2, 3]\n"
@@ -99,21 +104,21 @@ def test_every_problem_of_the_inputs_is_named_before_the_net_is_loaded() -> None
 
 def test_states_go_from_step_to_step_and_the_net_is_loaded_once() -> None:
     net = Adding()
-    with StepSession(LoadedOnce(files(), net.load)) as steps:
+    with Stream(LoadedOnce(files(), net.load)) as steps:
         assert (steps.inputs, steps.outputs, steps.states) == (
             {"x": (2, 3), "bias": (1,)}, {"y": (6,)}, {"h": (2, 3)},
         )  # fmt: skip
         assert net.opened == 0
         for count in (1, 2):
-            assert np.array_equal(steps.step({"x": X})["y"], count * X.ravel() + 0.5 + 2 * count)
+            assert np.array_equal(steps({"x": X})["y"], count * X.ravel() + 0.5 + 2 * count)
         steps.start({"h": np.full((2, 3), 7.0)})
-        assert np.array_equal(steps.step({"x": X, "bias": np.zeros(1)})["y"], X.ravel() + 7)
+        assert np.array_equal(steps({"x": X, "bias": np.zeros(1)})["y"], X.ravel() + 7)
         assert (net.opened, net.closed) == (1, 0)
     assert net.closed == 1
 
 
 def test_states_that_do_not_fit() -> None:
-    steps = StepSession(LoadedOnce(files(initial="the input h0"), Adding().load))
+    steps = Stream(LoadedOnce(files(initial="the input h0"), Adding().load))
     with pytest.raises(DataError) as caught:
         steps.start({"c": np.ones(1)})
     assert str(caught.value) == (
@@ -126,7 +131,7 @@ def test_states_that_do_not_fit() -> None:
 
 def test_a_net_of_all_steps_is_no_session() -> None:
     with pytest.raises(BackendError) as caught:
-        StepSession(LoadedOnce(files(states=False), Adding().load))
+        Stream(LoadedOnce(files(states=False), Adding().load))
     assert str(caught.value) == (
         "BackendError: net.txt: expected a net of one step, found one of all steps\n"
         "  compile the model as a net of one step"
@@ -188,7 +193,7 @@ def test_a_fill_that_takes_all_memory_is_not_drawn(monkeypatch: pytest.MonkeyPat
     huge = InputPlace(Place((46340, 46340), ()), fill=Constant(1.0))
     net = replace(net, manifest=replace(net.manifest, inputs={**net.manifest.inputs, "huge": huge}))
     with pytest.raises(DataError) as caught:
-        run_net(net, Adding().load, {"x": X, "h_in": np.ones((2, 3))})
+        run_once(net, Adding(), {"x": X, "h_in": np.ones((2, 3))})
     assert caught.value.message == (
         "net.txt: input huge [46340, 46340], drawn from its fill, takes 16 GiB: expected at most 341 MiB, a third of"
         " the memory that is free"

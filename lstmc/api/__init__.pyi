@@ -22,7 +22,6 @@ from lstmc.api.net import Net as Net
 from lstmc.api.options import CompileOptions as CompileOptions
 from lstmc.api.options import RunOptions as RunOptions
 from lstmc.api.options import TrainingOptions as TrainingOptions
-from lstmc.api.running import Stream as Stream
 from lstmc.api.running import Verification as Verification
 from lstmc.api.running import place as place
 from lstmc.api.saved import SavedNet as SavedNet
@@ -33,4 +32,5 @@ from lstmc.api.training_run import train_model as train_model
 from lstmc.api.training_setup import export_training as export_training
 from lstmc.api.training_setup import training_files as training_files
 from lstmc.api.training_setup import why_not_trained as why_not_trained
+from lstmc.nets.session import Stream as Stream
 from lstmc.patterns import scan_lines as scan_lines

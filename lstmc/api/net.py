@@ -22,7 +22,7 @@ from lstmc.files.arrays import AnyArray, read_arrays
 from lstmc.files.output import write_files
 from lstmc.ir import Graph, Scan
 from lstmc.nets import comparison
-from lstmc.nets.session import Interpreted, StepSession, check_inputs
+from lstmc.nets.session import Interpreted, Stream, by_name, check_inputs
 from lstmc.numerics import device
 from lstmc.ops import Array, Input
 from lstmc.passes import ConvexUpdates, RollUp, numbered, place_of
@@ -32,9 +32,11 @@ from lstmc.verification import native
 from lstmc.weights import parameters, random_weights
 
 if TYPE_CHECKING:
-    from lstmc.api.running import Arrays, On, Shape, Stream, Verification
+    from lstmc.api.running import On, Verification
     from lstmc.data import Data
     from lstmc.drawing.drawing import Drawing
+    from lstmc.files.json_file import Shape
+    from lstmc.nets.session import Arrays
     from lstmc.nets.tune import Tuning
     from lstmc.numerics.effects import NumbersReport
     from lstmc.numerics.ranges import Ranges
@@ -273,7 +275,7 @@ class Net:
         >>> net.run(x=np.zeros((2, 1, 3)), on="interpreter")["y"].shape
         (2, 1, 3)
         """
-        arrays = running.by_name(inputs, named, lambda: self.inputs)
+        arrays = by_name(inputs, named, lambda: self.inputs)
         if (here := self._in_process(on)) is not None:
             return here.run(arrays)
         gpu = running.is_gpu(self.backend, on)
@@ -350,10 +352,10 @@ class Net:
         (4, (1, 1, 3))
         """
         if (here := self._in_process(on)) is not None:
-            yield running.Stream(StepSession(here))
+            yield Stream(here)
             return
         gpu = running.is_gpu(self.backend, on)
-        with self._saved() as path, running.stream_files(self.backend, path, None, gpu) as step:
+        with self._saved() as path, Stream(self.backend.opened(path, None, gpu)) as step:
             yield step
 
     def after(self, name: str) -> Graph:

@@ -1,4 +1,4 @@
-"""Run a net: the choice of the runtime, streams that carry states over steps, and verification in every runtime.
+"""Run a net: the choice of the runtime, and verification in every runtime.
 
 Notebooks show the results as HTML.
 """
@@ -6,14 +6,9 @@ Notebooks show the results as HTML.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
-from typing import Any, TypeVar
-
-from numpy.typing import NDArray
 
 from lstmc.backend import (
     Artifact,
@@ -21,10 +16,9 @@ from lstmc.backend import (
     Compiled,
     Executor,
     Layer,
-    Steps,
     find_backends,
 )
-from lstmc.errors import Argument, BackendError, DataError
+from lstmc.errors import Argument, BackendError
 from lstmc.ops import Array, Dropout
 from lstmc.text import did_you_mean
 from lstmc.types import shape_text
@@ -209,56 +203,3 @@ def is_gpu(backend: Backend, on: On | None) -> bool:
         cpu, gpu = (place(backend.name, of_gpu) for of_gpu in (False, True))
         raise BackendError(f"{Argument('on', repr(on))}: a written net runs on {cpu} or {gpu}")
     return runtime == place(backend.name, True)
-
-
-Arrays = Mapping[str, NDArray[Any]]
-Shape = tuple[int, ...]
-A = TypeVar("A")
-
-
-def by_name(
-    inputs: Mapping[str, A] | NDArray[Any] | None,
-    named: Mapping[str, NDArray[Any]],
-    needed: Callable[[], Iterable[str]],
-) -> dict[str, A | NDArray[Any]]:
-    """Return the inputs of a call by name; an array alone is the one input that is ``needed``.
-
-    Raises :class:`~lstmc.errors.DataError` for an array alone where several inputs are needed.
-    """
-    if inputs is None or isinstance(inputs, Mapping):
-        return {**(inputs or {}), **named}
-    names = list(needed())
-    if len(names) != 1 or named:
-        example = ", ".join(f"{name}=..." for name in names) or "no inputs"
-        raise DataError(f"expected arrays by name, as in ({example}), found {type(inputs).__name__} without a name")
-    return {names[0]: inputs}
-
-
-class Stream:
-    """A net of one step at work: calling it makes a step, ``y = step(x=x)["y"]``.
-
-    ``inputs``, ``outputs`` and ``states`` have shapes by the model's names. ``delays`` has the number of steps by which
-    an output is late: after that many steps it belongs to the first one.
-    """
-
-    def __init__(self, steps: Steps) -> None:
-        self._steps = steps
-        self.inputs: Mapping[str, Shape] = steps.inputs
-        self.outputs: Mapping[str, Shape] = steps.outputs
-        self.states: Mapping[str, Shape] = steps.states
-        self.delays: Mapping[str, int] = steps.delays
-
-    def start(self, states: Arrays | None = None, /, **named: NDArray[Any]) -> None:
-        """Begin a sequence with these states, ``{"lstm/h": h}``; others begin at their initial values."""
-        self._steps.start({**(states or {}), **named})
-
-    def __call__(self, inputs: Arrays | NDArray[Any] | None = None, /, **named: NDArray[Any]) -> dict[str, Array]:
-        """Run one step, and return its outputs by name. Inputs are keywords, ``step(x=x)``, a mapping, or one array."""
-        return self._steps.step(by_name(inputs, named, lambda: self.inputs))
-
-
-@contextmanager
-def stream_files(backend: Backend, net: Path, weights: Path | None, gpu: bool) -> Iterator[Stream]:
-    """Run a written net of one step in the backend's runtime, step by step."""
-    with backend.steps(net, weights, gpu) as steps:
-        yield Stream(steps)

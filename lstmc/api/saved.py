@@ -12,12 +12,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lstmc.api.models import CONVERTED, TRAINED, trained_weights, writer_of
-from lstmc.api.running import On, Stream, by_name, is_gpu, layers_html, stream_files
+from lstmc.api.running import On, is_gpu, layers_html
 from lstmc.backend import Backend, Layer, LintReport, target_of
 from lstmc.errors import BackendError, ModelFileError
 from lstmc.files.arrays import AnyArray
 from lstmc.files.reading import read_file, reading
 from lstmc.manifest import manifest_path, read_manifest
+from lstmc.nets.session import Stream, by_name
 from lstmc.ops import Array
 from lstmc.process.status import report_activity
 
@@ -101,7 +102,7 @@ class SavedNet:
     @contextmanager
     def stream(self, on: On | None = None) -> Iterator[Stream]:
         """Run a net compiled with ``step=True`` step by step; see :meth:`lstmc.Net.stream`."""
-        with stream_files(self.backend, self.path, self.trained, is_gpu(self.backend, on)) as step:
+        with Stream(self.backend.opened(self.path, self.trained, is_gpu(self.backend, on))) as step:
             yield step
 
     def lint(self, target: str | None = None) -> tuple[str, LintReport]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import closing, suppress
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -46,7 +46,6 @@ __all__ = [
     "OpenNet",
     "Ranks",
     "Settings",
-    "Steps",
     "backend_for",
     "check_place",
     "find_backends",
@@ -184,17 +183,14 @@ class Backend(ABC):
     # Written nets, from their files alone: lstmc.nets.session.RunsFiles has most of it
     weights_suffix: ClassVar[str] = ""  # of the file beside ``NAME.manifest.json`` that has the parameters
 
-    def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
-        """Run one forward pass: outputs by name. ``weights`` may be other than those written with the net."""
-        raise self._lacking("run nets", "run", "opened", "steps")
-
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> OpenNet:
-        """Return a net for many passes, loaded with the first."""
-        raise self._lacking("run nets", "run", "opened", "steps")
+        """Return a net for many passes, loaded with the first. ``weights`` may be other than those written with it."""
+        raise self._lacking("run nets", "opened")
 
-    def steps(self, net: Path, weights: Path | None, gpu: bool) -> AbstractContextManager[Steps]:
-        """Return a one-step net, loaded once for many steps."""
-        raise self._lacking("run nets", "run", "opened", "steps")
+    def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
+        """Run one forward pass: outputs by name."""
+        with closing(self.opened(net, weights, gpu)) as opened:
+            return opened.run(inputs)
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
         """Return the model's parameters from a trained net and its manifest, and the names of those missing."""
@@ -299,35 +295,22 @@ class Ranks(Protocol):
         """End the processes."""
 
 
-class Steps(Protocol):
-    """A one-step net that keeps its states from each step to the next. Shapes are the model's, states left out.
-
-    ``delays`` has the number of steps by which an output is late, of those that are.
-    """
-
-    inputs: Mapping[str, tuple[int, ...]]
-    outputs: Mapping[str, tuple[int, ...]]
-    states: Mapping[str, tuple[int, ...]]
-    delays: Mapping[str, int]
-
-    def start(self, states: Mapping[str, AnyArray]) -> None:
-        """Begin a sequence with these states; those left out begin as the model says."""
-
-    def step(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one step, and return its outputs."""
-
-
 class OpenNet(Protocol):
     """A written net that is loaded once for many passes. Shapes are the model's, as it was compiled.
 
     ``optional`` are inputs that no output depends on: a pass needs no array for them. ``training_inputs`` are those of
-    the model that only its losses and scores read, which the net does not have.
+    the model that only its losses and scores read, which the net does not have. ``states`` of a net of one step have
+    an ``input``, the ``output`` that is fed to it at the next step, and the ``initial`` value; another net has None.
+    ``delays`` has the number of steps by which an output is late, of those that are. ``name`` is for errors.
     """
 
+    name: str
     inputs: Mapping[str, tuple[int, ...]]
     optional: Collection[str]
     training_inputs: Collection[str]
     outputs: Mapping[str, tuple[int, ...]]
+    states: Mapping[str, Any] | None
+    delays: Mapping[str, int]
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
         """Run one forward pass: outputs by name."""

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lstmc.backend import TRAINING_INPUT, Backend, Compiled, OpenNet
 from lstmc.errors import BackendError, DataError, Mend
@@ -103,24 +104,13 @@ def _other_states(manifest: Manifest, path: Path) -> dict[str, State]:
     return states
 
 
-def run_net(
-    files: NetFiles, load: Callable[[], AbstractContextManager[LoadedNet]], inputs: Mapping[str, AnyArray]
-) -> dict[str, Array]:
-    """Return the outputs of one forward pass; ``inputs`` and outputs have the model's names and shapes.
-
-    Open sizes of the net come from the inputs. A missing input with a fill is drawn from it. Raises :class:`DataError`
-    before the net is loaded, with all inputs that are missing, extra, of another shape, not finite or outside of their
-    domains.
-    """
-    arrays = checked_inputs(files, inputs, open_sizes(files.manifest.inputs, inputs))
-    with load() as loaded:
-        return files.forward(loaded, arrays)
-
-
 def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mapping[str, int] = {}) -> dict[str, Array]:
-    """Return an array for every input that the net does not fill, in the model's shape. Raises the errors of
-    :func:`run_net`. An input that no output depends on may be left out. ``sizes`` are the sizes of open dimensions; a
-    dimension without a size has its compiled size."""
+    """Return an array for every input that the net does not fill, in the model's shape.
+
+    A missing input with a fill is drawn from it; one that no output depends on may be left out. ``sizes`` are those of
+    open dimensions; a dimension without a size has its compiled size. Raises :class:`DataError` with all inputs that
+    are missing, extra, of another shape, not finite or outside of their domains.
+    """
     entries = files.manifest.inputs
     shapes = {name: entry.place.at(sizes) for name, entry in entries.items() if not entry.filled}
     for name, entry in entries.items():
@@ -186,17 +176,8 @@ def _as_array(array: Array | StoredArray) -> AnyArray:
     return array if isinstance(array, StoredArray) else np.asarray(array)
 
 
-class OneStep(OpenNet, Protocol):
-    """A net that a :class:`StepSession` runs; ``name`` is for errors, ``delays`` has the steps by which outputs are
-    late."""
-
-    name: str
-    states: Mapping[str, State] | None
-    delays: Mapping[str, int]
-
-
 class LoadedOnce:
-    """The net of these files, loaded with its first pass. See :class:`OneStep`."""
+    """The net of these files, loaded with its first pass. Open sizes come from the inputs of each pass."""
 
     def __init__(self, files: NetFiles, load: Callable[[], AbstractContextManager[LoadedNet]]) -> None:
         self._files, self._load, self._opened = files, load, ExitStack()
@@ -210,7 +191,7 @@ class LoadedOnce:
         self.delays: Mapping[str, int] = {n: place.delay for n, place in files.manifest.outputs.items() if place.delay}
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
-        arrays = checked_inputs(self._files, inputs)
+        arrays = checked_inputs(self._files, inputs, open_sizes(self._files.manifest.inputs, inputs))
         if self._net is None:
             self._net = self._opened.enter_context(self._load())
         return self._files.forward(self._net, arrays)
@@ -232,23 +213,14 @@ class RunsFiles(Backend):
         """Load a net for running. Raises :class:`BackendError` for a net that cannot be loaded."""
         raise NotImplementedError
 
-    def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
-        """Return the outputs of one forward pass."""
-        files = find_files(net, weights, self)
-        return run_net(files, partial(self.loaded, files, gpu), inputs)
-
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
         """Return a net for many passes; it is loaded at the first pass."""
         files = find_files(net, weights, self)
         return LoadedOnce(files, partial(self.loaded, files, gpu))
 
-    def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
-        """Return a net of one step that keeps its states; it is loaded at the first step."""
-        return StepSession(self.opened(net, weights, gpu))
-
 
 class Interpreted:
-    """A compiled model in the interpreter, in float64, with these weights. See :class:`OneStep`."""
+    """A compiled model in the interpreter, in float64, with these weights."""
 
     def __init__(self, compiled: Compiled, weights: Mapping[str, Array]) -> None:
         self._model, self._weights = compiled.model, weights
@@ -279,14 +251,37 @@ class Interpreted:
         """Do nothing: there is nothing to release."""
 
 
-class StepSession:
-    """A one-step net that is run for many steps; its states go from each step to the next.
+Arrays = Mapping[str, NDArray[Any]]
+A = TypeVar("A")
 
-    ``inputs`` and ``outputs`` are the model's, without states. ``initial`` has the first values of the states from the
-    manifest: a number, an array, or words if it is neither. ``delays`` has the steps by which outputs are late.
+
+def by_name(
+    inputs: Mapping[str, A] | NDArray[Any] | None,
+    named: Arrays,
+    needed: Callable[[], Iterable[str]],
+) -> dict[str, A | NDArray[Any]]:
+    """Return the inputs of a call by name; an array alone is the one input that is ``needed``.
+
+    Raises :class:`~lstmc.errors.DataError` for an array alone where several inputs are needed.
+    """
+    if inputs is None or isinstance(inputs, Mapping):
+        return {**(inputs or {}), **named}
+    names = list(needed())
+    if len(names) != 1 or named:
+        example = ", ".join(f"{name}=..." for name in names) or "no inputs"
+        raise DataError(f"expected arrays by name, as in ({example}), found {type(inputs).__name__} without a name")
+    return {names[0]: inputs}
+
+
+class Stream:
+    """A net of one step at work: calling it makes a step, ``y = step(x=x)["y"]``. Its states go from step to step.
+
+    ``inputs``, ``outputs`` and ``states`` have shapes by the model's names; inputs and outputs are those that are no
+    states. ``initial`` has the first values of the states: a number, an array, or words if it is neither. ``delays``
+    has the number of steps by which an output is late: after that many steps it belongs to the first one.
     """
 
-    def __init__(self, net: OneStep) -> None:
+    def __init__(self, net: OpenNet) -> None:
         if net.states is None:
             raise BackendError(f"{net.name}: expected a net of one step, found one of all steps", mends=[Mend.ONE_STEP])
         self._net, self._pairs = net, net.states
@@ -304,12 +299,13 @@ class StepSession:
     def __exit__(self, *exception: object) -> None:
         self._net.close()
 
-    def start(self, states: Mapping[str, AnyArray] = {}) -> None:
-        """Begin a sequence: each state has its value in ``states``, or its initial value.
+    def start(self, states: Mapping[str, AnyArray] | None = None, /, **named: NDArray[Any]) -> None:
+        """Begin a sequence with these states, ``{"lstm/h": h}``; others begin at their initial values.
 
         Raises :class:`DataError` for a state that is unknown, of another shape or not finite, or whose first value is
         in words.
         """
+        states = {**(states or {}), **named}
         problems = [
             f"extra: {name} {list(np.shape(array))}{did_you_mean(name, self.states)}"
             for name, array in states.items()
@@ -334,10 +330,11 @@ class StepSession:
             for name, pair in self._pairs.items()
         }
 
-    def step(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one step, and return its outputs."""
+    def __call__(self, inputs: Arrays | NDArray[Any] | None = None, /, **named: NDArray[Any]) -> dict[str, Array]:
+        """Run one step, and return its outputs by name. Inputs are keywords, ``step(x=x)``, a mapping, or one array."""
+        arrays = by_name(inputs, named, lambda: self.inputs)
         if not self._states:
             self.start()
-        results = self._net.run({**inputs, **self._states})
+        results = self._net.run({**arrays, **self._states})
         self._states = {pair.input: results[pair.output] for pair in self._pairs.values()}
         return {name: results[name] for name in self.outputs}

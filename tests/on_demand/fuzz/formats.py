@@ -19,7 +19,7 @@ from lstmc.files.arrays import npz_bytes, read_arrays
 from lstmc.importers.importer import import_file
 from lstmc.manifest import read_manifest
 from lstmc.nets import tune
-from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, checked_inputs
+from lstmc.nets.session import LoadedOnce, NetFiles, Stream, checked_inputs
 from lstmc.report import run_facts
 from lstmc.runs.folder import HASH, RunIdentity, _digest, _own_digest, run_folder
 from lstmc.runs.metrics import Metrics, read_metrics
@@ -174,7 +174,7 @@ def _step_manifest(folder: Path) -> None:
 
     manifest = read_manifest(path)
     if all(np.prod(entry.place.shape) < 10**6 for entry in manifest.inputs.values()):
-        StepSession(LoadedOnce(NetFiles(path, path, manifest), load)).start({})  # type: ignore[arg-type]
+        Stream(LoadedOnce(NetFiles(path, path, manifest), load)).start({})  # type: ignore[arg-type]
 
 
 def _caffemodel(folder: Path) -> None:

@@ -19,7 +19,7 @@ from lstmc.errors import BackendError, PassError
 from lstmc.interp import Evaluation, forward, named_rng
 from lstmc.ir import Graph
 from lstmc.manifest import parse_manifest
-from lstmc.nets.session import LoadedOnce, NetFiles, StepSession
+from lstmc.nets.session import LoadedOnce, NetFiles, Stream
 from lstmc.ops import Array, Constant, Input
 from lstmc.passes.simplify import without_dead
 from lstmc.pipeline import compile_graph
@@ -108,11 +108,11 @@ def stepped(
             with runner.load(net, weights=files.weights) as loaded:
                 yield InCaffe(loaded)
 
-        with StepSession(LoadedOnce(files, load)) as session:
+        with Stream(LoadedOnce(files, load)) as session:
             first = {state: word for state, word in session.initial.items() if isinstance(word, str)}
             session.start({state: values[word.partition(", computed by")[0]] for state, word in first.items()})
             return [
-                session.step({n: part_of_step(inputs[n], shape, t) for n, shape in session.inputs.items()})
+                session({n: part_of_step(inputs[n], shape, t) for n, shape in session.inputs.items()})
                 for t in range(steps)
             ]
 
