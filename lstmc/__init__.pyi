@@ -5,9 +5,9 @@ from lstmc.api.net import Net as Net
 from lstmc.api.running import Verification as Verification
 from lstmc.api.saved import SavedNet as SavedNet
 from lstmc.api.saved import load as load
-from lstmc.api.training_run import Run as Run
-from lstmc.api.training_run import train as train
-from lstmc.api.training_setup import export_training as export_training
+from lstmc.api.training import Run as Run
+from lstmc.api.training import export_training as export_training
+from lstmc.api.training import train as train
 from lstmc.dsl.language import *
 from lstmc.errors import LstmcError as LstmcError
 from lstmc.importers import Inspection as Inspection

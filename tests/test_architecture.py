@@ -328,7 +328,7 @@ PARAMETERS = 8  # of a function; what is passed on and on is a dataclass
 FACE = {
     "lstmc.api.compiling.compile": "the keywords of CompileOptions, and sizes by the model's own names",
     "lstmc.api.converting.convert": "those of compile that fit an imported model, and of the import",
-    "lstmc.api.training_run.train": "the keywords of TrainingOptions and RunOptions",
+    "lstmc.api.training.train": "the keywords of TrainingOptions and RunOptions",
     "lstmc.dsl.scan.scan": "the language: each is an argument of a person's call, and errors name it",
     "lstmc.importers.importer.import_file": "the keywords of ImportOptions, and how the model is streamed",
     "lstmc.sweeps.sweeping.sweep": "those of train that hold for all points, of the search, and of the workers",

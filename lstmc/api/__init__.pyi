@@ -26,11 +26,11 @@ from lstmc.api.running import Verification as Verification
 from lstmc.api.running import place as place
 from lstmc.api.saved import SavedNet as SavedNet
 from lstmc.api.saved import load as load
-from lstmc.api.training_run import Run as Run
-from lstmc.api.training_run import train as train
-from lstmc.api.training_run import train_model as train_model
-from lstmc.api.training_setup import export_training as export_training
-from lstmc.api.training_setup import training_files as training_files
-from lstmc.api.training_setup import why_not_trained as why_not_trained
+from lstmc.api.training import Run as Run
+from lstmc.api.training import export_training as export_training
+from lstmc.api.training import train as train
+from lstmc.api.training import train_model as train_model
+from lstmc.api.training import training_files as training_files
+from lstmc.api.training import why_not_trained as why_not_trained
 from lstmc.nets.session import Stream as Stream
 from lstmc.patterns import scan_lines as scan_lines

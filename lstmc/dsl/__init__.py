@@ -5,8 +5,7 @@ from lstmc.dsl.declare import Input, Param, State
 from lstmc.dsl.dims import Dim, DimExpr, dims
 from lstmc.dsl.model import CellModel, Model, model
 from lstmc.dsl.printer import print_python
-from lstmc.dsl.scan import scan
-from lstmc.dsl.steps import last_valid
+from lstmc.dsl.scan import last_valid, scan
 from lstmc.dsl.value import Value
 from lstmc.dsl.vocabulary import Methods
 

@@ -9,6 +9,5 @@ from lstmc.dsl.op import *
 from lstmc.dsl.product import *
 from lstmc.dsl.reduce import *
 from lstmc.dsl.scan import *
-from lstmc.dsl.steps import *
 from lstmc.dsl.value import *
 from lstmc.dsl.whole_numbers import *

@@ -8,7 +8,7 @@ from inspect import signature
 from typing import Any
 
 from lstmc import ops
-from lstmc.dsl import elementwise, language, product, reduce, steps, whole_numbers
+from lstmc.dsl import elementwise, language, product, reduce, whole_numbers
 from lstmc.dsl.value import FUNCTIONS, Value
 from lstmc.ops import Op, Pointwise
 
@@ -56,8 +56,7 @@ class Methods:
     __rfloordiv__ = _reflected(whole_numbers.floor_divide)
 
 
-for _module in (steps, elementwise, product, reduce, whole_numbers):
-    FUNCTIONS += (word for word in _module.__all__ if word != "last_valid")  # which stands with ``scan``
+FUNCTIONS += ("step_index", *elementwise.__all__, *product.__all__, *reduce.__all__, *whole_numbers.__all__)
 for _name, _function in vars(Methods).items():
     if callable(_function):
         setattr(Value, _name, _function)

@@ -12,8 +12,7 @@ from filelock import FileLock
 from lstmc.api import Run
 from lstmc.api.models import ModelSource, backend_of, model_in
 from lstmc.api.options import RunOptions, TrainingOptions
-from lstmc.api.training_run import train_model
-from lstmc.api.training_setup import fit_data, iterations_of_epochs, solver_settings
+from lstmc.api.training import fit_data, iterations_of_epochs, solver_settings, train_model
 from lstmc.errors import Argument, LstmcError, Mend, SweepError
 from lstmc.files.output import write_files
 from lstmc.plugins import need

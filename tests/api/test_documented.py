@@ -12,7 +12,7 @@ import lstmc
 
 ROOT = Path(__file__).parents[2]
 MODULES = [f"lstmc.api.{path.stem}" for path in sorted((ROOT / "lstmc" / "api").glob("*.py")) if path.stem[0] != "_"]
-IN_CAFFE = ("lstmc.api.training_run",)
+IN_CAFFE = ("lstmc.api.training",)
 FLAGS = doctest.IGNORE_EXCEPTION_DETAIL | doctest.REPORT_NDIFF
 
 

@@ -25,7 +25,7 @@ SIZES = {"T": 3, "N": 4}
 @pytest.fixture
 def run_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Trains in NumPy, without drawing."""
-    monkeypatch.setattr("lstmc.api.training_run.CurveDrawing", Undrawn)
+    monkeypatch.setattr("lstmc.api.training.CurveDrawing", Undrawn)
 
     def run(name: str, **more: Any) -> lstmc.Run:
         return lstmc.train(trained, data(), out=tmp_path / name, backend=InterpreterBackend(), **SIZES, **more)

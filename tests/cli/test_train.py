@@ -46,10 +46,10 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The backend ``caffe`` of these tests trains in NumPy; ``text`` writes and does not train."""
     backends = {"caffe": (stand_in := InterpreterBackend()), stand_in.name: stand_in, "text": TextBackend()}
     monkeypatch.setattr(
-        "lstmc.api.training_run.backend_of",
+        "lstmc.api.training.backend_of",
         lambda name, target=None: backends.get(name or "caffe") or backend_of(name, target),
     )
-    monkeypatch.setattr("lstmc.api.training_run.CurveDrawing", Undrawn)
+    monkeypatch.setattr("lstmc.api.training.CurveDrawing", Undrawn)
 
 
 class Undrawn:
@@ -91,7 +91,7 @@ def weights(run: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_what_a_run_leaves(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lstmc.api.training_run.CurveDrawing", CurveDrawing)
+    monkeypatch.setattr("lstmc.api.training.CurveDrawing", CurveDrawing)
     np.savez("test.npz", **arrays(11))
     given = ("--test-data", "test.npz", "--seed", "3", "--solver", "max_iter=200", "--solver", "snapshot=50")
     ended = train(lstmc, "-o", "run", *given)

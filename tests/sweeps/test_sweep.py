@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstmc.api import training_run
+from lstmc.api import training
 from lstmc.api.models import model_in
 from lstmc.process.pool import JobResult
 from lstmc.sweeps import task
@@ -55,8 +55,8 @@ def here(monkeypatch: pytest.MonkeyPatch, interpreter: None) -> Here:
         yield made
 
     monkeypatch.setattr("lstmc.sweeps.sweeping.pool", pool)
-    monkeypatch.setattr("lstmc.sweeps.sweeping.backend_of", training_run.backend_of)
-    monkeypatch.setattr("lstmc.sweeps.task.backend_of", training_run.backend_of)
+    monkeypatch.setattr("lstmc.sweeps.sweeping.backend_of", training.backend_of)
+    monkeypatch.setattr("lstmc.sweeps.task.backend_of", training.backend_of)
     return made
 
 

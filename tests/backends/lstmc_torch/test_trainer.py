@@ -28,7 +28,7 @@ from lstmc import (
 )
 from lstmc.api.models import ModelSource
 from lstmc.api.options import TrainingOptions
-from lstmc.api.training_setup import fit_data, iterations_of_epochs
+from lstmc.api.training import fit_data, iterations_of_epochs
 from lstmc.backend.compiled import Trained, TrainingRequest
 from lstmc.cells import gru
 from lstmc.dsl.model import Model
