@@ -56,7 +56,7 @@ COMMANDS: Mapping[str, Entry] = {
     "verify": Entry("compile", "verify_command", COMPILE, "Compare a net with its model, or check a net file"),
     "numbers": Entry("streams", "numbers_app", COMPILE, "Prepare int8: ranges, calibration data, a kit for the board"),
     "train": Entry("train", "train_command", USE, "Train a model", waits=False),
-    "sweep": Entry("sweep", "sweep_command", USE, "Train a model at every point of a search space", waits=False),
+    "sweep": Entry("train", "sweep_command", USE, "Train a model at every point of a search space", waits=False),
     "run": Entry("run", "run_command", USE, "Run a compiled net on arrays, or save its parameters"),
     "show": Entry("show", "show_command", USE, "Print or draw a model's graph, as written or after a pass", False),
     "report": Entry("show", "report_command", USE, "Write a page about a net, or the curves of runs", False),
