@@ -129,14 +129,15 @@ REPEATS = {
 def _resize(t: Onnx, x: Operand, *, node: Node) -> Operand:
     """Resize by integer factors, to the nearest element."""
     shape = t.shape(x)
-    scales, new_sizes = constant(node.operand(1 if node.op == "Upsample" else 2)), constant(node.operand(3))
+    first = node.op == "Upsample" or node.opset < 11  # there Resize has no regions of interest
+    scales, new_sizes = constant(node.operand(1 if first else 2)), constant(node.operand(3))
     scales = np.asarray(node.attributes["scales"]) if "scales" in node.attributes else scales
     if (policy := node.get("keep_aspect_ratio_policy", "stretch")) != "stretch" or node.attributes.get("axes"):
         raise Refused("keep_aspect_ratio_policy, axes", policy, "each axis has its own size here", "give all scales")
     if node.get("mode") != "nearest":
         raise Refused("mode", node.get("mode"), "only nearest is written", "use nearest, or ConvTranspose")
     rule = node.get("coordinate_transformation_mode"), node.get("nearest_mode")
-    if node.op == "Resize" and node.opset > 10 and rule not in REPEATS:
+    if not first and rule not in REPEATS:
         why = "its result is not each element a number of times"
         raise Refused("coordinate_transformation_mode, nearest_mode", ", ".join(rule), why, "use asymmetric, floor")
     if scales is None or not scales.size:
