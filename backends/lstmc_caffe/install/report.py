@@ -6,7 +6,7 @@ Checks in a bundle have no Rich, and import nothing from here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
@@ -41,7 +41,8 @@ class Report:
         """Show ``total`` pieces of work; call the function that this yields after each of them."""
         lines = not self.console.is_terminal
         columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.console, disable=lines) as progress:
+        progress = Progress(*columns, console=self.console)
+        with nullcontext() if lines else progress:
             task = progress.add_task(text, total=total)
 
             def advance() -> None:
