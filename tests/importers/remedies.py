@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import lstmc.importers
+from lstmc.errors import worded
 
 ROOT = Path(lstmc.importers.__file__).parent
 _WAY = re.compile(r"\b(use|write|give|save|call|replace|rename) ")  # words of a message that names a way out
@@ -51,7 +52,7 @@ def remedies(*prefixes: str) -> set[str]:
             for function in (
                 node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign)
             ):
-                found |= {" ".join(text.split()) for text in _of_function(module, function)}
+                found |= {worded(" ".join(text.split())) for text in _of_function(module, function)}
     return found - {""}
 
 

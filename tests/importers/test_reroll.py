@@ -179,7 +179,7 @@ CELLS = [
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_layers_of_one_step_of_any_cell_are_one_loop(cell: Cell) -> None:
-    rng, builder = np.random.default_rng(0), NetBuilder("net", "a test")
+    rng, builder = np.random.default_rng(0), NetBuilder("net", "a test", "a step")
     sizes = {"H": 4, "D": 3, "P": 2 if cell.projection else 4}
     x, h = builder.input("X", (4, "N", 3)), builder.input("h", ("N", sizes["P"]))
     states = [h, builder.input("c", ("N", 4))][: len(cell.states)]
@@ -190,7 +190,7 @@ def test_layers_of_one_step_of_any_cell_are_one_loop(cell: Cell) -> None:
     ys = []
     for x_t in builder.add(Split(0, (1,) * 4), x, hint="x", origin="steps"):
         first = dict(zip(cell.states, states, strict=True))
-        y, *states = add_layer(builder, "cell", x_t, cell, weights, "a step", first)
+        y, *states = add_layer(builder, "cell", x_t, cell, weights, first)
         ys.append(y)
     builder.output("Y", builder.one(Concat(0), *ys, hint="Y", origin="steps"))
     net = builder.finish()

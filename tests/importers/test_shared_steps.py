@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from lstmc.importers.frontends.einsum import einsum_letters
-from lstmc.importers.frontends.integers import is_whole
-from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.shape_ops import LARGE, MOST_PADDING, Operand
-from lstmc.importers.frontends.windows import Windows, same_padding, window_count
+from lstmc.importers.frontends.layers import Layers, einsum_letters
+from lstmc.importers.frontends.shape_ops import (
+    LARGE,
+    MOST_PADDING,
+    Operand,
+    Windows,
+    same_padding,
+    window_count,
+)
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.values import ShapeProblem, number
 from lstmc.importers.refusal import Refused
@@ -571,5 +575,5 @@ def test_values_that_are_whole() -> None:
         made.reduce("mean", whole, [0], True), made.binary("div", whole, made.apply("floor", "y")),
         made.binary("add", whole, "x"), made.concat([whole, "y"], 1), made.binary("sub", "x", whole),
     ]  # fmt: skip
-    assert all(is_whole(made.builder, value) for value in whole_ones)
-    assert not any(is_whole(made.builder, value) for value in others)
+    assert all(made.is_whole(value) for value in whole_ones)
+    assert not any(made.is_whole(value) for value in others)

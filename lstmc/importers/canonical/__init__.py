@@ -115,8 +115,8 @@ def _add_loop(
     x, first, static = (scan.of_role(role, step.inputs) for role in ("x", "state", "static"))
     init = (None if value in zeros else value for value in first)
     states = dict(zip([*body.inputs][len(x) :], init, strict=False))
-    origin = f"{scan.length} steps, the first {origin_of(step)}"
-    builder.loop(title, body, x, states, static, scan.length, origin, scan.reverse)
+    builder.where = f"{scan.length} steps, the first {origin_of(step)}"
+    builder.loop(title, body, x, states, static, scan.length, scan.reverse)
     builder.steps[-1] = replace(builder.steps[-1], outputs=step.outputs)
 
 

@@ -294,8 +294,8 @@ class Frames:
     ) -> tuple[str, ...]:  # fmt: skip
         """Add a cell, run over time; return its outputs, then its last states."""
         title = self.builder.scan_name(stem)
-        net = body.finish(every_input=True)
-        return self.builder.loop(title, net, sequences, states, static, self.time, origin_of(self.step))
+        net, self.builder.where = body.finish(every_input=True), origin_of(self.step)
+        return self.builder.loop(title, net, sequences, states, static, self.time)
 
     def at_every_step(self, name: str, shape: Shape, axis: int) -> str:
         """Return a value with ``axis`` of one element, which is no time, repeated as [T, *shape] by a cell."""

@@ -92,10 +92,10 @@ def of_cells(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
         }
         settings |= {"return_sequences": True, "go_backwards": False} if inner else {"go_backwards": back}
         settings |= {"zero_output_for_mask": bool(config.get("zero_output_for_mask")) and not inner}
-        layers.at(f"{hint}_{number}" if len(cells) > 1 else hint, layers.origin)
+        layers.at(f"{hint}_{number}" if len(cells) > 1 else hint, layers.builder.where)
         one = replace(call, name=CELLS[cell["class_name"]], config=Settings(settings), weights=own_weights, xs=operands)
         operands = recurrent(layers, one, reverse or (back and inner))
-    layers.at(hint, layers.origin)
+    layers.at(hint, layers.builder.where)
     return operands
 
 
@@ -182,12 +182,12 @@ def bidirectional(layers: Layers, call: Call) -> list[str]:
     half = len(call.weights) * counts[0] // sum(counts)  # Keras 1 has three times as many, or four
     one = replace(call, name=name, config=Settings(forward_config), weights=call.weights[:half], xs=xs[:first])
     ahead, *last = _BOTH_WAYS[name](layers, one)
-    layers.at(f"{hint}_backward", layers.origin)
+    layers.at(f"{hint}_backward", layers.builder.where)
     settings = dict(backward.get("config", forward_config)) | {"go_backwards": False}
     states = [xs[0], *xs[first:]]
     other = replace(one, name=other_name, config=Settings(settings), weights=call.weights[half:], xs=states)
     back, *last_back = _BOTH_WAYS[other_name](layers, other, reverse=True)
-    layers.at(hint, layers.origin)
+    layers.at(hint, layers.builder.where)
     mode = config.get("merge_mode", "concat")
     if mode == "concat":
         return [layers.concat([ahead, back], -1), *last, *last_back]
@@ -216,7 +216,7 @@ def conv_lstm(layers: Layers, call: Call) -> list[str]:
     x = layers.transpose(call.xs[0], (1, 0, rank + 2, *range(2, rank + 2)))
     steps, *shape = layers.shape(x)
     inner = Layers(NetBuilder("step", layers.builder.origin))
-    inner.at("a", layers.origin)
+    inner.at("a", layers.builder.where)
     x_t, ones = inner.builder.input("x", tuple(shape)), (1,) * rank
     windows = zip(shape[2:], turned[0].shape[2:], strides, dilation, strict=True)
     pads = [pads_of(padding, n, k, s, d) for n, k, s, d in windows]
@@ -236,7 +236,7 @@ def conv_lstm(layers: Layers, call: Call) -> list[str]:
     body = inner.builder.finish(every_input=True)
     back = bool(config.get("go_backwards"))
     title, states = layers.builder.scan_name(layers.hint), dict.fromkeys(("h", "c"))
-    y, *last = layers.builder.loop(title, body, [x], states, (), steps, layers.origin, back)
+    y, *last = layers.builder.loop(title, body, [x], states, (), steps, back)
     whole = bool(config.get("return_sequences"))
     if whole and back:
         y = layers.flip(y, 0)

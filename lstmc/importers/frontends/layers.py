@@ -188,12 +188,12 @@ class Layers(ShapeOps):
         count, *shape = self.shape(front)
         front = front if shape else self.reshape(front, (count, 1))  # a step has an axis
         inner, size = Layers(NetBuilder("step", self.builder.origin)), self.shape(front)[1:]
-        inner.at("value", self.origin)
+        inner.at("value", self.builder.where)
         following, result = step(inner, inner.builder.input("x", size), inner.builder.input("so_far", size))
         inner.builder.outputs |= {"so_far": following, "y": result}
         begin = self.expand(np.full((1,) * len(size), first), size) if first else None
         title, body = self.builder.scan_name(self.hint), inner.builder.finish(every_input=True)
-        y, _ = self.builder.loop(title, body, [front], {"so_far": begin}, (), count, self.origin, reverse)
+        y, _ = self.builder.loop(title, body, [front], {"so_far": begin}, (), count, reverse)
         return self.transpose(y if shape else self.reshape(y, (count,)), np.argsort(order).tolist())
 
     def reversed(self, x: Operand, axis: int, lengths: Operand | None, batch: int) -> str:
@@ -259,7 +259,7 @@ class Layers(ShapeOps):
         packed = cell_weights(framework, cell, w_x, w_h, b_x, b_h, more)
         first = {state: self.value(value, f"{hint}_{state}_0") for state, value in init.items()}
         others = {extra: self.value(value, extra) for extra, value in extras.items()}
-        return add_layer(self.builder, hint, x, cell, packed, self.origin, first, others, reverse)
+        return add_layer(self.builder, hint, x, cell, packed, first, others, reverse)
 
     def dropout(self, x: Operand, ratio: float) -> str:
         """Add a dropout; x itself where it leaves out nothing, or all."""

@@ -390,7 +390,7 @@ def _scan(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
     results = layers.builder.loop(
         layers.builder.scan_name(layers.hint), inner.finish(every_input=True), [*map(layers.value, elements.values())],
         {name: None if x is None else layers.value(x) for name, x in first.items()},
-        [*map(layers.value, static.values())], layers.shape(front[0])[0], layers.origin, is_reverse,
+        [*map(layers.value, static.values())], layers.shape(front[0])[0], is_reverse,
     )  # fmt: skip
     single = [info.type.tensor_type.HasField("shape") and not info.type.tensor_type.shape.dim for info in body.output]
     results = tuple(

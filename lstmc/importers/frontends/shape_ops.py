@@ -107,11 +107,11 @@ class ShapeOps:
 
     def __init__(self, builder: NetBuilder) -> None:
         self.builder = builder
-        self.hint, self.origin = "value", ""
+        self.hint = "value"
         self.reversals: dict[str, Reversal] = {}
 
     def at(self, hint: str, origin: str) -> None:
-        self.hint, self.origin = hint, origin
+        self.hint, self.builder.where = hint, origin
 
     def shape(self, x: Operand) -> Shape:
         return self.builder.shapes[x] if isinstance(x, str) else tuple(x.shape)
@@ -141,7 +141,7 @@ class ShapeOps:
 
     def one(self, op: Op, *xs: Operand) -> str:
         """Add an op with one result."""
-        return self.builder.one(op, *map(self.value, xs), hint=self.hint, origin=self.origin)
+        return self.builder.one(op, *map(self.value, xs), hint=self.hint)
 
     def apply(self, name: str, x: Operand, *numbers: float) -> str:
         """Add an elementwise function with its coefficients."""
@@ -178,7 +178,7 @@ class ShapeOps:
         if len(sizes) == 1:
             return [self.value(x)]
         op = Split(axis_in(axis, self.rank(x)), tuple(sizes))
-        return [*self.builder.add(op, self.value(x), hint=self.hint, origin=self.origin)]
+        return [*self.builder.add(op, self.value(x), hint=self.hint)]
 
     def cut(self, x: Operand, axis: int, start: int, stop: int) -> str:
         """Return the elements from ``start`` up to ``stop`` of an axis."""

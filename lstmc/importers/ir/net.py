@@ -374,7 +374,6 @@ class NetBuilder:
         states: Mapping[str, str | None],
         static: Sequence[str],
         steps: Size,
-        origin: str,
         reverse: bool = False,
     ) -> tuple[str, ...]:
         """Add a loop over time; return its outputs over time, then the last states.
@@ -393,7 +392,7 @@ class NetBuilder:
         op = scan_of(title, body, steps, len(sequences), len(states), reverse)
         hints = [f"{title}_y"] * (len(body.outputs) - len(states)) + [f"{title}_{state}_T" for state in states]
         operands = [*sequences, *map(str, first.values()), *static, *weights]
-        return self.add(op, *operands, hint="", hints=hints, origin=origin)
+        return self.add(op, *operands, hint="", hints=hints)
 
     def finish(self, every_input: bool = False, stored: Iterable[str] = (), why: str = "") -> Net:
         """Return the net without unused steps and parameters, and without unused inputs unless ``every_input`` is

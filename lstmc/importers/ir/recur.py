@@ -86,7 +86,6 @@ def add_layer(
     x: str,
     cell: Cell,
     weights: Mapping[str, Weight],
-    origin: str,
     init: Mapping[str, str] = {},
     extras: Mapping[Extra, str] = {},
     reverse: bool = False,
@@ -120,7 +119,7 @@ def add_layer(
     title = title or builder.scan_name(hint)
     builder.cells[title] = shared
     first = {state: init.get(state) for state in cell.states}
-    results = builder.loop(title, body, sequences, first, static, steps, origin, reverse)
+    results = builder.loop(title, body, sequences, first, static, steps, reverse)
     options = {option: value for option, value in extras.items() if option in ("cont", "lengths")}
     if options:
         step = builder.steps.pop()
