@@ -154,6 +154,55 @@ FORMS_OF_ONE: tuple[tuple[str, tuple[Any, ...], tuple[int, ...], dict[str, Any]]
     ("RESHAPE", ((1, 1), []), (), {"newShape": []}),
     ("SUM", ((2, 3), []), (2, 3), {"keepDims": False}),
     ("STRIDED_SLICE", ((4, 3), [1, 0], [0, 0], [1, 1]), (3,), {"beginMask": 3, "endMask": 3, "shrinkAxisMask": 1}),
+    ("STRIDED_SLICE", ((4, 6), [3, 5], [0, 0], [-1, -2]), (3, 3), {}),
+    ("STRIDED_SLICE", ((4, 6), [1, -4], [4, -1], [2, 1]), (2, 3), {}),
+    ("STRIDED_SLICE", ((4, 6), [2, 2], [3, 3], [-1, -2]), (4, 3), {"beginMask": 3, "endMask": 3}),
+    ("STRIDED_SLICE", ((4, 6), [-1, 1], [0, 3], [1, 1]), (2,), {"shrinkAxisMask": 1}),
+    *(
+        ("FULLY_CONNECTED", ((2, 5, 3), random(4, 3), *bias), (2, 5, 4) if keep else (10, 4), {"keepNumDims": keep})
+        for keep in (False, True)
+        for bias in ((), (random(4),))
+    ),
+    ("FULLY_CONNECTED", ((2, 3), random(4, 3)), (2, 4), {"keepNumDims": True}),
+    *(
+        (op, ((2, 3, 4), axes), shape, {"keepDims": keep})
+        for op in ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD")
+        for axes, keep, shape in (([0, 2], False, (3,)), ([-2], True, (2, 1, 4)), ([1], False, (2, 4)))
+    ),
+    *(("ADD", ((2, 3), (2, 3)), (2, 3), {"fusedActivationFunction": kind}) for kind in (1, 2, 3)),
+    ("CONCATENATION", ((2, 3), (2, 1), (2, 2)), (2, 6), {"axis": -1}),
+    ("AVERAGE_POOL_2D", (IMAGE,), (1, 3, 5, 2), {"filterHeight": 3, "filterWidth": 2, "strideH": 2, "strideW": 1}),
+    ("MAX_POOL_2D", (IMAGE,), (1, 2, 3, 2), {"filterHeight": 4, "filterWidth": 2, "strideH": 3, "strideW": 2}),
+    *(
+        ("CONV_2D", (IMAGE, random(4, 3, 2, 2), random(4)), (1, *shape, 4), {"strideH": 1, "strideW": 1, **more})
+        for shape, more in (
+            ((6, 5), {"dilationHFactor": 2, "dilationWFactor": 1}),
+            ((2, 3), {"dilationHFactor": 2, "dilationWFactor": 2, "padding": 1}),
+            ((4, 4), {"padding": 1}),
+        )
+    ),
+    (
+        "DEPTHWISE_CONV_2D",
+        (IMAGE, random(1, 3, 2, 2), random(2)),
+        (1, 3, 3, 2),
+        {"strideH": 2, "strideW": 2, "depthMultiplier": 1},
+    ),
+    ("BATCH_MATMUL", ((2, 4, 3), (2, 4, 5)), (2, 3, 5), {"adjX": True}),
+    ("BATCH_MATMUL", ((2, 3, 4), (2, 4, 5)), (2, 3, 5), {}),
+    ("GATHER", ((2, 3), [1, 1, 0]), (3, 3), {"axis": 0}),
+    ("PACK", ((2, 3), (2, 3)), (2, 2, 3), {"axis": 0, "valuesCount": 2}),
+    ("PACK", ((2, 3), (2, 3)), (2, 3, 2), {"axis": 2, "valuesCount": 2}),
+    ("SLICE", ((3, 4, 5), [1, 0, 2], [1, -1, 3]), (1, 4, 3), {}),
+    ("EXPAND_DIMS", ((2, 3), [0]), (1, 2, 3), {}),
+    ("EXPAND_DIMS", ((2, 3), [-1]), (2, 3, 1), {}),
+    ("TILE", ((2, 1, 3), [2, 3, 1]), (4, 3, 3), {}),
+    ("TRANSPOSE", ((2, 3, 4), [2, 0, 1]), (4, 2, 3), {}),
+    ("PAD", ((2, 3, 1), [[1, 2], [0, 1], [0, 0]]), (5, 4, 1), {}),
+    ("REVERSE_V2", ((2, 3, 2), [0]), (2, 3, 2), {}),
+    ("SOFTMAX", ((2, 3, 4),), (2, 3, 4), {"beta": 1.0}),
+    ("L2_NORMALIZATION", ((2, 3, 4),), (2, 3, 4), {}),
+    ("PRELU", ((1, 4, 5, 2), random(1, 1, 2)), (1, 4, 5, 2), {}),
+    ("GELU", ((2, 3),), (2, 3), {"approximate": True}),
 )
 
 
