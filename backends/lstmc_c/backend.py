@@ -6,7 +6,6 @@ The functions of a written net are called as users call them: open, reset, steps
 from __future__ import annotations
 
 import ctypes
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -176,13 +175,7 @@ _TEMPLATES = text_templates("lstmc_c", ".")
 
 def find_compiler() -> Compiler:
     """Return gcc. Raises :class:`BackendError` if it is missing."""
-    program = shutil.which(PROGRAM)
-    if program is None:
-        raise BackendError(
-            f"nets in C are compiled to run here, and {PROGRAM} was not found",
-            notes=(f"install it: apt-get install {PROGRAM}",),
-        )
-    return Compiler.of(program, "--version")
+    return Compiler.find(PROGRAM, "nets in C are compiled to run here", (), "--version")
 
 
 def call_source(

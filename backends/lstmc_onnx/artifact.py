@@ -18,7 +18,7 @@ from lstmc.ops import Arg, Array, Full, Input, Param
 from lstmc.passes import named_results
 from lstmc.version import __version__
 from lstmc_onnx.layers import reasons
-from lstmc_onnx.lowerings import Call, Shared, Writer, check_opset, lowering_of, onnx
+from lstmc_onnx.lowerings import Call, Shared, Writer, check_opset, lowerings, onnx
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def write_node(w: Writer, graph: Graph, node: Node, names: Mapping[Ref, str]) ->
         node.types,
     )
     try:
-        lowering_of(node.op)(w, call)
+        lowerings.of(node.op)(w, call)
     except LstmcError as error:
         raise error.located(node.loc) from None
 

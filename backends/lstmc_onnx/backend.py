@@ -41,7 +41,7 @@ from lstmc.plugins import need
 from lstmc.process.status import gc_paused
 from lstmc_onnx.artifact import artifact
 from lstmc_onnx.layers import FindLayers
-from lstmc_onnx.lowerings import lowering_of, lowerings, onnxruntime
+from lstmc_onnx.lowerings import lowerings, onnxruntime
 from lstmc_onnx.runtime import (
     SUFFIX,
     RuntimeExecutor,
@@ -61,7 +61,7 @@ class CheckForms(CheckOps):
     """Reject losses, scores, and ops without a lowering."""
 
     nets: str = "ONNX"
-    check: Callable[[Op], object] = lowering_of
+    check: Callable[[Op], object] = lowerings.of
     name = "check_forms"
 
 
@@ -122,7 +122,7 @@ class OnnxBackend(RunsFiles):
     @property
     def ops(self) -> tuple[type[Op], ...]:  # type: ignore[override]  # packages that are installed have some
         """The ops with a lowering, inputs, and the loop."""
-        return (Input, Scan, *lowerings())
+        return (Input, Scan, *lowerings)
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Return ``CHOSEN``, for every target."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
 from math import prod
 from typing import Any, Generic
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lstmc import ops
-from lstmc.backend.base import all_lowerings, lowering_in
+from lstmc.backend.base import Lowerings
 from lstmc.errors import BackendError
 from lstmc.ir import OpT_co
 from lstmc.ops import Op
@@ -207,10 +206,6 @@ def operator(w: Writer, call: Call) -> None:
     w.add(kind, call.args, call.results, **{name: getattr(call.op, field) for name, field in fields.items()})
 
 
-def power(w: Writer, call: Call[ops.Power]) -> None:
-    w.add("Pow", (*call.args, w.scalar(call.op.exponent)), call.results)
-
-
 def affine(w: Writer, call: Call[ops.Affine]) -> None:
     op, x = call.op, call.args[0]
     if op.shift == 0:
@@ -340,10 +335,6 @@ def conv(w: Writer, call: Call[ops.Conv]) -> None:
     _images(w, call, "Conv", call.results, kernel_shape=call.types[1].shape[2:], **attributes)
 
 
-def max_pool(w: Writer, call: Call[ops.MaxPool]) -> None:
-    _images(w, call, "MaxPool", call.results, **_windows(call))
-
-
 def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
     """ONNX divides by the size of a window; the core by the window's places in the padded image."""
     share = (prod(call.op.size) / call.op.covered(known(call.types[0].shape[-2:]))).astype(np.float32)
@@ -396,10 +387,10 @@ def recurrent(w: Writer, call: Call[Recurrent]) -> None:
 
 
 GROUP = "lstmc_onnx.lowerings"  # an entry point of a package names a table from ops to lowerings
-Lowering = Callable[[Writer, Call[Any]], None]
+Lowering = Callable[[Writer, Call[Any]], object]
 LOWERINGS: Mapping[type[Op], Lowering] = {
     **dict.fromkeys(OPERATORS, operator),
-    ops.Power: power,
+    ops.Power: lambda w, call: w.add("Pow", (*call.args, w.scalar(call.op.exponent)), call.results),
     ops.Affine: affine,
     ops.Positive: positive,
     ops.Full: full,
@@ -415,18 +406,8 @@ LOWERINGS: Mapping[type[Op], Lowering] = {
     ops.Largest: first_largest,
     ops.Linear: linear,
     ops.Conv: conv,
-    ops.MaxPool: max_pool,
+    ops.MaxPool: lambda w, call: _images(w, call, "MaxPool", call.results, **_windows(call)),
     ops.AvePool: ave_pool,
     **dict.fromkeys((LSTM, GRU, RNN), recurrent),
 }
-
-
-@cache
-def lowerings() -> Mapping[type[Op], Lowering]:
-    """Return all lowerings, lstmc's and those of packages."""
-    return all_lowerings(LOWERINGS, GROUP, "ONNX")
-
-
-def lowering_of(op: Op) -> Lowering:
-    """Return the lowering of an op. Raises :class:`BackendError` if there is none."""
-    return lowering_in(lowerings(), op, GROUP, "ONNX")
+lowerings = Lowerings(LOWERINGS, GROUP, "ONNX")

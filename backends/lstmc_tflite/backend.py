@@ -89,7 +89,7 @@ class TfliteBackend(RunsFiles):
     @property
     def ops(self) -> tuple[type[Op], ...]:  # type: ignore[override]  # packages that are installed have some
         """The ops with a lowering, inputs and constants."""
-        return (Input, Full, *lowerings())
+        return (Input, Full, *lowerings)
 
     def with_options(self, values: Mapping[str, str]) -> TfliteBackend:
         """Return the backend with other numbers."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from math import prod
 
 import numpy as np
 
 from lstmc import ops
 from lstmc.backend import Compiled
-from lstmc.backend.base import all_lowerings, lowering_in
+from lstmc.backend.base import Lowerings
 from lstmc.errors import BackendError, LstmcError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Node, Ref, weight_graph
@@ -21,19 +21,10 @@ from lstmc.ops import Array, Input, Op, Param, Unstack
 from lstmc_tflite.net import Call, Net, Tensor, schema
 
 # Ops of the operands in their order that are an operator without options.
+_NAMED = (ops.Abs, ops.Add, ops.Cos, ops.Exp, ops.Log, ops.Maximum, ops.Mul, ops.Relu, ops.Sin, ops.Sub, ops.Tanh)
 OPERATORS: Mapping[type[Op], str] = {
-    ops.Abs: "ABS",
-    ops.Add: "ADD",
-    ops.Cos: "COS",
-    ops.Exp: "EXP",
-    ops.Log: "LOG",
-    ops.Maximum: "MAXIMUM",
-    ops.Mul: "MUL",
-    ops.Relu: "RELU",
+    **{op: op.name.upper() for op in _NAMED},
     ops.Sigmoid: "LOGISTIC",
-    ops.Sin: "SIN",
-    ops.Sub: "SUB",
-    ops.Tanh: "TANH",
     Requantize: "QUANTIZE",
 }
 POWERS: Mapping[float, str] = {0.5: "SQRT", -0.5: "RSQRT"}
@@ -102,18 +93,6 @@ def positive(net: Net, call: Call) -> Results:
     return [net.add("CAST", [above], shape, name, inDataType=types.BOOL, outDataType=types.FLOAT32)]
 
 
-def leaky_relu(net: Net, call: Call) -> Results:
-    return [net.add("LEAKY_RELU", call.args, call.types[0].shape, call.names[0], alpha=call.op.slope)]
-
-
-def same(net: Net, call: Call) -> Results:
-    return call.args
-
-
-def reshape(net: Net, call: Call) -> Results:
-    return [net.reshaped(call.args[0], call.types[0].shape, call.names[0])]
-
-
 def split(net: Net, call: Call) -> Results:
     (x,), axis, shapes = call.args, call.op.axis, [type_.shape for type_ in call.types]
     if len(shapes) == 1:
@@ -146,10 +125,6 @@ def stack(net: Net, call: Call) -> Results:
     return [_joined(net, rows, 0, call.names[0])]
 
 
-def concat(net: Net, call: Call) -> Results:
-    return [_joined(net, call.args, call.op.axis, call.names[0])]
-
-
 def _joined(net: Net, parts: Sequence[Tensor], axis: int, name: str) -> Tensor:
     while len(parts) > MOST_JOINED:
         groups = [parts[i : i + MOST_JOINED] for i in range(0, len(parts), MOST_JOINED)]
@@ -175,15 +150,7 @@ def tile(net: Net, call: Call) -> Results:
     return [net.add("BROADCAST_TO", [x, net.index(call.types[0].shape)], call.types[0].shape, call.names[0])]
 
 
-def total(net: Net, call: Call) -> Results:
-    return _reduced(net, call, "SUM")
-
-
-def largest(net: Net, call: Call) -> Results:
-    return _reduced(net, call, "REDUCE_MAX")
-
-
-def _reduced(net: Net, call: Call, code: str) -> Results:
+def reduced(code: str, net: Net, call: Call) -> Results:
     return [net.add(code, [*call.args, net.index([call.op.axis])], call.types[0].shape, call.names[0])]
 
 
@@ -290,38 +257,30 @@ GROUP = "lstmc_tflite.lowerings"  # an entry point of a package names a table fr
 Lowering = Callable[[Net, Call], Results]
 LOWERINGS: Mapping[type[Op], Lowering] = {
     **dict.fromkeys(OPERATORS, operator),
-    **dict.fromkeys((ops.StopGradient, ops.Dropout, ops.Precomputed), same),
+    **dict.fromkeys((ops.StopGradient, ops.Dropout, ops.Precomputed), lambda net, call: call.args),
     **dict.fromkeys((ops.MaxPool, ops.AvePool), pool),
     ops.Affine: affine,
-    ops.Concat: concat,
+    ops.Concat: lambda net, call: [_joined(net, call.args, call.op.axis, call.names[0])],
     ops.Conv: conv,
     ops.Embed: embed,
-    ops.LeakyRelu: leaky_relu,
+    ops.LeakyRelu: lambda net, call: [
+        net.add("LEAKY_RELU", call.args, call.types[0].shape, call.names[0], alpha=call.op.slope)
+    ],
     ops.Linear: linear,
-    ops.Max: largest,
+    ops.Max: partial(reduced, "REDUCE_MAX"),
     ops.Positive: positive,
     ops.Power: power,
-    ops.Reshape: reshape,
+    ops.Reshape: lambda net, call: [net.reshaped(call.args[0], call.types[0].shape, call.names[0])],
     ops.Round: nearest,
     ops.Softmax: softmax,
     ops.Split: split,
     ops.Stack: stack,
-    ops.Sum: total,
+    ops.Sum: partial(reduced, "SUM"),
     ops.Tile: tile,
     ops.Transpose: transpose,
     ops.Unstack: unstack,
 }
-
-
-@cache
-def lowerings() -> Mapping[type[Op], Lowering]:
-    """Return all lowerings, our own and those of packages."""
-    return all_lowerings(LOWERINGS, GROUP, "TFLite")
-
-
-def lowering_of(op: Op) -> Lowering:
-    """Return the lowering of an op. Raises :class:`BackendError` without one."""
-    return lowering_in(lowerings(), op, GROUP, "TFLite")
+lowerings = Lowerings(LOWERINGS, GROUP, "TFLite")
 
 
 @dataclass
@@ -366,7 +325,7 @@ def _write(written: Written, graph: Graph, node: Node) -> None:
         return
     call = Call(node.op, [written.tensors[ref] for ref in graph.args(node.name)], node.types, node.names)
     try:
-        results = lowering_of(node.op)(net, call)
+        results = lowerings.of(node.op)(net, call)
     except LstmcError as error:
         raise error.located(node.loc) from None
     written.tensors |= {Ref(node.name, out): tensor for out, tensor in enumerate(results)}

@@ -29,7 +29,7 @@ from lstmc.passes import (
     SplitProducts,
     result,
 )
-from lstmc_tflite.lowerings import lowering_of
+from lstmc_tflite.lowerings import lowerings
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Widths(Pass):
 
 def _check(op: Op) -> None:
     if not isinstance(op, ops.Full):  # a constant
-        lowering_of(op)
+        lowerings.of(op)
 
 
 PASSES: tuple[Pass, ...] = (

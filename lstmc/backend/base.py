@@ -10,9 +10,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from functools import cached_property
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from lstmc.backend.compiled import (
     Artifact,
@@ -486,23 +487,32 @@ def target_of(backend: Backend, target: str | None) -> str:
 Function = TypeVar("Function")
 
 
-def all_lowerings(own: Mapping[type[Op], Function], group: str, to: str) -> Mapping[type[Op], Function]:
-    """Return a backend's table with those that packages have in a group of entry points; ``to`` names the format.
+class Lowerings(Generic[Function]):
+    """A backend's ``own`` table, and those that packages have in a ``group`` of entry points; ``to`` names the
+    format. It iterates over the ops."""
 
-    Raises :class:`~lstmc.errors.PluginError` for a package's table that does not load.
-    """
-    tables, what = dict(own), f"{to} lowerings"
-    for name, points in entry_points_of(group).items():
-        table: Any = load(group, name, what)
-        if not isinstance(table, Mapping):
-            raise malformed(points[0], what, "a table from ops to functions that write them", repr(table))
-        tables.update(table)
-    return tables
+    def __init__(self, own: Mapping[type[Op], Function], group: str, to: str) -> None:
+        self._own, self._group, self._to = own, group, to
 
+    @cached_property
+    def _table(self) -> Mapping[type[Op], Function]:
+        """All lowerings. Raises :class:`~lstmc.errors.PluginError` for a package's table that does not load."""
+        tables, what = dict(self._own), f"{self._to} lowerings"
+        for name, points in entry_points_of(self._group).items():
+            table: Any = load(self._group, name, what)
+            if not isinstance(table, Mapping):
+                raise malformed(points[0], what, "a table from ops to functions that write them", repr(table))
+            tables.update(table)
+        return tables
 
-def lowering_in(table: Mapping[type[Op], Function], op: Op, group: str, to: str) -> Function:
-    """Return the lowering of an op, or of the op that it derives from. Raises :class:`BackendError` without one."""
-    for kind in type(op).__mro__:
-        if kind in table:
-            return table[kind]
-    raise BackendError(f"{op.name} has no lowering to {to}: a package can bring one by an entry point in {group}")
+    def __iter__(self) -> Iterator[type[Op]]:
+        return iter(self._table)
+
+    def of(self, op: Op) -> Function:
+        """Return the lowering of an op, or of the op that it derives from. Raises :class:`BackendError` without one."""
+        for kind in type(op).__mro__:
+            if kind in self._table:
+                return self._table[kind]
+        raise BackendError(
+            f"{op.name} has no lowering to {self._to}: a package can bring one by an entry point in {self._group}"
+        )

@@ -225,15 +225,10 @@ class LayerCode:
         return _rendered(self.plan, "gpu.j2").replace(_PLACE, self.type)
 
 
-def layer_type(plan: Plan) -> str:
-    """Return the type of a layer: the name of its scan, and a hash of its C++."""
-    return _typed(plan, _rendered(plan, "cpu.j2"))
-
-
 def layer_code(plan: Plan) -> LayerCode:
-    """Return the code of a layer."""
-    cpp = _rendered(plan, "cpu.j2")
-    type_ = _typed(plan, cpp)
+    """Return the code of a layer, whose type is the name of its scan, and a hash of its C++."""
+    cpp, name = _rendered(plan, "cpu.j2"), re.sub(r"[^A-Za-z0-9]", "_", plan.name)
+    type_ = f"{PREFIX}{name}_{hashlib.sha256(cpp.encode()).hexdigest()[:12]}"
     return LayerCode(plan, type_, cpp.replace(_PLACE, type_))
 
 
@@ -264,11 +259,6 @@ def _source(title: str, called: tuple[str, ...], table: str, codes: Mapping[str,
     )
 
 
-def _typed(plan: Plan, cpp: str) -> str:
-    name, digest = re.sub(r"[^A-Za-z0-9]", "_", plan.name), hashlib.sha256(cpp.encode()).hexdigest()[:12]
-    return f"{PREFIX}{name}_{digest}"
-
-
 def _rendered(plan: Plan, where: str) -> str:
     """Return the code of a plan, by the template macros for ``where`` it runs."""
     swapped = {array.name for state in plan.states if not plan.chunk for array in state.gradient}
@@ -285,6 +275,7 @@ def _rendered(plan: Plan, where: str) -> str:
     packed = {w.panels.name for kernel in kernels.values() if kernel for w in kernel.packed}
     parts_alone = {a.name for a in plan.buffers} - forward - backward
     works = _by_phase(plan, passes) if where == "cpu.j2" else passes
+    gradients = () if plan.chunk else ([array.name for array in s.gradient] for s in plan.states)
     context = {
         "type": _PLACE,
         "plan": plan,
@@ -295,10 +286,10 @@ def _rendered(plan: Plan, where: str) -> str:
         "parts": plan.parts if where == "cpu.j2" else 1,
         "stages": {name: _stages(works, of, name in plan.apart and where == "cpu.j2") for name, of in PASSES.items()},
         "unused": (panels - packed) | parts_alone if where == "gpu.j2" else (),
-        "swaps": [] if plan.chunk else [_swap(*(array.name for array in s.gradient)) for s in plan.states],
+        "swaps": [f"{{ float* const before = {a}; {a} = {b}; {b} = before; }}" for a, b in gradients],
         "text": plan_text(plan).splitlines(),
         "number": number,
-        "axes": _axes,
+        "axes": lambda array: array.label_of().partition("[")[2].removesuffix("]"),
         "used_forward": [a for a in blobs if a.name in forward],
         "used_backward": [a for a in blobs if a.name in backward - swapped],
         "zeroed": zeroed,
@@ -344,14 +335,6 @@ def _by_phase(plan: Plan, passes: Mapping[str, tuple[Task, ...]]) -> Mapping[str
         products = [work for work in each if isinstance(work, Product)]
         works |= {f"{name}_before": phases.before, name: [*products, *phases.inside], f"{name}_after": phases.after}
     return works
-
-
-def _swap(one: str, other: str) -> str:
-    return f"{{ float* const before = {one}; {one} = {other}; {other} = before; }}"
-
-
-def _axes(array: Array) -> str:
-    return array.label_of().partition("[")[2].removesuffix("]")
 
 
 def _used(works: Iterable[Task]) -> set[str]:

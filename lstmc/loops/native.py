@@ -49,15 +49,13 @@ class Compiler:
     identity: str
 
     @classmethod
-    def find(cls, otherwise: str) -> Compiler:
-        """Return g++. Raises :class:`BackendError` if it is missing; ``otherwise`` names the way without a compiler."""
-        program = shutil.which(PROGRAM)
-        if program is None:
-            raise BackendError(
-                f"generated layers are compiled, and {PROGRAM} was not found",
-                notes=(f"install it: apt-get install {PROGRAM}", otherwise),
-            )
-        return cls.of(program, "-march=native", "-Q", "--help=target", "--version")
+    def find(cls, name: str, need: str, notes: Sequence[str], *asked: str) -> Compiler:
+        """Return a compiler of Debian by its program's name. Raises :class:`BackendError` if it is missing: ``need`` is
+        what it is needed for, ``notes`` name the way without a compiler."""
+        if (program := shutil.which(name)) is None:
+            install = f"install it: apt-get install {name}"
+            raise BackendError(f"{need}, and {name} was not found", notes=(install, *notes))
+        return cls.of(program, *asked)
 
     @classmethod
     def of(cls, program: str, *asked: str) -> Compiler:
@@ -333,18 +331,20 @@ def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
 Loops = Mapping[str, Loop]  # by their types
 
 
-def loops(plans: Sequence[Plan], otherwise: str) -> list[Loop]:
-    """Return the loops of some plans, compiled now or found in the cache. Raises as :func:`loops_of`."""
-    return written_loops(plans, cpu_source("native", map(layer_code, plans)), otherwise)
-
-
-def written_loops(plans: Sequence[Plan], text: str, otherwise: str) -> list[Loop]:
-    """Return the loops of some plans from a source that has them. Raises the errors of :func:`loops_of`, and an error
-    for a source that lacks a loop."""
+def loops(plans: Sequence[Plan], otherwise: str, text: str | None = None) -> list[Loop]:
+    """Return the loops of some plans; with ``text`` from a source that has them. Raises the errors of :func:`loops_of`,
+    and an error for a source that lacks a loop."""
+    text = cpu_source("native", map(layer_code, plans)) if text is None else text
     by_type, types = loops_of(text, otherwise), [layer_code(plan).type for plan in plans]
     if lacking := [kind for kind in types if kind not in by_type]:
         raise BackendError(f"the source of generated layers has no layer {lacking[0]}: expected the one of this net")
     return [by_type[kind] for kind in types]
+
+
+def cpp_compiler(otherwise: str) -> Compiler:
+    """Return g++. Raises :class:`BackendError` if it is missing; ``otherwise`` names the way without a compiler."""
+    asked = ("-march=native", "-Q", "--help=target", "--version")
+    return Compiler.find(PROGRAM, "generated layers are compiled", [otherwise], *asked)
 
 
 def loops_of(text: str, otherwise: str) -> Loops:
@@ -353,7 +353,7 @@ def loops_of(text: str, otherwise: str) -> Loops:
     Raises :class:`~lstmc.errors.BackendError` if there is no compiler (``otherwise`` names the way without one), if the
     cache cannot be used, and with the compiler's message.
     """
-    compiler = Compiler.find(otherwise)
+    compiler = cpp_compiler(otherwise)
     flags = (*FLAGS, "-fvisibility=hidden", "-shared", "-Wl,-Bsymbolic")
     text += header("native.cpp")
 
@@ -372,7 +372,7 @@ def gpu_loops_of(text: str, nvcc: str, flags: Sequence[str], otherwise: str) -> 
     All their memory is on the GPU. They use CUDA's runtime library and cuBLAS as this process has opened them globally.
     Raises the errors of :func:`loops_of`.
     """
-    compiler, cuda = Compiler.find(otherwise), Compiler.of(nvcc, "--version")
+    compiler, cuda = cpp_compiler(otherwise), Compiler.of(nvcc, "--version")
     text += _GPU_TABLE
 
     def build(work: Path) -> Path:

@@ -12,7 +12,7 @@ from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Rebuild
 from lstmc.loops.layer import GeneratedScan
-from lstmc.loops.native import Loop, loops, written_loops
+from lstmc.loops.native import Loop, loops
 from lstmc.loops.rows import batch_of
 from lstmc.ops import Array, Arrays, Draw, Op, Sample, Types
 from lstmc.types import TensorType
@@ -98,7 +98,7 @@ def with_native_loops(graph: Graph, written: str | None = None) -> Graph:
             notes=("choose a target with generated layers, as caffe-fused",),
         )
     plans, otherwise = [op.plan() for op in nodes.values()], f"{InterpreterExecutor.name} needs none"
-    compiled = loops(plans, otherwise) if written is None else written_loops(plans, written, otherwise)
+    compiled = loops(plans, otherwise, written)
     ops = {name: NativeScan(op, loop) for (name, op), loop in zip(nodes.items(), compiled, strict=True)}
     rebuild = Rebuild(graph)
     for node in graph:

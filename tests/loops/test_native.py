@@ -17,7 +17,7 @@ from lstmc.interp import backward, forward
 from lstmc.ir import Graph, Scan
 from lstmc.loops.layer import GeneratedScan, GenerateLoops
 from lstmc.loops.memory import Product, header
-from lstmc.loops.native import FLAGS, Compiler
+from lstmc.loops.native import FLAGS, cpp_compiler
 from lstmc.passes import Dead
 from lstmc.pipeline import compile_graph
 from lstmc.verification.differential import check
@@ -182,7 +182,7 @@ def test_functions_are_right_to_a_few_units_in_the_last_place(tmp_path: Path, fl
     )
     code = header("elements.h") + "".join(each.format(name) for name in wanted)
     (tmp_path / "probe.cpp").write_text(code, encoding="utf-8")
-    Compiler.find("").run((*FLAGS, *flags, "-shared", "probe.cpp", "-o", "probe.so"), tmp_path, "compiling a probe")
+    cpp_compiler("").run((*FLAGS, *flags, "-shared", "probe.cpp", "-o", "probe.so"), tmp_path, "compiling a probe")
     probe = ctypes.CDLL(str(tmp_path / "probe.so"))
     x = np.concatenate([np.linspace(-87, 88, 100_003), [0, np.inf, -np.inf, np.nan]]).astype(np.float32)
     for name, function in wanted.items():

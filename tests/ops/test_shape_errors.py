@@ -241,7 +241,11 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
         ((1,) * 5, (1,) * 5),
         "caffe.EuclideanLoss: x must have at most 4 axes (Blob::num): x is f32[1,1,1,1,1]",
     ),
-    (caffe.AccuracyLayer(1, top_k=0), ((2, 3), (2,)), "caffe.Accuracy: top_k must be from 1 to 3, found 0: x is f32[2,3]"),
+    (
+        caffe.AccuracyLayer(1, top_k=0),
+        ((2, 3), (2,)),
+        "caffe.Accuracy: top_k must be from 1 to 3, found 0: x is f32[2,3]",
+    ),
     (caffe.SoftmaxLayer(1), ((2,),), "caffe.Softmax: axis 1 does not exist: x is f32[2], with 1 axes"),
 ]
 

@@ -12,7 +12,7 @@ from typing import Self
 from lstmc.errors import BackendError
 from lstmc.loops.code import Source
 from lstmc.loops.memory import header
-from lstmc.loops.native import FLAGS, Compiler, cached
+from lstmc.loops.native import FLAGS, Compiler, cached, cpp_compiler
 from lstmc_caffe.install.build import INCLUDE as HEADERS
 from lstmc_caffe.install.downloads import Toolkit, installed_toolkit
 from lstmc_caffe.install.recipe import CPU, Recipe, cuda_recipe
@@ -99,7 +99,7 @@ def library(source: Source, location: CaffeLocation) -> Path:
     For a Caffe with CUDA it holds them for a GPU too. Raises :class:`BackendError` where there is no compiler, no
     header of Caffe's, or what they say, where the cache folder cannot be written, and where others can write there.
     """
-    compiler = Compiler.find("target caffe needs none")
+    compiler = cpp_compiler("target caffe needs none")
     caffe = CaffeBuild.of(location)
     inputs = [source.cpp, compiler.identity, *FLAGS, caffe.identity, _sources()]
     cuda, libraries = None, ["-lopenblas"]

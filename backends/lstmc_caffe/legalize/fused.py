@@ -41,7 +41,7 @@ class FusedScan(CaffeOp, GeneratedScan):
 
     def typed(self) -> FusedScan:
         """Return the layer with the type that its code decides."""
-        return replace(self, type_name=code.layer_type(self.plan()))
+        return replace(self, type_name=code.layer_code(self.plan()).type)
 
     def in_numbers(self, products: ProductNumbers) -> FusedScan:
         return replace(self, products=products).typed()

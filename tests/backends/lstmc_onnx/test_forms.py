@@ -72,7 +72,7 @@ def assert_runs(graph: Graph, given: Mapping[str, Array], weights: Mapping[str, 
         np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=2e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", lowerings(), ids=lambda op: op.name)
+@pytest.mark.parametrize("kind", lowerings, ids=lambda op: op.name)
 def test_every_form_computes_what_its_op_means(kind: type[Op]) -> None:
     draw = SeededDraw(1)
     for number in range(SAMPLES):
@@ -82,7 +82,7 @@ def test_every_form_computes_what_its_op_means(kind: type[Op]) -> None:
 @pytest.mark.parametrize("opset", one_in(4, OPSETS))
 def test_every_form_is_one_in_every_set_of_operators(opset: int) -> None:
     draw = SeededDraw(opset)
-    assert_computed([kind.sample(draw) for kind in lowerings()], opset, opset)
+    assert_computed([kind.sample(draw) for kind in lowerings], opset, opset)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_axes_of_1_that_come_or_go(longer: list[int], shorter: list[int], axes: 
 
 
 def test_every_op_of_the_core_has_a_form_but_for_losses_and_scores() -> None:
-    assert {op.name for op in CORE if not op.for_training} - {op.name for op in lowerings()} == {
+    assert {op.name for op in CORE if not op.for_training} - {op.name for op in lowerings} == {
         op.name for op in (Input, Param, Arg)
     }
 
