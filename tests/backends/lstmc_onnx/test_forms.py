@@ -72,7 +72,7 @@ def assert_runs(graph: Graph, given: Mapping[str, Array], weights: Mapping[str, 
         np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=2e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", lowerings, ids=lambda op: op.name)
+@pytest.mark.parametrize("kind", [*lowerings], ids=lambda op: op.name)
 def test_every_form_computes_what_its_op_means(kind: type[Op]) -> None:
     draw = SeededDraw(1)
     for number in range(SAMPLES):
