@@ -312,24 +312,21 @@ RUNTIME = "https://onnxruntime.ai/docs/reference/compatibility.html"
 def lint_file(path: Path) -> LintReport:
     """Check a net with onnx.checker, all shapes inferred, then load it in ONNX Runtime; report the first refusal."""
     model = read_model(path, data=False)
-    layers, name = len(model.graph.node), model.graph.name or path.stem
-    checker = onnx().checker
+    told = _refusal(path)
+    violations = () if told is None else (Violation(model.graph.name or path.stem, "graph", *told),)
+    return LintReport(violations, (), len(model.graph.node))
+
+
+def _refusal(path: Path) -> tuple[str, str, str, str] | None:
+    """Return the first line of a refusal, what was expected, the reason and its source; None for a net that is
+    taken."""
     try:
+        checker = onnx().checker
+        told = "a valid ONNX model", "onnx.checker refuses it", CHECKER
         checker.check_model(str(path), full_check=True)
-    except Exception as error:  # errors of the checker and of shape inference
-        violation = Violation(
-            name, "graph", _first_line(error), "a valid ONNX model", "onnx.checker refuses it", CHECKER
-        )
-        return LintReport((violation,), (), layers)
-    try:
+        told = "a net that it loads", "ONNX Runtime on the CPU lacks it", RUNTIME
         load(path, threads=1)
-    except BackendError as error:
-        reason = _first_line(error)
-        violation = Violation(name, "graph", reason, "a net that it loads", "ONNX Runtime on the CPU lacks it", RUNTIME)
-        return LintReport((violation,), (), layers)
-    return LintReport((), (), layers)
-
-
-def _first_line(error: Exception) -> str:
-    text = error.message if isinstance(error, BackendError) else str(error)
-    return next((line for line in text.splitlines() if line.strip()), type(error).__name__)
+    except Exception as error:  # errors of the checker, of shape inference, of ONNX Runtime
+        text = error.message if isinstance(error, BackendError) else str(error)
+        return next((line for line in text.splitlines() if line.strip()), type(error).__name__), *told
+    return None

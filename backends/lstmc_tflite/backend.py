@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
-from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport
+from lstmc.backend import Artifact, Compiled, Layer
 from lstmc.errors import BackendError
 from lstmc.ir import Ref
 from lstmc.manifest import Place, describe
-from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
+from lstmc.nets.session import RunsFiles
 from lstmc.ops import Array, Full, Input, Op
 from lstmc.passes import Pass
 from lstmc.process.status import gc_paused
 from lstmc.types import TensorType
-from lstmc_tflite.examples import example
+from lstmc_tflite import examples
 from lstmc_tflite.lowerings import lowerings, write_net
 from lstmc_tflite.net import Tensor, file_bytes, read_net
 from lstmc_tflite.numbers import FLOAT32, Numbers, Quantiser, halve_weights
@@ -110,9 +108,10 @@ class TfliteBackend(RunsFiles):
         with gc_paused():
             return artifact(compiled, weights, self.numbers)
 
-    def lint(self, net: Path, target: str) -> LintReport:
-        """Check the operators of a net against a target."""
-        return lint_file(net, target)
+    lint = staticmethod(lint_file)
+    loaded = staticmethod(loaded_net)
+    example = staticmethod(examples.example)
+    doctor = staticmethod(findings)
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:
         """Return every operator of a net, with the shapes of its results."""
@@ -127,19 +126,7 @@ class TfliteBackend(RunsFiles):
             for operator in read_net(net).operators
         )
 
-    def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
-        """Load a net in LiteRT."""
-        return loaded_net(files, gpu)
-
     def executors(self) -> Sequence[TfliteExecutor]:
         """LiteRT by two sets of kernels, TFLite Micro, and for integers Vela."""
         kinds = (TfliteExecutor, ReferenceExecutor, MicroExecutor, VelaExecutor)
         return tuple(each(self.numbers) for each in kinds)
-
-    def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
-        """Return a program that streams through a net: ``python`` by LiteRT, ``cpp`` by TFLite Micro."""
-        return example(compiled, artifact, language)
-
-    def doctor(self) -> Iterator[Finding]:
-        """Yield the finding on LiteRT."""
-        return findings()

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from lstmc.backend import LintReport, Violation
 from lstmc.errors import BackendError
 from lstmc.files.json_file import parse_json
-from lstmc.files.reading import read_file
+from lstmc.files.reading import read_file, reading
 from lstmc.ir import Graph
 from lstmc_tflite.net import Net, Operator, read_net
 
@@ -91,20 +91,18 @@ def _broken(operator: Operator, target: str) -> Iterator[tuple[Rule, str, str]]:
             yield rule, *broken
 
 
-def lint_file(path: Path, target: str) -> LintReport:
+def lint_file(net: Path, target: str) -> LintReport:
     """Check the operators of a .tflite file, and their numbers, against a target."""
-    try:
-        net = read_net(read_file(path))
-    except OSError as error:
-        raise BackendError(f"{path}: cannot be read: {error.strerror}") from None
+    with reading(net, BackendError):
+        operators = read_net(read_file(net)).operators
     violations = [
         Violation(operator.outputs[0].name, operator.code, found, expected, rule.reason, rule.source)
-        for operator in net.operators
+        for operator in operators
         for rule, found, expected in _broken(operator, target)
     ]
-    floats = [o for o in net.operators if targets()[target].numbers == "integers" and o.outputs[0].dtype == "float32"]
+    floats = [o for o in operators if targets()[target].numbers == "integers" and o.outputs[0].dtype == "float32"]
     violations += [
         Violation(o.outputs[0].name, o.code, "float32", "integers", "it has no numbers in float32", "its documents")
         for o in floats[:1]
     ]
-    return LintReport(tuple(violations), (), len(net.operators))
+    return LintReport(tuple(violations), (), len(operators))

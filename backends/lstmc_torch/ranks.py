@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -84,11 +85,8 @@ class _PartOfDraws(TorchFunctionMode):
             mask = F.dropout(torch.ones(draw.shape), draw.ratio)
             if draw.shared:
                 break
-        return args[0] * (mask if draw.axis is None else mask.narrow(draw.axis, self.part.start, self._count))
-
-    @property
-    def _count(self) -> int:
-        return self.part.stop - self.part.start
+        start, stop = self.part.start, self.part.stop
+        return args[0] * (mask if draw.axis is None else mask.narrow(draw.axis, start, stop - start))
 
 
 AddUp = Callable[[Tensor], None]  # the numbers of all ranks, in place
@@ -125,9 +123,9 @@ class RanksEngine(TorchEngine):
     def __init__(
         self,
         compiled: Compiled,
-        parts: Sequence[RankPart],
         weights: Mapping[str, Array],
         solver: Solver,
+        parts: Sequence[RankPart],
         others: OtherRanks,
     ) -> None:
         super().__init__(compiled, weights, solver)
@@ -334,11 +332,7 @@ class TorchRanks:
         """Train a compiled training graph in all ranks."""
         assert isinstance(settings, Solver)
         assert self._others is not None
-        others = self._others
-
-        def engine(compiled: Compiled, weights: Mapping[str, Array], solver: Solver) -> RanksEngine:
-            return RanksEngine(compiled, parts, weights, solver, others)
-
+        engine = partial(RanksEngine, parts=parts, others=self._others)
         return train_with(engine, compiled, weights, settings, run)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, with_config
 
 from lstmc.errors import Argument, BackendError
 from lstmc.files.json_file import NotExpected, parse_json
-from lstmc.files.reading import read_file
+from lstmc.files.reading import read_file, reading
 from lstmc.loops.low_precision import FLOAT32, ProductFormat, ProductNumbers
 from lstmc.ops import Array
 from lstmc.text import nearest_or_all
@@ -317,10 +317,8 @@ def _merged(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise BackendError(f"{name}: its base is itself")
     path = Path(name)
     if path.suffix == SUFFIX:
-        try:
+        with reading(path, BackendError):
             content, title = read_file(path), path.stem
-        except OSError as error:
-            raise BackendError(f"{path}: cannot be read: {error.strerror}") from None
     elif name in device_names():
         content, title = (files(__package__) / "devices" / f"{name}{SUFFIX}").read_bytes(), name
     else:
