@@ -40,12 +40,12 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], numbers: Numbers 
             )
         halve_weights(net)
     check_net(net, compiled.target, graph)
-    live = {id(tensor) for tensor in net.tensors}
+    live = {*net.tensors}
 
     def place(ref: Ref, tensor: Tensor) -> Place:
         return Place.from_types(graph.type(ref), ((tensor.name, TensorType(tensor.shape)),))
 
-    inputs = {name: (place(Ref(name), tensor), False) for name, tensor in net.inputs.items() if id(tensor) in live}
+    inputs = {name: (place(Ref(name), tensor), False) for name, tensor in net.inputs.items() if tensor in live}
     outputs = {output.name: place(output.ref, net.outputs[output.name]) for output in graph.outputs}
     manifest = describe(compiled, weights, inputs=inputs, outputs=outputs, weights=written.weights)
     needs_integers = target.numbers == "integers" and not numbers.integers

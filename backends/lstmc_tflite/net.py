@@ -141,11 +141,11 @@ class Net:
 
     def keep_live(self) -> None:
         """Drop operators that no output depends on."""
-        wanted = {id(tensor) for tensor in self.outputs.values()}
+        wanted = {*self.outputs.values()}
         kept = []
         for operator in reversed(self.operators):
-            if any(id(tensor) in wanted for tensor in operator.outputs):
-                wanted |= {id(tensor) for tensor in operator.inputs}
+            if not wanted.isdisjoint(operator.outputs):
+                wanted |= {*operator.inputs}
                 kept.append(operator)
         self.operators = kept[::-1]
 
@@ -154,11 +154,11 @@ class Net:
 
         LiteRT 2.3 gives both one memory, and lets an elementwise operator write its result over the view.
         """
-        readers = Counter(id(t) for t in (*self.outputs.values(), *(t for o in self.operators for t in set(o.inputs))))
+        readers = Counter([*self.outputs.values(), *(t for o in self.operators for t in set(o.inputs))])
         operators, self.operators = self.operators, []
         for operator in operators:
             source, self.node = operator.inputs[0], operator.node
-            if operator.code == "RESHAPE" and readers[id(source)] > 1 and source.data is None:
+            if operator.code == "RESHAPE" and readers[source] > 1 and source.data is None:
                 begin, size = self.index([0] * source.rank), self.index(list(source.shape))
                 operator.inputs[0] = self.add("SLICE", [source, begin, size], source.shape, f"{source.name}/copy")
             self.operators.append(operator)
@@ -205,7 +205,7 @@ class _File:
     def __init__(self, net: Net) -> None:
         self.s, self.net = schema(), net
         self.buffers, self.codes = [self.s.BufferT()], dict[tuple[str, int], int]()
-        self.places = {id(tensor): place for place, tensor in enumerate(net.tensors)}
+        self.places = {tensor: place for place, tensor in enumerate(net.tensors)}
 
     def model(self) -> Any:
         s, net, graph, model = self.s, self.net, self.s.SubGraphT(), self.s.ModelT()
@@ -223,13 +223,13 @@ class _File:
         return model
 
     def indices(self, tensors: Any) -> Array:
-        return np.array([self.places[id(tensor)] for tensor in tensors], np.int32)
+        return np.array([self.places[tensor] for tensor in tensors], np.int32)
 
     def named(self, tensors: Mapping[str, Tensor]) -> list[Any]:
         maps = []
         for name, tensor in tensors.items():
             each = self.s.TensorMapT()
-            each.name, each.tensorIndex = name.encode(), self.places[id(tensor)]
+            each.name, each.tensorIndex = name.encode(), self.places[tensor]
             maps.append(each)
         return maps
 

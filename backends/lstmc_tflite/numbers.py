@@ -67,16 +67,16 @@ FLOAT32 = Numbers()
 def halve_weights(net: Net) -> None:
     """Store the weights of products, and biases that are not zero, in float16, each behind a DEQUANTIZE."""
     operators, net.operators = net.operators, []
-    reals: dict[int, Tensor] = {}
+    reals: dict[Tensor, Tensor] = {}
     for operator in operators:
         net.node = operator.node
         for place, tensor in enumerate(operator.inputs):
             if tensor.role not in ("weights", "bias") or tensor.data is None or not tensor.data.any():
                 continue
-            if id(tensor) not in reals:
+            if tensor not in reals:
                 tensor.dtype, tensor.stored = "float16", tensor.data.astype(np.float16)
-                reals[id(tensor)] = net.add("DEQUANTIZE", [tensor], tensor.shape, f"{tensor.name}/float")
-            operator.inputs[place] = reals[id(tensor)]
+                reals[tensor] = net.add("DEQUANTIZE", [tensor], tensor.shape, f"{tensor.name}/float")
+            operator.inputs[place] = reals[tensor]
         net.operators.append(operator)
 
 
@@ -112,20 +112,20 @@ class Quantiser:
                 assert result is not None
                 if not has_kernel(node.op, [rounding.grid(ref) for ref in args], result, compiled.target):
                     self.floats.add(node.name)
-        self.grids: dict[int, Grid] = {}
+        self.grids: dict[Tensor, Grid] = {}
         for ref, tensor in written.tensors.items():
             source: Tensor | None = tensor
             while source is not None and (grid := rounding.grid(ref)) is not None:  # with what it is a view of
-                self.grids[id(source)], source = grid, source.view
-        self._constants: dict[tuple[int, Grid], Tensor] = {}
-        self._reals: dict[int, Tensor] = {}
+                self.grids[source], source = grid, source.view
+        self._constants: dict[tuple[Tensor, Grid], Tensor] = {}
+        self._reals: dict[Tensor, Tensor] = {}
 
     def run(self) -> None:
         """Store integers in all tensors."""
         self._spread()
         for tensor in self.net.tensors:
-            if id(tensor) in self.grids and tensor.data is None:  # others are inside of an op in float32
-                _set(tensor, self.grids[id(tensor)])
+            if tensor in self.grids and tensor.data is None:  # others are inside of an op in float32
+                _set(tensor, self.grids[tensor])
         operators, self.net.operators = self.net.operators, []
         for operator in operators:
             if operator.node in self.floats:
@@ -143,11 +143,11 @@ class Quantiser:
         self.net.node = operator.node
         for place, tensor in enumerate(operator.inputs):
             name, is_copy = f"{tensor.name}/float", tensor.data is not None and tensor.role != "index"
-            if id(tensor) not in self._reals and is_copy:  # another product may have it in integers
-                self._reals[id(tensor)] = self.net.tensor(name, tensor.shape, data=tensor.data)
-            elif id(tensor) not in self._reals and tensor.scale:
-                self._reals[id(tensor)] = self.net.add("DEQUANTIZE", [tensor], tensor.shape, name)
-            operator.inputs[place] = self._reals.get(id(tensor), tensor)
+            if tensor not in self._reals and is_copy:  # another product may have it in integers
+                self._reals[tensor] = self.net.tensor(name, tensor.shape, data=tensor.data)
+            elif tensor not in self._reals and tensor.scale:
+                self._reals[tensor] = self.net.add("DEQUANTIZE", [tensor], tensor.shape, name)
+            operator.inputs[place] = self._reals.get(tensor, tensor)
         results = operator.outputs
         reals = [self.net.tensor(f"{each.name}/float", each.shape) if each.scale else each for each in results]
         operator.outputs = reals
@@ -158,8 +158,8 @@ class Quantiser:
 
     def _requantized(self, operator: Operator, tensor: Tensor) -> Tensor:
         """Return an operand in the numbers of the result."""
-        grid, name = self.grids[id(operator.outputs[0])], f"{operator.outputs[0].name}/of"
-        if tensor.data is not None or self.grids[id(tensor)] == grid:
+        grid, name = self.grids[operator.outputs[0]], f"{operator.outputs[0].name}/of"
+        if tensor.data is not None or self.grids[tensor] == grid:
             return tensor
         self.net.node = operator.node
         copy = self.net.add("QUANTIZE", [tensor], tensor.shape, name)
@@ -174,23 +174,23 @@ class Quantiser:
             known = len(self.grids)
             for operator in moves:
                 values = [t for t in (*operator.inputs, *operator.outputs) if t.role == "value" and t.data is None]
-                found = [self.grids[id(t)] for t in values if id(t) in self.grids]
-                self.grids |= {id(t): found[0] for t in values if found}
+                found = [self.grids[t] for t in values if t in self.grids]
+                self.grids |= {t: found[0] for t in values if found}
 
     def _constant(self, operator: Operator, tensor: Tensor) -> Tensor:
         """Return a constant operand with integers: of the bits that the result has, or of its grid."""
         if tensor.role != "value" or tensor.data is None:
             return tensor
-        result = self.grids[id(operator.outputs[0])]
+        result = self.grids[operator.outputs[0]]
         grid = result
         if operator.code not in JOINED:
             grid = number_grid(tensor.data, format_of_bits(8 if result.high == 127 else 16))
-        if (id(tensor), grid) not in self._constants:
+        if (tensor, grid) not in self._constants:
             copy = self.net.tensor(tensor.name, tensor.shape, data=tensor.data)
             _set(copy, grid)
             copy.stored = (integers_of(tensor.data, grid) + grid.zero).astype(copy.dtype)
-            self._constants[id(tensor), grid] = copy
-        return self._constants[id(tensor), grid]
+            self._constants[tensor, grid] = copy
+        return self._constants[tensor, grid]
 
     def _product(self, operator: Operator) -> None:
         x, weights, bias = operator.inputs
@@ -198,7 +198,7 @@ class Quantiser:
         assert bias.data is not None
         matrix, scales = matrix_integers(weights.data, self.per)
         weights.dtype, weights.scale, weights.stored = "int8", tuple(map(float, scales)), matrix.astype(np.int8)
-        grid, result = self.grids[id(x)], self.grids[id(operator.outputs[0])]
+        grid, result = self.grids[x], self.grids[operator.outputs[0]]
         steps = grid.scale * float(scales.max()) / result.scale
         if steps >= MOST_STEPS and result.high == 127:
             raise BackendError(

@@ -248,8 +248,8 @@ def kept_values(
 ) -> dict[str, Array]:
     """Return the values of a pass in which LiteRT keeps every tensor."""
     graph, written = compiled.expanded, write_net(compiled, weights)
-    kept = {id(tensor) for tensor in written.net.tensors}
-    names = {ref: tensor.name for ref, tensor in written.tensors.items() if id(tensor) in kept}
+    kept = {*written.net.tensors}
+    names = {ref: tensor.name for ref, tensor in written.tensors.items() if tensor in kept}
     arrays = LiteRT(content, "optimised", all_values=True).forward(fed, names.values())
     return {graph.value_name(ref): arrays[name].reshape(graph.type(ref).shape) for ref, name in names.items()}
 

@@ -18,7 +18,6 @@ from lstmc.manifest import parse_manifest
 from lstmc.numerics.calibration import (
     READER_SEQUENCES,
     Calibration,
-    Interpreter,
     WrittenStep,
     calibration_for,
     reader_outputs,
@@ -140,7 +139,7 @@ class StreamedModel:
         """Return the outputs of the net in the reader whose quantiser makes these numbers, against float32."""
         quantiser = device.quantiser
         assert quantiser is not None, "numbers of a reader's quantiser"
-        interpreter = Interpreter(*self.backend.interpreter(quantiser.name))
+        interpreter = self.backend.interpreter(quantiser.name)
         net, files = calibration._calibrated(calibration_for(quantiser.name), STEPS)
         fed, exact = take_streams(net, self.sequences)
         blobs = run_quantised(files, interpreter, quantiser.options, fed, device.name)

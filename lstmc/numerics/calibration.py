@@ -219,34 +219,31 @@ READER_SEQUENCES = 4  # the most steps that a reader runs: some take a tenth of 
 LINES = 6  # the most characters of a failed program's output that are shown
 
 
-@dataclass(frozen=True)
-class Interpreter:
-    """A Python that has a reader's packages, and the environment variables to start it with."""
-
-    path: Path
-    environment: Mapping[str, str]
-
-
 def run_quantised(
-    files: Mapping[str, bytes], interpreter: Interpreter, options: Sequence[str], fed: Mapping[str, Array], title: str
+    files: Mapping[str, bytes],
+    interpreter: tuple[Path, Mapping[str, str]],
+    options: Sequence[str],
+    fed: Mapping[str, Array],
+    title: str,
 ) -> dict[str, Array]:
     """Return the outputs [S, T, ...], by blob, of a net that its quantiser makes and runs in the reader.
 
-    ``files`` are the files of a calibration, ``fed`` the arrays of :func:`~lstmc.numerics.calibration.take_streams`.
-    Raises :class:`BackendError` with the program's output if it fails.
+    ``files`` are the files of a calibration, ``interpreter`` is what a backend's method of this name returns, ``fed``
+    the arrays of :func:`take_streams`. Raises :class:`BackendError` with the program's output if it fails.
     """
+    python, environment = interpreter
     with tempfile.TemporaryDirectory(prefix="lstmc-") as name:
         folder = Path(name)
         for path, content in files.items():
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_bytes(content)
         (folder / "stream.npz").write_bytes(npz_bytes(fed))
-        command = [str(interpreter.path), "-u", PROGRAM, *options, "--stream", "stream.npz", "--streamed", "out.npz"]
+        command = [str(python), "-u", PROGRAM, *options, "--stream", "stream.npz", "--streamed", "out.npz"]
         report_activity(f"quantising by {title}, and running it")
         ran = subprocess.run(
             command,
             cwd=folder,
-            env=dict(interpreter.environment),
+            env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

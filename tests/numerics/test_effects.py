@@ -24,7 +24,7 @@ from lstmc.files.output import write_files
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref
 from lstmc.numerics import effects
-from lstmc.numerics.calibration import PROGRAM, Interpreter, calibration_for, run_quantised
+from lstmc.numerics.calibration import PROGRAM, calibration_for, run_quantised
 from lstmc.numerics.device import Grid, device_names, device_of, read_device
 from lstmc.numerics.effects import NumbersReport
 from lstmc.numerics.rounding import DeviceRounding, layer_type, short, short_affine, to_format
@@ -320,7 +320,7 @@ def test_a_quantiser_that_fails_says_what_it_printed() -> None:
     with pytest.raises(BackendError) as caught:
         run_quantised(
             {PROGRAM: b"print('one')\nraise SystemExit('no such layer')"},
-            Interpreter(Path(sys.executable), {}),
+            (Path(sys.executable), {}),
             (),
             {},
             "the tool",
