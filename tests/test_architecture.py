@@ -22,7 +22,7 @@ from lstmc.loops.layer import GeneratedScan
 from lstmc.ops import CORE, Op
 from lstmc.ops.base import load_dialect, ops_in
 from lstmc.verification.native import NativeScan
-from lstmc_c.turns import Accumulated, GroupedProduct, LaneProduct, Turns
+from lstmc_c.ops import Accumulated, GroupedProduct, LaneProduct, Turns
 from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 
@@ -73,7 +73,7 @@ ORDER["lstmc_onnx"] = (
     ("lstmc_onnx",),
 )
 ORDER["lstmc_c"] = (
-    ("elements", "turns"),
+    ("elements", "ops"),
     ("wav", "plan"),
     ("code",),
     ("numbers",),

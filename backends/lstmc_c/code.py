@@ -17,8 +17,8 @@ from lstmc.ops import AvePool, Conv, Embed, Full, Input, Largest, Linear, Max, M
 from lstmc.ops.layers import Pool
 from lstmc.text import Names, quoted
 from lstmc_c.elements import ALONG, ELEMENTS, INDEPENDENT, INDICES, C, Code, Use, View, along, at, nest
+from lstmc_c.ops import MOVES, WIDTH, GroupedProduct, LaneProduct, Turns, Written
 from lstmc_c.plan import Operation, Plan, Step
-from lstmc_c.turns import MOVES, WIDTH, GroupedProduct, LaneProduct, Turns, Written
 
 LANES, FEWEST = 8, 32  # partial sums that are computed together, and the fewest elements for that
 PANEL = 32  # rows of a matrix that a product computes together

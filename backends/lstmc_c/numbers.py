@@ -41,8 +41,8 @@ from lstmc.ops import Array, Conv, Full, Linear, Max, Op, Softmax, Sum
 from lstmc.text import Names, quoted
 from lstmc_c.code import PANEL, StepCode, Writer
 from lstmc_c.elements import Use, View, along, nest, number
+from lstmc_c.ops import WIDTH
 from lstmc_c.plan import Operation, Plan, Step
-from lstmc_c.turns import WIDTH
 
 
 class Numbers(ChosenNumbers):

@@ -23,7 +23,7 @@ from lstmc.prepare import StatePair
 from lstmc.text import Names
 from lstmc.types import TensorType
 from lstmc_c.elements import Use, View
-from lstmc_c.turns import MOVES, GroupedProduct, LaneProduct, Turns, accumulated, grouped, with_turns
+from lstmc_c.ops import MOVES, GroupedProduct, LaneProduct, Turns, accumulated, grouped, with_turns
 
 CALLS = (
     *(Linear, LaneProduct, GroupedProduct, Turns, ops.Conv, ops.Embed),
