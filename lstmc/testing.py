@@ -23,6 +23,7 @@ from lstmc.ir import (
     Rebuild,
     Scan,
     Stage,
+    all_nodes,
     op_of_all,
     op_of_one,
     op_of_step,
@@ -62,7 +63,6 @@ def assert_same_meaning(
     after: Graph,
     low: float = -2.0,
     high: float = 2.0,
-    arrays: Mapping[str, Array] | None = None,
     rtol: float = 1e-12,
     same_inputs: bool = True,
 ) -> None:
@@ -71,7 +71,7 @@ def assert_same_meaning(
     A parameter that ``after`` no longer has must have had no gradient; without ``same_inputs`` an input too. Fixed
     arrays may be added.
     """
-    inputs = random_leaves(before, Input, low, high) | dict(arrays or {})
+    inputs = random_leaves(before, Input, low, high)
     params = random_leaves(before, Param, low, high)
     cotangents = random_cotangents(before)
     runs = [forward(graph, inputs, params) for graph in (before, after)]
@@ -526,15 +526,8 @@ def check_text(sample: Sample) -> None:
 
 def uninstalled(graphs: Iterable[Graph]) -> tuple[type[Op], ...]:
     """Return the ops of graphs that no installed dialect has: a text of them is parsed with them given."""
-    installed, ops = set(dialects()), set[type[Op]]()
-    waiting = list(graphs)
-    while waiting:
-        for node in waiting.pop():
-            if isinstance(node.op, Scan):
-                waiting += node.op.bodies
-            elif dialect_of(node.op.name) not in installed:
-                ops.add(type(node.op))
-    return tuple(ops)
+    installed, ops = set(dialects()), {type(node.op) for graph in graphs for node in all_nodes(graph)}
+    return tuple(op for op in ops if not issubclass(op, Scan) and dialect_of(op.name) not in installed)
 
 
 def check_frozen(op: Op) -> None:

@@ -323,7 +323,7 @@ class _Loop:
         position = [each.name for each in self.body].index(ref.node)
         inner = [*node][position]
         if isinstance(inner.op, ops.Arg):
-            slot = [arg.name for arg in node.body_args()].index(inner.name)
+            slot = node.arguments().index(inner.name)
             return rebuild.new[self.graph.args(outer.name)[slot]]
         key = lane, Ref(ref.node)
         if key not in known:

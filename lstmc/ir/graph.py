@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import networkx as nx
 
 from lstmc.errors import ShapeError, VerifyError
-from lstmc.ops import Arg, Input, Op, Param, Types
+from lstmc.ops import Arg, Input, Op, Param, Role, Types
 from lstmc.source import SrcLoc
 from lstmc.types import MOST_ELEMENTS, TensorType, UnknownSize
 
@@ -179,6 +179,11 @@ class Graph:
     def body_args(self) -> tuple[Node, ...]:
         """Return the arguments of a scan body, in operand order."""
         return self._body_args
+
+    def arguments(self, *roles: Role) -> list[str]:
+        """Return the names of the arguments of a scan body that have one of these roles, or of all; in order."""
+        named = [(node.name, node.op) for node in self._body_args]
+        return [name for name, op in named if isinstance(op, Arg) and (not roles or op.role in roles)]
 
     @cached_property
     def _body_args(self) -> tuple[Node, ...]:

@@ -195,14 +195,10 @@ class GraphValue(Symbolic):
     def __neg__(self) -> GraphValue:
         return self._with(Affine(-1.0, 0.0))
 
-    def __radd__(self, other: float) -> GraphValue:
-        return self + other
-
     def __rsub__(self, other: float) -> GraphValue:
         return self._with(Affine(-1.0, float(other)))
 
-    def __rmul__(self, other: float) -> GraphValue:
-        return self * other
+    __radd__, __rmul__ = __add__, __mul__
 
     def __rtruediv__(self, other: float) -> GraphValue:
         reciprocal = self._with(Power(-1.0))

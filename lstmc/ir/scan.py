@@ -3,7 +3,7 @@ paths of gradients, and work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +16,7 @@ from lstmc.types import TensorType
 __all__ = [
     "Rounding",
     "Scan",
+    "all_nodes",
     "depending",
     "differentiable_inputs",
     "differentiable_outputs",
@@ -141,10 +142,17 @@ class Scan(Op):
         raise NotImplementedError("random scans come from tests/strategies.py")
 
 
+def all_nodes(graph: Graph) -> Iterator[Node]:
+    """Yield the nodes of a graph, each scan followed by those of its bodies."""
+    for node in graph:
+        yield node
+        for body in node.op.bodies if isinstance(node.op, Scan) else ():
+            yield from all_nodes(body)
+
+
 def node_count(graph: Graph) -> int:
     """Return the number of nodes of a graph, with the nodes in the bodies of its scans."""
-    bodies = [body for node in graph if isinstance(node.op, Scan) for body in node.op.bodies]
-    return len(graph) + sum(map(node_count, bodies))
+    return sum(1 for _ in all_nodes(graph))
 
 
 def is_step(graph: Graph) -> bool:
@@ -266,7 +274,8 @@ def _carriers(graph: Graph, node: Node) -> set[Ref]:
     """
     args = graph.args(node.name)
     types = [graph.type(ref) for ref in args]
-    passing = [ref for ref, t in zip(args, types, strict=True) if t.rank and not _is_param(graph, ref)]
+    given = (ref for ref, t in zip(args, types, strict=True) if t.rank)
+    passing = [ref for ref in given if not isinstance(graph.node(ref.node).op, ops.Param)]
     for ref in passing:
         along = node.op.along(args.index(ref), 0, *types)
         if along is not None and along.op is not None and not any(place != 0 for place in along.results):
@@ -274,10 +283,6 @@ def _carriers(graph: Graph, node: Node) -> set[Ref]:
             if all(graph.type(arg).shape[0] == node.types[0].shape[0] for arg in carriers):
                 return carriers
     return set()
-
-
-def _is_param(graph: Graph, ref: Ref) -> bool:
-    return isinstance(graph.node(ref.node).op, ops.Param)
 
 
 def has_gradient(node: Node) -> bool:
@@ -370,7 +375,7 @@ def depending(
 
 def _results(scan: Scan, operands: list[bool], starts: Callable[[Node], bool], visit: Visit | None) -> list[int]:
     """Return the dependent results of a scan, given which of its operands are dependent."""
-    args = [arg.name for arg in scan.body.body_args()]
+    args = scan.body.arguments()
     dependent = {name for name, depends in zip(args, operands, strict=True) if depends}
     states = [name for i, name in enumerate(args) if scan.role(i) == "state"]
     while True:

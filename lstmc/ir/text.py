@@ -81,7 +81,8 @@ def print_node(graph: Graph, node: Node) -> str:
 
 def _node_lines(graph: Graph, node: Node) -> Iterator[str]:
     loc = node.loc
-    place = f"  @ {', '.join(_step_texts(node))}" if node.steps else ""
+    steps = [f"{step.scan}:{step.t}" if step else _NO_STEP for step in (node.steps[:1] if node.step else node.steps)]
+    place = f"  @ {', '.join(steps)}" if steps else ""
     place += f"  # {loc.file}:{loc.line}:{loc.col}-{loc.end_line}:{loc.end_col}" if loc else ""
     if not isinstance(node.op, Scan):
         yield print_node(graph, node) + place
@@ -97,11 +98,6 @@ def _next_states(graph: Graph) -> range:
     """Return the indices of a graph's results that are next states: the last results, one for each state."""
     states = sum(isinstance(arg.op, Arg) and arg.op.role == "state" for arg in graph.body_args())
     return range(max(0, len(graph.outputs) - states), len(graph.outputs))
-
-
-def _step_texts(node: Node) -> list[str]:
-    texts = [f"{step.scan}:{step.t}" if step else _NO_STEP for step in node.steps]
-    return texts[:1] if node.step else texts
 
 
 @cache

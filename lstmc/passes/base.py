@@ -21,7 +21,7 @@ from typing import ClassVar, Self
 
 from lstmc.errors import BackendError, LstmcError, PassError
 from lstmc.files.output import write_files
-from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, print_graph, print_node, verify
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, all_nodes, print_graph, print_node, verify
 from lstmc.ops import Arg, Input, Op, Param, Role
 from lstmc.plugins import entry_points_of, load_point, malformed, only_entry_point
 from lstmc.process.status import report_activity
@@ -79,8 +79,12 @@ class Pass(ABC):
 
     def requires(self, graph: Graph) -> None:
         """Raise :class:`~lstmc.errors.LstmcError` unless ``graph`` meets the precondition of this pass."""
-        if self.before_peel:
-            check_unpeeled(self, graph)
+        for node in graph:
+            if self.before_peel and isinstance(node.op, Scan) and node.op.first is not None:
+                raise PassError(
+                    f"{self.name} comes before peel: expected scans of one body, found %{node.name} with a first step",
+                    loc=node.loc,
+                )
 
     def for_states(self, after: Mapping[str, str]) -> Pass:
         """Return the pass for a graph of one step; ``after`` has the output that each state's input takes next."""
@@ -106,17 +110,14 @@ class CheckOps(Pass):
     after = Stage.LEGAL
 
     def requires(self, graph: Graph) -> None:
-        for node in graph:
-            if isinstance(node.op, Scan):
-                for body in node.op.bodies:
-                    self.requires(body)
-            elif node.op.for_training:
+        for node in all_nodes(graph):
+            if node.op.for_training:
                 raise BackendError(
                     f"{node.op.name} is for training, and {self.nets} nets are not trained: expected the model as it is"
                     " deployed, without losses and scores",
                     loc=node.loc,
                 )
-            elif not isinstance(node.op, Input | Param | Arg):
+            if not isinstance(node.op, Scan | Input | Param | Arg):
                 try:
                     self.check(node.op)
                 except LstmcError as error:
@@ -124,16 +125,6 @@ class CheckOps(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         return PassResult(graph, False)
-
-
-def check_unpeeled(step: Pass, graph: Graph) -> None:
-    """Raise :class:`PassError` for a scan with a peeled first step: the pass ``step`` changes one body only."""
-    for node in graph:
-        if isinstance(node.op, Scan) and node.op.first is not None:
-            raise PassError(
-                f"{step.name} comes before peel: expected scans of one body, found %{node.name} with a first step",
-                loc=node.loc,
-            )
 
 
 @dataclass(frozen=True)

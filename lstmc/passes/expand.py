@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, Stage, Step, op_over_time, rename_values
 from lstmc.ops import Arg, Concat, Full, Input, Leaf, Linear, Op, Param, Reshape, Split, Stack, Unstack
 from lstmc.passes.base import NodePass, Pass, PassResult, Refs, note_node, result, rewrite
 from lstmc.passes.simplify import pruned, simplified, without_repeats
-from lstmc.patterns import state_arguments, states_read
+from lstmc.patterns import states_read
 from lstmc.process.status import with_progress
 
 __all__ = [
-    "CoreTimeAxis",
     "Distribute",
     "Expand",
     "KeepTimeAxis",
@@ -35,30 +33,20 @@ MOST_NODES = 20_000_000  # nodes of an unrolled scan: some tens of gigabytes of 
 Cuts = dict[tuple[Ref, bool], Refs]  # (sequence, whether the axis is kept) -> its steps
 
 
-class TimeAxis(Protocol):
-    """The conversion of a sequence to steps and back, in ops of the stage."""
+@dataclass(frozen=True)
+class TimeAxis:
+    """The conversion of a sequence to steps and back in core ops; a backend's own converts in its ops."""
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
         """x [T, ...] as T values [...], or [1, ...] where the axis is ``kept``, called ``names`` and of ``steps``."""
-
-    def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
-        """T values [...], or [1, ...] where the axis is ``kept``, as one [T, ...], called ``name``."""
-
-    def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
-        """x once for each of the ``steps`` that read it; ``names`` are there for what must be added for that."""
-
-
-@dataclass(frozen=True)
-class CoreTimeAxis:
-    """In core ops: ``unstack`` and ``stack``, or ``split`` and ``concat`` of steps that keep their axis."""
-
-    def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
         return b.add(Split(0, (1,) * len(names)) if kept else Unstack(), x, names=names, steps=tuple(steps))
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
+        """T values [...], or [1, ...] where the axis is ``kept``, as one [T, ...], called ``name``."""
         return b.add(Concat(0) if kept else Stack(), *steps, names=(name,))[0]
 
     def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
+        """x once for each of the ``steps`` that read it; ``names`` are there for what must be added for that."""
         return (x,) * len(names)
 
 
@@ -80,7 +68,7 @@ class Expand(Pass):
 
     name = "expand"
     after = Stage.EXPANDED
-    time_axis: TimeAxis = CoreTimeAxis()
+    time_axis: TimeAxis = TimeAxis()
     loops: Callable[[Scan], bool] = lambda scan: False
 
     def requires(self, graph: Graph) -> None:
@@ -130,7 +118,7 @@ def _unread_leaves(graph: Graph, loops: Callable[[Scan], bool]) -> set[str]:
         if isinstance(node.op, Scan) and not loops(node.op):
             first = node.op.first or node.op.body
             used = {ref.node for ref in first.readers()}
-            names = [arg.name for arg in first.body_args()]
+            names = first.arguments()
             args = tuple(ref for i, ref in enumerate(args) if node.op.role(i) != "state" or names[i] in used)
         read.update(ref.node for ref in args)
     return {node.name for node in graph if isinstance(node.op, Leaf) and not isinstance(node.op, Input)} - read
@@ -149,26 +137,17 @@ def named_results(scan: Scan, body: Graph) -> Graph:
     return rename_values(body, {output.ref: output.name for output in named if output.name})
 
 
-@dataclass(frozen=True)
 class _Template:
     """A body read once: its nodes, where each operand comes from, and which nodes are the same at every step."""
 
-    nodes: tuple[tuple[Node, tuple[Ref, ...]], ...]
-    arguments: tuple[str, ...]
-    results: tuple[Ref, ...]
-    same: tuple[tuple[Node, tuple[Ref, ...]], ...] = ()
-
-    @classmethod
-    def of(cls, body: Graph) -> _Template:
-        nodes = tuple((n, body.args(n.name)) for n in body if not isinstance(n.op, Arg))
-        return cls(nodes, tuple(a.name for a in body.body_args()), tuple(o.ref for o in body.outputs))
-
-    def with_shared(self, body: Graph) -> _Template:
-        """Return the template with the nodes that depend on no step separated from its other nodes."""
-        varying = {a.name for a in body.body_args() if isinstance(a.op, Arg) and a.op.role in ("x", "state")}
-        varying = body.dependents(varying)
-        same = tuple(pair for pair in self.nodes if pair[0].name not in varying)
-        return replace(self, nodes=tuple(pair for pair in self.nodes if pair[0].name in varying), same=same)
+    def __init__(self, body: Graph, shares: bool) -> None:
+        """With ``shares`` the nodes that depend on no step are separated from its other nodes."""
+        nodes = [(node, body.args(node.name)) for node in body if not isinstance(node.op, Arg)]
+        varying = body.dependents(set(body.arguments("x", "state"))) if shares else {node.name for node, _ in nodes}
+        self.nodes = [pair for pair in nodes if pair[0].name in varying]
+        self.same = [pair for pair in nodes if pair[0].name not in varying]
+        self.arguments = body.arguments()
+        self.results = tuple(output.ref for output in body.outputs)
 
     def reads(self) -> set[Ref]:
         """Return the values that the nodes and results of a step read."""
@@ -180,9 +159,8 @@ class _Unroller:
 
     def __init__(self, builder: Builder, node: Node, scan: Scan, time_axis: TimeAxis, cuts: Cuts) -> None:
         self.builder, self.node, self.scan, self.time_axis, self.cuts = builder, node, scan, time_axis, cuts
-        named = named_results(scan, scan.body)
-        self.body = _Template.of(named).with_shared(named)
-        self.first = self.body if scan.first is None else _Template.of(named_results(scan, scan.first))
+        self.body = _Template(named_results(scan, scan.body), shares=True)
+        self.first = self.body if scan.first is None else _Template(named_results(scan, scan.first), shares=False)
         pattern = step_pattern(scan)
         self.prefixes = [pattern % t for t in range(scan.length)]
         self.steps = [Step(scan.body.name, t) for t in range(scan.length)]
@@ -195,7 +173,8 @@ class _Unroller:
         varying: dict[int, Refs | dict[int, Ref]] = {
             i: self._cut(args[i], i) for i, role in enumerate(roles) if role == "x"
         }
-        varying |= {i: self._share(args[i], i) for i, role in enumerate(roles) if role == "static"}
+        shares = {i: Ref(self.body.arguments[i]) for i, role in enumerate(roles) if role == "static"}
+        varying |= {i: self._shared(inside, args[i], self.first.reads()) for i, inside in shares.items()}
         same = self._same(args)
         current = list(args)
         outputs: dict[int, tuple[Ref, ...]] = {}
@@ -221,11 +200,8 @@ class _Unroller:
             self.cuts[key] = self.time_axis.unstack(self.builder, sequence, names, self.steps, self.scan.kept)
         return self.cuts[key]
 
-    def _share(self, value: Ref, slot: int) -> dict[int, Ref]:
-        """Return the value that each step reads for a static argument of the body."""
-        return self._shared(Ref(self.body.arguments[slot]), value, self.first.reads())
-
     def _shared(self, inside: Ref, value: Ref, first: set[Ref]) -> dict[int, Ref]:
+        """Return the value that each step reads for a value ``inside`` the body that is the same at every step."""
         body = self.body.reads()
         reading = [t for i, t in enumerate(self.scan.order()) if inside in (first if i == 0 else body)]
         name = inside.node if inside.out == 0 else f"{inside.node}_{inside.out}"
@@ -271,11 +247,6 @@ class _Unroller:
         return tuple(new[ref] for ref in template.results)
 
 
-def every_scan(scan: Scan) -> bool:
-    """Accept every scan."""
-    return True
-
-
 @dataclass(frozen=True)
 class KeepTimeAxis(NodePass):
     """Let the steps of the scans that ``where`` picks be [1, N, ...] instead of [N, ...].
@@ -289,7 +260,7 @@ class KeepTimeAxis(NodePass):
     """
 
     name = "keep_time_axis"
-    where: Callable[[Scan], bool] = every_scan
+    where: Callable[[Scan], bool] = lambda scan: True
     reshape: type[Reshape] = Reshape
     bodies = False
 
@@ -435,7 +406,7 @@ def _first_that_pays(
     b: Builder, node: Node, scan: Scan, args: Refs, products: tuple[type[Op], ...], counts: Counter[str]
 ) -> Refs | None:
     body = scan.body
-    states, reads = state_arguments(body), states_read(body)
+    states, reads = body.arguments("state"), states_read(body)
     numbers = {name: number for number, name in enumerate(states)}
     groups: dict[frozenset[int], None] = {}  # states that need no other states, and that a product reads
     for each in body:
@@ -456,7 +427,7 @@ class _Halves:
 
     def __init__(self, scan: Scan, first: Collection[int], products: tuple[type[Op], ...]) -> None:
         self.scan, self.body = scan, scan.body
-        self.names = state_arguments(self.body)
+        self.names = self.body.arguments("state")
         self.numbers = sorted(first), [number for number in range(len(self.names)) if number not in first]
         self.first = {self.names[number] for number in first}
         varying = self.body.dependents(self.first)
@@ -484,7 +455,7 @@ class _Halves:
         """Return the results of the scan, computed by two scans."""
         values = [Output(self.body.value_name(ref), ref) for ref in self.crossing]
         names = [f"{self.body.name}/{output.name}" for output in values]
-        operands = dict(zip((arg.name for arg in self.body.body_args()), args, strict=True))
+        operands = dict(zip(self.body.arguments(), args, strict=True))
         steps = node.names[: len(self.scan.step_outputs)]
         ends = node.names[len(steps) :]
 
@@ -517,4 +488,4 @@ class _Halves:
             ):
                 rebuild.copy(node)
         body = rebuild.finish([*self.scan.step_outputs, *self._nexts(1)])
-        return pruned(body, body.outputs, state_arguments(body)), taken
+        return pruned(body, body.outputs, body.arguments("state")), taken

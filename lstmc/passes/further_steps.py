@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 
@@ -58,20 +58,13 @@ def consecutive(flow: Dataflow, values: Sequence[str]) -> Element | None:
 
 def extend(common: CommonStep) -> None:
     """Add all further steps that match, at the end and at the beginning."""
-    while _longer(common, _after(common), at_end=True):
-        pass
-    while _longer(common, _before(common), at_end=False):
-        pass
-    _extend_from_zero(common)
-
-
-def _extend_from_zero(common: CommonStep) -> None:
-    """Add a first step from zero states, whose products with zero are absent, if there is one."""
-    states = [*common.states]
-    for count in range(len(states), 0, -1):
-        for zero in combinations(states, count):
-            if _longer(common, _from_zero(common, zero), at_end=False):
-                return
+    for at_end in (True, False):
+        while _longer(common, _beyond(common, at_end), at_end):
+            pass
+    states = [*common.states]  # a first step from zero states lacks the products with zero
+    for zero in chain(*(combinations(states, count) for count in range(len(states), 0, -1))):
+        if _longer(common, _from_zero(common, zero), at_end=False):
+            return
 
 
 def absorb(common: CommonStep) -> None:
@@ -93,15 +86,10 @@ def _absorb_consumers(common: CommonStep, values: Values) -> None:
         if len(matches) < len(steps) or len({step.outputs for step in matches}) < len(matches):
             continue
         operands = tuple(zip(*(step.inputs for step in matches), strict=True))
-        kinds = (common.values, common.sequences, common.static, common.constants)
-        before, count = [{**kind} for kind in kinds], len(common.parts)
-        if all(_can_be_read(common, operand) for operand in operands):
+        with common.attempt():
+            if not all(_can_be_read(common, operand) for operand in operands):
+                raise StepsDiffer
             common.add(matches, operands)
-            continue
-        del common.parts[count:]
-        for kind, known in zip(kinds, before, strict=True):
-            kind.clear()
-            kind.update(known)
 
 
 def _computes(flow: Dataflow, step: Step, depth: int = 4) -> bool:
@@ -157,19 +145,11 @@ def _longer(common: CommonStep, column: dict[Values, str] | None, at_end: bool) 
     return True
 
 
-def _same(common: CommonStep) -> dict[Values, str]:
-    """Return the constants and static inputs, which are the same in every step."""
-    return {values: values[0] for values in (*common.constants, *common.static)}
-
-
-def _after(common: CommonStep) -> dict[Values, str] | None:
-    states = {state: values[-1] for state, values in common.following().items()}
-    return _Column(common, common.parts, _same(common) | states, at_end=True).matched(common.values)
-
-
-def _before(common: CommonStep) -> dict[Values, str] | None:
-    states = {values: state[0] for state, values in common.following().items()}
-    return _Column(common, common.parts, _same(common) | states, at_end=False).matched(common.values)
+def _beyond(common: CommonStep, at_end: bool) -> dict[Values, str] | None:
+    """Return the values of the step after the last, or before the first."""
+    following = common.following().items()
+    states = {s: values[-1] for s, values in following} if at_end else {values: s[0] for s, values in following}
+    return _Column(common, common.parts, states, at_end).matched(common.values)
 
 
 def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str] | None:
@@ -180,7 +160,7 @@ def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str
         kept = [values for values in operands if values not in zero]
         if _is_zero(part.op, [values in zero for values in operands]):
             zero.update(part.results)
-        elif len(kept) == 1 and _adds_zero(part.op, operands[0] in zero):
+        elif len(kept) == 1 and (isinstance(part.op, Add) or (isinstance(part.op, Sub) and operands[0] in kept)):
             same[part.results[0]] = kept[0]
         else:
             parts.append(BodyOp(part.op, operands, part.results, part.loc))
@@ -196,16 +176,11 @@ def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str
     computed = {values for part in needed for values in part.results}
     if required & zero or not computed.issuperset(starts):
         return None  # a state would be an element of a sequence
-    column = _Column(common, needed[::-1], _same(common) | starts, at_end=False).matched(required)
+    column = _Column(common, needed[::-1], starts, at_end=False).matched(required)
     if column is None:
         return None
     column |= {values: column[other] for values, other in same.items() if other in computed}
     return {values: column.get(values, "") for values in common.values}
-
-
-def _adds_zero(op: Op, first: bool) -> bool:
-    """Return whether the result equals one operand if the other operand, the ``first`` or the second, is zero."""
-    return isinstance(op, Add) or (isinstance(op, Sub) and not first)
 
 
 def _is_zero(op: Op, zero: Sequence[bool]) -> bool:
@@ -222,10 +197,11 @@ class _Column:
     """Matches one further step against the body: from known values to their producers and consumers."""
 
     def __init__(self, common: CommonStep, parts: list[BodyOp], match: dict[Values, str], at_end: bool) -> None:
-        self.common, self.flow, self.match, self.at_end = common, common.flow, match, at_end
+        self.common, self.flow, self.at_end = common, common.flow, at_end
         self.waiting = list(parts)
         self.claimed = common.claimed()
-        self.fixed = {*common.constants, *common.static}
+        same = (*common.constants, *common.static)
+        self.fixed, self.match = {*same}, {values: values[0] for values in same} | match
 
     def matched(self, required: Iterable[Values]) -> dict[Values, str] | None:
         """Return the step's value for each value of the body; None if there is no such step."""

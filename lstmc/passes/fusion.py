@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Add, Arg, Binary, Concat, Linear, Op, Param, Pointwise, Split
-from lstmc.passes.base import NodePass, Pass, PassResult, Refs, joined_name, result, rewrite, with_bodies
+from lstmc.passes.base import NodePass, Pass, PassResult, Refs, Visit, joined_name, result, rewrite, with_bodies
 
 __all__ = ["BiasApart", "FuseHorizontal", "FuseLinears"]
 
@@ -202,7 +202,7 @@ class BiasApart(NodePass):
 
 
 def _move_biases(body: Graph, counts: Counter[str]) -> Graph:
-    on_state = body.dependents({a.name for a in body.body_args() if isinstance(a.op, Arg) and a.op.role == "state"})
+    on_state = body.dependents(set(body.arguments("state")))
     readers = body.readers()
     moved = {}  # linears without their bias -> the place of the bias
     for node in body:
@@ -262,21 +262,18 @@ def _groups(graph: Graph) -> list[_Group]:
 
 def _linears(graph: Graph) -> Iterator[tuple[str | None, Node, Ref, list[str]]]:
     """Yield every linear whose weights are parameters: its scan, its node, its input, and the parameters."""
+    parts: list[tuple[str | None, Graph, Mapping[Ref, Ref]]] = [(None, graph, {ref: ref for ref in graph.refs()})]
     for node in graph:
-        if isinstance(node.op, Linear):
-            params = [ref.node for ref in graph.args(node.name)[1:]]
-            if all(isinstance(graph.node(name).op, Param) for name in params):
-                yield None, node, graph.args(node.name)[0], params
-        elif isinstance(node.op, Scan):
-            body = node.op.body
-            outer = dict(zip([a.name for a in body.body_args()], graph.args(node.name), strict=True))
-            for inner in body:
-                if isinstance(inner.op, Linear):
-                    names = [outer[r.node].node for r in body.args(inner.name)[1:] if r.node in outer]
-                    if len(names) == len(body.args(inner.name)) - 1 and all(
-                        isinstance(graph.node(name).op, Param) for name in names
-                    ):
-                        yield node.name, inner, body.args(inner.name)[0], names
+        if isinstance(node.op, Scan):
+            arguments = map(Ref, node.op.body.arguments())
+            parts.append((node.name, node.op.body, dict(zip(arguments, graph.args(node.name), strict=True))))
+    for scan, part, outside in parts:
+        for node in part:
+            if isinstance(node.op, Linear):
+                x, *weights = part.args(node.name)
+                params = [outside[ref].node for ref in weights if ref in outside]
+                if len(params) == len(weights) and all(isinstance(graph.node(name).op, Param) for name in params):
+                    yield scan, node, x, params
 
 
 def _parameter_uses(graph: Graph) -> Counter[str]:
@@ -302,21 +299,26 @@ class _Fuser:
         self.packed: dict[tuple[str, ...], Ref] = {}
 
     def run(self) -> Graph:
-        here = [group for group in self.groups if group.scan is None]
+        fuse = self._fuses(self.graph, None, self._pack)
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            return self._scan(b, node, node.op, args) if isinstance(node.op, Scan) else fuse(b, node, args)
+
+        return rewrite(self.graph, visit)
+
+    def _fuses(self, part: Graph, scan: str | None, weight: Callable[[Builder, Sequence[str]], Ref]) -> Visit:
+        """Return the visit of the model, or of a scan's body, that fuses its groups."""
+        groups = [group for group in self.groups if group.scan == scan]
         pieces: dict[str, Ref] = {}
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if isinstance(node.op, Scan):
-                return self._scan(b, node, node.op, args)
-            for group in here:
+            for group in groups:
                 if node.name == group.nodes[0]:
-                    weights = [self._pack(b, params) for params in (group.weights, group.biases) if params]
-                    pieces.update(_fused(b, self.graph, group, args[0], weights))
-                if node.name in group.nodes:
-                    return (pieces[node.name],)
-            return None
+                    weights = [weight(b, params) for params in (group.weights, group.biases) if params]
+                    pieces.update(_fused(b, part, group, args[0], weights))
+            return (pieces[node.name],) if node.name in pieces else None
 
-        return rewrite(self.graph, visit)
+        return visit
 
     def _pack(self, b: Builder, params: Sequence[str]) -> Ref:
         key = tuple(params)
@@ -328,27 +330,17 @@ class _Fuser:
         return self.packed[key]
 
     def _scan(self, b: Builder, node: Node, scan: Scan, args: Refs) -> Refs:
-        groups = [group for group in self.groups if group.scan == node.name]
-        inner = Rebuild(scan.body)
-        operands: list[Ref] = []
-        operand_iter = iter(args)
-        for old in scan.body:
-            for group in groups:
-                if old.name == group.nodes[0]:
-                    outer = [self._pack(b, params) for params in (group.weights, group.biases) if params]
-                    operands += outer
-                    weights = [
-                        inner.builder.add(Arg(b.type(ref).shape, "weight"), names=(b.node(ref.node).name,))[0]
-                        for ref in outer
-                    ]
-                    fused = _fused(inner.builder, scan.body, group, inner.args(old)[0], weights)
-                    inner.new.update((Ref(name), ref) for name, ref in fused.items())
-            if Ref(old.name) in inner.new:
-                continue
-            if isinstance(old.op, Arg):
-                operands.append(next(operand_iter))
-            inner.copy(old)
-        return b.add(replace(scan, body=inner.finish()), *operands, names=node.names, loc=node.loc)
+        outer = dict(zip(scan.body.arguments(), args, strict=True))
+
+        def weight(inner: Builder, params: Sequence[str]) -> Ref:
+            packed = self._pack(b, params)
+            (arg,) = inner.add(Arg(b.type(packed).shape, "weight"), names=(b.node(packed.node).name,))
+            outer[arg.node] = packed
+            return arg
+
+        body = rewrite(scan.body, self._fuses(scan.body, node.name, weight))
+        operands = [outer[name] for name in body.arguments()]
+        return b.add(replace(scan, body=body), *operands, names=node.names, loc=node.loc)
 
 
 def _parameters_first(graph: Graph, groups: Sequence[_Group]) -> Graph:

@@ -1,40 +1,44 @@
-"""Linear recurrences over sequences as nodes: chunks in lockstep, or doubling.
+"""Linear recurrences over sequences as nodes: chunks in lockstep, doubling, or products with powers of a matrix.
 
 A recurrence h' = a h + b applies an affine map at each step. The maps of two steps, (a1, b1) and (a2, b2), are together
 one map (a2 a1, a2 b1 + b2): this product is associative, so steps can be joined in any order. Nothing is divided by a
 product of factors: if the product underflows, the value that it multiplies is negligible too.
+
+The matrix that a step applies to a state, such as the outer products of DeltaNet, is known only through the step's
+nodes. Run on the rows of the identity, these nodes give the matrix of a chunk. If the matrix is the same at every step,
+its powers are weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod, sqrt
+from functools import reduce
+from itertools import count
+from math import isqrt, prod, sqrt
 from types import MappingProxyType
+from typing import Self
 
-from lstmc.ir import Builder, Ref, broadcast
-from lstmc.ops import Add, Concat, Full, Maximum, Mul, Reshape, Split, Tile
-from lstmc.passes.base import Refs
-from lstmc.patterns import LEAST, Kind, Recurrence
+import numpy as np
+
+from lstmc import ops
+from lstmc.ir import Builder, Graph, Ref, broadcast, op_over_time, over_steps, reshaped
+from lstmc.ops import Array, Binary, Op, Values
+from lstmc.passes.base import Refs, with_role
+from lstmc.passes.precompute import LARGEST
+from lstmc.patterns import LEAST, Kind, MatrixStep, Recurrence
 
 Factors = Mapping[tuple[int, int], Ref | None]  # None is the neutral factor; a missing factor is zero
 Offsets = Mapping[int, Ref]
 NO_OFFSETS: Offsets = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Map:
-    """The affine map of some steps: offsets, and factors by pairs of states, the result's and the multiplied one.
-
-    A factor that is the same at every step has one step.
-    """
-
-    factors: Factors
-    offsets: Offsets
-
-
 class Steps:
-    """Nodes on sequences of the maps of a recurrence."""
+    """Nodes on sequences of the maps of a recurrence.
+
+    The affine map of some steps has offsets, and factors by pairs of states, the result's and the multiplied one. A
+    factor that is the same at every step has one step.
+    """
 
     def __init__(self, b: Builder, length: int, reverse: bool, recurrence: Recurrence) -> None:
         self.b, self.length, self.reverse, self.recurrence = b, length, reverse, recurrence
@@ -48,54 +52,46 @@ class Steps:
         if size == 1:
             return x, x
         sizes = (size - first, first) if self.reverse else (first, size - first)
-        one, other = self.b.add(Split(axis, sizes), x)
+        one, other = self.b.add(ops.Split(axis, sizes), x)
         return (other, one) if self.reverse else (one, other)
 
     def joined(self, *parts: Ref, axis: int = 0) -> Ref:
         """Return parts, given in the order in which they run, joined in time."""
         ordered = parts[::-1] if self.reverse else parts
-        return ordered[0] if len(ordered) == 1 else self.b.add(Concat(axis), *ordered)[0]
+        return ordered[0] if len(ordered) == 1 else self.b.add(ops.Concat(axis), *ordered)[0]
 
     def previous(self, x: Ref, initial: Ref) -> Ref:
         """Return the sequence of the states before each step, from the states after each step."""
-        (row,) = self.b.add(Reshape((1, *self.b.type(initial).shape)), initial)
+        (row,) = self.b.add(ops.Reshape((1, *self.b.type(initial).shape)), initial)
         return self.joined(row, self.cut(x, self.length - 1)[0])
 
     def last(self, x: Ref, name: str) -> Ref:
         """Return the value at the step that runs last."""
         row = self.cut(x, self.length - 1)[1]
-        return self.b.add(Reshape(self.b.type(x).shape[1:]), row, names=(name,))[0]
+        return self.b.add(ops.Reshape(self.b.type(x).shape[1:]), row, names=(name,))[0]
 
     # maps ------------------------------------------------------------------------------------------------------
 
-    def _times(self, x: Ref | None, y: Ref | None) -> Ref | None:
-        if x is None or y is None:
-            return y if x is None else x
-        return self.b.add(Add() if self.maximum else Mul(), x, y)[0]
+    def _times(self, x: Ref, y: Ref) -> Ref:
+        return self.b.add(ops.Add() if self.maximum else ops.Mul(), x, y)[0]
 
     def _plus(self, earlier: Ref, later: Ref) -> Ref:
         if not self.maximum:
-            return self.b.add(Add(), earlier, later)[0]
-        return self.b.add(Maximum(), *((earlier, later) if self.recurrence.later else (later, earlier)))[0]
+            return self.b.add(ops.Add(), earlier, later)[0]
+        return self.b.add(ops.Maximum(), *((earlier, later) if self.recurrence.later else (later, earlier)))[0]
 
     def _applied(self, factors: Factors, values: Offsets, offsets: Offsets = NO_OFFSETS) -> dict[int, Ref]:
         """Return factors @ values + offsets."""
         results = dict[int, Ref]()
         for state in self.recurrence.states:
             terms = [
-                self._times(factors[state, other], value)
+                value if (factor := factors[state, other]) is None else self._times(factor, value)
                 for other, value in values.items()
                 if (state, other) in factors
             ]
             terms += [offsets[state]] if state in offsets else []
             if terms:
-                total, *rest = terms
-                for term in rest:
-                    assert total is not None
-                    assert term is not None
-                    total = self._plus(total, term)
-                assert total is not None
-                results[state] = total
+                results[state] = reduce(self._plus, terms)
         return results
 
     def _product(self, later: Factors, earlier: Factors) -> dict[tuple[int, int], Ref | None]:
@@ -105,7 +101,7 @@ class Steps:
             for (other_middle, other), y in earlier.items():
                 if middle != other_middle:
                     continue
-                term = self._times(x, y)
+                term = y if x is None else x if y is None else self._times(x, y)
                 if (state, other) in results:
                     one = results[state, other]
                     term = self._plus(self._number(one, term), self._number(term, one))
@@ -117,39 +113,39 @@ class Steps:
         if x is not None:
             return x
         shape = (1,) if like is None else self.b.type(like).shape
-        return self.b.add(Full(shape, 0.0 if self.maximum else 1.0))[0]
+        return self.full(shape, 0.0 if self.maximum else 1.0)
 
-    def _maps(self, sequences: Mapping[Ref, Ref]) -> Map:
+    def _maps(self, sequences: Mapping[Ref, Ref]) -> tuple[Factors, Offsets]:
         factors = {key: None if r is None else sequences[r] for key, r in self.recurrence.factors.items()}
-        return Map(factors, {s: sequences[r] for s, r in self.recurrence.offsets.items() if r is not None})
+        return factors, {s: sequences[r] for s, r in self.recurrence.offsets.items() if r is not None}
 
     def _zero(self, x: Ref) -> bool:
         """Return whether the initial value of a state adds nothing."""
         op = self.b.node(x.node).op
-        return not self.maximum and isinstance(op, Full) and op.value == 0
+        return not self.maximum and isinstance(op, ops.Full) and op.value == 0
 
     # forms -----------------------------------------------------------------------------------------------------
 
     def doubling(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
         """Return the states after each step: log2(T) times each step is joined with an earlier step."""
         shapes = {s: self.b.type(ref).shape for s, ref in initial.items()}
-        begun = {s: self.b.add(Reshape((1, *shapes[s])), r)[0] for s, r in initial.items() if not self._zero(r)}
-        return self._doubled(self._maps(sequences), begun, shapes, self.length)
+        begun = {s: self.b.add(ops.Reshape((1, *shapes[s])), r)[0] for s, r in initial.items() if not self._zero(r)}
+        return self._doubled(*self._maps(sequences), begun, shapes, self.length)
 
     def _doubled(
-        self, steps: Map, begun: Offsets, shapes: Mapping[int, tuple[int, ...]], length: int
+        self, factors: Factors, offsets: Offsets, begun: Offsets, shapes: Mapping[int, tuple[int, ...]], length: int
     ) -> dict[int, Ref]:
         """Return the states after each step, by doubling; ``begun`` are nonzero first states, as steps."""
-        values, factors = self._begun(steps, begun, length), dict(steps.factors)
-        for key, ref in factors.items():  # the factor of the first step is no longer needed
-            factors[key] = None if ref is None else self.cut(ref, 1)[1]
+        values = self._begun(factors, offsets, begun, length)
+        # the factor of the first step is no longer needed
+        factors = {key: None if ref is None else self.cut(ref, 1)[1] for key, ref in factors.items()}
         distance = 1
         while distance < length:
             earlier = {s: self.cut(x, length - distance)[0] for s, x in values.items()}
             cuts = {s: self.cut(x, distance) for s, x in values.items()}
             joined = self._applied(factors, earlier, {s: rest for s, (_, rest) in cuts.items()})
             for state, rest in joined.items():
-                head = cuts[state][0] if state in cuts else self._zeros((distance, *shapes[state]))
+                head = cuts[state][0] if state in cuts else self.full((distance, *shapes[state]))
                 values[state] = self.joined(head, rest)
             if 2 * distance < length:
                 left = length - 2 * distance
@@ -159,31 +155,26 @@ class Steps:
             distance *= 2
         for state in self.recurrence.states:
             if state not in values:
-                values[state] = self._zeros((length, *shapes[state]))
+                values[state] = self.full((length, *shapes[state]))
         return values
 
-    def _zeros(self, shape: tuple[int, ...]) -> Ref:
-        return self.b.add(Full(shape, 0.0))[0]
+    def full(self, shape: tuple[int, ...], value: float = 0.0) -> Ref:
+        return self.b.add(ops.Full(shape, value))[0]
 
-    def _begun(self, steps: Map, begun: Offsets, length: int) -> dict[int, Ref]:
+    def _begun(self, factors: Factors, offsets: Offsets, begun: Offsets, length: int) -> dict[int, Ref]:
         """Return the offsets with the initial states' contribution to the first step."""
         if not begun:
-            return dict(steps.offsets)
+            return dict(offsets)
         if length == 1:
-            return self._applied(steps.factors, begun, steps.offsets)
-        cuts = {s: self.cut(x, 1) for s, x in steps.offsets.items()}
-        first = {k: None if x is None else self.cut(x, 1)[0] for k, x in steps.factors.items()}
+            return self._applied(factors, begun, offsets)
+        cuts = {s: self.cut(x, 1) for s, x in offsets.items()}
+        first = {k: None if x is None else self.cut(x, 1)[0] for k, x in factors.items()}
         values = self._applied(first, begun, {s: head for s, (head, _) in cuts.items()})
         for state, head in values.items():
             rest = (length - 1, *self.b.type(head).shape[1:])
-            if state in cuts:
-                values[state] = self.joined(head, cuts[state][1])
-            else:
-                values[state] = self.joined(head, self._least(rest) if self.maximum else self._zeros(rest))
+            least = LEAST if self.maximum else 0.0
+            values[state] = self.joined(head, cuts[state][1] if state in cuts else self.full(rest, least))
         return values
-
-    def _least(self, shape: tuple[int, ...]) -> Ref:
-        return self.b.add(Full(shape, LEAST))[0]
 
     def chunks(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
         """Return the states after each step: chunks in lockstep, the states between them, and a correction.
@@ -192,45 +183,42 @@ class Steps:
         """
         length = chunk_length(self.length)
         count = -(-self.length // length)
-        steps = self._maps(sequences)
-        refs = dict.fromkeys((*steps.factors.values(), *steps.offsets.values()))
+        all_factors, all_offsets = self._maps(sequences)
+        refs = dict.fromkeys((*all_factors.values(), *all_offsets.values()))
         cut = {ref: self.chunked(ref, count, length) for ref in refs if ref is not None}
         factors: Factors = {}
         values: dict[int, Ref] = {}
-        all_factors: list[Factors] = []
-        all_values: list[dict[int, Ref]] = []
+        factors_at: list[Factors] = []
+        values_at: list[dict[int, Ref]] = []
         for t in self.order(length):
-            of_step = {k: None if r is None else cut[r][t] for k, r in steps.factors.items()}
-            values = self._applied(of_step, values, {s: cut[r][t] for s, r in steps.offsets.items()})
-            factors = self._product(of_step, factors) if all_factors else of_step
-            all_factors.append(factors)
-            all_values.append(values)
+            of_step = {k: None if r is None else cut[r][t] for k, r in all_factors.items()}
+            values = self._applied(of_step, values, {s: cut[r][t] for s, r in all_offsets.items()})
+            factors = self._product(of_step, factors) if factors_at else of_step
+            factors_at.append(factors)
+            values_at.append(values)
         starts = self._starts(factors, values, initial, count)
         results = dict[int, Ref]()
         for state, first in initial.items():
             shape = self.b.type(first).shape
             row = (1, self.b.type(first).size)
             matrix = (count, row[1])
-            own = [each.get(state) for each in all_values]
-            total = self._beside(own, matrix) if any(own) else None
+            own = [each.get(state) for each in values_at]
+            total = self.joined(*(x or self.full(matrix) for x in own), axis=1) if any(own) else None
             for other, start in starts.items():
-                parts = [each[state, other] if (state, other) in each else self._zeros(row) for each in all_factors]
-                (begin,) = self.b.add(Tile(1, length), start) if length > 1 else (start,)
+                parts = [each[state, other] if (state, other) in each else self.full(row) for each in factors_at]
+                (begin,) = self.b.add(ops.Tile(1, length), start) if length > 1 else (start,)
                 if any(parts):
-                    (begin,) = self.b.add(Add() if self.maximum else Mul(), self._factors_beside(parts, row), begin)
+                    begin = self._times(self._factors_beside(parts, row), begin)
                 total = begin if total is None else self._plus(begin, total)
             whole = (count * length, *shape)
-            total = self._zeros(whole) if total is None else self.b.add(Reshape(whole), total)[0]
+            total = self.full(whole) if total is None else self.b.add(ops.Reshape(whole), total)[0]
             results[state] = total if count * length == self.length else self.cut(total, self.length)[0]
         return results
-
-    def _beside(self, parts: Sequence[Ref | None], shape: tuple[int, ...]) -> Ref:
-        return self.joined(*(self._zeros(shape) if x is None else x for x in parts), axis=1)
 
     def _factors_beside(self, parts: Sequence[Ref | None], row: tuple[int, ...]) -> Ref:
         """Return the factors of each place in a chunk, side by side: a row for each chunk, or one row for all
         chunks."""
-        ones = [self.b.add(Full(row, 0.0 if self.maximum else 1.0))[0] if x is None else x for x in parts]
+        ones = [self.full(row, 0.0 if self.maximum else 1.0) if x is None else x for x in parts]
         rows = max(self.b.type(x).shape[0] for x in ones)
         return self.joined(*(broadcast(self.b, x, (rows, row[1])) for x in ones), axis=1)
 
@@ -241,13 +229,13 @@ class Steps:
         """Return the steps of all chunks, in copies: for each place in a chunk a matrix with a row for each chunk."""
         steps, *shape = self.b.type(x).shape
         if steps == 1:
-            return self.b.add(Reshape((1, prod(shape))), x) * length
+            return self.b.add(ops.Reshape((1, prod(shape))), x) * length
         if count * length > self.length:
-            x = self.joined(x, self._zeros((count * length - self.length, *shape)))
+            x = self.joined(x, self.full((count * length - self.length, *shape)))
         columns = self.b.type(x).size // count
-        (rows,) = self.b.add(Reshape((count, columns)), x)
-        (rows,) = self.b.add(Tile(0, copies), rows) if copies > 1 else (rows,)
-        return self.b.add(Split(1, (columns // length,) * length), rows) if length > 1 else (rows,)
+        (rows,) = self.b.add(ops.Reshape((count, columns)), x)
+        (rows,) = self.b.add(ops.Tile(0, copies), rows) if copies > 1 else (rows,)
+        return self.b.add(ops.Split(1, (columns // length,) * length), rows) if length > 1 else (rows,)
 
     def _starts(
         self, factors: Factors, offsets: Mapping[int, Ref], initial: Mapping[int, Ref], count: int
@@ -257,14 +245,14 @@ class Steps:
         They are computed one chunk after the other, or by doubling if that is fewer nodes.
         """
         rows = {s: (1, self.b.type(ref).size) for s, ref in initial.items()}
-        current = {s: self.b.add(Reshape(rows[s]), ref)[0] for s, ref in initial.items() if not self._zero(ref)}
+        current = {s: self.b.add(ops.Reshape(rows[s]), ref)[0] for s, ref in initial.items() if not self._zero(ref)}
         if nodes_between(count) < 2 * count:
             columns = {s: shape[1:] for s, shape in rows.items()}
-            ended = self._doubled(Map(factors, offsets), current, columns, count)
-            first = {s: current[s] if s in current else self._zeros(rows[s]) for s in ended}
+            ended = self._doubled(factors, offsets, current, columns, count)
+            first = {s: current[s] if s in current else self.full(rows[s]) for s in ended}
             return {s: self.joined(first[s], self.cut(x, count - 1)[0]) for s, x in ended.items()}
         cut = {
-            ref: self.b.add(Split(0, (1,) * count), ref) if self.b.type(ref).shape[0] > 1 else (ref,) * count
+            ref: self.b.add(ops.Split(0, (1,) * count), ref) if self.b.type(ref).shape[0] > 1 else (ref,) * count
             for ref in dict.fromkeys((*factors.values(), *offsets.values()))
             if ref is not None
         }
@@ -275,7 +263,7 @@ class Steps:
                 of_chunk = {k: None if r is None else cut[r][c] for k, r in factors.items()}
                 current = self._applied(of_chunk, current, {s: cut[r][c] for s, r in offsets.items()})
         needed = [s for s in self.recurrence.states if any(s in each for each in starts)]
-        return {s: self.joined(*(each.get(s) or self._zeros(rows[s]) for each in starts)) for s in needed}
+        return {s: self.joined(*(each.get(s) or self.full(rows[s]) for each in starts)) for s in needed}
 
 
 def chunk_length(steps: int) -> int:
@@ -300,3 +288,312 @@ def recurrence_nodes(steps: int, form: str) -> int:
         return 8 * (steps - 1).bit_length()
     length = chunk_length(steps)
     return 3 * length + nodes_between(-(-steps // length)) + 8
+
+
+@dataclass(frozen=True)
+class MatrixChunks:
+    """The partition of states that matrices update: ``length`` steps in a chunk.
+
+    A state has ``places``, each with a matrix of ``columns`` by ``columns`` elements, which its ``rows`` share.
+    ``runs`` of all rows compute the matrices.
+    """
+
+    length: int
+    count: int
+    places: int
+    rows: int
+    columns: int
+    step_nodes: int
+
+    @classmethod
+    def of(cls, step: MatrixStep, steps: int) -> Self:
+        """Return the chunks of so many steps."""
+        shapes = [step.affine.type(Ref(name)).shape for name in step.affine.arguments("state")]
+        rows = prod(shapes[0][axis] for axis in step.shared)
+        places = prod(shapes[0][axis] for axis in step.kept) // rows
+        columns = sum(map(prod, shapes)) // (rows * places)
+        nodes = len(step.affine) - len(step.affine.body_args())
+        length = max(1, min(steps, isqrt(5 * steps // (3 * max(nodes, 1)))))
+        return cls(length, -(-steps // length), places, rows, columns, nodes)
+
+    @property
+    def runs(self) -> int:
+        return -(-self.columns // self.rows)
+
+    @property
+    def nodes(self) -> int:
+        """Return about how many nodes the chunks need."""
+        return 3 * self.step_nodes * self.length + 5 * self.count + 20
+
+    @property
+    def work(self) -> int:
+        """Return the number of elements of the products with the matrices of chunks."""
+        return 3 * self.count * self.places * self.rows * self.columns**2
+
+
+class MatrixSteps:
+    """Nodes on sequences of the steps of a recurrence; ``operands`` are the sequences of a step's operands, in its
+    order."""
+
+    def __init__(self, steps: Steps, step: MatrixStep, operands: Sequence[Ref]) -> None:
+        self.steps, self.operands = steps, operands
+        self.b, self.cut = steps.b, MatrixChunks.of(step, steps.length)
+        states = step.affine.arguments("state")
+        self.affine, self.linear = (with_role(body, range(len(states)), "x") for body in (step.affine, step.linear))
+        self.shapes = [step.affine.type(Ref(name)).shape for name in states]
+        self.sizes = [prod(shape) for shape in self.shapes]
+        self.mapped = [isinstance(a.op, ops.Arg) and a.op.role == "x" for a in step.affine.body_args()[len(states) :]]
+        apart = [axis for axis in step.kept if axis not in step.shared]
+        mixed = [axis for axis in range(len(self.shapes[0])) if axis not in step.kept]
+        self.order = (*apart, *step.shared, *mixed)  # of axes; with shared axes all states have one shape
+
+    # chunks ------------------------------------------------------------------------------------------------------
+
+    def chunks(self, initial: Mapping[int, Ref]) -> dict[int, Ref] | None:
+        """Return the states after each step; None if an op has no form for all chunks at once. All chunks run in
+        lockstep, from zero and from the rows of the identity. Then the states between chunks are computed, and from
+        them the chunks."""
+        cut, zeros = self.cut, [self.steps.full((self.cut.count, *shape)) for shape in self.shapes]
+        sequences = self._sequences(1)
+        ends = self._run(self.affine, cut.count, zeros, sequences)
+        matrices = self._run(self.linear, cut.count * cut.runs, self._identity(), self._sequences(cut.runs))
+        if not ends or not matrices:
+            return None
+        starts = self._starts([initial[state] for state in initial], ends[-1], matrices[-1])
+        values = self._run(self.affine, cut.count, starts, sequences)
+        results = {}
+        for state, shape, size, *own in zip(initial, self.shapes, self.sizes, *values, strict=True):
+            columns = [self._reshaped(x, (cut.count, size)) for x in own]
+            total = self._cut(self.steps.joined(*columns, axis=1), size)
+            results[state] = self._reshaped(total, (self.steps.length, *shape))
+        return results
+
+    def _cut(self, rows: Ref, size: int) -> Ref:
+        """Return chunks of ``size`` elements as steps, without the padding after the last step.
+
+        They are cut from the last row, not from all steps: MNN 3.6.1 computes a cut from all steps wrongly.
+        """
+        length, rest = self.cut.length, self.steps.length - (self.cut.count - 1) * self.cut.length
+        if rest == length:
+            return self._reshaped(rows, (self.steps.length, size))
+        whole, last = self.steps.cut(rows, self.cut.count - 1)
+        last = self.steps.cut(last, rest * size, axis=1)[0]
+        return self.steps.joined(
+            self._reshaped(whole, ((self.cut.count - 1) * length, size)), self._reshaped(last, (rest, size))
+        )
+
+    def _sequences(self, runs: int) -> list[Refs]:
+        """Return each operand at each place in a chunk: for all chunks, repeated for all runs."""
+        lanes, length = self.cut.count * runs, self.cut.length
+        return [
+            tuple(
+                self._reshaped(x, (lanes, *self.b.type(ref).shape[1:]))
+                for x in self.steps.chunked(ref, self.cut.count, length, runs)
+            )
+            if mapped
+            else (ref,) * length
+            for ref, mapped in zip(self.operands, self.mapped, strict=True)
+        ]
+
+    def _run(self, body: Graph, lanes: int, states: Sequence[Ref], sequences: Sequence[Refs]) -> list[Sequence[Ref]]:
+        """Return the states after each step of a chunk; none if an op has no form."""
+        names = [f"{body.name}/{output.name}" for output in body.outputs]
+        values: list[Sequence[Ref]] = []
+        for t in self.steps.order(self.cut.length):
+            following = all_steps(self.b, body, lanes, [*states, *(sequence[t] for sequence in sequences)], names)
+            if following is None:
+                return []
+            states = following
+            values.append(states)
+        return values
+
+    def _identity(self) -> list[Ref]:
+        """Return states with the next rows of the identity, as many as one run has."""
+        cut, first, states = self.cut, 0, []
+        for shape, size in zip(self.shapes, self.sizes, strict=True):
+            columns, axes = size // (cut.places * cut.rows), self._axes(shape)
+            rows = np.eye(cut.runs * cut.rows, cut.columns)[:, first : first + columns]
+            first += columns
+            runs = np.repeat(rows.reshape(cut.runs, 1, cut.rows, columns), cut.places, axis=1)
+            array = runs.reshape(cut.runs, 1, *(shape[axis] for axis in axes))
+            fixed = self._fixed(array.transpose(0, 1, *(2 + axes.index(axis) for axis in range(len(shape)))))
+            copies = broadcast(self.b, fixed, (cut.runs, cut.count, *shape))
+            states.append(self._reshaped(copies, (cut.runs * cut.count, *shape)))
+        return states
+
+    def _starts(self, initial: Sequence[Ref], ends: Sequence[Ref], matrices: Sequence[Ref]) -> list[Ref]:
+        """Return the states at the start of each chunk."""
+        cut, b = self.cut, self.b
+        rows, columns = (cut.places, cut.rows, cut.columns), cut.columns
+        current = self._ordered(initial, ())
+        of_chunks = self._pieces(self._ordered(ends, (cut.count,)), rows)
+        lead = (cut.runs, cut.count)
+        whole = [self._reshaped(x, (*lead, *shape)) for x, shape in zip(matrices, self.shapes, strict=True)]
+        runs = self._ordered(whole, lead)
+        moved = self._moved(runs, (1, 2, 0, 3, 4)) if cut.runs > 1 else runs
+        square = self._reshaped(moved, (cut.count, cut.places, cut.runs * cut.rows, columns))
+        if cut.runs * cut.rows > columns:
+            square = b.add(ops.Split(2, (columns, cut.runs * cut.rows - columns)), square)[0]
+        squares = self._pieces(square, (cut.places, 1, columns, columns))
+        starts = []
+        for c in self.steps.order(cut.count):
+            starts.append(self._reshaped(current, (1, *rows)))
+            if len(starts) < cut.count:
+                (wide,) = b.add(ops.Tile(3, columns), self._reshaped(current, (*rows, 1)))
+                square = squares[c] if 1 in rows[:2] else broadcast(b, squares[c], (*rows, columns))
+                (total,) = b.add(ops.Sum(2), *b.add(ops.Mul(), wide, square))
+                (current,) = b.add(ops.Add(), total, of_chunks[c])
+        joined = self.steps.joined(*starts)
+        widths = tuple(size // (cut.places * cut.rows) for size in self.sizes)
+        parts = b.add(ops.Split(3, widths), joined) if len(widths) > 1 else (joined,)
+        return [self._disordered(x, shape) for x, shape in zip(parts, self.shapes, strict=True)]
+
+    def _pieces(self, x: Ref, shape: tuple[int, ...]) -> Refs:
+        count = self.cut.count
+        pieces = self.b.add(ops.Split(0, (1,) * count), x) if count > 1 else (x,)
+        return tuple(self._reshaped(piece, shape) for piece in pieces)
+
+    def _ordered(self, states: Sequence[Ref], lead: tuple[int, ...]) -> Ref:
+        """Return states, with axes ``lead`` before theirs, side by side as [*lead, places, rows, columns]."""
+        first, parts = len(lead), []
+        for x, shape, size in zip(states, self.shapes, self.sizes, strict=True):
+            moved = self._moved(x, (*range(first), *(first + axis for axis in self._axes(shape))))
+            places, rows = self.cut.places, self.cut.rows
+            parts.append(self._reshaped(moved, (*lead, places, rows, size // (places * rows))))
+        return self._beside(parts)
+
+    def _axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.order if len(self.order) == len(shape) else tuple(range(len(shape)))
+
+    def _disordered(self, x: Ref, shape: tuple[int, ...]) -> Ref:
+        """Return [count, places, rows, columns] as states of all chunks."""
+        axes = self._axes(shape)
+        moved = self._reshaped(x, (self.cut.count, *(shape[axis] for axis in axes)))
+        return self._moved(moved, (0, *(1 + axes.index(axis) for axis in range(len(shape)))))
+
+    def _moved(self, x: Ref, order: Sequence[int]) -> Ref:
+        for op in ops.Transpose.to_order(order):
+            (x,) = self.b.add(op, x)
+        return x
+
+    # products ----------------------------------------------------------------------------------------------------
+
+    def products(self, initial: Mapping[int, Ref]) -> dict[int, Ref] | None:
+        """Return the states after each step by products with powers of the matrix: within groups of steps, then between
+        groups. None if an op has no form for all steps at once, or if the matrix is too large."""
+        length, size = self.steps.length, sum(self.sizes)
+        names = [f"{self.affine.name}/{output.name}" for output in self.affine.outputs]
+        identity = np.split(np.eye(size), np.cumsum(self.sizes)[:-1], axis=1)
+        rows = [self._fixed(x.reshape(size, *shape)) for x, shape in zip(identity, self.shapes, strict=True)]
+        images = all_steps(self.b, self.linear, size, [*rows, *self.operands], names)
+        zeros = [self.steps.full((length, *shape)) for shape in self.shapes]
+        offsets = all_steps(self.b, self.affine, length, [*zeros, *self.operands], names)
+        radix = product_radix(size, length)
+        if images is None or offsets is None or not radix:
+            return None
+        begin = self._rows(initial.values(), 1)
+        total = self._solved(self._rows(offsets, length), self._rows(images, size), begin, radix)
+        pieces = self.b.add(ops.Split(1, tuple(self.sizes)), total) if len(self.sizes) > 1 else (total,)
+        states = zip(initial, pieces, self.shapes, strict=True)
+        return {state: self._reshaped(x, (length, *shape)) for state, x, shape in states}
+
+    def _rows(self, states: Iterable[Ref], count: int) -> Ref:
+        """Return ``count`` values of each state as rows of a matrix."""
+        return self._beside([self._reshaped(x, (count, n)) for x, n in zip(states, self.sizes, strict=True)])
+
+    def _solved(self, x: Ref, image: Ref, start: Ref, radix: int) -> Ref:
+        """Return the states after each step of rows x, where a step is s -> s @ image + x."""
+        steps, size = self.b.type(x).shape
+        length = min(radix, steps)
+        count = -(-steps // length)
+        powers = self.b.add(ops.Transpose(0), image)  # A, A^2, ...
+        for _ in range(length - 1):
+            powers += self.b.add(ops.Linear(1), powers[-1], image)
+        one, zero = self._fixed(np.eye(size)), self.steps.full((size, size))
+        backward = (*powers[-2::-1], one)
+        lines = [self.steps.joined(*backward[i:], *(zero,) * i, axis=1) for i in reversed(range(length))]
+        if count * length > steps:
+            x = self.steps.joined(x, self.steps.full((count * length - steps, size)))
+        (own,) = self.b.add(ops.Linear(1), self._reshaped(x, (count, length * size)), self.steps.joined(*lines))
+        if count > 1:
+            ends = self.steps.cut(own, (length - 1) * size, axis=1)[1] if length > 1 else own
+            between = self._solved(ends, self.b.add(ops.Transpose(0), powers[-1])[0], start, radix)
+            start = self.steps.joined(start, self.steps.cut(between, count - 1)[0])
+        (begin,) = self.b.add(ops.Linear(1), start, self.steps.joined(*powers))
+        total = self._reshaped(self.b.add(ops.Add(), own, begin)[0], (count * length, size))
+        return total if count * length == steps else self.steps.cut(total, steps)[0]
+
+    # values ------------------------------------------------------------------------------------------------------
+
+    def _fixed(self, array: Array) -> Ref:
+        fill = Values.of(array)
+        return self.b.add(ops.Param(fill.shape, fill, 0.0, 0.0), names=(f"{self.affine.name}/rows",))[0]
+
+    def _reshaped(self, x: Ref, shape: tuple[int, ...]) -> Ref:
+        return reshaped(self.b, x, ops.Reshape(shape))
+
+    def _beside(self, parts: Sequence[Ref]) -> Ref:
+        """Return parts joined along the last axis."""
+        return parts[0] if len(parts) == 1 else self.b.add(ops.Concat(self.b.type(parts[0]).rank - 1), *parts)[0]
+
+
+def product_radix(size: int, steps: int) -> int:
+    """Return how many steps one product joins, for states of ``size`` elements; 0 if two steps are too many."""
+    most = isqrt(LARGEST) // size
+    if most < 2:
+        return 0
+    levels = next(n for n in count(1) if most**n >= steps)
+    return next(radix for radix in count(2) if radix**levels >= steps)
+
+
+def product_nodes(steps: int, radix: int) -> int:
+    """Return about how many nodes products need, without the nodes that compute weights."""
+    return 10 + 9 * next(n for n in count(1) if radix**n >= steps)
+
+
+def all_steps(b: Builder, body: Graph, length: int, operands: Sequence[Ref], names: Sequence[str]) -> Refs | None:
+    """Add the nodes of a body without states on all steps at once, and return its results.
+
+    Operands that broadcasting would not align over time are repeated. Returns None, and leaves nodes that nothing
+    reads, if an op has no form for all steps.
+    """
+    outer: dict[Ref, Ref] = {}
+    mapped: set[Ref] = set()
+    titles = {output.ref: name for output, name in zip(body.outputs, names, strict=True)}
+    arguments = iter(operands)
+    for node in body:
+        refs, args = node.refs, body.args(node.name)
+        if isinstance(node.op, ops.Arg):
+            outer[refs[0]] = next(arguments)
+            mapped.update(refs if node.op.role == "x" else ())
+            continue
+        op: Op | None = node.op
+        values = [outer[ref] for ref in args]
+        of_steps = [ref in mapped for ref in args]
+        if any(of_steps):
+            types = [body.type(ref) for ref in args]
+            op = op_over_time(node.op, length, types, of_steps)
+            if op is None and not isinstance(node.op, Binary):
+                values = [
+                    value if is_mapped else broadcast(b, value, over_steps(type_, length).shape)
+                    for value, type_, is_mapped in zip(values, types, of_steps, strict=True)
+                ]
+                op = op_over_time(node.op, length, types, [True] * len(types))
+            elif op is None:
+                whole = over_steps(node.types[0], length).shape
+                own = [(length, *(1,) * (node.types[0].rank - t.rank), *t.shape) for t in types]
+                values = [
+                    broadcast(b, b.add(ops.Reshape(shape), ref)[0], whole) if is_mapped else ref
+                    for ref, shape, is_mapped in zip(values, own, of_steps, strict=True)
+                ]
+                op = node.op
+            mapped.update(refs)
+        if op is None:
+            return None
+        shown = [titles.get(ref) or f"{body.name}/{name}" for ref, name in zip(refs, node.names, strict=True)]
+        outer.update(zip(refs, b.add(op, *values, names=shown, loc=node.loc), strict=True))
+    repeated = [
+        outer[o.ref] if o.ref in mapped else broadcast(b, outer[o.ref], over_steps(body.type(o.ref), length).shape)
+        for o in body.outputs
+    ]
+    return tuple(repeated)

@@ -29,7 +29,6 @@ from lstmc.ir import (
 )
 from lstmc.ops import Arg, Full, Input, Leaf, Op, Param, Role
 from lstmc.passes.base import NodePass, Pass, PassResult, Refs, result, rewrite
-from lstmc.patterns import state_arguments
 
 __all__ = ["Hoist", "RollIn", "Sink"]
 
@@ -173,7 +172,7 @@ class _Hoister(_Mover):
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, what: Hoist) -> None:
         super().__init__(b, node, scan, args)
         self.what = what
-        self.on_state = self.body.dependents(set(state_arguments(self.body)))
+        self.on_state = self.body.dependents(set(self.body.arguments("state")))
         self.read_outside: set[str] = set()
         self.staying = self._staying()
         self.hoisted: set[str] = set()
@@ -348,7 +347,7 @@ class _Sinker(_Mover):
         loop. A value that the scan returns anyway costs nothing, and neither does a value that is a sequence
         outside."""
         # the loop computes products of no state for all steps at once too
-        own = self.body.dependents(set(state_arguments(self.body)))
+        own = self.body.dependents(set(self.body.arguments("state")))
         heavy = {name for name in sinkable & own if not isinstance(self.body.node(name).op, light)}
         heavy |= self.body.dependents(heavy) & sinkable
         if not heavy:

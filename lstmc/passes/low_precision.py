@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
 from lstmc.ir.rebuild import NEGATE
-from lstmc.ops import Add, Affine, Arg, Concat, Linear, Mul, Sigmoid, Split, Sub
+from lstmc.ops import Add, Affine, Concat, Linear, Mul, Sigmoid, Split, Sub
 from lstmc.passes.base import NodePass, PassList, Refs
 
 __all__ = ["ConvexUpdates", "with_convex_updates"]
@@ -68,7 +68,7 @@ class _Body:
     def __init__(self, scan: Scan, counts: Counter[str]) -> None:
         self.body, self.counts = scan.body, counts
         self.reads = scan.body.readers()
-        states = [Ref(arg.name) for arg in scan.body.body_args() if isinstance(arg.op, Arg) and arg.op.role == "state"]
+        states = map(Ref, scan.body.arguments("state"))
         self.updates: dict[str, _Update] = {}  # node of the new state -> its update
         self.negated: dict[str, set[Rows]] = {}  # product -> its negated rows
         self.gates: set[str] = set()  # the sigmoids of negated values

@@ -78,7 +78,7 @@ def with_arrays(
         if not isinstance(node.op, Scan):
             return visit_here(b, node, args)
         body, read = with_arrays(node.op.body, visit_of, True)
-        outer = dict(zip([arg.name for arg in node.op.body.body_args()], args, strict=True))
+        outer = dict(zip(node.op.body.arguments(), args, strict=True))
         for fill, ref in read.refs.items():
             array = fill.draw(np.random.default_rng(0), fill.shape)
             outer[ref.node] = arrays.add(b, array, f"{node.name}/{ref.node}")
@@ -186,9 +186,9 @@ class _Pieces:
 class _PiecesInBody(_Pieces):
     """The same in a scan's body, where each piece of a weight is an argument."""
 
-    def __init__(self, b: Builder, counts: Counter[str]) -> None:
-        super().__init__(b, counts)
-        self.arguments: dict[str, tuple[str, int, int, tuple[int, ...]]] = {}  # to the argument, and which piece of it
+    def __init__(self, b: Builder, whole: _Pieces, outer: dict[str, Ref]) -> None:
+        super().__init__(b, whole.counts)
+        self.whole, self.outer = whole, outer  # the values around, and which of them the arguments are
 
     def weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
         if not isinstance(self.b.node(ref.node).op, ops.Arg):
@@ -197,29 +197,22 @@ class _PiecesInBody(_Pieces):
         if cut not in self.pieces:
             shape = self.b.type(ref).shape
             slices: list[Ref] = []
-            for i, size in enumerate(sizes):
-                arg = ops.Arg((*shape[:axis], size, *shape[axis + 1 :]), "weight")
+            for i, piece in enumerate(self.whole.weight(self.outer[ref.node], axis, sizes)):
+                arg = ops.Arg((*shape[:axis], sizes[i], *shape[axis + 1 :]), "weight")
                 slices += self.b.add(arg, names=(f"{ref.node}/{i}",))
-                self.arguments[slices[-1].node] = (ref.node, i, axis, sizes)
+                self.outer[slices[-1].node] = piece
             self.pieces[cut] = tuple(slices)
         return self.pieces[cut]
 
 
 def _pieces_in_scan(b: Builder, node: Node, scan: Scan, args: Refs, counts: Counter[str]) -> Refs:
-    inner = Rebuild(scan.body)
-    pieces = _PiecesInBody(inner.builder, counts)
+    inner, outer = Rebuild(scan.body), dict(zip(scan.body.arguments(), args, strict=True))
+    pieces = _PiecesInBody(inner.builder, _Pieces(b, counts), outer)
     for old in scan.body:
         operands = inner.args(old)
         inner.put(old, pieces.of_node(old, operands) or inner.builder.copy(old, operands))
     body = inner.finish()
-    outer = dict(zip([a.name for a in scan.body.body_args()], args, strict=True))
-    whole = _Pieces(b, counts)
-    for arg in body.body_args():  # a piece may be cut again: the value that it is a piece of precedes it
-        if arg.name in pieces.arguments:
-            source, i, axis, sizes = pieces.arguments[arg.name]
-            outer[arg.name] = whole.weight(outer[source], axis, sizes)[i]
-    operands_outside = [outer[arg.name] for arg in body.body_args()]
-    return b.add(replace(scan, body=body), *operands_outside, names=node.names, loc=node.loc)
+    return b.add(replace(scan, body=body), *map(outer.__getitem__, body.arguments()), names=node.names, loc=node.loc)
 
 
 LARGEST = 2**20  # elements of a matrix: an op that needs a larger matrix stays
@@ -315,10 +308,8 @@ class _Products:
             return None
         if count**2 * self.b.type(w).size > LARGEST:
             return None
-        zeros, names = (
-            self.fixed.add(self.b, np.zeros(self.b.type(w).shape), f"{node.name}/zeros"),
-            (f"{node.name}/diagonal",),
-        )
+        zeros = self.fixed.add(self.b, np.zeros(self.b.type(w).shape), f"{node.name}/zeros")
+        names = (f"{node.name}/diagonal",)
         lines: list[Ref] = []
         for i in range(count):
             lines += self.b.add(ops.Concat(1), *(zeros,) * i, w, *(zeros,) * (count - 1 - i), names=names)
@@ -334,13 +325,10 @@ class _Products:
         sizes = [prod(shape[1:]) for shape in shapes]
         if count == 1 or sum(sizes) ** 2 > LARGEST or any(is_weight(self.b, x) for x in args):
             return None
-        flat = [
-            ref
-            for x, size in zip(args, sizes, strict=True)
-            for ref in self.b.add(
-                ops.Reshape((shapes[0][0], size)), x, names=(f"{self.b.node(x.node).names[x.out]}/row",)
-            )
-        ]
+        flat: list[Ref] = []
+        for x, size in zip(args, sizes, strict=True):
+            names = (f"{self.b.node(x.node).names[x.out]}/row",)
+            flat += self.b.add(ops.Reshape((shapes[0][0], size)), x, names=names)
         (rows,) = self.b.add(ops.Concat(1), *flat, names=(f"{node.name}/side_by_side",), loc=node.loc)
         pieces = np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
         whole = node.op.eval(*(piece.reshape(-1, *shape[1:]) for piece, shape in zip(pieces, shapes, strict=True)))

@@ -15,9 +15,16 @@ from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, broadcast
 from lstmc.ops import Add, Arg, Array, Full, Leaf, Mul, Param, Price, Values, Work
 from lstmc.ops.base import BYTES
 from lstmc.passes.base import Pass, PassList, PassResult, Refs, rewrite, with_role
-from lstmc.passes.linear_maps import Steps, recurrence_nodes
+from lstmc.passes.linear_maps import (
+    MatrixChunks,
+    MatrixSteps,
+    Steps,
+    all_steps,
+    product_nodes,
+    product_radix,
+    recurrence_nodes,
+)
 from lstmc.passes.loop_motion import Hoist, Sink
-from lstmc.passes.matrix_maps import MatrixChunks, MatrixSteps, all_steps, product_nodes, product_radix
 from lstmc.passes.precompute import Precompute
 from lstmc.passes.simplify import pruned
 from lstmc.patterns import (
@@ -28,7 +35,6 @@ from lstmc.patterns import (
     matrix_step,
     operand_masks,
     recurrences,
-    state_arguments,
 )
 
 __all__ = ["TIMES", "ParallelTime", "Time", "with_time"]
@@ -134,9 +140,9 @@ class _Parallel:
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, recurrence: Recurrence) -> None:
         self.b, self.node, self.scan, self.recurrence = b, node, scan, recurrence
         self.body = scan.body
-        names = [arg.name for arg in self.body.body_args()]
+        names = self.body.arguments()
         self.operands = dict(zip(names, args, strict=True))
-        self.states = state_arguments(self.body)
+        self.states = self.body.arguments("state")
         self.following: dict[int, Ref] = {}  # sequences of the states after each step
 
     @cached_property
@@ -276,9 +282,7 @@ class _Parallel:
         states that are read.
         """
         read = sorted(following)
-        varying = step.dependents(
-            {a.name for a in step.body_args() if isinstance(a.op, Arg) and a.op.role in ("x", "state")}
-        )
+        varying = step.dependents(set(step.arguments("x", "state")))
         named = {output.ref: output.name for output in outputs}
         sequences = {ref: self._constant(step, ref, leads[ref]) for ref in named if ref.node not in varying}
         mapped = [Output(name, ref) for ref, name in named.items() if ref.node in varying]

@@ -321,11 +321,7 @@ def without_dead(graph: Graph, counts: Counter[str]) -> Graph:
         graph = _rebuilt(graph, {n.name for n in dead}, shrunk)
 
 
-@dataclass(frozen=True)
-class _Shrunk:
-    scan: Scan
-    operands: tuple[int, ...]  # those that are kept
-    results: tuple[int, ...]
+_Shrunk = tuple[Scan, list[int], list[int]]  # with the slots of its operands and of its results that are kept
 
 
 def _shrunk_scans(graph: Graph, needed: Collection[str], counts: Counter[str]) -> dict[str, _Shrunk]:
@@ -348,13 +344,13 @@ def _shrink(scan: Scan, read: set[int], counts: Counter[str]) -> _Shrunk | None:
     state_args = [i for i in range(len(args)) if scan.role(i) == "state"]
     live = {s for s in range(len(state_args)) if steps + s in read}
     while True:
-        results = tuple(i for i in range(len(scan.body.outputs)) if (i in read if i < steps else i - steps in live))
+        results = [i for i in range(len(scan.body.outputs)) if (i in read if i < steps else i - steps in live)]
         used = {name for body in scan.bodies for name in body.needed([body.outputs[i].ref for i in results])}
         more = {s for s, i in enumerate(state_args) if args[i].name in used} - live
         if not more:
             break
         live |= more
-    operands = tuple(i for i, arg in enumerate(args) if arg.name in used or i in {state_args[s] for s in live})
+    operands = [i for i, arg in enumerate(args) if arg.name in used or i in {state_args[s] for s in live}]
     kept = {args[i].name for i in operands}
     bodies = [pruned(body, [body.outputs[i] for i in results], kept) for body in scan.bodies]
     removed = sum(map(len, scan.bodies)) - sum(map(len, bodies))
@@ -365,7 +361,7 @@ def _shrink(scan: Scan, read: set[int], counts: Counter[str]) -> _Shrunk | None:
     counts["drop_result"] += len(scan.body.outputs) - len(results) - (len(state_args) - len(live))
     counts["drop_body_node"] += removed
     first = bodies[1] if scan.first is not None else None
-    return _Shrunk(replace(scan, body=bodies[0], first=first), operands, results)
+    return replace(scan, body=bodies[0], first=first), operands, results
 
 
 def pruned(body: Graph, outputs: Sequence[Output], keep: Collection[str] = ()) -> Graph:
@@ -387,8 +383,8 @@ def _rebuilt(
         if small is None:
             rebuild.copy(node)
             continue
-        args = rebuild.args(node)
-        operands, names = [args[i] for i in small.operands], [node.names[i] for i in small.results]
-        results = rebuild.builder.add(small.scan, *operands, names=names, loc=node.loc)
-        rebuild.put(node, dict(zip(small.results, results, strict=True)))
+        args, (scan, operands, results) = rebuild.args(node), small
+        names = [node.names[i] for i in results]
+        values = rebuild.builder.add(scan, *[args[i] for i in operands], names=names, loc=node.loc)
+        rebuild.put(node, dict(zip(results, values, strict=True)))
     return rebuild.finish(outputs)

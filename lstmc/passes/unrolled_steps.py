@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -192,7 +193,8 @@ class CommonStep:
         self._begin(len(self.ends))
         root = self._root()
         self._unify(root)
-        late = self._without_next()
+        next_values = {results[:-1] for part in self.parts for results in part.results}
+        late = [state for state in self.states if state[1:] not in next_values]
         if late:  # computed after the operands of the next member: the last value lies behind the last member
             self._begin(self.count - 1)
             self._unify(root[:-1])
@@ -214,11 +216,6 @@ class CommonStep:
         self.sequences: dict[Values, None] = {}
         self.static: dict[Values, None] = {}
         self.constants: dict[Values, None] = {}
-
-    def _without_next(self) -> list[Values]:
-        """Return the states without next values."""
-        next_values = {results[:-1] for part in self.parts for results in part.results}
-        return [state for state in self.states if state[1:] not in next_values]
 
     def _between(self, first: int, last: int) -> frozenset[int]:
         """Return the steps that depend on one member of the chain and that the next member depends on."""
@@ -284,21 +281,27 @@ class CommonStep:
         distinct = len({step.outputs for step in steps}) == len(values)
         if not distinct or not isinstance(steps[0].op, Concat) or not equal(steps):
             return False
-        kinds = (self.values, self.states, self.sequences, self.static, self.constants)
-        before, count = [{**kind} for kind in kinds], len(self.parts)
         operands = tuple(zip(*(step.inputs for step in steps), strict=True))
-        try:
+        with self.attempt():
             for operand in operands:
                 self._unify(operand)
+            self.add(steps, operands)
+            self.joined = True
+            return True
+        return False
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Undo what the block adds to the body if it raises :class:`StepsDiffer`, and end the block there."""
+        kinds = (self.values, self.states, self.sequences, self.static, self.constants)
+        before, count = [{**kind} for kind in kinds], len(self.parts)
+        try:
+            yield
         except StepsDiffer:
             del self.parts[count:]
             for kind, known in zip(kinds, before, strict=True):
                 kind.clear()
                 kind.update(known)
-            return False
-        self.add(steps, operands)
-        self.joined = True
-        return True
 
     def classify(self, kind: dict[Values, None], values: Values) -> None:
         if kind is not self.constants and not self.flow.types[values[0]].rank:

@@ -2,7 +2,6 @@
 
 from lstmc.patterns.equations import *
 from lstmc.patterns.linear import *
-from lstmc.patterns.polynomial import *
 from lstmc.patterns.recognise import *
 from lstmc.patterns.recognised import *
 from lstmc.patterns.recurrence import *

@@ -3,34 +3,248 @@
 Every value is read by columns of its last axis, so gates that are packed in one value are read apart, and through the
 scan's arguments into the graph around it, so a product that was hoisted is read like one in the step. The formula of
 an op gives some columns of its node from the formulas of its operands.
+
+A formula is a sum of products, so that two ways to write it are one thing: ``n + z * (h - n)`` is the same polynomial
+as ``z * h + (1 - z) * n``. What a polynomial is in are atoms: a value that is not looked into, a part of a weight, a
+function of a polynomial, a product with a matrix.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import fields, replace
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import chain
 from operator import add, sub
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from lstmc.ir import Graph, Node, Ref, is_weight
 from lstmc.ops import Add, Affine, Arg, Concat, Full, Linear, Mul, Op, Pointwise, Relu, Reshape, Split, Sub
-from lstmc.patterns.polynomial import (
-    MOST_TERMS,
-    Atom,
-    Clip,
-    Columns,
-    Function,
-    Matrix,
-    Opaque,
-    Place,
-    Polynomial,
-    Product,
-    Weight,
-    Where,
-)
 
-__all__ = ["CORE_FORMULAS", "Equations", "Formula", "Reading", "multiplied"]
+__all__ = [
+    "CORE_FORMULAS",
+    "Columns",
+    "Equations",
+    "Formula",
+    "Matrix",
+    "Place",
+    "Polynomial",
+    "Reading",
+    "multiplied",
+]
+
+
+M = TypeVar("M")  # what a monomial is
+MOST_TERMS = 64  # of one polynomial: a longer one would be no gate of a cell, and its powers have no end
+
+
+Columns = tuple[int, int] | None  # the first one, and the one after the last
+Where = Literal["step", "sequence", "outside"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a value: columns of the last axis of ``ref``, or (None) the whole of a value with a number for each
+    row.
+
+    ``ref`` is a value of the scan's body (``step``), or of the graph that the scan stands in: of a ``sequence``
+    [T, ...] the step's part is meant, and what is else ``outside`` is the same at every step.
+    """
+
+    ref: Ref
+    columns: Columns = None
+    where: Where = "step"
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A part of a matrix [out, in], at a place as :class:`Place` has it: rows are outputs, columns are inputs."""
+
+    ref: Ref
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    where: Where = "step"
+
+
+@dataclass(frozen=True, eq=False)
+class Atom:
+    """An indeterminate of the polynomials. Equal atoms are one object; ``number`` is the order in which they were first
+    met, ``place`` the place where.
+    """
+
+    number: int
+    recurrent: bool  # it depends on a state of the scan
+    place: Place
+
+
+@dataclass(frozen=True, eq=False)
+class Opaque(Atom):
+    """A value whose formula is not known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weight(Atom):
+    """A parameter, a part of one, or parameters rearranged without arithmetic."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """x clipped to [0, ``high``], which models write as high - relu(high - relu(x))."""
+
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Function(Atom):
+    """An element-wise function, as an op of models or a :class:`Clip`; where it was found first, and its operand."""
+
+    op: Op | Clip
+    operand: Polynomial
+    operand_place: Place
+
+
+@dataclass(frozen=True, eq=False)
+class Product(Atom):
+    """operand @ matrix.T; where it was found first, and its operand."""
+
+    operand: Polynomial
+    matrix: Matrix
+    operand_place: Place
+
+
+Monomial = tuple[Atom, ...]  # in the order of their numbers; a square has an atom twice
+
+
+class LinearCombination(ABC, Generic[M]):
+    """A sum of monomials, each with a coefficient that is not 0. A subclass says what monomials are."""
+
+    __slots__ = ("_hash", "terms")
+
+    def __init__(self, terms: Mapping[M, Any] = MappingProxyType({})) -> None:
+        self.terms = terms
+        self._hash: int | None = None
+
+    @staticmethod
+    @abstractmethod
+    def unit() -> M:
+        """Return the monomial 1."""
+
+    @staticmethod
+    @abstractmethod
+    def product(one: M, two: M) -> M:
+        """Return the product of two monomials."""
+
+    @classmethod
+    def constant(cls, value: Any) -> Self:
+        return cls({cls.unit(): value} if value else {})
+
+    def __len__(self) -> int:
+        return len(self.terms)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(frozenset(self.terms))  # of monomials alone: hashes of fractions are slow
+        return self._hash
+
+    def __add__(self, other: Self) -> Self:
+        return self.plus(other)
+
+    def __neg__(self) -> Self:
+        return self.scaled(-1)
+
+    def __sub__(self, other: Self) -> Self:
+        return self + -other
+
+    def __mul__(self, other: Self) -> Self:
+        terms: dict[M, Any] = {}
+        for one, a in self.terms.items():
+            for two, b in other.terms.items():
+                _add_term(terms, self.product(one, two), a * b)
+        return type(self)(terms)
+
+    def plus(self, *others: Self) -> Self:
+        """Return the sum with others."""
+        terms = dict(self.terms)
+        for monomial, value in chain.from_iterable(other.terms.items() for other in others):
+            _add_term(terms, monomial, value)
+        return type(self)(terms)
+
+    def scaled(self, number: Any) -> Self:
+        """Return the product with a number."""
+        return type(self)({monomial: value * number for monomial, value in self.terms.items()} if number else {})
+
+
+def _add_term(terms: dict[M, Any], monomial: M, value: Any) -> None:
+    total = terms.get(monomial, 0) + value
+    if total:
+        terms[monomial] = total
+    else:
+        terms.pop(monomial, None)
+
+
+class Polynomial(LinearCombination[Monomial]):
+    """A polynomial with floats as coefficients."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, terms: Mapping[Monomial, float]) -> Polynomial:
+        return cls({monomial: float(value) for monomial, value in terms.items() if value})
+
+    @classmethod
+    def atom(cls, atom: Atom) -> Polynomial:
+        return cls({(atom,): 1.0})
+
+    @staticmethod
+    def unit() -> Monomial:
+        return ()
+
+    @staticmethod
+    def product(one: Monomial, two: Monomial) -> Monomial:
+        return tuple(sorted((*one, *two), key=lambda atom: atom.number))
+
+    def __iter__(self) -> Iterator[tuple[Monomial, float]]:
+        """The terms, in the order in which their atoms were met."""
+        return iter(sorted(self.terms.items(), key=lambda term: [atom.number for atom in term[0]]))
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it depends on a state of the scan."""
+        return any(atom.recurrent for monomial in self.terms for atom in monomial)
+
+    @property
+    def single(self) -> Monomial | None:
+        """Its one monomial, if it is one with the coefficient 1."""
+        if len(self.terms) != 1:
+            return None
+        ((monomial, value),) = self.terms.items()
+        return monomial if value == 1 else None
+
+    def divided(self, by: Monomial) -> tuple[Polynomial, Polynomial]:
+        """Quotient and rest: the polynomial is ``quotient * by + rest``, and no monomial of the rest has ``by``."""
+        quotient: dict[Monomial, float] = {}
+        rest: dict[Monomial, float] = {}
+        for monomial, value in self.terms.items():
+            left = without(monomial, by)
+            (rest if left is None else quotient)[monomial if left is None else left] = value
+        return Polynomial.of(quotient), Polynomial.of(rest)
+
+
+def without(monomial: Monomial, by: Monomial) -> Monomial | None:
+    """The monomial divided by another; None if it is no multiple of it."""
+    missing, left = Counter(by), []
+    for atom in monomial:
+        if missing[atom]:
+            missing[atom] -= 1
+        else:
+            left.append(atom)
+    return None if missing.total() else tuple(left)
+
 
 DEEPEST = 80  # ops that are looked through, one in the other: more would be no cell, and Python's stack has an end
 
@@ -62,12 +276,12 @@ class Equations:
         # the values by their formulas, in order, and the nodes from which on they are still to be listed
         self._equals: dict[Polynomial, list[Ref]] = {}
         self._to_list = deque(body)
-        states = {a.name for a in body.body_args() if isinstance(a.op, Arg) and a.op.role == "state"}
+        states = set(body.arguments("state"))
         self._recurrent = body.dependents(states)
         self._operands: dict[str, Ref] = {}
         if around is not None:
             graph, name = around
-            names = [arg.name for arg in body.body_args()]
+            names = body.arguments()
             self._operands = dict(zip(names, graph.args(name), strict=True))
 
     def graph(self, where: Where) -> Graph:
@@ -263,19 +477,21 @@ def part_of(
         before = sum(node.op.sizes[: ref.out])
         return graph.args(node.name)[0], (part[0] + before, part[1] + before)
     if isinstance(node.op, Concat) and node.op.axis == axis and joined:
-        return piece_of(graph, node, part, axis)
+        pieces = ((x, start) for x, (start, stop) in _joined(graph, ref, axis) if start <= part[0] and part[1] <= stop)
+        return next(((x, (part[0] - start, part[1] - start)) for x, start in pieces), None)
     return None
 
 
-def piece_of(graph: Graph, node: Node, part: tuple[int, int], axis: int) -> tuple[Ref, tuple[int, int]] | None:
-    """The one operand of a Concat that a part is in, and where."""
-    before = 0
-    for ref in graph.args(node.name):
-        size = graph.type(ref).shape[axis]
-        if before <= part[0] and part[1] <= before + size:
-            return ref, (part[0] - before, part[1] - before)
-        before += size
-    return None
+def _joined(graph: Graph, x: Ref, axis: int) -> list[tuple[Ref, tuple[int, int]]]:
+    """The pieces that a value is joined of along an axis, and which part each is; the value itself if it is not."""
+    node = graph.node(x.node)
+    pieces = graph.args(x.node) if isinstance(node.op, Concat) and node.op.axis == axis else (x,)
+    bounds, start = [], 0
+    for piece in pieces:
+        stop = start + graph.type(piece).shape[axis]
+        bounds.append((piece, (start, stop)))
+        start = stop
+    return bounds
 
 
 def _of_models(op: Op) -> Op:
@@ -306,18 +522,11 @@ def _function(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -
     return r.equations.function(r.place, node.op, r.at(args[0], columns))
 
 
-def _split(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
+def _part(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
     if columns is None:
         return None
-    part = part_of(r.graph, r.place.ref, columns, node.types[0].rank - 1)
+    part = part_of(r.graph, r.place.ref, columns, node.types[0].rank - 1, joined=True)
     return None if part is None else r.operand(*part)
-
-
-def _concat(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    if columns is None or not isinstance(node.op, Concat) or node.op.axis != node.types[0].rank - 1:
-        return None
-    piece = piece_of(r.graph, node, columns, node.op.axis)
-    return None if piece is None else r.operand(*piece)
 
 
 def _reshape(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
@@ -347,7 +556,7 @@ def _linear(r: Reading, node: Node[Linear], args: tuple[Ref, ...], columns: Colu
     total = Polynomial.constant(0)
     width = r.graph.type(w).shape[1]
     last = node.op.axis == r.graph.type(x).rank - 1
-    for piece, span in _joined(r.graph, x) if last else [(x, (0, width))]:
+    for piece, span in _joined(r.graph, x, node.op.axis) if last else [(x, (0, width))]:
         matrix = r.equations.matrix(w, r.place.where, columns, span)
         if matrix is None:
             return None
@@ -358,18 +567,6 @@ def _linear(r: Reading, node: Node[Linear], args: tuple[Ref, ...], columns: Colu
     return total
 
 
-def _joined(graph: Graph, x: Ref) -> list[tuple[Ref, tuple[int, int]]]:
-    """The pieces that a value is joined of along its last axis, and which columns each is."""
-    node = graph.node(x.node)
-    pieces = graph.args(x.node) if isinstance(node.op, Concat) and node.op.axis == graph.type(x).rank - 1 else (x,)
-    bounds, start = [], 0
-    for piece in pieces:
-        stop = start + graph.type(piece).shape[-1]
-        bounds.append((piece, (start, stop)))
-        start = stop
-    return bounds
-
-
 CORE_FORMULAS: Mapping[type[Op], Formula] = {
     Add: _of_two(add),
     Sub: _of_two(sub),
@@ -377,8 +574,8 @@ CORE_FORMULAS: Mapping[type[Op], Formula] = {
     Affine: _affine,
     Full: _full,
     Pointwise: _function,
-    Split: _split,
-    Concat: _concat,
+    Split: _part,
+    Concat: _part,
     Reshape: _reshape,
     Linear: _linear,
 }

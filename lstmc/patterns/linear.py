@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lstmc.errors import ShapeError
 from lstmc.ir import Graph, Node, Output, Rebuild, Ref, Scan, broadcast
-from lstmc.ops import Add, Affine, Arg, Conv, Full, Linear, Maximum, Mul, Op, Relu, Reshape, Sub, Sum
+from lstmc.ops import Add, Affine, Conv, Full, Linear, Maximum, Mul, Op, Relu, Reshape, Sub, Sum
 from lstmc.patterns.recurrence import (
     LEAST,
     MOVES,
@@ -28,7 +28,6 @@ from lstmc.patterns.recurrence import (
     Recurrence,
     masked_sum,
     operand_masks,
-    state_arguments,
     states_read,
 )
 
@@ -111,7 +110,7 @@ def scan_lines(graph: Graph) -> list[tuple[str, str, str]]:
 
 
 def _recurrence(body: Graph, group: tuple[int, ...], reads: frozenset[int], masks: Masks) -> Recurrence:
-    following = body.outputs[len(body.outputs) - len(state_arguments(body)) :]
+    following = body.outputs[len(body.outputs) - len(body.arguments("state")) :]
     names = tuple(following[number].name for number in group)
     result = Recurrence(group, names, reads, None)
     whole = _Reading(body, group, masks)
@@ -131,10 +130,10 @@ class _Reading:
         self.body, self.group, self.masks, self.maximum = body, group, masks, maximum
         self.rebuild = Rebuild(body)
         self.b = self.rebuild.builder
-        states = state_arguments(body)
+        states = body.arguments("state")
         self.following = body.outputs[len(body.outputs) - len(states) :]
         self.states = {states[number]: number for number in group}
-        varying = {a.name for a in body.body_args() if isinstance(a.op, Arg) and a.op.role in ("x", "state")}
+        varying = set(body.arguments("x", "state"))
         self.varying = body.dependents(varying)
         self.forms: dict[Ref, _Form | _NonlinearError] = {}
 
@@ -225,7 +224,7 @@ class _Reading:
             return ref
 
         for number, form in forms.items():
-            name = state_arguments(self.body)[number]
+            name = self.body.arguments("state")[number]
             shape = self.body.type(Ref(name)).shape
             for other, term in form.terms.items():
                 factors[number, other] = whole(term.factor, f"{name}/factor{other}")

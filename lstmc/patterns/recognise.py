@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from lstmc.ir import Graph, Ref
 from lstmc.ops import Op
-from lstmc.patterns.equations import CORE_FORMULAS
-from lstmc.patterns.polynomial import (
+from lstmc.patterns.equations import (
+    CORE_FORMULAS,
     Atom,
     Clip,
     Columns,

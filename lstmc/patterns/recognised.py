@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from lstmc.ir import Graph, Ref, Scan
 from lstmc.ops import Op
-from lstmc.patterns.polynomial import Matrix, Place
+from lstmc.patterns.equations import Matrix, Place
 from lstmc.source import SrcLoc
 
 __all__ = [

@@ -29,7 +29,6 @@ __all__ = [
     "axes_of_one",
     "matrix_step",
     "operand_masks",
-    "state_arguments",
     "states_read",
 ]
 
@@ -45,14 +44,9 @@ MOVES = (
 )  # ops that put elements in other places
 
 
-def state_arguments(body: Graph) -> list[str]:
-    """Return the names of the arguments of a scan's body that are states, in order."""
-    return [arg.name for arg in body.body_args() if isinstance(arg.op, ops.Arg) and arg.op.role == "state"]
-
-
 def states_read(body: Graph) -> list[set[int]]:
     """Return for each state of a body the numbers of the states that its value after any number of steps depends on."""
-    states = state_arguments(body)
+    states = body.arguments("state")
     numbers = {name: number for number, name in enumerate(states)}
     following = body.outputs[len(body.outputs) - len(states) :]
     reads = [{numbers[name] for name in body.needed([output.ref]) & numbers.keys()} for output in following]
@@ -192,7 +186,6 @@ def _whole(graph: Graph | Builder, ref: Ref, known: frozenset[str] = frozenset()
 Axes = frozenset[int]
 NONE: Axes = frozenset()
 NO_AXES: Mapping[str, Axes] = MappingProxyType({})
-VARYING = ("x", "state")
 
 
 @dataclass(frozen=True)
@@ -215,10 +208,10 @@ def matrix_step(body: Graph, group: Sequence[int], same: Mapping[str, Axes]) -> 
 
     ``same`` has the axes along which all elements of an argument of the body are one.
     """
-    states = [state_arguments(body)[state] for state in group]
-    following = [body.outputs[len(body.outputs) - len(state_arguments(body)) + state] for state in group]
+    states = [body.arguments("state")[state] for state in group]
+    following = [body.outputs[len(body.outputs) - len(body.arguments("state")) + state] for state in group]
     inside = body.dependents(set(states)) & body.needed([output.ref for output in following])
-    varying = body.dependents({a.name for a in body.body_args() if isinstance(a.op, ops.Arg) and a.op.role in VARYING})
+    varying = body.dependents(set(body.arguments("x", "state")))
     nodes = [node for node in body if node.name in inside and node.name not in states]
     read = dict.fromkeys(ref for node in nodes for ref in body.args(node.name) if ref.node not in inside)
     b = Builder(body.name)
@@ -240,7 +233,7 @@ def matrix_step(body: Graph, group: Sequence[int], same: Mapping[str, Axes]) -> 
 def _linear_part(affine: Graph) -> Graph:
     rebuild = Rebuild(affine)
     b = rebuild.builder
-    reading = affine.dependents(set(state_arguments(affine)))
+    reading = affine.dependents(set(affine.arguments("state")))
     for node in affine:
         args = affine.args(node.name)
         free = [ref.node not in reading for ref in args]
@@ -267,14 +260,14 @@ def _linear_part(affine: Graph) -> Graph:
 
 def _kept_axes(affine: Graph) -> tuple[int, ...]:
     """The axes of the states along which no element of a next state reads one at another place."""
-    shape, *others = (affine.type(Ref(name)).shape for name in state_arguments(affine))
+    shape, *others = (affine.type(Ref(name)).shape for name in affine.arguments("state"))
     if any(other != shape for other in others):
         return ()
     return tuple(axis for axis in range(len(shape)) if _keeps_apart(affine, axis))
 
 
 def _keeps_apart(affine: Graph, axis: int) -> bool:
-    places: dict[Ref, int | None] = {Ref(name): axis for name in state_arguments(affine)}
+    places: dict[Ref, int | None] = {Ref(name): axis for name in affine.arguments("state")}
     for node in affine:
         args = affine.args(node.name)
         slot = next((slot for slot, ref in enumerate(args) if ref in places), None)

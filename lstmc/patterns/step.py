@@ -12,9 +12,19 @@ from itertools import permutations
 from typing import Any
 
 from lstmc.ir import Graph, Ref, Scan, print_node
-from lstmc.ops import Arg, Op, Relu, Split
-from lstmc.patterns.equations import Equations, Formula
-from lstmc.patterns.polynomial import Atom, Clip, Function, Monomial, Opaque, Place, Polynomial, without
+from lstmc.ops import Op, Relu, Split
+from lstmc.patterns.equations import (
+    Atom,
+    Clip,
+    Equations,
+    Formula,
+    Function,
+    Monomial,
+    Opaque,
+    Place,
+    Polynomial,
+    without,
+)
 from lstmc.patterns.recognised import Difference, Result, State, Valid
 
 __all__ = ["LSTMTail", "Mismatch", "lstm_tails", "packed"]
@@ -40,7 +50,7 @@ class Step:
         assert isinstance(scan, Scan)
         self.scan, self.body = scan, scan.body
         self.equations = Equations(scan.body, formulas, (graph, name), cuts)
-        args = [Ref(a.name) for a in self.body.body_args() if isinstance(a.op, Arg) and a.op.role == "state"]
+        args = [*map(Ref, self.body.arguments("state"))]
         self.states = args
         self.following = {arg: output.ref for arg, output in zip(args, scan.next_states, strict=True)}
         flat = all(self.body.type(arg).rank == (3 if scan.kept else 2) for arg in args)
@@ -128,7 +138,7 @@ class Step:
 
     def common(self, states: Mapping[str, Ref], results: tuple[Result, ...], reset: Monomial) -> dict[str, Any]:
         """The fields of a :class:`~lstmc.patterns.recognised.Recognised`."""
-        operands = dict(zip([a.name for a in self.body.body_args()], self.graph.args(self.node.name), strict=True))
+        operands = dict(zip(self.body.arguments(), self.graph.args(self.node.name), strict=True))
         return {
             "scan": self.node.name,
             "units": self.body.type(self.states[0]).shape[-1],

@@ -19,10 +19,9 @@ from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import (
     Graph,
-    Node,
     Ref,
     Scan,
-    depending,
+    all_nodes,
     differentiable_inputs,
     differentiable_outputs,
     is_weight,
@@ -349,7 +348,7 @@ def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
     """Yield what differs where the dropouts of the model and of the compiled graph multiply by the same fixed numbers,
     as one that another value goes through. Nets that are not trained have no dropouts."""
     graphs = (compiled.model, compiled.expanded) if compiled.trained else ()
-    if not any(depending(graph, lambda n: isinstance(n.op, Dropout)) for graph in graphs):
+    if not any(isinstance(node.op, Dropout) for graph in graphs for node in all_nodes(graph)):
         return
     model, masks = with_masks(compiled.model)
     reference = forward(model, {**arrays.inputs, **masks}, arrays.weights)
@@ -488,7 +487,7 @@ def inputs_of_domain(
     A logarithm or a power of an input says so; an input that declares its ``values`` is drawn from these.
     """
     inputs = random_inputs(compiled, seed, given, scale)
-    if not any(isinstance(node.op, Log | Power) for node in _all_nodes(compiled.model)):
+    if not any(isinstance(node.op, Log | Power) for node in all_nodes(compiled.model)):
         return inputs, False
     free = free_inputs(compiled, given or {})
     positive = {name: np.abs(a) if name in free else a for name, a in inputs.items()}
@@ -497,13 +496,6 @@ def inputs_of_domain(
         if all(np.isfinite(array).all() for array in outputs):
             return drawn, drawn is positive
     return inputs, False
-
-
-def _all_nodes(graph: Graph) -> Iterator[Node]:
-    for node in graph:
-        yield node
-        if isinstance(node.op, Scan):
-            yield from _all_nodes(node.op.body)
 
 
 def random_arrays(

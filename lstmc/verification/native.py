@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import BackendError
-from lstmc.ir import Graph, Rebuild
+from lstmc.ir import Builder, Graph, Node
 from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.native import Loop, loops
 from lstmc.loops.rows import batch_of
 from lstmc.ops import Array, Arrays, Draw, Op, Sample, Types
+from lstmc.passes import Refs, rewrite
 from lstmc.types import TensorType
 from lstmc.verification.differential import InterpreterExecutor, interpreted
 
@@ -100,14 +101,11 @@ def with_native_loops(graph: Graph, written: str | None = None) -> Graph:
     plans, otherwise = [op.plan() for op in nodes.values()], f"{InterpreterExecutor.name} needs none"
     compiled = loops(plans, otherwise, written)
     ops = {name: NativeScan(op, loop) for (name, op), loop in zip(nodes.items(), compiled, strict=True)}
-    rebuild = Rebuild(graph)
-    for node in graph:
-        if node.name in ops:
-            added = rebuild.builder.add(ops[node.name], *rebuild.args(node), names=node.names, loc=node.loc)
-            rebuild.put(node, added)
-        else:
-            rebuild.copy(node)
-    return rebuild.finish()
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        return b.add(ops[node.name], *args, names=node.names, loc=node.loc) if node.name in ops else None
+
+    return rewrite(graph, visit)
 
 
 class NativeExecutor(InterpreterExecutor):

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.patterns.polynomial import LinearCombination
+from lstmc.patterns.equations import LinearCombination
 
 Rational = int | Fraction
 LOST = 2.0**-120  # constants below it are 0: divisions add FLT_MIN to divisors that may be 0

@@ -9,7 +9,7 @@ from lstmc.interp import forward
 from lstmc.ir import Builder, Ref, parse_graph
 from lstmc.ops import Add, Arg, Array, Input, Mul, Reshape, Tanh
 from lstmc.patterns import CORE_FORMULAS, Equations
-from lstmc.patterns.polynomial import Columns, Place, Polynomial
+from lstmc.patterns.equations import Columns, Place, Polynomial
 from lstmc.testing import random_leaves
 from tests.patterns.linear_bodies import as_model, random_body
 

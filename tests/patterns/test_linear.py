@@ -15,7 +15,7 @@ from lstmc.dsl.model import CellModel
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph, Ref, Scan, parse_graph
 from lstmc.ops import Add, Arg, Array, Input, Linear, Op, Reshape, Sigmoid, Split, Sum, Tile, Transpose
-from lstmc.patterns import Kind, Recurrence, matrix_step, recurrences, scan_lines, state_arguments, state_lines
+from lstmc.patterns import Kind, Recurrence, matrix_step, recurrences, scan_lines, state_lines
 from lstmc.patterns.recurrence import Mask, mask_of, masked_sum, same_axes
 from lstmc.plugins import library_names
 from tests.cells.scanned import cell_graph
@@ -30,8 +30,8 @@ class Step:
     def __init__(self, body: Graph, recurrence: Recurrence, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.model, self.recurrence = as_model(body), recurrence
-        self.names = [state_arguments(body)[state] for state in recurrence.states]
-        first = len(body.outputs) - len(state_arguments(body))
+        self.names = [body.arguments("state")[state] for state in recurrence.states]
+        first = len(body.outputs) - len(body.arguments("state"))
         self.results = [str(first + state) for state in recurrence.states]
         self.inputs = {n.name: self.draw(n.types[0].shape) for n in self.model if isinstance(n.op, Input)}
         if "m" in self.inputs:  # a mask

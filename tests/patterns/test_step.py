@@ -9,7 +9,7 @@ from lstmc.dsl import CellModel
 from lstmc.ir import Graph, Ref, Scan, parse_graph
 from lstmc.ops import Relu, Sigmoid, Tanh
 from lstmc.patterns import CORE_FORMULAS, Equations, LSTMTail, lstm_tails, packed
-from lstmc.patterns.polynomial import Columns, Place, Where
+from lstmc.patterns.equations import Columns, Place, Where
 
 N, D, H = dims("N D H")
 Step = tuple[Value, dict[str, Value]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, is_weight, print_node
-from lstmc.ops import Arg, Constant, Op, Sigmoid, Tanh
+from lstmc.ops import Constant, Op, Sigmoid, Tanh
 from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc.passes.simplify import without_dead
 from lstmc.patterns import (
@@ -61,11 +61,11 @@ class ScanInModel:
 
     def states(self) -> list[Ref]:
         """Return the state arguments of the body."""
-        return [Ref(a.name) for a in self.scan.body.body_args() if isinstance(a.op, Arg) and a.op.role == "state"]
+        return [*map(Ref, self.scan.body.arguments("state"))]
 
     def first(self, state: Ref) -> Ref:
         """Return the initial value of a state in the model."""
-        names = [a.name for a in self.scan.body.body_args()]
+        names = self.scan.body.arguments()
         return self.graph.args(self.node.name)[names.index(state.node)]
 
     def carried(self) -> dict[str, Output]:

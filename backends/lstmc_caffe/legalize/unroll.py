@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Ref, Step, is_weight, reshaped
 from lstmc.ops import Op
-from lstmc.passes import Pass, PassResult, Refs, result, rewrite
+from lstmc.passes import Pass, PassResult, Refs, TimeAxis, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.ops import ConcatLayer, SliceLayer, SplitLayer
 
@@ -157,7 +157,7 @@ def _layers_reading(graph: Graph) -> Counter[Ref]:
 
 
 @dataclass(frozen=True)
-class CaffeTimeAxis:
+class CaffeTimeAxis(TimeAxis):
     """A sequence [T, N, ...] is seen as [T*N, ...], so that a slice of it is a step [N, ...] without a time axis.
 
     Steps that keep their axis, [1, N, ...], need no such view. No layer gets a top or bottom for every step: long

@@ -12,7 +12,7 @@ from typing import NoReturn
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Step
 from lstmc.ops import Op, Pointwise, Reshape, Split
-from lstmc.passes import Pass, PassResult, Refs, result
+from lstmc.passes import Pass, PassResult, Refs, TimeAxis, result
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.unroll import concat_tree, slice_tree
@@ -37,7 +37,7 @@ def _blob_of_value(b: Builder, x: Ref) -> Ref | None:
 
 
 @dataclass(frozen=True)
-class RowsTimeAxis:
+class RowsTimeAxis(TimeAxis):
     """A sequence [T, N, ...] is the matrix [T*N, ...]; a step is N rows of it, cut and joined by trees of layers.
 
     For a target without Slice, a step is a blob of its own: an input is fed step by step, an output read so, and a
