@@ -1,11 +1,10 @@
-"""Gradients as graphs: for every op and for random models what the interpreter finds, and readable as text."""
+"""Gradients as graphs: for every op and for steps of random models what the interpreter finds, and readable as text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,9 +12,9 @@ from numpy.testing import assert_allclose
 
 from lstmc.errors import PassError
 from lstmc.interp import backward, forward
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, parse_graph, print_graph, verify
-from lstmc.ops import CORE, Input, Leaf, Op, Param, Precomputed
-from lstmc.passes import Dead, Peel, Simplify, backward_body, gradient_graph
+from lstmc.ir import Builder, Graph, Ref, Scan, parse_graph, print_graph, verify
+from lstmc.ops import CORE, Arg, Input, Leaf, Op, Param, Precomputed, Role
+from lstmc.passes import Dead, Simplify, backward_body
 from lstmc.testing import operands_of, random_cotangents, random_leaves
 from tests.draws import HypothesisDraw
 from tests.random_models.models import RandomModel
@@ -29,20 +28,35 @@ ARRAYS_ALONE = {
 MADE = [op for op in CORE if not issubclass(op, Leaf)]
 
 
-def assert_gradients_are(graph: Graph, inputs: dict[str, Any], params: dict[str, Any]) -> None:
-    """``gradient_graph`` gives what the interpreter's backward pass does."""
+def scanned(body: Graph, names: Iterable[str]) -> Graph:
+    """A graph that scans ``body`` for one step; its inputs and parameters have these names."""
+    b, operands = Builder("net"), list[Ref]()
+    for name, arg in zip(names, body.body_args(), strict=True):
+        assert isinstance(arg.op, Arg)
+        leaf, lead = Param if arg.op.role == "weight" else Input, (1,) if arg.op.role == "x" else ()
+        operands += b.add(leaf((*lead, *arg.op.shape)), names=(name,))
+    return b.finish([(f"o{i}", ref) for i, ref in enumerate(b.add(Scan(body, 1), *operands))])
+
+
+def assert_gradients_are(body: Graph, arrays: dict[str, Any] | None = None) -> None:
+    """``backward_body`` gives what the interpreter's backward pass does, for one step of a body."""
+    names, states = body.arguments(), body.arguments("state")
+    graph = scanned(body, names)
+    given = random_leaves(graph, Input) | random_leaves(graph, Param) | (arrays or {})
+    given = {name: array.reshape(graph.type(Ref(name)).shape) for name, array in given.items()}
     cotangents = random_cotangents(graph)
-    run = forward(graph, inputs, params)
-    expected = backward(run, cotangents)
-    gradients = gradient_graph(graph)
-    verify(gradients)
-    text = print_graph(gradients)
+    expected = backward(forward(graph, given, given), cotangents)
+    back = backward_body(body)
+    text = print_graph(back)
     assert print_graph(parse_graph(text)) == text
-    drawn = {node.name: run.values[Ref(node.name)] for node in graph if isinstance(node.op, Input)}
-    found = forward(gradients, drawn | {f"d_{name}": ct for name, ct in cotangents.items()}, params).outputs
-    for name, value in (expected.inputs | expected.params).items():
-        gradient = found.get(f"d_{name}", np.zeros_like(value))
-        assert_allclose(gradient, value, rtol=1e-9, atol=1e-9, err_msg=name)
+    whole = scanned(back, [*names, *cotangents])
+    verify(whole)
+    fed = {name: array.reshape(whole.type(Ref(name)).shape) for name, array in (given | cotangents).items()}
+    found = forward(whole, fed, fed).outputs.values()
+    ordered = (*(name for name in names if name not in states), *states)
+    for name, gradient in zip(ordered, found, strict=True):
+        value = (expected.inputs | expected.params)[name]
+        assert_allclose(gradient.reshape(value.shape), value, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
 @pytest.mark.parametrize("kind", MADE, ids=lambda op: op.name)
@@ -51,41 +65,27 @@ def assert_gradients_are(graph: Graph, inputs: dict[str, Any], params: dict[str,
 def test_each_op_tells_its_gradient_once(kind: type[Op], data: st.DataObject, seed: int) -> None:
     sample = kind.sample(HypothesisDraw(data.draw))
     b = Builder("one")
-    leaf = Param if kind is Precomputed else Input
-    operands = [b.add(leaf(t.shape), names=(f"x{i}",))[0] for i, t in enumerate(sample.operands)]
+    role: Role = "weight" if kind is Precomputed else "x"
+    operands = [b.add(Arg(t.shape, role), names=(f"x{i}",))[0] for i, t in enumerate(sample.operands)]
     made = b.add(sample.op, *operands)
-    graph = b.finish([(f"y{i}", ref) for i, ref in enumerate(made)])
+    body = b.finish([(f"y{i}", ref) for i, ref in enumerate(made)])
     if kind.name in ARRAYS_ALONE:
         with pytest.raises(PassError) as caught:
-            gradient_graph(graph)
+            backward_body(body)
         assert caught.value.message.startswith(
             f"the gradient of {kind.name} is no graph: its vjp works on arrays alone ("
         )
         return
-    arrays = {f"x{i}": array for i, array in enumerate(operands_of(sample, seed))}
-    assert_gradients_are(graph, *((arrays, {}) if leaf is Input else ({}, arrays)))
+    assert_gradients_are(body, {f"x{i}": array for i, array in enumerate(operands_of(sample, seed))})
 
 
 @pytest.mark.slow
 @settings(max_examples=max(25, settings.default.max_examples // 3))
 @given(random_models())
-def test_random_models(model: RandomModel) -> None:
-    whole = model.graph()
-    graph = whole.returning([output.name for output in whole.outputs if not _refused(whole, output.ref)])
-    assert_gradients_are(graph, random_leaves(graph, Input), random_leaves(graph, Param))
-
-
-def _refused(graph: Graph, ref: Ref) -> bool:
-    """Whether an op that has no gradient as a graph is on the way to a value."""
-    return any(node.op.name in ARRAYS_ALONE for node in _nodes(graph, graph.needed([ref])))
-
-
-def _nodes(graph: Graph, names: set[str]) -> Iterator[Node]:
-    for node in graph:
-        if node.name in names:
-            yield node
-            if isinstance(node.op, Scan):
-                yield from node.op.body
+def test_steps_of_random_models(model: RandomModel) -> None:
+    for node in model.graph():
+        if isinstance(node.op, Scan) and not any(n.op.name in {*ARRAYS_ALONE, Scan.name} for n in node.op.body):
+            assert_gradients_are(node.op.body)
 
 
 BODY = """\
@@ -135,12 +135,3 @@ def test_the_backward_body_of_a_step() -> None:
     scan = parse_graph(BODY).node("y").op
     assert isinstance(scan, Scan)
     assert print_graph(Dead().run(Simplify().run(backward_body(scan.body)).graph).graph) == BACK
-
-
-def test_a_scan_with_a_first_step_of_its_own_is_refused() -> None:
-    graph = Peel().run(parse_graph(BODY.replace("%h0: f32[3,4] = input()", "%h0: f32[3,4] = full()"))).graph
-    with pytest.raises(PassError) as caught:
-        gradient_graph(graph)
-    assert caught.value.message == (
-        "gradients come before peel and keep_time_axis: expected a scan of one body, found %y"
-    )
