@@ -315,7 +315,8 @@ def read_net(content: bytes) -> Net:
         net = Net((graph.name or b"net").decode())
         for each in graph.operators:
             inputs, outputs = ([tensors[i] for i in places if i >= 0] for places in (each.inputs, each.outputs))
-            net.operators.append(Operator(codes[each.opcodeIndex], inputs, outputs, {}, outputs[0].name))
+            name = outputs[0].name if outputs else ""  # an Ethos-U may write into memory alone
+            net.operators.append(Operator(codes[each.opcodeIndex], inputs, outputs, {}, name))
         net.inputs = {tensors[i].name: tensors[i] for i in graph.inputs}
         net.outputs = {tensors[i].name: tensors[i] for i in graph.outputs}
     except Exception as error:  # of flatbuffers, for bytes that are none

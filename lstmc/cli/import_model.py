@@ -292,7 +292,7 @@ def report(model: ImportedModel, paths: list[Path]) -> None:
 
 
 ForOption = Annotated[
-    str, option("--for RUNTIMES", "List the nodes that these runtimes do not take, as rknn,vela: by their lists.")
+    str, option("--for RUNTIMES", "List the nodes that these runtimes do not take, as rknn,opencv: by their lists.")
 ]
 
 
@@ -313,6 +313,7 @@ def inspect_command(
     ```console
     lstmc inspect vad.onnx
     lstmc inspect denoiser.onnx --for rknn,webgpu
+    lstmc inspect spotter.tflite --for vela,tflm
     lstmc inspect tagger.pt2 --json
     ```
     """

@@ -20,11 +20,12 @@ from lstmc.importers.canonical.states import RECURRENT, step_states
 from lstmc.importers.canonical.time import is_zero, time_places
 from lstmc.importers.frames import Reading, at_sizes, of_one
 from lstmc.importers.frontends.onnx_graph import describe_onnx
-from lstmc.importers.importer import ONNX, ImportedModel, reader_of, source_of
+from lstmc.importers.importer import ONNX, TFLITE, ImportedModel, reader_of, source_of
 from lstmc.importers.ir.net import Net, origin_of
 from lstmc.importers.ir.values import Shape, open_sizes
 from lstmc.importers.printer import traced
 from lstmc.importers.read.onnx_file import load_onnx
+from lstmc.importers.read.tflite_file import TfliteFile
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.runtimes import TorchLayers
 from lstmc.importers.sources import ImportOptions
@@ -491,20 +492,40 @@ def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[
         if name not in lists:
             hint = nearest_or_all(name, lists, "the lists are")
             raise SourceError(f"no list of operators {name}{hint}")
-    if not ONNX.knows(path):
-        advice = f"convert it with {Argument('backend', 'onnx')}, and inspect the net that is written"
-        raise SourceError(f"{path.name}: the lists are of operators of ONNX; {advice}")
-    counts = Counter(node.op_type for node in load_onnx(path).graph.node if node.op_type != "Constant")
+    form, nodes = _nodes(path)
     left = []
     for name in runtimes:
-        known = lists[name]
-        for operator, count in sorted(counts.items()):
-            if operator in known.get("limits", {}):
-                left.append(Left(name, operator, count, f"listed with the limit: {known['limits'][operator]}"))
-            elif operator not in known["operators"]:
-                left.append(Left(name, operator, count, known["others"]))
+        known, of = lists[name], lists[name].get("format", "ONNX")
+        if form != of:
+            advice = f"convert it with {Argument('backend', of.lower())}, and inspect the net that is written"
+            raise SourceError(f"{path.name}: the list {name} is of operators of {of}; {advice}")
+        counts = Counter((operator, _why(known, operator, kinds)) for operator, kinds in nodes)
+        left += [Left(name, operator, count, why) for (operator, why), count in sorted(counts.items()) if why]
     titles = [
         f"{name}: {lists[name]['title']}, read on {lists[name]['read']} from {lists[name]['source']}"
         for name in runtimes
     ]
     return tuple(left), tuple(titles)
+
+
+def _nodes(path: Path) -> tuple[str, list[tuple[str, set[str]]]]:
+    """Return the format of a file, and its nodes: the operator, and in TFLite the types of its values."""
+    if ONNX.knows(path):
+        nodes = load_onnx(path).graph.node
+        return "ONNX", [(node.op_type, set()) for node in nodes if node.op_type != "Constant"]
+    if not TFLITE.knows(path):
+        return "", []
+    file = TfliteFile(path)
+    places = [(each.code, (*each.inputs, *each.outputs)) for each in file.operators]
+    values = {place: tensor.kind for place, tensor in enumerate(file.tensors) if tensor.stored is None}
+    return "TFLite", [(code, {values[place] for place in at if place in values}) for code, at in places]
+
+
+def _why(known: Mapping[str, Any], operator: str, kinds: set[str]) -> str:
+    """Return why a list does not have an operator of values of these types, or its limit, or nothing."""
+    if operator not in known["operators"]:
+        return str(known["others"])
+    if other := sorted(kinds - {*known.get("elements", kinds)}):
+        return f"values of {other[0].lower()}: the list has {', '.join(known['elements']).lower()}"
+    limit = known["limits"].get(operator)
+    return f"listed with the limit: {limit}" if limit else ""

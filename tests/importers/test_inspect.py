@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import onnx
 import pytest
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 
 import lstmc
 from lstmc.importers import SourceError
-from lstmc.importers.inspection import operator_lists
 from tests.cli.conftest import LSTMC
 from tests.cli.conftest import lstmc as command  # noqa: F401
 from tests.importers.dual_path_nets import NETS
@@ -223,49 +221,6 @@ def test_a_notebook_shows_it(tmp_path: Path) -> None:
     found = inspected(CASES["gru"].model(), tmp_path)
     assert found._repr_html_().startswith("<pre>net.onnx (ONNX)")
     assert "in_0 -&gt; out_0" in found._repr_html_()
-
-
-def test_operators_that_a_runtime_does_not_take(tmp_path: Path) -> None:
-    found = inspected(CASES["gru"].model(), tmp_path, runtimes=["rknn", "tidl", "webgpu"])
-    left = {(one.runtime, one.operator): one.why for one in found.left}
-    assert left["rknn", "GRU"] == "listed with the limit: batch size 1"
-    assert "CPU" in left["webgpu", "GRU"]
-    assert "Arm core" in left["tidl", "GRU"]
-    assert ("rknn", "Add") not in left
-    with pytest.raises(SourceError, match="the lists are esp-dl"):
-        inspected(CASES["gru"].model(), tmp_path, runtimes=["nothing-like-it"])
-
-
-def test_each_list_names_its_source_and_known_operators() -> None:
-    known = {schema.name for schema in onnx.defs.get_all_schemas_with_history()}
-    for name, entries in operator_lists().items():
-        assert entries["source"].startswith("https://"), name
-        assert entries.keys() >= {"title", "published", "read", "others"}, name
-        assert known >= set(entries["operators"]) >= set(entries["limits"]), name
-
-
-def test_opencvs_list_is_what_opencv_reads() -> None:
-    """Each operator of ONNX is given to its importer alone: it makes a layer, or says that it cannot."""
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])
-    unknown = set()
-    schemas = [onnx.defs.get_schema(s.name) for s in onnx.defs.get_all_schemas() if not s.domain and not s.deprecated]
-    for schema in schemas:
-        node = helper.make_node(schema.name, ["x"] * max(1, schema.min_input), ["y"])
-        graph = helper.make_graph([node], "one", [x], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-        try:
-            cv2.dnn.readNetFromONNX(np.frombuffer(model.SerializeToString(), np.uint8))
-        except cv2.error as error:  # of the layer that it knows: of its operands
-            if "Can't create layer" in str(error):
-                unknown.add(schema.name)
-    assert {schema.name for schema in schemas} - {*operator_lists()["opencv"]["operators"]} == unknown
-
-
-def test_opencv_refuses_a_state_of_a_gru_that_is_an_input(tmp_path: Path) -> None:
-    model = CASES["gru"].model()
-    with pytest.raises(cv2.error, match="not found in const blobs"):
-        cv2.dnn.readNetFromONNX(np.frombuffer(model.SerializeToString(), np.uint8))
-    assert ("GRU", 1) in [(one.operator, one.count) for one in inspected(model, tmp_path, runtimes=["opencv"]).left]
 
 
 def test_a_file_of_another_format_is_inspected_and_its_lists_ask_for_onnx(tmp_path: Path) -> None:
