@@ -290,6 +290,7 @@ class Group(_Flags, TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command; for what other tools call one, say its name here."""
-        if args and self.get_command(ctx, args[0]) is None and args[0] in elsewhere("commands"):
-            raise _UsageError(f"lstmc has no command {args[0]}: use `{elsewhere('commands')[args[0]]}`", ctx)
+        for words in (args[:1], args[:2]):
+            if self.get_command(ctx, name := " ".join(words)) is None and name in elsewhere("commands"):
+                raise _UsageError(f"lstmc has no command {name}: use `{elsewhere('commands')[name]}`", ctx)
         return super().resolve_command(ctx, args)

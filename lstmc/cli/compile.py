@@ -113,8 +113,8 @@ def compile_command(
     files: dict[str, Content] = dict(net.files)
     if why_not_trained(net) is None or any(vars(training).values()):
         files |= training_files(net, seed=weights.seed, **vars(training))
-    if example is not None:
-        files |= net.example(example)
+    for language in example or ():
+        files |= net.example(language)
     lacking = _add_built(net, files)
     print_files(write_files(folder, files))
     if lacking is not None:

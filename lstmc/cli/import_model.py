@@ -185,11 +185,9 @@ def convert_command(
     result = convert_model(
         arguments.imported(source), folder, options, verification.on, choices.whole, verification.prove
     )
-    program: list[Path] = []
-    if choices.example:
-        recipe = recipe_of(source)
-        language = recipe.example(choices.example) if recipe else choices.example
-        program = write_files(folder, result.net.example(language))
+    recipe, program = recipe_of(source), list[Path]()
+    for language in choices.example or ():
+        program += write_files(folder, result.net.example(recipe.example(language) if recipe else language))
     report(result.model, [*result.paths, *program])
     by_numpy = Report("model.py by NumPy", result.described)
     _print_compared(by_numpy, "the source's own description", TOLERANCE, "float64")

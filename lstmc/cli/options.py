@@ -264,7 +264,7 @@ TrainedOption = Annotated[
     ),
 ]
 ExampleOption = Annotated[
-    str | None, option("--example cpp|python|wav", "Write a program too that runs the net of --step.")
+    list[str] | None, option("--example cpp|python|wav", "Write a program too that runs the net of --step.")
 ]
 
 

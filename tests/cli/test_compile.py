@@ -167,6 +167,12 @@ def test_an_example_is_written_beside_the_net_of_one_step(lstmc: LSTMC, model_fi
     assert list(contents(Path("made"))) == ["net.caffemodel", "net.manifest.json", "net.prototxt", "net_stream.cpp"]
 
 
+def test_two_examples_are_both_written(lstmc: LSTMC, model_file: Path) -> None:
+    asked = ("--step", "--target", "opencv", "--example", "cpp", "--example", "python", "-o", "made")
+    assert lstmc("compile", str(model_file), *SIZES, *asked).code == 0
+    assert {"net_stream.cpp", "net_stream.py"} <= {*contents(Path("made"))}
+
+
 def test_an_example_of_a_net_of_all_steps_is_refused_before_anything_is_written(lstmc: LSTMC, model_file: Path) -> None:
     ended = lstmc("compile", str(model_file), *SIZES, "--target", "opencv", "--example", "python", "-o", "made")
     assert (ended.code, ended.err, Path("made").exists()) == (

@@ -115,7 +115,7 @@ def test_a_reader_without_numbers_is_a_runtime(lstmc: LSTMC, model_file: Path) -
 
 def test_what_other_tools_call_a_command_is_answered(lstmc: LSTMC) -> None:
     for name, here in elsewhere("commands").items():
-        ended = lstmc(name)
+        ended = lstmc(*name.split())
         assert (ended.code, ended.err.splitlines()[-1]) == (2, f"Error: lstmc has no command {name}: use `{here}`")
         assert here.split()[1] in LISTED
     assert lstmc("-V").out == lstmc("--version").out != ""

@@ -106,9 +106,9 @@ def test_convert_says_what_is_proved(command: LSTMC) -> None:  # noqa: F811
 def test_a_program_that_streams_is_written_beside_the_net(command: LSTMC) -> None:  # noqa: F811
     save(tagger(), Path("tagger.pt"), "zip")
     sizes = ("-D", "N=1", "-D", "T=5", "--recurrent-only", "--step", "--target", "opencv", "--on", "interpreter")
-    done = command("convert", "tagger.pt", "-o", "out", *sizes, "--example", "python")
+    done = command("convert", "tagger.pt", "-o", "out", *sizes, "--example", "python", "--example", "cpp")
     assert (done.err, done.code) == ("", 0)
-    (program,) = Path("out").glob("*_stream.py")
+    (program,), (_,) = Path("out").glob("*_stream.py"), Path("out").glob("*_stream.cpp")
     compile(program.read_text(), str(program), "exec")
     assert str(program) in done.out
     done = command("convert", "tagger.pt", "-o", "none", "--recurrent-only", "--no-compile", "--example", "python")

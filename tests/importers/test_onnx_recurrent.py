@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from lstmc.importers import RefusedError, from_onnx
+from lstmc.importers.frontends.onnx_values import CHECK
 from lstmc.ops import Array
 from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import assert_close, imported
@@ -260,8 +261,6 @@ def test_a_reversal_that_no_model_has_is_refused() -> None:
         return str(caught.value).partition("turn (ReverseSequence): ")[2]
 
     assert refused((4, 2, 3), np.array([4, 5])) == "sequence_lens = [4, 5]: there are 4 steps; check the model"
-    assert (
-        refused((4, 2, 3), np.array([4])) == "sequence_lens = [1]: 2 lengths are expected; check it with onnx.checker"
-    )
+    assert refused((4, 2, 3), np.array([4])) == f"sequence_lens = [1]: 2 lengths are expected; {CHECK}"
     axes = "time_axis, batch_axis = 2, 1 of [4, 2, 3]: they must be 0 and 1, or 1 and 0; transpose the operand"
     assert refused((4, 2, 3), np.array([3, 3]), time_axis=2, batch_axis=1) == axes

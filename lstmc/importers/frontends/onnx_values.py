@@ -25,7 +25,7 @@ from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.text import brief
 
-CHECK = "check it with onnx.checker"
+CHECK = "check it with onnx.checker (a .tflite: load it in LiteRT)"
 GIVE = "give shapes and values of the inputs that it depends on"
 
 
@@ -51,7 +51,7 @@ class Node:
     def needed(self, place: int) -> Operand:
         operand = self.operand(place)
         if operand is None:
-            raise Refused(f"operand {place}", "left out", "it is required", "check the model with onnx.checker")
+            raise Refused(f"operand {place}", "left out", "it is required", CHECK)
         return operand
 
     def integers(self, name: str, count: int, default: int) -> list[int]:

@@ -99,6 +99,7 @@ def test_vela_leaves_nothing_to_the_cpu(ranges: Path) -> None:
             assert report.on_cpu == ()
             assert report.on_npu >= 7
             assert 3_000 < report.cycles < 20_000
+    assert str(net.verify(on=["vela"])).count(" cycles") == len(NPUS)
     floats = vela_report(gru(TfliteBackend()).artifact.files["gru.tflite"], NPUS[0])
     assert len(floats.on_cpu) == 16
     with pytest.raises(BackendError, match="Vela leaves a net in float32 to the CPU"):
