@@ -28,7 +28,8 @@ the costs at your own sizes, and `lstmc cells NAME` prints a cell's source and g
 graph of a step, where they are short: $u_1$, $u_2$ are values without a name. Numbers are for one step of one sequence,
 at the sizes below each cell. A multiplication and an addition are two FLOPs, a function of one element is one. Any of
 these cells can be wrapped by `lstmc.cells.wrappers` ([write-a-cell.md](write-a-cell.md)).
-[Two tasks](cells-trained.md) show what each learns.
+[Two tasks](cells-trained.md) show what each learns. "`h` in order" says why state h
+[cannot be computed for all steps at once](parallel-time.md).
 {% for group, cells in groups %}
 
 ## {{ group }}

@@ -94,7 +94,7 @@ class View:
 
     @classmethod
     def of(cls, place: Place, shape: Shape) -> View:
-        """Return contiguous elements."""
+        """Return the view of a whole array, the last axis contiguous."""
         return cls(place, shape, tuple(prod(shape[axis + 1 :]) for axis in range(len(shape))))
 
     def without(self, axis: int) -> View:

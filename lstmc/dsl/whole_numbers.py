@@ -52,8 +52,8 @@ def _check_order(function: str, low: float, high: float) -> None:
 def const(array: Any) -> Value:
     """An array of numbers as a Value, in a cell or model: ``const(numpy.eye(3))``.
 
-    It is a parameter that is not trained, one for all places with the same numbers. So it can be the matrix of a
-    ``linear``, and its numbers are in the weights of the net, in float32; the interpreter has all digits.
+    It is a parameter that is not trained. Arrays with the same numbers are one parameter. It can be the matrix of a
+    ``linear``. Its numbers are in the weights of the net, in float32; the interpreter has all digits.
     """
     loc = here()
     fill = fixed_values("const", array, loc, 0, "array")

@@ -88,7 +88,7 @@ class Rebuild:
 
 
 def renewed(outputs: Iterable[Output], new: Mapping[Ref, Ref]) -> list[Output]:
-    """Return the outputs for the new values. Nothing is carried to an input that is gone."""
+    """Return outputs with their values replaced. An output is not carried to an input that was removed."""
     return [
         output._replace(ref=new[output.ref], carried_to=new.get(output.carried_to) if output.carried_to else None)
         for output in outputs

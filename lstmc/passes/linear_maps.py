@@ -318,6 +318,7 @@ class MatrixChunks:
 
     @property
     def runs(self) -> int:
+        """Return the number of runs, each of at most ``rows`` columns."""
         return -(-self.columns // self.rows)
 
     @property
