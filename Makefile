@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypoth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test walk exhaustive gpu real-nets zoo browser numbers trained fuzz c onnx-cases proofs mutants faults check bench golden frozen docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test walk exhaustive gpu real-nets zoo browser numbers trained fuzz c ranges onnx-cases proofs mutants faults check bench golden frozen docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -89,8 +89,20 @@ browser: $(VENV)/.test ## the page of lstmc report in a real chromium, with an a
 	npm install --silent --no-audit --no-fund --prefix $(OUT)/browser axe-core@4
 	$(BIN)/python -m pytest -q -o addopts="-ra --strict-markers --import-mode=importlib" tests/on_demand/browser
 
+PORTABLE := -m pytest -q -p tests.without_posix -n 0 -m "not caffe and not gpu and not slow and not network and not ranks and not exhaustive and not posix" --hypothesis-profile=quick
+
 portable: $(VENV)/.test ## the tests that need no Caffe and are not slow, with what only POSIX systems have hidden from lstmc
-	$(BIN)/python -m pytest -q -p tests.without_posix -n 0 -m "not caffe and not gpu and not slow and not network and not ranks and not exhaustive and not posix" --hypothesis-profile=quick
+	$(BIN)/python $(PORTABLE) $(TESTS)
+
+# Old releases beside new ones warn of each other; the lists of operators are those of the newest programs.
+ranges: $(VENV)/.test ## make portable with the oldest and with the newest of every dependency: make ranges PYTHONS="python3.11 python3.13" TESTS=tests/cli
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[readers]'
+	for python in $(or $(PYTHONS),$(PYTHON)); do for kind in lowest-direct highest; do \
+	  env=$(OUT)/ranges/$${python##*/}-$$kind; \
+	  $(BIN)/uv venv -q --seed --clear --python $$python $$env || exit 1; \
+	  $(BIN)/uv pip install -q --compile-bytecode --python $$env --resolution $$kind --only-binary :all: --no-binary lstmc -e '.[test]' || exit 1; \
+	  $$env/bin/python $(PORTABLE) $(TESTS) $$([ $$kind = highest ] || echo -o filterwarnings=default --deselect tests/importers/test_operator_lists.py) || exit 1; \
+	done; done
 
 package: $(VENV)/.test ## wheel and sdist, installed into empty environments and tried: make package PYTHONS="python3.12 python3.13"
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[package]'

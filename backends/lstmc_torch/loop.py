@@ -226,8 +226,14 @@ def run(
     return run_native(_Eager, kind, steps, rows, bottoms, weights, plain)
 
 
-loop = torch.library.custom_op("lstmc::loop", _run, mutates_args=())
-loop_backward = torch.library.custom_op("lstmc::loop_backward", _run_back, mutates_args=())
+_LOOP = "(str kind, SymInt steps, SymInt rows, Tensor[] bottoms, Tensor[] weights) -> Tensor[]"
+_LOOP_BACKWARD = (
+    "(str kind, SymInt[] sizes, Tensor[] bottoms, Tensor[] weights, Tensor[] results, Tensor[] gradients,"
+    " bool[] needed) -> Tensor[]"
+)
+# PyTorch 2.4 infers no schema of annotations that are strings
+loop = torch.library.custom_op("lstmc::loop", _run, mutates_args=(), schema=_LOOP)
+loop_backward = torch.library.custom_op("lstmc::loop_backward", _run_back, mutates_args=(), schema=_LOOP_BACKWARD)
 
 
 @loop.register_fake
