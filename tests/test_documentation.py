@@ -306,7 +306,7 @@ def known() -> set[str]:
             strings = [name for name in names if isinstance(name, str)]
             found.update(name for name in strings if re.fullmatch(r"\w+", name))
             found.update(word for name in strings if re.match(r"--?\w", name) for word in re.findall(r"[A-Z]+", name))
-    caffes = [ROOT / "backends/lstmc_caffe/proto" / name for name in ("fields.py", "net.py", "messages.txt")]
+    caffes = [ROOT / "backends/lstmc_caffe/proto" / name for name in ("net.py", "messages.txt")]
     for path in (*(ROOT / "backends").rglob("*.toml"), *caffes, ROOT / "pyproject.toml"):
         found.update(re.findall(r"\w+", path.read_text()))
     found.update(path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_dir())
