@@ -12,7 +12,7 @@ import pytest
 
 from lstmc.errors import DrawingError, TrainingError
 from lstmc.ops import Array
-from lstmc.runs.drawing import draw
+from lstmc.runs.metrics import draw
 from lstmc_caffe.train.net import write_batches_hdf5
 from tests.cli.conftest import LSTMC, lstmc
 from tests.cli.test_train import interpreter

@@ -29,10 +29,9 @@ from lstmc.ir import Graph, graph_work
 from lstmc.ops import Array, Input
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import Counted, deploy_graph, has_loss, share_of_loss, training_graph, training_inputs
-from lstmc.runs.drawing import CURVES, CurveDrawing
 from lstmc.runs.events import RECORD, Event, Progress, Recorder, Started, about_data, record, record_file
 from lstmc.runs.folder import WEIGHTS
-from lstmc.runs.metrics import METRICS, Metrics, Record, read_metrics, run_seconds
+from lstmc.runs.metrics import CURVES, METRICS, CurveDrawing, Metrics, Record, read_metrics, run_seconds
 from lstmc.weights import parameters
 
 

@@ -47,7 +47,7 @@ from lstmc.files.output import write_files
 from lstmc.ir import Stage, print_graph
 from lstmc.ops import Price, Work
 from lstmc.report import net_page, recipes_beside, run_facts, trained_model
-from lstmc.runs.drawing import plot_runs
+from lstmc.runs.metrics import plot_runs
 from lstmc.text import escaped
 
 

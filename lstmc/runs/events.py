@@ -16,8 +16,7 @@ import numpy as np
 from lstmc.data import Dataset
 from lstmc.errors import TrainingError
 from lstmc.plugins import need
-from lstmc.runs.drawing import CurveDrawing
-from lstmc.runs.metrics import Metrics
+from lstmc.runs.metrics import CurveDrawing, Metrics
 from lstmc.version import __version__
 
 

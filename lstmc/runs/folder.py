@@ -20,10 +20,9 @@ from lstmc.errors import Mend, OutputError, TrainingError
 from lstmc.files.json_file import Count, NotExpected, parse_json, read_bounded, read_json
 from lstmc.files.lock import hold_folder
 from lstmc.files.output import PREVIOUS, set_aside, write_files
-from lstmc.runs.drawing import CURVES
 from lstmc.runs.events import FOLDER as TENSORBOARD
 from lstmc.runs.events import RECORD
-from lstmc.runs.metrics import METRICS
+from lstmc.runs.metrics import CURVES, METRICS
 
 ABOUT = "snapshot.json"
 KEPT = 3

@@ -15,7 +15,7 @@ from lstmc_plugin_example.backend import TextBackend
 from numpy.testing import assert_array_equal
 
 from lstmc.api.models import backend_of
-from lstmc.runs.drawing import CurveDrawing
+from lstmc.runs.metrics import CurveDrawing
 from tests.cli.conftest import LSTMC, Ended
 from tests.cli.interpreter_backend import InterpreterBackend
 

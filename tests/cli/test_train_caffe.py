@@ -146,7 +146,7 @@ for number in (signal.SIGHUP, signal.SIGTERM):
     signal.signal(number, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from lstmc.cli import main
-from lstmc.runs.drawing import CurveDrawing
+from lstmc.runs.metrics import CurveDrawing
 CurveDrawing.start = CurveDrawing.finish = lambda drawing: None
 sys.argv[0] = "lstmc"
 main()

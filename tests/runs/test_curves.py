@@ -10,7 +10,7 @@ import pytest
 
 from lstmc.errors import DrawingError
 from lstmc.runs.curves import runs_figure, short_names
-from lstmc.runs.drawing import _names, plot_runs
+from lstmc.runs.metrics import _names, plot_runs
 
 
 def records(*scores: str, low: float = 1.0) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lstmc.runs.drawing import CurveDrawing, draw
+from lstmc.runs.metrics import CurveDrawing, draw
 
 
 def records(*scores: str) -> list[dict[str, Any]]:

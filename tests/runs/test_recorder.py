@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lstmc.runs.drawing import CurveDrawing
 from lstmc.runs.events import Event, Recorder, Saved, Scored, Started, Updated
-from lstmc.runs.metrics import Metrics, read_metrics
+from lstmc.runs.metrics import CurveDrawing, Metrics, read_metrics
 
 
 class Clock:
