@@ -49,7 +49,7 @@ class _Tape:
         self.cts: dict[Ref, GraphValue] = {}
         for node in sorted(body, key=lambda node: not isinstance(node.op, Arg)):
             # an argument's value is known at every step, also a state's
-            op = replace(node.op, role="x") if node.name in body.arguments("state") else node.op
+            op = Arg(node.types[0].shape, "x") if node.name in body.arguments("state") else node.op
             outs = self.b.copy(node, [self.new[ref] for ref in body.args(node.name)], op)
             self.new.update(zip(node.refs, outs, strict=True))
 
