@@ -66,7 +66,10 @@ WRONG_OPS: dict[str, tuple[dict[str, Any], str]] = {
         {"along": lambda self, slot, axis, x: Along(replace(self, slope=self.slope + 1), (axis,), (axis,))},
         "axis 0 of operand 0: Along(",
     ),
-    "stopped gradient": ({"stops_gradient": True}, "gives None for each operand: vjp gives a cotangent of [0]"),
+    "stopped gradient": (
+        {"stops_gradient": True, "vjp": lambda self, cts, outs, x: cts},
+        "gives None for each operand: vjp gives a cotangent of [0]",
+    ),
     "error of a method": ({"f": lambda self, x: x.missing}, "Mish raises AttributeError: "),
     "no sample": (
         {"sample": classmethod(lambda cls, draw: None)},
