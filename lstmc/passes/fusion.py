@@ -63,9 +63,9 @@ def _find_run(graph: Graph) -> _Run | None:
             _kind(graph, Ref(node.name, i), reading) if readers.get(Ref(node.name, i)) == 1 else None
             for i in range(len(node.types))
         ]
-        for run in _runs(kinds):
-            match = _run_of(graph, readers, reading, node.name, run)
-            if match is not None:
+        for kind, neighbours in groupby(range(len(kinds)), key=kinds.__getitem__):
+            run = list(neighbours)
+            if kind is not None and len(run) > 1 and (match := _run_of(graph, readers, reading, node.name, run)):
                 return match
     return None
 
@@ -87,17 +87,10 @@ def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
     return None
 
 
-def _runs(kinds: Sequence[object]) -> list[range]:
-    """Yield the runs of two or more neighbouring indices with one kind."""
-    runs = []
-    for kind, group in groupby(range(len(kinds)), key=lambda i: kinds[i]):
-        indices = list(group)
-        if kind is not None and len(indices) > 1:
-            runs.append(range(indices[0], indices[-1] + 1))
-    return runs
-
-
-def _run_of(graph: Graph, readers: dict[Ref, int], reading: dict[Ref, str], split: str, run: range) -> _Run | None:
+def _run_of(
+    graph: Graph, readers: dict[Ref, int], reading: dict[Ref, str], split: str, run: Sequence[int]
+) -> _Run | None:
+    """Return the run of pieces of a split, by their indices; None if one has another reader."""
     nodes = tuple(reading[Ref(split, i)] for i in run)
     first = graph.node(nodes[0])
     pieces = []

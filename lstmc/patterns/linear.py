@@ -246,15 +246,14 @@ class _Reading:
     def _full(self, value: float) -> Ref:
         return self.b.add(Full((1,), value))[0]
 
+    def _joined(self, op: Op, x: Ref | None, y: Ref | None, node: Node) -> Ref | None:
+        return y if x is None else x if y is None else self._binary(op, x, y, node)
+
     def _plus(self, x: Ref | None, y: Ref | None, node: Node) -> Ref | None:
-        if x is None or y is None:
-            return y if x is None else x
-        return self._binary(Maximum() if self.maximum else Add(), x, y, node)
+        return self._joined(Maximum() if self.maximum else Add(), x, y, node)
 
     def _times(self, x: Ref | None, y: Ref | None, node: Node) -> Ref | None:
-        if x is None or y is None:
-            return y if x is None else x
-        return self._binary(Add() if self.maximum else Mul(), x, y, node)
+        return self._joined(Add() if self.maximum else Mul(), x, y, node)
 
     # rules -------------------------------------------------------------------------------------------------------
 
