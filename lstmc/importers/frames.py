@@ -256,7 +256,7 @@ def _at_short(reading: Reading, inputs: Mapping[str, Shape], sizes: Mapping[str,
 def _both(error: RefusedError, other: SourceNet | RefusedError) -> RefusedError:
     """Return the refusals that occur at both lengths: at one length another branch may be taken."""
     nodes = {one.node for one in other.refusals} if isinstance(other, RefusedError) else set[str]()
-    kept = [one for one in error.refusals if one.node in nodes]
+    kept = [one for one in error.marked_refusals if one.node in nodes]
     return RefusedError(error.origin, kept, error.what, error.inputs)
 
 

@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from lstmc.errors import Argument, ShapeError, worded
+from lstmc.errors import Argument, ShapeError
 from lstmc.importers.canonical import roll_up
 from lstmc.importers.canonical.states import RECURRENT, step_states
 from lstmc.importers.canonical.time import is_zero, time_places
@@ -461,7 +461,7 @@ def _notes(model: ImportedModel, found: Sequence[Past]) -> Iterable[str]:
     try:
         streamed = model.streamed().net
     except (RefusedError, SourceError) as error:
-        yield from [worded(f"cannot be streamed: {refusal}") for refusal in getattr(error, "refusals", [error])]
+        yield from [f"cannot be streamed: {refusal}" for refusal in getattr(error, "refusals", [error])]
         return
     if not any(past.input and past.output for past in found):
         yield SEQUENCE
@@ -475,7 +475,7 @@ def _unread(refused: RefusedError) -> tuple[Unread, ...]:
         operator = refusal.node.rpartition("(")[2].rstrip(")")
         what = refusal.value if refusal.attribute == "operator" else f"{operator}: {refusal.why}"
         by_what.setdefault(what, []).append(refusal)
-    return tuple(Unread(what, len(r), r[0].node, r[0].line, worded(r[0].mend)) for what, r in by_what.items())
+    return tuple(Unread(what, len(r), r[0].node, r[0].line, r[0].mend) for what, r in by_what.items())
 
 
 @cache

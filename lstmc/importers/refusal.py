@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lstmc.errors import Argument, LstmcError
+from lstmc.errors import Argument, LstmcError, worded
 from lstmc.importers.ir.values import Shape, ShapeProblem, open_sizes
 
 __all__ = ["Refusal", "RefusedError", "SourceError"]
@@ -39,7 +39,8 @@ class SourceError(LstmcError):
 class RefusedError(LstmcError):
     """Raised for a model that cannot be expressed completely.
 
-    ``refusals`` has every reason. ``inputs`` are the inputs of a graph, as far as it was read.
+    ``inputs`` are the inputs of a graph, as far as it was read. ``marked_refusals`` are for another error: their
+    arguments are still marks.
     """
 
     def __init__(
@@ -52,9 +53,14 @@ class RefusedError(LstmcError):
         count = f"{len(refusals)} problems" if len(refusals) > 1 else "1 problem"
         super().__init__(f"{origin} cannot be {what}: {count}", notes=[*map(str, refusals)])
         self.origin = origin
-        self.refusals = tuple(refusals)
+        self.marked_refusals = tuple(refusals)
         self.what = what
         self.inputs = {} if inputs is None else dict(inputs)
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Every reason, with its arguments as Python has them."""
+        return tuple(replace(one, why=worded(one.why), mend=worded(one.mend)) for one in self.marked_refusals)
 
     @classmethod
     def of_graph(
@@ -72,8 +78,8 @@ class RefusedError(LstmcError):
 
     def beside(self, other: RefusedError) -> RefusedError:
         """Return the error with the refusals of a reading at other sizes that this reading did not reach."""
-        more = [one for one in other.refusals if one.node not in {own.node for own in self.refusals}]
-        return RefusedError(self.origin, [*self.refusals, *more], self.what, self.inputs)
+        more = [one for one in other.marked_refusals if one.node not in {own.node for own in self.marked_refusals}]
+        return RefusedError(self.origin, [*self.marked_refusals, *more], self.what, self.inputs)
 
     def of_stream(self, inputs: Mapping[str, Shape]) -> RefusedError:
         """Return the error of a file with open sizes that is streamed: its loop may have the steps of one length."""
@@ -84,7 +90,7 @@ class RefusedError(LstmcError):
         return self.located(notes=[f"{note} {' and '.join(map(str, fixed))}"])
 
     def __reduce__(self) -> tuple[type[RefusedError], tuple[object, ...]]:
-        return type(self), (self.origin, self.refusals, self.what, self.inputs)
+        return type(self), (self.origin, self.marked_refusals, self.what, self.inputs)
 
 
 def _fixed(name: str, shape: Shape) -> Argument:
