@@ -255,7 +255,7 @@ class _Layout:
 
     def _insert(self, op: Op, name: str, order: Order, hint: str, loc: SrcLoc | None) -> str:
         """Add a step that converts a value, and return its result."""
-        result = unused(f"{name}_{hint}", {*self.shapes, *self.source.shapes}.__contains__)
+        result = unused(f"{name}_{hint}", lambda each: each in self.shapes or each in self.source.shapes)
         (self.shapes[result],) = result_shapes(op, self.shapes[name])
         self.order[result], self.name[result] = order, result
         self.steps.append(Step(op, (name,), (result,), loc))
