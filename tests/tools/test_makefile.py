@@ -25,7 +25,7 @@ STARTED = {
 OTHERS = {
     **dict.fromkeys(("quick", "test", "walk", "exhaustive", "gpu", "portable", "check"), "they are the tests"),
     **dict.fromkeys(("help", "clean"), "they start no program of lstmc"),
-    **dict.fromkeys(("browser", "package", "proofs", "readers", "real-nets", "site"), "they fetch packages"),
+    **dict.fromkeys(("browser", "package", "proofs", "ranges", "readers", "real-nets", "site"), "they fetch packages"),
     "zoo": "tests/importers/test_zoo.py",
     "caffe": "tests/backends/lstmc_caffe/install/test_install_main.py",
     "demo": "tests/test_examples.py",

@@ -9,8 +9,8 @@ import ctypes
 import os
 import shutil
 import tempfile
+import timeit
 import zlib
-from timeit import default_timer
 
 import caffe
 import numpy as np
@@ -323,16 +323,16 @@ def nets_seconds(args, arrays):
     finish = ctypes.CDLL("libcuda.so.1").cuCtxSynchronize if args["mode"] == "gpu" else lambda: None
     nets = dict((n, through_file(lambda path: caffe.Net(path, caffe.TRAIN), text)) for n, text in args["nets"].items())
     best = dict.fromkeys(nets, float("inf"))
-    started = default_timer()
+    started = timeit.default_timer()
     for done in range(args["rounds"]):
         for name, net in nets.items():
             last = len(net.layers) - 1
-            start = default_timer()
+            start = timeit.default_timer()
             net._forward(0, last)
             net._backward(last, 0)
             finish()
             if done:  # the first pass allocates
-                best[name] = min(best[name], default_timer() - start)
-        if done > 2 and default_timer() - started > args["seconds"]:
+                best[name] = min(best[name], timeit.default_timer() - start)
+        if done > 2 and timeit.default_timer() - started > args["seconds"]:
             break
     return best, {}
