@@ -86,7 +86,7 @@ class LstmcError(Exception):
         notes: Sequence[str] = (),
         mends: Sequence[Mend] = (),
     ) -> None:
-        super().__init__(message)
+        super().__init__(worded(message))  # what repr shows
         self.marked = message
         self.loc = loc
         self.scope = scope

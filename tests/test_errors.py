@@ -108,3 +108,9 @@ def test_another_error_and_another_process_keep_the_arguments() -> None:
     assert outer.text(word=lambda argument: f"--{argument.name}") == (
         "LstmcError: net.py: --test_split is too small\n  (--data)"
     )
+
+
+def test_what_python_shows_of_an_error_has_no_marks() -> None:
+    error = pickle.loads(pickle.dumps(DataError(f"give {Argument('target', 'c')}")))
+    assert error.args == ("give target=c",)
+    assert error.text(word=lambda argument: f"--{argument.name}") == "DataError: give --target"
