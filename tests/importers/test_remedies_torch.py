@@ -186,6 +186,6 @@ def test_a_remedy_of_a_file_or_a_module_helps(remedy: str, tmp_path: Path) -> No
     refused, changed = FILES[remedy]
     with pytest.raises((SourceError, RefusedError)) as raised:
         refused(tmp_path / "model.pt")
-    said = remedy.format(SAVE_PROGRAM=SAVE_PROGRAM, ALONE=ALONE)
+    said = remedy.format(SAVE_PROGRAM=SAVE_PROGRAM, ALONE=ALONE.in_python())
     assert said in "".join(map(str, raised.value.notes)) + str(raised.value)
     changed(tmp_path / "model.pt")
