@@ -22,7 +22,7 @@ from lstmc.api.running import png_html
 from lstmc.backend import Backend, Compiled, RankPart, Ranks, Settings, offers, target_of
 from lstmc.backend.compiled import Trained, TrainingData, TrainingRequest
 from lstmc.data import BATCH, Axes, Data, RunData, batch_axes, data_name, fed_graph, read_data, run_data, sizes_of_data
-from lstmc.errors import Argument, DataError, ModelFileError, TrainingError
+from lstmc.errors import Argument, DataError, ModelFileError, TrainingError, worded
 from lstmc.files.arrays import npz_bytes
 from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph, graph_work
@@ -147,6 +147,11 @@ def _text(value: object) -> str:
 
 def why_not_trained(net: Net) -> str | None:
     """Return the reason why a compiled net has no training net; None if it has."""
+    reason = _why_not_trained(net)
+    return None if reason is None else worded(reason)
+
+
+def _why_not_trained(net: Net) -> str | None:
     if not has_loss(net.graph):
         return f"{net.name} returns no loss"
     if net.compiled.states is not None:
@@ -172,7 +177,7 @@ def training_files(
 
     Raises :class:`ModelFileError` for a net that is not trained.
     """
-    if reason := why_not_trained(net):
+    if reason := _why_not_trained(net):
         raise ModelFileError(f"there is no training net: {reason}")
     backend, model = net.backend, net.source.model
     settings = solver_settings(backend, model.solver, solver)
