@@ -103,7 +103,7 @@ def test_random_layers_come_back_with_the_same_equations_and_numbers() -> None:
 # These have a product less or a reshape more: one product for two, a bias of an image, a weight that is stored turned;
 # or less that is computed from weights alone, which the file has as numbers.
 OTHERWISE = (
-    *("antisymmetric", "clockwork", "conv_gru", "conv_lstm", "lmu", "mamba", "pointer"),
+    *("antisymmetric", "clockwork", "conv_gru", "conv_lstm", "linoss", "lmu", "mamba", "pointer"),
     *("gru_blocks", "lru", "lstm_blocks", "mamba2", "retnet", "rwkv6", "rwkv7", "s5", "slstm_heads"),
 )
 
