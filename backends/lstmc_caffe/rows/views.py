@@ -298,13 +298,14 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
         return name
 
     edges = [*_edges(graph)]
+    stacked = {node.name for node in graph if isinstance(node.op, caffe.HostStack)}  # a layer that reads it is refused
     for node, _, _, source in edges:
-        if node.name in layers and source.node in layers:
+        if node.name in layers and source.node in layers.keys() - stacked:
             layers[joined(source.node)] = joined(node.name)
     shapes: dict[str, set[Shape]] = {joined(node.name): set() for node in graph}
     for node, slot, arg, source in edges:
-        if isinstance(graph.node(source.node).op, caffe.HostStack):
-            continue  # no layer can read it, in any shape: that is refused later
+        if source.node in stacked:
+            continue  # in any shape
         if node.name not in layers or isinstance(node.op, caffe.HostStack):
             shapes[joined(source.node)].update(_read_shapes(graph, node, slot, arg))
         if node.name in layers and source.node not in layers and not _is_fed(graph.node(source.node)):

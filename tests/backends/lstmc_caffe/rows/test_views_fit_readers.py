@@ -207,3 +207,20 @@ def test_a_layer_that_reads_all_steps_gives_no_shape_to_one() -> None:
     """A step of one element took the shape of all four: a ShapeError, where it is to be said why."""
     with pytest.raises(BackendError, match="a layer cannot read a sequence whose steps are blobs of their own"):
         compile_net(of_all_steps, target="noslice")
+
+
+@cell
+def alike(x=Input(4, 4), h=State(4, 4), *, P=Param(4), W=Param(2, 4)):
+    return {"a": x, "b": linear(P, W)}, {"h": tanh(h + x)}
+
+
+@model
+def of_alike_steps(X=Input(6, 4, 4), s=Param(1, 1)):
+    outputs, last = scan(alike(), X)
+    return {"y": tanh(outputs["b"] / (1.5 + tanh(s))), "h": last["h"]}
+
+
+def test_a_row_of_factors_that_reads_all_steps_gives_no_shape_to_one() -> None:
+    """A step that is the same for all took the shape of the six: a ShapeError, where it is to be said why."""
+    with pytest.raises(BackendError, match="a layer cannot read a sequence whose steps are blobs of their own"):
+        compile_net(of_alike_steps, target="noslice")
