@@ -222,7 +222,8 @@ class TfliteRounding(IntegerRounding):
         high = high if high > low else TINY
         if format == "int16":
             scale = max(-low, high) / 32767
-            if round(log2(scale)) in (-12, -11) and abs(log2(scale) - round(log2(scale))) < 1e-3:
+            exponent = log2(scale)
+            if round(exponent) in (-12, -11) and abs(exponent - round(exponent)) < 1e-3:
                 scale *= 1.002  # LiteRT's optimised TANH and LOGISTIC have another formula at just these (CheckedLog2)
             return Grid(float(np.float32(scale)), -32768, 32767)
         scale = (high - low) / 255

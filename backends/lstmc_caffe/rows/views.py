@@ -300,7 +300,7 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
     edges = [*_edges(graph)]
     stacked = {node.name for node in graph if isinstance(node.op, caffe.HostStack)}  # a layer that reads it is refused
     for node, _, _, source in edges:
-        if node.name in layers and source.node in layers.keys() - stacked:
+        if node.name in layers and source.node in layers and source.node not in stacked:
             layers[joined(source.node)] = joined(node.name)
     shapes: dict[str, set[Shape]] = {joined(node.name): set() for node in graph}
     for node, slot, arg, source in edges:
