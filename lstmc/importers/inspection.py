@@ -16,6 +16,7 @@ from typing import Any
 
 from lstmc.errors import Argument, ShapeError
 from lstmc.importers.canonical import roll_up
+from lstmc.importers.canonical.frame import Places, axes_of, equal_axes
 from lstmc.importers.canonical.states import RECURRENT, step_states
 from lstmc.importers.canonical.time import is_zero, time_places
 from lstmc.importers.frames import Reading, at_sizes, of_one
@@ -187,11 +188,21 @@ def pasts(net: Net, freed: Net, loops: bool = False) -> list[Past]:
         else:
             lost = f"it starts from zeros at every call: {called[b]} has its next value, and no input takes it"
             found.append(Past(reader(freed, a), "", called[b], why, lost))
-    for a, why in unread(freed, known, loops):
+    reshaped = {_before_reshapes(freed, value): called[name] for name, value in freed.outputs.items()}
+    for a, following, why in unread(freed, known, loops):
+        output = "" if a in net.inputs else reshaped.get(_before_reshapes(freed, following), "")
         begins = f"{called[a]} has it" if a in net.inputs else "it starts from zeros at every call"
-        lost = f"{begins}, and no output is its next value"
-        found.append(Past(reader(freed, a), called.get(a, ""), "", why, lost))
+        ends = (
+            f": {output} has its next value, and no input takes it" if output else ", and no output is its next value"
+        )
+        found.append(Past(reader(freed, a), called.get(a, ""), output, why, f"{begins}{ends}"))
     return found
+
+
+def _before_reshapes(net: Net, value: str) -> str:
+    while (step := net.producers.get(value)) is not None and isinstance(step.op, Reshape):
+        value = step.inputs[0]
+    return value
 
 
 def reader(net: Net, name: str) -> str:
@@ -251,13 +262,21 @@ def with_zeros_as_inputs(net: Net, loops: bool) -> Net:
 def layer_axes(net: Net) -> tuple[dict[str, int], dict[str, int]]:
     """Return the axis of time of each value, and the axis of bands: along it loops run both ways, beside loops over
     time."""
-    places = [dict(axis) for axis in time_places(net) if axis]
+    near = equal_axes(net)
+    places = [_through_loops(net, near, dict(axis)) for axis in time_places(net) if axis]
     backwards = {v for s in net.steps if isinstance(s.op, Scan) and s.op.reverse for v in s.op.of_role("x", s.inputs)}
     both = [axis for axis in places if any(axis.get(value) == 0 for value in backwards)]
     single = any(isinstance(step.op, Scan) and step.op.length == 1 for step in net.steps)
     both = both if single or len(both) < len(places) else []
     time = [axis for axis in places if axis not in both and not axis.keys().isdisjoint(net.inputs)]
     return time[0] if len(time) == 1 else {}, {value: axis for one in both for value, axis in one.items()}
+
+
+def _through_loops(net: Net, near: Places, axes: dict[str, int]) -> dict[str, int]:
+    try:
+        return axes_of(net, near, axes)
+    except RefusedError:  # a layer relates all its elements
+        return axes
 
 
 def runs_over(net: Net, step: Step) -> str:
@@ -267,15 +286,15 @@ def runs_over(net: Net, step: Step) -> str:
     return "bands" if any(bands.get(value) == 0 for value in step.op.of_role("x", step.inputs)) else "time"
 
 
-def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[str, str]]:
-    """Yield inputs, or parts of them, whose next value is computed but is no output, with the proof."""
+def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[str, str, str]]:
+    """Yield inputs, or parts of them, whose next value is computed but is no output, with that value and the proof."""
     known = dict(known)
     for depth in range(DEEPEST):
         made, owner = exposed(net, [name for name in net.inputs if name not in known], depth)
-        for name, (_, why) in step_states(made, known, loops).proved.items():
+        for name, (output, why) in step_states(made, known, loops).proved.items():
             if owner[name] not in known:
                 known[owner[name]] = ""
-                yield owner[name], why
+                yield owner[name], made.outputs[output], why
 
 
 def exposed(net: Net, inputs: Collection[str], depth: int) -> tuple[Net, dict[str, str]]:
@@ -364,7 +383,7 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     frame = reading.if_it_can(of_one(net.source_inputs())) if net.open_sizes() else None
     one = net if frame is None else frame.described
     time, bands = layer_axes(net)
-    time = time if sequence else {}
+    time = {value: axis for value, axis in time.items() if sequence or open_sizes((net.shapes[value][axis],))}
     states = {name for past in found for name in (past.input, past.output)}
     length = 1 if layers or frame is not None or not sequence else next(net.shapes[v][a] for v, a in time.items())
     graph = traced(net, dict.fromkeys(net.open_sizes(), 1)) if layers else one.graph

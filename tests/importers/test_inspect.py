@@ -152,6 +152,49 @@ def test_a_net_over_bands_and_frames(name: str, tmp_path: Path) -> None:
     assert not found.lost
 
 
+def test_the_second_layer_of_a_sequence_starts_from_zeros(tmp_path: Path) -> None:
+    """Its last state is an output; the batch of one is an axis of that output, and not of the loop's state."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.GRU(6, 5, batch_first=True), nn.GRU(5, 5, batch_first=True)
+
+        def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+            y, h = self.a(x, h)
+            return (*self.b(y), h)
+
+    arrays = (torch.rand(1, 9, 6), torch.rand(1, 1, 5))
+    export(Net(), arrays, tmp_path / "net.onnx", ["x", "h"], ["y", "g", "next"])
+    torch.export.save(torch.export.export(Net(), arrays), tmp_path / "net.pt2")
+    for file, output in (("net.onnx", "g"), ("net.pt2", "Y_1")):
+        (lost,) = [past for past in lstmc.inspect(tmp_path / file).pasts if past.lost]
+        assert lost.lost == f"it starts from zeros at every call: {output} has its next value, and no input takes it"
+        assert (lost.input, lost.output) == ("", output)
+
+
+def test_loops_over_bands_start_from_zeros_at_each_step_and_lose_nothing(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bands = nn.GRU(6, 5, batch_first=True, bidirectional=True)
+            self.time = nn.GRU(10, 5, batch_first=True)
+
+        def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+            n, t, b, d = x.shape
+            y = self.bands(x.reshape(n * t, b, d))[0].reshape(n, t, b, 10)
+            y, h = self.time(y.transpose(1, 2).reshape(n * b, t, 10), h)
+            return y, h
+
+    arrays = (torch.rand(1, 9, 7, 6), torch.rand(1, 7, 5))
+    names = {"input_names": ["x", "h"], "output_names": ["y", "next"]}
+    torch.onnx.export(Net().eval(), arrays, tmp_path / "net.onnx", dynamic_axes={"x": {1: "T"}}, dynamo=False, **names)
+    found = lstmc.inspect(tmp_path / "net.onnx")
+    assert not found.lost
+    assert [(past.input, past.output) for past in found.pasts] == [("h", "next")]
+    assert found.inputs[0].axes == ("batch", "time", "band", "feature")
+
+
 def test_a_layer_that_sees_the_future_has_a_delay(tmp_path: Path) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

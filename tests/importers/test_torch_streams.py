@@ -294,6 +294,7 @@ ALL_STEPS: dict[str, tuple[Any, str]] = {
     "steps to the end": (lambda x, g: g(x)[0] * torch.arange(8, -1, -1.0)[None, :, None], "a constant of the graph"),
     "step in the middle": (lambda x, g: g(x)[0] - g(x)[0][:, 4:5], "it reads step 4 alone"),
     "last step but one": (lambda x, g: g(x[:, :-1])[0][:, -1], "it reads a sequence that ends 1 step before the last"),
+    "second and last step": (lambda x, g: g(x)[0][:, -1] - x[:, 1, :1], "it reads an early step alone"),
     "two steps in front": (lambda x, g: g(torch.cat([x[:, :2], x[:, :-2]], 1))[0], "it joins sequences along time"),
 }
 
