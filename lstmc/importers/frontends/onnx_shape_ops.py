@@ -19,7 +19,6 @@ from lstmc.importers.frontends.onnx_values import (
     single,
     sizes,
     slices,
-    triangle,
     weight,
 )
 from lstmc.importers.frontends.scattering import Combined, taken
@@ -139,10 +138,11 @@ def _size(t: Onnx, x: Operand) -> Operand:
     return np.asarray(np.prod([fixed(size, "a size") for size in t.shape(x)], dtype=np.int64))
 
 
-def _trilu(t: Onnx, x: Operand, k: Operand | None = None, *, node: Node) -> Operand:
+def _trilu(t: Onnx, x: Operand, k: Operand | None = None, *, upper: int = 1) -> Operand:
     rows, columns = (t.size(x, axis) for axis in (-2, -1))
-    kept = triangle(node, (rows, columns), None if k is None else np.asarray(fixed_numbers(k, "k")))
-    return t.binary("mul", x, kept.astype(np.float32))
+    diagonal = 0 if k is None else int(single(k, "k"))
+    kept = 1.0 - np.tri(rows, columns, diagonal - 1) if upper else np.tri(rows, columns, diagonal)
+    return t.binary("mul", x, kept)
 
 
 def _arg_max(sign: float) -> Handler:

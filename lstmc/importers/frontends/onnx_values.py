@@ -18,9 +18,8 @@ import numpy as np
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand, constant
 from lstmc.importers.ir.net import NetBuilder
-from lstmc.importers.ir.values import MOST_FOLDED, Folding, OpenSize, Shape, Size, Weight, axis_in, broadcast
+from lstmc.importers.ir.values import Folding, OpenSize, Shape, ShapeProblem, Size, Weight, axis_in
 from lstmc.importers.refusal import PIN, Refused, SourceError
-from lstmc.importers.sources import MOST_AXES
 from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.text import brief
@@ -247,12 +246,14 @@ FOLDED = SHAPE_OPS | frozenset(
     """.split()  # noqa: SIM905
 )
 Fold = Callable[..., Any]
+FIRST = {"DequantizeLinear": 19, "QuantizeLinear": 19}  # the first version that the onnx package computes
+MOST_READ = 128  # the most elements of an operand from whose values the shape of a result is inferred
 
 
-def fold_constants(node: Node, arrays: list[Array | None], folding: Folding) -> list[Array] | None:
+def fold_constants(node: Node, arrays: Sequence[Array | None], folding: Folding) -> list[Array] | None:
     """Return the results of a node on constant operands; None for an operator that is not folded.
 
-    The onnx package computes them, except operators on sizes without a number, and operators with large results.
+    The onnx package infers their shapes, then computes them. It does not compute with sizes without a number.
     """
     if node.op not in FOLDED:
         return None
@@ -260,53 +261,66 @@ def fold_constants(node: Node, arrays: list[Array | None], folding: Folding) -> 
     named = [one for one in objects if isinstance(one, OpenSize)]
     if named and node.op not in SHAPE_OPS:
         raise Refused("operands", f"the size {named[0]}", "a computation needs its value", PIN)
-    fold = (OF_SIZES if named else {}).get(node.op) or CHECKED.get(node.op)
-    folding.take(_most_elements(node, [array for array in arrays if array is not None]))
-    if fold is None:
-        results = _computed(node, arrays)
-    else:
-        least = definition(node.op, node.opset).min_input
-        for place, array in enumerate([*arrays, None][:least], 1):
-            if array is None:
-                missing = f"operand {place} is missing"
-                raise Refused("operands", missing, f"{node.op} requires it", CHECK)
-        results = [fold(node, *arrays)]
-        folding.take(float(np.size(results[0])))
-    return [_as_integers(one) for one in results]
-
-
-def _most_elements(node: Node, arrays: Sequence[Array]) -> float:
-    """Return an upper bound of the elements of a node's results, before they are computed; 0 if its handler has a
-    limit."""
-    if node.op in CHECKED:
-        return 0.0
-    if node.op == "Concat":
-        return float(sum(array.size for array in arrays))
-    if node.op == "Gather" and arrays:  # at most every index selects the whole array without one axis
-        axis = int(node.get("axis", 0))
-        rows = arrays[0].shape[axis] if -arrays[0].ndim <= axis < arrays[0].ndim else 1
-        return float(prod(array.size for array in arrays)) / max(rows, 1)
-    rank = max((array.ndim for array in arrays), default=0)
-    shapes = [(1,) * (rank - array.ndim) + array.shape for array in arrays]
-    return prod(float(max(sizes)) for sizes in zip(*shapes, strict=True))
-
-
-def _computed(node: Node, arrays: Sequence[Array | None]) -> list[Any]:
-    """Return the results of a node on these operands, as the onnx package computes them."""
+    for place, array in enumerate([*arrays, None][: definition(node.op, node.opset).min_input], 1):
+        if array is None:
+            raise Refused("operands", f"operand {place} is missing", f"{node.op} requires it", CHECK)
+    if named and node.op in ("ConstantOfShape", "Expand", "Tile"):
+        arrays = _zeros_of_one(node, arrays)
+    if named and node.op in OF_SIZES:
+        return [_as_integers(OF_SIZES[node.op](*arrays))]
     proto = type(node.proto)(op_type=node.op, attribute=node.proto.attribute)
     fed = {f"x{place}": array for place, array in enumerate(arrays) if array is not None}
     proto.input.extend(f"x{place}" if f"x{place}" in fed else "" for place in range(len(arrays)))
     proto.output.extend(f"y{place}" for place in range(node.results))
     try:
+        folding.take(_elements(proto, fed, node.opset))
         with np.errstate(all="ignore"):
-            results: list[Any] = _evaluator(proto.SerializeToString(), node.opset).run(None, fed)
+            version = max(node.opset, FIRST.get(node.op, 0))
+            results = _evaluator(proto.SerializeToString(), version).run(None, fed)
+    except ShapeProblem as problem:
+        raise Refused("result", str(problem), "it is too large a constant", "fold it in the source") from None
     except Exception as error:  # of the onnx package, which checks operands and attributes in many ways
         what = f"{type(error).__name__}: {brief(error)}"
         raise Refused("operands and attributes", what, "they do not fit together", CHECK) from None
-    objects = [np.asarray(result) for result in results if np.asarray(result).dtype == object]
-    if any(one is None for array in objects for one in array.reshape(-1)):
+    results = [_as_integers(result) for result in results]
+    if any(one is None for array in results if array.dtype == object for one in array.reshape(-1)):
         raise Refused("results", f"{node.results} of them", "it has fewer", CHECK)
     return results
+
+
+def _elements(proto: Any, fed: Mapping[str, Array], opset: int) -> float:
+    """Return the number of elements of a node's results, by ONNX's inference of shapes; in place of unknown sizes that
+    of the largest operand."""
+    helper, numpy_helper, inference = (
+        importlib.import_module(f"onnx.{module}") for module in ("helper", "numpy_helper", "shape_inference")
+    )
+    plain = {name: array for name, array in fed.items() if array.dtype != object}
+    kinds = {name: plain[name].dtype if name in plain else np.dtype(np.int64) for name in fed}
+    types = {
+        name: helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(kinds[name]), array.shape)
+        for name, array in fed.items()
+    }
+    data = {name: numpy_helper.from_array(array) for name, array in plain.items() if array.size <= MOST_READ}
+    inferred = inference.infer_node_outputs(
+        definition(proto.op_type, opset), proto, types, data, opset_imports=[helper.make_opsetid("", opset)]
+    )
+    most, count = float(max((array.size for array in fed.values()), default=1)), 0.0
+    for type_ in inferred.values():
+        sizes = type_.tensor_type.shape.dim
+        known = [float(abs(size.dim_value)) for size in sizes if size.HasField("dim_value")]
+        whole = len(known) == len(sizes) and type_.tensor_type.HasField("shape")
+        count += prod(known) * (1.0 if whole else most)
+    return count
+
+
+def _zeros_of_one(node: Node, arrays: Sequence[Array | None]) -> list[Array | None]:
+    """Return the operands of a node that repeats a number, with 1 for each size without a number: of zeros, which are
+    left out as initial states."""
+    *data, sizes = arrays
+    numbers = integers(np.asarray(sizes), "shape")
+    if np.any(data[0] if data else node.get("value", 0)):
+        raise Refused("shape", str(numbers), "it must be known here", PIN)
+    return [*data, np.asarray([1 if isinstance(size, OpenSize) else size for size in numbers], np.int64)]
 
 
 @lru_cache(maxsize=1024)
@@ -331,7 +345,7 @@ def _same_size(a: Any, b: Any) -> bool:
     return False
 
 
-def _multiplied(node: Node, x: Array, y: Array) -> Array:
+def _multiplied(x: Array, y: Array) -> Array:
     """Return a product; a named size can be multiplied by 1 only."""
     factors = [one for one in (x, y) if one.dtype != object]
     if not factors or not np.all(factors[0] == 1):
@@ -346,14 +360,6 @@ def _as_integers(array: Any) -> Array:
     if result.dtype == object and not any(isinstance(one, OpenSize) for one in result.reshape(-1)):
         result = result.astype(np.int64)
     return result
-
-
-def triangle(node: Node, shape: Sequence[int], diagonal: Array | None) -> Array:
-    """Return the mask of the elements that a Trilu keeps."""
-    k = int(single(diagonal, "k") or 0)
-    rows, columns = shape[-2:]
-    lower = np.tri(rows, columns, k - 1 if node.get("upper") else k, dtype=bool)
-    return np.broadcast_to(~lower if node.get("upper") else lower, shape)
 
 
 def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
@@ -391,90 +397,10 @@ def along(term: Operand | None, place: int, shape: Shape, axis: int) -> Array | 
     return found.astype(np.float64).reshape([-1 if at == axis else 1 for at in range(len(shape))])
 
 
-def _dequantized(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Array:
-    """(x - zero) * scale, with [C] along an axis, or one for all."""
-    by, less = (along(term, at, x.shape, node.get("axis", 1)) for at, term in ((1, scale), (2, zero)))
-    assert by is not None
-    return np.asarray((x.astype(np.float64) - (0 if less is None else less)) * by, np.float32)
-
-
-def _bounded(count: float) -> None:
-    if not count <= MOST_FOLDED:
-        raise Refused("result", f"{count:,.0f} elements", f"{MOST_FOLDED:,} are the most", "fold it in the source")
-
-
-def _plain(node: Node, shape: Array, fill: float) -> list[int]:
-    """Return a shape in numbers. A named size counts as 1 for zeros, which are left out as initial states."""
-    numbers = integers(shape, "shape")
-    if fill and any(isinstance(size, OpenSize) for size in numbers):
-        raise Refused("shape", str(numbers), "it must be known here", PIN)
-    if min(numbers, default=1) < 0 or len(numbers) > MOST_AXES:
-        raise Refused("shape", str(numbers), "sizes are expected", CHECK)
-    return [1 if isinstance(size, OpenSize) else size for size in numbers]
-
-
-def _expand(node: Node, x: Array, shape: Array) -> Array:
-    target = broadcast(x.shape, tuple(_plain(node, shape, float(np.any(x)))))
-    _bounded(float(np.prod([float(s) for s in target])))
-    return np.broadcast_to(x, target)
-
-
-def _tile(node: Node, x: Array, repeats: Array) -> Array:
-    counts = _plain(node, repeats, float(np.any(x != 0)))
-    _bounded(x.size * float(np.prod([float(count) for count in counts])))
-    return np.tile(x, counts)
-
-
-def _of_shape(node: Node, shape: Array) -> Array:
-    value = node.get("value", np.zeros(1, np.float32))
-    fill = value.reshape(-1)[0]
-    target = _plain(node, shape, float(fill))
-    _bounded(float(np.prod([float(s) for s in target])))
-    return np.full(target, fill)
-
-
-def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
-    first, last, step = (single(one, name) for one, name in ((start, "start"), (limit, "limit"), (delta, "delta")))
-    if not step:
-        raise Refused("delta", "0", "it is the step from one number to the next", CHECK)
-    _bounded(abs((float(last) - float(first)) / float(step)))
-    return np.arange(first, last, step, dtype=start.dtype)
-
-
-def _counted(count: Callable[..., float]) -> Fold:
-    """Return a function that the onnx package computes if the result, counted by ``count`` from the operands, is not
-    too large."""
-
-    def fold(node: Node, *arrays: Array | None) -> Any:
-        _bounded(count(node, *arrays))
-        return _computed(node, arrays)[0]
-
-    return fold
-
-
-def _padded_size(node: Node, x: Array, pads: Array | None = None, *others: Array | None) -> float:
-    sides = np.asarray(node.get("pads", node.get("paddings", ())) if pads is None else pads, float)
-    return float(np.prod(np.array(x.shape, float) + np.maximum(sides, 0).sum()))  # at the most
-
-
-# Operators that the onnx package does not compute as needed here: with named sizes, and always.
+# Operators with named sizes that the onnx package does not compute as needed here
 OF_SIZES: Mapping[str, Fold] = {
-    "Cast": lambda node, x: x,
-    "Equal": lambda node, x, y: np.vectorize(_same_size, otypes=[bool])(x, y),
+    "Cast": lambda x: x,
+    "Equal": lambda x, y: np.vectorize(_same_size, otypes=[bool])(x, y),
     "Mul": _multiplied,
-    "Where": lambda node, mask, x, y: np.where(mask, x, y),
-}
-CHECKED: Mapping[str, Fold] = {
-    "DequantizeLinear": _dequantized,
-    "Expand": _expand,
-    "Tile": _tile,
-    "ConstantOfShape": _of_shape,
-    "Range": _range,
-    "Pad": _counted(_padded_size),
-    "OneHot": _counted(lambda node, x, depth, values: x.size * float(single(depth, "depth"))),
-    "MelWeightMatrix": _counted(lambda node, bins, length, *others: float(single(bins, "bins")) * float(length)),
-    **dict.fromkeys(
-        ("HannWindow", "HammingWindow", "BlackmanWindow"),
-        _counted(lambda node, size: float(single(size, "size"))),
-    ),
+    "Where": np.where,
 }
