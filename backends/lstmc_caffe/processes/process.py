@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from lstmc.errors import BackendError
 from lstmc_caffe.worker import PROBE
 
-PROTOCOL = 1
 # How a program for ``python -c`` begins: it imports nothing of the current folder, as with -P, which is new in 3.11.
 NOT_HERE = "import sys; sys.path[:] = [entry for entry in sys.path if entry]"
 CAFFE = "Caffe"

@@ -98,7 +98,7 @@ class CaffeExecutor(Executor):
         with net:
             result = net.run(
                 fed,
-                want="all",
+                want=net.blobs,
                 backward=cotangents or None,  # no output may have a gradient
                 want_diffs=input_blobs if cotangents else (),
                 want_param_diffs=bool(cotangents),

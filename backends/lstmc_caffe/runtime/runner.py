@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -21,7 +22,6 @@ from numpy.typing import ArrayLike, NDArray
 from lstmc.loops.code import Source
 from lstmc_caffe.install.layer_compiler import library
 from lstmc_caffe.processes.process import (
-    PROTOCOL,
     Array,
     CaffeError,
     CaffeLocation,
@@ -37,18 +37,8 @@ from lstmc_caffe.worker import WORKER
 
 Floats = NDArray[np.float32]
 Shape = tuple[int, ...]
-Names = Iterable[str] | Literal["all"]
-# (the action, in words; the request; its arrays; seconds or None for the default) -> the reply
-Ask = Callable[[str, Mapping[str, Any], Groups, float | None], Reply]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer as Caffe has it, inserted Splits included. ``params`` are names in ``Net.params``."""
-
-    name: str
-    type: str
-    params: tuple[str, ...]
+# (the action, in words; the request; its arrays) -> the reply
+Ask = Callable[[str, Mapping[str, Any], Groups], Reply]
 
 
 @dataclass(frozen=True)
@@ -68,26 +58,12 @@ class Net:
     that no layer of the given net reads.
     """
 
-    def __init__(
-        self,
-        title: str,
-        ask: Ask,
-        reply: Mapping[str, Any],
-        *,
-        probes: tuple[str, ...],
-        force_backward: bool,
-        gradients: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, title: str, ask: Ask, reply: Mapping[str, Any]) -> None:
         self.title = title
         self.blobs: dict[str, Shape] = {name: tuple(shape) for name, shape in reply["blobs"]}
         self.params: dict[str, Shape] = {name: tuple(shape) for name, shape in reply["params"]}
         self.inputs: tuple[str, ...] = tuple(reply["inputs"])
         self.outputs: tuple[str, ...] = tuple(reply["outputs"])
-        self.layers = tuple(Layer(name, kind, tuple(params)) for name, kind, params in reply["layers"])
-        self.probes = probes
-        self.force_backward = force_backward
-        self.gradients = gradients  # the inputs whose gradients are computed
-        self._differentiable = force_backward or bool(probes) or bool(reply["has_loss"])
         self._number: int = reply["net"]
         self._ask = ask
 
@@ -101,82 +77,49 @@ class Net:
         self,
         inputs: Mapping[str, ArrayLike],
         *,
-        want: Names | None = None,
+        want: Iterable[str] | None = None,
         backward: Mapping[str, ArrayLike] | None = None,
-        want_diffs: Names = (),
+        want_diffs: Iterable[str] = (),
         want_param_diffs: bool = False,
-        timeout: float | None = None,
     ) -> RunResult:
         """Run one forward pass, and with ``backward`` (``{}`` will do) one backward pass.
 
         ``inputs`` has every input of the net, in its exact shape; all is converted to float32. ``want`` names the
         blobs to return, by default the outputs. ``backward`` holds gradients of probed blobs, those left out being
         zero; losses of the net's own take part with their weight. ``want_diffs`` names blobs whose gradients to
-        return: that of a blob that a layer overwrites in place is the one before that layer, and where Caffe
-        computes none it is zero. Gradients of parameters are of this run alone. With ``lr_mult: 0`` they are
-        computed only where the net was loaded with ``force_backward`` or ``gradients``.
+        return, of inputs those that the net was loaded with as ``gradients``: that of a blob that a layer overwrites in
+        place is the one before that layer, and where Caffe computes none it is zero. Gradients of parameters are of
+        this run alone. With ``lr_mult: 0`` they are computed only where the net was loaded with ``gradients``.
         """
         passes = "forward" if backward is None else "forward and backward"
         action = f"run {self.title} {passes}"
-        self._pick(action, "input", self.inputs, inputs)
+        _picked(action, "input", self.inputs, inputs)
         if missing := [name for name in self.inputs if name not in inputs]:
             raise CaffeRequestError(action, f"no array was given for input {', '.join(missing)}")
-        diffs = self._pick(action, "blob", self.blobs, want_diffs)
-        self._check_backward(action, backward, diffs, want_param_diffs)
         request = {
             "request": "run",
             "net": self._number,
             "backward": backward is not None,
-            "blobs": self._pick(action, "blob", self.blobs, self.outputs if want is None else want),
-            "diffs": diffs,
+            "blobs": _picked(action, "blob", self.blobs, self.outputs if want is None else want),
+            "diffs": [*want_diffs],
             "param_diffs": want_param_diffs,
         }
         arrays = {"inputs": _floats(inputs), "backward": _floats(backward or {})}
-        _, groups = self._ask(action, request, arrays, timeout)
+        _, groups = self._ask(action, request, arrays)
         return RunResult(*(groups.get(name, {}) for name in ("blobs", "diffs", "param_diffs")))
-
-    def set_params(self, values: Mapping[str, ArrayLike], timeout: float | None = None) -> None:
-        """Set parameters by name; each must have the parameter's own shape. Others keep their values."""
-        action = f"set parameters of {self.title}"
-        self._pick(action, "parameter", self.params, values)
-        request = {"request": "params", "net": self._number, "names": []}
-        self._ask(action, request, {"params": _floats(values)}, timeout)
-
-    def get_params(self, names: Names = "all", timeout: float | None = None) -> dict[str, Floats]:
-        """Return the values of parameters, by name."""
-        action = f"get parameters of {self.title}"
-        picked = self._pick(action, "parameter", self.params, names)
-        request = {"request": "params", "net": self._number, "names": picked}
-        return self._ask(action, request, {}, timeout)[1].get("params", {})
 
     def unload(self) -> None:
         """Free the net's memory in the worker. Leaving a ``with`` block does it too."""
-        self._ask(f"unload {self.title}", {"request": "unload", "net": self._number}, {}, None)
+        self._ask(f"unload {self.title}", {"request": "unload", "net": self._number}, {})
 
-    def _check_backward(
-        self, action: str, backward: Mapping[str, ArrayLike] | None, diffs: list[str], param_diffs: bool
-    ) -> None:
-        if backward is None:
-            if diffs or param_diffs:
-                raise CaffeRequestError(action, "gradients need a backward pass: give backward={} or more")
-            return
-        self._pick(action, "probe", self.probes, backward)
-        if not self._differentiable:
-            raise CaffeRequestError(action, "it has no loss and was loaded without probes")
-        unforced = sorted(set(diffs).intersection(self.inputs).difference(self.gradients))
-        if unforced and not self.force_backward:
-            listed = ", ".join(unforced)
-            raise CaffeRequestError(action, f"the gradient of input {listed} must be asked for when loading: gradients")
 
-    def _pick(self, action: str, kind: str, available: Iterable[str], names: Names | Iterable[str]) -> list[str]:
-        """Return the names as a list. CaffeRequestError lists unknown ones."""
-        if isinstance(names, str):
-            names = available if names == "all" else [names]
-        picked, valid = list(names), sorted(available)
-        if unknown := sorted(set(picked).difference(valid)):
-            listed = ", ".join(valid[:20]) + (f" ... ({len(valid)} in all)" if len(valid) > 20 else "")
-            raise CaffeRequestError(action, f"no {kind} is called {', '.join(unknown)}; it has {listed or 'none'}")
-        return picked
+def _picked(action: str, kind: str, available: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Return the names as a list. CaffeRequestError lists unknown ones."""
+    picked, valid = list(names), sorted(available)
+    if unknown := sorted(set(picked).difference(valid)):
+        listed = ", ".join(valid[:20]) + (f" ... ({len(valid)} in all)" if len(valid) > 20 else "")
+        raise CaffeRequestError(action, f"no {kind} is called {', '.join(unknown)}; it has {listed or 'none'}")
+    return picked
 
 
 def _floats(arrays: Mapping[str, ArrayLike]) -> dict[str, Floats]:
@@ -225,7 +168,6 @@ class Runner:
         self._lock = threading.RLock()
         self._worker: WorkerProcess | None = None
         self._end_worker: weakref.finalize[[], Runner] | None = None
-        self._info: Mapping[str, Any] = {}
         self._libraries: dict[Path, None] = {}  # that every worker has open
         self._closed = False
 
@@ -246,22 +188,10 @@ class Runner:
         return gpu_state(self.location)
 
     @property
-    def info(self) -> Mapping[str, Any]:
-        """The worker's software versions, and Caffe's ``layer_types``: see ``on_hello`` of ``worker.py``."""
-        with self._lock:
-            self._running()
-            return self._info
-
-    @property
     def pid(self) -> int:
         """The process id of the worker."""
         with self._lock:
             return self._running().pid
-
-    def schema(self) -> bytes:
-        """Return the installed Caffe's caffe.proto as a serialized FileDescriptorProto."""
-        _, groups = self._ask(None, "send its schema", {"request": "schema"}, {}, None)
-        return groups["schema"]["file"].tobytes()
 
     def open_layers(self, source: Source | None) -> None:
         """Register the layers of a source in Caffe, compiled unless they are cached. None does nothing.
@@ -273,7 +203,7 @@ class Runner:
         path = library(source, self.location)
         with self._lock:
             if path not in self._libraries:
-                self._ask(None, "open generated layers", _opening(path), {}, None)
+                self._ask(None, "open generated layers", _opening(path))
                 self._libraries[path] = None
 
     def load(
@@ -282,18 +212,16 @@ class Runner:
         *,
         weights: Path | None = None,
         phase: Phase = "TEST",
-        force_backward: bool = False,
         gradients: Iterable[str] | None = None,
         probes: Iterable[str] = (),
         mode: Mode = "cpu",
-        timeout: float | None = None,
     ) -> Net:
         """Load a net from a prototxt, given as a Path or as text, and weights from a caffemodel (or .h5) if given.
 
         A ``probe`` is a blob into which ``Net.run`` can inject a gradient, also when layers read it.
-        ``force_backward`` has Caffe compute gradients of everything, inputs and ``lr_mult: 0`` included; Caffe
-        aborts going backward so through layers that have no gradient of an input, as Embed and Accuracy. There
-        ``gradients`` names the inputs whose gradients to compute, besides those of all parameters.
+        ``gradients`` names the inputs whose gradients to compute, besides those of all parameters. A net's own
+        ``force_backward`` computes gradients of everything; Caffe aborts going backward so through layers that have no
+        gradient of an input, as Embed and Accuracy.
         Raises CaffeAborted with Caffe's own message where Caffe does not take the net.
         """
         title = _title(prototxt)
@@ -303,8 +231,6 @@ class Runner:
         for path in (prototxt, weights):
             if isinstance(path, Path) and not path.is_file():
                 raise CaffeRequestError(action, f"there is no file {path}")
-        probes = tuple(dict.fromkeys(probes))
-        differentiated = None if gradients is None else tuple(dict.fromkeys(gradients))
         request = {
             "request": "load",
             "prototxt": None if isinstance(prototxt, Path) else prototxt,
@@ -312,14 +238,12 @@ class Runner:
             "weights": None if weights is None else os.path.abspath(weights),
             "phase": phase,
             "mode": mode,
-            "force_backward": force_backward,
-            "probes": probes,
-            "gradients": differentiated,
+            "probes": tuple(dict.fromkeys(probes)),
+            "gradients": None if gradients is None else tuple(dict.fromkeys(gradients)),
         }
         with self._lock:
-            reply, _ = self._ask(None, action, request, {}, timeout)
-            ask = functools.partial(self._ask, self._worker)
-        return Net(title, ask, reply, probes=probes, force_backward=force_backward, gradients=differentiated or ())
+            reply, _ = self._ask(None, action, request)
+            return Net(title, functools.partial(self._ask, self._worker), reply)
 
     def call(
         self,
@@ -353,8 +277,8 @@ class Runner:
         owner: WorkerProcess | None,
         action: str,
         request: Mapping[str, Any],
-        arrays: Groups,
-        timeout: float | None,
+        arrays: Groups = MappingProxyType({}),
+        timeout: float | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Reply:
         """Send a request to the worker; ``owner`` is the worker that must still be there, None for any."""
@@ -393,9 +317,7 @@ class Runner:
             self._worker = self._start(self.location)
             self._end_worker = weakref.finalize(self, self._worker.end)
             try:
-                self._info, _ = self._ask_worker(self._worker, "start", {"request": "hello"}, {}, START_SECONDS)
-                if (protocol := self._info["protocol"]) != PROTOCOL:
-                    raise CaffeError(f"worker.py: expected protocol {PROTOCOL}, found {protocol}")
+                self._ask_worker(self._worker, "start", {"request": "hello"}, {}, START_SECONDS)
             except BaseException:
                 self._stop()
                 raise

@@ -29,7 +29,6 @@ import traceback
 
 import numpy as np
 
-PROTOCOL = 1
 DTYPES = ("<f4", "<f8", "<i4", "<i8", "|u1", "|b1")
 
 
@@ -52,7 +51,7 @@ class RequestError(Exception):
 
 
 def instrument(message, request):
-    """Add a request's probes, gradients of inputs and force_backward to a NetParameter."""
+    """Add a request's probes and gradients of inputs to a NetParameter."""
     tops = {str(top) for layer in message.layer for top in layer.top}.union(str(name) for name in message.input)
     for blob in request["probes"]:
         if blob not in tops:
@@ -61,8 +60,6 @@ def instrument(message, request):
         _add_gradient_inputs(message, request["gradients"])
     for blob in request["probes"]:
         _add_probe(message, blob)
-    if request["force_backward"]:
-        message.force_backward = True
 
 
 def _add_probe(message, blob):
@@ -175,7 +172,7 @@ class LoadedNet(object):
     def __init__(self, net, message, probes, mode):
         self.net, self.mode, self.last, self.params = net, mode, len(net.layers) - 1, {}
         # Not net.blobs, net.inputs and so on: pycaffe miscounts where a layer has unnamed tops.
-        names, layer_names, layers = list(net._blob_names), list(net._layer_names), []
+        names, layer_names = list(net._blob_names), list(net._layer_names)
         self.blobs = dict(zip(names, net._blobs))
         self.probes = {name: self.blobs.pop(PROBE + name) for name in probes}
         fed = [name for name in self.blobs if name.startswith(FED)]
@@ -187,8 +184,7 @@ class LoadedNet(object):
             if name.startswith(FED):
                 continue
             if not name.startswith(PROBE):
-                keys = self.own_params(name, layer.blobs, specs.get(name, ()))
-                layers.append([name, layer.type, keys])
+                self.own_params(name, layer.blobs, specs.get(name, ()))
             elif names[net._bottom_ids(index)[0]] == name[len(PROBE) :]:
                 outputs.add(name[len(PROBE) :])  # no Split between: the probe is the only reader
         self.description = {
@@ -196,19 +192,15 @@ class LoadedNet(object):
             "params": [[name, list(blob.shape)] for name, blob in self.params.items()],
             "inputs": [names[index].replace(FED, "", 1) for index in net._inputs],
             "outputs": sorted(name for name in outputs if not name.startswith(PROBE)),
-            "layers": layers,
-            "has_loss": any(net._blob_loss_weights),
         }
 
     def own_params(self, layer, blobs, specs):
-        """The names of a layer's parameters; of those that share a name, the first blob is the owner."""
+        """Add a layer's parameters; of those that share a name, the first blob is the owner."""
         keys = [spec.name for spec in specs] + [""] * (len(blobs) - len(specs))
         for index, blob in enumerate(blobs):
             if not keys[index] and "%s/%d" % (layer, index) in self.params:
                 raise RequestError("two parameters are called %s/%d: give layers unique names" % (layer, index))
-            keys[index] = _native(keys[index]) or "%s/%d" % (layer, index)
-            self.params.setdefault(keys[index], blob)
-        return keys
+            self.params.setdefault(_native(keys[index]) or "%s/%d" % (layer, index), blob)
 
 
 def copy_into(kind, blobs, arrays, part):
@@ -252,31 +244,23 @@ class Worker(object):
         self.nets, self.count, self.modules = {}, 0, {}
 
     def on_hello(self, request, arrays):
-        """Import caffe. Reply: the protocol's version and those of everything else, the types of layers."""
+        """Import caffe."""
         import caffe
         from caffe.proto import caffe_pb2
         from google.protobuf import text_format
 
         self.caffe, self.messages, self.text_format = caffe, caffe_pb2, text_format
-        versions = {"protocol": PROTOCOL, "python": sys.version.split()[0], "numpy": np.__version__}
-        versions["caffe"] = getattr(caffe, "__version__", "unknown")
-        files = {"executable": sys.executable, "caffe_file": os.path.abspath(caffe.__file__)}
-        return dict(versions, layer_types=sorted(caffe.layer_type_list()), **files), {}
-
-    def on_schema(self, request, arrays):
-        """Reply's array: file, a serialized FileDescriptorProto of this Caffe's caffe.proto."""
-        return {}, {"schema": {"file": np.frombuffer(self.messages.DESCRIPTOR.serialized_pb, np.uint8)}}
+        return {}, {}
 
     def on_open(self, request, arrays):
-        """Open a library of layers, which registers them. Reply: layer_types, the names of all registered types."""
+        """Open a library of layers, which registers them."""
         LAYER_LIBRARY["load_layers"](request["library"])
-        return {"layer_types": sorted(self.caffe.layer_type_list())}, {}
+        return {}, {}
 
     def on_load(self, request, arrays):
-        """prototxt (text) or path; weights (a path or None); phase; mode; force_backward; probes; gradients.
+        """prototxt (text) or path; weights (a path or None); phase; mode; probes; gradients.
 
-        Reply: net, the number to name it by; blobs and params with shapes; inputs; outputs; layers as
-        [name, type, names of params]; has_loss.
+        Reply: net, the number to name it by; blobs and params with shapes; inputs; outputs.
         """
         message = self.read(request)
         getattr(self.caffe, "set_mode_" + request["mode"])()
@@ -334,12 +318,6 @@ class Worker(object):
             params = loaded.params if request["param_diffs"] else {}
             reply["param_diffs"] = {name: blob.diff for name, blob in params.items()}
         return {}, reply
-
-    def on_params(self, request, arrays):
-        """Set parameters to the arrays of params, all or none; then return those in names, as params."""
-        loaded = self.use(request)
-        copy_into("parameter", loaded.params, arrays.get("params", {}), "data")
-        return {}, {"params": {name: loaded.params[name].data for name in request["names"]}}
 
     def on_call(self, request, arrays):
         """Call function(args, arrays) of the Python file at path, run once: it returns (JSON data, {name: array})."""

@@ -40,6 +40,7 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.ops import DropoutLayer
 from lstmc_caffe.runtime.runner import Runner
+from tests.backends.lstmc_caffe.in_worker import set_params
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 
 pytestmark = pytest.mark.caffe
@@ -172,8 +173,8 @@ def test_training_drops_and_scales_as_the_masks_it_drew_say(caffe: Runner) -> No
     assert len(dropped) == 5  # one a step, and one after the scan
     given = {"loss": np.asarray(1.5, np.float32)}
     with caffe.load(files["language.prototxt"].decode(), phase="TRAIN", probes=given, gradients=[]) as net:
-        net.set_params(weights)
-        found = net.run(inputs, want="all", backward=given, want_param_diffs=True)
+        set_params(caffe, net, weights)
+        found = net.run(inputs, want=net.blobs, backward=given, want_param_diffs=True)
     masks = {}
     for name, node in dropped.items():
         (x,) = (found.blobs[compiled.expanded.value_name(ref)] for ref in compiled.expanded.args(name))

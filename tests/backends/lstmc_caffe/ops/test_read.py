@@ -14,6 +14,7 @@ from lstmc.types import TensorType
 from lstmc_caffe.ops import CaffeOp, layer_ops, read_layer
 from lstmc_caffe.proto.net import LayerParameter, NetParameter
 from lstmc_caffe.runtime.runner import Runner
+from tests.backends.lstmc_caffe.in_worker import set_params
 
 X = (2, 6, 4)
 IMAGE = (2, 4, 5, 6)
@@ -191,7 +192,7 @@ def test_caffe_computes_what_the_op_does(caffe: Runner) -> None:
         wanted[layer.top[0]] = op.eval(*arrays, *blobs.values())[0]
     with caffe.load(text_format.MessageToString(net)) as loaded:
         assert loaded.params == {name: array.shape for name, array in params.items()}
-        loaded.set_params(params)
+        set_params(caffe, loaded, params)
         found = loaded.run(inputs, want=wanted).blobs
     for name, array in wanted.items():
         assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=name)

@@ -12,6 +12,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 
 from lstmc_caffe.proto import net as schema
 from lstmc_caffe.runtime.runner import Runner
+from tests.backends.lstmc_caffe.in_worker import schema as schema_of
 
 pytestmark = pytest.mark.caffe
 
@@ -56,7 +57,7 @@ layer { name: "s" type: "Slice" bottom: "z" top: "a" top: "b" slice_param { axis
 @pytest.fixture(scope="module")
 def theirs(caffe: Runner) -> Any:
     """The installed Caffe's own caffe.proto."""
-    file = descriptor_pb2.FileDescriptorProto.FromString(caffe.schema())
+    file = descriptor_pb2.FileDescriptorProto.FromString(schema_of(caffe))
     assert file.package == "caffe"
     return file
 
@@ -118,7 +119,7 @@ def test_the_messages_of_floats_as_bytes_have_the_same_wire_format(theirs: Any) 
 
 @pytest.mark.parametrize("order", ["(theirs, ours)", "(ours, theirs)"])
 def test_ours_and_caffe_s_live_in_one_process(caffe: Runner, tmp_path: Path, order: str) -> None:
-    (tmp_path / "caffe.proto.bin").write_bytes(caffe.schema())
+    (tmp_path / "caffe.proto.bin").write_bytes(schema_of(caffe))
     (tmp_path / "net.prototxt").write_text(NET)
     script = BOTH.replace("ORDER", order)
     paths = [str(tmp_path / name) for name in ("caffe.proto.bin", "net.prototxt")]

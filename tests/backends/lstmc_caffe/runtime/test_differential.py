@@ -43,6 +43,7 @@ from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.target import Summaries
+from tests.backends.lstmc_caffe.in_worker import set_params, sharers
 
 pytestmark = pytest.mark.caffe
 
@@ -94,12 +95,12 @@ def test_c_and_h_of_every_step_are_reachable_by_name_and_the_net_has_three_param
     graph = one_lstm.graph(T=6, N=2, D=3, H=4)
     compiled, weights = compile_graph(graph, BACKEND), initial_weights(graph)
     artifact = BACKEND.emit(compiled, weights)
-    with caffe.load(artifact.files["one_lstm.prototxt"].decode(), probes=["y"], force_backward=True) as net:
+    text = artifact.files["one_lstm.prototxt"].decode()
+    with caffe.load(text, probes=["y"]) as net:
         assert net.params == {"lstm/W_x": (16, 3), "lstm/b": (16,), "lstm/W_h": (16, 4)}
         # a step of an LSTMUnit keeps its time axis
         assert all(net.blobs[f"lstm/t{t:03d}/{state}"] == (1, 2, 4) for t in range(6) for state in "hc")
-        net.set_params(weights)
-        sharers = [layer for layer in net.layers if "lstm/W_h" in layer.params]
+        set_params(caffe, net, weights)
         x = np.random.default_rng(0).normal(size=(6, 2, 3))
         dy = np.random.default_rng(1).normal(size=(6, 2, 4))
         whole = net.run({"X": x}, backward={"y": dy}, want_param_diffs=True).param_diffs
@@ -107,7 +108,7 @@ def test_c_and_h_of_every_step_are_reachable_by_name_and_the_net_has_three_param
             net.run({"X": x}, backward={"y": dy * (np.arange(6) == t)[:, None, None]}, want_param_diffs=True)
             for t in range(6)
         ]
-    assert len(sharers) == 5  # all steps but the first, which starts from zero
+    assert len(sharers(text, "lstm/W_h")) == 5  # all steps but the first, which starts from zero
     for name, gradient in whole.items():
         np.testing.assert_allclose(sum(part.param_diffs[name] for part in parts), gradient, rtol=1e-4, atol=1e-5)
 

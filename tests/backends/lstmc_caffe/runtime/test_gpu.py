@@ -42,6 +42,7 @@ from lstmc_caffe.train.trainer import TrainableNet
 from lstmc_caffe.write.artifact import layers_source
 from tests import test_properties
 from tests.backends.lstmc_caffe.fused import test_in_caffe as test_generated_layers
+from tests.backends.lstmc_caffe.in_worker import FORCED, set_params
 from tests.backends.lstmc_caffe.legalize import (
     test_lstm_unit,
     test_lstm_unit_cont,
@@ -200,7 +201,7 @@ def test_layers_run_again_with_other_inputs_of_the_same_shapes(caffe: Runner, tm
             inputs = random_inputs(compiled, seed)
             fed = feed_blobs(compiled.expanded, input_arrays(compiled.expanded, inputs))
             place = parse_manifest(files[f"{compiled.name}.manifest.json"]).outputs["y"]
-            found = place.read(net.run(fed, want="all").blobs)
+            found = place.read(net.run(fed, want=net.blobs).blobs)
             np.testing.assert_allclose(found, forward(graph, inputs, weights).outputs["y"], rtol=1e-4, atol=1e-5)
 
 
@@ -387,11 +388,11 @@ def test_every_kernel_of_the_layers_that_lstmc_writes_is_launched(
             assert_caffe_agrees(runner, compiled_net(net))
         grad = np.ones((2, 1, 1, 4), np.float32)
         for mode in ("cpu", "gpu"):
-            with Runner.load(runner, READERS_LAYERS, force_backward=True, probes=["z"], mode=mode) as loaded:
+            with Runner.load(runner, FORCED + READERS_LAYERS, probes=["z"], mode=mode) as loaded:
                 weights = {name: np.full(shape, 0.5) for name, shape in loaded.params.items()}
-                loaded.set_params(weights)
+                set_params(runner, loaded, weights)
                 ran = loaded.run(
-                    {"x": np.arange(8.0).reshape(2, 1, 1, 4)}, want="all", backward={"z": grad}, want_diffs=["x"]
+                    {"x": np.arange(8.0).reshape(2, 1, 1, 4)}, want=loaded.blobs, backward={"z": grad}, want_diffs=["x"]
                 )
             found[mode] = [ran.blobs["z"], ran.diffs["x"]]
         np.testing.assert_allclose(found["gpu"], found["cpu"], rtol=1e-5, atol=1e-6)

@@ -21,6 +21,7 @@ from lstmc.weights import initial_weights, parameters
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
+from tests.backends.lstmc_caffe.in_worker import FORCED, set_params
 from tests.closeness import assert_gradients_agree, assert_values_agree
 
 pytestmark = pytest.mark.caffe
@@ -122,11 +123,11 @@ def native(
     lines.append(
         f'layer {{ name: "r" type: "{layer}" {bottoms} top: "y" recurrent_param {{ num_output: {units} {filler} }} }}'
     )
-    with caffe.load("\n".join(lines), probes=["y"], force_backward=True) as net:
+    with caffe.load(FORCED + "\n".join(lines), probes=["y"]) as net:
         assert list(net.params.values()) == [array.shape for array in params]
-        net.set_params({f"r/{i}": array for i, array in enumerate(params)})
+        set_params(caffe, net, {f"r/{i}": array for i, array in enumerate(params)})
         differentiable = [name for name in inputs if name != "cont"]
-        result = net.run(inputs, want="all", backward={"y": dtop}, want_diffs=differentiable, want_param_diffs=True)
+        result = net.run(inputs, want=net.blobs, backward={"y": dtop}, want_diffs=differentiable, want_param_diffs=True)
     return result.blobs["y"], [result.param_diffs[f"r/{i}"] for i in range(len(params))], result.diffs
 
 

@@ -16,6 +16,7 @@ import pytest
 from lstmc_caffe.processes.process import CaffeAborted, CaffeError, CaffeLocation, CaffeRequestError, CaffeTimeout
 from lstmc_caffe.runtime import runner as running
 from lstmc_caffe.runtime.runner import Net, Runner
+from tests.backends.lstmc_caffe.in_worker import FORCED
 
 FUNCTIONS = """
 import os, signal, time
@@ -68,7 +69,7 @@ class TestStart:
     def test_an_interpreter_that_ends_at_once(self, tmp_path: Path) -> None:
         location = script(tmp_path / "python", "echo 'no such module' >&2; exit 3")
         with Runner(location) as runner, pytest.raises(CaffeAborted) as caught:
-            runner.schema()
+            runner.load(GOOD)
         assert str(caught.value) == (
             "CaffeAborted: Caffe's process ended (exit status 3) when asked to start\n  last on stderr: no such module"
         )
@@ -76,13 +77,13 @@ class TestStart:
     def test_an_interpreter_that_hangs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(running, "START_SECONDS", 0.3)
         with Runner(script(tmp_path / "python", "exec sleep 1000")) as runner, pytest.raises(CaffeTimeout) as caught:
-            runner.schema()
+            runner.load(GOOD)
         assert str(caught.value) == ("CaffeTimeout: Caffe did not start within 0.3 s; its process was ended")
 
     def test_an_interpreter_without_caffe(self) -> None:
         location = CaffeLocation(Path(sys.executable), "", None, "setting")
         with Runner(location) as runner, pytest.raises(CaffeRequestError) as caught:
-            runner.schema()
+            runner.load(GOOD)
         assert str(caught.value) == ("CaffeRequestError: cannot start: ModuleNotFoundError: No module named 'caffe'")
 
     def test_a_runner_that_is_never_used_starts_nothing(self) -> None:
@@ -94,7 +95,7 @@ class TestStart:
         runner.close()
         runner.close()
         with pytest.raises(CaffeError, match="this Runner is closed"):
-            runner.schema()
+            runner.load(GOOD)
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +155,11 @@ class TestAbort:
     def test_an_abort_in_the_middle_of_a_run(self, runner: Runner) -> None:
         # Embed cannot go backward to its input, which force_backward asks for.
         text = (
-            GOOD + 'layer { name: "e" type: "Embed" bottom: "x" top: "e" embed_param { num_output: 2 input_dim: 9 } }'
+            FORCED
+            + GOOD
+            + 'layer { name: "e" type: "Embed" bottom: "x" top: "e" embed_param { num_output: 2 input_dim: 9 } }'
         )
-        net = runner.load(text, probes=["e"], force_backward=True)
+        net = runner.load(text, probes=["e"])
         with pytest.raises(CaffeAborted) as caught:
             net.run({"x": [[1, 2, 3], [4, 5, 6]]}, backward={})
         assert str(caught.value).startswith(

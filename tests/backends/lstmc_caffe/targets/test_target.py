@@ -13,6 +13,7 @@ from lstmc.errors import BackendError
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.target import BASES, OWN, Summaries, Target, load_target, parse_with_base
 from lstmc_caffe.targets.target import CHECKS as RULE_CHECKS
+from tests.backends.lstmc_caffe.in_worker import layer_types
 
 TABLE = {name: load_target(name) for name in OWN}
 
@@ -34,7 +35,7 @@ def test_the_default_is_caffe() -> None:
 @pytest.mark.caffe
 def test_every_layer_type_is_caffes(caffe: Runner) -> None:
     # what the installer's Caffe is built without: OpenCV's and Python's layers, and two of BVLC's last additions
-    have = {*caffe.info["layer_types"], "ImageData", "WindowData", "Python", "Clip", "Swish"}
+    have = {*layer_types(caffe), "ImageData", "WindowData", "Python", "Clip", "Swish"}
     have |= {"Fused_*"}  # what lstmc generates itself
     for target in TABLE.values():
         assert set(target.layers.types) <= have, target.name

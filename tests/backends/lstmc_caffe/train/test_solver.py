@@ -21,6 +21,7 @@ from lstmc_caffe import Solver
 from lstmc_caffe.proto.net import SolverParameter
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.train.trainer import solver_text
+from tests.backends.lstmc_caffe.in_worker import schema
 from tests.backends.lstmc_caffe.train.training_nets import NEEDED, line, train
 
 PAGE = Path(__file__).parents[4] / "docs" / "training.md"
@@ -295,7 +296,7 @@ def test_the_file_has_every_setting_that_is_used() -> None:
 
 @pytest.mark.caffe
 def test_what_is_filled_in_is_caffes_and_no_setting(caffe: Runner) -> None:
-    file = FileDescriptorProto.FromString(caffe.schema())
+    file = FileDescriptorProto.FromString(schema(caffe))
     (message,) = (message for message in file.message_type if message.name == "SolverParameter")
     assert set(FILLED_IN) | set(SETTINGS) <= {field.name for field in message.field}
     assert set(FILLED_IN).isdisjoint(SETTINGS)

@@ -44,6 +44,7 @@ from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.train.net import Source, carried_outputs, training_files, training_net
+from tests.backends.lstmc_caffe.in_worker import set_params
 from tests.closeness import relative_gap
 
 T, N = dims("T N")
@@ -130,7 +131,7 @@ def test_the_gradients_of_the_training_net_are_the_model_s(caffe: Runner, target
     run = forward(graph, arrays | carried, weights)
     wanted = backward(run, {"loss": 1.0}).params
     with caffe.load(text, phase="TEST") as loaded:
-        loaded.set_params(forward(net.weights, params=weights, dtype=np.float32).outputs)
+        set_params(caffe, loaded, forward(net.weights, params=weights, dtype=np.float32).outputs)
         found = loaded.run(arrays, want=["loss", "other", "size", "accuracy"], backward={}, want_param_diffs=True)
     for name in ("loss", "other", "size", "accuracy"):
         assert relative_gap(found.blobs[name], run.outputs[name]) < 1e-5, name
@@ -154,7 +155,7 @@ def test_without_a_loss_weight_of_its_own_a_loss_of_the_user_s_own_making_is_tra
     weights, arrays = initial_weights(graph), batch(graph)
     wanted = backward(forward(graph, arrays, weights), {"loss": 1.0}).params
     with caffe.load(text, phase="TRAIN") as net:
-        net.set_params(weights)
+        set_params(caffe, net, weights)
         found = net.run(arrays, backward={}, want_param_diffs=True)
     assert relative_gap(found.param_diffs["W"], wanted["W"]) < 1e-5
 
@@ -229,7 +230,7 @@ def test_dropout_is_there_in_training_alone(caffe: Runner) -> None:
     for phase in ("TRAIN", "TEST"):
         with caffe.load(text, phase=phase) as net:
             rng = named_rng(0, "E")
-            net.set_params({"E": rng.uniform(0.1, 1, (6, 5)).astype(np.float32)})
+            set_params(caffe, net, {"E": rng.uniform(0.1, 1, (6, 5)).astype(np.float32)})
             drawn[phase] = net.run(arrays, want=["dropout_E"]).blobs["dropout_E"]
     assert np.all(drawn["TEST"] > 0)
     assert 0 < np.count_nonzero(drawn["TRAIN"]) < drawn["TRAIN"].size

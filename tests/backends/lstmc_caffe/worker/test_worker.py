@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from lstmc_caffe.processes import process
 from lstmc_caffe.processes.process import CaffeRequestError
@@ -147,10 +145,6 @@ def test_it_imports_nothing_of_lstmc(path: Path) -> None:
     assert froms <= {"caffe.proto", "google.protobuf", "mpi4py"}
 
 
-def test_both_sides_speak_the_same_protocol() -> None:
-    assert f"PROTOCOL = {process.PROTOCOL}\n" in WORKER.read_text()
-
-
 def test_it_ends_when_its_stdin_closes_also_within_a_frame() -> None:
     for start in (b"", struct.pack(">I", 100)[:2]):
         ended = subprocess.run([sys.executable, WORKER], input=start, capture_output=True, timeout=20)
@@ -245,19 +239,3 @@ class TestCall:
 
     def test_lstmcs_own_modules_are_not_in_its_path(self, caffe: Runner, functions: Path) -> None:
         assert caffe.call(functions, "modules").value == []
-
-
-@pytest.mark.caffe
-def test_what_runs_there(caffe: Runner) -> None:
-    info = caffe.info
-    assert info["protocol"] == process.PROTOCOL
-    assert {"InnerProduct", "LSTM", "RNN", "LSTMUnit", "Slice"} <= set(info["layer_types"])
-    assert os.path.isfile(info["caffe_file"])
-    assert all(info[program] for program in ("numpy", "python", "caffe"))
-
-
-@pytest.mark.caffe
-def test_the_schema_is_caffes_own(caffe: Runner) -> None:
-    file = FileDescriptorProto.FromString(caffe.schema())
-    assert file.package == "caffe"
-    assert {"NetParameter", "LayerParameter", "RecurrentParameter"} <= {kind.name for kind in file.message_type}

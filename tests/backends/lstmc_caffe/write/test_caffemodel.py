@@ -28,6 +28,7 @@ from lstmc_caffe.proto.net import NetParameter, RawNet
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write import net as net_writer
 from lstmc_caffe.write.net import read_blobs
+from tests.backends.lstmc_caffe.in_worker import schema, set_params, sharers
 
 BACKEND = CaffeBackend()
 SAVE = Path(__file__).with_name("save_net.py")
@@ -73,7 +74,7 @@ def assert_parameters(read: tuple[dict[str, Array], list[str]], wanted: dict[str
 
 def by_caffe_s_own_parser(caffe: Runner, content: bytes) -> Any:
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(descriptor_pb2.FileDescriptorProto.FromString(caffe.schema()))
+    pool.Add(descriptor_pb2.FileDescriptorProto.FromString(schema(caffe)))
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter")).FromString(content)
 
 
@@ -141,9 +142,8 @@ def test_caffe_loads_a_caffemodel_into_the_shared_parameters(
     caffe.call(limit, "most", most)
     with caffe.load(tmp_path / "net.prototxt", weights=tmp_path / "net.caffemodel") as loaded:
         caffe.call(limit, "most", 2**29)
-        params = loaded.get_params()
-        sharers = [layer for layer in loaded.layers if "lstm/W_h" in layer.params]
-    assert len(sharers) == 2  # the first step starts from zero
+        params = set_params(caffe, loaded, {})
+    assert len(sharers((tmp_path / "net.prototxt").read_text(), "lstm/W_h")) == 2  # the first step starts from zero
     packed = params.keys() - weights.keys()
     assert params.keys() - packed == {"lstm/W_x", "lstm/b", "lstm/W_h"}
     for name, array in params.items():

@@ -19,6 +19,7 @@ from lstmc.verification.differential import random_inputs
 from lstmc.weights import initial_weights
 from lstmc_caffe.proto.net import RawNet
 from lstmc_caffe.runtime.runner import Net, Runner
+from tests.backends.lstmc_caffe.in_worker import set_params
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.backends.lstmc_caffe.rows.models import CELLS, TARGETS, graph_of
 
@@ -59,7 +60,7 @@ def test_a_stream_of_300_steps_is_the_sequence(caffe: Runner, name: str, target:
     wanted = forward(model, inputs, weights).outputs
     text = artifact.files[f"{compiled.name}.prototxt"].decode()
     with caffe.load(text) as net:
-        net.set_params(blobs_of(artifact, compiled, manifest))
+        set_params(caffe, net, blobs_of(artifact, compiled, manifest))
         found = stream(net, manifest, inputs, 2)
     assert_allclose(np.concatenate(found["y"]), wanted["y"], rtol=0, atol=1e-5)
     last = wanted.keys() - {"y"}

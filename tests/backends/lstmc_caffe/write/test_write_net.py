@@ -39,6 +39,7 @@ from lstmc_caffe.proto.net import NetParameter, net_from_text
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.target import load_target
 from lstmc_caffe.write.net import write_net
+from tests.backends.lstmc_caffe.in_worker import schema
 from tests.goldens.update import PROTOTXT, golden_prototxt
 
 BACKEND = CaffeBackend()
@@ -208,7 +209,7 @@ def test_caffe_s_own_parser_reads_the_same_net(caffe: Runner) -> None:
 def caffe_message(caffe: Runner) -> Any:
     """An empty NetParameter of the installed Caffe's own caffe.proto."""
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(descriptor_pb2.FileDescriptorProto.FromString(caffe.schema()))
+    pool.Add(descriptor_pb2.FileDescriptorProto.FromString(schema(caffe)))
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))()
 
 
