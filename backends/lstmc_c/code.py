@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+
 from lstmc.ir import Node
 from lstmc.loops.index import Axis, Shape, counter
 from lstmc.loops.loop_code import LoopCode
@@ -42,6 +44,8 @@ OWN = (
     "first",
     "totals",
     "LANES",
+    "sizes",
+    "taps",
     "VECTOR",
     "ALIGNED",
     INDEPENDENT,
@@ -390,16 +394,25 @@ class Writer:
         each = outs == 1 and ins == 1
         if x.strides[-1] != 1 if each else w.use != "windows":  # a computed matrix is not in panels
             return False
-        sizes = [outs, ins, kh, kw, rows, width, *op.stride, *op.dilation, *op.pad, *x.shape[-2:], w.shape[0]]
         _, yplane, yrow, _ = images.strides
         _, xplane, xrow, xcolumn = x.strides
         (to, at_y), (of, at_x), (matrix, at_w) = (self._array(view.place, view.use) for view in (y, x, w))
         bias, at_b = ("0", 0) if b is None else self._array(b.place, b.use)
+        # windows are read from x, or from its rows with zeros around them
+        padded, (down, across) = 0, op.dilation
+        taps = [m * xplane + i * down * xrow + j * across for m, i, j in np.ndindex(ins, kh, kw)]
+        if op.stride[1] * xcolumn > 1 or any(op.pad) or width < WIDTH:
+            step = op.stride[1]
+            padded = ((width - 1) * step + (kw - 1) * across) // step + 1
+            at = [((m * kh + i) * step + j * across % step, j * across // step) for m, i, j in np.ndindex(ins, kh, kw)]
+            taps = [line * padded + column for line, column in at]
+        sizes = [outs, ins, kh, kw, rows, width, *op.stride, *op.dilation, *op.pad, *x.shape[-2:], w.shape[0], padded]
         with self.code.block():
             self.code.add(f"static const size_t sizes[] = {{{', '.join(map(str, sizes))}}};")
             groups = 1 if each else op.group
             if not each:
-                columns = self.scratch(16 * ins * kh * kw)
+                self.code.add(f"static const uint32_t taps[] = {{{', '.join(map(str, taps))}}};")
+                scratch = self.scratch(8 * len(taps) + (ins * kh * op.stride[1] * padded + WIDTH if padded else 0))
             for n in range(count):
                 for g in range(groups):
                     wide = f"{to} + {at_y + n * images.strides[0] + g * outs * yplane}, {yplane}, {yrow}"
@@ -409,7 +422,7 @@ class Writer:
                     if each:
                         self.code.add(f"convolve_each({wide}, {from_}, {arrays}, {op.group});")
                     else:
-                        self.code.add(f"convolve({wide}, {from_}, {xcolumn}, {arrays}, {g * outs}, {columns});")
+                        self.code.add(f"convolve({wide}, {from_}, {xcolumn}, {arrays}, taps, {g * outs}, {scratch});")
         return True
 
     def _convolved(self, op: Conv, y: View, x: View, w: View, parts: tuple[str, str, str], channel: str) -> None:

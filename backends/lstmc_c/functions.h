@@ -197,13 +197,14 @@ static void panel(float *y, const float *x, const float *w, const float *b, size
   for (size_t k = 0; k < 32; ++k) y[k] = b ? even[k] + odd[k] + b[k] : even[k] + odd[k];
 }
 
-// the sums of a panel from number k on: its row k has an element each `width`. k + 8 is in no condition: it could overflow,
+// the sums of a panel from number k on: its row k has an element each `stride`. k + 8 is in no condition: it could overflow,
 // and gcc -O3 warns of elements outside the matrix then
-static void last_sums(float *y, const float *x, size_t apart, const float *w, const float *b, size_t k, size_t width, size_t ins) {
-  for (; k < width / 8 * 8; k += 8) sums(y + k, x, apart, w + k, b ? b + k : 0, width, ins);
+static void last_sums(float *y, const float *x, size_t apart, const float *w, const float *b, size_t k, size_t width, size_t stride,
+                      size_t ins) {
+  for (; k < width / 8 * 8; k += 8) sums(y + k, x, apart, w + k, b ? b + k : 0, stride, ins);
   for (; k < width; ++k) {
     float sum = b ? b[k] : 0.0f;
-    for (size_t i = 0; i < ins; ++i) sum += w[width * i + k] * x[apart * i];
+    for (size_t i = 0; i < ins; ++i) sum += w[stride * i + k] * x[apart * i];
     y[k] = sum;
   }
 }
@@ -264,7 +265,7 @@ static void product(float *y, const float *x, const float *w, const float *b, si
 #ifdef LANES
     done = vector_sums(y + o, 0, 1, x, 0, 1, 1, w, added, width, width, ins);
 #endif
-    last_sums(y + o, x, 1, w, added, done, width, ins);
+    last_sums(y + o, x, 1, w, added, done, width, width, ins);
   }
 }
 
@@ -278,7 +279,7 @@ static void products(float *y, size_t yrow, const float *x, size_t xrow, const f
 #ifdef LANES
     done = vector_sums(y + o, yrow, 1, x, xrow, 1, rows, w, added, width, width, ins);
 #endif
-    for (size_t r = 0; r < rows; ++r) last_sums(y + yrow * r + o, x + xrow * r, 1, w, added, done, width, ins);
+    for (size_t r = 0; r < rows; ++r) last_sums(y + yrow * r + o, x + xrow * r, 1, w, added, done, width, width, ins);
   }
 }
 
@@ -451,108 +452,132 @@ static void row_sums_int8(int32_t *sum, const int8_t *w, const int8_t *x, size_t
   }
 }
 
-// up to 16 pixels of some channels of a convolution, from the elements of their windows: column k has element k of 16
-// windows. w has panels of 32 channels of all. Vectors are of pixels, or of channels where pixels are few.
-static void pixels(float *y, size_t plane, const float *columns, size_t apart, const float *w, const float *b, size_t first,
-                   size_t outs, size_t all, size_t size, size_t count) {
-  for (size_t o = first, width = 0; o < first + outs; o += width) {
-    const size_t panel = o / 32 * 32, stride = lesser(all - panel, 32);
-    const float *const from = w + panel * size + (o - panel), *const added = b ? b + o : 0;
-    float *const to = y + (o - first) * plane;
-    width = lesser(stride - (o - panel), first + outs - o);
-    size_t k = 0;
 #ifdef LANES
-    if (count <= LANES / 2) k = vector_sums(to, 1, plane, columns, 1, apart, count, from, added, stride, width, size);
-    for (; k < width; k += lesser(width - k, 8))
-      for (size_t c = 0; c < count; c += LANES) {
-        const size_t rows = lesser(width - k, 8), some = lesser(count - c, LANES);
-        float found[8 * LANES];
-        tile(found, from + k, 1, stride, rows, columns + c, 0, apart, size);
-        for (size_t r = 0; r < rows; ++r) {
-          const float more = added ? added[k + r] : 0.0f;
-          if (some == LANES) for (size_t p = 0; p < LANES; ++p) to[plane * (k + r) + c + p] = found[LANES * r + p] + more;
-          else for (size_t p = 0; p < some; ++p) to[plane * (k + r) + c + p] = found[LANES * r + p] + more;
-        }
-      }
-#endif
-    for (size_t some = lesser(width - k, 8); k < width; k += some, some = lesser(width - k, 8))
-      for (size_t p = 0; p < count; ++p) {
-        float found[8];
-        if (some == 8) sums(found, columns + p, apart, from + k, added ? added + k : 0, stride, size);
-        else
-          for (size_t r = 0; r < some; ++r) {
-            found[r] = added ? added[k + r] : 0.0f;
-            for (size_t i = 0; i < size; ++i) found[r] += columns[apart * i + p] * from[stride * i + k + r];
-          }
-        for (size_t r = 0; r < some; ++r) to[plane * (k + r) + p] = found[r];
-      }
+// up to 8 channels of a vector of pixels: element i of a pixel's window is taps[i] behind the pixel
+static void pixel_sums(float *y, size_t plane, const float *x, const uint32_t *taps, const float *w, const float *b,
+                       size_t stride, size_t rows, size_t count, size_t size) {
+  typedef float vector VECTOR;
+  const float *at[8];
+  for (size_t r = 0; r < 8; ++r) at[r] = w + lesser(r, rows - 1);
+  const float *const w0 = at[0], *const w1 = at[1], *const w2 = at[2], *const w3 = at[3], *const w4 = at[4],
+              *const w5 = at[5], *const w6 = at[6], *const w7 = at[7];
+  vector s0 = {0.0f}, s1 = {0.0f}, s2 = {0.0f}, s3 = {0.0f}, s4 = {0.0f}, s5 = {0.0f}, s6 = {0.0f}, s7 = {0.0f};
+  for (size_t i = 0, k = 0; i < size; ++i, k += stride) {
+    const vector v = *(const vector *)(x + taps[i]);
+    s0 += v * w0[k]; s1 += v * w1[k]; s2 += v * w2[k]; s3 += v * w3[k];
+    s4 += v * w4[k]; s5 += v * w5[k]; s6 += v * w6[k]; s7 += v * w7[k];
+  }
+  const vector found[8] = {s0, s1, s2, s3, s4, s5, s6, s7};
+  for (size_t r = 0; r < rows; ++r, y += plane) {
+    const vector sum = found[r] + (b ? b[r] : 0.0f);
+    if (count == LANES) *(vector *)y = sum;
+    else for (size_t p = 0; p < count; ++p) y[p] = sum[p];
   }
 }
-
-// channels of a convolution from `first` on: s has channels out and in, the kernel, y's rows and columns, strides,
-// dilations, padding, x's rows and columns, and the channels of all groups
-static void convolve(float *y, size_t yplane, size_t yrow, const float *x, size_t xplane, size_t xrow, size_t xcolumn,
-                     const float *w, const float *b, const size_t *s, size_t first_out, float *columns) {
-  const size_t outs = s[0], ins = s[1], kh = s[2], kw = s[3], rows = s[4], width = s[5];
-  const size_t size = ins * kh * kw;
-  for (size_t k = 0; k < rows; ++k)
-    for (size_t l = 0; l < width; l += 16) {
-      size_t from = l, filled = lesser(width - l, 16);  // columns of windows, 0 in those of no pixel
-#ifdef LANES
-      const int few = width - l <= LANES / 2;
-      if (width >= 16 && l + 16 > width && !few) from = width - 16;  // whole vectors of pixels
-      if (!few || (outs | first_out) % LANES) filled = 16;
 #endif
-      const size_t count = lesser(width - from, 16);
-      float *column = columns;
-      if (kh * kw * s[6] * s[7] * xcolumn == 1 && !s[10] && !s[11] && count == 16) {
-        pixels(y + k * yrow + from, yplane, x + k * xrow + from, xplane, w, b, first_out, outs, s[14], size, count);
+
+// channels of a convolution from `first_out` on: s has channels out and in, the kernel, y's rows and columns, strides,
+// dilations, padding, x's rows and columns, the channels of all groups, and the columns of a padded row for each stride,
+// 0 if windows are read from x. Vectors are of pixels, or of channels where pixels are few. w has panels of 32 channels.
+static void convolve(float *y, size_t yplane, size_t yrow, const float *x, size_t xplane, size_t xrow, size_t xcolumn,
+                     const float *w, const float *b, const size_t *s, const uint32_t *taps, size_t first_out, float *scratch) {
+  const size_t outs = s[0], ins = s[1], kh = s[2], width = s[5], size = ins * kh * s[3], padded = s[15];
+  float *const window = scratch + (padded ? ins * kh * s[7] * padded + 16 : 0);
+  for (size_t k = 0; k < s[4]; ++k, y += yrow) {
+    const float *const from = padded ? scratch : x + k * s[6] * xrow;
+    float *to = scratch;
+    for (size_t m = 0; padded && m < ins; ++m)  // x with zeros around it, the columns of each stride together
+      for (size_t i = 0; i < kh; ++i) {
+        const size_t line = k * s[6] + i * s[8];
+        const int inside = line >= s[10] && line < s[10] + s[12];
+        const float *const row = x + m * xplane + (inside ? line - s[10] : 0) * xrow;
+        for (size_t j = 0; j < s[7]; ++j, to += padded) {
+          const size_t begin = s[11] > j ? (s[11] - j + s[7] - 1) / s[7] : 0, first = lesser(begin, padded);
+          const size_t stop = inside && s[11] + s[13] > j ? lesser((s[11] + s[13] - j + s[7] - 1) / s[7], padded) : first;
+          const float *const start = row + (begin * s[7] + j - s[11]) * xcolumn;
+          for (size_t p = 0; p < first; ++p) to[p] = 0.0f;
+          if (s[7] * xcolumn == 1) for (size_t p = first; p < stop; ++p) to[p] = start[p - first];
+          else if (s[7] * xcolumn == 2) for (size_t p = first; p < stop; ++p) to[p] = start[2 * (p - first)];
+          else for (size_t p = first; p < stop; ++p) to[p] = start[(p - first) * s[7] * xcolumn];
+          for (size_t p = stop; p < padded; ++p) to[p] = 0.0f;
+        }
+      }
+    for (size_t l = 0, count; l < width; l += count) {
+#ifdef LANES
+      if (width > LANES / 2) {
+        if (width >= LANES) l = lesser(l, width - LANES);
+        count = lesser(width - l, LANES);
+        for (size_t o = first_out, rows; o < first_out + outs; o += rows) {
+          const size_t panel = o / 32 * 32, stride = lesser(s[14] - panel, 32);
+          rows = lesser(lesser(stride - (o - panel), first_out + outs - o), 8);
+          pixel_sums(y + (o - first_out) * yplane + l, yplane, from + l, taps, w + panel * size + (o - panel), b ? b + o : 0,
+                     stride, rows, count, size);
+        }
         continue;
       }
-      for (size_t m = 0; m < ins; ++m)
-        for (size_t i = 0; i < kh; ++i) {
-          const size_t line = k * s[6] + i * s[8];
-          const int inside = line >= s[10] && line < s[10] + s[12];
-          const float *const row = x + m * xplane + (inside ? line - s[10] : 0) * xrow;
-          for (size_t j = 0; j < kw; ++j, column += 16) {
-            const size_t first = from * s[7] + j * s[9];
-            if (inside && first >= s[11] && first - s[11] + 15 * s[7] < s[13]) {
-              const float *const start = row + (first - s[11]) * xcolumn;
-              if (s[7] * xcolumn == 1) for (size_t p = 0; p < 16; ++p) column[p] = start[p];
-              else for (size_t p = 0; p < 16; ++p) column[p] = start[p * s[7] * xcolumn];
-            } else {
-              for (size_t p = 0; p < filled; ++p) {
-                const size_t at = first + p * s[7];
-                column[p] = inside && at >= s[11] && at < s[11] + s[13] ? row[(at - s[11]) * xcolumn] : 0.0f;
-              }
-            }
-          }
+#endif
+      count = lesser(width - l, 8);
+      for (size_t i = 0; i < size; ++i)
+        for (size_t p = 0; p < count; ++p) window[8 * i + p] = from[taps[i] + l + p];
+      for (size_t o = first_out, rows; o < first_out + outs; o += rows) {
+        const size_t panel = o / 32 * 32, stride = lesser(s[14] - panel, 32);
+        const float *const matrix = w + panel * size + (o - panel), *const added = b ? b + o : 0;
+        float *const into = y + (o - first_out) * yplane + l;
+        float found[32];
+        size_t done = 0;
+        rows = lesser(stride - (o - panel), first_out + outs - o);
+#ifdef LANES
+        done = vector_sums(into, 1, yplane, window, 1, 8, count, matrix, added, stride, rows, size);
+#endif
+        for (size_t p = 0; p < count; ++p) {
+          last_sums(found, window + p, 8, matrix, added, done, rows, stride, size);
+          for (size_t r = done; r < rows; ++r) into[yplane * r + p] = found[r];
         }
-      pixels(y + k * yrow + from, yplane, columns, 16, w, b, first_out, outs, s[14], size, count);
+      }
     }
+  }
 }
 
 // a convolution of each channel by itself
 static void convolve_each(float *y, size_t yplane, size_t yrow, const float *x, size_t xplane, size_t xrow, const float *w,
                           const float *b, const size_t *s, size_t groups) {
-  const size_t kh = s[2], kw = s[3], rows = s[4], width = s[5];
+  const size_t kh = s[2], kw = s[3], width = s[5], last = (kw - 1) * s[9];
+  // the pixels whose windows lie between the first and the last column
+  const size_t first = (s[11] + s[7] - 1) / s[7];
+  const size_t stop = s[13] + s[11] > last ? lesser(width, (s[13] + s[11] - last - 1) / s[7] + 1) : 0;
   for (size_t g = 0; g < groups; ++g, w += kh * kw)
-    for (size_t k = 0; k < rows; ++k) {
+    for (size_t k = 0; k < s[4]; ++k) {
       float *const to = y + g * yplane + k * yrow;
-      for (size_t l = 0; l < width; ++l) to[l] = b ? b[g] : 0.0f;
-      for (size_t i = 0; i < kh; ++i) {
-        const size_t line = k * s[6] + i * s[8];
-        if (line < s[10] || line >= s[10] + s[12]) continue;
-        const float *const row = x + g * xplane + (line - s[10]) * xrow;
-        for (size_t j = 0; j < kw; ++j) {
-          const size_t shift = j * s[9];
-          const size_t first = shift < s[11] ? (s[11] - shift + s[7] - 1) / s[7] : 0;
-          const size_t stop = lesser(width, s[13] + s[11] <= shift ? 0 : (s[13] + s[11] - shift - 1) / s[7] + 1);
-          const float factor = w[kw * i + j];
-          const float *const start = row + (first * s[7] + shift - s[11]);
-          if (s[7] == 1) for (size_t l = first; l < stop; ++l) to[l] += factor * start[l - first];
-          else for (size_t l = first; l < stop; ++l) to[l] += factor * start[(l - first) * s[7]];
+      const float *const plane = x + g * xplane;
+      for (size_t l = 0; l < width;) {
+#ifdef LANES
+        typedef float vector VECTOR;
+        if (s[7] == 1 && l >= first && l < stop && stop >= first + LANES) {
+          vector sum = {0.0f};
+          l = lesser(l, stop - LANES);
+          if (b) sum += b[g];
+          for (size_t i = 0; i < kh; ++i) {
+            const size_t line = k * s[6] + i * s[8];
+            if (line < s[10] || line >= s[10] + s[12]) continue;
+            for (size_t j = 0; j < kw; ++j)
+              sum += w[kw * i + j] * *(const vector *)(plane + (line - s[10]) * xrow + (l + j * s[9] - s[11]));
+          }
+          *(vector *)(to + l) = sum;
+          l += LANES;
+          continue;
         }
+#endif
+        float sum = b ? b[g] : 0.0f;
+        for (size_t i = 0; i < kh; ++i) {
+          const size_t line = k * s[6] + i * s[8];
+          if (line < s[10] || line >= s[10] + s[12]) continue;
+          for (size_t j = 0; j < kw; ++j) {
+            const size_t column = l * s[7] + j * s[9];
+            if ((l >= first && l < stop) || (column >= s[11] && column < s[11] + s[13]))
+              sum += w[kw * i + j] * plane[(line - s[10]) * xrow + (column - s[11])];
+          }
+        }
+        to[l++] = sum;
       }
     }
 }
