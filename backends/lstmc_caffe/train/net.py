@@ -229,18 +229,18 @@ def train(
         carried=tuple((places[output], target) for output, target in carried.items()),
         blobs=forward(net.weights, params=weights, dtype=np.float32).outputs,
         random=any(_is_random(node.op) for node in graph),
+        ranks=rank_nets(compiled, parts) if parts else None,
     )
-    ranks = rank_nets(compiled, parts, trainable) if parts else None
 
     def locate(blobs: Mapping[str, Array], batch: Mapping[str, Array]) -> NotFinite | None:
         return not_finite_in(compiled.model, batch, {**weights, **unpack_weights(net.weights, blobs)})
 
-    last = train_net(runner, trainable, solver, run, run.batches.fingerprint, ranks, locate)
+    last = train_net(runner, trainable, solver, run, run.batches.fingerprint, locate)
     return Trained(last.iteration, last.ended, {**weights, **unpack_weights(net.weights, last.blobs)}, last.snapshot)
 
 
-def rank_nets(compiled: Compiled, parts: Sequence[RankPart], trainable: TrainableNet) -> RankNets:
-    """Return the nets of ranks that train together what ``trainable`` would train alone."""
+def rank_nets(compiled: Compiled, parts: Sequence[RankPart]) -> RankNets:
+    """Return the nets of ranks that train a compiled net together."""
     whole, part = compiled.expanded, smallest(parts)
     texts: dict[int, str] = {}
     for each in parts:
@@ -252,7 +252,6 @@ def rank_nets(compiled: Compiled, parts: Sequence[RankPart], trainable: Trainabl
         texts=tuple(texts[each.stop - each.start] for each in parts),
         batch=DividedBatch.of(whole, parts),
         masks=masks(whole, part),
-        test=trainable.prototxt,
     )
 
 
@@ -292,7 +291,7 @@ def masks(whole: Graph, part: Graph) -> tuple[Mask, ...]:
             f"{whole.name} cannot be trained by several ranks: the net of a part of a batch has other dropouts"
         )
     return tuple(
-        Mask(mask_name(node.name), node.op.ratio, shape, example_axis(shape, part.type(Ref(node.name)).shape))  # type: ignore[attr-defined]
+        (mask_name(node.name), node.op.ratio, shape, example_axis(shape, part.type(Ref(node.name)).shape))  # type: ignore[attr-defined]
         for node in drawn
         for shape in (whole.type(Ref(node.name)).shape,)
     )

@@ -117,46 +117,16 @@ _CARRIED = "carried:"  # begins the names of carried states among a worker's arr
 SECONDS = 3600.0  # for one request: an iteration of a large net is slow, but not endless
 
 
-@dataclass(frozen=True)
-class TrainableNet:
-    """A net that Caffe's solver can train, with its inputs, scores and carried states.
-
-    ``prototxt`` has phases TRAIN and, where scores are wanted, TEST, with Input layers for ``inputs`` (blob to shape).
-    ``scores`` are scalar tops to report in phase TEST. After a batch the first blob of each pair of ``carried`` is
-    copied to the second, an input of the next batch. ``blobs`` are first values of all parameters by name (LAYER/INDEX
-    for one without). ``random`` says whether a layer draws random numbers.
-    """
-
-    name: str
-    prototxt: str
-    inputs: Mapping[str, tuple[int, ...]]
-    scores: tuple[str, ...]
-    carried: tuple[tuple[str, str], ...]
-    blobs: Mapping[str, Array]
-    random: bool
-
-
-@dataclass(frozen=True)
-class Mask:
-    """The mask that replaces a dropout's own draws: of elements of the whole batch, drawn in ``shape``."""
-
-    name: str
-    ratio: float
-    shape: tuple[int, ...]
-    axis: int | None
+Mask = tuple[str, float, tuple[int, ...], int | None]  # its input, the ratio, the whole batch's shape, axis of examples
 
 
 @dataclass(frozen=True)
 class RankNets:
-    """The text of each rank's net, its part of a batch, and the dropouts of whole batches.
-
-    ``test`` is the net of whole batches, by which one rank tests.
-    """
+    """The text of each rank's net, its part of a batch, and the masks that replace the draws of dropouts."""
 
     texts: tuple[str, ...]
     batch: DividedBatch
     masks: tuple[Mask, ...]
-    test: str
 
     def start(self, args: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[dict[str, Any], dict[str, Array]]:
         """Return the arguments and arrays that start every rank, in place of those for a single process."""
@@ -166,9 +136,9 @@ class RankNets:
                 "net": text,
                 "test": bool(args["test"]) and rank == 0,
                 "ranks": {
-                    "test_net": self.test,
+                    "test_net": args["net"],
                     "axes": {name: self.batch.axes[name] for name in carried},
-                    "masks": [(m.name, m.ratio, m.shape, m.axis, part.start, part.stop) for m in self.masks],
+                    "masks": [(*mask, part.start, part.stop) for mask in self.masks],
                 },
             }
             for rank, (text, part) in enumerate(zip(self.texts, self.batch.parts, strict=True))
@@ -190,16 +160,35 @@ class RankNets:
         }
 
 
+@dataclass(frozen=True)
+class TrainableNet:
+    """A net that Caffe's solver can train, with its inputs, scores and carried states.
+
+    ``prototxt`` has phases TRAIN and, where scores are wanted, TEST, with Input layers for ``inputs`` (blob to shape).
+    ``scores`` are scalar tops to report in phase TEST. After a batch the first blob of each pair of ``carried`` is
+    copied to the second, an input of the next batch. ``blobs`` are first values of all parameters by name (LAYER/INDEX
+    for one without). ``random`` says whether a layer draws random numbers. With ``ranks`` several workers train it.
+    """
+
+    name: str
+    prototxt: str
+    inputs: Mapping[str, tuple[int, ...]]
+    scores: tuple[str, ...]
+    carried: tuple[tuple[str, str], ...]
+    blobs: Mapping[str, Array]
+    random: bool
+    ranks: RankNets | None = None
+
+
 def train_net(
     runner: Runner,
     net: TrainableNet,
     solver: Solver,
     run: TrainingRequest,
     fingerprint: str,
-    ranks: RankNets | None = None,
     locate: Locate = lambda blobs, batch: None,
 ) -> TrainedNet:
-    """Train as :func:`~lstmc.runs.updates.train_by` does; with ``ranks`` the runner's workers train together."""
+    """Train as :func:`~lstmc.runs.updates.train_by` does."""
     if run.gpu and not runner.gpu.usable:
         raise TrainingError(f"cannot train {net.name} on a GPU: {runner.gpu.reason}")
     if solver.iter_size > 1:
@@ -207,7 +196,7 @@ def train_net(
             f"cannot train {net.name} with iter_size {solver.iter_size}: lstmc gives Caffe one batch an update",
             notes=("make the batch larger in the model, or run `caffe train` on the files of `lstmc compile`",),
         )
-    return train_by(CaffeEngine(runner, net, solver, run, ranks), solver, run, fingerprint, locate)
+    return train_by(CaffeEngine(runner, net, solver, run), solver, run, fingerprint, locate)
 
 
 class CaffeEngine:
@@ -215,10 +204,8 @@ class CaffeEngine:
 
     failures: ClassVar[tuple[type[LstmcError], ...]] = (CaffeAborted, CaffeStopped, CaffeTimeout)
 
-    def __init__(
-        self, runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRequest, ranks: RankNets | None
-    ) -> None:
-        self.runner, self.net, self.solver, self.run, self.ranks = runner, net, solver, run, ranks
+    def __init__(self, runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRequest) -> None:
+        self.runner, self.net, self.solver, self.run, self.ranks = runner, net, solver, run, net.ranks
         self.name = net.name
         carried = {target for _, target in net.carried}
         self.fed = {name: shape for name, shape in net.inputs.items() if name not in carried}
