@@ -27,7 +27,7 @@ from lstmc.ir import (
     precomputed_nodes,
 )
 from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param, Precomputed, Transpose
-from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, result, rewrite, with_role
+from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, result, rewrite, with_bodies, with_role
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import alone_in_a_blob, as_value, outputs_as_values, packing_nodes, weight_nodes
 from lstmc_caffe.legalize.fused import FusedScan, scan_to_layer
@@ -129,14 +129,14 @@ class Legalize(Pass):
 class UntieTransposes(Pass):
     """Give a transposed parameter a node for each use.
 
-    1. matrix of a product and value too => transposed once for each
-    2. matrix of a scan's products       => transposed in the scan's body
+    1. matrix of a scan's products       => transposed in the scan's body
+    2. matrix of a product and value too => transposed once for each
     """
 
     name = "untie_transposes"
 
     def run(self, graph: Graph) -> PassResult:
-        return compared(graph, with_transposes_in_bodies(untie_transposes(graph)), Counter())
+        return compared(graph, untie_transposes(graph), Counter())
 
 
 @dataclass(frozen=True)
@@ -247,19 +247,16 @@ def untie_transposes(graph: Graph) -> Graph:
 
     A product has the parameter's own blob; a value is made of that by layers.
     """
-    graph = rewrite(graph, _untie_values)
-    matrices: dict[Ref, bool] = {}  # a transposed parameter, and whether all that reads it has it as a matrix
+    graph = with_bodies(with_transposes_in_bodies(graph), untie_transposes)
+    reads: dict[Ref, set[bool]] = {}  # a transposed parameter, and whether its readers have it as a matrix
     for node in graph:
         for slot, ref in enumerate(graph.args(node.name)):
             if _is_transposed(graph, ref):
-                matrices[ref] = matrices.get(ref, True) and _is_matrix(node, slot)
-    matrices |= dict.fromkeys((o.ref for o in graph.outputs if o.ref in matrices), False)
-    mixed = {
-        ref
-        for node in graph
-        for slot, ref in enumerate(graph.args(node.name))
-        if not matrices.get(ref, True) and _is_matrix(node, slot)
-    }
+                reads.setdefault(ref, set()).add(_is_matrix(node, slot))
+    for output in graph.outputs:
+        if output.ref in reads:
+            reads[output.ref].add(False)
+    mixed = {ref for ref, as_matrices in reads.items() if len(as_matrices) == 2}
     if not mixed:
         return graph
     rebuild, copies = Rebuild(graph), dict[Ref, Ref]()
@@ -280,50 +277,11 @@ def untie_transposes(graph: Graph) -> Graph:
 
 
 def _is_matrix(node: Node, slot: int) -> bool:
-    if isinstance(node.op, Scan):
-        return node.op.role(slot) == "weight" and all(_is_matrix_only(body, slot) for body in node.op.bodies)
     return isinstance(node.op, Linear) and slot == 1
 
 
-def _untie_values(b: Builder, node: Node, args: Refs) -> Refs | None:
-    """Pass such a parameter to a scan twice: as a weight, and as a value."""
-    if not isinstance(node.op, Scan):
-        return None
-    scan = node.op
-    slots = {
-        slot
-        for slot, ref in enumerate(args)
-        if scan.role(slot) == "weight" and _is_transposed(b, ref) and _is_matrix_and_value(scan, slot)
-    }
-    if not slots:
-        return None
-    operands = [ref for slot, ref in enumerate(args) for _ in range(1 + (slot in slots))]
-    return b.add(in_bodies(scan, lambda body: _twice(body, slots)), *operands, names=node.names, loc=node.loc)
-
-
-def _is_matrix_and_value(scan: Scan, slot: int) -> bool:
-    reads = [isinstance(node.op, Linear) and at == 1 for body in scan.bodies for node, at in _reads(body, slot)]
-    return any(reads) and not all(_is_matrix_only(body, slot) for body in scan.bodies)
-
-
-def _twice(body: Graph, slots: set[int]) -> Graph:
-    names = {body.body_args()[slot].name for slot in slots}
-    rebuild, values = Rebuild(body), dict[Ref, Ref]()
-    for node in body:
-        args = [
-            rebuild.new[ref] if isinstance(node.op, Linear) and at == 1 else values.get(ref, rebuild.new[ref])
-            for at, ref in enumerate(body.args(node.name))
-        ]
-        rebuild.copy(node, args)
-        if node.name in names:
-            assert isinstance(node.op, Arg)
-            value = replace(node.op, role="static")
-            (values[Ref(node.name)],) = rebuild.builder.add(value, names=(f"{node.name}/value",), loc=node.loc)
-    return rebuild.builder.finish([(o.name, values.get(o.ref, rebuild.new[o.ref])) for o in body.outputs])
-
-
 def with_transposes_in_bodies(graph: Graph) -> Graph:
-    """Transpose parameters in the body of a scan, if they are used only as matrices of its products.
+    """Transpose parameters in the body of a scan, if they are matrices of its products.
 
     The rule for linear then uses the untransposed parameter; outside the body the transpose would be a second blob.
     """
@@ -332,7 +290,8 @@ def with_transposes_in_bodies(graph: Graph) -> Graph:
         if not isinstance(node.op, Scan):
             return None
         slots = [slot for slot, ref in enumerate(args) if node.op.role(slot) == "weight" and _is_transposed(b, ref)]
-        tied = {slot for slot in slots if all(_is_matrix_only(body, slot) for body in node.op.bodies)}
+        reads = {slot: [read for body in node.op.bodies for read in _reads(body, slot)] for slot in slots}
+        tied = {slot for slot in slots if any(_is_matrix(*read) for read in reads[slot])}
         if not tied:
             return None
         scan = in_bodies(node.op, lambda body: _with_transposes(body, tied))
@@ -344,12 +303,6 @@ def with_transposes_in_bodies(graph: Graph) -> Graph:
 
 def _is_transposed(b: Graph | Builder, ref: Ref) -> bool:
     return isinstance(b.node(ref.node).op, Transpose) and b.type(ref).rank == 2 and is_weight(b, ref)
-
-
-def _is_matrix_only(body: Graph, slot: int) -> bool:
-    """Return whether an argument of a body is the matrix of products, and nothing else."""
-    reads = [isinstance(node.op, Linear) and at == 1 for node, at in _reads(body, slot)]
-    return all(reads) and Ref(body.body_args()[slot].name) not in [output.ref for output in body.outputs]
 
 
 def _with_transposes(body: Graph, slots: set[int]) -> Graph:
