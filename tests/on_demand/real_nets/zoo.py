@@ -2,9 +2,9 @@
 
     python -m tests.on_demand.real_nets.zoo [--nets gtcrn dtln-1]
 
-Of each net: its error on each target of its recipe against the published file over 100 frames, its memory in C, and
-the processor's time of a frame in C and in ONNX Runtime, one thread, measured in turn. Rows are kept in ``out/zoo``,
-and the page is written from all that are there.
+Of each net: its error on each target of its recipe against the published file over 100 frames, its error in 8 bits,
+its memory in C, and the processor's time of a frame in C, in ONNX Runtime and in tract, one
+thread, measured in turn. Rows are kept in ``out/zoo``, and the page is written from all that are there.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import argparse
 import json
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from time import thread_time
 from typing import Any
 
 import numpy as np
+import onnx
+import tract
 
 import lstmc
 from lstmc.api.converting import Conversion
@@ -25,7 +28,8 @@ from lstmc.files.templates import text_templates
 from lstmc.importers.runtimes import OnnxRuntime
 from lstmc.importers.zoo import PREFIX, Recipe, recipes
 from tests.on_demand.benchmarks.c_time import measured, measured_again
-from tests.on_demand.real_nets.frames import Source, compiled, error, onnx_session, source_of
+from tests.on_demand.real_nets import eight_bits
+from tests.on_demand.real_nets.frames import Arrays, Source, compiled, error, onnx_session, source_of
 
 KEPT = Path("out/zoo")
 PAGE = Path("docs/zoo.md")
@@ -75,23 +79,56 @@ def in_c(source: Source, recipe: Recipe, done: Conversion, folder: Path) -> dict
     call = f"{name}_step({', '.join(['&state', '&work', *(f'a_{array}' for array in arrays)])})"
     seconds = measured(folder, [f"{name}.c"], f'#include "{name}.h"\n{declared}', call, f"{name}_reset(&state);")
     row: dict[str, Any] = {key: int(value) for key, value in facts.groupdict().items()}
+    row["us_c"] = seconds * 1e6
     if isinstance(source.model.runtime, OnnxRuntime):
-        times = [(measured_again(folder), seconds_of_source(source, recipe)) for _ in range(TURNS)]
-        seconds, row["us_onnx_runtime"] = min(c for c, _ in times), min(runtime for _, runtime in times) * 1e6
-    return row | {"us_c": seconds * 1e6}
+        row |= beside(folder, recipe, source)
+    return row | {"eight_bits": eight_bits.errors(source, recipe, done)}
 
 
-def seconds_of_source(source: Source, recipe: Recipe) -> float:
-    """Return the least seconds of a frame in ONNX Runtime on one thread, by the published file."""
+def beside(folder: Path, recipe: Recipe, source: Source) -> dict[str, Any]:
+    """Return the microseconds of a frame in C, and by the published file in ONNX Runtime and in tract, in turn."""
     session = onnx_session(recipe.path(), threads=1)
-    frame = dict(source.inputs[0])
-    states = (entry for entry in session.get_inputs() if entry.name not in frame)
-    frame |= {entry.name: np.zeros(entry.shape, np.float32) for entry in states}
+    frame = {entry.name: source.inputs[0].get(entry.name) for entry in session.get_inputs()}
+    shapes = {entry.name: [s if isinstance(s, int) else 1 for s in entry.shape] for entry in session.get_inputs()}
+    fed = {name: np.zeros(shapes[name], np.float32) if x is None else x for name, x in frame.items()}
+    calls: dict[str, Callable[[], object]] = {"us_onnx_runtime": lambda: session.run(None, fed)}
+    row: dict[str, Any] = {"tract": ""}
+    try:
+        calls["us_tract"] = _in_tract(recipe.path(), fed, session.run(None, fed))
+    except tract.TractError as error:
+        row["tract"] = str(error).partition("\n")[0]
+    turns = [
+        {"us_c": measured_again(folder)} | {name: _least(call) for name, call in calls.items()} for _ in range(TURNS)
+    ]
+    return row | {name: min(turn[name] for turn in turns) * 1e6 for name in turns[0]}
+
+
+def _in_tract(path: Path, fed: Arrays, expected: list[Any]) -> Callable[[], object]:
+    """Return a call of a published file in tract, whose outputs are those of ONNX Runtime."""
+    file = onnx.load(path)
+    del file.graph.value_info[:]  # whose names of open sizes tract holds against the sizes of the inputs
+    for output in file.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as copy:
+        onnx.save(file, copy.name)
+        model = tract.onnx().load(copy.name)
+    inputs = [fed[model.input_name(place)] for place in range(model.input_count())]
+    for place, array in enumerate(inputs):
+        model.set_input_fact(place, ",".join([*map(str, array.shape), "f32"]))
+    state = model.into_model().into_runnable().spawn_state()
+    tensors = [tract.Tensor.from_numpy(np.ascontiguousarray(array)) for array in inputs]
+    for found, wanted in zip(state.run(tensors), expected, strict=True):
+        np.testing.assert_allclose(found.to_numpy(), wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    return lambda: state.run(tensors)
+
+
+def _least(call: Callable[[], object]) -> float:
+    """Return the least seconds of a call, on this thread."""
     least = 1.0
     for _ in range(ROUNDS):
         began = thread_time()
         for _ in range(CALLS):
-            session.run(None, frame)
+            call()
         least = min(least, (thread_time() - began) / CALLS)
     return least
 
