@@ -9,7 +9,8 @@ from itertools import groupby
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Add, Arg, Binary, Concat, Linear, Op, Param, Pointwise, Split
-from lstmc.passes.base import NodePass, Pass, PassResult, Refs, Visit, joined_name, result, rewrite, with_bodies
+from lstmc.passes.base import NodePass, Pass, PassResult, Refs, joined_name, result, rewrite, with_bodies
+from lstmc.passes.loop_motion import Hoist
 
 __all__ = ["BiasApart", "FuseHorizontal", "FuseLinears"]
 
@@ -172,8 +173,17 @@ class FuseLinears(Pass):
         moved = with_bodies(graph, lambda body: _move_biases(body, counts))
         groups = _groups(moved)
         counts["fuse_linears"] += len(groups)
-        fused = _Fuser(moved, groups).run() if groups else moved
-        return result(graph, fused, +counts)
+        if not groups:
+            return result(graph, moved, +counts)
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if not isinstance(node.op, Scan):
+                return None
+            own = [group for group in groups if group.scan == node.name]
+            return b.copy(node, args, replace(node.op, body=_fused(node.op.body, own)))
+
+        fused = _fused(rewrite(moved, visit), [group for group in groups if group.scan is None])
+        return result(graph, Hoist(of_parameters=True).run(fused).graph, +counts)
 
 
 @dataclass(frozen=True)
@@ -283,75 +293,39 @@ def _parameter_uses(graph: Graph) -> Counter[str]:
     return uses
 
 
-class _Fuser:
-    """Rebuilds a model with every group fused."""
+def _fused(part: Graph, groups: Sequence[_Group]) -> Graph:
+    """Return the model, or a scan's body, with its groups fused."""
+    part = _parameters_first(part, groups)
+    firsts = {group.nodes[0]: group.nodes for group in groups}
+    packed: dict[Refs, Ref] = {}
+    pieces: dict[str, Ref] = {}
 
-    def __init__(self, graph: Graph, groups: Sequence[_Group]) -> None:
-        self.graph = _parameters_first(graph, groups)
-        self.groups = groups
-        self.packed: dict[tuple[str, ...], Ref] = {}
+    def pack(b: Builder, params: Refs) -> Ref:
+        if params not in packed:
+            folder = params[0].node.rpartition("/")[0]
+            short = joined_name([ref.node.rpartition("/")[2] for ref in params])
+            (packed[params],) = b.add(Concat(0), *params, names=(f"{folder}/{short}" if folder else short,))
+        return packed[params]
 
-    def run(self) -> Graph:
-        fuse = self._fuses(self.graph, None, self._pack)
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if (names := firsts.get(node.name)) is not None:
+            nodes = [part.node(name) for name in names]
+            weights = [pack(b, params) for params in zip(*(part.args(name)[1:] for name in names), strict=True)]
+            (product,) = b.add(node.op, args[0], *weights, names=(joined_name(names),), loc=node.loc)
+            split = Split(b.type(product).rank - 1, tuple(each.types[0].shape[-1] for each in nodes))
+            pieces.update(zip(names, b.add(split, product, names=names, loc=node.loc), strict=True))
+        return (pieces[node.name],) if node.name in pieces else None
 
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            return self._scan(b, node, node.op, args) if isinstance(node.op, Scan) else fuse(b, node, args)
-
-        return rewrite(self.graph, visit)
-
-    def _fuses(self, part: Graph, scan: str | None, weight: Callable[[Builder, Sequence[str]], Ref]) -> Visit:
-        """Return the visit of the model, or of a scan's body, that fuses its groups."""
-        groups = [group for group in self.groups if group.scan == scan]
-        pieces: dict[str, Ref] = {}
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            for group in groups:
-                if node.name == group.nodes[0]:
-                    weights = [weight(b, params) for params in (group.weights, group.biases) if params]
-                    pieces.update(_fused(b, part, group, args[0], weights))
-            return (pieces[node.name],) if node.name in pieces else None
-
-        return visit
-
-    def _pack(self, b: Builder, params: Sequence[str]) -> Ref:
-        key = tuple(params)
-        if key not in self.packed:
-            folder = params[0].rpartition("/")[0]
-            short = joined_name([name.rpartition("/")[2] for name in params])
-            name = f"{folder}/{short}" if folder else short
-            (self.packed[key],) = b.add(Concat(0), *map(Ref, params), names=(name,))
-        return self.packed[key]
-
-    def _scan(self, b: Builder, node: Node, scan: Scan, args: Refs) -> Refs:
-        outer = dict(zip(scan.body.arguments(), args, strict=True))
-
-        def weight(inner: Builder, params: Sequence[str]) -> Ref:
-            packed = self._pack(b, params)
-            (arg,) = inner.add(Arg(b.type(packed).shape, "weight"), names=(b.node(packed.node).name,))
-            outer[arg.node] = packed
-            return arg
-
-        body = rewrite(scan.body, self._fuses(scan.body, node.name, weight))
-        operands = [outer[name] for name in body.arguments()]
-        return b.add(replace(scan, body=body), *operands, names=node.names, loc=node.loc)
+    return rewrite(part, visit)
 
 
-def _parameters_first(graph: Graph, groups: Sequence[_Group]) -> Graph:
+def _parameters_first(part: Graph, groups: Sequence[_Group]) -> Graph:
     """Return the same graph, with its parameters first if a linear precedes a parameter that it will read."""
-    place = {node.name: i for i, node in enumerate(graph)}
-    firsts = [(group.scan or group.nodes[0], [*group.weights, *group.biases]) for group in groups]
-    if all(place[name] < place[first] for first, params in firsts for name in params):
-        return graph
-    rebuild = Rebuild(graph)
-    for node in sorted(graph, key=lambda node: not isinstance(node.op, Param)):
+    place = {node.name: i for i, node in enumerate(part)}
+    read = [(group.nodes[0], ref.node) for group in groups for name in group.nodes for ref in part.args(name)[1:]]
+    if all(place[param] < place[first] for first, param in read):
+        return part
+    rebuild = Rebuild(part)
+    for node in sorted(part, key=lambda node: not isinstance(node.op, Param | Arg)):
         rebuild.copy(node)
     return rebuild.finish()
-
-
-def _fused(b: Builder, graph: Graph, group: _Group, x: Ref, weights: Sequence[Ref]) -> dict[str, Ref]:
-    """Add the one linear and the split of its result; return the pieces by the names of the replaced linears."""
-    first, *_ = nodes = [graph.node(name) for name in group.nodes]
-    (product,) = b.add(first.op, x, *weights, names=(joined_name(group.nodes),), loc=first.loc)
-    sizes = tuple(node.types[0].shape[-1] for node in nodes)
-    pieces = b.add(Split(b.type(product).rank - 1, sizes), product, names=group.nodes, loc=first.loc)
-    return dict(zip(group.nodes, pieces, strict=True))

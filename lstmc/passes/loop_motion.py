@@ -140,7 +140,8 @@ class _Mover:
         self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
 
     def _name(self, name: str) -> str:
-        return f"{self.body.name}/{name}"
+        scope = f"{self.body.name}/"  # which a value named after a parameter of the cell has already
+        return name if name.startswith(scope) else scope + name
 
     def _operands(self, node: Node) -> list[Outer] | None:
         """Return the operands of a node of the body outside, where a constant is added; None if one is not known."""

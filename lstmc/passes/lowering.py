@@ -17,9 +17,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lstmc import ops
-from lstmc.ir import Builder, Graph, GraphValue, Node, Rebuild, Ref, Scan, is_weight, places_of
+from lstmc.ir import Builder, Graph, GraphValue, Node, Ref, Scan, is_weight, places_of
 from lstmc.ops import Array, Binary, Op, Pointwise, Values
-from lstmc.passes.base import NodePass, Pass, PassResult, Refs, Visit, result, rewrite
+from lstmc.passes.base import NodePass, Pass, PassResult, Refs, Visit, result, rewrite, with_bodies
+from lstmc.passes.loop_motion import Hoist
 
 __all__ = ["Decompose", "FixedArrays", "FixedProducts", "SplitProducts"]
 
@@ -91,7 +92,7 @@ Cut = tuple[Ref, int, tuple[int, ...]]  # a value, the axis along which it is cu
 
 
 @dataclass(frozen=True)
-class SplitProducts(NodePass):
+class SplitProducts(Pass):
     """Move splits up to the weights, in the model and in every scan body.
 
     1. split(f(x))                => f(split(x)[0]), f(split(x)[1]), ...
@@ -105,23 +106,27 @@ class SplitProducts(NodePass):
 
     name = "split_products"
     before_peel = True
-    bodies = False
 
-    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        if isinstance(node.op, Scan):
-            return _pieces_in_scan(b, node, node.op, args, counts)
-        return _Pieces(b, counts).of_node(node, args)
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+
+        def split(part: Graph) -> Graph:
+            return rewrite(part, _Pieces(counts).of_node)
+
+        after = Hoist(of_parameters=True).run(split(with_bodies(graph, split))).graph
+        return result(graph, after, counts)
 
 
 class _Pieces:
     """Cuts values of a graph that is being rebuilt."""
 
-    def __init__(self, b: Builder, counts: Counter[str]) -> None:
-        self.b, self.counts = b, counts
+    def __init__(self, counts: Counter[str]) -> None:
+        self.counts = counts
         self.pieces: dict[Cut, Refs] = {}
 
-    def of_node(self, node: Node, args: Refs) -> Refs | None:
+    def of_node(self, b: Builder, node: Node, args: Refs) -> Refs | None:
         """Return the replacement of a split, or None to keep it."""
+        self.b = b
         if not isinstance(node.op, ops.Split) or len(node.types) == 1 or is_weight(self.b, args[0]):
             return None
         return self._pieces(args[0], node.op.axis, node.op.sizes, node.names)
@@ -166,7 +171,7 @@ class _Pieces:
         if place is None:
             return (arg,) * len(sizes)
         if is_weight(self.b, arg):
-            return self.weight(arg, place, sizes)
+            return self._weight(arg, place, sizes)
         operand = self.b.node(arg.node)
         pieces = self._pieces(arg, place, sizes, tuple(f"{name}/{operand.name}" for name in names))
         return pieces or self._split(arg, place, sizes)
@@ -174,45 +179,13 @@ class _Pieces:
     def _split(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
         return self.b.add(ops.Split(axis, sizes), ref, names=(f"{self.b.node(ref.node).names[ref.out]}/piece",))
 
-    def weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
+    def _weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
         cut = (ref, axis, sizes)
         if cut not in self.pieces:
             name = self.b.node(ref.node).names[ref.out]
             names = [f"{name}/{i}" for i in range(len(sizes))]
             self.pieces[cut] = self.b.add(ops.Split(axis, sizes), ref, names=names)
         return self.pieces[cut]
-
-
-class _PiecesInBody(_Pieces):
-    """The same in a scan's body, where each piece of a weight is an argument."""
-
-    def __init__(self, b: Builder, whole: _Pieces, outer: dict[str, Ref]) -> None:
-        super().__init__(b, whole.counts)
-        self.whole, self.outer = whole, outer  # the values around, and which of them the arguments are
-
-    def weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
-        if not isinstance(self.b.node(ref.node).op, ops.Arg):
-            return super().weight(ref, axis, sizes)  # weights computed in the body
-        cut = (ref, axis, sizes)
-        if cut not in self.pieces:
-            shape = self.b.type(ref).shape
-            slices: list[Ref] = []
-            for i, piece in enumerate(self.whole.weight(self.outer[ref.node], axis, sizes)):
-                arg = ops.Arg((*shape[:axis], sizes[i], *shape[axis + 1 :]), "weight")
-                slices += self.b.add(arg, names=(f"{ref.node}/{i}",))
-                self.outer[slices[-1].node] = piece
-            self.pieces[cut] = tuple(slices)
-        return self.pieces[cut]
-
-
-def _pieces_in_scan(b: Builder, node: Node, scan: Scan, args: Refs, counts: Counter[str]) -> Refs:
-    inner, outer = Rebuild(scan.body), dict(zip(scan.body.arguments(), args, strict=True))
-    pieces = _PiecesInBody(inner.builder, _Pieces(b, counts), outer)
-    for old in scan.body:
-        operands = inner.args(old)
-        inner.put(old, pieces.of_node(old, operands) or inner.builder.copy(old, operands))
-    body = inner.finish()
-    return b.add(replace(scan, body=body), *map(outer.__getitem__, body.arguments()), names=node.names, loc=node.loc)
 
 
 LARGEST = 2**20  # elements of a matrix: an op that needs a larger matrix stays

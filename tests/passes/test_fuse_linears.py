@@ -47,9 +47,9 @@ graph net {
   %U_a: f32[5,5] = param()
   %U_b: f32[5,5] = param()
   %b_b: f32[5] = param(lr_mult=2.0)
-  %W_a_b: f32[10,4] = concat(%W_a, %W_b, axis=0)
-  %U_a_b: f32[10,5] = concat(%U_a, %U_b, axis=0)
-  %h_T: f32[2,5] = scan(%X, %h0, %W_a, %W_b, %U_a, %U_b, %b_b, %W_a_b, %U_a_b, length=3) {
+  %step/W_a_b: f32[10,4] = concat(%W_a, %W_b, axis=0)
+  %step/U_a_b: f32[10,5] = concat(%U_a, %U_b, axis=0)
+  %h_T: f32[2,5] = scan(%X, %h0, %W_a, %W_b, %U_a, %U_b, %b_b, %step/W_a_b, %step/U_a_b, length=3) {
     body step {
       %x: f32[2,4] = arg()
       %h_prev: f32[2,5] = arg(role='state')
