@@ -24,7 +24,7 @@ from lstmc.ops import Array, Input
 from lstmc.prepare import LOSS, needed_by_training, trained_loss
 from lstmc.runs.folder import RunIdentity, newest, read_about, write_snapshot
 from lstmc.runs.solver import Solver
-from lstmc.runs.updates import Update, not_finite_in, not_finite_part, train_by
+from lstmc.runs.updates import SavedState, Update, not_finite_in, train_by
 from lstmc_torch.modules import Module, spec_of
 
 # The fewest FLOPs of a forward pass for several threads. With two on two busy cores an update of a GRU took 29 times
@@ -97,20 +97,13 @@ class SolverOptimizer(torch.optim.Optimizer):
 
 
 @dataclass(frozen=True)
-class TorchState:
-    """Everything that the rest of a run depends on: parameters, carried states, the solver's moving values by
-    parameter."""
+class TorchState(SavedState):
+    """A state with the solver's moving values by parameter."""
 
-    iteration: int
-    blobs: dict[str, Array]
-    carried: dict[str, Array]
     history: dict[str, Array]
-    first_losses: tuple[float, ...]
-    run: RunIdentity
 
-    def not_finite(self) -> str | None:
-        """Return the name of a part with NaN or infinity, or None."""
-        return not_finite_part(self.blobs | self.carried, self.history.values())
+    def solver_arrays(self) -> Iterable[Array]:
+        return self.history.values()
 
 
 @dataclass(frozen=True)
@@ -129,7 +122,7 @@ def read_state(path: Path) -> TorchState:
         {name: np.asarray(array) for name, array in read_npz(path / file, TrainingError).items()}
         for file in (WEIGHTS, CARRIED, HISTORY)
     )
-    return TorchState(about.iteration, blobs, carried, history, about.first_losses, about.run)
+    return TorchState(about.iteration, blobs, carried, about.first_losses, about.run, history)
 
 
 class TorchEngine:
@@ -232,7 +225,7 @@ class TorchEngine:
             for part, kept in enumerate(self.optimizer.history(p))
         }
         blobs = self.net.lstmc_weights()
-        return TorchState(self.optimizer.iteration, blobs, self.arrays(), history, first_losses, run)
+        return TorchState(self.optimizer.iteration, blobs, self.arrays(), first_losses, run, history)
 
     def save(self, folder: Path, state: TorchState) -> Path:
         """Write the arrays as ``.npz`` files."""
@@ -269,7 +262,6 @@ def train_with(
             engine(compiled, weights, solver),
             solver,
             run,
-            run.batches.fingerprint,
             lambda blobs, batch: not_finite_in(compiled.model, batch, {**weights, **blobs}),
         )
     return Trained(last.iteration, last.ended, {**weights, **last.blobs}, last.snapshot)

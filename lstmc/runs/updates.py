@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,29 +30,30 @@ Arrays = Mapping[str, Array]
 Locate = Callable[[Arrays, Arrays], NotFinite | None]
 
 
-class SavedState(Protocol):
-    """All that the rest of a run depends on, as a snapshot holds it. ``blobs`` are the parameters by name,
-    ``first_losses`` those that a later one is measured by."""
+@dataclass(frozen=True)
+class SavedState(ABC):
+    """All that the rest of a run depends on, as a snapshot holds it; a backend adds what its solver has.
 
-    @property
-    def iteration(self) -> int: ...
+    ``blobs`` are the parameters by name, ``carried`` the values that start the next batch, ``first_losses`` those that
+    a later one is measured by, ``run`` the identity of the run.
+    """
 
-    @property
-    def blobs(self) -> dict[str, Array]: ...
+    iteration: int
+    blobs: dict[str, Array]
+    carried: dict[str, Array]
+    first_losses: tuple[float, ...]
+    run: RunIdentity
 
-    @property
-    def first_losses(self) -> tuple[float, ...]: ...
+    @abstractmethod
+    def solver_arrays(self) -> Iterable[Array]:
+        """Return the solver's history of gradients."""
 
     def not_finite(self) -> str | None:
         """Return the name of a part with NaN or infinity, or None."""
-
-
-def not_finite_part(arrays: Arrays, history: Iterable[Array]) -> str | None:
-    """Return the name of an array with NaN or infinity, or that of the solver's history if it has one; or None."""
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            return name
-    return None if all(np.isfinite(array).all() for array in history) else "the solver's history"
+        for name, array in {**self.blobs, **self.carried}.items():
+            if not np.isfinite(array).all():
+                return name
+        return None if all(np.isfinite(array).all() for array in self.solver_arrays()) else "the solver's history"
 
 
 class Update(NamedTuple):
@@ -117,16 +119,15 @@ def train_by(
     engine: Engine[State],
     solver: Solver,
     run: TrainingRequest,
-    fingerprint: str,
     locate: Locate = lambda blobs, batch: None,
 ) -> TrainedNet:
-    """Train to ``solver.max_iter``, or until ``run.stop()``; ``fingerprint`` is of the data.
+    """Train to ``solver.max_iter``, or until ``run.stop()``.
 
     ``locate`` returns the first value that is not finite, of the parameters before an update and its batch. Raises
     :class:`TrainingError` where the run cannot start or go on, where its loss is no number or runs away, and where the
     engine's process ends; :class:`OutputError` where a snapshot cannot be written. Both name the last snapshot.
     """
-    identity = RunIdentity.from_net(engine.computation(), fingerprint, update_settings(solver))
+    identity = RunIdentity.from_net(engine.computation(), run.batches.fingerprint, update_settings(solver))
     with run_folder(run.folder, identity, run.resume, run.overwrite) as snapshots:
         training = _Training(engine, solver, run, identity, snapshots, locate)
         try:

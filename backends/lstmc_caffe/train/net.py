@@ -235,7 +235,7 @@ def train(
     def locate(blobs: Mapping[str, Array], batch: Mapping[str, Array]) -> NotFinite | None:
         return not_finite_in(compiled.model, batch, {**weights, **unpack_weights(net.weights, blobs)})
 
-    last = train_net(runner, trainable, solver, run, run.batches.fingerprint, locate)
+    last = train_net(runner, trainable, solver, run, locate)
     return Trained(last.iteration, last.ended, {**weights, **unpack_weights(net.weights, last.blobs)}, last.snapshot)
 
 

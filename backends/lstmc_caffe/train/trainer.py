@@ -8,7 +8,7 @@ they are complete.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from lstmc.files.json_file import Number
 from lstmc.ops import Array
 from lstmc.runs.folder import ABOUT, RunIdentity, newest, read_about, snapshot_folder, write_snapshot
 from lstmc.runs.solver import SETTINGS, Solver
-from lstmc.runs.updates import Locate, TrainedNet, Update, not_finite_part, train_by
+from lstmc.runs.updates import Locate, SavedState, TrainedNet, Update, train_by
 from lstmc_caffe.processes.process import CaffeAborted, CaffeError, CaffeStopped, CaffeTimeout
 from lstmc_caffe.proto.net import RawNet, RawState, SolverParameter, net_from_text
 from lstmc_caffe.runtime.runner import CallResult, Runner
@@ -39,25 +39,14 @@ Layers = tuple[tuple[str, str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
-class TrainingState:
-    """All that the rest of a run depends on. ``solver`` is Caffe's solverstate, with its history of gradients.
+class TrainingState(SavedState):
+    """A state whose ``solver`` is Caffe's solverstate, with its history of gradients."""
 
-    ``blobs`` are the parameters by name, ``carried`` the blobs that start the next batch, ``first_losses`` the
-    losses that later ones are compared with, ``run`` the identity of the run.
-    """
-
-    iteration: int
-    blobs: dict[str, Array]
-    carried: dict[str, Array]
     solver: bytes
     layers: Layers
-    first_losses: tuple[float, ...]
-    run: RunIdentity
 
-    def not_finite(self) -> str | None:
-        """Return the name of a part with NaN or infinity, or None."""
-        history = RawState.FromString(self.solver).history
-        return not_finite_part(self.blobs | self.carried, (np.frombuffer(blob.data, "<f4") for blob in history))
+    def solver_arrays(self) -> Iterator[Array]:
+        return (np.frombuffer(blob.data, "<f4") for blob in RawState.FromString(self.solver).history)
 
 
 @dataclass(frozen=True)
@@ -97,7 +86,7 @@ def read_state(path: Path) -> TrainingState:
     state.ClearField("learned_net")  # the folder may have been moved, and the weights are in ``blobs``
     carried = {name: np.asarray(array) for name, array in read_npz(path / CARRIED, TrainingError).items()}
     solver = state.SerializeToString()
-    return TrainingState(state.iter, blobs, carried, solver, about.layers, about.first_losses, about.run)
+    return TrainingState(state.iter, blobs, carried, about.first_losses, about.run, solver, about.layers)
 
 
 def _files(state: TrainingState, final: Path) -> dict[str, bytes]:
@@ -185,7 +174,6 @@ def train_net(
     net: TrainableNet,
     solver: Solver,
     run: TrainingRequest,
-    fingerprint: str,
     locate: Locate = lambda blobs, batch: None,
 ) -> TrainedNet:
     """Train as :func:`~lstmc.runs.updates.train_by` does."""
@@ -196,7 +184,7 @@ def train_net(
             f"cannot train {net.name} with iter_size {solver.iter_size}: lstmc gives Caffe one batch an update",
             notes=("make the batch larger in the model, or run `caffe train` on the files of `lstmc compile`",),
         )
-    return train_by(CaffeEngine(runner, net, solver, run), solver, run, fingerprint, locate)
+    return train_by(CaffeEngine(runner, net, solver, run), solver, run, locate)
 
 
 class CaffeEngine:
@@ -266,7 +254,7 @@ class CaffeEngine:
         """Return the parameters, the states, and Caffe's solverstate."""
         arrays = self.ask("snapshot").arrays
         blobs, carried = _by_kind(arrays)
-        return TrainingState(self.iteration, blobs, carried, arrays["state"].tobytes(), self.layers, first_losses, run)
+        return TrainingState(self.iteration, blobs, carried, first_losses, run, arrays["state"].tobytes(), self.layers)
 
     save, saved = staticmethod(save_state), staticmethod(last_state)
 

@@ -70,7 +70,7 @@ def engine(of: Model, solver: Solver, weights: dict[str, Any]) -> TorchEngine:
 )
 def test_every_update_is_real_caffes(caffe: Runner, tmp_path: Path, settings: dict[str, Any]) -> None:
     net, solver = line(), Solver(**{"base_lr": 0.05, "max_iter": 12, **settings})
-    theirs, ours = CaffeEngine(caffe, net, solver, run_of(net, tmp_path), None), engine(lined, solver, dict(net.blobs))
+    theirs, ours = CaffeEngine(caffe, net, solver, run_of(net, tmp_path)), engine(lined, solver, dict(net.blobs))
     theirs.start(None)
     for iteration in range(12):
         batch = Drawn(net).batch(iteration)

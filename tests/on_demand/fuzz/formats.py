@@ -124,7 +124,7 @@ def _state(iteration: int) -> TrainingState:
     solver.history.add(data=np.ones(6, "<f4").tobytes()).shape.dim.extend((2, 3))
     carried = {"lstm/h": np.full((2, 3), iteration, np.float32)}
     layers = (("first", "InnerProduct", ("w",)),)
-    return TrainingState(iteration, blobs, carried, solver.SerializeToString(), layers, (0.5, 0.25), IDENTITY)
+    return TrainingState(iteration, blobs, carried, (0.5, 0.25), IDENTITY, solver.SerializeToString(), layers)
 
 
 def _only(folder: Path) -> Path:

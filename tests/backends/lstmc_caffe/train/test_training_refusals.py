@@ -12,8 +12,7 @@ from lstmc.errors import TrainingError
 from lstmc.runs.solver import Solver
 from lstmc_caffe.processes.process import CaffeRequestError
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.train.trainer import train_net
-from tests.backends.lstmc_caffe.train.training_nets import Drawn, drawn, line, refused, run_of, train
+from tests.backends.lstmc_caffe.train.training_nets import Drawn, drawn, line, refused, train
 
 pytestmark = pytest.mark.caffe
 
@@ -48,7 +47,7 @@ class TestFolder:
         net = replace(line(), prototxt=line().prototxt.replace("lr_mult: 2", "lr_mult: 1"))
         other = Solver(max_iter=7, base_lr=0.1, clip_gradients=5)
         with pytest.raises(TrainingError) as caught:
-            train_net(caffe, net, other, run_of(net, tmp_path, resume=True), "other data")
+            train(caffe, net, other, tmp_path, resume=True, batches=Drawn(net, fingerprint="other data"))
         assert str(caught.value) == (
             f"TrainingError: cannot resume the run in {tmp_path}: it was started with different settings\n"
             "  setting base_lr: started with 0.01, now 0.1\n"

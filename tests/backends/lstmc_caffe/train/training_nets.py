@@ -113,6 +113,7 @@ class Drawn:
 
     net: TrainableNet
     per_epoch: int = 3
+    fingerprint: str = "the data"
     change: Callable[[int, dict[str, Array]], None] = lambda iteration, batch: None
 
     def batch(self, iteration: int) -> dict[str, Array]:
@@ -154,7 +155,7 @@ def run_of(net: TrainableNet, folder: Path, **changes: object) -> TrainingReques
 
 
 def train(caffe: Runner, net: TrainableNet, solver: Solver, folder: Path, **changes: object) -> TrainedNet:
-    return train_net(caffe, net, solver, run_of(net, folder, **changes), "the data")
+    return train_net(caffe, net, solver, run_of(net, folder, **changes))
 
 
 def refused(caffe: Runner, net: TrainableNet, solver: Solver, folder: Path, **changes: object) -> str:
