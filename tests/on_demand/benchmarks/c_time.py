@@ -53,9 +53,11 @@ int main(void) {{
 """
 
 
-def measured(folder: Path, sources: Sequence[str], declarations: str, call: str, begin: str = "") -> float:
-    """Return the seconds of a call of a function in C files, after the statements of ``begin``."""
-    main = MAIN.format(declarations=declarations, call=call, rounds=ROUNDS, steps=STEPS, begin=begin)
+def measured(
+    folder: Path, sources: Sequence[str], declarations: str, call: str, begin: str = "", rounds: int = ROUNDS
+) -> float:
+    """Return the least seconds of a call of a function in C files, after the statements of ``begin``."""
+    main = MAIN.format(declarations=declarations, call=call, rounds=rounds, steps=STEPS, begin=begin)
     (folder / "main.c").write_text(main)
     subprocess.run(["gcc", *FLAGS, "-w", "main.c", *sources, "-o", "main", "-lm"], cwd=folder, check=True)
     return measured_again(folder)

@@ -3,8 +3,8 @@
     python -m tests.on_demand.real_nets.zoo [--nets gtcrn dtln-1]
 
 Of each net: its error on each target of its recipe against the published file over 100 frames, its error in 8 bits,
-its memory in C, and the processor's time of a frame in C, in ONNX Runtime and in tract, one
-thread, measured in turn. Rows are kept in ``out/zoo``, and the page is written from all that are there.
+its memory in C, the processor's time of a frame in C, in ONNX Runtime and in tract, one thread, measured in turn, and
+its picture. Rows are kept in ``out/zoo``, and the page is written from all that are there.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from lstmc.importers.zoo import PREFIX, Recipe, recipes
 from tests.on_demand.benchmarks.c_time import measured, measured_again
 from tests.on_demand.real_nets import eight_bits
 from tests.on_demand.real_nets.frames import Arrays, Source, compiled, error, onnx_session, source_of
+from tests.on_demand.real_nets.pictures import drawn
 
 KEPT = Path("out/zoo")
 PAGE = Path("docs/zoo.md")
+PICTURES = Path("docs/pictures/zoo")
 TURNS, ROUNDS, CALLS = 6, 20, 10
 FACTS = re.compile(
     r"RAM: (?P<stream>\d+) bytes for each stream.*?, (?P<scratch>\d+) bytes of scratch.*?flash: (?P<flash>\d+) bytes",
@@ -57,6 +59,8 @@ def row_of(recipe: Recipe) -> dict[str, Any]:
             done = compiled(source, recipe, target, Path(name))
             row["errors"][target] = error(source, done, target)
             row["weights"] = sum(array.size for array in done.net.weights.values())
+            if target == recipe.targets[0]:
+                drawn(done.net.graph).save(PICTURES / f"{recipe.name}.svg")
             if target == "c":
                 row |= in_c(source, recipe, done, Path(name))
     return row
@@ -77,7 +81,8 @@ def in_c(source: Source, recipe: Recipe, done: Conversion, folder: Path) -> dict
         f" static float a_{array}[{largest}];" for array in arrays
     )
     call = f"{name}_step({', '.join(['&state', '&work', *(f'a_{array}' for array in arrays)])})"
-    seconds = measured(folder, [f"{name}.c"], f'#include "{name}.h"\n{declared}', call, f"{name}_reset(&state);")
+    begin = f"{name}_reset(&state);"
+    seconds = measured(folder, [f"{name}.c"], f'#include "{name}.h"\n{declared}', call, begin, ROUNDS)
     row: dict[str, Any] = {key: int(value) for key, value in facts.groupdict().items()}
     row["us_c"] = seconds * 1e6
     if isinstance(source.model.runtime, OnnxRuntime):
@@ -154,7 +159,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="*", default=list(recipes()), choices=list(recipes()), metavar="NET")
     options = parser.parse_args()
-    KEPT.mkdir(parents=True, exist_ok=True)
+    for folder in (KEPT, PICTURES):
+        folder.mkdir(parents=True, exist_ok=True)
     for name in options.nets:
         row = row_of(recipes()[name])
         print(json.dumps(row), flush=True)
