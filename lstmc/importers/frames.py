@@ -10,9 +10,9 @@ from lstmc.errors import Argument
 from lstmc.importers.canonical import canonicalize, canonicalize_frame
 from lstmc.importers.canonical.frame import times
 from lstmc.importers.canonical.states import RECURRENT, States, notes, step_states
-from lstmc.importers.canonical.time import TwoTimeAxes, time_axes
+from lstmc.importers.canonical.time import TIME, TwoTimeAxes, time_axes
 from lstmc.importers.ir.net import Net
-from lstmc.importers.ir.values import OpenSize, Shape, open_names
+from lstmc.importers.ir.values import OpenSize, Shape, open_names, open_sizes
 from lstmc.importers.printer import files
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.sources import SourceNet
@@ -91,9 +91,9 @@ def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
 def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
     """Return a source of sequences, the canonical net of one frame, and the axis of time of its inputs and outputs.
 
-    The user names time, or loops run forwards along it; an open axis takes precedence. Raises :class:`SourceError`
-    unless there is exactly one such axis, and :class:`RefusedError` for layers that need more than the past, or the
-    number of frames.
+    The user names time, or loops run forwards along it, where an open axis takes precedence, or it is the open axis
+    whose past the net reads. Raises :class:`SourceError` unless there is exactly one such axis, and
+    :class:`RefusedError` for layers that need more than the past, or the number of frames.
     """
     refused = None
     try:
@@ -105,7 +105,7 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
     time = {name: _axis(inputs, name, axis) for name, axis in reading.time.items()}
     names = open_names(inputs)
     said = [str(inputs[name][axis]) for name, axis in time.items()]
-    found: list[tuple[SourceNet, dict[str, int]]] = []
+    found, opened = list[tuple[SourceNet, dict[str, int]]](), list[tuple[SourceNet, dict[str, int]]]()
     for length in [name for name in names if name in said or not time] or [""]:
         numbers = {name: FRAMES if name == length or name in said else 1 for name in names}
         source = reading.at(at_sizes(inputs, numbers))
@@ -115,6 +115,9 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
             found = [(source, {own.get(name, name): axis for name, axis in time.items()})]
             break
         found += [(source, axes) for axes in times(net) if not length or _length(net, axes) == FRAMES]
+        places = {own.get(x, x): [str(size) for size in shape] for x, shape in inputs.items()}
+        opened += [(source, {x: sizes.index(length) for x, sizes in places.items() if length in sizes})]
+    found = found or [(source, axes) for source, axes in opened if axes and _has_past(source.described, axes)]
     if len(found) != 1:
         raise _not_one_time(net, [axes for _, axes in found])
     ((source, axes),) = found
@@ -133,14 +136,21 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
     return source, net, frames
 
 
+def _has_past(net: Net, axes: Mapping[str, int]) -> bool:
+    """Return whether the net of one frame, with time along these axes, reads frames of the past."""
+    try:
+        return bool(canonicalize_frame(net, axes)[0].states)
+    except RefusedError:
+        return False
+
+
 def _not_one_time(net: Net, found: Sequence[Mapping[str, int]]) -> SourceError:
     """Return the error of a net without one axis of time, with the option for each axis that may be it."""
-    example = Argument("time", "x=2", 'time={"x": 2}')
     named = [{net.called.get(name, name): axis for name, axis in axes.items()} for axes in found]
     choices = [
         Argument("time", "{}={}".format(*next(iter(axes.items()))), f"time={axes}".replace("'", '"')) for axes in named
     ]
-    what = " or ".join(map(str, choices)) or f"name it by time, as in {example}"
+    what = " or ".join(map(str, choices)) or f"name it by time, as in {TIME}"
     return SourceError(
         f"{net.origin}: expected one axis of the inputs along which loops run forwards alone, as time, found"
         f" {len(found)}: {what}",
@@ -272,10 +282,11 @@ def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[s
 
 
 def at_sizes(inputs: Mapping[str, Shape], numbers: Mapping[str, int]) -> dict[str, list[int]]:
-    """Return shapes with these numbers for their open sizes."""
+    """Return the shapes of inputs that have open sizes, with these numbers for them."""
     return {
         name: [numbers.get(size.name, size) if isinstance(size, OpenSize) else size for size in shape]
         for name, shape in inputs.items()
+        if open_sizes(shape)
     }
 
 

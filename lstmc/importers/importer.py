@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -209,7 +210,11 @@ class ImportedModel:
         if not found:
             try:
                 return replace(cls.of_source(source, reading.step), reading=reading)
-            except RefusedError as refused:  # only graphs have shapes that can be given
+            except RefusedError as refused:
+                if reading.step and source.surroundings is None:
+                    with suppress(SourceError, RefusedError):
+                        return cls.of_time(reading)
+                # only graphs have shapes that can be given
                 inputs = source.described.source_inputs() if source.kind == "ONNX" and reading.step else {}
                 raise refused.of_stream(inputs) from None
         net = canonicalize_step(source.described, found)

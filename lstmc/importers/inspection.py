@@ -168,19 +168,21 @@ class Past:
     lost: str = ""
 
 
-def pasts(net: Net, freed: Net, loops: bool = False) -> list[Past]:
-    """Return the pasts of a net of one frame, or with ``loops`` the pasts of the loops of a net of sequences.
+def pasts(net: Net, freed: Net, time: Mapping[str, int] = {}) -> list[Past]:
+    """Return the pasts of a net of one frame, or of the loops of a net of sequences, whose inputs have ``time`` along
+    these axes.
 
     ``freed`` is the same net with zeros that may be pasts as inputs. A past that begins from zeros is made an input,
     and values that may be its next values are made outputs; then :func:`step_states` can prove the pair like any other
     state.
     """
     called = {name: net.called.get(name, name) for name in (*net.inputs, *net.outputs)}
+    loops = bool(time)
     proved = step_states(net, {}, loops).proved
     found = [Past(reader(net, a), called[a], called[b], why) for a, (b, why) in proved.items()]
     found = [replace(past, lost=lost) for past, lost in zip(found, crossed(found), strict=True)]
     known = {a: b for a, (b, _) in proved.items()}
-    freed = with_zeros_as_inputs(freed, loops)
+    freed = with_zeros_as_inputs(freed, time)
     for a, (b, why) in step_states(freed, known, loops).proved.items():
         known[a] = b
         if a in net.inputs:
@@ -190,6 +192,8 @@ def pasts(net: Net, freed: Net, loops: bool = False) -> list[Past]:
             found.append(Past(reader(freed, a), "", called[b], why, lost))
     reshaped = {_before_reshapes(freed, value): called[name] for name, value in freed.outputs.items()}
     for a, following, why in unread(freed, known, loops):
+        if a in net.inputs and known.keys() | {a} >= net.inputs.keys():
+            continue  # a step has an input beside its states
         output = "" if a in net.inputs else reshaped.get(_before_reshapes(freed, following), "")
         begins = f"{called[a]} has it" if a in net.inputs else "it starts from zeros at every call"
         ends = (
@@ -238,7 +242,7 @@ def crossed(found: list[Past]) -> Iterator[str]:
         yield (f"its next value is {past.output}, and {named} has its name: the two are exchanged" if crosses else "")
 
 
-def with_zeros_as_inputs(net: Net, loops: bool) -> Net:
+def with_zeros_as_inputs(net: Net, time: Mapping[str, int]) -> Net:
     """Return the net with the zeros that layers compute with, and from which loops of one step begin, as inputs."""
     names: dict[str, None] = {}
     for step in net.steps:
@@ -249,7 +253,10 @@ def with_zeros_as_inputs(net: Net, loops: bool) -> Net:
                 zeros = (
                     zeros
                     and step.op.role(slot) == "state"
-                    and (step.op.length == 1 or (loops and not step.op.reverse and runs_over(net, step) == "time"))
+                    and (
+                        step.op.length == 1
+                        or (bool(time) and not step.op.reverse and runs_over(net, step, time) == "time")
+                    )
                 )
             elif isinstance(step.op, Add) or (isinstance(step.op, Linear | Conv) and slot):  # a bias, or no weight
                 zeros = False
@@ -259,17 +266,24 @@ def with_zeros_as_inputs(net: Net, loops: bool) -> Net:
     return replace(net, params=params).of_steps(net.steps, leaves)
 
 
-def layer_axes(net: Net) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the axis of time of each value, and the axis of bands: along it loops run both ways, beside loops over
-    time."""
+def layer_axes(net: Net, time: Mapping[str, int] = {}) -> tuple[list[dict[str, int]], dict[str, int]]:
+    """Return the axes of each value that may be time, and the axis of bands: along it loops run both ways, beside loops
+    over time. An open axis is time before others, and so are the axes of inputs that ``time`` names."""
     near = equal_axes(net)
     places = [_through_loops(net, near, dict(axis)) for axis in time_places(net) if axis]
     backwards = {v for s in net.steps if isinstance(s.op, Scan) and s.op.reverse for v in s.op.of_role("x", s.inputs)}
     both = [axis for axis in places if any(axis.get(value) == 0 for value in backwards)]
     single = any(isinstance(step.op, Scan) and step.op.length == 1 for step in net.steps)
     both = both if single or len(both) < len(places) else []
-    time = [axis for axis in places if axis not in both and not axis.keys().isdisjoint(net.inputs)]
-    return time[0] if len(time) == 1 else {}, {value: axis for one in both for value, axis in one.items()}
+    times = [axis for axis in places if axis not in both and not axis.keys().isdisjoint(net.inputs)]
+    named = time.items() or [(name, at) for name, shape in net.inputs.items() for at in _open_axes(shape)]
+    opened = [axis for axis in times if any(axis.get(name) == at for name, at in named)]
+    others = both or [axis for axis in times if opened and axis not in opened]
+    return opened or times, {value: axis for one in others for value, axis in one.items()}
+
+
+def _open_axes(shape: Shape) -> list[int]:
+    return [axis for axis, size in enumerate(shape) if open_sizes((size,))]
 
 
 def _through_loops(net: Net, near: Places, axes: dict[str, int]) -> dict[str, int]:
@@ -279,10 +293,10 @@ def _through_loops(net: Net, near: Places, axes: dict[str, int]) -> dict[str, in
         return axes
 
 
-def runs_over(net: Net, step: Step) -> str:
+def runs_over(net: Net, step: Step, time: Mapping[str, int] = {}) -> str:
     """Return what a loop runs over: "time" or "bands"."""
     assert isinstance(step.op, Scan)
-    bands = layer_axes(net)[1]
+    bands = layer_axes(net, time)[1]
     return "bands" if any(bands.get(value) == 0 for value in step.op.of_role("x", step.inputs)) else "time"
 
 
@@ -374,7 +388,8 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
         model = ImportedModel.of_reading(reading)
     except RefusedError as refused:
         inputs = tuple(_value(name, shape, {}) for name, shape in refused.inputs.items())
-        return Inspection(path.name, source_of(path).summary, inputs, unread=_unread(refused), left=left, lists=lists)
+        kind, notes = source_of(path).summary, tuple(refused.notes)
+        return Inspection(path.name, kind, inputs, notes=notes, unread=_unread(refused), left=left, lists=lists)
     net = model.described
     made = Inspection(path.name, model.kind, (), left=left, lists=lists)
     # a state dict has layers alone: the states that its program keeps are not in the file
@@ -382,10 +397,11 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     found, sequence = ([], True) if layers else _audit(path, net, reading, options)
     frame = reading.if_it_can(of_one(net.source_inputs())) if net.open_sizes() else None
     one = net if frame is None else frame.described
-    time, bands = layer_axes(net)
+    times, bands = layer_axes(net)
+    time = times[0] if len(times) == 1 else {}
     time = {value: axis for value, axis in time.items() if sequence or open_sizes((net.shapes[value][axis],))}
     states = {name for past in found for name in (past.input, past.output)}
-    length = 1 if layers or frame is not None or not sequence else next(net.shapes[v][a] for v, a in time.items())
+    length = 1 if layers or frame is not None else next((net.shapes[v][a] for v, a in time.items()), 1)
     graph = traced(net, dict.fromkeys(net.open_sizes(), 1)) if layers else one.graph
 
     def value(name: str, own: str) -> Value:
@@ -408,21 +424,22 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
 def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -> tuple[list[Past], bool]:
     """Return the pasts of a net, and whether it is a net of sequences. A net of sequences is told its losses only if it
     is meant to be streamed, that is if a state is an input or an output."""
-    sequence = bool(layer_axes(net)[0])
+    times = layer_axes(net)[0]
+    sequence = bool(times)
     sizes = of_one(net.source_inputs()) if net.open_sizes() else {}
     found: list[Past] = []
-    for loops in (False, True) if sequence else (False,):
-        if loops and net.open_sizes():
-            axes = layer_axes(net)[0]
-            names = {str(net.inputs[name][axis]): 3 for name, axis in axes.items() if name in net.inputs}
+    along = {name: axis for name, axis in times[0].items() if name in net.inputs} if len(times) == 1 else {}
+    for time in ({}, along) if along else ({},):
+        if time and net.open_sizes():
+            names = {str(net.inputs[name][axis]): 3 for name, axis in time.items()}
             sizes = at_sizes(net.source_inputs(), {**dict.fromkeys(net.open_sizes(), 1), **names})
         source = reading.if_it_can(sizes) if sizes else None
         frame = net if source is None else source.described
         if any(open_sizes(shape) for shape in frame.shapes.values()):
             return [], sequence
         freed = _freed(path, {**sizes, **reading.shapes}, options) or frame
-        found = pasts(frame, freed, loops)
-        if not loops and any(past.why != RECURRENT and past.input and past.output for past in found):
+        found = pasts(frame, freed, time)
+        if not time and any(past.why != RECURRENT and past.input and past.output for past in found):
             return found, False
     streams = not sequence or any(past.input or past.output for past in found)
     return [past for past in found if streams], sequence

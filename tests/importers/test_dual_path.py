@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -17,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from lstmc import convert, load
-from lstmc.importers import RefusedError, SourceError, from_onnx, from_torch
+from lstmc.importers import RefusedError, SourceError, from_onnx, from_torch, import_file
 from lstmc.ir import graph_work
 from tests.cli.conftest import LSTMC, lstmc  # noqa: F401
-from tests.importers.dual_path_nets import NETS
+from tests.importers.dual_path_nets import NETS, over_bands
 from tests.importers.dual_path_nets import Path as Half
 from tests.quick_sample import one_in
 
@@ -232,6 +233,64 @@ def test_what_sees_frames_of_the_future_is_so_many_frames_late(name: str, tmp_pa
     with load(path).stream() as step:
         frames = [step(x=frame.numpy())["y"] for frame in x.split(1, 2)]
     np.testing.assert_allclose(np.concatenate(frames[late:], 2), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+class Bands(nn.Module):
+    """A function of frames, behind a loop over bands of both directions and without a path around it."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function, self.layer = function, nn.GRU(2, 1, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(over_bands(x, self.layer))
+
+
+def running_norm(x: Tensor) -> Tensor:
+    count = torch.ones_like(x).cumsum(2)
+    mean = x.cumsum(2) / count
+    return (x - mean) / torch.sqrt((x * x).cumsum(2) / count - mean**2 + 0.1)
+
+
+REMEMBERED: dict[str, Callable[[Tensor], Tensor]] = {
+    "running norm": running_norm,
+    "running norm behind a look-ahead": lambda x: running_norm(pad(x, (0, 0, 0, 1))[:, :, 1:]),
+    "sum": lambda x: torch.tanh(x.cumsum(2)),
+    "difference": lambda x: x - pad(x, (0, 0, 1, 0))[:, :, :-1],
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch.export
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+@pytest.mark.parametrize("name", REMEMBERED)
+def test_what_a_function_remembers_is_a_state(name: str, kind: str, tmp_path: Path) -> None:
+    """Time is the open axis of the one file, and is named for the other, whose sizes are numbers."""
+    torch.manual_seed(3)
+    module, x = Bands(REMEMBERED[name]).eval(), torch.randn(1, 2, 40, 8)
+    if kind == "pt2":
+        torch.export.save(torch.export.export(module, (x[:, :, :9],)), tmp_path / "net.pt2")
+        with pytest.raises(RefusedError, match=re.escape('name time, as in time={"x": 2}')):
+            import_file(tmp_path / "net.pt2", step=True)
+        model = import_file(tmp_path / "net.pt2", time={"x": 2})
+    else:
+        model = from_onnx(exported(module), step=True)
+    done = convert(model, tmp_path / "out", target="c", on=["interpreter"])
+    (path,) = (path for path in done.paths if path.suffix == ".c")
+    with torch.no_grad():
+        expected = module(x).numpy()
+    late = max(model.net.delays.values(), default=0)
+    assert late == ("look-ahead" in name)
+    into, out_of = (np.array(model.net.axes.get(own, range(4))) for own in ("x", next(iter(model.net.outputs))))
+    with load(path).stream() as step:
+        (frames,) = zip(*(step(x=frame.numpy().transpose(into)).values() for frame in x.split(1, 2)), strict=True)
+    streamed = np.concatenate([frame.transpose(np.argsort(out_of)) for frame in frames[late:]], 2)
+    np.testing.assert_allclose(streamed, expected[:, :, : 40 - late], rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_an_axis_of_which_no_past_is_read_is_no_time() -> None:
+    """Images whose number is open."""
+    with pytest.raises(RefusedError, match="no axis is known as time"):
+        from_onnx(exported(nn.Conv2d(2, 3, 1)), step=True)
 
 
 class Given(nn.Module):

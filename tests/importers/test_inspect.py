@@ -173,26 +173,43 @@ def test_the_second_layer_of_a_sequence_starts_from_zeros(tmp_path: Path) -> Non
         assert (lost.input, lost.output) == ("", output)
 
 
-def test_loops_over_bands_start_from_zeros_at_each_step_and_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("both", [True, False])
+def test_loops_over_bands_start_from_zeros_at_each_step_and_lose_nothing(both: bool, tmp_path: Path) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.bands = nn.GRU(6, 5, batch_first=True, bidirectional=True)
-            self.time = nn.GRU(10, 5, batch_first=True)
+            self.bands = nn.GRU(6, 5, batch_first=True, bidirectional=both)
+            self.time = nn.GRU(10 if both else 5, 5, batch_first=True)
 
-        def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+        def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
             n, t, b, d = x.shape
-            y = self.bands(x.reshape(n * t, b, d))[0].reshape(n, t, b, 10)
-            y, h = self.time(y.transpose(1, 2).reshape(n * b, t, 10), h)
-            return y, h
+            y = self.bands(x.reshape(n * t, b, d))[0].reshape(n, t, b, -1)
+            y, h = self.time(y.transpose(1, 2).reshape(n * b, t, -1), *state)
+            return (y, h) if state else (y,)
 
-    arrays = (torch.rand(1, 9, 7, 6), torch.rand(1, 7, 5))
-    names = {"input_names": ["x", "h"], "output_names": ["y", "next"]}
-    torch.onnx.export(Net().eval(), arrays, tmp_path / "net.onnx", dynamic_axes={"x": {1: "T"}}, dynamo=False, **names)
-    found = lstmc.inspect(tmp_path / "net.onnx")
-    assert not found.lost
-    assert [(past.input, past.output) for past in found.pasts] == [("h", "next")]
-    assert found.inputs[0].axes == ("batch", "time", "band", "feature")
+    for arrays in ((torch.rand(1, 9, 7, 6), torch.rand(1, 7, 5)), (torch.rand(1, 9, 7, 6),)):
+        torch.onnx.export(
+            Net().eval(), arrays, tmp_path / "net.onnx", input_names=["x", "h"][: len(arrays)],
+            output_names=["y", "next"][: len(arrays)], dynamic_axes={"x": {1: "T"}}, dynamo=False,
+        )  # fmt: skip
+        found = lstmc.inspect(tmp_path / "net.onnx")
+        assert not found.lost
+        assert [(past.input, past.output) for past in found.pasts] == [("h", "next")][: len(arrays) - 1]
+        assert found.inputs[0].axes == ("batch", "time", "band", "feature")
+
+
+def test_an_input_that_is_moved_on_is_no_state_where_nothing_else_comes_in(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.GRU(6, 5, batch_first=True, bidirectional=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.cat([x, nn.functional.pad(x, (0, 0, 0, 0, 1, 0))[:, :-1]], -1)
+            return self.layer(x.flatten(0, 1))[0]
+
+    torch.export.save(torch.export.export(Net(), (torch.rand(1, 9, 7, 3),)), tmp_path / "net.pt2")
+    assert not lstmc.inspect(tmp_path / "net.pt2").lost
 
 
 def test_a_layer_that_sees_the_future_has_a_delay(tmp_path: Path) -> None:

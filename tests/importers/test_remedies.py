@@ -41,7 +41,7 @@ TRIED: dict[str, tuple[Any, Any, dict[str, nn.Module]]] = {
         lambda x, g, c: F.avg_pool1d(windows(x, c, 2).transpose(1, 2), 2, 1),
         {"g": gru(), "c": nn.Conv1d(4, 4, 3)},
     ),
-    "use a layer of one direction, or a loop from the first step to the last one": (
+    "use a layer of one direction, or, if it runs over another axis than time, name time, as in {TIME}": (
         lambda x, both, g: both(x)[0], lambda x, both, g: g(x)[0], {"both": gru(bidirectional=True), "g": gru()}
     ),
     "read the last step, or all of them": (

@@ -13,13 +13,13 @@ from dataclasses import replace
 from typing import NoReturn
 
 from lstmc.importers.canonical.states import step_states
-from lstmc.importers.canonical.time import Place, is_zero, same_axes
+from lstmc.importers.canonical.time import Place, count_of, is_running_sum, is_zero, same_axes
 from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of, scan_of
 from lstmc.importers.ir.ops import Expand, Select, Where
 from lstmc.importers.ir.values import Shape, fixed
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ir import Scan
-from lstmc.ops import Affine, Concat, Conv, Full, Input, Op, Reshape, Split
+from lstmc.ops import Add, Affine, Concat, Conv, Full, Input, Op, Reshape, Split
 from lstmc.ops.layers import MaxPool, Pool
 from lstmc.passes.unrolled_steps import Step
 from lstmc.text import late
@@ -236,6 +236,8 @@ class _OneFrame:
             self._cut(step, op)
         elif isinstance(op, Conv | Pool) and axis >= len(shapes[step.inputs[0]]) - 2:
             self._window(step, op, axis)
+        elif axis == len(shapes[step.inputs[0]]) - 1 and is_running_sum(self.old, step):
+            self._running_sum(step)
         elif isinstance(op, Select) and op.axis == axis and op.index in (-1, shapes[step.inputs[0]][axis] - 1):
             if self.late.get(step.inputs[0]):
                 self._refuse(origin_of(step), "it takes the last frame of what sees frames of the future")
@@ -246,10 +248,31 @@ class _OneFrame:
                 self._refuse(origin_of(step), "it takes some steps, or all of them, together")
             for value, place in zip(step.inputs, along.operands, strict=True):
                 if place is not None and value in self.old.params and shapes[value][place] != 1:
-                    self._refuse(origin_of(step), "it has constants for each step")
+                    self._count(step, value, place)
             if isinstance(op, Reshape | Expand):
                 op = replace(op, shape=_one(op.shape, self.axes[step.outputs[0]]))
             self._put(op, step)
+
+    def _running_sum(self, step: Step) -> None:
+        """Compute a cumulative sum over time: the sum before this frame is a state."""
+        (value, _), (out,), where = step.inputs, step.outputs, origin_of(step)
+        x, lag = self._read(value), self.late.get(value, 0)
+        x = self._zeros_first(x, lag, where) if lag else x
+        before = self._state(f"{out}_before", self.builder.shapes[x])
+        self.builder.put(Step(Add(), (before, x), step.outputs, step.loc))
+        self._next(before, out)
+        self.late[out] = lag
+
+    def _count(self, step: Step, value: str, axis: int) -> None:
+        """Compute the constants of all steps, if they are a count: the number of steps before this one is a state."""
+        count = count_of(self.old.params[value], axis)
+        if count is None:
+            self._refuse(origin_of(step), "it has constants for each step")
+        if value not in self.axes:
+            before, shape = self._state("count", (1, 1)), _one(self.old.shapes[value], axis)
+            following, self.name[value] = replace(count, shape=shape).step(self.builder, before, origin_of(step))
+            self._next(before, following)
+            self.axes[value] = axis
 
     def _padding(self, step: Step, op: Concat) -> None:
         sizes = {i: self.old.shapes[v][op.axis] for i, v in enumerate(step.inputs) if is_zero(self.old, v)}

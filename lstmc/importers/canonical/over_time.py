@@ -8,18 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lstmc.importers.canonical.time import Frames, constant
+from lstmc.importers.canonical.time import Frames, constant, count_of
 from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of, scan_of
 from lstmc.importers.ir.ops import Divide, Expand, Permute, Select, Where
 from lstmc.importers.ir.recur import with_mask
 from lstmc.importers.ir.values import OpenSize, Shape, Size, Weight, fixed, number
 from lstmc.importers.refusal import Refusal
 from lstmc.ir import Scan
-from lstmc.ops import Affine, Binary, Concat, Full, Log, Op, Reshape
+from lstmc.ops import Binary, Concat, Full, Log, Op, Reshape
 from lstmc.passes.unrolled_steps import Step
 from lstmc.text import unused
-
-COUNTED = 4  # the fewest constants that are recognised as a count
 
 
 @dataclass(frozen=True)
@@ -397,37 +395,12 @@ class OverTime(Frames):
         return scan_of(title, masked, scan.length, sequences + 1, scan.states)
 
     def counted(self, weight: Weight, axis: int) -> str | None:
-        """Return constants of all steps as the result of a counter, or as one row, [T, ...]; None for other constants.
-
-        A counter has b t or b (t + 1) at step t, or the reciprocals, with a whole b. Other constants may be computed
-        from the number of steps.
-        """
-        rows = np.moveaxis(weight.array(), axis, 0).reshape(weight.shape[axis], -1)
-        count, shape = len(rows), (*weight.shape[:axis], *weight.shape[axis + 1 :])
-        column = rows[:, 0].astype(np.float64)
-        if weight.sources or count < COUNTED or not np.all(rows == rows[:, :1]):
+        """Return constants of all steps as the result of a counter, [T, ...]; None for other constants."""
+        if (count := count_of(weight, axis)) is None:
             return None
-        steps = np.arange(count)
-        for inverse, first in ((False, 0), (False, 1), (True, 1)):
-            factor = np.rint(1 / column[0] if inverse else column[1] / (1 + first))
-            expected = factor * (steps + first)
-            exact = np.float32(1) / np.float32(expected) if inverse else np.float32(expected)
-            if factor > 0 and np.array_equal(exact, np.float32(column)):
-                return self._count(float(factor), first, inverse, shape)
-        return None
-
-    def _count(self, factor: float, first: int, inverse: bool, shape: Shape) -> str:
         body = self.body()
-
-        def one(op: Op, *xs: str) -> str:
-            return body.one(op, *xs, hint="y")
-
         before = body.input("n", (1, 1))
-        following = one(Affine(1.0, 1.0), before)
-        y = one(Affine(factor, 0.0), following if first else before)
-        if inverse:
-            y = one(Divide(), one(Affine(0.0, 1.0), y), y)
-        y = one(Expand(shape), one(Reshape((1,) * len(shape)), y))
+        following, y = count.step(body, before)
         body.outputs = {"n": following, "y_0": y}
         return self.scan("count", body, [])
 

@@ -10,6 +10,7 @@ from lstmc.importers.canonical.over_time import APART, LOWEST, Closed, Front, Ov
 from lstmc.importers.canonical.time import (
     ATTENTION,
     NO_TIME,
+    TIME,
     TIMELESS,
     TwoTimeAxes,
     constant,
@@ -334,7 +335,7 @@ class _DynamicTime(OverTime):
         for value in sequences:
             self._whole(value, origin_of(step))
         if op.reverse:
-            mend = "use a layer of one direction, or a loop from the first step to the last one"
+            mend = f"use a layer of one direction, or, if it runs over another axis than time, name time, as in {TIME}"
             self._refuse(self.mixed, "it runs backwards, so its first step needs the last input", mend)
         if any(value in self.values and op.role(i) != "x" for i, value in enumerate(step.inputs)):
             self._refuse(self.closed, "every step of it reads all steps", APART)

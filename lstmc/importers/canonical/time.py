@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lstmc.errors import Argument
 from lstmc.importers.ir.net import Net, NetBuilder, origin_of
-from lstmc.importers.ir.ops import Expand, Permute, Select
+from lstmc.importers.ir.ops import Divide, Expand, Permute, Select
 from lstmc.importers.ir.values import OpenSize, Shape, Size, Weight, fixed, number, plain, result_shapes
 from lstmc.ir import Scan
 from lstmc.ops import Add, Affine, Binary, Concat, Conv, Linear, Mul, Op, Reshape, Split
@@ -27,10 +27,13 @@ TIMELESS = (
     "stream the part behind it, or compute each step alone (a LayerNorm in place of a GroupNorm)",
 )
 STATES = Argument("states", "IN=OUT", 'states={"IN": "OUT"}')
+TIME = Argument("time", "x=2", 'time={"x": 2}')
 NO_TIME = (
     "it has no recurrent layer and no convolution that is padded in front alone, so that no axis is known as time",
-    f"pad the convolutions in front, or give it a recurrent layer; of a net of one frame name its states by {STATES}",
+    f"name the axis, as in {TIME}, pad the convolutions in front, or give it a recurrent layer;"
+    f" of a net of one frame name its states by {STATES}",
 )
+COUNTED = 4  # the fewest constants that are recognised as a count
 Place = tuple[str, int]  # a value, and one of its axes
 
 
@@ -185,6 +188,46 @@ def same_axes(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
 
 
 ONES = Affine(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Count:
+    """Constants of all steps, each of ``shape``: b t or b (t + 1) at step t, or the reciprocals, with a whole b."""
+
+    factor: float
+    first: int
+    inverse: bool
+    shape: Shape
+
+    def step(self, net: NetBuilder, before: str, where: str = "") -> tuple[str, str]:
+        """Return the number after a step, [1, 1], and the constants of that step; ``before`` is the number before."""
+
+        def one(op: Op, *xs: str) -> str:
+            return net.one(op, *xs, hint="y", origin=where)
+
+        following = one(Affine(1.0, 1.0), before)
+        y = one(Affine(self.factor, 0.0), following if self.first else before)
+        if self.inverse:
+            y = one(Divide(), one(ONES, y), y)
+        return following, one(Expand(self.shape), one(Reshape((1,) * len(self.shape)), y))
+
+
+def count_of(weight: Weight, axis: int) -> Count | None:
+    """Return the count that constants have along an axis; None for other constants, which may be computed from the
+    number of steps."""
+    rows = np.moveaxis(weight.array(), axis, 0).reshape(weight.shape[axis], -1)
+    count, shape = len(rows), (*weight.shape[:axis], *weight.shape[axis + 1 :])
+    column = rows[:, 0].astype(np.float64)
+    if weight.sources or count < COUNTED or not np.all(rows == rows[:, :1]):
+        return None
+    steps = np.arange(count)
+    for inverse, first in ((False, 0), (False, 1), (True, 1)):
+        factor = np.rint(1 / column[0] if inverse else column[1] / (1 + first))
+        expected = factor * (steps + first)
+        exact = np.float32(1) / np.float32(expected) if inverse else np.float32(expected)
+        if factor > 0 and np.array_equal(exact, np.float32(column)):
+            return Count(float(factor), first, inverse, shape)
+    return None
 
 
 def fixed_frames(net: Net, step: Step, axes: Mapping[str, int]) -> tuple[str, str] | None:

@@ -215,7 +215,7 @@ def scan_of(title: str, body: Net, steps: Size, sequences: int, states: int, rev
     ys = results[states:]
     outputs = [(Output(str(place) if len(ys) > 1 else "", _UNKNOWN), value) for place, value in enumerate(ys)]
     outputs += [(Output(state, _UNKNOWN), value) for state, value in zip(names, results, strict=False)]
-    return Scan(_graph(title, leaves, body.steps, body.shapes, outputs), steps, reverse)
+    return Scan(_graph(title, leaves, body.steps, body.shapes, outputs), steps, reverse and steps != 1)
 
 
 def body_of(scan: Scan, weights: Sequence[Weight], constants: Mapping[Leaf, Weight] = {}) -> Net:
