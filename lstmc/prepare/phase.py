@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import NoReturn
 
 from lstmc import ops
@@ -298,11 +299,7 @@ def _divisor(op: Op, graph: Graph, x: Ref) -> float:
     shape = graph.type(x).shape
     if isinstance(op, ops.SoftmaxLoss):
         sizes = [size for axis, size in enumerate(shape) if axis != op.axis]
-        counted = {"batch_size": shape[: op.axis], "none": ()}.get(op.normalization, sizes)
-        product = 1
-        for size in counted:
-            product *= size
-        return product
+        return prod({"batch_size": shape[: op.axis], "none": ()}.get(op.normalization, sizes))
     if isinstance(op, ops.SigmoidCrossEntropyLoss):
         return op.number(shape)
     return shape[0]
@@ -313,8 +310,8 @@ def mask_name(dropout: str) -> str:
     return f"{dropout}/mask"
 
 
-def fixed_masks(graph: Graph) -> Graph:
-    """Return an expanded graph whose dropouts multiply by arrays that are fed.
+def fixed_masks(graph: Graph, feed: type[ops.Input] = ops.Input, product: Op = ops.Mul()) -> Graph:
+    """Return an expanded graph whose dropouts multiply by arrays that are fed; a backend has ops of its own for both.
 
     1. dropout(x), called NAME => x * mask, mask an input called :func:`mask_name` of x's shape: 0, or 1 / (1 - ratio)
 
@@ -328,7 +325,7 @@ def fixed_masks(graph: Graph) -> Graph:
             )
         if not isinstance(node.op, ops.Dropout):
             return None
-        mask = b.add(ops.Input(node.types[0].shape), names=(mask_name(node.name),), loc=node.loc)
-        return b.add(ops.Mul(), *args, *mask, names=node.names, loc=node.loc)
+        mask = b.add(feed(node.types[0].shape), names=(mask_name(node.name),), loc=node.loc)
+        return b.add(product, *args, *mask, names=node.names, loc=node.loc)
 
     return rewrite(graph, visit)

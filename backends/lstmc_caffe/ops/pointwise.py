@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmc import ops as core
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Arrays, Draw, Pointwise, Sample, Types, sample_type
+from lstmc.ops import Array, Draw, Pointwise, Sample, Types, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 from lstmc_caffe.proto.net import other_settings
@@ -102,9 +102,6 @@ class RoundingPower(CaffeOp, Pointwise):
 
     def df(self, y: Array, x: Array) -> float:
         return 0.0
-
-    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        return (None,)
 
     def write(self, layer: Any) -> None:
         layer.power_param.shift = self.shift

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,9 +17,8 @@ from lstmc.files.output import Content
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref
 from lstmc.ops import Array, Constant, Input, Op
-from lstmc.passes import Refs, rewrite
 from lstmc.plugins import need
-from lstmc.prepare import LOSS, mask_name, needed_by_training, trained_loss
+from lstmc.prepare import LOSS, fixed_masks, mask_name, needed_by_training, trained_loss
 from lstmc.process.status import launched_processes
 from lstmc.runs.solver import Solver
 from lstmc.runs.updates import not_finite_in
@@ -246,7 +244,7 @@ def rank_nets(compiled: Compiled, parts: Sequence[RankPart]) -> RankNets:
     for each in parts:
         size = each.stop - each.start
         if size not in texts:
-            masked = replace(each.compiled, expanded=with_masks(each.compiled.expanded))
+            masked = replace(each.compiled, expanded=fixed_masks(each.compiled.expanded, InputLayer, Eltwise("PROD")))
             texts[size] = prototxt(masked, training_net(masked, {}))
     return RankNets(
         texts=tuple(texts[each.stop - each.start] for each in parts),
@@ -258,18 +256,6 @@ def rank_nets(compiled: Compiled, parts: Sequence[RankPart]) -> RankNets:
 def _is_random(op: Op) -> bool:
     """Return whether a layer draws other numbers at each forward pass."""
     return isinstance(op, DropoutLayer) or (isinstance(op, FilledInput) and not isinstance(op.fill, Constant))
-
-
-def with_masks(graph: Graph) -> Graph:
-    """Return an expanded graph whose dropouts multiply by inputs, called as ``mask_name`` says."""
-
-    def visit(b: Any, node: Any, args: Refs) -> Refs | None:
-        if not isinstance(node.op, DropoutLayer):
-            return None
-        mask = b.add(InputLayer(node.types[0].shape), names=(mask_name(node.name),), loc=node.loc)
-        return b.add(Eltwise("PROD"), *args, *mask, names=node.names, loc=node.loc)  # type: ignore[no-any-return]
-
-    return rewrite(graph, visit)
 
 
 def masks(whole: Graph, part: Graph) -> tuple[Mask, ...]:
