@@ -31,7 +31,7 @@ from lstmc.backend import Compiled, RankPart, Settings
 from lstmc.backend.compiled import DividedBatch, Trained, TrainingRequest, example_axis, smallest
 from lstmc.errors import Argument, LstmcError, TrainingError
 from lstmc.ir import Graph, Scan
-from lstmc.ops import Array, Constant, Dropout, Input
+from lstmc.ops import Array, Dropout
 from lstmc.process.status import launched_processes
 from lstmc.runs.folder import RunIdentity
 from lstmc.runs.solver import Solver
@@ -170,13 +170,8 @@ class RanksEngine(TorchEngine):
 def draws(whole: Graph, part: Graph) -> Iterator[Draw]:
     """Yield the dropouts of the program of a whole batch.
 
-    Raises :class:`TrainingError` for random fills of inputs, and if a part has other dropouts.
+    Raises :class:`TrainingError` if a part has other dropouts.
     """
-    for node in whole:
-        if isinstance(node.op, Input) and node.op.fill is not None and not isinstance(node.op.fill, Constant):
-            raise TrainingError(
-                f"{whole.name} cannot be trained by several ranks: {node.name} is drawn for a whole batch", loc=node.loc
-            )
     of_part = dict(_dropouts(part, part.name))
     of_whole = list(_dropouts(whole, whole.name))
     if not of_part.keys() <= dict(of_whole).keys():

@@ -26,7 +26,7 @@ from lstmc.errors import Argument, DataError, ModelFileError, TrainingError, wor
 from lstmc.files.arrays import npz_bytes
 from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph, graph_work
-from lstmc.ops import Array, Input
+from lstmc.ops import Array, Constant, Input
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import Counted, deploy_graph, has_loss, share_of_loss, training_graph, training_inputs
 from lstmc.runs.events import RECORD, Event, Progress, Recorder, Started, about_data, record, record_file
@@ -99,7 +99,7 @@ def rank_parts(
     """Return a part of the batch for each rank, all of about the same size.
 
     Raises :class:`TrainingError` where the model does not leave open how large a batch is, where a batch has fewer
-    examples than there are ranks, and where its examples are not apart.
+    examples than there are ranks, where an input is drawn for all of them, and where its examples are not apart.
     """
     dim, argument = batch or BATCH, Argument("ranks", str(ranks))
     sizes, axes, graph = fitted.sizes, fitted.axes, fitted.run_data.graph
@@ -111,6 +111,11 @@ def rank_parts(
         )
     if size < ranks:
         raise TrainingError(f"{argument}: a batch has {size} examples, expected at least one for each rank")
+    for node in graph:
+        if isinstance(node.op, Input) and node.op.fill is not None and not isinstance(node.op.fill, Constant):
+            raise TrainingError(
+                f"{graph.name} cannot be trained by several ranks: {node.name} is drawn for a whole batch", loc=node.loc
+            )
     counts = [size // ranks + (rank < size % ranks) for rank in range(ranks)]
     fed = [node.name for node in graph if isinstance(node.op, Input) and node.op.fill is None]
     compiled_by_size: dict[int, tuple[Compiled, Mapping[str, Counted]]] = {}

@@ -261,16 +261,10 @@ def _is_random(op: Op) -> bool:
 def masks(whole: Graph, part: Graph) -> tuple[Mask, ...]:
     """Return the dropouts of the whole batch's net that training runs, in the order of its layers.
 
-    Raises :class:`TrainingError` where a rank's net has others, or draws numbers that are no dropout's.
+    Raises :class:`TrainingError` where a rank's net has others.
     """
     objective = [output.ref for output in whole.outputs if output.name == LOSS or output.carried_to]
     needed = whole.needed(objective)
-    for node in whole:
-        if isinstance(node.op, FilledInput) and not isinstance(node.op.fill, Constant):
-            raise TrainingError(
-                f"{whole.name} cannot be trained by several ranks: the net draws {node.name} for a whole batch",
-                loc=node.loc,
-            )
     drawn = [node for node in whole if isinstance(node.op, DropoutLayer) and node.name in needed]
     if {node.name for node in drawn} != {node.name for node in part if isinstance(node.op, DropoutLayer)}:
         raise TrainingError(

@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import torch
 
 import lstmc
 from lstmc import Input, Param, dims, linear, mean, model, uniform
+from lstmc.api.models import ModelSource
+from lstmc.api.options import TrainingOptions
+from lstmc.api.training import fit_data, rank_parts
 from lstmc.errors import TrainingError
 from lstmc.runs.events import Event, Saved
-from lstmc_torch.ranks import TorchRanks, draws
+from lstmc_torch import TorchBackend
+from lstmc_torch.ranks import TorchRanks
 from tests.backends.lstmc_caffe.train.test_ranks import ADAM, CASES, assert_same, carrying, trained
 from tests.backends.lstmc_caffe.train.training_nets import same
 
@@ -81,9 +86,10 @@ def noisy(X=Input(T, N, 3), noise=Input(T, N, 3, fill=uniform(-1, 1)), W=Param(1
 
 
 def test_what_ranks_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = noisy.graph(T=4, N=6)
+    source, options = ModelSource.from_model(noisy), TrainingOptions(sizes={"T": 4, "N": 6})
+    fitted = fit_data(source, {"X": np.ones((4, 12, 3))}, options)
     with pytest.raises(TrainingError) as caught:
-        list(draws(graph, graph))
+        rank_parts(2, source, fitted, None, TorchBackend(), "torch")
     assert caught.value.message == "noisy cannot be trained by several ranks: noise is drawn for a whole batch"
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "3")
     with pytest.raises(TrainingError) as caught:
