@@ -73,7 +73,7 @@ ORDER["lstmc_onnx"] = (
     ("lstmc_onnx",),
 )
 ORDER["lstmc_c"] = (
-    ("elements", "ops"),
+    ("elements", "ops", "rules"),
     ("wav", "plan"),
     ("code",),
     ("numbers",),

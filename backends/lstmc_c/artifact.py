@@ -79,7 +79,7 @@ class Source:
         self.weights, self.numbers, self.in_file = weights, numbers, in_file
         self.rounding = numbers.rounding(compiled)
         integers = isinstance(self.rounding, IntegerRounding)
-        self.plan = Plan.of(self.graph, compiled.states or (), integers)
+        self.plan = Plan.of(self.graph, compiled.states or (), integers, exact=self.rounding is None)
         self.work_type = "int16_t" if integers else "float"
         self.name = identifier(compiled.name)
         own = (f"{self.name}_{word}" for word in ("state", "work", "weights", "reset", "step", "block", "open"))
@@ -305,7 +305,7 @@ def functions() -> Mapping[str, str]:
     blocks = HEADER.split("\n\n")[1:]
     named = {}
     for block in blocks:
-        match = re.search(r"^static \w+ (\w+)\(", block, re.MULTILINE)
+        match = re.search(r"^static [\w *]+?(\w+)\(", block, re.MULTILINE)
         assert match is not None, block
         named[match[1]] = block.strip()
     return named

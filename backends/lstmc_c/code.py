@@ -392,7 +392,7 @@ class Writer:
         count, _, rows, width = images.shape
         outs, ins, kh, kw = w.shape[0] // op.group, *w.shape[1:]
         each = outs == 1 and ins == 1
-        if x.strides[-1] != 1 if each else w.use != "windows":  # a computed matrix is not in panels
+        if not each and w.use != "windows":  # a computed matrix is not in panels
             return False
         _, yplane, yrow, _ = images.strides
         _, xplane, xrow, xcolumn = x.strides
@@ -409,20 +409,18 @@ class Writer:
         sizes = [outs, ins, kh, kw, rows, width, *op.stride, *op.dilation, *op.pad, *x.shape[-2:], w.shape[0], padded]
         with self.code.block():
             self.code.add(f"static const size_t sizes[] = {{{', '.join(map(str, sizes))}}};")
-            groups = 1 if each else op.group
-            if not each:
-                self.code.add(f"static const uint32_t taps[] = {{{', '.join(map(str, taps))}}};")
-                scratch = self.scratch(8 * len(taps) + (ins * kh * op.stride[1] * padded + WIDTH if padded else 0))
+            self.code.add(f"static const uint32_t taps[] = {{{', '.join(map(str, taps))}}};")
+            scratch = self.scratch(
+                8 * len(taps) * (not each) + (ins * kh * op.stride[1] * padded + WIDTH if padded else 0)
+            )
             for n in range(count):
-                for g in range(groups):
+                for g in range(1 if each else op.group):
                     wide = f"{to} + {at_y + n * images.strides[0] + g * outs * yplane}, {yplane}, {yrow}"
-                    from_ = f"{of} + {at_x + n * x.strides[0] + g * ins * xplane}, {xplane}, {xrow}"
+                    from_ = f"{of} + {at_x + n * x.strides[0] + g * ins * xplane}, {xplane}, {xrow}, {xcolumn}"
                     added = "0" if b is None else f"{bias} + {at_b}"
-                    arrays = f"{matrix} + {at_w}, {added}, sizes"
-                    if each:
-                        self.code.add(f"convolve_each({wide}, {from_}, {arrays}, {op.group});")
-                    else:
-                        self.code.add(f"convolve({wide}, {from_}, {xcolumn}, {arrays}, taps, {g * outs}, {scratch});")
+                    function, last = ("convolve_each", op.group) if each else ("convolve", g * outs)
+                    arguments = f"{wide}, {from_}, {matrix} + {at_w}, {added}, sizes, taps, {last}, {scratch}"
+                    self.code.add(f"{function}({arguments});")
         return True
 
     def _convolved(self, op: Conv, y: View, x: View, w: View, parts: tuple[str, str, str], channel: str) -> None:

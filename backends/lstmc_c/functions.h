@@ -476,32 +476,53 @@ static void pixel_sums(float *y, size_t plane, const float *x, const uint32_t *t
 }
 #endif
 
-// channels of a convolution from `first_out` on: s has channels out and in, the kernel, y's rows and columns, strides,
-// dilations, padding, x's rows and columns, the channels of all groups, and the columns of a padded row for each stride,
-// 0 if windows are read from x. Vectors are of pixels, or of channels where pixels are few. w has panels of 32 channels.
+// the rows that the windows of line k read, with zeros around them, the columns of each stride together; windows begin at
+// the result. s has channels out and in, the kernel, y's rows and columns, strides, dilations, padding, x's rows and
+// columns, the channels of all groups, and the columns of a row with zeros; if that is 0 windows are read from x
+static const float *padded_rows(float *to, const float *x, size_t xplane, size_t xrow, size_t xcolumn, const size_t *s, size_t k) {
+  const float *const rows = to;
+  const size_t step = s[7], padded = s[15];
+  if (!padded) return x + k * s[6] * xrow;
+  for (size_t m = 0; m < s[1]; ++m)
+    for (size_t i = 0; i < s[2]; ++i) {
+      const size_t line = k * s[6] + i * s[8];
+      const int inside = line >= s[10] && line < s[10] + s[12];
+      const float *const row = x + m * xplane + (inside ? line - s[10] : 0) * xrow;
+      for (size_t j = 0; j < step; ++j, to += padded) {
+        const size_t begin = s[11] > j ? (s[11] - j + step - 1) / step : 0, first = lesser(begin, padded);
+        const size_t end = inside && s[11] + s[13] > j ? (s[11] + s[13] - j + step - 1) / step : 0;
+        const size_t stop = end > first ? lesser(end, padded) : first;
+        const float *const start = row + (begin * step + j - s[11]) * xcolumn;
+        size_t p = first;
+#ifdef LANES
+        typedef float vector VECTOR;
+        const vector zeros = {0.0f};
+        for (size_t z = 0; z < first; z += LANES) *(vector *)(to + z) = zeros;  // what follows a row is written later
+        for (size_t z = stop; z < padded; z += LANES) *(vector *)(to + z) = zeros;
+        if (step * xcolumn == 1 && stop - first >= LANES) {
+          for (; p + LANES <= stop; p += LANES) *(vector *)(to + p) = *(const vector *)(start + (p - first));
+          *(vector *)(to + stop - LANES) = *(const vector *)(start + (stop - first - LANES));
+          continue;
+        }
+#else
+        for (size_t z = 0; z < first; ++z) to[z] = 0.0f;
+        for (size_t z = stop; z < padded; ++z) to[z] = 0.0f;
+#endif
+        if (step * xcolumn == 2) for (; p < stop; ++p) to[p] = start[2 * (p - first)];
+        else for (; p < stop; ++p) to[p] = start[(p - first) * step * xcolumn];
+      }
+    }
+  return rows;
+}
+
+// channels of a convolution from `first_out` on. Vectors are of pixels, or of channels where pixels are few. w has panels
+// of 32 channels.
 static void convolve(float *y, size_t yplane, size_t yrow, const float *x, size_t xplane, size_t xrow, size_t xcolumn,
                      const float *w, const float *b, const size_t *s, const uint32_t *taps, size_t first_out, float *scratch) {
-  const size_t outs = s[0], ins = s[1], kh = s[2], width = s[5], size = ins * kh * s[3], padded = s[15];
-  float *const window = scratch + (padded ? ins * kh * s[7] * padded + 16 : 0);
+  const size_t outs = s[0], width = s[5], size = s[1] * s[2] * s[3];
+  float *const window = scratch + (s[15] ? s[1] * s[2] * s[7] * s[15] + 16 : 0);
   for (size_t k = 0; k < s[4]; ++k, y += yrow) {
-    const float *const from = padded ? scratch : x + k * s[6] * xrow;
-    float *to = scratch;
-    for (size_t m = 0; padded && m < ins; ++m)  // x with zeros around it, the columns of each stride together
-      for (size_t i = 0; i < kh; ++i) {
-        const size_t line = k * s[6] + i * s[8];
-        const int inside = line >= s[10] && line < s[10] + s[12];
-        const float *const row = x + m * xplane + (inside ? line - s[10] : 0) * xrow;
-        for (size_t j = 0; j < s[7]; ++j, to += padded) {
-          const size_t begin = s[11] > j ? (s[11] - j + s[7] - 1) / s[7] : 0, first = lesser(begin, padded);
-          const size_t stop = inside && s[11] + s[13] > j ? lesser((s[11] + s[13] - j + s[7] - 1) / s[7], padded) : first;
-          const float *const start = row + (begin * s[7] + j - s[11]) * xcolumn;
-          for (size_t p = 0; p < first; ++p) to[p] = 0.0f;
-          if (s[7] * xcolumn == 1) for (size_t p = first; p < stop; ++p) to[p] = start[p - first];
-          else if (s[7] * xcolumn == 2) for (size_t p = first; p < stop; ++p) to[p] = start[2 * (p - first)];
-          else for (size_t p = first; p < stop; ++p) to[p] = start[(p - first) * s[7] * xcolumn];
-          for (size_t p = stop; p < padded; ++p) to[p] = 0.0f;
-        }
-      }
+    const float *const from = padded_rows(scratch, x, xplane, xrow, xcolumn, s, k);
     for (size_t l = 0, count; l < width; l += count) {
 #ifdef LANES
       if (width > LANES / 2) {
@@ -539,45 +560,27 @@ static void convolve(float *y, size_t yplane, size_t yrow, const float *x, size_
 }
 
 // a convolution of each channel by itself
-static void convolve_each(float *y, size_t yplane, size_t yrow, const float *x, size_t xplane, size_t xrow, const float *w,
-                          const float *b, const size_t *s, size_t groups) {
-  const size_t kh = s[2], kw = s[3], width = s[5], last = (kw - 1) * s[9];
-  // the pixels whose windows lie between the first and the last column
-  const size_t first = (s[11] + s[7] - 1) / s[7];
-  const size_t stop = s[13] + s[11] > last ? lesser(width, (s[13] + s[11] - last - 1) / s[7] + 1) : 0;
-  for (size_t g = 0; g < groups; ++g, w += kh * kw)
+static void convolve_each(float *y, size_t yplane, size_t yrow, const float *x, size_t xplane, size_t xrow, size_t xcolumn,
+                          const float *w, const float *b, const size_t *s, const uint32_t *taps, size_t groups, float *scratch) {
+  const size_t size = s[2] * s[3], width = s[5];
+  for (size_t g = 0; g < groups; ++g, x += xplane, y += yplane, w += size)
     for (size_t k = 0; k < s[4]; ++k) {
-      float *const to = y + g * yplane + k * yrow;
-      const float *const plane = x + g * xplane;
-      for (size_t l = 0; l < width;) {
+      const float *const from = padded_rows(scratch, x, 0, xrow, xcolumn, s, k);
+      const float added = b ? b[g] : 0.0f;
+      size_t l = 0;
 #ifdef LANES
-        typedef float vector VECTOR;
-        if (s[7] == 1 && l >= first && l < stop && stop >= first + LANES) {
-          vector sum = {0.0f};
-          l = lesser(l, stop - LANES);
-          if (b) sum += b[g];
-          for (size_t i = 0; i < kh; ++i) {
-            const size_t line = k * s[6] + i * s[8];
-            if (line < s[10] || line >= s[10] + s[12]) continue;
-            for (size_t j = 0; j < kw; ++j)
-              sum += w[kw * i + j] * *(const vector *)(plane + (line - s[10]) * xrow + (l + j * s[9] - s[11]));
-          }
-          *(vector *)(to + l) = sum;
-          l += LANES;
-          continue;
-        }
+      typedef float vector VECTOR;
+      for (; width >= LANES && l < width; l += LANES) {
+        vector sum = {0.0f};
+        l = lesser(l, width - LANES);
+        for (size_t i = 0; i < size; ++i) sum += w[i] * *(const vector *)(from + l + taps[i]);
+        *(vector *)(y + k * yrow + l) = sum + added;
+      }
 #endif
-        float sum = b ? b[g] : 0.0f;
-        for (size_t i = 0; i < kh; ++i) {
-          const size_t line = k * s[6] + i * s[8];
-          if (line < s[10] || line >= s[10] + s[12]) continue;
-          for (size_t j = 0; j < kw; ++j) {
-            const size_t column = l * s[7] + j * s[9];
-            if ((l >= first && l < stop) || (column >= s[11] && column < s[11] + s[13]))
-              sum += w[kw * i + j] * plane[(line - s[10]) * xrow + (column - s[11])];
-          }
-        }
-        to[l++] = sum;
+      for (; l < width; ++l) {
+        float sum = added;
+        for (size_t i = 0; i < size; ++i) sum += w[i] * from[l + taps[i]];
+        y[k * yrow + l] = sum;
       }
     }
 }

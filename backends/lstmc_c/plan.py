@@ -24,6 +24,7 @@ from lstmc.text import Names
 from lstmc.types import TensorType
 from lstmc_c.elements import Use, View
 from lstmc_c.ops import MOVES, GroupedProduct, LaneProduct, Turns, accumulated, grouped, with_turns
+from lstmc_c.rules import with_direct_windows, with_fewer_joins
 
 CALLS = (
     *(Linear, LaneProduct, GroupedProduct, Turns, ops.Conv, ops.Embed),
@@ -98,8 +99,13 @@ class Plan:
         return [node for node in self.graph if ("input", node.name) in self.places]
 
     @classmethod
-    def of(cls, graph: Graph, states: Sequence[StatePair], integers: bool = False, turn: bool = False) -> Plan:
-        """Return a plan with the caller's arrays and the arrays of weights, but without works; ``turn``: of a loop."""
+    def of(
+        cls, graph: Graph, states: Sequence[StatePair], integers: bool = False, turn: bool = False, exact: bool = False
+    ) -> Plan:
+        """Return a plan with the caller's arrays and the arrays of weights, but without works; ``turn``: of a loop;
+        ``exact``: weights are float32."""
+        if exact:
+            graph = with_fewer_joins(with_direct_windows(with_fewer_joins(graph)))
         if not integers:
             graph = accumulated(graph if turn else grouped(with_turns(graph)))
         plan = cls(graph, {pair.before: pair.after for pair in states}, integers)
@@ -154,7 +160,7 @@ class Plan:
         for state in replaced:
             old, new = self.places["state", state.node], self.places["next", self.states[state.node]]
             self.works = in_place(
-                self.works, old, new, lambda old: step.buffer(f"{old.name}_next", old.size, False).array
+                self.works, old, new, lambda old: step.buffer(f"{old.name}_next", old.size, False).array, serial=True
             )
         self._allocate()
 

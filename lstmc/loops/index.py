@@ -12,10 +12,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from lstmc.ops import Op, Split, Tile, Transpose, Unstack
 
 Shape = tuple[int, ...]
+N = TypeVar("N", int, npt.NDArray[np.int64])
 
 
 @dataclass(frozen=True)
@@ -77,10 +82,11 @@ class Index:
             return Index() + Index(tuple(high), self.offset // by), remainder
         return Index((Digit(by, self.largest // by + 1, 1, self),)), Index((Digit(1, by, 1, self),))
 
-    def at(self, counter: int) -> int:
-        """Return the index at a value of the counter."""
+    def at(self, counter: N) -> N:
+        """Return the index at a value of the counter, or at each of some."""
         of = ((digit, counter if digit.of is None else digit.of.at(counter)) for digit in self.digits)
-        return self.offset + sum(digit.stride * (value // digit.divisor % digit.size) for digit, value in of)
+        terms = (digit.stride * (value // digit.divisor % digit.size) for digit, value in of)
+        return sum(terms, counter * 0 + self.offset)
 
     def text(self, counter: str, count: int) -> str:
         """Return the index as an expression of the counter, which is below ``count``."""

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from typing import NamedTuple, TypeVar, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from lstmc.ir import Graph, Ref
 from lstmc.loops.index import Digit, Index, counter, offset_of
 from lstmc.loops.loop_code import CHEAP, ELEMENT, MOVES, Values
@@ -15,6 +18,8 @@ from lstmc.ops import Arg, Full, Linear
 
 C = TypeVar("C", bound=Call)
 W = TypeVar("W", bound=Call | Loop)
+Mask = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
 WINDOW = 2**17
 """The largest number of floats of a row that the steps of a chunk recompute: half of a second-level cache of 1 MiB."""
 FEWEST, MOST = 4, 64  # steps of a chunk
@@ -69,15 +74,16 @@ class Recomputation:
 
 
 def in_place(
-    works: Sequence[C | Loop], before: Array, after: Array, buffer: Callable[[Array], Array]
+    works: Sequence[C | Loop], before: Array, after: Array, buffer: Callable[[Array], Array], serial: bool = False
 ) -> list[C | Loop]:
     """Return the work of a step with the new state ``after`` in the memory of the old state ``before``.
 
     If something reads old elements after new ones are written, the new state is computed in ``buffer``, and copied at
-    the end.
+    the end. ``serial``: a loop computes one element after the other, so that it can shift elements to the front.
     """
-    if _may_be_one(works, before, after):
-        return [with_array(work, after, before) for work in works]
+    ordered = [*works] if _may_be_one(works, before, after) else _shifted(works, before, after) if serial else None
+    if ordered is not None:
+        return [with_array(work, after, before) for work in ordered]
     own = buffer(before)
     copy = Loop(after.size, after.size, {"p0": (Place(own), False), "p1": (Place(before), True)})
     value, element = (copy.element(pointer, counter(after.size)) for pointer in copy.pointers)
@@ -100,6 +106,77 @@ def _may_be_one(works: Sequence[Call | Loop], before: Array, after: Array) -> bo
             return False
         written = written or any(is_written and place.array == after for place, is_written in work.pointers.values())
     return True
+
+
+def _shifted(works: Sequence[C | Loop], before: Array, after: Array) -> list[C | Loop] | None:
+    """Return works in an order in which nothing reads an old element after a new one is in its place: loops that only
+    copy run as late as possible. None if there is none."""
+    changed = {work.y.array for work in works if isinstance(work, Call)}
+    loops = [work for work in works if isinstance(work, Loop)]
+    changed |= {place.array for loop in loops for place, is_written in loop.pointers.values() if is_written}
+    copies = [loop for loop in loops if _only_copies(loop, before, after, changed)]
+    rest = [work for work in works if work not in copies]
+    uses = [_Uses.of(work, before, after) for work in rest]
+    places: list[list[Loop]] = [[] for _ in range(len(rest) + 1)]
+    for copy in sorted(copies, key=lambda copy: int(_Uses.of(copy, before, after).written.argmax())):
+        own = _Uses.of(copy, before, after)
+        waiting = (at for at, use in enumerate(uses) if (use.written & own.old | use.new & own.written).any())
+        places[next(waiting, len(rest))].append(copy)
+    ordered: list[C | Loop] = [*places[0]]
+    for work, behind in zip(rest, places[1:], strict=True):
+        ordered += [work, *behind]
+    overwritten = np.zeros(before.size, bool)
+    for work in ordered:
+        own = _Uses.of(work, before, after)
+        inside = work in copies or (isinstance(work, Loop) and same_elements(work, before, after))
+        if (own.old & overwritten).any() or (not inside and (own.old & own.written).any()):
+            return None
+        overwritten |= own.written
+    return ordered
+
+
+class _Uses(NamedTuple):
+    """The elements of an old state and a new one that a work uses, as masks."""
+
+    old: Mask
+    new: Mask
+    written: Mask  # those of the new one that it writes
+
+    @classmethod
+    def of(cls, work: Call | Loop, before: Array, after: Array) -> _Uses:
+        uses = cls(*np.zeros((3, before.size), bool))
+        if isinstance(work, Call):
+            read = [place.array for place in work.operands]
+            for mask, used in zip(uses, (before in read, after in read, work.y.array == after), strict=True):
+                mask[:] = used
+            return uses
+        for pointer, index in work.elements_by_count():
+            place, is_written = work.pointers[pointer]
+            if place.array in (before, after):
+                for mask in (uses.old,) if place.array == before else (uses.new, uses.written)[: 1 + is_written]:
+                    mask[_elements(work, place, index)] = True
+        return uses
+
+
+def _elements(loop: Loop, place: Place, index: Index) -> IntArray:
+    """Return the elements of an array that a loop uses, one after the other."""
+    return place.offset + index.at(np.arange(loop.count))
+
+
+def _only_copies(loop: Loop, before: Array, after: Array, changed: Set[Array]) -> bool:
+    """Return whether a loop only copies elements of an array that does not change, those of ``before`` to places that
+    it has read already."""
+    used = [(*loop.pointers[pointer], index) for pointer, index in loop.elements_by_count()]
+    read = [(place, index) for place, is_written, index in used if not is_written and place.array not in changed]
+    written = [(place, index) for place, is_written, index in used if is_written and place.array == after]
+    if loop.summed or len(used) != 2 or not len(read) == len(written) == 1:
+        return False
+    if read[0][0].array != before:
+        return True
+    turns = np.full((2, before.size), -1)
+    for turn, (place, index) in zip(turns, (*read, *written), strict=True):
+        turn[_elements(loop, place, index)] = np.arange(loop.count)
+    return bool((turns[0] <= turns[1])[turns.min(0) >= 0].all())
 
 
 def same_elements(loop: Loop, before: Array, after: Array) -> bool:

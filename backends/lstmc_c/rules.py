@@ -1,0 +1,228 @@
+"""Rules for a step in float32: joins copy less, and a convolution reads values before they were moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from math import prod
+
+import numpy as np
+
+from lstmc import ops
+from lstmc.ir import Builder, Graph, Node, Ref
+from lstmc.loops.index import Shape
+from lstmc.numerics.sequences import constants
+from lstmc.ops import Array, Concat, Conv, Full, Split
+from lstmc.passes.base import Refs, rewrite
+
+MOVES = (ops.Reshape, ops.Split, ops.Concat, ops.Transpose, ops.Stack, ops.Unstack)
+PHASES, LARGEST = (
+    4,
+    1 << 20,
+)  # the most pixels between two that are no inserted zeros; elements of windows that are compared
+
+
+def with_fewer_joins(graph: Graph) -> Graph:
+    """split(concat(xs)) => pieces of xs, joined again where only a concat reads a piece of several;
+    concat(concat(xs), y) => concat(xs, y)."""
+    readers: dict[Ref, list[Node | None]] = {output.ref: [None] for output in graph.outputs}
+    for node in graph:
+        for ref in graph.args(node.name):
+            readers.setdefault(ref, []).append(node)
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if isinstance(node.op, Concat):
+            flat = tuple(part for ref in args for part in _joined(b, ref, node.op))
+            return b.add(node.op, *flat, names=node.names, loc=node.loc) if flat != args else None
+        if not isinstance(node.op, Split) or (parts := _joined(b, args[0], Concat(node.op.axis))) == args:
+            return None
+        whole, axis, found, start = b.copy(node, args), node.op.axis, list[Ref](), 0
+        for out, size in enumerate(node.op.sizes):
+            pieces, reading = [*_pieces(b, parts, axis, start, start + size)], readers.get(Ref(node.name, out), ())
+            if len(pieces) > 1 and not all(reader and reader.op == Concat(axis) for reader in reading):
+                pieces = [whole[out]]
+            found += pieces if len(pieces) == 1 else b.add(Concat(axis), *pieces)
+            start += size
+        return tuple(found)
+
+    return rewrite(graph, visit)
+
+
+def _joined(b: Builder, ref: Ref, join: Concat) -> Refs:
+    """Return the values that a value is a join of; itself if it is none."""
+    return b.args(ref.node) if b.node(ref.node).op == join else (ref,)
+
+
+def _pieces(b: Builder, parts: Refs, axis: int, start: int, stop: int) -> Iterator[Ref]:
+    """Yield what of each part of a join is from ``start`` to ``stop`` along its axis."""
+    for part in parts:
+        size = b.type(part).shape[axis]
+        low, high = max(start, 0), min(stop, size)
+        if (low, high) == (0, size):
+            yield part
+        elif low < high:
+            cuts = [each for each in (low, high - low, size - high) if each]
+            yield b.add(Split(axis, tuple(cuts)), part)[1 if low else 0]
+        start, stop = start - size, stop - size
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """A convolution of another image with the same results: which element of its windows each element of the old ones
+    is, for each of ``phases`` neighbouring pixels, which are channels of the new convolution."""
+
+    image: Ref
+    op: Conv
+    kernel: Shape
+    phases: list[dict[int, int]]  # an element of the new windows -> that of the old ones
+
+
+def with_direct_windows(graph: Graph) -> Graph:
+    """conv(moved(x)) => conv(x), where padding, shifted copies or zeros between pixels only move elements of x: the
+    kernel becomes larger, and pixels between which zeros were become channels."""
+    fixed = constants(graph)
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Conv) or args[0].node in fixed or graph.args(node.name)[1].node not in fixed:
+            return None
+        kernel, shape = b.type(args[1]).shape, node.types[0].shape
+        images = sorted(_moved_images(b, args[0]).items(), key=lambda image: b.type(image[0]).size)
+        for image, elements in images:
+            found = _same_windows(node.op, kernel, shape, image, b.type(image).shape, elements)
+            if found is not None:
+                return _direct(b, node, args, found)
+        return None
+
+    return rewrite(graph, visit)
+
+
+def _moved_images(b: Builder, x: Ref) -> dict[Ref, Array]:
+    """Return the smaller images whose elements an image consists of, besides zeros: for each element of it their
+    number from 1, or 0."""
+    inside: dict[Ref, None] = {x: None}
+    pending = [x]
+    while pending:
+        node = b.node(pending.pop().node)
+        if isinstance(node.op, MOVES):
+            pending += [ref for ref in b.args(node.name) if ref not in inside]
+            inside |= dict.fromkeys(b.args(node.name))
+    found = {}
+    for ref in inside:
+        shape = b.type(ref).shape
+        if len(shape) < 3 or prod(shape[:-3]) != 1 or b.type(ref).size >= b.type(x).size:
+            continue
+        known: dict[Ref, Array | None] = {ref: np.arange(1.0, prod(shape) + 1).reshape(shape)}
+        elements = _evaluated(b, x, known)
+        if elements is not None:
+            found[ref] = elements
+    return found
+
+
+def _evaluated(b: Builder, ref: Ref, known: dict[Ref, Array | None]) -> Array | None:
+    """Return a value that only moves known ones and zeros."""
+    if ref not in known:
+        node = b.node(ref.node)
+        if node.op == Full(node.types[0].shape, 0.0):
+            known[ref] = np.zeros(node.types[0].shape)
+        elif isinstance(node.op, MOVES):
+            args = [_evaluated(b, arg, known) for arg in b.args(node.name)]
+            whole = [arg for arg in args if arg is not None]
+            results = node.op.eval(*whole) if len(whole) == len(args) else (None,) * len(node.types)
+            known |= {Ref(node.name, out): result for out, result in enumerate(results)}
+        else:
+            known[ref] = None
+    return known[ref]
+
+
+def _elements(op: Conv, image: Array, kernel: Shape, size: Shape) -> Array:
+    """Return the elements of an image in each window, as [channels, kernel, pixels]."""
+    (down, across), (rows, columns) = op.dilation, size
+    padded = np.pad(image, ((0, 0), *((pad, pad) for pad in op.pad)))
+    parts = [
+        padded[:, i * down :: op.stride[0], j * across :: op.stride[1]][:, :rows, :columns]
+        for i, j in np.ndindex(kernel[0], kernel[1])
+    ]
+    return np.stack(parts, 1).reshape(len(image) * len(parts), rows, columns)
+
+
+def _same_windows(op: Conv, kernel: Shape, result: Shape, ref: Ref, shape: Shape, x: Array) -> _Windows | None:
+    """Return a convolution of the image ``ref`` with the windows of ``op`` on elements of it."""
+    (rows, columns), size = result[-2:], x.shape[-3] * prod(kernel[2:])
+    if shape[-3] % op.group or size * rows * columns > LARGEST or prod(x.shape[:-3]) != 1:
+        return None
+    old = _elements(op, x.reshape(x.shape[-3:]), kernel[2:], (rows, columns))
+    image = np.arange(1.0, prod(shape) + 1).reshape(shape[-3:])
+    for phases in range(1, PHASES + 1 if op.stride[1] == 1 else 2):
+        pixels = rows, -(-columns // phases)
+        for new, window in _convolutions(op, image.shape, pixels, x.shape[-2], size):
+            windows = _elements(new, image, window, pixels)
+            found = [_matched(old[..., phase::phases], windows, op.group) for phase in range(phases)]
+            if None not in found:
+                return _Windows(ref, new, window, [each for each in found if each is not None])
+    return None
+
+
+def _convolutions(op: Conv, image: Shape, pixels: Shape, rows: int, most: int) -> Iterator[tuple[Conv, Shape]]:
+    """Yield convolutions of an image that give these pixels, and the sizes of their windows: with more padding than
+    ``op`` has for ``rows`` rows, and at most so many elements in a window."""
+    for down in range(op.pad[0], op.pad[0] + max(rows - image[1], 0) + 1):
+        for across in count():
+            new = replace(op, pad=(down, across))
+            sizes = [*zip(image[1:], new.pad, pixels, op.stride, op.dilation, strict=True)]
+            window = tuple((n + 2 * pad - 1 - (many - 1) * step) // apart + 1 for n, pad, many, step, apart in sizes)
+            if window[0] < 1 or image[0] * window[0] * window[1] > most:
+                break
+            found = [
+                (n + 2 * pad - 1 - apart * (size - 1)) // step + 1
+                for size, (n, pad, _, step, apart) in zip(window, sizes, strict=True)
+            ]
+            if window[1] > 0 and found == [*pixels]:
+                yield new, window
+
+
+def _matched(old: Array, new: Array, groups: int) -> dict[int, int] | None:
+    """Return which element of the old windows each element of new ones is, the same for each group; None if an old one
+    is none of them."""
+    places = {each.tobytes(): at for at, each in enumerate(new[..., : old.shape[-1]].copy())}
+    found: list[dict[int, int]] = []
+    for group, part in enumerate(np.split(old, groups)):
+        taken: dict[int, int] = {}
+        for at, each in enumerate(part):
+            if each.any():
+                place = places.get(each.tobytes(), -1) - group * len(new) // groups
+                if not 0 <= place < len(new) // groups or place in taken:
+                    return None
+                taken[place] = at
+        found.append(taken)
+    return found[0] if all(each == found[0] for each in found) else None
+
+
+def _direct(b: Builder, node: Node, args: Refs, found: _Windows) -> Refs:
+    """Add the convolution in place of a node, and put its pixels in order."""
+    (*lead, outs, rows, columns), (_, w, *bias) = node.types[0].shape, args
+    elements, phases = prod(b.type(w).shape[1:]), len(found.phases)
+    channels = b.type(found.image).shape[-3] // found.op.group
+    (flat,) = b.add(ops.Reshape((outs, elements)), w)
+    old = b.add(Split(1, (1,) * elements), flat) if elements > 1 else (flat,)
+    (zero,) = b.add(Full((outs, 1), 0.0))
+    places = range(channels * prod(found.kernel))
+    matrix = [old[phase[at]] if at in phase else zero for phase in found.phases for at in places]
+    (joined,) = b.add(Concat(1), *matrix)
+    (w,) = b.add(ops.Reshape((outs * phases, channels, *found.kernel)), joined, names=(f"{node.name}/windows",))
+    if bias and phases > 1:
+        (column,) = b.add(ops.Reshape((outs, 1)), *bias)
+        (repeated,) = b.add(Concat(1), *[column] * phases)
+        bias = [*b.add(ops.Reshape((outs * phases,)), repeated, names=(f"{node.name}/biases",))]
+    (image,) = b.add(ops.Reshape((*lead, *b.type(found.image).shape[-3:])), found.image)
+    if phases == 1:
+        return b.add(found.op, image, w, *bias, names=node.names, loc=node.loc)
+    apart = -(-columns // phases)
+    (y,) = b.add(found.op, image, w, *bias, names=(f"{node.name}/phases",), loc=node.loc)
+    (y,) = b.add(ops.Reshape((outs, phases, rows * apart)), y)
+    pixels = [b.add(ops.Reshape((outs, rows * apart, 1)), part)[0] for part in b.add(Split(1, (1,) * phases), y)]
+    (y,) = b.add(Concat(2), *pixels)
+    (y,) = b.add(ops.Reshape((outs, rows, apart * phases)), y)
+    if apart * phases > columns:
+        (y, _) = b.add(Split(2, (columns, apart * phases - columns)), y)
+    return b.add(ops.Reshape(node.types[0].shape), y, names=node.names, loc=node.loc)

@@ -1,0 +1,117 @@
+"""Rules of a step in float32: joins, states that are shifted, and images that are read before they are moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lstmc import Input, Param, concat, conv, full, model, relu, reshape, split, tanh
+from lstmc.dsl.model import Model
+from lstmc.dsl.value import Value
+from lstmc.pipeline import compile_graph
+from lstmc.prepare import deploy_graph
+from lstmc.weights import random_weights
+from lstmc_c import CBackend
+from tests.on_demand.fuzz.c_models import SANITIZERS, Machine, Net, build, run, wrong
+
+MACHINES = [Machine(("gcc", *SANITIZERS, "-O1", *flags)) for flags in ((), ("-march=native",), ("-U__SSE__",))]
+
+
+def text_of(tried: Model, folder: Path, numbers: str = "float32") -> str:
+    """Return the C of a model; its streams are right on machines with vectors and without."""
+    graph = deploy_graph(tried.graph())
+    net = Net.of(compile_graph(graph, CBackend()), random_weights(graph, 1), graph.name, numbers=numbers)
+    for machine in MACHINES:
+        build(folder, [net], machine)
+        run(folder, [net], machine)
+        assert not wrong(net)
+    return net.artifact.files[f"{graph.name}.c"].decode()
+
+
+def zeros(*shape: int) -> Value:
+    return full(shape, 0.0)
+
+
+def padded(x: Value) -> Value:
+    return concat(zeros(1, 4, 2, 2), x, zeros(1, 4, 2, 2), axis=3)
+
+
+def shifted(x: Value) -> Value:
+    """Three neighbours of each pixel as channels."""
+    wide = concat(zeros(1, 4, 2, 1), x, zeros(1, 4, 2, 1), axis=3)
+    parts = split(wide, [17, 2], axis=3)[0], split(wide, [1, 17, 1], axis=3)[1], split(wide, [2, 17], axis=3)[1]
+    return reshape(concat(*(reshape(part, 1, 4, 1, 2, 17) for part in parts), axis=2), 1, 12, 2, 17)
+
+
+def spread(x: Value, apart: int = 2) -> Value:
+    """Zeros between pixels, as a transposed convolution has them; none behind the last pixel."""
+    wide = reshape(concat(reshape(x, 1, 4, 2, 17, 1), zeros(1, 4, 2, 17, apart - 1), axis=4), 1, 4, 2, 17 * apart)
+    return padded(split(wide, [17 * apart - apart + 1, apart - 1], axis=3)[0])
+
+
+FORMS: list[tuple[str, Callable[[Value], Value], tuple[int, ...], int, bool]] = [
+    ("zeros at both ends", padded, (6, 4, 2, 5), 1, True),
+    ("each channel by itself", padded, (4, 1, 1, 3), 4, True),
+    ("shifted copies", shifted, (6, 12, 1, 1), 1, True),
+    ("shifted copies in groups", shifted, (6, 6, 1, 1), 2, True),
+    ("zeros between", spread, (6, 4, 1, 5), 1, True),
+    ("zeros between, in groups", spread, (6, 2, 2, 4), 2, True),
+    (
+        "zeros above and below",
+        lambda x: concat(zeros(1, 4, 1, 17), x, zeros(1, 4, 1, 17), axis=2),
+        (5, 4, 3, 3),
+        1,
+        True,
+    ),
+    ("two zeros between", lambda x: spread(x, 3), (5, 4, 1, 5), 1, True),
+    ("shifted copies and a window", shifted, (6, 12, 1, 3), 1, False),  # two weights for one element
+    ("other numbers than zero", lambda x: concat(x, full((1, 4, 2, 2), 1.0), axis=3), (6, 4, 1, 3), 1, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("move", "kernel", "groups", "direct"), [pytest.param(*form, id=name) for name, *form in FORMS]
+)
+def test_a_convolution_reads_an_image_before_it_is_moved(
+    move: Callable[[Value], Value], kernel: tuple[int, ...], groups: int, direct: bool, tmp_path: Path
+) -> None:
+    @model
+    def moved(x=Input(1, 4, 2, 17), *, W=Param(*kernel), b=Param(kernel[0])):
+        return tanh(conv(move(relu(x)), W, b, group=groups))
+
+    text = text_of(moved, tmp_path)
+    assert ("/windows" in text or "_windows" in text) == direct
+
+
+def test_a_join_of_joins_is_one_copy_of_each_part(tmp_path: Path) -> None:
+    @model
+    def joined(x=Input(1, 6), y=Input(1, 4)):
+        whole = concat(tanh(x), y, axis=1)
+        first, middle, last = split(whole, [3, 5, 2], axis=1)
+        return {"z": concat(last, concat(middle, x, axis=1), axis=1), "first": first * 2.0}
+
+    assert "whole" not in text_of(joined, tmp_path)
+
+
+@pytest.mark.parametrize("forwards", [True, False])
+def test_a_state_that_is_shifted_to_the_front_needs_no_other_memory(forwards: bool, tmp_path: Path) -> None:
+    """Towards the back, the last elements would be needed before they are moved."""
+
+    @model(states={"past": "past_next"})
+    def delayed(x=Input(1, 3, 1, 5), past=Input(1, 3, 4, 5), *, W=Param(2, 3, 3, 3)):
+        older, newer = split(past, [1, 3], axis=2)[1], split(past, [3, 1], axis=2)[0]
+        kept = concat(older, x, axis=2) if forwards else concat(x, newer, axis=2)
+        return {"y": conv(past, W), "past_next": kept}
+
+    text = text_of(delayed, tmp_path)
+    assert ("past = past_next" not in text) == forwards
+
+
+def test_a_state_may_be_another_state_before_that_changes(tmp_path: Path) -> None:
+    @model(states={"last": "last_next", "older": "older_next"})
+    def delays(x=Input(1, 4), last=Input(1, 4), older=Input(1, 4)):
+        return {"y": x + last * older, "last_next": x, "older_next": last}
+
+    text_of(delays, tmp_path)
