@@ -305,6 +305,31 @@ def test_cudnns_layout_has_two_biases_in_one_row_and_each_gate_transposed(tmp_pa
     np.testing.assert_allclose(outcome(path, X), lstm_by_hand(X, gates, sigmoid), atol=1e-6)
 
 
+def test_cudnns_layers_of_both_directions_have_three_arrays_each(tmp_path: Path) -> None:
+    """Their configuration does not say that there is a bias."""
+    forwards, backwards = drawn_gates(), drawn_gates()
+    arrays = [
+        array
+        for gates in (forwards, backwards)
+        for array in (
+            *(np.concatenate([gates[g][at].T.reshape(-1).reshape(-1, 2) for g in "ifgo"], 1) for at in (0, 1)),
+            np.concatenate([np.concatenate([gates[g][2] * part for g in "ifgo"]) for part in (0.25, 0.75)]),
+        )
+    ]
+    inner = {"class_name": "CuDNNLSTM", "config": {"name": "inner", "units": 2}}
+    path = old_file(tmp_path / "m.h5", "Bidirectional", {"layer": inner, "merge_mode": "concat"}, arrays)
+    wanted = [lstm_by_hand(X, forwards, sigmoid), lstm_by_hand(X[:, ::-1], backwards, sigmoid)]
+    np.testing.assert_allclose(outcome(path, X), np.concatenate(wanted, -1), atol=1e-6)
+
+
+def test_a_cell_has_a_bias_unless_it_says_otherwise(tmp_path: Path) -> None:
+    gates = drawn_gates()
+    arrays = [np.concatenate([gates[g][part] for g in "ifgo"], -1) for part in range(3)]
+    config = {key: value for key, value in LSTM.items() if key != "use_bias"}
+    path = old_file(tmp_path / "m.h5", "RNN", {"cell": {"class_name": "LSTMCell", "config": config}}, arrays)
+    np.testing.assert_allclose(outcome(path, X), lstm_by_hand(X, gates, sigmoid), atol=1e-6)
+
+
 @pytest.mark.parametrize(("version", "slope"), [("1.2.2", 0.2), ("2.2.4", 0.2), ("3.1.0", 1 / 6)])
 def test_hard_sigmoid_is_another_function_in_keras_3(tmp_path: Path, version: str, slope: float) -> None:
     gates = drawn_gates()

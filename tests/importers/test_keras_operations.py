@@ -102,6 +102,12 @@ def test_an_axis_that_is_the_batchs_at_each_step_is_refused(name: str, args: lis
         read(name, X, args, config, 2)
 
 
+def test_a_split_is_along_the_first_axis_by_default() -> None:
+    x = X[:, 0]
+    found = read("Split", x, [], {"indices_or_sections": 2}, 1)
+    np.testing.assert_allclose(found, np.split(x, 2), rtol=1e-6)
+
+
 @pytest.mark.parametrize(("name", "args", "config"), [
     ("Split", [], {"indices_or_sections": 5, "axis": 1}), ("Split", [], {"indices_or_sections": 0, "axis": 1}),
     ("Power", ["x"], {}), ("Power", [], {}), ("GetItem", [["x"]], {}), ("GetItem", [[np.ones(2)]], {}),

@@ -180,6 +180,10 @@ STREAMS: dict[str, Any] = {
     "learned first step": Lambda(
         lambda x, g, own: g(torch.cat([own.weight.expand(2, 1, -1), x[:, :-1]], 1))[0], g=gru(4), own=nn.Embedding(1, 4)
     ),
+    "late first step in front of a late sequence": Lambda(
+        lambda x, c, d, g: g(torch.cat([turned(d(turned(x)))[:, :1], turned(c(turned(x)))[:, :-1]], 1))[0],
+        c=nn.Conv1d(4, 4, 3, padding=1), d=nn.Conv1d(4, 4, 7, padding=3), g=gru(4),
+    ),
     "shift alone": Lambda(lambda x, own: own(x) * torch.sigmoid(before(x, 1)), own=nn.Linear(4, 4)),
     "windows": Lambda(lambda x, own: own(F.pad(x, (0, 0, 2, 0)).unfold(1, 3, 1).flatten(2)), own=nn.Linear(12, 5)),
     "quotient of what is late": Lambda(
@@ -198,7 +202,7 @@ DELAYS = dict.fromkeys(
         "padded maximum", "padded mean", "late first state", "quotient of what is late", "MinGRU in parallel",
         "paddings of two numbers",
     ), 1,
-)  # fmt: skip
+) | {"late first step in front of a late sequence": 3}  # fmt: skip
 NOT_IN_ONNX = {"cumulative product", "MinGRU in parallel", "windows"}  # the exporter has no such operators
 
 
