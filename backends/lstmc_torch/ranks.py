@@ -317,17 +317,12 @@ class TorchRanks:
         self._others = OtherRanks(self.count) if self.count > 1 else None
 
     def train(
-        self,
-        compiled: Compiled,
-        parts: Sequence[RankPart],
-        weights: Mapping[str, Array],
-        settings: Settings,
-        run: TrainingRequest,
+        self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
     ) -> Trained:
         """Train a compiled training graph in all ranks."""
         assert isinstance(settings, Solver)
         assert self._others is not None
-        engine = partial(RanksEngine, parts=parts, others=self._others)
+        engine = partial(RanksEngine, parts=run.parts, others=self._others)
         return train_with(engine, compiled, weights, settings, run)
 
     def close(self) -> None:

@@ -407,14 +407,11 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
                 resume=run.resume,
                 overwrite=run.overwrite,
                 gpu=options.gpu,
+                parts=parts,
             )
             try:
                 weights = {name: first_weights[name] for name in parameters(compiled.model)}
-                trained = (
-                    ranks.train(compiled, parts, weights, settings, request)
-                    if ranks
-                    else backend.train(compiled, weights, settings, request)
-                )
+                trained = (ranks or backend).train(compiled, weights, settings, request)
             finally:  # however it ends, its loss curve is drawn
                 metrics.close()
                 if metrics.has_lines:

@@ -23,7 +23,6 @@ from lstmc.backend.compiled import (
     Layer,
     LintReport,
     Parts,
-    RankPart,
     RunArrays,
     Trained,
     TrainingData,
@@ -283,14 +282,9 @@ class Ranks(Protocol):
     count: int
 
     def train(
-        self,
-        compiled: Compiled,
-        parts: Sequence[RankPart],
-        weights: Mapping[str, Array],
-        settings: Settings,
-        run: TrainingRequest,
+        self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
     ) -> Trained:
-        """Train as ``Backend.train`` does, to the same weights but for rounding; ``compiled`` has the whole batch."""
+        """Train by the ``parts`` of a run, to the weights of ``Backend.train`` but for rounding."""
 
     def close(self) -> None:
         """End the processes."""

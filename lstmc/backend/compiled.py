@@ -392,7 +392,7 @@ class TrainingRequest:
     """The request to a backend that trains; the number of updates is in the backend's own settings.
 
     ``resume`` goes on with the run in ``folder``; ``overwrite`` sets it aside and begins anew. ``stop`` is asked after
-    every iteration; where it says True a snapshot is written and the run ends.
+    every iteration; where it says True a snapshot is written and the run ends. ``parts`` of each batch are for ranks.
     """
 
     folder: Path
@@ -403,6 +403,7 @@ class TrainingRequest:
     resume: bool = False
     overwrite: bool = False
     gpu: bool = False
+    parts: Sequence[RankPart] = ()
 
 
 @dataclass(frozen=True)

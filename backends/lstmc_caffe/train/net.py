@@ -204,16 +204,11 @@ def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None
 
 
 def train(
-    runner: Runner,
-    compiled: Compiled,
-    weights: Mapping[str, Array],
-    solver: Solver,
-    run: TrainingRequest,
-    parts: Sequence[RankPart] = (),
+    runner: Runner, compiled: Compiled, weights: Mapping[str, Array], solver: Solver, run: TrainingRequest
 ) -> Trained:
     """Train a compiled ``training_graph`` in real Caffe. A parameter that no layer uses keeps its value.
 
-    With ``parts`` the runner's workers train together, each on its part of every batch.
+    Where the run has parts, the runner's workers train together, each on its part of every batch.
     """
     graph, net = compiled.expanded, training_net(compiled, {})
     runner.open_layers(layers_source(graph))
@@ -227,7 +222,7 @@ def train(
         carried=tuple((places[output], target) for output, target in carried.items()),
         blobs=forward(net.weights, params=weights, dtype=np.float32).outputs,
         random=any(_is_random(node.op) for node in graph),
-        ranks=rank_nets(compiled, parts) if parts else None,
+        ranks=rank_nets(compiled, run.parts) if run.parts else None,
     )
 
     def locate(blobs: Mapping[str, Array], batch: Mapping[str, Array]) -> NotFinite | None:
@@ -296,15 +291,10 @@ class CaffeRanks:
         self.count = self._own.size if self._own else count or 1
 
     def train(
-        self,
-        compiled: Compiled,
-        parts: Sequence[RankPart],
-        weights: Mapping[str, Array],
-        settings: Settings,
-        run: TrainingRequest,
+        self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
     ) -> Trained:
         assert isinstance(settings, Solver)
-        return train(self._runner, compiled, weights, settings, run, parts)
+        return train(self._runner, compiled, weights, settings, run)
 
     def close(self) -> None:
         self._runner.close()
