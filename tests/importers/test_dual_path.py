@@ -256,6 +256,7 @@ REMEMBERED: dict[str, Callable[[Tensor], Tensor]] = {
     "running norm": running_norm,
     "running norm behind a look-ahead": lambda x: running_norm(pad(x, (0, 0, 0, 1))[:, :, 1:]),
     "sum": lambda x: torch.tanh(x.cumsum(2)),
+    "sum of what is chosen": lambda x: torch.where(x > 0, x, torch.zeros_like(x)).cumsum(2),
     "difference": lambda x: x - pad(x, (0, 0, 1, 0))[:, :, :-1],
 }
 

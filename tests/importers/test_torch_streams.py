@@ -180,6 +180,9 @@ STREAMS: dict[str, Any] = {
     "learned first step": Lambda(
         lambda x, g, own: g(torch.cat([own.weight.expand(2, 1, -1), x[:, :-1]], 1))[0], g=gru(4), own=nn.Embedding(1, 4)
     ),
+    "zeros of the shape of the input": Lambda(
+        lambda x, g: torch.where(x > 0, g(x)[0][..., :4], torch.zeros_like(x)), g=gru(4)
+    ),
     "late first step in front of a late sequence": Lambda(
         lambda x, c, d, g: g(torch.cat([turned(d(turned(x)))[:, :1], turned(c(turned(x)))[:, :-1]], 1))[0],
         c=nn.Conv1d(4, 4, 3, padding=1), d=nn.Conv1d(4, 4, 7, padding=3), g=gru(4),

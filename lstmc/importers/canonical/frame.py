@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from lstmc.importers.canonical.states import step_states
-from lstmc.importers.canonical.time import Place, count_of, is_running_sum, is_zero, same_axes
+from lstmc.importers.canonical.time import Place, constant, count_of, is_running_sum, is_zero, same_axes
 from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of, scan_of
 from lstmc.importers.ir.ops import Expand, Select, Where
 from lstmc.importers.ir.values import Shape, fixed
@@ -264,12 +264,16 @@ class _OneFrame:
         self.late[out] = lag
 
     def _count(self, step: Step, value: str, axis: int) -> None:
-        """Compute the constants of all steps, if they are a count: the number of steps before this one is a state."""
-        count = count_of(self.old.params[value], axis)
-        if count is None:
+        """Compute the constants of all steps, if they are one number, or a count: then the number of steps before this
+        one is a state."""
+        count, number = count_of(self.old.params[value], axis), constant(self.old, value)
+        shape = _one(self.old.shapes[value], axis)
+        if number is not None:
+            self.name[value] = self.builder.leaf(self.builder.fresh(value), Full(shape, number))
+        elif count is None:
             self._refuse(origin_of(step), "it has constants for each step")
-        if value not in self.axes:
-            before, shape = self._state("count", (1, 1)), _one(self.old.shapes[value], axis)
+        elif value not in self.axes:
+            before = self._state("count", (1, 1))
             following, self.name[value] = replace(count, shape=shape).step(self.builder, before, origin_of(step))
             self._next(before, following)
             self.axes[value] = axis

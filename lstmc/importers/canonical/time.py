@@ -225,7 +225,7 @@ def count_of(weight: Weight, axis: int) -> Count | None:
         factor = np.rint(1 / column[0] if inverse else column[1] / (1 + first))
         expected = factor * (steps + first)
         exact = np.float32(1) / np.float32(expected) if inverse else np.float32(expected)
-        if factor > 0 and np.array_equal(exact, np.float32(column)):
+        if 0 < factor < np.inf and np.array_equal(exact, np.float32(column)):
             return Count(float(factor), first, inverse, shape)
     return None
 
