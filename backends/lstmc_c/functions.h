@@ -497,8 +497,10 @@ static const float *padded_rows(float *to, const float *x, size_t xplane, size_t
 #ifdef LANES
         typedef float vector VECTOR;
         const vector zeros = {0.0f};
-        for (size_t z = 0; z < first; z += LANES) *(vector *)(to + z) = zeros;  // what follows a row is written later
-        for (size_t z = stop; z < padded; z += LANES) *(vector *)(to + z) = zeros;
+        if (first) *(vector *)to = zeros;  // what follows a row is written later; gcc makes a call of each loop
+        for (size_t z = LANES; z < first; z += LANES) *(vector *)(to + z) = zeros;
+        if (stop < padded) *(vector *)(to + stop) = zeros;
+        for (size_t z = stop + LANES; z < padded; z += LANES) *(vector *)(to + z) = zeros;
         if (step * xcolumn == 1 && stop - first >= LANES) {
           for (; p + LANES <= stop; p += LANES) *(vector *)(to + p) = *(const vector *)(start + (p - first));
           *(vector *)(to + stop - LANES) = *(const vector *)(start + (stop - first - LANES));

@@ -24,7 +24,7 @@ from lstmc.text import Names
 from lstmc.types import TensorType
 from lstmc_c.elements import Use, View
 from lstmc_c.ops import MOVES, GroupedProduct, LaneProduct, Turns, accumulated, grouped, with_turns
-from lstmc_c.rules import with_direct_windows, with_fewer_joins
+from lstmc_c.rules import with_direct_windows, with_fewer_joins, with_rows_that_are_read
 
 CALLS = (
     *(Linear, LaneProduct, GroupedProduct, Turns, ops.Conv, ops.Embed),
@@ -105,7 +105,7 @@ class Plan:
         """Return a plan with the caller's arrays and the arrays of weights, but without works; ``turn``: of a loop;
         ``exact``: weights are float32."""
         if exact:
-            graph = with_fewer_joins(with_direct_windows(with_fewer_joins(graph)))
+            graph = with_fewer_joins(with_rows_that_are_read(with_direct_windows(with_fewer_joins(graph))))
         if not integers:
             graph = accumulated(graph if turn else grouped(with_turns(graph)))
         plan = cls(graph, {pair.before: pair.after for pair in states}, integers)

@@ -67,6 +67,23 @@ def _pieces(b: Builder, parts: Refs, axis: int, start: int, stop: int) -> Iterat
         start, stop = start - size, stop - size
 
 
+def with_rows_that_are_read(graph: Graph) -> Graph:
+    """conv(concat(rows)) => conv(concat(some rows)), where the windows of a line have rows between theirs."""
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Conv) or node.op.dilation[0] == 1 or node.op.pad[0] or node.types[0].shape[-2] > 1:
+            return None
+        axis, (apart, across) = b.type(args[0]).rank - 2, node.op.dilation
+        parts = _joined(b, args[0], Concat(axis))
+        if len(parts) == 1:
+            return None
+        starts = (i * apart for i in range(b.type(args[1]).shape[2]))
+        (x,) = b.add(Concat(axis), *(row for at in starts for row in _pieces(b, parts, axis, at, at + 1)))
+        return b.add(replace(node.op, dilation=(1, across)), x, *args[1:], names=node.names, loc=node.loc)
+
+    return rewrite(graph, visit)
+
+
 @dataclass(frozen=True)
 class _Windows:
     """A convolution of another image with the same results: which element of its windows each element of the old ones
@@ -214,7 +231,9 @@ def _direct(b: Builder, node: Node, args: Refs, found: _Windows) -> Refs:
         (column,) = b.add(ops.Reshape((outs, 1)), *bias)
         (repeated,) = b.add(Concat(1), *[column] * phases)
         bias = [*b.add(ops.Reshape((outs * phases,)), repeated, names=(f"{node.name}/biases",))]
-    (image,) = b.add(ops.Reshape((*lead, *b.type(found.image).shape[-3:])), found.image)
+    image, shape = found.image, (*lead, *b.type(found.image).shape[-3:])
+    if b.type(image).shape != shape:
+        (image,) = b.add(ops.Reshape(shape), image)
     if phases == 1:
         return b.add(found.op, image, w, *bias, names=node.names, loc=node.loc)
     apart = -(-columns // phases)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,18 @@ def test_a_state_that_is_shifted_to_the_front_needs_no_other_memory(forwards: bo
 
     text = text_of(delayed, tmp_path)
     assert ("past = past_next" not in text) == forwards
+
+
+def test_rows_that_no_window_reads_are_not_copied(tmp_path: Path) -> None:
+    @model(states={"past": "past_next"})
+    def dilated(x=Input(1, 3, 1, 5), past=Input(1, 3, 4, 5), *, W=Param(2, 3, 3, 3)):
+        y = conv(concat(past, x, axis=2), W, dilation=(2, 1))
+        return {"y": y, "past_next": concat(split(past, [1, 3], axis=2)[1], x, axis=2)}
+
+    found = re.search(r"sizes\[\] = \{(.*)\}", text_of(dilated, tmp_path))
+    assert found is not None
+    _, _, rows, *_, down, _, _, _, rows_of_image, _, _, _ = map(int, found[1].split(", "))
+    assert (down, rows_of_image) == (1, rows)
 
 
 def test_a_state_may_be_another_state_before_that_changes(tmp_path: Path) -> None:
