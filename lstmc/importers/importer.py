@@ -184,6 +184,15 @@ class ImportedModel:
         net = canonicalize(described, step) if around is None else canonicalize_static(described)
         return cls(described, net, source.kind, around, source.runtime, step)
 
+    def _runs_along(self, time: Mapping[str, int]) -> bool:
+        """Return whether these axes of the source's inputs are time."""
+        for name, shape in self.net.inputs.items():
+            axis = time.get(self.net.called.get(name, name))
+            order = self.net.axes.get(name, range(len(shape)))
+            if axis is not None and shape[[*order].index(axis % len(shape))] not in self.net.time:
+                return False
+        return True
+
     @property
     def timeless(self) -> bool:
         """Whether no layer of the model runs along time."""
@@ -193,7 +202,13 @@ class ImportedModel:
     def of_reading(cls, reading: Reading) -> ImportedModel:
         """Return the model of a source."""
         if reading.time:
-            return cls.of_time(reading)
+            try:
+                return cls.of_time(reading)
+            except RefusedError:
+                with suppress(SourceError, RefusedError):
+                    if (model := cls.of_reading(replace(reading, time={}, step=True)))._runs_along(reading.time):
+                        return model
+                raise
         try:
             source, found = read_frame(reading)
         except RefusedError as refused:

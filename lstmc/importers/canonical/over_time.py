@@ -84,12 +84,8 @@ class OverTime(Frames):
             self._close("the inputs", f"their sequences have the lengths {sorted(map(str, lengths))}", "use one")
 
     def _constants(self, name: str, axis: int) -> None:
-        """Compute constants of all steps, if they are one number or a count."""
-        weight, number = self.old.params[name], constant(self.old, name)
-        if number is not None:
-            full = self.builder.leaf(self.builder.fresh(name), Full(self._opened(weight.shape, axis), number))
-            self.values[name] = Value(full, 0)
-            return
+        """Compute constants of all steps, if they are a count."""
+        weight = self.old.params[name]
         self.step = next(step for step in self.old.steps if name in step.inputs)
         counted = self.counted(weight, axis)
         if counted is None:
