@@ -13,13 +13,23 @@ from dataclasses import replace
 from typing import NoReturn
 
 from lstmc.importers.canonical.states import step_states
-from lstmc.importers.canonical.time import Place, constant, count_of, is_running_sum, is_zero, same_axes
+from lstmc.importers.canonical.time import (
+    Place,
+    begun,
+    constant,
+    count_of,
+    is_running_sum,
+    is_zero,
+    needed_steps,
+    neighbours,
+    same_axes,
+)
 from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of, scan_of
 from lstmc.importers.ir.ops import Expand, Select, Where
 from lstmc.importers.ir.values import Shape, fixed
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ir import Scan
-from lstmc.ops import Add, Affine, Concat, Conv, Full, Input, Op, Reshape, Split
+from lstmc.ops import Add, Concat, Conv, Full, Input, Op, Reshape, Split
 from lstmc.ops.layers import MaxPool, Pool
 from lstmc.passes.unrolled_steps import Step
 from lstmc.text import late
@@ -33,13 +43,9 @@ Places = Mapping[Place, list[Place]]  # an axis of a value -> equal axes of othe
 
 def equal_axes(net: Net, looped: Mapping[str, str] = {}) -> Places:
     """Return the axes that are equal by a step of a net; ``looped`` values have equal axes too."""
-    near: dict[Place, list[Place]] = {}
     pairs = [pair for step in net.steps for pair in (*same_axes(step, net), *_through_loop(step, net))]
     pairs += [((a, i), (b, i)) for a, b in looped.items() for i in range(len(net.shapes[a]))]
-    for a, b in pairs:
-        near.setdefault(a, []).append(b)
-        near.setdefault(b, []).append(a)
-    return near
+    return neighbours(pairs)
 
 
 def axes_of(net: Net, near: Places, seeds: Mapping[str, int]) -> dict[str, int]:
@@ -147,14 +153,9 @@ class _OneFrame:
         for name, leaf in net.leaves.items():
             if isinstance(leaf, Input | Full) and name in self.axes:
                 self.builder.leaf(name, replace(leaf, shape=_one(leaf.shape, self.axes[name])))
-        needed, steps = set(net.outputs.values()), list[Step]()
-        for step in reversed(net.steps):
-            if needed & set(step.outputs):
-                steps.append(step)
-                padding = isinstance(step.op, Concat) and self.axes.get(step.outputs[0]) == step.op.axis
-                needed |= {v for v in step.inputs if not (padding and is_zero(net, v))}
-        self.needed = needed
-        for step in reversed(steps):
+        steps, self.needed = needed_steps(net, self.axes)
+        for step in steps:
+            self.builder.where = origin_of(step)
             self._step(step)
 
     def net(self) -> Net:
@@ -169,9 +170,9 @@ class _OneFrame:
 
     def _read(self, value: str, padded: bool = False) -> str:
         if ((self.zeros.get(value) or self.behind.get(value)) and not padded) or self.rest.get(value):
-            self._refuse(value, "it reads a sequence that is padded along time")
+            self._refuse("it reads a sequence that is padded along time", value)
         if self.cut.get(value):
-            self._refuse(value, "it reads a sequence without its first frames, which is not padded behind as much")
+            self._refuse("it reads a sequence without its first frames, which is not padded behind as much", value)
         return self.name.get(value, value)
 
     def _all(self, step: Step) -> list[str]:
@@ -187,25 +188,18 @@ class _OneFrame:
             self.kept[name, by] = self._window_of(name, self.axes[value], by, step)[1]
         return self.kept[name, by] if by else name
 
-    def _begun(self, lag: int, rank: int, where: str) -> str:
-        """Return a mask of one element that is 0 for the first ``lag`` frames, then 1."""
+    def _from_first(self, x: str, old: str, lag: int) -> str:
+        """Return ``x``, or ``old`` before its first true frame comes."""
         if ("", lag) not in self.kept:
             before = self._state("begun", (1, lag))
-            first, *rest = (
-                self.builder.add(Split(1, (1, lag - 1)), before, hint="begun", origin=where) if lag > 1 else [before]
-            )
-            one = self.builder.one(Affine(0.0, 1.0), first, hint="one", origin=where)
-            self._next(before, self.builder.one(Concat(1), *rest, one, hint="begun", origin=where) if rest else one)
-            self.kept["", lag] = first
-        return self.builder.one(Reshape((1,) * rank), self.kept["", lag], hint="mask", origin=where)
+            self.kept["", lag], following = begun(self.builder, before, lag)
+            self._next(before, following)
+        mask = self.builder.one(Reshape((1,) * len(self.builder.shapes[x])), self.kept["", lag], hint="mask")
+        return self.builder.one(Where(), mask, x, old, hint=f"{x}_begun")
 
-    def _from_first(self, x: str, old: str, lag: int, where: str) -> str:
-        """Return ``x``, or ``old`` before its first true frame comes."""
-        mask = self._begun(lag, len(self.builder.shapes[x]), where)
-        return self.builder.one(Where(), mask, x, old, hint=f"{x}_begun", origin=where)
-
-    def _refuse(self, node: str, why: str) -> NoReturn:
-        raise RefusedError(self.old.origin, [Refusal(node, "", "", why, BEFORE)], what="streamed")
+    def _refuse(self, why: str, node: str = "") -> NoReturn:
+        refusal = Refusal(node or self.builder.where, "", "", why, BEFORE)
+        raise RefusedError(self.old.origin, [refusal], what="streamed")
 
     def _state(self, hint: str, shape: Shape) -> str:
         return self.builder.leaf(self.builder.fresh(hint), Input(shape))
@@ -214,9 +208,9 @@ class _OneFrame:
         out = self.builder.fresh(f"{state}_next")
         self.outputs[out], self.states[state] = value, out
 
-    def _zeros_first(self, x: str, lag: int, where: str) -> str:
+    def _zeros_first(self, x: str, lag: int) -> str:
         zeros = self.builder.leaf(self.builder.fresh(f"{x}_zeros"), Full(self.builder.shapes[x]))
-        return self._from_first(x, zeros, lag, where)
+        return self._from_first(x, zeros, lag)
 
     def _put(self, op: Op, step: Step) -> None:
         self.builder.put(Step(op, tuple(self._all(step)), step.outputs, step.loc))
@@ -240,30 +234,30 @@ class _OneFrame:
             self._running_sum(step)
         elif isinstance(op, Select) and op.axis == axis and op.index in (-1, shapes[step.inputs[0]][axis] - 1):
             if self.late.get(step.inputs[0]):
-                self._refuse(origin_of(step), "it takes the last frame of what sees frames of the future")
+                self._refuse("it takes the last frame of what sees frames of the future")
             self._put(Reshape(shapes[step.outputs[0]]), step)  # what is known after this step
         else:
             along = op.along(slot, axis, *(TensorType(shapes[value]) for value in step.inputs))
             if along is None or along.op is None or None in along.results:
-                self._refuse(origin_of(step), "it takes some steps, or all of them, together")
+                self._refuse("it takes some steps, or all of them, together")
             for value, place in zip(step.inputs, along.operands, strict=True):
                 if place is not None and value in self.old.params and shapes[value][place] != 1:
-                    self._count(step, value, place)
+                    self._count(value, place)
             if isinstance(op, Reshape | Expand):
                 op = replace(op, shape=_one(op.shape, self.axes[step.outputs[0]]))
             self._put(op, step)
 
     def _running_sum(self, step: Step) -> None:
         """Compute a cumulative sum over time: the sum before this frame is a state."""
-        (value, _), (out,), where = step.inputs, step.outputs, origin_of(step)
+        (value, _), (out,) = step.inputs, step.outputs
         x, lag = self._read(value), self.late.get(value, 0)
-        x = self._zeros_first(x, lag, where) if lag else x
+        x = self._zeros_first(x, lag) if lag else x
         before = self._state(f"{out}_before", self.builder.shapes[x])
         self.builder.put(Step(Add(), (before, x), step.outputs, step.loc))
         self._next(before, out)
         self.late[out] = lag
 
-    def _count(self, step: Step, value: str, axis: int) -> None:
+    def _count(self, value: str, axis: int) -> None:
         """Compute the constants of all steps, if they are one number, or a count: then the number of steps before this
         one is a state."""
         count, number = count_of(self.old.params[value], axis), constant(self.old, value)
@@ -271,10 +265,10 @@ class _OneFrame:
         if number is not None:
             self.name[value] = self.builder.leaf(self.builder.fresh(value), Full(shape, number))
         elif count is None:
-            self._refuse(origin_of(step), "it has constants for each step")
+            self._refuse("it has constants for each step")
         elif value not in self.axes:
             before = self._state("count", (1, 1))
-            following, self.name[value] = replace(count, shape=shape).step(self.builder, before, origin_of(step))
+            following, self.name[value] = replace(count, shape=shape).step(self.builder, before)
             self._next(before, following)
             self.axes[value] = axis
 
@@ -287,7 +281,7 @@ class _OneFrame:
         value, out = step.inputs[at], step.outputs[0]
         missing = self.cut.get(value, 0)
         if more or behind < missing:
-            self._refuse(origin_of(step), "it joins sequences along time")
+            self._refuse("it joins sequences along time")
         self.zeros[out], self.behind[out] = (
             front + self.zeros.get(value, 0),
             behind - missing + self.behind.get(value, 0),
@@ -307,10 +301,10 @@ class _OneFrame:
             behind = self.behind.get(value, 0) + self.rest.get(value, 0)
             missing = max(0, ahead - behind)
             if size != self.length - missing or (missing and start != self.length + self.zeros.get(value, 0) + behind):
-                self._refuse(origin_of(step), "it takes some steps, or all of them, together")
+                self._refuse("it takes some steps, or all of them, together")
             x, lag = self.name.get(value, value), self.late.get(value, 0)
             if ahead < 0:
-                x = self._zeros_first(x, lag, origin_of(step)) if lag else x
+                x = self._zeros_first(x, lag) if lag else x
                 x = self._window_of(x, op.axis, -ahead, step)[1]
             self.name[part], self.late[part] = x, lag + max(0, ahead)
             self.cut |= {part: missing} if missing else {}
@@ -318,32 +312,31 @@ class _OneFrame:
     def _window_of(self, x: str, axis: int, reach: int, step: Step) -> tuple[str, str]:
         """Return a frame joined behind the ``reach`` frames before it, which are a state; and the first of these
         frames."""
-        shape, where = self.builder.shapes[x], origin_of(step)
+        shape = self.builder.shapes[x]
         past = self._state(f"{step.outputs[0]}_past", (*shape[:axis], reach, *shape[axis + 1 :]))
-        window = self.builder.one(Concat(axis), past, x, hint="window", origin=where)
-        first, rest = self.builder.add(Split(axis, (1, reach)), window, hint="kept", origin=where)
+        window = self.builder.one(Concat(axis), past, x, hint="window")
+        first, rest = self.builder.add(Split(axis, (1, reach)), window, hint="kept")
         self._next(past, rest)
         return window, first
 
     def _window(self, step: Step, op: Conv | Pool, axis: int) -> None:
-        spatial, where = axis - len(self.old.shapes[step.inputs[0]]) + 2, origin_of(step)
+        spatial = axis - len(self.old.shapes[step.inputs[0]]) + 2
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
         spread = op.dilation[spatial] if isinstance(op, Conv) else 1
         value, reach, pad = step.inputs[0], (fixed(kernel[spatial], "a kernel") - 1) * spread, op.pad[spatial]
         front, behind, lag = self.zeros.get(value, 0) + pad, self.behind.get(value, 0) + pad, self.late.get(value, 0)
         if op.stride[spatial] != 1:
-            self._refuse(where, f"it has a stride of {op.stride[spatial]} frames")
+            self._refuse(f"it has a stride of {op.stride[spatial]} frames")
         if isinstance(op, MaxPool) and pad:
-            self._refuse(where, "it is padded by less than any number, and the frames before the first one are 0")
+            self._refuse("it is padded by less than any number, and the frames before the first one are 0")
         if front > reach or (front < reach and front + behind != reach):
             self._refuse(
-                where,
                 f"its windows of {reach + 1} frames over {front} zeros in front, {behind} behind, are not one a frame",
             )
         x, others = self._read(value, padded=True), tuple(map(self._read, step.inputs[1:]))
         if front == reach and behind:  # the frames behind the last one must be cut off
             self.rest[step.outputs[0]] = behind
-        x = self._zeros_first(x, lag, where) if lag and front else x
+        x = self._zeros_first(x, lag) if lag and front else x
         if pad:
             op = replace(op, pad=(0 if spatial == 0 else op.pad[0], 0 if spatial == 1 else op.pad[1]))
         if reach:
@@ -357,36 +350,33 @@ class _OneFrame:
         lag = self.late.get(step.outputs[0], 0)
         if {self.axes.get(value) for value in xs} == {0}:
             if op.reverse:
-                self._refuse(origin_of(step), "it runs backwards, so its first step needs the last frame")
+                self._refuse("it runs backwards, so its first step needs the last frame")
             ends, ends_of = iter(step.outputs[len(step.outputs) - op.states :]), dict[str, str]()
             names = iter(op.next_states)
             for i, value in enumerate(step.inputs):
                 if op.role(i) == "state":
                     end, name = next(ends), next(names).name
                     if value not in self.old.producers and value not in self.old.inputs:
-                        self._check_zeros(step, value)
+                        leaf = self.old.leaves[value]
+                        if not (isinstance(leaf, Full) and leaf.value == 0) and not is_zero(self.old, value):
+                            self._refuse("its state begins from constants other than zero")
                         inputs[i] = self._state(f"{title}_{name}", self.builder.shapes[inputs[i]])
                         ends_of[inputs[i]] = end
                     elif lag:
-                        self._refuse(origin_of(step), "it begins from a state, behind what sees frames of the future")
+                        self._refuse("it begins from a state, behind what sees frames of the future")
                     elif end not in self.needed:
-                        self._refuse(origin_of(step), "it begins from a state, whose last value is no output")
+                        self._refuse("it begins from a state, whose last value is no output")
             self.builder.put(Step(replace(op, length=1), tuple(inputs), step.outputs, step.loc))
             if lag and self.needed.intersection(step.outputs[len(step.outputs) - op.states :]):
-                self._refuse(origin_of(step), "it takes the last frame of what sees frames of the future")
+                self._refuse("it takes the last frame of what sees frames of the future")
             for state, end in ends_of.items():
-                self._next(state, self._from_first(end, state, lag, origin_of(step)) if lag else end)
+                self._next(state, self._from_first(end, state, lag) if lag else end)
             return
         body, looped, arguments = _loop_body(step, op, self.old)
         seeds = {name: self.axes[v] - over for name, (v, over) in arguments.items() if v in self.axes}
         small = _resized(body, axes_of(body, equal_axes(body, looped), seeds))
         scan = replace(op, body=scan_of(title, small, op.length, len(xs), op.states, op.reverse).body)
         self.builder.put(Step(scan, tuple(inputs), step.outputs, step.loc))
-
-    def _check_zeros(self, step: Step, first: str) -> None:
-        leaf = self.old.leaves[first]
-        if not (isinstance(leaf, Full) and leaf.value == 0) and not is_zero(self.old, first):
-            self._refuse(origin_of(step), "its state begins from constants other than zero")
 
 
 def _one(shape: Shape, axis: int) -> Shape:

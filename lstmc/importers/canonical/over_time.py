@@ -3,19 +3,19 @@ streamed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lstmc.importers.canonical.time import Frames, constant, count_of
+from lstmc.importers.canonical.time import Frames, constant, count_of, needed_steps
 from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of, scan_of
 from lstmc.importers.ir.ops import Divide, Expand, Permute, Select, Where
 from lstmc.importers.ir.recur import with_mask
 from lstmc.importers.ir.values import OpenSize, Shape, Size, Weight, fixed, number
 from lstmc.importers.refusal import Refusal
 from lstmc.ir import Scan
-from lstmc.ops import Binary, Concat, Full, Log, Op, Reshape
+from lstmc.ops import Binary, Full, Log, Op, Reshape
 from lstmc.passes.unrolled_steps import Step
 from lstmc.text import unused
 
@@ -58,6 +58,7 @@ class OverTime(Frames):
 
     ``closed`` are reasons for a fixed length, ``mixed`` against streaming.
     ``ahead`` lists layers that read future frames, ``short`` results with fewer steps than the inputs.
+    ``needed`` are the steps that outputs depend on, ``read`` the values that they and the outputs read.
     ``heads`` are values of the old net that belong to a single early step. In the new net such a value is the first
     element of a sequence [T, ...] with a delay, or the step that computes it from other values.
     """
@@ -70,6 +71,7 @@ class OverTime(Frames):
             self.length if isinstance(self.length, OpenSize) else OpenSize(unused("T", net.open_sizes().__contains__)),
         )
         self.axes = axes
+        self.needed, self.read = needed_steps(net, axes)
         divides = any(isinstance(each.op, Divide | Log) for each in net.steps)
         self.before = 1.0 if divides else 0.0  # in front of a delayed sequence, against 0 / 0
         self.closed: list[Refusal] = []
@@ -99,16 +101,6 @@ class OverTime(Frames):
     def _opened(self, shape: Shape, axis: int) -> Shape:
         return (*shape[:axis], self.time, *shape[axis + 1 :])
 
-    def _needed(self) -> Iterator[Step]:
-        """Return the steps that outputs depend on, apart from padding with zeros."""
-        needed, steps = set(self.old.outputs.values()), []
-        for step in reversed(self.old.steps):
-            if needed & set(step.outputs):
-                steps.append(step)
-                padding = isinstance(step.op, Concat) and self.axes.get(step.outputs[0]) == step.op.axis
-                needed |= {v for v in step.inputs if not (padding and constant(self.old, v) is not None)}
-        return reversed(steps)
-
     def _close(self, node: str, why: str, mend: str) -> None:
         self.closed.append(Refusal(node, "", "", why, mend))
 
@@ -123,7 +115,7 @@ class OverTime(Frames):
         for value in self.step.outputs:
             if value in self.axes:
                 self.values[value] = Value(value, lag, zeros, fill)
-            elif isinstance(self.step.op, Scan) and lag is not None and self._read(value):
+            elif isinstance(self.step.op, Scan) and lag is not None and value in self.read:
                 late = self._late_by(lag, self.step.op.length)
                 self.late[value] = late
                 if late:
@@ -134,9 +126,6 @@ class OverTime(Frames):
                         self.take_earlier(value, self.step.outputs[same], 0, late)
             elif lag is not None:
                 self.late[value] = lag
-
-    def _read(self, value: str) -> bool:
-        return value in self.old.outputs.values() or any(value in step.inputs for step in self._needed())
 
     def _late_by(self, lag: int, size: Size) -> int:
         """Return the delay of the last element of a sequence of ``size`` elements that is ``lag`` steps late."""

@@ -87,7 +87,7 @@ class _DynamicTime(OverTime):
                 self.values[name] = Value(name, 0)
             elif name in net.params:
                 self._constants(name, axis)
-        for step in self._needed():
+        for step in self.needed:
             self._step(step)
 
     def net(self) -> Net:
@@ -301,11 +301,10 @@ class _DynamicTime(OverTime):
 
     def _cut(self, step: Step, op: Split, x: Value) -> None:
         """Rewrite a slice of a sequence: all elements from an index on, or the last element."""
-        readers = {v for s in self._needed() for v in s.inputs} | set(self.old.outputs.values())
         at = 0
         for value, size in zip(step.outputs, op.sizes, strict=True):
             start, at = at, at + size
-            if value not in readers:
+            if value not in self.read:
                 continue
             if size == 1 and at == sum(op.sizes) and at > 1:
                 x = self._plain(step.inputs[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,31 +79,31 @@ def timeless(net: Net) -> Step | None:
     return None
 
 
+def neighbours(pairs: Iterable[tuple[Place, Place]]) -> dict[Place, list[Place]]:
+    """Return for each axis the axes that are paired with it."""
+    near: dict[Place, list[Place]] = {}
+    for a, b in pairs:
+        near.setdefault(b, []).append(a)
+        near.setdefault(a, []).append(b)
+    return near
+
+
 def time_places(net: Net) -> list[list[Place]]:
     """Return, for each time along which layers run, all axes that are that time."""
-    parent: dict[Place, Place] = {}
-
-    def root(place: Place) -> Place:
-        while (above := parent.setdefault(place, place)) != place:
-            parent[place] = place = parent[above]
-        return place
-
-    for step in net.steps:
-        for (operand, axis), (result, other) in same_axes(step, net):
-            parent[root((operand, axis))] = root((result, other))
-    times = {
-        root(place): list[Place]() for place in [*_recurrent_axes(net)] or [*_causal_axes(net)] or [*_past_axes(net)]
-    }
-    for value, axis in [*parent]:
-        if root((value, axis)) in times and net.shapes[value][axis] != 1:
-            times[root((value, axis))].append((value, axis))
-    return [*times.values()]
-
-
-def _recurrent_axes(net: Net) -> Iterator[Place]:
-    for step in net.steps:
-        if isinstance(step.op, Scan):
-            yield from ((value, 0) for value in step.op.of_role("x", step.inputs))
+    near = neighbours(pair for step in net.steps for pair in same_axes(step, net))
+    over_loops = [(x, 0) for s in net.steps if isinstance(s.op, Scan) for x in s.op.of_role("x", s.inputs)]
+    times, seen = list[list[Place]](), set[Place]()
+    for place in over_loops or [*_causal_axes(net)] or [*_past_axes(net)]:
+        if place in seen:
+            continue
+        time, waiting = {place}, [place]
+        while waiting:
+            more = {*near.setdefault(waiting.pop(), [])} - time
+            time |= more
+            waiting += more
+        seen |= time
+        times.append([each for each in near if each in time and net.shapes[each[0]][each[1]] != 1])
+    return times
 
 
 def _causal_axes(net: Net) -> Iterator[Place]:
@@ -199,11 +199,11 @@ class Count:
     inverse: bool
     shape: Shape
 
-    def step(self, net: NetBuilder, before: str, where: str = "") -> tuple[str, str]:
+    def step(self, net: NetBuilder, before: str) -> tuple[str, str]:
         """Return the number after a step, [1, 1], and the constants of that step; ``before`` is the number before."""
 
         def one(op: Op, *xs: str) -> str:
-            return net.one(op, *xs, hint="y", origin=where)
+            return net.one(op, *xs, hint="y")
 
         following = one(Affine(1.0, 1.0), before)
         y = one(Affine(self.factor, 0.0), following if self.first else before)
@@ -228,6 +228,26 @@ def count_of(weight: Weight, axis: int) -> Count | None:
         if 0 < factor < np.inf and np.array_equal(exact, np.float32(column)):
             return Count(float(factor), first, inverse, shape)
     return None
+
+
+def needed_steps(net: Net, axes: Mapping[str, int]) -> tuple[list[Step], set[str]]:
+    """Return the steps that outputs depend on, apart from padding with a constant along ``axes``; and all that these
+    steps and the outputs read."""
+    read, steps = set(net.outputs.values()), list[Step]()
+    for step in reversed(net.steps):
+        if not read.isdisjoint(step.outputs):
+            steps.append(step)
+            padding = isinstance(step.op, Concat) and axes.get(step.outputs[0]) == step.op.axis
+            read |= {value for value in step.inputs if not (padding and constant(net, value) is not None)}
+    return steps[::-1], read
+
+
+def begun(builder: NetBuilder, before: str, lag: int) -> tuple[str, str]:
+    """Return a flag that is 0 at the first ``lag`` steps, then 1; and the next value of the state ``before``, the next
+    ``lag`` flags [1, lag], which begin from zeros."""
+    first, *rest = builder.add(Split(1, (1, lag - 1)), before, hint="begun") if lag > 1 else [before]
+    one = builder.one(ONES, first, hint="one")
+    return first, builder.one(Concat(1), *rest, one, hint="after") if rest else one
 
 
 def fixed_frames(net: Net, step: Step, axes: Mapping[str, int]) -> tuple[str, str] | None:
@@ -379,9 +399,7 @@ class Frames:
         if (lag, 1) not in self._begun:
             body = self.body()
             before = body.input("before", (1, lag))
-            first, *rest = body.add(Split(1, (1, lag - 1)), before, hint="parts") if lag > 1 else [before]
-            ones = body.one(ONES, first, hint="one")
-            following = body.one(Concat(1), *rest, ones, hint="after") if rest else ones
+            first, following = begun(body, before, lag)
             body.outputs = {"before": following, "y_0": first}
             self._begun[lag, 1] = self.scan("begun", body, [])
         if (lag, n) not in self._begun:  # an open n, too, as an input's cell would bind it
