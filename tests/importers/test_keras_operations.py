@@ -42,6 +42,7 @@ CASES: list[tuple[str, list[Any], dict[str, Any]]] = [
     *(("Gelu", [], {"approximate": approximate}) for approximate in (True, False)),
     *(("Cast", [], {"dtype": dtype}) for dtype in ("float32", "float64")),
     *((name, [], {}) for name in ("ZerosLike", "OnesLike")),
+    *((name, [], {}) for name in ("Tan", "Sinh", "Cosh", "Arcsinh")),
     *((name, [2], {}) for name in ("Power", "Add", "Subtract", "Multiply", "Divide", "Maximum", "Minimum")),
 ]  # fmt: skip
 NAMES = {"LogSoftmax": "log_softmax", "ExpandDims": "expand_dims", "ZerosLike": "zeros_like", "OnesLike": "ones_like"}

@@ -78,6 +78,8 @@ POSITIVE = ("log", "sqrt", "rsqrt", "log2", "log10", "log1p")
 # The arguments of an operator, by its name and overload, at each call.
 CALLS: dict[str, list[tuple[Any, ...]]] = {
     **{foreign.name: [(x(*X).abs() if foreign.name in POSITIVE else x(*X),)] for foreign, _ in functions_of("torch")},
+    "acosh": [(1 + x(*X).abs(),)],
+    "atanh": [(x(*X).tanh(),)],
     "softplus": [(x(*X),), (x(*X), 0.5)],
     "leaky_relu": [(x(*X),), (x(*X), 0.3)],
     "hardtanh": [(x(*X),), (x(*X), -0.5, 0.3)],

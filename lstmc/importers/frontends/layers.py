@@ -111,15 +111,19 @@ class Layers(ShapeOps):
         if isinstance(y, Weight) and len(y.shape) == 2:
             return self.linear(x, y.transposed())
         if isinstance(x, Weight) and len(x.shape) == 2:
-            return self.turned(self.linear(self.turned(y), x))
+            return self.value(self.turned(self.linear(self.turned(y), x)))
         rank = max(self.rank(x), self.rank(y))
         batch = ascii_lowercase[: rank - 2]
         of_x, of_y = ((batch + last)[rank - self.rank(v) :] for v, last in ((x, "xy"), (y, "yz")))
         return self.product(of_x, of_y, f"{batch}xz", x, y)
 
-    def turned(self, x: Operand) -> str:
-        """Swap the last two axes."""
-        return self.transpose(x, (*range(self.rank(x) - 2), -1, -2))
+    def turned(self, x: Operand) -> Operand:
+        """Swap the last two axes, if there are two; a parameter stays one."""
+        rank = self.rank(x)
+        axes = (*range(rank - 2), rank - 1, rank - 2) if rank > 1 else (0,)
+        if isinstance(x, Weight):
+            return x.transposed(*axes)
+        return self.transpose(x, axes) if isinstance(x, str) else x.transpose(axes)
 
     def einsum(self, equation: str, xs: Sequence[Operand]) -> str:
         """Add an einsum such as ``bt,bth->bh``; more than two operands are contracted from the left."""
@@ -451,6 +455,12 @@ class Layers(ShapeOps):
         owner = next(iter(sources), "").rpartition(".")[0] or self.hint
         y = self.one(Mul(), x, self.builder.param(a, f"{owner}_scale"))
         return self.one(Add(), y, self.builder.param(b, f"{owner}_shift"))
+
+
+def waves(rows: int, columns: int, size: int, scale: float = 1.0) -> tuple[Array, Array]:
+    """Return the cosines and sines of 2 pi r c / size, by which a discrete Fourier transform multiplies."""
+    turns = 2 * np.pi * (np.outer(np.arange(rows), np.arange(columns)) % size) / size
+    return scale * np.cos(turns), scale * np.sin(turns)
 
 
 def _whole(op: Op) -> bool | None:

@@ -1,10 +1,10 @@
-"""ONNX operators that are formulas of a few other operators: norms, trigonometry, remainders; and ONNX Runtime's fused
-operators."""
+"""ONNX operators that are formulas of a few other operators: norms, inverse trigonometry, remainders; and ONNX
+Runtime's fused operators."""
 
 from __future__ import annotations
 
 from math import pi
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_layers import matmul
 from lstmc.importers.frontends.onnx_values import CHECK, Handler, Node, Onnx, axes_from, called, weight_or_none
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.ir.values import Weight, number
+from lstmc.importers.ir.values import number
 from lstmc.importers.refusal import Refused
 from lstmc.ops.frameworks import functions_of
 
@@ -45,28 +45,6 @@ def _arcsin(layers: Layers, x: Operand) -> str:
     return layers.affine(arctan(layers, ratio), 2.0, 0.0)
 
 
-def _hyperbolic(kind: Literal["add", "sub"]) -> Handler:
-    """Return a handler of (exp(x) + exp(-x)) / 2, or of the difference."""
-    return lambda t, x: t.affine(t.binary(kind, t.apply("exp", x), t.apply("exp", t.affine(x, -1.0, 0.0))), 0.5, 0.0)
-
-
-def _area(shift: float) -> Handler:
-    """Return a handler of sign(x) log(|x| + sqrt(x x + shift)), a form without cancellation."""
-
-    def handle(t: Onnx, x: Operand) -> Operand:
-        size = t.apply("abs", x)
-        root = t.apply("power", t.affine(t.apply("power", size, 2.0), 1.0, shift), 0.5)
-        y = t.apply("log", t.binary("add", size, root))
-        return t.binary("mul", t.apply("sign", x), y)
-
-    return handle
-
-
-def _artanh(t: Onnx, x: Operand) -> Operand:
-    ratio = t.binary("div", t.affine(x, 1.0, 1.0), t.affine(x, -1.0, 1.0))
-    return t.affine(t.apply("log", ratio), 0.5, 0.0)
-
-
 def _lrn(t: Onnx, x: Operand, *, size: int, alpha: float, beta: float, bias: float) -> Operand:
     """x / (bias + alpha / size sum of the squares of near channels) ** beta: the sums are a product."""
     channels = t.size(x, 1, "channels")
@@ -91,12 +69,6 @@ HANDLERS: dict[str, Handler] = {
     "Atan": arctan,
     "Asin": _arcsin,
     "Acos": lambda t, x: t.affine(_arcsin(t, x), -1.0, pi / 2),
-    "Tan": lambda t, x: t.binary("div", t.apply("sin", x), t.apply("cos", x)),
-    "Sinh": _hyperbolic("sub"),
-    "Cosh": _hyperbolic("add"),
-    "Asinh": _area(1.0),
-    "Acosh": _area(-1.0),
-    "Atanh": _artanh,
     # the sign comes from the second operand; with fmod from the first
     "Mod": lambda t, x, y, *, fmod: t.divided(x, y, "trunc" if fmod else "floor")[1],
     "LRN": _lrn,
@@ -142,35 +114,19 @@ def _fused_matmul(
     """alpha A B; A and B may be transposed."""
     if transBatchA or transBatchB:
         raise Refused("transBatchA, transBatchB", "1", "batches are not transposed here", "transpose before it")
-    x, y = (_turned(t, one) if turned else one for one, turned in ((a, transA), (b, transB)))
+    x, y = (t.turned(one) if turned else one for one, turned in ((a, transA), (b, transB)))
     return t.affine(matmul(t, x, y), alpha, 0.0)
 
 
-def _turned(t: Onnx, x: Operand) -> Operand:
-    """Return x with its last two axes swapped; a parameter stays one."""
-    rank = t.rank(x)
-    axes = (*range(rank - 2), rank - 1, rank - 2) if rank > 1 else (0,)
-    if isinstance(x, str):
-        return t.transpose(x, axes)
-    return x.transposed(*axes) if isinstance(x, Weight) else x.transpose(axes)
-
-
 def _skip_norm(
-    t: Onnx, x: Operand, skip: Operand, scale: Any, shift: Any = None, bias: Any = None, *, epsilon: float = 1e-12
-) -> list[Operand | None]:
+    t: Onnx, x: Operand, skip: Operand, scale: Any, shift: Any = None, bias: Any = None, *, epsilon: float = 1e-12,
+    rms: bool = False,
+) -> list[Operand | None]:  # fmt: skip
     """The norm of x + skip + bias, and that sum as the fourth result."""
     y = t.binary("add", x, skip)
     y = y if bias is None else t.binary("add", y, bias)
-    normed = t.layer_norm(y, epsilon, weight_or_none(scale, "gamma"), weight_or_none(shift, "beta"))
-    return [normed, None, None, y]
-
-
-def _skip_rms_norm(
-    t: Onnx, x: Operand, skip: Operand, scale: Any, bias: Any = None, *, epsilon: float = 1e-12
-) -> list[Operand | None]:
-    y = t.binary("add", x, skip)
-    y = y if bias is None else t.binary("add", y, bias)
-    return [t.rms_norm(y, epsilon, weight_or_none(scale, "gamma")), None, None, y]
+    a, b = weight_or_none(scale, "gamma"), weight_or_none(shift, "beta")
+    return [t.rms_norm(y, epsilon, a) if rms else t.layer_norm(y, epsilon, a, b), None, None, y]
 
 
 def _biased(function: str) -> Handler:
@@ -184,7 +140,9 @@ def fused(known: dict[str, Handler]) -> dict[str, Handler]:
         "FusedGemm": _then_activated(known["Gemm"]),
         "FusedConv": _then_activated(known["Conv"]),
         "SkipLayerNormalization": _skip_norm,
-        "SkipSimplifiedLayerNormalization": _skip_rms_norm,
+        "SkipSimplifiedLayerNormalization": lambda t, x, skip, scale, bias=None, *, epsilon=1e-12: _skip_norm(
+            t, x, skip, scale, None, bias, epsilon=epsilon, rms=True
+        ),
         "SimplifiedLayerNormalization": _rms_norm,
         "LayerNormalization": known["LayerNormalization"],
         "Gelu": _biased("gelu"),

@@ -83,9 +83,7 @@ def _gemm(
 ) -> Operand:  # fmt: skip
     x = t.transpose(a, (1, 0)) if transA else a
     if isinstance(b, str) or isinstance(c, str):
-        w = _stored(b)
-        if transB:
-            w = w.transposed() if isinstance(w, Weight) else t.transpose(w, (1, 0))
+        w = t.turned(_stored(b)) if transB else _stored(b)
         y = t.affine(t.matmul(x, w), alpha, 0.0)
         return y if c is None else t.binary("add", y, t.affine(c, beta, 0.0))
     w = weight(b, "B", 2)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.importers.frontends import scattering
-from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.layers import Layers, waves
 from lstmc.importers.frontends.onnx_values import (
     CHECK,
     Handler,
@@ -245,14 +245,6 @@ def _space_to_depth(t: Onnx, x: Operand, *, blocksize: int, mode: str = "DCR") -
     return t.reshape(y, (n, fixed(c, "channels") * blocksize**2, rows, columns))
 
 
-def _spectrum(count: int, bins: int, inverse: bool) -> tuple[Array, Array]:
-    """Return cosines and sines [bins, count] by which a transform multiplies."""
-    angles = 2 * np.pi * np.outer(np.arange(bins), np.arange(count)) / count
-    sign = 1.0 if inverse else -1.0
-    scale = 1 / count if inverse else 1.0
-    return scale * np.cos(angles), sign * scale * np.sin(angles)
-
-
 def transformed(layers: Layers, x: Operand, length: int | None, axis: int, inverse: bool, onesided: bool) -> str:
     """Return the discrete Fourier transform of x [..., n, ..., 1 or 2], real or complex, along an axis: a product."""
     rank, parts = layers.rank(x), layers.size(x, -1)
@@ -263,7 +255,8 @@ def transformed(layers: Layers, x: Operand, length: int | None, axis: int, inver
         raise Refused("inverse, onesided", "both", "the half that is left out is not made up here", "use all of it")
     if size > count:
         x = layers.cut(x, axis, 0, count)
-    cosines, sines = (m[:, : min(size, count)] for m in _spectrum(count, bins, inverse))
+    cosines, sines = waves(bins, min(size, count), count, 1 / count if inverse else 1.0)
+    sines = sines if inverse else -sines
     blocks = [[cosines, -sines], [sines, cosines]] if parts == 2 else [[cosines], [sines]]
     matrix = np.stack([np.stack(row, -1) for row in blocks], 1).reshape(2 * bins, -1)
     order = [*(a for a in range(rank - 1) if a != axis), axis, rank - 1]
@@ -293,7 +286,8 @@ def _stft(t: Onnx, x: Operand, step: Operand, window: Any = None, size: Any = No
     shaped = None if window is None else weight(window, "window", 1)
     count = shaped.shape[0] if shaped is not None else int(length)
     bins = count // 2 + 1 if onesided else count
-    matrix = np.concatenate(_spectrum(count, bins, False))
+    cosines, sines = waves(bins, count, count)
+    matrix = np.concatenate([cosines, -sines])
     weights = number(matrix[:, None], "cosines and sines of a Fourier transform")
     if shaped is not None:
         own = shaped

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from string import ascii_lowercase
 from typing import Any, Literal
@@ -39,7 +39,7 @@ def scattered(layers: Layers, x: Operand, indices: Array, updates: Operand, how:
     if how == "none":
         if (box := _box(indices, shape)) is not None:
             block = [stop - start for start, stop in box]
-            return _placed(layers, x, layers.reshape(updates, (*block, *shape[count:])), box)
+            return placed(layers, x, layers.reshape(updates, (*block, *shape[count:])), dict(enumerate(box)))
         return _replaced(layers, x, count, places, rows)
     if len({*places.tolist()}) < places.size:
         if how != "add":
@@ -196,10 +196,10 @@ def _box(indices: Array, shape: Sequence[int]) -> list[Pair] | None:
     return [(int(a), int(b)) for a, b in zip(first, last, strict=True)] if same else None
 
 
-def _placed(layers: Layers, x: Operand, part: str, box: Sequence[Pair]) -> str:
-    """Return x with a block replaced by ``part``: from start up to stop of each leading axis."""
-    cuts = [axis for axis, pair in enumerate(box) if pair != (0, layers.size(x, axis))]
-    y = part
+def placed(layers: Layers, x: Operand, part: Operand, box: Mapping[int, Pair]) -> str:
+    """Return x with a block replaced by ``part``: from start up to stop of these axes."""
+    cuts = [axis for axis, pair in box.items() if pair != (0, layers.size(x, axis))]
+    y = layers.value(part)
     for at, axis in reversed([*enumerate(cuts)]):
         around, (start, stop), size = layers.value(x), box[axis], layers.size(x, axis)
         for outer in cuts[:at]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.importers.frontends.layers import waves
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_elements import Handler, Torch
 from lstmc.importers.frontends.torch_shape_ops import UNCHANGED
@@ -153,12 +154,6 @@ def _transformed(t: Torch, x: Operand, axis: int, matrix: Array, what: str) -> s
     return t.along_last(x, axis, lambda y: t.linear(y, number(matrix, f"{what} of a Fourier transform")))
 
 
-def _waves(rows: int, columns: int, size: int, scale: float) -> tuple[Array, Array]:
-    """Return the cosines and sines of 2 pi r c / size."""
-    turns = 2 * np.pi * (np.outer(np.arange(rows), np.arange(columns)) % size) / size
-    return scale * np.cos(turns), scale * np.sin(turns)
-
-
 def _scale(normalization: int, size: int) -> float:
     return (1.0, 1 / sqrt(size), 1 / size)[normalization]
 
@@ -166,7 +161,7 @@ def _scale(normalization: int, size: int) -> float:
 def _of_real(t: Torch, x: Operand, axes: Sequence[int], normalization: int, onesided: bool) -> Complex:
     *others, axis = axes
     size = t.size(x, axis)
-    cosines, sines = _waves(size // 2 + 1 if onesided else size, size, size, _scale(normalization, size))
+    cosines, sines = waves(size // 2 + 1 if onesided else size, size, size, _scale(normalization, size))
     z = Complex(_transformed(t, x, axis, cosines, "cosines"), _transformed(t, x, axis, -sines, "sines"))
     return _transform(t, z, others, normalization, True) if others else z
 
@@ -174,7 +169,7 @@ def _of_real(t: Torch, x: Operand, axes: Sequence[int], normalization: int, ones
 def _transform(t: Torch, z: Complex, axes: Sequence[int], normalization: int, forward: bool) -> Complex:
     for axis in axes:
         size = t.size(z.real, axis)
-        cosines, sines = _waves(size, size, size, _scale(normalization, size))
+        cosines, sines = waves(size, size, size, _scale(normalization, size))
         sines = -sines if forward else sines
 
         def of(x: Operand, m: Array, axis: int = axis) -> str:
@@ -190,7 +185,7 @@ def _to_real(t: Torch, z: Complex, axes: Sequence[int], normalization: int, size
     z = _transform(t, z, others, normalization, False)
     axis = axis_in(axis, t.rank(z.real))
     count = size // 2 + 1
-    cosines, sines = _waves(size, count, size, _scale(normalization, size))
+    cosines, sines = waves(size, count, size, _scale(normalization, size))
     twice = np.where((np.arange(count) == 0) | (2 * np.arange(count) == size), 1.0, 2.0)
     parts = [t.cut(x, axis, 0, count) for x in (z.real, z.imag)]
     real = _transformed(t, parts[0], axis, cosines * twice, "cosines")

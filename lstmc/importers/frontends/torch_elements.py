@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers, shared_operations
+from lstmc.importers.frontends.scattering import placed
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.values import Shape, Weight, axis_in, fixed, number
@@ -126,7 +127,8 @@ def _slice_written(
     t: Torch, x: Operand | Filled, source: Operand, axis: int, start: int | None, stop: int | None, step: int
 ) -> Operand:
     shape = x.shape if isinstance(x, Filled) else t.shape(x)
-    size = fixed(shape[axis_in(axis, len(shape))], f"axis {axis}")
+    axis = axis_in(axis, len(shape))
+    size = fixed(shape[axis], f"axis {axis}")
     places = range(size)[slice(start, stop, step)]
     written: Operand = t.joined(source)
     if not places:
@@ -136,12 +138,7 @@ def _slice_written(
         both = t.concat([t.joined(x), written], axis)
         order = {place: size + at for at, place in enumerate(places)}
         return t.pick(both, axis, [order.get(place, place) for place in range(size)])
-    parts: list[Operand] = [written]
-    if places.start > 0:
-        parts.insert(0, t.cut(t.joined(x), axis, 0, places.start))
-    if places.stop < size:
-        parts.append(t.cut(t.joined(x), axis, places.stop, size))
-    return t.concat(parts, axis) if len(parts) > 1 else parts[0]
+    return placed(t, t.joined(x), written, {axis: (places.start, places.stop)})
 
 
 ASSIGNED: dict[str, Callable[..., Any]] = {

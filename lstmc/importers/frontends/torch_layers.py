@@ -40,8 +40,8 @@ def _attention(
     if enable_gqa:
         heads = t.size(q, -3) // t.size(k, -3)
         k, v = (t.enlarged(x, t.rank(x) - 3, heads) for x in (k, v))
-    width, rank = t.size(q, -1, "the width"), t.rank(k)
-    scores = t.matmul(q, t.transpose(k, (*range(rank - 2), rank - 1, rank - 2)))
+    width = t.size(q, -1, "the width")
+    scores = t.matmul(q, t.turned(k))
     scores = t.affine(scores, width**-0.5 if scale is None else scale, 0.0)
     if causal:
         rows, columns = (t.size(scores, axis, "a length") for axis in (-2, -1))

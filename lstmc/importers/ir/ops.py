@@ -100,6 +100,12 @@ TEXTS = {
     "log10": f"{1 / math.log(10)} * log({{x}})",
     "exp2": f"exp({math.log(2)} * {{x}})",
     "ceil": "-floor(-{x})",
+    "tan": "sin({x}) / cos({x})",
+    "sinh": "0.5 * (exp({x}) - exp(-{x}))",
+    "cosh": "0.5 * (exp({x}) + exp(-{x}))",
+    "asinh": "(step({x}) - step(-{x})) * log(abs({x}) + ({x} * {x} + 1) ** 0.5)",  # without cancellation
+    "acosh": "log({x} + ({x} * {x} - 1) ** 0.5)",
+    "atanh": "0.5 * log((1 + {x}) / (1 - {x}))",
     "gelu": "gelu({x}, approximate=False)",
     "gelu_tanh": "gelu({x})",
 }
@@ -127,7 +133,7 @@ class Function(Formula):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        name = draw.choice((*sorted({*TEXTS} - {"ceil"}), "silu", "softsign", "erf", "hard_sigmoid"))
+        name = draw.choice((*sorted({*TEXTS} - {"ceil", "acosh"}), "silu", "softsign", "erf", "hard_sigmoid"))
         count = 2 if name in ("selu", "scaled_tanh", "hard_sigmoid") else "{0!r}" in TEXTS.get(name, "")
         return Sample(cls(name, (0.5, 0.25)[:count]), (sample_type(draw),), 0.1, 0.9)
 
