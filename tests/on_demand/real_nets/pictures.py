@@ -86,8 +86,8 @@ class _Summary:
 
 
 def _of_scan(node: Node, scan: Scan) -> Box:
-    states = ", ".join(shape_text(each.shape) for each in node.types[1:])
-    steps = f", {scan.length} steps{' backwards' if scan.reverse else ''}" if scan.length > 1 else ""
+    states = ", ".join(dict.fromkeys(shape_text(each.shape) for each in node.types[1:]))
+    steps = f", {scan.length} steps{' back' if scan.reverse else ''}" if scan.length > 1 else ""
     return Box(node.name, node.name.removesuffix("/y"), f"states {states}{steps}", Kind.ELEMENTWISE)
 
 

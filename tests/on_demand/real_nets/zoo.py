@@ -148,7 +148,8 @@ def page() -> None:
     rows = [(recipe, json.loads(_kept(recipe).read_text())) for recipe in recipes().values() if _kept(recipe).exists()]
     template = text_templates("tests", "on_demand/real_nets").get_template("zoo.md.j2")
     missing = [recipe.name for recipe in recipes().values() if not _kept(recipe).exists()]
-    PAGE.write_text(template.render(rows=rows, missing=missing), encoding="utf-8")
+    earlier = [recipe.name for recipe, row in rows if "us_c" in row and "eight_bits" not in row]
+    PAGE.write_text(template.render(rows=rows, missing=missing, earlier=earlier), encoding="utf-8")
 
 
 def _kept(recipe: Recipe) -> Path:
