@@ -17,7 +17,7 @@ from lstmc.passes.base import rewrite
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runtime.runner import Runner
-from tests.on_demand.fuzz import streams
+from tests.on_demand.fuzz import imported_streams, streams
 from tests.on_demand.fuzz.frontier import Frontier, Reached
 from tests.on_demand.fuzz.hunt import Tally, hunt, known_rules, save
 from tests.on_demand.fuzz.streams import try_stream
@@ -180,3 +180,11 @@ def test_the_program_counts_and_says_its_seed(tmp_path: Path, caffe: Runner) -> 
     first, counts, *_ = ended.stdout.splitlines()
     assert first == f"seed 7; failures go to {tmp_path}/out"
     assert " models tried, " in counts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+def test_random_nets_of_pytorch_are_streamed_from_their_files(kind: str) -> None:
+    became = [imported_streams.outcome(seed, kind) for seed in range(6)]
+    assert [wrong for _, wrong in became if wrong] == []
+    assert sum(outcome == "streamed" for outcome, _ in became) >= 3
