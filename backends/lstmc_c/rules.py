@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from math import prod
 
@@ -17,10 +17,9 @@ from lstmc.ops import Array, Concat, Conv, Full, Split
 from lstmc.passes.base import Refs, rewrite
 
 MOVES = (ops.Reshape, ops.Split, ops.Concat, ops.Transpose, ops.Stack, ops.Unstack)
-PHASES, LARGEST = (
-    4,
-    1 << 20,
-)  # the most pixels between two that are no inserted zeros; elements of windows that are compared
+_Windows = tuple[Conv, Shape, list[dict[int, int]]]
+PHASES = 4  # the largest distance of pixels between which there are zeros
+LARGEST = 1 << 20  # the most elements of windows that are compared
 
 
 def with_fewer_joins(graph: Graph) -> Graph:
@@ -84,17 +83,6 @@ def with_rows_that_are_read(graph: Graph) -> Graph:
     return rewrite(graph, visit)
 
 
-@dataclass(frozen=True)
-class _Windows:
-    """A convolution of another image with the same results: which element of its windows each element of the old ones
-    is, for each of ``phases`` neighbouring pixels, which are channels of the new convolution."""
-
-    image: Ref
-    op: Conv
-    kernel: Shape
-    phases: list[dict[int, int]]  # an element of the new windows -> that of the old ones
-
-
 def with_direct_windows(graph: Graph) -> Graph:
     """conv(moved(x)) => conv(x), where padding, shifted copies or zeros between pixels only move elements of x: the
     kernel becomes larger, and pixels between which zeros were become channels."""
@@ -106,9 +94,9 @@ def with_direct_windows(graph: Graph) -> Graph:
         kernel, shape = b.type(args[1]).shape, node.types[0].shape
         images = sorted(_moved_images(b, args[0]).items(), key=lambda image: b.type(image[0]).size)
         for image, elements in images:
-            found = _same_windows(node.op, kernel, shape, image, b.type(image).shape, elements)
+            found = _same_windows(node.op, kernel, shape, b.type(image).shape, elements)
             if found is not None:
-                return _direct(b, node, args, found)
+                return _direct(b, node, args, image, *found)
         return None
 
     return rewrite(graph, visit)
@@ -163,8 +151,10 @@ def _elements(op: Conv, image: Array, kernel: Shape, size: Shape) -> Array:
     return np.stack(parts, 1).reshape(len(image) * len(parts), rows, columns)
 
 
-def _same_windows(op: Conv, kernel: Shape, result: Shape, ref: Ref, shape: Shape, x: Array) -> _Windows | None:
-    """Return a convolution of the image ``ref`` with the windows of ``op`` on elements of it."""
+def _same_windows(op: Conv, kernel: Shape, result: Shape, shape: Shape, x: Array) -> _Windows | None:
+    """Return a convolution of an image of ``shape`` with the windows of ``op`` on elements ``x`` of it, the size of its
+    windows, and which element of old windows each element of new ones is, for each of neighbouring pixels: those are
+    channels of the new convolution."""
     (rows, columns), size = result[-2:], x.shape[-3] * prod(kernel[2:])
     if shape[-3] % op.group or size * rows * columns > LARGEST or prod(x.shape[:-3]) != 1:
         return None
@@ -176,7 +166,7 @@ def _same_windows(op: Conv, kernel: Shape, result: Shape, ref: Ref, shape: Shape
             windows = _elements(new, image, window, pixels)
             found = [_matched(old[..., phase::phases], windows, op.group) for phase in range(phases)]
             if None not in found:
-                return _Windows(ref, new, window, [each for each in found if each is not None])
+                return new, window, [each for each in found if each is not None]
     return None
 
 
@@ -215,29 +205,30 @@ def _matched(old: Array, new: Array, groups: int) -> dict[int, int] | None:
     return found[0] if all(each == found[0] for each in found) else None
 
 
-def _direct(b: Builder, node: Node, args: Refs, found: _Windows) -> Refs:
+def _direct(
+    b: Builder, node: Node, args: Refs, image: Ref, op: Conv, window: Shape, taken: Sequence[Mapping[int, int]]
+) -> Refs:
     """Add the convolution in place of a node, and put its pixels in order."""
     (*lead, outs, rows, columns), (_, w, *bias) = node.types[0].shape, args
-    elements, phases = prod(b.type(w).shape[1:]), len(found.phases)
-    channels = b.type(found.image).shape[-3] // found.op.group
+    elements, phases = prod(b.type(w).shape[1:]), len(taken)
+    channels, shape = b.type(image).shape[-3] // op.group, (*lead, *b.type(image).shape[-3:])
     (flat,) = b.add(ops.Reshape((outs, elements)), w)
     old = b.add(Split(1, (1,) * elements), flat) if elements > 1 else (flat,)
     (zero,) = b.add(Full((outs, 1), 0.0))
-    places = range(channels * prod(found.kernel))
-    matrix = [old[phase[at]] if at in phase else zero for phase in found.phases for at in places]
+    places = range(channels * prod(window))
+    matrix = [old[phase[at]] if at in phase else zero for phase in taken for at in places]
     (joined,) = b.add(Concat(1), *matrix)
-    (w,) = b.add(ops.Reshape((outs * phases, channels, *found.kernel)), joined, names=(f"{node.name}/windows",))
+    (w,) = b.add(ops.Reshape((outs * phases, channels, *window)), joined, names=(f"{node.name}/windows",))
     if bias and phases > 1:
         (column,) = b.add(ops.Reshape((outs, 1)), *bias)
         (repeated,) = b.add(Concat(1), *[column] * phases)
         bias = [*b.add(ops.Reshape((outs * phases,)), repeated, names=(f"{node.name}/biases",))]
-    image, shape = found.image, (*lead, *b.type(found.image).shape[-3:])
     if b.type(image).shape != shape:
         (image,) = b.add(ops.Reshape(shape), image)
     if phases == 1:
-        return b.add(found.op, image, w, *bias, names=node.names, loc=node.loc)
+        return b.add(op, image, w, *bias, names=node.names, loc=node.loc)
     apart = -(-columns // phases)
-    (y,) = b.add(found.op, image, w, *bias, names=(f"{node.name}/phases",), loc=node.loc)
+    (y,) = b.add(op, image, w, *bias, names=(f"{node.name}/phases",), loc=node.loc)
     (y,) = b.add(ops.Reshape((outs, phases, rows * apart)), y)
     pixels = [b.add(ops.Reshape((outs, rows * apart, 1)), part)[0] for part in b.add(Split(1, (1,) * phases), y)]
     (y,) = b.add(Concat(2), *pixels)
