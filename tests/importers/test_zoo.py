@@ -81,7 +81,7 @@ def served(monkeypatch: pytest.MonkeyPatch, wheel: bytes) -> list[tuple[str, ...
 @pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)
 def test_a_recipe_is_whole(recipe: Recipe) -> None:
     assert re.fullmatch(r"[a-z0-9-]+", recipe.name)
-    assert re.fullmatch(r"[A-Za-z0-9_]+-[0-9.]+-py3-none-(any|manylinux\w+)\.whl", recipe.wheel)
+    assert re.fullmatch(r"[A-Za-z0-9_]+-[0-9.]+(a[0-9]+)?-py3-none-(any|manylinux\w+)\.whl", recipe.wheel)
     assert re.fullmatch(r"[0-9a-f]{64}", recipe.wheel_sha256)
     assert re.fullmatch(r"[0-9a-f]{64}", recipe.sha256)
     assert all((recipe.title, recipe.licence, recipe.paper, recipe.feed))
