@@ -16,6 +16,7 @@ from lstmc.importers.ir.values import OpenSize, Shape, open_names, open_sizes
 from lstmc.importers.printer import files
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.sources import SourceNet
+from lstmc.ir import Scan
 from lstmc.text import nearest_or_all
 from lstmc.types import shape_text
 
@@ -122,6 +123,12 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
         raise _not_one_time(net, [axes for _, axes in found])
     ((source, axes),) = found
     net, frames = canonicalize_frame(source.described, axes)
+    if not net.states and any(isinstance(step.op, Scan) for step in net.steps):
+        along = " and ".join(f"axis {axis} of {net.called.get(name, name)}" for name, axis in axes.items())
+        raise SourceError(
+            f"{net.origin}: expected a layer that remembers frames along {along}, found none",
+            notes=["it computes each frame alone: import it from an example of one frame, without step and time"],
+        )
     if refused is not None:  # a layer needs a number, which must not be the number of frames
         numbers = {
             s.name: n

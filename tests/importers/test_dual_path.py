@@ -288,6 +288,11 @@ def test_what_a_function_remembers_is_a_state(name: str, kind: str, tmp_path: Pa
     np.testing.assert_allclose(streamed, expected[:, :, : 40 - late], rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+def test_loops_over_bands_alone_are_no_stream() -> None:
+    with pytest.raises(SourceError, match="remembers frames along axis 2 of x, found none"):
+        from_torch(Bands(torch.tanh).eval(), torch.randn(1, 2, 9, 8), time={"x": 2})
+
+
 def test_an_axis_of_which_no_past_is_read_is_no_time() -> None:
     """Images whose number is open."""
     with pytest.raises(RefusedError, match="no axis is known as time"):
