@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Lock
 from typing import Any
 from weakref import finalize
@@ -26,6 +26,7 @@ _LINE = 16  # floats of a cache line
 _MOST = 2**31 - 1  # T, N and their product are int in the layers
 _KEPT = 64 * 2**20  # floats of workspaces that are kept for the next pass
 _SMALL = 2**20  # floats of a workspace that the C library keeps for the next pass
+_NO_BLAS = nullcontext()
 _loops: dict[str, Loop] = {}
 _gpu_loops: dict[str, Loop] = {}
 
@@ -66,12 +67,13 @@ def _loop(kind: str, tensor: Tensor) -> Loop:
     return (_gpu_loops if _on_gpu(tensor) else _loops)[kind]
 
 
+def _blas(tensor: Tensor) -> AbstractContextManager[int | None]:
+    """Return a context with the handle of cuBLAS for a tensor on a GPU, in PyTorch's current stream there, or None."""
+    return _cublas(tensor) if _on_gpu(tensor) else _NO_BLAS
+
+
 @contextmanager
-def _blas(tensor: Tensor) -> Iterator[int | None]:
-    """Yield the handle of cuBLAS for a tensor on a GPU, in PyTorch's current stream there; None for other tensors."""
-    if not _on_gpu(tensor):
-        yield None
-        return
+def _cublas(tensor: Tensor) -> Iterator[int]:
     with torch.cuda.device(tensor.device):
         yield torch.cuda.current_blas_handle()
 
@@ -113,6 +115,12 @@ def _addresses(tensors: Sequence[Tensor]) -> list[int]:
     return [tensor.data_ptr() or _nothing.ctypes.data for tensor in tensors]
 
 
+def _same(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], like: Tensor) -> Sequence[Tensor]:
+    """Return tensors that :func:`ready` returned, after their shapes and devices alone are compared."""
+    same = [t.shape for t in tensors] == shapes and [t.device for t in tensors] == [like.device] * len(tensors)
+    return tensors if same else _checked(what, tensors, shapes, like)
+
+
 def _checked(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], like: Tensor) -> list[Tensor]:
     """Return tensors as native code reads them, on the device of ``like``. Raises :class:`DataError` for unfit
     tensors."""
@@ -130,6 +138,9 @@ def _checked(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, .
     return found
 
 
+Check = Callable[[str, Sequence[Tensor], Sequence[tuple[int, ...]], Tensor], Sequence[Tensor]]
+
+
 @dataclass(frozen=True)
 class _Pass:
     """A layer at T and N, with the shapes of its operands and results."""
@@ -143,8 +154,13 @@ class _Pass:
 
 
 @lru_cache(maxsize=1024)
-def _pass(kind: str, gpu: bool, at: tuple[int, int]) -> _Pass:
+def _pass(kind: str, gpu: bool, sizes: tuple[int, int], given: tuple[tuple[int, ...], ...]) -> _Pass:
+    """Return a pass of a layer; ``given`` are the shapes of its inputs."""
     layer = (_gpu_loops if gpu else _loops)[kind]
+    ranks = [blob.time + blob.rows + len(blob.sizes) for blob in layer.bottoms]
+    if [len(shape) for shape in given] != ranks:
+        raise DataError(f"the inputs of {kind} must have {ranks} axes, found {list(map(list, given))}")
+    at = layer.sizes(given, *sizes)
     if min(at) < 0 or max(at) > _MOST or at[0] * at[1] > _MOST:
         raise DataError(f"{kind}: T * N must be at most {_MOST}, found {at[0]} * {at[1]}")
     bottoms, weights, tops = ([blob.at(*at) for blob in blobs] for blobs in (layer.bottoms, layer.weights, layer.tops))
@@ -152,25 +168,23 @@ def _pass(kind: str, gpu: bool, at: tuple[int, int]) -> _Pass:
 
 
 def _operands(
-    kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Sequence[Tensor]
-) -> tuple[_Pass, list[Tensor], list[Tensor], Tensor]:
+    kind: str, sizes: tuple[int, int], bottoms: Sequence[Tensor], weights: Sequence[Tensor], check: Check
+) -> tuple[_Pass, Sequence[Tensor], Sequence[Tensor], Tensor]:
     """Return a pass of a layer, its bottoms and weights as it reads them, and a tensor on its device."""
     some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants, such as a counter, has none
-    layer, gpu = _loop(kind, some), _on_gpu(some)
-    ranks = [blob.time + blob.rows + len(blob.sizes) for blob in layer.bottoms]
-    if [b.dim() for b in bottoms] != ranks:
-        raise DataError(f"the inputs of {kind} must have {ranks} axes, found {[list(b.shape) for b in bottoms]}")
-    run = _pass(kind, gpu, layer.sizes([b.shape for b in bottoms], *sizes))
-    bottoms = _checked(f"the inputs of {kind}", bottoms, run.bottoms, some)
-    return run, bottoms, _checked(f"the weights of {kind}", weights, run.weights, some), some
+    run = _pass(kind, _on_gpu(some), sizes, tuple([bottom.shape for bottom in bottoms]))
+    bottoms = check(f"the inputs of {kind}", bottoms, run.bottoms, some)
+    return run, bottoms, check(f"the weights of {kind}", weights, run.weights, some), some
 
 
-def _run(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+def _run(
+    kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequence[Tensor], check: Check
+) -> list[Tensor]:
     """Run the layer ``kind`` forward over all steps, and return its tops, and the workspace that backward reads.
 
     ``steps`` and ``rows`` are T and N where no bottom has them.
     """
-    run, bottoms, weights, some = _operands(kind, (steps, rows), bottoms, weights)
+    run, bottoms, weights, some = _operands(kind, (steps, rows), bottoms, weights, check)
     tops = [some.new_empty(shape, dtype=torch.float32) for shape in run.tops]
     workspace = some.new_empty(run.floats, dtype=torch.float32) if _on_gpu(some) else _pool.take(run.floats)
     arrays = _addresses(bottoms), _addresses(weights), _addresses(tops)
@@ -188,16 +202,17 @@ def _run_back(
     results: Sequence[Tensor],
     gradients: Sequence[Tensor],
     needed: Sequence[bool],
+    check: Check,
 ) -> list[Tensor]:
     """Run the layer ``kind`` back over all steps, and return the gradients of its bottoms and weights.
 
     ``results`` come from :func:`loop`, ``sizes`` are its ``steps`` and ``rows``, ``gradients`` belong to its tops. The
     gradient of a bottom that is not ``needed`` has arbitrary numbers.
     """
-    run, bottoms, weights, some = _operands(kind, sizes, bottoms, weights)
+    run, bottoms, weights, some = _operands(kind, (sizes[0], sizes[1]), bottoms, weights, check)
     if len(needed) != len(bottoms):
         raise DataError(f"{kind} has {len(bottoms)} inputs, found {len(needed)} in needed")
-    *tops, workspace = _checked(f"the results of {kind}", results, [*run.tops, (run.floats,)], some)
+    *tops, workspace = check(f"the results of {kind}", results, [*run.tops, (run.floats,)], some)
     cotangents = _checked(f"the gradients of {kind}", gradients, run.tops, some)
     of_bottoms = [torch.empty_like(b) for b in bottoms]
     of_weights = [torch.zeros_like(w) for w in weights]
@@ -210,10 +225,11 @@ def _run_back(
 
 
 class _Eager:
-    """The operators without :mod:`torch.library`, whose handling of lists takes longer than a short sequence."""
+    """The operators without :mod:`torch.library`, whose handling of lists takes longer than a short sequence, for
+    operands that are ready."""
 
-    loop = staticmethod(_run)
-    loop_backward = staticmethod(_run_back)
+    loop = partial(_run, check=_same)
+    loop_backward = partial(_run_back, check=_same)
 
 
 def run(
@@ -232,8 +248,10 @@ _LOOP_BACKWARD = (
     " bool[] needed) -> Tensor[]"
 )
 # PyTorch 2.4 infers no schema of annotations that are strings
-loop = torch.library.custom_op("lstmc::loop", _run, mutates_args=(), schema=_LOOP)
-loop_backward = torch.library.custom_op("lstmc::loop_backward", _run_back, mutates_args=(), schema=_LOOP_BACKWARD)
+loop = torch.library.custom_op("lstmc::loop", lambda *of: _run(*of, _checked), mutates_args=(), schema=_LOOP)
+loop_backward = torch.library.custom_op(
+    "lstmc::loop_backward", lambda *of: _run_back(*of, _checked), mutates_args=(), schema=_LOOP_BACKWARD
+)
 
 
 @loop.register_fake

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -160,7 +161,6 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
 
 
 _LINE = 16  # floats of a cache line; buffers begin at one
-_Pointers = ctypes.POINTER(ctypes.c_void_p)
 GPU_FLAGS = ("-std=c++17", "-O3", "-w", "-Xcompiler=-fPIC", "-Xcompiler=-fvisibility=hidden")
 _GPU_TABLE = """
 extern "C" __attribute__((visibility("default"))) const lstmc_layer* const* lstmc_native() { return lstmc_gpu_layers; }
@@ -171,9 +171,10 @@ class _Call(ctypes.Structure):
     """``lstmc_call`` of ``layer.h``."""
 
     _fields_ = [
-        *(("T", ctypes.c_int), ("N", ctypes.c_int), ("bottom", _Pointers), ("bottom_diff", _Pointers)),
-        *(("wanted", ctypes.c_char_p), ("weight", _Pointers), ("weight_diff", _Pointers), ("top", _Pointers)),
-        *(("top_diff", _Pointers), ("buffer", _Pointers), ("blas", ctypes.c_void_p), ("seen", ctypes.c_void_p)),
+        *((name, ctypes.c_int) for name in ("T", "N")),
+        *((name, ctypes.c_void_p) for name in ("bottom", "bottom_diff")),
+        ("wanted", ctypes.c_char_p),
+        *((name, ctypes.c_void_p) for name in ("weight", "weight_diff", "top", "top_diff", "buffer", "blas", "seen")),
     ]
 
 
@@ -215,7 +216,7 @@ class Shape(NamedTuple):
         return (*((steps,) if self.time else ()), *((rows,) if self.rows else ()), *self.sizes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Loop:
     """A generated layer in this process, for any T and N.
 
@@ -270,9 +271,8 @@ class Loop:
         ``seen`` has the hash of each buffer's packed weights, for a workspace as the previous pass left it. ``blas`` is
         on a GPU the handle of cuBLAS, in whose stream everything runs.
         """
-        call = self._call(sizes, bottoms, weights, workspace, blas)
-        call.top, call.seen = _pointers(tops), seen
-        self.layer.forward(call)
+        groups = {"bottom": bottoms, "weight": weights, "top": tops}
+        self._run(self.layer.forward, sizes, groups, workspace, blas=blas, seen=seen)
 
     def backward(
         self,
@@ -289,23 +289,21 @@ class Loop:
 
         For a bottom that is not ``wanted`` any numbers may be written.
         """
-        call = self._call(sizes, bottoms, weights, workspace, blas)
-        call.top, call.top_diff = _pointers(tops), _pointers(gradients[0])
-        call.bottom_diff, call.weight_diff = _pointers(gradients[1]), _pointers(gradients[2])
-        call.wanted = bytes(wanted)
-        self.layer.backward(call)
+        groups = {"bottom": bottoms, "weight": weights, "top": tops}
+        groups |= zip(("top_diff", "bottom_diff", "weight_diff"), gradients, strict=True)
+        self._run(self.layer.backward, sizes, groups, workspace, blas=blas, wanted=bytes(wanted))
 
-    def _call(
-        self, sizes: tuple[int, int], bottoms: Sequence[int], weights: Sequence[int], workspace: int, blas: int | None
-    ) -> _Call:
-        offsets = _kept_offsets(self.buffers, *sizes)
-        return _Call(
-            *sizes,
-            bottom=_pointers(bottoms),
-            weight=_pointers(weights),
-            buffer=_pointers([workspace + ctypes.sizeof(ctypes.c_float) * offset for offset in offsets]),
-            blas=blas,
-        )
+    def _run(
+        self, function: Any, sizes: tuple[int, int], groups: dict[str, Sequence[int]], workspace: int, **more: Any
+    ) -> None:
+        """Call a function of the layer with groups of addresses, by the names of their fields in ``_Call``."""
+        groups["buffer"] = [workspace + offset for offset in _kept_offsets(self, *sizes)]
+        memory = array("Q", [address for group in groups.values() for address in group])
+        at, _ = memory.buffer_info()
+        for name, group in groups.items():
+            more[name] = at
+            at += memory.itemsize * len(group)
+        function(_Call(*sizes, **more))
 
 
 def _offsets(buffers: tuple[tuple[int, bool, int, int], ...], steps: int, rows: int) -> list[int]:
@@ -317,15 +315,14 @@ def _offsets(buffers: tuple[tuple[int, bool, int, int], ...], steps: int, rows: 
     return offsets
 
 
-_kept_offsets = lru_cache(maxsize=1024)(_offsets)
+@lru_cache(maxsize=1024)
+def _kept_offsets(loop: Loop, steps: int, rows: int) -> list[int]:
+    """Return the offset of each buffer in the workspace, in bytes."""
+    return [ctypes.sizeof(ctypes.c_float) * offset for offset in _offsets(loop.buffers, steps, rows)[:-1]]
 
 
 def _shapes(shapes: Any, count: int) -> tuple[Shape, ...]:
     return tuple(Shape(bool(s.time), bool(s.rows), tuple(s.sizes[: s.axes])) for s in shapes[:count])
-
-
-def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(addresses))(*addresses)
 
 
 Loops = Mapping[str, Loop]  # by their types

@@ -329,6 +329,16 @@ def test_both_forms_have_the_same_gradients_and_float64_passes_gradcheck(small: 
     assert torch.autograd.gradcheck(lambda x: tuple(double(x).values()), (x.double().detach().requires_grad_(),))
 
 
+def test_a_parameter_with_two_names() -> None:
+    net, x = lstmc_torch.module("lstm", D=4, H=4, seed=0), torch.randn(5, 2, 4)
+    net.register_parameter("lstm/W_h", net.get_parameter("lstm/W_x"))
+    other = lstmc_torch.module("lstm", D=4, H=4, weights=net.lstmc_weights())
+    for each in (net, other):
+        each(x)["y"].sum().backward()
+    gradients = {name: value.grad for name, value in other.named_parameters()}
+    torch.testing.assert_close(net.get_parameter("lstm/W_x").grad, gradients["lstm/W_x"] + gradients["lstm/W_h"])
+
+
 def test_the_operator_keeps_the_contract_of_torch_library(small: lstmc_torch.Module) -> None:
     (kind,) = (word for word in small.spec.program.text.split("'") if word.startswith("Fused_"))
     x, weights = torch.randn(4, 2, 3, requires_grad=True), list(small.parameters())
