@@ -248,9 +248,14 @@ _LOOP_BACKWARD = (
     " bool[] needed) -> Tensor[]"
 )
 # PyTorch 2.4 infers no schema of annotations that are strings
-loop = torch.library.custom_op("lstmc::loop", lambda *of: _run(*of, _checked), mutates_args=(), schema=_LOOP)
+loop = torch.library.custom_op(
+    "lstmc::loop", lambda a, b, c, d, e: _run(a, b, c, d, e, _checked), mutates_args=(), schema=_LOOP
+)
 loop_backward = torch.library.custom_op(
-    "lstmc::loop_backward", lambda *of: _run_back(*of, _checked), mutates_args=(), schema=_LOOP_BACKWARD
+    "lstmc::loop_backward",
+    lambda a, b, c, d, e, f, g: _run_back(a, b, c, d, e, f, g, _checked),
+    mutates_args=(),
+    schema=_LOOP_BACKWARD,
 )
 
 
