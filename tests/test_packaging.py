@@ -64,7 +64,7 @@ def test_the_start_page_lists_every_extra_for_users() -> None:
     page = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     table = page.partition("| extra | for |")[2].partition("\n\n")[0]
     named = {name for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
-    for_developers = {"test", "check", "package", "site", "browser", "proofs"}
+    for_developers = {"test", "check", "package", "site", "browser", "proofs", "zoo"}
     assert named == set(PROJECT["project"]["optional-dependencies"]) - for_developers
 
 

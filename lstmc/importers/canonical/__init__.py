@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from lstmc.importers.canonical.frame import one_frame
 from lstmc.importers.canonical.layout import choose_layout, with_biases
 from lstmc.importers.canonical.streaming import with_dynamic_time
 from lstmc.importers.canonical.time import constant
 from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of
 from lstmc.importers.ir.ops import Permute, Select
-from lstmc.importers.ir.values import Weight
+from lstmc.importers.ir.values import Weight, number
 from lstmc.ir import Graph, Scan
-from lstmc.ops import Full, Leaf, Transpose, Unstack
+from lstmc.ops import Binary, Full, Leaf, Transpose, Unstack
 from lstmc.passes.roll_up import roll_up as rolled_up
 from lstmc.passes.unrolled_steps import Step
 
@@ -25,7 +27,7 @@ def canonicalize(net: Net, step: bool = False) -> Net:
 
     Raises :class:`~lstmc.importers.refusal.RefusedError` if ``step`` is set and the net cannot be streamed.
     """
-    return choose_layout(with_dynamic_time(with_biases(roll_up(net)), step))
+    return choose_layout(with_dynamic_time(_with_small_constants(with_biases(roll_up(net))), step))
 
 
 def canonicalize_static(net: Net) -> Net:
@@ -47,7 +49,7 @@ def _step(net: Net) -> Net:
 def canonicalize_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
     """Return the canonical net of one frame, and the axis of time of inputs and outputs; ``time`` is the axis of the
     inputs. Raises :class:`~lstmc.importers.refusal.RefusedError` with the first layer that needs more than the past."""
-    frame, axes = one_frame(with_biases(roll_up(net)), time)
+    frame, axes = one_frame(_with_small_constants(with_biases(roll_up(net))), time)
     return _step(frame), axes
 
 
@@ -68,6 +70,27 @@ def roll_up(net: Net) -> Net:
     )
     rolled = _with_weights(net, graph, arrays) if count else net
     return replace(rolled, notes=(*net.notes, *notes))
+
+
+def _with_small_constants(net: Net) -> Net:
+    """Return the net with one element for constants that are one number, as zeros of an input's shape, where every op
+    that reads them repeats it: they have no axis of time."""
+    readers: dict[str, list[Step]] = {}
+    for step in net.steps:
+        for value in step.inputs:
+            readers.setdefault(value, []).append(step)
+
+    def repeats(step: Step, name: str) -> bool:
+        others = [net.shapes[value] for value in step.inputs if value != name]
+        return isinstance(step.op, Binary) and net.shapes[step.outputs[0]] in others
+
+    small = dict[str, Weight]()
+    for name in {*net.params}.difference(net.outputs.values()):
+        weight, n = net.params[name], constant(net, name)
+        if n is not None and not weight.sources and all(repeats(step, name) for step in readers.get(name, ())):
+            small[name] = number(np.full((1,) * len(weight.shape), n), weight.recipe)
+    shapes = {**net.shapes, **{name: weight.shape for name, weight in small.items()}}
+    return net.of_steps(net.steps, shapes=shapes, params=small) if small else net
 
 
 def _with_constants_once(net: Net) -> Net:

@@ -24,7 +24,7 @@ from lstmc.importers.ir.ops import (
     reduction,
 )
 from lstmc.importers.ir.recur import Cell, Extra, add_layer, cell_weights
-from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Size, Weight, axis_in, listed, number, resolved
+from lstmc.importers.ir.values import OpenSize, ShapeProblem, Size, Weight, axis_in, listed, number, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Add, Affine, Array, Binary, Dropout, Embed, Max, Mul, Op, Round, Softmax, Sum
 from lstmc.ops.frameworks import Framework
@@ -61,9 +61,9 @@ class Layers(ShapeOps):
     def binary(self, kind: str, x: Operand, y: Operand) -> str:
         """Add a binary op; with one constant number it is an affine function, a power or a bound."""
         x, y = self.finite(kind, x), self.finite(kind, y)
-        if (scalar := _scalar(y, self.shape(x))) is not None:
+        if (scalar := _scalar(y)) is not None:
             return self._with_number(kind, x, scalar, swapped=False)
-        if (scalar := _scalar(x, self.shape(y))) is not None:
+        if (scalar := _scalar(x)) is not None:
             return self._with_number(kind, y, scalar, swapped=True)
         return self.one(BINARY[kind], x, y)
 
@@ -476,13 +476,11 @@ def _whole(op: Op) -> bool | None:
     return None if op.moves or isinstance(op, Binary | Sum | Max | Reduction) else False
 
 
-def _scalar(x: Operand, shape: Shape = ()) -> float | None:
-    """Return the number that all elements of a constant are, if it has one element or is no larger than ``shape``; else
-    None."""
-    if isinstance(x, str | Weight) or x.dtype == object or not x.size or np.any(x != x.flat[0]):
+def _scalar(x: Operand) -> float | None:
+    """Return the value of a constant of one element, else None."""
+    if isinstance(x, str | Weight) or x.size != 1 or x.dtype == object:
         return None
-    fits = x.ndim <= len(shape) and all(a in (1, b) for a, b in zip(x.shape[::-1], shape[::-1], strict=False))
-    return float(x.flat[0]) if fits or x.size == 1 else None
+    return float(x.item())
 
 
 # Operations on operands alone: their names in ONNX, PyTorch and Keras, the number of operands, and the method.

@@ -17,6 +17,7 @@ from lstmc.ir import parse_graph
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
+from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.runtime.runner import Runner
 
 BACKEND = CaffeBackend()
@@ -93,10 +94,11 @@ def test_every_blob_is_where_it_says_in_real_caffe(caffe: Runner) -> None:
     graph = net.graph()
     artifact = BACKEND.emit(compile_graph(graph, BACKEND), initial_weights(graph))
     found = json.loads(artifact.files["net.manifest.json"])
-    with caffe.load(artifact.files["net.prototxt"].decode()) as loaded:
-        layers = {layer.name: layer for layer in loaded.layers}
+    text = artifact.files["net.prototxt"].decode()
+    layers = {layer.name: layer for layer in net_from_text(text).layer}
+    with caffe.load(text) as loaded:
         for name, where in found["blobs"].items():
-            assert layers[where["layer"]].params[where["index"]] == name
+            assert layers[where["layer"]].param[where["index"]].name == name
             assert loaded.params[name] == tuple(where["shape"])
         for entry in (*found["inputs"].values(), *found["outputs"].values()):
             assert loaded.blobs[entry["blob"]] == tuple(entry["shape"])
