@@ -401,7 +401,7 @@ class Writer:
         # windows are read from x, or from its rows with zeros around them
         padded, (down, across) = 0, op.dilation
         taps = [m * xplane + i * down * xrow + j * across for m, i, j in np.ndindex(ins, kh, kw)]
-        if op.stride[1] * xcolumn > 1 or any(op.pad) or width < WIDTH:
+        if op.stride[1] * xcolumn != 1 or any(op.pad) or width < WIDTH:
             step = op.stride[1]
             padded = ((width - 1) * step + (kw - 1) * across) // step + 1
             at = [((m * kh + i) * step + j * across % step, j * across // step) for m, i, j in np.ndindex(ins, kh, kw)]
@@ -410,9 +410,8 @@ class Writer:
         with self.code.block():
             self.code.add(f"static const size_t sizes[] = {{{', '.join(map(str, sizes))}}};")
             self.code.add(f"static const uint32_t taps[] = {{{', '.join(map(str, taps))}}};")
-            scratch = self.scratch(
-                8 * len(taps) * (not each) + (ins * kh * op.stride[1] * padded + WIDTH if padded else 0)
-            )
+            lines = ins * kh * op.stride[1] * padded + WIDTH if padded else 0
+            scratch = self.scratch(8 * len(taps) * (not each) + lines or 1)  # a step without any has no memory
             for n in range(count):
                 for g in range(1 if each else op.group):
                     wide = f"{to} + {at_y + n * images.strides[0] + g * outs * yplane}, {yplane}, {yrow}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc import Input, Param, concat, conv, full, model, relu, reshape, split, tanh
+from lstmc import Input, Param, concat, conv, full, model, relu, reshape, split, tanh, tile
 from lstmc.dsl.model import Model
 from lstmc.dsl.value import Value
 from lstmc.pipeline import compile_graph
@@ -84,6 +84,25 @@ def test_a_convolution_reads_an_image_before_it_is_moved(
 
     text = text_of(moved, tmp_path)
     assert ("/windows" in text or "_windows" in text) == direct
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_window_reads_repeated_columns(groups: int, tmp_path: Path) -> None:
+    """All columns of a row are one element of the array."""
+
+    @model
+    def repeated(x=Input(1, 3, 4, 1), *, W=Param(3, 3 // groups, 2, 3)):
+        return conv(tile(tanh(x), [1, 1, 1, 20]), W, group=groups)
+
+    text_of(repeated, tmp_path)
+
+
+def test_a_convolution_of_each_channel_may_need_no_memory(tmp_path: Path) -> None:
+    @model
+    def small(x=Input(1, 3, 4, 20), *, W=Param(3, 1, 2, 3)):
+        return conv(x, W, group=3)
+
+    text_of(small, tmp_path)
 
 
 def test_a_join_of_joins_is_one_copy_of_each_part(tmp_path: Path) -> None:
