@@ -339,6 +339,22 @@ def test_a_parameter_with_two_names() -> None:
     torch.testing.assert_close(net.get_parameter("lstm/W_x").grad, gradients["lstm/W_x"] + gradients["lstm/W_h"])
 
 
+@pytest.mark.parametrize("change", ["type", "layout"])
+def test_parameters_whose_memory_changes_between_the_passes(change: str) -> None:
+    gradients = []
+    for changed in (False, True):
+        net = lstmc_torch.module("lstm", D=4, H=5, seed=0)
+        y = net(torch.ones(5, 2, 4))["y"]
+        if changed and change == "type":
+            net.double()
+        elif changed:
+            for p in net.parameters():
+                p.data = p.data.T.contiguous().T if p.dim() == 2 else p.data
+        y.square().sum().backward()
+        gradients.append([p.grad for p in net.parameters()])
+    torch.testing.assert_close(*gradients, check_dtype=False)
+
+
 def test_the_operator_keeps_the_contract_of_torch_library(small: lstmc_torch.Module) -> None:
     (kind,) = (word for word in small.spec.program.text.split("'") if word.startswith("Fused_"))
     x, weights = torch.randn(4, 2, 3, requires_grad=True), list(small.parameters())
