@@ -589,6 +589,28 @@ def test_an_operand_that_must_be_there_and_is_not() -> None:
     )
 
 
+SIZES: list[Node] = [("Shape", ["x"], ["s"], {}), ("Gather", ["s", "i"], ["n"], {}), ("Expand", ["n", "k"], ["e"], {})]
+
+
+def test_a_size_without_a_number_is_repeated() -> None:
+    tiled: list[Node] = [
+        ("Tile", ["e", "k"], ["t"], {}),
+        ("Gather", ["t", "last"], ["m"], {}),
+        ("Concat", ["m", "rest"], ["z"], {"axis": 0}),
+        ("Reshape", ["x", "z"], ["y"], {}),
+    ]
+    constants = {"i": ints(1), "k": ints(3), "last": ints(8), "rest": ints(-1, 1)}
+    net = from_onnx(built([*SIZES, *tiled], [1, "T", 6], constants)).described
+    assert list(map(str, net.shapes[net.outputs["y"]])) == ["T", "6", "1"]
+
+
+def test_sizes_of_a_damaged_file_take_no_memory() -> None:
+    chosen: list[Node] = [("Where", ["mask", "e", "i"], ["w"], {}), ("Reshape", ["x", "w"], ["y"], {})]
+    constants = {"i": ints(1), "k": ints(6000), "mask": np.ones((6000, 1), bool)}
+    with pytest.raises(RefusedError, match="36000000 more elements of computed constants"):
+        from_onnx(built([*SIZES, *chosen], [1, "T", 6], constants))
+
+
 def test_windows_of_a_damaged_file_take_no_memory() -> None:
     pool: Node = ("MaxPool", ["x"], ["y"], {"kernel_shape": [2, 2], "pads": [0, 0, 2**31, 0]})
     with pytest.raises(RefusedError, match=r"2,147,483,65\d pieces of an axis: 1,000,000 are the most"):

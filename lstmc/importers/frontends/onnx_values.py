@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
 from inspect import signature
 from math import prod
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand, constant
 from lstmc.importers.ir.net import NetBuilder
-from lstmc.importers.ir.values import Folding, OpenSize, Shape, ShapeProblem, Size, Weight, axis_in
+from lstmc.importers.ir.values import Folding, OpenSize, Shape, ShapeProblem, Size, Weight, axis_in, broadcast
 from lstmc.importers.refusal import PIN, Refused, SourceError
 from lstmc.ops import Array
 from lstmc.plugins import need
@@ -267,6 +267,8 @@ def fold_constants(node: Node, arrays: Sequence[Array | None], folding: Folding)
     if named and node.op in ("ConstantOfShape", "Expand", "Tile"):
         arrays = _zeros_of_one(node, arrays)
     if named and node.op in OF_SIZES:
+        shapes = (array.shape for array in arrays if array is not None)
+        folding.take(prod(map(float, reduce(broadcast, shapes, ()))))
         return [_as_integers(OF_SIZES[node.op](*arrays))]
     proto = type(node.proto)(op_type=node.op, attribute=node.proto.attribute)
     fed = {f"x{place}": array for place, array in enumerate(arrays) if array is not None}
@@ -318,6 +320,8 @@ def _zeros_of_one(node: Node, arrays: Sequence[Array | None]) -> list[Array | No
     left out as initial states."""
     *data, sizes = arrays
     numbers = integers(np.asarray(sizes), "shape")
+    if not any(isinstance(size, OpenSize) for size in numbers):
+        return [*arrays]
     if np.any(data[0] if data else node.get("value", 0)):
         raise Refused("shape", str(numbers), "it must be known here", PIN)
     return [*data, np.asarray([1 if isinstance(size, OpenSize) else size for size in numbers], np.int64)]
