@@ -6,6 +6,7 @@ import os
 import random
 import re
 import resource
+import tracemalloc
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -607,8 +608,12 @@ def test_a_size_without_a_number_is_repeated() -> None:
 def test_sizes_of_a_damaged_file_take_no_memory() -> None:
     chosen: list[Node] = [("Where", ["mask", "e", "i"], ["w"], {}), ("Reshape", ["x", "w"], ["y"], {})]
     constants = {"i": ints(1), "k": ints(6000), "mask": np.ones((6000, 1), bool)}
+    tracemalloc.start()
     with pytest.raises(RefusedError, match="36000000 more elements of computed constants"):
         from_onnx(built([*SIZES, *chosen], [1, "T", 6], constants))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**27
 
 
 def test_windows_of_a_damaged_file_take_no_memory() -> None:
