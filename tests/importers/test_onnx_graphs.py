@@ -590,7 +590,7 @@ def test_an_operand_that_must_be_there_and_is_not() -> None:
     )
 
 
-SIZES: list[Node] = [("Shape", ["x"], ["s"], {}), ("Gather", ["s", "i"], ["n"], {}), ("Expand", ["n", "k"], ["e"], {})]
+BY_T: list[Node] = [("Shape", ["x"], ["s"], {}), ("Gather", ["s", "i"], ["n"], {}), ("Expand", ["n", "k"], ["e"], {})]
 
 
 def test_a_size_without_a_number_is_repeated() -> None:
@@ -601,7 +601,7 @@ def test_a_size_without_a_number_is_repeated() -> None:
         ("Reshape", ["x", "z"], ["y"], {}),
     ]
     constants = {"i": ints(1), "k": ints(3), "last": ints(8), "rest": ints(-1, 1)}
-    net = from_onnx(built([*SIZES, *tiled], [1, "T", 6], constants)).described
+    net = from_onnx(built([*BY_T, *tiled], [1, "T", 6], constants)).described
     assert list(map(str, net.shapes[net.outputs["y"]])) == ["T", "6", "1"]
 
 
@@ -610,7 +610,7 @@ def test_sizes_of_a_damaged_file_take_no_memory() -> None:
     constants = {"i": ints(1), "k": ints(6000), "mask": np.ones((6000, 1), bool)}
     tracemalloc.start()
     with pytest.raises(RefusedError, match="36000000 more elements of computed constants"):
-        from_onnx(built([*SIZES, *chosen], [1, "T", 6], constants))
+        from_onnx(built([*BY_T, *chosen], [1, "T", 6], constants))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**27

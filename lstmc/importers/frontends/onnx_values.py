@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache, reduce
+from functools import cache, lru_cache
 from inspect import signature
 from math import prod
 from typing import Any
@@ -267,8 +267,10 @@ def fold_constants(node: Node, arrays: Sequence[Array | None], folding: Folding)
     if named and node.op in ("ConstantOfShape", "Expand", "Tile"):
         arrays = _zeros_of_one(node, arrays)
     if named and node.op in OF_SIZES:
-        shapes = (array.shape for array in arrays if array is not None)
-        folding.take(prod(map(float, reduce(broadcast, shapes, ()))))
+        shape: tuple[int, ...] = ()
+        for array in arrays:
+            shape = shape if array is None else broadcast(shape, array.shape)
+        folding.take(prod(float(size) for size in shape))
         return [_as_integers(OF_SIZES[node.op](*arrays))]
     proto = type(node.proto)(op_type=node.op, attribute=node.proto.attribute)
     fed = {f"x{place}": array for place, array in enumerate(arrays) if array is not None}
