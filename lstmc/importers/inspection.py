@@ -245,6 +245,7 @@ def crossed(found: list[Past]) -> Iterator[str]:
 def with_zeros_as_inputs(net: Net, time: Mapping[str, int]) -> Net:
     """Return the net with the zeros that layers compute with, and from which loops of one step begin, as inputs."""
     names: dict[str, None] = {}
+    bands = layer_axes(net, time)[1] if time else {}
     for step in net.steps:
         for slot, value in enumerate(step.inputs):
             zeros = value in net.params and prod(net.shapes[value]) > 1 and is_zero(net, value)
@@ -253,10 +254,7 @@ def with_zeros_as_inputs(net: Net, time: Mapping[str, int]) -> Net:
                 zeros = (
                     zeros
                     and step.op.role(slot) == "state"
-                    and (
-                        step.op.length == 1
-                        or (bool(time) and not step.op.reverse and runs_over(net, step, time) == "time")
-                    )
+                    and (step.op.length == 1 or (bool(time) and not (step.op.reverse or is_over(bands, step.op, step))))
                 )
             elif isinstance(step.op, Add) or (isinstance(step.op, Linear | Conv) and slot):  # a bias, or no weight
                 zeros = False
@@ -293,11 +291,9 @@ def _through_loops(net: Net, near: Places, axes: dict[str, int]) -> dict[str, in
         return axes
 
 
-def runs_over(net: Net, step: Step, time: Mapping[str, int] = {}) -> str:
-    """Return what a loop runs over: "time" or "bands"."""
-    assert isinstance(step.op, Scan)
-    bands = layer_axes(net, time)[1]
-    return "bands" if any(bands.get(value) == 0 for value in step.op.of_role("x", step.inputs)) else "time"
+def is_over(axes: Mapping[str, int], loop: Scan, step: Step) -> bool:
+    """Return whether a loop runs along the axis that values have here."""
+    return any(axes.get(value) == 0 for value in loop.of_role("x", step.inputs))
 
 
 def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[str, str, str]]:
@@ -471,6 +467,7 @@ def _value(name: str, shape: Shape, kinds: Mapping[str, int | None]) -> Value:
 def _parts(net: Net, frame: Net) -> Iterable[Part]:
     """Return the recurrent parts of a net: its loops, and the cells that are written out in the net of one frame."""
     groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    bands = layer_axes(net)[1]
     for step in net.steps:
         if not isinstance(step.op, Scan):
             continue
@@ -482,8 +479,7 @@ def _parts(net: Net, frame: Net) -> Iterable[Part]:
         states = step.outputs[len(step.outputs) - step.op.states :]
         units = [int(net.shapes[state][-1]) for state in states] or [0]
         kind = f"cell of {len([*step.op.body])} nodes" if isinstance(cell, Unrecognised) else type(cell).__name__
-        over = runs_over(net, step)
-        over = f"over {step.op.length} bands" if over == "bands" else f"over {over}"
+        over = f"over {step.op.length} bands" if is_over(bands, step.op, step) else "over time"
         over += ", backwards" if step.op.reverse else ""
         groups.setdefault((kind, over), []).append((units[0], origin_of(step)))
     for node_name, (kind, size, count) in step_states(frame).cells.items():

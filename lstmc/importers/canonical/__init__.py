@@ -75,19 +75,15 @@ def roll_up(net: Net) -> Net:
 def _with_small_constants(net: Net) -> Net:
     """Return the net with one element for constants that are one number, as zeros of an input's shape, where every op
     that reads them repeats it: they have no axis of time."""
-    readers: dict[str, list[Step]] = {}
-    for step in net.steps:
-        for value in step.inputs:
-            readers.setdefault(value, []).append(step)
 
     def repeats(step: Step, name: str) -> bool:
         others = [net.shapes[value] for value in step.inputs if value != name]
         return isinstance(step.op, Binary) and net.shapes[step.outputs[0]] in others
 
     small = dict[str, Weight]()
-    for name in {*net.params}.difference(net.outputs.values()):
-        weight, n = net.params[name], constant(net, name)
-        if n is not None and not weight.sources and all(repeats(step, name) for step in readers.get(name, ())):
+    for name, weight in net.params.items():
+        n = None if name in net.outputs.values() else constant(net, name)
+        if n is not None and all(repeats(step, name) for step in net.readers.get(name, ())):
             small[name] = number(np.full((1,) * len(weight.shape), n), weight.recipe)
     shapes = {**net.shapes, **{name: weight.shape for name, weight in small.items()}}
     return net.of_steps(net.steps, shapes=shapes, params=small) if small else net

@@ -108,10 +108,6 @@ def time_places(net: Net) -> list[list[Place]]:
 
 def _causal_axes(net: Net) -> Iterator[Place]:
     """Yield the axes of convolutions that are padded in front only, as over time, unlike images."""
-    readers: dict[str, list[Step]] = {}
-    for step in net.steps:
-        for value in step.inputs:
-            readers.setdefault(value, []).append(step)
     for step in net.steps:
         if not isinstance(step.op, Conv):
             continue
@@ -122,12 +118,12 @@ def _causal_axes(net: Net) -> Iterator[Place]:
         for spatial, axis in enumerate((rank - 2, rank - 1)):
             padded = maker is not None and isinstance(maker.op, Concat) and is_zero(net, maker.inputs[0])
             padded = padded and maker is not None and not is_zero(net, maker.inputs[-1])
-            after, value = readers.get(step.outputs[0], []), step.outputs[0]
+            after, value = net.readers.get(step.outputs[0], []), step.outputs[0]
             while len(after) == 1 and isinstance(after[0].op, Reshape):
                 value = after[0].outputs[0]
-                after = readers.get(value, [])
+                after = net.readers.get(value, [])
             cut = len(after) == 1 and isinstance(after[0].op, Split) and len(after[0].op.sizes) == 2
-            cut = cut and not readers.get(after[0].outputs[1]) and step.op.pad[spatial] > 0
+            cut = cut and not net.readers.get(after[0].outputs[1]) and step.op.pad[spatial] > 0
             if fixed(net.shapes[step.inputs[1]][2 + spatial], "a kernel") > 1 and (padded or cut):
                 yield x, axis
 

@@ -86,6 +86,15 @@ class Net:
         return {value: step for step in self.steps for value in step.outputs}
 
     @cached_property
+    def readers(self) -> dict[str, list[Step]]:
+        """The steps that read each value, once for each time that they do."""
+        readers: dict[str, list[Step]] = {}
+        for step in self.steps:
+            for value in step.inputs:
+                readers.setdefault(value, []).append(step)
+        return readers
+
+    @cached_property
     def leaves(self) -> dict[str, Leaf]:
         """The other nodes: inputs, parameters, and zeros from which states of loops start."""
         return {node.name: node.op for node in self.graph if isinstance(node.op, Leaf)}
