@@ -26,7 +26,7 @@ from lstmc.verification.differential import random_arrays
 from lstmc.weights import random_weights
 from lstmc_tflite import TfliteBackend
 from lstmc_tflite.numbers import FLOAT32, Numbers
-from lstmc_tflite.runtime import LiteRT, Micro
+from lstmc_tflite.runtime import LiteRT, Micro, wide_floats
 from tests.cells.scanned import RANGES, STARTS, cell_graph, drawn
 from tests.random_models.models import RandomModel
 
@@ -39,6 +39,7 @@ KERNELS: Mapping[str, Callable[[bytes], LiteRT | Micro]] = {
     "tflm": Micro,
 }
 CALIBRATION = 100  # steps, other ones than those compared
+RARE = 1000
 LOST = 1e-3  # from which difference of float32 itself on a stream is no longer compared
 
 
@@ -85,12 +86,17 @@ class CarriedSteps:
         return found
 
     def wrong(self, net: LiteRT | Micro, kernels: str, steps: int) -> int:
-        """The number of integers of the outputs of a stream that are others than the interpreter's."""
-        rounding, states, found = self.numbers.rounding(self.compiled, kernels), self.first, 0
+        """The number of integers of the outputs of a stream that are others than the interpreter's.
+
+        The interpreter goes on from the net's states. Where a function of float32 decides an integer, one in ``RARE``
+        may differ, by the last bit of the C library's function.
+        """
+        rounding, states, found, compared = self.numbers.rounding(self.compiled, kernels), self.first, 0, 0
         assert rounding is not None
         runner, graph = self.runner(np.float32, rounding), self.compiled.expanded
         for step in range(steps):
             inputs = self.inputs(step)
+            runner.resume({pair.name: states[pair.before] for pair in self.compiled.states or ()})
             values, fed = runner.step(inputs), self.manifest.fed(inputs | states)
             blobs = net.forward(fed, self.manifest.output_blobs)
             outputs = {o.name: self.manifest.outputs[o.name].read(blobs) for o in graph.outputs}
@@ -99,8 +105,10 @@ class CarriedSteps:
                 assert grid is not None
                 one, other = (np.rint(each / grid.scale) for each in (values[output.ref], outputs[output.name]))
                 found += int(np.count_nonzero(one != other))
+                compared += one.size
             states = {before: outputs[after] for before, after in self.after.items()}
-        return found
+        few = max(1, compared // RARE) if wide_floats(self.content, kernels) else 0
+        return found if found > few else 0
 
     def runner(self, dtype: type[np.floating], rounding: IntegerRounding | None = None) -> StepRunner:
         runner = StepRunner(self.compiled, self.weights, rounding, dtype=dtype)

@@ -18,7 +18,6 @@ import numpy as np
 
 from lstmc.errors import LstmcError
 from lstmc_tflite.numbers import FLOAT32, Numbers
-from lstmc_tflite.runtime import wide_floats
 from tests.backends.lstmc_tflite.streams import CELLS, KERNELS, CarriedSteps, RandomStream, Stream
 from tests.on_demand.fuzz.smaller import smaller
 from tests.on_demand.fuzz.trial import generic
@@ -85,8 +84,6 @@ def cell(name: str) -> Case:
 def compared(stream: CarriedSteps, kernels: str, steps: int) -> tuple[str, str]:
     net = KERNELS[kernels](stream.content)
     if stream.numbers.device is not None:
-        if kernels == "xnnpack" and wide_floats(stream.content):
-            return f"{kernels}: functions of float32 seen in 16 bits", ""
         wrong = stream.wrong(net, kernels, steps)
         return f"{kernels}: run", f"{wrong} integers of {kernels}" if wrong else ""
     gaps, done = stream.gaps({kernels: net}, steps)
