@@ -196,9 +196,10 @@ class TfliteRounding(IntegerRounding):
         self._widths = widths(graph, device.values.format, states, state)
         ranges = dict(ranges)
         for node in graph:  # an op that only these numbers have
-            source = elements_of(graph, Ref(node.name))
-            if isinstance(node.op, Requantize | ops.Transpose) and source in ranges:
-                ranges.setdefault(Ref(node.name), ranges[source])
+            if isinstance(node.op, Requantize | ops.Transpose):
+                for source in (graph.args(node.name)[0], elements_of(graph, Ref(node.name))):
+                    if source in ranges:
+                        ranges.setdefault(Ref(node.name), ranges[source])
         super().__init__(device, graph, ranges, states, *options)
 
     def _format(self, ref: Ref) -> Format:
