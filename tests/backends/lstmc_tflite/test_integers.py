@@ -58,6 +58,14 @@ def test_the_last_bit_of_a_float_function_may_decide_an_integer_of_16_bits() -> 
     assert not wide_floats(streams.content, "tflm")
 
 
+def test_an_operand_that_changes_its_bits_has_the_range_of_the_value_before_it() -> None:
+    """A layer norm of a state: its mean is a sum, written as a product, that is reshaped and seen in 16 bits."""
+    model = seeded_model(7183, wide=True)
+    with np.errstate(all="ignore"):
+        stream = RandomStream(model, Numbers.of("a8w8-s16", RandomStream(model).limits()))
+    assert stream.wrong(Micro(stream.content), "tflm", 20) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "numbers", "kernels"),
