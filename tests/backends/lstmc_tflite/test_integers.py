@@ -22,7 +22,7 @@ from lstmc_c import CBackend
 from lstmc_tflite import TfliteBackend
 from lstmc_tflite.net import read_net
 from lstmc_tflite.numbers import Numbers
-from lstmc_tflite.runtime import NPUS, Micro, vela_report, wide_floats
+from lstmc_tflite.runtime import NPUS, Micro, schema, vela_report, wide_floats
 from tests.backends.lstmc_tflite.streams import CELLS, KERNELS, WITHOUT_BOUND, RandomStream, Stream
 from tests.quick_sample import one_in
 from tests.random_models.models import seeded_model
@@ -92,7 +92,7 @@ def gru(backend: TfliteBackend | CBackend) -> Net:
     return lstmc.compile("gru", T=20, N=1, D=16, H=32, backend=backend)
 
 
-@pytest.mark.parametrize("numbers", ["a8w8", "a16w8", "a8w8-s16", "tflm-a8w8"])
+@pytest.mark.parametrize("numbers", ["a8w8", "a16w8", "a8w8-s16", "tflm-a8w8", "tflm-cmsis-nn-a16w8"])
 def test_verify_compares_to_the_bit_and_finds_a_planted_difference(numbers: str, ranges: Path) -> None:
     net = gru(TfliteBackend().with_options({"numbers": numbers, "ranges": str(ranges)}))
     assert len(net.artifact.files["gru.tflite"]) < 15_100
@@ -107,6 +107,15 @@ def test_verify_compares_to_the_bit_and_finds_a_planted_difference(numbers: str,
     )
     executor = TfliteBackend(numbers=net.backend.numbers).executors()[0]  # type: ignore[attr-defined]
     assert not check(net.compiled, other.artifact, net.weights, executor).passed
+
+
+def test_cmsis_nn_gets_one_scale_a_matrix_and_biases_of_64_bits(ranges: Path) -> None:
+    """Its FULLY_CONNECTED of int16 refuses a scale for each row, and reads each bias as int64."""
+    net = gru(TfliteBackend().with_options({"numbers": "tflm-cmsis-nn-a16w8", "ranges": str(ranges)}))
+    graph = schema().Model.GetRootAs(net.artifact.files["gru.tflite"]).Subgraphs(0)
+    tensors = [graph.Tensors(place) for place in range(graph.TensorsLength())]
+    assert {tensor.Quantization().ScaleLength() for tensor in tensors if tensor.Quantization()} == {1}
+    assert {tensor.Type() for tensor in tensors} >= {schema().TensorType.INT64, schema().TensorType.INT8}
 
 
 @pytest.mark.slow
