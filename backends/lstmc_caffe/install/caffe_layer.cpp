@@ -1,7 +1,10 @@
 // Caffe's side of generated layers: one class for all of them, registered under the type of each that a library holds.
+// And the loop of Caffe's Adam for nets with such layers.
 #include <dlfcn.h>
 #include <link.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -13,6 +16,7 @@
 #include "caffe/filler.hpp"
 #include "caffe/layer.hpp"
 #include "caffe/layer_factory.hpp"
+#include "caffe/sgd_solvers.hpp"
 #include "layer.h"
 
 namespace {
@@ -194,6 +198,45 @@ boost::shared_ptr<caffe::Layer<float>> create(const caffe::LayerParameter& param
   return boost::shared_ptr<caffe::Layer<float>>(new GeneratedLayer(param));
 }
 
+// What Caffe's own Adam does on a CPU in ten loops over memory, one of them of powf.
+void adam(long count, float beta1, float beta2, float epsilon, float rate, float* __restrict diff, float* __restrict m,
+          float* __restrict v) {
+  for (long i = 0; i < count; ++i) {
+    m[i] = beta1 * m[i] + (1 - beta1) * diff[i];
+    v[i] = beta2 * v[i] + (1 - beta2) * (diff[i] * diff[i]);
+    diff[i] = rate * (m[i] / (std::sqrt(v[i]) + epsilon));
+  }
+}
+
+// Caffe's Adam, with that loop for nets with generated layers: a net's updates do not depend on what else is open.
+class AdamSolver : public caffe::AdamSolver<float> {
+ public:
+  using caffe::AdamSolver<float>::AdamSolver;
+
+ protected:
+  virtual void ComputeUpdateValue(int param, float rate) {
+    if (!generated_ || caffe::Caffe::mode() == caffe::Caffe::GPU) {
+      return caffe::AdamSolver<float>::ComputeUpdateValue(param, rate);
+    }
+    const Blobs& params = this->net_->learnable_params();
+    const float beta1 = this->param_.momentum(), beta2 = this->param_.momentum2();
+    const int t = this->iter_ + 1;
+    const float correction = std::sqrt(1.f - std::pow(beta2, t)) / (1.f - std::pow(beta1, t));
+    adam(params[param]->count(), beta1, beta2, this->param_.delta(),
+         rate * this->net_->params_lr()[param] * correction, params[param]->mutable_cpu_diff(),
+         this->history_[param]->mutable_cpu_data(), this->history_[param + params.size()]->mutable_cpu_data());
+  }
+
+ private:
+  static bool is_generated(const boost::shared_ptr<caffe::Layer<float>>& layer) {
+    return !std::strncmp(layer->type(), "Fused_", 6);
+  }
+
+  const bool generated_ = std::any_of(this->net_->layers().begin(), this->net_->layers().end(), is_generated);
+};
+
+caffe::Solver<float>* create_adam(const caffe::SolverParameter& param) { return new AdamSolver(param); }
+
 // By this text a library is known before it is opened, and the id is compared when it is.
 const char made_for[] __attribute__((used)) = "lstmc layers for Caffe of build " LSTMC_CAFFE_BUILD;
 
@@ -237,6 +280,8 @@ struct Registered {
         caffe::LayerRegistry<float>::AddCreator((*layer)->type, create);
       }
     }
+    auto& solvers = caffe::SolverRegistry<float>::Registry();
+    if (solvers.count("Adam")) solvers["Adam"] = create_adam;  // else Caffe would register its own after it, and abort
   }
 } registered;
 

@@ -37,7 +37,9 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.write.artifact import read_sources
+from lstmc_caffe.train.trainer import solver_text
+from lstmc_caffe.write.artifact import layers_source, read_sources
+from tests.backends.lstmc_caffe.train.solver_math import update
 from tests.cells.scanned import cell_graph
 from tests.loops.small_scans import (
     FIRST_PIECES,
@@ -57,7 +59,7 @@ pytestmark = pytest.mark.caffe
 
 BACKEND = CaffeBackend()
 TARGET = "caffe-fused"
-RESHAPED = Path(__file__).with_name("reshaped.py")
+RESHAPED, UPDATES = (Path(__file__).with_name(name) for name in ("reshaped.py", "updates.py"))
 T, N, D, H = dims("T N D H")
 
 
@@ -228,3 +230,39 @@ def test_solver_steps_are_those_of_target_caffe(tmp_path: Path) -> None:
     runs = [lstmc.train(classifier, data, N=10, out=tmp_path / to, target=to) for to in ("caffe", TARGET)]
     for name, weights in runs[0].weights.items():
         np.testing.assert_allclose(runs[1].weights[name], weights, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@cell
+def decaying(x=Input(N, 5), h=State(N, 5), W=Param(5, 5, lr_mult=2), b=Param(5)):
+    h = tanh(linear(x, W, b) + h)
+    return h, {"h": h}
+
+
+@model
+def decays(X=Input(2, 3, 5)):
+    return {"y": scan(decaying(), X)[0]}
+
+
+def test_updates_of_adam_are_those_of_its_formula(caffe: Runner, tmp_path: Path) -> None:
+    compiled = compile_graph(decays.graph(), BACKEND, TARGET)
+    params = initial_weights(decays.graph())
+    artifact = BACKEND.emit(compiled, params)
+    caffe.open_layers(layers_source(compiled.expanded))
+    (tmp_path / "net.prototxt").write_bytes(artifact.files["decays.prototxt"])
+    solver, count, prefix = Solver(type="Adam", base_lr=0.01, max_iter=9), 9, str(tmp_path / "kept")
+    (tmp_path / "solver.prototxt").write_text(solver_text(solver, str(tmp_path / "net.prototxt"), prefix, "cpu"))
+    rng = np.random.default_rng(0)
+    given = {"0": rng.normal(size=(5, 5)), "1": rng.normal(size=5)}
+    given |= {
+        f"{i}|{j}": rng.normal(size=given[j].shape) * 10.0 ** rng.integers(-9, 9) for i in range(count) for j in "01"
+    }
+    given |= {f"{i}|1": given[f"{i}|1"] * [0, 1, 1, 1, 1] for i in range(count)}
+    given = {name: array.astype(np.float32) for name, array in given.items()}
+    args = {"solver": str(tmp_path / "solver.prototxt"), "prefix": prefix, "updates": count, "restored": 4}
+    found = caffe.call(UPDATES, "run", args, given).arrays
+    for j, rate in (("0", 0.02), ("1", 0.01)):
+        wanted, kept = given[j].astype(float), (np.zeros(()), np.zeros(()))
+        for i in range(count):
+            change, kept = update(solver, i + 1, rate, given[f"{i}|{j}"].astype(float), *kept)
+            wanted = wanted - change
+            np.testing.assert_allclose(found[f"{i}|{j}"], wanted, rtol=2e-6, atol=1e-6, err_msg=f"{i}|{j}")
