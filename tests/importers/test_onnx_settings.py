@@ -66,7 +66,8 @@ CASES: list[tuple[str, int, list[Any], dict[str, Any]]] = [
       for axis in (0, -1) for keep in (0, 1) for last in (0, 1)),
     *(("ArgMin", 13, [np.round(X3)], {"axis": 1, "keepdims": keep, "select_last_index": last})
       for keep in (0, 1) for last in (0, 1)),
-    *(("TopK", 11, [X3, ints(1)], {"axis": axis, "largest": largest}) for axis in (1, -1) for largest in (0, 1)),
+    *(("TopK", 11, [X3, ints(count)], {"axis": axis, "largest": largest, "sorted": 1})
+      for axis in (1, -1) for count in (1, 3) for largest in (0, 1)),
     ("TopK", 9, [X3], {"axis": 1, "k": 1}),
     ("TopK", 10, [X3, ints(1)], {"axis": 1}),
     *(("CumSum", 14, [X3, np.int64(axis)], {"exclusive": own, "reverse": back})

@@ -81,7 +81,12 @@ TRIED: dict[str, tuple[str, Any]] = {
     "pool without": (
         "y = MaxPool <kernel_shape = [2, 2], dilations = [2, 2]> (v)", "y = MaxPool <kernel_shape = [2, 2]> (v)"
     ),
-    "take the scores as the output": (numbers("n", 2) + "y, i = TopK (x, n)", "y = Identity (x)"),
+    "give back the scores": (numbers("n", 7) + "y, i = TopK (x, n)", "y = Identity (x)"),
+    "write whole rows": (
+        numbers("o", 0) + numbers("m", 3) + numbers("n", 2) + "j = ArgMax <axis = 1> (x) i = Slice (j, o, m, n)"
+        " u = Cast <to = 1> (i) y = ScatterElements <axis = 1> (x, i, u)",
+        "i = ArgMax <axis = 1> (x) u = Cast <to = 1> (i) y = ScatterElements <axis = 1> (x, i, u)",
+    ),
     "transform the two parts by DFT": (
         numbers("n", 2) + "p = Constant <value_int = 2> () l = Constant <value_int = 4> ()"
         " q = Slice (a, o, n, m) y = STFT (q, p, , l)".replace("q = Slice (a, o, n, m)", numbers("o", 0)

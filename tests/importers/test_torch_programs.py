@@ -155,6 +155,18 @@ def test_a_program(name: str) -> None:
     compare(Lambda(lambda x: PROGRAMS[name](x.clone())), torch.randn(X))
 
 
+@pytest.mark.parametrize("name", one_in(3, PROGRAMS))
+def test_a_file_of_a_program_is_the_program(name: str, tmp_path: Path) -> None:
+    program = torch.export.export(Lambda(lambda x: PROGRAMS[name](x.clone())), (torch.randn(X),))
+    torch.export.save(program, tmp_path / "model.pt2")
+    read, made = (
+        model.files()["model.py"].decode().partition("from lstmc")[2]
+        for model in (import_file(tmp_path / "model.pt2"), from_torch(program))
+    )
+    assert read
+    assert read == made
+
+
 class Causal(nn.Module):
     """A mask that is kept as a buffer, and a table of places as one."""
 

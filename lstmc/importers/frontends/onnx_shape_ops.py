@@ -155,11 +155,8 @@ def _arg_max(sign: float) -> Handler:
 def _top_k(
     t: Onnx, x: Operand, count: Operand | None = None, *, axis: int, k: int | None = None, largest: int = 1
 ) -> list[Operand]:
-    """TopK for k = 1: the largest element of an axis and its index."""
-    if (counts := _given(count, [k], "k")) != [1]:
-        raise Refused("k", str(counts), "only the largest element is computed", "take the scores as the output")
-    best = t.reduce("max" if largest else "min", x, [axis], keep=True)
-    return [best, t.argmax(x, axis, keep=True, sign=1.0 if largest else -1.0)]
+    (found,) = _given(count, [k], "k")
+    return scattering.in_order(t, x, found, axis, bool(largest))
 
 
 _COMBINED: dict[str, Combined] = {"none": "none", "add": "add", "mul": "mul", "max": "max", "min": "min"}
@@ -198,6 +195,8 @@ def _scatter_nd(t: Onnx, x: Operand, at: Operand, updates: Operand, *, reduction
 def _scatter_elements(
     t: Onnx, x: Operand, at: Operand, updates: Operand, *, axis: int = 0, reduction: str | None = None
 ) -> Operand:
+    if isinstance(at, str) and reduction in (None, "none", "add"):
+        return scattering.written(t, x, axis, at, updates, add=reduction == "add")
     _check_rank(indices := _indices(at), t.rank(x))
     return scattering.scattered_elements(t, x, indices, updates, axis, _how(reduction))
 

@@ -1,4 +1,4 @@
-"""Gathering and replacing elements, at known places or, along one axis, at computed places."""
+"""Gathering, sorting and replacing elements, at known places or, along one axis, at computed places."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from lstmc.importers.refusal import Refused
 from lstmc.ops import Array
 
 MOST_RUNS = 4096  # the most pieces that are joined to a result
+MOST_SORTED = 64  # the most elements to sort: each step searches for the largest
 Combined = Literal["none", "add", "mul", "max", "min"]
 
 
@@ -121,6 +122,52 @@ def chosen_elements(layers: Layers, x: Operand, indices: Operand, axis: int, wra
     own, other = letters(len(wanted), axis)
     hot = one_hot(layers, indices, layers.size(x, axis), -1, wraps)
     return layers.expand(layers.product(f"{own}z", other, own, hot, x), wanted)
+
+
+def written(
+    layers: Layers, x: Operand, axis: int, places: Operand, source: Any, *, add: bool = False, wraps: bool = True
+) -> str:
+    """Return x with elements written, or added, at places along an axis, known or computed."""
+    axis, shape = axis_in(axis, layers.rank(x)), layers.shape(x)
+    wanted = layers.shape(places)
+    if any(a != b for i, (a, b) in enumerate(zip(shape, wanted, strict=True)) if i != axis):
+        raise Refused(
+            "index", f"of {[*wanted]}", f"it must have all of {[*shape]} but along the axis", "write whole rows"
+        )
+    hot, (own, other) = one_hot(layers, places, layers.size(x, axis), -1, wraps), letters(len(shape), axis)
+    if not isinstance(source, int | float):
+        for place, size in enumerate(wanted):
+            source = source if layers.shape(source)[place] == size else layers.cut(source, place, 0, size)
+        put = layers.product(f"{own}z", own, other, hot, source)
+    order = [*range(len(shape) - 1)]
+    order.insert(axis, len(shape) - 1)
+    hits = layers.transpose(layers.reduce("sum", hot, [axis], keep=False), order)
+    if isinstance(source, int | float):
+        put = layers.affine(hits if add else layers.apply("step", hits), float(source), 0.0)
+    kept = x if add else layers.binary("mul", x, layers.negated(layers.apply("step", hits)))
+    return layers.binary("add", kept, put)
+
+
+def in_order(layers: Layers, x: Operand, count: int, axis: int, largest: bool) -> list[str]:
+    """Return the largest elements of an axis, in order, and their places: each is searched among the remaining
+    elements."""
+    if not layers.shape(x):
+        return [layers.value(x), layers.value(np.zeros(()))]
+    axis = axis_in(axis, layers.rank(x))
+    size = layers.size(x, axis)
+    if not 0 < count <= min(size, MOST_SORTED):
+        most = f"1 to {min(size, MOST_SORTED)} elements of {size} are sorted"
+        raise Refused("k", str(count), most, "give back the scores")
+    sign = 1.0 if largest else -1.0
+    left, values, places = layers.affine(x, sign, 0.0), list[str](), list[str]()
+    span = (1,) * (layers.rank(x) - axis - 1)
+    for found in range(count):
+        values.append(layers.reduce("max", left, [axis], keep=True))
+        places.append(layers.argmax(left, axis, keep=True))
+        if found < count - 1:
+            hit = layers.compare("eq", places[-1], np.arange(float(size)).reshape(-1, *span))
+            left = layers.where(hit, np.asarray(-np.inf), left)
+    return [layers.affine(layers.concat(values, axis), sign, 0.0), layers.concat(places, axis)]
 
 
 def letters(rank: int, axis: int) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.scattering import chosen_elements, letters, one_hot, scattered_rows, taken
+from lstmc.importers.frontends.scattering import chosen_elements, in_order, one_hot, scattered_rows, taken, written
 from lstmc.importers.frontends.shape_ops import Operand, constant
 from lstmc.importers.frontends.torch_elements import Handler, NotAvailable, Torch
 from lstmc.importers.ir.values import OpenSize, Weight, axis_in, bounded, broadcast, fixed, in_pieces, number, resolved
@@ -198,9 +198,6 @@ def _norm(t: Torch, x: Operand, order: float, axes: Sequence[int] | None, keep: 
     return t.norm(x, int(order), axes or range(t.rank(x)), keep)
 
 
-MOST_SORTED = 64  # the most elements to sort: each step searches for the largest
-
-
 def _index(t: Torch, x: Operand, places: Sequence[Any]) -> Operand:
     """Index by places of one axis or several adjacent axes, known or computed."""
     indexed = [axis for axis, one in enumerate(places) if one is not None]
@@ -243,28 +240,6 @@ def _places_of_masks(places: Sequence[Any]) -> list[Any]:
     return found
 
 
-def _scatter(t: Torch, x: Operand, axis: int, places: Operand, source: Any, *, add: bool = False) -> str:
-    """Write elements, or add them, at places along an axis."""
-    axis, shape = axis_in(axis, t.rank(x)), t.shape(x)
-    wanted = t.shape(places)
-    if any(a != b for i, (a, b) in enumerate(zip(shape, wanted, strict=True)) if i != axis):
-        raise Refused(
-            "index", f"of {[*wanted]}", f"it must have all of {[*shape]} but along the axis", "write whole rows"
-        )
-    hot, (own, other) = one_hot(t, places, t.size(x, axis), -1, False), letters(len(shape), axis)
-    if not isinstance(source, int | float):
-        for place, size in enumerate(wanted):
-            source = source if t.shape(source)[place] == size else t.cut(source, place, 0, size)
-        put = t.product(f"{own}z", own, other, hot, source)
-    order = [*range(len(shape) - 1)]
-    order.insert(axis, len(shape) - 1)
-    hits = t.transpose(t.reduce("sum", hot, [axis], keep=False), order)
-    if isinstance(source, int | float):
-        put = t.affine(hits if add else t.apply("step", hits), float(source), 0.0)
-    kept = x if add else t.binary("mul", x, t.negated(t.apply("step", hits)))
-    return t.binary("add", kept, put)
-
-
 def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add: bool = False) -> str:
     """Write values where a mask is 1, or at known places of one axis."""
     shape = t.shape(x)
@@ -287,34 +262,13 @@ def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add
     return scattered_rows(t, x, axis, known.reshape(-1), y, "add" if add else "none")
 
 
-def _sorted(t: Torch, x: Operand, count: int, axis: int, largest: bool) -> list[str]:
-    """Return the largest elements of an axis, in order, and their places: each is searched among the remaining
-    elements."""
-    if not t.shape(x):
-        return [t.value(x), t.value(np.zeros(()))]
-    axis = axis_in(axis, t.rank(x))
-    size = t.size(x, axis)
-    if count > MOST_SORTED:
-        raise Refused("k", str(count), f"at most {MOST_SORTED} elements are sorted", "give back the scores")
-    sign = 1.0 if largest else -1.0
-    left, values, places = t.affine(x, sign, 0.0), list[str](), list[str]()
-    span = (1,) * (t.rank(x) - axis - 1)
-    for found in range(count):
-        values.append(t.reduce("max", left, [axis], keep=True))
-        places.append(t.argmax(left, axis, keep=True))
-        if found < count - 1:
-            hit = t.compare("eq", places[-1], np.arange(float(size)).reshape(-1, *span))
-            left = t.where(hit, np.asarray(-np.inf), left)
-    return [t.affine(t.concat(values, axis), sign, 0.0), t.concat(places, axis)]
-
-
 def _of_order(rank: Callable[[int], int]) -> Handler:
     """Return a handler of one element in the sorted order of an axis, and its place."""
 
     def handle(t: Torch, x: Operand, *more: Any) -> list[str]:
         *given, axis, keep = more
         size = t.size(x, axis)
-        found = _sorted(t, x, given[0] if given else rank(size), axis, False)
+        found = in_order(t, x, given[0] if given else rank(size), axis, False)
         ends = [t.cut(one, axis, t.size(one, axis) - 1, t.size(one, axis)) for one in found]
         return ends if keep else [t.squeeze(one, [axis]) for one in ends]
 
@@ -493,11 +447,11 @@ HANDLERS: dict[str, Handler] = {
     "aten.gather.default": lambda t, x, axis, places, *, sparse_grad: chosen_elements(t, x, places, axis, False),
     "aten.index.Tensor": _index,
     "aten.index_select.default": lambda t, x, axis, at: taken(t, x, axis_in(axis, t.rank(x)), at),
-    **{f"aten.scatter.{kind}": _scatter for kind in ("value", "src")},
-    "aten.scatter_add.default": lambda t, x, axis, at, source: _scatter(t, x, axis, at, source, add=True),
+    **{f"aten.scatter.{kind}": partial(written, wraps=False) for kind in ("value", "src")},
+    "aten.scatter_add.default": partial(written, add=True, wraps=False),
     "aten.index_put.default": _index_put,
-    "aten.topk.default": lambda t, x, count, axis, largest, ordered: _sorted(t, x, count, axis, largest),
-    "aten.sort.default": lambda t, x, axis, descending: _sorted(t, x, t.size(x, axis), axis, descending),
+    "aten.topk.default": lambda t, x, count, axis, largest, ordered: in_order(t, x, count, axis, largest),
+    "aten.sort.default": lambda t, x, axis, descending: in_order(t, x, t.size(x, axis), axis, descending),
     "aten.median.dim": _of_order(lambda size: (size + 1) // 2),
     "aten.kthvalue.default": _of_order(lambda size: size),
     "aten.cumprod.default": _along(1.0, lambda t, x, before: t.binary("mul", before, x)),

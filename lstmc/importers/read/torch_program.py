@@ -157,11 +157,11 @@ def _only(thing: Any) -> tuple[str, Any]:
 
 
 _NUMBERS = {
-    "Tensor": int | float,
+    "Tensor": int | float | complex,
     "int": int,
     "SymInt": int,
     "float": int | float,
-    "number": int | float,
+    "number": int | float | complex,
     "bool": bool,
     "str": str,
 }
@@ -323,6 +323,7 @@ class _Reader:
             # JSON has no infinite number: a word
             "as_float": lambda: float(value),
             "as_floats": lambda: [*map(float, value)],
+            "as_complex": lambda: complex(*(float(_at(value, object, part)) for part in ("real", "imag"))),
             "as_none": lambda: None,
             "as_tensor": lambda: self._value(_at(value, str, "name")),
             "as_tensors": lambda: [self._value(_at(one, str, "name")) for one in _list(value, dict)],
