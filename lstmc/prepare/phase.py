@@ -237,6 +237,9 @@ class _Sharing:
                 along = None if len({*sizes}) == 1 else op.along(slot, axis, *types)
                 if along is not None and along.op is None:
                     self.refuse(node, "mixes the examples of a batch")
+        for ref in rows:
+            if sum(a != b for a, b in zip(part.type(ref).shape, whole.type(ref).shape, strict=True)) > 1:
+                self.refuse(node, "pairs the examples of a batch with one another")
 
     def refuse(self, node: Node, why: str) -> NoReturn:
         raise TrainingError(

@@ -125,6 +125,14 @@ MIXING: dict[str, tuple[Callable[..., Any], str]] = {
         lambda y, h, label, target, V: softmax_loss(linear(h, h), label[0]),
         "mixes the examples of a batch",
     ),
+    "a product of computed values": (
+        lambda y, h, label, target, V: softmax_loss(h @ h.T, label[0]),
+        "pairs the examples of a batch with one another",
+    ),
+    "differences of examples": (
+        lambda y, h, label, target, V: sum((h[:, None] - target[None]) ** 2),
+        "pairs the examples of a batch with one another",
+    ),
     "a quotient": (
         lambda y, h, label, target, V: sum(h) / sum(target),
         "is no sum and no mean over the examples of a batch",
