@@ -1,8 +1,8 @@
 """lstmc: a step function in Python becomes a small graph, is optimised, unrolled, and written as a net.
 
-This is all that most people need: the language that cells and models are written in, and :func:`compile`,
-:func:`train` and :func:`load`, which the ``lstmc`` command calls too. A word is imported when it is first used: a file
-of cells needs no importers and no sweeps, and ``lstmc --version`` nothing of this.
+It exports the names that most users need: the language of cells and models, and :func:`compile`, :func:`train` and
+:func:`load`, which the ``lstmc`` command calls too. A name is imported when it is first used: a file of cells imports
+no importers and no sweeps, and ``lstmc --version`` imports none of it.
 """
 
 from lstmc.on_use import words_on_use

@@ -37,7 +37,7 @@ class Axes:
     batch: int | None = None
 
     def text(self, shape: tuple[int, ...], any_number: str = "") -> str:
-        """``[T=3, N=4, 8]``; with ``any_number`` the batch axis is called so: ``[T=3, examples, 8]``."""
+        """``[T=3, N=4, 8]``; with ``any_number`` the batch axis is named: ``[T=3, examples, 8]``."""
         parts = []
         for axis, (declared, size) in enumerate(zip(self.sizes, shape, strict=True)):
             named = str(size) if declared == str(size) else f"{declared}={size}"
@@ -48,8 +48,8 @@ class Axes:
 def batch_axes(model: Model, dim: str | None = None) -> dict[str, Axes]:
     """Return the axes of each declared input. The batch axis is the one declared as dimension ``dim``.
 
-    An axis of which ``dim`` is only a part, as in ``T*N``, counts something else. Without ``dim`` it is N, if
-    there is an N. Raises :class:`DataError` where no input has an axis ``dim``, or one has two.
+    An axis whose size only contains ``dim``, as in ``T*N``, does not count. The default of ``dim`` is N, if there is an
+    N. Raises :class:`DataError` if no input has an axis ``dim``, or an input has two.
     """
     axes_by_input = {}
     for name, declared in model.inputs.items():
@@ -69,8 +69,8 @@ def sizes_of_data(
 ) -> dict[str, int]:
     """Return the sizes of the model's dimensions that the arrays show, besides those in ``names``.
 
-    An array shows all sizes of its input but the batch size; that too if it has one more axis, in front, which counts
-    batches. Raises :class:`~lstmc.errors.DimError` where two arrays show different sizes.
+    An array shows all sizes of its input except the batch size; with one more axis in front, which counts batches, also
+    the batch size. Raises :class:`~lstmc.errors.DimError` if two arrays show different sizes.
     """
     scope = Scope()
     for name, declared in model.inputs.items():
@@ -89,7 +89,7 @@ def sizes_of_data(
 
 
 def axes_of(name: str, op: Input, declared: Mapping[str, Axes]) -> Axes:
-    """Return the axes of an input; for one that tracing created, as numbers."""
+    """Return the axes of an input; for an input that tracing created, as numbers."""
     return declared[name] if name in declared else Axes(tuple(map(str, op.shape)))
 
 
@@ -99,7 +99,7 @@ Form = Literal["examples", "batches", "whole"]
 
 @dataclass(frozen=True)
 class InputArray:
-    """An input that needs data, and its array. ``form`` is None where the rank fits none."""
+    """An input that needs data, and its array. ``form`` is None if the rank fits no form."""
 
     name: str
     op: Input
@@ -121,7 +121,7 @@ class InputArray:
 
     @property
     def expected(self) -> str:
-        """The shapes it may have, in words."""
+        """The allowed shapes in words."""
         whole = self.axes.text(self.op.shape)
         return f"{self.axes.text(self.op.shape, 'examples')} or [batches, {whole[1:]}"
 
@@ -142,8 +142,8 @@ class InputArray:
 def missing_and_extra(
     needed: Mapping[str, tuple[Input, Axes]], inputs: Mapping[str, str | None], arrays: Mapping[str, AnyArray]
 ) -> Iterator[str]:
-    """Yield the inputs without an array, and the arrays without an input. ``inputs`` are all, each with the output that
-    is carried to it."""
+    """Yield the inputs without an array, and the arrays without an input. ``inputs`` has all inputs, each with the
+    output that is carried to it."""
     for name, (op, axes) in needed.items():
         if name not in arrays:
             yield f"missing: {name} {axes.text(op.shape, 'examples')}"
@@ -191,7 +191,7 @@ class Dataset:
     """Arrays that fit a model. A *row* is the unit that is drawn: an example, or a whole batch if the arrays hold
     batches.
 
-    ``rows`` counts them, ``per_batch`` of them make a batch (1 where a row is one), ``of`` is what a row is called.
+    ``rows`` is their number, ``per_batch`` rows make a batch (1 if a row is a batch), ``of`` names a row in messages.
     """
 
     arrays: tuple[InputArray, ...]
@@ -216,8 +216,8 @@ class Dataset:
         """Return endless batches, in epochs: each epoch has every row once, in an order given by ``seed`` and its
         number.
 
-        A batch that an epoch's last rows do not fill goes on with the first of the next epoch. Without ``shuffle``
-        rows come in the order they have.
+        If an epoch's last rows do not fill a batch, the first rows of the next epoch complete it. Without ``shuffle``
+        rows keep their order.
         """
         return _Epochs(-(-self.rows // self.per_batch), self, seed, shuffle)
 
@@ -227,9 +227,9 @@ class Dataset:
         return _Epochs(whole, replace(self, rows=whole * self.per_batch), 0, shuffle=False)
 
     def split(self, fraction: float, seed: int = 0, shuffle: bool = True) -> tuple[Dataset, Dataset]:
-        """Return rows to train on, and ``fraction`` of them to score on: drawn by ``seed``, or the last ones.
+        """Return rows to train on, and a ``fraction`` of the rows to score on: drawn by ``seed``, or the last rows.
 
-        Raises :class:`DataError` where one of the two would have less than a batch.
+        Raises :class:`DataError` if either part would have less than a batch.
         """
         order = _order(self.rows, [seed], shuffle)
         cut = self.rows - round(self.rows * fraction)
@@ -262,8 +262,9 @@ def needed_inputs(graph: Graph, declared: Mapping[str, Axes]) -> dict[str, tuple
 def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str, AnyArray], source: str) -> Dataset:
     """Return the dataset of a graph; ``source`` names the arrays in errors, ``declared`` is from :func:`batch_axes`.
 
-    Raises :class:`DataError` that names every problem at once: what is missing, extra, of another shape, not
-    numbers, not finite, or not what the ops that read it take. Elements of a file are looked at where all else fits.
+    Raises :class:`DataError` with every problem at once: arrays that are missing, extra, of another shape, not numbers,
+    not finite, or outside of the domains of the ops that read them. Elements of a file are read only if everything else
+    fits.
     """
     needed = needed_inputs(graph, declared)
     carried = {name: output.name for name, output in graph.carried().items()}
@@ -323,7 +324,7 @@ class _Epochs:
 
     @property
     def fingerprint(self) -> str:
-        """A hash that batches of other data, or in another order, do not have."""
+        """A hash of the data and their order."""
         return hashlib.sha256(f"{self.dataset.fingerprint} {self.seed} {self.shuffle}".encode()).hexdigest()
 
     def _epoch(self, number: int) -> Order:
@@ -361,14 +362,15 @@ def run_data(
     shuffle: bool,
     arrays: Mapping[str, AnyArray] | None = None,
 ) -> RunData:
-    """Return all data of a run, checked against its training graph. Raises :class:`DataError` for what does not fit.
+    """Return all data of a run, checked against its training graph. Raises :class:`DataError` for arrays that do not
+    fit.
 
-    ``arrays`` are those of ``data``, where they were read already.
+    ``arrays`` are the arrays of ``data``, if they were read already.
 
     An input with a fill may be among the data; then it is fed.
 
-    Where states are carried from batch to batch nothing is shuffled, and every place in the batch goes on from one
-    batch to the next, so examples must come in whole batches.
+    If states are carried from batch to batch, nothing is shuffled, and every place in a batch continues in the next
+    batch, so examples must fill whole batches.
     """
     if test_data is not None and test_split is not None:
         both = Argument("test_data"), Argument("test_split")
@@ -394,7 +396,7 @@ def run_data(
 
 
 def read_data(data: Data) -> Mapping[str, AnyArray]:
-    """Return the arrays of some data by name; of a file their elements are read where they are needed."""
+    """Return the arrays of some data by name; elements of a file are read on access."""
     return read_arrays(Path(data)) if isinstance(data, str | Path) else data
 
 

@@ -1,8 +1,8 @@
-"""Every error that a user can meet, and how it is shown.
+"""All errors for users, and their text.
 
-An error says what was expected, what was found, and where: the message, then the user's own line with a caret,
-then the other places it speaks of, then what can be done about it. That last part is a :class:`Mend`, as how it is
-done depends on who is asked; so does how an :class:`Argument` is written: the command line has options.
+An error says what was expected, what was found, and where: the message, the user's line with a caret, further places,
+and remedies. A remedy is a :class:`Mend`, because Python and the command line phrase it differently. So is an
+:class:`Argument`, which is an option on the command line.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _ARGUMENT = re.compile("\ufdd0([^\ufdd1]*)\ufdd1([^\ufdd1]*)\ufdd1([^\ufdd2]*)\u
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a function of the library, where an error speaks of it: put into the text with ``{argument}``.
+    """An argument of a library function in the text of an error, inserted as ``{argument}``.
 
-    There it is a mark, which :func:`worded` replaces by Python's ``test_split=0.5``, or ``test_split=`` without a
-    value, and the command line by its option. ``text`` is for an argument that Python writes otherwise, as the size of
-    a dimension, ``T=3``.
+    In the text it is a mark. :func:`worded` replaces the mark by Python's ``test_split=0.5``, or ``test_split=``
+    without a value; the command line replaces it by its option. ``text`` is for an argument with another notation in
+    Python, such as the size of a dimension, ``T=3``.
     """
 
     name: str
@@ -50,17 +50,17 @@ class Argument:
         return f"\ufdd0{self.name}\ufdd1{self.value}\ufdd1{self.text}\ufdd2"
 
     def in_python(self) -> str:
-        """Return the argument as a call has it."""
+        """Return the argument in Python's notation, as in a call."""
         return self.text or f"{self.name}={self.value}"
 
 
 def worded(text: str, word: Callable[[Argument], str] = Argument.in_python) -> str:
-    """Return a text with its arguments as ``word`` writes them."""
+    """Return a text whose marks of arguments are replaced by ``word``."""
     return _ARGUMENT.sub(lambda match: word(Argument(*match.groups())), text)
 
 
 def size_argument(name: str) -> Argument:
-    """Return the size of a dimension that is still to be given: ``T=SIZE``."""
+    """Return the argument for a missing size of a dimension: ``T=SIZE``."""
     return Argument("sizes", f"{name}=SIZE", f"{name}=SIZE")
 
 
@@ -71,10 +71,10 @@ def sizes_argument(sizes: Mapping[str, int]) -> Argument:
 
 
 class LstmcError(Exception):
-    """The root of all errors raised on purpose. ``str(error)`` is the whole text a person should see.
+    """The root of all errors raised on purpose. ``str(error)`` is the whole text for the user.
 
-    ``loc`` is the place in the user's file, ``scope`` the cell or model it is in, ``notes`` further lines, ``mends``
-    what can be done. ``marked`` and ``marked_notes`` are for another error: their arguments are still marks.
+    ``loc`` is the place in the user's file, ``scope`` the cell or model that contains it, ``notes`` further lines,
+    ``mends`` remedies. ``marked`` and ``marked_notes`` are texts with marks of arguments, for use in another error.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class LstmcError(Exception):
 
     @property
     def message(self) -> str:
-        """The message, with its arguments as Python has them."""
+        """The message, with arguments in Python's notation."""
         return worded(self.marked)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The notes, with their arguments as Python has them."""
+        """The notes, with arguments in Python's notation."""
         return tuple(map(worded, self.marked_notes))
 
     def located(
@@ -143,7 +143,7 @@ class DimError(DslError):
 
 
 class ModelFileError(LstmcError):
-    """A model file that does not exist, does not import or does not hold the model asked for."""
+    """A model file that does not exist, cannot be imported, or lacks the requested model."""
 
 
 class ParseError(LstmcError):
@@ -155,7 +155,7 @@ class VerifyError(LstmcError):
 
 
 class PassError(LstmcError):
-    """A pass that failed; names the pass and those that ran before it."""
+    """A pass that failed; it names the pass and the passes before it."""
 
 
 class PluginError(LstmcError):
@@ -179,7 +179,7 @@ class OutputError(LstmcError):
 
 
 class DrawingError(LstmcError):
-    """A picture that cannot be drawn: no Graphviz, or one that failed."""
+    """A picture that cannot be drawn, because Graphviz is missing or failed."""
 
 
 class StartError(LstmcError):
@@ -191,8 +191,8 @@ class InterpreterError(LstmcError):
 
 
 class TrainingError(LstmcError):
-    """A training run that cannot start, cannot go on from where it was, or had to stop."""
+    """A training run that cannot start, cannot resume, or had to stop."""
 
 
 class SweepError(LstmcError):
-    """A sweep, or another job of many parts, that cannot start or cannot go on."""
+    """A sweep, or another job of many parts, that cannot start or continue."""

@@ -1,6 +1,6 @@
 """The meaning of every graph, at every stage: forward and reverse-mode backward, two folds over the nodes.
 
-NumPy, float64 unless float32 is asked for. Whatever a pass or a backend makes of a model is held against this.
+It computes in NumPy, by default in float64. Results of passes and backends are compared with it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Conversion = Callable[[Any], Array]
 
 @dataclass
 class Evaluation:
-    """One forward evaluation of a graph: every value of it, kept for reading and for :func:`backward`.
+    """One forward evaluation of a graph: all its values, kept for reading and for :func:`backward`.
 
-    ``steps`` has the evaluations of each scan's steps. ``within`` are the steps that this one is of, the innermost
-    first: the name of a scan's body, and the step's place in time. ``convert`` makes an array of each value and
-    cotangent, where these are not numbers (:mod:`lstmc.verification.proof`). ``rounding`` is the arithmetic
-    of a device, if one is simulated (:mod:`lstmc.numerics`). Progress is reported unless it is ``quiet``.
+    ``steps`` has the evaluations of each scan's steps. ``within`` are the enclosing steps, the innermost first: the
+    name of a scan's body, and the step's place in time. ``convert`` makes an array of each value and cotangent, if
+    these are not numbers (:mod:`lstmc.verification.proof`). ``rounding`` is the arithmetic of a device, if one is
+    simulated (:mod:`lstmc.numerics`). Progress is reported unless it is ``quiet``.
     """
 
     graph: Graph
@@ -75,10 +75,10 @@ def forward(
 ) -> Evaluation:
     """Evaluate a graph. ``inputs`` and ``params`` are arrays by name, in the declared shapes.
 
-    An input that has a fill and is not given is drawn from it (``seed``); a fixed array has its own numbers. With
+    A missing input with a fill is drawn from it (``seed``); a fixed array has its own numbers. With
     ``convert`` the elements may be any objects: it makes an array of each value, and ``dtype`` is not used.
-    ``values`` are those of an earlier evaluation, of parameters for example: their nodes are not computed again, and no
-    progress is reported. Raises :class:`InterpreterError` for what is missing or has another shape.
+    ``values`` are values of an earlier evaluation, of parameters for example: their nodes are not computed again, and
+    no progress is reported. Raises :class:`InterpreterError` for an array that is missing or has another shape.
     """
     run = Evaluation(graph, dict(values or {}), convert=convert, rounding=rounding, quiet=values is not None)
     as_array = convert or partial(np.asarray, dtype=dtype)
@@ -101,7 +101,7 @@ def forward(
 
 
 def named_rng(seed: int, name: str) -> np.random.Generator:
-    """Return a generator for one named array: independent of every other name and of the order they are drawn in."""
+    """Return a generator for one named array: independent of all other names and of the order of drawing."""
     return np.random.default_rng([seed, crc32(name.encode())])
 
 
@@ -147,13 +147,14 @@ def _counted(run: Evaluation, items: Collection[T], what: str) -> Iterable[T]:
 
 
 def _counted_nodes(run: Evaluation, nodes: Collection[Node], what: str) -> Iterable[Node]:
-    """Return the nodes, counted; where scans are among them, whose steps take the time, those count instead."""
+    """Yield the nodes with reports of progress; if there are scans, only scans count, because their steps take the
+    time."""
     whole = run.quiet or any(isinstance(node.op, Scan) for node in nodes)
     return nodes if whole else _counted(run, nodes, what)
 
 
 def _op_error(graph: Graph, node: Node, doing: str, error: Exception) -> InterpreterError:
-    """Return the error for an op that raised one: its ``eval`` or ``vjp`` is wrong, or its operands are."""
+    """Return the error for an op that raised an exception: its ``eval`` or ``vjp``, or its operands, are wrong."""
     return InterpreterError(
         f"{node.op.name} failed ({type(error).__name__}: {error})",
         loc=node.loc,
@@ -203,10 +204,10 @@ def backward(
 ) -> Gradients:
     """Propagate cotangents of the outputs (by name; a missing one is zero) to inputs and parameters.
 
-    ``observer`` is called with each node after it was differentiated, those of scans' steps too. ``convert`` is applied
-    to each cotangent that an op gives, instead of the evaluation's own.
+    ``observer`` is called with each node after its differentiation, also in steps of scans. ``convert``, which replaces
+    the evaluation's ``convert``, is applied to each cotangent that an op returns.
 
-    Raises :class:`InterpreterError` for one of another shape than its output.
+    Raises :class:`InterpreterError` for a cotangent with another shape than its output.
     """
     seeds: dict[Ref, Array] = {}
     for output in run.graph.outputs:
@@ -231,7 +232,8 @@ def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
 def _propagate(
     run: Evaluation, seeds: dict[Ref, Array], observer: Observer | None, convert: Conversion | None
 ) -> dict[Ref, Array]:
-    """Propagate cotangents of some values to all leaves that they depend on: others are dropped once they are used."""
+    """Propagate cotangents of some values to all leaves that they depend on: cotangents of inner values are dropped
+    after use."""
     cts = dict(seeds)
     for node in _counted_nodes(run, list(reversed(list(run.graph))), "gradients of"):
         refs = node.refs

@@ -1,7 +1,7 @@
 """The manifest: the data that a program needs to feed, read and train a written net, as JSON beside it.
 
-Any backend writes one with :func:`describe`; what runs or reads its nets needs no more than the file, of which every
-value is checked.
+Every backend writes it with :func:`describe`; a program that runs or reads nets needs only this file. Every value of a
+file is checked.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ Initial = Annotated[float | list[Any] | str, PlainValidator(_initial)]
 class Place:
     """The place of a value of the model in the net: ``shape`` is the model's.
 
-    ``blobs`` are the net's: none for an input that nothing reads, one, or one for each step, None where nothing reads
-    that step. One may have another shape, ``blob_shape``: the same elements in the same order (``[T, N, D]`` as the
-    rows ``[T*N, D]``).
+    ``blobs`` are the net's blobs: none for an input that nothing reads, a single blob, or a blob for each step, None
+    for a step that nothing reads. A single blob may have another shape, ``blob_shape``: the same elements in the same
+    order (``[T, N, D]`` as the rows ``[T*N, D]``).
 
-    ``open``, where the net takes other sizes too, has for each axis the dimension that its size is: None where it is
-    fixed, "" where the net finds it out as it runs. There is then one blob of the value's own shape.
+    ``open``, if the net accepts other sizes too, has the dimension of each axis: None for a fixed size, "" for a size
+    that the net computes. Then there is one blob with the value's shape.
 
     ``delay`` is the number of steps by which an output is late: its step t belongs to the inputs of step t - ``delay``.
     """
@@ -74,7 +74,7 @@ class Place:
         return cls(value_type.shape, tuple(None if blob is None else blob[0] for blob in blobs), other, open)
 
     def at(self, sizes: Mapping[str, int]) -> Shape:
-        """Return the value's shape where dimensions have these sizes."""
+        """Return the value's shape at these sizes of dimensions."""
         dims = self.open or (None,) * len(self.shape)
         return tuple(size if dim is None else sizes.get(dim, size) for size, dim in zip(self.shape, dims, strict=True))
 
@@ -85,7 +85,7 @@ class Place:
 
     @property
     def label(self) -> str:
-        """Its blob for people to read, or the first and the last of them."""
+        """Its blob, or the first and the last of several blobs, as text."""
         return " ... ".join(dict.fromkeys((self.names[0], self.names[-1]))) if self.names else "none"
 
     def fed(self, array: Array) -> Iterator[tuple[str, Array]]:
@@ -105,9 +105,9 @@ class Place:
 
 @dataclass(frozen=True)
 class InputPlace:
-    """An input of the model. ``filled``: the net fills it itself. ``fill`` is the filler that the host draws from where
-    the input is not fed, ``values`` the valid range of its elements, if it has one; ``most`` is the dynamic dimension
-    whose size is the largest element, as the number of steps is that of ``lengths``.
+    """An input of the model. ``filled``: the net fills it itself. ``fill`` is the filler from which the host draws an
+    input that is not fed, ``values`` the valid range of its elements, if any; ``most`` is the dynamic dimension whose
+    size is the largest valid element, as the number of steps is for ``lengths``.
     """
 
     place: Place
@@ -118,11 +118,11 @@ class InputPlace:
 
     @property
     def in_net(self) -> bool:
-        """Whether a blob of the net is fed from it."""
+        """Whether a blob of the net is fed from the input."""
         return bool(self.place.names)
 
     def values_at(self, sizes: Mapping[str, int]) -> Domain | None:
-        """Return the domain of its elements where dimensions have these sizes."""
+        """Return the domain of its elements at these sizes of dimensions."""
         most = None if self.most is None else sizes.get(self.most)
         if most is not None and isinstance(self.values, IntegerRange):
             return replace(self.values, high=most)
@@ -131,8 +131,9 @@ class InputPlace:
 
 @dataclass(frozen=True)
 class State:
-    """A state of a one-step net: the input that takes it, the output that gives the next, and its first value: a
-    number, an array of its shape, or words where it is neither. That of a ``learned`` one belongs to the weights."""
+    """A state of a one-step net: the input that takes it, the output that is its next value, and its first value: a
+    number, an array of its shape, or words if it is neither. The first value of a ``learned`` state belongs to the
+    weights."""
 
     input: str
     output: str
@@ -141,7 +142,7 @@ class State:
 
     @property
     def first_value(self) -> str:
-        """The first value as text, where it is not zero; else empty."""
+        """The first value as text, or an empty text if it is zero."""
         if isinstance(self.initial, str):
             return self.initial
         if isinstance(self.initial, list):
@@ -169,7 +170,8 @@ class Stored:
 
 @dataclass(frozen=True)
 class ScanBlobs:
-    """A scan: its number of steps, and the pattern of names (``lstm/t%03d/h``) of each value with a blob a step."""
+    """A scan: its number of steps, and the pattern of names (``lstm/t%03d/h``) of each value with a blob for each
+    step."""
 
     steps: Annotated[int, Field(ge=1)]
     reverse: bool
@@ -210,7 +212,7 @@ def _graph(value: Any) -> Graph:
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceEntry:
-    """A :class:`Place` as a manifest has it: ``blobs`` only where there are several, ``open`` where a size is."""
+    """A :class:`Place` as a manifest has it: ``blobs`` only if there are several, ``open`` only if a size is open."""
 
     blob: str | None
     shape: Shape
@@ -231,7 +233,7 @@ class PlaceEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputEntry(PlaceEntry):
-    """The :class:`Place` of an output as a manifest has it: ``delay`` only where it is late."""
+    """The :class:`Place` of an output as a manifest has it: ``delay`` only if it is late."""
 
     delay: Count = 0
 
@@ -260,7 +262,7 @@ class InputEntry(PlaceEntry):
 
 
 def _made_by(kind: type[PlaceEntry], make: Callable[[Any], object]) -> Any:
-    """Return the annotation of what ``make`` makes of a ``kind``, which is what the file has."""
+    """Return the annotation of a field whose value ``make`` converts from a ``kind``, the type in the file."""
     return GetPydanticSchema(lambda _, schema_of: core_schema.no_info_after_validator_function(make, schema_of(kind)))
 
 
@@ -268,9 +270,9 @@ def _made_by(kind: type[PlaceEntry], make: Callable[[Any], object]) -> Any:
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The content of a manifest. ``weights`` computes the ``blobs`` of weights from the ``parameters``; a parameter
-    that no step uses is in no blob. ``states`` are those of a net of one step, which may have none; None of another.
-    ``training_inputs`` are those of the model that only its losses and scores read. Of several errors in a file the
-    first is reported."""
+    that no step uses is in no blob. ``states`` are the states of a net of one step, which may have none; None for
+    another net. ``training_inputs`` are inputs of the model that only its losses and scores read. If a file has several
+    errors, the first is reported."""
 
     format: Annotated[int, AfterValidator(_known_format)]
     lstmc: str
@@ -294,7 +296,7 @@ class Manifest:
 
     @property
     def output_blobs(self) -> list[str]:
-        """The blobs of all outputs, each once: an output may be several, or share one."""
+        """The blobs of all outputs, each once: an output may have several blobs, or share one."""
         return list(dict.fromkeys(blob for place in self.outputs.values() for blob in place.names))
 
     def fed(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -303,7 +305,7 @@ class Manifest:
         return {blob: part for entry, array in entries for blob, part in entry.place.fed(array)}
 
     def first_values(self) -> tuple[str, ...]:
-        """Return a line for each state whose first value is not zero: what to feed at the first step."""
+        """Return a line for each state whose first value is not zero: the value to feed at the first step."""
         states = self.states or {}
         return tuple(
             f"input {s.input}: at the first step feed {s.first_value}" for s in states.values() if s.first_value
@@ -361,8 +363,8 @@ def manifest_path(net: Path) -> Path:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return the manifest in a file. Raises :class:`WeightsError` for a file that is none, that is of another format,
-    or in which something is not as it should be, and says what."""
+    """Return the manifest in a file. Raises :class:`WeightsError` for a file that is not a manifest, has another
+    format, or has an invalid value, which it names."""
     try:
         return parse_manifest(read_bounded(path))
     except FileNotFoundError:
@@ -375,7 +377,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def parse_manifest(content: bytes) -> Manifest:
-    """Return the manifest of a content. Raises :class:`~lstmc.files.json_file.NotExpected`."""
+    """Return the manifest from its content. Raises :class:`~lstmc.files.json_file.NotExpected`."""
     manifest = parse_json(content, Manifest)
     _check_names(manifest)
     return manifest
@@ -398,7 +400,7 @@ def _check_names(manifest: Manifest) -> None:
 
 
 def _shape(parts: object) -> Shape:
-    """Return the shape of nested lists; of lists of different lengths only the axes before these."""
+    """Return the shape of nested lists; if the lengths of lists differ, only the axes before them."""
     if not isinstance(parts, list):
         return ()
     inner = {_shape(part) for part in parts}
@@ -421,7 +423,7 @@ def describe(
     """Return the manifest of a net that was written from ``compiled`` with these values of its parameters.
 
     ``inputs`` has each input's place, and whether the net fills it itself. ``weights`` is the graph that computes the
-    ``blobs`` of weights, as :func:`~lstmc.ir.rebuild` makes it; by default each is stored by its own name.
+    ``blobs`` of weights, as :func:`~lstmc.ir.rebuild` makes it; by default each parameter is stored under its own name.
     ``opened`` is the graph that was written, of :meth:`Compiled.written`.
     """
     if blobs is None:
@@ -450,7 +452,7 @@ def describe_tensors(
     compiled: Compiled, params: Mapping[str, Array], inputs: Mapping[str, str], outputs: Mapping[str, str],
     weights: Graph, opened: Graph,
 ) -> Manifest:  # fmt: skip
-    """Return the manifest of a net in which each input and output is a tensor of its own name there, in its own shape.
+    """Return the manifest of a net in which each input and output is a tensor of the same name and shape.
 
     The other arguments are those of :func:`describe`.
     """
@@ -465,7 +467,7 @@ def describe_tensors(
 
 
 def manifest_states(compiled: Compiled, params: Mapping[str, Array]) -> dict[str, State] | None:
-    """Return the states of a net of one step by name, with their first values; None of another net."""
+    """Return the states of a net of one step by name, with their first values; None for another net."""
     if compiled.states is None:
         return None
     return {

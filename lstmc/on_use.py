@@ -1,4 +1,4 @@
-"""Modules and words of packages that are imported when they are first used: who compiles imports no importer."""
+"""Modules and names of packages that are imported at their first use: so compiling a model imports no importer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any
 
 
 class ByName:
-    """A module of lstmc by its name: imported when a word of it is first used, as that of an entry point is, so that
-    what uses no word of it does not wait for it."""
+    """A module of lstmc that is imported when one of its names is first used, like the module of an entry point."""
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -27,13 +26,13 @@ class ByName:
 
 
 def modules_on_use(package: str, *names: str) -> None:
-    """Make ``from PACKAGE import NAME`` give these modules :class:`ByName`. Type checkers see the modules."""
+    """Let ``from PACKAGE import NAME`` return these modules as :class:`ByName`. Type checkers see the modules."""
     vars(sys.modules[package]).update({name: ByName(f"{package}.{name}") for name in names})
 
 
 def words_on_use(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the ``__getattr__`` and the ``__dir__`` of a package that imports its words when they are used: each from
-    the module that ``__init__.pyi`` has it from, where type checkers find it too. Its modules are words too."""
+    """Return the ``__getattr__`` and the ``__dir__`` of a package that imports its names at their first use. The
+    package's ``__init__.pyi``, which type checkers read too, has the module of each name. Submodules are names too."""
 
     @cache
     def told() -> dict[str, str]:
@@ -43,7 +42,7 @@ def words_on_use(package: str) -> tuple[Callable[[str], Any], Callable[[], list[
 
     @cache
     def listed() -> dict[str, str]:
-        """Return the modules of all words; of a module with a star, those of what lstmc defines."""
+        """Return the module of every name; ``import *`` stands for the names that lstmc defines in the module."""
         starred = told().get("*")
         things = vars(import_module(starred)).items() if starred else ()
         own = {word: str(starred) for word, thing in things if getattr(thing, "__module__", "").startswith("lstmc.")}

@@ -21,9 +21,9 @@
                  cse dead precompute one_operation dead check_ops expand dead
     c            roll_up simplify cse dead fuse_linears simplify cse dead check_ops expand dead
 
-``core`` is without a backend. Each other target has the passes of one of these, and those with ``?`` where it needs
-them. What is decided once for all steps comes before ``legalize``, which makes ops of the target; ``expand`` then
-copies each step's nodes, and shares parameters by being the same node.
+``core`` is without a backend. Each other target has the passes of one of these lists; passes with ``?`` are only in the
+lists of targets that need them. Rewrites of all steps at once come before ``legalize``, which makes ops of the target;
+then ``expand`` copies the nodes of each step, and all steps share the nodes of parameters.
 """
 
 from __future__ import annotations
@@ -80,10 +80,11 @@ RunPasses = Callable[[Graph, Sequence[Pass], Sequence[type[Op]]], list[Snapshot]
 
 
 def all_passes(backend: Backend | None, target: str | None = None, form: str | None = None) -> PassList:
-    """Return the passes of a model in order, with those of packages; without a backend, up to core ops of all steps.
+    """Return the passes of a model in order, with the passes of packages; without a backend, up to core ops of all
+    steps.
 
-    ``form`` is one of the backend's ``forms``; without it the target's own rule decides. Raises
-    :class:`~lstmc.errors.BackendError` for a form that the target does not have.
+    ``form`` is one of the backend's ``forms``; by default the target's rule decides. Raises
+    :class:`~lstmc.errors.BackendError` for a form that the target lacks.
     """
     if backend is None:
         return _with_packages((*MODEL_PASSES, *CORE_EXPANSION), None, None)
@@ -98,9 +99,9 @@ def all_passes(backend: Backend | None, target: str | None = None, form: str | N
 
 
 def _with_packages(passes: Sequence[Pass], backend: str | None, target: str | None) -> PassList:
-    """Return the list with rolling up before all, and with the passes of packages.
+    """Return the list with the pass that rolls up loops in front, and with the passes of packages.
 
-    Raises :class:`PluginError` for one whose place no list has.
+    Raises :class:`PluginError` for a pass whose place is in no list.
     """
     whole = with_installed(PassList((RollUp(), *passes)), backend, target)
     for name, insertion in installed_passes().items():
@@ -121,12 +122,12 @@ def compile_graph(
 ) -> Compiled:
     """Run a model graph (``model.graph(T=3, ...)``) through every pass for one target of a backend.
 
-    Where the target's nets are not trained, no gradient is stopped: the model is compiled without ``stop_gradient``, so
-    that what is compared with a written net backward is what the net computes. ``step`` compiles one time step, with
-    states as inputs and outputs (``prepare/one_step.py``), as a backend that writes steps alone does with each model
-    that has a scan. ``passes`` gets the list of passes, and returns those to run. ``run`` runs them:
-    :func:`~lstmc.passes.run_passes`, which a caller may give a folder for the graph after each pass, or an observer.
-    Raises what the passes raise: :class:`~lstmc.errors.BackendError` where the target cannot express something.
+    For a target whose nets are not trained, ``stop_gradient`` is removed: the written net does not stop gradients
+    either, so its gradients can be compared with the model's. ``step`` compiles one time step, with states as inputs
+    and outputs (``prepare/one_step.py``); a backend that writes only steps always does so for a model with a scan.
+    ``passes`` maps the list of passes to the list to run. ``run`` runs them: by default
+    :func:`~lstmc.passes.run_passes`; a caller may add a folder for the graphs, or an observer. Raises the errors of
+    passes: :class:`~lstmc.errors.BackendError` if the target cannot express an op.
     """
     target = target_of(backend, target)
     with gc_paused():

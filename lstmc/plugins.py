@@ -1,7 +1,7 @@
 """The parts that installed packages add: entry points, optional packages, and the list of library cells.
 
-A name that two distributions offer, or an entry point that does not load, is a fault of that name alone: an error is
-raised when the name is used, and everything else keeps working. Reading the list of cells imports no cell.
+If two distributions offer a name, or an entry point does not load, only the use of that name raises an error;
+everything else works. Reading the list of cells imports no cell.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ Offers = dict[str, tuple[EntryPoint, ...]]
 
 
 def entry_points_of(group: str) -> Offers:
-    """Return the entry points of a group by name, sorted. Several of one name: distributions that clash."""
+    """Return the entry points of a group by name, sorted. Several entry points of one name come from distributions that
+    clash."""
     folders = [(folder, _modified(folder)) for folder in sys.path]
     return dict(_offered(group, tuple([stamp for stamp in folders if _has_metadata(*stamp)])))
 
@@ -35,11 +36,11 @@ _read = lru_cache(maxsize=8)(lambda folders: entry_points())  # by the folders t
 
 @lru_cache(maxsize=64)
 def _offered(group: str, folders: tuple[tuple[str, int], ...]) -> Offers:
-    """Return the entry points of a group as long as the folders of packages are unchanged. The folder of a model is
-    none.
+    """Return the entry points of a group as long as the folders of packages are unchanged. The folder of a model does
+    not count.
 
-    Python reads the metadata of every installed distribution for each question, 30 ms in an environment of 100: they
-    are read once for all groups.
+    Python reads the metadata of every installed distribution for each query, 30 ms for 100 distributions: here they are
+    read once for all groups.
     """
     points_by_name: dict[str, dict[str, EntryPoint]] = {}
     for point in _read(folders).select(group=group):  # one that is seen twice, in two folders of metadata, is one
@@ -49,7 +50,7 @@ def _offered(group: str, folders: tuple[tuple[str, int], ...]) -> Offers:
 
 @lru_cache(maxsize=1024)
 def _has_metadata(folder: str, modified: int) -> bool:
-    """Return whether there is metadata of a distribution in a folder, or may be, as in an archive."""
+    """Return whether a folder has metadata of a distribution, or may have, like an archive."""
     if modified < 0:
         return False
     try:
@@ -67,7 +68,7 @@ def _modified(folder: str) -> int:
 
 
 def installed_parts() -> dict[str, list[str]]:
-    """Return what each distribution but lstmc adds to it, by group: ``{"my": ["lstmc.cells: elman"]}``."""
+    """Return the entry points that each distribution adds to lstmc, by group: ``{"my": ["lstmc.cells: elman"]}``."""
     parts: dict[str, list[str]] = {}
     for group in sorted(entry_points().groups):
         names: dict[str, list[str]] = {}
@@ -84,7 +85,7 @@ def origin(point: EntryPoint) -> str:
 
 
 def distribution(point: EntryPoint) -> str:
-    """Return the name of the distribution that an entry point is of."""
+    """Return the name of the distribution of an entry point."""
     return point.dist.name if point.dist else "an unknown distribution"
 
 
@@ -102,12 +103,13 @@ def only_entry_point(group: str, name: str, kind: str) -> EntryPoint:
 
 
 def load(group: str, name: str, kind: str) -> Any:
-    """Return the object of the entry point of that name. Raises :class:`PluginError` if that cannot be had."""
+    """Return the object of the entry point of that name. Raises :class:`PluginError` if it cannot be loaded."""
     return load_point(only_entry_point(group, name, kind), kind)
 
 
 def load_point(point: EntryPoint, kind: str) -> Any:
-    """Return the object of an entry point. Raises :class:`PluginError` if it, or its module, cannot be imported."""
+    """Return the object of an entry point. Raises :class:`PluginError` if the object or its module cannot be
+    imported."""
     try:
         return point.load()
     except (Exception, SystemExit) as error:  # whatever its module does as it is imported
@@ -123,7 +125,7 @@ def does_not_load(point: EntryPoint, kind: str, error: BaseException) -> PluginE
 
 
 def malformed(point: EntryPoint, kind: str, expected: str, actual: str) -> PluginError:
-    """Return the error for an entry point of which the object is not a ``kind``."""
+    """Return the error for an entry point whose object is not a ``kind``."""
     return PluginError(
         f"{kind} {point.name} of {origin(point)}: expected {expected}, found {actual}."
         f" Fix {distribution(point)}, or uninstall it"
@@ -133,7 +135,7 @@ def malformed(point: EntryPoint, kind: str, expected: str, actual: str) -> Plugi
 def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
     """Import an optional package, or a module of lstmc that imports one at its top.
 
-    Raises ``error`` with the command that installs it; ``what`` is its name for people.
+    Raises ``error`` with the command that installs it; ``what`` is its name in the message.
     """
     try:
         return importlib.import_module(module)
@@ -144,7 +146,8 @@ def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
 
 
 def problem_with(get: Callable[[], object]) -> str | None:
-    """Return why a function raises an error of lstmc, as :func:`need` does without the package; None if it does not."""
+    """Return the message if a function raises an error of lstmc, as :func:`need` does for a missing package; else
+    None."""
     try:
         get()
     except LstmcError as error:
@@ -157,21 +160,21 @@ CELLS = "lstmc.cells"
 
 
 def recorded(part: str) -> Any:
-    """Return a part of what ``docs/generate_cells.py`` recorded of lstmc's targets: their ``purposes`` or ``cells``."""
+    """Return a part of the record of lstmc's targets by ``docs/generate_cells.py``: their ``purposes`` or ``cells``."""
     return json.loads(files("lstmc").joinpath("cells", "targets.json").read_text(encoding="utf-8"))[part]
 
 
 def recorded_targets() -> Mapping[str, Mapping[str, str]] | None:
-    """Return what each target of each of lstmc's backends is for, as ``docs/generate_cells.py`` recorded it.
+    """Return the purpose of each target of lstmc's backends, from the record of ``docs/generate_cells.py``.
 
-    To import the backends takes a second more. None where other packages add to lstmc: their parts have to be loaded.
+    Importing the backends would take a second more. None if other packages extend lstmc: then these must be loaded.
     """
     purposes: Mapping[str, Mapping[str, str]] = recorded("purposes")
     return purposes if not installed_parts() and sorted(entry_points_of(BACKENDS)) == sorted(purposes) else None
 
 
 class Entry(NamedTuple):
-    """An entry of the list of cells: the year of the publication, and what sets the cell apart, in 17 letters."""
+    """An entry of the list of cells: the year of publication, and a summary in 17 letters."""
 
     year: int
     title: str
@@ -179,7 +182,7 @@ class Entry(NamedTuple):
 
 @cache
 def cell_groups() -> Mapping[str, Mapping[str, Entry]]:
-    """Return the cells of lstmc, each in one group; those of other packages are a group of their own."""
+    """Return the cells of lstmc by group; cells of other packages form a further group."""
     text = files("lstmc").joinpath("cells", "groups.toml").read_text(encoding="utf-8")
     return {group: {n: Entry(*entry) for n, entry in cells.items()} for group, cells in tomllib.loads(text).items()}
 
@@ -193,7 +196,7 @@ def group_of(name: str) -> str:
 
 
 def entry_of(name: str) -> Entry | None:
-    """Return the line that a cell of lstmc has in the list; None for a cell of another package."""
+    """Return the entry of a cell of lstmc in the list; None for a cell of another package."""
     return next((names[name] for names in cell_groups().values() if name in names), None)
 
 

@@ -1,6 +1,6 @@
-"""Where in the user's files a value was made: exact spans, the names it was assigned to, the argument meant.
+"""Source locations of values in the user's files: exact spans, names of assigned variables, and arguments of calls.
 
-Spans come from ``code.co_positions()`` (PEP 657); what they stand for from the same span in the file's syntax tree.
+Spans come from ``code.co_positions()`` (PEP 657); the syntax tree of the file has the node of each span.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class SrcLoc:
         return self.line, self.col, self.end_line, self.end_col
 
     def excerpt(self) -> tuple[str, str] | None:
-        """Return the source line and a line of carets under the span, or None where the file cannot be read."""
+        """Return the source line and a line of carets under the span, or None if the file cannot be read."""
         text = self._line_text()
         if not text.strip():
             return None
@@ -66,7 +66,7 @@ class SrcLoc:
         return text[indent:], " " * (start_char - indent) + "^" * width
 
     def text(self) -> str | None:
-        """Return the source text of the span, or None where it goes over lines or cannot be read."""
+        """Return the source text of the span, or None if it has several lines or cannot be read."""
         raw = self._line_text().encode()[self.col : self.end_col]
         return raw.decode(errors="replace") or None if self.line == self.end_line else None
 
@@ -77,14 +77,14 @@ class SrcLoc:
 
 
 def display(filename: str) -> str:
-    """Return the path that a person reads, in one printable line: below the package ``lstmc/...``, below the current
-    folder relative, else whole."""
+    """Return a path for messages, in one printable line: ``lstmc/...`` inside the package, relative below the current
+    folder, else absolute."""
     return filename if filename.startswith("<") else _display_path(filename, os.getcwd())
 
 
 @functools.lru_cache(maxsize=256)
 def _display_path(filename: str, folder: str) -> str:
-    """Return a file's path as messages show it: below the package, else below ``folder``, else whole."""
+    """Return a file's path as messages show it: relative to the package or to ``folder``, else absolute."""
     path = Path(filename).resolve()
     for root, prefix in ((PACKAGE, PACKAGE.name), (Path(folder), "")):
         if path.is_relative_to(root):
@@ -93,7 +93,7 @@ def _display_path(filename: str, folder: str) -> str:
 
 
 def resolve(file: str) -> str:
-    """Return the inverse of :func:`display`: a whole path that can be opened."""
+    """Return the inverse of :func:`display`: an absolute path that can be opened."""
     if file.startswith("<"):
         return file
     path = from_one_line(file)
@@ -110,9 +110,9 @@ _CALLS = frozenset(
 def here(*own: str, function_of: str | None = None) -> SrcLoc | None:
     """Return the span of the expression being evaluated in the nearest frame outside of the compiler.
 
-    None where the package itself calls the language, as the command line does. ``own`` are further modules to pass
-    over, such as a backend's that model files call. A function of the module ``function_of`` is an op's own, as those
-    of the language are: where a user calls it, that call is meant.
+    None if the package itself calls the language, as the command line does. Frames of the modules in ``own`` are
+    skipped too, such as modules of a backend that model files call. A function of the module ``function_of`` belongs to
+    an op, like a function of the language: the location is the user's call of it.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _is_in(frame, *_INTERNAL, *own):
@@ -169,7 +169,8 @@ def assigned_names(loc: SrcLoc | None) -> tuple[str, ...]:
 
 
 def called(loc: SrcLoc | None) -> str | None:
-    """Return the function that the expression at ``loc`` calls, as written, or another expression of one short line."""
+    """Return the function that the expression at ``loc`` calls, as written, or the expression itself, if it is a short
+    line."""
     if loc is None:
         return None
     call = _tree(loc.file).calls.get(loc.span)
@@ -217,7 +218,7 @@ def parameter_location(function: object, name: str) -> SrcLoc | None:
 
 
 def return_location(function: object) -> SrcLoc | None:
-    """Return the one ``return`` statement of a function; its ``def`` where there are none or several."""
+    """Return the location of a function's only ``return`` statement; its ``def`` if there is none or several."""
     code, returned = _code(function), _one_return(function)
     return function_location(function) if not code or not returned else _at(display(code.co_filename), returned)
 
@@ -295,7 +296,7 @@ class _Tree:
             self._note(node)
 
     def _note_assigned(self, target: ast.expr, value: ast.expr) -> None:
-        """Note the names that an expression is assigned to; those of each element, where both sides are tuples."""
+        """Note the names that an expression is assigned to; element by element if both sides are tuples."""
         elements = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
         names = tuple(e.id for e in elements if isinstance(e, ast.Name))
         if len(names) == len(elements):

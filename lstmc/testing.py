@@ -68,7 +68,7 @@ def assert_same_meaning(
 ) -> None:
     """Interpret both graphs, forward and backward, on inputs drawn from [low, high].
 
-    A parameter that ``after`` no longer has must have had no gradient; without ``same_inputs`` an input too. Fixed
+    A parameter that ``after`` lacks must have had no gradient; without ``same_inputs`` the same holds for inputs. Fixed
     arrays may be added.
     """
     inputs = random_leaves(before, Input, low, high)
@@ -89,13 +89,14 @@ def assert_same_meaning(
 
 
 def check_pass(step: Pass, graphs: Sequence[Graph] = (), models: int = 60, seed: int = 0) -> int:
-    """Check a pass on graphs of yours, as ``net.graph(T=3, N=2)``, and on library cells; return how many it changed.
+    """Check a pass on given graphs, as ``net.graph(T=3, N=2)``, and on library cells; return the number of changed
+    graphs.
 
     Cells are scanned over sequences of random sizes, in both directions, beside a node that nothing reads. They are
-    taken as they are written, and as the passes of stage MODEL leave them; another ``seed`` draws others. What the pass
-    requires and a graph has not is left out. Outputs and all gradients stay the same (to 1e-12, in the interpreter), a
-    second run changes nothing, ``modified`` is exact, and the text parses back. Raises AssertionError, also where the
-    pass changes no graph at all: then nothing is shown, and ``graphs`` must have what it is for.
+    used as written, and also after the passes of stage MODEL; another ``seed`` draws other cells. Graphs that do not
+    meet the pass's precondition are skipped. Outputs and all gradients stay the same (to 1e-12, in the interpreter), a
+    second run changes nothing, ``modified`` is exact, and the text parses back. Raises AssertionError, also if the pass
+    changes no graph: then the check is empty, and ``graphs`` must have a graph for the pass.
 
     >>> from lstmc.passes import Hoist
     >>> from lstmc.testing import check_pass
@@ -180,14 +181,14 @@ def check_cell(
 ) -> dict[str, str]:
     """Check a cell with random weights and inputs; return the outcome of each target, by its name.
 
-    The weights are those of ``lstmc verify``: none is zero, whatever its filler, so that each one that the cell reads
-    is checked.
+    The weights are those of ``lstmc verify``: none is zero, whatever its filler, so that each weight that the cell
+    reads is checked.
 
     ``reference`` is one step in NumPy, with the arguments of the cell (inputs, states, parameters by name) and its
     results: ``(y, {"h": h})``. Outputs over time and last states from zero states are compared with it, to 1e-6. Then
     the net of each target of every installed backend is compared with the model, by the interpreter, outputs and
-    gradients. A target that cannot express the cell is reported with its reason; it is a failure where ``targets``
-    names it. Raises AssertionError.
+    gradients. A target that cannot express the cell is reported with its reason; this is a failure if ``targets`` names
+    it. Raises AssertionError.
 
     >>> from lstmc.cells import rnn
     >>> from lstmc.testing import check_cell
@@ -248,7 +249,7 @@ def _check_reference(cell: Cell, reference: Step, sizes: Mapping[str, int], seed
 
 
 def _named(y: Any) -> dict[str, Array]:
-    """Return a step's outputs by the names that they have in a net of the cell alone."""
+    """Return a step's outputs by their names in a net of this cell."""
     if isinstance(y, Mapping):
         return dict(y)
     return {f"y_{i}": value for i, value in enumerate(y)} if isinstance(y, tuple) else {} if y is None else {"y": y}
@@ -274,11 +275,11 @@ class SeededDraw:
 
 
 def check_op(kind: type[Op], samples: int = 25, seed: int = 0) -> None:
-    """Check the contract of an op on random samples, those of ``kind.sample``; another ``seed`` draws others.
+    """Check the contract of an op on random samples, from ``kind.sample``; another ``seed`` draws other samples.
 
-    Inferred types are those of the values; ``vjp`` equals finite differences; ``eval`` and ``vjp`` give the same again
-    and change no operand; ``along`` holds for each axis, and there and back; a node prints and parses back; a layer
-    of Caffe is written and read back. Raises AssertionError.
+    It checks that inferred types are the types of the values; ``vjp`` equals finite differences; ``eval`` and ``vjp``
+    are repeatable and change no operand; ``along`` holds for each axis, in both directions; a node prints and parses
+    back; a layer of Caffe is written and read back. Raises AssertionError.
 
     >>> from lstmc.ops import Tanh
     >>> from lstmc.testing import check_op
@@ -322,7 +323,7 @@ def check_op(kind: type[Op], samples: int = 25, seed: int = 0) -> None:
 def operands_of(sample: Sample, seed: int, dtype: type = np.float64) -> list[Array]:
     """Return random operands whose elements differ by more than the step of a finite difference.
 
-    No element is near 0, except of an operand with a domain.
+    No element is near 0, except in operands with a domain.
     """
     rng = np.random.default_rng(seed)
     sizes = [prod(t.shape) for t in sample.operands]
@@ -344,7 +345,7 @@ def cotangents_of(outs: Arrays, seed: int) -> Arrays:
 
 
 def check_documented(kind: type[Op]) -> None:
-    """Assert that the class has a docstring of its own that ends in a full stop."""
+    """Assert that the class has its own docstring, which ends in a full stop."""
     text = (kind.__dict__.get("__doc__") or "").strip()
     documented = text.endswith(".") and not text.startswith(f"{kind.__name__}(")
     assert documented, f"{kind.__name__} needs a docstring that says what it computes and ends in a full stop"
@@ -375,7 +376,7 @@ def check_legal(kind: type[Op], sample: Sample) -> None:
 
 
 def check_types(sample: Sample, seed: int, dtype: type = np.float64) -> None:
-    """Assert that inferred types are those of the values, and that these have the operands' precision."""
+    """Assert that inferred types are the types of the values, and that results have the operands' precision."""
     outs = sample.op.eval(*operands_of(sample, seed, dtype))
     inferred, evaluated = sample.op.infer(*sample.operands), tuple(TensorType(out.shape) for out in outs)
     assert inferred == evaluated, f"infer gives {', '.join(map(str, inferred))}, eval {', '.join(map(str, evaluated))}"
@@ -430,7 +431,7 @@ def check_precision_of_gradients(sample: Sample, seed: int) -> None:
 
 
 def check_repeats(sample: Sample, seed: int) -> None:
-    """Assert that ``eval`` and ``vjp`` give the same when called again, and change none of their operands."""
+    """Assert that ``eval`` and ``vjp`` are repeatable, and do not change their operands."""
     operands, untouched = operands_of(sample, seed), operands_of(sample, seed)
     outs = sample.op.eval(*operands)
     kept = [out.copy() for out in outs]
@@ -446,8 +447,8 @@ def check_repeats(sample: Sample, seed: int) -> None:
 
 
 def check_along(sample: Sample, seed: int) -> None:
-    """Assert for each axis of each operand that the rule of the op holds: an op that keeps the axis gives at each place
-    of it what the op of one element gives of the operands there."""
+    """Assert the rule of the op for each axis of each operand: each place of a kept axis must be the result of the op
+    of one element on the operands at this place."""
     operands = operands_of(sample, seed)
     outs = sample.op.eval(*operands)
     for slot, type_ in enumerate(sample.operands):
@@ -479,8 +480,8 @@ def _taken(x: Array, at: int, axis: int | None) -> Array:
 
 
 def check_over_axis(sample: Sample, seed: int, size: int, places: Sequence[int | None]) -> None:
-    """Assert that the op of all elements of a new axis, which operands have at ``places``, is the op at each of them,
-    and that its rule leads back."""
+    """Assert that the op of all elements of a new axis, which operands have at ``places``, equals the op at each
+    element, and that its rule leads back."""
     wide = op_of_all(sample.op, size, sample.operands, places)
     if wide is None:
         return
@@ -525,7 +526,7 @@ def check_text(sample: Sample) -> None:
 
 
 def uninstalled(graphs: Iterable[Graph]) -> tuple[type[Op], ...]:
-    """Return the ops of graphs that no installed dialect has: a text of them is parsed with them given."""
+    """Return the ops of graphs that belong to no installed dialect: parsing a text needs them as an argument."""
     installed, ops = set(dialects()), {type(node.op) for graph in graphs for node in all_nodes(graph)}
     return tuple(op for op in ops if not issubclass(op, Scan) and dialect_of(op.name) not in installed)
 

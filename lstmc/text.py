@@ -57,8 +57,8 @@ def escaped(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` in one line, with escapes for line ends and unprintable characters. A backslash is two then, so
-    that :func:`from_one_line` finds the text again."""
+    """Return ``text`` in one line, with escapes for line ends and unprintable characters. A backslash is doubled, so
+    that :func:`from_one_line` can restore the text."""
     return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -81,10 +81,10 @@ Language = Literal["comment", "python", "c", "prototxt", "dot"]
 
 
 def quoted(text: str, language: Language) -> str:
-    """Return a text as a file of this language has it: a string with its quotes, or the words of a comment.
+    """Return a text quoted for a language: a string literal, or the content of a comment.
 
-    A ``comment`` is one of any of them, or a docstring; ``c`` is C++ and CUDA too. Jinja and ``html.escape`` quote for
-    HTML, and JSON in a page for JavaScript.
+    ``comment`` is for comments of all these languages, and docstrings; ``c`` is also C++ and CUDA. Jinja and
+    ``html.escape`` quote for HTML, and JSON in a page for JavaScript.
     """
     if language == "comment":  # without what ends it, continues it on the next line, or is read as something else
         words = re.sub(r"[^ -~]|\\", "?", text).replace('"', "'")
@@ -97,7 +97,7 @@ def quoted(text: str, language: Language) -> str:
 
 
 def _literal(char: str) -> str:
-    """Return a character or a byte as strings of Python, C and prototxt have it: all know three octal digits."""
+    """Return a character or a byte for string literals of Python, C and prototxt: all accept three octal digits."""
     code = ord(char)
     if " " <= char <= "~" and char not in '"\\':
         return char
@@ -105,12 +105,12 @@ def _literal(char: str) -> str:
 
 
 def brief(thing: object) -> str:
-    """Return the text of a foreign value or error as a message shows it: 200 characters at most, in one line."""
+    """Return the text of a foreign value or error for a message: at most 200 characters, in one line."""
     return " ".join(str(thing).split())[:200]
 
 
 def late(steps: int) -> str:
-    """Return how late an output is, by this number of steps."""
+    """Return the delay of an output in words, for a number of steps."""
     return f"{steps} step{'s' if steps > 1 else ''} late"
 
 
@@ -124,7 +124,7 @@ def _numbered(base: str) -> Iterator[str]:
 
 
 class Names:
-    """Allocates names, each once: as ``spelled`` has what is asked for, with a number behind if that is taken or
+    """Allocates unique names: a requested name in its spelling by ``spelled``, with a number appended if it is taken or
     ``forbidden``."""
 
     def __init__(
@@ -151,7 +151,7 @@ def identifier(name: str) -> str:
 
 
 class ByIdentifier(dict[Any, T]):
-    """A dict whose keys name arguments of a function, also as a person writes them."""
+    """A dict whose keys are arguments of a function; lookups accept other Unicode spellings of a name."""
 
     def __missing__(self, key: Any) -> T:
         if isinstance(key, str) and identifier(key) != key:

@@ -1,4 +1,5 @@
-"""The type of a value: its shape and element type; and sizes that are no numbers yet. Nothing lies below this file."""
+"""The type of a value: its shape and element type; and sizes that are not numbers yet. This module imports nothing of
+lstmc."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ LARGER_THAN_FLOATS = 1100  # a power of two: 0.5 * T raises OverflowError, which
 
 
 class UnknownSizeError(ValueError):
-    """Raised where a size must be a number, and is none yet."""
+    """Raised if a size must be a number, but is not known yet."""
 
 
 OPERATORS: Mapping[str, Callable[[int, int], int]] = {
@@ -32,14 +33,14 @@ OPERATORS: Mapping[str, Callable[[int, int], int]] = {
 class UnknownSize(int):
     """A size that is computed from open sizes: an integer far larger than any array.
 
-    Ops infer shapes with it as with any number. It equals no other size but one that is computed to the same.
+    Ops infer shapes with it as with any number. It equals only a size with the same computed value.
     """
 
     term: tuple[str, int, int]
 
     @classmethod
     def of(cls, symbol: str, left: int, right: int) -> int:
-        """Return a size that is computed: a number where that is known, or an open size where it is one."""
+        """Return a computed size: a number if it is known, or an open size if it equals one."""
         value = OPERATORS[symbol](int(left), int(right))
         if symbol == "//" and isinstance(right, UnknownSize) and int(left) % int(right):
             raise UnknownSizeError(f"{left} {symbol} {right} is not known")
@@ -56,7 +57,7 @@ class UnknownSize(int):
         return result
 
     def at(self, sizes: Mapping[str, int]) -> int:
-        """Return the size where open ones have these numbers; others stay open."""
+        """Return the size with these numbers for open sizes; other open sizes stay."""
         symbol, left, right = self.term
         return OPERATORS[symbol](sized(left, sizes), sized(right, sizes))
 
@@ -106,7 +107,7 @@ class OpenSize(UnknownSize):
         return size
 
     def called(self, name: str) -> OpenSize:
-        """Return this size under another name, as a cell has it."""
+        """Return this size under another name, such as its name in a cell."""
         return OpenSize(name, int(self))
 
     def at(self, sizes: Mapping[str, int]) -> int:
@@ -127,12 +128,12 @@ def open_sizes(size: int) -> Iterable[OpenSize]:
 
 
 def sized(size: int, sizes: Mapping[str, int]) -> int:
-    """Return a size where open ones have these numbers."""
+    """Return a size with these numbers for open sizes."""
     return size.at(sizes) if isinstance(size, UnknownSize) else size
 
 
 def known(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape in numbers. Raises :class:`UnknownSizeError` where it has an open size."""
+    """Return a shape in numbers. Raises :class:`UnknownSizeError` for an open size."""
     for size in shape:
         if isinstance(size, UnknownSize):
             raise UnknownSizeError(f"{size} must be known here")

@@ -29,8 +29,8 @@ def parameters(graph: Graph) -> dict[str, Param]:
 def initial_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
     """Return every parameter drawn by its filler: the same for the same name, shape, filler and ``seed``.
 
-    They are float32; what is fixed has the model's own numbers, which may be float64.
-    Raises :class:`WeightsError` where there is not the memory for them.
+    They are float32; fixed arrays have the model's own numbers, which may be float64. Raises :class:`WeightsError` if
+    there is not enough memory.
     """
     ops = parameters(graph)
     elements = sum(TensorType(op.shape).size for op in ops.values())
@@ -43,15 +43,15 @@ def initial_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
 
 
 def random_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
-    """Return every parameter drawn at random for a check, so that none is zero or like another: float32, but for what
-    is fixed.
+    """Return every parameter drawn at random for a check, so that none is zero and no two are equal: float32, except
+    fixed arrays.
 
-    A filler of one number or of zeros, as of a bias or a peephole, would hide what the parameter is used for, and one
-    of tiny numbers as well. What the filler says of signs is kept:
+    A constant filler, such as zeros for a bias or a peephole, would hide the use of the parameter, and so would tiny
+    numbers. The signs of the filler are kept:
 
-    1. what is not trained, and a filler of one sign or with a mean => drawn by the filler
-    2. constant(c), an array of numbers  => each number times 0.7 to 1.3; normal ones in place of zeros
-    3. other fillers, about zero         => normal ones, over the root of fan_in if it has several axes
+    1. a parameter that is not trained, or a filler with one sign or a mean => drawn by the filler
+    2. constant(c), an array of numbers  => each number times 0.7 to 1.3; normal numbers in place of zeros
+    3. other fillers, about zero         => normal numbers, divided by the root of fan_in if it has several axes
     """
     drawn = {}
     for name, op in parameters(graph).items():
@@ -78,13 +78,14 @@ def _check_values(op: Param, rng: np.random.Generator) -> Array:
 def read_weights(path: Path, graph: Graph) -> dict[str, Array]:
     """Return the parameters of ``graph`` from an ``.npz`` file: names and shapes as in the model.
 
-    Raises :class:`WeightsError` that names every missing, extra, misshaped and not finite one at once.
+    Raises :class:`WeightsError` with all arrays that are missing, extra, misshaped or not finite.
     """
     return check_weights(read_npz(path, WeightsError), graph, str(path))
 
 
 def check_weights(arrays: Mapping[str, Any], graph: Graph, source: str) -> dict[str, Array]:
-    """Return the parameters of a graph as float32, checked to be exactly those; ``source`` names them in errors.
+    """Return the parameters of a graph as float32, and check that none is missing or extra; ``source`` names them in
+    errors.
 
     Fixed arrays may be absent: their numbers are the model's, which may be float64.
     """
@@ -115,8 +116,8 @@ def _type(array: Any) -> TensorType:
 def unpack_weights(weights: Graph, blobs: Mapping[str, Array]) -> dict[str, Array]:
     """Return the user's parameters from the blobs of a weight graph: its exact inverse.
 
-    A parameter of which a part is in no blob (a gate that no step of the net uses) cannot be read back and is left
-    out, and so is one from which a blob is precomputed. ``blobs`` must have every output of ``weights``.
+    A parameter with a part in no blob (a gate that no step of the net uses) cannot be read back and is left out, and so
+    is a parameter from which a blob is precomputed. ``blobs`` must have every output of ``weights``.
     """
     size = 4 * sum(type_.size for node in weights for type_ in node.types)
     if problem := memory_problem(size, 1):

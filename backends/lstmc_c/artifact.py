@@ -330,7 +330,7 @@ LAYOUTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 
 
 def artifact(source: Source, layout: str = "files") -> Artifact:
-    """Return ``NAME.c``, ``NAME.h``, if asked for ``NAME.bin``, and ``NAME.manifest.json``, in the folders of a layout.
+    """Return ``NAME.c``, ``NAME.h``, on request ``NAME.bin``, and ``NAME.manifest.json``, in the folders of a layout.
 
     Same input, same bytes.
     """

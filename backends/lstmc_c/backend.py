@@ -149,14 +149,15 @@ def first_states(
 
 
 def _joined(pairs: Iterable[Sequence[Array]]) -> Pair:
-    """Return arrays as one pair; of the same numbers, NaN among them, as zeros."""
+    """Return arrays as one pair; two equal arrays, NaN at the same places, are replaced by zeros."""
     wanted, found = (np.concatenate([np.ravel(array) for array in arrays]) for arrays in zip(*pairs, strict=True))
     same = np.array_equal(wanted, found, equal_nan=True)
     return (np.zeros(1), np.zeros(1)) if same else (wanted, found)
 
 
 def _opened(net: Functions) -> Pair:
-    """Return whether files should open, and whether they do: damaged, short, at an odd address, and the right one."""
+    """Return for several files whether they should open, and whether they do: damaged, short, at an odd address, and
+    correct."""
     others = [np.r_[np.uint8(0), net.weights][1:], net.weights[:-4].copy()]
     for at in (0, 4, 8, -1):
         others.append(net.weights.copy())
@@ -394,8 +395,8 @@ MODEL: tuple[Pass, ...] = (
 
 
 def _is_loop(scan: Scan) -> bool:
-    """Return whether a scan along another axis than time is a loop of the step: an innermost one, as constants that a
-    loop makes of its operands must be weights of the whole step."""
+    """Return whether a scan along another axis than time is a loop of the step: it must be innermost, because constants
+    that a loop makes from its operands must be weights of the whole step."""
     innermost = not any(isinstance(node.op, Scan) for node in scan.body)
     return innermost and scan.inside and scan.length > 1 and scan.first is None and not scan.kept
 
@@ -439,7 +440,7 @@ class CBackend(RunsFiles):
     weights_suffix: ClassVar[str] = SUFFIX
 
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """Return the list of passes. Integers have a range for each turn of a loop, so they have none."""
+        """Return the list of passes. A net in integers has no loops, because each iteration has its own ranges."""
         loops = self.loops and self.numbers == FLOAT32
         return (*MODEL, Expand(loops=_is_loop) if loops else Expand(), Dead())
 
@@ -448,12 +449,12 @@ class CBackend(RunsFiles):
         return replace(self, loops=False)
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-        """``NAME.c``, ``NAME.h`` and ``NAME.manifest.json``; if asked for, ``NAME.bin``."""
+        """``NAME.c``, ``NAME.h`` and ``NAME.manifest.json``; on request ``NAME.bin``."""
         with gc_paused():
             return artifact(Source(compiled, weights, self.numbers, self.weights_in_file), self.layout)
 
     def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
-        """A program that streams a WAV file through a net that is fed by spectra; see :mod:`lstmc_c.wav`."""
+        """Return a program that streams a WAV file through a net of spectra; see :mod:`lstmc_c.wav`."""
         argument = Argument("language", language)
         if language.partition(":")[0] != LANGUAGE:
             raise BackendError(f"{argument}: a net in C is a function; for sound there is {LANGUAGE}")

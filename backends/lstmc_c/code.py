@@ -202,8 +202,8 @@ class Writer:
         self.code.add(f"{each} {total} += {lanes}[{ALONG}];")
 
     def _nest(self, loop: Loop) -> tuple[Sequence[Axis], list[str], list[str]]:
-        """Return the nested loops of a loop, and its elements in them; elements next to a sum again, for after the
-        sum."""
+        """Return the nested loops of a loop, and its elements in them; elements that are also read after a sum are
+        repeated."""
         axes: Sequence[Axis] = Nest((loop,)).axes()
         name, first, (length, inner) = "", "", loop.axis
         if not axes and loop.count > 1:  # indices need divisions
@@ -385,7 +385,8 @@ class Writer:
         self._convolved(op, y, x, w, parts, "o")
 
     def _convolve(self, op: Conv, y: View, x: View, w: View, b: View | None) -> bool:
-        """Write a convolution in float32 as calls of functions, one for each image and group; return whether it was."""
+        """Write a convolution in float32 as calls of functions, one for each image and group; return whether this was
+        possible."""
         images = View.of(y.place, (prod(y.shape[:-3]), *y.shape[-3:]))
         if self.half or self.variable != "float" or (f"{w.use} scale", w.place.array.name) in self.arrays:
             return False
@@ -492,10 +493,10 @@ class Writer:
 
 
 class Inside(Writer):
-    """Writes a turn of a loop, in float32.
+    """Writes an iteration of a loop, in float32.
 
     ``where`` has the caller's arrays, in the names of the body's own inputs and outputs; ``pointers`` are lines for the
-    arrays of each turn.
+    arrays of each iteration.
     """
 
     def __init__(self, outer: Writer, op: Turns, turn: str) -> None:
@@ -512,7 +513,7 @@ class Inside(Writer):
         self.pointers: list[str] = []
 
     def at(self, kind: str, name: str, array: str, offset: int, size: int) -> None:
-        """Note where an array of the body is: for each turn elsewhere if it is a sequence."""
+        """Note the place of an array of the body; the place of a sequence moves with each iteration."""
         backwards = self.op.sequences.get((kind, name))
         if backwards is None:
             self.where[kind, name] = array, offset

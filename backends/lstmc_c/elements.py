@@ -138,7 +138,7 @@ class Code:
     ) -> Iterator[None]:
         """Enclose the lines added inside in nested loops of these sizes; without sizes, in braces.
 
-        ``independent``: no element of the innermost loop needs another one.
+        ``independent``: no element of the innermost loop needs another element.
         """
         if not sizes:
             with self.block():

@@ -113,7 +113,8 @@ class Constant:
 
     @property
     def is_large(self) -> bool:
-        """Whether it begins at a cache line on processors with vectors: a vector in two lines takes twice the time."""
+        """Whether the array begins at a cache line on processors with vectors: a vector across two lines takes twice
+        the time."""
         return self.values.nbytes >= LARGE
 
     @property
@@ -159,8 +160,8 @@ PANELS: Mapping[Use, int] = {"panel": PANEL, "groups": PANEL, "windows": PANEL, 
 
 
 def in_panels(weight: Array, use: Use = "panel") -> Array:
-    """Return a weight in the order in which products read it: panels of some rows, each column by column; the last one
-    of lanes is filled up with zeros."""
+    """Return a weight in the order in which products read it: panels of some rows, each column by column; the last
+    panel is padded with zeros."""
     rows, of_groups = PANELS[use], use == "groups"
     matrices = [matrix.reshape(len(matrix), -1) for matrix in (weight if of_groups else [weight])]
     if use == "lanes":

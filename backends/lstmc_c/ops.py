@@ -1,7 +1,7 @@
-"""Ops of a plan alone: scans inside a step as loops, and products in place of sums.
+"""Ops that exist only in plans: scans inside a step as loops, and products in place of sums.
 
-Equal scans that do not depend on each other are lanes of one loop. Lanes of a value are its last axis, so that what one
-lane computes element by element all lanes compute as a vector. A product may be that of groups, or be added to a value.
+Equal scans that do not depend on each other are lanes of one loop. Lanes of a value are its last axis, so that the
+elementwise ops of all lanes are ops on vectors. A product may be in groups, or be added to a value.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ANY_LANES: tuple[type[Op], ...] = (
 
 
 class Written(Op):
-    """An op of the plan alone, which nothing evaluates."""
+    """An op that exists only in plans, and is never evaluated."""
 
     def eval(self, *args: Array) -> Arrays:
         raise NotImplementedError
@@ -62,10 +62,11 @@ class LaneProduct(Written):
 
 @dataclass(frozen=True, eq=False)
 class Turns(Written):
-    """A loop inside a step: the results of ``length`` turns of ``body``, one behind the other.
+    """A loop inside a step: its result has the results of ``length`` iterations of ``body``, one after another.
 
     The first operands are the body's inputs, the others its parameters. ``sequences`` are inputs and outputs with an
-    element for each turn, each with whether the last one comes first; ``states`` are inputs that are outputs before.
+    element for each iteration, each with whether it runs backwards; ``states`` maps inputs to outputs of the previous
+    iteration.
     """
 
     name = "scan"
@@ -78,7 +79,7 @@ class Turns(Written):
 
     @property
     def leaves(self) -> list[Node]:
-        """The nodes of the body that stand for the operands."""
+        """The nodes of the body that represent the operands."""
         leaves = [node for node in self.body if isinstance(node.op, ops.Input | ops.Param)]
         return sorted(leaves, key=lambda node: isinstance(node.op, ops.Param))
 
@@ -111,7 +112,7 @@ def with_turns(graph: Graph) -> Graph:
 
 
 def _equal_scans(graph: Graph, fixed: frozenset[str]) -> list[list[Node]]:
-    """Return the scans, together where they have the same body and none depends on another one."""
+    """Return the scans in groups: scans with the same body that do not depend on each other."""
     level: dict[str, int] = {}  # how many scans are one after the other up to a node
     groups: dict[object, list[Node]] = {}
     for node in graph:
@@ -123,7 +124,7 @@ def _equal_scans(graph: Graph, fixed: frozenset[str]) -> list[list[Node]]:
 
 
 def _form(scan: Scan) -> tuple[object, ...]:
-    """Return what scans that can be lanes of one have in common; themselves where a lane alone is a vector."""
+    """Return a key, equal for scans that can be lanes of one loop; unique if a single lane already fills vectors."""
     body = scan.body
     if any(body.type(output.ref).size >= WIDTH for output in scan.next_states):
         return (id(scan),)
@@ -133,7 +134,7 @@ def _form(scan: Scan) -> tuple[object, ...]:
 
 
 def _joined(graph: Graph, scans: list[Node], fixed: frozenset[str]) -> Iterator[_Loop]:
-    """Yield loops of some scans with the same body: as many lanes as fit into a vector, a power of two."""
+    """Yield loops of scans with the same body, each with as many lanes as fit into a vector, a power of two."""
     while scans:
         lanes = min(WIDTH, 1 << (len(scans).bit_length() - 1))
         try:
@@ -146,8 +147,8 @@ def _joined(graph: Graph, scans: list[Node], fixed: frozenset[str]) -> Iterator[
 
 @dataclass
 class _Leaf:
-    """A leaf of a loop's body, and what it is there for: a value of a body, of one lane (``lane``), of all lanes, or
-    the matrices of all lanes."""
+    """A leaf of a loop's body, and the value that it represents: a value of one lane (``lane``), of all lanes, or the
+    matrices of all lanes."""
 
     name: str
     ref: Ref
@@ -156,7 +157,7 @@ class _Leaf:
 
 
 class _Loop:
-    """The loop of one scan, or of some as its lanes."""
+    """The loop of one scan, or of several scans as its lanes."""
 
     def __init__(self, graph: Graph, nodes: Sequence[Node], fixed: frozenset[str]) -> None:
         self.graph, self.nodes, self.lanes = graph, nodes, len(nodes)
@@ -176,7 +177,7 @@ class _Loop:
         self._finish()
 
     def _fixed(self, outside: frozenset[str]) -> set[str]:
-        """Return the nodes of the body that are the same in each turn and known beforehand, in each lane."""
+        """Return for each lane the nodes of the body that are the same in each iteration and known before the loop."""
         fixed = set[str]()
         for node in self.body:
             if isinstance(node.op, ops.Arg):
@@ -198,7 +199,7 @@ class _Loop:
         return leaf
 
     def _add(self, node: Node) -> None:
-        """Add a node of the body that is not the same in each turn."""
+        """Add a node of the body that differs from iteration to iteration."""
         if isinstance(node.op, ops.Arg):
             self.new[Ref(node.name)] = self._argument(node, node.op)
             return
@@ -264,7 +265,7 @@ class _Loop:
         )
 
     def _of_lanes(self, ref: Ref) -> Refs:
-        """Return what a value of the body is in each lane. One that is known beforehand is an operand for each lane,
+        """Return a value of the body in each lane. A value that is known before the loop is an operand for each lane,
         because a constant of the body must be a leaf."""
         shape, name = self.body.type(ref).shape, self.body.value_name(ref)
         if ref.node not in self.fixed:
@@ -276,7 +277,7 @@ class _Loop:
         )
 
     def _number(self, ref: Ref, nodes: Sequence[Node]) -> float | None:
-        """Return the number that is each element of a value of the body, for each of these scans, if there is one."""
+        """Return for each of these scans the number that all elements of a value of the body equal, if there is one."""
         inside = self.body.node(ref.node)
         if isinstance(inside.op, ops.Arg):
             found = [self.graph.node(self.graph.args(node.name)[self.slots[inside.name]].node).op for node in nodes]
@@ -285,7 +286,7 @@ class _Loop:
         return _same_number(found)
 
     def put(self, rebuild: Rebuild) -> None:
-        """Add the loop to a graph that is rebuilt, with what the results are of its array."""
+        """Add the loop to a graph that is rebuilt, and the slices of its array that are the results."""
         b, known = rebuild.builder, dict[tuple[int, Ref], Ref]()
         leaves = {leaf.name: leaf for leaf in self.leaves}
         operands = [self._operand(rebuild, leaves[node.name], known) for node in self.op.leaves]
@@ -306,7 +307,7 @@ class _Loop:
         return b.add(ops.Reshape(shape), ref, names=(node.names[out],), loc=node.loc)[0]
 
     def _operand(self, rebuild: Rebuild, leaf: _Leaf, known: dict[tuple[int, Ref], Ref]) -> Ref:
-        """Return what a leaf of the body stands for, outside."""
+        """Return the outside value that a leaf of the body represents."""
         lanes = range(self.lanes) if leaf.lane is None else (leaf.lane,)
         values = [self._outside(rebuild, lane, leaf.ref, known) for lane in lanes]
         if not leaf.is_matrix:
@@ -334,13 +335,13 @@ class _Loop:
 
 
 def _same_number(values: Sequence[Op]) -> float | None:
-    """Return the number that each element of some values is, if there is one."""
+    """Return the number that all elements of some values equal, if there is one."""
     numbers = {op.value if isinstance(op, ops.Full) else None for op in values}
     return numbers.pop() if len(numbers) == 1 else None
 
 
 def _side_by_side(b: Builder, lanes: Sequence[Ref]) -> Ref:
-    """Return values of the same shape as the lanes of one."""
+    """Join values of the same shape as the lanes of one value."""
     if len(lanes) == 1:
         return lanes[0]
     shape = b.type(lanes[0]).shape
@@ -407,7 +408,7 @@ def accumulated(graph: Graph) -> Graph:
 
 @dataclass(frozen=True)
 class GroupedProduct(Written):
-    """A product of each group with a matrix of its own: y[n, g, o] = sum of w[g, o, i] x[n, g, i]."""
+    """A product of each group with its own matrix: y[n, g, o] = sum of w[g, o, i] x[n, g, i]."""
 
     name = "grouped_linear"
     operands = ("x", "w")
@@ -431,7 +432,7 @@ class _Groups:
     @classmethod
     def of(cls, shape: Shape, axis: int, x: Shape, w: Shape) -> _Groups | None:
         """Return the sizes of a sum of x * w along an axis, from the stride of each operand along each axis of
-        ``shape``; None for another sum, and for one of vectors, which gains nothing."""
+        ``shape``; None for another sum, and for a sum of vectors, which gains nothing."""
         axes = [at for at, size in enumerate(shape) if size > 1 and at != axis]
         kinds = [(bool(x[at]), bool(w[at])) for at in axes]
         order = ((True, False), (True, True), (False, True))
@@ -455,7 +456,7 @@ def _dense(shape: Shape, axes: list[int], strides: Shape) -> bool:
 
 def grouped(graph: Graph) -> Graph:
     """sum(x * W) => a product of each group, for a constant W. It is a linear layer of groups, written as an einsum
-    such as "ngi,gio->ngo", as products of a batch of matrices, or as it is here."""
+    such as "ngi,gio->ngo", as products of a batch of matrices, or as a product and a sum."""
     fixed, readers = constants(graph), graph.readers()
     values = Values(graph, {}, (ops.Reshape, ops.Tile, ops.StopGradient))
     rebuild = Rebuild(graph)

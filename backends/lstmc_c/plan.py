@@ -90,12 +90,12 @@ class Plan:
 
     @property
     def outputs(self) -> list[Output]:
-        """The outputs that are no states."""
+        """The outputs other than states."""
         return [output for output in self.graph.outputs if output.name not in self.states.values()]
 
     @property
     def inputs(self) -> list[Node]:
-        """The inputs that are no states, and that something reads."""
+        """The inputs other than states that something reads."""
         return [node for node in self.graph if ("input", node.name) in self.places]
 
     @classmethod
@@ -131,7 +131,7 @@ class Plan:
         return plan
 
     def _uses(self, node: Node) -> Iterator[tuple[Ref, Use]]:
-        """Yield the operands of a node, with what each is read as."""
+        """Yield the operands of a node, each with its kind of use."""
         args = self.graph.args(node.name)
         if not isinstance(node.op, Turns):
             yield from ((ref, use_of(node.op, slot, self.graph.type(ref))) for slot, ref in enumerate(args))

@@ -1,4 +1,5 @@
-"""Rules for a step in float32: joins copy less, and a convolution reads values before they were moved."""
+"""Rules for a step in float32: joins copy less, and a convolution reads elements at their original places, before ops
+that only move them."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ LARGEST = 1 << 20  # the most elements of windows that are compared
 
 
 def with_fewer_joins(graph: Graph) -> Graph:
-    """split(concat(xs)) => pieces of xs, joined again where only a concat reads a piece of several;
+    """split(concat(xs)) => pieces of xs, a piece of several xs is joined again only for a concat;
     concat(concat(xs), y) => concat(xs, y)."""
     readers: dict[Ref, list[Node | None]] = {output.ref: [None] for output in graph.outputs}
     for node in graph:
@@ -49,12 +50,12 @@ def with_fewer_joins(graph: Graph) -> Graph:
 
 
 def _joined(b: Builder, ref: Ref, join: Concat) -> Refs:
-    """Return the values that a value is a join of; itself if it is none."""
+    """Return the values that a value is a join of; itself if it is not a join."""
     return b.args(ref.node) if b.node(ref.node).op == join else (ref,)
 
 
 def _pieces(b: Builder, parts: Refs, axis: int, start: int, stop: int) -> Iterator[Ref]:
-    """Yield what of each part of a join is from ``start`` to ``stop`` along its axis."""
+    """Yield the pieces of the parts of a join between ``start`` and ``stop`` along its axis."""
     for part in parts:
         size = b.type(part).shape[axis]
         low, high = max(start, 0), min(stop, size)
@@ -67,7 +68,7 @@ def _pieces(b: Builder, parts: Refs, axis: int, start: int, stop: int) -> Iterat
 
 
 def with_rows_that_are_read(graph: Graph) -> Graph:
-    """conv(concat(rows)) => conv(concat(some rows)), where the windows of a line have rows between theirs."""
+    """conv(concat(rows)) => conv(concat(some rows)), if the windows of a line skip rows."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if not isinstance(node.op, Conv) or node.op.dilation[0] == 1 or node.op.pad[0] or node.types[0].shape[-2] > 1:
@@ -85,7 +86,7 @@ def with_rows_that_are_read(graph: Graph) -> Graph:
 
 def with_direct_windows(graph: Graph) -> Graph:
     """conv(moved(x)) => conv(x), where padding, shifted copies or zeros between pixels only move elements of x: the
-    kernel becomes larger, and pixels between which zeros were become channels."""
+    kernel becomes larger, and pixels with zeros between them become channels."""
     fixed = constants(graph)
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -103,8 +104,8 @@ def with_direct_windows(graph: Graph) -> Graph:
 
 
 def _moved_images(b: Builder, x: Ref) -> dict[Ref, Array]:
-    """Return the smaller images whose elements an image consists of, besides zeros: for each element of it their
-    number from 1, or 0."""
+    """Return the smaller images whose elements an image consists of, apart from zeros; each element of the image has
+    the number of its source from 1 on, or 0."""
     inside: dict[Ref, None] = {x: None}
     pending = [x]
     while pending:
@@ -125,7 +126,7 @@ def _moved_images(b: Builder, x: Ref) -> dict[Ref, Array]:
 
 
 def _evaluated(b: Builder, ref: Ref, known: dict[Ref, Array | None]) -> Array | None:
-    """Return a value that only moves known ones and zeros."""
+    """Return the elements of a value that only moves known elements and zeros."""
     if ref not in known:
         node = b.node(ref.node)
         if node.op == Full(node.types[0].shape, 0.0):
@@ -152,9 +153,9 @@ def _elements(op: Conv, image: Array, kernel: Shape, size: Shape) -> Array:
 
 
 def _same_windows(op: Conv, kernel: Shape, result: Shape, shape: Shape, x: Array) -> _Windows | None:
-    """Return a convolution of an image of ``shape`` with the windows of ``op`` on elements ``x`` of it, the size of its
-    windows, and which element of old windows each element of new ones is, for each of neighbouring pixels: those are
-    channels of the new convolution."""
+    """Return a convolution of an image of ``shape`` whose windows contain the elements ``x`` of the old windows of
+    ``op``. Also return the size of its windows, and for each of the neighbouring pixels, which are channels of the new
+    convolution, the old element of each element of a window."""
     (rows, columns), size = result[-2:], x.shape[-3] * prod(kernel[2:])
     if shape[-3] % op.group or size * rows * columns > LARGEST or prod(x.shape[:-3]) != 1:
         return None
@@ -171,8 +172,8 @@ def _same_windows(op: Conv, kernel: Shape, result: Shape, shape: Shape, x: Array
 
 
 def _convolutions(op: Conv, image: Shape, pixels: Shape, rows: int, most: int) -> Iterator[tuple[Conv, Shape]]:
-    """Yield convolutions of an image that give these pixels, and the sizes of their windows: with more padding than
-    ``op`` has for ``rows`` rows, and at most so many elements in a window."""
+    """Yield convolutions of an image with this number of pixels, and the sizes of their windows. They have more padding
+    than ``op`` for ``rows`` rows, and a limited number of elements in a window."""
     for down in range(op.pad[0], op.pad[0] + max(rows - image[1], 0) + 1):
         for across in count():
             new = replace(op, pad=(down, across))
@@ -189,8 +190,8 @@ def _convolutions(op: Conv, image: Shape, pixels: Shape, rows: int, most: int) -
 
 
 def _matched(old: Array, new: Array, groups: int) -> dict[int, int] | None:
-    """Return which element of the old windows each element of new ones is, the same for each group; None if an old one
-    is none of them."""
+    """Return for each element of a new window the element of the old window, the same for each group; None if a new
+    window lacks an old element."""
     places = {each.tobytes(): at for at, each in enumerate(new[..., : old.shape[-1]].copy())}
     found: list[dict[int, int]] = []
     for group, part in enumerate(np.split(old, groups)):

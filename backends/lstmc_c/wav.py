@@ -1,4 +1,4 @@
-"""A program in C that streams a WAV file through a net that is fed by frames of the sound's spectrum."""
+"""A program in C that streams a WAV file through a net whose input is the spectrum of a frame."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ def _overlapping(stft: Stft) -> Stft:
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Stft:
-    """The frames of a sound: their samples, ``hop`` samples apart, under a window, which the output has once more.
+    """The frames of a sound: ``frame`` samples, ``hop`` samples apart, under a window that is applied again to the
+    output.
 
-    ``input`` is what the net reads of a frame's ``frame / 2 + 1`` FFT bins: their real and imaginary parts, their
-    magnitudes or the logarithms of their powers. ``output`` is the new bins, or their gains.
+    ``input`` is the net's input from the ``frame / 2 + 1`` FFT bins of a frame: their real and imaginary parts, their
+    magnitudes or the logarithms of their powers. ``output`` are the new bins, or gains of the bins.
     """
 
     rate: Annotated[int, Field(ge=1, lt=2**30)]
@@ -66,7 +67,8 @@ class Stft:
             raise BackendError(f"{argument}: {wrong}") from None
 
     def strides(self, place: Place, kind: str) -> tuple[int, int] | None:
-        """Return the distances of two bins and of the parts of one in an array; None if its shape is another."""
+        """Return the distances in an array of two bins, and of the real and imaginary part of a bin; None for another
+        shape."""
         wanted = sorted((self.frame // 2 + 1, *([2] if kind == "complex" else [])))
         if sorted(size for size in place.shape if size != 1) != wanted:
             return None
@@ -77,7 +79,7 @@ class Stft:
 def program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
     """Return the program by its file name.
 
-    Raises :class:`BackendError` for settings that are none, and a net without such an input or output.
+    Raises :class:`BackendError` for unknown settings, and for a net without an input or output of the bins.
     """
     stft = Stft.of(language)
     manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
@@ -101,7 +103,7 @@ def program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, 
 
 
 def _only(stft: Stft, kind: Literal["input", "output"], places: Mapping[str, Place]) -> tuple[str, tuple[int, int]]:
-    """Return the input or output that has a frame's bins, and its strides."""
+    """Return the only input or output that has the shape of a frame's bins, and its strides."""
     format = getattr(stft, kind)
     found = {name: strides for name, place in places.items() if (strides := stft.strides(place, format))}
     if len(found) != 1:

@@ -1,15 +1,16 @@
 """The Caffe backend: its lists of passes, written out, and its class, which forwards to the module of each capability.
 
-MODEL     what is decided once for all steps, on core ops
-LEGAL     core ops become layers, and layers what the target can have
+MODEL     rewrites that hold for all steps at once, on core ops
+LEGAL     core ops become layers, then layers that the target allows
 EXPANDED  every step's layers
 
-Which list is a target's is said by its file (``layout``, ``time``, ``scans``, and whether LSTMUnit is allowed): no name
-of a target stands here.
+A target's file chooses the list (by ``layout``, ``time``, ``scans``, and whether LSTMUnit is allowed): this module
+names no target.
 
-A form is another net of the same numbers for one target; which is fastest is measured (``lstmc compile --tune``).
-``unit``: LSTMUnit wherever there is a gate tail, as without a form. ``packed``: never; one Sigmoid over neighbouring
-gates. ``separate``: a layer for each gate. ``...-in-loop``: products with the inputs step by step, not all at once.
+A form is another net that computes the same for one target; ``lstmc compile --tune`` measures which is fastest.
+``unit``: LSTMUnit wherever there is a gate tail, which is the default. ``packed``: no LSTMUnit; one Sigmoid over
+neighbouring gates. ``separate``: a layer for each gate. ``...-in-loop``: products with the inputs step by step, not all
+at once.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = F
 
 
 def _of_parameters(target: Target) -> Passes:
-    """What is made of parameters as weights, if they are not trained; convolutions as products where there are none."""
+    """Passes that turn values of parameters into weights, if they are not trained, and convolutions into products, if
+    the target has none."""
     if target.trained:
         return ()
     if not target.allows("Convolution"):
@@ -128,7 +130,7 @@ def _rows(target: Target) -> Passes:
 
 
 def _rows_of_steps(target: Target) -> Passes:
-    """The same for targets without Slice: gates and weights are not packed, steps are not joined."""
+    """Matrices for targets without Slice: gates and weights are not packed, steps are not joined."""
     return (
         *(*_decompositions(target), Simplify(), Cse(), Dead()),
         *(*_of_parameters(target), RollIn(), SplitProducts(), FixedProducts()),
@@ -153,10 +155,11 @@ def _matrices(target: Target) -> Passes:
 
 
 def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
-    """Return the list of a target of any package or file, by its layout, how it cuts time and what becomes of scans.
+    """Return the list of a target of any package or file, by its layout, its way to cut time, and its treatment of
+    scans.
 
-    Where the price of a layer is known, linear recurrences take the form that costs least. ``products`` are the numbers
-    of products in generated layers. Raises :class:`BackendError` for what no list is written for.
+    If the price of a layer is known, linear recurrences take the cheapest form. ``products`` are the number formats of
+    products in generated layers. Raises :class:`BackendError` for a target that no list is written for.
     """
     target = load_target(name)
     passes = _passes(target)
@@ -205,7 +208,7 @@ def forms_of(target: Target) -> Mapping[str, Passes]:
 class CaffeBackend(RunsFiles):
     """Writes nets of stock BVLC Caffe 1.0 layers, and runs and trains them in real Caffe.
 
-    ``products`` are the numbers that generated layers multiply.
+    ``products`` are the number formats of products in generated layers.
     """
 
     name = "caffe"
@@ -221,7 +224,7 @@ class CaffeBackend(RunsFiles):
         self.products = products
 
     def with_options(self, values: Mapping[str, str]) -> CaffeBackend:
-        """Return the backend with other numbers in generated layers."""
+        """Return the backend with other number formats in generated layers."""
         return CaffeBackend(device.products_of(values["numbers"])) if "numbers" in values else self
 
     def passes(self, target: str) -> tuple[Pass, ...]:
@@ -281,7 +284,7 @@ class CaffeBackend(RunsFiles):
         return known.reader_names()
 
     def reader(self, name: str) -> reader_executor.ReaderExecutor:
-        """Return one of them, in processes of its own that start with its first net."""
+        """Return a reader, which runs in its own processes from the first net on."""
         return reader_executor.ReaderExecutor(known.load_reader(name))
 
     def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
@@ -295,7 +298,7 @@ class CaffeBackend(RunsFiles):
         return solver.resolve_solver(own, overrides)
 
     def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
-        """``NAME.train.prototxt``, ``NAME.solver.prototxt``, a manifest for the weights that they train, and HDF5."""
+        """``NAME.train.prototxt``, ``NAME.solver.prototxt``, a manifest for the trained weights, and HDF5."""
         assert isinstance(settings, solver.Solver)
         return training.training_files(compiled, settings, data)
 

@@ -1,6 +1,7 @@
-"""``python -m lstmc_caffe.layers NAME.layers.cpp -o NAME.layers.so``: the library, for a pycaffe of one's own.
+"""``python -m lstmc_caffe.layers NAME.layers.cpp -o NAME.layers.so``: compiles the library of generated layers, for the
+user's own pycaffe.
 
-With ``--gpu`` for the Caffe with CUDA: then ``NAME.layers.cu`` is read too, from beside the first.
+``--gpu`` compiles for the Caffe with CUDA, and also reads ``NAME.layers.cu`` from the same folder.
 """
 
 from __future__ import annotations

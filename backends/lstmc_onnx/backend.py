@@ -66,7 +66,7 @@ class CheckForms(CheckOps):
 
 
 def _is_matmul(b: Builder, product: Linear, bias: Ref) -> bool:
-    """Return whether a product is MatMul in ONNX, which has no bias: so the product and the sum are two values."""
+    """Return whether a product becomes MatMul in ONNX, which has no bias: then product and sum are two values."""
     return product.axis != 1
 
 

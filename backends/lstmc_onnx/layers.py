@@ -356,8 +356,8 @@ def pairs(graph: Graph, directions: dict[str, Direction]) -> dict[str, tuple[str
 
 
 class _Rewrite:
-    """The rewrite of a graph's scans as layers; nodes are copied at first use, because the scans of a pair may be far
-    apart."""
+    """The rewrite of a graph's scans as layers; nodes are copied at first use, because the two scans of a layer may be
+    far apart."""
 
     def __init__(self, graph: Graph, directions: dict[str, Direction]) -> None:
         self.graph, self.directions = graph, directions
@@ -542,7 +542,8 @@ def _op(directions: Sequence[Direction]) -> ops.Recurrent:
 
 
 def reasons(history: Sequence[Snapshot]) -> Iterator[str]:
-    """Yield a line for each layer and for each other scan, for the target's default list; a form makes no choice."""
+    """Yield a line for each layer and for each other scan, for the target's default list; with a form there is no
+    choice to explain."""
     names = [snapshot.pass_name for snapshot in history]
     if FindLayers.name not in names:
         return

@@ -1,4 +1,4 @@
-"""The lowering of each core op to ONNX's operators, by tables of lstmc and of packages; and what they write.
+"""The lowering of each core op to ONNX's operators, by tables of lstmc and of packages; and the writer of ONNX graphs.
 
 An ONNX graph under construction has nodes, constants and unique names. The optional packages are imported here.
 """
@@ -97,7 +97,7 @@ class Writer:
         return self._once((array.dtype.str, array.shape, array.tobytes()), lambda: self.tensor(array, name))
 
     def scalar(self, value: float) -> str:
-        """Return the name of a scalar constant in the main graph; it is no initialiser."""
+        """Return the name of a scalar constant in the main graph; it is not an initialiser."""
         array = np.asarray(value, np.float32)
 
         def write() -> str:
@@ -252,7 +252,7 @@ def reshape(w: Writer, call: Call) -> None:
 
 
 def ones_left_out(longer: Sequence[int], shorter: Sequence[int]) -> list[int] | None:
-    """Return the axes of 1 without which ``longer`` is ``shorter``; None if the shapes differ otherwise."""
+    """Return the axes of 1 whose removal turns ``longer`` into ``shorter``; None if the shapes differ otherwise."""
     axes, left = [], list(shorter)
     for axis, size in enumerate(longer):
         if left and size == left[0]:
@@ -315,7 +315,7 @@ def first_largest(w: Writer, call: Call[ops.Largest]) -> None:
 
 
 def linear(w: Writer, call: Call[ops.Linear]) -> None:
-    """Gemm, whose matrix is [out, in] as ours; MatMul with the transposed one where x has other axes than two."""
+    """Write Gemm with the matrix [out, in] of the core op; if x does not have two axes, MatMul with its transpose."""
     op, (x, matrix, *bias), result = call.op, call.args, call.results[0]
     if op.axis < call.types[0].rank - 1:
         flat = w.shape((*call.types[0].shape[: op.axis], call.types[1].shape[1]))
@@ -336,7 +336,7 @@ def conv(w: Writer, call: Call[ops.Conv]) -> None:
 
 
 def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
-    """ONNX divides by the size of a window; the core by the window's places in the padded image."""
+    """ONNX divides by the size of a window; the core op by the number of the window's places in the padded image."""
     share = (prod(call.op.size) / call.op.covered(known(call.types[0].shape[-2:]))).astype(np.float32)
     if np.all(share == 1):
         _images(w, call, "AveragePool", call.results, count_include_pad=1, **_windows(call))

@@ -46,11 +46,11 @@ FUNCTIONS: Mapping[str, tuple[int, Callable[..., Value]]] = {
 class Recurrent(Op):
     """A layer over x [T, N, D], of one direction or both; every other operand has a part for each direction.
 
-    Operands: x, W [directions, gates * H, D], R [directions, gates * H, H]; then, as the fields say, B [directions, 2 *
-    gates * H], lengths [N], the first states [directions, N, H], and P [directions, 3 * H]. Results: Y [T, directions,
-    N, H], and the last states [directions, N, H], 0 for an empty sequence. ``activations`` are the functions of each
-    direction, by ONNX's names; ``alpha`` and ``beta`` are the parameters of functions with parameters. The argument of
-    a gate's function is limited to -``clip`` and ``clip``, unless that is 0.
+    Operands: x, W [directions, gates * H, D], R [directions, gates * H, H]; then, depending on the fields, B
+    [directions, 2 * gates * H], lengths [N], the first states [directions, N, H], and P [directions, 3 * H]. Results: Y
+    [T, directions, N, H], and the last states [directions, N, H], 0 for an empty sequence. ``activations`` are the
+    functions of each direction, by ONNX's names; ``alpha`` and ``beta`` are the parameters of functions with
+    parameters. The argument of a gate's function is clipped to [-``clip``, ``clip``], unless ``clip`` is 0.
     """
 
     backend = "onnx"
@@ -158,7 +158,7 @@ class Recurrent(Op):
 
     @classmethod
     def flags(cls) -> tuple[str, ...]:
-        """Return the fields that are yes or no."""
+        """Return the boolean fields."""
         return tuple(field.name for field in fields(cls) if field.default is False)
 
 
@@ -272,7 +272,7 @@ def _direction(
 
 
 def _applied(name: str, numbers: Sequence[float], clip: float) -> Function:
-    """Return a function of a value that is first limited to -clip and clip, unless clip is 0."""
+    """Return a function of a value that is first clipped to [-clip, clip], unless clip is 0."""
 
     def function(x: Value) -> Value:
         return FUNCTIONS[name][1](lstmc.clip(x, -clip, clip) if clip else x, *numbers)

@@ -44,7 +44,7 @@ SUFFIX = ".onnx"
 def read_model(path: Path, data: bool = True) -> Any:
     """Return the ``ModelProto`` of a file; without ``data``, without the weights in a file beside it.
 
-    Raises :class:`BackendError` for a file that is no model.
+    Raises :class:`BackendError` for a file that is not a model.
     """
     try:
         model = model_of(read_file(path))
@@ -73,7 +73,7 @@ def model_of(content: bytes) -> Any:
 def read_initializers(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
     """Initialisers of a file by their names. ``blobs`` is a manifest's.
 
-    Raises :class:`WeightsError` for a file that lacks one, or has it in another shape.
+    Raises :class:`WeightsError` for an initialiser that is missing or has another shape.
     """
     try:
         model = read_model(path)
@@ -98,7 +98,7 @@ def read_initializers(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Arra
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
     """Return the parameters by the model's names, and the names of parameters without an initialiser.
 
-    The file may be another than the written file, if its initialisers have the same names.
+    The file may differ from the written file if its initialisers have the same names.
     """
     stored_manifest = read_manifest(manifest)
     weights = unpack_weights(stored_manifest.weights, read_initializers(trained, stored_manifest.blobs))
@@ -145,7 +145,7 @@ def _node_fields(node: Any, path: str = "") -> Iterator[tuple[str, str | Array]]
 
 
 def listed_layers(net: bytes) -> tuple[Layer, ...]:
-    """Return every operator of the main graph in order. Raises :class:`BackendError` for bytes that are no model."""
+    """Return every operator of the main graph in order. Raises :class:`BackendError` for bytes that are not a model."""
     graph = onnx().shape_inference.infer_shapes(model_of(net)).graph
     shapes = {info.name: _shape(info) for info in (*graph.value_info, *graph.output)}
     return tuple(
@@ -155,13 +155,13 @@ def listed_layers(net: bytes) -> tuple[Layer, ...]:
 
 
 def _shape(info: Any) -> tuple[int, ...] | None:
-    """Return the sizes if all of them are numbers, that is if none is open."""
+    """Return the sizes if no size is open; else None."""
     dims = info.type.tensor_type.shape.dim
     return tuple(dim.dim_value for dim in dims) if all(dim.HasField("dim_value") for dim in dims) else None
 
 
 def findings() -> Iterator[Finding]:
-    """Return the packages that write nets and that run them; without one of them the backend does less."""
+    """Return the packages that write and run nets; both are optional."""
     yield Finding.of("onnx", onnx, lambda package: f"{package.__version__}, opsets up to {newest()}", "ONNX")
     yield Finding.of("onnxruntime", onnxruntime, lambda package: str(package.__version__), "ONNX")
 
@@ -319,7 +319,7 @@ def lint_file(path: Path) -> LintReport:
 
 def _refusal(path: Path) -> tuple[str, str, str, str] | None:
     """Return the first line of a refusal, what was expected, the reason and its source; None for a net that is
-    taken."""
+    accepted."""
     try:
         checker = onnx().checker
         told = "a valid ONNX model", "onnx.checker refuses it", CHECKER

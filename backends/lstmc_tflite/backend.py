@@ -68,7 +68,7 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], numbers: Numbers 
 class TfliteBackend(RunsFiles):
     """Writes one step of a net as a .tflite file, states as inputs and outputs, and runs it in LiteRT.
 
-    ``numbers`` are those that it computes in.
+    ``numbers`` is the number format of the net.
     """
 
     numbers: Numbers = FLOAT32
@@ -90,7 +90,7 @@ class TfliteBackend(RunsFiles):
         return (Input, Full, *lowerings)
 
     def with_options(self, values: Mapping[str, str]) -> TfliteBackend:
-        """Return the backend with other numbers."""
+        """Return the backend with another number format."""
         return replace(self, numbers=self.numbers.with_options(values))
 
     def for_integers(self, wide_states: bool) -> TfliteBackend:
@@ -127,6 +127,6 @@ class TfliteBackend(RunsFiles):
         )
 
     def executors(self) -> Sequence[TfliteExecutor]:
-        """LiteRT by two sets of kernels, TFLite Micro, and for integers Vela."""
+        """Return LiteRT with two sets of kernels, TFLite Micro, and for integers Vela."""
         kinds = (TfliteExecutor, ReferenceExecutor, MicroExecutor, VelaExecutor)
         return tuple(each(self.numbers) for each in kinds)

@@ -95,7 +95,8 @@ def _words(code: str) -> str:
 
 
 def _arena(content: bytes, net: Net) -> dict[str, Any]:
-    """Return the bytes of the least arena in which TFLite Micro runs a net here, or without it an estimate."""
+    """Return the size in bytes of the least arena in which TFLite Micro runs a net, or an estimate if it is not
+    installed."""
     try:
         micro()
     except BackendError:
@@ -115,7 +116,7 @@ def _bytes(step: int) -> int:
 
 
 def runs_in_arena(content: bytes, step: int) -> bool:
-    """Return whether TFLite Micro runs a net in the arena of a step of the search, in a process of its own."""
+    """Return whether TFLite Micro runs a net in an arena of this size; another process tries it."""
     command = [sys.executable, "-P", "-c", LOADS, str(_bytes(step))]
     return subprocess.run(command, input=content, capture_output=True, check=False).returncode == 0
 

@@ -1,4 +1,5 @@
-"""The lowering of each core op to TFLite's operators, by a table and those of packages; the net of a compiled graph."""
+"""The lowering of each core op to TFLite's operators, by a table of lstmc and tables of packages; the net of a compiled
+graph."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def operator(net: Net, call: Call) -> Results:
 
 
 def _unrepeated(net: Net, x: Tensor, other: Tensor, call: Call) -> Tensor:
-    """Return what a tensor repeats along an axis, if the operator repeats it itself, beside the other operand."""
+    """Return the source of a tensor that is repeated along an axis, if the operator broadcasts it to the other operand
+    itself."""
     repeat = next((o for o in net.operators if x in o.outputs and o.code == "BROADCAST_TO"), None)
     if repeat is None or x.rank > MOST_AXES:
         return x
@@ -67,7 +69,7 @@ def power(net: Net, call: Call) -> Results:
 
 
 def affine(net: Net, call: Call) -> Results:
-    """Of one operation: the pass ``OneOperation`` writes two as two nodes."""
+    """Write an affine with one operation; the pass ``OneOperation`` has split an affine with two."""
     (x,), shape, name, (scale, shift) = call.args, call.types[0].shape, call.names[0], (call.op.scale, call.op.shift)
     if scale == -1 and shift:
         return [net.add("SUB", [_constant(net, x, shift, name), x], shape, name)]
@@ -80,7 +82,7 @@ EXACT = 1.5 * 2**23  # a float32 plus this has no fraction: the sum is rounded t
 
 
 def nearest(net: Net, call: Call) -> Results:
-    """LiteRT's own list of operators lacks ROUND."""
+    """Write the rounding of x without ROUND, which LiteRT's list of operators lacks."""
     (x,), shape, name = call.args, call.types[0].shape, call.names[0]
     whole = net.add("ADD", [x, _constant(net, x, EXACT, name)], shape, f"{name}/whole")
     return [net.add("SUB", [whole, _constant(net, x, EXACT, name)], shape, name)]
@@ -155,7 +157,7 @@ def reduced(code: str, net: Net, call: Call) -> Results:
 
 
 def softmax(net: Net, call: Call) -> Results:
-    """SOFTMAX is along the last axis."""
+    """Write SOFTMAX, which is along the last axis."""
     (x,), axis, name = call.args, call.op.axis, call.names[0]
     if axis == x.rank - 1:
         return [net.add("SOFTMAX", [x], x.shape, name, beta=1.0)]
@@ -175,7 +177,7 @@ def embed(net: Net, call: Call) -> Results:
 
 
 def linear(net: Net, call: Call) -> Results:
-    """A FULLY_CONNECTED of rows: its matrix is [out, in] as ours."""
+    """Write FULLY_CONNECTED on rows, with the matrix [out, in] of the core op."""
     (x, matrix, *bias), name = call.args, call.names[0]
     out, width = matrix.shape
     rows = net.reshaped(x, (prod(x.shape) // width, width), f"{name}/rows")
@@ -188,9 +190,9 @@ def linear(net: Net, call: Call) -> Results:
 
 
 def conv(net: Net, call: Call) -> Results:
-    """CONV_2D, or DEPTHWISE_CONV_2D where each channel is a group; images are [N, H, W, C] there.
+    """CONV_2D, or DEPTHWISE_CONV_2D if each channel is a group; images are [N, H, W, C].
 
-    A CONV_2D whose kernel has fewer channels than its image has groups of these.
+    A CONV_2D has groups if its kernel has fewer channels than its image.
     """
     op, (x, matrix, *bias), name = call.op, call.args, call.names[0]
     if matrix.data is None:
@@ -239,7 +241,8 @@ def _padded(net: Net, x: Tensor, pad: Sequence[int], more: Sequence[int], name: 
 
 
 def pool(net: Net, call: Call) -> Results:
-    """Windows of a padded image. TFLite's means are of whole windows, the core's of the places in the image."""
+    """Windows of a padded image. TFLite divides a mean by the size of the window, the core op by the number of places
+    in the padded image."""
     op, (x,), name = call.op, call.args, call.names[0]
     counts, more = call.types[0].shape[-2:], [max(0, e - p) for e, p in zip(op.ends(x.shape[-2:]), op.pad, strict=True)]
     mean = isinstance(op, ops.AvePool)
@@ -293,9 +296,9 @@ class Written:
 
 
 def write_net(compiled: Compiled, params: Mapping[str, Array]) -> Written:
-    """Return the net of a graph with these parameters. Tensors are called as values are; states are inputs and outputs.
+    """Return the net of a graph with these parameters. Tensors have the names of values; states are inputs and outputs.
 
-    Raises :class:`BackendError`, at its line, for what cannot be written.
+    Raises :class:`BackendError`, at the user's line, for an op that cannot be written.
     """
     graph = compiled.expanded
     fixed = constants(graph)
@@ -332,7 +335,7 @@ def _write(written: Written, graph: Graph, node: Node) -> None:
 
 
 def _input_shape(graph: Graph, node: Node) -> tuple[int, ...]:
-    """Return the shape of an input in the net: of a sequence of one step that step's."""
+    """Return the shape of an input in the net: a sequence of one step has the shape of the step."""
     readers = [each for each in graph if Ref(node.name) in graph.args(each.name)]
     shape = node.types[0].shape
     given = any(output.ref == Ref(node.name) for output in graph.outputs)
@@ -341,7 +344,7 @@ def _input_shape(graph: Graph, node: Node) -> tuple[int, ...]:
 
 
 def _output(written: Written, graph: Graph, ref: Ref, name: str) -> Tensor:
-    """Return the tensor of an output: computed, in any shape; of an input or a constant a copy."""
+    """Return the tensor of an output: a computed value in any shape; a copy of an input or a constant."""
     net, tensor = written.net, written.tensors[ref]
     while tensor.view is not None:
         tensor = tensor.view

@@ -1,6 +1,6 @@
-"""A TFLite net under construction: its tensors and operators, and the file of them.
+"""A TFLite net under construction: its tensors and operators, and its file.
 
-The file is made by the object API of the schema that ai-edge-litert has.
+The object API of ai-edge-litert's schema writes the file.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ ALIGNMENT = 16  # bytes: kernels read 64-bit biases and vectors of a file in pla
 
 
 def litert(module: str) -> Any:
-    """Return a module of LiteRT. Raises :class:`BackendError` where it is not installed."""
+    """Return a module of LiteRT. Raises :class:`BackendError` if it is not installed."""
     return need(f"ai_edge_litert.{module}", "LiteRT", "tflite", BackendError)
 
 
 def schema() -> Any:
-    """Return the schema of TFLite files. Raises :class:`BackendError` where it is not installed."""
+    """Return the schema of TFLite files. Raises :class:`BackendError` if it is not installed."""
     return litert("schema_py_generated")
 
 
@@ -37,7 +37,7 @@ def schema() -> Any:
 class Tensor:
     """A tensor. ``data`` are the numbers of a constant; with ``scale`` they are stored as integers of ``dtype``.
 
-    ``axis`` is that of several scales. ``view`` is the tensor of which this one has the elements in another shape.
+    ``axis`` is the axis of several scales. ``view`` is the tensor whose elements this tensor has in another shape.
     """
 
     name: str
@@ -58,7 +58,8 @@ class Tensor:
 
 @dataclass(eq=False)
 class Operator:
-    """An operator of TFLite, by its name in the schema, with the fields of its options. ``node`` is of the graph."""
+    """An operator of TFLite, by its name in the schema, with the fields of its options. ``node`` is its node of the
+    graph."""
 
     code: str
     inputs: list[Tensor]
@@ -94,7 +95,7 @@ class Net:
         return Tensor(self._names.unique(name), tuple(map(int, shape)), **more)
 
     def constant(self, name: str, values: ArrayLike, role: Role = "value") -> Tensor:
-        """Return a constant, called like ``name`` where it is new: float32, or int32 of an index."""
+        """Return a constant, called like ``name`` if it is new: float32, or int32 of an index."""
         array = np.ascontiguousarray(values, np.int32 if role == "index" else np.float32)
         array = array.reshape(np.shape(values))
         key = (
@@ -113,19 +114,19 @@ class Net:
         return self.constant("index", values, "index")
 
     def add(self, code: str, inputs: Sequence[Tensor], shape: Sequence[int], name: str, **options: Any) -> Tensor:
-        """Add an operator of one result, and return that."""
+        """Add an operator of one result, and return its result."""
         return self.split(code, inputs, [shape], [name], **options)[0]
 
     def split(
         self, code: str, inputs: Sequence[Tensor], shapes: Sequence[Sequence[int]], names: Sequence[str], **options: Any
     ) -> list[Tensor]:
-        """Add an operator of several results, and return these."""
+        """Add an operator of several results, and return its results."""
         outputs = [self.tensor(name, shape) for name, shape in zip(names, shapes, strict=True)]
         self.operators.append(Operator(code, list(inputs), outputs, options, self.node))
         return outputs
 
     def reshaped(self, x: Tensor, shape: Sequence[int], name: str) -> Tensor:
-        """Return the elements of a tensor in another shape: of a view, those of its source."""
+        """Return the elements of a tensor in another shape: for a view, the elements of its source."""
         shape = tuple(map(int, shape))
         while x.shape != shape and x.view is not None:
             x = x.view
@@ -150,9 +151,10 @@ class Net:
         self.operators = kept[::-1]
 
     def copy_before_views(self) -> None:
-        """Let each RESHAPE of a value that others read too have a copy of it.
+        """Insert a copy before each RESHAPE of a value that other operators read too.
 
-        LiteRT 2.3 gives both one memory, and lets an elementwise operator write its result over the view.
+        LiteRT 2.3 gives a RESHAPE the memory of its operand, and lets an elementwise operator write its result over the
+        view.
         """
         readers = Counter([*self.outputs.values(), *(t for o in self.operators for t in set(o.inputs))])
         operators, self.operators = self.operators, []
@@ -188,7 +190,7 @@ BITS: Mapping[str, int] = {"int8": 1, "int16": 2}
 
 
 def version(operator: Operator) -> int:
-    """Return the least version of an operator that has the numbers of its result."""
+    """Return the least version of an operator that supports the type of its result."""
     bits = BITS.get(operator.outputs[0].dtype, 0)
     if operator.code == "FULLY_CONNECTED" and bits and len(operator.inputs[1].scale) > 1:
         return 12  # that of scales by row: a runtime without them refuses the file

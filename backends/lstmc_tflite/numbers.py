@@ -1,4 +1,4 @@
-"""The integers of a net in TFLite: those of a device of :mod:`lstmc.numerics`, and the tensors that have them."""
+"""The integers of a net in TFLite, by a device of :mod:`lstmc.numerics`, and the tensors that store them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHORT: Mapping[str, str] = {
 
 
 class Numbers(ChosenNumbers):
-    """The numbers of a net in TFLite."""
+    """The number format of a net in TFLite."""
 
     backend = "tflite"
     short = SHORT
@@ -48,7 +48,7 @@ class Numbers(ChosenNumbers):
         return self.device is not None and self.device.state is not None
 
     def rounding(self, compiled: Compiled, kernels: str = "") -> IntegerRounding | None:
-        """Return the integers of a net, by a set of kernels or the device's own; None for floats."""
+        """Return the integers of a net, by a set of kernels, or by the device's own rules; None for floats."""
         if self.device is None or not self.integers:
             return None
         device = replace(self.device, target=compiled.target)
@@ -83,7 +83,7 @@ def halve_weights(net: Net) -> None:
 class Quantiser:
     """Gives each tensor of a written net its integers.
 
-    Raises :class:`BackendError`, at its line, for an op that has no integer form.
+    Raises :class:`BackendError`, at the user's line, for an op without an integer form.
     """
 
     def __init__(self, written: Written, compiled: Compiled, params: Mapping[str, Array], numbers: Numbers) -> None:
@@ -139,7 +139,8 @@ class Quantiser:
             self.net.operators.append(operator)
 
     def _in_floats(self, operator: Operator) -> None:
-        """Write an operator in float32: what it reads in integers behind a DEQUANTIZE, a result before a QUANTIZE."""
+        """Write an operator in float32: with a DEQUANTIZE for each operand in integers, and a QUANTIZE for each result
+        in integers."""
         self.net.node = operator.node
         for place, tensor in enumerate(operator.inputs):
             name, is_copy = f"{tensor.name}/float", tensor.data is not None and tensor.role != "index"
@@ -157,7 +158,7 @@ class Quantiser:
                 self.net.operators.append(Operator("QUANTIZE", [real], [whole], {}, operator.node))
 
     def _requantized(self, operator: Operator, tensor: Tensor) -> Tensor:
-        """Return an operand in the numbers of the result."""
+        """Return an operand in the number format of the result."""
         grid, name = self.grids[operator.outputs[0]], f"{operator.outputs[0].name}/of"
         if tensor.data is not None or self.grids[tensor] == grid:
             return tensor
@@ -167,7 +168,7 @@ class Quantiser:
         return copy
 
     def _spread(self) -> None:
-        """Give the tensors inside of an op's operators the numbers that these move."""
+        """Give the tensors between an op's operators the number format of the moved elements."""
         moves = [o for o in self.net.operators if o.code in MOVES and o.node not in self.floats]
         known = -1
         while known < len(self.grids):
@@ -178,7 +179,7 @@ class Quantiser:
                 self.grids |= {t: found[0] for t in values if found}
 
     def _constant(self, operator: Operator, tensor: Tensor) -> Tensor:
-        """Return a constant operand with integers: of the bits that the result has, or of its grid."""
+        """Return a constant operand with integers: with the bits of the result, or on its grid."""
         if tensor.role != "value" or tensor.data is None:
             return tensor
         result = self.grids[operator.outputs[0]]

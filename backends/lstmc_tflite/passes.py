@@ -80,7 +80,7 @@ class OneOperation(NodePass):
 class SumsAsProducts(NodePass):
     """Write sums as products with ones: LiteRT has no SUM of 16 bits, and its reference kernel of 8 bits is wrong.
 
-    1. sum(x, axis) => reshape(linear(x with that axis last, 1))
+    1. sum(x, axis) => reshape(linear(x with this axis last, 1))
     """
 
     name = "sums_as_products"
@@ -101,7 +101,8 @@ class SumsAsProducts(NodePass):
 
 @dataclass(frozen=True)
 class Widths(Pass):
-    """Put states, what is added to or multiplied with them, and its logistic and tanh, in 16 bits, and all else in 8.
+    """Put states, the values that are added to or multiplied with them, and logistic and tanh of these, in 16 bits, and
+    all other values in 8 bits.
 
     1. a value that an op reads in the other size => requantize(value)
 

@@ -1,6 +1,6 @@
 """LiteRT: nets loaded by its three sets of kernels, and executed for a comparison with the interpreter; Vela.
 
-Vela is the compiler of Arm's Ethos-U: it says which operators of a net it leaves to the CPU, and estimates cycles.
+Vela is the compiler of Arm's Ethos-U: it reports the operators that it leaves to the CPU, and estimates cycles.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _interpreter() -> Any:
 
 
 def micro() -> Any:
-    """Return TFLite Micro. Raises :class:`BackendError` where it is not installed."""
+    """Return TFLite Micro. Raises :class:`BackendError` if it is not installed."""
     return need("tflite_micro.python.tflite_micro.runtime", "TFLite Micro", "test", BackendError)
 
 
@@ -76,7 +76,7 @@ class LiteRT:
         return [*self._outputs]
 
     def integers(self, blobs: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
-        """Return the numbers of tensors as the net has them, after one pass."""
+        """Return the stored numbers of tensors after one pass."""
         for name, each in self._inputs.items():
             self._net.set_tensor(each["index"], stored(blobs[name], each))
         try:
@@ -108,7 +108,7 @@ class Micro:
         self._outputs = [graph.Tensors(graph.Outputs(i)).Name().decode() for i in range(graph.OutputsLength())]
 
     def integers(self, blobs: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
-        """Return the numbers of outputs as the net has them, after one pass."""
+        """Return the stored numbers of outputs after one pass."""
         for place, name in enumerate(self._inputs):
             self._net.set_input(stored(blobs[name], _details(self._net.get_input_details(place))), place)
         try:
@@ -126,14 +126,14 @@ class Micro:
 
 
 def _details(micro: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the type and the scale of a tensor of TFLite Micro as LiteRT tells them."""
+    """Return the type and the scale of a tensor of TFLite Micro in the form of LiteRT's details."""
     numbers = micro["quantization_parameters"]
     pair = [*map(float, numbers["scales"][:1]), *map(int, numbers["zero_points"][:1])]
     return {"dtype": micro["dtype"], "quantization": pair or [0.0, 0]}
 
 
 def stored(array: Array, details: Mapping[str, Any]) -> Array:
-    """Return an array as a tensor has it: integers of its scale, or float32."""
+    """Return an array as a tensor stores it: integers of its scale, or float32."""
     dtype, (scale, zero) = details["dtype"], details["quantization"]
     if not scale:
         return np.asarray(array, dtype)
@@ -170,7 +170,7 @@ STEPS = 20  # carried steps of a net in integers, each to the bit
 
 @dataclass(frozen=True)
 class TfliteExecutor(Executor):
-    """One step in LiteRT, by XNNPACK where it can; in integers also a stream of carried steps."""
+    """One step in LiteRT, by XNNPACK where possible; in integers also a stream of steps with carried states."""
 
     numbers: Numbers = FLOAT32
     name = "tflite-cpu"
@@ -237,9 +237,9 @@ ROUNDED = {"EXP", "LOG", "SIN", "COS", "POW", "TANH", "LOGISTIC"}  # to about on
 
 
 def wide_floats(content: bytes, kernels: str) -> bool:
-    """Return whether a net rounds functions of float32 to 16 bits, where their last bit may decide an integer.
+    """Return whether a net rounds functions of float32 to 16 bits, so that their last bit may change an integer.
 
-    Roots and quotients have the nearest float32 in all kernels but XNNPACK's.
+    Roots and quotients are the nearest float32 in all kernels except XNNPACK's.
     """
     operators = read_net(content).operators
     seen = any(
@@ -269,9 +269,10 @@ def streamed(
     rounding: IntegerRounding,
     within: float,
 ) -> dict[str, tuple[Array, Array]]:
-    """Return each output of a stream in the interpreter, and as the net gives it.
+    """Return each output of a stream, from the interpreter and from the net.
 
-    The interpreter goes on from the net's states. Integers ``within`` this part of the largest count as equal.
+    Before each step the interpreter takes the net's states. Integers ``within`` this part of the largest count as
+    equal.
     """
     runner = StepRunner(compiled, arrays.weights, rounding)
     states = {pair.before: pair.after for pair in compiled.states or ()}
@@ -294,7 +295,7 @@ def streamed(
 
 
 def findings() -> Iterator[Finding]:
-    """Yield the runtimes that are installed; without one nothing is broken."""
+    """Yield the installed runtimes, all of which are optional."""
     yield Finding.of("LiteRT", _interpreter, lambda _: version("ai-edge-litert"), "TFLite")
     yield Finding.of("TFLite Micro", micro, lambda _: version("tflite-micro"), "TFLite")
 
@@ -308,7 +309,7 @@ def _vela() -> Any:
 
 @dataclass(frozen=True)
 class VelaReport:
-    """What Vela made of a net: the results of the operators that stay on the CPU, the number on the NPU, and the cycles
+    """Vela's report on a net: the results of the operators that stay on the CPU, the number on the NPU, and the cycles
     of a pass by its default system configuration."""
 
     npu: str
@@ -322,7 +323,7 @@ class VelaReport:
 
 
 def vela_report(content: bytes, npu: str) -> VelaReport:
-    """Compile a net by Vela. Raises :class:`BackendError` with what it says where it fails."""
+    """Compile a net by Vela. Raises :class:`BackendError` with Vela's message if it fails."""
     _vela()
     with tempfile.TemporaryDirectory(prefix="lstmc-") as name:
         folder = Path(name)

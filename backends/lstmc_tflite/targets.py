@@ -23,7 +23,7 @@ SUFFIX = ".toml"
 
 @dataclass(frozen=True)
 class Rule:
-    """A ``[[rule]]``: the ``operators`` that there are, or a limit of one ``operator``."""
+    """A ``[[rule]]``: the supported ``operators``, or a limit on one ``operator``."""
 
     reason: str
     source: str
@@ -34,7 +34,7 @@ class Rule:
     advice: str = ""
 
     def broken(self, operator: Operator) -> tuple[str, str] | None:
-        """Return what was found in an operator that breaks the rule, and what was expected."""
+        """Return the actual and the expected property of an operator that breaks the rule."""
         if self.operators and operator.code not in self.operators:
             return operator.code, "one of its operators"
         if operator.code != self.operator:
@@ -48,7 +48,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Target:
-    """A target. With ``numbers`` of integers it computes nothing in float32."""
+    """A target. If its ``numbers`` are integers, it computes nothing in float32."""
 
     summary: str
     base: str = ""
@@ -73,7 +73,7 @@ def _order(name: str) -> int:
 
 
 def check_net(net: Net, target: str, graph: Graph) -> None:
-    """Raise :class:`BackendError`, at the line of its node, for the first operator that a target does not have."""
+    """Raise :class:`BackendError`, at the line of its node, for the first operator that a target lacks."""
     for operator in net.operators:
         for rule, found, expected in _broken(operator, target):
             notes = [f"source: {rule.source}", *([rule.advice] if rule.advice else [])]

@@ -1,4 +1,4 @@
-"""Models of lstmc as modules of PyTorch: :func:`module`. PyTorch itself is imported with it, not before."""
+"""Models of lstmc as modules of PyTorch: :func:`module`. PyTorch is imported when ``module`` is first used."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,5 @@
-"""Loops of native code as functions of autograd. Written programs that build their own operators have this text too."""
+"""Loops of native code as functions of autograd. Written programs that build their own operators contain this text
+too."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ Steps = Callable[..., Tensor | tuple[Tensor, ...]]  # of bottoms and weights, on
 
 
 def ready(tensor: Tensor) -> Tensor:
-    """Return a tensor as native code reads it: float32, one number behind the other, with their signs."""
+    """Return a tensor as native code reads it: float32, contiguous, with the sign applied."""
     if tensor.dtype is torch.float32 and tensor.is_contiguous() and not tensor.is_neg():
         return tensor
     return tensor.to(torch.float32).resolve_neg().contiguous()
@@ -70,8 +71,8 @@ def gradients_by_steps(
 def run_native(
     operators: Any, kind: str, steps: int, rows: int, bottoms: list[Tensor], weights: list[Tensor], plain: Steps
 ) -> tuple[Tensor, ...]:
-    """Return the tops of the loop ``kind``, which ``plain`` computes in PyTorch. T and N are ``steps`` and ``rows``
-    where no bottom has them."""
+    """Return the tops of the loop ``kind``, which ``plain`` computes in PyTorch. ``steps`` and ``rows`` are T and N, if
+    no bottom has these axes."""
     operands = map(ready, (*bottoms, *weights))
     tops: tuple[Tensor, ...] = NativeLoop.apply(operators, kind, (steps, rows), len(bottoms), plain, *operands)
     return tops

@@ -173,5 +173,5 @@ class TorchBackend(RunsFiles):
         return f"torch {_torch('torch').__version__}"
 
     def doctor(self) -> Iterator[Finding]:
-        """Yield whether PyTorch is there."""
+        """Yield whether PyTorch is installed."""
         yield Finding.of("torch", lambda: _torch("torch"), lambda torch: str(torch.__version__), "PyTorch")

@@ -86,7 +86,7 @@ class _Pool:
         self._lock = Lock()
 
     def take(self, floats: int) -> Tensor:
-        """Return a tensor of so many uninitialised floats that begins at a cache line."""
+        """Return a tensor of uninitialised floats that begins at a cache line."""
         if floats <= _SMALL:
             return torch.empty(floats, dtype=torch.float32, device="cpu")  # PyTorch aligns it so
         with self._lock:
@@ -116,9 +116,9 @@ def _addresses(tensors: Sequence[Tensor]) -> list[int]:
 
 
 def _same(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], like: Tensor) -> Sequence[Tensor]:
-    """Do the same as :func:`_checked`, in less time for tensors that native code reads as they are.
+    """Check tensors like :func:`_checked`, in less time for tensors that native code can read unchanged.
 
-    Those of a forward pass may be other ones in backward: ``module.half()`` changes the memory of parameters.
+    The backward pass checks again, because ``module.half()`` may have changed the memory of parameters.
     """
     same = [t.shape for t in tensors] == shapes and [t.device for t in tensors] == [like.device] * len(tensors)
     same = same and all(t.layout is torch.strided and ready(t) is t for t in tensors)
@@ -174,7 +174,7 @@ def _pass(kind: str, gpu: bool, sizes: tuple[int, int], given: tuple[tuple[int, 
 def _operands(
     kind: str, sizes: tuple[int, int], bottoms: Sequence[Tensor], weights: Sequence[Tensor], check: Check
 ) -> tuple[_Pass, Sequence[Tensor], Sequence[Tensor], Tensor]:
-    """Return a pass of a layer, its bottoms and weights as it reads them, and a tensor on its device."""
+    """Return a pass of a layer, its bottoms and weights as native code reads them, and a tensor on its device."""
     some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants, such as a counter, has none
     run = _pass(kind, _on_gpu(some), sizes, tuple([bottom.shape for bottom in bottoms]))
     bottoms = check(f"the inputs of {kind}", bottoms, run.bottoms, some)
@@ -186,7 +186,7 @@ def _run(
 ) -> list[Tensor]:
     """Run the layer ``kind`` forward over all steps, and return its tops, and the workspace that backward reads.
 
-    ``steps`` and ``rows`` are T and N where no bottom has them.
+    ``steps`` and ``rows`` are T and N, if no bottom has these axes.
     """
     run, bottoms, weights, some = _operands(kind, (steps, rows), bottoms, weights, check)
     tops = [some.new_empty(shape, dtype=torch.float32) for shape in run.tops]

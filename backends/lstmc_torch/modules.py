@@ -78,9 +78,9 @@ def module(
 
     Args:
         model: A model, a cell (scanned over T steps), or the name of a library cell such as ``"gru"``.
-        outputs: Keep only these outputs; by default all but losses and scores.
-        weights: Values of all parameters by the model's own names, as a mapping or an ``.npz`` file. Without them they
-            are drawn by their fillers, by ``seed``, or by PyTorch's generator where there is no seed.
+        outputs: Keep only these outputs; by default all except losses and scores.
+        weights: Values of all parameters by the model's own names, as a mapping or an ``.npz`` file. By default they
+            are drawn by their fillers, with ``seed``, or without a seed by PyTorch's generator.
         batch_first: Sequences are [N, T, ...], not [T, N, ...].
         native: Compile the scans for this machine. Otherwise they run step by step in PyTorch.
         sizes: Sizes of dimensions, besides those given as arguments. T and N stay free unless they are given.
@@ -402,7 +402,7 @@ def _floats(value: torch.Tensor) -> Array:
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file. Raises :class:`BackendError` for a file that is no state dict."""
+    """Return the tensors of a file. Raises :class:`BackendError` for a file that is not a state dict."""
     with reading(path, BackendError):
         return _state(regular(path), str(path))
 
@@ -422,7 +422,7 @@ def _state(content: bytes | Path, path: str) -> dict[str, torch.Tensor]:
 
 
 def weight_parts(content: bytes) -> Parts:
-    """Return the tensors of a file's content. Raises :class:`BackendError` for content that is no state dict."""
+    """Return the tensors of a file's content. Raises :class:`BackendError` for content that is not a state dict."""
     state = _state(content, "its weights")
     return {("weight", name): {"": _floats(value), "type": str(value.dtype)} for name, value in state.items()}
 
@@ -501,7 +501,7 @@ def execute(compiled: Compiled, artifact: Artifact, arrays: RunArrays, form: For
 
 
 def _written(artifact: Artifact, folder: Path, build: bool) -> Any:
-    """Return the module of written files as a user gets it, with ``build`` after its build()."""
+    """Return the module of written files as a user imports it, with ``build`` after its build()."""
     write_files(folder, artifact.files)
     path = folder / artifact.net
     names: dict[str, Any] = {"__file__": str(path), "__name__": path.stem}

@@ -70,7 +70,8 @@ class Share:
 
 
 class _PartOfDraws(TorchFunctionMode):
-    """A mode in which each dropout draws for the whole batch, as one process does, and keeps a rank's examples."""
+    """A mode in which each dropout draws for the whole batch, as a single process does, and keeps only this rank's
+    examples."""
 
     def __init__(self, share: Share) -> None:
         super().__init__()
@@ -194,7 +195,7 @@ def _dropouts(graph: Graph, scope: str) -> Iterator[tuple[str, tuple[float, tupl
 
 
 class OtherRanks:
-    """The processes of all ranks but the first. They end when their pipes are closed."""
+    """The processes of all ranks except the first. They end when their pipes are closed."""
 
     def __init__(self, count: int) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="lstmc-ranks-"))  # only its owner can open it
@@ -285,7 +286,7 @@ class OtherRanks:
 
 def connect(folder: Path, rank: int, count: int) -> AddUp:
     """Connect a rank to all others, on the loopback address, and return the sum over them. Another user of the machine
-    could answer on a port before the rank does. So each rank shows the secret of the folder."""
+    could answer on a rank's port first. So each rank proves that it knows the secret in the folder."""
     options = ProcessGroupGloo._Options()
     options._devices = [ProcessGroupGloo.create_device(hostname="127.0.0.1")]
     options._timeout = WAIT

@@ -1,4 +1,4 @@
-"""``lstmc.compile``: from a model to a net; and the graphs on this way, after each pass and each stage."""
+"""``lstmc.compile``: from a model to a net; and the graphs after each pass and each stage."""
 
 from __future__ import annotations
 
@@ -61,24 +61,25 @@ def compile(
     Args:
         model: A model, a cell (scanned over T steps), the name of a library cell such as ``"gru"``, or a file with one
             of them, ``"tagger.py"`` or ``"tagger.py:NAME"``.
-        target: One of the backend's targets; its first one if not given.
-        backend: The name of an installed backend, or one as it is; without it the one that has the target.
+        target: One of the backend's targets; by default the first.
+        backend: An installed backend, or its name; by default the backend that has the target.
         step: Compile one time step, with states as inputs and outputs, for :meth:`Net.stream`.
-        phase: ``"deploy"``, the model as it is used: without losses, scores and dropout, and what only they need.
-            ``"train"``: its losses and scores. ``"all"``: everything as it was written, for targets that are trained.
+        phase: ``"deploy"``, the model for use: without losses, scores and dropout, and without nodes that only they
+        need. ``"train"``: its losses and scores. ``"all"``: the whole model, for targets that are trained.
         outputs: Keep only these outputs.
-        weights: Values of all parameters by the model's own names, as a mapping or an ``.npz`` file. Without them
-            they are drawn by their fillers, by ``seed``.
-        form: Which of the backend's other forms of the net; ``tuned`` measures all and takes the fastest.
+        weights: Values of all parameters by the model's own names, as a mapping or an ``.npz`` file. By default they
+            are drawn by their fillers, with ``seed``.
+        form: Another form of the net that the backend offers; ``tuned`` measures all forms and takes the fastest.
         time: How linear recurrences are computed: ``"unrolled"``, step by step; ``"chunks"``, ``"doubling"`` or
-            ``"products"``, for all steps at once; ``"auto"``, as costs least. Without it as the target's file says.
-        numbers: The numbers of a device (docs/numbers.md), by name: the net is written so that it loses less in them,
-            by default for the device's target.
-        passes: Gets the list of passes (a :class:`lstmc.passes.PassList`) and returns those to run.
+            ``"products"``, for all steps at once; ``"auto"``, the cheapest. The target's file has the default.
+        numbers: The number format of a device (docs/numbers.md), by name: the net is written so that it loses less
+            precision in it. The default target is the device's.
+        passes: A function from the list of passes (a :class:`lstmc.passes.PassList`) to the list to run.
         dump_dir: A folder that gets the graph after each pass, as text.
         sizes: Sizes of dimensions, besides those given as arguments: ``T=20`` is the same as ``sizes={"T": 20}``.
 
-    Raises :class:`~lstmc.errors.LstmcError` of some kind: for dimensions, weights, or what the target cannot express.
+    Raises :class:`~lstmc.errors.LstmcError` of some kind: for dimensions, weights, or ops that the target cannot
+    express.
 
     >>> import lstmc
     >>> net = lstmc.compile("gru", T=3, N=2, D=4, H=5)
@@ -132,7 +133,8 @@ def _with_open_sizes(
 ) -> Compiled:
     """Return a compiled model with its graph at open sizes: of all these dimensions, else of one of them.
 
-    It is returned unchanged where no graph with open sizes is the compiled graph once the numbers are put in.
+    It is returned unchanged if each graph with open sizes differs from the compiled graph once the numbers are
+    inserted.
     """
     given = [dim for dim in dims if dim in options.sizes]
     for kept in dict.fromkeys((tuple(given), *((dim,) for dim in given))):
@@ -149,10 +151,10 @@ MODEL = "model"  # what the graph before the first pass is called
 
 
 def model_graph(model: AnyModel, options: CompileOptions, name: str | None = None, stage: Stage | None = None) -> Graph:
-    """Return the graph after a pass, or at the end of a stage; without either the graph before the first pass.
+    """Return the graph after a pass, or at the end of a stage; by default the graph before the first pass.
 
-    ``name`` is a pass, ``hoist``; ``cse:2`` for its second run, ``cse`` for its last; or the number of a pass in the
-    list, from 1 on, ``model`` or 0 for the graph before the first. Passes after it are not run. Raises
+    ``name`` is the name of a pass, as ``hoist``; ``cse:2`` is its second run, ``cse`` its last; or the number of a pass
+    in the list, from 1 on; ``model`` or 0 is the graph before the first pass. Passes after it are not run. Raises
     :class:`~lstmc.errors.PassError` for a pass that the target's list lacks.
     """
     source, whole = trace_model(model, options.sizes, options.one_step)
@@ -180,7 +182,8 @@ def pass_names(target: str | None = None, backend: str | Backend | None = None, 
 
 
 def costs_by_op(graph: Graph) -> dict[str, Work]:
-    """Return the work of a forward pass by the names of ops, over all steps of scans; weights are there.
+    """Return the work of a forward pass by the names of ops, over all steps of scans, without the computation of
+    weights.
 
     >>> from lstmc.api import CompileOptions, costs_by_op, model_graph
     >>> costs_by_op(model_graph("rnn", CompileOptions(sizes={"T": 2, "N": 1, "D": 3, "H": 3})))["linear"].multiply_adds
@@ -200,7 +203,7 @@ def costs_by_op(graph: Graph) -> dict[str, Work]:
 
 
 def explanation(graph: Graph, backend: str | Backend | None = None) -> str:
-    """Return a description of a compiled graph's own code; empty if it has none.
+    """Return a description of a compiled graph's generated code; empty if it has none.
 
     >>> import lstmc
     >>> net = lstmc.compile("rnn", T=2, N=1, D=3, H=3, target="caffe-fused")

@@ -29,11 +29,10 @@ class Conversion:
     """The result of converting a trained model: the written model, its net, and the comparison of each with the source.
 
     ``described`` compares the written model's outputs, computed by the interpreter, with NumPy on the source's own
-    description; ``proof``, if it was asked for, says which of them are proved to be equal; ``source`` compares them
-    with what runs the source, where that is installed; ``verification`` compares the written net with the interpreter,
-    wherever it can be run here. Where the net stands among layers that were copied, ``whole`` compares the outputs of
-    them all, in the same runtimes, with the source in Caffe. ``remarks`` are what a person
-    should know of the files.
+    description; ``proof``, on request, has the outputs that are proved equal; ``source`` compares the outputs with the
+    source's own runtime, if it is installed; ``verification`` compares the written net with the interpreter, in every
+    runtime that works here. For a net with copied layers, ``whole`` compares the outputs of the whole net, in the same
+    runtimes, with the source in Caffe. ``remarks`` are notes on the files for the user.
     """
 
     model: ImportedModel
@@ -59,7 +58,8 @@ class Conversion:
     def passed(self) -> bool:
         """Whether every output and gradient is within its tolerance, and the target's reader can load every layer.
 
-        Blobs inside the net are reported and do not count: a trained net may be sensitive there and not at its outputs.
+        Blobs inside the net are reported, but do not count: a trained net may be sensitive inside without an effect on
+        its outputs.
         """
         checks = [*([self.source] if self.source else []), *self.whole]
         differences = [*self.described, *(difference for check in checks for difference in check.differences)]
@@ -91,15 +91,14 @@ def convert(
 ) -> Conversion:
     """Import a trained model (:func:`lstmc.import_file`), compile it for a target, and compare each step with the last.
 
-    ``folder`` gets ``model.py``, ``weights.npz`` and ``import.json``, and the net's files. Of a Caffe net
-    with recurrent layers of Caffe's own these alone are replaced, and the whole net written, ``NAME.TARGET.prototxt``
-    with its caffemodel; for another backend than Caffe's, and with ``whole`` or ``step``, all of its layers are
-    imported.
-    The sizes that the source leaves open are given as :func:`lstmc.compile` takes them, ``T=20`` or
-    ``sizes={"T": 20}``. With ``step`` the net is one of one time step, to be streamed, and the model one that can be
-    (:func:`lstmc.import_file`, which has ``states`` and ``time``). ``on`` is where the net is run; by default
-    all places that work here. ``prove`` also proves the model equal to the source's own description, and the net to it.
-    Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
+    ``folder`` gets ``model.py``, ``weights.npz`` and ``import.json``, and the net's files. In a Caffe net with Caffe's
+    own recurrent layers only these are replaced, and the whole net is written, as ``NAME.TARGET.prototxt`` with its
+    caffemodel. For a backend other than Caffe's, and with ``whole`` or ``step``, all layers are imported. The sizes
+    that the source leaves open are given as :func:`lstmc.compile` takes them, ``T=20`` or ``sizes={"T": 20}``. With
+    ``step`` the net computes one time step, for streams; :func:`lstmc.import_file` describes ``step``, ``states`` and
+    ``time``. ``on`` names the runtimes; by default all that work here. ``prove`` also proves the model equal to the
+    source's own description, and the net equal to the model. Raises an :class:`~lstmc.errors.LstmcError` if the model
+    cannot be read, expressed or compiled.
     """
     given = locals()
     if not isinstance(source, ImportedModel | str | Path):
@@ -116,7 +115,7 @@ def convert(
 
 
 def _check_sizes(model: ImportedModel, sizes: Mapping[str, int]) -> None:
-    """Raise :class:`DimError` for the size of a dimension that the source has fixed, or does not have."""
+    """Raise :class:`DimError` for the size of a dimension that the source has fixed or lacks."""
     net = model.net
     left_open = net.open_sizes()
     fixed = {name: size for name, size in sizes.items() if name not in (*left_open, *net.sizes)}
@@ -145,7 +144,7 @@ def convert_model(
 ) -> Conversion:
     """Compile an imported model, and compare each step with the last: :func:`lstmc.convert` after the import.
 
-    Of ``options`` the weights are the model's own.
+    The weights in ``options`` are replaced by the model's own.
     """
     backend = options.resolved_backend()
     if model.surroundings is not None and (whole or options.one_step or model.surroundings.backend != backend.name):
@@ -163,7 +162,7 @@ def convert_model(
 
 
 def _ones(model: ImportedModel, options: CompileOptions) -> dict[str, int]:
-    """Return 1 for each axis of a net of one step that the source leaves open, but for time and given sizes."""
+    """Return 1 for each axis that the source leaves open, in a net of one step, except time and given sizes."""
     net = model.net
     known = {*options.sizes, *net.sizes, *(size.name for size in net.time)}
     return {name: 1 for name in net.open_sizes() if name not in known} if options.one_step else {}

@@ -26,11 +26,11 @@ from lstmc.weights import parameters
 
 @dataclass(frozen=True)
 class LibraryCell:
-    """One cell: ``parameters`` and ``flops`` are numbers of one step at ``sizes``, of one sequence where N is 1.
+    """A library cell: ``parameters`` and ``flops`` are for one step at ``sizes``, where N is 1: one sequence.
 
-    Fixed arrays are no parameters. ``flops``: a product and a sum are two; a function of an element counts as one;
-    moving elements counts nothing. ``targets`` take it over several steps from zero states, its output and its last
-    states; ``not_for`` are the other targets.
+    Fixed arrays do not count as parameters. ``flops``: a multiply-add is two, a function of an element is one, moving
+    an element is none. ``targets`` support it over several steps from zero states, with its output and last states;
+    ``not_for`` are the other targets.
     """
 
     name: str
@@ -50,7 +50,7 @@ class LibraryCell:
 
     @property
     def paper(self) -> str:
-        """The rest of its documentation: where it comes from, shapes, the order of rows."""
+        """The rest of its documentation: the paper, shapes, the order of rows."""
         return "\n".join((inspect.getdoc(self.cell) or "").split("\n")[1:]).strip()
 
     @property
@@ -61,7 +61,7 @@ class LibraryCell:
 
     @property
     def source(self) -> str:
-        """The function as it is written."""
+        """The source of the cell's function."""
         return inspect.getsource(self.cell.function)
 
     @property
@@ -76,7 +76,7 @@ class LibraryCell:
 
     @property
     def text(self) -> str:
-        """All of it, for people to read."""
+        """The whole description as text."""
         sizes = " ".join(f"{dim}={size}" for dim, size in self.sizes.items())
         facts = f"{self.parameters:,} parameters, {self.flops:,} FLOPs a step at {sizes}; for {self.fits}"
         graph = CellModel(self.cell).graph(T=1, **self.sizes)
@@ -110,7 +110,7 @@ def library_cell(
 ) -> LibraryCell:
     """Return a description of an installed cell. Dimensions without one of ``sizes`` have a typical one.
 
-    Raises :class:`~lstmc.errors.PluginError` if there is none of that name.
+    Raises :class:`~lstmc.errors.PluginError` for an unknown name.
     """
     cell = load_cell(name)
     of_it = {dim: (sizes or {}).get(dim, typical_size(dim)) for dim in cell.dims}
@@ -134,13 +134,13 @@ def check_sizes(sizes: Mapping[str, int]) -> None:
 
 
 def _body(model: Graph) -> Graph:
-    """Return the step of a cell that is scanned alone; where it counts its steps, that is another scan."""
+    """Return the step of a cell that is scanned alone; the counter of steps, if the cell has one, is another scan."""
     (body,) = (node.op.body for node in model if isinstance(node.op, Scan) and node.op.body.name == model.name)
     return body
 
 
 def _takes(backend: Backend, target: str, name: str, cell: Cell) -> bool:
-    """Return whether a target supports a cell: as recorded for cells of lstmc; others are compiled."""
+    """Return whether a target supports a cell: from the record for cells of lstmc; other cells are compiled."""
     cells = targets_written().get(backend.name, {}).get(target)
     if cells is None or group_of(name) == ELSEWHERE:
         return refusal(cell, backend, target) is None
@@ -151,7 +151,7 @@ def _takes(backend: Backend, target: str, name: str, cell: Cell) -> bool:
 def targets_written() -> Mapping[str, Mapping[str, Sequence[str]]]:
     """Return the cells of lstmc that each target supports, as ``docs/generate_cells.py`` recorded them.
 
-    To try them all takes seconds. A test holds them to :func:`refusal`.
+    Compiling all of them takes seconds. A test compares the record with :func:`refusal`.
     """
     cells_by_target: Mapping[str, Mapping[str, Sequence[str]]] = recorded("cells")
     return cells_by_target
@@ -170,7 +170,7 @@ def refusal(cell: Cell, backend: Backend, target: str, outputs: Sequence[str] | 
 
 @dataclass(frozen=True)
 class ListedTarget:
-    """A target of a backend; for a backend that does not load, one without a name, and its ``fault``."""
+    """A target of a backend; a backend that does not load has a single entry without a name, with its ``fault``."""
 
     backend: str
     name: str
@@ -200,7 +200,7 @@ EXTRAS = (("h5py", "HDF5 files", "hdf5"), ("matplotlib", "curves", "plot"), ("di
 
 
 def findings() -> Iterator[Finding]:
-    """Yield what this machine has and lacks: Python, packages, backends, plug-ins."""
+    """Yield a finding for each component, installed or missing: Python, packages, backends, plug-ins."""
     yield Finding("lstmc", True, __version__)
     yield Finding("Python", True, f"{platform.python_version()} at {sys.executable}")
     yield from _packages()

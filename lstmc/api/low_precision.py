@@ -1,4 +1,4 @@
-"""The numbers of a model over streams of data: its nets of one step, and the ranges of their values."""
+"""A model over streams of data: its nets of one step, the ranges of their values, and their errors in low precision."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ class StreamedModel:
         batch: str | None = None,
     ) -> StreamedModel:
         """Return a model with its data: for each input over time an array [T, N, ...], with any T and N; for each input
-        of a model that is one step an array of all steps [T, ...]. A model of one sequence takes several one by one, if
-        the shapes or its own number of steps say which axis is time.
+        of a model that is one step an array of all steps [T, ...]. A model of one sequence takes several sequences one
+        by one, if the shapes or its number of steps show which axis is time.
 
-        ``batch`` is the dimension that counts sequences, by default N. Raises :class:`~lstmc.errors.DataError` that
-        names everything that does not fit.
+        ``batch`` is the dimension that counts sequences, by default N. Raises :class:`~lstmc.errors.DataError` with
+        everything that does not fit.
         """
         axes, arrays = batch_axes(source.model, batch), read_data(data)
         has_batch = not source.model.next_states and any(each.batch is not None for each in axes.values())
@@ -89,7 +89,8 @@ class StreamedModel:
         return replace(self, weights=weights)
 
     def shortened(self, count: int) -> StreamedModel:
-        """Return the model with ``count`` steps of its data at most: of some whole sequences, or the first of one."""
+        """Return the model with at most ``count`` steps of its data: several whole sequences, or the first steps of
+        one."""
         steps = min(self.sequences.steps, count)
         return replace(
             self, sequences=replace(self.sequences, steps=steps, count=min(self.sequences.count, count // steps))
@@ -136,7 +137,7 @@ class StreamedModel:
     def _in_reader(
         self, device: Device, predicted: Sequence[OutputError], calibration: StreamedModel
     ) -> tuple[ReaderOutput, ...]:
-        """Return the outputs of the net in the reader whose quantiser makes these numbers, against float32."""
+        """Return the outputs of the net in the reader whose quantiser produces these numbers, against float32."""
         quantiser = device.quantiser
         assert quantiser is not None, "numbers of a reader's quantiser"
         interpreter = self.backend.interpreter(quantiser.name)
@@ -171,8 +172,8 @@ class StreamedModel:
         """Return the net's error in a device's low precision, with ranges calibrated on ``calibration`` or on the same
         data.
 
-        ``in_reader``: of the first sequences alone, which the reader of these numbers runs too, its net quantised by
-        its own quantiser. Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed, or fails.
+        With ``in_reader`` only the first sequences are used, and the reader runs them too, with its own quantiser.
+        Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed or fails.
         """
         if in_reader:
             calibration = (calibration or self).shortened(STEPS)
@@ -195,7 +196,7 @@ class StreamedModel:
         return replace(report, changes=(*report.changes, *more))
 
     def _in_numbers(self, device: Device) -> StreamedModel:
-        """Return the model whose net is the one that is written in a device's numbers."""
+        """Return the model compiled as the net that is written for a device's numbers."""
         backend = self.backend.for_integers(device.state is not None) if device.kernels else self.backend
         return self if backend is self.backend else replace(self, backend=backend)
 
@@ -221,9 +222,11 @@ def _deployed(source: ModelSource, options: CompileOptions, sizes: Mapping[str, 
 
 
 def _check_steps(model: Model, sizes: Mapping[str, int], sequences: Sequences) -> None:
-    """Raise :class:`DataError` for several sequences of a model of one, where [N, T, ...] may be meant by [T, N, ...].
+    """Raise :class:`DataError` for several sequences of a model of one sequence, if the axes may be [N, T, ...] by
+    mistake.
 
-    Sequences are known by an input without time, and steps by the size of time that the model has or was given.
+    An input without time shows the number of sequences; the model's own or given size of time shows the number of
+    steps.
     """
     fed = sequences.inputs.values()
     if sequences.frames or not sequences.single or sequences.count < 2 or any(e.batch == 0 for e in fed):

@@ -48,7 +48,7 @@ CONVERTED = "a trained model is converted first, as by lstmc convert"
 class ModelSource:
     """A model, and how a person would name it: ``demo.py:demo``.
 
-    ``cells`` are those of its file by the names that they have there, ``options`` the texts that options were set by.
+    ``cells`` are the cells of its file by their names, ``options`` the texts that set its options.
     """
 
     model: Model
@@ -58,8 +58,8 @@ class ModelSource:
 
     @classmethod
     def from_model(cls, model: Model | Cell | str | Path) -> ModelSource:
-        """Return the source of a model; of a cell, which is scanned over T steps; of a library cell by its name; or of
-        what a file has, FILE.py or FILE.py:NAME."""
+        """Return the source of a model, of a cell, which is scanned over T steps, of a library cell by its name, or of
+        the content of a file, FILE.py or FILE.py:NAME."""
         if isinstance(model, str | Path) and _split_name(str(model))[0].suffix in SOURCE_SUFFIXES:
             return model_in(str(model))
         if isinstance(model, str):
@@ -74,11 +74,11 @@ class ModelSource:
         return cls(model, f"{model.loc.file}:{model.name}" if model.loc else model.name)
 
     def with_options(self, texts: Mapping[str, str]) -> ModelSource:
-        """Return the model with options set by texts, each of the kind of its default: a number, true or false, a word,
-        or a cell by its name: one of the model's file, else one that is installed.
+        """Return the model with options set by texts, each converted to the type of its default: a number, true or
+        false, a word, or a cell by its name, from the model's file or else installed.
 
-        Raises :class:`ModelFileError` for a text of another kind, and :class:`~lstmc.errors.DslError` for an option
-        that the model does not have.
+        Raises :class:`ModelFileError` for a text that cannot be converted, and :class:`~lstmc.errors.DslError` for an
+        unknown option.
         """
         if not texts:
             return self
@@ -89,7 +89,7 @@ class ModelSource:
         return replace(self, model=self.model.with_options(**options), options={**self.options, **texts})
 
     def shadowed(self, texts: Mapping[str, str]) -> list[str]:
-        """Return the options' values that name a cell of the file and another one that is installed."""
+        """Return the options' values that name both a cell of the file and an installed cell."""
         installed, defaults = find_cells(), self.model.signature.options
         return [
             text
@@ -101,7 +101,7 @@ class ModelSource:
         ]
 
     def _option(self, name: str, text: str, default: object) -> object:
-        """Return the value that a text stands for, of the kind of an option's default."""
+        """Return a text as a value of the type of an option's default."""
         if isinstance(default, Cell):
             return self._cell(name, text)
         if isinstance(default, str):
@@ -120,7 +120,7 @@ class ModelSource:
         return value
 
     def _cell(self, option: str, name: str) -> Cell:
-        """Return a cell of the file or an installed one; the file's own comes first."""
+        """Return a cell of the file or an installed one; the file's cell takes precedence."""
         if name in self.cells:
             return self.cells[name]
         names = list(dict.fromkeys((*self.cells, *find_cells())))
@@ -141,10 +141,11 @@ class ModelSource:
 
 
 def model_in(file: str, neighbours: bool = True) -> ModelSource:
-    """Return the model that FILE names, or FILE:MODEL where it has several. A file without models may have one cell.
+    """Return the model that FILE names, or FILE:MODEL if the file has several models. A file without models may have a
+    single cell.
 
-    A file of the user's may import its ``neighbours``, also later, in a function; one that lstmc wrote imports none.
-    Raises :class:`ModelFileError` for a file that is not there, does not import, or has no such model.
+    A user's file may import its ``neighbours``, also later, in a function; a file that lstmc wrote imports none. Raises
+    :class:`ModelFileError` for a file that is missing, cannot be imported, or lacks the model.
     """
     path, name = _split_name(file)
     module = _import_file(path, neighbours)
@@ -158,8 +159,8 @@ def _split_name(file: str) -> tuple[Path, str | None]:
 
 
 class _UncachedLoader(SourceFileLoader):
-    """Compiles the file each time: no compiled module is left beside it, nor one of an older text taken, which Python
-    does where a file changes within a second and keeps its length."""
+    """Compiles the file each time: no bytecode is written beside it, and no outdated bytecode is used, as Python does
+    if a file changes within a second and keeps its length."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
@@ -200,7 +201,7 @@ def _import_file(path: Path, neighbours: bool) -> ModuleType:
 
 
 def _from_user_code(what: str, error: BaseException, filename: str) -> ModelFileError:
-    """Return the error for an exception in the user's own code, at the last of its lines that ran."""
+    """Return the error for an exception in the user's own code, at the last user line that ran."""
     loc = None
     if isinstance(error, SyntaxError) and error.lineno:
         column = (error.offset or 1) - 1
@@ -237,7 +238,7 @@ def _select_model(module: ModuleType, path: Path, name: str | None) -> Model:
 
 
 def _of_kind(module: ModuleType, kind: type[Kind]) -> dict[str, Kind]:
-    """Return the models or the cells of a file by their names in it, those that it imports among them."""
+    """Return the models or the cells of a file by their names, including imported ones."""
     return {name: value for name, value in vars(module).items() if isinstance(value, kind)}
 
 
@@ -270,7 +271,7 @@ def trace_model(model: AnyModel, sizes: Mapping[str, int], step: bool = False) -
 
 
 def _with_length(source: ModelSource, sizes: Mapping[str, int]) -> Mapping[str, int]:
-    """Return the sizes, with one for each dimension of time that has none."""
+    """Return the sizes, with a size of 1 for each dimension of time without a size."""
     leading = {
         name: declared.sizes[0]
         for name, declared in source.model.inputs.items()
@@ -286,7 +287,8 @@ def _with_length(source: ModelSource, sizes: Mapping[str, int]) -> Mapping[str, 
 
 
 def backend_of(backend: str | Backend | None, target: str | None = None) -> Backend:
-    """Return an installed backend by its name, or one as it is; None is the one that has the target."""
+    """Return a backend: the given object, an installed backend by its name, or for None the backend that has the
+    target."""
     if backend is None or isinstance(backend, str):
         return backend_for(backend, target)
     if not isinstance(backend, Backend):
@@ -297,7 +299,7 @@ def backend_of(backend: str | Backend | None, target: str | None = None) -> Back
 def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
     """Return the backend of a written net: ``backend``, or the one that the manifest names; Caffe's without a manifest.
 
-    What is wrong with a manifest is told to whoever reads what else is in it.
+    A damaged manifest counts as missing here: whoever reads the rest of it reports the error.
     """
     if backend is None:
         with suppress(WeightsError):
@@ -308,8 +310,8 @@ def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
 def all_sizes(
     sizes: Mapping[str, int] | None, dims: Mapping[str, DimensionSize], function: Callable[..., object]
 ) -> dict[str, int]:
-    """Return the keywords and the mapping ``sizes`` as one. Raises :class:`ModelFileError` for one given twice, and for
-    a keyword that is no size, and nearly the name of an argument of the user's ``function``."""
+    """Return the keywords and the mapping ``sizes`` as one. Raises :class:`ModelFileError` for a size that is given
+    twice, and for a keyword that looks like a misspelt argument of ``function``."""
     for name, size in dims.items():
         near = did_you_mean(name, signature(function).parameters) if whole_number(size) is None else ""
         if near:
@@ -338,7 +340,8 @@ def widest_phase(backend: Backend, target: str | None, step: bool = False) -> Ph
 
 
 def keep_outputs(graph: Graph, names: Sequence[str] | None) -> Graph:
-    """Return the graph with these outputs, and those that inputs take in the next batch; by default all outputs."""
+    """Return the graph with these outputs, and the outputs that inputs take in the next batch; by default all
+    outputs."""
     names_of_outputs = [output.name for output in graph.outputs]
     for name in names or ():
         if name not in names_of_outputs:
@@ -351,7 +354,7 @@ def keep_outputs(graph: Graph, names: Sequence[str] | None) -> Graph:
 def bound_weights(graph: Graph, weights: Weights | None, seed: int, backend: Backend) -> dict[str, Array]:
     """Return a value for every parameter of a whole model: from ``weights``, or drawn by its filler.
 
-    Raises :class:`BackendError` for more than the backend can write, before anything is drawn.
+    Raises :class:`BackendError` for more weights than the backend can write, before anything is drawn.
     """
     count = sum(prod(op.shape) for op in parameters(graph).values())
     if count > backend.most_weights:
@@ -373,7 +376,7 @@ def trained_weights(
 ) -> tuple[dict[str, Array], list[str]]:
     """Return the model's parameters by name, from a net's file of weights, and the names that no step of the net uses.
 
-    ``trained`` is as lstmc wrote it or Caffe trained it; ``manifest`` is beside it where none is given, and names the
+    ``trained`` is a file that lstmc wrote or Caffe trained; ``manifest``, by default the file beside it, names the
     backend.
     """
     path = Path(trained)

@@ -58,9 +58,9 @@ NET_SUFFIXES = (".onnx", ".prototxt", ".caffemodel")  # of paths that name a net
 class Net:
     """A model compiled for a target, the result of :func:`lstmc.compile`.
 
-    ``graph`` is the whole model, ``compiled`` what the passes made of the part that was compiled, ``weights`` are the
-    values of its parameters, ``artifact`` is what the backend wrote, ``options`` are those of compiling. In a notebook
-    a net shows its layers.
+    ``graph`` is the whole model, ``compiled`` is the result of the passes, ``weights`` are the values of its
+    parameters, ``artifact`` has the files of the backend, ``options`` are the options of compiling. In a notebook a net
+    shows its layers.
 
     >>> import lstmc
     >>> net = lstmc.compile("rnn", T=2, N=1, D=3, H=3)
@@ -121,7 +121,7 @@ class Net:
 
     @property
     def prototxt(self) -> str:
-        """The net as text, as Caffe reads it. Raises :class:`BackendError` for a backend that writes none.
+        """The net as text, in Caffe's format. Raises :class:`BackendError` for a backend that writes no prototxt.
 
         >>> import lstmc
         >>> lstmc.compile("rnn", T=2, N=1, D=3, H=3).prototxt.count('type: "TanH"')
@@ -150,13 +150,13 @@ class Net:
 
     @property
     def numbers_changes(self) -> Mapping[str, int]:
-        """The number of uses of each rule that rewrote the net for ``options.numbers``; empty without these."""
+        """The number of uses of each rule that rewrote the net for ``options.numbers``; empty without this option."""
         done = [snapshot.counts for snapshot in self.compiled.history if snapshot.pass_name == ConvexUpdates.name]
         return {} if self.options.numbers is None else {rule: n for counts in done for rule, n in counts.items()}
 
     @property
     def rolled_up(self) -> Mapping[str, int]:
-        """The scans of which the model has the steps written out, with their number of steps."""
+        """The scans whose steps the model has written out, with their number of steps."""
         model, *passes = self.compiled.history
         written = {node.name for node in model.graph}
         rolled = [node for each in passes if each.pass_name == RollUp.name for node in each.graph]
@@ -164,10 +164,10 @@ class Net:
         return {scan.body.name: scan.length for scan in scans}
 
     def save(self, folder: str | Path = ".") -> list[Path]:
-        """Write its files into a folder, which is made if need be: all of them, or none if one cannot be written.
+        """Write its files into a folder, which is created if missing: all of them, or none if a file cannot be written.
 
-        A path such as ``x.onnx``, for a net of ONNX, or ``x.prototxt``, for one of Caffe, names the net's own file; the
-        others are written beside it, as ``x.manifest.json``. Raises :class:`~lstmc.errors.OutputError`.
+        A path such as ``x.onnx``, for a net of ONNX, or ``x.prototxt``, for a net of Caffe, names the net's own file;
+        the others are written beside it, as ``x.manifest.json``. Raises :class:`~lstmc.errors.OutputError`.
 
         >>> import lstmc, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -190,7 +190,7 @@ class Net:
         """Build the library of generated layers for this machine, and return it by file name; other nets have none.
         ``files`` can be a variant of the net's files, such as the one for training.
 
-        Raises :class:`~lstmc.errors.BackendError` that names what this machine lacks, and how to install it.
+        Raises :class:`~lstmc.errors.BackendError` with the missing requirement and the command to install it.
 
         >>> import lstmc
         >>> lstmc.compile("rnn", T=2, N=1, D=3, H=3).built()
@@ -199,11 +199,11 @@ class Net:
         return self.backend.built(self.files if files is None else files)
 
     def example(self, language: str) -> Mapping[str, bytes]:
-        """Return a short program, by file name, that streams through a net compiled with ``step=True``, its states kept
-        between steps, and needs no lstmc: in ``"python"`` or ``"cpp"``, for the program that reads its target's nets.
-        Of a net in C that reads spectra ``"wav:rate=16000,frame=512,hop=256"`` is a program for sound.
+        """Return a short program, by file name, that runs a net compiled with ``step=True`` on a stream and keeps its
+        states. It does not need lstmc. ``"python"`` and ``"cpp"`` are for the runtime that reads the target's nets. For
+        a net in C that reads spectra, ``"wav:rate=16000,frame=512,hop=256"`` is a program for sound.
 
-        Raises :class:`~lstmc.errors.BackendError` for a language or a target that there is none for.
+        Raises :class:`~lstmc.errors.BackendError` for a language or a target without a program.
 
         >>> import lstmc
         >>> net = lstmc.compile("rnn", T=9, N=1, D=3, H=3, step=True, target="opencv")
@@ -222,22 +222,22 @@ class Net:
         prove: bool = False,
         net: str | Path | None = None,
     ) -> Verification:
-        """Run it forward and backward on random inputs, and compare all of it with the float64 interpreter.
+        """Run the net forward and backward on random inputs, and compare all results with the float64 interpreter.
 
-        ``on`` is a place or several: ``interpreter``, ``caffe-cpu`` (or ``caffe``), ``caffe-gpu``, ``native``, which
-        has generated layers compiled for this machine, and other programs that read nets, such as ``opencv``, of which
-        outputs are compared. Without it, every one of the first three that can be used here; ``verification.not_run``
-        says why the others cannot. A net with dropouts that is trained is run as training runs it too.
+        ``on`` is one runtime or several: ``interpreter``, ``caffe-cpu`` (or ``caffe``), ``caffe-gpu``, ``native``,
+        which compiles generated layers for this machine, and other programs that read nets, such as ``opencv``, whose
+        outputs are compared. By default all available ones of the first three run; ``verification.not_run`` has the
+        reasons for the rest. A net with dropouts that is trained also runs in training mode.
 
-        Parameters are drawn at random, none of them zero or like another, unless their values were given to
-        :func:`lstmc.compile`, or ``fillers`` asks for those that the net was written with. ``inputs`` are arrays by
-        name, or a file of them; the others are drawn, such as their ``values`` say. With ``prove``,
-        ``verification.proof`` says which outputs and gradients of the compiled graph are proved to be equal to the
-        model's, for all real inputs. Raises :class:`BackendError` for a place that is named and cannot be used, and
-        :class:`DataError` for inputs that do not fit.
+        Parameters are random, distinct and not zero, unless their values were given to :func:`lstmc.compile`, or
+        ``fillers`` requests the values that the net was written with. ``inputs`` are arrays by name, or a file of them;
+        missing inputs are drawn from their domains. With ``prove``, ``verification.proof`` has the outputs and
+        gradients of the compiled graph that are proved equal to the model's, for all real inputs. Raises
+        :class:`BackendError` for a named runtime that cannot be used, and :class:`DataError` for inputs that do not
+        fit.
 
-        With ``net``, the path of a written net, its files are compared with those of this one, by layer and by weight.
-        Where they say the same, they are run.
+        With ``net``, the path of a written net, its files are compared with the files of this net, by layer and by
+        weight. If they agree, the written net is run.
 
         >>> import lstmc
         >>> print(lstmc.compile("rnn", T=2, N=1, D=3, H=3).verify(on=["interpreter"]))
@@ -265,10 +265,10 @@ class Net:
     ) -> dict[str, Array]:
         """Run one forward pass, and return the outputs by name, in the model's shapes.
 
-        Inputs are given by name, ``net.run(X=x)``, or as a mapping; where there is one, as an array alone. ``on`` is
-        ``caffe-cpu`` (also without it), ``caffe-gpu``, ``interpreter``, which needs no Caffe and computes in float64,
-        or ``native``, which has the generated layers of target ``caffe-fused`` compiled for this machine. An input with
-        a fill may be left out. Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
+        Inputs are given by name, ``net.run(X=x)``, or as a mapping; a single input may be a plain array. ``on`` is
+        ``caffe-cpu`` (the default), ``caffe-gpu``, ``interpreter``, which needs no Caffe and computes in float64, or
+        ``native``, which compiles the generated layers of target ``caffe-fused`` for this machine. An input with a fill
+        may be left out. Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
 
         >>> import lstmc, numpy as np
         >>> net = lstmc.compile("rnn", T=2, N=1, D=3, H=3)
@@ -315,11 +315,11 @@ class Net:
     ) -> NumbersReport:
         """Simulate its net of one step in lower precision, and return the errors against float32 and their causes.
 
-        ``numbers`` is ``int8``, ``a8w8``, ``a16w8``, ``int16``, ``fp16``, ``bf16``, those of a device as
-        ``rknn-int8``, or the path of a description (docs/numbers.md). ``data`` are as :meth:`ranges` takes them;
-        ``calibration`` are others on which ranges are measured. With ``reader``, the first four sequences are also run
-        in that program, by its own quantiser. Raises :class:`~lstmc.errors.BackendError` for unknown numbers and for a
-        reader that is not installed or fails, and :class:`~lstmc.errors.DataError` for data that do not fit.
+        ``numbers`` is ``int8``, ``a8w8``, ``a16w8``, ``int16``, ``fp16``, ``bf16``, the format of a device such as
+        ``rknn-int8``, or the path of a description (docs/numbers.md). ``data`` has the form of :meth:`ranges`;
+        ``calibration`` are other data, on which ranges are measured. With ``reader``, the first four sequences are also
+        run in that program, by its own quantiser. Raises :class:`~lstmc.errors.BackendError` for unknown numbers and
+        for a reader that is not installed or fails, and :class:`~lstmc.errors.DataError` for data that do not fit.
 
         >>> import lstmc, numpy as np
         >>> net = lstmc.compile("gru", T=2, N=1, D=3, H=3, target="flat")
@@ -337,7 +337,7 @@ class Net:
         return streams[0].numbers(of, streams[-1], in_reader=reader is not None)
 
     def _target_options(self) -> CompileOptions:
-        """Return the options that the net was compiled with, its target among them."""
+        """Return the options of compiling, with the actual target."""
         return replace(self.options, target=self.target)
 
     @contextmanager
@@ -360,7 +360,7 @@ class Net:
 
     def after(self, name: str) -> Graph:
         """Return the graph after a pass; ``cse:2`` is the second run of a pass that runs several times, ``cse`` the
-        last. ``print_graph`` of :mod:`lstmc.ir` makes text of it.
+        last. ``print_graph`` of :mod:`lstmc.ir` prints it.
 
         >>> import lstmc
         >>> len(lstmc.compile("rnn", T=2, N=1, D=3, H=3).after("dead:1"))
@@ -373,11 +373,10 @@ class Net:
 
     def draw(self, *, rolled: bool = False, after: str | None = None, steps: int | None = None) -> Drawing:
         """Return the net as a picture: time goes across and a step's layers down. ``rolled``: the model before the
-        passes, with the body of each scan once. ``after``: the graph as a pass left it, named as :meth:`after` takes
-        it.
+        passes, with the body of each scan once. ``after``: the graph after a pass, with a name as for :meth:`after`.
 
-        Of a scan with more than ``steps + 1`` steps (by default a few), the first and the last ``steps`` together are
-        drawn. Raises :class:`~lstmc.errors.DrawingError` without Graphviz, which ``pip install 'lstmc[draw]'`` brings.
+        For a scan with more than ``steps + 1`` steps (by default a few), ``steps`` steps from both ends are drawn.
+        Raises :class:`~lstmc.errors.DrawingError` without Graphviz, which ``pip install 'lstmc[draw]'`` brings.
 
         >>> import lstmc
         >>> drawing = lstmc.compile("rnn", T=50, N=1, D=3, H=3).draw()
@@ -401,7 +400,8 @@ class Net:
     if not TYPE_CHECKING:  # which says itself that there is no such name
 
         def __getattr__(self, name: str) -> Any:
-            """Raise AttributeError with the nearest name, or with the name that a Net has for this."""
+            """Raise AttributeError with the nearest name, or with the Net's own name for a method of another
+            library."""
             if hasattr(type(self), name):  # a property that raised an AttributeError itself
                 return object.__getattribute__(self, name)
             elsewhere = ELSEWHERE.get(name)
@@ -415,7 +415,7 @@ class Net:
         return running.layers_html(str(self), self.layers)
 
     def _in_process(self, on: On | None) -> Interpreted | None:
-        """Return the net as this process runs it; None where the backend's program does."""
+        """Return the net for running in this process; None if the backend's program runs it."""
         runtime = running.one_place(self.backend, on)
         if runtime not in running.IN_PROCESS:
             return None

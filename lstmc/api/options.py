@@ -1,6 +1,6 @@
 """The options of compiling and training, each as one object: the keywords of ``lstmc.compile`` and ``lstmc.train``.
 
-Their functions describe each keyword. The command line makes these objects of its options.
+These functions document each keyword. The command line turns its options into these objects.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Options = TypeVar("Options")
 
 
 def options_of(kind: type[Options], function: Callable[..., object], given: Mapping[str, Any]) -> Options:
-    """Return the options that a call has: ``given`` are the arguments of the user's ``function``, by name.
+    """Return the options of a call: ``given`` are the arguments of the user's ``function``, by name.
 
-    An argument is the field of its name, and all sizes are one mapping. Raises :class:`ModelFileError` for a size that
-    is given twice or that is none.
+    Each argument becomes the field of the same name, and all sizes one mapping. Raises :class:`ModelFileError` for a
+    size that is invalid or given twice.
     """
     values = {each.name: given[each.name] for each in fields(cast(Any, kind)) if each.name in given}
     if "sizes" in values:
@@ -41,7 +41,7 @@ def options_of(kind: type[Options], function: Callable[..., object], given: Mapp
 
 @dataclass(frozen=True, kw_only=True)
 class CompileOptions:
-    """The options of :func:`lstmc.compile`; ``sizes`` are those of all dimensions."""
+    """The options of :func:`lstmc.compile`; ``sizes`` has the sizes of all dimensions."""
 
     target: str | None = None
     backend: str | Backend | None = None
@@ -76,13 +76,13 @@ class CompileOptions:
 
     @property
     def one_step(self) -> bool:
-        """Whether the net is one of one step: as asked for, or as the backend writes all nets."""
+        """Whether the net computes one step: on request, or because the backend writes only such nets."""
         return self.step or self.resolved_backend().one_step
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """The options of :func:`lstmc.train` that decide which weights a run ends with, initial weights aside.
+    """The options of :func:`lstmc.train` that affect the trained weights, except initial weights.
 
     They are also the options of each point of a sweep.
     """
@@ -102,7 +102,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """The options of :func:`lstmc.train` for one run: its folder, where it starts, and who follows it."""
+    """The options of :func:`lstmc.train` for one run: its folder, its start, and its observers."""
 
     out: str | Path
     weights: Weights | None = None

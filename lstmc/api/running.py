@@ -55,7 +55,7 @@ def layers_html(title: str, layers: Iterable[Layer]) -> str:
 
 
 def png_html(title: str, png: bytes | None) -> str:
-    """Return a picture with a title, inside the page itself; the title alone where there is none."""
+    """Return a picture with a title, inside the page itself; without a picture only the title."""
     picture = f'<img alt="loss curve" src="data:image/png;base64,{b64encode(png).decode()}">' if png else ""
     caption = escape(title).replace("\n", "<br>")
     return f"<div><b>{caption}</b><br>{picture}</div>"
@@ -65,8 +65,8 @@ def png_html(title: str, png: bytes | None) -> str:
 class Verification:
     """The result of :meth:`lstmc.Net.verify`: a report for each runtime, and the reasons why others were not run.
 
-    It is true where everything agrees: ``assert net.verify()``. ``no_hardware`` are those of ``not_run`` whose hardware
-    this machine does not have. ``proof`` is there if it was asked for.
+    It is true if everything agrees: ``assert net.verify()``. ``no_hardware`` are the entries of ``not_run`` whose
+    hardware this machine lacks. ``proof`` is None unless it was requested.
     """
 
     reports: tuple[Report, ...]
@@ -76,7 +76,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether no difference is past its tolerance."""
+        """Whether all differences are within their tolerances."""
         return all(report.passed for report in self.reports)
 
     def __bool__(self) -> bool:
@@ -145,7 +145,7 @@ def verification(
 def _chosen(
     executors: Sequence[Executor], names: Sequence[str] | None, readers: Iterable[str]
 ) -> tuple[list[Executor], dict[str, str]]:
-    """Return the executors of these names, by default all that are available, and the reasons why others are not."""
+    """Return the executors of these names, by default all that are available, and the reasons why the rest is not."""
     by_name = {executor.name: executor for executor in executors}
     for name in names or ():
         if name not in by_name:
@@ -179,15 +179,15 @@ def place(backend: str, gpu: bool) -> str:
 
 
 def places(backend: Backend, on: On | None) -> list[str] | None:
-    """Return the places that are named, each once; the backend's own name is its CPU. None where none is named."""
+    """Return the named places, each once; the backend's own name stands for the CPU. None if none is named."""
     named = [on] if isinstance(on, str) else on or ()
     return [*dict.fromkeys(place(name, False) if name == backend.name else name for name in named)] or None
 
 
 def one_place(backend: Backend, on: On | None) -> str:
-    """Return where a net is run once: in this process, or in the backend's program on the CPU (also for None) or a GPU.
+    """Return the place for a single run: this process, or the backend's program on the CPU (the default) or a GPU.
 
-    Raises :class:`BackendError` for several places, for another one, and for a backend that runs no nets.
+    Raises :class:`BackendError` for several places, for an unknown place, and for a backend that runs no nets.
     """
     cpu, gpu = (place(backend.name, of_gpu) for of_gpu in (False, True))
     named = places(backend, on) or [cpu]

@@ -1,4 +1,4 @@
-"""``lstmc.load``: a net from its files alone, as they were written by :meth:`lstmc.Net.save` or by training."""
+"""``lstmc.load``: a net from the files that :meth:`lstmc.Net.save` or a training wrote."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_NETS = {
 
 @dataclass(frozen=True)
 class SavedNet:
-    """A written net: ``path``, and beside it its manifest and its weights, or others in ``trained``."""
+    """A written net: its file ``path``, with manifest and weights beside it; ``trained`` has other weights."""
 
     path: Path
     backend: Backend
@@ -43,7 +43,7 @@ class SavedNet:
 
     @property
     def prototxt(self) -> str:
-        """The net as text. Raises :class:`~lstmc.errors.ModelFileError` where there is none that can be read."""
+        """The net as text. Raises :class:`~lstmc.errors.ModelFileError` if it has no readable text."""
         try:
             return self._content().decode()
         except UnicodeDecodeError:
@@ -55,7 +55,7 @@ class SavedNet:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Its layers in order: name, type, bottoms, tops, and the tops' shapes where they could be found."""
+        """Its layers in order: name, type, bottoms, tops, and the tops' shapes, if they are known."""
         try:
             return self.backend.layers(self._content())
         except BackendError as error:
@@ -68,7 +68,7 @@ class SavedNet:
         return values
 
     def read_weights(self) -> tuple[dict[str, Array], list[str]]:
-        """Return the model's parameters by name, and those that no step of the net uses."""
+        """Return the model's parameters by name, and the names of parameters that no step of the net uses."""
         suffix = self.backend.weights_suffix
         trained = self.trained or self.path.with_name(f"{self.name}{suffix}")
         return trained_weights(trained, manifest_path(self.path), self.backend)
@@ -106,9 +106,9 @@ class SavedNet:
             yield step
 
     def lint(self, target: str | None = None) -> tuple[str, LintReport]:
-        """Check the net against a target, by default the backend's first one; return its name and the report.
+        """Check the net against a target, by default the backend's first target; return its name and the report.
 
-        Raises :class:`~lstmc.errors.BackendError` for a file that is no net.
+        Raises :class:`~lstmc.errors.BackendError` for a file that is not a net.
         """
         name = target_of(self.backend, target)
         report_activity(f"checking {self.path.name} against {name}")
@@ -128,8 +128,8 @@ def load(path: str | Path, *, weights: str | Path | None = None, backend: str | 
     """Load a net from its files: ``NAME.prototxt`` with ``NAME.manifest.json`` and ``NAME.caffemodel`` beside it, or
     the files of another backend.
 
-    ``weights`` is another caffemodel, such as a snapshot's. The backend is the one that wrote the net, by its manifest
-    if there is one, else Caffe's. Raises :class:`~lstmc.errors.ModelFileError` for a file that is not there.
+    ``weights`` is another caffemodel, such as a snapshot's. The backend is the one that wrote the net, by its manifest,
+    if there is one, or else Caffe's. Raises :class:`~lstmc.errors.ModelFileError` for a missing file.
 
     >>> import lstmc, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -1,5 +1,5 @@
-"""``lstmc.train``: train a model on data, by one process or several. What is prepared for it: the data, the settings of
-the solver, the parts of a batch for processes, the files for ``caffe train``.
+"""``lstmc.train``: train a model on data, by one process or several. It prepares the data, the settings of the solver,
+the parts of a batch for processes, and the files for ``caffe train``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from lstmc.weights import parameters
 class FittedData:
     """A model and its data, which fit each other.
 
-    ``graph`` is the whole model at ``sizes``, given or shown by the data; ``axes`` are those of its inputs.
+    ``graph`` is the whole model at ``sizes``, which are given or come from the data; ``axes`` are the axes of its
+    inputs.
     """
 
     axes: Mapping[str, Axes]
@@ -49,7 +50,7 @@ class FittedData:
 
 
 def fit_data(source: ModelSource, data: Data, options: TrainingOptions) -> FittedData:
-    """Fit a model and its data to each other: read the data, and trace the model at the sizes that they show.
+    """Fit a model and its data to each other: read the data, and and trace the model at the sizes of the arrays.
 
     Raises :class:`~lstmc.errors.DataError` for data that do not fit.
     """
@@ -78,10 +79,10 @@ def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData, it
 
 @contextmanager
 def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks | None]:
-    """Start the processes that train, ``count`` of them or those of an MPI launcher; None if this is the only one.
+    """Start ``count`` processes that train, or join the processes of an MPI launcher; None if this is the only process.
 
-    Of a launcher's processes only the first comes to the block; the others end when it leaves it, by SystemExit.
-    Raises :class:`TrainingError` for a count that is none.
+    Only the first process of a launcher enters the block; the others raise SystemExit when the first leaves it. Raises
+    :class:`TrainingError` for an invalid count.
     """
     if count is not None and count < 1:
         argument = Argument("ranks", str(count))
@@ -98,8 +99,8 @@ def rank_parts(
 ) -> tuple[RankPart, ...]:
     """Return a part of the batch for each rank, all of about the same size.
 
-    Raises :class:`TrainingError` where the model does not leave open how large a batch is, where a batch has fewer
-    examples than there are ranks, where an input is drawn for all of them, and where its examples are not apart.
+    Raises :class:`TrainingError` if the model fixes the size of a batch, if a batch has fewer examples than there are
+    ranks, if an input is drawn for the whole batch, and if the model mixes examples.
     """
     dim, argument = batch or BATCH, Argument("ranks", str(ranks))
     sizes, axes, graph = fitted.sizes, fitted.axes, fitted.run_data.graph
@@ -210,11 +211,11 @@ def export_training(
     batch: str | None = None,
     seed: int = 0,
 ) -> list[Path]:
-    """Write a net with what `caffe train` takes besides: the net to be trained, the solver's settings, the data.
+    """Write a net with the further files for `caffe train`: the training net, the solver's settings, the data.
 
     ``data`` and ``test_data`` are arrays by the names of the inputs, or a file of them; the other arguments are those
     of :func:`lstmc.train`. Raises :class:`~lstmc.errors.ModelFileError` for a model without a loss, and for a net of
-    one step, of some outputs, or of a target that is not trained.
+    one step, with selected outputs, or for a target that is not trained.
 
     >>> import lstmc, tempfile
     >>> @lstmc.model
@@ -234,9 +235,9 @@ class Run:
     """The result of :func:`lstmc.train`: ``net`` is the deployed model with the trained ``weights``.
 
     ``ended`` says whether all iterations were made, or the run was stopped; then it can be resumed from ``snapshot``.
-    ``files`` are those that it left in ``folder``. ``parameters`` counts what was trained; ``flops`` are of one forward
-    pass of the deployed model for one example (:func:`lstmc.api.training.costs`). In a notebook a run shows its
-    loss curve.
+    ``files`` are the files in ``folder``. ``parameters`` counts trained numbers; ``flops`` is the work of a forward
+    pass of the deployed model for one example (:func:`lstmc.api.training.costs`). In a notebook a run shows its loss
+    curve.
     """
 
     folder: Path
@@ -262,12 +263,12 @@ class Run:
 
     @property
     def losses(self) -> list[float | None]:
-        """The loss of each update; None where it was no number."""
+        """The loss of each update; None if it was not finite."""
         return [record["loss"] for record in self.metrics if record["kind"] == "train"]
 
     @property
     def scores(self) -> dict[str, float | None]:
-        """The scores of the last test; none where nothing was tested."""
+        """The scores of the last test; empty without a test."""
         tests = [record["scores"] for record in self.metrics if record["kind"] == "test"]
         return dict(tests[-1]) if tests else {}
 
@@ -311,35 +312,36 @@ def train(
 ) -> Run:
     """Train a model, and write its net with trained weights, its metrics, its loss curve and snapshots.
 
-    Its output called ``loss`` is made small; its other losses and scores are means over the test data.
+    Training minimizes the output called ``loss``; other losses and scores are reported as means over the test data.
 
     Args:
-        model: A model that returns a loss and what it is for, such as its scores.
+        model: A model that returns a loss, and outputs such as scores.
         data: Arrays by the names of the inputs, or an ``.npz`` or HDF5 file of them: each in its input's shape with
             any number of examples on the batch axis, or with one more axis in front, a whole batch in each row.
-        out: The folder that the run goes into.
-        test_data: Data to score the model on while it trains; ``test_split`` takes such a part of ``data``, as 0.2.
-        epochs: Train until every example was seen so often, in place of the solver's ``max_iter``.
-        solver: Settings of the backend's own type, in place of the model's; or a mapping of some, put over them.
-        weights: First values of all parameters; without them they are drawn by their fillers, by ``seed``.
-        batch: The dimension that counts examples; ``N`` if not given.
+        out: The folder of the run.
+        test_data: Data to score the model on during training; ``test_split``, as 0.2, takes this part of ``data``.
+        epochs: Train for this number of passes over the data, instead of the solver's ``max_iter``.
+        solver: Settings of the backend's type, which replace the model's; or a mapping that overrides some of them.
+        weights: Initial values of all parameters; by default drawn by their fillers, with ``seed``.
+        batch: The dimension that counts examples; by default ``N``.
         shuffle: Draw the examples of each epoch in a new order, by ``seed``.
-        resume: Go on with the run in ``out`` from its last snapshot, to the weights that an undisturbed run ends with.
-        overwrite: Begin anew in ``out``: a run that is there is moved into ``out/previous/N`` first.
-        ranks: Train by so many processes, each with a part of every batch, which add their gradients up: by MPI, or in
-            PyTorch by gloo. None is for a program under an MPI launcher: its processes are the ranks, with Caffe. The
-            first goes on as always; the others work for it inside this call, and leave it by SystemExit at the end.
+        resume: Continue the run in ``out`` from its last snapshot; its weights are those of an uninterrupted run.
+        overwrite: Begin again in ``out``: an existing run is first moved into ``out/previous/N``.
+        ranks: Train by this number of processes, each with a part of every batch, which sum their gradients by MPI, or
+            in PyTorch by gloo. None is for a program under an MPI launcher, with Caffe: the launched processes are the
+            ranks. In the first process the call returns as usual; the others work inside this call, and raise
+            SystemExit at its end.
         gpu: Train on a GPU instead of the CPU.
-        progress: Is told each :class:`~lstmc.runs.events.Event` as it happens: ``progress=print`` prints them. The
-            run is stopped, with a snapshot, where it returns True.
-        stop: Is asked after each update whether to stop. Without it Ctrl-C (a notebook's Interrupt) stops the run
-            with a snapshot, after which KeyboardInterrupt is raised.
-        command: What made the run, for its record.
-        sizes: Sizes of dimensions, besides those given as arguments. Sizes that the data show, all but the batch's,
-            need not be given.
+        progress: A function that gets each :class:`~lstmc.runs.events.Event`: ``progress=print`` prints them. If it
+            returns True, the run stops with a snapshot.
+        stop: A function, called after each update, that returns whether to stop. By default Ctrl-C (a notebook's
+            Interrupt) stops the run with a snapshot, and then KeyboardInterrupt is raised.
+        command: The command of the run, for its record.
+        sizes: Sizes of dimensions, besides those given as arguments. Sizes other than the batch's follow from the data,
+            and need not be given.
 
     Raises :class:`~lstmc.errors.DataError` for data that do not fit, before anything is trained or written, and
-    :class:`~lstmc.errors.TrainingError` where the run cannot start or go on, or its loss runs away.
+    :class:`~lstmc.errors.TrainingError` if the run cannot start or resume, or its loss diverges.
 
     >>> import lstmc, tempfile, numpy as np
     >>> N = lstmc.dims("N")
@@ -446,9 +448,9 @@ def costs(graph: Graph, axes: Mapping[str, Axes]) -> dict[str, int]:
     """Return the ``parameters`` that are trained, and the ``flops`` of one forward pass of the deployed model for one
     example, with all steps of its scans.
 
-    A product and a sum are two FLOPs, a function of an element is one, moving elements is none
-    (:func:`lstmc.ops.Work`). They are those of the model as written: what the compiler hoists or fuses does not change
-    them. Without a batch axis they are of the whole pass.
+    A multiply-add is two FLOPs, a function of an element is one, moving elements is none (:func:`lstmc.ops.Work`). They
+    are counted in the model as written, so hoisting and fusion do not change them. Without a batch axis they are of the
+    whole pass.
     """
     examples = next(
         (
@@ -504,7 +506,7 @@ class Listener:
 def interruptible(stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
     """Catch the first Ctrl-C in the block, and yield a function that says whether to stop: by ``stop``, or by Ctrl-C.
 
-    Signals come to the main thread alone, and one that the process was started to ignore stays ignored.
+    Only the main thread receives signals; a signal that the process was started to ignore stays ignored.
     """
     handler = signal.getsignal(signal.SIGINT)
     elsewhere = threading.current_thread() is not threading.main_thread()

@@ -1,8 +1,8 @@
 """The base class of backends, what they return, and their discovery.
 
-A backend has the first six members of :class:`Backend`. All others are optional: the base class says what a backend
-without them does, which is nothing, or an error that names the missing members. Backends, library cells, and functions
-that write ops in a format are found by entry point; each is checked when it is loaded.
+A backend has the first six members of :class:`Backend`. All others are optional: without them the base class does
+nothing, or raises an error that names the missing members. Backends, library cells, and functions that write ops in a
+format are found by entry point; each is checked when it is loaded.
 """
 
 from __future__ import annotations
@@ -81,22 +81,24 @@ class Backend(ABC):
     most_weights: ClassVar[float] = inf  # numbers in all parameters of a model, by the size of its files
 
     def with_each_value(self) -> Backend:
-        """Return the backend whose graph of a step has each value by its name: of loops those of each turn."""
+        """Return the backend whose graph of a step has every value by its name, also the values of each iteration of
+        loops."""
         return self
 
     def for_integers(self, wide_states: bool) -> Backend:
-        """Return the backend whose nets are those of integers; ``wide_states``: with states of 16 bits among 8."""
+        """Return the backend that writes nets of integers; ``wide_states``: with states of 16 bits in nets of 8
+        bits."""
         return self
 
     def with_options(self, values: Mapping[str, str]) -> Backend:
         """Return the backend with these options, whose names are among ``options``.
 
-        Raises :class:`~lstmc.errors.BackendError` for a text that is no value of one.
+        Raises :class:`~lstmc.errors.BackendError` for an invalid value.
         """
         return self
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
-        """Return the dimensions that a net may leave open: :meth:`Compiled.written` has the graphs."""
+        """Return the dimensions that a net may leave open: :meth:`Compiled.written` returns the graphs."""
         return ()
 
     def price(self, target: str) -> Price | None:
@@ -112,20 +114,20 @@ class Backend(ABC):
     def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
         """Return the files built here from a net's files, by name; empty if nothing is to be built.
 
-        Raises :class:`~lstmc.errors.BackendError` for what this machine lacks.
+        Raises :class:`~lstmc.errors.BackendError` if this machine lacks a requirement.
         """
         return {}
 
     def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
-        """Return a program, by file name, that streams through a net of one step which was written so.
+        """Return a program, by file name, that runs a net of one step on a stream.
 
-        Raises :class:`~lstmc.errors.BackendError` for a ``language`` or a target that it has none for.
+        Raises :class:`~lstmc.errors.BackendError` for a ``language`` or a target without a program.
         """
         raise self._lacking("write programs that run its nets", "example")
 
     # The same net in several forms, of which the fastest on this machine is taken
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
-        """Return the forms besides the target's own, by name: a whole list of passes each."""
+        """Return the forms besides the target's own, by name: each is a complete list of passes."""
         return {}
 
     def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
@@ -141,18 +143,18 @@ class Backend(ABC):
     # What it finds in nets, and on this machine
     def lint(self, net: Path, target: str) -> LintReport:
         """Check a net's file, its own or another, against a target. Raises :class:`~lstmc.errors.BackendError` for a
-        file that is no net."""
+        file that is not a net."""
         raise self._lacking("check nets", "lint")
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:
         """Return the layers of a net's file, in order.
 
-        Raises :class:`~lstmc.errors.BackendError` for what is no net.
+        Raises :class:`~lstmc.errors.BackendError` for a file that is not a net.
         """
         raise self._lacking("list layers", "layers")
 
     def parts(self, file: str, content: bytes) -> Parts | None:
-        """Return a file's parts by kind and name, by which two nets are compared; None for one that is compared as
+        """Return a file's parts by kind and name, by which two nets are compared; None for a file that is compared as
         text. Raises BackendError."""
         return None
 
@@ -168,8 +170,8 @@ class Backend(ABC):
         return ()
 
     def reader(self, name: str) -> Executor:
-        """Return a reader by its name, which runs nets forward. Raises :class:`~lstmc.errors.PluginError` for one that
-        cannot be used."""
+        """Return a reader by its name, which runs nets forward. Raises :class:`~lstmc.errors.PluginError` for a reader
+        that cannot be used."""
         raise self._lacking("run nets in other programs", "readers", "reader")
 
     def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
@@ -184,7 +186,8 @@ class Backend(ABC):
     weights_suffix: ClassVar[str] = ""  # of the file beside ``NAME.manifest.json`` that has the parameters
 
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> OpenNet:
-        """Return a net for many passes, loaded with the first. ``weights`` may be other than those written with it."""
+        """Return a net for many passes, loaded with the first. ``weights`` may differ from the weights that were
+        written with it."""
         raise self._lacking("run nets", "opened")
 
     def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
@@ -200,7 +203,7 @@ class Backend(ABC):
     training_targets: ClassVar[Collection[str]] = ()  # the targets whose nets can be trained
 
     def settings(self, own: object | None, overrides: Sequence[str]) -> Settings:
-        """Return a model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
+        """Return a model's own settings, or the defaults, overridden by texts ``key=value``, all checked."""
         raise self._lacking("train", "training_targets", "settings", "train", "build")
 
     def train(
@@ -210,13 +213,13 @@ class Backend(ABC):
         raise self._lacking("train", "training_targets", "settings", "train", "build")
 
     def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
-        """Return the files that train a compiled training graph without lstmc, on ``data`` if there are some."""
+        """Return the files that train a compiled training graph without lstmc, with ``data`` if any is given."""
         raise self._lacking("write what trains a net without lstmc", "emit_training")
 
     def ranks(self, count: int | None, gpu: bool) -> Ranks:
         """Start ``count`` processes that train one model together; for None join the processes of an MPI launcher.
 
-        In the launcher's other processes this call serves the first process until that closes them, and ends in
+        In the launcher's other processes this call serves the first process until it closes them, then raises
         SystemExit. Without a launcher this process is the only one.
         """
         raise self._lacking("train by several processes", "ranks")
@@ -232,11 +235,11 @@ def offers(backend: Backend, member: str) -> bool:
 
 
 class Executor(ABC):
-    """A runtime for written nets. ``name`` is the one that ``--on`` takes.
+    """A runtime for written nets. ``name`` is its name for ``--on``.
 
-    ``hardware`` is what few machines have: without it, nothing is said unless the executor was asked for. ``trains``:
-    it can also run a net in training mode. ``target``, of another program that reads nets, is the one that these are
-    compiled for by default.
+    ``hardware`` is special hardware; if it is missing, the executor is silently left out unless it was requested.
+    ``trains``: it can also run a net in training mode. ``target`` is the default target of its nets, for programs other
+    than the backend's own.
     """
 
     name: str
@@ -265,7 +268,7 @@ class Executor(ABC):
 
 
 class Settings(Protocol):
-    """A backend's own typed settings of training, which have at least these."""
+    """The base of a backend's typed settings of training."""
 
     @property
     def max_iter(self) -> int:
@@ -284,7 +287,7 @@ class Ranks(Protocol):
     def train(
         self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
     ) -> Trained:
-        """Train by the ``parts`` of a run, to the weights of ``Backend.train`` but for rounding."""
+        """Train by the ``parts`` of a run; apart from rounding the weights are those of ``Backend.train``."""
 
     def close(self) -> None:
         """End the processes."""
@@ -293,10 +296,10 @@ class Ranks(Protocol):
 class OpenNet(Protocol):
     """A written net that is loaded once for many passes. Shapes are the model's, as it was compiled.
 
-    ``optional`` are inputs that no output depends on: a pass needs no array for them. ``training_inputs`` are those of
-    the model that only its losses and scores read, which the net does not have. ``states`` of a net of one step have
-    an ``input``, the ``output`` that is fed to it at the next step, and the ``initial`` value; another net has None.
-    ``delays`` has the number of steps by which an output is late, of those that are. ``name`` is for errors.
+    ``optional`` are inputs that no output depends on: a pass needs no array for them. ``training_inputs`` are inputs of
+    the model that only its losses and scores read: the net lacks them. ``states`` of a net of one step have an
+    ``input``, the ``output`` that is fed to it at the next step, and the ``initial`` value; for other nets it is None.
+    ``delays`` has the number of steps by which each late output is late. ``name`` is for errors.
     """
 
     name: str
@@ -346,7 +349,8 @@ def find_cells() -> tuple[str, ...]:
 
 
 def load_backend(name: str) -> Backend:
-    """Return an installed backend. Raises :class:`PluginError` for none of that name, several, or an incomplete one."""
+    """Return an installed backend. Raises :class:`PluginError` if no package or several packages have it, or if it is
+    incomplete."""
     point = only_entry_point(BACKENDS, name, "backend")
     make = load_point(point, "backend")
     try:
@@ -383,7 +387,8 @@ def _other_with(target: str, name: str) -> str | None:
 
 
 def load_cell(name: str) -> Cell:
-    """Return an installed cell. Raises :class:`PluginError` for none of that name, several, or another object."""
+    """Return an installed cell. Raises :class:`PluginError` if no package or several packages have it, and for another
+    object."""
     point = only_entry_point(CELLS, name, "cell")
     cell = load_point(point, "cell")
     if not isinstance(cell, Cell):
@@ -407,7 +412,8 @@ def plugin_faults() -> Iterator[Finding]:
 
 
 def load_placed(name: str) -> Insertion:
-    """Return an installed pass. Raises :class:`PluginError` for one that is not whole, or runs for no target."""
+    """Return an installed pass. Raises :class:`PluginError` for an incomplete pass, or a pass that runs for no
+    target."""
     insertion = load_insertion(name)
     try:
         installed_passes()
@@ -420,9 +426,9 @@ def load_placed(name: str) -> Insertion:
 
 
 def check_place(name: str, insertion: Insertion) -> None:
-    """Raise :class:`PluginError` for a pass beside one that is in no list of any target of the installed backends.
+    """Raise :class:`PluginError` for a pass whose neighbour is in no list of any target of the installed backends.
 
-    Where its backend is not installed, or cannot be loaded, the lists are unknown: then nothing is raised.
+    If its backend is not installed, or cannot be loaded, the lists are unknown, and nothing is raised.
     """
     if insertion.backend is not None and insertion.backend not in [backend.name for backend in _whole_backends()]:
         return
@@ -443,7 +449,7 @@ def _misplaced(name: str, actual: str) -> PluginError:
 
 
 def _pass_lists() -> Iterator[PassList]:
-    """Yield the passes of each target that can be used, and of its other forms, with those of packages."""
+    """Yield the passes of each usable target and of its other forms, with the passes of packages."""
     for backend in _whole_backends():
         for target in backend.targets:
             try:
@@ -482,15 +488,15 @@ Function = TypeVar("Function")
 
 
 class Lowerings(Generic[Function]):
-    """A backend's ``own`` table, and those that packages have in a ``group`` of entry points; ``to`` names the
-    format. It iterates over the ops."""
+    """The functions that write ops in a format: a backend's ``own`` table, and tables of packages in a ``group`` of
+    entry points; ``to`` names the format. It iterates over the ops."""
 
     def __init__(self, own: Mapping[type[Op], Function], group: str, to: str) -> None:
         self._own, self._group, self._to = own, group, to
 
     @cached_property
     def _table(self) -> Mapping[type[Op], Function]:
-        """All lowerings. Raises :class:`~lstmc.errors.PluginError` for a package's table that does not load."""
+        """Return all lowerings. Raises :class:`~lstmc.errors.PluginError` if a package's table does not load."""
         tables, what = dict(self._own), f"{self._to} lowerings"
         for name, points in entry_points_of(self._group).items():
             table: Any = load(self._group, name, what)

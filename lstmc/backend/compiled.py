@@ -1,6 +1,6 @@
 """The data between the compiler and a backend: a compiled model, its dynamic dimensions, its files, and findings; the
-request for a training with its batches, its callbacks and its result; the parts of a batch for several ranks, which
-are the examples of each, and its share of the labels that count.
+request for a training with its batches, callbacks and result; and the parts of a batch for several ranks: the examples
+of each rank, and its share of the counted labels.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class Compiled:
     training_inputs: tuple[str, ...] = ()  # labels, which only losses and scores of the whole model read
 
     def written(self, write: Callable[[Graph], T]) -> tuple[Graph, T]:
-        """Return the graph with the most open sizes of which a net can be written, and what ``write`` makes of it.
+        """Return the graph with the most open sizes that ``write`` can write, and the result of ``write``.
 
-        A net reads open sizes from its inputs. Where ``write`` needs a number, an open size raises.
+        A net reads open sizes from its inputs. If ``write`` needs a number, an open size raises.
         """
         if self.opened is not None:
             params = [size for node in self.opened if isinstance(node.op, Param) for size in node.op.shape]
@@ -85,7 +85,7 @@ class Compiled:
 
     @property
     def delays(self) -> dict[str, int]:
-        """The number of steps by which an output is late, of those that are."""
+        """The number of steps by which each late output is late."""
         return {output.name: output.delay for output in self.model.outputs if output.delay}
 
     def delay_notes(self) -> list[str]:
@@ -113,7 +113,7 @@ class Artifact:
 
     @property
     def run_files(self) -> tuple[str, ...]:
-        """The names of the files that a program on the CPU runs and reads: all but the manifest and CUDA."""
+        """The names of the files that a program on the CPU runs or reads: all except the manifest and CUDA."""
         return tuple(name for name in self.files if not name.endswith((".json", ".cu")))
 
 
@@ -121,8 +121,8 @@ class Artifact:
 class RunArrays:
     """The arrays of a forward and backward pass of a compiled net. Names and shapes are the model's.
 
-    ``weights`` are those that its artifact was emitted with: every parameter. ``cotangents`` are by output.
-    ``positive``: inputs were drawn without negative numbers, with which the model is not finite.
+    ``weights`` has every parameter, as its artifact was emitted. ``cotangents`` are by output. ``positive``: inputs
+    were drawn without negative numbers, because the model is not finite with them.
     """
 
     inputs: Mapping[str, Array]
@@ -131,7 +131,7 @@ class RunArrays:
     positive: bool = False
 
     def fed(self, graph: Graph) -> dict[str, Array]:
-        """Return an array in float32 for each input of a graph; one that has a fill and is not given is drawn."""
+        """Return an array in float32 for each input of a graph; a missing input with a fill is drawn."""
         arrays: dict[str, Array] = {}
         for node in graph:
             if isinstance(node.op, Input):
@@ -147,13 +147,13 @@ class RunArrays:
 class Execution:
     """The result of one forward and backward pass: values by the net's names, gradients by the model's.
 
-    ``absent`` has the reason for each value of the expanded graph that the net does not have, ``not_available`` the
-    reason for each gradient that the runtime does not give. A parameter in neither ``param_gradients`` nor
-    ``not_available`` is in no layer of the net: its gradient is zero. ``tolerance``, relative, is for values not
-    computed in float32, or by functions that are not as exact. ``dtype`` is what it computes in. ``device`` is the name
-    of the GPU, or in words how it ran where its executor's name does not say it. ``files`` are those of the artifact
-    that ran, ``settings`` the multipliers that these have, such as ``lr_mult of NAME``: each as often as it is written.
-    ``exact`` has by function of a file what it should give and what it gave, equal to the bit.
+    ``absent`` has the reason for each value of the expanded graph that the net lacks, ``not_available`` the reason for
+    each gradient that the runtime does not return. A parameter in neither ``param_gradients`` nor ``not_available`` is
+    in no layer of the net: its gradient is zero. ``tolerance`` is the relative tolerance of values that are less exact
+    than float32. ``dtype`` is the type of the computation. ``device`` is the name of the GPU, or a description of how
+    the net ran, if the executor's name does not tell. ``files`` are the artifact's files that ran, ``settings`` their
+    multipliers, such as ``lr_mult of NAME``: each as often as it is written. ``exact`` has for functions of a file the
+    expected and the actual result, which must be equal to the bit.
     """
 
     values: dict[str, Array]
@@ -190,8 +190,8 @@ class Layer:
 class Finding:
     """A finding of ``lstmc doctor``: a component, whether it is installed, and the command that installs or repairs it.
 
-    Findings of one ``group`` share a line, unless -v is given; there ``version``, if any, stands for the detail. A
-    ``faulty`` one is a part of a package that cannot be used.
+    Findings of one ``group`` share a line, unless -v is given; there ``version``, if any, replaces the detail. A
+    ``faulty`` finding is a part of a package that cannot be used.
     """
 
     subject: str
@@ -204,7 +204,7 @@ class Finding:
 
     @classmethod
     def of(cls, subject: str, get: Callable[[], Any], detail: Callable[[Any], str], group: str, fix: str = "") -> Self:
-        """Return the finding on what ``get`` returns, or raises an error without."""
+        """Return the finding on a component: ``get`` returns its version, or raises an error if it is missing."""
         problem = problem_with(get)
         return cls(subject, problem is None, problem or detail(get()), fix if problem else "", group)
 
@@ -213,7 +213,7 @@ class Finding:
 class Violation:
     """A violation of a target's rule: the value found, the value expected, the reason and its source.
 
-    ``limit``: a size of the model itself is past what the target can have.
+    ``limit``: a size of the model exceeds the target's limit.
     """
 
     layer: str
@@ -241,8 +241,8 @@ class Warned:
 
 @dataclass(frozen=True)
 class LintReport:
-    """The result of a linter. ``unknown`` are layers whose shapes could not be found, so not all could be checked;
-    ``warnings`` are of a net that the target takes."""
+    """The result of a linter. ``unknown`` are layers whose shapes could not be inferred, so that they were not fully
+    checked; ``warnings`` are for nets without violations."""
 
     violations: tuple[Violation, ...]
     unknown: tuple[str, ...]
@@ -254,8 +254,8 @@ class LintReport:
 class RankPart:
     """The part of each batch that one rank trains: the examples from ``start`` up to ``stop`` of the batch axis.
 
-    The losses of all parts add up to the loss of the whole batch. ``counted`` are inputs to feed: one number each, the
-    part's share of the labels that are counted.
+    The losses of all parts add up to the loss of the whole batch. ``counted`` are inputs of one number, to be fed with
+    the part's share of the counted labels.
     """
 
     compiled: Compiled
@@ -277,7 +277,7 @@ def open_shape(type_: TensorType) -> OpenShape:
 
 
 def open_names(type_: TensorType) -> tuple[str | None, ...]:
-    """Return a value's open dimensions for the manifest (:class:`~lstmc.manifest.Place`); empty if none is."""
+    """Return a value's open dimensions for the manifest (:class:`~lstmc.manifest.Place`); empty if it has none."""
     names = tuple(size if isinstance(size, str) else None for size in open_shape(type_))
     return names if any(name is not None for name in names) else ()
 
@@ -299,7 +299,7 @@ def example_axis(whole: Sequence[int], part: Sequence[int]) -> int | None:
 
 @dataclass(frozen=True)
 class DividedBatch:
-    """The parts of the ranks, and the axis of examples of each input by name; None where an array has none."""
+    """The parts of the ranks, and the axis of examples of each input by name; None for an array without the axis."""
 
     parts: tuple[RankPart, ...]
     axes: Mapping[str, int | None]
@@ -313,7 +313,7 @@ class DividedBatch:
         return cls(tuple(parts), {name: example_axis(*both) for name, both in shapes.items()})
 
     def divide(self, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
-        """Return the arrays of each rank: its examples, or the whole array where it has no axis of them."""
+        """Return the arrays of each rank: its examples, or the whole array if it has no axis of examples."""
         return [
             {
                 name: array if axis is None else array[(slice(None),) * axis + (slice(part.start, part.stop),)]
@@ -333,7 +333,7 @@ class DividedBatch:
         }
 
     def shares(self, batch: Mapping[str, Array]) -> list[dict[str, Array]]:
-        """Return what else each rank is fed: its shares of the labels that count, one number for each loss."""
+        """Return the further inputs of each rank: its shares of the counted labels, one number for each loss."""
         shares: list[dict[str, Array]] = [{} for _ in self.parts]
         for name, counted in self.parts[0].counted.items():
             labels, axis = batch[counted.labels], self.axes[counted.labels]
@@ -352,9 +352,9 @@ def smallest(parts: Sequence[RankPart]) -> Graph:
 
 
 class Batches(Protocol):
-    """The arrays of each iteration by the model's input names: the same for the same iteration, whenever asked.
+    """The arrays of each iteration by the model's input names: an iteration always has the same arrays.
 
-    Here iterations count from 0: the updates that were done before.
+    Iterations count from 0: the number of earlier updates.
     """
 
     per_epoch: int  # after so many batches every example has been seen once
@@ -368,7 +368,8 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The training data and the test data of a net trained without lstmc; None: the same."""
+    """The training data and the test data of a net trained without lstmc; without test data (None) the training data
+    are used."""
 
     train: Batches
     test: Batches | None = None
@@ -391,8 +392,9 @@ class TrainingCallbacks(Protocol):
 class TrainingRequest:
     """The request to a backend that trains; the number of updates is in the backend's own settings.
 
-    ``resume`` goes on with the run in ``folder``; ``overwrite`` sets it aside and begins anew. ``stop`` is asked after
-    every iteration; where it says True a snapshot is written and the run ends. ``parts`` of each batch are for ranks.
+    ``resume`` continues the run in ``folder``; ``overwrite`` sets that run aside and begins again. ``stop`` is called
+    after every iteration; if it returns True, a snapshot is written and the run ends. ``parts`` divides each batch
+    among ranks.
     """
 
     folder: Path

@@ -31,7 +31,7 @@ FOOTER = "Also: --version, --install-completion. Exit codes: 0 done, 1 finding, 
 class Entry(NamedTuple):
     """A command: a function of ``lstmc.cli.MODULE``, or a Typer app; see ``typer_command`` for the rest.
 
-    ``panel`` is the part of ``lstmc --help`` that lists it, with ``summary``; a command without one is not listed.
+    ``panel`` is the part of ``lstmc --help`` that lists it, with ``summary``; a command without a panel is hidden.
     """
 
     module: str
@@ -64,7 +64,7 @@ COMMANDS: Mapping[str, Entry] = {
 
 
 class Commands(Mapping[str, Any]):
-    """The commands by name. A command's module is imported when it is asked for: all together take a second."""
+    """The commands by name. A command's module is imported on demand: importing all takes a second."""
 
     def __len__(self) -> int:
         return len(COMMANDS)
@@ -144,8 +144,8 @@ _WrongUse: type[Any] = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
-    """Run the command line. An error that the user can fix is printed without a traceback, with exit code 2: also that
-    a file, a size or a net is larger than the memory.
+    """Run the command line. An error that the user can fix is printed without a traceback, with exit code 2: this
+    includes a file, a size or a net larger than the memory.
     """
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:

@@ -1,8 +1,8 @@
 """Commands of Typer: their help, the options that every command has, and their progress.
 
-``--quiet``, ``-v`` and ``--json`` say how much a command prints, and in which form. Newer versions of Typer write
-``<bool>`` beside a flag: here help shows a flag as it is typed. Progress is a line on a terminal, and an interrupted
-command ends cleanly.
+``--quiet``, ``-v`` and ``--json`` set how much a command prints, and in which form. Newer versions of Typer write
+``<bool>`` beside a flag: this module removes it. Progress is a line on a terminal, and an interrupted command ends
+cleanly.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if n
 
 
 class Interruption:
-    """The signal that has asked to stop, if any."""
+    """The signal that interrupted the command, if any."""
 
     signal: signal.Signals | None = None
 
@@ -50,9 +50,9 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Catch the first SIGINT, SIGTERM or SIGHUP in the block; a second one, of any, ends the process at once.
+    """Catch the first SIGINT, SIGTERM or SIGHUP in the block; a second signal ends the process at once.
 
-    A signal that the process was started to ignore, as nohup has SIGHUP ignored, stays so.
+    A signal that the process was started to ignore, like SIGHUP under nohup, stays ignored.
     """
     interruption = Interruption()
     before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -83,7 +83,7 @@ class ActivityLine:
     """A line with the current activity and the seconds since the command began, shown after ``seconds`` without a
     print.
 
-    ``printer`` is what the command prints by, which may be the same terminal.
+    ``printer`` is the console of the command's output, perhaps on the same terminal.
     """
 
     def __init__(self, console: Plain, printer: Printer, seconds: float) -> None:
@@ -109,7 +109,7 @@ class ActivityLine:
         self._what = what
 
     def close(self) -> None:
-        """Take the line away for good, or never show it. May be called twice."""
+        """Remove the line for good. May be called twice."""
         self._closed = True
         self._hide()
 
@@ -148,8 +148,8 @@ class ActivityLine:
 def activity_line(console: Plain, printer: Printer) -> Iterator[ActivityLine | None]:
     """Show the library's progress on ``console`` in the block; the line disappears while ``printer`` prints.
 
-    Where the console is no terminal, it gets a line from time to time. Nothing is shown by several ranks, and where the
-    printer is quiet.
+    A console other than a terminal gets a line from time to time. Nothing is shown by several ranks, or if the printer
+    is quiet.
     """
     if launched_processes() > 1 or printer.quiet:
         yield None
@@ -169,7 +169,7 @@ def activity_line(console: Plain, printer: Printer) -> Iterator[ActivityLine | N
 
 @contextmanager
 def _activity_log(console: Plain) -> Iterator[None]:
-    """Print the current activity and the seconds since the block began, again and again."""
+    """Print the current activity and the seconds since the block began, repeatedly."""
     began, current, ended = time.monotonic(), {"what": "starting"}, threading.Event()
 
     def log() -> None:
@@ -187,7 +187,7 @@ def _activity_log(console: Plain) -> Iterator[None]:
 
 
 def option(spelling: str, help: str, **more: Any) -> Any:
-    """Return an option of Typer, spelled as help shows it: ``-o --output FILE``; a flag has no word for a value."""
+    """Return an option of Typer from its spelling in the help: ``-o --output FILE``; a flag has no metavar."""
     names = [word for word in spelling.split() if word.startswith("-")]
     return typer.Option(*names, metavar="".join(spelling.split()[len(names) :]) or None, help=help, **more)
 
@@ -206,10 +206,10 @@ JsonOption = Annotated[bool, option("--json", "Print one JSON object instead of 
 
 
 def typer_command(command: Callable[..., None], tables: bool = True, waits: bool = True) -> Callable[..., None]:
-    """Return a command for Typer: with these options added to its own, ``--json`` if it prints ``tables``.
+    """Return a command for Typer: with the common options, and ``--json`` if it prints ``tables``.
 
     A parameter that is a dataclass becomes an option for each of its fields. A command that ``waits`` prints nothing
-    until its work is done: on a terminal it is shown what it does.
+    until its work is done: meanwhile a terminal shows its activity.
     """
     own = inspect.signature(command, eval_str=True)
     options = {"quiet": QuietOption, "verbose": VerboseOption} | ({"json": JsonOption} if tables else {})
@@ -232,7 +232,7 @@ def typer_command(command: Callable[..., None], tables: bool = True, waits: bool
 
 
 def _options(parameter: inspect.Parameter) -> list[inspect.Parameter]:
-    """Return the options of a command's parameter: itself, or for a dataclass those of its fields."""
+    """Return the options of a command's parameter: itself, or the fields of a dataclass."""
     kind = parameter.annotation
     if not is_dataclass(kind):
         return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
@@ -246,7 +246,8 @@ def _parameter(field: Field[Any], annotation: Any) -> inspect.Parameter:
 
 
 def _value(name: str, kind: Any, values: Mapping[str, Any]) -> Any:
-    """Return the value of a command's parameter: its option's, or a dataclass of the values of its fields."""
+    """Return the value of a command's parameter: the value of its option, or a dataclass from the values of its
+    fields."""
     if not is_dataclass(kind):
         return values[name]
     hints = get_type_hints(kind, include_extras=True)
@@ -259,7 +260,7 @@ _UsageError: Any = typer.BadParameter.__mro__[1]  # whatever Click Typer is made
 def one_line(description: str) -> str:
     """Return a description for a shell, shortened to the width of the terminal.
 
-    Typer wraps a longer one, and fish takes its second line for one more name to offer.
+    Typer wraps a longer description, and fish would offer its second line as a name.
     """
     return shorten(description, Console().width, placeholder=" ...")
 
@@ -286,10 +287,10 @@ class Command(_Flags, TyperCommand):
 
 
 class Group(_Flags, TyperGroup):
-    """A command with commands of its own."""
+    """A command with subcommands."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command; for what other tools call one, say its name here."""
+        """Find the command; for a name from another tool, the error names lstmc's command."""
         for words in (args[:1], args[:2]):
             if self.get_command(ctx, name := " ".join(words)) is None and name in elsewhere("commands"):
                 raise _UsageError(f"lstmc has no command {name}: use `{elsewhere('commands')[name]}`", ctx)

@@ -135,7 +135,7 @@ def _numbers_notes(net: Net) -> list[str]:
 
 
 def _rolled_notes(net: Net) -> list[str]:
-    """Return a note on each scan that the model has written out step by step."""
+    """Return a note on each scan whose steps the model has written out."""
     return [
         f"{steps} steps that were written out became scan {name}; to see it as Python:"
         " lstmc show --after roll_up --python"
@@ -172,7 +172,8 @@ def print_tuning(tuning: Tuning) -> None:
 
 
 def _unused_weights(source: ModelSource, weights: WeightArguments, net: Net) -> list[str]:
-    """Return a note where the model's file has weights beside it, as an imported model has, and the net has others."""
+    """Return a note if the model's file has weights beside it, like an imported model, and the net has other
+    weights."""
     path = Path(source.name.rpartition(":")[0]).parent / WEIGHTS
     if weights.weights is not None or not net.weights or not path.is_file():
         return []
@@ -271,7 +272,7 @@ def verify_command(
 
 
 def _target_of(backend: Backend, runtimes: list[str]) -> str | None:
-    """Return the target that nets for these runtimes are compiled for; None if they have none of their own."""
+    """Return the default target of these runtimes; None if they have none."""
     targets = {name: backend.reader(name).target for name in runtimes if name in backend.readers}
     if len(set(targets.values())) > 1:
         each = ", ".join(f"{target} for {name}" for name, target in targets.items())
@@ -296,7 +297,7 @@ def print_verification(verification: Verification) -> None:
 
 
 def print_proof(proof: Proof, of: str = "", key: str = "proof") -> None:
-    """Print what is proved of a compiled graph, or ``of`` something else, and what is not, with the reason."""
+    """Print the proved and the unproved claims on a compiled graph, or ``of`` something else, with the reasons."""
     output.fact(key, asdict(proof) | {"proved": proof.proved})
     for line in proof.lines():
         out.print(f"{of}: {line}" if of else line)
@@ -332,7 +333,7 @@ def print_report(report: Report, against: str | None = None) -> None:
 
 
 def _net_file(file: str | None) -> Path | None:
-    """Return the path of a net; None for a model, whose file is Python's."""
+    """Return the path of a net; None for a model, which is a Python file."""
     path = Path(file or "")
     return None if path.suffix.partition(":")[0] in ("", *SOURCE_SUFFIXES) else path
 

@@ -1,6 +1,6 @@
 """The output of the command line: tables and results on standard output, errors on standard error.
 
-An error of the library names arguments and remedies; the command line words them as its options.
+Errors of the library name arguments and remedies; the command line writes these as its options.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _PADDING = re.compile(r"[ \t]+$", re.MULTILINE)  # of the last column of a table
 
 
 class _StandardOutput(io.TextIOBase):
-    """Standard output on which a failure to write does not end the command, whose result is in files.
+    """Standard output whose write errors do not end the command, because its result is in files.
 
-    ``failed`` is why what was printed is not there; when nobody reads it any more (``| head``), that is no failure.
+    ``failed`` is the reason why output is missing; a closed pipe (``| head``) is not a failure.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -77,7 +77,7 @@ class _StandardOutput(io.TextIOBase):
 
 @contextmanager
 def standard_output() -> Iterator[None]:
-    """Replace standard output in the block by one that is open, accepts any text, and does not fail. Raises
+    """Replace standard output in the block by a stream that is open, accepts any text, and does not fail. Raises
     :class:`OutputError` at the end if some output could not be written.
     """
     for descriptor in (1, 2):
@@ -119,8 +119,7 @@ def _width(stream: TextIO | None) -> int | None:
 
 
 class Plain(Console):
-    """A console that prints texts as they are read: nothing in them is markup or steers the terminal, and their lines
-    are as long as they are."""
+    """A console that prints texts unchanged: without markup, without control sequences, and without wrapping lines."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
@@ -137,7 +136,7 @@ class Printer(Plain):
 
     @contextmanager
     def making_room(self, away: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-        """Make each print in the block inside of an ``away()``."""
+        """Wrap each print in the block in ``away()``."""
         before, self._room = self._room, away
         try:
             yield
@@ -167,22 +166,22 @@ class Form(Enum):
 
 
 class Output:
-    """The result of the running command, beside the printed text. As JSON it is one object, which is printed when the
-    command has ended: each table by its key, as a list of rows, and further values by their names.
+    """The result of the running command, beside the printed text. As JSON it is one object, printed at the end of the
+    command: each table by its key, as a list of rows, and further values by their names.
     """
 
     def __init__(self) -> None:
         self.begin(Form.TEXT, False)
 
     def begin(self, form: Form, verbose: bool) -> None:
-        """Start the output of a command, without that of the one before."""
+        """Start the output of a command, without output of the previous command."""
         self.form, self.verbose = form, verbose
         self.tables: list[Rows] = []
         self.facts: dict[str, object] = {}
         out.quiet = form is not Form.TEXT
 
     def fact(self, name: str, value: object) -> None:
-        """Add a value to the JSON object that stands in no table."""
+        """Add a value outside of all tables to the JSON object."""
         self.facts[name] = value
 
     def end(self) -> None:
@@ -203,7 +202,7 @@ Cell = str | int | float | Sequence[str]
 
 
 class Rows:
-    """A table: values as they are, for JSON; their text on a terminal."""
+    """A table: it has raw values for JSON, and their text for a terminal."""
 
     def __init__(self, key: str, title: str, columns: Sequence[str], texts: Mapping[str, str], styles: Styles) -> None:
         self.key, self.title, self.columns = key, title, columns
@@ -255,7 +254,7 @@ output = Output()
 def table(title: str, *columns: str, key: str, texts: Mapping[str, str] = PLAIN, styles: Styles = PLAIN) -> Rows:
     """Return an empty table with a title and columns; numbers are aligned to the right.
 
-    ``key`` is its name in the JSON object, ``texts`` how the numbers of a column are written, ``styles`` the look of
+    ``key`` is its name in the JSON object, ``texts`` formats the numbers of a column, ``styles`` has the styles of
     cells by their texts.
     """
     rows = Rows(key, title, columns, texts, styles)
@@ -264,7 +263,7 @@ def table(title: str, *columns: str, key: str, texts: Mapping[str, str] = PLAIN,
 
 
 def print_files(paths: Iterable[Path], *more: tuple[str, int]) -> None:
-    """Print the files that were written with their bytes, and ``more`` rows."""
+    """Print the written files with their sizes in bytes, and ``more`` rows."""
     wrote = table("wrote", "file", "bytes", key="files")
     for row in (*((str(path), path.stat().st_size) for path in paths), *more):
         wrote.add_row(*row)
@@ -293,7 +292,7 @@ FLAGS = ("resume", "overwrite", "step", "gpu", "tune", "recurrent_only", "whole"
 
 @cache
 def elsewhere(kind: Literal["commands", "options", "training"]) -> Mapping[str, str]:
-    """Return what other programs, or lstmc before, call a command or an option, each with the word of lstmc."""
+    """Return names of commands or options in other programs or earlier versions, each with lstmc's name."""
     table: Mapping[str, str] = tomllib.loads(Path(__file__).with_name("elsewhere.toml").read_text("utf-8"))[kind]
     return table
 
@@ -305,7 +304,7 @@ SET = (
 
 
 def unknown_option(unknown: str, options: Sequence[str], command: str) -> str:
-    """Return the end of the error for an unknown option: the option meant, or what to do."""
+    """Return the end of the error for an unknown option: the option that was probably meant, or a remedy."""
     name = unknown.lstrip("-").replace("_", "-")
     if name == "set":
         return f": {SET}"
@@ -333,7 +332,7 @@ def option(argument: Argument) -> str:
 
 
 def error_text(error: LstmcError, verbose: bool = False) -> str:
-    """Return the text of an error, with options for arguments. ``verbose`` adds the notes that were added to it, as
-    where the compiler was; so does a fault of the compiler's own, which is for who mends it."""
+    """Return the text of an error, with options for arguments. ``verbose`` adds its notes, such as the pass at fault. A
+    bug of the compiler always shows them, for a report."""
     notes = getattr(error, "__notes__", ()) if verbose or isinstance(error, PassError | VerifyError) else ()
     return "\n".join((error.text(MENDS, option), *notes))

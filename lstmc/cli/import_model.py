@@ -1,5 +1,5 @@
-"""``lstmc convert``: trained models of other frameworks as models to edit, and as nets. ``lstmc inspect``: what one is,
-and what will happen to it.
+"""``lstmc convert``: trained models of other frameworks as models to edit, and as nets. ``lstmc inspect``: a
+description of a trained model.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def write_model(model: ImportedModel, folder: Path, step: bool) -> None:
 
 @dataclass(frozen=True)
 class VerificationArguments:
-    """Where a net is compared with its model, and on which inputs."""
+    """The runtimes and the inputs of a comparison of a net with its model."""
 
     on: PlacesOption = None
     seed: Annotated[int, seed_option("for the inputs of the comparisons")] = 0
@@ -216,8 +216,8 @@ def convert_command(
 
 
 def _print_compared(report: Report, against: str, usual: float, dtype: str) -> None:
-    """Print a comparison, and a remark on each output that passes only by the rounding to ``dtype``: one past the
-    ``usual`` tolerance.
+    """Print a comparison, and a remark on each output that passes only by the rounding to ``dtype``: a difference past
+    the ``usual`` tolerance.
     """
     print_report(report, against)
     for compared in report.differences:
@@ -237,8 +237,8 @@ Parsed = TypeVar("Parsed")
 
 
 def parse_named(texts: list[str] | None, usage: str, parse: Callable[[str], Parsed | None]) -> dict[str, Parsed]:
-    """Parse texts as ``["x=1,576"]`` into values by name. Raises :class:`SourceError`, which says the ``usage``, for a
-    text without a name, and where ``parse`` gives None."""
+    """Parse texts as ``["x=1,576"]`` into values by name. Raises :class:`SourceError`, with the ``usage``, for a text
+    without a name, and if ``parse`` returns None."""
     values = {}
     for text in texts or ():
         name, _, value = text.rpartition("=")

@@ -70,7 +70,8 @@ def _print_names() -> None:
 
 
 def _entry(name: str) -> str:
-    """Return a cell's entry in the list; print the error of one that does not load, which must not hide the others."""
+    """Return a cell's entry in the list; print the error of a cell that does not load, so that the list still shows all
+    others."""
     entry = entry_of(name)
     try:
         only_entry_point(CELLS, name, "cell")
@@ -190,7 +191,7 @@ def _line(finding: lstmc.backend.Finding) -> str:
 
 
 def _together(title: str, group: Sequence[lstmc.backend.Finding]) -> str:
-    """Return the findings of a group as one text: with their versions, or the names of those that are not there."""
+    """Return the findings of a group as one text: with their versions, or the names of missing components."""
     if group[0].found:
         details = [finding.detail if finding.version is None else finding.version for finding in group]
         items = [
@@ -206,7 +207,7 @@ def _together(title: str, group: Sequence[lstmc.backend.Finding]) -> str:
 
 
 def _print(state: str, text: str, fix: str) -> None:
-    """Print a finding, its command on a line of its own: whole, so that it can be copied."""
+    """Print a finding, with its command unwrapped on a separate line, so that it can be copied."""
     out.print(Text.assemble((state.ljust(INDENT), STYLES[state]), text))
     if fix:
         out.print(f"{'':{INDENT}}{fix}")

@@ -35,8 +35,8 @@ STARTS: Mapping[str, Mapping[str, str]] = {
 def start_files(kind: str, name: str, folder: Path) -> dict[str, bytes]:
     """Return the contents of the first files, by their paths in ``folder``.
 
-    Raises :class:`StartError` for a kind that is none of :data:`STARTS`, a name that Python takes for none, and a file
-    that is there already.
+    Raises :class:`StartError` for a kind that is not in :data:`STARTS`, a name that is not a Python identifier, and an
+    existing file.
     """
     if kind not in STARTS:
         raise StartError(f"expected one of {', '.join(STARTS)}, found {kind!r}{did_you_mean(kind, list(STARTS))}")

@@ -1,4 +1,4 @@
-"""The options that several commands share, with the names that a shell completes them with; groups of them as
+"""The options that several commands share, with their completions in a shell; groups of them as
 dataclasses, and their conversion to options of the library.
 
 A command with a parameter of such a type has an argument or an option for each of its fields
@@ -80,7 +80,8 @@ Number = TypeVar("Number", int, float)
 
 
 def parse_sizes(texts: list[str]) -> dict[str, int]:
-    """Parse sizes from texts as ``["T=3", "N=10"]``. Raises :class:`DimError` for others, and over 19 digits."""
+    """Parse sizes from texts as ``["T=3", "N=10"]``. Raises :class:`DimError` for other texts, and for more than 19
+    digits."""
     sizes: dict[str, int] = {}
     for text in texts:
         dim, equals, size_text = text.partition("=")
@@ -125,9 +126,9 @@ def _at_least_0(read: Callable[[str], Number | None], kind: str, text: object) -
 
 
 def chosen_backend(name: str | None, target: str | None, options: list[str] | None) -> Backend:
-    """Return a backend, with options of its own; without a name the one that has the target.
+    """Return a backend with its own options; by default the backend that has the target.
 
-    Raises :class:`BackendError` for an option that it does not have.
+    Raises :class:`BackendError` for an unknown option.
     """
     backend = lstmc.backend.backend_for(name, target)
     if not options:
@@ -157,7 +158,7 @@ def named_model(file: str | None, cell: str | None) -> ModelSource:
 
 
 def say_which_cells(model: ModelSource, options: Iterable[Mapping[str, str]]) -> None:
-    """Print which cell is used where a name is that of a cell in the model's file and of an installed one."""
+    """Print which cell is used if both the model's file and an installed package have a cell of that name."""
     for name in dict.fromkeys(name for texts in options for name in model.shadowed(texts)):
         file = model.name.rpartition(":")[0]
         err.print(f"cell {name} is that of {file}, not the installed one")
@@ -313,7 +314,7 @@ class TargetArguments:
         return chosen_backend(self.backend, self.target, self.choices)
 
     def of_net(self, net: Path) -> TargetArguments:
-        """Return the backend and the target that a net's manifest names, where none is given."""
+        """Return the backend and the target that a net's manifest names, if none is given."""
         if not net.is_file():
             raise BackendError(f"{net}: no such file: expected a net that lstmc wrote, as NAME.prototxt or NAME.onnx")
         path = lstmc.manifest.manifest_path(net)
@@ -354,7 +355,7 @@ class CheckArguments:
 
 @dataclass(frozen=True)
 class GraphArguments:
-    """Options of ``show``: which part of a model is drawn or printed, and in which form of the net."""
+    """Options of ``show``: the part of a model to draw or print, and the form of the net."""
 
     step: StepOption = False
     form: FormOption = None
@@ -425,7 +426,7 @@ class DeviceArguments:
 def compile_options(
     target: TargetArguments, sizes: list[str] | None, /, *groups: WeightArguments | VariantArguments, **others: Any
 ) -> CompileOptions:
-    """Return the options of compiling that groups of arguments and ``others`` have."""
+    """Return the options of compiling from groups of arguments and ``others``."""
     values = {name: value for group in groups for name, value in asdict(group).items()}
     backend = {} if "backend" in others else {"backend": target.chosen_backend()}
     return lstmc.api.CompileOptions(
@@ -436,7 +437,7 @@ def compile_options(
 def training_options(
     settings: SettingsArguments, examples: ExampleArguments, device: DeviceArguments, **test: Any
 ) -> TrainingOptions:
-    """Return the options of training that groups of arguments have, with the test data."""
+    """Return the options of training from groups of arguments, with the test data."""
     return lstmc.api.TrainingOptions(
         **asdict(device),
         **test,

@@ -89,7 +89,7 @@ def _run_once(loaded: SavedNet, inputs: Path, to: Path | None, gpu: bool) -> Non
 
 
 def _check_npz(to: Path) -> None:
-    """Raise :class:`OutputError` for a name under which nobody looks for an .npz file; a device takes any content."""
+    """Raise :class:`OutputError` unless the name ends in .npz; devices such as /dev/stdout are allowed."""
     if to.suffix != ".npz" and not (to.exists() and not to.is_file()):
         raise OutputError(f"{to}: the arrays are written as .npz: expected a name ending in .npz")
 
@@ -98,7 +98,7 @@ ANY_NUMBER = "any number of examples is run in batches with -o FILE.h5, or with 
 
 
 def _of_other_batch(net: SavedNet, arrays: Mapping[str, AnyArray]) -> bool:
-    """Return whether arrays differ from their inputs in the size of one axis alone, as those of more examples do."""
+    """Return whether arrays differ from their inputs in the size of a single axis, like arrays of more examples."""
     entries = read_manifest(manifest_path(net.path)).inputs
     shapes = {name: entry.place.at({}) for name, entry in entries.items() if not entry.filled}
     pairs = [(array.shape, shapes[name]) for name, array in arrays.items() if name in shapes]

@@ -53,7 +53,7 @@ from lstmc.text import escaped
 
 @dataclass(frozen=True)
 class DrawingArguments:
-    """The file of a diagram, and which steps it shows."""
+    """The file of a diagram, and the steps that it shows."""
 
     to: Annotated[
         Path | None,
@@ -73,7 +73,7 @@ class DrawingArguments:
 
 @dataclass(frozen=True)
 class ShownArguments:
-    """Which graph is shown, and what of it."""
+    """The graph to show, and the parts of it."""
 
     after: Annotated[
         str | None,

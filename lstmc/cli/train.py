@@ -135,7 +135,7 @@ def notify(event: Event, listeners: Sequence[Progress]) -> None:
 
 
 def command(*more: str) -> str:
-    """Return the running command as one types it, without --resume and --overwrite, with ``more`` words at its end."""
+    """Return the running command line, without --resume and --overwrite, with ``more`` words at its end."""
     begins = ("--resume", "--overwrite")
     return shlex.join(["lstmc", *[word for word in sys.argv[1:] if word not in begins], *more])
 
@@ -148,7 +148,7 @@ Clock = Callable[[], float]
 
 class RunDisplay:
     """Shows a run's events: on a terminal a bar with the loss, the examples a second and the time left; elsewhere
-    lines, one every ten seconds and one for the last update. Until the run begins ``before`` is shown.
+    lines, one every ten seconds and one for the last update. ``before`` is shown until the run begins.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class RunDisplay:
 
 @contextmanager
 def run_display(printer: Printer, console: Plain) -> Iterator[RunDisplay]:
-    """Show a run's events, and what happens before it begins."""
+    """Show a run's events, and its activity before it begins."""
     with activity_line(console, printer) as before, closing(RunDisplay(printer, console, before)) as display:
         yield display
 
@@ -209,7 +209,7 @@ SHOWN = 20  # rows of the table that moves
 
 @dataclass(frozen=True)
 class SearchArguments:
-    """The search space, and how its trials are chosen and compared."""
+    """The search space, and the choice and comparison of its trials."""
 
     grid: Annotated[
         list[str] | None,

@@ -1,9 +1,10 @@
-"""The layout of a picture: Graphviz's ``dot`` places each frame on its own, then the frames among their surroundings.
+"""The layout of a picture: Graphviz's ``dot`` lays out each frame separately, then the frames and the boxes around
+them.
 
-Frames with the same content are laid out once, so all steps of a scan look alike: time runs across, and the layers of
-a step run down. A frame is then one large box for its surroundings.
+Frames with the same content are laid out once, so all steps of a scan look alike: time runs across, and the layers of a
+step run down. In the enclosing layout a frame is one large box.
 
-``graphviz-pure`` (``pip install 'lstmc[draw]'``) or the system's ``dot`` is the program. Both read the language of
+The program is ``graphviz-pure`` (``pip install 'lstmc[draw]'``) or the system's ``dot``. Both read the language of
 https://graphviz.org/doc/info/lang.html.
 """
 
@@ -86,7 +87,7 @@ def placed_dot(picture: Picture, boxes: Mapping[str, Rectangle], frames: Mapping
     """Return the picture in Graphviz's language, with a position for each box, by its key, and each frame, by its
     group's ``id``.
 
-    ``neato -n2`` keeps them and lays the arrows; ``dot`` finds places of its own.
+    ``neato -n2`` keeps these positions and draws the arrows; ``dot`` would choose new positions.
     """
     names = {box.key: f"n{number}" for number, box in enumerate(picture.boxes)}
     lines = [*_parts(picture.whole.parts, names, boxes, frames)]
@@ -98,7 +99,7 @@ def placed_dot(picture: Picture, boxes: Mapping[str, Rectangle], frames: Mapping
 
 
 def title_width(title: str) -> float:
-    """Return the width of a frame's title with some room at both sides, in points, about; 0 for none."""
+    """Return the approximate width of a frame's title with its margins, in points; 0 without a title."""
     return LETTER * len(_cut(title)) + 16 if title else 0.0
 
 
@@ -167,7 +168,7 @@ INSTALL = "pip install 'lstmc[draw]', or the Graphviz of your system"
 
 def graphviz(text: str, layout: str, form: str, *options: str) -> bytes:
     """Run Graphviz on a graph in its language, and return its output: ``layout`` is ``dot`` or ``neato``, ``form`` is
-    ``plain``, ``svg``, ``png``, ... Raises :class:`DrawingError` where there is no Graphviz, and where it fails."""
+    ``plain``, ``svg``, ``png``, ... Raises :class:`DrawingError` if Graphviz is missing or fails."""
     command = [program(), f"-K{layout}", f"-T{form}", *options]
     done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
     if done.returncode or not done.stdout:
@@ -177,9 +178,10 @@ def graphviz(text: str, layout: str, form: str, *options: str) -> bytes:
 
 
 def program() -> str:
-    """Return the path of the first of :data:`PROGRAMS` that is there: of this Python's environment, then on ``PATH``.
+    """Return the path of the first of :data:`PROGRAMS` that is installed: in this Python's environment, then on
+    ``PATH``.
 
-    Raises :class:`DrawingError` where there is none.
+    Raises :class:`DrawingError` if there is none.
     """
     for name in PROGRAMS:
         path = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
@@ -275,7 +277,8 @@ class _Layout:
         yield "}"
 
     def dot(self, text: str) -> Places:
-        """Return the positions of a text's nodes by dot, in points from the middle of all; "" is the whole."""
+        """Return the positions of a text's nodes by dot, in points from the common centre; the key "" has the size of
+        the whole."""
         if text not in self.places_by_text:
             self.places_by_text[text] = _read_plain(graphviz(text, "dot", "plain").decode())
         return self.places_by_text[text]
@@ -328,8 +331,7 @@ def _text_widths(drawn: Any) -> Iterator[tuple[tuple[str, float], float]]:
 class Drawing:
     """A picture of a graph with a position for each box and frame. A notebook shows it.
 
-    Raises :class:`~lstmc.errors.DrawingError`, when it is made and when its forms are asked for, where Graphviz is
-    missing or fails.
+    Raises :class:`~lstmc.errors.DrawingError`, at its creation and in its properties, if Graphviz is missing or fails.
     """
 
     picture: Picture
@@ -337,7 +339,7 @@ class Drawing:
 
     @classmethod
     def from_graph(cls, graph: Graph, steps: int = STEPS) -> Drawing:
-        """Return the drawing of a graph at any stage; of an unrolled scan at most ``steps + 1`` steps are drawn."""
+        """Return the drawing of a graph at any stage; at most ``steps + 1`` steps of an unrolled scan are drawn."""
         report_activity(f"drawing {graph.name}")
         picture = picture_of(graph, steps)
         return cls(picture, layout_text(picture))
@@ -347,7 +349,7 @@ class Drawing:
 
     @cached_property
     def svg(self) -> str:
-        """The picture as SVG; box number i has the id ``n<i>`` and, as a tip, its line of the graph's text.
+        """The picture as SVG; box number i has the id ``n<i>`` and, as a tooltip, its line of the graph's text.
 
         Each text has the width that Graphviz reserved for it, so that it stays in its box in every font.
         """
@@ -374,7 +376,8 @@ class Drawing:
         return drawn
 
     def save(self, path: str | Path) -> Path:
-        """Write it as the path's suffix says. Raises :class:`DrawingError` for any other than :data:`FORMATS`."""
+        """Write the drawing in the format of the path's suffix. Raises :class:`DrawingError` for a suffix outside of
+        :data:`FORMATS`."""
         path = Path(path)
         form = path.suffix.lower().removeprefix(".")
         if form not in FORMATS:

@@ -42,7 +42,8 @@ class Flow(Enum):
 
 @dataclass(frozen=True)
 class Box:
-    """A node. ``key`` is its name in the graph, ``title`` and ``text`` stand in it, ``tip`` is all that is known."""
+    """A node. ``key`` is its name in the graph, ``title`` and ``text`` are drawn in it, ``tip`` is its full
+    description."""
 
     key: str
     title: str
@@ -64,7 +65,7 @@ class Arrow:
 
 @dataclass
 class Group:
-    """Boxes and groups with a frame around them. Those of the same ``row`` stand in one row, in their order."""
+    """Boxes and groups with a frame around them. Groups with the same ``row`` are in one row, in their order."""
 
     title: str = ""
     row: str = ""
@@ -80,7 +81,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Picture:
-    """All that is drawn: ``whole`` is the group without a frame that holds everything, in topological order."""
+    """The whole picture: ``whole`` is the group without a frame that contains everything, in topological order."""
 
     name: str
     whole: Group
@@ -97,8 +98,8 @@ Keys = tuple[str, ...]  # of the boxes that a value comes from
 
 
 def picture_of(graph: Graph, steps: int = STEPS) -> Picture:
-    """Return the picture of a graph at any stage. Of an unrolled scan with more than ``steps + 1`` steps, ``steps`` are
-    drawn, from its two ends, and one box stands for the rest.
+    """Return the picture of a graph at any stage. An unrolled scan with more than ``steps + 1`` steps is drawn as
+    ``steps`` steps, from its two ends, and one box for the rest.
     """
     return _Drawn(steps).picture(graph)
 
@@ -123,7 +124,7 @@ def kind_of(graph: Graph, node: Node) -> Kind:
 
 
 def _short(name: str, step: Step | None) -> str:
-    """Return a name without the step that it is of, where that is said by the frame around it."""
+    """Return a name without its step, if the frame around it names the step."""
     return name if step is None else re.sub(rf"^{re.escape(step.scan)}/t[0-9]+/", "", name)
 
 
@@ -175,7 +176,8 @@ class _Drawn:
         return bool(left_out) and left_out[0] <= step.t <= left_out[-1]
 
     def _left_out_by(self, graph: Graph, node: Node, values: Mapping[Ref, Keys]) -> str | None:
-        """Return the box for steps that are not drawn, if a node is of these, or joins values of these."""
+        """Return the box for steps that are not drawn, if a node belongs to such a step, or joins values of such
+        steps."""
         steps = [step for step in node.steps if step is not None]
         if steps:
             scans = {step.scan for step in steps}
@@ -193,7 +195,7 @@ class _Drawn:
         return groups[step]
 
     def _left_out_group(self, scan: str, times: list[int]) -> Group:
-        """One box for all steps that are left out, in the place of their first."""
+        """Return the box for all omitted steps, at the place of the first."""
         group = Group(row=scan)
         span = f"t = {times[0]} to {times[-1]}"
         tip = f"{span} of {scan} are like those beside them"

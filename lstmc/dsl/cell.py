@@ -76,7 +76,7 @@ def _check_states(cell: Definition, following: Mapping[Any, Any]) -> None:
 
 
 def step_outputs(output: Any) -> dict[str, Value]:
-    """A step's output as values by name; a single one is called ''."""
+    """Return a step's output as values by name; a single value has the name ''."""
     if isinstance(output, Mapping):
         return dict(output)
     if isinstance(output, tuple | list):
@@ -98,7 +98,7 @@ def _check_output(cell: Definition, output: Any) -> None:
 
 
 def like(output: Any, values: list[Value]) -> Any:
-    """``values`` in the form in which the step returned its ``output``."""
+    """Return ``values`` in the form of the step's ``output``: a value, a tuple or a dict."""
     if output is None:
         return None
     if isinstance(output, Mapping):
@@ -126,7 +126,7 @@ MOST_PLACES = 10  # of calls around an error that are told
 
 
 def use_of(bound: BoundCell[Any], trace: Trace) -> CellUse:
-    """The model's record of a bound cell, made at its first use, its sizes bound from where ``trace`` is."""
+    """Return the model's record of a bound cell. The first use makes it, with sizes from the scope of ``trace``."""
     root = trace.root
     key = bound if bound.instantiation is None else (bound.instantiation, bound.cell)
     if key not in root.cells:
@@ -145,7 +145,7 @@ def use_of(bound: BoundCell[Any], trace: Trace) -> CellUse:
 
 
 def _number(bound: BoundCell[Any], dim: str, text: str, trace: Trace) -> int:
-    """A bound size in the dimensions of the function where the cell is used, or else of the model."""
+    """Return a size as a number, by the dimensions of the function that uses the cell, or else of the model."""
     size = bound.sizes[dim]
     for scope in (trace.scope, trace.root.scope):
         missing = scope.missing((size,))
@@ -161,7 +161,7 @@ def _number(bound: BoundCell[Any], dim: str, text: str, trace: Trace) -> int:
 def bind_argument(
     bound: BoundCell[Any], use: CellUse, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False
 ) -> Value:
-    """Make a value fit a declared shape, binding dimensions; before a sequence's there is the time axis.
+    """Make a value fit a declared shape, and bind dimensions; a sequence has the time axis in front.
 
     More axes than declared are flattened into the last declared one.
     """
@@ -211,8 +211,8 @@ def add_params(
     owner: str,
     fill: Filler | None = None,
 ) -> tuple[Ref, ...]:
-    """The parameters of one declaration, made in the model: one, or those of a list. One that the model has by this
-    name is the same parameter."""
+    """Return the parameter, or the list of parameters, of a declaration. The model makes each name once: a second
+    declaration of a name is the same parameter."""
     refs: list[Ref] = []
     op = declared.op(sizes, fill)
     for one in declared.names(declared.name or name, sizes):
@@ -237,14 +237,14 @@ def add_params(
 
 
 def as_argument(declared: ParamDeclaration, values: tuple[Value, ...]) -> Any:
-    """The parameters of one declaration as the function gets them."""
+    """Return the parameters of a declaration as the function's argument: a value, or a tuple of values."""
     return values if declared.count is not None else values[0]
 
 
 def call_step(
     bound: BoundCell[Any], trace: Trace, arguments: Mapping[str, Value], loc: SrcLoc | None, how: str = "called"
 ) -> StepResult:
-    """Run a bound cell's function in ``trace`` on values of one step. ``how`` it got here is for errors."""
+    """Run a bound cell's function in ``trace`` on values of one step. ``how`` is the kind of call, for errors."""
     cell, use = bound.cell, use_of(bound, trace)
     if use.running:
         raise DslError(f"{cell.owner} calls itself: a step is traced to its end, so it cannot contain itself", loc=loc)
@@ -372,7 +372,7 @@ class BoundCell(Generic[Out]):
     instantiation: Instantiation | None
 
     def usage(self) -> str:
-        """The call of one of its steps, for errors."""
+        """The call of one step of the cell, as text for errors."""
         arguments = [*self.cell.inputs, *(f"{name}={name}" for name in self.cell.states)]
         return f"{self.cell.name}(...)({', '.join(arguments)})"
 
@@ -407,7 +407,7 @@ class BoundCell(Generic[Out]):
 
 
 def cell(function: Callable[..., tuple[Out, Mapping[str, Value]]]) -> Cell[Out]:
-    """Make a cell of a step function whose arguments default to ``Input``, ``State`` and ``Param`` declarations.
+    """Make a cell from a step function whose arguments default to ``Input``, ``State`` and ``Param`` declarations.
 
     It returns the step's output (a Value, a tuple or dict of them, or None) and the next states by name.
     """

@@ -31,7 +31,7 @@ def as_filler(fill: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Declaration(Declared):
-    """One argument's shape and location. ``kind`` is its word in errors."""
+    """One argument's shape and location. ``kind`` names it in errors."""
 
     shape: tuple[Size, ...]
     fill: Filler | None
@@ -61,16 +61,16 @@ class Declaration(Declared):
 
     @property
     def sizes(self) -> tuple[Size, ...]:
-        """The sizes in it: its shape, and before that how many there are of it, if it is a list."""
+        """The sizes of the declaration: its shape; for a list, the number of parameters comes first."""
         return self.shape
 
     @property
     def text(self) -> str:
-        """Its sizes, as errors and listings have them."""
+        """The sizes as text, for errors and listings."""
         return shape_text(self.shape)
 
     def note(self, name: str) -> str:
-        """Return the line of an error about this declaration: its name, kind, shape and where it stands."""
+        """Return the line of an error about this declaration: its name, kind, shape and place."""
         place = f", declared at {self.loc.short}" if self.loc else ""
         return f"{name}: {self.kind} {self.text}{place}"
 
@@ -173,7 +173,7 @@ class ParamDeclaration(Declaration):
         return [name] if self.count is None else [f"{name}.{i}" for i in range(sizes[0])]
 
     def op(self, sizes: tuple[int, ...], fill: Filler | None = None) -> ops.Param:
-        """One of the parameters that it declares. ``fill`` stands in place of its own filler."""
+        """Return the op of one declared parameter; ``fill`` replaces the declared filler."""
         shape = sizes if self.count is None else sizes[1:]
         return ops.Param(shape, fill or self.fill, self.lr_mult, self.decay_mult)
 
@@ -193,8 +193,8 @@ def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | N
 def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain | None = None) -> Value:
     """A network input; in a cell, the slice of one step. With ``fill``, a DummyData layer provides it.
 
-    ``values`` declares the valid range: ``integers(0, 1)`` for a mask, ``reals(0, 10)`` for times. Training data are
-    validated against it; ``verify`` samples from it.
+    ``values`` declares the valid range: ``integers(0, 1)`` for a mask, ``reals(0, 10)`` for times. Training data
+    outside of the range are an error; ``verify`` draws its inputs from the range.
     """
     return cast(Value, InputDeclaration(shape, as_filler(fill), here(), values))
 
@@ -221,9 +221,9 @@ def Param(
     """A trained array, shared by all steps. The multipliers scale the optimizer's learning rate and weight decay.
 
     ``fill`` is the initial value: an initializer, a scalar or an array. ``trained=False`` freezes the parameter: both
-    multipliers are 0, and if ``fill`` is an array, a weights file may omit the parameter. ``name`` is that of the
-    parameter in the model; the default is the argument's, after the cell's: ``lstm/W``. Parameters of one name are
-    one parameter, also of different cells: they are declared with the same shape, fill and multipliers.
+    multipliers are 0, and if ``fill`` is an array, a weights file may omit the parameter. ``name`` is the parameter's
+    name in the model; the default is the cell's name and the argument's: ``lstm/W``. Two cells that declare the same
+    ``name`` share the parameter: shape, fill and multipliers must be equal.
     """
     if name is not None:
         check_name(name, "the name of a parameter", argument_location(here(), None, "name"))
@@ -255,7 +255,7 @@ class Signature:
 
 
 def option_text(value: object) -> str:
-    """An option's value as its user wrote it: a function by its name."""
+    """Return an option's value as text; a function is its name."""
     return value.__name__ if isinstance(value, FunctionType) else repr(value)
 
 
@@ -289,7 +289,7 @@ class Definition:
 
     @cached_property
     def loc(self) -> SrcLoc | None:
-        """The function's ``def``, looked up when it is asked for: a library of cells is loaded without reading it."""
+        """The function's ``def``, looked up at the first access, so that loading a library of cells reads no source."""
         return function_location(self.function)
 
     @property

@@ -93,21 +93,21 @@ class DimExpr:
         return str(self)
 
     def free(self) -> Iterator[str]:
-        """The names of the dimensions in it."""
+        """The names of the dimensions in the expression."""
         return (dim.name for dim in self.parts())
 
     def parts(self) -> Iterator[Dim]:
-        """Yield the dimensions in it."""
+        """Yield the dimensions in the expression."""
         raise NotImplementedError
 
     def value(self, sizes: Mapping[str, int]) -> int:
-        """Its size; ``sizes`` has every dimension in it."""
+        """Return the size; ``sizes`` has the size of every dimension in the expression."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dim(DimExpr):
-    """One named dimension. ``default`` is its size where none is given."""
+    """One named dimension. ``default`` is its size if the user gives none."""
 
     name: str
     default: int | None = None
@@ -173,9 +173,9 @@ if TYPE_CHECKING:
 
 
 def dims(names: str) -> Dims:
-    """Dimensions by name: ``T, N = dims("T N")``; one name gives one dimension, not a tuple.
+    """Dimensions by name: ``T, N = dims("T N")``; for one name the result is a dimension, not a tuple.
 
-    ``dims("T=50 N")`` gives T the size 50 where a model is compiled without one.
+    ``dims("T=50 N")`` gives T the size 50 if a model is compiled without a size of T.
     """
     words = [word.partition("=") for word in names.replace(",", " ").split()] if isinstance(names, str) else []
     listed = [name for name, _, _ in words]
@@ -235,8 +235,8 @@ class _Binding:
 class Scope:
     """The sizes of the dimensions of one cell or model, and why each has its size.
 
-    The errors that it raises say what does not fit; the caller adds the place. ``needed`` are dimensions that whoever
-    binds the first of them has to bind too.
+    The errors that it raises say what does not fit; the caller adds the place. ``needed`` are dimensions that must be
+    bound together: whoever binds one must bind all.
     """
 
     def __init__(self, needed: Sequence[str] = ()) -> None:
@@ -255,7 +255,7 @@ class Scope:
         return list(self._asked)
 
     def bind(self, name: str, size: int, because: str, notes: Sequence[str] = ()) -> None:
-        """Give a dimension its size. Raises :class:`DimError` if it has another one already."""
+        """Give a dimension its size. Raises :class:`DimError` if it already has another size."""
         bound = self._bound.get(name)
         if bound is not None and bound.size != size:
             raise DimError(
@@ -314,7 +314,7 @@ class Scope:
         return expected.symbol != "//" and len(unknown) == 1 and self._determines(unknown[0])
 
     def _solve(self, expected: Size, size: int) -> int | None:
-        """The value that the one unknown dimension of ``expected`` must have; None if that is no integer."""
+        """Return the value of the only unknown dimension of ``expected``; None if no integer solves the equation."""
         if not isinstance(expected, Combined):
             return size
         left, right = expected.left, expected.right
@@ -347,7 +347,7 @@ class Scope:
             ) from None
 
     def sizes(self, shape: Sequence[Size], what: str, cell: str = "", notes: Sequence[str] = ()) -> tuple[int, ...]:
-        """Return a whole shape in numbers. The error for an unbound dimension names ``cell`` or the model's sizes."""
+        """Return a shape in numbers. The error for an unbound dimension names ``cell``, or the sizes of the model."""
         missing = self.missing(shape)
         if missing:
             argument = size_argument(missing[0])

@@ -38,9 +38,9 @@ power = pointwise(ops.Power)
 
 @function
 def maximum(a: Value | float, b: Value | float) -> Value:
-    """The larger of two Values, or of a Value and a number, element by element, broadcast as ``+`` is.
+    """The larger of two Values, or of a Value and a number, element by element, broadcast as for ``+``.
 
-    Where they are equal, the gradient is b's; beside a number it is 0.
+    At equal elements the gradient flows to b; if one operand is a number, it is 0 there.
     """
     check_two("maximum", a, b)
     if is_scalar(a):
@@ -76,9 +76,9 @@ def clip(x: Value, low: float, high: float) -> Value:
 
 @function
 def where(mask: Value, a: Value | float, b: Value | float) -> Value:
-    """``a`` where ``mask`` is 1, ``b`` where it is 0: mask * a + (1 - mask) * b, broadcast as ``*`` is.
+    """``a`` where ``mask`` is 1, ``b`` where it is 0: mask * a + (1 - mask) * b, broadcast as for ``*``.
 
-    A mask of other numbers gives what lies between. At least one of ``a`` and ``b`` may be a number, or both; minus
+    A mask between 0 and 1 interpolates. At least one of ``a`` and ``b`` may be a number, or both; minus
     infinity is -1e30, whose exp is 0.
     """
     a, b = bounded(a), bounded(b)
@@ -222,7 +222,7 @@ def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = Non
 
 @function
 def split(x: Value, parts: int | Sequence[Size], *, axis: int = -1) -> tuple[Value, ...]:
-    """x cut along ``axis``: into so many equal parts, or into pieces of the given sizes."""
+    """x cut along ``axis``: into a number of equal parts, or into pieces of the given sizes."""
     axis = axis_of("split", axis, x)
     width, count = x.shape[axis], whole_number(parts)
     if count is None and not isinstance(parts, list | tuple):
@@ -274,7 +274,7 @@ def abs(x: Value) -> Value: ...
 def abs(x: SupportsAbs[T]) -> T: ...
 @function
 def abs(x: Any) -> Any:
-    """The absolute value, of a Value or, as Python's own, of numbers and arrays."""
+    """The absolute value of a Value; for numbers and arrays it is Python's ``abs``."""
     if not isinstance(x, SupportsAbs):
         check_value("abs", x, 0, "x")
     return builtins.abs(x)
@@ -282,7 +282,7 @@ def abs(x: Any) -> Any:
 
 @function
 def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
-    """x repeated to ``shape``, as it would be beside a value of that shape: [N, 1] to (N, H). A size of -1 is x's own.
+    """x broadcast to ``shape``: [N, 1] to (N, H). A size of -1 keeps the size of x.
 
     ``expand(x, N, H)`` or ``expand(x, (N, H))``.
     """
@@ -297,7 +297,7 @@ def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
 
 @function
 def tile(x: Value, repeats: int | Sequence[int]) -> Value:
-    """x joined with itself along each axis, so many times: ``tile(x, 3)`` along the last one, ``tile(x, (2, 1))``."""
+    """x repeated along each axis, as many times as given: ``tile(x, 3)`` along the last one, ``tile(x, (2, 1))``."""
     counts = [size_of(x, count) for count in flat((repeats,))]
     if not counts or min(counts) < 1:
         raise ShapeError(
@@ -336,9 +336,9 @@ def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
 
 @function
 def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
-    """x with its axes in another order: ``transpose(x, 0, 2, 1)`` or ``transpose(x, (0, 2, 1))``, as NumPy has it.
+    """x with its axes in another order: ``transpose(x, 0, 2, 1)`` or ``transpose(x, (0, 2, 1))``, as in NumPy.
 
-    Without ``axes`` the last two are in each other's place: [N, A, B] gives [N, B, A].
+    Without ``axes`` the last two axes are exchanged: [N, A, B] gives [N, B, A].
     """
     rank = x.type.rank
     if rank < 2:

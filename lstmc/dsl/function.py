@@ -25,16 +25,16 @@ R = TypeVar("R")
 def function(body: Callable[P, R]) -> Callable[P, R]:
     """Return the function with its arguments checked, and its results named after it: see :func:`named`.
 
-    The arguments that its signature declares as ``Value`` must be Values, or what else it says: None, a number, or one
-    or several in a list.
+    Arguments must have a type that the signature declares: a Value, None, a number, or a list of Values.
     """
     return named(body, body.__name__, signature(body))
 
 
 def named(body: Callable[P, R], word: str = "", checked_by: Signature | None = None) -> Callable[P, R]:
-    """The function with its results named: by the variables that they are assigned to, else by ``word`` and operands.
+    """Return the function with its results named: by the variables that they are assigned to, else by ``word`` and
+    operands.
 
-    The ops inside, and the result of an operator (no ``word``), have names of their own: see ``Trace.apply``.
+    ``Trace.apply`` names the ops inside, and the result of an operator, which has no ``word``.
     """
 
     @wraps(body)
@@ -86,20 +86,21 @@ def check_value(function: str, value: object, position: int | None, name: str | 
 
 
 def wrong_argument(function: str, name: str, expected: str, value: object, position: int | None = None) -> DslError:
-    """Return the error for an argument that is not ``expected``; it may be given at ``position``, else by its name."""
+    """Return the error for an argument that is not ``expected``; ``position`` is its place in the call, if it is not
+    given by name."""
     loc = argument_location(here(), position, name)
     return DslError(f"{function}: {name} must be {expected}, found {described(value)}", loc=loc)
 
 
 def wrong_shape(problem: str, more: str = "", /, **values: Traced) -> ShapeError:
-    """Return the error for values whose shapes do not fit: it says what each of them is, and where it comes from."""
+    """Return the error for values whose shapes do not fit: it gives the shape and the origin of each."""
     types = ", ".join(f"{name} is {value.type}" for name, value in values.items())
     notes = [f"{name} is {origin(value)}" for name, value in values.items()]
     return ShapeError(f"{problem}: {types}{more}", loc=here(), notes=notes)
 
 
 def checked(body: Callable[P, R]) -> Callable[P, R]:
-    """The function, whose calls with wrong arguments are errors of the language."""
+    """Return the function with checks: a call with wrong arguments raises :class:`DslError`."""
 
     @wraps(body)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -139,13 +140,14 @@ def refuse_call(name: str, expected: Signature, keywords: Iterable[str], why: st
 
 
 def _plain(parameter: Parameter) -> Parameter:
-    """An argument whose default prints as no expression with three dots for it."""
+    """Return an argument with ``...`` as its default, if the default has no text that is an expression."""
     is_mark = parameter.default is not Parameter.empty and repr(parameter.default).startswith("<")
     return parameter.replace(default=...) if is_mark else parameter
 
 
 def suggested_argument(word: str, names: Iterable[str]) -> str:
-    """The end of "no argument WORD": the argument that other libraries call so, or one of a similar name."""
+    """The end of "no argument WORD": the argument that has this name in other libraries, or an argument of a similar
+    name."""
     valid = list(names)
     meant = [name for name in valid if word in names_elsewhere("arguments").get(name, "").split()]
     return f": write {meant[0]}=" if meant else did_you_mean(word, valid)

@@ -27,8 +27,8 @@ from lstmc.text import did_you_mean, nearest_or_all
 class Model(Definition):
     """A function from inputs and parameters to named outputs. :meth:`graph` traces it.
 
-    ``solver`` are the settings that a backend trains it with, of the backend's own type. ``delays`` has the number of
-    steps by which an output is late, as a convolution over time that sees future frames makes it.
+    ``solver`` are the settings that a backend trains it with, of the backend's own type. ``delays`` has for each late
+    output the number of steps: a convolution that sees future frames makes an output late.
     """
 
     kind = "model"
@@ -50,11 +50,11 @@ class Model(Definition):
 
     @property
     def source_function(self) -> FunctionType:
-        """The function in the user's file: errors in it are at its lines."""
+        """The user's function, whose lines errors name."""
         return cast(FunctionType, self.function)
 
     def graph(self, /, **sizes: int) -> Graph:
-        """The model's graph, its dimensions bound to ``sizes``: all that it uses, and no others.
+        """The model's graph, its dimensions bound to ``sizes``: those that the model uses, and no others.
 
         Raises :class:`~lstmc.errors.DslError` and its kinds, at the user's own lines.
         """
@@ -236,7 +236,7 @@ class Model(Definition):
 
 
 def _with_carried(trace: ModelTrace, outputs: Mapping[str, Ref], delays: Mapping[str, int]) -> list[Output]:
-    """A model's outputs, and the last states that inputs take in the next batch, by names of their own."""
+    """Return a model's outputs, and under further names the last states, which are inputs of the next batch."""
     by_name = {name: Output(name, ref, delay=delays.get(name, 0)) for name, ref in outputs.items()}
     for start, last in trace.carried.items():
         own = name = trace.builder.node(last.node).names[last.out]
@@ -275,11 +275,11 @@ def model(
     delays: Mapping[str, int] | None = None,
     states: Mapping[str, str] | None = None,
 ) -> Any:
-    """Make a model of a function whose arguments default to ``Input`` and ``Param`` declarations.
+    """Make a model from a function whose arguments default to ``Input`` and ``Param`` declarations.
 
     It returns a Value, a tuple of Values, or a dict of them by name. ``@model(solver=Solver(...))`` says how it is
     trained: the settings are a ``lstmc.Solver``, or a backend's own. ``@model(delays={"y": 2})`` says that output y
-    comes 2 steps late: y[t] belongs to the inputs of step t - 2. Manifests and programs that stream have it.
+    comes 2 steps late: y[t] belongs to the inputs of step t - 2. Manifests and streaming programs contain this number.
     ``@model(states={"h": "h_next"})`` says that the model is one step: output h_next is the value of input h at the
     next step. At the first step it is 0, or the input's ``fill``. Scans in it run along other axes than time.
     """

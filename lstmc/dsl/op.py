@@ -18,7 +18,8 @@ from lstmc.source import argument_location, here
 
 
 def axis_of(function: str, axis: int, x: Value, position: int | None = None) -> int:
-    """An axis of x, counted from the front; it may be given at ``position``, and from the end, as NumPy has it."""
+    """An axis of x, counted from the front; ``position`` is the argument's place in the call; negative axes count from
+    the end."""
     rank, number = x.type.rank, whole_number(axis)
     if number is None or not -rank <= number < rank:
         raise ShapeError(
@@ -30,7 +31,7 @@ def axis_of(function: str, axis: int, x: Value, position: int | None = None) -> 
 
 
 def size_of(x: Value, size: Size) -> int:
-    """A size that is an integer, or a dimension of the function in which x is."""
+    """Return a size as a number: an integer, or a dimension of the function that x belongs to."""
     if isinstance(size, DimExpr):
         return size_in(x.trace, size, here())
     number = whole_number(size)
@@ -47,7 +48,7 @@ def number_of(function: str, name: str, value: float, position: int | None = 1) 
 
 
 def whole_number_of(function: str, name: str, value: object, least: int | None = None) -> int:
-    """An integer, of ``least`` or more, given by its name."""
+    """Return an integer argument of at least ``least``; errors name the argument."""
     number = whole_number(value)
     if number is None or (least is not None and number < least):
         more = "" if least is None else f" of {least} or more"
@@ -56,7 +57,7 @@ def whole_number_of(function: str, name: str, value: object, least: int | None =
 
 
 def pair_of(function: str, name: str, value: object, least: int, position: int | None = None) -> tuple[int, int]:
-    """(height, width), given as one integer for both or as two of them."""
+    """(height, width), given as one integer for both, or as two integers."""
     pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
     numbers = [whole_number(number) for number in pair]
     if len(numbers) != 2 or any(number is None or number < least for number in numbers):
@@ -65,7 +66,7 @@ def pair_of(function: str, name: str, value: object, least: int, position: int |
 
 
 def word_of(function: str, name: str, value: object, words: tuple[str, ...]) -> str:
-    """One of ``words``, given by its name."""
+    """Return an argument that must be one of ``words``; errors name the argument."""
     if not isinstance(value, str) or value not in words:
         raise wrong_argument(function, name, f"one of {', '.join(words)}", value)
     return value
@@ -78,7 +79,8 @@ P = ParamSpec("P")
 def op(operation: Op, *values: Value) -> Value:
     """The result of an op on values: ``op(Cube(), x)``. For an op with several results there is ``op_results``.
 
-    Raises :class:`~lstmc.errors.DslError` for what is no op of models, and ``ShapeError`` as the op's ``infer`` does.
+    Raises :class:`~lstmc.errors.DslError` for an op that models cannot have, and the ``ShapeError`` of the op's
+    ``infer``.
     """
     results = _applied("op", operation, values)
     if len(results) != 1:
@@ -97,8 +99,8 @@ def op_results(operation: Op, *values: Value) -> tuple[Value, ...]:
 def pointwise(cls: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], Value]:
     """The function ``f(x, attribute, ...)`` of an op that works on each element alone: ``swish = pointwise(Swish)``.
 
-    The op's class gives the function its name (what follows the dialect's), its arguments with their defaults, which
-    are all numbers, its documentation and its types. Raises :class:`~lstmc.errors.DslError` for another class.
+    The function has the name of the op without its dialect, and the arguments, defaults (numbers) and documentation of
+    the op's class. Raises :class:`~lstmc.errors.DslError` for another class.
     """
     if not (isinstance(cls, type) and issubclass(cls, Pointwise)):
         actual = cls.__name__ if isinstance(cls, type) else described(cls)

@@ -29,7 +29,7 @@ class IndexRefused(Exception):
 
 
 def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list[Piece]:
-    """The ops, one after the other, that take ``index`` of an array of ``shape``; ``size`` is a dimension's number.
+    """Return the ops, in order, that index an array of ``shape`` with ``index``; ``size`` gives a dimension's number.
 
     Raises :class:`IndexRefused`.
     """
@@ -75,7 +75,8 @@ def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list
 
 
 def _groups(start: int, stop: int, every: int, axis: int, shape: Shape) -> tuple[int, int]:
-    """The range of groups of ``every`` elements, one for each that a slice takes, in one place of all of them."""
+    """Return the groups of ``every`` elements that contain the elements of a slice with a step, and the slice's place
+    in a group."""
     elements = (stop - start + every - 1) // every * every
     for first in range(start, max(start - every, -1), -1):
         if first + elements <= shape[axis]:
@@ -87,7 +88,8 @@ def _groups(start: int, stop: int, every: int, axis: int, shape: Shape) -> tuple
 
 
 def _range(part: object, axis: int, shape: Shape, size: Callable[[DimExpr], int]) -> tuple[int, int, int]:
-    """The elements [start, stop) that one part of an index takes, and every which of them; 0 where their axis goes."""
+    """Return start, stop and step of the elements that a part of an index takes; the step is 0 if the axis is
+    dropped."""
     length = shape[axis]
     if not isinstance(part, slice):
         number = _number(part, size)
@@ -113,7 +115,7 @@ def _number(part: object, size: Callable[[DimExpr], int]) -> int:
 
 
 def common_shape(x: Shape, y: Shape) -> Shape | None:
-    """The shape that x and y are both repeated to, axes counted from the last; None if they do not fit."""
+    """Return the shape that x and y are broadcast to; None if their shapes do not fit."""
     rank = max(len(x), len(y))
     pairs = list(zip((1,) * (rank - len(x)) + x, (1,) * (rank - len(y)) + y, strict=True))
     if any(a != b and 1 not in (a, b) for a, b in pairs):
@@ -131,10 +133,12 @@ def repeated(x: Shape, shape: Shape) -> tuple[Op, ...]:
 def operands_repeated(x: Shape, y: Shape, is_fixed: Callable[[int], bool]) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
     """Return the ops on x and on y that broadcast them for an elementwise op, with as few new elements as possible.
 
-    Of a value and one that is made of parameters alone (``is_fixed``, of 0 for x and 1 for y), the value: a layer has a
-    parameter once. It is asked where it matters alone: to answer it takes a walk to the leaves.
+    Of a value and an operand made of parameters alone (``is_fixed(0)`` for x, ``is_fixed(1)`` for y), the value is
+    broadcast, because a layer has a parameter once. ``is_fixed`` walks to the leaves, so it is called only if the
+    answer matters.
 
-    None at all where one covers a run of the other's axes as it is, or where they do not fit: the op says so itself.
+    No op is needed if one operand covers consecutive axes of the other, or if the shapes do not fit: then the
+    elementwise op raises.
     """
     shape = common_shape(x, y)
     if shape is None or covered_axes(x, y) is not None or covered_axes(y, x) is not None:
@@ -157,9 +161,9 @@ def fit(x: Shape, y: Shape) -> bool:
 
 
 def product(x: Shape, y: Shape) -> tuple[Ops, Ops, Ops]:
-    """The ops on x, on y, and on the element-wise product of both, that give x @ y, without its broadcast axes.
+    """Return the ops on x, on y, and on their element-wise product that compute x @ y, without its broadcast axes.
 
-    A vector is a row on the left and a column on the right, and its axis of one element is gone in the result.
+    A vector is a row on the left and a column on the right; the result lacks its axis of one element.
     """
     *before, rows, inner = x if len(x) > 1 else (1, *x)
     *behind, _, columns = y if len(y) > 1 else (*y, 1)
@@ -182,13 +186,13 @@ def _shaped(shape: Shape, target: Shape) -> Ops:
 
 @cache
 def names_elsewhere(kind: Literal["functions", "methods", "arguments"]) -> Mapping[str, str]:
-    """Return a table of ``elsewhere.toml``: what to write here, with the names that other libraries have for it."""
+    """Return a table of ``elsewhere.toml``: a function of the language, and its names in other libraries."""
     table: Mapping[str, str] = tomllib.loads(Path(__file__).with_name("elsewhere.toml").read_text("utf-8"))[kind]
     return table
 
 
 @cache
 def instead(methods: bool = False) -> Mapping[str, str]:
-    """Return what to write for a function of another library, or for a method or an attribute too, by its name."""
+    """Return the language's equivalent of another library's function, method or attribute, by its name."""
     tables = [names_elsewhere("functions"), *([names_elsewhere("methods")] if methods else [])]
     return {name: remedy for table in tables for remedy, names in table.items() for name in names.split()}

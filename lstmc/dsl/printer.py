@@ -1,4 +1,4 @@
-"""A graph as Python: its cells and its model in the language. To run the text and trace the model gives the graph.
+"""Print a graph as Python: its cells and its model in the language. Tracing the printed model gives the graph again.
 
 @cell
 def lstm_cell(
@@ -48,8 +48,8 @@ def import_line(text: str, words: Sequence[str] = ()) -> str:
 def print_python(graph: Graph) -> str:
     """Return a graph as the text of a Python module with cells and one model, whose sizes are numbers.
 
-    Raises :class:`~lstmc.errors.DslError` for what only passes make: layers of a backend, parts of an unrolled scan,
-    states that are inputs and outputs.
+    Raises :class:`~lstmc.errors.DslError` for a graph that only passes make: with layers of a backend, parts of an
+    unrolled scan, or states as inputs and outputs.
     """
     return Printer(graph).text()
 
@@ -70,8 +70,8 @@ def _spelled(hint: str, otherwise: str = "value") -> str:
 class Printer:
     """The text of a graph: its cells, then its model.
 
-    ``title`` is the module's docstring, ``comments`` are those of the model's arguments, ``sizes`` the lines before
-    all functions. A subclass may print other ops, as expressions and as statements.
+    ``title`` is the module's docstring, ``comments`` are the comments of the model's arguments, ``sizes`` the lines
+    before all functions. A subclass may print other ops, as expressions and as statements.
     """
 
     comments: Mapping[str, str] = {}
@@ -107,7 +107,7 @@ class Printer:
         return "\n".join([f'"""{self.title}"""', "", head, *imports, *self.sizes, "", "", code, ""])
 
     def cell_name(self, scan: Scan) -> str:
-        """Return the name of a scan's cell, if no other cell has it."""
+        """Return the name for a scan's cell; the caller makes it unique."""
         return f"{python_identifier(scan.body.name)}_cell"
 
     def options(self, scan: Scan) -> Sequence[str]:
@@ -115,7 +115,7 @@ class Printer:
         return ()
 
     def own_weights(self, op: Op) -> Sequence[int]:
-        """Return the operands that are parameters of an op's own cell."""
+        """Return the operands that are parameters of the cell that an op is printed as."""
         return [i for i in range(len(op.body.body_args())) if op.role(i) == "weight"] if isinstance(op, Scan) else ()
 
     def expression(self, op: Op, names: Sequence[str]) -> str | None:
@@ -135,7 +135,7 @@ class Printer:
         return f"{kind.__name__}({', '.join(repr(getattr(op, field.name)) for field in fields(op))})"
 
     def param(self, op: Param, name: str, default: str) -> str:
-        """Return the declaration of a parameter, which a function calls ``default`` unless it says another name."""
+        """Return the declaration of a parameter, which is called ``default`` if it has no other name."""
         values = isinstance(op.fill, Values)
         fill = op.fill.draw(None, op.shape).tolist() if values else op.fill  # type: ignore[arg-type]
         options = keywords(fill=(fill, None)) if fill != Param(op.shape).fill else ""
@@ -150,7 +150,7 @@ class Printer:
 class Function:
     """The text of one graph: the model's, or a step's. ``values`` are the expressions of its values.
 
-    In one that is ``nested`` an expression that is read once stands where it is read, if the line is short.
+    If it is ``nested``, an expression with a single reader is written inside the reader, if the line stays short.
     """
 
     def __init__(self, module: Printer, graph: Graph, nested: bool = False) -> None:
@@ -164,7 +164,7 @@ class Function:
         self.begun = {ref.node for scan in self.scans for ref in self._first_values(scan)}  # by the scan itself
 
     def arguments(self) -> Iterator[str]:
-        """Yield the model's inputs, then the parameters that are no cell's."""
+        """Yield the model's inputs, then the parameters that belong to no cell."""
         inputs = [node for node in self.graph if isinstance(node.op, Input) and node.name not in self.begun]
         read = {output.ref for output in self.graph.outputs}
         for node in self.graph:
@@ -197,7 +197,7 @@ class Function:
                 yield from self._statement(node)
 
     def _statement(self, node: Node) -> Iterator[str]:
-        """Yield the lines that compute a node's results, which ``values`` then has."""
+        """Yield the lines that compute a node's results, and enter the results in ``values``."""
         text = self.expression(node)
         for ref in self.graph.args(node.name):
             if ref in self.held:
@@ -243,7 +243,8 @@ class Function:
         return text
 
     def _first_values(self, scan: Node) -> Iterator[Ref]:
-        """Yield the first values of states that the scan itself makes: zeros, by a fill, or of the batch before."""
+        """Yield the first values of states that the scan has no operand for: zeros, a fill, or the states of the
+        previous batch."""
         assert isinstance(scan.op, Scan)
         for i, ref in enumerate(self.graph.args(scan.name)):
             op = self.graph.node(ref.node).op
@@ -312,7 +313,7 @@ class Function:
 
 
 def _of_tuple(names: Sequence[str]) -> bool:
-    """Return whether outputs are those of a tuple."""
+    """Return whether the outputs were returned as a tuple."""
     return list(names) == [str(i) for i in range(len(names))]
 
 
@@ -419,7 +420,8 @@ def _definition(
 
 
 def _inserted(text: str, name: str, value: str) -> str | None:
-    """Return an expression with a value in place of a name; None if that is read twice, or if it is too long."""
+    """Return an expression with a value in place of a name; None if the name is read twice, or if the result is too
+    long."""
     tree = ast.parse(text, mode="eval")
     read = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
     inserted = _Insertion(name, ast.parse(value, mode="eval").body).visit(tree)
@@ -439,6 +441,6 @@ class _Insertion(ast.NodeTransformer):
 
 
 def folded(before: str, items: Sequence[str], after: str) -> str:
-    """Return items between brackets, each on a line of its own where one line is too short for all."""
+    """Return items between brackets, one a line if they do not fit into a single line."""
     line = f"{before}{', '.join(items)}{after}"
     return line if len(line) <= WIDE else "\n".join([before, *(f"    {one}," for one in items), after])

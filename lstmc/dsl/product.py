@@ -19,17 +19,17 @@ _SPECIFICATION = re.compile(r"([a-z]+(?:,[a-z]+)*)->([a-z]*)")
 
 @function
 def matmul(x: Value, y: Value) -> Value:
-    """The matrix product x @ y as NumPy has it: [..., I, K] by [..., K, J], axes before the last two broadcast.
+    """The matrix product x @ y as in NumPy: [..., I, K] by [..., K, J], axes before the last two broadcast.
 
-    A matrix that is a parameter is multiplied by one layer, as ``linear`` does; of two computed values each product of
-    elements is made, I * K * J for each matrix, before they are summed.
+    A matrix that is a parameter is multiplied by one layer, as ``linear`` does; for two computed values the net
+    computes all I * K * J products of elements of each matrix, and sums them.
     """
     return x @ y
 
 
 @function
 def outer(x: Value, y: Value) -> Value:
-    """Every element of x's last axis times every one of y's: [..., A] and [..., B] give [..., A, B]."""
+    """The outer product of the last axes of x and y: [..., A] and [..., B] give [..., A, B]."""
     for name, value in (("x", x), ("y", y)):
         if not value.shape:
             raise ShapeError(f"outer: {name} must have an axis or more: {name} is {value.type}", loc=here())
@@ -40,8 +40,9 @@ def outer(x: Value, y: Value) -> Value:
 def einsum(specification: str, *values: Value) -> Value:
     """Products of elements of values, summed over axes that the result lacks: ``einsum("nab,nb->na", C, q)``.
 
-    Every axis has a letter: those of each value, with commas between values, ``->``, and those of the result. Of three
-    values or more the first two are multiplied first. Of one value its axes are turned and summed.
+    Every axis has a letter: the letters of each value, with commas between values, ``->``, and the letters of the
+    result. With three or more values the first two are multiplied first. With a single value its axes are transposed
+    and summed.
     """
     match = _SPECIFICATION.fullmatch(specification.replace(" ", "")) if isinstance(specification, str) else None
     if match is None:
@@ -116,9 +117,10 @@ def _turns(letters: str, order: str) -> int:
 
 
 def _lined_up(value: Value, letters: str, order: str) -> Value:
-    """Return the value with an axis for each letter from its own first one on; where it lacks a letter, of one element.
+    """Return the value with an axis for each letter from the value's first letter on; an axis that it lacks has one
+    element.
 
-    Letters in front of its first one get no axis, so that a weight has no axis of time.
+    Letters before its first letter get no axis, so that a weight has no axis of time.
     """
     own = list(letters)
     for _ in own:  # neighbours are exchanged until they are in order
@@ -161,7 +163,7 @@ def embed(x: Value, W: Value) -> Value:
     """The rows of W that x names: W is [V, H], x holds integers from 0 to V - 1; [T, N] gives [T, N, H].
 
     No gradient flows to x. Where x depends on a parameter, a state or ``step_index``, as ``argmax`` of a product does,
-    no target but ONNX has a layer for it: it is ``linear(one_hot(x, V), W.T)`` then, everywhere.
+    only ONNX has a layer for it, so every target gets ``linear(one_hot(x, V), W.T)`` instead.
     """
     if W.type.rank == 2 and _is_learned(x):
         return linear(one_hot(x, W.shape[0]), apply(Transpose(0), W))
@@ -236,10 +238,11 @@ def _windows(function: str, size: Pairs, stride: Pairs | None, pad: Pairs) -> tu
 
 @function
 def dropout(x: Value, ratio: float = 0.5) -> Value:
-    """x; in training with each element zero with probability ``ratio``, and the others divided by 1 - ``ratio``.
+    """x; in training each element becomes zero with probability ``ratio``, and the remaining elements are divided by 1
+    - ``ratio``.
 
-    Each call draws for itself, anew at each iteration and each step; in a cell, what is the same at every step has one
-    draw for all of them.
+    Each call draws its own mask, a new mask for each iteration and each step. In a cell, a value that is the same at
+    every step has one mask for all steps.
     """
     share = number_of("dropout", "ratio", ratio)
     if not 0 <= share < 1:

@@ -30,10 +30,10 @@ def sum(x: Value, *, axis: Axes, keepdims: bool = False) -> Value: ...
 def sum(x: Iterable[Any], start: Any = ...) -> Any: ...
 @function
 def sum(x: Value | Iterable[Any], start: Any = _NOT_GIVEN, *, axis: Axes = None, keepdims: bool = False) -> Any:
-    """x summed along ``axis``, which is gone in the result, or has one element with ``keepdims``; several axes may be
-    given, and none stands for all. ``sum(x, -1)`` is along the last one.
+    """x summed along ``axis``: an axis, several, or None for all. The result lacks the axis, or has one element there
+    with ``keepdims``. ``sum(x, -1)`` is along the last one.
 
-    ``sum`` of several things, as in ``sum(w * x for w, x in pairs)``, is Python's own.
+    ``sum`` of several values, as in ``sum(w * x for w, x in pairs)``, is Python's ``sum``.
     """
     if not isinstance(x, Value) and isinstance(x, Iterable):
         if axis is not None:
@@ -83,9 +83,10 @@ def max(x: Value, *others: Value | float) -> Value: ...
 def max(x: Any, *others: Any, **options: Any) -> Any: ...
 @function
 def max(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
-    """The largest element of x along ``axis``, as for ``sum``. The gradient goes to the first of several largest ones.
+    """The largest element of x along ``axis``, as for ``sum``. If several elements are largest, the gradient goes to
+    the first.
 
-    Of several it is ``maximum``, and of what is no Value Python's own.
+    ``max`` of several Values is ``maximum``; without a Value it is Python's ``max``.
     """
     if not any(isinstance(thing, Value) for thing in (x, *others)):
         _refuse_axis("max", axis, keepdims)
@@ -103,7 +104,8 @@ def min(x: Value, *others: Value | float) -> Value: ...
 def min(x: Any, *others: Any, **options: Any) -> Any: ...
 @function
 def min(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
-    """The smallest element of x along ``axis``, as for ``sum``; of several ``minimum``, of no Value Python's own."""
+    """The smallest element of x along ``axis``, as for ``sum``. ``min`` of several Values is ``minimum``; without a
+    Value it is Python's ``min``."""
     if not any(isinstance(thing, Value) for thing in (x, *others)):
         _refuse_axis("min", axis, keepdims)
         return builtins.min(x, *others, **options)
@@ -116,10 +118,11 @@ def min(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **optio
 def layer_norm(
     x: Value, gain: Value | None = None, bias: Value | None = None, *, eps: float = 1e-5, axis: int = -1
 ) -> Value:
-    """(x - mean) / sqrt(var + eps) along ``axis``, times ``gain`` and plus ``bias``, which are arrays of that axis.
+    """(x - mean) / sqrt(var + eps) along ``axis``, times ``gain`` and plus ``bias``, which are arrays of that axis'
+    size.
 
-    Ba et al., 2016, arXiv:1607.06450. The variance is divided by n, and eps is under the root, as PyTorch and Keras
-    have it. (Caffe's MVN divides by sqrt(var) + eps, which is another function: it is not used.)
+    Ba et al., 2016, arXiv:1607.06450. The variance is divided by n, and eps is under the root, as in PyTorch and Keras.
+    (Caffe's MVN divides by sqrt(var) + eps, which is another function: it is not used.)
     """
     least = _epsilon("layer_norm", eps)
     along = axis_of("layer_norm", axis, x)
@@ -150,7 +153,7 @@ def l2_norm(x: Value, *, eps: float = 1e-6, axis: int = -1) -> Value:
 
 @function
 def log_softmax(x: Value, axis: int = -1) -> Value:
-    """The logarithm of ``softmax(x)`` along ``axis``, finite for every finite x: the largest element is taken off
+    """The logarithm of ``softmax(x)`` along ``axis``, finite for every finite x: the largest element is subtracted
     first. ``log(softmax(x))`` is -inf in float32 where x is 104 or more below the largest.
     """
     along = axis_of("log_softmax", axis, x, position=1)
@@ -164,7 +167,7 @@ def group_norm(
 ) -> Value:
     """(x - mean) / sqrt(var + eps) of each of ``groups`` parts of the last axis, times ``gain``, plus ``bias``.
 
-    Wu and He 2018, arXiv:1803.08494; of the heads of a cell each is a group. ``gain`` and ``bias`` are arrays of the
+    Wu and He 2018, arXiv:1803.08494; each head of a cell is a group. ``gain`` and ``bias`` are arrays of the
     whole axis.
     """
     parts, last = _heads("group_norm", "groups", x, groups), x.type.rank - 1
@@ -207,7 +210,7 @@ def _epsilon(function: str, eps: float) -> float:
 
 
 def _along(function: str, name: str, value: Value, x: Value, axis: int) -> Value:
-    """An array of one axis, lined up with an axis of x."""
+    """Return an array of one axis, reshaped so that it broadcasts along an axis of x."""
     if value.shape != x.shape[axis : axis + 1]:
         expected = f"the {x.shape[axis]} elements of axis {axis} of x"
         raise wrong_shape(f"{function}: {name} must have {expected}", **{name: value, "x": x})
@@ -216,9 +219,10 @@ def _along(function: str, name: str, value: Value, x: Value, axis: int) -> Value
 
 
 def _of_several(function: str, x: Any, others: Sequence[Any], axis: Axes, keepdims: bool, options: Any) -> bool:
-    """Return whether a call is for the extreme of several arguments; else it is that of one Value, along an axis.
+    """Return whether a call of ``max`` or ``min`` compares several arguments, and not the elements of one Value along
+    an axis.
 
-    An integer behind a Value may be an axis of NumPy's or PyTorch's, or another thing of Python's: refused.
+    An integer after a Value is refused: NumPy and PyTorch take it as an axis, Python as a second argument.
     """
     of_several = bool(others) and axis is None and not keepdims and not options
     ambiguous = isinstance(x, Value) and len(others) == 1 and whole_number(others[0]) is not None
@@ -236,7 +240,7 @@ def _of_several(function: str, x: Any, others: Sequence[Any], axis: Axes, keepdi
 
 
 def _axes(function: str, x: Value, axis: Axes) -> list[int]:
-    """The axes that are meant, counted from the first."""
+    """Return the axes of a call, counted from the front."""
     if axis is None:
         return list(range(x.type.rank))
     listed: list[Any] = list(axis) if isinstance(axis, list | tuple) else [axis]
@@ -265,9 +269,9 @@ def softmax_loss(
 ) -> Value:
     """The cross entropy of softmax(x) along ``axis`` with the right classes: scores [T, N, K], labels [T, N].
 
-    A label is the number of a class, 0 to K - 1; where it is ``ignore_label`` nothing is counted. The sum is divided by
-    the number of labels counted (``normalization`` ``valid``), of all labels (``full``), by the size of the axes before
-    ``axis`` (``batch_size``), or by nothing (``none``).
+    A label is the number of a class, 0 to K - 1; a label equal to ``ignore_label`` is not counted. The sum is divided
+    by the number of labels counted (``normalization`` ``valid``), of all labels (``full``), by the size of the axes
+    before ``axis`` (``batch_size``), or by nothing (``none``).
     """
     op = SoftmaxLoss(
         axis_of("softmax_loss", axis, x),
@@ -290,7 +294,7 @@ def sigmoid_cross_entropy_loss(x: Value, target: Value, *, normalization: str = 
 
 @function
 def euclidean_loss(x: Value, target: Value) -> Value:
-    """The sum of (x - target) ** 2 over twice the size of the first axis, as Caffe has it."""
+    """The sum of (x - target) ** 2 over twice the size of the first axis, as in Caffe."""
     return apply(EuclideanLoss(), x, target)
 
 
@@ -298,7 +302,7 @@ def euclidean_loss(x: Value, target: Value) -> Value:
 def accuracy(x: Value, label: Value, *, axis: int = -1, top_k: int = 1, ignore_label: int | None = None) -> Value:
     """The share of labels among the ``top_k`` best classes along ``axis``: scores [T, N, K], labels [T, N].
 
-    Where the label is ``ignore_label`` nothing is counted. No gradient flows.
+    A label equal to ``ignore_label`` is not counted. No gradient flows.
     """
     op = Accuracy(
         axis_of("accuracy", axis, x), _ignored("accuracy", ignore_label), whole_number_of("accuracy", "top_k", top_k)

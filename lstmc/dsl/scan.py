@@ -39,8 +39,8 @@ SHAPE = (1,)
 def step_index() -> Value:
     """In a cell: how many steps the scan has done before this one, [1]: 0 at its first, 1 at its second, ...
 
-    With ``reverse`` the first step is the last in time. With ``carry`` it goes on where the batch before ended;
-    ``cont`` and ``lengths`` leave it as it is. A net of one step (``--step``) has it as a state.
+    With ``reverse`` the first step is the last in time. With ``carry`` it continues from the previous batch; ``cont``
+    and ``lengths`` do not change it. In a net of one step (``--step``) it is a state.
     """
     loc = here()
     trace = open_trace("step_index", loc)
@@ -53,7 +53,8 @@ def step_index() -> Value:
 
 
 def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | None) -> Value:
-    """The numbers of a scan's steps as a sequence [T, 1], by a scan that counts; one for all scans that run alike."""
+    """The numbers of a scan's steps as a sequence [T, 1], by a scan that counts; scans of the same length and direction
+    share it."""
     counters = trace.root.counters
     alike = steps, reverse, carry
     if alike not in counters:
@@ -76,7 +77,7 @@ def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | 
 def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Value:
     """1 where step t is before the end of sequence n, else 0: [T, N] from ``lengths`` [N], integers up to T.
 
-    1 - relu(1 - relu(lengths - t)), made once for all that ask. Its gradient is zero.
+    1 - relu(1 - relu(lengths - t)), made once for all callers. Its gradient is zero.
     """
     masks = trace.root.masks
     if (lengths.ref, steps) not in masks:
@@ -122,8 +123,8 @@ def keep(new: Value, old: Value, mask: Value, name: str) -> Value:
 def last_valid(y: Value, lengths: Value) -> Value:
     """The value of each sequence's last step: y [T, N, ...], lengths [N], result [N, ...]; zero for a length of 0.
 
-    A scan that gives zeros past each sequence's end (``scan(..., lengths=lengths)``) has its last *states* frozen
-    there already: this is for its outputs.
+    A scan that gives zeros past each sequence's end (``scan(..., lengths=lengths)``) already keeps the last *states*:
+    this function is for its outputs.
     """
     loc = here()
     for position, (name, value) in enumerate((("y", y), ("lengths", lengths))):
@@ -146,8 +147,8 @@ def last_valid(y: Value, lengths: Value) -> Value:
 
 
 class _ScanCall:
-    """A call of scan in the user's file: its arguments are checked, each at its own place, and made to fit; then the
-    body is traced on arguments of one step."""
+    """A call of scan in the user's file: arguments are checked, and fitted to the declarations; then the body is traced
+    on arguments of one step."""
 
     def __init__(self, bound: BoundCell, loc: SrcLoc | None) -> None:
         self.bound, self.loc = bound, loc
@@ -298,7 +299,7 @@ class _ScanCall:
         return bind_argument(self.bound, self.use, name, self.trace.adopt(value, loc), loc, sequence)
 
     def _first(self, name: str, value: Value) -> Value:
-        """A state's given first value; one without the axis of the batch is repeated along it."""
+        """Return a state's first value from ``init``; a value without the axis of the batch is repeated along it."""
         loc = self.at("init")
         declared = self.cell.states[name]
         if len(value.shape) + 1 != len(declared.shape):
@@ -327,7 +328,7 @@ class _ScanCall:
         return next(iter(lengths.values()))
 
     def _initial(self, init: dict[str, Value], title: str) -> dict[str, Value]:
-        """Every state's first value: the given one, the last batch's, a blob made by its fill, or zero."""
+        """Return every state's first value: from ``init``, from the last batch, from its fill, or zero."""
         values = {}
         for name, declared in self.cell.states.items():
             if name in init:
@@ -349,7 +350,7 @@ class _ScanCall:
         return values
 
     def _masks(self, operands: Mapping[str, Value], sequences: Mapping[str, Value], steps: int) -> dict[str, Value]:
-        """The sequences [T, N] of 0 and 1 that the body gets besides the cell's own."""
+        """Return the masks [T, N] of 0 and 1 that the body gets besides the cell's sequences."""
         rows = [operands[name].shape[0] for name in self.cell.states]
         batch = [*rows, *(value.shape[1] for value in sequences.values() if len(value.shape) > 1), 0][0]
         cont, lengths = (self._along(value) for value in (self.cont, self.lengths))
@@ -416,7 +417,7 @@ class _ScanCall:
         return like(output, steps), by_identifier(dict(zip(following, last, strict=True)))
 
     def _step(self, body: Trace, arguments: dict[str, Value], masks: dict[str, Value]) -> StepResult:
-        """The cell's own step, between what ``cont`` does to its states and ``lengths`` to its results."""
+        """Trace the cell's step: ``cont`` resets the states before it, ``lengths`` masks the results after it."""
         loc, states = self.loc, self.cell.states
         step_arguments = dict(arguments)
         if "cont" in masks:
@@ -474,9 +475,9 @@ def scan(
 
     ``cont`` [T, N] is Caffe's indicator (``lstm_layer.cpp``): every state is multiplied by it before step t uses it,
     so 0 starts a new sequence there. Under ``reverse`` the step used before t is t + 1: 0 belongs at a sequence's last
-    step then, not at its first. ``lengths`` [N] are numbers of steps: past its end a sequence's states stay as
-    they are and its outputs are zero, so its last states are those of its last step. With ``carry`` states start
-    where the batch before ended, as in Caffe's own recurrent layers, and at zero in the first.
+    step then, not at its first. ``lengths`` [N] are numbers of steps: past its end a sequence's states stay as they are
+    and its outputs are zero, so the last states are the states of its last step. With ``carry`` states start with the
+    last states of the previous batch, as in Caffe's own recurrent layers; in the first batch they start at zero.
     """
     call = _ScanCall(bound, here())
     constant = call.static(static)

@@ -1,6 +1,6 @@
 """Tracing: one run of a user's function, recorded node by node.
 
-The model has one trace; each scanned cell has one of its own, whose parent is the model's. A value of the parent
+The model has one trace; each scanned cell has another trace, whose parent is the model's. A value of the parent
 used in a body enters it as a ``static`` argument, a parameter or its transpose as a ``weight``. All uses of one bound
 cell in a model share their parameters.
 """
@@ -61,7 +61,7 @@ class Instantiation:
     """The place in another cell's body where a bound cell is instantiated: ``number`` counts the bound cells of the
     body.
 
-    A body that is traced again makes its bound cells again; by this they are known to be the same ones.
+    A body that is traced again makes its bound cells again; this place identifies them as the same cells.
     """
 
     use: CellUse
@@ -108,13 +108,13 @@ T = TypeVar("T", bound=Traced)
 
 
 def origin(value: Traced) -> str:
-    """Return what an error's note calls a value, with where it was declared or computed."""
+    """Return an error's note on a value: its name, and its place of declaration or computation."""
     return value.trace.origin(value.ref)
 
 
 @dataclass(eq=False)
 class Trace:
-    """A graph being built from a user's function. ``owner`` is how errors call it: ``cell 'lstm'``."""
+    """A graph being built from a user's function. ``owner`` names it in errors: ``cell 'lstm'``."""
 
     owner: str
     builder: Builder
@@ -130,7 +130,7 @@ class Trace:
 
     @property
     def root(self) -> ModelTrace:
-        """The trace of the model that this is a part of."""
+        """The trace of the model that this trace belongs to."""
         assert self.parent is not None, "only a model's trace has no parent"
         return self.parent.root
 
@@ -149,8 +149,8 @@ class Trace:
             raise error.located(loc, notes=list(dict.fromkeys(notes))) from None
 
     def _add(self, op: Op, values: Sequence[Traced], names: Sequence[str], loc: SrcLoc | None) -> tuple[Ref, ...]:
-        """Add the node. Without ``names`` it has those that its expression is assigned to; in a function of the
-        language these are for the result, and where there are none, it has its op's name and its operands'."""
+        """Add the node. Without ``names`` it is named after the variables that its expression is assigned to. Inside a
+        function of the language these variables name only the result; other nodes are named after op and operands."""
         call = CALL.get()
         if not names and (call is None or not values):
             names = assigned_names(loc)
@@ -167,11 +167,12 @@ class Trace:
         return refs
 
     def finished_graph(self, outputs: Iterable[tuple[str, Ref] | Output], names: Mapping[Ref, str]) -> Graph:
-        """The graph with its ``outputs``, values called by ``names``, and results of functions as they were named."""
+        """Return the graph with its ``outputs``; values are renamed by ``names``, then by the names that functions gave
+        to results."""
         return rename_values(self.builder.finish(outputs), names, self.names)
 
     def expect(self, ref: Ref, domain: Domain) -> None:
-        """Record the domain of a value's elements, also for the values that they come from unchanged."""
+        """Record the domain of a value's elements, also for the values that it is an unchanged copy of."""
         op = self.builder.node(ref.node).op
         if isinstance(op, Input | Arg):
             previous = self.expected.get(ref.node)
@@ -181,7 +182,7 @@ class Trace:
                 self.expect(operand, domain)
 
     def adopt(self, value: T, loc: SrcLoc | None) -> T:
-        """The value as one of this trace: itself, or an argument standing for a value of the parent."""
+        """Return the value in this trace: itself, or an argument for a value of the parent."""
         if self.finished or value.trace.finished or value.trace not in (self, self.parent):
             owner = self.owner if self.finished else value.trace.owner
             raise DslError(
@@ -225,7 +226,8 @@ class Trace:
 
 @dataclass(eq=False)
 class ModelTrace(Trace):
-    """The trace of a whole model, with what all parts of the model share. Every Ref in it is of its own graph."""
+    """The trace of a whole model, with the state that all parts of the model share. Every Ref in it belongs to its
+    graph."""
 
     cells: dict[Hashable, CellUse] = field(default_factory=dict)  # by bound cell, or by its instantiation and its cell
     titles: Names = field(default_factory=Names)  # names of bound cells and scans that are taken
@@ -243,11 +245,11 @@ class ModelTrace(Trace):
         return self
 
     def unique_name(self, base: str) -> str:
-        """A name for a bound cell or scan that no other one of the model has."""
+        """Return a name for a bound cell or scan that is unique in the model."""
         return self.titles.unique(base)
 
     def constant(self, fill: Values, name: str, loc: SrcLoc | None) -> Ref:
-        """The parameter with these fixed numbers: one of the model for all places that have them."""
+        """The parameter with these fixed numbers: the model has one parameter for all places with the same numbers."""
         if fill not in self.constants:
             (ref,) = self.builder.add(Param(fill.shape, fill, 0.0, 0.0), names=(name,), loc=loc)
             self.constants[fill] = ref
@@ -281,7 +283,7 @@ def derived_name(word: str, operands: Sequence[Traced]) -> str:
 def _words(values: Sequence[Traced]) -> list[str]:
     """Return words for a result's name: that of the first weight among the operands, else those of all operands.
 
-    A value without a name has the word of its own first operand, so that names do not grow along a chain of them.
+    An unnamed operand has the word of its first operand, so that names do not grow along a chain of unnamed values.
     """
     weights = [value for value in values if is_weight(value.trace.builder, value.ref)]
     words = [_word(value) for value in weights[:1] or values]
@@ -325,7 +327,7 @@ def open_trace(function: str, loc: SrcLoc | None) -> Trace:
 
 
 def size_in(trace: Trace, size: Size, loc: SrcLoc | None) -> int:
-    """A size in the dimensions that ``trace`` has. Raises :class:`DimError` for one that is unbound."""
+    """A size in the dimensions that ``trace`` has. Raises :class:`DimError` for an unbound dimension."""
     missing = trace.scope.missing((size,))
     if missing:
         argument = size_argument(missing[0])

@@ -275,14 +275,14 @@ def _instead(
 
 
 def instead_of(name: str) -> str:
-    """Return the end of the error for a name that is not defined: the import, or the function, that was meant."""
+    """Return the end of the error for an undefined name: the import or the function that the user probably meant."""
     if name in FUNCTIONS:
         return f": write from lstmc import {name}"
     return f": write {instead()[name]}" if name in instead() else ""
 
 
 def bounded(number: Any) -> Any:
-    """Return a fill; for an infinite one 1e30 with its sign, whose exp is 0 and which a product with 0 makes 0."""
+    """Return a fill; an infinite fill becomes 1e30 with its sign: exp(-1e30) is 0, and its product with 0 is 0."""
     return float(np.copysign(1e30, number)) if is_scalar(number) and abs(number) == inf else number
 
 
@@ -331,7 +331,7 @@ def _is_made_of_parameters(value: Value) -> bool:
 
 
 def _matrix_product(x: Value, y: Value) -> Value:
-    """x @ y: by one product where one of them is a matrix of parameters, else by all products of their elements."""
+    """x @ y: as one product if an operand is a matrix of parameters, else as all products of their elements."""
     if not fit(x.shape, y.shape):
         rows = '; a parameter W [out, in] times every row of h is linear(h, W), or einsum("oi,ni->no", W, h)'
         hint = rows if x.type.rank == y.type.rank == 2 else ""

@@ -1,4 +1,4 @@
-"""The vocabulary of the language: its functions, those that are methods of a ``Value`` too, and an expression an op."""
+"""The vocabulary of the language: its functions, the methods of ``Value``, and an expression for each op."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _reflected(function: Callable[[Any, Any], Value]) -> Callable[[Any, Any], Va
 
 
 class Methods:
-    """The functions that are methods too, as in NumPy or PyTorch, with the one meaning that they have in both."""
+    """Methods of a Value, by the names of NumPy and PyTorch; each means the same in both libraries."""
 
     __slots__ = ()
 

@@ -79,8 +79,8 @@ def floor(x: Value) -> Value:
 def mod(a: Value | float, b: Value | float) -> Value:
     """The remainder of ``a`` divided by ``b``, as Python's ``a % b``: from 0 up to b.
 
-    ``b`` is positive if it is a Value; the result has its sign if it is a number. Of integers it is exact. The
-    gradient of a is 1, that of b is minus the number of multiples, which has none itself.
+    If ``b`` is a Value, it must be positive; if it is a number, the result has its sign. For integers the result is
+    exact. The gradient of a is 1, the gradient of b is minus the quotient.
     """
     _, left, borrowed = _divided("mod", a, b)
     result: Value = left + borrowed * b
@@ -95,9 +95,9 @@ def floor_divide(a: Value | float, b: Value | float) -> Value:
 
 
 def _divided(function: str, a: Any, b: Any) -> tuple[Any, Any, Any]:
-    """The integer next to a / b, a without that many b, and 1 where that is one b too few.
+    """Return q, the integer nearest to a / b; a - q b; and 1 where q is one more than the floor of a / b.
 
-    The next one and not the one below, which a rounding error of a / b would change where b goes into a.
+    It rounds to nearest because a rounding error of a / b would change its floor if b divides a.
     """
     check_two(function, a, b)
     if is_scalar(b) and finite(b) == 0:
@@ -109,9 +109,9 @@ def _divided(function: str, a: Any, b: Any) -> tuple[Any, Any, Any]:
 
 @function
 def argmax(x: Value, axis: int = -1) -> Value:
-    """Where the largest element of x is along ``axis``, which the result has no more; the first of several.
+    """The index of the largest element of x along ``axis``, the first of several; the result lacks the axis.
 
-    Integers from 0 up, without a gradient. ``one_hot(argmax(x), K)`` is 1 there and 0 elsewhere.
+    Integers from 0 up, without a gradient. ``one_hot(argmax(x), K)`` is 1 at the largest element and 0 elsewhere.
     """
     for i in range(axis_of("argmax", axis, x, position=1), x.type.rank - 1):
         x = apply(Transpose(i), x)

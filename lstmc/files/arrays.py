@@ -33,7 +33,7 @@ COPIES = 3  # that are made of an array while it is checked and converted
 class StoredArray:
     """An array of a file: its shape and type at once, its elements by ``np.asarray``.
 
-    Its elements are read once, by ``read``. Raises ``error`` where they take more memory than there is.
+    Its elements are read once, by ``read``. Raises ``error`` if they need more memory than is free.
     """
 
     name: str
@@ -72,7 +72,8 @@ AnyArray = NDArray[Any] | StoredArray
 
 
 def memory_problem(size: float, copies: int = COPIES) -> str | None:
-    """Return why arrays of this number of bytes, as a file states it, are too large for this machine; None if not."""
+    """Return why arrays of this number of bytes, as a file states it, are too large for this machine; None if they
+    fit."""
     budget, part = memory.free_memory() // copies, "a third of " if copies > 1 else ""
     if size <= budget:
         return None
@@ -86,7 +87,7 @@ def _size_text(size: float) -> str:
 
 
 def element_problem(name: str, stored: AnyArray) -> str | None:
-    """Return why an array cannot go into a net: its elements are no numbers, not finite, or too large for float32."""
+    """Return why an array cannot go into a net: elements that are not numbers, not finite, or too large for float32."""
     real = np.issubdtype(stored.dtype, np.number) and not np.issubdtype(stored.dtype, np.complexfloating)
     if not real and stored.dtype != np.bool_:
         return f"not numbers: {name} has dtype {stored.dtype}"
@@ -105,7 +106,8 @@ class Values(Protocol):
 
 
 def value_problem(name: str, stored: AnyArray, values: Values | None) -> str | None:
-    """Return the problem of an array's elements: no numbers, not finite, or not the ``values`` that ops read."""
+    """Return the problem of an array's elements: not numbers, not finite, or outside of the ``values`` that ops
+    accept."""
     problem = element_problem(name, stored)
     if problem is not None or values is None:
         return problem
@@ -122,7 +124,7 @@ def places(bad: NDArray[np.bool_]) -> str:
 
 
 def first_place(bad: NDArray[np.bool_]) -> str:
-    """Return the position of the first: ``, the first at [0, 3]``."""
+    """Return the position of the first marked element: ``, the first at [0, 3]``."""
     return f", the first at {[int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape)]}" if bad.ndim else ""
 
 
@@ -139,8 +141,8 @@ _DAMAGED = (
 
 
 def read_npz(path: Path, error: type[LstmcError], expected: str = NPZ) -> dict[str, StoredArray]:
-    """Return every array of an ``.npz`` file; its elements are read on access. Raises ``error`` for a file that is not
-    there, or none, or damaged, and for elements that are no numbers but Python objects, as reading those would run
+    """Return every array of an ``.npz`` file; its elements are read on access. Raises ``error`` for a file that is
+    missing, damaged or of another kind, and for elements that are Python objects, because reading these would run
     code."""
     with _readable(path, error, expected):
         with regular(path).open("rb") as file:
@@ -205,7 +207,8 @@ def _readable(path: Path, error: type[LstmcError], expected: str) -> Iterator[No
 
 
 def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return the content of an ``.npz`` file. Any name will do: NumPy's ``savez`` takes some for its own options."""
+    """Return the content of an ``.npz`` file. Names are free, whereas NumPy's ``savez`` takes some as its own
+    options."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, array in arrays.items():
@@ -228,11 +231,11 @@ SAVE = "write the arrays by their names with NumPy, as np.savez('data.npz', X=X,
 
 
 def read_arrays(path: Path) -> dict[str, StoredArray]:
-    """Return every array of an ``.npz`` or HDF5 file by its name; one in a group of HDF5 is called ``group/name``.
+    """Return every array of an ``.npz`` or HDF5 file by its name; an array in a group of HDF5 is called ``group/name``.
 
-    What kind of file it is its content says. Elements are read where they are asked for. Raises :class:`DataError`
-    for a file that is not there, is no such file, is damaged, holds Python objects, or keeps elements in other files,
-    and for HDF5 without the package h5py.
+    The content decides the kind of file. Elements are read on access. Raises :class:`DataError` for a file that is
+    missing, of another kind, damaged, has Python objects, or keeps elements in other files, and for HDF5 without the
+    package h5py.
     """
     with reading(path, DataError), regular(path).open("rb") as file:
         start = file.read(len(HDF5_SIGNATURE))
@@ -271,8 +274,8 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
 def _items(file: Any) -> Iterator[tuple[str, Any]]:
     """Yield every object of a file by its path, once, and links to other files.
 
-    Each is opened from the group that it is in: h5py's own visits look each up from the first group on, which takes
-    the square of the time where groups are nested.
+    Each object is opened from its own group: h5py's visitors look up each object from the root, which takes quadratic
+    time for nested groups.
     """
     h5py = _h5py()
     seen, open_groups = {h5py.h5o.get_info(file.id).addr}, [("", file, iter(sorted(file)))]

@@ -1,7 +1,7 @@
-"""JSON from files that may be damaged or of another program: its structure is declared by types, and all of it is
+"""JSON from files that may be damaged or of another program: types declare its structure, and the whole content is
 checked before any of it is used.
 
-Types are those of the language and dataclasses of them, with the limits below; Pydantic does the checking.
+Types are Python's and dataclasses of them, with the limits below; Pydantic checks.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def read_bounded(path: Path) -> bytes:
 
 def parse_json(content: bytes, kind: type[T]) -> T:
     """Return the value of a JSON text as a ``kind``: a type of the language, or a dataclass. Keys that a dataclass does
-    not have are ignored, and nothing is converted. A check of the kind's own raises ValueError with its expectation.
-    Raises :class:`NotExpected`, also for half of a surrogate pair and for too deep nesting.
+    not have are ignored, and nothing is converted. A check that the kind defines raises ValueError with its
+    expectation. Raises :class:`NotExpected`, also for half of a surrogate pair and for too deep nesting.
     """
     try:
         value: T = _adapter(kind).validate_json(content, strict=True)  # type: ignore[arg-type]  # a type has a hash
@@ -93,6 +93,6 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _excerpt(text: str) -> str:
-    """Return a text as an error can print it: not too long, and of plain characters where it has others."""
+    """Return a text as an error can print it: shortened, and with other than plain characters escaped."""
     plain = text if text.isprintable() else json.dumps(text)
     return plain if len(plain) <= SHOWN else f"{plain[:SHOWN]} ..."

@@ -1,4 +1,4 @@
-"""A folder that one process holds."""
+"""A lock of a folder by one process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lstmc.errors import LstmcError, OutputError
 
 @contextmanager
 def hold_folder(folder: Path, lock: Path, busy: LstmcError, place: str) -> Iterator[None]:
-    """Make a folder, and hold it by the file ``lock`` until this process ends, however it does.
+    """Make a folder, and lock it by the file ``lock`` until this process ends in any way.
 
-    Raises ``busy`` where another process holds it, and :class:`OutputError` where ``place`` ("into FOLDER") cannot be
+    Raises ``busy`` if another process has locked it, and :class:`OutputError` if ``place`` ("into FOLDER") cannot be
     written.
     """
     try:

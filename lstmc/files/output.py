@@ -25,8 +25,8 @@ Content = bytes | Callable[[Path], None]
 def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
     """Write all files into ``folder`` (made if need be), or none: they are renamed only when all are on the disk.
 
-    A name may have folders in it, as ``src/net.c``, which are made too. What is no file there (``/dev/stdout``,
-    ``/dev/null``, a pipe) is written into, after all others: nothing takes its place.
+    A name may contain folders, as ``src/net.c``, which are made too. A target that is not a regular file
+    (``/dev/stdout``, ``/dev/null``, a pipe) is written into, after all others, and never replaced.
 
     Raises :class:`OutputError` when the folder cannot be made or written, or the disk is full.
     """
@@ -67,10 +67,10 @@ PREVIOUS = "previous"
 
 
 def set_aside(folder: Path, names: Iterable[str]) -> Path:
-    """Move what ``folder`` has of these names into ``previous/N`` in it, the first free N, and return that folder.
+    """Move the files of these names in ``folder`` into its ``previous/N``, the first free N, and return that folder.
 
-    They are moved in order: the last name stands for them all until the others are there. Raises :class:`OutputError`
-    where one cannot be moved.
+    They are moved in order: as long as the last file is in place, the set counts as not moved. Raises
+    :class:`OutputError` if a file cannot be moved.
     """
     kept = next(path for n in count(1) if not (path := folder / PREVIOUS / str(n)).exists())
     try:
@@ -84,7 +84,7 @@ def set_aside(folder: Path, names: Iterable[str]) -> Path:
 
 
 def _write_into(folder: Path | None, name: str, content: Content) -> str:
-    """Return a new file of a folder, or of the one for temporary files."""
+    """Return a new file in a folder, or in the folder for temporary files."""
     handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -108,8 +108,8 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def private_folder(folder: Path) -> Path:
     """Return a folder that only this user can enter, made with its parents if need be.
 
-    Raises :class:`BackendError` where others could replace what is in it, as :func:`check_private`; OSError where it
-    cannot be made.
+    Raises :class:`BackendError` if others could replace its files, as :func:`check_private` does; OSError if it cannot
+    be made.
     """
     for each in reversed([folder, *folder.parents]):
         if not each.exists():
@@ -132,8 +132,8 @@ def check_private(path: Path) -> None:
 def foreign(path: Path) -> tuple[str, ...] | None:
     """Return how another user could write to ``path``, and the remedy; None if no other user can.
 
-    As sshd does with its files: all folders on the way count, and links. In a folder with the sticky bit, such as
-    /tmp, others cannot replace what is not theirs. What cannot be reached is not looked at.
+    Like sshd, it checks all folders and links on the way. In a folder with the sticky bit, such as /tmp, others cannot
+    replace files of this user. A path that cannot be reached is not checked.
     """
     if not hasattr(os, "geteuid"):
         return None  # no POSIX system: nothing is compiled or installed there
@@ -162,5 +162,5 @@ def _owner(path: Path, uid: int) -> str:
 
 
 def shortest(value: float) -> float:
-    """Return the decimal of fewest digits that is ``value`` as a float32: 0.1, not 0.10000000149011612."""
+    """Return the shortest decimal that rounds to ``value`` in float32: 0.1, not 0.10000000149011612."""
     return float(str(np.float32(value)))

@@ -1,4 +1,5 @@
-"""Files of users, read only if they have an end: regular files, of which a whole content fits into memory."""
+"""Files of users: only regular files are read, because a device or a pipe may have no end, and only if they fit into
+memory."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from lstmc.process import memory
 
 
 def regular(path: Path) -> Path:
-    """Return the path of a regular file. Raises OSError for what is none, as a device or a pipe, which may have no end,
-    and for a path with a NUL character.
+    """Return the path of a regular file. Raises OSError for a device or a pipe, which may have no end, and for a path
+    with a NUL character.
     """
     try:
         mode = os.stat(path).st_mode
@@ -41,7 +42,7 @@ def read_file(path: Path) -> bytes:
 
 @contextmanager
 def reading(path: object, error: type[LstmcError]) -> Iterator[None]:
-    """Raise ``error`` for a file that is not there, or cannot be read, in the block."""
+    """Raise ``error`` if the block cannot read the file, or it is missing."""
     try:
         yield
     except FileNotFoundError:

@@ -266,7 +266,7 @@ def with_zeros_as_inputs(net: Net, time: Mapping[str, int]) -> Net:
 
 def layer_axes(net: Net, time: Mapping[str, int] = {}) -> tuple[list[dict[str, int]], dict[str, int]]:
     """Return the axes of each value that may be time, and the axis of bands: along it loops run both ways, beside loops
-    over time. An open axis is time before others, and so are the axes of inputs that ``time`` names."""
+    over time. An open axis, and the axes of inputs that ``time`` names, take precedence."""
     near = equal_axes(net)
     places = [_through_loops(net, near, dict(axis)) for axis in time_places(net) if axis]
     backwards = {v for s in net.steps if isinstance(s.op, Scan) and s.op.reverse for v in s.op.of_role("x", s.inputs)}
@@ -292,7 +292,7 @@ def _through_loops(net: Net, near: Places, axes: dict[str, int]) -> dict[str, in
 
 
 def is_over(axes: Mapping[str, int], loop: Scan, step: Step) -> bool:
-    """Return whether a loop runs along the axis that values have here."""
+    """Return whether a loop runs along the axis that ``axes`` gives its operands."""
     return any(axes.get(value) == 0 for value in loop.of_role("x", step.inputs))
 
 
@@ -418,8 +418,8 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
 
 
 def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -> tuple[list[Past], bool]:
-    """Return the pasts of a net, and whether it is a net of sequences. A net of sequences is told its losses only if it
-    is meant to be streamed, that is if a state is an input or an output."""
+    """Return the pasts of a net, and whether it is a net of sequences. Losses of a net of sequences are reported only
+    if a state is an input or an output: then it is meant for streaming."""
     times = layer_axes(net)[0]
     sequence = bool(times)
     sizes = of_one(net.source_inputs()) if net.open_sizes() else {}
@@ -442,8 +442,8 @@ def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -
 
 
 def _freed(path: Path, shapes: Mapping[str, Sequence[int]], options: Mapping[str, Any]) -> Net | None:
-    """Return the net of an ONNX graph with zeros that may be pasts as inputs: before products of them are folded to
-    constants. None for other files, and where nodes need these zeros as constants."""
+    """Return the net of an ONNX graph with zeros that may be pasts as inputs: before products of these zeros are folded
+    to constants. None for other files, and if nodes need these zeros as constants."""
     if not ONNX.knows(path):
         return None
     try:
@@ -501,7 +501,7 @@ def _notes(model: ImportedModel, found: Sequence[Past]) -> Iterable[str]:
 
 
 def _unread(refused: RefusedError) -> tuple[Unread, ...]:
-    """Return the operators that are not read, each of them once."""
+    """Return the operators that are not read, each once."""
     by_what: dict[str, list[Any]] = {}
     for refusal in refused.refusals:
         operator = refusal.node.rpartition("(")[2].rstrip(")")
@@ -554,7 +554,7 @@ def _nodes(path: Path) -> tuple[str, list[tuple[str, set[str]]]]:
 
 
 def _why(known: Mapping[str, Any], operator: str, kinds: set[str]) -> str:
-    """Return why a list does not have an operator of values of these types, or its limit, or nothing."""
+    """Return why a list lacks an operator for values of these types, or the operator's limit, or ""."""
     if operator not in known["operators"]:
         return str(known["others"])
     if other := sorted(kinds - {*known.get("elements", kinds)}):

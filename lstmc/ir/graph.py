@@ -1,8 +1,8 @@
 """The graph: a networkx multigraph whose nodes are ops and whose edges are operands.
 
-The only file that imports networkx. A node of the networkx graph is a :class:`Node`'s name with the Node as its
-one attribute; an edge's key is the operand slot, its one attribute ``out`` the producer's output. It is a
-*multi*graph because ``x * x`` has two edges between the same two nodes.
+The only file that imports networkx. A node of the networkx graph is a :class:`Node`'s name with the Node as its only
+attribute; an edge's key is the operand slot, its only attribute ``out`` the producer's output. It is a *multi*graph
+because ``x * x`` has two edges between the same two nodes.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ class Graph:
 
         The cut separates the operands that no node of ``nodes`` computes from the required nodes, which are among
         ``nodes``. A value that crosses it counts once, by its number in ``elements``; a value that is not listed counts
-        nothing. Of equal cuts it is the cut with the fewest nodes beyond.
+        nothing. Among equal cuts, the cut with the fewest nodes beyond is chosen.
         """
         before, beyond = 0, 1
         flow: nx.DiGraph[int | str | Ref] = nx.DiGraph()

@@ -3,7 +3,7 @@
 Weights are part of the graph: blobs that a pass packs, cuts or negates are computed from the user's parameters. Only
 ops that move elements, or change every sign, may stand between a parameter and a blob: so training the blob is training
 the parameter, and the parameter can be read back from the trained blob exactly. In a net that is not trained a blob may
-be any function of parameters, marked as :class:`~lstmc.ops.Precomputed`; they are not read back from it.
+be any function of parameters, marked as :class:`~lstmc.ops.Precomputed`; these parameters are not read back.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, s
 def reshaped(
     b: Builder, ref: Ref, op: Reshape, names: Sequence[str] = (), loc: SrcLoc | None = None, steps: Steps = ()
 ) -> Ref:
-    """Return the value in the shape of ``op``: the value, or the value that it reshapes, if one has the shape; else one
-    ``op``.
+    """Return the value in the shape of ``op``: the value, or the value that it reshapes, if either has the shape; else
+    a new ``op``.
 
     Reshapes of other kinds than ``op``, such as a view of the host, stay.
     """
@@ -280,7 +280,7 @@ def _fixed(weights: Graph, ref: Ref) -> bool:
 
 
 def with_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
-    """Return the graph, and the bodies of its scans, where open sizes have these numbers."""
+    """Return the graph, with the bodies of its scans, with these numbers for open sizes."""
     rebuild = Rebuild(graph)
     for node in graph:
         rebuild.put(node, rebuild.builder.copy(node, rebuild.args(node), _sized(node.op, sizes)))

@@ -211,7 +211,7 @@ def _with(type_: TensorType, axis: int, size: int) -> TensorType:
 
 
 def op_over_time(op: Op, steps: int, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
-    """Return ``op`` for all steps at once, if that has exactly the results of the steps; operand types are of one
+    """Return ``op`` for all steps at once, if it computes exactly the results of the steps; operand types are of one
     step."""
     wide = op_of_all(op, steps, operands, [0 if m else None for m in mapped])
     return wide[0] if wide is not None and not any(wide[1]) else None
@@ -228,7 +228,8 @@ def of_step(sequence: TensorType) -> TensorType:
 
 
 def op_of_step(op: Op, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
-    """Return the op of one step that is ``op`` for all steps; None if ``op`` mixes steps, or has no such form.
+    """Return the op of one step that corresponds to ``op`` for all steps; None if ``op`` mixes steps, or has no such
+    form.
 
     Operand types are of sequences: the ``mapped`` operands and the results have a leading axis of time.
     """
@@ -270,7 +271,7 @@ def values_over_time(graph: Graph) -> set[Ref]:
 def _carriers(graph: Graph, node: Node) -> set[Ref]:
     """Return the operands that the time axis of a result comes from, if the op has a form for one step of them.
 
-    A parameter is none of them, whatever its shape; next to a sequence it may have a value for each step.
+    A parameter never carries the axis, whatever its shape: next to a sequence it may have a value for each step.
     """
     args = graph.args(node.name)
     types = [graph.type(ref) for ref in args]

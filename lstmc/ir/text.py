@@ -7,15 +7,15 @@
       return z=%z
     }
 
-A field that has its default is left out; a leaf's shape stands in its type. A scan's bodies follow it in braces; a
-body returns the step's outputs, the only one without a name, then the ``next`` states:
+A field with its default value is left out; a leaf's shape is in its type. A scan's bodies follow it in braces; a
+body returns the step's outputs, a single output without a name, then the ``next`` states:
 
     return %y, next h=%h, next c=%c
 
-A result that an input takes in the next batch names that input: ``return y=%y, h_T=%h_T -> %h_0``. One that comes
-some steps late says how many: ``return y=%y late 2``.
+A result that an input takes in the next batch names that input: ``return y=%y, h_T=%h_T -> %h_0``. A late result has
+its delay in steps: ``return y=%y late 2``.
 
-What unrolling made says which step of which scan it is of, a cut sequence for each of its pieces: ``@ lstm:3``.
+A node that unrolling made has its scan and step; a cut sequence has them for each of its pieces: ``@ lstm:3``.
 """
 
 from __future__ import annotations

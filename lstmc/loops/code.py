@@ -100,7 +100,7 @@ def step_works(works: Iterable[Task]) -> list[Task]:
 
 
 def step_arrays(plan: Plan, works: tuple[Task, ...], packed: bool = False) -> tuple[Array, ...]:
-    """Return the arrays that the steps of a pass use; with ``packed``, those of transposed matrices."""
+    """Return the arrays that the steps of a pass use; with ``packed``, the arrays of transposed matrices."""
     arrays: dict[Array, None] = {}
     for work in step_works(works):
         if isinstance(work, Product):
@@ -129,7 +129,7 @@ def persistent(plan: Plan, works: tuple[Task, ...]) -> Persistent | None:
 
 @dataclass(frozen=True)
 class StepCost:
-    """The cost of a step of a pass: its work, with the launches of a step that no ``kernel`` has.
+    """The cost of a step of a pass: its work, and the launches of kernels if no ``kernel`` contains all steps.
 
     ``own_bytes`` counts the arrays of this step once, whatever caches keep from step to step.
     """
@@ -306,7 +306,7 @@ def _rendered(plan: Plan, where: str) -> str:
 
 
 def _used_by_passes(plan: Plan, with_phases: bool) -> tuple[set[str], set[str]]:
-    """Return the names of the arrays that forward uses, and those that backward does."""
+    """Return the names of the arrays that forward uses, and the names of those that backward uses."""
     saved = {s.saved.name for s in plan.states if s.saved}
     forward = _used(plan.forward) | saved | {s.top.name for s in plan.states}
     forward |= {s.kept.name for s in plan.states if not s.saved} | {s.bottom.name for s in plan.states if s.bottom}

@@ -79,7 +79,7 @@ def in_place(
     """Return the work of a step with the new state ``after`` in the memory of the old state ``before``.
 
     If something reads old elements after new ones are written, the new state is computed in ``buffer``, and copied at
-    the end. ``serial``: a loop computes one element after the other, so that it can shift elements to the front.
+    the end. ``serial``: a loop computes one element after the other, which a shift of elements to the front needs.
     """
     ordered = [*works] if _may_be_one(works, before, after) else _shifted(works, before, after) if serial else None
     if ordered is not None:
@@ -109,8 +109,8 @@ def _may_be_one(works: Sequence[Call | Loop], before: Array, after: Array) -> bo
 
 
 def _shifted(works: Sequence[C | Loop], before: Array, after: Array) -> list[C | Loop] | None:
-    """Return works in an order in which nothing reads an old element after a new one is in its place: loops that only
-    copy run as late as possible. None if there is none."""
+    """Return works in an order in which no element is read after it is overwritten; loops that only copy run as late as
+    possible. None if there is no such order."""
     changed = {work.y.array for work in works if isinstance(work, Call)}
     loops = [work for work in works if isinstance(work, Loop)]
     changed |= {place.array for loop in loops for place, is_written in loop.pointers.values() if is_written}
@@ -164,8 +164,8 @@ def _elements(loop: Loop, place: Place, index: Index) -> IntArray:
 
 
 def _only_copies(loop: Loop, before: Array, after: Array, changed: Set[Array]) -> bool:
-    """Return whether a loop only copies elements of an array that does not change, those of ``before`` to places that
-    it has read already."""
+    """Return whether a loop only copies elements of an array that does not change, and writes elements of ``before``
+    only to places that it has already read."""
     used = [(*loop.pointers[pointer], index) for pointer, index in loop.elements_by_count()]
     read = [(place, index) for place, is_written, index in used if not is_written and place.array not in changed]
     written = [(place, index) for place, is_written, index in used if is_written and place.array == after]

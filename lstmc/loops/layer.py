@@ -43,7 +43,7 @@ class GeneratedScan(Scan):
         return plans.plan_of(self, self.initial, self.products)
 
     def inlined(self, operands: int) -> frozenset[int]:
-        """Return the operands that its code does not read, because it has their numbers."""
+        """Return the operands that the code does not read, because it contains their numbers."""
         states = [slot for slot in range(operands) if self.role(slot) == "state"]
         return frozenset(slot for slot, value in zip(states, self.initial, strict=True) if value is not None)
 
@@ -170,8 +170,8 @@ def mask_name(dropout: Node) -> str:
 
 
 def own_draw(ones: Ref) -> int:
-    """Return the number that distinguishes a dropout from dropouts of other bodies; ``draw`` distinguishes it within
-    its body."""
+    """Return a number that distinguishes a dropout from dropouts of other bodies; ``draw`` distinguishes it within its
+    body."""
     return crc32(ones.node.encode())
 
 

@@ -111,7 +111,7 @@ class Values:
         return self.origin(operand, moved(node.op, ref.out, self.graph.type(operand).shape, index))
 
     def constant(self, ref: Ref) -> float | None:
-        """Return the number that every element of a value is; None if it is not known."""
+        """Return the number that all elements of a value are equal to; None if unknown."""
         op = self.graph.node(ref.node).op
         return op.value if isinstance(op, ops.Full) else None
 

@@ -181,7 +181,7 @@ class Sink:
 
 
 class Call:
-    """Work that is no loop: it writes a result ``y`` from ``operands``."""
+    """Work other than a loop: it writes a result ``y`` from ``operands``."""
 
     y: Place
 

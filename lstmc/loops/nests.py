@@ -109,7 +109,7 @@ def in_vectors(
 ) -> list[str]:
     """Return the lines of a nest of loops, in tiles of some rows by some vectors, which ``registers`` hold.
 
-    The rows are the counts of the second loop from inside. If a tile is as wide as a row, or there is no sum over a
+    The rows are the iterations of the second innermost loop. If a tile is as wide as a row, or there is no sum over a
     row, the loop over rows is the innermost loop: values that rows share are read once, and the sums of rows stay in
     registers. ``own`` are arrays that nothing else uses: the nest keeps their elements in registers and does not write
     them.
@@ -375,7 +375,7 @@ def _go_together(loops: Sequence[Loop], loop: Loop) -> bool:
 
 
 def _is_unfusable(first: Loop, second: Loop) -> bool:
-    """Return whether two loops cannot be fused: one needs a sum of the other, or another element than the one just
+    """Return whether two loops cannot be fused: one needs a sum of the other, or an element that it has not just
     written."""
     return any(
         one.array == other.array

@@ -118,7 +118,7 @@ def _parts_of(plan: Plan) -> int:
 
 
 def _phases_of(plan: Plan) -> tuple[Phases, ...] | None:
-    """Return the phases of the loops of forward, again and backward; None if one of them has no three phases."""
+    """Return the phases of the loops of forward, again and backward; None if a pass cannot be divided into phases."""
     if len(plan.apart) < 3:
         return None
     least = min(state.top.size for state in plan.states if state.saved)
@@ -229,7 +229,7 @@ class _Planner:
         return plan if self.parts == 1 else self._with_parts(plan)
 
     def _with_parts(self, plan: Plan) -> Plan:
-        """Return a plan whose large states are in parts: values that one phase has for another phase are kept for all
+        """Return a plan whose large states are in parts: values that pass from one phase to another are kept for all
         steps."""
         phases = _phases_of(plan)
         assert phases is not None
@@ -398,7 +398,7 @@ class _Planner:
     def _products_apart(self, whole: Ref) -> list[tuple[Ref, bool]]:
         """Return the summands of a sequence's gradient, and whether each is a product, which is added after all steps.
 
-        Several summands that are no products leave the gradient as one summand.
+        If several summands are not products, the whole gradient is one summand.
         """
         parts = [*self._parts(whole, True)]
         products = [part for part in parts if self._is_product(part)]
@@ -407,7 +407,7 @@ class _Planner:
         return sorted(((part, part in products) for part in parts), key=lambda part: part[1])
 
     def _is_product(self, ref: Ref) -> bool:
-        """Return whether a value is a product, or a reshaped one, with a single reader."""
+        """Return whether a value is a product, or a reshaped product, with a single reader."""
         op = self.back.node(ref.node).op
         if isinstance(op, Reshape):
             return self.uses[ref] == 1 and self._is_product(*self.back.args(ref.node))

@@ -145,7 +145,7 @@ def _of_row(b: Builder, body: Graph, ref: Ref, value: _InRow, place: int | None)
 
 def with_rows_first(scan: Scan) -> tuple[Graph, tuple[int, ...]] | None:
     """Return the body of a scan with the rows of each argument first, and the slots of the arguments that had them
-    second. None if no argument had. The body begins with transpositions that put these axes back."""
+    second. None if no argument had them second. The body begins with transpositions that put these axes back."""
     batch, args = batch_of(scan), scan.body.body_args()
     shapes = [arg.types[0].shape for arg in args]
     slots = tuple(

@@ -66,7 +66,7 @@ class Schedule(Generic[C]):
         self.read: set[Ref] = set()  # values read during a step, or kept for a product over all steps
 
     def loop_code(self) -> LoopCode:
-        """Return what writes the lines of loops."""
+        """Return the writer of the lines of loops."""
         return LoopCode(self.values, self.memory, self.stores, self.within, self.unique)
 
     # the order of work --------------------------------------------------------------------------------------------
@@ -165,7 +165,8 @@ class Schedule(Generic[C]):
                 self.within.add(node.name)
 
     def is_within(self, node: Node, reader: Node) -> bool:
-        """Return whether a node is computed in the loop of its reader, even if that reads an element several times."""
+        """Return whether a node is computed in the loop of its reader, even if the reader uses an element several
+        times."""
         return True
 
     def _delay(self, readers: dict[str, list[Node]], roots: set[str]) -> None:
@@ -311,7 +312,7 @@ class Schedule(Generic[C]):
         outers: Iterable[tuple[Ref, int, Ref | None, int]],
         replaced: Mapping[Ref, Ref] | None = None,
     ) -> tuple[list[C | Loop], list[tuple[Place, Place | None]]]:
-        """Return all work of a step, and the places of the operands of products over all steps.
+        """Return all work of a step, and the places of the operands of the products over all steps.
 
         ``replaced`` maps states to the values that overwrite them in memory.
         """
@@ -345,7 +346,7 @@ class Schedule(Generic[C]):
         return works, kept
 
     def _calls(self) -> dict[str, C]:
-        """Return the work that is no loop, by its nodes; what a group reads of another one gets a place in memory."""
+        """Return the work that is no loop, by its nodes; a value that another group reads gets a place in memory."""
         calls: dict[str, C] = {}
         order = [*enumerate(self.groups)]
         for at, group in reversed(order) if self.one_row else order:  # the part of a join is computed there

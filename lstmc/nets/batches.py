@@ -79,7 +79,7 @@ class Layout:
 def _wrong_names(
     shapes: Shapes, arrays: Shapes, optional: Collection[str], training_inputs: Collection[str]
 ) -> Iterator[str]:
-    """Yield the inputs that lack an array, and the arrays that are of no input."""
+    """Yield the inputs that lack an array, and the arrays that belong to no input."""
     for name, shape in shapes.items():
         if name not in arrays and name not in optional:
             yield f"missing: {name} {list(shape)}"

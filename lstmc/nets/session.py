@@ -92,7 +92,7 @@ def find_files(net: Path, weights: Path | None, backend: RunsFiles) -> NetFiles:
 
 
 def _other_states(manifest: Manifest, path: Path) -> dict[str, State]:
-    """Return the states of a net with the learned first values of another manifest; words if that has none."""
+    """Return the states of a net with the learned first values of another manifest; words if that manifest has none."""
     found = (read_manifest(path).states or {}) if path.is_file() else {}
     states = dict(manifest.states or {})
     for name, state in states.items():
@@ -107,9 +107,9 @@ def _other_states(manifest: Manifest, path: Path) -> dict[str, State]:
 def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mapping[str, int] = {}) -> dict[str, Array]:
     """Return an array for every input that the net does not fill, in the model's shape.
 
-    A missing input with a fill is drawn from it; one that no output depends on may be left out. ``sizes`` are those of
-    open dimensions; a dimension without a size has its compiled size. Raises :class:`DataError` with all inputs that
-    are missing, extra, of another shape, not finite or outside of their domains.
+    A missing input with a fill is drawn from it; an input that no output depends on may be left out. ``sizes`` are the
+    sizes of open dimensions; a dimension without a size has its compiled size. Raises :class:`DataError` with all
+    inputs that are missing, extra, of another shape, not finite or outside of their domains.
     """
     entries = files.manifest.inputs
     shapes = {name: entry.place.at(sizes) for name, entry in entries.items() if not entry.filled}
@@ -128,7 +128,7 @@ def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mappi
 
 
 def open_sizes(entries: Mapping[str, InputPlace], inputs: Mapping[str, AnyArray]) -> dict[str, int]:
-    """Return the sizes of a net's open dimensions in these arrays: each by the first input that has it."""
+    """Return the sizes of a net's open dimensions in these arrays: each from the first input that has it."""
     sizes: dict[str, int] = {}
     for name, entry in entries.items():
         shape = np.shape(_as_array(inputs[name])) if name in inputs else ()
@@ -260,7 +260,7 @@ def by_name(
     named: Arrays,
     needed: Callable[[], Iterable[str]],
 ) -> dict[str, A | NDArray[Any]]:
-    """Return the inputs of a call by name; an array alone is the one input that is ``needed``.
+    """Return the inputs of a call by name; a single array is the only ``needed`` input.
 
     Raises :class:`~lstmc.errors.DataError` for an array alone where several inputs are needed.
     """
@@ -276,9 +276,9 @@ def by_name(
 class Stream:
     """A net of one step at work: calling it makes a step, ``y = step(x=x)["y"]``. Its states go from step to step.
 
-    ``inputs``, ``outputs`` and ``states`` have shapes by the model's names; inputs and outputs are those that are no
-    states. ``initial`` has the first values of the states: a number, an array, or words if it is neither. ``delays``
-    has the number of steps by which an output is late: after that many steps it belongs to the first one.
+    ``inputs``, ``outputs`` and ``states`` have shapes by the model's names; inputs and outputs do not include states.
+    ``initial`` has the first values of the states: a number, an array, or words if it is neither. ``delays`` has the
+    number of steps by which an output is late: step t then has the output of step t - delay.
     """
 
     def __init__(self, net: OpenNet) -> None:
@@ -300,7 +300,7 @@ class Stream:
         self._net.close()
 
     def start(self, states: Mapping[str, AnyArray] | None = None, /, **named: NDArray[Any]) -> None:
-        """Begin a sequence with these states, ``{"lstm/h": h}``; others begin at their initial values.
+        """Begin a sequence with these states, ``{"lstm/h": h}``; other states begin at their initial values.
 
         Raises :class:`DataError` for a state that is unknown, of another shape or not finite, or whose first value is
         in words.

@@ -53,8 +53,8 @@ def tune(
     folder: Path | None = None,
     in_time: bool = True,
 ) -> Tuning:
-    """Return the fastest form of a model for a target, among the forms that take it, on this machine's Caffe or other
-    runtime.
+    """Return the fastest form of a model for a target, among the forms that can express it, in this machine's Caffe or
+    another runtime.
 
     With ``in_time`` forms that compute linear recurrences for all steps at once are measured too. The result is
     remembered in ``folder`` (the user's cache) by the model's graph with its sizes, the target, and the build that

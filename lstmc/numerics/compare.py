@@ -3,9 +3,9 @@
     python compare.py DEVICE [--tolerance 0.001]
 
 DEVICE is an .npz file of arrays [steps, ...] by the names of blobs, as golden.npz has them, or a folder of .npy files
-(gru/t000/h.npy for the blob gru/t000/h). Blobs may be missing, and so may last steps. It prints the first layer that is
-off, and what kind of mistake it looks like; it exits with 1 if there is one. The tolerance is relative to the greatest
-absolute value of a blob.
+(gru/t000/h.npy for the blob gru/t000/h). Blobs may be missing, and so may last steps. It prints the first wrong layer
+and the probable kind of mistake; it exits with 1 if there is one. The tolerance is relative to the greatest absolute
+value of a blob.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
 class Off:
     """The first layer with an error: its step, its size, and its likely cause.
 
-    ``unseen`` are blobs that the layer depends on and that the device did not give: the mistake may be before them.
+    ``unseen`` are blobs that the layer depends on and that the device did not return: the mistake may be before them.
     """
 
     layer: str
@@ -75,7 +75,7 @@ def compare(net: Mapping[str, Any], golden: Arrays, device: Arrays, tolerance: f
 
 @dataclass(frozen=True)
 class _Comparison:
-    """The golden values of a net, those of a device, and the tolerance."""
+    """The golden values of a net, the values of a device, and the tolerance."""
 
     net: Mapping[str, Any]
     golden: Arrays

@@ -1,6 +1,6 @@
 """Devices as data: how each stores the numbers of a net, every rule with its source. A device is a TOML file.
 
-One with a ``base`` states only the differences.
+A device with a ``base`` states only the differences.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _FORBID = with_config(ConfigDict(extra="forbid"))
 class Values:
     """The storage format of values.
 
-    - ``symmetric``: zero is in the middle; otherwise the range of a value is used as it is.
+    - ``symmetric``: zero is in the middle; otherwise the range of a value is used unchanged.
     - ``written``: the types of layers whose results are rounded, by default all; ``read``: the types that round their
       operands; with ``once`` an operand is rounded once for all its readers.
     - ``folded``: the types of layers that become a part of the layer before them, if nothing else reads the value
-      between; that layer then has their results' numbers.
+      between; that layer then has the number format of their results.
     - ``raised``: the types of layers (shift + scale * x) ** power whose sum is rounded before it is raised.
     - ``silu``: the product of a value and its sigmoid is one function.
     - ``biased``: a constant that is added to a product is a part of the product.
@@ -83,9 +83,9 @@ class Weights:
 
     ``slice``: as a whole, but in the pieces in which a Slice cuts the product, if nothing else reads it; convolutions
     by row. A matrix that multiplies a value of ``value_axes`` axes or more is stored like a value, and so is its bias.
-    Without ``biases`` a bias stays as it is. ``constants`` is the format of other parameters that layers on values
-    read, if it differs from that of values. With ``computed`` the device computes values made of parameters that are no
-    stored weight of a layer, and rounds them like values.
+    Without ``biases`` a bias is not rounded. ``constants`` is the format of other parameters that layers on values
+    read, if it differs from that of values. With ``computed`` the device itself computes values of parameters that are
+    not stored as weights of a layer, and rounds them like values.
     """
 
     format: Format = "float"

@@ -191,9 +191,9 @@ class Normalized(Kernel):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Moved(Kernel):
-    """The same numbers in other places, or the largest along an axis.
+    """Elements moved to other places, or the largest along an axis.
 
-    Operands of joins are scaled if they have another scale (None: the same scale).
+    Operands of joins are scaled if their scale differs (None: the same scale).
     """
 
     op: ops.Op
@@ -214,8 +214,8 @@ def not_measured(value: str) -> BackendError:
 class IntegerRounding(DeviceRounding):
     """A device with arithmetic of integers, for the graph of a net of one step. See :class:`DeviceRounding`.
 
-    ``states`` maps each value before a step to the value after it: both have one grid; so have a value and its pieces.
-    An op without an integer form raises :class:`BackendError`, unless it is in ``exact``.
+    ``states`` maps each value before a step to the value after it: both have the same grid; a value and its pieces have
+    the same grid too. An op without an integer form raises :class:`BackendError`, unless it is in ``exact``.
     """
 
     joins = False  # whether the parts of a join and the result have one grid
@@ -273,15 +273,15 @@ class IntegerRounding(DeviceRounding):
         return None if limits is None else Grid.of(limits, format, self.device, symmetric=True)
 
     def _limits_of(self, group: Ref) -> Range | None:
-        """Return the range of a group: the measured one, without the part in which its readers saturate. A 64th of it
-        is kept: XNNPACK takes no sum whose operands and result have scales too far apart."""
+        """Return the range of a group: the measured one, without the part in which its readers saturate. At least a
+        64th of the range is kept: XNNPACK refuses sums whose operands and result have very different scales."""
         if (limits := self._group_ranges.get(group)) is None:
             return None
         (low, high), (least, greatest) = self._needs(group), limits
         return max(least, min(low, least / 64)), min(greatest, max(high, greatest / 64))
 
     def _needs(self, group: Ref) -> Range:
-        """Return the range outside of which no reader of a group gives other results in 8 bits."""
+        """Return the range outside of which the results of all readers of a group are constant in 8 bits."""
         if group in self._needed:
             return self._needed[group]
         self._needed[group], refs = EVERYTHING, self._members[group]  # that of a group that is computed from itself
@@ -294,8 +294,8 @@ class IntegerRounding(DeviceRounding):
         return self._needed[group]
 
     def _needs_of(self, node: Node, ref: Ref) -> Range:
-        """Return the range of an operand outside of which the result is the same: of an activation, or of a sum with
-        one."""
+        """Return the range of an operand outside of which the result is the same: the operand of an activation, or of a
+        sum with an activation."""
         result, kind = Ref(node.name), type(node.op)
         if self._format(result) != "int8":
             return EVERYTHING
@@ -330,7 +330,7 @@ class IntegerRounding(DeviceRounding):
         return tuple(rounded)
 
     def on_grids(self, values: Mapping[str, ops.Array]) -> dict[str, ops.Array]:
-        """Return the graph's inputs and outputs among values by name, as the integers make them."""
+        """Return the graph's inputs and outputs among values by name, rounded to their grids."""
         inputs = (Ref(node.name) for node in self._graph if isinstance(node.op, ops.Input))
         refs = (*inputs, *(output.ref for output in self._graph.outputs))
         grids = {self._graph.value_name(ref): grid for ref in refs if (grid := self.grid(ref))}
@@ -366,7 +366,7 @@ class IntegerRounding(DeviceRounding):
         return self._kernels[node.name]
 
     def _operands(self, node: Node, args: Sequence[ops.Array]) -> tuple[list[Grid], dict[int, Integers]]:
-        """Return the grids of a node's operands, and of the constants among them the integers, by their slots."""
+        """Return the grids of a node's operands, and the integers of constant operands, by their slots."""
         grids, constants = list[Grid](), dict[int, Integers]()
         for slot, (ref, array) in enumerate(zip(self._graph.args(node.name), args, strict=True)):
             grid = self._grids.get(ref)

@@ -285,7 +285,7 @@ def measure_ranges(
     """Stream all sequences through a net of one step, and return the ranges of its values.
 
     ``runners`` returns the net for a number of sequences. With ``snapshot``, a file, the measurement is saved there
-    from time to time, continued from there, and the file removed at the end. None if ``stop`` asked to end early; the
+    from time to time, continued from there, and the file removed at the end. None if ``stop`` ended it early; the
     snapshot then has all measurements. Raises :class:`DataError` for a snapshot of another measurement.
     """
     parts = list(sequences.parts())

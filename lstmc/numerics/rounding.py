@@ -202,7 +202,7 @@ class DeviceRounding:
         return limits
 
     def _joined(self, ref: Ref) -> Ref:
-        """Return the sum or the Concat whose range a part of it gets, if the device has that rule; else the value
+        """Return the sum or the Concat whose range a part of it gets, if the device has this rule; else the value
         itself."""
         rule = self.device.multipliers
         readers = self._structure.readers[ref]

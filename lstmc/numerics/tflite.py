@@ -1,6 +1,6 @@
-"""The integers of a net in TFLite, by one of four sets of kernels, each to the bit.
+"""The integers of a net in TFLite, by one of four sets of kernels, each exact to the bit.
 
-A value stands for its integer less a zero point, times a scale; kernels are on integers less their zero points.
+An integer minus a zero point, times a scale, is the value; here zero points are already subtracted from all integers.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ FUNCTIONS: Mapping[str, Mapping[Format, Sequence[str]]] = {
 
 
 def keeps_numbers(op: ops.Op) -> bool:
-    """Return whether the result of an op has the numbers of its operands, in other places."""
+    """Return whether an op only moves elements of its operands."""
     return op.moves or isinstance(op, SAME_NUMBERS)
 
 
@@ -131,7 +131,7 @@ class Computed(Kernel):
 
 
 def number_grid(values: ops.Array, format: Format) -> Grid:
-    """Return the grid of a constant operand; a single number has one digit, times a power of two."""
+    """Return the grid of a constant operand; a single number becomes one digit times a power of two."""
     most = 2 ** (7 if format == "int8" else 15)
     largest = float(np.abs(values).max()) or TINY
     scale = 2.0 ** np.ceil(np.log2(largest / most * 2)) if np.size(values) == 1 else np.float32(largest / (most - 1))
@@ -165,7 +165,7 @@ WIDEST = 4.0  # from this scale on the kernels of LOGISTIC and TANH overflow
 
 
 def has_kernel(op: ops.Op, grids: Sequence[Grid | None], result: Grid, target: str | None) -> bool:
-    """Return whether a target computes an op of these operands, of which constants have no grid, in integers."""
+    """Return whether a target computes an op on these operands in integers; constant operands have no grid."""
     fixed = [grid is None for grid in grids]
     if isinstance(op, ops.Linear | ops.Conv):
         return not fixed[0] and all(fixed[1:]) and getattr(op, "group", 1) == 1
@@ -261,7 +261,7 @@ class TfliteRounding(IntegerRounding):
         return {i: np.asarray(args[i], np.float32) for i, ref in enumerate(sources) if ref.node in self._fixed}
 
     def _in_floats(self, node: Node, y: Grid) -> Formula:
-        """An op without a kernel for integers, in float32 between a DEQUANTIZE of each operand and a QUANTIZE."""
+        """Compute an op without an integer kernel in float32, between a DEQUANTIZE of each operand and a QUANTIZE."""
         grids = [self._grids.get(ref) for ref in self._graph.args(node.name)]
         xnnpack, scale = self.device.kernels == "xnnpack" and y.high == 127, np.float32(y.scale)
 
@@ -333,7 +333,7 @@ class TfliteRounding(IntegerRounding):
         return lambda a: np.moveaxis(along(np.moveaxis(a, op.axis, -1)), -1, op.axis)
 
     def _affine_formula(self, op: ops.Affine, x: Grid, y: Grid) -> Formula:
-        """One operation with a number, as it is written: s - x, s x or x + s."""
+        """Return the formula of an operation with one number, as it is written: s - x, s x or x + s."""
         number, format = op.shift or op.scale, format_of_bits(8 if y.high == 127 else 16)
         grid = number_grid(np.asarray(number), format)
         constant = integers_of(np.full((1,), number), grid)
@@ -373,7 +373,7 @@ class TfliteRounding(IntegerRounding):
 
 
 def _requantized(x: Grid, y: Grid, kernels: str) -> Formula:
-    """What a QUANTIZE gives, where the numbers are others; between 8 bits XNNPACK has a factor of 8 bits."""
+    """Return the result of a QUANTIZE between two grids; between grids of 8 bits XNNPACK's factor has 8 bits."""
     ratio, between_bytes = x.scale / y.scale, x.high == y.high == 127
     if x == y:
         return lambda a: a
@@ -389,7 +389,8 @@ def _requantized(x: Grid, y: Grid, kernels: str) -> Formula:
 
 
 def _function(op: ops.Op, y: Grid) -> Callable[[ops.Array], ops.Array]:
-    """Return a function in float32 as its tables have it: the least of the result where a logarithm has none."""
+    """Return a function in float32 as TFLite's tables have it: a logarithm of a number that has none is the least
+    result."""
     if isinstance(op, ops.Exp):
         return single(np.exp)
     end = np.float32(y.scale) * np.float32(y.low - y.zero if isinstance(op, ops.Log) else y.high)

@@ -62,7 +62,7 @@ def scaled_once(x: Integers, *factors: float) -> Integers:
 
 
 def scaled_up(x: Integers, *factors: float) -> Integers:
-    """Return x times factors, rounded twice, ties up: as ruy."""
+    """Return x times factors, rounded twice, ties up, like ruy."""
     fixed, shifts = _columns(factors)
     right = np.maximum(-shifts, 0)
     y = ((x << np.maximum(shifts, 0)) * fixed + (1 << 30)) >> 31
@@ -212,7 +212,7 @@ TABLE_STEPS, TABLE_BITS = 512, 7  # of a table of int16: its steps, and the bits
 
 
 def by_table8(function: Function, x: Grid, y: Grid) -> Callable[[Integers], Integers]:
-    """Return a function of int8 by a table that is made of float32."""
+    """Return a function of int8 by a table computed in float32 arithmetic."""
     least = x.low - x.zero
     entries = function(F32(x.scale) * np.arange(least, x.high - x.zero + 1).astype(F32)).astype(F32)
     table = rounded(entries * (F32(1) / F32(y.scale)), "away")
@@ -245,7 +245,8 @@ def by_lines16(
 
 
 def _reciprocal(x: Integers, whole: int) -> tuple[Integers, Integers]:
-    """Return 1 / x of 31 bits, x a number with ``whole`` bits before the point, and how often x is halved for it."""
+    """Return 1 / x in 31 bits, where x has ``whole`` bits before the point, and the number of times that x was
+    halved."""
     headroom = 32 - np.frexp(x.astype(np.float64))[1].astype(I64)
     shifted = (x << headroom) - (1 << 31)
     return power_of_two(one_over_one_plus(shifted), 1), whole - headroom
@@ -276,7 +277,7 @@ SPAN16 = 65535
 
 
 def softmax16(scale: float, real: type[Any]) -> Callable[[Integers], Integers]:
-    """Return the softmax of int16 along the last axis, by two tables that are made of numbers of a type."""
+    """Return the softmax of int16 along the last axis, by two tables that are computed in a float type."""
     unit = real(1) / real(SPAN16)
     exponential = by_lines16(single(np.exp) if real is F32 else np.exp, real(10) / real(SPAN16), 2 * unit, 32767, real)
     inverse = by_lines16(lambda x: real(1) / (real(1) + x), unit, 2 * unit, -32768, real)
@@ -299,7 +300,7 @@ HALF_ROOT = 1518500250  # sqrt(2) / 2 of 31 bits
 
 
 def inverse_root(x: float, y: float, most: int) -> Callable[[Integers], Integers]:
-    """Return 1 / sqrt of integers by five steps of Newton; ``most`` is what zero gives."""
+    """Return 1 / sqrt of integers by five steps of Newton; ``most`` is the result for zero."""
     factor = 1.0 / float(F32(np.sqrt(F32(x))) * F32(y))
     table = np.array([most, *(_root_entry(value, factor) for value in range(1, 256))], I64)
 

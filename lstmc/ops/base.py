@@ -228,15 +228,15 @@ class Op(metaclass=OpType):
     # The overrides name their operands, so that a formula reads like a formula; hence Any here.
     @abstractmethod
     def infer(self, *args: Any, **kwargs: Any) -> Types:
-        """Operand types to result types. Raises :class:`~lstmc.errors.ShapeError`."""
+        """Map operand types to result types. Raises :class:`~lstmc.errors.ShapeError`."""
 
     @abstractmethod
     def eval(self, *args: Any, **kwargs: Any) -> Arrays:
-        """Operand arrays to result arrays, in the operands' own precision: the reference meaning."""
+        """Map operand arrays to result arrays, in the operands' precision: this is the op's reference meaning."""
 
     @abstractmethod
     def vjp(self, cts: Arrays, outs: Arrays, *args: Any) -> tuple[Array | None, ...]:
-        """Cotangents of the results to cotangents of the operands (None: no gradient flows).
+        """Map cotangents of the results to cotangents of the operands (None: no gradient flows).
 
         A formula of ``+ - * /``, ``.shape`` and :func:`applied` ops also works on values of a graph, and then builds
         the gradient as a graph; a formula that needs NumPy works on arrays alone.
@@ -254,13 +254,14 @@ class Op(metaclass=OpType):
         yield self
 
     def work(self, operands: Types, results: Types) -> Work:
-        """Return the work of one forward pass on these types: an operation for each element that it does not move."""
+        """Return the work of one forward pass on these types: one operation for each element, none if it only moves
+        elements."""
         size = sum(type_.size for type_ in results)
         moved = BYTES * (size + sum(type_.size for type_ in operands))
         return Work(operations=0 if self.moves else size, bytes=moved, launches=1)
 
     def domains(self, *args: Any, **kwargs: Any) -> tuple[Domain | None, ...]:
-        """Return the domain of each operand's elements; None where every number is valid. Takes operand types."""
+        """Return the domain of each operand's elements; None if every number is valid. Takes operand types."""
         return (None,) * len(args)
 
     @classmethod
@@ -340,9 +341,9 @@ class AlongAxis(Op):
 
 @dataclass(frozen=True)
 class Pointwise(Op):
-    """y = f(x), element by element. One array of any shape in and out.
+    """y = f(x), element by element. It takes and returns one array of any shape.
 
-    ``df`` is dy/dx from y and x, as ``vjp`` wants it, or one number for all elements.
+    ``df`` computes dy/dx from y and x, or is one number for all elements.
     """
 
     operands = ("x",)
@@ -377,7 +378,7 @@ def sample_type(draw: Draw, rank: tuple[int, int] = (1, 3), size: tuple[int, int
 
 
 def check_axis(op: str, axis: int, x: TensorType, what: str = "x") -> None:
-    """Raise unless ``axis`` is one of x's axes."""
+    """Raise unless x has the axis ``axis``."""
     if not 0 <= axis < x.rank:
         raise ShapeError(f"{op}: axis {axis} does not exist: {what} is {x}, with {x.rank} axes")
 
@@ -392,12 +393,12 @@ def ops_in(module: str) -> tuple[type[Op], ...]:
 
 
 def dialect_of(op: str) -> str:
-    """The dialect of an op by its name: ``example`` of ``example.cube``, the core's where there is no dot."""
+    """Return the dialect of an op by its name: ``example`` of ``example.cube``; without a dot the core's."""
     return op.rpartition(".")[0] or CORE_DIALECT
 
 
 def dialects() -> tuple[str, ...]:
-    """The names of all installed dialects."""
+    """Return the names of all installed dialects."""
     return tuple(entry_points_of(DIALECTS))
 
 
@@ -443,7 +444,7 @@ def op_problems(op: type[Op]) -> Iterator[tuple[str, str]]:
 
 
 def _defined_in(module: str) -> tuple[type[Op], ...]:
-    """Every subclass of Op that a module of this name, or one below it, defines."""
+    """Return every subclass of Op that a module of this name, or a module below it, defines."""
     below = dict.fromkeys(_derived(Op))  # a layer that is a core op too is met twice
     return tuple(op for op in below if op.__module__ == module or op.__module__.startswith(f"{module}."))
 

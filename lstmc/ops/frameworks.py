@@ -14,7 +14,8 @@ Framework = Literal["onnx", "torch", "keras"]
 
 @dataclass(frozen=True)
 class Foreign:
-    """A function of another framework: its ``name``, and its ``settings`` with their defaults in the order of ours.
+    """A function of another framework: its ``name``, and its ``settings`` with their defaults in the order of the core
+    op's fields.
 
     Settings are attributes of an operator of ONNX, positional arguments of a function of PyTorch, or keys of the
     configuration of a class of ``keras.ops``. ``None`` is a setting without a default. With ``steepness`` the first
@@ -31,8 +32,8 @@ class Elementwise:
     """A function of the language or of the importers, with its name in each framework, or ``None`` if the framework has
     no such function.
 
-    ``numbers`` are its coefficients in a framework without settings for them. ``cell``: whether ONNX's recurrent layers
-    have it as an activation. ``activations`` are its names as an activation of Keras's layers.
+    ``numbers`` are its coefficients in a framework without settings for them. ``cell``: it is an activation of ONNX's
+    recurrent layers. ``activations`` are its names as an activation of Keras's layers.
     """
 
     function: str

@@ -206,7 +206,7 @@ class Conv(Op):
     """y[..., o, i, j] = b[o] + the sum over c, u, v of w[o, c, u, v] x[..., c, i s + u d - p, j s + v d - p].
 
     x is [..., C, H, W], w is [out, C / group, kh, kw], b is [out]; s, p and d are stride, pad and dilation, each
-    (height, width); x is zero outside. With groups, the outputs of a group see the channels of that group only. y has
+    (height, width); x is zero outside. With groups, the outputs of a group read only the channels of that group. y has
     Caffe's size: (H + 2 p - d (kh - 1) - 1) // s + 1 (``conv_layer.cpp``).
     """
 
@@ -270,8 +270,7 @@ class Conv(Op):
         return x.reshape(-1, self.group, x.shape[-3] // self.group, *x.shape[-2:])
 
     def _places(self, window: Sequence[int], size: Sequence[int]) -> Iterator[tuple[int, int, Any]]:
-        """Yield each place (u, v) of the window, with the slices of the padded image that have this place of all
-        windows."""
+        """Yield each place (u, v) of the window, with the slices of the padded image for this place in all windows."""
         for u, v in np.ndindex(*window):
             rows = _ends(u * self.dilation[0], size[0], self.stride[0])
             yield u, v, (..., rows, _ends(v * self.dilation[1], size[1], self.stride[1]))
@@ -335,7 +334,7 @@ class Pool(Op):
         return counts[0], counts[1]
 
     def ends(self, image: Sequence[int]) -> Pair:
-        """Return the padding below and right of an image with which every window is whole."""
+        """Return the padding below and right of an image that completes every window."""
         windows = zip(self._counts(image), self.stride, self.size, image, self.pad, strict=True)
         rows, columns = (max(0, (count - 1) * s + k - n - p) for count, s, k, n, p in windows)
         return rows, columns
@@ -346,7 +345,7 @@ class Pool(Op):
         return _padded(x, self.pad, value, (max(0, below - top), max(0, right - left)))
 
     def _places(self, x: Array) -> list[tuple[slice, slice]]:
-        """Yield the slices of the padded image that have the first element of all windows, the second, and so on."""
+        """Yield slices of the padded image: the first element of all windows, then the second, and so on."""
         rows, columns = self._counts(x.shape[-2:])
         return [(_ends(u, rows, self.stride[0]), _ends(v, columns, self.stride[1])) for u, v in np.ndindex(*self.size)]
 

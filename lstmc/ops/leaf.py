@@ -247,7 +247,7 @@ class Param(Leaf):
 
     @property
     def fixed(self) -> bool:
-        """Whether its values are fixed by the model, and not trained."""
+        """Whether the model fixes its values, so that they are not trained."""
         return isinstance(self.fill, Values) and self.lr_mult == self.decay_mult == 0
 
     def infer(self) -> Types:

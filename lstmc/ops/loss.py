@@ -54,7 +54,7 @@ class _OfClasses(Op):
         return np.moveaxis(x, self.axis, -1).reshape(-1, x.shape[self.axis])
 
     def _counted(self, label: Array) -> tuple[Array, Array]:
-        """Return the labels as indices, and the mask of those that are not ignored."""
+        """Return the labels as indices, and the mask of labels that are not ignored."""
         flat = label.reshape(-1).astype(int)
         counted = np.full(flat.shape, True) if self.ignore_label is None else flat != self.ignore_label
         return np.where(counted, flat, 0), counted
@@ -77,10 +77,10 @@ class SoftmaxLoss(_OfClasses):
     """y = -sum(ln softmax(x)[label]) / M; label holds the number of the right class at every place.
 
     ``axis`` is the axis of classes in x; label has all other axes. Probabilities are taken to be at least FLT_MIN.
-    Places whose label is ``ignore_label`` are left out. M is at least 1 and depends on ``normalization``: ``valid``,
-    the number of places that are not left out; ``full``, of all places; ``batch_size``, of the places along the axes
-    before ``axis``; ``none``, 1 (``softmax_loss_layer.cpp``, ``loss_layer.cpp``). The gradient to x is (softmax(x) - 1
-    at the label) / M.
+    Places whose label is ``ignore_label`` are left out. M is at least 1 and depends on ``normalization``: ``valid``:
+    the number of places that are not left out; ``full``: the number of all places; ``batch_size``: the number of places
+    along the axes before ``axis``; ``none``: 1 (``softmax_loss_layer.cpp``, ``loss_layer.cpp``). The gradient to x is
+    (softmax(x) - 1 at the label) / M.
     """
 
     name = "softmax_loss"
@@ -128,11 +128,11 @@ class SoftmaxLoss(_OfClasses):
 
 @dataclass(frozen=True)
 class Accuracy(_OfClasses):
-    """y is the share of places, of those that are not left out, whose label is among the ``top_k`` best classes.
+    """y is the share of counted places whose label is among the ``top_k`` best classes.
 
     ``axis`` is the axis of classes in x; label has all other axes. Places whose label is ``ignore_label`` are left out;
-    y is 0 if all places are. Of equal scores the higher class is the better one (``accuracy_layer.cpp`` as lstmc
-    installs it; later versions count every equal score as better). No gradient flows.
+    y is 0 if all places are. Among equal scores the class with the higher number ranks first (``accuracy_layer.cpp`` as
+    lstmc installs it; later versions count every equal score as better). No gradient flows.
     """
 
     name = "accuracy"
@@ -182,8 +182,8 @@ class _OfArrays(Op):
 class SigmoidCrossEntropyLoss(_OfArrays):
     """y = -sum(target ln p + (1 - target) ln(1 - p)) / M, with p = sigmoid(x).
 
-    M depends on ``normalization``: ``valid`` and ``full``, the number of elements; ``batch_size``, the size of the
-    first axis; ``none``, 1 (``sigmoid_cross_entropy_loss_layer.cpp``, which has ``batch_size``). No gradient flows to
+    M depends on ``normalization``: ``valid`` and ``full``: the number of elements; ``batch_size``: the size of the
+    first axis; ``none``: 1 (``sigmoid_cross_entropy_loss_layer.cpp``, which has ``batch_size``). No gradient flows to
     target.
     """
 

@@ -121,7 +121,7 @@ class LeakyRelu(Pointwise):
 
 @dataclass(frozen=True)
 class StopGradient(Pointwise):
-    """y = x, but no gradient flows through it: for x and all before it, y is a constant."""
+    """y = x, without a gradient: for x, and for everything that x depends on, y is a constant."""
 
     name = "stop_gradient"
     stops_gradient = True
@@ -152,8 +152,7 @@ class Precomputed(Pointwise):
 
 @dataclass(frozen=True)
 class Round(Pointwise):
-    """The integer nearest to x, and of two nearest integers the even one, for |x| up to 2**22; no gradient flows
-    through it."""
+    """The integer nearest to x, ties to even, for |x| up to 2**22; no gradient flows through it."""
 
     name = "round"
     stops_gradient = True
@@ -241,8 +240,8 @@ class Log(Pointwise):
 class Sin(Pointwise):
     """y = sin(x), x in radians.
 
-    Caffe and its readers have no such layer. There it is a polynomial of x reduced by multiples of pi, within 1e-6 in
-    float32 for ``|x|`` up to 1e5. Generated layers and ONNX have the function itself.
+    Caffe and its readers have no layer for it: for them it is a polynomial of x reduced by multiples of pi, within 1e-6
+    in float32 for ``|x|`` up to 1e5. Generated layers and ONNX have the function itself.
     """
 
     name = "sin"
@@ -313,7 +312,8 @@ class Affine(Pointwise):
 
 
 def covered_axes(small: tuple[int, ...], large: tuple[int, ...]) -> tuple[int, int] | None:
-    """The run of axes [start, stop) of ``large`` that ``small`` varies over when broadcast; None if it cannot be.
+    """Return the consecutive axes [start, stop) of ``large`` along which the broadcast ``small`` varies; None if they
+    are not consecutive.
 
     (4,) over (2, 4) is (1, 2); (2, 1) over (2, 4) is (0, 1); (1,) over (2, 4) is (0, 0).
     """

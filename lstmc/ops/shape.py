@@ -179,7 +179,7 @@ class Transpose(AlongAxis):
 
     @classmethod
     def to_order(cls, order: Sequence[int]) -> Iterator[Transpose]:
-        """Return the ops that put axes in this order, one after the other."""
+        """Return the ops, in order, that permute axes to this order."""
         now = sorted(order)
         for place, axis in enumerate(order):
             for left in reversed(range(place, now.index(axis))):
@@ -288,8 +288,8 @@ class Max(Reduce):
 
 @dataclass(frozen=True)
 class Largest(AlongAxis):
-    """y = 1 for the first of the largest elements of x along ``axis``, else 0: the place that the gradient of a max
-    goes to."""
+    """y = 1 for the first of the largest elements of x along ``axis``, else 0: it marks the place that gets the
+    gradient of a max."""
 
     name = "largest"
 

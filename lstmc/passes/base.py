@@ -256,8 +256,8 @@ def run_passes(
     """Return the graph after every pass, the model itself first.
 
     After each pass the graph is verified at its stage; ``legal`` are the ops allowed from LEGAL on. ``dump_dir`` gets
-    each graph as ``NN-pass.lir``. Raises :class:`PassError` with the pass, the passes before it, and the node that it
-    was at; an error for the user keeps its class, and gets these as notes of a traceback. Raises
+    each graph as ``NN-pass.lir``. Raises :class:`PassError` with the pass, the passes before it, and the node at fault;
+    an error for the user keeps its class, and gets this information as notes of its traceback. Raises
     :class:`~lstmc.errors.OutputError` if ``dump_dir`` cannot be written.
     """
     stage = Stage.MODEL

@@ -1,4 +1,4 @@
-"""Loops in parts: unrolling, a first step of its own, and two scans in place of one.
+"""Loops in parts: unrolling, a separate first step, and two scans in place of one.
 
 Unrolled, a scan is a copy of its body for every step; the copies share parameter nodes. Peeling gives the first step a
 body of its own, which known zero states make simpler. Distributing makes products with some states one product for all
@@ -38,7 +38,8 @@ class TimeAxis:
     """The conversion of a sequence to steps and back in core ops; a backend's own converts in its ops."""
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
-        """x [T, ...] as T values [...], or [1, ...] where the axis is ``kept``, called ``names`` and of ``steps``."""
+        """x [T, ...] as T values [...], or [1, ...] where the axis is ``kept``; ``names`` are their names, ``steps``
+        their numbers."""
         return b.add(Split(0, (1,) * len(names)) if kept else Unstack(), x, names=names, steps=tuple(steps))
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
@@ -46,7 +47,7 @@ class TimeAxis:
         return b.add(Concat(0) if kept else Stack(), *steps, names=(name,))[0]
 
     def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
-        """x once for each of the ``steps`` that read it; ``names`` are there for what must be added for that."""
+        """Return x once for each of the ``steps`` that read it; nodes that copy it are called by ``names``."""
         return (x,) * len(names)
 
 
@@ -55,15 +56,15 @@ class Expand(Pass):
     """Unroll every scan.
 
     1. scan(body) over T steps => T copies of the body (the first of ``first``), each on the previous one's states
-    2. an ``x`` argument       => the step's slice of the sequence, cut once and shared by all scans of it
-    3. a ``weight`` argument   => the outer node itself: sharing is identity; a ``static`` one => what the time axis
-       makes of it for each step that reads it
+    2. an ``x`` argument       => the step's slice of the sequence, cut once and shared by all scans of the sequence
+    3. a ``weight`` argument => the outer node itself: sharing is identity; a ``static`` argument => the time axis' copy
+       for each step that reads it
     4. an initial state that the first step does not read, and that has no other reader => nothing
     5. a step output that is read => the steps' values stacked; a last state => the last step's value
     6. a body's node on weights, static arguments and constants alone => one node, shared like a static argument
 
-    Scans that ``loops`` says yes to stay as they are. A step's nodes are called ``SCAN/tNNN/NAME``; its next states and
-    outputs have their own names.
+    Scans for which ``loops`` is true stay as they are. A step's nodes are called ``SCAN/tNNN/NAME``; its next states
+    and outputs have their own names.
     """
 
     name = "expand"
@@ -72,7 +73,7 @@ class Expand(Pass):
     loops: Callable[[Scan], bool] = lambda scan: False
 
     def requires(self, graph: Graph) -> None:
-        """Raise :class:`PassError` for more nodes than any net can have, before the first is made."""
+        """Raise :class:`PassError` for more nodes than a net can have, before any node is made."""
         scans = [(node, node.op) for node in graph if isinstance(node.op, Scan) and not self.loops(node.op)]
         for node, scan in scans:
             if (count := scan.length * len(scan.body)) > MOST_NODES:
@@ -251,11 +252,11 @@ class _Unroller:
 class KeepTimeAxis(NodePass):
     """Let the steps of the scans that ``where`` picks be [1, N, ...] instead of [N, ...].
 
-    1. an ``x`` argument, a state, a step output: [N, ...]  => [1, N, ...]; each node of a body does for one step what
-       it would do for several at once
+    1. an ``x`` argument, a state, a step output: [N, ...] => [1, N, ...]; each node of a body computes one step as it
+       would compute several at once
     2. a first and a last state outside                     => reshaped to [1, N, ...], and back; a constant is made so
 
-    What is the same at every step stays as it is. A scan stays too, if one of its nodes cannot do this.
+    A value that is the same at every step keeps its shape. A scan with a node that cannot keep the axis is not changed.
     ``reshape`` is the op of the stage that reshapes.
     """
 
@@ -284,7 +285,7 @@ class KeepTimeAxis(NodePass):
         return (*results[:steps], *(b.add(self.reshape(t.shape), ref, names=(name,))[0] for ref, t, name in last))
 
     def _step(self, b: Builder, state: Ref) -> Ref:
-        """Return a first state as the step before the first step."""
+        """Return a first state as a sequence of one step, the step before the first."""
         node = b.node(state.node)
         shape = (1, *b.type(state).shape)
         if isinstance(node.op, Leaf) and _is_constant(b, state):
@@ -293,7 +294,7 @@ class KeepTimeAxis(NodePass):
 
 
 def _kept_body(body: Graph) -> Graph | None:
-    """Return the body on steps that keep their axis; None if a node of it has no such form."""
+    """Return the body on steps that keep their axis; None if a node cannot keep the axis."""
     builder = Builder(body.name, body)
     same: dict[Ref, Ref] = {}  # values that are the same at every step, without the axis
     kept: dict[Ref, Ref] = {}  # values with the axis
@@ -338,7 +339,7 @@ class Peel(NodePass):
     """Give each scan that starts from a constant its own first step.
 
     1. scan(body) from full initial states => scan(body, first), where first is the body with those states put in
-       and simplified: a product with a zero state is gone, and so is the matrix that it was multiplied by
+       and simplified: a product with a zero state is removed, with its matrix
     """
 
     name = "peel"
@@ -374,11 +375,11 @@ def _first_step(scan: Scan, b: Builder, operands: Refs) -> Graph | None:
 
 @dataclass(frozen=True)
 class Distribute(Pass):
-    """Compute states that need no others in a scan before, where products of the rest read them alone.
+    """Compute independent states in a scan of their own first, if products of the remaining states read only these.
 
-    1. states that need no other states, and products that read no others and that these do not need => a scan of
-       these states, and a scan of the rest that takes their sequences, where ``hoist`` then finds the products; unless
-       the sequences have more elements than the products
+    1. states that depend on no other states, and products of these states alone => a scan of these states, and a scan
+       of the rest that reads their sequences, where ``hoist`` then finds the products; unless the sequences have more
+       elements than the products
 
     An example are RWKV's mixtures of an input and the previous input: the products with them leave the loop.
     """

@@ -20,7 +20,7 @@ from lstmc.types import TensorType
 
 @dataclass(frozen=True)
 class Element:
-    """A slice: ``size`` elements of an axis of ``base`` from ``start``; ``dropped``: the result lacks the axis."""
+    """A slice: ``size`` elements of an axis of ``base`` from ``start``; if ``dropped``, the result lacks the axis."""
 
     base: str
     axis: int

@@ -91,7 +91,7 @@ def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
 def _run_of(
     graph: Graph, readers: dict[Ref, int], reading: dict[Ref, str], split: str, run: Sequence[int]
 ) -> _Run | None:
-    """Return the run of pieces of a split, by their indices; None if one has another reader."""
+    """Return the run of pieces of a split, by their indices; None if a piece has another reader."""
     nodes = tuple(reading[Ref(split, i)] for i in run)
     first = graph.node(nodes[0])
     pieces = []
@@ -160,9 +160,9 @@ class FuseLinears(Pass):
     1. linear(x, W1), linear(x, W2), ... => split(linear(x, concat(W1, W2, ...))), biases likewise
     2. y + linear(h, W, b), where y depends on no state and h does => (y + b) + linear(h, W)
 
-    Rule 1 packs parameters of one lr_mult and decay_mult that are used nowhere else, so training stays the same; the
-    packed blob is a weight sub-graph over them. After rule 2 ``hoist`` adds the bias for all steps at
-    once. Two biases are not made one blob: each would learn only half as fast.
+    Rule 1 packs parameters with equal lr_mult and decay_mult that nothing else uses, so training does not change; the
+    packed blob is a sub-graph of weights. After rule 2 ``hoist`` adds the bias for all steps at once. Two biases are
+    not made one blob: each would learn only half as fast.
     """
 
     name = "fuse_linears"
@@ -188,9 +188,9 @@ class FuseLinears(Pass):
 
 @dataclass(frozen=True)
 class BiasApart(NodePass):
-    """Write products without their bias, if a product with a bias has another form or another place.
+    """Separate the bias from products, where a backend writes a product with a bias in another form or place.
 
-    1. linear(x, W, b) => linear(x, W) + b, where ``apart`` says so of the product and its bias
+    1. linear(x, W, b) => linear(x, W) + b, if ``apart(product, bias)`` is true
     """
 
     name = "bias_apart"

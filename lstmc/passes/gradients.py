@@ -41,7 +41,7 @@ def backward_body(body: Graph) -> Graph:
 
 
 class _Tape:
-    """A step that is traversed forward and then back, into one builder."""
+    """A step traversed forward and then backward, into one builder."""
 
     def __init__(self, body: Graph) -> None:
         self.body, self.b = body, Builder(f"{PREFIX}{body.name}")
@@ -57,7 +57,7 @@ class _Tape:
         return GraphValue(self.b, ref, name, node.loc if node else None)
 
     def backward(self) -> None:
-        """Propagate gradients to all values that those which have one depend on."""
+        """Propagate the gradients that are set to all values that they depend on."""
         for node in reversed(list(self.body)):
             if isinstance(node.op, Leaf) or not any(ref in self.cts for ref in node.refs):
                 continue

@@ -47,7 +47,7 @@ class Steps:
     # sequences along the first axis, in the order of time ------------------------------------------------------
 
     def cut(self, x: Ref, first: int, axis: int = 0) -> tuple[Ref, Ref]:
-        """Return the first steps, in the order in which they run, and the rest; a single step is repeated as needed."""
+        """Return the first steps, in the order in which they run, and the rest; a constant (one step) is both parts."""
         size = self.b.type(x).shape[axis]
         if size == 1:
             return x, x
@@ -127,7 +127,7 @@ class Steps:
     # forms -----------------------------------------------------------------------------------------------------
 
     def doubling(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
-        """Return the states after each step: log2(T) times each step is joined with an earlier step."""
+        """Return the states after each step: each step is joined with an earlier step, log2(T) times."""
         shapes = {s: self.b.type(ref).shape for s, ref in initial.items()}
         begun = {s: self.b.add(ops.Reshape((1, *shapes[s])), r)[0] for s, r in initial.items() if not self._zero(r)}
         return self._doubled(*self._maps(sequences), begun, shapes, self.length)

@@ -37,8 +37,8 @@ __all__ = ["Hoist", "RollIn", "Sink"]
 class RollIn(Pass):
     """Move computations on sequences into scans: the reverse of ``hoist`` and ``sink``.
 
-    1. op on sequences [T, ...] => scan of T steps without a state, whose body is the op on one step; a parameter of
-       that many steps is a sequence where the op has no such form else
+    1. op on sequences [T, ...] => scan of T steps without a state, whose body is the op on one step; a parameter with T
+       steps becomes a sequence if the op needs it as one
 
     A precomputed value stays: it is a weight of the net, and no layer computes it.
     """
@@ -91,13 +91,13 @@ def _scan_of(b: Builder, node: Node, args: Refs, mapped: list[bool]) -> Scan | N
 class Hoist(NodePass):
     """Move computations that depend on no state before the scan.
 
-    1. a node on sequences (and on what is the same at every step) => one node on all T steps at once, before the
-       scan; the body gets its value as an ``x`` argument if it still needs it
-    2. a node on what is the same at every step => one node before the scan; a ``static`` argument, or a ``weight``
-       where it is one
+    1. a node on sequences (and on values that are the same at every step) => one node on all T steps at once, before
+       the scan; the body gets its value as an ``x`` argument if it still needs it
+    2. a node on values that are the same at every step => one node before the scan; its value is a ``static`` argument,
+       or a ``weight`` if it is a weight
     3. a step output that was hoisted           => the sequence itself
-    4. a sequence that a product which is ``apart`` and other nodes read => two ``x`` arguments: the gradient of the
-       product's is one product for all steps too
+    4. a sequence that both a product which is ``apart`` and other nodes read => two ``x`` arguments, so that the
+       gradient of the product is one product for all steps too
 
     Products that are ``apart`` stay in the loop, because the writer of the loop takes them out later, unless another
     product of sequences needs them. Ops that are ``light`` stay too, unless an op outside or such a product needs them:
@@ -144,7 +144,8 @@ class _Mover:
         return name if name.startswith(scope) else scope + name
 
     def _operands(self, node: Node) -> list[Outer] | None:
-        """Return the operands of a node of the body outside, where a constant is added; None if one is not known."""
+        """Return the values outside of the scan for a node's operands; constants are added there. None if an operand
+        has no value outside."""
         operands = self.body.args(node.name)
         for ref in operands:
             leaf = self.body.node(ref.node)
@@ -153,7 +154,8 @@ class _Mover:
         return [self.outer[ref] for ref in operands] if all(ref in self.outer for ref in operands) else None
 
     def _move(self, node: Node, operands: Sequence[Outer]) -> Refs | None:
-        """Add a node outside, of all steps at once if it differs from step to step; None if it has no such form."""
+        """Add a node outside, of all steps at once if it differs from step to step; None if the op has no form for all
+        steps."""
         mapped = [operand.mapped for operand in operands]
         op: Op | None = node.op
         if any(mapped):
@@ -301,8 +303,8 @@ class _Hoister(_Mover):
 class Sink(NodePass):
     """Move computations that no state depends on after the scan.
 
-    1. a node that only step outputs depend on => one node on all T steps at once, after the scan; the body returns
-       what it needs of each step
+    1. a node that only step outputs depend on => one node on all T steps at once, after the scan; the body returns the
+       operands of each step
     2. a step output that was sunk             => that node's result
     3. a step output that is a step of a sequence => that sequence
 

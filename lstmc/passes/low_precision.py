@@ -21,13 +21,13 @@ Rows = tuple[int, int]  # columns of a product's result: from, and up to
 class ConvexUpdates(NodePass):
     """Write a state that moves towards a value as h + u (n - h): the state's own factor is then exactly 1.
 
-    In n + z (h - n) and z h + (1 - z) n a device rounds two large terms whose sum is the state, at each step; in
-    h + u (n - h) what is rounded is the small change, and a state at rest stays.
+    In n + z (h - n) and z h + (1 - z) n a device rounds two large terms whose sum is the state, at each step; in h + u
+    (n - h) it rounds the small change, and a state at rest stays.
 
     1. (1 - u) h + u n               => h + u (n - h)
     2. n + z (h - n), z h + (1 - z) n where z = sigmoid(a) of products with weights, read by nothing else
                                      => h + sigmoid(-a) (n - h), the weights of those products negated
-    3. z h + (1 - z) n, of another z => h + (1 - z) (n - h)
+    3. z h + (1 - z) n, any other z => h + (1 - z) (n - h)
 
     h is the state whose next value the result is. No rule adds an op; rule 3 may add a layer, which negates h, where a
     target has no subtraction.

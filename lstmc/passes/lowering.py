@@ -193,21 +193,21 @@ LARGEST = 2**20  # elements of a matrix: an op that needs a larger matrix stays
 
 @dataclass(frozen=True)
 class FixedProducts(Pass):
-    """Write what moves or adds elements within the rows of a value as a product with a fixed matrix of zeros and ones.
+    """Write ops that move or add elements within the rows of a value as products with fixed matrices of zeros and ones.
 
-    A row is all that belongs to one index of the first axis, which is the batch in a scan's body.
+    A row has all elements of one index of the first axis, which is the batch in a scan's body.
 
     1. sum, split, transpose of x along later axes; tile of more than two axes => reshape(linear(x, M))
     2. x + y; also -, *, maximum; of more than two axes, where y covers the first one but not all others
                                                                               => x + reshape(linear(y, M))
-    3. the largest of x along a later axis => the largest of its pieces, two at a time; each piece as of rule 1
+    3. the largest of x along a later axis => the largest of its pieces, two at a time; each piece by rule 1
     4. linear(x, W, b) of several vectors in each row => reshape(linear(x, M, b for each of them)), where M has W on its
        diagonal, and zeros elsewhere
-    5. concat of such vectors                         => reshape(linear(concat(x, y, ...), M))
+    5. concat of several vectors in each row => reshape(linear(concat(x, y, ...), M))
 
-    M is what the op makes of the rows of the identity: a parameter that is not trained, or the pieces of W. Rules 4 and
-    5 hold in a step, which is a scan's body or a graph without a scan, unless it has a softmax of such vectors, whose
-    layer reads them as rows.
+    M is the op's result for the rows of the identity: a parameter that is not trained, or the pieces of W. Rules 4 and
+    5 hold in a step, which is a scan's body or a graph without a scan, unless it has a softmax of several vectors in
+    each row, whose layer reads them as rows.
     """
 
     name = "fixed_products"
@@ -258,7 +258,8 @@ class _Products:
         return self._products(x, rows, node, "moved")
 
     def _largest(self, node: Node, x: Ref, axis: int) -> Refs | None:
-        """Of two equal values Maximum gives the gradient to the second; so the first value is the last operand."""
+        """Return the largest value by a chain of Maximum. It gives the gradient of equal values to its second operand,
+        so the first value comes last."""
         size, shape = self.b.type(x).shape[axis], node.types[0].shape
         if size == 1 or is_weight(self.b, x):
             return None
@@ -308,7 +309,7 @@ class _Products:
         return self._products(rows, whole, node, "joined")
 
     def _spread(self, node: Node, args: Refs, shapes: list[tuple[int, ...]]) -> Refs | None:
-        """Return a binary op whose smaller operand is made as large as the other."""
+        """Return a binary op after its smaller operand is broadcast to the larger."""
         large = node.types[0].shape
         operands = list(args)
         for slot, (ref, shape) in enumerate(zip(args, shapes, strict=True)):

@@ -52,20 +52,21 @@ class ParallelTime(Pass):
 
     1. a group of states of a scan that are affine in themselves, element by element => nodes on the sequences of their
        factors and offsets; the rest of the scan takes the states' sequences as arguments
-    2. a state that is forgotten after a few steps, such as the last inputs => nodes on sequences, once for each
+    2. a state that is forgotten after a few steps, such as the last inputs => nodes on sequences, once for each of
+       these steps
     3. a state with constant factors and offsets that float32 holds, such as the number of a step => arrays of numbers
     4. a group of states that a step multiplies by a matrix => the step's nodes for all chunks at once, from zero, from
        the identity, and from the states between chunks
 
     ``chunks``: chunks of about sqrt(T) steps run in lockstep from zero, then the states between are computed, and
     every step is corrected by the state at its chunk's start: at most some 4 sqrt(T) nodes.
-    ``doubling``: log2(T) times each step is joined with the one 1, 2, 4, ... steps before: some 8 log2(T) nodes, and
+    ``doubling``: each step is joined with the step 1, 2, 4, ... steps before: some 8 log2(T) nodes, and
     log2(T) times the operations. ``products``: where all steps have one matrix, its powers are weights, and a product
     with them joins r steps: some 9 log_r(T) nodes.
 
-    A group that has not the form that is asked for takes ``chunks``. What is not linear stays a scan, which runs before
-    or after. ``unrolled`` leaves all as it is; ``auto`` takes the form that is fastest by ``price``. What is made of
-    parameters alone becomes a weight by ``precompute``, where a list has it.
+    A group without the requested form takes ``chunks``. States that are not linear stay in a scan, which runs before or
+    after. ``unrolled`` changes nothing; ``auto`` takes the form that is fastest by ``price``. Values of parameters
+    alone become weights if the list of passes has ``precompute``.
     """
 
     name = "parallel_time"
@@ -103,7 +104,8 @@ class ParallelTime(Pass):
         return None
 
     def _form(self, parallel: _Parallel) -> Time:
-        """The form of a group of states: as asked for, by chunks where it has no such form, or what costs least."""
+        """Return the form of a group of states: the requested form, chunks if the group does not have it, or the
+        cheapest form."""
         works = parallel.works(self.trained)
         if self.time == "auto":
             return min(works, key=lambda form: self.price.seconds(works[form]))
@@ -111,7 +113,8 @@ class ParallelTime(Pass):
 
 
 def with_time(passes: PassList, time: Time, trained: bool, price: Price | None = None) -> PassList:
-    """Return the list with recurrences computed as ``time`` says: by the pass that it has, or one after ``sink``.
+    """Return the list with recurrences computed as ``time`` says: by the list's own pass, or by a pass inserted after
+    ``sink``.
 
     Nets that are ``trained`` have no products: a parameter cannot be read back from powers of a matrix. Raises
     :class:`~lstmc.errors.PassError` for an unknown form, and for a list of passes that computes nets step by step.
@@ -235,8 +238,8 @@ class _Parallel:
         return "products" if form == "products" else "matrices"
 
     def _delayed(self, steps: Steps, state: int) -> dict[int, Ref]:
-        """Solve a state that forgets its past after a few steps: compute all steps at once as many times, each from the
-        result before."""
+        """Solve a state that forgets its past after a few steps: compute all steps at once, from the previous result,
+        once for each of these steps."""
         body = pruned(self.body, [Output(self._name_of(state), self._next(state))])
         args = body.body_args()
         body = with_role(body, [i for i, arg in enumerate(args) if arg.name in self.states], "x")

@@ -28,9 +28,9 @@ LARGEST = 2**16  # the most elements of a value that is larger than all its para
 class Precompute(Pass):
     """Turn values that depend on parameters alone into weights of the net: exp(A), 1 - b, softplus(p) + q.
 
-    1. such a value of a scan's body   => the same before the scan (``hoist`` of what is made of parameters)
-    2. such a value, where others read it => precomputed(it), which is a weight; a scan has it as one
-    3. a weight that a scan has as a value => the same as a weight
+    1. such a value of a scan's body   => the same value before the scan (``hoist`` of values of parameters)
+    2. such a value that other nodes read => precomputed(value), a weight; a scan takes it as a weight
+    3. a weight that a scan takes as a value => the scan takes it as a weight
 
     Values that are much larger than their parameters stay: no net carries a parameter in many copies. It is not for
     nets that are trained: from such a weight the parameter cannot be read back.
@@ -171,7 +171,7 @@ class SpreadKernels(NodePass):
     """Write a convolution whose dilation is not the same along both axes with a kernel that has zeros between its
     elements.
 
-    1. conv(x, W, b, dilation=(p, q)) => conv(x, W with p - 1 rows and q - 1 columns of zeros between its own, b)
+    1. conv(x, W, b, dilation=(p, q)) => conv(x, W with p - 1 rows and q - 1 columns of zeros between the elements, b)
 
     W is made of parameters alone, so ``precompute`` stores the result. Along an axis where the kernel has one element
     a dilation changes nothing, and the convolution stays.
@@ -212,12 +212,12 @@ def _with_zeros(b: Builder, node: Node, w: Ref, axis: int, dilation: int) -> Ref
 class ConvProducts(Pass):
     """Write a convolution over small images as a product of all their elements with one matrix.
 
-    1. conv(x, W, b)          => reshape(linear(reshape(x), M, b at every place)), where M is what conv makes of all
-                                 images that are one at one place: of parameters alone, so ``precompute`` stores it
-    2. split(that, channels)  => reshape(split(linear(...))): channels are columns that lie together
+    1. conv(x, W, b) => reshape(linear(reshape(x), M, b at every place)), where the rows of M are conv's results for
+                                 images with a single one: M depends on parameters alone, so ``precompute`` stores it
+    2. split(conv(x, W, b), channels)  => reshape(split(linear(...))): channels are columns that lie together
 
-    M has at most as many elements as ``precompute`` allows; a larger convolution stays. Nets that are trained do so
-    in loops alone (``loops``), as M is no parameter; ``hoist`` then computes M once before the loop.
+    M has at most as many elements as ``precompute`` allows; a larger convolution stays. In nets that are trained only
+    loops are rewritten (``loops``), because M is no parameter; ``hoist`` then computes M once before the loop.
     """
 
     name = "conv_products"

@@ -45,7 +45,7 @@ class RollUp(Pass):
     """Turn an unrolled recurrence into a scan.
 
     1. equal steps, each on states of the one before    => a scan of their common part
-    2. a first step from zeros, without what zeros make  => one of these steps
+    2. a first step from zeros, without the nodes that zeros make needless => one of these steps
     """
 
     name = "roll_up"

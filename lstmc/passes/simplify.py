@@ -232,7 +232,7 @@ def add_multiples(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def _multiple(b: Builder, ref: Ref) -> tuple[Ref, ops.Affine]:
-    """Return a value as an affine function of another value; of itself, if of no other."""
+    """Return a value as an affine function of another value, or else of itself."""
     op = b.node(ref.node).op
     return (b.args(ref.node)[0], op) if isinstance(op, ops.Affine) else (ref, ops.Affine(1.0, 0.0))
 

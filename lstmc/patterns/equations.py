@@ -1,12 +1,12 @@
-"""The formulas of a scan's step, read from its graph, and those of the core ops that it is read by.
+"""The formulas of a scan's step, read from its graph, and the formulas of the core ops.
 
 Every value is read by columns of its last axis, so gates that are packed in one value are read apart, and through the
 scan's arguments into the graph around it, so a product that was hoisted is read like one in the step. The formula of
 an op gives some columns of its node from the formulas of its operands.
 
-A formula is a sum of products, so that two ways to write it are one thing: ``n + z * (h - n)`` is the same polynomial
-as ``z * h + (1 - z) * n``. What a polynomial is in are atoms: a value that is not looked into, a part of a weight, a
-function of a polynomial, a product with a matrix.
+A formula is a sum of products, so that different notations are equal: ``n + z * (h - n)`` is the same polynomial
+as ``z * h + (1 - z) * n``. The indeterminates of polynomials are atoms: an opaque value, a part of a weight, a function
+of a polynomial, a product with a matrix.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Place:
     """The place of a value: columns of the last axis of ``ref``, or (None) the whole of a value with a number for each
     row.
 
-    ``ref`` is a value of the scan's body (``step``), or of the graph that the scan stands in: of a ``sequence``
-    [T, ...] the step's part is meant, and what is else ``outside`` is the same at every step.
+    ``ref`` is a value of the scan's body (``step``), or of the graph that the scan stands in: for a ``sequence`` [T,
+    ...] the place is the step's element; another value ``outside`` is the same at every step.
     """
 
     ref: Ref
@@ -60,7 +60,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A part of a matrix [out, in], at a place as :class:`Place` has it: rows are outputs, columns are inputs."""
+    """A part of a matrix [out, in], at a :class:`Place`: rows are outputs, columns are inputs."""
 
     ref: Ref
     rows: tuple[int, int]
@@ -70,8 +70,8 @@ class Matrix:
 
 @dataclass(frozen=True, eq=False)
 class Atom:
-    """An indeterminate of the polynomials. Equal atoms are one object; ``number`` is the order in which they were first
-    met, ``place`` the place where.
+    """An indeterminate of the polynomials. Equal atoms are one object; ``number`` counts them in the order in which
+    they were met, ``place`` is the first place.
     """
 
     number: int
@@ -129,7 +129,7 @@ class LinearCombination(ABC, Generic[M]):
     @staticmethod
     @abstractmethod
     def unit() -> M:
-        """Return the monomial 1."""
+        """Return the monomial 1, which is the unit of products."""
 
     @staticmethod
     @abstractmethod
@@ -209,24 +209,25 @@ class Polynomial(LinearCombination[Monomial]):
         return tuple(sorted((*one, *two), key=lambda atom: atom.number))
 
     def __iter__(self) -> Iterator[tuple[Monomial, float]]:
-        """The terms, in the order in which their atoms were met."""
+        """Iterate over the terms, in the order in which their atoms were met."""
         return iter(sorted(self.terms.items(), key=lambda term: [atom.number for atom in term[0]]))
 
     @property
     def recurrent(self) -> bool:
-        """Whether it depends on a state of the scan."""
+        """Whether the polynomial depends on a state of the scan."""
         return any(atom.recurrent for monomial in self.terms for atom in monomial)
 
     @property
     def single(self) -> Monomial | None:
-        """Its one monomial, if it is one with the coefficient 1."""
+        """The only monomial of the polynomial, if its coefficient is 1; else None."""
         if len(self.terms) != 1:
             return None
         ((monomial, value),) = self.terms.items()
         return monomial if value == 1 else None
 
     def divided(self, by: Monomial) -> tuple[Polynomial, Polynomial]:
-        """Quotient and rest: the polynomial is ``quotient * by + rest``, and no monomial of the rest has ``by``."""
+        """Return quotient and rest: the polynomial is ``quotient * by + rest``, and no monomial of the rest contains
+        ``by``."""
         quotient: dict[Monomial, float] = {}
         rest: dict[Monomial, float] = {}
         for monomial, value in self.terms.items():
@@ -252,10 +253,9 @@ DEEPEST = 80  # ops that are looked through, one in the other: more would be no 
 class Equations:
     """The formulas of one body of a scan.
 
-    ``formulas`` has those of the ops that are looked through. ``around`` is the graph that the scan stands in, and its
-    node there: without it nothing is read through the arguments. ``cuts`` are values of the body that are not looked
-    into, each with the one that stands for it: for itself, or for its equals. Equal formulas are equal polynomials,
-    within one object of this class.
+    ``formulas`` has the formula of each op that is not opaque. ``around`` is the enclosing graph and the scan's node in
+    it: without it arguments are opaque. ``cuts`` maps each opaque value of the body to the value that represents it and
+    its equals. Equal formulas are equal polynomials, within one object of this class.
     """
 
     def __init__(
@@ -291,16 +291,16 @@ class Equations:
         return self.around[0]
 
     def value(self, ref: Ref) -> Polynomial:
-        """The formula of a whole value of the body."""
+        """Return the formula of a whole value of the body."""
         return self.at(Place(ref, self.whole(ref)))
 
     def whole(self, ref: Ref) -> Columns:
-        """All columns of a value of the body."""
+        """Return the place of all columns of a value of the body."""
         shape = self.body.type(ref).shape
         return (0, shape[-1]) if shape else None
 
     def equal_to(self, formula: Polynomial, until: str | None = None) -> list[Ref]:
-        """The values of the body that have this formula, in order; of no node after the one called ``until``."""
+        """Return the values of the body that have this formula, in order, up to the node ``until``."""
         last = len(self._position) if until is None else self._position[until]
         while self._to_list and self._position[self._to_list[0].name] <= last:
             node = self._to_list.popleft()
@@ -345,7 +345,7 @@ class Equations:
         """Return the formula of a function of the value at ``of``; relu(d - relu(x)) is d less x clipped to [0, d], if
         x depends on a state.
 
-        What depends on no state may be the mask of ended sequences, which is looked for as it is.
+        Without a state it may be the mask of ended sequences, which other code finds in this form.
         """
         plain, operand = _of_models(op), self.at(of)
         if isinstance(plain, Relu) and operand.recurrent and len(operand) == 2:
@@ -419,7 +419,7 @@ class Equations:
             place = Place(*part, place.where)
 
     def matrix(self, ref: Ref, where: Where, rows: tuple[int, int], columns: tuple[int, int]) -> Matrix | None:
-        """A part of a matrix of weights, where it is stored; None if it is computed."""
+        """Return the stored place of a part of a matrix of weights; None if the matrix is computed."""
         if not is_weight(self.graph(where), ref):
             return None
         where = "outside" if where == "sequence" else where
@@ -454,11 +454,11 @@ class Reading:
         return self.equations.at(self.at(ref, columns))
 
     def by_rows(self, ref: Ref) -> Polynomial:
-        """One number for each row: a value [N] where others are [N, H]."""
+        """Return the operand as one number for each row: a value [N] beside values [N, H]."""
         return self.equations.at(self.at(ref, None))
 
     def aligned(self, ref: Ref, like: Node, columns: Columns) -> Polynomial:
-        """An operand that is broadcast to the result of ``like``, from the last axis on."""
+        """Return an operand that is broadcast to the result of ``like``, from the last axis on."""
         shape = self.graph.type(ref).shape
         if not shape or columns is None:
             return self.by_rows(ref)
@@ -471,7 +471,7 @@ Formula = Callable[[Reading, Node[Any], tuple[Ref, ...], Columns], Polynomial | 
 def part_of(
     graph: Graph, ref: Ref, part: tuple[int, int], axis: int, joined: bool = False
 ) -> tuple[Ref, tuple[int, int]] | None:
-    """The part of the operand of a Split along ``axis``, or (``joined``) of a Concat, that a part of ``ref`` is."""
+    """The part of the operand of a Split along ``axis``, or (``joined``) of a Concat, that a part of ``ref`` equals."""
     node = graph.node(ref.node)
     if isinstance(node.op, Split) and node.op.axis == axis:
         before = sum(node.op.sizes[: ref.out])
@@ -483,7 +483,8 @@ def part_of(
 
 
 def _joined(graph: Graph, x: Ref, axis: int) -> list[tuple[Ref, tuple[int, int]]]:
-    """The pieces that a value is joined of along an axis, and which part each is; the value itself if it is not."""
+    """Return the pieces of which a value is joined along an axis, and the part that each is; the value itself if it is
+    not joined."""
     node = graph.node(x.node)
     pieces = graph.args(x.node) if isinstance(node.op, Concat) and node.op.axis == axis else (x,)
     bounds, start = [], 0
@@ -495,7 +496,7 @@ def _joined(graph: Graph, x: Ref, axis: int) -> list[tuple[Ref, tuple[int, int]]
 
 
 def _of_models(op: Op) -> Op:
-    """The op of models that a backend's op is, with its attributes: a layer Sigmoid is a Sigmoid."""
+    """Return the op of models that a backend's op corresponds to, with its attributes: a layer Sigmoid is a Sigmoid."""
     classes = (kind for kind in type(op).__mro__ if issubclass(kind, Op) and not kind.backend and "name" in vars(kind))
     kind = next(classes, type(op))
     return kind(**{field.name: getattr(op, field.name) for field in fields(kind)})
@@ -506,7 +507,7 @@ def _of_two(function: Callable[[Polynomial, Polynomial], Polynomial | None]) -> 
 
 
 def multiplied(x: Polynomial, y: Polynomial) -> Polynomial | None:
-    """The product; None where it would be too long to be a formula of a cell."""
+    """Return the product; None if it would be too long to be a formula of a cell."""
     return x * y if len(x) * len(y) <= MOST_TERMS else None
 
 
@@ -542,7 +543,7 @@ def _reshape(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) ->
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape without its first axes of 1."""
+    """Return the shape without leading axes of 1."""
     while shape[:1] == (1,):
         shape = shape[1:]
     return shape

@@ -1,8 +1,9 @@
 """Linear recurrences: the states of a scan whose next values are affine in them, so that all steps have a closed form.
 
-A value of a step is affine in some states if it is ``factor * state + offset``, and neither reads these states. The
-reading goes node by node and builds factors and offsets as nodes of the step. With max-plus arithmetic ``+`` is the
-maximum and ``*`` the sum: a running maximum is affine too. States that read each other are one group.
+A value of a step is affine in some states if it is ``factor * state + offset``, and neither factor nor offset reads
+these states. The reading goes node by node and builds factors and offsets as nodes of the step. With max-plus
+arithmetic ``+`` is the maximum and ``*`` the sum: a running maximum is affine too. States that read each other are one
+group.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ MOST_OF_GROUP = 4  # states that read each other: the products of their factors 
 class _Term:
     """The dependence of a value on one state: for each of its elements, the element of the state, and the factor.
 
-    ``index`` is None where an element is made of several elements of the state, and factors are not kept then. An
-    element that is not of the state has the place -1.
+    ``index`` is None if an element depends on several elements of the state; then factors are not kept. The index is -1
+    for an element that does not depend on the state.
     """
 
     index: NDArray[np.int64] | None
@@ -76,7 +77,7 @@ class _NonlinearError(Exception):
 
 
 def recurrences(body: Graph, masks: Masks = NO_MASKS) -> tuple[Recurrence, ...]:
-    """Return the recurrence of each group of a body's states, each group after those that it reads.
+    """Return the recurrence of each group of a body's states, each group after the groups that it reads.
 
     ``masks`` are the arguments of the body that are masks of lengths.
     """
@@ -98,7 +99,7 @@ def state_lines(body: Graph, masks: Masks = NO_MASKS) -> list[tuple[str, str]]:
 def scan_lines(graph: Graph) -> list[tuple[str, str, str]]:
     """Return each state of a model's scans: the scan's name, the state's, and its recurrence in words.
 
-    Not of scans whose first step is another one, or that keep the time axis, or have layers of a backend.
+    Scans that are peeled, keep the time axis, or have layers of a backend are left out.
     """
     scans = [(node, node.op) for node in graph if isinstance(node.op, Scan)]
     open_scans = [
@@ -168,7 +169,8 @@ class _Reading:
         )
 
     def reasons(self) -> tuple[str, ...]:
-        """Return for each state of a group the reason why it is not linear, or that of the first other one."""
+        """Return for each state of a group the reason why it is not linear; if it has none, the reason of the first
+        state that has."""
         results = [self.forms.get(self.following[number].ref) for number in self.group]
         causes = [result.reason for result in results if isinstance(result, _NonlinearError)]
         return tuple(r.reason if isinstance(r, _NonlinearError) else causes[0] for r in results)
@@ -340,7 +342,7 @@ class _Reading:
         raise self._nonlinear(node)
 
     def _kept(self, node: Node) -> _Form | None:
-        """The form of ``valid * new + (1 - valid) * state``, by which lengths keep a state past a sequence's end."""
+        """Return the form of ``valid * new + (1 - valid) * state``, which keeps a state past a sequence's end."""
         parts = [(mask, self.forms.get(value)) for mask, value in masked_sum(self.body, node, self.masks)]
         if not parts:
             return None
@@ -399,7 +401,7 @@ class _Reading:
         return _Form(terms, offset, form.later)
 
     def _moved(self, node: Node, forms: list[_Form], op: Op | None = None) -> list[_Form]:
-        """The forms of an op that moves elements: factors and offsets move alike."""
+        """Return the forms of an op that moves elements: it moves factors and offsets in the same way."""
         op = op or node.op
         types = [self.body.type(ref) for ref in self.body.args(node.name)]
         offsets: list[Ref | None] = [None] * len(node.types)

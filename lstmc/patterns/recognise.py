@@ -84,10 +84,10 @@ class Gates:
     resets: Mapping[Ref, Monomial]
 
     def gate(self, function: Function, cell: Monomial | None = None, skipped: Collection[Monomial] = ()) -> Gate:
-        """Return the gate that a function is. ``cell`` is the operand of a peephole; ``skipped`` terms are no part of
+        """Return the gate that a function is. ``cell`` is the operand of a peephole; ``skipped`` terms do not belong to
         the gate.
 
-        Raises :class:`~lstmc.patterns.Mismatch` for a term that no gate has.
+        Raises :class:`~lstmc.patterns.Mismatch` for a term that cannot be in a gate.
         """
         if not self._all_units(function.operand_place.columns):
             raise self.step.mismatch_at(f"a gate of {self._units} units", function.operand_place)
@@ -145,7 +145,8 @@ class Gates:
         return self.step.body.type(self.h).shape[-1]
 
     def _all_units(self, columns: Columns) -> bool:
-        """Return whether columns have one number for each unit; a single number is broadcast, and no gate's own."""
+        """Return whether columns have one number for each unit; a single number would be broadcast: it belongs to no
+        single gate."""
         return columns is not None and columns[1] - columns[0] == self._units
 
     def is_vector(self, atom: Atom) -> bool:
@@ -198,7 +199,7 @@ def new_content(gate: Function, new: Polynomial, direct: bool) -> Function | Non
 
 
 def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM:
-    """The scan as an LSTM; raises :class:`Mismatch`."""
+    """Return the scan as an LSTM. Raises :class:`Mismatch`."""
     step = Step(graph, name, formulas)
     step.expect_states(2, "two states, h and c")
     cells = [s for s in step.states if step.updates[s].divided((step.atom(s),))[0].terms]
@@ -239,7 +240,7 @@ def _lstm(first: Step, formulas: Formulas, c: Ref) -> LSTM:
 
 @dataclass(frozen=True)
 class _CellUpdate:
-    """c' = f c + i g; a gate that is None is one minus the other."""
+    """The update c' = f c + i g; if f or i is None, it is one minus i or f."""
 
     i: Function | None
     f: Function | None
@@ -266,7 +267,7 @@ class _CellUpdate:
 
 
 def _output(step: Step, h: Ref, c: Atom) -> tuple[Function, Op | None]:
-    """The output gate, and the function of c' (None: none) that it is multiplied with."""
+    """The output gate, and the function of c' that it multiplies, None for the identity."""
     atoms = step.updates[h].single or ()
     for cell, gate in (atoms, atoms[::-1]) if len(atoms) == 2 else ():
         if not isinstance(gate, Function) or gate.operand == Polynomial.atom(c):
@@ -279,7 +280,7 @@ def _output(step: Step, h: Ref, c: Atom) -> tuple[Function, Op | None]:
 
 
 def match_gru(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> GRU:
-    """The scan as a GRU; raises :class:`Mismatch`."""
+    """Return the scan as a GRU. Raises :class:`Mismatch`."""
     step = Step(graph, name, formulas)
     step.expect_states(1, "one state, h")
     (h,) = step.states
@@ -345,7 +346,7 @@ class _ResetGate:
 
 
 def match_rnn(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> RNN:
-    """The scan as a simple recurrent network; raises :class:`Mismatch`."""
+    """Return the scan as a simple recurrent network. Raises :class:`Mismatch`."""
     step = Step(graph, name, formulas)
     step.expect_states(1, "one state, h")
     (h,) = step.states
@@ -371,7 +372,7 @@ MATCHES: dict[str, Callable[[Graph, str, Formulas], LSTM | GRU | RNN]] = {
 
 
 def recognise(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM | GRU | RNN | Unrecognised:
-    """Return the LSTM, GRU or RNN that a scan computes. ``formulas`` read a backend's ops that are no core ops."""
+    """Return the LSTM, GRU or RNN that a scan computes. ``formulas`` read the ops of a backend."""
     differences = {}
     for kind, match in MATCHES.items():
         try:

@@ -88,8 +88,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class State:
-    """A state: the body's argument, its first value in the model, the body's value that it becomes, and whether its
-    last value is ``read``."""
+    """A state: the body's argument, its first value in the model, its next value in the body, and whether its last
+    value is ``read``."""
 
     name: str
     arg: Ref
@@ -102,8 +102,8 @@ class State:
 class Valid:
     """The mask of valid steps of a sequence: at the other steps states stay as they are.
 
-    ``mask`` has a number for each row, 1 where a step is there (``inverted``: where it is not). ``lengths`` is the
-    model's [N] that the mask is made from, if it is one of lengths.
+    ``mask`` has a number for each row, 1 at valid steps (``inverted``: at invalid steps). ``lengths`` is the
+    model's [N] that the mask is made from, if it is made from lengths.
     """
 
     mask: Place
@@ -124,7 +124,7 @@ class Result:
 class Recognised:
     """The common fields of the three kinds of cell. ``results`` are the scan's step outputs, in order.
 
-    ``reset``, if there is one, has a number for each row that every state is multiplied by before each step, such as
+    ``reset``, if not None, multiplies every state before each step, with a number for each row, such as
     Caffe's ``cont``, which is 0 where a sequence begins.
     """
 
@@ -142,7 +142,7 @@ class Recognised:
 class LSTM(Recognised):
     """c' = f c + i g, h' = o activation(c'). States are h and c.
 
-    ``f`` is None where it is 1 - i, and ``i`` where it is 1 - f (coupled gates). ``activation`` None is the identity.
+    ``f`` is None if f = 1 - i, ``i`` is None if i = 1 - f (coupled gates). ``activation`` None is the identity.
     ``c`` and ``h`` are the body's values c' and h'.
     """
 
@@ -162,8 +162,8 @@ class LSTM(Recognised):
 class GRU(Recognised):
     """h' = z h + (1 - z) n, or with ``update_new`` h' = (1 - z) h + z n. The state is h.
 
-    The reset gate r acts on h before the product, n = activation(W x + b + R (r h)), or ``reset_after`` it,
-    n = activation(W x + b + r (R h + ``inner_biases``)).
+    The reset gate r acts before the product with h, n = activation(W x + b + R (r h)), or, with ``reset_after``, after
+    it, n = activation(W x + b + r (R h + ``inner_biases``)).
     """
 
     z: Gate
@@ -205,14 +205,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Unrecognised:
-    """A scan that is none of them: its first difference from each kind, by the kind's name."""
+    """A scan that is neither LSTM, GRU nor RNN: its first difference from each kind, by the kind's name."""
 
     scan: str
     differences: dict[str, Difference]
 
 
 def describe(pattern: LSTM | GRU | RNN | Unrecognised, graph: Graph) -> str:
-    """Return a recognised cell as text, one equation a line. ``graph`` is the one that has the scan."""
+    """Return a recognised cell as text, one equation a line. ``graph`` contains the scan."""
     if isinstance(pattern, Unrecognised):
         return "".join(f"{kind}: {difference.located()}\n" for kind, difference in pattern.differences.items())
     text = _Text(graph, pattern)
@@ -316,8 +316,8 @@ GRU_ORDERS: Mapping[str, str] = {
 
 
 def moved(order: str, target: str) -> tuple[int, ...]:
-    """Return the permutation that takes gates packed in ``order`` to ``target``: for each gate of this, its index in
-    that.
+    """Return the permutation that takes gates packed in ``order`` to ``target``: for each gate of ``target``, its index
+    in ``order``.
 
     >>> moved("ifgo", "ifog")
     (0, 1, 3, 2)

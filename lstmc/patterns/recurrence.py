@@ -69,13 +69,13 @@ class Kind(Enum):
 class Recurrence:
     """The recurrence of a group of states, by their numbers among the scan's states.
 
-    ``kind`` is None where it is not linear, for the ``reasons``, one for each state, the first of them at ``loc``.
-    ``varies``: a factor differs from step to step. ``reads`` are states of other groups that must be solved before. For
-    the kinds ``DELAY``, ``ELEMENTWISE`` and ``MAXIMUM`` the graph ``step`` is the body with factors (of the state of
-    the second number in the next value of the first) and offsets among its values, each in the state's shape, or None
-    for the neutral one; ``following`` are the next values of the states that it ``reads`` there. ``later`` says which
-    of two equal values of a maximum gets the gradient: the later one in time. After ``delay`` steps of the kind
-    ``DELAY`` nothing is left of a state; for more than one step there are no factors and offsets.
+    ``kind`` is None if it is not linear; then ``reasons`` has the reason for each state, and ``loc`` the place of the
+    first. ``varies``: a factor differs from step to step. ``reads`` are states of other groups that must be solved
+    before. For the kinds ``DELAY``, ``ELEMENTWISE`` and ``MAXIMUM`` the graph ``step`` is the body with factors and
+    offsets among its values, in the state's shape; None is the neutral factor or offset. Factor (i, j) multiplies state
+    j in the next value of state i. ``following`` are the next values, in ``step``, of the states that it ``reads``.
+    With ``later`` the later of two equal values of a maximum gets the gradient. A state of the kind ``DELAY`` is
+    forgotten after ``delay`` steps; for more than one step there are no factors and offsets.
     """
 
     states: tuple[int, ...]
@@ -119,7 +119,8 @@ NO_MASKS: Masks = MappingProxyType({})
 
 
 def mask_of(graph: Graph | Builder, ref: Ref, known: Masks = NO_MASKS) -> Mask | None:
-    """Return the mask that a value is, in any shape; an argument is one if it is ``known``. None for other values."""
+    """Return the mask that a value is, in any shape; an argument is a mask if it is ``known``. None for other
+    values."""
     inverted = False
     while ref.node not in known:
         op = graph.node(ref.node).op
@@ -145,7 +146,7 @@ def operand_masks(graph: Graph | Builder, scan: Scan, operands: Sequence[Ref]) -
 
 
 def masked_sum(body: Graph, node: Node, known: Masks) -> list[tuple[Ref, Ref]]:
-    """Return mask and value of the two terms of ``mask * value + (1 - mask) * other``; none of another sum."""
+    """Return mask and value of the two terms of ``mask * value + (1 - mask) * other``; nothing for another sum."""
     parts = []
     for ref in body.args(node.name):
         product = body.node(ref.node)
@@ -159,7 +160,7 @@ def masked_sum(body: Graph, node: Node, known: Masks) -> list[tuple[Ref, Ref]]:
 
 
 def _whole(graph: Graph | Builder, ref: Ref, known: frozenset[str] = frozenset()) -> bool:
-    """Whether all elements of a value are integers; those of the arguments ``known`` are."""
+    """Return whether all elements of a value are integers; the arguments ``known`` have integers."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     match op:
         case _ if ref.node in known:
@@ -190,10 +191,10 @@ NO_AXES: Mapping[str, Axes] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class MatrixStep:
-    """The nodes of a body that read a group of its states, on what they read besides.
+    """The part of a body that reads a group of its states, as graphs.
 
-    Arguments of ``affine`` are the states, then the body's values ``operands``; its outputs are the next states. The
-    same of ``linear``, without what is added to the states. ``kept`` and ``shared`` are axes of the states.
+    Arguments of ``affine`` are the states, then the body's values ``operands``; its outputs are the next states.
+    ``linear`` is the same graph without the added terms. ``kept`` and ``shared`` are axes of the states.
     """
 
     affine: Graph
@@ -206,7 +207,7 @@ class MatrixStep:
 def matrix_step(body: Graph, group: Sequence[int], same: Mapping[str, Axes]) -> MatrixStep:
     """Return the step of a group of states that are affine in themselves.
 
-    ``same`` has the axes along which all elements of an argument of the body are one.
+    ``same`` has the axes along which all elements of an argument of the body are equal.
     """
     states = [body.arguments("state")[state] for state in group]
     following = [body.outputs[len(body.outputs) - len(body.arguments("state")) + state] for state in group]
@@ -259,7 +260,7 @@ def _linear_part(affine: Graph) -> Graph:
 
 
 def _kept_axes(affine: Graph) -> tuple[int, ...]:
-    """The axes of the states along which no element of a next state reads one at another place."""
+    """Return the axes of the states along which each element of a next state reads only elements at its own place."""
     shape, *others = (affine.type(Ref(name)).shape for name in affine.arguments("state"))
     if any(other != shape for other in others):
         return ()
@@ -296,7 +297,7 @@ def _same_after(affine: Graph, same: Mapping[str, Axes], axis: int) -> bool:
 
 
 def axes_of_one(graph: Graph | Builder, ref: Ref, same: Mapping[str, Axes] = NO_AXES) -> Axes:
-    """Return the axes along which a value has equal elements, by its nodes; ``same`` has those of leaves."""
+    """Return the axes along which a value has equal elements, by its nodes; ``same`` has the axes of leaves."""
     node = graph.node(ref.node)
     if ref.node in same:
         return same[ref.node]

@@ -1,4 +1,4 @@
-"""A scan as formulas: its states after a step, the masks that it has, what its steps return; and the tails of LSTMs.
+"""A scan as formulas: its next states, its masks, the results of its steps; and the tails of LSTMs.
 
 A tail is the end of an LSTM's step in any body: in a cell of several layers, in a cell with more states, in a first
 step.
@@ -80,7 +80,7 @@ class Step:
             raise Mismatch(Difference("states [N, H]", actual, self.node.loc))
 
     def by_rows(self, atom: Atom) -> bool:
-        """Return whether an atom is one number for each row, of no state."""
+        """Return whether an atom is one number for each row, and depends on no state."""
         if atom.recurrent or not isinstance(atom, Opaque | Function):
             return False
         columns = atom.place.columns
@@ -119,7 +119,8 @@ class Step:
         return (), quotient
 
     def results(self, named: Mapping[str, Polynomial]) -> tuple[Result, ...]:
-        """Return for each step output the ``named`` formula that it equals. Raises :class:`Mismatch` for another."""
+        """Return for each step output the ``named`` formula that it equals. Raises :class:`Mismatch` if it equals
+        none."""
         matches = []
         readers = self.graph.readers()
         for number, output in enumerate(self.scan.step_outputs):
@@ -137,7 +138,7 @@ class Step:
         return State(name, arg, initial, self.following[arg], last in self.graph.readers())
 
     def common(self, states: Mapping[str, Ref], results: tuple[Result, ...], reset: Monomial) -> dict[str, Any]:
-        """The fields of a :class:`~lstmc.patterns.recognised.Recognised`."""
+        """Return the fields that the three kinds of :class:`~lstmc.patterns.recognised.Recognised` share."""
         operands = dict(zip(self.body.arguments(), self.graph.args(self.node.name), strict=True))
         return {
             "scan": self.node.name,
@@ -152,7 +153,8 @@ class Step:
 
 
 def _lengths(graph: Graph, mask: Atom, formulas: Formulas) -> Ref | None:
-    """The model's lengths, if a mask is relu(1 - relu(left)), ``left`` being the lengths counted down step by step."""
+    """Return the model's lengths if a mask is relu(1 - relu(left)), where ``left`` counts the lengths down step by
+    step."""
     if not isinstance(mask, Function) or not isinstance(mask.op, Relu):
         return None
     rest = (ONE - mask.operand).single
@@ -179,8 +181,8 @@ def _lengths(graph: Graph, mask: Atom, formulas: Formulas) -> Ref | None:
 class LSTMTail:
     """c = f c_prev + i g, h = o activation(c); without the first product there is neither f nor c_prev.
 
-    ``gates`` has of each gate its activation and what it is of. Where c_prev is a state times a number for each row,
-    ``state`` and ``reset`` are those, and then no value of the body may be that product.
+    ``gates`` has for each gate its activation and operand. If c_prev is a state times a number for each row, these are
+    ``state`` and ``reset``; the body may have no value that equals their product.
     """
 
     c: Ref
@@ -238,7 +240,8 @@ def _updates(c: Polynomial, gate: Op | Clip) -> Iterator[tuple[dict[str, Functio
 
 
 def _before(equations: Equations, monomial: Monomial, c: Ref) -> tuple[Ref | None, Ref | None, Place | None] | None:
-    """Return the value that a formula of the old c is; of a state times a number a row, that state and number too."""
+    """Return the value that equals a formula of the old c; for a state times a number for each row, also this state and
+    number."""
     if not monomial:
         return None, None, None
     values = equations.equal_to(Polynomial.of({monomial: 1.0}), c.node)
@@ -251,7 +254,8 @@ def _before(equations: Equations, monomial: Monomial, c: Ref) -> tuple[Ref | Non
 
 
 def packed(body: Graph, places: dict[str, Place], parts: int) -> tuple[Ref, dict[str, int]] | None:
-    """The one value of the body that all places are equal parts of, ``parts`` in all, and which one each is."""
+    """Return the value of the body of which all places are equal parts, ``parts`` in all, and the number of each
+    part."""
     pieces: dict[str, tuple[Ref, int]] = {}
     for name, place in places.items():
         if place.where != "step" or place.columns is None:

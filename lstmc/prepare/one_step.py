@@ -39,7 +39,7 @@ class StatePair:
     """One state of a one-step model: feed ``before``, read ``after``, and feed that at the next step.
 
     ``initial`` is the value to feed at the first step: a number for all elements, a graph that computes it from
-    parameters alone, the name of an input of the original model that is no constant, or any other value, in words.
+    parameters alone, the name of an input of the original model, or, for any other value, a description in words.
     """
 
     name: str  # the name of the state: lstm/h
@@ -56,7 +56,7 @@ class StatePair:
 
     @property
     def learned(self) -> bool:
-        """Whether training changes its first value."""
+        """Whether training changes the state's first value."""
         return isinstance(self.initial, Graph) and any(
             isinstance(node.op, Param) and not node.op.fixed for node in self.initial
         )
@@ -73,11 +73,11 @@ class OneStep:
 def one_step(graph: Graph) -> OneStep:
     """Return a model graph with T = 1, its scans' initial states as inputs and their last states as outputs.
 
-    1. input [T, ...] that a scan reads         => input [1, ...]; so for all that is computed along time
-    2. scan of T steps                          => scan of one
+    1. input [T, ...] that a scan reads         => input [1, ...]; likewise for all values along time
+    2. scan of T steps => scan of one step
     3. the initial state h of a scan called S   => input ``S/h_in``
-    4. the last state h of it                   => output ``S/h_out``
-    5. y[-1], y along time                      => y[0], what is known after this step
+    4. the last state h of S                   => output ``S/h_out``
+    5. y[-1], y along time => y[0], the value after this step
 
     Outputs keep their names. Refused are a scan that runs backwards (its first step needs the last input), ops that mix
     steps, such as a concat along time, and a step that reads a value known only after the last step: another scan's
@@ -102,7 +102,7 @@ def one_step(graph: Graph) -> OneStep:
 
 
 def _of_step(graph: Graph) -> OneStep:
-    """Return a model that is one step already, with the inputs that take outputs at the next step as its states."""
+    """Return a model that already is one step; its states are the inputs that take outputs at the next step."""
     rebuild, carried, pairs = Rebuild(graph), graph.carried(), list[StatePair]()
     for node in graph:
         if isinstance(node.op, Input) and node.name in carried:
@@ -142,7 +142,7 @@ def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:
 
 
 def _cuts_last(graph: Graph, node: Node, over_time: set[Ref]) -> bool:
-    """Return whether a node is y[-1] of a value y along time, and nothing reads the steps before."""
+    """Return whether a node is y[-1] of a value y along time, and nothing reads its other steps."""
     cuts = isinstance(node.op, Split) and node.op.axis == 0 and node.op.sizes[-1] == 1
     if not cuts or graph.args(node.name)[0] not in over_time:
         return False
@@ -160,7 +160,7 @@ class _Stepper:
         self.replaced = self._initial_inputs()
 
     def _initial_inputs(self) -> set[str]:
-        """Return the inputs that only were initial states: the one-step model has other inputs in their place."""
+        """Return the inputs that were only initial states: the one-step model has other inputs in their place."""
         states: set[str] = set()
         others = {output.ref.node for output in self.graph.outputs}
         for node in self.graph:

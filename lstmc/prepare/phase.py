@@ -38,7 +38,7 @@ __all__ = [
 
 
 def without(graph: Graph, kind: type[Op]) -> Graph:
-    """Return the graph, and the bodies of its scans, where each op of that kind is replaced by its operand."""
+    """Return the graph, and the bodies of its scans, with each op of this class replaced by its operand."""
     graph = with_bodies(graph, lambda body: without(body, kind))
     return rewrite(graph, lambda b, node, args: args if isinstance(node.op, kind) else None)
 
@@ -57,10 +57,11 @@ def deploy_graph(graph: Graph) -> Graph:
 def without_losses(graph: Graph) -> Graph:
     """Return the model without losses and scores and their dependences, with all other inputs.
 
-    1. an output that depends on a loss or a score        => nothing; beside a ``loss`` so is every single number
+    1. an output that depends on a loss or a score => nothing; if there is a ``loss``, every output of one number counts
+       as a score
     2. an input that only such outputs depend on (labels) => nothing
 
-    Raises :class:`PassError` for a model that has nothing else.
+    Raises :class:`PassError` if nothing remains.
     """
     training = _for_training(graph)
     kept = [output for output in graph.outputs if output not in training]
@@ -80,7 +81,7 @@ def training_inputs(graph: Graph, deployed: Graph) -> tuple[str, ...]:
 def training_graph(graph: Graph) -> Graph:
     """Return the training model: its losses and scores and their dependences. Training minimizes ``loss``.
 
-    1. an output that no loss or score is in     => nothing, unless an input takes it in the next batch
+    1. an output other than losses and scores     => nothing, unless an input takes it in the next batch
     2. an input that only such outputs depend on => nothing
 
     Raises :class:`PassError` for a model without a scalar output called ``loss``.
@@ -121,7 +122,7 @@ def has_loss(graph: Graph) -> bool:
 
 
 def _for_training(graph: Graph) -> list[Output]:
-    """Return the outputs that are losses or scores; next to a loss, every single number is one."""
+    """Return the outputs that are losses or scores; next to a loss, every output of one number is a score."""
     refs = depending(graph, lambda node: node.op.for_training)
     numbers = {o.ref for o in graph.outputs if graph.type(o.ref).shape == ()}
     if any(o.name == LOSS and o.ref in numbers for o in graph.outputs):
@@ -142,7 +143,7 @@ def _part(graph: Graph, kept: list[Output], dropped: list[Output]) -> Graph:
 
 @dataclass(frozen=True)
 class Counted:
-    """The share of a loss whose labels may be left out: the labels of this input that are not ``ignored``."""
+    """The counted labels of a loss: the labels of this input that are not ``ignored``."""
 
     labels: str
     ignored: int
@@ -160,12 +161,12 @@ class Share:
 def share_of_loss(whole: Graph, part: Graph, share: float) -> Share:
     """Return the training graph of a part of the batch, from the same model with both sizes of the batch.
 
-    1. a mean over examples, as losses have it => times the part's share of the elements that it averages
-    2. a sum over examples                     => as it is
-    3. what depends on no example              => times ``share``, the part's share of all examples
+    1. a mean over examples, as in losses => times the part's share of the averaged elements
+    2. a sum over examples => unchanged
+    3. a value without examples => times ``share``, the part's share of all examples
     4. an output that is only reported         => nothing: it is a score of the whole batch
 
-    Raises :class:`TrainingError` where examples are mixed otherwise: the parts would have to know of each other.
+    Raises :class:`TrainingError` if examples are mixed in another way: the parts would depend on each other.
     """
     return _Sharing(whole, part, share).run()
 
@@ -314,11 +315,12 @@ def mask_name(dropout: str) -> str:
 
 
 def fixed_masks(graph: Graph, feed: type[ops.Input] = ops.Input, product: Op = ops.Mul()) -> Graph:
-    """Return an expanded graph whose dropouts multiply by arrays that are fed; a backend has ops of its own for both.
+    """Return an expanded graph whose dropouts multiply by arrays that are fed; a backend passes its own ops for dropout
+    and product.
 
     1. dropout(x), called NAME => x * mask, mask an input called :func:`mask_name` of x's shape: 0, or 1 / (1 - ratio)
 
-    Refused: a scan with a dropout in its body, whose steps each have a mask of their own.
+    Refused: a scan with a dropout in its body, because each of its steps has its own mask.
     """
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def call(command: Sequence[str], *, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command without input, ``variables`` added to the environment; stdout has stderr in it."""
+    """Run a command without input, ``variables`` added to the environment; the output has both stdout and stderr."""
     return subprocess.run(
         command,
         cwd=cwd,
@@ -31,7 +31,7 @@ def pip(*arguments: str) -> tuple[int, str]:
 
 
 def wrong_hash(output: str) -> str | None:
-    """Return the sha256 of the file that pip refused for it, where that is why it failed."""
+    """Return the SHA-256 of the file that pip refused, if pip failed because of a wrong hash."""
     wrong = re.search(r"DO NOT MATCH THE HASHES.*Got\s+([0-9a-f]{64})", output, re.DOTALL)
     return wrong and wrong.group(1)
 

@@ -1,7 +1,6 @@
-"""The memory that this process has left, and limits of it.
+"""The memory that this process can still use, and limits on it.
 
-A process has a limit of its own only where psutil reports one, as on Linux. Elsewhere the machine's
-memory is the limit.
+A process has its own limit only if psutil reports one, as on Linux. Otherwise the machine's memory is the limit.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ def free_memory() -> int:
 def limit_memory(more: int) -> Iterator[None]:
     """Limit the growth of this process inside the block: larger allocations fail, as by a MemoryError.
 
-    For libraries in C that allocate what a file says before they look whether it has that much, as HDF5 does for texts
-    of variable length.
+    It is for libraries in C that allocate the size that a file states without checking it, as HDF5 does for texts of
+    variable length.
     """
     if not _LIMITED:
         yield

@@ -1,6 +1,6 @@
-"""Workers for many independent jobs, by Dask: processes on this machine, or those of a scheduler elsewhere.
+"""Workers for many independent jobs, by Dask: processes on this machine, or workers of a scheduler elsewhere.
 
-Every worker is a process that runs one job at a time. A job that loses its worker is given to another one.
+Every worker is a process that runs one job at a time. If a worker ends, another worker gets its job.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Pool:
     def ended(self, seconds: float) -> list[JobResult]:
         """Return the jobs that have ended since the last call; none if no job ends within this time.
 
-        Raises :class:`SweepError` where the scheduler has ended.
+        Raises :class:`SweepError` if the scheduler has ended.
         """
         until = time.monotonic() + seconds
         while True:
@@ -103,8 +103,8 @@ class Pool:
             time.sleep(LOOK_SECONDS)
 
     def stop(self) -> list[str]:
-        """Cancel all jobs, wait until those that run have ended, and return a sentence for each process that a signal,
-        as SIGSTOP, kept from ending them."""
+        """Cancel all jobs, wait until running jobs have ended, and return a sentence for each process that could not
+        end because of a signal such as SIGSTOP."""
         problems = list[str]()
         with suppress(Exception):  # of a scheduler that is gone: there is nobody to tell
             self._client.cancel(list(self._futures.values()), force=True)
@@ -121,7 +121,7 @@ class Pool:
         return problems
 
     async def _ask(self, workers: set[str]) -> dict[str, tuple[int, list[int]] | None]:
-        """Return what :func:`_at_work` returns in each worker; None for one that does not answer."""
+        """Return what :func:`_at_work` returns in each worker; None for a worker that does not answer."""
 
         async def ask(worker: str) -> tuple[int, list[int]] | None:
             try:
@@ -146,8 +146,8 @@ class Pool:
 
 
 def _at_work(dask_worker: Any) -> tuple[int, list[int]]:
-    """Return how many jobs a worker runs, and the process ids of its child processes that a signal had stopped: its
-    jobs would wait for them, so they are killed."""
+    """Return the number of jobs that a worker runs, and the process ids of its stopped child processes. These are
+    killed, because the jobs would wait for them."""
     killed = list[int]()
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
@@ -170,13 +170,13 @@ def _ended(name: str, future: Any) -> JobResult:
 
 @contextmanager
 def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[Pool]:
-    """The workers of a scheduler by its address, as ``tcp://10.0.0.1:8786``; without one, ``workers`` processes here
-    (one a core if not given), which end with this one.
+    """Yield a pool of the workers of a scheduler, by its address, as ``tcp://10.0.0.1:8786``; without an address, of
+    ``workers`` processes here (default: one a core), which end with this process.
 
-    Whoever connects to a Dask process has it run code. So those here talk by TLS, with a key that is made for them and
-    is in no file, and their HTTP servers have no pages. A scheduler elsewhere is as closed as its owner made it.
+    A Dask process runs code for anybody who connects to it. So local processes talk by TLS, with a new key that is in
+    no file, and their HTTP servers have no pages. The owner of a scheduler elsewhere is responsible for its security.
 
-    Raises :class:`SweepError` without the package distributed, and where there is no scheduler.
+    Raises :class:`SweepError` without the package distributed, and if there is no scheduler.
     """
     distributed = need("distributed", "Dask", "sweep", SweepError)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what there is to say is said in errors
@@ -213,10 +213,10 @@ def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[P
 
 
 def _client(distributed: Any, scheduler: str) -> Any:
-    """Return a client of a scheduler elsewhere, closed where it cannot connect.
+    """Return a client of a scheduler elsewhere; close it if it cannot connect.
 
-    Dask leaves that to the garbage collector, which waits forever where it runs while another client starts: both want
-    the same lock, in one thread (``LoopRunner`` of distributed 2026.8).
+    Dask leaves the closing to the garbage collector. If that runs while another client starts, both want the same lock
+    in one thread, and wait forever (``LoopRunner`` of distributed 2026.8).
     """
 
     class Client(distributed.Client):  # type: ignore[misc]  # of a package that is optional
@@ -231,7 +231,8 @@ def _client(distributed: Any, scheduler: str) -> Any:
 
 
 def _stopped(workers: Pool) -> Iterator[Pool]:
-    """Yield the pool; cancel its jobs at the end. Raises :class:`SweepError` if a signal stopped a process of them."""
+    """Yield the pool; cancel its jobs at the end. Raises :class:`SweepError` if a signal stopped one of its
+    processes."""
     try:
         yield workers
     except BaseException:

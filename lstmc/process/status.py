@@ -38,7 +38,7 @@ def with_progress(items: Collection[T], what: str) -> Iterator[T]:
 
 @contextmanager
 def activity_listener(listener: Listener) -> Iterator[None]:
-    """Report activities in the block to ``listener``, in place of the one outside."""
+    """Report activities in the block to ``listener``, in place of the previous listener."""
     token = _listener.set(listener)
     try:
         yield
@@ -70,9 +70,9 @@ SIZES = (
 
 
 def launched_processes() -> int:
-    """Return the number of processes that a launcher has started together with this one; 1 without a launcher.
+    """Return the number of processes that a launcher has started together, including this one; 1 without a launcher.
 
-    Which of them this is, and whether they find each other, MPI alone can say.
+    Only MPI knows the number of this process, and whether they can reach each other.
     """
     size = next((os.environ[name] for name in SIZES if name in os.environ), "")
     return int(size) if size.isdecimal() else 1

@@ -48,8 +48,8 @@ IMPORTED = "import.json"
 class Recorded:
     """Facts of a training run in its record: its command, and the settings of its solver, by name if they have names.
 
-    ``model`` is what was trained, as FILE:MODEL or ``cell NAME``, with its ``options`` and the ``sizes``, and for the
-    ``target`` and the ``backend`` that it was compiled for.
+    ``model`` is the trained model, as FILE:MODEL or ``cell NAME``, with its ``options``, ``sizes``, ``target`` and
+    ``backend``.
     """
 
     command: str
@@ -87,8 +87,8 @@ class _Imported:
 
 
 def run_facts(folder: Path) -> RunFacts:
-    """Return the facts in a run's folder. Raises :class:`DataError` where there is no run, or none that measured
-    anything, and :class:`DrawingError` without matplotlib."""
+    """Return the facts in a run's folder. Raises :class:`DataError` without a run, or without measurements, and
+    :class:`DrawingError` without matplotlib."""
     path = folder / RECORD
     try:
         recorded = read_json(path, Recorded)
@@ -107,9 +107,9 @@ def run_facts(folder: Path) -> RunFacts:
 
 
 def trained_model(facts: RunFacts) -> ModelSource:
-    """Return the model that a run trained: its file, which is executed, is where it was when the run began.
+    """Return the model that a run trained, from its file, which is executed.
 
-    Raises :class:`DataError` where it is not.
+    Raises :class:`DataError` if the file is no longer at its place.
     """
     file = Path(facts.model.rpartition(":")[0])
     if not os.path.isfile(file):
@@ -155,7 +155,7 @@ class PassRow:
 class LayerRow:
     """One layer: its cost, the memory of its blobs, its parameters, and its location in the source.
 
-    ``parameters`` counts those of its blobs that no layer before it has: shared ones count once.
+    ``parameters`` counts blobs that no earlier layer has: shared blobs count once.
     """
 
     layer: Layer
@@ -210,7 +210,7 @@ def layer_rows(net: Net) -> list[LayerRow]:
 
 
 def _parameters(graph: Graph) -> dict[str, frozenset[str]]:
-    """Return for each node that depends on parameters alone those parameters; fixed arrays do not count."""
+    """Return the parameters of each node that depends on parameters alone; fixed arrays do not count."""
     parameters: dict[str, frozenset[str]] = {}
     fixed: dict[str, bool] = {}
     for node in graph:
@@ -225,21 +225,21 @@ def _parameters(graph: Graph) -> dict[str, frozenset[str]]:
 
 
 def _location(node: Node) -> SrcLoc | None:
-    """Return the location of a node; for a layer of all steps without one, that of its step."""
+    """Return the location of a node; for a layer of all steps without one, the location of its step."""
     if node.loc is None and isinstance(node.op, Scan):
         return next((each.loc for each in node.op.body if each.loc is not None), None)
     return node.loc
 
 
 def text_by_layer(prototxt: str) -> Iterator[tuple[str, str]]:
-    """Yield the text in pieces, each with the name of the layer that it is, or ""."""
+    """Yield the text in pieces, each with the name of its layer, or ""."""
     for piece in re.split(r"(?m)^(?=layer \{)|(?<=^}\n)", prototxt):
         name = re.search(r'^\s*name: "((?:[^"\\]|\\.)*)"', piece, re.MULTILINE) if piece.startswith("layer {") else None
         yield (name[1] if name else ""), piece
 
 
 def source_lines(places: Iterable[SrcLoc | None]) -> dict[str, list[str]]:
-    """Return the whole source of each file that something was written in."""
+    """Return the whole source of each file that the model's locations name."""
     files = dict.fromkeys(loc.file for loc in places if loc is not None)
     lines_by_file = {}
     for file in files:
@@ -278,8 +278,9 @@ def net_page(
 ) -> str:
     """Return the page of a net as HTML: pictures, source, passes, layers and text, with links from each to the others.
 
-    ``verified`` is what :meth:`lstmc.Net.verify` found, ``recipes`` what an imported model's parameters are made of,
-    ``ranges`` what :meth:`lstmc.Net.ranges` measured. Raises :class:`~lstmc.errors.DrawingError` without Graphviz.
+    ``verified`` is the result of :meth:`lstmc.Net.verify`, ``recipes`` the computation of an imported model's
+    parameters, ``ranges`` the result of :meth:`lstmc.Net.ranges`. Raises :class:`~lstmc.errors.DrawingError` without
+    Graphviz.
     """
     rows = layer_rows(net)
     keys = {row.layer.name: f"layer-{i}" for i, row in enumerate(rows)}
@@ -333,7 +334,7 @@ STRIP = (180, 36)  # the width and the height of a value over time
 
 
 def range_strip(value: ValueRange) -> dict[str, str]:
-    """Return a value over time as SVG paths: its outline, its mean, and the line of zero; without numbers none."""
+    """Return a value over time as SVG paths: its outline, its mean, and the line of zero; empty without numbers."""
     span = max(value.greatest, 0) - min(value.least, 0)
     points = [row for row in value.over_time if all(map(isfinite, row))]
     if not points or not isfinite(span):
@@ -399,14 +400,15 @@ def _short_names(places: Iterable[SrcLoc | None]) -> dict[str, str]:
 
 
 def _box(row: LayerRow, boxes: Mapping[str, str]) -> str:
-    """Return the box of a layer in the picture of the net: its own, or that of the node which writes its first top."""
+    """Return the box of a layer in the picture of the net: its own box, or the box of the node that writes its first
+    top."""
     return next((boxes[name] for name in (row.layer.name, *row.layer.tops) if name in boxes), "")
 
 
 def _links(
     row: LayerRow | None, keys: Mapping[str, str], files: Mapping[str, str], boxes: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the key of a layer, and where its links lead: to the line that made it, and to its box."""
+    """Return the key of a layer, and the targets of its links: its line in the source, and its box."""
     if row is None:
         return {"key": "", "line": "", "place": "", "box": ""}
     links = {"key": keys[row.layer.name], "line": "", "place": "", "box": _box(row, boxes)}

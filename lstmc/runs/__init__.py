@@ -1,4 +1,4 @@
-"""Training runs: what one measures, records and leaves, whichever backend trains."""
+"""Training runs, for any backend: measurements, records and files."""
 
 from lstmc.on_use import modules_on_use
 

@@ -1,6 +1,6 @@
 """The losses and scores of one run, or of several to compare, as a figure.
 
-matplotlib is an extra's and slow to import, so this module is imported by :func:`lstmc.plugins.need`.
+matplotlib belongs to an extra and is slow to import, so this module is imported by :func:`lstmc.plugins.need`.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def figure_bytes(make: Callable[[], Figure], forms: Iterable[str]) -> dict[str, 
 def runs_figure(runs: Mapping[str, Sequence[Record]], kinds: Mapping[str, tuple[str, str]] | None = None) -> Figure:
     """Return a figure with the losses in one panel, and each score in its own panel below.
 
-    A loss axis is logarithmic where every loss is above zero. Of a single run each update's loss is shown, faint,
-    behind the smoothed one. The legend stands above the panels, in as many columns as fit; of several runs it has an
-    entry for each, or for each kind, and two that say what a solid and a dashed line are.
+    A loss axis is logarithmic if every loss is above zero. For a single run the loss of each update is shown, faint,
+    behind the smoothed loss. The legend is above the panels, in as many columns as fit; for several runs it has an
+    entry for each run, or for each kind, and two entries for solid and dashed lines.
     """
     scores = {name: _scores(records) for name, records in runs.items()}
     panels = list(dict.fromkeys(score for run_scores in scores.values() for score in run_scores if score != "loss"))
@@ -104,9 +104,9 @@ def palette(names: Iterable[str]) -> dict[str, str]:
 
 
 def short_names(names: Iterable[str]) -> list[str]:
-    """Return names without what all have in common: parts between commas, as in ``cell=lstm,seed=1``.
+    """Return names without the parts, between commas, that all have in common, as in ``cell=lstm,seed=1``.
 
-    A name of which nothing would be left stays whole.
+    A name without any other part stays whole.
     """
     parts = [name.split(",") for name in names]
     common = set(parts[0]).intersection(*parts) if len(parts) > 1 else set()
@@ -123,7 +123,7 @@ def _entries(colors: Mapping[str, str], tested: bool) -> list[Line2D]:
 
 
 def _columns(labels: Sequence[str]) -> int:
-    """Return how many columns of these labels fit into the figure."""
+    """Return the number of columns of these labels that fit into the figure."""
     longest = max(map(text_width, labels))
     return max(1, min(4, int(WIDTH / (longest + HANDLE))))
 
@@ -135,7 +135,7 @@ def text_width(text: str) -> float:
 
 
 def wrap(text: str, width: float) -> str:
-    """Return a text with line breaks, so that it is at most so many inches wide."""
+    """Return a text with line breaks, so that it is at most ``width`` inches wide."""
     characters = len(text)
     while characters > 1 and text_width(fill(text, characters)) > width:
         characters = min(characters - 1, int(characters * width / text_width(fill(text, characters))) + 1)

@@ -22,10 +22,10 @@ from lstmc.version import __version__
 
 @dataclass(frozen=True)
 class Started:
-    """The run begins: the size of the data, the number of updates, and the data that scores are means over.
+    """The run begins: the size of the data, the number of updates, and the size of the test data.
 
-    ``rows`` are examples, or whole batches, as ``of`` says; a batch has ``per_batch`` of them. ``test_rows`` is None
-    where nothing is scored.
+    ``rows`` counts examples or whole batches, as ``of`` names them; a batch has ``per_batch`` rows. ``test_rows`` is
+    None without scores.
     """
 
     iterations: int
@@ -52,7 +52,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Updated:
-    """One update is done, the ``iteration``-th: the loss it went down from, its rate, and the seconds it took."""
+    """One update is done, the ``iteration``-th: the loss before it, its learning rate, and its duration in seconds."""
 
     iteration: int
     loss: float
@@ -77,7 +77,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Saved:
-    """A snapshot is whole and on disk: the run can go on from it."""
+    """A snapshot is complete and on disk: the run can resume from it."""
 
     iteration: int
     snapshot: Path
@@ -126,7 +126,7 @@ FOLDER = "tensorboard"
 class EventFiles:
     """Writes each loss, learning rate and test score into ``RUN/tensorboard``: give it as ``progress``.
 
-    A run that goes on writes on: what was measured past its snapshot is shown no more. Raises :class:`TrainingError`
+    A resumed run continues the files; measurements past its snapshot are hidden. Raises :class:`TrainingError`
     without the package tensorboardX.
     """
 

@@ -54,11 +54,11 @@ def snapshot_folder(folder: Path, iteration: int) -> Path:
 def write_snapshot(
     folder: Path, iteration: int, files: Mapping[str, bytes], about: Mapping[str, Any], read: Callable[[Path], object]
 ) -> Path:
-    """Write ``files``, and ``about`` as JSON, into ``folder/NNNNNN``, and return that.
+    """Write ``files``, and ``about`` as JSON, into ``folder/NNNNNN``, and return this folder.
 
-    It is written beside its place, brought to the disk, read back by ``read``, and only then renamed. Raises
-    :class:`OutputError` where it cannot be written; then nothing is changed. Of those before it the last whole ones
-    stay, ``KEPT`` with this one. Later ones, which can only be damaged, are left alone until the run gets there.
+    It is written under another name, flushed to the disk, read back by ``read``, and only then renamed. Raises
+    :class:`OutputError` if it cannot be written; then nothing is changed. The last ``KEPT`` complete snapshots stay,
+    with this one. Later snapshots, which can only be damaged, stay until the run reaches them.
     """
     final = snapshot_folder(folder, iteration)
     staged = folder / f".{final.name}.part"
@@ -84,8 +84,8 @@ def write_snapshot(
 
 
 def read_about(path: Path, kind: type[T]) -> T:
-    """Return the content of a snapshot's ``snapshot.json`` as a ``kind``. Raises :class:`TrainingError` where it is no
-    such, or any file of the snapshot is not intact."""
+    """Return the content of a snapshot's ``snapshot.json`` as a ``kind``. Raises :class:`TrainingError` if the content
+    is invalid, or a file of the snapshot is damaged."""
     try:
         content = read_bounded(path / ABOUT)
         if _is_intact(path, content):
@@ -152,7 +152,7 @@ def _is_intact(path: Path, content: bytes) -> bool:
 
 
 def _snapshot_folders(folder: Path) -> Iterator[Path]:
-    """Yield the folders called by an iteration, the newest first."""
+    """Yield the folders that are named by an iteration, the newest first."""
     folders = [path for path in folder.glob("*") if path.name.isdecimal() and path.is_dir()]
     yield from sorted(folders, key=lambda path: int(path.name), reverse=True)
 
@@ -197,7 +197,7 @@ class RunIdentity:
         return cls(hashlib.sha256(net).hexdigest(), data, json.loads(json.dumps(settings)))
 
     def differences(self, before: RunIdentity) -> list[str]:
-        """Return the differences from the run before, a line each."""
+        """Return the differences from the previous run, a line each."""
         lines = [
             f"setting {name}: started with {before.settings.get(name)}, now {value}"
             for name, value in self.settings.items()
@@ -210,7 +210,7 @@ class RunIdentity:
 
 @dataclass(frozen=True)
 class OfRun:
-    """The identity of its run in a snapshot."""
+    """The part of a snapshot that identifies its run."""
 
     run: RunIdentity
 
@@ -226,9 +226,9 @@ class _Files:
 def run_folder(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool = False) -> Iterator[Path]:
     """Hold the run's folder for this process alone, and yield the folder of its snapshots.
 
-    With ``overwrite`` a run that is there is first moved into ``folder/previous/N``. Raises :class:`TrainingError`
-    where a new run would write over another one, where one that should go on is not there or is of other settings, and
-    where another process trains in it; :class:`OutputError` where the folder cannot be written.
+    With ``overwrite`` an existing run is first moved into ``folder/previous/N``. Raises :class:`TrainingError` if a new
+    run would overwrite another run, if the run to resume is missing or has other settings, and if another process
+    trains in the folder; :class:`OutputError` if the folder cannot be written.
     """
     if resume and not os.path.isfile(folder / RUN) and _snapshot_identity(folder) is None:
         raise TrainingError(f"{folder} has no run to resume", mends=[Mend.START])
@@ -261,7 +261,7 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool) -
 
 
 def _files(folder: Path) -> list[str]:
-    """Return the names of all that a run leaves in its folder, except the record of its identity."""
+    """Return the names of all files that a run leaves in its folder, except the record of its identity."""
     left: list[str] = []
     with suppress(OSError, NotExpected):
         left = read_json(folder / RECORD, _Files).files

@@ -1,6 +1,6 @@
-"""``metrics.jsonl``: the measurements of a run, a line of JSON for each update and each test; divergence of a loss. The
-curves of runs are drawn: of one during training, in a process of its own, ``python -m lstmc.runs.metrics RUN``, for
-which training need not wait; of several in one picture.
+"""``metrics.jsonl``: the measurements of a run, a line of JSON for each update and each test; divergence of a loss. It
+also draws the curves of runs: during training in another process, ``python -m lstmc.runs.metrics RUN``, so that
+training does not wait; and of several runs in one picture.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ Line = Annotated[TrainLine | TestLine, Field(discriminator="kind")]
 
 
 class Metrics:
-    """The file, open for adding lines; each is on its way to the disk before the next is measured.
+    """The file, open for adding lines; each line is flushed before the next measurement.
 
-    A run that goes on first loses the lines past the snapshot that it goes on from: they will be measured again.
+    A resumed run first removes the lines past its snapshot: they will be measured again.
     """
 
     def __init__(self, folder: Path, resume: bool = False, beside: Mapping[str, bytes] = {}) -> None:
-        """``beside`` are files to write when the first line is: until then it is not known that the run begins."""
+        """``beside`` are files to write with the first line: only then the run has begun."""
         self.path = folder / METRICS
         self._resume, self._beside = resume, beside
         self._file: TextIO | None = None
@@ -121,7 +121,8 @@ def run_seconds(records: Iterable[Record]) -> float:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """Return the records of a file, empty if it does not exist. A damaged line, as a killed run's last, is left out."""
+    """Return the records of a file, empty if it does not exist. A damaged line, such as the last line of a killed run,
+    is left out."""
     return list(_records(path.read_bytes()) if os.path.isfile(path) else ())
 
 
@@ -161,7 +162,7 @@ class LossWatch:
     """A watch for divergence: a loss diverges when it is over 1000 times the larger of 1 and the mean of the first
     losses.
 
-    ``first`` holds up to ten; until there are ten, the mean is of those so far.
+    ``first`` holds up to ten; until there are ten, it is the mean of the losses so far.
     """
 
     first: list[float]
@@ -200,7 +201,7 @@ def plot_runs(folders: Sequence[Path], to: Path) -> Path:
 
 
 def _names(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return the runs by their names: of the folder, or the path below what all have in common if two are equal."""
+    """Return the runs by their names: of the folder, or the path below the common folder if two names are equal."""
     paths = [folder.resolve() for folder in folders]
     short = [path.name for path in paths]
     if len(set(short)) < len(short):
@@ -231,9 +232,10 @@ class CurveDrawing:
         self._process = self._begin()
 
     def finish(self) -> str | None:
-        """Draw all there is and wait for it; why it could not be drawn, or None. A run does not fail for it.
+        """Draw all metrics and wait for the drawing. Return the reason if it failed, or None: a failed drawing does not
+        fail the run.
 
-        Where nothing was recorded since the last drawing began, that drawing has all.
+        If nothing was recorded since the last drawing began, that drawing is complete.
         """
         last = self._process
         stderr = "" if last is None else last.communicate()[1]

@@ -28,9 +28,9 @@ class WrongValue(Exception):
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of value. ``expected`` completes "must be"; ``convert`` and ``parse`` return None for what does not fit.
+    """One kind of value. ``expected`` completes "must be"; ``convert`` and ``parse`` return None for an invalid value.
 
-    ``parse`` makes of a text what ``convert`` takes, or None.
+    ``parse`` turns a text into a value for ``convert``.
     """
 
     expected: str
@@ -53,7 +53,7 @@ class Kind:
 
 
 def _number(expected: str, fits: Callable[[np.float32], bool]) -> Kind:
-    """Return a finite number. Caffe has it as float32, so that is what must fit: 0.99999999999 is not below 1."""
+    """Return a finite number. It must be valid as the float32 that Caffe uses: 0.99999999999 is not below 1."""
 
     def convert(value: Any) -> float | None:
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
@@ -81,7 +81,7 @@ def choice_of(names: Sequence[str]) -> Kind:
 
 
 def _ascending(value: Any) -> tuple[int, ...] | None:
-    """Integers from 1 on, each above the one before: with others Caffe's steps come late (sgd_solver.cpp)."""
+    """Return ascending integers from 1 on; otherwise Caffe's steps come late (sgd_solver.cpp)."""
     if not isinstance(value, list | tuple) or not value:
         return None
     numbers = [COUNT.convert(item) for item in value]
@@ -121,7 +121,8 @@ class SolverError(BackendError):
 class Setting:
     """A setting: its kind of value, its meaning, and the ``types`` and ``policies`` that use it (empty: all).
 
-    ``default`` is a value or one for each type; a setting of some policies that has none must be given for them.
+    ``default`` is a value, or a value for each type; a setting that a policy uses and that has no default must be
+    given.
     """
 
     kind: Kind
@@ -196,7 +197,7 @@ class Solver:
 
     @property
     def explicit(self) -> dict[str, Any]:
-        """The settings that are set explicitly, by name; the others have their defaults."""
+        """The settings that are set explicitly, by name; other settings have their defaults."""
         return dict(self.__dict__["_explicit"])
 
     def rate(self, iteration: int) -> float:
@@ -248,7 +249,8 @@ def _checked(explicit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filled(explicit: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings, with the defaults of the type and the policy; None for those that these do not use."""
+    """Return all settings, with the defaults of the type and the policy; a setting that type and policy do not use is
+    None."""
     chosen = {"type": explicit.get("type", TYPES[0]), "lr_policy": explicit.get("lr_policy", POLICIES[0])}
     values = {}
     for name, setting in SETTINGS.items():
@@ -277,7 +279,8 @@ def unknown(name: str) -> str:
 
 
 def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solver:
-    """Return ``solver``, or one of defaults, with settings replaced by texts ``key=value``; ``key=default`` unsets one.
+    """Return ``solver``, or the default solver, with settings replaced by texts ``key=value``; ``key=default`` unsets
+    one.
 
     Lists are written ``stepvalue=100,200``, flags ``true`` and ``false``. Raises :class:`SolverError`, naming the text.
     """

@@ -1,4 +1,5 @@
-"""The updates of a training run, by any engine: feeding it, watching its loss, testing, saving, and what to advise."""
+"""The updates of a training run, by any engine: feeding, watching the loss, testing, saving, and advice after a
+failure."""
 
 from __future__ import annotations
 
@@ -32,10 +33,10 @@ Locate = Callable[[Arrays, Arrays], NotFinite | None]
 
 @dataclass(frozen=True)
 class SavedState(ABC):
-    """All that the rest of a run depends on, as a snapshot holds it; a backend adds what its solver has.
+    """The state of a run in a snapshot, from which it can resume; a backend adds the state of its solver.
 
-    ``blobs`` are the parameters by name, ``carried`` the values that start the next batch, ``first_losses`` those that
-    a later one is measured by, ``run`` the identity of the run.
+    ``blobs`` are the parameters by name, ``carried`` the values that start the next batch, ``first_losses`` the losses
+    that detect divergence, ``run`` the identity of the run.
     """
 
     iteration: int
@@ -57,7 +58,7 @@ class SavedState(ABC):
 
 
 class Update(NamedTuple):
-    """One update: how many are made, the loss before it, and the name of a parameter that is not finite after it."""
+    """One update: its number, the loss before it, and the name of a parameter that is not finite after it."""
 
     iteration: int
     loss: float
@@ -70,7 +71,7 @@ State = TypeVar("State", bound=SavedState)
 class Engine(Protocol[State]):
     """A net with its solver, and the state of both, in any process; the interface of backends that train.
 
-    ``fed`` are the inputs of a batch with their shapes, without those that are carried from the batch before;
+    ``fed`` are the inputs of a batch with their shapes, without inputs that are carried from the previous batch;
     ``failures`` are the errors of a process that ended, after which a run can be resumed.
     """
 
@@ -82,16 +83,16 @@ class Engine(Protocol[State]):
         """Return the content of the net that an update depends on."""
 
     def start(self, state: State | None) -> None:
-        """Begin from the first values, or go on from a state."""
+        """Begin from the first values, or resume from a state."""
 
     def update(self, batches: Sequence[Arrays]) -> Update:
         """Make one update by the gradients of these batches."""
 
     def test(self, batch: Arrays, first: bool) -> Mapping[str, float]:
-        """Return losses and scores of a test batch. Carried states start anew at the ``first`` one."""
+        """Return losses and scores of a test batch. Carried states are reset at the ``first`` batch."""
 
     def before(self) -> tuple[Arrays, Arrays]:
-        """Return the parameters and the carried states as the last update began from them; empty if not known."""
+        """Return the parameters and the carried states as they were before the last update; empty if unknown."""
 
     def state(self, first_losses: tuple[float, ...], run: RunIdentity) -> State:
         """Return the state after the last update."""
@@ -124,8 +125,8 @@ def train_by(
     """Train to ``solver.max_iter``, or until ``run.stop()``.
 
     ``locate`` returns the first value that is not finite, of the parameters before an update and its batch. Raises
-    :class:`TrainingError` where the run cannot start or go on, where its loss is no number or runs away, and where the
-    engine's process ends; :class:`OutputError` where a snapshot cannot be written. Both name the last snapshot.
+    :class:`TrainingError` if the run cannot start or resume, if its loss is not finite or diverges, and if the engine's
+    process ends; :class:`OutputError` if a snapshot cannot be written. Both name the last snapshot.
     """
     identity = RunIdentity.from_net(engine.computation(), run.batches.fingerprint, update_settings(solver))
     with run_folder(run.folder, identity, run.resume, run.overwrite) as snapshots:
@@ -223,7 +224,7 @@ class _Training(Generic[State]):
         self.run.callbacks.saved(self.iteration, self.snapshot)
 
     def batch(self, arrays: Arrays, title: str) -> dict[str, Array]:
-        """Return a batch as float32 arrays. Raises :class:`TrainingError` where it does not fit the net's inputs."""
+        """Return a batch as float32 arrays. Raises :class:`TrainingError` if it does not fit the net's inputs."""
         fed = self.engine.fed
         if set(arrays) != set(fed):
             raise TrainingError(f"{title}: expected {_joined(fed)}, found {_joined(arrays)}")
@@ -233,7 +234,7 @@ class _Training(Generic[State]):
         return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
     def ask(self, request: Callable[[], Result]) -> Result:
-        """Return the result of a request to the engine. Raises :class:`TrainingError` where its process ends."""
+        """Return the result of a request to the engine. Raises :class:`TrainingError` if its process ends."""
         try:
             return request()
         except self.engine.failures as error:
@@ -250,8 +251,8 @@ class _Training(Generic[State]):
     def first_not_finite(self, batches: Sequence[Arrays]) -> NotFinite | None:
         """Return the first value of the last update that is not finite, by the parameters and states before it.
 
-        None where it is not known: on a GPU, where only the engine's own order of sums overflows, and where it is not
-        in the first batch.
+        None if it is unknown: on a GPU, if only the engine's order of sums overflows, or if it is not in the first
+        batch.
         """
         if not all(np.isfinite(array).all() for batch in batches for array in batch.values()):
             return None
@@ -270,7 +271,7 @@ Result = TypeVar("Result")
 def not_finite_in(model: Graph, batch: Arrays, weights: Arrays) -> NotFinite | None:
     """Return the first value or gradient of a training graph that is not finite, in float32.
 
-    What a dropout drops does not matter here.
+    Dropouts do not matter for this.
     """
     return first_not_finite(forward(model, batch, weights, np.float32), {LOSS: np.ones(())})
 
@@ -278,8 +279,8 @@ def not_finite_in(model: Graph, batch: Arrays, weights: Arrays) -> NotFinite | N
 def training_advice(solver: Solver, batches: Sequence[Arrays], at: NotFinite | None = None) -> tuple[str, ...]:
     """Return lines of advice after a loss that is not finite or diverges; if a batch is not finite, only that.
 
-    ``at`` is the first value or gradient that is not finite, where it is known. Settings are named where it is not, or
-    where it is no function of single elements, as a sum or a product of matrices that overflows.
+    ``at`` is the first value or gradient that is not finite, if known. Settings of the solver are named if it is
+    unknown, or if a sum or a matrix product overflows, and not a function of single elements.
     """
     invalid = dict.fromkeys(n for batch in batches for n, array in batch.items() if not np.isfinite(array).all())
     if invalid:

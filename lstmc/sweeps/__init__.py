@@ -1,4 +1,4 @@
-"""Many training runs of one model: the points of a space, each a run of its own, by Dask."""
+"""Many training runs of one model: one run for each point of a search space, by Dask."""
 
 from lstmc.sweeps.sweeping import *
 from lstmc.sweeps.trials import *

@@ -1,6 +1,6 @@
-"""The pictures of a sweep: scores over what varied, and the curves of its best runs.
+"""The pictures of a sweep: scores over the varied settings, and the curves of its best runs.
 
-matplotlib is an extra's and slow to import, so this module is imported by :func:`lstmc.plugins.need`.
+matplotlib belongs to an extra and is slow to import, so this module is imported by :func:`lstmc.plugins.need`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PANEL = 3.4  # inches
 
 
 def pictures(rows: Sequence[Row], goal: Goal, runs: Path) -> dict[str, bytes]:
-    """Return the PNGs by name, of rows in the order of their ranks; none where nothing has a score."""
+    """Return the PNGs by name, of rows in the order of their ranks; none without a score."""
     scored = [row for row in rows if goal.score_of(row.scores) is not None]
     if not scored:
         return {}
@@ -43,8 +43,8 @@ def pictures(rows: Sequence[Row], goal: Goal, runs: Path) -> dict[str, bytes]:
 def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
     """Return a figure with a panel for each varied name: every point's score over its value.
 
-    The first name whose values are words, as those of cells are, gives the colours. Dropped points are hollow, the best
-    one has a ring.
+    The first name whose values are words, such as names of cells, determines the colours. Dropped points are hollow,
+    the best point has a ring.
     """
     names = [name for name in rows[0].point if len({row.point[name] for row in rows}) > 1] or list(rows[0].point)[:1]
     figure = Figure(figsize=(max(PANEL * len(names), 4.5), PANEL), layout="constrained")
@@ -76,7 +76,8 @@ def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
 
 
 def _colors(rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
-    """Return the first name whose values are several words, and a colour for each; no colours where there is none."""
+    """Return the first name whose values are several words, and a colour for each; no colours if there is no such
+    name."""
     for name in rows[0].point:
         values = list(dict.fromkeys(row.point[name] for row in rows))
         if len(values) > 1 and any(number(value) is None for value in values):
@@ -85,7 +86,7 @@ def _colors(rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
 
 
 def _places(values: Sequence[str], axes: Axes) -> tuple[list[float], list[str]]:
-    """Return the positions of values on an axis: numbers as they are, words side by side, with their ticks."""
+    """Return the positions of values on an axis: numbers at their values, words side by side; and the ticks."""
     numbers = [number(value) for value in values]
     numeric = [value for value in numbers if value is not None]
     if len(numeric) < len(values):

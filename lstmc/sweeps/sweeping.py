@@ -56,7 +56,7 @@ LEFT = (RESULTS, SUMMARY, SCORES, CURVES, BEST, POINTS, SWEEP)  # all that a swe
 class Definition:
     """The inputs that the results of a sweep depend on. ``files`` are hashes of the files that it reads, by name.
 
-    Without halving another goal trains nothing else: it may change from one command to the next.
+    Without halving the goal does not change the training, so it may differ from command to command.
     """
 
     training: dict[str, Any]
@@ -66,7 +66,7 @@ class Definition:
     goal: str
 
     def differences(self, before: Definition) -> list[str]:
-        """Return the differences from the sweep before, a line each."""
+        """Return the differences from the previous sweep, a line each."""
         lines = [
             f"{name}: started with {before.training.get(name)}, now {value}"
             for name, value in self.training.items()
@@ -86,8 +86,8 @@ class Definition:
 def sweep_folder(folder: Path, definition: Definition, overwrite: bool = False) -> Iterator[Path]:
     """Hold the folder for this process, and yield the folder of the points' runs.
 
-    With ``overwrite`` a sweep that is there is first moved into ``folder/previous/N``. Raises :class:`SweepError` where
-    the folder has another sweep, or another process works in it, and :class:`OutputError` where it cannot be written.
+    With ``overwrite`` an existing sweep is first moved into ``folder/previous/N``. Raises :class:`SweepError` if the
+    folder has another sweep, or another process uses it, and :class:`OutputError` if it cannot be written.
     """
     busy = SweepError(f"another sweep runs in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
     with hold_folder(folder, folder / LOCK, busy, f"into {folder}"):
@@ -182,24 +182,24 @@ def sweep(
 ) -> Swept:
     """Train a model at every point of a space, each in a folder of its own, several at a time.
 
-    A sweep that was ended in any way goes on when it is begun again with the same arguments: what has finished or
-    failed is not trained again, and the others go on from their last snapshots.
+    An interrupted sweep continues if it is called again with the same arguments: finished and failed points are not
+    trained again, and the other points resume from their last snapshots.
 
     Args:
         model: A model's file, ``FILE`` or ``FILE:MODEL``: the workers import it.
-        space: What varies: dimensions, options of the model, ``solver.SETTING``, ``seed``.
+        space: The varied names and their values: dimensions, options of the model, ``solver.SETTING``, ``seed``.
         data: An ``.npz`` or HDF5 file, as for :func:`lstmc.train`.
-        out: The folder that the sweep goes into, seen by all workers by the same path.
-        random: Draw so many points, by ``seed``; every combination without it.
-        halving: Compare the points after fewer updates too, and let one in so many go on each time.
-        goal: What is the best.
+        out: The output folder, which all workers see under the same path.
+        random: Draw this number of points, by ``seed``; by default every combination.
+        halving: Also compare the points after fewer updates, and continue with one of this number each time.
+        goal: The score that decides which point is best.
         scheduler: The address of a Dask scheduler; without one, ``workers`` processes on this machine.
         tensorboard: Also write event files into the folder of each run.
-        watch: Is given the rows now and then.
-        stop: Is asked whether to stop, with snapshots.
+        watch: A function that gets the rows from time to time.
+        stop: A function that returns whether to stop, with snapshots.
 
-    The other arguments are those of :func:`lstmc.train`, for all points. Raises :class:`~lstmc.errors.SweepError` for a
-    space or a folder that does not do, where the scheduler ends, and without the packages of the extra ``sweep``.
+    The other arguments are those of :func:`lstmc.train`, for all points. Raises :class:`~lstmc.errors.SweepError` for
+    an unsuitable space or folder, if the scheduler ends, and without the packages of the extra ``sweep``.
     """
     given = locals()
     training, run = options_of(TrainingOptions, sweep, given), options_of(SweepRun, sweep, given)
@@ -219,7 +219,7 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRun:
-    """The options of :func:`sweep` for its folder, its workers, and who follows it."""
+    """The options of :func:`sweep` for its folder, its workers, and its observers."""
 
     out: str | Path
     scheduler: str | None = None
@@ -314,7 +314,7 @@ class _Sweep:
                 names = [name for name in names if name in going_on]
 
     def train(self, names: Sequence[str], budget: Mapping[str, int]) -> None:
-        """Train these points to their budgets, unless they have been, or have failed."""
+        """Train these points to their budgets, except points that are trained already, or have failed."""
         tries = dict.fromkeys(names, 0)
         for name in names:
             if outcome := read_outcome(self.runs / name, budget[name]):

@@ -1,4 +1,4 @@
-"""Training of one point of a sweep, as a Dask worker runs it. The run stays in the point's own folder."""
+"""Training of one point of a sweep, as a Dask worker runs it. The run stays in the point's folder."""
 
 from __future__ import annotations
 
@@ -87,11 +87,10 @@ def at_point(training: Training, model: ModelSource, point: Point, budget: int |
 
 
 def updates_of(training: Training, points: Sequence[Mapping[str, str]], goal: Goal) -> list[int]:
-    """Return how many updates each point makes to the end.
+    """Return the number of updates of each point.
 
-    Raises, before any point is trained, for a value that its name does not take, as an unknown cell, for a goal that
-    no point measures, and where no point can be trained: what is wrong then is given to all of them, as data that do
-    not fit.
+    Raises, before any point is trained, for an invalid value, such as an unknown cell, for a goal that no point
+    measures, and if no point can be trained, for example because the data do not fit.
     """
     backend, source = backend_of(training.backend), model_in(training.model)
     updates, first = list[int](), None
@@ -127,8 +126,8 @@ def updates_of(training: Training, points: Sequence[Mapping[str, str]], goal: Go
 def train_point(task: Task) -> Outcome:
     """Train a point, or continue it, and write its outcome. A point that has ended is not trained again.
 
-    An error that would come again, as a loss that runs away, ends a point for good; another one, as a full disk, does
-    not. Where the task is cancelled the run stops with a snapshot.
+    An error that would occur again, such as a diverging loss, ends a point for good; another error, such as a full
+    disk, does not. If the task is cancelled, the run stops with a snapshot.
     """
     folder = Path(task.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,7 +169,7 @@ def _train(task: Task, folder: Path) -> Run:
 
 
 def command(training: Training, folder: Path) -> str:
-    """Return the call that trains the same alone, for the record of the run."""
+    """Return the call that trains this point alone, for the record of the run."""
     other = ("model", "data", "options", "epochs", "tensorboard")  # epochs are max_iter here
     rest = {
         item.name: getattr(training, item.name)
@@ -185,7 +184,7 @@ def command(training: Training, folder: Path) -> str:
 
 
 def _cancelled() -> Callable[[], bool]:
-    """Return a function that says whether the task was cancelled: its command has ended, or given it up."""
+    """Return a function that says whether the task was cancelled: its command has ended or cancelled it."""
     distributed = need("distributed", "Dask", "sweep", SweepError)
     try:
         worker = distributed.get_worker()

@@ -1,8 +1,8 @@
-"""The trials of a sweep: what varies, the values that it takes, the points that are tried, and their results.
+"""The trials of a sweep: the varied names, their values, the points, and the results, a row for each trial.
 
-The results are one row a trial and the best trial. Successive halving trains all trials for a few iterations and
-continues with the best, until few are trained to the end: Jamieson and Talwalkar 2016, "Non-stochastic best arm
-identification and hyperparameter optimization", algorithm 1. It is one bracket of Hyperband (Li and others 2018).
+Successive halving trains all trials for a few iterations and continues with the best, until few are trained to the end:
+Jamieson and Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization", algorithm 1. It
+is one bracket of Hyperband (Li and others 2018).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ Point = Mapping[str, str]  # a value for each name, as one writes it on the comm
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high`` that are drawn evenly; evenly of their logarithms where ``log`` is set; whole
-    numbers where ``whole`` is."""
+    """Numbers from ``low`` to ``high`` that are drawn uniformly; with ``log`` their logarithms are uniform; with
+    ``whole`` they are integers."""
 
     low: float
     high: float
@@ -71,7 +71,7 @@ class Space:
     def from_values(cls, values: Mapping[str, Any]) -> Self:
         """Return the space of Python values: lists, and for a range ``{"from": 1e-4, "to": 1e-1, "log": True}``.
 
-        Raises :class:`SweepError` for a name or a value that is none.
+        Raises :class:`SweepError` for an invalid name or value.
         """
         return cls({name: _values(name, value) for name, value in _flat(values)})
 
@@ -95,7 +95,7 @@ class Space:
         """Read a space from a TOML file: ``H = [64, 128]``, or
         ``"solver.base_lr" = {from = 1e-4, to = 1e-1, log = true}``.
 
-        Raises :class:`SweepError` for a file that is not there or no such file.
+        Raises :class:`SweepError` for a file that is missing or not TOML.
         """
         with reading(path, SweepError):
             content = read_file(path)
@@ -113,8 +113,8 @@ class Space:
     def points(self, random: int | None, seed: int) -> dict[str, Point]:
         """Return the points by the names of their folders: every combination, or ``random`` points drawn by ``seed``.
 
-        Raises :class:`SweepError` for a space without values, for more than 10000 points, and for a range where no
-        points are drawn.
+        Raises :class:`SweepError` for a space without values, for more than 10000 points, and for a range without
+        ``random``.
         """
         if not self.values:
             raise SweepError("a sweep varies something: expected values for some name, found none")
@@ -150,7 +150,8 @@ class Space:
         return list(drawn.values())
 
     def _combinations(self) -> int:
-        """Return the number of different points. A range of integers has so many, any other enough."""
+        """Return the number of different points. A range of integers has a known number, any other range counts as
+        unlimited."""
         counts = [
             len(set(values))
             if not isinstance(values, Range)
@@ -210,7 +211,7 @@ def _range(name: str, table: Mapping[str, Any]) -> Range:
 
 
 def _text(name: str, value: object) -> str:
-    """Return a value as one writes it on the command line."""
+    """Return a value as it is written on the command line."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float | str) and str(value).strip():
@@ -233,8 +234,8 @@ State = Literal["waiting", "running", "finished", "dropped", "failed", "interrup
 class Outcome:
     """The result of a point's run: complete, with all updates of its ``budget``, or an error, with its ``reason``.
 
-    ``final`` errors would come again; with others the run may go on. ``costs`` are by the names of :data:`COSTS`, of a
-    run that did not fail.
+    A ``final`` error would occur again; after other errors the run may resume. ``costs`` are by the names of
+    :data:`COSTS`, for a run that did not fail.
     """
 
     budget: Count
@@ -267,7 +268,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """A point and its state. ``reason`` says why it failed or was interrupted."""
+    """A point and its state. ``reason`` is the cause of a failure or an interruption."""
 
     name: str
     point: Point
@@ -280,7 +281,7 @@ class Row:
 
 @dataclass(frozen=True)
 class OverSeeds:
-    """The finished points that differ in their seed alone: how many ``runs``, the mean and the sample standard
+    """The finished points that differ in their seed alone: the number of ``runs``, the mean and the sample standard
     deviation of each score over them, and the mean of each cost."""
 
     point: Point
@@ -320,19 +321,19 @@ def _outcome_name(budget: int) -> str:
 
 
 def best_row(rows: Iterable[Row], goal: Goal) -> Row | None:
-    """Return the finished point with the best score; None where no finished point has one."""
+    """Return the finished point with the best score; None if no finished point has a score."""
     scored = [row for row in rows if row.state == "finished" and goal.score_of(row.scores) is not None]
     return min(scored, key=lambda row: goal.order(row.scores), default=None)
 
 
 def rank_rows(rows: Iterable[Row], goal: Goal) -> list[Row]:
-    """Return the rows, the best first: finished ones before those that were dropped, and failed ones last."""
+    """Return the rows, the best first: finished points first, then dropped points, then failed points."""
     order = ("finished", "running", "dropped", "waiting", "interrupted", "failed")
     return sorted(rows, key=lambda row: (order.index(row.state), goal.order(row.scores), row.name))
 
 
 def over_seeds(rows: Sequence[Row]) -> list[OverSeeds]:
-    """Return the means over seeds, in the order of the rows; none where the seed does not vary."""
+    """Return the means over seeds, in the order of the rows; none if the seed does not vary."""
     if len({row.point.get(SEED) for row in rows}) < 2:
         return []
     groups: dict[tuple[tuple[str, str], ...], list[Row]] = {}
@@ -363,8 +364,8 @@ def summary_csv(groups: Sequence[OverSeeds]) -> bytes:
 
 
 def results_csv(rows: Sequence[Row]) -> bytes:
-    """Return a table with a column for what varies, the state, the iterations, each score, each of :data:`COSTS`, the
-    reason and the run's folder."""
+    """Return a table with columns for the varied names, the state, the iterations, each score, each of :data:`COSTS`,
+    the reason and the run's folder."""
     varied = list(dict.fromkeys(name for row in rows for name in row.point))
     scores = list(dict.fromkeys(name for row in rows for name in row.scores))
     table: list[list[object]] = [[*varied, "state", "iteration", *scores, *COSTS, "reason", "run"]]
@@ -385,7 +386,7 @@ def _csv(table: Sequence[Sequence[object]]) -> bytes:
 def budgets(points: int, updates: int, factor: int) -> list[int]:
     """Return the updates after which points are compared, the last being all of them.
 
-    Each is ``factor`` times the one before it, and the first is such that one point is left, or few.
+    Each is ``factor`` times the previous budget; the first is chosen so that few points remain at the end.
     """
     ascending, left, budget = [updates], points, updates
     while left > factor - 1 and left > 1 and budget >= factor:
@@ -397,7 +398,8 @@ def budgets(points: int, updates: int, factor: int) -> list[int]:
 def survivors(rows: Sequence[Row], factor: int, goal: Goal) -> list[str]:
     """Return the names of the points that continue: one in ``factor``, at least one, of those that have not failed.
 
-    ``rows`` are all that were trained to this budget: how many go on does not depend on how many failed.
+    ``rows`` are all points that were trained to this budget: the number of survivors does not depend on the number of
+    failures.
     """
     alive = [row for row in rows if row.state not in ("failed", "interrupted")]
     best = sorted(alive, key=lambda row: (goal.order(row.scores), row.name))

@@ -28,16 +28,16 @@ BLOCK = 2**18  # elements that are compared, or rounded, at once
 
 
 def relative_gap(actual: Any, expected: Any, scale: float = 0.0) -> float:
-    """The largest difference, relative to the largest magnitude in ``wanted``, SCALE_FLOOR or ``scale``; NaN if any is,
-    and where both are infinite.
+    """Return the largest difference, relative to the largest magnitude in ``wanted``, SCALE_FLOOR or ``scale``. It is
+    NaN if an element is NaN, or infinite in both.
 
-    ``found`` may have another shape of as many elements, as blobs have.
+    ``found`` may have another shape with as many elements, like a blob.
     """
     return absolute_gap(actual, expected) / max(largest(expected), SCALE_FLOOR, scale)
 
 
 def absolute_gap(actual: Any, expected: Any) -> float:
-    """The largest difference."""
+    """Return the largest absolute difference."""
     expected = np.asarray(expected)
     actual = np.asarray(actual).reshape(expected.shape)
     with np.errstate(invalid="ignore", over="ignore"):  # inf - inf is NaN, which no tolerance allows
@@ -56,18 +56,18 @@ def _largest(blocks: Iterable[Array]) -> float:
 
 
 def _blocks(array: Array) -> Iterator[Array]:
-    """Yield the elements of an array in pieces, of which copies in float64 are small."""
+    """Yield the elements of an array in pieces that are small enough to copy in float64."""
     flat = array.reshape(-1)
     yield from (flat[at : at + BLOCK] for at in range(0, flat.size, BLOCK))
 
 
 @dataclass(frozen=True)
 class NotFinite:
-    """Where a value or, if ``gradient``, a gradient first is NaN or infinite.
+    """The first place at which a value or, if ``gradient``, a gradient is NaN or infinite.
 
     ``what`` is the function or op at ``loc`` in the user's file, or a parameter or an input. ``within`` are the steps
-    of scans that it is in, the innermost first; ``operands`` are the op's, at the first element that is not finite,
-    where the op works element by element.
+    of scans that it is in, the innermost first; ``operands`` are the operands of an elementwise op at the first element
+    that is not finite.
     """
 
     what: str
@@ -89,8 +89,8 @@ class NotFinite:
 def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite | None:
     """Return where NaN or infinity first occurs in an evaluation or, if nowhere, in its gradients by ``cotangents``.
 
-    That is a parameter or an input; else an op that gives it from operands which are all finite; else one that gives
-    NaN from operands without NaN, as 0 times a constant infinity.
+    It is a parameter or an input; else an op with finite operands whose result is not finite; else an op that makes NaN
+    from operands without NaN, such as 0 times a constant infinity.
     """
     for node in run.graph:
         value = run.values[Ref(node.name)]
@@ -109,7 +109,7 @@ def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinit
 
 def first_difference(written: Evaluation, model: Evaluation, tolerance: float) -> str:
     """Return the end of a remark: the first value of the model, with its op, that the written graph computes
-    differently. Empty where all values of one name agree.
+    differently. Empty if all values with the same name agree.
     """
     values = written.by_name()
     for name, op, expected in _named_values(model):
@@ -149,7 +149,8 @@ def _first_gradient(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite
 
 
 def _executed(run: Evaluation) -> Iterator[tuple[Evaluation, Node, list[Array], list[Array]]]:
-    """Yield each node that was executed, in order, with its operands and results; steps in place of their scans."""
+    """Yield each node that was executed, in order, with its operands and results; the steps of a scan in place of the
+    scan."""
     for node in run.graph:
         if isinstance(node.op, Scan):
             steps = run.steps[node.name]
@@ -175,9 +176,8 @@ def _located(step: Evaluation, node: Node, args: Sequence[Array], array: Array, 
 
 
 def without_gradient(gradients: Gradients, graph: Graph) -> list[str]:
-    """Return the parameters whose gradient is zero everywhere, so that no comparison tests them.
-
-    Not those that stay as they are.
+    """Return the parameters whose gradient is zero everywhere, so that no comparison tests them; parameters that are
+    not trained are left out.
     """
     fixed = {node.name for node in graph if isinstance(node.op, Param) and node.op.fixed}
     return [name for name, array in gradients.params.items() if not array.any() and name not in fixed]
@@ -193,10 +193,10 @@ def moved_by_numbers(model: Evaluation, rounded: Evaluation) -> Iterator[tuple[s
 
 
 class RandomRounding:
-    """An arithmetic that rounds each computed number to a random neighbour in ``dtype``; of a sum of k terms, to one
-    sqrt(k) steps away (N. Higham, T. Mary: A new approach to probabilistic rounding error analysis, 2019).
+    """An arithmetic that rounds each computed number to a random neighbour in ``dtype``; for a sum of k terms, to a
+    number sqrt(k) steps away (N. Higham, T. Mary: A new approach to probabilistic rounding error analysis, 2019).
 
-    What no program rounds stays: elements of an op's operands, as a maximum has, and numbers of few bits.
+    Results that no program rounds stay exact: elements of operands, as in a maximum, and numbers of few bits.
     """
 
     def __init__(self, seed: int, dtype: DTypeLike) -> None:
@@ -218,7 +218,7 @@ class RandomRounding:
         return moved
 
     def moved(self, array: Array, steps: float = 1) -> Array:
-        """Return the numbers, each off by so many steps of the type up or down."""
+        """Return the numbers, each moved up or down by a number of steps of the type."""
         return np.concatenate(
             [self._moved(block, steps) for block in _blocks(array)] or [np.empty(0, self.limits.dtype)]
         ).reshape(array.shape)
@@ -241,7 +241,7 @@ def rounded_results(
 ) -> tuple[Evaluation, Gradients]:
     """Evaluate a graph in float32 or float16, forward and backward, with random rounding.
 
-    So where terms cancel, their rounding shows: another program adds them in another order.
+    It shows the rounding of terms that cancel, which another program adds in another order.
     """
     rounding = RandomRounding(seed, dtype)
     run = forward(graph, inputs, weights, dtype, rounding=rounding)
@@ -251,11 +251,11 @@ def rounded_results(
 def changed_settings(
     model: Graph, expanded: Graph, written: Iterable[tuple[str, float]] = ()
 ) -> Iterator[tuple[str, float, float]]:
-    """Yield the settings of training that differ between a model and its compiled graph, or those that are ``written``
-    in the net's text, which no array of a run shows: the name, the model's number, and the other.
+    """Yield the settings of training that differ between a model and its compiled graph, or the settings ``written`` in
+    the net's text: the name, the model's number, and the other number. No array of a run shows them.
 
-    Not of parameters that the compiled graph lacks: those are compared by their gradient, which must be zero. Not of
-    states that are neither its inputs nor its outputs: a layer such as Caffe's LSTM carries those by itself.
+    Parameters that the compiled graph lacks are skipped: their gradient is compared, which must be zero. States that
+    are neither inputs nor outputs are skipped: a layer such as Caffe's LSTM carries them itself.
     """
     params = [node.name for node in expanded if isinstance(node.op, Param)]
     names = {node.name for node in expanded} | {output.name for output in expanded.outputs}
@@ -273,7 +273,8 @@ def changed_settings(
 
 
 def _settings(graph: Graph, params: Collection[str]) -> dict[str, float]:
-    """The multipliers of ``params``, which outputs are carried to which inputs in the next batch, and their delays."""
+    """Return the multipliers of ``params``, the outputs that are carried to inputs of the next batch, and their
+    delays."""
     settings = dict[str, float]()
     for node in graph:
         if isinstance(node.op, Param) and node.name in params:
@@ -290,11 +291,11 @@ def _carried(output: Output) -> str:
 
 
 def with_masks(graph: Graph) -> tuple[Graph, dict[str, Array]]:
-    """Return a graph, expanded, whose dropouts multiply by inputs, and numbers for these: in step t of a scan, those
-    that the dropout of all steps at once has for that step.
+    """Return an expanded graph whose dropouts multiply by inputs, and the numbers of these inputs. Step t of a scan has
+    the numbers that a dropout of all steps at once has for step t.
 
-    So a model and what it is compiled to compute the same only if they drop the same values, whichever pass has moved a
-    dropout into a loop or out of it. No number is 0: each element shows by what it was multiplied.
+    So a model and its compiled graph agree only if they drop the same values, even if a pass has moved a dropout into a
+    loop or out of it. No number is 0, so that each element shows its factor.
     """
     expanded, masks = Expand().run(graph).graph, dict[str, Array]()
     for node in expanded:
@@ -307,5 +308,5 @@ def with_masks(graph: Graph) -> tuple[Graph, dict[str, Array]]:
 
 
 def zeros_dropped(run: Evaluation, dropouts: Mapping[str, Ref]) -> list[str]:
-    """Return the dropouts that read a zero, for which the output does not show whether it was dropped."""
+    """Return the dropouts that read a zero, so that their output does not show whether it was dropped."""
     return [name for name, ref in dropouts.items() if (run.values[ref] == 0).any()]

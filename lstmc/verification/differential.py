@@ -1,7 +1,7 @@
 """The differential check: a written net against the meaning of the model it was made from.
 
-Every output, every blob and every gradient that an executor reads back is compared with the float64 interpreter; what
-it does not give is listed with the reason.
+Every output, every blob and every gradient that an executor reads back is compared with the float64 interpreter; values
+that it does not return are listed with the reason.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ NO_GRADIENT = "its gradient is zero everywhere, so the comparison does not test 
 
 
 class InterpreterExecutor(Executor):
-    """The compiled graph itself, run by the interpreter, in float32 as a net is: no Caffe is needed."""
+    """Runs the compiled graph in the interpreter, in float32 like a net, without Caffe."""
 
     name = "interpreter"
     dtype: DTypeLike = np.float32
@@ -75,10 +75,11 @@ class InterpreterExecutor(Executor):
 
 
 def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, ...]:
-    """Return the inputs whose gradients of ``outputs`` are compared: not indices, labels and others without one.
+    """Return the inputs whose gradients of ``outputs`` are compared: without indices, labels and other inputs that have
+    no gradient.
 
-    The model says which, not the compiled graph: a gradient that a pass lost is a difference. A state that a layer
-    carries by itself (Caffe's LSTM) is no input of the net.
+    The model decides, not the compiled graph: a gradient that a pass lost is a difference. A state that a layer carries
+    itself (Caffe's LSTM) is not an input of the net.
     """
     whole = {n.name for n in compiled.model if isinstance(n.op, Input) and isinstance(n.op.values, IntegerRange)}
     inside = compiled.model.carried().keys() - {node.name for node in compiled.expanded}
@@ -97,7 +98,7 @@ def forward_only(
 
 
 def _as_run(compiled: Compiled, arrays: RunArrays, execution: Execution) -> RunArrays:
-    """Return the arrays with those that the net itself drew in this run: inputs with a random filler."""
+    """Return the arrays, with the inputs that the net itself drew in this run by a random filler."""
     drawn = {n.name for n in compiled.model if isinstance(n.op, Input)} - set(arrays.inputs)
     return replace(arrays, inputs={**arrays.inputs, **{name: execution.values[name] for name in drawn}})
 
@@ -111,7 +112,7 @@ def check(
     given: Mapping[str, Array] | None = None,
     scale: float = 1.0,
 ) -> Report:
-    """Run a compiled net in ``executor`` on random inputs, times ``scale``, but those ``given``, and compare it with
+    """Run a compiled net in ``executor`` on random inputs times ``scale`` and the ``given`` inputs, and compare it with
     the interpreter.
     """
     arrays = random_arrays(compiled, weights, seed, given, scale)
@@ -134,8 +135,8 @@ def check_training(
 ) -> Report:
     """Run a net with dropouts as training does, and compare it with the interpreter on the masks that it drew.
 
-    The masks are those of the compiled net's steps, so its graph is the reference: what is shown is where dropouts
-    stand and what they do, and :func:`check` shows the rest.
+    The masks are those of the compiled net's steps, so its graph is the reference: this checks the places and the
+    effects of dropouts, and :func:`check` checks the rest.
     """
     arrays = random_arrays(compiled, weights, seed, given)
     report_activity(f"running the net on {executor.name}, as in training")
@@ -169,9 +170,10 @@ def _report(
     against: tuple[Evaluation, Graph],
     execution: Execution,
 ) -> Report:
-    """Return the report of an execution against the reference, and the graph whose values the net's blobs are.
+    """Return the report of an execution against the reference, and the graph whose values correspond to the net's
+    blobs.
 
-    ``model`` is the model itself, evaluated on the same arrays: it alone can excuse a difference.
+    ``model`` is the model, evaluated on the same arrays: only its own rounding can excuse a difference.
     """
     reference, graph = against
     expanded = forward(graph, arrays.inputs, arrays.weights, rounding=execution.rounding)
@@ -225,7 +227,8 @@ def _report(
 def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, passed: bool) -> tuple[str, frozenset[str]]:
     """Return a remark on NaN or infinity in the model itself, or an empty text, and the gradients that have them.
 
-    These are named only where all values are finite. Computed in float64, and in float32 where there is a difference.
+    Gradients are named only if all values are finite. It is computed in float64, and in float32 if there is a
+    difference.
     """
     runs: Iterator[tuple[Evaluation, Gradients, str]] = iter([(model, gradients, "with these inputs and parameters")])
     if not passed:
@@ -266,9 +269,9 @@ def own_rounding(
 ) -> Iterator[dict[Key, float]]:
     """Yield the relative effect of rounding to ``dtype`` on a graph's results, by kind and name of the difference.
 
-    That is the most of some runs with random rounding, after each of them: of the outputs, of the gradients of
-    ``inputs`` and all parameters, and with ``scans`` of every blob.
-    ``gradients`` are the graph's, where they are known.
+    It yields after each of several runs with random rounding the maximum so far: for the outputs, the gradients of
+    ``inputs`` and all parameters, and with ``scans`` every blob. ``gradients`` are the graph's exact gradients, if
+    known.
     """
     moved = dict[Key, float]()
     gradients = backward(run, arrays.cotangents) if gradients is None else gradients
@@ -291,7 +294,7 @@ def within_rounding(
     weights: Mapping[str, Array],
     dtype: DTypeLike,
 ) -> tuple[Difference, ...]:
-    """Return differences of a graph's outputs, with a larger tolerance where rounding to ``dtype`` alone moves them
+    """Return differences of a graph's outputs, with a larger tolerance if rounding to ``dtype`` alone moves them
     further.
     """
 
@@ -313,8 +316,8 @@ def ill_conditioned(difference: Difference, dtype: DTypeLike) -> str:
 def _written_faults(
     compared: Iterable[Difference], model: Evaluation, compiled: Compiled, arrays: RunArrays
 ) -> Iterator[str]:
-    """Yield a remark for each output whose difference is in the net's own layers, whatever runs them: they compute
-    something else, or the same in float64 and not in float32."""
+    """Yield a remark for each output whose difference is in the net's own layers, independent of the runtime: the
+    layers compute something else, or are right in float64 and wrong in float32."""
     failed = [d for d in compared if d.kind == "output" and not d.passed]
     if not failed:
         return
@@ -345,8 +348,8 @@ def _settings(compiled: Compiled, execution: Execution) -> Iterable[Difference]:
 
 
 def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
-    """Yield what differs where the dropouts of the model and of the compiled graph multiply by the same fixed numbers,
-    as one that another value goes through. Nets that are not trained have no dropouts."""
+    """Yield the differences of the model and the compiled graph when their dropouts multiply by the same fixed numbers,
+    such as a dropout of another value. Nets that are not trained have no dropouts."""
     graphs = (compiled.model, compiled.expanded) if compiled.trained else ()
     if not any(isinstance(node.op, Dropout) for graph in graphs for node in all_nodes(graph)):
         return
@@ -377,7 +380,8 @@ def _tolerance(execution: Execution) -> float:
 def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[Difference]:
     """Yield the differences of the net's blobs from the values of the expanded graph, the steps of one name together.
 
-    A piece of a blob is as exact as the blob that it was cut from, so it is measured by the magnitude of that.
+    A piece of a blob is as exact as the blob that it was cut from, so its difference is relative to the magnitude of
+    that blob.
     """
     groups: dict[str, list[tuple[Array, Array, float]]] = {}
     scales: dict[Ref, float] = {}
@@ -395,7 +399,7 @@ def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]
 
 
 def _of_all_steps(graph: Graph, ref: Ref, scans: Mapping[str, Scan]) -> str:
-    """The name of a value with ``*`` for the step that it is of: ``lstm/t*/h``."""
+    """Return the name of a value with ``*`` for its step: ``lstm/t*/h``."""
     name, step = graph.value_name(ref), graph.node(ref.node).of_step(ref.out)
     return name if step is None else f"{step.scan}/t*/{name.removeprefix(step_pattern(scans[step.scan]) % step.t)}"
 
@@ -413,7 +417,8 @@ def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]
 
 
 def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[NotCompared]:
-    """The values of the expanded graph that the executor does not give. Weights are none of them: they are given."""
+    """Return the values of the expanded graph that the executor does not return, except weights, which are inputs of
+    the run."""
     groups: dict[tuple[str, str], int] = {}
     precomputed = precomputed_nodes(expanded)
     for ref in expanded.refs():
@@ -459,8 +464,8 @@ def random_inputs(
 ) -> dict[str, Array]:
     """Return random values for every input that is fed, and the values of constant ones; float64.
 
-    Those that are ``given``; else normal numbers of standard deviation ``scale``, or such as the input's ``values``
-    say.
+    ``given`` inputs are unchanged; other inputs are normal numbers of standard deviation ``scale``, or from the input's
+    domain ``values``.
     """
     inputs: dict[str, Array] = dict(given or {})
     for node in compiled.model:
@@ -482,9 +487,10 @@ def inputs_of_domain(
     given: Mapping[str, Array] | None = None,
     scale: float = 1.0,
 ) -> tuple[dict[str, Array], bool]:
-    """Return random inputs, and whether they are drawn without negative numbers: as with them the model is not finite.
+    """Return random inputs, and whether they are drawn without negative numbers, because the model is not finite with
+    them.
 
-    A logarithm or a power of an input says so; an input that declares its ``values`` is drawn from these.
+    The reason is a logarithm or a power of an input; an input with declared ``values`` is drawn from these.
     """
     inputs = random_inputs(compiled, seed, given, scale)
     if not any(isinstance(node.op, Log | Power) for node in all_nodes(compiled.model)):
@@ -507,7 +513,7 @@ def random_arrays(
 ) -> RunArrays:
     """Return inputs, times ``scale``, and cotangents drawn by ``seed``, with ``given`` inputs unchanged.
 
-    An output that the compiled graph does not have, as a state that a layer carries by itself, gets no cotangent.
+    An output that the compiled graph lacks, such as a state that a layer carries itself, gets no cotangent.
     """
     types = {o.name: compiled.model.type(o.ref) for o in compiled.model.outputs}
     written = {o.name for o in compiled.expanded.outputs}
@@ -543,9 +549,9 @@ def check_scales(
     seed: int = 0,
     given: Mapping[str, Array] | None = None,
 ) -> Report:
-    """Check a net as :func:`check` does, and where it agrees also with inputs ``LARGE`` times as large.
+    """Check a net as :func:`check` does, and if it agrees also with inputs ``LARGE`` times as large.
 
-    What gates do beyond the middle of their curves shows there. Inputs with ``values`` stay within these.
+    These test gates that saturate. Inputs with ``values`` stay within these.
     """
     report = check(compiled, artifact, weights, executor, seed, given)
     if not report.passed or not free_inputs(compiled, given or {}):

@@ -42,7 +42,7 @@ MOST_CASES = 10  # comparisons in a number that is checked for 0 case by case
 
 
 def log(x: Number) -> Number:
-    """Return log(x): exponentials that divide it come out, log(exp(y) z) is y + log(z)."""
+    """Return log(x); factors that are exponentials are taken out: log(exp(y) z) is y + log(z)."""
     if x.value is not None:
         return of_constant(np.log, x.value)
     shared = shared_factors(x, positive=True)
@@ -55,9 +55,10 @@ def log(x: Number) -> Number:
 
 
 def _without_squares(x: Number) -> Number:
-    """Return the number with r r as r + r e - e, where r is exp(relu(y)), and e is exp(y): r is 1 or e.
+    """Replace r r by r + r e - e, where r is exp(relu(y)) and e is exp(y), so that r is 1 or e.
 
-    So log(1 + exp(-abs(y))) is log(1 + exp(y)) - relu(y). Of roots of both only if there are no more terms then.
+    So log(1 + exp(-abs(y))) becomes log(1 + exp(y)) - relu(y). Roots of r and e are replaced only if the number of
+    terms does not grow.
     """
     for monomial, value in x.terms.items():
         for atom, exponent in monomial:
@@ -88,7 +89,7 @@ def symmetric(kind: str, function: Callable[[float], Any], sign: int) -> Callabl
 
 
 def relu(x: Number) -> Number:
-    """Return max(x, 0): c relu(x) for relu(c x) with c > 0, x + relu(-x), and x itself where no factor is negative."""
+    """Return max(x, 0): relu(c x) with c > 0 becomes c relu(x) or c (x + relu(-x)), and x if no factor is negative."""
     if x.value is not None:
         return Number.constant(max(x.value, 0))
     if len(x) == 1:
@@ -105,7 +106,7 @@ def _not_negative(atom: Atom, exponent: Rational) -> bool:
 
 
 def maximum(x: Number | float, y: Number | float) -> Number | float:
-    """Return the larger of two: x + relu(y - x), and of more than two one function of their differences."""
+    """Return the larger of two: x + relu(y - x); the maximum of more than two is one function of their differences."""
     if -np.inf in (x, y):  # what padding has outside of an image
         return y if x == -np.inf else x
     x, y = Number.of(x), Number.of(y)
@@ -126,7 +127,7 @@ def maximum(x: Number | float, y: Number | float) -> Number | float:
 def positive(x: Number) -> Number:
     """Return 1 where x > 0, else 0.
 
-    A factor c > 0 of x is left out; y + c max(a, b) is positive where y + c a or y + c b is, with c < 0 where both are.
+    A factor c > 0 of x is left out; y + c max(a, b) is positive if y + c a or y + c b is; for c < 0, if both are.
     """
     if x.value is not None:
         return Number.constant(int(x.value > 0))
@@ -150,8 +151,8 @@ def positive(x: Number) -> Number:
 
 
 def equal(x: Number, y: Number) -> bool:
-    """Return whether two numbers have equal normal forms, also after their difference is multiplied by its divisors and
-    sums that are one atom are written out, the youngest first."""
+    """Return whether two numbers have equal normal forms, also after their difference is multiplied by its divisors,
+    and sums that were made atoms are expanded, the youngest first."""
     gap = x - y
     if gap.terms and _differ_at_a_point(x, y):
         return False
@@ -174,7 +175,7 @@ def equal(x: Number, y: Number) -> bool:
 
 
 def _written_out(x: Number, atom: Atom, exponent: Rational) -> Number:
-    """Return the product with atom ** exponent, and with the sum that a ``value`` stands for in its place."""
+    """Return the product with atom ** exponent; an atom that stands for a sum is replaced by the sum."""
     algebra, largest = atom.algebra, atom.algebra.largest
     algebra.largest = MOST_WRITTEN_OUT
     try:
@@ -194,8 +195,8 @@ def _written_out(x: Number, atom: Atom, exponent: Rational) -> Number:
 def _differ_at_a_point(x: Number, y: Number) -> bool:
     """Return whether two numbers certainly differ where their atoms have certain values: no identity makes them equal.
 
-    Functions that no identity of products joins with others are symbols here. A root of a negative number is complex:
-    all of its powers are those of one root.
+    Functions that appear in no identity are treated as symbols. A root of a negative number is complex; all its powers
+    use the same root.
     """
     values: dict[Atom, complex] = {}
 
@@ -226,7 +227,7 @@ def zero_by_cases(x: Number) -> bool:
 
 
 def _is_zero(x: Number, compared: Sequence[Atom], known: Mapping[Number, bool]) -> bool:
-    """Numbers in ``known`` are at least 0, or greater than 0 if their value is true."""
+    """Return whether a number is 0; numbers in ``known`` are at least 0, or greater than 0 if their value is true."""
     if not x.terms or not compared:
         return not x.terms
     atom, *others = compared
@@ -239,7 +240,7 @@ def _is_zero(x: Number, compared: Sequence[Atom], known: Mapping[Number, bool]) 
 
 
 def _with_sums(known: Mapping[Number, bool], fact: Number, strict: bool) -> Mapping[Number, bool] | None:
-    """Return ``known`` with one more fact and its sums with the others; None if they contradict each other."""
+    """Return ``known`` with one more fact, and its sums with the other facts; None if they contradict each other."""
     facts = dict(known)
     for total, more in [(fact, strict), *((sum_of(fact, other), strict or each) for other, each in known.items())]:
         if total.value is None:

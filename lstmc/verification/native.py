@@ -88,9 +88,10 @@ def _addresses(arrays: list[Floats]) -> list[int]:
 
 
 def with_native_loops(graph: Graph, written: str | None = None) -> Graph:
-    """Return a graph whose generated layers compute by their compiled code: that of a ``written`` file, or their own.
+    """Return a graph whose generated layers compute by their compiled code: the code of a ``written`` file, or newly
+    generated code.
 
-    Raises :class:`BackendError` for a graph that has none, and where they cannot be compiled here.
+    Raises :class:`BackendError` for a graph without generated layers, and if they cannot be compiled here.
     """
     nodes = {node.name: node.op for node in graph if isinstance(node.op, GeneratedScan)}
     if not nodes:
@@ -109,7 +110,7 @@ def with_native_loops(graph: Graph, written: str | None = None) -> Graph:
 
 
 class NativeExecutor(InterpreterExecutor):
-    """Generated layers compiled for this machine, the other ops by the interpreter in float32: no Caffe is needed."""
+    """Runs generated layers compiled for this machine, and other ops in the interpreter in float32, without Caffe."""
 
     name = NATIVE
 

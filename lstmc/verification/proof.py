@@ -1,8 +1,8 @@
 """Proof that two graphs compute the same for all real inputs, at the sizes that they have.
 
-Both are run by the interpreter on the same symbols (:mod:`lstmc.verification.symbols`), forward and backward. What has
-equal normal forms is equal for all real numbers. Numbers are exact there: rounding is no part of the proof. Before,
-both are run on random floats: graphs that differ there need no proof.
+Both are run by the interpreter on the same symbols (:mod:`lstmc.verification.symbols`), forward and backward. Arrays
+with equal normal forms are equal for all real numbers. The numbers are exact: a proof does not cover rounding. First
+both graphs run on random floats: if they differ, a proof is not tried.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ LIMITS = ((1, 16, 300), (1, None, 300), (32, None, 300), (1, 16, 20_000), (800, 
 
 @dataclass(frozen=True)
 class Claim:
-    """One array that two graphs compute: ``kind`` is output or gradient. ``reason`` says why it is not proved to be
-    equal; it is empty where it is. ``refuted``: the arrays differ at some numbers."""
+    """One array that two graphs compute: ``kind`` is output or gradient. ``reason`` says why equality is not proved; it
+    is empty if it is proved. ``refuted``: the arrays differ at some numbers."""
 
     kind: str
     name: str
@@ -65,8 +65,8 @@ class Claim:
 class Proof:
     """The proved and unproved claims on two graphs.
 
-    ``shapes`` are those of the inputs; the proof holds for the drawn values of the ``integers`` inputs only, and where
-    ``trained`` for the trained parameters only. ``rounded``: constants agree in the digits that floats have.
+    ``shapes`` are the shapes of the inputs. The proof holds only for the drawn values of the ``integers`` inputs, and
+    if ``trained`` only for the trained parameters. ``rounded``: constants agree in the digits of floats.
     """
 
     claims: tuple[Claim, ...]
@@ -110,15 +110,16 @@ class Proof:
 def prove(before: Graph, after: Graph, gradients: bool = True, budget: int = BUDGET) -> Proof:
     """Return which outputs of ``before``, and gradients of its inputs and parameters, ``after`` computes equally.
 
-    Inputs and parameters are matched by name; ``after`` may have fixed arrays of its own. The sum of the gradients of
-    all outputs is compared, each output with a cotangent of symbols.
+    Inputs and parameters are matched by name; ``after`` may have further fixed arrays. Compared gradients are of the
+    sum of all outputs, each times a cotangent of symbols.
     """
     report_activity("proving that the compiled graph is equal to the model")
     return _refutation(before, after, gradients) or best_proof(partial(_prove, before, after, gradients), budget)
 
 
 def _refutation(before: Graph, after: Graph, gradients: bool) -> Proof | None:
-    """Return a proof that proves nothing and names the arrays that differ at random numbers; None if none does."""
+    """Return a proof that proves nothing and names the arrays that differ at random numbers; None if no array
+    differs."""
     refuted, names = dict[tuple[str, str], str](), list[tuple[str, str]]()
     integers = tuple(node.name for node in _free_leaves(before, Input) if _is_integer(node))
     for seed in range(POINTS):
@@ -151,7 +152,7 @@ def _refutation(before: Graph, after: Graph, gradients: bool) -> Proof | None:
 
 
 def _counterexample(expected: Array, actual: Array) -> str:
-    """Return where two arrays of floats differ by more than rounding; empty if nowhere."""
+    """Return the place at which two arrays of floats differ by more than rounding; empty if none."""
     if expected.shape != actual.shape:
         return ""  # which the proof says
     known = np.isfinite(expected) & np.isfinite(actual)
@@ -165,7 +166,7 @@ def _counterexample(expected: Array, actual: Array) -> str:
 
 @gc_paused()
 def best_proof(attempt: Callable[[Algebra], Proof], budget: int = BUDGET) -> Proof:
-    """Return the proof with the limits of LIMITS by which most claims are proved."""
+    """Return the proof that proves most claims, among the proofs with each entry of LIMITS."""
     best: Proof | None = None
     for limits in LIMITS:
         algebra = Algebra(budget, *limits)
@@ -226,7 +227,7 @@ def _prove(before: Graph, after: Graph, gradients: bool, algebra: Algebra) -> Pr
 
 
 def symbolic_leaves(graph: Graph, kind: type[Input | Param], algebra: Algebra) -> dict[str, Array]:
-    """Return symbols for each input or parameter that is fed or trained, and integers where an input is of integers."""
+    """Return symbols for each input or parameter that is fed or trained, and integers for an input of integers."""
     return {
         node.name: _drawn(node, 0) if _is_integer(node) else symbols(algebra, node.name, node.types[0].shape)
         for node in _free_leaves(graph, kind)
@@ -260,7 +261,8 @@ def _gradients(run: Evaluation, cotangents: Mapping[str, Array]) -> dict[str, Ar
 
 
 def _difference(kind: str, expected: Array, actual: Array | None) -> str:
-    """Return where two arrays have other normal forms; empty if nowhere. An absent gradient is zero."""
+    """Return the first place at which the normal forms of two arrays differ; empty if none. An absent gradient is
+    zero."""
     if actual is None and kind == "output":
         return "the compiled graph does not have it"
     actual = np.zeros(expected.shape) if actual is None else actual
@@ -367,7 +369,7 @@ def _plain(x: Any) -> Any:
 
 
 def symbolic(x: Any) -> Any:
-    """Return an array of numbers as one that NumPy's functions take; arrays of booleans and others as they are."""
+    """Return an array of numbers as a :class:`SymbolicArray`; arrays of booleans and of other types are unchanged."""
     if isinstance(x, list | tuple):
         return type(x)(map(symbolic, x))
     if isinstance(x, Number):
@@ -378,7 +380,7 @@ def symbolic(x: Any) -> Any:
 
 
 def as_symbolic(x: Any, algebra: Algebra) -> Array:
-    """Return an array as the interpreter's ``convert`` gives it: of numbers, the floats among them as constants."""
+    """Return an array of symbolic numbers, floats as constants: the interpreter's ``convert``."""
 
     def number(each: Any) -> Any:
         if isinstance(each, Number):

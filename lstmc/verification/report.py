@@ -19,9 +19,9 @@ MARGIN = 2
 class Difference:
     """The difference of one kind of array: ``kind`` is output, blob, gradient; ``name`` has ``*`` for every step.
 
-    Of kind function is what a function of the written file gives, and should give to the bit.
-    Of kind setting is what training depends on and no array of a run shows, listed only where it differs; of kind
-    numbers, what lower precision makes of an output.
+    Kind function: the result of a function of the written file, which must be exact to the bit. Kind setting: a setting
+    of training, which no array of a run shows; it is listed only if it differs. Kind numbers: an output in lower
+    precision.
     """
 
     kind: str
@@ -64,7 +64,7 @@ class Report:
 
     @property
     def place(self) -> str:
-        """The executor, with the name of its GPU, and the files of the net and their functions that it ran."""
+        """The executor, with the name of its GPU, and the files and functions of the net that it ran."""
         functions = ", ".join(d.name for d in self.differences if d.kind == "function")
         more = ": ".join(filter(None, (", ".join(filter(None, (self.device, *self.files))), functions)))
         return f"{self.executor} ({more})" if more else self.executor
@@ -75,7 +75,7 @@ class Report:
         return all(difference.passed for difference in self.differences)
 
     def verdict(self) -> str:
-        """One line: how many agree, and how many were not compared for which reason."""
+        """The result in a line: the numbers of equal arrays, and of arrays that were not compared, with the reasons."""
         count, failed = len(self.differences), sum(not difference.passed for difference in self.differences)
         said = f"{failed} of {count} differ" if failed else f"all {count} agree" if count else "nothing was compared"
         if count == 1 and not failed:
@@ -99,12 +99,13 @@ def bounded(
     exact: bool,
     by_written: Collection[str] = ("blob",),
 ) -> list[Difference]:
-    """Return the differences with their tolerances: a multiple of what rounding moves, where that is needed.
+    """Return the differences with their tolerances: a multiple of the effect of rounding, if it is needed.
 
-    What is of a kind in ``by_written``, as a blob, is compared with the ``written`` graph, whose rounding is its own.
-    Other outputs and gradients are compared with the model: beyond their limit only what rounding moves in its ``own``
-    graph counts, as a pass must not make a net round more. Where values are not ``exact`` float32, the limit is the
-    least. No more runs are made than are needed.
+    A kind in ``by_written``, such as a blob, is compared with the ``written`` graph, and its tolerance comes from the
+    rounding of that graph. Outputs and gradients are compared with the model, and their tolerance comes from the
+    rounding of the model's ``own`` graph, because a pass must not increase the rounding of a net. If values are not
+    ``exact`` float32, the limit is the minimum tolerance. Runs with random rounding stop as soon as all differences are
+    within their tolerances.
     """
     kinds = ("output", "blob", "gradient") if exact else ()
     differences = [replace(d, tolerance=LEAST_TOLERANCE) if d.kind in kinds else d for d in compared]

@@ -1,9 +1,9 @@
 """Symbolic numbers in normal form.
 
 A number is a polynomial with rational coefficients in atoms. An atom is a symbol, or a function of such polynomials,
-and nothing is known of a function but the identities of this module. Numbers with equal normal forms are equal for all
+and a function has only the identities of this module. Numbers with equal normal forms are equal for all
 real values of the symbols for which both are defined: where no divisor is 0, and every operand of a logarithm or of a
-root is positive. Different normal forms show nothing.
+root is positive. Different normal forms prove nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_FACTORS = 16  # of a power that is multiplied out
 
 
 class NoRule(Exception):
-    """An op does something with numbers that symbols cannot: a comparison that decides, a number as an index."""
+    """An op needs actual numbers, which symbols are not: for a comparison, or as an index."""
 
 
 class BudgetExceeded(Exception):
@@ -65,7 +65,7 @@ class Number(LinearCombination[Monomial]):
 
     @classmethod
     def of(cls, value: Any) -> Number:
-        """Return a number, or a float or an integer as one. Raises :class:`NoRule` for one that is not finite."""
+        """Return a number; floats and integers are converted. Raises :class:`NoRule` for a float that is not finite."""
         return value if isinstance(value, Number) else cls.constant(rational(value))
 
     @classmethod
@@ -94,7 +94,7 @@ class Number(LinearCombination[Monomial]):
 
     @property
     def value(self) -> Rational | None:
-        """The number itself, if it is a constant."""
+        """The value of the number, if it is a constant; else None."""
         if not self.terms:
             return 0
         constant: Rational | None = self.terms.get(()) if len(self.terms) == 1 else None
@@ -111,11 +111,11 @@ class Number(LinearCombination[Monomial]):
 
     @property
     def algebra(self) -> Algebra | None:
-        """The algebra of its atoms; None for a constant."""
+        """The algebra of the number's atoms; None for a constant."""
         return next((monomial[0][0].algebra for monomial in self.terms if monomial), None)
 
     def without(self, monomials: Container[Monomial]) -> Number:
-        """Return the sum of the other terms."""
+        """Return the sum of the terms other than those of ``monomials``."""
         return Number({own: value for own, value in self.terms.items() if own not in monomials})
 
     def times(self, monomial: Monomial, by: Rational = 1) -> Number:
@@ -188,10 +188,10 @@ class Number(LinearCombination[Monomial]):
 class Algebra:
     """The atoms of one proof.
 
-    ``budget`` is how many terms may be added and multiplied in all. A product of more than ``largest`` takes the longer
-    factor as one atom, which is sound, but a factor that is written in another way is then another atom. So is a value
-    of a graph that has more than ``longest`` terms. ``last``: the most products of terms in one step of a comparison.
-    ``rounded`` says whether constants were taken for equal that agree in DIGITS digits only.
+    ``budget`` is the number of terms that may be added and multiplied in all. In a product of more than ``largest``
+    terms the longer factor becomes one atom. That is sound, but an equal factor in another notation becomes another
+    atom. A value of a graph with more than ``longest`` terms becomes an atom too. ``last`` is the maximum of products
+    of terms in one step of a comparison. ``rounded``: constants that agree in only DIGITS digits were taken as equal.
     """
 
     def __init__(self, budget: int = 10**6, largest: int = 800, longest: int | None = None, last: int = 300) -> None:
@@ -205,7 +205,7 @@ class Algebra:
         self._near: dict[tuple[str, tuple[Any, ...]], Atom] = {}
 
     def clear(self) -> None:
-        """Forget all atoms: they and the algebra refer to each other, which reference counts alone do not free."""
+        """Forget all atoms: they and the algebra refer to each other, so reference counting does not free them."""
         self.maxima, self.growths, self._exact, self._near = {}, {}, {}, {}
 
     def symbol(self, name: str) -> Number:
@@ -230,7 +230,7 @@ class Algebra:
         return atom
 
     def factors(self, one: Number, two: Number) -> tuple[Number, Number]:
-        """Return two factors as they are to be multiplied."""
+        """Return two factors; if their product is too long, the longer one as an atom."""
         if len(one) * len(two) > self.largest and min(len(one), len(two)) > 1:
             one, two = sorted((one, two), key=len, reverse=True)
             one = self.whole(one)
@@ -244,7 +244,8 @@ class Algebra:
         return x if self.longest is None or len(x) <= self.longest else self.whole(x)
 
     def whole(self, x: Number) -> Number:
-        """Return a sum as what its terms share, times its first coefficient, times one atom of the rest."""
+        """Return a sum as a product: the common factors of its terms, its first coefficient, and one atom for the
+        rest."""
         shared = shared_factors(x)
         rest = x.times(inverse(shared))
         return Number({Number.product(shared, ((self.atom("value", rest.over(rest.lead)), 1),)): rational(rest.lead)})
@@ -269,10 +270,10 @@ def _rounded(number: Number) -> Any:
 
 @lru_cache(maxsize=4096)
 def rational(value: Any) -> Rational:
-    """Return a constant of a graph: of a float the simplest fraction that differs from it by rounding alone.
+    """Return a constant of a graph: for a float the simplest fraction within its rounding.
 
-    So 0.1 is 1/10, and so is the float 0.1 * 3 / 3. One that is lost beside any normal float is 0. Raises
-    :class:`NoRule` for one that is not finite.
+    So 0.1 becomes 1/10, and so does 0.1 * 3 / 3. A number too small to change any normal float becomes 0. Raises
+    :class:`NoRule` for a number that is not finite.
     """
     if isinstance(value, Fraction):
         return value.numerator if value.denominator == 1 else value
@@ -287,7 +288,7 @@ def rational(value: Any) -> Rational:
 
 
 def _simplest(low: Fraction, high: Fraction) -> Fraction:
-    """Return the fraction with the least denominator between two positive ones."""
+    """Return the fraction with the least denominator between two positive fractions."""
     whole = low.numerator // low.denominator
     if whole == low or whole + 1 <= high:
         return Fraction(whole if whole == low else whole + 1)
@@ -309,7 +310,8 @@ def constant_power(value: Rational, exponent: Rational) -> Rational:
 
 
 def _multiplied_out(number: Number) -> Number:
-    """Return the number with whole powers of sums, as of a root times itself, and tanh(y) exp(2 y) as sums."""
+    """Return the number with whole powers of sums, and tanh(y) exp(2 y), multiplied out; a root times itself is such a
+    power."""
     parts = {m: part for m, v in number.terms.items() if (part := _term_multiplied_out(m, v)) is not None}
     return sum_of(number.without(parts), *parts.values()) if parts else number
 
@@ -329,7 +331,8 @@ def _term_multiplied_out(monomial: Monomial, value: Rational) -> Number | None:
 
 
 def _quotient_by_growth(tanh: Atom, monomial: Monomial) -> tuple[Monomial, Number] | None:
-    """Return a monomial over e = exp(2 y), and tanh(y) e = e - 1 - tanh(y); or over 1 / e; None if it has neither."""
+    """Return a monomial over e = exp(2 y), and tanh(y) e = e - 1 - tanh(y); or over 1 / e; None if the monomial has
+    neither."""
     exponents = dict(monomial)
     if not any(atom.kind == "exp" for atom in exponents):
         return None
@@ -362,7 +365,7 @@ def product_of(*numbers: Number) -> Number:
 def power(x: Number, exponent: Rational) -> Number:
     """Return x ** exponent: powers of its positive factors, times an atom for the rest, of leading coefficient 1.
 
-    Every factor counts as positive for a whole exponent.
+    For a whole exponent every factor may be treated as positive.
     """
     if exponent == 0:
         return Number.constant(1)
@@ -387,7 +390,7 @@ def power(x: Number, exponent: Rational) -> Number:
 
 
 def as_ratio(x: Number) -> Number | None:
-    """Return c + c tanh(y) as 2 c / (1 + exp(-2 y)): both are ways to write a sigmoid."""
+    """Return c + c tanh(y) as 2 c / (1 + exp(-2 y)): both are notations of a sigmoid."""
     constant, *others = sorted(x.terms.items(), key=lambda term: len(term[0]))
     if constant[0] or len(others) != 1:
         return None
@@ -405,7 +408,8 @@ def _is_positive(atom: Atom) -> bool:
 
 
 def shared_factors(x: Number, exponentials: bool = False, positive: bool = False) -> Monomial:
-    """Return the largest product of atoms that divides each term: of all, of ``exponentials``, of ``positive`` sums."""
+    """Return the largest product of atoms that divides each term, among all atoms, ``exponentials`` or ``positive``
+    sums."""
     least: dict[Atom, Rational] = {}
     terms: dict[Atom, int] = {}
     for atom, exponent in chain.from_iterable(x.terms):
@@ -425,7 +429,7 @@ def inverse(monomial: Monomial) -> Monomial:
 
 
 def exp(x: Number) -> Number:
-    """Return exp(x): the product of exp(m) ** c over the terms c m of x, and exp(c log(y)) is y ** c."""
+    """Return exp(x): the product of exp(m) ** c over the terms c m of x, where exp(c log(y)) is y ** c."""
     factors = [Number.constant(1)]
     for monomial, value in x.terms.items():
         if not monomial and (abs(value) < LARGEST_EXPONENT or len(x) == 1):

@@ -178,7 +178,7 @@ def _compile_all(order: Order) -> dict[str, Path]:
 
 
 def _object(order: Order, path: str, tools: Sequence[str]) -> Path:
-    """The object file of a source file, named by all that it is made from: whatever has that name can be used."""
+    """Return the object file of a source file. Its name has a hash of all inputs, so an existing file is up to date."""
     content = (order.work / "source" / path).read_bytes()
     inputs = [order.recipe.sha256, *tools, *_compile_command(order, path)]
     digest = hashlib.sha256("\0".join(inputs).encode() + content).hexdigest()
@@ -219,7 +219,7 @@ def _link(order: Order, objects: dict[str, Path]) -> None:
 
 
 def link_binding(order: Order, binding: Path, boost: Sequence[str] | None = None) -> None:
-    """Link pycaffe to ``stage/lib/libcaffe.so``; ``boost`` takes the place of the system's Boost.Python."""
+    """Link pycaffe to ``stage/lib/libcaffe.so``; ``boost`` replaces the system's Boost.Python."""
     recipe = order.recipe
     names = recipe.libraries_for_python(order.interpreter.version) if boost is None else recipe.libraries
     inputs = [str(binding), str(order.stage / record.LIBRARY), *(f"-l{name}" for name in names), *(boost or ())]

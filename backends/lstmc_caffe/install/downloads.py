@@ -34,7 +34,7 @@ _EXCLUDED = ("src/caffe/test/", "python/caffe/test/", "python/caffe/__pycache__/
 def fetch_source(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Path:
     """Return the checked source archive: ``sdist`` if given, else the one in ``folder``, downloaded if it is not there.
 
-    Raises InstallError when it cannot be had, or is not the one that the recipe names.
+    Raises InstallError if it cannot be downloaded, or is not the archive of the recipe.
     """
     if sdist is not None and not sdist.is_file():
         raise InstallError(f"the source archive {sdist} does not exist")
@@ -127,8 +127,8 @@ def system_compilers() -> list[Path]:
 def prepare_toolkit(recipe: Recipe, folder: Path, report: Report, compilers: Sequence[Path] | None = None) -> Toolkit:
     """The toolkit for a build below ``folder``, where wheels are unpacked unless they are there from a killed build.
 
-    ``compilers`` are nvccs to look at, by default the system's: the first of CUDA 13 that has its own headers is
-    used, and where there is none it comes as a wheel too. Raises InstallError where pip cannot get a wheel.
+    ``compilers`` are nvccs to look at, by default the system's: the first nvcc of CUDA 13 with its own headers is used;
+    without one nvcc comes as a wheel too. Raises InstallError where pip cannot get a wheel.
     """
     if platform.machine() != "x86_64":
         raise InstallError(f"Caffe with CUDA is built on x86_64 only: this machine is {platform.machine()}")
@@ -155,9 +155,9 @@ def keep_toolkit(toolkit: Toolkit, work: Path, build: Path) -> None:
 
 
 def installed_toolkit(build: Path, compilers: Sequence[Path] | None = None) -> Toolkit:
-    """The toolkit that compiles for an installed build with CUDA: by the nvcc that the build kept, or the system's.
+    """The toolkit that compiles for an installed build with CUDA: with the nvcc that the build kept, or the system's.
 
-    Raises InstallError where it kept neither nvcc, and there is none else, nor NVIDIA's headers.
+    Raises InstallError without an nvcc, or without NVIDIA's headers.
     """
     own = build / _BUILD_COMPILER / "bin/nvcc"
     nvcc = usable([own, *(system_compilers() if compilers is None else compilers)]) or own
@@ -174,12 +174,12 @@ def installed_toolkit(build: Path, compilers: Sequence[Path] | None = None) -> T
 
 
 def usable(candidates: Sequence[Path]) -> Path | None:
-    """Return the first nvcc that is one of CUDA 13, with its headers; None where there is none."""
+    """Return the first nvcc that is one of CUDA 13, with its headers; None if there is none."""
     return next((path for path in candidates if _is_usable(path)), None)
 
 
 def _is_usable(nvcc: Path) -> bool:
-    """Return whether it is one of CUDA 13, with the headers that g++ needs beside it."""
+    """Return whether an nvcc is of CUDA 13, with the headers that g++ needs beside it."""
     if not (nvcc.parents[1] / _HEADER).is_file():
         return False
     try:

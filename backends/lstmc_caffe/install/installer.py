@@ -60,7 +60,7 @@ def smoke_test(order: Order) -> str:
 
 
 def _try_gpu(order: Order) -> None:
-    """Say whether a GPU can be used; a machine may have none, but the build must know that it is for GPUs."""
+    """Report whether a GPU can be used. A machine may have none, but the new Caffe must have been built for GPUs."""
     gpu = gpu_state(CaffeLocation(order.interpreter.executable, str(order.stage / "python"), None, "installed"))
     if not gpu.built:
         raise InstallError(f"the new pycaffe cannot use GPUs: {gpu.reason}")
@@ -91,9 +91,9 @@ def install(
     ``cache`` is the compiler's cache folder (default: the user's), ``jobs`` how many compilers run at a time
     (default: one per core), ``console`` where progress goes (default: standard error). ``force`` builds anew,
     ``sdist`` is a source archive to use instead of a download. ``recipe`` says for what: ``cuda_recipe(("sm_90",))``
-    is the build for GPUs, which stands beside the one for the CPU and takes far more of both. Two calls at once, in
-    one process or two, build once. Raises InstallError; its subclass MissingPackagesError when system packages are
-    missing.
+    is the build for GPUs, which is kept beside the build for the CPU, and takes much more time and memory. Two calls at
+    once, in one process or two, build once. Raises InstallError; its subclass MissingPackagesError when system packages
+    are missing.
     """
     report = Report(console or Console(stderr=True))
     folder = record.caffe_folder(cache)

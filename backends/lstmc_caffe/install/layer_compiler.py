@@ -70,7 +70,7 @@ def _identity(library: Path) -> str:
 
 
 def _include_folders(location: CaffeLocation) -> tuple[Path, ...]:
-    """Return the folders of Caffe's headers, of the very source that it was built from."""
+    """Return the folders of Caffe's headers, from the same source as the build."""
     value = os.environ.get(INCLUDE)
     if value:
         folders = tuple(Path(entry) for entry in value.split(os.pathsep))
@@ -96,8 +96,8 @@ _LAYER = "caffe_layer.cpp"
 def library(source: Source, location: CaffeLocation) -> Path:
     """Return the library of the layers in ``source``, for the Caffe at ``location``: compiled, or from the cache.
 
-    For a Caffe with CUDA it holds them for a GPU too. Raises :class:`BackendError` where there is no compiler, no
-    header of Caffe's, or what they say, where the cache folder cannot be written, and where others can write there.
+    For a Caffe with CUDA it has them for a GPU too. Raises :class:`BackendError` without a compiler or Caffe's headers,
+    with the compiler's message if it fails, and for a cache folder that cannot be written, or that others can write.
     """
     compiler = cpp_compiler("target caffe needs none")
     caffe = CaffeBuild.of(location)
@@ -142,7 +142,7 @@ def _includes(caffe: CaffeBuild) -> list[str]:
 
 
 def _glue(compiler: Compiler, caffe: CaffeBuild) -> Path:
-    """Caffe's side of generated layers, which is the same for all: compiled once for a Caffe.
+    """Compile Caffe's side of generated layers, which is equal for all layers, once for each Caffe.
 
     It only gathers pointers, once a pass, and has one loop to vectorise, Adam's: most of the time goes into Caffe's
     headers.

@@ -22,7 +22,7 @@ ADDED = "lstmc"
 
 @dataclass(frozen=True)
 class Wheel:
-    """A package that holds files to compile and link with, of one version, to the byte."""
+    """A package that holds files to compile and link with, fixed by version and hash."""
 
     name: str
     version: str
@@ -273,7 +273,8 @@ def libraries(architectures: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def parse_architectures(text: str) -> tuple[str, ...]:
-    """``sm_80,sm_90`` as a tuple, the oldest first. Raises InstallError for what nvcc 13 does not compile for."""
+    """Return ``sm_80,sm_90`` as a tuple, the oldest first. Raises InstallError for an architecture that nvcc 13 does
+    not compile for."""
     names = [name.strip() for name in text.split(",")]
     if EMULATED in names:
         build = "in a clone of lstmc's repository: python -m tools.emulated_cuda"
@@ -290,7 +291,7 @@ def parse_architectures(text: str) -> tuple[str, ...]:
 def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recipe:
     """Return the recipe of a Caffe that runs on GPUs of ``architectures`` (sorted), and, by PTX, on all later ones.
 
-    That for ``(EMULATED,)`` runs on no GPU but on the device that the CPU emulates.
+    The recipe for ``(EMULATED,)`` runs on a device that the CPU emulates.
     """
     emulated = architectures == (EMULATED,)
     flags = tuple(flag for flag in CPU.flags if flag != "-DCPU_ONLY")
@@ -314,7 +315,7 @@ def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recip
 
 
 def _for_nvcc(flags: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the same flags as nvcc takes them: those that it does not know itself are handed on to g++."""
+    """Return the same flags in nvcc's notation: it hands on to g++ the flags that it does not know."""
     return tuple(f"-Xcompiler={flag}" if flag in ("-fPIC", "-pipe") else flag for flag in flags)
 
 

@@ -44,8 +44,8 @@ class Installed:
     """A Caffe that the installer built, and whose files were there when this was made.
 
     ``python`` runs pycaffe when ``pythonpath`` is its PYTHONPATH; ``caffe_binary`` is the command-line tool;
-    ``source`` is the source package with its version; ``key`` names the build among others; ``architectures`` are
-    those of the GPUs it was compiled for, none for the CPU alone.
+    ``source`` is the source package with its version; ``key`` names the build among others; ``architectures`` are the
+    GPU architectures that it was compiled for, none for the CPU alone.
     """
 
     python: Path
@@ -131,7 +131,7 @@ def write(
 
 
 def _latest(cache: Path | None, recipe_of: Callable[[Record], Recipe | None]) -> Installed | None:
-    """Return the latest build that its recipe, if it has one, accepts."""
+    """Return the latest build that matches the recipe, if a recipe is given."""
     valid = [
         (record.built, folder, record)
         for folder, record in _builds(cache)

@@ -36,7 +36,7 @@ TAIL_LINES = 20
 def run(command: Sequence[str], what: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
     """Run a command and return its output, stdout and stderr together.
 
-    ``what`` says in an error what was being done. ``env`` is added to the environment. Raises InstallError with
+    ``what`` names the action in an error. ``env`` is added to the environment. Raises InstallError with
     the command and the last lines of its output, and OSError (ENOSPC) when the output says the disk is full.
     """
     try:

@@ -19,10 +19,11 @@ LegalizeRule = Callable[[Builder, Node[Any], Refs], Refs]
 
 
 def packing_nodes(graph: Graph) -> set[str]:
-    """The weight ops whose results are blobs: a layer with weights or a scan reads them as such, or nothing reads them.
+    """Return the weight ops whose results are blobs: a layer with weights or a scan reads them as weights, or nothing
+    reads them.
 
-    Other ops on parameters alone are layers on their values: the same parameter may be in several of those. A bias
-    that cannot be a blob is a value too.
+    Other ops on parameters alone become layers on the parameters' values: several such layers may read a parameter. A
+    bias that cannot be a blob is a value too.
     """
     packing: set[str] = set()
     readers = graph.readers()
@@ -50,7 +51,7 @@ def weight_nodes(graph: Graph) -> set[str]:
 
 
 def alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> bool:
-    """Return whether a blob's parameters are used for nothing else, and are trained alike."""
+    """Return whether a blob's parameters are used nowhere else, and have equal multipliers."""
     multipliers = set()
     stack = [blob]
     while stack:
@@ -67,9 +68,9 @@ def alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> bool
 
 
 def as_value(b: Builder, ref: Ref, name: str | None = None) -> Ref:
-    """A value that layers can have as a bottom: a parameter is added to zeros, others are as they are.
+    """Return a value that can be a layer's bottom: a parameter is added to zeros, any other value is unchanged.
 
-    Not Caffe's Parameter layer: it lends its diff out, so a parameter with another reader loses gradient.
+    Caffe's Parameter layer is not used: its diff is shared, so a parameter with another reader loses gradient.
     """
     if not is_weight(b, ref):
         return ref
@@ -84,7 +85,7 @@ def as_value(b: Builder, ref: Ref, name: str | None = None) -> Ref:
 
 
 def layer_of(b: Builder, node: Node, op: Op, *args: Ref, learned: Sequence[Ref] = ()) -> Refs:
-    """A layer that stands for a node: on values, and with ``learned`` as blobs of its own."""
+    """Add the layer that replaces a node: it reads values, and has ``learned`` as its own blobs."""
     return b.add(op, *[as_value(b, ref) for ref in args], *learned, names=node.names, loc=node.loc)
 
 
@@ -104,7 +105,7 @@ def shaped(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
 
 
 def outputs_as_values(graph: Graph, counts: Counter[str]) -> Graph:
-    """A model or a step that returns a parameter itself returns a value; called like the output."""
+    """Replace outputs that are parameters by values, which are called like the outputs."""
     leaked = {o.ref: o.name or "y" for o in graph.outputs if is_weight(graph, o.ref)}
     if not leaked:
         return graph
@@ -123,13 +124,14 @@ Views = dict[str, dict[Shape, str]]  # of each argument: the shapes it is read i
 
 @dataclass(frozen=True)
 class ReshapeOnce(NodePass):
-    """Reshape sequences before a scan where its steps reshape what they read of them.
+    """Reshape sequences before a scan if its steps reshape their elements.
 
-    1. reshape of an ``x`` argument => an ``x`` argument of the reshaped sequence; the old one goes if nothing reads it
+    1. reshape of an ``x`` argument => an ``x`` argument of the reshaped sequence; an argument that nothing reads is
+       removed
     2. reshape(reshape(x)) outside  => one reshape; in x's own shape => x
 
-    Legalisation gives the second bottom of a Scale or Bias the shape of the axes that it covers, as an indicator
-    [N, 1] the shape [N]: a layer at every step otherwise.
+    Legalisation reshapes the second bottom of a Scale or Bias to the axes that it covers, such as an indicator [N, 1]
+    to [N]. Without this pass that is a layer at every step.
     """
 
     name = "reshape_once"
@@ -165,13 +167,13 @@ class _Reads:
 
     @cached_property
     def otherwise(self) -> set[str]:
-        """The nodes with a reader other than such a Reshape."""
+        """Return the nodes with a reader other than a Reshape of an ``x`` argument."""
         reads = Counter(self.body.args(name)[0] for name in self.reshapes)
         return {ref.node for ref, count in self.body.readers().items() if count > reads[ref]}
 
 
 def _views(bodies: Sequence[_Reads]) -> Views:
-    """The shapes that sequences are read in, and free names for arguments of those shapes."""
+    """Return the shapes in which sequences are read, and free names for arguments of these shapes."""
     views: Views = {}
     read = _read_as_they_are(bodies)
     for reads in bodies:
@@ -184,7 +186,7 @@ def _views(bodies: Sequence[_Reads]) -> Views:
 
 
 def _read_as_they_are(bodies: Sequence[_Reads]) -> set[str]:
-    """The arguments that a scan's steps read other than by a Reshape."""
+    """Return the arguments that a scan's steps read without a Reshape."""
     return {node.name for reads in bodies for node in reads.body.body_args() if node.name in reads.otherwise}
 
 

@@ -57,7 +57,7 @@ class FusedScan(CaffeOp, GeneratedScan):
 def scan_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     """Write a scan as a generated layer, bottoms before weights. A state that starts from one number has no bottom.
 
-    Raises :class:`BackendError` for a scan that there is no code for, with the reason.
+    Raises :class:`BackendError`, with the reason, for a scan for which no code can be generated.
     """
     scan = node.op
     assert isinstance(scan, Scan)
@@ -77,7 +77,7 @@ def scan_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def _masks(b: Builder, dropout: Node, length: int) -> Ref:
-    """The masks of all steps of a dropout, from a Dropout layer that reads ones."""
+    """Return the masks of all steps of a dropout: a Dropout layer of ones."""
     assert isinstance(dropout.op, Dropout)
     name = mask_name(dropout)
     ones = caffe.DummyData((length, *dropout.types[0].shape), 1.0)

@@ -27,7 +27,7 @@ def full_to_dummy_data(b: Builder, node: Node[ops.Full], args: Refs) -> Refs:
 
 
 def _on_images(b: Builder, node: Node, op: Op, x: Ref, *learned: Ref) -> Refs:
-    """A layer on images [N, C, H, W], where x is [..., C, H, W]."""
+    """Add a layer on images [N, C, H, W] for x [..., C, H, W]."""
     shape = b.type(x).shape
     images = shaped(b, x, (prod(shape[:-3]), *shape[-3:]))
     if len(shape) == 4:
@@ -71,7 +71,8 @@ def _at_most_four_axes(b: Builder, refs: Refs) -> Refs:
 
 
 def sigmoid_loss_to_layers(b: Builder, node: Node[ops.SigmoidCrossEntropyLoss], args: Refs) -> Refs:
-    """The layer divides by the size of the first axis; a Power makes another number of it."""
+    """SigmoidCrossEntropyLoss divides by the size of the first axis; a Power multiplies it to divide by another
+    number."""
     op = node.op
     shape = b.type(args[0]).shape
     layer, operands = caffe.SigmoidCrossEntropyLossLayer(), _at_most_four_axes(b, args)
@@ -150,7 +151,7 @@ def _layer(b: Builder, node: Node, op: Op, *operands: Ref, name: str = "") -> Re
 
 
 def _multiple_and_rest(b: Builder, node: Node, x: Ref) -> tuple[Ref, Ref]:
-    """k and r, where x = k pi + r and |r| is pi / 2 at most."""
+    """Return k and r, where x = k pi + r and |r| is at most pi / 2."""
     turns = _layer(b, node, caffe.PowerLayer(scale=1 / math.pi), x)
     multiple = _layer(b, node, caffe.Eltwise("SUM"), *_rounded(b, node, turns, f"{node.name}/multiple"))
     rest = _layer(b, node, caffe.Eltwise("SUM", (1.0, -PI_HIGH)), x, multiple)
@@ -158,7 +159,7 @@ def _multiple_and_rest(b: Builder, node: Node, x: Ref) -> tuple[Ref, Ref]:
 
 
 def _sine(b: Builder, node: Node, r: Ref) -> Ref:
-    """sin(r), |r| up to pi / 2, as a polynomial by Horner."""
+    """Return sin(r) for |r| up to pi / 2, as a polynomial in Horner's form."""
     square = _layer(b, node, caffe.Eltwise("PROD"), r, r, name="square")
     value = _layer(b, node, caffe.PowerLayer(scale=SINE[-1], shift=SINE[-2]), square)
     for coefficient in reversed(SINE[:-2]):
@@ -174,7 +175,8 @@ def embed_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def sum_to_layers(b: Builder, node: Node[ops.Sum], args: Refs) -> Refs:
-    """Reduction sums all axes from one on; a sum over other ones is a mean of images of one column."""
+    """Reduction sums all axes from one on; a sum over other axes is Pooling AVE of images of one column, times their
+    height."""
     axis, (x,) = node.op.axis, args
     shape = b.type(x).shape
     if shape[axis] == 1:
@@ -196,7 +198,7 @@ def max_to_pooling(b: Builder, node: Node[ops.Max], args: Refs) -> Refs:
 
 
 def _columns(b: Builder, x: Ref, axis: int) -> Ref:
-    """x as images of one channel, whose columns are along ``axis``."""
+    """Return x as images of one channel, whose columns are along ``axis``."""
     shape = b.type(x).shape
     return shaped(b, x, (prod(shape[:axis]), 1, shape[axis], prod(shape[axis + 1 :])))
 

@@ -2,8 +2,8 @@
 
 Two passes prepare a model that is trained: transposed parameters get a node for each use, and packed parameters that no
 step has as a blob enter their scan as values. One pass prepares other models: values of layers and of blobs get nodes
-of their own. A parameter that is a layer's matrix as it is and another's transposed is one blob, where both layers can
-have it.
+of their own. If one layer reads a parameter as its matrix and another layer reads it transposed, both share one blob,
+if the target allows it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _check(graph: Graph, trained: set[Ref]) -> None:
 
 
 def _reads(body: Graph, slot: int) -> list[tuple[Node, int]]:
-    """Return the nodes that read an argument of a body, each with the operand that this is."""
+    """Return the nodes that read an argument of a body, each with the operand."""
     argument = Ref(body.body_args()[slot].name)
     return [(node, at) for node in body for at, ref in enumerate(body.args(node.name)) if ref == argument]
 
@@ -87,8 +87,8 @@ class Legalize(Pass):
        linear on a computed matrix      => Tile, Scale, Reduction: the products of all elements, summed
     3. x + y, x - y, x * y of one shape => Eltwise SUM, SUM with coeff 1 and -1, PROD
        maximum(x, y)                    => Eltwise MAX; the smaller one plus zeros first, by Bias
-    4. x + y, x * y broadcast           => Bias, Scale: of the layer's own blob where y is a parameter (unless Scale
-                                           would lose its gradient)
+    4. x + y, x * y broadcast => Bias, Scale: of the layer's own blob where y is a parameter (unless Scale would lose
+                                           its gradient)
     5. a parameter read as a value      => DummyData of zeros, then Bias of its own blob
     6. affine; power                    => Power (a whole power from 3 to 8: Eltwise PROD)
     7. sigmoid tanh relu leaky_relu softplus elu abs exp log softmax split concat reshape => the layer of that name
@@ -102,13 +102,13 @@ class Legalize(Pass):
     10. sum over the last axes; others  => Reduction; Pooling AVE of images of one column, and Power
         max over an axis                => Pooling MAX of images of one column
 
-    Nets that are not trained (``trained=False``) have no gradients to lose, and no copies that come apart: there every
-    weight op on parameters makes a blob, x - p has a blob of -p, and Scale its own blob always.
+    Nets that are not trained (``trained=False``) cannot lose gradients, and copies of a parameter stay equal: so every
+    weight op on parameters makes a blob, x - p has a blob of -p, and Scale always has its own blob.
 
     With ``fused`` a scan => one generated layer (FusedScan), whose body stays as it is.
 
-    Refused: an embed or conv whose matrix is computed; in nets that are trained indices, labels and targets that depend
-    on a parameter.
+    Refused: an embed or conv whose matrix is computed; in nets that are trained, indices, labels and targets that
+    depend on a parameter.
     """
 
     name = "legalize"
@@ -143,8 +143,8 @@ class UntieTransposes(Pass):
 class PassPackedValues(Pass):
     """Pass packed parameters that no step has as a blob to their scan as values.
 
-    As weights they would be blobs of their own, and the same parameters could not be used elsewhere in training. A bias
-    is a value too where as a blob it would be refused.
+    As weights they would be separate blobs, and in training the same parameters could not be used elsewhere. A bias
+    that is refused as a blob becomes a value too.
     """
 
     name = "pass_packed_values"
@@ -173,7 +173,8 @@ class PassPackedValues(Pass):
 class SeparateLayers(Pass):
     """Give layers their own copies of functions of parameters that are also parts of weights.
 
-    Passes that merge what is alike (``cse``, ``simplify``) share constants, and functions of parameters, among both.
+    Passes that merge equal nodes (``cse``, ``simplify``) share constants, and functions of parameters, among layers and
+    weights.
     """
 
     name = "separate_layers"
@@ -245,7 +246,7 @@ def legalized(graph: Graph, counts: Counter[str], trained: bool, fused: bool) ->
 def untie_transposes(graph: Graph) -> Graph:
     """Transpose a parameter twice if its transpose is used both as a matrix of products and as a value.
 
-    A product has the parameter's own blob; a value is made of that by layers.
+    A product has the parameter's own blob; layers compute the value from that blob.
     """
     graph = with_bodies(with_transposes_in_bodies(graph), untie_transposes)
     reads: dict[Ref, set[bool]] = {}  # a transposed parameter, and whether its readers have it as a matrix

@@ -1,8 +1,8 @@
 """Rewrite the end of an LSTM's step as one LSTMUnit layer; the formulas of Caffe's layers for recognition.
 
-LSTMUnit expects the four gates packed in one value, and an indicator: a sequence of 0 and 1 that the states are
-multiplied by, 0 where a sequence begins, as Caffe's ``cont``. The gates of a packed value are reordered by reordering
-the rows of the weights that compute it.
+LSTMUnit expects the four gates packed in one value, and an indicator: a sequence of 0 and 1 that multiplies the states,
+0 where a sequence begins, like Caffe's ``cont``. The gates of a packed value are reordered by reordering the rows of
+the weights that compute it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _scale(r: Reading, node: Node[caffe.Scale], args: tuple[Ref, ...], columns: 
 
 
 def _covering(r: Reading, node: Node[caffe.Bias | caffe.Scale], small: Ref, columns: Columns) -> Polynomial | None:
-    """The second operand of a Bias or a Scale: over the last axis, or a number for each row of those before it."""
+    """Return the second operand of a Bias or a Scale: along the last axis, or a number for each row."""
     start, stop, rank = node.op.axis, node.op.axis + node.op.num_axes, node.types[0].rank
     place = r.at(small, columns if stop == rank else None)
     if r.place.where == "sequence" and start == 0 and stop:
@@ -150,9 +150,8 @@ def _blobs(graph: Graph) -> list[Ref]:
 @dataclass(frozen=True)
 class GateTail:
     """c = sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c): its values, and the value whose quarters are
-    the gates, in ``order``. Without the first product there is no c_prev. See
-    :class:`~lstmc.patterns.LSTMTail` for ``state`` and ``reset``; ``cont`` is what LSTMUnit has for ``reset``, a
-    sequence outside of the scan."""
+    the gates, in ``order``. Without the first product there is no c_prev. See :class:`~lstmc.patterns.LSTMTail` for
+    ``state`` and ``reset``; ``cont`` is the sequence outside of the scan that LSTMUnit gets in place of ``reset``."""
 
     c: Ref
     h: Ref
@@ -165,7 +164,8 @@ class GateTail:
 
 
 def gate_tails(body: Graph, around: tuple[Graph, str] | None = None) -> Iterator[GateTail]:
-    """Yield every gate tail of a scan's body of Caffe ops, in order; ``around`` is its graph and its name there."""
+    """Yield every gate tail of a scan's body of Caffe ops, in order; ``around`` is the enclosing graph and the scan's
+    name in it."""
     for tail in lstm_tails(Equations(body, FORMULAS, around)):
         quarters = packed(body, {name: place for name, (_, place) in tail.gates.items()}, 4)
         standard = all(op == (Tanh() if name == "g" else Sigmoid()) for name, (op, _) in tail.gates.items())
@@ -198,16 +198,16 @@ class FindLSTMUnit(Pass):
     """Use LSTMUnit where a scan keeps its time axis.
 
     1. c = sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), where i, f, o, g are the quarters of z
-       => c, h = LSTMUnit(c_prev, z, cont), cont being ones
-    2. c = sigmoid(i) tanh(g), ... in a first step from a zero state  => the same, on that zero
+       => c, h = LSTMUnit(c_prev, z, cont) with a cont of ones
+    2. c = sigmoid(i) tanh(g), ... in a first step from a zero state  => the same layer, on this zero state
     3. quarters of z in another order => the rows of the weights that z is a sum of products with, re-ordered
     4. c_prev = c cont_t, where cont is an input [T, N] of 0 and 1 => c, h = LSTMUnit(c, z, cont_t)
 
     Matched on the graph: any order of operands, quarters cut in one or several steps, a sigmoid over several of them.
-    Rule 3 only where all that z comes from has no other reader; otherwise the gates stay as they are.
+    Rule 3 holds only if the products and sums of z have no other readers; otherwise the gates keep their order.
 
-    LSTMUnit is one layer instead of seven or more, and in a Caffe that lstmc's installer compiled it is faster at every
-    size (docs/performance.md). In another one ``--tune`` finds out.
+    LSTMUnit is one layer instead of seven or more, and in a Caffe from lstmc's installer it is faster at every size
+    (docs/performance.md). For other builds ``--tune`` measures it.
     """
 
     name = "find_lstm_unit"
@@ -315,7 +315,7 @@ class _UnitRewrite:
         return {Ref(arg.name) for arg, op in zero if isinstance(op, caffe.DummyData) and op.value == 0.0}
 
     def _reorder(self, node: Node, scan: Scan, bodies: Sequence[Graph], tails: Sequence[list[GateTail]]) -> bool:
-        """Record the permutation of a scan's weight operands; return False if that cannot give the tail's order."""
+        """Record the permutation of a scan's weight operands; return False if no permutation gives the tail's order."""
         orders = {tail.order for group in tails for tail in group}
         whole_first = scan.first is None or len(tails[1]) == len(tails[0])
         if len(orders) > 1 or len(tails[0]) > 1 or not whole_first:

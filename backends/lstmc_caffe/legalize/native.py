@@ -236,19 +236,20 @@ class FindNativeLayers(Pass):
     """Rewrite scans as Caffe's LSTM and RNN layers where they compute the same.
 
     1. scan of z = W_x x + b + W_h h, c = sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), from zero
-       => LSTM(x, cont, W_x, b, W_h), the rows re-ordered to i, f, o, g where they are not
+       => LSTM(x, cont, W_x, b, W_h), with rows in the order i, f, o, g
     2. tanh(W_ho h + b_o) of the h of a scan of h = tanh(W_xh x + b_h + W_hh h), from zero
        => RNN(x, cont, W_xh, b_h, W_hh, W_ho, b_o)
     3. the last h => the last step of the layer's top
     4. in 1 and 2, every state multiplied by an input [T, N] of 0 and 1 => the layer's cont is that input, but 0 at the
        first step
-    5. in 1 and 2, first states that are the last ones of the batch before, not zero => the layer keeps them itself:
-       these inputs go, and the outputs that they take; its cont is 1, or rule 4's input as it is
+    5. in 1 and 2, first states that are carried from the previous batch => the layer keeps them itself: the inputs and
+       outputs that carry them are removed; its cont is 1, or the input of rule 4
 
     Matched on the graph, not on names. Without 4 and 5 ``cont`` is 0 at the first step and 1 after it, so that no
-    forward pass continues from the states of the previous one. Refused, with the first difference: every other scan;
-    and a layer whose blobs another layer uses too: its steps share them inside, and in phase TRAIN Caffe ties only the
-    first step to the other layer (in TEST, ``recurrent_layer.cpp`` shares them anew at each forward pass).
+    forward pass continues from the states of the previous one. Refused, with the first difference: every other scan,
+    and a layer whose blobs another layer uses. The steps inside a recurrent layer share blobs, and in phase TRAIN Caffe
+    ties only the first step to the other layer (in TEST, ``recurrent_layer.cpp`` shares them again at each forward
+    pass).
     """
 
     name = "find_native_layers"
@@ -316,7 +317,7 @@ def _layer(b: Builder, node: Node, op: caffe.LSTM | caffe.RNN, new: dict[Ref, Re
 
 
 def _cont(b: Builder, name: str, shape: tuple[int, int], indicator: Ref | None, carried: bool) -> Ref:
-    """Return ``indicator``, or ones, with 0 for the first step unless states are ``carried`` from the pass before."""
+    """Return ``indicator``, or ones, with 0 for the first step unless states are ``carried`` from the previous pass."""
     steps, batch = shape
     if carried:
         return indicator or b.add(caffe.DummyData(shape, 1.0), names=(f"{name}/cont",))[0]
@@ -343,7 +344,7 @@ def _without_carried(graph: Graph, carried: Collection[str]) -> Graph:
 def _results(b: Builder, node: Node, h: Ref) -> Refs:
     """Return the scan's results from the layer's top: all steps, and the last one for each last state.
 
-    For the last c, which nothing reads, the last h stands in.
+    The last c, which nothing reads, is replaced by the last h.
     """
     scan = node.op
     assert isinstance(scan, Scan)

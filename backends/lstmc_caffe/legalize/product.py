@@ -17,7 +17,8 @@ def linear_to_inner_product(b: Builder, node: Node[Linear], args: Refs) -> Refs:
 
 
 def linear_to_inner_product_untrained(b: Builder, node: Node[Linear], args: Refs) -> Refs:
-    """A transposed parameter is a blob of its own, which every reader takes."""
+    """Write InnerProduct for a net that is not trained: a transposed parameter is a separate blob, which every reader
+    accepts."""
     return _product(b, node, args, tied=False)
 
 
@@ -37,7 +38,8 @@ def _product(b: Builder, node: Node[Linear], args: Refs, tied: bool) -> Refs:
 
 
 def _product_of_elements(b: Builder, node: Node[Linear], args: Refs) -> Refs:
-    """Copy x once for each output, multiply by the computed matrix and sum along its rows: Caffe has no such layer."""
+    """Copy x once for each output, multiply by the computed matrix and sum along its rows, as Caffe has no layer for
+    this product."""
     x, w, *bias = args
     out, width = b.type(w).shape
     *lead, _ = node.types[0].shape
@@ -91,7 +93,7 @@ def _repeated(b: Builder, node: Node, small: Ref, shape: tuple[int, ...]) -> Ref
 
 
 def sub_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
-    """x - p as x + (-p): the blob is the negated parameter, which other layers may have as it is."""
+    """x - p as x + (-p): the blob is the negated parameter; other layers may have the parameter itself."""
     x, p = args
     if is_weight(b, x) or not is_weight(b, p):
         return sub_to_layers(b, node, args)
@@ -114,7 +116,7 @@ def mul_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], args: Refs, trained: bool = True) -> Refs:
-    """x and y by a layer that repeats the smaller one along the other axes of the larger one."""
+    """Combine x and y by a layer that broadcasts the smaller operand to the larger."""
     x, y = args
     large, small = (x, y) if b.type(x) == node.types[0] else (y, x)
     op, (large, small) = _covering(b, node, layer, large, small, trained)
@@ -124,7 +126,8 @@ def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], ar
 def _covering(
     b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], large: Ref, small: Ref, trained: bool = True
 ) -> tuple[caffe.Bias | caffe.Scale, Refs]:
-    """The layer on ``large`` and ``small``, and its operands: a parameter is the layer's own blob where it can be."""
+    """Return the layer on ``large`` and ``small``, and its operands; a parameter becomes the layer's own blob if
+    possible."""
     covered = covered_axes(b.type(small).shape, b.type(large).shape)
     assert covered is not None
     start, stop = covered

@@ -1,4 +1,4 @@
-"""The rules of legalisation, found by entry point: ours, and those of packages with layers of their own.
+"""The rules of legalisation, found by entry point: the rules of this package, and of packages with further layers.
 
 An entry point of the group ``lstmc_caffe.rules`` names a module with a table ``RULES``: for each op, the rule that
 writes it as layers. For nets that are not trained, an optional table ``UNTRAINED_RULES`` takes precedence.
@@ -33,7 +33,7 @@ class RuleTable:
 
 
 def rules() -> RuleTable:
-    """Return the rules of all packages. A fault of one entry point leaves out its rules alone."""
+    """Return the rules of all packages. If an entry point is broken, only its rules are left out."""
     return _table(tuple(point for points in entry_points_of(GROUP).values() for point in points))
 
 
@@ -75,7 +75,7 @@ def _checked(point: EntryPoint, table: object) -> dict[type[Op], LegalizeRule]:
 
 
 def used(rule: LegalizeRule, b: Builder, node: Node, args: Refs) -> Refs:
-    """Apply a rule to a node and return the new values. Raises :class:`BackendError` where the rule is wrong."""
+    """Apply a rule to a node and return the new values. Raises :class:`BackendError` for wrong results of the rule."""
     try:
         results = rule(b, node, args)
     except LstmcError:
@@ -125,7 +125,7 @@ def _parameter_as_bottom(b: Builder, args: Refs, results: Refs) -> str | None:
 
 
 def layer_rules(*layers: type[CaffeOp]) -> dict[type[Op], LegalizeRule]:
-    """Rules for layers that are an op by another name: ``class ELULayer(CaffeOp, Elu)``, with the op's own fields."""
+    """Return rules for layers that correspond to a core op, with its fields: ``class ELULayer(CaffeOp, Elu)``."""
     rules: dict[type[Op], LegalizeRule] = {}
     for layer in layers:
         core = core_op(layer)
@@ -136,7 +136,8 @@ def layer_rules(*layers: type[CaffeOp]) -> dict[type[Op], LegalizeRule]:
 
 
 def core_op(layer: type[CaffeOp]) -> type[Op] | None:
-    """The op that a layer is by another name, or None: a base that no backend has, with the same fields."""
+    """Return the core op that a layer corresponds to, or None: a base class with the same fields that belongs to no
+    backend."""
     own = [field.name for field in fields(layer)]
     for base in layer.__bases__:
         if issubclass(base, Op) and "name" in vars(base) and not base.backend:

@@ -22,7 +22,8 @@ FAN = 100  # tops or bottoms of one layer
 
 
 def branches(count: int, most: int = FAN) -> tuple[range, ...]:
-    """``count`` leaves as the ranges below the root of the flattest balanced tree with ``most`` children a node."""
+    """Divide ``count`` leaves into the ranges below the root of the flattest balanced tree with at most ``most``
+    children a node."""
     levels = 1
     while most**levels < count:
         levels += 1
@@ -44,7 +45,8 @@ def _tops(
     steps: Sequence[Step | None],
     most: int,
 ) -> Refs:
-    """Return the leaves of a tree of layers of at most ``most`` tops; ``layer`` makes that of tops of some sizes."""
+    """Return the leaves of a tree of layers of at most ``most`` tops; ``layer`` makes a layer with tops of given
+    sizes."""
     if len(sizes) == 1:
         return (x,)
     inside, ends = branches(len(sizes), most), [0, *accumulate(sizes)]
@@ -69,15 +71,16 @@ def slice_tree(
     steps: Sequence[Step | None] = (),
     most: int = FAN,
 ) -> Refs:
-    """Return the pieces of x along ``axis``, called ``names`` and of ``steps``, by Slices of at most ``most`` tops."""
+    """Return the pieces of x along ``axis``, by Slices of at most ``most`` tops; ``names`` and ``steps`` are the names
+    and steps of the pieces."""
     steps = steps or (None,) * len(names)
     return _tops(b, x, lambda blocks: SliceLayer(axis, blocks), sizes, names, steps, most)
 
 
 def split_tree(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step | None], most: int = FAN) -> Refs:
-    """A copy of x for every name and step, by Splits of at most ``most`` tops; x itself where one layer would do.
+    """Return a copy of x for every name and step, by Splits of at most ``most`` tops.
 
-    Caffe inserts that one layer itself.
+    If a single Split is enough, x itself is returned: Caffe inserts that Split.
     """
     if len(names) <= most:
         return (x,) * len(names)
@@ -85,7 +88,7 @@ def split_tree(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step | 
 
 
 def concat_tree(b: Builder, xs: Sequence[Ref], axis: int, name: str, step: Step | None = None, most: int = FAN) -> Ref:
-    """xs joined along ``axis``, by Concats of at most ``most`` bottoms."""
+    """Join ``xs`` along ``axis`` by Concats of at most ``most`` bottoms."""
     if len(xs) == 1:
         return xs[0]
     inside = branches(len(xs), most)
@@ -158,7 +161,8 @@ def _layers_reading(graph: Graph) -> Counter[Ref]:
 
 @dataclass(frozen=True)
 class CaffeTimeAxis(TimeAxis):
-    """A sequence [T, N, ...] is seen as [T*N, ...], so that a slice of it is a step [N, ...] without a time axis.
+    """Time axis of layers: a sequence [T, N, ...] is viewed as [T*N, ...], so that a slice is a step [N, ...] without
+    an axis of time.
 
     Steps that keep their axis, [1, N, ...], need no such view. No layer gets a top or bottom for every step: long
     sequences are cut and joined, and values shared, by trees of layers.
@@ -180,7 +184,7 @@ class CaffeTimeAxis(TimeAxis):
 
     @staticmethod
     def _numbers(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
-        """x [T] as T values without axes: a slice of it has one still."""
+        """x [T] as T values without axes: a slice of x still has an axis."""
         cut = slice_tree(b, x, 0, (1,) * len(names), [f"{name}/row" for name in names], steps)
         return tuple(
             b.add(caffe.ReshapeLayer(()), row, names=(name,), steps=(b.of_step(row),))[0]
@@ -199,5 +203,5 @@ class CaffeTimeAxis(TimeAxis):
         return b.add(caffe.ReshapeLayer(shape), rows, names=(name,))[0]
 
     def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
-        """x for each of the steps, which call it ``names``."""
+        """Return x for each of the steps; copies are called by ``names``."""
         return split_tree(b, x, names, steps)

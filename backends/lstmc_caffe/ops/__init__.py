@@ -1,6 +1,6 @@
-"""The Caffe layers that lstmc writes, each an op with a meaning of its own. ``CAFFE_OPS`` are all that stand here.
+"""The Caffe layers that lstmc writes, each an op with its own meaning. ``CAFFE_OPS`` has all of them.
 
-``HOST_OPS`` are no layers: what the host does for targets whose blobs have other shapes than the model's values.
+``HOST_OPS`` are not layers but actions of the host, for targets whose blobs have other shapes than the model's values.
 """
 
 from lstmc.ops.base import ops_in

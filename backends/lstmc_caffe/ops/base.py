@@ -17,12 +17,12 @@ from lstmc_caffe.proto.net import LayerParameter, field_value, other_settings, r
 
 @dataclass(frozen=True)
 class CaffeOp(Op):
-    """An op that is one Caffe layer. Its name is ``caffe.`` and the layer's type, unless it says another.
+    """An op that is one Caffe layer. Its default name is ``caffe.`` and the layer's type.
 
-    ``settings`` says once how its attributes are written and read: for each the path of a field of LayerParameter,
-    ``{"slope": "relu_param.negative_slope"}``. Where a field is not an attribute's value as it is, the op has a
-    ``write`` and a ``read`` of its own, and ``own_param`` names the message that they see to. ``blob_fillers``
-    are the paths of its learned blobs' FillerParameters, in order.
+    ``settings`` maps each attribute to the path of a field of LayerParameter, which reading and writing use:
+    ``{"slope": "relu_param.negative_slope"}``. If a field differs from the attribute's value, the op defines ``write``
+    and ``read``, and ``own_param`` names the message that they handle. ``blob_fillers`` are the paths of its learned
+    blobs' FillerParameters, in order.
     """
 
     backend = "caffe"
@@ -53,7 +53,7 @@ class CaffeOp(Op):
         return self.infer(*bottoms, *self.blob_types(bottoms))
 
     def inlined(self, operands: int) -> frozenset[int]:
-        """Return the constant operands that are fields of the layer: they are no bottoms."""
+        """Return the constant operands that are fields of the layer: they are not bottoms."""
         return frozenset()
 
     def write(self, layer: Any) -> None:
@@ -64,8 +64,7 @@ class CaffeOp(Op):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        """Return the op that a LayerParameter is, on bottoms of these types, as the inverse of ``write``; None if there
-        is none.
+        """Return the op of a LayerParameter on bottoms of these types, the inverse of ``write``; None if there is none.
 
         The layer is of the op's ``layer_type``, and may have settings that lstmc never writes: an
         axis counted from the last, a field's old name. Raises :class:`ShapeError` where they do not fit the bottoms.
@@ -107,7 +106,8 @@ class CaffeOp(Op):
         assert again == layer, f"what was read writes another layer: {again}, expected {layer}"
 
     def fillers(self, layer: Any) -> list[Any]:
-        """Return the FillerParameter message of each learned blob, in order; more where it has fewer blobs."""
+        """Return the FillerParameter messages of learned blobs, in order; a layer with fewer blobs uses the first
+        ones."""
         paths = (path.split(".") for path in self.blob_fillers)
         return [getattr(getattr(layer, param), name) for param, name in paths]
 
@@ -130,7 +130,7 @@ def _check_settings(kind: type[CaffeOp]) -> None:
 
 
 def front_axis(op: str, axis: int, x: TensorType) -> int:
-    """Return an axis counted from the first. Raises :class:`ShapeError` for one that x does not have."""
+    """Return an axis counted from the first. Raises :class:`ShapeError` for an axis that x does not have."""
     if not -x.rank <= axis < x.rank:
         raise ShapeError(f"{op}: axis {axis} does not exist: x is {x}, with {x.rank} axes")
     return axis % x.rank
@@ -155,7 +155,7 @@ def write_filler(message: Any, filler: Filler) -> None:
 
 
 def read_filler(message: Any) -> Filler | None:
-    """Return the filler of a FillerParameter message; None for one that the language does not have."""
+    """Return the filler of a FillerParameter message; None for a filler that the language lacks."""
     norm = field_value(message, "variance_norm").lower()
     match message.type:
         case "constant":
@@ -175,7 +175,8 @@ LayerOps = Mapping[str, tuple[type[CaffeOp], ...]]
 
 
 def layer_ops() -> LayerOps:
-    """Return the ops of each type of layer, of all installed dialects; one that does not load is `doctor`'s to name."""
+    """Return the ops of each type of layer, of all installed dialects; a dialect that does not load is skipped;
+    `doctor` names it."""
     by_type: dict[str, tuple[type[CaffeOp], ...]] = {}
     for name in dialects():
         try:

@@ -87,11 +87,11 @@ def unusual_windows(layer: Any, image: Sequence[int]) -> dict[WindowKind, str]:
 
     - ``clipped``: Caffe's Pooling leaves out a last window, which would begin in the padding behind the image
       (``pooling_layer.cpp``); ``clipped unpadded``: along an axis without padding
-    - ``padded mean``, ``short mean``: a mean that counts padding; one of fewer elements, whose window reaches behind
-      the padded image; ``short padded mean``: along an axis with padding
-    - ``far short``: the last one reaches behind the padded image, and its stride a window's length behind the image
-    - ``padded whole``: as large as the image, which has padding around it
-    - ``padding alone``: some lie in the padding alone
+    - ``padded mean``, ``short mean``: a mean that counts padding; a mean of fewer elements, because its window ends
+      behind the padded image; ``short padded mean``: along an axis with padding
+    - ``far short``: the last window ends behind the padded image, and the image ends more than a window before it
+    - ``padded whole``: a window as large as the image, with padding around the image
+    - ``padding alone``: a window that lies entirely in the padding
     """
     pooling = layer.type == "Pooling"
     param = layer.pooling_param if pooling else layer.convolution_param

@@ -1,7 +1,7 @@
 """Inputs and outputs of a net: layers without bottoms, and the host's part of running it.
 
-The host fills blobs from the model's inputs, and reads the model's outputs. What it does, as the manifest states it,
-are ops of the graph, so that this still has the model's inputs and outputs, and can be interpreted; of these only
+The host fills blobs from the model's inputs, and reads the model's outputs. These actions, which the manifest lists,
+are ops of the graph: so the graph keeps the model's inputs and outputs, and can be interpreted. Of these ops only
 :class:`Feed` is a layer.
 """
 
@@ -26,7 +26,7 @@ __all__ = ["DummyData", "Feed", "FilledInput", "HostInput", "HostStack", "InputL
 
 @dataclass(frozen=True)
 class HostInput(core.Input):
-    """An array the caller has, in the model's own shape; blobs are fed from it."""
+    """An input array of the caller in the model's shape, from which blobs are fed."""
 
     name = "host.input"
     backend = "caffe"
@@ -34,7 +34,8 @@ class HostInput(core.Input):
 
 @dataclass(frozen=True)
 class View(core.Reshape):
-    """The same elements in another shape: for the host to read them so, until a layer wants it (then a Reshape)."""
+    """The same elements in another shape, in which the host reads them; if a layer needs this shape, it becomes a
+    Reshape."""
 
     name = "host.view"
     backend = "caffe"
@@ -209,7 +210,7 @@ def fed_inputs(graph: Graph) -> list[Fed]:
 
 
 def _by_step(feeds: list[Node], steps: int) -> tuple[tuple[str, TensorType] | None, ...]:
-    """Return the blob of the whole input, or those of its steps by index."""
+    """Return the blob of the whole input, or the blobs of its steps by index."""
     blobs = {feed.op.step: (feed.name, feed.types[0]) for feed in feeds if isinstance(feed.op, Feed)}
     return tuple(map(blobs.get, range(steps))) if blobs.keys() - {None} else tuple(blobs.values())
 
@@ -223,7 +224,7 @@ def read_blobs(graph: Graph, output: Ref) -> tuple[Ref, ...]:
 
 
 def input_arrays(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return those of the arrays that are fed, in float32: the net fills the other inputs itself."""
+    """Return the arrays of inputs that are fed, in float32; the net fills the other inputs itself."""
     return {fed.node.name: np.asarray(inputs[fed.node.name], np.float32) for fed in fed_inputs(graph) if not fed.filled}
 
 
@@ -250,7 +251,7 @@ def host_values(graph: Graph, blobs: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def blob_gradients(graph: Graph, cotangents: Mapping[str, Array]) -> dict[str, Array]:
-    """Return gradients of the model's outputs as gradients of their blobs; two of one blob add up."""
+    """Return gradients of the model's outputs as gradients of their blobs; gradients of one blob add up."""
     gradients: dict[str, Array] = {}
 
     def add(ref: Ref, gradient: Array) -> None:

@@ -85,7 +85,8 @@ class StopGradientPower(CaffeOp, core.StopGradient):
 
 @dataclass(frozen=True)
 class RoundingPower(CaffeOp, Pointwise):
-    """Power (``power_layer.cpp``) with a shift beside which float32 has no place for a fraction: y = shift + round(x).
+    """Power (``power_layer.cpp``) with a shift so large that float32 cannot hold a fraction beside it: y = shift +
+    round(x).
 
     For |x| up to 2**22, ties to the even number; with the shift ``HALF`` the same in float16, for |x| up to 2**9. Its
     slope is 0, so it has ``propagate_down: false``.

@@ -64,7 +64,8 @@ class InnerProduct(CaffeOp, Linear):
 class TransposedInnerProduct(CaffeOp, AlongAxis):
     """InnerProduct with ``transpose`` (``inner_product_layer.cpp``): y = x @ W + b, of blobs W [in, out], b [out].
 
-    It shares W with a layer that has it as [out, in]. No :class:`InnerProduct`, as rows of its W are inputs.
+    It shares W with a layer that has it as [out, in]. It is not a subclass of :class:`InnerProduct`, because rows of
+    its W are inputs.
     """
 
     name = "caffe.TransposedInnerProduct"
@@ -119,7 +120,7 @@ class TransposedInnerProduct(CaffeOp, AlongAxis):
 class Eltwise(CaffeOp):
     """Eltwise (``eltwise_layer.cpp``): PROD or SUM of bottoms of one shape, SUM weighed by ``coeff``; or MAX of two.
 
-    Where the two of MAX are equal, the second one has the gradient.
+    At equal elements of MAX the second bottom gets the gradient.
     """
 
     layer_type = "Eltwise"
@@ -332,9 +333,9 @@ class ScaleBias(CaffeOp):
 
 @dataclass(frozen=True)
 class RoundingScale(ScaleBias):
-    """Scale with ``bias_term`` (``scale_layer.cpp``) whose bias leaves a float32 no place for a fraction:
-    z = b + round(x * y), as :class:`RoundingPower` has it with a shift. Its slope is 0, so a net has it with
-    ``propagate_down: false``.
+    """Scale with ``bias_term`` (``scale_layer.cpp``) whose bias is so large that float32 cannot hold a fraction beside
+    it: z = b + round(x * y), as in :class:`RoundingPower`. Its slope is 0, so it is written with ``propagate_down:
+    false``.
     """
 
     name = "caffe.RoundingScale"

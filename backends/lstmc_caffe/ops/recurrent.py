@@ -121,8 +121,9 @@ class LSTM(_Recurrent):
     """LSTM (``lstm_layer.cpp``): blobs W_xc [4H, D], b_c [4H], W_hc [4H, H], gates in the order i, f, o, g.
 
     z = W_xc x + b_c + W_hc (cont h);  c = cont sigmoid(f) c + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c).
-    With cont = 0 at the first step it starts from zero, whatever the forward pass before left; with 1, in Caffe, from
-    where that ended (``recurrent_layer.cpp``, Forward_cpu), and here from zero, as in the first pass of a net.
+    With cont = 0 at the first step it starts from zero, whatever the previous forward pass left. With cont = 1 Caffe
+    continues from the previous pass (``recurrent_layer.cpp``, Forward_cpu), and this op starts from zero, like the
+    first pass of a net.
     """
 
     layer_type = "LSTM"
@@ -136,7 +137,7 @@ class LSTM(_Recurrent):
         return replace(super().work(operands, results), multiply_adds=products, operations=rest)
 
     def _forward(self, x: Array, cont: Array, w_xc: Array, b_c: Array, w_hc: Array) -> list[tuple[Array, ...]]:
-        """Return for each step c and h before it, and z, c and h after it."""
+        """Return for each step the old c and h, and the new z, c and h."""
         projected = x.reshape(*x.shape[:2], -1) @ w_xc.T + b_c
         unit = LSTMUnit()
         c = h = np.zeros((1, x.shape[1], self.num_output), x.dtype)

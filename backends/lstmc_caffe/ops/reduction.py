@@ -1,7 +1,7 @@
 """Layers that sum up: sums along axes, and losses and scores, each of which has one top without axes.
 
-Caffe takes a loss layer's ``loss_weight`` to be 1 where it does not say one (``loss_layer.cpp``). So 0 is always
-written; ``train/net.py`` sets the weight of the loss that a net is trained by.
+The default ``loss_weight`` of Caffe's loss layers is 1 (``loss_layer.cpp``). So 0 is always
+written; ``train/net.py`` sets the weight of the loss that training minimises.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A Python with Caffe: where it is, a probe of its import and of its GPU, and a worker process in it.
 
-This file is the lstmc side of the pipe to ``worker.py``: the process, frames, deadlines and errors. The frames are
-described there; it shares no code with this file, as it runs on another Python.
+This file is the lstmc side of the pipe to ``worker.py``: the process, frames, deadlines and errors. ``worker.py``
+describes the frames; it shares no code with this file, because it runs on another Python.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CaffeTimeout(CaffeError):
 
 
 class CaffeStopped(CaffeError):
-    """A request whose answer is no longer waited for, as a process that works on it is stopped. The worker was ended;
+    """A request that was given up because a process that works on it is stopped. The worker was ended;
     the next request starts a new one."""
 
     def __init__(self, action: str, pids: Sequence[int], program: str = CAFFE) -> None:
@@ -86,9 +86,9 @@ class CaffeAborted(CaffeError):
 
 
 class CaffeRequestError(CaffeError):
-    """A request that was refused, or that raised a Python exception in the worker, which lives on.
+    """A request that was refused, or that raised a Python exception in the worker, which still runs.
 
-    ``kind`` is the exception's class name there, ``traceback`` its traceback.
+    ``kind`` is the name of the exception's class, ``traceback`` its traceback.
     """
 
     def __init__(self, action: str, message: str, *, kind: str = "RequestError", traceback: str = "") -> None:
@@ -100,7 +100,7 @@ class CaffeRequestError(CaffeError):
 
 
 def fatal_lines(log: str) -> tuple[str, ...]:
-    """glog's fatal messages in a log, without severity, date and thread: ``net.cpp:70] Check failed: ...``."""
+    """Return glog's fatal messages in a log, without severity, date and thread: ``net.cpp:70] Check failed: ...``."""
     lines: list[str] = []
     continued = False
     for line in log.splitlines():
@@ -333,8 +333,8 @@ class CaffeLocation:
 class GpuState:
     """The state of Caffe on a GPU: whether it was built for one, whether one is usable, and the reason if not.
 
-    ``mend`` is the command that mends it, empty where there is none for this machine. ``device`` is the name of the GPU
-    that can be used, and ``emulated`` says that it is none, but emulated by the CPU.
+    ``mend`` is the command that repairs it, empty if there is none for this machine. ``device`` is the name of the
+    usable GPU; ``emulated`` if the CPU emulates it.
     """
 
     built: bool

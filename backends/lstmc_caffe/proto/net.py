@@ -108,7 +108,7 @@ def layer_field(name: str, number: int, message: str, fields: Fields) -> None:
 
     For the layers of a package, where they are defined: ``layer_field("relu_param", 123, "ReLUParameter",
     (("negative_slope", 1, "float=0"),))``. Names and numbers are those of the Caffe that is to read the net. Raises
-    :class:`BackendError` if the name, the number or the message stands for something else already.
+    :class:`BackendError` if the name, the number or the message is already in use.
     """
     declared = (name, number, message)
     for other in MESSAGES["LayerParameter"]:
@@ -124,8 +124,8 @@ def layer_field(name: str, number: int, message: str, fields: Fields) -> None:
 
 
 def load_layer_fields() -> None:
-    """Load the dialects of all packages: each registers the fields of its layers, which a parser must have from the
-    first layer on. One that does not load is ``lstmc doctor``'s to name."""
+    """Load the dialects of all packages: each registers the fields of its layers, which the parser needs before the
+    first layer. A dialect that does not load is skipped; ``lstmc doctor`` names it."""
     for name in dialects():
         with suppress(PluginError):
             load_dialect(name)
@@ -186,7 +186,7 @@ def net_text(content: bytes) -> str:
 def net_from_text(text: str, others: bool = True) -> Any:
     """Return the NetParameter of a prototxt. Fields not in the table are ignored, or refused without ``others``.
 
-    Raises :class:`BackendError` for text that is no net, or a net of V1 layers.
+    Raises :class:`BackendError` for text that is not a net, and for a net of V1 layers.
     """
     load_layer_fields()
     net = NetParameter()
@@ -210,7 +210,7 @@ OLD_NAMES = {"concat_param.axis": "concat_dim", "slice_param.axis": "slice_dim"}
 
 
 def write_setting(layer: Any, path: str, value: Any) -> None:
-    """Set a field, unless the value is None or what Caffe takes for a field that is not set."""
+    """Set a field, unless the value is None or Caffe's default for the field."""
     message, field = _field(layer, path)
     if value is None or (field.has_default_value and value == field_value(message, field.name)):
         return
@@ -286,7 +286,8 @@ class UnknownField:
 def misspelt_fields(text: str) -> Iterator[UnknownField]:
     """Yield the fields of a net's text that their messages do not have, where one of a similar name exists.
 
-    A field without such a name, and all that is inside it, may be of another version of Caffe. The text must parse.
+    A field that is similar to no known name may belong to another version of Caffe, with all that is inside it. The
+    text must parse.
     """
     messages: list[Any] = [NetParameter.DESCRIPTOR]
     entered: Any = None  # the message of the last field

@@ -1,6 +1,6 @@
 """``python -m lstmc_caffe.readers install READER``: makes a reader's own environments, or installs it beside lstmc.
 
-``python READER`` instead prints the path of the Python that a reader's nets run in.
+With ``python READER`` in place of ``install READER`` it prints the path of the Python in which a reader's nets run.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ def readers_folder() -> Path:
 
 
 def interpreter(environment: Environment | None) -> Path | None:
-    """Return the interpreter of an installed, current environment, or None; for ``environment`` None that of lstmc."""
+    """Return the interpreter of an installed, current environment, or None; without an ``environment``, lstmc's
+    interpreter."""
     if environment is None:
         return Path(sys.executable)
     folder = readers_folder() / environment.name
@@ -62,7 +63,7 @@ def interpreter(environment: Environment | None) -> Path | None:
 def make(reader: Reader, report: Report) -> None:
     """Make the environments of a reader that are not there; install its extra of lstmc into lstmc's own environment.
 
-    Raises :class:`BackendError` that says what failed.
+    Raises :class:`BackendError` with the failed command.
     """
     for environment in reader.environments:
         if interpreter(environment) is None:
@@ -76,7 +77,7 @@ def make(reader: Reader, report: Report) -> None:
 
 
 def _missing(extra: str) -> list[str]:
-    """The requirements of an extra of lstmc of which no version is installed here."""
+    """Return the requirements of an extra of lstmc that are not installed here."""
     parts = [each.partition(";") for each in requires("lstmc") or ()]
     required = [each.strip() for each, _, marker in parts if re.fullmatch(rf""" *extra *== *['"]{extra}['"]""", marker)]
     installed = {_canonical(dist.name) for dist in distributions()}
@@ -84,7 +85,7 @@ def _missing(extra: str) -> list[str]:
 
 
 def _canonical(name: str) -> str:
-    """The name of a distribution as indices compare it (PEP 503)."""
+    """Return the normalised name of a distribution (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -107,7 +108,7 @@ def _record(environment: Environment) -> str:
 
 
 def _matching_python(environment: Environment) -> Path:
-    """Return an interpreter of the environment's version: on the path, or one of pyenv's or uv's."""
+    """Return an interpreter of the environment's version: from the path, pyenv or uv."""
     for path in _candidates(environment.python):
         ran = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
         if ran.returncode == 0 and ran.stdout.startswith(f"Python {environment.python}."):
@@ -169,7 +170,7 @@ class ReaderSession:
         self._processes.clear()
 
     def version(self) -> str:
-        """The reader's own version. Raises :class:`ReaderError` where it is not installed, with how to install it."""
+        """The reader's own version. Raises :class:`ReaderError`, with the command to install it, if it is missing."""
         check_commands(self.reader)
         try:
             replies = [self._call(program, "about", {}, {})[0]["value"]["version"] for program in self.reader.programs]
@@ -183,7 +184,7 @@ class ReaderSession:
     ) -> dict[str, Array]:
         """Run one forward pass on ``blobs``; return the blobs ``outputs`` by name, in these shapes.
 
-        Raises :class:`ReaderError` with the reader's own message where it does not take the net, or gives other blobs.
+        Raises :class:`ReaderError` with the reader's message if it rejects the net, or returns other blobs.
         """
         folder = Path(tempfile.mkdtemp(prefix="lstmc-"))
         try:
@@ -258,7 +259,7 @@ def _command_path() -> str:
 
 
 def check_commands(reader: Reader) -> None:
-    """Raise :class:`ReaderError` for a program that a reader runs, and that is not there."""
+    """Raise :class:`ReaderError` if a program that a reader runs is missing."""
     for program in reader.programs:
         if program.command and shutil.which(program.command, path=_command_path()) is None:
             raise ReaderError(
@@ -297,7 +298,7 @@ class ReaderExecutor(Executor):
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """Return one forward pass of the artifact's own prototxt and caffemodel, the outputs' blobs read back by name.
 
-        Raises :class:`ReaderError` with what the reader says where it does not take the net.
+        Raises :class:`ReaderError` with the reader's message if it rejects the net.
         """
         graph = compiled.expanded
         inputs = input_arrays(graph, arrays.fed(compiled.model))
@@ -329,7 +330,7 @@ class ReaderExecutor(Executor):
 
 
 def reader_findings() -> Iterator[Finding]:
-    """Yield a finding for each runtime. All are optional, so how to install one is no fix."""
+    """Yield a finding for each runtime. All runtimes are optional, so the command to install one is not a fix."""
     for name in reader_names():
         yield _finding(name)
 

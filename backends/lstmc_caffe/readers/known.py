@@ -1,4 +1,4 @@
-"""Runtimes that read Caffe nets: the description of one, and those of lstmc and of plug-ins, by entry point."""
+"""Runtimes that read Caffe nets: their description, and the runtimes of lstmc and of plug-ins, by entry point."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment of Python of a reader's own, made by ``python -m lstmc_caffe.readers install READER``.
+    """A separate Python environment of a reader, made by ``python -m lstmc_caffe.readers install READER``.
 
-    ``python`` is the version of the interpreter, ``3.8``; ``requires`` is what is installed, as pip takes it; ``setup``
-    is a file of Python that its interpreter then runs once.
+    ``python`` is the version of the interpreter, ``3.8``; ``requires`` are requirements for pip; ``setup`` is a file of
+    Python that its interpreter then runs once.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Program:
     dictionary of JSON data and one of NumPy arrays, and returns such a pair:
 
     - ``about``: ``{"version": ...}``, an error where the reader cannot be imported
-    - ``convert``, if it has it: ``args["folder"]`` has ``net.prototxt`` and ``net.caffemodel``; it leaves files there
+    - ``convert``, optional: ``args["folder"]`` has ``net.prototxt`` and ``net.caffemodel``; it leaves files there
     - ``run``, of the last program: the net of ``args["folder"]`` on ``arrays``, the inputs' blobs by name; returns the
       blobs that ``args["wanted"]`` names, each with its shape
     """
@@ -47,9 +47,9 @@ class Program:
 class Reader:
     """A program that reads Caffe nets; packages register theirs by the entry-point group ``lstmc_caffe.readers``.
 
-    ``target`` is what nets are compiled for where nothing else is asked for. ``tolerance`` is for outputs, relative,
-    None where it computes in float32. Where it has no environment of its own, ``extra`` is the extra of lstmc that
-    brings it, or ``install`` the command.
+    ``target`` is the default target of its nets. ``tolerance`` is the relative tolerance of outputs, None if it
+    computes in float32. A reader without a separate environment has ``extra``, the extra of lstmc that installs it, or
+    ``install``, the command.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Reader:
 
     @property
     def install_command(self) -> str:
-        """The command that brings it."""
+        """The command that installs the reader."""
         if self.extra:
             return f"python -m pip install 'lstmc[{self.extra}]'"
         return self.install or f"python -m lstmc_caffe.readers install {self.name}"
@@ -82,7 +82,7 @@ MNN = Reader(name="mnn", title="MNN", target="mnn", programs=(Program(PROGRAMS /
 
 
 def _openvino(name: str, title: str, converter: Environment, runtime: Environment, target: str = "openvino") -> Reader:
-    """Model Optimizer of one release, and the runtime of that or another."""
+    """Return OpenVINO with the Model Optimizer of one release, and the runtime of this or another release."""
     programs = (Program(PROGRAMS / "openvino_convert.py", converter), Program(PROGRAMS / "openvino_run.py", runtime))
     return Reader(name=name, title=title, target=target, programs=programs)
 
@@ -104,7 +104,7 @@ OPENVINO_2022 = _openvino(
 def _own(
     name: str, title: str, python: str, requires: str, *, setup: Path | None = None, command: str = "", **more: Any
 ) -> Reader:
-    """A reader with one program in one environment: these and its target are called as it is."""
+    """Return a reader with one program in one environment; program, environment and target have the reader's name."""
     environment = Environment(name, python, tuple(requires.split()), setup)
     return Reader(
         name, title, name, (Program(PROGRAMS / f"{name.replace('-', '_')}.py", environment, command),), **more
@@ -138,7 +138,8 @@ def reader_names() -> tuple[str, ...]:
 
 
 def load_reader(name: str) -> Reader:
-    """Return a reader by its name. Raises :class:`PluginError` for none of that name, several, or another object."""
+    """Return a reader by its name. Raises :class:`PluginError` if no package or several packages have it, and for
+    another object."""
     point = only_entry_point(GROUP, name, "reader")
     reader = load_point(point, "reader")
     if not isinstance(reader, Reader):

@@ -1,4 +1,4 @@
-"""Constants: blobs of one number where a target has no filler, and where readers fold them."""
+"""Constants: blobs of equal numbers for targets without fillers, and for readers that fold them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Constants(Pass):
     """Make constant blobs without DummyData, where the target has none.
 
     1. DummyData of c => Power with scale 0 and shift c of another blob of that shape
-    2. where there is none, of a piece of a larger one => Slice first
-    3. where none is so large, of a smaller one => Concat of the constant with itself, and with a Slice of itself
-       where there are images alone, of their elements => Reshape first
-    4. where that cannot be written either, of a blob of as many rows => InnerProduct with zeros, and c as its bias
+    2. without a blob of that shape, from a piece of a larger one => Slice first
+    3. without a larger blob, from a smaller one => Concat of the constant with itself, and with a Slice of itself; if
+       there are only images, from their elements => Reshape first
+    4. if the target lacks these layers, from a blob of as many rows => InnerProduct with zeros, and c as its bias
 
-    The other blob is one that stands before the constant's first reader; if none will do, a blob that is fed, which
-    then moves to before the constant; one that nothing else reads comes last, as RKNN folds the constant and then ends
-    with an error where it takes that input away. Refused: a constant where neither does. (A blob that is not finite
-    makes the constant NaN, as it makes everything after it.)
+    The other blob comes before the constant's first reader; if none is suitable, a fed blob moves before the constant.
+    A fed blob that nothing else reads is the last choice: RKNN folds the constant, removes that input, and ends with an
+    error. A constant without a suitable blob is refused. (A blob that is not finite makes the constant NaN, like
+    everything after it.)
 
     c is the float32 number that DummyData fills its blob with (``filler.hpp``): 4 has it as elements of a blob.
     """
@@ -128,7 +128,7 @@ class _ConstantMaker:
         return self.b.add(op, self.anchors[anchor_shape], *blobs, names=node.names, loc=node.loc, steps=(node.step,))[0]
 
     def _like(self, shape: Shape) -> Shape | None:
-        """The shape of the blob that a constant is made from: of those before it, else of those that are fed."""
+        """Return the shape of the blob to make a constant from: of an earlier blob, else of a fed blob."""
         nearest = self._best(shape, list(self.anchors))
         if nearest is not None and all(have >= want for have, want in zip(nearest, shape, strict=True)):
             return nearest
@@ -142,7 +142,7 @@ class _ConstantMaker:
         return self._of_images(shape)
 
     def _of_images(self, shape: Shape) -> Shape | None:
-        """The shape of the blob that a matrix is made from where there are images alone: their elements, by Reshape."""
+        """Return the shape of the blob to make a matrix from if there are only images: their elements, by Reshape."""
         images = next((ref for other, ref in self.anchors.items() if len(other) == 4), None)
         if images is None or len(shape) != 2:
             return None
@@ -155,7 +155,7 @@ class _ConstantMaker:
         return elements
 
     def _fed(self) -> dict[Shape, Node]:
-        """The first blob that is fed of each shape, rather one that layers read."""
+        """Return the first fed blob of each shape; blobs that layers read are preferred."""
         nodes = [node for node in reversed(list(self.graph)) if self._is_fed(node) and node.name not in self.large]
         return {node.types[0].shape: node for node in sorted(nodes, key=lambda node: node.name in self.read)}
 
@@ -189,7 +189,7 @@ class _ConstantMaker:
         )
 
     def _allows(self, op: caffe.CaffeOp) -> bool:
-        """Return whether a layer may be written, whatever its blobs."""
+        """Return whether the target allows a type of layer, without its restrictions on blobs."""
         return replaced_later(op, self.target) or not lint_op(op, [], [], self.target)
 
     def _cut(self, node: Node, blob: Ref, axis: int, size: int, name: str) -> Ref:
@@ -201,7 +201,7 @@ class _ConstantMaker:
         return self.b.add(cut, blob, names=names, loc=node.loc, steps=(node.step,) * 2)[0]
 
     def _of_size(self, node: Node, blob: Ref, axis: int, size: int) -> Ref:
-        """A constant blob made as long along an axis as it must be."""
+        """Return a constant blob, cut or repeated to the needed length along an axis."""
         have = self.b.type(blob).shape[axis]
         if have >= size:
             return self._cut(node, blob, axis, size, "part")
@@ -237,22 +237,23 @@ def _of_large_numbers(graph: Graph) -> set[str]:
 
 
 def _effort(have: Shape, want: Shape) -> tuple[bool, bool, int]:
-    """Return a sort key for blobs to make a constant from: at least as large, of equal rows, hardly larger."""
+    """Return a sort key for blobs to make a constant from: large enough first, then equal rows, then the smallest
+    excess."""
     smaller = any(size < target for size, target in zip(have, want, strict=True))
     return smaller, have[:1] != want[:1], -prod(have) if smaller else prod(have)
 
 
 @dataclass(frozen=True)
 class FoldedConstants(Pass):
-    """Avoid what a reader does wrongly with constants that it computes while it builds a net (``folds_constants``).
+    """Avoid errors of readers that fold constants while they build a net (``folds_constants``).
 
     1. an InnerProduct reads a product with a constant factor of several rows, itself, scaled or in another shape => a
-       Power that adds nearly nothing between them: the factor would be taken for one of the matrix
+       Power that adds nearly nothing between them: the reader would merge the factor into the matrix
 
-    Refuses an output that depends on no input: it is taken out of the net; and, in float16, to round such a value,
-    which is computed with more digits, so that the sum that rounds keeps its fraction. A constant is a Power with
-    scale 0 of another blob, and depends on nothing; nor does a product with one that is 0, or what layers compute of
-    zeros alone.
+    Refused: an output that depends on no input, because the reader removes it; and in float16 rounding such a value,
+    because the reader folds it with more digits, so that the sum that rounds keeps its fraction. A constant is a Power
+    with scale 0 of another blob, and depends on no input; a product with a constant 0, and layers on zeros alone,
+    depend on none either.
     """
 
     name = "folded_constants"
@@ -319,7 +320,7 @@ def _varying(graph: Graph) -> set[str]:
 
 
 def _has_constant_factor(graph: Graph, ref: Ref, rows: int, varying: set[str]) -> bool:
-    """Return whether a matrix of several rows is a product with a constant that is not one row for all of them."""
+    """Return whether a matrix of several rows is a product with a constant whose rows differ."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     if rows == 1:
         return False
@@ -333,7 +334,7 @@ def _has_constant_factor(graph: Graph, ref: Ref, rows: int, varying: set[str]) -
 
 
 def _keeps_zero(op: Op) -> bool:
-    """Return whether what a layer computes of zeros alone, its bias included, is zero."""
+    """Return whether a layer on zeros alone, with its bias, returns zeros."""
     if isinstance(op, caffe.PowerLayer):
         return op.shift == 0 and op.power > 0
     layers = (

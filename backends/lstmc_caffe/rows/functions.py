@@ -35,8 +35,8 @@ def eltwise(form: Form, op: caffe.Eltwise, args: Refs) -> Refs:
 
 
 def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str = "") -> Ref:
-    """Values of one size by Eltwise, on matrices of one shape, as many at a time as the target takes; the result is the
-    node's own value if it is not ``called`` otherwise."""
+    """Combine values of one size by Eltwise, on matrices of one shape, in groups that the target allows. The result is
+    the node's own value unless it is ``called`` otherwise."""
     blobs = _in_one_shape(form, values)
     name, type_ = called or form.node.name, form.b.type(blobs[0])
     if len(blobs) == 1:
@@ -64,10 +64,10 @@ def _of_two(form: Form, op: caffe.Eltwise, a: Ref, b: Ref, called: str) -> Ref:
 
 
 def _larger(form: Form, a: Ref, b: Ref, called: str) -> Ref:
-    """The larger of each two elements, by ReLU: a + relu(b - a) where a is larger, b + relu(a - b) where b is.
+    """Return the elementwise maximum by ReLU: a + relu(b - a) where a is larger, b + relu(a - b) where b is larger.
 
-    The other sum has lost the digits that a - b has no place for, so they weigh sigmoid(a - b) and sigmoid(b - a):
-    where these are not 0 and 1, both sums have all digits.
+    The wrong sum loses digits if a and b differ much, so the sums are weighted by sigmoid(a - b) and sigmoid(b - a):
+    the weights are 0 and 1 then, and otherwise both sums are exact.
     """
     name, total, product = called or form.node.name, caffe.Eltwise("SUM"), caffe.Eltwise("PROD")
     ahead = form.layer(total, a, _times(form, b, -1.0), name=f"{name}/ahead")
@@ -82,8 +82,8 @@ def _larger(form: Form, a: Ref, b: Ref, called: str) -> Ref:
 
 
 def _in_one_shape(form: Form, values: Sequence[Ref]) -> list[Ref]:
-    """Return the operands of an Eltwise in one shape, where blobs are matrices: that of the first operand that is no
-    view. A second run of the pass then gives the same.
+    """Return the operands of an Eltwise in one shape if blobs are matrices: the shape of the first operand that is not
+    a view. So a second run of the pass changes nothing.
     """
     if not form.rows:
         return list(values)
@@ -109,7 +109,7 @@ NO_SHIFT = 2.0**-126
 
 
 def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
-    """(shift + scale x) ** power: a Power, or where there is none what gives the same numbers exactly."""
+    """(shift + scale x) ** power: a Power, or without Power other layers with exactly the same results."""
     type_ = form.b.type(x)
     if form.rows and op.power == 2 and not op.shift:
         inner = x if op.scale == 1 else power_layers(form, caffe.PowerLayer(1.0, op.scale), x, f"{name}/inner")
@@ -134,7 +134,7 @@ def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
 
 
 def broadcast(form: Form, op: caffe.Bias | caffe.Scale, args: Refs) -> Refs:
-    """x + y or x * y, where y covers some axes of x: as a blob of the layer's own, or as another bottom."""
+    """x + y or x * y, where y covers some axes of x: as the layer's own blob, or as another bottom."""
     x, y = args
     shape = form.shape(x)
     if op.learned and form.rows:
@@ -156,7 +156,7 @@ def broadcast(form: Form, op: caffe.Bias | caffe.Scale, args: Refs) -> Refs:
 
 
 def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
-    """x as images [N, C, H, W] where it is that already, and the layer covers C; None where it is no image."""
+    """Return x if it is images [N, C, H, W] and the layer covers C; else None."""
     shape, source = form.shape(x), form.shape(unviewed(form.b, x))
     image = (prod(source[:-3]), *source[-3:])
     covered = (prod(shape[: op.axis]), prod(shape[op.axis : op.axis + op.num_axes]))
@@ -165,7 +165,7 @@ def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
 
 
 def _of_columns(form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref) -> tuple[caffe.Bias | caffe.Scale, Ref, Ref]:
-    """The layer on a matrix: on all of x's own, or on its columns, where y is repeated for the other axes in them."""
+    """Return the layer on a matrix: on x's own matrix, or on its columns, with y repeated for the other axes."""
     shape, stop = form.shape(x), op.axis + op.num_axes
     lead, trail = prod(shape[: op.axis]), prod(shape[stop:])
     matrix = matrix_shape(form.b, x)
@@ -188,7 +188,7 @@ def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
 
 
 def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> Ref:
-    """x + p; p alone where x is zero, as a parameter that is read as a value is written."""
+    """x + p; p alone if x is zero, as for a parameter that is read as a value."""
     shape, name = form.shape(x), form.node.name
     zero = form.b.node(unviewed(form.b, x).node).op
     alone = isinstance(zero, caffe.DummyData) and zero.value == 0
@@ -207,7 +207,7 @@ def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> R
 
 
 def _alike(form: Form, small: Ref, large: Ref, op: caffe.Bias | caffe.Scale) -> tuple[Ref, Ref]:
-    """Two blobs of one shape: the smaller one is repeated by Concats of itself, as a matrix."""
+    """Two blobs of one shape: the smaller blob is repeated as a matrix, by Concats of itself."""
     shape = form.shape(large)
     start, stop = op.axis, op.axis + op.num_axes
     lead, size, trail = prod(shape[:start]), prod(shape[start:stop]), prod(shape[stop:])
@@ -239,7 +239,8 @@ ABOVE = caffe.PowerLayer(-1.0, 1.0, 1.0)  # 1 / (1 + x)
 
 
 def exponential(form: Form, op: caffe.ExpLayer, args: Refs) -> Refs:
-    """By TanH and a division where there is one, in float16 by Sigmoid and one; else by Sigmoid and polynomials."""
+    """Write exp by TanH and a division, in float16 by Sigmoid and a division; without division by Sigmoid and
+    polynomials."""
     x, name = form.blob(args[0]), form.node.name
     if form.fits(op, form.b.type(x)):
         return (form.result(form.layer(op, x)),)
@@ -271,11 +272,11 @@ def _exp_by_tanh(form: Form, x: Ref, name: str) -> Ref:
 
 
 def _exp_by_sigmoid(form: Form, x: Ref, name: str) -> Ref:
-    """exp(-n) times exp(p), for the parts p and n of x = p - n, of which one is 0: without a division.
+    """exp(-n) times exp(p), for the parts p and n of x = p - n, one of which is 0: without a division.
 
     The first is (2 z / (1 - z)) ** 16 where z = sigmoid(-n / 16 - ln 2), which is in (0, 1/3]: the ratio is z times a
-    polynomial of z, and a Sigmoid by tanh keeps the digits of such z. The second is 1 + m, where m = expm1(p) is
-    doubled up from expm1(p / 256), a polynomial: expm1(2 v) = m (m + 2) keeps the digits of small m.
+    polynomial of z, and a Sigmoid computed by tanh is accurate for such z. The second is 1 + m, where m = expm1(p)
+    comes from expm1(p / 256), a polynomial, by eight doublings: expm1(2 v) = m (m + 2) is accurate for small m.
     """
     total, product = caffe.Eltwise("SUM"), caffe.Eltwise("PROD")
     size = _absolute(form, x, f"{name}/abs")
@@ -297,7 +298,7 @@ def _exp_by_sigmoid(form: Form, x: Ref, name: str) -> Ref:
 
 
 def elu(form: Form, op: caffe.ELULayer, args: Refs) -> Refs:
-    """relu(x) - a (1 - exp(-n)) of n = relu(-x): what is in brackets is 2 t / (1 + t), where t = tanh(n / 2)."""
+    """relu(x) - a (1 - exp(-n)) of n = relu(-x), where 1 - exp(-n) = 2 t / (1 + t), where t = tanh(n / 2)."""
     x, name = form.blob(args[0]), form.node.name
     if form.fits(op, form.b.type(x)) or not form.fits(ABOVE, form.b.type(x)):
         return (form.result(form.layer(op, x)),)  # as it is, or refused
@@ -325,7 +326,7 @@ def _absolute(form: Form, x: Ref, name: str) -> Ref:
 
 
 def softplus(form: Form, op: caffe.BNLLLayer, args: Refs) -> Refs:
-    """(x + |x|) / 2 + ln(1 + exp(-|x|)): its slope at 0 is right, and nothing in it overflows."""
+    """(x + |x|) / 2 + ln(1 + exp(-|x|)): its slope at 0 is correct, and no term overflows."""
     x, name = form.blob(args[0]), form.node.name
     by_log = form.target.allows("Exp") and form.target.allows("Log")
     if form.target.allows("BNLL") or not (by_log or form.target.allows("Sigmoid")):
@@ -338,7 +339,7 @@ def softplus(form: Form, op: caffe.BNLLLayer, args: Refs) -> Refs:
 
 
 def _log1p_by_log(form: Form, size: Ref, name: str) -> Ref:
-    """ln(1 + exp(-x)), as it stands."""
+    """Return ln(1 + exp(-x)) by Exp and Log."""
     negated = power_layers(form, caffe.PowerLayer(scale=-1.0), size, f"{name}/negated")
     small = form.layer(caffe.ExpLayer(), negated, name=f"{name}/exp")
     above_one = power_layers(form, caffe.PowerLayer(shift=1.0), small, f"{name}/above_one")

@@ -26,17 +26,18 @@ Matrix = tuple[int, int]
 
 
 def matrix_at(shape: tuple[int, ...], axis: int) -> Matrix:
-    """The matrix whose columns are the axes from ``axis`` on."""
+    """Return the shape of the matrix whose columns are the axes from ``axis`` on."""
     return prod(shape[:axis]), prod(shape[axis:])
 
 
 def last_axis(shape: tuple[int, ...]) -> Matrix:
-    """The matrix whose columns are the last axis; one row of a vector, one element of a number."""
+    """Return the shape of the matrix whose columns are the last axis: one row for a vector, one element for a
+    number."""
     return matrix_at(shape, max(len(shape) - 1, 0))
 
 
 def as_matrix(b: Builder, ref: Ref) -> Ref:
-    """A value as the matrix it is, or is a view of; else with its last axis as columns."""
+    """Return a value as a matrix: the matrix that it is or is a view of; else its last axis becomes the columns."""
     source = unviewed(b, ref)
     return source if b.type(source).rank == 2 else viewed(b, ref, matrix_shape(b, ref))
 
@@ -48,7 +49,7 @@ def matrix_shape(b: Builder, ref: Ref) -> Matrix:
 
 
 def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = (), steps: Steps = ()) -> Ref:
-    """A value in another shape, by at most one view. Without ``names`` it is called after the value and its step."""
+    """A value in another shape, by at most one view. Without ``names`` it is named after the value and its step."""
     if not names:
         names, steps = (f"{b.node(ref.node).names[ref.out]}/rows",), (b.of_step(ref),)
     return reshaped(b, ref, caffe.View(shape), names, steps=steps)
@@ -60,7 +61,7 @@ def unviewed(b: Graph | Builder, ref: Ref) -> Ref:
 
 
 def replaced_later(op: Op, target: Target, blobs: Sequence[TensorType] = ()) -> bool:
-    """Return whether the target lacks a layer on these blobs, or on any, that the pass ``fixed_blobs`` will replace."""
+    """Return whether the pass ``fixed_blobs`` will replace this layer, because the target lacks it (on these blobs)."""
     match op:
         case caffe.AvePooling() if blobs:
             (x,), (y,) = blobs, op.infer(*blobs)
@@ -88,7 +89,7 @@ def _fits(op: caffe.CaffeOp, target: Target) -> bool:
 
 
 def _is_whole(power: float) -> bool:
-    """Return whether a power is products alone."""
+    """Return whether a power is an integer that products compute."""
     return power >= 1 and power == int(power)
 
 
@@ -101,15 +102,15 @@ LOST = 1e-30  # a factor in place of 0: its products are lost beside a number th
 class FixedBlobs(Pass):
     """Replace layers that a target lacks by layers with blobs of fixed numbers, on matrices.
 
-    1. Power: scale x + shift    => Scale whose blob is all scale; with another that is all shift, if there is one
+    1. Power: scale x + shift    => Scale whose blob is filled with scale, and a bias filled with shift, if any
        with a shift that rounds  => the same Scale, and ReLU
-       raised to an integer  => Eltwise PROD of it
-       raised to another one     => LRN, as x ** p is x / (x * x) ** ((1 - p) / 2), on images of one channel and row;
-       where Power is allowed without a power, scale x + shift stays one
-    2. InnerProduct without bias => one with a bias of zeros
+       raised to an integer      => Eltwise PROD of it
+       raised to another power   => LRN, as x ** p is x / (x * x) ** ((1 - p) / 2), on images of one channel and row;
+       if Power is allowed without a power, scale x + shift stays a Power
+    2. InnerProduct without bias => InnerProduct with a bias of zeros
     3. Scale by a blob           => Eltwise PROD of x and InnerProduct of zeros whose bias is that blob
     4. Bias on images            => Scale with that bias, whose blob is all ones
-    5. Pooling AVE on small images => Reshape, InnerProduct with what it makes of each element, and Reshape
+    5. Pooling AVE on small images => Reshape, InnerProduct with the matrix of the mean, and Reshape
     6. Concat of a blob with itself => InnerProduct with zeros and ones; along axis 0, of all rows as one, and Reshape
        (for targets whose Concat has ``bottoms_differ``)
     7. another layer that reads a blob twice => a Power between them, which adds nearly nothing (for targets whose rules
@@ -117,7 +118,7 @@ class FixedBlobs(Pass):
     8. a layer that is not the only reader of a blob => such a Power between them (for targets whose rules on it have
        ``unshared``)
 
-    (A blob that is not finite makes the third NaN as a whole, as it makes everything after it.)
+    (In rule 3 a blob that is not finite makes the whole result NaN, like everything after it.)
     """
 
     name = "fixed_blobs"
@@ -151,14 +152,14 @@ class FixedBlobs(Pass):
 
 
 def _is_alone(reader: Op, writer: Op, target: Target) -> bool:
-    """Return whether a layer must be the only reader of a blob that another wrote."""
+    """Return whether the target requires that a layer is the only reader of its bottoms."""
     if not (isinstance(reader, caffe.CaffeOp) and isinstance(writer, caffe.CaffeOp)):
         return False
     return any(writer.layer_type in rule.unshared for rule in target.restrictions_on(reader.layer_type))
 
 
 def _readers(graph: Graph) -> Counter[Ref]:
-    """Return the number of readers of each value; a constant reads nothing in the end."""
+    """Return the number of readers of each value; constants are not counted as readers: they will be folded."""
     constants = [node.name for node in graph if isinstance(node.op, caffe.PowerLayer) and node.op.scale == 0]
     return Counter(graph.readers()) - Counter(ref for name in constants for ref in graph.args(name))
 
@@ -220,8 +221,8 @@ class _Writer:
         return self.b.copy(node, (args[0], value[0]), caffe.Eltwise("PROD"))
 
     def _own(self, node: Node, before: Sequence[Ref], old: Ref, x: Ref) -> Ref:
-        """A blob, or a copy of one that the layer reads already or may not share; a Power that adds 0 would be taken
-        out."""
+        """Return a blob, or its copy if the layer already reads it or may not share it. The copy adds nearly 0: readers
+        remove a Power that adds 0."""
         if x not in before and not (self.readers[old] > 1 and _is_alone(node.op, self.b.node(x.node).op, self.target)):
             return x
         self.counts["copy"] += 1
@@ -275,7 +276,7 @@ class _Writer:
         return self.b.copy(node, (mean,), caffe.ReshapeLayer(node.types[0].shape))
 
     def _product(self, node: Node, name: str, x: Ref, matrix: Ref) -> Ref:
-        """A product, with a bias of zeros where the target wants one."""
+        """Return a product, with a bias of zeros if the target requires a bias."""
         op = caffe.InnerProduct(1, self.b.type(matrix).shape[0], False)
         if _fits(op, self.target):
             return self._layer(node, name, op, x, matrix)
@@ -283,13 +284,13 @@ class _Writer:
         return self._layer(node, name, replace(op, bias=True), x, matrix, zeros)
 
     def _layer(self, node: Node, name: str, op: caffe.CaffeOp, *args: Ref) -> Ref:
-        """A layer of one top, of the node's place and step."""
+        """Return a layer of one top, with the node's place and step."""
         if name == node.name:
             return self.b.copy(node, args, op)[0]
         return self.b.add(op, *args, names=(name,), loc=node.loc, steps=(node.step,))[0]
 
     def _numbers(self, node: Node, name: str, shape: tuple[int, ...], number: float) -> Ref:
-        """A fixed blob of one number; one for all layers that need it."""
+        """Return a fixed blob of one number, which all layers share."""
         return self._fixed(node, name, np.full(shape, number, np.float32).astype(np.float64))
 
     def _fixed(self, node: Node, name: str, array: Array) -> Ref:
@@ -326,7 +327,7 @@ class Form:
 
     @property
     def rows(self) -> bool:
-        """Whether every blob must be a matrix, but for those of layers on images."""
+        """Whether every blob must be a matrix, except blobs of layers on images."""
         return self.target.layout == "rows"
 
     def shape(self, ref: Ref) -> Shape:
@@ -350,7 +351,7 @@ class Form:
         return [] if stands else lint_op(op, blobs, tops, self.target)
 
     def layers(self, op: caffe.CaffeOp, *args: Ref, names: Sequence[str] = ()) -> Refs:
-        """A layer, under the node's own names if no others are given. Refused if it does not fit the target."""
+        """Add a layer; by default its tops have the node's names. Raises BackendError if it does not fit the target."""
         if violations := self._against(op, [self.b.type(ref) for ref in args]):
             self.refuse(violations[0])
         if not names:
@@ -358,11 +359,11 @@ class Form:
         return self.b.add(op, *args, names=names, loc=self.node.loc, steps=(self.node.step,) * len(names))
 
     def layer(self, op: caffe.CaffeOp, *args: Ref, name: str = "") -> Ref:
-        """A layer of one top."""
+        """Add a layer of one top."""
         return self.layers(op, *args, names=(name,) if name else ())[0]
 
     def joined(self, axis: int, parts: Sequence[Ref], name: str = "") -> Ref:
-        """A Concat; of one part no layer, as MNN takes that out, and its name with it."""
+        """Join parts by a Concat; a single part needs no layer, and MNN would remove a Concat of one with its name."""
         return parts[0] if len(parts) == 1 else self.layer(caffe.ConcatLayer(axis), *parts, name=name)
 
     def refuse(self, violation: Violation) -> NoReturn:
@@ -377,7 +378,8 @@ class Form:
         raise BackendError(f"{what}, which %{self.node.name} needs", loc=self.node.loc, notes=notes)
 
     def view(self, ref: Ref, shape: Shape, names: Sequence[str] = ()) -> Ref:
-        """A value in another shape: for matrices a view, which may turn out to be no layer; else a Reshape."""
+        """Return a value in another shape: for matrices a view, which needs a layer only if a layer reads it; else a
+        Reshape."""
         if self.rows or self.shape(ref) == shape:
             return viewed(self.b, ref, shape, names, (self.node.step,) * len(names))
         return self.layers(caffe.ReshapeLayer(shape), ref, names=names or (f"{self.named(ref)}/reshaped",))[0]
@@ -398,7 +400,7 @@ class Form:
         return self.layer(caffe.DummyData(shape, value), name=name)
 
     def repeated(self, ref: Ref, axis: int, count: int, name: str) -> Ref:
-        """A matrix joined with itself along an axis, by as many Concats as the target's limit asks for."""
+        """A matrix joined with itself along an axis, by as many Concats as the target's limit on bottoms requires."""
         if count > 1 and (violations := self._against(caffe.ConcatLayer(axis), [self.b.type(ref)] * 2)):
             self.refuse(violations[0])
         return concat_tree(self.b, [ref] * count, axis, name, self.node.step, self.target.bottoms_at_most or count)
@@ -418,7 +420,7 @@ def blob_row(form: Form, blob: Ref) -> Ref:
 
 
 def parameter_value(form: Form, p: Ref, name: str, shape: Shape | None = None) -> Ref:
-    """A parameter as a blob that layers read, in its own shape if no other is given: Scale of ones."""
+    """Return a parameter as a value, by a Scale of ones; ``shape`` is by default its own."""
     shape, ones = form.shape(p) if shape is None else shape, f"{form.b.node(p.node).name}/ones"
     own = last_axis(shape) if form.rows and len(shape) > 2 else shape
     scale = caffe.Scale(0, len(own), True)

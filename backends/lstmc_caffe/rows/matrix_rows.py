@@ -1,4 +1,4 @@
-"""Rows of matrices: the steps of a sequence, and where readers have no first axis, every matrix as one row."""
+"""Rows of matrices: the steps of a sequence, and every matrix as one row, for readers without a first axis."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from lstmc_caffe.targets.target import Target
 
 
 def _step_matrix(shape: tuple[int, ...]) -> Matrix:
-    """A step [N, ...] as N rows of a sequence's matrix; a step [N], or a number, as one."""
+    """Return a step [N, ...] as N rows of a sequence's matrix; a step [N], or a number, as one row."""
     return matrix_at(shape, int(len(shape) > 1))
 
 
 def _blob_of_value(b: Builder, x: Ref) -> Ref | None:
-    """The blob of a parameter that is read as a value (``parameter_value``); None of any other value."""
+    """The blob of a parameter that is read as a value (``parameter_value``); None for any other value."""
     value = b.node(unviewed(b, x).node)
     if not isinstance(value.op, caffe.Scale) or not value.op.learned:
         return None
@@ -38,10 +38,11 @@ def _blob_of_value(b: Builder, x: Ref) -> Ref | None:
 
 @dataclass(frozen=True)
 class RowsTimeAxis(TimeAxis):
-    """A sequence [T, N, ...] is the matrix [T*N, ...]; a step is N rows of it, cut and joined by trees of layers.
+    """Time axis of matrices: a sequence [T, N, ...] is the matrix [T*N, ...]; a step is N rows of it, cut and joined by
+    trees of layers.
 
-    For a target without Slice, a step is a blob of its own: an input is fed step by step, an output read so, and a
-    parameter's steps are pieces of it, each with a layer that gives its value.
+    For a target without Slice, each step is a separate blob: inputs are fed and outputs read step by step, and a
+    parameter's steps are pieces of its blob, each with a layer that returns its value.
     """
 
     target: Target
@@ -110,18 +111,18 @@ class RowsTimeAxis(TimeAxis):
         return viewed(b, joined, shape, (name,))
 
     def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
-        """x itself: none of these readers needs a Split."""
+        """Return x itself: readers of these targets need no Split."""
         return (x,) * len(names)
 
 
 @dataclass(frozen=True)
 class OneRow(Pass):
-    """Write matrices as one row, where a target says ``rows_at_most = 1`` of all its blobs: row after row.
+    """Write matrices as one row, row after row, for targets with ``rows_at_most = 1`` for all blobs.
 
-    1. what works element by element, or is fed => the same of all elements; an Input of rows => an input of the host,
+    1. an elementwise layer, or a fed blob => the same on all elements; an Input of rows => an input of the host,
        and the blob that is fed from it
     2. Reshape                                  => nothing
-    3. Slice, Concat of rows (axis 0)           => of columns; rows that are blobs already are taken as they are
+    3. Slice, Concat of rows (axis 0)           => of columns; rows that are separate blobs are used directly
     4. InnerProduct, Softmax, Scale, Slice, Concat of each row (axis 1) => one for each row
     5. Convolution, Pooling, Scale, Bias of images   => one for each image, between Reshapes from a row and to one
 
@@ -152,8 +153,8 @@ def _of_each_row(op: caffe.CaffeOp, types: Sequence[TensorType]) -> bool:
 
 @dataclass
 class _Writer:
-    """Makes the new graph. An old blob is one blob (``wholes``), one for each row (``rows``), or old blobs one after
-    another (``joined``); another of these is made when it is needed."""
+    """Makes the new graph. An old blob has up to three forms: one blob (``wholes``), a blob for each row (``rows``), or
+    old blobs one after another (``joined``). A missing form is made when it is needed."""
 
     graph: Graph
     target: Target
@@ -219,7 +220,7 @@ class _Writer:
         return self.graph.type(ref).rank == 2 and self.graph.type(ref).shape[0] == 1
 
     def _whole(self, ref: Ref) -> Ref:
-        """A blob as one row; what is no blob as it is."""
+        """Return an old blob as one row; values that are not blobs are unchanged."""
         if ref not in self.wholes:
             node = self.graph.node(ref.node)
             parts = [self._whole(part) for part in self.joined[ref]] if ref in self.joined else self.rows[ref]
@@ -267,7 +268,7 @@ class _Writer:
             self.rows[Ref(node.name, out)] = tuple(refs[out] for refs in rows)
 
     def _images(self, node: Node, ref: Ref) -> Refs:
-        """A blob's rows in the shape in which a layer reads them: as images, where it is images."""
+        """Return a blob's rows in the shape in which a layer reads them: as images, if the blob is images."""
         rows, shape = self._rows(ref), (1, *self.graph.type(ref).shape[1:])
         return rows if len(shape) == 2 else tuple(self._image(node, row, shape) for row in rows)
 
@@ -287,7 +288,7 @@ class _Writer:
         return self.b.add(caffe.ReshapeLayer(shape), ref, names=(name,), loc=node.loc, steps=node.steps[:1])[0]
 
     def _in_its_shape(self, ref: Ref) -> Ref:
-        """A value as the host reads it: in the shape that it had."""
+        """Return a value in its old shape, in which the host reads it."""
         value, shape = self._whole(ref), self.graph.type(ref).shape
         if self.b.type(value).shape == shape:
             return value

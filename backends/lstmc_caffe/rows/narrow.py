@@ -42,28 +42,29 @@ class Narrow(Pass):
     For targets whose blobs are matrices (``layout = "rows"``):
 
     1. Input                           => an array of the host; blobs are fed from it
-    2. DummyData                       => a matrix of that number, for ``constants`` to find an expression for
+    2. DummyData                       => a matrix of that number, which ``constants`` replaces later
     3. InnerProduct, Slice, Concat, Softmax on axis k => on axis 1 of the matrix whose columns begin at k; on axis 0;
-       Softmax on an axis before others => of the same columns, put side by side; InnerProduct of one column, where
-       that is not allowed => Scale of it, repeated
+       Softmax on an axis before others => Softmax of the same columns, side by side; InnerProduct of one column, if not
+       allowed => Scale of the repeated column
     4. Reshape                         => a view
-    5. a layer that works element by element => on the matrix that its operand is, or is a view of
+    5. an elementwise layer => the layer on the matrix that its operand is, or is a view of
 
-    For all targets, where a layer is not allowed as it is:
+    For all targets, if a layer is not allowed:
 
-    6. Eltwise of several bottoms, with coeff => two bottoms at a time; of y times its coeff
+    6. Eltwise of several bottoms; with coeff => two bottoms at a time; Eltwise of y times its coeff
     7. Power                           => Eltwise PROD of x and x; SUM with coeff; plus a constant
-    8. Scale, Bias of a blob of its own => of the last axes of a matrix; x + p => Eltwise of x and a Scale of ones
+    8. Scale, Bias with its own blob => the layer on the last axes of a matrix; x + p => Eltwise of x and a Scale of
+       ones
     9. p + 0                           => Scale of ones
     10. Tile                           => Concat of the operand with itself
-        Scale, Bias of two bottoms     => the same of the smaller one, then Eltwise
+        Scale, Bias of two bottoms => the smaller bottom repeated, then Eltwise
         Reduction; Pooling of whole columns => Slice and Eltwise SUM, for a mean with Power; Eltwise MAX
     11. BNLL                           => AbsVal, Exp and Log, or Sigmoid and a polynomial; AbsVal => ReLU of x, -x;
         Exp => TanH and Power, or Sigmoid and polynomials; Log => Power and a polynomial;
         Eltwise MAX => ReLU and Sigmoid of the difference; in float16 a smaller shift that rounds
     12. Dropout(x), in a net that is not trained => x
 
-    Refused, with the target's own reason: what is left of layers that it does not allow.
+    Refused, with the target's reason: every other layer that it does not allow.
     """
 
     name = "narrow"
@@ -103,7 +104,8 @@ INPUTS = (caffe.InputLayer, caffe.FilledInput)
 
 
 def input_of_host(form: Form, op: caffe.InputLayer | caffe.FilledInput, args: Refs) -> Refs:
-    """An array of the host's; where blobs have the model's shapes, an input with a fill is fed like any other."""
+    """Return an array of the host; if blobs have the model's shapes, an input with a fill is fed like any other
+    input."""
     if form.rows:
         return form.b.copy(form.node, args, caffe.HostInput(op.shape, op.fill, op.values))
     return form.layers(caffe.InputLayer(op.shape, op.fill, op.values))
@@ -116,7 +118,8 @@ def constant(form: Form, op: caffe.DummyData, args: Refs) -> Refs:
 
 
 def rounding(form: Form, op: caffe.RoundingPower, args: Refs) -> Refs:
-    """In float16 by a smaller shift; a ReLU keeps readers from adding both shifts first, and changes no sum above 0."""
+    """Round by adding a shift, a smaller one in float16. A ReLU prevents readers from adding both shifts first; it does
+    not change a positive sum."""
     if not form.target.float16:
         return pointwise(form, op, args)
     shift, name = caffe.RoundingPower(caffe.RoundingPower.HALF), f"{form.node.name}/shifted"
@@ -133,7 +136,7 @@ def inner_product(form: Form, op: caffe.InnerProduct, args: Refs) -> Refs:
 
 
 def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
-    """The product of a column with a matrix of one column: of both with a second one, which is zero in x."""
+    """Return the product of a column with a matrix of one column, by adding a second column, which is zero in x."""
     name = f"{form.named(x)}/{form.node.name}"
     zeros = power_layers(form, caffe.PowerLayer(scale=0.0), x, f"{name}/zeros")
     wide = form.layer(caffe.ConcatLayer(1), x, zeros, name=f"{name}/wide")
@@ -154,7 +157,8 @@ def softmax(form: Form, op: caffe.SoftmaxLayer, args: Refs) -> Refs:
 
 
 def pieces(form: Form, x: Ref, axis: int) -> Refs:
-    """The pieces of x along an axis, each a matrix of the elements before that axis by those after it."""
+    """Return the pieces of x along an axis, each a matrix: rows from the axes before it, columns from the axes after
+    it."""
     shape = form.shape(x)
     lead, length, rest = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
     if length == 1:
@@ -167,9 +171,9 @@ MOST_COLUMNS = 32  # of a sum or maximum, one by one; more are halved until ther
 
 
 def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
-    """Return pieces of x along an axis, whose Eltwise is that of all: of many, one half by the other first.
+    """Return pieces of x along an axis, whose Eltwise is the result; many pieces are first combined half by half.
 
-    Where equal numbers share a maximum, its gradient goes to the first only if the pieces are taken one by one.
+    With single pieces, and only then, the gradient of a maximum goes to the first of equal numbers.
     """
     shape, rest = form.shape(x), prod(form.shape(x)[axis + 1 :])
     length, type_ = shape[axis], TensorType((prod(shape[:axis]), rest))
@@ -185,7 +189,7 @@ def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
 
 
 def reduction(form: Form, op: caffe.Reduction, args: Refs) -> Refs:
-    """The sum of the columns of a matrix."""
+    """Return the sum of the columns of a matrix."""
     if not form.rows or not form.target.allows("Slice"):
         return form.layers(op, *args)  # refused
     x, total = form.view(args[0], matrix_at(form.shape(args[0]), op.axis)), caffe.Eltwise("SUM")
@@ -193,9 +197,9 @@ def reduction(form: Form, op: caffe.Reduction, args: Refs) -> Refs:
 
 
 def pooling(form: Form, op: caffe.AvePooling | caffe.MaxPooling, args: Refs) -> Refs:
-    """The mean or the largest of whole columns of images of one channel, of their pieces.
+    """Return the mean or the maximum of whole columns of images of one channel, by their pieces.
 
-    Where there is no Eltwise MAX the pooling stays: argmax compares with the largest, which must be exact.
+    Without Eltwise MAX the pooling stays: argmax compares with the maximum, which must be exact.
     """
     count, channels, height, width = form.shape(args[0])
     column = channels == 1 and op.size == (height, 1) and op.pad == (0, 0)
@@ -272,13 +276,13 @@ HALF_FACTOR = 2.0**15  # the largest power of 2 in float16
 
 @dataclass(frozen=True)
 class HalfSteps(NodePass):
-    """Write steps by factors that float16 has, for targets whose readers compute in it.
+    """Write step functions with factors that float16 can hold, for targets whose readers compute in float16.
 
     1. tanh(k x), k from 2^27 on => tanh(2^15 tanh(2^15 tanh(x)))
     2. k x - k, k from 2^27 on => 2^15 x - 2^15
 
-    ``step(x)`` is tanh(2^96 relu(x)): in float16 that factor is infinite, and its product with 0 not a number. The
-    second is below all other numbers where a mask of lengths is over.
+    ``step(x)`` is tanh(2^96 relu(x)): in float16 that factor is infinite, and its product with 0 is NaN. Rule 2 is for
+    masks of lengths: past the end of a sequence k x - k is below all other numbers.
     """
 
     name = "half_steps"
@@ -305,12 +309,12 @@ MOST_ROWS = 2**11  # up to here float16 has all integers
 
 @dataclass(frozen=True)
 class EmbedProducts(Pass):
-    """Write the rows of a matrix that integers name as a product, for targets without Embed.
+    """Write the lookup of rows by integers as a product, for targets without Embed.
 
-    1. embed(x, W), W of up to 2048 rows => linear(relu(1 - abs(linear(x, 1) - i)), W.T), i = 0, 1, 2, ...: of each
-       integer a row that is 1 there, and 0 elsewhere
+    1. embed(x, W), W of up to 2048 rows => linear(relu(1 - abs(linear(x, 1) - i)), W.T), i = 0, 1, 2, ...: each integer
+       becomes a one-hot row
 
-    Embeddings within a loop are those of its states, which are products already; others were moved before it.
+    Embeddings of states, within a loop, already are products; all others were moved before the loop.
     """
 
     name = "embed_products"
@@ -339,14 +343,14 @@ class EmbedProducts(Pass):
 
 @dataclass(frozen=True)
 class RenameBlobs(Pass):
-    """Give each blob a name that the target's readers take; the model's names stay in the manifest.
+    """Give each blob a name that the target's readers accept; the manifest keeps the model's names.
 
-    1. a layer => one whose name is free: with ``names = "words"`` of small letters, digits and ``_`` alone, and none
-       of Python's words; with ``"apart"`` not that of another layer with ``_1``, ``_weight_0`` or ``_weight_1`` after
-       it, which that layer's weights have
-    2. an Input => an input of the host, and the blob that is fed from it so
+    1. a layer => the layer with a free name: with ``names = "words"`` of small letters, digits and ``_`` alone, and no
+       keyword of Python; with ``"apart"`` not the name of another layer followed by ``_1``, ``_weight_0`` or
+       ``_weight_1``, which that layer's weights have
+    2. an Input => an input of the host, and the renamed blob that is fed from it
 
-    ``a/b_2`` and ``a_b/2`` are two names, and a reader that writes ``_`` for ``/`` would take them for one.
+    ``a/b_2`` and ``a_b/2`` are two names, but a reader that writes ``_`` for ``/`` would confuse them.
     """
 
     name = "rename_blobs"

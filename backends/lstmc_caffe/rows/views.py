@@ -1,4 +1,4 @@
-"""Views as blobs in other shapes, also where there is no Reshape; inputs and outputs as readers find them."""
+"""Views as blobs in other shapes, also without Reshape; inputs and outputs in forms that readers accept."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ class SettleViews(Pass):
 
     1. view(view(x)) => one view of x; a view in x's own shape => x
     2. an input of the host that is fed as it is, with two axes => Input
-       an Input that no layer and no output reads => an input of the host, from which nothing is fed: readers refuse
-       such nets (for targets without Silence; the ``first`` run leaves it, as it may be what constants are made of)
+       an Input that no layer and no output reads => an input of the host, from which nothing is fed, because readers
+       refuse unread Inputs (for targets without Silence; the ``first`` run keeps it, as constants may be made from it)
     3. a layer reads a view of an input of the host => Feed: the blob is fed in that shape
     4. a layer reads another view   => Reshape
-    5. only outputs read a view     => the host reads the blob so
-    6. a layer reads an output, or it is fed, or one of several tops => a Power that changes nothing (or a Concat of one
-       blob; of images a Reshape), under the output's name (for targets whose outputs must be unread). One of several
-       tops => a Power that adds nearly nothing (for targets whose outputs must be ``outputs_alone``)
-    7. a layer reads one of a type that it may not => a Power between them (for targets whose rules say ``not_after``)
+    5. only outputs read a view => the host reads the blob in that shape
+    6. an output is read by a layer, is fed, or is one of several tops => a Power that changes nothing (or a Concat of
+       one blob; of images a Reshape), under the output's name (for targets whose outputs must be unread). With
+       ``outputs_alone`` one of several tops => a Power that adds nearly nothing
+    7. a layer reads a layer of a type that it may not follow => a Power between them (for targets whose rules say
+       ``not_after``)
 
-    After it every blob has two axes, or those that the target's rules say of its layer.
+    Afterwards every blob has two axes, or the number of axes that the target's rules set for its layer.
     """
 
     name = "settle_views"
@@ -127,7 +128,7 @@ class _Settler:
         return self.copies[ref]
 
     def _operand(self, reader: Node, ref: Ref) -> Ref:
-        """The value that a layer reads, as a blob."""
+        """Return the value that a layer reads, as a blob."""
         source, old = self.sources[ref], self.graph.node(ref.node)
         shape = self.graph.type(ref).shape
         source = self._fed(source, shape)
@@ -151,7 +152,7 @@ class _Settler:
         return self.blobs[source, shape]
 
     def _fed(self, source: Ref, shape: tuple[int, ...]) -> Ref:
-        """The blob that an input of the host is fed to; other values are what they are."""
+        """Return the blob that an input of the host is fed to; other values are unchanged."""
         node = self.b.node(source.node)
         if not isinstance(node.op, caffe.HostInput):
             return source
@@ -178,7 +179,7 @@ class _Settler:
         return source if copies == list(steps) else self.b.add(caffe.HostStack(), *copies, names=(output.name,))[0]
 
     def _output_view(self, output: Output, source: Ref) -> Ref:
-        """The output in its own shape."""
+        """Return the output in its own shape."""
         shape, old = self.graph.type(output.ref).shape, self.graph.node(output.ref.node)
         if self.b.type(source).shape == shape:
             return source
@@ -186,8 +187,8 @@ class _Settler:
         return self.b.add(caffe.View(shape), source, names=(name,), loc=old.loc, steps=(step,))[0]
 
     def _unread(self, blob: Ref, name: str) -> Ref:
-        """A blob that no layer reads, and that is called as its layer, which is where OpenCV finds it; outputs that are
-        one value are one blob, as MNN makes one of two copies."""
+        """Return a blob that no layer reads, and that has its layer's name, by which OpenCV finds it. Outputs of one
+        value share a blob, because MNN merges copies."""
         while self.target.outputs_unread and not self._is_own(blob):
             if blob not in self.copies:
                 self.counts["copy_output"] += 1
@@ -200,7 +201,8 @@ class _Settler:
         return blob
 
     def _is_own(self, blob: Ref) -> bool:
-        """Whether no layer reads a blob and it is the one top of its layer. Readers refuse an Input that none reads."""
+        """Return whether no layer reads a blob, and its layer has no other top. An Input does not count: readers refuse
+        an unread Input."""
         writer = self.b.node(blob.node)
         fed = isinstance(writer.op, caffe.Feed | caffe.InputLayer)
         return blob not in self.read and len(writer.names) == 1 and not fed
@@ -220,7 +222,7 @@ class _Settler:
         self.copies[blob] = self.b.add(op, blob, names=(name,), steps=(step,))[0]
 
     def _reason(self, layer_type: str) -> tuple[str, str]:
-        """Why the target does not have a type of layer."""
+        """Return why the target lacks a type of layer."""
         reason, source = self.target.reason_against(layer_type)
         return reason, f"documented in: {source}"
 
@@ -240,12 +242,12 @@ FIT_RULES = {caffe.Feed: "fit_step", caffe.HostInput: "fit_input"}  # else fit_l
 class FitReaders(Pass):
     """Give elementwise layers and constants the one shape in which others write and read them.
 
-    1. layers that work element by element, and read each other, that others write or read as one other matrix => that
-       matrix; so a row of factors between them, repeated; a constant that layers read as one other matrix => that
-    2. a step of an input that layers read as one other matrix => fed so
-    3. an input of two axes that layers read as one other matrix => a blob fed so
+    1. elementwise layers that read each other, and whose neighbours all use one other matrix shape => that shape; a row
+       of factors between them is repeated; a constant that all layers read in one other matrix shape => that shape
+    2. a step of an input that all layers read in one other matrix shape => fed in that shape
+    3. an input of two axes that all layers read in one other matrix shape => a blob fed in that shape
 
-    A step [N] is one row, until a broadcast along the other axes wants it as a column: so indicators and masks.
+    A step [N], such as an indicator or a mask, is one row, until a broadcast along the other axes needs it as a column.
     """
 
     name = "fit_readers"
@@ -341,7 +343,7 @@ def _edges(graph: Graph) -> Iterator[tuple[Node, int, Ref, Ref]]:
 
 
 def _is_row_of_factors(node: Node) -> bool:
-    """Return whether a layer multiplies each column of a matrix by a number of its own."""
+    """Return whether a layer multiplies each column of a matrix by its own number."""
     scale = isinstance(node.op, caffe.Scale) and (node.op.learned, node.op.axis, node.op.num_axes) == (True, 1, 1)
     return scale and node.types[0].rank == 2
 
@@ -362,6 +364,7 @@ def _read_shapes(graph: Graph, node: Node, slot: int, arg: Ref) -> Iterator[Shap
 
 
 def _host_shapes(graph: Graph, ref: Ref) -> Iterator[Shape]:
-    """Yield the shape that the host needs of a value: its own; none for a view, which it reads in any shape."""
+    """Yield the shape in which the host needs a value: the value's shape; nothing for a view, which the host reads in
+    any shape."""
     if not isinstance(graph.node(ref.node).op, caffe.View):
         yield graph.type(ref).shape

@@ -1,4 +1,4 @@
-"""Real Caffe: the build that is used, and nets that run in it. Its Runner owns the process."""
+"""Real Caffe: finding a build, and running nets in it. A Runner owns the process."""
 
 from lstmc.on_use import modules_on_use
 

@@ -57,7 +57,7 @@ class CaffeExecutor(Executor):
         return None
 
     def emulation(self) -> str | None:
-        """Return why it runs on request only, or None: an emulated device repeats the CPU's work, slowly."""
+        """Return why this executor runs on request only, or None: an emulated device repeats the CPU's work, slowly."""
         if self.mode == "gpu" and self.runner.gpu.emulated:
             return f"{self.runner.gpu.device}; only a request for {self.name} runs it"
         return None
@@ -67,7 +67,7 @@ class CaffeExecutor(Executor):
         return self._run(compiled, artifact, arrays, "TEST")
 
     def run_training(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Run the same in the phase TRAIN, in which Dropout draws."""
+        """Run the net in the phase TRAIN, in which Dropout draws masks."""
         return self._run(compiled, artifact, arrays, "TRAIN")
 
     def _run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays, phase: Phase) -> Execution:
@@ -126,8 +126,8 @@ class CaffeExecutor(Executor):
 def parameters_that_lose_gradients(graph: Graph) -> list[str]:
     """Return the parameters whose gradient a Scale overwrites instead of accumulating it, in blobs of several layers.
 
-    It does so if it covers x from its first axis on, or from one of size 1 on (``scale_layer.cpp``, Backward_cpu).
-    Legalisation for targets that train avoids it; others need the Scale.
+    A Scale does so if it covers x from its first axis on, or from an axis of size 1 on (``scale_layer.cpp``,
+    Backward_cpu). Legalisation for targets that train avoids it; others need the Scale.
     """
     readers = graph.readers()
     blobs = [
@@ -140,7 +140,7 @@ def parameters_that_lose_gradients(graph: Graph) -> list[str]:
 
 
 def written_settings(prototxt: bytes, manifest: Manifest) -> Iterator[tuple[str, float]]:
-    """Yield the multipliers of each parameter as often as the text has them, by the blobs that it is in."""
+    """Yield the multipliers of each parameter, once for each blob of the text that it is in."""
     graph = manifest.weights
     blobs = {o.name: parameters(graph).keys() & graph.needed([o.ref]) for o in graph.outputs}
     for layer in net_from_text(prototxt.decode()).layer:
@@ -221,7 +221,7 @@ def loaded_net(files: NetFiles, gpu: bool) -> Iterator[_InCaffe]:
 
 
 def _layers_source(path: Path) -> Source | None:
-    """Return the source of a net's generated layers, which stands beside it; None where it has none."""
+    """Return the source of a net's generated layers, from the file beside the net; None if there is none."""
     if f'"{PREFIX}'.encode() not in path.read_bytes():
         return None
     beside = path.with_name(path.name.removesuffix(".prototxt") + SUFFIX)
@@ -231,7 +231,8 @@ def _layers_source(path: Path) -> Source | None:
 
 
 def _check_layers(path: Path) -> None:
-    """Raise :class:`BackendError` for a net that would read or write other files: lstmc writes none such to be run."""
+    """Raise :class:`BackendError` for a net that would read or write other files: lstmc never writes a net with such
+    layers to be run."""
     text = path.read_bytes()
     if _MAY_HAVE_ONE.search(text) is None:
         return

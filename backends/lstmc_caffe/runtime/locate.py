@@ -45,7 +45,7 @@ class Attempt:
 
 
 class CaffeNotFound(CaffeError):
-    """No interpreter has real Caffe, or the settings name one that has not. ``attempts`` were made."""
+    """No interpreter has real Caffe, or the settings name an interpreter without it. ``attempts`` were made."""
 
     def __init__(self, message: str, attempts: tuple[Attempt, ...], mend: str = INSTALL) -> None:
         mend = f"correct or unset {PYTHON} and {PYTHONPATH}" if _is_setting(attempts) else mend
@@ -57,7 +57,7 @@ def locate(settings: Mapping[str, str] | None = None, cache: Path | None = None)
     """Return the first location with real Caffe. CaffeNotFound lists all attempts.
 
     ``settings`` are environment variables, by default the process's own; ``cache`` is the installer's folder.
-    A setting that does not work is an error: nothing else is taken in its place.
+    A setting that does not work is an error: no other candidate replaces it.
     """
     attempts: list[Attempt] = []
     for attempt in attempt_all(settings, cache):
@@ -81,7 +81,7 @@ def attempt_all(settings: Mapping[str, str] | None = None, cache: Path | None = 
 
 
 def locate_for_gpu(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> CaffeLocation:
-    """Return the Caffe for work on a GPU: that of the settings, the installer's with CUDA, or that of ``locate``.
+    """Return the Caffe for a GPU: from the settings, the installer's build with CUDA, or the result of ``locate``.
 
     The build for an emulated device is used where the other build with CUDA finds no GPU. The result of ``locate`` may
     be built for the CPU only: see :func:`gpu_state`. Raises CaffeNotFound where the build with CUDA cannot be imported,
@@ -134,7 +134,7 @@ def _location(record: Installed) -> CaffeLocation:
 
 
 def _common_pythons(path: str | None) -> list[Path]:
-    """Return the running interpreter and those where pycaffe is commonly installed."""
+    """Return the running interpreter, and interpreters in which pycaffe is commonly installed."""
     names = (sys.executable, "/usr/bin/python3", "python3", "python2")
     paths = (shutil.which(name, path=path) for name in names)
     return list(dict.fromkeys(Path(python) for python in paths if python))
@@ -191,7 +191,7 @@ LIBRARY_SUFFIX = ".layers.so"
 def libraries(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """``NAME.layers.so`` for each ``NAME.layers.cpp`` of these files.
 
-    Raises :class:`BackendError` where there is no Caffe, no compiler, or no header, with what to install.
+    Raises :class:`BackendError` without a Caffe, a compiler or headers, with the remedy.
     """
     return {
         f"{name}{LIBRARY_SUFFIX}": library(source, locate()).read_bytes()

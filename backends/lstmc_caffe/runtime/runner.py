@@ -1,6 +1,6 @@
 """Real Caffe from lstmc: a Runner owns one worker process, starts it when needed and anew when it has ended.
 
-A Net is one that is loaded in the worker: its layers and blobs, running it, and its parameters.
+A Net is loaded in the worker: it has layers, blobs and parameters, and runs.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ class Net:
     ) -> RunResult:
         """Run one forward pass, and with ``backward`` (``{}`` will do) one backward pass.
 
-        ``inputs`` has every input of the net, in its exact shape; all is converted to float32. ``want`` names the
-        blobs to return, by default the outputs. ``backward`` holds gradients of probed blobs, those left out being
-        zero; losses of the net's own take part with their weight. ``want_diffs`` names blobs whose gradients to
-        return, of inputs those that the net was loaded with as ``gradients``: that of a blob that a layer overwrites in
-        place is the one before that layer, and where Caffe computes none it is zero. Gradients of parameters are of
-        this run alone. With ``lr_mult: 0`` they are computed only where the net was loaded with ``gradients``.
+        ``inputs`` has every input of the net, in its exact shape; all is converted to float32. ``want`` names the blobs
+        to return, by default the outputs. ``backward`` has gradients of probed blobs, zero for missing ones; the net's
+        own losses count with their weights. ``want_diffs`` names blobs whose gradients to return; inputs must be among
+        the ``gradients`` that the net was loaded with. For a blob that a layer overwrites in place, the gradient is the
+        one before that layer; a gradient that Caffe does not compute is zero. Gradients of parameters are of this run
+        alone; with ``lr_mult: 0`` they need a net that was loaded with ``gradients``.
         """
         passes = "forward" if backward is None else "forward and backward"
         action = f"run {self.title} {passes}"
@@ -144,13 +144,12 @@ class CallResult:
 class Runner:
     """Runs nets in real Caffe, in a process of its own that is started by the first request.
 
-    Every request has a deadline: ``timeout`` seconds, or what the call says (``math.inf`` for none). Past it the
-    worker is ended (CaffeTimeout); where Caffe aborts it has ended (CaffeAborted). Either way the next request
-    starts a new worker, and nets loaded before say that they must be loaded again. Where no Caffe is found, the
-    first request raises CaffeNotFound. Threads may share a Runner; their requests wait for each other.
-    ``close()``, or the end of a ``with`` block, ends the worker; so does the end of this process.
-    ``start`` starts other workers than the usual one, as several that do the same.
-    ``for_gpu`` asks for the Caffe that was built with CUDA, which is slower to import and larger in memory.
+    Every request has a deadline: ``timeout`` seconds, or the call's own (``math.inf`` for none). Past the deadline the
+    worker is ended (CaffeTimeout); an abort of Caffe ends it too (CaffeAborted). The next request then starts a new
+    worker, and nets of the old worker raise until they are loaded again. If no Caffe is found, the first request raises
+    CaffeNotFound. Threads may share a Runner; their requests wait for each other. ``close()``, or the end of a ``with``
+    block, ends the worker; so does the end of this process. ``start`` replaces the usual worker, for example by several
+    ranks. ``for_gpu`` asks for the Caffe that was built with CUDA, which is slower to import and larger in memory.
     """
 
     def __init__(
@@ -194,7 +193,7 @@ class Runner:
             return self._running().pid
 
     def open_layers(self, source: Source | None) -> None:
-        """Register the layers of a source in Caffe, compiled unless they are cached. None does nothing.
+        """Register the layers of a source in Caffe, compiled unless they are cached. With None it does nothing.
 
         Raises :class:`BackendError` where they cannot be compiled here.
         """
@@ -220,9 +219,8 @@ class Runner:
 
         A ``probe`` is a blob into which ``Net.run`` can inject a gradient, also when layers read it.
         ``gradients`` names the inputs whose gradients to compute, besides those of all parameters. A net's own
-        ``force_backward`` computes gradients of everything; Caffe aborts going backward so through layers that have no
-        gradient of an input, as Embed and Accuracy.
-        Raises CaffeAborted with Caffe's own message where Caffe does not take the net.
+        ``force_backward`` computes all gradients; then Caffe aborts in layers without a gradient of their input, such
+        as Embed and Accuracy. Raises CaffeAborted with Caffe's message if Caffe rejects the net.
         """
         title = _title(prototxt)
         action = f"load {title} ({phase}, {mode})"
@@ -258,8 +256,8 @@ class Runner:
         """Call ``function(args, arrays)`` of a Python file in the worker, by the worker's Python.
 
         ``args`` is JSON data; arrays may be of float32, float64, int32, int64, uint8 and bool. The function must
-        return (JSON data, {name: array}). The file is run once by each worker, so its globals last as long as that.
-        Where the worker is stopped, as by SIGSTOP, and ``stop`` returns True, it is ended (CaffeStopped).
+        return (JSON data, {name: array}). Each worker runs the file once, so its globals live as long as the worker. A
+        worker that is stopped, as by SIGSTOP, is ended if ``stop`` returns True (CaffeStopped).
         """
         request = {"request": "call", "path": os.path.abspath(path), "function": function, "args": args}
         action = f"call {function} of {path.name}"

@@ -1,1 +1,1 @@
-"""Nets of Caffe as sources of trained models: their recurrent layers are imported, all others stay as they are."""
+"""Nets of Caffe as sources of trained models: their recurrent layers are imported, all other layers stay."""

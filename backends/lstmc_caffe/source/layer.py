@@ -54,7 +54,7 @@ def label(message: Any) -> str:
 def unknown_bottoms(message: Any, names: Collection[str], first: Collection[str]) -> Refusal:
     """Return the refusal of a layer that reads blobs of unknown shape.
 
-    ``first`` are the blobs whose shapes have to be given: those that no layer of a known type computes.
+    ``first`` are the blobs whose shapes the user has to give, because no layer of a known type computes them.
     """
     why = f"no known layer computes {', '.join(first)}"
     mend = f"give {', '.join(str(Argument('shapes', f'{name}=SIZES')) for name in first)}"
@@ -83,7 +83,7 @@ def first_unknown(layers: Sequence[Any], shapes: Shapes, place: int, names: Coll
 def constant_of(values: Mapping[str, Array], blob: str, shape: Shape) -> Array:
     """Return the array of a constant input: the user's array, or one number for all elements.
 
-    Raises :class:`SourceError` for one of another shape.
+    Raises :class:`SourceError` for an array of another shape.
     """
     value = np.asarray(values[blob], np.float32)
     if value.shape not in ((), shape):
@@ -117,7 +117,7 @@ def blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Ma
 
 
 def _weight(param: str | None, layer: str, index: int, blob: Any) -> Weight:
-    """Return a blob, named as layers share it, or else by its layer and its index there."""
+    """Return a blob as a weight, named by the name under which layers share it, or else by its layer and index."""
     shape, name = tuple(blob.shape.dim), param or f"{layer}/{index}"
     if min(shape, default=1) < 0 or 4 * prod(shape) != len(blob.data):
         value = f"{list(shape)} in {len(blob.data):,} bytes"

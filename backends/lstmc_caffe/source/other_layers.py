@@ -1,4 +1,4 @@
-"""Caffe's layers that are not recurrent as steps of a description: what each type computes in inference.
+"""Caffe's layers other than recurrent ones as steps of a description: the computation of each type in inference.
 
 A layer that an op models is read as that op, which refuses fields that it does not model. The fields of other layers
 are read here, as ``src/caffe/layers/*_layer.cpp`` does.
@@ -53,7 +53,7 @@ class LayerCall:
         return front_axis(self.message.type, axis, self.types[0])
 
     def weights(self, *shapes: Sequence[int]) -> list[Weight]:
-        """Return the blobs in these shapes. Raises :class:`Refused` for others."""
+        """Return the blobs in these shapes. Raises :class:`Refused` for blobs of other sizes."""
         expected = [tuple(shape) for shape in shapes]
         if [prod(blob.shape) for blob in self.blobs] != [prod(shape) for shape in expected]:
             actual = ", ".join(str(list(blob.shape)) for blob in self.blobs) or "none"
@@ -87,7 +87,7 @@ def _product(g: LayerCall, op: ops.InnerProduct | ops.TransposedInnerProduct) ->
 
 
 def _rounded(g: LayerCall) -> str | None:
-    """Return the value rounded by adding a large shift, if this layer subtracts the shift again."""
+    """Return the value rounded by adding a large shift, if this layer subtracts the shift."""
     maker = g.layers.builder.producer(g.x)
     shift = maker.op.shift if maker is not None and isinstance(maker.op, Affine) and maker.op.scale == 1 else 0.0
     shifted = shift in (ops.RoundingPower.shift, ops.RoundingPower.HALF)
@@ -136,7 +136,7 @@ def _lstm_unit(g: LayerCall, op: ops.LSTMUnit) -> list[str]:
 
 
 def _core(g: LayerCall, op: CaffeOp) -> str | None:
-    """Return the top of a layer that is an op of the core on one bottom; None for another one."""
+    """Return the top of a layer that is an op of the core on one bottom; None for any other layer."""
     kind = next((kind for kind in type(op).__mro__ if kind in CORE and kind.operands == ("x",)), None)
     if kind is None:
         return None
@@ -164,7 +164,8 @@ OPS: Mapping[type[CaffeOp], Callable[[LayerCall, Any], str | list[str]]] = {
 
 
 def _scale(g: LayerCall) -> str:
-    """Scale; its ``bias_term`` adds one more blob, and rounds where that leaves a float32 no place for a fraction."""
+    """Scale; its ``bias_term`` adds one more blob, and rounds if the bias is so large that float32 cannot hold a
+    fraction beside it."""
     plain = type(g.message)()
     plain.CopyFrom(g.message)
     plain.scale_param.ClearField("bias_term")
@@ -217,7 +218,7 @@ def _reduction(g: LayerCall) -> str:
 
 
 def _batch_norm(g: LayerCall) -> str:
-    """Mean and variance are blobs, both times the third one (``batch_norm_layer.cpp``)."""
+    """Batch normalization: mean and variance are blobs, to be divided by the third blob (``batch_norm_layer.cpp``)."""
     param = g.message.batch_norm_param
     if param.HasField("use_global_stats") and not param.use_global_stats:
         why = "then it depends on what else is in the batch"
@@ -236,7 +237,7 @@ def _batch_norm(g: LayerCall) -> str:
 
 
 def _prelu(g: LayerCall) -> str:
-    """x where it is positive, else x times a slope of each channel, or of all of them."""
+    """x where it is positive, else x times a slope for each channel, or one slope for all."""
     shared = g.message.prelu_param.channel_shared
     shape = (1,) if shared else (g.types[0].shape[1], *(1,) * (g.types[0].rank - 2))
     (slope,) = g.weights(shape)

@@ -1,7 +1,8 @@
 """Caffe's LSTM and RNN layers as a description: one model of all such layers of a net; and its compiled parts.
 
 ``recurrent_layer.cpp`` defines the operands: x [T, N, ...], cont [T, N], an optional static input [N, ...], and with
-``expose_hidden`` the initial states [1, N, H] after them, and the final ones after the top h [T, N, H].
+``expose_hidden`` further bottoms for the initial states [1, N, H], and further tops after h [T, N, H] for the final
+states.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ def refusals_of(layer: Layer) -> Iterator[Refusal]:
 
 
 def _blob_shapes(layer: Layer) -> list[Shape]:
-    """W_x, b, W_static, W_h, and of an RNN W_o, b_o (``lstm_layer.cpp``, ``rnn_layer.cpp``, FillUnrolledNet)."""
+    """Return the shapes of W_x, b, W_static, W_h, and for an RNN W_o, b_o (``lstm_layer.cpp``, ``rnn_layer.cpp``,
+    FillUnrolledNet)."""
     lstm, units = layer.message.type == "LSTM", layer.message.recurrent_param.num_output
     rows, static = units * (4 if lstm else 1), _sizes(layer)[1]
     shapes: list[Shape] = [(rows, prod(layer.bottoms[0][2:])), (rows,)]
@@ -162,10 +164,11 @@ def recurrent_values(builder: NetBuilder, layer: Layer, operands: Sequence[str])
 def replacements(
     artifact: Artifact, net: Any, imported: Imported
 ) -> tuple[dict[int, list[Any]], dict[int, list[bytes]]]:
-    """Return the layers that replace each of ``net``'s recurrent layers, by its index, with names that its other layers
-    do not have; and those of them with blobs as messages for a caffemodel.
+    """Return the layers that replace each of ``net``'s recurrent layers, by its index, with names that are unique in
+    the net; and the replacements with blobs as messages for a caffemodel.
 
-    Raises :class:`RefusedError` where the compiled net has a blob for each step: no layer here cuts or joins them.
+    Raises :class:`RefusedError` if the compiled net has a blob for each step: these replacements have no layers that
+    cut or join steps.
     """
     content = {name.partition(".")[2]: content for name, content in artifact.files.items()}
     manifest = parse_manifest(content["manifest.json"])
@@ -231,7 +234,8 @@ class _Partition:
             self.leaving[place].append(_reshape(self.names[blob], top, where.shape))
 
     def layers(self) -> dict[int, list[Any]]:
-        """Return the layers of each part: each is in the first part that needs it, the rest (Silence) in the last."""
+        """Return the layers of each part: each is in the first part that needs it, remaining layers (Silence) are in
+        the last part."""
         makers: list[set[int]] = []  # of each layer's bottoms, the layers that wrote them last
         writers: dict[str, int] = {}
         for at, layer in enumerate(self.compiled):
@@ -267,7 +271,7 @@ class _Partition:
                 yield _reshape(outer, self.names[blob], where.blob_shape)
 
     def _renamed(self, layer: Any, tops: set[str]) -> Any:
-        """Return the layer with the host net's names; one that writes a single top has the top's name."""
+        """Return the layer with the host net's names; a layer with a single top has the top's name."""
         copy = LayerParameter()
         copy.CopyFrom(layer)
         outputs = [self.names[top] for top in layer.top]

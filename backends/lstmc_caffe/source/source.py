@@ -75,7 +75,7 @@ class CaffeHostNet:
     def files(self, artifact: Artifact, target: str) -> dict[str, bytes]:
         """Return ``NAME.TARGET.prototxt`` and ``NAME.TARGET.caffemodel``: the whole net for a target.
 
-        Raises :class:`RefusedError` for inputs that the text has with other shapes than the imported layers.
+        Raises :class:`RefusedError` for inputs whose shapes in the text differ from those of the imported layers.
         """
         self._check_shapes()
         layers, stored = replacements(artifact, net_from_text(self.text), self.imported)
@@ -86,7 +86,7 @@ class CaffeHostNet:
         }
 
     def _check_shapes(self) -> None:
-        """Refuse shapes of the user that are not those of the text, which keeps its own."""
+        """Refuse shapes from the user that differ from the shapes in the text, because the text is not changed."""
         net = net_from_text(self.text)
         own = infer_shapes(net.layer, old_inputs(net)).blobs
         mend = f"write it into the prototxt, or import the whole net, {Argument('whole', 'True')}"
@@ -101,7 +101,8 @@ class CaffeHostNet:
     def findings(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
         """Return the violations of the target's rules by copied layers.
 
-        Without ``reads`` the rules are on what lstmc writes: then only layers of types that the target forbids.
+        Without ``reads`` the target's rules are about nets that lstmc writes: then only types that the target forbids
+        are violations.
         """
         if load_target(target).reads is not None:
             return self._violations(files, target)
@@ -166,7 +167,7 @@ _LAYER = re.compile(rb"\blayers?\s*:?\s*[{<]")
 
 
 class CaffeSource:
-    """Source of Caffe nets: the LSTM and RNN layers of a net that has them, and all layers of any other net.
+    """Source of Caffe nets: LSTM and RNN layers are imported alone if the net has any; otherwise all layers.
 
     The steps of an unrolled recurrence, as by NetSpec, are rolled up again.
     """

@@ -150,7 +150,7 @@ class _Reader:
             self.parts.update(dict.fromkeys(message.top, tuple(message.top)))
 
     def _write(self, message: Any, top: str, value: str) -> None:
-        """Set the value of a top; if it is overwritten in place, of all blobs that have its memory."""
+        """Set the value of a top; if it is overwritten in place, also of all blobs that share its memory."""
         before, self.values[top] = self.values.get(top), value
         if top in message.bottom and value != before:
             for other, old in self.values.items():
@@ -214,7 +214,7 @@ class _Reader:
 
 @dataclass(frozen=True)
 class RuntimeNet:
-    """A net to run: its text, the description's input for each of its inputs, its blob for each of the outputs.
+    """A net to run: its text, the description's input for each of its inputs, the net's blob for each output.
 
     ``fixed`` are the inputs that are constants.
     """

@@ -41,7 +41,7 @@ class Shapes:
     """Shapes by blob name. ``unknown`` has the layers whose tops could not be found, each with the reason.
 
     A blob that a layer overwrites in place keeps its name, so a name has the shape of the last layer that wrote it;
-    ``seen`` has, for each layer, the shapes of its bottoms and tops when its turn came (None: not known).
+    ``seen`` has, for each layer, the shapes of its bottoms and tops at this layer (None: unknown).
     """
 
     blobs: dict[str, Shape | None] = field(default_factory=dict)
@@ -81,7 +81,8 @@ def old_inputs(net: Any) -> dict[str, Shape | None]:
 
 
 def unwritten_bottoms(net: Any) -> Iterator[tuple[Any, str, str]]:
-    """Yield each layer with a bottom that no layer before it writes, and the end of a sentence: the nearest blob.
+    """Yield each layer with a bottom that no layer before it writes, and the end of the message, which names the
+    nearest blob.
 
     Caffe cannot load such a net: ``Unknown bottom blob`` (``Net<Dtype>::AppendBottom`` in ``src/caffe/net.cpp``).
     """
@@ -92,7 +93,8 @@ def unwritten_bottoms(net: Any) -> Iterator[tuple[Any, str, str]]:
 
 
 def _tops(layer: Any, bottoms: list[Shape | None], ops: LayerOps) -> list[Shape]:
-    """The shapes that a layer writes. Raises :class:`ShapeError` that says why they cannot be found."""
+    """Return the shapes that a layer writes. Raises :class:`ShapeError`, with the reason, if they cannot be
+    inferred."""
     rule = REST.get(layer.type)
     if rule is None and layer.type not in ops:
         raise ShapeError(f"{layer.type} is not a layer whose shapes are known here")
@@ -129,7 +131,7 @@ NO_MATTER_OF_SHAPES = (
 
 
 def _of_same_shapes(layer: Any) -> Any:
-    """A layer of the same shapes that may be an op of ours where this one is none."""
+    """Return a layer with the same shapes that may correspond to an op, for a layer that corresponds to none."""
     plain = type(layer)()
     plain.CopyFrom(layer)
     plain.ClearField("propagate_down")
@@ -181,7 +183,7 @@ REST: dict[str, Infer] = {
 
 
 def listed_layers(net: bytes) -> tuple[Layer, ...]:
-    """Every layer in order. Raises :class:`BackendError` for text that is no net, or a net of V1 layers."""
+    """Every layer in order. Raises :class:`BackendError` for text that is not a net, and for a net of V1 layers."""
     read = net_from_text(net_text(net))
     shapes = infer_shapes(read.layer, old_inputs(read))
     return tuple(
@@ -214,7 +216,8 @@ def _ends(net: list[Any], pitfall: Pitfall) -> tuple[str, ...]:
 
 
 def lint_file(path: Path, target: Target) -> LintReport:
-    """Check a file against a target. Raises :class:`BackendError` for an unreadable one, and as :func:`lint_text`."""
+    """Check a file against a target. Raises :class:`BackendError` for an unreadable file, and as :func:`lint_text`
+    does."""
     try:
         return lint_text(net_text(read_file(path)), target)
     except OSError as error:
@@ -222,7 +225,8 @@ def lint_file(path: Path, target: Target) -> LintReport:
 
 
 def lint_text(text: str, target: Target) -> LintReport:
-    """Check a prototxt against a target. Raises :class:`BackendError` for text that is no net, or one of V1 layers."""
+    """Check a prototxt against a target. Raises :class:`BackendError` for text that is not a net, and for a net of V1
+    layers."""
     net = net_from_text(text)
     report = lint_net(net, target)
     return replace(report, violations=(*_misspelt(text, net), *report.violations))
@@ -243,7 +247,7 @@ def lint_net(net: Any, target: Target) -> LintReport:
 
 
 def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorType], target: Target) -> list[Violation]:
-    """Check an op, as a layer to write, on bottoms and with tops of these types. Their number of rows is checked later,
+    """Check an op, as a layer to write, on bottoms and with tops of these types. The number of rows is checked later,
     in the written layers.
     """
     layer = LayerParameter(name=op.name, type=op.layer_type)
@@ -255,7 +259,8 @@ def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorTyp
 
 
 def misspelt(text: str, net: Any) -> Iterator[UnknownField]:
-    """Yield the misspelt fields of a net's text. The parameters of an unknown layer may have names like known ones."""
+    """Yield the misspelt fields of a net's text. Parameters of unknown layers are skipped, because their names may
+    resemble known names."""
     types = {*REST, *layer_ops()}
     for found in misspelt_fields(text):
         if found.layer is None or found.message != "LayerParameter" or net.layer[found.layer].type in types:
@@ -291,7 +296,7 @@ def lint_layer(
 ) -> Iterator[Violation]:
     """Check a LayerParameter against a target; its bottoms and tops have these shapes, None for unknown ones.
 
-    Without ``rows`` it is not asked how many rows they have.
+    Without ``rows`` the number of rows is not checked.
     """
     rules = target.restrictions_on(layer.type)
     forbidden = next((rule for rule in rules if rule.forbidden), None)
@@ -313,7 +318,7 @@ def lint_layer(
 class Before:
     """The layers before one: which wrote each blob, and which read it.
 
-    Two Reshapes of one blob to one shape are one blob, as readers make them one.
+    Two Reshapes of one blob to one shape count as one blob, because readers merge them.
     """
 
     writers: dict[str, str] = field(default_factory=dict)  # their types
@@ -321,9 +326,9 @@ class Before:
     first: dict[str, str] = field(default_factory=dict)  # of equal Reshapes, by their tops and by what they read
 
     def lint(self, layer: Any, target: Target) -> Iterator[Violation]:
-        """Yield violations of the target's rules on the layers that a layer follows, or reads a blob with.
+        """Yield violations of the target's rules on the layers that a layer follows, or shares a bottom with.
 
-        The layer is then one of those before.
+        Afterwards the layer counts as a layer before.
         """
         rules = target.restrictions_on(layer.type)
         for name in dict.fromkeys(layer.bottom):

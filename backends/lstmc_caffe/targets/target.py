@@ -79,7 +79,7 @@ class Restriction:
 
     ``field`` names a field of LayerParameter by its path, which must be ``one_of`` some values (a default that is not
     written counts), ``at_most`` a number, ``absent`` or ``present``; of a repeated field the numbers must be
-    ``all_equal``. The others count or measure the layer's blobs.
+    ``all_equal``. The other checks count or measure the layer's blobs.
     """
 
     layer: str
@@ -112,13 +112,13 @@ class Restriction:
 
     @property
     def subject(self) -> tuple[str, str, str]:
-        """The layer, the check and the field: of two rules with one subject the later one holds."""
+        """The layer, the check and the field: a later rule with the same subject replaces an earlier one."""
         check = next(check for check in CHECKS if getattr(self, check) != DEFAULTS[check])
         return self.layer, "" if self.field else check, self.field
 
     @property
     def is_limit(self) -> bool:
-        """Whether it is a size that a model may be too large for; anything else the compiler has to get right."""
+        """Whether the rule limits a size, which a model may exceed; the compiler must satisfy all other rules."""
         return any(
             limit is not None for limit in (self.at_most, self.bottoms_at_most, self.steps_at_most, self.rows_at_most)
         )
@@ -134,7 +134,7 @@ FIELD_CHECKS = CHECKS[:5]
 class Pitfall:
     """A ``[[warning]]``: a silent error of some version of a reader, which the target cannot avoid for all versions.
 
-    It is told of nets that have ``path``: layers of these types, each but the first reading the one before.
+    Nets with ``path`` get this warning: layers of these types, each of which reads the previous layer.
     """
 
     name: str
@@ -147,9 +147,9 @@ class Pitfall:
 @of_file
 @dataclass(frozen=True)
 class Layers:
-    """``[layers]`` and ``[reads]``: the types that are allowed (none: all), and why no other type is.
+    """``[layers]`` and ``[reads]``: the allowed types (empty: all), and the reason why no other type is allowed.
 
-    ``Fused_*`` are all that begin so. A file's ``add`` are added to its ``types``, or to the base's.
+    ``Fused_*`` matches all types with this prefix. A file's ``add`` are added to its ``types``, or to the base's.
     """
 
     types: LayerTypes = ()
@@ -195,7 +195,7 @@ class Target:
 
     @cached_property
     def _rules(self) -> dict[str, tuple[Restriction, ...]]:
-        """The rules on each type of layer that has rules of its own, and those on all others."""
+        """The rules by type of layer; ``*`` has the rules on types without rules of their own."""
         common = [rule for rule in self.rule if rule.layer == ANY_LAYER]
         rules = {ANY_LAYER: tuple(common)}
         for layer in {rule.layer for rule in self.rule} - {ANY_LAYER}:
@@ -217,7 +217,7 @@ class Target:
         return self.lists(layer_type) and not any(rule.forbidden for rule in self.restrictions_on(layer_type))
 
     def lists(self, layer_type: str) -> bool:
-        """Return whether a type is among those of ``layers``."""
+        """Return whether a type is among the target's ``layers``."""
         if layer_type not in self._listed:  # asked for each layer of a net
             allowed = self.layers.types
             self._listed[layer_type] = not allowed or any(fnmatchcase(layer_type, each) for each in allowed)
@@ -229,11 +229,12 @@ class Target:
 
     @cached_property
     def unshared(self) -> frozenset[str]:
-        """The types of layers whose results some layers do not share with others."""
+        """The types of layers that must be the only readers of their bottoms."""
         return frozenset(type_ for rule in self.rule for type_ in rule.unshared)
 
     def restrictions_on(self, layer_type: str) -> tuple[Restriction, ...]:
-        """Return the restrictions on a layer of this type; those on axes are its type's, or else the target's."""
+        """Return the restrictions on a layer of this type; restrictions on axes come from its type, or else from the
+        target."""
         return self._rules.get(layer_type, self._rules[ANY_LAYER])
 
     def axes_of(self, layer_type: str) -> tuple[int, ...]:
@@ -280,7 +281,7 @@ NOT_INHERITED = {"name", "base", "program", "price", "reader", "reads", "layers"
 def parse(data: Mapping[str, Any], where: str, base: Target | None = None) -> Target:
     """Parse a target from its TOML; errors call it ``where``.
 
-    What the file does not say is its base's. A rule on the same layer and the same thing replaces the base's rule;
+    Missing keys come from the base. A rule on the same layer and the same subject replaces the base's rule;
     ``forbidden = false`` and the like lift it. Raises :class:`BackendError` that names the key, what was expected and
     what was found.
     """
@@ -291,7 +292,7 @@ def parse(data: Mapping[str, Any], where: str, base: Target | None = None) -> Ta
 
 
 def _merged(file: Target, data: Mapping[str, Any], base: Target) -> Target:
-    """Return a file with what its base says; ``data`` are the keys that it has."""
+    """Return a file merged with its base; ``data`` are the keys that the file has."""
     inherited = {f.name: getattr(base, f.name) for f in fields(Target) if f.name not in {*data, *NOT_INHERITED}}
     sources, rules = {**base.sources, **file.sources}, {rule.subject: rule for rule in base.rule}
     own = list[Restriction]()
@@ -315,7 +316,7 @@ def _merged(file: Target, data: Mapping[str, Any], base: Target) -> Target:
 def _reads(layers: Layers, target: Target, own: Sequence[Restriction]) -> Target:
     """Return the target for nets from elsewhere: the types of ``reads`` in any form that the file's own rules allow.
 
-    Of the base's rules those remain that say why a type is not loaded; the others are about what lstmc writes.
+    Of the base's rules only those on types that are not loaded remain; all others are about nets that lstmc writes.
     """
     if not layers.types:
         raise NotExpected.at(("reads", "types"), SOME_LAYERS, None)
@@ -325,7 +326,7 @@ def _reads(layers: Layers, target: Target, own: Sequence[Restriction]) -> Target
 
 
 def _layers(table: Layers, base: Layers, sources: Mapping[str, str]) -> Layers:
-    """Return the types allowed, why no others, and where that is documented."""
+    """Return the allowed types, the reason why others are not allowed, and its documentation."""
     if table.types:
         table = _documented(table, ("layers",), sources)
     else:
@@ -346,7 +347,7 @@ def _wanted(text: str, place: tuple[str | int, ...]) -> str:
 
 
 def _source(text: str, place: tuple[str | int, ...], sources: Mapping[str, str]) -> str:
-    """Return the sources that names of the file's own table or its base's stand for, joined by commas."""
+    """Return the sources for names in the table of the file or of its base, joined by commas."""
     place = (*place, "source")
     names = [name.strip() for name in _wanted(text, place).split(",")]
     if any(name not in sources for name in names):
@@ -399,8 +400,8 @@ GROUP = "lstmc_caffe.targets"  # entry points of other packages: a target's name
 def load_target(name: str, folder: Path = Path(), above: tuple[str, ...] = ()) -> Target:
     """Return a target by its name, or from a TOML file by its path, which has a path separator or ends in ``.toml``.
 
-    The path is relative to ``folder``; ``above`` are the files that are built on it, by ``base``.
-    Raises :class:`BackendError` for a file that is no target, saying which key, what was expected and what was found.
+    The path is relative to ``folder``; ``above`` are the files that name it, directly or indirectly, as their ``base``.
+    Raises :class:`BackendError` with the key, the expected and the actual value.
     """
     if is_path(name):
         return _read(folder / name, str(folder / name), above)
@@ -411,8 +412,8 @@ def load_target(name: str, folder: Path = Path(), above: tuple[str, ...] = ()) -
 class Summaries(Mapping[str, str]):
     """The summary of each known target, in order; a path gives the summary of its TOML file.
 
-    With ``trained``, of those whose nets are trained. A plug-in's target that does not load stays among all, with the
-    reason for a summary.
+    With ``trained``, only targets whose nets are trained. A plug-in's target that does not load is listed too; its
+    summary is the reason.
     """
 
     trained: bool = False

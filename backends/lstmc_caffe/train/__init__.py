@@ -1,5 +1,5 @@
-"""Training by Caffe's own solvers: the training net with its phases, and the engine of a run. Snapshots are in Caffe's
-formats.
+"""Training by Caffe's own solvers: the training net with its phases, and the engine of a run, whose snapshots have
+Caffe's formats.
 """
 
 from lstmc.on_use import modules_on_use

@@ -56,7 +56,7 @@ def phase_data(data: TrainingData | None) -> dict[str, Batches]:
 
 
 def hdf5_sources(name: str, data: TrainingData | None) -> dict[str, Source]:
-    """Return the data of each phase of the net ``name``, as :func:`hdf5_files` writes them."""
+    """Return the data of each phase of the net ``name``, in the files of :func:`hdf5_files`."""
     sources = {
         phase: Source(f"{name}.{phase.lower()}.txt", batches.per_epoch) for phase, batches in phase_data(data).items()
     }
@@ -76,8 +76,8 @@ def hdf5_files(name: str, data: TrainingData | None) -> dict[str, Content]:
 def write_batches_hdf5(batches: Batches, path: Path) -> None:
     """The batches of an epoch as the rows of an HDF5 file for HDF5Data.
 
-    There is one float32 dataset ``[count, *shape]`` for each input, called as ``batch_dataset`` says. Raises OSError,
-    and :class:`TrainingError` without the package h5py.
+    There is one float32 dataset ``[count, *shape]`` for each input, named by ``batch_dataset``. Raises OSError, and
+    :class:`TrainingError` without the package h5py.
     """
     h5py = need("h5py", "h5py", "hdf5", TrainingError)
     count, first = batches.per_epoch, batches.batch(0)
@@ -95,7 +95,7 @@ def write_batches_hdf5(batches: Batches, path: Path) -> None:
 
 
 def training_net(compiled: Compiled, sources: Mapping[str, Source]) -> WrittenNet:
-    """The net of ``training_graph``: ``loss`` has loss weight 1, and what only scores need is in phase TEST alone.
+    """The net of ``training_graph``: ``loss`` has loss weight 1; layers that only scores need are in phase TEST alone.
 
     ``sources`` name, by phase, the text file that lists the HDF5 files of HDF5Data layers, one row a batch (as
     ``hdf5_data_layer.cpp`` reads them); without them inputs are Input layers, for a program to fill.
@@ -180,9 +180,9 @@ def carried_outputs(compiled: Compiled) -> dict[str, str]:
 def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None) -> dict[str, Content]:
     """``NAME.train.prototxt``, ``NAME.solver.prototxt``, and the manifest that reads trained weights back.
 
-    ``caffe train --solver=NAME.solver.prototxt`` takes them as they are, run in their folder. With ``data`` there are
-    HDF5 files of them, and the lists of these. Where the model has fixed arrays, they are in
-    ``NAME.train.caffemodel``, beside drawn parameters: Caffe is given it as ``--weights``.
+    ``caffe train --solver=NAME.solver.prototxt`` in their folder trains the net. With ``data`` there are also HDF5
+    files, and the lists that name them. Fixed arrays of the model are in ``NAME.train.caffemodel``, with drawn
+    parameters: give it to Caffe as ``--weights``.
     """
     name = compiled.name
     sources = hdf5_sources(name, data)
@@ -208,7 +208,7 @@ def train(
 ) -> Trained:
     """Train a compiled ``training_graph`` in real Caffe. A parameter that no layer uses keeps its value.
 
-    Where the run has parts, the runner's workers train together, each on its part of every batch.
+    If the run has parts, the runner's workers train together, each on its part of every batch.
     """
     graph, net = compiled.expanded, training_net(compiled, {})
     runner.open_layers(layers_source(graph))
@@ -256,7 +256,7 @@ def _is_random(op: Op) -> bool:
 def masks(whole: Graph, part: Graph) -> tuple[Mask, ...]:
     """Return the dropouts of the whole batch's net that training runs, in the order of its layers.
 
-    Raises :class:`TrainingError` where a rank's net has others.
+    Raises :class:`TrainingError` if a rank's net has other dropouts.
     """
     objective = [output.ref for output in whole.outputs if output.name == LOSS or output.carried_to]
     needed = whole.needed(objective)
@@ -273,7 +273,7 @@ def masks(whole: Graph, part: Graph) -> tuple[Mask, ...]:
 
 
 class CaffeRanks:
-    """See :class:`~lstmc.backend.Ranks`. Processes are started when they are needed; those of a launcher at once."""
+    """See :class:`~lstmc.backend.Ranks`. Processes start when they are needed; processes of a launcher run already."""
 
     def __init__(self, count: int | None, gpu: bool) -> None:
         world = launched_processes()

@@ -1,4 +1,5 @@
-"""Training in real Caffe: its own solver makes the updates, one a request; lstmc feeds it, watches it and saves it.
+"""Training in real Caffe: its own solver makes the updates, one for each request; lstmc feeds the solver, watches it
+and saves its state.
 
 A snapshot has weights and solver state in Caffe's own formats (``weights.caffemodel``, ``solver.solverstate``), and in
 ``carried.npz`` the states that the next batch starts from; :mod:`lstmc.runs.folder` writes these files and checks that
@@ -51,7 +52,7 @@ class TrainingState(SavedState):
 
 @dataclass(frozen=True)
 class About:
-    """The content of ``snapshot.json``: the facts on a state beside its files."""
+    """The content of ``snapshot.json``: facts on a state that its other files lack."""
 
     layers: Layers
     first_losses: tuple[Number, ...]
@@ -137,7 +138,7 @@ class RankNets:
         return {**args, "each": each}, {**shared, **self._divided(states, _CARRIED)}
 
     def divide(self, batch: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the arrays of a batch, those of a rank as ``RANK|NAME``, and each rank's share of counted labels."""
+        """Return the arrays of a batch for all ranks, named ``RANK|NAME``, and each rank's share of counted labels."""
         shares = enumerate(self.batch.shares(batch))
         return self._divided(batch, "") | {f"{rank}|{n}": share for rank, each in shares for n, share in each.items()}
 
@@ -153,10 +154,10 @@ class RankNets:
 class TrainableNet:
     """A net that Caffe's solver can train, with its inputs, scores and carried states.
 
-    ``prototxt`` has phases TRAIN and, where scores are wanted, TEST, with Input layers for ``inputs`` (blob to shape).
+    ``prototxt`` has phases TRAIN and, if scores are wanted, TEST, with Input layers for ``inputs`` (blob to shape).
     ``scores`` are scalar tops to report in phase TEST. After a batch the first blob of each pair of ``carried`` is
     copied to the second, an input of the next batch. ``blobs`` are first values of all parameters by name (LAYER/INDEX
-    for one without). ``random`` says whether a layer draws random numbers. With ``ranks`` several workers train it.
+    for unnamed ones). ``random`` says whether a layer draws random numbers. With ``ranks`` several workers train it.
     """
 
     name: str
@@ -281,9 +282,9 @@ def _by_kind(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, A
 
 
 def solver_text(solver: Solver, net_file: str, snapshot_prefix: str, mode: str, *, test_batches: int = 0) -> str:
-    """``NAME.solver.prototxt``: what ``caffe train --solver=`` reads. ``mode`` is ``cpu`` or ``gpu``.
+    """Return ``NAME.solver.prototxt``, which ``caffe train --solver=`` reads. ``mode`` is ``cpu`` or ``gpu``.
 
-    The net is tested only where it is known with how many batches: ``test_iter``, or ``test_batches`` where that is 0.
+    The net is tested only if the number of batches is known: ``test_iter``, or ``test_batches`` if that is 0.
     Raises nothing: a :class:`Solver` has been checked.
     """
     message = SolverParameter(net=net_file, snapshot_prefix=snapshot_prefix, solver_mode=mode.upper())

@@ -1,8 +1,8 @@
 """Probe the caffe of the Python that runs this file; the last line on stdout is the result as JSON.
 
-Without arguments {"version", "file"} or {"reason"}; with --gpu {"device", "emulated"} where a GPU can be used, else
-{"reason"}, or what the driver says and an abort by Caffe; with --build {"file", "build"}, which file holds Caffe's own
-code and the linker's id of it. Like worker.py, it runs on any Python from 2.7 on, and never in lstmc's own process.
+Without arguments {"version", "file"} or {"reason"}; with --gpu {"device", "emulated"} if a GPU can be used, else
+{"reason"}, which may quote the driver or an abort of Caffe; with --build {"file", "build"}, which file holds Caffe's
+own code and the linker's id of it. Like worker.py, it runs on any Python from 2.7 on, and never in lstmc's own process.
 """
 
 # mypy: ignore-errors
@@ -76,7 +76,7 @@ def computed():
 
 
 def try_gpu():
-    """Compute on a GPU. The driver is asked first, as Caffe aborts without saying why there is none."""
+    """Compute on a GPU. The driver is asked first, because Caffe aborts without a reason if there is no GPU."""
     import caffe
 
     reason = driver_refusal()

@@ -1,8 +1,8 @@
 """One of Caffe's own solvers, one iteration at a time; and the time that an iteration takes. Runs inside the worker, by
 the Python that has pycaffe.
 
-Each function is called as ``function(args, arrays)`` and returns (JSON data, {name: array}). What a run needs to go
-on is all handed out by ``snapshot`` and taken back by ``start``; nothing here writes into a folder of the user's.
+Each function is called as ``function(args, arrays)`` and returns (JSON data, {name: array}). ``snapshot`` returns the
+whole state of a run, from which ``start`` resumes it; nothing here writes into a folder of the user.
 """
 
 import ctypes
@@ -55,7 +55,7 @@ class Run(object):
     def not_finite(self):
         """The name of a parameter with NaN or infinity; None where there is none, or it is on a GPU.
 
-        Its sum tells: it is infinite for other reasons only where the elements are near the largest of float32.
+        It checks the sum: with finite elements the sum is infinite only if they are near the largest number of float32.
         """
         for name in sorted(self.watched):
             array = self.watched[name].data
@@ -65,7 +65,7 @@ class Run(object):
 
 
 def solver_message(args):
-    """The SolverParameter for a run in which lstmc says when to test and to save, and the net in it that is trained."""
+    """The SolverParameter for a run in which lstmc says when to test and to save, and the training net in it."""
     message = caffe_pb2.SolverParameter()
     text_format.Merge(args["solver"], message)
     message.ClearField("net")
@@ -87,7 +87,7 @@ def solver_message(args):
 class Ranks(object):
     """One of several processes, each with a part of every batch: gradients are added up before each update.
 
-    Their messages are one a step: all gradients and the loss in one array.
+    They exchange one message a step: all gradients and the loss in one array.
     """
 
     def __init__(self, run, config):
@@ -145,7 +145,7 @@ class Ranks(object):
 
 
 def own_loss(run):
-    """The loss that was computed here: the sum of loss_weight * top, as Caffe has it."""
+    """Return this rank's loss: the sum of loss_weight * top, as in Caffe."""
     return sum(weight * float(np.sum(blob.data)) for blob, weight in run.weighted)
 
 
@@ -164,7 +164,7 @@ def through_file(function, content):
 
 
 def blobs_of(net):
-    """{name: blob}; net.blobs miscounts where a layer has tops without names."""
+    """Return {name: blob}; net.blobs miscounts if a layer has tops without names."""
     return dict(zip(net._blob_names, net._blobs))
 
 
@@ -187,8 +187,8 @@ def start(args, arrays):
     """Make the solver and its nets. Returns the layers that own parameters, and the shapes of all.
 
     args: solver and net (texts), mode, test (whether there is a test net), carried ([[from, to]]), scores, ranks (None,
-    or of one of several: test_net, masks, axes), and where a run goes on: restored. arrays: ``param:NAME``;
-    ``carried:NAME`` and ``state`` where it goes on.
+    or of one of several: test_net, masks, axes), and restored, if a run is resumed. arrays: ``param:NAME``;
+    ``carried:NAME`` and ``state`` of a resumed run.
     """
     end(args, arrays)
     run = Run(args)
@@ -225,9 +225,9 @@ def carry(blobs, pairs):
 
 
 def step(args, arrays):
-    """One update by the batch in arrays. args: seed, the run's, or None where the net draws nothing.
+    """One update by the batch in arrays. args: seed, the run's, or None if the net draws nothing.
 
-    Returns the iterations done, the loss before the update (the sum of loss_weight * top, as Caffe has it), and the
+    Returns the iterations done, the loss before the update (the sum of loss_weight * top, as in Caffe), and the
     name of a parameter that is not finite after it.
     """
     run = _RUNS["now"]
@@ -246,7 +246,7 @@ def step(args, arrays):
 
 
 def before(args, arrays):
-    """``param:NAME`` and ``carried:NAME`` as the last update began from them; nothing on a GPU."""
+    """Return ``param:NAME`` and ``carried:NAME`` as they were before the last update; nothing on a GPU."""
     run = _RUNS["now"]
     if not run.ranks:
         return None, run.before
@@ -256,7 +256,7 @@ def before(args, arrays):
 
 
 def test(args, arrays):
-    """The scores of one batch in phase TEST. args: first, where state that is carried over starts from zeros."""
+    """Return the scores of one batch in phase TEST. args: first, whether carried states start from zeros."""
     run = _RUNS["now"]
     if run.test_net is None:  # of several ranks one tests
         return {}, {}
@@ -286,9 +286,9 @@ def snapshot(args, arrays):
 def solver_state(solver):
     """The bytes of the solverstate that Caffe writes.
 
-    Caffe names its two files after the prefix, which is relative, and writes into whatever is called so. So what it
-    writes goes into a file without a name, and its caffemodel, with one copy of a parameter for each layer that
-    shares it, goes nowhere.
+    Caffe names its two files after a relative prefix, and overwrites any file of that name. So the solverstate is
+    written into a file without a name. The caffemodel, with a copy of a parameter for each layer that shares it, is
+    discarded.
     """
     before, folder = os.getcwd(), tempfile.mkdtemp(prefix="lstmc-")
     try:

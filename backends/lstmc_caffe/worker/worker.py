@@ -47,7 +47,7 @@ FED = "lstmc:fed:"  # begins the names of the blobs that are fed in place of inp
 
 
 class RequestError(Exception):
-    """A request that asks for something that is not there or does not fit."""
+    """A request for something that does not exist or does not fit."""
 
 
 def instrument(message, request):
@@ -72,9 +72,9 @@ def _add_probe(message, blob):
 def _add_gradient_inputs(message, blobs):
     """Put a Bias with a zero to learn behind each of these inputs: Caffe goes backward to layers with learned blobs.
 
-    Not force_backward: that asks for gradients of indices and labels too, where Caffe aborts. What lr_mult 0 would
-    keep from having a gradient has one too, but not the blobs of a layer that passes none on: for these alone, Scale
-    writes a product into the gradient of its bottom (``scale_layer.cpp``).
+    Not force_backward: that asks for gradients of indices and labels too, where Caffe aborts. Parameters with lr_mult 0
+    get a gradient too, except blobs of a layer that passes no gradient on: for these, Scale writes a product into the
+    gradient of its bottom (``scale_layer.cpp``).
     """
     missing, layers = set(blobs), []
     stopped = [layer for layer in message.layer if layer.propagate_down and not any(layer.propagate_down)]
@@ -110,7 +110,7 @@ class Channel(object):
         os.dup2(2, 1)
 
     def receive(self):
-        """The next frame as (header, {group: {name: array}}), or None where the pipe has closed."""
+        """The next frame as (header, {group: {name: array}}), or None if the pipe has closed."""
         length = self.source.read(4)
         if len(length) < 4:
             return None
@@ -141,7 +141,7 @@ def _private(descriptor):
 
 
 def _native(value):
-    """JSON data with its text as ``str``, which on Python 2 is what names of blobs and files are."""
+    """Return JSON data with its text as ``str``, the type of names of blobs and files on Python 2."""
     if isinstance(value, dict):
         return {_native(key): _native(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -167,7 +167,7 @@ def encode(header, groups):
 
 
 class LoadedNet(object):
-    """A caffe.Net and what its prototxt says: blobs without those of instruments, parameters by name."""
+    """A caffe.Net, its blobs without those of instruments, and its parameters by name."""
 
     def __init__(self, net, message, probes, mode):
         self.net, self.mode, self.last, self.params = net, mode, len(net.layers) - 1, {}
@@ -204,7 +204,7 @@ class LoadedNet(object):
 
 
 def copy_into(kind, blobs, arrays, part):
-    """Copy arrays to the data or the diff of the blobs of their names: all, or none where a shape differs."""
+    """Copy arrays to the data or the diff of the blobs of their names: all of them, or none if a shape differs."""
     for name in sorted(arrays):
         expected, actual = tuple(blobs[name].shape), arrays[name].shape
         if expected != actual:
@@ -214,8 +214,8 @@ def copy_into(kind, blobs, arrays, part):
 
 
 def copy_weights(net, path, message):
-    """Copy the weights of a file into a net, in parts where Caffe may read no file of that size: it copies the layers
-    that a file has. ``message`` is an empty NetParameter.
+    """Copy the weights of a file into a net, in parts if the file is larger than Caffe can read: Caffe copies the
+    layers that a file has. ``message`` is an empty NetParameter.
     """
     with io.open(path, "rb") as file:
         if path.endswith(".h5"):  # by which Caffe knows it
@@ -238,7 +238,8 @@ def copy_weights(net, path, message):
 
 
 class Worker(object):
-    """The requests, from (header, arrays) to a reply's. The runner checks names, shapes are checked here."""
+    """The handlers of requests, from (header, arrays) to a reply's. The runner checks names, this class checks
+    shapes."""
 
     def __init__(self):
         self.nets, self.count, self.modules = {}, 0, {}
@@ -290,7 +291,7 @@ class Worker(object):
         return message
 
     def use(self, request):
-        """The net that a request names, with its mode set: the mode is the process's, not the net's."""
+        """The net that a request names, and set its mode, which belongs to the process, not to the net."""
         loaded = self.nets[request["net"]]
         getattr(self.caffe, "set_mode_" + loaded.mode)()
         return loaded

@@ -110,7 +110,7 @@ def prototxt(
 ) -> str:
     """The net as text: a header for people, then its sections under banners. It parses back to ``net.message()``.
 
-    ``data`` are lines on the source of its inputs, by default the caller; ``states`` are those of the manifest.
+    ``data`` are lines on the source of its inputs, by default the caller; ``states`` are the manifest's states.
     """
     graph = compiled.expanded
     params = parameters(graph)
@@ -176,8 +176,8 @@ OVERWRITTEN = (
 def overwritten(graph: Graph, protected: Collection[str] = ()) -> dict[Ref, str]:
     """Return the values that an activation may overwrite in place, with the blob's name afterwards: the activation's.
 
-    A value qualifies if the activation is its one reader, it is no output, its name is not in ``protected``, and the
-    layer that makes it can do without it in the backward pass.
+    A value qualifies if the activation is its only reader, it is not an output, its name is not in ``protected``, and
+    its layer's backward pass does not read it.
     """
     readers = graph.readers()
     names = {}
@@ -199,7 +199,8 @@ def _own_memory(graph: Graph, value: Ref) -> bool:
 
 
 def written_net(compiled: Compiled) -> WrittenNet:
-    """The net of a compiled model; for Caffe itself activations are in place, but not on blobs the manifest names."""
+    """The net of a compiled model; for Caffe activations overwrite blobs in place, except blobs that the manifest
+    names."""
     return write_net(compiled.expanded, load_target(compiled.target), blobs_in_place(compiled))
 
 

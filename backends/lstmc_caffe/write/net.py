@@ -1,6 +1,7 @@
 """Write an expanded graph of Caffe ops as NetParameter messages: the net, and its weights as a caffemodel.
 
-The parts of both files by name, as two artifacts are compared: layers with their settings, weights with their copies.
+It also reads the parts of both files by name, for the comparison of two artifacts: layers with their settings, weights
+with their copies.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from lstmc_caffe.targets.target import Target, load_target
 
 @dataclass(frozen=True)
 class Section:
-    """Neighbouring layers that belong together: one step of a scan, or what stands between scans."""
+    """Neighbouring layers that belong together: one step of a scan, or the layers between scans."""
 
     title: str
     net: Any = field(default_factory=NetParameter)
@@ -68,11 +69,11 @@ class WrittenNet:
 def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref, str] | None = None) -> WrittenNet:
     """Return a net of an expanded graph: one layer a node, blobs named as values, parameters shared by their names.
 
-    ``in_place`` are the values that a layer overwrites, and what their blobs are called (``overwritten``).
+    ``in_place`` are the values that a layer overwrites, and the names of their blobs (``overwritten``).
 
     The first layer that uses a parameter owns it: only there the filler is written. Values that nothing reads
-    go to Silence layers at the end, so that the net's outputs are the model's (if the target has Silence). What is
-    written is held against the target's rules: a finding is a size past a limit, or a bug of the compiler.
+    go to Silence layers at the end, so that the net's outputs are the model's (if the target has Silence). The net is
+    checked against the target's rules: a violation is a size past a limit, or a bug of the compiler.
     """
     target = target or load_target("caffe")
     sections: list[Section] = []
@@ -101,7 +102,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
 
 
 def _check_layer(layer: Any, shapes: Mapping[str, tuple[int, ...]], before: Before, target: Target) -> None:
-    """Raise BackendError for a layer that violates the target's rules; it is then one of those ``before``."""
+    """Raise BackendError for a layer that violates the target's rules; afterwards it counts as a layer ``before``."""
     bottoms, tops = ([shapes[name] for name in names] for names in (layer.bottom, layer.top))
     for violation in (*lint_layer(layer, bottoms, tops, target), *before.lint(layer, target)):
         raise BackendError(
@@ -133,7 +134,7 @@ def _checked_weights(weights: Graph, target: Target) -> Graph:
 
 
 def _inlined(graph: Graph) -> set[str]:
-    """Return the constants that only layers read which have them in themselves."""
+    """Return the constants that only layers read which have them as fields."""
     reads: Counter[Ref] = Counter()
     for node in graph:
         args = graph.args(node.name)
@@ -253,13 +254,13 @@ WHOLE_NET_COPIES = 2**24  # bytes of parameters that are there already
 
 
 def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_sharer: bool = False) -> bytes:
-    """Return the bytes of a NetParameter: the whole net with all blobs of each layer, so that the file shows the graph
-    alone.
+    """Return the bytes of a NetParameter: the whole net with all blobs of each layer, so that the file alone shows the
+    graph.
 
-    A net past ``WHOLE_NET_LAYERS`` or ``WHOLE_NET_COPIES`` has the layers with blobs alone, by name and type, and of
-    these the owners, unless ``every_sharer`` asks for those that only share, as other readers do: Caffe loads a blob
-    once, through its owner (``net.cpp: CopyTrainedLayersFrom``), but wants all blobs of a layer that the file names.
-    Raises :class:`BackendError` for more than a message can hold, before anything is computed.
+    A net past ``WHOLE_NET_LAYERS`` or ``WHOLE_NET_COPIES`` has only layers with blobs, by name and type. It has only
+    the owners of blobs, unless ``every_sharer`` is set, because Caffe loads a blob once, through its owner (``net.cpp:
+    CopyTrainedLayersFrom``), with all blobs of a layer that the file names; other readers need every layer. Raises
+    :class:`BackendError` for more than a message can hold, before anything is computed.
     """
     sizes = {output.name: 4 * prod(net.weights.type(output.ref).shape) for output in net.weights.outputs}
     layers = list(net.layers())
@@ -293,7 +294,7 @@ def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
     """Blobs of a caffemodel (lstmc's or one that Caffe trained) by their parameter names.
 
     ``blobs`` is a manifest's: for each name the owning layer, the blob's index and its shape. Raises
-    :class:`WeightsError` for a file that is no caffemodel, or that lacks a blob or has it in another shape.
+    :class:`WeightsError` for a file other than a caffemodel, and for a blob that is missing or has another shape.
     """
     with reading(path, WeightsError):
         content = read_file(path)
@@ -349,7 +350,8 @@ def parts(file: str, content: bytes) -> Parts | None:
 
 
 def _net_parts(content: bytes) -> Parts:
-    """Return the fields of each layer that are not as by default. An unknown field raises :class:`BackendError`."""
+    """Return the fields of each layer that differ from their defaults. An unknown field raises
+    :class:`BackendError`."""
     net = net_from_text(net_text(content), others=False)
     layers = list(net.layer)
     found: dict[Part, Fields] = {("net", "order of layers"): {"": "".join(f"{layer.name}\n" for layer in layers)}}
@@ -384,8 +386,8 @@ def _weight_parts(content: bytes) -> Parts:
 def stored_blobs(content: bytes, params: Mapping[str, Sequence[str]] | None = None) -> Iterator[tuple[str, str, Array]]:
     """Yield each blob of a caffemodel: its parameter's name, its layer, and its numbers.
 
-    Without ``params``, the names by layer, they are those in the file itself; a blob without one is named by its place.
-    Raises :class:`BackendError` for what is no caffemodel.
+    ``params`` has the names by layer; by default the file's own names are used, and an unnamed blob is named by its
+    place. Raises :class:`BackendError` for a file other than a caffemodel.
     """
     for layer in stored_layers(content):
         names = (params or {}).get(layer.name) or [spec.name for spec in layer.param]
@@ -426,7 +428,8 @@ def lint_copies(net: Path) -> Iterator[Violation]:
 def differing_copies(
     content: bytes, params: Mapping[str, Sequence[str]] | None = None
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield each copy of a shared parameter that differs from the first one: its name, the first layer, and its own."""
+    """Yield each copy of a shared parameter that differs from the first one: its name, the first layer, and the layer
+    that differs."""
     first: dict[str, tuple[str, Array]] = {}
     for name, layer, array in stored_blobs(content, params):
         owner, expected = first.setdefault(name, (layer, array))

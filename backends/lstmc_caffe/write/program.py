@@ -1,4 +1,4 @@
-"""Programs that stream through a net of one step, in the program that reads it."""
+"""Programs that run a net of one step on a stream, in a runtime that reads the net."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TEMPLATES.filters.update(late=late, quoted=quoted)
 
 
 def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
-    """``NAME_stream.py`` or ``NAME_stream.cpp``, by file name: it reads a line of numbers a step, and writes one.
+    """``NAME_stream.py`` or ``NAME_stream.cpp``, by file name: it reads and writes a line of numbers for each step.
 
     It runs the net in the program that the target's file names. Raises :class:`BackendError` for an unknown
     ``language``, a target whose program has no interface for it, and a net of all steps.
@@ -82,7 +82,7 @@ class NamedPlace(Place):
 
     @property
     def fed_shape(self) -> tuple[int, ...]:
-        """The shape of each of its blobs."""
+        """The shape of each blob of the value."""
         return self.shape if self.blob_shape is None else self.blob_shape
 
     @property
@@ -95,7 +95,7 @@ class NamedPlace(Place):
 
 @dataclass(frozen=True)
 class NamedState:
-    """A state, where it is fed, and where the next one is read."""
+    """A state: the place where it is fed, and the place where its next value is read."""
 
     name: str
     before: NamedPlace
@@ -104,7 +104,7 @@ class NamedState:
 
     @property
     def words(self) -> str:
-        """The initial value in words, where it is no number and no array."""
+        """The initial value in words, if it is not a number or an array."""
         return quoted(self.initial, "comment") if isinstance(self.initial, str) else ""
 
     @property
@@ -113,7 +113,7 @@ class NamedState:
 
     @property
     def cpp_first(self) -> str:
-        """As the elements of an initializer of C++: none where it is read, one for all elements, or each."""
+        """The elements of an initializer of C++: none if a file has them, one for all elements, or each element."""
         return ", ".join(f"{each!r}f" for each in np.ravel([] if self.first is None else self.first).tolist())
 
 

@@ -73,8 +73,8 @@ def roll_up(net: Net) -> Net:
 
 
 def _with_small_constants(net: Net) -> Net:
-    """Return the net with one element for constants that are one number, as zeros of an input's shape, where every op
-    that reads them repeats it: they have no axis of time."""
+    """Shrink constants with equal elements to one element, if every reader broadcasts it: then they have no axis of
+    time. Zeros in an input's shape are an example."""
 
     def repeats(step: Step, name: str) -> bool:
         others = [net.shapes[value] for value in step.inputs if value != name]
@@ -140,7 +140,7 @@ def _add_loop(
 
 
 def _permuted(step: Step, net: Net) -> Permute:
-    """Return an exchange of two axes as a permutation."""
+    """Return the permutation that exchanges two axes."""
     assert isinstance(step.op, Transpose)
     axes = [*range(len(net.shapes[step.outputs[0]]))]
     axes[step.op.axis : step.op.axis + 2] = [step.op.axis + 1, step.op.axis]

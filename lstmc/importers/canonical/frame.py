@@ -49,7 +49,7 @@ def equal_axes(net: Net, looped: Mapping[str, str] = {}) -> Places:
 
 
 def axes_of(net: Net, near: Places, seeds: Mapping[str, int]) -> dict[str, int]:
-    """Return the axis of each value that is the same axis as that of the seeds, by the :func:`equal_axes` of the net.
+    """Return for each value its axis that equals the axis of the seeds, by the :func:`equal_axes` of the net.
 
     Raises :class:`RefusedError` if a value has the axis twice.
     """
@@ -133,8 +133,8 @@ def one_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
 class _OneFrame:
     """The rewrite to one frame.
 
-    Of a value, ``zeros`` are the frames of padding in front, ``behind`` those behind, ``rest`` further frames behind
-    that must be cut off, ``cut`` the first frames that are missing, and ``late`` the frames by which it is late.
+    Each value has numbers of frames: ``zeros`` of padding in front, ``behind`` of padding at the end, ``rest`` further
+    at the end to be cut off, ``cut`` missing at the front, and ``late`` by which it is late.
     """
 
     def __init__(self, net: Net, time: Mapping[str, int]) -> None:
@@ -290,8 +290,8 @@ class _OneFrame:
         self.name[out] = self.name.get(value, value) if missing else self._read(value, padded=True)
 
     def _cut(self, step: Step, op: Split) -> None:
-        """Read a sequence from its padding on, which is the sequence some steps later, or from a later frame on, which
-        is a sequence that comes late, or without its end."""
+        """Translate a slice of a sequence: without its end, from its padding on (the sequence some steps later), or
+        from a later frame on (a late sequence)."""
         (value,), start = step.inputs, 0
         for part, size in zip(step.outputs, op.sizes, strict=True):
             ahead = start - self.zeros.get(value, 0)

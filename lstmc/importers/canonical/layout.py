@@ -165,7 +165,8 @@ class _Layout:
             self._step(step)
 
     def net(self, outputs: Mapping[str, str] | None = None) -> Net:
-        """Return the laid out net, with its outputs in the order that results, or with these values as outputs."""
+        """Return the net in its new layout, with its outputs in the resulting order, or with these values as
+        outputs."""
         following = {*self.source.states.values()}
         for name, value in self.source.outputs.items():  # a state comes out as it goes in
             if name in following and self.order[value] != self._plain(value):

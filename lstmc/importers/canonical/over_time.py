@@ -59,8 +59,8 @@ class OverTime(Frames):
     ``closed`` are reasons for a fixed length, ``mixed`` against streaming.
     ``ahead`` lists layers that read future frames, ``short`` results with fewer steps than the inputs.
     ``needed`` are the steps that outputs depend on, ``read`` the values that they and the outputs read.
-    ``heads`` are values of the old net that belong to a single early step. In the new net such a value is the first
-    element of a sequence [T, ...] with a delay, or the step that computes it from other values.
+    ``heads`` are values of the old net that belong to a single early step. In the new net a head is the first element
+    of a sequence [T, ...] with a delay, or the step that computes it from other values.
     """
 
     def __init__(self, net: Net, axes: dict[str, int]) -> None:
@@ -105,7 +105,7 @@ class OverTime(Frames):
         self.closed.append(Refusal(node, "", "", why, mend))
 
     def _whole(self, value: str, node: str) -> None:
-        """Note a value that has fewer steps than the inputs."""
+        """Note a value that has fewer steps than the inputs have."""
         size = self.old.shapes[value][self.axes[value]]
         if size != self.length:
             self.short.append(f"{node} has {size} steps of {self.length}")

@@ -275,7 +275,7 @@ class Frames:
         self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value some steps earlier
 
     def earlier_net(self, outputs: list[str]) -> Net | None:
-        """Return the source's net with these late outputs as they are so many steps earlier; None if no output is."""
+        """Return the source's net with each late output computed as many steps earlier; None if no output is late."""
         steps, new, unknown = list[Step](), dict[str, str](), set[str]()
         for step in self.old.steps:
             steps.append(replace(step, inputs=tuple(new.get(value, value) for value in step.inputs)))

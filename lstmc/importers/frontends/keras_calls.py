@@ -91,7 +91,7 @@ def activation(setting: Any, version: Version, key: str) -> Op:
 
 
 def of_layer(kind: str, config: Settings, key: str) -> Op:
-    """Return the function of a layer that is an activation."""
+    """Return the activation function that a layer applies."""
     slope, most = config.get("negative_slope"), config.get("max_value")
     if kind == "LeakyReLU":
         return function("leaky_relu", config.number("negative_slope", config.get("alpha", 0.3)))

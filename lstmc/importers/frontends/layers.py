@@ -464,7 +464,7 @@ def waves(rows: int, columns: int, size: int, scale: float = 1.0) -> tuple[Array
 
 
 def _whole(op: Op) -> bool | None:
-    """Return whether an op makes integers of any operands; None if it makes integers of integers."""
+    """Return whether an op makes integers of any operands; None if its result is integral for integral operands."""
     if isinstance(op, Function):
         return op.function in ("step", "floor", "ceil", "trunc", "sign")
     if isinstance(op, Round) or (isinstance(op, Reduction) and op.kind == "argmax"):

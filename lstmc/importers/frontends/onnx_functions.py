@@ -39,7 +39,7 @@ def arctan(layers: Layers, x: Operand) -> str:
 
 
 def _arcsin(layers: Layers, x: Operand) -> str:
-    """Return the angle whose sine is x: twice that whose tangent is x / (1 + sqrt(1 - x x))."""
+    """Return the angle whose sine is x: twice the angle whose tangent is x / (1 + sqrt(1 - x x))."""
     root = layers.apply("power", layers.affine(layers.apply("power", x, 2.0), -1.0, 1.0), 0.5)
     ratio = layers.binary("div", x, layers.affine(root, 1.0, 1.0))
     return layers.affine(arctan(layers, ratio), 2.0, 0.0)

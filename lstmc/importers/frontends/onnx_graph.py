@@ -64,8 +64,9 @@ def describe_onnx(
     model: Any, origin: str, folder: Path | None, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Array],
     free: bool = False,
 ) -> Net:  # fmt: skip
-    """Return the net of a ``ModelProto``. ``shapes`` fixes inputs; ``values`` makes inputs constants. ``free`` makes
-    inputs of stored zeros that may be a past. Raises :class:`RefusedError` with everything that cannot be expressed."""
+    """Return the net of a ``ModelProto``. ``shapes`` fixes inputs; ``values`` makes inputs constants. ``free`` turns
+    stored zeros that may be a past into inputs. Raises :class:`RefusedError` with everything that cannot be
+    expressed."""
     opset = next((int(o.version) for o in model.opset_import if o.domain in DOMAINS), 1)
     if opset < OLDEST:
         raise SourceError(f"{origin}: its operators are those of version {opset}; {OLDEST} and newer are read")
@@ -211,7 +212,7 @@ class _Reader:
         return results
 
     def _operand(self, op: str, slot: int, name: str) -> Any:
-        """Return an operand by its name; stored zeros that may be a past as an input, where they are freed."""
+        """Return an operand by its name; with ``free``, stored zeros that may be a past become an input."""
         value = self.values[name] if name else None
         if self.free and op in FREED and isinstance(value, Weight) and prod(value.shape) > 1:
             first = 5 if op in ("GRU", "LSTM", "RNN") else 0
@@ -437,7 +438,7 @@ WALKED: Mapping[str, Callable[[_Reader, Node, int], Sequence[Any]]] = {
 
 
 def definition_body(layers: Layers, node: Node, opset: int) -> Any:
-    """Return the function by which ONNX defines an operator; None if it is defined by no other operators."""
+    """Return the function by which ONNX defines an operator; None if it is not defined by other operators."""
     schema = definition(node.op, opset)
     if schema is None:
         return None

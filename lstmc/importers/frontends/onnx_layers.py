@@ -326,7 +326,7 @@ def _lstm(t: Onnx, *, node: Node) -> list[Operand | None]:
 
 
 def _dequantized(t: Onnx, x: Operand, scale: Operand, zero: Operand | None = None, *, axis: int = 1) -> Operand:
-    """(x - zero) * scale of a computed x, as rows of a stored table are."""
+    """(x - zero) * scale of a computed x, such as rows of a quantized table."""
     by, less = along(scale, 1, t.shape(x), axis), along(zero, 2, t.shape(x), axis)
     assert by is not None
     return t.binary("mul", x if less is None else t.binary("sub", x, less), by)
@@ -335,7 +335,7 @@ def _dequantized(t: Onnx, x: Operand, scale: Operand, zero: Operand | None = Non
 def _quantized(
     t: Onnx, x: Operand, scale: Operand, zero: Operand | None = None, *, axis: int = 1, output_dtype: int = 0
 ) -> Operand:
-    """x / scale + zero within the integers of its type, which are not rounded to."""
+    """x / scale + zero, clipped to the range of its integer type, without rounding."""
     shape, given = t.shape(x), constant(zero)
     by, more = along(scale, 1, shape, axis), along(zero, 2, shape, axis)
     assert by is not None
@@ -350,7 +350,7 @@ def _quantized(
 
 
 def _linear_integers(product: Handler, axis: int) -> Handler:
-    """Return a handler of QLinearConv or QLinearMatMul: of numbers with scales and zero points, as numbers."""
+    """Return a handler of QLinearConv or QLinearMatMul, computed in floats from dequantized operands."""
 
     def handle(
         t: Onnx, x: Any, x_scale: Any, x_zero: Any, w: Any, w_scale: Any, w_zero: Any, y_scale: Any, y_zero: Any,

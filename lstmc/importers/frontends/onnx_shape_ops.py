@@ -66,7 +66,7 @@ def _split(
 
 
 def _concat(t: Onnx, *xs: Operand, axis: int) -> Operand:
-    """Join values; those without elements, as a split may give, are left out."""
+    """Join values, without empty values, which a split may give."""
     return t.concat([x for x in xs if isinstance(x, str) or 0 not in x.shape] or xs, axis)
 
 
@@ -102,7 +102,7 @@ def _pad(
 
 
 def _over_axes(method: Callable[..., Operand]) -> Handler:
-    """Return a handler of a method that takes x, axes, all of them by default, and whether these stay."""
+    """Return a handler of a method that takes x, axes (default: all), and whether the axes stay."""
 
     def handle(
         t: Onnx, x: Operand, operand: Operand | None = None, *,

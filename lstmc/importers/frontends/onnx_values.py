@@ -293,8 +293,8 @@ def fold_constants(node: Node, arrays: Sequence[Array | None], folding: Folding)
 
 
 def _elements(proto: Any, fed: Mapping[str, Array], opset: int) -> float:
-    """Return the number of elements of a node's results, by ONNX's inference of shapes; in place of unknown sizes that
-    of the largest operand."""
+    """Return the number of elements of a node's results, by ONNX's inference of shapes; an unknown number is the
+    largest operand's."""
     helper, numpy_helper, inference = (
         importlib.import_module(f"onnx.{module}") for module in ("helper", "numpy_helper", "shape_inference")
     )
@@ -318,8 +318,7 @@ def _elements(proto: Any, fed: Mapping[str, Array], opset: int) -> float:
 
 
 def _zeros_of_one(node: Node, arrays: Sequence[Array | None]) -> list[Array | None]:
-    """Return the operands of a node that repeats a number, with 1 for each size without a number: of zeros, which are
-    left out as initial states."""
+    """Return the operands of a node that repeats zeros, with 1 for each named size: such zeros are initial states."""
     *data, sizes = arrays
     numbers = integers(np.asarray(sizes), "shape")
     if not any(isinstance(size, OpenSize) for size in numbers):
@@ -391,7 +390,7 @@ def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
 
 
 def along(term: Operand | None, place: int, shape: Shape, axis: int) -> Array | None:
-    """Return a scale or a zero point, one or one for each place of an axis, in the shape that all axes take."""
+    """Return a scale or a zero point, a number or an array along an axis, in a shape that broadcasts."""
     found = constant(term)
     if term is not None and found is None:
         raise Refused(f"operand {place}", "computed", "it must be known here", "import it before it was quantized")

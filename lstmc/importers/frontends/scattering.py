@@ -30,7 +30,7 @@ def gathered(layers: Layers, x: Operand, indices: Array) -> str:
 
 
 def scattered(layers: Layers, x: Operand, indices: Array, updates: Operand, how: Combined) -> str:
-    """Return x with ``updates`` at x[i, j, ...] for the last axis of ``indices``, or combined with what is there.
+    """Return x with ``updates`` at x[i, j, ...] for the last axis of ``indices``, or combined with the old elements.
 
     Without combining, the last of several updates of one place counts.
     """
@@ -177,8 +177,8 @@ def letters(rank: int, axis: int) -> tuple[str, str]:
 
 
 def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool = True) -> Operand:
-    """Return 1 where the place along a new axis is the index, else 0; with ``wraps`` one below 0 counts from behind. Of
-    known indices these are numbers, and all count so."""
+    """Return 1 where the place along a new axis is the index, else 0; with ``wraps`` a negative index counts from the
+    end. For known indices it is a constant, and negative indices always count from the end."""
     rank = layers.rank(indices) + 1
     axis = axis_in(axis, rank)
     places = np.arange(float(size)).reshape([size if a == axis else 1 for a in range(rank)])
@@ -231,8 +231,8 @@ def _joined(layers: Layers, parts: Sequence[str], sources: Sequence[tuple[int, i
 
 
 def _box(indices: Array, shape: Sequence[int]) -> list[Pair] | None:
-    """Return the block whose elements have these indices, from start up to stop of each axis; None if they are no
-    block."""
+    """Return the block whose elements have these indices, from start up to stop of each axis; None if they do not form
+    a block."""
     sizes = [fixed(size, "a size") for size in shape[: indices.shape[-1]]]
     places = indices.reshape(-1, len(sizes)) % sizes
     first, last = places.min(0, initial=2**31), places.max(0, initial=-1) + 1

@@ -36,7 +36,7 @@ END = 2**31 - 1  # behind the end of every axis
 
 
 class Graph:
-    """The graph of ONNX under construction; ``operator`` is the one that is translated."""
+    """The graph of ONNX under construction; ``operator`` is being translated."""
 
     def __init__(self, file: TfliteFile) -> None:
         self.helper = need("onnx.helper", "The onnx package", "onnx", SourceError)
@@ -366,7 +366,8 @@ def _pool(t: Call, op: str) -> str:
 
 
 def _loop(t: Call, sizes: Sequence[int], first: Sequence[int], step: Callable[..., Sequence[str]]) -> str:
-    """Run a step over time: of a frame and the states of these ``sizes``, which slots from ``first`` on begin."""
+    """Run a step over time. The step takes a frame and states of these ``sizes``; operands from slot ``first`` on are
+    their initial values."""
     g, helper, by_time = t.graph, t.graph.helper, t.options.timeMajor
     x = t.x() if by_time else t.emit("Transpose", t.x(), perm=[1, 0, 2])
     batch = t.emit("Slice", t.emit("Shape", x), t.constant([1]), t.constant([2]))

@@ -160,7 +160,7 @@ Handler = Callable[..., Any]
 
 
 def _function(foreign: Foreign, row: Elementwise) -> Handler:
-    """Return a handler of a function, whose settings are its next arguments."""
+    """Return a handler of a function, whose settings are the arguments after x."""
 
     def handle(t: Torch, x: Operand, *arguments: Any) -> str:
         numbers = arguments[: len(foreign.settings)] or row.numbers

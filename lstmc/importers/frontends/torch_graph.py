@@ -279,7 +279,7 @@ def _weight(recipe: str, sources: tuple[str, ...], tensor: Any) -> Weight:
 
 
 def _parts(tensor: Any, part: Callable[[Any], Any]) -> Any:
-    """Return what ``part`` makes of a tensor, or of the two parts of a complex one."""
+    """Return ``part`` of a tensor, or of the real and the imaginary part of a complex tensor."""
     return Complex(part(tensor.real), part(tensor.imag)) if tensor.is_complex() else part(tensor)
 
 

@@ -56,7 +56,7 @@ def _attention(
 
 
 def _each(setting: Any, rank: int) -> list[int]:
-    """Return a setting of each axis; one number stands for all."""
+    """Return a setting for each axis; a single number is for all axes."""
     values = [setting] if isinstance(setting, int) else list(setting)
     return [values[min(axis, len(values) - 1)] for axis in range(rank)]
 
@@ -128,8 +128,8 @@ def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int) -> Weight:
 
 
 def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
-    """Return a handler of pooling; the settings ``more`` are dilation and ceil of a maximum; of a mean ceil, whether it
-    counts padding, and its divisor."""
+    """Return a handler of pooling; the settings ``more`` are, for a maximum, dilation and ceil; for a mean, ceil,
+    whether it counts padding, and its divisor."""
 
     def handle(t: Torch, x: Operand, size: Any, stride: Any, pad: Any, *more: Any) -> str:
         dilation, ceil, counted, divisor = (*more, True, None) if kind == "max" else (1, *more, None)[:4]

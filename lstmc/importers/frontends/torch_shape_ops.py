@@ -155,7 +155,7 @@ def _reduce(kind: Any) -> Handler:
 
 
 def _full(t: Torch, sizes: Sequence[int], value: float, **options: Any) -> Operand:
-    """Return a constant array; zeros have one element along an open axis, and are repeated where that matters."""
+    """Return a constant array; zeros get one element along an open axis, and are repeated later if necessary."""
     shape = [1 if isinstance(size, OpenSize) else fixed(size, "a size") for size in sizes]
     bounded(shape)
     array = np.full(shape, value)
@@ -283,7 +283,7 @@ def _log_add(t: Layers, x: str, before: str) -> str:
 
 
 def _along(first: float, step: Callable[[Layers, str, str], str]) -> Handler:
-    """Return a handler that runs along an axis: its state, at first this number, is what was computed so far."""
+    """Return a handler that runs along an axis: its state is the result so far, and begins with this number."""
     return lambda t, x, axis, *, dtype=None: t.running(x, axis, lambda *state: (step(*state),) * 2, first=first)
 
 

@@ -291,7 +291,7 @@ class NetBuilder:
         return self._names.unique(hint)
 
     def producer(self, name: str) -> Step | None:
-        """Return the step that computes a value; None for an input or a parameter."""
+        """Return the step that computes a value; None for an input or a parameter of the net."""
         return self._producers.get(name)
 
     def input(

@@ -234,8 +234,8 @@ def cell_weights(
 ) -> dict[str, Weight]:
     """Return the written cell's weights from the framework's input, recurrent and bias blocks.
 
-    ``more`` are peepholes and the projection, by the cell's names. b_x is a bias that the framework adds outside of the
-    recurrent product; b_h is a bias inside it, which matters to a GRU that resets after the product.
+    ``more`` are peepholes and the projection, by the cell's names. b_x is the bias of the input product, b_h of the
+    recurrent product; the difference matters to a GRU that resets after the product.
     """
     stored = _ORDERS[cell.kind]["pytorch" if framework == "torch" else framework] if cell.kind != "rnn" else "h"
     if framework == "keras":  # stored as [in, gates x H], gates side by side; otherwise [gates x H, in]

@@ -90,7 +90,7 @@ def open_names(shapes: Mapping[str, Shape]) -> list[str]:
 
 
 def named(shape: Sequence[int | str]) -> Shape:
-    """Return a shape with the names of open sizes."""
+    """Return a shape whose open sizes, given as names, are :class:`OpenSize`."""
     return tuple(OpenSize(size) if isinstance(size, str) else size for size in shape)
 
 
@@ -133,7 +133,7 @@ def plain(size: Size) -> Size:
 def resolved(shape: Sequence[Size], old: Shape, products: bool = False) -> Shape:
     """Return ``shape`` with a size of -1 replaced, so that it has as many elements as ``old``.
 
-    With ``products`` the size may be an open size times another size: a sequence in it is no axis of time.
+    With ``products`` the size may be an open size times another size: then a sequence within it loses its axis of time.
     """
     rest, whole = prod(int(size) for size in shape if size != -1), prod(map(int, old))
     count = list(shape).count(-1)
@@ -160,7 +160,7 @@ def _factors(size: int, names: Sequence[int]) -> Iterator[int]:
 
 
 def fixed(size: Size, what: str) -> int:
-    """Return a size that must be a number. Raises :class:`ShapeProblem` for an open one."""
+    """Return a size that must be a number. Raises :class:`ShapeProblem` for an open size."""
     if isinstance(size, OpenSize):
         raise ShapeProblem(f"{what} must be known here, and is {size}")
     return size

@@ -1,6 +1,7 @@
-"""ncnn: its caffe2ncnn, which no registry has, from the path, to which lstmc adds ~/.local/bin; then its runtime.
+"""ncnn: its converter caffe2ncnn, then its runtime.
 
-It has no batch axis: a blob [1, D] is a vector, one of [1, C, H, W] an image.
+No package has caffe2ncnn: it is taken from the path, to which lstmc adds ~/.local/bin. ncnn has no batch axis: a blob
+[1, D] is a vector, a blob [1, C, H, W] an image.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""OpenCV 4's DNN module. A blob goes by the name of the layer that writes it there."""
+"""OpenCV 4's DNN module. OpenCV names a blob after the layer that writes it."""
 
 import os
 

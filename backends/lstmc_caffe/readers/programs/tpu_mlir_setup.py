@@ -1,4 +1,4 @@
-"""Moves away the C library that the wheel brings, which is older than those that its other libraries ask for."""
+"""Removes the C library of the wheel, which is older than its other libraries require."""
 
 import importlib.util
 import os

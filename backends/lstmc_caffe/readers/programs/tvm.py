@@ -1,4 +1,5 @@
-"""TVM's relay, by its front end for Caffe nets. It is run as C, as T-Head's build has no code for this processor."""
+"""TVM's relay, by its front end for Caffe nets. The net runs as C, because T-Head's build has no code generator for
+this processor."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""x2paddle, from a Caffe net to PaddlePaddle's code, and that code run."""
+"""x2paddle, from a Caffe net to PaddlePaddle's code, which is then run."""
 
 import importlib.util
 import os
