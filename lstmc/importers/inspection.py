@@ -22,7 +22,7 @@ from lstmc.importers.canonical.time import is_zero, time_places
 from lstmc.importers.frames import Reading, at_sizes, of_one
 from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.importer import ONNX, TFLITE, ImportedModel, reader_of, source_of
-from lstmc.importers.ir.net import Net, origin_of
+from lstmc.importers.ir.net import Net, origin_of, unmasked
 from lstmc.importers.ir.values import Shape, open_sizes
 from lstmc.importers.printer import traced
 from lstmc.importers.read.onnx_file import load_onnx
@@ -409,7 +409,7 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
         made,
         inputs=tuple(value(name, name) for name in net.inputs),
         outputs=tuple(value(name, own) for name, own in net.outputs.items()),
-        parts=tuple(_parts(roll_up(net), one)),
+        parts=tuple(_parts(roll_up(net.of_steps(map(unmasked, net.steps))), one)),
         parameters=sum(prod(weight.shape) for weight in net.params.values() if weight.sources),
         multiply_adds=graph_work(graph).multiply_adds // max(int(length), 1),
         pasts=tuple(found),

@@ -300,3 +300,23 @@ def test_the_layers_of_a_state_dict_lose_nothing(tmp_path: Path) -> None:
     assert [str(part).partition(":")[0] for part in found.parts] == ["LSTM 2 x 5 over time"]
     assert found.multiply_adds == 4 * 5 * (6 + 5) + 4 * 5 * (5 + 5)
     assert not found.lost
+
+
+CAFFE = """name: "old"
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 6 dim: 1 dim: 3 } } }
+layer { name: "cont" type: "Input" top: "cont" input_param { shape { dim: 6 dim: 1 } } }
+layer { name: "y" type: "LSTM" bottom: "x" bottom: "cont" top: "y" recurrent_param { num_output: 5 } }
+"""
+
+
+@pytest.mark.parametrize("constant", [{}, {"cont": 1.0}], ids=["cont is an input", "cont is 1"])
+def test_caffes_own_recurrent_layers_are_recognised(constant: dict[str, float], tmp_path: Path) -> None:
+    lstmc.compile("lstm", T=6, N=1, D=3, H=5, target="caffe-native", outputs=["y"]).save(tmp_path)
+    (tmp_path / "old.prototxt").write_text(CAFFE)
+    found = lstmc.inspect(tmp_path / "old.prototxt", weights=tmp_path / "lstm.caffemodel", values=constant)
+    assert [str(part) for part in found.parts] == ["LSTM 1 x 5 over time: y (LSTM)"]
+    assert [(value.name, value.shape[0], value.axes[0]) for value in found.inputs] == [
+        (name, 6, "time") for name in ("x", "cont")[: 2 - len(constant)]
+    ]
+    assert not found.lost
+    assert found.notes

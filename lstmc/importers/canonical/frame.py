@@ -24,7 +24,7 @@ from lstmc.importers.canonical.time import (
     neighbours,
     same_axes,
 )
-from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of, scan_of
+from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of, scan_of, unmasked
 from lstmc.importers.ir.ops import Expand, Select, Where
 from lstmc.importers.ir.values import Shape, fixed
 from lstmc.importers.refusal import Refusal, RefusedError
@@ -91,6 +91,7 @@ def _through_loop(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
 def _loop_body(step: Step, op: Scan, net: Net) -> tuple[Net, dict[str, str], dict[str, tuple[str, bool]]]:
     """Return a loop's body, its states with their next values, and for each input its operand and whether that is a
     sequence."""
+    step = unmasked(step)
     body = body_of(op, [net.params[v] for v in op.of_role("weight", step.inputs)])
     operands = [(v, op.role(i) == "x") for i, v in enumerate(step.inputs) if op.role(i) != "weight"]
     xs = sum(over for _, over in operands)

@@ -199,6 +199,14 @@ class MaskedScan(Scan):
         return super().infer(*own)
 
 
+def unmasked(step: Step) -> Step:
+    """Return the step with a plain scan in place of a :class:`MaskedScan`, whose cell can be recognised."""
+    if not isinstance(step.op, MaskedScan):
+        return step
+    scan, own = step.op, len(step.op.body.body_args())
+    return replace(step, op=Scan(scan.body, scan.length, scan.reverse), inputs=step.inputs[:own])
+
+
 def scan_names(name: str) -> tuple[str, str, str]:
     """Return the names that a written scan occupies: its own, its cell's, and the name of its last states."""
     return name, f"{name}_cell", f"{name}_last"
