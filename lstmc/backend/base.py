@@ -474,11 +474,11 @@ def target_of(backend: Backend, target: str | None) -> str:
     other = _other_with(target, backend.name)
     if other is None:
         rest = {name: each for each in _whole_backends() if each.name != backend.name for name in each.targets}
-        hint, in_c = did_you_mean(target, backend.targets), Argument("target", "c")
+        hint, in_c = did_you_mean(target, {**backend.targets, **rest}), Argument("target", "c")
         if target.lower() in MICROCONTROLLERS or (not hint and did_you_mean(target, MICROCONTROLLERS)):
             hint = f": for a microcontroller write C: {in_c}"
         others = f"; of other backends {', '.join(rest)}" if rest else ""
-        hint = hint or did_you_mean(target, rest) or f"{nearest_or_all(target, backend.targets)}{others}"
+        hint = hint or f"{nearest_or_all(target, backend.targets)}{others}"
         raise PluginError(f"backend {backend.name} has no target {target}{hint}")
     own, expected = Argument("backend", backend.name), Argument("backend", other)
     raise PluginError(f"{own}: target {target} is one of backend {other}: give {expected}, or the target alone")

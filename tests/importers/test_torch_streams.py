@@ -146,6 +146,9 @@ STREAMS: dict[str, Any] = {
     "concatenated shift": Lambda(
         lambda x, g: g(x - torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1))[0], g=gru(4)
     ),
+    "shift of two steps behind zeros": Lambda(
+        lambda x, g: g(x + torch.cat([torch.zeros_like(x[:, :2]), x[:, :-2]], 1))[0], g=gru(4)
+    ),
     "padded shift": Lambda(lambda x, g: g(0.3 * x + 0.7 * before(x, 1))[0] + before(g(x)[0], 2), g=gru(4)),
     "window": Lambda(
         lambda x, g: g(torch.cat([F.pad(x, (0, 0, 2, 0))[:, at : at + x.shape[1]] for at in range(3)], 2))[0], g=gru(12)

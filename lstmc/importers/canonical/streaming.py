@@ -85,10 +85,15 @@ class _DynamicTime(OverTime):
             if name in net.inputs:
                 self.builder.leaf(name, replace(net.leaves[name], shape=self._opened(net.inputs[name], axis)))
                 self.values[name] = Value(name, 0)
-            elif name in net.params:
+            elif name in net.params and not self._pads(name, axis):
                 self._constants(name, axis)
         for step in self.needed:
             self._step(step)
+
+    def _pads(self, name: str, axis: int) -> bool:
+        """Return whether equal constants are only joined to sequences."""
+        joined = all(isinstance(each.op, Concat) and each.op.axis == axis for each in self.old.readers.get(name, []))
+        return joined and constant(self.old, name) is not None
 
     def net(self) -> Net:
         outputs, delays = {}, {}
