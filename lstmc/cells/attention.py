@@ -78,9 +78,9 @@ def bahdanau(
 ) -> tuple[Value, dict[str, Value]]:
     """A GRU of the last word x and of c = the sum of a_j memory_j; a = softmax(v tanh(W_a s + U_a memory_j)) over j.
 
-    Bahdanau et al. 2014, arXiv:1409.0473, equations (5) and (6) and appendix A.2.2: s' = (1 - z) s + z n. ``memory``
-    is static: what an encoder's scan returned, S steps of E elements. Rows of W and b in the order z, r, n, its
-    columns x then c; rows of U_g in the order z, r.
+    Bahdanau et al. 2014, arXiv:1409.0473, equations (5) and (6) and appendix A.2.2: s' = (1 - z) s + z n. ``memory`` is
+    static: the output of an encoder's scan, S steps of E elements. Rows of W and b in the order z, r, n, its columns x
+    then c; rows of U_g in the order z, r.
     """
     e = linear(tanh(linear(memory, U_a) + linear(s, W_a)), v)
     c = sum(softmax(e, axis=0) * memory, axis=0)
@@ -109,7 +109,7 @@ def luong(
     """An LSTM, then tanh(W_c [context, h]), which the next step is fed; scores are h' W_a memory_j.
 
     Luong et al. 2015, arXiv:1508.04025, global attention: equations (5) and (7), the general score of (8), input
-    feeding (section 3.3). ``memory`` is static: what an encoder's scan returned, S steps of E elements. Gates in
+    feeding (section 3.3). ``memory`` is static: the output of an encoder's scan, S steps of E elements. Gates in
     the order i, f, o, g.
     """
     i, f, o, g = split(linear(concat(x, fed), W_x, b) + linear(h, W_h), 4)
@@ -138,8 +138,8 @@ def pointer(
 ) -> tuple[Value, dict[str, Value]]:
     """An LSTM, then the probability of each place, p = softmax(v tanh(W_1 memory_j + W_2 h')) over j: [N, S].
 
-    Vinyals et al. 2015, arXiv:1506.03134, equation (3). ``memory`` is static: what an encoder's scan returned, S steps
-    of E elements; x is what the last answer points at. Gates in the order i, f, o, g.
+    Vinyals et al. 2015, arXiv:1506.03134, equation (3). ``memory`` is static: the output of an encoder's scan, S steps
+    of E elements; x is the element that the last answer points to. Gates in the order i, f, o, g.
     """
     i, f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 4)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
@@ -163,8 +163,8 @@ def aaren(
 ) -> tuple[Value, dict[str, Value]]:
     """o = a' / c', the attention of a query q to all steps: a' = a exp(m - m') + v exp(s - m'), with s = q k / sqrt(K).
 
-    Feng et al. 2024, arXiv:2405.13956, section 3.1 and figure 2. c' is the sum of the weights, as a' is of the values,
-    both over exp(m'), and m' = max(m, s) is the largest score so far. The query is learned.
+    Feng et al. 2024, arXiv:2405.13956, section 3.1 and figure 2. c' is the sum of the weights and a' the sum of the
+    weighted values, both divided by exp(m'); m' = max(m, s) is the largest score so far. The query is learned.
     """
     s = sum(linear(x, W_k) * q, axis=-1, keepdims=True) * q.shape[0] ** -0.5
     u = maximum(m, s)
@@ -209,8 +209,9 @@ def ntm(
     """An LSTM of x and r that erases and adds at w_w, M' = M (1 - w_w e) + w_w a, then reads at w_r, r' = w_r M'.
 
     Graves et al. 2014, arXiv:1410.5401, equations (2) to (9), one head that writes and one that reads, over S places
-    of E elements. Each looks by content, then by a shift of -1, 0 or 1 (the places are a ring), and sharpens. Rows of
-    W_r in the order k, beta, g, s, gamma; of W_w so too, then e, a; LSTM gates i, f, o, g. The output is [h', r'].
+    of E elements. Each head addresses by content, shifts by -1, 0 or 1 (the places form a ring), and sharpens. Rows of
+    W_r are in the order k, beta, g, s, gamma; rows of W_w k, beta, g, s, gamma, e, a; LSTM gates i, f, o, g. The output
+    is [h', r'].
     """
     i, f, o, u = split(linear(concat(x, r), W, b) + linear(h, U), 4)
     c = sigmoid(f) * c + sigmoid(i) * tanh(u)

@@ -76,7 +76,7 @@ def ltc(
     """The state follows dh/dt = -(1 / tau + f) h + f A, f = tanh(W x + U h + b), over a time ``dt``.
 
     Hasani et al. 2021, arXiv:2006.04439, equations (1) to (3): ``unfolds`` steps of the fused solver,
-    h = (h + d f A) / (1 + d (1 / tau + f)), where d is dt / unfolds, both of its sides times tau.
+    h = (h + d f A) / (1 + d (1 / tau + f)), where d is dt / unfolds, with both sides of the fraction multiplied by tau.
     """
     d, drive = dt / unfolds, linear(x, W, b)
     for _ in range(unfolds):
@@ -108,9 +108,9 @@ def gru_d(
 ) -> tuple[Value, dict[str, Value]]:
     """A missing value decays from the last one that was seen to the mean, and the state to zero, with the time since.
 
-    Che et al. 2016, arXiv:1606.01865, equations (10) to (16). ``mask`` is 1 where x is there, ``delta`` the time since
-    each variable was seen; ``seen`` is the last value of each. Rows of W_x and b in the order z, r, n, its columns x
-    then mask; rows of W_h in the order z, r.
+    Che et al. 2016, arXiv:1606.01865, equations (10) to (16). ``mask`` is 1 where x is observed, ``delta`` the time
+    since the last observation of each variable; ``seen`` is the last observed value. Rows of W_x and b in the order z,
+    r, n, its columns x then mask; rows of W_h in the order z, r.
     """
     near = exp(-relu(w * delta + b_x))
     h = exp(-relu(linear(delta, W_d, b_d))) * h
@@ -136,8 +136,8 @@ def clockwork(
 ) -> tuple[Value, dict[str, Value]]:
     """h' = tanh(W x + b + U h) of the modules whose period goes into the number of the step; the others keep h.
 
-    Koutnik et al. 2014, arXiv:1402.3511, section 3: a module for each of the rising ``periods``, each of H over their
-    number of units, sees itself and those with longer periods alone; the other blocks of U are not used.
+    Koutnik et al. 2014, arXiv:1402.3511, section 3: the units are divided equally into a module for each of the rising
+    ``periods``. A module reads itself and modules with longer periods; the other blocks of U are not used.
     """
     period = np.repeat(periods, h.shape[-1] // len(periods))
     heard = [
@@ -169,9 +169,9 @@ def phased_lstm(
 ) -> tuple[Value, dict[str, Value]]:
     """c' and h' are k of those of an LSTM and 1 - k of the old ones; k rises and falls once in each cycle of ``time``.
 
-    Neil et al. 2016, arXiv:1610.09513, equations (5) to (10), the LSTM without peepholes: phase is (time - s) mod tau
-    over tau; k goes from 0 to 1 and back while it is below ``open_ratio``, and is ``leak`` times it after that. tau is
-    positive. Gates in the order i, f, o, g.
+    Neil et al. 2016, arXiv:1610.09513, equations (5) to (10), the LSTM without peepholes: phase = ((time - s) mod tau)
+    / tau; k goes from 0 to 1 and back while the phase is below ``open_ratio``, and is ``leak`` times the phase after
+    that. tau is positive. Gates in the order i, f, o, g.
     """
     i, f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 4)
     cycle = tau + zeros_like(h)  # for readers that repeat nothing else

@@ -19,7 +19,7 @@ def causal_conv(
     """y[t] = W (x[t - K + 1], ..., x[t]) + b: a causal convolution of width K, one product of the last K frames.
 
     van den Oord et al. 2016, arXiv:1609.03499, section 2.1. The state ``past`` has the last K - 1 frames, the oldest
-    first. W is that of PyTorch's Conv1d, ``weight.transpose(1, 2).reshape(H, K * D)``.
+    first. W comes from PyTorch's Conv1d as ``weight.transpose(1, 2).reshape(H, K * D)``.
     """
     window = concat(past, x, axis=1)
     return linear(window, W, b), {"past": window[:, x.shape[1] :]}

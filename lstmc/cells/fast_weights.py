@@ -58,7 +58,7 @@ def delta_net(
     """S' = S + beta (v - S k) k^T;  y = S' q: what S holds for the key k moves to v by a share beta.
 
     Schlag et al. 2021, arXiv:2102.11174, section 4.2; keys and queries as in Yang et al. 2024, arXiv:2406.06484,
-    section 3.3: k = silu(W_k x) over its length, the square root of its squares' sum plus ``eps``, and so is q.
+    section 3.3: k = silu(W_k x) divided by its length, sqrt(sum of squares + ``eps``), and q likewise.
     beta = sigmoid(w_beta x + b_beta).
     """
     q, k = silu(linear(x, W_q)), silu(linear(x, W_k))
@@ -87,9 +87,9 @@ def gated_delta_net(
 ) -> tuple[Value, dict[str, Value]]:
     """S' = alpha S (1 - beta k k^T) + beta v k^T, o = S' q;  y = W_o (silu(W_g x) rms_norm(o)).
 
-    Yang et al. 2024, arXiv:2412.06464, equation (10) and section 3.4, without the short convolutions (``causal_conv``
-    before it is one): G heads of K keys and V values; q and k are silu(W x) of length 1. alpha = exp(-exp(A_log)
-    softplus(W_alpha x + b_alpha)) and beta = sigmoid(W_beta x), one of each for a head.
+    Yang et al. 2024, arXiv:2412.06464, equation (10) and section 3.4, without the short convolutions (put
+    ``causal_conv`` before the cell for these): G heads of K keys and V values; q and k are silu(W x) of length 1. alpha
+    = exp(-exp(A_log) softplus(W_alpha x + b_alpha)) and beta = sigmoid(W_beta x) are one number for each head.
     """
     q, k, v = (split_heads(silu(linear(x, W)), G) for W in (W_q, W_k, W_v))
     q, k = l2_norm(q), l2_norm(k)
@@ -120,8 +120,8 @@ def gla(
 ) -> tuple[Value, dict[str, Value]]:
     """S' = diag(alpha) S + k v^T, o = S'^T q;  y = W_O (silu(W_r x + b_r) norm(o)): every key fades by its own gate.
 
-    Yang et al. 2023, arXiv:2312.06635, sections 4.1 and 4.4: G heads of K keys and V values each; norm is that of a
-    layer, of each head. The gate is alpha = sigmoid(W_2 W_1 x + b)^(1 / tau), of the low rank R.
+    Yang et al. 2023, arXiv:2312.06635, sections 4.1 and 4.4: G heads of K keys and V values each; norm is a layer norm
+    of each head. The gate is alpha = sigmoid(W_2 W_1 x + b)^(1 / tau), of the low rank R.
     """
     q, k, v = (split_heads(linear(x, W), G) for W in (W_Q, W_K, W_V))
     alpha = split_heads(exp(log_sigmoid(linear(linear(x, W_1), W_2, b)) / tau), G)
@@ -144,8 +144,8 @@ def retnet(
 ) -> tuple[Value, dict[str, Value]]:
     """S' = gamma S + k v^T, o = S'^T q;  y = W_O (silu(W_G x) norm(o)), with q and k turned by n theta in step n.
 
-    Sun et al. 2023, arXiv:2307.08621, equations (3), (6) and (8): G heads of 2 K keys, of which two make a complex
-    number, and H values. Head g has gamma = 1 - 2^(-5 - g), and pair j theta = 10000^(-j / K).
+    Sun et al. 2023, arXiv:2307.08621, equations (3), (6) and (8): G heads of H values and 2 K keys, where two keys make
+    a complex number. Head g has gamma = 1 - 2^(-5 - g), and pair j has theta = 10000^(-j / K).
     """
     _, heads, keys, _ = S.shape
     pair = np.arange(keys) % (keys // 2)
@@ -173,8 +173,8 @@ def ttt_linear(
     """W' = W - eta grad |f(k; W) - v|^2;  y = f(q; W'), where f(z; W) = z + W z, and k, v, q are views of x.
 
     Sun et al. 2024, arXiv:2407.04620, equations (4) and (5), with one head and a gradient at every step. eta is
-    eta_base sigmoid(theta_lr x), as in section 2.7. The paper's f has a layer norm of W z too, left out here: while W
-    is near zero its gradient is as large as 1 / sqrt(eps), and so is a rounding error.
+    eta_base sigmoid(theta_lr x), as in section 2.7. The paper's f also has a layer norm of W z. It is left out here:
+    while W is near zero, the gradient of the norm, and so a rounding error, is as large as 1 / sqrt(eps).
     """
     k, v, q = linear(x, theta_K), linear(x, theta_V), linear(x, theta_Q)
     eta = eta_base * sigmoid(linear(x, theta_lr))
@@ -202,7 +202,7 @@ def titans(
 ) -> tuple[Value, dict[str, Value]]:
     """S' = eta S - theta grad |M k - v|^2, M' = (1 - alpha) M + S';  y = M' q: surprise S moves a memory M.
 
-    Behrouz et al. 2025, arXiv:2501.00663, equations (11) to (15), with a memory that is one matrix. Keys and queries
+    Behrouz et al. 2025, arXiv:2501.00663, equations (11) to (15), with a single matrix as the memory. Keys and queries
     are silu(W x) of length 1, and v = silu(W_V x). alpha, eta and theta are sigmoids of x.
     """
     k, v, q = l2_norm(silu(linear(x, W_K))), silu(linear(x, W_V)), l2_norm(silu(linear(x, W_Q)))
@@ -239,8 +239,9 @@ def rwkv6(
     """o = (diag(u) k v^T + S)^T r, S' = diag(w) S + k v^T;  y = W_o (silu(g) norm(o)), with w = exp(-exp(d)).
 
     Peng et al. 2024, arXiv:2404.05892, equations (11) to (20), the time mixing of one layer: G heads of K keys and V
-    values. r, k, v, g and d are products of mixtures of x and ``before``, the x of the last step, of which the shares
-    depend on both by a matrix of rank R. mu, A and B are in the order r, k, v, g, d; d is b_w + B_w tanh(A_w x_d).
+    values. r, k, v, g and d are products of mixtures of x and ``before``, the x of the last step; the shares of a
+    mixture depend on both through a matrix of rank R. mu, A and B are in the order r, k, v, g, d; d is b_w + B_w
+    tanh(A_w x_d).
     """
     ahead = before - x
     shared = x + ahead * mu_x
@@ -281,8 +282,9 @@ def rwkv7(
     """S' = S (diag(w) - kappa^T (a kappa)) + v^T k~, o = S' r;  y = W_o (g (norm(o) + (r rho k~) v)).
 
     Peng et al. 2025, arXiv:2503.14456, equations (2) to (17), the time mixing of a first layer: G heads of K keys and
-    values. Each of r, w, k, v, a, g is of its own mixture, mu in this order, of x and ``before``, the x of the last
-    step. w = exp(-e^-0.5 sigmoid(d)), a and g have rank R, kappa is (xi k) of length 1, and k~ = k (1 + alpha (a - 1)).
+    values. Each of r, w, k, v, a, g reads another mixture of x and ``before``, the x of the last step; mu is in this
+    order. w = exp(-e^-0.5 sigmoid(d)), a and g have rank R, kappa is (xi k) of length 1, and k~ = k (1 + alpha (a -
+    1)).
     """
     x_r, x_w, x_k, x_v, x_a, x_g = (x + (before - x) * m for m in mu)
     r, k, v = split_heads(linear(x_r, W_r), G), linear(x_k, W_k), split_heads(linear(x_v, W_v), G)

@@ -37,7 +37,7 @@ def gru(
     """The reset gate acts before the recurrent product: n = tanh(W_n x + b_n + U (r h)).
 
     Cho et al. 2014, arXiv:1406.1078, equations (5) to (8), where z keeps the old state: h' = z h + (1 - z) n.
-    Rows of W_x and b in the order z, r, n; of W_h in the order z, r. PyTorch's and Keras's is gru_reset_after.
+    Rows of W_x and b in the order z, r, n; of W_h in the order z, r. The GRU of PyTorch and Keras is gru_reset_after.
     """
     x_z, x_r, x_n = split(linear(x, W_x, b), 3)
     h_z, h_r = split(linear(h, W_h), 2)
@@ -63,7 +63,8 @@ def gru_reset_after(
     """The reset gate acts after the recurrent product: n = tanh(W_n x + b_xn + r (U_n h + b_hn)).
 
     The variant of Cho et al. 2014, arXiv:1406.1078v1, that cuDNN, PyTorch and ONNX (``linear_before_reset = 1``)
-    have, with h' = z h + (1 - z) n. Rows in PyTorch's order r, z, n, so that its weights can be used as they are.
+    have, with h' = z h + (1 - z) n. Rows are in PyTorch's order r, z, n, so that PyTorch's weights fit without a
+    change.
     """
     x_r, x_z, x_n = split(linear(x, W_x, b_x), 3)
     h_r, h_z, h_n = split(linear(h, W_h, b_h), 3)
@@ -89,8 +90,8 @@ def gru_blocks(
 ) -> tuple[Value, dict[str, Value]]:
     """h' = z h + (1 - z) n, n = tanh(x_n + r (R_n h + b_n)): a GRU of G heads, each with V units.
 
-    Poeppel et al. 2024, arXiv:2412.07752 (FlashRNN), section 3.1: each head sees its own h alone, by a block of the
-    matrices R. Rows of W and b in the order r, z, n.
+    Poeppel et al. 2024, arXiv:2412.07752 (FlashRNN), section 3.1: each head reads only its own h, by one block of R.
+    Rows of W and b in the order r, z, n.
     """
     x_r, x_z, x_n = split(linear(x, W, b), 3)
     r = sigmoid(x_r + block_linear(h, R_r))

@@ -43,9 +43,9 @@ def sru(
 ) -> tuple[Value, dict[str, Value]]:
     """All products are with x, so that they are one product for the whole sequence; the state goes element by element.
 
-    Lei et al. 2018, arXiv:1709.02755, equations (1) to (4): f and r see the old c through diagonals v, and the
-    output has x itself as a highway, times ``scale`` (alpha of section 3.2). Inputs have H elements. Rows of W in the
-    order value, f, r.
+    Lei et al. 2018, arXiv:1709.02755, equations (1) to (4): f and r see the old c through diagonals v, and the output
+    has a highway from x, times ``scale`` (alpha of section 3.2). Inputs have H elements. Rows of W in the order value,
+    f, r.
     """
     value, f, r = split(linear(x, W), 3)
     f = sigmoid(f + v_f * c + b_f)
@@ -71,7 +71,7 @@ def qrnn(
     """A convolution over two steps makes value and gates, and the state is pooled: c' = f c + (1 - f) z; h = o c'.
 
     Bradbury et al. 2016, arXiv:1611.01576, equations (1), (2) and (4), fo-pooling. The state ``before`` is the last
-    step's x. Rows in the order z, f, o; W is for this step, V for the one before.
+    step's x. Rows in the order z, f, o; W is for this step, V for the previous step.
     """
     z, f, o = split(linear(x, W, b) + linear(before, V), 3)
     f = gate(f)
@@ -133,7 +133,8 @@ def rg_lru(
     """h' = a h + sqrt(1 - a^2) (i x), where a = exp(-c softplus(Lambda) r) and r, i are gates of x.
 
     De et al. 2024, arXiv:2402.19427, equations (1) to (4), the layer RG-LRU of Griffin and Hawk. The fill of Lambda
-    makes a from 0.9 to 0.999 where r is 1. There 1 - a^2 loses digits; it is tanh(-ln a) (1 + a^2).
+    makes a from 0.9 to 0.999 where r is 1. Near 1 the difference 1 - a^2 loses digits, so it is computed as tanh(-ln a)
+    (1 + a^2).
     """
     r = sigmoid(linear(x, W_a, b_a))
     i = sigmoid(linear(x, W_x, b_x))
@@ -160,7 +161,7 @@ def hgrn2(
     """h' = h diag(f) + i (1 - f)^T;  y = h' o, with the forget gate f = lower + (1 - lower) sigmoid(W_g x + b_g).
 
     Qin et al. 2024, arXiv:2404.07904, section 3.2, equation (3): G heads of K gates and V values each. ``lower`` is the
-    least share that is kept, which grows from layer to layer. i is W_i x + b_i, and o = sigmoid(W_o x + b_o).
+    lower bound of f, which grows from layer to layer. i is W_i x + b_i, and o = sigmoid(W_o x + b_o).
     """
     f = lower + (1 - lower) * sigmoid(linear(x, W_g, b_g))
     i, o = split_heads(linear(x, W_i, b_i), G), split_heads(sigmoid(linear(x, W_o, b_o)), G)

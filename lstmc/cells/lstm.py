@@ -54,8 +54,8 @@ def lstm(
     Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; equations as in arXiv:1511.04119,
     section 2. Gates and parameters in the order i, f, o, g of Caffe's own LSTM layer (``lstm_layer.cpp``).
     ``forget_bias`` is added to f at every step: 1 lets a new cell remember (Jozefowicz et al. 2015). Without ``bias``
-    there is no b. ``cell_clip`` keeps c' between -cell_clip and cell_clip, before h' is made of it, as TensorFlow's
-    LSTMCell does.
+    there is no b. ``cell_clip`` clips c' to [-cell_clip, cell_clip] before h' is computed, as TensorFlow's LSTMCell
+    does.
     """
     i, f, o, g = split(linear(x, W_x, b if bias else None) + linear(h, W_h), 4)
     if forget_bias:
@@ -163,9 +163,8 @@ def lstm_layernorm(
 ) -> tuple[Value, dict[str, Value]]:
     """Gates are LN(W_x x) + LN(W_h h) + b, all four normalized as one;  h' = sigmoid(o) tanh(LN(c')).
 
-    Ba et al. 2016, arXiv:1607.06450, the LSTM of its supplementary material. The biases of the first two
-    normalizations and b, which are three in the paper, are only ever seen as their sum, here b. Gates in the order
-    i, f, o, g.
+    Ba et al. 2016, arXiv:1607.06450, the LSTM of its supplementary material. The paper has three biases, of the first
+    two normalizations and b; only their sum matters, so b stands for all three. Gates in the order i, f, o, g.
     """
     gates = layer_norm(linear(x, W_x), gain_x, eps=eps) + layer_norm(linear(h, W_h), gain_h, eps=eps)
     i, f, o, g = split(gates + b, 4)
@@ -216,8 +215,8 @@ def lstm_blocks(
 ) -> tuple[Value, dict[str, Value]]:
     """c' = sigmoid(f) c + sigmoid(i) tanh(z), h' = sigmoid(o) tanh(c'): an LSTM of G heads, each with V units.
 
-    Poeppel et al. 2024, arXiv:2412.07752 (FlashRNN), section 3.1: each head sees its own h alone, by a block of the
-    matrices R. Rows of W and b in the order i, f, z, o.
+    Poeppel et al. 2024, arXiv:2412.07752 (FlashRNN), section 3.1: each head reads only its own h, by one block of R.
+    Rows of W and b in the order i, f, z, o.
     """
     x_i, x_f, x_z, x_o = split(linear(x, W, b), 4)
     i = sigmoid(x_i + block_linear(h, R_i))
@@ -246,7 +245,7 @@ def slstm(
     """c' = f c + i tanh(z), n' = f n + i, h' = sigmoid(o) c' / n', i and f exponentials.
 
     Beck et al. 2024, arXiv:2405.04517, section 2.2, with one head. m' = max(ln f + m, ln i) stabilises: both gates are
-    over exp(m'), which c' / n' does not see. With ``sigmoid_forget`` f is a sigmoid. Gates in the order i, f, o, z.
+    divided by exp(m'), which cancels in c' / n'. With ``sigmoid_forget`` f is a sigmoid. Gates in the order i, f, o, z.
     """
     i, f, o, z = split(linear(x, W_x, b) + linear(h, W_h), 4)
     f = (log_sigmoid(f) if sigmoid_forget else f) + m
@@ -279,9 +278,9 @@ def mlstm(
 ) -> tuple[Value, dict[str, Value]]:
     """C' = f C + i v k^T, n' = f n + i k, h = sigmoid(o) C' q / max(|n' q|, 1): a memory of values v by keys k.
 
-    Beck et al. 2024, arXiv:2405.04517, section 2.3, equations (19) to (27), with one head. i and f, one each, are
-    exponentials; with ``sigmoid_forget`` f is a sigmoid. m' = max(ln f + m, ln i) stabilises: C' and n' are over
-    exp(m'), and so is the 1 of the maximum. Rows of W_if in the order i, f.
+    Beck et al. 2024, arXiv:2405.04517, section 2.3, equations (19) to (27), with one head. i and f are single numbers,
+    exponentials; with ``sigmoid_forget`` f is a sigmoid. m' = max(ln f + m, ln i) stabilises: C', n' and the 1 in the
+    maximum are divided by exp(m'). Rows of W_if in the order i, f.
     """
     q, v = linear(x, W_q, b_q), linear(x, W_v, b_v)
     k = linear(x, W_k) * W_k.shape[0] ** -0.5 + b_k
@@ -315,7 +314,7 @@ def slstm_heads(
     """c' = f c + i tanh(z), n' = f n + i, h' = sigmoid(o) c' / n': an sLSTM of G heads, each with V units.
 
     Beck et al. 2024, arXiv:2405.04517, section 2.2, equations (8) to (18), and appendix A.1 for the heads. i is an
-    exponential and f a sigmoid; m' = max(ln f + m, ln i) stabilises, and c' and n' are over exp(m'). y is h' with a
+    exponential and f a sigmoid; m' = max(ln f + m, ln i) stabilises: c' and n' are divided by exp(m'). y is h' with a
     group norm over heads. Rows of W and b in the order i, f, z, o.
     """
     x_i, x_f, x_z, x_o = split(linear(x, W, b), 4)
@@ -347,8 +346,8 @@ def mlstm_heads(
     """C' = f C + i v k^T, n' = f n + i k, h = C' q / max(|n' q|, 1), for G heads;  y = sigmoid(W_o x) norm(h).
 
     Beck et al. 2024, arXiv:2405.04517, section 2.3, equations (19) to (27), with heads as in section 2.4: i is an
-    exponential and f a sigmoid, one of each for a head. m' = max(ln f + m, ln i) stabilises: C', n' and the 1 are over
-    exp(m'). norm is a group norm of each head, with ``gain``. Rows of W_if in the order i, f.
+    exponential and f a sigmoid, one number for each head. m' = max(ln f + m, ln i) stabilises: C', n' and the 1 in the
+    maximum are divided by exp(m'). norm is a group norm of each head, with ``gain``. Rows of W_if in the order i, f.
     """
     q, k, v = (split_heads(linear(x, W), G) for W in (W_q, W_k, W_v))
     k = k * k.shape[-1] ** -0.5

@@ -19,7 +19,7 @@ def rnn(
 ) -> tuple[Value, dict[str, Value]]:
     """h' = tanh(W_x x + b + W_h h). Elman 1990, "Finding structure in time".
 
-    With ``activation=relu`` it is what Le et al. 2015, arXiv:1504.00941, start from the identity.
+    With ``activation=relu``, and W_h started at the identity, it is the network of Le et al. 2015, arXiv:1504.00941.
     """
     h = activation(linear(x, W_x, b) + linear(h, W_h))
     return h, {"h": h}
@@ -103,10 +103,10 @@ def rhn(
     gate: Callable[[Value], Value] = sigmoid,
     activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
-    """s = t tanh(h) + (1 - t) s, ``depth`` times a step, each time with weights of its own; x is seen by the first.
+    """s = t tanh(h) + (1 - t) s, ``depth`` times a step, each time with other weights; only the first layer reads x.
 
     Zilly et al. 2016, arXiv:1607.03474, section 4, with the carry gate coupled, c = 1 - t. Rows in the order h, t.
-    R and b are the first layer's; those of layer k, from 2 on, are called ``layer_k/R`` and ``layer_k/b``.
+    R and b belong to the first layer; layer k, from 2 on, has ``layer_k/R`` and ``layer_k/b``.
     """
     h, t = split(linear(x, W) + linear(s, R, b), 2)
     t = gate(t)

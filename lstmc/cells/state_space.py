@@ -54,8 +54,8 @@ def lru(
     """s' = lambda s + exp(gamma_log) B x;  y = Re(C s') + W x, with lambda = exp(-exp(nu_log) + i exp(theta_log)).
 
     Orvieto et al. 2023, arXiv:2303.06349, section 3 and appendix A: complex lambda, B, C and s. ``re`` and ``im`` are
-    the parts of s; rows of B in the order real, imaginary; y has P elements. The paper starts gamma_log at the
-    logarithm of sqrt(1 - |lambda|^2), of the lambda drawn; the fill here draws it in that range.
+    the parts of s; rows of B in the order real, imaginary; y has P elements. The paper starts gamma_log at ln sqrt(1 -
+    |lambda|^2) for the drawn lambda; the fill here draws it from the same range.
     """
     size, theta = exp(-exp(nu_log)), exp(theta_log)
     a, b, gamma = size * cos(theta), size * sin(theta), exp(gamma_log)
@@ -99,8 +99,8 @@ def lmu(
     """u = e_x x + e_h h + e_m m;  m' = A m + B u;  h' = tanh(W_x x + W_h h + W_m m').
 
     Voelker et al. 2019, "Legendre Memory Units: continuous-time representation in recurrent neural networks",
-    section 2: m holds the last ``theta`` steps of u as M Legendre polynomials. A and B are fixed: the paper's, over
-    one step, u held for it.
+    section 2: m holds the last ``theta`` steps of u as M Legendre polynomials. A and B are fixed: the paper's matrices,
+    discretised over one step with u constant during the step.
     """
     A, B = legendre(m.shape[-1], theta)
     u = linear(x, e_x) + linear(h, e_h) + linear(m, e_m)
@@ -218,9 +218,9 @@ def s5(
 ) -> tuple[Value, dict[str, Value]]:
     """s' = exp(Lambda Delta) s + (exp(Lambda Delta) - 1) / Lambda B x;  y = 2 Re(C s') + W x, in complex numbers.
 
-    Smith et al. 2022, arXiv:2208.04933, section 3 and equations (5) and (6): of each pair of conjugate states one.
-    Lambda = -exp(Lambda_log) + i Lambda_im, and the step is exp(Delta_log). ``re`` and ``im`` are the parts of s; rows
-    of B in the order real, imaginary; y has P elements.
+    Smith et al. 2022, arXiv:2208.04933, section 3 and equations (5) and (6): one state of each conjugate pair is
+    stored. Lambda = -exp(Lambda_log) + i Lambda_im, and the step is exp(Delta_log). ``re`` and ``im`` are the parts of
+    s; rows of B in the order real, imaginary; y has P elements.
     """
     l_re, delta = -exp(Lambda_log), exp(Delta_log)
     size, turn = exp(l_re * delta), Lambda_im * delta

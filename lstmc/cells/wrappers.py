@@ -16,8 +16,8 @@ Step = tuple[Any, dict[str, Value]]  # a step's output, and its next states
 def residual(inner: Cell) -> Cell:
     """The cell's output plus its first input, which has as many elements: y = x + cell(x).
 
-    ``residual(lstm)(H=64)`` is bound and scanned as ``lstm(H=64)`` is. The states are the cell's own: what is added
-    does not come back at the next step. He et al. 2015, arXiv:1512.03385; of LSTMs, Wu et al. 2016, arXiv:1609.08144.
+    ``residual(lstm)(H=64)`` is bound and scanned as ``lstm(H=64)`` is. The states are the cell's: the added input does
+    not enter the next step. He et al. 2015, arXiv:1512.03385; for LSTMs, Wu et al. 2016, arXiv:1609.08144.
     """
     if not inner.inputs:
         raise DslError(f"residual adds a cell's first input, and {inner.owner} has none", loc=here())
@@ -33,8 +33,8 @@ def residual(inner: Cell) -> Cell:
 def zoneout(inner: Cell, ratio: float = 0.1, **ratios: float) -> Cell:
     """In training each element of a state stays as it was with probability r; else h' = r h + (1 - r) cell(h).
 
-    Krueger et al. 2016, arXiv:1606.01305, section 3. ``ratios`` are those of single states, ``ratio`` that of all
-    others: ``zoneout(lstm, c=0.5, h=0.05)``. An output that is one of the next states is that state after zoneout.
+    Krueger et al. 2016, arXiv:1606.01305, section 3. ``ratios`` are for single states, ``ratio`` for all remaining
+    states: ``zoneout(lstm, c=0.5, h=0.05)``. If an output is a next state, it is the state after zoneout.
     """
     shares = _shares("zoneout", inner, inner.states, ratio, ratios)
 
@@ -53,8 +53,8 @@ def _zoned(old: Value, new: Value, ratio: float) -> Value:
 def variational_dropout(inner: Cell, ratio: float = 0.5, **ratios: float) -> Cell:
     """Dropout of the cell's inputs and states, of the same elements at every step of a sequence.
 
-    Gal and Ghahramani 2015, arXiv:1512.05287, section 4. ``ratios`` are those of single inputs and states, ``ratio``
-    that of all others: the paper's LSTM drops x and h, ``variational_dropout(lstm, c=0)``.
+    Gal and Ghahramani 2015, arXiv:1512.05287, section 4. ``ratios`` are for single inputs and states, ``ratio`` for the
+    rest: the paper's LSTM drops x and h, ``variational_dropout(lstm, c=0)``.
     """
     shares = _shares("variational_dropout", inner, (*inner.inputs, *inner.states), ratio, ratios)
 
@@ -70,9 +70,9 @@ def stacked(inner: Cell, depth: int, **bindings: Any) -> Cell:
     """``depth`` layers of the cell, each fed the output of the one below; parameters are ``layer_1/W_x`` and so on.
 
     ``stacked(lstm, 3)(H=64)`` is bound and scanned as one cell. Its states are called ``h_1``, ``c_1`` (the lowest
-    layer's), ``h_2`` and so on. What is no dimension of a state or an input of the cell is bound by ``bindings``, for
-    all layers: options, fillers, other dimensions. The first input goes through the layers, the others to each of them.
-    Graves et al. 2013, arXiv:1303.5778, section 3, without the connections that skip layers.
+    layer's), ``h_2`` and so on. ``bindings`` are for all layers: options, fillers, and dimensions that are in no state
+    or input of the cell. The first input goes through the layers, every other input to each layer. Graves et al. 2013,
+    arXiv:1303.5778, section 3, without the connections that skip layers.
     """
     if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
         raise DslError(f"stacked takes a number of layers of 1 or more, found {depth!r}", loc=here())

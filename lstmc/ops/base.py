@@ -249,8 +249,9 @@ class Op(metaclass=OpType):
         return None
 
     def wider(self, size: int) -> Iterator[Op]:
-        """Yield ops that may be this op on all elements of an axis of this size; :meth:`along` decides which one is
-        right. An op with attributes that count axes or sizes yields each value that the attributes may have then."""
+        """Yield candidates for this op on all elements of one more axis of this size; :meth:`along` decides which is
+        right. An op whose attributes count axes or sizes yields a candidate for each possible value of the
+        attributes."""
         yield self
 
     def work(self, operands: Types, results: Types) -> Work:

@@ -241,7 +241,7 @@ class Sin(Pointwise):
     """y = sin(x), x in radians.
 
     Caffe and its readers have no layer for it: for them it is a polynomial of x reduced by multiples of pi, within 1e-6
-    in float32 for ``|x|`` up to 1e5. Generated layers and ONNX have the function itself.
+    in float32 for ``|x|`` up to 1e5. Generated layers and ONNX call the sine itself.
     """
 
     name = "sin"

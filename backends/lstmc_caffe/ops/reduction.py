@@ -81,7 +81,7 @@ class SoftmaxWithLoss(_Loss, SoftmaxLoss):
 
 @dataclass(frozen=True)
 class SigmoidCrossEntropyLossLayer(_Loss, SigmoidCrossEntropyLoss):
-    """SigmoidCrossEntropyLoss (``sigmoid_cross_entropy_loss_layer.cpp``), over the size of the first axis.
+    """SigmoidCrossEntropyLoss (``sigmoid_cross_entropy_loss_layer.cpp``); it divides by the size of the first axis.
 
     This is the default of every version of the layer; only later versions have a setting for it.
     """
