@@ -169,6 +169,17 @@ class Shifted(nn.Module):
         return pad(x[:, :, self.ahead :], (0, 0, 0, self.ahead))
 
 
+class Before(nn.Module):
+    """Frames beside those ``by`` frames before, whose ends are cut off before zeros are joined to them."""
+
+    def __init__(self, by: int) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - 0.5 * torch.cat([torch.zeros_like(x[:, :, : self.by]), x[:, :, : -self.by]], 2)
+
+
 class Cut(nn.Module):
     """A convolution that is padded by more on both sides, without its first and last frames."""
 
@@ -206,6 +217,7 @@ AHEAD: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "shifted": (lambda: Shifted(2, False), 2),
     "shifted by a negative padding": (lambda: nn.Sequential(Shifted(1, True), window(1, 0)), 1),
     "cut on both sides": (lambda: Cut(), 1),
+    "joined behind zeros": (lambda: nn.Sequential(Before(1), window(1, 1), Before(2)), 1),
     "beside": (lambda: Beside(window(1, 1), nn.Sequential(window(0, 2), nn.Tanh(), window(2, 0)), window(2, 0)), 2),
     "a dilation": (lambda: nn.Conv2d(2, 2, 3, padding=(2, 1), dilation=(2, 1)), 2),
 }

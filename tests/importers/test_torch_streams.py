@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from lstmc import convert
 from lstmc.importers import RefusedError, from_torch, import_file
 from lstmc.importers.checks import to_source
 from lstmc.importers.importer import ImportedModel
@@ -330,3 +331,9 @@ def test_a_step_that_depends_on_later_ones_or_on_the_length_is_refused(name: str
     function, why = ALL_STEPS[name]
     with pytest.raises(RefusedError, match=re.escape(why)):
         from_torch(Lambda(function, g=gru(4)).eval(), torch.randn(2, 9, 4), step=True)
+
+
+def test_a_stream_goes_on_where_the_source_leaves_out_its_last_steps(tmp_path: Path) -> None:
+    module = Lambda(lambda x, g: g(x)[0][:, :-2], g=gru(4)).eval()
+    done = convert(from_torch(module, torch.randn(1, 9, 4), step=True), tmp_path, backend="c", on=["interpreter"])
+    assert done.passed

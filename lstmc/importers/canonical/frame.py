@@ -172,6 +172,8 @@ class _OneFrame:
     def _read(self, value: str, padded: bool = False) -> str:
         if ((self.zeros.get(value) or self.behind.get(value)) and not padded) or self.rest.get(value):
             self._refuse("it reads a sequence that is padded along time", value)
+        if self.behind.get(value, 0) < 0:
+            self._refuse("it reads a sequence without its last frames, which has no zeros in front as many", value)
         if self.cut.get(value):
             self._refuse("it reads a sequence without its first frames, which is not padded behind as much", value)
         return self.name.get(value, value)
@@ -280,9 +282,12 @@ class _OneFrame:
             sum(fixed(size, "a padding") for i, size in sizes.items() if (i < at) == first) for first in (True, False)
         )
         value, out = step.inputs[at], step.outputs[0]
-        missing = self.cut.get(value, 0)
-        if more or behind < missing:
+        missing, short = self.cut.get(value, 0), -self.behind.get(value, 0)
+        if more or behind < missing or (short > 0 and (behind or front != short)):
             self._refuse("it joins sequences along time")
+        if short > 0:
+            self._shift(value, out, short, step)
+            return
         self.zeros[out], self.behind[out] = (
             front + self.zeros.get(value, 0),
             behind - missing + self.behind.get(value, 0),
@@ -291,8 +296,8 @@ class _OneFrame:
         self.name[out] = self.name.get(value, value) if missing else self._read(value, padded=True)
 
     def _cut(self, step: Step, op: Split) -> None:
-        """Translate a slice of a sequence: without its end, from its padding on (the sequence some steps later), or
-        from a later frame on (a late sequence)."""
+        """Translate a slice of a sequence: without its end (which zeros in front may replace), from its padding on (the
+        sequence some steps later), or from a later frame on (a late sequence)."""
         (value,), start = step.inputs, 0
         for part, size in zip(step.outputs, op.sizes, strict=True):
             ahead = start - self.zeros.get(value, 0)
@@ -301,14 +306,27 @@ class _OneFrame:
                 continue
             behind = self.behind.get(value, 0) + self.rest.get(value, 0)
             missing = max(0, ahead - behind)
-            if size != self.length - missing or (missing and start != self.length + self.zeros.get(value, 0) + behind):
+            if size < self.length and not (ahead or behind or self.cut.get(value)):
+                self.name[part], self.late[part] = self.name.get(value, value), self.late.get(value, 0)
+                self.behind[part] = size - self.length
+                continue
+            if (
+                behind < 0
+                or size != self.length - missing
+                or (missing and start != self.length + self.zeros.get(value, 0) + behind)
+            ):
                 self._refuse("it takes some steps, or all of them, together")
-            x, lag = self.name.get(value, value), self.late.get(value, 0)
             if ahead < 0:
-                x = self._zeros_first(x, lag) if lag else x
-                x = self._window_of(x, op.axis, -ahead, step)[1]
-            self.name[part], self.late[part] = x, lag + max(0, ahead)
+                self._shift(value, part, -ahead, step)
+                continue
+            self.name[part], self.late[part] = self.name.get(value, value), self.late.get(value, 0) + ahead
             self.cut |= {part: missing} if missing else {}
+
+    def _shift(self, value: str, out: str, by: int, step: Step) -> None:
+        """Read a sequence behind as many zeros: at each frame what it was some frames before."""
+        x, lag = self.name.get(value, value), self.late.get(value, 0)
+        x = self._zeros_first(x, lag) if lag else x
+        self.name[out], self.late[out] = self._window_of(x, self.axes[value], by, step)[1], lag
 
     def _window_of(self, x: str, axis: int, reach: int, step: Step) -> tuple[str, str]:
         """Return a frame joined behind the ``reach`` frames before it, which are a state; and the first of these
