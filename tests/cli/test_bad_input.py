@@ -134,7 +134,10 @@ PLACES = (
         (("compile", "--cell", "lstn"), "PluginError: unknown cell 'lstn': did you mean lstm?"),
         (("cells", "GRUU"), "PluginError: unknown cell 'GRUU': did you mean gru?"),
         (("compile", *GRU, "--target", "flta"), "PluginError: backend caffe has no target flta: did you mean flat?"),
-        (("compile", *GRU, "--target", "tflit"), "PluginError: backend caffe has no target tflit: did you mean tflite?"),
+        (
+            ("compile", *GRU, "--target", "tflit"),
+            "PluginError: backend caffe has no target tflit: did you mean tflite?",
+        ),
         (("compile", *GRU, "--backend", "onx"), "PluginError: unknown backend 'onx': did you mean onnx?"),
         (
             ("compile", *GRU, "--form", "packed-in-lop"),
