@@ -175,7 +175,7 @@ class Source:
                 array = finite(name, array, np.float16 if format == "fp16" else np.float32)
             if use == "bias":
                 array = array.astype(np.float32)
-            if use in PANELS and (use != "windows" or format == "float"):
+            if use in PANELS:
                 array = in_panels(array, use)
                 comment += f", in panels of {PANELS[use]} rows"
             self.arrays[use, name] = self.constants.add(name, array.ravel(), comment)
@@ -217,6 +217,7 @@ class Source:
             "independent": any(line.strip() == INDEPENDENT for line in body),
             "vectors": any("LANES" in text for text in used)
             or (not self.in_file and any(c.is_large for c in constants)),
+            "widens": any("WIDENED" in text for text in used),
             "uses_state": any("state->" in line for line in body),
             "uses_weights": any("weights->" in line for line in body),
             "reset": self._reset_note(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from math import prod
 
@@ -24,6 +24,7 @@ from lstmc_c.plan import Operation, Plan, Step
 
 LANES, FEWEST = 8, 32  # partial sums that are computed together, and the fewest elements for that
 PANEL = 32  # rows of a matrix that a product computes together
+WIDENED = 8192  # weights of a convolution of fewer bits that are widened together, if that is a panel or more
 # other names in a step
 OWN = (
     "state",
@@ -385,10 +386,13 @@ class Writer:
         self._convolved(op, y, x, w, parts, "o")
 
     def _convolve(self, op: Conv, y: View, x: View, w: View, b: View | None) -> bool:
-        """Write a convolution in float32 as calls of functions, one for each image and group; return whether this was
-        possible."""
+        """Write a convolution in floats as calls of functions, one for each image and group; return whether this was
+        possible.
+
+        Weights of fewer bits are widened into scratch memory before the calls, a few rows at a time.
+        """
         images = View.of(y.place, (prod(y.shape[:-3]), *y.shape[-3:]))
-        if self.half or self.variable != "float" or (f"{w.use} scale", w.place.array.name) in self.arrays:
+        if self.variable != "float":
             return False
         count, _, rows, width = images.shape
         outs, ins, kh, kw = w.shape[0] // op.group, *w.shape[1:]
@@ -407,21 +411,53 @@ class Writer:
             padded = ((width - 1) * step + (kw - 1) * across) // step + 1
             at = [((m * kh + i) * step + j * across % step, j * across // step) for m, i, j in np.ndindex(ins, kh, kw)]
             taps = [line * padded + column for line, column in at]
-        sizes = [outs, ins, kh, kw, rows, width, *op.stride, *op.dilation, *op.pad, *x.shape[-2:], w.shape[0], padded]
+        lines = ins * kh * op.stride[1] * padded + WIDTH if padded else 0
+        used = 8 * len(taps) * (not each) + lines or 1  # a step without any has no memory
+        total, narrow, scratch = w.shape[0], self._is_narrow(w), self.scratch(used)
+        panel = max(WIDENED // (PANEL * len(taps)), 1) * PANEL if narrow and not each else total
         with self.code.block():
-            self.code.add(f"static const size_t sizes[] = {{{', '.join(map(str, sizes))}}};")
-            self.code.add(f"static const uint32_t taps[] = {{{', '.join(map(str, taps))}}};")
-            lines = ins * kh * op.stride[1] * padded + WIDTH if padded else 0
-            scratch = self.scratch(8 * len(taps) * (not each) + lines or 1)  # a step without any has no memory
-            for n in range(count):
-                for g in range(1 if each else op.group):
-                    wide = f"{to} + {at_y + n * images.strides[0] + g * outs * yplane}, {yplane}, {yrow}"
-                    from_ = f"{of} + {at_x + n * x.strides[0] + g * ins * xplane}, {xplane}, {xrow}, {xcolumn}"
-                    added = "0" if b is None else f"{bias} + {at_b}"
-                    function, last = ("convolve_each", op.group) if each else ("convolve", g * outs)
-                    arguments = f"{wide}, {from_}, {matrix} + {at_w}, {added}, sizes, taps, {last}, {scratch}"
-                    self.code.add(f"{function}({arguments});")
+            for first in range(0, total, panel):
+                end, weights, start = min(first + panel, total), f"{matrix} + {at_w}", first
+                if narrow:
+                    weights = self._widened(w, range(first, end), len(taps), each, used)
+                while start < end:  # the rows of one group
+                    stop = end if each else min(end, (start // outs + 1) * outs)
+                    rows_of = [1 if each else stop - start, ins, kh, kw, rows, width]
+                    sizes = [*rows_of, *op.stride, *op.dilation, *op.pad, *x.shape[-2:], end - first, padded]
+                    with self.code.block() if narrow else nullcontext():
+                        if narrow or start == 0:
+                            self.code.add(f"static const size_t sizes[] = {{{', '.join(map(str, sizes))}}};")
+                            self.code.add(f"static const uint32_t taps[] = {{{', '.join(map(str, taps))}}};")
+                        for n in range(count):
+                            wide = f"{to} + {at_y + n * images.strides[0] + start * yplane}, {yplane}, {yrow}"
+                            plane = 0 if each else start // outs * ins * xplane
+                            from_ = f"{of} + {at_x + n * x.strides[0] + plane}, {xplane}, {xrow}, {xcolumn}"
+                            added = "0" if b is None else f"{bias} + {at_b + first}"
+                            function, last = ("convolve_each", op.group) if each else ("convolve", start - first)
+                            arguments = f"{wide}, {from_}, {weights}, {added}, sizes, taps, {last}, {scratch}"
+                            self.code.add(f"{function}({arguments});")
+                    start = stop
         return True
+
+    def _is_narrow(self, w: View) -> bool:
+        """Return whether a weight has numbers of fewer bits than float32."""
+        return self.half or (f"{w.use} scale", w.place.array.name) in self.arrays
+
+    def _widened(self, w: View, rows: range, size: int, each: bool, used: int) -> str:
+        """Write the rows of a panel in float32 into scratch memory behind what is ``used``; return their place."""
+        self.scratch(used + len(rows) * size)
+        to, (array, at) = f"memory + {self.base + self.plan.work + used}", self._array(w.place, w.use)
+        scale, panel = self.arrays.get((f"{w.use} scale", w.place.array.name)), f"{array} + {at + rows.start * size}"
+        if scale is None:
+            self.code.add(f"widen_float16({to}, {panel}, {len(rows) * size});")
+        elif each:  # a row after the other
+            with self.code.loops([len(rows)]):
+                self.code.add(
+                    f"{along(size)} ({to})[{size} * i + {ALONG}] = ({panel})[{size} * i + {ALONG}] * {scale}[i];"
+                )
+        else:
+            self.code.add(f"widen_int8({to}, {panel}, {scale} + {rows.start}, {len(rows)}, {size});")
+        return to
 
     def _convolved(self, op: Conv, y: View, x: View, w: View, parts: tuple[str, str, str], channel: str) -> None:
         """Write a convolution. ``parts`` are expressions: the sum's initial value, an element of the matrix, and the

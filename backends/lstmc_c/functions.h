@@ -312,18 +312,70 @@ static float half_to_float(uint16_t bits) {
   return bits & 0x8000u ? -size : size;
 }
 
+#ifdef WIDENED
+// the sums of whole vectors of a panel of float16 (two bytes) or int8 (one), of every fourth column; returns how many
+static size_t widened_sums(float *y, const float *x, const void *w, size_t bytes, size_t width, size_t ins) {
+  typedef float vector VECTOR;
+  size_t k = 0;
+  for (; k + LANES <= width; k += LANES) {
+    const char *at = (const char *)w + bytes * k;
+    const size_t next = bytes * width;
+    vector s0 = {0.0f}, s1 = {0.0f}, s2 = {0.0f}, s3 = {0.0f};
+    size_t i = 0;
+    for (; i < ins / 4 * 4; i += 4, at += 4 * next) {
+      s0 += WIDENED(at, bytes) * x[i];
+      s1 += WIDENED(at + next, bytes) * x[i + 1];
+      s2 += WIDENED(at + 2 * next, bytes) * x[i + 2];
+      s3 += WIDENED(at + 3 * next, bytes) * x[i + 3];
+    }
+    for (; i < ins; ++i, at += next) s0 += WIDENED(at, bytes) * x[i];
+    *(vector *)(y + k) = (s0 + s1) + (s2 + s3);
+  }
+  return k;
+}
+#endif
+
+// numbers of float16 as floats
+static void widen_float16(float *y, const uint16_t *w, size_t count) {
+  size_t i = 0;
+#ifdef WIDENED
+  typedef float vector VECTOR;
+  for (; i < count / LANES * LANES; i += LANES) *(vector *)(y + i) = WIDENED(w + i, 2);
+#endif
+  for (; i < count; ++i) y[i] = half_to_float(w[i]);
+}
+
+// panels of integers, times the scale of each row
+static void widen_int8(float *y, const int8_t *w, const float *scale, size_t outs, size_t ins) {
+  for (size_t o = 0; o < outs; o += 32) {
+    const size_t width = lesser(outs - o, 32);
+    for (size_t i = 0; i < ins; ++i, y += width, w += width) {
+      size_t k = 0;
+#ifdef WIDENED
+      typedef float vector VECTOR;
+      for (; k < width / LANES * LANES; k += LANES) *(vector *)(y + k) = WIDENED(w + k, 1) * *(const vector *)(scale + o + k);
+#endif
+      for (; k < width; ++k) y[k] = (float)w[k] * scale[o + k];
+    }
+  }
+}
+
 // a product as above, of a matrix of float16
 static void product_float16(float *y, const float *x, const uint16_t *w, const float *b, size_t outs, size_t ins) {
   for (size_t o = 0; o < outs; o += 32, w += 32 * ins) {
     const size_t width = lesser(outs - o, 32);
+    size_t done = 0;
     float sum[32] = {0.0f};
-    if (width == 32) {
+#ifdef WIDENED
+    done = widened_sums(sum, x, w, 2, width, ins);
+#endif
+    if (done == 0 && width == 32) {
+      done = 32;
       for (size_t i = 0; i < ins; ++i)
         for (size_t k = 0; k < 32; ++k) sum[k] += half_to_float(w[32 * i + k]) * x[i];
-    } else {
-      for (size_t i = 0; i < ins; ++i)
-        for (size_t k = 0; k < width; ++k) sum[k] += half_to_float(w[width * i + k]) * x[i];
     }
+    for (size_t i = 0; i < ins; ++i)
+      for (size_t k = done; k < width; ++k) sum[k] += half_to_float(w[width * i + k]) * x[i];
     for (size_t k = 0; k < width; ++k) y[o + k] = b ? sum[k] + b[o + k] : sum[k];
   }
 }
@@ -346,7 +398,10 @@ static void product_int8(float *y, const float *x, const int8_t *w, const float 
     const size_t width = lesser(outs - o, 32);
     size_t done = 0;
     float sum[32] = {0.0f};
-    if (has_vectors() && width == 32) {
+#ifdef WIDENED
+    done = widened_sums(sum, x, w, 1, width, ins);
+#endif
+    if (done == 0 && has_vectors() && width == 32) {
       done = 32;
       for (size_t i = 0; i < ins; ++i)
         for (size_t k = 0; k < 32; ++k) sum[k] += (float)w[32 * i + k] * x[i];

@@ -549,7 +549,7 @@ def test_weights_in_other_numbers_and_in_a_file(numbers: str, weights: str, tmp_
         assert stated == arrays + -arrays % 4 + 8 == len(net.files["words.bin"])
     path = compiled_object(tmp_path, net)
     constants = sum(size for kind, size in symbol_sizes(path) if kind == "r")
-    places = 4 * 2 * 2 * 2 if numbers == "float32" else 0  # which the convolution reads
+    places = 4 * 2 * 2 * 2  # which the convolution reads
     assert constants == (arrays if weights == "source" else 0) + places
 
 

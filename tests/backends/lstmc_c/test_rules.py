@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc import Input, Param, concat, conv, full, model, relu, reshape, split, tanh, tile
+from lstmc import Input, Param, concat, conv, full, linear, model, relu, reshape, split, tanh, tile, transpose
 from lstmc.dsl.model import Model
 from lstmc.dsl.value import Value
 from lstmc.pipeline import compile_graph
@@ -17,7 +17,8 @@ from lstmc.weights import random_weights
 from lstmc_c import CBackend
 from tests.on_demand.fuzz.c_models import SANITIZERS, Machine, Net, build, run, wrong
 
-MACHINES = [Machine(("gcc", *SANITIZERS, "-O1", *flags)) for flags in ((), ("-march=native",), ("-U__SSE__",))]
+FLAGS = ((), ("-march=native",), ("-march=haswell",), ("-U__SSE__",))
+MACHINES = [Machine(("gcc", *SANITIZERS, "-O1", *flags)) for flags in FLAGS]
 
 
 def text_of(tried: Model, folder: Path, numbers: str = "float32") -> str:
@@ -95,6 +96,25 @@ def test_a_window_reads_repeated_columns(groups: int, tmp_path: Path) -> None:
         return conv(tile(tanh(x), [1, 1, 1, 20]), W, group=groups)
 
     text_of(repeated, tmp_path)
+
+
+@pytest.mark.parametrize("numbers", ["c-fp16-weights", "c-int8-weights"])
+@pytest.mark.parametrize("size", [(3, 20), (1, 3)], ids=["many pixels", "few"])
+@pytest.mark.parametrize(
+    ("kernel", "groups"), [((70, 32, 1, 3), 1), ((70, 16, 1, 3), 2), ((6, 12, 1, 1), 1), ((5, 1, 1, 3), 5)]
+)
+def test_weights_of_fewer_bits_are_widened_for_a_convolution(
+    kernel: tuple[int, ...], groups: int, size: tuple[int, int], numbers: str, tmp_path: Path
+) -> None:
+    """A panel at a time: of 70 channels there are three, and one has rows of both groups."""
+
+    @model
+    def narrow(x=Input(1, kernel[1] * groups, *size), *, K=Param(*kernel), b=Param(kernel[0]), W=Param(21, kernel[0])):
+        images = conv(tanh(x), K, b, group=groups, pad=(0, kernel[3] // 2))
+        pixels = reshape(transpose(images, [0, 2, 3, 1]), size[0] * size[1], kernel[0])
+        return linear(pixels, W)
+
+    assert "convolve" in text_of(narrow, tmp_path, numbers)
 
 
 def test_a_convolution_of_each_channel_may_need_no_memory(tmp_path: Path) -> None:
