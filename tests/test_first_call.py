@@ -7,6 +7,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,21 @@ def test_a_compilation_loads_what_it_needs() -> None:
 def test_a_model_is_compiled_where_these_packages_cannot_be_imported() -> None:
     hidden = f"import sys\nsys.modules |= dict.fromkeys({OTHERS})\n"
     assert in_a_new_process(f"{hidden}{COMPILES}print('compiled')") == "compiled\n"
+
+
+def test_the_command_compiles_where_psutil_and_onnx_cannot_be_imported(tmp_path: Path) -> None:
+    words = [
+        "lstmc",
+        "compile",
+        "--cell",
+        "gru",
+        *["-D", "T=3", "-D", "N=1", "-D", "D=3", "-D", "H=4"],
+        "-o",
+        str(tmp_path),
+    ]
+    hidden = "import sys\nsys.modules |= dict.fromkeys(('psutil', 'onnx'))\n"
+    in_a_new_process(f"{hidden}sys.argv = {words}\nfrom lstmc.cli import main\nsys.exit(main())")
+    assert (tmp_path / "gru.prototxt").is_file()
 
 
 def test_the_metadata_of_packages_are_read_once() -> None:

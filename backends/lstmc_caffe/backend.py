@@ -75,7 +75,7 @@ from lstmc_caffe.targets.lint import lint_file, lint_op, listed_layers
 from lstmc_caffe.targets.target import Summaries, Target, load_target, target_faults
 from lstmc_caffe.train import net as training
 from lstmc_caffe.write import program
-from lstmc_caffe.write.artifact import artifact, layers_text
+from lstmc_caffe.write.artifact import SUFFIX, artifact, layers_text
 from lstmc_caffe.write.net import MOST_BYTES, WEIGHTS_SUFFIX, lint_copies, parts, read_weights
 
 Passes = tuple[Pass, ...]
@@ -248,7 +248,7 @@ class CaffeBackend(RunsFiles):
 
     def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
         """Return the libraries of generated layers."""
-        return locate.libraries(files)
+        return locate.libraries(files) if any(name.endswith(SUFFIX) for name in files) else {}
 
     def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
         """Measure nets in one worker process."""
