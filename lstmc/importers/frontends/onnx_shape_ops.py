@@ -154,7 +154,7 @@ def _arg_max(sign: float) -> Handler:
 
 def _top_k(
     t: Onnx, x: Operand, count: Operand | None = None, *, axis: int, k: int | None = None, largest: int = 1
-) -> list[Operand]:
+) -> list[str]:
     (found,) = _given(count, [k], "k")
     return scattering.in_order(t, x, found, axis, bool(largest))
 

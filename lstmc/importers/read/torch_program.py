@@ -323,7 +323,7 @@ class _Reader:
             # JSON has no infinite number: a word
             "as_float": lambda: float(value),
             "as_floats": lambda: [*map(float, value)],
-            "as_complex": lambda: complex(*(float(_at(value, object, part)) for part in ("real", "imag"))),
+            "as_complex": lambda: complex(*(float(str(_at(value, object, part))) for part in ("real", "imag"))),
             "as_none": lambda: None,
             "as_tensor": lambda: self._value(_at(value, str, "name")),
             "as_tensors": lambda: [self._value(_at(one, str, "name")) for one in _list(value, dict)],
