@@ -22,7 +22,7 @@ from lstmc.ops import Array, Input
 from lstmc.text import late, quoted
 from lstmc.types import shape_text
 from lstmc.version import __version__
-from lstmc_c.code import OWN, Writer
+from lstmc_c.code import OWN, PANEL, Writer
 from lstmc_c.elements import ALONG, HEADER, INDEPENDENT, INDICES, c_names, identifier, number
 from lstmc_c.numbers import (
     FLOAT32,
@@ -31,6 +31,7 @@ from lstmc_c.numbers import (
     IntegerWriter,
     Numbers,
     finite,
+    in_bands,
     in_panels,
     integer_type,
     layout_checksum,
@@ -175,7 +176,14 @@ class Source:
                 array = finite(name, array, np.float16 if format == "fp16" else np.float32)
             if use == "bias":
                 array = array.astype(np.float32)
-            if use in PANELS:
+            large = use == "panel" and format == "float" and not self.in_file and array.size >= PANEL**2
+            parts, bounds = in_bands(array) if large else ([array], array)
+            if 0 < 4 * sum(part.size for part in parts) <= 3 * array.size:
+                told = f"the columns of {name} that are not zero: of each panel the first one, and the end"
+                self.arrays["panel bands", name] = self.constants.add(f"{name} bands", bounds.ravel(), told)
+                array = np.concatenate([in_panels(part) for part in parts])
+                comment += f", in panels of {PANEL} rows without columns of zeros at both ends"
+            elif use in PANELS:
                 array = in_panels(array, use)
                 comment += f", in panels of {PANELS[use]} rows"
             self.arrays[use, name] = self.constants.add(name, array.ravel(), comment)

@@ -235,10 +235,11 @@ class Writer:
         lead, (to, of, *added) = nest(y.shape[:-1], columns)
         if w.of_weight:
             product, *matrix = self._matrix(w)
-            if product == "product" and len(lead) == 1 and not (added and any(added[0])):
+            many = {"product": "products", "product_of_bands": "products_of_bands"}.get(product)
+            if many and len(lead) == 1 and not (added and any(added[0])):
                 arrays = [self._address(y, ()), str(to[0]), self._address(x, ()), str(of[0]), *matrix]
                 arrays.append("0" if b is None else self._address(b, ()))
-                self.code.add(f"products({', '.join(arrays)}, {outs}, {ins}, {lead[0]});")
+                self.code.add(f"{many}({', '.join(arrays)}, {outs}, {ins}, {lead[0]});")
                 return
             with self.code.loops(lead):
                 bias = "0" if b is None else self._address(b, added[0] if added else ())
@@ -296,9 +297,10 @@ class Writer:
     def _matrix(self, w: View) -> tuple[str, ...]:
         """Return the function of a product with a constant matrix, and its array arguments."""
         array, _ = self._array(w.place, w.use)
-        scale = self.arrays.get(("panel scale", w.place.array.name))
-        if scale is not None:
-            return "product_int8", array, scale
+        for kind, product in (("scale", "product_int8"), ("bands", "product_of_bands")):
+            more = self.arrays.get((f"panel {kind}", w.place.array.name))
+            if more is not None:
+                return product, array, more
         return "product_float16" if self.half else "product", array
 
     def _number(self, element: str) -> str:
@@ -540,8 +542,10 @@ class Inside(Writer):
         node = next(node for node in outer.plan.graph if node.op is op)
         outside = dict(zip((leaf.name for leaf in op.leaves), outer.plan.graph.args(node.name), strict=True))
         arrays: dict[tuple[str, str], str] = {
-            (use, plan.graph.value_name(ref)): outer.arrays[use, outer.plan.graph.value_name(outside[ref.node])]
+            (kind, plan.graph.value_name(ref)): outer.arrays[kind, name]
             for ref, use in plan.weights
+            for kind in (use, f"{use} bands")
+            if (kind, name := outer.plan.graph.value_name(outside[ref.node])) in outer.arrays
         }
         super().__init__(plan, arrays, outer.names)
         self.op, self.turn, self.code, self.base = op, turn, outer.code, outer.base + outer.plan.work

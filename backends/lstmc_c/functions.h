@@ -283,6 +283,28 @@ static void products(float *y, size_t yrow, const float *x, size_t xrow, const f
   }
 }
 
+// a product as above, where each panel has only the columns between two bounds: all others are zero
+static void product_of_bands(float *y, const float *x, const float *w, const uint32_t *bounds, const float *b, size_t outs,
+                             size_t ins) {
+  (void)ins;
+  for (size_t o = 0; o < outs; o += 32, bounds += 2) {
+    const size_t width = lesser(outs - o, 32), columns = bounds[1] - bounds[0];
+    product(y + o, x + bounds[0], w, b ? b + o : 0, width, columns);
+    w += width * columns;
+  }
+}
+
+// the same of each row of x
+static void products_of_bands(float *y, size_t yrow, const float *x, size_t xrow, const float *w, const uint32_t *bounds,
+                              const float *b, size_t outs, size_t ins, size_t rows) {
+  (void)ins;
+  for (size_t o = 0; o < outs; o += 32, bounds += 2) {
+    const size_t width = lesser(outs - o, 32), columns = bounds[1] - bounds[0];
+    products(y + o, yrow, x + bounds[0], xrow, w, b ? b + o : 0, width, columns, rows);
+    w += width * columns;
+  }
+}
+
 // a product for each of some lanes: x has 16 elements for each i, those of all lanes again and again, and w panels of 16
 // sums of all lanes, the last one filled up with zeros
 static void product_of_lanes(float *y, const float *x, const float *w, const float *b, size_t outs, size_t ins) {

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lstmc.backend import Compiled
 from lstmc.errors import BackendError
@@ -92,7 +94,15 @@ FLOAT32 = Numbers()
 _PER_LINE = 8  # numbers
 LARGE = 1024  # bytes
 # C99 has no float16: its bits are integers
-TYPES = {"f4": "float", "f2": "uint16_t", "i1": "int8_t", "i2": "int16_t", "i4": "int32_t", "u1": "uint8_t"}
+TYPES = {
+    "f4": "float",
+    "f2": "uint16_t",
+    "i1": "int8_t",
+    "i2": "int16_t",
+    "i4": "int32_t",
+    "u1": "uint8_t",
+    "u4": "uint32_t",
+}
 
 
 @dataclass(frozen=True)
@@ -167,6 +177,14 @@ def in_panels(weight: Array, use: Use = "panel") -> Array:
     if use == "lanes":
         matrices = [np.pad(matrices[0], ((0, -len(weight) % rows), (0, 0)))]
     return np.concatenate([m[row : row + rows].T.ravel() for m in matrices for row in range(0, len(m), rows)])
+
+
+def in_bands(matrix: Array) -> tuple[list[Array], NDArray[Any]]:
+    """Return of each panel of rows the columns between those that are zero, and where these columns begin and end."""
+    panels = [matrix[row : row + PANEL] for row in range(0, len(matrix), PANEL)]
+    used = [np.flatnonzero(panel.any(0)) for panel in panels]
+    bounds = np.array([(columns[0], columns[-1] + 1) if columns.size else (0, 0) for columns in used], np.uint32)
+    return [panel[:, low:high] for panel, (low, high) in zip(panels, bounds, strict=True)], bounds
 
 
 def finite(name: str, array: Array, dtype: type[np.generic]) -> Array:

@@ -259,19 +259,20 @@ class Schedule(Generic[C]):
         offset = offset_of(at, size)
         # if the counter is the index but the sizes differ, this is the first of several pieces
         whole = index == counter(size) and self.graph.type(base).size == size and self.values.computed(base)
-        if whole and isinstance(node.op, JOINS) and offset == 0:
-            self.stores.setdefault(base, []).append(sink)
-            self._pieces(node, sink)
+        together = whole and (offset == 0 or (offset is not None and self.one_row))
+        moved = Sink(base, sink.place.moved(offset or 0), sink.add)
+        if together and isinstance(node.op, JOINS):
+            self.stores.setdefault(base, []).append(moved)
+            self._pieces(node, moved)
             return
         if whole and offset is not None and type(node.op) in ELEMENT:
-            moved_sink = Sink(base, sink.place.moved(offset), sink.add)
-            self.stores.setdefault(base, []).append(moved_sink)
+            self.stores.setdefault(base, []).append(moved)
             return
-        if whole and (offset == 0 or (offset and self.one_row)) and not isinstance(node.op, JOINS):
+        if together:
             alone = sink.place.array.rows and (self.one_row or sink.place.array.size == size)
             after = isinstance(node.op, Linear) and sink.place.array.time
             if base not in self.memory and alone and (after or not sink.add):
-                self.memory[base] = sink.place.moved(offset)
+                self.memory[base] = moved.place
                 self.stores.setdefault(base, []).append(sink)
                 return
         if self.values.computed(base):

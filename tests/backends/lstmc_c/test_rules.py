@@ -6,25 +6,47 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lstmc import Input, Param, concat, conv, full, linear, model, relu, reshape, split, tanh, tile, transpose
+from lstmc import (
+    Input,
+    Param,
+    State,
+    cell,
+    concat,
+    conv,
+    dims,
+    full,
+    linear,
+    model,
+    relu,
+    reshape,
+    scan,
+    split,
+    tanh,
+    tile,
+    transpose,
+)
 from lstmc.dsl.model import Model
 from lstmc.dsl.value import Value
+from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
 from lstmc.weights import random_weights
 from lstmc_c import CBackend
 from tests.on_demand.fuzz.c_models import SANITIZERS, Machine, Net, build, run, wrong
 
+N, D = dims("N D")
 FLAGS = ((), ("-march=native",), ("-march=haswell",), ("-U__SSE__",))
 MACHINES = [Machine(("gcc", *SANITIZERS, "-O1", *flags)) for flags in FLAGS]
 
 
-def text_of(tried: Model, folder: Path, numbers: str = "float32") -> str:
+def text_of(tried: Model, folder: Path, in_file: bool = False, **weights: Array) -> str:
     """Return the C of a model; its streams are right on machines with vectors and without."""
     graph = deploy_graph(tried.graph())
-    net = Net.of(compile_graph(graph, CBackend()), random_weights(graph, 1), graph.name, numbers=numbers)
+    known = random_weights(graph, 1) | weights
+    net = Net.of(compile_graph(graph, CBackend()), known, graph.name, in_file=in_file)
     for machine in MACHINES:
         build(folder, [net], machine)
         run(folder, [net], machine)
@@ -167,3 +189,59 @@ def test_a_state_may_be_another_state_before_that_changes(tmp_path: Path) -> Non
         return {"y": x + last * older, "last_next": x, "older_next": last}
 
     text_of(delays, tmp_path)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("form", ["band", "band in a file", "corners", "an empty panel", "zeros"])
+def test_a_product_reads_the_columns_of_a_panel_that_are_not_zero(rows: int, form: str, tmp_path: Path) -> None:
+    row, column = np.indices((75, 90))
+    W = np.where(abs(column - row) < 5, np.sin(1.0 + row + 2.0 * column), 0.0)
+    W[32:64] *= form != "an empty panel"
+    W *= form != "zeros"
+    W[::32, [0, -1]] += form == "corners"
+
+    @model
+    def banded(x=Input(rows, 90), *, W=Param(75, 90), b=Param(75)):
+        y = linear(x, W, b)
+        return {"y": tanh(y), "z": linear(tanh(x), W) + y}
+
+    text = text_of(banded, tmp_path, in_file=form == "band in a file", W=W.astype(np.float32))
+    found = re.findall(r"^ +(products?_of_bands)\(", text, re.MULTILINE)
+    first = "products_of_bands" if rows > 1 else "product_of_bands"  # the second one is added to y, row by row
+    assert found == [first, "product_of_bands"] * (form in ("band", "an empty panel"))
+
+
+@cell
+def leaky(x=Input(N, D), h=State(N, D), *, W=Param(D, D)):
+    h = tanh(linear(x, W) + linear(h, W))
+    return h, {"h": h}
+
+
+def test_a_product_of_bands_may_be_in_a_loop(tmp_path: Path) -> None:
+    """All of its panels but the first one have zeros alone."""
+
+    @model(states={"s": "s_next"})
+    def banded(x=Input(5, 1, 70), s=Input(1, 70)):
+        y, last = scan(leaky(), x, init={"h": s})
+        return {"y": y, "s_next": last["h"]}
+
+    W = np.zeros((70, 70), np.float32)
+    W[:20, 3:9] = 0.1
+    assert "product_of_bands(" in text_of(banded, tmp_path, **{"leaky/W": W})
+
+
+def test_a_join_inside_a_join_of_another_axis_is_written_at_once(tmp_path: Path) -> None:
+    """Both halves of the state are shifted where they are."""
+
+    @model(states={"past": "past_next"})
+    def halves(x=Input(1, 3, 1, 5), past=Input(2, 1, 3, 4, 5), *, W=Param(3, 3, 5, 1)):
+        kept = []
+        for half in split(past, [1, 1], axis=0):
+            rows = reshape(half, 1, 3, 4, 5)
+            kept.append(reshape(concat(split(rows, [1, 3], axis=2)[1], x, axis=2), 1, 1, 3, 4, 5))
+            x = conv(concat(rows, x, axis=2), W)
+        return {"y": x, "past_next": concat(*kept, axis=0)}
+
+    text = text_of(halves, tmp_path)
+    assert text.count("// past_next = ") == 4
+    assert "past = past_next" not in text
