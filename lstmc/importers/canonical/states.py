@@ -27,6 +27,7 @@ from lstmc.patterns import Mismatch, Recognised, match_gru, match_lstm
 
 Numbers = NDArray[Any]
 MOST = 20_000_000  # elements that are numbered
+LARGEST_CELL = 200  # steps that read a state, of a recurrent layer that is written out
 CYCLES = "cycles"
 RECURRENT, MOVED, WINDOW = "the last states of recurrent layers", "its own elements, moved on", "a convolution's past"
 
@@ -250,20 +251,25 @@ class _Trace:
 
     def _cell(self, states: Mapping[str, str]) -> Graph | None:
         """Return the graph of a loop of one step with these states, each as its value after and before the step."""
-        shapes, same = self.net.shapes, {self.of(before).tobytes(): before for before in states.values()}
+        shapes, begun_as = self.net.shapes, {self.of(before).tobytes(): before for before in states.values()}
+        sizes = {len(numbers) for numbers in begun_as}
+        alike = ((name, numbers.tobytes()) for name, numbers in self.values.items() if numbers.nbytes in sizes)
+        same = {name: begun_as[numbers] for name, numbers in alike if numbers in begun_as}
         inside, needed = list[Step](), set(states)
         for step in reversed(self.net.steps):
-            if needed.intersection(step.outputs) and self._same(step.outputs[0], same) is None:
+            if step.outputs[0] not in same and not needed.isdisjoint(step.outputs):
                 inside.append(step)
                 needed.update(step.inputs)
-        depends = {name for name in needed if self._same(name, same) is not None}
-        if {self._same(name, same) for name in depends} < {*same.values()}:
+        depends = needed & same.keys()
+        if {same[name] for name in depends} < {*begun_as.values()}:
             return None  # a cell reads each of its states
         steps = []
         for step in reversed(inside):
             if depends.intersection(step.inputs):
                 steps.append(step)
                 depends.update(step.outputs)
+        if len(steps) > LARGEST_CELL:
+            return None
         rows = all(_size(shapes[name]) == shapes[name][-1] for name in states.values())
         flat = {name: (1, shapes[name][-1]) if rows else shapes[name] for name in states.values()}
         outer, body, operands = Builder("cell"), Builder("step"), list[Ref]()
@@ -278,8 +284,8 @@ class _Trace:
         begun = {name: argument(name, "state", Full(shape)) for name, shape in flat.items()}
         refs = dict[str, Ref]()
         for name in dict.fromkeys(chain.from_iterable(step.inputs for step in steps)):
-            if (state := self._same(name, same)) is not None:
-                refs[name] = shaped(begun[state], shapes[name])
+            if name in same:
+                refs[name] = shaped(begun[same[name]], shapes[name])
             elif name in self.net.params:
                 refs[name] = argument(name, "weight", Param(shapes[name]))
             elif name not in depends:
@@ -292,9 +298,6 @@ class _Trace:
         outputs = [(before, shaped(refs[after], flat[before])) for after, before in states.items()]
         outer.add(Scan(body.finish(outputs), 1), *operands, names=("loop",))
         return outer.finish([(before, Ref("loop", i)) for i, before in enumerate(states.values())])
-
-    def _same(self, name: str, same: Mapping[bytes, str]) -> str | None:
-        return same.get(self.values[name].tobytes()) if name in self.values else None
 
 
 def notes(net: Net, states: States, given: Mapping[str, str]) -> Iterator[str]:
