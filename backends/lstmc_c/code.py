@@ -418,6 +418,7 @@ class Writer:
         total, narrow, scratch = w.shape[0], self._is_narrow(w), self.scratch(used)
         panel = max(WIDENED // (PANEL * len(taps)), 1) * PANEL if narrow and not each else total
         with self.code.block():
+            self.code.add(f"static const uint32_t taps[] = {{{', '.join(map(str, taps))}}};")
             for first in range(0, total, panel):
                 end, weights, start = min(first + panel, total), f"{matrix} + {at_w}", first
                 if narrow:
@@ -429,7 +430,6 @@ class Writer:
                     with self.code.block() if narrow else nullcontext():
                         if narrow or start == 0:
                             self.code.add(f"static const size_t sizes[] = {{{', '.join(map(str, sizes))}}};")
-                            self.code.add(f"static const uint32_t taps[] = {{{', '.join(map(str, taps))}}};")
                         for n in range(count):
                             wide = f"{to} + {at_y + n * images.strides[0] + start * yplane}, {yplane}, {yrow}"
                             plane = 0 if each else start // outs * ins * xplane

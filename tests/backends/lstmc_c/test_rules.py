@@ -139,6 +139,19 @@ def test_weights_of_fewer_bits_are_widened_for_a_convolution(
     assert "convolve" in text_of(narrow, tmp_path, numbers)
 
 
+@pytest.mark.parametrize(("kernel", "groups"), [((70, 128, 1, 3), 1), ((64, 9, 3, 3), 16)])
+def test_the_places_of_a_window_are_written_once_for_all_panels_and_groups(
+    kernel: tuple[int, ...], groups: int
+) -> None:
+    @model
+    def narrow(x=Input(1, kernel[1] * groups, 3, 20), *, K=Param(*kernel)):
+        return conv(x, K, group=groups)
+
+    graph = deploy_graph(narrow.graph())
+    net = Net.of(compile_graph(graph, CBackend()), random_weights(graph, 1), "narrow", numbers="c-int8-weights")
+    assert net.artifact.files["narrow.c"].count(b"uint32_t taps[]") == 1
+
+
 def test_a_convolution_of_each_channel_may_need_no_memory(tmp_path: Path) -> None:
     @model
     def small(x=Input(1, 3, 4, 20), *, W=Param(3, 1, 2, 3)):
