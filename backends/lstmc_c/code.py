@@ -303,9 +303,9 @@ class Writer:
                 return product, array, more
         return "product_float16" if self.half else "product", array
 
-    def _number(self, element: str) -> str:
+    def _number(self, w: View, element: str) -> str:
         """Return an element of a matrix of low-precision numbers, as float."""
-        return f"half_to_float({element})" if self.half else element
+        return f"half_to_float({element})" if self.half and w.of_weight else element
 
     def _times_scale(self, w: View, row: str) -> str:
         """Return the factor of a row of a matrix of integers."""
@@ -369,7 +369,7 @@ class Writer:
         sizes, (to, of) = nest(x.shape, [row, x])
         with self.code.loops(sizes):
             self.code.add(f"const size_t row = index_of({self._element(x, of)}, {w.shape[0]});")
-            element = self._number(self._element(w, w.strides, indices=("row", ALONG)))
+            element = self._number(w, self._element(w, w.strides, indices=("row", ALONG)))
             element += self._times_scale(w, "row")
             self.code.add(f"{along(w.shape[1])} {self._element(row, to, y.strides[-1])} = {element};")
 
@@ -382,7 +382,7 @@ class Writer:
         if self._convolve(op, y, x, w, b):
             return
         bias = "0.0f" if b is None else self._element(b, (1,), indices=("o",))
-        weight = self._number(self._element(w, w.strides, indices=("o", "m", "i", "j")))
+        weight = self._number(w, self._element(w, w.strides, indices=("o", "m", "i", "j")))
         scaled = self._times_scale(w, "o")
         parts = ("0.0f", weight, f"sum{scaled} + {bias}") if scaled else (bias, weight, "sum")
         self._convolved(op, y, x, w, parts, "o")
@@ -443,7 +443,7 @@ class Writer:
 
     def _is_narrow(self, w: View) -> bool:
         """Return whether a weight has numbers of fewer bits than float32."""
-        return self.half or (f"{w.use} scale", w.place.array.name) in self.arrays
+        return w.of_weight and (self.half or (f"{w.use} scale", w.place.array.name) in self.arrays)
 
     def _widened(self, w: View, rows: range, size: int, each: bool, used: int) -> str:
         """Write the rows of a panel in float32 into scratch memory behind what is ``used``; return their place."""

@@ -42,11 +42,11 @@ FLAGS = ((), ("-march=native",), ("-march=haswell",), ("-U__SSE__",))
 MACHINES = [Machine(("gcc", *SANITIZERS, "-O1", *flags)) for flags in FLAGS]
 
 
-def text_of(tried: Model, folder: Path, in_file: bool = False, **weights: Array) -> str:
+def text_of(tried: Model, folder: Path, numbers: str = "float32", *, in_file: bool = False, **weights: Array) -> str:
     """Return the C of a model; its streams are right on machines with vectors and without."""
     graph = deploy_graph(tried.graph())
     known = random_weights(graph, 1) | weights
-    net = Net.of(compile_graph(graph, CBackend()), known, graph.name, in_file=in_file)
+    net = Net.of(compile_graph(graph, CBackend()), known, graph.name, numbers=numbers, in_file=in_file)
     for machine in MACHINES:
         build(folder, [net], machine)
         run(folder, [net], machine)
@@ -150,6 +150,15 @@ def test_the_places_of_a_window_are_written_once_for_all_panels_and_groups(
     graph = deploy_graph(narrow.graph())
     net = Net.of(compile_graph(graph, CBackend()), random_weights(graph, 1), "narrow", numbers="c-int8-weights")
     assert net.artifact.files["narrow.c"].count(b"uint32_t taps[]") == 1
+
+
+@pytest.mark.parametrize("kernel", [(5, 1, 2, 3), (8, 5, 2, 3)], ids=["of each channel", "of all"])
+def test_a_computed_kernel_is_float32_in_a_net_with_weights_of_float16(kernel: tuple[int, ...], tmp_path: Path) -> None:
+    @model
+    def computed(x=Input(1, 5, 3, 20), k=Input(*kernel)):
+        return conv(x, k, group=5 // kernel[1])
+
+    text_of(computed, tmp_path, "c-fp16-weights")
 
 
 def test_a_convolution_of_each_channel_may_need_no_memory(tmp_path: Path) -> None:
