@@ -375,8 +375,9 @@ class Net:
         """Return the net as a picture: time goes across and a step's layers down. ``rolled``: the model before the
         passes, with the body of each scan once. ``after``: the graph after a pass, with a name as for :meth:`after`.
 
-        For a scan with more than ``steps + 1`` steps (by default a few), ``steps`` steps from both ends are drawn.
-        Raises :class:`~lstmc.errors.DrawingError` without Graphviz, which ``pip install 'lstmc[draw]'`` brings.
+        For a scan with more than ``steps + 1`` steps (by default a few), only ``steps`` steps are drawn, half of them
+        from each end. Raises :class:`~lstmc.errors.DrawingError` without Graphviz, which ``pip install 'lstmc[draw]'``
+        brings.
 
         >>> import lstmc
         >>> drawing = lstmc.compile("rnn", T=50, N=1, D=3, H=3).draw()

@@ -50,7 +50,7 @@ class FittedData:
 
 
 def fit_data(source: ModelSource, data: Data, options: TrainingOptions) -> FittedData:
-    """Fit a model and its data to each other: read the data, and and trace the model at the sizes of the arrays.
+    """Fit a model and its data to each other: read the data, and trace the model at the sizes of the arrays.
 
     Raises :class:`~lstmc.errors.DataError` for data that do not fit.
     """

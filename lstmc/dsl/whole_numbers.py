@@ -80,7 +80,7 @@ def mod(a: Value | float, b: Value | float) -> Value:
     """The remainder of ``a`` divided by ``b``, as Python's ``a % b``: from 0 up to b.
 
     If ``b`` is a Value, it must be positive; if it is a number, the result has its sign. For integers the result is
-    exact. The gradient of a is 1, the gradient of b is minus the quotient.
+    exact. The gradient of a is 1, the gradient of b is minus the number of multiples, ``a // b``.
     """
     _, left, borrowed = _divided("mod", a, b)
     result: Value = left + borrowed * b

@@ -312,8 +312,8 @@ class Affine(Pointwise):
 
 
 def covered_axes(small: tuple[int, ...], large: tuple[int, ...]) -> tuple[int, int] | None:
-    """Return the consecutive axes [start, stop) of ``large`` along which the broadcast ``small`` varies; None if they
-    are not consecutive.
+    """Return the consecutive axes [start, stop) of ``large`` along which the broadcast ``small`` varies; None if it
+    does not broadcast, or if they are not consecutive.
 
     (4,) over (2, 4) is (1, 2); (2, 1) over (2, 4) is (0, 1); (1,) over (2, 4) is (0, 0).
     """

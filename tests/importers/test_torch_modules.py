@@ -369,6 +369,10 @@ PLACES = torch.tensor([[0, 1], [2, 2], [3, 0]])
 FUNCTIONS: dict[str, Any] = {
     "a value at repeated places": lambda x: x.scatter(1, PLACES, 5.0),
     "a value at computed places": lambda x: x.scatter(1, x.argsort(1)[:, :1].expand(3, 2), 5.0),
+    "the two largest alone": lambda x: torch.full_like(x, -torch.inf).scatter(1, x.topk(2)[1], x.topk(2)[0]).softmax(1),
+    "all but the largest": lambda x: x.scatter(1, x.argmax(1, True), -torch.inf).softmax(1),
+    "all but the two largest": lambda x: x.scatter(1, x.topk(2)[1], torch.full_like(x[:, :2], -torch.inf)).softmax(1),
+    "places of masked elements": lambda x: torch.where(x > x[:, 2:3], x, -torch.inf).topk(4)[1].float().square().sum(1),
     "rows of a mask": _masked,
     "remainders": lambda x: torch.remainder((9 * x).round() * 49, 49) + torch.fmod((9 * x).round() * 49, -49),
     "quotients": lambda x: (9 * x).round() * 49 // 49 + torch.div((9 * x).round() * 49, -49, rounding_mode="trunc"),

@@ -18,6 +18,7 @@ from lstmc.ops import Array
 
 MOST_RUNS = 4096  # the most pieces that are joined to a result
 MOST_SORTED = 64  # the most elements to sort: each step searches for the largest
+FOUND = -1e35  # stands for an element that was found: below what stands for minus infinity
 Combined = Literal["none", "add", "mul", "max", "min"]
 
 
@@ -135,7 +136,11 @@ def written(
             "index", f"of {[*wanted]}", f"it must have all of {[*shape]} but along the axis", "write whole rows"
         )
     hot, (own, other) = one_hot(layers, places, layers.size(x, axis), -1, wraps), letters(len(shape), axis)
-    if not isinstance(source, int | float):
+    x = layers.finite("add", x)
+    if isinstance(source, int | float):
+        source = float(layers.finite("add", np.asarray(float(source))))  # type: ignore[arg-type]
+    else:
+        source = layers.finite("add", source)
         for place, size in enumerate(wanted):
             source = source if layers.shape(source)[place] == size else layers.cut(source, place, 0, size)
         put = layers.product(f"{own}z", own, other, hot, source)
@@ -143,7 +148,7 @@ def written(
     order.insert(axis, len(shape) - 1)
     hits = layers.transpose(layers.reduce("sum", hot, [axis], keep=False), order)
     if isinstance(source, int | float):
-        put = layers.affine(hits if add else layers.apply("step", hits), float(source), 0.0)
+        put = layers.affine(hits if add else layers.apply("step", hits), source, 0.0)
     kept = x if add else layers.binary("mul", x, layers.negated(layers.apply("step", hits)))
     return layers.binary("add", kept, put)
 
@@ -166,7 +171,7 @@ def in_order(layers: Layers, x: Operand, count: int, axis: int, largest: bool) -
         places.append(layers.argmax(left, axis, keep=True))
         if found < count - 1:
             hit = layers.compare("eq", places[-1], np.arange(float(size)).reshape(-1, *span))
-            left = layers.where(hit, np.asarray(-np.inf), left)
+            left = layers.where(hit, np.asarray(FOUND), left)
     return [layers.affine(layers.concat(values, axis), sign, 0.0), layers.concat(places, axis)]
 
 
