@@ -541,6 +541,11 @@ def test_more_elements_than_an_axis_has_are_not_the_largest_of_it() -> None:
     ]
 
 
+def test_the_largest_elements_are_counted_by_one_number() -> None:
+    with pytest.raises(RefusedError, match=r"k = \[1, 1\]: it must be one number"):
+        from_onnx(built([("TopK", ["x", "k"], ["y", "z"], {})], X3, {"k": ints(1, 1)}))
+
+
 def test_a_tensor_that_is_not_used_is_listed_with_the_reason() -> None:
     found = from_onnx(built([("Relu", ["x"], ["y"], {})], X3, {"w": floats(2)}))
     assert found.net.ignored == {"w": "no output of the graph is computed from it"}

@@ -155,8 +155,10 @@ def _arg_max(sign: float) -> Handler:
 def _top_k(
     t: Onnx, x: Operand, count: Operand | None = None, *, axis: int, k: int | None = None, largest: int = 1
 ) -> list[str]:
-    (found,) = _given(count, [k], "k")
-    return scattering.in_order(t, x, found, axis, bool(largest))
+    counts = _given(count, [k], "k")
+    if len(counts) != 1:
+        raise Refused("k", str(counts), "it must be one number", "give back the scores")
+    return scattering.in_order(t, x, counts[0], axis, bool(largest))
 
 
 _COMBINED: dict[str, Combined] = {"none": "none", "add": "add", "mul": "mul", "max": "max", "min": "min"}
