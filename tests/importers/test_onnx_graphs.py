@@ -542,6 +542,8 @@ def test_more_elements_than_an_axis_has_are_not_the_largest_of_it() -> None:
 
 
 def test_the_largest_elements_are_counted_by_one_number() -> None:
+    with pytest.raises(RefusedError, match=r"k = \[None\]: it must be one number"):
+        from_onnx(built([("TopK", ["x"], ["y", "z"], {})], X3, {}))
     with pytest.raises(RefusedError, match=r"k = \[1, 1\]: it must be one number"):
         from_onnx(built([("TopK", ["x", "k"], ["y", "z"], {})], X3, {"k": ints(1, 1)}))
 

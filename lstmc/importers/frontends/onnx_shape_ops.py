@@ -156,7 +156,7 @@ def _top_k(
     t: Onnx, x: Operand, count: Operand | None = None, *, axis: int, k: int | None = None, largest: int = 1
 ) -> list[str]:
     counts = _given(count, [k], "k")
-    if len(counts) != 1:
+    if len(counts) != 1 or counts[0] is None:
         raise Refused("k", str(counts), "it must be one number", "give back the scores")
     return scattering.in_order(t, x, counts[0], axis, bool(largest))
 
