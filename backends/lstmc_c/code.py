@@ -24,7 +24,7 @@ from lstmc_c.plan import Operation, Plan, Step
 
 LANES, FEWEST = 8, 32  # partial sums that are computed together, and the fewest elements for that
 PANEL = 32  # rows of a matrix that a product computes together
-WIDENED = 8192  # weights of a convolution of fewer bits that are widened together, if that is a panel or more
+WIDENED = 4096  # weights of a convolution of fewer bits that are widened together, if 8 rows or a panel have as many
 # other names in a step
 OWN = (
     "state",
@@ -416,7 +416,8 @@ class Writer:
         lines = ins * kh * op.stride[1] * padded + WIDTH if padded else 0
         used = 8 * len(taps) * (not each) + lines or 1  # a step without any has no memory
         total, narrow, scratch = w.shape[0], self._is_narrow(w), self.scratch(used)
-        panel = max(WIDENED // (PANEL * len(taps)), 1) * PANEL if narrow and not each else total
+        fits = [rows for rows in (PANEL, PANEL // 2) if rows * len(taps) <= WIDENED]
+        panel = [*fits, PANEL // 4][0] if narrow and not each else total
         with self.code.block():
             self.code.add(f"static const uint32_t taps[] = {{{', '.join(map(str, taps))}}};")
             for first in range(0, total, panel):
@@ -446,19 +447,21 @@ class Writer:
         return w.of_weight and (self.half or (f"{w.use} scale", w.place.array.name) in self.arrays)
 
     def _widened(self, w: View, rows: range, size: int, each: bool, used: int) -> str:
-        """Write the rows of a panel in float32 into scratch memory behind what is ``used``; return their place."""
+        """Write rows of a panel in float32 into scratch memory behind what is ``used``; return their place."""
         self.scratch(used + len(rows) * size)
         to, (array, at) = f"memory + {self.base + self.plan.work + used}", self._array(w.place, w.use)
-        scale, panel = self.arrays.get((f"{w.use} scale", w.place.array.name)), f"{array} + {at + rows.start * size}"
+        scale, (panel, row) = self.arrays.get((f"{w.use} scale", w.place.array.name)), divmod(rows.start, PANEL)
+        start = f"{array} + {at + panel * PANEL * size + row}"
+        stride = min(PANEL, w.shape[0] - panel * PANEL)
         if scale is None:
-            self.code.add(f"widen_float16({to}, {panel}, {len(rows) * size});")
+            sizes = (size, size, len(rows)) if each else (stride, len(rows), size)
+            self.code.add(f"widen_float16({to}, {start}, {', '.join(map(str, sizes))});")
         elif each:  # a row after the other
             with self.code.loops([len(rows)]):
-                self.code.add(
-                    f"{along(size)} ({to})[{size} * i + {ALONG}] = ({panel})[{size} * i + {ALONG}] * {scale}[i];"
-                )
+                element = f"[{size} * i + {ALONG}]"
+                self.code.add(f"{along(size)} ({to}){element} = ({start}){element} * {scale}[i];")
         else:
-            self.code.add(f"widen_int8({to}, {panel}, {scale} + {rows.start}, {len(rows)}, {size});")
+            self.code.add(f"widen_int8({to}, {start}, {scale} + {rows.start}, {stride}, {len(rows)}, {size});")
         return to
 
     def _convolved(self, op: Conv, y: View, x: View, w: View, parts: tuple[str, str, str], channel: str) -> None:

@@ -357,28 +357,27 @@ static size_t widened_sums(float *y, const float *x, const void *w, size_t bytes
 }
 #endif
 
-// numbers of float16 as floats
-static void widen_float16(float *y, const uint16_t *w, size_t count) {
-  size_t i = 0;
+// some rows of a panel of float16 as floats: a column of the panel has `stride` numbers
+static void widen_float16(float *y, const uint16_t *w, size_t stride, size_t rows, size_t ins) {
+  for (size_t i = 0; i < ins; ++i, y += rows, w += stride) {
+    size_t k = 0;
 #ifdef WIDENED
-  typedef float vector VECTOR;
-  for (; i < count / LANES * LANES; i += LANES) *(vector *)(y + i) = WIDENED(w + i, 2);
+    typedef float vector VECTOR;
+    for (; k < rows / LANES * LANES; k += LANES) *(vector *)(y + k) = WIDENED(w + k, 2);
 #endif
-  for (; i < count; ++i) y[i] = half_to_float(w[i]);
+    for (; k < rows; ++k) y[k] = half_to_float(w[k]);
+  }
 }
 
-// panels of integers, times the scale of each row
-static void widen_int8(float *y, const int8_t *w, const float *scale, size_t outs, size_t ins) {
-  for (size_t o = 0; o < outs; o += 32) {
-    const size_t width = lesser(outs - o, 32);
-    for (size_t i = 0; i < ins; ++i, y += width, w += width) {
-      size_t k = 0;
+// the same of a panel of integers, times the scale of each row
+static void widen_int8(float *y, const int8_t *w, const float *scale, size_t stride, size_t rows, size_t ins) {
+  for (size_t i = 0; i < ins; ++i, y += rows, w += stride) {
+    size_t k = 0;
 #ifdef WIDENED
-      typedef float vector VECTOR;
-      for (; k < width / LANES * LANES; k += LANES) *(vector *)(y + k) = WIDENED(w + k, 1) * *(const vector *)(scale + o + k);
+    typedef float vector VECTOR;
+    for (; k < rows / LANES * LANES; k += LANES) *(vector *)(y + k) = WIDENED(w + k, 1) * *(const vector *)(scale + k);
 #endif
-      for (; k < width; ++k) y[k] = (float)w[k] * scale[o + k];
-    }
+    for (; k < rows; ++k) y[k] = (float)w[k] * scale[k];
   }
 }
 

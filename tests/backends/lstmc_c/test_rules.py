@@ -123,7 +123,8 @@ def test_a_window_reads_repeated_columns(groups: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("numbers", ["c-fp16-weights", "c-int8-weights"])
 @pytest.mark.parametrize("size", [(3, 20), (1, 3)], ids=["many pixels", "few"])
 @pytest.mark.parametrize(
-    ("kernel", "groups"), [((70, 32, 1, 3), 1), ((70, 16, 1, 3), 2), ((6, 12, 1, 1), 1), ((5, 1, 1, 3), 5)]
+    ("kernel", "groups"),
+    [((70, 32, 1, 3), 1), ((40, 64, 1, 3), 1), ((70, 16, 1, 3), 2), ((6, 12, 1, 1), 1), ((5, 1, 1, 3), 5)],
 )
 def test_weights_of_fewer_bits_are_widened_for_a_convolution(
     kernel: tuple[int, ...], groups: int, size: tuple[int, int], numbers: str, tmp_path: Path
