@@ -24,7 +24,9 @@ from lstmc_c.plan import Operation, Plan, Step
 
 LANES, FEWEST = 8, 32  # partial sums that are computed together, and the fewest elements for that
 PANEL = 32  # rows of a matrix that a product computes together
-WIDENED = 4096  # weights of a convolution of fewer bits that are widened together, if 8 rows or a panel have as many
+MOST_WIDENED = (
+    4096  # weights of a convolution of fewer bits that are widened together, if 8 rows or a panel have as many
+)
 # other names in a step
 OWN = (
     "state",
@@ -297,19 +299,23 @@ class Writer:
     def _matrix(self, w: View) -> tuple[str, ...]:
         """Return the function of a product with a constant matrix, and its array arguments."""
         array, _ = self._array(w.place, w.use)
-        for kind, product in (("scale", "product_int8"), ("bands", "product_of_bands")):
-            more = self.arrays.get((f"panel {kind}", w.place.array.name))
-            if more is not None:
-                return product, array, more
+        if (scale := self._scale(w)) is not None:
+            return "product_int8", array, scale
+        if (bands := self.arrays.get(("panel bands", w.place.array.name))) is not None:
+            return "product_of_bands", array, bands
         return "product_float16" if self.half else "product", array
 
     def _number(self, w: View, element: str) -> str:
         """Return an element of a matrix of low-precision numbers, as float."""
         return f"half_to_float({element})" if self.half and w.of_weight else element
 
+    def _scale(self, w: View) -> str | None:
+        """Return the array of the scales of a matrix of integers."""
+        return self.arrays.get((f"{w.use} scale", w.place.array.name))
+
     def _times_scale(self, w: View, row: str) -> str:
         """Return the factor of a row of a matrix of integers."""
-        scale = self.arrays.get((f"{w.use} scale", w.place.array.name))
+        scale = self._scale(w)
         return "" if scale is None else f" * {scale}[{row}]"
 
     def _products(self, y: View, x: View, w: View, b: View | None) -> None:
@@ -405,18 +411,11 @@ class Writer:
         _, xplane, xrow, xcolumn = x.strides
         (to, at_y), (of, at_x), (matrix, at_w) = (self._array(view.place, view.use) for view in (y, x, w))
         bias, at_b = ("0", 0) if b is None else self._array(b.place, b.use)
-        # windows are read from x, or from its rows with zeros around them
-        padded, (down, across) = 0, op.dilation
-        taps = [m * xplane + i * down * xrow + j * across for m, i, j in np.ndindex(ins, kh, kw)]
-        if op.stride[1] * xcolumn != 1 or any(op.pad) or width < WIDTH:
-            step = op.stride[1]
-            padded = ((width - 1) * step + (kw - 1) * across) // step + 1
-            at = [((m * kh + i) * step + j * across % step, j * across // step) for m, i, j in np.ndindex(ins, kh, kw)]
-            taps = [line * padded + column for line, column in at]
+        taps, padded = self._taps(op, x, w, width)
         lines = ins * kh * op.stride[1] * padded + WIDTH if padded else 0
         used = 8 * len(taps) * (not each) + lines or 1  # a step without any has no memory
         total, narrow, scratch = w.shape[0], self._is_narrow(w), self.scratch(used)
-        fits = [rows for rows in (PANEL, PANEL // 2) if rows * len(taps) <= WIDENED]
+        fits = [rows for rows in (PANEL, PANEL // 2) if rows * len(taps) <= MOST_WIDENED]
         panel = [*fits, PANEL // 4][0] if narrow and not each else total
         with self.code.block():
             self.code.add(f"static const uint32_t taps[] = {{{', '.join(map(str, taps))}}};")
@@ -442,15 +441,26 @@ class Writer:
                     start = stop
         return True
 
+    def _taps(self, op: Conv, x: View, w: View, width: int) -> tuple[list[int], int]:
+        """Return the places of a window's elements in x and 0, or in rows of x with zeros around them and the width of
+        these rows."""
+        (_, ins, kh, kw), (_, xplane, xrow, xcolumn), (down, across) = w.shape, x.strides, op.dilation
+        if op.stride[1] * xcolumn == 1 and not any(op.pad) and width >= WIDTH:
+            return [m * xplane + i * down * xrow + j * across for m, i, j in np.ndindex(ins, kh, kw)], 0
+        step = op.stride[1]
+        padded = ((width - 1) * step + (kw - 1) * across) // step + 1
+        at = [((m * kh + i) * step + j * across % step, j * across // step) for m, i, j in np.ndindex(ins, kh, kw)]
+        return [line * padded + column for line, column in at], padded
+
     def _is_narrow(self, w: View) -> bool:
         """Return whether a weight has numbers of fewer bits than float32."""
-        return w.of_weight and (self.half or (f"{w.use} scale", w.place.array.name) in self.arrays)
+        return w.of_weight and (self.half or self._scale(w) is not None)
 
     def _widened(self, w: View, rows: range, size: int, each: bool, used: int) -> str:
         """Write rows of a panel in float32 into scratch memory behind what is ``used``; return their place."""
         self.scratch(used + len(rows) * size)
         to, (array, at) = f"memory + {self.base + self.plan.work + used}", self._array(w.place, w.use)
-        scale, (panel, row) = self.arrays.get((f"{w.use} scale", w.place.array.name)), divmod(rows.start, PANEL)
+        scale, (panel, row) = self._scale(w), divmod(rows.start, PANEL)
         start = f"{array} + {at + panel * PANEL * size + row}"
         stride = min(PANEL, w.shape[0] - panel * PANEL)
         if scale is None:
