@@ -23,13 +23,22 @@ TARGETS = PAGE.parents[1] / "lstmc" / "cells" / "targets.json"
 TEMPLATE = """\
 # The library cells
 
-Written by `docs/generate_cells.py` from the cells themselves. `lstmc cells` lists them, `lstmc cells -D H=256` with
-the costs at your own sizes, and `lstmc cells NAME` prints a cell's source and graph. Equations are derived from the
-graph of a step, where they are short: $u_1$, $u_2$ are values without a name. Numbers are for one step of one sequence,
-at the sizes below each cell. A multiplication and an addition are two FLOPs, a function of one element is one. Any of
-these cells can be wrapped by `lstmc.cells.wrappers` ([write-a-cell.md](write-a-cell.md)).
-[Two tasks](cells-trained.md) show what each learns. "`h` in order" says why state h
-[cannot be computed for all steps at once](parallel-time.md).
+The cells that `lstmc compile --cell NAME` takes: the equations, states, parameters and costs of each.
+`docs/generate_cells.py` writes this page from the cells themselves. `lstmc cells` lists the cells, `lstmc cells -D
+H=256` with the costs at your own sizes, and `lstmc cells NAME` prints the source and the graph of a cell. Wrappers such
+as `residual` and `zoneout` take any of these cells ([write-a-cell.md](write-a-cell.md)). [Two tasks](cells-trained.md)
+show what each cell learns.
+
+How to read an entry:
+
+- h' is the next value of state h. Two letters in a row are multiplied: W x is a matrix times a vector, r h a product
+  element by element.
+- "Rows in the order z, r, n" names the parts of a packed matrix from top to bottom: first the rows of gate z.
+- Short cells have equations that were derived from the graph of a step; $u_1$, $u_2$ are values without a name.
+- "size" is the number of parameters. A multiplication and an addition are two FLOPs, a function of one element is one.
+  Sizes and FLOPs are for one step of one sequence, at the sizes below the table.
+- "in order" gives the reason why a state must be computed step by step. "linear" and "parallel" states can be computed
+  for all steps at once: [parallel in time](parallel-time.md).
 {% for group, cells in groups %}
 
 ## {{ group }}

@@ -191,7 +191,7 @@ def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | N
 # Typed as what the function gets in their place, so that an editor knows the argument.
 @checked
 def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain | None = None) -> Value:
-    """A network input; in a cell, the slice of one step. With ``fill``, a DummyData layer provides it.
+    """A network input; in a cell, the slice of one step. With ``fill`` the caller may leave the input out.
 
     ``values`` declares the valid range: ``integers(0, 1)`` for a mask, ``reals(0, 10)`` for times. Training data
     outside of the range are an error; ``verify`` draws its inputs from the range.
@@ -203,8 +203,8 @@ def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain |
 def State(*shape: Size, fill: Filler | Any = None) -> Value:
     """A value carried from step to step. Its initial value is zero, ``fill``, or ``init`` of the scan.
 
-    ``fill`` is a scalar, an initializer, or an array: of the whole shape, or without the axis of the batch. Minus
-    infinity is -1e30, whose exp is 0.
+    ``fill`` is a scalar, an initializer, or an array with or without the axis of the batch. Minus infinity becomes
+    -1e30, whose exp is 0.
     """
     return cast(Value, StateDeclaration(shape, as_filler(fill), here()))
 

@@ -40,7 +40,7 @@ power = pointwise(ops.Power)
 def maximum(a: Value | float, b: Value | float) -> Value:
     """The larger of two Values, or of a Value and a number, element by element, broadcast as for ``+``.
 
-    At equal elements the gradient flows to b; if one operand is a number, it is 0 there.
+    At equal elements the gradient flows to b; if one operand is a number, the gradient is 0 at equal elements.
     """
     check_two("maximum", a, b)
     if is_scalar(a):
@@ -67,7 +67,7 @@ def minimum(a: Value | float, b: Value | float) -> Value:
 
 @function
 def clip(x: Value, low: float, high: float) -> Value:
-    """x, and ``low`` where it is smaller, ``high`` where it is larger: there the gradient is 0."""
+    """x limited to the range from ``low`` to ``high``. The gradient is 0 where x is outside of the range."""
     low, high = number_of("clip", "low", low), number_of("clip", "high", high, position=2)
     if low > high:
         raise DslError(f"clip: expected low <= high, found low {low!r} and high {high!r}", loc=here())
@@ -152,8 +152,8 @@ def square(x: Value) -> Value:
 def step(x: Value) -> Value:
     """1 where x > 0, else 0, without a gradient: tanh(2**96 * relu(x)), which is 1 from x = 2**-91 on.
 
-    Caffe's Threshold would be one layer, but aborts where it is in a net that is trained. A larger factor would
-    overflow backward in nets that are not, in which no gradient is stopped: at 0, times the gradient that is 0 there.
+    Caffe's layer Threshold is not used, because it aborts in a net that is trained. A factor above 2**96 would overflow
+    in the backward pass.
     """
     return tanh(2.0**96 * relu(stop_gradient(x)))
 
@@ -204,9 +204,9 @@ T = TypeVar("T")
 def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = None) -> Value:
     """``x @ W.T + b``. W is [out, in] as Caffe stores it, b is [out].
 
-    The trailing axes of x that together have ``in`` elements are flattened: x [T, N, D] with W [H, D] gives
-    [T, N, H]; x [N, 128, 10, 10] with W [H, 12800] gives [N, H]. ``axis`` says where to start if sizes of 1
-    leave a choice.
+    The trailing axes of x that together have ``in`` elements are flattened: x [T, N, D] with W [H, D] gives [T, N, H];
+    x [N, 128, 10, 10] with W [H, 12800] gives [N, H]. Give ``axis``, the first flattened axis, if axes of size 1 leave
+    a choice.
     """
     operands = (x, W) if b is None else (x, W, b)
     width = W.shape[-1] if W.shape else 1  # of a W without axes, which the op refuses

@@ -92,7 +92,7 @@ def op(operation: Op, *values: Value) -> Value:
 
 @named
 def op_results(operation: Op, *values: Value) -> tuple[Value, ...]:
-    """All results of an op on values, in order: ``high, low = op_results(Halves(), x)``. Raises what ``op`` does."""
+    """All results of an op on values, in order: ``high, low = op_results(Halves(), x)``. Raises as ``op`` does."""
     return _applied("op_results", operation, values)
 
 

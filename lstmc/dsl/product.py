@@ -160,10 +160,10 @@ Pairs = int | tuple[int, int]  # (height, width), or one number for both
 
 @function
 def embed(x: Value, W: Value) -> Value:
-    """The rows of W that x names: W is [V, H], x holds integers from 0 to V - 1; [T, N] gives [T, N, H].
+    """The rows of W at the indices x: W is [V, H], x holds integers from 0 to V - 1; x [T, N] gives [T, N, H].
 
-    No gradient flows to x. Where x depends on a parameter, a state or ``step_index``, as ``argmax`` of a product does,
-    only ONNX has a layer for it, so every target gets ``linear(one_hot(x, V), W.T)`` instead.
+    No gradient flows to x. If x depends on a parameter, a state or ``step_index``, for example as ``argmax`` of a
+    product, the net has ``linear(one_hot(x, V), W.T)`` instead, because only ONNX has a layer for such an ``embed``.
     """
     if W.type.rank == 2 and _is_learned(x):
         return linear(one_hot(x, W.shape[0]), apply(Transpose(0), W))
@@ -196,7 +196,7 @@ def conv(
     dilation: Pairs = 1,
     group: int = 1,
 ) -> Value:
-    """Images x [..., C, H, W] convolved: W is [out, C / group, kh, kw], b is [out]; the result is [..., out, H', W'].
+    """The convolution of images x [..., C, H, W] with W [out, C / group, kh, kw], plus b [out]: [..., out, H', W'].
 
     H' is (H + 2 pad - dilation (kh - 1) - 1) // stride + 1, and so is W'. ``stride``, ``pad`` and ``dilation`` are one
     number, or (height, width).
@@ -213,10 +213,11 @@ def conv(
 
 @function
 def max_pool(x: Value, size: Pairs, *, stride: Pairs | None = None, pad: Pairs = 0) -> Value:
-    """The largest element of each window of images x [..., C, H, W]; as many windows as Caffe's Pooling has.
+    """The largest element of each window of images x [..., C, H, W]. The number of windows is that of Caffe's Pooling.
 
-    Windows are ``size`` large, and ``stride`` apart (``size``, if it is not given); both are one number, or (height,
-    width). There are ceil((H + 2 pad - size) / stride) + 1 along an axis, less one that would start in the padding.
+    A window has ``size`` elements along an axis, and begins ``stride`` elements after the previous window (by default
+    ``size``); both are one number, or (height, width). An axis of H elements has ceil((H + 2 pad - size) / stride) + 1
+    windows; a last window that would start in the padding is left out.
     """
     return apply(MaxPool(*_windows("max_pool", size, stride, pad)), x)
 
@@ -238,11 +239,10 @@ def _windows(function: str, size: Pairs, stride: Pairs | None, pad: Pairs) -> tu
 
 @function
 def dropout(x: Value, ratio: float = 0.5) -> Value:
-    """x; in training each element becomes zero with probability ``ratio``, and the remaining elements are divided by 1
-    - ``ratio``.
+    """x; in training each element becomes zero with probability ``ratio``, otherwise it is divided by 1 - ``ratio``.
 
-    Each call draws its own mask, a new mask for each iteration and each step. In a cell, a value that is the same at
-    every step has one mask for all steps.
+    Each call in the code has a separate mask, drawn anew in each iteration and at each step. In a cell, a value that is
+    the same at every step gets one mask for all steps.
     """
     share = number_of("dropout", "ratio", ratio)
     if not 0 <= share < 1:

@@ -30,8 +30,8 @@ def sum(x: Value, *, axis: Axes, keepdims: bool = False) -> Value: ...
 def sum(x: Iterable[Any], start: Any = ...) -> Any: ...
 @function
 def sum(x: Value | Iterable[Any], start: Any = _NOT_GIVEN, *, axis: Axes = None, keepdims: bool = False) -> Any:
-    """x summed along ``axis``: an axis, several, or None for all. The result lacks the axis, or has one element there
-    with ``keepdims``. ``sum(x, -1)`` is along the last one.
+    """x summed along ``axis``: one axis, several, or None for all. The result lacks the axis; with ``keepdims`` it
+    keeps the axis with size 1. ``sum(x, -1)`` is along the last one.
 
     ``sum`` of several values, as in ``sum(w * x for w, x in pairs)``, is Python's ``sum``.
     """

@@ -37,10 +37,10 @@ SHAPE = (1,)
 
 @function
 def step_index() -> Value:
-    """In a cell: how many steps the scan has done before this one, [1]: 0 at its first, 1 at its second, ...
+    """In a cell: the number of steps that the scan has done, as an array [1]: 0 at the first step, 1 at the second, ...
 
-    With ``reverse`` the first step is the last in time. With ``carry`` it continues from the previous batch; ``cont``
-    and ``lengths`` do not change it. In a net of one step (``--step``) it is a state.
+    With ``reverse`` the first step is the last in time. With ``carry`` the number continues from the previous batch;
+    ``cont`` and ``lengths`` do not change it. In a net of one step (``--step``) the number is a state.
     """
     loc = here()
     trace = open_trace("step_index", loc)
@@ -468,16 +468,16 @@ def scan(
     """Run a cell over a sequence [T, N, ...]; returns its outputs over time, and the last states by name.
 
     ``xs`` is one sequence, several in the order of the cell's inputs, or a dict by input name; a cell without a
-    sequence runs for ``length`` steps. ``init`` gives states their first value (gradients flow through it; the rest
-    start at zero or at their fill); without the axis N it is the same for the whole batch. ``static`` gives an input
-    the same value at every step. ``reverse`` runs from the last step to the first, outputs keeping their places in
-    time. ``name`` names the layers; parameters keep the bound cell's name.
+    sequence runs for ``length`` steps. ``init`` gives states their first value (gradients flow through it; other states
+    start at zero or at their fill); a value without the axis N is the same for the whole batch. ``static`` gives an
+    input the same value at every step. ``reverse`` runs from the last step to the first, outputs keeping their places
+    in time. ``name`` names the layers; parameters keep the bound cell's name.
 
-    ``cont`` [T, N] is Caffe's indicator (``lstm_layer.cpp``): every state is multiplied by it before step t uses it,
-    so 0 starts a new sequence there. Under ``reverse`` the step used before t is t + 1: 0 belongs at a sequence's last
-    step then, not at its first. ``lengths`` [N] are numbers of steps: past its end a sequence's states stay as they are
-    and its outputs are zero, so the last states are the states of its last step. With ``carry`` states start with the
-    last states of the previous batch, as in Caffe's own recurrent layers; in the first batch they start at zero.
+    ``cont`` [T, N] has Caffe's sequence markers (``lstm_layer.cpp``): each state is multiplied by cont[t] before step t
+    uses it, so a 0 starts a new sequence at step t. With ``reverse`` step t + 1 runs before step t, so the 0 belongs at
+    a sequence's last step. ``lengths`` [N] has each sequence's number of steps: after its last step the states stay as
+    they are and the outputs are zero. With ``carry`` states start with the last states of the previous batch, as in
+    Caffe's own recurrent layers; in the first batch they start at zero.
     """
     call = _ScanCall(bound, here())
     constant = call.static(static)

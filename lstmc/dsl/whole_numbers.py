@@ -52,8 +52,8 @@ def _check_order(function: str, low: float, high: float) -> None:
 def const(array: Any) -> Value:
     """An array of numbers as a Value, in a cell or model: ``const(numpy.eye(3))``.
 
-    It is a parameter that is not trained. Arrays with the same numbers are one parameter. It can be the matrix of a
-    ``linear``. Its numbers are in the weights of the net, in float32; the interpreter has all digits.
+    The array becomes a parameter that is not trained; arrays with the same numbers become one parameter. It can be the
+    matrix of a ``linear``. The weights of the net have its numbers in float32; the interpreter uses all digits.
     """
     loc = here()
     fill = fixed_values("const", array, loc, 0, "array")
@@ -80,7 +80,7 @@ def mod(a: Value | float, b: Value | float) -> Value:
     """The remainder of ``a`` divided by ``b``, as Python's ``a % b``: from 0 up to b.
 
     If ``b`` is a Value, it must be positive; if it is a number, the result has its sign. For integers the result is
-    exact. The gradient of a is 1, the gradient of b is minus the number of multiples, ``a // b``.
+    exact. The gradient with respect to a is 1, and with respect to b it is ``-(a // b)``.
     """
     _, left, borrowed = _divided("mod", a, b)
     result: Value = left + borrowed * b
@@ -109,7 +109,7 @@ def _divided(function: str, a: Any, b: Any) -> tuple[Any, Any, Any]:
 
 @function
 def argmax(x: Value, axis: int = -1) -> Value:
-    """The index of the largest element of x along ``axis``, the first of several; the result lacks the axis.
+    """The index of the largest element of x along ``axis``, the first if several are equal; the result lacks the axis.
 
     Integers from 0 up, without a gradient. ``one_hot(argmax(x), K)`` is 1 at the largest element and 0 elsewhere.
     """

@@ -240,8 +240,8 @@ class Log(Pointwise):
 class Sin(Pointwise):
     """y = sin(x), x in radians.
 
-    Caffe and its readers have no layer for it: for them it is a polynomial of x reduced by multiples of pi, within 1e-6
-    in float32 for ``|x|`` up to 1e5. Generated layers and ONNX call the sine itself.
+    Caffe and its readers have no layer of the sine: their nets compute a polynomial of x, reduced by multiples of pi,
+    within 1e-6 in float32 for ``|x|`` up to 1e5. Generated layers and ONNX call the sine itself.
     """
 
     name = "sin"
