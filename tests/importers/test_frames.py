@@ -49,6 +49,22 @@ def test_states_are_found_where_they_are_proved(name: str) -> None:
     assert model.step == CASES[name].proved
 
 
+def test_a_gru_whose_1_is_an_initializer_is_proved() -> None:
+    """As tf2onnx writes it: 1 - z with a constant that has a name."""
+    model, graph = exported("gru with reset before"), onnx.GraphProto()
+    graph.CopyFrom(model.graph)
+    del graph.node[:]
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            graph.initializer.append(node.attribute[0].t)
+            graph.initializer[-1].name = node.output[0]
+        else:
+            graph.node.append(node)
+    assert len(graph.initializer) > len(model.graph.initializer)
+    model = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    assert states_of(from_onnx(model)) == CASES["gru with reset before"].pairs
+
+
 @pytest.mark.parametrize("planted_in", one_in(4, product(PROVED, PLANTS), tested=2))
 def test_what_looks_like_a_state_is_none(planted_in: tuple[str, str]) -> None:
     """Each net has two or three of the five plants in ``make test``, and each plant half of the nets."""

@@ -272,6 +272,7 @@ class _Trace:
             return None
         rows = all(_size(shapes[name]) == shapes[name][-1] for name in states.values())
         flat = {name: (1, shapes[name][-1]) if rows else shapes[name] for name in states.values()}
+        units = max(map(_size, flat.values()))
         outer, body, operands = Builder("cell"), Builder("step"), list[Ref]()
 
         def argument(name: str, role: Role, leaf: Leaf) -> Ref:
@@ -284,7 +285,9 @@ class _Trace:
         begun = {name: argument(name, "state", Full(shape)) for name, shape in flat.items()}
         refs = dict[str, Ref]()
         for name in dict.fromkeys(chain.from_iterable(step.inputs for step in steps)):
-            if name in same:
+            if name in self.net.params and _size(shapes[name]) == 1 < units:  # the 1 of 1 - z
+                (refs[name],) = body.add(Full(shapes[name], self.net.params[name].array().item()))
+            elif name in same:
                 refs[name] = shaped(begun[same[name]], shapes[name])
             elif name in self.net.params:
                 refs[name] = argument(name, "weight", Param(shapes[name]))
