@@ -83,8 +83,8 @@ ORDER["lstmc_c"] = (
 )
 ORDER["lstmc_tflite"] = (
     ("net",),
-    ("lowerings", "targets"),
-    ("passes", "numbers"),
+    ("lowerings",),
+    ("numbers",),
     ("runtime",),
     ("examples",),
     ("backend",),

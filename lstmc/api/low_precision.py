@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from lstmc.api.models import ModelSource, keep_outputs, phase_graph, trace_model
 from lstmc.api.options import CompileOptions
@@ -13,8 +16,10 @@ from lstmc.backend import Artifact, Backend, Compiled, Layer
 from lstmc.data import BATCH, Data, batch_axes, data_name, read_data, sizes_of_data
 from lstmc.dsl import Dim, Model
 from lstmc.errors import DataError, sizes_argument
+from lstmc.files.arrays import npz_bytes
 from lstmc.ir import Graph, values_over_time
 from lstmc.manifest import parse_manifest
+from lstmc.numerics import compare
 from lstmc.numerics.calibration import (
     READER_SEQUENCES,
     Calibration,
@@ -27,13 +32,55 @@ from lstmc.numerics.calibration import (
 )
 from lstmc.numerics.device import Device, State
 from lstmc.numerics.effects import Change, NumbersReport, OutputError, ReaderOutput, Simulation
-from lstmc.numerics.golden import golden_kit
 from lstmc.numerics.ranges import Ranges, measure_ranges
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.numerics.sequences import Sequences, StepRunner
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import parameters
+
+COMPARER, VALUES, DESCRIPTION, INPUTS = "compare.py", "golden.npz", "net.json", "inputs.npz"
+
+
+def golden_kit(
+    runner: StepRunner, layers: Sequence[Layer], sequences: Sequences, width: int, steps: int
+) -> dict[str, bytes]:
+    """Return the files of a kit: the first ``steps`` steps of the first ``width`` sequences, in float32.
+
+    ``layers`` are the layers of the written net. Each blob is an array [steps, ...] under its name in the net.
+    """
+    graph = runner.graph
+    named = graph.named()
+    tops = dict.fromkeys(top for layer in layers for top in layer.tops)
+    fed = dict.fromkeys(runner.inputs)
+    blobs = {name: named[name] for name in (*fed, *tops) if name in named}
+    rows: dict[str, list[Array]] = {name: [] for name in blobs}
+    for t, inputs in sequences.stream(slice(0, width), stop=steps):
+        if t == 0:
+            runner.start(inputs)
+        values = runner.step(inputs)
+        for name, ref in blobs.items():
+            rows[name].append(values[ref])
+    golden = {name: np.stack(values) for name, values in rows.items()}
+    listed = [{"name": name, "type": "Input", "reads": [], "writes": [name]} for name in fed if name not in tops]
+    listed += [
+        {"name": layer.name, "type": layer.type, "reads": list(layer.bottoms), "writes": list(layer.tops)}
+        for layer in layers
+    ]
+    states = [
+        {"name": pair.name, "before": pair.before, "after": graph.value_name(runner.after[pair.after])}
+        for pair in runner.states
+    ]
+    outputs = {name: graph.value_name(ref) for name, ref in runner.after.items()}
+    description = {"net": graph.name, "steps": steps, "layers": listed, "states": states, "outputs": outputs}
+    before: Mapping[str, Array] = {name: golden[name] for name in fed}
+    return {
+        DESCRIPTION: json.dumps(description, indent=1).encode(),
+        INPUTS: npz_bytes(before),
+        VALUES: npz_bytes(golden),
+        COMPARER: Path(compare.__file__).read_bytes(),
+    }
+
 
 CONVEX = "states updated as h + u (n - h), as nets compiled for these numbers are"
 PLAIN = "states updated as the model has them, not as h + u (n - h)"

@@ -12,7 +12,7 @@ import pytest
 
 from lstmc.api import pass_names
 from lstmc_caffe.targets.target import OWN
-from lstmc_tflite.targets import targets
+from lstmc_tflite.backend import targets
 from tests.cli.conftest import LSTMC, MODEL
 
 SIZES = ("-D", "T=3", "-D", "N=2")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lstmc_caffe.targets.target import OWN
-from lstmc_tflite.targets import targets
+from lstmc_tflite.backend import targets
 from tests.cli.conftest import LSTMC
 
 NET = """\

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lstmc.importers.read.unpickle import Built, Named, PickleProblem, load
+from lstmc.importers.read.torch_file import Built, Named, PickleProblem, load
 
 SYSTEM = b"cos\nsystem\n"
 

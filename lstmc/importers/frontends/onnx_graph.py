@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.files.output import shortest
-from lstmc.importers.frontends import onnx_functions, onnx_layers, onnx_recurrent, onnx_shape_ops
+from lstmc.importers.frontends import onnx_functions, onnx_layers, onnx_shape_ops
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_values import (
     CHECK,
@@ -41,7 +41,7 @@ from lstmc.ops import Array, IntegerRange
 HANDLERS = {
     **onnx_layers.HANDLERS,
     **onnx_shape_ops.HANDLERS,
-    **onnx_recurrent.HANDLERS,
+    **onnx_layers.RECURRENT,
     **onnx_functions.HANDLERS,
 }
 OF_RUNTIME = {**onnx_functions.fused(HANDLERS), "DynamicQuantizeLSTM": HANDLERS["DynamicQuantizeLSTM"]}
@@ -192,7 +192,7 @@ class _Reader:
         self.t.at(proto.name or (proto.output[0] if proto.output else node.op), label)
         if node.op in WALKED:
             return WALKED[node.op](self, node, depth)
-        if operands and not any(isinstance(one, str) for one in operands) and node.op not in onnx_recurrent.HANDLERS:
+        if operands and not any(isinstance(one, str) for one in operands) and node.op not in onnx_layers.RECURRENT:
             results = fold_constants(node, [constant(one) for one in operands], self.t.folding)
             if results is not None:
                 return [self._with_sources(node, place, result) for place, result in enumerate(results)]

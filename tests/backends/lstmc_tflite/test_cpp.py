@@ -17,10 +17,10 @@ import pytest
 from lstmc.api import Net
 from lstmc.manifest import parse_manifest
 from lstmc.ops import Array
+from lstmc_tflite.backend import targets
 from lstmc_tflite.examples import METHODS, _words
 from lstmc_tflite.net import read_net
 from lstmc_tflite.runtime import Micro
-from lstmc_tflite.targets import targets
 from tests.backends.lstmc_tflite.streams import streaming_lstm
 
 INTERPRETER = r"""
