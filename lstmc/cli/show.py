@@ -41,7 +41,7 @@ from lstmc.cli.options import (
 )
 from lstmc.drawing.drawing import Drawing
 from lstmc.drawing.picture import STEPS
-from lstmc.dsl import print_python
+from lstmc.dsl.printer import print_python
 from lstmc.errors import DataError, DrawingError
 from lstmc.files.output import write_files
 from lstmc.ir import Stage, print_graph

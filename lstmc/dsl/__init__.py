@@ -4,7 +4,6 @@ from lstmc.dsl.cell import BoundCell, Cell, cell
 from lstmc.dsl.declare import Input, Param, State
 from lstmc.dsl.dims import Dim, DimExpr, dims
 from lstmc.dsl.model import CellModel, Model, model
-from lstmc.dsl.printer import print_python
 from lstmc.dsl.scan import last_valid, scan
 from lstmc.dsl.value import Value
 from lstmc.dsl.vocabulary import Methods
@@ -25,6 +24,5 @@ __all__ = [
     "dims",
     "last_valid",
     "model",
-    "print_python",
     "scan",
 ]

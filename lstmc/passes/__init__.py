@@ -3,7 +3,6 @@
 from lstmc.passes.base import *
 from lstmc.passes.expand import *
 from lstmc.passes.fusion import *
-from lstmc.passes.gradients import *
 from lstmc.passes.loop_motion import *
 from lstmc.passes.low_precision import *
 from lstmc.passes.lowering import *

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 
 from lstmc import cells
-from lstmc.dsl import Cell, CellModel, print_python
+from lstmc.dsl import Cell, CellModel
+from lstmc.dsl.printer import print_python
 from lstmc.ir import Graph
 from lstmc.ops import Input, Param
 from tests.alike import structure

@@ -10,7 +10,6 @@ from lstmc_caffe.ops.inputs import *
 from lstmc_caffe.ops.pointwise import *
 from lstmc_caffe.ops.product import *
 from lstmc_caffe.ops.recurrent import *
-from lstmc_caffe.ops.reduction import *
 from lstmc_caffe.ops.shape import *
 
 CAFFE_OPS = tuple(op for op in ops_in(__name__) if issubclass(op, CaffeOp))

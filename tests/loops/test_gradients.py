@@ -13,8 +13,9 @@ from numpy.testing import assert_allclose
 from lstmc.errors import PassError
 from lstmc.interp import backward, forward
 from lstmc.ir import Builder, Graph, Ref, Scan, parse_graph, print_graph, verify
+from lstmc.loops.plan import backward_body
 from lstmc.ops import CORE, Arg, Input, Leaf, Op, Param, Precomputed, Role
-from lstmc.passes import Dead, Simplify, backward_body
+from lstmc.passes import Dead, Simplify
 from lstmc.testing import operands_of, random_cotangents, random_leaves
 from tests.draws import HypothesisDraw
 from tests.random_models.models import RandomModel
