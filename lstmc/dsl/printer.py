@@ -10,15 +10,13 @@ def lstm_cell(
 from __future__ import annotations
 
 import ast
-import builtins
-import keyword
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from textwrap import wrap
 from typing import Any
 
-from lstmc.dsl.vocabulary import LANGUAGE, expression, keywords, listed
+from lstmc.dsl.vocabulary import KEYWORDS, LANGUAGE, expression, keywords, listed, python_identifier
 from lstmc.errors import DslError
 from lstmc.ir import Graph, Node, Output, Ref, Scan, is_step
 from lstmc.ops import Dropout, Full, Input, IntegerRange, Linear, Op, Param, Split, Tile, Transpose, Values
@@ -26,14 +24,7 @@ from lstmc.ops.layers import flatten_axis
 from lstmc.text import Names, identifier
 from lstmc.types import MOST_ELEMENTS, TensorType
 
-KEYWORDS = frozenset({*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins)})
 WIDE = 100  # columns of a line that is not folded
-
-
-def python_identifier(text: str, otherwise: str = "value") -> str:
-    """Return the Python identifier that is most like a text."""
-    stem = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or otherwise
-    return f"v{stem}" if stem[0].isdigit() else stem
 
 
 def import_line(text: str, words: Sequence[str] = ()) -> str:

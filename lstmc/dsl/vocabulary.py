@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
+import keyword
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from inspect import signature
@@ -63,6 +66,7 @@ for _name, _function in vars(Methods).items():
 
 
 LANGUAGE = tuple(sorted(word for word in vars(language) if word[0] != "_"))  # what a printed model may import
+KEYWORDS = frozenset({*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins)})
 
 
 def listed(values: Sequence[object]) -> str:
@@ -126,3 +130,9 @@ def expression(op: Op, names: Sequence[str]) -> str | None:
             options = {name: (_single(value), arguments[name].default) for name, value in values.items()}
             return f"{op.name}({listed(names)}{keywords(**options)})"
     return None
+
+
+def python_identifier(text: str, otherwise: str = "value") -> str:
+    """Return the Python identifier that is most like a text."""
+    stem = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or otherwise
+    return f"v{stem}" if stem[0].isdigit() else stem

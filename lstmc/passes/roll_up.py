@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from lstmc.dsl.printer import KEYWORDS, python_identifier
+from lstmc.dsl.vocabulary import KEYWORDS, python_identifier
 from lstmc.ir import Builder, Graph, Output, Ref, Scan, is_step, of_step
 from lstmc.ops import Arg, Concat, Full, Leaf, Op, Reshape, Role, Split, Transpose, Unstack
 from lstmc.passes.base import Pass, PassResult

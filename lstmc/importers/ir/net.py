@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from lstmc.dsl.printer import KEYWORDS, python_identifier
+from lstmc.dsl.vocabulary import KEYWORDS, python_identifier
 from lstmc.errors import ShapeError
 from lstmc.importers.ir.values import (
     OpenSize,
