@@ -52,8 +52,9 @@ class _StandardOutput(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        with self._failing():
-            self._stream.flush()
+        if not self._stream.closed:  # Python 3.13 flushes once more when the object goes, and reports an error
+            with self._failing():
+                self._stream.flush()
 
     def isatty(self) -> bool:
         return self._stream.isatty() and launched_processes() == 1  # what all ranks print comes out at one place

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lstmc.cli.console import _StandardOutput
 from tests.cli.conftest import LSTMC
 from tests.quick_sample import one_in
 
@@ -215,3 +216,9 @@ def test_names_longer_than_a_file_can_have(lstmc: LSTMC, command: str) -> None:
     assert ended.code != 0
     assert "aaa" in ended.err or "File name too long" in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_standard_output_may_be_closed_before_the_object_in_its_place_goes(tmp_path: Path) -> None:
+    with open(tmp_path / "out", "w") as stream:
+        put = _StandardOutput(stream)
+    put.close()
