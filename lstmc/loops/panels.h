@@ -135,16 +135,60 @@ static inline void rows_times_panel(int rows, int ins, const float* x, int ldx, 
   }
 }
 
+// y [outs] = x [ins] times panels, plus b [outs]. One row takes as long as reading the panels; two at a time read x half
+// as often.
+template <int PANELS>
+static inline void row_times_panels(int outs, int ins, const float* x, const float* panels, const float* b, float* y) {
+  enum { SUMS = 4 };  // of each element, as a sum waits for the one before it
+  alignas(4 * LANES) vector sum[SUMS][2 * PANELS] = {};
+  const auto add = [&](int u, int k) INLINE {
+#pragma GCC unroll 4
+    for (int i = 0; i < 2 * PANELS; ++i) {
+      sum[u][i] += x[k] * at(panels + static_cast<long>(i / 2) * WIDE * ins + k * WIDE + i % 2 * LANES);
+    }
+  };
+  int k = 0;
+  for (; k + SUMS <= ins; k += SUMS) {
+#pragma GCC unroll 4
+    for (int u = 0; u < SUMS; ++u) add(u, k + u);
+  }
+  for (; k < ins; ++k) add(0, k);
+  alignas(4 * LANES) float whole[PANELS * WIDE] = {};
+  const bool fits = outs == PANELS * WIDE;
+  if (!fits) std::memcpy(whole, b, sizeof(float) * outs);
+#pragma GCC unroll 4
+  for (int i = 0; i < 2 * PANELS; ++i) {
+#pragma GCC unroll 4
+    for (int u = 1; u < SUMS; ++u) sum[0][i] += sum[u][i];
+    at((fits ? y : whole) + i * LANES) = sum[0][i] + at((fits ? b : whole) + i * LANES);
+  }
+  if (!fits) std::memcpy(y, whole, sizeof(float) * outs);
+}
+
+// y [rows, outs] = x [rows, ins] times panels, plus b; or plus y itself with ``add``. With ``back`` the last panels are
+// first: the nearest cache still has them if the product before this one ended with them.
 ONCE static void packed_product(long rows, int outs, int ins, const float* x, int ldx, const float* panels,
-                                const float* b, float* y, int ldy, bool add = false) {
+                                const float* b, float* y, int ldy, bool add = false, bool back = false) {
   enum { NEAR = 1 << 16 };  // floats of x that stay in the second cache for all panels
+  if (rows == 1) {
+    const float zeros[2 * WIDE] = {};
+    const int step = LANES == 16 && outs > 2 * WIDE ? 2 * WIDE : WIDE, groups = ceil_div(outs, step);
+    for (int group = 0; group < groups; ++group) {
+      const int first = (back ? groups - 1 - group : group) * step, columns = lesser<long>(outs - first, step);
+      const float* const panel = panels + static_cast<long>(first) * ins;
+      const float* const plus = add ? y + first : b ? b + first : zeros;
+      (columns > WIDE ? row_times_panels<2> : row_times_panels<1>)(columns, ins, x, panel, plus, y + first);
+    }
+    return;
+  }
   const long blocks = ceil_div(rows * ins, NEAR);
+  const int groups = ceil_div(outs, WIDE);
   for (long block = 0, done = 0; block < blocks; ++block) {
     const long begin = done, end = done + ceil_div(rows - done, blocks - block);
     const long parts = ceil_div(end - begin, MOST);
-    const float* panel = panels;
-    for (int first = 0; first < outs; first += WIDE, panel += static_cast<long>(WIDE) * ins) {
-      const int columns = lesser<long>(outs - first, WIDE);
+    for (int group = 0; group < groups; ++group) {
+      const int first = (back ? groups - 1 - group : group) * WIDE, columns = lesser<long>(outs - first, WIDE);
+      const float* const panel = panels + static_cast<long>(first) * ins;
       float plus[WIDE] = {}, whole[MOST * WIDE] = {};
       if (b) std::memcpy(plus, b + first, sizeof(float) * columns);
       done = begin;

@@ -144,14 +144,14 @@ ONCE static void unpacked_product(long rows, int outs, int ins, const float* x, 
 
 // y [rows, outs] = x [rows, ins] times w: of [outs, ins] transposed, or of [ins, outs]; plus b in each row. With the
 // panels of w if there are any: making them pays from some rows on. A row alone is left to BLAS otherwise. Without b it
-// can be added to y.
+// can be added to y. ``back`` is that of packed_product.
 ONCE static void product(long rows, int outs, int ins, const float* x, int ldx, const float* w, const float* panels,
-                    bool transposed, const float* b, float* y, int ldy, bool add = false) {
+                    bool transposed, const float* b, float* y, int ldy, bool add = false, bool back = false) {
   const double each = static_cast<double>(rows) * ins;
   if (panels) {
     in_parts(outs, each, [=](int from, int to) {
       packed_product(rows, to - from, ins, x, ldx, panels + static_cast<long>(from) * ins, b ? b + from : b, y + from, ldy,
-                     add);
+                     add, back);
     });
     return;
   }

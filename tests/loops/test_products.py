@@ -35,9 +35,9 @@ extern "C" int parts(int outs, double products, int (*found)[3]) {{
   return count;
 }}
 extern "C" void products(int rows, int outs, int ins, const float* x, int ldx, const float* w, float* panels,
-                         bool turned, const float* b, float* y, int ldy) {{
+                         bool turned, const float* b, float* y, int ldy, bool add, bool back) {{
   const float* const packed = panels ? pack(outs, ins, w, turned ? ins : outs, turned, panels) : nullptr;
-  product(rows, outs, ins, x, ldx, w, packed, turned, b, y, ldy);
+  product(rows, outs, ins, x, ldx, w, packed, turned, b, y, ldy, add, back);
 }}
 extern "C" int lanes() {{ return LANES; }}
 extern "C" void outers(int rows, int outs, int ins, const float* ct, int ldct, const float* x, int ldx, float* into) {{
@@ -47,7 +47,8 @@ extern "C" void sums(int rows, int outs, const float* ct, int ldct, float* into)
   sum_of_rows(rows, outs, ct, ldct, into);
 }}
 """
-ROWS, OUTS, INS = (*range(1, 8), 10, 11, 23, 30, 47), (1, 4, 6, 31, 32, 45, 70), (1, 3, 15, 16, 19, 64, 101)
+ROWS, OUTS, INS = (*range(1, 8), 10, 11, 23, 30, 47), (1, 4, 6, 31, 32, 45, 70, 100), (1, 3, 15, 16, 19, 64, 101)
+PLAIN = (ctypes.c_bool(False), ctypes.c_bool(False))  # neither added to y nor from the last columns on
 BEYOND = 5  # columns that are not the product's, in rows that are longer
 
 
@@ -91,18 +92,20 @@ def at_the_end(array: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("turned", [True, False], ids=["transposed", "straight"])
 def test_products(probe: ctypes.CDLL, packed: bool, turned: bool) -> None:
     rng = np.random.default_rng(0)
-    for rows, outs, ins, bias in product(ROWS, OUTS, INS, (True, False)):
+    for rows, outs, ins, plus in product(ROWS, OUTS, INS, ("a bias", "itself", "nothing")):
         x, w = drawn(rng, rows, ins + BEYOND), drawn(rng, *((outs, ins) if turned else (ins, outs)))
-        b = drawn(rng, outs) if bias else None
+        b = drawn(rng, outs) if plus == "a bias" else None
         panels = np.full((outs + 31) // 32 * 32 * ins + 1, 7, np.float32) if packed else None
         y = np.full((rows, outs + BEYOND), 7, np.float32)
+        add, back = (ctypes.c_bool(said) for said in (plus == "itself", rng.integers(2)))
         if packed:  # else a BLAS may do it
             x, w, y = map(at_the_end, (x, w, y))
         probe.products(
-            rows, outs, ins, at(x), ins + BEYOND, at(w), at(panels), ctypes.c_bool(turned), at(b), at(y), outs + BEYOND
-        )
-        wanted = x[:, :ins].astype(np.float64) @ (w.T if turned else w) + (0 if b is None else b)
-        message = f"{rows} rows, {outs} outs, {ins} ins, bias {bias}"
+            rows, outs, ins, at(x), ins + BEYOND, at(w), at(panels), ctypes.c_bool(turned), at(b), at(y), outs + BEYOND,
+            add, back,
+        )  # fmt: skip
+        wanted = x[:, :ins].astype(np.float64) @ (w.T if turned else w) + (7 * add.value if b is None else b)
+        message = f"{rows} rows, {outs} outs, {ins} ins, plus {plus}, back {back.value}"
         np.testing.assert_allclose(y[:, :outs], wanted, rtol=0, atol=2e-6 * max(ins, 4), err_msg=message)
         assert (y[:, outs:] == 7).all(), message
         assert panels is None or panels[-1] == 7, message
@@ -155,7 +158,9 @@ def test_two_threads_compute_what_one_does_to_the_last_bit(
         for threads in (1, 2):
             probe.omp_set_num_threads(threads)
             y, into = np.full((rows, outs), 7, np.float32), np.ones((outs, ins), np.float32)
-            probe.products(rows, outs, ins, at(x), ins, at(w), at(panels), ctypes.c_bool(turned), at(b), at(y), outs)
+            probe.products(
+                rows, outs, ins, at(x), ins, at(w), at(panels), ctypes.c_bool(turned), at(b), at(y), outs, *PLAIN
+            )
             probe.outers(rows, outs, ins, at(ct), outs, at(x), ins, at(into))
             found.append((y, into))
         wanted = x.astype(np.float64) @ (w.T if turned else w) + b
@@ -172,7 +177,7 @@ def test_more_rows_than_stay_in_a_cache(probe: ctypes.CDLL) -> None:
         x, w = drawn(rng, rows, ins), drawn(rng, outs, ins)
         for panels in (np.empty((outs + 31) // 32 * 32 * ins, np.float32), None):
             y, into = np.full((rows, outs), 7, np.float32), None if panels is None else at(panels)
-            probe.products(rows, outs, ins, at(x), ins, at(w), into, ctypes.c_bool(True), None, at(y), outs)
+            probe.products(rows, outs, ins, at(x), ins, at(w), into, ctypes.c_bool(True), None, at(y), outs, *PLAIN)
             np.testing.assert_allclose(y, x.astype(np.float64) @ w.T, rtol=0, atol=2e-6 * ins, err_msg=f"{rows}, {ins}")
 
 
@@ -186,7 +191,9 @@ def test_infinity_is_of_its_own_sum_alone(probe: ctypes.CDLL, packed: bool) -> N
             w[2, column] = np.nan
             panels = np.empty((outs + 31) // 32 * 32 * ins, np.float32) if packed else None
             y = np.empty((rows, outs), np.float32)
-            probe.products(rows, outs, ins, at(x), ins, at(w), at(panels), ctypes.c_bool(True), None, at(y), outs)
+            probe.products(
+                rows, outs, ins, at(x), ins, at(w), at(panels), ctypes.c_bool(True), None, at(y), outs, *PLAIN
+            )
             wanted = np.stack([x.astype(np.float64) @ row for row in w.astype(np.float64)], axis=1)
             np.testing.assert_allclose(y, wanted, rtol=0, atol=2e-6 * ins, err_msg=f"{rows}, {outs}, {ins}, {column}")
 
