@@ -389,11 +389,8 @@ def _check(rule: Restriction, number: int, given: Mapping[str, Any]) -> str:
 
 # targets/NAME.toml: those that others are built on, the default first; and those of one reader each, called after it
 BASES = ("caffe", "flat", "noslice", "caffe-native", "caffe-fused")
-OWN = (
-    *BASES,
-    *("opencv", "mnn", "openvino", "openvino-2022.3", "rknn", "tpu-mlir", "acuity", "ncnn", "tvm", "x2paddle"),
-    *("coreml", "tensorrt", "ascend"),
-)
+_FILES = sorted(entry.name for entry in files(__package__).iterdir() if entry.name.endswith(".toml"))
+OWN = tuple(dict.fromkeys((*BASES, *(name.removesuffix(".toml") for name in _FILES))))
 GROUP = "lstmc_caffe.targets"  # entry points of other packages: a target's name -> its TOML file, as path or resource
 
 
