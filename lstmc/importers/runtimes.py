@@ -265,7 +265,7 @@ class TorchProgram:
         return f"the program rounds to {rounded[0]}, which the imported model does not" if rounded else None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the outputs of the program's module."""
+        """Raises :class:`SourceError` for a program that PyTorch does not run on these inputs."""
         torch = importlib.import_module("torch")
         arrays = {self.net.called[name]: array for name, array in inputs.items()}
         fed = []
@@ -277,8 +277,12 @@ class TorchProgram:
                     continue
                 array = arrays.get(node.name, np.zeros(tuple(like.shape)))  # one not given is not read
                 fed.append(torch.from_numpy(np.array(array)).reshape(array.shape if like.shape else ()).to(like.dtype))
-        with torch.no_grad():
-            results = torch.utils._pytree.tree_leaves(self.program.module()(*fed))
+        try:
+            with torch.no_grad():
+                results = torch.utils._pytree.tree_leaves(self.program.module()(*fed))
+        except Exception as error:  # an operator may raise any class
+            reason = brief(str(error).partition("\n")[0])
+            raise SourceError(f"PyTorch does not run this program: {reason}") from None
         given = [one for one in results if one is not None]
         found = map(np.asarray, (one.float() if isinstance(one, torch.Tensor) else one for one in given))
         return dict(zip(self.net.outputs, found, strict=True))

@@ -31,6 +31,7 @@ from lstmc.types import TensorType
 
 __all__ = [
     "DOMAINS",
+    "EXACT",
     "Along",
     "Array",
     "Arrays",
@@ -49,6 +50,9 @@ __all__ = [
     "applied",
     "sample_type",
 ]
+
+
+EXACT = 2**24  # float32 has all integers up to it
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,8 +74,12 @@ class IntegerRange:
         return f"integers from {self.low} to {self.high}{more}"
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
-        """Return an array of uniformly drawn numbers; with ``also``, about one element of five has that value."""
-        drawn = rng.integers(self.low, self.high + 1, shape).astype(np.float64)
+        """Return an array of uniformly drawn numbers; with ``also``, about one element of five has that value.
+
+        Of all integers that float32 has, it draws 1, 2 and 3.
+        """
+        low, high = (1, 3) if self.low <= -EXACT else (self.low, self.high)  # places, lengths: small numbers do
+        drawn = rng.integers(low, high + 1, shape).astype(np.float64)
         return drawn if self.also is None else np.where(rng.random(shape) < 0.2, self.also, drawn)
 
     def holds(self, array: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:

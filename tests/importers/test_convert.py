@@ -181,3 +181,50 @@ def test_weights_that_are_not_used_are_named(command: LSTMC) -> None:  # noqa: F
     note = "parameters start from their fills: out/weights.npz is not used. To use it: --weights out/weights.npz"
     assert note in command(*compiled).out
     assert "is not used" not in command(*compiled, "--weights", "out/weights.npz").out
+
+
+class Indices(torch.nn.Module):
+    """Inputs of integers and of truth values, whose domain no layer says."""
+
+    def __init__(self, rows: int = 4) -> None:
+        super().__init__()
+        self.table, self.gru = torch.nn.Embedding(rows, 3), torch.nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, ids: torch.Tensor, lengths: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        y, _ = self.gru(self.table(torch.div(ids, 2, rounding_mode="floor") + ids % 2))
+        weights = torch.softmax(y[:, :, 0].masked_fill(~mask, -1e9), 1)
+        last = y.gather(1, (lengths - 1).view(-1, 1, 1).expand(-1, 1, 4)).squeeze(1)
+        return last + (weights[:, :, None] * y).sum(1)
+
+    inputs = torch.ones(2, 5, dtype=torch.long), torch.tensor([3, 5]), torch.ones(2, 5, dtype=torch.bool)
+
+
+@pytest.mark.slow
+@pytest.mark.caffe
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's exporters
+@pytest.mark.parametrize("ending", ["pt2", "onnx"])
+def test_inputs_of_integers_are_drawn_as_integers(tmp_path: Path, ending: str) -> None:
+    file, module = tmp_path / f"net.{ending}", Indices().eval()
+    if ending == "pt2":
+        torch.export.save(torch.export.export(module, Indices.inputs), file)
+    else:
+        torch.onnx.export(module, Indices.inputs, file, dynamo=False)
+    done = lstmc.convert(file, tmp_path / "out", on=["interpreter", "caffe-cpu"])
+    assert done.source is not None
+    assert done.source.not_run is None
+    assert done.passed
+    text = (tmp_path / "out" / "model.py").read_text()
+    assert text.count("values=integers(-16777216, 16777216)") == 2
+    assert text.count("values=integers(0, 1)") == 1
+
+
+def test_a_program_that_refuses_its_inputs_is_not_compared(tmp_path: Path) -> None:
+    class Place(torch.nn.Module):
+        def forward(self, x: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+            return torch.tanh(x).gather(1, 4 * place)
+
+    program = torch.export.export(Place(), (torch.zeros(2, 3), torch.zeros(2, 1, dtype=torch.long)))
+    torch.export.save(program, tmp_path / "place.pt2")
+    done = lstmc.convert(tmp_path / "place.pt2", tmp_path / "out", on="interpreter")
+    assert done.source is not None
+    assert str(done.source.not_run).startswith("PyTorch does not run this program: index 8 is out of bounds")

@@ -25,7 +25,7 @@ from lstmc.importers.frontends.keras_weights import (
 )
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem
+from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, domain_of
 from lstmc.importers.read.keras_file import CONFIG, version_of
 from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.sources import Source
@@ -255,8 +255,8 @@ class _Graph:
         one."""
         name = layer_name(layer)
         shape = tuple(self.reader.shapes[name]) if name in self.reader.shapes else self._declared(layer, name, built)
-        truth = IntegerRange(0, 1) if layer.get("config", {}).get("dtype") == "bool" else None
-        return self.builder.input("X" if not self.builder.inputs else name, shape, called=name, values=truth)
+        domain = domain_of(str(layer.get("config", {}).get("dtype")))
+        return self.builder.input("X" if not self.builder.inputs else name, shape, called=name, values=domain)
 
     def _declared(self, layer: Mapping[str, Any], name: str, built: Any) -> Shape:
         """Return the input shape that the first layer has; a size without a number is a name."""

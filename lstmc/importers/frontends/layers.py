@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial, reduce
 from string import ascii_lowercase
 from typing import Literal
@@ -26,7 +27,7 @@ from lstmc.importers.ir.ops import (
 from lstmc.importers.ir.recur import Cell, Extra, add_layer, cell_weights
 from lstmc.importers.ir.values import OpenSize, ShapeProblem, Size, Weight, axis_in, listed, number, resolved
 from lstmc.importers.refusal import Refused
-from lstmc.ops import Add, Affine, Array, Binary, Dropout, Embed, Max, Mul, Op, Round, Softmax, Sum
+from lstmc.ops import Add, Affine, Array, Binary, Dropout, Embed, Input, Max, Mul, Op, Round, Softmax, Sum
 from lstmc.ops.frameworks import Framework
 
 Comparison = Literal["gt", "ge", "lt", "le", "eq", "ne"]
@@ -270,6 +271,8 @@ class Layers(ShapeOps):
         return self.one(Dropout(ratio), x) if 0 < ratio < 1 else self.value(x)
 
     def embed(self, x: Operand, w: Weight) -> str:
+        if isinstance(x, str) and isinstance(leaf := self.builder.leaves.get(x), Input):
+            self.builder.leaves[x] = replace(leaf, values=None)  # the number of rows says more
         return self.one(Embed(), x, w)
 
     def softmax(self, x: Operand, axis: int, log: bool = False) -> str:

@@ -32,11 +32,11 @@ from lstmc.importers.frontends.onnx_values import (
 )
 from lstmc.importers.frontends.shape_ops import Operand, constant
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.values import Folding, OpenSize, Shape, ShapeProblem, Weight, axis_in
+from lstmc.importers.ir.values import Folding, OpenSize, Shape, ShapeProblem, Weight, axis_in, domain_of
 from lstmc.importers.read.onnx_file import KINDS, stored_tensor
 from lstmc.importers.refusal import PIN, Refusal, Refused, RefusedError, SourceError
 from lstmc.ir import Scan
-from lstmc.ops import Array, IntegerRange
+from lstmc.ops import Array
 
 HANDLERS = {
     **onnx_layers.HANDLERS,
@@ -84,11 +84,11 @@ def describe_onnx(
             reader.values[info.name] = Weight(array.shape, (info.name,), info.name, lambda array=array: array)  # type: ignore[misc]
         elif info.name not in reader.values:
             shape = tuple(shapes[info.name]) if info.name in shapes else _declared(info, origin)
-            truth = IntegerRange(0, 1) if KINDS.get(info.type.tensor_type.elem_type) == "?" else None
-            name = builder.input(info.name, shape or (1,), values=truth)  # an input has an axis
+            kind = TYPES.get(info.type.tensor_type.elem_type, "float")
+            name = builder.input(info.name, shape or (1,), values=domain_of(kind))  # an input has an axis
             name = name if shape else reader.t.reshape(name, ())
             reader.values[info.name] = name
-            reader.t.kinds[name] = TYPES.get(info.type.tensor_type.elem_type, "float")
+            reader.t.kinds[name] = kind
     unknown = [name for name in (*shapes, *values) if name not in {info.name for info in graph.input}]
     if unknown:
         inputs = ", ".join(info.name for info in graph.input if info.name not in [t.name for t in graph.initializer])

@@ -17,7 +17,7 @@ from lstmc.importers.frontends import torch_complex, torch_elements, torch_layer
 from lstmc.importers.frontends.torch_complex import Complex
 from lstmc.importers.frontends.torch_elements import NotAvailable, Packed, Poison, Torch
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.values import Folding, OpenSize, ShapeProblem, Weight
+from lstmc.importers.ir.values import Folding, OpenSize, ShapeProblem, Weight, domain_of
 from lstmc.importers.refusal import Refusal, Refused, RefusedError
 from lstmc.ops import Array
 
@@ -235,7 +235,8 @@ def _input(builder: NetBuilder, reader: Torch, node: Any, opened: Mapping[int, s
     if value is None or isinstance(value, bool | int | float | str) or not hasattr(value, "shape"):
         return value
     shape = [opened.get(axis) or int(size) for axis, size in enumerate(value.shape)]
-    name = builder.input(node.name, shape or (1,))
+    domain = domain_of(str(value.dtype).removeprefix("torch."))
+    name = builder.input(node.name, shape or (1,), values=domain)
     reader.at(node.name, node.name)
     return name if shape else reader.reshape(name, ())
 

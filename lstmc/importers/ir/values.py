@@ -14,7 +14,8 @@ import numpy as np
 
 from lstmc import types
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Conv, Op, Reshape
+from lstmc.ops import Array, Conv, IntegerRange, Op, Reshape
+from lstmc.ops.base import EXACT
 from lstmc.ops.layers import Pool
 from lstmc.ops.pointwise import Binary
 from lstmc.types import MOST_ELEMENTS, TensorType
@@ -26,6 +27,16 @@ OpenSize = types.OpenSize
 ShapeProblem = (
     types.UnknownSizeError
 )  # raised for shapes that do not fit, and for an open size where a number is required
+
+
+def domain_of(kind: str) -> IntegerRange | None:
+    """Return the domain of an input of a source's type, as "bool" or "int64"; None for floats."""
+    if kind == "bool":
+        return IntegerRange(0, 1)
+    if re.fullmatch(r"u?int\d+", kind) is None:
+        return None
+    limits = np.iinfo(kind)
+    return IntegerRange(limits.min, limits.max) if limits.bits <= 16 else IntegerRange(-EXACT, EXACT)
 
 
 class NamedSize(int):
