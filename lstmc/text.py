@@ -114,7 +114,7 @@ def late(steps: int) -> str:
     return f"{steps} step{'s' if steps > 1 else ''} late"
 
 
-def unused(base: str, is_used: Callable[[str], bool]) -> str:
+def unused(base: str, is_used: Callable[[str], object]) -> str:
     """Return a name that is not used: ``base``, ``base_2``, ``base_3``, ..."""
     return next(name for name in _numbered(base) if not is_used(name))
 

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from itertools import count
 from types import FunctionType
 from typing import Any, NoReturn, Self, cast, overload
 
@@ -21,7 +20,7 @@ from lstmc.errors import DimError, DslError
 from lstmc.ir import Builder, Graph, Output, Ref, Scan
 from lstmc.ops import Input
 from lstmc.source import assigned_names, encloses, here, return_location, returned_names
-from lstmc.text import did_you_mean, nearest_or_all
+from lstmc.text import did_you_mean, nearest_or_all, unused
 
 
 class Model(Definition):
@@ -239,10 +238,8 @@ def _with_carried(trace: ModelTrace, outputs: Mapping[str, Ref], delays: Mapping
     """Return a model's outputs, and under further names the last states, which are inputs of the next batch."""
     by_name = {name: Output(name, ref, delay=delays.get(name, 0)) for name, ref in outputs.items()}
     for start, last in trace.carried.items():
-        own = name = trace.builder.node(last.node).names[last.out]
-        numbers = count(2)
-        while name in by_name and (by_name[name].ref != last or by_name[name].carried_to):
-            name = f"{own}_{next(numbers)}"
+        own = trace.builder.node(last.node).names[last.out]
+        name = unused(own, lambda each: each in by_name and (by_name[each].ref != last or by_name[each].carried_to))
         by_name[name] = Output(name, last, start)
     return list(by_name.values())
 

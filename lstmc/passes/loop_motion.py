@@ -29,6 +29,7 @@ from lstmc.ir import (
 )
 from lstmc.ops import Arg, Full, Input, Leaf, Op, Param, Role
 from lstmc.passes.base import NodePass, Pass, PassResult, Refs, result, rewrite
+from lstmc.text import Names
 
 __all__ = ["Hoist", "RollIn", "Sink"]
 
@@ -382,14 +383,10 @@ class _Sinker(_Mover):
         kept = [o for o in steps if o.ref.node not in self.sunk and o.ref not in passed]
         crossing = self._crossing()
         kept_refs = {o.ref for o in kept}
-        names = {o.name for o in steps}
+        names = Names(o.name for o in steps)
         for ref in crossing:
             if ref not in kept_refs:
-                name = self.body.value_name(ref)
-                while name in names:
-                    name += "_"
-                names.add(name)
-                kept.append(Output(name, ref))
+                kept.append(Output(names.unique(self.body.value_name(ref)), ref))
         results, states = self._scan_without(kept)
         counts["sink_output"] += sum(o.ref.node in self.sunk for o in steps)
         counts["pass_sequence"] += sum(o.ref in passed for o in steps)

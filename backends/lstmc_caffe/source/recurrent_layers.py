@@ -22,6 +22,7 @@ from lstmc.importers.ir.values import number
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.manifest import Manifest, Place, parse_manifest
 from lstmc.ops import Linear, Reshape, Tanh
+from lstmc.text import Names
 from lstmc_caffe.proto.net import LayerParameter, RawLayer, RawNet, net_from_text
 from lstmc_caffe.source.layer import Layer
 from lstmc_caffe.targets.lint import Shape
@@ -189,20 +190,15 @@ def _check_places(manifest: Manifest, imported: Imported) -> None:
         raise RefusedError(manifest.source, refusals)
 
 
-class _Names:
+class _Names(dict[str, str]):
     """The names of layers, blobs and parameters of the compiled net in the host net."""
 
     def __init__(self, used: set[str]) -> None:
-        self.used, self.renamed = used, dict[str, str]()
+        super().__init__()
+        self.free = Names(used)
 
-    def __getitem__(self, name: str) -> str:
-        if name not in self.renamed:
-            fresh = name
-            while fresh in self.used:
-                fresh += "_"
-            self.used.add(fresh)
-            self.renamed[name] = fresh
-        return self.renamed[name]
+    def __missing__(self, name: str) -> str:
+        return self.setdefault(name, self.free.unique(name))
 
 
 def _names(net: Any, imported: Imported) -> _Names:
@@ -228,8 +224,8 @@ class _Partition:
         """Rename an output of its top's shape to the top; reshape other outputs to it at the end."""
         (blob,) = where.names
         self.tops[place].append(blob)
-        if where.blob_shape is None and blob not in self.names.renamed and blob not in self.fed:
-            self.names.renamed[blob] = top
+        if where.blob_shape is None and blob not in self.names and blob not in self.fed:
+            self.names[blob] = top
         else:
             self.leaving[place].append(_reshape(self.names[blob], top, where.shape))
 
@@ -266,7 +262,7 @@ class _Partition:
             self.entered.add(blob)
             outer, where = self.fed[blob]
             if where.blob_shape is None:
-                self.names.renamed[blob] = outer
+                self.names[blob] = outer
             else:
                 yield _reshape(outer, self.names[blob], where.blob_shape)
 
