@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from lstmc import convert, load
-from lstmc.importers import RefusedError, SourceError, from_onnx, from_torch, import_file
+from lstmc.importers import ImportedModel, RefusedError, SourceError, from_onnx, from_torch, import_file
 from lstmc.ir import graph_work
 from tests.cli.conftest import LSTMC, lstmc  # noqa: F401
 from tests.importers.dual_path_nets import NETS, over_bands
@@ -192,6 +192,20 @@ class Cut(nn.Module):
         return y
 
 
+class EachBand(nn.Module):
+    """A convolution of the frames of each band, which is padded before, or is cut on both sides behind."""
+
+    def __init__(self, cut: bool) -> None:
+        super().__init__()
+        self.layer, self.cut = nn.Conv1d(2, 2, 3, padding=2 if cut else 0), cut
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, t, f = x.shape
+        rows = x.permute(0, 3, 1, 2).reshape(n * f, c, t)
+        rows = self.layer(rows)[:, :, 1:-1] if self.cut else self.layer(pad(rows, (1, 1)))
+        return rows.reshape(n, f, c, t).permute(0, 2, 3, 1)
+
+
 class Beside(nn.Module):
     """The sum of the input and of layers that see the future by different numbers of frames."""
 
@@ -217,6 +231,8 @@ AHEAD: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "shifted": (lambda: Shifted(2, False), 2),
     "shifted by a negative padding": (lambda: nn.Sequential(Shifted(1, True), window(1, 0)), 1),
     "cut on both sides": (lambda: Cut(), 1),
+    "a convolution of each band": (lambda: EachBand(False), 1),
+    "a convolution of each band, cut": (lambda: EachBand(True), 1),
     "joined behind zeros": (lambda: nn.Sequential(Before(1), window(1, 1), Before(2)), 1),
     "beside": (lambda: Beside(window(1, 1), nn.Sequential(window(0, 2), nn.Tanh(), window(2, 0)), window(2, 0)), 2),
     "a dilation": (lambda: nn.Conv2d(2, 2, 3, padding=(2, 1), dilation=(2, 1)), 2),
@@ -230,20 +246,27 @@ class Log(nn.Module):
         return torch.log(x * x)
 
 
+def in_c(model: ImportedModel, folder: Path, x: Tensor) -> tuple[list[Any], Any]:
+    """The only output for each frame of a stream in C, in the source's order of axes, and the conversion."""
+    done = convert(model, folder, target="c", on=["interpreter"])
+    into, out_of = (np.array(model.net.axes.get(own, range(4))) for own in ("x", next(iter(model.net.outputs))))
+    (path,) = (path for path in done.paths if path.suffix == ".c")
+    with load(path).stream() as step:
+        (frames,) = zip(*(step(x=frame.numpy().transpose(into)).values() for frame in x.split(1, 2)), strict=True)
+    return [frame.transpose(np.argsort(out_of)) for frame in frames], done
+
+
 @pytest.mark.parametrize("name", one_in(3, AHEAD))
 def test_what_sees_frames_of_the_future_is_so_many_frames_late(name: str, tmp_path: Path) -> None:
     made, late = AHEAD[name]
     torch.manual_seed(5)
     module = Around(made()).eval()
-    done = convert(from_onnx(exported(module), step=True), tmp_path, target="c", on=["interpreter"])
+    x = torch.randn(1, 2, 60, 8)
+    frames, done = in_c(from_onnx(exported(module), step=True), tmp_path, x)
     assert done.passed
     assert done.net.compiled.delays == {"y": late}
-    x = torch.randn(1, 2, 60, 8)
     with torch.no_grad():
         expected = module(x).numpy()[:, :, : 60 - late]
-    (path,) = (path for path in done.paths if path.suffix == ".c")
-    with load(path).stream() as step:
-        frames = [step(x=frame.numpy())["y"] for frame in x.split(1, 2)]
     np.testing.assert_allclose(np.concatenate(frames[late:], 2), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
@@ -287,17 +310,11 @@ def test_what_a_function_remembers_is_a_state(name: str, kind: str, tmp_path: Pa
         model = import_file(tmp_path / "net.pt2", time={"x": 2})
     else:
         model = from_onnx(exported(module), step=True)
-    done = convert(model, tmp_path / "out", target="c", on=["interpreter"])
-    (path,) = (path for path in done.paths if path.suffix == ".c")
+    frames, _ = in_c(model, tmp_path / "out", x)
     with torch.no_grad():
-        expected = module(x).numpy()
-    late = max(model.net.delays.values(), default=0)
+        expected = module(x).numpy()[:, :, : 40 - (late := max(model.net.delays.values(), default=0))]
     assert late == ("look-ahead" in name)
-    into, out_of = (np.array(model.net.axes.get(own, range(4))) for own in ("x", next(iter(model.net.outputs))))
-    with load(path).stream() as step:
-        (frames,) = zip(*(step(x=frame.numpy().transpose(into)).values() for frame in x.split(1, 2)), strict=True)
-    streamed = np.concatenate([frame.transpose(np.argsort(out_of)) for frame in frames[late:]], 2)
-    np.testing.assert_allclose(streamed, expected[:, :, : 40 - late], rtol=0, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(np.concatenate(frames[late:], 2), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_loops_over_bands_alone_are_no_stream() -> None:

@@ -248,7 +248,14 @@ class _OneFrame:
                     self._count(value, place)
             if isinstance(op, Reshape | Expand):
                 op = replace(op, shape=_one(op.shape, self.axes[step.outputs[0]]))
-            self._put(op, step)
+            (self._move if op.moves and len(step.inputs) == 1 else self._put)(op, step)
+
+    def _move(self, op: Op, step: Step) -> None:
+        """Move elements of each frame; the result is padded and late as the operand is."""
+        (value,) = step.inputs
+        for frames in (self.zeros, self.behind, self.rest, self.cut, self.late):
+            frames |= dict.fromkeys(step.outputs, frames[value]) if value in frames else {}
+        self.builder.put(Step(op, (self.name.get(value, value),), step.outputs, step.loc))
 
     def _running_sum(self, step: Step) -> None:
         """Compute a cumulative sum over time: the sum before this frame is a state."""
