@@ -226,6 +226,7 @@ class Source:
             "vectors": any("LANES" in text for text in used)
             or (not self.in_file and any(c.is_large for c in constants)),
             "widens": any("WIDENED" in text for text in used),
+            "intrinsics": any("WIDENED" in text or "_mm" in text for text in used),
             "uses_state": any("state->" in line for line in body),
             "uses_weights": any("weights->" in line for line in body),
             "reset": self._reset_note(),

@@ -253,14 +253,10 @@ class Writer:
     def lanes(self, op: LaneProduct, y: View, x: View, w: View, b: View | None = None) -> None:
         (*_, ins, lanes), outs = x.shape, y.shape[-2] * y.shape[-1]
         lead, (to, of) = nest(y.shape[:-2], [view.without(-1).without(-1) for view in (y, x)])
-        repeated = self.scratch(WIDTH * ins)
         bias = "0" if b is None else self._address(b, ())
         with self.code.loops(lead):
-            with self.code.loops((ins, WIDTH // lanes, lanes), ("m", "n", "o")):
-                element = self._element(x, of, f"{lanes} * m + o")
-                self.code.add(f"({repeated})[{WIDTH} * m + {lanes} * n + o] = {element};")
-            arrays = [self._address(y, to), repeated, self._address(w, ()), bias]
-            self.code.add(f"product_of_lanes({', '.join(arrays)}, {outs}, {ins});")
+            arrays = [self._address(y, to), self._address(x, of), self._address(w, ()), bias]
+            self.code.add(f"product_of_lanes({', '.join(arrays)}, {outs}, {ins}, {lanes});")
 
     def groups(self, op: GroupedProduct, y: View, x: View, w: View) -> None:
         (rows, groups, ins), outs = x.shape, y.shape[-1]

@@ -305,15 +305,24 @@ static void products_of_bands(float *y, size_t yrow, const float *x, size_t xrow
   }
 }
 
-// a product for each of some lanes: x has 16 elements for each i, those of all lanes again and again, and w panels of 16
-// sums of all lanes, the last one filled up with zeros
-static void product_of_lanes(float *y, const float *x, const float *w, const float *b, size_t outs, size_t ins) {
+// a product for each of 2, 4, 8 or 16 lanes: x has the elements of all lanes side by side, and w panels of 16 sums of all
+// lanes, the last one filled up with zeros
+static void product_of_lanes(float *y, const float *x, const float *w, const float *b, size_t outs, size_t ins, size_t lanes) {
+  const size_t m = lanes - 1;
   for (size_t o = 0; o < outs; o += 16, w += 16 * ins) {
     const size_t width = lesser(outs - o, 16);
-#if defined(__GNUC__) && (defined(__SSE__) || defined(__ARM_NEON) || defined(__riscv_vector))
+#ifdef LANES
     typedef float sixteen __attribute__((vector_size(64), aligned(4), may_alias));
+    const float *at = x;
     sixteen sum = {0.0f};
-    for (size_t i = 0; i < ins; ++i) sum += *(const sixteen *)(x + 16 * i) * *(const sixteen *)(w + 16 * i);
+    for (size_t i = 0; i < ins; ++i, at += lanes) {
+      sixteen v = {at[0],     at[1 & m], at[2 & m],  at[3 & m],  at[4 & m],  at[5 & m],  at[6 & m],  at[7 & m],
+                   at[8 & m], at[9 & m], at[10 & m], at[11 & m], at[12 & m], at[13 & m], at[14 & m], at[15 & m]};
+#ifdef __AVX512F__
+      if (lanes == 4) v = (sixteen)_mm512_broadcast_f32x4(_mm_loadu_ps(at));  // gcc would go through memory
+#endif
+      sum += v * *(const sixteen *)(w + 16 * i);
+    }
     if (width == 16) {
       if (b) sum += *(const sixteen *)(b + o);
       *(sixteen *)(y + o) = sum;
@@ -322,7 +331,7 @@ static void product_of_lanes(float *y, const float *x, const float *w, const flo
 #else
     float sum[16] = {0.0f};
     for (size_t i = 0; i < ins; ++i)
-      for (size_t k = 0; k < width; ++k) sum[k] += x[16 * i + k] * w[16 * i + k];
+      for (size_t k = 0; k < width; ++k) sum[k] += x[lanes * i + (k & m)] * w[16 * i + k];
 #endif
     for (size_t k = 0; k < width; ++k) y[o + k] = b ? sum[k] + b[o + k] : sum[k];
   }
