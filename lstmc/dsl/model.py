@@ -238,8 +238,8 @@ def _with_carried(trace: ModelTrace, outputs: Mapping[str, Ref], delays: Mapping
     """Return a model's outputs, and under further names the last states, which are inputs of the next batch."""
     by_name = {name: Output(name, ref, delay=delays.get(name, 0)) for name, ref in outputs.items()}
     for start, last in trace.carried.items():
-        own = trace.builder.node(last.node).names[last.out]
-        name = unused(own, lambda each: each in by_name and (by_name[each].ref != last or by_name[each].carried_to))
+        others = {name for name, output in by_name.items() if output.ref != last or output.carried_to}
+        name = unused(trace.builder.node(last.node).names[last.out], others.__contains__)
         by_name[name] = Output(name, last, start)
     return list(by_name.values())
 
