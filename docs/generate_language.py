@@ -23,12 +23,12 @@ SYMBOLS = dict.fromkeys((1 / 6, 1 / 3), r"\frac{1}{n}") | dict.fromkeys((1e-5, 1
 TEMPLATE = """\
 # The functions of the language
 
-All functions of cells and models; import them from `lstmc`. [write-a-cell.md](write-a-cell.md) and
-[models.md](models.md) show how to use them. A function is made of ops ([the meaning of each](semantics.md)); a target
+The functions that cells and models use; import them from `lstmc`. [write-a-cell.md](write-a-cell.md) and
+[models.md](models.md) show how to use them. A function consists of ops ([the meaning of each](semantics.md)); a target
 needs layers for these ops. `docs/generate_language.py` writes this page from the functions themselves.
 
-Equations come from the function's op, or from the graph of the example if that is short; n is the number of elements
-along the axis. In the examples `x` and `z` are [2, 6], `mask` is [2, 1], `A` is [2, 3, 4], `B` is [2, 4, 5], `q` is
+An equation is that of the function's op; for a function of several ops it comes from the graph of the example, if that
+graph is short. n is the number of elements along the axis. In the examples `x` and `z` are [2, 6], `mask` is [2, 1], `A` is [2, 3, 4], `B` is [2, 4, 5], `q` is
 [2, 4], `image` is [2, 3, 8, 8], `id` and `label` are [2]; of the parameters, `W` is [5, 6], `b` is [5], `gain` is [6],
 `V` is [2, 5, 3], `K` is [4, 3, 3, 3], `E` is [100, 16].
 {% for section in sections %}
@@ -47,7 +47,7 @@ along the axis. In the examples `x` and `z` are [2, 6], `mask` is [2, 1], `A` is
 {% endif %}
 {% if word.example %}
 
-`{{ word.example }}` is {{ word.shapes }}{{ ", made of " if word.ops }}
+The example `{{ word.example }}` has shape {{ word.shapes }}{{ " and consists of " if word.ops }}
 {%- for op in word.ops %}[`{{ op }}`](semantics.md#{{ op }}){{ ", " if not loop.last }}{% endfor %}.
 {% endif %}
 {% endfor %}

@@ -17,10 +17,10 @@ PAGE = Path(__file__).with_name("semantics.md")
 TEMPLATE = """\
 # What the ops mean
 
-The reference for each op of a graph: its operands, attributes and equation. An op's `eval` and `vjp` define it, and a
-contract test checks every op. `docs/generate_semantics.py` writes this page from the docstrings of the ops.
+This page has the operands, the attributes and the equation of each op of a graph. The methods `eval` and `vjp` define an
+op, and a contract test checks every op. `docs/generate_semantics.py` writes this page from the docstrings of the ops.
 
-Equations name operands and attributes as the op does. For an op along an axis, $i$ is the index of the axes before it,
+Equations use the op's names of operands and attributes. For an op along an axis, $i$ is the index of the axes before it,
 $k$ the index on it, and $j$ the index of the axes after it. $L$ is the loss, $\\eta$ the learning rate, $\\lambda$ the
 weight decay, and $M$ the divisor of a loss.
 
@@ -38,13 +38,13 @@ $$
 $$
 {% if op.rule %}
 
-Written in Caffe by rule `{{ op.rule }}`.
+The rule `{{ op.rule }}` writes this op for Caffe.
 {% endif %}
 {% endfor %}
 
 ## Caffe layers
 
-The class of a layer is `lstmc_caffe.ops.<name>`, unless a line below its equation names it.
+The class of a layer is `lstmc_caffe.ops.<name>`, unless a line below the equation names another class.
 {% for op in caffe %}
 
 ### `{{ op.name }}`
@@ -58,7 +58,7 @@ $$
 $$
 {% if op.class %}
 
-Its class is `lstmc_caffe.ops.{{ op.class }}`.
+The class of this op is `lstmc_caffe.ops.{{ op.class }}`.
 {% endif %}
 {% endfor %}
 

@@ -50,16 +50,16 @@ class Rounding(Protocol):
 class Scan(Op):
     """Run ``body`` for ``length`` steps; the next states of a step are the states of the following step.
 
-    Operands are the body's arguments in order: an ``x`` argument [...] takes a sequence [T, ...]; a ``state`` takes its
-    initial value; ``static`` and ``weight`` take the value all steps see. The body's outputs are the step's outputs,
-    then the next states in the order of the state arguments, under the user's names: a single output may have no name,
-    and a state may have the name of an output. Results: each step output stacked to [T, ...], then the last states.
-    ``reverse`` runs from the last step to the first; results keep their places in time. ``first``, if given, replaces
-    the body at the step that runs first. With ``kept`` the steps keep the time axis: an ``x`` argument is [1, ...] and
-    takes [T, ...], and so are step outputs. With ``inside`` the scan is part of a step, and runs along another axis
-    than time, such as the bands of a frame.
+    There is an operand for each argument of the body, in the same order: for an ``x`` argument [...] a sequence [T,
+    ...]; for a ``state`` its initial value; for ``static`` and ``weight`` the value that all steps read. The body's
+    outputs are the step's outputs, then the next states in the order of the state arguments, with the user's names: a
+    single output may have no name, and a state may have the name of an output. The results of the scan are the outputs
+    of all steps, stacked to [T, ...], then the last states. ``reverse`` runs from the last step to the first; results
+    keep their places in time. ``first``, if given, replaces the body at the step that runs first. With ``kept`` the
+    steps keep the time axis: ``x`` arguments and outputs of a step are [1, ...], for sequences [T, ...]. With
+    ``inside`` the scan is part of a step, and runs along another axis than time, such as the bands of a frame.
 
-    Its meaning is in ``lstmc/interp.py``.
+    ``lstmc/interp.py`` defines the meaning of a scan.
     """
 
     name = "scan"

@@ -51,7 +51,7 @@ class HostStack(core.Stack):
 
 @dataclass(frozen=True)
 class Feed(CaffeOp):
-    """Input: a blob of ``shape`` that the host fills from an array, or from one ``step`` of it."""
+    """Input: a blob of ``shape`` that the host fills from an array, or from one ``step`` of the array."""
 
     name = "caffe.Feed"
     layer_type = "Input"
@@ -117,7 +117,7 @@ class InputLayer(CaffeOp, core.Input):
 
 @dataclass(frozen=True)
 class FilledInput(CaffeOp, core.Input):
-    """DummyData standing for an input that has a fill. The caller may still overwrite a constant one."""
+    """A DummyData layer for an input with a ``fill``. If the fill is a constant, the caller may overwrite the blob."""
 
     name = "caffe.FilledInput"
     layer_type = "DummyData"

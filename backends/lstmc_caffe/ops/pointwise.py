@@ -69,7 +69,8 @@ class LeakyReLU(CaffeOp, core.LeakyRelu):
 
 @dataclass(frozen=True)
 class StopGradientPower(CaffeOp, core.StopGradient):
-    """Power of 1 (``power_layer.cpp``) with ``propagate_down: false``, which ``force_backward`` would override."""
+    """Power with exponent 1 (``power_layer.cpp``) and ``propagate_down: false``, which ``force_backward`` would
+    override."""
 
     name = "caffe.StopGradientPower"
     layer_type = "Power"
@@ -164,7 +165,7 @@ class SoftmaxLayer(CaffeOp, core.Softmax):
 class PowerLayer(CaffeOp, Pointwise):
     """Power (``power_layer.cpp``): y = (shift + scale * x) ** power.
 
-    Its backward divides y by x unless ``power`` is 0, 1 or 2: there the gradient at x = 0 is NaN.
+    Unless ``power`` is 0, 1 or 2, the backward pass divides y by x, so the gradient at x = 0 is NaN.
     """
 
     layer_type = "Power"
@@ -191,7 +192,7 @@ class PowerLayer(CaffeOp, Pointwise):
 
 @dataclass(frozen=True)
 class LRNLayer(CaffeOp, Pointwise):
-    """LRN of each channel alone (``lrn_layer.cpp``): y = x / (k + x * x) ** beta, on blobs of four axes.
+    """LRN over single channels (``lrn_layer.cpp``): y = x / (k + x * x) ** beta, on blobs of four axes.
 
     Caffe's running sum of squares over channels adds and subtracts, so it is exact for one channel only.
     """

@@ -284,7 +284,8 @@ class Scale(_Broadcast):
 
 @dataclass(frozen=True)
 class ScaleBias(CaffeOp):
-    """Scale with ``bias_term`` (``scale_layer.cpp``): z = x * y + b, both the layer's own blobs for the axis 1 of x."""
+    """Scale with ``bias_term`` (``scale_layer.cpp``): z = x * y + b; y and b are blobs of the layer, along axis 1 of
+    x."""
 
     name = "caffe.ScaleBias"
     layer_type = "Scale"

@@ -91,7 +91,7 @@ class SoftmaxWithLoss(_Loss, SoftmaxLoss):
 class SigmoidCrossEntropyLossLayer(_Loss, SigmoidCrossEntropyLoss):
     """SigmoidCrossEntropyLoss (``sigmoid_cross_entropy_loss_layer.cpp``); it divides by the size of the first axis.
 
-    This is the default of every version of the layer; only later versions have a setting for it.
+    All versions of the layer divide so by default; only later versions have a setting.
     """
 
     layer_type = "SigmoidCrossEntropyLoss"
@@ -191,7 +191,7 @@ class ConcatLayer(CaffeOp, Concat):
 
 @dataclass(frozen=True)
 class ReshapeLayer(CaffeOp, Reshape):
-    """Reshape (``reshape_layer.cpp``): shares its bottom's memory, copies nothing."""
+    """Reshape (``reshape_layer.cpp``): the top shares the memory of the bottom, without a copy."""
 
     layer_type = "Reshape"
 
