@@ -87,6 +87,7 @@ def convert(
     seed: int = 0,
     whole: bool = False,
     prove: bool = False,
+    name: str | None = None,
     **dims: DimensionSize,
 ) -> Conversion:
     """Import a trained model (:func:`lstmc.import_file`), compile it for a target, and compare each step with the last.
@@ -97,7 +98,8 @@ def convert(
     that the source leaves open are given as :func:`lstmc.compile` takes them, ``T=20`` or ``sizes={"T": 20}``. With
     ``step`` the net computes one time step, for streams; :func:`lstmc.import_file` describes ``step``, ``states`` and
     ``time``. ``on`` names the runtimes; by default all that work here. ``prove`` also proves the model equal to the
-    source's own description, and the net equal to the model. Raises an :class:`~lstmc.errors.LstmcError` if the model
+    source's own description, and the net equal to the model. ``name`` is the model's name, "net" by default; nets of
+    one program in C need different names. Raises an :class:`~lstmc.errors.LstmcError` if the model
     cannot be read, expressed or compiled.
     """
     given = locals()
@@ -111,7 +113,7 @@ def convert(
     options = CompileOptions(
         target=target, backend=backend_of(backend, target), step=step, seed=seed, sizes=all_sizes(sizes, dims, convert)
     )
-    return convert_model(model, Path(folder), options, on, whole, prove)
+    return convert_model(model, Path(folder), options, on, whole, prove, name)
 
 
 def _check_sizes(model: ImportedModel, sizes: Mapping[str, int]) -> None:
@@ -141,6 +143,7 @@ def convert_model(
     on: On | None = None,
     whole: bool = False,
     prove: bool = False,
+    name: str | None = None,
 ) -> Conversion:
     """Compile an imported model, and compare each step with the last: :func:`lstmc.convert` after the import.
 
@@ -151,6 +154,7 @@ def convert_model(
         model = model.whole(options.one_step)
     elif options.step or (options.one_step and not model.timeless):
         model = model.streamed()
+    model = model.named(name)
     _check_sizes(model, options.sizes)
     ones = _ones(model, options)
     options = replace(options, backend=backend, sizes={**ones, **options.sizes})

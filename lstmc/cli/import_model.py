@@ -95,6 +95,11 @@ class ImportArguments:
         ),
     ] = None
 
+    name: Annotated[
+        str | None,
+        option("--name", "Set the model's name, net by default. Nets of one program in C need different names."),
+    ] = None
+
     def imported(self, source: Path) -> ImportedModel:
         parsed = {
             "shapes": parse_shapes(self.shapes),
@@ -102,7 +107,8 @@ class ImportArguments:
             "states": parse_named(self.states, "--state takes IN=OUT, as in --state h_in=h_out", str),
             "time": parse_named(self.time, "--time takes IN=AXIS, as in --time x=2", whole),
         }
-        return import_file(source, **{**vars(self), **parsed})
+        own = {name: value for name, value in vars(self).items() if name != "name"}
+        return import_file(source, **{**own, **parsed})
 
 
 def write_model(model: ImportedModel, folder: Path, step: bool) -> None:
@@ -179,11 +185,11 @@ def convert_command(
                 "--no-compile writes no net: expected no -D, --target, --on, --example and --backend-option with it"
             )
         model = arguments.imported(source)
-        write_model(model.whole() if choices.whole else model, folder, arguments.step)
+        write_model((model.whole() if choices.whole else model).named(arguments.name), folder, arguments.step)
         return
     options = compile_options(target, sizes, step=arguments.step, seed=verification.seed)
     result = convert_model(
-        arguments.imported(source), folder, options, verification.on, choices.whole, verification.prove
+        arguments.imported(source), folder, options, verification.on, choices.whole, verification.prove, arguments.name
     )
     recipe, program = recipe_of(source), list[Path]()
     for language in choices.example or ():

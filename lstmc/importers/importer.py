@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from lstmc.dsl.printer import KEYWORDS
 from lstmc.errors import Argument
 from lstmc.importers.canonical import canonicalize, canonicalize_static, canonicalize_step
 from lstmc.importers.canonical.time import has_several_times, time_places
@@ -20,7 +21,7 @@ from lstmc.importers.frontends.onnx_layers import ROUNDED
 from lstmc.importers.frontends.tflite_graph import Graph
 from lstmc.importers.frontends.torch_graph import describe_program
 from lstmc.importers.frontends.torch_state_dict import describe_state_dict, groups_of
-from lstmc.importers.ir.net import Net
+from lstmc.importers.ir.net import CELL, Net
 from lstmc.importers.printer import files
 from lstmc.importers.read.keras_file import read_keras
 from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
@@ -255,6 +256,15 @@ class ImportedModel:
         everything that cannot be expressed.
         """
         return self if self.surroundings is None else ImportedModel.of_source(self.surroundings.whole(), step)
+
+    def named(self, name: str | None) -> ImportedModel:
+        """Return the model under another name, which its functions in C have too. Raises :class:`SourceError` for a
+        name that model.py needs for itself."""
+        if name is None:
+            return self
+        if not name.isidentifier() or not name.isascii() or name in KEYWORDS or CELL.fullmatch(name):
+            raise SourceError(f"{Argument('name', name)}: expected a Python name that is no word of lstmc")
+        return replace(self, net=replace(self.net, graph=self.net.graph.renamed(name)))
 
     def files(self) -> dict[str, bytes]:
         """Return ``model.py``, ``weights.npz`` and ``import.json``, contents by name."""

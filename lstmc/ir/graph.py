@@ -166,6 +166,10 @@ class Graph:
         outputs = {output.name: output for output in self.outputs}
         return Graph(self.name, self._digraph, tuple(outputs[name] for name in names), self._operands)
 
+    def renamed(self, name: str) -> Graph:
+        """Return the same graph under another name."""
+        return Graph(name, self._digraph, self.outputs, self._operands)
+
     def carrying(self, states: Mapping[str, str]) -> Graph:
         """Return the same graph with states: names of inputs, and of the outputs that they take at the next step."""
         takes = {output: Ref(state) for state, output in states.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,28 @@ def test_an_imported_model_is_a_model_like_any_other(lstmc: LSTMC) -> None:  # n
     verified = lstmc("verify", "out/model.py", "--weights", "out/weights.npz", *sizes, "--on", "interpreter")
     assert verified.code == 0, verified.err
     assert "all" in verified.out
+
+
+@pytest.mark.slow
+def test_nets_of_one_program_in_c_have_names(lstmc: LSTMC) -> None:  # noqa: F811
+    save(tagger(), Path("tagger.pt"), "zip")
+    command = ("convert", "tagger.pt", "--recurrent-only", "--step", "--backend", "c", "--on", "interpreter", "-o", "c")
+    for name in ("first", "second"):
+        done = lstmc(*command, "--name", name)
+        assert done.code == 0, done.err
+    steps = "".join(f"int main_{name}(void) {{ return sizeof({name}_state) == 32; }}" for name in ("first", "second"))
+    main = f'#include "first.h"\n#include "second.h"\n{steps} int main(void) {{ return main_first() - main_second(); }}'
+    Path("c/main.c").write_text(main)
+    subprocess.run(["gcc", "main.c", "first.c", "second.c", "-lm", "-o", "main"], cwd="c", check=True)
+    subprocess.run([Path("c/main").resolve()], check=True)
+
+
+@pytest.mark.parametrize("name", ["linear", "gru_cell_2", "a-b", "class"])
+def test_a_name_that_the_written_model_needs_is_refused(lstmc: LSTMC, name: str) -> None:  # noqa: F811
+    save(tagger(), Path("tagger.pt"), "zip")
+    done = lstmc("convert", "tagger.pt", "--recurrent-only", "--no-compile", "-o", "out", "--name", name)
+    assert done.code == 2
+    assert f"--name {name}: expected a Python name that is no word of lstmc" in done.err
 
 
 def test_the_record_says_where_every_parameter_came_from(lstmc: LSTMC) -> None:  # noqa: F811
