@@ -17,12 +17,12 @@ PAGE = Path(__file__).with_name("semantics.md")
 TEMPLATE = """\
 # What the ops mean
 
-This page has the operands, the attributes and the equation of each op of a graph. The methods `eval` and `vjp` define an
-op, and a contract test checks every op. `docs/generate_semantics.py` writes this page from the docstrings of the ops.
+This page has the operands, the attributes and the equation of each op of a graph. The methods `eval` and `vjp` define
+an op, and a contract test checks every op. `docs/generate_semantics.py` writes this page from the docstrings of ops.
 
-Equations use the op's names of operands and attributes. For an op along an axis, $i$ is the index of the axes before it,
-$k$ the index on it, and $j$ the index of the axes after it. $L$ is the loss, $\\eta$ the learning rate, $\\lambda$ the
-weight decay, and $M$ the divisor of a loss.
+Equations use the op's names of operands and attributes. For an op along an axis, $i$ is the index of the axes before
+it, $k$ the index on it, and $j$ the index of the axes after it. $L$ is the loss, $\\eta$ the learning rate,
+$\\lambda$ the weight decay, and $M$ the divisor of a loss.
 
 ## The core
 {% for op in core %}
