@@ -26,7 +26,6 @@ class FusedScan(CaffeOp, GeneratedScan):
     """
 
     name = "caffe.FusedScan"
-    operands = ("*args",)
     type_name: str = ""
     inlined = GeneratedScan.inlined
 

@@ -340,7 +340,6 @@ class RoundingScale(ScaleBias):
     """
 
     name = "caffe.RoundingScale"
-    layer_type = "Scale"
     stops_gradient = True
 
     def as_read(self) -> CaffeOp:  # how large its bias is, is not in the layer

@@ -137,7 +137,6 @@ class Reduction(CaffeOp, AlongAxis):
 
     layer_type = "Reduction"
     settings = {"axis": "reduction_param.axis"}
-    operands = ("x",)
     axis: int = 0
 
     def infer(self, x: TensorType) -> Types:
@@ -153,11 +152,6 @@ class Reduction(CaffeOp, AlongAxis):
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
         return super().along(slot, axis, *types) if axis < self.axis else Along(None, (axis,), (None,))
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        x = sample_type(draw)
-        return Sample(cls(draw.integer(0, x.rank - 1)), (x,))
 
 
 @dataclass(frozen=True)

@@ -110,10 +110,6 @@ class RowsTimeAxis(TimeAxis):
         joined = concat_tree(b, rows, 0, f"{name}/rows")
         return viewed(b, joined, shape, (name,))
 
-    def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
-        """Return x itself: readers of these targets need no Split."""
-        return (x,) * len(names)
-
 
 @dataclass(frozen=True)
 class OneRow(Pass):

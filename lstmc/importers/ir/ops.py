@@ -236,11 +236,6 @@ class LogSoftmax(Formula, AlongAxis):
     def text(self, *names: str) -> str:
         return f"log_softmax({names[0]}, axis={self.axis})"
 
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        x = sample_type(draw)
-        return Sample(cls(draw.integer(0, x.rank - 1)), (x,))
-
 
 @dataclass(frozen=True)
 class Reduction(Formula, Reduce):
