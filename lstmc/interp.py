@@ -147,8 +147,7 @@ def _counted(run: Evaluation, items: Collection[T], what: str) -> Iterable[T]:
 
 
 def _counted_nodes(run: Evaluation, nodes: Collection[Node], what: str) -> Iterable[Node]:
-    """Yield the nodes with reports of progress; if there are scans, only scans count, because their steps take the
-    time."""
+    """Yield the nodes with reports of progress; if there are scans, only scans count: their steps take the time."""
     whole = run.quiet or any(isinstance(node.op, Scan) for node in nodes)
     return nodes if whole else _counted(run, nodes, what)
 
@@ -232,8 +231,7 @@ def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
 def _propagate(
     run: Evaluation, seeds: dict[Ref, Array], observer: Observer | None, convert: Conversion | None
 ) -> dict[Ref, Array]:
-    """Propagate cotangents of some values to all leaves that they depend on: cotangents of inner values are dropped
-    after use."""
+    """Propagate cotangents of some values to all leaves that they depend on; those of inner values are dropped."""
     cts = dict(seeds)
     for node in _counted_nodes(run, list(reversed(list(run.graph))), "gradients of"):
         refs = node.refs

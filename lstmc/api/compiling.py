@@ -78,8 +78,7 @@ def compile(
         dump_dir: A folder that gets the graph after each pass, as text.
         sizes: Sizes of dimensions, besides those given as arguments: ``T=20`` is the same as ``sizes={"T": 20}``.
 
-    Raises :class:`~lstmc.errors.LstmcError` of some kind: for dimensions, weights, or ops that the target cannot
-    express.
+    Raises :class:`~lstmc.errors.LstmcError` for dimensions, weights, or ops that the target cannot express.
 
     >>> import lstmc
     >>> net = lstmc.compile("gru", T=3, N=2, D=4, H=5)
@@ -182,8 +181,7 @@ def pass_names(target: str | None = None, backend: str | Backend | None = None, 
 
 
 def costs_by_op(graph: Graph) -> dict[str, Work]:
-    """Return the work of a forward pass by the names of ops, over all steps of scans, without the computation of
-    weights.
+    """Return the work of a forward pass by the names of ops, over all steps, without computing weights.
 
     >>> from lstmc.api import CompileOptions, costs_by_op, model_graph
     >>> costs_by_op(model_graph("rnn", CompileOptions(sizes={"T": 2, "N": 1, "D": 3, "H": 3})))["linear"].multiply_adds

@@ -58,8 +58,7 @@ class Conversion:
     def passed(self) -> bool:
         """Whether every output and gradient is within its tolerance, and the target's reader can load every layer.
 
-        Blobs inside the net are reported, but do not count: a trained net may be sensitive inside without an effect on
-        its outputs.
+        Blobs inside the net are reported, but do not count: a trained net may be sensitive inside, not at its outputs.
         """
         checks = [*([self.source] if self.source else []), *self.whole]
         differences = [*self.described, *(difference for check in checks for difference in check.differences)]

@@ -136,8 +136,7 @@ class StreamedModel:
         return replace(self, weights=weights)
 
     def shortened(self, count: int) -> StreamedModel:
-        """Return the model with at most ``count`` steps of its data: several whole sequences, or the first steps of
-        one."""
+        """Return the model with at most ``count`` steps of its data: whole sequences, or the first steps of one."""
         steps = min(self.sequences.steps, count)
         return replace(
             self, sequences=replace(self.sequences, steps=steps, count=min(self.sequences.count, count // steps))
@@ -216,8 +215,7 @@ class StreamedModel:
     def numbers(
         self, device: Device, calibration: StreamedModel | None = None, in_reader: bool = False
     ) -> NumbersReport:
-        """Return the net's error in a device's low precision, with ranges calibrated on ``calibration`` or on the same
-        data.
+        """Return the net's error in a device's low precision, calibrated on ``calibration`` or on the same data.
 
         With ``in_reader`` only the first sequences are used, and the reader runs them too, with its own quantiser.
         Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed or fails.
@@ -272,8 +270,7 @@ def _check_steps(model: Model, sizes: Mapping[str, int], sequences: Sequences) -
     """Raise :class:`DataError` for several sequences of a model of one sequence, if the axes may be [N, T, ...] by
     mistake.
 
-    An input without time shows the number of sequences; the model's own or given size of time shows the number of
-    steps.
+    An input without time shows the number of sequences; the size of time shows the number of steps.
     """
     fed = sequences.inputs.values()
     if sequences.frames or not sequences.single or sequences.count < 2 or any(e.batch == 0 for e in fed):

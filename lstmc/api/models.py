@@ -287,8 +287,7 @@ def _with_length(source: ModelSource, sizes: Mapping[str, int]) -> Mapping[str, 
 
 
 def backend_of(backend: str | Backend | None, target: str | None = None) -> Backend:
-    """Return a backend: the given object, an installed backend by its name, or for None the backend that has the
-    target."""
+    """Return a backend: the given object, an installed backend by name, or for None the target's backend."""
     if backend is None or isinstance(backend, str):
         return backend_for(backend, target)
     if not isinstance(backend, Backend):
@@ -340,8 +339,7 @@ def widest_phase(backend: Backend, target: str | None, step: bool = False) -> Ph
 
 
 def keep_outputs(graph: Graph, names: Sequence[str] | None) -> Graph:
-    """Return the graph with these outputs, and the outputs that inputs take in the next batch; by default all
-    outputs."""
+    """Return the graph with these outputs, and the outputs carried to the next batch; by default all outputs."""
     names_of_outputs = [output.name for output in graph.outputs]
     for name in names or ():
         if name not in names_of_outputs:

@@ -401,8 +401,7 @@ class Net:
     if not TYPE_CHECKING:  # which says itself that there is no such name
 
         def __getattr__(self, name: str) -> Any:
-            """Raise AttributeError with the nearest name, or with the Net's own name for a method of another
-            library."""
+            """Raise AttributeError with the nearest name, or the Net's name for a method of another library."""
             if hasattr(type(self), name):  # a property that raised an AttributeError itself
                 return object.__getattribute__(self, name)
             elsewhere = ELSEWHERE.get(name)

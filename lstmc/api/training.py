@@ -39,8 +39,7 @@ from lstmc.weights import parameters
 class FittedData:
     """A model and its data, which fit each other.
 
-    ``graph`` is the whole model at ``sizes``, which are given or come from the data; ``axes`` are the axes of its
-    inputs.
+    ``graph`` is the whole model at ``sizes``, given or from the data; ``axes`` are the axes of its inputs.
     """
 
     axes: Mapping[str, Axes]

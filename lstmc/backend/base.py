@@ -86,8 +86,7 @@ class Backend(ABC):
         return self
 
     def for_integers(self, wide_states: bool) -> Backend:
-        """Return the backend that writes nets of integers; ``wide_states``: with states of 16 bits in nets of 8
-        bits."""
+        """Return the backend that writes nets of integers; ``wide_states``: states of 16 bits in nets of 8 bits."""
         return self
 
     def with_options(self, values: Mapping[str, str]) -> Backend:
@@ -412,8 +411,7 @@ def plugin_faults() -> Iterator[Finding]:
 
 
 def load_placed(name: str) -> Insertion:
-    """Return an installed pass. Raises :class:`PluginError` for an incomplete pass, or a pass that runs for no
-    target."""
+    """Return an installed pass. Raises :class:`PluginError` if it is incomplete, or runs for no target."""
     insertion = load_insertion(name)
     try:
         installed_passes()

@@ -172,8 +172,7 @@ def print_tuning(tuning: Tuning) -> None:
 
 
 def _unused_weights(source: ModelSource, weights: WeightArguments, net: Net) -> list[str]:
-    """Return a note if the model's file has weights beside it, like an imported model, and the net has other
-    weights."""
+    """Return a note if the model's file has weights beside it, as imported models have, and the net has others."""
     path = Path(source.name.rpartition(":")[0]).parent / WEIGHTS
     if weights.weights is not None or not net.weights or not path.is_file():
         return []

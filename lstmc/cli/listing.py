@@ -70,8 +70,7 @@ def _print_names() -> None:
 
 
 def _entry(name: str) -> str:
-    """Return a cell's entry in the list; print the error of a cell that does not load, so that the list still shows all
-    others."""
+    """Return a cell's entry in the list; print the error of a cell that does not load, and go on."""
     entry = entry_of(name)
     try:
         only_entry_point(CELLS, name, "cell")

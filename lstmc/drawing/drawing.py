@@ -178,8 +178,7 @@ def graphviz(text: str, layout: str, form: str, *options: str) -> bytes:
 
 
 def program() -> str:
-    """Return the path of the first of :data:`PROGRAMS` that is installed: in this Python's environment, then on
-    ``PATH``.
+    """Return the path of the first installed one of :data:`PROGRAMS`, in this Python's environment or on ``PATH``.
 
     Raises :class:`DrawingError` if there is none.
     """
@@ -277,8 +276,7 @@ class _Layout:
         yield "}"
 
     def dot(self, text: str) -> Places:
-        """Return the positions of a text's nodes by dot, in points from the common centre; the key "" has the size of
-        the whole."""
+        """Return the positions of a text's nodes by dot, in points from the centre; the key "" has the whole size."""
         if text not in self.places_by_text:
             self.places_by_text[text] = _read_plain(graphviz(text, "dot", "plain").decode())
         return self.places_by_text[text]

@@ -42,8 +42,7 @@ class Flow(Enum):
 
 @dataclass(frozen=True)
 class Box:
-    """A node. ``key`` is its name in the graph, ``title`` and ``text`` are drawn in it, ``tip`` is its full
-    description."""
+    """A node. ``key`` is its name in the graph, ``title`` and ``text`` are drawn, ``tip`` is the full description."""
 
     key: str
     title: str
@@ -176,8 +175,7 @@ class _Drawn:
         return bool(left_out) and left_out[0] <= step.t <= left_out[-1]
 
     def _left_out_by(self, graph: Graph, node: Node, values: Mapping[Ref, Keys]) -> str | None:
-        """Return the box for steps that are not drawn, if a node belongs to such a step, or joins values of such
-        steps."""
+        """Return the box for steps that are not drawn, if a node belongs to them or joins their values."""
         steps = [step for step in node.steps if step is not None]
         if steps:
             scans = {step.scan for step in steps}
@@ -291,8 +289,7 @@ class _Drawn:
         return values
 
     def _results(self, graph: Graph, whole: Group, values: Mapping[Ref, Keys]) -> None:
-        """Add a box for each result, except results that are already drawn: a box of the same name outside of all
-        frames."""
+        """Add a box for each result, except those already drawn: a box of the same name outside of all frames."""
         outside = {part.key for part in whole.parts if isinstance(part, Box)}
         for output in graph.outputs:
             if output.name in outside and values[output.ref] == (output.name,):

@@ -31,8 +31,7 @@ def function(body: Callable[P, R]) -> Callable[P, R]:
 
 
 def named(body: Callable[P, R], word: str = "", checked_by: Signature | None = None) -> Callable[P, R]:
-    """Return the function with its results named: by the variables that they are assigned to, else by ``word`` and
-    operands.
+    """Return the function with its results named: by their variables, else by ``word`` and operands.
 
     ``Trace.apply`` names the ops inside, and the result of an operator, which has no ``word``.
     """
@@ -86,8 +85,7 @@ def check_value(function: str, value: object, position: int | None, name: str | 
 
 
 def wrong_argument(function: str, name: str, expected: str, value: object, position: int | None = None) -> DslError:
-    """Return the error for an argument that is not ``expected``; ``position`` is its place in the call, if it is not
-    given by name."""
+    """Return the error for an argument that is not ``expected``, at ``position`` in the call unless given by name."""
     loc = argument_location(here(), position, name)
     return DslError(f"{function}: {name} must be {expected}, found {described(value)}", loc=loc)
 
@@ -146,8 +144,7 @@ def _plain(parameter: Parameter) -> Parameter:
 
 
 def suggested_argument(word: str, names: Iterable[str]) -> str:
-    """The end of "no argument WORD": the argument that has this name in other libraries, or an argument of a similar
-    name."""
+    """The end of "no argument WORD": the argument so called in other libraries, or one with a similar name."""
     valid = list(names)
     meant = [name for name in valid if word in names_elsewhere("arguments").get(name, "").split()]
     return f": write {meant[0]}=" if meant else did_you_mean(word, valid)

@@ -18,8 +18,7 @@ from lstmc.source import argument_location, here
 
 
 def axis_of(function: str, axis: int, x: Value, position: int | None = None) -> int:
-    """An axis of x, counted from the front; ``position`` is the argument's place in the call; negative axes count from
-    the end."""
+    """An axis of x, counted from the front; ``position`` is the argument's place in the call; -1 is the last axis."""
     rank, number = x.type.rank, whole_number(axis)
     if number is None or not -rank <= number < rank:
         raise ShapeError(

@@ -75,8 +75,7 @@ def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list
 
 
 def _groups(start: int, stop: int, every: int, axis: int, shape: Shape) -> tuple[int, int]:
-    """Return the groups of ``every`` elements that contain the elements of a slice with a step, and the slice's place
-    in a group."""
+    """Return the groups of ``every`` elements that contain a slice with a step, and the slice's place in a group."""
     elements = (stop - start + every - 1) // every * every
     for first in range(start, max(start - every, -1), -1):
         if first + elements <= shape[axis]:
@@ -88,8 +87,7 @@ def _groups(start: int, stop: int, every: int, axis: int, shape: Shape) -> tuple
 
 
 def _range(part: object, axis: int, shape: Shape, size: Callable[[DimExpr], int]) -> tuple[int, int, int]:
-    """Return start, stop and step of the elements that a part of an index takes; the step is 0 if the axis is
-    dropped."""
+    """Return start, stop and step of the elements that a part of an index takes; step 0 drops the axis."""
     length = shape[axis]
     if not isinstance(part, slice):
         number = _number(part, size)

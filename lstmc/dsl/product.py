@@ -117,8 +117,7 @@ def _turns(letters: str, order: str) -> int:
 
 
 def _lined_up(value: Value, letters: str, order: str) -> Value:
-    """Return the value with an axis for each letter from the value's first letter on; an axis that it lacks has one
-    element.
+    """Return the value with an axis for each letter from its first letter on; an axis that it lacks has one element.
 
     Letters before its first letter get no axis, so that a weight has no axis of time.
     """

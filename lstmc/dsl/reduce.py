@@ -83,8 +83,7 @@ def max(x: Value, *others: Value | float) -> Value: ...
 def max(x: Any, *others: Any, **options: Any) -> Any: ...
 @function
 def max(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
-    """The largest element of x along ``axis``, as for ``sum``. If several elements are largest, the gradient goes to
-    the first.
+    """The largest element of x along ``axis``, as for ``sum``. Of equal elements the first gets the gradient.
 
     ``max`` of several Values is ``maximum``; without a Value it is Python's ``max``.
     """
@@ -118,8 +117,7 @@ def min(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **optio
 def layer_norm(
     x: Value, gain: Value | None = None, bias: Value | None = None, *, eps: float = 1e-5, axis: int = -1
 ) -> Value:
-    """(x - mean) / sqrt(var + eps) along ``axis``, times ``gain`` and plus ``bias``, which are arrays of that axis'
-    size.
+    """(x - mean) / sqrt(var + eps) along ``axis``, times ``gain``, plus ``bias``: arrays of that axis' size.
 
     Ba et al., 2016, arXiv:1607.06450. The variance is divided by n, and eps is under the root, as in PyTorch and Keras.
     (Caffe's MVN divides by sqrt(var) + eps, which is another function: it is not used.)
@@ -167,8 +165,7 @@ def group_norm(
 ) -> Value:
     """(x - mean) / sqrt(var + eps) of each of ``groups`` parts of the last axis, times ``gain``, plus ``bias``.
 
-    Wu and He 2018, arXiv:1803.08494; each head of a cell is a group. ``gain`` and ``bias`` are arrays of the
-    whole axis.
+    Wu and He 2018, arXiv:1803.08494; each head of a cell is a group. ``gain`` and ``bias`` have the size of the axis.
     """
     parts, last = _heads("group_norm", "groups", x, groups), x.type.rank - 1
     y = merge_heads(layer_norm(split_heads(x, parts), eps=_epsilon("group_norm", eps)))
@@ -219,8 +216,7 @@ def _along(function: str, name: str, value: Value, x: Value, axis: int) -> Value
 
 
 def _of_several(function: str, x: Any, others: Sequence[Any], axis: Axes, keepdims: bool, options: Any) -> bool:
-    """Return whether a call of ``max`` or ``min`` compares several arguments, and not the elements of one Value along
-    an axis.
+    """Return whether a call of ``max`` or ``min`` compares several arguments, not the elements of one Value.
 
     An integer after a Value is refused: NumPy and PyTorch take it as an axis, Python as a second argument.
     """

@@ -226,8 +226,7 @@ class Trace:
 
 @dataclass(eq=False)
 class ModelTrace(Trace):
-    """The trace of a whole model, with the state that all parts of the model share. Every Ref in it belongs to its
-    graph."""
+    """The trace of a whole model, with the state that all its parts share. Every Ref in it belongs to its graph."""
 
     cells: dict[Hashable, CellUse] = field(default_factory=dict)  # by bound cell, or by its instantiation and its cell
     titles: Names = field(default_factory=Names)  # names of bound cells and scans that are taken

@@ -72,8 +72,7 @@ AnyArray = NDArray[Any] | StoredArray
 
 
 def memory_problem(size: float, copies: int = COPIES) -> str | None:
-    """Return why arrays of this number of bytes, as a file states it, are too large for this machine; None if they
-    fit."""
+    """Return why arrays of this many bytes, as a file states, are too large for this machine; None if they fit."""
     budget, part = memory.free_memory() // copies, "a third of " if copies > 1 else ""
     if size <= budget:
         return None
@@ -106,8 +105,7 @@ class Values(Protocol):
 
 
 def value_problem(name: str, stored: AnyArray, values: Values | None) -> str | None:
-    """Return the problem of an array's elements: not numbers, not finite, or outside of the ``values`` that ops
-    accept."""
+    """Return the problem of an array's elements: no numbers, not finite, or outside of the ops' ``values``."""
     problem = element_problem(name, stored)
     if problem is not None or values is None:
         return problem
@@ -207,8 +205,7 @@ def _readable(path: Path, error: type[LstmcError], expected: str) -> Iterator[No
 
 
 def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return the content of an ``.npz`` file. Names are free, whereas NumPy's ``savez`` takes some as its own
-    options."""
+    """Return the content of an ``.npz`` file. NumPy's ``savez`` would take some names as options."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, array in arrays.items():

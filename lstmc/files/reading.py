@@ -1,5 +1,4 @@
-"""Files of users: only regular files are read, because a device or a pipe may have no end, and only if they fit into
-memory."""
+"""Files of users: only regular files that fit into memory are read: a device or a pipe may have no end."""
 
 from __future__ import annotations
 

@@ -169,8 +169,7 @@ def check_source(
 def _in_source(
     net: Net, expected: Mapping[str, Array], actual: Mapping[str, Array], in_step: Collection[str] = ()
 ) -> dict[str, tuple[Array, Array]]:
-    """Return the outputs to be compared, in the source's order of axes; outputs ``in_step`` belong to the same
-    steps."""
+    """Return the outputs to be compared, in the source's order of axes; outputs ``in_step`` are of the same steps."""
     pairs = {name: (expected[name], to_source(net, name, array)) for name, array in actual.items()}
     aligned = {name: pair if name in in_step else _in_step(net, name, *pair) for name, pair in pairs.items()}
     return {name: pair for name, pair in aligned.items() if pair is not None}

@@ -170,8 +170,7 @@ def _length(net: Net, axes: Mapping[str, int]) -> int:
 
 
 def _axis(inputs: Mapping[str, Shape], name: str, axis: int) -> int:
-    """Return an axis of a source's input, counted from the first. Raises :class:`SourceError` if there is no such
-    axis."""
+    """Return an axis of a source's input, counted from the first. Raises :class:`SourceError` without such an axis."""
     argument = Argument("time", f"{name}={axis}", f'time={{"{name}": {axis}}}')
     if name not in inputs:
         hint = nearest_or_all(name, inputs, "the inputs are")

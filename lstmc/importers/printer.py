@@ -37,8 +37,7 @@ def files(net: Net, kind: str) -> dict[str, bytes]:
 
 
 class _Arrays(Mapping[str, Array]):
-    """The weights of a model, computed on access, so that one array is in memory at a time; ``problems`` collects
-    errors."""
+    """The weights of a model, computed on access, one array in memory at a time; ``problems`` collects errors."""
 
     def __init__(self, net: Net) -> None:
         self.net = net

@@ -73,8 +73,7 @@ def checked_shape(origin: str, name: str, shape: Any) -> tuple[int, ...]:
 
 
 class Runtime(Protocol):
-    """A program that runs the source; ``name`` has its version. Inputs and outputs have the described net's names and
-    axes."""
+    """A program that runs the source; ``name`` has its version. Inputs and outputs have the net's names and axes."""
 
     name: str
 

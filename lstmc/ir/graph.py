@@ -31,8 +31,7 @@ class Ref(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One step of a scan that a value of an expanded graph belongs to: the scan's name, and the step's place in
-    time."""
+    """The step to which a value of an expanded graph belongs: the scan's name, and the step's place in time."""
 
     scan: str
     t: int

@@ -214,8 +214,7 @@ def is_weight_op(op: Op) -> bool:
 
 
 def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
-    """Return whether a value is a parameter, precomputed, a weight argument of a body, or a weight op of such
-    values."""
+    """Return whether a value is a parameter, precomputed, a weight argument of a body, or a weight op of these."""
     op = graph.node(ref.node).op
     if isinstance(op, Arg):
         return op.role == "weight"
@@ -229,8 +228,7 @@ def computed_from_parameters(
 ) -> bool:
     """Return whether values are computed from parameters (or their stand-ins) and constants alone.
 
-    With ``constants``, constants without any parameter count too. The walk ends at leaves, and at values ``known`` to
-    be so.
+    With ``constants``, constants without any parameter count too. The walk ends at leaves and ``known`` values.
     """
     seen, stack, parameters = set(refs), list(refs), constants
     while stack:
@@ -254,8 +252,7 @@ def precomputed_nodes(graph: Graph) -> set[str]:
 
 
 def weight_graph(graph: Graph, blobs: Iterable[Ref]) -> Graph:
-    """Return the sub-graph of a model that computes ``blobs`` from its parameters; outputs have the names of the
-    values."""
+    """Return the sub-graph of a model that computes ``blobs`` from its parameters; outputs have the values' names."""
     roots = list(dict.fromkeys(blobs))
     needed = graph.needed(roots)
     rebuild = Rebuild(graph)

@@ -190,8 +190,7 @@ def places_of(op: Op, axis: int, operands: Sequence[TensorType]) -> Sequence[int
 
 
 def op_of_all(op: Op, size: int, operands: Sequence[TensorType], places: Places) -> tuple[Op, tuple[int, ...]] | None:
-    """Return the op for operands with one more axis of ``size`` at ``places``, and the places of that axis in the
-    results."""
+    """Return the op for operands with one more axis of ``size`` at ``places``, and its places in the results."""
     types = [t if place is None else _with(t, place, size) for t, place in zip(operands, places, strict=True)]
     for wide in op.wider(size):
         try:
@@ -211,8 +210,7 @@ def _with(type_: TensorType, axis: int, size: int) -> TensorType:
 
 
 def op_over_time(op: Op, steps: int, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
-    """Return ``op`` for all steps at once, if it computes exactly the results of the steps; operand types are of one
-    step."""
+    """Return ``op`` for all steps at once, if it gives exactly the steps' results; operand types are of one step."""
     wide = op_of_all(op, steps, operands, [0 if m else None for m in mapped])
     return wide[0] if wide is not None and not any(wide[1]) else None
 

@@ -36,8 +36,7 @@ def canonicalize_static(net: Net) -> Net:
 
 
 def canonicalize_step(net: Net, states: Mapping[str, str]) -> Net:
-    """Return the canonical form of a net of one frame; ``states`` maps inputs to the outputs that are their next
-    values."""
+    """Return the canonical form of a net of one frame; ``states`` maps inputs to the outputs with their next values."""
     return _step(with_biases(roll_up(replace(net, graph=net.graph.carrying(states), time=()))))
 
 

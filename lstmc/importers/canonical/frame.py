@@ -89,8 +89,7 @@ def _through_loop(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
 
 
 def _loop_body(step: Step, op: Scan, net: Net) -> tuple[Net, dict[str, str], dict[str, tuple[str, bool]]]:
-    """Return a loop's body, its states with their next values, and for each input its operand and whether that is a
-    sequence."""
+    """Return a loop's body, its states and next values, and each input's operand and whether that is a sequence."""
     step = unmasked(step)
     body = body_of(op, [net.params[v] for v in op.of_role("weight", step.inputs)])
     operands = [(v, op.role(i) == "x") for i, v in enumerate(step.inputs) if op.role(i) != "weight"]
@@ -336,8 +335,7 @@ class _OneFrame:
         self.name[out], self.late[out] = self._window_of(x, self.axes[value], by, step)[1], lag
 
     def _window_of(self, x: str, axis: int, reach: int, step: Step) -> tuple[str, str]:
-        """Return a frame joined behind the ``reach`` frames before it, which are a state; and the first of these
-        frames."""
+        """Return a frame joined behind the ``reach`` frames before it, which are a state; and the first of them."""
         shape = self.builder.shapes[x]
         past = self._state(f"{step.outputs[0]}_past", (*shape[:axis], reach, *shape[axis + 1 :]))
         window = self.builder.one(Concat(axis), past, x, hint="window")

@@ -77,8 +77,7 @@ def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
 
 
 def by_groups(old: Shape, new: Shape, order: Sequence[int]) -> Order:
-    """Return an order of the old axes in which no reshape to the new axes splits a group; each group keeps its
-    order."""
+    """Return an order of the old axes in which no reshape to the new axes splits a group; groups keep their order."""
     parts = [mine for mine, _ in groups(old, new)]
     parts.sort(key=lambda mine: min(order.index(axis) for axis in [a for a in mine if old[a] != 1] or mine))
     return tuple(axis for mine in parts for axis in mine)
@@ -165,8 +164,7 @@ class _Layout:
             self._step(step)
 
     def net(self, outputs: Mapping[str, str] | None = None) -> Net:
-        """Return the net in its new layout, with its outputs in the resulting order, or with these values as
-        outputs."""
+        """Return the net in its new layout, with outputs in the resulting order, or with these values as outputs."""
         following = {*self.source.states.values()}
         for name, value in self.source.outputs.items():  # a state comes out as it goes in
             if name in following and self.order[value] != self._plain(value):
@@ -322,8 +320,7 @@ class _Layout:
         self._put(step.op, operands, step, [order])
 
     def _without_ones(self, name: str) -> str:
-        """Return a parameter without leading axes of size 1, which broadcasting adds: so none of them is taken for
-        time."""
+        """Return a parameter without leading axes of size 1, which broadcasting adds: none of them is time."""
         shape = self.shapes[name]
         first = next((axis for axis, size in enumerate(shape) if size != 1), len(shape) - 1)
         if name not in self.params or not self.source.time or not first:
@@ -353,8 +350,7 @@ class _Layout:
         self._put(moved.op, moved.inputs, step, orders)
 
     def _einsum(self, op: Einsum, step: Step) -> None:
-        """Keep the orders of the operands; the result has the first operand's axes, then the second operand's other
-        axes."""
+        """Keep the operands' orders; the result has the first operand's axes, then the second's other axes."""
         x, y = (
             "".join(letters[axis] for axis in self.order[value])
             for letters, value in zip((op.of_x, op.of_y), step.inputs, strict=True)

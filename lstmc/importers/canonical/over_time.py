@@ -1,5 +1,4 @@
-"""Values over time in a net of dynamic length: their delay, their padding in front, and why a value cannot be
-streamed."""
+"""Values over time in a net of dynamic length: delay, padding in front, and why a value cannot be streamed."""
 
 from __future__ import annotations
 
@@ -142,8 +141,7 @@ class OverTime(Frames):
             raise Closed
 
     def _early(self, lates: list[int]) -> None:
-        """Note a step that computes values of one early step from other such values; compute it if it also reads a last
-        step."""
+        """Note a step that computes values of one early step from others; compute it if it also reads a last step."""
         if isinstance(self.step.op, Scan) or any(
             self.head(v)[1] > late for late in lates for v in self.step.inputs if v in self.heads
         ):
@@ -174,8 +172,7 @@ class OverTime(Frames):
         return x.zeros <= index < EARLY and (isinstance(size, OpenSize) or 2 * index < size - 1) and x.lag is not None
 
     def _take_early(self, value: str, x: Value, index: int, frames: str) -> None:
-        """Note a value of one early step as the first element of a sequence ``frames`` [T, ...], and the delay of that
-        sequence."""
+        """Note a value of one early step as the first element of a sequence ``frames`` [T, ...], and its delay."""
         self.apart = True
         self.heads[value] = frames, (x.lag or 0) + index - x.zeros
 
@@ -255,8 +252,7 @@ class OverTime(Frames):
         return names, lag
 
     def _front(self, name: str, lag: int, axis: int) -> Front:
-        """Return a sequence [T, ...] whose steps have an axis of one element for time as the front of another
-        sequence."""
+        """Return a sequence [T, ...] of steps with a time axis of one element as the front of another sequence."""
         shape = self.shapes[name][1:]
         row = self.one(Reshape((self.time, *shape[:axis], *shape[axis + 1 :])), name, hint=f"{name}_front")
         return Front(row, 1, lag)
@@ -361,8 +357,7 @@ class OverTime(Frames):
         return scan_of(title, made, scan.length, sequences + len(xs), scan.states)
 
     def titled(self, scan: Scan, operands: list[str]) -> str:
-        """Return the name of a scan whose body changes: its own name if other scans share it; and the name of its
-        zeros."""
+        """Return the name of a scan whose body changes (a new one if other scans share it); give its zeros new names."""
         title = scan.body.name
         if title not in self.titles:
             shared = sum(isinstance(each.op, Scan) and each.op.body.name == title for each in self.old.steps) > 1

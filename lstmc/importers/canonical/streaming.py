@@ -282,8 +282,7 @@ class _DynamicTime(OverTime):
         self.values[step.outputs[0]] = Value(x.name, x.lag, x.zeros + before, *fills)
 
     def _behind(self, step: Step, op: Concat) -> None:
-        """Rewrite a sequence joined behind values of single steps, and before constants, which a stream never
-        reaches."""
+        """Rewrite a sequence joined behind values of single steps, and before constants that no stream reaches."""
         moving = [i for i, v in enumerate(step.inputs) if v in self.values and constant(self.old, v) is None]
         behind = step.inputs[moving[0] + 1 :] if moving else ()
         known = all(constant(self.old, v) is not None for v in behind)

@@ -68,8 +68,7 @@ def has_several_times(net: Net) -> bool:
 
 
 def timeless(net: Net) -> Step | None:
-    """Return the step that makes a sequence from values without an axis of time, and so loses the time of the
-    inputs."""
+    """Return the step that makes a sequence from values without an axis of time, and so loses the inputs' time."""
     for places in time_places(net):
         values = {value for value, _ in places}
         if values.isdisjoint(net.inputs):
@@ -247,8 +246,7 @@ def begun(builder: NetBuilder, before: str, lag: int) -> tuple[str, str]:
 
 
 def fixed_frames(net: Net, step: Step, axes: Mapping[str, int]) -> tuple[str, str] | None:
-    """Return the sizes that a reshape of frames [T*N, ...] to [T, N, ...] fixes, and the remedy; None for other
-    steps."""
+    """Return the sizes that a reshape of frames [T*N, ...] to [T, N, ...] fixes, and the remedy; else None."""
     axis = axes.get(step.outputs[0])
     if not isinstance(step.op, Reshape) or axis is None:
         return None
@@ -412,8 +410,7 @@ class Frames:
         return self.one(Mul(), name, mask, hint=f"{name}_begun")
 
     def framed(self, op: Conv | Pool, frames: str, spatial: int, reach: int, fill: float) -> str:
-        """Apply a window over the last ``reach`` + 1 frames of [T, N, C, F], ``fill`` before the first; return [T, N,
-        O, F']."""
+        """Apply a window to the last ``reach`` + 1 frames of [T, N, C, F], ``fill`` before the first: [T, N, O, F']."""
         _, n, channels, features = self.shapes[frames]
         swap = spatial == 1
 

@@ -43,8 +43,7 @@ class DamagedConfig(ValueError):
 
 
 class Settings(dict[str, Any]):
-    """The configuration of a layer. Raises :class:`Refused` for a setting that is missing, or no number where a number
-    is needed."""
+    """The configuration of a layer. Raises :class:`Refused` for a missing setting, or where a number is needed."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         for key in config.keys() & _TYPES.keys():

@@ -251,8 +251,7 @@ class _Graph:
         return model_outputs
 
     def input(self, layer: Mapping[str, Any], built: Any) -> str:
-        """Add an input of the whole model, and return its name. ``built``: the shape of a Sequential model, if it has
-        one."""
+        """Add an input of the whole model, and return its name. ``built`` is the shape of a Sequential model."""
         name = layer_name(layer)
         shape = tuple(self.reader.shapes[name]) if name in self.reader.shapes else self._declared(layer, name, built)
         domain = domain_of(str(layer.get("config", {}).get("dtype")))

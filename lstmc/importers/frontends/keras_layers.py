@@ -335,8 +335,7 @@ def _attended(layers: Layers, call: Call, scores: str, v: str) -> list[str]:
 
 
 def softmax_of(layers: Layers, scores: str, seen: Operand | None, axis: int = -1) -> str:
-    """Return the softmax of scores along an axis, over the scores that are not masked; if all are masked, their
-    mean."""
+    """Return the softmax of scores along an axis, over the scores that no mask hides; if all are hidden, their mean."""
     return layers.softmax(scores if seen is None else layers.where(seen, scores, np.asarray(-LARGE)), axis)
 
 

@@ -301,8 +301,7 @@ class Layers(ShapeOps):
         return y if keep else self.squeeze(y, axes)
 
     def norm(self, x: Operand, order: int, axes: Sequence[int], keep: bool, root: bool = True) -> str:
-        """Add a norm along axes: for an ``order`` of 1 the sum of magnitudes; for 2 the sum of squares, or its
-        ``root``."""
+        """Add a norm along axes: for ``order`` 1 the sum of magnitudes; for 2 the sum of squares, or its ``root``."""
         parts = self.apply("abs", x) if order == 1 else self.apply("power", x, 2.0)
         y = self.reduce("sum", parts, axes, keep)
         return self.apply("power", y, 0.5) if order == 2 and root else y

@@ -1,5 +1,4 @@
-"""ONNX graphs as nets: node by node, with constants folded, Loop unrolled, Scan as a loop, and all refusals
-collected."""
+"""ONNX graphs as nets: constants folded, Loop unrolled, Scan as a loop, and all refusals collected."""
 
 from __future__ import annotations
 

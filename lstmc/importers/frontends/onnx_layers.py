@@ -1,5 +1,4 @@
-"""ONNX operators on each element, with parameters, or over several elements; LSTM, GRU and RNN; and operators on 8-bit
-integers."""
+"""ONNX operators on elements, with parameters, over several elements, on 8-bit integers; and LSTM, GRU and RNN."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""ONNX operators that move, gather, replace or mark elements, or reduce axes; and spectra as products with constant
-matrices."""
+"""ONNX operators that move, gather, replace or mark elements, or reduce axes; spectra as products with constants."""
 
 from __future__ import annotations
 

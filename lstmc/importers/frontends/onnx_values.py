@@ -94,8 +94,7 @@ _KINDS = {"INT": "an integer", "INTS": "a list of integers", "FLOAT": "a number"
 
 @lru_cache(maxsize=1024)
 def definition(op: str, opset: int) -> Any:
-    """Return an operator's definition in this version of the operator set, or else the newest; None without a
-    definition."""
+    """Return an operator's definition in this version of the operator set, or else the newest; None if it has none."""
     definitions = importlib.import_module("onnx.defs")
     for version in ((opset,), ()):
         try:

@@ -154,8 +154,7 @@ def written(
 
 
 def in_order(layers: Layers, x: Operand, count: int, axis: int, largest: bool) -> list[str]:
-    """Return the largest elements of an axis, in order, and their places: each is searched among the remaining
-    elements."""
+    """Return the largest elements of an axis, in order, and their places: each search is among the remaining ones."""
     if not layers.shape(x):
         return [layers.value(x), layers.value(np.zeros(()))]
     axis = axis_in(axis, layers.rank(x))
@@ -221,8 +220,7 @@ def _replaced(layers: Layers, x: Operand, count: int, places: Array, rows: str) 
 
 
 def _joined(layers: Layers, parts: Sequence[str], sources: Sequence[tuple[int, int]]) -> str:
-    """Return the rows of ``parts`` in the order of ``sources``, each of which has the number of a part and of its
-    row."""
+    """Return the rows of ``parts`` in the order of ``sources``: each is the number of a part and of its row."""
     runs: list[tuple[int, int, int]] = []
     for part, row in sources:
         if runs and runs[-1][0] == part and runs[-1][2] == row:

@@ -51,8 +51,7 @@ def window_count(size: int, kernel: int, stride: int, pads: tuple[int, int], cei
 
 
 def same_padding(size: Size, kernel: int, stride: int, dilation: int) -> Pair:
-    """Return the zeros before and after an axis such that every ``stride``-th element has a window; the odd zero comes
-    after."""
+    """Return the zeros before and after an axis that give every ``stride``-th element a window; an odd one is after."""
     total = dilation * (kernel - 1)
     if stride != 1:
         n = fixed(size, "an image's size")

@@ -50,8 +50,7 @@ def _has_complex_type(arguments: Sequence[Any], options: Mapping[str, Any]) -> b
 
 
 def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any], options: Any) -> Any:
-    """Return the result of an operator on complex operands. Raises :class:`Refused` if the operator has no complex form
-    here."""
+    """Return the result of an operator on complex operands. Raises :class:`Refused` without a complex form."""
     xs = [Complex(np.asarray(x.real), np.asarray(x.imag)) if isinstance(x, complex) else x for x in arguments]
     if target in _OF_COMPLEX:
         return _OF_COMPLEX[target](t, *xs, **options)

@@ -43,8 +43,7 @@ class Constants:
     """Values that nodes compute without inputs: sizes and numbers, and weights from stored tensors."""
 
     def __init__(self, torch: Any, tensors: Mapping[str, Any], stored: Mapping[str, str]) -> None:
-        """Take ``tensors`` by the names of their nodes; ``stored`` has the source's names of tensors that are in the
-        file."""
+        """Take ``tensors`` by the names of their nodes; ``stored`` has the source's names of tensors in the file."""
         self.torch, self.placeholders, self.stored = torch, tensors, stored
         self.tensors: dict[Any, Any] = {}
         self.sources: dict[Any, tuple[str, ...]] = {}
@@ -351,8 +350,7 @@ def _result(reader: Torch, node: Any, target: str) -> Any:
 
 
 def _arguments(node: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments of a node by position, and the arguments by name; missing ones have the operator's
-    defaults."""
+    """Return the arguments of a node by position, and those by name; missing ones have the operator's defaults."""
     if not hasattr(node.target, "_schema"):
         return [*node.args], {}
     by_place, by_name, defined = list[Any](), dict[str, Any](), node.target._schema.arguments

@@ -47,8 +47,7 @@ class Formula(Op):
 
     @abstractmethod
     def text(self, *names: str) -> str:
-        """Return the expression in the language. A name is inserted unchanged, so it must be an identifier or in
-        brackets."""
+        """Return the expression in the language. Names are inserted unchanged: identifiers, or in brackets."""
 
     def eval(self, *arrays: Array) -> Arrays:
         return (self._run(arrays).outputs["y"],)
@@ -63,8 +62,7 @@ class Formula(Op):
 
 @lru_cache(maxsize=1024)
 def meaning(op: Formula, types: Types) -> Graph:
-    """Return the core's graph of a function on operands of these types, which are the inputs ``x0``, ``x1``; its output
-    is y."""
+    """Return the core's graph of a function on operands of these types: inputs ``x0``, ``x1``, output y."""
     names = [f"x{place}" for place in range(len(types))]
     code = compile(op.text(*names), "<formula>", "eval")
 
@@ -113,8 +111,7 @@ TEXTS = {
 
 @dataclass(frozen=True)
 class Function(Formula):
-    """A function of each element with its coefficients: an entry of :data:`TEXTS`, or a function of the language by
-    name."""
+    """A function of each element with its coefficients: an entry of :data:`TEXTS`, or a name of the language."""
 
     name = "source.function"
     function: str

@@ -264,8 +264,7 @@ def entries(path: Path) -> dict[str, int]:
 
 
 def read_entry(path: Path, name: str, limit: int | None = None) -> bytes:
-    """Return one entry. Raises :class:`SourceError` for a compressed entry, and for an entry of more than ``limit``
-    bytes."""
+    """Return one entry. Raises :class:`SourceError` if it is compressed, or has more than ``limit`` bytes."""
     with _opened(path) as archive:
         info = archive.getinfo(name)
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:

@@ -121,8 +121,7 @@ def _stored(signature: Any) -> dict[str, str]:
 
 
 def read_program(torch: Any, path: Path) -> StoredProgram:
-    """Return the program of a file. Raises :class:`SourceError` for a damaged file, or a file that must be
-    unpickled."""
+    """Return the program of a file. Raises :class:`SourceError` if it is damaged, or must be unpickled."""
     try:
         return _Reader(torch, path).program()
     except _Damaged as error:
