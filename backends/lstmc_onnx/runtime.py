@@ -33,6 +33,7 @@ from lstmc.nets.session import NetFiles
 from lstmc.nets.tune import processor
 from lstmc.ops import Array
 from lstmc.plugins import problem_with
+from lstmc.text import brief
 from lstmc.verification.differential import forward_only
 from lstmc.weights import unpack_weights
 from lstmc_onnx.artifact import value_names
@@ -70,6 +71,15 @@ def model_of(content: bytes) -> Any:
     return model
 
 
+def array_of(tensor: Any) -> Array:
+    """Return the numbers of a ``TensorProto``. Raises :class:`BackendError` for data that do not fit its shape."""
+    try:
+        array: Array = onnx().numpy_helper.to_array(tensor)
+    except (ValueError, TypeError) as error:
+        raise BackendError(f"tensor {tensor.name} of shape {list(tensor.dims)} is damaged: {brief(error)}") from None
+    return array
+
+
 def read_initializers(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
     """Initialisers of a file by their names. ``blobs`` is a manifest's.
 
@@ -89,7 +99,7 @@ def read_initializers(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Arra
         elif tuple(tensor.dims) != where.shape:
             problems.append(f"wrong shape: {name} must be {list(where.shape)}, found {list(tensor.dims)}")
         else:
-            arrays[name] = np.asarray(onnx().numpy_helper.to_array(tensor), np.float32)
+            arrays[name] = np.asarray(array_of(tensor), np.float32)
     if problems:
         raise WeightsError(f"{path} is not this net", notes=problems)
     return arrays
@@ -111,7 +121,7 @@ def model_parts(content: bytes) -> Parts:
     graph, arrays = model.graph, dict[Part, Mapping[str, str | Array]]()
     for tensor in graph.initializer:
         outside = {entry.key: entry.value for entry in tensor.external_data}
-        arrays["weight", tensor.name] = outside or {"": onnx().numpy_helper.to_array(tensor)}
+        arrays["weight", tensor.name] = outside or {"": array_of(tensor)}
     opsets = {f"opset of {entry.domain or 'ai.onnx'}": str(entry.version) for entry in model.opset_import}
     return {
         ("net", "versions"): {"IR": str(model.ir_version), **opsets},
@@ -135,11 +145,9 @@ def _node_fields(node: Any, path: str = "") -> Iterator[tuple[str, str | Array]]
                 yield from _node_fields(each, f"{name}, {each.name}, ")
             for kind, infos in (("input", attribute.g.input), ("output", attribute.g.output)):
                 yield from ((f"{name}, {kind} {at}", f"{info.name} {info.type}") for at, info in enumerate(infos))
-            yield from (
-                (f"{name}, {each.name}", onnx().numpy_helper.to_array(each)) for each in attribute.g.initializer
-            )
+            yield from ((f"{name}, {each.name}", array_of(each)) for each in attribute.g.initializer)
         elif attribute.HasField("t"):
-            yield name, onnx().numpy_helper.to_array(attribute.t)
+            yield name, array_of(attribute.t)
         else:
             yield name, str(onnx().helper.get_attribute_value(attribute))
 
@@ -252,9 +260,7 @@ class RuntimeExecutor(Executor):
             stored = {tensor.name for tensor in model.graph.initializer}
             model.graph.output.extend(onnx().helper.make_empty_tensor_value_info(n) for n in others if n not in stored)
             path.write_bytes(model.SerializeToString())
-            computed |= {
-                tensor.name: onnx().numpy_helper.to_array(tensor) for tensor in read_model(path).graph.initializer
-            }
+            computed |= {tensor.name: array_of(tensor) for tensor in read_model(path).graph.initializer}
             computed |= load(path, threads=1).forward(inputs, [name for name in others if name not in stored])
         outputs = {graph.value_name(o.ref): computed[name] for name, o in zip(net_outputs, graph.outputs, strict=True)}
         values = {graph.value_name(ref): computed[name] for ref, name in names.items() if name in computed}

@@ -101,3 +101,14 @@ def test_copies_of_a_weight_that_differ_are_a_finding_and_a_warning(lstmc: LSTMC
     assert text in found.out
     with pytest.warns(UserWarning, match="gru/U is read from layer gru/t001/linear_U; layer gru/t002/"):
         lstmc("run", "gru.prototxt", "--save-weights", "w.npz")
+
+
+def test_a_damaged_initializer_is_named(lstmc: LSTMC) -> None:
+    given = (*GRU, "--backend", "onnx")
+    assert lstmc("compile", *given).code == 0
+    model = onnx.load("gru.onnx")
+    model.graph.initializer[0].raw_data = b""
+    onnx.save(model, "gru.onnx")
+    found = lstmc("verify", *given, "--net", "gru.onnx", "--on", "interpreter")
+    damaged = "gru.onnx: tensor gru/W of shape [1, 9, 2] is damaged: cannot reshape array of size 0 into shape (1,9,2)"
+    assert (found.code, found.out.splitlines()[-1]) == (1, damaged)
