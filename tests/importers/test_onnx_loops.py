@@ -144,3 +144,11 @@ def test_a_step_that_reads_nothing_of_its_sequence() -> None:
     found = imported(from_onnx(made).described)
     inputs = {"x": x} if found.net.inputs else {}
     assert_close(found.interpreted(inputs), {"y": by_runtime(made, x)}, 1e-6)
+
+
+def test_a_scan_of_numbers() -> None:
+    """Each step of a sequence without other axes is a number."""
+    body = [helper.make_node("Add", ["h", "x_t"], ["h_next"]), helper.make_node("Tanh", ["h_next"], ["y_t"])]
+    made, x = scan([5], 0, 0, body), floats(5)
+    del made.graph.node[:2]  # a mean over three axes
+    assert_close(imported(from_onnx(made).described).interpreted({"x": x}), {"y": by_runtime(made, x)}, 1e-6)

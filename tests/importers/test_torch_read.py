@@ -70,6 +70,12 @@ def test_every_container_is_imported_and_needs_no_pytorch_for_it(tmp_path: Path)
             assert (folder / "out" / name).read_bytes() == content
 
 
+def test_a_header_may_be_all_of_a_file(tmp_path: Path) -> None:
+    header = b'{"empty": {"dtype": "F32", "shape": [0, 3], "data_offsets": [0, 0]}}'
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert read_safetensors(tmp_path / "a.safetensors").tensors["empty"].read().shape == (0, 3)
+
+
 @pytest.mark.filterwarnings("ignore:TypedStorage")
 def test_a_package_is_refused_by_its_name(tmp_path: Path) -> None:
     with torch.package.PackageExporter(tmp_path / "model") as exporter:
