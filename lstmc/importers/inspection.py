@@ -397,20 +397,22 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     time = times[0] if len(times) == 1 else {}
     time = {value: axis for value, axis in time.items() if sequence or open_sizes((net.shapes[value][axis],))}
     states = {name for past in found for name in (past.input, past.output)}
+    masks = {name for step in net.steps for name in step.inputs[len(unmasked(step).inputs) :]}
     length = 1 if layers or frame is not None else next((net.shapes[v][a] for v, a in time.items()), 1)
     graph = traced(net, dict.fromkeys(net.open_sizes(), 1)) if layers else one.graph
 
     def value(name: str, own: str) -> Value:
         called = net.called.get(name, name)
-        kinds = {"state": None} if called in states else {"time": time.get(own), "band": bands.get(own)}
-        return _value(called, net.shapes[own], kinds)
+        batch = len(net.shapes[own]) - 1 if own in masks else None
+        kinds = {"time": time.get(own), "band": bands.get(own), "batch": batch}
+        return _value(called, net.shapes[own], {"state": None} if called in states else kinds)
 
     return replace(
         made,
         inputs=tuple(value(name, name) for name in net.inputs),
         outputs=tuple(value(name, own) for name, own in net.outputs.items()),
         parts=tuple(_parts(roll_up(net.of_steps(map(unmasked, net.steps))), one)),
-        parameters=sum(prod(weight.shape) for weight in net.params.values() if weight.sources),
+        parameters=sum(prod(weight.shape) for weight in net.params.values()),
         multiply_adds=graph_work(graph).multiply_adds // max(int(length), 1),
         pasts=tuple(found),
         notes=tuple(_notes(model, found)) if sequence else (),

@@ -302,6 +302,15 @@ def test_the_layers_of_a_state_dict_lose_nothing(tmp_path: Path) -> None:
     assert not found.lost
 
 
+def test_weights_in_nodes_are_parameters(tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(np.ones((4, 3), np.float32))
+    nodes = [helper.make_node("Constant", [], ["W"], value=weight), helper.make_node("MatMul", ["x", "W"], ["y"])]
+    puts = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])] for name, size in (("x", 4), ("y", 3))]
+    model = helper.make_model(helper.make_graph(nodes, "net", *puts), opset_imports=[helper.make_opsetid("", 17)])
+    onnx.save(model, tmp_path / "net.onnx")
+    assert lstmc.inspect(tmp_path / "net.onnx").parameters == 12
+
+
 CAFFE = """name: "old"
 layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 6 dim: 1 dim: 3 } } }
 layer { name: "cont" type: "Input" top: "cont" input_param { shape { dim: 6 dim: 1 } } }
@@ -315,8 +324,9 @@ def test_caffes_own_recurrent_layers_are_recognised(constant: dict[str, float], 
     (tmp_path / "old.prototxt").write_text(CAFFE)
     found = lstmc.inspect(tmp_path / "old.prototxt", weights=tmp_path / "lstm.caffemodel", values=constant)
     assert [str(part) for part in found.parts] == ["LSTM 1 x 5 over time: y (LSTM)"]
-    assert [(value.name, value.shape[0], value.axes[0]) for value in found.inputs] == [
-        (name, 6, "time") for name in ("x", "cont")[: 2 - len(constant)]
-    ]
+    assert [(value.name, value.shape, value.axes) for value in found.inputs] == [
+        ("x", (6, 1, 3), ("time", "batch", "feature")),
+        ("cont", (6, 1), ("time", "batch")),
+    ][: 2 - len(constant)]
     assert not found.lost
     assert found.notes

@@ -357,7 +357,7 @@ class OverTime(Frames):
         return scan_of(title, made, scan.length, sequences + len(xs), scan.states)
 
     def titled(self, scan: Scan, operands: list[str]) -> str:
-        """Return the name of a scan whose body changes (a new one if other scans share it); give its zeros new names."""
+        """Return the name of a scan whose body changes (a new one if other scans share it); rename its zeros."""
         title = scan.body.name
         if title not in self.titles:
             shared = sum(isinstance(each.op, Scan) and each.op.body.name == title for each in self.old.steps) > 1
