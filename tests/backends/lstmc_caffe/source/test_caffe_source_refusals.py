@@ -179,7 +179,7 @@ def test_names_of_the_other_layers_are_not_taken(tmp_path: Path) -> None:
     assert done.passed
     text = (tmp_path / "out" / "old.flat.prototxt").read_text()
     names = [line for line in text.splitlines() if line.strip().startswith("name:") and "lstm1/linear_W_x" in line]
-    assert names == ['  name: "lstm1/linear_W_x_"']
+    assert names == ['  name: "lstm1/linear_W_x_2"']
 
 
 @pytest.mark.slow
