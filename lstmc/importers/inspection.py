@@ -365,13 +365,11 @@ def _ends(
 
 
 def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -> Inspection:
-    """Return what a trained model is: inputs, recurrent parts, states that are carried or lost, operators that are not
-    read.
+    """Return what a trained model is: inputs, recurrent parts, carried and lost states, operators that are not read.
 
-    ``runtimes`` are names of published lists of operators, ``"rknn"``, ``"opencv"`` and others, in which the file's
-    operators are looked up. ``options`` are the options of :func:`~lstmc.importers.import_file` for reading, such as
-    ``shapes``. No code of the file is executed. Raises :class:`~lstmc.importers.refusal.SourceError` for a file that
-    cannot be read.
+    ``runtimes`` names published lists of operators in which to look up the file's operators, such as ``"rknn"``.
+    ``options`` are those of :func:`~lstmc.importers.import_file` for reading, such as ``shapes``. No code of the file
+    is executed. Raises :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read.
     """
     if recipe := recipe_of(path):
         chosen = recipe.arguments(options)
@@ -397,14 +395,13 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     time = times[0] if len(times) == 1 else {}
     time = {value: axis for value, axis in time.items() if sequence or open_sizes((net.shapes[value][axis],))}
     states = {name for past in found for name in (past.input, past.output)}
-    masks = {name for step in net.steps for name in step.inputs[len(unmasked(step).inputs) :]}
+    masks = {v: len(net.shapes[v]) - 1 for step in net.steps for v in step.inputs[len(unmasked(step).inputs) :]}
     length = 1 if layers or frame is not None else next((net.shapes[v][a] for v, a in time.items()), 1)
     graph = traced(net, dict.fromkeys(net.open_sizes(), 1)) if layers else one.graph
 
     def value(name: str, own: str) -> Value:
         called = net.called.get(name, name)
-        batch = len(net.shapes[own]) - 1 if own in masks else None
-        kinds = {"time": time.get(own), "band": bands.get(own), "batch": batch}
+        kinds = {"time": time.get(own), "band": bands.get(own), "batch": masks.get(own)}
         return _value(called, net.shapes[own], {"state": None} if called in states else kinds)
 
     return replace(
@@ -531,8 +528,10 @@ def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[
     for name in runtimes:
         known, of = lists[name], lists[name].get("format", "ONNX")
         if form != of:
-            advice = f"convert it with {Argument('backend', of.lower())}, and inspect the net that is written"
-            raise SourceError(f"{path.name}: the list {name} is of operators of {of}; {advice}")
+            advice = (
+                f"convert the file with {Argument('backend', of.lower())}, and ask for this list of the written net"
+            )
+            raise SourceError(f"{path.name}: the list {name} is of operators of {of}: {advice}")
         counts = Counter((operator, _why(known, operator, kinds)) for operator, kinds in nodes)
         left += [Left(name, operator, count, why) for (operator, why), count in sorted(counts.items()) if why]
     titles = [
