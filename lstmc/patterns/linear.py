@@ -22,7 +22,6 @@ from lstmc.ir import Graph, Node, Output, Rebuild, Ref, Scan, broadcast
 from lstmc.ops import Add, Affine, Conv, Full, Linear, Maximum, Mul, Op, Relu, Reshape, Sub, Sum
 from lstmc.patterns.recurrence import (
     LEAST,
-    MOVES,
     NO_MASKS,
     Kind,
     Masks,
@@ -268,7 +267,7 @@ class _Reading:
         try:
             forms = [self._operand(node, ref) for ref in args]
             rule = self._max_plus if self.maximum else self._affine
-            results = self._moved(node, forms) if isinstance(node.op, MOVES) else [rule(node, forms)]
+            results = self._moved(node, forms) if node.op.moves else [rule(node, forms)]
         except _NonlinearError as error:
             results = [error] * len(node.types)
         for out, form in enumerate(results):

@@ -33,15 +33,6 @@ __all__ = [
 ]
 
 LEAST = -1e30  # below all other numbers, and so that float32 can add it a few times
-MOVES = (
-    ops.Reshape,
-    ops.Transpose,
-    ops.Split,
-    ops.Concat,
-    ops.Tile,
-    ops.Stack,
-    ops.Unstack,
-)  # ops that put elements in other places
 
 
 def states_read(body: Graph) -> list[set[int]]:
@@ -179,7 +170,7 @@ def _whole(graph: Graph | Builder, ref: Ref, known: frozenset[str] = frozenset()
             inside = frozenset(arg.name for arg, value in arguments if _whole(graph, value, known))
             results = [output.ref for output in (body.outputs[ref.out], *op.next_states)]
             return all(_whole(body, result, inside) for result in results)
-    return isinstance(op, (ops.Add, ops.Sub, ops.Affine, ops.Relu, *MOVES)) and all(
+    return (op.moves or isinstance(op, ops.Add | ops.Sub | ops.Affine | ops.Relu)) and all(
         _whole(graph, arg, known) for arg in args
     )
 
@@ -248,7 +239,7 @@ def _linear_part(affine: Graph) -> Graph:
                 rebuild.put(node, b.copy(node, rebuild.args(node), ops.Affine(scale, 0.0)))
             case ops.Linear() | ops.Conv():
                 rebuild.copy(node, rebuild.args(node)[:2])
-            case op if isinstance(op, MOVES):
+            case op if op.moves:
                 parts = [
                     b.add(ops.Full(affine.type(ref).shape, 0.0))[0] if is_free else rebuild.new[ref]
                     for ref, is_free in zip(args, free, strict=True)
