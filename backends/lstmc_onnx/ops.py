@@ -21,7 +21,6 @@ from lstmc.errors import ShapeError
 from lstmc.interp import Evaluation, backward, forward
 from lstmc.ir import Graph, graph_work
 from lstmc.ops import Array, Arrays, Draw, IntegerRange, Op, Sample, Types, Work
-from lstmc.ops.base import ops_in
 from lstmc.ops.frameworks import functions_of
 from lstmc.patterns import GRU_ORDERS, LSTM_ORDERS
 from lstmc.types import TensorType
@@ -318,6 +317,3 @@ def _rnn(op: Any, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
 
 
 _STEPS = {"onnx.LSTM": _lstm, "onnx.GRU": _gru, "onnx.RNN": _rnn}
-
-
-ONNX_OPS = ops_in(__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from math import prod
 
 from lstmc import ops
@@ -91,9 +90,6 @@ LARGEST_PRODUCT = 8
 
 # The functions that are a layer's by the same name: of each element, and softmax.
 LAYERS = tuple(layer for layer in caffe.CAFFE_OPS if layer.__module__ == pointwise.__name__ and core_op(layer))
-FUNCTION_LAYERS: dict[type[Op], Op] = {
-    core: layer() for layer in LAYERS if (core := core_op(layer)) is not None and not fields(layer)
-}
 
 
 def affine_to_power(b: Builder, node: Node[ops.Affine], args: Refs) -> Refs:

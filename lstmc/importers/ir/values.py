@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from math import prod
 from operator import mul
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from lstmc.types import MOST_ELEMENTS, TensorType
 
 Size = int
 Shape = tuple[Size, ...]
-OpT = TypeVar("OpT", bound=Op)
 OpenSize = types.OpenSize
 ShapeProblem = (
     types.UnknownSizeError
