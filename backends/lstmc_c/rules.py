@@ -21,6 +21,7 @@ MOVES = (ops.Reshape, ops.Split, ops.Concat, ops.Transpose, ops.Stack, ops.Unsta
 _Windows = tuple[Conv, Shape, list[dict[int, int]]]
 PHASES = 4  # the largest distance of pixels between which there are zeros
 LARGEST = 1 << 20  # the most elements of windows that are compared
+MOST_IMAGES = 8  # that are tried in place of one image
 
 
 def with_fewer_joins(graph: Graph) -> Graph:
@@ -93,8 +94,7 @@ def with_direct_windows(graph: Graph) -> Graph:
         if not isinstance(node.op, Conv) or args[0].node in fixed or graph.args(node.name)[1].node not in fixed:
             return None
         kernel, shape = b.type(args[1]).shape, node.types[0].shape
-        images = sorted(_moved_images(b, args[0]).items(), key=lambda image: b.type(image[0]).size)
-        for image, elements in images:
+        for image, elements in _moved_images(b, args[0]).items():
             found = _same_windows(node.op, kernel, shape, b.type(image).shape, elements)
             if found is not None:
                 return _direct(b, node, args, image, *found)
@@ -104,8 +104,8 @@ def with_direct_windows(graph: Graph) -> Graph:
 
 
 def _moved_images(b: Builder, x: Ref) -> dict[Ref, Array]:
-    """Return the smaller images whose elements an image consists of, apart from zeros; each element of the image has
-    the number of its source from 1 on, or 0."""
+    """Return smaller images whose elements an image consists of, apart from zeros, the smallest first; each element of
+    the image has the number of its source from 1 on, or 0."""
     inside: dict[Ref, None] = {x: None}
     pending = [x]
     while pending:
@@ -113,11 +113,11 @@ def _moved_images(b: Builder, x: Ref) -> dict[Ref, Array]:
         if isinstance(node.op, MOVES):
             pending += [ref for ref in b.args(node.name) if ref not in inside]
             inside |= dict.fromkeys(b.args(node.name))
-    found = {}
-    for ref in inside:
-        shape = b.type(ref).shape
-        if len(shape) < 3 or prod(shape[:-3]) != 1 or b.type(ref).size >= b.type(x).size:
-            continue
+    found, types = {}, {ref: b.type(ref) for ref in inside}
+    images = [ref for ref, type_ in types.items() if type_.size < b.type(x).size and prod(type_.shape[:-3]) == 1]
+    images = [ref for ref in images if types[ref].rank >= 3]
+    for ref in sorted(images, key=lambda ref: types[ref].size)[:MOST_IMAGES]:
+        shape = types[ref].shape
         known: dict[Ref, Array | None] = {ref: np.arange(1.0, prod(shape) + 1).reshape(shape)}
         elements = _evaluated(b, x, known)
         if elements is not None:
