@@ -396,7 +396,7 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     time = {value: axis for value, axis in time.items() if sequence or open_sizes((net.shapes[value][axis],))}
     states = {name for past in found for name in (past.input, past.output)}
     masks = {v: len(net.shapes[v]) - 1 for step in net.steps for v in step.inputs[len(unmasked(step).inputs) :]}
-    length = 1 if layers or frame is not None else next((net.shapes[v][a] for v, a in time.items()), 1)
+    length = 1 if layers else next((one.shapes[v][a] for v, a in time.items() if v in one.shapes), 1)
     graph = traced(net, dict.fromkeys(net.open_sizes(), 1)) if layers else one.graph
 
     def value(name: str, own: str) -> Value:

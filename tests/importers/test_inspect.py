@@ -290,7 +290,7 @@ def test_a_file_of_another_format_is_inspected_and_its_lists_ask_for_onnx(tmp_pa
     found = lstmc.inspect(tmp_path / "net.pt2")
     assert [str(part).partition(":")[0] for part in found.parts] == ["LSTM 1 x 5 over time"]
     assert not found.lost
-    with pytest.raises(SourceError, match="convert it with backend=onnx, and ask for this list"):
+    with pytest.raises(SourceError, match="convert the file with backend=onnx, and ask for this list"):
         lstmc.inspect(tmp_path / "net.pt2", runtimes=["rknn"])
 
 
@@ -300,6 +300,39 @@ def test_the_layers_of_a_state_dict_lose_nothing(tmp_path: Path) -> None:
     assert [str(part).partition(":")[0] for part in found.parts] == ["LSTM 2 x 5 over time"]
     assert found.multiply_adds == 4 * 5 * (6 + 5) + 4 * 5 * (5 + 5)
     assert not found.lost
+
+
+class Cells(nn.Module):
+    """Two cells of one step, of which the second starts from zeros at each call."""
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.first, self.second = nn.GRUCell(6, 5), kind(5, 5)
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+        following = self.first(x, h)
+        last = self.second(following)
+        return following, *(last if isinstance(last, tuple) else (last,))
+
+
+@pytest.mark.parametrize(("kind", "lost"), [(nn.GRUCell, ["out_1"]), (nn.LSTMCell, ["out_1", "out_2"])])
+def test_a_cell_of_one_step_without_a_state_starts_from_zeros(kind: Any, lost: list[str], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    outputs = ["out_0", *lost]
+    export(Cells(kind), (torch.rand(1, 6), torch.rand(1, 5)), tmp_path / "net.onnx", ["x", "in_0"], outputs)
+    found = lstmc.inspect(tmp_path / "net.onnx")
+    assert [(past.input, past.output) for past in found.pasts if not past.lost] == [("in_0", "out_0")]
+    assert [past.output for past in found.pasts if past.lost] == lost
+
+
+@pytest.mark.parametrize("open_axes", [{}, {0: "N"}, {1: "T"}, {0: "N", 1: "T"}])
+def test_multiply_adds_are_those_of_a_step(open_axes: dict[int, str], tmp_path: Path) -> None:
+    net, axes = Sequence(nn.GRU(6, 5, batch_first=True), 5).eval(), {"x": open_axes, "y": open_axes}
+    torch.onnx.export(
+        net, (torch.rand(1, 9, 6),), tmp_path / "net.onnx", input_names=["x"], output_names=["y"], dynamic_axes=axes,
+        dynamo=False, opset_version=17,
+    )  # fmt: skip
+    assert lstmc.inspect(tmp_path / "net.onnx").multiply_adds == 3 * 5 * (6 + 5) + 4 * 5
 
 
 def test_weights_in_nodes_are_parameters(tmp_path: Path) -> None:

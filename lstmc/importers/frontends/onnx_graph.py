@@ -217,7 +217,11 @@ class _Reader:
             first = 5 if op in ("GRU", "LSTM", "RNN") else 0
             state = slot == first if op in ("Conv", "Gemm") else slot >= first
             if state and (array := value.make()).dtype.kind == "f" and not array.any():
-                self.freed[name] = self.freed.get(name) or self.t.builder.input(name, value.shape)
+                if name not in self.freed:
+                    # exporters write zeros once for each reader: ``h - n`` of a GRU reads those of its product
+                    alike = [put for put in self.freed.values() if self.t.builder.shapes[put] == value.shape]
+                    same = op == "Sub" and alike
+                    self.freed[name] = same[-1] if same else self.t.builder.input(name, value.shape)
                 return self.freed[name]
         return value
 
