@@ -330,8 +330,10 @@ static void product_of_lanes(float *y, const float *x, const float *w, const flo
     }
 #else
     float sum[16] = {0.0f};
-    for (size_t i = 0; i < ins; ++i)
-      for (size_t k = 0; k < width; ++k) sum[k] += x[lanes * i + (k & m)] * w[16 * i + k];
+    for (size_t k = 0; k < width; ++k) {
+      const float *at = x + (k & m), *row = w + k;
+      for (size_t i = 0; i < ins; ++i, at += lanes, row += 16) sum[k] += *at * *row;
+    }
 #endif
     for (size_t k = 0; k < width; ++k) y[o + k] = b ? sum[k] + b[o + k] : sum[k];
   }
