@@ -167,6 +167,7 @@ class _UncachedLoader(SourceFileLoader):
 
 
 def _import_file(path: Path, neighbours: bool) -> ModuleType:
+    """Import a model's file, and return the module; ``neighbours``: it may import files beside it, as a script does."""
     if os.path.isdir(path):
         raise ModelFileError(f"{path} is a folder: expected a model file, FILE.py")
     if not os.path.isfile(path):

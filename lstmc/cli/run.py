@@ -122,6 +122,7 @@ def _save_weights(to: Path, weights: dict[str, Array], absent: Sequence[str]) ->
 
 
 def _run_bulk(net: SavedNet, inputs: Path, to: Path | None, gpu: bool, workers: WorkerArguments) -> None:
+    """Run a net over files of arrays, and print a table of the files; exit with 1 if one has a problem."""
     if to is None:
         raise OutputError("the outputs of a folder go into another one: expected -o FOLDER")
     weights = None if net.trained is None else str(net.trained.absolute())

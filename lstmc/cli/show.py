@@ -141,6 +141,7 @@ def _show_graph(
     shown: ShownArguments,
     graph: GraphArguments,
 ) -> None:
+    """Draw or print the graph after a pass or at a stage: as text, as Python, or its costs by operation."""
     backend, after, stage = target.chosen_backend(), shown.after, shown.stage
     if (drawing.rolled is False or shown.costs) and after is None and stage is None:
         # a target's own layers may hold all steps: no stage is named

@@ -109,6 +109,7 @@ def _parts(
     boxes: Mapping[str, Rectangle],
     frames: Mapping[int, Rectangle],
 ) -> Iterator[str]:
+    """Yield the lines of Graphviz for boxes and frames at their places; the arrows are routed later."""
     for part in parts:
         if isinstance(part, Group):
             inside = _parts(part.parts, names, boxes, frames)
@@ -245,6 +246,7 @@ class _Layout:
         inner: Mapping[int, tuple[Places, dict[int, Rectangle], Rectangle]],
         owner: Mapping[str, int],
     ) -> Iterator[str]:
+        """Yield the lines of Graphviz that lay out a group: boxes, frames as large boxes, rows, arrows."""
         yield "digraph {"
         yield from DEFAULTS
         yield "nodesep=0.3; ranksep=0.35;"

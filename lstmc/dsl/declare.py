@@ -311,6 +311,7 @@ class Definition:
 
 
 def _check_function(function: object, kind: str) -> None:
+    """Raise :class:`DslError` unless ``function`` is an ordinary function with a name."""
     if not inspect.isfunction(function) or function.__name__ == "<lambda>":
         actual = "a lambda, which has no name" if inspect.isfunction(function) else repr(function)
         raise DslError(f"@{kind} takes a function written with def, found {actual}", loc=here())

@@ -149,6 +149,7 @@ def _in_brackets(size: Size, symbols: tuple[str, ...]) -> str:
 
 
 def _combine(symbol: str, left: Any, right: Any) -> DimExpr:
+    """Return a size computed from two sizes by ``+``, ``-``, ``*`` or ``//``."""
     sides = []
     for side in (left, right):
         whole = side if isinstance(side, DimExpr) else whole_number(side)

@@ -58,6 +58,7 @@ def named(body: Callable[P, R], word: str = "", checked_by: Signature | None = N
 
 
 def _check_values(function: str, expected: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Raise :class:`DslError` for an argument that is no Value where the function's signature declares one."""
     try:
         bound = expected.bind(*args, **kwargs).arguments
     except TypeError:  # the call itself says so
@@ -151,6 +152,7 @@ def suggested_argument(word: str, names: Iterable[str]) -> str:
 
 
 def _name_results(call: Call, result: object, word: str, args: Iterable[Any]) -> None:
+    """Name the new results of a call: by the variables on the caller's line, else by ``word`` and operands."""
     results = result if isinstance(result, tuple) else (result,)
     new = [isinstance(value, Traced) and (value.trace, value.ref) in call.values for value in results]
     if not any(new):

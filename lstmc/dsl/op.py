@@ -133,6 +133,7 @@ def pointwise(cls: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], Va
 
 
 def _applied(function: str, operation: Op, values: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Add an op to the open trace, and return its results; errors name ``function`` and the user's line."""
     if not isinstance(operation, Op):
         actual = f"the class {operation.__name__}: call it" if isinstance(operation, type) else described(operation)
         raise DslError(

@@ -161,6 +161,7 @@ def read_npz(path: Path, error: type[LstmcError], expected: str = NPZ) -> dict[s
 def _stored_array(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, path: Path, error: type[LstmcError], expected: str
 ) -> StoredArray:
+    """Return an array of an ``.npz`` file by its header; the elements are read on access."""
     with archive.open(member) as packed:
         start = io.BytesIO(packed.read(MOST_HEADER))
     if np.lib.format.read_magic(start) == (1, 0):
@@ -245,6 +246,7 @@ def read_arrays(path: Path) -> dict[str, StoredArray]:
 
 
 def _read_hdf5(path: Path) -> dict[str, StoredArray]:
+    """Return the arrays of an HDF5 file by their paths. Raises :class:`DataError` for links and objects."""
     h5py = _h5py()
     arrays: dict[str, StoredArray] = {}
 

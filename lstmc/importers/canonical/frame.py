@@ -282,6 +282,7 @@ class _OneFrame:
             self.axes[value] = axis
 
     def _padding(self, step: Step, op: Concat) -> None:
+        """Note zeros joined in front of a sequence or behind it as its padding."""
         sizes = {i: self.old.shapes[v][op.axis] for i, v in enumerate(step.inputs) if is_zero(self.old, v)}
         at, *more = [i for i in range(len(step.inputs)) if i not in sizes] or [0, 0]
         front, behind = (
@@ -344,6 +345,7 @@ class _OneFrame:
         return window, first
 
     def _window(self, step: Step, op: Conv | Pool, axis: int) -> None:
+        """Write a convolution or pooling for one frame: a state has its past, future frames delay it."""
         spatial = axis - len(self.old.shapes[step.inputs[0]]) + 2
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
         spread = op.dilation[spatial] if isinstance(op, Conv) else 1
@@ -369,6 +371,7 @@ class _OneFrame:
         self.builder.put(Step(op, (x, *others), step.outputs, step.loc))
 
     def _scan(self, step: Step, op: Scan) -> None:
+        """Write a loop for one frame: a loop over time becomes one step with states, a loop along bands stays."""
         title, xs = op.body.name, op.of_role("x", step.inputs)
         inputs = self._all(step)
         lag = self.late.get(step.outputs[0], 0)

@@ -271,6 +271,7 @@ class _Layout:
         return self.moved[name, axes]
 
     def _moved(self, name: str, current: Order, order: Order, step: Step) -> str:
+        """Return a value with its axes in ``order``: a permuted weight, a reshape, or a transpose."""
         axes = tuple(current.index(axis) for axis in order)
         shape = tuple(self.shapes[name][axis] for axis in axes)
         if name in self.params:
@@ -285,6 +286,7 @@ class _Layout:
         return self._insert(Permute(axes), name, order, "moved", step.loc)
 
     def _reshape(self, step: Step) -> None:
+        """Add a reshape of a value in another order of axes; transpose first if it would split a group."""
         (value,), (result,) = step.inputs, step.outputs
         old, new = self.source.shapes[value], self.source.shapes[result]
         order = regrouped(old, new, self.order[value])

@@ -170,6 +170,7 @@ class _DynamicTime(OverTime):
         self._by_kind(step)
 
     def _by_kind(self, step: Step) -> None:
+        """Add a step over time for a stream, by the kind of its op; refuse an op that needs all steps."""
         op, first = step.op, step.inputs[0]
         x, axis = self.values.get(first), self.axes.get(first)
         result = self.axes.get(step.outputs[0])
@@ -335,6 +336,7 @@ class _DynamicTime(OverTime):
                 self.values[value] = Value(x.name, lag, max(left, 0), x.fill)
 
     def _scan(self, step: Step, op: Scan) -> None:
+        """Add a loop over time for a stream; its states wait until its first delayed input comes."""
         sequences = op.of_role("x", step.inputs)
         for value in sequences:
             self._whole(value, origin_of(step))
