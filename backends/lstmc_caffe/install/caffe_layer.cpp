@@ -2,10 +2,12 @@
 // And the loop of Caffe's Adam for nets with such layers.
 #include <dlfcn.h>
 #include <link.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <sstream>
@@ -55,6 +57,22 @@ struct OnGpu {
   static void* blas() { return caffe::Caffe::cublas_handle(); }
 };
 #endif
+
+enum { PAGE = 1 << 21 };
+
+// Memory for a large buffer, in pages of 2 MB where the system has them: a processor remembers too few addresses of
+// pages of 4 KB.
+boost::shared_ptr<caffe::SyncedMemory> in_large_pages(size_t bytes) {
+  void* const memory = std::aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE);
+  CHECK(memory) << "no memory for a buffer of " << bytes << " bytes";
+  madvise(memory, bytes, MADV_HUGEPAGE);
+  caffe::SyncedMemory* const buffer = new caffe::SyncedMemory(bytes);
+  buffer->set_cpu_data(memory);
+  return boost::shared_ptr<caffe::SyncedMemory>(buffer, [memory](caffe::SyncedMemory* with) {
+    delete with;
+    std::free(memory);
+  });
+}
 
 string text(const vector<int>& shape) {
   std::ostringstream out;
@@ -106,7 +124,11 @@ class GeneratedLayer : public caffe::Layer<float> {
       const size_t bytes = sizeof(float) * (lstmc_floats(&code_->buffer[i], T_, N_) + ALIGNED);
       // memory of the CPU or of a GPU: of that where a pass first wants it
       if (buffers_[i] && buffers_[i]->size() == bytes) continue;
-      buffers_[i].reset(new caffe::SyncedMemory(bytes));
+      if (bytes >= PAGE && caffe::Caffe::mode() == caffe::Caffe::CPU) {
+        buffers_[i] = in_large_pages(bytes);
+      } else {
+        buffers_[i].reset(new caffe::SyncedMemory(bytes));
+      }
       seen_[i] = 0;
     }
   }
