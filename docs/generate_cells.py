@@ -60,7 +60,7 @@ How to read an entry:
 {{ "{:,}".format(cell.parameters) }} | \
 {{ "{:,}".format(cell.flops) }} | {{ cell.fits }} |
 {% for state, text in states[cell.name] %}
-{{ "\n" if loop.first }}{{ "- `" ~ state ~ "` " ~ text }}
+{{ "\n" if loop.first }}{{ "- State `" ~ state ~ "` is " ~ text }}
 {% endfor %}
 
 {% for dim, size in cell.sizes.items() %}{{ dim }}={{ size }}{{ " " if not loop.last }}{% endfor %}
