@@ -45,6 +45,7 @@ class Values:
     - ``folded``: the types of layers that become a part of the layer before them, if nothing else reads the value
       between; that layer then has the number format of their results.
     - ``raised``: the types of layers (shift + scale * x) ** power whose sum is rounded before it is raised.
+    - ``behind_product``: the types of layers that round only if a product makes their operand.
     - ``silu``: the product of a value and its sigmoid is one function.
     - ``biased``: a constant that is added to a product is a part of the product.
     - ``pieces``: each piece that a Slice cuts has its range, and the operand of the Slice has the range of all pieces.
@@ -73,6 +74,7 @@ class Values:
     dynamic: bool = False
     folded: tuple[str, ...] = ()
     raised: tuple[str, ...] = ()
+    behind_product: tuple[str, ...] = ()
 
 
 @_FORBID

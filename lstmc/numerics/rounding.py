@@ -90,9 +90,10 @@ class DeviceRounding:
             leaves = (node.name for node in graph if isinstance(node.op, Leaf) or is_weight(graph, Ref(node.name)))
             self._fixed = self._fixed.intersection(leaves)
         self._states = {self._structure.sources[ref] for ref in states}
-        self._of_written_types = {node.name for node in graph if _has(device.values.written, node.op)} - self._fixed
+        floats = self._fixed.union(node.name for node in graph if self._reads_no_product(node))
+        self._of_written_types = {node.name for node in graph if _has(device.values.written, node.op)} - floats
         self._written = set(self._of_written_types)
-        self._read = {node.name for node in graph if _has(device.values.read, node.op)} - self._fixed
+        self._read = {node.name for node in graph if _has(device.values.read, node.op)} - floats
         if device.values.once:
             self._written |= {ref.node for name in self._read for ref in graph.args(name)} - self._fixed
         self._written -= {ref.node for ref in self._structure.refs if self._in_silu(ref)}
@@ -147,6 +148,13 @@ class DeviceRounding:
         sources = self._structure.sources
         rounded = dict.fromkeys(sources[ref] for ref in sources if self._rounds(ref))
         return [ref for ref in rounded if ref.node not in self._fixed and self.format_of(ref) != "float"]
+
+    def _reads_no_product(self, node: Node) -> bool:
+        """Return whether the device computes a layer in floats, as no product makes its operand."""
+        if layer_type(node.op) not in self.device.values.behind_product:
+            return False
+        source = self._graph.node(self._structure.sources[self._graph.args(node.name)[0]].node)
+        return weight_slot(self._graph, source, self._structure.fixed) is None
 
     def _in_silu(self, ref: Ref) -> bool:
         """Return whether a value is a sigmoid that forms one function with the product that reads it."""

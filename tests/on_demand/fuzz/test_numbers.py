@@ -37,6 +37,7 @@ CASES = {
     "the largest of integers": ("mnn-int8", drawn(45)),
     "the sum in a power": ("mnn-int8", drawn(920078)),
     "a ReLU with a slope": ("mnn-int8", drawn(920116)),
+    "a ReLU with a slope of a sum": ("mnn-int8", drawn(1202019)),
     "an Exp": ("mnn-int8", drawn(920204)),
 }
 
