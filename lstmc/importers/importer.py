@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from lstmc.dsl.printer import KEYWORDS
+from lstmc.dsl.vocabulary import KEYWORDS
 from lstmc.errors import Argument
 from lstmc.importers.canonical import canonicalize, canonicalize_static, canonicalize_step
 from lstmc.importers.canonical.time import has_several_times, time_places
