@@ -384,7 +384,7 @@ def parse_manifest(content: bytes) -> Manifest:
 
 
 def _check_names(manifest: Manifest) -> None:
-    """Check that the parts of a manifest have the same names."""
+    """Check that the parts of a manifest agree in the names and the shapes of states, blobs and parameters."""
     for name, state in (manifest.states or {}).items():
         if state.input not in manifest.inputs or state.output not in manifest.outputs:
             raise NotExpected.at(("states", name), "the names of an input and of an output", asdict(state))

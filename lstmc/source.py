@@ -111,8 +111,8 @@ def here(*own: str, function_of: str | None = None) -> SrcLoc | None:
     """Return the span of the expression being evaluated in the nearest frame outside of the compiler.
 
     None if the package itself calls the language, as the command line does. Frames of the modules in ``own`` are
-    skipped too, such as modules of a backend that model files call. A function of the module ``function_of`` belongs to
-    an op, like a function of the language: the location is the user's call of it.
+    skipped too, such as modules of a backend that model files call. If the frame is a function of the module
+    ``function_of``, the location is the user's call of this function, as for a function of the language.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _is_in(frame, *_INTERNAL, *own):

@@ -230,7 +230,11 @@ class _Loop:
         return _side_by_side(self.b, lanes)
 
     def _value(self, ref: Ref, op: Op, slot: int, is_matrix: bool) -> Ref:
-        """Return a value as an operand of an op."""
+        """Return a value of the body as an operand of an op in the loop.
+
+        A value that is the same in every iteration becomes a number if all its elements are equal, or else a constant
+        of the loop.
+        """
         if ref.node not in self.fixed:
             return self.new[ref]
         number = self._number(ref, self.nodes)

@@ -104,8 +104,11 @@ def with_direct_windows(graph: Graph) -> Graph:
 
 
 def _moved_images(b: Builder, x: Ref) -> dict[Ref, Array]:
-    """Return smaller images whose elements an image consists of, apart from zeros, the smallest first; each element of
-    the image has the number of its source from 1 on, or 0."""
+    """Return smaller images, each with all elements of an image that are not zeros, the smallest first.
+
+    With each comes an array of the shape of ``x``. It has, for each element of ``x``, the number of this element in the
+    smaller image, counted from 1, or 0 for a zero.
+    """
     inside: dict[Ref, None] = {x: None}
     pending = [x]
     while pending:

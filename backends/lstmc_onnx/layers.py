@@ -324,8 +324,10 @@ class FindLayers(Pass):
 
 
 def directions_in(graph: Graph) -> tuple[dict[str, Direction], dict[str, Difference]]:
-    """Return the scans that are a direction of a layer, by name, and the first difference of all other scans, by
-    title."""
+    """Return the scans that are one direction of a layer, by the names of their nodes.
+
+    For each other scan, return the first difference from a layer, by the name of its body.
+    """
     directions: dict[str, Direction] = {}
     differences: dict[str, Difference] = {}
     for node in graph:

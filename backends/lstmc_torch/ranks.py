@@ -236,7 +236,10 @@ class OtherRanks:
             return [pickle.load(process.stdout) for process in self.processes if process.stdout]
 
     def connect(self) -> AddUp:
-        """Return the sum over all ranks, once they are ready. The folder by which they find each other is removed."""
+        """Wait until all ranks are ready, and return the function that adds up over them.
+
+        The folder by which the ranks find each other is removed.
+        """
         self.replies()
         with self._watched():
             sum_up = connect(self.folder, 0, self.count)

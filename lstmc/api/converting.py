@@ -144,8 +144,9 @@ def convert_model(
     prove: bool = False,
     name: str | None = None,
 ) -> Conversion:
-    """Compile an imported model, and compare each step with the last: :func:`lstmc.convert` after the import.
+    """Compile an imported model, and compare each stage of the conversion with the stage before it.
 
+    :func:`lstmc.convert` calls this function after the import.
     The weights in ``options`` are replaced by the model's own.
     """
     backend = options.resolved_backend()

@@ -110,7 +110,10 @@ class Printer:
         return [i for i in range(len(op.body.body_args())) if op.role(i) == "weight"] if isinstance(op, Scan) else ()
 
     def expression(self, op: Op, names: Sequence[str]) -> str | None:
-        """Return the expression of an op; None where the language has no function of it."""
+        """Return the expression of an op; None if the language has no function for it.
+
+        None also for a Dropout whose number is not the next: the language numbers them in the order of the text.
+        """
         text = expression(op, names)
         if isinstance(op, Dropout):
             text = text if op.draw == self.draws else None

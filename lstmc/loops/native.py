@@ -110,8 +110,10 @@ def is_cached(path: Path) -> bool:
 
 
 def keep(compiled: Path, path: Path) -> None:
-    """Move a file, made on the same disk, to ``path``, with its digest at the end: nobody reads bytes behind an ELF
-    file's own."""
+    """Append a file's digest to the file, and move it to ``path``, which is on the same disk.
+
+    Programs that load an ELF file ignore the bytes after its end.
+    """
     with compiled.open("ab") as file:
         file.write(_file_digest(compiled.read_bytes()))
     compiled.chmod(0o600)  # whatever the umask: a file that others could write is not loaded
@@ -140,7 +142,11 @@ def prune(folder: Path, files: int = MOST_FILES, size: int = MOST_BYTES) -> None
 
 @contextmanager
 def _temporary_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder inside ``folder``, which is created if missing."""
+    """Yield a temporary folder inside ``folder``, which is created if missing.
+
+    An error of the file system while the folder is used becomes a :class:`BackendError`. If a compilation fails there
+    and a disk is full, the error names the full disk.
+    """
     try:
         private_folder(folder)
         prune(folder)

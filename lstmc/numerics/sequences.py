@@ -146,7 +146,10 @@ class Sequences:
     def stream(
         self, sequences: slice, first: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, dict[str, Array]]]:
-        """Yield each step from ``first`` on, by default all, with the inputs of some sequences; a part is in memory."""
+        """Yield the number of each step from ``first`` up to ``stop``, with the inputs of some sequences at this step.
+
+        By default these are all steps. Only a chunk of the steps is in memory at a time.
+        """
         stop = self.steps if stop is None else stop
         chunk = self.chunk(sequences.stop - sequences.start)
         for start in range(first, stop, chunk):

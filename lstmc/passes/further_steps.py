@@ -204,7 +204,10 @@ class _Column:
         self.fixed, self.match = {*same}, {values: values[0] for values in same} | match
 
     def matched(self, required: Iterable[Values]) -> dict[Values, str] | None:
-        """Return the step's value for each value of the body; None if there is no such step."""
+        """Return the step's value for each value of the body.
+
+        None if the step differs from the body, or if a ``required`` value of the body was not found in the step.
+        """
         try:
             while self.waiting:
                 self._one()

@@ -91,12 +91,16 @@ def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
 def _run_of(
     graph: Graph, readers: dict[Ref, int], reading: dict[Ref, str], split: str, run: Sequence[int]
 ) -> _Run | None:
-    """Return the run of pieces of a split, by their indices; None if a piece has another reader."""
+    """Return the pieces of a split that have the indices ``run``, with their readers, which can be merged.
+
+    None if a piece has a second reader, if the pieces come from splits along different axes, or if two operands of a
+    reader come from one split.
+    """
     nodes = tuple(reading[Ref(split, i)] for i in run)
     first = graph.node(nodes[0])
     pieces = []
     for slot in range(len(graph.args(first.name))):
-        refs = [graph.args(name)[slot] for name in nodes]  # pieces of one split, in order: readers are of one kind
+        refs = [graph.args(name)[slot] for name in nodes]  # of one split, in order, as the readers are of one kind
         if any(readers[ref] != 1 for ref in refs):
             return None
         pieces.append((refs[0].node, refs[0].out))

@@ -408,7 +408,8 @@ class _Sinker(_Mover):
         return list(crossing)
 
     def _scan_without(self, kept: list[Output]) -> tuple[dict[str, Ref], Refs]:
-        """Add the scan that returns ``kept``: their sequences by name, and the last states."""
+        """Add the scan without the sunk nodes. Return the sequences of its outputs ``kept`` by name, and its last
+        states."""
         inner = Rebuild(self.body)
         for node in self.body:
             if node.name not in self.sunk:

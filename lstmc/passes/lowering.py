@@ -258,8 +258,11 @@ class _Products:
         return self._products(x, rows, node, "moved")
 
     def _largest(self, node: Node, x: Ref, axis: int) -> Refs | None:
-        """Return the largest value by a chain of Maximum. It gives the gradient of equal values to its second operand,
-        so the first value comes last."""
+        """Return the largest value along an axis, by a chain of Maximum; None to keep the node.
+
+        Of two equal values, Maximum gives the gradient to the second operand. So the chain begins with the last value:
+        then the first of several equal values gets the gradient.
+        """
         size, shape = self.b.type(x).shape[axis], node.types[0].shape
         if size == 1 or is_weight(self.b, x):
             return None
@@ -276,7 +279,10 @@ class _Products:
         return (largest,)
 
     def _of_each(self, node: Node, args: Refs, count: int) -> Refs | None:
-        """Return the product of each of ``count`` vectors of a row with one matrix."""
+        """Return the product of each of ``count`` vectors of a row with one matrix, or None to keep the node.
+
+        It becomes one product of the whole row with a block-diagonal matrix, which has ``count`` copies of the matrix.
+        """
         x, w, *bias = args
         if count == 1 or is_weight(self.b, x) or not all(is_weight(self.b, ref) for ref in (w, *bias)):
             return None
@@ -295,7 +301,11 @@ class _Products:
         return self.b.add(ops.Reshape(node.types[0].shape), rows, names=node.names, loc=node.loc)
 
     def _joined(self, node: Node, args: Refs, shapes: list[tuple[int, ...]], count: int) -> Refs | None:
-        """Return values joined for each of ``count`` vectors of a row: joined side by side, then moved."""
+        """Return a Concat along an axis after the first as a product, or None to keep it.
+
+        A row of each operand consists of ``count`` vectors, which Concat joins vector by vector. Here the rows are put
+        side by side, and the product moves each element to its place.
+        """
         sizes = [prod(shape[1:]) for shape in shapes]
         if count == 1 or sum(sizes) ** 2 > LARGEST or any(is_weight(self.b, x) for x in args):
             return None

@@ -110,8 +110,11 @@ NO_MASKS: Masks = MappingProxyType({})
 
 
 def mask_of(graph: Graph | Builder, ref: Ref, known: Masks = NO_MASKS) -> Mask | None:
-    """Return the mask that a value is, in any shape; an argument is a mask if it is ``known``. None for other
-    values."""
+    """Return the mask that a value is; None if the value is no mask.
+
+    A mask is ``relu(1 - relu(n))`` of integers n, or an argument in ``known``. One minus a mask and a reshaped mask are
+    masks too.
+    """
     inverted = False
     while ref.node not in known:
         op = graph.node(ref.node).op

@@ -267,11 +267,11 @@ def own_rounding(
     dtype: DTypeLike = np.float32,
     gradients: Gradients | None = None,
 ) -> Iterator[dict[Key, float]]:
-    """Yield the relative effect of rounding to ``dtype`` on a graph's results, by kind and name of the difference.
+    """Yield how much rounding to ``dtype`` changes a graph's results, by kind and name of the result.
 
-    It yields after each of several runs with random rounding the maximum so far: for the outputs, the gradients of
-    ``inputs`` and all parameters, and with ``scans`` every blob. ``gradients`` are the graph's exact gradients, if
-    known.
+    The graph runs several times, each time with random rounding. After each run, the largest relative differences of
+    all runs so far are yielded: those of the outputs, of the gradients of ``inputs`` and all parameters, and with
+    ``scans`` of every blob. ``gradients`` are the graph's exact gradients, if known.
     """
     moved = dict[Key, float]()
     gradients = backward(run, arrays.cotangents) if gradients is None else gradients

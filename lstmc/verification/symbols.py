@@ -363,9 +363,10 @@ def product_of(*numbers: Number) -> Number:
 
 
 def power(x: Number, exponent: Rational) -> Number:
-    """Return x ** exponent: powers of its positive factors, times an atom for the rest, of leading coefficient 1.
+    """Return x ** exponent, as a product of powers: one of each positive factor of x, and one of the rest.
 
-    For a whole exponent every factor may be treated as positive.
+    The power of the rest is an atom; the rest is first divided by its leading coefficient. For a whole exponent every
+    factor may be treated as positive.
     """
     if exponent == 0:
         return Number.constant(1)
@@ -408,8 +409,11 @@ def _is_positive(atom: Atom) -> bool:
 
 
 def shared_factors(x: Number, exponentials: bool = False, positive: bool = False) -> Monomial:
-    """Return the largest product of atoms that divides each term, among all atoms, ``exponentials`` or ``positive``
-    sums."""
+    """Return the largest product of atoms that divides each term of x.
+
+    With ``exponentials`` the product has only atoms that are exponentials; with ``positive``, also powers of sums that
+    are always positive. By default it may have any atom, except those that are 0 or 1 (kind "positive").
+    """
     least: dict[Atom, Rational] = {}
     terms: dict[Atom, int] = {}
     for atom, exponent in chain.from_iterable(x.terms):

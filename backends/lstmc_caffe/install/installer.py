@@ -128,8 +128,8 @@ def install(
 
 @contextmanager
 def _private_umask() -> Iterator[None]:
-    """Make files that no other user can write, whatever the umask: others would not be used."""
-    umask = os.umask(0o077)
+    """Make files that no other user can write, whatever the umask: lstmc does not use files that others can write."""
+    umask = os.umask(0o077)  # the umask can only be read by setting it
     os.umask(umask | 0o022)
     try:
         yield

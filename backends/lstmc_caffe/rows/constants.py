@@ -298,7 +298,7 @@ class FoldedConstants(Pass):
 
 
 def _varying(graph: Graph) -> set[str]:
-    """Return the nodes whose values depend on an input."""
+    """Return the nodes whose values depend on an input. A product with zeros depends on none."""
     varying: set[str] = set()
     zeros: set[str] = set()
     for node in graph:

@@ -171,9 +171,11 @@ MOST_COLUMNS = 32  # of a sum or maximum, one by one; more are halved until ther
 
 
 def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
-    """Return pieces of x along an axis, whose Eltwise is the result; many pieces are first combined half by half.
+    """Return pieces of x along an axis; the caller combines them by ``op``.
 
-    With single pieces, and only then, the gradient of a maximum goes to the first of equal numbers.
+    If there are more than ``MOST_COLUMNS``, x is cut into two halves, which ``op`` combines, until few pieces are left.
+    A maximum of a target that is trained is not halved: only with single pieces its gradient goes to the first of equal
+    numbers.
     """
     shape, rest = form.shape(x), prod(form.shape(x)[axis + 1 :])
     length, type_ = shape[axis], TensorType((prod(shape[:axis]), rest))
@@ -197,9 +199,10 @@ def reduction(form: Form, op: caffe.Reduction, args: Refs) -> Refs:
 
 
 def pooling(form: Form, op: caffe.AvePooling | caffe.MaxPooling, args: Refs) -> Refs:
-    """Return the mean or the maximum of whole columns of images of one channel, by their pieces.
+    """Write the mean or the maximum of whole columns of an image as Eltwise of the image's rows.
 
-    Without Eltwise MAX the pooling stays: argmax compares with the maximum, which must be exact.
+    The image must have one channel. A maximum stays a pooling if the target has poolings but no Eltwise MAX: argmax
+    compares values with the maximum, so it must be exact.
     """
     count, channels, height, width = form.shape(args[0])
     column = channels == 1 and op.size == (height, 1) and op.pad == (0, 0)

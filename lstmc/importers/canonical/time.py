@@ -226,8 +226,10 @@ def count_of(weight: Weight, axis: int) -> Count | None:
 
 
 def needed_steps(net: Net, axes: Mapping[str, int]) -> tuple[list[Step], set[str]]:
-    """Return the steps that outputs depend on, apart from padding with a constant along ``axes``; and all that these
-    steps and the outputs read."""
+    """Return the steps that the outputs depend on, and the names of all values that these steps and the outputs read.
+
+    A constant does not count as read if a Concat along ``axes`` only pads with it.
+    """
     read, steps = set(net.outputs.values()), list[Step]()
     for step in reversed(net.steps):
         if not read.isdisjoint(step.outputs):

@@ -36,8 +36,11 @@ class Operation:
     lead: int = 1
 
     def place(self, axis: int | None, key: str = "axis") -> int:
-        """Return the axis of the value. Raises :class:`Refused` for the axis of the batch inside
-        ``TimeDistributed``."""
+        """Return the axis of the imported value that the operation calls ``axis``.
+
+        Inside ``TimeDistributed`` the value has more axes than the operation counts. There, :class:`Refused` is raised
+        for the axis of the batch.
+        """
         if self.lead > 1 and not axis:
             mend = "give the axes of a step, or take it out of TimeDistributed"
             raise Refused(key, str(axis), "inside of TimeDistributed each step is a batch of its own", mend)

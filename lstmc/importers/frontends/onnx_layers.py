@@ -442,10 +442,13 @@ def recurrent(t: Onnx, *, node: Node) -> list[Operand | None]:
 
 
 def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
-    """Yield the functions of each direction; those with coefficients consume them in order."""
+    """Yield the activation functions of each direction.
+
+    The coefficients in the node's attributes belong, in order, to those functions that have coefficients.
+    """
     _, usual = _KINDS[node.op]
     given = any(attribute.name == "activations" for attribute in node.proto.attribute)
-    names = (given and node.get("activations")) or usual * directions  # not RNN's default, for two ways
+    names = (given and node.get("activations")) or usual * directions  # ONNX's default for RNN has both directions
     if len(names) != len(usual) * directions:
         raise Refused("activations", f"{len(names)} of them", f"expected {len(usual) * directions}", "check the model")
     alphas, betas = iter(node.get("activation_alpha", ())), iter(node.get("activation_beta", ()))

@@ -339,7 +339,10 @@ def _evaluator(node: bytes, opset: int) -> Any:
 
 
 def _same_size(a: Any, b: Any) -> bool:
-    """Return whether two sizes are equal; a named size is at least 1 and equals itself."""
+    """Return whether two sizes are equal. A named size equals itself, and no size below 1.
+
+    Raises :class:`Refused` if the answer depends on the number that a named size stands for.
+    """
     if a == b:
         return True
     if isinstance(a, OpenSize) == isinstance(b, OpenSize) or min(s for s in (a, b) if not isinstance(s, OpenSize)) > 0:

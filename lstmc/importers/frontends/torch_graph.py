@@ -51,9 +51,11 @@ class Constants:
         self.folding = Folding(sum(tensor.numel() for tensor in tensors.values()))
 
     def take(self, node: Any) -> Any:
-        """Return the numbers that a node computes; None if it depends on an input, or is made of weights.
+        """Return the constant that a node computes, or None.
 
-        Values that are not floating point are numbers, such as places and masks.
+        A stored tensor is a weight. A result that depends on no input is numbers, even if it is made of stored tensors,
+        such as places and masks. None if the node depends on an input or has several results, or if it computes floats
+        from stored tensors: :meth:`weight` makes a weight of these.
         """
         tensor = self._tensor(node)
         if tensor is None:

@@ -48,7 +48,11 @@ class Tensor:
         return self.kind in ("INT8", "UINT8", "INT16", "INT32") and bool(self.scale.size)
 
     def numbers(self) -> Array:
-        """Return a constant's elements: float32, or integers that are no numbers of a scale."""
+        """Return the numbers of a constant.
+
+        Integers with a scale become float32 by their scale and zero point. All others keep their values: floats as
+        float32, integers as int64, and truth values as bool.
+        """
         assert self.stored is not None
         if not self.integer:
             return self.stored.astype({"f": np.float32, "b": bool}.get(self.stored.dtype.kind, np.int64))
