@@ -191,7 +191,9 @@ def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | N
 # Typed as what the function gets in their place, so that an editor knows the argument.
 @checked
 def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain | None = None) -> Value:
-    """A network input; in a cell, the slice of one step. With ``fill`` the caller may leave the input out.
+    """A network input; in a cell, the slice of one step.
+
+    With ``fill`` the input may be left out if Caffe or lstmc runs the net. Another program must feed the input.
 
     ``values`` declares the valid range: ``integers(0, 1)`` for a mask, ``reals(0, 10)`` for times. Training data
     outside of the range are an error; ``verify`` draws its inputs from the range.
