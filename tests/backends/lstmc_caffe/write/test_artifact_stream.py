@@ -256,7 +256,7 @@ def test_some_have_python_alone(target: str, title: str) -> None:
 def test_a_target_without_a_program_is_refused() -> None:
     assert refused(one_step("openvino"), "python") == (
         "BackendError: language=python: target openvino has no example program: expected one of caffe, flat, noslice,"
-        " caffe-fused, opencv, mnn, rknn, ncnn"
+        " caffe-fused, mnn, ncnn, opencv, rknn"
     )
 
 
