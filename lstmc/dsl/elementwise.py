@@ -152,8 +152,8 @@ def square(x: Value) -> Value:
 def step(x: Value) -> Value:
     """1 where x > 0, else 0, without a gradient: tanh(2**96 * relu(x)), which is 1 from x = 2**-91 on.
 
-    Caffe's layer Threshold is not used, because it aborts in a net that is trained. A factor above 2**96 would overflow
-    in the backward pass.
+    Caffe's layer Threshold is not used, because it aborts in a net that is trained. A net that is not trained stops no
+    gradient; with a factor above 2**96 its backward pass would overflow.
     """
     return tanh(2.0**96 * relu(stop_gradient(x)))
 

@@ -475,9 +475,10 @@ def scan(
 
     ``cont`` [T, N] has Caffe's sequence markers (``lstm_layer.cpp``): each state is multiplied by cont[t] before step t
     uses it, so a 0 starts a new sequence at step t. With ``reverse`` step t + 1 runs before step t, so the 0 belongs at
-    a sequence's last step. ``lengths`` [N] has each sequence's number of steps: after its last step the states stay as
-    they are and the outputs are zero. With ``carry`` states start with the last states of the previous batch, as in
-    Caffe's own recurrent layers; in the first batch they start at zero.
+    a sequence's last step. ``lengths`` [N] has each sequence's number of steps: after its last step the outputs are
+    zero and the states stay as they are, so the last states are those of its last step. With ``carry`` states start
+    with the last states of the previous batch, as in Caffe's own recurrent layers; in the first batch they start at
+    zero.
     """
     call = _ScanCall(bound, here())
     constant = call.static(static)

@@ -76,7 +76,7 @@ class IntegerRange:
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
         """Return an array of uniformly drawn numbers; with ``also``, about one element of five has that value.
 
-        Of all integers that float32 has, it draws 1, 2 and 3.
+        If the range is all integers that float32 has, it draws only 1, 2 and 3.
         """
         low, high = (1, 3) if self.low <= -EXACT else (self.low, self.high)  # places, lengths: small numbers do
         drawn = rng.integers(low, high + 1, shape).astype(np.float64)
