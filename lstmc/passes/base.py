@@ -147,10 +147,8 @@ class NodePass(Pass):
 
 
 def rewrite(graph: Graph, visit: Visit, bodies: bool = False) -> Graph:
-    """Rebuild a graph node by node: ``visit`` returns a node's new values, or None to keep the node.
-
-    With ``bodies`` it visits the nodes of each scan's bodies instead of the scan.
-    """
+    """Rebuild a graph node by node. ``visit`` returns a node's new values, or None to keep the node. With ``bodies``,
+    it visits the nodes inside the bodies of each scan instead of the scan."""
     rebuild = Rebuild(graph)
     for node in graph:
         operands = rebuild.args(node)
@@ -190,7 +188,7 @@ def with_bodies(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
 
 
 def with_role(body: Graph, slots: Collection[int], role: Role) -> Graph:
-    """Return a scan's body in which the arguments of these slots have another role."""
+    """Return a scan's body in which the arguments at ``slots`` have another role."""
     names = {body.body_args()[slot].name for slot in slots}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -305,7 +303,7 @@ def _dump(
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """Return the names of passes in order; a repeated name gets the number of its run: ``cse:1``, ``cse:2``."""
+    """Return the names of passes in order. Runs of a repeated pass are numbered: ``cse:1``, ``cse:2``."""
     counts, seen = Counter(names), Counter[str]()
     labels = []
     for name in names:
@@ -315,10 +313,8 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 
 def place_of(names: Sequence[str], name_or_run: str) -> int:
-    """Return the index of a pass among the names of all passes: ``cse:2`` is its second run, ``cse`` its last.
-
-    Raises :class:`PassError` if there is no such pass.
-    """
+    """Return the index of a pass among the names of all passes. ``cse:2`` is the second run of a pass, and ``cse`` the
+    last. Raises :class:`PassError` if there is no such pass."""
     runs = [i for i, name in enumerate(names) if name == name_or_run]
     if runs:
         return runs[-1]
@@ -344,7 +340,7 @@ class PassList(list[Pass]):
         return numbered([step.name for step in self])
 
     def at(self, name: str) -> int:
-        """Return the index of a pass. Raises :class:`PassError` if no pass, or several, have the name."""
+        """Return the index of the pass called ``name``. Raises :class:`PassError` if none or several have the name."""
         runs = [i for i, step in enumerate(self) if step.name == name]
         if len(runs) > 1:
             listed = ", ".join(self.names[i] for i in runs)
@@ -383,10 +379,8 @@ class PassList(list[Pass]):
         return reached[-1] if reached else Stage.MODEL
 
     def end_of(self, stage: Stage) -> int:
-        """Return the index of the last pass at a stage; -1 for the model as it was written.
-
-        Raises :class:`PassError` if no pass brings a graph to the stage.
-        """
+        """Return the index of the last pass whose result is at a stage, or -1 if only the model as it was written is.
+        Raises :class:`PassError` if no pass brings a graph to the stage."""
         last_index = {self.stage_after(index): index for index in range(-1, len(self))}
         if stage not in last_index:
             raise PassError(
@@ -427,7 +421,8 @@ class Insertion:
         return name
 
     def put_into(self, passes: PassList, backend: str | None, target: str | None) -> bool:
-        """Insert the pass into a list in place; return whether it belongs there."""
+        """Insert the pass into a list in place, and return True. Return False, without a change, if its neighbour is
+        not in the list or the pass is for other backends or targets."""
         applies = self.backend in (None, backend) and (self.targets is None or target in self.targets)
         try:
             at = passes.at(self.anchor)
@@ -447,8 +442,8 @@ def installed_passes() -> dict[str, Insertion]:
 
 
 def load_insertion(name: str) -> Insertion:
-    """Return an installed pass. Raises :class:`~lstmc.errors.PluginError` for no such pass, several, or a malformed
-    pass."""
+    """Return an installed pass. Raises :class:`~lstmc.errors.PluginError` if there is no such pass, if several packages
+    have one of this name, or if it is malformed."""
     point = only_entry_point(PASSES, name, "pass")
     insertion = load_point(point, "pass")
     for expected, actual in _problems(insertion, point):
@@ -458,7 +453,7 @@ def load_insertion(name: str) -> Insertion:
 
 
 def _problems(insertion: object, point: EntryPoint) -> Iterator[tuple[str, str]]:
-    """Yield the faults of an entry point's object, as pairs: expected, found."""
+    """Yield each fault of an entry point's object as a pair: what was expected, and what was found."""
     if not isinstance(insertion, Insertion):
         yield 'a lstmc.passes.Insertion, as in Insertion(MyPass(), after="sink")', repr(insertion)
         return
@@ -476,10 +471,8 @@ def _problems(insertion: object, point: EntryPoint) -> Iterator[tuple[str, str]]
 
 
 def with_installed(passes: PassList, backend: str | None, target: str | None) -> PassList:
-    """Return the list with the passes of packages in it; passes at the same place are sorted by name.
-
-    A pass may be placed beside a pass of another package, so insertion is repeated until nothing is added.
-    """
+    """Return the list with the passes of packages in it; passes at the same place are sorted by name. A pass may be
+    placed beside a pass of another package, so insertion is repeated until nothing is added."""
     waiting = dict(sorted(installed_passes().items()))
     while True:
         before = [name for name, each in waiting.items() if each.before is not None]

@@ -112,7 +112,7 @@ class Expand(Pass):
 
 
 def _unread_leaves(graph: Graph, loops: Callable[[Scan], bool]) -> set[str]:
-    """Return the leaves that are only initial states of unrolled scans whose first steps do not read them."""
+    """Return the leaves to remove: they are only initial states of unrolled scans, whose first steps ignore them."""
     read = {output.ref.node for output in graph.outputs}
     for node in graph:
         args = graph.args(node.name)
@@ -202,7 +202,7 @@ class _Unroller:
         return self.cuts[key]
 
     def _shared(self, inside: Ref, value: Ref, first: set[Ref]) -> dict[int, Ref]:
-        """Return the value that each step reads for a value ``inside`` the body that is the same at every step."""
+        """Return, for a value ``inside`` the body that is the same at every step, what each step reads instead."""
         body = self.body.reads()
         reading = [t for i, t in enumerate(self.scan.order()) if inside in (first if i == 0 else body)]
         name = inside.node if inside.out == 0 else f"{inside.node}_{inside.out}"
@@ -211,8 +211,8 @@ class _Unroller:
         return dict.fromkeys(self.scan.order(), value) | dict(zip(reading, shared, strict=True))
 
     def _same(self, args: Sequence[Ref]) -> dict[Ref, dict[int, Ref]]:
-        """Return the values of the body that are the same at every step, with the value that each step reads for
-        them."""
+        """Compute the body's values that are the same at every step, once. Return for each of them the value that each
+        step reads."""
         new = {Ref(name): ref for name, ref in zip(self.body.arguments, args, strict=True)}
         shared = {}
         first = self.first.reads() if self.first is self.body else set[Ref]()
@@ -294,7 +294,8 @@ class KeepTimeAxis(NodePass):
 
 
 def _kept_body(body: Graph) -> Graph | None:
-    """Return the body on steps that keep their axis; None if a node cannot keep the axis."""
+    """Return the body with an axis for time before the axes of its sequences and states. Return None if an op has no
+    form with this axis, or if a result is the same at every step."""
     builder = Builder(body.name, body)
     same: dict[Ref, Ref] = {}  # values that are the same at every step, without the axis
     kept: dict[Ref, Ref] = {}  # values with the axis
@@ -443,7 +444,7 @@ class _Halves:
         return [self.scan.next_states[number] for number in self.numbers[half]]
 
     def _crossing(self, computed: set[str]) -> list[Ref]:
-        """Return the values of the first scan that the rest reads."""
+        """Return the values that the first scan computes and the second scan reads."""
         stack = [output.ref for output in (*self.scan.step_outputs, *self._nexts(1))]
         seen = set(stack)
         for ref in stack:
@@ -453,7 +454,8 @@ class _Halves:
         return [ref for ref in stack if ref.node in computed]
 
     def scans(self, b: Builder, node: Node, args: Refs) -> Refs:
-        """Return the results of the scan, computed by two scans."""
+        """Write one scan as two, and return its results. The first scan returns the crossing values as sequences, and
+        the second reads these as inputs."""
         values = [Output(self.body.value_name(ref), ref) for ref in self.crossing]
         names = [f"{self.body.name}/{output.name}" for output in values]
         operands = dict(zip(self.body.arguments(), args, strict=True))
@@ -474,7 +476,7 @@ class _Halves:
         return (*results, *(last[number] for number in range(len(ends))))
 
     def _rest(self) -> tuple[Graph, dict[str, int]]:
-        """Return the second scan's body, and for each of its new arguments the index of a value of the first scan."""
+        """Return the second scan's body, and for each new argument its index in the crossing values."""
         rebuild, taken = Rebuild(self.body), dict[str, int]()
         for node in self.body:
             crossing = [ref for ref in self.crossing if ref.node == node.name]

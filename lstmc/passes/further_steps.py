@@ -34,7 +34,7 @@ class Element:
 
 
 def element(flow: Dataflow, value: str) -> Element | None:
-    """Return the slice that a value is; None for any other value."""
+    """Return the slice of another value that this value is. Return None if no Split or Unstack makes it."""
     if value not in flow.producer:
         return None
     step = flow.steps[flow.producer[value]]
@@ -45,7 +45,7 @@ def element(flow: Dataflow, value: str) -> Element | None:
 
 
 def consecutive(flow: Dataflow, values: Sequence[str]) -> Element | None:
-    """Return the first slice if the values are consecutive slices of one value, else None."""
+    """Return the first slice if the values are consecutive slices of one value. Return None otherwise."""
     elements = [element(flow, value) for value in values]
     first = elements[0]
     if first is None:
@@ -57,7 +57,8 @@ def consecutive(flow: Dataflow, values: Sequence[str]) -> Element | None:
 
 
 def extend(common: CommonStep) -> None:
-    """Add all further steps that match, at the end and at the beginning."""
+    """Add all further steps that match, first at the end, then at the beginning. A first step from zero states lacks
+    the products with these, and is matched too."""
     for at_end in (True, False):
         while _longer(common, _beyond(common, at_end), at_end):
             pass
@@ -93,7 +94,7 @@ def _absorb_consumers(common: CommonStep, values: Values) -> None:
 
 
 def _computes(flow: Dataflow, step: Step, depth: int = 4) -> bool:
-    """Return whether an op computes, or moves elements for an op of the same step that computes."""
+    """Return whether an op computes. An op that moves elements does if its only reader does, up to a depth."""
     if not step.op.moves:
         return True
     readers = {number for value in step.outputs for number in flow.consumers.get(value, ())}
@@ -184,7 +185,7 @@ def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str
 
 
 def _is_zero(op: Op, zero: Sequence[bool]) -> bool:
-    """Return whether an op's results are zero if these operands are zero, for any values of the other operands."""
+    """Return whether an op's results are zero if the operands marked in ``zero`` are zero and the others are not."""
     if isinstance(op, Linear | Conv):
         return zero[0] and len(zero) == 2
     if isinstance(op, Binary | Pointwise):
@@ -204,10 +205,8 @@ class _Column:
         self.fixed, self.match = {*same}, {values: values[0] for values in same} | match
 
     def matched(self, required: Iterable[Values]) -> dict[Values, str] | None:
-        """Return the step's value for each value of the body.
-
-        None if the step differs from the body, or if a ``required`` value of the body was not found in the step.
-        """
+        """Return the step's value for each value of the body. Return None if the step differs from the body, or if a
+        ``required`` value of the body was not found in the step."""
         try:
             while self.waiting:
                 self._one()
@@ -217,7 +216,8 @@ class _Column:
         return self.match if all(values in self.match for values in required) else None
 
     def _one(self) -> None:
-        """Match the op with the fewest candidates: the producer, or the only consumer, of a matched value."""
+        """Match the op with the fewest candidates: each is the producer or a consumer of a matched value. Raise
+        StepsDiffer if there are none."""
         several: tuple[BodyOp, int] | None = None
         for part in self.waiting:
             numbers = self._candidates(part)
@@ -234,7 +234,8 @@ class _Column:
         self._take(*several)
 
     def _candidates(self, part: BodyOp) -> list[int] | None:
-        """Return the steps that may be this op; None if none of its values is matched."""
+        """Return the steps that may be this op: the producer of a matched result, or the consumers of a matched
+        operand. Return None if neither is matched yet."""
         for values in part.results:
             if values in self.match:
                 number = self.flow.producer.get(self.match[values])
@@ -265,7 +266,7 @@ class _Column:
             self.match[values] = name
 
     def _elements(self) -> None:
-        """Match unread sequence elements as neighbours, and check that no input of the step depends on the loop."""
+        """Match unread sequence elements as neighbours. Raise StepsDiffer if an input depends on the loop."""
         for values in self.common.sequences:
             if values not in self.match:
                 self.match[values] = self._beside(values)
@@ -280,7 +281,7 @@ class _Column:
             raise StepsDiffer
 
     def _repeated(self) -> None:
-        """Drop broadcast zero states, and check that nothing else reads values computed from them."""
+        """Drop broadcast zero states. Raise StepsDiffer if nodes outside read values that are computed from them."""
         for values, name in [*self.match.items()]:
             if self.flow.types[name] == self.flow.types[values[-1]]:
                 continue
@@ -293,7 +294,7 @@ class _Column:
                 raise StepsDiffer
 
     def _beside(self, values: Values) -> str:
-        """Return the slice after the last, or before the first, of the same sequence."""
+        """Return the slice before or after all slices of a sequence. Raise StepsDiffer if there is none."""
         places = [place for place in (element(self.flow, value) for value in values) if place is not None]
         if len(places) < len(values):
             raise StepsDiffer

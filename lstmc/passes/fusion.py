@@ -34,7 +34,7 @@ class FuseHorizontal(Pass):
 
 
 def fused_horizontally(graph: Graph, counts: Counter[str]) -> Graph:
-    """Return the graph after all possible uses of the rules; ``counts`` gains a rule's name for each use."""
+    """Return the graph after all possible uses of the rules. ``counts`` counts the uses of each rule."""
     graph = with_bodies(graph, lambda body: fused_horizontally(body, counts))
     while (run := _find_run(graph)) is not None:
         counts["widen_function" if len(run.pieces) == 1 else "widen_binary"] += 1
@@ -72,7 +72,7 @@ def _find_run(graph: Graph) -> _Run | None:
 
 
 def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
-    """Return a key of the op that reads a piece, equal for ops that can be merged; None if it cannot be widened."""
+    """Return a key of the op that reads a piece, equal for ops to merge. Return None if it cannot be widened."""
     reader = graph.node(reading[piece]) if piece in reading else None
     if reader is None:
         return None
@@ -91,11 +91,9 @@ def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
 def _run_of(
     graph: Graph, readers: dict[Ref, int], reading: dict[Ref, str], split: str, run: Sequence[int]
 ) -> _Run | None:
-    """Return the pieces of a split that have the indices ``run``, with their readers, which can be merged.
-
-    None if a piece has a second reader, if the pieces come from splits along different axes, or if two operands of a
-    reader come from one split.
-    """
+    """Return the pieces of a split that have the indices ``run``, with their readers, which can be merged. Return None
+    if a piece has a second reader, if the pieces come from splits along different axes, or if two operands of a reader
+    come from one split."""
     nodes = tuple(reading[Ref(split, i)] for i in run)
     first = graph.node(nodes[0])
     pieces = []
@@ -132,7 +130,7 @@ def _replace_run(graph: Graph, run: _Run) -> Graph:
 
 
 def _coarser(b: Builder, node: Node, x: Ref, start: int, count: int) -> tuple[Refs, Ref]:
-    """Return the split with one piece for the run, the values that replace the old pieces, and the run's piece."""
+    """Add a split with one piece for the whole run. Return the old pieces' replacements, and the run's piece."""
     op = node.op
     assert isinstance(op, Split)
     stop = start + count
@@ -268,7 +266,7 @@ def _groups(graph: Graph) -> list[_Group]:
 
 
 def _linears(graph: Graph) -> Iterator[tuple[str | None, Node, Ref, list[str]]]:
-    """Yield every linear whose weights are parameters: its scan, its node, its input, and the parameters."""
+    """Yield every linear whose weights are parameters, as its scan or None, its node, its input and its parameters."""
     parts: list[tuple[str | None, Graph, Mapping[Ref, Ref]]] = [(None, graph, {ref: ref for ref in graph.refs()})]
     for node in graph:
         if isinstance(node.op, Scan):
@@ -298,7 +296,7 @@ def _parameter_uses(graph: Graph) -> Counter[str]:
 
 
 def _fused(part: Graph, groups: Sequence[_Group]) -> Graph:
-    """Return the model, or a scan's body, with its groups fused."""
+    """Return the model, or a scan's body, with each group fused: one product with joined weights, then a Split."""
     part = _parameters_first(part, groups)
     firsts = {group.nodes[0]: group.nodes for group in groups}
     packed: dict[Refs, Ref] = {}
@@ -324,7 +322,7 @@ def _fused(part: Graph, groups: Sequence[_Group]) -> Graph:
 
 
 def _parameters_first(part: Graph, groups: Sequence[_Group]) -> Graph:
-    """Return the same graph, with its parameters first if a linear precedes a parameter that it will read."""
+    """Return the graph with all parameters first. It is unchanged if no linear needs a parameter that comes later."""
     place = {node.name: i for i, node in enumerate(part)}
     read = [(group.nodes[0], ref.node) for group in groups for name in group.nodes for ref in part.args(name)[1:]]
     if all(place[param] < place[first] for first, param in read):

@@ -47,7 +47,7 @@ class Steps:
     # sequences along the first axis, in the order of time ------------------------------------------------------
 
     def cut(self, x: Ref, first: int, axis: int = 0) -> tuple[Ref, Ref]:
-        """Return the first steps, in the order in which they run, and the rest; a constant (one step) is both parts."""
+        """Return the steps that run first, and the rest. A constant, which has one step, is returned as both parts."""
         size = self.b.type(x).shape[axis]
         if size == 1:
             return x, x
@@ -81,7 +81,7 @@ class Steps:
         return self.b.add(ops.Maximum(), *((earlier, later) if self.recurrence.later else (later, earlier)))[0]
 
     def _applied(self, factors: Factors, values: Offsets, offsets: Offsets = NO_OFFSETS) -> dict[int, Ref]:
-        """Return factors @ values + offsets."""
+        """Return factors @ values + offsets, without terms that are zero. A factor of None is the neutral factor."""
         results = dict[int, Ref]()
         for state in self.recurrence.states:
             terms = [
@@ -95,7 +95,7 @@ class Steps:
         return results
 
     def _product(self, later: Factors, earlier: Factors) -> dict[tuple[int, int], Ref | None]:
-        """Return later @ earlier."""
+        """Return the matrix product later @ earlier. Zero entries are absent, and None is the neutral factor."""
         results: dict[tuple[int, int], Ref | None] = {}
         for (state, middle), x in later.items():
             for (other_middle, other), y in earlier.items():
@@ -109,7 +109,7 @@ class Steps:
         return results
 
     def _number(self, x: Ref | None, like: Ref | None) -> Ref:
-        """Return a factor as a value; the neutral factor in the shape of ``like``."""
+        """Return a factor as a value. None stands for the neutral factor, a constant in the shape of ``like``."""
         if x is not None:
             return x
         shape = (1,) if like is None else self.b.type(like).shape
@@ -135,7 +135,8 @@ class Steps:
     def _doubled(
         self, factors: Factors, offsets: Offsets, begun: Offsets, shapes: Mapping[int, tuple[int, ...]], length: int
     ) -> dict[int, Ref]:
-        """Return the states after each step, by doubling; ``begun`` are nonzero first states, as steps."""
+        """Return the states after each step, by doubling: each round joins every step's map with the map of as many
+        steps before it. ``begun`` are initial states that are not zero, as steps."""
         values = self._begun(factors, offsets, begun, length)
         # the factor of the first step is no longer needed
         factors = {key: None if ref is None else self.cut(ref, 1)[1] for key, ref in factors.items()}
@@ -162,7 +163,7 @@ class Steps:
         return self.b.add(ops.Full(shape, value))[0]
 
     def _begun(self, factors: Factors, offsets: Offsets, begun: Offsets, length: int) -> dict[int, Ref]:
-        """Return the offsets with the initial states' contribution to the first step."""
+        """Return the offsets. The first step's offset includes what the initial states contribute to it."""
         if not begun:
             return dict(offsets)
         if length == 1:
@@ -177,10 +178,9 @@ class Steps:
         return values
 
     def chunks(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
-        """Return the states after each step: chunks in lockstep, the states between them, and a correction.
-
-        Each place in a chunk has a matrix, with a row for each chunk and a column for each element of a state.
-        """
+        """Return the states after each step. All chunks run in lockstep from zero; then the states between chunks are
+        computed, and added as a correction. Each place in a chunk has a matrix, with a row for each chunk and a column
+        for each element of a state."""
         length = chunk_length(self.length)
         count = -(-self.length // length)
         all_factors, all_offsets = self._maps(sequences)
@@ -226,7 +226,8 @@ class Steps:
         return range(count - 1, -1, -1) if self.reverse else range(count)
 
     def chunked(self, x: Ref, count: int, length: int, copies: int = 1) -> Refs:
-        """Return the steps of all chunks, in copies: for each place in a chunk a matrix with a row for each chunk."""
+        """Cut the steps into chunks, with zeros after the last step. Return a matrix for each place in a chunk; it has
+        a row for each chunk. ``copies`` repeats the rows."""
         steps, *shape = self.b.type(x).shape
         if steps == 1:
             return self.b.add(ops.Reshape((1, prod(shape))), x) * length
@@ -240,10 +241,8 @@ class Steps:
     def _starts(
         self, factors: Factors, offsets: Mapping[int, Ref], initial: Mapping[int, Ref], count: int
     ) -> dict[int, Ref]:
-        """Return the states at the start of each chunk as rows, without states that are all zero.
-
-        They are computed one chunk after the other, or by doubling if that is fewer nodes.
-        """
+        """Return the states at the start of each chunk as rows, without states that are all zero. They are computed one
+        chunk after the other, or by doubling if that is fewer nodes."""
         rows = {s: (1, self.b.type(ref).size) for s, ref in initial.items()}
         current = {s: self.b.add(ops.Reshape(rows[s]), ref)[0] for s, ref in initial.items() if not self._zero(ref)}
         if nodes_between(count) < 2 * count:
@@ -267,7 +266,7 @@ class Steps:
 
 
 def chunk_length(steps: int) -> int:
-    """Return the number of steps of a chunk: the number with the fewest nodes in all, but at least half of sqrt(T)."""
+    """Return the number of steps of a chunk for which the net has the fewest nodes; at least half of sqrt(T)."""
     root = int(sqrt(steps))  # of an open size this is an OverflowError, which keeps T fixed; isqrt would be endless
 
     def nodes(length: int) -> int:
@@ -283,7 +282,7 @@ def nodes_between(chunks: int) -> int:
 
 
 def recurrence_nodes(steps: int, form: str) -> int:
-    """Return about how many nodes a form of one state has."""
+    """Return the approximate number of nodes for one state by doubling or in chunks."""
     if form == "doubling":
         return 8 * (steps - 1).bit_length()
     length = chunk_length(steps)
@@ -307,7 +306,7 @@ class MatrixChunks:
 
     @classmethod
     def of(cls, step: MatrixStep, steps: int) -> Self:
-        """Return the chunks of so many steps."""
+        """Choose chunks. Their length balances the nodes of a step with the number of chunks."""
         shapes = [step.affine.type(Ref(name)).shape for name in step.affine.arguments("state")]
         rows = prod(shapes[0][axis] for axis in step.shared)
         places = prod(shapes[0][axis] for axis in step.kept) // rows
@@ -351,9 +350,9 @@ class MatrixSteps:
     # chunks ------------------------------------------------------------------------------------------------------
 
     def chunks(self, initial: Mapping[int, Ref]) -> dict[int, Ref] | None:
-        """Return the states after each step; None if an op has no form for all chunks at once. All chunks run in
-        lockstep, from zero and from the rows of the identity. Then the states between chunks are computed, and from
-        them the chunks."""
+        """Return the states after each step, or None if an op has no form for all chunks at once. All chunks run in
+        lockstep, once from zero and once from the rows of the identity. This gives the states between chunks, from
+        which all chunks run again."""
         cut, zeros = self.cut, [self.steps.full((self.cut.count, *shape)) for shape in self.shapes]
         sequences = self._sequences(1)
         ends = self._run(self.affine, cut.count, zeros, sequences)
@@ -370,10 +369,8 @@ class MatrixSteps:
         return results
 
     def _cut(self, rows: Ref, size: int) -> Ref:
-        """Return chunks of ``size`` elements as steps, without the padding after the last step.
-
-        They are cut from the last row, not from all steps: MNN 3.6.1 computes a cut from all steps wrongly.
-        """
+        """Return chunks of ``size`` elements as steps, without the padding after the last step. They are cut from the
+        last row, not from all steps: MNN 3.6.1 computes a cut from all steps wrongly."""
         length, rest = self.cut.length, self.steps.length - (self.cut.count - 1) * self.cut.length
         if rest == length:
             return self._reshaped(rows, (self.steps.length, size))
@@ -384,7 +381,7 @@ class MatrixSteps:
         )
 
     def _sequences(self, runs: int) -> list[Refs]:
-        """Return each operand at each place in a chunk: for all chunks, repeated for all runs."""
+        """Return a value of each operand for each place in a chunk: for all chunks at once, repeated for each run."""
         lanes, length = self.cut.count * runs, self.cut.length
         return [
             tuple(
@@ -397,7 +394,7 @@ class MatrixSteps:
         ]
 
     def _run(self, body: Graph, lanes: int, states: Sequence[Ref], sequences: Sequence[Refs]) -> list[Sequence[Ref]]:
-        """Return the states after each step of a chunk; none if an op has no form."""
+        """Return the states after each step of a chunk. The list is empty if an op has no form for all chunks."""
         names = [f"{body.name}/{output.name}" for output in body.outputs]
         values: list[Sequence[Ref]] = []
         for t in self.steps.order(self.cut.length):
@@ -409,7 +406,7 @@ class MatrixSteps:
         return values
 
     def _identity(self) -> list[Ref]:
-        """Return states with the next rows of the identity, as many as one run has."""
+        """Return initial states for all runs, which differ in the rows of the identity that they start from."""
         cut, first, states = self.cut, 0, []
         for shape, size in zip(self.shapes, self.sizes, strict=True):
             columns, axes = size // (cut.places * cut.rows), self._axes(shape)
@@ -423,7 +420,7 @@ class MatrixSteps:
         return states
 
     def _starts(self, initial: Sequence[Ref], ends: Sequence[Ref], matrices: Sequence[Ref]) -> list[Ref]:
-        """Return the states at the start of each chunk."""
+        """Return the states at the start of each chunk: the start before, times the matrix, plus the end from zero."""
         cut, b = self.cut, self.b
         rows, columns = (cut.places, cut.rows, cut.columns), cut.columns
         current = self._ordered(initial, ())
@@ -455,7 +452,8 @@ class MatrixSteps:
         return tuple(self._reshaped(piece, shape) for piece in pieces)
 
     def _ordered(self, states: Sequence[Ref], lead: tuple[int, ...]) -> Ref:
-        """Return states, with axes ``lead`` before theirs, side by side as [*lead, places, rows, columns]."""
+        """Return all states side by side as [*lead, places, rows, columns]; ``lead`` are axes before the states'
+        own."""
         first, parts = len(lead), []
         for x, shape, size in zip(states, self.shapes, self.sizes, strict=True):
             moved = self._moved(x, (*range(first), *(first + axis for axis in self._axes(shape))))
@@ -480,8 +478,8 @@ class MatrixSteps:
     # products ----------------------------------------------------------------------------------------------------
 
     def products(self, initial: Mapping[int, Ref]) -> dict[int, Ref] | None:
-        """Return the states after each step by products with powers of the matrix: within groups of steps, then between
-        groups. None if an op has no form for all steps at once, or if the matrix is too large."""
+        """Return the states after each step, by products with powers of the matrix: within groups of steps, then
+        between groups. Return None if an op has no form for all steps at once, or if the matrix is too large."""
         length, size = self.steps.length, sum(self.sizes)
         names = [f"{self.affine.name}/{output.name}" for output in self.affine.outputs]
         identity = np.split(np.eye(size), np.cumsum(self.sizes)[:-1], axis=1)
@@ -503,7 +501,8 @@ class MatrixSteps:
         return self._beside([self._reshaped(x, (count, n)) for x, n in zip(states, self.sizes, strict=True)])
 
     def _solved(self, x: Ref, image: Ref, start: Ref, radix: int) -> Ref:
-        """Return the states after each step of rows x, where a step is s -> s @ image + x."""
+        """Return the states s of all steps, where a step is s -> s @ image + x. One product with a block-triangular
+        matrix of powers of ``image`` solves ``radix`` steps; the ends of these groups are solved in the same way."""
         steps, size = self.b.type(x).shape
         length = min(radix, steps)
         count = -(-steps // length)
@@ -539,7 +538,7 @@ class MatrixSteps:
 
 
 def product_radix(size: int, steps: int) -> int:
-    """Return how many steps one product joins, for states of ``size`` elements; 0 if two steps are too many."""
+    """Return how many steps one product joins for states of ``size`` elements; 0 if two are too many."""
     most = isqrt(LARGEST) // size
     if most < 2:
         return 0
@@ -553,11 +552,9 @@ def product_nodes(steps: int, radix: int) -> int:
 
 
 def all_steps(b: Builder, body: Graph, length: int, operands: Sequence[Ref], names: Sequence[str]) -> Refs | None:
-    """Add the nodes of a body without states on all steps at once, and return its results.
-
-    Operands that broadcasting would not align over time are repeated. Returns None, and leaves nodes that nothing
-    reads, if an op has no form for all steps.
-    """
+    """Add the nodes of a body without states on all steps at once, and return its results. Operands that broadcasting
+    would not align over time are repeated. Returns None, and leaves nodes that nothing reads, if an op has no form for
+    all steps."""
     outer: dict[Ref, Ref] = {}
     mapped: set[Ref] = set()
     titles = {output.ref: name for output, name in zip(body.outputs, names, strict=True)}

@@ -145,8 +145,8 @@ class _Mover:
         return name if name.startswith(scope) else scope + name
 
     def _operands(self, node: Node) -> list[Outer] | None:
-        """Return the values outside of the scan for a node's operands; constants are added there. None if an operand
-        has no value outside."""
+        """Return the values outside of the scan for a node's operands, and add constants there. Return None if an
+        operand has no value outside."""
         operands = self.body.args(node.name)
         for ref in operands:
             leaf = self.body.node(ref.node)
@@ -155,8 +155,8 @@ class _Mover:
         return [self.outer[ref] for ref in operands] if all(ref in self.outer for ref in operands) else None
 
     def _move(self, node: Node, operands: Sequence[Outer]) -> Refs | None:
-        """Add a node outside, of all steps at once if it differs from step to step; None if the op has no form for all
-        steps."""
+        """Add a node outside of the scan: for all steps at once if it differs from step to step. Return None if the op
+        has no form for all steps."""
         mapped = [operand.mapped for operand in operands]
         op: Op | None = node.op
         if any(mapped):
@@ -244,7 +244,7 @@ class _Hoister(_Mover):
         return True
 
     def _remaining(self, counts: Counter[str]) -> Refs:
-        """Add the scan of the remaining nodes, if any; return its results and the hoisted results, in the old order."""
+        """Add a scan of the remaining nodes, if any. Return its results and the hoisted ones, in the old order."""
         direct = {
             i: self.outer[o.ref].ref
             for i, o in enumerate(self.scan.step_outputs)
@@ -347,8 +347,8 @@ class _Sinker(_Mover):
         return sinkable
 
     def _least(self, sinkable: set[str], light: tuple[type[Op], ...]) -> set[str]:
-        """Return the nodes to sink: expensive nodes, their dependents, and nodes that reduce the values that leave the
-        loop. A value that the scan returns anyway costs nothing, and neither does a value that is a sequence
+        """Return the nodes to sink: expensive nodes, nodes that depend on these, and nodes whose sinking makes the
+        values that leave the loop smaller. A value costs nothing if the scan returns it anyway or has it as a sequence
         outside."""
         # the loop computes products of no state for all steps at once too
         own = self.body.dependents(set(self.body.arguments("state")))

@@ -78,7 +78,8 @@ class _Body:
                 self.updates[after.ref.node] = update
 
     def _convex_update(self, new: Ref, state: Ref) -> _Update | None:
-        """Return the update of a state, if its new value is a convex combination of the old value and another value."""
+        """Return the update of a state if its new value is a convex combination of the old value and another value: n +
+        z (h - n), or z h + (1 - z) n. Return None otherwise."""
         terms = self._operands(new, Add)
         for first, second in (terms, terms[::-1]) if terms else ():
             for gate, difference in self._orders(second):
@@ -99,7 +100,8 @@ class _Body:
         return (factors, factors[::-1]) if factors and self.reads[product] == 1 else ()
 
     def _is_free(self, update: _Update) -> bool:
-        """Return whether the update adds no layer; if so, note the products to negate."""
+        """Return whether the update adds no layer: it needs no 1 - gate, 1 - gate exists already, or the products of
+        the gate can be negated. These are noted then."""
         same = self.body.type(update.state) == self.body.type(update.other)
         if not update.keeps or not same:
             return same
@@ -116,10 +118,8 @@ class _Body:
         return any(node.op == COMPLEMENT for node in readers)
 
     def _products(self, ref: Ref, start: int = 0, size: int | None = None) -> list[tuple[str, Rows]] | None:
-        """Return the products, and their rows, whose sum is the value, if nothing else reads them.
-
-        For a value that was cut these are ``size`` rows from ``start`` on.
-        """
+        """Return the products whose sum is the value, with their rows. Return None if another node reads one of them,
+        or if there are other terms. A value that was cut consists of ``size`` rows from ``start`` on."""
         if self.reads[ref] != 1:
             return None
         node, args, shape = self.body.node(ref.node), self.body.args(ref.node), self.body.type(ref).shape
@@ -154,7 +154,7 @@ class _Body:
         return rebuild.finish()
 
     def _moved(self, rebuild: Rebuild, node: Node, update: _Update) -> Refs:
-        """Return the new state as h + u (n - h)."""
+        """Return the new state as h + u (n - h), where u is the gate or its complement."""
         b, name = rebuild.builder, node.names[0]
         state, other, gate = (rebuild.new[ref] for ref in (update.state, update.other, update.gate))
         if update.keeps and update.gate.node not in self.gates:
@@ -168,7 +168,7 @@ class _Body:
 
 
 def _negated(b: Builder, weight: Ref, rows: list[Rows]) -> Ref:
-    """Return a weight with some of its rows negated."""
+    """Return a weight with some of its rows negated: it is split into rows, and these are joined again."""
     name, count = b.node(weight.node).names[weight.out].rpartition("/")[2], b.type(weight).shape[0]
     ends = sorted({0, count, *(end for each in rows for end in each)})
     sizes = tuple(stop - start for start, stop in pairwise(ends))

@@ -60,7 +60,7 @@ class FixedArrays:
     refs: dict[Values, Ref] = field(default_factory=dict)
 
     def add(self, b: Builder, array: Array, name: str) -> Ref:
-        """Return the array in the graph, called ``name`` if it is new."""
+        """Return a parameter with the array's numbers. It is added under ``name`` only if there is none yet."""
         fill = Values.of(array)
         if fill not in self.refs:
             op = ops.Arg(fill.shape, "weight") if self.of_body else ops.Param(fill.shape, fill, 0.0, 0.0)
@@ -71,7 +71,7 @@ class FixedArrays:
 def with_arrays(
     graph: Graph, visit_of: Callable[[Graph, FixedArrays], Visit], of_body: bool = False
 ) -> tuple[Graph, FixedArrays]:
-    """Rewrite a graph and each scan's body with separate visits; return the graph and the arrays that it reads."""
+    """Rewrite a graph and, by separate visits, each scan's body. Return it with the fixed arrays that it reads."""
     arrays = FixedArrays(of_body)
     visit_here = visit_of(graph, arrays)
 
@@ -167,7 +167,7 @@ class _Pieces:
         return not isinstance(node.op, ops.Linear) and self.b.type(arg) == node.types[0]
 
     def _operand(self, arg: Ref, place: int | None, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs:
-        """Return an operand cut like the result, one value for each piece."""
+        """Return a part of an operand for each piece of the result. With ``place`` None, each is the whole operand."""
         if place is None:
             return (arg,) * len(sizes)
         if is_weight(self.b, arg):
@@ -258,11 +258,9 @@ class _Products:
         return self._products(x, rows, node, "moved")
 
     def _largest(self, node: Node, x: Ref, axis: int) -> Refs | None:
-        """Return the largest value along an axis, by a chain of Maximum; None to keep the node.
-
-        Of two equal values, Maximum gives the gradient to the second operand. So the chain begins with the last value:
-        then the first of several equal values gets the gradient.
-        """
+        """Return the largest value along an axis, by a chain of Maximum, or None to keep the node. Of two equal values,
+        Maximum gives the gradient to its second operand, so the chain begins with the last value: then the first of
+        several equal values gets the gradient."""
         size, shape = self.b.type(x).shape[axis], node.types[0].shape
         if size == 1 or is_weight(self.b, x):
             return None
@@ -279,10 +277,8 @@ class _Products:
         return (largest,)
 
     def _of_each(self, node: Node, args: Refs, count: int) -> Refs | None:
-        """Return the product of each of ``count`` vectors of a row with one matrix, or None to keep the node.
-
-        It becomes one product of the whole row with a block-diagonal matrix, which has ``count`` copies of the matrix.
-        """
+        """Return the product of each of ``count`` vectors of a row with one matrix, or None to keep the node. It
+        becomes one product of the whole row with a block-diagonal matrix: ``count`` copies of the matrix, and zeros."""
         x, w, *bias = args
         if count == 1 or is_weight(self.b, x) or not all(is_weight(self.b, ref) for ref in (w, *bias)):
             return None
@@ -301,11 +297,9 @@ class _Products:
         return self.b.add(ops.Reshape(node.types[0].shape), rows, names=node.names, loc=node.loc)
 
     def _joined(self, node: Node, args: Refs, shapes: list[tuple[int, ...]], count: int) -> Refs | None:
-        """Return a Concat along an axis after the first as a product, or None to keep it.
-
-        A row of each operand consists of ``count`` vectors, which Concat joins vector by vector. Here the rows are put
-        side by side, and the product moves each element to its place.
-        """
+        """Return a Concat along an axis after the first as a product, or None to keep it. Each operand's row consists
+        of ``count`` vectors, which Concat joins vector by vector. Here the rows are put side by side, and the product
+        moves each element to its place."""
         sizes = [prod(shape[1:]) for shape in shapes]
         if count == 1 or sum(sizes) ** 2 > LARGEST or any(is_weight(self.b, x) for x in args):
             return None
@@ -319,7 +313,8 @@ class _Products:
         return self._products(rows, whole, node, "joined")
 
     def _spread(self, node: Node, args: Refs, shapes: list[tuple[int, ...]]) -> Refs | None:
-        """Return a binary op after its smaller operand is broadcast to the larger."""
+        """Return a binary op whose smaller operand is broadcast by a product with ones. Return None to keep the node if
+        no operand needs that or the product would be too large."""
         large = node.types[0].shape
         operands = list(args)
         for slot, (ref, shape) in enumerate(zip(args, shapes, strict=True)):
@@ -335,7 +330,8 @@ class _Products:
         return self.b.copy(node, operands) if operands != list(args) else None
 
     def _products(self, x: Ref, arrays: list[Array] | tuple[Array, ...], node: Node, rule: str) -> Refs | None:
-        """Write a linear map as products: each of ``arrays`` is a result of the map for the rows of the identity."""
+        """Write a linear map as a product for each result, and return the results: each of ``arrays`` is what the map
+        makes of the identity's rows. Return None if a matrix would be too large."""
         if any(array.size > LARGEST for array in arrays):
             return None
         count = self.b.type(x).shape[0]

@@ -104,8 +104,8 @@ class ParallelTime(Pass):
         return None
 
     def _form(self, parallel: _Parallel) -> Time:
-        """Return the form of a group of states: the requested form, chunks if the group does not have it, or the
-        cheapest form."""
+        """Return the form of a group of states: the cheapest for "auto", else the requested form. A group that lacks it
+        gets chunks."""
         works = parallel.works(self.trained)
         if self.time == "auto":
             return min(works, key=lambda form: self.price.seconds(works[form]))
@@ -158,7 +158,7 @@ class _Parallel:
         return matrix_step(self.body, self.recurrence.states, same)
 
     def works(self, trained: bool) -> dict[Time, Work]:
-        """Return about the work of each form that the group has."""
+        """Return the approximate work of each form that the group of states has."""
         body, steps, kind = self.body, self.scan.length, self.recurrence.kind
         names = [self.states[state] for state in self.recurrence.states]
         inside = body.dependents(set(names)) & body.needed([self._next(state) for state in self.recurrence.states])
@@ -190,7 +190,7 @@ class _Parallel:
         return works
 
     def run(self, form: Time, counts: Counter[str]) -> Refs | None:
-        """Return the results of the scan; None if an op of a step has no form for all chunks at once."""
+        """Return the results of the scan, or None if an op of a step has no form for all chunks at once."""
         recurrence, length = self.recurrence, self.scan.length
         initial = {state: self.operands[self.states[state]] for state in recurrence.states}
         steps = Steps(self.b, length, self.scan.reverse, recurrence)
@@ -225,8 +225,8 @@ class _Parallel:
         return "delay"
 
     def _by_matrices(self, form: Time, steps: Steps, initial: Mapping[int, Ref]) -> str | None:
-        """Solve the group by nodes like those of its steps; return the form used, or None if there are no such
-        nodes."""
+        """Solve the group with nodes like those of its steps. Return the form used, or None if an op has no form for
+        all steps at once or the matrix is too large."""
         outputs = [Output(self.body.value_name(ref), ref) for ref in self.step.operands]
         following = {state: self._next(state) for state in self.recurrence.reads}
         sequences = self._before(self.body, outputs, dict.fromkeys(self.step.operands, ()), following)
@@ -238,8 +238,8 @@ class _Parallel:
         return "products" if form == "products" else "matrices"
 
     def _delayed(self, steps: Steps, state: int) -> dict[int, Ref]:
-        """Solve a state that forgets its past after a few steps: compute all steps at once, from the previous result,
-        once for each of these steps."""
+        """Solve a state that forgets its past after a few steps. All steps are computed at once from the previous
+        result, and this is repeated as often as the state takes to forget."""
         body = pruned(self.body, [Output(self._name_of(state), self._next(state))])
         args = body.body_args()
         body = with_role(body, [i for i, arg in enumerate(args) if arg.name in self.states], "x")
@@ -255,7 +255,7 @@ class _Parallel:
         return {state: sequence}
 
     def _numbered(self, numbers: tuple[Array, Array], state: int) -> dict[int, Ref]:
-        """Solve a state with constant factors and offsets, such as the number of a step, by arrays of constants."""
+        """Solve a state with constant factors and offsets, such as a count of steps, with one array of numbers."""
         initial = self.operands[self.states[state]]
         shape = self.b.type(initial).shape
         whole = (self.scan.length, *shape)
@@ -279,11 +279,9 @@ class _Parallel:
     def _before(
         self, step: Graph, outputs: Sequence[Output], leads: Mapping[Ref, tuple[int, ...]], following: Mapping[int, Ref]
     ) -> dict[Ref, Ref]:
-        """Return the sequences of these values of a step, by a scan of the states that they need.
-
-        Values that are the same at every step get ``leads`` as first axes. ``following`` are the next values of the
-        states that are read.
-        """
+        """Return the sequences of some values of a step, by a scan of the states that they need. Values that are the
+        same at every step get ``leads`` as first axes. ``following`` are the next values of the states that are
+        read."""
         read = sorted(following)
         varying = step.dependents(set(step.arguments("x", "state")))
         named = {output.ref: output.name for output in outputs}
@@ -301,7 +299,7 @@ class _Parallel:
         return sequences
 
     def _scan(self, body: Graph, operands: Sequence[Ref], names: Sequence[str]) -> Refs:
-        """Add a scan of the remaining states; without any, add the nodes of its body on all steps at once."""
+        """Add a scan. If it has no states, add its body's nodes on all steps at once instead. Return the results."""
         scan = replace(self.scan, body=body)
         if not scan.states and (values := all_steps(self.b, body, scan.length, operands, names)) is not None:
             return values
@@ -314,7 +312,7 @@ class _Parallel:
         return self.scan.next_states[state].ref
 
     def _constant(self, step: Graph, ref: Ref, lead: tuple[int, ...]) -> Ref:
-        """Return a value that is the same at every step, with first axes before its axes."""
+        """Copy a value that is the same at every step out of the scan. Put axes ``lead`` before its own."""
         needed = step.needed([ref])
         new: dict[Ref, Ref] = {}
         for node in step:
@@ -329,7 +327,7 @@ class _Parallel:
         return broadcast(self.b, new[ref], (*lead, *step.type(ref).shape))
 
     def _after(self, steps: Steps) -> Refs:
-        """Add the scan of the remaining states; return all results in the old order."""
+        """Add a scan of the remaining states, which reads the solved ones. Return all results in the old order."""
         rebuild = Rebuild(self.body)
         operands: list[Ref] = []
         solved = {self.states[state]: state for state in self.following}
@@ -371,8 +369,8 @@ class _Parallel:
 
 
 def _constant_maps(recurrence: Recurrence, steps: int) -> tuple[Array, Array] | None:
-    """Return the factors and offsets of the first 1, 2, ... steps together, of a state whose factors and offsets are
-    numbers. None if float32 cannot hold them exactly, because fixed arrays are stored in float32."""
+    """Return the factors and offsets of the first 1, 2, ... steps together if each step has the same numbers. Return
+    None for other states, and if float32, in which fixed arrays are stored, cannot hold the numbers exactly."""
     if recurrence.kind is not Kind.ELEMENTWISE or len(recurrence.states) > 1 or recurrence.step is None:
         return None
     (state,) = recurrence.states
@@ -394,7 +392,7 @@ def _constant_maps(recurrence: Recurrence, steps: int) -> tuple[Array, Array] | 
 
 
 def _number(graph: Graph, ref: Ref) -> float | None:
-    """Return the number that all elements of a constant value equal; None for other values."""
+    """Return the number to which all elements of a constant are equal. Return None for any other value."""
     needed = graph.needed([ref])
     nodes = [node for node in graph if node.name in needed]
     if any(isinstance(node.op, Leaf) and not isinstance(node.op, Full) for node in nodes):

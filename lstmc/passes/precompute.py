@@ -84,7 +84,7 @@ def _with_weights(b: Builder, node: Node, args: Refs, slots: Collection[int]) ->
 
 
 def _computed_from_parameters(graph: Graph) -> set[str]:
-    """Return the nodes that compute functions of parameters and constants alone."""
+    """Return the nodes computed from parameters and constants alone that are not much larger than these."""
     made_of: dict[str, Mapping[str, int]] = {}  # node -> its parameters and their sizes
     for node in graph:
         operands = graph.args(node.name)
@@ -147,7 +147,8 @@ def _is_of_channels(b: Builder, other: Ref, conv: Node) -> bool:
 
 
 def _with_folded(b: Builder, node: Node, conv: Node, other: Ref) -> Refs:
-    """Return the convolution with a factor or a term of each channel in its weights, under the node's name."""
+    """Return the convolution, under the node's name, with the node's factor or term of each channel moved into its
+    weights and bias."""
     x, w, *bias = b.args(conv.name)
     channels = conv.types[0].shape[-3]
 
@@ -193,7 +194,7 @@ class SpreadKernels(NodePass):
 
 
 def _with_zeros(b: Builder, node: Node, w: Ref, axis: int, dilation: int) -> Ref:
-    """Return a kernel with zeros between its elements along an axis."""
+    """Return a kernel with ``dilation`` - 1 zeros between its elements along an axis, by Concat and Reshape."""
     shape = b.type(w).shape
     before, after = shape[: axis + 1], shape[axis + 1 :]
 

@@ -81,7 +81,7 @@ def roll_up(graph: Graph, least: int) -> tuple[Graph, int, tuple[Chain, ...]]:
 
 
 def _rolled(flow: Dataflow, chain: Chain, least: int) -> Graph | None:
-    """Return the graph with the chain rolled up; None if its steps differ."""
+    """Return the graph with the chain rolled up. Return None if its steps differ or are fewer than ``least``."""
     for absorbing in (True, False):  # a consumer may depend on the whole loop
         try:
             common = CommonStep(flow, chain)
@@ -187,7 +187,7 @@ class _Rewrite:
         )
 
     def _first(self, stem: str, name: str, state: Values) -> str:
-        """Return a state's value before the first step: zeros if that step has no such value."""
+        """Return a state's value before the first step. If that step has none, it is zeros."""
         if state[0]:
             return state[0]
         zeros = f"{stem}/{name}_0"
@@ -196,8 +196,8 @@ class _Rewrite:
         return zeros
 
     def _joined(self, values: Values) -> str:
-        """Return the sequence [T, ...] of a value of each step: the value that the steps' values are slices of, or a
-        concatenation."""
+        """Return the values of all steps as one sequence [T, ...]: the value from which they were cut, or a Concat of
+        them."""
         values, shape = self._in_time(values), self._type(values).shape
         place = consecutive(self.flow, values)
         if place is None:
@@ -221,7 +221,8 @@ class _Rewrite:
         return self._add(Reshape(shape), value, hints=[f"{value}_rows"])[0]
 
     def _joining(self, step: Step, joins: Mapping[Values, str]) -> Step:
-        """Return a concatenation of a value of all steps with the sequence in place of its elements."""
+        """Return a Concat of all steps' values with the loop's sequence instead, or a Reshape if it is the only
+        operand."""
         if not isinstance(step.op, Concat):
             return step
         makers = [self.flow.steps[self.flow.producer[n]] if n in self.flow.producer else None for n in step.inputs]
@@ -238,7 +239,7 @@ class _Rewrite:
         return step
 
     def _sequence(self, y: str, shape: tuple[int, ...], axis: int) -> str:
-        """Return a sequence [T, ...] with its elements, of this shape, concatenated along one of their axes."""
+        """Return a sequence [T, ...] as the concatenation of its elements, each of ``shape``, along an axis."""
         steps, size = self.common.count, shape[axis]
         y = self._as(y, (steps, *(shape[:axis] + shape[axis + 1 :] if size == 1 else shape)))
         for other in range(axis):
@@ -246,7 +247,7 @@ class _Rewrite:
         return self._as(y, (*shape[:axis], steps * size, *shape[axis + 1 :]))
 
     def _assembled(self, steps: Sequence[Step], renamed: Mapping[str, str]) -> Graph:
-        """Return the graph of the steps that results depend on, in topological order."""
+        """Return the graph of the steps that results need. Raise StepsDiffer if one reads a value inside the loop."""
         old = self.flow.graph
         known, ordered = {*self.leaves}, list[Step]()
         for step in _topologically_sorted(steps, [renamed.get(name, name) for name in self.flow.results]):
@@ -263,7 +264,7 @@ class _Rewrite:
 def _only_step(
     builder: Builder, scan: Scan, args: Sequence[Ref], types: Sequence[TensorType], loc: SrcLoc | None
 ) -> tuple[Ref, ...]:
-    """Add the step of a scan that has one, and return the scan's results, which are of these types."""
+    """Add the nodes of a scan that has one step, and return its results. Reshapes remove and add the axis of time."""
 
     def reshaped(ref: Ref, type_: TensorType, name: str) -> Ref:
         return builder.add(Reshape(type_.shape), ref, names=(name,), loc=loc, types=(type_,))[0]
@@ -283,7 +284,7 @@ def _only_step(
 
 
 def _topologically_sorted(steps: Sequence[Step], results: Iterable[str]) -> Iterator[Step]:
-    """Yield the steps that results depend on, in topological order."""
+    """Yield the steps that results depend on, in topological order. Raise StepsDiffer if they form a cycle."""
     producer = {name: number for number, step in enumerate(steps) for name in step.outputs}
     done: dict[int, bool] = {}  # step -> whether its visit has ended
     waiting: list[Iterator[int]] = [iter(sorted({producer[name] for name in results if name in producer}))]
@@ -346,7 +347,7 @@ def _beginning(names: Sequence[Sequence[str]]) -> Words:
 
 
 def _common_stem(names: Sequence[Words]) -> Words:
-    """Return the longest prefix of nine tenths of the names."""
+    """Return the longest first words that nine tenths of the names have in common."""
     stem: Words = ()
     while True:
         longer = Counter(words[: len(stem) + 1] for words in names if len(words) > len(stem))

@@ -55,7 +55,7 @@ class Simplify(Pass):
 
 
 def simplified(graph: Graph, counts: Counter[str]) -> Graph:
-    """Return the graph after all possible uses of the rules; ``counts`` gains a rule's name for each use."""
+    """Return the graph after all possible uses of the rules. ``counts`` counts the uses of each rule."""
     while True:
         before = sum(counts.values())
         graph = rewrite(graph, lambda b, node, args: _visit(b, node, args, counts))
@@ -274,7 +274,7 @@ class Cse(Pass):
 
 
 def without_repeats(graph: Graph, counts: Counter[str]) -> Graph:
-    """Return the graph with every repeated node merged into the first; ``counts`` gains ``merge_repeat``."""
+    """Return the graph with every repeated node merged into the first. ``counts`` counts them as ``merge_repeat``."""
     seen: dict[Any, Refs] = {}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -310,7 +310,7 @@ class Dead(Pass):
 
 
 def without_dead(graph: Graph, counts: Counter[str]) -> Graph:
-    """Return the live part of a model graph; ``counts`` gains a rule's name for each use."""
+    """Return the live part of a model graph. ``counts`` counts the uses of each rule."""
     while True:
         needed = graph.needed()
         dead = [n for n in graph if n.name not in needed and not isinstance(n.op, ops.Input)]

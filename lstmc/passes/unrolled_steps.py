@@ -135,7 +135,7 @@ def is_one_step(op: Op) -> bool:
 
 
 def _label(flow: Dataflow, number: int) -> Label:
-    """Return a label, equal for equal ops with equal parameters; other constants may be an initial state."""
+    """Return a label, equal for equal ops with the same parameters. Constants may differ, as initial states do."""
     step = flow.steps[number]
     if isinstance(step.op, Scan) and not is_one_step(step.op):
         return number
@@ -144,7 +144,7 @@ def _label(flow: Dataflow, number: int) -> Label:
 
 
 def _chains_by_label(numbers: Sequence[int], labels: Sequence[Label], flow: Dataflow) -> list[tuple[int, ...]]:
-    """Return chains of steps of one label, each depending on the previous one; independent steps start new chains."""
+    """Return chains of steps of one label. Each depends on the previous; independent steps start new chains."""
     by_label: dict[Label, list[list[int]]] = {}
     for number in numbers:
         alike = by_label.setdefault(labels[number], [])
@@ -208,7 +208,7 @@ class CommonStep:
         self.following()
 
     def _begin(self, count: int) -> None:
-        """Clear the body, for ``count`` steps."""
+        """Begin a body of ``count`` steps that has no values yet."""
         self.count = count
         self.values: dict[Values, None] = {}
         self.parts: list[BodyOp] = []
@@ -229,7 +229,7 @@ class CommonStep:
         return bool(before >> first & 1) and not before >> last & 1
 
     def _root(self) -> Values:
-        """Return the operand by which each member depends on the previous member."""
+        """Return the operand by which each step depends on the previous one. Raise StepsDiffer if there is none."""
         numbers = self.chain.numbers
         for place in range(len(self.flow.steps[numbers[0]].inputs)):
             values = tuple(self.flow.steps[number].inputs[place] for number in numbers[1:])
@@ -238,7 +238,8 @@ class CommonStep:
         raise StepsDiffer
 
     def _unify(self, values: Values) -> None:
-        """Classify a value of all steps: a constant, a state, static, a sequence, or the result of equal ops."""
+        """Classify a value of all steps as a constant, a state, static, a sequence, or the result of equal ops, whose
+        operands are classified in turn. Raise StepsDiffer if it is none of these."""
         if values in self.values:
             return
         first, alike = values[0], len(set(values)) == 1
@@ -276,7 +277,8 @@ class CommonStep:
         self.classify(self.sequences, values)
 
     def _joins(self, values: Values, makers: Sequence[int | None]) -> bool:
-        """Split a concatenation in every step into a state and the step's input; return whether it can be split so."""
+        """Split a concatenation in every step into a state and the step's input, and return True. Return False if it is
+        none, or if an operand has no class."""
         steps = [self.flow.steps[maker] for maker in makers if maker is not None]
         distinct = len({step.outputs for step in steps}) == len(values)
         if not distinct or not isinstance(steps[0].op, Concat) or not equal(steps):
@@ -355,7 +357,7 @@ class CommonStep:
 
 
 def equal(steps: Sequence[Step]) -> bool:
-    """Return whether steps have the same op, with any operands; loops of several steps are never the same."""
+    """Return whether steps have the same op, with any operands. Loops of several steps never count as equal."""
     first = steps[0]
     if isinstance(first.op, Scan) and not is_one_step(first.op):
         return False

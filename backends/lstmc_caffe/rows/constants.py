@@ -109,7 +109,8 @@ class _ConstantMaker:
         return blob
 
     def _product(self, node: Node, target: Shape, number: float) -> Ref:
-        """Return a constant as a product of any earlier or fed blob that has as many rows."""
+        """Return a constant as the product of an earlier or fed blob with a matrix of zeros, plus the number as a bias.
+        The blob needs as many rows as the constant. Raise BackendError if there is none."""
         rows, columns = last_axis(target)
         op = caffe.InnerProduct(1, columns, True)
         fed = self._fed()
@@ -128,7 +129,8 @@ class _ConstantMaker:
         return self.b.add(op, self.anchors[anchor_shape], *blobs, names=node.names, loc=node.loc, steps=(node.step,))[0]
 
     def _like(self, shape: Shape) -> Shape | None:
-        """Return the shape of the blob to make a constant from: of an earlier blob, else of a fed blob."""
+        """Return the shape of the blob to make a constant from: an earlier blob, else a fed blob, else the elements of
+        images. Return None if Slice and Concat can make the constant from none of them."""
         nearest = self._best(shape, list(self.anchors))
         if nearest is not None and all(have >= want for have, want in zip(nearest, shape, strict=True)):
             return nearest
@@ -142,7 +144,8 @@ class _ConstantMaker:
         return self._of_images(shape)
 
     def _of_images(self, shape: Shape) -> Shape | None:
-        """Return the shape of the blob to make a matrix from if there are only images: their elements, by Reshape."""
+        """Reshape images of the new graph to a matrix of their elements, and return the shape of this matrix. Return
+        None if there are no images, or if the target cannot make a constant of ``shape`` from the matrix."""
         images = next((ref for other, ref in self.anchors.items() if len(other) == 4), None)
         if images is None or len(shape) != 2:
             return None
@@ -201,7 +204,7 @@ class _ConstantMaker:
         return self.b.add(cut, blob, names=names, loc=node.loc, steps=(node.step,) * 2)[0]
 
     def _of_size(self, node: Node, blob: Ref, axis: int, size: int) -> Ref:
-        """Return a constant blob, cut or repeated to the needed length along an axis."""
+        """Return ``size`` elements of a constant along an axis: part of a longer blob, or copies of a shorter one."""
         have = self.b.type(blob).shape[axis]
         if have >= size:
             return self._cut(node, blob, axis, size, "part")
@@ -225,7 +228,7 @@ class _ConstantMaker:
 
 
 def _of_large_numbers(graph: Graph) -> set[str]:
-    """Return the nodes whose values are computed from constants that are not lost when ``LOST`` multiplies them."""
+    """Return the nodes computed from a constant so large that ``LOST`` times it still exceeds ``EPSILON``."""
     large = set[str]()
     for node in graph:
         fill = node.op.fill if isinstance(node.op, Input) else None
@@ -298,7 +301,7 @@ class FoldedConstants(Pass):
 
 
 def _varying(graph: Graph) -> set[str]:
-    """Return the nodes whose values depend on an input. A product with zeros depends on none."""
+    """Return the nodes whose values depend on an input. A product with zeros does not: it is zero for all inputs."""
     varying: set[str] = set()
     zeros: set[str] = set()
     for node in graph:
@@ -320,7 +323,8 @@ def _varying(graph: Graph) -> set[str]:
 
 
 def _has_constant_factor(graph: Graph, ref: Ref, rows: int, varying: set[str]) -> bool:
-    """Return whether a matrix of several rows is a product with a constant whose rows differ."""
+    """Return whether a matrix of several rows is a product with a constant whose rows differ, even if layers that only
+    scale or reshape follow the product."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     if rows == 1:
         return False

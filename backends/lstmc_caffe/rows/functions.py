@@ -56,7 +56,7 @@ def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str =
 
 
 def _of_two(form: Form, op: caffe.Eltwise, a: Ref, b: Ref, called: str) -> Ref:
-    """Write Eltwise of two blobs; a MAX that the target lacks becomes ReLU and Sigmoid where it has these."""
+    """Write an Eltwise of two blobs. A MAX that the target lacks is written with ReLU and Sigmoid if it has both."""
     type_ = form.b.type(a)
     if op.operation == "MAX" and not form.fits(op, type_, type_) and all(map(form.target.allows, ("ReLU", "Sigmoid"))):
         return _larger(form, a, b, called)
@@ -82,9 +82,8 @@ def _larger(form: Form, a: Ref, b: Ref, called: str) -> Ref:
 
 
 def _in_one_shape(form: Form, values: Sequence[Ref]) -> list[Ref]:
-    """Return the operands of an Eltwise in one shape if blobs are matrices: the shape of the first operand that is not
-    a view. So a second run of the pass changes nothing.
-    """
+    """Return the operands of an Eltwise in one shape if the target's blobs are matrices: in the shape of the first
+    operand that is not a view, so that a second run of the pass changes nothing."""
     if not form.rows:
         return list(values)
     matrices = [ref for ref in values if unviewed(form.b, ref) == ref and len(form.shape(ref)) == 2]
@@ -109,7 +108,8 @@ NO_SHIFT = 2.0**-126
 
 
 def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
-    """(shift + scale x) ** power: a Power, or without Power other layers with exactly the same results."""
+    """Write (shift + scale x) ** power as a Power. Without Power, write a square as a product with itself, a scale or
+    shift as a sum. Raise BackendError if the target has none of these layers."""
     type_ = form.b.type(x)
     if form.rows and op.power == 2 and not op.shift:
         inner = x if op.scale == 1 else power_layers(form, caffe.PowerLayer(1.0, op.scale), x, f"{name}/inner")
@@ -134,7 +134,8 @@ def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
 
 
 def broadcast(form: Form, op: caffe.Bias | caffe.Scale, args: Refs) -> Refs:
-    """x + y or x * y, where y covers some axes of x: as the layer's own blob, or as another bottom."""
+    """Write x + y or x * y, where y covers only some axes of x. A learned y becomes the layer's own blob or a value
+    that a Scale of ones makes of it; any other y is repeated to x's shape."""
     x, y = args
     shape = form.shape(x)
     if op.learned and form.rows:
@@ -156,7 +157,8 @@ def broadcast(form: Form, op: caffe.Bias | caffe.Scale, args: Refs) -> Refs:
 
 
 def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
-    """Return x if it is images [N, C, H, W] and the layer covers C; else None."""
+    """Return x as images [N, C, H, W] if it is a view of such images and the layer covers exactly C. Return None
+    otherwise, or if the target has no Scale on images."""
     shape, source = form.shape(x), form.shape(unviewed(form.b, x))
     image = (prod(source[:-3]), *source[-3:])
     covered = (prod(shape[: op.axis]), prod(shape[op.axis : op.axis + op.num_axes]))
@@ -165,7 +167,8 @@ def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
 
 
 def _of_columns(form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref) -> tuple[caffe.Bias | caffe.Scale, Ref, Ref]:
-    """Return the layer on a matrix: on x's own matrix, or on its columns, with y repeated for the other axes."""
+    """Return a learned layer as one on a matrix, with x and y in their new shapes. The layer covers the whole matrix if
+    y has all axes of x, else the columns; then y is repeated for the other axes."""
     shape, stop = form.shape(x), op.axis + op.num_axes
     lead, trail = prod(shape[: op.axis]), prod(shape[stop:])
     matrix = matrix_shape(form.b, x)
@@ -179,7 +182,7 @@ def _of_columns(form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref) -> tup
 
 
 def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
-    """Return a blob ``count`` times: each element in a row (axis 1), or the whole blob (axis 0)."""
+    """Return a blob ``count`` times: each element repeated in a row (axis 1), or the whole blob (axis 0)."""
     if count == 1:
         return blob
     size, name = prod(form.shape(blob)), form.named(blob)
@@ -188,7 +191,7 @@ def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
 
 
 def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> Ref:
-    """x + p; p alone if x is zero, as for a parameter that is read as a value."""
+    """Write x + p, where a Scale of ones reads p as a value. Return p alone if x is zero."""
     shape, name = form.shape(x), form.node.name
     zero = form.b.node(unviewed(form.b, x).node).op
     alone = isinstance(zero, caffe.DummyData) and zero.value == 0
@@ -207,7 +210,7 @@ def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> R
 
 
 def _alike(form: Form, small: Ref, large: Ref, op: caffe.Bias | caffe.Scale) -> tuple[Ref, Ref]:
-    """Two blobs of one shape: the smaller blob is repeated as a matrix, by Concats of itself."""
+    """Return two blobs of one shape: ``large``, and ``small`` repeated by Concats along the axes that it lacks."""
     shape = form.shape(large)
     start, stop = op.axis, op.axis + op.num_axes
     lead, size, trail = prod(shape[:start]), prod(shape[start:stop]), prod(shape[stop:])
@@ -239,8 +242,8 @@ ABOVE = caffe.PowerLayer(-1.0, 1.0, 1.0)  # 1 / (1 + x)
 
 
 def exponential(form: Form, op: caffe.ExpLayer, args: Refs) -> Refs:
-    """Write exp by TanH and a division, in float16 by Sigmoid and a division; without division by Sigmoid and
-    polynomials."""
+    """Write exp with the layers that the target has: TanH and a division; in float16, Sigmoid and a division; without
+    division, Sigmoid and polynomials. Raise BackendError if none of these fits."""
     x, name = form.blob(args[0]), form.node.name
     if form.fits(op, form.b.type(x)):
         return (form.result(form.layer(op, x)),)
@@ -298,7 +301,7 @@ def _exp_by_sigmoid(form: Form, x: Ref, name: str) -> Ref:
 
 
 def elu(form: Form, op: caffe.ELULayer, args: Refs) -> Refs:
-    """relu(x) - a (1 - exp(-n)) of n = relu(-x), where 1 - exp(-n) = 2 t / (1 + t), where t = tanh(n / 2)."""
+    """Write elu as relu(x) - a (1 - exp(-n)), n = relu(-x). Here 1 - exp(-n) = 2 t / (1 + t), where t = tanh(n / 2)."""
     x, name = form.blob(args[0]), form.node.name
     if form.fits(op, form.b.type(x)) or not form.fits(ABOVE, form.b.type(x)):
         return (form.result(form.layer(op, x)),)  # as it is, or refused
@@ -326,7 +329,7 @@ def _absolute(form: Form, x: Ref, name: str) -> Ref:
 
 
 def softplus(form: Form, op: caffe.BNLLLayer, args: Refs) -> Refs:
-    """(x + |x|) / 2 + ln(1 + exp(-|x|)): its slope at 0 is correct, and no term overflows."""
+    """Write softplus as (x + |x|) / 2 + ln(1 + exp(-|x|)). No term overflows, and the slope at 0 is correct."""
     x, name = form.blob(args[0]), form.node.name
     by_log = form.target.allows("Exp") and form.target.allows("Log")
     if form.target.allows("BNLL") or not (by_log or form.target.allows("Sigmoid")):
@@ -358,7 +361,8 @@ ROOTS = 7  # 2 ** 128 is no float32, so its root is at most 2: then z of `logari
 
 
 def logarithm(form: Form, op: caffe.LogLayer, args: Refs) -> Refs:
-    """ln(x) of x from 2**-101 on is 128 ln(r), where r = x ** (1 / 128): 2 atanh(z) of z = (r - 1) / (r + 1).
+    """Write ln(x), for x of at least 2**-101, as 128 ln(r), where r = x ** (1 / 128) and ln(r) = 2 atanh(z) with z = (r
+    - 1) / (r + 1).
 
     r - 1 is x - 1 divided by 1 + x ** (1 / 2), by 1 + x ** (1 / 4) and so on: as exact as x - 1 is.
     """
@@ -385,7 +389,7 @@ def _twice_atanh(form: Form, z: Ref, called: str, name: str) -> Ref:
 
 
 def _polynomial(form: Form, coefficients: Sequence[float], x: Ref, name: str) -> Ref:
-    """A polynomial by Horner; the coefficients are of x to the power of 0, 1 and so on."""
+    """Write a polynomial of x by Horner's rule. The first coefficient is the constant."""
     first = caffe.PowerLayer(1.0, coefficients[-1], coefficients[-2])
     value = power_layers(form, first, x, f"{name}/polynomial_{len(coefficients) - 2}")
     for degree in range(len(coefficients) - 3, -1, -1):
@@ -397,7 +401,7 @@ def _polynomial(form: Form, coefficients: Sequence[float], x: Ref, name: str) ->
 
 @cache
 def _log_ratio() -> tuple[float, ...]:
-    """2 atanh(z) / z as a polynomial of w = z z from 0 to 1/9, the constant first."""
+    """Return a polynomial of w = z z that approximates 2 atanh(z) / z for w from 0 to 1/9, the constant first."""
 
     def ratio(w: Array) -> Array:
         values: Array = 2 * np.arctanh(np.sqrt(w)) / np.sqrt(w)

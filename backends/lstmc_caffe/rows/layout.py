@@ -61,7 +61,8 @@ def unviewed(b: Graph | Builder, ref: Ref) -> Ref:
 
 
 def replaced_later(op: Op, target: Target, blobs: Sequence[TensorType] = ()) -> bool:
-    """Return whether the pass ``fixed_blobs`` will replace this layer, because the target lacks it (on these blobs)."""
+    """Return whether the pass ``fixed_blobs`` will replace this layer by others because the target lacks it. Without
+    ``blobs``, layers whose replacement depends on shapes count as not replaced."""
     match op:
         case caffe.AvePooling() if blobs:
             (x,), (y,) = blobs, op.infer(*blobs)
@@ -244,7 +245,8 @@ class _Writer:
         return (self._raised(node, inner, op.power, node.name),)
 
     def _raised(self, node: Node, x: Ref, power: float, name: str) -> Ref:
-        """x ** power."""
+        """Return x ** power. Powers above 1 become products of lower powers. A power below 1 becomes an LRN over one
+        element, which divides x by a power of its square."""
         if power == 1:
             return x
         if power > 1:
@@ -367,7 +369,7 @@ class Form:
         return parts[0] if len(parts) == 1 else self.layer(caffe.ConcatLayer(axis), *parts, name=name)
 
     def refuse(self, violation: Violation) -> NoReturn:
-        """Raise, with the target's reason."""
+        """Raise BackendError. It names the layer or setting that the target lacks, the reason, and the source of it."""
         what = f"target {self.target.name} has no {violation.type} layer"
         reason, source = self.target.reason_against(violation.type)
         if self.target.allows(violation.type):
@@ -407,7 +409,7 @@ class Form:
 
 
 def blob_reshaped(form: Form, blob: Ref, shape: Shape) -> Ref:
-    """A blob in another shape."""
+    """Return a learned blob in another shape, by an op Reshape on the parameter; no layer is written."""
     if form.shape(blob) == shape:
         return blob
     name = f"{form.named(blob)}/{'flat' if len(shape) == 1 else 'rows'}"
@@ -420,7 +422,8 @@ def blob_row(form: Form, blob: Ref) -> Ref:
 
 
 def parameter_value(form: Form, p: Ref, name: str, shape: Shape | None = None) -> Ref:
-    """Return a parameter as a value, by a Scale of ones; ``shape`` is by default its own."""
+    """Return a parameter as a value: the learned blob of a Scale whose input is a constant of ones. ``shape`` is the
+    shape of the value, by default the parameter's."""
     shape, ones = form.shape(p) if shape is None else shape, f"{form.b.node(p.node).name}/ones"
     own = last_axis(shape) if form.rows and len(shape) > 2 else shape
     scale = caffe.Scale(0, len(own), True)

@@ -26,7 +26,7 @@ def _step_matrix(shape: tuple[int, ...]) -> Matrix:
 
 
 def _blob_of_value(b: Builder, x: Ref) -> Ref | None:
-    """The blob of a parameter that is read as a value (``parameter_value``); None for any other value."""
+    """Return the parameter that ``parameter_value`` turned into x. Return None for any other value."""
     value = b.node(unviewed(b, x).node)
     if not isinstance(value.op, caffe.Scale) or not value.op.learned:
         return None
@@ -48,7 +48,8 @@ class RowsTimeAxis(TimeAxis):
     target: Target
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
-        """x [T, N, ...] as T values [N, ...]."""
+        """Return the T steps [N, ...] of x [T, N, ...]. The rows of a matrix are cut by Slice; if time is a list of
+        steps, the host cuts its arrays. The steps of a parameter are pieces of its blob."""
         length, *rest = b.type(x).shape
         matrix = _step_matrix(tuple(rest))
         if self.target.time == "steps" and (blob := _blob_of_value(b, x)) is not None:
@@ -89,7 +90,7 @@ class RowsTimeAxis(TimeAxis):
         )
 
     def _pieces(self, b: Builder, x: Ref, blob: Ref, matrix: Matrix, names: Sequence[str]) -> Refs:
-        """The steps of a parameter's value: each is the value of a piece of the blob."""
+        """Return the steps of a parameter's value: the blob is split, and each piece is read as a value of its own."""
         form, called = Form(self.target, b, b.node(unviewed(b, x).node)), b.node(blob.node).names[blob.out]
         (rows,) = b.add(Reshape((len(names), *matrix)), blob, names=(f"{called}/steps",))
         pieces = b.add(Split(0, (1,) * len(names)), rows, names=[f"{called}/{t}" for t in range(len(names))])
@@ -99,7 +100,8 @@ class RowsTimeAxis(TimeAxis):
         return tuple(parameter_value(form, step, name) for (step,), name in zip(steps, names, strict=True))
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
-        """T values [N, ...] as one [T, N, ...]."""
+        """Return T values [N, ...] as one [T, N, ...]: a Concat of rows, or a host's stack if time is a list of
+        steps."""
         shape = (len(steps), *b.type(steps[0]).shape)
         if self.target.time == "steps":
             if len(steps) == 1:
@@ -140,7 +142,7 @@ def _is_row(node: Node) -> bool:
 
 
 def _of_each_row(op: caffe.CaffeOp, types: Sequence[TensorType]) -> bool:
-    """Return whether a layer computes each row of its outputs from the same rows of its inputs, and its blobs."""
+    """Return whether each row of a layer's outputs depends only on the same row of its inputs, and on learned blobs."""
     along, learned = op.along(0, 0, *types), op.blobs(len(types))
     if along is None or along.op is None:
         return False
@@ -216,7 +218,7 @@ class _Writer:
         return self.graph.type(ref).rank == 2 and self.graph.type(ref).shape[0] == 1
 
     def _whole(self, ref: Ref) -> Ref:
-        """Return an old blob as one row; values that are not blobs are unchanged."""
+        """Return an old value as one blob, by a Concat of its rows. Values that are not blobs are unchanged."""
         if ref not in self.wholes:
             node = self.graph.node(ref.node)
             parts = [self._whole(part) for part in self.joined[ref]] if ref in self.joined else self.rows[ref]
@@ -249,7 +251,7 @@ class _Writer:
         self._keep(node, self.b.copy(node, (self._whole(source),), caffe.SliceLayer(1, sizes)))
 
     def _each_row(self, node: Node, op: caffe.CaffeOp, args: Refs) -> None:
-        """Write one layer for each row; all share the node's learned blobs."""
+        """Write a layer once for each row of its inputs. All these layers share the node's learned blobs."""
         learned = op.blobs(len(args))
         height, rows = self.graph.type(args[0]).shape[0], []
         operands = [
@@ -284,7 +286,7 @@ class _Writer:
         return self.b.add(caffe.ReshapeLayer(shape), ref, names=(name,), loc=node.loc, steps=node.steps[:1])[0]
 
     def _in_its_shape(self, ref: Ref) -> Ref:
-        """Return a value in its old shape, in which the host reads it."""
+        """Return an output in its old shape, in which the host reads it: a View if the blob's shape changed."""
         value, shape = self._whole(ref), self.graph.type(ref).shape
         if self.b.type(value).shape == shape:
             return value

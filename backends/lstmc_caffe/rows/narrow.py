@@ -136,7 +136,8 @@ def inner_product(form: Form, op: caffe.InnerProduct, args: Refs) -> Refs:
 
 
 def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
-    """Return the product of a column with a matrix of one column, by adding a second column, which is zero in x."""
+    """Return the product of a column x with a matrix w of one column, for targets without such products. Both get a
+    second column, which is zero in x, so that w's second column does not count."""
     name = f"{form.named(x)}/{form.node.name}"
     zeros = power_layers(form, caffe.PowerLayer(scale=0.0), x, f"{name}/zeros")
     wide = form.layer(caffe.ConcatLayer(1), x, zeros, name=f"{name}/wide")
@@ -191,7 +192,7 @@ def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
 
 
 def reduction(form: Form, op: caffe.Reduction, args: Refs) -> Refs:
-    """Return the sum of the columns of a matrix."""
+    """Write a sum as an Eltwise sum of columns that a Slice cuts. Raise BackendError if there is no Slice."""
     if not form.rows or not form.target.allows("Slice"):
         return form.layers(op, *args)  # refused
     x, total = form.view(args[0], matrix_at(form.shape(args[0]), op.axis)), caffe.Eltwise("SUM")

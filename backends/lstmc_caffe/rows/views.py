@@ -106,7 +106,8 @@ class _Settler:
         self.sources.update((Ref(node.name, i), ref) for i, ref in enumerate(blobs))
 
     def _source(self, node: Node, slot: int, ref: Ref) -> Ref:
-        """Return the new value that the copy of a node reads at operand ``slot``."""
+        """Return the new value that a node's copy reads at operand ``slot``: a blob in the shape that the layer needs,
+        or, if the operand is a weight or the node is no layer, the value as it is."""
         if isinstance(node.op, caffe.HostStack):
             shape = self.graph.type(ref).shape
             return self._fed(self.sources[ref], last_axis(shape))
@@ -116,7 +117,7 @@ class _Settler:
         return self._apart(node, self._operand(node, ref))
 
     def _apart(self, reader: Node, ref: Ref) -> Ref:
-        """Return the blob, or a copy of it if the layer must not directly follow the layer that writes it."""
+        """Return the blob, or a copy of it if the target forbids that ``reader`` follows the blob's own layer."""
         writer, op = self.b.node(ref.node), reader.op
         assert isinstance(op, caffe.CaffeOp)
         assert isinstance(writer.op, caffe.CaffeOp)
@@ -128,7 +129,8 @@ class _Settler:
         return self.copies[ref]
 
     def _operand(self, reader: Node, ref: Ref) -> Ref:
-        """Return the value that a layer reads, as a blob."""
+        """Return the blob that a layer reads, with a Reshape if its shape has changed. Raise BackendError if the target
+        lacks Reshape, or if the value is a sequence whose steps are blobs of their own."""
         source, old = self.sources[ref], self.graph.node(ref.node)
         shape = self.graph.type(ref).shape
         source = self._fed(source, shape)
@@ -152,7 +154,8 @@ class _Settler:
         return self.blobs[source, shape]
 
     def _fed(self, source: Ref, shape: tuple[int, ...]) -> Ref:
-        """Return the blob that an input of the host is fed to; other values are unchanged."""
+        """Return the blob to which the host feeds an input; other values are unchanged. Raise BackendError if the input
+        is also read step by step, and the target has no Slice."""
         node = self.b.node(source.node)
         if not isinstance(node.op, caffe.HostInput):
             return source
@@ -170,7 +173,7 @@ class _Settler:
         return self.blobs[source, ()]
 
     def _output_blob(self, output: Output) -> Ref:
-        """Return the blob of an output, which no layer reads; for a host's stack, such a blob of each step."""
+        """Return a blob for an output, which no layer reads. If the host stacks steps, each step has such a blob."""
         source = self._fed(self.sources[output.ref], last_axis(self.graph.type(output.ref).shape))
         if not isinstance(self.b.node(source.node).op, caffe.HostStack):
             return self._unread(source, output.name)
@@ -208,7 +211,8 @@ class _Settler:
         return blob not in self.read and len(writer.names) == 1 and not fed
 
     def _copy(self, blob: Ref, name: str, step: Step | None = None) -> None:
-        """Add a layer that changes no element: a Power, else a Concat of one blob; of images a Reshape to a matrix."""
+        """Copy a blob by a layer that changes no element: a Power if the target has it, else a Concat of one blob.
+        Images are copied by a Reshape to a matrix."""
         type_ = self.b.type(blob)
         power = caffe.PowerLayer()
         op: caffe.CaffeOp
@@ -354,7 +358,7 @@ def _is_fed(node: Node) -> bool:
 
 
 def _read_shapes(graph: Graph, node: Node, slot: int, arg: Ref) -> Iterator[Shape]:
-    """Yield the shape in which a node reads an operand; none for a view, for the caller's arrays, and for weights."""
+    """Yield the shape in which a node reads an operand. Yield none for views, the caller's arrays and weights."""
     if isinstance(node.op, caffe.HostStack):
         yield from _host_shapes(graph, arg)
     elif isinstance(node.op, caffe.View | caffe.Feed) or not isinstance(node.op, caffe.CaffeOp):
