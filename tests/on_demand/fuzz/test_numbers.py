@@ -38,6 +38,7 @@ CASES = {
     "the sum in a power": ("mnn-int8", drawn(920078)),
     "a ReLU with a slope": ("mnn-int8", drawn(920116)),
     "a ReLU with a slope of a sum": ("mnn-int8", drawn(1202019)),
+    "steps of weights to six decimals": ("mnn-int8", drawn(1202209)),
     "an Exp": ("mnn-int8", drawn(920204)),
 }
 
