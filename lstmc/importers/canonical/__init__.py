@@ -72,8 +72,8 @@ def roll_up(net: Net) -> Net:
 
 
 def _with_small_constants(net: Net) -> Net:
-    """Shrink constants with equal elements to one element, if every reader broadcasts it: then they have no axis of
-    time. Zeros in an input's shape are an example."""
+    """Shrink constants with equal elements, such as zeros in an input's shape, to one element if every reader
+    broadcasts it. Then they have no axis of time."""
 
     def repeats(step: Step, name: str) -> bool:
         others = [net.shapes[value] for value in step.inputs if value != name]
@@ -89,7 +89,7 @@ def _with_small_constants(net: Net) -> Net:
 
 
 def _with_constants_once(net: Net) -> Net:
-    """Merge equal constants: an initial state may be stored once for each of its consumers."""
+    """Merge equal constants, since an initial state may be stored once for each of its consumers."""
     first: dict[tuple[object, ...], str] = {}
     same: dict[str, str] = {}
     for name, weight in net.params.items():
@@ -102,10 +102,8 @@ def _with_constants_once(net: Net) -> Net:
 
 
 def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
-    """Return the net of a graph that was rolled up: its arrays are parameters, and each loop has its own weights.
-
-    Zeros from which a state starts become no parameters: a loop starts from zeros anyway.
-    """
+    """Return the net of a graph that was rolled up: its arrays are parameters, and each loop has its own weights. Zeros
+    from which a state starts become no parameters: a loop starts from zeros anyway."""
     rolled = replace(net, graph=graph)
     builder, read = NetBuilder.of(net), {step.op.body.name for step in net.steps if isinstance(step.op, Scan)}
     builder.leaves, builder.shapes = dict(rolled.leaves), {**net.shapes, **rolled.shapes}
@@ -139,7 +137,7 @@ def _add_loop(
 
 
 def _permuted(step: Step, net: Net) -> Permute:
-    """Return the permutation that exchanges two axes."""
+    """Return a Transpose, which exchanges two neighbouring axes, as a permutation of all axes."""
     assert isinstance(step.op, Transpose)
     axes = [*range(len(net.shapes[step.outputs[0]]))]
     axes[step.op.axis : step.op.axis + 2] = [step.op.axis + 1, step.op.axis]

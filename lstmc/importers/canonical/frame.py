@@ -49,10 +49,8 @@ def equal_axes(net: Net, looped: Mapping[str, str] = {}) -> Places:
 
 
 def axes_of(net: Net, near: Places, seeds: Mapping[str, int]) -> dict[str, int]:
-    """Return for each value its axis that equals the axis of the seeds, by the :func:`equal_axes` of the net.
-
-    Raises :class:`RefusedError` if a value has the axis twice.
-    """
+    """Return for each value its axis that equals the axis of the seeds, by the :func:`equal_axes` of the net. Raises
+    :class:`RefusedError` if a value has the axis twice."""
     axes: dict[str, int] = {}
     stack: list[Place] = [*seeds.items()]
     while stack:
@@ -69,7 +67,7 @@ def axes_of(net: Net, near: Places, seeds: Mapping[str, int]) -> dict[str, int]:
 
 
 def _through_loop(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
-    """Yield pairs of equal axes of a loop's operands and results, other than its own axis, as its body relates them."""
+    """Yield pairs of axes of a loop's operands and results that its body shows to be equal, except the loop's own."""
     if not isinstance(step.op, Scan):
         return
     body, looped, arguments = _loop_body(step, step.op, net)
@@ -89,7 +87,7 @@ def _through_loop(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
 
 
 def _loop_body(step: Step, op: Scan, net: Net) -> tuple[Net, dict[str, str], dict[str, tuple[str, bool]]]:
-    """Return a loop's body, its states and next values, and each input's operand and whether that is a sequence."""
+    """Return a loop's body, the next value of each state, and each input's operand and whether it is a sequence."""
     step = unmasked(step)
     body = body_of(op, [net.params[v] for v in op.of_role("weight", step.inputs)])
     operands = [(v, op.role(i) == "x") for i, v in enumerate(step.inputs) if op.role(i) != "weight"]
@@ -99,7 +97,7 @@ def _loop_body(step: Step, op: Scan, net: Net) -> tuple[Net, dict[str, str], dic
 
 
 def times(net: Net) -> list[dict[str, int]]:
-    """Return the axes of inputs that may be time: a loop runs forwards along the axis, and none runs backwards."""
+    """Return the axes of inputs that may be time: loops run along the axis, and all of them run forwards."""
     found, near = list[dict[str, int]](), equal_axes(net)
     loops = [(step.op, step.op.of_role("x", step.inputs)) for step in net.steps if isinstance(step.op, Scan)]
     for name, shape in net.inputs.items():
@@ -117,10 +115,8 @@ def times(net: Net) -> list[dict[str, int]]:
 
 
 def one_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
-    """Return the net of one frame, and the axis of time of each input and output; ``time`` is the axis of the inputs.
-
-    Raises :class:`RefusedError` with the first layer that needs more than the past.
-    """
+    """Return the net of one frame, and the axis of time of each input and output. ``time`` has the axes of the inputs.
+    Raises :class:`RefusedError` with the first layer that needs more than the past."""
     frame = _OneFrame(net, time)
     made = frame.net()
     made = replace(made, graph=made.graph.carrying(frame.states))
@@ -178,7 +174,7 @@ class _OneFrame:
         return self.name.get(value, value)
 
     def _all(self, step: Step) -> list[str]:
-        """Return the operands of a step, delayed to the latest of them; its results over time come that late."""
+        """Return the operands of a step, all delayed as much as the latest of them. The step's results are as late."""
         lag = max((self.late.get(value, 0) for value in step.inputs), default=0)
         operands = [self._delayed(v, lag, step) if v in self.axes else self._read(v) for v in step.inputs]
         self.late |= dict.fromkeys(step.outputs if lag else (), lag)
@@ -191,7 +187,7 @@ class _OneFrame:
         return self.kept[name, by] if by else name
 
     def _from_first(self, x: str, old: str, lag: int) -> str:
-        """Return ``x``, or ``old`` before its first true frame comes."""
+        """Return ``x``, or ``old`` in the frames before the first true frame of ``x``, which is ``lag`` frames late."""
         if ("", lag) not in self.kept:
             before = self._state("begun", (1, lag))
             self.kept["", lag], following = begun(self.builder, before, lag)
@@ -250,14 +246,14 @@ class _OneFrame:
             (self._move if op.moves and len(step.inputs) == 1 else self._put)(op, step)
 
     def _move(self, op: Op, step: Step) -> None:
-        """Move elements of each frame; the result is padded and late as the operand is."""
+        """Move elements of each frame. The result has the padding and the delay of the operand."""
         (value,) = step.inputs
         for frames in (self.zeros, self.behind, self.rest, self.cut, self.late):
             frames |= dict.fromkeys(step.outputs, frames[value]) if value in frames else {}
         self.builder.put(Step(op, (self.name.get(value, value),), step.outputs, step.loc))
 
     def _running_sum(self, step: Step) -> None:
-        """Compute a cumulative sum over time: the sum before this frame is a state."""
+        """Compute a cumulative sum over time: a state holds the sum of the frames before this one."""
         (value, _), (out,) = step.inputs, step.outputs
         x, lag = self._read(value), self.late.get(value, 0)
         x = self._zeros_first(x, lag) if lag else x
@@ -267,8 +263,8 @@ class _OneFrame:
         self.late[out] = lag
 
     def _count(self, value: str, axis: int) -> None:
-        """Compute the constants of all steps, if they are one number, or a count: then the number of steps before this
-        one is a state."""
+        """Compute constants that each step has: one number, or a count, for which a state holds the number of steps
+        before this one. Refuse any other constants."""
         count, number = count_of(self.old.params[value], axis), constant(self.old, value)
         shape = _one(self.old.shapes[value], axis)
         if number is not None:
@@ -282,7 +278,8 @@ class _OneFrame:
             self.axes[value] = axis
 
     def _padding(self, step: Step, op: Concat) -> None:
-        """Note zeros joined in front of a sequence or behind it as its padding."""
+        """Note zeros that a Concat joins before or after a sequence as the sequence's padding. Refuse it if it joins
+        two sequences."""
         sizes = {i: self.old.shapes[v][op.axis] for i, v in enumerate(step.inputs) if is_zero(self.old, v)}
         at, *more = [i for i in range(len(step.inputs)) if i not in sizes] or [0, 0]
         front, behind = (
@@ -303,8 +300,8 @@ class _OneFrame:
         self.name[out] = self.name.get(value, value) if missing else self._read(value, padded=True)
 
     def _cut(self, step: Step, op: Split) -> None:
-        """Translate a slice of a sequence: without its end (which zeros in front may replace), from its padding on (the
-        sequence some steps later), or from a later frame on (a late sequence)."""
+        """Translate each slice of a sequence. A slice without the end is noted as short; one that begins in the padding
+        is the sequence some steps later; one that begins at a later frame is a late sequence. Refuse other slices."""
         (value,), start = step.inputs, 0
         for part, size in zip(step.outputs, op.sizes, strict=True):
             ahead = start - self.zeros.get(value, 0)
@@ -336,7 +333,7 @@ class _OneFrame:
         self.name[out], self.late[out] = self._window_of(x, self.axes[value], by, step)[1], lag
 
     def _window_of(self, x: str, axis: int, reach: int, step: Step) -> tuple[str, str]:
-        """Return a frame joined behind the ``reach`` frames before it, which are a state; and the first of them."""
+        """Return a frame joined to the ``reach`` frames before it, kept as a state, and the earliest of them."""
         shape = self.builder.shapes[x]
         past = self._state(f"{step.outputs[0]}_past", (*shape[:axis], reach, *shape[axis + 1 :]))
         window = self.builder.one(Concat(axis), past, x, hint="window")
@@ -345,7 +342,8 @@ class _OneFrame:
         return window, first
 
     def _window(self, step: Step, op: Conv | Pool, axis: int) -> None:
-        """Write a convolution or pooling for one frame: a state has its past, future frames delay it."""
+        """Write a convolution or pooling for one frame: a state holds the past frames, and future frames delay the
+        result. Refuse strides along time and windows that are not one for each frame."""
         spatial = axis - len(self.old.shapes[step.inputs[0]]) + 2
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
         spread = op.dilation[spatial] if isinstance(op, Conv) else 1
@@ -371,7 +369,7 @@ class _OneFrame:
         self.builder.put(Step(op, (x, *others), step.outputs, step.loc))
 
     def _scan(self, step: Step, op: Scan) -> None:
-        """Write a loop for one frame: a loop over time becomes one step with states, a loop along bands stays."""
+        """Write a loop for one frame. A loop over time becomes one step with states; a loop along bands stays."""
         title, xs = op.body.name, op.of_role("x", step.inputs)
         inputs = self._all(step)
         lag = self.late.get(step.outputs[0], 0)

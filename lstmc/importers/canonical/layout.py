@@ -33,7 +33,7 @@ Order = tuple[int, ...]
 
 
 def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield the smallest groups of axes of ``old`` and of ``new`` with as many elements, from the front."""
+    """Yield the smallest groups of axes, from the front: axes of ``old``, and axes of ``new`` with as many elements."""
     i = j = 0
     pending: tuple[list[int], list[int]] | None = None
     while i < len(old) or j < len(new):
@@ -58,7 +58,7 @@ def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
-    """Return the order of the new axes if the old axes are in ``order``; None if the reshape would split a group."""
+    """Return the new axes' order if the old axes are in ``order``; None if the reshape would split a group."""
     new_order: list[int] = []
     parts = list(groups(old, new))
     wide = [axis for axis in order if old[axis] != 1]
@@ -84,7 +84,7 @@ def by_groups(old: Shape, new: Shape, order: Sequence[int]) -> Order:
 
 
 def with_biases(net: Net) -> Net:
-    """Merge the addition of a vector parameter into a product without other consumers, as its bias."""
+    """Make a vector parameter that is added to a product the product's bias, if nothing else reads the product."""
     readers = Counter(name for step in net.steps for name in step.inputs)
     readers.update(net.outputs.values())
     alone = {
@@ -111,7 +111,7 @@ def with_biases(net: Net) -> Net:
 
 
 def _joined(net: Net, step: Step, alone: dict[str, Step]) -> tuple[Step, str] | None:
-    """Return the product and the vector parameter that a step adds, else None."""
+    """Return the product and the vector parameter that a step adds. Return None for any other step."""
     if not isinstance(step.op, Add):
         return None
     for x, b in (step.inputs, step.inputs[::-1]):
@@ -164,7 +164,8 @@ class _Layout:
             self._step(step)
 
     def net(self, outputs: Mapping[str, str] | None = None) -> Net:
-        """Return the net in its new layout, with outputs in the resulting order, or with these values as outputs."""
+        """Return the net in its new layout. ``outputs`` are its outputs' values; by default they are the source's, in
+        their new order."""
         following = {*self.source.states.values()}
         for name, value in self.source.outputs.items():  # a state comes out as it goes in
             if name in following and self.order[value] != self._plain(value):
@@ -192,7 +193,7 @@ class _Layout:
         return tuple(range(len(self.order[value])))
 
     def _names_of_params(self, read: set[str]) -> dict[str, str]:
-        """Return the source's name for each parameter in another order or shape, if nothing reads the original."""
+        """Return the source's names for reordered or reshaped parameters whose original nothing reads."""
         read |= {name for step in self.steps for name in step.inputs}
         roots = {name: self._root(name) for name in self.derived if name in read}
         alone = Counter(roots.values())
@@ -238,8 +239,7 @@ class _Layout:
             self._put(op, operands, step, [self._order_after(step, first)] * len(step.outputs))
 
     def _order_after(self, step: Step, first: Order) -> Order:
-        """Return the order of the results of an op whose first operand has its axes in the order ``first``; new axes
-        are last."""
+        """Return the order of an op's result if its first operand has the order ``first``. New axes are last."""
         types = [TensorType(self.source.shapes[value]) for value in step.inputs]
         rules = [step.op.along(0, axis, *types) for axis in first]
         places = [along.results[0] for along in rules if along is not None]
@@ -271,7 +271,7 @@ class _Layout:
         return self.moved[name, axes]
 
     def _moved(self, name: str, current: Order, order: Order, step: Step) -> str:
-        """Return a value with its axes in ``order``: a permuted weight, a reshape, or a transpose."""
+        """Return a value with its axes in ``order``: a permuted weight, a reshape if possible, else a transpose."""
         axes = tuple(current.index(axis) for axis in order)
         shape = tuple(self.shapes[name][axis] for axis in axes)
         if name in self.params:
@@ -286,7 +286,7 @@ class _Layout:
         return self._insert(Permute(axes), name, order, "moved", step.loc)
 
     def _reshape(self, step: Step) -> None:
-        """Add a reshape of a value in another order of axes; transpose first if it would split a group."""
+        """Add a reshape of a value in another order of axes, after a transpose if it would split a group."""
         (value,), (result,) = step.inputs, step.outputs
         old, new = self.source.shapes[value], self.source.shapes[result]
         order = regrouped(old, new, self.order[value])
@@ -322,7 +322,7 @@ class _Layout:
         self._put(step.op, operands, step, [order])
 
     def _without_ones(self, name: str) -> str:
-        """Return a parameter without leading axes of size 1, which broadcasting adds: none of them is time."""
+        """Return a parameter without leading axes of size 1, which broadcasting adds again. None of these is time."""
         shape = self.shapes[name]
         first = next((axis for axis, size in enumerate(shape) if size != 1), len(shape) - 1)
         if name not in self.params or not self.source.time or not first:
@@ -352,7 +352,8 @@ class _Layout:
         self._put(moved.op, moved.inputs, step, orders)
 
     def _einsum(self, op: Einsum, step: Step) -> None:
-        """Keep the operands' orders; the result has the first operand's axes, then the second's other axes."""
+        """Write an einsum without a transpose: its letters follow the operands' orders. The result has the first
+        operand's axes, then the second operand's other axes."""
         x, y = (
             "".join(letters[axis] for axis in self.order[value])
             for letters, value in zip((op.of_x, op.of_y), step.inputs, strict=True)
@@ -362,7 +363,7 @@ class _Layout:
         self._put(Einsum(x, y, result), [self.name[value] for value in step.inputs], step, [order])
 
     def _spread(self, value: str, order: Order, step: Step) -> str:
-        """Return an operand of fewer axes in the order of the other operand, with axes of size 1 inserted."""
+        """Return an operand of fewer axes in the other operand's order, with axes of size 1 for those it lacks."""
         own, rank = self.order[value], len(order)
         missing = rank - len(own)
         if not missing:

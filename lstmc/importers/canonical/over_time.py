@@ -85,7 +85,7 @@ class OverTime(Frames):
             self._close("the inputs", f"their sequences have the lengths {sorted(map(str, lengths))}", "use one")
 
     def _constants(self, name: str, axis: int) -> None:
-        """Compute constants of all steps, if they are a count."""
+        """Compute constants that differ from step to step by a counter. Refuse them if they are no count."""
         weight = self.old.params[name]
         self.step = next(step for step in self.old.steps if name in step.inputs)
         counted = self.counted(weight, axis)
@@ -110,7 +110,7 @@ class OverTime(Frames):
             self.short.append(f"{node} has {size} steps of {self.length}")
 
     def _results(self, lag: int | None, zeros: int = 0, fill: float = 0.0) -> None:
-        """Note the results of a step that have the axis of time as values over time."""
+        """Note a step's results: as values over time those with that axis, as late values a loop's last states."""
         for value in self.step.outputs:
             if value in self.axes:
                 self.values[value] = Value(value, lag, zeros, fill)
@@ -127,7 +127,7 @@ class OverTime(Frames):
                 self.late[value] = lag
 
     def _late_by(self, lag: int, size: Size) -> int:
-        """Return the delay of the last element of a sequence of ``size`` elements that is ``lag`` steps late."""
+        """Return the delay of the last element of a sequence of ``size`` elements. Refuse it if it comes too early."""
         late = lag - int(self.length - size)
         if late < 0:
             self.apart = True
@@ -141,7 +141,8 @@ class OverTime(Frames):
             raise Closed
 
     def _early(self, lates: list[int]) -> None:
-        """Note a step that computes values of one early step from others; compute it if it also reads a last step."""
+        """Note a step that computes values of one early step. Compute it now if it also reads values of a last step.
+        Refuse a loop."""
         if isinstance(self.step.op, Scan) or any(
             self.head(v)[1] > late for late in lates for v in self.step.inputs if v in self.heads
         ):
@@ -153,7 +154,7 @@ class OverTime(Frames):
             self.heads |= dict.fromkeys(self.step.outputs, self.step)
 
     def _early_last(self, value: str) -> str:
-        """Return a value of one early step as the last element of the sequence that holds it."""
+        """Return a value of one early step as a last value: of a sequence that holds it once it has come."""
         name, lag = self.head(value)
         last = self.one(Select(0, -1), self.held(name, lag), hint=f"{value}_held")
         self.late[last] = lag
@@ -177,7 +178,8 @@ class OverTime(Frames):
         self.heads[value] = frames, (x.lag or 0) + index - x.zeros
 
     def _early_at_all_steps(self, op: Op, axis: int | None) -> None:
-        """Compute a step from a sequence and values of an early step, which are repeated along its axis."""
+        """Compute a step that reads a sequence and a value of an early step, which is repeated along time. Refuse ops
+        other than Binary and Expand for such values."""
         names = list[str]()
         for value in self.step.inputs:
             shape = self.old.shapes[value]
@@ -220,7 +222,7 @@ class OverTime(Frames):
         return self._behind_padding(x, self.axes[value]) if x.zeros else x
 
     def _behind_padding(self, x: Value, axis: int) -> Value:
-        """Return a value over time with the padding in front of it as its first steps."""
+        """Return a value over time whose first steps are the padding that was only noted before."""
         if x.lag is None:
             why = "it reads a sequence that is padded along time"
             self._refuse(self.closed, why, "pad where it is convolved")
@@ -240,7 +242,7 @@ class OverTime(Frames):
         return row
 
     def _aligned(self, values: Sequence[str]) -> tuple[list[str], int | None]:
-        """Return the operands, delayed to the latest operand, and their lag."""
+        """Return the operands, all delayed to the latest, and their delay: None if none of them is over time."""
         plain = [None if self.values.get(value) is None else self._plain(value) for value in values]
         lags = [x.lag for x in plain if x is not None and x.lag is not None]
         lag, names = max(lags, default=None), []
@@ -258,15 +260,15 @@ class OverTime(Frames):
         return Front(row, 1, lag)
 
     def _row(self, value: str, axis: int) -> str | None:
-        """Return one step of equal numbers, or a single step, with its axis in front; None for several steps."""
+        """Return one step with its axis in front: a single step, or equal numbers. Return None for several steps."""
         shape = self.old.shapes[value]
         if (fill := constant(self.old, value)) is not None:
             return self._filled((1, *shape[:axis], *shape[axis + 1 :]), fill)
         return self.front(value, axis) if shape[axis] == 1 else None
 
     def _behind_heads(self, sequences: list[str], heads: list[str]) -> tuple[list[str], int]:
-        """Return the sequences of a loop and their delay; no sequence begins before the values from which the loop's
-        states start."""
+        """Return the sequences of a loop and their delay. They are delayed until the values from which the loop's
+        states start have come."""
         names, lag = self._aligned(sequences)
         late = max(lag or 0, *(self.head(value)[1] for value in heads))
         by = late - (lag or 0)
@@ -275,7 +277,8 @@ class OverTime(Frames):
         ], late
 
     def head(self, value: str) -> tuple[str, int]:
-        """Return a sequence [T, ...] whose first element is a value of one early step, and the sequence's delay."""
+        """Return a sequence [T, ...] whose first element is a value of one early step, and the sequence's delay. A loop
+        computes the value's ops at every step."""
         known = self.heads[value]
         if isinstance(known, tuple):
             return known
@@ -302,7 +305,7 @@ class OverTime(Frames):
         return y, lag
 
     def held(self, name: str, lag: int) -> str:
-        """Return the first element of a sequence [T, ...], repeated at all steps from its arrival on."""
+        """Return the first element of a sequence [T, ...] that is ``lag`` steps late, repeated once it has come."""
         shape, body = self.shapes[name][1:], self.body()
         begun, now, first = body.input("begun", (1, 1)), body.input("x", shape), body.input("first", shape)
         kept = _chosen(body, begun, first, now)
@@ -311,7 +314,8 @@ class OverTime(Frames):
         return self.scan(f"{name}_first", body, [mask, name])
 
     def joined(self, fronts: Sequence[Front], name: str, late: int) -> tuple[str, int]:
-        """Return a sequence [T, ...], ``late`` steps late, after its fronts; and the delay of the result."""
+        """Return a sequence [T, ...], ``late`` steps late, after its fronts, and the delay of the result. A loop
+        chooses a front or the sequence by masks."""
         places = [sum(front.count for front in fronts[:place]) for place in range(len(fronts))]
         behind = sum(front.count for front in fronts)
         lag = max(0, late - behind, *(f.lag - at for f, at in zip(fronts, places, strict=True) if f.lag is not None))
@@ -333,7 +337,8 @@ class OverTime(Frames):
         return y, lag
 
     def from_heads(self, scan: Scan, operands: list[str], lag: int, title: str) -> Scan:
-        """Return a scan, ``lag`` steps late, whose states start from values of early steps; it changes the operands."""
+        """Return a scan, ``lag`` steps late, whose states start from values of early steps. It reads these as further
+        sequences, which are inserted into ``operands``."""
         sequences = len(scan.of_role("x", operands))
         body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
         places = [i for i, value in enumerate(operands) if scan.role(i) == "state" and value in self.heads]
@@ -357,7 +362,8 @@ class OverTime(Frames):
         return scan_of(title, made, scan.length, sequences + len(xs), scan.states)
 
     def titled(self, scan: Scan, operands: list[str]) -> str:
-        """Return the name of a scan whose body changes (a new one if other scans share it); rename its zeros."""
+        """Return the name of a scan whose body changes: a new name if other scans share it. The zeros among
+        ``operands`` are renamed too."""
         title = scan.body.name
         if title not in self.titles:
             shared = sum(isinstance(each.op, Scan) and each.op.body.name == title for each in self.old.steps) > 1
@@ -370,7 +376,7 @@ class OverTime(Frames):
         return own
 
     def from_first(self, scan: Scan, operands: list[str], lag: int, title: str) -> Scan:
-        """Return a scan whose states stay until its first input comes, and insert its mask into the operands."""
+        """Return a scan whose states wait for its first input. A mask for that is added to ``operands``."""
         sequences = len(scan.of_role("x", operands))
         batches = {self.shapes[value][0] for value in scan.of_role("state", operands)}
         body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
@@ -379,7 +385,7 @@ class OverTime(Frames):
         return scan_of(title, masked, scan.length, sequences + 1, scan.states)
 
     def counted(self, weight: Weight, axis: int) -> str | None:
-        """Return constants of all steps as the result of a counter, [T, ...]; None for other constants."""
+        """Return constants of all steps as the result [T, ...] of a counter. Return None if they are no count."""
         if (count := count_of(weight, axis)) is None:
             return None
         body = self.body()

@@ -47,8 +47,8 @@ class States:
 
 
 def step_states(net: Net, known: Mapping[str, str] = {}, loops: bool = False) -> States:
-    """Return the states of a net whose sizes are all numbers, apart from ``known`` pairs of inputs and outputs. With
-    ``loops``, a loop of several steps has states as a loop of one step has."""
+    """Return the states of a net, apart from ``known`` pairs of inputs and outputs. A net with open sizes has none.
+    With ``loops``, a loop of several steps has states, as a loop of one step has."""
     fixed = not any(open_sizes(shape) for shape in net.shapes.values())
     inputs = {a: shape for a, shape in net.inputs.items() if a not in known}
     outputs = {b: net.shapes[v] for b, v in net.outputs.items() if b not in known.values()}
@@ -103,7 +103,7 @@ class _Trace:
             self._step(step)
 
     def of(self, name: str) -> Numbers:
-        """Return the numbers of a value's elements."""
+        """Return a value's elements as numbers. Equal numbers are the same element; a new value gets new numbers."""
         if name not in self.values:
             shape = self.net.shapes[name]
             self.makers.append(name)
@@ -136,7 +136,8 @@ class _Trace:
         return np.searchsorted(self.firsts, numbers, side="right") - 1
 
     def evidence(self, a: str, b: str) -> str | None:
-        """Return the proof that an output is the next value of an input; CYCLES if some element never changes."""
+        """Return the proof that an output is the next value of an input; CYCLES if an element never changes; or
+        None."""
         own, made = self.of(a).ravel(), self.of(self.net.outputs[b]).ravel()
         begun = np.array([self.last.get(int(number), 0) for number in made])
         if (begun[begun > 0] != own[begun > 0]).any():
@@ -157,7 +158,7 @@ class _Trace:
         return None
 
     def _independent(self, value: str, a: str, part: Numbers) -> bool:
-        """Return whether a value depends on another input than ``a``, and not on this part of ``a``."""
+        """Return whether a value depends on an input other than ``a``, and on no element of ``part`` of ``a``."""
         marks = {name: np.zeros(shape, np.int64) for name, shape in self.net.inputs.items()}
         marks[a] = np.isin(self.of(a), part).astype(np.int64)
         marks |= {name: mark + 2 for name, mark in marks.items() if name != a}
@@ -168,7 +169,7 @@ class _Trace:
         return self._marked({a: np.ones(self.net.inputs[a], np.int64)}, value) == 1
 
     def _marked(self, marks: Mapping[str, Numbers], value: str) -> int:
-        """Return the bits of all elements that a value depends on."""
+        """Mark elements of inputs with bits, and return the bits of all elements that a value depends on."""
         values = dict(marks)
 
         def mark(name: str) -> Numbers:
@@ -188,7 +189,7 @@ class _Trace:
         return int(np.bitwise_or.reduce(mark(value), None))
 
     def windows(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """Return the pairs of the past in front of a convolution's window, and the end of the window."""
+        """Return the pairs of a state that is the past before a convolution's window, and the window's end."""
         found = {}
         for step in self.net.steps:
             if not isinstance(step.op, Conv):
@@ -250,7 +251,8 @@ class _Trace:
         return graph is not None
 
     def _cell(self, states: Mapping[str, str]) -> Graph | None:
-        """Return the graph of a loop of one step with these states, each as its value after and before the step."""
+        """Return the graph of a loop of one step with these states: for each, its value after the step and before it.
+        Return None if the step does not read all states or is too large."""
         shapes, begun_as = self.net.shapes, {self.of(before).tobytes(): before for before in states.values()}
         sizes = {len(numbers) for numbers in begun_as}
         alike = ((name, numbers.tobytes()) for name, numbers in self.values.items() if numbers.nbytes in sizes)
@@ -304,7 +306,7 @@ class _Trace:
 
 
 def notes(net: Net, states: States, given: Mapping[str, str]) -> Iterator[str]:
-    """Yield notes on the states of a net of one frame; ``given`` were named by the user."""
+    """Yield notes for the user on the states of a net of one frame. ``given`` are states that the user named."""
     called = {name: net.called.get(name, name) for name in (*net.inputs, *net.outputs)}
     said = {name: (after, "as you said") for name, after in given.items()}
     for name, (after, why) in (states.proved | said).items():

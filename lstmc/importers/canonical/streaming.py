@@ -230,7 +230,8 @@ class _DynamicTime(OverTime):
         return places.count(None) == len(places) or op_of_one(step.op, types, places) is not None
 
     def _window(self, step: Step, op: Conv | Pool, x: Value, axis: int) -> None:
-        """Rewrite a convolution or pooling, of single frames or over several."""
+        """Rewrite a convolution or pooling over time: frame by frame, or with a state of past frames. Refuse it if it
+        has a stride along time or is not of four axes."""
         shape = self.old.shapes[step.inputs[0]]
         spatial = axis - len(shape) + 2
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
@@ -283,7 +284,8 @@ class _DynamicTime(OverTime):
         self.values[step.outputs[0]] = Value(x.name, x.lag, x.zeros + before, *fills)
 
     def _behind(self, step: Step, op: Concat) -> None:
-        """Rewrite a sequence joined behind values of single steps, and before constants that no stream reaches."""
+        """Rewrite a Concat of values of single steps, a sequence, and constants after it, which no stream reaches.
+        Refuse other Concats."""
         moving = [i for i, v in enumerate(step.inputs) if v in self.values and constant(self.old, v) is None]
         behind = step.inputs[moving[0] + 1 :] if moving else ()
         known = all(constant(self.old, v) is not None for v in behind)
@@ -306,7 +308,7 @@ class _DynamicTime(OverTime):
         self._in_order(y, op.axis, lag)
 
     def _cut(self, step: Step, op: Split, x: Value) -> None:
-        """Rewrite a slice of a sequence: all elements from an index on, or the last element."""
+        """Rewrite a slice of a sequence: all elements from an index on, the last, or an early one. Refuse others."""
         at = 0
         for value, size in zip(step.outputs, op.sizes, strict=True):
             start, at = at, at + size
@@ -336,7 +338,7 @@ class _DynamicTime(OverTime):
                 self.values[value] = Value(x.name, lag, max(left, 0), x.fill)
 
     def _scan(self, step: Step, op: Scan) -> None:
-        """Add a loop over time for a stream; its states wait until its first delayed input comes."""
+        """Add a loop over time for a stream. Its states wait for late input. Refuse a loop that runs backwards."""
         sequences = op.of_role("x", step.inputs)
         for value in sequences:
             self._whole(value, origin_of(step))

@@ -46,10 +46,8 @@ class TwoTimeAxes(Exception):
 
 
 def time_axes(net: Net) -> dict[str, int] | None:
-    """Return the time axis of each value that has one; None if no layer runs along time, or if there are several times.
-
-    Raises :class:`TwoTimeAxes` if a value has two time axes.
-    """
+    """Return the time axis of each value that has one. Return None if no layer runs along time, or if there are several
+    times. Raises :class:`TwoTimeAxes` if a value has two time axes."""
     times = time_places(net)
     if len(times) != 1:
         return None
@@ -68,7 +66,8 @@ def has_several_times(net: Net) -> bool:
 
 
 def timeless(net: Net) -> Step | None:
-    """Return the step that makes a sequence from values without an axis of time, and so loses the inputs' time."""
+    """Return the step that makes a sequence from values without an axis of time, so that the inputs' time is lost.
+    Return None if there is none."""
     for places in time_places(net):
         values = {value for value, _ in places}
         if values.isdisjoint(net.inputs):
@@ -106,7 +105,7 @@ def time_places(net: Net) -> list[list[Place]]:
 
 
 def _causal_axes(net: Net) -> Iterator[Place]:
-    """Yield the axes of convolutions that are padded in front only, as over time, unlike images."""
+    """Yield the axes of convolutions that are padded only in front: such an axis is time, unlike the axes of images."""
     for step in net.steps:
         if not isinstance(step.op, Conv):
             continue
@@ -128,7 +127,7 @@ def _causal_axes(net: Net) -> Iterator[Place]:
 
 
 def _past_axes(net: Net) -> Iterator[Place]:
-    """Yield the axes along which elements are summed up to each element, or shifted by zeros in front."""
+    """Yield the axes of cumulative sums, and of sequences that zeros in front shift to later steps."""
     for step in net.steps:
         result, shape = step.outputs[0], net.shapes[step.outputs[0]]
         if is_running_sum(net, step) and shape[-1] != 1:
@@ -140,7 +139,7 @@ def _past_axes(net: Net) -> Iterator[Place]:
 
 
 def constant(net: Net, value: str) -> float | None:
-    """Return the number that all elements of a value are, for any inputs; None if there is none."""
+    """Return the number that all elements of a value equal, for any inputs. Return None if there is no such number."""
     if value in net.params and not net.params[value].sources:
         array = net.params[value].make()
         return float(array.flat[0] if array.size else 0) if np.all(array == array.flat[:1]) else None
@@ -161,8 +160,8 @@ def is_running_sum(net: Net, step: Step) -> bool:
 
 
 def same_axes(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
-    """Yield pairs of equal axes: an operand's axis, and an axis of another operand or of a result, perhaps of another
-    length. An axis of one element that is repeated is not paired."""
+    """Yield pairs of equal axes, which may differ in length: an operand's axis, and one of another operand or of a
+    result. An axis of one element that is repeated is not paired."""
     types = [TensorType(net.shapes[value]) for value in step.inputs]
     last = len(net.shapes[step.inputs[0]]) - 1 if is_running_sum(net, step) else None
     if last is not None:
@@ -195,7 +194,7 @@ class Count:
     shape: Shape
 
     def step(self, net: NetBuilder, before: str) -> tuple[str, str]:
-        """Return the number after a step, [1, 1], and the constants of that step; ``before`` is the number before."""
+        """Return the number after a step, [1, 1], and the step's constants, both from the number ``before`` it."""
 
         def one(op: Op, *xs: str) -> str:
             return net.one(op, *xs, hint="y")
@@ -208,8 +207,8 @@ class Count:
 
 
 def count_of(weight: Weight, axis: int) -> Count | None:
-    """Return the count that constants have along an axis; None for other constants, which may be computed from the
-    number of steps."""
+    """Return the count 0, 1, 2, ... or 1, 2, 3, ... that constants follow along an axis, times a factor or inverted.
+    Return None for other constants, which may be computed from the number of steps."""
     rows = np.moveaxis(weight.array(), axis, 0).reshape(weight.shape[axis], -1)
     count, shape = len(rows), (*weight.shape[:axis], *weight.shape[axis + 1 :])
     column = rows[:, 0].astype(np.float64)
@@ -226,10 +225,8 @@ def count_of(weight: Weight, axis: int) -> Count | None:
 
 
 def needed_steps(net: Net, axes: Mapping[str, int]) -> tuple[list[Step], set[str]]:
-    """Return the steps that the outputs depend on, and the names of all values that these steps and the outputs read.
-
-    A constant does not count as read if a Concat along ``axes`` only pads with it.
-    """
+    """Return the steps that the outputs depend on, and the names of all values that these steps and the outputs read. A
+    constant does not count as read if a Concat along ``axes`` only pads with it."""
     read, steps = set(net.outputs.values()), list[Step]()
     for step in reversed(net.steps):
         if not read.isdisjoint(step.outputs):
@@ -248,7 +245,7 @@ def begun(builder: NetBuilder, before: str, lag: int) -> tuple[str, str]:
 
 
 def fixed_frames(net: Net, step: Step, axes: Mapping[str, int]) -> tuple[str, str] | None:
-    """Return the sizes that a reshape of frames [T*N, ...] to [T, N, ...] fixes, and the remedy; else None."""
+    """Return the sizes that a reshape from [T*N, ...] to [T, N, ...] fixes, and the remedy. Else return None."""
     axis = axes.get(step.outputs[0])
     if not isinstance(step.op, Reshape) or axis is None:
         return None
@@ -275,7 +272,8 @@ class Frames:
         self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value some steps earlier
 
     def earlier_net(self, outputs: list[str]) -> Net | None:
-        """Return the source's net with each late output computed as many steps earlier; None if no output is late."""
+        """Return the source's net, in which each late output is computed for an earlier step, as many steps as it is
+        late. Return None if no output can be computed so."""
         steps, new, unknown = list[Step](), dict[str, str](), set[str]()
         for step in self.old.steps:
             steps.append(replace(step, inputs=tuple(new.get(value, value) for value in step.inputs)))
@@ -357,7 +355,7 @@ class Frames:
         return self.builder.loop(title, net, sequences, states, static, self.time)
 
     def at_every_step(self, name: str, shape: Shape, axis: int) -> str:
-        """Return a value with ``axis`` of one element, which is no time, repeated as [T, *shape] by a cell."""
+        """Return a value, whose ``axis`` has one element and is no time, repeated as [T, *shape] by a cell."""
         own = self.shapes[name]
         row = self.one(Reshape((1, *own[:axis], *own[axis + 1 :])), name, hint="row")
         body = self.body()
@@ -375,7 +373,7 @@ class Frames:
         return self.scan(f"{self.step.outputs[0]}_sum", body, [frames])
 
     def later(self, name: str, axis: int, by: int, fill: float = 0.0) -> str:
-        """Return a value over time, delayed by ``by`` steps; the first steps are ``fill``."""
+        """Return a value over time, delayed by ``by`` steps. The first ``by`` steps are ``fill``."""
         if (name, by, fill) not in self._delayed:
             x = self.front(name, axis)
             shape = self.shapes[x][1:]
@@ -412,7 +410,8 @@ class Frames:
         return self.one(Mul(), name, mask, hint=f"{name}_begun")
 
     def framed(self, op: Conv | Pool, frames: str, spatial: int, reach: int, fill: float) -> str:
-        """Apply a window to the last ``reach`` + 1 frames of [T, N, C, F], ``fill`` before the first: [T, N, O, F']."""
+        """Apply a window to each of the frames [T, N, C, F] and the ``reach`` frames before it, which are ``fill`` at
+        first. The result is [T, N, O, F']."""
         _, n, channels, features = self.shapes[frames]
         swap = spatial == 1
 
@@ -450,7 +449,7 @@ class Frames:
 
     @staticmethod
     def _dense(body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int) -> None:
-        """Build the body y = W [x[t - reach], ..., x[t]] + b: one product, with the past as one row."""
+        """Build the body y = W [x[t - reach], ..., x[t]] + b: one product of a row that joins all frames."""
         assert isinstance(op, Conv)
         n, channels = frame
         size, spread = fixed(channels, "channels"), op.dilation[0]
@@ -470,7 +469,8 @@ class Frames:
 
     @staticmethod
     def _rows(body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int) -> None:
-        """Build the body that stacks ``reach`` + 1 frames as the rows of an image."""
+        """Build a body that applies ``op`` to an image whose rows are the last ``reach`` + 1 frames. The state holds
+        the past frames."""
         n, channels, features = frame
         past: Shape = (n, channels, reach, features)
         x, before = body.input("x", frame), body.input("past", past)
