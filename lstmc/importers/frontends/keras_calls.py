@@ -74,7 +74,7 @@ def tensor_key(entry: Any) -> Key:
 
 
 def activation(setting: Any, version: Version, key: str) -> Op:
-    """Return an activation by its name, or by a serialized function of that name."""
+    """Return an activation by its name or serialized function. Raise Refused if it is not known."""
     name = setting.get("config", setting.get("class_name")) if isinstance(setting, Mapping) else setting
     if isinstance(name, Mapping):
         return of_layer(str(setting.get("class_name")), Settings(name), key)
@@ -90,7 +90,7 @@ def activation(setting: Any, version: Version, key: str) -> Op:
 
 
 def of_layer(kind: str, config: Settings, key: str) -> Op:
-    """Return the activation function that a layer applies."""
+    """Return the activation function that a layer applies. Raise Refused for other layers."""
     slope, most = config.get("negative_slope"), config.get("max_value")
     if kind == "LeakyReLU":
         return function("leaky_relu", config.number("negative_slope", config.get("alpha", 0.3)))

@@ -150,7 +150,8 @@ class _Reader:
         return [results] if isinstance(results, str) else results
 
     def _mask(self, layer: Mapping[str, Any], each: Sequence[str | None]) -> str | None:
-        """Return the mask of a layer whose operands have these masks: the first operand's, or a merge's."""
+        """Return the mask of a layer's result from its operands' masks: a merge combines them, others take the
+        first."""
         kind = layer["class_name"]
         masks = {*each} if kind in MERGES else {each[0]}
         if kind in MERGES and kind != "Concatenate" and self.version >= (3, 4) and UNSETTLED not in masks:
@@ -180,7 +181,7 @@ class _Reader:
         return mask if known else self.layers.apply("step", self.layers.apply("abs", mask))
 
     def _carry_mask(self, call: Call, results: Sequence[str]) -> None:
-        """Record the mask of a layer's results."""
+        """Record the mask of a layer's first result: its own new mask, or its operands' mask if it passes that on."""
         inner = call.config.get("layer") or {}
         settings = inner.get("config", {}) if call.name == "Bidirectional" else call.config
         mask = output_mask(self.layers, call)
@@ -258,7 +259,8 @@ class _Graph:
         return self.builder.input("X" if not self.builder.inputs else name, shape, called=name, values=domain)
 
     def _declared(self, layer: Mapping[str, Any], name: str, built: Any) -> Shape:
-        """Return the input shape that the first layer has; a size without a number is a name."""
+        """Return the input shape that the first layer declares, with names for unknown sizes. Raise SourceError if it
+        is missing."""
         config = layer.get("config", {})
         if (model := nested(layer)) is not None and layer["class_name"] in MODELS:
             inside = model["config"].get("build_input_shape", built) if isinstance(model["config"], Mapping) else built
@@ -284,7 +286,7 @@ class _Graph:
 
 
 def input_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the layers that take a model's inputs; of a Sequential model the first layer."""
+    """Return the layers that take a model's inputs: in a Sequential model, the first layer."""
     layers = inner_layers(config) or []
     if config["class_name"] == "Sequential":
         return [*layers[:1]]

@@ -26,7 +26,7 @@ def _channels_first(layers: Layers, call: Call) -> tuple[str, list[int]]:
 
 
 def _conv(layers: Layers, call: Call) -> list[str]:
-    """A convolution; a separable convolution is a depthwise one, then one with 1 x 1 kernels."""
+    """Write a convolution. A separable one is a depthwise convolution, then one with 1 x 1 kernels."""
     kernel, *bias = call.weights
     rank, padding = call.rank, call.config["padding"]
     strides, dilation = call.pair("strides", rank), call.pair("dilation_rate", rank)
@@ -96,7 +96,8 @@ def _global(kind: Literal["max", "mean"]) -> Handler:
 
 
 def _sides(sizes: Any, rank: int) -> list[Pair]:
-    """Return paddings or croppings of each axis, from one number, a number for each, or (before, after) for each."""
+    """Return a pair (before, after) for each axis from one number, a number each, or a pair each. Else raise
+    Refused."""
     if isinstance(sizes, int):
         return [(sizes, sizes)] * rank
     ends = [one if isinstance(one, list) else [one] for one in sizes]
@@ -150,7 +151,7 @@ def _dense(layers: Layers, call: Call) -> list[str]:
 
 
 def _axes(call: Call) -> list[int]:
-    """Return the axes, the last axis by default; the layer does not count the time of an enclosing layer."""
+    """Return the axes, by default the last. They are moved by the axes of time of enclosing layers."""
     axis = call.config.get("axis", -1)
     axes = axis if isinstance(axis, list) else [axis]
     if not axes or not all(isinstance(one, int) for one in axes):
@@ -159,7 +160,7 @@ def _axes(call: Call) -> list[int]:
 
 
 def _axis(call: Call) -> int:
-    """Return the axis, which must be one."""
+    """Return the layer's only axis. Raise Refused if it has several."""
     axes = _axes(call)
     if len(axes) > 1:
         raise Refused("axis", str(axes), "one axis is expected", "use one axis")
@@ -186,7 +187,7 @@ def _masking(layers: Layers, call: Call) -> list[str]:
 
 
 def output_mask(layers: Layers, call: Call) -> str | None:
-    """Return the mask [N, T, 1] that a Masking or Embedding layer makes; None for other layers."""
+    """Return the mask [N, T, 1] that a Masking or Embedding layer makes. Return None for other layers."""
     if call.name == "Masking":
         away = layers.affine(call.xs[0], 1.0, -call.config.number("mask_value", 0.0))
         return layers.apply("step", layers.reduce("max", layers.apply("abs", away), [-1], keep=True))
@@ -196,7 +197,7 @@ def output_mask(layers: Layers, call: Call) -> str | None:
 
 
 def _mean_over_time(layers: Layers, call: Call) -> list[str]:
-    """Global average pooling; of a masked sequence the mean of the steps that count."""
+    """Write global average pooling. In a masked sequence, only steps that count are averaged."""
     if call.mask is None:
         return IMAGES["GlobalAveragePooling1D"](layers, call)
     keep = bool(call.config.get("keepdims"))
@@ -212,7 +213,8 @@ def _repeat_vector(layers: Layers, call: Call) -> list[str]:
 
 
 def _dot(layers: Layers, call: Call) -> list[str]:
-    """Sums of products over one axis of each operand; leading axes are common (keras/src/layers/merging/dot.py)."""
+    """Write sums of products over one axis of each operand; leading axes are common
+    (keras/src/layers/merging/dot.py)."""
     x, y = call.several(2)[:2]
     if call.config.get("normalize"):
         raise Refused("normalize", "True", "it is not written", "normalize the operands by UnitNormalization")
@@ -272,7 +274,7 @@ def _layer_norm(layers: Layers, call: Call) -> list[str]:
 
 
 def _relu(layers: Layers, call: Call) -> list[str]:
-    """min(x, max_value) from the threshold on; below it slope * (x - threshold)."""
+    """Write min(x, max_value) above the threshold, and slope * (x - threshold) below it."""
     most, slope, least = (call.config.get(key) for key in ("max_value", "negative_slope", "threshold"))
     x, slope, least = call.xs[0], float(slope or 0), float(least or 0)
     y = layers.apply("relu", x) if not least else layers.binary("mul", x, layers.greater(x, np.asarray(least)))
@@ -288,7 +290,7 @@ def _reshape(layers: Layers, call: Call) -> list[str]:
 
 
 def _softmax(layers: Layers, call: Call) -> list[str]:
-    """Softmax; of a sequence [N, T, 1] the masked steps get 0."""
+    """Write a softmax. With a mask, masked steps get 0. Raise Refused if the mask has no element for each score."""
     x, mask = call.xs[0], call.mask
     if mask is not None and layers.shape(mask) == (*layers.shape(x), 1):  # a mask of each element, given as an argument
         mask = layers.squeeze(mask, [-1])
@@ -340,7 +342,7 @@ def softmax_of(layers: Layers, scores: str, seen: Operand | None, axis: int = -1
 
 
 def _past(layers: Layers, call: Call, scores: str) -> Operand | None:
-    """Return the mask [1, T, S] of the steps up to each step, if a step may see no later step."""
+    """Return a mask [1, T, S] by which each step sees only steps up to itself. Return None if it may see all."""
     if not call.causal:
         return None
     rows, columns = (layers.size(scores, axis, "the number of steps") for axis in (-2, -1))
@@ -354,7 +356,7 @@ def _both(layers: Layers, *masks: Operand | None) -> Operand | None:
 
 
 def _multi_head(layers: Layers, call: Call) -> list[str]:
-    """Multi-head attention: softmax(q k' / sqrt(width)) v of each head, of query, value and an optional key."""
+    """Write multi-head attention, softmax(q k' / sqrt(width)) v of each head. Without a key, it is the value."""
     q, v, k = (*call.several(2), call.xs[1])[:3]
     rank = layers.rank(q)
     unsupported = {key: call.config.get(key) for key in ("use_gate", "sliding_window", "output_shape")}

@@ -139,7 +139,7 @@ def _binary(kind: str) -> OperationHandler:
 
 
 def _function(foreign: Foreign, row: Elementwise) -> OperationHandler:
-    """Return a handler of an elementwise function; its settings are configuration keys."""
+    """Return a handler of an elementwise function. It reads the function's settings from the configuration."""
 
     def handle(layers: Layers, use: Operation) -> str:
         numbers = [use.config.number(key, value) for key, value in foreign.settings.items()] or row.numbers

@@ -38,11 +38,9 @@ _AT_FIRST = (
 
 
 def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
-    """Return the outputs [N, T, H], or the last output [N, H]; then the last states if ``return_state`` is set.
-
+    """Return the outputs [N, T, H], or the last output [N, H], and then the last states if ``return_state`` is set.
     Where the mask [N, T, 1] is 0, states stay and the last output is repeated. Inside ``TimeDistributed`` N stands for
-    several axes.
-    """
+    several axes."""
     config, mask, lead = call.config, call.mask, call.lead
     if config.get("stateful"):
         mend = "save it with stateful=False, whose weights are the same; in the written model call scan with carry=True"
@@ -166,7 +164,7 @@ def _cell(kind: Kind, call: Call, bias: tuple[Weight | None, Weight | None]) -> 
 
 
 def bidirectional(layers: Layers, call: Call) -> list[str]:
-    """Return the merged outputs of two layers, the second of which runs backwards, then their last states."""
+    """Return the merged outputs of a forward and a backward layer, then the last states of both."""
     config, xs = call.config, call.xs
     inner = config.get("layer") or {}
     backward = config.get("backward_layer") or {}
@@ -203,7 +201,8 @@ _BOTH_WAYS: Mapping[str, Callable[..., list[str]]] = {**dict.fromkeys(KINDS, rec
 
 
 def conv_lstm(layers: Layers, call: Call) -> list[str]:
-    """ConvLSTM of x [N, T, (H,) W, C]; gates in the order i, f, g, o (keras/src/layers/rnn/conv_lstm.py)."""
+    """Write a ConvLSTM of x [N, T, (H,) W, C]. Its gates are in the order i, f, g, o
+    (keras/src/layers/rnn/conv_lstm.py)."""
     config, rank = call.config, int(call.name[-2])
     first = config.get("data_format") not in (None, "channels_last")
     if first or config.get("stateful") or call.mask is not None or len(call.xs) > 1:

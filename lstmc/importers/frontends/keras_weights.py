@@ -24,7 +24,8 @@ _DEEPEST = 50  # layers in layers
 
 
 def inner_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-    """Return the configurations of a model's layers, also of a Sequential model of the first versions; else None."""
+    """Return the configurations of a model's layers, including early forms of Sequential. Return None if it has
+    none."""
     inner = config.get("config", {})
     layers = inner if isinstance(inner, list) else inner.get("layers", []) if isinstance(inner, Mapping) else []
     whole = isinstance(layers, list) and all(isinstance(layer, Mapping) for layer in layers)
@@ -101,10 +102,8 @@ _INSIDE = frozenset({*HANDLERS, *CELLS})
 
 
 def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[ArraySizes] | None:
-    """Return the sizes of a layer's arrays in Keras's order; None for a wrapper of an unsupported layer.
-
-    ``by_gate``: as Keras 1 stores LSTM and GRU, with W, U and b of each gate.
-    """
+    """Return the sizes of a layer's arrays in Keras's order, or None for a wrapper of an unsupported layer. With
+    ``by_gate``, LSTM and GRU have W, U and b for each gate, as in Keras 1."""
     kind, config = _name(layer), layer.get("config", {})
     if (model := nested(layer)) is not None:
         own = [expected_arrays(one, by_gate) for one in inner_layers(model) or []]
@@ -151,7 +150,7 @@ def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[Arr
 
 
 def _inside(kind: str, config: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-    """Return the layers or cells that a wrapper has, in the order of their arrays; None for another layer."""
+    """Return a wrapper's layers or cells in the order of their arrays. Return None for a layer that is no wrapper."""
     inner = config.get("layer") or {}
     if kind == "TimeDistributed":
         return [inner]
@@ -206,7 +205,7 @@ _KNOWN = frozenset({*HANDLERS, "InputLayer"})
 
 
 def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, list[Weight]]:
-    """Return every layer's tensors in Keras's order; a layer's name begins with the names of its enclosing models."""
+    """Return each layer's tensors in Keras's order. A name begins with the names of the enclosing models."""
     if "layers" in source.facts:
         by_layer: dict[str, list[Weight]] = {}
         named = {layer_name(layer): layer for layer in layers}
@@ -237,7 +236,7 @@ def _cut(own: Sequence[Weight], model: Mapping[str, Any], path: str, trained: bo
 
 
 def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
-    """Return the numbers of a layer's trainable and fixed arrays."""
+    """Return how many trainable and how many fixed arrays a layer has. In a fixed layer, all arrays are fixed."""
     inner = nested(layer)
     trained = trained and trainable(layer)
     if inner is not None:

@@ -60,7 +60,7 @@ class Layers(ShapeOps):
     """Builds the steps of one node at a time; ``at`` sets the node, for messages and names."""
 
     def binary(self, kind: str, x: Operand, y: Operand) -> str:
-        """Add a binary op; with one constant number it is an affine function, a power or a bound."""
+        """Add a binary op. If an operand is one constant number, add an affine function, a power or a bound instead."""
         x, y = self.finite(kind, x), self.finite(kind, y)
         if (scalar := _scalar(y)) is not None:
             return self._with_number(kind, x, scalar, swapped=False)
@@ -103,7 +103,7 @@ class Layers(ShapeOps):
         return x if high is None else self.binary("min", x, high)
 
     def matmul(self, x: Operand, y: Operand) -> str:
-        """Add x @ y as in NumPy; with a stored matrix it is a linear layer."""
+        """Add x @ y as in NumPy. If one operand is a stored matrix, it is a linear layer."""
         if self.rank(x) == 1:
             return self.squeeze(self.matmul(self.unsqueeze(x, [0]), y), [-2 if self.rank(y) > 1 else -1])
         if self.rank(y) == 1:
@@ -119,7 +119,7 @@ class Layers(ShapeOps):
         return self.product(of_x, of_y, f"{batch}xz", x, y)
 
     def turned(self, x: Operand) -> Operand:
-        """Swap the last two axes, if there are two; a parameter stays one."""
+        """Swap the last two axes, if there are two. A parameter is permuted itself, without a step."""
         rank = self.rank(x)
         axes = (*range(rank - 2), rank - 1, rank - 2) if rank > 1 else (0,)
         if isinstance(x, Weight):
@@ -127,7 +127,7 @@ class Layers(ShapeOps):
         return self.transpose(x, axes) if isinstance(x, str) else x.transpose(axes)
 
     def einsum(self, equation: str, xs: Sequence[Operand]) -> str:
-        """Add an einsum such as ``bt,bth->bh``; more than two operands are contracted from the left."""
+        """Add an einsum such as ``bt,bth->bh``. More than two operands are contracted in pairs, from the left."""
         (of_y, *more), result = einsum_letters(equation, len(xs))
         y, *others = xs
         while more:
@@ -139,7 +139,7 @@ class Layers(ShapeOps):
         return self.value(y)
 
     def product(self, of_x: str, of_y: str, of_result: str, x: Operand, y: Operand) -> str:
-        """Add an einsum of two values; an axis of size 1 is broadcast."""
+        """Add an einsum of two values. An axis of size 1 is broadcast. Raise ShapeProblem if the axes do not fit."""
         ranks = self.rank(x), self.rank(y)
         if len({*of_x}) < len(of_x) or len({*of_y}) < len(of_y) or (len(of_x), len(of_y)) != ranks:
             raise ShapeProblem(f"a product of axes {of_x} and {of_y}: each letter is one axis of a value")
@@ -185,8 +185,8 @@ class Layers(ShapeOps):
         self, x: Operand, axis: int, step: Callable[[Layers, str, str], tuple[str, str]], reverse: bool = False,
         first: float = 0.0,
     ) -> str:  # fmt: skip
-        """Add a loop along an axis of any length, whose state begins with ``first``; ``step`` returns, of an element
-        and of the state, the next state and the result."""
+        """Add a loop along an axis of any length, whose state begins with ``first``. ``step`` takes an element and the
+        state, and returns the next state and the result."""
         rank = self.rank(x)
         order = [axis_in(axis, rank), *(a for a in range(rank) if a != axis_in(axis, rank))]
         front = self.transpose(x, order)
@@ -202,10 +202,9 @@ class Layers(ShapeOps):
         return self.transpose(y if shape else self.reshape(y, (count,)), np.argsort(order).tolist())
 
     def reversed(self, x: Operand, axis: int, lengths: Operand | None, batch: int) -> str:
-        """Reverse the first lengths[n] elements of ``axis`` in element n of the axis ``batch``; without lengths, all.
-
-        With constant lengths x is cut and joined; with computed lengths a matrix of 0 and 1 multiplies each sequence.
-        """
+        """Reverse the first lengths[n] elements of ``axis`` in element n of the axis ``batch``, or all without lengths.
+        With constant lengths x is cut and joined; with computed lengths a matrix of 0 and 1 multiplies each
+        sequence."""
         if lengths is None:
             return self.flip(x, axis)
         if (original := self.unreversed(x, axis, lengths, batch)) is not None:
@@ -248,11 +247,9 @@ class Layers(ShapeOps):
         extras: Mapping[Extra, Operand] = {},
         reverse: bool = False,
     ) -> tuple[str, ...]:
-        """Add one cell over x [T, N, D]; return outputs and last states. ``weights``: input, recurrent, two biases.
-
-        ``more`` are peepholes and the projection, by the cell's names. A layer over a reversed sequence runs in the
-        other direction, and its outputs are reversed.
-        """
+        """Add one cell over x [T, N, D], and return its outputs and last states. ``weights`` are the input and
+        recurrent weights and two biases, and ``more`` has peepholes and the projection by the cell's names. If x is a
+        reversed sequence, the layer runs over the original in the other direction, and its outputs are reversed."""
         lengths = extras.get("lengths")
         original = self.unreversed(x, 0, lengths, 1) if {*extras} <= {"static", "lengths"} else None
         if original is not None:
@@ -307,8 +304,8 @@ class Layers(ShapeOps):
         return self.apply("power", y, 0.5) if order == 2 and root else y
 
     def argmax(self, x: Operand, axis: int | None, keep: bool = False, last: bool = False, sign: float = 1.0) -> str:
-        """Add the index of the first or ``last`` largest element of an axis; without an axis, of all elements. With a
-        ``sign`` of -1 of the smallest element."""
+        """Add the index of the first or ``last`` largest element of an axis, or of all elements without an axis. With
+        ``sign`` -1, it is the smallest element."""
         x = self.affine(x, sign, 0.0)
         if axis is None:
             return self.reduce("argmax", self.reshape(x, resolved((-1,), self.shape(x))), [0], keep=False)
@@ -347,7 +344,7 @@ class Layers(ShapeOps):
         return self.reduce("max", self.apply("step", self.apply("abs", x)), axes, keep)
 
     def divided(self, x: Operand, y: Operand, rounded: Literal["floor", "trunc"]) -> tuple[str, str]:
-        """Add the rounded quotient of x and y, and the remainder of that division."""
+        """Add the quotient of x and y, rounded as ``rounded`` says, and the remainder that belongs to it."""
         ratio = self.binary("div", x, y)
         whole = self.apply(rounded, ratio)
         rest = self.binary("sub", x, self.binary("mul", whole, y))
@@ -363,7 +360,7 @@ class Layers(ShapeOps):
         return self.apply("step", self.binary("sub", x, y))
 
     def compare(self, kind: Comparison, x: Operand, y: Operand) -> str:
-        """Add a mask that is 1 where a comparison holds; "or equal" is the complement of the opposite comparison."""
+        """Add a mask that is 1 where a comparison holds. ">=" is the complement of "<", "<=" that of ">"."""
         if kind in ("eq", "ne"):
             differ = self.apply("step", self.apply("abs", self.binary("sub", x, y)))
             return differ if kind == "ne" else self.negated(differ)
@@ -388,7 +385,8 @@ class Layers(ShapeOps):
     def group_norm(
         self, x: Operand, groups: int, eps: float, scale: Weight | None, shift: Weight | None, lead: int = 1
     ) -> str:
-        """Add a normalization over groups of channels C, x's axis ``lead``; scale and shift are [C]."""
+        """Add a normalization over groups of channels, x's axis ``lead``. ``scale`` and ``shift`` have a number for
+        each channel."""
         shape = self.shape(x)
         y = self.reshape(x, resolved((*shape[:lead], groups, -1), shape))
         y = self.reshape(self.one(Normalize(eps), y), shape)
@@ -431,7 +429,8 @@ class Layers(ShapeOps):
         return self.transpose(y, np.argsort(order).tolist())
 
     def batch_norm(self, x: Operand, statistics: Sequence[Weight | None], eps: float, axis: int = 1) -> str:
-        """Add a batch normalization; ``statistics``: scale, shift, mean and variance [C] along ``axis``, folded."""
+        """Add a batch normalization as one scale and shift. ``statistics`` are scale, shift, mean and variance [C]
+        along ``axis``."""
         gamma, beta, mean, var = statistics
         assert mean is not None
         assert var is not None
@@ -466,7 +465,7 @@ def waves(rows: int, columns: int, size: int, scale: float = 1.0) -> tuple[Array
 
 
 def _whole(op: Op) -> bool | None:
-    """Return whether an op makes integers of any operands; None if its result is integral for integral operands."""
+    """Return whether an op always makes integers. Return None if it makes integers from integers only."""
     if isinstance(op, Function):
         return op.function in ("step", "floor", "ceil", "trunc", "sign")
     if isinstance(op, Round) or (isinstance(op, Reduction) and op.kind == "argmax"):

@@ -24,7 +24,8 @@ _ARCTAN = (
 
 
 def arctan(layers: Layers, x: Operand) -> str:
-    """Return the angle whose tangent is x, to 2e-8; for a large x from the angle of 1 / x."""
+    """Return the angle whose tangent is x, to 2e-8, by a polynomial. For large x it is pi / 2 minus the angle of 1 /
+    x."""
     size = layers.apply("abs", x)
     beyond = layers.apply("step", layers.affine(size, 1.0, -1.0))
     inverse = layers.apply("power", layers.apply("maximum", size, 1.0), -1.0)
@@ -81,7 +82,7 @@ HANDLERS: dict[str, Handler] = {
 
 # ONNX Runtime's operators (com.microsoft, docs/ContribOperators.md): fused by its optimizer, or made by its tools.
 def _activated(t: Onnx, node: Node, y: Operand) -> Operand:
-    """Return a value after the activation that is fused with the operator before it."""
+    """Return a value after the activation that its operator includes. Raise Refused if it is not known."""
     name = node.get("activation")
     if not name:
         return y
@@ -98,7 +99,7 @@ def _activated(t: Onnx, node: Node, y: Operand) -> Operand:
 
 
 def _then_activated(plain: Handler) -> Handler:
-    """Return a handler of an operator of ONNX followed by an activation; a convolution is first followed by a sum."""
+    """Return a handler of an operator with an activation. A fourth operand is added before the activation."""
 
     def handle(t: Onnx, *, node: Node) -> Operand:
         y, more = called(plain, t, node), node.operand(3)
@@ -111,7 +112,7 @@ def _fused_matmul(
     t: Onnx, a: Operand, b: Operand, *,
     alpha: float = 1.0, transA: int = 0, transB: int = 0, transBatchA: int = 0, transBatchB: int = 0,
 ) -> Operand:  # fmt: skip
-    """alpha A B; A and B may be transposed."""
+    """Write alpha A B, where A and B may be transposed. Raise Refused if batches are to be transposed."""
     if transBatchA or transBatchB:
         raise Refused("transBatchA, transBatchB", "1", "batches are not transposed here", "transpose before it")
     x, y = (t.turned(one) if turned else one for one, turned in ((a, transA), (b, transB)))

@@ -63,9 +63,9 @@ def describe_onnx(
     model: Any, origin: str, folder: Path | None, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Array],
     free: bool = False,
 ) -> Net:  # fmt: skip
-    """Return the net of a ``ModelProto``. ``shapes`` fixes inputs; ``values`` makes inputs constants. ``free`` turns
-    stored zeros that may be a past into inputs. Raises :class:`RefusedError` with everything that cannot be
-    expressed."""
+    """Return the net of a ``ModelProto``. ``shapes`` fixes the shapes of inputs, and ``values`` makes inputs constants.
+    With ``free``, stored zeros that may be a past become inputs. Raises :class:`RefusedError` with everything that
+    cannot be expressed."""
     opset = next((int(o.version) for o in model.opset_import if o.domain in DOMAINS), 1)
     if opset < OLDEST:
         raise SourceError(f"{origin}: its operators are those of version {opset}; {OLDEST} and newer are read")
@@ -109,7 +109,7 @@ def describe_onnx(
 
 
 def _declared(info: Any, origin: str) -> Shape:
-    """Return an input's declared shape; a size without a number is a name."""
+    """Return an input's declared shape, with names for unknown sizes. Raise SourceError if it is no tensor."""
     if not info.type.HasField("tensor_type"):
         raise SourceError(f"{origin}: input {info.name} is no tensor")
     sizes = info.type.tensor_type.shape.dim
@@ -211,7 +211,7 @@ class _Reader:
         return results
 
     def _operand(self, op: str, slot: int, name: str) -> Any:
-        """Return an operand by its name; with ``free``, stored zeros that may be a past become an input."""
+        """Return an operand by its name. With ``free``, stored zeros that may be a past become an input of the net."""
         value = self.values[name] if name else None
         if self.free and op in FREED and isinstance(value, Weight) and prod(value.shape) > 1:
             first = 5 if op in ("GRU", "LSTM", "RNN") else 0
@@ -251,7 +251,7 @@ class _Reader:
         return stored_tensor(value, self.origin, self.folder).read() if hasattr(value, "raw_data") else value
 
     def subgraph(self, graph: Any, inputs: Mapping[str, Any], depth: int) -> list[Any]:
-        """Return the outputs of a node's subgraph for these inputs; it sees the names of the enclosing graph."""
+        """Return the outputs of a node's subgraph for ``inputs``. It also reads names of the enclosing graph."""
         for tensor in graph.initializer:
             self.values[tensor.name] = stored_tensor(tensor, self.origin, self.folder).weight()
         self.values |= inputs
@@ -262,7 +262,7 @@ class _Reader:
         return [self.values[output.name] for output in graph.output]
 
     def _function(self, node: Node, body: Any, depth: int) -> list[Any]:
-        """Return the results of a node that is a function: of the model, or of its operator's definition."""
+        """Return the results of a node that calls a function: one of the model, or the operator's definition."""
         values, opset, inside = self.values, self.opset, self.inside
         operands = (*node.operands, *[None] * len(body.input))
         self.values = dict(zip(body.input, operands, strict=False))
@@ -295,7 +295,7 @@ def _constant(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
 
 
 def _branch(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
-    """Return the results of the branch that an If takes."""
+    """Return the results of the branch that an If takes. Raise Refused if the condition is computed."""
     condition = constant(node.operand(0))
     if condition is None or condition.dtype == object or condition.size != 1:
         raise Refused("cond", "computed from the inputs", "which branch is taken is not known", GIVE)
@@ -304,7 +304,8 @@ def _branch(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
 
 
 def _loop(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
-    """Unroll a Loop; return its carried values, then its scan outputs. The number of iterations must be constant."""
+    """Unroll a Loop. Return its carried values, then its scan outputs. Raise Refused if the number of iterations is
+    computed."""
     body = node.attributes["body"]
     most, goes_on = constant(node.operand(0)), constant(node.operand(1))
     if any(isinstance(one, str) for one in node.operands[:2]):
@@ -338,7 +339,7 @@ def _ends_on_data(operand: str) -> Refused:
 
 
 def _axes_and_direction(reader: _Reader, node: Node) -> tuple[Sequence[int], Sequence[int], bool]:
-    """Return the axes of time of a Scan's sequences, of the inputs and of the outputs, and whether it runs backward."""
+    """Return the axes of time of a Scan's input and output sequences, and whether it runs backward."""
     body, count = node.attributes["body"], node.attributes["num_scan_inputs"]
     first_x = len(node.operands) - count
     ys = len(body.output) - first_x
@@ -357,7 +358,8 @@ def _axes_and_direction(reader: _Reader, node: Node) -> tuple[Sequence[int], Seq
 
 
 def _scan(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
-    """Translate a Scan; return its last states, then its scan outputs. Captured values are static inputs."""
+    """Translate a Scan. Return its last states, then its scan outputs. Values captured from outside are static
+    inputs."""
     body, layers = node.attributes["body"], reader.t
     first_x = len(node.operands) - node.attributes["num_scan_inputs"]
     into, out, is_reverse = _axes_and_direction(reader, node)
@@ -441,7 +443,7 @@ WALKED: Mapping[str, Callable[[_Reader, Node, int], Sequence[Any]]] = {
 
 
 def definition_body(layers: Layers, node: Node, opset: int) -> Any:
-    """Return the function by which ONNX defines an operator; None if it is not defined by other operators."""
+    """Return the function by which ONNX defines an operator. Return None if other operators do not define it."""
     schema = definition(node.op, opset)
     if schema is None:
         return None
@@ -456,7 +458,7 @@ def definition_body(layers: Layers, node: Node, opset: int) -> Any:
 
 
 def _type_of(layers: Layers, operand: Operand | None) -> Any:
-    """Return an operand as a ``TypeProto``; values have 32 bits, like all values of a net."""
+    """Return an operand's type and shape as a ``TypeProto``. Computed values have 32 bits, as in the net."""
     onnx = importlib.import_module("onnx")
     if operand is None:
         return onnx.TypeProto()
@@ -480,7 +482,7 @@ def _defaults(call: Any) -> Iterator[Any]:
 
 
 def _bound(nodes: Any, given: Mapping[str, Any], inputs: Mapping[str, Operand | None]) -> Iterator[Any]:
-    """Yield copies of nodes with the attributes that they refer to."""
+    """Yield copies of a function's nodes, in which each reference to an attribute is replaced by its value."""
     for node in nodes:
         copy = type(node)()
         copy.CopyFrom(node)

@@ -63,7 +63,7 @@ def _clip(
 
 
 def _bound(operand: Operand | None, number: float | None, name: str) -> Operand | None:
-    """Return a bound, an operand from version 11 on, an attribute before; None for a bound without effect."""
+    """Return a bound: an operand from version 11 on, an attribute before. Return None if it has no effect."""
     if isinstance(operand, str):
         return operand
     number = number if operand is None else single(operand, name)
@@ -127,7 +127,8 @@ REPEATS = {
 
 
 def _resize(t: Onnx, x: Operand, *, node: Node) -> Operand:
-    """Resize by integer factors, to the nearest element."""
+    """Repeat elements by integer factors, each output being the nearest element. Raise Refused for other ways to
+    resize."""
     shape = t.shape(x)
     first = node.op == "Upsample" or node.opset < 11  # there Resize has no regions of interest
     scales, new_sizes = constant(node.operand(1 if first else 2)), constant(node.operand(3))
@@ -284,7 +285,7 @@ def _dynamic(t: Onnx, x: Operand) -> list[Operand]:
 
 
 def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence[int]) -> Weight:
-    """Return (w - zero) * scale; both are numbers, or arrays along some axes of w."""
+    """Return (w - zero) * scale as a weight. ``zero`` and ``scale`` are numbers, or arrays along ``axes`` of w."""
 
     def spread(term: Weight) -> Array:
         array = term.make().astype(np.float32)
@@ -301,7 +302,8 @@ def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence
 
 
 def _integers(product: Handler, axis: int) -> Handler:
-    """Return a handler of a product of a result of DynamicQuantizeLinear and stored integers, in floats."""
+    """Return a handler of a product of stored integers with what DynamicQuantizeLinear returns. It computes in
+    floats."""
 
     def handle(t: Onnx, x: Operand, w: Operand, zero: Any = None, w_zero: Any = None, *, node: Node) -> Operand:
         known = constant(zero)
@@ -337,7 +339,7 @@ def _dequantized(t: Onnx, x: Operand, scale: Operand, zero: Operand | None = Non
 def _quantized(
     t: Onnx, x: Operand, scale: Operand, zero: Operand | None = None, *, axis: int = 1, output_dtype: int = 0
 ) -> Operand:
-    """x / scale + zero, clipped to the range of its integer type, without rounding."""
+    """Write x / scale + zero, clipped to the integer type's range, but not rounded to integers."""
     shape, given = t.shape(x), constant(zero)
     by, more = along(scale, 1, shape, axis), along(zero, 2, shape, axis)
     assert by is not None
@@ -401,7 +403,7 @@ _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False,
 
 
 def recurrent(t: Onnx, *, node: Node) -> list[Operand | None]:
-    """Return Y [T, directions, N, H], then the last states [directions, N, H]; with layout 1, N comes first."""
+    """Return Y [T, directions, N, H], then the last states [directions, N, H]. With layout 1, N comes first."""
     kind, _ = _KINDS[node.op]
     direction = node.get("direction")
     if direction not in _DIRECTIONS:
@@ -442,10 +444,8 @@ def recurrent(t: Onnx, *, node: Node) -> list[Operand | None]:
 
 
 def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
-    """Yield the activation functions of each direction.
-
-    The coefficients in the node's attributes belong, in order, to those functions that have coefficients.
-    """
+    """Yield the activation functions of each direction. The coefficients in the node's attributes belong, in order, to
+    those functions that have coefficients."""
     _, usual = _KINDS[node.op]
     given = any(attribute.name == "activations" for attribute in node.proto.attribute)
     names = (given and node.get("activations")) or usual * directions  # ONNX's default for RNN has both directions
@@ -493,7 +493,7 @@ def _biases(node: Node, cell: Cell, lane: int) -> tuple[Weight | None, Weight | 
 
 
 def _peepholes(node: Node, cell: Cell, lane: int) -> dict[str, Weight]:
-    """Return the peephole weights; P has the order i, o, f."""
+    """Return the peephole weights of one direction by role. The file has them in the order i, o, f."""
     if not cell.peepholes:
         return {}
     whole = _of_direction(weight(node.operand(7), "P", 2), "P", lane)
@@ -503,7 +503,7 @@ def _peepholes(node: Node, cell: Cell, lane: int) -> dict[str, Weight]:
 
 
 def _initial(t: Onnx, node: Node, cell: Cell, lane: int, layout: int) -> dict[str, Operand]:
-    """Return the initial values of the states, without zeros, the default."""
+    """Return the initial values of states. States that start from zeros, the default, are left out."""
     initial: dict[str, Operand] = {}
     for state, place in zip(cell.states, (5, 6), strict=False):
         value = node.operand(place)
@@ -525,7 +525,7 @@ def _of_direction(stored: Weight, name: str, lane: int) -> Weight:
 
 
 def _lengths(operand: Operand | None, steps: Size) -> Operand | None:
-    """Return the operand ``sequence_lens``; None if all are known to be the full length."""
+    """Return the operand ``sequence_lens``. Return None if all sequences are known to have all steps."""
     array = constant(operand)
     if array is not None and np.all(array == steps):
         return None

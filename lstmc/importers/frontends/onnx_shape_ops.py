@@ -246,7 +246,8 @@ def _space_to_depth(t: Onnx, x: Operand, *, blocksize: int, mode: str = "DCR") -
 
 
 def transformed(layers: Layers, x: Operand, length: int | None, axis: int, inverse: bool, onesided: bool) -> str:
-    """Return the discrete Fourier transform of x [..., n, ..., 1 or 2], real or complex, along an axis: a product."""
+    """Return the discrete Fourier transform of x [..., n, ..., 1 or 2], real or complex, along an axis. It is one
+    product with a matrix of cosines and sines."""
     rank, parts = layers.rank(x), layers.size(x, -1)
     axis, size = axis_in(axis, rank), layers.size(x, axis)
     count = size if length is None else length
@@ -277,7 +278,8 @@ def _dft(
 
 
 def _stft(t: Onnx, x: Operand, step: Operand, window: Any = None, size: Any = None, *, onesided: int) -> Operand:
-    """Windows of a real signal [N, L] or [N, L, 1], multiplied by cosines and sines: a convolution."""
+    """Write a transform of windows of a real signal [N, L] or [N, L, 1]: a convolution whose kernels are cosines and
+    sines."""
     by, length, shape = int(single(step, "frame_step")), single(size, "frame_length"), t.shape(x)
     if len(shape) == 3 and shape[2] != 1:
         raise Refused("signal", f"{shape[2]} parts", "only real signals are read", "transform the two parts by DFT")

@@ -70,7 +70,7 @@ Handler = Callable[..., Any]  # of the translation, operands by position, attrib
 
 @cache
 def _taken(handler: Handler) -> tuple[int | None, int, list[str]]:
-    """Return how many operands a handler takes (None for all) and needs, and its arguments by name."""
+    """Return how many operands a handler takes (None for any number), how many it needs, and its attributes' names."""
     own = [*signature(handler).parameters.values()][1:]
     places = [one for one in own if one.kind is one.POSITIONAL_OR_KEYWORD]
     every = any(one.kind is one.VAR_POSITIONAL for one in own)
@@ -94,7 +94,7 @@ _KINDS = {"INT": "an integer", "INTS": "a list of integers", "FLOAT": "a number"
 
 @lru_cache(maxsize=1024)
 def definition(op: str, opset: int) -> Any:
-    """Return an operator's definition in this version of the operator set, or else the newest; None if it has none."""
+    """Return an operator's definition in version ``opset``, or else its newest. Return None if there is none."""
     definitions = importlib.import_module("onnx.defs")
     for version in ((opset,), ()):
         try:
@@ -195,10 +195,8 @@ def integers(array: Array, what: str) -> list[Size]:
 
 
 def single(x: Operand | None, what: str) -> Any:
-    """Return the only element of a constant; None for an operand that is left out.
-
-    Raises :class:`Refused` for a computed value, and for another number of elements.
-    """
+    """Return the only element of a constant, or None for an operand that is left out. Raises :class:`Refused` for a
+    computed value, and for another number of elements."""
     array = constant(x)
     if x is None or (array is not None and array.size == 1):
         return None if array is None else array.reshape(-1)[0]
@@ -250,10 +248,8 @@ MOST_READ = 128  # the most elements of an operand from whose values the shape o
 
 
 def fold_constants(node: Node, arrays: Sequence[Array | None], folding: Folding) -> list[Array] | None:
-    """Return the results of a node on constant operands; None for an operator that is not folded.
-
-    The onnx package infers their shapes, then computes them. It does not compute with sizes without a number.
-    """
+    """Return the results of a node on constant operands, or None for an operator that is not folded. The onnx package
+    infers their shapes, then computes them. It does not compute with sizes without a number."""
     if node.op not in FOLDED:
         return None
     objects = [one for a in arrays if a is not None and a.dtype == object for one in a.reshape(-1)]
@@ -292,8 +288,8 @@ def fold_constants(node: Node, arrays: Sequence[Array | None], folding: Folding)
 
 
 def _elements(proto: Any, fed: Mapping[str, Array], opset: int) -> float:
-    """Return the number of elements of a node's results, by ONNX's inference of shapes; an unknown number is the
-    largest operand's."""
+    """Return the number of elements of a node's results, by ONNX's shape inference. A result of unknown size counts
+    like the largest operand."""
     helper, numpy_helper, inference = (
         importlib.import_module(f"onnx.{module}") for module in ("helper", "numpy_helper", "shape_inference")
     )
@@ -353,7 +349,7 @@ def _same_size(a: Any, b: Any) -> bool:
 
 
 def _multiplied(x: Array, y: Array) -> Array:
-    """Return a product; a named size can be multiplied by 1 only."""
+    """Return a product of arrays. Raise Refused if a named size is multiplied by another number than 1."""
     factors = [one for one in (x, y) if one.dtype != object]
     if not factors or not np.all(factors[0] == 1):
         raise Refused("operands", "a size without a number", "a computation needs its value", PIN)
@@ -392,7 +388,8 @@ def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
 
 
 def along(term: Operand | None, place: int, shape: Shape, axis: int) -> Array | None:
-    """Return a scale or a zero point, a number or an array along an axis, in a shape that broadcasts."""
+    """Return a scale or zero point in a shape that broadcasts: one number, or a number for each place along an axis.
+    Return None if it is left out."""
     found = constant(term)
     if term is not None and found is None:
         raise Refused(f"operand {place}", "computed", "it must be known here", "import it before it was quantized")

@@ -32,9 +32,7 @@ def gathered(layers: Layers, x: Operand, indices: Array) -> str:
 
 def scattered(layers: Layers, x: Operand, indices: Array, updates: Operand, how: Combined) -> str:
     """Return x with ``updates`` at x[i, j, ...] for the last axis of ``indices``, or combined with the old elements.
-
-    Without combining, the last of several updates of one place counts.
-    """
+    Without combining, the last of several updates of one place counts."""
     count, shape = indices.shape[-1], layers.shape(x)
     places = _places(indices, shape)
     rows = layers.reshape(updates, (places.size, *shape[count:]))
@@ -53,7 +51,7 @@ def scattered(layers: Layers, x: Operand, indices: Array, updates: Operand, how:
 
 
 def _added_up(layers: Layers, places: Array, rows: str) -> tuple[Array, str]:
-    """Return each place once, and the sum of its updates."""
+    """Return each place once, and the sum of its updates: one product with a matrix of 0 and 1."""
     once, of_row = np.unique(places, return_inverse=True)
     shape = layers.shape(rows)
     flat = layers.reshape(rows, resolved((places.size, -1), shape))
@@ -71,7 +69,7 @@ def elements(layers: Layers, x: Operand, indices: Array, axis: int) -> str:
 
 
 def scattered_elements(layers: Layers, x: Operand, indices: Array, updates: Operand, axis: int, how: Combined) -> str:
-    """Return x with each update at its place, where the index counts in the axis: ``ScatterElements``."""
+    """Return x with each update at the place that its index gives along an axis: ``ScatterElements``."""
     axis = axis_in(axis, indices.ndim)
     rows = _rows(indices, layers.shape(x), axis)
     if rows is None:
@@ -128,7 +126,7 @@ def chosen_elements(layers: Layers, x: Operand, indices: Operand, axis: int, wra
 def written(
     layers: Layers, x: Operand, axis: int, places: Operand, source: Any, *, add: bool = False, wraps: bool = True
 ) -> str:
-    """Return x with elements written, or added, at places along an axis, known or computed."""
+    """Return x with ``source`` written or added at places along an axis. Each place becomes a row of 0 and 1."""
     axis, shape = axis_in(axis, layers.rank(x)), layers.shape(x)
     wanted = layers.shape(places)
     if any(a != b for i, (a, b) in enumerate(zip(shape, wanted, strict=True)) if i != axis):
@@ -154,7 +152,8 @@ def written(
 
 
 def in_order(layers: Layers, x: Operand, count: int, axis: int, largest: bool) -> list[str]:
-    """Return the largest elements of an axis, in order, and their places: each search is among the remaining ones."""
+    """Return the ``count`` largest or smallest elements of an axis, in order, and their places. Each search leaves out
+    those found."""
     if not layers.shape(x):
         return [layers.value(x), layers.value(np.zeros(()))]
     axis = axis_in(axis, layers.rank(x))
@@ -181,8 +180,8 @@ def letters(rank: int, axis: int) -> tuple[str, str]:
 
 
 def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool = True) -> Operand:
-    """Return 1 where the place along a new axis is the index, else 0; with ``wraps`` a negative index counts from the
-    end. For known indices it is a constant, and negative indices always count from the end."""
+    """Return 1 where the place along a new axis is the index, and 0 elsewhere. Known indices give a constant, in which
+    negative ones count from the end; computed ones do so with ``wraps``."""
     rank = layers.rank(indices) + 1
     axis = axis_in(axis, rank)
     places = np.arange(float(size)).reshape([size if a == axis else 1 for a in range(rank)])
@@ -195,7 +194,8 @@ def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool 
 
 
 def _places(indices: Array, shape: Sequence[int]) -> Array:
-    """Return indices of the leading axes as places in these axes, joined."""
+    """Return indices along the leading axes as places along one axis that joins these. Raise ShapeProblem if one is out
+    of range."""
     sizes = [fixed(size, "a size") for size in shape[: indices.shape[-1]]]
     own = indices.reshape(-1, len(sizes)).astype(int)
     if len(sizes) > len(shape) or np.any(own < np.negative(sizes)) or np.any(own >= sizes):
@@ -220,7 +220,7 @@ def _replaced(layers: Layers, x: Operand, count: int, places: Array, rows: str) 
 
 
 def _joined(layers: Layers, parts: Sequence[str], sources: Sequence[tuple[int, int]]) -> str:
-    """Return the rows of ``parts`` in the order of ``sources``: each is the number of a part and of its row."""
+    """Return rows of ``parts``. Each source is the number of a part and a row in it; runs of rows are cut together."""
     runs: list[tuple[int, int, int]] = []
     for part, row in sources:
         if runs and runs[-1][0] == part and runs[-1][2] == row:
@@ -234,8 +234,8 @@ def _joined(layers: Layers, parts: Sequence[str], sources: Sequence[tuple[int, i
 
 
 def _box(indices: Array, shape: Sequence[int]) -> list[Pair] | None:
-    """Return the block whose elements have these indices, from start up to stop of each axis; None if they do not form
-    a block."""
+    """Return the block whose elements have these indices, as start and stop of each axis. Return None if they do not
+    form a block."""
     sizes = [fixed(size, "a size") for size in shape[: indices.shape[-1]]]
     places = indices.reshape(-1, len(sizes)) % sizes
     first, last = places.min(0, initial=2**31), places.max(0, initial=-1) + 1

@@ -42,7 +42,7 @@ def constant(x: Operand | None) -> Array | None:
 
 
 def window_count(size: int, kernel: int, stride: int, pads: tuple[int, int], ceil: bool) -> int:
-    """Return the number of windows along an axis."""
+    """Return the number of windows along an axis, rounded up with ``ceil``. Raise ShapeProblem if none fits."""
     room = size + sum(pads) - kernel
     if room < 0:
         raise ShapeProblem(f"a window of {kernel} is larger than the padded image of {size}")
@@ -51,7 +51,7 @@ def window_count(size: int, kernel: int, stride: int, pads: tuple[int, int], cei
 
 
 def same_padding(size: Size, kernel: int, stride: int, dilation: int) -> Pair:
-    """Return the zeros before and after an axis that give every ``stride``-th element a window; an odd one is after."""
+    """Return the zeros before and after an axis for one window every ``stride`` elements. An odd zero comes after."""
     total = dilation * (kernel - 1)
     if stride != 1:
         n = fixed(size, "an image's size")
@@ -74,7 +74,8 @@ class Windows:
 
     @classmethod
     def of(cls, size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, counted: bool) -> Windows:
-        """Return the windows of another framework; ``pads`` are (before, after); ``counted``: a mean counts padding."""
+        """Return Caffe's windows for another framework's. ``pads`` are (before, after); with ``counted``, a mean counts
+        padding. Raise ShapeProblem if Caffe has no such windows."""
         n, (before, after) = fixed(size, "an image's size"), pads
         count = in_pieces(window_count(n, kernel, stride, pads, ceil))
         for pad, skip in ((before, 0), (after, (after - before) // stride)):
@@ -124,7 +125,7 @@ class ShapeOps:
         return fixed(shape[axis_in(axis, len(shape))], what or f"axis {axis}")
 
     def value(self, x: Operand, hint: str = "constant") -> str:
-        """Return an operand as a value; weights and numbers become parameters of the model."""
+        """Return an operand as a value of the net. Weights and numbers become parameters of the model."""
         if isinstance(x, str):
             return x
         if isinstance(x, np.ndarray) and x.dtype == object:
@@ -180,7 +181,7 @@ class ShapeOps:
         return [*self.builder.add(op, self.value(x), hint=self.hint)]
 
     def cut(self, x: Operand, axis: int, start: int, stop: int) -> str:
-        """Return the elements from ``start`` up to ``stop`` of an axis."""
+        """Return the elements from ``start`` up to ``stop`` of an axis. Raise ShapeProblem if they are out of range."""
         axis = axis_in(axis, self.rank(x))
         size = self.size(x, axis, f"axis {axis} of {listed(self.shape(x))}")
         if (joined := self._of_joined(x, axis, start, stop)) is not None:
@@ -191,7 +192,7 @@ class ShapeOps:
         return self.split(x, sizes, axis)[1 if start else 0]
 
     def _of_joined(self, x: Operand, axis: int, start: int, stop: int) -> str | None:
-        """Return the operand of a concatenation x that a slice selects exactly, else None."""
+        """Return the operand of a Concat that a slice of its result selects exactly. Return None if there is none."""
         step = self.builder.producer(x) if isinstance(x, str) else None
         if step is None or step.op != Concat(axis):
             return None
@@ -212,7 +213,7 @@ class ShapeOps:
         return self.reshape(self.cut(x, axis, index, index + 1), (*shape[:axis], *shape[axis + 1 :]))
 
     def expand(self, x: Operand, shape: Sequence[Size]) -> str:
-        """Broadcast x to a shape."""
+        """Broadcast x to a shape, after axes of size 1 in front. Raise ShapeProblem if x does not fit."""
         own = self.shape(x)
         if broadcast(own, tuple(shape)) != tuple(shape):
             raise ShapeProblem(f"{listed(own)} repeated to {listed(shape)}")
@@ -220,7 +221,7 @@ class ShapeOps:
         return y if tuple(shape) == self.shape(y) else self.one(Expand(tuple(shape)), y)
 
     def tile(self, x: Operand, repeats: Sequence[int]) -> str:
-        """Repeat x along each axis; missing axes are added in front."""
+        """Repeat x along each axis. Axes that x lacks are added in front. Axes of size 1 are broadcast."""
         own = self.shape(x)
         if len(repeats) < len(own) or min(repeats, default=1) < 1:
             raise ShapeProblem(f"{listed(own)} repeated {list(repeats)} times")
@@ -234,7 +235,7 @@ class ShapeOps:
         return y
 
     def pick(self, x: Operand, axis: int, places: Sequence[int]) -> str:
-        """Return some elements of an axis, in this order."""
+        """Return some elements of an axis in the order of ``places``. Neighbours are cut together."""
         size, _ = self.size(x, axis), in_pieces(len(places))
         if not places or not all(-size <= place < size for place in places):
             raise ShapeProblem(f"elements {list(places)} of an axis of {size}")
@@ -256,7 +257,8 @@ class ShapeOps:
         return y
 
     def unreversed(self, x: Operand, axis: int, lengths: Operand | None = None, batch: int = 0) -> str | None:
-        """Return the value of which x is this reversal, perhaps with its axes permuted; None if there is none."""
+        """Return the value that this reversal made x from, perhaps with its axes permuted. Return None if x is no such
+        reversal."""
         known = self.reversals.get(x) if isinstance(x, str) else None
         if known is not None and known.axis == axis and known.x != x:
             own, given = (np.asarray(y.make() if isinstance(y, Weight) else y) for y in (known.lengths, lengths))
@@ -278,7 +280,8 @@ class ShapeOps:
         return self.cut(x, axis, places.start, places.stop) if places.step == 1 else self.pick(x, axis, places)
 
     def depth_to_space(self, x: Operand, by: int, depth_first: bool) -> str:
-        """Move channels [N, by by C, H, W] into blocks of ``by`` by ``by`` elements; ``depth_first``: C is last."""
+        """Move channels [N, by by C, H, W] into blocks of ``by`` by ``by`` elements. With ``depth_first``, C is
+        last."""
         n, c, h, w = self.shape(x)
         inner = fixed(c, "channels") // by**2
         split = (n, by, by, inner, h, w) if depth_first else (n, inner, by, by, h, w)
@@ -311,7 +314,7 @@ class ShapeOps:
         return self.reshape(x, [size for axis, size in enumerate(shape) if axis not in gone])
 
     def mirror(self, x: Operand, axis: int, before: int, after: int) -> str:
-        """Pad an axis by reflection at its first and last element."""
+        """Pad an axis by reflection at its ends. Raise ShapeProblem if the padding is as long as the axis."""
         size = self.size(x, axis)
         if max(before, after) >= size:
             raise ShapeProblem(f"a mirrored padding of {max(before, after)} on an axis of {size}")
@@ -351,7 +354,7 @@ class ShapeOps:
         return y
 
     def pad(self, x: Operand, axis: int, before: int, after: int, fill: float = 0.0) -> str:
-        """Pad an axis with a number."""
+        """Pad an axis with a number: copies of its own elements, multiplied by zero, plus the number."""
         fill = float(np.clip(fill, -LARGE, LARGE))
         _check_padding(before, after)
         parts = [self.value(x)]
@@ -374,8 +377,8 @@ class ShapeOps:
         dilation: Sequence[int],
         group: int,
     ) -> str:
-        """Add a convolution of x [..., C, H, W], or [..., C, W]; ``pads`` are (before, after) of each axis. One of a
-        single pixel is a linear layer."""
+        """Add a convolution of x [..., C, H, W] or [..., C, W]. ``pads`` are (before, after) of each axis. A
+        convolution of one pixel becomes a linear layer."""
         shape, rank = self.shape(x), len(stride)
         if {*shape[-rank:], *w.shape[2:]} == {1} and group == 1 and not any(map(any, pads)):
             y = self.linear(self.reshape(x, shape[:-rank]), w.reshaped(*w.shape[:2]), b)
@@ -400,11 +403,9 @@ class ShapeOps:
         dilation: Sequence[int],
         group: int,
     ) -> str:
-        """Add a transposed convolution: a convolution of x with zeros between its elements, by w reversed.
-
-        x is [..., C, H, W] or [..., C, W], w is [C, out / group, kh, kw] or [C, out / group, k]; the result is cut by
-        ``pads``, or padded if they are negative.
-        """
+        """Add a transposed convolution: a convolution of x, with zeros between its elements, by w reversed. x is [...,
+        C, H, W] or [..., C, W], w is [C, out / group, kh, kw] or [C, out / group, k]. The result is cut by ``pads``, or
+        padded if they are negative."""
         if len(stride) == 1:
             wide = self.unsqueeze(x, [-2]), w.reshaped(*w.shape[:2], 1, w.shape[2])
             y = self.conv_transpose(*wide, b, (1, *stride), (_NONE, *pads), (1, *dilation), group)
@@ -454,8 +455,8 @@ class ShapeOps:
         ceil: bool = False,
         counted: bool = True,
     ) -> str:
-        """Add a pooling of x [..., H, W] or [..., W] with ``pads`` (before, after) of each axis; ``counted``: a mean
-        counts them. If the source rounds the size down and Caffe rounds it up, the surplus is cut off."""
+        """Add a pooling of x [..., H, W] or [..., W]. ``pads`` are (before, after) of each axis; with ``counted``, a
+        mean counts them. If the source rounds the size down and Caffe rounds it up, the surplus is cut off."""
         if len(size) == 1:
             y = self.pool(kind, self.unsqueeze(x, [-2]), (1, *size), (1, *stride), (_NONE, *pads), ceil, counted)
             return self.squeeze(y, [-2])

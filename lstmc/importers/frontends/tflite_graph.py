@@ -83,7 +83,7 @@ class Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
 
     def translate(self, operator: Operator) -> None:
-        """Add an operator, or the reason why it is not read."""
+        """Add an operator's nodes, or the refusal of it. Raise an error if the file lacks the operator's options."""
         tensors = self.file.tensors
         self.label = tensors[operator.outputs[0]].name if operator.outputs else operator.code
         call = Call(self, operator)
@@ -108,7 +108,7 @@ class Graph:
         self.names |= dict(zip(operator.outputs, results, strict=False))
 
     def value(self, place: int) -> str:
-        """Return the name of a tensor's value."""
+        """Return the name of a tensor's value. A stored tensor is added as a constant when it is first read."""
         tensor = self.file.tensors[place]
         if place not in self.names:
             if tensor.kind not in (*TYPES, "FLOAT16", "INT8", "UINT8", "INT16"):
@@ -167,7 +167,7 @@ class Call:
         return len(self.tensor(slot).shape)
 
     def fixed(self, slot: int) -> list[int]:
-        """Return the integers of a constant operand."""
+        """Return the integers of a constant operand. Raise Refused if the net computes it."""
         stored = self.tensor(slot).stored
         if stored is None:
             raise Refused(f"operand {slot}", self.tensor(slot).name, "it is computed by the net", UNREAD[1])
@@ -186,7 +186,8 @@ class Call:
         return self.emit("Clip", value, self.constant(np.float32(least)), self.constant(np.float32(most)))
 
     def activated(self, value: str, function: int) -> str:
-        """Return a value after a fused activation, by its number in the schema."""
+        """Return a value after a fused activation, which ``function`` numbers as in the schema. Raise Refused for
+        others."""
         if function in (2, 3):
             return self.clipped(value, *((-1, 1) if function == 2 else (0, 6)))
         if function not in (0, 1, 4):
@@ -349,7 +350,7 @@ def _conv(t: Call, order: Sequence[int], each: bool = False) -> str:
 
 
 def _transposed(t: Call) -> str:
-    """A transposed convolution: its output's size, its kernel [O, H, W, I], its input, a bias."""
+    """Write a transposed convolution. Operands are the output's size, a kernel [O, H, W, I], the input and a bias."""
     o, kernel, more = t.options, t.emit("Transpose", t.x(1), perm=[3, 0, 1, 2]), t.given(3)
     rows = zip((o.strideH, o.strideW), t.tensor(2).shape[1:3], t.tensor(1).shape[1:3], t.fixed(0)[1:3], strict=True)
     over = [stride * (size - 1) + width - out for stride, size, width, out in rows]
@@ -366,8 +367,8 @@ def _pool(t: Call, op: str) -> str:
 
 
 def _loop(t: Call, sizes: Sequence[int], first: Sequence[int], step: Callable[..., Sequence[str]]) -> str:
-    """Run a step over time. The step takes a frame and states of these ``sizes``; operands from slot ``first`` on are
-    their initial values."""
+    """Write a loop over time as a Scan. ``step`` takes a frame and states of ``sizes``; the operands at slots ``first``
+    are the states' initial values, or zeros."""
     g, helper, by_time = t.graph, t.graph.helper, t.options.timeMajor
     x = t.x() if by_time else t.emit("Transpose", t.x(), perm=[1, 0, 2])
     batch = t.emit("Slice", t.emit("Shape", x), t.constant([1]), t.constant([2]))
@@ -391,7 +392,8 @@ def _loop(t: Call, sizes: Sequence[int], first: Sequence[int], step: Callable[..
 
 
 def _lstm(t: Call) -> str:
-    """A layer of LSTM: input gates at 1, recurrent ones at 5, peepholes at 9, biases at 12, a projection at 16."""
+    """Write an LSTM layer. Operands: input gates from 1, recurrent ones from 5, peepholes from 9, biases from 12, a
+    projection at 16."""
     o, add = t.options, partial(t.emit, "Add")
     if any(t.has(slot) for slot in range(20, 24)):
         raise Refused("operand 20", t.tensor(20).name if t.has(20) else "", "its norms are not supported", UNREAD[1])
