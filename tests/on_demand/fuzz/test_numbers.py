@@ -39,6 +39,7 @@ CASES = {
     "a ReLU with a slope": ("mnn-int8", drawn(920116)),
     "a ReLU with a slope of a sum": ("mnn-int8", drawn(1202019)),
     "steps of weights to six decimals": ("mnn-int8", drawn(1202209)),
+    "a sum that is reshaped": ("mnn-int8", drawn(1202310)),
     "an Exp": ("mnn-int8", drawn(920204)),
 }
 
