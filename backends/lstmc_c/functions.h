@@ -312,22 +312,40 @@ static void product_of_lanes(float *y, const float *x, const float *w, const flo
   for (size_t o = 0; o < outs; o += 16, w += 16 * ins) {
     const size_t width = lesser(outs - o, 16);
 #ifdef LANES
-    typedef float sixteen __attribute__((vector_size(64), aligned(4), may_alias));
+    typedef float vector VECTOR;
+    float sum[16];
+    vector sums[16 / LANES] ALIGNED = {{0.0f}};
     const float *at = x;
-    sixteen sum = {0.0f};
     for (size_t i = 0; i < ins; ++i, at += lanes) {
-      sixteen v = {at[0],     at[1 & m], at[2 & m],  at[3 & m],  at[4 & m],  at[5 & m],  at[6 & m],  at[7 & m],
-                   at[8 & m], at[9 & m], at[10 & m], at[11 & m], at[12 & m], at[13 & m], at[14 & m], at[15 & m]};
-#ifdef __AVX512F__
-      if (lanes == 4) v = (sixteen)_mm512_broadcast_f32x4(_mm_loadu_ps(at));  // gcc would go through memory
+#pragma GCC unroll 4
+      for (size_t k = 0; k < 16; k += LANES) {
+        const float *const part = at + (k & m);
+        vector v ALIGNED;  // the elements of part again and again: gcc would put them in one by one
+#if LANES == 4
+        if (lanes == 2) v = (vector){part[0], part[1], part[0], part[1]};
+#else
+        if (lanes <= 4) {
+          __m128 four = lanes == 2 ? _mm_loadl_pi(_mm_setzero_ps(), (const __m64 *)part) : _mm_loadu_ps(part);
+          if (lanes == 2) four = _mm_movelh_ps(four, four);
+#if LANES == 16
+          v = (vector)_mm512_broadcast_f32x4(four);
+        } else if (lanes == 8) {
+          v = (vector)_mm512_broadcast_f64x4(_mm256_castps_pd(_mm256_loadu_ps(part)));
+#else
+          v = (vector)_mm256_insertf128_ps(_mm256_castps128_ps256(four), four, 1);
 #endif
-      sum += v * *(const sixteen *)(w + 16 * i);
+        }
+#endif
+        else v = *(const vector *)part;
+        sums[k / LANES] += v * *(const vector *)(w + 16 * i + k);
+      }
     }
-    if (width == 16) {
-      if (b) sum += *(const sixteen *)(b + o);
-      *(sixteen *)(y + o) = sum;
-      continue;
+#pragma GCC unroll 4
+    for (size_t k = 0; k < 16; k += LANES) {
+      if (b && width == 16) sums[k / LANES] += *(const vector *)(b + o + k);
+      *(vector *)((width == 16 ? y + o : sum) + k) = sums[k / LANES];
     }
+    if (width == 16) continue;
 #else
     float sum[16] = {0.0f};
     for (size_t k = 0; k < width; ++k) {

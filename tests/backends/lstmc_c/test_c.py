@@ -266,6 +266,20 @@ def test_scans_inside_a_step_are_loops(cells: list[str], copies: int, tmp_path: 
     assert bool(joined) == (copies == 5)
 
 
+@pytest.mark.parametrize("processor", ["x86-64-v3", "x86-64-v4"])
+def test_elements_of_lanes_are_not_put_into_vectors_one_by_one(processor: str, tmp_path: Path) -> None:
+    """Six copies are four lanes and two, so the number of lanes is no constant of the function."""
+    graph = inside_a_step(cell_graph("gru", (4, 2)), 6)
+    net = Net.of(compile_graph(graph, WholeBackend()), random_weights(graph, 1), "six")
+    for name, content in net.artifact.files.items():
+        (tmp_path / name).write_bytes(content)
+    flags = ("-O2", f"-march={processor}", "-fno-inline", "-S", "-o-")
+    made = subprocess.run(["gcc", *flags, "six.c"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    (text,) = re.findall(r"^product_of_lanes[\w.]*:\n(.*?)\.cfi_endproc", made.stdout, re.MULTILINE | re.DOTALL)
+    assert "fmadd" in text
+    assert not re.findall("vinsertps|vunpcklps", text)
+
+
 @cell
 def with_constants(x=Input(N, D), g=Input(N, H), h=State(N, H), *, W=Param(H, D), p=Param(H)):
     h = tanh(linear(x, W) + h + g)
