@@ -83,7 +83,7 @@ class Persistent:
         return [*{work.panels: work for work in self.products if work.transposed and not self.grid}.values()]
 
     def blocks(self, gpu: Gpu, rows: int) -> int:
-        """Return the number of blocks on a GPU; 0 if their shares of the weights do not fit into shared memory."""
+        """Return the number of blocks on a GPU. Return 0 if a block's share of the weights exceeds shared memory."""
         if not self.grid:
             return rows
         blocks = min(-(-rows * self.width // self.threads), gpu.multiprocessors)
@@ -100,7 +100,8 @@ def step_works(works: Iterable[Task]) -> list[Task]:
 
 
 def step_arrays(plan: Plan, works: tuple[Task, ...], packed: bool = False) -> tuple[Array, ...]:
-    """Return the arrays that the steps of a pass use; with ``packed``, the arrays of transposed matrices."""
+    """Return the arrays that the steps of a pass use. With ``packed``, transposed matrices are replaced by their packed
+    arrays."""
     arrays: dict[Array, None] = {}
     for work in step_works(works):
         if isinstance(work, Product):
@@ -114,8 +115,8 @@ def step_arrays(plan: Plan, works: tuple[Task, ...], packed: bool = False) -> tu
 
 
 def persistent(plan: Plan, works: tuple[Task, ...]) -> Persistent | None:
-    """Return the persistent kernel of a pass. None if the pass has no steps, or more than PERSISTENT_ROWS rows that
-    depend on each other."""
+    """Return the persistent kernel of a pass. Return None if the pass has no steps, or more than PERSISTENT_ROWS rows
+    that depend on each other."""
     steps = step_works(works)
     products = [work for work in steps if isinstance(work, Product)]
     if not steps or (plan.rows.fixed and plan.rows.batch > PERSISTENT_ROWS):
@@ -153,7 +154,7 @@ class StepCost:
 
 
 def step_cost(plan: Plan, works: tuple[Task, ...], rows: int) -> StepCost:
-    """Return the cost of a step with ``rows`` rows."""
+    """Return the cost of a step with ``rows`` rows: its operations, and the bytes that it reads and writes."""
     rows = 1 if plan.rows.fixed else rows
     total, own = Work(), dict[Array, int]()
     for work in step_works(works):
@@ -329,7 +330,7 @@ def _stages(works: Mapping[str, Sequence[Task]], passes: Sequence[str], apart: b
 
 
 def _by_phase(plan: Plan, passes: Mapping[str, tuple[Task, ...]]) -> Mapping[str, Sequence[Task]]:
-    """Return the work of each pass; if a row has parts, the work of each phase of the pass."""
+    """Return the work of each pass. If rows are computed in parts, return the work of each phase instead."""
     works: dict[str, Sequence[Task]] = dict(passes)
     for (name, each), phases in zip(passes.items(), plan.phases, strict=False):
         products = [work for work in each if isinstance(work, Product)]

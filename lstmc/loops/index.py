@@ -65,7 +65,8 @@ class Index:
         return Index(tuple(replace(d, stride=d.stride * factor) for d in self.digits), self.offset * factor)
 
     def divided(self, by: int) -> tuple[Index, Index]:
-        """Return the quotient and the remainder by a number."""
+        """Return the quotient and the remainder of the index divided by a number. Digits that the number divides are
+        split exactly."""
         high: list[Digit] = []
         low: list[Digit] = []
         for digit in self.digits:
@@ -116,8 +117,8 @@ class Index:
         )
 
     def strides(self, shape: Shape) -> tuple[int, ...] | None:
-        """Return the increment along each axis of a value of this shape; None if the index is not a sum over these
-        axes."""
+        """Return the increment along each axis of a value of ``shape``. Return None if the index is not a sum over
+        these axes."""
         divisors = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
         axes = [
             (by, size, self.at(by) - self.offset if size > 1 else by) for by, size in zip(divisors, shape, strict=True)

@@ -109,8 +109,8 @@ def _may_be_one(works: Sequence[Call | Loop], before: Array, after: Array) -> bo
 
 
 def _shifted(works: Sequence[C | Loop], before: Array, after: Array) -> list[C | Loop] | None:
-    """Return works in an order in which no element is read after it is overwritten; loops that only copy run as late as
-    possible. None if there is no such order."""
+    """Return works in an order in which no element is read after it is overwritten. Loops that only copy run as late as
+    possible. Return None if there is no such order."""
     changed = {work.y.array for work in works if isinstance(work, Call)}
     loops = [work for work in works if isinstance(work, Loop)]
     changed |= {place.array for loop in loops for place, is_written in loop.pointers.values() if is_written}
@@ -216,9 +216,9 @@ class Phases:
 
 
 def in_phases(works: Sequence[Loop], large: Set[Array], carried: Set[Array]) -> Phases | None:
-    """Return the loops of a step in phases; the middle phase has all loops between one ``large`` array and another.
-    ``carried`` arrays keep values from step to step. None if two phases would share an array that has room for a single
-    step."""
+    """Return the loops of a step in three phases. The middle phase has the loops that need a ``large`` array and lead
+    to another. ``carried`` arrays keep values from step to step. Return None if two phases would share an array that
+    has room for only one step."""
     reads = [frozenset(place.array for place, _ in work.pointers.values()) for work in works]
     writes = [frozenset(place.array for place, written in work.pointers.values() if written) for work in works]
     order = range(len(works))
@@ -261,10 +261,8 @@ class _Whole(Exception):
 
 
 def in_parts(phases: Sequence[Phases], parts: int, buffer: Callable[[Array], Array]) -> list[Phases] | None:
-    """Return the phases with each loop of the middle phase on one of ``parts`` equal parts of its elements.
-
-    None if a loop needs an element of another part. A sum over all parts gets a ``buffer`` with the sum of each part.
-    """
+    """Return the phases, with each loop of the middle phase on one of ``parts`` equal parts of its elements. A sum over
+    all parts gets a ``buffer`` with the sum of each part. Return None if a loop needs an element of another part."""
     uses: list[_Use] = []
     try:
         of_all = {array for each in phases for loop in each.inside for array in _sums_of_all(loop, parts)}
@@ -279,7 +277,7 @@ def in_parts(phases: Sequence[Phases], parts: int, buffer: Callable[[Array], Arr
 
 
 def _sums_of_all(loop: Loop, parts: int) -> Iterator[Array]:
-    """Yield each array to whose elements several parts of a loop add."""
+    """Yield each array to whose elements several parts of a loop add. Raise _Whole if the loop cannot be cut so."""
     for (pointer, index), (_, own) in zip(loop.elements_by_count(), loop.elements, strict=True):
         place, written = loop.pointers[pointer]
         if written and own is None and _repeats(_cut(index, loop.count, parts)[1], parts) > 1:
@@ -352,8 +350,8 @@ class _Use(NamedTuple):
 
 
 def _cut(index: Index, count: int, parts: int) -> tuple[Index, Index]:
-    """Return an index within a part of a loop's elements, and the index at which each part begins, as a function of its
-    number."""
+    """Return the index of an element within a part of a loop, and the index at which a part begins, given its number.
+    Raise _Whole if the digits cannot be separated so."""
     unit = count // parts
     low: list[Digit] = []
     high: list[Digit] = []

@@ -117,7 +117,7 @@ def product_numbers(graph: Graph) -> ProductNumbers:
 
 
 def other_ties(graph: Graph, seed: int) -> Graph:
-    """Return a graph whose loops round ties, exact or nearly exact, at random to either neighbour."""
+    """Return the graph with loops that round ties, exact or nearly exact, at random to one of the neighbours."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if not isinstance(node.op, GeneratedScan) or node.op.rounding is None:
@@ -135,8 +135,8 @@ def _generated(scan: Scan, initial: tuple[float | None, ...]) -> tuple[Generated
 
 
 def without_dropouts(body: Graph) -> tuple[Graph, tuple[Node, ...]]:
-    """Return the body without dropouts, and the dropouts. Weights are its last arguments. In front of them are the
-    masks, as sequences, one for each dropout."""
+    """Return the body with products in place of dropouts, and the dropouts. Each product reads a mask; the masks are
+    new sequences before the weights, which are the last arguments."""
     dropouts = tuple(node for node in body if isinstance(node.op, Dropout))
     rebuild, masks = Rebuild(body), dict[str, Ref]()
     args = body.body_args()
@@ -250,7 +250,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _lives(plan: plans.Plan) -> dict[Array, str]:
-    """Return the live range of each buffer, as text."""
+    """Return the live range of each buffer as text: the passes, and the times before, in and after the steps."""
     uses: dict[str, set[tuple[str, str]]] = {array.name: set() for array in plan.buffers}
     all_passes = _passes(plan)
     parts = [(title, (*each.inside, *each.after)) for (title, _), each in zip(all_passes, plan.phases, strict=False)]

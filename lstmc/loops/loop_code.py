@@ -101,8 +101,8 @@ class Values:
         return isinstance(node.op, self._moves) and len(self.graph.args(node.name)) == 1
 
     def origin(self, ref: Ref, index: Index | None = None) -> tuple[Ref, Index]:
-        """Return the value whose elements a value only moves, and the index of an element there; by default the value
-        itself."""
+        """Return the value from which a value only moves elements, and the index of an element there. It is the value
+        itself if it is a source or computed."""
         index = counter(self.graph.type(ref).size) if index is None else index
         node = self.graph.node(ref.node)
         if ref in self.sources or not self.moves(node):
@@ -116,10 +116,8 @@ class Values:
         return op.value if isinstance(op, ops.Full) else None
 
     def reads(self, node: Node) -> list[tuple[Ref, Index]]:
-        """Return the value that each operand comes from, and the index into it for an element of the operand.
-
-        For an op on elements the index is for an element of the result.
-        """
+        """Return for each operand the value that it comes from, and the index there for an element of the operand. For
+        an op on elements, it is the index for an element of the result."""
         large = node.types[0].shape
         expressions = []
         for ref in self.graph.args(node.name):
@@ -172,7 +170,7 @@ class LoopCode:
         return name
 
     def _element(self, loop: Loop, place: Place, index: Index, written: bool = False) -> str:
-        """Return an element of an array as text of a loop that reads or writes it."""
+        """Return the text of an element of an array, for a loop that reads or writes it."""
         offset = offset_of(index, loop.count)
         if offset is not None:  # another pointer, so that adjacent pieces of an array have the same index
             place, index = place.moved(offset), counter(loop.count)
@@ -254,7 +252,7 @@ class LoopCode:
         return self.expression(node, reads)
 
     def reduction(self, node: Node) -> Loop:
-        """Return the loop of a sum, a maximum or a softmax over an axis; it runs over the elements of the operand."""
+        """Return the loop of a sum, a maximum or a softmax over an axis. The loop runs over the operand's elements."""
         op = node.op
         assert isinstance(op, ops.Sum | ops.Max | ops.Largest | ops.Softmax)
         (ref,) = self.values.graph.args(node.name)

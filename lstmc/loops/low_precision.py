@@ -19,7 +19,7 @@ TIE = 1e-3  # of a step: numbers so near to the middle of two are rounded to eit
 
 
 def to_format(array: Array, format: str) -> Array:
-    """Return numbers as fp16 or bf16 stores them, rounded to nearest, ties to even; as they are for ``float``."""
+    """Return numbers as fp16 or bf16 stores them, with ties rounded to even. ``float`` changes nothing."""
     if format == "float":
         return array
     if format == "fp16":
@@ -32,8 +32,8 @@ def to_format(array: Array, format: str) -> Array:
 
 
 def rounded_rows(array: Array, axis: int, format: str, shift: Array | float = 0.0) -> Array:
-    """Return an array with each row rounded separately; a row has all axes from ``axis`` on. Integers have a scale for
-    each row, by its largest absolute value. ``shift`` is added first, in units of the last digit."""
+    """Return an array with each row rounded separately, where a row has all axes from ``axis`` on. Integers have a
+    scale for each row, from its largest absolute value. ``shift`` is added first, in units of the last digit."""
     if format not in _MOST:
         return to_format(array * (1 + 2.0**-8 * shift), format)
     rows = np.asarray(array, np.float64).reshape(prod(array.shape[:axis]), -1)

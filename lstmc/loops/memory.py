@@ -85,7 +85,7 @@ class Array:
         return self.size * max(length, 1) * (rows if self.rows else 1)
 
     def label_of(self, shape: tuple[int, ...] | None = None) -> str:
-        """Return the array as in ``h [T+1, N, 500]``; ``shape`` is the shape of a blob after T and N."""
+        """Return the array's name and shape, such as ``h [T+1, N, 500]``. ``shape`` are a blob's axes after T and N."""
         steps = f"T/{self.every}" if self.every > 1 else "T" if self.time else str(self.window or "")
         axes = [f"{steps}+{self.more}" if self.more else steps] if steps else []
         sizes = (self.size,) if shape is None else shape
@@ -160,8 +160,8 @@ class Place:
 
     @property
     def of_row_alone(self) -> str:
-        """Return the C++ of the address of row ``n`` if a thread runs its rows one after the other: they share a
-        window."""
+        """Return the C++ of the address of row ``n`` for a thread that runs rows one after the other. These rows share
+        a window."""
         if not self.array.window:
             return self.of_row
         alone = replace(self, array=replace(self.array, rows=False))
@@ -366,7 +366,7 @@ class Loop:
         return f"@{len(self.elements) - 1}@"
 
     def by_counter(self) -> list[Line]:
-        """Return the lines for one ``j``."""
+        """Return the lines of the loop's body for one value of its counter ``j``."""
         length, inner = self.axis
         if self.independent:
             return [with_elements(line, self._texts("j").__getitem__) for line in self.lines]

@@ -51,8 +51,8 @@ class Compiler:
 
     @classmethod
     def find(cls, name: str, need: str, notes: Sequence[str], *asked: str) -> Compiler:
-        """Return a compiler of Debian by its program's name. Raises :class:`BackendError` if it is missing: ``need`` is
-        what it is needed for, ``notes`` name the way without a compiler."""
+        """Return the compiler whose program is ``name``. Raises :class:`BackendError` if it is missing; the message
+        begins with ``need``, and ``notes`` name the way without a compiler."""
         if (program := shutil.which(name)) is None:
             install = f"install it: apt-get install {name}"
             raise BackendError(f"{need}, and {name} was not found", notes=(install, *notes))
@@ -84,10 +84,8 @@ def _version(program: str, *arguments: str) -> str:
 
 def cached(suffix: str, inputs: Sequence[str], build: Callable[[Path], Path]) -> Path:
     """Return the file that ``build`` makes from ``inputs`` in a temporary folder: built now, or found in the cache.
-
     Raises :class:`BackendError` if the cache folder cannot be written, or if others can write there, and the errors of
-    ``build``.
-    """
+    ``build``."""
     folder = platformdirs.user_cache_path("lstmc") / "layers"
     path = folder / (hashlib.sha256("\0".join(inputs).encode()).hexdigest() + suffix)
     check_private(path)
@@ -98,7 +96,7 @@ def cached(suffix: str, inputs: Sequence[str], build: Callable[[Path], Path]) ->
 
 
 def is_cached(path: Path) -> bool:
-    """Return whether a file of the cache is there and undamaged; it counts as used now."""
+    """Return whether an undamaged file is in the cache. If so, it counts as used now."""
     try:
         content = path.read_bytes()
         if content[-_DIGEST:] != _file_digest(content[:-_DIGEST]):
@@ -142,11 +140,9 @@ def prune(folder: Path, files: int = MOST_FILES, size: int = MOST_BYTES) -> None
 
 @contextmanager
 def _temporary_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder inside ``folder``, which is created if missing.
-
-    An error of the file system while the folder is used becomes a :class:`BackendError`. If a compilation fails there
-    and a disk is full, the error names the full disk.
-    """
+    """Yield a temporary folder inside ``folder``, which is created if missing. An error of the file system while the
+    folder is used becomes a :class:`BackendError`. If a compilation fails there and a disk is full, the error names the
+    full disk."""
     try:
         private_folder(folder)
         prune(folder)
@@ -250,7 +246,7 @@ class Loop:
         )
 
     def sizes(self, shapes: Iterable[tuple[int, ...]], steps: int, rows: int) -> tuple[int, int]:
-        """Return T and N from the shapes of the bottoms; ``steps`` and ``rows`` if no bottom has these axes."""
+        """Return T and N from the shapes of the bottoms. If no bottom has an axis, it is ``steps`` or ``rows``."""
         for blob, shape in zip(self.bottoms, shapes, strict=True):
             if blob.time:
                 steps = shape[0]
@@ -302,7 +298,7 @@ class Loop:
     def _run(
         self, function: Any, sizes: tuple[int, int], groups: dict[str, Sequence[int]], workspace: int, **more: Any
     ) -> None:
-        """Call a function of the layer with groups of addresses, by the names of their fields in ``_Call``."""
+        """Call a function of the layer. ``groups`` are addresses of arrays, by the names of fields in ``_Call``."""
         groups["buffer"] = [workspace + offset for offset in _kept_offsets(self, *sizes)]
         memory = array("Q", [address for group in groups.values() for address in group])
         at, _ = memory.buffer_info()
@@ -313,7 +309,8 @@ class Loop:
 
 
 def _offsets(buffers: tuple[tuple[int, bool, int, int], ...], steps: int, rows: int) -> list[int]:
-    """Return the offset of each buffer in the workspace, and the workspace's end; PyTorch asks without numbers too."""
+    """Return the offset of each buffer in the workspace, and then the workspace's end. PyTorch also passes sizes
+    without numbers."""
     offsets = [0]
     for size, by_row, every, more in buffers:
         floats = size * (rows if by_row else 1) * (-(-steps // every) + more if every else 1)
@@ -335,8 +332,8 @@ Loops = Mapping[str, Loop]  # by their types
 
 
 def loops(plans: Sequence[Plan], otherwise: str, text: str | None = None) -> list[Loop]:
-    """Return the loops of some plans; with ``text`` from a source that has them. Raises the errors of :func:`loops_of`,
-    and an error for a source that lacks a loop."""
+    """Return the loops of some plans, compiled from ``text`` or from new source. Raises the errors of :func:`loops_of`,
+    and BackendError if ``text`` lacks one of the loops."""
     text = cpu_source("native", map(layer_code, plans)) if text is None else text
     by_type, types = loops_of(text, otherwise), [layer_code(plan).type for plan in plans]
     if lacking := [kind for kind in types if kind not in by_type]:
@@ -351,11 +348,9 @@ def cpp_compiler(otherwise: str) -> Compiler:
 
 
 def loops_of(text: str, otherwise: str) -> Loops:
-    """Return the loops in a source of generated layers by their types, compiled now or found in the cache.
-
-    Raises :class:`~lstmc.errors.BackendError` if there is no compiler (``otherwise`` names the way without one), if the
-    cache cannot be used, and with the compiler's message.
-    """
+    """Return the loops in a source of generated layers by their types, compiled now or found in the cache. Raises
+    :class:`~lstmc.errors.BackendError` if there is no compiler (``otherwise`` names the way without one), if the cache
+    cannot be used, and with the compiler's message."""
     compiler = cpp_compiler(otherwise)
     flags = (*FLAGS, "-fvisibility=hidden", "-shared", "-Wl,-Bsymbolic")
     text += header("native.cpp")
@@ -370,11 +365,9 @@ def loops_of(text: str, otherwise: str) -> Loops:
 
 
 def gpu_loops_of(text: str, nvcc: str, flags: Sequence[str], otherwise: str) -> Loops:
-    """Return the loops in a source of CUDA by their types, compiled by ``nvcc`` for the GPU that ``flags`` name.
-
-    All their memory is on the GPU. They use CUDA's runtime library and cuBLAS as this process has opened them globally.
-    Raises the errors of :func:`loops_of`.
-    """
+    """Return the loops in a source of CUDA by their types, compiled by ``nvcc`` for the GPU that ``flags`` name. All
+    memory of the loops is on the GPU. They use CUDA's runtime library and cuBLAS as this process has opened them
+    globally. Raises the errors of :func:`loops_of`."""
     compiler, cuda = cpp_compiler(otherwise), Compiler.of(nvcc, "--version")
     text += _GPU_TABLE
 
@@ -391,7 +384,7 @@ def gpu_loops_of(text: str, nvcc: str, flags: Sequence[str], otherwise: str) -> 
 
 @cache
 def _opened(path: Path) -> Loops:
-    """Return the loops of a library by their types; it stays open."""
+    """Return the loops of a library by their types. The library stays open."""
     table = ctypes.CDLL(str(path)).lstmc_native
     table.restype = ctypes.POINTER(ctypes.POINTER(_Layer))
     layers = table()

@@ -20,7 +20,7 @@ REGISTERS = {"#if defined(__AVX512F__)": (16, 24), "#elif defined(__AVX__)": (8,
 
 
 def fits_vectors(loops: Sequence[Loop], axes: Sequence[Axis]) -> bool:
-    """Return whether the innermost loop is whole vectors, and each operand in it is a vector or a single number."""
+    """Return whether the innermost loop consists of whole vectors, each operand being a vector or one number."""
     inner = axes[-1]
     if inner.size % MOST_LANES or not all(loop.arithmetic for loop in loops):
         return False
@@ -284,7 +284,7 @@ class Nest:
         return not others and (len(axes) < 2 or not (first.independent or first.summed))
 
     def lines(self) -> list[str]:
-        """Return the lines for all elements of a row."""
+        """Return the lines for all elements of a row: in vectors if the loops fit, else element by element."""
         if self.flat:
             (loop,) = self.loops
             head = f"for (int j = 0; j < {loop.size}; ++j) {{"
@@ -362,7 +362,8 @@ def _buffers(work: Product | Nest) -> Iterable[str]:
 
 
 def _go_together(loops: Sequence[Loop], loop: Loop) -> bool:
-    """Return whether a loop may run element by element with the loops before it."""
+    """Return whether a loop may run element by element with the loops before it: at least one is a sum, and no element
+    is read before it is ready."""
     every = (*loops, loop)
     sums = [each for each in every if each.summed]
     if len({each.count for each in every}) > 1 or not all(each.independent or each.summed for each in every):
@@ -388,7 +389,7 @@ def _is_unfusable(first: Loop, second: Loop) -> bool:
 
 
 def _uses(loop: Loop) -> list[tuple[Place, Index, bool, bool]]:
-    """Yield each element that a loop uses: its place and index, whether it is written, and whether it is a sum."""
+    """Return for each element that a loop uses its place and index, whether it is written, and whether it is a sum."""
     places = [loop.pointers[pointer] for pointer, _ in loop.elements]
     return [
         (place, index, written, raw is None)
@@ -397,7 +398,7 @@ def _uses(loop: Loop) -> list[tuple[Place, Index, bool, bool]]:
 
 
 def _nested(axes: Sequence[Axis], lines: list[str], pragma: str = "") -> list[str]:
-    """Return lines inside loops, the first axis outermost; a pragma is for the innermost loop."""
+    """Return lines inside loops, with the first axis outermost. A pragma is put before the innermost loop."""
     for axis in reversed(axes):
         head = f"for (int {axis.counter} = 0; {axis.counter} < {axis.size}; ++{axis.counter}) {{"
         body = [line if line.startswith("#") else f"  {line}" for line in lines]

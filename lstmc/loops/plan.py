@@ -97,7 +97,8 @@ def _is_of_loops(works: Iterable[Task]) -> bool:
 
 
 def plan_of(scan: Scan, initial: tuple[float | None, ...], numbers: ProductNumbers = FLOAT32) -> Plan:
-    """Return the plan of a scan. Raises :class:`BackendError` with the reason if there is no code for it."""
+    """Return the plan of a scan. Raises :class:`BackendError` with the reason if no code can be written for the
+    scan."""
     plan = _Planner(scan, initial, numbers).plan()
     parts = _parts_of(plan)
     if parts > 1:
@@ -123,7 +124,7 @@ def _parts_of(plan: Plan) -> int:
 
 
 def _phases_of(plan: Plan) -> tuple[Phases, ...] | None:
-    """Return the phases of the loops of forward, again and backward; None if a pass cannot be divided into phases."""
+    """Return the phases of the passes forward, again and backward. Return None if a pass cannot be divided."""
     if len(plan.apart) < 3:
         return None
     least = min(state.top.size for state in plan.states if state.saved)
@@ -170,7 +171,7 @@ class _Planner:
         return Array(kind, number, unique, type_.size, rows, time)
 
     def _arguments(self, outputs: int) -> dict[Ref, Place]:
-        """Make the arrays of the body's arguments and of their gradients; return the places of arguments."""
+        """Make arrays for the body's arguments and for the arguments' gradients. Return the places of the arguments."""
         sources: dict[Ref, Place] = {}
         values = iter(self.initial)
         for slot, (arg, mapped) in enumerate(zip(self.body.body_args(), self.rows.mapped, strict=True)):
@@ -301,11 +302,8 @@ class _Planner:
         return Products(self.body, known, self.made, self.names, self.numbers).work(sinks, ())[0]
 
     def _kept(self, sources: dict[Ref, Place], stored: dict[Ref, Place]) -> dict[Ref, Place]:
-        """Return places for the saved values, which the backward pass reads: results of expensive ops, kept for every
-        step.
-
-        A value that is larger than its operands is kept for a chunk, and its expensive operands for every step.
-        """
+        """Return places for the values that the backward pass reads: results of expensive ops, kept for every step. A
+        value that is larger than its operands is kept for a chunk, and its expensive operands for every step."""
         own, needed = {node.name for node in self.body}, self.back.needed()
         places: dict[Ref, Place] = {}
         targets = [
@@ -333,7 +331,8 @@ class _Planner:
         return places
 
     def _gradient_sinks(self) -> tuple[list[Sink], list[tuple[Outer, Ref, Ref | None]]]:
-        """Return where a step writes the gradients of arguments, and their products over all steps."""
+        """Return where a step writes the gradients of arguments. Products that can wait for all steps are returned
+        separately."""
         sinks: list[Sink] = []
         outers: list[tuple[Outer, Ref, Ref | None]] = []
         for into, output in zip(self.gradients.values(), self.back.outputs, strict=False):
@@ -390,7 +389,7 @@ class _Planner:
         return tuple(steps), done, nodes_again, row_sums
 
     def _parts(self, ref: Ref, alone: bool = False) -> Iterator[Ref]:
-        """Yield the summands that a step adds to a gradient; with ``alone``, of sums with a single reader only."""
+        """Yield the summands that a step adds to a gradient. With ``alone``, only sums with one reader are split."""
         node = self.back.node(ref.node)
         args = self.back.args(node.name)
         sums = isinstance(node.op, Add) and all(self.back.type(arg) == node.types[0] for arg in args)
@@ -434,7 +433,7 @@ class _Planner:
         return left
 
     def _products(self, ref: Ref, into: Place) -> list[tuple[Outer, Ref, Ref | None]] | None:
-        """Return a summand as products of this step's rows alone, dW = ct^T x; None for any other summand."""
+        """Return a summand as products dW = ct^T x of this step's rows. Return None if it has any other term."""
         node = self.back.node(ref.node)
         args = self.back.args(node.name)
         if isinstance(node.op, Reshape):

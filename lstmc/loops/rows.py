@@ -42,7 +42,7 @@ def _leading_shapes(scan: Scan) -> list[tuple[int, ...]]:
 
 
 def rows_of(scan: Scan) -> Rows:
-    """Return the rows of a scan's body."""
+    """Return the body of one row if rows do not depend on each other. Otherwise, return the body for all rows."""
     args, shapes, batch = scan.body.body_args(), _leading_shapes(scan), batch_of(scan)
     roles = [scan.role(slot) for slot in range(len(args))]
     leading = [arg.types[0].shape[:1] == (batch,) for arg in args]
@@ -130,7 +130,8 @@ def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, _InRow]) -> Non
 
 
 def _of_row(b: Builder, body: Graph, ref: Ref, value: _InRow, place: int | None) -> Ref:
-    """Return an operand of one row, for an op whose operand has the rows at ``place``."""
+    """Return one row of an operand, for an op that has the rows at axis ``place``. Raise _Mixed if the operand has them
+    elsewhere."""
     op, shape = body.node(ref.node).op, body.type(ref).shape
     if value.axis == place:
         return value.ref
@@ -144,8 +145,8 @@ def _of_row(b: Builder, body: Graph, ref: Ref, value: _InRow, place: int | None)
 
 
 def with_rows_first(scan: Scan) -> tuple[Graph, tuple[int, ...]] | None:
-    """Return the body of a scan with the rows of each argument first, and the slots of the arguments that had them
-    second. None if no argument had them second. The body begins with transpositions that put these axes back."""
+    """Return a scan's body with the rows of each argument first, and the slots of arguments that had them second.
+    Transpositions at its beginning put these axes back. Return None if no argument had them second."""
     batch, args = batch_of(scan), scan.body.body_args()
     shapes = [arg.types[0].shape for arg in args]
     slots = tuple(
@@ -172,10 +173,8 @@ def with_rows_first(scan: Scan) -> tuple[Graph, tuple[int, ...]] | None:
 
 
 def split_early(body: Graph) -> Graph:
-    """Move splits before elementwise ops, so that one loop has all elements of one size.
-
-    split(f(x)) => f(split(x)); split(x + y) => split(x) + split(y), if both have one shape
-    """
+    """Move splits before elementwise ops, so that one loop has all elements of one size. split(f(x)) becomes
+    f(split(x)); split(x + y) becomes split(x) + split(y), if both have one shape."""
     counts: Counter[str] = Counter()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:

@@ -106,8 +106,9 @@ class Schedule(Generic[C]):
 
     def _in_few_passes(self, nodes: list[Node]) -> list[Node]:
         """Return nodes in an order with few passes over elements that are summed, the largest loops first. A loop has
-        all elementwise nodes of a size, and sums of so many elements, unless they wait for one of these sums, or for a
-        node of another kind that waits for the loop. The readers of a state precede the value that overwrites it."""
+        all elementwise nodes of a size and the sums over so many elements. Nodes that wait for one of these sums, or
+        for another kind of node that waits for the loop, come later. The readers of a state precede the value that
+        overwrites it."""
         names = {node.name: node for node in nodes}
         before: dict[str, dict[str, bool]] = {}  # node -> nodes before it, and whether one loop may have both
         for node in nodes:
@@ -141,7 +142,7 @@ class Schedule(Generic[C]):
 
     @staticmethod
     def _waits(before: Mapping[str, Iterable[str]], name: str, other: str) -> bool:
-        """Return whether a node waits for another node."""
+        """Return whether node ``name`` must come after node ``other``, directly or by other nodes."""
         stack, seen = [name], {name}
         while stack:
             for each in before[stack.pop()]:
@@ -170,10 +171,8 @@ class Schedule(Generic[C]):
         return True
 
     def _delay(self, readers: dict[str, list[Node]], roots: set[str]) -> None:
-        """Move elementwise nodes to the first loop that reads them, element by element: there they need no memory.
-
-        No node moves behind a root of its size: the root may overwrite a state that the node reads.
-        """
+        """Move elementwise nodes to the first loop that reads them element by element, where they need no memory. No
+        node moves behind a root of its size: the root may overwrite a state that the node reads."""
         for at in reversed(range(len(self.groups))):
             group = self.groups[at]
             for node in reversed(group.nodes.copy() if group.size else []):
@@ -232,7 +231,7 @@ class Schedule(Generic[C]):
         return Place(self.made[-1])
 
     def in_memory(self, ref: Ref, time: bool = False) -> Place:
-        """Return the place of a computed value or a source; a value without a place gets a buffer."""
+        """Return the place of a value or a source. A value that has no place yet gets a buffer."""
         time = time or ref in self.over_time
         if ref in self.sources:
             return self.sources[ref]
@@ -347,7 +346,7 @@ class Schedule(Generic[C]):
         return works, kept
 
     def _calls(self) -> dict[str, C]:
-        """Return the work that is no loop, by its nodes; a value that another group reads gets a place in memory."""
+        """Return the work that is no loop, by its nodes. A value that another group reads gets a place in memory."""
         calls: dict[str, C] = {}
         order = [*enumerate(self.groups)]
         for at, group in reversed(order) if self.one_row else order:  # the part of a join is computed there
@@ -396,7 +395,7 @@ class Schedule(Generic[C]):
 
 
 def check_ops(body: Graph) -> None:
-    """Raise :class:`BackendError` for an op that has no code."""
+    """Raise :class:`BackendError` for an op without code in loops, and say so for a convolution that is too large."""
     allowed = (*ELEMENT, *MOVES, Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum)
     for node in body:
         if type(node.op) not in allowed:
@@ -453,8 +452,8 @@ class Products(Schedule[Product]):
         )
 
     def _when(self, y: Ref, x: Ref, ins: int) -> tuple[Literal["before", "step", "after"], Place, Place]:
-        """Return when a product runs, and its places. Before the loop if x is known for all steps by then; after the
-        loop if no step reads y; otherwise in it."""
+        """Return when a product runs, and its places. It runs before the loop if x is known for all steps by then,
+        after the loop if no step reads y, and otherwise in each step."""
         place = self.memory.get(y)
         copied = any(self.values.origin(sink.ref)[0] == y for _, sink, _ in self.copies)
         last = place is not None and place.array.kind in ("top", "bottom_diff") and place.array.time
@@ -467,7 +466,7 @@ class Products(Schedule[Product]):
         return ("before" if reads_sequence and y_place.array.time else "step"), x_place, y_place
 
     def _panels(self, w: Array, transposed: bool, outs: int, ins: int) -> Array:
-        """Return the place of a packed matrix; all products with the matrix share it."""
+        """Return the place of a packed matrix. All products with this matrix share the place."""
         if (w, transposed) not in self.panels:
             place = self.buffer(
                 f"{w.name}_panels", -(-outs // WIDEST) * WIDEST * self.numbers.floats(ins), False, False

@@ -31,7 +31,7 @@ def _real(x: Any) -> Any:
 
 
 def _imag(t: Torch, x: Any) -> Any:
-    """Return the imaginary part of a value, or of each value of a list; zeros for a real value."""
+    """Return the imaginary part of a value, or of each value in a list. For a real value it is zeros."""
     if isinstance(x, Complex):
         return x.imag
     if isinstance(x, list):
@@ -88,7 +88,7 @@ def _sum(t: Torch, handler: Handler, xs: Sequence[Any], options: Any) -> Complex
 
 
 def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: Any) -> Complex:
-    """Return a product of two operands, each complex or real; an einsum has them in a list."""
+    """Return a product of two operands, each complex or real. The operands of an einsum are in a list."""
     (x, y), rest = (xs[1], xs[2:]) if name == "einsum" else (xs[:2], xs[2:])
     if name == "div" and isinstance(y, Complex):
         return _product(t, lambda t, a, b, *_, **__: t.binary("mul", a, b), "mul", [x, _inverse(t, y)], {})

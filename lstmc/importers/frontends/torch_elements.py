@@ -69,7 +69,8 @@ class Torch(Layers):
         return str(self.node.args[place].meta["val"].dtype) == "torch.bool"
 
     def resolved(self, thing: Any, joined: bool) -> Any:
-        """Return an argument with nodes replaced by their values; assigned arrays may be ``joined`` to values."""
+        """Return an argument in which nodes are replaced by their values. With ``joined``, arrays with assigned
+        elements become single values."""
         if isinstance(thing, dict):
             return {key: self.resolved(one, joined) for key, one in thing.items()}
         if isinstance(thing, list | tuple):
@@ -96,7 +97,7 @@ def weight_or_none(t: Torch, x: Any, what: str) -> Weight | None:
 
 
 def _select(t: Torch, x: Operand | Filled, axis: int, at: int) -> Operand:
-    """Select an element; an element that was assigned is the assigned value."""
+    """Select an element of x. If a value was assigned to this element, return that value."""
     if not isinstance(x, Filled):
         return t.select(x, axis, at)
     place = at % fixed(x.shape[axis_in(axis, len(x.shape))], f"axis {axis}")
@@ -106,7 +107,7 @@ def _select(t: Torch, x: Operand | Filled, axis: int, at: int) -> Operand:
 
 
 def _copied(t: Torch, x: Operand | Filled, source: Operand, non_blocking: bool) -> Operand:
-    """Return ``source`` in the shape of x, which it overwrites completely."""
+    """Return ``source``, broadcast to the shape of x: it overwrites x completely."""
     shape = x.shape if isinstance(x, Filled) else t.shape(x)
     source = t.joined(source)
     if isinstance(source, np.ndarray):
@@ -160,7 +161,7 @@ Handler = Callable[..., Any]
 
 
 def _function(foreign: Foreign, row: Elementwise) -> Handler:
-    """Return a handler of a function, whose settings are the arguments after x."""
+    """Return a handler of a function of x. The handler's further arguments are the function's settings."""
 
     def handle(t: Torch, x: Operand, *arguments: Any) -> str:
         numbers = arguments[: len(foreign.settings)] or row.numbers

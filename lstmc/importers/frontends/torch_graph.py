@@ -51,12 +51,10 @@ class Constants:
         self.folding = Folding(sum(tensor.numel() for tensor in tensors.values()))
 
     def take(self, node: Any) -> Any:
-        """Return the constant that a node computes, or None.
-
-        A stored tensor is a weight. A result that depends on no input is numbers, even if it is made of stored tensors,
-        such as places and masks. None if the node depends on an input or has several results, or if it computes floats
-        from stored tensors: :meth:`weight` makes a weight of these.
-        """
+        """Return the constant that a node computes, or None. A stored tensor is a weight. A result that depends on no
+        input is numbers, even if it is made of stored tensors, such as places and masks. None if the node depends on an
+        input or has several results, or if it computes floats from stored tensors: :meth:`weight` makes a weight of
+        these."""
         tensor = self._tensor(node)
         if tensor is None:
             return None
@@ -72,7 +70,8 @@ class Constants:
         return _parts(tensor, _numbers)
 
     def weight(self, node: Any) -> Any:
-        """Return a weight that is made of stored tensors and numbers alone; None for any other node."""
+        """Return a node's result as a weight if it is made only of stored tensors and numbers. Return None for any
+        other node."""
         tensor, sources = self.tensors.get(node), self.sources.get(node)
         if not sources or not isinstance(tensor, self.torch.Tensor):
             return None
@@ -133,7 +132,7 @@ class Constants:
         return result if isinstance(result, self.torch.Tensor) else None
 
     def _elements(self, target: Any, arguments: Any, options: dict[str, Any]) -> int:
-        """Return the number of elements of a result, from the shapes alone; 0 where it depends on values."""
+        """Return the number of elements of a result, from the shapes alone. Return 0 if this depends on values."""
         device = {"device": "meta"} if any(one.name == "device" for one in target._schema.arguments) else {}
         moved = self.torch.utils._pytree.tree_map_only(self.torch.Tensor, lambda t: t.to("meta"), (arguments, options))
         try:
@@ -153,10 +152,8 @@ _NAMES = ("N", "T", "L", "M")  # numbers of open sizes
 
 
 def describe_program(torch: Any, program: Any, name: str) -> Net:
-    """Return the net of an ``ExportedProgram`` or a stored program. Raises :class:`RefusedError` with all reasons.
-
-    Open sizes of the program stay open, unless a layer needs their numbers: then a note names the layer.
-    """
+    """Return the net of an ``ExportedProgram`` or a stored program. Raises :class:`RefusedError` with all reasons. Open
+    sizes of the program stay open, unless a layer needs their numbers: then a note names the layer."""
     own = _tensors(program)[0]
     nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name not in own]
     inputs = [(node, _open_axes(torch, node)) for node in nodes]
@@ -185,10 +182,8 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
 
 
 def _tensors(program: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return a program's tensors by the names of their placeholders, and the source's names of stored tensors.
-
-    The model's code wrote all other tensors.
-    """
+    """Return a program's tensors by the names of their placeholders, and the source's names of those that are stored.
+    The model's code wrote all other tensors."""
     signature, tensors = program.graph_signature, {**program.state_dict, **program.constants}
     stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     lifted = getattr(signature, "inputs_to_lifted_tensor_constants", {})
@@ -196,7 +191,7 @@ def _tensors(program: Any) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _open_axes(torch: Any, node: Any) -> dict[int, str]:
-    """Return the names of an input's open sizes by their axes; an empty name for a size computed from other sizes."""
+    """Return the name of each open size of an input by its axis. A size computed from other sizes has an empty name."""
     if "open" in node.meta:
         known: dict[int, str] = node.meta["open"]
         return known
@@ -208,7 +203,7 @@ def _open_axes(torch: Any, node: Any) -> dict[int, str]:
 def _described(
     torch: Any, program: Any, name: str, inputs: Sequence[tuple[Any, Mapping[int, str]]], opened: Mapping[str, str]
 ) -> tuple[Net, dict[str, int]]:
-    """Return the net with open sizes of these names, and the example's number of every open size."""
+    """Return the net, in which the ``opened`` sizes are open, and the example's number for every open size."""
     builder = NetBuilder("net", name)
     reader, refusals, sizes = Torch(builder), list[Refusal](), dict[str, int]()
     tensors, stored = _tensors(program)
@@ -231,7 +226,7 @@ def _described(
 
 
 def _input(builder: NetBuilder, reader: Torch, node: Any, opened: Mapping[int, str | None]) -> Any:
-    """Return the value of an input; an argument that is no tensor has the example's value."""
+    """Return the value of an input. If the argument is no tensor, it is the example's value."""
     value = node.meta["val"]
     if value is None or isinstance(value, bool | int | float | str) or not hasattr(value, "shape"):
         return value
@@ -243,7 +238,8 @@ def _input(builder: NetBuilder, reader: Torch, node: Any, opened: Mapping[int, s
 
 
 def _with_outputs(builder: NetBuilder, reader: Torch, program: Any, name: str, stored: Mapping[str, str]) -> Net:
-    """Return the net with the results of the program as its outputs."""
+    """Return the net with the program's results as its outputs. Raise RefusedError for a result that is no plain
+    value."""
     signature = program.graph_signature
     (output,) = [node for node in program.graph.nodes if node.op == "output"]
     pairs = zip(output.args[0], signature.output_specs, strict=True)
@@ -293,7 +289,7 @@ def _numbers(tensor: Any) -> Array:
 
 
 def _call(reader: Torch, constants: Constants, node: Any) -> Refusal | None:
-    """Translate a node, or return its refusal."""
+    """Translate a node, and return None, or return its refusal. The results of a refused node are marked as Poison."""
     target = str(node.target) if not callable(node.target) or hasattr(node.target, "_schema") else node.target.__name__
     label = f"{node.name} ({_place(node) or target})"
     if any(reader.values.get(one) is Poison for one in node.all_input_nodes):
@@ -352,7 +348,7 @@ def _result(reader: Torch, node: Any, target: str) -> Any:
 
 
 def _arguments(node: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments of a node by position, and those by name; missing ones have the operator's defaults."""
+    """Return a node's arguments by position, and those by name. Missing arguments have the operator's defaults."""
     if not hasattr(node.target, "_schema"):
         return [*node.args], {}
     by_place, by_name, defined = list[Any](), dict[str, Any](), node.target._schema.arguments

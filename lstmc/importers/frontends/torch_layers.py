@@ -36,7 +36,7 @@ def _attention(
     t: Torch, q: Operand, k: Operand, v: Operand, mask: Any, dropout: float, causal: bool, *,
     scale: float | None, enable_gqa: bool,
 ) -> str:  # fmt: skip
-    """softmax(q k' / sqrt(width) + mask) v; a boolean mask adds 0 or -inf."""
+    """Write softmax(q k' / sqrt(width) + mask) v. A boolean mask adds 0 or -inf."""
     if enable_gqa:
         heads = t.size(q, -3) // t.size(k, -3)
         k, v = (t.enlarged(x, t.rank(x) - 3, heads) for x in (k, v))
@@ -114,7 +114,7 @@ def _rms_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any, eps: float | N
 
 
 def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int) -> Weight:
-    """Return g v / |v|, with the norm over all axes but one."""
+    """Return the weight g v / |v|. The norm is over all axes of v except ``axis``."""
     direction, size = t.weight(v, "v"), t.weight(g, "g")
 
     def make() -> Array:
@@ -128,8 +128,8 @@ def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int) -> Weight:
 
 
 def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
-    """Return a handler of pooling; the settings ``more`` are, for a maximum, dilation and ceil; for a mean, ceil,
-    whether it counts padding, and its divisor."""
+    """Return a handler of pooling. Its settings ``more`` are dilation and ceil for a maximum. For a mean they are ceil,
+    whether padding counts, and a divisor, which is refused."""
 
     def handle(t: Torch, x: Operand, size: Any, stride: Any, pad: Any, *more: Any) -> str:
         dilation, ceil, counted, divisor = (*more, True, None) if kind == "max" else (1, *more, None)[:4]
@@ -176,8 +176,8 @@ def stacked(
     init: Callable[[int], Mapping[str, Operand]] = lambda lane: {}, extras: Mapping[Extra, Operand] = {},
     dropout: float = 0.0,
 ) -> tuple[str, dict[str, list[str]]]:  # fmt: skip
-    """Add layers of one direction or ``both``, one behind the other, over x [T, N, D]; return the outputs, and for each
-    state its last value in each lane. ``init`` returns the first states of a lane."""
+    """Add layers of one direction or ``both``, one after the other, over x [T, N, D]. Return the outputs, and for each
+    state its last value in each lane. ``init`` returns the initial states of a lane."""
     last: dict[str, list[str]] = {}
     outputs: list[str] = []
     for at, (kind, new, weights) in enumerate(lanes):

@@ -65,7 +65,8 @@ def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> s
 
 
 def _cat(t: Torch, xs: Sequence[Operand], axis: int) -> Operand:
-    """Join values; values without elements are left out, and zeros of one element are repeated to open sizes."""
+    """Join values along an axis. Values without elements are left out, and zeros of one element are repeated to open
+    sizes."""
     kept = [x for x in xs if 0 not in t.shape(x)]
     if len(kept) < 2:
         return kept[0] if kept else xs[0]
@@ -121,7 +122,8 @@ def _place(sign: float) -> Handler:
 
 
 def _var(t: Torch, x: Operand, axes: Any, less: float, keep: bool) -> str:
-    """The variance along axes, of n elements divided by n - ``less``."""
+    """Write the variance of n elements along axes, with the divisor n - ``less``. Raise Refused if that is not
+    positive."""
     shape = t.shape(x)
     places = axes or range(len(shape))
     n = math.prod(fixed(shape[axis], "a size") for axis in places)
@@ -155,7 +157,7 @@ def _reduce(kind: Any) -> Handler:
 
 
 def _full(t: Torch, sizes: Sequence[int], value: float, **options: Any) -> Operand:
-    """Return a constant array; zeros get one element along an open axis, and are repeated later if necessary."""
+    """Return a constant array. An open axis of zeros has one element, which is repeated later if necessary."""
     shape = [1 if isinstance(size, OpenSize) else fixed(size, "a size") for size in sizes]
     bounded(shape)
     array = np.full(shape, value)
@@ -241,7 +243,7 @@ def _places_of_masks(places: Sequence[Any]) -> list[Any]:
 
 
 def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add: bool = False) -> str:
-    """Write values where a mask is 1, or at known places of one axis."""
+    """Write ``values`` into x where a mask is 1, or at known places of one axis. Raise Refused for other places."""
     shape = t.shape(x)
     axes = [axis for axis, one in enumerate(places) if one is not None]
     first = t.node.args[1][axes[0]]
@@ -263,7 +265,7 @@ def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add
 
 
 def _of_order(rank: Callable[[int], int]) -> Handler:
-    """Return a handler of one element in the sorted order of an axis, and its place."""
+    """Return a handler that finds one element in the sorted order of an axis, and its place."""
 
     def handle(t: Torch, x: Operand, *more: Any) -> list[str]:
         *given, axis, keep = more
@@ -301,7 +303,8 @@ def _windows(t: Torch, x: Operand, kernel: Any, dilation: Any, pad: Any, stride:
 
 
 def _folded(t: Torch, x: Operand, size: Any, kernel: Any, dilation: Any, pad: Any, stride: Any) -> str:
-    """Add windows [N, C kh kw, L] at their places in an image [N, C, H, W]."""
+    """Add up windows [N, C kh kw, L] at their places in an image [N, C, H, W]: a transposed convolution with kernels of
+    0 and 1."""
     n, rows, _ = t.shape(x)
     spans = zip(size, kernel, dilation, pad, stride, strict=True)
     counts = [(one + 2 * p - d * (k - 1) - 1) // s + 1 for one, k, d, p, s in spans]
@@ -319,7 +322,8 @@ def _moving(kernel: Sequence[int], channels: int) -> Weight:
 
 
 def _unfold(t: Torch, x: Operand, axis: int, size: int, step: int) -> str:
-    """Windows of an axis, with their elements in a new last axis."""
+    """Return the windows of an axis, with a window's elements along a new last axis: a convolution with the
+    identity."""
     rank = t.rank(x)
     axis = axis_in(axis, rank)
     others = [a for a in range(rank) if a != axis]
@@ -335,7 +339,7 @@ def _unfold(t: Torch, x: Operand, axis: int, size: int, step: int) -> str:
 
 
 def _resizings(t: Torch, x: Operand, rank: int, sizes: Any, scales: Any) -> Iterator[tuple[int, int, int, float]]:
-    """Yield each of the last axes that are resized, its old and its new size, and their ratio."""
+    """Yield for each of the last ``rank`` axes its old size, its new size, and the old size for each new element."""
     for place, axis in enumerate(range(t.rank(x) - rank, t.rank(x))):
         old = t.size(x, axis)
         new = int(old * scales[place]) if sizes is None else sizes[place]
@@ -343,7 +347,7 @@ def _resizings(t: Torch, x: Operand, rank: int, sizes: Any, scales: Any) -> Iter
 
 
 def _linear_resize(rank: int) -> Handler:
-    """Return a handler of linear interpolation along the last axes."""
+    """Return a handler of linear interpolation along the last axes: a product with a matrix for each axis."""
 
     def handle(t: Torch, x: Operand, sizes: Any, corners: bool, scales: Any) -> str:
         y = t.value(x)

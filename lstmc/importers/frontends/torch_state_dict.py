@@ -61,10 +61,8 @@ def describe_state_dict(
     recurrent_only: bool = False,
 ) -> Net:
     """Return a model with an input and outputs for each recurrent layer that the tensors' names imply, time first.
-
-    ``rnn`` is the function of plain RNNs, which the names do not contain; ``recurrent_only`` leaves out all other
-    tensors, and all computations of a module or program around the recurrent layers. Raises :class:`RefusedError`.
-    """
+    ``rnn`` is the function of plain RNNs, which the names do not contain. ``recurrent_only`` leaves out all other
+    tensors and computations. Raises :class:`RefusedError` if there is no such layer or the file has more than these."""
     groups, rest = groups_of(source)
     if not recurrent_only:
         _check_whole(source, hints, groups, rest)
