@@ -79,7 +79,7 @@ def take_samples(net: WrittenStep, sequences: Sequences, ranges: Ranges, count: 
 
 def take_streams(net: WrittenStep, sequences: Sequences) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return the arrays that a net is fed over whole sequences, and its exact outputs. Inputs [S, T, ...] and initial
-    states [S, ...] are by blob, outputs [S, T, ...] by name."""
+    states [S, ...] are named by blob, outputs [S, T, ...] by the net's output."""
     fed: dict[str, list[Array]] = {name: [] for name in net.fed}
     exact: dict[str, list[Array]] = {name: [] for name in net.outputs}
     for place, values in enumerate(_steps(net.runner, sequences, range(sequences.total))):
@@ -126,10 +126,8 @@ class WrittenStep:
     def of(
         cls, artifact: Artifact, layers: Sequence[Layer], runner: StepRunner, places: Mapping[str, Sequence[str]]
     ) -> WrittenStep:
-        """Return a net with its layers; ``places`` has the blobs of each input and output by its name.
-
-        Raises :class:`BackendError` for an output that consists of several blobs.
-        """
+        """Return a net with its layers; ``places`` has the blobs of each input and output by its name. Raises
+        :class:`BackendError` for an output that consists of several blobs."""
         graph = runner.graph
         named = graph.named()
         tops = [top for layer in layers if layer.type == "Input" for top in layer.tops if top in named]
@@ -226,11 +224,9 @@ def run_quantised(
     fed: Mapping[str, Array],
     title: str,
 ) -> dict[str, Array]:
-    """Return the outputs [S, T, ...], by blob, of a net that its quantiser makes and runs in the reader.
-
-    ``files`` are the files of a calibration, ``interpreter`` is what a backend's method of this name returns, ``fed``
-    the arrays of :func:`take_streams`. Raises :class:`BackendError` with the program's output if it fails.
-    """
+    """Return the outputs [S, T, ...], by blob, of a net that its quantiser makes and runs in the reader. ``files`` are
+    the files of a calibration, ``interpreter`` is what a backend's method of this name returns, ``fed`` the arrays of
+    :func:`take_streams`. Raises :class:`BackendError` with the program's output if it fails."""
     python, environment = interpreter
     with tempfile.TemporaryDirectory(prefix="lstmc-") as name:
         folder = Path(name)

@@ -32,10 +32,8 @@ class _RangesFile:
 
 
 def read_limits(path: str | Path, backend: str) -> dict[str, Range]:
-    """Return the least and the greatest number of each value by name, from a file of ``lstmc numbers ranges``.
-
-    Raises :class:`BackendError` for any other file; ``backend`` is the backend whose net has the values.
-    """
+    """Return the least and the greatest number of each value by name, from a file of ``lstmc numbers ranges``. Raises
+    :class:`BackendError` for any other file; ``backend`` is the backend whose net has the values."""
     try:
         values = read_json(Path(path), _RangesFile).values
     except (OSError, NotExpected) as error:
@@ -50,7 +48,8 @@ def integer_rounding(device: Device, *given: Any) -> IntegerRounding:
 
 
 def step_rounding(device: Device, compiled: Compiled, limits: Mapping[str, Range]) -> IntegerRounding:
-    """Return the arithmetic of a compiled net of one step; ``limits`` are the ranges of its values by name."""
+    """Return the arithmetic of a compiled net of one step on a device. ``limits`` has the ranges of the net's values by
+    name."""
     graph = compiled.expanded
     refs = [*graph.refs()]
     ranges = {ref: limits[name] for ref in refs if (name := graph.value_name(ref)) in limits}
@@ -70,10 +69,8 @@ class ChosenNumbers:
 
     @classmethod
     def of(cls, name: str, ranges: Ranges | Mapping[str, Range] | None = None) -> Self:
-        """Return the numbers of a device, by its name or the path of its description; ``float32`` has no device.
-
-        Raises :class:`BackendError` for a device whose numbers nets cannot have, and for integers without ranges.
-        """
+        """Return the numbers of a device, by its name or the path of its description; ``float32`` has no device. Raises
+        :class:`BackendError` for a device whose numbers nets cannot have, and for integers without ranges."""
         limits = {each.name: (each.least, each.greatest) for each in ranges} if isinstance(ranges, Ranges) else ranges
         if name == "float32":
             return cls()

@@ -144,7 +144,8 @@ class _Comparison:
         return "other weights, or another computation: no simple mistake explains it"
 
     def _good_steps(self, layer: Layer, step: int, count: int) -> list[int]:
-        """Return the steps at which all known operands of a layer are right; at least the step itself."""
+        """Return the steps at which all known operands of a layer are right. If there are none, return the step
+        itself."""
         present = [name for name in layer["reads"] if name in self.device and name in self.golden]
         steps = [t for t in range(count) if all(self._error(name, t) <= self.tolerance for name in present)]
         if len(present) < len(layer["reads"]):  # an unknown blob may be wrong after the first mistake
@@ -152,7 +153,8 @@ class _Comparison:
         return steps or [step]
 
     def _state(self, layer: Layer, blob: str, step: int, g: Array, d: Array, same: Same) -> str:
-        """Return the mistake of a state: not carried, or an earlier step's state; empty for no mistake."""
+        """Return what is wrong with a state: it is not carried, or it is that of an earlier step. Return an empty text
+        otherwise."""
         for state in self.net["states"]:
             if blob == state["before"]:
                 if step == 0:
@@ -233,7 +235,7 @@ def _orders(g: Array, d: Array, same: Same) -> Iterator[str]:
 
 
 def _of_time(golden: Array, device: Array, same: Same) -> Iterator[str]:
-    """Yield mistakes of time: a step late or early, or backwards."""
+    """Yield mistakes of time: values that are a step late, a step early, or in reverse order."""
     count = min(len(golden), len(device))
     g, d = golden[:count].astype(np.float64), device[:count].astype(np.float64)
     if count > 2:
@@ -246,7 +248,7 @@ def _of_time(golden: Array, device: Array, same: Same) -> Iterator[str]:
 
 
 def _numbers(g: Array, d: Array, size: float) -> Iterator[str]:
-    """Yield mistakes of precision: right values on a grid."""
+    """Yield mistakes of precision: values that are right except that they lie on a grid."""
     error = float(np.abs(d - g).max())
     distinct = np.unique(d)
     apart = float(np.diff(distinct)[np.diff(distinct) > 1e-6 * size].min(initial=np.inf))

@@ -248,7 +248,7 @@ class Grid:
 
 
 def rounded(array: Array, nearest: Nearest) -> Array:
-    """Return the integers nearest to numbers."""
+    """Return the integers nearest to numbers. ``nearest`` says where ties go: to even, up, or away from zero."""
     if nearest == "even":
         integers = np.rint(array)
     elif nearest == "up":
@@ -265,10 +265,8 @@ def device_names() -> list[str]:
 
 
 def read_device(name: str) -> Device:
-    """Return a device by its name, or by the path of a TOML file.
-
-    Raises :class:`BackendError` for an unknown name, and for a file that is not a device.
-    """
+    """Return a device by its name, or by the path of a TOML file. Raises :class:`BackendError` for an unknown name, and
+    for a file that is not a device."""
     values = _merged(name, ())
     try:
         return replace(parse_json(json.dumps(values).encode(), Device), source=name)
@@ -296,10 +294,8 @@ def device_of(numbers: str, reader: str) -> Device:
 
 
 def products_of(numbers: str) -> ProductNumbers:
-    """Return the numbers of a device for the products of generated loops; ``float32`` is one.
-
-    Raises :class:`BackendError` for a device that does not round the rows and weights of products alone.
-    """
+    """Return the numbers of a device for the products of generated loops; ``float32`` is one. Raises
+    :class:`BackendError` for a device that does not round the rows and weights of products alone."""
     if numbers == "float32":
         return FLOAT32
     device = read_device(numbers)
@@ -337,7 +333,8 @@ def _merged(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return a description with some of its values replaced, table by table; the rules of both are kept."""
+    """Return a description in which some values are replaced, table by table. Lists of rules are joined, not
+    replaced."""
     merged = dict(base)
     for key, value in values.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):

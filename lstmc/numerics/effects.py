@@ -188,7 +188,7 @@ class _Trial:
             self.stalled[pair.name] += np.count_nonzero(moved & still), np.count_nonzero(moved)
 
     def outputs(self, elements: Mapping[str, int]) -> tuple[OutputError, ...]:
-        """Return the errors; ``elements`` is the number of elements of each output in a step."""
+        """Return the errors of all outputs. ``elements`` is the number of elements of each output in one step."""
         errors = []
         for name, sums in self.sums.items():
             count = elements[name] * len(sums)
@@ -282,7 +282,7 @@ class Simulation:
     def _causes(
         self, rounding: DeviceRounding, clipped: Mapping[str, float], accumulated: Mapping[str, float]
     ) -> tuple[tuple[Guilt, ...], Mapping[str, float], Mapping[str, float], tuple[Change, ...]]:
-        """Return the guilty values, and the tried changes, on a part of the data."""
+        """Return the guilty values and the tried changes. Each is simulated on a part of the data."""
         if not CAUSE_STEPS:
             return (), clipped, accumulated, ()
         device = self._device
@@ -309,7 +309,7 @@ class Simulation:
         return tuple(guilty), clipped, accumulated, changes
 
     def _changed(self) -> Iterator[tuple[str, Device]]:
-        """Yield changes to the device's numbers, one at a time."""
+        """Yield devices that differ from this one in one kind of numbers, each with a text that names the change."""
         device = self._device
         if device.kernels:  # which have no other ranges and weights; states of 16 bits have another net
             if device.values.format == "int8":

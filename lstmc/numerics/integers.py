@@ -273,8 +273,9 @@ class IntegerRounding(DeviceRounding):
         return None if limits is None else Grid.of(limits, format, self.device, symmetric=True)
 
     def _limits_of(self, group: Ref) -> Range | None:
-        """Return the range of a group: the measured one, without the part in which its readers saturate. At least a
-        64th of the range is kept: XNNPACK refuses sums whose operands and result have very different scales."""
+        """Return the measured range of a group, without the part in which its readers saturate. At least a 64th of the
+        range is kept: XNNPACK refuses sums whose operands and result have very different scales. Return None if the
+        group was not measured."""
         if (limits := self._group_ranges.get(group)) is None:
             return None
         (low, high), (least, greatest) = self._needs(group), limits
@@ -330,14 +331,15 @@ class IntegerRounding(DeviceRounding):
         return tuple(rounded)
 
     def on_grids(self, values: Mapping[str, ops.Array]) -> dict[str, ops.Array]:
-        """Return the graph's inputs and outputs among values by name, rounded to their grids."""
+        """Return the arrays among ``values`` that are the graph's inputs and outputs, rounded to their grids."""
         inputs = (Ref(node.name) for node in self._graph if isinstance(node.op, ops.Input))
         refs = (*inputs, *(output.ref for output in self._graph.outputs))
         grids = {self._graph.value_name(ref): grid for ref in refs if (grid := self.grid(ref))}
         return {name: grid.rounded(values[name].astype(np.float64)) for name, grid in grids.items()}
 
     def _in_integers(self, node: Node) -> bool:
-        """Return whether a node computes in integers, like all nodes that are not kept in float."""
+        """Return whether a node computes in integers and is not kept in float. Raise an error if a value has no
+        measured range."""
         if node.name in self._kernels:
             return True
         if node.name in self._fixed or node.name in self._exact_weights:
@@ -352,10 +354,8 @@ class IntegerRounding(DeviceRounding):
         return True
 
     def kernel(self, node: Node, args: Sequence[ops.Array]) -> Kernel:
-        """Return the integer kernel of a node; ``args`` has the values of its constant operands.
-
-        Raises :class:`BackendError` for an op without an integer form.
-        """
+        """Return the integer kernel of a node; ``args`` has the values of its constant operands. Raises
+        :class:`BackendError` for an op without an integer form."""
         if node.name not in self._kernels:
             self._in_integers(node)  # grid raises for a value without a range
             try:
@@ -366,7 +366,7 @@ class IntegerRounding(DeviceRounding):
         return self._kernels[node.name]
 
     def _operands(self, node: Node, args: Sequence[ops.Array]) -> tuple[list[Grid], dict[int, Integers]]:
-        """Return the grids of a node's operands, and the integers of constant operands, by their slots."""
+        """Return the grids of a node's operands, and the integers of its constant operands by slot."""
         grids, constants = list[Grid](), dict[int, Integers]()
         for slot, (ref, array) in enumerate(zip(self._graph.args(node.name), args, strict=True)):
             grid = self._grids.get(ref)
@@ -437,7 +437,8 @@ class IntegerRounding(DeviceRounding):
 
 
 def _table(function: Callable[[ops.Array], ops.Array], x: Grid, y: Grid) -> Lookup:
-    """Return the table of a function; in 16 bits the smallest table whose lines are off by at most one."""
+    """Return the table of a function. In 16 bits it is the smallest table whose straight lines are off by at most
+    one."""
     least = -x.high - 1
 
     def at(integers: Integers) -> Integers:
@@ -459,8 +460,8 @@ def _table(function: Callable[[ops.Array], ops.Array], x: Grid, y: Grid) -> Look
 
 
 def _groups(graph: Graph, states: Mapping[Ref, Ref], joins: bool) -> dict[Ref, Ref]:
-    """Return for each value the first value with the same scale: the value it is a piece or a view of, or a state
-    before the step."""
+    """Return for each value the first value with the same scale: what it is a piece or view of, or the state before the
+    step."""
     group = {ref: ref for ref in graph.refs()}
 
     def first(ref: Ref) -> Ref:

@@ -94,7 +94,7 @@ class Ranges:
 
 @cache
 def _centres() -> NDArray[np.float64]:
-    """Return the middle of each bin; for a bin that ends at infinity, its beginning."""
+    """Return the middle of each bin. For a bin that ends at infinity, it is the bin's beginning."""
     bits = np.arange(BINS, dtype=np.uint32) << 16
     with np.errstate(all="ignore"):
         low, high = (b.view(np.float32).astype(np.float64) for b in (bits, bits | 0xFFFF))
@@ -248,7 +248,7 @@ def elements_of(graph: Graph, ref: Ref) -> Ref:
 
 
 def source_of(graph: Graph, ref: Ref, pieces: bool = False) -> Ref:
-    """Return the value that a value is a piece, a view or copies of, so that both have the same numbers. With
+    """Return the value of which a value is a piece, a view or copies, so that both have the same numbers. With
     ``pieces``, a piece is its own source."""
     while True:
         ref = elements_of(graph, ref)
@@ -259,7 +259,7 @@ def source_of(graph: Graph, ref: Ref, pieces: bool = False) -> Ref:
 
 
 def _is_view(graph: Graph, ref: Ref) -> bool:
-    """Return whether a value has the elements of another value, in another shape or order, or is a copy of it."""
+    """Return whether a value has exactly the elements of one other value: reshaped, permuted or copied."""
     node, args = graph.node(ref.node), graph.args(ref.node)
     if len(args) != 1 or len(node.types) != 1 or graph.type(args[0]).size != node.types[0].size:
         return False
@@ -282,12 +282,10 @@ def measure_ranges(
     snapshot: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Ranges | None:
-    """Stream all sequences through a net of one step, and return the ranges of its values.
-
-    ``runners`` returns the net for a number of sequences. With ``snapshot``, a file, the measurement is saved there
-    from time to time, continued from there, and the file removed at the end. None if ``stop`` ended it early; the
-    snapshot then has all measurements. Raises :class:`DataError` for a snapshot of another measurement.
-    """
+    """Stream all sequences through a net of one step, and return the ranges of its values. ``runners`` returns the net
+    for a number of sequences. With ``snapshot``, a file, the measurement is saved there from time to time, continued
+    from there, and the file removed at the end. None if ``stop`` ended it early; the snapshot then has all
+    measurements. Raises :class:`DataError` for a snapshot of another measurement."""
     parts = list(sequences.parts())
     runner = runners(parts[0].stop)
     measured = _Measured(runner)
@@ -345,7 +343,8 @@ class _Place:
         return self.path is not None and monotonic() - self._saved > SAVE_SECONDS
 
     def read(self) -> tuple[int, int]:
-        """Return the part and the step to continue with."""
+        """Read the snapshot, and return the part and the step to continue with. Raise DataError if it is of another
+        measurement."""
         if self.path is None or not self.path.exists():
             return 0, 0
         arrays = {name: np.asarray(array) for name, array in read_npz(self.path, DataError).items()}

@@ -55,7 +55,7 @@ def _structure(graph: Graph, pieces: bool) -> _Structure:
 
 
 def weight_slot(graph: Graph, node: Node, fixed: Collection[str]) -> int | None:
-    """Return the operand that is the matrix of a product, if it is computed from parameters alone."""
+    """Return the slot of a product's matrix if it is computed from parameters alone. Return None otherwise."""
     names = node.op.operands
     if "w" not in names or names.index("w") == 0:
         return None
@@ -136,7 +136,7 @@ class DeviceRounding:
         return len(ranges) == 2 and ranges[1] > rule.fp16_above * ranges[0]
 
     def _is_late(self, ref: Ref) -> bool:
-        """Return whether a value is rounded by the layers that read it, and not by the layer that writes it."""
+        """Return whether the layers that read a value round it, and not the layer that writes it."""
         if ref.node in self._in_fp16:
             return True
         is_input = not self._graph.args(ref.node) and ref.node not in self._fixed
@@ -150,7 +150,7 @@ class DeviceRounding:
         return [ref for ref in rounded if ref.node not in self._fixed and self.format_of(ref) != "float"]
 
     def _reads_no_product(self, node: Node) -> bool:
-        """Return whether the device computes a layer in floats, as no product makes its operand."""
+        """Return whether the device computes a layer in floats because its operand is not made by a product."""
         if layer_type(node.op) not in self.device.values.behind_product:
             return False
         source = self._graph.node(self._structure.sources[self._graph.args(node.name)[0]].node)
@@ -179,7 +179,8 @@ class DeviceRounding:
         return Grid.of(limits, format, self.device, signed=signed)
 
     def _sum_grid(self, node: Node, ranges: Mapping[Ref, Range]) -> Grid | None:
-        """Return the integers to which the device rounds the sum in a layer before it is raised to a power."""
+        """Return the integers to which the device rounds the sum in a layer before it is raised to a power. Return None
+        if the layer has no power, or if there is no range."""
         if not _has(self.device.values.raised, node.op) or getattr(node.op, "power", 1) == 1:
             return None
         limits = self._limits(self._structure.sources[self._graph.args(node.name)[0]], ranges)
@@ -194,7 +195,8 @@ class DeviceRounding:
         return readers[0] if len(readers) == 1 and _has(self.device.values.folded, readers[0].op) else None
 
     def _limits(self, source: Ref, ranges: Mapping[Ref, Range]) -> Range | None:
-        """Return the calibrated range of a value, as the device changes it."""
+        """Return the calibrated range of a value, as the device changes it. Return None if the value was not
+        calibrated."""
         limits = ranges.get(self._joined(source))
         if limits is None:
             return None
@@ -210,8 +212,8 @@ class DeviceRounding:
         return limits
 
     def _joined(self, ref: Ref) -> Ref:
-        """Return the sum or the Concat whose range a part of it gets, if the device has this rule; else the value
-        itself."""
+        """Return the sum or Concat that reads a value if, by the device's rule, its range is used for its parts. Return
+        the value itself otherwise."""
         rule = self.device.multipliers
         readers = self._structure.readers[ref]
         if rule is None or not rule.joined or len(readers) != 1:
@@ -384,8 +386,8 @@ class DeviceRounding:
         return ((np.floor(total + 0.5) * result.scale).astype(results[0].dtype),)
 
     def _affine(self, node: Node, args: Sequence[Array]) -> tuple[Ref, Array, Array, Array]:
-        """Return the operand of a layer that scales by constants, with its array, and the layer's results for 1 and for
-        0. For several chained layers, the operand of the first layer."""
+        """Return the operand of a layer that scales by constants, the operand's array, and the layer's results for 1
+        and for 0. For several chained layers, it is the operand of the first layer."""
         (ref, *_), (x, *constants) = self._graph.args(node.name), args
         source, x, one, zero = self._begun.get(ref, (ref, x, np.ones(x.shape), np.zeros(x.shape)))
         one, zero = (np.asarray(node.op.eval(each, *constants)[0]) for each in (one, zero))
@@ -424,10 +426,8 @@ def short(factor: float, bits: int, least: int = -31) -> float:
 
 
 def short_affine(factor: Array, bias: Array, scale: float, result: float, bits: int) -> tuple[Array, Array]:
-    """Return factors of ``bits`` and biases of 16 bits that scale integers, each with its shift.
-
-    ``scale`` and ``result`` are the distances of two numbers of the operand and of the result.
-    """
+    """Return factors of ``bits`` and biases of 16 bits that scale integers, each rounded to a power of two's multiple.
+    ``scale`` and ``result`` are the distances of two numbers of the operand and of the result."""
     factor, bias, tiny = factor * scale / result, bias / result, 2.0**-30
     shifts = np.floor(np.log2((2**bits - 1) / np.maximum(np.abs(factor), tiny)))
     shifts = np.minimum(shifts, np.floor(np.log2((2**15 - 1) * 1.03 / np.maximum(np.abs(bias), tiny))))

@@ -185,8 +185,8 @@ def _fits(array: AnyArray, op: Input, free: Collection[int | None]) -> bool:
 
 
 def _single_batch(op: Input, array: AnyArray, time: int | None) -> int | None:
-    """Return the axis of an array that counts sequences, for an input of one sequence: the first axis of another size
-    than 1."""
+    """Return the axis of an array that counts sequences although the input is of one sequence: the first axis whose
+    size is not 1. Return None if there is none."""
     first = 0 if time is None else 1
     for axis in range(first, min(max(first + 1, len(op.shape) - 1), len(op.shape), array.ndim)):
         if op.shape[axis] != 1:
@@ -223,10 +223,8 @@ class StepRunner:
         self._next: dict[str, Array] = {}
 
     def start(self, data: Mapping[str, Array] | None = None) -> None:
-        """Begin sequences: each state has its initial value, or the value of an input of the model in ``data``.
-
-        Raises :class:`DataError` for a state without either.
-        """
+        """Begin sequences: each state has its initial value, or the value of an input of the model in ``data``. Raises
+        :class:`DataError` for a state without either."""
         data = data or {}
         problems, self._next = [], {}
         for pair in self.states:
@@ -261,7 +259,7 @@ class StepRunner:
 
 
 def constants(graph: Graph) -> frozenset[str]:
-    """Return the nodes that depend on no input: parameters, and values computed from them alone."""
+    """Return the nodes that depend on no input: parameters, and values computed from parameters alone."""
     names: set[str] = set()
     for node in graph:
         if isinstance(node.op, Leaf):

@@ -131,7 +131,7 @@ class Computed(Kernel):
 
 
 def number_grid(values: ops.Array, format: Format) -> Grid:
-    """Return the grid of a constant operand; a single number becomes one digit times a power of two."""
+    """Return the grid of a constant operand. For a single number, the scale is a power of two."""
     most = 2 ** (7 if format == "int8" else 15)
     largest = float(np.abs(values).max()) or TINY
     scale = 2.0 ** np.ceil(np.log2(largest / most * 2)) if np.size(values) == 1 else np.float32(largest / (most - 1))
@@ -165,7 +165,8 @@ WIDEST = 4.0  # from this scale on the kernels of LOGISTIC and TANH overflow
 
 
 def has_kernel(op: ops.Op, grids: Sequence[Grid | None], result: Grid, target: str | None) -> bool:
-    """Return whether a target computes an op on these operands in integers; constant operands have no grid."""
+    """Return whether a target computes an op on these operands in integers. ``grids`` has None for constant
+    operands."""
     fixed = [grid is None for grid in grids]
     if isinstance(op, ops.Linear | ops.Conv):
         return not fixed[0] and all(fixed[1:]) and getattr(op, "group", 1) == 1
@@ -333,7 +334,7 @@ class TfliteRounding(IntegerRounding):
         return lambda a: np.moveaxis(along(np.moveaxis(a, op.axis, -1)), -1, op.axis)
 
     def _affine_formula(self, op: ops.Affine, x: Grid, y: Grid) -> Formula:
-        """Return the formula of an operation with one number, as it is written: s - x, s x or x + s."""
+        """Return the formula of s - x, s x or x + s, as TFLite computes it: with the number as a second operand."""
         number, format = op.shift or op.scale, format_of_bits(8 if y.high == 127 else 16)
         grid = number_grid(np.asarray(number), format)
         constant = integers_of(np.full((1,), number), grid)
@@ -373,7 +374,7 @@ class TfliteRounding(IntegerRounding):
 
 
 def _requantized(x: Grid, y: Grid, kernels: str) -> Formula:
-    """Return the result of a QUANTIZE between two grids; between grids of 8 bits XNNPACK's factor has 8 bits."""
+    """Return the formula of a QUANTIZE from one grid to another. From 8 bits to 8 bits, XNNPACK's factor has 8 bits."""
     ratio, between_bytes = x.scale / y.scale, x.high == y.high == 127
     if x == y:
         return lambda a: a
@@ -389,8 +390,8 @@ def _requantized(x: Grid, y: Grid, kernels: str) -> Formula:
 
 
 def _function(op: ops.Op, y: Grid) -> Callable[[ops.Array], ops.Array]:
-    """Return a function in float32 as TFLite's tables have it: a logarithm of a number that has none is the least
-    result."""
+    """Return a function in float32 as TFLite's tables have it. Where a logarithm or root is not defined, it is an end
+    of the grid."""
     if isinstance(op, ops.Exp):
         return single(np.exp)
     end = np.float32(y.scale) * np.float32(y.low - y.zero if isinstance(op, ops.Log) else y.high)
@@ -399,7 +400,8 @@ def _function(op: ops.Op, y: Grid) -> Callable[[ops.Array], ops.Array]:
 
 
 def in_float32(op: ops.Op, operands: Sequence[ops.Array]) -> ops.Array:
-    """Return the result of an op as a runtime computes it in float32: sums in order, functions to the last bit."""
+    """Return the result of an op as a runtime computes it in float32: sums are in order, and functions exact to the
+    last bit."""
     (x, *_) = operands
     match op:
         case ops.Sum():

@@ -87,7 +87,7 @@ def power_of_two(x: Integers, exponent: int) -> Integers:
 
 
 def exp_below_zero(a: Integers, whole: int) -> Integers:
-    """Return e^a for a <= 0 with ``whole`` bits before the point."""
+    """Return e^a for a <= 0 in fixed point, with ``whole`` bits before the point: a polynomial times powers of e."""
     fraction = 31 - whole
     quarter = 1 << (fraction - 2)
     rest = (a & (quarter - 1)) - quarter
@@ -124,7 +124,7 @@ def _tanh4(a: Integers) -> Integers:
 
 
 def fixed_point8(logistic: bool, x: Integers, scale: float) -> Integers:
-    """Return the function of int8 by gemmlowp's fixed point, less the zero point of its result."""
+    """Return a sigmoid or tanh of int8 by gemmlowp's fixed point, without the zero point of the result."""
     factor, shift = multiplier(scale * 2.0**27)
     radius = floor(15.0 * 2**27 / 2.0**shift)
     a = shifted_right(high_product(x << max(shift, 0), factor), max(-shift, 0))
@@ -151,7 +151,7 @@ TABLE[list(ABOVE)] += 1
 
 
 def by_table16(logistic: bool, x: Integers, scale: float) -> Integers:
-    """Return the function of int16 by the table, with straight lines between its entries."""
+    """Return a sigmoid or tanh of int16 by the table, with straight lines between its entries."""
     wide, shift = scale * 4096.0 * 3.0, 0
     while wide <= 32767 / 2 and shift <= 30:
         wide, shift = wide * 2, shift + 1
@@ -176,7 +176,7 @@ def by_blocks(together: Integers, alone: Integers) -> Integers:
 
 
 def weighted_sum(grids: Sequence[Grid], y: Grid, sign: int, kernels: str) -> Callable[..., Integers]:
-    """Return the sum or difference of two values, as this set of kernels computes it."""
+    """Return the formula of the sum or difference of two values on different grids, as ``kernels`` compute it."""
     one, two = (grid.scale for grid in grids)
     eight = y.high == 127
     factors = np.array([one, two], np.float32) / np.float32(y.scale)
@@ -253,7 +253,8 @@ def _reciprocal(x: Integers, whole: int) -> tuple[Integers, Integers]:
 
 
 def softmax8(scale: float, to_floats: bool) -> Callable[[Integers], Integers]:
-    """Return the softmax of int8 along the last axis, less its zero point: by fixed point, or by a table of floats."""
+    """Return the softmax of int8 along the last axis, without its zero point: by a table of floats, or by fixed
+    point."""
     factor, shift = multiplier(min(scale * 2.0**26, 2.0**31 - 1))
     least = -((31 << 26) >> shift)
 
@@ -300,7 +301,7 @@ HALF_ROOT = 1518500250  # sqrt(2) / 2 of 31 bits
 
 
 def inverse_root(x: float, y: float, most: int) -> Callable[[Integers], Integers]:
-    """Return 1 / sqrt of integers by five steps of Newton; ``most`` is the result for zero."""
+    """Return 1 / sqrt of integers by five steps of Newton. For zero it is ``most``."""
     factor = 1.0 / float(F32(np.sqrt(F32(x))) * F32(y))
     table = np.array([most, *(_root_entry(value, factor) for value in range(1, 256))], I64)
 

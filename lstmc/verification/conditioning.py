@@ -88,10 +88,9 @@ class NotFinite:
 
 def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite | None:
     """Return where NaN or infinity first occurs in an evaluation or, if nowhere, in its gradients by ``cotangents``.
-
-    It is a parameter or an input; else an op with finite operands whose result is not finite; else an op that makes NaN
-    from operands without NaN, such as 0 times a constant infinity.
-    """
+    The place is a parameter or an input, or else an op with finite operands whose result is not finite, or else an op
+    that makes NaN from operands without NaN, such as 0 times a constant infinity. Return None if there is no such
+    place."""
     for node in run.graph:
         value = run.values[Ref(node.name)]
         if isinstance(node.op, Input | Param) and not np.isfinite(value).all():
@@ -109,8 +108,7 @@ def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinit
 
 def first_difference(written: Evaluation, model: Evaluation, tolerance: float) -> str:
     """Return the end of a remark: the first value of the model, with its op, that the written graph computes
-    differently. Empty if all values with the same name agree.
-    """
+    differently. It is empty if all values with the same name agree."""
     values = written.by_name()
     for name, op, expected in _named_values(model):
         value = values.get(name, expected)
@@ -121,7 +119,7 @@ def first_difference(written: Evaluation, model: Evaluation, tolerance: float) -
 
 
 def _named_values(run: Evaluation, prefix: str = "") -> Iterator[tuple[str, str, Array]]:
-    """Yield each value with its op, in the order of execution, by its name in an expanded graph."""
+    """Yield each value's name in an expanded graph, its op, and its array, in the order of execution."""
     for node in run.graph:
         if isinstance(node.op, Scan):
             steps = run.steps[node.name]
@@ -149,8 +147,7 @@ def _first_gradient(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite
 
 
 def _executed(run: Evaluation) -> Iterator[tuple[Evaluation, Node, list[Array], list[Array]]]:
-    """Yield each node that was executed, in order, with its operands and results; the steps of a scan in place of the
-    scan."""
+    """Yield each node that was executed, in order, with its operands and results. A scan is replaced by its steps."""
     for node in run.graph:
         if isinstance(node.op, Scan):
             steps = run.steps[node.name]
@@ -184,7 +181,8 @@ def without_gradient(gradients: Gradients, graph: Graph) -> list[str]:
 
 
 def moved_by_numbers(model: Evaluation, rounded: Evaluation) -> Iterator[tuple[str, tuple[Array, Array]]]:
-    """Yield each output of a model with that of its net in lower precision, on the same inputs."""
+    """Yield each output's name with its exact array, and the array of the net in lower precision, for the same
+    inputs."""
     leaves = {node.name: array for node in model.graph if (array := model.values.get(Ref(node.name))) is not None}
     inputs = {name: rounded.values.get(Ref(name), array) for name, array in leaves.items()}
     exact = forward(model.graph, inputs, leaves).outputs
@@ -252,11 +250,9 @@ def changed_settings(
     model: Graph, expanded: Graph, written: Iterable[tuple[str, float]] = ()
 ) -> Iterator[tuple[str, float, float]]:
     """Yield the settings of training that differ between a model and its compiled graph, or the settings ``written`` in
-    the net's text: the name, the model's number, and the other number. No array of a run shows them.
-
-    Parameters that the compiled graph lacks are skipped: their gradient is compared, which must be zero. States that
-    are neither inputs nor outputs are skipped: a layer such as Caffe's LSTM carries them itself.
-    """
+    the net's text: the name, the model's number, and the other number. No array of a run shows them. Parameters that
+    the compiled graph lacks are skipped: their gradient is compared, which must be zero. States that are neither inputs
+    nor outputs are skipped: a layer such as Caffe's LSTM carries them itself."""
     params = [node.name for node in expanded if isinstance(node.op, Param)]
     names = {node.name for node in expanded} | {output.name for output in expanded.outputs}
     inside = {_carried(o) for name, o in model.carried().items() if names.isdisjoint((name, o.name))}
@@ -273,8 +269,8 @@ def changed_settings(
 
 
 def _settings(graph: Graph, params: Collection[str]) -> dict[str, float]:
-    """Return the multipliers of ``params``, the outputs that are carried to inputs of the next batch, and their
-    delays."""
+    """Return as numbers by name the multipliers of ``params``, 1 for each output that is carried to an input of the
+    next batch, and the delays of outputs."""
     settings = dict[str, float]()
     for node in graph:
         if isinstance(node.op, Param) and node.name in params:
@@ -292,11 +288,9 @@ def _carried(output: Output) -> str:
 
 def with_masks(graph: Graph) -> tuple[Graph, dict[str, Array]]:
     """Return an expanded graph whose dropouts multiply by inputs, and the numbers of these inputs. Step t of a scan has
-    the numbers that a dropout of all steps at once has for step t.
-
-    So a model and its compiled graph agree only if they drop the same values, even if a pass has moved a dropout into a
-    loop or out of it. No number is 0, so that each element shows its factor.
-    """
+    the numbers that a dropout of all steps at once has for step t. So a model and its compiled graph agree only if they
+    drop the same values, even if a pass has moved a dropout into a loop or out of it. No number is 0, so that each
+    element shows its factor."""
     expanded, masks = Expand().run(graph).graph, dict[str, Array]()
     for node in expanded:
         if isinstance(node.op, Dropout):

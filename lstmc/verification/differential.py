@@ -89,8 +89,8 @@ def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, .
 def forward_only(
     compiled: Compiled, arrays: RunArrays, values: dict[str, Array], absent: str, program: str, **more: Any
 ) -> Execution:
-    """Return the execution of a net without a backward pass. ``absent`` is the reason for values that it does not have,
-    ``more`` are other fields of the execution."""
+    """Return the execution of a net without a backward pass. ``absent`` says why some values are missing, and ``more``
+    are other fields of the execution."""
     gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
     names = (name for node in compiled.expanded for name in node.names if name not in values)
     lost = dict.fromkeys(gradients, f"{program} has no backward pass")
@@ -112,9 +112,8 @@ def check(
     given: Mapping[str, Array] | None = None,
     scale: float = 1.0,
 ) -> Report:
-    """Run a compiled net in ``executor`` on random inputs times ``scale`` and the ``given`` inputs, and compare it with
-    the interpreter.
-    """
+    """Run a compiled net in ``executor`` and compare it with the interpreter. Inputs that are not ``given`` are random
+    numbers times ``scale``."""
     arrays = random_arrays(compiled, weights, seed, given, scale)
     report_activity(f"running the net on {executor.name}")
     execution = executor.run(compiled, artifact, arrays)
@@ -133,11 +132,9 @@ def check_training(
     seed: int = 0,
     given: Mapping[str, Array] | None = None,
 ) -> Report:
-    """Run a net with dropouts as training does, and compare it with the interpreter on the masks that it drew.
-
-    The masks are those of the compiled net's steps, so its graph is the reference: this checks the places and the
-    effects of dropouts, and :func:`check` checks the rest.
-    """
+    """Run a net with dropouts as training does, and compare it with the interpreter on the masks that the net drew. The
+    masks are those of the compiled net's steps, so its graph is the reference: this checks the places and the effects
+    of dropouts, and :func:`check` checks the rest."""
     arrays = random_arrays(compiled, weights, seed, given)
     report_activity(f"running the net on {executor.name}, as in training")
     execution = executor.run_training(compiled, artifact, arrays)
@@ -170,11 +167,8 @@ def _report(
     against: tuple[Evaluation, Graph],
     execution: Execution,
 ) -> Report:
-    """Return the report of an execution against the reference, and the graph whose values correspond to the net's
-    blobs.
-
-    ``model`` is the model, evaluated on the same arrays: only its own rounding can excuse a difference.
-    """
+    """Return the report of an execution. ``against`` is the reference, with the graph whose values correspond to the
+    net's blobs. ``model`` is the model, evaluated on the same arrays: only its own rounding can excuse a difference."""
     reference, graph = against
     expanded = forward(graph, arrays.inputs, arrays.weights, rounding=execution.rounding)
     gradients = backward(reference, arrays.cotangents)
@@ -225,11 +219,9 @@ def _report(
 
 
 def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, passed: bool) -> tuple[str, frozenset[str]]:
-    """Return a remark on NaN or infinity in the model itself, or an empty text, and the gradients that have them.
-
-    Gradients are named only if all values are finite. It is computed in float64, and in float32 if there is a
-    difference.
-    """
+    """Return a remark on NaN or infinity in the model itself, and the gradients that have them. The remark is empty if
+    there are none; gradients are named only if all values are finite. Computed in float64, and also in float32 if the
+    net differs."""
     runs: Iterator[tuple[Evaluation, Gradients, str]] = iter([(model, gradients, "with these inputs and parameters")])
     if not passed:
         single = forward(model.graph, arrays.inputs, arrays.weights, np.float32)
@@ -267,12 +259,10 @@ def own_rounding(
     dtype: DTypeLike = np.float32,
     gradients: Gradients | None = None,
 ) -> Iterator[dict[Key, float]]:
-    """Yield how much rounding to ``dtype`` changes a graph's results, by kind and name of the result.
-
-    The graph runs several times, each time with random rounding. After each run, the largest relative differences of
-    all runs so far are yielded: those of the outputs, of the gradients of ``inputs`` and all parameters, and with
-    ``scans`` of every blob. ``gradients`` are the graph's exact gradients, if known.
-    """
+    """Yield how much rounding to ``dtype`` changes a graph's results, by kind and name of the result. The graph runs
+    several times, each time with random rounding. After each run, the largest relative differences of all runs so far
+    are yielded: those of the outputs, of the gradients of ``inputs`` and all parameters, and with ``scans`` of every
+    blob. ``gradients`` are the graph's exact gradients, if known."""
     moved = dict[Key, float]()
     gradients = backward(run, arrays.cotangents) if gradients is None else gradients
     inputs = [name for name in inputs if name in gradients.inputs]  # a compiled graph may do without one
@@ -294,9 +284,8 @@ def within_rounding(
     weights: Mapping[str, Array],
     dtype: DTypeLike,
 ) -> tuple[Difference, ...]:
-    """Return differences of a graph's outputs, with a larger tolerance if rounding to ``dtype`` alone moves them
-    further.
-    """
+    """Return the differences of a graph's outputs. Where rounding to ``dtype`` alone moves an output further than its
+    tolerance, the tolerance is larger."""
 
     def own() -> Iterator[dict[Key, float]]:
         yield from own_rounding(forward(graph, inputs, weights), RunArrays(inputs, weights, {}), dtype=dtype)
@@ -348,8 +337,8 @@ def _settings(compiled: Compiled, execution: Execution) -> Iterable[Difference]:
 
 
 def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
-    """Yield the differences of the model and the compiled graph when their dropouts multiply by the same fixed numbers,
-    such as a dropout of another value. Nets that are not trained have no dropouts."""
+    """Yield differences between the model and the compiled graph if all dropouts multiply by the same fixed numbers:
+    then a dropout is at another value. Nets that are not trained have no dropouts."""
     graphs = (compiled.model, compiled.expanded) if compiled.trained else ()
     if not any(isinstance(node.op, Dropout) for graph in graphs for node in all_nodes(graph)):
         return
@@ -378,11 +367,9 @@ def _tolerance(execution: Execution) -> float:
 
 
 def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[Difference]:
-    """Yield the differences of the net's blobs from the values of the expanded graph, the steps of one name together.
-
-    A piece of a blob is as exact as the blob that it was cut from, so its difference is relative to the magnitude of
-    that blob.
-    """
+    """Yield the differences of the net's blobs from the values of the expanded graph. The steps of one name are
+    compared together. A piece of a blob is as exact as the blob that it was cut from, so its difference is relative to
+    the magnitude of that blob."""
     groups: dict[str, list[tuple[Array, Array, float]]] = {}
     scales: dict[Ref, float] = {}
     for ref, value in expanded.values.items():
@@ -462,11 +449,9 @@ def free_inputs(compiled: Compiled, given: Collection[str] = ()) -> list[str]:
 def random_inputs(
     compiled: Compiled, seed: int, given: Mapping[str, Array] | None = None, scale: float = 1.0
 ) -> dict[str, Array]:
-    """Return random values for every input that is fed, and the values of constant ones; float64.
-
-    ``given`` inputs are unchanged; other inputs are normal numbers of standard deviation ``scale``, or from the input's
-    domain ``values``.
-    """
+    """Return random float64 values for every input that is fed, and the values of constant inputs. ``given`` inputs are
+    unchanged; other inputs are normal numbers of standard deviation ``scale``, or from the input's domain
+    ``values``."""
     inputs: dict[str, Array] = dict(given or {})
     for node in compiled.model:
         if isinstance(node.op, Input) and node.name not in inputs:
@@ -487,11 +472,8 @@ def inputs_of_domain(
     given: Mapping[str, Array] | None = None,
     scale: float = 1.0,
 ) -> tuple[dict[str, Array], bool]:
-    """Return random inputs, and whether they are drawn without negative numbers, because the model is not finite with
-    them.
-
-    The reason is a logarithm or a power of an input; an input with declared ``values`` is drawn from these.
-    """
+    """Return random inputs, and whether they have no negative numbers because the model is not finite with these. The
+    reason is a logarithm or a power of an input. An input with declared ``values`` is drawn from these."""
     inputs = random_inputs(compiled, seed, given, scale)
     if not any(isinstance(node.op, Log | Power) for node in all_nodes(compiled.model)):
         return inputs, False
@@ -549,10 +531,8 @@ def check_scales(
     seed: int = 0,
     given: Mapping[str, Array] | None = None,
 ) -> Report:
-    """Check a net as :func:`check` does, and if it agrees also with inputs ``LARGE`` times as large.
-
-    These test gates that saturate. Inputs with ``values`` stay within these.
-    """
+    """Check a net as :func:`check` does. If it agrees, check it also with inputs ``LARGE`` times as large, which
+    saturate gates. Inputs with ``values`` stay within these."""
     report = check(compiled, artifact, weights, executor, seed, given)
     if not report.passed or not free_inputs(compiled, given or {}):
         return report

@@ -42,7 +42,7 @@ MOST_CASES = 10  # comparisons in a number that is checked for 0 case by case
 
 
 def log(x: Number) -> Number:
-    """Return log(x); factors that are exponentials are taken out: log(exp(y) z) is y + log(z)."""
+    """Return log(x). Factors of x that are exponentials are taken out: log(exp(y) z) is y + log(z)."""
     if x.value is not None:
         return of_constant(np.log, x.value)
     shared = shared_factors(x, positive=True)
@@ -77,7 +77,8 @@ def _without_squares(x: Number) -> Number:
 
 
 def symmetric(kind: str, function: Callable[[float], Any], sign: int) -> Callable[[Number], Number]:
-    """Return a function with f(-x) = sign f(x)."""
+    """Return a function of numbers for an even or odd function: f(-x) = sign f(x). Only one of x and -x becomes an
+    atom."""
 
     def normal(x: Number) -> Number:
         if x.value is not None:
@@ -106,7 +107,8 @@ def _not_negative(atom: Atom, exponent: Rational) -> bool:
 
 
 def maximum(x: Number | float, y: Number | float) -> Number | float:
-    """Return the larger of two: x + relu(y - x); the maximum of more than two is one function of their differences."""
+    """Return the larger of x and y, as x + relu(y - x). For more than two values, it is one function of their
+    differences."""
     if -np.inf in (x, y):  # what padding has outside of an image
         return y if x == -np.inf else x
     x, y = Number.of(x), Number.of(y)
@@ -125,10 +127,8 @@ def maximum(x: Number | float, y: Number | float) -> Number | float:
 
 
 def positive(x: Number) -> Number:
-    """Return 1 where x > 0, else 0.
-
-    A factor c > 0 of x is left out; y + c max(a, b) is positive if y + c a or y + c b is; for c < 0, if both are.
-    """
+    """Return 1 where x > 0, else 0. A factor c > 0 of x is left out. For c > 0, y + c max(a, b) is positive if y + c a
+    or y + c b is; for c < 0, it is if both are."""
     if x.value is not None:
         return Number.constant(int(x.value > 0))
     if len(x) == 1:
@@ -151,8 +151,8 @@ def positive(x: Number) -> Number:
 
 
 def equal(x: Number, y: Number) -> bool:
-    """Return whether two numbers have equal normal forms, also after their difference is multiplied by its divisors,
-    and sums that were made atoms are expanded, the youngest first."""
+    """Return whether two numbers have equal normal forms. If not, multiply the difference by its divisors and expand
+    sums that were made atoms, the youngest first, and compare again."""
     gap = x - y
     if gap.terms and _differ_at_a_point(x, y):
         return False
@@ -175,7 +175,7 @@ def equal(x: Number, y: Number) -> bool:
 
 
 def _written_out(x: Number, atom: Atom, exponent: Rational) -> Number:
-    """Return the product with atom ** exponent; an atom that stands for a sum is replaced by the sum."""
+    """Return x times atom ** exponent. If the atom stands for a sum, the sum replaces it."""
     algebra, largest = atom.algebra, atom.algebra.largest
     algebra.largest = MOST_WRITTEN_OUT
     try:
@@ -194,10 +194,8 @@ def _written_out(x: Number, atom: Atom, exponent: Rational) -> Number:
 
 def _differ_at_a_point(x: Number, y: Number) -> bool:
     """Return whether two numbers certainly differ where their atoms have certain values: no identity makes them equal.
-
     Functions that appear in no identity are treated as symbols. A root of a negative number is complex; all its powers
-    use the same root.
-    """
+    use the same root."""
     values: dict[Atom, complex] = {}
 
     def value(atom: Atom) -> complex:
@@ -227,7 +225,8 @@ def zero_by_cases(x: Number) -> bool:
 
 
 def _is_zero(x: Number, compared: Sequence[Atom], known: Mapping[Number, bool]) -> bool:
-    """Return whether a number is 0; numbers in ``known`` are at least 0, or greater than 0 if their value is true."""
+    """Return whether a number is 0 in each case of the atoms ``compared``. Numbers in ``known`` are positive if their
+    value is true, and otherwise at least 0."""
     if not x.terms or not compared:
         return not x.terms
     atom, *others = compared
@@ -240,7 +239,8 @@ def _is_zero(x: Number, compared: Sequence[Atom], known: Mapping[Number, bool]) 
 
 
 def _with_sums(known: Mapping[Number, bool], fact: Number, strict: bool) -> Mapping[Number, bool] | None:
-    """Return ``known`` with one more fact, and its sums with the other facts; None if they contradict each other."""
+    """Return ``known`` with one more fact, and the sums of this fact and each other. Return None if they contradict
+    each other."""
     facts = dict(known)
     for total, more in [(fact, strict), *((sum_of(fact, other), strict or each) for other, each in known.items())]:
         if total.value is None:

@@ -68,7 +68,7 @@ class _Pass:
         return _addresses(bottoms), _addresses(weights)
 
     def gradients(self, cts: Arrays) -> tuple[Array | None, ...]:
-        """Return the cotangents of all operands; None for states that start from a number."""
+        """Return the gradient of each operand. It is None for a state that starts from a number."""
         cotangents = [np.ascontiguousarray(ct, np.float32) for ct in cts]
         grads = {slot: np.zeros_like(self.args[slot]) for slot in (*self.bottoms, *self.weights)}
         of_bottoms, of_weights = ([grads[slot] for slot in slots] for slots in (self.bottoms, self.weights))
@@ -88,11 +88,8 @@ def _addresses(arrays: list[Floats]) -> list[int]:
 
 
 def with_native_loops(graph: Graph, written: str | None = None) -> Graph:
-    """Return a graph whose generated layers compute by their compiled code: the code of a ``written`` file, or newly
-    generated code.
-
-    Raises :class:`BackendError` for a graph without generated layers, and if they cannot be compiled here.
-    """
+    """Return a graph whose generated layers run compiled code: the code of a ``written`` file, or newly generated code.
+    Raises :class:`BackendError` for a graph without generated layers, and if they cannot be compiled here."""
     nodes = {node.name: node.op for node in graph if isinstance(node.op, GeneratedScan)}
     if not nodes:
         raise BackendError(

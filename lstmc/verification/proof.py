@@ -118,8 +118,8 @@ def prove(before: Graph, after: Graph, gradients: bool = True, budget: int = BUD
 
 
 def _refutation(before: Graph, after: Graph, gradients: bool) -> Proof | None:
-    """Return a proof that proves nothing and names the arrays that differ at random numbers; None if no array
-    differs."""
+    """Return a proof that proves nothing and names the arrays that differ at random numbers. Return None if no array
+    differs, or if the interpreter cannot compute with real numbers."""
     refuted, names = dict[tuple[str, str], str](), list[tuple[str, str]]()
     integers = tuple(node.name for node in _free_leaves(before, Input) if _is_integer(node))
     for seed in range(POINTS):
@@ -152,7 +152,7 @@ def _refutation(before: Graph, after: Graph, gradients: bool) -> Proof | None:
 
 
 def _counterexample(expected: Array, actual: Array) -> str:
-    """Return the place at which two arrays of floats differ by more than rounding; empty if none."""
+    """Return the place at which two arrays of floats differ by more than rounding. It is empty if there is none."""
     if expected.shape != actual.shape:
         return ""  # which the proof says
     known = np.isfinite(expected) & np.isfinite(actual)
@@ -261,8 +261,8 @@ def _gradients(run: Evaluation, cotangents: Mapping[str, Array]) -> dict[str, Ar
 
 
 def _difference(kind: str, expected: Array, actual: Array | None) -> str:
-    """Return the first place at which the normal forms of two arrays differ; empty if none. An absent gradient is
-    zero."""
+    """Return the first place at which the normal forms of two arrays differ. It is empty if there is none. An absent
+    gradient is zero."""
     if actual is None and kind == "output":
         return "the compiled graph does not have it"
     actual = np.zeros(expected.shape) if actual is None else actual
@@ -369,7 +369,8 @@ def _plain(x: Any) -> Any:
 
 
 def symbolic(x: Any) -> Any:
-    """Return an array of numbers as a :class:`SymbolicArray`; arrays of booleans and of other types are unchanged."""
+    """Return an array of numbers as a :class:`SymbolicArray`. Arrays of other types, such as booleans, are
+    unchanged."""
     if isinstance(x, list | tuple):
         return type(x)(map(symbolic, x))
     if isinstance(x, Number):

@@ -94,7 +94,7 @@ class Number(LinearCombination[Monomial]):
 
     @property
     def value(self) -> Rational | None:
-        """The value of the number, if it is a constant; else None."""
+        """The value of the number if it is a constant. None if it is not."""
         if not self.terms:
             return 0
         constant: Rational | None = self.terms.get(()) if len(self.terms) == 1 else None
@@ -230,7 +230,8 @@ class Algebra:
         return atom
 
     def factors(self, one: Number, two: Number) -> tuple[Number, Number]:
-        """Return two factors; if their product is too long, the longer one as an atom."""
+        """Return two factors. If their product is too long, the longer factor becomes an atom, and the other if it is
+        long too."""
         if len(one) * len(two) > self.largest and min(len(one), len(two)) > 1:
             one, two = sorted((one, two), key=len, reverse=True)
             one = self.whole(one)
@@ -270,11 +271,9 @@ def _rounded(number: Number) -> Any:
 
 @lru_cache(maxsize=4096)
 def rational(value: Any) -> Rational:
-    """Return a constant of a graph: for a float the simplest fraction within its rounding.
-
-    So 0.1 becomes 1/10, and so does 0.1 * 3 / 3. A number too small to change any normal float becomes 0. Raises
-    :class:`NoRule` for a number that is not finite.
-    """
+    """Return a constant of a graph. For a float it is the simplest fraction within its rounding, so 0.1 becomes 1/10,
+    and so does 0.1 * 3 / 3. A number too small to change any normal float becomes 0. Raises :class:`NoRule` for a
+    number that is not finite."""
     if isinstance(value, Fraction):
         return value.numerator if value.denominator == 1 else value
     if not isfinite(value):
@@ -331,8 +330,8 @@ def _term_multiplied_out(monomial: Monomial, value: Rational) -> Number | None:
 
 
 def _quotient_by_growth(tanh: Atom, monomial: Monomial) -> tuple[Monomial, Number] | None:
-    """Return a monomial over e = exp(2 y), and tanh(y) e = e - 1 - tanh(y); or over 1 / e; None if the monomial has
-    neither."""
+    """Divide a monomial by e = exp(2 y), and return it with tanh(y) e = e - 1 - tanh(y), or do so with 1 / e. Return
+    None if the monomial has neither as a factor."""
     exponents = dict(monomial)
     if not any(atom.kind == "exp" for atom in exponents):
         return None
@@ -363,11 +362,9 @@ def product_of(*numbers: Number) -> Number:
 
 
 def power(x: Number, exponent: Rational) -> Number:
-    """Return x ** exponent, as a product of powers: one of each positive factor of x, and one of the rest.
-
-    The power of the rest is an atom; the rest is first divided by its leading coefficient. For a whole exponent every
-    factor may be treated as positive.
-    """
+    """Return x ** exponent, as a product of powers: one of each positive factor of x, and one of the rest. The power of
+    the rest is an atom; the rest is first divided by its leading coefficient. For a whole exponent every factor may be
+    treated as positive."""
     if exponent == 0:
         return Number.constant(1)
     if x.value is not None:
@@ -391,7 +388,8 @@ def power(x: Number, exponent: Rational) -> Number:
 
 
 def as_ratio(x: Number) -> Number | None:
-    """Return c + c tanh(y) as 2 c / (1 + exp(-2 y)): both are notations of a sigmoid."""
+    """Return c + c tanh(y) as 2 c / (1 + exp(-2 y)), another notation of the same sigmoid. Return None for any other
+    x."""
     constant, *others = sorted(x.terms.items(), key=lambda term: len(term[0]))
     if constant[0] or len(others) != 1:
         return None
@@ -409,11 +407,9 @@ def _is_positive(atom: Atom) -> bool:
 
 
 def shared_factors(x: Number, exponentials: bool = False, positive: bool = False) -> Monomial:
-    """Return the largest product of atoms that divides each term of x.
-
-    With ``exponentials`` the product has only atoms that are exponentials; with ``positive``, also powers of sums that
-    are always positive. By default it may have any atom, except those that are 0 or 1 (kind "positive").
-    """
+    """Return the largest product of atoms that divides each term of x. With ``exponentials`` the product has only atoms
+    that are exponentials; with ``positive``, also powers of sums that are always positive. By default it may have any
+    atom, except those that are 0 or 1 (kind "positive")."""
     least: dict[Atom, Rational] = {}
     terms: dict[Atom, int] = {}
     for atom, exponent in chain.from_iterable(x.terms):
