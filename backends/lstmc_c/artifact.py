@@ -111,7 +111,8 @@ class Source:
         return IntegerWriter(self.plan, self.arrays, self.names, self.rounding, values, types, self.constants)
 
     def _grid(self, ref: Ref) -> Grid | None:
-        """Return the integers of an array of the caller; None for floats."""
+        """Return the integers of an array of the caller, or None for floats. Raise BackendError for an output that
+        depends on no input, and for an array without a measured range."""
         if not isinstance(self.rounding, IntegerRounding):
             return None
         grid, name = self.rounding.grid(ref), self.graph.value_name(ref)
@@ -158,7 +159,7 @@ class Source:
         return Field(identifier, type_.size, quoted(comment, "comment"), each_step=each_step, grid=self._grid(value))
 
     def _add_weights(self, values: Mapping[str, Array]) -> None:
-        """Add the arrays that a step in floats reads."""
+        """Add the arrays of weights that a step in floats reads, in the format of their use."""
         for ref, use in self.plan.weights:
             name, shape = self.plan.graph.value_name(ref), shape_text(self.plan.graph.type(ref).shape)
             format = self.numbers.format_of(use)
@@ -250,7 +251,7 @@ class Source:
         return [array.name for array in (*self.inputs, *self.outputs)]
 
     def _first_arguments(self, restrict: str = "") -> dict[str, str]:
-        """Return the arguments before the arrays, by their declarations."""
+        """Return the function's arguments before the arrays: state, work and weights, each only if the step has it."""
         return {
             **({f"{self.name}_state *{restrict}state": "state"} if self.states else {}),
             f"{self.name}_work *{restrict}work": "work",
@@ -311,7 +312,7 @@ def macro(net: str, blob: str) -> str:
 
 @cache
 def functions() -> Mapping[str, str]:
-    """Return the functions that generated code may call, by name; each calls only earlier functions."""
+    """Return the functions that generated code may call, by name. Each function calls only earlier ones."""
     blocks = HEADER.split("\n\n")[1:]
     named = {}
     for block in blocks:

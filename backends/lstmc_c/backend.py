@@ -61,7 +61,7 @@ class Functions(Protocol):
 
 
 def blobs_of_each_step(compiled: Compiled, manifest: Manifest) -> frozenset[str]:
-    """Return the blobs with a value for each step; a block takes these values one after the other."""
+    """Return the blobs that have a value for each step. In a block of steps, these values follow one another."""
     over_time, frame = values_over_time(compiled.model), is_frame(compiled.model)
     before = {state.input for state in (manifest.states or {}).values()}
     inputs = {
@@ -80,7 +80,7 @@ def blobs_of_each_step(compiled: Compiled, manifest: Manifest) -> frozenset[str]
 def compared_functions(
     compiled: Compiled, manifest: Manifest, net: Functions, weights: Mapping[str, Array], rounding: Rounding | None
 ) -> dict[str, Pair]:
-    """Return the expected and the actual result of each function, by the end of its name; they must be equal to the
+    """Return the expected and the actual result of each function, by the end of its name. The two must be equal to the
     bit. ``open`` accepts the file of weights and no damaged file; ``reset`` sets the first states; ``steps`` after it,
     without fed states, and a ``block`` give the results of steps with fed states."""
     found = {"open": _opened(net)} if len(net.weights) else {}
@@ -106,7 +106,7 @@ def compared_functions(
 
 
 def _conversions(compiled: Compiled, manifest: Manifest, net: Functions, rounding: IntegerRounding) -> dict[str, Pair]:
-    """Return pairs for the functions that round inputs and for those that scale outputs."""
+    """Return a pair of expected and actual numbers for each function that rounds an input or scales an output."""
     states = {name for state in (manifest.states or {}).values() for name in (state.input, state.output)}
     places = [("quantize", name, Ref(name), entry.place) for name, entry in manifest.inputs.items()]
     places += [("dequantize", o.name, o.ref, manifest.outputs[o.name]) for o in compiled.expanded.outputs]
@@ -139,7 +139,8 @@ def first_states(
     weights: Mapping[str, Array],
     rounding: Rounding | None,
 ) -> Iterator[list[Array]]:
-    """Yield the first value of each state by the model, if it has one, and the value that a reset sets."""
+    """Yield a pair for each state: its first value by the model, and the value that a reset sets. Without the former,
+    both are the latter."""
     for state in states:
         (blob,) = manifest.inputs[state.before].place.names
         first = state.first(weights)
@@ -182,12 +183,10 @@ def find_compiler() -> Compiler:
 def call_source(
     manifest: Manifest, function: str = "lstmc_call", each_step: Collection[str] = (), steps: int = 1
 ) -> str:
-    """Return the C of functions that a test program calls: one runs a step on arrays of float, states included.
-
-    For a net with a file of weights, another function opens it and returns whether it fits the net. With several
-    ``steps`` two more functions run so many steps after a reset, one by one and as a block. ``each_step`` are the blobs
-    with a value for each step.
-    """
+    """Return the C of functions that a test program calls. One function runs a step on arrays of float, states
+    included. For a net with a file of weights, another function opens it and returns whether it fits the net. With
+    several ``steps`` two more functions run so many steps after a reset, one by one and as a block. ``each_step`` are
+    the blobs with a value for each step."""
     blobs = {
         **{blob: entry.place for entry in manifest.inputs.values() for blob in entry.place.names},
         **{blob: place for place in manifest.outputs.values() for blob in place.names},
@@ -334,7 +333,7 @@ class GccExecutor(Executor):
     name = "c-cpu"
 
     def unavailable(self) -> str | None:
-        """Return why nets in C cannot be run here, or None."""
+        """Return the reason why nets in C cannot be run here. Return None if they can."""
         try:
             find_compiler()
         except BackendError as error:
@@ -342,7 +341,7 @@ class GccExecutor(Executor):
         return None
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Return the outputs and the next states of one step."""
+        """Run one step, and return its outputs and next states. Other functions of the net are compared too."""
         files = {PurePath(name).suffix: content for name, content in artifact.files.items()}
         manifest = parse_manifest(files[".json"])
         inputs = arrays.fed(compiled.expanded)
@@ -363,7 +362,7 @@ def execution(
     results: Mapping[str, Array],
     numbers: Numbers = FLOAT32,
 ) -> Execution:
-    """Return the results of one step, from its inputs and the blobs of its results."""
+    """Return the execution of one step, from the step's inputs and the blobs of its results."""
     graph = compiled.expanded
     rounding = numbers.rounding(compiled)
     values = dict(inputs)
@@ -426,7 +425,8 @@ class CBackend(RunsFiles):
     }
 
     def with_options(self, values: Mapping[str, str]) -> CBackend:
-        """Return the backend with other numbers, another layout, or weights in a file."""
+        """Return the backend with other numbers, another layout, or weights in a file. Raise BackendError for unknown
+        values."""
         weights = values.get("weights", "file" if self.weights_in_file else "source")
         if weights not in ("source", "file"):
             raise BackendError(f"weights={weights}: expected source or file")
@@ -454,7 +454,8 @@ class CBackend(RunsFiles):
             return artifact(Source(compiled, weights, self.numbers, self.weights_in_file), self.layout)
 
     def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
-        """Return a program that streams a WAV file through a net of spectra; see :mod:`lstmc_c.wav`."""
+        """Return a program that streams a WAV file through a net of spectra; see :mod:`lstmc_c.wav`. Raise BackendError
+        for another language, and for a net in integers or of several files."""
         argument = Argument("language", language)
         if language.partition(":")[0] != LANGUAGE:
             raise BackendError(f"{argument}: a net in C is a function; for sound there is {LANGUAGE}")

@@ -118,7 +118,8 @@ class Writer:
     # the places of elements ------------------------------------------------------------------------------------------
 
     def _array(self, place: Place, use: Use = "value") -> tuple[str, int]:
-        """Return an array, and the index in it of the first element of a place."""
+        """Return the name of an array, and the index of a place's first element in it. All buffers are in one
+        memory."""
         array = place.array
         if array.kind == "buffer":
             return "memory", self.base + self.plan.offsets[array] + place.offset
@@ -189,7 +190,8 @@ class Writer:
                     self._store(loop.pointers[loop.elements[number][0]][0].array, results[number], value)
 
     def _sum(self, total: str, x: str, along: Sequence[Axis]) -> None:
-        """Write a sum of elements; many floats are summed as ``LANES`` independent sums."""
+        """Write a sum of elements. Many floats are added up in ``LANES`` independent sums, so that a compiler uses
+        vectors."""
         (*_, axis) = along or [Axis("", 1, 1)]
         if self.variable != "float" or len(along) != 1 or axis.size % LANES or axis.size < FEWEST:
             self.code.add(f"{self.variable} {total} = 0;")
@@ -205,8 +207,8 @@ class Writer:
         self.code.add(f"{each} {total} += {lanes}[{ALONG}];")
 
     def _nest(self, loop: Loop) -> tuple[Sequence[Axis], list[str], list[str]]:
-        """Return the nested loops of a loop, and its elements in them; elements that are also read after a sum are
-        repeated."""
+        """Return the nested loops of a loop, and its elements in them. If the loop is a sum, the second list has the
+        elements as they are read after the sum."""
         axes: Sequence[Axis] = Nest((loop,)).axes()
         name, first, (length, inner) = "", "", loop.axis
         if not axes and loop.count > 1:  # indices need divisions
@@ -293,7 +295,7 @@ class Writer:
         self.plan.scratch = max(self.plan.scratch, inner.work + inner.scratch)
 
     def _matrix(self, w: View) -> tuple[str, ...]:
-        """Return the function of a product with a constant matrix, and its array arguments."""
+        """Return the name of the C function for a product with a constant matrix, and the arrays that it takes."""
         array, _ = self._array(w.place, w.use)
         if (scale := self._scale(w)) is not None:
             return "product_int8", array, scale
@@ -315,7 +317,7 @@ class Writer:
         return "" if scale is None else f" * {scale}[{row}]"
 
     def _products(self, y: View, x: View, w: View, b: View | None) -> None:
-        """Write a product with a computed matrix."""
+        """Write a product with a computed matrix as plain loops, which read the matrix by its strides."""
         lead, none = y.shape[:-1], (0,)
         rows = replace(w, shape=y.shape, strides=(*none * len(lead), w.strides[0]))
         columns = replace(x, shape=y.shape, strides=(*x.strides[:-1], 0))
@@ -339,8 +341,8 @@ class Writer:
             self._store(y.place.array, self._element(y, to), "most")
 
     def _slices(self, axis: int, y: View, x: View) -> tuple[Shape, str, str, str]:
-        """Return loops over all axes but ``axis``, and C of elements inside them: of x, at the start of ``axis`` and
-        along it; of y, along it."""
+        """Return loops over all axes but ``axis``, and three C expressions inside them: the first element of x, and the
+        elements of x and of y along ``axis``."""
         y_first, x_first = y.without(axis), x.without(axis)
         sizes, (to, of) = nest(y_first.shape, [y_first, x_first])
         of_each = self._element(x_first, of, x.strides[axis])
@@ -390,11 +392,8 @@ class Writer:
         self._convolved(op, y, x, w, parts, "o")
 
     def _convolve(self, op: Conv, y: View, x: View, w: View, b: View | None) -> bool:
-        """Write a convolution in floats as calls of functions, one for each image and group; return whether this was
-        possible.
-
-        Weights of fewer bits are widened into scratch memory before the calls, a few rows at a time.
-        """
+        """Write a convolution in floats as calls of functions, one for each image and group. Return whether this was
+        possible. Weights of fewer bits are widened into scratch memory before the calls, a few rows at a time."""
         images = View.of(y.place, (prod(y.shape[:-3]), *y.shape[-3:]))
         if self.variable != "float":
             return False
@@ -438,8 +437,8 @@ class Writer:
         return True
 
     def _taps(self, op: Conv, x: View, w: View, width: int) -> tuple[list[int], int]:
-        """Return the places of a window's elements in x and 0, or in rows of x with zeros around them and the width of
-        these rows."""
+        """Return the places of a window's elements in x, and 0. If x has padding or strides, they are places in copied
+        rows with zeros around them, and the number is the width of these rows."""
         (_, ins, kh, kw), (_, xplane, xrow, xcolumn), (down, across) = w.shape, x.strides, op.dilation
         if op.stride[1] * xcolumn == 1 and not any(op.pad) and width >= WIDTH:
             return [m * xplane + i * down * xrow + j * across for m, i, j in np.ndindex(ins, kh, kw)], 0
@@ -453,7 +452,8 @@ class Writer:
         return w.of_weight and (self.half or self._scale(w) is not None)
 
     def _widened(self, w: View, rows: range, size: int, each: bool, used: int) -> str:
-        """Write rows of a panel in float32 into scratch memory behind what is ``used``; return their place."""
+        """Write rows of a panel in float32 into scratch memory after the ``used`` part. Return the place of these
+        rows."""
         self.scratch(used + len(rows) * size)
         to, (array, at) = f"memory + {self.base + self.plan.work + used}", self._array(w.place, w.use)
         scale, (panel, row) = self._scale(w), divmod(rows.start, PANEL)
@@ -491,7 +491,7 @@ class Writer:
 
     @contextmanager
     def _inside(self, pad: tuple[int, int], image: Sequence[int]) -> Iterator[None]:
-        """Guard the lines added in the block by a test that line and column lie in the image, not in its padding."""
+        """Guard the lines added in the block by a test that line and column lie in the image and not in the padding."""
         checks = []
         for name, margin, size in zip(("line", "column"), pad, image, strict=True):
             checks += [f"{name} >= {margin}"] if margin else []
@@ -562,7 +562,8 @@ class Inside(Writer):
         self.pointers: list[str] = []
 
     def at(self, kind: str, name: str, array: str, offset: int, size: int) -> None:
-        """Note the place of an array of the body; the place of a sequence moves with each iteration."""
+        """Note the place of an array of the body. A sequence's place moves with each iteration, backwards if the loop
+        does."""
         backwards = self.op.sequences.get((kind, name))
         if backwards is None:
             self.where[kind, name] = array, offset

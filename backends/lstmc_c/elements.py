@@ -136,10 +136,8 @@ class Code:
     def loops(
         self, sizes: Sequence[int], indices: Sequence[str] = INDICES, independent: bool = False
     ) -> Iterator[None]:
-        """Enclose the lines added inside in nested loops of these sizes; without sizes, in braces.
-
-        ``independent``: no element of the innermost loop needs another element.
-        """
+        """Enclose the lines added inside in nested loops of these sizes, or in braces without sizes. ``independent``
+        says that no element of the innermost loop needs another element."""
         if not sizes:
             with self.block():
                 yield
@@ -177,10 +175,8 @@ def along(size: int) -> str:
 
 
 def nest(shape: Shape, views: Sequence[View]) -> tuple[Shape, list[tuple[int, ...]]]:
-    """Return the sizes of nested loops over ``shape``, and the strides of each view in them.
-
-    Axes of one element have no loop, and neighbouring axes are one loop where all views allow it.
-    """
+    """Return the sizes of nested loops over ``shape``, and the strides of each view in them. Axes of one element have
+    no loop, and neighbouring axes are one loop where all views allow it."""
     sizes: list[int] = []
     strides: list[list[int]] = [[] for _ in views]
     for axis, size in enumerate(shape):

@@ -79,7 +79,7 @@ class Numbers(ChosenNumbers):
         return self.device.weights.format
 
     def rounding(self, compiled: Compiled) -> DeviceRounding | None:
-        """Return the arithmetic of a net of one step; None for float32."""
+        """Return the arithmetic of a net of one step. Return None for float32."""
         graph = compiled.expanded
         if self.device is None:
             return None
@@ -146,7 +146,7 @@ class Constants:
         self._known: dict[tuple[str, str, bytes], str] = {}
 
     def add(self, name: str, values: Array, comment: str) -> str:
-        """Return the C name of an array; the name resembles ``name``."""
+        """Return the C name of an array, which resembles ``name``. Equal arrays share one name."""
         key = (name if self.in_file else "", values.dtype.str, values.tobytes())
         if key not in self._known:
             constant = Constant(self.names.unique(name), values, quoted(comment, "comment"))
@@ -170,8 +170,8 @@ PANELS: Mapping[Use, int] = {"panel": PANEL, "groups": PANEL, "windows": PANEL, 
 
 
 def in_panels(weight: Array, use: Use = "panel") -> Array:
-    """Return a weight in the order in which products read it: panels of some rows, each column by column; the last
-    panel is padded with zeros."""
+    """Return a weight in the order in which products read it: panels of some rows, each stored column by column. In
+    lanes, the last panel is padded with zeros."""
     rows, of_groups = PANELS[use], use == "groups"
     matrices = [matrix.reshape(len(matrix), -1) for matrix in (weight if of_groups else [weight])]
     if use == "lanes":
@@ -180,7 +180,8 @@ def in_panels(weight: Array, use: Use = "panel") -> Array:
 
 
 def in_bands(matrix: Array) -> tuple[list[Array], NDArray[Any]]:
-    """Return of each panel of rows the columns between those that are zero, and where these columns begin and end."""
+    """Return for each panel of rows the columns from the first to the last that is not zero, and where these begin and
+    end."""
     panels = [matrix[row : row + PANEL] for row in range(0, len(matrix), PANEL)]
     used = [np.flatnonzero(panel.any(0)) for panel in panels]
     bounds = np.array([(columns[0], columns[-1] + 1) if columns.size else (0, 0) for columns in used], np.uint32)
@@ -266,7 +267,7 @@ class IntegerCode(StepCode):
         return self._element(loop, Place(memory.Array("weight", -1, text, numbers.size, False, False)), index)
 
     def copy(self, sink: Sink, index: Index) -> Loop:
-        """Return the line of a copy; an operand of a join is scaled to the join's scale."""
+        """Return the loop of a copy. An operand of a join is scaled to the scale of the join."""
         loop = super().copy(sink, index)
         kernel = None if sink.node is None else self.writer.kernel(sink.node)
         scaling = kernel.scalings[sink.slot] if isinstance(kernel, Moved) else None
@@ -315,7 +316,8 @@ class IntegerWriter(Writer):
         return IntegerCode(step, self)
 
     def kernel(self, node: Node) -> Kernel:
-        """Return the integer kernel of a node."""
+        """Return the integer kernel of a node. Raise BackendError if a product's sums may need more than SUM_BITS
+        bits."""
         graph, refs = self.plan.graph, self.plan.graph.args(node.name)
         args = []
         for ref in refs:

@@ -94,7 +94,7 @@ class Turns(Written):
 
 
 def with_turns(graph: Graph) -> Graph:
-    """Return a step whose scans are loops."""
+    """Return a step in which scans are loops. Equal scans that do not depend on each other become lanes of one loop."""
     fixed = constants(graph)
     found = [loop for scans in _equal_scans(graph, fixed) for loop in _joined(graph, scans, fixed)]
     first = {node.name: loop.nodes[0].name for loop in found for node in loop.nodes}
@@ -124,7 +124,8 @@ def _equal_scans(graph: Graph, fixed: frozenset[str]) -> list[list[Node]]:
 
 
 def _form(scan: Scan) -> tuple[object, ...]:
-    """Return a key, equal for scans that can be lanes of one loop; unique if a single lane already fills vectors."""
+    """Return a key that is equal for scans that can be lanes of one loop. It is unique if a single lane already fills
+    vectors."""
     body = scan.body
     if any(body.type(output.ref).size >= WIDTH for output in scan.next_states):
         return (id(scan),)
@@ -199,7 +200,8 @@ class _Loop:
         return leaf
 
     def _add(self, node: Node) -> None:
-        """Add a node of the body that differs from iteration to iteration."""
+        """Add a node of the body that differs from iteration to iteration. Raise ShapeError if the op cannot have
+        lanes."""
         if isinstance(node.op, ops.Arg):
             self.new[Ref(node.name)] = self._argument(node, node.op)
             return
@@ -230,11 +232,8 @@ class _Loop:
         return _side_by_side(self.b, lanes)
 
     def _value(self, ref: Ref, op: Op, slot: int, is_matrix: bool) -> Ref:
-        """Return a value of the body as an operand of an op in the loop.
-
-        A value that is the same in every iteration becomes a number if all its elements are equal, or else a constant
-        of the loop.
-        """
+        """Return a value of the body as an operand of an op in the loop. A value that is the same in every iteration
+        becomes a number if all its elements are equal, or else a constant of the loop."""
         if ref.node not in self.fixed:
             return self.new[ref]
         number = self._number(ref, self.nodes)
@@ -290,7 +289,8 @@ class _Loop:
         return _same_number(found)
 
     def put(self, rebuild: Rebuild) -> None:
-        """Add the loop to a graph that is rebuilt, and the slices of its array that are the results."""
+        """Add the loop to a graph that is rebuilt. Its result is one array, from which a Split cuts the scans'
+        results."""
         b, known = rebuild.builder, dict[tuple[int, Ref], Ref]()
         leaves = {leaf.name: leaf for leaf in self.leaves}
         operands = [self._operand(rebuild, leaves[node.name], known) for node in self.op.leaves]
@@ -311,7 +311,8 @@ class _Loop:
         return b.add(ops.Reshape(shape), ref, names=(node.names[out],), loc=node.loc)[0]
 
     def _operand(self, rebuild: Rebuild, leaf: _Leaf, known: dict[tuple[int, Ref], Ref]) -> Ref:
-        """Return the outside value that a leaf of the body represents."""
+        """Return the value outside that a leaf of the body stands for. Values of several lanes are joined: matrices row
+        by row, others along a last axis."""
         lanes = range(self.lanes) if leaf.lane is None else (leaf.lane,)
         values = [self._outside(rebuild, lane, leaf.ref, known) for lane in lanes]
         if not leaf.is_matrix:
@@ -323,7 +324,8 @@ class _Loop:
         return b.add(ops.Reshape((outs * self.lanes, ins)), all_, names=(f"{self.body.name}/{leaf.name}",))[0]
 
     def _outside(self, rebuild: Rebuild, lane: int, ref: Ref, known: dict[tuple[int, Ref], Ref]) -> Ref:
-        """Return a value of a lane that is known before the loop."""
+        """Return a value of a lane that is known before the loop: an argument of the scan, or computed here from
+        these."""
         node, outer = self.scans[lane].body, self.nodes[lane]
         position = [each.name for each in self.body].index(ref.node)
         inner = [*node][position]
@@ -345,7 +347,7 @@ def _same_number(values: Sequence[Op]) -> float | None:
 
 
 def _side_by_side(b: Builder, lanes: Sequence[Ref]) -> Ref:
-    """Join values of the same shape as the lanes of one value."""
+    """Join values of the same shape along a new last axis, the lanes. Equal constants become one constant."""
     if len(lanes) == 1:
         return lanes[0]
     shape = b.type(lanes[0]).shape
@@ -435,8 +437,8 @@ class _Groups:
 
     @classmethod
     def of(cls, shape: Shape, axis: int, x: Shape, w: Shape) -> _Groups | None:
-        """Return the sizes of a sum of x * w along an axis, from the stride of each operand along each axis of
-        ``shape``; None for another sum, and for a sum of vectors, which gains nothing."""
+        """Return the sizes of a sum of x * w along an axis as a product of groups, from the strides of the operands
+        along each axis of ``shape``. Return None for another sum, and for a sum of vectors, which gains nothing."""
         axes = [at for at, size in enumerate(shape) if size > 1 and at != axis]
         kinds = [(bool(x[at]), bool(w[at])) for at in axes]
         order = ((True, False), (True, True), (False, True))
@@ -459,14 +461,14 @@ def _dense(shape: Shape, axes: list[int], strides: Shape) -> bool:
 
 
 def grouped(graph: Graph) -> Graph:
-    """sum(x * W) => a product of each group, for a constant W. It is a linear layer of groups, written as an einsum
-    such as "ngi,gio->ngo", as products of a batch of matrices, or as a product and a sum."""
+    """sum(x * W) => a product of each group, for a constant W. Such a sum is a linear layer of groups. It is written as
+    an einsum such as "ngi,gio->ngo", as products of a batch of matrices, or as a product and a sum."""
     fixed, readers = constants(graph), graph.readers()
     values = Values(graph, {}, (ops.Reshape, ops.Tile, ops.StopGradient))
     rebuild = Rebuild(graph)
 
     def product_of(node: Node) -> Refs | None:
-        """Return the product in place of a sum."""
+        """Return a product that replaces the sum of a node. Return None if the node is no sum of this kind."""
         if not isinstance(node.op, ops.Sum) or node.name in fixed:
             return None
         (ref,) = graph.args(node.name)

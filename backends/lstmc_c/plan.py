@@ -33,7 +33,8 @@ CALLS = (
 
 
 def use_of(op: Op, slot: int, type_: TensorType) -> Use:
-    """Return the kind of use of a weight as this operand of an op."""
+    """Return the kind of use of a weight that is operand ``slot`` of an op. Products read matrices in special
+    orders."""
     if slot == 1 and isinstance(op, LaneProduct | GroupedProduct):
         return "lanes" if isinstance(op, LaneProduct) else "groups"
     if slot == 1 and isinstance(op, ops.Conv) and type_.shape[:2] != (op.group, 1):
@@ -102,8 +103,8 @@ class Plan:
     def of(
         cls, graph: Graph, states: Sequence[StatePair], integers: bool = False, turn: bool = False, exact: bool = False
     ) -> Plan:
-        """Return a plan with the caller's arrays and the arrays of weights, but without works; ``turn``: of a loop;
-        ``exact``: weights are float32."""
+        """Return a plan with the caller's arrays and the arrays of weights, but without works. ``turn`` says that it is
+        the plan of a loop, and ``exact`` that weights are float32."""
         if exact:
             graph = with_fewer_joins(with_rows_that_are_read(with_direct_windows(with_fewer_joins(graph))))
         if not integers:
@@ -131,7 +132,7 @@ class Plan:
         return plan
 
     def _uses(self, node: Node) -> Iterator[tuple[Ref, Use]]:
-        """Yield the operands of a node, each with its kind of use."""
+        """Yield the operands of a node, each with its kind of use. A loop has the uses that its body has."""
         args = self.graph.args(node.name)
         if not isinstance(node.op, Turns):
             yield from ((ref, use_of(node.op, slot, self.graph.type(ref))) for slot, ref in enumerate(args))
@@ -142,7 +143,7 @@ class Plan:
         yield from ((operands[ref.node], use) for ref, use in inner.weights)
 
     def schedule(self, code: Callable[[Step], LoopCode]) -> None:
-        """List the works, with the loops that ``code`` writes, and give scratch memory to their buffers."""
+        """List the works, with the loops that ``code`` writes, and share scratch memory among the buffers of these."""
         sources = {ref: Place(self.places["weight", self.graph.value_name(ref)]) for ref, _ in self.weights}
         for (kind, name), array in self.places.items():
             if kind in ("input", "state"):
@@ -206,8 +207,8 @@ def _buffers(work: Work) -> list[Array]:
 
 
 def _in_place(work: Work, old: Array, new: Array) -> bool:
-    """Return whether the work reads each element of ``old`` for the last time before it writes that element of
-    ``new``."""
+    """Return whether ``new`` may have the memory of ``old``: the work reads each element of ``old`` for the last time
+    before it writes that element of ``new``."""
     if old == new or old.size != new.size:
         return False
     if isinstance(work, Loop):
@@ -251,7 +252,7 @@ class Step(Schedule[Operation]):
         return Operation(node, self.in_memory(Ref(node.name)), node.types[0].shape, reads)
 
     def _view(self, op: Op, slot: int, ref: Ref) -> View:
-        """Return an operand as an op reads it; a copy if necessary."""
+        """Return an operand as an op reads it. The operand is copied if the op needs dense axes that it lacks."""
         shape, dense = self.graph.type(ref).shape, 0
         match op, slot:
             case Linear(axis=axis), 0:

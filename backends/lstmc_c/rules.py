@@ -25,7 +25,7 @@ MOST_IMAGES = 8  # that are tried in place of one image
 
 
 def with_fewer_joins(graph: Graph) -> Graph:
-    """split(concat(xs)) => pieces of xs, a piece of several xs is joined again only for a concat;
+    """split(concat(xs)) => pieces of xs. A piece of several xs is joined again only if a concat reads it.
     concat(concat(xs), y) => concat(xs, y)."""
     readers: dict[Ref, list[Node | None]] = {output.ref: [None] for output in graph.outputs}
     for node in graph:
@@ -56,7 +56,7 @@ def _joined(b: Builder, ref: Ref, join: Concat) -> Refs:
 
 
 def _pieces(b: Builder, parts: Refs, axis: int, start: int, stop: int) -> Iterator[Ref]:
-    """Yield the pieces of the parts of a join between ``start`` and ``stop`` along its axis."""
+    """Yield the pieces of the parts of a join that lie between ``start`` and ``stop`` along the join's axis."""
     for part in parts:
         size = b.type(part).shape[axis]
         low, high = max(start, 0), min(stop, size)
@@ -86,7 +86,7 @@ def with_rows_that_are_read(graph: Graph) -> Graph:
 
 
 def with_direct_windows(graph: Graph) -> Graph:
-    """conv(moved(x)) => conv(x), where padding, shifted copies or zeros between pixels only move elements of x: the
+    """conv(moved(x)) => conv(x), where padding, shifted copies or zeros between pixels only move elements of x. The
     kernel becomes larger, and pixels with zeros between them become channels."""
     fixed = constants(graph)
 
@@ -129,7 +129,7 @@ def _moved_images(b: Builder, x: Ref) -> dict[Ref, Array]:
 
 
 def _evaluated(b: Builder, ref: Ref, known: dict[Ref, Array | None]) -> Array | None:
-    """Return the elements of a value that only moves known elements and zeros."""
+    """Return the elements of a value that only moves known elements and zeros. Return None for any other value."""
     if ref not in known:
         node = b.node(ref.node)
         if node.op == Full(node.types[0].shape, 0.0):
@@ -158,7 +158,7 @@ def _elements(op: Conv, image: Array, kernel: Shape, size: Shape) -> Array:
 def _same_windows(op: Conv, kernel: Shape, result: Shape, shape: Shape, x: Array) -> _Windows | None:
     """Return a convolution of an image of ``shape`` whose windows contain the elements ``x`` of the old windows of
     ``op``. Also return the size of its windows, and for each of the neighbouring pixels, which are channels of the new
-    convolution, the old element of each element of a window."""
+    convolution, the old element of each element of a window. Return None if there is no such convolution."""
     (rows, columns), size = result[-2:], x.shape[-3] * prod(kernel[2:])
     if shape[-3] % op.group or size * rows * columns > LARGEST or prod(x.shape[:-3]) != 1:
         return None
@@ -175,8 +175,8 @@ def _same_windows(op: Conv, kernel: Shape, result: Shape, shape: Shape, x: Array
 
 
 def _convolutions(op: Conv, image: Shape, pixels: Shape, rows: int, most: int) -> Iterator[tuple[Conv, Shape]]:
-    """Yield convolutions of an image with this number of pixels, and the sizes of their windows. They have more padding
-    than ``op`` for ``rows`` rows, and a limited number of elements in a window."""
+    """Yield convolutions of an image that give this number of ``pixels``, and their window sizes. They have at least
+    the padding of ``op``, and at most ``most`` elements in a window."""
     for down in range(op.pad[0], op.pad[0] + max(rows - image[1], 0) + 1):
         for across in count():
             new = replace(op, pad=(down, across))
@@ -193,8 +193,8 @@ def _convolutions(op: Conv, image: Shape, pixels: Shape, rows: int, most: int) -
 
 
 def _matched(old: Array, new: Array, groups: int) -> dict[int, int] | None:
-    """Return for each element of a new window the element of the old window, the same for each group; None if a new
-    window lacks an old element."""
+    """Return for each element of a new window the element of the old window, the same for each group. Return None if a
+    new window lacks an old element."""
     places = {each.tobytes(): at for at, each in enumerate(new[..., : old.shape[-1]].copy())}
     found: list[dict[int, int]] = []
     for group, part in enumerate(np.split(old, groups)):
@@ -212,7 +212,8 @@ def _matched(old: Array, new: Array, groups: int) -> dict[int, int] | None:
 def _direct(
     b: Builder, node: Node, args: Refs, image: Ref, op: Conv, window: Shape, taken: Sequence[Mapping[int, int]]
 ) -> Refs:
-    """Add the convolution in place of a node, and put its pixels in order."""
+    """Add the new convolution in place of a node. Neighbouring pixels, which are its channels, are then put in
+    order."""
     (*lead, outs, rows, columns), (_, w, *bias) = node.types[0].shape, args
     elements, phases = prod(b.type(w).shape[1:]), len(taken)
     channels, shape = b.type(image).shape[-3] // op.group, (*lead, *b.type(image).shape[-3:])

@@ -50,7 +50,8 @@ class Stft:
 
     @classmethod
     def of(cls, language: str) -> Stft:
-        """Return the frames that ``wav:rate=16000,frame=512,hop=256`` describes."""
+        """Return the frames that ``wav:rate=16000,frame=512,hop=256`` describes. Raise BackendError if a setting is
+        missing or wrong."""
         argument = Argument("language", LANGUAGE)
         pairs = [text.partition("=") for text in language.partition(":")[2].split(",") if text]
         values = {name: text if (number := whole(text)) is None else number for name, _, text in pairs}
@@ -67,8 +68,8 @@ class Stft:
             raise BackendError(f"{argument}: {wrong}") from None
 
     def strides(self, place: Place, kind: str) -> tuple[int, int] | None:
-        """Return the distances in an array of two bins, and of the real and imaginary part of a bin; None for another
-        shape."""
+        """Return the distances in an array of two bins, and of the real and imaginary part of a bin. Return None for
+        another shape."""
         wanted = sorted((self.frame // 2 + 1, *([2] if kind == "complex" else [])))
         if sorted(size for size in place.shape if size != 1) != wanted:
             return None
@@ -77,10 +78,8 @@ class Stft:
 
 
 def program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
-    """Return the program by its file name.
-
-    Raises :class:`BackendError` for unknown settings, and for a net without an input or output of the bins.
-    """
+    """Return the program by its file name. Raises :class:`BackendError` for unknown settings, and for a net without an
+    input or output of the bins."""
     stft = Stft.of(language)
     manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
     states = manifest.states or {}
@@ -103,7 +102,8 @@ def program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, 
 
 
 def _only(stft: Stft, kind: Literal["input", "output"], places: Mapping[str, Place]) -> tuple[str, tuple[int, int]]:
-    """Return the only input or output that has the shape of a frame's bins, and its strides."""
+    """Return the only input or output that has the shape of a frame's bins, and its strides. Raise BackendError if none
+    or several have it."""
     format = getattr(stft, kind)
     found = {name: strides for name, place in places.items() if (strides := stft.strides(place, format))}
     if len(found) != 1:

@@ -37,10 +37,8 @@ class WrittenModel:
 
 def write_model(graph: Graph, weights: Mapping[str, Array], opset: int) -> WrittenModel:
     """Return the model of a graph with these parameters. Values keep their names; outputs have the model's names.
-
     Raises :class:`BackendError` for an opset that is too old or unknown, and another error if it would need the number
-    of an open size.
-    """
+    of an open size."""
     check_opset(opset)
     shared = Shared(opset, dims=open_inputs(graph))
     w = shared.main
@@ -89,7 +87,7 @@ def is_stored(graph: Graph, ref: Ref) -> bool:
 
 
 def write_node(w: Writer, graph: Graph, node: Node, names: Mapping[Ref, str]) -> None:
-    """Write the operators of one node."""
+    """Write the operators of one node. An error gets the node's line of the source."""
     if isinstance(node.op, Scan):
         write_scan(w, graph, node, node.op, names)
         return
@@ -108,7 +106,8 @@ def write_node(w: Writer, graph: Graph, node: Node, names: Mapping[Ref, str]) ->
 
 
 def write_scan(w: Writer, graph: Graph, node: Node, scan: Scan, names: Mapping[Ref, str]) -> None:
-    """Write a Scan: states, then sequences; values that are equal at every step are read from the outer graph."""
+    """Write a Scan, with states before sequences. The body reads values that are equal at every step from the outer
+    graph. A scan without sequences gets one of zeros, which ONNX requires."""
     body, title = named_results(scan, scan.body), scan.body.name
     inner, inside = Writer(w.shared), dict[Ref, str]()
     outer: dict[str, list[str]] = {"state": [], "x": []}
@@ -178,8 +177,8 @@ MOST_BYTES = 2**31 - 1 - 2**20  # the most bytes of initialisers in a protobuf m
 
 
 def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Artifact:
-    """Return ``NAME.onnx`` and ``NAME.manifest.json``; with many weights also ``NAME.onnx.data``. Same input, same
-    bytes."""
+    """Return ``NAME.onnx`` and ``NAME.manifest.json``, and ``NAME.onnx.data`` if there are many weights. Same input,
+    same bytes."""
     graph, model = compiled.written(lambda graph: write_model(graph, weights, opset))
     files = {}
     if sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer) > MOST_BYTES:
@@ -207,7 +206,7 @@ def _dynamic_axes(graph: Graph, sizes: Mapping[str, int]) -> Iterator[str]:
 
 
 def external_data(proto: Any, file: str) -> bytes:
-    """Move the data of all weights to ``file`` and return its bytes; shapes and axes stay in the net."""
+    """Move the data of all weights out of the net, and return them as the bytes of ``file``. Shapes stay in the net."""
     parts, start = [], 0
     for tensor in proto.graph.initializer:
         if tensor.data_type != onnx().TensorProto.FLOAT:

@@ -107,7 +107,8 @@ class OnnxBackend(RunsFiles):
     }
 
     def with_options(self, options: Mapping[str, str]) -> OnnxBackend:
-        """Return the backend with another opset, or other dimensions to leave open."""
+        """Return the backend with another opset, or other dimensions to leave open. Raise BackendError if the opset is
+        no integer."""
         opset = options.get("opset", str(self.opset))
         if not re.fullmatch("[0-9]{1,3}", opset):
             raise BackendError(f"opset={opset}: expected an integer")
@@ -161,7 +162,7 @@ class OnnxBackend(RunsFiles):
         return (RuntimeExecutor(),)
 
     def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
-        """Return this Python, which has ONNX Runtime with its quantiser, and NNCF for ``openvino``."""
+        """Return this Python, which must have ONNX Runtime with its quantiser, or NNCF for ``openvino``."""
         if reader == "openvino":
             need("nncf", "NNCF, which quantises for OpenVINO,", "nncf", BackendError)
         else:

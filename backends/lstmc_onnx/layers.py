@@ -54,7 +54,7 @@ class Pieces:
                 self._cuts.setdefault((at.ref, rows), set()).update(at.columns)
 
     def part(self, at: Matrix | Place, negated: bool = False) -> Ref:
-        """Return rows and columns of a matrix, or a part of a vector [H]."""
+        """Return rows and columns of a matrix, or a part of a vector [H]. With ``negated``, the part is negated."""
         rows = self._rows(at)
         axis = 0 if isinstance(at, Matrix) else self._rank(at) - 1
         piece = self._cut(self.need(at.ref), at.ref, None, rows, axis)
@@ -79,7 +79,8 @@ class Pieces:
         return rows
 
     def _cut(self, x: Ref, ref: Ref, rows: Range | None, span: Range, axis: int) -> Ref:
-        """Return a part of x along an axis; x is the new value of ``ref``, or of some of its rows."""
+        """Return a part of x along an axis. Each x is split once, at all bounds that are needed, and the pieces are
+        joined. x is the new value of ``ref``, or of some of its rows."""
         key = ref, rows
         if key not in self._pieces:
             size = self.b.type(x).shape[axis]
@@ -216,7 +217,8 @@ class _Matcher:
         return Direction(ops.RNN, match, (Part(match.h),), (function,), initial=initial)
 
     def _lstm(self, lstm: LSTM, initial: bool) -> Direction:
-        """ONNX's coupled gates are i and 1 - i. For f and 1 - f, i is the sigmoid of the negated input of f."""
+        """Return a direction of an LSTM. ONNX's coupled gates are i and 1 - i. For f and 1 - f, i is the sigmoid of the
+        negated input of f. Raise a mismatch if f is then no sigmoid."""
         f = self._one([gate for gate in (lstm.i, lstm.f, lstm.o) if gate is not None])
         if lstm.i is None and not _mirrored(f):
             raise self.mismatch("a forget gate whose rest is a gate too, a sigmoid", f[0])
@@ -324,10 +326,8 @@ class FindLayers(Pass):
 
 
 def directions_in(graph: Graph) -> tuple[dict[str, Direction], dict[str, Difference]]:
-    """Return the scans that are one direction of a layer, by the names of their nodes.
-
-    For each other scan, return the first difference from a layer, by the name of its body.
-    """
+    """Return the scans that are one direction of a layer, by the names of their nodes. For each other scan, return the
+    first difference from a layer, by the name of its body."""
     directions: dict[str, Direction] = {}
     differences: dict[str, Difference] = {}
     for node in graph:
@@ -422,7 +422,7 @@ class _Rewrite:
             self._results(self.graph.node(name), self.directions[name], [parts[number] for parts in cut])
 
     def _results(self, node: Node, direction: Direction, results: Sequence[Ref]) -> None:
-        """Put a direction's results in place of its scan's results; unread results become zeros."""
+        """Put a direction's results in place of the results of its scan. Results that nothing reads become zeros."""
         assert isinstance(node.op, Scan)
         scan, match = node.op, direction.match
         order = [arg.name for i, arg in enumerate(scan.body.body_args()) if scan.role(i) == "state"]
@@ -504,7 +504,7 @@ class _Rewrite:
         return self.b.add(Affine(1.0, -constant if negated else constant), bias)[0] if constant else bias
 
     def _sum(self, parts: Sequence[Matrix | Place], negated: bool, shape: tuple[int, ...]) -> Ref:
-        """Return the sum of parts of weights, or zeros."""
+        """Return the sum of parts of weights. Without parts, return zeros of ``shape``."""
         if not parts:
             return self.pieces.zeros(*shape)
         terms = [self.pieces.part(at, negated) for at in parts]
@@ -544,8 +544,8 @@ def _op(directions: Sequence[Direction]) -> ops.Recurrent:
 
 
 def reasons(history: Sequence[Snapshot]) -> Iterator[str]:
-    """Yield a line for each layer and for each other scan, for the target's default list; with a form there is no
-    choice to explain."""
+    """Yield a line for each layer and for each other scan, if the target's default passes ran. With a chosen form there
+    is no choice to explain."""
     names = [snapshot.pass_name for snapshot in history]
     if FindLayers.name not in names:
         return

@@ -79,11 +79,9 @@ class Writer:
     def add(
         self, kind: str, inputs: Sequence[str], results: Sequence[str] | str, title: str = "", **attributes: Any
     ) -> tuple[str, ...]:
-        """Add a node; its results have names that were taken by :meth:`name`, or one new name like ``results``.
-
-        The node has the name of its first result, or a name like ``title``. Raises :class:`BackendError` if the opset
-        has no operator of this kind.
-        """
+        """Add a node, and return its results' names: those taken by :meth:`name`, or one new name like ``results``. The
+        node has the name of its first result, or a name like ``title``. Raises :class:`BackendError` if the opset has
+        no operator of this kind."""
         names = (self.name(results),) if isinstance(results, str) else tuple(results)
         check_operator(kind, self.shared.opset)
         node_name = self.name(title) if title else next(filter(None, names))
@@ -97,7 +95,8 @@ class Writer:
         return self._once((array.dtype.str, array.shape, array.tobytes()), lambda: self.tensor(array, name))
 
     def scalar(self, value: float) -> str:
-        """Return the name of a scalar constant in the main graph; it is not an initialiser."""
+        """Return the name of a scalar constant in the main graph. It is written as a Constant, not as an
+        initialiser."""
         array = np.asarray(value, np.float32)
 
         def write() -> str:
@@ -123,7 +122,7 @@ class Writer:
         return self.constant(np.asarray(values, np.int64), name)
 
     def shape(self, shape: Sequence[int]) -> str:
-        """Return the name of a shape for a Reshape. One open or computed size is -1; other open sizes are read from
+        """Return the name of a shape for a Reshape. One open or computed size is -1. Other open sizes are read from
         inputs."""
         if sum(isinstance(size, UnknownSize) for size in shape) <= 1:
             return self.numbers([-1 if isinstance(size, UnknownSize) else size for size in shape], _title(shape))
@@ -131,14 +130,14 @@ class Writer:
         return self.add("Concat", [self._size(size) for size in shape], _title(shape), axis=0)[0]
 
     def filled(self, shape: Sequence[int]) -> str:
-        """Return the name of the shape of an array to be filled; open sizes are read from inputs."""
+        """Return the name of the shape of an array to be filled. Open sizes are read from inputs."""
         if not any(isinstance(size, UnknownSize) for size in shape):
             return self.numbers(shape, _title(shape))
         known(tuple(size for size in shape if not isinstance(size, OpenSize)))
         return self.add("Concat", [self._size(size) for size in shape], _title(shape), axis=0)[0]
 
     def _size(self, of: int) -> str:
-        """Return a size as [1]; an open size is read from an input."""
+        """Return the name of a size as an array [1]. An open size is read from the shape of an input."""
         if not isinstance(of, OpenSize):
             left = isinstance(of, UnknownSize)
             return self.numbers([-1 if left else of], f"size_{'left' if left else of}")
@@ -241,7 +240,7 @@ def split(w: Writer, call: Call[ops.Split]) -> None:
 
 
 def reshape(w: Writer, call: Call) -> None:
-    """Use Squeeze or Unsqueeze, which need no sizes, if only axes of 1 change."""
+    """Write Squeeze or Unsqueeze, which need no sizes, if only axes of 1 change, and Reshape otherwise."""
     before, after = call.types[0].shape, call.result_types[0].shape
     for kind, longer, shorter in (("Squeeze", before, after), ("Unsqueeze", after, before)):
         axes = ones_left_out(longer, shorter)
@@ -252,7 +251,8 @@ def reshape(w: Writer, call: Call) -> None:
 
 
 def ones_left_out(longer: Sequence[int], shorter: Sequence[int]) -> list[int] | None:
-    """Return the axes of 1 whose removal turns ``longer`` into ``shorter``; None if the shapes differ otherwise."""
+    """Return the axes of 1 whose removal turns ``longer`` into ``shorter``. Return None if the shapes differ
+    otherwise."""
     axes, left = [], list(shorter)
     for axis, size in enumerate(longer):
         if left and size == left[0]:
@@ -315,7 +315,8 @@ def first_largest(w: Writer, call: Call[ops.Largest]) -> None:
 
 
 def linear(w: Writer, call: Call[ops.Linear]) -> None:
-    """Write Gemm with the matrix [out, in] of the core op; if x does not have two axes, MatMul with its transpose."""
+    """Write Gemm with the matrix [out, in] of the core op if x is a matrix. Otherwise write MatMul with the transposed
+    matrix."""
     op, (x, matrix, *bias), result = call.op, call.args, call.results[0]
     if op.axis < call.types[0].rank - 1:
         flat = w.shape((*call.types[0].shape[: op.axis], call.types[1].shape[1]))
@@ -336,7 +337,8 @@ def conv(w: Writer, call: Call[ops.Conv]) -> None:
 
 
 def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
-    """ONNX divides by the size of a window; the core op by the number of the window's places in the padded image."""
+    """Write AveragePool. It divides by a window's size, but the core op by the window's places in the padded image: a
+    factor for each place corrects this where they differ."""
     share = (prod(call.op.size) / call.op.covered(known(call.types[0].shape[-2:]))).astype(np.float32)
     if np.all(share == 1):
         _images(w, call, "AveragePool", call.results, count_include_pad=1, **_windows(call))

@@ -85,7 +85,7 @@ class Recurrent(Op):
         return (self.roles().index("lengths"),) if self.lengths else ()
 
     def shapes(self, x: TensorType, r: TensorType) -> dict[str, TensorType]:
-        """Return the type of every possible operand, by role."""
+        """Return the type of every possible operand by role, from the types of x and of the recurrent weights R."""
         (steps, batch, width), units, directions = x.shape, r.shape[-1], len(self.reversed_directions)
         rows = self.gates * units
         shapes: dict[str, tuple[int, ...]] = {
@@ -205,7 +205,8 @@ class RNN(Recurrent):
 
 @lru_cache(maxsize=256)
 def meaning(op: Recurrent, types: Types) -> Graph:
-    """Return the model of a layer with operands of these types; its inputs have the names of the operands' roles."""
+    """Return the model of a layer with operands of these types. The model's inputs are named after the operands'
+    roles."""
     shapes = {role: list(type_.shape) for role, type_ in zip(op.roles(), types, strict=True)}
 
     def layer(**operands: Value) -> dict[str, Value]:

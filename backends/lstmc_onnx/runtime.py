@@ -43,10 +43,8 @@ SUFFIX = ".onnx"
 
 
 def read_model(path: Path, data: bool = True) -> Any:
-    """Return the ``ModelProto`` of a file; without ``data``, without the weights in a file beside it.
-
-    Raises :class:`BackendError` for a file that is not a model.
-    """
+    """Return the ``ModelProto`` of a file. Without ``data``, weights in a file beside it are not read. Raises
+    :class:`BackendError` for a file that is not a model."""
     try:
         model = model_of(read_file(path))
         if data:
@@ -72,7 +70,8 @@ def model_of(content: bytes) -> Any:
 
 
 def array_of(tensor: Any) -> Array:
-    """Return the numbers of a ``TensorProto``. Raises :class:`BackendError` for data that do not fit its shape."""
+    """Return the numbers of a ``TensorProto``. Raises :class:`BackendError` for data that do not fit the tensor's
+    shape."""
     try:
         array: Array = onnx().numpy_helper.to_array(tensor)
     except (ValueError, TypeError) as error:
@@ -81,10 +80,8 @@ def array_of(tensor: Any) -> Array:
 
 
 def read_initializers(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
-    """Initialisers of a file by their names. ``blobs`` is a manifest's.
-
-    Raises :class:`WeightsError` for an initialiser that is missing or has another shape.
-    """
+    """Return initialisers of a file by the names of the manifest's ``blobs``. Raises :class:`WeightsError` for an
+    initialiser that is missing or has another shape."""
     try:
         model = read_model(path)
     except BackendError as error:
@@ -116,7 +113,8 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
 
 
 def model_parts(content: bytes) -> Parts:
-    """Return the operators of a model, its initialisers, inputs and outputs. Raises :class:`BackendError`."""
+    """Return the operators of a model, its initialisers, inputs and outputs. Raises :class:`BackendError` for damaged
+    files."""
     model = model_of(content)
     graph, arrays = model.graph, dict[Part, Mapping[str, str | Array]]()
     for tensor in graph.initializer:
@@ -189,7 +187,7 @@ class Loaded:
         return [slot.name for slot in self.session.get_outputs()]
 
     def forward(self, blobs: Mapping[str, Array], outputs: Iterable[str]) -> Mapping[str, Array]:
-        """Return one forward pass; inputs that the net does not read are left out."""
+        """Return the outputs of one forward pass. Arrays that the net does not read are left out."""
         names = list(outputs)
         fed = {slot.name: np.asarray(blobs[slot.name], np.float32) for slot in self.session.get_inputs()}
         arrays = self.session.run(names, fed) if names else ()  # without names it returns all outputs
@@ -197,10 +195,8 @@ class Loaded:
 
 
 def load(net: Path | bytes, gpu: bool = False, threads: int = 0) -> Loaded:
-    """Return a net from its file or its bytes, on this many threads (0: ONNX Runtime's choice).
-
-    Raises :class:`BackendError` with ONNX Runtime's message for a net that it cannot load, and if it has no GPU.
-    """
+    """Return a net from its file or its bytes, on this many threads (0: ONNX Runtime's choice). Raises
+    :class:`BackendError` with ONNX Runtime's message for a net that it cannot load, and if it has no GPU."""
     runtime = onnxruntime()
     if gpu and GPU not in runtime.get_available_providers():
         raise BackendError(
@@ -220,7 +216,7 @@ def load(net: Path | bytes, gpu: bool = False, threads: int = 0) -> Loaded:
 
 @contextmanager
 def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Loaded]:
-    """Load a net, with the weights of another file if one is given."""
+    """Yield a loaded net. If a file of other weights is given, these replace the net's own."""
     if files.weights == files.net:
         yield load(files.net, gpu)
         return
@@ -289,7 +285,7 @@ def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
 
 
 def least_seconds(nets: Mapping[str, tuple[Loaded, Mapping[str, Array]]]) -> dict[str, float]:
-    """Return the least seconds of a pass of each net on these inputs."""
+    """Return the least time in seconds of a pass of each net. The nets take turns, so that all see the same load."""
     best = dict.fromkeys(nets, float("inf"))
     rounds, end = 0, perf_counter() + SECONDS
     while rounds < LEAST or (rounds < MOST and perf_counter() < end):
@@ -316,7 +312,7 @@ RUNTIME = "https://onnxruntime.ai/docs/reference/compatibility.html"
 
 
 def lint_file(path: Path) -> LintReport:
-    """Check a net with onnx.checker, all shapes inferred, then load it in ONNX Runtime; report the first refusal."""
+    """Check a net by onnx.checker, with shape inference, and load it in ONNX Runtime. Report the first refusal."""
     model = read_model(path, data=False)
     told = _refusal(path)
     violations = () if told is None else (Violation(model.graph.name or path.stem, "graph", *told),)
@@ -324,7 +320,7 @@ def lint_file(path: Path) -> LintReport:
 
 
 def _refusal(path: Path) -> tuple[str, str, str, str] | None:
-    """Return the first line of a refusal, what was expected, the reason and its source; None for a net that is
+    """Return the first line of a refusal, what was expected, the reason and its source. Return None for a net that is
     accepted."""
     try:
         checker = onnx().checker

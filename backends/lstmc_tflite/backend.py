@@ -42,7 +42,8 @@ class Rule:
     advice: str = ""
 
     def broken(self, operator: Operator) -> tuple[str, str] | None:
-        """Return the actual and the expected property of an operator that breaks the rule."""
+        """Return the actual and the expected property of an operator that breaks the rule. Return None if it does
+        not."""
         if self.operators and operator.code not in self.operators:
             return operator.code, "one of its operators"
         if operator.code != self.operator:
@@ -66,7 +67,7 @@ class Target:
 
 @cache
 def targets() -> Mapping[str, Target]:
-    """Return the targets by name; each has the rules of its base too."""
+    """Return the targets by name. A target also has the rules of its base."""
     folder = files(__package__) / "targets"
     texts = {entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8") for entry in folder.iterdir()}
     values: dict[str, Any] = {name: tomllib.loads(texts[name]) for name in sorted(texts, key=_order)}
@@ -81,7 +82,7 @@ def _order(name: str) -> int:
 
 
 def check_net(net: Net, target: str, graph: Graph) -> None:
-    """Raise :class:`BackendError`, at the line of its node, for the first operator that a target lacks."""
+    """Raise :class:`BackendError` for the first operator that a target lacks, with the line of the operator's node."""
     for operator in net.operators:
         for rule, found, expected in _broken(operator, target):
             notes = [f"source: {rule.source}", *([rule.advice] if rule.advice else [])]
@@ -100,7 +101,8 @@ def _broken(operator: Operator, target: str) -> Iterator[tuple[Rule, str, str]]:
 
 
 def lint_file(net: Path, target: str) -> LintReport:
-    """Check the operators of a .tflite file, and their numbers, against a target."""
+    """Check the operators of a .tflite file against a target, and whether their numbers are integers if it has only
+    these."""
     with reading(net, BackendError):
         operators = read_net(read_file(net)).operators
     violations = [
@@ -121,7 +123,8 @@ FLOATS = "in float32 this target's compiler leaves the whole net to the CPU: giv
 
 
 def artifact(compiled: Compiled, weights: Mapping[str, Array], numbers: Numbers = FLOAT32) -> Artifact:
-    """``NAME.tflite`` and ``NAME.manifest.json``. Same input, same bytes."""
+    """Return ``NAME.tflite`` and ``NAME.manifest.json``. Same input, same bytes. Raise BackendError for an operator
+    that the target lacks."""
     graph, written = compiled.expanded, write_net(compiled, weights)
     net, target = written.net, targets()[compiled.target]
     if numbers.integers:
@@ -207,7 +210,7 @@ class TfliteBackend(RunsFiles):
     doctor = staticmethod(findings)
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:
-        """Return every operator of a net, with the shapes of its results."""
+        """Return every operator of a net as a layer, with its operands, results and their shapes."""
         return tuple(
             Layer(
                 operator.outputs[0].name,

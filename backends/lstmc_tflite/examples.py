@@ -36,10 +36,8 @@ SMALLEST, LARGEST, STEP = 2**10, 2**26, 1.1  # bytes of an arena, and the factor
 
 
 def example(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
-    """Return a program by file name; in C++ also the net as an array of C.
-
-    Raises :class:`BackendError` for another language, and for a net that is not one step.
-    """
+    """Return a program by file name, and in C++ also the net as an array of C. Raises :class:`BackendError` for another
+    language, and for a net that is not one step."""
     if compiled.states is None or language not in ("python", "cpp"):
         wanted = "a net of one step" if compiled.states is None else "python or cpp"
         raise BackendError(f"no program for {compiled.name} in {language}: expected {wanted}")
@@ -95,8 +93,8 @@ def _words(code: str) -> str:
 
 
 def _arena(content: bytes, net: Net) -> dict[str, Any]:
-    """Return the size in bytes of the least arena in which TFLite Micro runs a net, or an estimate if it is not
-    installed."""
+    """Return the size in bytes of the least arena in which TFLite Micro runs a net, by bisection. Without TFLite Micro
+    it is an estimate. Raise BackendError if the largest arena is too small."""
     try:
         micro()
     except BackendError:

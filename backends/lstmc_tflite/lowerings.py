@@ -62,8 +62,8 @@ def operator(net: Net, call: Call) -> Results:
 
 
 def _unrepeated(net: Net, x: Tensor, other: Tensor, call: Call) -> Tensor:
-    """Return the source of a tensor that is repeated along an axis, if the operator broadcasts it to the other operand
-    itself."""
+    """Return the source of a tensor that is repeated along an axis, if the operator itself broadcasts the source to
+    ``other``. Return the tensor otherwise."""
     repeat = next((o for o in net.operators if x in o.outputs and o.code == "BROADCAST_TO"), None)
     if repeat is None or x.rank > MOST_AXES:
         return x
@@ -88,7 +88,7 @@ def power(net: Net, call: Call) -> Results:
 
 
 def affine(net: Net, call: Call) -> Results:
-    """Write an affine with one operation; the pass ``OneOperation`` has split an affine with two."""
+    """Write an affine with one operation: s - x, s x or x + s. The pass ``OneOperation`` has split all others."""
     (x,), shape, name, (scale, shift) = call.args, call.types[0].shape, call.names[0], (call.op.scale, call.op.shift)
     if scale == -1 and shift:
         return [net.add("SUB", [_constant(net, x, shift, name), x], shape, name)]
@@ -176,7 +176,7 @@ def reduced(code: str, net: Net, call: Call) -> Results:
 
 
 def softmax(net: Net, call: Call) -> Results:
-    """Write SOFTMAX, which is along the last axis."""
+    """Write SOFTMAX. It is along the last axis, so a softmax along another axis stands between two transposes."""
     (x,), axis, name = call.args, call.op.axis, call.names[0]
     if axis == x.rank - 1:
         return [net.add("SOFTMAX", [x], x.shape, name, beta=1.0)]
@@ -196,7 +196,7 @@ def embed(net: Net, call: Call) -> Results:
 
 
 def linear(net: Net, call: Call) -> Results:
-    """Write FULLY_CONNECTED on rows, with the matrix [out, in] of the core op."""
+    """Write FULLY_CONNECTED on a matrix of rows, with the matrix [out, in] of the core op. A missing bias is zeros."""
     (x, matrix, *bias), name = call.args, call.names[0]
     out, width = matrix.shape
     rows = net.reshaped(x, (prod(x.shape) // width, width), f"{name}/rows")
@@ -209,10 +209,9 @@ def linear(net: Net, call: Call) -> Results:
 
 
 def conv(net: Net, call: Call) -> Results:
-    """CONV_2D, or DEPTHWISE_CONV_2D if each channel is a group; images are [N, H, W, C].
-
-    A CONV_2D has groups if its kernel has fewer channels than its image.
-    """
+    """Write CONV_2D, or DEPTHWISE_CONV_2D if each channel is a group. Images are [N, H, W, C], so transposes surround
+    it. A CONV_2D has groups if its kernel has fewer channels than its image. Raise BackendError if the kernel is
+    computed."""
     op, (x, matrix, *bias), name = call.op, call.args, call.names[0]
     if matrix.data is None:
         raise BackendError("conv with a computed kernel has no form in TFLite: expected one of parameters")
@@ -249,7 +248,7 @@ def _channels_first(net: Net, maps: Tensor, shape: Sequence[int], name: str) -> 
 
 
 def _padded(net: Net, x: Tensor, pad: Sequence[int], more: Sequence[int], name: str, value: float = 0.0) -> Tensor:
-    """Return images with ``pad`` elements around each, and ``more`` at its ends."""
+    """Return images with ``pad`` elements on each side of an axis, and ``more`` elements at the axis's end."""
     if not any((*pad, *more)):
         return x
     ends = np.array([(0, 0), *((p, p + m) for p, m in zip(pad, more, strict=True)), (0, 0)], np.int32)
@@ -316,9 +315,7 @@ class Written:
 
 def write_net(compiled: Compiled, params: Mapping[str, Array]) -> Written:
     """Return the net of a graph with these parameters. Tensors have the names of values; states are inputs and outputs.
-
-    Raises :class:`BackendError`, at the user's line, for an op that cannot be written.
-    """
+    Raises :class:`BackendError`, at the user's line, for an op that cannot be written."""
     graph = compiled.expanded
     fixed = constants(graph)
     read = {ref for node in graph if node.name not in fixed for ref in graph.args(node.name)}
@@ -363,7 +360,8 @@ def _input_shape(graph: Graph, node: Node) -> tuple[int, ...]:
 
 
 def _output(written: Written, graph: Graph, ref: Ref, name: str) -> Tensor:
-    """Return the tensor of an output: a computed value in any shape; a copy of an input or a constant."""
+    """Return the tensor of an output. A computed value may have any shape; an input or a constant is copied by
+    RESHAPE."""
     net, tensor = written.net, written.tensors[ref]
     while tensor.view is not None:
         tensor = tensor.view

@@ -95,7 +95,8 @@ class Net:
         return Tensor(self._names.unique(name), tuple(map(int, shape)), **more)
 
     def constant(self, name: str, values: ArrayLike, role: Role = "value") -> Tensor:
-        """Return a constant, called like ``name`` if it is new: float32, or int32 of an index."""
+        """Return a constant, called like ``name`` if it is new. Its type is float32, or int32 for the role of an
+        index."""
         array = np.ascontiguousarray(values, np.int32 if role == "index" else np.float32)
         array = array.reshape(np.shape(values))
         key = (
@@ -126,7 +127,7 @@ class Net:
         return outputs
 
     def reshaped(self, x: Tensor, shape: Sequence[int], name: str) -> Tensor:
-        """Return the elements of a tensor in another shape: for a view, the elements of its source."""
+        """Return the elements of a tensor in another shape. If the tensor is a view, its source is reshaped instead."""
         shape = tuple(map(int, shape))
         while x.shape != shape and x.view is not None:
             x = x.view
@@ -151,11 +152,8 @@ class Net:
         self.operators = kept[::-1]
 
     def copy_before_views(self) -> None:
-        """Insert a copy before each RESHAPE of a value that other operators read too.
-
-        LiteRT 2.3 gives a RESHAPE the memory of its operand, and lets an elementwise operator write its result over the
-        view.
-        """
+        """Insert a copy before each RESHAPE of a value that other operators read too. LiteRT 2.3 gives a RESHAPE the
+        memory of its operand, and lets an elementwise operator write its result over the view."""
         readers = Counter([*self.outputs.values(), *(t for o in self.operators for t in set(o.inputs))])
         operators, self.operators = self.operators, []
         for operator in operators:

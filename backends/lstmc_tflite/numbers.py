@@ -48,7 +48,7 @@ class Numbers(ChosenNumbers):
         return self.device is not None and self.device.state is not None
 
     def rounding(self, compiled: Compiled, kernels: str = "") -> IntegerRounding | None:
-        """Return the integers of a net, by a set of kernels, or by the device's own rules; None for floats."""
+        """Return the integers of a net, by a set of kernels or by the device's own rules. Return None for floats."""
         if self.device is None or not self.integers:
             return None
         device = replace(self.device, target=compiled.target)
@@ -121,7 +121,7 @@ class Quantiser:
         self._reals: dict[Tensor, Tensor] = {}
 
     def run(self) -> None:
-        """Store integers in all tensors."""
+        """Store integers in all tensors, except around operators that stay in floats."""
         self._spread()
         for tensor in self.net.tensors:
             if tensor in self.grids and tensor.data is None:  # others are inside of an op in float32
@@ -158,7 +158,7 @@ class Quantiser:
                 self.net.operators.append(Operator("QUANTIZE", [real], [whole], {}, operator.node))
 
     def _requantized(self, operator: Operator, tensor: Tensor) -> Tensor:
-        """Return an operand in the number format of the result."""
+        """Return an operand on the result's grid: the operand itself if it has this grid, or else a QUANTIZE of it."""
         grid, name = self.grids[operator.outputs[0]], f"{operator.outputs[0].name}/of"
         if tensor.data is not None or self.grids[tensor] == grid:
             return tensor
@@ -179,7 +179,8 @@ class Quantiser:
                 self.grids |= {t: found[0] for t in values if found}
 
     def _constant(self, operator: Operator, tensor: Tensor) -> Tensor:
-        """Return a constant operand with integers: with the bits of the result, or on its grid."""
+        """Return a constant operand as integers: on the result's grid in joins, and else on a grid of its own
+        numbers."""
         if tensor.role != "value" or tensor.data is None:
             return tensor
         result = self.grids[operator.outputs[0]]

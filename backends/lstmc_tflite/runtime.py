@@ -133,7 +133,7 @@ def _details(micro: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stored(array: Array, details: Mapping[str, Any]) -> Array:
-    """Return an array as a tensor stores it: integers of its scale, or float32."""
+    """Return an array as a tensor stores it: as integers if the tensor has a scale, or else as float32."""
     dtype, (scale, zero) = details["dtype"], details["quantization"]
     if not scale:
         return np.asarray(array, dtype)
@@ -237,10 +237,8 @@ ROUNDED = {"EXP", "LOG", "SIN", "COS", "POW", "TANH", "LOGISTIC"}  # to about on
 
 
 def wide_floats(content: bytes, kernels: str) -> bool:
-    """Return whether a net rounds functions of float32 to 16 bits, so that their last bit may change an integer.
-
-    Roots and quotients are the nearest float32 in all kernels except XNNPACK's.
-    """
+    """Return whether a net rounds functions of float32 to 16 bits, so that their last bit may change an integer. Roots
+    and quotients are the nearest float32 in all kernels except XNNPACK's."""
     operators = read_net(content).operators
     seen = any(
         o.code == "QUANTIZE" and o.inputs[0].dtype == "float32" and o.outputs[0].dtype == "int16" for o in operators

@@ -346,7 +346,7 @@ class Loop:
         return replace(self, pointers=moved)
 
     def moved(self, to: Callable[[Place], Place]) -> Loop:
-        """Return the loop with its places moved; two places may become one."""
+        """Return the loop with each of its places moved by ``to``. Two places may become one."""
         places = {name: to(place) for name, (place, _) in self.pointers.items()}
         names = {place: f"p{i}" for i, place in enumerate(dict.fromkeys(places.values()))}
         written = {places[name] for name, (_, is_written) in self.pointers.items() if is_written}

@@ -426,8 +426,8 @@ def short(factor: float, bits: int, least: int = -31) -> float:
 
 
 def short_affine(factor: Array, bias: Array, scale: float, result: float, bits: int) -> tuple[Array, Array]:
-    """Return factors of ``bits`` and biases of 16 bits that scale integers, each rounded to a power of two's multiple.
-    ``scale`` and ``result`` are the distances of two numbers of the operand and of the result."""
+    """Return factors of ``bits`` and biases of 16 bits that scale integers. A factor and its bias are multiples of one
+    power of two. ``scale`` and ``result`` are the distances of two numbers of the operand and of the result."""
     factor, bias, tiny = factor * scale / result, bias / result, 2.0**-30
     shifts = np.floor(np.log2((2**bits - 1) / np.maximum(np.abs(factor), tiny)))
     shifts = np.minimum(shifts, np.floor(np.log2((2**15 - 1) * 1.03 / np.maximum(np.abs(bias), tiny))))

@@ -31,7 +31,7 @@ class Filled:
         self._joined: Operand | None = None
 
     def joined(self, layers: Layers) -> Operand:
-        """Return the whole array as one value; it is built once."""
+        """Return the whole array as one value: a Concat of assigned and old elements. It is built only once."""
         if self._joined is None:
             size = fixed(self.shape[self.axis], f"axis {self.axis}")
             parts: list[Operand] = []
