@@ -260,14 +260,15 @@ class Library:
         self._shapes = {blob: place.shape for place in manifest.outputs.values() for blob in place.names}
 
     def forward(self, blobs: Mapping[str, Array], names: Iterable[str] | None = None) -> dict[str, Array]:
-        """Return the results of one step: those of these names, or all."""
+        """Return the blobs of the results of one step: those in ``names``, or all."""
         fed = [np.ascontiguousarray(blobs[blob], np.float32) for blob in self._fed]
         results = {blob: np.empty(self._shapes[blob], np.float32) for blob in self._read}
         self._library.lstmc_call(_pointers(fed), _pointers(results.values()))
         return results if names is None else {name: results[name] for name in names}
 
     def stream(self, function: str, blobs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Return the states after a reset, and the results of all steps after it: by ``steps`` or as a ``block``."""
+        """Reset the states and run all steps, by ``steps`` or as a ``block``. Return the first states and all
+        results."""
         fed = [np.ascontiguousarray(blobs.get(blob, ()), np.float32) for blob in self._fed]
         results, first = (
             {
@@ -455,7 +456,7 @@ class CBackend(RunsFiles):
 
     def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
         """Return a program that streams a WAV file through a net of spectra; see :mod:`lstmc_c.wav`. Raise BackendError
-        for another language, and for a net in integers or of several files."""
+        for another language, and for a net in integers, with weights in a file, or in another layout."""
         argument = Argument("language", language)
         if language.partition(":")[0] != LANGUAGE:
             raise BackendError(f"{argument}: a net in C is a function; for sound there is {LANGUAGE}")

@@ -118,8 +118,7 @@ class Writer:
     # the places of elements ------------------------------------------------------------------------------------------
 
     def _array(self, place: Place, use: Use = "value") -> tuple[str, int]:
-        """Return the name of an array, and the index of a place's first element in it. All buffers are in one
-        memory."""
+        """Return the name of an array, and the index of a place's first element in it. Buffers share one memory."""
         array = place.array
         if array.kind == "buffer":
             return "memory", self.base + self.plan.offsets[array] + place.offset
@@ -190,8 +189,7 @@ class Writer:
                     self._store(loop.pointers[loop.elements[number][0]][0].array, results[number], value)
 
     def _sum(self, total: str, x: str, along: Sequence[Axis]) -> None:
-        """Write a sum of elements. Many floats are added up in ``LANES`` independent sums, so that a compiler uses
-        vectors."""
+        """Write a sum of elements. Many floats are added up in ``LANES`` independent sums, to use vectors."""
         (*_, axis) = along or [Axis("", 1, 1)]
         if self.variable != "float" or len(along) != 1 or axis.size % LANES or axis.size < FEWEST:
             self.code.add(f"{self.variable} {total} = 0;")
@@ -207,8 +205,8 @@ class Writer:
         self.code.add(f"{each} {total} += {lanes}[{ALONG}];")
 
     def _nest(self, loop: Loop) -> tuple[Sequence[Axis], list[str], list[str]]:
-        """Return the nested loops of a loop, and its elements in them. If the loop is a sum, the second list has the
-        elements as they are read after the sum."""
+        """Return the nested loops of a loop, and its elements in them. A second list has the elements as they are
+        written where no counter of a sum is known."""
         axes: Sequence[Axis] = Nest((loop,)).axes()
         name, first, (length, inner) = "", "", loop.axis
         if not axes and loop.count > 1:  # indices need divisions
@@ -437,8 +435,8 @@ class Writer:
         return True
 
     def _taps(self, op: Conv, x: View, w: View, width: int) -> tuple[list[int], int]:
-        """Return the places of a window's elements in x, and 0. If x has padding or strides, they are places in copied
-        rows with zeros around them, and the number is the width of these rows."""
+        """Return the places of a window's elements in x, and 0. If windows cannot be read from x directly, return the
+        places in copied rows with zeros around them, and the width of these rows."""
         (_, ins, kh, kw), (_, xplane, xrow, xcolumn), (down, across) = w.shape, x.strides, op.dilation
         if op.stride[1] * xcolumn == 1 and not any(op.pad) and width >= WIDTH:
             return [m * xplane + i * down * xrow + j * across for m, i, j in np.ndindex(ins, kh, kw)], 0
@@ -452,8 +450,7 @@ class Writer:
         return w.of_weight and (self.half or self._scale(w) is not None)
 
     def _widened(self, w: View, rows: range, size: int, each: bool, used: int) -> str:
-        """Write rows of a panel in float32 into scratch memory after the ``used`` part. Return the place of these
-        rows."""
+        """Write rows of a panel in float32 into scratch memory after the ``used`` part, and return their place."""
         self.scratch(used + len(rows) * size)
         to, (array, at) = f"memory + {self.base + self.plan.work + used}", self._array(w.place, w.use)
         scale, (panel, row) = self._scale(w), divmod(rows.start, PANEL)
@@ -562,8 +559,8 @@ class Inside(Writer):
         self.pointers: list[str] = []
 
     def at(self, kind: str, name: str, array: str, offset: int, size: int) -> None:
-        """Note the place of an array of the body. A sequence's place moves with each iteration, backwards if the loop
-        does."""
+        """Note the place of an array of the body. The place of a sequence moves with each iteration, perhaps
+        backwards."""
         backwards = self.op.sequences.get((kind, name))
         if backwards is None:
             self.where[kind, name] = array, offset

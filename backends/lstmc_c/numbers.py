@@ -180,8 +180,7 @@ def in_panels(weight: Array, use: Use = "panel") -> Array:
 
 
 def in_bands(matrix: Array) -> tuple[list[Array], NDArray[Any]]:
-    """Return for each panel of rows the columns from the first to the last that is not zero, and where these begin and
-    end."""
+    """Return for each panel of rows the columns from the first to the last nonzero one, and these bounds."""
     panels = [matrix[row : row + PANEL] for row in range(0, len(matrix), PANEL)]
     used = [np.flatnonzero(panel.any(0)) for panel in panels]
     bounds = np.array([(columns[0], columns[-1] + 1) if columns.size else (0, 0) for columns in used], np.uint32)
@@ -316,8 +315,7 @@ class IntegerWriter(Writer):
         return IntegerCode(step, self)
 
     def kernel(self, node: Node) -> Kernel:
-        """Return the integer kernel of a node. Raise BackendError if a product's sums may need more than SUM_BITS
-        bits."""
+        """Return the integer kernel of a node. Raise BackendError if a sum may need more than SUM_BITS bits."""
         graph, refs = self.plan.graph, self.plan.graph.args(node.name)
         args = []
         for ref in refs:

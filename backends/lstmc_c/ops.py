@@ -94,7 +94,7 @@ class Turns(Written):
 
 
 def with_turns(graph: Graph) -> Graph:
-    """Return a step in which scans are loops. Equal scans that do not depend on each other become lanes of one loop."""
+    """Return a step in which scans are loops. Several scans with equal bodies become lanes of one loop."""
     fixed = constants(graph)
     found = [loop for scans in _equal_scans(graph, fixed) for loop in _joined(graph, scans, fixed)]
     first = {node.name: loop.nodes[0].name for loop in found for node in loop.nodes}
@@ -124,8 +124,7 @@ def _equal_scans(graph: Graph, fixed: frozenset[str]) -> list[list[Node]]:
 
 
 def _form(scan: Scan) -> tuple[object, ...]:
-    """Return a key that is equal for scans that can be lanes of one loop. It is unique if a single lane already fills
-    vectors."""
+    """Return a key, equal for scans that can be lanes of one loop, and unique if one lane fills vectors."""
     body = scan.body
     if any(body.type(output.ref).size >= WIDTH for output in scan.next_states):
         return (id(scan),)
@@ -200,8 +199,7 @@ class _Loop:
         return leaf
 
     def _add(self, node: Node) -> None:
-        """Add a node of the body that differs from iteration to iteration. Raise ShapeError if the op cannot have
-        lanes."""
+        """Add a node of the body that differs from iteration to iteration. Raise ShapeError if it has no lanes."""
         if isinstance(node.op, ops.Arg):
             self.new[Ref(node.name)] = self._argument(node, node.op)
             return
@@ -289,8 +287,7 @@ class _Loop:
         return _same_number(found)
 
     def put(self, rebuild: Rebuild) -> None:
-        """Add the loop to a graph that is rebuilt. Its result is one array, from which a Split cuts the scans'
-        results."""
+        """Add the loop to a graph that is rebuilt, and a Split of its only array into the scans' results."""
         b, known = rebuild.builder, dict[tuple[int, Ref], Ref]()
         leaves = {leaf.name: leaf for leaf in self.leaves}
         operands = [self._operand(rebuild, leaves[node.name], known) for node in self.op.leaves]
@@ -324,8 +321,7 @@ class _Loop:
         return b.add(ops.Reshape((outs * self.lanes, ins)), all_, names=(f"{self.body.name}/{leaf.name}",))[0]
 
     def _outside(self, rebuild: Rebuild, lane: int, ref: Ref, known: dict[tuple[int, Ref], Ref]) -> Ref:
-        """Return a value of a lane that is known before the loop: an argument of the scan, or computed here from
-        these."""
+        """Return a value of a lane that is known before the loop: an operand of the scan, or computed from some."""
         node, outer = self.scans[lane].body, self.nodes[lane]
         position = [each.name for each in self.body].index(ref.node)
         inner = [*node][position]

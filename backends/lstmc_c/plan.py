@@ -33,8 +33,7 @@ CALLS = (
 
 
 def use_of(op: Op, slot: int, type_: TensorType) -> Use:
-    """Return the kind of use of a weight that is operand ``slot`` of an op. Products read matrices in special
-    orders."""
+    """Return the kind of use of a weight that is operand ``slot`` of an op, which decides the weight's order."""
     if slot == 1 and isinstance(op, LaneProduct | GroupedProduct):
         return "lanes" if isinstance(op, LaneProduct) else "groups"
     if slot == 1 and isinstance(op, ops.Conv) and type_.shape[:2] != (op.group, 1):

@@ -175,8 +175,8 @@ def _same_windows(op: Conv, kernel: Shape, result: Shape, shape: Shape, x: Array
 
 
 def _convolutions(op: Conv, image: Shape, pixels: Shape, rows: int, most: int) -> Iterator[tuple[Conv, Shape]]:
-    """Yield convolutions of an image that give this number of ``pixels``, and their window sizes. They have at least
-    the padding of ``op``, and at most ``most`` elements in a window."""
+    """Yield convolutions of an image that give this number of ``pixels``, and their window sizes. They have all
+    paddings for up to ``rows`` rows, and at most ``most`` elements in a window."""
     for down in range(op.pad[0], op.pad[0] + max(rows - image[1], 0) + 1):
         for across in count():
             new = replace(op, pad=(down, across))
@@ -212,8 +212,7 @@ def _matched(old: Array, new: Array, groups: int) -> dict[int, int] | None:
 def _direct(
     b: Builder, node: Node, args: Refs, image: Ref, op: Conv, window: Shape, taken: Sequence[Mapping[int, int]]
 ) -> Refs:
-    """Add the new convolution in place of a node. Neighbouring pixels, which are its channels, are then put in
-    order."""
+    """Add the new convolution in place of a node, and put its channels in order: these are neighbouring pixels."""
     (*lead, outs, rows, columns), (_, w, *bias) = node.types[0].shape, args
     elements, phases = prod(b.type(w).shape[1:]), len(taken)
     channels, shape = b.type(image).shape[-3] // op.group, (*lead, *b.type(image).shape[-3:])

@@ -95,8 +95,7 @@ class Writer:
         return self._once((array.dtype.str, array.shape, array.tobytes()), lambda: self.tensor(array, name))
 
     def scalar(self, value: float) -> str:
-        """Return the name of a scalar constant in the main graph. It is written as a Constant, not as an
-        initialiser."""
+        """Return the name of a scalar constant in the main graph. It is a Constant, not an initialiser."""
         array = np.asarray(value, np.float32)
 
         def write() -> str:
@@ -251,8 +250,7 @@ def reshape(w: Writer, call: Call) -> None:
 
 
 def ones_left_out(longer: Sequence[int], shorter: Sequence[int]) -> list[int] | None:
-    """Return the axes of 1 whose removal turns ``longer`` into ``shorter``. Return None if the shapes differ
-    otherwise."""
+    """Return the axes of 1 that ``shorter`` lacks. Return None if the shapes differ in other axes."""
     axes, left = [], list(shorter)
     for axis, size in enumerate(longer):
         if left and size == left[0]:
@@ -315,8 +313,7 @@ def first_largest(w: Writer, call: Call[ops.Largest]) -> None:
 
 
 def linear(w: Writer, call: Call[ops.Linear]) -> None:
-    """Write Gemm with the matrix [out, in] of the core op if x is a matrix. Otherwise write MatMul with the transposed
-    matrix."""
+    """Write Gemm with the matrix [out, in] if x is a matrix, and else MatMul with the transposed matrix."""
     op, (x, matrix, *bias), result = call.op, call.args, call.results[0]
     if op.axis < call.types[0].rank - 1:
         flat = w.shape((*call.types[0].shape[: op.axis], call.types[1].shape[1]))

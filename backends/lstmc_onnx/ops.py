@@ -205,8 +205,7 @@ class RNN(Recurrent):
 
 @lru_cache(maxsize=256)
 def meaning(op: Recurrent, types: Types) -> Graph:
-    """Return the model of a layer with operands of these types. The model's inputs are named after the operands'
-    roles."""
+    """Return the model of a layer with operands of these types. Its inputs are named after the operands' roles."""
     shapes = {role: list(type_.shape) for role, type_ in zip(op.roles(), types, strict=True)}
 
     def layer(**operands: Value) -> dict[str, Value]:

@@ -70,8 +70,7 @@ def model_of(content: bytes) -> Any:
 
 
 def array_of(tensor: Any) -> Array:
-    """Return the numbers of a ``TensorProto``. Raises :class:`BackendError` for data that do not fit the tensor's
-    shape."""
+    """Return the numbers of a ``TensorProto``. Raises :class:`BackendError` if they do not fit the shape."""
     try:
         array: Array = onnx().numpy_helper.to_array(tensor)
     except (ValueError, TypeError) as error:
@@ -113,8 +112,7 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
 
 
 def model_parts(content: bytes) -> Parts:
-    """Return the operators of a model, its initialisers, inputs and outputs. Raises :class:`BackendError` for damaged
-    files."""
+    """Return a model's operators, initialisers, inputs and outputs. Raises :class:`BackendError`."""
     model = model_of(content)
     graph, arrays = model.graph, dict[Part, Mapping[str, str | Array]]()
     for tensor in graph.initializer:

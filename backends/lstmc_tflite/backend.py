@@ -42,8 +42,7 @@ class Rule:
     advice: str = ""
 
     def broken(self, operator: Operator) -> tuple[str, str] | None:
-        """Return the actual and the expected property of an operator that breaks the rule. Return None if it does
-        not."""
+        """Return the actual and the expected property of an operator that breaks the rule, or else None."""
         if self.operators and operator.code not in self.operators:
             return operator.code, "one of its operators"
         if operator.code != self.operator:
@@ -101,8 +100,7 @@ def _broken(operator: Operator, target: str) -> Iterator[tuple[Rule, str, str]]:
 
 
 def lint_file(net: Path, target: str) -> LintReport:
-    """Check the operators of a .tflite file against a target, and whether their numbers are integers if it has only
-    these."""
+    """Check the operators of a .tflite file against a target, and that numbers are integers if it needs them."""
     with reading(net, BackendError):
         operators = read_net(read_file(net)).operators
     violations = [

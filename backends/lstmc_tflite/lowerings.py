@@ -360,8 +360,7 @@ def _input_shape(graph: Graph, node: Node) -> tuple[int, ...]:
 
 
 def _output(written: Written, graph: Graph, ref: Ref, name: str) -> Tensor:
-    """Return the tensor of an output. A computed value may have any shape; an input or a constant is copied by
-    RESHAPE."""
+    """Return the tensor of an output. Its shape may differ. An input or a constant is copied by RESHAPE."""
     net, tensor = written.net, written.tensors[ref]
     while tensor.view is not None:
         tensor = tensor.view

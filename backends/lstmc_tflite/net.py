@@ -95,8 +95,7 @@ class Net:
         return Tensor(self._names.unique(name), tuple(map(int, shape)), **more)
 
     def constant(self, name: str, values: ArrayLike, role: Role = "value") -> Tensor:
-        """Return a constant, called like ``name`` if it is new. Its type is float32, or int32 for the role of an
-        index."""
+        """Return a constant, called like ``name`` if it is new. It is float32, or int32 for an index."""
         array = np.ascontiguousarray(values, np.int32 if role == "index" else np.float32)
         array = array.reshape(np.shape(values))
         key = (

@@ -179,8 +179,7 @@ class Quantiser:
                 self.grids |= {t: found[0] for t in values if found}
 
     def _constant(self, operator: Operator, tensor: Tensor) -> Tensor:
-        """Return a constant operand as integers: on the result's grid in joins, and else on a grid of its own
-        numbers."""
+        """Return a constant operand as integers: on the result's grid in joins, else on a grid of its own."""
         if tensor.role != "value" or tensor.data is None:
             return tensor
         result = self.grids[operator.outputs[0]]

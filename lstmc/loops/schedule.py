@@ -411,7 +411,7 @@ class Products(Schedule[Product]):
     """A schedule whose calls are products with weights."""
 
     def call(self, node: Node) -> Product:
-        """Return the product of a node."""
+        """Return the product of a node. Raise BackendError if its matrix is computed in the loop."""
         assert isinstance(node.op, Linear)
         x, w, *b = self.graph.args(node.name)
         outs = node.types[0].shape[-1]

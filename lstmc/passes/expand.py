@@ -142,7 +142,7 @@ class _Template:
     """A body read once: its nodes, where each operand comes from, and which nodes are the same at every step."""
 
     def __init__(self, body: Graph, shares: bool) -> None:
-        """With ``shares`` the nodes that depend on no step are separated from its other nodes."""
+        """Collect the body's nodes. With ``shares``, nodes that are the same at every step are kept apart."""
         nodes = [(node, body.args(node.name)) for node in body if not isinstance(node.op, Arg)]
         varying = body.dependents(set(body.arguments("x", "state"))) if shares else {node.name for node, _ in nodes}
         self.nodes = [pair for pair in nodes if pair[0].name in varying]
@@ -167,7 +167,7 @@ class _Unroller:
         self.steps = [Step(scan.body.name, t) for t in range(scan.length)]
 
     def run(self, args: Sequence[Ref], readers: dict[Ref, int]) -> dict[int, Ref]:
-        """Return the scan's results by position: the results that are read, and the last states."""
+        """Return the scan's results by their positions: the outputs that something reads, and the last states."""
         scan = self.scan
         roles = [scan.role(i) for i in range(len(args))]
         state_slots = [i for i, role in enumerate(roles) if role == "state"]

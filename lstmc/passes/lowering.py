@@ -60,7 +60,7 @@ class FixedArrays:
     refs: dict[Values, Ref] = field(default_factory=dict)
 
     def add(self, b: Builder, array: Array, name: str) -> Ref:
-        """Return a parameter with the array's numbers. It is added under ``name`` only if there is none yet."""
+        """Return the parameter, or in a body the argument, that has this array. A new one is called ``name``."""
         fill = Values.of(array)
         if fill not in self.refs:
             op = ops.Arg(fill.shape, "weight") if self.of_body else ops.Param(fill.shape, fill, 0.0, 0.0)

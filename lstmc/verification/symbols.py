@@ -217,7 +217,7 @@ class Algebra:
         return Number.atom(self.atom(kind, *operands))
 
     def atom(self, kind: str, *operands: Number) -> Atom:
-        """Return the atom of a function of numbers."""
+        """Return the atom of a function of numbers. Operands that are equal up to rounding give the same atom."""
         key = kind, operands
         atom = self._exact.get(key)
         if atom is None:

@@ -48,8 +48,8 @@ class RowsTimeAxis(TimeAxis):
     target: Target
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
-        """Return the T steps [N, ...] of x [T, N, ...]. The rows of a matrix are cut by Slice; if time is a list of
-        steps, the host cuts its arrays. The steps of a parameter are pieces of its blob."""
+        """Return the T steps [N, ...] of x [T, N, ...]: a Slice of rows, or the host's arrays if time is a list of
+        steps. Steps of a parameter are pieces of its blob. Raise BackendError if the host does not have the steps."""
         length, *rest = b.type(x).shape
         matrix = _step_matrix(tuple(rest))
         if self.target.time == "steps" and (blob := _blob_of_value(b, x)) is not None:
