@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 from pathlib import Path, PurePath
 from textwrap import shorten
 
@@ -171,6 +171,10 @@ def _line_text(expected: str, found: str) -> str:
     for number, (one, other) in enumerate(zip_longest(expected.splitlines(), found.splitlines()), 1):
         if one != other:
             inside = f", in {shorten(within, SHOWN, placeholder=' ...')}" if within else ""
+            # of long lines, the part with the difference
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one or "", other or "", strict=False)))
+            cut = max(0, same - SHOWN // 2) if max(len(one or ""), len(other or "")) > SHOWN else 0
+            one, other = (f"... {text[cut:]}" if text and cut else text for text in (one, other))
             return f"line {number}{inside}: expected {_shown(one)}, found {_shown(other)}"
         if one and one[0] not in " \t{}/*#":
             within = one.rstrip(" {")

@@ -39,6 +39,17 @@ def test_the_manifest_names_backend_and_target(
     assert any("manifest outputs y" in remark for remark in json.loads(found.out)["remarks"])
 
 
+def test_of_long_lines_the_part_that_differs_is_shown(lstmc: LSTMC) -> None:
+    written = (*GRU, "--step", "--backend", "c", "-O", "weights=file")
+    lstmc("compile", *written)
+    source = Path("gru.c")
+    source.write_text(source.read_text().replace("% 4 != 0", "% 8 != 0", 1))
+    found = lstmc("verify", *written, "--net", "gru.c", "--on", "interpreter")
+    assert found.code == 1
+    assert "% 4 != 0" in found.out
+    assert "% 8 != 0" in found.out
+
+
 def test_weights_beside_the_model_are_named_and_so_is_a_missing_file(lstmc: LSTMC, model_file: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez("weights.npz", **{"step/W": rng.normal(size=(4, 3)), "step/U": rng.normal(size=(4, 4))})
