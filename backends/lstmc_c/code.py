@@ -468,8 +468,8 @@ class Writer:
         return to
 
     def _convolved(self, op: Conv, y: View, x: View, w: View, parts: tuple[str, str, str], channel: str) -> None:
-        """Write a convolution. ``parts`` are expressions: the sum's initial value, an element of the matrix, and the
-        result from the sum; ``channel`` is the name of the output channel's index."""
+        """Write a convolution as plain loops. ``parts`` are C expressions: the sum's initial value, an element of the
+        matrix, and the result from the sum. ``channel`` is the name of the index of output channels."""
         images = View.of(y.place, (prod(y.shape[:-3]), *y.shape[-3:]))
         outs, ins = w.shape[0] // op.group, w.shape[1]
         image, plane, *pixel = x.strides

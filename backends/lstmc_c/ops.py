@@ -246,7 +246,7 @@ class _Loop:
         return self._constants[key]
 
     def _finish(self) -> None:
-        """End the body with the outputs that something reads, and the next states."""
+        """End the body with an output for each result and lane that something reads, and with the next states."""
         count = len(self.scan.step_outputs)
         for out, output in enumerate(self.scan.step_outputs):
             for lane, ref in enumerate(self._of_lanes(output.ref)):
@@ -373,7 +373,7 @@ class Accumulated(Linear):
 
 
 def accumulated(graph: Graph) -> Graph:
-    """linear(x, W) + y => one product, for a constant W, if nothing else reads linear(x, W)."""
+    """linear(x, W) + y => one product whose sums start from y, for a constant W, if only the sum reads linear(x, W)."""
     fixed, values, readers = constants(graph), Values(graph, {}, MOVES), graph.readers()
 
     def read_once(ref: Ref) -> bool:

@@ -165,7 +165,7 @@ class Plan:
         self._allocate()
 
     def _allocate(self) -> None:
-        """Share the scratch memory: the largest array first, each at the lowest place that is free in its lifetime."""
+        """Give each array of scratch memory the lowest place that is free in its lifetime, the largest array first."""
         spans: dict[Array, tuple[int, int]] = {}
         for at, work in enumerate(self.works):
             for array in _buffers(work):

@@ -69,7 +69,7 @@ def _pieces(b: Builder, parts: Refs, axis: int, start: int, stop: int) -> Iterat
 
 
 def with_rows_that_are_read(graph: Graph) -> Graph:
-    """conv(concat(rows)) => conv(concat(some rows)), if the windows of a line skip rows."""
+    """conv(concat(rows)) => conv(concat(some rows)), if there is one line of windows, and dilation skips rows."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if not isinstance(node.op, Conv) or node.op.dilation[0] == 1 or node.op.pad[0] or node.types[0].shape[-2] > 1:

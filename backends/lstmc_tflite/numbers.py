@@ -168,7 +168,8 @@ class Quantiser:
         return copy
 
     def _spread(self) -> None:
-        """Give the tensors between an op's operators the number format of the moved elements."""
+        """Give all tensors that an op's operators only move the grid of a neighbour that has one, until nothing
+        changes."""
         moves = [o for o in self.net.operators if o.code in MOVES and o.node not in self.floats]
         known = -1
         while known < len(self.grids):

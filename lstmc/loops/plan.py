@@ -497,7 +497,7 @@ class _Tape:
         return GraphValue(self.b, ref, name, node.loc if node else None)
 
     def backward(self) -> None:
-        """Propagate the gradients that are set to all values that they depend on."""
+        """Go through the body backwards, and propagate gradients from each node's results to its operands."""
         for node in reversed(list(self.body)):
             if isinstance(node.op, Leaf) or not any(ref in self.cts for ref in node.refs):
                 continue

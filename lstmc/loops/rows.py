@@ -173,8 +173,8 @@ def with_rows_first(scan: Scan) -> tuple[Graph, tuple[int, ...]] | None:
 
 
 def split_early(body: Graph) -> Graph:
-    """Move splits before elementwise ops, so that one loop has all elements of one size. split(f(x)) becomes
-    f(split(x)); split(x + y) becomes split(x) + split(y), if both have one shape."""
+    """Move splits before elementwise ops, so that one loop has all elements of one size. split(f(x)) => f(split(x)).
+    split(x + y) => split(x) + split(y), if x and y have one shape."""
     counts: Counter[str] = Counter()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:

@@ -72,7 +72,8 @@ class Schedule(Generic[C]):
     # the order of work --------------------------------------------------------------------------------------------
 
     def place_nodes(self, roots: Iterable[Ref], replaced: Mapping[Ref, Ref]) -> None:
-        """Place every computing node that the roots depend on, in loops and products; see :meth:`work`."""
+        """Place every computing node that the roots depend on in a loop or a product. ``replaced`` is that of
+        :meth:`work`."""
         needed: set[str] = set()
         stack = [*roots]
         while stack:

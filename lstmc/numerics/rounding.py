@@ -43,7 +43,7 @@ class _Structure:
 
 @lru_cache(maxsize=4)
 def _structure(graph: Graph, pieces: bool) -> _Structure:
-    """Return the structure of a graph; with ``pieces`` the pieces that a Slice cuts out are separate values."""
+    """Return the structure of a graph. With ``pieces``, the pieces that a Slice cuts out are separate values."""
     refs = tuple(graph.refs())
     readers: dict[Ref, list[Node]] = {ref: [] for ref in refs}
     for node in graph:

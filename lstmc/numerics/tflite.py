@@ -103,8 +103,8 @@ def format_of_bits(bits: int) -> Format:
 
 
 def widths(graph: Graph, narrow: Format, states: Mapping[Ref, Ref], state: Format) -> dict[Ref, Format]:
-    """Return the format of each value; values that are added to a state or multiplied with it have the format of
-    states."""
+    """Return the format of each value. Values that are added to a state or multiplied with it have the states'
+    format."""
     found: dict[Ref, Format] = {}
     for node in graph:
         args = graph.args(node.name)

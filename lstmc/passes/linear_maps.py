@@ -226,8 +226,8 @@ class Steps:
         return range(count - 1, -1, -1) if self.reverse else range(count)
 
     def chunked(self, x: Ref, count: int, length: int, copies: int = 1) -> Refs:
-        """Cut the steps into chunks, with zeros after the last step. Return a matrix for each place in a chunk; it has
-        a row for each chunk. ``copies`` repeats the rows."""
+        """Cut the steps into chunks, with zeros after the last step. Return a matrix for each place in a chunk, which
+        has a row for each chunk. ``copies`` repeats the rows."""
         steps, *shape = self.b.type(x).shape
         if steps == 1:
             return self.b.add(ops.Reshape((1, prod(shape))), x) * length
@@ -266,7 +266,7 @@ class Steps:
 
 
 def chunk_length(steps: int) -> int:
-    """Return the number of steps of a chunk for which the net has the fewest nodes; at least half of sqrt(T)."""
+    """Return the number of steps of a chunk for which the net has the fewest nodes. It is at least half of sqrt(T)."""
     root = int(sqrt(steps))  # of an open size this is an OverflowError, which keeps T fixed; isqrt would be endless
 
     def nodes(length: int) -> int:

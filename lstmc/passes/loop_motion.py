@@ -361,7 +361,7 @@ class _Sinker(_Mover):
         return self.body.beyond_cut(sinkable, heavy, {ref: self.body.type(ref).size for ref in operands - free})
 
     def _mapped(self, ref: Ref) -> bool:
-        """Return whether a value differs from step to step; a body's constants and static arguments do not."""
+        """Return whether a value differs from step to step. Constants and static arguments of a body do not."""
         if ref in self.outer:
             return self.outer[ref].mapped
         node = self.body.node(ref.node)

@@ -204,7 +204,7 @@ class _Parallel:
         return self._after(steps)
 
     def _by_factors(self, form: Time, steps: Steps, initial: Mapping[int, Ref]) -> str:
-        """Solve the group by the factors and offsets of its states; return the form used."""
+        """Solve the group with the factors and offsets of its states. Return the name of the form that was used."""
         recurrence, length, step = self.recurrence, self.scan.length, self.recurrence.step
         assert step is not None
         offsets = set(recurrence.offsets.values())

@@ -40,7 +40,7 @@ def graph_of_steps(
     types: Mapping[str, TensorType],
     outputs: Iterable[tuple[Output, str]],
 ) -> Graph:
-    """Return the graph of leaves and steps in topological order; each of ``outputs`` comes with its value."""
+    """Return the graph of leaves and steps in topological order. Each of ``outputs`` comes with its value's name."""
     builder, refs = Builder(name), dict[str, Ref]()
     for leaf_name, (leaf, loc) in leaves.items():
         (refs[leaf_name],) = builder.add(leaf, names=[leaf_name], loc=loc, types=(types[leaf_name],))
@@ -108,7 +108,8 @@ class Chain:
 
 
 def candidate_chains(flow: Dataflow) -> list[Chain]:
-    """Return chains of equal steps: products with weights, others with constants, then the rest; longest first."""
+    """Return chains of equal steps. Products with weights come first, then other steps with constants, then the rest;
+    the longest come first in each group."""
     with_weights = [number for number, step in enumerate(flow.steps) if any(map(flow.constant, step.inputs))]
     labels = [_label(flow, number) for number in range(len(flow.steps))]
     repeated = [chain for chain in _chains_by_label(with_weights, labels, flow) if len(chain) > 1]
@@ -339,7 +340,7 @@ class CommonStep:
         return next_values
 
     def replace(self, names: dict[Values, Values]) -> None:
-        """Substitute values, after a step was added."""
+        """Substitute longer values for all values, after a step was added at one end."""
         self.values = {names[values]: None for values in self.values}
         self.states, self.sequences, self.static, self.constants = (
             {names[values]: None for values in kind}

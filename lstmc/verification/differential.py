@@ -220,8 +220,8 @@ def _report(
 
 def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, passed: bool) -> tuple[str, frozenset[str]]:
     """Return a remark on NaN or infinity in the model itself, and the gradients that have them. The remark is empty if
-    there are none; gradients are named only if all values are finite. Computed in float64, and also in float32 if the
-    net differs."""
+    there are none. Gradients are named only if all values are finite. The model is evaluated in float64, and if the net
+    differs also in float32."""
     runs: Iterator[tuple[Evaluation, Gradients, str]] = iter([(model, gradients, "with these inputs and parameters")])
     if not passed:
         single = forward(model.graph, arrays.inputs, arrays.weights, np.float32)

@@ -94,7 +94,7 @@ class Number(LinearCombination[Monomial]):
 
     @property
     def value(self) -> Rational | None:
-        """The value of the number if it is a constant. None if it is not."""
+        """The value of the number if it is a constant, and None otherwise."""
         if not self.terms:
             return 0
         constant: Rational | None = self.terms.get(()) if len(self.terms) == 1 else None

@@ -134,8 +134,8 @@ def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
 
 
 def broadcast(form: Form, op: caffe.Bias | caffe.Scale, args: Refs) -> Refs:
-    """Write x + y or x * y, where y covers only some axes of x. A learned y becomes the layer's own blob or a value
-    that a Scale of ones makes of it; any other y is repeated to x's shape."""
+    """Write x + y or x * y, where y covers only some axes of x. A learned y becomes the layer's own blob, or a Scale of
+    ones reads it as a value. Any other y is repeated to x's shape."""
     x, y = args
     shape = form.shape(x)
     if op.learned and form.rows:
@@ -242,8 +242,8 @@ ABOVE = caffe.PowerLayer(-1.0, 1.0, 1.0)  # 1 / (1 + x)
 
 
 def exponential(form: Form, op: caffe.ExpLayer, args: Refs) -> Refs:
-    """Write exp with the layers that the target has: TanH and a division; in float16, Sigmoid and a division; without
-    division, Sigmoid and polynomials. Raise BackendError if none of these fits."""
+    """Write exp with TanH and a division, or in float16 with Sigmoid and a division. Without division, write it with
+    Sigmoid and polynomials. Raise BackendError if the target has none of these layers."""
     x, name = form.blob(args[0]), form.node.name
     if form.fits(op, form.b.type(x)):
         return (form.result(form.layer(op, x)),)
@@ -266,7 +266,8 @@ def _exp_by_two_sigmoids(form: Form, x: Ref, name: str) -> Ref:
 
 
 def _exp_by_tanh(form: Form, x: Ref, name: str) -> Ref:
-    """(1 + 2 t / (1 - t)) ** 16, where t = tanh(x / 32): the root of exp(x) keeps its digits where it is near 1."""
+    """Return exp(x) as (1 + 2 t / (1 - t)) ** 16, where t = tanh(x / 32). The root of exp(x) keeps its digits where it
+    is near 1."""
     half = power_layers(form, caffe.PowerLayer(scale=0.5 / ROOT), x, f"{name}/half")
     t = form.layer(caffe.TanHLayer(), half, name=f"{name}/tanh")
     below = power_layers(form, BELOW, t, f"{name}/below")

@@ -353,7 +353,7 @@ class Form:
         return [] if stands else lint_op(op, blobs, tops, self.target)
 
     def layers(self, op: caffe.CaffeOp, *args: Ref, names: Sequence[str] = ()) -> Refs:
-        """Add a layer; by default its tops have the node's names. Raises BackendError if it does not fit the target."""
+        """Add a layer. Its tops have the node's names by default. Raises BackendError if it does not fit the target."""
         if violations := self._against(op, [self.b.type(ref) for ref in args]):
             self.refuse(violations[0])
         if not names:
@@ -409,7 +409,7 @@ class Form:
 
 
 def blob_reshaped(form: Form, blob: Ref, shape: Shape) -> Ref:
-    """Return a learned blob in another shape, by an op Reshape on the parameter; no layer is written."""
+    """Return a learned blob in another shape. Only the parameter is reshaped; no layer is written."""
     if form.shape(blob) == shape:
         return blob
     name = f"{form.named(blob)}/{'flat' if len(shape) == 1 else 'rows'}"

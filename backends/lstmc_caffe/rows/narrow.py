@@ -118,8 +118,8 @@ def constant(form: Form, op: caffe.DummyData, args: Refs) -> Refs:
 
 
 def rounding(form: Form, op: caffe.RoundingPower, args: Refs) -> Refs:
-    """Round by adding a shift, a smaller one in float16. A ReLU prevents readers from adding both shifts first; it does
-    not change a positive sum."""
+    """Round by adding a shift, which is smaller in float16. A ReLU between the shift and the next layer does not change
+    the positive sum, but prevents readers of the net from adding both shifts first."""
     if not form.target.float16:
         return pointwise(form, op, args)
     shift, name = caffe.RoundingPower(caffe.RoundingPower.HALF), f"{form.node.name}/shifted"
@@ -172,7 +172,7 @@ MOST_COLUMNS = 32  # of a sum or maximum, one by one; more are halved until ther
 
 
 def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
-    """Return pieces of x along an axis; the caller combines them by ``op``.
+    """Return pieces of x along an axis, which the caller combines by ``op``.
 
     If there are more than ``MOST_COLUMNS``, x is cut into two halves, which ``op`` combines, until few pieces are left.
     A maximum of a target that is trained is not halved: only with single pieces its gradient goes to the first of equal

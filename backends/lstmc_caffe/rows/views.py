@@ -154,7 +154,7 @@ class _Settler:
         return self.blobs[source, shape]
 
     def _fed(self, source: Ref, shape: tuple[int, ...]) -> Ref:
-        """Return the blob to which the host feeds an input; other values are unchanged. Raise BackendError if the input
+        """Return the blob to which the host feeds an input. Other values are unchanged. Raise BackendError if the input
         is also read step by step, and the target has no Slice."""
         node = self.b.node(source.node)
         if not isinstance(node.op, caffe.HostInput):

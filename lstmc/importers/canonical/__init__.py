@@ -53,7 +53,7 @@ def canonicalize_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str
 
 
 def roll_up(net: Net) -> Net:
-    """Return the net with unrolled recurrences as loops; its notes name the chains that could not be rolled up."""
+    """Return the net with loops in place of unrolled recurrences. Notes name the chains that could not be rolled up."""
     net = _with_constants_once(net)
     some = {name: weight.shape for name, weight in net.params.items() if weight.shape and 0 not in weight.shape}
     numbers = {name: constant(net, name) for name in some}
@@ -125,7 +125,7 @@ def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
 def _add_loop(
     builder: NetBuilder, net: Net, step: Step, scan: Scan, constants: Mapping[Leaf, Weight], zeros: Container[str]
 ) -> None:
-    """Add a loop that was rolled up; its weights and constants become the loop's parameters."""
+    """Add a loop that was rolled up. Its weights and constants become parameters of the loop."""
     weights = [net.params[name] for name in scan.of_role("weight", step.inputs)]
     body, title = body_of(scan, weights, constants), builder.scan_name(scan.body.name)
     x, first, static = (scan.of_role(role, step.inputs) for role in ("x", "state", "static"))

@@ -58,7 +58,8 @@ def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
-    """Return the new axes' order if the old axes are in ``order``; None if the reshape would split a group."""
+    """Return the order of the new axes, given the ``order`` of the old ones. Return None if the reshape would split a
+    group."""
     new_order: list[int] = []
     parts = list(groups(old, new))
     wide = [axis for axis in order if old[axis] != 1]
@@ -164,8 +165,8 @@ class _Layout:
             self._step(step)
 
     def net(self, outputs: Mapping[str, str] | None = None) -> Net:
-        """Return the net in its new layout. ``outputs`` are its outputs' values; by default they are the source's, in
-        their new order."""
+        """Return the net in its new layout. ``outputs`` names its output values. By default these are the source's
+        outputs, with their axes in the new order."""
         following = {*self.source.states.values()}
         for name, value in self.source.outputs.items():  # a state comes out as it goes in
             if name in following and self.order[value] != self._plain(value):
@@ -337,7 +338,8 @@ class _Layout:
         return derived
 
     def _scan(self, op: Scan, step: Step) -> None:
-        """Lay out the body separately, with its own order of axes for inputs and outputs."""
+        """Lay out a loop's body like a net of its own. Values enter and leave the loop with their axes in the old
+        order."""
         body = body_of(op, [self.params[name] for name in op.of_role("weight", step.inputs)])
         inner = _Layout(body, {name: tuple(range(len(shape))) for name, shape in body.inputs.items()})
         outputs = {name: inner._aligned(v, tuple(range(len(inner.order[v]))), step) for name, v in body.outputs.items()}

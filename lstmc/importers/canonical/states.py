@@ -136,8 +136,8 @@ class _Trace:
         return np.searchsorted(self.firsts, numbers, side="right") - 1
 
     def evidence(self, a: str, b: str) -> str | None:
-        """Return the proof that an output is the next value of an input; CYCLES if an element never changes; or
-        None."""
+        """Return the proof that an output is the next value of an input. Return CYCLES if an element never changes, and
+        None if there is no proof."""
         own, made = self.of(a).ravel(), self.of(self.net.outputs[b]).ravel()
         begun = np.array([self.last.get(int(number), 0) for number in made])
         if (begun[begun > 0] != own[begun > 0]).any():

@@ -170,7 +170,7 @@ class _DynamicTime(OverTime):
         self._by_kind(step)
 
     def _by_kind(self, step: Step) -> None:
-        """Add a step over time for a stream, by the kind of its op; refuse an op that needs all steps."""
+        """Add a step over time for a stream, by the kind of its op. Refuse an op that needs all steps."""
         op, first = step.op, step.inputs[0]
         x, axis = self.values.get(first), self.axes.get(first)
         result = self.axes.get(step.outputs[0])

@@ -95,7 +95,8 @@ class _Reader:
         self, layer: Mapping[str, Any], path: str, xs: Sequence[str | None], lead: int, node: Any = None,
         values: Mapping[Key, str | None] = {},
     ) -> list[str | None]:  # fmt: skip
-        """Return the results of one call of a layer, which may be a model; None for each result of a refused layer.
+        """Return the results of one call of a layer, which may be a model. If the layer is refused, each result is
+        None.
 
         ``node`` is the description of this use in a functional model, ``values`` are the model's values so far.
         """
@@ -150,8 +151,8 @@ class _Reader:
         return [results] if isinstance(results, str) else results
 
     def _mask(self, layer: Mapping[str, Any], each: Sequence[str | None]) -> str | None:
-        """Return the mask of a layer's result from its operands' masks: a merge combines them, others take the
-        first."""
+        """Return the mask of a layer's result from its operands' masks. A merge combines them, and other layers take
+        the first. Return None if the result has no mask."""
         kind = layer["class_name"]
         masks = {*each} if kind in MERGES else {each[0]}
         if kind in MERGES and kind != "Concatenate" and self.version >= (3, 4) and UNSETTLED not in masks:

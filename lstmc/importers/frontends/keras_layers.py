@@ -213,7 +213,7 @@ def _repeat_vector(layers: Layers, call: Call) -> list[str]:
 
 
 def _dot(layers: Layers, call: Call) -> list[str]:
-    """Write sums of products over one axis of each operand; leading axes are common
+    """Write sums of products over one axis of each operand, with common leading axes
     (keras/src/layers/merging/dot.py)."""
     x, y = call.several(2)[:2]
     if call.config.get("normalize"):
@@ -238,7 +238,7 @@ def _rms_norm(layers: Layers, call: Call) -> list[str]:
 
 
 def _normalization(layers: Layers, call: Call) -> list[str]:
-    """(x - mean) / sqrt(variance) of the last axis, with the statistics in the weights or the configuration."""
+    """Write (x - mean) / sqrt(variance) along the last axis. The statistics are weights or in the configuration."""
     _check_last_axis(layers, call)
     if call.config.get("invert"):
         raise Refused("invert", "True", "only a normalization is read", "scale and shift by Rescaling")
@@ -253,7 +253,7 @@ def _unit(layers: Layers, call: Call) -> list[str]:
 
 
 def _group_norm(layers: Layers, call: Call) -> list[str]:
-    """Group normalization with the channels last."""
+    """Write a group normalization. Keras's channels are last, so it is between two transposes."""
     x, lead, rank = call.xs[0], call.lead, layers.rank(call.xs[0])
     groups, channels = call.config.get("groups", 32), layers.size(x, -1, "channels")
     gamma, beta, _ = _scale_and_shift(call)

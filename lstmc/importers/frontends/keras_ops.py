@@ -184,7 +184,7 @@ def _rounded(layers: Layers, use: Operation) -> str:
 
 
 def _item(layers: Layers, use: Operation) -> str:
-    """Indexing ``x[key]`` by integers, slices, None and ``...``."""
+    """Write the indexing ``x[key]`` for integers, slices, None and ``...``. Raise Refused for any other key."""
     y, key = use.operand(0), use.argument(1)
     keys = list(key) if isinstance(key, list) else [key]
     if any(not (one is None or one is Ellipsis or isinstance(one, int | slice)) for one in keys):

@@ -95,7 +95,7 @@ class Layers(ShapeOps):
         return self.apply("relu", x) if (kind, c) == ("max", 0) else self.apply(f"{kind}imum", x, c)
 
     def clip(self, x: Operand, low: Operand | None, high: Operand | None) -> Operand:
-        """Bound x from below, then from above, by the bounds that are given."""
+        """Bound x from below by ``low``, then from above by ``high``. A bound that is None is left out."""
         least, most = (None if bound is None else _scalar(bound) for bound in (low, high))
         if least is not None and most is not None and least <= most:
             return self.apply("clip", x, least, most)
@@ -224,7 +224,7 @@ class Layers(ShapeOps):
         return self.concat([*reversed(pieces[:count]), *pieces[count:]], axis)
 
     def _reversed_by_matrix(self, x: Operand, axis: int, lengths: str, batch: int) -> str:
-        """Multiply each sequence with the matrix of 0 and 1 that moves its steps."""
+        """Reverse the first steps of each sequence by a product with a matrix of 0 and 1, made from ``lengths``."""
         rank, count = self.rank(x), self.size(x, axis, "the number of steps")
         order = [batch, axis, *(a for a in range(rank) if a not in (batch, axis))]
         rows, steps = self.transpose(x, order), self.value(np.arange(float(count))[None], "steps")

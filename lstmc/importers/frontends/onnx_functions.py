@@ -47,7 +47,8 @@ def _arcsin(layers: Layers, x: Operand) -> str:
 
 
 def _lrn(t: Onnx, x: Operand, *, size: int, alpha: float, beta: float, bias: float) -> Operand:
-    """x / (bias + alpha / size sum of the squares of near channels) ** beta: the sums are a product."""
+    """Write x / (bias + alpha / size s) ** beta, where s sums the squares of near channels: a product with a matrix of
+    0 and 1."""
     channels = t.size(x, 1, "channels")
     offset = np.subtract.outer(np.arange(channels), np.arange(channels))
     near = (offset <= (size - 1) // 2) & (-offset <= size // 2)
@@ -123,7 +124,7 @@ def _skip_norm(
     t: Onnx, x: Operand, skip: Operand, scale: Any, shift: Any = None, bias: Any = None, *, epsilon: float = 1e-12,
     rms: bool = False,
 ) -> list[Operand | None]:  # fmt: skip
-    """The norm of x + skip + bias, and that sum as the fourth result."""
+    """Write the norm of x + skip + bias. The fourth result is this sum itself."""
     y = t.binary("add", x, skip)
     y = y if bias is None else t.binary("add", y, bias)
     a, b = weight_or_none(scale, "gamma"), weight_or_none(shift, "beta")

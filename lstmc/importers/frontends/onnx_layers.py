@@ -318,7 +318,8 @@ def _integers(product: Handler, axis: int) -> Handler:
 
 
 def _lstm(t: Onnx, *, node: Node) -> list[Operand | None]:
-    """DynamicQuantizeLSTM: W [directions, inputs, 4 H] and R [directions, H, 4 H], with scales and zero points."""
+    """Write DynamicQuantizeLSTM as an LSTM with float weights. W [directions, inputs, 4 H] and R [directions, H, 4 H]
+    are stored in integers, with scales and zero points."""
     _note(t)
     scales = [weight_or_none(node.operand(place), f"operand {place}") for place in range(8, 12)]
     weights = []

@@ -105,7 +105,7 @@ def definition(op: str, opset: int) -> Any:
 
 
 def attributes_of(proto: Any, opset: int, read: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return a node's attributes, each as ``read`` reads it; missing attributes have the operator's defaults. Raises
+    """Return a node's attributes, each as ``read`` reads it. Missing attributes have the operator's defaults. Raises
     :class:`Refused` for a required attribute that is missing, an attribute of another type, and too many operands."""
     extension = EXTENSIONS.get((proto.domain, proto.op_type))
     schema = definition(extension or proto.op_type, opset) if extension or proto.domain in DOMAINS else None

@@ -180,8 +180,8 @@ def letters(rank: int, axis: int) -> tuple[str, str]:
 
 
 def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool = True) -> Operand:
-    """Return 1 where the place along a new axis is the index, and 0 elsewhere. Known indices give a constant, in which
-    negative ones count from the end; computed ones do so with ``wraps``."""
+    """Return 1 where the place along a new axis is the index, and 0 elsewhere. A negative index counts from the end if
+    the indices are known, in a constant result, or ``wraps`` is set."""
     rank = layers.rank(indices) + 1
     axis = axis_in(axis, rank)
     places = np.arange(float(size)).reshape([size if a == axis else 1 for a in range(rank)])
@@ -220,7 +220,8 @@ def _replaced(layers: Layers, x: Operand, count: int, places: Array, rows: str) 
 
 
 def _joined(layers: Layers, parts: Sequence[str], sources: Sequence[tuple[int, int]]) -> str:
-    """Return rows of ``parts``. Each source is the number of a part and a row in it; runs of rows are cut together."""
+    """Return rows of ``parts`` in the order of ``sources``. Each source is the number of a part, and of a row in this
+    part. Neighbouring rows are cut together. Raise Refused for too many runs of rows."""
     runs: list[tuple[int, int, int]] = []
     for part, row in sources:
         if runs and runs[-1][0] == part and runs[-1][2] == row:

@@ -341,7 +341,7 @@ def _window(t: Call) -> dict[str, Any]:
 
 
 def _conv(t: Call, order: Sequence[int], each: bool = False) -> str:
-    """Write a convolution. ``order`` brings the kernel's axes into ONNX's order; with ``each`` it is depthwise."""
+    """Write a convolution. ``order`` brings the kernel's axes into ONNX's order. With ``each`` it is depthwise."""
     o, more = t.options, t.given(2)
     group = t.tensor(0).shape[3] if each else t.tensor(0).shape[3] // t.tensor(1).shape[3]
     options = {**_window(t), "dilations": [o.dilationHFactor, o.dilationWFactor], "group": group}

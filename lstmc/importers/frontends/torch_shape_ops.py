@@ -201,7 +201,7 @@ def _norm(t: Torch, x: Operand, order: float, axes: Sequence[int] | None, keep: 
 
 
 def _index(t: Torch, x: Operand, places: Sequence[Any]) -> Operand:
-    """Index by places of one axis or several adjacent axes, known or computed."""
+    """Index x by places along one or more axes, which may be computed. Raise Refused for a mask that is computed."""
     indexed = [axis for axis, one in enumerate(places) if one is not None]
     arrays = [constant(places[axis]) for axis in indexed]
     shape = t.shape(x)
@@ -367,7 +367,8 @@ def _linear_resize(rank: int) -> Handler:
 
 
 def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any) -> str:
-    """Resize to the nearest element."""
+    """Resize the last axes: each new element is the nearest old one. Elements are repeated if the ratio is whole, else
+    picked."""
     y = t.value(x)
     for axis, old, new, ratio in _resizings(t, x, len(scales if sizes is None else sizes), sizes, scales):
         at = np.minimum(np.floor(np.arange(new, dtype=np.float32) * np.float32(ratio)).astype(int), old - 1)
