@@ -190,7 +190,7 @@ class Source:
             self.arrays[use, name] = self.constants.add(name, array.ravel(), comment)
 
     def files(self) -> dict[str, bytes]:
-        """Return ``NAME.c`` and ``NAME.h``."""
+        """Return ``NAME.c`` and ``NAME.h``, and the file of weights if they are not in the source."""
         body, constants = self.body, self.constants.ordered
         step, block = self._arguments(""), self._arguments("", "size_t steps")
         source = quoted(self.compiled.source, "comment")
@@ -251,7 +251,8 @@ class Source:
         return [array.name for array in (*self.inputs, *self.outputs)]
 
     def _first_arguments(self, restrict: str = "") -> dict[str, str]:
-        """Return the function's arguments before the arrays: state, work and weights, each only if the step has it."""
+        """Return the declarations of the arguments before the arrays, with their names: the state, the work memory, and
+        weights if they are in a file."""
         return {
             **({f"{self.name}_state *{restrict}state": "state"} if self.states else {}),
             f"{self.name}_work *{restrict}work": "work",

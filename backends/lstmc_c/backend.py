@@ -139,8 +139,8 @@ def first_states(
     weights: Mapping[str, Array],
     rounding: Rounding | None,
 ) -> Iterator[list[Array]]:
-    """Yield a pair for each state: its first value by the model, and the value that a reset sets. Without the former,
-    both are the latter."""
+    """Yield a pair for each state: its first value by the model, and the value that a reset sets. If an input of the
+    model begins the state, both are the latter."""
     for state in states:
         (blob,) = manifest.inputs[state.before].place.names
         first = state.first(weights)

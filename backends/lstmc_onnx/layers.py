@@ -340,7 +340,7 @@ def directions_in(graph: Graph) -> tuple[dict[str, Direction], dict[str, Differe
 
 
 def pairs(graph: Graph, directions: dict[str, Direction]) -> dict[str, tuple[str, ...]]:
-    """Return the layers: the scans of each, forward before backward, by the first scan's name."""
+    """Return the scans of each layer, forward before backward, by the name of the first scan."""
     layers: dict[str, tuple[str, ...]] = {}
     remaining = list(directions)
     while remaining:

@@ -321,7 +321,7 @@ class VelaReport:
 
 
 def vela_report(content: bytes, npu: str) -> VelaReport:
-    """Compile a net by Vela. Raises :class:`BackendError` with Vela's message if it fails."""
+    """Compile a net by Vela, and return its report. Raises :class:`BackendError` with Vela's message if it fails."""
     _vela()
     with tempfile.TemporaryDirectory(prefix="lstmc-") as name:
         folder = Path(name)

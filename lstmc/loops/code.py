@@ -261,7 +261,7 @@ def _source(title: str, called: tuple[str, ...], table: str, codes: Mapping[str,
 
 
 def _rendered(plan: Plan, where: str) -> str:
-    """Return the code of a plan, by the template macros for ``where`` it runs."""
+    """Return the code of a plan, written by the macros of the template ``where``."""
     swapped = {array.name for state in plan.states if not plan.chunk for array in state.gradient}
     blobs = [*plan.bottoms, *plan.weights, *plan.tops, *plan.buffers, *plan.gradients, *plan.top_diffs]
     blobs += [s.top_diff for s in plan.states] + [s.bottom_diff for s in plan.states if s.bottom_diff]
@@ -307,7 +307,8 @@ def _rendered(plan: Plan, where: str) -> str:
 
 
 def _used_by_passes(plan: Plan, with_phases: bool) -> tuple[set[str], set[str]]:
-    """Return the names of the arrays that forward uses, and the names of those that backward uses."""
+    """Return the names of the arrays that forward uses, and of those that backward uses. With phases, work inside and
+    after them counts too."""
     saved = {s.saved.name for s in plan.states if s.saved}
     forward = _used(plan.forward) | saved | {s.top.name for s in plan.states}
     forward |= {s.kept.name for s in plan.states if not s.saved} | {s.bottom.name for s in plan.states if s.bottom}

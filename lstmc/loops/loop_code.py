@@ -39,7 +39,7 @@ class Language:
     power: Callable[[float, str], str]
 
     def expressions(self) -> dict[type[ops.Op], Expression]:
-        """Return the expression of each op on elements."""
+        """Return for each op on elements a function that writes its expression in the language."""
         calls, number = {name: text.format for name, text in self.calls.items()}, self.number
         names = {*re.findall(r"^static (?:inline )?float (\w+)\(float x\)", self.header, re.MULTILINE)}
         named = [op for op in ops.CORE if issubclass(op, ops.Pointwise) and op.name in names]
@@ -195,7 +195,7 @@ class LoopCode:
         return self._element(loop, place, index)
 
     def loop(self, nodes: Sequence[Node]) -> Loop:
-        """Return a loop of elementwise nodes of one size."""
+        """Return one loop that computes elementwise nodes of one size, and writes their results to all sinks."""
         size = nodes[0].types[0].size
         own = counter(size)
         loop = Loop(size, size, arithmetic=all(isinstance(node.op, ARITHMETIC) for node in nodes))

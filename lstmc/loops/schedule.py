@@ -252,7 +252,7 @@ class Schedule(Generic[C]):
         return place
 
     def _store(self, sink: Sink, at: Index | None = None) -> None:
-        """Write a value to a sink: with the loop that computes it, or by a separate loop."""
+        """Write a value to a sink, in the loop that computes the value if that is possible, else by a separate loop."""
         base, index = self.values.origin(sink.ref)
         node, size = self.graph.node(base.node), self.graph.type(sink.ref).size
         at = counter(size) if at is None else at

@@ -209,7 +209,7 @@ def _values(g: Array, d: Array, same: Same, size: float) -> Iterator[str]:
 
 
 def _orders(g: Array, d: Array, same: Same) -> Iterator[str]:
-    """Yield mistakes of order: of axes, of channels, of sequences."""
+    """Yield mistakes of order: axes, gates or channels are permuted, or an axis is reversed."""
     for order in itertools.permutations(range(1, g.ndim)):
         turned = g.transpose(0, *order).reshape(g.shape)
         if order != tuple(range(1, g.ndim)) and same(turned, d):
@@ -262,7 +262,7 @@ def _numbers(g: Array, d: Array, size: float) -> Iterator[str]:
 
 
 def main() -> int:
-    """Compare, print the result, and return the exit code."""
+    """Compare a device's blobs with the kit's, print the result, and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("device", type=Path, help="an .npz file, or a folder of .npy files")
     parser.add_argument("--tolerance", type=float, default=1e-3, help="relative to the greatest value of a blob")

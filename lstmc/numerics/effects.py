@@ -240,7 +240,7 @@ class Simulation:
         return DeviceRounding(variant.device, runner.graph, self._ranges, {*states, *states.values()}, *options)
 
     def report(self) -> NumbersReport:
-        """Run the device over all sequences, and find the causes of its errors."""
+        """Simulate the device on all sequences, find the causes of its errors on some of them, and report both."""
         sequences = self._sequences
         (trial,), elements = self._run(
             [_Variant(self._device, counts=True)], sequences.total, sequences.steps, "simulating"

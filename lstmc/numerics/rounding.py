@@ -347,7 +347,8 @@ class DeviceRounding:
         return isinstance(node.op, Linear) and args[0].ndim >= self.device.weights.value_axes
 
     def _accumulate(self, node: Node, args: Sequence[Array]) -> None:
-        """Note the largest sum that a product of integers may reach on its way, in units of its accumulator."""
+        """Note the largest sum that a product of integers may reach on its way, in units of the accumulator: the
+        product of absolute values."""
         slot = weight_slot(self._graph, node, self._fixed)
         grid = self._grids.get(self._graph.args(node.name)[0]) if slot is not None else None
         if slot is None or grid is None or self.device.weights.format not in BITS:

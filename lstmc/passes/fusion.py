@@ -282,7 +282,7 @@ def _linears(graph: Graph) -> Iterator[tuple[str | None, Node, Ref, list[str]]]:
 
 
 def _parameter_uses(graph: Graph) -> Counter[str]:
-    """Return the number of readers of each value of the model, readers inside scan bodies included."""
+    """Return how many nodes read each value of the model. Readers inside the bodies of scans are counted too."""
     uses = Counter(output.ref.node for output in graph.outputs)
     for node in graph:
         args = graph.args(node.name)

@@ -538,7 +538,8 @@ class MatrixSteps:
 
 
 def product_radix(size: int, steps: int) -> int:
-    """Return how many steps one product joins for states of ``size`` elements; 0 if two are too many."""
+    """Return how many steps one product joins for states of ``size`` elements. Return 0 if the matrix of two steps
+    would already be too large."""
     most = isqrt(LARGEST) // size
     if most < 2:
         return 0

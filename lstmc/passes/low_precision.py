@@ -134,7 +134,8 @@ class _Body:
         return [(node.name, (start, start + size))]
 
     def rewritten(self) -> Graph:
-        """Return the body with all updates rewritten."""
+        """Return the body with all updates as h + u (n - h), and with negated weights for gates whose complement is
+        u."""
         if not self.updates:
             return self.body
         rebuild = Rebuild(self.body)

@@ -233,7 +233,8 @@ class _Products:
     whole_rows: bool  # whether every value may have a row for each index of its first axis
 
     def of_node(self, b: Builder, node: Node, args: Refs) -> Refs | None:
-        """Return the replacement of a node, or None to keep it."""
+        """Return the replacement of a node, or None to keep it. An op that only moves or adds elements becomes a
+        product with a matrix: the op's results for the rows of the identity."""
         self.b = b
         shapes = [self.b.type(ref).shape for ref in args]
         match node.op:

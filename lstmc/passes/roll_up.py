@@ -119,7 +119,8 @@ class _Rewrite:
         self.reverse = any(backward) and not any(forward)
 
     def graph(self) -> Graph:
-        """Return the new graph. Raises :class:`StepsDiffer` for a cyclic dependence."""
+        """Return the graph with a scan and slices of its results in place of the steps. Raises :class:`StepsDiffer` for
+        a cyclic dependence."""
         common = self.common
         ends = {values[-1] for values in self.following.values()}
         results = [values for part in common.parts for values in part.results]

@@ -338,7 +338,7 @@ def _has_constant_factor(graph: Graph, ref: Ref, rows: int, varying: set[str]) -
 
 
 def _keeps_zero(op: Op) -> bool:
-    """Return whether a layer on zeros alone, with its bias, returns zeros."""
+    """Return whether a layer returns zeros if all its inputs are zeros, and its bias too."""
     if isinstance(op, caffe.PowerLayer):
         return op.shift == 0 and op.power > 0
     layers = (

@@ -409,7 +409,7 @@ def _one(shape: Shape, axis: int) -> Shape:
 
 
 def _resized(net: Net, axes: Mapping[str, int]) -> Net:
-    """Return a net with 1 for the size of these axes."""
+    """Return a net in which these axes have size 1: those of inputs, and the shapes of Reshape and Expand."""
     builder = NetBuilder.of(net)
     for name, axis in axes.items():
         if name in net.inputs:

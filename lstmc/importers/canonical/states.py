@@ -207,7 +207,8 @@ class _Trace:
         return found
 
     def name_cells(self, pairs: list[tuple[str, str]]) -> None:
-        """Find recurrent layers that are written out: a GRU on one part of a state, an LSTM on two."""
+        """Find recurrent layers that are written out, and name their cells: a GRU has one part of a state, an LSTM
+        two."""
         by_numbers: dict[bytes, list[str]] = {}
         for name, numbers in self.values.items():
             if numbers.size and numbers.max() < self.inputs:
@@ -236,7 +237,7 @@ class _Trace:
                         self.begin(self.of(begun), end)
 
     def _is_cell(self, states: Mapping[str, str], match: Callable[[Graph, str], Recognised]) -> bool:
-        """Return whether the step from these states to the next ones is a cell that matches."""
+        """Return whether ``match`` recognises the step from these states to the next ones as a cell. If so, note it."""
         try:
             graph = self._cell(states)
             if graph is not None:

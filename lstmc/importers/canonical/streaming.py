@@ -269,7 +269,8 @@ class _DynamicTime(OverTime):
         self._results(lag)
 
     def _padding(self, step: Step, op: Concat) -> None:
-        """Rewrite padding with zeros in front of a sequence, or after it."""
+        """Note constants before a sequence as the sequence's padding. A Concat of anything else goes to
+        :meth:`_behind`."""
         sequences = [v for v in step.inputs if constant(self.old, v) is None]
         at = step.inputs.index(sequences[0]) if sequences else 0
         fills = {fill for v in step.inputs[:at] if (fill := constant(self.old, v)) is not None} or {0.0}

@@ -87,7 +87,7 @@ def neighbours(pairs: Iterable[tuple[Place, Place]]) -> dict[Place, list[Place]]
 
 
 def time_places(net: Net) -> list[list[Place]]:
-    """Return, for each time along which layers run, all axes that are that time."""
+    """Return all axes that are the same time, for each time along which layers run."""
     near = neighbours(pair for step in net.steps for pair in same_axes(step, net))
     over_loops = [(x, 0) for s in net.steps if isinstance(s.op, Scan) for x in s.op.of_role("x", s.inputs)]
     times, seen = list[list[Place]](), set[Place]()

@@ -204,7 +204,8 @@ class _Graph:
         self.values: dict[Key, str | None] = {}  # None: computed from a refused value
 
     def outputs(self, config: Mapping[str, Any], xs: Sequence[str | None]) -> list[str | None]:
-        """Return the model's outputs for its inputs, in the order of :func:`input_layers`."""
+        """Return the model's outputs for its inputs, in the order of :func:`input_layers`. Raise SourceError if the
+        model has no layers."""
         layers = inner_layers(config) or []
         if config["class_name"] != "Sequential":
             return self._functional(layers, config.get("config", {}), xs)

@@ -24,8 +24,8 @@ _DEEPEST = 50  # layers in layers
 
 
 def inner_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-    """Return the configurations of a model's layers, including early forms of Sequential. Return None if it has
-    none."""
+    """Return the configurations of a model's layers, including early forms of Sequential. Return None if these are not
+    a list of mappings."""
     inner = config.get("config", {})
     layers = inner if isinstance(inner, list) else inner.get("layers", []) if isinstance(inner, Mapping) else []
     whole = isinstance(layers, list) and all(isinstance(layer, Mapping) for layer in layers)
@@ -183,7 +183,7 @@ def _fits(expected: ArraySizes, weight: Weight) -> bool:
 
 
 def check_fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> None:
-    """Raise :class:`Refused` for weights that do not belong to the layer."""
+    """Raise :class:`Refused` if the layer's configuration asks for weights of other shapes."""
     if fit(layer, weights):
         return
     actual = ", ".join(str([*weight.shape]) for weight in weights) or "none"
@@ -218,7 +218,7 @@ def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dic
 
 
 def _cut(own: Sequence[Weight], model: Mapping[str, Any], path: str, trained: bool) -> dict[str, list[Weight]]:
-    """Split the tensors of a nested model by its layers."""
+    """Split the tensors of a nested model among its layers. Keras stores trainable arrays before fixed ones."""
     by_layer: dict[str, list[Weight]] = {}
     layers = inner_layers(model) or []
     trained = trained and trainable(model)

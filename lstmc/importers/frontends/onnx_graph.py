@@ -226,7 +226,8 @@ class _Reader:
         return value
 
     def _with_sources(self, node: Node, place: int, result: Array) -> Operand:
-        """Return a folded array, result ``place``, as a parameter with its source tensors, or as a constant."""
+        """Return a folded array. It is a parameter if it was computed from stored tensors, which are its sources, and
+        otherwise a constant."""
         weights = [one for one in node.operands if isinstance(one, Weight)]
         sources = tuple(dict.fromkeys(name for weight in weights for name in weight.sources))
         self.read |= set(sources)

@@ -153,7 +153,7 @@ def _resize(t: Onnx, x: Operand, *, node: Node) -> Operand:
 def _windows(
     t: Onnx, node: Node, x: Operand, kernel: Sequence[int]
 ) -> tuple[list[int], list[tuple[int, int]], list[int]]:
-    """Return strides, paddings (before, after) and dilations along each axis."""
+    """Return strides, paddings (before, after) and dilations of each axis. Raise Refused if windows do not fit x."""
     rank, shape = len(kernel), t.shape(x)
     if rank not in (1, 2) or len(shape) != rank + 2 or min(kernel) < 1:
         why = f"windows over one and two axes are known, of an operand with two more: found {list(shape)}"

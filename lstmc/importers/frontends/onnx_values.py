@@ -145,7 +145,7 @@ class Onnx(Layers):
         return self.cast(x, kind, self.kinds.get(str(x), ""))
 
     def note_kinds(self, node: Node, results: Sequence[Any]) -> None:
-        """Note the types of a node's results, by the definition of its operator."""
+        """Note the element types of a node's results, which the definition of its operator gives."""
         schema = definition(node.op, node.opset)
         for result, output in zip(results, schema.outputs if schema else (), strict=False):
             if not isinstance(result, str) or not self.builder.producer(result):
@@ -366,7 +366,7 @@ def _as_integers(array: Any) -> Array:
 
 
 def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
-    """Return the axes and slices of a Slice, from its operands or, in old versions, its attributes."""
+    """Return the axes and slices of a Slice, from operands or, in old versions, attributes. Refuse computed ones."""
     if node.opset >= 10:
         starts, ends, axes, steps = (*operands, None, None, None, None)[:4]
     else:

@@ -232,7 +232,7 @@ def _first(t: Torch, value: Operand, lane: int) -> Operand | None:
 
 
 def _one_step(mode: str) -> Handler:
-    """Return a handler of a cell: a recurrent layer over one step."""
+    """Return a handler of a cell. It writes a recurrent layer over a sequence of one step."""
     kind, new = _MODES[mode]
 
     def handle(t: Torch, x: Operand, states: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any) -> Any:

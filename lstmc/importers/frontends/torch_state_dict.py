@@ -157,7 +157,8 @@ def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonl
 
 
 def _lane(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, Any], rnn: Nonlinearity | None) -> Lane:
-    """Return one layer and direction, after checking every shape."""
+    """Return one layer and direction. Raise Refused if the tensors' shapes do not fit each other, or if it is not known
+    whether a plain RNN uses tanh or relu."""
     bias = "bias_ih" in tensors
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if len(shapes.get("weight_hh", ())) != 2 or len(shapes.get("weight_ih", ())) != 2:
