@@ -59,12 +59,7 @@ def random_cotangents(graph: Graph) -> dict[str, Array]:
 
 
 def assert_same_meaning(
-    before: Graph,
-    after: Graph,
-    low: float = -2.0,
-    high: float = 2.0,
-    rtol: float = 1e-12,
-    same_inputs: bool = True,
+    before: Graph, after: Graph, low: float = -2.0, high: float = 2.0, rtol: float = 1e-12, same_inputs: bool = True
 ) -> None:
     """Interpret both graphs, forward and backward, on inputs drawn from [low, high].
 

@@ -156,20 +156,14 @@ def convert_model(
         model = model.streamed()
     model = model.named(name)
     _check_sizes(model, options.sizes)
-    ones = _ones(model, options)
+    known = {*options.sizes, *model.net.sizes, *(size.name for size in model.net.time)}
+    ones = {name: 1 for name in model.net.open_sizes() if options.one_step and name not in known}
     options = replace(options, backend=backend, sizes={**ones, **options.sizes})
     paths = write_files(folder, model.files())
     with _naming_files(folder, paths):
         made = _compiled(model, folder, options, on, prove, paths)
     note = f"dynamic axes that are 1 in the net of one step: {', '.join(ones)}"
     return replace(made, remarks=(*made.remarks, *([note] if ones else [])))
-
-
-def _ones(model: ImportedModel, options: CompileOptions) -> dict[str, int]:
-    """Return 1 for each axis that the source leaves open, in a net of one step, except time and given sizes."""
-    net = model.net
-    known = {*options.sizes, *net.sizes, *(size.name for size in net.time)}
-    return {name: 1 for name in net.open_sizes() if name not in known} if options.one_step else {}
 
 
 @contextmanager

@@ -204,7 +204,12 @@ def findings() -> Iterator[Finding]:
     yield Finding("lstmc", True, __version__)
     yield Finding("Python", True, f"{platform.python_version()} at {sys.executable}")
     yield from _packages()
-    yield from map(_extra, EXTRAS)
+    for package, use, extra in EXTRAS:
+        try:
+            yield Finding(package, True, version(package), group=OPTIONAL)
+        except PackageNotFoundError:
+            how = f"not installed, for {use}: python -m pip install 'lstmc[{extra}]'"
+            yield Finding(package, False, how, group=OPTIONAL)
     for name in find_backends():
         try:
             backend = load_backend(name)
@@ -215,15 +220,6 @@ def findings() -> Iterator[Finding]:
     for package, parts in installed_parts().items():
         yield Finding(package, True, f"adds {'; '.join(parts)}", group=ADDED)
     yield from plugin_faults()
-
-
-def _extra(named: tuple[str, str, str]) -> Finding:
-    package, use, extra = named
-    try:
-        return Finding(package, True, version(package), group=OPTIONAL)
-    except PackageNotFoundError:
-        how = f"not installed, for {use}: python -m pip install 'lstmc[{extra}]'"
-        return Finding(package, False, how, group=OPTIONAL)
 
 
 def _packages() -> Iterator[Finding]:

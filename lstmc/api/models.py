@@ -18,15 +18,7 @@ from typing import Any, Literal, Protocol, TypeVar, cast
 
 from numpy.typing import NDArray
 
-from lstmc.backend import (
-    Backend,
-    backend_for,
-    find_backends,
-    find_cells,
-    load_backend,
-    load_cell,
-    target_of,
-)
+from lstmc.backend import Backend, backend_for, find_backends, find_cells, load_backend, load_cell, target_of
 from lstmc.dsl import Cell, CellModel, Dim, Model
 from lstmc.dsl.dims import whole_number
 from lstmc.dsl.value import instead_of

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # lstmc.Solver, or a backend's own type; some settings by name; or texts, as ("base_lr=0.1",).
 Solver = object | Mapping[str, object] | Sequence[str]
 
-
 Options = TypeVar("Options")
 
 

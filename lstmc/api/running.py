@@ -10,14 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from lstmc.backend import (
-    Artifact,
-    Backend,
-    Compiled,
-    Executor,
-    Layer,
-    find_backends,
-)
+from lstmc.backend import Artifact, Backend, Compiled, Executor, Layer, find_backends
 from lstmc.errors import Argument, BackendError
 from lstmc.ops import Array, Dropout
 from lstmc.text import did_you_mean
@@ -137,9 +130,8 @@ def verification(
             executor.close()
     special = {executor.name for executor in executors if executor.hardware}
     hardware = frozenset(special & not_run.keys())
-    if not proof:
-        return Verification(tuple(reports), not_run, hardware)
-    return Verification(tuple(reports), not_run, hardware, prove(compiled.model, compiled.expanded))
+    proved = prove(compiled.model, compiled.expanded) if proof else None
+    return Verification(tuple(reports), not_run, hardware, proved)
 
 
 def _chosen(

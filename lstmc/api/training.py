@@ -22,7 +22,7 @@ from lstmc.api.running import png_html
 from lstmc.backend import Backend, Compiled, RankPart, Ranks, Settings, offers, target_of
 from lstmc.backend.compiled import Trained, TrainingData, TrainingRequest
 from lstmc.data import BATCH, Axes, Data, RunData, batch_axes, data_name, fed_graph, read_data, run_data, sizes_of_data
-from lstmc.errors import Argument, DataError, ModelFileError, TrainingError, worded
+from lstmc.errors import Argument, DataError, ModelFileError, TrainingError
 from lstmc.files.arrays import npz_bytes
 from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph, graph_work
@@ -151,12 +151,7 @@ def _text(value: object) -> str:
 
 
 def why_not_trained(net: Net) -> str | None:
-    """Return the reason why a compiled net has no training net; None if it has."""
-    reason = _why_not_trained(net)
-    return None if reason is None else worded(reason)
-
-
-def _why_not_trained(net: Net) -> str | None:
+    """Return the reason why a compiled net has no training net, with arguments marked; None if it has."""
     if not has_loss(net.graph):
         return f"{net.name} returns no loss"
     if net.compiled.states is not None:
@@ -182,7 +177,7 @@ def training_files(
 
     Raises :class:`ModelFileError` for a net that is not trained.
     """
-    if reason := _why_not_trained(net):
+    if reason := why_not_trained(net):
         raise ModelFileError(f"there is no training net: {reason}")
     backend, model = net.backend, net.source.model
     settings = solver_settings(backend, model.solver, solver)
@@ -476,18 +471,8 @@ def write_run(
     paths = [*write_files(folder, {WEIGHTS: npz_bytes(weights), **net.files, **record_of_it})][:-1]
     paths += [folder / name for name in (RECORD, METRICS, *CURVES)]
     left = tuple(path for path in paths if path.is_file())  # there is no curve where it could not be drawn
-    return Run(
-        folder,
-        trained.iteration,
-        trained.ended,
-        weights,
-        net,
-        trained.snapshot,
-        left,
-        not_drawn,
-        parameters=facts["parameters"],
-        flops=facts["flops"],
-    )
+    costs_of_it = facts["parameters"], facts["flops"]
+    return Run(folder, trained.iteration, trained.ended, weights, net, trained.snapshot, left, not_drawn, *costs_of_it)
 
 
 class Listener:

@@ -45,7 +45,6 @@ __all__ = [
 # of a label that is fed to a deployed net
 TRAINING_INPUT = "only losses and scores read it, which this net does not have: leave it out"
 
-
 T = TypeVar("T")
 UNKNOWN = (LstmcError, ValueError, TypeError, OverflowError, MemoryError)  # raised where an open size must be a number
 

@@ -120,27 +120,21 @@ def compile_command(
     if lacking is not None:
         out.print("\n".join([f"not built: {lacking.message}", *lacking.notes]))
     more = _unused_weights(source, weights, net) if model.file is not None else []
-    _print_summary(net, [*more, *net.compiled.delay_notes(), *_numbers_notes(net), *_rolled_notes(net)])
+    _print_summary(net, [*more, *net.compiled.delay_notes(), *_pass_notes(net)])
     if passes.prove:
         print_proof(prove(net.compiled.model, net.compiled.expanded))
 
 
-def _numbers_notes(net: Net) -> list[str]:
-    """Return a note on the rewrites for a device's numbers."""
-    if net.options.numbers is None:
-        return []
+def _pass_notes(net: Net) -> list[str]:
+    """Return a note on the rewrites for a device's numbers, and on each scan whose steps the model has written out."""
     count = sum(net.numbers_changes.values())
     changed = f"updates of states as h + u (n - h): {count}" if count else "nothing is written otherwise"
-    return [f"for {net.options.numbers}: {changed}"]
-
-
-def _rolled_notes(net: Net) -> list[str]:
-    """Return a note on each scan whose steps the model has written out."""
-    return [
+    rolled = [
         f"{steps} steps that were written out became scan {name}; to see it as Python:"
         " lstmc show --after roll_up --python"
         for name, steps in net.rolled_up.items()
     ]
+    return [*([] if net.options.numbers is None else [f"for {net.options.numbers}: {changed}"]), *rolled]
 
 
 def _add_built(net: Net, files: dict[str, Content]) -> BackendError | None:

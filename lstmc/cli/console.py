@@ -29,7 +29,6 @@ from lstmc.text import did_you_mean, escaped, plain
 
 UNLIMITED = 1_000_000  # what is no terminal gets lines of any length
 
-
 _PADDING = re.compile(r"[ \t]+$", re.MULTILINE)  # of the last column of a table
 
 
@@ -263,9 +262,9 @@ def table(title: str, *columns: str, key: str, texts: Mapping[str, str] = PLAIN,
     return rows
 
 
-def print_files(paths: Iterable[Path], *more: tuple[str, int]) -> None:
+def print_files(paths: Iterable[Path], *more: tuple[str, int], title: str = "wrote") -> None:
     """Print the written files with their sizes in bytes, and ``more`` rows."""
-    wrote = table("wrote", "file", "bytes", key="files")
+    wrote = table(title, "file", "bytes", key="files")
     for row in (*((str(path), path.stat().st_size) for path in paths), *more):
         wrote.add_row(*row)
     out.print(wrote)

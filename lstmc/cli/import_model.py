@@ -16,7 +16,7 @@ import lstmc
 from lstmc.api import convert_model
 from lstmc.cli.commands import argument, option
 from lstmc.cli.compile import print_proof, print_report, print_verification
-from lstmc.cli.console import out, output, table
+from lstmc.cli.console import out, output, print_files, table
 from lstmc.cli.options import (
     ExampleOption,
     PlacesOption,
@@ -114,7 +114,7 @@ class ImportArguments:
 def write_model(model: ImportedModel, folder: Path, step: bool) -> None:
     """Write model.py, weights.npz and import.json, and print the command that compiles them."""
     report(model, write_files(folder, model.files()))
-    sizes = "".join(f" -D {name}=SIZE" for name in named_sizes(model))
+    sizes = "".join(f" -D {name}=SIZE" for name in model.net.open_sizes() if name not in model.net.sizes)
     out.print(
         f"\nlstmc compile {folder / 'model.py'} --weights {folder / 'weights.npz'}{sizes}{' --step' if step else ''}"
         f" -o {folder}",
@@ -275,17 +275,9 @@ def parse_constants(texts: list[str] | None) -> dict[str, Array]:
     return parse_named(texts, "--constant takes NAME=NUMBER, as in --constant sr=16000", constant)
 
 
-def named_sizes(model: ImportedModel) -> list[str]:
-    """Return the dimensions that the source leaves open."""
-    return [name for name in model.net.open_sizes() if name not in model.net.sizes]
-
-
 def report(model: ImportedModel, paths: list[Path]) -> None:
     """Print the written files, the parameters, and notes on the model."""
-    wrote = table(f"{model.net.origin} ({model.kind})", "file", "bytes", key="files")
-    for path in paths:
-        wrote.add_row(str(path), path.stat().st_size)
-    out.print(wrote)
+    print_files(paths, title=f"{model.net.origin} ({model.kind})")
     parameters = table("", "parameter", "shape", "made of", key="parameters")
     for name, weight in model.net.params.items():
         parameters.add_row(name, shape_text(weight.shape), weight.recipe)

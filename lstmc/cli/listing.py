@@ -89,12 +89,8 @@ def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str | Non
     for name in names:
         try:
             cell = lstmc.api.library_cell(name, sizes, backend)
-        except PluginError as error:
-            out.print(error.message, style="red")
-            refused[name] = error.message
-            continue
-        except DslError as error:  # these sizes do not suit it
-            out.print(f"{name}: {error.message}", style="red")
+        except (PluginError, DslError) as error:  # of the language: these sizes do not suit the cell
+            out.print(error.message if isinstance(error, PluginError) else f"{name}: {error.message}", style="red")
             refused[name] = error.message
             continue
         if rows is None or cell.group != last:

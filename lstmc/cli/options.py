@@ -125,28 +125,6 @@ def _at_least_0(read: Callable[[str], Number | None], kind: str, text: object) -
     return value
 
 
-def chosen_backend(name: str | None, target: str | None, options: list[str] | None) -> Backend:
-    """Return a backend with its own options; by default the backend that has the target.
-
-    Raises :class:`BackendError` for an unknown option.
-    """
-    backend = lstmc.backend.backend_for(name, target)
-    if not options:
-        return backend
-    if not backend.options:
-        raise BackendError(f"backend {backend.name} has no options of its own: expected no -O, found {options[0]!r}")
-    values: dict[str, str] = {}
-    for text in options:
-        key, equals, value = text.partition("=")
-        if not equals or key not in backend.options:
-            listed, near = ", ".join(backend.options), did_you_mean(key, backend.options)
-            raise BackendError(
-                f"-O takes NAME=VALUE, for backend {backend.name} with one of {listed}, found {text!r}{near}"
-            )
-        values[key] = value
-    return backend.with_options(values)
-
-
 def named_model(file: str | None, cell: str | None) -> ModelSource:
     """Return the model of FILE[:MODEL] or of ``--cell NAME``, exactly one of which is expected."""
     if file is not None and cell is None:
@@ -235,7 +213,6 @@ FormOption = Annotated[
     advanced("--form NAME", "Write another variant of the net, one that --tune lists.", autocompletion=complete_forms),
 ]
 
-
 TimeOption = Annotated[
     Literal["unrolled", "chunks", "doubling", "products", "auto"] | None,
     option(
@@ -310,8 +287,26 @@ class TargetArguments:
     target: TargetOption = None
 
     def chosen_backend(self) -> Backend:
-        """Return the backend; see :func:`chosen_backend`."""
-        return chosen_backend(self.backend, self.target, self.choices)
+        """Return the backend with its own options; by default the backend that has the target.
+
+        Raises :class:`BackendError` for an unknown option.
+        """
+        backend = lstmc.backend.backend_for(self.backend, self.target)
+        if not self.choices:
+            return backend
+        if not backend.options:
+            found = f"found {self.choices[0]!r}"
+            raise BackendError(f"backend {backend.name} has no options of its own: expected no -O, {found}")
+        values: dict[str, str] = {}
+        for text in self.choices:
+            key, equals, value = text.partition("=")
+            if not equals or key not in backend.options:
+                listed, near = ", ".join(backend.options), did_you_mean(key, backend.options)
+                raise BackendError(
+                    f"-O takes NAME=VALUE, for backend {backend.name} with one of {listed}, found {text!r}{near}"
+                )
+            values[key] = value
+        return backend.with_options(values)
 
     def of_net(self, net: Path) -> TargetArguments:
         """Return the backend and the target that a net's manifest names, if none is given."""

@@ -12,15 +12,7 @@ from typing import Annotated
 
 import typer
 
-from lstmc.api import (
-    compile_model,
-    costs_by_op,
-    explanation,
-    model_graph,
-    pass_names,
-    scan_lines,
-    widest_phase,
-)
+from lstmc.api import compile_model, costs_by_op, explanation, model_graph, pass_names, scan_lines, widest_phase
 from lstmc.backend import target_of
 from lstmc.cli.commands import argument, option
 from lstmc.cli.console import out, table

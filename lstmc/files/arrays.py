@@ -224,7 +224,6 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # what h5py raises for a damaged file, whichever part of it is damaged; SystemError where it was visiting
 DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, SystemError)
 
-
 SAVE = "write the arrays by their names with NumPy, as np.savez('data.npz', X=X, label=label)"
 
 
@@ -247,7 +246,7 @@ def read_arrays(path: Path) -> dict[str, StoredArray]:
 
 def _read_hdf5(path: Path) -> dict[str, StoredArray]:
     """Return the arrays of an HDF5 file by their paths. Raises :class:`DataError` for links and objects."""
-    h5py = _h5py()
+    h5py = h5py_package()
     arrays: dict[str, StoredArray] = {}
 
     def problem(name: str, item: object) -> str | None:
@@ -276,7 +275,7 @@ def _items(file: Any) -> Iterator[tuple[str, Any]]:
     Each object is opened from its own group: h5py's visitors look up each object from the root, which takes quadratic
     time for nested groups.
     """
-    h5py = _h5py()
+    h5py = h5py_package()
     seen, open_groups = {h5py.h5o.get_info(file.id).addr}, [("", file, iter(sorted(file)))]
     while open_groups:
         prefix, group, names = open_groups[-1]
@@ -304,13 +303,14 @@ def _elements(path: Path, name: str, place: tuple[slice, ...] = ()) -> NDArray[A
         return np.asarray(file[name][place])
 
 
-def _h5py() -> Any:
+def h5py_package() -> Any:
+    """Return the package for HDF5 files. Raises :class:`DataError` if it is not installed."""
     return need("h5py", "h5py", "hdf5", DataError)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    h5py = _h5py()
+    h5py = h5py_package()
     try:
         with h5py.File(regular(path), "r") as file:
             yield file

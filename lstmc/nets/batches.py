@@ -16,17 +16,15 @@ from dataclasses import asdict, dataclass
 from functools import cache, lru_cache, partial
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lstmc.backend import TRAINING_INPUT, OpenNet, load_backend
 from lstmc.errors import DataError, LstmcError, OutputError, SweepError
-from lstmc.files.arrays import StoredArray, npz_bytes, read_arrays, read_npz
+from lstmc.files.arrays import StoredArray, h5py_package, npz_bytes, read_arrays, read_npz
 from lstmc.files.lock import hold_folder
 from lstmc.files.output import write_files
 from lstmc.ops import Array
-from lstmc.plugins import need
 from lstmc.process.pool import Pool, SerialPool, pool
 from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
@@ -154,11 +152,6 @@ def _output_axis(shape: tuple[int, ...], size: int, stacked: bool) -> int | None
 SUFFIXES = (".h5", ".hdf5")
 
 
-def hdf5() -> Any:
-    """Return the package that writes the outputs. Raises :class:`DataError` if it is not installed."""
-    return need("h5py", "h5py", "hdf5", DataError)
-
-
 def join(parts: Sequence[Path], layout: Layout, to: Path) -> None:
     """Write the outputs of all parts, in order, into one HDF5 file, completely or not at all.
 
@@ -168,7 +161,7 @@ def join(parts: Sequence[Path], layout: Layout, to: Path) -> None:
 
 
 def _join(parts: Sequence[Path], layout: Layout, path: Path) -> None:
-    with hdf5().File(path, "w") as file:
+    with h5py_package().File(path, "w") as file:
         for part in parts:
             for name, stored in read_npz(part, DataError).items():
                 axis, array = layout.outputs[name], np.asarray(stored)
@@ -308,7 +301,7 @@ def run_bulk(
     and the run continues. Raises :class:`DataError` for a file that does not fit the net and without the package h5py,
     and :class:`SweepError` if workers end again and again.
     """
-    hdf5()  # before anything is run
+    h5py_package()  # before anything is run
     several = os.path.isdir(source)
     pairs = _files(source, to) if several else [(source, _hdf5_path(to))]
     with ExitStack() as stack:

@@ -256,9 +256,7 @@ A = TypeVar("A")
 
 
 def by_name(
-    inputs: Mapping[str, A] | NDArray[Any] | None,
-    named: Arrays,
-    needed: Callable[[], Iterable[str]],
+    inputs: Mapping[str, A] | NDArray[Any] | None, named: Arrays, needed: Callable[[], Iterable[str]]
 ) -> dict[str, A | NDArray[Any]]:
     """Return the inputs of a call by name; a single array is the only ``needed`` input.
 

@@ -89,7 +89,6 @@ class Saved:
 Event = Started | Updated | Scored | Saved
 Progress = Callable[[Event], object]
 
-
 Clock = Callable[[], float]
 
 

@@ -6,7 +6,6 @@ training does not wait; and of several runs in one picture.
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -85,12 +84,12 @@ class Metrics:
 
     def _add(self, kind: str, iteration: int, measured: Record) -> None:
         record = {"kind": kind, "iteration": iteration, **measured}
-        if self._file is None:
-            kept = [r for r in read_metrics(self.path) if _order(r) < _order(record)] if self._resume else []
-            lines = "".join(map(_line, kept)).encode()
-            write_files(self.path.parent, {METRICS: lines, **self._beside})
-            self._file = _opened(self.path)
         try:
+            if self._file is None:
+                kept = [r for r in read_metrics(self.path) if _order(r) < _order(record)] if self._resume else []
+                lines = "".join(map(_line, kept)).encode()
+                write_files(self.path.parent, {METRICS: lines, **self._beside})
+                self._file = self.path.open("a", encoding="utf-8")
             self._file.write(_line(record))
             self._file.flush()
         except OSError as error:
@@ -143,14 +142,7 @@ def _line(record: Record) -> str:
 
 def _number(value: float) -> float | None:
     """Return a number for JSON, which has no NaN and no infinity."""
-    return value if math.isfinite(value) else None
-
-
-def _opened(path: Path) -> TextIO:
-    try:
-        return path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    return value if isfinite(value) else None
 
 
 FIRST = 10

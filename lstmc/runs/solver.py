@@ -102,7 +102,6 @@ FLAG = Kind(
     "true or false", lambda value: value if isinstance(value, bool) else None, {"true": True, "false": False}.get
 )
 
-
 TYPES = ("SGD", "Nesterov", "Adam", "AdaGrad", "RMSProp", "AdaDelta")
 POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
 # Fields of Caffe's SolverParameter that are no settings: lstmc fills them in.

@@ -117,10 +117,7 @@ class TrainedNet(NamedTuple):
 
 
 def train_by(
-    engine: Engine[State],
-    solver: Solver,
-    run: TrainingRequest,
-    locate: Locate = lambda blobs, batch: None,
+    engine: Engine[State], solver: Solver, run: TrainingRequest, locate: Locate = lambda blobs, batch: None
 ) -> TrainedNet:
     """Train to ``solver.max_iter``, or until ``run.stop()``.
 

@@ -24,7 +24,6 @@ from lstmc.text import did_you_mean, nearest_or_all, whole
 
 LOCK = ".point.lock"  # held while the point is trained: a scheduler may give a task away that still runs elsewhere
 
-
 TESTS = (Argument("test_data"), Argument("test_split"))
 NO_TESTS = "without tests only the loss is measured: {} or {} gives the data of tests"
 

@@ -37,11 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="print the path of the build only")
     parser.add_argument("--mpi", action="store_true", help="also install the packages for training by several ranks")
     default = ",".join(DEFAULT_ARCHITECTURES)
-    parser.add_argument(
-        "--arch",
-        metavar="sm_NN,...",
-        help=f"GPUs that --cuda compiles for (default: {default})",
-    )
+    parser.add_argument("--arch", metavar="sm_NN,...", help=f"GPUs that --cuda compiles for (default: {default})")
     return parser
 
 

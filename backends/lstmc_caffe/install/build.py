@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 INCLUDE = Path("include")
 _MESSAGE_HEADERS = Path("caffe/proto/caffe.pb.h")
 
-
 _PROTO = "src/caffe/proto/caffe.proto"
 _BINDING = "python/caffe/_caffe.cpp"
 _PROGRAM = "tools/caffe.cpp"

@@ -221,7 +221,6 @@ CPU = Recipe(
     ),
 )
 
-
 DEFAULT_ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
 """Code for one architecture runs on those of the same first digit too, and what is later than all runs its PTX: so
 these are all GPUs that CUDA 13 knows."""

@@ -146,11 +146,7 @@ def missing(packages: Sequence[str], system: Apt) -> tuple[str, ...]:
 
 
 def require(
-    packages: Sequence[str],
-    report: Report,
-    system: Apt,
-    what: str = "building Caffe",
-    otherwise: str = _OWN_CAFFE,
+    packages: Sequence[str], report: Report, system: Apt, what: str = "building Caffe", otherwise: str = _OWN_CAFFE
 ) -> None:
     """Make sure that ``packages``, which ``what`` needs, are installed, installing them where this process may.
 

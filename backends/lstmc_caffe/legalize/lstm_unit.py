@@ -82,7 +82,6 @@ FORMULAS: Mapping[type[Op], Formula] = {
     caffe.DummyData: lambda r, node, args, columns: Polynomial.constant(node.op.value),
 }
 
-
 CAFFE_ORDER = LSTM_ORDERS["caffe"]
 
 

@@ -13,19 +13,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref
-from lstmc.ops import (
-    Abs,
-    Affine,
-    Concat,
-    Embed,
-    Linear,
-    Op,
-    Pointwise,
-    Relu,
-    Reshape,
-    Tanh,
-    Transpose,
-)
+from lstmc.ops import Abs, Affine, Concat, Embed, Linear, Op, Pointwise, Relu, Reshape, Tanh, Transpose
 from lstmc.passes import FixedArrays, NodePass, Pass, PassResult, Refs, compared, result, rewrite
 from lstmc.text import Names
 from lstmc.types import TensorType
@@ -272,7 +260,6 @@ RULES: dict[type[Op], NarrowRule] = {
     **FUNCTIONS,
     caffe.DropoutLayer: dropout,
 }
-
 
 LEAST_STEP = 2.0**27  # from this factor on tanh is 1, 0 or -1 of every number that float16 has: the least is 2^-24
 HALF_FACTOR = 2.0**15  # the largest power of 2 in float16

@@ -106,7 +106,6 @@ def _files(state: TrainingState, final: Path) -> dict[str, bytes]:
 _CARRIED = "carried:"  # begins the names of carried states among a worker's arrays
 SECONDS = 3600.0  # for one request: an iteration of a large net is slow, but not endless
 
-
 Mask = tuple[str, float, tuple[int, ...], int | None]  # its input, the ratio, the whole batch's shape, axis of examples
 
 
@@ -171,11 +170,7 @@ class TrainableNet:
 
 
 def train_net(
-    runner: Runner,
-    net: TrainableNet,
-    solver: Solver,
-    run: TrainingRequest,
-    locate: Locate = lambda blobs, batch: None,
+    runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRequest, locate: Locate = lambda blobs, batch: None
 ) -> TrainedNet:
     """Train as :func:`~lstmc.runs.updates.train_by` does."""
     if run.gpu and not runner.gpu.usable:

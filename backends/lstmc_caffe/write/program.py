@@ -40,10 +40,7 @@ def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dic
     target = load_target(compiled.target)
     argument = Argument("language", language)
     if language not in SUFFIXES:
-        raise BackendError(
-            f"{argument}: expected {' or '.join(SUFFIXES)}",
-            notes=(NO_C,) if language == "c" else (),
-        )
+        raise BackendError(f"{argument}: expected {' or '.join(SUFFIXES)}", notes=(NO_C,) if language == "c" else ())
     if target.program is None:
         with_programs = [name for name in OWN if load_target(name).program is not None]
         raise BackendError(
@@ -53,10 +50,7 @@ def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dic
         raise BackendError(f"{argument}: for {TITLES[target.program]} there is python alone")
     manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
     if manifest.states is None:
-        raise BackendError(
-            f"{argument}: expected a net of one step, found one of all steps",
-            mends=[Mend.ONE_STEP],
-        )
+        raise BackendError(f"{argument}: expected a net of one step, found one of all steps", mends=[Mend.ONE_STEP])
     program = f"{compiled.name}_stream"
     file = f"{program}{SUFFIXES[language]}"
     text = _TEMPLATES.get_template(f"{target.program}{SUFFIXES[language]}.j2").render(
