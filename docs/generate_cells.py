@@ -37,8 +37,8 @@ How to read an entry:
 - Short cells have equations that were derived from the graph of a step; $u_1$, $u_2$ are values without a name.
 - "size" is the number of parameters. A multiplication and an addition are two FLOPs, a function of one element is one.
   Sizes and FLOPs are for one step of one sequence, at the sizes below the table.
-- "in order" gives the reason why a state must be computed step by step. "linear" and "parallel" states can be computed
-  for all steps at once: [parallel in time](parallel-time.md).
+- A "sequential" state must be computed step by step; the line names the part of the step that is the reason. "linear"
+  and "parallel" states can be computed for all steps at once ([parallel in time](parallel-time.md)).
 {% for group, cells in groups %}
 
 ## {{ group }}

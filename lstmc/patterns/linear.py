@@ -294,7 +294,7 @@ class _Reading:
 
     def _nonlinear(self, node: Node) -> _NonlinearError:
         read = self._states_of(*(ref for ref in self.body.args(node.name) if ref in self.forms))
-        return _NonlinearError(f"{node.op.name} of a value that reads {read}", node)
+        return _NonlinearError(f"the step has the {node.op.name} of a value that reads {read}", node)
 
     def _affine(self, node: Node, forms: list[_Form]) -> _Form:
         match node.op:

@@ -86,12 +86,13 @@ class Recurrence:
     def description(self, state: int) -> str:
         """Return in words how the next value of a state, by its number, reads the group."""
         if self.kind is None:
-            return f"in order: {self.reasons[self.states.index(state)]}"
+            return f"sequential: {self.reasons[self.states.index(state)]}"
         if self.kind is Kind.DELAY:
-            return f"parallel: a delay of {self.delay} step{'s' if self.delay > 1 else ''}"
+            return f"parallel: it delays values by {self.delay} step{'s' if self.delay > 1 else ''}"
         factor = {Kind.ELEMENTWISE: "elementwise", Kind.MAXIMUM: "max-plus", Kind.MATRIX: "matrix"}[self.kind]
-        group = f", a group of {len(self.states)}" if len(self.states) > 1 else ""
-        return f"linear: {factor}{group}, factors {'of each step' if self.varies else 'the same at every step'}"
+        group = f", in a group of {len(self.states)} states" if len(self.states) > 1 else ""
+        factors = "differ from step to step" if self.varies else "are the same at every step"
+        return f"linear: {factor}{group}, factors {factors}"
 
 
 LAST = ops.Affine(-1.0, 1.0)

@@ -145,11 +145,11 @@ def test_show_says_of_each_state_whether_it_is_linear(lstmc: LSTMC) -> None:
     sizes = ("-D", "T=4", "-D", "N=3", "-D", "D=2", "-D", "H=2")
     ended = lstmc("show", "--cell", "lstm", *sizes)
     assert [line for line in ended.out.splitlines() if line.startswith("#")] == [
-        "# state h of %y: in order: sigmoid of a value that reads h",
-        "# state c of %y: in order: c is multiplied by sigmoid_f, which reads h",
+        "# state h of %y: sequential: the step has the sigmoid of a value that reads h",
+        "# state c of %y: sequential: c is multiplied by sigmoid_f, which reads h",
     ]
     ended = lstmc("show", "--cell", "min_gru", *sizes, "--after", "hoist")
-    assert ended.out.splitlines()[-1] == "# state h of %y: linear: elementwise, factors of each step"
+    assert ended.out.splitlines()[-1] == "# state h of %y: linear: elementwise, factors differ from step to step"
     ended = lstmc("show", "--cell", "min_gru", *sizes, "--time", "chunks", "--after", "parallel_time")
     assert ended.code == 0
     assert "scan(" not in ended.out

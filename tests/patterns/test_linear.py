@@ -251,18 +251,18 @@ def test_the_reason_names_the_first_product_or_function() -> None:
     cell = load_cell("lstm")
     (body,) = [n.op.body for n in CellModel(cell).graph(T=1, N=1, D=2, H=2) if isinstance(n.op, Scan)]
     assert state_lines(body) == [
-        ("h", "in order: sigmoid of a value that reads h"),
-        ("c", "in order: c is multiplied by sigmoid_f, which reads h"),
+        ("h", "sequential: the step has the sigmoid of a value that reads h"),
+        ("c", "sequential: c is multiplied by sigmoid_f, which reads h"),
     ]
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("qrnn", ["parallel: a delay of 1 step", "linear: elementwise, factors of each step"]),
-        ("causal_conv", ["parallel: a delay of 2 steps"]),
-        ("lru", ["linear: elementwise, a group of 2, factors the same at every step"] * 2),
-        ("delta_net", ["linear: matrix, factors of each step"]),
+        ("qrnn", ["parallel: it delays values by 1 step", "linear: elementwise, factors differ from step to step"]),
+        ("causal_conv", ["parallel: it delays values by 2 steps"]),
+        ("lru", ["linear: elementwise, in a group of 2 states, factors are the same at every step"] * 2),
+        ("delta_net", ["linear: matrix, factors differ from step to step"]),
     ],
 )
 def test_recurrences_in_words(name: str, said: list[str]) -> None:

@@ -146,8 +146,8 @@ def test_a_pass_tells_its_rules_and_why(page: str) -> None:
 def test_the_states_are_told_with_their_recurrences(page: str) -> None:
     section = page.partition('<h2 id="states">')[2].partition("</section>")[0]
     assert re.findall(r"<tr><th scope=\"row\">(.*?)</th><td>(.*?)</td><td>(.*?)</td>", section) == [
-        ("h", "y", "in order: sigmoid of a value that reads h"),
-        ("c", "y", "in order: c is multiplied by sigmoid_f, which reads h"),
+        ("h", "y", "sequential: the step has the sigmoid of a value that reads h"),
+        ("c", "y", "sequential: c is multiplied by sigmoid_f, which reads h"),
     ]
 
 

@@ -27,7 +27,7 @@ def main() -> int:
     for seed in range(options.seed, options.seed + options.bodies):
         body = random_body(seed)
         for recurrence in recurrences(body):
-            kinds["in order" if recurrence.kind is None else recurrence.kind.name.lower()] += 1
+            kinds["sequential" if recurrence.kind is None else recurrence.kind.name.lower()] += 1
             try:
                 check(body, recurrence, seed)
             except AssertionError as error:
