@@ -17,7 +17,7 @@ from typing import Any
 from lstmc.errors import Argument, ShapeError
 from lstmc.importers.canonical import roll_up
 from lstmc.importers.canonical.frame import Places, axes_of, equal_axes
-from lstmc.importers.canonical.states import RECURRENT, step_states
+from lstmc.importers.canonical.states import RECURRENT, States, step_states
 from lstmc.importers.canonical.time import is_zero, time_places
 from lstmc.importers.frames import Reading, at_sizes, of_one
 from lstmc.importers.frontends.onnx_graph import describe_onnx
@@ -97,7 +97,11 @@ class Left:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file is. ``pasts`` are values that layers keep from step to step; ``notes`` say how it can be streamed."""
+    """What a file is.
+
+    ``pasts`` are values that layers keep from step to step. ``perhaps`` has inputs and outputs that may be a state
+    before and after a step, by their shapes and names alone. ``notes`` say how the net can be streamed.
+    """
 
     file: str
     kind: str
@@ -107,6 +111,7 @@ class Inspection:
     parameters: int = 0
     multiply_adds: int = 0
     pasts: tuple[Past, ...] = ()
+    perhaps: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     unread: tuple[Unread, ...] = ()
     left: tuple[Left, ...] = ()
@@ -129,7 +134,9 @@ class Inspection:
         lost = [
             f"{past.input or past.output or 'no name'}: {past.node}: {past.lost}" for past in self.pasts if past.lost
         ]
-        lines += [*_block("states", carried), *_block("LOST between two calls", lost), *_block("time", self.notes)]
+        lines += _block("states", carried)
+        lines += _block("not proved, but may be states", [f"--state {a}={b}" for a, b in self.perhaps])
+        lines += [*_block("LOST between two calls", lost), *_block("time", self.notes)]
         told = [f"{u.count} x {u.what}: {u.node}{f' at {u.line}' * bool(u.line)}: {u.mend}" for u in self.unread]
         lines += _block("NOT READ", told)
         for title in self.lists:
@@ -395,6 +402,8 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     time = times[0] if len(times) == 1 else {}
     time = {value: axis for value, axis in time.items() if sequence or open_sizes((net.shapes[value][axis],))}
     states = {name for past in found for name in (past.input, past.output)}
+    frame_states = step_states(one)
+    alike = [(net.called.get(a, a), net.called.get(b, b)) for a, b in frame_states.alike if not sequence]
     masks = {v: len(net.shapes[v]) - 1 for step in net.steps for v in step.inputs[len(unmasked(step).inputs) :]}
     length = 1 if layers else next((one.shapes[v][a] for v, a in time.items() if v in one.shapes), 1)
     graph = traced(net, dict.fromkeys(net.open_sizes(), 1)) if layers else one.graph
@@ -408,10 +417,13 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
         made,
         inputs=tuple(value(name, name) for name in net.inputs),
         outputs=tuple(value(name, own) for name, own in net.outputs.items()),
-        parts=tuple(_parts(roll_up(net.of_steps(map(unmasked, net.steps))), one)),
+        parts=tuple(_parts(roll_up(net.of_steps(map(unmasked, net.steps))), frame_states)),
         parameters=sum(prod(weight.shape) for weight in net.params.values()),
         multiply_adds=graph_work(graph).multiply_adds // max(int(length), 1),
         pasts=tuple(found),
+        perhaps=tuple(
+            pair for pair in alike if states.isdisjoint(pair) and stem(pair[1]).startswith(stem(pair[0]) or " ")
+        ),
         notes=tuple(_notes(model, found)) if sequence else (),
     )
 
@@ -463,7 +475,7 @@ def _value(name: str, shape: Shape, kinds: Mapping[str, int | None]) -> Value:
     return Value(name, tuple(str(size) if open_sizes((size,)) else int(size) for size in shape), tuple(axes))
 
 
-def _parts(net: Net, frame: Net) -> Iterable[Part]:
+def _parts(net: Net, frame: States) -> Iterable[Part]:
     """Return the recurrent parts of a net: its loops, and the cells that are written out in the net of one frame."""
     groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
     bands = layer_axes(net)[1]
@@ -481,7 +493,7 @@ def _parts(net: Net, frame: Net) -> Iterable[Part]:
         over = f"over {step.op.length} bands" if is_over(bands, step.op, step) else "over time"
         over += ", backwards" if step.op.reverse else ""
         groups.setdefault((kind, over), []).append((units[0], origin_of(step)))
-    for node_name, (kind, size, count) in step_states(frame).cells.items():
+    for node_name, (kind, size, count) in frame.cells.items():
         groups.setdefault((f"{kind} written out in {count} nodes,", "a step"), []).append((size, node_name))
     for (kind, over), layers in groups.items():
         yield Part(kind, tuple(size for size, _ in layers), over, tuple(dict.fromkeys(node for _, node in layers)))

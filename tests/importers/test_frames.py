@@ -98,8 +98,6 @@ def test_a_state_is_named_by_the_user() -> None:
     assert alike.net.notes == (
         "in_0 may be a state, as out_0 has its shape. Here it is an input of each step. If it is a state, import the"
         " file again and name the state: in_0=out_0.",
-        "x may be a state, as y has its shape. Here it is an input of each step. If it is a state, import the file"
-        " again and name the state: x=y.",
     )
     named = from_onnx(exported(name), states={"in_0": "out_0"})
     assert states_of(named) == {"in_0": "out_0"}

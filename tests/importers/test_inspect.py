@@ -136,6 +136,12 @@ def test_a_net_whose_states_are_not_proved_is_not_accused(name: str, tmp_path: P
     assert not inspected(whole(name, tmp_path), tmp_path).lost
 
 
+def test_a_state_that_is_not_proved_is_listed_with_its_option(tmp_path: Path) -> None:
+    found = inspected(whole("a mean of the past", tmp_path), tmp_path)
+    assert found.perhaps == (("in_0", "out_0"),)
+    assert "not proved, but may be states\n  --state in_0=out_0\n" in f"{found}\n"
+
+
 @pytest.mark.parametrize("planted_in", one_in(16, [(name, kind) for name in PROVED for kind in PLANTS], tested=8))
 def test_what_looks_like_a_state_is_not_accused(planted_in: tuple[str, str], tmp_path: Path) -> None:
     name, kind = planted_in

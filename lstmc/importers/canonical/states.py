@@ -37,8 +37,8 @@ class States:
     """The states of a net of one frame.
 
     ``proved`` maps each state to its output and the proof in words. ``alike`` has pairs of an input and an output that
-    may be states. ``cells`` has the written-out recurrent layers by the steps that end them: kind, units and number of
-    nodes.
+    may be states: both have one shape, and the output depends on the input. ``cells`` has the written-out recurrent
+    layers by the steps that end them: kind, units and number of nodes.
     """
 
     proved: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -73,6 +73,8 @@ def step_states(net: Net, known: Mapping[str, str] = {}, loops: bool = False) ->
     for a, b in sorted(left, key=lambda pair: _alike(net, *pair), reverse=True):
         if trace.depends(net.outputs[b], a) and not {a, b}.intersection(chain.from_iterable(states.alike)):
             states.alike.append((a, b))
+    if len(states.proved) + len(states.alike) == len(net.inputs):
+        states.alike.pop()  # at least one input is no state: the input whose name is least like that of an output
     return states
 
 
@@ -312,10 +314,9 @@ def notes(net: Net, states: States, given: Mapping[str, str]) -> Iterator[str]:
     said = {name: (after, "as you said") for name, after in given.items()}
     for name, (after, why) in (states.proved | said).items():
         yield f"{called[name]} is a state: {called[after]} is its next value ({why}). It starts at 0."
-    alike = [(name, after) for name, after in states.alike if name not in given and after not in given.values()]
-    if said or states.proved:  # at least one input is no state
-        alike = alike if net.inputs.keys() - states.proved.keys() - said.keys() - {name for name, _ in alike} else []
-    for name, after in alike:
+    for name, after in states.alike:
+        if name in given or after in given.values():
+            continue
         yield (
             f"{called[name]} may be a state, as {called[after]} has its shape. Here it is an input of each step. If it"
             f" is a state, import the file again and name the state: {called[name]}={called[after]}."
