@@ -39,19 +39,19 @@ from lstmc.passes import (
     ConvProducts,
     Cse,
     Dead,
-    Distribute,
     Expand,
-    FuseHorizontal,
-    FuseLinears,
     Hoist,
     Pass,
     PassList,
-    Peel,
     RollUp,
     Simplify,
     Sink,
     Snapshot,
+    distribute,
+    fuse_horizontal,
+    fuse_linears,
     installed_passes,
+    peel,
     run_passes,
     unrolled_scans,
     with_installed,
@@ -62,13 +62,13 @@ from lstmc.text import nearest_or_all
 
 MODEL_PASSES: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead()),
-    *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
-    *(Simplify(), Cse(), Dead(), Peel()),
+    *(fuse_linears, fuse_horizontal, Hoist(), Sink()),
+    *(Simplify(), Cse(), Dead(), peel),
 )
 # Before each scan becomes one generated loop: gates stay separate there, as one loop computes all ops of one size, and
 # a convolution of a state is a product, as there is no code for one.
 LOOP_PASSES: tuple[Pass, ...] = (
-    *(Simplify(), Cse(), Dead(), FuseLinears(), Distribute(), Hoist(apart=(Linear,), light=LIGHT), Sink(light=LIGHT)),
+    *(Simplify(), Cse(), Dead(), fuse_linears, distribute, Hoist(apart=(Linear,), light=LIGHT), Sink(light=LIGHT)),
     *(ConvProducts(loops=True), Hoist(apart=(Linear,), light=LIGHT)),
     *(Simplify(), Cse(), Dead()),
 )

@@ -27,7 +27,7 @@ from lstmc.nets.session import NetFiles, RunsFiles
 from lstmc.numerics.device import Grid
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.ops import Array, Op
-from lstmc.passes import CheckOps, Cse, Dead, Expand, FuseLinears, Pass, Simplify
+from lstmc.passes import CheckOps, Cse, Dead, Expand, Pass, Simplify, fuse_linears
 from lstmc.prepare import StatePair
 from lstmc.process.status import gc_paused
 from lstmc.verification.differential import forward_only, random_inputs
@@ -389,7 +389,7 @@ def _check(op: Op) -> None:
 
 
 MODEL: tuple[Pass, ...] = (
-    *(Simplify(), Cse(), Dead(), FuseLinears(), Simplify(), Cse(), Dead()),
+    *(Simplify(), Cse(), Dead(), fuse_linears, Simplify(), Cse(), Dead()),
     CheckOps("C", _check),
 )
 

@@ -36,29 +36,29 @@ from lstmc.passes import (
     Cse,
     Dead,
     Expand,
-    FixedProducts,
-    FoldConvs,
-    FuseHorizontal,
-    FuseLinears,
     Hoist,
     KeepTimeAxis,
     Pass,
     PassList,
-    Peel,
     Precompute,
-    RollIn,
     Simplify,
     Sink,
-    SplitProducts,
-    SpreadKernels,
+    fixed_products,
+    fold_convs,
+    fuse_horizontal,
+    fuse_linears,
+    peel,
+    roll_in,
+    split_products,
+    spread_kernels,
     with_time,
 )
 from lstmc.pipeline import LOOP_PASSES
 from lstmc.runs import solver
-from lstmc_caffe.legalize.blobs import ReshapeOnce
+from lstmc_caffe.legalize.blobs import reshape_once
 from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.legalize.legalize import legalization
-from lstmc_caffe.legalize.lstm_unit import FindLSTMUnit
+from lstmc_caffe.legalize.lstm_unit import find_lstm_unit, has_lstm_unit
 from lstmc_caffe.legalize.native import FindNativeLayers
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.legalize.unroll import CaffeTimeAxis, LimitFan
@@ -68,8 +68,8 @@ from lstmc_caffe.readers import known
 from lstmc_caffe.rows.constants import Constants, FoldedConstants
 from lstmc_caffe.rows.layout import FixedBlobs
 from lstmc_caffe.rows.matrix_rows import OneRow, RowsTimeAxis
-from lstmc_caffe.rows.narrow import EmbedProducts, HalfSteps, Narrow, RenameBlobs
-from lstmc_caffe.rows.views import FitReaders, SettleViews
+from lstmc_caffe.rows.narrow import Narrow, RenameBlobs, embed_products, half_steps
+from lstmc_caffe.rows.views import SettleViews, fit_readers
 from lstmc_caffe.runtime import executor, locate, runner
 from lstmc_caffe.targets.lint import lint_file, lint_op, listed_layers
 from lstmc_caffe.targets.target import Summaries, Target, load_target, target_faults
@@ -88,15 +88,15 @@ def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = F
     ``hoisted``: products with inputs are computed once for all steps, not step by step. ``native``: scans that compute
     the same as Caffe's LSTM or RNN layer become that layer.
     """
-    keep_axis = KeepTimeAxis(FindLSTMUnit().applies, ReshapeLayer)
+    keep_axis = KeepTimeAxis(has_lstm_unit, ReshapeLayer)
     return (
-        *(Simplify(), Cse(), Dead(), FuseLinears()),
-        *(() if gates == "separate" else (FuseHorizontal(),)),
+        *(Simplify(), Cse(), Dead(), fuse_linears),
+        *(() if gates == "separate" else (fuse_horizontal,)),
         *((Hoist(), Sink()) if hoisted else (Sink(),)),
-        *(Simplify(), Cse(), Dead(), Peel()),
-        *(*legalization(target.trained), Cse(), ReshapeOnce(), Dead()),
+        *(Simplify(), Cse(), Dead(), peel),
+        *(*legalization(target.trained), Cse(), reshape_once, Dead()),
         *((FindNativeLayers(), Cse(), Dead()) if native else ()),
-        *((keep_axis, FindLSTMUnit(), Cse(), Dead()) if gates == "unit" else ()),
+        *((keep_axis, find_lstm_unit, Cse(), Dead()) if gates == "unit" else ()),
         *(Narrow(target), Cse(), Dead()),
         *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
     )
@@ -108,23 +108,23 @@ def _of_parameters(target: Target) -> Passes:
     if target.trained:
         return ()
     if not target.allows("Convolution"):
-        return (FoldConvs(), ConvProducts(), Precompute())
+        return (fold_convs, ConvProducts(), Precompute())
     unequal = lint_op(Convolution(dilation=(1, 2), kernel=(2, 2)), [], [], target)
-    return (FoldConvs(), SpreadKernels(), Precompute()) if unequal else (FoldConvs(), Precompute())
+    return (fold_convs, spread_kernels, Precompute()) if unequal else (fold_convs, Precompute())
 
 
 def _decompositions(target: Target) -> Passes:
     """Formulas for ops that the target lacks."""
-    embed: Passes = () if target.allows("Embed") else (EmbedProducts(),)
-    return (*embed, HalfSteps()) if target.float16 else embed
+    embed: Passes = () if target.allows("Embed") else (embed_products,)
+    return (*embed, half_steps) if target.float16 else embed
 
 
 def _rows(target: Target) -> Passes:
     """Blobs are matrices, [T, N, D] as [T*N, D]."""
     return (
         *(Simplify(), Cse(), Dead(), *_of_parameters(target)),
-        *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
-        *(*_decompositions(target), Simplify(), Cse(), Dead(), Peel()),
+        *(fuse_linears, fuse_horizontal, Hoist(), Sink()),
+        *(*_decompositions(target), Simplify(), Cse(), Dead(), peel),
         *_matrices(target),
     )
 
@@ -133,8 +133,8 @@ def _rows_of_steps(target: Target) -> Passes:
     """Matrices for targets without Slice: gates and weights are not packed, steps are not joined."""
     return (
         *(*_decompositions(target), Simplify(), Cse(), Dead()),
-        *(*_of_parameters(target), RollIn(), SplitProducts(), FixedProducts()),
-        *(Simplify(), Cse(), Dead(), Peel()),
+        *(*_of_parameters(target), roll_in, split_products, fixed_products),
+        *(Simplify(), Cse(), Dead(), peel),
         *_matrices(target),
     )
 
@@ -144,7 +144,7 @@ def _matrices(target: Target) -> Passes:
     rows, settle = target.before_one_row, SettleViews(target)
     return (
         *(*legalization(target.trained), Narrow(rows), Cse(), Expand(RowsTimeAxis(rows)), Dead()),
-        *((FitReaders(), Dead()) if target.time == "steps" else ()),
+        *((fit_readers, Dead()) if target.time == "steps" else ()),
         *(SettleViews(rows, first=True), Constants(rows)),
         *((OneRow(target),) if target.one_row else ()),
         *((Cse(), Dead(), settle, Dead()) if target.one_row or target.time == "steps" else (Cse(), settle)),

@@ -29,12 +29,12 @@ from lstmc.passes import (
     Cse,
     Dead,
     Expand,
-    FuseHorizontal,
-    FuseLinears,
     Hoist,
     Pass,
     Simplify,
     Sink,
+    fuse_horizontal,
+    fuse_linears,
 )
 from lstmc.pipeline import MODEL_PASSES
 from lstmc.plugins import need
@@ -71,7 +71,7 @@ def _is_matmul(b: Builder, product: Linear, bias: Ref) -> bool:
 
 
 ROLLED: tuple[Pass, ...] = (
-    *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
+    *(Simplify(), Cse(), Dead(), fuse_linears, fuse_horizontal, Hoist(), Sink()),
     *(Simplify(), Cse(), Dead()),
 )
 # Each scan as a layer if it is one, else as a loop; a single step is no loop.

@@ -28,15 +28,15 @@ from lstmc.passes import (
     Dead,
     Decompose,
     Expand,
-    FuseLinears,
-    NodePass,
     Pass,
     PassResult,
     Precompute,
     Refs,
     Simplify,
-    SplitProducts,
+    fuse_linears,
+    node_pass,
     result,
+    split_products,
 )
 from lstmc_tflite.net import Call, Net, Tensor, schema
 
@@ -88,7 +88,7 @@ def power(net: Net, call: Call) -> Results:
 
 
 def affine(net: Net, call: Call) -> Results:
-    """Write an affine with one operation: s - x, s x or x + s. The pass ``OneOperation`` has split all others."""
+    """Write an affine with one operation: s - x, s x or x + s. The pass ``one_operation`` has split all others."""
     (x,), shape, name, (scale, shift) = call.args, call.types[0].shape, call.names[0], (call.op.scale, call.op.shift)
     if scale == -1 and shift:
         return [net.add("SUB", [_constant(net, x, shift, name), x], shape, name)]
@@ -400,45 +400,37 @@ class EluFormula(Decompose):
         return above + applied(ops.Affine(op.alpha, -op.alpha), rest)[0]
 
 
-@dataclass(frozen=True)
-class OneOperation(NodePass):
+@node_pass()
+def one_operation(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
     """Write each affine as one operation of TFLite: s - x, s x or x + s.
 
     1. affine(x, scale, shift) => affine(affine(x, scale), 1, shift), unless the scale is 1 or -1
     """
-
-    name = "one_operation"
-
-    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        op = node.op
-        if type(op) is not ops.Affine or op.scale in (1, -1) or op.shift == 0:
-            return None
-        counts["one_operation"] += 1
-        (scaled,) = b.add(ops.Affine(op.scale), *args, names=(f"{node.name}/scaled",), loc=node.loc)
-        return b.add(ops.Affine(shift=op.shift), scaled, names=node.names, loc=node.loc)
+    op = node.op
+    if type(op) is not ops.Affine or op.scale in (1, -1) or op.shift == 0:
+        return None
+    counts["one_operation"] += 1
+    (scaled,) = b.add(ops.Affine(op.scale), *args, names=(f"{node.name}/scaled",), loc=node.loc)
+    return b.add(ops.Affine(shift=op.shift), scaled, names=node.names, loc=node.loc)
 
 
-@dataclass(frozen=True)
-class SumsAsProducts(NodePass):
+@node_pass()
+def sums_as_products(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
     """Write sums as products with ones: LiteRT has no SUM of 16 bits, and its reference kernel of 8 bits is wrong.
 
     1. sum(x, axis) => reshape(linear(x with this axis last, 1))
     """
-
-    name = "sums_as_products"
-
-    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        op = node.op
-        if not isinstance(op, ops.Sum):
-            return None
-        counts["sum_as_product"] += 1
-        (x,), last = args, b.type(args[0]).rank - 1
-        size = b.type(x).shape[op.axis]
-        for axis in range(op.axis, last):
-            (x,) = b.add(ops.Transpose(axis), x, names=(f"{node.name}/turned{axis}",), loc=node.loc)
-        (ones,) = b.add(ops.Full((1, size), 1.0), names=(f"{node.name}/ones",), loc=node.loc)
-        (total,) = b.add(ops.Linear(axis=last), x, ones, names=(f"{node.name}/product",), loc=node.loc)
-        return b.add(ops.Reshape(node.types[0].shape), total, names=node.names, loc=node.loc)
+    op = node.op
+    if not isinstance(op, ops.Sum):
+        return None
+    counts["sum_as_product"] += 1
+    (x,), last = args, b.type(args[0]).rank - 1
+    size = b.type(x).shape[op.axis]
+    for axis in range(op.axis, last):
+        (x,) = b.add(ops.Transpose(axis), x, names=(f"{node.name}/turned{axis}",), loc=node.loc)
+    (ones,) = b.add(ops.Full((1, size), 1.0), names=(f"{node.name}/ones",), loc=node.loc)
+    (total,) = b.add(ops.Linear(axis=last), x, ones, names=(f"{node.name}/product",), loc=node.loc)
+    return b.add(ops.Reshape(node.types[0].shape), total, names=node.names, loc=node.loc)
 
 
 @dataclass(frozen=True)
@@ -497,9 +489,9 @@ def _check(op: Op) -> None:
 
 
 PASSES: tuple[Pass, ...] = (
-    *(Simplify(), Cse(), Dead(), FuseLinears(), SplitProducts()),
-    *(SoftplusFormula(), EluFormula(), Simplify(), Cse(), Dead(), Precompute(), OneOperation(), Dead()),
+    *(Simplify(), Cse(), Dead(), fuse_linears, split_products),
+    *(SoftplusFormula(), EluFormula(), Simplify(), Cse(), Dead(), Precompute(), one_operation, Dead()),
     *(CheckOps("TFLite", _check), Expand(), Dead()),
 )
-INTEGERS: tuple[Pass, ...] = (*PASSES, SumsAsProducts(), Dead())
+INTEGERS: tuple[Pass, ...] = (*PASSES, sums_as_products, Dead())
 WIDER_STATES: tuple[Pass, ...] = (*INTEGERS, Widths())

@@ -25,7 +25,7 @@ from lstmc.nets import comparison
 from lstmc.nets.session import Interpreted, Stream, by_name, check_inputs
 from lstmc.numerics import device
 from lstmc.ops import Array, Input
-from lstmc.passes import ConvexUpdates, RollUp, numbered, place_of
+from lstmc.passes import RollUp, convex_updates, numbered, place_of
 from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
 from lstmc.verification import native
@@ -151,7 +151,7 @@ class Net:
     @property
     def numbers_changes(self) -> Mapping[str, int]:
         """The number of uses of each rule that rewrote the net for ``options.numbers``; empty without this option."""
-        done = [snapshot.counts for snapshot in self.compiled.history if snapshot.pass_name == ConvexUpdates.name]
+        done = [snapshot.counts for snapshot in self.compiled.history if snapshot.pass_name == convex_updates.name]
         return {} if self.options.numbers is None else {rule: n for counts in done for rule, n in counts.items()}
 
     @property

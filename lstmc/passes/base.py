@@ -1,8 +1,9 @@
 """The interface of passes: preconditions, the transformation, and postconditions; lists of passes, and running them.
 
-A pass is a frozen dataclass. It never changes its input: it returns a new graph, or the same one and
-``modified=False``. Its docstring lists its rules, numbered, as ``before => after``. Each run checks the pass's
-contract, and verifies, prints and shows the result to observers.
+A pass is a frozen dataclass; a pass without settings may be a function, by :func:`graph_pass` or :func:`node_pass`. It
+never changes its input: it returns a new graph, or the same one and ``modified=False``. Its docstring lists its rules,
+numbered, as ``before => after``. Each run checks the pass's contract, and verifies, prints and shows the result to
+observers.
 
 Users can read and change a list of passes: each pass has a name, and a number if it runs twice. Packages have passes as
 entry points of the group ``lstmc.passes``, each an :class:`Insertion` of a pass into lists.
@@ -15,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial, wraps
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import ClassVar, Self
@@ -29,6 +31,7 @@ from lstmc.text import did_you_mean
 
 __all__ = [
     "CheckOps",
+    "FunctionPass",
     "Insertion",
     "NodePass",
     "Pass",
@@ -38,9 +41,11 @@ __all__ = [
     "Refs",
     "Snapshot",
     "compared",
+    "graph_pass",
     "in_bodies",
     "installed_passes",
     "load_insertion",
+    "node_pass",
     "numbered",
     "place_of",
     "result",
@@ -55,6 +60,8 @@ __all__ = [
 MAX_JOINED = 24  # characters
 Refs = tuple[Ref, ...]
 Visit = Callable[[Builder, Node, Refs], Refs | None]
+Change = Callable[[Graph, Counter[str]], Graph]
+CountedVisit = Callable[[Builder, Node, Refs, Counter[str]], Refs | None]
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,11 @@ class Pass(ABC):
 
     @abstractmethod
     def run(self, graph: Graph) -> PassResult: ...
+
+    @property
+    def summary(self) -> str:
+        """The first line of its documentation."""
+        return (self.__doc__ or "").strip().partition("\n")[0]
 
     def ensures(self, graph: Graph) -> None:  # noqa: B027
         """Raise :class:`~lstmc.errors.LstmcError` unless the result meets the postcondition of this pass."""
@@ -144,6 +156,45 @@ class NodePass(Pass):
         counts: Counter[str] = Counter()
         after = rewrite(graph, lambda b, node, args: self.visit(b, node, args, counts), self.bodies)
         return result(graph, after, counts)
+
+
+@dataclass(frozen=True)
+class FunctionPass(Pass):
+    """A pass without settings: a function, whose name and documentation it has, from a graph to the graph after its
+    rules. The function counts each use of a rule."""
+
+    change: Change
+    before_peel: bool = field(default=False, kw_only=True)  # type: ignore[misc]
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self.change.__name__
+
+    @property
+    def summary(self) -> str:
+        return (self.change.__doc__ or "").partition("\n")[0]
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        return result(graph, self.change(graph, counts), counts)
+
+
+def graph_pass(*, before_peel: bool = False) -> Callable[[Change], FunctionPass]:
+    """Return a decorator that makes a :class:`FunctionPass`."""
+    return partial(FunctionPass, before_peel=before_peel)
+
+
+def node_pass(*, bodies: bool = True, before_peel: bool = False) -> Callable[[CountedVisit], FunctionPass]:
+    """Return a decorator that makes a pass of a function like :meth:`NodePass.visit`."""
+
+    def pass_of(visit: CountedVisit) -> FunctionPass:
+        @wraps(visit)
+        def change(graph: Graph, counts: Counter[str]) -> Graph:
+            return rewrite(graph, lambda b, node, args: visit(b, node, args, counts), bodies)
+
+        return FunctionPass(change, before_peel=before_peel)
+
+    return pass_of
 
 
 def rewrite(graph: Graph, visit: Visit, bodies: bool = False) -> Graph:
@@ -285,8 +336,7 @@ def run_passes(
         if observe is not None:
             observe(step, graph, outcome)
         history.append(Snapshot(step.name, stage, outcome.graph, outcome.counts, time.perf_counter() - started))
-        summary = (step.__doc__ or "").strip().partition("\n")[0]
-        _dump(dump_dir, number, history[-1], summary, len(graph), outcome.counts)
+        _dump(dump_dir, number, history[-1], step.summary, len(graph), outcome.counts)
         graph = outcome.graph
     return history
 

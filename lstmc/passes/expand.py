@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, Stage, Step, op_over_time, rename_values
-from lstmc.ops import Arg, Concat, Full, Input, Leaf, Linear, Op, Param, Reshape, Split, Stack, Unstack
-from lstmc.passes.base import NodePass, Pass, PassResult, Refs, note_node, result, rewrite
+from lstmc.ops import Arg, Concat, Full, Input, Leaf, Linear, Param, Reshape, Split, Stack, Unstack
+from lstmc.passes.base import NodePass, Pass, PassResult, Refs, graph_pass, node_pass, note_node, result, rewrite
 from lstmc.passes.simplify import pruned, simplified, without_repeats
 from lstmc.patterns import states_read
 from lstmc.process.status import with_progress
 
 __all__ = [
-    "Distribute",
     "Expand",
     "KeepTimeAxis",
-    "Peel",
     "TimeAxis",
+    "distribute",
     "named_results",
+    "peel",
     "step_pattern",
 ]
 
@@ -335,25 +335,20 @@ def _with_axis(op: Leaf) -> Leaf:
     return replace(op, shape=(1, *op.shape))
 
 
-@dataclass(frozen=True)
-class Peel(NodePass):
+@node_pass(bodies=False)
+def peel(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
     """Give each scan that starts from a constant its own first step.
 
     1. scan(body) from full initial states => scan(body, first), where first is the body with those states put in
        and simplified: a product with a zero state is removed, with its matrix
     """
-
-    name = "peel"
-    bodies = False
-
-    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        if not isinstance(node.op, Scan) or node.op.first is not None:
-            return None
-        first = _first_step(node.op, b, args)
-        if first is None:
-            return None
-        counts["peel_first_step"] += 1
-        return b.add(replace(node.op, first=first), *args, names=node.names, loc=node.loc)
+    if not isinstance(node.op, Scan) or node.op.first is not None:
+        return None
+    first = _first_step(node.op, b, args)
+    if first is None:
+        return None
+    counts["peel_first_step"] += 1
+    return b.add(replace(node.op, first=first), *args, names=node.names, loc=node.loc)
 
 
 def _first_step(scan: Scan, b: Builder, operands: Refs) -> Graph | None:
@@ -374,8 +369,8 @@ def _first_step(scan: Scan, b: Builder, operands: Refs) -> Graph | None:
     return pruned(first, first.outputs, {arg.name for arg in first.body_args()})
 
 
-@dataclass(frozen=True)
-class Distribute(Pass):
+@graph_pass(before_peel=True)
+def distribute(graph: Graph, counts: Counter[str]) -> Graph:
     """Compute independent states in a scan of their own first, if products of the remaining states read only these.
 
     1. states that depend on no other states, and products of these states alone => a scan of these states, and a scan
@@ -385,39 +380,30 @@ class Distribute(Pass):
     An example are RWKV's mixtures of an input and the previous input: the products with them leave the loop.
     """
 
-    name = "distribute"
-    before_peel = True
-    products: tuple[type[Op], ...] = (Linear,)
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Scan) or node.op.kept or node.op.states < 2:
+            return None
+        return _first_that_pays(b, node, node.op, args, counts)
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if not isinstance(node.op, Scan) or node.op.kept or node.op.states < 2:
-                return None
-            return _first_that_pays(b, node, node.op, args, self.products, counts)
-
-        before = -1
-        while counts.total() > before:
-            before = counts.total()
-            graph = rewrite(graph, visit)
-        return result(graph, graph, counts) if counts else PassResult(graph, False)
+    before = -1
+    while counts.total() > before:
+        before = counts.total()
+        graph = rewrite(graph, visit)
+    return graph
 
 
-def _first_that_pays(
-    b: Builder, node: Node, scan: Scan, args: Refs, products: tuple[type[Op], ...], counts: Counter[str]
-) -> Refs | None:
+def _first_that_pays(b: Builder, node: Node, scan: Scan, args: Refs, counts: Counter[str]) -> Refs | None:
     body = scan.body
     states, reads = body.arguments("state"), states_read(body)
     numbers = {name: number for number, name in enumerate(states)}
     groups: dict[frozenset[int], None] = {}  # states that need no other states, and that a product reads
     for each in body:
-        if isinstance(each.op, products):
+        if isinstance(each.op, Linear):
             read = {numbers[name] for name in body.needed([Ref(each.name)]) & numbers.keys()}
             groups[frozenset(read.union(*(reads[number] for number in read)))] = None
     for group in sorted(groups, key=lambda group: (len(group), *sorted(group))):
         if 0 < len(group) < len(states):
-            halves = _Halves(scan, group, products)
+            halves = _Halves(scan, group)
             if halves.pays:
                 counts["distribute"] += 1
                 return halves.scans(b, node, args)
@@ -427,7 +413,7 @@ def _first_that_pays(
 class _Halves:
     """A scan as two scans: of the ``first`` states, by their numbers, which need no other states; and of the rest."""
 
-    def __init__(self, scan: Scan, first: Collection[int], products: tuple[type[Op], ...]) -> None:
+    def __init__(self, scan: Scan, first: Collection[int]) -> None:
         self.scan, self.body = scan, scan.body
         self.names = self.body.arguments("state")
         self.numbers = sorted(first), [number for number in range(len(self.names)) if number not in first]
@@ -436,7 +422,7 @@ class _Halves:
         computed = (self.body.needed([output.ref for output in self._nexts(0)]) | self.first) & varying
         self.crossing = self._crossing(computed)
         alone = varying - self.body.dependents(set(self.names) - self.first) - computed
-        freed = [node for node in self.body if node.name in alone and isinstance(node.op, products)]
+        freed = [node for node in self.body if node.name in alone and isinstance(node.op, Linear)]
         moved = sum(self.body.type(ref).size for ref in self.crossing)
         self.pays = bool(freed) and moved <= sum(node.types[0].size for node in freed)
 

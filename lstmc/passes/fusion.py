@@ -9,14 +9,14 @@ from itertools import groupby
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Add, Arg, Binary, Concat, Linear, Op, Param, Pointwise, Split
-from lstmc.passes.base import NodePass, Pass, PassResult, Refs, joined_name, result, rewrite, with_bodies
+from lstmc.passes.base import NodePass, Refs, graph_pass, joined_name, rewrite, with_bodies
 from lstmc.passes.loop_motion import Hoist
 
-__all__ = ["BiasApart", "FuseHorizontal", "FuseLinears"]
+__all__ = ["BiasApart", "fuse_horizontal", "fuse_linears"]
 
 
-@dataclass(frozen=True)
-class FuseHorizontal(Pass):
+@graph_pass()
+def fuse_horizontal(graph: Graph, counts: Counter[str]) -> Graph:
     """Merge equal ops on neighbouring pieces into one op, in the model and in every scan body.
 
     1. f(split(z)[i]), ..., f(split(z)[j])                           => split(f(z[i..j]))
@@ -25,17 +25,7 @@ class FuseHorizontal(Pass):
     Only where each piece has no other reader: so an LSTM written gate by gate adds its four gates at once, and has
     one sigmoid over i, f and o.
     """
-
-    name = "fuse_horizontal"
-
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-        return result(graph, fused_horizontally(graph, counts), counts)
-
-
-def fused_horizontally(graph: Graph, counts: Counter[str]) -> Graph:
-    """Return the graph after all possible uses of the rules. ``counts`` counts the uses of each rule."""
-    graph = with_bodies(graph, lambda body: fused_horizontally(body, counts))
+    graph = with_bodies(graph, lambda body: fuse_horizontal.change(body, counts))
     while (run := _find_run(graph)) is not None:
         counts["widen_function" if len(run.pieces) == 1 else "widen_binary"] += 1
         graph = _replace_run(graph, run)
@@ -155,8 +145,8 @@ def _wide_op(b: Builder, graph: Graph, run: _Run, wide: dict[str, Ref]) -> dict[
     return dict(zip(run.readers, pieces, strict=True))
 
 
-@dataclass(frozen=True)
-class FuseLinears(Pass):
+@graph_pass(before_peel=True)
+def fuse_linears(graph: Graph, counts: Counter[str]) -> Graph:
     """Merge several matrix products into one, in the model and in every scan body.
 
     1. linear(x, W1), linear(x, W2), ... => split(linear(x, concat(W1, W2, ...))), biases likewise
@@ -166,26 +156,20 @@ class FuseLinears(Pass):
     packed blob is a sub-graph of weights. After rule 2 ``hoist`` adds the bias for all steps at once. Two biases are
     not made one blob: each would learn only half as fast.
     """
+    moved = with_bodies(graph, lambda body: _move_biases(body, counts))
+    groups = _groups(moved)
+    counts["fuse_linears"] += len(groups)
+    if not groups:
+        return moved
 
-    name = "fuse_linears"
-    before_peel = True
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Scan):
+            return None
+        own = [group for group in groups if group.scan == node.name]
+        return b.copy(node, args, replace(node.op, body=_fused(node.op.body, own)))
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-        moved = with_bodies(graph, lambda body: _move_biases(body, counts))
-        groups = _groups(moved)
-        counts["fuse_linears"] += len(groups)
-        if not groups:
-            return result(graph, moved, +counts)
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if not isinstance(node.op, Scan):
-                return None
-            own = [group for group in groups if group.scan == node.name]
-            return b.copy(node, args, replace(node.op, body=_fused(node.op.body, own)))
-
-        fused = _fused(rewrite(moved, visit), [group for group in groups if group.scan is None])
-        return result(graph, Hoist(of_parameters=True).run(fused).graph, +counts)
+    fused = _fused(rewrite(moved, visit), [group for group in groups if group.scan is None])
+    return Hoist(of_parameters=True).run(fused).graph
 
 
 @dataclass(frozen=True)

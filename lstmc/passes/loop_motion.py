@@ -28,14 +28,14 @@ from lstmc.ir import (
     values_over_time,
 )
 from lstmc.ops import Arg, Full, Input, Leaf, Op, Param, Role
-from lstmc.passes.base import NodePass, Pass, PassResult, Refs, result, rewrite
+from lstmc.passes.base import NodePass, Refs, graph_pass, rewrite
 from lstmc.text import Names
 
-__all__ = ["Hoist", "RollIn", "Sink"]
+__all__ = ["Hoist", "Sink", "roll_in"]
 
 
-@dataclass(frozen=True)
-class RollIn(Pass):
+@graph_pass()
+def roll_in(graph: Graph, counts: Counter[str]) -> Graph:
     """Move computations on sequences into scans: the reverse of ``hoist`` and ``sink``.
 
     1. op on sequences [T, ...] => scan of T steps without a state, whose body is the op on one step; a parameter with T
@@ -43,35 +43,29 @@ class RollIn(Pass):
 
     A precomputed value stays: it is a weight of the net, and no layer computes it.
     """
+    lengths = {node.op.length for node in graph if isinstance(node.op, Scan)}
+    weights = precomputed_nodes(graph)
+    over_time = {
+        ref for ref in values_over_time(graph) if graph.type(ref).rank > 1 and graph.type(ref).shape[0] in lengths
+    }
 
-    name = "roll_in"
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if Ref(node.name) not in over_time or node.name in weights or isinstance(node.op, Scan | Input | Full):
+            return None
+        steps = node.types[0].shape[0]
+        operands = graph.args(node.name)
+        mapped = [ref in over_time and graph.type(ref).shape[0] == steps for ref in operands]
+        of_steps = [
+            is_mapped or (isinstance(graph.node(ref.node).op, Param) and graph.type(ref).shape[:1] == (steps,))
+            for ref, is_mapped in zip(operands, mapped, strict=True)
+        ]
+        scan = _scan_of(b, node, args, mapped) or _scan_of(b, node, args, of_steps)
+        if scan is None:
+            return None
+        counts["op_to_scan"] += 1
+        return b.add(scan, *args, names=node.names, loc=node.loc)
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-        lengths = {node.op.length for node in graph if isinstance(node.op, Scan)}
-        weights = precomputed_nodes(graph)
-        over_time = {
-            ref for ref in values_over_time(graph) if graph.type(ref).rank > 1 and graph.type(ref).shape[0] in lengths
-        }
-        kept = Scan | Input | Full
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if Ref(node.name) not in over_time or node.name in weights or isinstance(node.op, kept):
-                return None
-            steps = node.types[0].shape[0]
-            operands = graph.args(node.name)
-            mapped = [ref in over_time and graph.type(ref).shape[0] == steps for ref in operands]
-            of_steps = [
-                is_mapped or (isinstance(graph.node(ref.node).op, Param) and graph.type(ref).shape[:1] == (steps,))
-                for ref, is_mapped in zip(operands, mapped, strict=True)
-            ]
-            scan = _scan_of(b, node, args, mapped) or _scan_of(b, node, args, of_steps)
-            if scan is None:
-                return None
-            counts["op_to_scan"] += 1
-            return b.add(scan, *args, names=node.names, loc=node.loc)
-
-        return result(graph, rewrite(graph, visit), counts)
+    return rewrite(graph, visit)
 
 
 def _scan_of(b: Builder, node: Node, args: Refs, mapped: list[bool]) -> Scan | None:

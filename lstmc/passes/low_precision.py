@@ -9,16 +9,16 @@ from itertools import pairwise
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
 from lstmc.ir.rebuild import NEGATE
 from lstmc.ops import Add, Affine, Concat, Linear, Mul, Sigmoid, Split, Sub
-from lstmc.passes.base import NodePass, PassList, Refs
+from lstmc.passes.base import PassList, Refs, node_pass
 
-__all__ = ["ConvexUpdates", "with_convex_updates"]
+__all__ = ["convex_updates", "with_convex_updates"]
 
 COMPLEMENT = Affine(-1.0, 1.0)
 Rows = tuple[int, int]  # columns of a product's result: from, and up to
 
 
-@dataclass(frozen=True)
-class ConvexUpdates(NodePass):
+@node_pass(bodies=False, before_peel=True)
+def convex_updates(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
     """Write a state that moves towards a value as h + u (n - h): the state's own factor is then exactly 1.
 
     In n + z (h - n) and z h + (1 - z) n a device rounds two large terms whose sum is the state, at each step; in h + u
@@ -32,15 +32,9 @@ class ConvexUpdates(NodePass):
     h is the state whose next value the result is. No rule adds an op; rule 3 may add a layer, which negates h, where a
     target has no subtraction.
     """
-
-    name = "convex_updates"
-    before_peel = True
-    bodies = False
-
-    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        if not isinstance(node.op, Scan):
-            return None
-        return b.copy(node, args, replace(node.op, body=_Body(node.op, counts).rewritten()))
+    if not isinstance(node.op, Scan):
+        return None
+    return b.copy(node, args, replace(node.op, body=_Body(node.op, counts).rewritten()))
 
 
 @dataclass(frozen=True)
@@ -55,10 +49,10 @@ class _Update:
 
 
 def with_convex_updates(passes: PassList) -> PassList:
-    """Return the list with :class:`ConvexUpdates` inserted after products are packed, before gates are fused."""
+    """Return the list with :func:`convex_updates` inserted after products are packed, before gates are fused."""
     names = [step.name for step in passes]
     before = next((names.index(name) for name in ("fuse_linears", "precompute", "dead") if name in names), -1)
-    passes.insert(before + 1, ConvexUpdates())
+    passes.insert(before + 1, convex_updates)
     return passes
 
 

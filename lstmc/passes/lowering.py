@@ -19,10 +19,10 @@ import numpy as np
 from lstmc import ops
 from lstmc.ir import Builder, Graph, GraphValue, Node, Ref, Scan, is_weight, places_of
 from lstmc.ops import Array, Binary, Op, Pointwise, Values
-from lstmc.passes.base import NodePass, Pass, PassResult, Refs, Visit, result, rewrite, with_bodies
+from lstmc.passes.base import NodePass, Refs, Visit, graph_pass, rewrite, with_bodies
 from lstmc.passes.loop_motion import Hoist
 
-__all__ = ["Decompose", "FixedArrays", "FixedProducts", "SplitProducts"]
+__all__ = ["Decompose", "FixedArrays", "fixed_products", "split_products"]
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def with_arrays(
 Cut = tuple[Ref, int, tuple[int, ...]]  # a value, the axis along which it is cut, and the sizes
 
 
-@dataclass(frozen=True)
-class SplitProducts(Pass):
+@graph_pass(before_peel=True)
+def split_products(graph: Graph, counts: Counter[str]) -> Graph:
     """Move splits up to the weights, in the model and in every scan body.
 
     1. split(f(x))                => f(split(x)[0]), f(split(x)[1]), ...
@@ -104,17 +104,10 @@ class SplitProducts(Pass):
     The reverse of ``fuse_linears``, which is then left out.
     """
 
-    name = "split_products"
-    before_peel = True
+    def split(part: Graph) -> Graph:
+        return rewrite(part, _Pieces(counts).of_node)
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-
-        def split(part: Graph) -> Graph:
-            return rewrite(part, _Pieces(counts).of_node)
-
-        after = Hoist(of_parameters=True).run(split(with_bodies(graph, split))).graph
-        return result(graph, after, counts)
+    return Hoist(of_parameters=True).run(split(with_bodies(graph, split))).graph
 
 
 class _Pieces:
@@ -191,8 +184,8 @@ class _Pieces:
 LARGEST = 2**20  # elements of a matrix: an op that needs a larger matrix stays
 
 
-@dataclass(frozen=True)
-class FixedProducts(Pass):
+@graph_pass(before_peel=True)
+def fixed_products(graph: Graph, counts: Counter[str]) -> Graph:
     """Write ops that move or add elements within the rows of a value as products with fixed matrices of zeros and ones.
 
     A row has all elements of one index of the first axis, which is the batch in a scan's body.
@@ -209,14 +202,7 @@ class FixedProducts(Pass):
     5 hold in a step, which is a scan's body or a graph without a scan, unless it has a softmax of several vectors in
     each row, whose layer reads them as rows.
     """
-
-    name = "fixed_products"
-    before_peel = True
-
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-        after, _ = with_arrays(graph, lambda part, fixed: _Products(fixed, counts, _has_whole_rows(part)).of_node)
-        return result(graph, after, counts)
+    return with_arrays(graph, lambda part, fixed: _Products(fixed, counts, _has_whole_rows(part)).of_node)[0]
 
 
 def _has_whole_rows(step: Graph) -> bool:

@@ -15,11 +15,23 @@ import numpy as np
 from lstmc import ops
 from lstmc.ir import NEGATE, Builder, Graph, Node, Rebuild, Ref, Scan, computed_from_parameters, is_weight
 from lstmc.ops import Leaf, Op
-from lstmc.passes.base import NodePass, Pass, PassResult, Refs, Visit, in_bodies, result, rewrite, with_role
+from lstmc.passes.base import (
+    Pass,
+    PassResult,
+    Refs,
+    Visit,
+    graph_pass,
+    in_bodies,
+    node_pass,
+    result,
+    rewrite,
+    with_bodies,
+    with_role,
+)
 from lstmc.passes.loop_motion import Hoist
 from lstmc.passes.lowering import FixedArrays, with_arrays
 
-__all__ = ["ConvProducts", "FoldConvs", "Precompute", "SpreadKernels"]
+__all__ = ["ConvProducts", "Precompute", "fold_convs", "spread_kernels"]
 
 LARGEST = 2**16  # the most elements of a value that is larger than all its parameters together
 
@@ -100,8 +112,8 @@ def _computed_from_parameters(graph: Graph) -> set[str]:
     return {name for name in made_of if not isinstance(graph.node(name).op, ops.Param)}
 
 
-@dataclass(frozen=True)
-class FoldConvs(Pass):
+@graph_pass(before_peel=True)
+def fold_convs(graph: Graph, counts: Counter[str]) -> Graph:
     """Fold a factor and a term of each channel into the convolution before them, as of a batch normalization.
 
     1. conv(x, W, b) * s             => conv(x, W * s, b * s)
@@ -110,21 +122,10 @@ class FoldConvs(Pass):
     s and t are [C, 1, 1], made of parameters alone, as W and b are, so ``precompute`` stores the results; nothing else
     reads the convolution. It is not for nets that are trained: s and t are trained by themselves.
     """
-
-    name = "fold_convs"
-    before_peel = True
-
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-        return result(graph, _folded(graph, counts), counts)
-
-
-def _folded(graph: Graph, counts: Counter[str]) -> Graph:
+    graph = with_bodies(graph, lambda body: fold_convs.change(body, counts))
     readers = graph.readers()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if isinstance(node.op, Scan):
-            return b.add(in_bodies(node.op, lambda body: _folded(body, counts)), *args, names=node.names, loc=node.loc)
         if not isinstance(node.op, ops.Mul | ops.Add | ops.Sub):
             return None
         old = graph.args(node.name)
@@ -167,8 +168,8 @@ def _with_folded(b: Builder, node: Node, conv: Node, other: Ref) -> Refs:
     return b.add(conv.op, x, w, *bias, names=node.names, loc=node.loc)
 
 
-@dataclass(frozen=True)
-class SpreadKernels(NodePass):
+@node_pass(before_peel=True)
+def spread_kernels(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
     """Write a convolution whose dilation is not the same along both axes with a kernel that has zeros between its
     elements.
 
@@ -177,20 +178,15 @@ class SpreadKernels(NodePass):
     W is made of parameters alone, so ``precompute`` stores the result. Along an axis where the kernel has one element
     a dilation changes nothing, and the convolution stays.
     """
-
-    name = "spread_kernels"
-    before_peel = True
-
-    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        if not isinstance(node.op, ops.Conv) or len(set(node.op.dilation)) == 1 or 1 in b.type(args[1]).shape[2:]:
-            return None
-        if not computed_from_parameters(b, args[1]):
-            return None
-        counts["spread"] += 1
-        w = args[1]
-        for axis, dilation in zip((2, 3), node.op.dilation, strict=True):
-            w = _with_zeros(b, node, w, axis, dilation) if dilation > 1 else w
-        return b.copy(node, (args[0], w, *args[2:]), replace(node.op, dilation=(1, 1)))
+    if not isinstance(node.op, ops.Conv) or len(set(node.op.dilation)) == 1 or 1 in b.type(args[1]).shape[2:]:
+        return None
+    if not computed_from_parameters(b, args[1]):
+        return None
+    counts["spread"] += 1
+    w = args[1]
+    for axis, dilation in zip((2, 3), node.op.dilation, strict=True):
+        w = _with_zeros(b, node, w, axis, dilation) if dilation > 1 else w
+    return b.copy(node, (args[0], w, *args[2:]), replace(node.op, dilation=(1, 1)))
 
 
 def _with_zeros(b: Builder, node: Node, w: Ref, axis: int, dilation: int) -> Ref:

@@ -12,15 +12,10 @@ from lstmc.errors import BackendError, PassError, VerifyError
 from lstmc.ir import Builder, Graph, Node, Ref, Stage, parse_graph, print_graph
 from lstmc.ops import Add, Tanh
 from lstmc.passes import (
-    ConvexUpdates,
     ConvProducts,
     Cse,
     Dead,
-    Distribute,
     Expand,
-    FixedProducts,
-    FoldConvs,
-    FuseLinears,
     Hoist,
     ParallelTime,
     Pass,
@@ -30,10 +25,15 @@ from lstmc.passes import (
     Refs,
     Simplify,
     Sink,
-    SplitProducts,
-    SpreadKernels,
+    convex_updates,
+    distribute,
+    fixed_products,
+    fold_convs,
+    fuse_linears,
     rewrite,
     run_passes,
+    split_products,
+    spread_kernels,
 )
 from lstmc.types import TensorType
 from lstmc_caffe.legalize.legalize import Legalize
@@ -232,12 +232,12 @@ graph net {
 
 
 BEFORE_PEEL = (
-    ConvexUpdates, ConvProducts, Distribute, FixedProducts, FoldConvs, FuseLinears, Hoist, ParallelTime, Precompute,
-    Sink, SplitProducts, SpreadKernels,
-)  # fmt: skip
+    *(convex_updates, ConvProducts(), distribute, fixed_products, fold_convs, fuse_linears, Hoist(), ParallelTime()),
+    *(Precompute(), Sink(), split_products, spread_kernels),
+)
 
 
-@pytest.mark.parametrize("late", [late() for late in BEFORE_PEEL], ids=lambda step: step.name)
+@pytest.mark.parametrize("late", BEFORE_PEEL, ids=lambda step: step.name)
 def test_what_moves_ops_of_one_body_comes_before_peel(late: Pass) -> None:
     with pytest.raises(PassError) as caught:
         run_passes(parse_graph(PEELED), [late])

@@ -11,7 +11,7 @@ from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
 from lstmc.ir import Graph, Scan, Stage, parse_graph, print_graph, verify
 from lstmc.ops import Arg
-from lstmc.passes import ConvProducts, Dead, FoldConvs, Precompute, SpreadKernels, precompute
+from lstmc.passes import ConvProducts, Dead, Precompute, fold_convs, precompute, spread_kernels
 from lstmc.plugins import library_names
 from lstmc.testing import assert_same_meaning
 
@@ -109,17 +109,17 @@ graph net {
 
 def folded(before: Graph) -> Graph:
     """The result of ``fold_convs``: of the same meaning, and a second run changes nothing."""
-    outcome = FoldConvs().run(before)
+    outcome = fold_convs.run(before)
     verify(outcome.graph, Stage.MODEL)
     assert_same_meaning(before, outcome.graph)
-    assert not FoldConvs().run(outcome.graph).modified
+    assert not fold_convs.run(outcome.graph).modified
     return Dead().run(outcome.graph).graph
 
 
 def test_a_factor_and_a_term_of_each_channel_go_into_the_convolution() -> None:
     before = parse_graph(FOLDED_BEFORE)
     assert print_graph(folded(before)) == FOLDED
-    assert FoldConvs().run(before).counts == {"fold_factor": 1, "fold_term": 1}
+    assert fold_convs.run(before).counts == {"fold_factor": 1, "fold_term": 1}
     with_bias = FOLDED_BEFORE.replace("conv(%x, %W)", "conv(%x, %W, %b)")
     text = print_graph(folded(parse_graph(with_bias)))
     assert "%scaled/b: f32[2] = mul(%b, %scaled/row)" in text
@@ -138,7 +138,7 @@ def test_a_factor_and_a_term_of_each_channel_go_into_the_convolution() -> None:
 )
 def test_other_factors_stay(old: str, new: str) -> None:
     assert old in FOLDED_BEFORE
-    assert not FoldConvs().run(parse_graph(FOLDED_BEFORE.replace(old, new))).modified
+    assert not fold_convs.run(parse_graph(FOLDED_BEFORE.replace(old, new))).modified
 
 
 def test_a_kernel_of_unequal_dilations_has_zeros_between_its_elements() -> None:
@@ -147,17 +147,15 @@ def test_a_kernel_of_unequal_dilations_has_zeros_between_its_elements() -> None:
     )
     text = text.replace("f32[2,3,2,3,3] =", "f32[2,3,2,3,2] =")
     before = parse_graph(text)
-    outcome = SpreadKernels().run(before)
+    outcome = spread_kernels.run(before)
     verify(outcome.graph, Stage.MODEL)
     assert_same_meaning(before, outcome.graph)
     assert outcome.counts == {"spread": 1}
-    assert not SpreadKernels().run(outcome.graph).modified
+    assert not spread_kernels.run(outcome.graph).modified
     assert outcome.graph.type(outcome.graph.args("y")[1]).shape == (2, 1, 2, 3)
-    assert (
-        not SpreadKernels()
-        .run(parse_graph(text.replace("%W: f32[2,1,2,2] = param()", "%W: f32[2,1,2,2] = input()")))
-        .modified
-    )
+    assert not spread_kernels.run(
+        parse_graph(text.replace("%W: f32[2,1,2,2] = param()", "%W: f32[2,1,2,2] = input()"))
+    ).modified
 
 
 def test_a_convolution_in_a_scan_is_folded_with_the_scan_s_weights() -> None:
@@ -170,7 +168,7 @@ def test_a_convolution_in_a_scan_is_folded_with_the_scan_s_weights() -> None:
         return h, {"h": h}
 
     before = CellModel(normalized).graph(T=2, N=2)
-    assert FoldConvs().run(before).counts == {"fold_factor": 1, "fold_term": 1}
+    assert fold_convs.run(before).counts == {"fold_factor": 1, "fold_term": 1}
     (scan,) = [node for node in Precompute().run(folded(before)).graph if isinstance(node.op, Scan)]
     assert isinstance(scan.op, Scan)
     assert [node.op.name for node in scan.op.body if not isinstance(node.op, Arg)] == ["conv", "add", "tanh"]

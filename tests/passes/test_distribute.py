@@ -9,7 +9,7 @@ from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
 from lstmc.ir import Graph, Scan, parse_graph, print_graph
 from lstmc.ops import Linear
-from lstmc.passes import Distribute, Sink
+from lstmc.passes import Sink, distribute
 from lstmc.pipeline import LOOP_PASSES
 from lstmc.testing import check_pass_on
 from tests.random_models.models import seeded_model
@@ -68,11 +68,11 @@ graph net {
 
 def test_before_and_after() -> None:
     before = parse_graph(BEFORE)
-    found = Distribute().run(before)
+    found = distribute.run(before)
     assert print_graph(found.graph) == AFTER
     assert found.counts == {"distribute": 1}
-    check_pass_on(Distribute(), before)
-    assert not Distribute().run(found.graph).modified
+    check_pass_on(distribute, before)
+    assert not distribute.run(found.graph).modified
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_nothing_is_gained(old: str, new: str) -> None:
     text = BEFORE.replace(old, new)
     if "[1,4]" in new:
         text = text.replace("%a: f32[2,4]", "%a: f32[2,1]")
-    assert not Distribute().run(parse_graph(text)).modified
+    assert not distribute.run(parse_graph(text)).modified
 
 
 def test_what_crosses_is_the_next_state_and_an_output() -> None:
@@ -103,7 +103,7 @@ def test_what_crosses_is_the_next_state_and_an_output() -> None:
     text = text.replace("%Y, %h_T, %p_T: f32[3,2,4]", "%Y, %Q, %h_T, %p_T: f32[3,2,4], f32[3,2,4]")
     text = text.replace("return Y=%Y", "return Y=%Y, Q=%Q")
     before = parse_graph(text)
-    assert check_pass_on(Distribute(), before)
+    assert check_pass_on(distribute, before)
 
 
 def loops(graph: Graph) -> Graph:
@@ -137,8 +137,8 @@ def test_random_models_mean_the_same() -> None:
     changed = 0
     for seed in range(12):
         graph = seeded_model(seed).graph()
-        changed += Distribute().run(graph).modified
-        check_pass_on(Distribute(), graph)
+        changed += distribute.run(graph).modified
+        check_pass_on(distribute, graph)
     assert changed
 
 
@@ -165,7 +165,7 @@ def test_two_layers_in_one_cell() -> None:
         return {"y": lstmc.scan(two(), X)[0]}
 
     graph = net.graph()
-    check_pass_on(Distribute(), graph)
+    check_pass_on(distribute, graph)
     scans = [node.op for node in loops(graph) if isinstance(node.op, Scan)]
     assert [scan.states for scan in scans] == [1, 1]
     assert len(in_loop(loops(graph))) == 2

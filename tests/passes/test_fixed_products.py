@@ -11,7 +11,7 @@ import lstmc
 from lstmc import Input, State, cell, model, scan, tanh
 from lstmc.ir import parse_graph, print_graph, verify
 from lstmc.ops import Values
-from lstmc.passes import Dead, FixedProducts, lowering
+from lstmc.passes import Dead, fixed_products, lowering
 from lstmc.testing import assert_same_meaning
 
 BEFORE = """\
@@ -78,12 +78,12 @@ graph net {{
 
 def test_a_step_before_and_after() -> None:
     before = parse_graph(BEFORE)
-    made = FixedProducts().run(before)
+    made = fixed_products.run(before)
     assert print_graph(made.graph) == AFTER
     assert made.counts == {"moved": 2, "spread": 1}
     verify(made.graph)
     assert_same_meaning(before, made.graph)
-    assert not FixedProducts().run(made.graph).modified
+    assert not fixed_products.run(made.graph).modified
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ def test_what_moves_or_adds_within_rows_is_a_product(line: str) -> None:
         {line}
         return z=%z
     }}""")
-    made = FixedProducts().run(before)
+    made = fixed_products.run(before)
     assert made.modified
     assert [made.graph.value_name(output.ref) for output in made.graph.outputs] == ["z"]
     verify(made.graph)
     assert_same_meaning(before, Dead().run(made.graph).graph)
-    assert not FixedProducts().run(made.graph).modified
+    assert not fixed_products.run(made.graph).modified
 
 
 STAYS = {
@@ -139,7 +139,7 @@ def test_what_is_no_product_of_rows_stays(line: str) -> None:
         {line}
         return z=%z
     }}""")
-    assert not FixedProducts().run(graph).modified
+    assert not fixed_products.run(graph).modified
 
 
 @pytest.mark.parametrize("bias", ["", ", %b"])
@@ -160,16 +160,16 @@ def test_a_product_of_each_vector_of_a_row_is_one_of_the_row_with_a_diagonal_of_
       }}
       return y=%y, h_T=%h_T
     }}""")
-    made = FixedProducts().run(before)
+    made = fixed_products.run(before)
     assert made.counts == {"diagonal": 1}
     verify(made.graph)
     assert_same_meaning(before, made.graph)
-    assert not FixedProducts().run(made.graph).modified
+    assert not fixed_products.run(made.graph).modified
 
 
 def test_what_needs_too_large_a_matrix_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lowering, "LARGEST", 11)
-    assert not FixedProducts().run(parse_graph(BEFORE)).modified
+    assert not fixed_products.run(parse_graph(BEFORE)).modified
 
 
 @pytest.mark.parametrize("steps", [1, 3])

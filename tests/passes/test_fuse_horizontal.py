@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmc.ir import parse_graph, print_graph, verify
-from lstmc.passes import FuseHorizontal
+from lstmc.passes import fuse_horizontal
 from lstmc.passes.base import joined_name
 from lstmc.testing import assert_same_meaning
 
@@ -41,7 +41,7 @@ graph net {
 
 def test_widen_before_and_after() -> None:
     before = parse_graph(BEFORE)
-    found = FuseHorizontal().run(before)
+    found = fuse_horizontal.run(before)
     assert print_graph(found.graph) == AFTER
     assert found.counts == {"widen_binary": 1, "widen_function": 1}
     verify(found.graph)
@@ -57,20 +57,20 @@ def test_the_name_of_what_is_packed_has_common_first_words_once() -> None:
 
 
 def test_widen_again_changes_nothing() -> None:
-    again = FuseHorizontal().run(parse_graph(AFTER))
+    again = fuse_horizontal.run(parse_graph(AFTER))
     assert not again.modified
     assert print_graph(again.graph) == AFTER
 
 
 def test_pieces_with_another_reader_are_left_alone() -> None:
     text = BEFORE.replace("return i=%si", "return first=%i, i=%si").replace(", g=%tg", "")
-    found = FuseHorizontal().run(parse_graph(text))
+    found = fuse_horizontal.run(parse_graph(text))
     assert "add(%f_o_g, %hf_ho_hg)" in print_graph(found.graph)
     assert_same_meaning(parse_graph(text), found.graph)
 
 
 def test_pieces_in_another_order_are_left_alone() -> None:
     text = BEFORE.replace("add(%i, %hi)", "add(%i, %hg)").replace("add(%g, %hg)", "add(%g, %hi)")
-    found = FuseHorizontal().run(parse_graph(text))
+    found = fuse_horizontal.run(parse_graph(text))
     assert "add(%f_o, %hf_ho)" in print_graph(found.graph)
     assert_same_meaning(parse_graph(text), found.graph)

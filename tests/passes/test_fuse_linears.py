@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmc.ir import parse_graph, print_graph, verify
-from lstmc.passes import FuseLinears
+from lstmc.passes import fuse_linears
 from lstmc.testing import assert_same_meaning
 
 BEFORE = """\
@@ -78,7 +78,7 @@ graph net {
 
 def test_fuse_linears_before_and_after() -> None:
     before = parse_graph(BEFORE)
-    found = FuseLinears().run(before)
+    found = fuse_linears.run(before)
     assert print_graph(found.graph) == AFTER
     assert found.counts == {"move_bias": 1, "fuse_linears": 2}
     verify(found.graph)
@@ -86,27 +86,27 @@ def test_fuse_linears_before_and_after() -> None:
 
 
 def test_fuse_linears_again_changes_nothing() -> None:
-    again = FuseLinears().run(parse_graph(AFTER))
+    again = fuse_linears.run(parse_graph(AFTER))
     assert not again.modified
     assert print_graph(again.graph) == AFTER
 
 
 def test_parameters_that_are_used_elsewhere_are_not_packed() -> None:
     text = BEFORE.replace("return h_T=%h_T", "return h_T=%h_T, W=%W_a")
-    found = FuseLinears().run(parse_graph(text))
+    found = fuse_linears.run(parse_graph(text))
     assert found.counts["fuse_linears"] == 1  # the products with h_prev alone
 
 
 def test_parameters_of_another_learning_rate_are_not_packed() -> None:
     text = BEFORE.replace("%W_a: f32[5,4] = param()", "%W_a: f32[5,4] = param(lr_mult=3.0)")
-    found = FuseLinears().run(parse_graph(text))
+    found = fuse_linears.run(parse_graph(text))
     assert found.counts["fuse_linears"] == 1
     assert_same_meaning(parse_graph(text), found.graph)
 
 
 def test_a_bias_that_only_the_state_meets_stays() -> None:
     text = BEFORE.replace("add(%h_b, %x_b)", "mul(%h_b, %x_b)")
-    found = FuseLinears().run(parse_graph(text))
+    found = fuse_linears.run(parse_graph(text))
     assert "move_bias" not in found.counts
     assert_same_meaning(parse_graph(text), found.graph)
 
@@ -122,7 +122,7 @@ graph net {
   return v=%v, w=%w
 }
 """)
-    result = FuseLinears().run(before)
+    result = fuse_linears.run(before)
     assert (
         print_graph(result.graph)
         == """\
@@ -153,5 +153,5 @@ graph net {
   return v=%v, w=%w
 }
 """
-    assert FuseLinears().run(parse_graph(text)).counts == {"fuse_linears": 1}
-    assert not FuseLinears().run(parse_graph(text.replace("w=%w", "w=%w, q=%q"))).modified
+    assert fuse_linears.run(parse_graph(text)).counts == {"fuse_linears": 1}
+    assert not fuse_linears.run(parse_graph(text.replace("w=%w", "w=%w, q=%q"))).modified

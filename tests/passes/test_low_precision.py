@@ -13,7 +13,7 @@ from lstmc.dsl import CellModel
 from lstmc.errors import PluginError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, Scan
-from lstmc.passes import ConvexUpdates, Dead, PassList, with_convex_updates
+from lstmc.passes import Dead, PassList, convex_updates, with_convex_updates
 from lstmc.pipeline import all_passes
 from lstmc.weights import parameters
 
@@ -24,7 +24,7 @@ SIZES = {"D": 3, "H": 4}
 
 
 def changed(graph: Graph) -> tuple[Graph, dict[str, int]]:
-    done = ConvexUpdates().run(graph)
+    done = convex_updates.run(graph)
     return Dead().run(done.graph).graph, done.counts
 
 
@@ -43,7 +43,7 @@ def test_outputs_stay(name: str) -> None:
     weights = {key: rng.standard_normal(op.shape) for key, op in parameters(graph).items()}
     for key, array in forward(graph, inputs, weights).outputs.items():
         assert np.abs(forward(after, inputs, weights).outputs[key] - array).max() < 1e-14
-    assert not ConvexUpdates().run(after).modified
+    assert not convex_updates.run(after).modified
 
 
 @pytest.mark.parametrize("name", [*FACTORED, *NEGATED])

@@ -10,7 +10,7 @@ import pytest
 from lstmc.ir import Builder, Graph, Ref, Scan, op_of_step, op_over_time, parse_graph, values_over_time
 from lstmc.ops import Add, Arg, Array, Arrays, Draw, Full, Input, Sample, Tanh, Types
 from lstmc.ops.base import AlongAxis, check_axis, sample_type
-from lstmc.passes import Hoist, KeepTimeAxis, Pass, RollIn, Sink
+from lstmc.passes import Hoist, KeepTimeAxis, Pass, Sink, roll_in
 from lstmc.prepare import one_step
 from lstmc.testing import assert_same_meaning
 from lstmc.types import TensorType
@@ -81,8 +81,8 @@ def axes(graph: Graph) -> dict[str, int]:
         (Hoist(), in_a_scan(before=True), {"step/turned": 2}),
         (Sink(), in_a_scan(before=False), {"Y": 2}),
         (KeepTimeAxis(), in_a_scan(before=True), {"in Y": 2}),
-        (RollIn(), on_a_sequence(2), {"in Y": 1, "in Z": 1}),
-        (RollIn(), on_a_sequence(0), {"in Y": 1, "Z": 0}),
+        (roll_in, on_a_sequence(2), {"in Y": 1, "in Z": 1}),
+        (roll_in, on_a_sequence(0), {"in Y": 1, "Z": 0}),
     ],
     ids=["hoist", "sink", "keep_axis", "roll_in", "along time"],
 )
@@ -127,9 +127,9 @@ graph net {
   return sum=%sum, alone=%alone
 }
 """)
-    rolled = RollIn().run(graph)
+    rolled = roll_in.run(graph)
     assert rolled.counts == {"op_to_scan": 2}
     assert {node.name for node in rolled.graph if isinstance(node.op, Scan)} == {"Y", "most", "sum"}
     assert [rolled.graph.node("most").op.role(slot) for slot in (0, 1)] == ["x", "x"]  # type: ignore[attr-defined]
-    assert not RollIn().run(rolled.graph).modified
+    assert not roll_in.run(rolled.graph).modified
     assert_same_meaning(graph, rolled.graph)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lstmc.ir import Graph, Scan, parse_graph, print_graph, verify
-from lstmc.passes import Dead, PassResult, Peel
+from lstmc.passes import Dead, PassResult, peel
 from lstmc.testing import assert_same_meaning
 
 ELMAN = """\
@@ -48,10 +48,10 @@ ELMAN_FIRST = """\
 
 def peeled(text: str) -> tuple[Graph, PassResult]:
     before = parse_graph(text)
-    outcome = Peel().run(before)
+    outcome = peel.run(before)
     verify(outcome.graph)
     assert_same_meaning(before, outcome.graph)
-    again = Peel().run(outcome.graph)
+    again = peel.run(outcome.graph)
     assert again == PassResult(outcome.graph, False, {})
     return before, outcome
 

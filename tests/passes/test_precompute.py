@@ -9,7 +9,7 @@ import lstmc
 from lstmc import Input, Param, State, cell, const, dims, exp, linear, model, scan, sigmoid, softmax, tanh, uniform
 from lstmc.ir import Ref, is_weight, parse_graph, print_graph, verify
 from lstmc.ops import Precomputed
-from lstmc.passes import PassResult, Precompute, RollIn
+from lstmc.passes import PassResult, Precompute, roll_in
 from lstmc.testing import assert_same_meaning
 from lstmc.weights import unpack_weights
 from lstmc_caffe.runtime.runner import Runner
@@ -210,7 +210,7 @@ graph net {
   return Z=%Z
 }
 """)
-    made = RollIn().run(before)
+    made = roll_in.run(before)
     assert made.counts == {"op_to_scan": 1}  # the maximum
     assert made.graph.type(Ref("e/precomputed")) == before.type(Ref("e/precomputed"))
     assert is_weight(made.graph, made.graph.args("Z")[1])

@@ -6,7 +6,7 @@ import pytest
 
 from lstmc.ir import Scan, parse_graph, print_graph, verify
 from lstmc.ops import Leaf
-from lstmc.passes import Dead, RollIn, SplitProducts
+from lstmc.passes import Dead, roll_in, split_products
 from lstmc.testing import assert_same_meaning
 
 PACKED = """\
@@ -74,13 +74,13 @@ graph net {
 
 def test_per_piece_before_and_after() -> None:
     before = parse_graph(PACKED)
-    made = SplitProducts().run(before)
+    made = split_products.run(before)
     after = Dead().run(made.graph).graph
     assert print_graph(after) == PIECES
     assert made.counts == {"linear_per_piece": 1, "function_per_piece": 2}
     verify(after)
     assert_same_meaning(before, after)
-    assert not SplitProducts().run(after).modified
+    assert not split_products.run(after).modified
 
 
 def test_an_operand_that_is_the_same_for_all_pieces_is_read_by_each() -> None:
@@ -93,7 +93,7 @@ graph net {
   return a=%a, b=%b
 }
 """)
-    after = SplitProducts().run(before).graph
+    after = split_products.run(before).graph
     assert [node.op.name for node in after] == ["input", "param", "add", "split", "add", "add"]
     assert_same_meaning(before, after)
 
@@ -108,7 +108,7 @@ graph net {
   return a=%a, b=%b
 }
 """)
-    assert not SplitProducts().run(before).modified
+    assert not split_products.run(before).modified
 
 
 @pytest.mark.parametrize("of", ["%c", "%w"])
@@ -125,9 +125,9 @@ graph net {
   return p=%p, q=%q
 }
 """
-    assert SplitProducts().run(parse_graph(text)).counts["linear_per_piece"] == 1
+    assert split_products.run(parse_graph(text)).counts["linear_per_piece"] == 1
     computed = text.replace("%b)", "%c)") if of == "%c" else text.replace("%x, %W", "%x, %w")
-    assert not SplitProducts().run(parse_graph(computed)).modified
+    assert not split_products.run(parse_graph(computed)).modified
 
 
 def test_a_split_of_what_cannot_be_cut_stays() -> None:
@@ -139,7 +139,7 @@ graph net {
   return y=%y
 }
 """
-    assert not SplitProducts().run(parse_graph(text)).modified
+    assert not split_products.run(parse_graph(text)).modified
 
 
 OUTSIDE = """\
@@ -188,12 +188,12 @@ graph net {
 
 def test_in_loop_before_and_after() -> None:
     before = parse_graph(OUTSIDE.replace("%Y: f32[3,2,4] =", "%Y, %h_T: f32[3,2,4], f32[2,4] ="))
-    made = RollIn().run(before)
+    made = roll_in.run(before)
     assert print_graph(made.graph) == INSIDE
     assert made.counts == {"op_to_scan": 1}
     verify(made.graph)
     assert_same_meaning(before, made.graph)
-    assert not RollIn().run(made.graph).modified
+    assert not roll_in.run(made.graph).modified
 
 
 SEQUENCES = """\
@@ -228,7 +228,7 @@ graph net {
 
 def test_every_op_that_has_a_step_goes_into_a_loop() -> None:
     before = parse_graph(SEQUENCES)
-    made = RollIn().run(before)
+    made = roll_in.run(before)
     assert made.counts == {"op_to_scan": 6}
     outside = {node.op.name for node in made.graph if not isinstance(node.op, Leaf | Scan)}
     assert outside == {"sum"}  # the one over time

@@ -11,7 +11,7 @@ from typing import Any
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, is_weight_op, precomputed_nodes, reshaped
 from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param, Reshape
-from lstmc.passes import NodePass, Refs
+from lstmc.passes import Refs, node_pass
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.ops import ReshapeLayer
 
@@ -122,8 +122,8 @@ Shape = tuple[int, ...]
 Views = dict[str, dict[Shape, str]]  # of each argument: the shapes it is read in, and the argument of each
 
 
-@dataclass(frozen=True)
-class ReshapeOnce(NodePass):
+@node_pass(bodies=False)
+def reshape_once(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
     """Reshape sequences before a scan if its steps reshape their elements.
 
     1. reshape of an ``x`` argument => an ``x`` argument of the reshaped sequence; an argument that nothing reads is
@@ -133,17 +133,12 @@ class ReshapeOnce(NodePass):
     Legalisation reshapes the second bottom of a Scale or Bias to the axes that it covers, such as an indicator [N, 1]
     to [N]. Without this pass that is a layer at every step.
     """
-
-    name = "reshape_once"
-    bodies = False
-
-    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        if not isinstance(node.op, Scan) or node.op.kept:
-            return None
-        bodies = [_Reads(body) for body in node.op.bodies]
-        views = _views(bodies)
-        counts["reshape_sequence"] += sum(map(len, views.values()))
-        return _outside(b, node, node.op, args, bodies, views) if views else None
+    if not isinstance(node.op, Scan) or node.op.kept:
+        return None
+    bodies = [_Reads(body) for body in node.op.bodies]
+    views = _views(bodies)
+    counts["reshape_sequence"] += sum(map(len, views.values()))
+    return _outside(b, node, node.op, args, bodies, views) if views else None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from lstmc.ir import (
     precomputed_nodes,
 )
 from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param, Precomputed, Transpose
-from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, result, rewrite, with_bodies, with_role
+from lstmc.passes import Pass, PassResult, Refs, graph_pass, in_bodies, result, rewrite, with_bodies, with_role
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import alone_in_a_blob, as_value, outputs_as_values, packing_nodes, weight_nodes
 from lstmc_caffe.legalize.fused import FusedScan, scan_to_layer
@@ -125,89 +125,69 @@ class Legalize(Pass):
         return result(graph, legalized(graph, counts, self.trained, self.fused), counts)
 
 
-@dataclass(frozen=True)
-class UntieTransposes(Pass):
-    """Give a transposed parameter a node for each use.
-
-    1. matrix of a scan's products       => transposed in the scan's body
-    2. matrix of a product and value too => transposed once for each
-    """
-
-    name = "untie_transposes"
-
-    def run(self, graph: Graph) -> PassResult:
-        return compared(graph, untie_transposes(graph), Counter())
-
-
-@dataclass(frozen=True)
-class PassPackedValues(Pass):
+@graph_pass()
+def pass_packed_values(graph: Graph, counts: Counter[str]) -> Graph:
     """Pass packed parameters that no step has as a blob to their scan as values.
 
     As weights they would be separate blobs, and in training the same parameters could not be used elsewhere. A bias
     that is refused as a blob becomes a value too.
     """
+    readers = graph.readers()
 
-    name = "pass_packed_values"
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Scan):
+            return None
+        values = set()
+        for slot, ref in enumerate(graph.args(node.name)):
+            if node.op.role(slot) == "weight" and is_weight_op(graph.node(ref.node).op):
+                biases = alone_in_a_blob(graph, ref, readers)
+                if not any(_has_as_blob(body, slot, biases) for body in node.op.bodies):
+                    values.add(slot)
+        counts["pass_value"] += len(values)
+        if not values:
+            return None
+        scan = in_bodies(node.op, lambda body: with_role(body, values, "static"))
+        return b.add(scan, *args, names=node.names, loc=node.loc)
 
-    def run(self, graph: Graph) -> PassResult:
-        readers = graph.readers()
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if not isinstance(node.op, Scan):
-                return None
-            values = set()
-            for slot, ref in enumerate(graph.args(node.name)):
-                if node.op.role(slot) == "weight" and is_weight_op(graph.node(ref.node).op):
-                    biases = alone_in_a_blob(graph, ref, readers)
-                    if not any(_has_as_blob(body, slot, biases) for body in node.op.bodies):
-                        values.add(slot)
-            if not values:
-                return None
-            scan = in_bodies(node.op, lambda body: with_role(body, values, "static"))
-            return b.add(scan, *args, names=node.names, loc=node.loc)
-
-        return compared(graph, rewrite(graph, visit), Counter())
+    return rewrite(graph, visit)
 
 
-@dataclass(frozen=True)
-class SeparateLayers(Pass):
+@graph_pass()
+def separate_layers(graph: Graph, counts: Counter[str]) -> Graph:
     """Give layers their own copies of functions of parameters that are also parts of weights.
 
     Passes that merge equal nodes (``cse``, ``simplify``) share constants, and functions of parameters, among layers and
     weights.
     """
-
-    name = "separate_layers"
-
-    def run(self, graph: Graph) -> PassResult:
-        computed = precomputed_nodes(graph)
-        read = {ref for node in graph if node.name not in computed for ref in graph.args(node.name)}
-        read |= {output.ref for output in graph.outputs}
-        roots = [ref for ref in read if ref.node in computed and not is_weight(graph, ref)]
-        if not roots:
-            return PassResult(graph, False)
-        copied = {name for name in graph.needed(roots) & computed if not is_weight(graph, Ref(name))}
-        rebuild = Rebuild(graph)
-        layers: dict[Ref, Ref] = {}
-        for node in graph:
-            args = graph.args(node.name)
-            if node.name not in computed:
-                rebuild.copy(node, [layers.get(ref, rebuild.new[ref]) for ref in args])
-                continue
-            rebuild.copy(node)
-            if node.name in copied:
-                operands = [layers.get(ref, rebuild.new[ref]) for ref in args]
-                names = tuple(f"{name}/layer" for name in node.names)
-                outs = rebuild.builder.add(node.op, *operands, names=names, loc=node.loc)
-                layers |= {Ref(node.name, out): ref for out, ref in enumerate(outs)}
-        rebuild.new |= layers
-        return compared(graph, rebuild.finish(), Counter())
+    computed = precomputed_nodes(graph)
+    read = {ref for node in graph if node.name not in computed for ref in graph.args(node.name)}
+    read |= {output.ref for output in graph.outputs}
+    roots = [ref for ref in read if ref.node in computed and not is_weight(graph, ref)]
+    if not roots:
+        return graph
+    copied = {name for name in graph.needed(roots) & computed if not is_weight(graph, Ref(name))}
+    rebuild = Rebuild(graph)
+    layers: dict[Ref, Ref] = {}
+    for node in graph:
+        args = graph.args(node.name)
+        if node.name not in computed:
+            rebuild.copy(node, [layers.get(ref, rebuild.new[ref]) for ref in args])
+            continue
+        rebuild.copy(node)
+        if node.name in copied:
+            counts["layer_apart"] += 1
+            operands = [layers.get(ref, rebuild.new[ref]) for ref in args]
+            names = tuple(f"{name}/layer" for name in node.names)
+            outs = rebuild.builder.add(node.op, *operands, names=names, loc=node.loc)
+            layers |= {Ref(node.name, out): ref for out, ref in enumerate(outs)}
+    rebuild.new |= layers
+    return rebuild.finish()
 
 
 def legalization(trained: bool, fused: bool = False) -> tuple[Pass, ...]:
     """Return the passes from a model's graph to layers. See :class:`Legalize` for ``trained`` and ``fused``."""
-    prepare: tuple[Pass, ...] = (UntieTransposes(), PassPackedValues())
-    return (*(prepare if trained else (SeparateLayers(),)), Legalize(trained, fused))
+    prepare: tuple[Pass, ...] = (untie_transposes, pass_packed_values)
+    return (*(prepare if trained else (separate_layers,)), Legalize(trained, fused))
 
 
 def legalized(graph: Graph, counts: Counter[str], trained: bool, fused: bool) -> Graph:
@@ -243,12 +223,17 @@ def legalized(graph: Graph, counts: Counter[str], trained: bool, fused: bool) ->
     return outputs_as_values(rewrite(graph, visit), counts)
 
 
-def untie_transposes(graph: Graph) -> Graph:
-    """Transpose a parameter twice if its transpose is used both as a matrix of products and as a value.
+@graph_pass()
+def untie_transposes(graph: Graph, counts: Counter[str]) -> Graph:
+    """Give a transposed parameter a node for each use.
+
+    1. matrix of a scan's products       => transposed in the scan's body
+    2. matrix of a product and value too => transposed once for each
 
     A product has the parameter's own blob; layers compute the value from that blob.
     """
-    graph = with_bodies(with_transposes_in_bodies(graph), untie_transposes)
+    graph = with_transposes_in_bodies(graph, counts)
+    graph = with_bodies(graph, lambda body: untie_transposes.change(body, counts))
     reads: dict[Ref, set[bool]] = {}  # a transposed parameter, and whether its readers have it as a matrix
     for node in graph:
         for slot, ref in enumerate(graph.args(node.name)):
@@ -258,6 +243,7 @@ def untie_transposes(graph: Graph) -> Graph:
         if output.ref in reads:
             reads[output.ref].add(False)
     mixed = {ref for ref, as_matrices in reads.items() if len(as_matrices) == 2}
+    counts["transpose_apart"] += len(mixed)
     if not mixed:
         return graph
     rebuild, copies = Rebuild(graph), dict[Ref, Ref]()
@@ -281,7 +267,7 @@ def _is_matrix(node: Node, slot: int) -> bool:
     return isinstance(node.op, Linear) and slot == 1
 
 
-def with_transposes_in_bodies(graph: Graph) -> Graph:
+def with_transposes_in_bodies(graph: Graph, counts: Counter[str]) -> Graph:
     """Transpose parameters in the body of a scan, if they are matrices of its products.
 
     The rule for linear then uses the untransposed parameter; outside the body the transpose would be a second blob.
@@ -293,6 +279,7 @@ def with_transposes_in_bodies(graph: Graph) -> Graph:
         slots = [slot for slot, ref in enumerate(args) if node.op.role(slot) == "weight" and _is_transposed(b, ref)]
         reads = {slot: [read for body in node.op.bodies for read in _reads(body, slot)] for slot in slots}
         tied = {slot for slot in slots if any(_is_matrix(*read) for read in reads[slot])}
+        counts["transpose_inside"] += len(tied)
         if not tied:
             return None
         scan = in_bodies(node.op, lambda body: _with_transposes(body, tied))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, twice_stored, weight_graph
 from lstmc.ops import Arg, Concat, Input, IntegerRange, Op, Sigmoid, Split, Tanh
-from lstmc.passes import Pass, PassResult, result
+from lstmc.passes import graph_pass
 from lstmc.passes.simplify import pruned
 from lstmc.patterns import (
     CORE_FORMULAS,
@@ -192,8 +192,13 @@ def indicator(graph: Graph, reset: Place, scan: Scan) -> Ref | None:
     return reset.ref if zero_or_one and len(op.shape) == 2 and op.shape[0] == scan.length else None
 
 
-@dataclass(frozen=True)
-class FindLSTMUnit(Pass):
+def has_lstm_unit(scan: Scan) -> bool:
+    """Return whether a scan has a gate tail that becomes an LSTMUnit if it keeps its time axis."""
+    return any(_of_rows(scan, tail) for tail in gate_tails(scan.body))
+
+
+@graph_pass()
+def find_lstm_unit(graph: Graph, counts: Counter[str]) -> Graph:
     """Use LSTMUnit where a scan keeps its time axis.
 
     1. c = sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), where i, f, o, g are the quarters of z
@@ -208,24 +213,17 @@ class FindLSTMUnit(Pass):
     LSTMUnit is one layer instead of seven or more, and in a Caffe from lstmc's installer it is faster at every size
     (docs/performance.md). For other builds ``--tune`` measures it.
     """
-
-    name = "find_lstm_unit"
-
-    def applies(self, scan: Scan) -> bool:
-        """Return whether a scan has a gate tail that becomes an LSTMUnit if it keeps its time axis."""
-        return any(_of_rows(scan, tail) for tail in gate_tails(scan.body))
-
-    def run(self, graph: Graph) -> PassResult:
-        refused: set[str] = set()  # the scans whose rows cannot be re-ordered
-        while True:
-            attempt = _UnitRewrite(graph, refused)
-            refused |= attempt.refused
-            if attempt.refused:
-                continue
-            after = attempt.graph()
-            if not attempt.orders or not stored_twice(after):
-                return result(graph, after, attempt.counts)
-            refused.update(attempt.orders)
+    refused: set[str] = set()  # the scans whose rows cannot be re-ordered
+    while True:
+        attempt = _UnitRewrite(graph, refused)
+        refused |= attempt.refused
+        if attempt.refused:
+            continue
+        after = attempt.graph()
+        if not attempt.orders or not stored_twice(after):
+            counts.update(attempt.counts)
+            return after
+        refused.update(attempt.orders)
 
 
 class _UnitRewrite:

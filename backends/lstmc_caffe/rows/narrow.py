@@ -14,7 +14,7 @@ import numpy as np
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref
 from lstmc.ops import Abs, Affine, Concat, Embed, Linear, Op, Pointwise, Relu, Reshape, Tanh, Transpose
-from lstmc.passes import FixedArrays, NodePass, Pass, PassResult, Refs, compared, result, rewrite
+from lstmc.passes import FixedArrays, Pass, PassResult, Refs, compared, graph_pass, node_pass, result, rewrite
 from lstmc.text import Names
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
@@ -265,8 +265,8 @@ LEAST_STEP = 2.0**27  # from this factor on tanh is 1, 0 or -1 of every number t
 HALF_FACTOR = 2.0**15  # the largest power of 2 in float16
 
 
-@dataclass(frozen=True)
-class HalfSteps(NodePass):
+@node_pass()
+def half_steps(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
     """Write step functions with factors that float16 can hold, for targets whose readers compute in float16.
 
     1. tanh(k x), k from 2^27 on => tanh(2^15 tanh(2^15 tanh(x)))
@@ -275,31 +275,27 @@ class HalfSteps(NodePass):
     ``step(x)`` is tanh(2^96 relu(x)): in float16 that factor is infinite, and its product with 0 is NaN. Rule 2 is for
     masks of lengths: past the end of a sequence k x - k is below all other numbers.
     """
-
-    name = "half_steps"
-
-    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        if isinstance(node.op, Affine) and node.op.scale == -node.op.shift >= LEAST_STEP:
-            counts["mask"] += 1
-            return b.add(Affine(HALF_FACTOR, -HALF_FACTOR), *args, names=node.names, loc=node.loc)
-        factor = b.node(args[0].node).op if args else None
-        if not isinstance(node.op, Tanh) or not isinstance(factor, Affine):
-            return None
-        if factor.scale < LEAST_STEP or factor.shift:
-            return None
-        counts["tanh_of_tanh"] += 1
-        (x,) = b.args(args[0].node)
-        for number in (1, 2):
-            (x,) = b.add(Tanh(), x, names=(f"{node.name}/{number}",), loc=node.loc)
-            (x,) = b.add(Affine(HALF_FACTOR, 0.0), x, names=(f"{node.name}/{number}/scaled",), loc=node.loc)
-        return b.add(Tanh(), x, names=node.names, loc=node.loc)
+    if isinstance(node.op, Affine) and node.op.scale == -node.op.shift >= LEAST_STEP:
+        counts["mask"] += 1
+        return b.add(Affine(HALF_FACTOR, -HALF_FACTOR), *args, names=node.names, loc=node.loc)
+    factor = b.node(args[0].node).op if args else None
+    if not isinstance(node.op, Tanh) or not isinstance(factor, Affine):
+        return None
+    if factor.scale < LEAST_STEP or factor.shift:
+        return None
+    counts["tanh_of_tanh"] += 1
+    (x,) = b.args(args[0].node)
+    for number in (1, 2):
+        (x,) = b.add(Tanh(), x, names=(f"{node.name}/{number}",), loc=node.loc)
+        (x,) = b.add(Affine(HALF_FACTOR, 0.0), x, names=(f"{node.name}/{number}/scaled",), loc=node.loc)
+    return b.add(Tanh(), x, names=node.names, loc=node.loc)
 
 
 MOST_ROWS = 2**11  # up to here float16 has all integers
 
 
-@dataclass(frozen=True)
-class EmbedProducts(Pass):
+@graph_pass()
+def embed_products(graph: Graph, counts: Counter[str]) -> Graph:
     """Write the lookup of rows by integers as a product, for targets without Embed.
 
     1. embed(x, W), W of up to 2048 rows => linear(relu(1 - abs(linear(x, 1) - i)), W.T), i = 0, 1, 2, ...: each integer
@@ -307,29 +303,24 @@ class EmbedProducts(Pass):
 
     Embeddings of states, within a loop, already are products; all others were moved before the loop.
     """
+    fixed = FixedArrays()
 
-    name = "embed_products"
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Embed) or (rows := graph.type(graph.args(node.name)[1]).shape[0]) > MOST_ROWS:
+            return None
+        counts["embed"] += 1
+        ones = fixed.add(b, np.ones((rows, 1)), f"embed/ones_{rows}")
+        places = fixed.add(b, -np.arange(rows, dtype=float), f"embed/places_{rows}")
+        x, matrix = args
+        axis, value = b.type(x).rank, x
+        ops = (Reshape((*b.type(x).shape, 1)), Linear(axis), Abs(), Affine(-1.0, 1.0), Relu())
+        for op, word in zip(ops, ("column", "less_places", "away", "near", "one_hot"), strict=True):
+            more = (ones, places) if isinstance(op, Linear) else ()
+            (value,) = b.add(op, value, *more, names=(f"{node.name}/{word}",), loc=node.loc)
+        (turned,) = b.add(Transpose(0), matrix, names=(f"{node.name}/transposed",), loc=node.loc)
+        return b.add(Linear(axis), value, turned, names=node.names, loc=node.loc)
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-        fixed = FixedArrays()
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if not isinstance(node.op, Embed) or (rows := graph.type(graph.args(node.name)[1]).shape[0]) > MOST_ROWS:
-                return None
-            counts["embed"] += 1
-            ones = fixed.add(b, np.ones((rows, 1)), f"embed/ones_{rows}")
-            places = fixed.add(b, -np.arange(rows, dtype=float), f"embed/places_{rows}")
-            x, matrix = args
-            axis, value = b.type(x).rank, x
-            ops = (Reshape((*b.type(x).shape, 1)), Linear(axis), Abs(), Affine(-1.0, 1.0), Relu())
-            for op, word in zip(ops, ("column", "less_places", "away", "near", "one_hot"), strict=True):
-                more = (ones, places) if isinstance(op, Linear) else ()
-                (value,) = b.add(op, value, *more, names=(f"{node.name}/{word}",), loc=node.loc)
-            (turned,) = b.add(Transpose(0), matrix, names=(f"{node.name}/transposed",), loc=node.loc)
-            return b.add(Linear(axis), value, turned, names=node.names, loc=node.loc)
-
-        return result(graph, rewrite(graph, visit), counts)
+    return rewrite(graph, visit)
 
 
 @dataclass(frozen=True)

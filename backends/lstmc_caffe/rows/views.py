@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from lstmc.errors import BackendError, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Ref, Step, renewed
 from lstmc.ops import Concat, Pointwise
-from lstmc.passes import Pass, PassResult, Refs, compared, result, rewrite
+from lstmc.passes import Pass, PassResult, Refs, compared, graph_pass, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.functions import NO_SHIFT
 from lstmc_caffe.rows.layout import last_axis, matrix_at, replaced_later, unviewed, viewed
@@ -242,8 +242,8 @@ Shape = tuple[int, ...]
 FIT_RULES = {caffe.Feed: "fit_step", caffe.HostInput: "fit_input"}  # else fit_layer
 
 
-@dataclass(frozen=True)
-class FitReaders(Pass):
+@graph_pass()
+def fit_readers(graph: Graph, counts: Counter[str]) -> Graph:
     """Give elementwise layers and constants the one shape in which others write and read them.
 
     1. elementwise layers that read each other, and whose neighbours all use one other matrix shape => that shape; a row
@@ -253,39 +253,33 @@ class FitReaders(Pass):
 
     A step [N], such as an indicator or a mask, is one row, until a broadcast along the other axes needs it as a column.
     """
+    shapes = _shapes(graph)
+    counts.update(FIT_RULES.get(type(graph.node(name).op), "fit_layer") for name in shapes)
+    feeds: dict[Ref, Ref] = {}  # what layers read of an input, which itself stays what is carried to it
 
-    name = "fit_readers"
+    def visit(b: Builder, node: Node, args: Refs) -> Refs:
+        args = tuple(feeds.get(ref, ref) for ref in args)
+        if isinstance(node.op, caffe.View):
+            return (viewed(b, args[0], node.op.shape, node.names, node.steps),)
+        shape = shapes.get(node.name)
+        if shape is not None and isinstance(node.op, caffe.HostInput):
+            (fed,) = b.copy(node, args)
+            (feeds[fed],) = b.add(caffe.Feed(shape), fed, names=(f"{node.name}/rows",), loc=node.loc)
+            return (fed,)
+        if isinstance(node.op, caffe.Feed | caffe.DummyData):
+            return b.copy(node, args, node.op if shape is None else replace(node.op, shape=shape))
+        old = graph.args(node.name)
+        if shape is not None and _is_row_of_factors(node):
+            x, row = viewed(b, args[0], shape), args[1]
+            count = shape[1] // graph.type(old[1]).size
+            (row,) = b.add(Concat(0), *(row,) * count, names=(f"{b.node(row.node).names[row.out]}/repeated",))
+            return b.copy(node, (x, row))
+        read = [shape or graph.type(ref).shape for ref in old]
+        return b.copy(
+            node, [ref if b.type(ref).shape == s else viewed(b, ref, s) for ref, s in zip(args, read, strict=True)]
+        )
 
-    def run(self, graph: Graph) -> PassResult:
-        shapes = _shapes(graph)
-        counts = Counter(FIT_RULES.get(type(graph.node(name).op), "fit_layer") for name in shapes)
-        feeds: dict[Ref, Ref] = {}  # what layers read of an input, which itself stays what is carried to it
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs:
-            args = tuple(feeds.get(ref, ref) for ref in args)
-            if isinstance(node.op, caffe.View):
-                return (viewed(b, args[0], node.op.shape, node.names, node.steps),)
-            shape = shapes.get(node.name)
-            if shape is not None and isinstance(node.op, caffe.HostInput):
-                (fed,) = b.copy(node, args)
-                (feeds[fed],) = b.add(caffe.Feed(shape), fed, names=(f"{node.name}/rows",), loc=node.loc)
-                return (fed,)
-            if isinstance(node.op, caffe.Feed | caffe.DummyData):
-                return b.copy(node, args, node.op if shape is None else replace(node.op, shape=shape))
-            old = graph.args(node.name)
-            if shape is not None and _is_row_of_factors(node):
-                x, row = viewed(b, args[0], shape), args[1]
-                count = shape[1] // graph.type(old[1]).size
-                (row,) = b.add(Concat(0), *(row,) * count, names=(f"{b.node(row.node).names[row.out]}/repeated",))
-                return b.copy(node, (x, row))
-            read = [shape or graph.type(ref).shape for ref in old]
-            return b.copy(
-                node, [ref if b.type(ref).shape == s else viewed(b, ref, s) for ref, s in zip(args, read, strict=True)]
-            )
-
-        if not shapes:
-            return PassResult(graph, False)
-        return result(graph, rewrite(graph, visit), counts)
+    return rewrite(graph, visit) if shapes else graph
 
 
 def _shapes(graph: Graph) -> dict[str, Shape]:

@@ -14,7 +14,7 @@ from lstmc.ops import Input as CoreInput
 from lstmc.ops import Param as CoreParam
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.lstm_unit import FindLSTMUnit
+from lstmc_caffe.legalize.lstm_unit import find_lstm_unit
 from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.legalize.recurrent_models import (
     both_ways,
@@ -93,7 +93,7 @@ def test_every_stage_means_the_model(case: str) -> None:
 @each_case
 def test_a_second_run_changes_nothing(case: str) -> None:
     found = [s.graph for s in net_of(case).history if s.pass_name == "find_lstm_unit"]
-    assert not FindLSTMUnit().run(found[0]).modified
+    assert not find_lstm_unit.run(found[0]).modified
 
 
 @pytest.mark.caffe
@@ -179,7 +179,7 @@ graph net {
 
 def test_as_text() -> None:
     before = parse_graph(BEFORE, caffe.CAFFE_OPS)
-    outcome = FindLSTMUnit().run(before)
+    outcome = find_lstm_unit.run(before)
     assert print_graph(outcome.graph) == AFTER
     assert outcome.counts == {"find_unit": 1, "reorder_rows": 1}
     verify(outcome.graph, Stage.LEGAL, caffe.CAFFE_OPS)
@@ -198,4 +198,4 @@ def test_as_text() -> None:
 )
 def test_what_does_not_match_as_text(line: str, other: str) -> None:
     assert BEFORE.count(line) == 1
-    assert not FindLSTMUnit().run(parse_graph(BEFORE.replace(line, other), caffe.CAFFE_OPS)).modified
+    assert not find_lstm_unit.run(parse_graph(BEFORE.replace(line, other), caffe.CAFFE_OPS)).modified

@@ -9,7 +9,7 @@ from lstmc.dsl import Model
 from lstmc.ir import Stage, parse_graph, print_graph, verify
 from lstmc.testing import assert_same_meaning
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.lstm_unit import FindLSTMUnit
+from lstmc_caffe.legalize.lstm_unit import find_lstm_unit
 from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.legalize.recurrent_models import SIZES, of_cell
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
@@ -117,7 +117,7 @@ graph net {
 
 def test_find_lstm_unit_as_text() -> None:
     before = parse_graph(GATES, caffe.CAFFE_OPS)
-    outcome = FindLSTMUnit().run(before)
+    outcome = find_lstm_unit.run(before)
     assert print_graph(outcome.graph) == UNIT
     assert outcome.counts == {"find_unit": 1, "cont_of_unit": 1}
     verify(outcome.graph, Stage.LEGAL, caffe.CAFFE_OPS)
@@ -128,7 +128,7 @@ def test_find_lstm_unit_as_text() -> None:
 def test_what_is_no_indicator_keeps_its_product(other: str) -> None:
     """A gradient may be wanted there, or LSTMUnit's would not be right."""
     before = parse_graph(GATES.replace("values=integers(0, 1)", other), caffe.CAFFE_OPS)
-    outcome = FindLSTMUnit().run(before)
+    outcome = find_lstm_unit.run(before)
     assert outcome.counts == {"find_unit": 1}
     assert "caffe.LSTMUnit(%cc, %a, %cont)" in print_graph(outcome.graph)
     assert_same_meaning(before, outcome.graph)

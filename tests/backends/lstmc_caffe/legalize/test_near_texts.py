@@ -17,7 +17,7 @@ from lstmc.ir import Graph, Stage, parse_graph, verify
 from lstmc.ops import Input, IntegerRange, Param
 from lstmc.passes import Pass
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.lstm_unit import FindLSTMUnit
+from lstmc_caffe.legalize.lstm_unit import find_lstm_unit
 from lstmc_caffe.legalize.native import FindNativeLayers
 from tests.backends.lstmc_caffe.legalize.test_lstm_unit import BEFORE as PACKED
 from tests.backends.lstmc_caffe.legalize.test_lstm_unit_cont import GATES
@@ -49,7 +49,7 @@ TWICE = PACKED.replace("      return %h,", """\
       return %q,""")  # fmt: skip
 
 
-UNIT, OWN = FindLSTMUnit(), FindNativeLayers()
+UNIT, OWN = find_lstm_unit, FindNativeLayers()
 RNN = """\
 graph net {
   %x: f32[2,3,4] = caffe.Input()

@@ -9,7 +9,7 @@ import pytest
 import lstmc
 from lstmc import Input, Param, State, cell, concat, dims, linear, model, outer, scan, tanh, uniform, xavier
 from lstmc.ir import parse_graph
-from lstmc_caffe.legalize.legalize import PassPackedValues
+from lstmc_caffe.legalize.legalize import pass_packed_values
 
 T, N, D, H = dims("T N D H")
 
@@ -108,4 +108,4 @@ SCAN_IN_A_SCAN = """graph g {
 
 def test_the_matrix_of_a_scan_in_a_scan_is_a_blob() -> None:
     graph = parse_graph(SCAN_IN_A_SCAN)
-    assert not PassPackedValues().run(graph).modified
+    assert not pass_packed_values.run(graph).modified

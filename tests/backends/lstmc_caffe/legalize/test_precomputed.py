@@ -11,7 +11,7 @@ from lstmc import Input, Param, State, cell, dims, exp, linear, model, scan, tan
 from lstmc.ir import Graph, parse_graph, print_graph
 from lstmc.passes import Dead
 from lstmc.testing import assert_same_meaning
-from lstmc_caffe.legalize.legalize import SeparateLayers
+from lstmc_caffe.legalize.legalize import separate_layers
 from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import legalised
 
@@ -37,7 +37,7 @@ graph net {{
 
 def test_layers_have_copies_of_what_they_share_with_a_weight() -> None:
     before = shared("y=%y, z=%z, o=%zeros")
-    after = SeparateLayers().run(before).graph
+    after = separate_layers.run(before).graph
     assert (
         print_graph(after)
         == """\
@@ -57,12 +57,12 @@ graph net {
 """
     )
     assert_same_meaning(before, after)
-    assert SeparateLayers().run(after).graph == after
+    assert separate_layers.run(after).graph == after
 
 
 def test_what_is_not_shared_is_left() -> None:
     alone = Dead().run(shared("y=%y")).graph
-    assert SeparateLayers().run(alone).graph is alone
+    assert separate_layers.run(alone).graph is alone
 
 
 def test_both_are_legal() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lstmc.ir import Stage, parse_graph, print_graph, verify
 from lstmc.testing import assert_same_meaning
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.blobs import ReshapeOnce
+from lstmc_caffe.legalize.blobs import reshape_once
 
 LEGAL = """\
 graph net {
@@ -59,28 +59,28 @@ graph net {
 
 def test_reshape_once_as_text() -> None:
     before = parse_graph(LEGAL, caffe.CAFFE_OPS)
-    outcome = ReshapeOnce().run(before)
+    outcome = reshape_once.run(before)
     assert print_graph(outcome.graph) == ONCE
     assert outcome.counts == {"reshape_sequence": 2}
     verify(outcome.graph, Stage.LEGAL, caffe.CAFFE_OPS)
     assert_same_meaning(before, outcome.graph)
-    assert not ReshapeOnce().run(outcome.graph).modified
+    assert not reshape_once.run(outcome.graph).modified
 
 
 def test_a_reshape_of_a_reshape_is_made_once_too() -> None:
     twice = "%row: f32[1,3] = caffe.Reshape(%cont, shape=(1, 3))\n      %again: f32[3] = caffe.Reshape(%row"
     before = parse_graph(LEGAL.replace("%again: f32[3] = caffe.Reshape(%cont", twice), caffe.CAFFE_OPS)
-    outcome = ReshapeOnce().run(before)
+    outcome = reshape_once.run(before)
     assert print_graph(outcome.graph) == ONCE
     assert_same_meaning(before, outcome.graph)
-    assert not ReshapeOnce().run(outcome.graph).modified
+    assert not reshape_once.run(outcome.graph).modified
 
 
 def test_reshape_once_where_the_first_step_reads_a_sequence_as_it_is() -> None:
     body = LEGAL.partition("body rnn {")[2].partition("    }\n")[0]
     first = f"first rnn {{{body}".replace("%again:", "%same: f32[3,1] = caffe.Power(%cont)\n      %again:")
     before = parse_graph(LEGAL.replace("    }\n  }\n", f"    }}\n    {first}    }}\n  }}\n"), caffe.CAFFE_OPS)
-    outcome = ReshapeOnce().run(before)
+    outcome = reshape_once.run(before)
     operands = [outcome.graph.value_name(ref) for ref in outcome.graph.args("y")]
     assert operands == ["z", "rnn/z/3x4x2", "column", "C", "h_0"]
     verify(outcome.graph, Stage.LEGAL, caffe.CAFFE_OPS)

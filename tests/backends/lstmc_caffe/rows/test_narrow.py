@@ -15,7 +15,7 @@ from lstmc.ops import Param as ParamOp
 from lstmc.passes import Dead
 from lstmc.testing import assert_same_meaning
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
-from lstmc_caffe.rows.narrow import EmbedProducts, HalfSteps, Narrow
+from lstmc_caffe.rows.narrow import Narrow, embed_products, half_steps
 from lstmc_caffe.targets.target import Target, load_target
 from tests.backends.lstmc_caffe.nets import legalised
 from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
@@ -392,11 +392,11 @@ def test_tanh_of_a_small_factor_is_as_it_is() -> None:
     before = parse_graph(
         "graph g {\n%x: f32[2] = input()\n%a: f32[2] = affine(%x, scale=64.0)\n%y: f32[2] = tanh(%a)\nreturn y=%y\n}"
     )
-    assert not HalfSteps().run(before).modified
+    assert not half_steps.run(before).modified
     far = parse_graph(print_graph(before).replace("64.0", str(2.0**27)))
-    made = HalfSteps().run(far)
+    made = half_steps.run(far)
     assert made.counts == {"tanh_of_tanh": 1}
-    assert not HalfSteps().run(made.graph).modified
+    assert not half_steps.run(made.graph).modified
 
 
 @model
@@ -426,7 +426,7 @@ graph net {{
   return y=%y, z=%z
 }}
 """)
-    outcome = EmbedProducts().run(graph)
+    outcome = embed_products.run(graph)
     assert outcome.counts == counts
     params = [node for node in outcome.graph if isinstance(node.op, ParamOp)]
     assert len(params) == (3 if counts else 1), "ones and places are there once"
@@ -435,6 +435,6 @@ graph net {{
 @pytest.mark.parametrize(("factor", "counts"), [(2.0**27, {"mask": 1}), (2.0**26, {})])
 def test_a_mask_in_float16_has_a_factor_that_is_one(factor: float, counts: dict[str, int]) -> None:
     text = "graph g {{\n  %x: f32[2] = input()\n  %a: f32[2] = affine(%x, scale={0}, shift=-{0})\n  return a=%a\n}}\n"
-    outcome = HalfSteps().run(parse_graph(text.format(factor)))
+    outcome = half_steps.run(parse_graph(text.format(factor)))
     assert outcome.counts == counts
     assert print_graph(outcome.graph) == text.format(2.0**15 if counts else factor)

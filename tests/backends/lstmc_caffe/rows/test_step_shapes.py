@@ -8,7 +8,7 @@ from lstmc import Input, Param, State, cell, concat, dims, exp, linear, maximum,
 from lstmc.dsl import Model
 from lstmc.errors import BackendError
 from lstmc.ir import Scan
-from lstmc.passes import RollIn
+from lstmc.passes import roll_in
 from lstmc.pipeline import compile_graph
 from lstmc.testing import assert_same_meaning
 from lstmc_caffe import CaffeBackend
@@ -102,7 +102,7 @@ def spread(X=Input(3, 2, 5), once=Input(1, 2, 4)):
 @pytest.mark.parametrize("net", [flattened, spread], ids=lambda net: net.name)
 def test_what_has_no_axis_of_time_is_not_taken_into_a_loop(net: Model) -> None:
     graph = net.graph()
-    for inner in RollIn().run(graph).graph:
+    for inner in roll_in.run(graph).graph:
         if isinstance(inner.op, Scan):
             assert inner.op.length == 3, inner.name
-    assert_same_meaning(graph, RollIn().run(graph).graph)
+    assert_same_meaning(graph, roll_in.run(graph).graph)

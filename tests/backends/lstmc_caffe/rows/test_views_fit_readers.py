@@ -29,7 +29,7 @@ from lstmc.ir import parse_graph, print_graph
 from lstmc.pipeline import compile_graph
 from lstmc.testing import assert_same_meaning
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.rows.views import FitReaders
+from lstmc_caffe.rows.views import fit_readers
 from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 from tests.backends.lstmc_caffe.rows.models import N, T, carried, with_cont, with_lengths
@@ -101,18 +101,18 @@ OPS = caffe.CAFFE_OPS + caffe.HOST_OPS
 
 def test_text() -> None:
     before = parse_graph(BEFORE.replace("%column, %column)", "%column, %column, axis=1)"), OPS)
-    outcome = FitReaders().run(before)
+    outcome = fit_readers.run(before)
     assert print_graph(outcome.graph) == AFTER.replace("%valid, %valid)", "%valid, %valid, axis=1)")
     assert outcome.counts == {"fit_layer": 3, "fit_step": 1}
     assert_same_meaning(before, outcome.graph)
-    assert not FitReaders().run(outcome.graph).modified
+    assert not fit_readers.run(outcome.graph).modified
 
 
 @pytest.mark.parametrize("output", ["%valid", "%step"])
 def test_what_the_host_reads_as_it_is_stays(output: str) -> None:
     text = BEFORE.replace("%column, %column)", "%column, %column, axis=1)").replace("row=%row", f"as_it_is={output}")
     before = parse_graph(text, OPS)
-    assert_same_meaning(before, FitReaders().run(before).graph)
+    assert_same_meaning(before, fit_readers.run(before).graph)
 
 
 def test_an_input_of_one_step_is_fed_so_and_stays_what_is_carried_to_it() -> None:
@@ -126,7 +126,7 @@ graph net {
   return z=%z, C_T=%next -> %C
 }
 """
-    outcome = FitReaders().run(parse_graph(text, OPS))
+    outcome = fit_readers.run(parse_graph(text, OPS))
     assert print_graph(outcome.graph) == text.replace(
         "  %y:", "  %C/rows: f32[3,1] = caffe.Feed(%C, shape=(3, 1))\n  %y:"
     ).replace("  %column: f32[3,1] = host.view(%C, shape=(3, 1))\n", "").replace("%column", "%C/rows")
