@@ -148,31 +148,31 @@ class Solver:
     """
 
     type: str = _setting(choice_of(TYPES), "the rule of the update", "SGD")
-    base_lr: float = _setting(ABOVE_0, "the learning rate that the policy starts from", _RATES)
+    base_lr: float = _setting(ABOVE_0, "the first learning rate", _RATES)
     lr_policy: str = _setting(choice_of(POLICIES), "how the learning rate changes with the iteration", "fixed")
     gamma: float | None = _setting(
         DIFFERENT_FROM_0,
-        "the policy's factor; for sigmoid its slope, below 0 for a rate that falls",
+        "the factor of the policy; for sigmoid the slope, below 0 for a rate that falls",
         policies=("step", "exp", "inv", "multistep", "sigmoid"),
     )
     power: float | None = _setting(FROM_0, "the policy's exponent", policies=("inv", "poly"))
     stepsize: int | None = _setting(
-        COUNT, "iterations between two steps; for sigmoid its middle", policies=("step", "sigmoid")
+        COUNT, "iterations between two changes of the rate; for sigmoid the middle", policies=("step", "sigmoid")
     )
-    stepvalue: tuple[int, ...] | None = _setting(COUNTS, "the iterations of the steps", policies=("multistep",))
+    stepvalue: tuple[int, ...] | None = _setting(COUNTS, "iterations when the rate changes", policies=("multistep",))
     max_iter: int = _setting(COUNT, "how many iterations to train", 1000)
     momentum: float | None = _setting(
-        BELOW_1, "how much of the last update stays; beta1 of Adam, rho of AdaDelta", _MOMENTA, types=tuple(_MOMENTA)
+        BELOW_1, "the factor of the last update; beta1 of Adam, rho of AdaDelta", _MOMENTA, types=tuple(_MOMENTA)
     )
     momentum2: float | None = _setting(BELOW_1, "beta2 of Adam", 0.999, types=("Adam",))
-    delta: float | None = _setting(ABOVE_0, "keeps the divisor away from 0", _DELTAS, types=tuple(_DELTAS))
-    rms_decay: float | None = _setting(BELOW_1, "how much of the mean square stays", 0.99, types=("RMSProp",))
+    delta: float | None = _setting(ABOVE_0, "a number that keeps the divisor above 0", _DELTAS, types=tuple(_DELTAS))
+    rms_decay: float | None = _setting(BELOW_1, "the factor of the last mean square", 0.99, types=("RMSProp",))
     weight_decay: float = _setting(FROM_0, "the factor of the regularization", 0.0)
-    regularization_type: str = _setting(choice_of(("L1", "L2")), "what the weights are regularized by", "L2")
-    clip_gradients: float | None = _setting(ABOVE_0, "the largest L2 norm of all gradients; none where not given")
+    regularization_type: str = _setting(choice_of(("L1", "L2")), "the norm of the weights in the regularization", "L2")
+    clip_gradients: float | None = _setting(ABOVE_0, "the largest L2 norm of all gradients; by default no limit")
     iter_size: int = _setting(COUNT, "batches whose gradients make one update (`caffe train` and PyTorch)", 1)
-    random_seed: int = _setting(SEED, "what all random draws of a run depend on", 0)
-    display: int = _setting(FROM_0_COUNT, "iterations between two lines of `caffe train`; 0: none", 100)
+    random_seed: int = _setting(SEED, "the seed of all random draws of a run", 0)
+    display: int = _setting(FROM_0_COUNT, "iterations between two lines of `caffe train`; 0: no lines", 100)
     average_loss: int = _setting(COUNT, "iterations whose mean loss `caffe train` shows", 1)
     snapshot: int = _setting(FROM_0_COUNT, "iterations between two snapshots; 0: only at the end", 0)
     test_iter: int = _setting(FROM_0_COUNT, "batches of one test; 0: all test data once", 0)

@@ -123,7 +123,7 @@ class TestRefusals:
             ({"stepvalue": (1,)}, "stepvalue is for lr_policy multistep, found lr_policy fixed"),
             (
                 {"lr_policy": "step", "gamma": 0.1},
-                "lr_policy step needs stepsize: iterations between two steps; for sigmoid its middle",
+                "lr_policy step needs stepsize: iterations between two changes of the rate; for sigmoid the middle",
             ),
             (
                 {"lr_policy": "step", "gamma": -0.1, "stepsize": 3},
