@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from itertools import chain, count
 from math import inf, isfinite
 from typing import Any, Literal, TypeVar
 from unicodedata import normalize
@@ -116,16 +115,12 @@ def late(steps: int) -> str:
 
 def unused(base: str, is_used: Callable[[str], object]) -> str:
     """Return a name that is not used: ``base``, ``base_2``, ``base_3``, ..."""
-    return next(name for name in _numbered(base) if not is_used(name))
-
-
-def _numbered(base: str) -> Iterator[str]:
-    return chain([base], (f"{base}_{number}" for number in count(2)))
+    return Names(forbidden=is_used).unique(base)
 
 
 class Names:
     """Allocates unique names: a requested name in its spelling by ``spelled``, with a number appended if it is taken or
-    ``forbidden``."""
+    ``forbidden``: ``x``, ``x_2``, ``x_3``, ..."""
 
     def __init__(
         self,
@@ -134,13 +129,16 @@ class Names:
         forbidden: Callable[[str], object] = lambda name: None,
     ) -> None:
         self.taken, self.spelled, self.forbidden = {*taken}, spelled, forbidden
-        self._numbered = dict[str, Iterator[str]]()  # of many equal names each is found at once
+        self._last = dict[str, int]()  # the last number of each name: of many equal names each is found at once
 
     def unique(self, name: str) -> str:
         """Return a new name like ``name``."""
-        base = self.spelled(name)
-        names = self._numbered.setdefault(base, _numbered(base))
-        fresh = next(each for each in names if each not in self.taken and not self.forbidden(each))
+        base = fresh = self.spelled(name)
+        number = self._last.get(base, 1)
+        while fresh in self.taken or self.forbidden(fresh):
+            number += 1
+            fresh = f"{base}_{number}"
+        self._last[base] = number
         self.taken.add(fresh)
         return fresh
 

@@ -13,7 +13,6 @@ from math import prod
 from lstmc import ops
 from lstmc.errors import ShapeError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, topological_order
-from lstmc.loops import loop_code
 from lstmc.loops.index import Shape, counter
 from lstmc.loops.loop_code import Values
 from lstmc.numerics.sequences import constants
@@ -361,7 +360,7 @@ def _one_by_one(b: Builder, whole: Ref, lanes: int, shape: tuple[int, ...]) -> R
     return tuple(b.add(ops.Reshape(shape), part)[0] for part in parts)
 
 
-MOVES = (*loop_code.MOVES, ops.Concat, ops.Dropout, ops.Precomputed, ops.Stack, ops.StopGradient, ops.Unstack)
+MOVES: tuple[type[Op], ...] = (*(op for op in ops.CORE if op.moves), ops.Dropout, ops.Precomputed, ops.StopGradient)
 
 
 @dataclass(frozen=True)

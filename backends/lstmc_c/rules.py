@@ -17,7 +17,6 @@ from lstmc.numerics.sequences import constants
 from lstmc.ops import Array, Concat, Conv, Full, Split
 from lstmc.passes.base import Refs, rewrite
 
-MOVES = (ops.Reshape, ops.Split, ops.Concat, ops.Transpose, ops.Stack, ops.Unstack)
 _Windows = tuple[Conv, Shape, list[dict[int, int]]]
 PHASES = 4  # the largest distance of pixels between which there are zeros
 LARGEST = 1 << 20  # the most elements of windows that are compared
@@ -113,7 +112,7 @@ def _moved_images(b: Builder, x: Ref) -> dict[Ref, Array]:
     pending = [x]
     while pending:
         node = b.node(pending.pop().node)
-        if isinstance(node.op, MOVES):
+        if node.op.moves:
             pending += [ref for ref in b.args(node.name) if ref not in inside]
             inside |= dict.fromkeys(b.args(node.name))
     found, types = {}, {ref: b.type(ref) for ref in inside}
@@ -134,7 +133,7 @@ def _evaluated(b: Builder, ref: Ref, known: dict[Ref, Array | None]) -> Array | 
         node = b.node(ref.node)
         if node.op == Full(node.types[0].shape, 0.0):
             known[ref] = np.zeros(node.types[0].shape)
-        elif isinstance(node.op, MOVES):
+        elif node.op.moves:
             args = [_evaluated(b, arg, known) for arg in b.args(node.name)]
             whole = [arg for arg in args if arg is not None]
             results = node.op.eval(*whole) if len(whole) == len(args) else (None,) * len(node.types)

@@ -18,16 +18,7 @@ from typing import TypeVar
 from lstmc.dsl.dims import Scope, Size
 from lstmc.errors import DimError, DslError, ShapeError, size_argument
 from lstmc.ir import Builder, Graph, Output, Ref, Scan, is_weight, rename_values
-from lstmc.ops import (
-    Arg,
-    Domain,
-    Input,
-    Op,
-    Param,
-    Role,
-    Transpose,
-    Values,
-)
+from lstmc.ops import Arg, Domain, Input, Op, Param, Role, Transpose, Values
 from lstmc.source import SrcLoc, assigned_names, here
 from lstmc.text import Names
 from lstmc.types import TensorType

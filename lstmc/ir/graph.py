@@ -18,6 +18,7 @@ import networkx as nx
 from lstmc.errors import ShapeError, VerifyError
 from lstmc.ops import Arg, Input, Op, Param, Role, Types
 from lstmc.source import SrcLoc
+from lstmc.text import Names
 from lstmc.types import MOST_ELEMENTS, TensorType, UnknownSize
 
 __all__ = ["Builder", "Graph", "Node", "OpT_co", "Output", "Ref", "Step", "Steps", "topological_order"]
@@ -282,15 +283,14 @@ class Builder:
 
     def __init__(self, name: str, like: Graph | None = None) -> None:
         self.name = name
-        self._kept = frozenset(node.name for node in like or () if _is_named(type(node.op)))
         self._digraph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
         self._nodes: dict[str, dict[str, Node]] = self._digraph._node  # type: ignore[attr-defined]
         self._producers: _Producers = self._digraph._pred  # type: ignore[attr-defined]
         self._readers: _Producers = self._digraph._succ  # type: ignore[attr-defined]
         self._operands: dict[str, tuple[Ref, ...]] = {}
         self._finished = False
-        self._taken: set[str] = set()
-        self._counts: dict[str, int] = {}
+        self._reserved = {node.name for node in like or () if _is_named(type(node.op))}
+        self._names = Names(forbidden=self._reserved.__contains__)
 
     def add(
         self,
@@ -318,8 +318,9 @@ class Builder:
                         f"{op.name}: {type_} has {type_.size} elements: expected at most {MOST_ELEMENTS}", loc=loc
                     )
         bases = names or (op.name.rpartition(".")[2].lower(),)
-        kept = frozenset[str]() if _is_named(type(op)) else self._kept
-        unique = tuple(self._unique(bases[i] if i < len(bases) else bases[0], kept) for i in range(len(types)))
+        if _is_named(type(op)):
+            self._reserved.difference_update(bases)
+        unique = tuple(self._names.unique(bases[i] if i < len(bases) else bases[0]) for i in range(len(types)))
         if steps and len(steps) != len(types):
             raise VerifyError(f"%{unique[0]} has {len(types)} results, and steps for {len(steps)}", loc=loc)
         if None in steps and not any(steps):
@@ -354,15 +355,6 @@ class Builder:
     def of_step(self, ref: Ref) -> Step | None:
         """Return the step that a value belongs to."""
         return self.node(ref.node).of_step(ref.out)
-
-    def _unique(self, base: str, kept: frozenset[str]) -> str:
-        name, count = base, self._counts.get(base, 1)
-        while name in self._taken or name in kept:
-            count += 1
-            name = f"{base}_{count}"
-        self._counts[base] = count
-        self._taken.add(name)
-        return name
 
     def node(self, name: str) -> Node:
         return self._nodes[name]["node"]

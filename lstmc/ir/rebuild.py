@@ -34,6 +34,7 @@ from lstmc.ops import (
     Transpose,
 )
 from lstmc.source import SrcLoc
+from lstmc.text import Names
 from lstmc.types import UnknownSize
 
 __all__ = [
@@ -100,25 +101,14 @@ def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, s
     numbers. Leaves keep their names, and values whose names are taken by leaves or by ``names`` get numbers too."""
     leaves = {node.name for node in graph if isinstance(node.op, Leaf)}
     exact = {ref: name for ref, name in names.items() if ref.node not in leaves and name not in leaves}
-    used = leaves.union(exact.values())
+    free = Names(leaves.union(exact.values()))
     called = {**(others or {}), **names}
-    counts: dict[str, int] = {}
     rebuild = Rebuild(graph)
-
-    def unique(base: str) -> str:
-        name, count = base, counts.get(base, 1)
-        while name in used:
-            count += 1
-            name = f"{base}_{count}"
-        counts[base] = count
-        used.add(name)
-        return name
-
     for node in graph:
         shown = node.names
         if node.name not in leaves:
             shown = tuple(
-                exact[ref] if ref in exact else unique(called.get(ref, name))
+                exact[ref] if ref in exact else free.unique(called.get(ref, name))
                 for ref, name in zip(node.refs, node.names, strict=True)
             )
         rebuild.put(node, rebuild.builder.copy(replace(node, names=shown), rebuild.args(node)))

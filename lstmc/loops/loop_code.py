@@ -86,7 +86,7 @@ CPP = Language(
 ELEMENT = CPP.expressions()
 ARITHMETIC = (ops.Add, ops.Sub, ops.Mul, ops.Affine, ops.StopGradient)
 CHEAP = (*ARITHMETIC, ops.Positive)  # recomputed instead of kept
-MOVES = (ops.Reshape, ops.Split, ops.Tile, ops.Transpose)
+MOVES = tuple(op for op in ops.CORE if op.moves and op.operands == ("x",) and op is not ops.Unstack)
 LIGHT: tuple[type[ops.Op], ...] = (*ELEMENT, *MOVES, ops.Sum)  # cheaper in a loop than as a sequence in memory
 
 

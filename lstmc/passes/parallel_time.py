@@ -27,15 +27,7 @@ from lstmc.passes.linear_maps import (
 from lstmc.passes.loop_motion import Hoist, Sink
 from lstmc.passes.precompute import Precompute
 from lstmc.passes.simplify import pruned
-from lstmc.patterns import (
-    Kind,
-    MatrixStep,
-    Recurrence,
-    axes_of_one,
-    matrix_step,
-    operand_masks,
-    recurrences,
-)
+from lstmc.patterns import Kind, MatrixStep, Recurrence, axes_of_one, matrix_step, operand_masks, recurrences
 
 __all__ = ["TIMES", "ParallelTime", "Time", "with_time"]
 
@@ -263,7 +255,7 @@ class _Parallel:
         op = self.b.node(initial.node).op
         if isinstance(op, Full):
             return {state: broadcast(self.b, self._array(factors * op.value + offsets, len(shape)), whole)}
-        (sequence,) = [broadcast(self.b, initial, whole)]
+        sequence = broadcast(self.b, initial, whole)
         if (factors != 1).any():
             (sequence,) = self.b.add(Mul(), sequence, self._array(factors, len(shape)))
         return {state: self.b.add(Add(), sequence, self._array(offsets, len(shape)))[0]}

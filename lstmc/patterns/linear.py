@@ -20,16 +20,7 @@ from numpy.typing import NDArray
 from lstmc.errors import ShapeError
 from lstmc.ir import Graph, Node, Output, Rebuild, Ref, Scan, broadcast
 from lstmc.ops import Add, Affine, Conv, Full, Linear, Maximum, Mul, Op, Relu, Reshape, Sub, Sum
-from lstmc.patterns.recurrence import (
-    LEAST,
-    NO_MASKS,
-    Kind,
-    Masks,
-    Recurrence,
-    masked_sum,
-    operand_masks,
-    states_read,
-)
+from lstmc.patterns.recurrence import LEAST, NO_MASKS, Kind, Masks, Recurrence, masked_sum, operand_masks, states_read
 
 __all__ = ["recurrences", "scan_lines", "state_lines"]
 

@@ -20,6 +20,7 @@ from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.sources import SourceCheck, checked_shape
 from lstmc.interp import named_rng
 from lstmc.ops import Array
+from lstmc_caffe.ops import CAFFE_OPS
 from lstmc_caffe.proto.net import NetParameter, field_value
 from lstmc_caffe.readers.executor import ReaderSession
 from lstmc_caffe.readers.known import load_reader
@@ -286,7 +287,7 @@ class NetFile:
 
 TOLERANCE = 1e-4  # relative; both nets compute in float32, through all of their layers
 # layers that move integers and indicators on to those that need them
-_MOVES = ("Reshape", "Flatten", "Slice", "Split", "Concat", "Tile")
+_MOVES = ("Flatten", "Split", *(op.layer_type for op in CAFFE_OPS if op.moves))
 
 
 def compare_nets(
