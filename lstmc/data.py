@@ -20,11 +20,10 @@ from lstmc.backend.compiled import Batches
 from lstmc.dsl import Dim, Model
 from lstmc.dsl.dims import Scope
 from lstmc.errors import Argument, DataError, DimError, size_argument
-from lstmc.files.arrays import AnyArray, read_arrays, value_problem
+from lstmc.files.arrays import AnyArray, read_arrays, value_problem, wrong_names
 from lstmc.ir import Builder, Graph, Node
 from lstmc.ops import Array, Input
 from lstmc.passes import Refs, rewrite
-from lstmc.text import did_you_mean
 
 BATCH = "N"  # as Caffe's own documents call the batch axis
 
@@ -134,28 +133,6 @@ class InputArray:
         if self.form is None or self.array.shape != tuple(shape):
             return f"wrong shape: {self.name} must be {self.expected}, found {list(self.array.shape)}"
         return None
-
-    def element_problem(self) -> str | None:
-        return value_problem(self.name, self.array, self.op.values)
-
-
-def missing_and_extra(
-    needed: Mapping[str, tuple[Input, Axes]], inputs: Mapping[str, str | None], arrays: Mapping[str, AnyArray]
-) -> Iterator[str]:
-    """Yield the inputs without an array, and the arrays without an input. ``inputs`` has all inputs, each with the
-    output that is carried to it."""
-    for name, (op, axes) in needed.items():
-        if name not in arrays:
-            yield f"missing: {name} {axes.text(op.shape, 'examples')}"
-    for name, array in arrays.items():
-        if name in needed:
-            continue
-        if name in inputs:
-            carried = inputs[name]
-            why = f": it takes the value of {carried}" if carried else ": the net fills it"
-        else:
-            why = did_you_mean(name, [n for n in needed if n not in arrays])
-        yield f"extra: {name} {list(array.shape)}{why}"
 
 
 def form_problems(arrays: Iterable[InputArray]) -> Iterator[str]:
@@ -267,17 +244,19 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
     fits.
     """
     needed = needed_inputs(graph, declared)
-    carried = {name: output.name for name, output in graph.carried().items()}
-    inputs = {node.name: carried.get(node.name) for node in graph if isinstance(node.op, Input)}
+    filled = [node.name for node in graph if isinstance(node.op, Input)]
+    carried = {name: f": it takes the value of {output.name}" for name, output in graph.carried().items()}
     present = [InputArray(name, op, axes, arrays[name]) for name, (op, axes) in needed.items() if name in arrays]
-    problems = list(missing_and_extra(needed, inputs, arrays))
+    expected = {name: axes.text(op.shape, "examples") for name, (op, axes) in needed.items()}
+    why_extra = {**dict.fromkeys(filled, ": the net fills it"), **carried}
+    problems = wrong_names(expected, {name: array.shape for name, array in arrays.items()}, why_extra=why_extra)
     shapes = {one.name: one.shape_problem() for one in present}
     fitting = [one for one in present if shapes[one.name] is None]
     problems += filter(None, shapes.values())
     problems += form_problems(fitting)
     # how many examples a file has only the file says: its elements are read once all else fits
     read = [one for one in fitting if not problems or isinstance(one.array, np.ndarray)]
-    problems += filter(None, (one.element_problem() for one in read))
+    problems += filter(None, (value_problem(one.name, one.array, one.op.values) for one in read))
     if problems:
         if any(shapes.values()) and all(one.axes.batch is None for one in present):
             problems.append(

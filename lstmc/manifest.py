@@ -300,9 +300,9 @@ class Manifest:
         return list(dict.fromkeys(blob for place in self.outputs.values() for blob in place.names))
 
     def fed(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the blobs to feed for inputs by the model's names."""
-        entries = ((entry, arrays[name]) for name, entry in self.inputs.items() if name in arrays)
-        return {blob: part for entry, array in entries for blob, part in entry.place.fed(array)}
+        """Return the blobs to feed for inputs by the model's names; the net fills the others itself."""
+        fed = ((entry, arrays[name]) for name, entry in self.inputs.items() if name in arrays and not entry.filled)
+        return {blob: part for entry, array in fed for blob, part in entry.place.fed(array)}
 
     def first_values(self) -> tuple[str, ...]:
         """Return a line for each state whose first value is not zero: the value to feed at the first step."""
@@ -486,14 +486,10 @@ def _input(compiled: Compiled, opened: Graph | None, name: str, place: Place, fi
     op = compiled.model.node(name).op
     if not isinstance(op, Input):
         return InputPlace(place, filled)
-    return InputPlace(place, filled, None if filled else op.fill, op.values, _most(opened, name))
-
-
-def _most(opened: Graph | None, name: str) -> str | None:
-    """Return the open dimension whose size is the largest value that an input may have."""
-    op = opened.node(name).op if opened is not None and name in opened else None
-    most = op.values.high if isinstance(op, Input) and isinstance(op.values, IntegerRange) else None
-    return most.name if isinstance(most, OpenSize) else None
+    wide = opened.node(name).op if opened is not None and name in opened else None
+    most = wide.values.high if isinstance(wide, Input) and isinstance(wide.values, IntegerRange) else None
+    dim = most.name if isinstance(most, OpenSize) else None
+    return InputPlace(place, filled, None if filled else op.fill, op.values, dim)
 
 
 def step_blobs(compiled: Compiled) -> set[str]:

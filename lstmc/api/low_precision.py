@@ -200,7 +200,7 @@ class StreamedModel:
         return compiled, artifact, self.backend.layers(artifact.files[artifact.net])
 
     def golden(self, steps: int, width: int = 1) -> dict[str, bytes]:
-        """Return the files of a kit for a board, and of the net itself; see :func:`~lstmc.numerics.golden_kit`.
+        """Return the files of a kit for a board, and of the net itself; see :func:`golden_kit`.
 
         Raises :class:`DataError` for more steps or sequences than the data have.
         """

@@ -138,6 +138,7 @@ class RunArrays:
                 if array is None:
                     assert node.op.fill is not None, node.name
                     array = node.op.fill.draw(named_rng(0, node.name), node.op.shape)
+                assert np.shape(array) == node.op.shape, f"input {node.name}: {np.shape(array)}, not {node.op.shape}"
                 arrays[node.name] = np.asarray(array, np.float32)
         return arrays
 

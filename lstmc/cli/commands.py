@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from textwrap import shorten
 from types import FrameType
 from typing import Annotated, Any, get_type_hints
@@ -237,12 +237,11 @@ def _options(parameter: inspect.Parameter) -> list[inspect.Parameter]:
     if not is_dataclass(kind):
         return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
     hints = get_type_hints(kind, include_extras=True)
-    return [option for field in fields(kind) for option in _options(_parameter(field, hints[field.name]))]
-
-
-def _parameter(field: Field[Any], annotation: Any) -> inspect.Parameter:
-    default = inspect.Parameter.empty if field.default is MISSING else field.default
-    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    listed = list[inspect.Parameter]()
+    for field in fields(kind):
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        listed += _options(parameter.replace(name=field.name, default=default, annotation=hints[field.name]))
+    return listed
 
 
 def _value(name: str, kind: Any, values: Mapping[str, Any]) -> Any:

@@ -159,17 +159,15 @@ def doctor_command() -> None:
     rows = table("", "", "component", "status", "fix", key="findings")
     for finding in listed:
         rows.add_row(_state(finding), finding.subject, finding.detail, finding.fix)
-    shared: dict[tuple[str, str], list[lstmc.backend.Finding]] = {}
-    for finding in listed:
+    lines: dict[tuple[str, str | int], list[lstmc.backend.Finding]] = {}  # by state, and by group or number
+    for number, finding in enumerate(listed):
         alone = output.verbose or finding.fix or finding.faulty or not finding.group
-        shared.setdefault((_state(finding), "" if alone else finding.group), []).append(finding)
-    for finding in listed:
-        state = _state(finding)
-        group = shared.get((state, finding.group)) if finding.group else None
-        if group is None or finding not in group:
-            _print(state, _line(finding), finding.fix)
-        elif finding is group[0]:
-            _print(state, _together(finding.group, group), "")
+        lines.setdefault((_state(finding), number if alone else finding.group), []).append(finding)
+    for (state, group), findings in lines.items():
+        if isinstance(group, str):
+            _print(state, _together(group, findings), "")
+        else:
+            _print(state, _line(findings[0]), findings[0].fix)
     if not output.verbose:
         out.print("lstmc doctor -v has a line for each, with the commands that install them", style="dim")
     if any(_state(finding) in ("missing", "faulty") for finding in listed):

@@ -187,14 +187,7 @@ BackendOption = Annotated[
         autocompletion=completion(lambda: lstmc.backend.find_backends()),
     ),
 ]
-WriterOption = Annotated[
-    str | None,
-    advanced(
-        "--backend NAME",
-        "Read the net by this backend. Default: the one that wrote it.",
-        autocompletion=completion(lambda: lstmc.backend.find_backends()),
-    ),
-]
+
 TargetOption = Annotated[
     str | None,
     option(
@@ -232,15 +225,7 @@ OverwriteOption = Annotated[
     bool, option("--overwrite", "Begin again in the folder, and move its earlier files into its folder previous/N.")
 ]
 GpuOption = Annotated[bool, option("--gpu", "Run on a GPU instead of the CPU.")]
-NetArgument = Annotated[
-    Path, argument("NET", "A net that lstmc wrote, NAME.prototxt or NAME.onnx, its manifest and weights beside it.")
-]
-TrainedOption = Annotated[
-    Path | None,
-    option(
-        "--weights FILE", "Take the parameters from this .caffemodel or .onnx. Default: from the file beside the net."
-    ),
-]
+
 ExampleOption = Annotated[
     list[str] | None, option("--example cpp|python|wav", "Write a program too that runs the net of --step.")
 ]

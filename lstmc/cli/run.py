@@ -11,9 +11,10 @@ import numpy as np
 import typer
 
 from lstmc.api import SavedNet, load, place
-from lstmc.cli.commands import interruptible, option
+from lstmc.backend import find_backends
+from lstmc.cli.commands import advanced, argument, interruptible, option
 from lstmc.cli.console import out, output, table
-from lstmc.cli.options import GpuOption, NetArgument, TrainedOption, WorkerArguments, WriterOption
+from lstmc.cli.options import GpuOption, WorkerArguments, completion
 from lstmc.errors import DataError, OutputError
 from lstmc.files.arrays import AnyArray, npz_bytes, read_arrays
 from lstmc.files.output import write_files
@@ -25,7 +26,9 @@ from lstmc.types import shape_text
 
 def run_command(
     *,
-    net: NetArgument,
+    net: Annotated[
+        Path, argument("NET", "A net that lstmc wrote, NAME.prototxt or NAME.onnx, its manifest and weights beside it.")
+    ],
     inputs: Annotated[
         Path | None,
         option("--inputs FILE", "Feed these arrays (.npz or HDF5), by the inputs' names; or a folder of such."),
@@ -33,12 +36,24 @@ def run_command(
     to: Annotated[
         Path | None, option("-o --output FILE", "Write the outputs, by their names, into this .npz, .h5 or folder.")
     ] = None,
-    weights: TrainedOption = None,
+    weights: Annotated[
+        Path | None,
+        option(
+            "--weights FILE", "Take the parameters from this .caffemodel or .onnx. Default: the file beside the net."
+        ),
+    ] = None,
     save_weights: Annotated[
         Path | None, option("--save-weights FILE.npz", "Write the parameters, by the model's names, into this file.")
     ] = None,
     gpu: GpuOption = False,
-    backend: WriterOption = None,
+    backend: Annotated[
+        str | None,
+        advanced(
+            "--backend NAME",
+            "Read the net by this backend. Default: the one that wrote it.",
+            autocompletion=completion(find_backends),
+        ),
+    ] = None,
     workers: WorkerArguments,
 ) -> None:
     """Run a compiled net forward, and print its outputs. Names and shapes are the model's.
@@ -83,7 +98,10 @@ def _run_once(loaded: SavedNet, inputs: Path, to: Path | None, gpu: bool) -> Non
         raise error.located(notes=[ANY_NUMBER] if _of_other_batch(loaded, arrays) else []) from None
     if to is not None:
         write_files(to.parent, {to.name: npz_bytes(outputs)})
-    out.print(_summary(outputs))
+    rows = table("", "output", "shape", "min", "mean", "max", key="outputs")
+    for name, array in outputs.items():
+        rows.add_row(name, shape_text(array.shape), float(np.min(array)), float(np.mean(array)), float(np.max(array)))
+    out.print(rows)
     if to is not None:
         out.print(f"wrote {to}")
 
@@ -139,11 +157,3 @@ def _run_bulk(net: SavedNet, inputs: Path, to: Path | None, gpu: bool, workers: 
         raise typer.Exit(interruption.exit_code)
     if problems:
         raise typer.Exit(1)
-
-
-def _summary(arrays: dict[str, Array]) -> object:
-    rows = table("", "output", "shape", "min", "mean", "max", key="outputs")
-    for name, array in arrays.items():
-        figures = (float(np.min(array)), float(np.mean(array)), float(np.max(array)))
-        rows.add_row(name, shape_text(array.shape), *figures)
-    return rows

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -346,24 +347,18 @@ def seeds_table(groups: Sequence[OverSeeds]) -> Rows:
 def sweep_display(console: Plain) -> Iterator[Callable[[Sequence[Row]], object]]:
     """Show a sweep while it runs: a moving table on a terminal, elsewhere a line for each point that ends."""
     if not console.is_terminal or console.quiet:
-        yield _PointLines(console)
+        yield partial(_print_ended, console, {})
         return
     with Live(console=console, transient=True, auto_refresh=False) as live:
         yield lambda rows: live.update(points_table(rows[:SHOWN]).__rich__(), refresh=True)
 
 
-class _PointLines:
-    """A line for each point that has ended, printed once."""
-
-    def __init__(self, console: Plain) -> None:
-        self._console, self._states = console, dict[str, tuple[str, int]]()
-
-    def __call__(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            progress = (row.state, row.iteration)
-            if row.state in ("finished", "failed", "interrupted") and self._states.get(row.name) != progress:
-                self._states[row.name] = progress
-                scores = "".join(f", {name} {score:.4g}" for name, score in row.scores.items())
-                why = f": {row.reason}" if row.reason else ""
-                text = f"{row.name}: {row.state} after {row.iteration} iterations{scores}{why}"
-                self._console.print(text)
+def _print_ended(console: Plain, printed: dict[str, tuple[str, int]], rows: Sequence[Row]) -> None:
+    """Print a line for each point that has ended and is not in ``printed``, with its state, and add it there."""
+    for row in rows:
+        progress = (row.state, row.iteration)
+        if row.state in ("finished", "failed", "interrupted") and printed.get(row.name) != progress:
+            printed[row.name] = progress
+            scores = "".join(f", {name} {score:.4g}" for name, score in row.scores.items())
+            why = f": {row.reason}" if row.reason else ""
+            console.print(f"{row.name}: {row.state} after {row.iteration} iterations{scores}{why}")

@@ -9,22 +9,24 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import DataError, LstmcError
 from lstmc.files.reading import reading, regular
+from lstmc.ops import Domain
 from lstmc.plugins import need
 from lstmc.process import memory
+from lstmc.text import did_you_mean
 
 COPIES = 3  # that are made of an array while it is checked and converted
 
@@ -98,13 +100,7 @@ def element_problem(name: str, stored: AnyArray) -> str | None:
     return f"too large for float32: {name} has {places(bad)} that are{first_place(bad)}" if bad.any() else None
 
 
-class Values(Protocol):
-    """A condition on elements beyond being numbers; its text describes it."""
-
-    def holds(self, array: NDArray[Any]) -> NDArray[np.bool_]: ...
-
-
-def value_problem(name: str, stored: AnyArray, values: Values | None) -> str | None:
+def value_problem(name: str, stored: AnyArray, values: Domain | None) -> str | None:
     """Return the problem of an array's elements: no numbers, not finite, or outside of the ops' ``values``."""
     problem = element_problem(name, stored)
     if problem is not None or values is None:
@@ -124,6 +120,22 @@ def places(bad: NDArray[np.bool_]) -> str:
 def first_place(bad: NDArray[np.bool_]) -> str:
     """Return the position of the first marked element: ``, the first at [0, 3]``."""
     return f", the first at {[int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape)]}" if bad.ndim else ""
+
+
+def wrong_names(
+    expected: Mapping[str, object],
+    shapes: Mapping[str, tuple[int, ...]],
+    optional: Collection[str] = (),
+    why_extra: Mapping[str, str] = {},
+) -> list[str]:
+    """Return a line for each of the ``expected`` arrays that is missing, and one for each array that is not expected,
+    with the reason or the nearest name. ``shapes`` are the shapes of the arrays."""
+    absent = [name for name in expected if name not in shapes]
+    extra = {name: shape for name, shape in shapes.items() if name not in expected}
+    return [
+        *(f"missing: {name} {expected[name]}" for name in absent if name not in optional),
+        *(f"extra: {n} {list(shape)}{why_extra.get(n) or did_you_mean(n, absent)}" for n, shape in extra.items()),
+    ]
 
 
 NPZ = "an .npz file of named arrays"

@@ -21,13 +21,12 @@ import numpy as np
 
 from lstmc.backend import TRAINING_INPUT, OpenNet, load_backend
 from lstmc.errors import DataError, LstmcError, OutputError, SweepError
-from lstmc.files.arrays import StoredArray, h5py_package, npz_bytes, read_arrays, read_npz
+from lstmc.files.arrays import StoredArray, h5py_package, npz_bytes, read_arrays, read_npz, wrong_names
 from lstmc.files.lock import hold_folder
 from lstmc.files.output import write_files
 from lstmc.ops import Array
 from lstmc.process.pool import Pool, SerialPool, pool
 from lstmc.process.status import report_activity
-from lstmc.text import did_you_mean
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -74,19 +73,6 @@ class Layout:
         return array if axis is None else np.take(array, np.arange(count), axis)
 
 
-def _wrong_names(
-    shapes: Shapes, arrays: Shapes, optional: Collection[str], training_inputs: Collection[str]
-) -> Iterator[str]:
-    """Yield the inputs that lack an array, and the arrays that belong to no input."""
-    for name, shape in shapes.items():
-        if name not in arrays and name not in optional:
-            yield f"missing: {name} {list(shape)}"
-    for name, shape in arrays.items():
-        if name not in shapes:
-            near = did_you_mean(name, [n for n in shapes if n not in arrays])
-            yield f"extra: {name} {list(shape)}{f': {TRAINING_INPUT}' if name in training_inputs else near}"
-
-
 def layout_of(
     source: str,
     shapes: Shapes,
@@ -102,7 +88,8 @@ def layout_of(
     shape is used for every batch. Raises :class:`DataError` with everything that does not fit, and for outputs whose
     axis of examples is ambiguous.
     """
-    problems = list(_wrong_names(shapes, arrays, optional, training_inputs))
+    why_extra = dict.fromkeys(training_inputs, f": {TRAINING_INPUT}")
+    problems = wrong_names({name: list(shape) for name, shape in shapes.items()}, arrays, optional, why_extra)
     both = {name: (shapes[name], arrays[name]) for name in shapes if name in arrays}
     stacked = any(len(array_shape) == len(shape) + 1 for shape, array_shape in both.values())
     axes: dict[str, int | None] = {}

@@ -232,7 +232,8 @@ def run_folder(folder: Path, identity: RunIdentity, resume: bool, overwrite: boo
     """
     if resume and not os.path.isfile(folder / RUN) and _snapshot_identity(folder) is None:
         raise TrainingError(f"{folder} has no run to resume", mends=[Mend.START])
-    with _run_lock(folder):
+    busy = TrainingError(f"another process trains in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
+    with hold_folder(folder, folder / LOCK, busy, f"into {folder}"):
         _agree(folder, identity, resume, overwrite)
         yield folder / SNAPSHOTS
 
@@ -296,11 +297,3 @@ def _snapshot_identity(folder: Path) -> RunIdentity | None:
 
 def _write(folder: Path, identity: RunIdentity) -> None:
     write_files(folder, {RUN: json.dumps(asdict(identity), indent=1).encode()})
-
-
-@contextmanager
-def _run_lock(folder: Path) -> Iterator[None]:
-    """Hold a lock that ends with this process, however it ends."""
-    busy = TrainingError(f"another process trains in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
-    with hold_folder(folder, folder / LOCK, busy, f"into {folder}"):
-        yield

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import isfinite
@@ -122,13 +122,11 @@ def run_seconds(records: Iterable[Record]) -> float:
 def read_metrics(path: Path) -> list[Record]:
     """Return the records of a file, empty if it does not exist. A damaged line, such as the last line of a killed run,
     is left out."""
-    return list(_records(path.read_bytes()) if os.path.isfile(path) else ())
-
-
-def _records(content: bytes) -> Iterator[Record]:
-    for line in content.splitlines():
+    records = list[Record]()
+    for line in path.read_bytes().splitlines() if os.path.isfile(path) else ():
         with suppress(NotExpected):
-            yield asdict(parse_json(line, Line))  # type: ignore[arg-type]  # to mypy a union is no type
+            records.append(asdict(parse_json(line, Line)))  # type: ignore[arg-type]  # to mypy a union is no type
+    return records
 
 
 def _order(record: Record) -> tuple[int, bool]:

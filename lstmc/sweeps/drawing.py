@@ -24,7 +24,7 @@ PANEL = 3.4  # inches
 
 def pictures(rows: Sequence[Row], goal: Goal, runs: Path) -> dict[str, bytes]:
     """Return the PNGs by name, of rows in the order of their ranks; none without a score."""
-    scored = [row for row in rows if goal.score_of(row.scores) is not None]
+    scored = [row for row in rows if row.scores.get(goal.score) is not None]
     if not scored:
         return {}
     files = {SCORES: figure_bytes(lambda: scores_figure(scored, goal), ["png"])["png"]}
@@ -56,11 +56,11 @@ def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
             color = colors.get(row.point.get(kind, ""), "C0")
             filled = color if row.state == "finished" else "none"
             axes.plot(
-                [place], [goal.score_of(row.scores)], "o", markerfacecolor=filled, markeredgecolor=color, clip_on=False
+                [place], [row.scores.get(goal.score)], "o", markerfacecolor=filled, markeredgecolor=color, clip_on=False
             )
             if row is best:
                 ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": "black"}
-                axes.plot([place], [goal.score_of(row.scores)], "o", clip_on=False, **ring)
+                axes.plot([place], [row.scores.get(goal.score)], "o", clip_on=False, **ring)
         if ticks:
             axes.set_xticks(range(len(ticks)), ticks, rotation=30 if max(map(len, ticks)) > 6 else 0)
             axes.set_xlim(-0.5, len(ticks) - 0.5)

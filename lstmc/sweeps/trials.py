@@ -253,13 +253,9 @@ class Goal:
     score: str = LOSS
     highest: bool = False
 
-    def score_of(self, scores: Mapping[str, float]) -> float | None:
-        """Return the score, if there is one."""
-        return scores.get(self.score)
-
     def order(self, scores: Mapping[str, float]) -> float:
         """Return the sort key of scores: smaller is better, infinite without a score."""
-        score = self.score_of(scores)
+        score = scores.get(self.score)
         return inf if score is None else -score if self.highest else score
 
     def __str__(self) -> str:
@@ -322,7 +318,7 @@ def _outcome_name(budget: int) -> str:
 
 def best_row(rows: Iterable[Row], goal: Goal) -> Row | None:
     """Return the finished point with the best score; None if no finished point has a score."""
-    scored = [row for row in rows if row.state == "finished" and goal.score_of(row.scores) is not None]
+    scored = [row for row in rows if row.state == "finished" and row.scores.get(goal.score) is not None]
     return min(scored, key=lambda row: goal.order(row.scores), default=None)
 
 

@@ -19,7 +19,6 @@ from lstmc.interp import backward, forward, named_rng
 from lstmc.ops import Array
 from lstmc.verification.differential import random_inputs
 from lstmc.weights import parameters, unpack_weights
-from lstmc_caffe.ops.inputs import feed_blobs, input_arrays
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.worker import TRAINING
 from tools.gpu_check.cases import Case
@@ -75,8 +74,7 @@ def caffe_steps(case: Case, rate: float, executor: CaffeExecutor) -> dict[str, A
     target = target_of(case)
     target = target.reshape(len(target), -1)  # EuclideanLoss aborts on more than four axes
     (y,) = case.outputs
-    graph = case.compiled.expanded
-    fed = feed_blobs(graph, input_arrays(graph, random_inputs(case.compiled, 0)))
+    fed = case.manifest.fed(random_inputs(case.compiled, 0))
     dims = " ".join(f"dim: {size}" for size in target.shape)
     packed = case.manifest.weights
     blobs = forward(packed, params=case.weights, dtype=np.float32).outputs

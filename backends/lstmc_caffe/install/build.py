@@ -85,8 +85,15 @@ def unpack(order: Order, archive: Path) -> None:
 
 def prepare_python(order: Order) -> None:
     """Write the caffe package without its compiled module, and Caffe's messages, into ``order.stage``."""
-    _copy_python(order)
-    _generate_messages(order)
+    source = order.work / "source"
+    shutil.copytree(source / "python/caffe", order.stage / "python/caffe", ignore=shutil.ignore_patterns("*.cpp"))
+    for name in ("LICENSE", _PROTO):
+        shutil.copy(source / name, order.stage)
+    generated = source / "generated/caffe/proto"
+    generated.mkdir(parents=True)
+    outputs = [f"--cpp_out={generated}", f"--python_out={order.stage / 'python/caffe/proto'}"]
+    command = [order.recipe.protoc, f"--proto_path={Path(_PROTO).parent}", *outputs, _PROTO]
+    run_step(order, command, "generating Caffe's messages")
 
 
 def compile_binding(order: Order) -> Path:
@@ -104,29 +111,6 @@ def run_step(order: Order, command: Sequence[str], what: str) -> str:
     temporary.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(["/usr/bin", "/bin", os.environ.get("PATH", "")])
     return run(command, what, cwd=order.work / "source", env={"TMPDIR": str(temporary), "PATH": path, "LC_ALL": "C"})
-
-
-def _copy_python(order: Order) -> None:
-    shutil.copytree(
-        order.work / "source/python/caffe", order.stage / "python/caffe", ignore=shutil.ignore_patterns("*.cpp")
-    )
-    for name in ("LICENSE", _PROTO):
-        shutil.copy(order.work / "source" / name, order.stage)
-
-
-def _generate_messages(order: Order) -> None:
-    generated = order.work / "source/generated/caffe/proto"
-    generated.mkdir(parents=True)
-    python = order.stage / "python/caffe/proto"
-    folder = str(Path(_PROTO).parent)
-    command = [
-        order.recipe.protoc,
-        f"--proto_path={folder}",
-        f"--cpp_out={generated}",
-        f"--python_out={python}",
-        _PROTO,
-    ]
-    run_step(order, command, "generating Caffe's messages")
 
 
 def _sources(order: Order) -> list[str]:

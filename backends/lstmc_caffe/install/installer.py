@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,18 +159,14 @@ def _finish(order: Order, folder: Path, caffe: str, started: float) -> None:
     order.report.step(f"Caffe {caffe} installed in {time.monotonic() - started:.0f} s")
 
 
-@contextmanager
-def _locked(path: Path, report: Report) -> Iterator[None]:
+def _locked(path: Path, report: Report) -> AbstractContextManager[object]:
+    """Lock a file. If another process has locked it, report that, and wait."""
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         report.step("another process is installing Caffe: waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _jobs() -> int:

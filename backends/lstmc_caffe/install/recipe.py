@@ -294,6 +294,8 @@ def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recip
     """
     emulated = architectures == (EMULATED,)
     flags = tuple(flag for flag in CPU.flags if flag != "-DCPU_ONLY")
+    # as nvcc has them, which hands on to g++ the flags that it does not know
+    for_nvcc = (f"-Xcompiler={flag}" if flag in ("-fPIC", "-pipe") else flag for flag in flags)
     own = (
         ("src/caffe/common.cpp", ("-include", f"{ADDED}/{PROPERTIES}")),
         ("src/caffe/layers/proposal_layer.cu", ("-include", f"{ADDED}/{PROPOSAL}")),
@@ -302,7 +304,7 @@ def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recip
     return replace(
         CPU,
         flags=flags,
-        gpu_flags=(*_for_nvcc(flags), *(() if emulated else _generate(architectures))),
+        gpu_flags=(*for_nvcc, *(() if emulated else _generate(architectures))),
         file_flags=CPU.file_flags + own,
         architectures=architectures,
         added=(*CPU.added, PROPERTIES, PROPOSAL, INNER_PRODUCT, ON_CPU),
@@ -311,11 +313,6 @@ def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recip
         emulation=tuple(EMULATION.values()) if emulated else (),
         needed_mb=CPU.needed_mb if emulated else 1300,
     )
-
-
-def _for_nvcc(flags: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the same flags in nvcc's notation: it hands on to g++ the flags that it does not know."""
-    return tuple(f"-Xcompiler={flag}" if flag in ("-fPIC", "-pipe") else flag for flag in flags)
 
 
 def _generate(architectures: tuple[str, ...]) -> tuple[str, ...]:

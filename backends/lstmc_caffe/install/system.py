@@ -180,8 +180,7 @@ def _install(packages: Sequence[str], system: Apt) -> None:
         system.update()
         returncode, output = system.install(packages)
     if returncode != 0:
-        error = failure("installing system packages", ["apt-get", "install", *packages], returncode, output)
-        raise error
+        raise failure("installing system packages", ["apt-get", "install", *packages], returncode, output)
     absent = missing(packages, system)
     if absent:
         raise InstallError(f"apt-get install succeeded, but these are still not installed: {', '.join(absent)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from math import prod
 
 from lstmc import ops
@@ -123,9 +124,7 @@ SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(10)]  # of r * r: s
 def sin_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     """(-1)**k sin(r), where x = k pi + r; 1 - 2 (k - 2 round(k / 2))**2 is the sign."""
 
-    def layer(op: Op, *operands: Ref, name: str = "") -> Ref:
-        return _layer(b, node, op, *operands, name=name)
-
+    layer = partial(_layer, b, node)
     multiple, rest = _multiple_and_rest(b, node, as_value(b, args[0]))
     half = layer(caffe.PowerLayer(scale=0.5), multiple)
     even = layer(caffe.Eltwise("SUM"), *_rounded(b, node, half, f"{node.name}/half"))

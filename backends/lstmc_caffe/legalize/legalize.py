@@ -36,16 +36,12 @@ from lstmc_caffe.legalize.rules import GROUP, rules, used
 REASON = "Caffe has no gradient there, and aborts where one is asked for"
 
 
-def check_gradients_end(graph: Graph) -> None:
-    """Raise for indices, labels or targets that depend on a parameter. ``graph`` is a model's, with its scans."""
-    depending(graph, _is_weight_leaf, _check)
-
-
 def _is_weight_leaf(node: Node) -> bool:
     return isinstance(node.op, Param) or (isinstance(node.op, Arg) and node.op.role == "weight")
 
 
-def _check(graph: Graph, trained: set[Ref]) -> None:
+def _check_gradients_end(graph: Graph, trained: set[Ref]) -> None:
+    """Raise for indices, labels or targets among the values that depend on a parameter."""
     for node in graph:
         args = graph.args(node.name)
         for slot in node.op.undifferentiated if has_gradient(node) else ():
@@ -118,7 +114,7 @@ class Legalize(Pass):
 
     def requires(self, graph: Graph) -> None:
         if self.trained:
-            check_gradients_end(graph)
+            depending(graph, _is_weight_leaf, _check_gradients_end)
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()

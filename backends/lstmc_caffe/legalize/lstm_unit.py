@@ -131,19 +131,14 @@ def in_order(b: Builder, weight: Ref, moved: tuple[int, ...]) -> Ref:
 
 def stored_twice(graph: Graph) -> list[str]:
     """Return the weights of a legal graph that would be stored in two blobs."""
-    blobs = [ref for ref in _blobs(graph) if is_weight(graph, ref)]
-    return twice_stored(weight_graph(graph, blobs))
-
-
-def _blobs(graph: Graph) -> list[Ref]:
-    blobs = []
+    blobs = list[Ref]()
     for node in graph:
         args = graph.args(node.name)
         if isinstance(node.op, Scan):
             blobs += [ref for i, ref in enumerate(args) if node.op.role(i) == "weight"]
         elif isinstance(node.op, caffe.CaffeOp):
             blobs += [args[slot] for slot in node.op.blobs(len(args))]
-    return blobs
+    return twice_stored(weight_graph(graph, [ref for ref in blobs if is_weight(graph, ref)]))
 
 
 @dataclass(frozen=True)
@@ -271,7 +266,9 @@ class _UnitRewrite:
 
     def _replace(self, node: Node, scan: Scan, reorder: bool) -> None:
         """Rewrite one scan, if all of its tails, in the body and in the first step, can be LSTMUnits."""
-        zeros = self._zero_states(node, scan)
+        operands = zip(scan.body.body_args(), self.before.args(node.name), strict=True)
+        first = [(arg, self.before.node(ref.node).op) for arg, ref in operands]
+        zeros = {Ref(arg.name) for arg, op in first if isinstance(op, caffe.DummyData) and op.value == 0.0}
         tails = [self._tails(node, scan, body) for body in (scan.body, *scan.bodies[1:])]
         tails += [[]] * (2 - len(tails))
         tails[1] = [on for tail in tails[1] if (on := _on_zero(tail, tails[0], zeros)) is not None]
@@ -297,19 +294,12 @@ class _UnitRewrite:
             self.counts["cont_of_unit"] += masked
 
     def _tails(self, node: Node, scan: Scan, body: Graph) -> list[GateTail]:
-        tails = [self._with_cont(scan, tail) for tail in gate_tails(body, (self.before, node.name))]
+        tails = []
+        for tail in gate_tails(body, (self.before, node.name)):
+            cont = None if tail.reset is None else indicator(self.before, tail.reset, scan)
+            tails.append(tail if cont is None else replace(tail, c_prev=tail.state, cont=cont))
         first = body is not scan.body  # where a state is zero
         return [t for t in tails if _of_rows(scan, t) and (t.c_prev is not None or (first and t.state is None))]
-
-    def _with_cont(self, scan: Scan, tail: GateTail) -> GateTail:
-        """Return the tail with the indicator that multiplies its old c."""
-        cont = None if tail.reset is None else indicator(self.before, tail.reset, scan)
-        return tail if cont is None else replace(tail, c_prev=tail.state, cont=cont)
-
-    def _zero_states(self, node: Node, scan: Scan) -> set[Ref]:
-        operands = zip(scan.body.body_args(), self.before.args(node.name), strict=True)
-        zero = [(arg, self.before.node(ref.node).op) for arg, ref in operands]
-        return {Ref(arg.name) for arg, op in zero if isinstance(op, caffe.DummyData) and op.value == 0.0}
 
     def _reorder(self, node: Node, scan: Scan, bodies: Sequence[Graph], tails: Sequence[list[GateTail]]) -> bool:
         """Record the permutation of a scan's weight operands; return False if no permutation gives the tail's order."""

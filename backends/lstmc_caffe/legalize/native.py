@@ -93,7 +93,6 @@ class ScanInModel:
 
 def native_lstm(where: ScanInModel) -> NativeLayer:
     """Return the scan as Caffe's LSTM layer; raises :class:`~lstmc.patterns.Mismatch`."""
-    _check_direction(where)
     lstm = match_lstm(where.graph, where.node.name, FORMULAS)
     _check_steps(where, lstm)
     if lstm.i is None or lstm.f is None:
@@ -112,7 +111,6 @@ def native_lstm(where: ScanInModel) -> NativeLayer:
 
 def native_rnn(where: ScanInModel) -> NativeLayer:
     """Return the scan and the readout of its states as Caffe's RNN layer; raises :class:`~lstmc.patterns.Mismatch`."""
-    _check_direction(where)
     rnn = match_rnn(where.graph, where.node.name, FORMULAS)
     _check_steps(where, rnn)
     _check_activation(where, "h", rnn.h.activation, Tanh())
@@ -130,11 +128,6 @@ def native_rnn(where: ScanInModel) -> NativeLayer:
         raise where.mismatch("tanh(W_ho h + b_o)", where.text(Ref(readout_readers[0].name)))
     weights = (*blobs, *model.args(readout.name)[1:])
     return NativeLayer(caffe.RNN, x, weights, replaced=readout_readers[0].name, cont=_cont_input(where, rnn))
-
-
-def _check_direction(where: ScanInModel) -> None:
-    if where.scan.reverse:
-        raise where.mismatch("steps that run forward (Caffe has no layer that reverses a sequence)", "reverse=True")
 
 
 def _check_steps(where: ScanInModel, match: LSTM | RNN) -> None:
@@ -299,6 +292,10 @@ def _matched(graph: Graph, node: Node, scan: Scan) -> NativeLayer:
     differences = []
     for name, match in MATCHES.items():
         try:
+            if scan.reverse:
+                raise where.mismatch(
+                    "steps that run forward (Caffe has no layer that reverses a sequence)", "reverse=True"
+                )
             return replace(match(where), carried=where.carried())
         except Mismatch as difference:
             differences.append(f"{name}: {difference}")

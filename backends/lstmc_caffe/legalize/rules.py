@@ -45,7 +45,11 @@ def _table(points: tuple[EntryPoint, ...]) -> RuleTable:
     whose: dict[type[Op], EntryPoint] = {}
     for point in sorted(points, key=lambda point: (distribution(point) != "lstmc", origin(point))):
         try:
-            rules_of_point, without_training = _rules_of(point)
+            module = load_point(point, "rules")
+            if not isinstance(module, ModuleType):
+                raise malformed(point, "rules", "the name of a module with a table RULES", repr(module))
+            rules_of_point = _checked(point, getattr(module, "RULES", None))
+            without_training = _checked(point, getattr(module, "UNTRAINED_RULES", {}))
             for op in rules_of_point:
                 if op in whose:
                     raise malformed(point, "rules", "ops that have no rule yet", f"{op.name}: see {origin(whose[op])}")
@@ -56,13 +60,6 @@ def _table(points: tuple[EntryPoint, ...]) -> RuleTable:
         trained.update(rules_of_point)
         untrained.update(rules_of_point | without_training)
     return RuleTable(trained, untrained, faults)
-
-
-def _rules_of(point: EntryPoint) -> tuple[dict[type[Op], LegalizeRule], dict[type[Op], LegalizeRule]]:
-    module = load_point(point, "rules")
-    if not isinstance(module, ModuleType):
-        raise malformed(point, "rules", "the name of a module with a table RULES", repr(module))
-    return (_checked(point, getattr(module, "RULES", None)), _checked(point, getattr(module, "UNTRAINED_RULES", {})))
 
 
 def _checked(point: EntryPoint, table: object) -> dict[type[Op], LegalizeRule]:

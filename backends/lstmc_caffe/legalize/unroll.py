@@ -112,7 +112,9 @@ class LimitFan(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        readers = {ref: n for ref, n in _layers_reading(graph).items() if n > self.most and not is_weight(graph, ref)}
+        layers = Counter(graph.readers())  # weights, which are shared by name, have no tops
+        layers.subtract(output.ref for output in graph.outputs)
+        readers = {ref: n for ref, n in layers.items() if n > self.most and not is_weight(graph, ref)}
         copies: dict[Ref, Iterator[Ref]] = {}
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs:
@@ -150,13 +152,6 @@ class LimitFan(Pass):
         if len(node.types) > self.most:
             return type(node.op) is SliceLayer
         return type(node.op) is ConcatLayer and len(graph.args(node.name)) > self.most
-
-
-def _layers_reading(graph: Graph) -> Counter[Ref]:
-    """Return the number of bottoms that read each value (weights, which are shared by name, have no tops)."""
-    readers = Counter(graph.readers())
-    readers.subtract(output.ref for output in graph.outputs)
-    return readers
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from lstmc_caffe.proto.net import LayerParameter, field_value, other_settings, r
 
 @dataclass(frozen=True)
 class CaffeOp(Op):
-    """An op that is one Caffe layer. Its default name is ``caffe.`` and the layer's type.
+    """An op that is one Caffe layer. Its default ``layer_type`` is the name of its class without ``Layer``, its default
+    name ``caffe.`` and that type.
 
     ``settings`` maps each attribute to the path of a field of LayerParameter, which reading and writing use:
     ``{"slope": "relu_param.negative_slope"}``. If a field differs from the attribute's value, the op defines ``write``
@@ -32,6 +33,8 @@ class CaffeOp(Op):
     blob_fillers: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
+        if not hasattr(cls, "layer_type") and not cls.__name__.startswith("_"):
+            cls.layer_type = cls.__name__.removesuffix("Layer")
         if "layer_type" in vars(cls):
             cls.name = vars(cls).get("name", f"caffe.{cls.layer_type}")
 

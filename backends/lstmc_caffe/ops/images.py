@@ -127,7 +127,6 @@ def unusual_windows(layer: Any, image: Sequence[int]) -> dict[WindowKind, str]:
 class Convolution(CaffeOp, Conv):
     """Convolution (``conv_layer.cpp``) over x [N, C, H, W]; blobs W [out, C / group, kh, kw], b [out]."""
 
-    layer_type = "Convolution"
     settings = {
         "num_output": "convolution_param.num_output",
         "bias": "convolution_param.bias_term",

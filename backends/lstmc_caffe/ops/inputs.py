@@ -101,8 +101,6 @@ class Feed(CaffeOp):
 class InputLayer(CaffeOp, core.Input):
     """Input (``input_layer.cpp``): a blob that the caller fills."""
 
-    layer_type = "Input"
-
     def write(self, layer: Any) -> None:
         layer.input_param.shape.add().dim.extend(self.shape)
 
@@ -143,7 +141,6 @@ class FilledInput(CaffeOp, core.Input):
 class DummyData(CaffeOp, Leaf):
     """DummyData (``dummy_data_layer.cpp``) with a constant filler: filled once, at set-up."""
 
-    layer_type = "DummyData"
     value: float = 0.0
 
     def eval(self) -> Arrays:
@@ -221,22 +218,6 @@ def read_blobs(graph: Graph, output: Ref) -> tuple[Ref, ...]:
     if not isinstance(node.op, View | HostStack):
         return (output,)
     return tuple(blob for ref in graph.args(node.name) for blob in read_blobs(graph, ref))
-
-
-def input_arrays(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the arrays of inputs that are fed, in float32; the net fills the other inputs itself."""
-    return {fed.node.name: np.asarray(inputs[fed.node.name], np.float32) for fed in fed_inputs(graph) if not fed.filled}
-
-
-def feed_blobs(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the blobs to feed, from the arrays of the model's inputs."""
-    blobs = {}
-    for node in graph:
-        if isinstance(node.op, Feed):
-            (blobs[node.name],) = node.op.eval(arrays[graph.args(node.name)[0].node])
-        elif isinstance(node.op, core.Input) and not isinstance(node.op, HostInput) and node.name in arrays:
-            blobs[node.name] = arrays[node.name]
-    return blobs
 
 
 def host_values(graph: Graph, blobs: Mapping[str, Array]) -> dict[str, Array]:

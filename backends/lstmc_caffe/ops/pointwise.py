@@ -37,21 +37,15 @@ __all__ = [
 class SigmoidLayer(CaffeOp, core.Sigmoid):
     """Sigmoid (``sigmoid_layer.cpp``)."""
 
-    layer_type = "Sigmoid"
-
 
 @dataclass(frozen=True)
 class TanHLayer(CaffeOp, core.Tanh):
     """TanH (``tanh_layer.cpp``)."""
 
-    layer_type = "TanH"
-
 
 @dataclass(frozen=True)
 class ReLULayer(CaffeOp, core.Relu):
     """ReLU (``relu_layer.cpp``)."""
-
-    layer_type = "ReLU"
 
 
 @dataclass(frozen=True)
@@ -121,14 +115,11 @@ class RoundingPower(CaffeOp, Pointwise):
 class BNLLLayer(CaffeOp, core.Softplus):
     """BNLL (``bnll_layer.cpp``), binomial normal log likelihood."""
 
-    layer_type = "BNLL"
-
 
 @dataclass(frozen=True)
 class ELULayer(CaffeOp, core.Elu):
     """ELU (``elu_layer.cpp``)."""
 
-    layer_type = "ELU"
     settings = {"alpha": "elu_param.alpha"}
 
 
@@ -136,28 +127,21 @@ class ELULayer(CaffeOp, core.Elu):
 class AbsValLayer(CaffeOp, core.Abs):
     """AbsVal (``absval_layer.cpp``)."""
 
-    layer_type = "AbsVal"
-
 
 @dataclass(frozen=True)
 class ExpLayer(CaffeOp, core.Exp):
     """Exp (``exp_layer.cpp``), base e."""
-
-    layer_type = "Exp"
 
 
 @dataclass(frozen=True)
 class LogLayer(CaffeOp, core.Log):
     """Log (``log_layer.cpp``), base e."""
 
-    layer_type = "Log"
-
 
 @dataclass(frozen=True)
 class SoftmaxLayer(CaffeOp, core.Softmax):
     """Softmax (``softmax_layer.cpp``)."""
 
-    layer_type = "Softmax"
     settings = {"axis": "softmax_param.axis"}
 
 
@@ -168,7 +152,6 @@ class PowerLayer(CaffeOp, Pointwise):
     Unless ``power`` is 0, 1 or 2, the backward pass divides y by x, so the gradient at x = 0 is NaN.
     """
 
-    layer_type = "Power"
     settings = {"power": "power_param.power", "scale": "power_param.scale", "shift": "power_param.shift"}
     power: float = 1.0
     scale: float = 1.0
@@ -197,7 +180,6 @@ class LRNLayer(CaffeOp, Pointwise):
     Caffe's running sum of squares over channels adds and subtracts, so it is exact for one channel only.
     """
 
-    layer_type = "LRN"
     settings = {"beta": "lrn_param.beta", "k": "lrn_param.k"}
     own_param = "lrn_param"  # local_size
     beta: float = 0.75
@@ -237,7 +219,6 @@ class LRNLayer(CaffeOp, Pointwise):
 class DropoutLayer(CaffeOp, core.Dropout):
     """Dropout (``dropout_layer.cpp``): y = x in the phase TEST."""
 
-    layer_type = "Dropout"
     settings = {"ratio": "dropout_param.dropout_ratio"}
 
     def as_read(self) -> CaffeOp:  # which dropout it is, is not in the layer

@@ -33,7 +33,6 @@ __all__ = [
 class InnerProduct(CaffeOp, Linear):
     """InnerProduct (``inner_product_layer.cpp``): flattens from ``axis`` on; blobs W [out, in], b [out]."""
 
-    layer_type = "InnerProduct"
     settings = {
         "axis": "inner_product_param.axis",
         "num_output": "inner_product_param.num_output",
@@ -123,7 +122,6 @@ class Eltwise(CaffeOp):
     At equal elements of MAX the second bottom gets the gradient.
     """
 
-    layer_type = "Eltwise"
     settings = {"operation": "eltwise_param.operation"}
     own_param = "eltwise_param"  # coeff; and stable_prod_grad, which says how a gradient is computed, not which
     operands = ("*xs",)
@@ -256,7 +254,6 @@ class _Broadcast(CaffeOp):
 class Bias(_Broadcast):
     """Bias (``bias_layer.cpp``): z = x + y, y broadcast."""
 
-    layer_type = "Bias"
     own_param = "bias_param"
     blob_fillers = ("bias_param.filler",)
 
@@ -271,7 +268,6 @@ class Bias(_Broadcast):
 class Scale(_Broadcast):
     """Scale (``scale_layer.cpp``): z = x * y, y broadcast."""
 
-    layer_type = "Scale"
     own_param = "scale_param"
     blob_fillers = ("scale_param.filler",)
 
@@ -360,7 +356,6 @@ class RoundingScale(ScaleBias):
 class EmbedLayer(CaffeOp, Embed):
     """Embed (``embed_layer.cpp``) without a bias; blob W [input_dim, num_output]."""
 
-    layer_type = "Embed"
     settings = {"input_dim": "embed_param.input_dim", "num_output": "embed_param.num_output"}
     own_param = "embed_param"  # its bias_term, which is false
     blob_fillers = ("embed_param.weight_filler",)

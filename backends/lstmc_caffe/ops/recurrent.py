@@ -33,7 +33,6 @@ class LSTMUnit(CaffeOp):
     c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c). Caffe sends no gradient to ``cont``.
     """
 
-    layer_type = "LSTMUnit"
     operands = ("c_prev", "gates", "cont")
 
     def infer(self, c_prev: TensorType, gates: TensorType, cont: TensorType) -> Types:
@@ -126,7 +125,6 @@ class LSTM(_Recurrent):
     first pass of a net.
     """
 
-    layer_type = "LSTM"
     operands = ("x", "cont", "w_xc", "b_c", "w_hc")
     gates = 4
     blob_fillers = (_WEIGHT, _BIAS, _WEIGHT)
@@ -178,7 +176,6 @@ class RNN(_Recurrent):
     h = tanh(W_xh x + b_h + W_hh (cont h));  o = tanh(W_ho h + b_o). The result is o.
     """
 
-    layer_type = "RNN"
     operands = ("x", "cont", "w_xh", "b_h", "w_hh", "w_ho", "b_o")
     gates = 1
     blob_fillers = (_WEIGHT, _BIAS, _WEIGHT, _WEIGHT, _BIAS)

@@ -56,7 +56,6 @@ class _Loss(CaffeOp):
 class SoftmaxWithLoss(_Loss, SoftmaxLoss):
     """SoftmaxWithLoss (``softmax_loss_layer.cpp``); the first axes of x and label must agree."""
 
-    layer_type = "SoftmaxWithLoss"
     settings = {
         "axis": "softmax_param.axis",
         "ignore_label": "loss_param.ignore_label",
@@ -94,7 +93,6 @@ class SigmoidCrossEntropyLossLayer(_Loss, SigmoidCrossEntropyLoss):
     All versions of the layer divide so by default; only later versions have a setting.
     """
 
-    layer_type = "SigmoidCrossEntropyLoss"
     normalization: str = "batch_size"
 
     def infer(self, x: TensorType, target: TensorType) -> Types:
@@ -112,8 +110,6 @@ class SigmoidCrossEntropyLossLayer(_Loss, SigmoidCrossEntropyLoss):
 class EuclideanLossLayer(_Loss, EuclideanLoss):
     """EuclideanLoss (``euclidean_loss_layer.cpp``)."""
 
-    layer_type = "EuclideanLoss"
-
     def infer(self, x: TensorType, target: TensorType) -> Types:
         _check_four_axes(self.name, x)
         return super().infer(x, target)
@@ -123,7 +119,6 @@ class EuclideanLossLayer(_Loss, EuclideanLoss):
 class AccuracyLayer(CaffeOp, Accuracy):
     """Accuracy (``accuracy_layer.cpp``)."""
 
-    layer_type = "Accuracy"
     settings = {
         "top_k": "accuracy_param.top_k",
         "axis": "accuracy_param.axis",
@@ -135,7 +130,6 @@ class AccuracyLayer(CaffeOp, Accuracy):
 class Reduction(CaffeOp, AlongAxis):
     """Reduction, SUM (``reduction_layer.cpp``): x summed over all axes from ``axis`` on."""
 
-    layer_type = "Reduction"
     settings = {"axis": "reduction_param.axis"}
     axis: int = 0
 
@@ -158,7 +152,6 @@ class Reduction(CaffeOp, AlongAxis):
 class SliceLayer(CaffeOp, Split):
     """Slice (``slice_layer.cpp``)."""
 
-    layer_type = "Slice"
     settings = {"axis": "slice_param.axis"}
 
     def write(self, layer: Any) -> None:
@@ -179,15 +172,12 @@ class SliceLayer(CaffeOp, Split):
 class ConcatLayer(CaffeOp, Concat):
     """Concat (``concat_layer.cpp``)."""
 
-    layer_type = "Concat"
     settings = {"axis": "concat_param.axis"}
 
 
 @dataclass(frozen=True)
 class ReshapeLayer(CaffeOp, Reshape):
     """Reshape (``reshape_layer.cpp``): the top shares the memory of the bottom, without a copy."""
-
-    layer_type = "Reshape"
 
     def write(self, layer: Any) -> None:
         layer.reshape_param.shape.dim.extend(self.shape)
@@ -213,7 +203,6 @@ class ReshapeLayer(CaffeOp, Reshape):
 class TileLayer(CaffeOp, Tile):
     """Tile (``tile_layer.cpp``)."""
 
-    layer_type = "Tile"
     settings = {"axis": "tile_param.axis", "tiles": "tile_param.tiles"}
 
 
@@ -221,7 +210,6 @@ class TileLayer(CaffeOp, Tile):
 class SplitLayer(CaffeOp):
     """Split (``split_layer.cpp``): its tops share its bottom's memory; their gradients add up."""
 
-    layer_type = "Split"
     operands = ("x",)
     copies: int = 2
 

@@ -20,7 +20,6 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import DecodeError
 
 from lstmc.errors import BackendError, PluginError
 from lstmc.files.output import shortest
@@ -165,14 +164,6 @@ SharingNet = Message("SharingNet")
 NetOfBytes = Message("NetOfBytes")
 RawState = Message("RawState")
 SolverParameter = Message("SolverParameter")
-
-
-def stored_layers(content: bytes) -> Any:
-    """Return the layers of a caffemodel with the names of their parameters. Raises :class:`BackendError`."""
-    try:
-        return SharingNet.FromString(content).layer
-    except DecodeError:
-        raise BackendError("expected a caffemodel, found something else") from None
 
 
 def net_text(content: bytes) -> str:

@@ -25,11 +25,12 @@ import platformdirs
 from lstmc.backend import Artifact, Compiled, Execution, Executor, Finding, RunArrays
 from lstmc.errors import Argument, BackendError, PluginError
 from lstmc.files.output import check_private, private_folder
+from lstmc.manifest import parse_manifest
 from lstmc.ops import Array
 from lstmc.text import nearest_or_all
 from lstmc.verification.differential import forward_only
 from lstmc.verification.report import VALUE_TOLERANCE
-from lstmc_caffe.ops.inputs import feed_blobs, host_values, input_arrays, read_blobs
+from lstmc_caffe.ops.inputs import host_values, read_blobs
 from lstmc_caffe.processes.process import CaffeError, Reply, WorkerProcess
 from lstmc_caffe.readers.known import Environment, Program, Reader, load_reader, reader_names
 from lstmc_caffe.targets.target import load_target
@@ -301,13 +302,14 @@ class ReaderExecutor(Executor):
         Raises :class:`ReaderError` with the reader's message if it rejects the net.
         """
         graph = compiled.expanded
-        inputs = input_arrays(graph, arrays.fed(compiled.model))
+        manifest, fed = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"]), arrays.fed(compiled.model)
+        inputs = {name: fed[name] for name, entry in manifest.inputs.items() if not entry.filled}
         outputs = {
             graph.value_name(ref): graph.type(ref).shape for o in graph.outputs for ref in read_blobs(graph, o.ref)
         }
         prototxt, caffemodel = (artifact.files[f"{compiled.name}.{suffix}"] for suffix in ("prototxt", "caffemodel"))
         try:
-            blobs: dict[str, Array] = dict(self._session.run(prototxt, caffemodel, feed_blobs(graph, inputs), outputs))
+            blobs: dict[str, Array] = dict(self._session.run(prototxt, caffemodel, manifest.fed(inputs), outputs))
         except ReaderError as error:
             if compiled.target == self.target:
                 raise

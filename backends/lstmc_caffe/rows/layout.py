@@ -146,7 +146,8 @@ class FixedBlobs(Pass):
         if replaced_later(node.op, self.target, [type_ for i, type_ in enumerate(types) if i not in learned]):
             return True
         large = [ref for ref, type_ in zip(args, types, strict=True) if type_.size > 1]
-        if len(large) > len(set(large)) and not self.target.may_repeat(node.op.layer_type):
+        rules = self.target.restrictions_on(node.op.layer_type)
+        if len(large) > len(set(large)) and any(rule.bottoms_differ for rule in rules):
             return True
         shared = [ref for ref in args if readers[ref] > args.count(ref)]
         return any(_is_alone(node.op, graph.node(ref.node).op, self.target) for ref in shared)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Step
-from lstmc.ops import Op, Pointwise, Reshape, Split
+from lstmc.ops import Pointwise, Reshape, Split
 from lstmc.passes import Pass, PassResult, Refs, TimeAxis, result
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
@@ -177,7 +177,7 @@ class _Writer:
         return self.b.finish(outputs)
 
     def _node(self, node: Node, args: Refs) -> None:
-        op = node.op
+        op, by_element = node.op, Pointwise | caffe.Eltwise
         if isinstance(op, caffe.HostStack):
             self._keep(node, self.b.copy(node, [self._in_its_shape(ref) for ref in args]))
         elif isinstance(op, caffe.InputLayer) and op.shape[0] > 1:
@@ -199,7 +199,7 @@ class _Writer:
         elif isinstance(op, caffe.SliceLayer) and op.axis == 0:
             self.counts["rows"] += 1
             self._slice_rows(node, op, args[0])
-        elif not isinstance(op, caffe.CaffeOp) or self._is_by_element(op, args):
+        elif not args or isinstance(op, by_element) or not isinstance(op, caffe.CaffeOp) or self._is_row(args[0]):
             self.counts["elements"] += not _is_row(node)
             self._keep(node, self.b.copy(node, [self._whole(ref) for ref in args]))
         elif _of_each_row(op, [self.graph.type(ref) for ref in args]):
@@ -210,9 +210,6 @@ class _Writer:
 
     def _keep(self, node: Node, refs: Refs) -> None:
         self.wholes.update((Ref(node.name, out), ref) for out, ref in enumerate(refs))
-
-    def _is_by_element(self, op: Op, args: Refs) -> bool:
-        return not args or isinstance(op, Pointwise | caffe.Eltwise) or self._is_row(args[0])
 
     def _is_row(self, ref: Ref) -> bool:
         return self.graph.type(ref).rank == 2 and self.graph.type(ref).shape[0] == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from lstmc.ops import Array, Param
 from lstmc.verification.differential import wanted_gradients
 from lstmc.weights import parameters
 from lstmc_caffe.ops import Scale
-from lstmc_caffe.ops.inputs import blob_gradients, fed_inputs, feed_blobs, host_values, input_arrays, input_gradients
+from lstmc_caffe.ops.inputs import blob_gradients, host_values, input_gradients
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.runtime.locate import CaffeNotFound, locate
 from lstmc_caffe.runtime.runner import Mode, Net, Phase, Runner
@@ -76,28 +75,24 @@ class CaffeExecutor(Executor):
         """
         graph = compiled.expanded
         cotangents = blob_gradients(graph, arrays.cotangents)
-        inputs = input_arrays(graph, arrays.fed(compiled.model))
-        fed = feed_blobs(graph, inputs)
-        blobs_of = {fed.node.name: [blob[0] for blob in fed.blobs if blob is not None] for fed in fed_inputs(graph)}
-        input_blobs = [
-            blob for name in wanted_gradients(compiled, arrays.cotangents) for blob in blobs_of.get(name, ())
-        ]
+        manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
+        fed = arrays.fed(compiled.model)
+        inputs = {name: fed[name] for name, entry in manifest.inputs.items() if not entry.filled}
+        wanted = [name for name in wanted_gradients(compiled, arrays.cotangents) if name in manifest.inputs]
+        input_blobs = [blob for name in wanted for blob in manifest.inputs[name].place.names]
         for source in read_sources(artifact.files).values():
             self.runner.open_layers(source)
-        with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
-            caffemodel = Path(folder, "net.caffemodel")
-            caffemodel.write_bytes(artifact.files[f"{compiled.name}.caffemodel"])
-            net = self.runner.load(
-                artifact.files[f"{compiled.name}.prototxt"].decode(),
-                weights=caffemodel,
-                phase=phase,
-                gradients=input_blobs,
-                probes=cotangents,
-                mode=self.mode,
-            )
+        net = self.runner.load(
+            artifact.files[f"{compiled.name}.prototxt"].decode(),
+            weights=artifact.files[f"{compiled.name}.caffemodel"],
+            phase=phase,
+            gradients=input_blobs,
+            probes=cotangents,
+            mode=self.mode,
+        )
         with net:
             result = net.run(
-                fed,
+                manifest.fed(inputs),
                 want=net.blobs,
                 backward=cotangents or None,  # no output may have a gradient
                 want_diffs=input_blobs if cotangents else (),
@@ -106,7 +101,6 @@ class CaffeExecutor(Executor):
         names = {name for node in graph for name in node.names}
         blobs = {name: array for name, array in result.blobs.items() if name in names}
         lost = parameters_that_lose_gradients(graph)
-        manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
         gradients = backward(forward(manifest.weights, params=arrays.weights), result.param_diffs).params
         return Execution(
             values=inputs | blobs | host_values(graph, blobs),

@@ -8,9 +8,11 @@ from __future__ import annotations
 import functools
 import os
 import re
+import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -209,13 +211,14 @@ class Runner:
         self,
         prototxt: str | Path,
         *,
-        weights: Path | None = None,
+        weights: Path | bytes | None = None,
         phase: Phase = "TEST",
         gradients: Iterable[str] | None = None,
         probes: Iterable[str] = (),
         mode: Mode = "cpu",
     ) -> Net:
-        """Load a net from a prototxt, given as a Path or as text, and weights from a caffemodel (or .h5) if given.
+        """Load a net from a prototxt, given as a Path or as text, and weights if given: a caffemodel (or .h5), or the
+        content of a caffemodel.
 
         A ``probe`` is a blob into which ``Net.run`` can inject a gradient, also when layers read it.
         ``gradients`` names the inputs whose gradients to compute, besides those of all parameters. A net's own
@@ -233,13 +236,18 @@ class Runner:
             "request": "load",
             "prototxt": None if isinstance(prototxt, Path) else prototxt,
             "path": os.path.abspath(prototxt) if isinstance(prototxt, Path) else None,
-            "weights": None if weights is None else os.path.abspath(weights),
             "phase": phase,
             "mode": mode,
             "probes": tuple(dict.fromkeys(probes)),
             "gradients": None if gradients is None else tuple(dict.fromkeys(gradients)),
         }
-        with self._lock:
+        with self._lock, ExitStack() as stack:
+            if isinstance(weights, bytes):
+                file = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".caffemodel"))
+                file.write(weights)
+                file.flush()
+                weights = Path(file.name)
+            request["weights"] = None if weights is None else os.path.abspath(weights)
             reply, _ = self._ask(None, action, request)
             return Net(title, functools.partial(self._ask, self._worker), reply)
 

@@ -104,10 +104,9 @@ class CaffeHostNet:
         Without ``reads`` the target's rules are about nets that lstmc writes: then only types that the target forbids
         are violations.
         """
-        if load_target(target).reads is not None:
-            return self._violations(files, target)
         forbidden = {rule.layer for rule in load_target(target).rule if rule.forbidden}
-        return [violation for violation in self._violations(files, target) if violation.type in forbidden]
+        every = load_target(target).reads is not None
+        return [v for v in self._violations(files, target) if every or v.type in forbidden]
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> list[str]:
         """Return a line on copied layers that the target's file does not list."""

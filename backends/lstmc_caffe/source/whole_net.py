@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,6 @@ from lstmc_caffe.readers.executor import ReaderSession
 from lstmc_caffe.readers.known import load_reader
 from lstmc_caffe.runtime.executor import FILE_LAYERS, CaffeExecutor
 from lstmc_caffe.runtime.runner import Mode, Runner
-from lstmc_caffe.runtime.runner import Net as LoadedNet
 from lstmc_caffe.source.layer import TYPES, BlobHints, Layer, constant_of, label, unknown_bottoms
 from lstmc_caffe.source.other_layers import LayerCall, layer_values
 from lstmc_caffe.source.recurrent_layers import Imported, notes_of, recurrent_values, refusals_of
@@ -92,7 +89,12 @@ class _Reader:
                 self._layer(place, message)
         if self.refusals:
             raise RefusedError(self.origin, self.refusals)
-        remains = [top for top in self.unread if self._remains(top)]
+        # pieces of a Slice of which other pieces are read
+        remains = [
+            top
+            for top in self.unread
+            if any(part not in self.unread or part not in self.parts for part in self.parts.get(top, ()))
+        ]
         outputs = {self.builder.output(top, self.values[top]): top for top in self.unread if top not in remains}
         if remains:
             self.builder.notes.append(f"No outputs: {', '.join(remains)}, which a Slice had to name and nothing reads.")
@@ -104,10 +106,6 @@ class _Reader:
             raise SourceError(f"{self.origin}: it has no inputs{why}")
         inputs = {name: blob for name, blob in self.inputs.items() if name in net.inputs}
         return net, Whole(inputs, outputs, tuple(self.places), self.constants)
-
-    def _remains(self, top: str) -> bool:
-        """Return whether an unread blob is a piece of a Slice of which other pieces are read."""
-        return any(part not in self.unread or part not in self.parts for part in self.parts.get(top, ()))
 
     def _input(self, blob: str, shape: Sequence[int] | None) -> None:
         shape = self.hints.shapes.get(blob, shape)
@@ -241,11 +239,9 @@ class CaffeRuntime:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one forward pass of each net; return the outputs by name."""
         outputs: dict[str, Array] = {}
-        with Runner() as runner, TemporaryDirectory() as folder:
-            weights = Path(folder, "weights.caffemodel")
-            weights.write_bytes(self.caffemodel)
+        with Runner() as runner:
             for net in self.nets:
-                with runner.load(net.text, weights=weights) as loaded:
+                with runner.load(net.text, weights=self.caffemodel) as loaded:
                     fed = {**{blob: inputs[name] for blob, name in net.inputs.items()}, **net.fixed}
                     blobs = loaded.run(fed, want=list(net.outputs.values())).blobs
                 outputs |= {name: np.asarray(blobs[blob], np.float64) for name, blob in net.outputs.items()}
@@ -319,7 +315,7 @@ def _run_source(
                 f"layer {layer.name} ({layer.type}) reads or writes files: only a net whose inputs are arrays is run"
             )
     high = _integer_ranges(net)
-    with _loaded(runner, source, "cpu") as loaded:
+    with runner.load(source.text, weights=source.caffemodel) as loaded:
         inputs = dict[str, Array]()
         for name in loaded.inputs:
             rng, shape = named_rng(seed, name), loaded.blobs[name]
@@ -342,15 +338,6 @@ def _integer_ranges(net: Any) -> dict[str, int]:
     return high
 
 
-@contextmanager
-def _loaded(runner: Runner, net: NetFile, mode: Mode) -> Iterator[LoadedNet]:
-    with TemporaryDirectory() as folder:
-        weights = Path(folder, "weights.caffemodel")
-        weights.write_bytes(net.caffemodel)
-        with runner.load(net.text, weights=weights, mode=mode) as loaded:
-            yield loaded
-
-
 def _compared(
     runner: Runner, net: NetFile, place: str, inputs: Mapping[str, Array], expected: Mapping[str, Array]
 ) -> SourceCheck:
@@ -358,7 +345,10 @@ def _compared(
     tolerance = TOLERANCE
     if place.startswith("caffe-"):
         mode: Mode = "gpu" if place == "caffe-gpu" else "cpu"
-        with Runner(for_gpu=True) if mode == "gpu" else nullcontext(runner) as own, _loaded(own, net, mode) as loaded:
+        with (
+            Runner(for_gpu=True) if mode == "gpu" else nullcontext(runner) as own,
+            own.load(net.text, weights=net.caffemodel, mode=mode) as loaded,
+        ):
             actual: Mapping[str, Array] = loaded.run(inputs, want=list(expected)).blobs
     else:
         reader = load_reader(place)

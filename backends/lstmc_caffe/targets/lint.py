@@ -8,7 +8,7 @@ guessed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -288,7 +288,8 @@ def _old_inputs(net: Any, shapes: dict[str, Shape | None], target: Target) -> It
     for name in net.input:
         for rule in target.restrictions_on("Input"):
             if rule.axes:
-                yield from _axes(rule, f"input {name}", "Input", [(name, shapes.get(name))])
+                for pair in _axes_problems(rule, [(name, shapes.get(name))]):
+                    yield Violation(f"input {name}", "Input", *pair, rule.reason, rule.source)
 
 
 def lint_layer(
@@ -311,7 +312,7 @@ def lint_layer(
         return
     for rule in rules:
         if rows or rule.rows_at_most is None:
-            yield from _check(rule, layer, bottoms, tops)
+            yield from (_violation(rule, layer, *pair) for pair in _problems(rule, layer, bottoms, tops))
 
 
 @dataclass
@@ -349,91 +350,88 @@ class Before:
         self.writers.update(dict.fromkeys(layer.top, layer.type))
 
 
-def _check(
+Pair = tuple[str, str]  # of a violation: found, expected
+
+
+def _problems(
     rule: Restriction, layer: Any, bottoms: Sequence[Shape | None], tops: Sequence[Shape | None]
-) -> Iterator[Violation]:
+) -> Iterator[Pair]:
+    """Yield what was found, and what is expected, for each violation of a rule by a layer."""
     if rule.field:
-        yield from _field(rule, layer)
+        yield from _field_problems(rule, layer)
     elif rule.bottoms is not None:
         if len(layer.bottom) != rule.bottoms:
-            yield _violation(rule, layer, _count(len(layer.bottom), "bottom"), _count(rule.bottoms, "bottom"))
+            yield _count(len(layer.bottom), "bottom"), _count(rule.bottoms, "bottom")
     elif rule.bottoms_at_most is not None:
         if len(layer.bottom) > rule.bottoms_at_most:
-            yield _violation(rule, layer, f"{len(layer.bottom)} bottoms", f"at most {rule.bottoms_at_most} bottoms")
+            yield f"{len(layer.bottom)} bottoms", f"at most {rule.bottoms_at_most} bottoms"
     elif rule.steps_at_most is not None:
         if bottoms and bottoms[0] is not None and bottoms[0][0] > rule.steps_at_most:
-            yield _violation(rule, layer, f"{bottoms[0][0]} steps", f"at most {rule.steps_at_most} steps")
+            yield f"{bottoms[0][0]} steps", f"at most {rule.steps_at_most} steps"
     elif rule.axes:
-        yield from _axes(rule, layer.name, layer.type, zip(layer.top, tops, strict=True))
+        yield from _axes_problems(rule, zip(layer.top, tops, strict=True))
     elif rule.rows_at_most is not None:
         for name, shape in zip(layer.top, tops, strict=True):
             if shape and shape[0] > rule.rows_at_most:
-                detail, most = f"blob {name} is {list(shape)}", _count(rule.rows_at_most, "row")
-                yield _violation(rule, layer, detail, f"at most {most}")
+                yield f"blob {name} is {list(shape)}", f"at most {_count(rule.rows_at_most, 'row')}"
     elif rule.columns_at_least is not None:
         for name, shape in zip(layer.bottom, bottoms, strict=False):
             if shape and prod(shape[1:]) < rule.columns_at_least:
-                detail, least = _count(prod(shape[1:]), "column"), _count(rule.columns_at_least, "column")
-                yield _violation(rule, layer, f"blob {name} is {list(shape)}, with {detail}", f"at least {least}")
+                found = f"blob {name} is {list(shape)}, with {_count(prod(shape[1:]), 'column')}"
+                yield found, f"at least {_count(rule.columns_at_least, 'column')}"
     elif rule.bottoms_differ:
         large = [name for name, shape in zip(layer.bottom, bottoms, strict=True) if shape is None or prod(shape) > 1]
-        twice = [name for name, count in Counter(large).items() if count > 1]
-        if twice:
-            yield _violation(rule, layer, f"{twice[0]} is read several times", "each blob once")
+        twice = next((name for name, count in Counter(large).items() if count > 1), None)
+        if twice is not None:
+            yield f"{twice} is read several times", "each blob once"
     elif rule.no_windows:
         for shape in bottoms:
             windows = unusual_windows(layer, shape) if shape is not None and len(shape) == 4 else {}
-            for kind in (kind for kind in windows if kind in rule.no_windows):
-                yield _violation(rule, layer, windows[kind], WINDOWS[kind])
+            yield from ((text, WINDOWS[kind]) for kind, text in windows.items() if kind in rule.no_windows)
     elif not rule.in_place:
-        for name in layer.top:
-            if name in layer.bottom:
-                yield _violation(rule, layer, f"{name} is overwritten in place", "a top of another name")
+        overwritten = [name for name in layer.top if name in layer.bottom]
+        yield from ((f"{name} is overwritten in place", "a top of another name") for name in overwritten)
     elif rule.every_size_given:
         sizes = list(layer.reshape_param.shape.dim)
         if any(size < 1 for size in sizes):
-            yield _violation(rule, layer, f"shape {sizes}", "every size written out")
+            yield f"shape {sizes}", "every size written out"
 
 
-def _field(rule: Restriction, layer: Any) -> Iterator[Violation]:
+def _field_problems(rule: Restriction, layer: Any) -> Iterator[Pair]:
     param, _, name = rule.field.rpartition(".")
     message = getattr(layer, param)
-    if rule.absent and not isinstance(value := getattr(message, name), Sized):  # a message
-        if message.HasField(name):
-            yield _violation(rule, layer, f"{name} is set", f"no {name}")
-        return
+    content = getattr(message, name)
     if rule.absent:
-        if len(value):
-            shown = ", ".join(f"{number:g}" for number in value)
-            yield _violation(rule, layer, f"{name} is {shown}", f"no {name}")
-        return
-    if rule.present:
+        if hasattr(content, "__len__"):
+            shown = ", ".join(f"{number:g}" for number in content)
+        else:  # a message
+            shown = "set" if message.HasField(name) else ""
+        if shown:
+            yield f"{name} is {shown}", f"no {name}"
+    elif rule.present:
         if name not in {field.name for field, _ in message.ListFields()}:
-            yield _violation(rule, layer, f"no {name}", f"{name} written out")
-        return
-    if rule.all_equal:
-        numbers = list(getattr(message, name))
-        if len(set(numbers)) > 1:
-            yield _violation(rule, layer, f"{name} is {', '.join(map(_shown, numbers))}", f"{name} of equal numbers")
-        return
-    value, label = field_value(message, name), name
-    old = OLD_NAMES.get(rule.field)
-    if old is not None and message.HasField(old):
-        value, label = getattr(message, old), old
-    field = message.DESCRIPTOR.fields_by_name[name]
-    unset = label == name and not field.has_default_value and not message.HasField(name)
-    if rule.one_of and not unset and value not in rule.one_of:
-        yield _violation(rule, layer, f"{label} is {_shown(value)}", f"{name} {' or '.join(map(_shown, rule.one_of))}")
-    if rule.at_most is not None and value > rule.at_most:
-        yield _violation(rule, layer, f"{label} is {value}", f"{name} of at most {rule.at_most}")
+            yield f"no {name}", f"{name} written out"
+    elif rule.all_equal:
+        if len(set(content)) > 1:
+            yield f"{name} is {', '.join(map(_shown, content))}", f"{name} of equal numbers"
+    else:
+        value, label = field_value(message, name), name
+        old = OLD_NAMES.get(rule.field)
+        if old is not None and message.HasField(old):
+            value, label = getattr(message, old), old
+        field = message.DESCRIPTOR.fields_by_name[name]
+        unset = label == name and not field.has_default_value and not message.HasField(name)
+        if rule.one_of and not unset and value not in rule.one_of:
+            yield f"{label} is {_shown(value)}", f"{name} {' or '.join(map(_shown, rule.one_of))}"
+        if rule.at_most is not None and value > rule.at_most:
+            yield f"{label} is {value}", f"{name} of at most {rule.at_most}"
 
 
-def _axes(rule: Restriction, layer: str, kind: str, blobs: Iterable[tuple[str, Shape | None]]) -> Iterator[Violation]:
+def _axes_problems(rule: Restriction, blobs: Iterable[tuple[str, Shape | None]]) -> Iterator[Pair]:
     for name, shape in blobs:
         if shape is not None and len(shape) not in rule.axes:
-            actual = f"blob {name} is {list(shape)}, with {_count(len(shape), 'axis', 'axes')}"
-            expected = f"{' or '.join(map(str, rule.axes))} axes"
-            yield Violation(layer, kind, actual, expected, rule.reason, rule.source)
+            found = f"blob {name} is {list(shape)}, with {_count(len(shape), 'axis', 'axes')}"
+            yield found, f"{' or '.join(map(str, rule.axes))} axes"
 
 
 def _violation(rule: Restriction, layer: Any, actual: str, expected: str) -> Violation:

@@ -252,10 +252,6 @@ class Target:
         """Return whether a layer of one type may read a blob that a layer of another type wrote."""
         return not any(writer in rule.not_after for rule in self.restrictions_on(layer_type))
 
-    def may_repeat(self, layer_type: str) -> bool:
-        """Return whether a layer of a type may read one blob several times."""
-        return not any(rule.bottoms_differ for rule in self.restrictions_on(layer_type))
-
     @property
     def one_row(self) -> bool:
         """Whether every blob has one row, and there are layers to cut and join rows."""

@@ -32,15 +32,9 @@ import numpy as np
 DTYPES = ("<f4", "<f8", "<i4", "<i8", "|u1", "|b1")
 
 
-def _load_sibling(name):
-    """Return the globals of a file beside this one, which cannot be imported: sys.path lacks this folder."""
-    module = {"__name__": __name__}
-    with io.open(os.path.join(_HERE, name), "rb") as source:
-        exec(compile(source.read(), source.name, "exec"), module)
-    return module
-
-
-LAYER_LIBRARY = _load_sibling("layer_library.py")
+LAYER_LIBRARY = {"__name__": __name__}  # no module here, as sys.path lacks this folder
+with io.open(os.path.join(_HERE, "layer_library.py"), "rb") as _source:
+    exec(compile(_source.read(), _source.name, "exec"), LAYER_LIBRARY)
 PROBE = "lstmc:probe:"  # begins the names of the reader layers that carry injected gradients
 MOST_READ = 2**29  # bytes of a file of weights that every Caffe reads (io.cpp; some read 2**31 - 1)
 FED = "lstmc:fed:"  # begins the names of the blobs that are fed in place of inputs whose gradient is wanted

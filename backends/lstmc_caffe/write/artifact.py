@@ -146,20 +146,16 @@ def _output_line(graph: Graph, output: Output) -> str:
 
 def _line(name: str, expected: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...]) -> str:
     """Return ``y [3, 2, 4]``, and the blobs where their name, shape or number differs."""
-    line = f"{name} {_shape(expected)}"
+    line = f"{name} {list(expected.shape)}"
     present = [blob for blob in blobs if blob is not None]
     if len(blobs) > 1:
         unread = [str(t) for t, blob in enumerate(blobs) if blob is None]
         but = f" except {', '.join(unread)}" if unread else ""
-        return f"{line}: for each step{but} a blob {_shape(present[0][1])}, {present[0][0]} to {present[-1][0]}"
+        return f"{line}: for each step{but} a blob {list(present[0][1].shape)}, {present[0][0]} to {present[-1][0]}"
     for blob, type_ in present:
-        shape = "" if type_ == expected else f" {_shape(type_)}"
+        shape = "" if type_ == expected else f" {list(type_.shape)}"
         line += f", blob {blob}{shape}" if blob != name or shape else ""
     return line
-
-
-def _shape(type_: TensorType) -> str:
-    return f"[{', '.join(map(str, type_.shape))}]"
 
 
 # Their backward reads their top, or their bottom's sign, which is the top's too (sigmoid_layer.cpp, tanh_layer.cpp,

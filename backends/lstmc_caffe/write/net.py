@@ -31,7 +31,7 @@ from lstmc.source import SrcLoc
 from lstmc.weights import unpack_weights
 from lstmc_caffe.legalize.unroll import FAN
 from lstmc_caffe.ops import CaffeOp, Feed, write_filler
-from lstmc_caffe.proto.net import NetParameter, RawNet, net_from_text, net_text, stored_layers
+from lstmc_caffe.proto.net import NetParameter, RawNet, SharingNet, net_from_text, net_text
 from lstmc_caffe.targets.lint import Before, lint_layer
 from lstmc_caffe.targets.target import Target, load_target
 
@@ -389,7 +389,11 @@ def stored_blobs(content: bytes, params: Mapping[str, Sequence[str]] | None = No
     ``params`` has the names by layer; by default the file's own names are used, and an unnamed blob is named by its
     place. Raises :class:`BackendError` for a file other than a caffemodel.
     """
-    for layer in stored_layers(content):
+    try:
+        layers = SharingNet.FromString(content).layer
+    except DecodeError:
+        raise BackendError("expected a caffemodel, found something else") from None
+    for layer in layers:
         names = (params or {}).get(layer.name) or [spec.name for spec in layer.param]
         for index, blob in enumerate(layer.blobs):
             name = (names[index] if index < len(names) else "") or f"{index} of {layer.name}"

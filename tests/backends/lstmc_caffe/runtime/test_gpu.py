@@ -34,7 +34,6 @@ from lstmc_caffe.install.downloads import fetch_source, unpack_source
 from lstmc_caffe.install.recipe import CPU
 from lstmc_caffe.install.record import caffe_folder
 from lstmc_caffe.ops import CAFFE_OPS
-from lstmc_caffe.ops.inputs import feed_blobs, input_arrays
 from lstmc_caffe.runtime.executor import CaffeExecutor, with_loss
 from lstmc_caffe.runtime.runner import Net, Runner
 from lstmc_caffe.targets.target import BASES
@@ -199,9 +198,8 @@ def test_layers_run_again_with_other_inputs_of_the_same_shapes(caffe: Runner, tm
         net = caffe.load(files[f"{compiled.name}.prototxt"].decode(), weights=caffemodel)
         for seed in (1, 2, 3):
             inputs = random_inputs(compiled, seed)
-            fed = feed_blobs(compiled.expanded, input_arrays(compiled.expanded, inputs))
-            place = parse_manifest(files[f"{compiled.name}.manifest.json"]).outputs["y"]
-            found = place.read(net.run(fed, want=net.blobs).blobs)
+            manifest = parse_manifest(files[f"{compiled.name}.manifest.json"])
+            found = manifest.outputs["y"].read(net.run(manifest.fed(inputs), want=net.blobs).blobs)
             np.testing.assert_allclose(found, forward(graph, inputs, weights).outputs["y"], rtol=1e-4, atol=1e-5)
 
 
@@ -244,12 +242,12 @@ def last_pass(caffe: Runner, cell: str, steps: int, rows: int, passes: int) -> d
     )
     assert_caffe_agrees(caffe, compiled)
     files = backend.emit(compiled, initial_weights(compiled.model)).files
-    outputs = parse_manifest(files[f"{cell}.manifest.json"]).output_blobs
-    with caffe.load(with_loss(files[f"{cell}.prototxt"].decode(), outputs)) as net:
-        fed = input_arrays(compiled.expanded, random_inputs(compiled, 0))
+    manifest = parse_manifest(files[f"{cell}.manifest.json"])
+    with caffe.load(with_loss(files[f"{cell}.prototxt"].decode(), manifest.output_blobs)) as net:
+        fed = manifest.fed(random_inputs(compiled, 0))
         for _ in range(passes):
             before = launches(caffe)
-            net.run(feed_blobs(compiled.expanded, fed), backward={})
+            net.run(fed, backward={})
     return {name: count - before.get(name, 0) for name, count in launches(caffe).items()}
 
 
