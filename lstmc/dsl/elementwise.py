@@ -42,27 +42,21 @@ def maximum(a: Value | float, b: Value | float) -> Value:
 
     At equal elements the gradient flows to b; if one operand is a number, the gradient is 0 at equal elements.
     """
-    check_two("maximum", a, b)
-    if is_scalar(a):
-        a, b = b, a
-    assert isinstance(a, Value)
-    if isinstance(b, Value):
-        return apply(ops.Maximum(), a, b)
-    low = finite(b)
-    return relu(a - low) + low
+    x, y = value_first("maximum", a, b)
+    if isinstance(y, Value):
+        return apply(ops.Maximum(), x, y)
+    low = finite(y)
+    return relu(x - low) + low
 
 
 @function
 def minimum(a: Value | float, b: Value | float) -> Value:
     """The smaller of two Values, or of a Value and a number, element by element: -maximum(-a, -b)."""
-    check_two("minimum", a, b)
-    if is_scalar(a):
-        a, b = b, a
-    assert isinstance(a, Value)
-    if isinstance(b, Value):
-        return -apply(ops.Maximum(), -a, -b)
-    high = finite(b)
-    return high - relu(high - a)
+    x, y = value_first("minimum", a, b)
+    if isinstance(y, Value):
+        return -apply(ops.Maximum(), -x, -y)
+    high = finite(y)
+    return high - relu(high - x)
 
 
 @function
@@ -89,12 +83,15 @@ def where(mask: Value, a: Value | float, b: Value | float) -> Value:
     return mask * a + (1 - mask) * b
 
 
-def check_two(function: str, a: Any, b: Any) -> None:
+def value_first(function: str, a: Any, b: Any) -> tuple[Value, Value | float]:
+    """Return two operands, a number last. Raises :class:`DslError` unless each is a Value or a number, and one a
+    Value."""
     for position, (name, value) in enumerate((("a", a), ("b", b))):
         if not is_scalar(value):
             check_value(function, value, position, name)
     if is_scalar(a) and is_scalar(b):
         raise DslError(f"{function} takes a Value and another one or a number, found two numbers", loc=here())
+    return (b, a) if is_scalar(a) else (a, b)
 
 
 # sqrt(8 / pi), and 0.044715 of it: 0.5 (1 + tanh(u)) is sigmoid(2 u)

@@ -353,7 +353,8 @@ class _ScanCall:
         """Return the masks [T, N] of 0 and 1 that the body gets besides the cell's sequences."""
         rows = [operands[name].shape[0] for name in self.cell.states]
         batch = [*rows, *(value.shape[1] for value in sequences.values() if len(value.shape) > 1), 0][0]
-        cont, lengths = (self._along(value) for value in (self.cont, self.lengths))
+        given = (self.cont, self.lengths)
+        cont, lengths = (None if value is None else self.trace.adopt(value, self.loc) for value in given)
         masks = {}
         if cont is not None:
             self._check_along("cont", cont, "[T, N]", (steps, batch))
@@ -376,9 +377,6 @@ class _ScanCall:
                 loc=self.at(name),
                 notes=(f"{what} is {origin(value)}",),
             )
-
-    def _along(self, value: Value | None) -> Value | None:
-        return None if value is None else self.trace.adopt(value, self.loc)
 
     def _check_along(self, name: str, value: Value, shape: str, expected: tuple[int, ...]) -> None:
         if value.shape != expected:

@@ -6,13 +6,15 @@ that is trained.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from lstmc.dsl.declare import fixed_values
 from lstmc.dsl.dims import Size, is_scalar, whole_number
-from lstmc.dsl.elementwise import check_two, linear, relu, step, stop_gradient
+from lstmc.dsl.elementwise import linear, relu, step, stop_gradient, value_first
 from lstmc.dsl.function import checked, function, wrong_argument
 from lstmc.dsl.op import axis_of, size_of
 from lstmc.dsl.reduce import max
@@ -26,24 +28,21 @@ from lstmc.source import argument_location, assigned_names, here
 @checked
 def integers(low: int, high: int) -> IntegerRange:
     """Integers from ``low`` to ``high``, both included: ``Input(T, N, values=integers(0, 1))`` is a mask."""
-    for position, (name, bound) in enumerate((("low", low), ("high", high))):
-        if whole_number(bound) is None:
-            raise wrong_argument("integers", name, "an integer", bound, position)
-    _check_order("integers", low, high)
+    _check_bounds("integers", low, high, lambda bound: whole_number(bound) is not None, "an integer")
     return IntegerRange(int(low), int(high))
 
 
 @checked
 def reals(low: float, high: float) -> RealRange:
     """Numbers from ``low`` to ``high``: ``Input(N, 1, values=reals(0, 10))`` are times."""
-    for position, (name, bound) in enumerate((("low", low), ("high", high))):
-        if not is_scalar(bound) or not abs(bound) < float("inf"):
-            raise wrong_argument("reals", name, "a finite number", bound, position)
-    _check_order("reals", low, high)
+    _check_bounds("reals", low, high, lambda bound: is_scalar(bound) and abs(bound) < inf, "a finite number")
     return RealRange(float(low), float(high))
 
 
-def _check_order(function: str, low: float, high: float) -> None:
+def _check_bounds(function: str, low: Any, high: Any, is_bound: Callable[[Any], bool], expected: str) -> None:
+    for position, (name, bound) in enumerate((("low", low), ("high", high))):
+        if not is_bound(bound):
+            raise wrong_argument(function, name, expected, bound, position)
     if low > high:
         raise DslError(f"{function}: expected low <= high, found {low!r} and {high!r}", loc=here())
 
@@ -99,7 +98,7 @@ def _divided(function: str, a: Any, b: Any) -> tuple[Any, Any, Any]:
 
     It rounds to nearest because a rounding error of a / b would change its floor if b divides a.
     """
-    check_two(function, a, b)
+    value_first(function, a, b)
     if is_scalar(b) and finite(b) == 0:
         raise DslError(f"{function}: expected a divisor that is not 0", loc=argument_location(here(), 1, "b"))
     multiples = apply(Round(), a / b)

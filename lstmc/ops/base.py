@@ -352,10 +352,12 @@ class AlongAxis(Op):
 class Pointwise(Op):
     """y = f(x), element by element. It takes and returns one array of any shape.
 
-    ``df`` computes dy/dx from y and x, or is one number for all elements.
+    ``df`` computes dy/dx from y and x, or is one number for all elements. A sample has one of the ``sample_values`` for
+    each attribute, and operand values in ``sample_range``.
     """
 
     operands = ("x",)
+    sample_values: ClassVar[tuple[tuple[float, ...], ...]] = ()
     sample_range: ClassVar[tuple[float, float]] = (-2.0, 2.0)
 
     @abstractmethod
@@ -378,7 +380,7 @@ class Pointwise(Op):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        return Sample(cls(), (sample_type(draw),), *cls.sample_range)
+        return Sample(cls(*map(draw.choice, cls.sample_values)), (sample_type(draw),), *cls.sample_range)
 
 
 def sample_type(draw: Draw, rank: tuple[int, int] = (1, 3), size: tuple[int, int] = (1, 4)) -> TensorType:

@@ -106,6 +106,7 @@ class LeakyRelu(Pointwise):
     """y = x for x > 0, else slope * x. Maas et al. 2013."""
 
     name = "leaky_relu"
+    sample_values = ((0.01, 0.5),)
     slope: float = 0.01
 
     def f(self, x: Array) -> Array:
@@ -113,10 +114,6 @@ class LeakyRelu(Pointwise):
 
     def df(self, y: Array, x: Array) -> Array:
         return self.slope + (1 - self.slope) * positive(x)
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        return Sample(cls(draw.choice((0.01, 0.5))), (sample_type(draw),))
 
 
 @dataclass(frozen=True)
@@ -182,6 +179,7 @@ class Elu(Pointwise):
     """y = x for x > 0, else alpha (exp(x) - 1). Clevert et al. 2015."""
 
     name = "elu"
+    sample_values = ((1.0, 0.5),)
     alpha: float = 1.0
 
     def f(self, x: Array) -> Array:
@@ -190,10 +188,6 @@ class Elu(Pointwise):
     def df(self, y: Array, x: Array) -> Array:
         above, (below,) = positive(x), applied(Relu(), -y)  # not y + alpha: if y is infinite, 0 times it is NaN
         return above + (1 - above) * (self.alpha - below)
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        return Sample(cls(draw.choice((1.0, 0.5))), (sample_type(draw),))
 
 
 @dataclass(frozen=True)
@@ -271,6 +265,8 @@ class Power(Pointwise):
     """y = x ** exponent; x must be positive unless the exponent is an integer."""
 
     name = "power"
+    sample_values = ((0.0, 1.0, 2.0, 3.0, 0.5, -1.0),)
+    sample_range = (0.3, 2.0)
     exponent: float
 
     def f(self, x: Array) -> Array:
@@ -280,10 +276,6 @@ class Power(Pointwise):
         if self.exponent == 0:
             return 0.0
         return self.exponent * applied(Power(self.exponent - 1), x)[0]
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        return Sample(cls(draw.choice((0.0, 1.0, 2.0, 3.0, 0.5, -1.0))), (sample_type(draw),), 0.3, 2.0)
 
 
 def _whole(exponent: float) -> float:
@@ -296,6 +288,7 @@ class Affine(Pointwise):
     """y = scale * x + shift; ``scale`` and ``shift`` are two numbers."""
 
     name = "affine"
+    sample_values = ((-1.0, 0.5, 2.0), (0.0, 1.0, -0.25))
     scale: float = 1.0
     shift: float = 0.0
 
@@ -304,11 +297,6 @@ class Affine(Pointwise):
 
     def df(self, y: Array, x: Array) -> float:
         return self.scale
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        scale, shift = draw.choice((-1.0, 0.5, 2.0)), draw.choice((0.0, 1.0, -0.25))
-        return Sample(cls(scale, shift), (sample_type(draw),))
 
 
 def covered_axes(small: tuple[int, ...], large: tuple[int, ...]) -> tuple[int, int] | None:

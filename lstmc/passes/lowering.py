@@ -138,19 +138,18 @@ class _Pieces:
         if not isinstance(node.op, ops.Linear | Pointwise | Binary):
             return None
         places = places_of(node.op, axis, [self.b.type(arg) for arg in args])
-        cut = [place if self._size(arg, place) > 1 else None for arg, place in zip(args, places, strict=True)]
+        cut = [
+            None if place is None or self.b.type(arg).shape[place] == 1 else place
+            for arg, place in zip(args, places, strict=True)
+        ]
         if not all(self._can_be_cut(node, arg, place) for arg, place in zip(args, cut, strict=True)):
             return None
         parts = [self._operand(arg, place, sizes, names) for arg, place in zip(args, cut, strict=True)]
         self.counts["linear_per_piece" if isinstance(node.op, ops.Linear) else "function_per_piece"] += 1
-        pieces = [
+        return tuple(
             self.b.add(node.op, *operands, names=(name,), loc=node.loc)[0]
             for name, *operands in zip(names, *parts, strict=True)
-        ]
-        return tuple(pieces)
-
-    def _size(self, arg: Ref, place: int | None) -> int:
-        return 1 if place is None else self.b.type(arg).shape[place]
+        )
 
     def _can_be_cut(self, node: Node, arg: Ref, place: int | None) -> bool:
         """Return whether an operand can be cut at its ``place`` of the axis; without a place all pieces read the same
@@ -167,10 +166,7 @@ class _Pieces:
             return self._weight(arg, place, sizes)
         operand = self.b.node(arg.node)
         pieces = self._pieces(arg, place, sizes, tuple(f"{name}/{operand.name}" for name in names))
-        return pieces or self._split(arg, place, sizes)
-
-    def _split(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
-        return self.b.add(ops.Split(axis, sizes), ref, names=(f"{self.b.node(ref.node).names[ref.out]}/piece",))
+        return pieces or self.b.add(ops.Split(place, sizes), arg, names=(f"{operand.names[arg.out]}/piece",))
 
     def _weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
         cut = (ref, axis, sizes)

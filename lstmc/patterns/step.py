@@ -85,10 +85,8 @@ class Step:
             return False
         columns = atom.place.columns
         wide = any(self.body.type(state).shape[-1] > 1 for state in self.states)
-        return columns is None or (columns == (0, 1) and wide and self._width(atom.place) == 1)
-
-    def _width(self, place: Place) -> int:
-        return self.equations.graph(place.where).type(place.ref).shape[-1]
+        graph, ref = self.equations.graph(atom.place.where), atom.place.ref
+        return columns is None or (columns == (0, 1) and wide and graph.type(ref).shape[-1] == 1)
 
     def _unmask(self) -> None:
         """Find the mask that keeps every state at invalid steps, if any, and the updates at valid steps."""

@@ -153,6 +153,8 @@ class PowerLayer(CaffeOp, Pointwise):
     """
 
     settings = {"power": "power_param.power", "scale": "power_param.scale", "shift": "power_param.shift"}
+    sample_values = ((1.0, 2.0, 0.5, -1.0), (1.0, 0.5), (0.0, 0.25))
+    sample_range = (0.3, 2.0)
     power: float = 1.0
     scale: float = 1.0
     shift: float = 0.0
@@ -166,11 +168,6 @@ class PowerLayer(CaffeOp, Pointwise):
             return np.full_like(x, self.power * self.scale)
         slope: Array = self.power * self.scale * np.power(self.shift + self.scale * x, self.power - 1)
         return slope
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        power, scale = draw.choice((1.0, 2.0, 0.5, -1.0)), draw.choice((1.0, 0.5))
-        return Sample(cls(power, scale, draw.choice((0.0, 0.25))), (sample_type(draw),), 0.3, 2.0)
 
 
 @dataclass(frozen=True)
