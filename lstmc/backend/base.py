@@ -473,7 +473,7 @@ def target_of(backend: Backend, target: str | None) -> str:
     if other is None:
         rest = {name: each for each in _whole_backends() if each.name != backend.name for name in each.targets}
         hint, in_c = did_you_mean(target, {**backend.targets, **rest}), Argument("target", "c")
-        if target.lower() in MICROCONTROLLERS or (not hint and did_you_mean(target, MICROCONTROLLERS)):
+        if target.lower().startswith(MICROCONTROLLERS) or (not hint and did_you_mean(target, MICROCONTROLLERS)):
             hint = f": for a microcontroller write C: {in_c}"
         others = f"; of other backends {', '.join(rest)}" if rest else ""
         hint = hint or f"{nearest_or_all(target, backend.targets)}{others}"

@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from lstmc.errors import Argument, ShapeError
+from lstmc.errors import ShapeError
 from lstmc.importers.canonical import roll_up
 from lstmc.importers.canonical.frame import Places, axes_of, equal_axes
 from lstmc.importers.canonical.states import RECURRENT, States, step_states
@@ -529,7 +529,8 @@ def operator_lists() -> Mapping[str, Mapping[str, Any]]:
 
 
 def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[str, ...]]:
-    """Return the nodes that runtimes do not take, and the title of each list."""
+    """Return the nodes that runtimes do not take, and the title of each list. A runtime that reads another format takes
+    no node. Raise SourceError for an unknown list, and for a file that is neither ONNX nor TFLite."""
     lists = operator_lists()
     for name in runtimes:
         if name not in lists:
@@ -540,10 +541,11 @@ def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[
     for name in runtimes:
         known, of = lists[name], lists[name].get("format", "ONNX")
         if form != of:
-            advice = (
-                f"convert the file with {Argument('backend', of.lower())}, and ask for this list of the written net"
-            )
-            raise SourceError(f"{path.name}: the list {name} is of operators of {of}: {advice}")
+            why = f"the list {name} is for {of}: convert the file for backend {of.lower()}, and inspect that net"
+            if not nodes:
+                raise SourceError(f"{path.name}: {why}")
+            left.append(Left(name, f"{form} operator", len(nodes), why))
+            continue
         counts = Counter((operator, _why(known, operator, kinds)) for operator, kinds in nodes)
         left += [Left(name, operator, count, why) for (operator, why), count in sorted(counts.items()) if why]
     titles = [

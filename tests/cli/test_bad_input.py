@@ -182,6 +182,10 @@ NPZ = "the arrays are written as .npz: expected a name ending in .npz"
     ("arguments", "text"),
     [
         (("compile", *GRU, "--target", "stm32"), f"{NO_TARGET} stm32: for a microcontroller write C: --target c"),
+        (
+            ("compile", *GRU, "--target", "cortex-m4"),
+            f"{NO_TARGET} cortex-m4: for a microcontroller write C: --target c",
+        ),
         (("compile", *GRU, "--target", "ESP32"), f"{NO_TARGET} ESP32: for a microcontroller write C: --target c"),
         (("compile", *GRU, "--target", "arduno"), f"{NO_TARGET} arduno: for a microcontroller write C: --target c"),
         (

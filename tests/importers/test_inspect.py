@@ -296,7 +296,7 @@ def test_a_file_of_another_format_is_inspected_and_its_lists_ask_for_onnx(tmp_pa
     found = lstmc.inspect(tmp_path / "net.pt2")
     assert [str(part).partition(":")[0] for part in found.parts] == ["LSTM 1 x 5 over time"]
     assert not found.lost
-    with pytest.raises(SourceError, match="convert the file with backend=onnx, and ask for this list"):
+    with pytest.raises(SourceError, match="convert the file for backend onnx, and inspect that net"):
         lstmc.inspect(tmp_path / "net.pt2", runtimes=["rknn"])
 
 

@@ -41,6 +41,10 @@ def test_operators_that_a_runtime_does_not_take(tmp_path: Path) -> None:
     assert "CPU" in left["webgpu", "GRU"]
     assert "Arm core" in left["tidl", "GRU"]
     assert ("rknn", "Add") not in left
+    both = inspected(CASES["gru"].model(), tmp_path, runtimes=["rknn", "vela"])
+    assert [one for one in both.left if one.runtime == "rknn"] == [one for one in found.left if one.runtime == "rknn"]
+    (whole,) = (one for one in both.left if one.runtime == "vela")
+    assert whole.why.endswith("is for TFLite: convert the file for backend tflite, and inspect that net")
     with pytest.raises(SourceError, match="the lists are esp-dl"):
         inspected(CASES["gru"].model(), tmp_path, runtimes=["nothing-like-it"])
 
