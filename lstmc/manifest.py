@@ -97,10 +97,12 @@ class Place:
                 yield blob, step.reshape(shape)
 
     def read(self, blobs: Mapping[str, Array]) -> Array:
-        """Return the array of the model's shape, from its blobs."""
+        """Return the array of the model's shape, from its blobs; a step without a blob is zero."""
         if self.open:
             return blobs[self.names[0]]
-        return np.concatenate([blobs[name].ravel() for name in self.names]).reshape(self.shape)
+        zeros = np.zeros(prod(self.shape) // len(self.blobs), np.float32)
+        parts = [zeros if blob is None else blobs[blob].ravel() for blob in self.blobs]
+        return np.concatenate(parts).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -337,24 +339,20 @@ def _written(value: Any) -> Any:
 
 
 def _place_entry(place: Place) -> dict[str, Any]:
-    entry: dict[str, Any] = {"blob": place.blobs[0] if len(place.blobs) == 1 else None}
-    if len(place.blobs) > 1:
-        entry["blobs"] = place.blobs
-    entry["shape"] = place.shape
-    if place.blob_shape is not None:
-        entry["blob_shape"] = place.blob_shape
-    if place.open:
-        entry["open"] = place.open
-    if place.delay:
-        entry["delay"] = place.delay
-    return entry
+    blobs = {"blobs": place.blobs if len(place.blobs) > 1 else None, "shape": place.shape}
+    more = {"blob_shape": place.blob_shape, "open": place.open or None, "delay": place.delay or None}
+    return {"blob": place.blobs[0] if len(place.blobs) == 1 else None, **_without_none(blobs | more)}
 
 
 def _input_entry(entry: InputPlace) -> dict[str, Any]:
-    fill = {} if entry.fill is None else {"fill": repr(entry.fill)}
-    values = {} if entry.values is None else {"values": asdict(entry.values)}
-    most = {} if entry.most is None else {"most": entry.most}
-    return {**_place_entry(entry.place), "filled": entry.filled, **fill, **values, **most}
+    fill = None if entry.fill is None else repr(entry.fill)
+    values = None if entry.values is None else asdict(entry.values)
+    more = {"filled": entry.filled, "fill": fill, "values": values, "most": entry.most}
+    return {**_place_entry(entry.place), **_without_none(more)}
+
+
+def _without_none(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if value is not None}
 
 
 def manifest_path(net: Path) -> Path:

@@ -123,17 +123,8 @@ def write_model(model: ImportedModel, folder: Path, step: bool) -> None:
 
 
 @dataclass(frozen=True)
-class VerificationArguments:
-    """The runtimes and the inputs of a comparison of a net with its model."""
-
-    on: PlacesOption = None
-    seed: Annotated[int, seed_option("for the inputs of the comparisons")] = 0
-    prove: ProveOption = False
-
-
-@dataclass(frozen=True)
-class OutputArguments:
-    """The files to write for a converted model."""
+class ConversionArguments:
+    """The files to write for a converted model, and the comparison of its net with it."""
 
     whole: Annotated[
         bool,
@@ -146,6 +137,9 @@ class OutputArguments:
     no_compile: Annotated[
         bool, option("--no-compile", "Write only model.py in lstmc's language, weights.npz and import.json.")
     ] = False
+    on: PlacesOption = None
+    seed: Annotated[int, seed_option("for the inputs of the comparisons")] = 0
+    prove: ProveOption = False
 
 
 def convert_command(
@@ -155,8 +149,7 @@ def convert_command(
     sizes: SizesOption = None,
     target: TargetArguments,
     arguments: ImportArguments,
-    choices: OutputArguments,
-    verification: VerificationArguments,
+    choices: ConversionArguments,
 ) -> None:
     """Convert a trained model to a net, and compare the net with the model, and the model with its source.
 
@@ -180,16 +173,16 @@ def convert_command(
     if folder is None:
         raise typer.BadParameter("the files need a folder: -o DIR")
     if choices.no_compile:
-        if sizes or target.target or verification.on or target.choices or choices.example:
+        if sizes or target.target or choices.on or target.choices or choices.example:
             raise SourceError(
                 "--no-compile writes no net: expected no -D, --target, --on, --example and --backend-option with it"
             )
         model = arguments.imported(source)
         write_model((model.whole() if choices.whole else model).named(arguments.name), folder, arguments.step)
         return
-    options = compile_options(target, sizes, step=arguments.step, seed=verification.seed)
+    options = compile_options(target, sizes, step=arguments.step, seed=choices.seed)
     result = convert_model(
-        arguments.imported(source), folder, options, verification.on, choices.whole, verification.prove, arguments.name
+        arguments.imported(source), folder, options, choices.on, choices.whole, choices.prove, arguments.name
     )
     recipe, program = recipe_of(source), list[Path]()
     for language in choices.example or ():

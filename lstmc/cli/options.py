@@ -334,23 +334,6 @@ class CheckArguments:
 
 
 @dataclass(frozen=True)
-class GraphArguments:
-    """Options of ``show``: the part of a model to draw or print, and the form of the net."""
-
-    step: StepOption = False
-    form: FormOption = None
-    time: TimeOption = None
-    phase: Annotated[
-        Literal["deploy", "train", "all"] | None,
-        advanced(
-            "--phase",
-            "Take the model without its losses (deploy), what they need (train), or all. Default: all as written,"
-            " deploy after a pass.",
-        ),
-    ] = None
-
-
-@dataclass(frozen=True)
 class WorkerArguments:
     """The processes that work: of a Dask scheduler, or of this machine."""
 
@@ -367,8 +350,8 @@ class WorkerArguments:
 
 
 @dataclass(frozen=True)
-class SettingsArguments:
-    """The sizes and options of the model in a training, and the settings of its solver."""
+class TrainingArguments:
+    """A training: sizes and options of the model, its solver, the order of the examples, the device and the target."""
 
     sizes: SizesOption = None
     options: Annotated[
@@ -383,24 +366,18 @@ class SettingsArguments:
         ),
     ] = None
     solver: SolverOption = None
-
-
-@dataclass(frozen=True)
-class ExampleArguments:
-    """The order of the examples, and their axis."""
-
     seed: Annotated[int, seed_option("for the initial parameters, and for the order of examples")] = 0
     batch: BatchOption = None
     no_shuffle: Annotated[bool, option("--no-shuffle", "Keep the order of the examples.")] = False
-
-
-@dataclass(frozen=True)
-class DeviceArguments:
-    """The device and the target of a training."""
-
     gpu: GpuOption = False
     target: TargetOption = None
     backend: BackendOption = None
+
+    def training_options(self, **test: Any) -> TrainingOptions:
+        """Return the options of training, with the test data."""
+        own = {name: value for name, value in vars(self).items() if name not in ("options", "no_shuffle")}
+        own |= {"sizes": parse_sizes(self.sizes or []), "shuffle": not self.no_shuffle}
+        return lstmc.api.TrainingOptions(**own, **test)
 
 
 def compile_options(
@@ -411,20 +388,4 @@ def compile_options(
     backend = {} if "backend" in others else {"backend": target.chosen_backend()}
     return lstmc.api.CompileOptions(
         **{"target": target.target, **backend, "sizes": parse_sizes(sizes or []), **values, **others}
-    )
-
-
-def training_options(
-    settings: SettingsArguments, examples: ExampleArguments, device: DeviceArguments, **test: Any
-) -> TrainingOptions:
-    """Return the options of training from groups of arguments, with the test data."""
-    return lstmc.api.TrainingOptions(
-        **asdict(device),
-        **test,
-        sizes=parse_sizes(settings.sizes or []),
-        epochs=settings.epochs,
-        solver=settings.solver,
-        seed=examples.seed,
-        batch=examples.batch,
-        shuffle=not examples.no_shuffle,
     )

@@ -8,25 +8,25 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from lstmc.api import compile_model, costs_by_op, explanation, model_graph, pass_names, scan_lines, widest_phase
 from lstmc.backend import target_of
-from lstmc.cli.commands import argument, option
+from lstmc.cli.commands import advanced, argument, option
 from lstmc.cli.console import out, table
 from lstmc.cli.options import (
     CellOption,
     ComparisonWeights,
     FormOption,
-    GraphArguments,
     ModelArguments,
     PlacesOption,
     ProveOption,
     SizesOption,
     StepOption,
     TargetArguments,
+    TimeOption,
     compile_options,
     complete_passes,
     named_model,
@@ -65,7 +65,7 @@ class DrawingArguments:
 
 @dataclass(frozen=True)
 class ShownArguments:
-    """The graph to show, and the parts of it."""
+    """The graph to show, the parts of it, the part of a model that is compiled for it, and the form of the net."""
 
     after: Annotated[
         str | None,
@@ -81,6 +81,17 @@ class ShownArguments:
         bool, option("--python", "Print a Python file with the graph's cells and model, of these sizes.")
     ] = False
     costs: Annotated[bool, option("--costs", "Print what a pass of the net computes and moves, by operation.")] = False
+    step: StepOption = False
+    form: FormOption = None
+    time: TimeOption = None
+    phase: Annotated[
+        Literal["deploy", "train", "all"] | None,
+        advanced(
+            "--phase",
+            "Take the model without its losses (deploy), what they need (train), or all. Default: all as written,"
+            " deploy after a pass.",
+        ),
+    ] = None
 
 
 def show_command(
@@ -89,7 +100,6 @@ def show_command(
     target: TargetArguments,
     drawing: DrawingArguments,
     shown: ShownArguments,
-    graph: GraphArguments,
 ) -> None:
     """Print a model's graph as text, or draw it: as it was written, after a pass, or at the end of a stage.
 
@@ -120,26 +130,22 @@ def show_command(
     if drawing.to is not None and lists:
         raise DrawingError(f"-o writes a diagram: found --{lists[0]} too")
     if shown.passes:
-        for number, name in enumerate(pass_names(target.target, target.chosen_backend(), graph.form), 1):
+        for number, name in enumerate(pass_names(target.target, target.chosen_backend(), shown.form), 1):
             out.print(f"{number:3} {name}")
     else:
-        _show_graph(model, target, drawing, shown, graph)
+        _show_graph(model, target, drawing, shown)
 
 
 def _show_graph(
-    model: ModelArguments,
-    target: TargetArguments,
-    drawing: DrawingArguments,
-    shown: ShownArguments,
-    graph: GraphArguments,
+    model: ModelArguments, target: TargetArguments, drawing: DrawingArguments, shown: ShownArguments
 ) -> None:
     """Draw or print the graph after a pass or at a stage: as text, as Python, or its costs by operation."""
     backend, after, stage = target.chosen_backend(), shown.after, shown.stage
     if (drawing.rolled is False or shown.costs) and after is None and stage is None:
         # a target's own layers may hold all steps: no stage is named
-        after = pass_names(target.target, backend, graph.form)[-1]
-    as_written, phase = after is None and stage is None, graph.phase
-    own = {"step": graph.step, "form": graph.form, "time": graph.time}
+        after = pass_names(target.target, backend, shown.form)[-1]
+    as_written, phase = after is None and stage is None, shown.phase
+    own = {"step": shown.step, "form": shown.form, "time": shown.time}
     options = compile_options(target, model.sizes, backend=backend, phase=phase or "deploy", **own)
     first = replace(options, phase="all") if as_written and phase is None else options
     source = model.source()
@@ -158,7 +164,7 @@ def _show_graph(
     typer.echo(escaped(print_graph(result)), nl=False)
     states = scan_lines(result)
     if as_written and target.target is not None:
-        result = model_graph(source, options, pass_names(target.target, backend, graph.form)[-1])
+        result = model_graph(source, options, pass_names(target.target, backend, shown.form)[-1])
     lines = explanation(result, backend).splitlines()
     lines += [f"state {state} of %{scan}: {text}" for scan, state, text in states]
     typer.echo("".join(f"# {line}".rstrip() + "\n" for line in lines), nl=False)

@@ -25,19 +25,16 @@ from lstmc.api.models import model_in
 from lstmc.cli.commands import ActivityLine, activity_line, advanced, interruptible, option
 from lstmc.cli.console import Plain, Printer, Rows, Styles, err, out, output, print_files, table
 from lstmc.cli.options import (
-    DeviceArguments,
-    ExampleArguments,
     LossModelArgument,
     OverwriteOption,
-    SettingsArguments,
     TensorboardOption,
     TestSplitOption,
+    TrainingArguments,
     TrainingDataOption,
     WeightsOption,
     WorkerArguments,
     parse_options,
     say_which_cells,
-    training_options,
     whole_from_0,
 )
 from lstmc.errors import SweepError
@@ -48,12 +45,11 @@ from lstmc.runs.metrics import Smoothed
 from lstmc.sweeps import COSTS, Goal, OverSeeds, Range, Row, Search, Space, SweepRun, over_seeds, sweep_model
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RunArguments:
     """One run of a training: its initial weights, where it starts, and where it runs."""
 
     weights: WeightsOption = None
-    examples: ExampleArguments
     resume: Annotated[bool, option("--resume", "Continue the run in RUN from its last snapshot.")] = False
     overwrite: OverwriteOption = False
     tensorboard: TensorboardOption = False
@@ -66,7 +62,6 @@ class RunArguments:
             parser=whole_from_0,
         ),
     ] = None
-    device: DeviceArguments
 
 
 def train_command(
@@ -78,7 +73,7 @@ def train_command(
         Path | None, option("--test-data DATA", "Test the model on these arrays while it trains.")
     ] = None,
     test_split: TestSplitOption = None,
-    settings: SettingsArguments,
+    training: TrainingArguments,
     run: RunArguments,
 ) -> None:
     """Train a model. It minimizes the output called loss; other losses and metrics are reported for test data.
@@ -100,7 +95,7 @@ def train_command(
         listeners: list[Progress] = [progress]
         if run.tensorboard:
             listeners.append(stack.enter_context(closing(EventFiles(folder))))
-        model, model_options = model_in(file), parse_options(settings.options or [])
+        model, model_options = model_in(file), parse_options(training.options or [])
         say_which_cells(model, [model_options])
         run_options = RunOptions(
             out=folder,
@@ -113,7 +108,7 @@ def train_command(
             command=command(),
         )
         model = model.with_options(model_options)
-        options = training_options(settings, run.examples, run.device, test_data=test_data, test_split=test_split)
+        options = training.training_options(test_data=test_data, test_split=test_split)
         result = train_model(model, data, options, run_options)
     if run.overwrite and (folder / PREVIOUS).is_dir():
         out.print(f"earlier runs are in {folder / PREVIOUS}")
@@ -239,17 +234,6 @@ class SearchArguments:
     highest: Annotated[str | None, option("--highest METRIC", "Look for the highest of this metric.")] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrialArguments:
-    """The training of each trial."""
-
-    settings: SettingsArguments
-    examples: ExampleArguments
-    tensorboard: TensorboardOption = False
-    overwrite: OverwriteOption = False
-    device: DeviceArguments
-
-
 def sweep_command(
     *,
     file: LossModelArgument,
@@ -259,7 +243,9 @@ def sweep_command(
     test_data: Annotated[Path | None, option("--test-data DATA", "Test the models on these arrays.")] = None,
     test_split: TestSplitOption = None,
     workers: WorkerArguments,
-    trial: TrialArguments,
+    training: TrainingArguments,
+    tensorboard: TensorboardOption = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Train a model at every point of a search space, and find the best.
 
@@ -279,22 +265,20 @@ def sweep_command(
         raise SweepError(f"--lowest {lowest} and --highest {highest} both define the best point: expected one of them")
     space = Space({}) if search.space is None else Space.read(search.space)
     space = space.over(Space.parse(search.grid or []))
-    model_options = parse_options(trial.settings.options or [])
+    model_options = parse_options(training.options or [])
     listed_values = (
         {name: value} for name, each in space.values.items() if not isinstance(each, Range) for value in each
     )
     say_which_cells(model_in(file), [model_options, *listed_values])
     with interruptible() as interruption, sweep_display(out) as watch:
-        options = training_options(
-            trial.settings, trial.examples, trial.device, test_data=test_data, test_split=test_split
-        )
+        options = training.training_options(test_data=test_data, test_split=test_split)
         goal = Goal(lowest or highest or "loss", highest is not None)
         run = SweepRun(
             out=folder,
             scheduler=workers.scheduler,
             workers=workers.workers,
-            tensorboard=trial.tensorboard,
-            overwrite=trial.overwrite,
+            tensorboard=tensorboard,
+            overwrite=overwrite,
             watch=watch,
             stop=interruption.requested,
         )
@@ -304,7 +288,7 @@ def sweep_command(
     out.print(points_table(result.rows, final=True))
     if groups := over_seeds(result.rows):
         out.print(seeds_table(groups))
-    if trial.overwrite and (folder / PREVIOUS).is_dir():
+    if overwrite and (folder / PREVIOUS).is_dir():
         out.print(f"earlier sweeps are in {folder / PREVIOUS}")
     for path in result.files:
         out.print(f"wrote {path}")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+import numpy as np
+
 from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays
 from lstmc.errors import BackendError
 from lstmc.interp import backward, forward
@@ -21,7 +23,7 @@ from lstmc.ops import Array, Param
 from lstmc.verification.differential import wanted_gradients
 from lstmc.weights import parameters
 from lstmc_caffe.ops import Scale
-from lstmc_caffe.ops.inputs import blob_gradients, host_values, input_gradients
+from lstmc_caffe.ops.inputs import host_values
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.runtime.locate import CaffeNotFound, locate
 from lstmc_caffe.runtime.runner import Mode, Net, Phase, Runner
@@ -74,12 +76,16 @@ class CaffeExecutor(Executor):
         other layers read too. Gradients of two outputs that are one blob add up.
         """
         graph = compiled.expanded
-        cotangents = blob_gradients(graph, arrays.cotangents)
         manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
         fed = arrays.fed(compiled.model)
         inputs = {name: fed[name] for name, entry in manifest.inputs.items() if not entry.filled}
-        wanted = [name for name in wanted_gradients(compiled, arrays.cotangents) if name in manifest.inputs]
-        input_blobs = [blob for name in wanted for blob in manifest.inputs[name].place.names]
+        cotangents = dict[str, Array]()
+        for name, cotangent in arrays.cotangents.items():
+            for blob, part in manifest.outputs[name].fed(np.asarray(cotangent)) if name in manifest.outputs else ():
+                cotangents[blob] = cotangents[blob] + part if blob in cotangents else part
+        places = {name: entry.place for name, entry in manifest.inputs.items() if entry.in_net}
+        wanted = [name for name in wanted_gradients(compiled, arrays.cotangents) if name in places]
+        input_blobs = [blob for name in wanted for blob in places[name].names]
         for source in read_sources(artifact.files).values():
             self.runner.open_layers(source)
         net = self.runner.load(
@@ -104,7 +110,7 @@ class CaffeExecutor(Executor):
         gradients = backward(forward(manifest.weights, params=arrays.weights), result.param_diffs).params
         return Execution(
             values=inputs | blobs | host_values(graph, blobs),
-            input_gradients=input_gradients(graph, result.diffs),
+            input_gradients={name: places[name].read(result.diffs) for name in wanted if cotangents},
             param_gradients={name: array for name, array in gradients.items() if name not in lost},
             absent={graph.value_name(ref): OVERWRITTEN for ref in blobs_in_place(compiled)},
             not_available=dict.fromkeys(lost, LOST),
