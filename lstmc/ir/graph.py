@@ -97,8 +97,7 @@ class Node(Generic[OpT_co]):
         return self.steps[out] if self.steps else None
 
 
-_Slots = dict[str, dict[int, dict[str, int]]]  # producer -> operand slot -> {"out": its output}
-_Producers = dict[str, _Slots]
+_Producers = dict[str, dict[str, dict[int, dict[str, int]]]]  # node -> producer -> operand slot -> {"out": its output}
 _EDGE: dict[int, dict[str, int]] = {}  # output of the producer -> the attributes of an edge; graphs only read them
 
 
@@ -116,12 +115,12 @@ class Graph:
         name: str,
         digraph: nx.MultiDiGraph[str],
         outputs: tuple[Output, ...],
-        operands: dict[str, tuple[Ref, ...]] | None = None,
+        operands: dict[str, tuple[Ref, ...]],
     ) -> None:
         self.name = name
         self.outputs = outputs
         self._digraph = nx.freeze(digraph)
-        self._operands = {} if operands is None else operands  # node -> its operands, once they were asked for or given
+        self._operands = operands
         # networkx's own dictionaries: at 100 000 nodes its views, one Python call an access, cost more than all else
         self._nodes: dict[str, dict[str, Node]] = digraph._node  # type: ignore[attr-defined]
         self._producers: _Producers = digraph._pred  # type: ignore[attr-defined]
@@ -141,10 +140,7 @@ class Graph:
 
     def args(self, name: str) -> tuple[Ref, ...]:
         """Return the operands of a node, in slot order."""
-        operands = self._operands.get(name)
-        if operands is None:
-            operands = self._operands[name] = _operands(self._producers[name])
-        return operands
+        return self._operands[name]
 
     def type(self, ref: Ref) -> TensorType:
         return self.node(ref.node).types[ref.out]
@@ -376,12 +372,6 @@ class Builder:
         """Return the finished, frozen graph."""
         self._finished = True
         return Graph(self.name, self._digraph, tuple(Output(*output) for output in outputs), self._operands)
-
-
-def _operands(producers: _Slots) -> tuple[Ref, ...]:
-    slots = [(slot, Ref(name, edge["out"])) for name, edges in producers.items() for slot, edge in edges.items()]
-    slots.sort()
-    return tuple([ref for _, ref in slots])
 
 
 def topological_order(before: Mapping[str, Iterable[str]]) -> list[str]:

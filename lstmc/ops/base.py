@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint
 from inspect import isabstract
-from math import ceil, floor, inf
+from math import ceil, floor, inf, prod
 from operator import add
 from types import ModuleType
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -226,6 +226,7 @@ class Op(metaclass=OpType):
     undifferentiated: ClassVar[tuple[int, ...]] = ()  # operands without a gradient
     stops_gradient: ClassVar[bool] = False  # it passes no gradient on, by definition: its vjp gives None
     moves: ClassVar[bool] = False  # its results have the elements of its operands, in other places
+    multiplies: ClassVar[bool] = False  # an element of its result is a product with a row of its second operand
     backend: ClassVar[str] = ""  # the backend whose graphs may have it, from stage LEGAL on; empty for an op of models
 
     def check(self, operands: Types) -> None:
@@ -264,10 +265,12 @@ class Op(metaclass=OpType):
 
     def work(self, operands: Types, results: Types) -> Work:
         """Return the work of one forward pass on these types: one operation for each element, none if it only moves
-        elements."""
+        elements, and in products a multiply-add for each factor, as a bias is the first summand."""
         size = sum(type_.size for type_ in results)
         moved = BYTES * (size + sum(type_.size for type_ in operands))
-        return Work(operations=0 if self.moves else size, bytes=moved, launches=1)
+        if self.multiplies:
+            return Work(size * prod(operands[1].shape[1:]), 0, moved, 1)
+        return Work(0, 0 if self.moves else size, moved, 1)
 
     def domains(self, *args: Any, **kwargs: Any) -> tuple[Domain | None, ...]:
         """Return the domain of each operand's elements; None if every number is valid. Takes operand types."""

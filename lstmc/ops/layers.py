@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -24,7 +24,6 @@ from lstmc.ops.base import (
     Op,
     Sample,
     Types,
-    Work,
     applied,
     sample_type,
 )
@@ -43,6 +42,7 @@ class Linear(AlongAxis):
 
     name = "linear"
     operands = ("x", "w", "b")
+    multiplies = True
     axis: int = 1
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
@@ -56,7 +56,7 @@ class Linear(AlongAxis):
         return (TensorType((*x.shape[: self.axis], w.shape[0]), x.dtype),)
 
     def eval(self, x: Array, w: Array, b: Array | None = None) -> Arrays:
-        y = self._rows(x, w) @ w.T
+        y = x.reshape(-1, w.shape[1]) @ w.T
         if b is not None:
             y = y + b
         return (y.reshape(*x.shape[: self.axis], w.shape[0]),)
@@ -79,13 +79,6 @@ class Linear(AlongAxis):
         last = self.axis if types[0].rank == self.axis + 1 else None  # the flattened axis of x: axis 1 of w
         return Along(None, (last if slot else axis, None if last is None and not slot else 1, *rest), (None,))
 
-    def work(self, operands: Types, results: Types) -> Work:
-        return of_products(super().work(operands, results), operands[1], results[0])
-
-    @staticmethod
-    def _rows(x: Array, w: Array) -> Array:
-        return x.reshape(-1, w.shape[1])
-
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         x = sample_type(draw)
@@ -93,11 +86,6 @@ class Linear(AlongAxis):
         w = TensorType((draw.integer(1, 4), prod(x.shape[axis:])))
         bias = draw.choice(((), (TensorType(w.shape[:1]),)))
         return Sample(cls(axis), (x, w, *bias))
-
-
-def of_products(work: Work, w: TensorType, y: TensorType) -> Work:
-    """Return the work plus a product with a row of ``w`` for each element of y; a bias is the first summand."""
-    return replace(work, multiply_adds=y.size * prod(w.shape[1:]), operations=0)
 
 
 def flatten_axis(x: TensorType, width: int) -> int | None:
@@ -212,6 +200,7 @@ class Conv(Op):
 
     name = "conv"
     operands = ("x", "w", "b")
+    multiplies = True
     stride: Pair = (1, 1)
     pad: Pair = (0, 0)
     dilation: Pair = (1, 1)
@@ -261,9 +250,6 @@ class Conv(Op):
         inside = dx[..., top : top + height, left : left + width].reshape(x.shape)
         grads = (inside, dw.reshape(w.shape))
         return grads if b is None else (*grads, ct.sum(axis=(0, 3, 4)).reshape(b.shape))
-
-    def work(self, operands: Types, results: Types) -> Work:
-        return of_products(super().work(operands, results), operands[1], results[0])
 
     def _grouped(self, x: Array) -> Array:
         """Return [..., C, H, W] as [N, group, C / group, H, W]."""

@@ -166,8 +166,6 @@ class Steps:
         """Return the offsets. The first step's offset includes what the initial states contribute to it."""
         if not begun:
             return dict(offsets)
-        if length == 1:
-            return self._applied(factors, begun, offsets)
         cuts = {s: self.cut(x, 1) for s, x in offsets.items()}
         first = {k: None if x is None else self.cut(x, 1)[0] for k, x in factors.items()}
         values = self._applied(first, begun, {s: head for s, (head, _) in cuts.items()})
