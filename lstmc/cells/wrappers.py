@@ -94,7 +94,7 @@ def stacked(inner: Cell, depth: int, **bindings: Any) -> Cell:
         f"{state}_{k}": declared for k in range(1, depth + 1) for state, declared in inner.states.items()
     }
     shapes = [size for declared in inner.states.values() for size in declared.shape if not isinstance(size, int)]
-    sizes = {name: dims(name) for size in shapes for name in size.free() if name not in bindings}
+    sizes = {dim.name: dims(dim.name) for size in shapes for dim in size.parts() if dim.name not in bindings}
     function.__name__, function.__doc__ = f"stacked_{inner.name}", inner.__doc__
     function.__signature__ = Signature(  # type: ignore[attr-defined]
         [Parameter(n, Parameter.KEYWORD_ONLY, default=declared) for n, declared in arguments.items()]

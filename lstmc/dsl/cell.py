@@ -132,7 +132,7 @@ def use_of(bound: BoundCell[Any], trace: Trace) -> CellUse:
     if key not in root.cells:
         assigned = assigned_names(bound.loc)
         name = bound.name or (assigned[0] if len(assigned) == 1 else bound.cell.name)
-        root.cells[key] = CellUse(root.unique_name(name))
+        root.cells[key] = CellUse(root.titles.unique(name))
     use = root.cells[key]
     for dim in bound.sizes:
         text = f"{bound.cell.name}({dim}={bound.sizes[dim]})"

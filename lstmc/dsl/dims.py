@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import keyword
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Union
 
@@ -13,20 +12,12 @@ import numpy as np
 from lstmc.errors import DimError, DslError, size_argument, sizes_argument
 from lstmc.source import here
 from lstmc.text import identifier
-from lstmc.types import MOST_ELEMENTS, UnknownSize
+from lstmc.types import MOST_ELEMENTS, OPERATORS, UnknownSize
 
 T = TypeVar("T")
 
 
 Size = Union[int, "DimExpr"]
-
-OPERATORS: dict[str, Callable[[int, int], int]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "//": operator.floordiv,
-}
-
 
 TYPICAL: Mapping[str, int] = {"T": 20, "N": 1, "D": 32, "H": 64, "K": 3, "Y": 8, "X": 8}
 
@@ -92,10 +83,6 @@ class DimExpr:
     def __repr__(self) -> str:
         return str(self)
 
-    def free(self) -> Iterator[str]:
-        """The names of the dimensions in the expression."""
-        return (dim.name for dim in self.parts())
-
     def parts(self) -> Iterator[Dim]:
         """Yield the dimensions in the expression."""
         raise NotImplementedError
@@ -131,7 +118,7 @@ class Combined(DimExpr):
     right: Size
 
     def parts(self) -> Iterator[Dim]:
-        yield from (dim for side in (self.left, self.right) if isinstance(side, DimExpr) for dim in side.parts())
+        return parts((self.left, self.right))
 
     def value(self, sizes: Mapping[str, int]) -> int:
         left, right = (s.value(sizes) if isinstance(s, DimExpr) else s for s in (self.left, self.right))
@@ -193,7 +180,7 @@ def dims(names: str) -> Dims:
 
 def free(shape: Iterable[object]) -> list[str]:
     """The names of the dimensions in a shape, each once, in order."""
-    return list(dict.fromkeys(name for size in shape if isinstance(size, DimExpr) for name in size.free()))
+    return list(dict.fromkeys(dim.name for dim in parts(shape)))
 
 
 def parts(shape: Iterable[object]) -> Iterator[Dim]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import FunctionType
 from typing import Any, NoReturn, Self, cast, overload
 
-from lstmc.dsl.cell import Cell, add_params, as_argument
+from lstmc.dsl.cell import Cell, add_params, as_argument, step_outputs
 from lstmc.dsl.declare import Declaration, Definition, InputDeclaration, ParamDeclaration
 from lstmc.dsl.dims import Dim, Scope, parts, whole_number
 from lstmc.dsl.function import described
@@ -40,17 +40,13 @@ class Model(Definition):
         states: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(function)
+        self.source_function = cast(FunctionType, self.function)  # the user's, whose lines errors name
         self.solver = solver
         self.delays = self._checked_delays({} if delays is None else delays)
         self.next_states = self._checked_states({} if states is None else states)
         for name, declared in self.states.items():
             problem = f"{name} is declared as a State: a model has Inputs and Params, states belong to cells"
             raise DslError(problem, loc=declared.loc, scope=self.owner)
-
-    @property
-    def source_function(self) -> FunctionType:
-        """The user's function, whose lines errors name."""
-        return cast(FunctionType, self.function)
 
     def graph(self, /, **sizes: int) -> Graph:
         """The model's graph, its dimensions bound to ``sizes``: those that the model uses, and no others.
@@ -300,7 +296,8 @@ class CellModel(Model):
             sizes: dict[str, Any] = {name: Dim(name) for name in cell.dims}
             bound = cell(name=cell.name, **sizes)
             y, last = scan(bound, sequences, **options)
-            return {**_named(y), **{f"{name}_T": value for name, value in last.items()}}
+            named = {(f"y_{name}" if isinstance(y, tuple) else name or "y"): v for name, v in step_outputs(y).items()}
+            return {**named, **{f"{name}_T": value for name, value in last.items()}}
 
         run.__name__, run.__doc__ = cell.name, cell.__doc__
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -314,11 +311,8 @@ class CellModel(Model):
             ]
         )
         super().__init__(run)
+        self.source_function = cast(FunctionType, cell.function)
         self.loc, self.owner = cell.loc, cell.owner  # what errors speak of is the cell
-
-    @property
-    def source_function(self) -> FunctionType:
-        return cast(FunctionType, self.cell.function)
 
     @property
     def dims(self) -> list[str]:
@@ -333,14 +327,6 @@ class CellModel(Model):
             except DimError as error:
                 raise error.located(declared.loc, self.owner) from None
         return scope
-
-
-def _named(y: Any) -> dict[str, Value]:
-    if y is None:
-        return {}
-    if isinstance(y, Value):
-        return {"y": y}
-    return dict(y) if isinstance(y, dict) else {f"y_{i}": value for i, value in enumerate(y)}
 
 
 __all__ = ["Model", "model"]

@@ -58,7 +58,7 @@ def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | 
     counters = trace.root.counters
     alike = steps, reverse, carry
     if alike not in counters:
-        title = trace.root.unique_name("step_index")
+        title = trace.root.titles.unique("step_index")
         body = Builder(title)
         (index,) = body.add(Arg(SHAPE, "state"), names=("index_prev",))
         (following,) = body.add(Affine(1.0, 1.0), index, names=("index",))
@@ -92,7 +92,7 @@ def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> 
 
 def _left(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Ref:
     """Return the number of steps of each sequence that are left before step t: [T, N], by counting the lengths down."""
-    title = trace.root.unique_name("steps_left")
+    title = trace.root.titles.unique("steps_left")
     body = Builder(title)
     (left,) = body.add(Arg(lengths.shape, "state"), names=("left_prev",))
     (following,) = body.add(Affine(1.0, -1.0), left, names=("left",))
@@ -133,7 +133,7 @@ def last_valid(y: Value, lengths: Value) -> Value:
         raise wrong_shape("last_valid takes y [T, N, ...] and lengths [N]", y=y, lengths=lengths)
     trace = inner_trace(y, lengths)
     mask = valid_mask(trace, lengths, y.shape[0], loc)
-    body = Trace(trace.owner, Builder(trace.root.unique_name("last_valid")), trace.scope, trace)
+    body = Trace(trace.owner, Builder(trace.root.titles.unique("last_valid")), trace.scope, trace)
     (before,) = body.builder.add(Arg(y.shape[1:], "state"), names=("last_prev",))
     (here_y,) = body.builder.add(Arg(y.shape[1:], "x"), names=("y",))
     (valid,) = body.builder.add(Arg(mask.shape[1:], "x"), names=("valid",))
@@ -285,7 +285,7 @@ class _ScanCall:
         static = {n: self._fitted(n, value, at_static) for n, value in static.items()}
         init = {n: self._first(n, value) for n, value in init.items()}
         # the first scan of a bound cell may have its very name: then layers and parameters share their prefix
-        title = self.trace.root.unique_name(name or self.use.name) if name or self.use.scanned else self.use.name
+        title = self.trace.root.titles.unique(name or self.use.name) if name or self.use.scanned else self.use.name
         self.use.scanned = True
         operands = sequences | self._initial(init, title) | static
         declare_params(self.bound, self.use, self.trace.root)

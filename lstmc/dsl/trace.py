@@ -99,8 +99,16 @@ T = TypeVar("T", bound=Traced)
 
 
 def origin(value: Traced) -> str:
-    """Return an error's note on a value: its name, and its place of declaration or computation."""
-    return value.trace.origin(value.ref)
+    """Return an error's note on a value: its declaration, else its name or expression, its type and its line."""
+    trace, ref = value.trace, value.ref
+    if ref in trace.declared:
+        return trace.declared[ref]
+    node = trace.builder.node(ref.node)
+    assigned = () if isinstance(node.op, Scan) else assigned_names(node.loc)
+    text = node.loc.text() if node.loc and not isinstance(node.op, Scan) else None
+    label = text if text and len(text) <= _LONGEST_TEXT else trace.name(ref)
+    name = assigned[ref.out] if ref.out < len(assigned) else label
+    return f"{name}: {node.types[ref.out]}{f', made at {node.loc.short}' if node.loc else ''}"
 
 
 @dataclass(eq=False)
@@ -201,19 +209,6 @@ class Trace:
         """Return the name of a value, without the number that makes it unique."""
         return self.names.get(ref) or self.builder.node(ref.node).names[ref.out]
 
-    def origin(self, ref: Ref, name: str | None = None) -> str:
-        """Return the origin of a value: its declaration, else its name or expression, its type and its line."""
-        if ref in self.declared:
-            return self.declared[ref]
-        node = self.builder.node(ref.node)
-        if name is None:
-            assigned = () if isinstance(node.op, Scan) else assigned_names(node.loc)
-            text = node.loc.text() if node.loc and not isinstance(node.op, Scan) else None
-            label = text if text and len(text) <= _LONGEST_TEXT else self.name(ref)
-            name = assigned[ref.out] if ref.out < len(assigned) else label
-        place = f", made at {node.loc.short}" if node.loc else ""
-        return f"{name}: {node.types[ref.out]}{place}"
-
 
 @dataclass(eq=False)
 class ModelTrace(Trace):
@@ -233,10 +228,6 @@ class ModelTrace(Trace):
     @property
     def root(self) -> ModelTrace:
         return self
-
-    def unique_name(self, base: str) -> str:
-        """Return a name for a bound cell or scan that is unique in the model."""
-        return self.titles.unique(base)
 
     def constant(self, fill: Values, name: str, loc: SrcLoc | None) -> Ref:
         """The parameter with these fixed numbers: the model has one parameter for all places with the same numbers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -313,7 +314,8 @@ def apply(op: Op, *values: Value) -> Value:
     trace = inner_trace(*values)
     if isinstance(op, Binary):
         x, y = values
-        repeats = operands_repeated(x.shape, y.shape, lambda operand: _is_made_of_parameters((x, y)[operand]))
+        of_parameters = [partial(computed_from_parameters, value.trace.builder, value.ref) for value in values]
+        repeats = operands_repeated(x.shape, y.shape, lambda operand: of_parameters[operand]())
         values = tuple(map(in_turn, repeats, values))
     (ref,) = trace.apply(op, *values)
     return Value(trace, ref)
@@ -324,10 +326,6 @@ def in_turn(ops: Iterable[Op], x: Value) -> Value:
     for op in ops:
         x = apply(op, x)
     return x
-
-
-def _is_made_of_parameters(value: Value) -> bool:
-    return computed_from_parameters(value.trace.builder, value.ref)
 
 
 def _matrix_product(x: Value, y: Value) -> Value:

@@ -63,7 +63,7 @@ def const(array: Any) -> Value:
     root = open_trace("const", loc).root
     if fill in root.constants:
         return Value(root, root.constants[fill])
-    return Value(root, root.constant(fill, root.unique_name(next(iter(assigned_names(loc)), "const")), loc))
+    return Value(root, root.constant(fill, root.titles.unique(next(iter(assigned_names(loc)), "const")), loc))
 
 
 @function

@@ -12,7 +12,7 @@ import numpy as np
 
 from lstmc import ops
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, reshape_source, reshaped
-from lstmc.ops import Op, Pointwise
+from lstmc.ops import Pointwise
 from lstmc.ops.layers import Pool
 from lstmc.passes.base import Pass, PassResult, Refs, Visit, in_bodies, result, rewrite
 
@@ -80,11 +80,6 @@ def _full_value(b: Builder, ref: Ref) -> float | None:
     return op.value if isinstance(op, ops.Full) else None
 
 
-def _add(b: Builder, node: Node, op: Op, *args: Ref) -> Refs:
-    """Add a replacement under the old node's name and place."""
-    return b.add(op, *args, names=node.names, loc=node.loc)
-
-
 def drop_identity_affine(b: Builder, node: Node, args: Refs) -> Refs | None:
     return args if node.op == ops.Affine(1.0, 0.0) else None
 
@@ -96,7 +91,7 @@ def merge_affines(b: Builder, node: Node, args: Refs) -> Refs | None:
     merged = ops.Affine(node.op.scale * inner.op.scale, node.op.scale * inner.op.shift + node.op.shift)
     if not (isfinite(merged.scale) and isfinite(merged.shift)):
         return None
-    return _add(b, node, merged, b.args(inner.name)[0])
+    return b.copy(node, b.args(inner.name), merged)
 
 
 def absorb_full_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -107,10 +102,10 @@ def absorb_full_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
         if value is None or b.type(args[kept]) != node.types[0]:
             continue
         if isinstance(node.op, ops.Mul):
-            return _add(b, node, ops.Affine(value, 0.0), args[kept])
+            return b.copy(node, (args[kept],), ops.Affine(value, 0.0))
         if isinstance(node.op, ops.Add):
-            return _add(b, node, ops.Affine(1.0, value), args[kept])
-        return _add(b, node, ops.Affine(1.0, -value) if other == 1 else ops.Affine(-1.0, value), args[kept])
+            return b.copy(node, (args[kept],), ops.Affine(1.0, value))
+        return b.copy(node, (args[kept],), ops.Affine(1.0, -value) if other == 1 else ops.Affine(-1.0, value))
     return None
 
 
@@ -123,14 +118,14 @@ def fold_function_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
     with np.errstate(all="ignore"):
         (folded,) = node.op.eval(np.full(node.types[0].shape, value))
     first = float(folded.flat[0])
-    return _add(b, node, ops.Full(node.types[0].shape, first)) if isfinite(first) else None
+    return b.copy(node, (), ops.Full(node.types[0].shape, first)) if isfinite(first) else None
 
 
 def fold_zero_product(b: Builder, node: Node, args: Refs) -> Refs | None:
     if isinstance(node.op, ops.Affine) and node.op.scale == 0:
-        return _add(b, node, ops.Full(node.types[0].shape, node.op.shift))
+        return b.copy(node, (), ops.Full(node.types[0].shape, node.op.shift))
     if isinstance(node.op, ops.Mul) and 0.0 in (_full_value(b, args[0]), _full_value(b, args[1])):
-        return _add(b, node, ops.Full(node.types[0].shape, 0.0))
+        return b.copy(node, (), ops.Full(node.types[0].shape, 0.0))
     return None
 
 
@@ -141,8 +136,8 @@ def fold_product_of_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
         return None
     zero = ops.Full(node.types[0].shape, 0.0)
     if len(args) == 2:
-        return _add(b, node, zero)
-    return _add(b, node, ops.Add(), *b.add(zero, loc=node.loc), args[2])
+        return b.copy(node, (), zero)
+    return b.copy(node, (*b.add(zero, loc=node.loc), args[2]), ops.Add())
 
 
 def add_without_broadcast_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -155,7 +150,7 @@ def add_without_broadcast_zero(b: Builder, node: Node, args: Refs) -> Refs | Non
         x, y = b.args(inner.name)
         for zero, small in ((x, y), (y, x)):
             if _full_value(b, zero) == 0.0:
-                return _add(b, node, ops.Add(), args[other], small)
+                return b.copy(node, (args[other], small), ops.Add())
     return None
 
 
@@ -175,7 +170,7 @@ def flatten_in_linear(b: Builder, node: Node, args: Refs) -> Refs | None:
     axis, shape = node.op.axis, b.type(source).shape
     if shape[:axis] != node.types[0].shape[:-1] or len(shape) == axis:
         return None
-    return _add(b, node, node.op, source, *args[1:])
+    return b.copy(node, (source, *args[1:]))
 
 
 def drop_single_piece(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -211,7 +206,7 @@ def fold_shape_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
 def fold_trivial_power(b: Builder, node: Node, args: Refs) -> Refs | None:
     if node.op == ops.Power(1.0):
         return args
-    return _add(b, node, ops.Full(node.types[0].shape, 1.0)) if node.op == ops.Power(0.0) else None
+    return b.copy(node, (), ops.Full(node.types[0].shape, 1.0)) if node.op == ops.Power(0.0) else None
 
 
 def drop_double_relu(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -228,7 +223,7 @@ def add_multiples(b: Builder, node: Node, args: Refs) -> Refs | None:
     (x, first), (y, second) = (_multiple(b, ref) for ref in args)
     sign = 1 if isinstance(node.op, ops.Add) else -1
     merged = ops.Affine(first.scale + sign * second.scale, first.shift + sign * second.shift)
-    return _add(b, node, merged, x) if x == y else None
+    return b.copy(node, (x,), merged) if x == y else None
 
 
 def _multiple(b: Builder, ref: Ref) -> tuple[Ref, ops.Affine]:
