@@ -35,7 +35,8 @@ def words_on_use(package: str) -> tuple[Callable[[str], Any], Callable[[], list[
     package's ``__init__.pyi``, which type checkers read too, has the module of each name. Submodules are names too."""
 
     @cache
-    def told() -> dict[str, str]:
+    def in_stub() -> dict[str, str]:
+        """Return the module of each name in the stub; the key ``*`` has the module of ``from module import *``."""
         stub = Path(str(sys.modules[package].__file__)).with_suffix(".pyi").read_text(encoding="utf-8")
         lines = [node for node in ast.parse(stub).body if isinstance(node, ast.ImportFrom)]
         return {alias.name: str(line.module) for line in lines for alias in line.names if alias.name[:2] != "__"}
@@ -43,18 +44,18 @@ def words_on_use(package: str) -> tuple[Callable[[str], Any], Callable[[], list[
     @cache
     def listed() -> dict[str, str]:
         """Return the module of every name; ``import *`` stands for the names that lstmc defines in the module."""
-        starred = told().get("*")
+        starred = in_stub().get("*")
         things = vars(import_module(starred)).items() if starred else ()
         own = {word: str(starred) for word, thing in things if getattr(thing, "__module__", "").startswith("lstmc.")}
-        return own | {word: module for word, module in told().items() if word != "*"}
+        return own | {word: module for word, module in in_stub().items() if word != "*"}
 
     def get(word: str) -> Any:
         if word == "__all__":
             return sorted(listed(), key=lambda each: (not each.isupper(), not each[0].isupper(), each))
         if not word.startswith("__"):
-            if word not in told() and find_spec(f"{package}.{word}"):
+            if word not in in_stub() and find_spec(f"{package}.{word}"):
                 return import_module(f"{package}.{word}")
-            if module := told().get(word) or listed().get(word):
+            if module := in_stub().get(word) or listed().get(word):
                 value = vars(sys.modules[package])[word] = getattr(import_module(module), word)
                 return value
         other = f": import {package}_{word}" if find_spec(f"{package}_{word}") else ""

@@ -62,6 +62,8 @@ def random_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
 
 
 def _check_values(op: Param, rng: np.random.Generator) -> Array:
+    """Draw values of a parameter with which a check finds wrong weights: a parameter that begins as a constant or about
+    zero gets other values, so that no two elements are alike. Fixed parameters keep their declared values."""
     fill = op.fill
     declared = fill.draw(rng, op.shape)
     if op.lr_mult == op.decay_mult == 0:

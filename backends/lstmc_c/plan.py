@@ -142,7 +142,11 @@ class Plan:
         yield from ((operands[ref.node], use) for ref, use in inner.weights)
 
     def schedule(self, code: Callable[[Step], LoopCode]) -> None:
-        """List the works, with the loops that ``code`` writes, and share scratch memory among the buffers of these."""
+        """Plan what the C function does, one after another: ``works`` are loops (as text, by ``code``) and copies. Then
+        give the buffers between them places in one scratch memory.
+
+        The next value of a state is computed beside the state, and replaces it at the end, or in place.
+        """
         sources = {ref: Place(self.places["weight", self.graph.value_name(ref)]) for ref, _ in self.weights}
         for (kind, name), array in self.places.items():
             if kind in ("input", "state"):
@@ -251,7 +255,8 @@ class Step(Schedule[Operation]):
         return Operation(node, self.in_memory(Ref(node.name)), node.types[0].shape, reads)
 
     def _view(self, op: Op, slot: int, ref: Ref) -> View:
-        """Return an operand as an op reads it. The operand is copied if the op needs dense axes that it lacks."""
+        """Return an operand in the shape in which the code of an op reads it. If the code reads the last ``dense`` axes
+        as one block of memory, and the operand's elements do not lie so, the operand is copied."""
         shape, dense = self.graph.type(ref).shape, 0
         match op, slot:
             case Linear(axis=axis), 0:

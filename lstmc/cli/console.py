@@ -136,7 +136,7 @@ class Printer(Plain):
 
     @contextmanager
     def making_room(self, away: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-        """Wrap each print in the block in ``away()``."""
+        """Inside the block, enter ``away()`` around each print: it removes a progress line, and draws it again."""
         before, self._room = self._room, away
         try:
             yield

@@ -131,9 +131,9 @@ def repeated(x: Shape, shape: Shape) -> tuple[Op, ...]:
 def operands_repeated(x: Shape, y: Shape, is_fixed: Callable[[int], bool]) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
     """Return the ops on x and on y that broadcast them for an elementwise op, with as few new elements as possible.
 
-    Of a value and an operand made of parameters alone (``is_fixed(0)`` for x, ``is_fixed(1)`` for y), the value is
-    broadcast, because a layer has a parameter once. ``is_fixed`` walks to the leaves, so it is called only if the
-    answer matters.
+    ``is_fixed(0)`` tells whether x is made of parameters alone, ``is_fixed(1)`` whether y is. If only one operand
+    is, the other is broadcast, so that a layer can hold the parameter itself. ``is_fixed`` walks to the leaves of the
+    graph, so it is called only if the answer matters.
 
     No op is needed if one operand covers consecutive axes of the other, or if the shapes do not fit: then the
     elementwise op raises.

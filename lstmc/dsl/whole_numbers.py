@@ -34,7 +34,8 @@ def integers(low: int, high: int) -> IntegerRange:
 
 @checked
 def reals(low: float, high: float) -> RealRange:
-    """Numbers from ``low`` to ``high``: ``Input(N, 1, values=reals(0, 10))`` are times."""
+    """Real numbers from ``low`` to ``high``, as values of an input: in ``Input(N, 1, values=reals(0, 10))``, for
+    example, seconds since the last step."""
     _check_bounds("reals", low, high, lambda bound: is_scalar(bound) and abs(bound) < inf, "a finite number")
     return RealRange(float(low), float(high))
 

@@ -172,8 +172,9 @@ class Schedule(Generic[C]):
         return True
 
     def _delay(self, readers: dict[str, list[Node]], roots: set[str]) -> None:
-        """Move elementwise nodes to the first loop that reads them element by element, where they need no memory. No
-        node moves behind a root of its size: the root may overwrite a state that the node reads."""
+        """Move each elementwise node into the first loop that reads its value, if that loop reads it element by
+        element: then the value needs no array in memory. ``roots`` are nodes whose values are stored; no node moves to
+        a later place than a root of the same size, because the root may overwrite a state that the node reads."""
         for at in reversed(range(len(self.groups))):
             group = self.groups[at]
             for node in reversed(group.nodes.copy() if group.size else []):

@@ -285,8 +285,8 @@ def run_bulk(
 
     Without a scheduler and a number of workers, this process does everything. Finished parts of an interrupted run are
     kept in a folder beside the output, and the same call continues. In a folder, a file that does not fit is reported
-    and the run continues. Raises :class:`DataError` for a file that does not fit the net and without the package h5py,
-    and :class:`SweepError` if workers end again and again.
+    and the run continues. Raises :class:`DataError` if a single file does not fit the net, or if the package h5py is
+    missing; and :class:`SweepError` if workers end again and again.
     """
     h5py_package()  # before anything is run
     several = os.path.isdir(source)

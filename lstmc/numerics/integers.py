@@ -437,8 +437,8 @@ class IntegerRounding(DeviceRounding):
 
 
 def _table(function: Callable[[ops.Array], ops.Array], x: Grid, y: Grid) -> Lookup:
-    """Return the table of a function. In 16 bits it is the smallest table whose straight lines are off by at most
-    one."""
+    """Return the table of a function from the integers of x to the integers of y. For 8 bits it has an entry for each
+    integer. For 16 bits it is the smallest table between whose entries straight lines are off by at most 1."""
     least = -x.high - 1
 
     def at(integers: Integers) -> Integers:

@@ -375,6 +375,8 @@ class MaxPool(Pool):
         return (np.stack([padded[..., rows, columns] for rows, columns in self._places(x)]).max(axis=0),)
 
     def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
+        """Yield, for each place of an element in its window, the slices of x with these elements, and an array of y's
+        shape: 1 where the element is the window's first largest one, and so gets the gradient of y, otherwise 0."""
         padded, taken = self._room(x, -np.inf), np.zeros(y.shape, bool)
         for rows, columns in self._places(x):
             first = (padded[..., rows, columns] == y) & ~taken

@@ -429,8 +429,8 @@ class PassList(list[Pass]):
         return reached[-1] if reached else Stage.MODEL
 
     def end_of(self, stage: Stage) -> int:
-        """Return the index of the last pass whose result is at a stage, or -1 if only the model as it was written is.
-        Raises :class:`PassError` if no pass brings a graph to the stage."""
+        """Return the index of the last pass whose result is at a stage. Return -1 if only the graph before all passes
+        is at this stage. Raises :class:`PassError` if no pass brings a graph to the stage."""
         last_index = {self.stage_after(index): index for index in range(-1, len(self))}
         if stage not in last_index:
             raise PassError(

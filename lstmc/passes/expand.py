@@ -266,6 +266,8 @@ class KeepTimeAxis(NodePass):
     bodies = False
 
     def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        """Rewrite a scan so that values inside its body have an axis of time, of size 1. Return None for another op,
+        and for a body with an op that does not work with this axis."""
         scan = node.op
         if not isinstance(scan, Scan) or scan.kept or not self.where(scan):
             return None

@@ -147,9 +147,13 @@ def _longer(common: CommonStep, column: dict[Values, str] | None, at_end: bool) 
 
 
 def _beyond(common: CommonStep, at_end: bool) -> dict[Values, str] | None:
-    """Return the values of the step after the last, or before the first."""
+    """Return the values of the step after the last step (``at_end``), or of the step before the first. Return None if
+    the graph has no such step."""
     following = common.following().items()
-    states = {s: values[-1] for s, values in following} if at_end else {values: s[0] for s, values in following}
+    if at_end:  # a state is read by the new step, and was computed by the last step
+        states = {state: computed[-1] for state, computed in following}
+    else:  # a state is read by the first step, and was computed by the new step
+        states = {computed: state[0] for state, computed in following}
     return _Column(common, common.parts, states, at_end).matched(common.values)
 
 

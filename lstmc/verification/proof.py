@@ -152,9 +152,10 @@ def _refutation(before: Graph, after: Graph, gradients: bool) -> Proof | None:
 
 
 def _counterexample(expected: Array, actual: Array) -> str:
-    """Return the place at which two arrays of floats differ by more than rounding. It is empty if there is none."""
+    """Return a text with the element at which two arrays of floats differ most. Return "" if they differ by no more
+    than rounding."""
     if expected.shape != actual.shape:
-        return ""  # which the proof says
+        return ""  # the proof itself reports different shapes
     known = np.isfinite(expected) & np.isfinite(actual)
     gaps = np.where(known, np.abs(np.where(known, expected, 0) - np.where(known, actual, 0)), 0)
     if not gaps.size or gaps.max() <= DIFFERENT * max(np.abs(expected[known]).max(initial=0), SCALE_FLOOR):

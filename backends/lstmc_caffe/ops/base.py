@@ -117,7 +117,8 @@ class CaffeOp(Op):
 
 @cache
 def _check_settings(kind: type[CaffeOp]) -> None:
-    """Raise :class:`BackendError` for a field in ``settings`` that no message has."""
+    """Raise :class:`BackendError` if ``settings`` of a class of layers names a field that Caffe's message lacks, such
+    as ``pooling_param.size``."""
     for path in kind.settings.values():
         param, _, name = path.partition(".")
         message, fields = LayerParameter.DESCRIPTOR.fields_by_name.get(param), LayerParameter.DESCRIPTOR.fields_by_name

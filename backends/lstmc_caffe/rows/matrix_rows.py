@@ -90,7 +90,8 @@ class RowsTimeAxis(TimeAxis):
         )
 
     def _pieces(self, b: Builder, x: Ref, blob: Ref, matrix: Matrix, names: Sequence[str]) -> Refs:
-        """Return the steps of a parameter's value: the blob is split, and each piece is read as a value of its own."""
+        """Return one value for each step of a parameter with an axis of time: a Slice layer splits the parameter's
+        blob, and each part is reshaped to the matrix of one step."""
         form, called = Form(self.target, b, b.node(unviewed(b, x).node)), b.node(blob.node).names[blob.out]
         (rows,) = b.add(Reshape((len(names), *matrix)), blob, names=(f"{called}/steps",))
         pieces = b.add(Split(0, (1,) * len(names)), rows, names=[f"{called}/{t}" for t in range(len(names))])

@@ -115,6 +115,8 @@ def rounding(form: Form, op: caffe.RoundingPower, args: Refs) -> Refs:
 
 
 def inner_product(form: Form, op: caffe.InnerProduct, args: Refs) -> Refs:
+    """Write an InnerProduct as a layer on rows. If the target refuses the layer for a single column of x, write the
+    product with that column by other layers."""
     x, *learned = args
     rows = form.view(x, matrix_at(form.shape(x), op.axis))
     product = caffe.InnerProduct(1, op.num_output, op.bias)

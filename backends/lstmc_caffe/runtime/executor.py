@@ -124,10 +124,12 @@ class CaffeExecutor(Executor):
 
 
 def parameters_that_lose_gradients(graph: Graph) -> list[str]:
-    """Return the parameters whose gradient a Scale overwrites instead of accumulating it, in blobs of several layers.
+    """Return the parameters that several layers share, and whose gradient a Scale layer overwrites, where it should add
+    its part.
 
-    A Scale does so if it covers x from its first axis on, or from an axis of size 1 on (``scale_layer.cpp``,
-    Backward_cpu). Legalisation for targets that train avoids it; others need the Scale.
+    A Scale overwrites the gradient of its factor if no axis of x in front of the factor's axes has several elements
+    (``scale_layer.cpp``, Backward_cpu). Legalisation for targets that train avoids such a Scale. Nets of targets that
+    do not train contain it.
     """
     readers = graph.readers()
     blobs = [

@@ -73,7 +73,7 @@ def _convolution(g: LayerCall, op: ops.Convolution) -> str:
 
 
 def _pooling(g: LayerCall, op: ops.MaxPooling | ops.AvePooling) -> str:
-    op.infer(*g.types)  # refuses a last window that is behind the image, where Caffe reads what is no element
+    op.infer(*g.types)  # refuses a last window that begins beyond the image: Caffe reads memory outside of it
     rows, columns = op.pad
     kind: Literal["max", "mean"] = "max" if isinstance(op, ops.MaxPooling) else "mean"
     return g.layers.pool(kind, g.x, op.size, op.stride, ((rows, rows), (columns, columns)), ceil=True)

@@ -121,7 +121,8 @@ class CaffeHostNet:
         ]
 
     def compared(self, files: Mapping[str, bytes], places: Sequence[str], seed: int) -> list[SourceCheck]:
-        """Return the outputs of the whole net, in each of these runtimes, against those of the source in Caffe."""
+        """Run the written net in each of these runtimes, and the source in Caffe. Return a comparison of outputs for
+        each runtime."""
         (name,) = (name for name in files if name.endswith(".prototxt"))
         (weights,) = (content for name, content in files.items() if name.endswith(".caffemodel"))
         written, source = NetFile(name, files[name].decode(), weights), NetFile(self.origin, self.text, self.caffemodel)

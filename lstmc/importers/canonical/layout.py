@@ -287,7 +287,8 @@ class _Layout:
         return self._insert(Permute(axes), name, order, "moved", step.loc)
 
     def _reshape(self, step: Step) -> None:
-        """Add a reshape of a value in another order of axes, after a transpose if it would split a group."""
+        """Add a reshape of a value whose axes are in another order than in the source. If axes that the reshape joins
+        are not neighbours in that order, add a transpose in front."""
         (value,), (result,) = step.inputs, step.outputs
         old, new = self.source.shapes[value], self.source.shapes[result]
         order = regrouped(old, new, self.order[value])

@@ -197,7 +197,7 @@ def _layer_norm(
     t: Onnx, x: Operand, scale: Any = None, shift: Any = None, *, node: Node, axis: int, epsilon: float
 ) -> Operand:
     if node.results > 1:
-        raise Refused("outputs", str(node.results), "the mean is not one here", "export the model without it")
+        raise Refused("outputs", str(node.results), "the mean cannot be an output here", "export the model without it")
     a, b = (weight_or_none(one, f"operand {at}") for at, one in enumerate((scale, shift), 1))
     return t.layer_norm(x, epsilon, a, b, axes_from(t, x, axis))
 

@@ -413,7 +413,8 @@ class NetBuilder:
 
     def finish(self, every_input: bool = False, stored: Iterable[str] = (), why: str = "") -> Net:
         """Return the net without unused steps and parameters, and without unused inputs unless ``every_input`` is
-        set. It ignores the ``stored`` tensors of the source that it does not use, for this reason."""
+        set. ``stored`` are tensors of the source: the net lists those that it does not use as ignored, with the reason
+        ``why``."""
         empty = _graph(self.name, {}, (), {}, ())
         net = Net(empty, self.origin, {}, called=self.called)
         net = net.of_steps(self.steps, self.leaves, self.shapes, self.outputs, self.params, every_input=every_input)

@@ -92,7 +92,8 @@ class StoredProgram:
         return replace(self, graph=program.graph, graph_signature=signature)
 
     def _signature(self, new: Any, inputs: Sequence[Any]) -> Any:
-        """Return the signature of the decomposed program, with the names of this one."""
+        """Return the signature of the decomposed program: the kinds, inputs and outputs of ``new``, with the names of
+        parameters, buffers and constants of this program. ``inputs`` are the nodes of the user's inputs."""
         tensors, own = [*self.state_dict, *self.constants], iter(self.graph_signature.output_specs)
         kinds = {spec.target: spec for spec in self.graph_signature.input_specs if spec.target is not None}
         called = dict(zip(new.user_inputs, (node.name for node in inputs), strict=True))
