@@ -674,7 +674,11 @@ def test_windows_of_a_damaged_file_take_no_memory() -> None:
         (("MatMul", ["x", "w"], ["y"], {}), {"w": floats(2, 4, 5)}, "a product of [2, 3] and [2, 4, 5]"),
         (("Pad", ["x", "p"], ["y"], {}), {"p": ints(0, 0, 2**40, 0)}, "a padding of 0 and 1,099,511,627,776 elements"),
         (("LayerNormalization", ["x", "s"], ["y"], {"axis": 5}), {"s": floats(2, 3)}, "there is no axis 5 among 2"),
-        (("LayerNormalization", ["x", "s"], ["y", "m"], {}), {"s": floats(3)}, "outputs = 2: the mean cannot be an output here"),
+        (
+            ("LayerNormalization", ["x", "s"], ["y", "m"], {}),
+            {"s": floats(3)},
+            "outputs = 2: the mean cannot be an output here",
+        ),
         (
             ("BatchNormalization", ["x", "s", "s", "m", "m"], ["y"], {}), {"s": floats(3), "m": floats(2)},
             "a batch normalization of 3 channels with weights [[3], [3], [2], [2]]",
