@@ -106,6 +106,8 @@ def named_rng(seed: int, name: str) -> np.random.Generator:
 
 
 def _checked_array(kind: str, name: str, value: Any, expected: TensorType, as_array: Conversion) -> Array:
+    """Return an array that was given by name, as an array of the evaluation's elements. Raise :class:`InterpreterError`
+    if it is missing or has another shape than ``expected``."""
     if value is None:
         raise InterpreterError(f"{kind} {name} is not given: expected {expected}")
     array = as_array(value)
@@ -116,6 +118,8 @@ def _checked_array(kind: str, name: str, value: Any, expected: TensorType, as_ar
 
 
 def _evaluate(run: Evaluation, leaves: Mapping[str, Array], as_array: Conversion) -> Evaluation:
+    """Compute all values of a graph that the evaluation does not have yet, and return the evaluation. ``leaves`` are
+    the arrays of inputs and parameters; other leaves are constants."""
     graph, computed = run.graph, frozenset(run.values)
     for node in _counted_nodes(run, graph, "computing"):
         if Ref(node.name) in computed:
@@ -166,10 +170,14 @@ def _body(scan: Scan, position: int) -> Graph:
 
 
 def _step_index(scan: Scan, t: int) -> int | slice:
+    """Return the index of step ``t`` in arrays along time. A scan that keeps the axis of time reads a step as an array
+    with an axis of size 1."""
     return slice(t, t + 1) if scan.kept else t
 
 
 def _run_scan(run: Evaluation, node: Node, scan: Scan, args: Sequence[Array], as_array: Conversion) -> Arrays:
+    """Run a scan's body once for each step. Return its outputs, stacked along time, and its states after the last
+    step."""
     roles = [scan.role(i) for i in range(len(args))]
     states = [arg for arg, role in zip(args, roles, strict=True) if role == "state"]
     # symbols are not rounded
@@ -267,6 +275,8 @@ def _propagate_scan(
     observer: Observer | None,
     convert: Conversion | None,
 ) -> Arrays:
+    """Propagate cotangents of a scan's results through its steps, the last step first. Return the cotangent of each
+    operand: for a sequence, of each step; for weights, the sum over steps."""
     roles = [scan.role(i) for i in range(len(args))]
     count = len(cts) - scan.states
     state_cts = list(cts[count:])

@@ -130,6 +130,8 @@ def here(*own: str, function_of: str | None = None) -> SrcLoc | None:
 
 
 def _is_calling(frame: FrameType) -> bool:
+    """Return whether the instruction that a frame executes is a call. Otherwise a statement asks for a value's truth or
+    elements."""
     code, at = frame.f_code.co_code, frame.f_lasti
     while opcode.opname[code[at]] == "CACHE" and at > 0:  # Python 3.11 counts a call of a Python function to its end
         at -= 2
@@ -142,6 +144,7 @@ def _is_in(frame: FrameType, *modules: str) -> bool:
 
 
 def _span(frame: FrameType) -> SrcLoc:
+    """Return the span of the expression that a frame evaluates, or the frame's line if Python has no columns for it."""
     positions = _positions(frame.f_code)
     at = frame.f_lasti // 2
     line, end_line, col, end_col = positions[at] if at < len(positions) else (None, None, None, None)
@@ -232,6 +235,7 @@ def returned_names(function: object) -> tuple[str | None, ...]:
 
 
 def _one_return(function: object) -> ast.Return | None:
+    """Return a function's ``return`` statement, or None if the function has none or several."""
     code = _code(function)
     node = _definition(code) if code else None
     returns = list(_returns(node)) if node else []
@@ -247,6 +251,7 @@ def encloses(function: object, loc: SrcLoc | None) -> bool:
 
 
 def _code(function: object) -> CodeType | None:
+    """Return the code object of a function, also of a decorated one. Return None for other objects."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     return code if isinstance(code, CodeType) else None
 
@@ -259,6 +264,7 @@ def _lines(code: CodeType) -> Iterator[int]:
 
 
 def _returns(node: ast.AST) -> Iterator[ast.Return]:
+    """Yield the ``return`` statements of a function, without those of functions inside it."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Return):
             yield child
@@ -267,6 +273,7 @@ def _returns(node: ast.AST) -> Iterator[ast.Return]:
 
 
 def _definition(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """Return the ``def`` of a code object in the syntax tree of its file, or None if the file has changed."""
     node = _tree(display(code.co_filename)).functions.get(code.co_firstlineno)
     return node if node is not None and node.name == code.co_name else None
 
@@ -330,6 +337,7 @@ _trees: dict[str, _Tree] = {}  # by whole path; a file that was edited gets a ne
 
 
 def _tree(file: str) -> _Tree:
+    """Return the spans of a file's syntax tree. The file is parsed again if it was edited."""
     path = resolve(file)
     linecache.checkcache(path)
     lines = linecache.getlines(path)
