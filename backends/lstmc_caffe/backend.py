@@ -83,7 +83,7 @@ Gates = Literal["unit", "packed", "separate"]
 
 
 def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = False) -> Passes:
-    """Layers for every step. ``gates``: see ``unit``, ``packed`` and ``separate`` above.
+    """Return the passes that write layers for every step. ``gates``: see ``unit``, ``packed`` and ``separate`` above.
 
     ``hoisted``: products with inputs are computed once for all steps, not step by step. ``native``: scans that compute
     the same as Caffe's LSTM or RNN layer become that layer.
@@ -103,8 +103,8 @@ def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = F
 
 
 def _of_parameters(target: Target) -> Passes:
-    """Passes that turn values of parameters into weights, if they are not trained, and convolutions into products, if
-    the target has none."""
+    """Return the passes that turn functions of parameters into weights, and convolutions into products if the target
+    has no convolution. Return none for a target whose nets are trained."""
     if target.trained:
         return ()
     if not target.allows("Convolution"):
@@ -120,7 +120,7 @@ def _decompositions(target: Target) -> Passes:
 
 
 def _rows(target: Target) -> Passes:
-    """Blobs are matrices, [T, N, D] as [T*N, D]."""
+    """Return the passes for targets whose blobs are matrices, [T, N, D] as [T*N, D]."""
     return (
         *(Simplify(), Cse(), Dead(), *_of_parameters(target)),
         *(fuse_linears, fuse_horizontal, Hoist(), Sink()),
@@ -130,7 +130,8 @@ def _rows(target: Target) -> Passes:
 
 
 def _rows_of_steps(target: Target) -> Passes:
-    """Matrices for targets without Slice: gates and weights are not packed, steps are not joined."""
+    """Return the passes for targets whose blobs are matrices and that lack Slice: gates and weights are not packed, and
+    steps are not joined."""
     return (
         *(*_decompositions(target), Simplify(), Cse(), Dead()),
         *(*_of_parameters(target), roll_in, split_products, fixed_products),
@@ -140,7 +141,8 @@ def _rows_of_steps(target: Target) -> Passes:
 
 
 def _matrices(target: Target) -> Passes:
-    """Layers on matrices, as the target's readers take them."""
+    """Return the last passes for targets whose blobs are matrices: from core ops to layers that the target's readers
+    accept."""
     rows, settle = target.before_one_row, SettleViews(target)
     return (
         *(*legalization(target.trained), Narrow(rows), Cse(), Expand(RowsTimeAxis(rows)), Dead()),
@@ -155,11 +157,10 @@ def _matrices(target: Target) -> Passes:
 
 
 def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
-    """Return the list of a target of any package or file, by its layout, its way to cut time, and its treatment of
-    scans.
+    """Return the list of passes of a target, by the target's layout, its way to cut time, and its treatment of scans.
 
-    If the price of a layer is known, linear recurrences take the cheapest form. ``products`` are the number formats of
-    products in generated layers. Raises :class:`BackendError` for a target that no list is written for.
+    If the target's file gives the price of a layer, linear recurrences take the cheapest form. ``products`` are the
+    number formats of products in generated layers. Raises :class:`BackendError` for a combination that has no list.
     """
     target = load_target(name)
     passes = _passes(target)
@@ -176,6 +177,8 @@ def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
 
 @cache
 def _passes(target: Target) -> Passes:
+    """Return the list of passes by the target's layout, time and scans. Raise BackendError for any other
+    combination."""
     match (target.layout, target.time, target.scans):
         case ("blobs", "slice", "unrolled"):
             return _layers(target, "unit" if target.allows("LSTMUnit") else "packed")
@@ -196,7 +199,7 @@ def _passes(target: Target) -> Passes:
 
 @cache
 def forms_of(target: Target) -> Mapping[str, Passes]:
-    """Return the forms that a target has, by name."""
+    """Return the passes of each form that a target has, by the form's name. Only targets with LSTMUnit have forms."""
     if target.layout == "rows" or target.scans != "unrolled" or not target.allows("LSTMUnit"):
         return {}
     gates: tuple[Gates, ...] = ("unit", "packed", "separate")

@@ -19,8 +19,8 @@ LegalizeRule = Callable[[Builder, Node[Any], Refs], Refs]
 
 
 def packing_nodes(graph: Graph) -> set[str]:
-    """Return the weight ops whose results are blobs: a layer with weights or a scan reads them as weights, or nothing
-    reads them.
+    """Return the weight ops whose results are blobs: a layer or a scan reads the result as a weight, or nothing reads
+    it.
 
     Other ops on parameters alone become layers on the parameters' values: several such layers may read a parameter. A
     bias that cannot be a blob is a value too.
@@ -30,7 +30,7 @@ def packing_nodes(graph: Graph) -> set[str]:
     for node in reversed(list(graph)):
         unread = not any(ref in readers for ref in node.refs)
         if unread and is_weight_op(node.op) and is_weight(graph, Ref(node.name)):
-            packing.add(node.name)  # a layer took what it is the transpose of
+            packing.add(node.name)  # a transpose: its reader uses the untransposed blob
         for slot, ref in enumerate(graph.args(node.name)):
             as_weight = node.name in packing
             if isinstance(node.op, Embed):
@@ -45,13 +45,14 @@ def packing_nodes(graph: Graph) -> set[str]:
 
 
 def weight_nodes(graph: Graph) -> set[str]:
-    """Return weight ops on parameters, and precomputed nodes. Untrained, a parameter may be in several blobs."""
+    """Return the weight ops on parameters, and the precomputed nodes: in a net that is not trained, each of them makes
+    a blob."""
     packed = {node.name for node in graph if is_weight_op(node.op) and is_weight(graph, Ref(node.name))}
     return packed | precomputed_nodes(graph)
 
 
 def alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> bool:
-    """Return whether a blob's parameters are used nowhere else, and have equal multipliers."""
+    """Return whether the parameters that ``blob`` is computed from have no other readers, and equal multipliers."""
     multipliers = set()
     stack = [blob]
     while stack:
@@ -76,7 +77,7 @@ def as_value(b: Builder, ref: Ref, name: str | None = None) -> Ref:
         return ref
     node = b.node(ref.node)
     shape = b.type(ref).shape
-    if not shape:  # one number made of parameters: of an axis, to be a blob
+    if not shape:  # a blob needs an axis
         (one,) = b.add(Reshape((1,)), ref, names=(f"{node.name}/one",), loc=node.loc)
         return reshaped(b, as_value(b, one, name), caffe.ReshapeLayer(()), loc=node.loc)
     (zeros,) = b.add(caffe.DummyData(shape), names=(f"{node.name}/zeros",), loc=node.loc)
@@ -105,7 +106,7 @@ def shaped(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
 
 
 def outputs_as_values(graph: Graph, counts: Counter[str]) -> Graph:
-    """Replace outputs that are parameters by values, which are called like the outputs."""
+    """Replace outputs that are parameters by values, which have the outputs' names."""
     leaked = {o.ref: o.name or "y" for o in graph.outputs if is_weight(graph, o.ref)}
     if not leaked:
         return graph
@@ -119,7 +120,7 @@ def outputs_as_values(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 Shape = tuple[int, ...]
-Views = dict[str, dict[Shape, str]]  # of each argument: the shapes it is read in, and the argument of each
+Views = dict[str, dict[Shape, str]]  # for each argument: the shapes it is read in, each with a new argument's name
 
 
 @node_pass(bodies=False)
@@ -143,13 +144,13 @@ def reshape_once(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Re
 
 @dataclass(frozen=True)
 class _Reads:
-    """The reads of a body's sequence arguments: direct, or through one Reshape or several."""
+    """The reads of a body's sequence arguments: direct, or through Reshapes."""
 
     body: Graph
 
     @cached_property
     def reshapes(self) -> dict[str, str]:
-        """Map each Reshape of an ``x`` argument, directly or through other Reshapes, to the argument."""
+        """Map each Reshape of an ``x`` argument to the argument. A chain of Reshapes counts too."""
         sources: dict[str, str] = {}
         for node in self.body:
             if isinstance(node.op, ReshapeLayer):
@@ -168,7 +169,8 @@ class _Reads:
 
 
 def _views(bodies: Sequence[_Reads]) -> Views:
-    """Return the shapes in which sequences are read, and free names for arguments of these shapes."""
+    """Return, for each sequence argument, the shapes in which the body reads it through a Reshape, each with the name
+    of a new argument of that shape."""
     views: Views = {}
     read = _read_as_they_are(bodies)
     for reads in bodies:
@@ -186,6 +188,7 @@ def _read_as_they_are(bodies: Sequence[_Reads]) -> set[str]:
 
 
 def _outside(b: Builder, node: Node, scan: Scan, args: Refs, bodies: Sequence[_Reads], views: Views) -> Refs:
+    """Write the scan with its new bodies: the sequences are reshaped before the scan, and each shape is an operand."""
     operands: list[Ref] = []
     read = _read_as_they_are(bodies)
     for arg, ref in zip(scan.body.body_args(), args, strict=True):
@@ -199,6 +202,8 @@ def _outside(b: Builder, node: Node, scan: Scan, args: Refs, bodies: Sequence[_R
 
 
 def _new_body(reads: _Reads, views: Views, read: Collection[str]) -> Graph:
+    """Return a body without Reshapes of sequences: it reads an argument for each shape. An argument that nothing reads
+    in its own shape is removed."""
     rebuild = Rebuild(reads.body)
     arguments: dict[tuple[str, Shape], Ref] = {}
     for node in reads.body:

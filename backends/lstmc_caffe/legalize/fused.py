@@ -54,7 +54,8 @@ class FusedScan(CaffeOp, GeneratedScan):
 
 
 def scan_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    """Write a scan as a generated layer, bottoms before weights. A state that starts from one number has no bottom.
+    """Write a scan as a generated layer, which reads values before weights. A state that starts from one number needs
+    no operand.
 
     Raises :class:`BackendError`, with the reason, for a scan for which no code can be generated.
     """
@@ -76,7 +77,7 @@ def scan_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def _masks(b: Builder, dropout: Node, length: int) -> Ref:
-    """Return the masks of all steps of a dropout: a Dropout layer of ones."""
+    """Return the masks of all steps of a dropout: the output of a Dropout layer that reads ones."""
     assert isinstance(dropout.op, Dropout)
     name = mask_name(dropout)
     ones = caffe.DummyData((length, *dropout.types[0].shape), 1.0)

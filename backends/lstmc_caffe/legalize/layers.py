@@ -37,6 +37,7 @@ def _on_images(b: Builder, node: Node, op: Op, x: Ref, *learned: Ref) -> Refs:
 
 
 def conv_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    """Write a Convolution on images. Raise BackendError if its kernel or bias is computed."""
     op, (x, w, *bias) = node.op, args
     assert isinstance(op, ops.Conv)
     check_blob(b, node, w, "Convolution")
@@ -57,22 +58,25 @@ def pool_to_layer(b: Builder, node: Node[ops.MaxPool | ops.AvePool], args: Refs)
 
 
 def softmax_loss_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    """Write SoftmaxWithLoss. For axis 0, both operands get a new first axis, because the layer requires equal first
+    axes."""
     op, (x, label) = node.op, args
     assert isinstance(op, ops.SoftmaxLoss)
     shape, axis = b.type(x).shape, op.axis
-    if axis == 0:  # the layer wants first axes that agree
+    if axis == 0:
         x, label, axis = shaped(b, x, (1, *shape)), shaped(b, label, (1, *shape[1:])), 1
     return layer_of(b, node, caffe.SoftmaxWithLoss(axis, op.ignore_label, op.normalization), x, label)
 
 
 def _at_most_four_axes(b: Builder, refs: Refs) -> Refs:
+    """Return operands of more than four axes as matrices, other operands unchanged."""
     shape = b.type(refs[0]).shape
     return refs if len(shape) <= 4 else tuple(shaped(b, ref, (shape[0], prod(shape[1:]))) for ref in refs)
 
 
 def sigmoid_loss_to_layers(b: Builder, node: Node[ops.SigmoidCrossEntropyLoss], args: Refs) -> Refs:
-    """SigmoidCrossEntropyLoss divides by the size of the first axis; a Power multiplies it to divide by another
-    number."""
+    """Write SigmoidCrossEntropyLoss, which divides the loss by the size of the first axis. If the loss must be divided
+    by another number, a Power multiplies it."""
     op = node.op
     shape = b.type(args[0]).shape
     layer, operands = caffe.SigmoidCrossEntropyLossLayer(), _at_most_four_axes(b, args)
@@ -89,7 +93,7 @@ def euclidean_loss_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
 # Up to here a whole power becomes a product: Power's backward divides by x, which is NaN at x = 0.
 LARGEST_PRODUCT = 8
 
-# The functions that are a layer's by the same name: of each element, and softmax.
+# The layers that compute a core op of the same name: elementwise functions and softmax.
 LAYERS = tuple(layer for layer in caffe.CAFFE_OPS if layer.__module__ == pointwise.__name__ and core_op(layer))
 
 
@@ -98,6 +102,7 @@ def affine_to_power(b: Builder, node: Node[ops.Affine], args: Refs) -> Refs:
 
 
 def power_to_layers(b: Builder, node: Node[ops.Power], args: Refs) -> Refs:
+    """Write a Power layer, or a product for a whole power of 3 to LARGEST_PRODUCT."""
     exponent = node.op.exponent
     if exponent in range(3, LARGEST_PRODUCT + 1):
         value = as_value(b, args[0])
@@ -110,7 +115,8 @@ def round_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def _rounded(b: Builder, node: Node, x: Ref, name: str) -> Refs:
-    """Round by adding a large shift; a sum subtracts it, as OpenCV would merge two Power layers."""
+    """Return the two terms whose sum is the rounded x: x plus a large shift, and minus the shift. They are not two
+    Power layers, which OpenCV would merge."""
     rounded = b.add(caffe.RoundingPower(), x, names=(f"{name}/rounded",), loc=node.loc)
     back = caffe.DummyData(node.types[0].shape, -caffe.RoundingPower.shift)
     return (*rounded, *b.add(back, names=(f"{name}/shift",), loc=node.loc))
@@ -122,7 +128,7 @@ SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(10)]  # of r * r: s
 
 
 def sin_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
-    """(-1)**k sin(r), where x = k pi + r; 1 - 2 (k - 2 round(k / 2))**2 is the sign."""
+    """Write sin(x) as (-1)**k sin(r), where x = k pi + r. The sign (-1)**k is 1 - 2 (k - 2 round(k / 2))**2."""
 
     layer = partial(_layer, b, node)
     multiple, rest = _multiple_and_rest(b, node, as_value(b, args[0]))
@@ -134,7 +140,7 @@ def sin_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def cos_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
-    """1 - 2 sin(r)**2, where x / 2 = k pi + r."""
+    """Write cos(x) as 1 - 2 sin(r)**2, where x / 2 = k pi + r."""
     half = _layer(b, node, caffe.PowerLayer(scale=0.5), as_value(b, args[0]))
     sine = _sine(b, node, _multiple_and_rest(b, node, half)[1])
     square = _layer(b, node, caffe.Eltwise("PROD"), sine, sine)
@@ -170,8 +176,8 @@ def embed_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def sum_to_layers(b: Builder, node: Node[ops.Sum], args: Refs) -> Refs:
-    """Reduction sums all axes from one on; a sum over other axes is Pooling AVE of images of one column, times their
-    height."""
+    """Write a sum over the last axis, or over the last axes, as one Reduction. A sum over another axis is a Pooling AVE
+    of images of one column, times the column's height."""
     axis, (x,) = node.op.axis, args
     shape = b.type(x).shape
     if shape[axis] == 1:
@@ -187,6 +193,7 @@ def sum_to_layers(b: Builder, node: Node[ops.Sum], args: Refs) -> Refs:
 
 
 def max_to_pooling(b: Builder, node: Node[ops.Max], args: Refs) -> Refs:
+    """Write a maximum over an axis as a Pooling MAX of images whose columns are along the axis."""
     (x,), axis = args, node.op.axis
     largest = b.add(caffe.MaxPooling((b.type(x).shape[axis], 1)), _columns(b, x, axis), loc=node.loc)
     return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), *largest)
@@ -199,7 +206,8 @@ def _columns(b: Builder, x: Ref, axis: int) -> Ref:
 
 
 def transpose_to_layers(b: Builder, node: Node[ops.Transpose], args: Refs) -> Refs:
-    """Slice along the shorter of the two axes, and its pieces joined along the other one."""
+    """Write the exchange of two neighbouring axes: a Slice cuts the shorter axis, and a Concat joins the turned pieces
+    along the other axis. A Reshape is enough if an axis has one element."""
     x, axis = as_value(b, args[0]), node.op.axis
     before, (one, other, *after) = b.type(x).shape[:axis], b.type(x).shape[axis:]
     if 1 in (one, other):

@@ -54,17 +54,20 @@ def _check_gradients_end(graph: Graph, trained: set[Ref]) -> None:
 
 
 def _reads(body: Graph, slot: int) -> list[tuple[Node, int]]:
-    """Return the nodes that read an argument of a body, each with the operand."""
+    """Return the nodes that read the argument ``slot`` of a body, each with the operand's number."""
     argument = Ref(body.body_args()[slot].name)
     return [(node, at) for node in body for at, ref in enumerate(body.args(node.name)) if ref == argument]
 
 
 def _has_as_blob(body: Graph, slot: int, biases: bool) -> bool:
-    """Return whether an argument of a body, or a weight packed from it, can be a layer's blob, or its bias."""
+    """Return whether a node of a body can have an argument, or a weight packed from it, as a blob. ``biases`` tells
+    whether it can also be a bias."""
     return any(_is_blob(node, at, biases) or is_weight(body, Ref(node.name)) for node, at in _reads(body, slot))
 
 
 def _is_blob(node: Node, slot: int, biases: bool) -> bool:
+    """Return whether a node can have its operand ``slot`` as a blob. ``biases`` tells whether the operand can be a
+    bias."""
     if isinstance(node.op, Scan):
         return node.op.role(slot) == "weight"
     return isinstance(node.op, Linear | Conv | Embed) and (slot == 1 or (slot == 2 and biases))
@@ -221,12 +224,9 @@ def legalized(graph: Graph, counts: Counter[str], trained: bool, fused: bool) ->
 
 @graph_pass()
 def untie_transposes(graph: Graph, counts: Counter[str]) -> Graph:
-    """Give a transposed parameter a node for each use.
+    """Give a transposed parameter two transposes if it is used both as a matrix of products and as a value.
 
-    1. matrix of a scan's products       => transposed in the scan's body
-    2. matrix of a product and value too => transposed once for each
-
-    A product has the parameter's own blob; layers compute the value from that blob.
+    The products then use the parameter's own blob, and layers compute the value from that blob.
     """
     graph = with_transposes_in_bodies(graph, counts)
     graph = with_bodies(graph, lambda body: untie_transposes.change(body, counts))
@@ -264,10 +264,7 @@ def _is_matrix(node: Node, slot: int) -> bool:
 
 
 def with_transposes_in_bodies(graph: Graph, counts: Counter[str]) -> Graph:
-    """Transpose parameters in the body of a scan, if they are matrices of its products.
-
-    The rule for linear then uses the untransposed parameter; outside the body the transpose would be a second blob.
-    """
+    """Move the transpose of a scan's parameter into the scan's body if the body has it as a matrix of products."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if not isinstance(node.op, Scan):
@@ -290,6 +287,7 @@ def _is_transposed(b: Graph | Builder, ref: Ref) -> bool:
 
 
 def _with_transposes(body: Graph, slots: set[int]) -> Graph:
+    """Return a body whose arguments ``slots`` are the untransposed parameters, each followed by a Transpose."""
     names = {body.body_args()[slot].name for slot in slots}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:

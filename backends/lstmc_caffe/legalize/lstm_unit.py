@@ -33,6 +33,8 @@ from lstmc_caffe import ops as caffe
 
 
 def _eltwise(r: Reading, node: Node[caffe.Eltwise], args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
+    """Return the polynomial that an Eltwise computes: a sum or a product. Return None for MAX, or if the product is
+    none."""
     if node.op.operation == "MAX":
         return None
     operands = [r.operand(ref, columns) for ref in args]
@@ -56,7 +58,8 @@ def _scale(r: Reading, node: Node[caffe.Scale], args: tuple[Ref, ...], columns: 
 
 
 def _covering(r: Reading, node: Node[caffe.Bias | caffe.Scale], small: Ref, columns: Columns) -> Polynomial | None:
-    """Return the second operand of a Bias or a Scale: along the last axis, or a number for each row."""
+    """Return the polynomial of the second operand of a Bias or a Scale, for the columns of the result. Return None if
+    the operand covers neither the last axis nor whole rows."""
     start, stop, rank = node.op.axis, node.op.axis + node.op.num_axes, node.types[0].rank
     place = r.at(small, columns if stop == rank else None)
     if r.place.where == "sequence" and start == 0 and stop:
@@ -67,6 +70,7 @@ def _covering(r: Reading, node: Node[caffe.Bias | caffe.Scale], small: Ref, colu
 
 
 def _power(r: Reading, node: Node[caffe.PowerLayer], args: tuple[Ref, ...], columns: Columns) -> Polynomial:
+    """Return the polynomial of a Power: scale x + shift, or a function of x if it raises x to a power."""
     op = node.op
     if op.power == 1:
         return r.operand(args[0], columns).scaled(op.scale) + Polynomial.constant(op.shift)
@@ -87,14 +91,16 @@ CAFFE_ORDER = LSTM_ORDERS["caffe"]
 
 @dataclass
 class Sources:
-    """The sources of a value's quarters, each read once: operand slots of weights, and sequences of the body."""
+    """The operands from which a value of four quarters is computed, each read once: operand slots of weights, and
+    sequence arguments of the body."""
 
     weights: list[tuple[str, int]] = field(default_factory=list)
     sequences: list[str] = field(default_factory=list)
 
 
 def collect_sources(graph: Graph, ref: Ref, sources: Sources, readers: int = 1) -> bool:
-    """Collect the terms of the sum ``ref``; return False if its quarters cannot be re-ordered by weights alone.
+    """Add the operands from which the sum ``ref`` is computed to ``sources``. Return False if reordering weights cannot
+    reorder the sum's quarters, for example because another node reads a term.
 
     ``readers`` is the number of readers that expect the new order.
     """
@@ -243,6 +249,8 @@ class _UnitRewrite:
         self._move_sequences()
 
     def graph(self) -> Graph:
+        """Return the rewritten graph: scans with LSTMUnits in their bodies, reordered weights, and a ``cont`` for each
+        scan."""
         weights: dict[tuple[Ref, tuple[int, ...]], Ref] = {}
         rebuild = Rebuild(self.before)
         b = rebuild.builder
@@ -265,7 +273,8 @@ class _UnitRewrite:
         return rebuild.finish()
 
     def _replace(self, node: Node, scan: Scan, reorder: bool) -> None:
-        """Rewrite one scan, if all of its tails, in the body and in the first step, can be LSTMUnits."""
+        """Rewrite one scan with LSTMUnits, if they can replace its gate tails in the body and in the first step.
+        ``reorder`` says whether its weights may be reordered."""
         operands = zip(scan.body.body_args(), self.before.args(node.name), strict=True)
         first = [(arg, self.before.node(ref.node).op) for arg, ref in operands]
         zeros = {Ref(arg.name) for arg, op in first if isinstance(op, caffe.DummyData) and op.value == 0.0}
@@ -294,6 +303,8 @@ class _UnitRewrite:
             self.counts["cont_of_unit"] += masked
 
     def _tails(self, node: Node, scan: Scan, body: Graph) -> list[GateTail]:
+        """Return the gate tails of a body that can be LSTMUnits. In the first step a tail may lack the old c, which is
+        zero."""
         tails = []
         for tail in gate_tails(body, (self.before, node.name)):
             cont = None if tail.reset is None else indicator(self.before, tail.reset, scan)
@@ -328,7 +339,8 @@ class _UnitRewrite:
         return True
 
     def _move_sequences(self) -> None:
-        """Permute the sequences that are computed before the scans, if only scans of one order read them."""
+        """Permute the sequences that are computed before the scans, if only scans of one order read them. Refuse the
+        other scans."""
         for ref, scans in self.sequences.items():
             sources = Sources()
             orders = {self.orders[name] for name in scans}
@@ -339,7 +351,7 @@ class _UnitRewrite:
 
 
 def _of_rows(scan: Scan, tail: GateTail) -> bool:
-    """Return whether a step's c is [N, H]: LSTMUnit takes no other axes."""
+    """Return whether a step's c is [N, H], as LSTMUnit requires."""
     return scan.body.type(tail.c).rank == 2 + scan.kept
 
 
@@ -353,6 +365,7 @@ def _on_zero(tail: GateTail, body_tails: Sequence[GateTail], zeros: set[Ref]) ->
 
 
 def _free_names(name: str, count: int, scan: Scan) -> list[str]:
+    """Return ``count`` names that no body of the scan has: ``name`` and the same with underscores."""
     names: list[str] = []
     while len(names) < count:
         if not any(name in body for body in scan.bodies):
@@ -362,7 +375,8 @@ def _free_names(name: str, count: int, scan: Scan) -> list[str]:
 
 
 def _body_with_units(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref | None, str], size: int) -> Graph:
-    """Return the body with LSTMUnits for its tails; each ``cont`` is a new leading argument, by its name."""
+    """Return the body with an LSTMUnit for each gate tail. Each ``cont`` is a new first argument with the given
+    name."""
     by_c = {tail.c: tail for tail in tails}
     rebuild = Rebuild(body)
     b, new = rebuild.builder, rebuild.new

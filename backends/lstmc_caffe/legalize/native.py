@@ -30,13 +30,14 @@ from lstmc_caffe.legalize.lstm_unit import CAFFE_ORDER, FORMULAS, in_order, indi
 
 @dataclass(frozen=True)
 class NativeLayer:
-    """A matched scan: its input sequence, the layer's blobs (in the model's graph), and the order of gates."""
+    """A scan that matches Caffe's LSTM or RNN layer: its input sequence, the layer's blobs (in the model's graph), and
+    the order of the gates in them."""
 
     layer: type[caffe.LSTM | caffe.RNN]
     x: Ref
     blobs: tuple[Ref, ...]
     order: str = ""
-    replaced: str | None = None  # the node outside whose value the layer gives, where that is not the scan's own
+    replaced: str | None = None  # the node after the scan that the layer replaces too, if any
     cont: Ref | None = None  # the indicator of the model that multiplies every state
     carried: Mapping[str, Output] = field(default_factory=dict)  # see ScanInModel.carried
 
@@ -69,7 +70,8 @@ class ScanInModel:
         return self.graph.args(self.node.name)[names.index(state.node)]
 
     def carried(self) -> dict[str, Output]:
-        """The inputs that start a state at zero and take its last value in the next batch, each with its output."""
+        """Return the inputs that carry a state: zero in the first batch, and the state's last value in the next batch.
+        Map each input's name to the output that gives this last value."""
         carried, outputs = {}, self.graph.carried()
         for number, state in enumerate(self.states(), len(self.scan.step_outputs)):
             ref, last = self.first(state), Ref(self.node.name, number)
@@ -81,7 +83,8 @@ class ScanInModel:
         return carried
 
     def readers(self, result: int) -> list[str]:
-        """Return the readers of a result of the scan: nodes, and outputs as ``return NAME``, except carried ones."""
+        """Return the readers of a result of the scan: nodes by name, outputs as ``return NAME``. Outputs that carry
+        states are left out."""
         ref = Ref(self.node.name, result)
         nodes = [node.name for node in self.graph if ref in self.graph.args(node.name)]
         outputs = [o.name for o in self.graph.outputs if o.ref == ref and o not in self.carried().values()]
@@ -153,7 +156,7 @@ def _check_activation(where: ScanInModel, name: str, actual: Activation | None, 
 
 
 def _only_h(where: ScanInModel, lstm: LSTM) -> None:
-    """Check that only h is read, at every step or at the last one."""
+    """Check that nothing reads a value of the scan other than h, at every step or at the last step."""
     last = [("last " + state.name) for state in sorted(lstm.states, key=lambda s: where.states().index(s.arg))]
     results = [result.of for result in lstm.results] + last
     for number, name in enumerate(results):
@@ -166,7 +169,8 @@ def _only_h(where: ScanInModel, lstm: LSTM) -> None:
 
 
 def _cont_input(where: ScanInModel, match: LSTM | RNN) -> Ref | None:
-    """Return the model's input that multiplies the states, or None."""
+    """Return the model's input of 0 and 1 that multiplies the states, or None if nothing does. Raise Mismatch if
+    another value multiplies them."""
     if match.reset is None:
         return None
     cont = indicator(where.graph, match.reset, where.scan)
@@ -179,7 +183,8 @@ def _cont_input(where: ScanInModel, match: LSTM | RNN) -> Ref | None:
 
 
 def _packed_gates(where: ScanInModel, gates: Mapping[str, Gate]) -> tuple[Ref, tuple[Ref, ...], str]:
-    """Return the input sequence, the blobs W_x, b and W_h, and their common order of gates."""
+    """Return the input sequence, the blobs W_x, b and W_h, and the order of the gates in all three. Raise Mismatch if a
+    gate is not W_x x + b + W_h h."""
     for name, gate in gates.items():
         extra = [*map(where.name, gate.added), *([f"{gate.constant:g}"] if gate.constant else [])]
         if extra:
@@ -205,7 +210,8 @@ def _packed_gates(where: ScanInModel, gates: Mapping[str, Gate]) -> tuple[Ref, t
 
 
 def _packed(where: ScanInModel, parts: Mapping[str, Place | Matrix]) -> tuple[Ref, str]:
-    """Return the weight of which the gates have equal parts, and their order in it."""
+    """Return the weight that contains a part for each gate, in equal sizes, and the order of the gates in it. Raise
+    Mismatch if the gates have their parts from several weights."""
     names: dict[int, str] = {}
     for name, at in parts.items():
         graph, whole = where.graph, next(iter(parts.values())).ref
@@ -264,7 +270,7 @@ class FindNativeLayers(Pass):
                 counts["carry_states"] += bool(native.carried)
                 layer = _layer(b, node, native.layer(scan.types[0].shape[-1]), new, native)
                 rebuild.put(node, _results(b, scan, layer) if node is scan else (layer,))
-            elif node.name in matched:  # what reads h goes with it: until then zeros stand in
+            elif node.name in matched:  # the layer replaces the node that reads h: zeros stand in until that is gone
                 rebuild.put(node, [b.add(caffe.DummyData(type_.shape))[0] for type_ in node.types])
             else:
                 rebuild.copy(node)
@@ -288,6 +294,8 @@ class FindNativeLayers(Pass):
 
 
 def _matched(graph: Graph, node: Node, scan: Scan) -> NativeLayer:
+    """Return the layer that computes the same as the scan. Raise BackendError, with each layer's first difference, if
+    neither layer does."""
     where = ScanInModel(graph, node, scan)
     differences = []
     for name, match in MATCHES.items():
@@ -305,6 +313,8 @@ def _matched(graph: Graph, node: Node, scan: Scan) -> NativeLayer:
 
 
 def _layer(b: Builder, node: Node, op: caffe.LSTM | caffe.RNN, new: dict[Ref, Ref], native: NativeLayer) -> Ref:
+    """Add the LSTM or RNN layer of a matched scan and return its top. The blobs of an LSTM are put into Caffe's order
+    of gates."""
     blobs = [new[ref] for ref in native.blobs]
     if isinstance(op, caffe.LSTM) and native.order != CAFFE_ORDER:
         blobs = [in_order(b, ref, moved(native.order, CAFFE_ORDER)) for ref in blobs]
@@ -314,7 +324,8 @@ def _layer(b: Builder, node: Node, op: caffe.LSTM | caffe.RNN, new: dict[Ref, Re
 
 
 def _cont(b: Builder, name: str, shape: tuple[int, int], indicator: Ref | None, carried: bool) -> Ref:
-    """Return ``indicator``, or ones, with 0 for the first step unless states are ``carried`` from the previous pass."""
+    """Return the layer's ``cont``: ``indicator``, or ones without it. It is 0 at the first step unless states are
+    ``carried`` from the previous batch."""
     steps, batch = shape
     if carried:
         return indicator or b.add(caffe.DummyData(shape, 1.0), names=(f"{name}/cont",))[0]
@@ -329,7 +340,7 @@ def _cont(b: Builder, name: str, shape: tuple[int, int], indicator: Ref | None, 
 
 
 def _without_carried(graph: Graph, carried: Collection[str]) -> Graph:
-    """Return the graph without these carried inputs, which no node reads, and without the outputs carried to them."""
+    """Return the graph without the inputs ``carried``, which no node reads, and without the outputs that feed them."""
     removed = [output for name, output in graph.carried().items() if name in carried]
     rebuild = Rebuild(graph)
     for node in graph:
@@ -339,9 +350,10 @@ def _without_carried(graph: Graph, carried: Collection[str]) -> Graph:
 
 
 def _results(b: Builder, node: Node, h: Ref) -> Refs:
-    """Return the scan's results from the layer's top: all steps, and the last one for each last state.
+    """Return the results of the scan from the layer's top h: h for each output, and the last step of h for each last
+    state.
 
-    The last c, which nothing reads, is replaced by the last h.
+    Nothing reads the last c, so the last h stands for it too.
     """
     scan = node.op
     assert isinstance(scan, Scan)

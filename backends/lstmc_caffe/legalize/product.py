@@ -23,7 +23,8 @@ def linear_to_inner_product_untrained(b: Builder, node: Node[Linear], args: Refs
 
 
 def _product(b: Builder, node: Node[Linear], args: Refs, tied: bool) -> Refs:
-    """InnerProduct; with ``tied`` a transposed parameter is read from the blob of the parameter itself."""
+    """Write an InnerProduct. With ``tied``, the layer of a transposed parameter uses the parameter's own blob. A
+    product with a computed matrix needs other layers."""
     x, w, *bias = args
     out = node.types[0].shape[-1]
     if not is_weight(b, w):
@@ -38,8 +39,8 @@ def _product(b: Builder, node: Node[Linear], args: Refs, tied: bool) -> Refs:
 
 
 def _product_of_elements(b: Builder, node: Node[Linear], args: Refs) -> Refs:
-    """Copy x once for each output, multiply by the computed matrix and sum along its rows, as Caffe has no layer for
-    this product."""
+    """Write the product with a computed matrix, for which Caffe has no layer: copy x once for each output, multiply by
+    the matrix and sum along its rows."""
     x, w, *bias = args
     out, width = b.type(w).shape
     *lead, _ = node.types[0].shape
@@ -57,6 +58,7 @@ def _product_of_elements(b: Builder, node: Node[Linear], args: Refs) -> Refs:
 
 
 def add_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    """Write x + y: as a Bias if one operand is a parameter or is broadcast, otherwise as an Eltwise SUM."""
     if b.type(args[0]) != b.type(args[1]):
         return _broadcast(b, node, caffe.Bias, args)
     for value, weight in (args, args[::-1]):
@@ -67,6 +69,7 @@ def add_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def sub_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    """Write x - y as an Eltwise SUM with coeff, or as a Bias of -y if y is broadcast."""
     if b.type(args[0]) == b.type(args[1]):
         return layer_of(b, node, caffe.Eltwise("SUM", (1.0, -1.0)), *args)
     negated = b.add(caffe.PowerLayer(scale=-1.0), as_value(b, args[1]), loc=node.loc)
@@ -80,20 +83,22 @@ def mul_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def maximum_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
-    """Eltwise MAX; of two shapes, the smaller one is added to zeros first."""
+    """Write an Eltwise MAX. An operand of a smaller shape is added to zeros first."""
     shape = node.types[0].shape
     whole = [ref if b.type(ref).shape == shape else _repeated(b, node, ref, shape) for ref in args]
     return layer_of(b, node, caffe.Eltwise("MAX"), *whole)
 
 
 def _repeated(b: Builder, node: Node, small: Ref, shape: tuple[int, ...]) -> Ref:
+    """Return ``small`` broadcast to ``shape``: zeros plus ``small``, by a Bias."""
     (zeros,) = b.add(caffe.DummyData(shape), names=(f"{node.name}/zeros",), loc=node.loc)
     op, operands = _covering(b, node, caffe.Bias, zeros, small)
     return b.add(op, *operands, names=(f"{node.name}/repeated",), loc=node.loc)[0]
 
 
 def sub_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
-    """x - p as x + (-p): the blob is the negated parameter; other layers may have the parameter itself."""
+    """Write x - p, for a parameter p, as x + (-p). The blob is the negated parameter, so other layers may have p as a
+    blob."""
     x, p = args
     if is_weight(b, x) or not is_weight(b, p):
         return sub_to_layers(b, node, args)
@@ -107,6 +112,8 @@ def add_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def mul_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
+    """Write x * y for a net that is not trained: as a Scale if one operand is a parameter or is broadcast, otherwise as
+    an Eltwise PROD."""
     if b.type(args[0]) != b.type(args[1]):
         return _broadcast(b, node, caffe.Scale, args, trained=False)
     for value, weight in (args, args[::-1]):
@@ -116,7 +123,7 @@ def mul_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], args: Refs, trained: bool = True) -> Refs:
-    """Combine x and y by a layer that broadcasts the smaller operand to the larger."""
+    """Combine x and y by a Bias or Scale, which broadcasts the smaller operand to the shape of the larger operand."""
     x, y = args
     large, small = (x, y) if b.type(x) == node.types[0] else (y, x)
     op, (large, small) = _covering(b, node, layer, large, small, trained)
@@ -126,8 +133,8 @@ def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], ar
 def _covering(
     b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], large: Ref, small: Ref, trained: bool = True
 ) -> tuple[caffe.Bias | caffe.Scale, Refs]:
-    """Return the layer on ``large`` and ``small``, and its operands; a parameter becomes the layer's own blob if
-    possible."""
+    """Return a Bias or Scale that combines ``large`` and ``small``, and the two operands in the shapes that it needs. A
+    parameter becomes the layer's learned blob if the layer keeps its gradient."""
     covered = covered_axes(b.type(small).shape, b.type(large).shape)
     assert covered is not None
     start, stop = covered

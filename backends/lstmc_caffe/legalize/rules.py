@@ -39,6 +39,8 @@ def rules() -> RuleTable:
 
 @cache
 def _table(points: tuple[EntryPoint, ...]) -> RuleTable:
+    """Return the table of the rules of these entry points, the rules of lstmc first. An entry point that is broken, or
+    that has a rule for an op with a rule, is left out and its fault noted."""
     trained: dict[type[Op], LegalizeRule] = {}
     untrained: dict[type[Op], LegalizeRule] = {}
     faults: dict[str, str] = {}
@@ -63,6 +65,7 @@ def _table(points: tuple[EntryPoint, ...]) -> RuleTable:
 
 
 def _checked(point: EntryPoint, table: object) -> dict[type[Op], LegalizeRule]:
+    """Return the table if it maps classes of ops to functions. Raise PluginError otherwise."""
     if not isinstance(table, dict):
         raise malformed(point, "rules", "a table RULES from ops to rules in the module", repr(table))
     for op, rule in table.items():
@@ -133,8 +136,8 @@ def layer_rules(*layers: type[CaffeOp]) -> dict[type[Op], LegalizeRule]:
 
 
 def core_op(layer: type[CaffeOp]) -> type[Op] | None:
-    """Return the core op that a layer corresponds to, or None: a base class with the same fields that belongs to no
-    backend."""
+    """Return the core op that a layer corresponds to: a base class with the same fields that belongs to no backend.
+    Return None if there is none."""
     own = [field.name for field in fields(layer)]
     for base in layer.__bases__:
         if issubclass(base, Op) and "name" in vars(base) and not base.backend:
@@ -143,6 +146,8 @@ def core_op(layer: type[CaffeOp]) -> type[Op] | None:
 
 
 def _layer_rule(core: type[Op], layer: type[CaffeOp]) -> LegalizeRule:
+    """Return the rule that writes a core op as the layer with the same fields."""
+
     def op_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
         values = [getattr(node.op, field.name) for field in fields(node.op)]
         return layer_of(b, node, layer(*values), *args)

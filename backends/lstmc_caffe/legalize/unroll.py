@@ -1,7 +1,7 @@
 """Time and wide layers in Caffe: cut a sequence into steps, join steps and share values, in trees of layers.
 
 Caffe's ``Net::AppendTop`` copies the whole message of a layer once for each of its tops, so a Slice (or an inserted
-Split) with T tops costs T x T to load. A tree of layers with at most ``FAN`` each costs T.
+Split) with T tops costs T x T to load. A tree of layers with at most ``FAN`` tops each costs T.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ FAN = 100  # tops or bottoms of one layer
 
 
 def branches(count: int, most: int = FAN) -> tuple[range, ...]:
-    """Divide ``count`` leaves into the ranges below the root of the flattest balanced tree with at most ``most``
-    children a node."""
+    """Return the ranges of ``count`` leaves that the children of the root hold, in the flattest balanced tree with at
+    most ``most`` children a node."""
     levels = 1
     while most**levels < count:
         levels += 1
@@ -45,8 +45,8 @@ def _tops(
     steps: Sequence[Step | None],
     most: int,
 ) -> Refs:
-    """Return the leaves of a tree of layers of at most ``most`` tops; ``layer`` makes a layer with tops of given
-    sizes."""
+    """Cut x by a tree of layers of at most ``most`` tops, and return the leaves. ``layer`` makes a layer whose tops
+    have the given sizes; ``sizes``, ``names`` and ``steps`` describe the leaves."""
     if len(sizes) == 1:
         return (x,)
     inside, ends = branches(len(sizes), most), [0, *accumulate(sizes)]
@@ -134,6 +134,7 @@ class LimitFan(Pass):
         return result(graph, rewrite(graph, visit), counts)
 
     def _narrow(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs:
+        """Write a node: a Slice or Concat that is too wide as a tree, any other node unchanged."""
         op = node.op
         if isinstance(op, SliceLayer) and len(op.sizes) > self.most:
             counts["slice_of_slices"] += 1
@@ -164,7 +165,7 @@ class CaffeTimeAxis(TimeAxis):
     """
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
-        """x [T, N, ...] as T values [N, ...], or [1, N, ...] where the axis is ``kept``."""
+        """Return x [T, N, ...] as T values [N, ...], or as T values [1, N, ...] if the axis is ``kept``."""
         length, *step = b.type(x).shape
         if kept:
             return slice_tree(b, x, 0, (1,) * length, names, steps)
@@ -179,7 +180,7 @@ class CaffeTimeAxis(TimeAxis):
 
     @staticmethod
     def _numbers(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
-        """x [T] as T values without axes: a slice of x still has an axis."""
+        """Return x [T] as T values without axes. A slice of x is [1], so each gets a Reshape."""
         cut = slice_tree(b, x, 0, (1,) * len(names), [f"{name}/row" for name in names], steps)
         return tuple(
             b.add(caffe.ReshapeLayer(()), row, names=(name,), steps=(b.of_step(row),))[0]
@@ -187,7 +188,7 @@ class CaffeTimeAxis(TimeAxis):
         )
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
-        """T values [N, ...], or [1, N, ...] where the axis is ``kept``, as one [T, N, ...]."""
+        """Return T values [N, ...], or [1, N, ...] if the axis is ``kept``, as one [T, N, ...]."""
         if kept:
             return concat_tree(b, steps, 0, name)
         shape = (len(steps), *b.type(steps[0]).shape)

@@ -67,10 +67,11 @@ class CaffeOp(Op):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        """Return the op of a LayerParameter on bottoms of these types, the inverse of ``write``; None if there is none.
+        """Return the op of a LayerParameter on bottoms of these types, or None if the op cannot express the layer. This
+        is the inverse of ``write``.
 
-        The layer is of the op's ``layer_type``, and may have settings that lstmc never writes: an
-        axis counted from the last, a field's old name. Raises :class:`ShapeError` where they do not fit the bottoms.
+        The layer is of the op's ``layer_type``, and may have settings that lstmc never writes: an axis counted from the
+        last, or a field's old name. Raises :class:`ShapeError` if its settings do not fit the bottoms.
         """
         _check_settings(cls)
         stopped = ("propagate_down",) if cls.stops_gradient else ()
@@ -88,7 +89,8 @@ class CaffeOp(Op):
         return self
 
     def check(self, operands: Types) -> None:
-        """Raise AssertionError unless its layer, as it is written, is read as the op and written the same again."""
+        """Raise AssertionError unless the op's layer is read back as the same op, and that op writes the same layer
+        again."""
         learned = self.blobs(len(operands))
         bottoms = operands[: learned.start if learned else None]
         types = self.infer(*operands)

@@ -34,7 +34,8 @@ def _own_fields(param: Any, name: str) -> list[str]:
 
 
 def _write_pair(param: Any, name: str, pair: Pair, default: int = 0) -> None:
-    """Write height and width: as one number where they are equal, else as two fields of their own.
+    """Write height and width: as one number if they are equal, otherwise as two separate fields if the message has
+    them.
 
     A repeated field may have two numbers too, but MNN takes the first of them for the width.
     """
@@ -83,13 +84,13 @@ WINDOWS: dict[WindowKind, str] = {
 
 
 def unusual_windows(layer: Any, image: Sequence[int]) -> dict[WindowKind, str]:
-    """Return in which ways windows of a Convolution or Pooling on x [N, C, H, W] are unusual, with an example of each:
+    """Return the ways in which windows of a Convolution or Pooling on x [N, C, H, W] are unusual, each with an example:
 
-    - ``clipped``: Caffe's Pooling leaves out a last window, which would begin in the padding behind the image
+    - ``clipped``: Caffe's Pooling leaves out a last window, which would begin in the padding after the image
       (``pooling_layer.cpp``); ``clipped unpadded``: along an axis without padding
     - ``padded mean``, ``short mean``: a mean that counts padding; a mean of fewer elements, because its window ends
-      behind the padded image; ``short padded mean``: along an axis with padding
-    - ``far short``: the last window ends behind the padded image, and the image ends more than a window before it
+      beyond the padded image; ``short padded mean``: along an axis with padding
+    - ``far short``: the last window ends beyond the padded image, and the image ends more than a window before that
     - ``padded whole``: a window as large as the image, with padding around the image
     - ``padding alone``: a window that lies entirely in the padding
     """

@@ -192,7 +192,7 @@ class Fed:
 
 
 def fed_inputs(graph: Graph) -> list[Fed]:
-    """Return every input of an expanded graph."""
+    """Return every input of an expanded graph, with the blobs from which the net reads it."""
     feeds: dict[str, list[Node]] = {}
     for node in graph:
         if isinstance(node.op, Feed):
@@ -213,7 +213,7 @@ def _by_step(feeds: list[Node], steps: int) -> tuple[tuple[str, TensorType] | No
 
 
 def read_blobs(graph: Graph, output: Ref) -> tuple[Ref, ...]:
-    """Return the blobs of an output: one, or one for each step."""
+    """Return the blobs from which the host reads an output: one blob, or one for each step."""
     node = graph.node(output.node)
     if not isinstance(node.op, View | HostStack):
         return (output,)
@@ -221,7 +221,7 @@ def read_blobs(graph: Graph, output: Ref) -> tuple[Ref, ...]:
 
 
 def host_values(graph: Graph, blobs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the values that the host computes from blobs, such as sequences, by name."""
+    """Return, by name, the values that the host computes from blobs, such as a sequence from its steps."""
     available = dict(blobs)
     values = {}
     for node in graph:

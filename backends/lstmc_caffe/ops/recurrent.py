@@ -189,6 +189,7 @@ class RNN(_Recurrent):
         return (h, width), (h,), (h, h), (h, h), (h,)
 
     def _states(self, x: Array, cont: Array, w_xh: Array, b_h: Array, w_hh: Array) -> Array:
+        """Return h of all steps, from zero."""
         projected = x.reshape(*x.shape[:2], -1) @ w_xh.T + b_h
         h = np.zeros((x.shape[1], self.num_output), x.dtype)
         states = np.zeros_like(projected)

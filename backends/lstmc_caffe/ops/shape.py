@@ -47,6 +47,8 @@ def _check_four_axes(name: str, x: TensorType) -> None:
 
 @dataclass(frozen=True)
 class _Loss(CaffeOp):
+    """A loss or score, whose top has no axes."""
+
     def write(self, layer: Any) -> None:
         super().write(layer)
         layer.loss_weight.append(0.0)

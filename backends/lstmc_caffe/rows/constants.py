@@ -53,6 +53,8 @@ class Constants(Pass):
 
 @dataclass
 class _ConstantMaker:
+    """Copies the graph, and replaces each constant by a layer on an anchor: an earlier blob of a suitable shape."""
+
     graph: Graph
     target: Target
     counts: Counter[str] = field(default_factory=Counter)
@@ -78,6 +80,8 @@ class _ConstantMaker:
         return self.rebuild.finish()
 
     def _copy(self, node: Node, args: list[Ref]) -> None:
+        """Copy a node into the new graph. The blobs of layers become anchors, one for each shape, unless the node is a
+        fed blob that nothing reads or has large numbers."""
         refs = self.rebuild.copy(node, args)
         is_used = node.name in self.read or not self._is_fed(node)
         if isinstance(node.op, caffe.CaffeOp) and is_used and node.name not in self.large:
@@ -85,6 +89,7 @@ class _ConstantMaker:
                 self.anchors.setdefault(self.b.type(ref).shape, ref)
 
     def _constant(self, node: Node) -> Ref:
+        """Return the blob of a constant; constants of one shape and number share a blob."""
         assert isinstance(node.op, caffe.DummyData)
         key = (node.op.shape, float(np.float32(node.op.value)))
         if key not in self.constants:
@@ -93,6 +98,9 @@ class _ConstantMaker:
         return self.constants[key]
 
     def _make(self, node: Node, shape: Shape, number: float) -> Ref:
+        """Return a new blob of equal numbers: a Power with scale 0 of an anchor, which is cut before if it is larger
+        than the constant. A result that is too small is joined with itself. If no anchor will do, an InnerProduct makes
+        the blob."""
         power = caffe.PowerLayer(1.0, 0.0, number)
         like = self._like(shape) if self._allows(power) else None
         if like is None:
@@ -170,11 +178,14 @@ class _ConstantMaker:
             self.anchors.setdefault(self.b.type(self.new[Ref(leaf)]).shape, self.new[Ref(leaf)])
 
     def _is_fed(self, node: Node) -> bool:
+        """Return whether the host feeds the node's blob."""
         if isinstance(node.op, caffe.Feed):
             return True
         return isinstance(node.op, Input) and isinstance(node.op, caffe.CaffeOp)
 
     def _best(self, shape: Shape, shapes: list[Shape]) -> Shape | None:
+        """Return the shape, among ``shapes``, from which the constant is made with the least work. Return None if the
+        target's Slice and Concat can make the constant from none of them."""
         usable = [other for other in shapes if len(other) == len(shape) and self._reaches(other, shape)]
         return min(usable, key=lambda other: _effort(other, shape), default=None)
 
@@ -196,6 +207,7 @@ class _ConstantMaker:
         return replaced_later(op, self.target) or not lint_op(op, [], [], self.target)
 
     def _cut(self, node: Node, blob: Ref, axis: int, size: int, name: str) -> Ref:
+        """Return the first ``size`` elements of a blob along an axis, by a Slice if the blob is longer."""
         have = self.b.type(blob).shape[axis]
         if have <= size:
             return blob
@@ -214,6 +226,7 @@ class _ConstantMaker:
         return concat_tree(self.b, parts, axis, node.name, node.step, self.target.bottoms_at_most or len(parts))
 
     def _refused(self, node: Node) -> BackendError:
+        """Return the error for a constant that cannot be made."""
         reason, source = self.target.reason_against("DummyData")
         shapes = dict.fromkeys((*self.anchors, *self._fed()))
         why = f"blob that it could be made of, found {', '.join(str(list(s)) for s in shapes) or 'none'}"
@@ -301,7 +314,8 @@ class FoldedConstants(Pass):
 
 
 def _varying(graph: Graph) -> set[str]:
-    """Return the nodes whose values depend on an input. A product with zeros does not: it is zero for all inputs."""
+    """Return the nodes whose values depend on an input. A product with zeros does not depend on one: it is zero for all
+    inputs."""
     varying: set[str] = set()
     zeros: set[str] = set()
     for node in graph:
@@ -323,8 +337,8 @@ def _varying(graph: Graph) -> set[str]:
 
 
 def _has_constant_factor(graph: Graph, ref: Ref, rows: int, varying: set[str]) -> bool:
-    """Return whether a matrix of several rows is a product with a constant whose rows differ, even if layers that only
-    scale or reshape follow the product."""
+    """Return whether a matrix of several rows is a product with a constant whose rows differ. Layers that only scale or
+    reshape may follow the product."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     if rows == 1:
         return False
@@ -338,7 +352,7 @@ def _has_constant_factor(graph: Graph, ref: Ref, rows: int, varying: set[str]) -
 
 
 def _keeps_zero(op: Op) -> bool:
-    """Return whether a layer returns zeros if all its inputs are zeros, and its bias too."""
+    """Return whether a layer returns zeros if all its inputs, and its bias, are zeros."""
     if isinstance(op, caffe.PowerLayer):
         return op.shift == 0 and op.power > 0
     layers = (

@@ -1,4 +1,7 @@
-"""Elementwise functions, sums and products by the layers of a target: Eltwise, Power, Scale, Bias, Concat."""
+"""Elementwise functions, sums and products by the layers of a target: Eltwise, Power, Scale, Bias, Concat.
+
+A call of ``form.layer`` marked "refused" raises BackendError, because the target has no layer for that op.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +33,14 @@ from lstmc_caffe.rows.layout import (
 
 
 def eltwise(form: Form, op: caffe.Eltwise, args: Refs) -> Refs:
-    """Write an Eltwise; for matrices with two bottoms at a time and without coeff, if the target requires that."""
+    """Write an Eltwise node as layers that the target allows: see :func:`combined`."""
     return (form.result(combined(form, op, args)),)
 
 
 def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str = "") -> Ref:
-    """Combine values of one size by Eltwise, on matrices of one shape, in groups that the target allows. The result is
-    the node's own value unless it is ``called`` otherwise."""
+    """Combine values of one size by the Eltwise ``op``: by one layer if the target allows that, otherwise two blobs at
+    a time. If the target has no ``coeff``, each value is multiplied by its weight first. Return the result, which has
+    the node's name unless ``called`` gives another name."""
     blobs = _in_one_shape(form, values)
     name, type_ = called or form.node.name, form.b.type(blobs[0])
     if len(blobs) == 1:
@@ -56,7 +60,8 @@ def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str =
 
 
 def _of_two(form: Form, op: caffe.Eltwise, a: Ref, b: Ref, called: str) -> Ref:
-    """Write an Eltwise of two blobs. A MAX that the target lacks is written with ReLU and Sigmoid if it has both."""
+    """Write an Eltwise of two blobs. If the target has no MAX but has ReLU and Sigmoid, a MAX is written with ReLU and
+    Sigmoid."""
     type_ = form.b.type(a)
     if op.operation == "MAX" and not form.fits(op, type_, type_) and all(map(form.target.allows, ("ReLU", "Sigmoid"))):
         return _larger(form, a, b, called)
@@ -64,10 +69,11 @@ def _of_two(form: Form, op: caffe.Eltwise, a: Ref, b: Ref, called: str) -> Ref:
 
 
 def _larger(form: Form, a: Ref, b: Ref, called: str) -> Ref:
-    """Return the elementwise maximum by ReLU: a + relu(b - a) where a is larger, b + relu(a - b) where b is larger.
+    """Return the elementwise maximum of a and b, with ReLU: a + relu(b - a) and b + relu(a - b) both equal the maximum.
 
-    The wrong sum loses digits if a and b differ much, so the sums are weighted by sigmoid(a - b) and sigmoid(b - a):
-    the weights are 0 and 1 then, and otherwise both sums are exact.
+    The sum that starts with the smaller number loses digits if a and b differ much. So the two sums are added with the
+    weights sigmoid(a - b) and sigmoid(b - a): these are 1 and 0 if a and b differ much, and otherwise both sums are
+    exact.
     """
     name, total, product = called or form.node.name, caffe.Eltwise("SUM"), caffe.Eltwise("PROD")
     ahead = form.layer(total, a, _times(form, b, -1.0), name=f"{name}/ahead")
@@ -82,8 +88,8 @@ def _larger(form: Form, a: Ref, b: Ref, called: str) -> Ref:
 
 
 def _in_one_shape(form: Form, values: Sequence[Ref]) -> list[Ref]:
-    """Return the operands of an Eltwise in one shape if the target's blobs are matrices: in the shape of the first
-    operand that is not a view, so that a second run of the pass changes nothing."""
+    """Return the operands of an Eltwise in one shape if the target's blobs are matrices, otherwise unchanged. The shape
+    is that of the first operand that is a matrix and no view, so that a second run of the pass changes nothing."""
     if not form.rows:
         return list(values)
     matrices = [ref for ref in values if unviewed(form.b, ref) == ref and len(form.shape(ref)) == 2]
@@ -108,8 +114,9 @@ NO_SHIFT = 2.0**-126
 
 
 def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
-    """Write (shift + scale x) ** power as a Power. Without Power, write a square as a product with itself, a scale or
-    shift as a sum. Raise BackendError if the target has none of these layers."""
+    """Write (shift + scale x) ** power as a Power layer. If the target has no such Power, write a square as the product
+    of a blob with itself, a scale as a weighted sum, and a shift as a sum with a constant. Raise BackendError if the
+    target lacks these layers too."""
     type_ = form.b.type(x)
     if form.rows and op.power == 2 and not op.shift:
         inner = x if op.scale == 1 else power_layers(form, caffe.PowerLayer(1.0, op.scale), x, f"{name}/inner")
@@ -134,8 +141,11 @@ def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
 
 
 def broadcast(form: Form, op: caffe.Bias | caffe.Scale, args: Refs) -> Refs:
-    """Write x + y or x * y, where y covers only some axes of x. A learned y becomes the layer's own blob, or a Scale of
-    ones reads it as a value. Any other y is repeated to x's shape."""
+    """Write x + y or x * y, where y covers only some axes of x.
+
+    A learned y becomes the blob of a Bias or Scale layer, or a Scale of ones turns it into a value. A computed y is
+    repeated to x's shape, and an Eltwise combines both.
+    """
     x, y = args
     shape = form.shape(x)
     if op.learned and form.rows:
@@ -157,8 +167,8 @@ def broadcast(form: Form, op: caffe.Bias | caffe.Scale, args: Refs) -> Refs:
 
 
 def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
-    """Return x as images [N, C, H, W] if it is a view of such images and the layer covers exactly C. Return None
-    otherwise, or if the target has no Scale on images."""
+    """Return x as images [N, C, H, W] if x is a view of such images and the layer covers exactly the axis C. Return
+    None otherwise, or if the target has no Scale on images."""
     shape, source = form.shape(x), form.shape(unviewed(form.b, x))
     image = (prod(source[:-3]), *source[-3:])
     covered = (prod(shape[: op.axis]), prod(shape[op.axis : op.axis + op.num_axes]))
@@ -167,8 +177,12 @@ def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
 
 
 def _of_columns(form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref) -> tuple[caffe.Bias | caffe.Scale, Ref, Ref]:
-    """Return a learned layer as one on a matrix, with x and y in their new shapes. The layer covers the whole matrix if
-    y has all axes of x, else the columns; then y is repeated for the other axes."""
+    """Rewrite a Bias or Scale with a learned y as a layer on a matrix. Return the new layer, and x and y in their new
+    shapes.
+
+    If y has all axes of x and the target allows it, the layer covers the whole matrix. Otherwise the layer covers the
+    matrix's columns, and y is repeated for the axes of x that it lacks.
+    """
     shape, stop = form.shape(x), op.axis + op.num_axes
     lead, trail = prod(shape[: op.axis]), prod(shape[stop:])
     matrix = matrix_shape(form.b, x)
@@ -182,7 +196,8 @@ def _of_columns(form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref) -> tup
 
 
 def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
-    """Return a blob ``count`` times: each element repeated in a row (axis 1), or the whole blob (axis 0)."""
+    """Return a learned blob with each element repeated ``count`` times (axis 1), or with the whole blob repeated
+    ``count`` times (axis 0)."""
     if count == 1:
         return blob
     size, name = prod(form.shape(blob)), form.named(blob)
@@ -191,7 +206,7 @@ def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
 
 
 def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> Ref:
-    """Write x + p, where a Scale of ones reads p as a value. Return p alone if x is zero."""
+    """Write x + p, where a Scale of ones turns the parameter p into a value. Return this value alone if x is zero."""
     shape, name = form.shape(x), form.node.name
     zero = form.b.node(unviewed(form.b, x).node).op
     alone = isinstance(zero, caffe.DummyData) and zero.value == 0
@@ -210,7 +225,8 @@ def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> R
 
 
 def _alike(form: Form, small: Ref, large: Ref, op: caffe.Bias | caffe.Scale) -> tuple[Ref, Ref]:
-    """Return two blobs of one shape: ``large``, and ``small`` repeated by Concats along the axes that it lacks."""
+    """Return two blobs of one shape: ``large``, and ``small`` repeated by Concats along the axes of ``large`` that it
+    lacks."""
     shape = form.shape(large)
     start, stop = op.axis, op.axis + op.num_axes
     lead, size, trail = prod(shape[:start]), prod(shape[start:stop]), prod(shape[stop:])
@@ -242,8 +258,9 @@ ABOVE = caffe.PowerLayer(-1.0, 1.0, 1.0)  # 1 / (1 + x)
 
 
 def exponential(form: Form, op: caffe.ExpLayer, args: Refs) -> Refs:
-    """Write exp with TanH and a division, or in float16 with Sigmoid and a division. Without division, write it with
-    Sigmoid and polynomials. Raise BackendError if the target has none of these layers."""
+    """Write exp(x) for a target without Exp: with TanH and a division, or in float16 with two Sigmoids and a division.
+    Without division, write exp(x) with Sigmoid and polynomials. Raise BackendError if the target lacks these layers
+    too."""
     x, name = form.blob(args[0]), form.node.name
     if form.fits(op, form.b.type(x)):
         return (form.result(form.layer(op, x)),)
@@ -257,7 +274,8 @@ def exponential(form: Form, op: caffe.ExpLayer, args: Refs) -> Refs:
 
 
 def _exp_by_two_sigmoids(form: Form, x: Ref, name: str) -> Ref:
-    """Return exp(x) as sigmoid(x) / sigmoid(-x): unlike powers, or a sigmoid by tanh, exact in float16."""
+    """Return exp(x) as sigmoid(x) / sigmoid(-x). This is exact in float16; powers, and a sigmoid computed by tanh, are
+    not."""
     negated = power_layers(form, caffe.PowerLayer(scale=-1.0), x, f"{name}/negated")
     above = form.layer(caffe.SigmoidLayer(), x, name=f"{name}/above")
     below = form.layer(caffe.SigmoidLayer(), negated, name=f"{name}/below")
@@ -266,8 +284,8 @@ def _exp_by_two_sigmoids(form: Form, x: Ref, name: str) -> Ref:
 
 
 def _exp_by_tanh(form: Form, x: Ref, name: str) -> Ref:
-    """Return exp(x) as (1 + 2 t / (1 - t)) ** 16, where t = tanh(x / 32). The root of exp(x) keeps its digits where it
-    is near 1."""
+    """Return exp(x) as (1 + 2 t / (1 - t)) ** 16, where t = tanh(x / 32): the expression in brackets is exp(x / 16). It
+    keeps its digits where it is near 1."""
     half = power_layers(form, caffe.PowerLayer(scale=0.5 / ROOT), x, f"{name}/half")
     t = form.layer(caffe.TanHLayer(), half, name=f"{name}/tanh")
     below = power_layers(form, BELOW, t, f"{name}/below")
@@ -276,11 +294,12 @@ def _exp_by_tanh(form: Form, x: Ref, name: str) -> Ref:
 
 
 def _exp_by_sigmoid(form: Form, x: Ref, name: str) -> Ref:
-    """exp(-n) times exp(p), for the parts p and n of x = p - n, one of which is 0: without a division.
+    """Return exp(x) without a division, as exp(-n) times exp(p): x is p - n, where p and n are not negative and one is
+    0.
 
-    The first is (2 z / (1 - z)) ** 16 where z = sigmoid(-n / 16 - ln 2), which is in (0, 1/3]: the ratio is z times a
-    polynomial of z, and a Sigmoid computed by tanh is accurate for such z. The second is 1 + m, where m = expm1(p)
-    comes from expm1(p / 256), a polynomial, by eight doublings: expm1(2 v) = m (m + 2) is accurate for small m.
+    exp(-n) is (2 z / (1 - z)) ** 16 where z = sigmoid(-n / 16 - ln 2). Here z is in (0, 1/3], the ratio is z times a
+    polynomial of z, and a Sigmoid computed by tanh is accurate for such z. exp(p) is 1 + m, where m = expm1(p): expm1(p
+    / 256) is a polynomial, and eight doublings, expm1(2 v) = m (m + 2) where m = expm1(v), keep a small m accurate.
     """
     total, product = caffe.Eltwise("SUM"), caffe.Eltwise("PROD")
     size = _absolute(form, x, f"{name}/abs")
@@ -302,7 +321,8 @@ def _exp_by_sigmoid(form: Form, x: Ref, name: str) -> Ref:
 
 
 def elu(form: Form, op: caffe.ELULayer, args: Refs) -> Refs:
-    """Write elu as relu(x) - a (1 - exp(-n)), n = relu(-x). Here 1 - exp(-n) = 2 t / (1 + t), where t = tanh(n / 2)."""
+    """Write elu(x) as relu(x) - a (1 - exp(-n)), where n = relu(-x). 1 - exp(-n) is 2 t / (1 + t), where t = tanh(n /
+    2)."""
     x, name = form.blob(args[0]), form.node.name
     if form.fits(op, form.b.type(x)) or not form.fits(ABOVE, form.b.type(x)):
         return (form.result(form.layer(op, x)),)  # as it is, or refused
@@ -315,11 +335,13 @@ def elu(form: Form, op: caffe.ELULayer, args: Refs) -> Refs:
 
 
 def absolute(form: Form, op: caffe.AbsValLayer, args: Refs) -> Refs:
-    """|x| = relu(x) + relu(-x)."""
+    """Write |x| by AbsVal, or as relu(x) + relu(-x)."""
     return (form.result(_absolute(form, form.blob(args[0]), form.node.name)),)
 
 
 def _absolute(form: Form, x: Ref, name: str) -> Ref:
+    """Return |x|: by AbsVal if the target allows it, otherwise as relu(x) + relu(-x). Raise BackendError if the target
+    has neither layer."""
     op = caffe.AbsValLayer()
     if form.fits(op, form.b.type(x)) or not form.target.allows("ReLU"):
         return form.layer(op, x, name=name)  # as it is, or refused
@@ -343,7 +365,7 @@ def softplus(form: Form, op: caffe.BNLLLayer, args: Refs) -> Refs:
 
 
 def _log1p_by_log(form: Form, size: Ref, name: str) -> Ref:
-    """Return ln(1 + exp(-x)) by Exp and Log."""
+    """Return ln(1 + exp(-size)) by Exp and Log. ``size`` is not negative."""
     negated = power_layers(form, caffe.PowerLayer(scale=-1.0), size, f"{name}/negated")
     small = form.layer(caffe.ExpLayer(), negated, name=f"{name}/exp")
     above_one = power_layers(form, caffe.PowerLayer(shift=1.0), small, f"{name}/above_one")
@@ -351,8 +373,10 @@ def _log1p_by_log(form: Form, size: Ref, name: str) -> Ref:
 
 
 def _log1p_by_sigmoid(form: Form, size: Ref, name: str) -> Ref:
-    """ln(1 + e) = 2 atanh(z) where z = e / (2 + e), which is sigmoid(-x - ln 2) for e = exp(-x): with x from 0 on, z is
-    in (0, 1/3]."""
+    """Return ln(1 + exp(-size)) without Log, as 2 atanh(z) where z = sigmoid(-size - ln 2).
+
+    With e = exp(-size), z is e / (2 + e). ``size`` is not negative, so z is in (0, 1/3].
+    """
     moved = power_layers(form, caffe.PowerLayer(1.0, -1.0, -LN_2), size, f"{name}/moved")
     z = form.layer(caffe.SigmoidLayer(), moved, name=f"{name}/ratio")
     return _twice_atanh(form, z, f"{name}/log", name)
@@ -362,10 +386,10 @@ ROOTS = 7  # 2 ** 128 is no float32, so its root is at most 2: then z of `logari
 
 
 def logarithm(form: Form, op: caffe.LogLayer, args: Refs) -> Refs:
-    """Write ln(x), for x of at least 2**-101, as 128 ln(r), where r = x ** (1 / 128) and ln(r) = 2 atanh(z) with z = (r
+    """Write ln(x), for x of at least 2**-101, as 128 ln(r), where r = x ** (1 / 128). ln(r) is 2 atanh(z), where z = (r
     - 1) / (r + 1).
 
-    r - 1 is x - 1 divided by 1 + x ** (1 / 2), by 1 + x ** (1 / 4) and so on: as exact as x - 1 is.
+    r - 1 is x - 1 divided by 1 + x ** (1 / 2), by 1 + x ** (1 / 4) and so on, so it is as exact as x - 1.
     """
     x, name, product = form.blob(args[0]), form.node.name, caffe.Eltwise("PROD")
     if form.fits(op, form.b.type(x)) or not form.fits(caffe.PowerLayer(0.5), form.b.type(x)):
@@ -383,7 +407,7 @@ def logarithm(form: Form, op: caffe.LogLayer, args: Refs) -> Refs:
 
 
 def _twice_atanh(form: Form, z: Ref, called: str, name: str) -> Ref:
-    """2 atanh(z) of z up to 1/3, as z times a polynomial of z z."""
+    """Return 2 atanh(z) for z up to 1/3, as z times a polynomial of z z."""
     square = form.layer(caffe.Eltwise("PROD"), z, z, name=f"{name}/square")
     value = _polynomial(form, _log_ratio(), square, name)
     return form.layer(caffe.Eltwise("PROD"), value, z, name=called)
@@ -402,7 +426,8 @@ def _polynomial(form: Form, coefficients: Sequence[float], x: Ref, name: str) ->
 
 @cache
 def _log_ratio() -> tuple[float, ...]:
-    """Return a polynomial of w = z z that approximates 2 atanh(z) / z for w from 0 to 1/9, the constant first."""
+    """Return the coefficients of a polynomial of w = z z that approximates 2 atanh(z) / z for w from 0 to 1/9, the
+    constant first."""
 
     def ratio(w: Array) -> Array:
         values: Array = 2 * np.arctanh(np.sqrt(w)) / np.sqrt(w)
@@ -413,18 +438,19 @@ def _log_ratio() -> tuple[float, ...]:
 
 @cache
 def _ratio() -> tuple[float, ...]:
-    """2 / (1 - z) from 0 to 1/3."""
+    """Return the coefficients of a polynomial that approximates 2 / (1 - z) from 0 to 1/3, the constant first."""
     return _interpolated(lambda z: 2 / (1 - z), 13, 1 / 3)
 
 
 @cache
 def _growth() -> tuple[float, ...]:
-    """expm1(v) / v from 0 to where exp(v) ** 256 is no float32."""
+    """Return the coefficients of a polynomial that approximates expm1(v) / v, from 0 to the v where exp(v) ** 256
+    overflows in float32."""
     return _interpolated(lambda v: np.expm1(v) / v, 7, float(np.log(np.finfo(np.float32).max)) / 2**DOUBLINGS)
 
 
 def _interpolated(function: Callable[[Array], Array], degree: int, end: float) -> tuple[float, ...]:
-    """The coefficients of a function as a polynomial from 0 to ``end``, the constant first."""
+    """Return the coefficients of a polynomial that approximates a function from 0 to ``end``, the constant first."""
     polynomial = Chebyshev.interpolate(function, degree, domain=[0, end]).convert(kind=Polynomial, domain=[-1, 1])
     return tuple(float(coefficient) for coefficient in polynomial.coef)
 

@@ -1,4 +1,7 @@
-"""The layout in two dimensions: values as matrices, blobs of fixed numbers, and the layers that a target accepts."""
+"""The layout in two dimensions: values as matrices, blobs of fixed numbers, and the layers that a target accepts.
+
+A view is a value in another shape: a node ``caffe.View`` that is no layer. The pass ``settle_views`` removes all views.
+"""
 
 from __future__ import annotations
 
@@ -37,19 +40,21 @@ def last_axis(shape: tuple[int, ...]) -> Matrix:
 
 
 def as_matrix(b: Builder, ref: Ref) -> Ref:
-    """Return a value as a matrix: the matrix that it is or is a view of; else its last axis becomes the columns."""
+    """Return a value as a matrix. If the value is a matrix or a view of one, return that matrix; otherwise return a
+    view whose columns are the value's last axis."""
     source = unviewed(b, ref)
     return source if b.type(source).rank == 2 else viewed(b, ref, matrix_shape(b, ref))
 
 
 def matrix_shape(b: Builder, ref: Ref) -> Matrix:
-    """The shape of a value :func:`as_matrix`."""
+    """Return the shape that a value has :func:`as_matrix`."""
     source = b.type(unviewed(b, ref)).shape
     return (source[0], source[1]) if len(source) == 2 else last_axis(b.type(ref).shape)
 
 
 def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = (), steps: Steps = ()) -> Ref:
-    """A value in another shape, by at most one view. Without ``names`` it is named after the value and its step."""
+    """Return a value in another shape, by at most one view. Without ``names`` the view is named after the value and its
+    step."""
     if not names:
         names, steps = (f"{b.node(ref.node).names[ref.out]}/rows",), (b.of_step(ref),)
     return reshaped(b, ref, caffe.View(shape), names, steps=steps)
@@ -136,8 +141,9 @@ class FixedBlobs(Pass):
     def _is_written(self, graph: Graph, node: Node, readers: Mapping[Ref, int]) -> bool:
         """Return whether the pass must rewrite a layer for the target.
 
-        It must if the layer needs blobs of fixed numbers, if it reads a blob of several numbers twice and the target
-        forbids that, or if it shares a blob that the target gives to one reader alone.
+        The pass must do so if the layer needs blobs of fixed numbers, if the layer reads a blob of several numbers
+        twice and the target forbids that, or if the layer shares a blob and the target allows that blob only one
+        reader.
         """
         assert isinstance(node.op, caffe.CaffeOp)
         args = graph.args(node.name)
@@ -154,7 +160,8 @@ class FixedBlobs(Pass):
 
 
 def _is_alone(reader: Op, writer: Op, target: Target) -> bool:
-    """Return whether the target requires that a layer is the only reader of its bottoms."""
+    """Return whether the target requires that the layer ``reader`` is the only reader of a blob that ``writer``
+    writes."""
     if not (isinstance(reader, caffe.CaffeOp) and isinstance(writer, caffe.CaffeOp)):
         return False
     return any(writer.layer_type in rule.unshared for rule in target.restrictions_on(reader.layer_type))
@@ -168,6 +175,8 @@ def _readers(graph: Graph) -> Counter[Ref]:
 
 @dataclass
 class _Writer:
+    """Copies the graph, and replaces the layers that ``FixedBlobs`` must rewrite."""
+
     graph: Graph
     target: Target
     readers: Mapping[Ref, int]  # of the old graph
@@ -185,6 +194,7 @@ class _Writer:
         return self.rebuild.finish()
 
     def _written(self, node: Node, args: Refs) -> Refs:
+        """Return the results of the layers that replace a node. One branch for each type of layer."""
         op = node.op
         columns = self.b.type(args[0]).shape[1:]
         if isinstance(op, caffe.RoundingPower):
@@ -223,14 +233,15 @@ class _Writer:
         return self.b.copy(node, (args[0], value[0]), caffe.Eltwise("PROD"))
 
     def _own(self, node: Node, before: Sequence[Ref], old: Ref, x: Ref) -> Ref:
-        """Return a blob, or its copy if the layer already reads it or may not share it. The copy adds nearly 0: readers
-        remove a Power that adds 0."""
+        """Return the blob x, or a copy of x if the layer already reads it (x is in ``before``) or may not share it. The
+        copy adds nearly 0, because readers remove a Power that adds 0."""
         if x not in before and not (self.readers[old] > 1 and _is_alone(node.op, self.b.node(x.node).op, self.target)):
             return x
         self.counts["copy"] += 1
         return self._layer(node, f"{node.name}/copy_{len(before)}", caffe.PowerLayer(shift=LEAST), x)
 
     def _power(self, node: Node, op: caffe.PowerLayer, x: Ref) -> Refs:
+        """Write a Power as two parts: scale x + shift, by a Power or Scale if it changes x, then the power of that."""
         columns, inner = self.b.type(x).shape[1:], x
         if self.target.allows("Power"):
             if (op.scale, op.shift) != (1, 0):
@@ -266,6 +277,8 @@ class _Writer:
         return self._layer(node, name, caffe.ReshapeLayer((rows, columns)), root)
 
     def _means(self, node: Node, op: caffe.AvePooling, x: Ref) -> Refs:
+        """Write a Pooling AVE as a product with the matrix that holds, for each mean, the share of each element. With
+        ``one_row`` the matrix covers all channels of an image."""
         images, channels, *size = self.b.type(x).shape
         (means,) = op.eval(np.eye(prod(size)).reshape(-1, 1, *size))
         matrix = means.reshape(prod(size), -1).T
@@ -279,7 +292,7 @@ class _Writer:
         return self.b.copy(node, (mean,), caffe.ReshapeLayer(node.types[0].shape))
 
     def _product(self, node: Node, name: str, x: Ref, matrix: Ref) -> Ref:
-        """Return a product, with a bias of zeros if the target requires a bias."""
+        """Return the product of x with a matrix, with a bias of zeros if the target requires a bias."""
         op = caffe.InnerProduct(1, self.b.type(matrix).shape[0], False)
         if _fits(op, self.target):
             return self._layer(node, name, op, x, matrix)
@@ -287,7 +300,7 @@ class _Writer:
         return self._layer(node, name, replace(op, bias=True), x, matrix, zeros)
 
     def _layer(self, node: Node, name: str, op: caffe.CaffeOp, *args: Ref) -> Ref:
-        """Return a layer of one top, with the node's place and step."""
+        """Add a layer of one top that has the node's place in the source and its step. Return the top."""
         if name == node.name:
             return self.b.copy(node, args, op)[0]
         return self.b.add(op, *args, names=(name,), loc=node.loc, steps=(node.step,))[0]
@@ -300,6 +313,8 @@ class _Writer:
         return self.fixed.add(self.b, array, f"{node.name}/{name}")
 
     def _repeated(self, node: Node, x: Ref, axis: int, count: int) -> Refs:
+        """Return a blob joined ``count`` times with itself, as a product with a matrix of zeros and ones. If the target
+        allows no product of one column, a second column of zeros widens the blob."""
         rows, columns = self.b.type(x).shape
         size = columns if axis == 1 else rows * columns
         if size == 1 and lint_op(caffe.InnerProduct(1, count, True), [self.b.type(x)], [], self.target):
@@ -341,6 +356,8 @@ class Form:
         return not self._against(op, types)
 
     def _against(self, op: caffe.CaffeOp, types: Sequence[TensorType]) -> list[Violation]:
+        """Return the violations of the target's rules by a layer on operands of these types. A layer that a later pass
+        replaces has none."""
         learned = op.blobs(len(types))
         blobs = [type_ for slot, type_ in enumerate(types) if slot not in learned]
         tops = op.infer(*types)
@@ -354,7 +371,8 @@ class Form:
         return [] if stands else lint_op(op, blobs, tops, self.target)
 
     def layers(self, op: caffe.CaffeOp, *args: Ref, names: Sequence[str] = ()) -> Refs:
-        """Add a layer. Its tops have the node's names by default. Raises BackendError if it does not fit the target."""
+        """Add a layer and return its tops, which have the node's names by default. Raise BackendError if the layer does
+        not fit the target."""
         if violations := self._against(op, [self.b.type(ref) for ref in args]):
             self.refuse(violations[0])
         if not names:
@@ -370,7 +388,8 @@ class Form:
         return parts[0] if len(parts) == 1 else self.layer(caffe.ConcatLayer(axis), *parts, name=name)
 
     def refuse(self, violation: Violation) -> NoReturn:
-        """Raise BackendError. It names the layer or setting that the target lacks, the reason, and the source of it."""
+        """Raise BackendError for a violation. The error names the layer or setting that the target lacks, the reason,
+        and where the target's file has this from."""
         what = f"target {self.target.name} has no {violation.type} layer"
         reason, source = self.target.reason_against(violation.type)
         if self.target.allows(violation.type):
@@ -381,18 +400,18 @@ class Form:
         raise BackendError(f"{what}, which %{self.node.name} needs", loc=self.node.loc, notes=notes)
 
     def view(self, ref: Ref, shape: Shape, names: Sequence[str] = ()) -> Ref:
-        """Return a value in another shape: for matrices a view, which needs a layer only if a layer reads it; else a
-        Reshape."""
+        """Return a value in another shape. For matrices this is a view, which later becomes a layer only if a layer
+        reads it; otherwise this is a Reshape."""
         if self.rows or self.shape(ref) == shape:
             return viewed(self.b, ref, shape, names, (self.node.step,) * len(names))
         return self.layers(caffe.ReshapeLayer(shape), ref, names=names or (f"{self.named(ref)}/reshaped",))[0]
 
     def result(self, ref: Ref, out: int = 0) -> Ref:
-        """Return ``ref`` as a view in the shape, and by the name, of the node's result ``out``."""
+        """Return ``ref`` as the node's result ``out``: a view with the result's shape and name."""
         return self.view(ref, self.node.types[out].shape, (self.node.names[out],))
 
     def blob(self, ref: Ref) -> Ref:
-        """Return a value as elementwise layers read it."""
+        """Return a value in the shape in which elementwise layers read it: a matrix if every blob is a matrix."""
         return as_matrix(self.b, ref) if self.rows else ref
 
     def named(self, ref: Ref) -> str:
@@ -403,7 +422,8 @@ class Form:
         return self.layer(caffe.DummyData(shape, value), name=name)
 
     def repeated(self, ref: Ref, axis: int, count: int, name: str) -> Ref:
-        """A matrix joined with itself along an axis, by as many Concats as the target's limit on bottoms requires."""
+        """Return a matrix joined with itself along an axis, by as many Concats as the target's limit on bottoms
+        requires."""
         if count > 1 and (violations := self._against(caffe.ConcatLayer(axis), [self.b.type(ref)] * 2)):
             self.refuse(violations[0])
         return concat_tree(self.b, [ref] * count, axis, name, self.node.step, self.target.bottoms_at_most or count)
@@ -418,13 +438,13 @@ def blob_reshaped(form: Form, blob: Ref, shape: Shape) -> Ref:
 
 
 def blob_row(form: Form, blob: Ref) -> Ref:
-    """A blob of one axis."""
+    """Return a learned blob with all elements along one axis."""
     return blob_reshaped(form, blob, (prod(form.shape(blob)),))
 
 
 def parameter_value(form: Form, p: Ref, name: str, shape: Shape | None = None) -> Ref:
-    """Return a parameter as a value: the learned blob of a Scale whose input is a constant of ones. ``shape`` is the
-    shape of the value, by default the parameter's."""
+    """Return a parameter as a value: the output of a Scale that has the parameter as its learned blob and reads ones.
+    The value has the shape ``shape``, by default the parameter's."""
     shape, ones = form.shape(p) if shape is None else shape, f"{form.b.node(p.node).name}/ones"
     own = last_axis(shape) if form.rows and len(shape) > 2 else shape
     scale = caffe.Scale(0, len(own), True)

@@ -21,7 +21,8 @@ from lstmc_caffe.targets.target import Target
 
 
 def _step_matrix(shape: tuple[int, ...]) -> Matrix:
-    """Return a step [N, ...] as N rows of a sequence's matrix; a step [N], or a number, as one row."""
+    """Return the shape of one step in a sequence's matrix: N rows for a step [N, ...], one row for a step [N] or a
+    number."""
     return matrix_at(shape, int(len(shape) > 1))
 
 
@@ -48,8 +49,9 @@ class RowsTimeAxis(TimeAxis):
     target: Target
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
-        """Return the T steps [N, ...] of x [T, N, ...]: a Slice of rows, or the host's arrays if time is a list of
-        steps. Steps of a parameter are pieces of its blob. Raise BackendError if the host does not have the steps."""
+        """Return the T steps [N, ...] of x [T, N, ...]. A Slice cuts the rows; if time is a list of steps, the host
+        feeds each step, and a parameter's steps are pieces of its blob. Raise BackendError if the host does not have
+        the steps."""
         length, *rest = b.type(x).shape
         matrix = _step_matrix(tuple(rest))
         if self.target.time == "steps" and (blob := _blob_of_value(b, x)) is not None:
@@ -67,8 +69,10 @@ class RowsTimeAxis(TimeAxis):
         )
 
     def _steps(self, b: Builder, x: Ref, matrix: Matrix, names: Sequence[str], steps: Sequence[Step | None]) -> Refs:
+        """Return a sequence's steps as separate blobs: the operands of a HostStack, or a Feed for each step of an
+        input. Raise BackendError for any other sequence, because there is no Slice."""
         source = b.node(unviewed(b, x).node)
-        whole = source.types[0].shape[:1] == (len(names),)  # else it was made a sequence of other steps
+        whole = source.types[0].shape[:1] == (len(names),)  # else x views the source as another number of steps
         if whole and isinstance(source.op, caffe.HostStack):
             return b.args(source.name)
         if not whole or not isinstance(source.op, caffe.HostInput):
@@ -90,8 +94,8 @@ class RowsTimeAxis(TimeAxis):
         )
 
     def _pieces(self, b: Builder, x: Ref, blob: Ref, matrix: Matrix, names: Sequence[str]) -> Refs:
-        """Return one value for each step of a parameter with an axis of time: a Slice layer splits the parameter's
-        blob, and each part is reshaped to the matrix of one step."""
+        """Return the steps of a parameter that is read as a sequence. The parameter's blob is split into a blob for
+        each step, and a layer returns the value of each."""
         form, called = Form(self.target, b, b.node(unviewed(b, x).node)), b.node(blob.node).names[blob.out]
         (rows,) = b.add(Reshape((len(names), *matrix)), blob, names=(f"{called}/steps",))
         pieces = b.add(Split(0, (1,) * len(names)), rows, names=[f"{called}/{t}" for t in range(len(names))])
@@ -139,6 +143,7 @@ class OneRow(Pass):
 
 
 def _is_row(node: Node) -> bool:
+    """Return whether each blob of a layer is one row. Nodes that are no layers count as rows."""
     return not isinstance(node.op, caffe.CaffeOp) or all(type_.shape[:1] == (1,) for type_ in node.types)
 
 
@@ -152,8 +157,9 @@ def _of_each_row(op: caffe.CaffeOp, types: Sequence[TensorType]) -> bool:
 
 @dataclass
 class _Writer:
-    """Makes the new graph. An old blob has up to three forms: one blob (``wholes``), a blob for each row (``rows``), or
-    old blobs one after another (``joined``). A missing form is made when it is needed."""
+    """Makes the new graph. An old blob may exist in three forms: as one blob (``wholes``), as a blob for each row
+    (``rows``), or as a list of old blobs that follow one another (``joined``). A form that is missing is made when it
+    is needed."""
 
     graph: Graph
     target: Target
@@ -178,6 +184,7 @@ class _Writer:
         return self.b.finish(outputs)
 
     def _node(self, node: Node, args: Refs) -> None:
+        """Write one node. One branch for each kind of node."""
         op, by_element = node.op, Pointwise | caffe.Eltwise
         if isinstance(op, caffe.HostStack):
             self._keep(node, self.b.copy(node, [self._in_its_shape(ref) for ref in args]))
@@ -225,12 +232,13 @@ class _Writer:
         return self.wholes[ref]
 
     def _rows(self, ref: Ref) -> Refs:
-        """A blob's rows, each as a blob."""
+        """Return the rows of an old blob, each as a new blob."""
         if ref not in self.rows:
             self.rows[ref] = self._cut(ref)
         return self.rows[ref]
 
     def _cut(self, ref: Ref) -> Refs:
+        """Cut the rows out of an old blob: the rows of each joined blob, or a Slice of the whole blob."""
         if ref in self.joined:
             return tuple(row for part in self.joined[ref] for row in self._rows(part))
         height, width = matrix_at(self.graph.type(ref).shape, 1)
@@ -239,6 +247,7 @@ class _Writer:
         return slice_tree(self.b, whole, 1, (width,) * height, [f"{name}/{i}" for i in range(height)], (), self.most)
 
     def _slice_rows(self, node: Node, op: caffe.SliceLayer, source: Ref) -> None:
+        """Write a Slice of rows. Rows that exist as separate blobs are divided among the outputs without a layer."""
         if source in self.joined or source in self.rows:
             rows = iter(self._rows(source))
             for out, size in enumerate(op.sizes):
@@ -269,12 +278,14 @@ class _Writer:
         return rows if len(shape) == 2 else tuple(self._image(node, row, shape) for row in rows)
 
     def _image(self, node: Node, row: Ref, shape: tuple[int, ...]) -> Ref:
+        """Return a row as an image of ``shape``, by a Reshape unless the row was made from such an image."""
         if row not in self.images or self.b.type(self.images[row]).shape != shape:
             name = f"{self.b.node(row.node).names[row.out]}/{node.name}/image"
             self.images[row] = self._reshaped(node, row, shape, name)
         return self.images[row]
 
     def _flat(self, node: Node, image: Ref) -> Ref:
+        """Return an image as one row, by a Reshape, and remember the image of this row."""
         shape = (1, prod(self.b.type(image).shape))
         row = self._reshaped(node, image, shape, f"{self.b.node(image.node).names[image.out]}/row")
         self.images[row] = image
@@ -284,7 +295,8 @@ class _Writer:
         return self.b.add(caffe.ReshapeLayer(shape), ref, names=(name,), loc=node.loc, steps=node.steps[:1])[0]
 
     def _in_its_shape(self, ref: Ref) -> Ref:
-        """Return an output in its old shape, in which the host reads it: a View if the blob's shape changed."""
+        """Return an output in its old shape, in which the host reads it. This is a View if the blob's shape has
+        changed."""
         value, shape = self._whole(ref), self.graph.type(ref).shape
         if self.b.type(value).shape == shape:
             return value
@@ -293,6 +305,7 @@ class _Writer:
         return viewed
 
     def _refuse(self, node: Node) -> NoReturn:
+        """Raise BackendError for a layer of several rows that cannot be written one row at a time."""
         assert isinstance(node.op, caffe.CaffeOp)
         (rule,) = [rule for rule in self.target.rule if rule.rows_at_most == 1]
         raise BackendError(

@@ -75,12 +75,14 @@ class Narrow(Pass):
 
 
 def _fits_unchanged(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
+    """Return whether the pass leaves a layer as it is: its operands are no views, and the target allows the layer."""
     changed = (*INPUTS, caffe.DummyData) if form.target.float16 else INPUTS
+    # rows: inputs and views always change
     if form.rows and (isinstance(op, changed) or any(isinstance(form.b.node(a.node).op, caffe.View) for a in args)):
         return False
     of_channels = not isinstance(op, caffe.Bias | caffe.Scale) or (op.axis, op.num_axes) == (1, 1)
     if form.rows and not of_channels and form.b.type(args[0]).rank > 2:
-        return False  # of images each channel has a number, and nothing else
+        return False  # on images, a Bias or Scale may only cover the channels
     of_power = form.rows and form.target.allows("Power")
     if of_power and isinstance(op, caffe.PowerLayer) and op.power != 1 and not op.shift:
         return False  # OpenCV misreads it: see `power`
@@ -92,22 +94,24 @@ INPUTS = (caffe.InputLayer, caffe.FilledInput)
 
 
 def input_of_host(form: Form, op: caffe.InputLayer | caffe.FilledInput, args: Refs) -> Refs:
-    """Return an array of the host; if blobs have the model's shapes, an input with a fill is fed like any other
-    input."""
+    """Write an input as an array of the host, from which blobs are fed, if blobs are matrices. Otherwise write an Input
+    layer: an input with a fill is then fed like any other input."""
     if form.rows:
         return form.b.copy(form.node, args, caffe.HostInput(op.shape, op.fill, op.values))
     return form.layers(caffe.InputLayer(op.shape, op.fill, op.values))
 
 
 def constant(form: Form, op: caffe.DummyData, args: Refs) -> Refs:
-    in_half = form.target.float16 and op.value == -caffe.RoundingPower.shift  # it takes off what `rounding` has added
+    """Write a constant as a matrix of this number. In float16 the number that :func:`rounding` added is subtracted in
+    its smaller form."""
+    in_half = form.target.float16 and op.value == -caffe.RoundingPower.shift
     value = -caffe.RoundingPower.HALF if in_half else op.value
     return (form.result(form.constant(last_axis(op.shape), value, form.node.name)),)
 
 
 def rounding(form: Form, op: caffe.RoundingPower, args: Refs) -> Refs:
-    """Round by adding a shift, which is smaller in float16. A ReLU between the shift and the next layer does not change
-    the positive sum, but prevents readers of the net from adding both shifts first."""
+    """Round by adding a large number, which is smaller in float16. A ReLU then leaves the positive sum unchanged, but
+    prevents readers of the net from merging this addition with the subtraction in the next layer."""
     if not form.target.float16:
         return pointwise(form, op, args)
     shift, name = caffe.RoundingPower(caffe.RoundingPower.HALF), f"{form.node.name}/shifted"
@@ -115,8 +119,8 @@ def rounding(form: Form, op: caffe.RoundingPower, args: Refs) -> Refs:
 
 
 def inner_product(form: Form, op: caffe.InnerProduct, args: Refs) -> Refs:
-    """Write an InnerProduct as a layer on rows. If the target refuses the layer for a single column of x, write the
-    product with that column by other layers."""
+    """Write an InnerProduct on the matrix whose columns are the axes of x from ``op.axis`` on. If the target allows no
+    product of a single column, the column is widened first."""
     x, *learned = args
     rows = form.view(x, matrix_at(form.shape(x), op.axis))
     product = caffe.InnerProduct(1, op.num_output, op.bias)
@@ -127,7 +131,7 @@ def inner_product(form: Form, op: caffe.InnerProduct, args: Refs) -> Refs:
 
 def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
     """Return the product of a column x with a matrix w of one column, for targets without such products. Both get a
-    second column, which is zero in x, so that w's second column does not count."""
+    second column: the second column of x is zero, so the second column of w adds nothing."""
     name = f"{form.named(x)}/{form.node.name}"
     zeros = power_layers(form, caffe.PowerLayer(scale=0.0), x, f"{name}/zeros")
     wide = form.layer(caffe.ConcatLayer(1), x, zeros, name=f"{name}/wide")
@@ -136,6 +140,8 @@ def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
 
 
 def softmax(form: Form, op: caffe.SoftmaxLayer, args: Refs) -> Refs:
+    """Write a softmax over axis 1 of a matrix. If axes follow the softmax's axis, the values along that axis are first
+    joined as the columns of a matrix, and afterwards cut and joined back."""
     shape = form.shape(args[0])
     lead, length, rest = prod(shape[: op.axis]), shape[op.axis], prod(shape[op.axis + 1 :])
     if rest == 1:
@@ -148,8 +154,8 @@ def softmax(form: Form, op: caffe.SoftmaxLayer, args: Refs) -> Refs:
 
 
 def pieces(form: Form, x: Ref, axis: int) -> Refs:
-    """Return the pieces of x along an axis, each a matrix: rows from the axes before it, columns from the axes after
-    it."""
+    """Return the pieces of x along an axis, one for each index. Each piece is a matrix: its rows are the axes before
+    ``axis``, its columns the axes after ``axis``."""
     shape = form.shape(x)
     lead, length, rest = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
     if length == 1:
@@ -158,15 +164,15 @@ def pieces(form: Form, x: Ref, axis: int) -> Refs:
     return form.layers(caffe.SliceLayer(1, (rest,) * length), form.view(x, (lead, length * rest)), names=names)
 
 
-MOST_COLUMNS = 32  # of a sum or maximum, one by one; more are halved until there are that many
+MOST_COLUMNS = 32  # that a sum or maximum combines one by one; longer axes are halved first
 
 
 def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
     """Return pieces of x along an axis, which the caller combines by ``op``.
 
-    If there are more than ``MOST_COLUMNS``, x is cut into two halves, which ``op`` combines, until few pieces are left.
-    A maximum of a target that is trained is not halved: only with single pieces its gradient goes to the first of equal
-    numbers.
+    If there are more than ``MOST_COLUMNS`` pieces, x is cut into two halves, which ``op`` combines, until few pieces
+    are left. The maximum is not halved if the target is trained: only with single pieces does the first of equal
+    numbers get the gradient.
     """
     shape, rest = form.shape(x), prod(form.shape(x)[axis + 1 :])
     length, type_ = shape[axis], TensorType((prod(shape[:axis]), rest))
@@ -182,7 +188,8 @@ def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
 
 
 def reduction(form: Form, op: caffe.Reduction, args: Refs) -> Refs:
-    """Write a sum as an Eltwise sum of columns that a Slice cuts. Raise BackendError if there is no Slice."""
+    """Write a sum over the last axes as an Eltwise sum of columns, cut by a Slice. Raise BackendError if the target has
+    no Slice."""
     if not form.rows or not form.target.allows("Slice"):
         return form.layers(op, *args)  # refused
     x, total = form.view(args[0], matrix_at(form.shape(args[0]), op.axis)), caffe.Eltwise("SUM")
@@ -190,10 +197,10 @@ def reduction(form: Form, op: caffe.Reduction, args: Refs) -> Refs:
 
 
 def pooling(form: Form, op: caffe.AvePooling | caffe.MaxPooling, args: Refs) -> Refs:
-    """Write the mean or the maximum of whole columns of an image as Eltwise of the image's rows.
+    """Write the mean or the maximum of whole columns of an image as an Eltwise of the image's rows.
 
-    The image must have one channel. A maximum stays a pooling if the target has poolings but no Eltwise MAX: argmax
-    compares values with the maximum, so it must be exact.
+    The image must have one channel. A maximum stays a pooling if the target has this pooling but no Eltwise MAX: argmax
+    compares values with the maximum, so the maximum must be exact.
     """
     count, channels, height, width = form.shape(args[0])
     column = channels == 1 and op.size == (height, 1) and op.pad == (0, 0)
@@ -204,13 +211,14 @@ def pooling(form: Form, op: caffe.AvePooling | caffe.MaxPooling, args: Refs) -> 
         return form.layers(op, *args)
     each = caffe.Eltwise("MAX" if isinstance(op, caffe.MaxPooling) else "SUM")
     rows = _columns(form, each, args[0], 2)
-    if isinstance(op, caffe.MaxPooling):  # of two that are equal, the second bottom has the gradient: the first row
+    if isinstance(op, caffe.MaxPooling):  # of equal bottoms the second gets the gradient: the first row
         return (form.result(combined(form, each, rows[::-1])),)
     total = combined(form, each, rows, f"{form.node.name}/sum")
     return (form.result(form.layer(caffe.PowerLayer(scale=1 / height), form.blob(total))),)
 
 
 def slice_(form: Form, op: caffe.SliceLayer, args: Refs) -> Refs:
+    """Write a Slice on a matrix: of rows if it cuts the first axis, otherwise of columns."""
     shape = form.shape(args[0])
     axis, inner = min(op.axis, 1), prod(shape[op.axis + 1 :]) if op.axis else 1
     rows = form.view(args[0], matrix_at(shape, op.axis or 1))
@@ -219,6 +227,7 @@ def slice_(form: Form, op: caffe.SliceLayer, args: Refs) -> Refs:
 
 
 def concat(form: Form, op: caffe.ConcatLayer, args: Refs) -> Refs:
+    """Write a Concat of matrices: of rows along the first axis, otherwise of columns."""
     rows = [form.view(ref, matrix_at(form.shape(ref), op.axis or 1)) for ref in args]
     return (form.result(form.joined(min(op.axis, 1), rows)),)
 
@@ -263,7 +272,7 @@ RULES: dict[type[Op], NarrowRule] = {
     caffe.DropoutLayer: dropout,
 }
 
-LEAST_STEP = 2.0**27  # from this factor on tanh is 1, 0 or -1 of every number that float16 has: the least is 2^-24
+LEAST_STEP = 2.0**27  # tanh of this factor times any float16 number is 1, 0 or -1: the smallest number is 2^-24
 HALF_FACTOR = 2.0**15  # the largest power of 2 in float16
 
 

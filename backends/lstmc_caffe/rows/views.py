@@ -56,13 +56,15 @@ class SettleViews(Pass):
 
 @dataclass
 class _Settler:
+    """Copies the graph without its views."""
+
     graph: Graph
     target: Target
     first: bool
     counts: Counter[str] = field(default_factory=Counter)
     sources: dict[Ref, Ref] = field(default_factory=dict)  # old values to new ones, views to what they are views of
     blobs: dict[tuple[Ref, tuple[int, ...]], Ref] = field(default_factory=dict)  # new values in other shapes
-    copies: dict[Ref, Ref] = field(default_factory=dict)  # blobs to those of layers that change nothing of them
+    copies: dict[Ref, Ref] = field(default_factory=dict)  # blobs to their unchanged copies
 
     def run(self) -> Graph:
         self.b = Builder(self.graph.name, self.graph)
@@ -80,6 +82,8 @@ class _Settler:
         return self.b.finish(output._replace(ref=view) for output, view in zip(outputs, views, strict=True))
 
     def _node(self, node: Node) -> None:
+        """Copy one node, or enter a view's source in ``sources``. An input becomes an Input layer if the host feeds it
+        unchanged, and leaves the net if no layer reads it and the target has no Silence."""
         args = self.graph.args(node.name)
         if isinstance(node.op, caffe.View):
             self.sources[Ref(node.name)] = self.sources[args[0]]
@@ -129,8 +133,8 @@ class _Settler:
         return self.copies[ref]
 
     def _operand(self, reader: Node, ref: Ref) -> Ref:
-        """Return the blob that a layer reads, with a Reshape if its shape has changed. Raise BackendError if the target
-        lacks Reshape, or if the value is a sequence whose steps are blobs of their own."""
+        """Return the blob that a layer reads, by a Reshape if the blob's shape has changed. Raise BackendError if the
+        target lacks Reshape, or if the value is a sequence whose steps are separate blobs."""
         source, old = self.sources[ref], self.graph.node(ref.node)
         shape = self.graph.type(ref).shape
         source = self._fed(source, shape)
@@ -154,8 +158,8 @@ class _Settler:
         return self.blobs[source, shape]
 
     def _fed(self, source: Ref, shape: tuple[int, ...]) -> Ref:
-        """Return the blob to which the host feeds an input. Other values are unchanged. Raise BackendError if the input
-        is also read step by step, and the target has no Slice."""
+        """Return the blob to which the host feeds an input; a value that is no input is unchanged. Raise BackendError
+        if the input is also read step by step, and the target has no Slice."""
         node = self.b.node(source.node)
         if not isinstance(node.op, caffe.HostInput):
             return source
@@ -173,7 +177,8 @@ class _Settler:
         return self.blobs[source, ()]
 
     def _output_blob(self, output: Output) -> Ref:
-        """Return a blob for an output, which no layer reads. If the host stacks steps, each step has such a blob."""
+        """Return a blob for an output. If the target's outputs must be unread, no layer reads this blob. If the host
+        stacks steps, each step has such a blob."""
         source = self._fed(self.sources[output.ref], last_axis(self.graph.type(output.ref).shape))
         if not isinstance(self.b.node(source.node).op, caffe.HostStack):
             return self._unread(source, output.name)
@@ -182,7 +187,7 @@ class _Settler:
         return source if copies == list(steps) else self.b.add(caffe.HostStack(), *copies, names=(output.name,))[0]
 
     def _output_view(self, output: Output, source: Ref) -> Ref:
-        """Return the output in its own shape."""
+        """Return the output in the output's old shape: the blob, or a view of it."""
         shape, old = self.graph.type(output.ref).shape, self.graph.node(output.ref.node)
         if self.b.type(source).shape == shape:
             return source
@@ -190,8 +195,8 @@ class _Settler:
         return self.b.add(caffe.View(shape), source, names=(name,), loc=old.loc, steps=(step,))[0]
 
     def _unread(self, blob: Ref, name: str) -> Ref:
-        """Return a blob that no layer reads, and that has its layer's name, by which OpenCV finds it. Outputs of one
-        value share a blob, because MNN merges copies."""
+        """Return the blob or a copy of it, as the target requires for outputs: unread by any layer, and with its
+        layer's name, by which OpenCV finds it. Outputs of one value share a copy, because MNN merges copies."""
         while self.target.outputs_unread and not self._is_own(blob):
             if blob not in self.copies:
                 self.counts["copy_output"] += 1
@@ -204,8 +209,8 @@ class _Settler:
         return blob
 
     def _is_own(self, blob: Ref) -> bool:
-        """Return whether no layer reads a blob, and its layer has no other top. An Input does not count: readers refuse
-        an unread Input."""
+        """Return whether no layer reads a blob and its layer has no other top. Return False for an Input, because
+        readers refuse an unread Input."""
         writer = self.b.node(blob.node)
         fed = isinstance(writer.op, caffe.Feed | caffe.InputLayer)
         return blob not in self.read and len(writer.names) == 1 and not fed
@@ -231,6 +236,7 @@ class _Settler:
         return reason, f"documented in: {source}"
 
     def _refused(self, reader: Node, source: Ref, why: str, *notes: str) -> BackendError:
+        """Return the error for a node that cannot read a value in another shape."""
         return BackendError(
             f"target {self.target.name}: {reader.name} cannot read {source.node} in another shape: {why}",
             loc=reader.loc,
@@ -334,7 +340,8 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
 
 
 def _edges(graph: Graph) -> Iterator[tuple[Node, int, Ref, Ref]]:
-    """Yield the nodes with their operands, each with its slot and the value of which it is a view."""
+    """Yield each operand of each node: the node, the operand's slot, the operand, and the value of which the operand is
+    a view."""
     for node in graph:
         for slot, arg in enumerate(graph.args(node.name)[: 1 if _is_row_of_factors(node) else None]):
             yield node, slot, arg, unviewed(graph, arg)
@@ -347,12 +354,13 @@ def _is_row_of_factors(node: Node) -> bool:
 
 
 def _is_fed(node: Node) -> bool:
-    """Return whether a node's value is the host's, or a constant."""
+    """Return whether the host gives a node's value, or the value is a constant."""
     return isinstance(node.op, caffe.HostInput | caffe.Feed | caffe.DummyData)
 
 
 def _read_shapes(graph: Graph, node: Node, slot: int, arg: Ref) -> Iterator[Shape]:
-    """Yield the shape in which a node reads an operand. Yield none for views, the caller's arrays and weights."""
+    """Yield the shape in which a node reads an operand. Yield nothing for views, for arrays of the host and for
+    weights."""
     if isinstance(node.op, caffe.HostStack):
         yield from _host_shapes(graph, arg)
     elif isinstance(node.op, caffe.View | caffe.Feed) or not isinstance(node.op, caffe.CaffeOp):
@@ -362,7 +370,6 @@ def _read_shapes(graph: Graph, node: Node, slot: int, arg: Ref) -> Iterator[Shap
 
 
 def _host_shapes(graph: Graph, ref: Ref) -> Iterator[Shape]:
-    """Yield the shape in which the host needs a value: the value's shape; nothing for a view, which the host reads in
-    any shape."""
+    """Yield the shape of a value that the host reads. Yield nothing for a view, which the host reads in any shape."""
     if not isinstance(graph.node(ref.node).op, caffe.View):
         yield graph.type(ref).shape

@@ -52,7 +52,7 @@ def label(message: Any) -> str:
 
 
 def unknown_bottoms(message: Any, names: Collection[str], first: Collection[str]) -> Refusal:
-    """Return the refusal of a layer that reads blobs of unknown shape.
+    """Return the refusal of a layer that reads blobs of unknown shape: ``names``.
 
     ``first`` are the blobs whose shapes the user has to give, because no layer of a known type computes them.
     """
@@ -68,7 +68,8 @@ def unwritten_bottom(message: Any, blob: str, near: str) -> Refusal:
 
 
 def first_unknown(layers: Sequence[Any], shapes: Shapes, place: int, names: Collection[str]) -> list[str]:
-    """Return the blobs of unknown shape that cause the unknown shapes of ``names``, the bottoms of layer ``place``."""
+    """Return the blobs that no known layer computes and that therefore make the shapes of ``names`` unknown. ``names``
+    are bottoms of layer ``place``."""
     waiting, sources = set(names), list[str]()
     for layer, (bottoms, _) in reversed([*zip(layers, shapes.seen, strict=True)][:place]):
         tops = [top for top in layer.top if top in waiting]
@@ -94,7 +95,8 @@ def constant_of(values: Mapping[str, Array], blob: str, shape: Shape) -> Array:
 
 
 def blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Mapping[int, Sequence[Weight]]:
-    """Return the blobs of a net's layers, of these types or of all, by layer index. ``trained`` is a caffemodel.
+    """Return the blobs of each layer by the layer's index, for layers of ``types`` or for all layers. ``trained`` is a
+    caffemodel.
 
     Raises :class:`RefusedError` for blobs that are not float32.
     """
@@ -117,7 +119,8 @@ def blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Ma
 
 
 def _weight(param: str | None, layer: str, index: int, blob: Any) -> Weight:
-    """Return a blob as a weight, named by the name under which layers share it, or else by its layer and index."""
+    """Return a blob as a weight. Its name is ``param``, under which layers share the blob, or the layer's name and the
+    index."""
     shape, name = tuple(blob.shape.dim), param or f"{layer}/{index}"
     if min(shape, default=1) < 0 or 4 * prod(shape) != len(blob.data):
         value = f"{list(shape)} in {len(blob.data):,} bytes"

@@ -53,7 +53,7 @@ class LayerCall:
         return front_axis(self.message.type, axis, self.types[0])
 
     def weights(self, *shapes: Sequence[int]) -> list[Weight]:
-        """Return the blobs in these shapes. Raises :class:`Refused` for blobs of other sizes."""
+        """Return the layer's blobs in these shapes. Raises :class:`Refused` for blobs of other sizes."""
         expected = [tuple(shape) for shape in shapes]
         if [prod(blob.shape) for blob in self.blobs] != [prod(shape) for shape in expected]:
             actual = ", ".join(str(list(blob.shape)) for blob in self.blobs) or "none"
@@ -73,6 +73,7 @@ def _convolution(g: LayerCall, op: ops.Convolution) -> str:
 
 
 def _pooling(g: LayerCall, op: ops.MaxPooling | ops.AvePooling) -> str:
+    """Return the value of a Pooling."""
     op.infer(*g.types)  # refuses a last window that begins beyond the image: Caffe reads memory outside of it
     rows, columns = op.pad
     kind: Literal["max", "mean"] = "max" if isinstance(op, ops.MaxPooling) else "mean"
@@ -80,6 +81,8 @@ def _pooling(g: LayerCall, op: ops.MaxPooling | ops.AvePooling) -> str:
 
 
 def _product(g: LayerCall, op: ops.InnerProduct | ops.TransposedInnerProduct) -> str:
+    """Return the value of an InnerProduct: x, with the axes from ``axis`` on flattened, times W, plus b if there is
+    one."""
     w, *b = g.learned(op)
     shape = g.types[0].shape
     x = g.layers.reshape(g.x, (*shape[: op.axis], prod(shape[op.axis :])))
@@ -87,7 +90,8 @@ def _product(g: LayerCall, op: ops.InnerProduct | ops.TransposedInnerProduct) ->
 
 
 def _rounded(g: LayerCall) -> str | None:
-    """Return the value rounded by adding a large shift, if this layer subtracts the shift."""
+    """Return the rounded value if this layer subtracts a large shift that the layer before has added to x: the two
+    round x. Return None otherwise."""
     maker = g.layers.builder.producer(g.x)
     shift = maker.op.shift if maker is not None and isinstance(maker.op, Affine) and maker.op.scale == 1 else 0.0
     shifted = shift in (ops.RoundingPower.shift, ops.RoundingPower.HALF)
@@ -96,6 +100,7 @@ def _rounded(g: LayerCall) -> str | None:
 
 
 def _eltwise(g: LayerCall, op: ops.Eltwise) -> str:
+    """Return the value of an Eltwise: the sum with coefficients, the product or the maximum of its bottoms."""
     if op == ops.Eltwise("SUM") and (rounded := _rounded(g)) is not None:
         return rounded
     kind = {"SUM": "add", "PROD": "mul", "MAX": "max"}[op.operation]
@@ -107,7 +112,7 @@ def _eltwise(g: LayerCall, op: ops.Eltwise) -> str:
 
 
 def _broadcast(g: LayerCall, op: ops.Scale | ops.Bias, blobs: Sequence[Weight]) -> str:
-    """Return x times, or plus, a blob or a second bottom that covers some of its axes."""
+    """Return x times, or plus, a blob or a second bottom that covers some axes of x."""
     kind = "mul" if isinstance(op, ops.Scale) else "add"
     covered = g.types[0].shape[op.axis : op.axis + op.num_axes]
     shape = (*covered, *(1,) * (g.types[0].rank - op.axis - len(covered)))
@@ -136,7 +141,7 @@ def _lstm_unit(g: LayerCall, op: ops.LSTMUnit) -> list[str]:
 
 
 def _core(g: LayerCall, op: CaffeOp) -> str | None:
-    """Return the top of a layer that is an op of the core on one bottom; None for any other layer."""
+    """Return the value of a layer that is a core op on one bottom. Return None for any other layer."""
     kind = next((kind for kind in type(op).__mro__ if kind in CORE and kind.operands == ("x",)), None)
     if kind is None:
         return None
@@ -186,6 +191,7 @@ def _scale(g: LayerCall) -> str:
 
 
 def _embed(g: LayerCall) -> str:
+    """Return the value of an Embed: rows of the table, plus a bias if the layer has one."""
     param = g.message.embed_param
     shapes = [(param.input_dim, param.num_output), (param.num_output,)][: 1 + param.bias_term]
     w, *b = g.weights(*shapes)
@@ -194,7 +200,8 @@ def _embed(g: LayerCall) -> str:
 
 
 def _exponential(g: LayerCall) -> str:
-    """base ** (shift + scale x), or log_base(shift + scale x); a base of -1 is e."""
+    """Return the value of an Exp, base ** (shift + scale x), or of a Log, log_base(shift + scale x). A base of -1
+    stands for e."""
     exp = g.message.type == "Exp"
     param = g.message.exp_param if exp else g.message.log_param
     base, scale, shift = (field_value(param, field) for field in ("base", "scale", "shift"))
@@ -205,7 +212,7 @@ def _exponential(g: LayerCall) -> str:
 
 
 def _reduction(g: LayerCall) -> str:
-    """Reduce all axes from ``axis`` on: of absolute values for ASUM, of squares for SUMSQ."""
+    """Return the sum or mean over all axes from ``axis`` on: of absolute values for ASUM, of squares for SUMSQ."""
     param = g.message.reduction_param
     operation, x = field_value(param, "operation"), g.x
     if operation == "ASUM":
@@ -218,7 +225,8 @@ def _reduction(g: LayerCall) -> str:
 
 
 def _batch_norm(g: LayerCall) -> str:
-    """Batch normalization: mean and variance are blobs, to be divided by the third blob (``batch_norm_layer.cpp``)."""
+    """Return x normalized by the stored mean and variance. Both blobs must be divided by the third blob
+    (``batch_norm_layer.cpp``)."""
     param = g.message.batch_norm_param
     if param.HasField("use_global_stats") and not param.use_global_stats:
         why = "then it depends on what else is in the batch"
@@ -237,7 +245,7 @@ def _batch_norm(g: LayerCall) -> str:
 
 
 def _prelu(g: LayerCall) -> str:
-    """x where it is positive, else x times a slope for each channel, or one slope for all."""
+    """Return x where x is positive, otherwise x times a slope: one for each channel, or one for all."""
     shared = g.message.prelu_param.channel_shared
     shape = (1,) if shared else (g.types[0].shape[1], *(1,) * (g.types[0].rank - 2))
     (slope,) = g.weights(shape)
@@ -246,7 +254,8 @@ def _prelu(g: LayerCall) -> str:
 
 
 def _lrn(g: LayerCall) -> str:
-    """x / (k + alpha / n sum of n channels' squares) ** beta (``lrn_layer.cpp``): the sums are a convolution."""
+    """Return x / (k + alpha / n S) ** beta (``lrn_layer.cpp``), where S sums the squares of n neighbouring channels. A
+    convolution computes S."""
     param = g.message.lrn_param
     if field_value(param, "norm_region") != "ACROSS_CHANNELS":
         raise Refused("norm_region", "WITHIN_CHANNEL", "only sums over channels can be expressed", "replace the layer")
@@ -276,9 +285,9 @@ TYPES: Mapping[str, Callable[[LayerCall], str]] = {
 
 
 def layer_values(g: LayerCall) -> list[str]:
-    """Return the values of the layer's tops. Raises :class:`Refused` without a rule."""
+    """Return the values of the layer's tops. Raises :class:`Refused` for a layer that cannot be expressed."""
     op = read_layer(g.message, g.types, layer_ops())
-    if op is None and g.message.propagate_down:  # which says nothing of inference
+    if op is None and g.message.propagate_down:  # without meaning in inference
         g.message.ClearField("propagate_down")
         op = read_layer(g.message, g.types, layer_ops())
     if g.message.type in TYPES:

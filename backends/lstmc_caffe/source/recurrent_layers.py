@@ -48,9 +48,9 @@ class Imported:
 def describe_layers(
     layers: Sequence[Layer], origin: str, tops_by_layer: Sequence[Sequence[str]]
 ) -> tuple[Net, Imported]:
-    """Return the description of all recurrent layers of a net.
+    """Return the description of all recurrent layers of a net, and the net's blob of each input and output.
 
-    ``tops_by_layer`` are the tops of all layers: each layer that writes a blob makes another version of it.
+    ``tops_by_layer`` are the tops of all layers. A blob has a new version for each layer that writes it.
     """
     builder, imported = NetBuilder("net", origin), Imported()
     refusals = [refusal for layer in layers for refusal in refusals_of(layer)]
@@ -85,7 +85,7 @@ def notes_of(layers: Sequence[Layer]) -> Iterator[str]:
 
 
 def _sizes(layer: Layer) -> tuple[int, int, int]:
-    """Return the number of exposed states, of static inputs (0 or 1), and of blobs."""
+    """Return three numbers of a layer: exposed states, static inputs (0 or 1), and blobs."""
     lstm, param = layer.message.type == "LSTM", layer.message.recurrent_param
     exposed = (2 if lstm else 1) * param.expose_hidden
     static = int(len(layer.bottoms) > 2 + exposed)
@@ -165,8 +165,8 @@ def recurrent_values(builder: NetBuilder, layer: Layer, operands: Sequence[str])
 def replacements(
     artifact: Artifact, net: Any, imported: Imported
 ) -> tuple[dict[int, list[Any]], dict[int, list[bytes]]]:
-    """Return the layers that replace each of ``net``'s recurrent layers, by its index, with names that are unique in
-    the net; and the replacements with blobs as messages for a caffemodel.
+    """Return the layers that replace each recurrent layer of ``net``, by that layer's index, with names that are unique
+    in the net. Return also their messages for a caffemodel, for layers with blobs.
 
     Raises :class:`RefusedError` if the compiled net has a blob for each step: these replacements have no layers that
     cut or join steps.
@@ -181,6 +181,7 @@ def replacements(
 
 
 def _check_places(manifest: Manifest, imported: Imported) -> None:
+    """Raise RefusedError if an input or output of the compiled net has a blob for each step."""
     inputs = [(imported.inputs[name], entry.place) for name, entry in manifest.inputs.items() if not entry.filled]
     outputs = [(imported.outputs[name][1], place) for name, place in manifest.outputs.items()]
     steps = [(blob, place) for blob, place in (*inputs, *outputs) if len(place.blobs) > 1]
@@ -221,7 +222,8 @@ class _Partition:
             self._leave(place, top, manifest.outputs[name])
 
     def _leave(self, place: int, top: str, where: Place) -> None:
-        """Rename an output of its top's shape to the top; reshape other outputs to it at the end."""
+        """Make a top of the host net from an output of the compiled net: by another name if the shapes agree, otherwise
+        by a Reshape at the end of the part."""
         (blob,) = where.names
         self.tops[place].append(blob)
         if where.blob_shape is None and blob not in self.names and blob not in self.fed:
@@ -230,9 +232,9 @@ class _Partition:
             self.leaving[place].append(_reshape(self.names[blob], top, where.shape))
 
     def layers(self) -> dict[int, list[Any]]:
-        """Return the layers of each part: each is in the first part that needs it, remaining layers (Silence) are in
-        the last part."""
-        makers: list[set[int]] = []  # of each layer's bottoms, the layers that wrote them last
+        """Return the layers that replace each recurrent layer. A compiled layer is in the first part that needs it;
+        layers that no part needs (Silence) are in the last part."""
+        makers: list[set[int]] = []  # for each layer, the layers that last wrote its bottoms
         writers: dict[str, int] = {}
         for at, layer in enumerate(self.compiled):
             makers.append({writers[bottom] for bottom in layer.bottom if bottom in writers})
@@ -283,7 +285,8 @@ class _Partition:
 def _stored(
     layers: Mapping[int, Sequence[Any]], compiled: Sequence[Any], weights: Any, names: _Names
 ) -> dict[int, list[bytes]]:
-    """Return the messages of layers that had blobs in the file, or that own a parameter in the compiled net."""
+    """Return the caffemodel messages of each part's layers: of layers that have blobs in the compiled caffemodel, and
+    of the first layer of each parameter."""
     blobs = {layer.name: layer.blobs for layer in weights.layer}
     having = [layer for layer in compiled if layer.name in blobs]
     values = {

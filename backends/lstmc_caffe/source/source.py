@@ -61,7 +61,7 @@ class CaffeHostNet:
         return Path(self.origin).stem
 
     def whole(self) -> SourceNet:
-        """Return a description of the whole net, with real Caffe to run its layers."""
+        """Return a description of the whole net, with real Caffe to run the net's layers."""
         net, spans = net_from_text(self.text), layer_fields(self.text)
         blobs = blobs_of(net, RawNet.FromString(self.caffemodel))
         described, whole = describe_whole(net, blobs, self.origin, self.hints)
@@ -86,7 +86,8 @@ class CaffeHostNet:
         }
 
     def _check_shapes(self) -> None:
-        """Refuse shapes from the user that differ from the shapes in the text, because the text is not changed."""
+        """Raise RefusedError for shapes from the user that differ from the shapes in the text, because the text is not
+        changed."""
         net = net_from_text(self.text)
         own = infer_shapes(net.layer, old_inputs(net)).blobs
         mend = f"write it into the prototxt, or import the whole net, {Argument('whole', 'True')}"
@@ -101,15 +102,16 @@ class CaffeHostNet:
     def findings(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
         """Return the violations of the target's rules by copied layers.
 
-        Without ``reads`` the target's rules are about nets that lstmc writes: then only types that the target forbids
-        are violations.
+        If the target has no table ``reads``, its rules are about nets that lstmc writes: then only types that the
+        target forbids are violations.
         """
         forbidden = {rule.layer for rule in load_target(target).rule if rule.forbidden}
         every = load_target(target).reads is not None
         return [v for v in self._violations(files, target) if every or v.type in forbidden]
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> list[str]:
-        """Return a line on copied layers that the target's file does not list."""
+        """Return a remark that lists the copied layers that the target's file does not list. Return none if all are
+        listed."""
         forbidden = {violation.layer for violation in self.findings(files, target)}
         unlisted = {v.layer: v.type for v in self._violations(files, target) if v.layer not in forbidden}
         if not unlisted:
@@ -121,8 +123,8 @@ class CaffeHostNet:
         ]
 
     def compared(self, files: Mapping[str, bytes], places: Sequence[str], seed: int) -> list[SourceCheck]:
-        """Run the written net in each of these runtimes, and the source in Caffe. Return a comparison of outputs for
-        each runtime."""
+        """Compare the written net with the source in Caffe, in each of the runtimes ``places``. Return the
+        comparisons."""
         (name,) = (name for name in files if name.endswith(".prototxt"))
         (weights,) = (content for name, content in files.items() if name.endswith(".caffemodel"))
         written, source = NetFile(name, files[name].decode(), weights), NetFile(self.origin, self.text, self.caffemodel)
@@ -136,6 +138,8 @@ class CaffeHostNet:
         return [violation for violation in lint_text(text, load_target(target)).violations if violation.layer in own]
 
     def _text(self, parts: Mapping[int, Sequence[Any]], target: str) -> str:
+        """Return the net's text, in which ``parts`` replace the recurrent layers. A replacing layer keeps the phase
+        rules."""
         spans, layers = layer_fields(self.text), net_from_text(self.text).layer
         pieces, at = [], 0
         for place, part in parts.items():
@@ -149,6 +153,7 @@ class CaffeHostNet:
         return "".join((*pieces, self.text[at:]))
 
     def _weights(self, parts: Mapping[int, list[bytes]]) -> bytes:
+        """Return the caffemodel, in which the messages ``parts`` replace those of the recurrent layers."""
         layers = net_from_text(self.text).layer
         replaced = {(layers[place].name, layers[place].type): place for place in parts}
         pending = dict(parts)
@@ -185,7 +190,8 @@ class CaffeSource:
         return b"\0" not in content and _LAYER.search(content) is not None
 
     def read(self, path: Path, options: ImportOptions) -> SourceNet:
-        """Return the recurrent layers, with the rest as surroundings; or the whole net, if it has none."""
+        """Return the recurrent layers of a net, with the rest of the net as their host. If the net has no recurrent
+        layer, return the whole net."""
         if _is_caffemodel(path):
             by = Argument("weights", path.name)
             raise SourceError(
@@ -237,6 +243,7 @@ def _is_caffemodel(path: Path) -> bool:
 
 
 def _caffemodel(path: Path) -> bytes:
+    """Return a caffemodel's bytes. Raise SourceError if the file is not a caffemodel."""
     with reading(path, SourceError):
         content = read_file(path)
     try:

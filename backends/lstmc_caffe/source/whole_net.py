@@ -63,6 +63,8 @@ def _met(rule: Any) -> bool:
 
 
 class _Reader:
+    """Reads a net's layers one after another, and describes each by values of the description."""
+
     def __init__(self, net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, hints: BlobHints) -> None:
         self.net, self.blobs, self.origin, self.hints = net, blobs, origin, hints
         self.builder = NetBuilder("net", origin)
@@ -81,6 +83,8 @@ class _Reader:
         self.places: list[int] = []
 
     def whole(self) -> tuple[Net, Whole]:
+        """Return the description, with the blobs of its inputs and outputs. Raise RefusedError if a layer was refused,
+        and SourceError if the net has no inputs."""
         for name, shape in old_inputs(self.net).items():
             self._input(name, shape)
         for place, message in enumerate(self.net.layer):
@@ -108,6 +112,8 @@ class _Reader:
         return net, Whole(inputs, outputs, tuple(self.places), self.constants)
 
     def _input(self, blob: str, shape: Sequence[int] | None) -> None:
+        """Add an input of the net: as an input of the description, as a constant if the user gave its value, or as a
+        blob of unknown shape."""
         shape = self.hints.shapes.get(blob, shape)
         if shape is not None:
             shape = checked_shape(self.origin, blob, tuple(shape))
@@ -121,6 +127,7 @@ class _Reader:
             self.inputs[self.values[blob]] = blob
 
     def _layer(self, place: int, message: Any) -> None:
+        """Add a layer. Refuse it if a bottom's shape is unknown; skip it if a refused layer writes a bottom."""
         if not message.bottom and (message.type != "DummyData" or self.hints.shapes.keys() >= {*message.top}):
             shapes = list(message.input_param.shape)
             for number_, top in enumerate(message.top):
@@ -149,7 +156,8 @@ class _Reader:
             self.parts.update(dict.fromkeys(message.top, tuple(message.top)))
 
     def _write(self, message: Any, top: str, value: str) -> None:
-        """Set the value of a top; if it is overwritten in place, also of all blobs that share its memory."""
+        """Set the value of a top. If the layer overwrites its bottom in place, also set the values of all blobs that
+        share the bottom's memory."""
         before, self.values[top] = self.values.get(top), value
         if top in message.bottom and value != before:
             for other, old in self.values.items():
@@ -189,6 +197,7 @@ class _Reader:
         return layer_values(LayerCall(self.layers, message, operands, self.blobs[place]))
 
     def _recurrent(self, place: int, message: Any, operands: Sequence[str]) -> Sequence[str]:
+        """Return the values of the tops of an LSTM or RNN layer; nothing for a refused layer."""
         shapes = [tuple(int(size) for size in self.builder.shapes[value]) for value in operands]
         fixed = {blob: self.fixed[blob] for blob in message.bottom if blob in self.fixed}
         layer = Layer(place, message, shapes, self.blobs[place], fixed)
@@ -213,10 +222,8 @@ class _Reader:
 
 @dataclass(frozen=True)
 class RuntimeNet:
-    """A net to run: its text, the description's input for each of its inputs, the net's blob for each output.
-
-    ``fixed`` are the inputs that are constants.
-    """
+    """A net to run in Caffe: its text, the description's input for each input of the net, and the net's blob for each
+    output. ``fixed`` are the inputs that are constants."""
 
     text: str
     inputs: Mapping[str, str]
@@ -249,7 +256,7 @@ class CaffeRuntime:
 
 
 def recurrent_nets(layers: Sequence[Layer], imported: Imported) -> Iterator[RuntimeNet]:
-    """Yield a net of each recurrent layer alone."""
+    """Yield a net of a single layer for each recurrent layer."""
     for layer in layers:
         copy = type(layer.message)()
         copy.CopyFrom(layer.message)
@@ -325,7 +332,8 @@ def _run_source(
 
 
 def _integer_ranges(net: Any) -> dict[str, int]:
-    """Return the number of integers from 0 on that a blob may hold: indices of an Embed, indicators of sequences."""
+    """Return, for each blob that holds integers, their number: they are 0 to that number - 1. Such blobs are indices of
+    an Embed and markers of sequences."""
     high: dict[str, int] = {}
     for layer in reversed(net.layer):
         if layer.type in TYPES:
@@ -341,7 +349,7 @@ def _integer_ranges(net: Any) -> dict[str, int]:
 def _compared(
     runner: Runner, net: NetFile, place: str, inputs: Mapping[str, Array], expected: Mapping[str, Array]
 ) -> SourceCheck:
-    """Run a net in one runtime, and compare its outputs."""
+    """Run the written net in one runtime, and compare its outputs with ``expected``."""
     tolerance = TOLERANCE
     if place.startswith("caffe-"):
         mode: Mode = "gpu" if place == "caffe-gpu" else "cpu"

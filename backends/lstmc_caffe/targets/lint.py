@@ -52,7 +52,8 @@ class Shapes:
 def infer_shapes(
     layers: Iterable[Any], inputs: Mapping[str, Shape | None] = {}, declared: Mapping[str, Shape] = {}
 ) -> Shapes:
-    """Return the shapes of all blobs that LayerParameters write, as far as types are known; or those ``declared``."""
+    """Return the shapes of all blobs that the layers write. A shape in ``declared`` takes precedence; a layer of
+    unknown type has tops of unknown shape."""
     shapes, ops = Shapes(dict(inputs)), layer_ops()
     for layer in layers:
         bottoms = [shapes.blobs.get(name) for name in layer.bottom]
@@ -69,7 +70,8 @@ def infer_shapes(
 
 
 def old_inputs(net: Any) -> dict[str, Shape | None]:
-    """The inputs of a net without Input layers: ``input`` with ``input_shape``, or with four ``input_dim`` each."""
+    """Return the inputs of a net without Input layers, with their shapes: from ``input`` with ``input_shape``, or with
+    four ``input_dim`` for each. A shape that the net does not give is None."""
     shapes: dict[str, Shape | None] = {}
     for i, name in enumerate(net.input):
         if net.input_shape:
@@ -81,8 +83,8 @@ def old_inputs(net: Any) -> dict[str, Shape | None]:
 
 
 def unwritten_bottoms(net: Any) -> Iterator[tuple[Any, str, str]]:
-    """Yield each layer with a bottom that no layer before it writes, and the end of the message, which names the
-    nearest blob.
+    """Yield each layer with a bottom that no layer before it writes: the layer, the bottom, and a suggestion of the
+    nearest blob's name.
 
     Caffe cannot load such a net: ``Unknown bottom blob`` (``Net<Dtype>::AppendBottom`` in ``src/caffe/net.cpp``).
     """
@@ -131,7 +133,8 @@ NO_MATTER_OF_SHAPES = (
 
 
 def _of_same_shapes(layer: Any) -> Any:
-    """Return a layer with the same shapes that may correspond to an op, for a layer that corresponds to none."""
+    """Return a copy of a layer without the settings that do not change its shapes, so that the copy may correspond to
+    an op."""
     plain = type(layer)()
     plain.CopyFrom(layer)
     plain.ClearField("propagate_down")
@@ -144,6 +147,8 @@ def _of_same_shapes(layer: Any) -> Any:
 
 
 def _declared(param: str) -> Infer:
+    """Return a function that infers a layer's tops from the shapes in its message ``param``."""
+
     def infer(layer: Any, bottoms: list[Shape]) -> list[Shape]:
         shapes = [tuple(shape.dim) for shape in getattr(layer, param).shape]
         return [shapes[i if len(shapes) > 1 else 0] for i in range(len(layer.top))]
@@ -152,7 +157,7 @@ def _declared(param: str) -> Infer:
 
 
 def flattened(layer: Any, shape: Shape) -> Shape:
-    """The shape of a Flatten's top. Raises :class:`ShapeError` for axes that its bottom does not have."""
+    """Return the shape of a Flatten's top. Raises :class:`ShapeError` for axes that the bottom does not have."""
     param = layer.flatten_param
     start, stop = (front_axis(layer.type, axis, TensorType(shape)) for axis in (param.axis, param.end_axis))
     return (*shape[:start], prod(shape[start : stop + 1]), *shape[stop + 1 :])
@@ -183,7 +188,8 @@ REST: dict[str, Infer] = {
 
 
 def listed_layers(net: bytes) -> tuple[Layer, ...]:
-    """Every layer in order. Raises :class:`BackendError` for text that is not a net, and for a net of V1 layers."""
+    """Return every layer in order. Raises :class:`BackendError` for text that is not a net, and for a net of V1
+    layers."""
     read = net_from_text(net_text(net))
     shapes = infer_shapes(read.layer, old_inputs(read))
     return tuple(
@@ -193,7 +199,8 @@ def listed_layers(net: bytes) -> tuple[Layer, ...]:
 
 
 def warnings(layers: Iterable[Any], target: Target) -> tuple[Warned, ...]:
-    """Return a target's warnings for a net of these LayerParameters, each with the last layers of its paths."""
+    """Return the target's warnings that apply to a net of these layers, each with the last layers of the paths that
+    match it."""
     if not target.warning:
         return ()
     net = list(layers)
@@ -202,8 +209,8 @@ def warnings(layers: Iterable[Any], target: Target) -> tuple[Warned, ...]:
 
 
 def _ends(net: list[Any], pitfall: Pitfall) -> tuple[str, ...]:
-    """The layers at which the path ends, in order."""
-    gone: dict[str, set[int]] = {}  # a blob -> how much of the path leads to it
+    """Return the layers at which a path of the warning's types ends, in the order of the net."""
+    gone: dict[str, set[int]] = {}  # blob -> the numbers of types of the path that lead to the blob
     ends = []
     for layer in net:
         before = {0}.union(*(gone.get(bottom, ()) for bottom in layer.bottom))
@@ -233,7 +240,8 @@ def lint_text(text: str, target: Target) -> LintReport:
 
 
 def lint_net(net: Any, target: Target) -> LintReport:
-    """Check a NetParameter against a target, or (``reads``) the layers that its readers load, if listed."""
+    """Return the report of a NetParameter checked against a target's rules. If the target has a table ``reads``, its
+    rules on nets from elsewhere are checked."""
     target = target.reads or target
     shapes = infer_shapes(net.layer, old_inputs(net))
     violations = [*_unwritten(net), *_old_inputs(net, shapes.blobs, target)]
@@ -285,6 +293,8 @@ def _unwritten(net: Any) -> Iterator[Violation]:
 
 
 def _old_inputs(net: Any, shapes: dict[str, Shape | None], target: Target) -> Iterator[Violation]:
+    """Yield a violation for each input outside of Input layers that has a number of axes that the target does not
+    take."""
     for name in net.input:
         for rule in target.restrictions_on("Input"):
             if rule.axes:
@@ -317,19 +327,18 @@ def lint_layer(
 
 @dataclass
 class Before:
-    """The layers before one: which wrote each blob, and which read it.
-
-    Two Reshapes of one blob to one shape count as one blob, because readers merge them.
-    """
+    """The layers before a layer in the net: the writer and the readers of each blob. Two Reshapes of one blob to one
+    shape count as one blob, because readers merge them."""
 
     writers: dict[str, str] = field(default_factory=dict)  # their types
     readers: dict[str, list[Any]] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)  # of equal Reshapes, by their tops and by what they read
 
     def lint(self, layer: Any, target: Target) -> Iterator[Violation]:
-        """Yield violations of the target's rules on the layers that a layer follows, or shares a bottom with.
+        """Yield violations of the target's rules on a layer's neighbours: the layers that write its bottoms, and the
+        layers that read its bottoms too.
 
-        Afterwards the layer counts as a layer before.
+        Then add the layer, as a layer before the next.
         """
         rules = target.restrictions_on(layer.type)
         for name in dict.fromkeys(layer.bottom):

@@ -242,7 +242,7 @@ class Target:
         return next((rule.axes for rule in self.restrictions_on(layer_type) if rule.axes), (2,))
 
     def reason_against(self, layer_type: str) -> tuple[str, str]:
-        """Return the reason why layers of a type are not allowed, and its source."""
+        """Return the reason why the target does not allow layers of a type, and the source of this reason."""
         for rule in self.restrictions_on(layer_type):
             if rule.forbidden:
                 return rule.reason, rule.source
@@ -288,7 +288,8 @@ def parse(data: Mapping[str, Any], where: str, base: Target | None = None) -> Ta
 
 
 def _merged(file: Target, data: Mapping[str, Any], base: Target) -> Target:
-    """Return a file merged with its base; ``data`` are the keys that the file has."""
+    """Return a target: a file's keys, and for the keys that the file lacks those of its base. ``data`` are the keys of
+    the file."""
     inherited = {f.name: getattr(base, f.name) for f in fields(Target) if f.name not in {*data, *NOT_INHERITED}}
     sources, rules = {**base.sources, **file.sources}, {rule.subject: rule for rule in base.rule}
     own = list[Restriction]()
@@ -297,7 +298,7 @@ def _merged(file: Target, data: Mapping[str, Any], base: Target) -> Target:
             raise NotExpected(f"rule[{number}].layer: unknown type {rule.layer}{near} One of a reader: [layers] add")
         check = _check(rule, number, data["rule"][number])
         rules.pop((rule.layer, "" if rule.field else check, rule.field), None)
-        if getattr(rule, check) != DEFAULTS[check]:  # else it lifts the base's
+        if getattr(rule, check) != DEFAULTS[check]:  # a check of the default value only removes the base's rule
             own.append(_documented(rule, ("rule", number), sources))
             rules[own[-1].subject] = own[-1]
     warnings = {pitfall.name: pitfall for pitfall in base.warning}
@@ -310,7 +311,8 @@ def _merged(file: Target, data: Mapping[str, Any], base: Target) -> Target:
 
 
 def _reads(layers: Layers, target: Target, own: Sequence[Restriction]) -> Target:
-    """Return the target for nets from elsewhere: the types of ``reads`` in any form that the file's own rules allow.
+    """Return the target for nets from elsewhere: it allows the types of ``reads`` with any settings that the file's own
+    rules allow.
 
     Of the base's rules only those on types that are not loaded remain; all others are about nets that lstmc writes.
     """
@@ -322,7 +324,8 @@ def _reads(layers: Layers, target: Target, own: Sequence[Restriction]) -> Target
 
 
 def _layers(table: Layers, base: Layers, sources: Mapping[str, str]) -> Layers:
-    """Return the allowed types, the reason why others are not allowed, and its documentation."""
+    """Return the allowed types, from the file or from its base, with the reason why no other type is allowed and its
+    source."""
     if table.types:
         table = _documented(table, ("layers",), sources)
     else:
@@ -343,7 +346,8 @@ def _wanted(text: str, place: tuple[str | int, ...]) -> str:
 
 
 def _source(text: str, place: tuple[str | int, ...], sources: Mapping[str, str]) -> str:
-    """Return the sources for names in the table of the file or of its base, joined by commas."""
+    """Return the sources that ``text`` names, joined. ``text`` has names of the table [sources], separated by commas;
+    raise NotExpected for any other name."""
     place = (*place, "source")
     names = [name.strip() for name in _wanted(text, place).split(",")]
     if any(name not in sources for name in names):
@@ -360,6 +364,7 @@ def _is_field(path: str) -> bool:
 
 
 def _has_field(path: str) -> bool:
+    """Return whether the declared messages have a field of this path."""
     message = LayerParameter.DESCRIPTOR
     for name in path.split("."):
         fields = message.fields_by_name if message is not None else {}
@@ -457,6 +462,7 @@ def target_faults() -> Iterator[tuple[str, str]]:
 
 @cache
 def _by_name(name: str, above: tuple[str, ...]) -> Target:
+    """Return a target of lstmc or of a package by its name. Raise BackendError if there is none."""
     if name in OWN:
         return _read(files(__package__).joinpath(f"{name}.toml"), f"targets/{name}.toml", above)
     if name in entry_points_of(GROUP):
@@ -466,6 +472,7 @@ def _by_name(name: str, above: tuple[str, ...]) -> Target:
 
 
 def _of_plug_in(point: EntryPoint, above: tuple[str, ...]) -> Target:
+    """Return the target that a package's entry point names. Raise PluginError if the entry point is malformed."""
     place = load_point(point, "target")
     if not isinstance(place, str | Traversable):
         raise malformed(point, "target", "the path of a TOML file, or a resource", repr(place))
@@ -477,6 +484,8 @@ def _of_plug_in(point: EntryPoint, above: tuple[str, ...]) -> Target:
 
 
 def _read(file: Path | Traversable, where: str, above: tuple[str, ...]) -> Target:
+    """Return the target of a TOML file, with its base. ``above`` are the files that name this file as their base: raise
+    BackendError if the file is among them."""
     if where in above:
         raise BackendError(f"{where}: base: targets are built on each other in a circle: {' on '.join(above)}")
     try:
@@ -493,7 +502,7 @@ def _read(file: Path | Traversable, where: str, above: tuple[str, ...]) -> Targe
 
 
 def parse_with_base(data: Mapping[str, Any], where: str, folder: Path, above: tuple[str, ...] = ()) -> Target:
-    """Return a target, with its base merged in; paths of bases are relative to ``folder``."""
+    """Return a target from the content of its file, merged with its base. Paths of bases are relative to ``folder``."""
     base = data.get("base")
     if base is None:
         return parse(data, where)

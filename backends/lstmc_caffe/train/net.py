@@ -49,14 +49,15 @@ def batch_dataset(name: str) -> str:
 
 
 def phase_data(data: TrainingData | None) -> dict[str, Batches]:
-    """Return the batches by phase; without test data both phases read the same."""
+    """Return the batches of each phase. Without test data there are only those of TRAIN, which both phases read."""
     if data is None:
         return {}
     return {TRAIN: data.train} if data.test is None else {TRAIN: data.train, TEST: data.test}
 
 
 def hdf5_sources(name: str, data: TrainingData | None) -> dict[str, Source]:
-    """Return the data of each phase of the net ``name``, in the files of :func:`hdf5_files`."""
+    """Return the data source of each phase of the net ``name``: the list that :func:`hdf5_files` writes, and the number
+    of batches."""
     sources = {
         phase: Source(f"{name}.{phase.lower()}.txt", batches.per_epoch) for phase, batches in phase_data(data).items()
     }
@@ -64,7 +65,7 @@ def hdf5_sources(name: str, data: TrainingData | None) -> dict[str, Source]:
 
 
 def hdf5_files(name: str, data: TrainingData | None) -> dict[str, Content]:
-    """Return the HDF5 file of each phase, and the list of files that names it."""
+    """Return the contents of the HDF5 file of each phase, and of the text file that lists it, by file name."""
     files: dict[str, Content] = {}
     for phase, batches in phase_data(data).items():
         file = f"{name}.{phase.lower()}"
@@ -74,17 +75,17 @@ def hdf5_files(name: str, data: TrainingData | None) -> dict[str, Content]:
 
 
 def write_batches_hdf5(batches: Batches, path: Path) -> None:
-    """The batches of an epoch as the rows of an HDF5 file for HDF5Data.
+    """Write the batches of an epoch as the rows of an HDF5 file for HDF5Data.
 
     There is one float32 dataset ``[count, *shape]`` for each input, named by ``batch_dataset``. Raises OSError, and
-    :class:`TrainingError` without the package h5py.
+    :class:`TrainingError` if the package h5py is missing.
     """
     h5py = need("h5py", "h5py", "hdf5", TrainingError)
     count, first = batches.per_epoch, batches.batch(0)
-    # its elements, and less than 4 KiB of HDF5's tables for each dataset
+    # the bytes of all elements, and 4 KiB for HDF5's tables of each dataset
     most = count * sum(array.nbytes for array in first.values()) + 4096 * (1 + len(first))
     with path.open("wb") as file:
-        # HDF5 loses its way where a disk fills up under it, so the room is asked for first
+        # allocated first, because HDF5 fails badly on a full disk
         os.posix_fallocate(file.fileno(), 0, most)
     with h5py.File(path, "w") as hdf5:
         for row in range(count):
@@ -95,10 +96,11 @@ def write_batches_hdf5(batches: Batches, path: Path) -> None:
 
 
 def training_net(compiled: Compiled, sources: Mapping[str, Source]) -> WrittenNet:
-    """The net of ``training_graph``: ``loss`` has loss weight 1; layers that only scores need are in phase TEST alone.
+    """Return the net of ``training_graph``. ``loss`` has loss weight 1; layers that only scores need are in phase TEST
+    alone.
 
     ``sources`` name, by phase, the text file that lists the HDF5 files of HDF5Data layers, one row a batch (as
-    ``hdf5_data_layer.cpp`` reads them); without them inputs are Input layers, for a program to fill.
+    ``hdf5_data_layer.cpp`` reads them). Without ``sources`` inputs are Input layers, for a program to fill.
     """
     graph = compiled.expanded
     target = load_target(compiled.target)
@@ -150,7 +152,8 @@ def _without_inputs(sections: tuple[Section, ...], graph: Graph, sources: Mappin
 
 
 def _silenced(graph: Graph, trained: Collection[str], reported: Collection[Ref]) -> Iterator[Section]:
-    """Yield Silence layers for unread values of a phase that are neither the loss nor a score."""
+    """Yield Silence layers for the values of each phase that nothing reads in this phase and that are not ``reported``
+    (loss and scores)."""
     reading: dict[Ref, set[str]] = {}
     for node in graph:
         for ref in graph.args(node.name):
@@ -178,11 +181,12 @@ def carried_outputs(compiled: Compiled) -> dict[str, str]:
 
 
 def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None) -> dict[str, Content]:
-    """``NAME.train.prototxt``, ``NAME.solver.prototxt``, and the manifest that reads trained weights back.
+    """Return ``NAME.train.prototxt``, ``NAME.solver.prototxt``, and the manifest with which trained weights are read
+    back.
 
     ``caffe train --solver=NAME.solver.prototxt`` in their folder trains the net. With ``data`` there are also HDF5
     files, and the lists that name them. Fixed arrays of the model are in ``NAME.train.caffemodel``, with drawn
-    parameters: give it to Caffe as ``--weights``.
+    parameters: give this file to Caffe as ``--weights``.
     """
     name = compiled.name
     sources = hdf5_sources(name, data)
@@ -233,7 +237,8 @@ def train(
 
 
 def rank_nets(compiled: Compiled, parts: Sequence[RankPart]) -> RankNets:
-    """Return the nets of ranks that train a compiled net together."""
+    """Return the net of each rank. ``parts`` are the parts of the batch, one for each rank; parts of one size have one
+    text."""
     whole, part = compiled.expanded, smallest(parts)
     texts: dict[int, str] = {}
     for each in parts:
@@ -254,7 +259,8 @@ def _is_random(op: Op) -> bool:
 
 
 def masks(whole: Graph, part: Graph) -> tuple[Mask, ...]:
-    """Return the dropouts of the whole batch's net that training runs, in the order of its layers.
+    """Return the dropouts that training runs in the whole batch's net, in the order of its layers: each dropout's mask
+    name, ratio, shape and axis of examples.
 
     Raises :class:`TrainingError` if a rank's net has other dropouts.
     """

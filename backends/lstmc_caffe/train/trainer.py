@@ -60,7 +60,7 @@ class About:
 
 
 def save_state(folder: Path, state: TrainingState) -> Path:
-    """Write a snapshot. Raises :class:`~lstmc.errors.OutputError` where it cannot be written."""
+    """Write a snapshot and return its folder. Raises :class:`~lstmc.errors.OutputError` if it cannot be written."""
     final = snapshot_folder(folder, state.iteration)
     about = About(state.layers, state.first_losses, state.run)
     return write_snapshot(folder, state.iteration, _files(state, final.absolute()), asdict(about), read_state)
@@ -72,7 +72,8 @@ def last_state(folder: Path) -> tuple[Path, TrainingState] | None:
 
 
 def read_state(path: Path) -> TrainingState:
-    """Return the state of a snapshot. Raises :class:`TrainingError` for an incomplete one."""
+    """Return the state of a snapshot. Raises :class:`TrainingError` if files of the snapshot are missing or do not
+    fit."""
     about = read_about(path, About)
     broken = TrainingError(f"{path} is no whole snapshot")
     try:
@@ -82,7 +83,7 @@ def read_state(path: Path) -> TrainingState:
         for layer, (_, _, keys) in zip(net.layer, about.layers, strict=True):
             for key, blob in zip(keys, layer.blobs, strict=True):
                 blobs.setdefault(key, np.frombuffer(blob.data, "<f4").reshape(tuple(blob.shape.dim)))
-    except (DecodeError, ValueError, OSError):  # ValueError: they do not go with each other
+    except (DecodeError, ValueError, OSError):  # ValueError: the layers, keys and blobs differ in number
         raise broken from None
     state.ClearField("learned_net")  # the folder may have been moved, and the weights are in ``blobs``
     carried = {name: np.asarray(array) for name, array in read_npz(path / CARRIED, TrainingError).items()}
@@ -91,7 +92,7 @@ def read_state(path: Path) -> TrainingState:
 
 
 def _files(state: TrainingState, final: Path) -> dict[str, bytes]:
-    """Return the contents by name."""
+    """Return the contents of a snapshot's files by name: weights, Caffe's solverstate, and carried states."""
     net = RawNet(name="weights")
     for name, kind, keys in state.layers:
         layer = net.layer.add(name=name, type=kind)
@@ -118,7 +119,7 @@ class RankNets:
     masks: tuple[Mask, ...]
 
     def start(self, args: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Return the arguments and arrays that start every rank, in place of those for a single process."""
+        """Return the arguments and arrays that start the ranks, made from those that start a single process."""
         carried = {target for _, target in args["carried"]}
         each = [
             {
@@ -142,6 +143,8 @@ class RankNets:
         return self._divided(batch, "") | {f"{rank}|{n}": share for rank, each in shares for n, share in each.items()}
 
     def _divided(self, arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+        """Return the arrays that the ranks need: arrays without an axis of examples whole, other arrays as a part for
+        each rank, named ``RANK|prefix NAME``."""
         return {
             prefix + name if self.batch.axes[name] is None else f"{rank}|{prefix}{name}": array
             for rank, part in enumerate(self.batch.divide(arrays))
@@ -196,7 +199,8 @@ class CaffeEngine:
         self.loaded = False
 
     def computation(self) -> bytes:
-        """Return all of a net but its name and the comments of its text."""
+        """Return bytes that are equal for nets that compute the same: the net without its name and comments, its inputs
+        and its carried states."""
         message = net_from_text(self.net.prototxt)
         message.ClearField("name")
         rest = repr((sorted(self.net.inputs.items()), self.net.carried, self.net.random))
@@ -261,6 +265,7 @@ class CaffeEngine:
                 self.runner.call(TRAINING, "end")
 
     def ask(self, function: str, args: Any = None, arrays: Mapping[str, Array] | None = None) -> CallResult:
+        """Call a function in the worker and return its result. ``loaded`` is False if the call fails."""
         self.loaded = False  # unless the worker is still there afterwards
         result = self.runner.call(TRAINING, function, args, arrays, timeout=SECONDS, stop=self.run.stop)
         self.loaded = True
@@ -268,7 +273,7 @@ class CaffeEngine:
 
 
 def _by_kind(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return the parameters and the carried states of a worker's arrays."""
+    """Divide a worker's arrays into parameters and carried states, each by name."""
     params, carried = (
         {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
         for kind in ("param:", "carried:")

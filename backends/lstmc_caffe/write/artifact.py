@@ -59,7 +59,8 @@ def layers_source(graph: Graph) -> code_of.Source | None:
 
 
 def layers_files(name: str, graph: Graph) -> dict[str, bytes]:
-    """``NAME.layers.cpp`` and ``NAME.layers.cu``; nothing where a net's graph has no generated layers."""
+    """Return the files ``NAME.layers.cpp`` and ``NAME.layers.cu`` by name. Return no file if the graph has no generated
+    layers."""
     code = layers_source(graph)
     if code is None:
         return {}
@@ -68,7 +69,7 @@ def layers_files(name: str, graph: Graph) -> dict[str, bytes]:
 
 
 def read_sources(files: Mapping[str, bytes]) -> dict[str, code_of.Source]:
-    """Return the sources among some files, by the NAME of each."""
+    """Return the sources of generated layers among ``files``, by the NAME of ``NAME.layers.cpp``."""
     names = [name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX)]
     sources = {}
     for name in names:
@@ -84,6 +85,7 @@ def stored_source(path: Path) -> code_of.Source:
 
 
 def _source_text(path: Path) -> str:
+    """Return a file's text. Raise BackendError if it cannot be read."""
     try:
         return read_file(path).decode()
     except (OSError, UnicodeDecodeError) as error:
@@ -108,9 +110,11 @@ NOT_IN_NET = "not in the net, as no output depends on it"
 def prototxt(
     compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = None, states: Mapping[str, State] = {}
 ) -> str:
-    """The net as text: a header for people, then its sections under banners. It parses back to ``net.message()``.
+    """Return the net as text: a header for people, then the net's sections under banners. The text parses to
+    ``net.message()``.
 
-    ``data`` are lines on the source of its inputs, by default the caller; ``states`` are the manifest's states.
+    ``data`` are lines that tell where the net's inputs come from, by default from the caller; ``states`` are the
+    manifest's states.
     """
     graph = compiled.expanded
     params = parameters(graph)
@@ -133,6 +137,7 @@ def prototxt(
 
 
 def _feed_line(fed: Fed, first: Mapping[str, str]) -> str:
+    """Return the header's line on an input: its shape and blobs, and a state's first value."""
     line = _line(fed.node.name, fed.node.types[0], fed.blobs)
     if value := first.get(fed.node.name):
         line += f", at the first step {value}"
@@ -145,7 +150,7 @@ def _output_line(graph: Graph, output: Output) -> str:
 
 
 def _line(name: str, expected: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...]) -> str:
-    """Return ``y [3, 2, 4]``, and the blobs where their name, shape or number differs."""
+    """Return ``y [3, 2, 4]``, followed by the blobs if their name, shape or number differs from the value's."""
     line = f"{name} {list(expected.shape)}"
     present = [blob for blob in blobs if blob is not None]
     if len(blobs) > 1:
@@ -170,7 +175,8 @@ OVERWRITTEN = (
 
 
 def overwritten(graph: Graph, protected: Collection[str] = ()) -> dict[Ref, str]:
-    """Return the values that an activation may overwrite in place, with the blob's name afterwards: the activation's.
+    """Return the values that an activation may overwrite in place. Map each to the activation's name, which its blob
+    then has.
 
     A value qualifies if the activation is its only reader, it is not an output, its name is not in ``protected``, and
     its layer's backward pass does not read it.
@@ -186,6 +192,7 @@ def overwritten(graph: Graph, protected: Collection[str] = ()) -> dict[Ref, str]
 
 
 def _own_memory(graph: Graph, value: Ref) -> bool:
+    """Return whether a value's layer has memory of its own for the value and does not read it in its backward pass."""
     node: Node = graph.node(value.node)
     if isinstance(node.op, caffe.SliceLayer):
         return len(node.types) > 1
@@ -208,10 +215,10 @@ def blobs_in_place(compiled: Compiled) -> dict[Ref, str]:
 
 @gc_paused()
 def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-    """``NAME.prototxt``, ``NAME.caffemodel``, ``NAME.manifest.json``; of generated layers ``NAME.layers.cpp`` and
-    ``NAME.layers.cu``.
+    """Return the files ``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``, for generated layers also
+    ``NAME.layers.cpp`` and ``NAME.layers.cu``.
 
-    Same input, same bytes.
+    The same input gives the same bytes.
     """
     target = load_target(compiled.target)
     net = written_net(compiled)

@@ -67,11 +67,12 @@ class WrittenNet:
 
 
 def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref, str] | None = None) -> WrittenNet:
-    """Return a net of an expanded graph: one layer a node, blobs named as values, parameters shared by their names.
+    """Return a net of an expanded graph: one layer for each node, blobs named as values, parameters shared by their
+    names.
 
     ``in_place`` are the values that a layer overwrites, and the names of their blobs (``overwritten``).
 
-    The first layer that uses a parameter owns it: only there the filler is written. Values that nothing reads
+    The first layer that uses a parameter owns the parameter: only this layer has the filler. Values that nothing reads
     go to Silence layers at the end, so that the net's outputs are the model's (if the target has Silence). The net is
     checked against the target's rules: a violation is a size past a limit, or a bug of the compiler.
     """
@@ -82,7 +83,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
     unwritten = _inlined(graph)
     for node in with_progress(graph, "making the net's layers"):
         if not isinstance(node.op, CaffeOp) or node.name in unwritten:
-            continue  # a parameter, a blob made of some, or a constant that a layer has in itself
+            continue  # a parameter, a function of parameters, or a constant that is a field of a layer
         title = "the model" if node.step is None else f"{node.step.scan}, step {node.step.t}"
         if not sections or sections[-1].title != title:
             sections.append(Section(title))
@@ -102,7 +103,8 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
 
 
 def _check_layer(layer: Any, shapes: Mapping[str, tuple[int, ...]], before: Before, target: Target) -> None:
-    """Raise BackendError for a layer that violates the target's rules; afterwards it counts as a layer ``before``."""
+    """Raise BackendError for a layer that violates the target's rules. Then add the layer to ``before``, the layers
+    before the next one."""
     bottoms, tops = ([shapes[name] for name in names] for names in (layer.bottom, layer.top))
     for violation in (*lint_layer(layer, bottoms, tops, target), *before.lint(layer, target)):
         raise BackendError(
@@ -117,6 +119,7 @@ def _check_layer(layer: Any, shapes: Mapping[str, tuple[int, ...]], before: Befo
 
 
 def _checked_weights(weights: Graph, target: Target) -> Graph:
+    """Return the graph of the weights. Raise BackendError if training would need one weight in two blobs."""
     twice = twice_stored(weights)
     if twice and target.trained:
         loc = next((node.loc for node in weights if set(node.names) & set(twice)), None)
@@ -134,7 +137,7 @@ def _checked_weights(weights: Graph, target: Target) -> Graph:
 
 
 def _inlined(graph: Graph) -> set[str]:
-    """Return the constants that only layers read which have them as fields."""
+    """Return the constants that are fields of all layers that read them, so that no layer writes them."""
     reads: Counter[Ref] = Counter()
     for node in graph:
         args = graph.args(node.name)
@@ -153,6 +156,8 @@ def _write_layer(
     in_place: Mapping[Ref, str],
     target: Target,
 ) -> None:
+    """Fill the message of a node's layer: name, type, bottoms, tops and settings, and each learned blob's name,
+    multipliers and filler. A blob's first layer is entered in ``owners``, and the blob in ``blobs``."""
     op = node.op
     assert isinstance(op, CaffeOp), op
     layer.name = node.name
@@ -204,7 +209,8 @@ def _parameters_in(graph: Graph, blob: Ref) -> dict[str, Param]:
 
 
 def _common_filler(graph: Graph, blob: Ref, params: Mapping[str, Param]) -> Filler | None:
-    """Return a packed blob's filler, if every element of it would be drawn as the user declared it."""
+    """Return the filler of a blob that is packed from parameters, if that filler draws each element as the user
+    declared it. Otherwise return None: the numbers are then only in the caffemodel."""
     fillers = {param.fill for param in params.values()}
     if isinstance(graph.node(blob.node).op, Param):
         filler = fillers.pop()
@@ -218,6 +224,8 @@ def _common_filler(graph: Graph, blob: Ref, params: Mapping[str, Param]) -> Fill
 
 
 def _write_param(spec: Any, name: str, params: Mapping[str, Param], trained: bool, loc: SrcLoc | None) -> None:
+    """Fill a ParamSpec message: the blob's name and its learning-rate and decay multipliers. Raise BackendError if the
+    blob is made of parameters with different multipliers and the net is trained."""
     spec.name = name
     multipliers = {(param.lr_mult, param.decay_mult) for param in params.values()} or {(0.0, 0.0)}  # of constants alone
     if len(multipliers) > 1:
@@ -235,6 +243,7 @@ def _write_param(spec: Any, name: str, params: Mapping[str, Param], trained: boo
 
 
 def _unread(graph: Graph) -> list[str]:
+    """Return the names of layers' tops that nothing reads."""
     readers = graph.readers()
     return [
         name
@@ -257,10 +266,10 @@ def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_sharer: bool
     """Return the bytes of a NetParameter: the whole net with all blobs of each layer, so that the file alone shows the
     graph.
 
-    A net past ``WHOLE_NET_LAYERS`` or ``WHOLE_NET_COPIES`` has only layers with blobs, by name and type. It has only
-    the owners of blobs, unless ``every_sharer`` is set, because Caffe loads a blob once, through its owner (``net.cpp:
-    CopyTrainedLayersFrom``), with all blobs of a layer that the file names; other readers need every layer. Raises
-    :class:`BackendError` for more than a message can hold, before anything is computed.
+    A net past ``WHOLE_NET_LAYERS`` or ``WHOLE_NET_COPIES`` has only layers with blobs, by name and type. These are the
+    layers that own blobs, because Caffe loads a blob once, through its owner (``net.cpp: CopyTrainedLayersFrom``). With
+    ``every_sharer`` every layer has its blobs, as other readers require. Raises :class:`BackendError` for more than a
+    message can hold, before anything is computed.
     """
     sizes = {output.name: 4 * prod(net.weights.type(output.ref).shape) for output in net.weights.outputs}
     layers = list(net.layers())
@@ -291,7 +300,7 @@ def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_sharer: bool
 
 
 def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
-    """Blobs of a caffemodel (lstmc's or one that Caffe trained) by their parameter names.
+    """Return blobs of a caffemodel (lstmc's, or a file that Caffe trained) by their parameter names.
 
     ``blobs`` is a manifest's: for each name the owning layer, the blob's index and its shape. Raises
     :class:`WeightsError` for a file other than a caffemodel, and for a blob that is missing or has another shape.
@@ -329,9 +338,9 @@ def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
 
 
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-    """Return the parameters by the model's names, and the names of those that are in no layer.
+    """Return the parameters by the model's names, and the names of the parameters that are in no layer.
 
-    The caffemodel need not be the one that was written: Caffe keeps the names of layers.
+    The caffemodel may be from a later training: Caffe keeps the names of layers.
     """
     described = read_manifest(manifest)
     unpacked = unpack_weights(described.weights, read_blobs(trained, described.blobs))

@@ -32,10 +32,11 @@ _TEMPLATES.filters.update(late=late, quoted=quoted)
 
 
 def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
-    """``NAME_stream.py`` or ``NAME_stream.cpp``, by file name: it reads and writes a line of numbers for each step.
+    """Return the program ``NAME_stream.py`` or ``NAME_stream.cpp``, by file name. The program reads and writes a line
+    of numbers for each step.
 
-    It runs the net in the program that the target's file names. Raises :class:`BackendError` for an unknown
-    ``language``, a target whose program has no interface for it, and a net of all steps.
+    It runs the net in the runtime that the target's file names. Raises :class:`BackendError` for an unknown
+    ``language``, a target whose runtime has no interface for this language, and a net of all steps.
     """
     target = load_target(compiled.target)
     argument = Argument("language", language)
@@ -81,7 +82,7 @@ class NamedPlace(Place):
 
     @property
     def cpp(self) -> str:
-        """As an initializer of C++."""
+        """Return the place as an initializer of C++."""
         blobs = ", ".join(quoted(blob or "", "c") for blob in self.blobs)
         late = f", {self.delay}" if self.delay else ""
         return f"{{{quoted(self.name, 'c')}, {{{blobs}}}, {{{', '.join(map(str, self.fed_shape))}}}{late}}}"
@@ -112,7 +113,8 @@ class NamedState:
 
 
 def _context(manifest: Manifest, states: Mapping[str, State]) -> dict[str, Any]:
-    """Return the variables of the templates: the inputs and outputs besides states, the states, the largest delay."""
+    """Return the variables of the templates: the inputs and outputs that are no states, the states, the states that the
+    caller gives, and the largest delay of an output."""
     fed = {n: entry.place for n, entry in manifest.inputs.items() if entry.place.names and not entry.filled}
     inputs = {name: NamedPlace(**vars(place), name=name) for name, place in fed.items()}
     outputs = {name: NamedPlace(**vars(place), name=name) for name, place in manifest.outputs.items()}
