@@ -42,6 +42,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _architectures(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the GPU architectures to compile for, none for the CPU. Raise InstallError for ``--arch`` without
+    ``--cuda``."""
     if options.arch is None:
         return DEFAULT_ARCHITECTURES if options.cuda else ()
     if not options.cuda:

@@ -56,9 +56,9 @@ class Order:
 
 
 def build(order: Order) -> None:
-    """Fill ``order.stage``.
+    """Build Caffe: write its library, the caffe package and the program into ``order.stage``.
 
-    Raises InstallError with the failing command and its last lines when a step fails, OSError on a full disk.
+    Raises InstallError with the failing command and its last lines if a step fails, and OSError if the disk is full.
     """
     order.report.step(f"fetching {order.recipe.source}, which holds the source of BVLC Caffe")
     archive = fetch_source(order.recipe, order.downloads, order.sdist)
@@ -114,7 +114,8 @@ def run_step(order: Order, command: Sequence[str], what: str) -> str:
 
 
 def _sources(order: Order) -> list[str]:
-    """Every file to compile, relative to the source folder, the largest first so that none is left at the end."""
+    """Return every file to compile, relative to the source folder. The largest is first, so that no long compilation is
+    left at the end."""
     root = order.work / "source"
     patterns = ("*.cpp", "*.cu") if order.recipe.architectures else ("*.cpp",)
     folders = [root / folder for folder in ("src/caffe", ADDED)]
@@ -124,6 +125,7 @@ def _sources(order: Order) -> list[str]:
 
 
 def _compile_command(order: Order, path: str) -> list[str]:
+    """Return the command that compiles one file, without its output: g++, or nvcc for a ``.cu`` file."""
     own, folders = [order.recipe.compiler], ["generated", "include", "src", *order.interpreter.includes]
     if order.toolkit is not None:
         folders += order.toolkit.includes
@@ -169,6 +171,7 @@ def _object(order: Order, path: str, tools: Sequence[str]) -> Path:
 
 
 def _compile(order: Order, path: str, target: Path) -> None:
+    """Compile one file into ``target``."""
     # Renamed when whole, so that a killed compiler leaves no half object under the final name. The process id
     # keeps apart from a compiler that outlived its killed parent.
     unfinished = target.with_suffix(f".{os.getpid()}.partial")
@@ -177,9 +180,8 @@ def _compile(order: Order, path: str, target: Path) -> None:
 
 
 def _link(order: Order, objects: dict[str, Path]) -> None:
-    """Link a library of all Caffe, and pycaffe and the program to it. With CUDA, NVIDIA's libraries go into
-    ``stage/cuda``, where ``stage/lib/libcaffe.so`` finds them.
-    """
+    """Link a library of all Caffe, then pycaffe and the program against this library. With CUDA, NVIDIA's libraries go
+    into ``stage/cuda``, where ``stage/lib/libcaffe.so`` finds them."""
     order.report.step("linking")
     cuda = () if order.toolkit is None else order.toolkit.libraries
     if cuda:
@@ -191,8 +193,8 @@ def _link(order: Order, objects: dict[str, Path]) -> None:
     libraries = [*(f"-l{name}" for name in order.recipe.libraries), *map(str, cuda)]
     common = [str(target) for path, target in sorted(objects.items()) if path not in (_BINDING, _PROGRAM)]
     library = order.stage / record.LIBRARY
-    # What no file defines fails here, not at import. The name is what others will look for, whatever folder it is in;
-    # the build's id is how generated layers know it.
+    # A symbol that no file defines fails here, not at import. Other files look for the library by its soname, whatever
+    # its folder; generated layers recognise the library by its build id.
     flags = [*_rpath("$ORIGIN", *beside), "-Wl,-z,defs", "-Wl,--build-id", f"-Wl,-soname,{library.name}"]
     _link_file(order, library, "libcaffe", ["-shared", *flags], [*common, *libraries])
     link_binding(order, objects[_BINDING])

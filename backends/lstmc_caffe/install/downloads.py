@@ -32,7 +32,8 @@ _EXCLUDED = ("src/caffe/test/", "python/caffe/test/", "python/caffe/__pycache__/
 
 
 def fetch_source(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Path:
-    """Return the checked source archive: ``sdist`` if given, else the one in ``folder``, downloaded if it is not there.
+    """Return the checked source archive: ``sdist`` if given, else the archive in ``folder``, which is downloaded if
+    needed.
 
     Raises InstallError if it cannot be downloaded, or is not the archive of the recipe.
     """
@@ -48,7 +49,7 @@ def fetch_source(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Pat
 
 
 def _download_source(recipe: Recipe, folder: Path) -> None:
-    """Download the source archive into ``folder`` by pip. Raises InstallError quoting pip's last line."""
+    """Download the source archive into ``folder`` by pip. Raises InstallError with pip's last line."""
     requirement = folder / "requirements.txt"
     # With the hash here pip refuses a wrong archive before it runs anything in it.
     requirement.write_text(f"{recipe.source} --hash=sha256:{recipe.sha256}\n", encoding="utf-8")
@@ -96,6 +97,7 @@ def _sha256(path: Path) -> str:
 
 
 def _wrong_sha256(recipe: Recipe, digest: str, where: str) -> InstallError:
+    """Return the error for a source archive whose hash differs from the recipe's."""
     return InstallError(
         f"{recipe.archive} from {where} is not the source that this recipe was written for",
         notes=(f"expected sha256 {recipe.sha256}", f"found sha256    {digest}"),
@@ -125,10 +127,11 @@ def system_compilers() -> list[Path]:
 
 
 def prepare_toolkit(recipe: Recipe, folder: Path, report: Report, compilers: Sequence[Path] | None = None) -> Toolkit:
-    """The toolkit for a build below ``folder``, where wheels are unpacked unless they are there from a killed build.
+    """Return the toolkit for a build below ``folder``. Wheels are unpacked there, unless a killed build has left them
+    there.
 
-    ``compilers`` are nvccs to look at, by default the system's: the first nvcc of CUDA 13 with its own headers is used;
-    without one nvcc comes as a wheel too. Raises InstallError where pip cannot get a wheel.
+    ``compilers`` are nvccs to try, by default the system's. The first nvcc of CUDA 13 with its own headers is used;
+    without such an nvcc, a wheel brings it. Raises InstallError if pip cannot get a wheel.
     """
     if platform.machine() != "x86_64":
         raise InstallError(f"Caffe with CUDA is built on x86_64 only: this machine is {platform.machine()}")
@@ -146,16 +149,16 @@ def prepare_toolkit(recipe: Recipe, folder: Path, report: Report, compilers: Seq
 
 
 def keep_toolkit(toolkit: Toolkit, work: Path, build: Path) -> None:
-    """Copy NVIDIA's headers into a build, and nvcc if it was fetched into the ``work`` of that build: generated layers
-    are later compiled with these.
-    """
+    """Copy NVIDIA's headers into a build, and nvcc if it was fetched for that build into ``work``. Generated layers are
+    later compiled with both."""
     shutil.copytree(toolkit.includes[0], build / _BUILD_HEADERS)
     if toolkit.nvcc.is_relative_to(work):
         shutil.copytree(toolkit.nvcc.parents[1], build / _BUILD_COMPILER)
 
 
 def installed_toolkit(build: Path, compilers: Sequence[Path] | None = None) -> Toolkit:
-    """The toolkit that compiles for an installed build with CUDA: with the nvcc that the build kept, or the system's.
+    """Return the toolkit that compiles for an installed build with CUDA: with the nvcc that the build kept, or the
+    system's.
 
     Raises InstallError without an nvcc, or without NVIDIA's headers.
     """

@@ -86,14 +86,14 @@ def install(
     recipe: Recipe = CPU,
     steps: Steps = Steps(),
 ) -> record.Installed:
-    """Build Caffe unless it is installed, and return the build. Takes minutes, and about 150 MB at its peak.
+    """Build Caffe unless it is installed, and return the build. This takes minutes, and about 150 MB at its peak.
 
-    ``cache`` is the compiler's cache folder (default: the user's), ``jobs`` how many compilers run at a time
-    (default: one per core), ``console`` where progress goes (default: standard error). ``force`` builds anew,
-    ``sdist`` is a source archive to use instead of a download. ``recipe`` says for what: ``cuda_recipe(("sm_90",))``
-    is the build for GPUs, which is kept beside the build for the CPU, and takes much more time and memory. Two calls at
-    once, in one process or two, build once. Raises InstallError; its subclass MissingPackagesError when system packages
-    are missing.
+    ``cache`` is the compiler's cache folder (default: the user's), ``jobs`` the number of parallel compilers (default:
+    one per core), ``console`` the place of progress messages (default: standard error). ``force`` builds anew,
+    ``sdist`` is a source archive to use instead of a download. ``recipe`` says what to build:
+    ``cuda_recipe(("sm_90",))`` is the build for GPUs, which is kept beside the build for the CPU, and takes much more
+    time and memory. Two calls at the same time, in one process or two, build once. Raises InstallError; its subclass
+    MissingPackagesError if system packages are missing.
     """
     report = Report(console or Console(stderr=True))
     folder = record.caffe_folder(cache)
@@ -138,7 +138,7 @@ def _private_umask() -> Iterator[None]:
 
 
 def _finish(order: Order, folder: Path, caffe: str, started: float) -> None:
-    """Record a build that works, and put it in place."""
+    """Record a build whose smoke test has passed, and move the build to its final folder."""
     platform = Platform.current(order.interpreter.version)
     record.write(
         order.stage,
@@ -177,6 +177,7 @@ def _jobs() -> int:
 
 
 def _disk_error(error: OSError, folder: Path, recipe: Recipe) -> InstallError:
+    """Return the error for a failure of the disk: no permission, no space with the free space, or another failure."""
     notes = ["give another folder with --cache DIR"]
     inside = Path(str(error.filename)).is_relative_to(folder)
     if inside and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

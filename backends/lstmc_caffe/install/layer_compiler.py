@@ -60,6 +60,7 @@ class CaffeBuild:
 
 
 def _identity(library: Path) -> str:
+    """Return the linker's id of a library. Raise BackendError if the library has none."""
     identity = build_id(str(library))
     if not identity:
         raise BackendError(
@@ -96,8 +97,9 @@ _LAYER = "caffe_layer.cpp"
 def library(source: Source, location: CaffeLocation) -> Path:
     """Return the library of the layers in ``source``, for the Caffe at ``location``: compiled, or from the cache.
 
-    For a Caffe with CUDA it has them for a GPU too. Raises :class:`BackendError` without a compiler or Caffe's headers,
-    with the compiler's message if it fails, and for a cache folder that cannot be written, or that others can write.
+    For a Caffe with CUDA the library also has the layers for a GPU. Raises :class:`BackendError` without a compiler or
+    Caffe's headers, with the compiler's message if it fails, and for a cache folder that cannot be written, or that
+    others can write.
     """
     compiler = cpp_compiler("target caffe needs none")
     caffe = CaffeBuild.of(location)
@@ -142,10 +144,11 @@ def _includes(caffe: CaffeBuild) -> list[str]:
 
 
 def _glue(compiler: Compiler, caffe: CaffeBuild) -> Path:
-    """Compile Caffe's side of generated layers, which is equal for all layers, once for each Caffe.
+    """Return the object file of Caffe's side of generated layers. It is equal for all layers, so each Caffe compiles it
+    once.
 
-    It only gathers pointers, once a pass, and has one loop to vectorise, Adam's: most of the time goes into Caffe's
-    headers.
+    This code only gathers pointers, once a pass, and has a single loop to vectorise, Adam's: most of the compilation's
+    time goes into Caffe's headers.
     """
 
     def build(work: Path) -> Path:

@@ -134,7 +134,7 @@ class Platform:
 
     @classmethod
     def current(cls, python: str) -> Self:
-        """This machine, with an interpreter of version ``python``."""
+        """Return this machine's platform, with an interpreter of version ``python``."""
         try:
             release = platform.freedesktop_os_release()
         except OSError:
@@ -176,7 +176,8 @@ def processor_flags(cpuinfo: str) -> tuple[str, ...]:
 
 
 def vector_file_flags() -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return the flags of the activation layers for this machine."""
+    """Return the compiler flags of each activation layer's source file, with the vector instructions of this
+    machine."""
     try:
         cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

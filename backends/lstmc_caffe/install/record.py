@@ -84,7 +84,7 @@ def architectures_of(folder: Path) -> tuple[str, ...]:
 
 
 def refusals(cache: Path | None = None, recipe: Recipe = CPU) -> tuple[str, ...]:
-    """Return why cached builds of that kind (with or without CUDA) are not used, one line each."""
+    """Return why cached builds of the recipe's kind (with or without CUDA) are not used, one line for each build."""
     of_kind = (
         (folder, record)
         for folder, record in _builds(cache)
@@ -99,8 +99,8 @@ def write(
 ) -> None:
     """Write the record of a build in ``folder``: the last file to be written there.
 
-    ``caffe`` is the version that Caffe gives of itself, ``built`` the UTC time in ISO form, ``seconds`` what
-    the build took. The folder itself is not named in it, so it can be renamed.
+    ``caffe`` is the version that Caffe reports, ``built`` the UTC time in ISO form, ``seconds`` the time that the build
+    took. The record does not name the folder, so the folder can be renamed.
     """
     fields = {
         "key": recipe.key(platform),
@@ -131,7 +131,8 @@ def write(
 
 
 def _latest(cache: Path | None, recipe_of: Callable[[Record], Recipe | None]) -> Installed | None:
-    """Return the latest build that matches the recipe, if a recipe is given."""
+    """Return the latest valid build. ``recipe_of`` gives the recipe that a record must match, or None to leave the
+    record out. Return None if no build is left."""
     valid = [
         (record.built, folder, record)
         for folder, record in _builds(cache)
@@ -146,7 +147,7 @@ def _latest(cache: Path | None, recipe_of: Callable[[Record], Recipe | None]) ->
 
 
 def _builds(cache: Path | None) -> list[tuple[Path, Record | str]]:
-    """Return the folder of each build with its record, or the reason why that is invalid."""
+    """Return the folder of each build with its record, or with the reason why the record is invalid."""
     try:
         # Folders that begin with a dot are builds in progress.
         paths = sorted(caffe_folder(cache).glob(f"[!.]*/{RECORD}"))
@@ -156,6 +157,7 @@ def _builds(cache: Path | None) -> list[tuple[Path, Record | str]]:
 
 
 def _read(path: Path) -> Record | str:
+    """Return a build's record, or the reason why it cannot be read."""
     try:
         return read_json(path, Record)
     except OSError as error:
@@ -165,7 +167,8 @@ def _read(path: Path) -> Record | str:
 
 
 def _refusal(folder: Path, record: Record | str, recipe: Recipe) -> str | None:
-    """Return why a recorded build cannot be used, or None."""
+    """Return why a recorded build cannot be used: an invalid record, another key, a file that others can write, or a
+    missing file. Return None if it can be used."""
     if isinstance(record, str):
         return f"{RECORD}: {record}"
     key = recipe.key(Platform.current(record.python_version))

@@ -43,6 +43,8 @@ def try_backward(net: caffe.Net, x: np.ndarray) -> None:
 
 
 def main() -> None:
+    """Run a small net: compare a product with NumPy, check an LSTM's output and gradients, and print Caffe's version
+    and layers. Exit with a message if a result is wrong."""
     caffe.set_mode_cpu()
     caffe.set_random_seed(1)
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt", delete=False) as file:

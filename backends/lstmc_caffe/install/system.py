@@ -53,7 +53,8 @@ def run(command: Sequence[str], what: str, *, cwd: Path | None = None, env: Mapp
 def failure(
     what: str, command: Sequence[str], returncode: int, output: str, cwd: Path | None = None
 ) -> InstallError | OSError:
-    """Return the error for a program that ended with ``returncode``, a negative one being the signal that ended it."""
+    """Return the error for a program that ended with ``returncode``; a negative number is the signal that ended the
+    program."""
     if os.strerror(errno.ENOSPC) in output:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     ending = f"exit code {returncode}" if returncode >= 0 else f"ended by signal {-returncode}"
@@ -96,7 +97,8 @@ class Interpreter:
 
 
 def describe(executable: str) -> Interpreter:
-    """Ask the interpreter at ``executable`` about itself. Raises InstallError when it or its NumPy does not run."""
+    """Ask the interpreter at ``executable`` for its version and headers. Raises InstallError if it or its NumPy does
+    not run."""
     # -E and -s: a user's PYTHONPATH or ~/.local must not bring in another NumPy than the distribution's.
     answer = run([executable, "-E", "-s", "-c", _ASK], f"asking {executable} for its version and NumPy")
     try:
@@ -122,6 +124,7 @@ class Apt:
         return os.geteuid() == 0
 
     def installed(self, names: Sequence[str]) -> frozenset[str]:
+        """Return the names of those packages that are installed."""
         query = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\\n", *names]
         # It exits with 1 when any name is unknown, and still lists the others.
         listed = subprocess.run(query, capture_output=True, text=True).stdout
@@ -148,9 +151,10 @@ def missing(packages: Sequence[str], system: Apt) -> tuple[str, ...]:
 def require(
     packages: Sequence[str], report: Report, system: Apt, what: str = "building Caffe", otherwise: str = _OWN_CAFFE
 ) -> None:
-    """Make sure that ``packages``, which ``what`` needs, are installed, installing them where this process may.
+    """Make sure that ``packages``, which ``what`` needs, are installed. Install them if this process may.
 
-    Raises MissingPackagesError where it may not or where there is no apt-get, InstallError when apt-get fails.
+    Raises MissingPackagesError if the process may not install or there is no apt-get, and InstallError if apt-get
+    fails.
     """
     if not system.available():
         raise MissingPackagesError(
@@ -174,6 +178,8 @@ def require(
 
 
 def _install(packages: Sequence[str], system: Apt) -> None:
+    """Install packages by apt-get, once more after an update of its lists if the first attempt fails. Raise
+    InstallError if packages are still missing."""
     returncode, output = system.install(packages)
     if returncode != 0:
         # Most often the list of packages was never fetched, or is out of date.

@@ -185,8 +185,8 @@ class WorkerProcess:
     ) -> Reply:
         """Send a request; return the reply's header and its arrays by group. ``action`` completes "Caffe did not ...".
 
-        A worker that is stopped, as by SIGSTOP, is waited for until ``stop`` says otherwise.
-        Raises CaffeTimeout, CaffeStopped and CaffeAborted, after which the worker is gone, and CaffeRequestError.
+        If a process of the worker is stopped, as by SIGSTOP, the call waits until ``stop`` returns True. Raises
+        CaffeTimeout, CaffeStopped and CaffeAborted, after which the worker is gone, and CaffeRequestError.
         """
         deadline = time.monotonic() + seconds
 
@@ -245,6 +245,7 @@ class WorkerProcess:
         return os.pread(self._log.fileno(), length, size - length).decode(errors="replace")
 
     def _send(self, parts: Sequence[bytes | memoryview], deadline: float, look: Callable[[], None]) -> None:
+        """Write a frame to the worker's pipe; TimeoutError at the deadline."""
         descriptor = self._input.fileno()
         for part in parts:
             view = memoryview(part)
@@ -255,6 +256,7 @@ class WorkerProcess:
                     _wait_until_ready(descriptor, select.POLLOUT, deadline, look)
 
     def _receive(self, deadline: float, look: Callable[[], None]) -> Reply:
+        """Read a frame from the worker's pipe: the reply's header, and its arrays by group."""
         length = bytearray(4)
         self._fill(memoryview(length), deadline, look)
         text = bytearray(struct.unpack(">I", length)[0])
@@ -269,7 +271,7 @@ class WorkerProcess:
         return reply, groups
 
     def _fill(self, view: memoryview, deadline: float, look: Callable[[], None]) -> None:
-        """Read as many bytes as ``view`` has; EOFError where the pipe closes before."""
+        """Read bytes until ``view`` is full. Raise EOFError if the pipe closes before."""
         descriptor = self._output.fileno()
         while view:
             try:
@@ -307,10 +309,8 @@ Origin = Literal["setting", "installed", "found"]
 
 @dataclass(frozen=True)
 class CaffeLocation:
-    """The location of pycaffe: an interpreter, and the PYTHONPATH it needs (None: that of lstmc itself).
-
-    ``caffe_binary`` is the command-line tool of the same build, None if unknown.
-    """
+    """The location of pycaffe: an interpreter, and the PYTHONPATH that it needs (None: the PYTHONPATH of lstmc).
+    ``caffe_binary`` is the command-line tool of the same build, None if unknown."""
 
     python: Path
     pythonpath: str | None
@@ -346,7 +346,8 @@ class GpuState:
 
 
 def gpu_state(location: CaffeLocation) -> GpuState:
-    """Probe a GPU in another process, which Caffe may abort. Takes half a second, or a few with a GPU."""
+    """Return the state of Caffe on a GPU. A separate process probes it, because Caffe may abort; this takes half a
+    second, or a few seconds with a GPU."""
     probe = cached_probe(location, "--gpu")
     if isinstance(probe, str):
         return GpuState(True, False, probe)
@@ -418,6 +419,7 @@ def last_json(text: str) -> dict[str, Any]:
 
 
 def failure_reason(process: subprocess.CompletedProcess[str]) -> str:
+    """Return how a process ended, and its last fatal line or last line on stderr."""
     lines = fatal_lines(process.stderr) or process.stderr.strip().splitlines()
     status = f"exit status {process.returncode}"
     if process.returncode < 0:

@@ -50,14 +50,15 @@ SETTINGS = {
 
 
 def missing_for_ranks(location: CaffeLocation) -> str | None:
-    """Return a message on a missing requirement of training by several ranks, with the install command, or None."""
+    """Return a message on what training by several ranks lacks here, with the install command. Return None if nothing
+    is missing."""
     if launcher() is None:
         return f"there is no {' and no '.join(LAUNCHERS)}: {_INSTALL}"
     return missing_for_mpi(location)
 
 
 def missing_for_mpi(location: CaffeLocation) -> str | None:
-    """Return a message on a missing requirement of a rank under a launcher, or None."""
+    """Return a message on what a rank under a launcher lacks here. Return None if nothing is missing."""
     process = subprocess.run(
         [str(location.python), "-c", IMPORTS], env=location.environment(), capture_output=True, text=True
     )
@@ -189,6 +190,7 @@ def _remove_stale_folders() -> None:
 
 
 def _lives(pid: int) -> bool:
+    """Return whether a process with this id exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

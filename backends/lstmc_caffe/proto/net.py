@@ -70,6 +70,8 @@ RawState: iter 1 int32, learned_net 2 bytes, history 3 RawBlob*, current_step 4 
 
 
 def _declare(message: Any, name: str, number: int, spec: str) -> None:
+    """Add a field to a message. ``spec`` has the field's kind, ``*`` for a repeated field, ``**`` for a packed one, and
+    a default after ``=``."""
     kind, _, default = spec.partition("=")
     field = message.field.add(name=name, number=number)
     repeated = kind.endswith("*")
@@ -89,6 +91,7 @@ def _declare(message: Any, name: str, number: int, spec: str) -> None:
 
 
 def _file() -> Any:
+    """Return the description of all messages and enums as one proto file."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{PACKAGE}.proto", package=PACKAGE, syntax="proto2")
     for name, fields in (MESSAGES | _RAW).items():
         message = file.message_type.add(name=name)
@@ -105,8 +108,8 @@ def _file() -> Any:
 def layer_field(name: str, number: int, message: str, fields: Fields) -> None:
     """Register a field of LayerParameter, with its message, in the notation of ``MESSAGES``.
 
-    For the layers of a package, where they are defined: ``layer_field("relu_param", 123, "ReLUParameter",
-    (("negative_slope", 1, "float=0"),))``. Names and numbers are those of the Caffe that is to read the net. Raises
+    A package calls this where it defines its layers: ``layer_field("relu_param", 123, "ReLUParameter",
+    (("negative_slope", 1, "float=0"),))``. Names and numbers must be those of the Caffe that reads the net. Raises
     :class:`BackendError` if the name, the number or the message is already in use.
     """
     declared = (name, number, message)
@@ -175,7 +178,7 @@ def net_text(content: bytes) -> str:
 
 
 def net_from_text(text: str, others: bool = True) -> Any:
-    """Return the NetParameter of a prototxt. Fields not in the table are ignored, or refused without ``others``.
+    """Return the NetParameter of a prototxt. Unknown fields are ignored, or refused if ``others`` is False.
 
     Raises :class:`BackendError` for text that is not a net, and for a net of V1 layers.
     """
@@ -211,7 +214,7 @@ def write_setting(layer: Any, path: str, value: Any) -> None:
 
 
 def read_setting(layer: Any, path: str) -> Any:
-    """Return a field's value, or Caffe's default; None without a default."""
+    """Return a field's value, or Caffe's default if the field is not set. Return None if it has no default."""
     message, field = _field(layer, path)
     old = OLD_NAMES.get(path)
     if old is not None and message.HasField(old):
@@ -220,7 +223,8 @@ def read_setting(layer: Any, path: str) -> Any:
 
 
 def field_value(message: Any, name: str) -> Any:
-    """Return a field as a value of Python: a float as the shortest number that it is, an enum by its name."""
+    """Return a field's value for Python: a float as the shortest decimal number that rounds to it, an enum by its
+    name."""
     value, field = getattr(message, name), message.DESCRIPTOR.fields_by_name[name]
     if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT:
         return shortest(value)
@@ -228,9 +232,9 @@ def field_value(message: Any, name: str) -> Any:
 
 
 def other_settings(layer: Any, modelled: Container[str]) -> Iterator[str]:
-    """Yield the parameters of a layer outside of ``modelled``, which has fields by path and whole messages by name.
+    """Yield the settings of a layer that are not in ``modelled``, which has fields by path and whole messages by name.
 
-    Fields with their default values and fillers do not count; ``propagate_down: false`` does.
+    Fields with their default values and fillers are not yielded; ``propagate_down: false`` is.
     """
     if not all(layer.propagate_down) and "propagate_down" not in modelled:
         yield "propagate_down: false"
@@ -275,10 +279,10 @@ class UnknownField:
 
 
 def misspelt_fields(text: str) -> Iterator[UnknownField]:
-    """Yield the fields of a net's text that their messages do not have, where one of a similar name exists.
+    """Yield the fields of a net's text that their messages do not have, if a known field has a similar name.
 
-    A field that is similar to no known name may belong to another version of Caffe, with all that is inside it. The
-    text must parse.
+    A field without a similar name may belong to another version of Caffe, with all that is inside it. The text must
+    parse.
     """
     messages: list[Any] = [NetParameter.DESCRIPTOR]
     entered: Any = None  # the message of the last field

@@ -48,8 +48,8 @@ def readers_folder() -> Path:
 
 
 def interpreter(environment: Environment | None) -> Path | None:
-    """Return the interpreter of an installed, current environment, or None; without an ``environment``, lstmc's
-    interpreter."""
+    """Return the Python of an installed environment, or None if the environment is missing or has other requirements.
+    Without an ``environment``, return the Python of lstmc."""
     if environment is None:
         return Path(sys.executable)
     folder = readers_folder() / environment.name
@@ -62,7 +62,8 @@ def interpreter(environment: Environment | None) -> Path | None:
 
 
 def make(reader: Reader, report: Report) -> None:
-    """Make the environments of a reader that are not there; install its extra of lstmc into lstmc's own environment.
+    """Make the environments of a reader that are missing, and install the reader's extra of lstmc into lstmc's
+    environment.
 
     Raises :class:`BackendError` with the failed command.
     """
@@ -91,6 +92,7 @@ def _canonical(name: str) -> str:
 
 
 def _make(environment: Environment) -> None:
+    """Make an environment anew by uv: its Python, its packages, and its setup file. Then write its record."""
     folder = private_folder(readers_folder()) / environment.name
     shutil.rmtree(folder, ignore_errors=True)
     failed = f"environment {environment.name} cannot be made"
@@ -121,6 +123,7 @@ def _matching_python(environment: Environment) -> Path:
 
 
 def _candidates(version: str) -> Iterator[Path]:
+    """Yield interpreters of a version: on the path, then of pyenv and of uv."""
     name = f"python{version}"
     on_path = shutil.which(name)
     if on_path is not None:
@@ -131,6 +134,8 @@ def _candidates(version: str) -> Iterator[Path]:
 
 
 def _run_command(failed: str, *command: str) -> None:
+    """Run a command. Raise BackendError, which begins with ``failed`` and ends with the command's last lines, if it
+    fails."""
     program = shutil.which(command[0], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if program is None:
         raise BackendError(f"{command[0]} is needed for this: python -m pip install 'lstmc[readers]'")
@@ -152,7 +157,7 @@ class ReaderError(BackendError):
 
 
 class ReaderSession:
-    """A reader, started with the first net. Use it in a ``with``, or close it."""
+    """A reader's processes, which start with the first net. Use the session in a ``with``, or close it."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -171,7 +176,8 @@ class ReaderSession:
         self._processes.clear()
 
     def version(self) -> str:
-        """The reader's own version. Raises :class:`ReaderError`, with the command to install it, if it is missing."""
+        """Return the version that the reader reports. Raises :class:`ReaderError`, with the command to install the
+        reader, if it is missing."""
         check_commands(self.reader)
         try:
             replies = [self._call(program, "about", {}, {})[0]["value"]["version"] for program in self.reader.programs]
@@ -196,6 +202,8 @@ class ReaderSession:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _run(self, folder: Path, blobs: Mapping[str, Array], outputs: Mapping[str, Shape]) -> dict[str, Array]:
+        """Convert the net in ``folder`` if a program of the reader converts, then run it on ``blobs``. Return the
+        outputs in the expected shapes."""
         args = {"folder": str(folder), "wanted": {name: list(shape) for name, shape in outputs.items()}}
         inputs = {name: np.asarray(array, np.float32) for name, array in blobs.items()}
         for program in self.reader.programs:
@@ -214,6 +222,8 @@ class ReaderSession:
         return {name: np.asarray(values[name], np.float32).reshape(shape) for name, shape in outputs.items()}
 
     def _call(self, program: Program, function: str, args: Mapping[str, Any], arrays: Mapping[str, Array]) -> Reply:
+        """Call a function of a reader's program in the program's process. Raise ReaderError with the reader's message
+        if it fails."""
         request = {"request": "call", "path": str(program.file), "function": function, "args": args}
         process = self._started(program)
         try:
@@ -227,6 +237,7 @@ class ReaderSession:
             raise
 
     def _started(self, program: Program) -> WorkerProcess:
+        """Return the process of a program, started if it does not run."""
         if program not in self._processes:
             python = interpreter(program.environment)
             if python is None:
@@ -270,7 +281,7 @@ def check_commands(reader: Reader) -> None:
 
 
 def _own_words(error: CaffeError, title: str, function: str) -> str:
-    """``OpenCV 4 DNN cannot run the net: error: ...``."""
+    """Return an error's message in the form ``OpenCV 4 DNN does not run the net: error: ...``."""
     message = error.message.removeprefix(f"cannot {function} a net: ")
     if message == error.message:
         return message
@@ -289,7 +300,7 @@ class ReaderExecutor(Executor):
         self._session = ReaderSession(reader)
 
     def unavailable(self) -> str | None:
-        """Return why it cannot be used here, with the command that installs it, or None."""
+        """Return why the reader cannot be used here, with the command that installs it, or None."""
         try:
             self._session.version()
         except ReaderError as error:
@@ -297,9 +308,9 @@ class ReaderExecutor(Executor):
         return None
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Return one forward pass of the artifact's own prototxt and caffemodel, the outputs' blobs read back by name.
+        """Return one forward pass of the artifact's own prototxt and caffemodel. The outputs' blobs are read by name.
 
-        Raises :class:`ReaderError` with the reader's message if it rejects the net.
+        Raises :class:`ReaderError` with the reader's message if the reader rejects the net.
         """
         graph = compiled.expanded
         manifest, fed = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"]), arrays.fed(compiled.model)

@@ -104,7 +104,7 @@ OPENVINO_2022 = _openvino(
 def _own(
     name: str, title: str, python: str, requires: str, *, setup: Path | None = None, command: str = "", **more: Any
 ) -> Reader:
-    """Return a reader with one program in one environment; program, environment and target have the reader's name."""
+    """Return a reader with one program in one environment. Program, environment and target have the reader's name."""
     environment = Environment(name, python, tuple(requires.split()), setup)
     return Reader(
         name, title, name, (Program(PROGRAMS / f"{name.replace('-', '_')}.py", environment, command),), **more

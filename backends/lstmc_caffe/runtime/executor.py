@@ -58,7 +58,8 @@ class CaffeExecutor(Executor):
         return None
 
     def emulation(self) -> str | None:
-        """Return why this executor runs on request only, or None: an emulated device repeats the CPU's work, slowly."""
+        """Return why this executor runs only if the user names it, or None: an emulated device repeats the CPU's work,
+        slowly."""
         if self.mode == "gpu" and self.runner.gpu.emulated:
             return f"{self.runner.gpu.device}; only a request for {self.name} runs it"
         return None
@@ -72,9 +73,8 @@ class CaffeExecutor(Executor):
         return self._run(compiled, artifact, arrays, "TRAIN")
 
     def _run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays, phase: Phase) -> Execution:
-        """Run a net with a probe (a reader of its own) for each output, so that a gradient can enter at a blob that
-        other layers read too. Gradients of two outputs that are one blob add up.
-        """
+        """Run a net with a probe for each output: an additional reader, at which a gradient can enter a blob that other
+        layers read too. Gradients of two outputs that are one blob add up."""
         graph = compiled.expanded
         manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
         fed = arrays.fed(compiled.model)
@@ -124,8 +124,8 @@ class CaffeExecutor(Executor):
 
 
 def parameters_that_lose_gradients(graph: Graph) -> list[str]:
-    """Return the parameters that several layers share, and whose gradient a Scale layer overwrites, where it should add
-    its part.
+    """Return the parameters that several layers share and whose gradient a Scale layer overwrites, instead of adding to
+    it.
 
     A Scale overwrites the gradient of its factor if no axis of x in front of the factor's axes has several elements
     (``scale_layer.cpp``, Backward_cpu). Legalisation for targets that train avoids such a Scale. Nets of targets that
@@ -142,7 +142,8 @@ def parameters_that_lose_gradients(graph: Graph) -> list[str]:
 
 
 def written_settings(prototxt: bytes, manifest: Manifest) -> Iterator[tuple[str, float]]:
-    """Yield the multipliers of each parameter, once for each blob of the text that it is in."""
+    """Yield the learning-rate and decay multipliers that the text gives each parameter, once for each blob that
+    contains the parameter."""
     graph = manifest.weights
     blobs = {o.name: parameters(graph).keys() & graph.needed([o.ref]) for o in graph.outputs}
     for layer in net_from_text(prototxt.decode()).layer:
@@ -157,7 +158,8 @@ MOST_ROUNDS = 200
 
 
 def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-    """Seconds of a forward and backward pass of each written net on the CPU: minima of passes that take turns."""
+    """Return the seconds of a forward and backward pass of each written net on the CPU, by form. Passes of the nets
+    alternate, and the minimum counts."""
     nets = {}
     for form, artifact in artifacts.items():
         (text,) = (content.decode() for name, content in artifact.files.items() if name.endswith(".prototxt"))
@@ -204,6 +206,8 @@ _MAY_HAVE_ONE = re.compile(rb"Data|HDF5|Infogain|Python|\\|[\"']\s*[\"']")
 
 @dataclass(frozen=True)
 class _InCaffe:
+    """A written net that is loaded in real Caffe, as a net that runs."""
+
     net: Net
 
     def forward(self, blobs: Mapping[str, Array], outputs: Iterable[str]) -> Mapping[str, Array]:
@@ -223,7 +227,8 @@ def loaded_net(files: NetFiles, gpu: bool) -> Iterator[_InCaffe]:
 
 
 def _layers_source(path: Path) -> Source | None:
-    """Return the source of a net's generated layers, from the file beside the net; None if there is none."""
+    """Return the source of a net's generated layers, from the file beside the net. Return None if the net has no such
+    layers."""
     if f'"{PREFIX}'.encode() not in path.read_bytes():
         return None
     beside = path.with_name(path.name.removesuffix(".prototxt") + SUFFIX)

@@ -70,7 +70,8 @@ def locate(settings: Mapping[str, str] | None = None, cache: Path | None = None)
 
 
 def attempt_all(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> Iterator[Attempt]:
-    """Yield an attempt for each candidate in order of preference; each is probed when it is requested."""
+    """Yield an attempt for each candidate in order of preference. A candidate is probed only when the caller asks for
+    it."""
     settings = os.environ if settings is None else settings
     if settings.get(PYTHON) or settings.get(PYTHONPATH):
         yield _attempt_setting(settings.get(PYTHON), settings.get(PYTHONPATH))
@@ -83,9 +84,9 @@ def attempt_all(settings: Mapping[str, str] | None = None, cache: Path | None = 
 def locate_for_gpu(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> CaffeLocation:
     """Return the Caffe for a GPU: from the settings, the installer's build with CUDA, or the result of ``locate``.
 
-    The build for an emulated device is used where the other build with CUDA finds no GPU. The result of ``locate`` may
-    be built for the CPU only: see :func:`gpu_state`. Raises CaffeNotFound where the build with CUDA cannot be imported,
-    or there is no Caffe.
+    If the build with CUDA finds no GPU, the build for an emulated device is used. The result of ``locate`` may be built
+    for the CPU only: see :func:`gpu_state`. Raises CaffeNotFound if the build with CUDA cannot be imported, or there is
+    no Caffe.
     """
     environment = os.environ if settings is None else settings
     records = [record for record in (installed_with_cuda(cache), installed_emulated(cache)) if record is not None]
@@ -105,6 +106,7 @@ def _is_setting(attempts: tuple[Attempt, ...]) -> bool:
 
 
 def _attempt_setting(python: str | None, pythonpath: str | None) -> Attempt:
+    """Return the attempt with the Python and PYTHONPATH that environment variables name."""
     names = ((PYTHON, python), (PYTHONPATH, pythonpath))
     place = " ".join(f"{name}={value}" for name, value in names if value)
     if pythonpath and not any(Path(entry).is_dir() for entry in pythonpath.split(os.pathsep)):
@@ -117,6 +119,8 @@ def _attempt_setting(python: str | None, pythonpath: str | None) -> Attempt:
 
 
 def _attempt_installed(cache: Path | None) -> Iterator[Attempt]:
+    """Yield the attempts with the installer's builds: a refusal for each build that cannot be used, then the build in
+    use."""
     yield from (Attempt("the installer's cache", refusal) for refusal in refusals(cache))
     record = installed(cache) or installed_with_cuda(cache)  # the second can do what the first can, more slowly
     if record is None:
@@ -141,6 +145,7 @@ def _common_pythons(path: str | None) -> list[Path]:
 
 
 def _attempt(place: str, location: CaffeLocation) -> Attempt:
+    """Probe a location and return the attempt, with the reason if it has no Caffe."""
     probe = cached_probe(location)
     if isinstance(probe, str):
         return Attempt(place, probe)
@@ -189,7 +194,7 @@ LIBRARY_SUFFIX = ".layers.so"
 
 
 def libraries(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """``NAME.layers.so`` for each ``NAME.layers.cpp`` of these files.
+    """Return ``NAME.layers.so`` for each ``NAME.layers.cpp`` among ``files``, compiled for the located Caffe.
 
     Raises :class:`BackendError` without a Caffe, a compiler or headers, with the remedy.
     """

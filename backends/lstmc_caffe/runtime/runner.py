@@ -53,10 +53,10 @@ class RunResult:
 
 
 class Net:
-    """A loaded net. It is gone when the worker ends (a timeout, an abort): then load it again.
+    """A loaded net, which is lost when the worker ends (a timeout, an abort): then load the net again.
 
-    ``blobs`` and ``params`` map names to shapes. A parameter that the prototxt names (``param { name: }``) goes
-    by that name, once, however many layers share it; another one is ``LAYER/INDEX``. ``outputs`` are the blobs
+    ``blobs`` and ``params`` map names to shapes. A parameter that the prototxt names (``param { name: }``) has this
+    name, once for all layers that share it; a parameter without a name is ``LAYER/INDEX``. ``outputs`` are the blobs
     that no layer of the given net reads.
     """
 
@@ -116,7 +116,7 @@ class Net:
 
 
 def _picked(action: str, kind: str, available: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Return the names as a list. CaffeRequestError lists unknown ones."""
+    """Return the names as a list. Raise CaffeRequestError if names are not ``available``."""
     picked, valid = list(names), sorted(available)
     if unknown := sorted(set(picked).difference(valid)):
         listed = ", ".join(valid[:20]) + (f" ... ({len(valid)} in all)" if len(valid) > 20 else "")
@@ -306,6 +306,8 @@ class Runner:
         seconds: float,
         stop: Callable[[], bool] = lambda: False,
     ) -> Reply:
+        """Send a request to a worker and return its reply. End the worker if the request fails in a way that may leave
+        half a message in the pipe."""
         try:
             return worker.ask(action, request, arrays, seconds, stop)
         except CaffeRequestError:
@@ -332,6 +334,7 @@ class Runner:
         return self._worker
 
     def _start_default(self, location: CaffeLocation) -> WorkerProcess:
+        """Start a worker process in the Python of a location."""
         # Linux tells a process of the death of the *thread* that started it: only the main one lasts.
         tied = threading.current_thread() is threading.main_thread()
         command = [str(location.python), "-u", str(WORKER), *([str(os.getpid())] if tied else [])]

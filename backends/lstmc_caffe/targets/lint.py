@@ -365,7 +365,8 @@ Pair = tuple[str, str]  # of a violation: found, expected
 def _problems(
     rule: Restriction, layer: Any, bottoms: Sequence[Shape | None], tops: Sequence[Shape | None]
 ) -> Iterator[Pair]:
-    """Yield what was found, and what is expected, for each violation of a rule by a layer."""
+    """Yield the problems of a layer by one rule, each as what was found and what is expected. One branch for each kind
+    of check."""
     if rule.field:
         yield from _field_problems(rule, layer)
     elif rule.bottoms is not None:
@@ -407,6 +408,7 @@ def _problems(
 
 
 def _field_problems(rule: Restriction, layer: Any) -> Iterator[Pair]:
+    """Yield the problem of a rule on a field of the layer: what was found and what is expected."""
     param, _, name = rule.field.rpartition(".")
     message = getattr(layer, param)
     content = getattr(message, name)
@@ -437,6 +439,7 @@ def _field_problems(rule: Restriction, layer: Any) -> Iterator[Pair]:
 
 
 def _axes_problems(rule: Restriction, blobs: Iterable[tuple[str, Shape | None]]) -> Iterator[Pair]:
+    """Yield what was found and what is expected for each blob whose number of axes the rule does not allow."""
     for name, shape in blobs:
         if shape is not None and len(shape) not in rule.axes:
             found = f"blob {name} is {list(shape)}, with {_count(len(shape), 'axis', 'axes')}"

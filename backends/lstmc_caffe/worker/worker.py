@@ -57,18 +57,19 @@ def instrument(message, request):
 
 
 def _add_probe(message, blob):
-    """Add a reader of a blob that changes nothing, so that a gradient can enter there. Caffe overwrites the gradient of
-    a blob with one reader, but sums those of several; the probe's loss weight makes Caffe go backward from it.
-    """
+    """Add a layer that reads a blob and changes nothing, so that a gradient can enter there. Caffe overwrites the
+    gradient of a blob with one reader, but sums the gradients of several readers; the layer's loss weight makes Caffe
+    go backward from it."""
     message.layer.add(name=PROBE + blob, type="Power", bottom=[blob], top=[PROBE + blob], loss_weight=[1])
 
 
 def _add_gradient_inputs(message, blobs):
-    """Put a Bias with a zero to learn behind each of these inputs: Caffe goes backward to layers with learned blobs.
+    """Add a Bias with a learned zero after each of these inputs, because Caffe computes gradients of bottoms of such
+    layers.
 
-    Not force_backward: that asks for gradients of indices and labels too, where Caffe aborts. Parameters with lr_mult 0
-    get a gradient too, except blobs of a layer that passes no gradient on: for these, Scale writes a product into the
-    gradient of its bottom (``scale_layer.cpp``).
+    force_backward is not used: it asks for gradients of indices and labels too, where Caffe aborts. Parameters with
+    lr_mult 0 get a gradient too, except blobs of a layer that passes no gradient on: for these, Scale writes a product
+    into the gradient of its bottom (``scale_layer.cpp``).
     """
     missing, layers = set(blobs), []
     stopped = [layer for layer in message.layer if layer.propagate_down and not any(layer.propagate_down)]
@@ -128,7 +129,7 @@ class Channel(object):
 
 
 def _private(descriptor):
-    """A copy of a file descriptor that programs started from here do not inherit."""
+    """Return a copy of a file descriptor that child processes do not inherit."""
     copy = os.dup(descriptor)
     fcntl.fcntl(copy, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
     return copy
@@ -144,7 +145,7 @@ def _native(value):
 
 
 def encode(header, groups):
-    """The parts of a frame; an array's part is its own memory, not a copy, where it is already in C order."""
+    """Return the parts of a frame. The part of an array in C order is the array's own memory, not a copy."""
     items, parts = [], []
     for group in groups:
         for name, array in groups[group].items():
@@ -189,7 +190,8 @@ class LoadedNet(object):
         }
 
     def own_params(self, layer, blobs, specs):
-        """Add a layer's parameters; of those that share a name, the first blob is the owner."""
+        """Add a layer's parameters by name. If several blobs share a name, only the first is added: it owns the
+        parameter."""
         keys = [spec.name for spec in specs] + [""] * (len(blobs) - len(specs))
         for index, blob in enumerate(blobs):
             if not keys[index] and "%s/%d" % (layer, index) in self.params:
@@ -198,7 +200,7 @@ class LoadedNet(object):
 
 
 def copy_into(kind, blobs, arrays, part):
-    """Copy arrays to the data or the diff of the blobs of their names: all of them, or none if a shape differs."""
+    """Copy arrays into the blobs of the same names, into ``part``: data or diff. Copy none if a shape differs."""
     for name in sorted(arrays):
         expected, actual = tuple(blobs[name].shape), arrays[name].shape
         if expected != actual:
@@ -208,9 +210,8 @@ def copy_into(kind, blobs, arrays, part):
 
 
 def copy_weights(net, path, message):
-    """Copy the weights of a file into a net, in parts if the file is larger than Caffe can read: Caffe copies the
-    layers that a file has. ``message`` is an empty NetParameter.
-    """
+    """Copy the weights of a file into a net. A file that is larger than Caffe can read is divided: Caffe copies the
+    layers that a file has. ``message`` is an empty NetParameter."""
     with io.open(path, "rb") as file:
         if path.endswith(".h5"):  # by which Caffe knows it
             net.copy_from(path)
@@ -253,9 +254,10 @@ class Worker(object):
         return {}, {}
 
     def on_load(self, request, arrays):
-        """prototxt (text) or path; weights (a path or None); phase; mode; probes; gradients.
+        """Load a net. The request has: prototxt (text) or path; weights (a path or None); phase; mode; probes;
+        gradients.
 
-        Reply: net, the number to name it by; blobs and params with shapes; inputs; outputs.
+        Reply: net, a number for later requests; blobs and params with shapes; inputs; outputs.
         """
         message = self.read(request)
         getattr(self.caffe, "set_mode_" + request["mode"])()
@@ -285,7 +287,8 @@ class Worker(object):
         return message
 
     def use(self, request):
-        """The net that a request names, and set its mode, which belongs to the process, not to the net."""
+        """Return the net that a request names, and set its mode, because Caffe's mode belongs to the process, not to
+        the net."""
         loaded = self.nets[request["net"]]
         getattr(self.caffe, "set_mode_" + loaded.mode)()
         return loaded
@@ -295,10 +298,11 @@ class Worker(object):
         return {}, {}
 
     def on_run(self, request, arrays):
-        """Forward, and backward where asked. Arrays: inputs, backward ({probed blob: its gradient}).
+        """Run a net forward, and backward if the request says so. Arrays: inputs, backward ({probed blob: its
+        gradient}).
 
-        blobs, diffs: names of blobs to return; backward, param_diffs: booleans.
-        Reply's arrays: blobs, diffs, param_diffs.
+        blobs, diffs: names of blobs to return; backward, param_diffs: booleans. Reply's arrays: blobs, diffs,
+        param_diffs.
         """
         loaded = self.use(request)
         copy_into("input", loaded.fed, arrays.get("inputs", {}), "data")
@@ -315,7 +319,8 @@ class Worker(object):
         return {}, reply
 
     def on_call(self, request, arrays):
-        """Call function(args, arrays) of the Python file at path, run once: it returns (JSON data, {name: array})."""
+        """Call function(args, arrays) of the Python file at path, which runs once. The function returns (JSON data,
+        {name: array})."""
         path, name = request["path"], request["function"]
         module = self.modules.get(path) or {"__name__": os.path.basename(path)[:-3], "__file__": path}
         if path not in self.modules:
@@ -339,6 +344,7 @@ def end_with(parent):
 
 
 def main():
+    """Answer requests until the pipe closes."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an abort is an everyday thing here
     channel, worker = Channel(), Worker()
     while True:

@@ -14,6 +14,7 @@ def about(args, arrays):
 
 
 def run(args, arrays):
+    """Return the outputs of the folder's net on ``arrays``."""
     base = os.path.join(args["folder"], "net")
     net = CaffeLoader(model=base + ".prototxt", weights=base + ".caffemodel").load()
     session = Inference(net)

@@ -16,6 +16,7 @@ def about(args, arrays):
 
 
 def convert(args, arrays):
+    """Convert the folder's net into ``net.mnn`` by MNN's converter."""
     base = os.path.join(args["folder"], "net")
     files = ["--modelFile", base + ".caffemodel", "--prototxt", base + ".prototxt", "--MNNModel", base + ".mnn"]
     command = [sys.executable, "-c", CONVERT, "-f", "CAFFE", "--bizCode", "lstmc"] + files
@@ -26,6 +27,7 @@ def convert(args, arrays):
 
 
 def run(args, arrays):
+    """Return the wanted blobs of ``net.mnn`` on ``arrays``."""
     net = MNN.Interpreter(os.path.join(args["folder"], "net.mnn"))
     net.setSessionHint(3, 0)  # WINOGRAD_MEMORY_LEVEL: without, a convolution of 5 x 5 is off by 5e-4
     session = net.createSession({"numThread": 1})  # several wait for each other in a loop

@@ -26,6 +26,7 @@ def about(args, arrays):
 
 
 def convert(args, arrays):
+    """Convert the folder's net into ``net.param`` and ``net.bin`` by caffe2ncnn."""
     base = os.path.join(args["folder"], "net")
     command = [_program(), base + ".prototxt", base + ".caffemodel", base + ".param", base + ".bin"]
     process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -37,6 +38,7 @@ def convert(args, arrays):
 
 
 def run(args, arrays):
+    """Return the wanted blobs of the converted net on ``arrays``."""
     base = os.path.join(args["folder"], "net")
     net = ncnn.Net()
     net.opt.num_threads = 1

@@ -12,6 +12,7 @@ def about(args, arrays):
 
 
 def run(args, arrays):
+    """Return the wanted blobs of the folder's net on ``arrays``."""
     cv2.setNumThreads(1)
     base = os.path.join(args["folder"], "net")
     net = cv2.dnn.readNetFromCaffe(base + ".prototxt", base + ".caffemodel")

@@ -21,6 +21,7 @@ def about(args, arrays):
 
 
 def convert(args, arrays):
+    """Convert the folder's net into ``net.xml`` and ``net.bin``."""
     base = os.path.join(args["folder"], "net")
     model = convert_model(
         input_model=base + ".caffemodel",

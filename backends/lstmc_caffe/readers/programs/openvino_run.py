@@ -15,10 +15,11 @@ def about(args, arrays):
 
 
 def run(args, arrays):
+    """Return the wanted outputs of the folder's ``net.xml`` on ``arrays``."""
     core = Core()
     model = core.read_model(os.path.join(args["folder"], "net.xml"))
     compiled = core.compile_model(model, "CPU", F32)
-    # an input also has the names of layers after it that change nothing
+    # an input also has the names of layers that only pass it on
     inputs = {name: arrays[name] for port in compiled.inputs for name in port.get_names() if name in arrays}
     results = compiled.create_infer_request().infer(inputs)
     outputs = {}

@@ -14,6 +14,7 @@ def about(args, arrays):
 
 
 def convert(args, arrays):
+    """Convert ``net.prototxt`` and ``net.caffemodel`` of the folder into ``net.mlir``."""
     before = os.getcwd()
     os.chdir(args["folder"])  # where it leaves the weights
     try:
@@ -25,6 +26,7 @@ def convert(args, arrays):
 
 
 def run(args, arrays):
+    """Return the outputs of ``net.mlir`` in the folder on ``arrays``."""
     before = os.getcwd()
     os.chdir(args["folder"])
     try:

@@ -29,6 +29,7 @@ def about(args, arrays):
 
 
 def run(args, arrays):
+    """Import the folder's net into TVM, compile it as C, and return its outputs on ``arrays``."""
     base = os.path.join(args["folder"], "net")
     net, weights = caffe_pb2.NetParameter(), caffe_pb2.NetParameter()
     with open(base + ".prototxt") as file:

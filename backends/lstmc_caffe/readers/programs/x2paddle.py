@@ -15,6 +15,8 @@ def about(args, arrays):
 
 
 def run(args, arrays):
+    """Convert the folder's net into Python code of PaddlePaddle, run this code on ``arrays``, and return the wanted
+    blobs."""
     base = os.path.join(args["folder"], "net")
     folder = os.path.join(args["folder"], "made")
     caffe2paddle(base + ".prototxt", base + ".caffemodel", folder, None, disable_feedback=True)
@@ -23,7 +25,7 @@ def run(args, arrays):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with open(code) as file:
-        # the names of what the net's forward takes and gives are in its text alone
+        # the names of the parameters and results of forward are only in the text
         parameters, gives = re.search(r"def forward\(self, (.*?)\):.*?return (.*?)\n", file.read(), re.DOTALL).groups()
     paddle.disable_static()
     net = next(value for value in vars(module).values() if isinstance(value, type))()
