@@ -36,7 +36,8 @@ class Axes:
     batch: int | None = None
 
     def text(self, shape: tuple[int, ...], any_number: str = "") -> str:
-        """``[T=3, N=4, 8]``; with ``any_number`` the batch axis is named: ``[T=3, examples, 8]``."""
+        """Return a shape as ``[T=3, N=4, 8]``. With ``any_number`` the batch axis has this text: ``[T=3, examples,
+        8]``."""
         parts = []
         for axis, (declared, size) in enumerate(zip(self.sizes, shape, strict=True)):
             named = str(size) if declared == str(size) else f"{declared}={size}"
@@ -66,10 +67,10 @@ def batch_axes(model: Model, dim: str | None = None) -> dict[str, Axes]:
 def sizes_of_data(
     model: Model, axes: Mapping[str, Axes], arrays: Mapping[str, AnyArray], names: Collection[str]
 ) -> dict[str, int]:
-    """Return the sizes of the model's dimensions that the arrays show, besides those in ``names``.
+    """Return the sizes of the model's dimensions that the arrays show, except the dimensions in ``names``.
 
-    An array shows all sizes of its input except the batch size; with one more axis in front, which counts batches, also
-    the batch size. Raises :class:`~lstmc.errors.DimError` if two arrays show different sizes.
+    An array shows all sizes of its input except the batch size. An array with one more axis in front, which counts
+    batches, shows the batch size too. Raises :class:`~lstmc.errors.DimError` if two arrays show different sizes.
     """
     scope = Scope()
     for name, declared in model.inputs.items():
@@ -98,7 +99,7 @@ Form = Literal["examples", "batches", "whole"]
 
 @dataclass(frozen=True)
 class InputArray:
-    """An input that needs data, and its array. ``form`` is None if the rank fits no form."""
+    """An input that needs data, and its array."""
 
     name: str
     op: Input
@@ -107,6 +108,8 @@ class InputArray:
 
     @property
     def form(self) -> Form | None:
+        """Return how the array holds examples: ``batches``, with one more axis in front; ``examples``, any number of
+        them along the batch axis; or ``whole``, without a batch axis. Return None for another rank."""
         more = self.array.ndim - len(self.op.shape)
         if more == 1:
             return "batches"
@@ -125,6 +128,7 @@ class InputArray:
         return f"{self.axes.text(self.op.shape, 'examples')} or [batches, {whole[1:]}"
 
     def shape_problem(self) -> str | None:
+        """Return the message for an array whose shape does not fit the input, or None."""
         shape = list(self.op.shape)
         if self.form == "batches":
             shape.insert(0, self.count)
@@ -136,7 +140,8 @@ class InputArray:
 
 
 def form_problems(arrays: Iterable[InputArray]) -> Iterator[str]:
-    """Yield the conflicts between arrays: mixed forms, and numbers of examples or batches that differ or are small."""
+    """Yield the conflicts between arrays: mixed forms, and numbers of examples or batches that differ or are too
+    small."""
     by_form = {form: [g for g in arrays if g.form == form] for form in ("examples", "batches")}
     if all(by_form.values()):
         names = {form: ", ".join(g.name for g in members) for form, members in by_form.items()}
@@ -178,7 +183,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all names, types and elements."""
+        """Return a hash of the arrays' names, types and elements."""
         digest = hashlib.sha256()
         for one in sorted(self.arrays, key=lambda g: g.name):
             digest.update(repr((one.name, one.array.dtype.str, one.array.shape)).encode())
@@ -190,8 +195,8 @@ class Dataset:
         return {one.name: _rows_of(one, rows, whole_batch=True).astype(np.float32) for one in self.arrays}
 
     def for_training(self, seed: int = 0, shuffle: bool = True) -> Batches:
-        """Return endless batches, in epochs: each epoch has every row once, in an order given by ``seed`` and its
-        number.
+        """Return endless batches, in epochs: each epoch has every row once, in an order that ``seed`` and the epoch's
+        number determine.
 
         If an epoch's last rows do not fill a batch, the first rows of the next epoch complete it. Without ``shuffle``
         rows keep their order.
@@ -254,7 +259,7 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
     fitting = [one for one in present if shapes[one.name] is None]
     problems += filter(None, shapes.values())
     problems += form_problems(fitting)
-    # how many examples a file has only the file says: its elements are read once all else fits
+    # the elements of a file are read only if everything else fits
     read = [one for one in fitting if not problems or isinstance(one.array, np.ndarray)]
     problems += filter(None, (value_problem(one.name, one.array, one.op.values) for one in read))
     if problems:
@@ -307,6 +312,7 @@ class _Epochs:
         return hashlib.sha256(f"{self.dataset.fingerprint} {self.seed} {self.shuffle}".encode()).hexdigest()
 
     def _epoch(self, number: int) -> Order:
+        """Return the order of an epoch's rows. The orders of this epoch and of its neighbours are kept."""
         if number not in self.orders:
             self.orders = {n: order for n, order in self.orders.items() if abs(n - number) == 1}
             self.orders[number] = _order(self.dataset.rows, [self.seed, number], self.shuffle)
@@ -380,7 +386,7 @@ def read_data(data: Data) -> Mapping[str, AnyArray]:
 
 
 def fed_graph(graph: Graph, names: Container[str]) -> Graph:
-    """Return the graph in which inputs with data are fed, also those that have a fill."""
+    """Return the graph in which the inputs ``names`` have no fill, so that data are fed to them."""
 
     carried = graph.carried()
 

@@ -57,7 +57,7 @@ Observer = Callable[[Evaluation, Node, Sequence[Array], Arrays, Sequence[Array |
 
 @dataclass
 class Gradients:
-    """Cotangents of a graph's inputs and parameters, by name; zero where nothing flows."""
+    """Cotangents of a graph's inputs and parameters, by name; zero for a leaf that no output depends on."""
 
     inputs: dict[str, Array]
     params: dict[str, Array]
@@ -239,7 +239,8 @@ def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
 def _propagate(
     run: Evaluation, seeds: dict[Ref, Array], observer: Observer | None, convert: Conversion | None
 ) -> dict[Ref, Array]:
-    """Propagate cotangents of some values to all leaves that they depend on; those of inner values are dropped."""
+    """Return the cotangents of the leaves on which some values depend. ``seeds`` are the cotangents of these values;
+    cotangents of inner values are dropped."""
     cts = dict(seeds)
     for node in _counted_nodes(run, list(reversed(list(run.graph))), "gradients of"):
         refs = node.refs

@@ -33,6 +33,8 @@ FORMAT = 1
 
 
 def _initial(value: object) -> object:
+    """Return a state's first value if it is a finite number, words, or an array of numbers. Raise ValueError
+    otherwise."""
     if isinstance(value, str) or (type(value) in (int, float) and isfinite(value)):  # type: ignore[arg-type]
         return value
     if isinstance(value, list) and all(not isinstance(_initial(part), str) for part in value):
@@ -68,7 +70,7 @@ class Place:
     def from_types(
         cls, value_type: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...], open: Open = ()
     ) -> Place:
-        """Return the place of a value, from its own type and the names and types of its blobs."""
+        """Return the place of a value from the value's type and the names and types of its blobs."""
         types = [blob[1] for blob in blobs if blob is not None]
         other = types[0].shape if types and types[0] != value_type else None
         return cls(value_type.shape, tuple(None if blob is None else blob[0] for blob in blobs), other, open)
@@ -89,7 +91,7 @@ class Place:
         return " ... ".join(dict.fromkeys((self.names[0], self.names[-1]))) if self.names else "none"
 
     def fed(self, array: Array) -> Iterator[tuple[str, Array]]:
-        """Yield the blobs to fill from an array of the model's shape."""
+        """Yield each blob to fill, with its part of an array of the model's shape."""
         shape = np.shape(array) if self.open else self.shape if self.blob_shape is None else self.blob_shape
         steps = array if len(self.blobs) > 1 else [array]
         for blob, step in zip(self.blobs, steps, strict=False):
@@ -97,7 +99,7 @@ class Place:
                 yield blob, step.reshape(shape)
 
     def read(self, blobs: Mapping[str, Array]) -> Array:
-        """Return the array of the model's shape, from its blobs; a step without a blob is zero."""
+        """Return the array of the model's shape from the arrays of its blobs. A step without a blob is zero."""
         if self.open:
             return blobs[self.names[0]]
         zeros = np.zeros(prod(self.shape) // len(self.blobs), np.float32)
@@ -124,7 +126,7 @@ class InputPlace:
         return bool(self.place.names)
 
     def values_at(self, sizes: Mapping[str, int]) -> Domain | None:
-        """Return the domain of its elements at these sizes of dimensions."""
+        """Return the valid range of the input's elements at these sizes of dimensions, or None."""
         most = None if self.most is None else sizes.get(self.most)
         if most is not None and isinstance(self.values, IntegerRange):
             return replace(self.values, high=most)
@@ -187,6 +189,7 @@ def _known_format(number: int) -> int:
 
 
 def _filler(value: Any) -> Filler:
+    """Return the filler that a text describes. Raise ValueError for any other value."""
     try:
         return parse_filler(value)
     except (ParseError, TypeError, RecursionError, MemoryError):  # the last two of Python's own parser
@@ -194,6 +197,8 @@ def _filler(value: Any) -> Filler:
 
 
 def _domain(value: Any) -> Domain:
+    """Return the range of integers or of reals that an object with ``low`` and ``high`` describes. Raise ValueError
+    otherwise."""
     entry = value if isinstance(value, dict) else {}
     low, high, also = entry.get("low"), entry.get("high"), entry.get("also")
     if type(low) is type(high) is int and type(also) in (int, type(None)):
@@ -204,6 +209,7 @@ def _domain(value: Any) -> Domain:
 
 
 def _graph(value: Any) -> Graph:
+    """Return the graph of weights that a text describes. Raise ValueError for any other value."""
     if isinstance(value, str):
         try:
             return parse_graph(value)
@@ -223,6 +229,7 @@ class PlaceEntry:
     open: Open = ()
 
     def place(self) -> Place:
+        """Return the place. Raise ValueError if its blobs do not fit its shape."""
         one = () if self.blob is None else (self.blob,)
         place = Place(self.shape, one if self.blobs is None else self.blobs, self.blob_shape, self.open)
         shape = place.shape if place.blob_shape is None else place.blob_shape
@@ -240,6 +247,7 @@ class OutputEntry(PlaceEntry):
     delay: Count = 0
 
     def output(self) -> Place:
+        """Return the output's place. Raise ValueError if a step has no blob."""
         place = self.place()
         if None in place.blobs:  # those of steps are concatenated
             raise ValueError("a blob for each step")
@@ -257,6 +265,7 @@ class InputEntry(PlaceEntry):
     most: str | None = None
 
     def input(self) -> InputPlace:
+        """Return the input's place. Raise ValueError if its blobs do not correspond to the steps."""
         place = self.place()
         if len(place.blobs) > 1 and place.shape[:1] != (len(place.blobs),):
             raise ValueError("a blob, or null, for each step")
@@ -314,6 +323,7 @@ class Manifest:
         )
 
     def text(self) -> str:
+        """Return the manifest as JSON."""
         content = {field.name: _written(getattr(self, field.name)) for field in fields(self)}
         if not self.training_inputs:
             del content["training_inputs"]
@@ -321,7 +331,7 @@ class Manifest:
 
 
 def _written(value: Any) -> Any:
-    """Return a value of a manifest as JSON has it."""
+    """Return a value of a manifest in the form that JSON stores."""
     match value:
         case Mapping():
             return {name: _written(each) for name, each in value.items()}
@@ -345,6 +355,7 @@ def _place_entry(place: Place) -> dict[str, Any]:
 
 
 def _input_entry(entry: InputPlace) -> dict[str, Any]:
+    """Return an input's entry in the JSON of a manifest."""
     fill = None if entry.fill is None else repr(entry.fill)
     values = None if entry.values is None else asdict(entry.values)
     more = {"filled": entry.filled, "fill": fill, "values": values, "most": entry.most}
@@ -481,6 +492,8 @@ def _first_value(first: float | Array | str) -> Initial:
 
 
 def _input(compiled: Compiled, opened: Graph | None, name: str, place: Place, filled: bool) -> InputPlace:
+    """Return an input's place, with its fill and its valid range. If the range ends at a dynamic dimension, ``most``
+    names it."""
     op = compiled.model.node(name).op
     if not isinstance(op, Input):
         return InputPlace(place, filled)
@@ -497,7 +510,8 @@ def step_blobs(compiled: Compiled) -> set[str]:
 
 
 def scan_blobs(compiled: Compiled) -> dict[str, ScanBlobs]:
-    """Return for each scan its steps, and for each state and output the pattern of its blobs' names, if any."""
+    """Return for each scan its number of steps, and the pattern of blob names for each state and output that has a blob
+    for each step."""
     values = {pair for node in compiled.expanded if node.steps for pair in zip(node.names, node.steps, strict=True)}
     blobs_by_scan = {}
     for title, scan in compiled.scans.items():

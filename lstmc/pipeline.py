@@ -80,8 +80,8 @@ RunPasses = Callable[[Graph, Sequence[Pass], Sequence[type[Op]]], list[Snapshot]
 
 
 def all_passes(backend: Backend | None, target: str | None = None, form: str | None = None) -> PassList:
-    """Return the passes of a model in order, with the passes of packages; without a backend, up to core ops of all
-    steps.
+    """Return the passes of a model in order, including passes of packages. Without a backend these end with core ops of
+    all steps.
 
     ``form`` is one of the backend's ``forms``; by default the target's rule decides. Raises
     :class:`~lstmc.errors.BackendError` for a form that the target lacks.

@@ -25,8 +25,8 @@ Offers = dict[str, tuple[EntryPoint, ...]]
 
 
 def entry_points_of(group: str) -> Offers:
-    """Return the entry points of a group by name, sorted. Several entry points of one name come from distributions that
-    clash."""
+    """Return the entry points of a group by name, sorted. A name has several entry points if several packages define
+    it."""
     folders = [(folder, _modified(folder)) for folder in sys.path]
     return dict(_offered(group, tuple([stamp for stamp in folders if _has_metadata(*stamp)])))
 
@@ -36,13 +36,14 @@ _read = lru_cache(maxsize=8)(lambda folders: entry_points())  # by the folders t
 
 @lru_cache(maxsize=64)
 def _offered(group: str, folders: tuple[tuple[str, int], ...]) -> Offers:
-    """Return the entry points of a group; ``folders`` with their times are the key of the cache, without the model's.
+    """Return the entry points of a group by name. ``folders``, with the times of their last change, are the key of the
+    cache.
 
     Python reads the metadata of every installed distribution for each query, 30 ms for 100 distributions: here they are
     read once for all groups.
     """
     points_by_name: dict[str, dict[str, EntryPoint]] = {}
-    for point in _read(folders).select(group=group):  # one that is seen twice, in two folders of metadata, is one
+    for point in _read(folders).select(group=group):  # a point that two folders of metadata have counts once
         points_by_name.setdefault(point.name, {}).setdefault(point.value, point)
     return {name: tuple(points.values()) for name, points in sorted(points_by_name.items())}
 
@@ -132,9 +133,9 @@ def malformed(point: EntryPoint, kind: str, expected: str, actual: str) -> Plugi
 
 
 def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
-    """Import an optional package, or a module of lstmc that imports one at its top.
+    """Import an optional package, or a module of lstmc that imports one at its top. Return the module.
 
-    Raises ``error`` with the command that installs it; ``what`` is its name in the message.
+    Raises ``error``, with the command that installs the package, if it is missing; ``what`` is its name in the message.
     """
     try:
         return importlib.import_module(module)
@@ -145,8 +146,8 @@ def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
 
 
 def problem_with(get: Callable[[], object]) -> str | None:
-    """Return the message if a function raises an error of lstmc, as :func:`need` does for a missing package; else
-    None."""
+    """Call a function. Return the message if it raises an error of lstmc, as :func:`need` does for a missing package;
+    otherwise return None."""
     try:
         get()
     except LstmcError as error:
@@ -164,10 +165,9 @@ def recorded(part: str) -> Any:
 
 
 def recorded_targets() -> Mapping[str, Mapping[str, str]] | None:
-    """Return the purpose of each target of lstmc's backends, from the record of ``docs/generate_cells.py``.
-
-    Importing the backends would take a second more. None if other packages extend lstmc: then these must be loaded.
-    """
+    """Return the purpose of each target of lstmc's backends, from the record of ``docs/generate_cells.py``, because
+    importing the backends takes a second. Return None if other packages extend lstmc: then the backends must be
+    loaded."""
     purposes: Mapping[str, Mapping[str, str]] = recorded("purposes")
     return purposes if not installed_parts() and sorted(entry_points_of(BACKENDS)) == sorted(purposes) else None
 

@@ -257,6 +257,7 @@ def _code(function: object) -> CodeType | None:
 
 
 def _lines(code: CodeType) -> Iterator[int]:
+    """Yield the line numbers of a code object, and of the functions inside it."""
     yield from (line for _, _, line in code.co_lines() if line is not None)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -315,6 +316,8 @@ class _Tree:
                 self._note_assigned(own, one)
 
     def _note(self, node: ast.AST) -> None:
+        """Note the spans that a node of the syntax tree gives: assigned names, tested expressions, calls and
+        functions."""
         match node:
             case ast.Assign(targets=[target], value=value) | ast.AnnAssign(target=target, value=ast.expr() as value):
                 self._note_assigned(target, value)

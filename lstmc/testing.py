@@ -61,7 +61,8 @@ def random_cotangents(graph: Graph) -> dict[str, Array]:
 def assert_same_meaning(
     before: Graph, after: Graph, low: float = -2.0, high: float = 2.0, rtol: float = 1e-12, same_inputs: bool = True
 ) -> None:
-    """Interpret both graphs, forward and backward, on inputs drawn from [low, high].
+    """Assert that both graphs have the same outputs and gradients, in the interpreter, on inputs drawn from [low,
+    high].
 
     A parameter that ``after`` lacks must have had no gradient; without ``same_inputs`` the same holds for inputs. Fixed
     arrays may be added.
@@ -138,6 +139,8 @@ def check_pass_on(step: Pass, graph: Graph) -> bool:
 
 
 def _graphs(graphs: Sequence[Graph], models: int, seed: int) -> Iterator[tuple[str, Graph]]:
+    """Yield the graphs on which a pass is checked, each with a description: the given graphs, then ``models`` library
+    cells."""
     for number, graph in enumerate(graphs):
         if isinstance(graph, Model):
             raise TypeError(f"graphs[{number}] is a model: write {graph.name}.graph(T=3, N=2), with its dimensions")
@@ -442,8 +445,8 @@ def check_repeats(sample: Sample, seed: int) -> None:
 
 
 def check_along(sample: Sample, seed: int) -> None:
-    """Assert the rule of the op for each axis of each operand: each place of a kept axis must be the result of the op
-    of one element on the operands at this place."""
+    """Assert the rule ``along`` of the op, for each axis of each operand that it covers: the rule's op on the operands
+    at one place of the axis must give the results at this place."""
     operands = operands_of(sample, seed)
     outs = sample.op.eval(*operands)
     for slot, type_ in enumerate(sample.operands):
@@ -475,8 +478,8 @@ def _taken(x: Array, at: int, axis: int | None) -> Array:
 
 
 def check_over_axis(sample: Sample, seed: int, size: int, places: Sequence[int | None]) -> None:
-    """Assert that the op of all elements of a new axis, which operands have at ``places``, equals the op at each
-    element, and that its rule leads back."""
+    """Assert that the op over a new axis of ``size`` elements, which operands have at ``places``, equals the op at each
+    element, and that the op's rule ``along`` leads back to the op."""
     wide = op_of_all(sample.op, size, sample.operands, places)
     if wide is None:
         return
@@ -502,7 +505,7 @@ def check_over_axis(sample: Sample, seed: int, size: int, places: Sequence[int |
 
 
 def check_domains(sample: Sample) -> None:
-    """Assert that there is a domain, or None, for each operand, and no gradient of an operand of integers."""
+    """Assert that the op has a domain, or None, for each operand, and no gradient for an operand with a domain."""
     domains = sample.op.domains(*sample.operands)
     assert len(domains) == len(sample.operands), f"domains gives {len(domains)} for {len(sample.operands)} operands"
     whole = {slot for slot, values in enumerate(domains) if values is not None}
@@ -527,7 +530,7 @@ def uninstalled(graphs: Iterable[Graph]) -> tuple[type[Op], ...]:
 
 
 def check_frozen(op: Op) -> None:
-    """Assert that the op is a value: ops with equal fields are equal, and no field can be set."""
+    """Assert that the op is immutable: ops with equal fields are equal, and no field can be set."""
     twin = type(op)(**{field.name: getattr(op, field.name) for field in fields(op)})
     assert twin == op
     assert hash(twin) == hash(op)

@@ -27,7 +27,8 @@ def number(text: str) -> float | None:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return ``: did you mean gru?`` for the closest of the names, ignoring case; empty if none is close."""
+    """Return ``: did you mean gru?`` for the name of ``names`` that is closest to ``name``, ignoring case. Return an
+    empty text if none is close, or if ``name`` is among them."""
     by_lower = {one.lower(): one for one in names}
     if name in by_lower.values():
         return ""

@@ -40,7 +40,8 @@ class UnknownSize(int):
 
     @classmethod
     def of(cls, symbol: str, left: int, right: int) -> int:
-        """Return a computed size: a number if it is known, or an open size if it equals one."""
+        """Return the size ``left symbol right``. This is a number if its value is known, and an open size if it equals
+        an open size. Raise UnknownSizeError if neither can be decided."""
         value = OPERATORS[symbol](int(left), int(right))
         if symbol == "//" and isinstance(right, UnknownSize) and int(left) % int(right):
             raise UnknownSizeError(f"{left} {symbol} {right} is not known")
@@ -80,6 +81,7 @@ class UnknownSize(int):
 
 
 def _with_operators() -> None:
+    """Give UnknownSize the operators +, -, *, // and %, whose results are computed sizes."""
     for name, symbol in {"add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%"}.items():
 
         def forward(self: int, other: object, symbol: str = symbol) -> Any:
@@ -121,7 +123,7 @@ class OpenSize(UnknownSize):
 
 
 def open_sizes(size: int) -> Iterable[OpenSize]:
-    """Return the open sizes that a size is computed from."""
+    """Return the open sizes from which a size is computed."""
     if isinstance(size, OpenSize):
         return (size,)
     return (*open_sizes(size.term[1]), *open_sizes(size.term[2])) if isinstance(size, UnknownSize) else ()
@@ -133,7 +135,7 @@ def sized(size: int, sizes: Mapping[str, int]) -> int:
 
 
 def known(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape in numbers. Raises :class:`UnknownSizeError` for an open size."""
+    """Return a shape whose sizes are all numbers. Raises :class:`UnknownSizeError` for an open size."""
     for size in shape:
         if isinstance(size, UnknownSize):
             raise UnknownSizeError(f"{size} must be known here")

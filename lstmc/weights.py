@@ -86,8 +86,8 @@ def read_weights(path: Path, graph: Graph) -> dict[str, Array]:
 
 
 def check_weights(arrays: Mapping[str, Any], graph: Graph, source: str) -> dict[str, Array]:
-    """Return the parameters of a graph as float32, and check that none is missing or extra; ``source`` names them in
-    errors.
+    """Return the parameters of a graph as float32. Raise WeightsError, with all problems, if arrays are missing, extra,
+    misshaped or not finite; ``source`` names the arrays in the error.
 
     Fixed arrays may be absent: their numbers are the model's, which may be float64.
     """

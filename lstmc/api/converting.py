@@ -168,7 +168,7 @@ def convert_model(
 
 @contextmanager
 def _naming_files(folder: Path, paths: Sequence[Path]) -> Iterator[None]:
-    """Add a note to an error raised in the block, with the files that have been written into the folder."""
+    """Add a note to an error that is raised in the block: the files that have been written into the folder."""
     imported = len(paths)
     try:
         yield
@@ -185,7 +185,8 @@ def _naming_files(folder: Path, paths: Sequence[Path]) -> Iterator[None]:
 def _compiled(
     model: ImportedModel, folder: Path, options: CompileOptions, on: On | None, prove: bool, paths: list[Path]
 ) -> Conversion:
-    """Compile the written model, and compare it; the written files are added to ``paths``."""
+    """Compile the written model, and compare the model and the net with the source. The written files are added to
+    ``paths``."""
     imported = model_in(str(folder / "model.py"), neighbours=False).model
     net = compile_model(imported, replace(options, weights=folder / "weights.npz"))
     remarks: tuple[str, ...] = ()
@@ -198,7 +199,7 @@ def _compiled(
         paths += write_files(folder, files)
         remarks = tuple(model.surroundings.remarks(files, net.compiled.target))
         findings = tuple(model.surroundings.findings(files, net.compiled.target))
-    # the whole model, at the sizes of the source, of which the net may have one step, or others
+    # the model over all steps, at the sizes of the source: the net may be of one step, or have other sizes
     _, graph = trace_model(imported, {**options.sizes, **model.net.sizes}, options.one_step)
     whole_model = replace(net.compiled, model=phase_graph(graph, "deploy"))
     described = check_net(model, whole_model, net.weights, options.seed)

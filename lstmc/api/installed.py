@@ -76,7 +76,7 @@ class LibraryCell:
 
     @property
     def text(self) -> str:
-        """The whole description as text."""
+        """Return the whole description of the cell as text."""
         sizes = " ".join(f"{dim}={size}" for dim, size in self.sizes.items())
         facts = f"{self.parameters:,} parameters, {self.flops:,} FLOPs a step at {sizes}; for {self.fits}"
         graph = CellModel(self.cell).graph(T=1, **self.sizes)
@@ -87,14 +87,15 @@ class LibraryCell:
 
     @property
     def fits(self) -> str:
-        """The targets that support the cell, in a few words."""
+        """Return the targets that support the cell, in a few words."""
         if len(self.not_for) < len(self.targets):
             return "all targets" + (" but " if self.not_for else "") + ", ".join(self.not_for)
         return ("targets " if len(self.targets) > 1 else "target ") + ", ".join(self.targets)
 
     @property
     def shapes(self) -> tuple[str, str, str]:
-        """Its inputs, states and parameters, with the dimensions of each, a line for each."""
+        """Return the inputs, the states and the parameters of the cell, each as a text with one line for each name and
+        its dimensions."""
         kinds = (self.cell.inputs, self.cell.states, self.cell.params)
         inputs, states, params = ("\n".join(f"{n} {d.text}" for n, d in kind.items()) for kind in kinds)
         return inputs, states, params
@@ -140,7 +141,7 @@ def _body(model: Graph) -> Graph:
 
 
 def _takes(backend: Backend, target: str, name: str, cell: Cell) -> bool:
-    """Return whether a target supports a cell: from the record for cells of lstmc; other cells are compiled."""
+    """Return whether a target supports a cell. For cells of lstmc a record has the answer; other cells are compiled."""
     cells = targets_written().get(backend.name, {}).get(target)
     if cells is None or group_of(name) == ELSEWHERE:
         return refusal(cell, backend, target) is None
@@ -158,7 +159,8 @@ def targets_written() -> Mapping[str, Mapping[str, Sequence[str]]]:
 
 
 def refusal(cell: Cell, backend: Backend, target: str, outputs: Sequence[str] | None = None) -> BackendError | None:
-    """Return why a target does not support a cell with these outputs (all by default), or None, by compiling it."""
+    """Compile a cell with these outputs (by default all) for a target. Return the error if the target does not support
+    the cell, or None."""
     small = dict.fromkeys(cell.dims, 3) | {"N": 2, "D": 3, "H": 4}
     graph = CellModel(cell).graph(T=2, **{dim: small[dim] for dim in cell.dims})
     try:
@@ -223,6 +225,7 @@ def findings() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
+    """Yield a finding for each package that lstmc requires, installed or missing."""
     for requirement in requires("lstmc") or []:
         if ";" in requirement:  # an extra's
             continue

@@ -45,7 +45,8 @@ COMPARER, VALUES, DESCRIPTION, INPUTS = "compare.py", "golden.npz", "net.json", 
 def golden_kit(
     runner: StepRunner, layers: Sequence[Layer], sequences: Sequences, width: int, steps: int
 ) -> dict[str, bytes]:
-    """Return the files of a kit: the first ``steps`` steps of the first ``width`` sequences, in float32.
+    """Return the files of a golden kit, against which a board's results are compared: all values of the first ``steps``
+    steps of the first ``width`` sequences, in float32.
 
     ``layers`` are the layers of the written net. Each blob is an array [steps, ...] under its name in the net.
     """
@@ -171,6 +172,8 @@ class StreamedModel:
         return self._calibrated(quantiser, count)[1]
 
     def _calibrated(self, quantiser: Calibration, count: int) -> tuple[WrittenStep, dict[str, bytes]]:
+        """Return the written net of one step, and the files that a reader's quantiser needs: the net's, and ``count``
+        samples of its inputs."""
         ranges = self.ranges()
         assert ranges is not None, "nothing asked to stop"
         compiled, artifact, layers = self._written(1)
@@ -183,7 +186,8 @@ class StreamedModel:
     def _in_reader(
         self, device: Device, predicted: Sequence[OutputError], calibration: StreamedModel
     ) -> tuple[ReaderOutput, ...]:
-        """Return the outputs of the net in the reader whose quantiser produces these numbers, against float32."""
+        """Return the errors of the net's outputs in the reader, whose own quantiser rounds them, against float32.
+        ``predicted`` are the simulated errors."""
         quantiser = device.quantiser
         assert quantiser is not None, "numbers of a reader's quantiser"
         interpreter = self.backend.interpreter(quantiser.name)
@@ -215,7 +219,8 @@ class StreamedModel:
     def numbers(
         self, device: Device, calibration: StreamedModel | None = None, in_reader: bool = False
     ) -> NumbersReport:
-        """Return the net's error in a device's low precision, calibrated on ``calibration`` or on the same data.
+        """Return the net's error in a device's low precision. Ranges are measured on ``calibration``, by default on the
+        same data.
 
         With ``in_reader`` only the first sequences are used, and the reader runs them too, with its own quantiser.
         Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed or fails.
@@ -251,6 +256,7 @@ class StreamedModel:
         return replace(self, options=replace(self.options, numbers=numbers))
 
     def _simulation(self, device: Device, calibration: StreamedModel) -> Simulation:
+        """Return the simulation of the net in a device's numbers, with ranges measured on ``calibration``."""
         ranges = calibration._in_numbers(device).ranges()
         assert ranges is not None, "nothing asked to stop"
         compiled = lru_cache(2)(self._in_numbers(device).compiled)

@@ -133,11 +133,12 @@ class ModelSource:
 
 
 def model_in(file: str, neighbours: bool = True) -> ModelSource:
-    """Return the model that FILE names, or FILE:MODEL if the file has several models. A file without models may have a
-    single cell.
+    """Return the model of ``FILE``, or of ``FILE:MODEL`` if the file has several models. In a file without models a
+    single cell is the model.
 
-    A user's file may import its ``neighbours``, also later, in a function; a file that lstmc wrote imports none. Raises
-    :class:`ModelFileError` for a file that is missing, cannot be imported, or lacks the model.
+    A user's file may import its ``neighbours``, the modules in its folder, also later, in a function; a file that lstmc
+    wrote imports none. Raises :class:`ModelFileError` for a file that is missing, cannot be imported, or lacks the
+    model.
     """
     path, name = _split_name(file)
     module = _import_file(path, neighbours)
@@ -159,7 +160,8 @@ class _UncachedLoader(SourceFileLoader):
 
 
 def _import_file(path: Path, neighbours: bool) -> ModuleType:
-    """Import a model's file, and return the module; ``neighbours``: it may import files beside it, as a script does."""
+    """Import a model's file, and return the module. With ``neighbours`` the file may import files of its folder, as a
+    script does."""
     if os.path.isdir(path):
         raise ModelFileError(f"{path} is a folder: expected a model file, FILE.py")
     if not os.path.isfile(path):
@@ -173,7 +175,7 @@ def _import_file(path: Path, neighbours: bool) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    for backend in find_backends():  # before a neighbour of the file could stand for what one of them imports
+    for backend in find_backends():  # before a file of the folder can hide a module that a backend imports
         with suppress(PluginError):
             load_backend(backend)
     folder = str(path.resolve().parent)
@@ -185,7 +187,7 @@ def _import_file(path: Path, neighbours: bool) -> ModuleType:
         raise
     except (Exception, SystemExit) as error:
         raise _from_user_code(f"{path} does not import", error, str(path.resolve())) from error
-    finally:  # from here on no neighbour stands before what the compiler imports
+    finally:  # from here on no file of the folder hides a module that the compiler imports
         if neighbours:
             sys.path.remove(folder)
             if folder not in sys.path:
@@ -211,7 +213,8 @@ def _from_user_code(what: str, error: BaseException, filename: str) -> ModelFile
 
 
 def _select_model(module: ModuleType, path: Path, name: str | None) -> Model:
-    """Return the model of a module that has this name, or its only one; a cell is scanned."""
+    """Return the model of this name in a module, or without a name the module's only model. A cell becomes a model that
+    scans it."""
     models, cells = _of_kind(module, Model), _of_kind(module, Cell)
     if name is not None:
         if name in cells:
@@ -251,7 +254,7 @@ class DimensionSize(Protocol):
 
 
 def trace_model(model: AnyModel, sizes: Mapping[str, int], step: bool = False) -> tuple[ModelSource, Graph]:
-    """Return a model and its whole graph. Errors of tracing have the user's own lines.
+    """Return a model's source and its whole graph. Errors of tracing show the user's own lines.
 
     With ``step``, for a net of one step, the length of sequences needs no size.
     """
@@ -302,8 +305,8 @@ def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
 def all_sizes(
     sizes: Mapping[str, int] | None, dims: Mapping[str, DimensionSize], function: Callable[..., object]
 ) -> dict[str, int]:
-    """Return the keywords and the mapping ``sizes`` as one. Raises :class:`ModelFileError` for a size that is given
-    twice, and for a keyword that looks like a misspelt argument of ``function``."""
+    """Return one mapping of the sizes given as keywords and in ``sizes``. Raises :class:`ModelFileError` for a size
+    that is given twice, and for a keyword that looks like a misspelt argument of ``function``."""
     for name, size in dims.items():
         near = did_you_mean(name, signature(function).parameters) if whole_number(size) is None else ""
         if near:
@@ -332,7 +335,8 @@ def widest_phase(backend: Backend, target: str | None, step: bool = False) -> Ph
 
 
 def keep_outputs(graph: Graph, names: Sequence[str] | None) -> Graph:
-    """Return the graph with these outputs, and the outputs carried to the next batch; by default all outputs."""
+    """Return the graph with only the outputs ``names`` and the outputs that are carried to the next batch. Without
+    names, return the graph unchanged."""
     names_of_outputs = [output.name for output in graph.outputs]
     for name in names or ():
         if name not in names_of_outputs:
@@ -365,7 +369,8 @@ def bound_weights(graph: Graph, weights: Weights | None, seed: int, backend: Bac
 def trained_weights(
     trained: str | Path, manifest: str | Path | None = None, backend: str | Backend | None = None
 ) -> tuple[dict[str, Array], list[str]]:
-    """Return the model's parameters by name, from a net's file of weights, and the names that no step of the net uses.
+    """Return the model's parameters by name from a file of weights, and the names of parameters that no step of the net
+    uses.
 
     ``trained`` is a file that lstmc wrote or Caffe trained; ``manifest``, by default the file beside it, names the
     backend.

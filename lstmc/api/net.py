@@ -415,7 +415,7 @@ class Net:
         return running.layers_html(str(self), self.layers)
 
     def _in_process(self, on: On | None) -> Interpreted | None:
-        """Return the net for running in this process; None if the backend's program runs it."""
+        """Return the net as it runs in this process, or None if the backend's program runs it."""
         runtime = running.one_place(self.backend, on)
         if runtime not in running.IN_PROCESS:
             return None
@@ -425,7 +425,8 @@ class Net:
         return Interpreted(replace(self.compiled, model=graph), self.weights)
 
     def _some_inputs(self, inputs: Data) -> Mapping[str, Array]:
-        """Return arrays for some of the inputs, from a file or mapping. Raises :class:`DataError` for misfits."""
+        """Return the arrays that are given for some of the inputs, by a file or mapping. Raises :class:`DataError` for
+        arrays that do not fit."""
         arrays: Mapping[str, AnyArray] = read_arrays(Path(inputs)) if isinstance(inputs, str | Path) else inputs
         ops = {node.name: node.op for node in self.compiled.model if isinstance(node.op, Input)}
         shapes, values = (

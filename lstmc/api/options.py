@@ -58,7 +58,7 @@ class CompileOptions:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
     def edited(self, passes: PassList) -> PassList:
-        """Return the list of passes as ``time``, ``numbers`` and ``passes`` change it."""
+        """Return the list of passes with the changes that the options ``time``, ``numbers`` and ``passes`` make."""
         listed = passes
         if self.numbers is not None and device.read_device(self.numbers).rounds_sums:
             listed = with_convex_updates(listed)

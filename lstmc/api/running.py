@@ -24,7 +24,7 @@ ROWS = 60  # of a table; longer ones have their middle left out
 
 
 def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table with a title; the middle rows of a long table are left out, and counted."""
+    """Return an HTML table with a title. A long table shows its first and last rows, and the number of rows between."""
     listed = [list(map(escape, row)) for row in rows]
     if len(listed) > ROWS:
         left_out = len(listed) - ROWS
@@ -36,7 +36,7 @@ def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def layers_html(title: str, layers: Iterable[Layer]) -> str:
-    """Return a net's layers, one a row."""
+    """Return a net's layers as an HTML table, one layer in each row."""
     rows = (
         (
             *(layer.name, layer.type, ", ".join(layer.bottoms), ", ".join(layer.tops)),
@@ -48,7 +48,7 @@ def layers_html(title: str, layers: Iterable[Layer]) -> str:
 
 
 def png_html(title: str, png: bytes | None) -> str:
-    """Return a picture with a title, inside the page itself; without a picture only the title."""
+    """Return a picture with a title as HTML that contains the picture. Without a picture only the title is returned."""
     picture = f'<img alt="loss curve" src="data:image/png;base64,{b64encode(png).decode()}">' if png else ""
     caption = escape(title).replace("\n", "<br>")
     return f"<div><b>{caption}</b><br>{picture}</div>"
@@ -137,7 +137,8 @@ def verification(
 def _chosen(
     executors: Sequence[Executor], names: Sequence[str] | None, readers: Iterable[str]
 ) -> tuple[list[Executor], dict[str, str]]:
-    """Return the executors of these names, by default all that are available, and the reasons why the rest is not."""
+    """Return the executors with these names, and the reasons why the other executors are not run. Without names, return
+    all executors that are available. Raise BackendError if a named executor is unknown or unavailable."""
     by_name = {executor.name: executor for executor in executors}
     for name in names or ():
         if name not in by_name:

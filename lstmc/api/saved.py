@@ -43,7 +43,7 @@ class SavedNet:
 
     @property
     def prototxt(self) -> str:
-        """The net as text. Raises :class:`~lstmc.errors.ModelFileError` if it has no readable text."""
+        """Return the net's text. Raises :class:`~lstmc.errors.ModelFileError` if the file is not readable text."""
         try:
             return self._content().decode()
         except UnicodeDecodeError:
@@ -55,7 +55,7 @@ class SavedNet:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Its layers in order: name, type, bottoms, tops, and the tops' shapes, if they are known."""
+        """Return the net's layers in order: name, type, bottoms, tops, and the tops' shapes, if they are known."""
         try:
             return self.backend.layers(self._content())
         except BackendError as error:

@@ -67,6 +67,8 @@ def fit_data(source: ModelSource, data: Data, options: TrainingOptions) -> Fitte
 
 
 def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData, iter_size: int) -> int:
+    """Return the number of updates that ``epochs`` passes over the data need. Raise TrainingError if the solver has a
+    max_iter, or for a number that is not above 0."""
     argument = Argument("epochs", f"{epochs:g}")
     names = [text.partition("=")[0] for text in solver] if isinstance(solver, list | tuple) else solver
     if isinstance(names, list | Mapping) and "max_iter" in names:
@@ -78,10 +80,11 @@ def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData, it
 
 @contextmanager
 def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks | None]:
-    """Start ``count`` processes that train, or join the processes of an MPI launcher; None if this is the only process.
+    """Yield the processes that train together, or None if this is the only process: ``count`` new processes, or the
+    processes of an MPI launcher.
 
-    Only the first process of a launcher enters the block; the others raise SystemExit when the first leaves it. Raises
-    :class:`TrainingError` for an invalid count.
+    Only the first process of a launcher enters the block; the other processes raise SystemExit when the first leaves
+    it. Raises :class:`TrainingError` for an invalid count.
     """
     if count is not None and count < 1:
         argument = Argument("ranks", str(count))
@@ -96,7 +99,7 @@ def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks |
 def rank_parts(
     ranks: int, source: ModelSource, fitted: FittedData, batch: str | None, backend: Backend, target: str
 ) -> tuple[RankPart, ...]:
-    """Return a part of the batch for each rank, all of about the same size.
+    """Return the part of the batch of each rank; all parts have about the same size.
 
     Raises :class:`TrainingError` if the model fixes the size of a batch, if a batch has fewer examples than there are
     ranks, if an input is drawn for the whole batch, and if the model mixes examples.
@@ -151,7 +154,8 @@ def _text(value: object) -> str:
 
 
 def why_not_trained(net: Net) -> str | None:
-    """Return the reason why a compiled net has no training net, with arguments marked; None if it has."""
+    """Return the reason why a compiled net has no training net, with arguments marked. Return None if the net has
+    one."""
     if not has_loss(net.graph):
         return f"{net.name} returns no loss"
     if net.compiled.states is not None:
@@ -422,7 +426,7 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
 
 
 def _data_facts(data: Data, test_data: Data | None, run_data: RunData) -> dict[str, Any]:
-    """Return the data and the test data for the record of a run."""
+    """Return facts on the data and the test data for the record of a run."""
     test = None
     if run_data.test is not None:
         test = about_data(run_data.test, data_name(data if test_data is None else test_data, "arrays"))
@@ -430,7 +434,7 @@ def _data_facts(data: Data, test_data: Data | None, run_data: RunData) -> dict[s
 
 
 def started_event(iterations: int, data: RunData) -> Started:
-    """Return the event before the first update."""
+    """Return the event that is reported before the first update."""
     train, test = data.train, data.test
     event = Started(iterations, train.rows, train.of, train.per_batch, data.shuffle)
     if test is None:
@@ -439,12 +443,12 @@ def started_event(iterations: int, data: RunData) -> Started:
 
 
 def costs(graph: Graph, axes: Mapping[str, Axes]) -> dict[str, int]:
-    """Return the ``parameters`` that are trained, and the ``flops`` of one forward pass of the deployed model for one
-    example, with all steps of its scans.
+    """Return the number of trained ``parameters``, and the ``flops`` of one forward pass of the deployed model for one
+    example, over all steps of its scans.
 
     A multiply-add is two FLOPs, a function of an element is one, moving elements is none (:func:`lstmc.ops.Work`). They
-    are counted in the model as written, so hoisting and fusion do not change them. Without a batch axis they are of the
-    whole pass.
+    are counted in the model as written, so hoisting and fusion do not change them. Without a batch axis they are those
+    of the whole pass.
     """
     examples = next(
         (
@@ -466,7 +470,7 @@ def write_run(
     not_drawn: str | None,
     facts: Mapping[str, Any],
 ) -> Run:
-    """Write the parameters and the deployed net, and return the run."""
+    """Write the parameters, the deployed net and the record into the run's folder, and return the run."""
     record_of_it = record_file({**facts, "files": list(net.files)})
     paths = [*write_files(folder, {WEIGHTS: npz_bytes(weights), **net.files, **record_of_it})][:-1]
     paths += [folder / name for name in (RECORD, METRICS, *CURVES)]

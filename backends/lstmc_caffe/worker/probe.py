@@ -26,7 +26,7 @@ with io.open(os.path.join(_HERE, "layer_library.py"), "rb") as _source:
 
 
 def try_import():
-    """Import caffe, and check that it is more than PyPI's placeholder."""
+    """Import caffe, and return its version and file, or the reason why it is not Caffe."""
     try:
         import caffe
     except Exception as error:
@@ -52,14 +52,15 @@ def driver_refusal():
 
 
 def device():
-    """The name of the first GPU, and whether the CPU emulates it."""
+    """Return the name of the first GPU, and whether the CPU emulates it."""
     driver, name = ctypes.CDLL("libcuda.so.1"), ctypes.create_string_buffer(256)
     driver.cuDeviceGetName(name, len(name), 0)
     return {"device": name.value.decode(), "emulated": hasattr(driver, "emulated_cuda")}
 
 
 def computed():
-    """Return an error of a small net on the GPU, or nothing. Caffe aborts without code for this GPU."""
+    """Return the error of a small net on the GPU, or an empty text if its result is right. Caffe aborts if it has no
+    code for this GPU."""
     import caffe
 
     caffe.set_mode_gpu()

@@ -23,7 +23,7 @@ with io.open(_FILE, "rb") as _source:
 
 
 def handed_out(received, ranks):
-    """Return the request of each rank, (header, arrays), or None for each at the end."""
+    """Return the requests of all ranks, each as (header, arrays). At the end of the pipe each is None."""
     if received is None:
         return [None] * ranks
     header, groups = received
@@ -31,6 +31,7 @@ def handed_out(received, ranks):
 
 
 def own_header(header, rank):
+    """Return the header of a request with the arguments of one rank."""
     args = header.get("args")
     if not isinstance(args, dict) or "each" not in args:
         return header
@@ -39,6 +40,8 @@ def own_header(header, rank):
 
 
 def own_groups(groups, prefix):
+    """Return the arrays of one rank: arrays for all ranks, and those whose name begins with ``prefix``, without the
+    prefix."""
     own = {}
     for group, arrays in groups.items():
         for name, array in arrays.items():
@@ -48,7 +51,8 @@ def own_groups(groups, prefix):
 
 
 def next_request(comm, channel):
-    """Return this rank's next request. A waiting rank sleeps between probes, as MPI's own wait spins."""
+    """Return this rank's next request. Rank 0 reads it from the pipe and sends the other ranks theirs. A waiting rank
+    sleeps between looks, because MPI's own wait keeps a core busy."""
     if channel:
         requests = handed_out(channel.receive(), comm.size)
         for rank in range(1, comm.size):
@@ -60,6 +64,7 @@ def next_request(comm, channel):
 
 
 def main():
+    """Answer requests until the end, together with the other ranks; only rank 0 replies."""
     WORKER["resource"].setrlimit(WORKER["resource"].RLIMIT_CORE, (0, 0))
     WORKER["end_with"](os.getppid())
     channel = None

@@ -53,9 +53,10 @@ class Run(object):
                 np.copyto(self.before.setdefault(name, np.empty_like(array)), array)
 
     def not_finite(self):
-        """The name of a parameter with NaN or infinity; None where there is none, or it is on a GPU.
+        """Return the name of a parameter with NaN or infinity; None if there is none, or the parameters are on a GPU.
 
-        It checks the sum: with finite elements the sum is infinite only if they are near the largest number of float32.
+        The sum of a parameter is checked first: with finite elements it is infinite only if they are near the largest
+        float32.
         """
         for name in sorted(self.watched):
             array = self.watched[name].data
@@ -65,12 +66,13 @@ class Run(object):
 
 
 def solver_message(args):
-    """The SolverParameter for a run in which lstmc says when to test and to save, and the training net in it."""
+    """Return the SolverParameter for a run in which lstmc decides when to test and to save, and the training net in
+    it."""
     message = caffe_pb2.SolverParameter()
     text_format.Merge(args["solver"], message)
     message.ClearField("net")
     trained = message.net_param
-    if args["ranks"]:  # which train on parts of a batch; the whole is for tests
+    if args["ranks"]:  # each rank trains on a part of a batch; the net of whole batches is for tests
         trained = message.train_net_param
         if args["test"]:
             text_format.Merge(args["ranks"]["test_net"], message.test_net_param.add())
@@ -78,7 +80,7 @@ def solver_message(args):
     message.snapshot, message.display, message.snapshot_prefix = 0, 0, "lstmc"
     del message.test_iter[:]
     message.test_interval, message.test_initialization = 0, False
-    if args["test"]:  # Caffe makes a test net only for a number of batches, and wants an interval
+    if args["test"]:  # Caffe makes a test net only if a number of batches and an interval are given
         message.test_iter.append(1)
         message.test_interval = NEVER
     return message, trained
@@ -100,7 +102,8 @@ class Ranks(object):
         run.solver.add_callback(lambda: None, self.add_up)
 
     def add_up(self):
-        """Called by Caffe between the backward pass and the update."""
+        """Add up the gradients and the losses of all ranks. Caffe calls this between the backward pass and the
+        update."""
         at, diffs = 0, [blob.diff for blob in self.learned]  # asked for anew: a GPU's gradients are copied then
         for diff in diffs:
             self.message[at : at + diff.size] = diff.reshape(-1)
@@ -114,9 +117,9 @@ class Ranks(object):
         self.loss = float(self.message[at])
 
     def draw(self, seed, blobs):
-        """The masks of all dropouts as Caffe draws them for the whole batch, and this rank's part of each.
+        """Draw the masks of all dropouts as Caffe draws them for the whole batch, and set this rank's part of each.
 
-        One number of the Mersenne twister an element, in the order of layers: dropout_layer.cpp and
+        Each element takes one number of the Mersenne twister, in the order of layers: dropout_layer.cpp and
         caffe_rng_bernoulli, by boost::bernoulli_distribution.
         """
         if not self.masks:
@@ -169,7 +172,8 @@ def blobs_of(net):
 
 
 def layers_of(net, message):
-    """[[name, type, names of its parameters]] of layers that have some, and {name: blob}, the owner's being first."""
+    """Return two values: [[name, type, names of its parameters]] for layers that own parameters, and {name: blob},
+    where the blob is that of the parameter's first layer."""
     specs, layers, params = {}, [], {}
     for layer in message.layer:
         specs.setdefault(str(layer.name), [str(spec.name) for spec in layer.param])
@@ -184,10 +188,11 @@ def layers_of(net, message):
 
 
 def start(args, arrays):
-    """Make the solver and its nets. Returns the layers that own parameters, and the shapes of all.
+    """Make the solver and its nets. Return the layers that own parameters, the shapes of all parameters, and the
+    iteration.
 
     args: solver and net (texts), mode, test (whether there is a test net), carried ([[from, to]]), scores, ranks (None,
-    or of one of several: test_net, masks, axes), and restored, if a run is resumed. arrays: ``param:NAME``;
+    or for one of several ranks: test_net, masks, axes), and restored, if a run is resumed. arrays: ``param:NAME``;
     ``carried:NAME`` and ``state`` of a resumed run.
     """
     end(args, arrays)
@@ -206,7 +211,7 @@ def with_prefix(arrays, prefix):
 
 
 def copy(blobs, arrays):
-    """Copy arrays into the blobs of their names, all or none."""
+    """Copy arrays into the blobs of the same names. Copy none if a name is unknown or a shape differs."""
     for name in sorted(arrays):
         if name not in blobs:
             raise ValueError("the net has no %s" % name)
@@ -218,17 +223,18 @@ def copy(blobs, arrays):
 
 
 def carry(blobs, pairs):
-    """Copy carried values for the next batch. All are read before any is written, as pairs may form a chain."""
+    """Copy each carried value to the input of the next batch. All values are read before any is written, because pairs
+    may form a chain."""
     values = [(target, blobs[source].data.copy()) for source, target in pairs]
     for target, value in values:
         blobs[target].data[...] = value.reshape(blobs[target].data.shape)
 
 
 def step(args, arrays):
-    """One update by the batch in arrays. args: seed, the run's, or None if the net draws nothing.
+    """Make one update by the batch in arrays. args: seed, the run's, or None if the net draws nothing.
 
-    Returns the iterations done, the loss before the update (the sum of loss_weight * top, as in Caffe), and the
-    name of a parameter that is not finite after it.
+    Return the number of iterations done, the loss before the update (the sum of loss_weight * top, as in Caffe), and
+    the name of a parameter that is not finite after the update.
     """
     run = _RUNS["now"]
     run.use()
@@ -246,7 +252,7 @@ def step(args, arrays):
 
 
 def before(args, arrays):
-    """Return ``param:NAME`` and ``carried:NAME`` as they were before the last update; nothing on a GPU."""
+    """Return ``param:NAME`` and ``carried:NAME`` with their values before the last update; no parameters on a GPU."""
     run = _RUNS["now"]
     if not run.ranks:
         return None, run.before
@@ -273,7 +279,8 @@ def test(args, arrays):
 
 
 def snapshot(args, arrays):
-    """All that the next iterations depend on: ``param:NAME``, ``carried:NAME``, and ``state``, Caffe's solverstate."""
+    """Return all that the next iterations depend on: ``param:NAME``, ``carried:NAME``, and ``state``, Caffe's
+    solverstate."""
     run = _RUNS["now"]
     arrays_out = dict(("carried:" + target, run.blobs[target].data) for _, target in run.carried)
     if run.ranks:
@@ -284,7 +291,7 @@ def snapshot(args, arrays):
 
 
 def solver_state(solver):
-    """The bytes of the solverstate that Caffe writes.
+    """Return the bytes of the solverstate that Caffe writes.
 
     Caffe names its two files after a relative prefix, and overwrites any file of that name. So the solverstate is
     written into a file without a name. The caffemodel, with a copy of a parameter for each layer that shares it, is
@@ -317,7 +324,8 @@ def end(args, arrays):
 
 
 def nets_seconds(args, arrays):
-    """The least seconds of a forward and backward pass of each net; ``args`` has mode, nets, rounds and seconds."""
+    """Return the least seconds of a forward and backward pass of each net; ``args`` has mode, nets, rounds and
+    seconds."""
     getattr(caffe, "set_mode_" + args["mode"])()
     # waits for the end of work on a GPU, which is asynchronous
     finish = ctypes.CDLL("libcuda.so.1").cuCtxSynchronize if args["mode"] == "gpu" else lambda: None
