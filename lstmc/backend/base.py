@@ -101,9 +101,8 @@ class Backend(ABC):
         return ()
 
     def price(self, target: str) -> Price | None:
-        """Return the price of work in the readers of a target. None if it is not known: recurrences are then unrolled,
-        unless another form is asked for.
-        """
+        """Return the price of work in the readers of a target, or None if it is unknown: linear recurrences are then
+        unrolled, unless the user asks for another form."""
         return None
 
     def explain(self, graph: Graph) -> str:
@@ -111,7 +110,7 @@ class Backend(ABC):
         return ""
 
     def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        """Return the files built here from a net's files, by name; empty if nothing is to be built.
+        """Return the files that are built on this machine from a net's files, by name; empty if there are none.
 
         Raises :class:`~lstmc.errors.BackendError` if this machine lacks a requirement.
         """
@@ -134,9 +133,8 @@ class Backend(ABC):
         raise self._lacking("measure forms of a net", "forms", "seconds", "build")
 
     def build(self) -> str:
-        """Return the name of the build that ``seconds`` measures with, and that trains, for the record of a run: it
-        changes when the times may change.
-        """
+        """Return the name of the build that ``seconds`` measures with, and that trains, for the record of a run. The
+        name changes when the times may change."""
         raise self._lacking("measure forms of a net", "forms", "seconds", "build")
 
     # What it finds in nets, and on this machine
@@ -216,9 +214,10 @@ class Backend(ABC):
         raise self._lacking("write what trains a net without lstmc", "emit_training")
 
     def ranks(self, count: int | None, gpu: bool) -> Ranks:
-        """Start ``count`` processes that train one model together; for None join the processes of an MPI launcher.
+        """Start ``count`` processes that train one model together. If ``count`` is None, join the processes of an MPI
+        launcher.
 
-        In the launcher's other processes this call serves the first process until it closes them, then raises
+        In the launcher's other processes this call serves the first process until that closes them, then raises
         SystemExit. Without a launcher this process is the only one.
         """
         raise self._lacking("train by several processes", "ranks")
@@ -366,7 +365,8 @@ def load_backend(name: str) -> Backend:
 
 
 def backend_for(name: str | None, target: str | None = None) -> Backend:
-    """Return the backend of a name; without one, the backend that has the target, or else the default one."""
+    """Return the backend with a name. Without a name, return the backend that has the target, or else the default
+    backend."""
     if name is not None:
         return load_backend(name)
     default = load_backend(DEFAULT)
@@ -377,7 +377,7 @@ def backend_for(name: str | None, target: str | None = None) -> Backend:
 
 
 def _other_with(target: str, name: str) -> str | None:
-    """Return the name of a backend other than one of this name that has a target."""
+    """Return the name of an installed backend that has a target, other than ``name``. Return None if there is none."""
     for other in find_backends():
         with suppress(PluginError):
             if other != name and target in load_backend(other).targets:
@@ -386,8 +386,8 @@ def _other_with(target: str, name: str) -> str | None:
 
 
 def load_cell(name: str) -> Cell:
-    """Return an installed cell. Raises :class:`PluginError` if no package or several packages have it, and for another
-    object."""
+    """Return an installed cell. Raises :class:`PluginError` if no package or several packages have it, and if the
+    object is no cell."""
     point = only_entry_point(CELLS, name, "cell")
     cell = load_point(point, "cell")
     if not isinstance(cell, Cell):
@@ -415,7 +415,7 @@ def load_placed(name: str) -> Insertion:
     insertion = load_insertion(name)
     try:
         installed_passes()
-    except PluginError:  # another one is not whole, and is named itself
+    except PluginError:  # another pass is faulty: its own finding names it
         return insertion
     check_place(name, insertion)
     if not any(insertion.step in passes for passes in _pass_lists()):
@@ -464,7 +464,8 @@ def _whole_backends() -> Iterator[Backend]:
 
 
 def target_of(backend: Backend, target: str | None) -> str:
-    """Return the name of a target after checking it; by default the backend's first target."""
+    """Check a target and return its name; by default return the backend's first target. Raise PluginError if the
+    backend does not have it."""
     if target is None:
         return next(iter(backend.targets))
     if target in backend.targets:
@@ -507,7 +508,8 @@ class Lowerings(Generic[Function]):
         return iter(self._table)
 
     def of(self, op: Op) -> Function:
-        """Return the lowering of an op, or of the op that it derives from. Raises :class:`BackendError` without one."""
+        """Return the lowering of an op, or of the class that the op derives from. Raises :class:`BackendError` without
+        one."""
         for kind in type(op).__mro__:
             if kind in self._table:
                 return self._table[kind]

@@ -70,7 +70,8 @@ class Compiled:
     def written(self, write: Callable[[Graph], T]) -> tuple[Graph, T]:
         """Return the graph with the most open sizes that ``write`` can write, and the result of ``write``.
 
-        A net reads open sizes from its inputs. If ``write`` needs a number, an open size raises.
+        A net reads open sizes from its inputs. If ``write`` needs a size as a number, an open size raises an error;
+        then fewer sizes stay open, at last none.
         """
         if self.opened is not None:
             params = [size for node in self.opened if isinstance(node.op, Param) for size in node.op.shape]
@@ -88,7 +89,7 @@ class Compiled:
         return {output.name: output.delay for output in self.model.outputs if output.delay}
 
     def delay_notes(self) -> list[str]:
-        """Return a line for each output that is late."""
+        """Return a line for each output that comes late, as outputs of a net that looks ahead do."""
         return [
             f"output {name} comes {late(steps)}: at step t it belongs to the inputs of step t - {steps}"
             for name, steps in self.delays.items()
@@ -269,7 +270,8 @@ OpenShape = tuple[int | str, ...]  # a name is an open dimension
 
 
 def open_shape(type_: TensorType) -> OpenShape:
-    """Return the sizes of a value: numbers, names of open dimensions, or ``PRODUCT``."""
+    """Return the sizes of a value: a number, the name of an open dimension, or ``PRODUCT`` for a size computed from
+    open ones."""
     return tuple(
         size.name if isinstance(size, OpenSize) else PRODUCT if isinstance(size, UnknownSize) else size
         for size in type_.shape
@@ -283,7 +285,8 @@ def open_names(type_: TensorType) -> tuple[str | None, ...]:
 
 
 def open_inputs(graph: Graph) -> dict[str, tuple[str, int]]:
-    """Return for each open dimension an input that has its size, for a net to read it, and the axis."""
+    """Return, for each open dimension, an input with an axis of this size, and the axis: from there a net reads the
+    size."""
     sources: dict[str, tuple[str, int]] = {}
     for node in graph:
         for axis, size in enumerate(node.op.shape if isinstance(node.op, Input) else ()):

@@ -78,7 +78,7 @@ class Commands(Mapping[str, Any]):
 
 @cache
 def _command(name: str) -> Any:
-    """Return the command of this name, with its table's options; its module is imported now."""
+    """Import the module of a command and return the command of this name, with the options that its entry sets."""
     entry = COMMANDS[name]
     function = getattr(import_module(f"lstmc.cli.{entry.module}"), entry.function)
     if isinstance(function, typer.Typer):

@@ -96,6 +96,7 @@ class ActivityLine:
         self._timer: threading.Timer | None = None
 
     def start(self) -> None:
+        """Show the line after the delay, unless it is closed."""
         if self._closed:
             return
         if self._seconds == 0:
@@ -114,6 +115,7 @@ class ActivityLine:
         self._hide()
 
     def _hide(self) -> None:
+        """Remove the line, or cancel its delay."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer.join()
@@ -130,6 +132,7 @@ class ActivityLine:
             self.start()
 
     def _show(self) -> None:
+        """Begin to draw the line."""
         self._live = Live(
             console=self._console,
             transient=True,
@@ -148,8 +151,8 @@ class ActivityLine:
 def activity_line(console: Plain, printer: Printer) -> Iterator[ActivityLine | None]:
     """Show the library's progress on ``console`` in the block; the line disappears while ``printer`` prints.
 
-    A console other than a terminal gets a line from time to time. Nothing is shown by several ranks, or if the printer
-    is quiet.
+    A console other than a terminal gets a line from time to time. Nothing is shown if this process is one of several
+    ranks, or if the printer is quiet.
     """
     if launched_processes() > 1 or printer.quiet:
         yield None
@@ -206,10 +209,10 @@ JsonOption = Annotated[bool, option("--json", "Print one JSON object instead of 
 
 
 def typer_command(command: Callable[..., None], tables: bool = True, waits: bool = True) -> Callable[..., None]:
-    """Return a command for Typer: with the common options, and ``--json`` if it prints ``tables``.
+    """Return a command for Typer: with the common options, and ``--json`` if the command prints ``tables``.
 
-    A parameter that is a dataclass becomes an option for each of its fields. A command that ``waits`` prints nothing
-    until its work is done: meanwhile a terminal shows its activity.
+    A parameter that is a dataclass becomes an option for each field of the dataclass. A command that ``waits`` prints
+    nothing until its work is done: meanwhile a terminal shows its activity.
     """
     own = inspect.signature(command, eval_str=True)
     options = {"quiet": QuietOption, "verbose": VerboseOption} | ({"json": JsonOption} if tables else {})
@@ -232,7 +235,7 @@ def typer_command(command: Callable[..., None], tables: bool = True, waits: bool
 
 
 def _options(parameter: inspect.Parameter) -> list[inspect.Parameter]:
-    """Return the options of a command's parameter: itself, or the fields of a dataclass."""
+    """Return the options of a command's parameter: the parameter itself, or the fields of a dataclass."""
     kind = parameter.annotation
     if not is_dataclass(kind):
         return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
@@ -265,8 +268,10 @@ def one_line(description: str) -> str:
 
 
 class _Flags:
+    """A command whose flags are listed without the name of their type, and whose completions are single lines."""
+
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, flags without the name of their type."""
+        """Return the parameters. Flags are listed without the name of their type."""
         params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for param in params:
             if getattr(param, "is_flag", False) and param.metavar is None:
@@ -289,7 +294,7 @@ class Group(_Flags, TyperGroup):
     """A command with subcommands."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command; for a name from another tool, the error names lstmc's command."""
+        """Find the command. For the name of a command of another tool, the error names lstmc's command."""
         for words in (args[:1], args[:2]):
             if self.get_command(ctx, name := " ".join(words)) is None and name in elsewhere("commands"):
                 raise _UsageError(f"lstmc has no command {name}: use `{elsewhere('commands')[name]}`", ctx)

@@ -59,7 +59,8 @@ class ExportArguments:
 
 @dataclass(frozen=True)
 class PassArguments:
-    """The device whose precision passes optimise for, the folder of the graphs between passes, and their proof."""
+    """The device whose precision passes optimise for, the folder of the graphs between passes, and whether to prove the
+    result."""
 
     numbers: Annotated[
         str | None,
@@ -138,7 +139,8 @@ def _pass_notes(net: Net) -> list[str]:
 
 
 def _add_built(net: Net, files: dict[str, Content]) -> BackendError | None:
-    """Add the files that are built for this machine; return the error if they cannot be built."""
+    """Add the files that are built for this machine to ``files``. Return the error if they cannot be built, otherwise
+    None."""
     try:
         files |= net.built({name: content for name, content in files.items() if isinstance(content, bytes)})
     except BackendError as error:
@@ -166,7 +168,8 @@ def print_tuning(tuning: Tuning) -> None:
 
 
 def _unused_weights(source: ModelSource, weights: WeightArguments, net: Net) -> list[str]:
-    """Return a note if the model's file has weights beside it, as imported models have, and the net has others."""
+    """Return a note if a file of weights lies beside the model's file, as for imported models, and the net does not use
+    it."""
     path = Path(source.name.rpartition(":")[0]).parent / WEIGHTS
     if weights.weights is not None or not net.weights or not path.is_file():
         return []
@@ -174,6 +177,7 @@ def _unused_weights(source: ModelSource, weights: WeightArguments, net: Net) -> 
 
 
 def _print_summary(net: Net, more: Sequence[str]) -> None:
+    """Print the number of layers and parameters, the blobs to feed and to read, and the notes."""
     notes = [*net.artifact.notes, *more]
     count = sum(array.size for array in net.weights.values())
     output.fact("layers", net.artifact.layers)
@@ -188,6 +192,8 @@ def _print_summary(net: Net, more: Sequence[str]) -> None:
 
 
 def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
+    """Return a table of values with their blobs and the shape of the first blob. ``names`` maps a value to its
+    blobs."""
     first_blobs = {blob: blob.partition(" ... ")[0] for blob in names.values()}
     refs = {output.name: output.ref for output in graph.outputs}  # where a net calls them so
     blobs = set(first_blobs.values())  # of millions of names
@@ -265,7 +271,8 @@ def verify_command(
 
 
 def _target_of(backend: Backend, runtimes: list[str]) -> str | None:
-    """Return the default target of these runtimes; None if they have none."""
+    """Return the default target of these runtimes, or None if they have none. Raise BackendError if they have different
+    ones."""
     targets = {name: backend.reader(name).target for name in runtimes if name in backend.readers}
     if len(set(targets.values())) > 1:
         each = ", ".join(f"{target} for {name}" for name, target in targets.items())
@@ -274,7 +281,7 @@ def _target_of(backend: Backend, runtimes: list[str]) -> str | None:
 
 
 def print_verification(verification: Verification) -> None:
-    """Print the comparison in each runtime, and the reasons why others were not run."""
+    """Print the comparison in each runtime, and the reasons why other runtimes were not run."""
     output.fact("not_run", dict(verification.not_run))
     for name, reason in verification.not_run.items():
         if name in verification.no_hardware and not output.verbose:
@@ -290,14 +297,16 @@ def print_verification(verification: Verification) -> None:
 
 
 def print_proof(proof: Proof, of: str = "", key: str = "proof") -> None:
-    """Print the proved and the unproved claims on a compiled graph, or ``of`` something else, with the reasons."""
+    """Print the proved and the unproved claims, with the reasons. They are on the compiled graph, unless ``of`` names
+    another subject."""
     output.fact(key, asdict(proof) | {"proved": proof.proved})
     for line in proof.lines():
         out.print(f"{of}: {line}" if of else line)
 
 
 def print_report(report: Report, against: str | None = None) -> None:
-    """Print one line for a runtime that agrees; every difference with ``-v``, or if one is too large."""
+    """Print one line for a runtime. With ``-v``, or if a difference is too large, print a table of all differences
+    before."""
     rows = table(
         f"on {report.executor}, against {against or report.against}",
         *("what", "name", "blobs", "largest absolute", "relative", "allowed", ""),
@@ -368,7 +377,8 @@ RULES_ONLY = (
 
 
 def _lint_all(net: SavedNet) -> None:
-    """Print a line for each target: its findings and the types of their layers; the reasons with ``-v``."""
+    """Print a line for each target: the number of findings, and the types of layers that have findings. With ``-v``
+    print the reasons. Exit with 1 if no target accepts the net."""
     title = f"{net.path.name} against every target"
     rows = table(title, "target", "findings", "what stops it", key="targets")  # as JSON
     shown = Rows("", title, ("target", "findings", "in layers of type"), PLAIN, PLAIN)

@@ -67,6 +67,8 @@ class _StandardOutput(io.TextIOBase):
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
+        """Catch an error of writing in the block, and discard all later output. ``failed`` notes the reason, unless a
+        pipe was closed."""
         try:
             yield
         except OSError as error:
@@ -78,12 +80,11 @@ class _StandardOutput(io.TextIOBase):
 @contextmanager
 def standard_output() -> Iterator[None]:
     """Replace standard output in the block by a stream that is open, accepts any text, and does not fail. Raises
-    :class:`OutputError` at the end if some output could not be written.
-    """
+    :class:`OutputError` at the end if some output could not be written."""
     for descriptor in (1, 2):
         try:
             os.fstat(descriptor)
-        except OSError:  # closed by who started this: a file that is opened later would get its number
+        except OSError:  # it was closed before the start: a file that is opened later would get its number
             silence(descriptor)
     sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -136,7 +137,7 @@ class Printer(Plain):
 
     @contextmanager
     def making_room(self, away: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-        """Inside the block, enter ``away()`` around each print: it removes a progress line, and draws it again."""
+        """Inside the block, enter ``away()`` around each print. ``away`` removes a progress line and draws it again."""
         before, self._room = self._room, away
         try:
             yield
@@ -144,6 +145,7 @@ class Printer(Plain):
             self._room = before
 
     def print(self, *objects: Any, **options: Any) -> None:
+        """Print objects. Into a file, trailing blanks of lines are removed."""
         with self._room():
             if self.is_terminal or self.quiet:
                 super().print(*objects, **options)
@@ -221,6 +223,7 @@ class Rows:
         return [dict(zip(names, row, strict=True)) for row in self._rows]
 
     def __rich__(self) -> Table:
+        """Return the table for a terminal: columns of numbers are aligned to the right."""
         rich_table = Table(
             title=plain(self.title) or None,
             title_justify="left",
@@ -237,6 +240,7 @@ class Rows:
         return rich_table
 
     def _text(self, column: str, value: Cell) -> Text:
+        """Return the text of a cell: a number in the column's format, several texts joined by commas."""
         if isinstance(value, str):
             text = plain(value)
         elif isinstance(value, int | float):
@@ -254,8 +258,8 @@ output = Output()
 def table(title: str, *columns: str, key: str, texts: Mapping[str, str] = PLAIN, styles: Styles = PLAIN) -> Rows:
     """Return an empty table with a title and columns; numbers are aligned to the right.
 
-    ``key`` is its name in the JSON object, ``texts`` formats the numbers of a column, ``styles`` has the styles of
-    cells by their texts.
+    ``key`` is the table's name in the JSON object, ``texts`` has formats for numbers by column, ``styles`` has styles
+    by the texts of cells.
     """
     rows = Rows(key, title, columns, texts, styles)
     output.tables.append(rows)

@@ -60,7 +60,7 @@ SetOption = Annotated[
 
 @dataclass(frozen=True)
 class ImportArguments:
-    """Facts that a source does not record, and the part of it that is imported."""
+    """Facts that a source does not record, and the part of the source that is imported."""
 
     activation: Annotated[
         Literal["tanh", "relu"] | None,
@@ -101,6 +101,7 @@ class ImportArguments:
     ] = None
 
     def imported(self, source: Path) -> ImportedModel:
+        """Import a trained model with these arguments."""
         parsed = {
             "shapes": parse_shapes(self.shapes),
             "values": parse_constants(self.values),
@@ -124,7 +125,7 @@ def write_model(model: ImportedModel, folder: Path, step: bool) -> None:
 
 @dataclass(frozen=True)
 class ConversionArguments:
-    """The files to write for a converted model, and the comparison of its net with it."""
+    """The files to write for a converted model, and how its net is compared with it."""
 
     whole: Annotated[
         bool,
@@ -215,9 +216,8 @@ def convert_command(
 
 
 def _print_compared(report: Report, against: str, usual: float, dtype: str) -> None:
-    """Print a comparison, and a remark on each output that passes only by the rounding to ``dtype``: a difference past
-    the ``usual`` tolerance.
-    """
+    """Print a comparison. Add a remark on each output that passes only because of the rounding to ``dtype``: its
+    difference exceeds the ``usual`` tolerance."""
     print_report(report, against)
     for compared in report.differences:
         if compared.passed and compared.relative > usual:

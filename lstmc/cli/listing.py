@@ -70,7 +70,7 @@ def _print_names() -> None:
 
 
 def _entry(name: str) -> str:
-    """Return a cell's entry in the list; print the error of a cell that does not load, and go on."""
+    """Return a cell's line in the list. For a cell that does not load, print the error and return an empty text."""
     entry = entry_of(name)
     try:
         only_entry_point(CELLS, name, "cell")
@@ -184,7 +184,8 @@ def _line(finding: lstmc.backend.Finding) -> str:
 
 
 def _together(title: str, group: Sequence[lstmc.backend.Finding]) -> str:
-    """Return the findings of a group as one text: with their versions, or the names of missing components."""
+    """Return the findings of a group as one text: each with its version, or only the names if the components are
+    missing."""
     if group[0].found:
         details = [finding.detail if finding.version is None else finding.version for finding in group]
         items = [
@@ -200,7 +201,8 @@ def _together(title: str, group: Sequence[lstmc.backend.Finding]) -> str:
 
 
 def _print(state: str, text: str, fix: str) -> None:
-    """Print a finding, with its command unwrapped on a separate line, so that it can be copied."""
+    """Print a finding. The command that installs or repairs it is on a separate line, unwrapped, so that it can be
+    copied."""
     out.print(Text.assemble((state.ljust(INDENT), STYLES[state]), text))
     if fix:
         out.print(f"{'':{INDENT}}{fix}")

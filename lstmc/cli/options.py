@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def completion(names: Callable[[], Iterable[str]]) -> Callable[[str], Iterator[str]]:
-    """Return the function that completes an option by these names."""
+    """Return the function that completes an option with the names that ``names`` returns."""
 
     def complete(incomplete: str) -> Iterator[str]:
         return _beginning(names(), incomplete)
@@ -55,14 +55,14 @@ def complete_forms(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 def complete_passes(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """Complete ``--after``: passes of the target."""
+    """Complete ``--after`` with the passes of the target."""
     with suppress(LstmcError):
         names = lstmc.api.pass_names(context.params.get("target"), _backend(context), context.params.get("form"))
         yield from _beginning(names, incomplete)
 
 
 def complete_places(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """Complete ``--on``: what runs in this process, and the runtimes of the backend."""
+    """Complete ``--on`` with the runtimes in this process and the runtimes of the backend."""
     with suppress(LstmcError):
         own = [executor.name for executor in _backend(context).executors()]
         yield from _beginning([*lstmc.api.running.IN_PROCESS, *own], incomplete)
@@ -80,8 +80,8 @@ Number = TypeVar("Number", int, float)
 
 
 def parse_sizes(texts: list[str]) -> dict[str, int]:
-    """Parse sizes from texts as ``["T=3", "N=10"]``. Raises :class:`DimError` for other texts, and for more than 19
-    digits."""
+    """Parse sizes from texts as ``["T=3", "N=10"]``. Raises :class:`DimError` for any other text, for a number of more
+    than 19 digits, and for a dimension with two sizes."""
     sizes: dict[str, int] = {}
     for text in texts:
         dim, equals, size_text = text.partition("=")
@@ -119,6 +119,7 @@ def number_from_0(text: object) -> float:
 
 
 def _at_least_0(read: Callable[[str], Number | None], kind: str, text: object) -> Number:
+    """Return the number that ``read`` reads from a text. Raise typer.BadParameter if it is none, or is negative."""
     value = read(str(text))
     if value is None or value < 0:
         raise typer.BadParameter(f"expected {kind} from 0 on, found {str(text)!r}")
@@ -294,7 +295,7 @@ class TargetArguments:
         return backend.with_options(values)
 
     def of_net(self, net: Path) -> TargetArguments:
-        """Return the backend and the target that a net's manifest names, if none is given."""
+        """Return these arguments with the backend and the target that a net's manifest names, if none is given."""
         if not net.is_file():
             raise BackendError(f"{net}: no such file: expected a net that lstmc wrote, as NAME.prototxt or NAME.onnx")
         path = lstmc.manifest.manifest_path(net)

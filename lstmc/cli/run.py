@@ -116,7 +116,8 @@ ANY_NUMBER = "any number of examples is run in batches with -o FILE.h5, or with 
 
 
 def _of_other_batch(net: SavedNet, arrays: Mapping[str, AnyArray]) -> bool:
-    """Return whether arrays differ from their inputs in the size of a single axis, like arrays of more examples."""
+    """Return whether each array differs from its input in the size of at most one axis, and some array differs: they
+    may hold another number of examples."""
     entries = read_manifest(manifest_path(net.path)).inputs
     shapes = {name: entry.place.at({}) for name, entry in entries.items() if not entry.filled}
     pairs = [(array.shape, shapes[name]) for name, array in arrays.items() if name in shapes]
@@ -140,7 +141,7 @@ def _save_weights(to: Path, weights: dict[str, Array], absent: Sequence[str]) ->
 
 
 def _run_bulk(net: SavedNet, inputs: Path, to: Path | None, gpu: bool, workers: WorkerArguments) -> None:
-    """Run a net over files of arrays, and print a table of the files; exit with 1 if one has a problem."""
+    """Run a net over files of arrays, and print a table of the files. Exit with 1 if a file has a problem."""
     if to is None:
         raise OutputError("the outputs of a folder go into another one: expected -o FOLDER")
     weights = None if net.trained is None else str(net.trained.absolute())

@@ -139,10 +139,11 @@ def show_command(
 def _show_graph(
     model: ModelArguments, target: TargetArguments, drawing: DrawingArguments, shown: ShownArguments
 ) -> None:
-    """Draw or print the graph after a pass or at a stage: as text, as Python, or its costs by operation."""
+    """Draw or print the graph after a pass or at the end of a stage: as text, as Python, or as its costs by
+    operation."""
     backend, after, stage = target.chosen_backend(), shown.after, shown.stage
     if (drawing.rolled is False or shown.costs) and after is None and stage is None:
-        # a target's own layers may hold all steps: no stage is named
+        # the last pass, not a stage: a target's layers may compute all steps, and then no stage is `expanded`
         after = pass_names(target.target, backend, shown.form)[-1]
     as_written, phase = after is None and stage is None, shown.phase
     own = {"step": shown.step, "form": shown.form, "time": shown.time}
@@ -171,7 +172,7 @@ def _show_graph(
 
 
 def _print_costs(costs: Mapping[str, Work], price: Price | None) -> None:
-    """Print the work of each op, the largest first, and of all; in seconds too where the target's price is known."""
+    """Print the work of each op, the largest first, and the sum. If the target's price is known, print seconds too."""
     columns = ["operation", "launches", "multiply-adds", "other operations", "bytes"]
     rows = table("", *columns, *(["microseconds"] if price else []), key="costs", texts={"microseconds": ".3g"})
 

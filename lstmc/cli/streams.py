@@ -158,7 +158,7 @@ def streamed_model(
     form: str | None = None,
     numbers: str | None = None,
 ) -> StreamedModel:
-    """Return the model that the arguments name, with its parameters and its data."""
+    """Return the model that the arguments name, with its parameters and the data to stream through it."""
     options = compile_options(target, model.sizes, weights, outputs=outputs, form=form, numbers=numbers)
     source, backend = model.source(), options.resolved_backend()
     streamed = StreamedModel.from_data(source, backend, options, {}, data, batch)
@@ -177,7 +177,7 @@ for _name, _command in (("ranges", ranges_command), ("calibrate", calibrate_comm
 
 @dataclass(frozen=True)
 class NumbersArguments:
-    """The numbers of a device, and the data that are streamed through them."""
+    """The number format of a device, and the data that are streamed through a net in this format."""
 
     numbers: Annotated[
         str | None,
@@ -278,7 +278,7 @@ def print_numbers(report: NumbersReport) -> None:
 
 
 def _print_advice(report: NumbersReport) -> None:
-    """Print the measured changes, the advice, and with ``-v`` the rules of the device."""
+    """Print the changes that were measured, the advice, and with ``-v`` the rules of the device."""
     output.fact("by_step", {each.name: list(each.by_step) for each in report.outputs})
     output.fact("accumulated_bits", dict(report.accumulated))
     output.fact("changes", {each.text: each.error for each in report.changes})

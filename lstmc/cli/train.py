@@ -47,7 +47,7 @@ from lstmc.sweeps import COSTS, Goal, OverSeeds, Range, Row, Search, Space, Swee
 
 @dataclass(frozen=True)
 class RunArguments:
-    """One run of a training: its initial weights, where it starts, and where it runs."""
+    """One run of a training: its initial weights, whether it resumes or overwrites a run, and its processes."""
 
     weights: WeightsOption = None
     resume: Annotated[bool, option("--resume", "Continue the run in RUN from its last snapshot.")] = False
@@ -174,6 +174,7 @@ class RunDisplay:
                 self._bar.start()
 
     def _update(self, event: Updated) -> None:
+        """Show an update: its smoothed loss, the speed and the time left."""
         loss, seconds, total = self._loss.add(event.loss), self._seconds.add(event.seconds), self._started.iterations
         by_example = self._started.of == "examples"
         pace, unit = (self._started.per_batch, "examples") if by_example else (1, "batches")
@@ -338,7 +339,8 @@ def sweep_display(console: Plain) -> Iterator[Callable[[Sequence[Row]], object]]
 
 
 def _print_ended(console: Plain, printed: dict[str, tuple[str, int]], rows: Sequence[Row]) -> None:
-    """Print a line for each point that has ended and is not in ``printed``, with its state, and add it there."""
+    """Print a line for each point that has ended since the last call. ``printed`` has the points that were printed,
+    each with its state."""
     for row in rows:
         progress = (row.state, row.iteration)
         if row.state in ("finished", "failed", "interrupted") and printed.get(row.name) != progress:

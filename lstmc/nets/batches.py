@@ -81,7 +81,7 @@ def layout_of(
     optional: Collection[str] = (),
     training_inputs: Collection[str] = (),
 ) -> Layout:
-    """Return how arrays, given by their shapes, fit a net's inputs (``shapes``); ``source`` names them in errors.
+    """Return how arrays, given by their shapes, fit a net's inputs (``shapes``); ``source`` names the arrays in errors.
 
     Inputs that are ``optional`` may be absent; only training needs ``training_inputs``. An array has the input's shape
     with another size on the axis that counts examples, or one more axis in front; an array with exactly the input's
@@ -121,6 +121,8 @@ def layout_of(
 
 
 def _axis(shape: tuple[int, ...], array_shape: tuple[int, ...], stacked: bool) -> int | None:
+    """Return the axis of an array that counts examples or, if ``stacked``, batches. Return None if the array does not
+    fit, or has exactly the net's ``shape``."""
     if stacked:
         return 0 if array_shape[1:] == shape and len(array_shape) == len(shape) + 1 else None
     if len(shape) != len(array_shape):
@@ -130,6 +132,8 @@ def _axis(shape: tuple[int, ...], array_shape: tuple[int, ...], stacked: bool) -
 
 
 def _output_axis(shape: tuple[int, ...], size: int, stacked: bool) -> int | None:
+    """Return the axis of an output that counts examples: the only axis of this size. Return None if there is no such
+    axis, or several."""
     if stacked:
         return 0
     places = [axis for axis, axis_size in enumerate(shape) if axis_size == size]
@@ -148,6 +152,7 @@ def join(parts: Sequence[Path], layout: Layout, to: Path) -> None:
 
 
 def _join(parts: Sequence[Path], layout: Layout, path: Path) -> None:
+    """Write the outputs of all parts into an HDF5 file: outputs along the axis of examples one after another."""
     with h5py_package().File(path, "w") as file:
         for part in parts:
             for name, stored in read_npz(part, DataError).items():
@@ -167,7 +172,7 @@ def _join(parts: Sequence[Path], layout: Layout, path: Path) -> None:
 
 @dataclass(frozen=True)
 class NetUse:
-    """A net, and how it is run. Workers use the same paths."""
+    """A net, and how it is run. All workers use the same paths."""
 
     net: str
     backend: str
@@ -360,6 +365,7 @@ def _join_parts(job: _Job) -> Finished:
 
 
 def _job(use: NetUse, source: Path, to: Path, layout: Layout, batch_bytes: int) -> _Job:
+    """Return the job of a file: its parts, each with as many batches as fit into ``PART_BYTES``."""
     per_part = max(1, PART_BYTES // max(1, batch_bytes))
     starts = range(0, layout.batches, per_part)
     data, folder = str(source.absolute()), _parts_folder(to).absolute()
@@ -385,8 +391,8 @@ def _hold_parts(job: _Job) -> Iterator[None]:
 
 
 def _dependences(job: _Job) -> bytes:
-    """Return the inputs that the parts depend on, as JSON: hashes of the net's files, and the size and time of the
-    data. The data may be too large to hash."""
+    """Return, as JSON, what the parts depend on: hashes of the net's files, and the size and time of the data, which
+    may be too large to hash."""
     part = job.parts[0]
     net = Path(part.use.net)
     files = {str(path): path for path in (net, Path(part.use.weights or net), *net.parent.glob(f"{net.stem}.*"))}

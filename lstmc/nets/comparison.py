@@ -78,7 +78,7 @@ def _files_beside(net: Path, artifact: Artifact, name: str) -> dict[str, bytes]:
 
 
 def _manifest(files: Mapping[str, bytes]) -> Manifest | None:
-    """Return the manifest among some files; None if there is none that can be read."""
+    """Return the manifest among some files. Return None if there is none, or it cannot be read."""
     try:
         return next((parse_manifest(content) for file, content in files.items() if file.endswith(MANIFEST)), None)
     except NotExpected:
@@ -122,6 +122,8 @@ def _compare_file(
 def _compare_part(
     file: str, part: Part, expected: Mapping[str, str | Array], found: Mapping[str, str | Array], tolerance: float
 ) -> tuple[Difference, list[str]]:
+    """Return the difference of one part of a file, and a line for each field that differs by more than
+    ``tolerance``."""
     kind, name = part
     lines, absolute, relative = list[str](), 0.0, 0.0
     for field in dict.fromkeys((*expected, *found)):
@@ -133,7 +135,7 @@ def _compare_part(
 
 
 def _gap(expected: str | Array | None, found: str | Array | None) -> tuple[float, float, str]:
-    """Return the difference of two values, absolute and relative, and a text about it; for texts it is 0 or 1."""
+    """Return the absolute and the relative difference of two values, and a text about it. For texts both are 0 or 1."""
     if (
         isinstance(expected, np.ndarray)
         and isinstance(found, np.ndarray)
@@ -195,6 +197,8 @@ def parts_of(backend: Backend, file: str, content: bytes) -> Parts:
 
 
 def _manifest_parts(content: bytes) -> Parts:
+    """Return the entries of a manifest as parts, except those that are not compared. Raise BackendError if it is no
+    manifest."""
     try:
         manifest = json.loads(content)
     except (ValueError, RecursionError):

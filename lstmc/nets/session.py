@@ -58,7 +58,7 @@ class NetFiles:
         return {name: place.shape for name, place in self.manifest.outputs.items()}
 
     def forward(self, loaded: LoadedNet, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the outputs of one forward pass, for an array of every input, by the model's names and in its
+        """Run one forward pass on an array for every input. Return the outputs by the model's names and in its
         shapes."""
         blobs = loaded.forward(self.manifest.fed(arrays), self.manifest.output_blobs)
         return {name: place.read(blobs) for name, place in self.manifest.outputs.items()}
@@ -92,7 +92,8 @@ def find_files(net: Path, weights: Path | None, backend: RunsFiles) -> NetFiles:
 
 
 def _other_states(manifest: Manifest, path: Path) -> dict[str, State]:
-    """Return the states of a net with the learned first values of another manifest; words if that manifest has none."""
+    """Return the states of a net, with learned first values from the manifest at ``path``. If that lacks a value, the
+    state's first value is a text that says so."""
     found = (read_manifest(path).states or {}) if path.is_file() else {}
     states = dict(manifest.states or {})
     for name, state in states.items():
@@ -128,7 +129,8 @@ def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mappi
 
 
 def open_sizes(entries: Mapping[str, InputPlace], inputs: Mapping[str, AnyArray]) -> dict[str, int]:
-    """Return the sizes of a net's open dimensions in these arrays: each from the first input that has it."""
+    """Return the sizes of a net's open dimensions in these arrays. Each size is read from the first input that has the
+    dimension."""
     sizes: dict[str, int] = {}
     for name, entry in entries.items():
         shape = np.shape(_as_array(inputs[name])) if name in inputs else ()
@@ -147,8 +149,11 @@ def check_inputs(
     optional: Collection[str] = (),
     training_inputs: Collection[str] = (),
 ) -> None:
-    """Raise :class:`DataError` with everything that is wrong with inputs. The net fills inputs in ``values`` that are
-    not in ``shapes``; ``optional`` inputs may be left out. Only training needs ``training_inputs``."""
+    """Raise :class:`DataError` with everything that is wrong with the inputs ``arrays``.
+
+    ``shapes`` are the inputs that the net needs; ``values`` has the valid range of every input, also of those that the
+    net fills. ``optional`` inputs may be left out, and only training needs ``training_inputs``.
+    """
     problems = [
         f"missing: {name} {list(shape)}"
         for name, shape in shapes.items()
@@ -191,6 +196,7 @@ class LoadedOnce:
         self.delays: Mapping[str, int] = {n: place.delay for n, place in files.manifest.outputs.items() if place.delay}
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
+        """Run one forward pass, after checking the inputs. The first call loads the net."""
         arrays = checked_inputs(self._files, inputs, open_sizes(self._files.manifest.inputs, inputs))
         if self._net is None:
             self._net = self._opened.enter_context(self._load())
@@ -258,9 +264,9 @@ A = TypeVar("A")
 def by_name(
     inputs: Mapping[str, A] | NDArray[Any] | None, named: Arrays, needed: Callable[[], Iterable[str]]
 ) -> dict[str, A | NDArray[Any]]:
-    """Return the inputs of a call by name; a single array is the only ``needed`` input.
+    """Return the inputs of a call by name. A single array without a name is the only input of ``needed``.
 
-    Raises :class:`~lstmc.errors.DataError` for an array alone where several inputs are needed.
+    Raises :class:`~lstmc.errors.DataError` for an array without a name if several inputs are needed.
     """
     if inputs is None or isinstance(inputs, Mapping):
         return {**(inputs or {}), **named}

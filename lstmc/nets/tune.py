@@ -94,6 +94,8 @@ def tune(
 
 
 def _compiled(graph: Graph, backend: Backend, target: str, step: bool, form: str) -> Compiled:
+    """Compile a graph in one form: a form that computes recurrences for all steps at once, the rule's, or the
+    backend's."""
     if form in IN_TIME:
         edit = partial(with_time, time=IN_TIME[form], trained=target in backend.training_targets)
         return compile_graph(graph, backend, target, step=step, passes=edit)

@@ -36,15 +36,16 @@ Points = tuple[list[Any], list[Any]]
 def figure_files(
     runs: Mapping[str, Sequence[Record]], forms: Iterable[str], kinds: Mapping[str, tuple[str, str]] | None = None
 ) -> dict[str, bytes]:
-    """Return the figure of some runs, by their names, in each of the ``forms``: ``png``, ``svg``, ``pdf``.
+    """Return the figure of some runs, given by their names, in each of the ``forms``: ``png``, ``svg``, ``pdf``.
 
-    ``kinds`` has the label and the colour of each run's kind; without it every run has its own.
+    ``kinds`` has a label and a colour for each run, which runs of one kind have in common; without ``kinds`` each run
+    has a colour of its own.
     """
     return figure_bytes(lambda: runs_figure(runs, kinds), forms)
 
 
 def figure_bytes(make: Callable[[], Figure], forms: Iterable[str]) -> dict[str, bytes]:
-    """Return a figure in each of the ``forms``, in the style of all figures here; ``make`` creates it."""
+    """Return a figure in each of the ``forms``, by form. ``make`` creates the figure, in the style of all figures."""
     with rc_context(STYLE):
         figure = make()
         files = {}
@@ -96,7 +97,7 @@ def runs_figure(runs: Mapping[str, Sequence[Record]], kinds: Mapping[str, tuple[
 
 
 def palette(names: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each name; over ten names have colours along a colour map."""
+    """Return a colour for each name. More than ten names have colours along a colour map."""
     each = list(dict.fromkeys(names))
     if len(each) <= 10:
         return {name: f"C{number}" for number, name in enumerate(each)}
@@ -104,9 +105,9 @@ def palette(names: Iterable[str]) -> dict[str, str]:
 
 
 def short_names(names: Iterable[str]) -> list[str]:
-    """Return names without the parts, between commas, that all have in common, as in ``cell=lstm,seed=1``.
+    """Return names without the parts, between commas, that they all have in common, as in ``cell=lstm,seed=1``.
 
-    A name without any other part stays whole.
+    A name that has only such parts stays whole.
     """
     parts = [name.split(",") for name in names]
     common = set(parts[0]).intersection(*parts) if len(parts) > 1 else set()
@@ -143,6 +144,8 @@ def wrap(text: str, width: float) -> str:
 
 
 def _losses(axes: Axes, records: Sequence[Record], tested: Points | None, color: str, faint: bool) -> None:
+    """Draw the smoothed training loss of a run, if ``faint`` also the loss of each update, and the test loss if there
+    is one."""
     trained = [(r["iteration"], r["loss"]) for r in records if r["kind"] == "train" and r["loss"] is not None]
     if trained:
         iterations, losses = zip(*trained, strict=True)
@@ -157,7 +160,7 @@ def _losses(axes: Axes, records: Sequence[Record], tested: Points | None, color:
 
 
 def _scores(records: Iterable[Record]) -> dict[str, Points]:
-    """Return the iterations and values of each test score."""
+    """Return the iterations and the values of each test score, by the score's name."""
     points: dict[str, Points] = {}
     for record in records:
         for name, value in (record.get("scores") or {}).items():

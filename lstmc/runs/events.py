@@ -103,6 +103,7 @@ class Recorder:
         self._start = self._last = clock()
 
     def stepped(self, iteration: int, loss: float, rate: float) -> None:
+        """Record an update and report it, with the seconds since the previous update."""
         now = self._clock()
         seconds, self._last = now - self._last, now
         self._metrics.train(iteration, loss, rate, now - self._start)
@@ -145,6 +146,7 @@ class EventFiles:
             self._writer.close()
 
     def _add(self, iteration: int, values: dict[str, float]) -> None:
+        """Write values of an iteration; the first call creates the file."""
         if self._writer is None:
             named = f".{iteration:09d}"  # files are read in the order of their names, which count seconds
             self._writer = self._package.SummaryWriter(str(self._folder), purge_step=iteration, filename_suffix=named)
@@ -161,7 +163,7 @@ def about_data(data: Dataset, name: str) -> dict[str, Any]:
 
 
 def record(command: str, settings: object, **facts: Any) -> dict[str, Any]:
-    """Return the record of a run: its command and arguments, its solver's settings, the versions of packages."""
+    """Return the record of a run: its command, facts, the solver's settings, and the versions of packages."""
     is_typed = dataclasses.is_dataclass(settings) and not isinstance(settings, type)
     return {
         "command": command,

@@ -56,9 +56,9 @@ def write_snapshot(
 ) -> Path:
     """Write ``files``, and ``about`` as JSON, into ``folder/NNNNNN``, and return this folder.
 
-    It is written under another name, flushed to the disk, read back by ``read``, and only then renamed. Raises
-    :class:`OutputError` if it cannot be written; then nothing is changed. The last ``KEPT`` complete snapshots stay,
-    with this one. Later snapshots, which can only be damaged, stay until the run reaches them.
+    The snapshot is written under another name, flushed to the disk, read back by ``read``, and only then renamed.
+    Raises :class:`OutputError` if it cannot be written; then nothing is changed. The last ``KEPT`` complete snapshots
+    stay, including this one. Later snapshots, which can only be damaged, stay until the run reaches them.
     """
     final = snapshot_folder(folder, iteration)
     staged = folder / f".{final.name}.part"
@@ -70,7 +70,7 @@ def write_snapshot(
             _write_snapshot(staged / name, content)
         _sync(staged)
         read(staged)
-        if final.exists():  # one that is not intact: the run went on from an older one
+        if final.exists():  # it is damaged, and the run continued from an older snapshot
             os.replace(final, folder / f".{final.name}.old")
         os.replace(staged, final)
         _sync(folder)
@@ -96,7 +96,8 @@ def read_about(path: Path, kind: type[T]) -> T:
 
 
 def newest(folder: Path, read: Callable[[Path], T]) -> tuple[Path, T] | None:
-    """Return the newest snapshot that ``read`` accepts, without :class:`TrainingError`, and its result."""
+    """Return the newest snapshot that ``read`` accepts, and the result of ``read``. Return None if ``read`` raises
+    :class:`TrainingError` for each."""
     for path in _snapshot_folders(folder):
         try:
             return path, read(path)
@@ -112,6 +113,7 @@ def clean(folder: Path) -> None:
 
 
 def _remove_old(folder: Path, iteration: int) -> None:
+    """Remove earlier snapshots that are damaged, and those beyond the last ``KEPT``."""
     kept = 1
     for path in _snapshot_folders(folder):
         if int(path.name) >= iteration:
@@ -123,6 +125,7 @@ def _remove_old(folder: Path, iteration: int) -> None:
 
 
 def _is_whole(path: Path) -> bool:
+    """Return whether a snapshot has all its files, undamaged."""
     try:
         read_about(path, Description)
     except TrainingError:
@@ -162,6 +165,7 @@ def _digest(content: bytes) -> str:
 
 
 def _write_snapshot(path: Path, content: bytes) -> None:
+    """Write a file and flush it to the disk."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -185,7 +189,7 @@ WEIGHTS = "weights.npz"
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """The inputs that a run's weights depend on: hashes of the net and the data, and the settings by name."""
+    """What the weights of a run depend on: hashes of the net and the data, and the settings by name."""
 
     net: str
     data: str
@@ -239,6 +243,9 @@ def run_folder(folder: Path, identity: RunIdentity, resume: bool, overwrite: boo
 
 
 def _agree(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool) -> None:
+    """Check that the folder's existing run, if any, agrees with the request: a new run needs a folder without one,
+    unless it overwrites; a resumed run needs the same identity. Raise TrainingError otherwise. A new run writes its
+    identity."""
     path = folder / RUN
     if not resume:
         has_snapshot = _snapshot_identity(folder) is not None
@@ -271,9 +278,8 @@ def _files(folder: Path) -> list[str]:
 
 
 def _earlier_identity(folder: Path) -> RunIdentity:
-    """Return the identity of the run to resume. The last complete snapshot takes precedence, as it is known to be
-    undamaged; a file that differs from it is rewritten.
-    """
+    """Return the identity of the run to resume: that of the last complete snapshot, which is known to be undamaged, or
+    else that of the run's file. A file that differs from the snapshot is rewritten."""
     path, snapshot_identity = folder / RUN, _snapshot_identity(folder)
     try:
         identity = read_json(path, RunIdentity)

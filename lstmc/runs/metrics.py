@@ -83,6 +83,7 @@ class Metrics:
             self._file.close()
 
     def _add(self, kind: str, iteration: int, measured: Record) -> None:
+        """Add a record. The first record opens the file: a resumed run then removes the records from this one on."""
         record = {"kind": kind, "iteration": iteration, **measured}
         try:
             if self._file is None:
@@ -97,7 +98,8 @@ class Metrics:
 
 
 class Smoothed:
-    """A running mean in which a number ``window`` steps ago has a third of the weight; unbiased from the first on."""
+    """A running mean in which the value of ``window`` steps ago has a third of the newest value's weight. It is
+    unbiased from the first value on."""
 
     def __init__(self, window: float) -> None:
         self._keep = 1 - 1 / max(window, 1)
@@ -158,7 +160,8 @@ class LossWatch:
     first: list[float]
 
     def problem(self, loss: float) -> str | None:
-        """Return the fault of the next loss, in words that follow "the loss of iteration 7", or None."""
+        """Return the problem of the next loss, in words that follow "the loss of iteration 7", or None if it is
+        normal."""
         if not isfinite(loss):
             return f"is {loss}"
         if self.first:
@@ -222,8 +225,8 @@ class CurveDrawing:
         self._process = self._begin()
 
     def finish(self) -> str | None:
-        """Draw all metrics and wait for the drawing. Return the reason if it failed, or None: a failed drawing does not
-        fail the run.
+        """Draw all metrics and wait for the drawing. Return the reason if the drawing failed, or None. A failed drawing
+        does not fail the run.
 
         If nothing was recorded since the last drawing began, that drawing is complete.
         """
@@ -244,6 +247,7 @@ class CurveDrawing:
         return status.st_size, status.st_mtime_ns
 
     def _begin(self) -> subprocess.Popen[str]:
+        """Start a process that draws the metrics."""
         # -P: a file of the user's that is called as some module must not be taken for it
         self._last_state = self._metrics_state()
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))

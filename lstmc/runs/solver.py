@@ -38,7 +38,7 @@ class Kind:
     parse: Callable[[str], Any]
 
     def take(self, value: Any) -> Any:
-        """Return the value converted to its stored type. Raises :class:`WrongValue`."""
+        """Return the value converted to the type in which it is stored. Raises :class:`WrongValue`."""
         converted = self.convert(value)
         if converted is None:
             raise WrongValue(f"must be {self.expected}, found {value!r}")
@@ -53,7 +53,8 @@ class Kind:
 
 
 def _number(expected: str, fits: Callable[[np.float32], bool]) -> Kind:
-    """Return a finite number. It must be valid as the float32 that Caffe uses: 0.99999999999 is not below 1."""
+    """Return the kind of finite numbers for which ``fits`` is true. A number must fit as the float32 that Caffe uses:
+    0.99999999999 is not below 1."""
 
     def convert(value: Any) -> float | None:
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
@@ -68,6 +69,8 @@ def _number(expected: str, fits: Callable[[np.float32], bool]) -> Kind:
 
 
 def _whole(least: int, most: int) -> Kind:
+    """Return the kind of integers from ``least`` to ``most``."""
+
     def convert(value: Any) -> int | None:
         fits = isinstance(value, int | np.integer) and not isinstance(value, bool)
         return int(value) if fits and least <= value <= most else None
@@ -81,7 +84,8 @@ def choice_of(names: Sequence[str]) -> Kind:
 
 
 def _ascending(value: Any) -> tuple[int, ...] | None:
-    """Return ascending integers from 1 on; otherwise Caffe's steps come late (sgd_solver.cpp)."""
+    """Return ascending integers from 1 on, or None for any other value: with others Caffe makes its steps late
+    (sgd_solver.cpp)."""
     if not isinstance(value, list | tuple) or not value:
         return None
     numbers = [COUNT.convert(item) for item in value]
@@ -189,6 +193,7 @@ class Solver:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
+        """Check the given settings, and fill in the defaults of the type and the policy."""
         explicit = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not None}
         object.__setattr__(self, "_explicit", _checked(explicit))
         for name, value in _filled(self.explicit).items():
@@ -210,7 +215,7 @@ Solver.__signature__ = inspect.Signature([*inspect.signature(Solver.__init__).pa
 
 
 def _factor(solver: Solver, iteration: int) -> Any:
-    """Return the factor of ``base_lr``."""
+    """Return the factor by which the policy multiplies ``base_lr`` at an iteration."""
     gamma, power = np.float64(solver.gamma or 0), np.float64(solver.power or 0)
     match solver.lr_policy:
         case "step":
@@ -248,8 +253,8 @@ def _checked(explicit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filled(explicit: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings, with the defaults of the type and the policy; a setting that type and policy do not use is
-    None."""
+    """Return all settings, with the defaults of the type and the policy. A setting that the type or the policy does not
+    use is None. Raise SolverError if it was given, or if the policy needs a setting that was not given."""
     chosen = {"type": explicit.get("type", TYPES[0]), "lr_policy": explicit.get("lr_policy", POLICIES[0])}
     values = {}
     for name, setting in SETTINGS.items():
@@ -271,15 +276,15 @@ def _filled(explicit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown(name: str) -> str:
-    """Return the message for an unknown setting: lstmc sets it itself, the closest name, or all names."""
+    """Return the message for an unknown setting: that lstmc fills it in, or the closest name, or all names."""
     if name in FILLED_IN:
         return f"{name} is no setting: lstmc fills it in"
     return f"there is no setting {name}{nearest_or_all(name, SETTINGS, 'it has')}"
 
 
 def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solver:
-    """Return ``solver``, or the default solver, with settings replaced by texts ``key=value``; ``key=default`` unsets
-    one.
+    """Return ``solver``, or the default solver, with settings replaced by texts ``key=value``; ``key=default`` removes
+    a setting.
 
     Lists are written ``stepvalue=100,200``, flags ``true`` and ``false``. Raises :class:`SolverError`, naming the text.
     """

@@ -50,7 +50,7 @@ class SavedState(ABC):
         """Return the solver's history of gradients."""
 
     def not_finite(self) -> str | None:
-        """Return the name of a part with NaN or infinity, or None."""
+        """Return the name of a part of the state that has NaN or infinity, or None."""
         for name, array in {**self.blobs, **self.carried}.items():
             if not np.isfinite(array).all():
                 return name
@@ -121,9 +121,10 @@ def train_by(
 ) -> TrainedNet:
     """Train to ``solver.max_iter``, or until ``run.stop()``.
 
-    ``locate`` returns the first value that is not finite, of the parameters before an update and its batch. Raises
-    :class:`TrainingError` if the run cannot start or resume, if its loss is not finite or diverges, and if the engine's
-    process ends; :class:`OutputError` if a snapshot cannot be written. Both name the last snapshot.
+    ``locate`` returns the first value that is not finite, computed from the parameters before an update and the
+    update's batch. Raises :class:`TrainingError` if the run cannot start or resume, if its loss is not finite or
+    diverges, and if the engine's process ends; :class:`OutputError` if a snapshot cannot be written. Both name the last
+    snapshot.
     """
     identity = RunIdentity.from_net(engine.computation(), run.batches.fingerprint, update_settings(solver))
     with run_folder(run.folder, identity, run.resume, run.overwrite) as snapshots:
@@ -136,7 +137,7 @@ def train_by(
 
 
 def update_settings(solver: Solver) -> dict[str, Any]:
-    """Return the settings that an update depends on, by name."""
+    """Return the settings of the solver that change the weights, by name."""
     # the rate of poly depends on when the run ends
     free = set(FREE) - ({"max_iter"} if solver.lr_policy == "poly" else set())
     return {name: getattr(solver, name) for name in SETTINGS if name not in free}
@@ -163,6 +164,7 @@ class _Training(Generic[State]):
         self.watch = LossWatch(list(self.state.first_losses) if self.state else [])
 
     def run_to_end(self) -> TrainedNet:
+        """Make the remaining updates, with tests and snapshots when they are due, and return the result."""
         if self.state is None or self.iteration < self.solver.max_iter:
             self.ask(lambda: self.engine.start(self.state))
         if self.state is None and self.solver.test_initialization:
@@ -182,6 +184,7 @@ class _Training(Generic[State]):
         return TrainedNet(self.iteration, ended, self.state.blobs, self.snapshot)
 
     def step(self) -> None:
+        """Make one update. Raise TrainingError, with advice, if the loss diverges or a parameter is not finite."""
         count = self.solver.iter_size
         numbers = range(self.iteration * count, (self.iteration + 1) * count)
         batches = [self.batch(self.run.batches.batch(number), f"batch {number}") for number in numbers]
@@ -196,6 +199,7 @@ class _Training(Generic[State]):
             raise self.stopped(message, batches, self.first_not_finite(batches))
 
     def test(self) -> None:
+        """Report the means of the scores over the test batches."""
         batches = self.run.test_batches
         if batches is None:
             return
@@ -246,10 +250,11 @@ class _Training(Generic[State]):
         return TrainingError(message, loc=at.loc if at else None, notes=(*advice, self.last_good()))
 
     def first_not_finite(self, batches: Sequence[Arrays]) -> NotFinite | None:
-        """Return the first value of the last update that is not finite, by the parameters and states before it.
+        """Return the first value of the last update that is not finite, computed from the parameters and states before
+        the update.
 
-        None if it is unknown: on a GPU, if only the engine's order of sums overflows, or if it is not in the first
-        batch.
+        Return None if it is unknown: on a GPU, if only the engine's order of sums overflows, or if it is not in the
+        first batch.
         """
         if not all(np.isfinite(array).all() for batch in batches for array in batch.values()):
             return None
@@ -266,18 +271,16 @@ Result = TypeVar("Result")
 
 
 def not_finite_in(model: Graph, batch: Arrays, weights: Arrays) -> NotFinite | None:
-    """Return the first value or gradient of a training graph that is not finite, in float32.
-
-    Dropouts do not matter for this.
-    """
+    """Return the first value or gradient of a training graph that is not finite, in float32. Dropouts are not
+    applied."""
     return first_not_finite(forward(model, batch, weights, np.float32), {LOSS: np.ones(())})
 
 
 def training_advice(solver: Solver, batches: Sequence[Arrays], at: NotFinite | None = None) -> tuple[str, ...]:
-    """Return lines of advice after a loss that is not finite or diverges; if a batch is not finite, only that.
+    """Return lines of advice after a loss that is not finite or diverges. If a batch is not finite, only this is said.
 
-    ``at`` is the first value or gradient that is not finite, if known. Settings of the solver are named if it is
-    unknown, or if a sum or a matrix product overflows, and not a function of single elements.
+    ``at`` is the first value or gradient that is not finite, if known. Settings of the solver are suggested if ``at``
+    is unknown, or if a sum or a matrix product overflows, but not if a function of single elements does.
     """
     invalid = dict.fromkeys(n for batch in batches for n, array in batch.items() if not np.isfinite(array).all())
     if invalid:
