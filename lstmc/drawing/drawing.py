@@ -77,7 +77,7 @@ def label(box: Box) -> str:
 
 
 def box_line(name: str, box: Box, *more: str) -> str:
-    """Return a box as a node called ``name``."""
+    """Return the line of Graphviz's language for a box, as a node called ``name``."""
     thick = "penwidth=2.5" if box.result else ""
     attributes = [f"label={label(box)}", LOOKS[box.kind], thick, *more]
     return f"{name} [{', '.join(filter(None, attributes))}];"
@@ -138,7 +138,7 @@ def _parts(
 
 
 def _legend(picture: Picture) -> str:
-    """Return the legend below the picture: a line for each kind of arrow and frame."""
+    """Return the legend below the picture: a line for each kind of arrow in the picture, and for frames of results."""
     flows = {arrow.flow for arrow in picture.arrows}
     lines = [MEANINGS[flow] for flow in MEANINGS if flow in flows]
     lines += ["thick frame: a result"] if any(box.result for box in picture.boxes) else []
@@ -157,6 +157,7 @@ def _line(text: str) -> str:
 
 
 def _cut(text: str) -> str:
+    """Return a printable text, with its middle left out if it is longer than ``MOST_LETTERS``."""
     text = plain(text)
     if len(text) > MOST_LETTERS:
         text = f"{text[: MOST_LETTERS // 2 - 2]} ... {text[-(MOST_LETTERS // 2 - 3) :]}"
@@ -208,12 +209,15 @@ def places_of(picture: Picture) -> tuple[Places, dict[int, Rectangle]]:
 
 
 class _Layout:
+    """The layout of a picture's groups, from the inside out, by Graphviz."""
+
     def __init__(self, arrows: Iterable[Arrow]) -> None:
         self.arrows = tuple(arrows)
         self.places_by_text: dict[str, Places] = {}  # what dot said of a text
 
     def group(self, group: Group) -> tuple[Places, dict[int, Rectangle], Rectangle]:
-        """Return the places of a group's boxes and inner frames, as centres from the group's middle, and its frame."""
+        """Lay out a group. Return the places of the boxes and of the frames in it, relative to the group's middle, and
+        the size of the group's own frame."""
         inner = {i: self.group(part) for i, part in enumerate(group.parts) if isinstance(part, Group)}
         owner = {box.key: i for i, part in enumerate(group.parts) for box in _boxes(part)}
         places = self.dot("\n".join(self._lines(group, inner, owner)))
@@ -278,14 +282,16 @@ class _Layout:
         yield "}"
 
     def dot(self, text: str) -> Places:
-        """Return the positions of a text's nodes by dot, in points from the centre; the key "" has the whole size."""
+        """Return the positions that ``dot`` gives the nodes of a text, in points from the centre. The key "" has the
+        whole size."""
         if text not in self.places_by_text:
             self.places_by_text[text] = _read_plain(graphviz(text, "dot", "plain").decode())
         return self.places_by_text[text]
 
 
 def _read_plain(text: str) -> Places:
-    """Parse the output of https://graphviz.org/docs/outputs/plain/."""
+    """Return the positions and sizes of nodes in Graphviz's plain output (https://graphviz.org/docs/outputs/plain/), in
+    points from the centre. The key "" has the whole size."""
     places = Places()
     words = [line.split() for line in text.splitlines()]
     _, _, width, height, *_ = words[0]
@@ -303,6 +309,7 @@ def _move(place: Rectangle, by: Rectangle) -> Rectangle:
 
 
 def _boxes(part: Box | Group) -> Iterator[Box]:
+    """Yield a box itself, or all boxes of a group."""
     if isinstance(part, Box):
         yield part
     else:
@@ -318,7 +325,8 @@ ENTITIES = {"&quot;": '"', "&#39;": "'", "&apos;": "'", "&#45;": "-", "&#160;": 
 
 
 def _text_widths(drawn: Any) -> Iterator[tuple[tuple[str, float], float]]:
-    """Yield the width of each text of a size, in points, from Graphviz's picture as JSON."""
+    """Yield each text with its size, and the width in points that Graphviz reserved, from Graphviz's picture as
+    JSON."""
     for thing in (drawn, *drawn.get("objects", ()), *drawn.get("edges", ())):
         size = 0.0
         for step in thing.get("_ldraw_", ()):
@@ -349,7 +357,7 @@ class Drawing:
 
     @cached_property
     def svg(self) -> str:
-        """The picture as SVG; box number i has the id ``n<i>`` and, as a tooltip, its line of the graph's text.
+        """Return the picture as SVG. Box number i has the id ``n<i>`` and, as a tooltip, its line of the graph's text.
 
         Each text has the width that Graphviz reserved for it, so that it stays in its box in every font.
         """
@@ -369,7 +377,7 @@ class Drawing:
 
     @cached_property
     def pdf(self) -> bytes:
-        """The picture as PDF, with text that can be searched."""
+        """Return the picture as PDF, with text that can be searched."""
         svglib = need("svglib.svglib", "svglib", "draw", DrawingError)
         render = need("reportlab.graphics.renderPDF", "reportlab", "draw", DrawingError)
         drawn: bytes = render.drawToString(svglib.svg2rlg(io.BytesIO(self.svg.encode())))

@@ -71,6 +71,7 @@ class Group:
     parts: list[Box | Group] = field(default_factory=list)
 
     def boxes(self) -> Iterator[Box]:
+        """Yield all boxes of the group and of its inner groups."""
         for part in self.parts:
             if isinstance(part, Box):
                 yield part
@@ -98,8 +99,7 @@ Keys = tuple[str, ...]  # of the boxes that a value comes from
 
 def picture_of(graph: Graph, steps: int = STEPS) -> Picture:
     """Return the picture of a graph at any stage. An unrolled scan with more than ``steps + 1`` steps is drawn as
-    ``steps`` steps, from its two ends, and one box for the rest.
-    """
+    ``steps`` steps, half of them from each end, and one box for the remaining steps."""
     return _Drawn(steps).picture(graph)
 
 
@@ -136,7 +136,8 @@ def _next_states(body: Graph, scan: Scan) -> tuple[Output, ...]:
 
 
 class _Drawn:
-    """The parts of a picture drawn so far."""
+    """The boxes and arrows that have been drawn so far. A key is the name of a box; ``values`` map each value of a
+    graph to the boxes that it comes from."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -146,6 +147,7 @@ class _Drawn:
         self.left_out: dict[str, list[int]] = {}  # of each scan that was unrolled: the steps that are not drawn
 
     def picture(self, graph: Graph) -> Picture:
+        """Return the picture of a graph: decide which steps to draw, then draw each node, and the results."""
         times: dict[str, list[int]] = {}
         for scan, t in sorted({step for node in graph if (step := node.step)}):
             times.setdefault(scan, []).append(t)
@@ -175,7 +177,8 @@ class _Drawn:
         return bool(left_out) and left_out[0] <= step.t <= left_out[-1]
 
     def _left_out_by(self, graph: Graph, node: Node, values: Mapping[Ref, Keys]) -> str | None:
-        """Return the box for steps that are not drawn, if a node belongs to them or joins their values."""
+        """Return the key of the box for steps that are not drawn, if a node belongs to such steps or only joins their
+        values. Return None if the node is drawn."""
         steps = [step for step in node.steps if step is not None]
         if steps:
             scans = {step.scan for step in steps}
@@ -187,13 +190,14 @@ class _Drawn:
         return read.pop() if joined and node.op.moves and not result else None
 
     def _step_group(self, groups: dict[Step, Group], step: Step) -> Group:
+        """Return the group of a step, which is made at the step's first node."""
         if step not in groups:
             title = f"t = {step.t}" if len(self.left_out) == 1 else f"{step.scan}, t = {step.t}"
             groups[step] = Group(title, row=step.scan)
         return groups[step]
 
     def _left_out_group(self, scan: str, times: list[int]) -> Group:
-        """Return the box for all omitted steps, at the place of the first."""
+        """Return the group with the box for the steps that are not drawn, at the place of the first of these steps."""
         group = Group(row=scan)
         span = f"t = {times[0]} to {times[-1]}"
         tip = f"{span} of {scan} are like those beside them"
@@ -208,6 +212,8 @@ class _Drawn:
             self.step_of[box.key] = step
 
     def _node(self, graph: Graph, node: Node, group: Group, values: dict[Ref, Keys], inside: str) -> None:
+        """Draw a node: a scan as frames, any other node as a box in ``group`` with an arrow from each operand. Enter
+        its values."""
         if isinstance(node.op, Scan):
             self._scan(graph, node, node.op, group, values)
             return
@@ -217,6 +223,7 @@ class _Drawn:
         values |= dict.fromkeys(node.refs, (key,))
 
     def _box(self, graph: Graph, node: Node, key: str, inside: str) -> Box:
+        """Return the box of a node, with its name, op, role and shapes."""
         title = ", ".join(dict.fromkeys(_short(name, step) for name, step in zip_longest(node.names, node.steps)))
         cut = len(set(node.steps))
         title += f" of {cut} steps" if cut > 1 else ""
@@ -233,6 +240,7 @@ class _Drawn:
                 self._arrow(tail, head)
 
     def _arrow(self, tail: str, head: str, flow: Flow | None = None) -> None:
+        """Draw an arrow between two boxes. By default an arrow from a step to another step is that of a state."""
         if tail == head:
             return
         before, after = self.step_of.get(tail), self.step_of.get(head)
@@ -243,13 +251,12 @@ class _Drawn:
 
     def _scan(self, graph: Graph, node: Node, scan: Scan, group: Group, values: dict[Ref, Keys]) -> None:
         """Draw a frame for the body of a scan, and another for a peeled first step. Values that are the same at every
-        step enter from outside; each sequence and state has a box inside.
-        """
+        step enter from outside; each sequence and state has a box inside."""
         operands = [values[ref] for ref in graph.args(node.name)]
         order = "steps, the last first" if scan.reverse else "steps"
         ended: list[Keys] = [() for _ in node.types]
         starts = operands
-        for body in reversed(scan.bodies):  # the first step runs first, and its states go to the others
+        for body in reversed(scan.bodies):  # a peeled first step comes first: its states enter the other body
             which = f"{scan.length} {order}" if scan.first is None else f"the other {scan.length - 1} {order}"
             title = f"{scan.body.name}, {'the first step' if body is scan.first else which}"
             inside = f"{node.name} {'first ' if body is scan.first else ''}"
@@ -267,6 +274,8 @@ class _Drawn:
         values |= {Ref(node.name, out): keys for out, keys in enumerate(ended)}
 
     def _body(self, body: Graph, scan: Scan, group: Group, operands: list[Keys], inside: str) -> dict[Ref, Keys]:
+        """Draw the nodes of a scan's body in ``group``, with an arrow from each next state to the state. ``operands``
+        has the boxes of each operand. Return the boxes of each value of the body."""
         values = dict[Ref, Keys]()
         for i, arg in enumerate(body.body_args()):
             if scan.role(i) in ("weight", "static"):

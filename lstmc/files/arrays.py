@@ -57,6 +57,7 @@ class StoredArray:
 
     @cached_property
     def _elements(self) -> NDArray[Any]:
+        """Read the elements. Raise ``error`` if there is not enough memory."""
         size, array = prod(self.shape) * self.dtype.itemsize, f"{self.path}: {self.name} {list(self.shape)}"
         if problem := memory_problem(size):
             raise self.error(f"{array} {problem}")
@@ -74,7 +75,8 @@ AnyArray = NDArray[Any] | StoredArray
 
 
 def memory_problem(size: float, copies: int = COPIES) -> str | None:
-    """Return why arrays of this many bytes, as a file states, are too large for this machine; None if they fit."""
+    """Return why arrays of ``size`` bytes are too large for this machine, or None if ``copies`` of them fit into the
+    free memory."""
     budget, part = memory.free_memory() // copies, "a third of " if copies > 1 else ""
     if size <= budget:
         return None
@@ -88,7 +90,8 @@ def _size_text(size: float) -> str:
 
 
 def element_problem(name: str, stored: AnyArray) -> str | None:
-    """Return why an array cannot go into a net: elements that are not numbers, not finite, or too large for float32."""
+    """Return why an array cannot be fed to a net: its elements are not numbers, not finite, or too large for float32.
+    Return None if it can."""
     real = np.issubdtype(stored.dtype, np.number) and not np.issubdtype(stored.dtype, np.complexfloating)
     if not real and stored.dtype != np.bool_:
         return f"not numbers: {name} has dtype {stored.dtype}"
@@ -101,7 +104,8 @@ def element_problem(name: str, stored: AnyArray) -> str | None:
 
 
 def value_problem(name: str, stored: AnyArray, values: Domain | None) -> str | None:
-    """Return the problem of an array's elements: no numbers, not finite, or outside of the ops' ``values``."""
+    """Return the problem of an array's elements, or None: they are no numbers, not finite, or outside of the domain
+    ``values``."""
     problem = element_problem(name, stored)
     if problem is not None or values is None:
         return problem
@@ -151,9 +155,11 @@ _DAMAGED = (
 
 
 def read_npz(path: Path, error: type[LstmcError], expected: str = NPZ) -> dict[str, StoredArray]:
-    """Return every array of an ``.npz`` file; its elements are read on access. Raises ``error`` for a file that is
-    missing, damaged or of another kind, and for elements that are Python objects, because reading these would run
-    code."""
+    """Return every array of an ``.npz`` file by name; the elements are read on access.
+
+    Raises ``error`` for a file that is missing, damaged or of another kind, and for elements that are Python objects,
+    because reading such elements would run code.
+    """
     with _readable(path, error, expected):
         with regular(path).open("rb") as file:
             if file.read(len(_SINGLE)) == _SINGLE:
@@ -173,7 +179,7 @@ def read_npz(path: Path, error: type[LstmcError], expected: str = NPZ) -> dict[s
 def _stored_array(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, path: Path, error: type[LstmcError], expected: str
 ) -> StoredArray:
-    """Return an array of an ``.npz`` file by its header; the elements are read on access."""
+    """Return an array of an ``.npz`` file, with shape and type from its header. The elements are read on access."""
     with archive.open(member) as packed:
         start = io.BytesIO(packed.read(MOST_HEADER))
     if np.lib.format.read_magic(start) == (1, 0):
@@ -208,6 +214,7 @@ def _stored_array(
 
 @contextmanager
 def _readable(path: Path, error: type[LstmcError], expected: str) -> Iterator[None]:
+    """Raise ``error`` if the block cannot read the file at ``path``, or the file is damaged or not as ``expected``."""
     with reading(path, error):
         try:
             yield
@@ -282,7 +289,7 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
 
 
 def _items(file: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every object of a file by its path, once, and links to other files.
+    """Yield each object of an HDF5 file once, with its path, and links to other files.
 
     Each object is opened from its own group: h5py's visitors look up each object from the root, which takes quadratic
     time for nested groups.
@@ -322,6 +329,7 @@ def h5py_package() -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    """Open an HDF5 file for the duration of the block. Raise DataError if it is damaged."""
     h5py = h5py_package()
     try:
         with h5py.File(regular(path), "r") as file:

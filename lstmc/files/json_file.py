@@ -24,7 +24,7 @@ MOST_BYTES = 64 << 20  # of a file: the largest manifests have less than one MiB
 
 
 def _array_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Check a shape: as many axes as NumPy 1 allows, and as many elements as int32 counts."""
+    """Return a shape. Raise ValueError for more axes than NumPy 1 allows, or more elements than int32 counts."""
     if len(sizes) > MOST_AXES or prod(sizes) > MOST_ELEMENTS:
         raise ValueError("sizes of an array's axes")
     return sizes
@@ -55,7 +55,8 @@ def read_json(path: Path, kind: type[T]) -> T:
 
 
 def read_bounded(path: Path) -> bytes:
-    """Return the content of a file that should be small. Raises :class:`NotExpected` for a large one, and OSError."""
+    """Return the content of a file that should be small. Raises :class:`NotExpected` if it is larger than
+    ``MOST_BYTES``, and OSError if it cannot be read."""
     with regular(path).open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
@@ -64,9 +65,11 @@ def read_bounded(path: Path) -> bytes:
 
 
 def parse_json(content: bytes, kind: type[T]) -> T:
-    """Return the value of a JSON text as a ``kind``: a type of the language, or a dataclass. Keys that a dataclass does
-    not have are ignored, and nothing is converted. A check that the kind defines raises ValueError with its
-    expectation. Raises :class:`NotExpected`, also for half of a surrogate pair and for too deep nesting.
+    """Return the value of a JSON text as a ``kind``: a type of Python, or a dataclass.
+
+    Keys that a dataclass does not have are ignored, and nothing is converted. A check that the kind defines raises
+    ValueError with its expectation. Raises :class:`NotExpected` for any other content, also for half of a surrogate
+    pair and for too deep nesting.
     """
     try:
         value: T = _adapter(kind).validate_json(content, strict=True)  # type: ignore[arg-type]  # a type has a hash

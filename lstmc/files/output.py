@@ -23,7 +23,7 @@ Content = bytes | Callable[[Path], None]
 
 
 def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
-    """Write all files into ``folder`` (made if need be), or none: they are renamed only when all are on the disk.
+    """Write all files into ``folder`` (made if needed), or none: they are renamed only when all are on the disk.
 
     A name may contain folders, as ``src/net.c``, which are made too. A target that is not a regular file
     (``/dev/stdout``, ``/dev/null``, a pipe) is written into, after all others, and never replaced.
@@ -67,9 +67,10 @@ PREVIOUS = "previous"
 
 
 def set_aside(folder: Path, names: Iterable[str]) -> Path:
-    """Move the files of these names in ``folder`` into its ``previous/N``, the first free N, and return that folder.
+    """Move the files of these names from ``folder`` into ``folder/previous/N``, with the first free N. Return the new
+    folder.
 
-    They are moved in order: as long as the last file is in place, the set counts as not moved. Raises
+    The files are moved in order: as long as the last file is in place, the set counts as not moved. Raises
     :class:`OutputError` if a file cannot be moved.
     """
     kept = next(path for n in count(1) if not (path := folder / PREVIOUS / str(n)).exists())
@@ -84,7 +85,7 @@ def set_aside(folder: Path, names: Iterable[str]) -> Path:
 
 
 def _write_into(folder: Path | None, name: str, content: Content) -> str:
-    """Return a new file in a folder, or in the folder for temporary files."""
+    """Write a new temporary file in a folder, or without one in the folder for temporary files. Return its path."""
     handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -106,7 +107,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def private_folder(folder: Path) -> Path:
-    """Return a folder that only this user can enter, made with its parents if need be.
+    """Return a folder that only this user can enter; it is made, with its parents, if it is missing.
 
     Raises :class:`BackendError` if others could replace its files, as :func:`check_private` does; OSError if it cannot
     be made.
@@ -130,7 +131,7 @@ def check_private(path: Path) -> None:
 
 
 def foreign(path: Path) -> tuple[str, ...] | None:
-    """Return how another user could write to ``path``, and the remedy; None if no other user can.
+    """Return how another user could write to ``path``, and the remedy. Return None if no other user can.
 
     Like sshd, it checks all folders and links on the way. In a folder with the sticky bit, such as /tmp, others cannot
     replace files of this user. A path that cannot be reached is not checked.

@@ -41,7 +41,7 @@ def read_file(path: Path) -> bytes:
 
 @contextmanager
 def reading(path: object, error: type[LstmcError]) -> Iterator[None]:
-    """Raise ``error`` if the block cannot read the file, or it is missing."""
+    """Turn an OSError of the block, which reads ``path``, into an ``error`` that names the file."""
     try:
         yield
     except FileNotFoundError:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 
 def call(command: Sequence[str], *, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command without input, ``variables`` added to the environment; the output has both stdout and stderr."""
+    """Run a command without input, with ``variables`` added to its environment. The ``stdout`` of the result has stdout
+    and stderr."""
     return subprocess.run(
         command,
         cwd=cwd,

@@ -30,7 +30,8 @@ NO_PAGES: dict[str, list[str]] = {f"distributed.{server}.http.routes": [] for se
 
 @dataclass(frozen=True)
 class JobResult:
-    """The result of a job that has ended: its ``result``, or the ``problem`` and the ``error`` that it raised."""
+    """The outcome of a job that has ended: its ``result``, or the ``problem`` as text and the ``error`` that was
+    raised."""
 
     name: str
     result: Any = None
@@ -87,7 +88,7 @@ class Pool:
         self._futures[name] = self._client.submit(function, argument, key=key, pure=False)
 
     def ended(self, seconds: float) -> list[JobResult]:
-        """Return the jobs that have ended since the last call; none if no job ends within this time.
+        """Wait at most ``seconds`` for a job to end. Return the jobs that have ended since the last call.
 
         Raises :class:`SweepError` if the scheduler has ended.
         """
@@ -103,10 +104,10 @@ class Pool:
             time.sleep(LOOK_SECONDS)
 
     def stop(self) -> list[str]:
-        """Cancel all jobs, wait until running jobs have ended, and return a sentence for each process that could not
-        end because of a signal such as SIGSTOP."""
+        """Cancel all jobs and wait until running jobs have ended. Return a sentence for each process that had to be
+        killed, because a signal such as SIGSTOP had stopped it, or because its worker did not answer."""
         problems = list[str]()
-        with suppress(Exception):  # of a scheduler that is gone: there is nobody to tell
+        with suppress(Exception):  # the scheduler may have ended
             self._client.cancel(list(self._futures.values()), force=True)
             workers, until = set(self._client.nthreads()), time.monotonic() + STOP_SECONDS
             while workers and time.monotonic() < until:
@@ -146,8 +147,8 @@ class Pool:
 
 
 def _at_work(dask_worker: Any) -> tuple[int, list[int]]:
-    """Return the number of jobs that a worker runs, and the process ids of its stopped child processes. These are
-    killed, because the jobs would wait for them."""
+    """Return the number of jobs that a worker runs, and the process ids of its child processes that a signal had
+    stopped. These children are killed, because the jobs would wait for them."""
     killed = list[int]()
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
@@ -158,6 +159,7 @@ def _at_work(dask_worker: Any) -> tuple[int, list[int]]:
 
 
 def _ended(name: str, future: Any) -> JobResult:
+    """Return the result of a job from Dask's future, which is done."""
     if future.status == "finished":
         return JobResult(name, future.result())
     if future.status != "error":
@@ -170,16 +172,16 @@ def _ended(name: str, future: Any) -> JobResult:
 
 @contextmanager
 def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[Pool]:
-    """Yield a pool of the workers of a scheduler, by its address, as ``tcp://10.0.0.1:8786``; without an address, of
-    ``workers`` processes here (default: one a core), which end with this process.
+    """Yield a pool of workers: those of the scheduler at an address, as ``tcp://10.0.0.1:8786``, or without an address
+    ``workers`` new processes of this machine (default: one for each core), which end with this process.
 
     A Dask process runs code for anybody who connects to it. So local processes talk by TLS, with a new key that is in
     no file, and their HTTP servers have no pages. The owner of a scheduler elsewhere is responsible for its security.
 
-    Raises :class:`SweepError` without the package distributed, and if there is no scheduler.
+    Raises :class:`SweepError` without the package distributed, and if no scheduler answers.
     """
     distributed = need("distributed", "Dask", "sweep", SweepError)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what there is to say is said in errors
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors of lstmc report its failures
     if scheduler is None:
         need("cryptography", "The encryption of Dask", "sweep", SweepError)
         count = workers or len(os.sched_getaffinity(0))
@@ -213,7 +215,7 @@ def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[P
 
 
 def _client(distributed: Any, scheduler: str) -> Any:
-    """Return a client of a scheduler elsewhere; close it if it cannot connect.
+    """Return a client of the scheduler at an address. The client is closed if it cannot connect.
 
     Dask leaves the closing to the garbage collector. If that runs while another client starts, both want the same lock
     in one thread, and wait forever (``LoopRunner`` of distributed 2026.8).
@@ -231,8 +233,8 @@ def _client(distributed: Any, scheduler: str) -> Any:
 
 
 def _stopped(workers: Pool) -> Iterator[Pool]:
-    """Yield the pool; cancel its jobs at the end. Raises :class:`SweepError` if a signal stopped one of its
-    processes."""
+    """Yield the pool, and cancel its jobs at the end of the block. Raises :class:`SweepError` if a process of the pool
+    had to be killed."""
     try:
         yield workers
     except BaseException:

@@ -70,9 +70,10 @@ SIZES = (
 
 
 def launched_processes() -> int:
-    """Return the number of processes that a launcher has started together, including this one; 1 without a launcher.
+    """Return the number of processes that a launcher has started together, including this process; 1 without a
+    launcher.
 
-    Only MPI knows the number of this process, and whether they can reach each other.
+    Only MPI knows the rank of this process, and whether the processes can reach each other.
     """
     size = next((os.environ[name] for name in SIZES if name in os.environ), "")
     return int(size) if size.isdecimal() else 1

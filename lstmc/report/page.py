@@ -78,11 +78,15 @@ class RunFacts(Recorded):
 
 @dataclass(frozen=True)
 class _Recipe:
+    """The entry of a parameter in the record of an import."""
+
     recipe: str
 
 
 @dataclass(frozen=True)
 class _Imported:
+    """The part of ``import.json`` that the page uses."""
+
     parameters: dict[str, _Recipe]
 
 
@@ -123,7 +127,8 @@ def trained_model(facts: RunFacts) -> ModelSource:
 
 
 def recipes_beside(model: ModelSource) -> dict[str, str]:
-    """Return the recipe of each parameter of an imported model; empty without an import beside the model's file."""
+    """Return the recipe of each parameter of an imported model, from the file beside the model's file. Return none if
+    there is no such file."""
     if model.model.loc is None:
         return {}
     path = Path(resolve(model.model.loc.file)).parent / IMPORTED
@@ -167,6 +172,7 @@ class LayerRow:
 
 
 def pass_rows(net: Net) -> Iterator[PassRow]:
+    """Yield the row of each pass. The change is a diff of the graph's text, at most ``MOST_LINES`` lines of it."""
     history = net.compiled.history
     names = numbered([snapshot.pass_name for snapshot in history[1:]])
     text = print_graph(history[0].graph)
@@ -210,7 +216,8 @@ def layer_rows(net: Net) -> list[LayerRow]:
 
 
 def _parameters(graph: Graph) -> dict[str, frozenset[str]]:
-    """Return the parameters of each node that depends on parameters alone; fixed arrays do not count."""
+    """Return, for each node that depends on parameters alone, these parameters; for any other node none. Fixed arrays
+    do not count."""
     parameters: dict[str, frozenset[str]] = {}
     fixed: dict[str, bool] = {}
     for node in graph:
@@ -225,21 +232,21 @@ def _parameters(graph: Graph) -> dict[str, frozenset[str]]:
 
 
 def _location(node: Node) -> SrcLoc | None:
-    """Return the location of a node; for a layer of all steps without one, the location of its step."""
+    """Return the location of a node. For a scan without one, return the location of a node of its body."""
     if node.loc is None and isinstance(node.op, Scan):
         return next((each.loc for each in node.op.body if each.loc is not None), None)
     return node.loc
 
 
 def text_by_layer(prototxt: str) -> Iterator[tuple[str, str]]:
-    """Yield the text in pieces, each with the name of its layer, or ""."""
+    """Yield the net's text in pieces: each layer's name with its text, and "" with the text between layers."""
     for piece in re.split(r"(?m)^(?=layer \{)|(?<=^}\n)", prototxt):
         name = re.search(r'^\s*name: "((?:[^"\\]|\\.)*)"', piece, re.MULTILINE) if piece.startswith("layer {") else None
         yield (name[1] if name else ""), piece
 
 
 def source_lines(places: Iterable[SrcLoc | None]) -> dict[str, list[str]]:
-    """Return the whole source of each file that the model's locations name."""
+    """Return the lines of each source file that the locations name, by file. A file that cannot be read is left out."""
     files = dict.fromkeys(loc.file for loc in places if loc is not None)
     lines_by_file = {}
     for file in files:
@@ -334,7 +341,8 @@ STRIP = (180, 36)  # the width and the height of a value over time
 
 
 def range_strip(value: ValueRange) -> dict[str, str]:
-    """Return a value over time as SVG paths: its outline, its mean, and the line of zero; empty without numbers."""
+    """Return a value's range over time as SVG paths: ``outline``, ``mean``, and ``zero``, the line of zero. Return none
+    if the value has no finite numbers."""
     span = max(value.greatest, 0) - min(value.least, 0)
     points = [row for row in value.over_time if all(map(isfinite, row))]
     if not points or not isfinite(span):
@@ -373,6 +381,7 @@ def _svg(drawing: Drawing, prefix: str) -> Markup:
 def _files(
     rows: Sequence[LayerRow], keys: Mapping[str, str], sources: Mapping[str, Sequence[str]]
 ) -> Iterable[dict[str, Any]]:
+    """Yield the source files for the page: each line with the keys of the layers that it made."""
     layers_by_line: dict[str, list[str]] = {}
     for row in rows:
         if row.loc is not None:
@@ -393,7 +402,8 @@ def _line_key(file: str, line: int) -> str:
 
 
 def _short_names(places: Iterable[SrcLoc | None]) -> dict[str, str]:
-    """Return the name of each file beside a layer: its last part, if no other file ends so."""
+    """Return the name to show for each file: its last part, or the whole path if another file has the same last
+    part."""
     files = list(dict.fromkeys(loc.file for loc in places if loc is not None))
     ends = Counter(Path(file).name for file in files)
     return {file: Path(file).name if ends[Path(file).name] == 1 else file for file in files}
@@ -408,7 +418,8 @@ def _box(row: LayerRow, boxes: Mapping[str, str]) -> str:
 def _links(
     row: LayerRow | None, keys: Mapping[str, str], files: Mapping[str, str], boxes: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the key of a layer, and the targets of its links: its line in the source, and its box."""
+    """Return the key of a layer, and its links: to its line in the source, and to its box in the picture. All are empty
+    without a layer."""
     if row is None:
         return {"key": "", "line": "", "place": "", "box": ""}
     links = {"key": keys[row.layer.name], "line": "", "place": "", "box": _box(row, boxes)}
@@ -420,6 +431,7 @@ def _links(
 def _layer(
     row: LayerRow, keys: Mapping[str, str], files: Mapping[str, str], boxes: Mapping[str, str]
 ) -> dict[str, Any]:
+    """Return a layer's row for the page: its names, shapes, costs and links."""
     layer = row.layer
     shapes = ", ".join("?" if shape is None else shape_text(shape) for shape in layer.shapes)
     figures = {"parameters": row.parameters, "flops": row.flops, "memory": row.memory}
@@ -434,7 +446,8 @@ def _leads(
     boxes: Mapping[str, str],
     sources: Container[str],
 ) -> dict[str, dict[str, Any]]:
-    """Return for each box, by its id, its name and its links: to its layers, else to its line in the page."""
+    """Return, for each box by its id, its name and its links: to the box's layers, or without layers to its line in the
+    page."""
     layers: dict[str, list[str]] = {}
     for row in rows:
         layers.setdefault(_box(row, boxes), []).append(keys[row.layer.name])

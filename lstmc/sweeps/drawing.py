@@ -23,7 +23,8 @@ PANEL = 3.4  # inches
 
 
 def pictures(rows: Sequence[Row], goal: Goal, runs: Path) -> dict[str, bytes]:
-    """Return the PNGs by name, of rows in the order of their ranks; none without a score."""
+    """Return the pictures of a sweep as PNG, by file name; none if no point has a score. ``rows`` are in the order of
+    their ranks."""
     scored = [row for row in rows if row.scores.get(goal.score) is not None]
     if not scored:
         return {}
@@ -76,8 +77,8 @@ def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
 
 
 def _colors(rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
-    """Return the first name whose values are several words, and a colour for each; no colours if there is no such
-    name."""
+    """Return the first varied name whose values are not all numbers, and a colour for each value. Return no name and no
+    colours if there is none."""
     for name in rows[0].point:
         values = list(dict.fromkeys(row.point[name] for row in rows))
         if len(values) > 1 and any(number(value) is None for value in values):
@@ -86,7 +87,8 @@ def _colors(rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
 
 
 def _places(values: Sequence[str], axes: Axes) -> tuple[list[float], list[str]]:
-    """Return the positions of values on an axis: numbers at their values, words side by side; and the ticks."""
+    """Return the positions of values on an axis, and the labels of its ticks. Numbers are at their values, without
+    labels; words are side by side."""
     numbers = [number(value) for value in values]
     numeric = [value for value in numbers if value is not None]
     if len(numeric) < len(values):

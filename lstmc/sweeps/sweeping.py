@@ -54,9 +54,9 @@ LEFT = (RESULTS, SUMMARY, SCORES, CURVES, BEST, POINTS, SWEEP)  # all that a swe
 
 @dataclass(frozen=True)
 class Definition:
-    """The inputs that the results of a sweep depend on. ``files`` are hashes of the files that it reads, by name.
+    """All that the results of a sweep depend on. ``files`` are hashes of the files that the sweep reads, by name.
 
-    Without halving the goal does not change the training, so it may differ from command to command.
+    Without halving the goal does not change the training, so the goal may differ from command to command.
     """
 
     training: dict[str, Any]
@@ -84,7 +84,7 @@ class Definition:
 
 @contextmanager
 def sweep_folder(folder: Path, definition: Definition, overwrite: bool = False) -> Iterator[Path]:
-    """Hold the folder for this process, and yield the folder of the points' runs.
+    """Lock the sweep's folder for this process, and yield the folder of the points' runs.
 
     With ``overwrite`` an existing sweep is first moved into ``folder/previous/N``. Raises :class:`SweepError` if the
     folder has another sweep, or another process uses it, and :class:`OutputError` if it cannot be written.
@@ -108,6 +108,8 @@ def link_best(folder: Path, name: str) -> Path:
 
 
 def _check_definition(folder: Path, definition: Definition) -> None:
+    """Write the definition of a new sweep into the folder. Raise SweepError if the folder has a sweep with another
+    definition."""
     path = folder / SWEEP
     if not os.path.exists(path):
         if os.path.exists(folder / POINTS):
@@ -301,6 +303,8 @@ class _Sweep:
     stopped: bool = False
 
     def halve(self, updates: int, factor: int) -> None:
+        """Train all points to a small budget, then the best ones to larger budgets: one of ``factor`` points continues
+        each time."""
         names = list(self.rows)
         for budget in budgets(len(names), updates, factor):
             self.train(names, dict.fromkeys(names, budget))
@@ -336,6 +340,7 @@ class _Sweep:
         self.pool.submit(train_point, Task(self.training, self.rows[name].point, str(self.runs / name), budget), name)
 
     def note(self, name: str, outcome: Outcome) -> None:
+        """Enter the outcome of a point's run in the point's row."""
         state = "finished" if not outcome.reason else "failed" if outcome.final else "interrupted"
         self.rows[name] = replace(
             self.rows[name],
@@ -347,7 +352,7 @@ class _Sweep:
         )
 
     def look(self, names: Sequence[str]) -> None:
-        """Update the rows of running points from their metrics."""
+        """Update the rows of running points from their metrics, and report all rows to ``watch``."""
         if self.run.watch is None:
             return
         for name in names:
@@ -360,7 +365,7 @@ class _Sweep:
         self.run.watch(rank_rows(self.rows.values(), self.goal))
 
     def write(self, folder: Path) -> tuple[Path, ...]:
-        """Write the results of all points, the link to the best, and the pictures."""
+        """Write the tables and pictures of all points, and the link to the best run. Return the written paths."""
         rows = rank_rows(self.rows.values(), self.goal)
         pictures = self.drawing.pictures(rows, self.goal, self.runs)
         groups = over_seeds(rows)

@@ -56,8 +56,9 @@ class Task:
 
 
 def at_point(training: Training, model: ModelSource, point: Point, budget: int | None = None) -> Training:
-    """Return the training of a point; ``model`` is ``training.model``, loaded. Raises :class:`SweepError` for a value
-    that does not suit its name."""
+    """Return the training of a point: each value of the point sets a setting of the solver, an option, the seed or a
+    size. ``model`` is ``training.model``, loaded. Raises :class:`SweepError` for a value that does not suit its
+    name."""
     sizes, options, seed = dict(training.sizes), dict(training.options), training.seed
     settings: dict[str, str] = dict(text.split("=", 1) for text in training.solver if "=" in text)
     model_options = model.model.signature.options
@@ -79,7 +80,7 @@ def at_point(training: Training, model: ModelSource, point: Point, budget: int |
                 seed = number
             else:
                 sizes[name] = number
-    if budget is not None:  # which is so many epochs too, where these are given
+    if budget is not None:
         settings["max_iter"] = str(budget)
     solver = tuple(f"{name}={value}" for name, value in settings.items())
     return replace(training, sizes=sizes, options=options, seed=seed, solver=solver)
@@ -163,7 +164,7 @@ def _train(task: Task, folder: Path) -> Run:
             stop=_cancelled(),
             command=command(training, folder),
         )
-        # as many updates as the budget, which stands for the epochs
+        # without epochs: the budget, a number of updates, replaces them
         return train_model(model.with_options(training.options), training.data, replace(training, epochs=None), run)
 
 
@@ -183,7 +184,7 @@ def command(training: Training, folder: Path) -> str:
 
 
 def _cancelled() -> Callable[[], bool]:
-    """Return a function that says whether the task was cancelled: its command has ended or cancelled it."""
+    """Return a function that returns whether the task was cancelled, by its command or by the end of its command."""
     distributed = need("distributed", "Dask", "sweep", SweepError)
     try:
         worker = distributed.get_worker()

@@ -51,6 +51,7 @@ class Range:
     whole: bool = False
 
     def draw(self, rng: np.random.Generator) -> str:
+        """Return a random number of the range, as text."""
         if self.log:
             number = exp(rng.uniform(log(self.low), log(self.high)))
         else:
@@ -126,6 +127,7 @@ class Space:
         return named
 
     def _all_points(self) -> list[Point]:
+        """Return every combination of the values. Raise SweepError if the space has a range."""
         for name, values in self.values.items():
             if isinstance(values, Range):
                 argument = Argument("random")
@@ -135,6 +137,7 @@ class Space:
         return [dict(zip(self.values, chosen, strict=True)) for chosen in itertools.product(*lists)]
 
     def _random_points(self, count: int, seed: int) -> list[Point]:
+        """Return ``count`` different points drawn by ``seed``, or all points if there are fewer."""
         argument = Argument("random", str(count))
         if count < 1:
             raise SweepError(f"{argument}: expected at least one point")
@@ -150,7 +153,7 @@ class Space:
         return list(drawn.values())
 
     def _combinations(self) -> int:
-        """Return the number of different points. A range of integers has a known number, any other range counts as
+        """Return the number of different points. A range of integers counts its integers; any other range counts as
         unlimited."""
         counts = [
             len(set(values))
@@ -169,7 +172,8 @@ def _check_count(count: int) -> None:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return names with their values; TOML makes tables of dotted names."""
+    """Return pairs of a name and its value. Nested tables, which TOML makes of dotted names, become dotted names
+    again."""
     flat: list[tuple[str, Any]] = []
     for key, value in values.items():
         if isinstance(value, Mapping) and not set(value) & {"from", "to"}:
@@ -180,6 +184,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _values(name: str, values: Any) -> Sequence[str] | Range:
+    """Return the values of a varied name as texts, or its range. Raise SweepError for an invalid name or value."""
     if not _NAME.fullmatch(name):
         raise SweepError(f"{name!r} is no name: expected a dimension, an option of the model, solver.SETTING or seed")
     if isinstance(values, Range):
@@ -192,6 +197,7 @@ def _values(name: str, values: Any) -> Sequence[str] | Range:
 
 
 def _range(name: str, table: Mapping[str, Any]) -> Range:
+    """Return the range that a table with ``from`` and ``to`` describes. Raise SweepError for other contents."""
     numbers = [table.get(key) for key in ("from", "to")]
     if (
         not set(table) <= RANGE_KEYS
@@ -211,7 +217,7 @@ def _range(name: str, table: Mapping[str, Any]) -> Range:
 
 
 def _text(name: str, value: object) -> str:
-    """Return a value as it is written on the command line."""
+    """Return a value in the form in which the command line takes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float | str) and str(value).strip():
@@ -287,7 +293,7 @@ class OverSeeds:
 
 
 def last_scores(records: Iterable[Record]) -> dict[str, float]:
-    """Return the scores of a run's last test; without one, the mean of its last losses."""
+    """Return the scores of a run's last test. Without a test, return the smoothed last loss, if it is finite."""
     tested: dict[str, float] = {}
     losses = Smoothed(WINDOW)
     loss: float | None = None
@@ -329,7 +335,8 @@ def rank_rows(rows: Iterable[Row], goal: Goal) -> list[Row]:
 
 
 def over_seeds(rows: Sequence[Row]) -> list[OverSeeds]:
-    """Return the means over seeds, in the order of the rows; none if the seed does not vary."""
+    """Return the means over seeds for each point without its seed, in the order of the rows. Return none if the seed
+    does not vary."""
     if len({row.point.get(SEED) for row in rows}) < 2:
         return []
     groups: dict[tuple[tuple[str, str], ...], list[Row]] = {}
@@ -380,9 +387,9 @@ def _csv(table: Sequence[Sequence[object]]) -> bytes:
 
 
 def budgets(points: int, updates: int, factor: int) -> list[int]:
-    """Return the updates after which points are compared, the last being all of them.
+    """Return the numbers of updates after which points are compared, in ascending order; the last is ``updates``.
 
-    Each is ``factor`` times the previous budget; the first is chosen so that few points remain at the end.
+    Each budget is ``factor`` times the previous one. The first is chosen so that few points remain at the end.
     """
     ascending, left, budget = [updates], points, updates
     while left > factor - 1 and left > 1 and budget >= factor:
@@ -392,7 +399,8 @@ def budgets(points: int, updates: int, factor: int) -> list[int]:
 
 
 def survivors(rows: Sequence[Row], factor: int, goal: Goal) -> list[str]:
-    """Return the names of the points that continue: one in ``factor``, at least one, of those that have not failed.
+    """Return the names of the points that continue: the best of those that have not failed, one for ``factor`` points
+    and at least one.
 
     ``rows`` are all points that were trained to this budget: the number of survivors does not depend on the number of
     failures.
