@@ -86,6 +86,7 @@ class LstmcError(Exception):
         notes: Sequence[str] = (),
         mends: Sequence[Mend] = (),
     ) -> None:
+        """Make an error. ``message`` and ``notes`` may have marks of arguments, which the text replaces."""
         super().__init__(worded(message))  # what repr shows
         self.marked = message
         self.loc = loc

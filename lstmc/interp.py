@@ -180,7 +180,7 @@ def _run_scan(run: Evaluation, node: Node, scan: Scan, args: Sequence[Array], as
     step."""
     roles = [scan.role(i) for i in range(len(args))]
     states = [arg for arg, role in zip(args, roles, strict=True) if role == "state"]
-    # symbols are not rounded
+    # with ``convert`` elements may be symbols, which are not rounded
     rounding = run.rounding if run.convert or scan.rounding is None else scan.rounding
     outputs: dict[int, list[Array]] = {}
     steps = run.steps[node.name] = {}

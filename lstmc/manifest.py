@@ -249,7 +249,7 @@ class OutputEntry(PlaceEntry):
     def output(self) -> Place:
         """Return the output's place. Raise ValueError if a step has no blob."""
         place = self.place()
-        if None in place.blobs:  # those of steps are concatenated
+        if None in place.blobs:  # the steps of an output are concatenated: no step may lack
             raise ValueError("a blob for each step")
         return replace(place, delay=self.delay)
 

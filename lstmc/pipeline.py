@@ -105,7 +105,7 @@ def _with_packages(passes: Sequence[Pass], backend: str | None, target: str | No
     """
     whole = with_installed(PassList((RollUp(), *passes)), backend, target)
     for name, insertion in installed_passes().items():
-        if insertion.step not in whole:  # it is for other targets, or nowhere
+        if insertion.step not in whole:  # the pass is for other targets, or its place is in no list
             check_place(name, insertion)
     return whole
 

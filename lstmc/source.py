@@ -123,7 +123,7 @@ def here(*own: str, function_of: str | None = None) -> SrcLoc | None:
     if frame is None or (_is_in(frame, PACKAGE.name) and not _is_in(frame, _LIBRARY)):
         return None
     loc = _span(frame)
-    if _is_calling(frame):  # no statement: its file is not read
+    if _is_calling(frame):  # the file need not be read
         return loc
     looked_at = _tree(loc.file).looked_at.get(loc.span)
     return SrcLoc(loc.file, *looked_at) if looked_at else loc
@@ -133,7 +133,7 @@ def _is_calling(frame: FrameType) -> bool:
     """Return whether the instruction that a frame executes is a call. Otherwise a statement asks for a value's truth or
     elements."""
     code, at = frame.f_code.co_code, frame.f_lasti
-    while opcode.opname[code[at]] == "CACHE" and at > 0:  # Python 3.11 counts a call of a Python function to its end
+    while opcode.opname[code[at]] == "CACHE" and at > 0:  # in Python 3.11 f_lasti is at the end of a call
         at -= 2
     return code[at] in _CALLS
 
@@ -291,6 +291,7 @@ class _Tree:
     """The spans of a file's syntax tree."""
 
     def __init__(self, lines: list[str]) -> None:
+        """Parse a file's lines and note the spans of its nodes; a file that does not parse has none."""
         self.lines = lines
         self.assigned: dict[Span, tuple[str, ...]] = {}
         self.looked_at: dict[Span, Span] = {}  # a statement -> the expression whose truth or elements it asks for

@@ -465,7 +465,7 @@ def check_along(sample: Sample, seed: int) -> None:
                 one = [_taken(x, at, place) for x, place in zip(operands, along.operands, strict=True)]
                 try:
                     inferred, results = along.op.infer(*(TensorType(x.shape) for x in one)), along.op.eval(*one)
-                except LstmcError:  # it has no such form, as a layer on four axes has none on three
+                except LstmcError:  # the op does not exist with an axis less, as a layer on four axes
                     break
                 expected = [_taken(out, at, place) for out, place in zip(outs, along.results, strict=True)]
                 assert [t.shape for t in inferred] == [out.shape for out in expected], text

@@ -86,14 +86,14 @@ def quoted(text: str, language: Language) -> str:
     ``comment`` is for comments of all these languages, and docstrings; ``c`` is also C++ and CUDA. Jinja and
     ``html.escape`` quote for HTML, and JSON in a page for JavaScript.
     """
-    if language == "comment":  # without what ends it, continues it on the next line, or is read as something else
+    if language == "comment":  # without characters that end or continue a comment
         words = re.sub(r"[^ -~]|\\", "?", text).replace('"', "'")
         return re.sub(r"\?(?=\?)|\*(?=/)|/(?=\*)", r"\g<0> ", words)
     if language == "dot":
         return '"' + plain(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
     if language in ("c", "prototxt"):  # the bytes of UTF-8
         text = text.encode("utf-8", "replace").decode("latin-1")
-    return '"' + "".join(map(_literal, text)).replace("??", "?\\077") + '"'  # which C could read as a trigraph
+    return '"' + "".join(map(_literal, text)).replace("??", "?\\077") + '"'  # ?? begins a trigraph in C
 
 
 def _literal(char: str) -> str:
@@ -129,8 +129,9 @@ class Names:
         spelled: Callable[[str], str] = str,
         forbidden: Callable[[str], object] = lambda name: None,
     ) -> None:
+        """Begin with the names ``taken``. ``forbidden`` returns a true value for a name that may not be used."""
         self.taken, self.spelled, self.forbidden = {*taken}, spelled, forbidden
-        self._last = dict[str, int]()  # the last number of each name: of many equal names each is found at once
+        self._last = dict[str, int]()  # the last number of each name: the search continues from there
 
     def unique(self, name: str) -> str:
         """Return a new name like ``name``."""

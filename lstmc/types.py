@@ -103,6 +103,8 @@ class OpenSize(UnknownSize):
     name: str
 
     def __new__(cls, name: str, value: int | None = None) -> Self:
+        """Make a size with a name. Its integer value, by default a very large one made from the name, stands for the
+        unknown size."""
         own = int.from_bytes(sha256(name.encode()).digest()) | 1 << LARGER_THAN_FLOATS
         size = int.__new__(cls, own if value is None else value)
         size.name = name

@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_cuda() -> CaffeLocation:
+    """Return the Caffe that lstmc built with CUDA, or for an emulated GPU. Raise BackendError if another Caffe is
+    used."""
     location = locate_for_gpu()
     if location.origin == "installed" and (installed_with_cuda() or installed_emulated()):
         return location

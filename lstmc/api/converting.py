@@ -47,6 +47,7 @@ class Conversion:
     proof: Proof | None = None
 
     def __repr__(self) -> str:
+        """Return a line that says whether everything agrees."""
         outcome = (
             "everything agrees"
             if self.passed

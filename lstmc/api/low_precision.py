@@ -122,7 +122,7 @@ class StreamedModel:
         """
         axes, arrays = batch_axes(source.model, batch), read_data(data)
         has_batch = not source.model.next_states and any(each.batch is not None for each in axes.values())
-        counted = (batch or BATCH) if has_batch else None  # a model that is one step has the sequences of its inputs
+        counted = (batch or BATCH) if has_batch else None  # the inputs of a model that is one step fix the number
         leading = {each.sizes[0] for each in axes.values() if each.sizes}
         fixed = [name for name in options.sizes if name not in leading]
         sizes = {**options.sizes, **sizes_of_data(source.model, axes, arrays, fixed)}

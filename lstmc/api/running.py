@@ -79,6 +79,8 @@ class Verification:
         return f"<lstmc.Verification: {'; '.join(f'{report.executor}: {report.verdict()}' for report in self.reports)}>"
 
     def __str__(self) -> str:
+        """Return the verdict of each runtime, with the reasons for runtimes that were not run, except for missing
+        hardware."""
         missing = {name: reason for name, reason in self.not_run.items() if name not in self.no_hardware}
         not_run = [f"{name}: not run: {reason.splitlines()[0]}" for name, reason in missing.items()]
         verdicts = [f"{report.place}: {report.verdict()}" for report in self.reports]
@@ -90,6 +92,7 @@ class Verification:
         return tuple(dict.fromkeys(remark for report in self.reports for remark in report.remarks))
 
     def _repr_html_(self) -> str:
+        """Return a table of all differences for a notebook."""
         rows = [
             (report.place, d.kind, d.name, f"{d.relative:.1e}", f"{d.tolerance:.0e}", "ok" if d.passed else "PAST")
             for report in self.reports

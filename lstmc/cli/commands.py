@@ -87,6 +87,7 @@ class ActivityLine:
     """
 
     def __init__(self, console: Plain, printer: Printer, seconds: float) -> None:
+        """Make the line for ``console``, hidden until :meth:`start`."""
         self._console, self._printer, self._seconds = console, printer, seconds
         self._what = ""
         self._began = time.monotonic()

@@ -195,8 +195,8 @@ def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
     """Return a table of values with their blobs and the shape of the first blob. ``names`` maps a value to its
     blobs."""
     first_blobs = {blob: blob.partition(" ... ")[0] for blob in names.values()}
-    refs = {output.name: output.ref for output in graph.outputs}  # where a net calls them so
-    blobs = set(first_blobs.values())  # of millions of names
+    refs = {output.name: output.ref for output in graph.outputs}  # some nets name an output so
+    blobs = set(first_blobs.values())  # a graph may have millions of names
     refs |= {name: Ref(node.name, i) for node in graph for i, name in enumerate(node.names) if name in blobs}
     rows = table(title, "name", "blob", "shape", key=title)
     for name, blob in names.items():
@@ -326,8 +326,8 @@ def print_report(report: Report, against: str | None = None) -> None:
         output.fact(f"{report.executor}_files", list(report.files))
     if report.device:
         output.fact(f"{report.executor}_device", report.device)
-    not_finite = any(remark.startswith(NOT_FINITE) for remark in report.remarks)  # which all rows then are
-    if output.verbose or not (report.passed or not_finite or report.found):  # of files, lines say what differs
+    not_finite = any(remark.startswith(NOT_FINITE) for remark in report.remarks)  # then all rows are
+    if output.verbose or not (report.passed or not_finite or report.found):  # remarks tell how files differ
         out.print(rows)
         if report.not_compared:
             out.print(gaps)
@@ -380,7 +380,7 @@ def _lint_all(net: SavedNet) -> None:
     """Print a line for each target: the number of findings, and the types of layers that have findings. With ``-v``
     print the reasons. Exit with 1 if no target accepts the net."""
     title = f"{net.path.name} against every target"
-    rows = table(title, "target", "findings", "what stops it", key="targets")  # as JSON
+    rows = table(title, "target", "findings", "what stops it", key="targets")  # for JSON
     shown = Rows("", title, ("target", "findings", "in layers of type"), PLAIN, PLAIN)
     accepted = False
     for name in net.backend.targets:

@@ -194,7 +194,7 @@ def _together(title: str, group: Sequence[lstmc.backend.Finding]) -> str:
         ]
     else:
         items = [finding.subject for finding in group]
-    whole = [item.replace(" ", "\0") for item in items]  # a line ends between two of them
+    whole = [item.replace(" ", "\0") for item in items]  # lines break only between items
     width = max(out.width - INDENT, 40)
     lines = textwrap.wrap(f"{title}: {', '.join(whole)}", width, break_long_words=False, break_on_hyphens=False)
     return f"\n{'':{INDENT}}".join(lines).replace("\0", " ")

@@ -300,7 +300,7 @@ class TargetArguments:
             raise BackendError(f"{net}: no such file: expected a net that lstmc wrote, as NAME.prototxt or NAME.onnx")
         path = lstmc.manifest.manifest_path(net)
         if self.backend is not None or self.target is not None or not path.is_file():
-            return self  # a manifest that is not there is named by the comparison
+            return self  # the comparison reports a missing manifest
         manifest = lstmc.manifest.read_manifest(path)
         return replace(self, backend=manifest.backend, target=manifest.target)
 

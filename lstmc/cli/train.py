@@ -150,6 +150,7 @@ class RunDisplay:
     def __init__(
         self, printer: Printer, console: Plain, before: ActivityLine | None = None, clock: Clock = time.monotonic
     ) -> None:
+        """Choose the form of the display: a bar on a terminal, lines elsewhere."""
         self._printer, self._before, self._clock = printer, before, clock
         self._bar: ProgressBar | None = None
         if console.is_terminal and not printer.quiet and launched_processes() == 1:
@@ -161,6 +162,7 @@ class RunDisplay:
         self._loss, self._seconds = Smoothed(WINDOW), Smoothed(WINDOW)
 
     def __call__(self, event: Event) -> None:
+        """Show an event. The bar begins with the start of the run."""
         if isinstance(event, Updated):
             self._update(event)
             return

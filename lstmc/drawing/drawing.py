@@ -213,7 +213,7 @@ class _Layout:
 
     def __init__(self, arrows: Iterable[Arrow]) -> None:
         self.arrows = tuple(arrows)
-        self.places_by_text: dict[str, Places] = {}  # what dot said of a text
+        self.places_by_text: dict[str, Places] = {}  # text -> dot's positions
 
     def group(self, group: Group) -> tuple[Places, dict[int, Rectangle], Rectangle]:
         """Lay out a group. Return the places of the boxes and of the frames in it, relative to the group's middle, and
@@ -228,7 +228,7 @@ class _Layout:
                 boxes[part.key] = place
             else:
                 within, framed, own = inner[i]
-                if part.title:  # its top is the row's
+                if part.title:  # the frames of a row have their tops in line
                     place = replace(place, y=place.y + (place.height - own.height) / 2)
                 frames[id(part)] = replace(own, x=place.x, y=place.y)
                 boxes |= {key: _move(each, place) for key, each in within.items()}

@@ -140,6 +140,7 @@ class _Drawn:
     graph to the boxes that it comes from."""
 
     def __init__(self, steps: int) -> None:
+        """Begin a picture that shows at most ``steps + 1`` steps of a scan."""
         self.steps = steps
         self.arrows: dict[Arrow, None] = {}
         self.kinds: dict[str, Kind] = {}
@@ -206,6 +207,7 @@ class _Drawn:
         return group
 
     def _add(self, group: Group, box: Box, step: Step | None = None) -> None:
+        """Add a box to a group, and note its kind and its step."""
         group.parts.append(box)
         self.kinds[box.key] = box.kind
         if step is not None:

@@ -306,7 +306,7 @@ def _items(file: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(link, h5py.ExternalLink):
             yield prefix + name, link
         if not isinstance(link, h5py.HardLink):
-            continue  # a link within the file: what it names is met by its own name
+            continue  # a link within the file: its target is found by its own name
         item = group[name]
         address = h5py.h5o.get_info(item.id).addr
         if address in seen:

@@ -156,6 +156,7 @@ def foreign(path: Path) -> tuple[str, ...] | None:
 
 
 def _owner(path: Path, uid: int) -> str:
+    """Return the name of a path's owner, or ``user UID`` if the name is unknown."""
     try:
         return path.owner()
     except (KeyError, OSError):

@@ -185,6 +185,7 @@ class LoadedOnce:
     """The net of these files, loaded with its first pass. Open sizes come from the inputs of each pass."""
 
     def __init__(self, files: NetFiles, load: Callable[[], AbstractContextManager[LoadedNet]]) -> None:
+        """Take the net's files; ``load`` is called at the first pass."""
         self._files, self._load, self._opened = files, load, ExitStack()
         self._net: LoadedNet | None = None
         self.name = str(files.net)
@@ -229,6 +230,7 @@ class Interpreted:
     """A compiled model in the interpreter, in float64, with these weights."""
 
     def __init__(self, compiled: Compiled, weights: Mapping[str, Array]) -> None:
+        """Take the inputs, outputs and states of a compiled model from its graph."""
         self._model, self._weights = compiled.model, weights
         self._ops = {node.name: node.op for node in compiled.model if isinstance(node.op, Input)}
         read = compiled.model.needed()
@@ -286,6 +288,7 @@ class Stream:
     """
 
     def __init__(self, net: OpenNet) -> None:
+        """Separate the net's states from its other inputs and outputs. Raise BackendError for a net of all steps."""
         if net.states is None:
             raise BackendError(f"{net.name}: expected a net of one step, found one of all steps", mends=[Mend.ONE_STEP])
         self._net, self._pairs = net, net.states

@@ -72,7 +72,7 @@ def tune(
         seconds = remembered[key]
         return Tuning(next(iter(seconds)), seconds, True)
     artifacts: dict[str, Artifact] = {}
-    in_parallel: list[Mapping[str, int]] = []  # form -> the number of groups of states computed in each way
+    in_parallel: list[Mapping[str, int]] = []  # for each form: the groups of states computed in each way
     for form in forms:
         try:
             compiled = _compiled(graph, backend, target, step, form)
@@ -87,7 +87,7 @@ def tune(
     report_activity(f"measuring {len(artifacts)} forms")
     measured = backend.seconds(artifacts)
     seconds = dict(sorted(measured.items(), key=lambda item: item[1]))
-    with suppress(OSError):  # write_files says so
+    with suppress(OSError):  # write_files reports the problem
         private_folder(folder)
     write_files(folder, {TUNED: json.dumps({**_read(folder / TUNED), key: seconds}, indent=1).encode()})
     return Tuning(next(iter(seconds)), seconds, False)

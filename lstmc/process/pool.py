@@ -84,7 +84,7 @@ class Pool:
 
     def submit(self, function: Callable[[Any], Any], argument: object, name: str) -> None:
         """Submit ``function(argument)`` to a worker, which imports it by its name."""
-        key = f"{name}-{uuid.uuid4().hex}"  # what Dask knows by one key is not run twice
+        key = f"{name}-{uuid.uuid4().hex}"  # unique, because Dask runs a key only once
         self._futures[name] = self._client.submit(function, argument, key=key, pure=False)
 
     def ended(self, seconds: float) -> list[JobResult]:
@@ -141,7 +141,7 @@ class Pool:
                 pid = nanny.pid
                 for process in (*psutil.Process(pid).children(recursive=True), psutil.Process(pid)):
                     process.kill()
-                self._cluster.sync(nanny.close)  # else it starts another one
+                self._cluster.sync(nanny.close)  # otherwise the nanny starts another worker
                 return f"worker process {pid} {said}, and has been killed"
         return f"the worker at {worker} {said}: it ends its job when it answers again"
 

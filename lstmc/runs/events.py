@@ -38,6 +38,7 @@ class Started:
     test_per_batch: int = 1
 
     def __str__(self) -> str:
+        """Return the first message of a run: the size of the data, and the number of updates."""
         batches = f" in batches of {self.per_batch}" if self.of == "examples" else ""
         order = "shuffled" if self.shuffled else "in order"
         epochs = f"{self.iterations * self.per_batch / self.rows:.3g}"
@@ -99,6 +100,7 @@ class Recorder:
     def __init__(
         self, metrics: Metrics, drawing: CurveDrawing, progress: Progress, clock: Clock = time.monotonic
     ) -> None:
+        """Take the listeners, and begin to count the seconds of the run."""
         self._metrics, self._drawing, self._progress, self._clock = metrics, drawing, progress, clock
         self._start = self._last = clock()
 
@@ -136,6 +138,7 @@ class EventFiles:
         self._writer: Any = None
 
     def __call__(self, event: Event) -> None:
+        """Write the loss and rate of an update, or the scores of a test."""
         if isinstance(event, Updated):
             self._add(event.iteration, {"loss/train": event.loss, "rate": event.rate})
         elif isinstance(event, Scored):

@@ -155,6 +155,7 @@ class _Training(Generic[State]):
     locate: Locate
 
     def __post_init__(self) -> None:
+        """Begin at the last snapshot, if there is one."""
         clean(self.snapshots)
         self.snapshot: Path | None = None
         self.state: State | None = None

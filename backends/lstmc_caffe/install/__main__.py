@@ -16,6 +16,7 @@ from lstmc_caffe.install.system import InstallError
 
 
 def _positive(text: str) -> int:
+    """Return the integer of an argument. Raise ArgumentTypeError if it is below 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, found {number}")
@@ -23,6 +24,7 @@ def _positive(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Return the parser of the installer's arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m lstmc_caffe.install",
         description="Build Caffe, pycaffe and the caffe program for lstmc, unless they are built already.",

@@ -69,7 +69,7 @@ def build(order: Order) -> None:
     prepare_python(order)
     objects = _compile_all(order)
     _link(order, objects)
-    source, kept = order.work / "source", order.stage / INCLUDE  # which generated layers are compiled with
+    source, kept = order.work / "source", order.stage / INCLUDE  # headers for generated layers
     shutil.copytree(source / "include/caffe", kept / "caffe")
     (kept / _MESSAGE_HEADERS).parent.mkdir(exist_ok=True)
     shutil.copy(source / "generated" / _MESSAGE_HEADERS, kept / _MESSAGE_HEADERS)
@@ -187,7 +187,7 @@ def _link(order: Order, objects: dict[str, Path]) -> None:
     if cuda:
         (order.stage / record.CUDA).mkdir()
     for each in cuda:
-        # They are large: the same file under a second name. CUDA's own second library is found by the first.
+        # hard links, because the files are large
         (order.stage / record.CUDA / each.name).hardlink_to(each)
     beside = ("$ORIGIN/../cuda",) if cuda else ()
     libraries = [*(f"-l{name}" for name in order.recipe.libraries), *map(str, cuda)]

@@ -60,7 +60,7 @@ def alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> bool
         if isinstance(node.op, Param):
             multipliers.add((node.op.lr_mult, node.op.decay_mult))
         elif isinstance(node.op, Arg):
-            return False  # of a scan's body: the model may use it elsewhere
+            return False  # the model may use this argument's parameter elsewhere
         operands = graph.args(node.name)
         if any(readers[ref] > 1 for ref in operands):
             return False

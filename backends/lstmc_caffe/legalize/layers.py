@@ -184,7 +184,7 @@ def sum_to_layers(b: Builder, node: Node[ops.Sum], args: Refs) -> Refs:
         return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), x)
     if axis == len(shape) - 1:
         below = b.node(x.node)
-        if isinstance(below.op, caffe.Reduction):  # this axis and those that it sums
+        if isinstance(below.op, caffe.Reduction):  # one Reduction sums this axis and the axes after it
             (x,) = b.args(below.name)
         return layer_of(b, node, caffe.Reduction(axis), x)
     means = b.add(caffe.AvePooling((shape[axis], 1)), _columns(b, x, axis), loc=node.loc)

@@ -264,7 +264,8 @@ def _is_matrix(node: Node, slot: int) -> bool:
 
 
 def with_transposes_in_bodies(graph: Graph, counts: Counter[str]) -> Graph:
-    """Move the transpose of a scan's parameter into the scan's body if the body has it as a matrix of products."""
+    """Move the transpose of a scan's parameter into the scan's body if the body has it as a matrix of products. The
+    product then uses the parameter's own blob; a transpose outside of the body would be a second blob."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if not isinstance(node.op, Scan):

@@ -172,7 +172,7 @@ def gate_tails(body: Graph, around: tuple[Graph, str] | None = None) -> Iterator
         if quarters is None or not standard or tail.activation != Tanh():
             continue
         source, numbers = quarters
-        order = ["f"] * 4  # a first step without f has the other three where they are
+        order = ["f"] * 4  # a first step from zero has no f: the quarter left over is its place
         for name, number in numbers.items():
             order[number] = name
         yield GateTail(tail.c, tail.h, tail.c_prev, source, "".join(order), tail.state, tail.reset)
@@ -235,14 +235,16 @@ class _UnitRewrite:
     """
 
     def __init__(self, graph: Graph, refused: set[str]) -> None:
+        """Rewrite the scans of ``before`` that keep their time axis. The weights of the scans ``refused`` are not
+        reordered."""
         self.before = graph
         self.counts: Counter[str] = Counter()
         self.orders: dict[str, tuple[int, ...]] = {}
         self.moved: dict[tuple[str, int], tuple[int, ...]] = {}
         self.refused: set[str] = set()
-        self.sequences: dict[Ref, list[str]] = {}  # the sequences that such scans read their gates' terms from
+        self.sequences: dict[Ref, list[str]] = {}  # sequence -> the reordered scans whose gates read it
         self.scans: dict[str, Scan] = {}
-        self.cont: dict[str, list[Ref | int]] = {}  # their cont: an indicator, or ones of this size
+        self.cont: dict[str, list[Ref | int]] = {}  # for each scan: an indicator, or the size of a cont of ones
         for node in graph:
             if isinstance(node.op, Scan) and node.op.kept:
                 self._replace(node, node.op, node.name not in refused)
@@ -309,7 +311,7 @@ class _UnitRewrite:
         for tail in gate_tails(body, (self.before, node.name)):
             cont = None if tail.reset is None else indicator(self.before, tail.reset, scan)
             tails.append(tail if cont is None else replace(tail, c_prev=tail.state, cont=cont))
-        first = body is not scan.body  # where a state is zero
+        first = body is not scan.body  # the peeled first step, whose states are zero
         return [t for t in tails if _of_rows(scan, t) and (t.c_prev is not None or (first and t.state is None))]
 
     def _reorder(self, node: Node, scan: Scan, bodies: Sequence[Graph], tails: Sequence[list[GateTail]]) -> bool:

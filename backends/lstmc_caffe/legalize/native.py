@@ -149,6 +149,7 @@ def _check_steps(where: ScanInModel, match: LSTM | RNN) -> None:
 
 
 def _check_activation(where: ScanInModel, name: str, actual: Activation | None, expected: Op) -> None:
+    """Raise Mismatch if the activation ``name`` is not the function that Caffe's layer has."""
     if actual != expected:
         raise where.mismatch(
             f"{expected.name}({name})", f"{'no function' if actual is None else actual.name} of {name}"
@@ -254,6 +255,8 @@ class FindNativeLayers(Pass):
     name = "find_native_layers"
 
     def run(self, graph: Graph) -> PassResult:
+        """Replace each matched scan by its layer, then remove what the layer computes itself: the node that reads h,
+        and the inputs and outputs that carry states."""
         counts: Counter[str] = Counter()
         matched = {node.name: _matched(graph, node, node.op) for node in graph if isinstance(node.op, Scan)}
         if not matched:
@@ -279,6 +282,7 @@ class FindNativeLayers(Pass):
         return result(graph, after, counts)
 
     def ensures(self, graph: Graph) -> None:
+        """Raise BackendError if another layer shares a blob with an LSTM or RNN layer."""
         readers = graph.readers()
         for node in graph:
             if isinstance(node.op, caffe.LSTM | caffe.RNN):

@@ -111,6 +111,8 @@ class LimitFan(Pass):
     most: int = FAN
 
     def run(self, graph: Graph) -> PassResult:
+        """Write wide Slices and Concats as trees, and give each reader of a value with many readers its own copy of the
+        value."""
         counts: Counter[str] = Counter()
         layers = Counter(graph.readers())  # weights, which are shared by name, have no tops
         layers.subtract(output.ref for output in graph.outputs)

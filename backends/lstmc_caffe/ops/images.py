@@ -140,6 +140,7 @@ class Convolution(CaffeOp, Conv):
     bias: bool = False
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
+        """Return the output's type. Raise ShapeError if the blobs' shapes do not agree with the op's fields."""
         _check_axes(self.name, x)
         if (w.shape[:1], w.shape[2:]) != ((self.num_output,), self.kernel) or self.bias != (b is not None):
             raise ShapeError(
@@ -153,6 +154,7 @@ class Convolution(CaffeOp, Conv):
         return (w, TensorType(w.shape[:1])) if self.bias else (w,)
 
     def write(self, layer: Any) -> None:
+        """Set the layer's parameters; pairs for height and width are written by :func:`_write_pair`."""
         super().write(layer)
         param = layer.convolution_param
         _write_pair(param, "kernel_size", self.kernel)
@@ -162,6 +164,8 @@ class Convolution(CaffeOp, Conv):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        """Return the Convolution that a layer describes, or None if it has an unusual setting or another axis of
+        channels."""
         op, param, (x, *_) = super().read(layer, bottoms), layer.convolution_param, bottoms
         _check_axes(cls.name, x)
         if op is None or front_axis(cls.name, param.axis, x) != 1:
@@ -176,6 +180,7 @@ class Convolution(CaffeOp, Conv):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
+        """Return a random Convolution with operands, for the test of the op."""
         core = Conv.sample(draw)
         assert isinstance(core.op, Conv)
         _, w, *b = core.operands
@@ -196,6 +201,7 @@ class _Pooling(CaffeOp, Pool):
         return super().infer(x)
 
     def write(self, layer: Any) -> None:
+        """Set the layer's method, window, stride and padding."""
         param = layer.pooling_param
         if self.method != "MAX":
             param.pool = getattr(type(param), self.method)
@@ -205,6 +211,7 @@ class _Pooling(CaffeOp, Pool):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        """Return the pooling that a layer describes, or None for another method or an unusual setting."""
         param, (x, *_) = layer.pooling_param, bottoms
         if any(other_settings(layer, {cls.own_param})) or field_value(param, "pool") != cls.method:
             return None

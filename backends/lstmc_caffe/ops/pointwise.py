@@ -105,6 +105,7 @@ class RoundingPower(CaffeOp, Pointwise):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        """Return the op if a Power layer has exactly the shift that rounds and passes no gradient; otherwise None."""
         others = any(other_settings(layer, {"power_param.shift", "propagate_down"}))
         shift = layer.power_param.shift
         shifted = shift in (cls.shift, cls.HALF) and list(layer.propagate_down) == [False]
@@ -164,6 +165,7 @@ class PowerLayer(CaffeOp, Pointwise):
         return inner if self.power == 1 else np.power(inner, self.power)
 
     def df(self, y: Array, x: Array) -> Array:
+        """Return the derivative of y at x."""
         if self.power == 1 or self.power * self.scale == 0:
             return np.full_like(x, self.power * self.scale)
         slope: Array = self.power * self.scale * np.power(self.shift + self.scale * x, self.power - 1)

@@ -53,6 +53,7 @@ class InnerProduct(CaffeOp, Linear):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
+        """Return a random InnerProduct with operands, for the test of the op."""
         linear = Linear.sample(draw)
         assert isinstance(linear.op, Linear)
         out = linear.operands[1].shape[0]
@@ -77,6 +78,7 @@ class TransposedInnerProduct(CaffeOp, AlongAxis):
     bias: bool = False
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
+        """Return the output's type. Raise ShapeError if the blobs' shapes do not agree with the op's fields."""
         if w.shape[1:] != (self.num_output,) or self.bias != (b is not None):
             raise ShapeError(f"{self.name}: num_output {self.num_output}, bias {self.bias}, but w is {w}, b is {b}")
         (turned,) = Transpose(0).infer(w)
@@ -86,6 +88,7 @@ class TransposedInnerProduct(CaffeOp, AlongAxis):
         return Linear(self.axis).eval(x, w.T, b)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, w: Array, b: Array | None = None) -> tuple[Array | None, ...]:
+        """Return the gradients of x, W and b: those of the product with the transposed W."""
         (turned,) = applied(Transpose(0), w)
         dx, dw, *db = Linear(self.axis).vjp(cts, outs, x, turned, b)
         assert dw is not None
@@ -129,6 +132,8 @@ class Eltwise(CaffeOp):
     coeff: tuple[float, ...] = ()
 
     def infer(self, *xs: TensorType) -> Types:
+        """Return the output's type. Raise ShapeError unless there are enough operands of one shape, and one coeff for
+        each."""
         if self.operation == "MAX" and len(xs) != 2:
             raise ShapeError(f"{self.name}: MAX takes two, found {len(xs)}")
         if self.operation not in ("SUM", "PROD", "MAX") or len(xs) < 2 or any(x != xs[0] for x in xs):
@@ -141,6 +146,7 @@ class Eltwise(CaffeOp):
         return self.coeff or (1.0,) * count
 
     def eval(self, *xs: Array) -> Arrays:
+        """Return the maximum, the product, or the weighted sum of the operands."""
         if self.operation == "MAX":
             return Maximum().eval(*xs)
         result = xs[0].copy() if self.operation == "PROD" else self._weights(len(xs))[0] * xs[0]
@@ -149,13 +155,14 @@ class Eltwise(CaffeOp):
         return (result,)
 
     def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> tuple[Array | None, ...]:
+        """Return the gradient of each operand."""
         if self.operation == "MAX":
             return Maximum().vjp(cts, outs, *xs)
         (ct,) = cts
         if self.operation == "SUM":
             return tuple(weight * ct for weight in self._weights(len(xs)))
         grads = []
-        for i in range(len(xs)):  # the product of the others, as stable_prod_grad has it
+        for i in range(len(xs)):  # times the product of the other operands, as with stable_prod_grad
             grad = ct
             for j, x in enumerate(xs):
                 grad = grad * x if j != i else grad
@@ -177,6 +184,7 @@ class Eltwise(CaffeOp):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
+        """Return a random Eltwise with operands, for the test of the op."""
         x, count = sample_type(draw), draw.integer(2, 3)
         if draw.choice((False, True)):
             return Sample(cls("MAX"), (x, x))
@@ -197,6 +205,7 @@ class _Broadcast(CaffeOp):
     learned: bool = False
 
     def infer(self, x: TensorType, y: TensorType) -> Types:
+        """Return x's type. Raise ShapeError unless y has the shape of the axes of x that the op covers."""
         covered = x.shape[self.axis : self.axis + self.num_axes]
         if not 0 <= self.axis < x.rank or y.shape != covered or len(covered) != self.num_axes:
             raise ShapeError(f"{self.name}: y must cover axes {self.axis} on of x: x is {x}, y is {y}")
@@ -206,6 +215,7 @@ class _Broadcast(CaffeOp):
         return super().blobs(operands) if self.learned else range(0)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        """Return how the op treats an axis of an operand: an axis of x that y does not cover leaves y unchanged."""
         x = axis + self.axis * slot
         if self.axis <= x < self.axis + self.num_axes:
             return Along(replace(self, num_axes=self.num_axes - 1), (x, x - self.axis), (x,))
@@ -226,14 +236,16 @@ class _Broadcast(CaffeOp):
         return (TensorType(bottoms[0].shape[self.axis : self.axis + self.num_axes]),) if self.learned else ()
 
     def write(self, layer: Any) -> None:
+        """Set the layer's axis, and its number of axes if y is the layer's own blob; Caffe's defaults are left out."""
         param = getattr(layer, self.own_param)
         if self.axis != 1:
             param.axis = self.axis
-        if self.learned and self.num_axes != 1:  # with two bottoms the second one's shape says it
+        if self.learned and self.num_axes != 1:  # with two bottoms the shape of the second has this number
             param.num_axes = self.num_axes
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        """Return the op that a layer describes, or None if the layer has an unusual setting or a bias."""
         param, x, learned = getattr(layer, cls.own_param), bottoms[0], len(bottoms) == 1
         if any(other_settings(layer, {cls.own_param})) or getattr(param, "bias_term", False):
             return None
@@ -243,6 +255,7 @@ class _Broadcast(CaffeOp):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
+        """Return a random op with operands, for the test of the op."""
         x = sample_type(draw)
         axis = draw.integer(0, x.rank - 1)
         count = draw.integer(1, x.rank - axis)
@@ -311,6 +324,7 @@ class ScaleBias(CaffeOp):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        """Return the op if a Scale layer has a bias and covers axis 1 alone; otherwise None."""
         param = layer.scale_param
         if (
             any(other_settings(layer, {"scale_param"}))

@@ -66,6 +66,7 @@ class SoftmaxWithLoss(_Loss, SoftmaxLoss):
     own_param = "loss_param"  # its normalize is an older way to say normalization
 
     def infer(self, x: TensorType, label: TensorType) -> Types:
+        """Return the loss's type. Raise ShapeError if the first axes of x and label differ."""
         result = super().infer(x, label)
         if x.shape[:1] != label.shape[:1]:
             raise ShapeError(f"{self.name}: first axes must agree (loss_layer.cpp): found {x}, {label}")
@@ -73,6 +74,8 @@ class SoftmaxWithLoss(_Loss, SoftmaxLoss):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        """Return the op that a layer describes, or None if it sets both the old and the new field of the
+        normalization."""
         op, param = super().read(layer, bottoms), layer.loss_param
         if op is None or (param.HasField("normalize") and param.HasField("normalization")):
             return None
@@ -82,6 +85,7 @@ class SoftmaxWithLoss(_Loss, SoftmaxLoss):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
+        """Return a random op with operands, for the test of the op."""
         core = SoftmaxLoss.sample(draw)
         assert isinstance(core.op, SoftmaxLoss)
         x, label = (TensorType((2, *t.shape)) for t in core.operands)
@@ -98,6 +102,8 @@ class SigmoidCrossEntropyLossLayer(_Loss, SigmoidCrossEntropyLoss):
     normalization: str = "batch_size"
 
     def infer(self, x: TensorType, target: TensorType) -> Types:
+        """Return the loss's type. Raise ShapeError for another normalization, or for operands of more than four
+        axes."""
         if self.normalization != "batch_size":
             raise ShapeError(f"{self.name}: normalization must be batch_size, found {self.normalization!r}")
         _check_four_axes(self.name, x)
@@ -162,6 +168,7 @@ class SliceLayer(CaffeOp, Split):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        """Return the Slice that a layer describes, with the sizes of its pieces."""
         x, count = bottoms[0], len(layer.top)
         axis = front_axis(cls.name, read_setting(layer, "slice_param.axis"), x)
         points = list(layer.slice_param.slice_point)
@@ -188,15 +195,16 @@ class ReshapeLayer(CaffeOp, Reshape):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        """Return the Reshape that a layer describes, with the whole shape of its top."""
         param, x = layer.reshape_param, bottoms[0]
         start = param.axis if param.axis >= 0 else param.axis + x.rank + 1
         stop = x.rank if param.num_axes == -1 else start + param.num_axes
         if not 0 <= start <= stop <= x.rank:
             raise ShapeError(f"{cls.name}: axes {start} up to {stop} do not exist: x is {x}, with {x.rank} axes")
-        copied = dict(enumerate(x.shape[start:stop]))  # what 0 stands for
+        copied = dict(enumerate(x.shape[start:stop]))  # a size of 0 copies the size of the bottom
         sizes = [copied.get(place, 0) if size == 0 else size for place, size in enumerate(param.shape.dim)]
         product = prod(size for size in sizes if size != -1)
-        # and -1 for what is left
+        # a size of -1 takes the remaining elements
         sizes = [prod(copied.values()) // max(product, 1) if size == -1 else size for size in sizes]
         return cls((*x.shape[:start], *sizes, *x.shape[stop:]))
 
@@ -224,6 +232,7 @@ class SplitLayer(CaffeOp):
         return (x,) * self.copies
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        """Return the sum of the tops' gradients."""
         total = cts[0]
         for ct in cts[1:]:
             total = total + ct

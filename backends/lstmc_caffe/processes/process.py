@@ -55,6 +55,7 @@ class CaffeStopped(CaffeError):
     the next request starts a new one."""
 
     def __init__(self, action: str, pids: Sequence[int], program: str = CAFFE) -> None:
+        """Make the error for a request, named by ``action``, whose processes ``pids`` are stopped."""
         listed = ", ".join(map(str, pids))
         super().__init__(
             f"{program} did not {action}: a signal has stopped it (process id {listed}); its process was ended"
@@ -69,6 +70,7 @@ class CaffeAborted(CaffeError):
     """
 
     def __init__(self, action: str, status: int, log: str, program: str = CAFFE) -> None:
+        """Make the error for a request during which the worker ended, with the reasons that its log names."""
         self.status = status
         self.checks = fatal_lines(log)
         notes = list(self.checks)
@@ -92,6 +94,8 @@ class CaffeRequestError(CaffeError):
     """
 
     def __init__(self, action: str, message: str, *, kind: str = "RequestError", traceback: str = "") -> None:
+        """Make the error for a request that the worker refused, with the worker's traceback if Python raised an
+        exception."""
         super().__init__(f"cannot {action}: {message.removeprefix('RequestError: ')}")
         self.kind = kind
         self.traceback = traceback
@@ -142,6 +146,7 @@ class WorkerProcess:
         program: str = CAFFE,
         descriptors: Sequence[int] = (),
     ) -> None:
+        """Start the worker by a command, with pipes to it and a file for its log."""
         self._program = program
         # A file, as a pipe that nobody reads would block the worker; without a name, as it must not be left behind.
         with contextlib.ExitStack() as stack:
@@ -197,7 +202,7 @@ class WorkerProcess:
         try:
             self._send(encode(header, groups), deadline, look)
             reply, arrays = self._receive(deadline, look)
-            os.ftruncate(self._log.fileno(), 0)  # what it said until here was not about a request that failed
+            os.ftruncate(self._log.fileno(), 0)  # drop the log of a request that succeeded
         except TimeoutError:
             raise CaffeTimeout(action, seconds, self._program) from None
         except (BrokenPipeError, EOFError):
@@ -293,7 +298,7 @@ def _wait_until_ready(descriptor: int, event: int, deadline: float, look: Callab
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        # In slices, so that Ctrl-C is heeded also where another thread was given the signal.
+        # At most a second at a time, so that Ctrl-C is noticed even if another thread got the signal.
         if poller.poll(min(left, 1.0) * 1000):
             return
         look()
@@ -401,7 +406,7 @@ def run_probe(location: CaffeLocation, *arguments: str) -> subprocess.CompletedP
             errors="replace",
             timeout=PROBE_SECONDS,
             check=False,
-            start_new_session=True,  # Ctrl-C is not meant for it: it would look like a Caffe that is broken
+            start_new_session=True,  # Ctrl-C must not end the probe: Caffe would seem broken
         )
     except OSError as error:
         return f"cannot be started: {error.strerror}"

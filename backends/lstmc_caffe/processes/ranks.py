@@ -95,6 +95,7 @@ class LaunchedRank(Rank):
     """
 
     def __init__(self, location: CaffeLocation) -> None:
+        """Start this process's worker and let it find the other ranks. Raise TrainingError if it cannot."""
         if missing := missing_for_mpi(location):
             raise TrainingError(f"cannot train by the {launched_processes()} processes of the launcher: {missing}")
         # the socket by which MPICH's launcher speaks to its processes
@@ -133,6 +134,7 @@ class RanksProcess(Rank):
     """Workers under an MPI launcher, whose process id is ``pid``."""
 
     def __init__(self, location: CaffeLocation, ranks: int) -> None:
+        """Start an MPI launcher with this number of ranks, and two named pipes to rank 0."""
         if missing := missing_for_ranks(location):
             raise TrainingError(f"cannot train by {ranks} ranks: {missing}")
         _remove_stale_folders()
@@ -158,7 +160,7 @@ class RanksProcess(Rank):
             try:
                 writing = os.open(incoming, os.O_WRONLY | os.O_NONBLOCK)
                 break
-            except OSError:  # rank 0 has not opened it
+            except OSError:  # rank 0 has not opened the pipe yet
                 status = self._process.poll()
                 if status is not None or time.monotonic() > until:
                     os.close(reading)

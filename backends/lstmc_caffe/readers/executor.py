@@ -100,7 +100,7 @@ def _make(environment: Environment) -> None:
     python = folder / "bin" / "python"
     _run_command(failed, "uv", "pip", "install", "--quiet", "--python", str(python), *environment.requires)
     if environment.setup is not None:
-        # without its folder, where modules are called alike
+        # -I: modules in the folder of this file have the names of packages
         _run_command(failed, str(python), "-I", str(environment.setup))
     (folder / RECORD).write_text(_record(environment), encoding="utf-8")
 
@@ -229,7 +229,7 @@ class ReaderSession:
         try:
             return process.ask(f"{function} a net", request, {"arrays": arrays}, SECONDS)
         except CaffeError as error:
-            if getattr(error, "traceback", None) is None:  # it ended, or was ended
+            if getattr(error, "traceback", None) is None:  # the process has ended
                 self._processes.pop(program).end()
             raise ReaderError(_own_words(error, self.reader.title, function), notes=error.marked_notes) from None
         except BaseException:
@@ -356,7 +356,7 @@ def _finding(name: str) -> Finding:
         if any(interpreter(own) is None for own in reader.environments):
             return finding(False, f"{reader.title} is not installed: {reader.install_command}")
         check_commands(reader)
-        if reader.environments:  # their runtimes start slowly, and their versions are those they were installed with
+        if reader.environments:  # these runtimes start slowly: take the version that was installed
             packages = [requirement for own in reader.environments for requirement in own.requires]
             detail = f"{reader.title}, an environment of {', '.join(packages)}"
             return finding(True, detail, version=packages[0].partition("==")[2])

@@ -45,6 +45,7 @@ class Constants(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
+        """Replace each DummyData, unless the target allows DummyData."""
         if self.target.allows("DummyData"):
             return PassResult(graph, False)
         maker = _ConstantMaker(graph, self.target)
@@ -62,6 +63,7 @@ class _ConstantMaker:
     constants: dict[tuple[Shape, float], Ref] = field(default_factory=dict)
 
     def run(self) -> Graph:
+        """Return the graph without DummyData: each constant is made when its first reader is copied."""
         self.rebuild = Rebuild(self.graph)
         self.b, self.new = self.rebuild.builder, self.rebuild.new
         self.read = {ref.node for node in self.graph for ref in self.graph.args(node.name)}
@@ -276,6 +278,8 @@ class FoldedConstants(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
+        """Check that no output, and no value that float16 rounds, is a constant. Then insert a Power between an
+        InnerProduct and a product with a constant factor."""
         varying = _varying(graph)
         for output in graph.outputs:
             if output.ref.node not in varying:

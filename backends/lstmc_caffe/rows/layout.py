@@ -99,9 +99,9 @@ def _is_whole(power: float) -> bool:
     return power >= 1 and power == int(power)
 
 
-# Added to squares of which a root is taken: that of 0 is then 0, and beside others it is lost (the least float32).
+# The smallest float32, added to a square before its root is taken: 0 gives 0, and other squares do not change.
 LEAST = 2.0**-126
-LOST = 1e-30  # a factor in place of 0: its products are lost beside a number that is added
+LOST = 1e-30  # a factor in place of 0: its products are too small to change a sum
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ class FixedBlobs(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
+        """Rewrite the layers that the target lacks or restricts."""
         readers = _readers(graph)
         layers = [node for node in graph if isinstance(node.op, caffe.CaffeOp)]
         if not (names := {node.name for node in layers if self._is_written(graph, node, readers)}):
@@ -184,6 +185,7 @@ class _Writer:
     fixed: FixedArrays = field(default_factory=FixedArrays)
 
     def run(self, names: set[str]) -> Graph:
+        """Return the graph in which the nodes ``names`` are rewritten."""
         self.rebuild = Rebuild(self.graph)
         self.b = self.rebuild.builder
         for node in self.graph:
@@ -201,7 +203,7 @@ class _Writer:
             self.counts["power_to_scale"] += 1
             numbers = (self._numbers(node, "scale", columns, 1.0), self._numbers(node, "shift", columns, op.shift))
             rounded = self._layer(node, f"{node.name}/shifted", caffe.RoundingScale(), args[0], *numbers)
-            # a number above 0 stays: readers add two numbers that are added first, and nothing would be rounded
+            # ReLU leaves the positive sum; without it readers would merge the shift with its subtraction, and not round
             return self.b.copy(node, (rounded,), caffe.ReLULayer())
         if isinstance(op, caffe.PowerLayer):
             return self._power(node, op, args[0])
@@ -267,7 +269,7 @@ class _Writer:
             rest = part if 2 * below == power else self._raised(node, x, power - below, f"{name}/{power - below:g}")
             self.counts["power_to_product"] += 1
             return self._layer(node, name, caffe.Eltwise("PROD"), part, rest)
-        if power < 0 and power % 2 == 0:  # what LRN gives has the sign of x
+        if power < 0 and power % 2 == 0:  # the result of LRN has the sign of x: take the power of x * x
             return self._raised(node, self._raised(node, x, 2.0, f"{name}/2"), power / 2, name)
         self.counts["power_to_lrn"] += 1
         rows, columns = self.b.type(x).shape
@@ -322,7 +324,9 @@ class _Writer:
             x = x if self.readers[old] == count else self._own(node, (), old, x)
             zeros = self._layer(node, f"{node.name}/zeros", caffe.PowerLayer(scale=0.0), x)
             x = self._layer(node, f"{node.name}/wide", caffe.ConcatLayer(1), x, zeros)
-            matrix = self._fixed(node, "both", np.ones((count, 2)))  # of the first alone, RKNN takes another column
+            matrix = self._fixed(
+                node, "both", np.ones((count, 2))
+            )  # with a 0 for the second column, RKNN reads another column
         else:
             matrix = self._fixed(node, "ones", np.tile(np.eye(size), (count, 1)))
         if axis == 1:
@@ -366,7 +370,7 @@ class Form:
             found, expected = f"a blob is {wrong[0]}", f"{' or '.join(map(str, axes))} axes"
             why = "every blob is a matrix", f"layout of {self.target.name}"
             return [Violation(self.node.name, op.layer_type, found, expected, *why)]
-        # DummyData stands for a constant, until the pass `constants`; others until `fixed_blobs`
+        # the pass `constants` will replace DummyData, the pass `fixed_blobs` other layers
         stands = isinstance(op, caffe.DummyData) or (self.rows and replaced_later(op, self.target, blobs))
         return [] if stands else lint_op(op, blobs, tops, self.target)
 

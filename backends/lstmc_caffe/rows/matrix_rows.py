@@ -136,6 +136,7 @@ class OneRow(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
+        """Write all matrices as one row, unless they are."""
         if all(map(_is_row, graph)):
             return PassResult(graph, False)
         writer = _Writer(graph, self.target)
@@ -170,9 +171,10 @@ class _Writer:
     images: dict[Ref, Ref] = field(default_factory=dict)  # new rows that are images in another shape
 
     def run(self) -> Graph:
+        """Return the graph in which each blob is one row, with the outputs in their old shapes."""
         self.rebuild = Rebuild(self.graph)
         self.b, self.most = self.rebuild.builder, self.target.bottoms_at_most or sys.maxsize
-        self.carried: dict[Ref, Ref] = {}  # inputs of the host, for what is carried to them
+        self.carried: dict[Ref, Ref] = {}  # old input -> the host's input, to which values are carried
         for node in self.graph:
             self._node(node, self.graph.args(node.name))
         outputs = []

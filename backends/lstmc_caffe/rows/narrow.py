@@ -59,6 +59,7 @@ class Narrow(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
+        """Apply the rule of each layer that the target does not allow as it is."""
         counts: Counter[str] = Counter()
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -350,6 +351,7 @@ class RenameBlobs(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
+        """Rename the blobs whose names the target's readers do not accept."""
         layers = {node.name: node.op for node in graph if isinstance(node.op, caffe.CaffeOp)}
         learning = [name for name, op in layers.items() if op.blobs(len(graph.args(name)))]
         taken = {f"{name}_{end}" for name in learning for end in ("1", "weight_0", "weight_1")}
@@ -380,7 +382,7 @@ class RenameBlobs(Pass):
             else:
                 counts["rename"] += 1
                 rebuild.put(node, rebuild.builder.copy(replace(node, names=names), rebuild.args(node)))
-        renewed = {**rebuild.new, **sources}  # what is carried to an input is carried to the host's
+        renewed = {**rebuild.new, **sources}  # a value that was carried to an Input is carried to the host's input
         outputs = [
             o._replace(ref=rebuild.new[o.ref], carried_to=o.carried_to and renewed.get(o.carried_to))
             for o in graph.outputs

@@ -46,6 +46,7 @@ class SettleViews(Pass):
         return compared(graph, settler.run(), settler.counts)
 
     def ensures(self, graph: Graph) -> None:
+        """Raise PassError if a blob has a number of axes that the target does not allow for its layer."""
         for node in graph:
             if not isinstance(node.op, caffe.CaffeOp):
                 continue
@@ -62,11 +63,12 @@ class _Settler:
     target: Target
     first: bool
     counts: Counter[str] = field(default_factory=Counter)
-    sources: dict[Ref, Ref] = field(default_factory=dict)  # old values to new ones, views to what they are views of
+    sources: dict[Ref, Ref] = field(default_factory=dict)  # old value -> new value; view -> the value that it shows
     blobs: dict[tuple[Ref, tuple[int, ...]], Ref] = field(default_factory=dict)  # new values in other shapes
     copies: dict[Ref, Ref] = field(default_factory=dict)  # blobs to their unchanged copies
 
     def run(self) -> Graph:
+        """Return the graph without views between layers: an output may be a view, which the host reads."""
         self.b = Builder(self.graph.name, self.graph)
         self.read: set[Ref] = set()  # by layers
         self.readers = self.graph.readers()
@@ -75,7 +77,7 @@ class _Settler:
         self.reshaped = {source.node for op, source in feeds if op.step is None}
         for node in self.graph:
             self._node(node)
-        # all blobs before all views, as a second run finds them: blobs stay where they are, views are made anew
+        # all blobs before all views: a second run finds this order, and changes nothing
         blobs = [self._output_blob(output) for output in self.graph.outputs]
         views = [self._output_view(*pair) for pair in zip(self.graph.outputs, blobs, strict=True)]
         outputs = renewed(self.graph.outputs, self.sources)
@@ -204,7 +206,7 @@ class _Settler:
             blob = self.copies[blob]
         if self.target.outputs_alone and len(self.b.node(blob.node).names) > 1:
             self.counts["copy_output"] += 1
-            almost = caffe.PowerLayer(shift=NO_SHIFT)  # a copy would be taken out, and its name with it
+            almost = caffe.PowerLayer(shift=NO_SHIFT)  # readers remove a layer that changes nothing, and its name
             (blob,) = self.b.add(almost, blob, names=(name,))
         return blob
 
@@ -261,7 +263,7 @@ def fit_readers(graph: Graph, counts: Counter[str]) -> Graph:
     """
     shapes = _shapes(graph)
     counts.update(FIT_RULES.get(type(graph.node(name).op), "fit_layer") for name in shapes)
-    feeds: dict[Ref, Ref] = {}  # what layers read of an input, which itself stays what is carried to it
+    feeds: dict[Ref, Ref] = {}  # input -> the blob that layers read; values are still carried to the input
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs:
         args = tuple(feeds.get(ref, ref) for ref in args)
@@ -304,14 +306,14 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
         return name
 
     edges = [*_edges(graph)]
-    stacked = {node.name for node in graph if isinstance(node.op, caffe.HostStack)}  # a layer that reads it is refused
+    stacked = {node.name for node in graph if isinstance(node.op, caffe.HostStack)}  # no layer may read these
     for node, _, _, source in edges:
         if node.name in layers and source.node in layers and source.node not in stacked:
             layers[joined(source.node)] = joined(node.name)
     shapes: dict[str, set[Shape]] = {joined(node.name): set() for node in graph}
     for node, slot, arg, source in edges:
         if source.node in stacked:
-            continue  # in any shape
+            continue  # the host reads its steps in any shape
         if node.name not in layers or isinstance(node.op, caffe.HostStack):
             shapes[joined(source.node)].update(_read_shapes(graph, node, slot, arg))
         if node.name in layers and source.node not in layers and not _is_fed(graph.node(source.node)):
@@ -319,7 +321,7 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
     for output in graph.outputs:
         if not isinstance(graph.node(output.ref.node).op, caffe.HostStack):
             shapes[joined(output.ref.node)].update(_host_shapes(graph, output.ref))
-    for node in filter(_is_row_of_factors, graph):  # which can be repeated
+    for node in filter(_is_row_of_factors, graph):  # a row of factors fits a wider matrix if it can be repeated
         wanted, own = shapes[joined(node.name)], node.types[0].shape
         if not wanted or any(shape[1] % own[1] for shape in wanted):
             wanted.add(own)

@@ -41,6 +41,7 @@ class CaffeExecutor(Executor):
     trains = True
 
     def __init__(self, runner: Runner, mode: Mode) -> None:
+        """Make the executor for the ``mode``: ``cpu`` or ``gpu``."""
         self.runner = runner
         self.mode: Mode = mode
         self.name = f"caffe-{mode}"
@@ -100,7 +101,7 @@ class CaffeExecutor(Executor):
             result = net.run(
                 manifest.fed(inputs),
                 want=net.blobs,
-                backward=cotangents or None,  # no output may have a gradient
+                backward=cotangents or None,  # without a gradient: no backward pass
                 want_diffs=input_blobs if cotangents else (),
                 want_param_diffs=bool(cotangents),
             )

@@ -61,6 +61,7 @@ class Net:
     """
 
     def __init__(self, title: str, ask: Ask, reply: Mapping[str, Any]) -> None:
+        """Take the description of a loaded net from the worker's ``reply``; ``ask`` sends requests about it."""
         self.title = title
         self.blobs: dict[str, Shape] = {name: tuple(shape) for name, shape in reply["blobs"]}
         self.params: dict[str, Shape] = {name: tuple(shape) for name, shape in reply["params"]}
@@ -162,6 +163,8 @@ class Runner:
         for_gpu: bool = False,
         start: Callable[[CaffeLocation], WorkerProcess] | None = None,
     ) -> None:
+        """Make a runner without a worker. The worker starts with the first request, in ``location`` or in the Caffe
+        that is found."""
         self.timeout = timeout
         self._fixed_location = location
         self._for_gpu = for_gpu
@@ -335,7 +338,7 @@ class Runner:
 
     def _start_default(self, location: CaffeLocation) -> WorkerProcess:
         """Start a worker process in the Python of a location."""
-        # Linux tells a process of the death of the *thread* that started it: only the main one lasts.
+        # Linux ends the worker with the *thread* that started it: only the main thread lasts as long as the process.
         tied = threading.current_thread() is threading.main_thread()
         command = [str(location.python), "-u", str(WORKER), *([str(os.getpid())] if tied else [])]
         return WorkerProcess(command, location.environment())

@@ -112,7 +112,7 @@ def blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Ma
             _weight(sharing.get(index), layer.name, index, blob) for index, blob in enumerate(layer.blobs)
         ]  # fmt: skip
         own = [shared.setdefault(sharing[i], blob) if i in sharing else blob for i, blob in enumerate(own)]
-        if not own:  # a layer that only shares need not be in the file
+        if not own:  # a layer whose blobs are all shared need not be in the file
             own = [shared[name] for name in sharing.values() if name in shared]
         blobs[place] = own
     return blobs

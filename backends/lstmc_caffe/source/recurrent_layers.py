@@ -212,6 +212,7 @@ class _Partition:
     """The compiled layers, partitioned among the recurrent layers that they replace."""
 
     def __init__(self, layers: Sequence[Any], manifest: Manifest, imported: Imported, names: _Names) -> None:
+        """Note where the compiled net is fed, and which compiled blob each top of the host net comes from."""
         self.compiled, self.names, self.imported = layers, names, imported
         inputs = {name: entry.place for name, entry in manifest.inputs.items() if not entry.filled}
         self.fed = {blob: (imported.inputs[name], place) for name, place in inputs.items() for blob in place.names}

@@ -66,6 +66,7 @@ class _Reader:
     """Reads a net's layers one after another, and describes each by values of the description."""
 
     def __init__(self, net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, hints: BlobHints) -> None:
+        """Begin a description of ``net`` without any layer."""
         self.net, self.blobs, self.origin, self.hints = net, blobs, origin, hints
         self.builder = NetBuilder("net", origin)
         self.layers = Layers(self.builder)
@@ -76,7 +77,7 @@ class _Reader:
         self.parts: dict[str, Sequence[str]] = {}  # a blob that a Slice wrote, with all that it wrote
         self.inputs: dict[str, str] = {}
         self.constants: dict[str, Array] = {}  # inputs that are constants
-        self.fixed: dict[str, Array] = {}  # and of these the ones that no layer has overwritten
+        self.fixed: dict[str, Array] = {}  # constants that no layer has overwritten
         self.refusals: list[Refusal] = []
         self.refused: set[str] = set()  # blobs that refused layers write
         self.recurrent: list[Layer] = []

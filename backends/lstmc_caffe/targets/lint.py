@@ -330,7 +330,7 @@ class Before:
     """The layers before a layer in the net: the writer and the readers of each blob. Two Reshapes of one blob to one
     shape count as one blob, because readers merge them."""
 
-    writers: dict[str, str] = field(default_factory=dict)  # their types
+    writers: dict[str, str] = field(default_factory=dict)  # blob -> type of the layer that wrote it
     readers: dict[str, list[Any]] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)  # of equal Reshapes, by their tops and by what they read
 
@@ -351,7 +351,10 @@ class Before:
                 for rule in target.restrictions_on(one.type):
                     if writer in rule.unshared:
                         yield _violation(rule, one, f"{name} is read by {other.name} too", "to be its only reader")
-            if (layer.type, layer.power_param.scale) != ("Power", 0):  # a constant, which reads nothing in the end
+            if (layer.type, layer.power_param.scale) != (
+                "Power",
+                0,
+            ):  # a Power with scale 0 is a constant: readers fold it
                 readers.append(layer)
         for bottom, top in zip(layer.bottom, layer.top, strict=False) if layer.type == "Reshape" else ():
             shape = f"{self.first.get(bottom, bottom)} as {layer.reshape_param}"

@@ -417,6 +417,8 @@ class Summaries(Mapping[str, str]):
     trained: bool = False
 
     def __getitem__(self, name: str) -> str:
+        """Return the summary of a target. Raise KeyError for an unknown target and, with ``trained``, for one that is
+        not trained."""
         if not is_path(name) and name not in _names():
             raise KeyError(name)
         try:

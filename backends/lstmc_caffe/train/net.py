@@ -282,6 +282,8 @@ class CaffeRanks:
     """See :class:`~lstmc.backend.Ranks`. Processes start when they are needed; processes of a launcher run already."""
 
     def __init__(self, count: int | None, gpu: bool) -> None:
+        """Prepare ``count`` processes, or without a count join those of the launcher. In a process other than the first
+        this call serves the first, and then raises SystemExit."""
         world = launched_processes()
         if count is not None and world > 1:
             raise TrainingError(
@@ -299,6 +301,7 @@ class CaffeRanks:
     def train(
         self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
     ) -> Trained:
+        """Train a compiled net by all processes."""
         assert isinstance(settings, Solver)
         return train(self._runner, compiled, weights, settings, run)
 

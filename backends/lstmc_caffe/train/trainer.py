@@ -192,6 +192,7 @@ class CaffeEngine:
     failures: ClassVar[tuple[type[LstmcError], ...]] = (CaffeAborted, CaffeStopped, CaffeTimeout)
 
     def __init__(self, runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRequest) -> None:
+        """Prepare the engine of a run; the net is loaded by :meth:`start`."""
         self.runner, self.net, self.solver, self.run, self.ranks = runner, net, solver, run, net.ranks
         self.name = net.name
         carried = {target for _, target in net.carried}

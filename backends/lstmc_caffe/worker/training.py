@@ -25,6 +25,7 @@ class Run(object):
     """A solver with its nets, and which blobs carry state from one batch to the next."""
 
     def __init__(self, args):
+        """Make the solver and its nets from the arguments of :func:`start`."""
         self.mode, self.carried, self.scores = args["mode"], args["carried"], args["scores"]
         message, trained = solver_message(args)
         self.use()
@@ -93,6 +94,7 @@ class Ranks(object):
     """
 
     def __init__(self, run, config):
+        """Join the other processes by MPI, and have Caffe call :meth:`add_up` at each update."""
         from mpi4py import MPI
 
         self.comm, self.in_place, self.masks, self.axes = MPI.COMM_WORLD, MPI.IN_PLACE, config["masks"], config["axes"]

@@ -165,6 +165,8 @@ class LoadedNet(object):
     """A caffe.Net, its blobs without those of instruments, and its parameters by name."""
 
     def __init__(self, net, message, probes, mode):
+        """Find the blobs, parameters, inputs and outputs of a loaded net, without the layers that :func:`instrument`
+        added."""
         self.net, self.mode, self.last, self.params = net, mode, len(net.layers) - 1, {}
         # Not net.blobs, net.inputs and so on: pycaffe miscounts where a layer has unnamed tops.
         names, layer_names = list(net._blob_names), list(net._layer_names)

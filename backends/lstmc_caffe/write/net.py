@@ -386,6 +386,7 @@ def _fields(message: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _weight_parts(content: bytes) -> Parts:
+    """Return the blobs of a caffemodel as parts, by the parameter's name and the layer."""
     found: dict[Part, Fields] = {}
     for name, layer, array in stored_blobs(content):
         found.setdefault(("weight", name), {})[f"in layer {layer}"] = array
@@ -410,6 +411,7 @@ def stored_blobs(content: bytes, params: Mapping[str, Sequence[str]] | None = No
 
 
 def _array(blob: Any) -> Array:
+    """Return the numbers of a blob, or its raw bytes if they do not fit its shape."""
     shape = tuple(blob.shape.dim)
     if len(blob.data) != 4 * prod(shape):
         return np.frombuffer(blob.data, np.uint8)

@@ -14,6 +14,7 @@ import numpy as np
 
 
 def _program():
+    """Return the path of caffe2ncnn. Raise RuntimeError if it is not installed."""
     converter = shutil.which("caffe2ncnn")
     if converter is None:
         raise RuntimeError("no caffe2ncnn on the path: docs/readers/index.md has how to build it")
