@@ -42,9 +42,7 @@ def check_files(net: Path, backend: Backend, compiled: Compiled, weights: Mappin
     artifact = backend.emit(compiled, weights)
     found = _files_beside(net, artifact, compiled.name)
     manifest = _manifest(found)
-    if (
-        manifest is not None and manifest.source != compiled.source
-    ):  # the path of the model, which the files name, may differ
+    if manifest is not None and manifest.source != compiled.source:  # the files name the model's path
         artifact = backend.emit(replace(compiled, source=manifest.source), weights)
     differences, remarks = list[Difference](), list[str]()
     for file, content in artifact.files.items():

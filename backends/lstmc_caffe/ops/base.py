@@ -33,7 +33,7 @@ class CaffeOp(Op):
     blob_fillers: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        """Set the default name of an op's class."""
+        """Set the layer type and the name of a new op class, from the class's name, unless the class has its own."""
         if not hasattr(cls, "layer_type") and not cls.__name__.startswith("_"):
             cls.layer_type = cls.__name__.removesuffix("Layer")
         if "layer_type" in vars(cls):

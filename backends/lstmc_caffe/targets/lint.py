@@ -351,10 +351,7 @@ class Before:
                 for rule in target.restrictions_on(one.type):
                     if writer in rule.unshared:
                         yield _violation(rule, one, f"{name} is read by {other.name} too", "to be its only reader")
-            if (layer.type, layer.power_param.scale) != (
-                "Power",
-                0,
-            ):  # a Power with scale 0 is a constant: readers fold it
+            if (layer.type, layer.power_param.scale) != ("Power", 0):  # a constant, which readers fold
                 readers.append(layer)
         for bottom, top in zip(layer.bottom, layer.top, strict=False) if layer.type == "Reshape" else ():
             shape = f"{self.first.get(bottom, bottom)} as {layer.reshape_param}"
