@@ -324,9 +324,7 @@ class _Writer:
             x = x if self.readers[old] == count else self._own(node, (), old, x)
             zeros = self._layer(node, f"{node.name}/zeros", caffe.PowerLayer(scale=0.0), x)
             x = self._layer(node, f"{node.name}/wide", caffe.ConcatLayer(1), x, zeros)
-            matrix = self._fixed(
-                node, "both", np.ones((count, 2))
-            )  # with a 0 for the second column, RKNN reads another column
+            matrix = self._fixed(node, "both", np.ones((count, 2)))  # RKNN misreads a matrix with a column of zeros
         else:
             matrix = self._fixed(node, "ones", np.tile(np.eye(size), (count, 1)))
         if axis == 1:
