@@ -151,7 +151,7 @@ def plot(folder: Path) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    print("| cell | weights | digits: accuracy | adding: squared error | below 0.01 after |\n|---|---|---|---|---|")
+    print("| cell | weights | digits: accuracy | adding: squared error | adding: updates until the error is below 0.01 |\n|---|---|---|---|---|")
     for name in CELLS:
         digits, adds = (tests_of(folder / f"{name}_{task}") for task in LENGTHS)
         left.plot(*digits)
