@@ -224,7 +224,8 @@ def _targets(names: Collection[str] | None) -> Iterator[tuple[str, str]]:
 
 
 def _check_reference(cell: Cell, reference: Step, sizes: Mapping[str, int], seed: int) -> None:
-    """Compare the interpreter with steps in NumPy."""
+    """Assert that the interpreter's outputs and last states of a cell, from zero states, are those of the reference's
+    steps."""
     weights = random_weights(CellModel(cell).graph(**sizes), seed)
     net = compile(cell, sizes=sizes, weights=weights)
     inputs = {}

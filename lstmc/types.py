@@ -40,8 +40,11 @@ class UnknownSize(int):
 
     @classmethod
     def of(cls, symbol: str, left: int, right: int) -> int:
-        """Return the size ``left symbol right``. This is a number if its value is known, and an open size if it equals
-        an open size. Raise UnknownSizeError if neither can be decided."""
+        """Return the size ``left symbol right``: a number if it is the same for all values of the open sizes, an open
+        size if it equals that, otherwise a computed size. Raise UnknownSizeError if neither is certain.
+
+        Several larger values of the open sizes are tried to find out.
+        """
         value = OPERATORS[symbol](int(left), int(right))
         if symbol == "//" and isinstance(right, UnknownSize) and int(left) % int(right):
             raise UnknownSizeError(f"{left} {symbol} {right} is not known")

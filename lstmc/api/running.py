@@ -116,7 +116,11 @@ def verification(
     inputs: Mapping[str, Array] | None = None,
     proof: bool = False,
 ) -> Verification:
-    """Compare a net with its model, for :meth:`lstmc.Net.verify`; ``artifact`` was written with ``weights``."""
+    """Compare a net with its model in the runtimes ``on``, by default in all that are available, for
+    :meth:`lstmc.Net.verify`.
+
+    ``artifact`` was written with ``weights``. With ``proof`` also prove what can be proved of the compiled graph.
+    """
     readers = backend.readers
     executors: list[Executor] = [InterpreterExecutor(), *([NativeExecutor()] if on else ()), *backend.executors()]
     executors += [backend.reader(name) for name in dict.fromkeys(on or ()) if name in readers]

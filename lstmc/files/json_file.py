@@ -24,7 +24,8 @@ MOST_BYTES = 64 << 20  # of a file: the largest manifests have less than one MiB
 
 
 def _array_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape. Raise ValueError for more axes than NumPy 1 allows, or more elements than int32 counts."""
+    """Return the sizes of an array's axes unchanged. Raise ValueError for more axes than NumPy 1 allows, or more
+    elements than int32 counts."""
     if len(sizes) > MOST_AXES or prod(sizes) > MOST_ELEMENTS:
         raise ValueError("sizes of an array's axes")
     return sizes

@@ -27,8 +27,8 @@ def free_memory() -> int:
 def limit_memory(more: int) -> Iterator[None]:
     """Limit the growth of this process inside the block: larger allocations fail, as by a MemoryError.
 
-    It is for libraries in C that allocate the size that a file states without checking it, as HDF5 does for texts of
-    variable length.
+    The limit is for libraries in C that allocate the size that a file states without checking it, as HDF5 does for
+    texts of variable length.
     """
     if not _LIMITED:
         yield

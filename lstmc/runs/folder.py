@@ -145,7 +145,8 @@ def _own_digest(described: Mapping[str, Any]) -> str:
 
 
 def _is_intact(path: Path, content: bytes) -> bool:
-    """Return whether all files have the hashes of ``content``, a ``snapshot.json``. Raises :class:`NotExpected`."""
+    """Return whether a snapshot's files have the sizes and hashes that ``content``, its ``snapshot.json``, lists.
+    Raises :class:`NotExpected`."""
     about = parse_json(content, Description)
     own = {key: value for key, value in json.loads(content).items() if key != HASH}
     return about.sha256 == _own_digest(own) and all(

@@ -295,7 +295,7 @@ def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recip
     """
     emulated = architectures == (EMULATED,)
     flags = tuple(flag for flag in CPU.flags if flag != "-DCPU_ONLY")
-    # as nvcc has them, which hands on to g++ the flags that it does not know
+    # in nvcc's form: -Xcompiler passes on to g++ the flags that nvcc does not know
     for_nvcc = (f"-Xcompiler={flag}" if flag in ("-fPIC", "-pipe") else flag for flag in flags)
     own = (
         ("src/caffe/common.cpp", ("-include", f"{ADDED}/{PROPERTIES}")),

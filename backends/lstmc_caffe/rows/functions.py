@@ -206,7 +206,8 @@ def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
 
 
 def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> Ref:
-    """Write x + p, where a Scale of ones turns the parameter p into a value. Return this value alone if x is zero."""
+    """Write x + p for a parameter p. :func:`parameter_value` turns p into a value if p has all axes of x; otherwise a
+    Scale multiplies ones in x's shape by p. Return this value alone if x is zero."""
     shape, name = form.shape(x), form.node.name
     zero = form.b.node(unviewed(form.b, x).node).op
     alone = isinstance(zero, caffe.DummyData) and zero.value == 0
@@ -231,14 +232,15 @@ def _alike(form: Form, small: Ref, large: Ref, op: caffe.Bias | caffe.Scale) -> 
     start, stop = op.axis, op.axis + op.num_axes
     lead, size, trail = prod(shape[:start]), prod(shape[start:stop]), prod(shape[stop:])
     name = f"{form.named(unviewed(form.b, small))}/spread"
-    if size == 1:
+    if size == 1:  # one number: repeated to a whole matrix
         matrix: Shape = last_axis(shape)
         spread = form.repeated(form.view(small, (1, 1)), 1, matrix[1], name)
         spread = form.repeated(spread, 0, matrix[0], name)
-    elif lead == 1:
+    elif lead == 1:  # each element becomes ``trail`` equal elements
         matrix = (size, trail) if trail > 1 else matrix_at(shape, start)
         spread = form.repeated(form.view(small, (matrix[0], matrix[1] // trail)), 1, trail, name)
     else:
+        # each element becomes ``trail`` equal elements, and this row is repeated ``lead`` times
         matrix = matrix_at(shape, start)
         inner = form.view(small, (size, 1) if trail > 1 else (1, size))
         spread = form.view(form.repeated(inner, 1, trail, name), (1, size * trail))

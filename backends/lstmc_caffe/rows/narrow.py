@@ -212,7 +212,7 @@ def pooling(form: Form, op: caffe.AvePooling | caffe.MaxPooling, args: Refs) -> 
         return form.layers(op, *args)
     each = caffe.Eltwise("MAX" if isinstance(op, caffe.MaxPooling) else "SUM")
     rows = _columns(form, each, args[0], 2)
-    if isinstance(op, caffe.MaxPooling):  # of equal bottoms the second gets the gradient: the first row
+    if isinstance(op, caffe.MaxPooling):  # reversed: of equal bottoms the second has the gradient, so the first row
         return (form.result(combined(form, each, rows[::-1])),)
     total = combined(form, each, rows, f"{form.node.name}/sum")
     return (form.result(form.layer(caffe.PowerLayer(scale=1 / height), form.blob(total))),)
@@ -351,7 +351,8 @@ class RenameBlobs(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        """Rename the blobs whose names the target's readers do not accept."""
+        """Rename the blobs whose names the target's readers do not accept: names that are not lower-case words, or that
+        readers give to weights. A renamed Input becomes an input of the host and a blob that is fed from it."""
         layers = {node.name: node.op for node in graph if isinstance(node.op, caffe.CaffeOp)}
         learning = [name for name, op in layers.items() if op.blobs(len(graph.args(name)))]
         taken = {f"{name}_{end}" for name in learning for end in ("1", "weight_0", "weight_1")}

@@ -166,9 +166,9 @@ class _Reader:
                     self.values[other] = self.layers.reshape(value, self.builder.shapes[old])
                     self.fixed.pop(other, None)
         elif message.bottom and top not in message.bottom:
-            one = message.type in ("Concat", "Slice") and len(message.bottom) == len(message.top) == 1
+            unchanged = message.type in ("Concat", "Slice") and len(message.bottom) == len(message.top) == 1
             (bottom, *_) = message.bottom
-            self.memory[top] = self.memory.get(bottom, bottom) if one or message.type in _SHARING else top
+            self.memory[top] = self.memory.get(bottom, bottom) if unchanged or message.type in _SHARING else top
 
     def _tops(self, place: int, message: Any) -> Sequence[str]:
         """Return the values of a layer's tops; nothing for a refused layer."""
@@ -333,8 +333,8 @@ def _run_source(
 
 
 def _integer_ranges(net: Any) -> dict[str, int]:
-    """Return, for each blob that holds integers, their number: they are 0 to that number - 1. Such blobs are indices of
-    an Embed and markers of sequences."""
+    """Return, for each blob that holds integers, the number of values that an element may have: 0 up to this number -
+    1. Such blobs are indices of an Embed and markers of sequences."""
     high: dict[str, int] = {}
     for layer in reversed(net.layer):
         if layer.type in TYPES:

@@ -30,7 +30,7 @@ def run(args, arrays):
     """Return the wanted blobs of ``net.mnn`` on ``arrays``."""
     net = MNN.Interpreter(os.path.join(args["folder"], "net.mnn"))
     net.setSessionHint(3, 0)  # WINOGRAD_MEMORY_LEVEL: without, a convolution of 5 x 5 is off by 5e-4
-    session = net.createSession({"numThread": 1})  # several wait for each other in a loop
+    session = net.createSession({"numThread": 1})  # several threads would keep waiting for each other
     for name, array in arrays.items():
         net.resizeTensor(net.getSessionInput(session, name), array.shape)
     net.resizeSession(session)
