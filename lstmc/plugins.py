@@ -133,9 +133,10 @@ def malformed(point: EntryPoint, kind: str, expected: str, actual: str) -> Plugi
 
 
 def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
-    """Import an optional package, or a module of lstmc that imports one at its top. Return the module.
+    """Import an optional package, or a module of lstmc that imports an optional package. Return the module.
 
-    Raises ``error``, with the command that installs the package, if it is missing; ``what`` is its name in the message.
+    Raises ``error``, with the command that installs the package, if the package is missing; ``what`` is its name in the
+    message.
     """
     try:
         return importlib.import_module(module)

@@ -110,7 +110,7 @@ _CALLS = frozenset(
 def here(*own: str, function_of: str | None = None) -> SrcLoc | None:
     """Return the span of the expression being evaluated in the nearest frame outside of the compiler.
 
-    None if the package itself calls the language, as the command line does. Frames of the modules in ``own`` are
+    Return None if the package itself calls the language, as the command line does. Frames of the modules in ``own`` are
     skipped too, such as modules of a backend that model files call. If the frame is a function of the module
     ``function_of``, the location is the user's call of this function, as for a function of the language.
     """
@@ -158,7 +158,8 @@ _codes: dict[int, tuple[CodeType, list[_Position]]] = {}  # by identity: a code 
 
 
 def _positions(code: CodeType) -> list[_Position]:
-    """Return the positions of all instructions, read once: they can only be read from the first on."""
+    """Return the positions of all instructions of a code object. They are read once, because Python can only read them
+    from the first instruction on."""
     if id(code) not in _codes:
         if len(_codes) >= _MOST_CODES:
             _codes.clear()
@@ -172,8 +173,8 @@ def assigned_names(loc: SrcLoc | None) -> tuple[str, ...]:
 
 
 def called(loc: SrcLoc | None) -> str | None:
-    """Return the function that the expression at ``loc`` calls, as written, or the expression itself, if it is a short
-    line."""
+    """Return the name of the function that the expression at ``loc`` calls, as written. For any other expression return
+    its text. Return None if the result would be long or empty."""
     if loc is None:
         return None
     call = _tree(loc.file).calls.get(loc.span)
@@ -182,7 +183,7 @@ def called(loc: SrcLoc | None) -> str | None:
 
 
 def argument_location(loc: SrcLoc | None, position: int | None, keyword: str | None = None) -> SrcLoc | None:
-    """Return the location of an argument of the call at ``loc``; the whole call if it cannot be found."""
+    """Return the location of an argument of the call at ``loc``, or the whole call if the argument cannot be found."""
     call = _tree(loc.file).calls.get(loc.span) if loc else None
     if loc is None or call is None:
         return loc
@@ -196,7 +197,7 @@ def argument_location(loc: SrcLoc | None, position: int | None, keyword: str | N
 
 
 def function_location(function: object) -> SrcLoc | None:
-    """Return the location of a function's ``def`` and name."""
+    """Return the location of a function's ``def`` and name, or None if it has no code in Python."""
     code = _code(function)
     if code is None:
         return None
@@ -210,7 +211,7 @@ def function_location(function: object) -> SrcLoc | None:
 
 
 def parameter_location(function: object, name: str) -> SrcLoc | None:
-    """Return the location of a function's parameter; the ``def`` if it cannot be found."""
+    """Return the location of a function's parameter, or of the ``def`` if the parameter cannot be found."""
     code = _code(function)
     node = _definition(code) if code else None
     if code is not None and node is not None:

@@ -119,7 +119,7 @@ def check_pass(step: Pass, graphs: Sequence[Graph] = (), models: int = 60, seed:
 
 
 def check_pass_on(step: Pass, graph: Graph) -> bool:
-    """Check a pass on one graph; return whether it changed it."""
+    """Check a pass on one graph; return whether the pass changed the graph."""
     before = print_graph(graph)
     outcome = step.run(graph)
     assert print_graph(graph) == before, "the pass changed the graph that it was given"
@@ -375,7 +375,8 @@ def check_legal(kind: type[Op], sample: Sample) -> None:
 
 
 def check_types(sample: Sample, seed: int, dtype: type = np.float64) -> None:
-    """Assert that inferred types are the types of the values, and that results have the operands' precision."""
+    """Assert that ``infer`` gives the types of the values that ``eval`` returns, and that results have the operands'
+    precision."""
     outs = sample.op.eval(*operands_of(sample, seed, dtype))
     inferred, evaluated = sample.op.infer(*sample.operands), tuple(TensorType(out.shape) for out in outs)
     assert inferred == evaluated, f"infer gives {', '.join(map(str, inferred))}, eval {', '.join(map(str, evaluated))}"

@@ -157,7 +157,7 @@ def _matrices(target: Target) -> Passes:
 
 
 def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
-    """Return the list of passes of a target, by the target's layout, its way to cut time, and its treatment of scans.
+    """Return the list of passes of a target, by the target's fields ``layout``, ``time`` and ``scans``.
 
     If the target's file gives the price of a layer, linear recurrences take the cheapest form. ``products`` are the
     number formats of products in generated layers. Raises :class:`BackendError` for a combination that has no list.

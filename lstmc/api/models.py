@@ -292,9 +292,10 @@ def backend_of(backend: str | Backend | None, target: str | None = None) -> Back
 
 
 def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
-    """Return the backend of a written net: ``backend``, or the one that the manifest names; Caffe's without a manifest.
+    """Return the backend of a written net: ``backend``, or the backend that the manifest names; Caffe's without a
+    manifest.
 
-    A damaged manifest counts as missing here: whoever reads the rest of it reports the error.
+    A damaged manifest counts as missing here: the function that reads the whole manifest reports the error.
     """
     if backend is None:
         with suppress(WeightsError):

@@ -271,8 +271,8 @@ def verify_command(
 
 
 def _target_of(backend: Backend, runtimes: list[str]) -> str | None:
-    """Return the default target of these runtimes, or None if they have none. Raise BackendError if they have different
-    ones."""
+    """Return the default target of these runtimes, or None if no runtime has one. Raise BackendError if their default
+    targets differ."""
     targets = {name: backend.reader(name).target for name in runtimes if name in backend.readers}
     if len(set(targets.values())) > 1:
         each = ", ".join(f"{target} for {name}" for name, target in targets.items())
@@ -341,7 +341,7 @@ def _net_file(file: str | None) -> Path | None:
 
 
 def _check_net(context: typer.Context, file: Path, chosen: TargetArguments, every: bool) -> None:
-    """Check a net against a target's rules and print the findings. Exits with 1 if there are any."""
+    """Check a net against a target's rules and print the findings. Exit with 1 if there is a finding."""
     allowed = ("file", "target", "backend", "every", "quiet", "verbose", "json")
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")

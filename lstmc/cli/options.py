@@ -119,7 +119,8 @@ def number_from_0(text: object) -> float:
 
 
 def _at_least_0(read: Callable[[str], Number | None], kind: str, text: object) -> Number:
-    """Return the number that ``read`` reads from a text. Raise typer.BadParameter if it is none, or is negative."""
+    """Return the number that ``read`` reads from a text. Raise typer.BadParameter if the text is no number, or a
+    negative one."""
     value = read(str(text))
     if value is None or value < 0:
         raise typer.BadParameter(f"expected {kind} from 0 on, found {str(text)!r}")
@@ -127,7 +128,8 @@ def _at_least_0(read: Callable[[str], Number | None], kind: str, text: object) -
 
 
 def named_model(file: str | None, cell: str | None) -> ModelSource:
-    """Return the model of FILE[:MODEL] or of ``--cell NAME``, exactly one of which is expected."""
+    """Return the model of FILE[:MODEL] or of ``--cell NAME``. Raise ModelFileError unless exactly one of the two is
+    given."""
     if file is not None and cell is None:
         return lstmc.api.models.model_in(file)
     if cell is not None and file is None:

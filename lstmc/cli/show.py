@@ -172,7 +172,7 @@ def _show_graph(
 
 
 def _print_costs(costs: Mapping[str, Work], price: Price | None) -> None:
-    """Print the work of each op, the largest first, and the sum. If the target's price is known, print seconds too."""
+    """Print the work of each op, the largest first, and the sum. If the target's price is known, print the time too."""
     columns = ["operation", "launches", "multiply-adds", "other operations", "bytes"]
     rows = table("", *columns, *(["microseconds"] if price else []), key="costs", texts={"microseconds": ".3g"})
 

@@ -180,9 +180,10 @@ def graphviz(text: str, layout: str, form: str, *options: str) -> bytes:
 
 
 def program() -> str:
-    """Return the path of the first installed one of :data:`PROGRAMS`, in this Python's environment or on ``PATH``.
+    """Return the path of Graphviz: the first of :data:`PROGRAMS` that is installed, in this Python's environment or on
+    ``PATH``.
 
-    Raises :class:`DrawingError` if there is none.
+    Raises :class:`DrawingError` if none is installed.
     """
     for name in PROGRAMS:
         path = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)

@@ -132,8 +132,8 @@ def wrong_names(
     optional: Collection[str] = (),
     why_extra: Mapping[str, str] = {},
 ) -> list[str]:
-    """Return a line for each of the ``expected`` arrays that is missing, and one for each array that is not expected,
-    with the reason or the nearest name. ``shapes`` are the shapes of the arrays."""
+    """Return a line for each of the ``expected`` arrays that is missing, and a line for each array that is not
+    expected, with the reason or the nearest name. ``shapes`` are the shapes of the arrays."""
     absent = [name for name in expected if name not in shapes]
     extra = {name: shape for name, shape in shapes.items() if name not in expected}
     return [
@@ -329,7 +329,7 @@ def h5py_package() -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open an HDF5 file for the duration of the block. Raise DataError if it is damaged."""
+    """Open an HDF5 file for the duration of the block. Raise DataError if the file is damaged."""
     h5py = h5py_package()
     try:
         with h5py.File(regular(path), "r") as file:

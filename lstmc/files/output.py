@@ -133,8 +133,8 @@ def check_private(path: Path) -> None:
 def foreign(path: Path) -> tuple[str, ...] | None:
     """Return how another user could write to ``path``, and the remedy. Return None if no other user can.
 
-    Like sshd, it checks all folders and links on the way. In a folder with the sticky bit, such as /tmp, others cannot
-    replace files of this user. A path that cannot be reached is not checked.
+    As in sshd, all folders and links on the way to ``path`` are checked. In a folder with the sticky bit, such as /tmp,
+    other users cannot replace files of this user. A path that cannot be reached is not checked.
     """
     if not hasattr(os, "geteuid"):
         return None  # no POSIX system: nothing is compiled or installed there

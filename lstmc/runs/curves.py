@@ -38,8 +38,8 @@ def figure_files(
 ) -> dict[str, bytes]:
     """Return the figure of some runs, given by their names, in each of the ``forms``: ``png``, ``svg``, ``pdf``.
 
-    ``kinds`` has a label and a colour for each run, which runs of one kind have in common; without ``kinds`` each run
-    has a colour of its own.
+    ``kinds`` has, for each run, the label and the colour of the run's kind. Without ``kinds`` each run has another
+    colour.
     """
     return figure_bytes(lambda: runs_figure(runs, kinds), forms)
 

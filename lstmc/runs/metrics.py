@@ -83,7 +83,8 @@ class Metrics:
             self._file.close()
 
     def _add(self, kind: str, iteration: int, measured: Record) -> None:
-        """Add a record. The first record opens the file: a resumed run then removes the records from this one on."""
+        """Write a record as a line of the file. The first record of a resumed run removes the lines from its iteration
+        on."""
         record = {"kind": kind, "iteration": iteration, **measured}
         try:
             if self._file is None:
@@ -112,7 +113,7 @@ class Smoothed:
 
 
 def run_seconds(records: Iterable[Record]) -> float:
-    """Return the duration of a run. A process that resumes it counts its seconds from 0 again."""
+    """Return the duration of a run. The seconds of records begin at 0 again in each process that resumes the run."""
     total = last = 0.0
     for record in records:
         if record["seconds"] < last:
@@ -177,7 +178,7 @@ FORMATS = ("png", "svg", "pdf")
 
 
 def plot_runs(folders: Sequence[Path], to: Path) -> Path:
-    """Draw the losses and scores of runs, by their folders, into one file, in the form that its suffix names.
+    """Draw the losses and scores of runs, whose folders are given, into one file. The file's suffix names the format.
 
     Raises :class:`DrawingError` for a folder without metrics, for another suffix, and without the package matplotlib.
     """

@@ -254,7 +254,7 @@ def _checked(explicit: Mapping[str, Any]) -> dict[str, Any]:
 
 def _filled(explicit: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings, with the defaults of the type and the policy. A setting that the type or the policy does not
-    use is None. Raise SolverError if it was given, or if the policy needs a setting that was not given."""
+    use is None. Raise SolverError if the user gave such a setting, or did not give a setting that the policy needs."""
     chosen = {"type": explicit.get("type", TYPES[0]), "lr_policy": explicit.get("lr_policy", POLICIES[0])}
     values = {}
     for name, setting in SETTINGS.items():

@@ -318,7 +318,7 @@ class _Sweep:
                 names = [name for name in names if name in going_on]
 
     def train(self, names: Sequence[str], budget: Mapping[str, int]) -> None:
-        """Train these points to their budgets, except points that are trained already, or have failed."""
+        """Train the points ``names`` to their budgets, except points that are trained already or have failed."""
         tries = dict.fromkeys(names, 0)
         for name in names:
             if outcome := read_outcome(self.runs / name, budget[name]):

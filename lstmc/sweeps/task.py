@@ -184,7 +184,8 @@ def command(training: Training, folder: Path) -> str:
 
 
 def _cancelled() -> Callable[[], bool]:
-    """Return a function that returns whether the task was cancelled, by its command or by the end of its command."""
+    """Return a function that tells whether this task was cancelled: by the sweep's command, or because the command has
+    ended."""
     distributed = need("distributed", "Dask", "sweep", SweepError)
     try:
         worker = distributed.get_worker()

@@ -60,8 +60,8 @@ def _reads(body: Graph, slot: int) -> list[tuple[Node, int]]:
 
 
 def _has_as_blob(body: Graph, slot: int, biases: bool) -> bool:
-    """Return whether a node of a body can have an argument, or a weight packed from it, as a blob. ``biases`` tells
-    whether it can also be a bias."""
+    """Return whether a node of a body can have an argument as a blob, or a weight that is packed from the argument.
+    ``biases`` tells whether the argument can also be a bias."""
     return any(_is_blob(node, at, biases) or is_weight(body, Ref(node.name)) for node, at in _reads(body, slot))
 
 
@@ -224,9 +224,12 @@ def legalized(graph: Graph, counts: Counter[str], trained: bool, fused: bool) ->
 
 @graph_pass()
 def untie_transposes(graph: Graph, counts: Counter[str]) -> Graph:
-    """Give a transposed parameter two transposes if it is used both as a matrix of products and as a value.
+    """Give a transposed parameter a node for each use.
 
-    The products then use the parameter's own blob, and layers compute the value from that blob.
+        1. matrix of a scan's products       => transposed in the scan's body
+        2. matrix of a product and value too => transposed once for each
+
+    A product uses the parameter's own blob; layers compute the value from that blob.
     """
     graph = with_transposes_in_bodies(graph, counts)
     graph = with_bodies(graph, lambda body: untie_transposes.change(body, counts))

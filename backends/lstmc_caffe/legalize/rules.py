@@ -39,8 +39,8 @@ def rules() -> RuleTable:
 
 @cache
 def _table(points: tuple[EntryPoint, ...]) -> RuleTable:
-    """Return the table of the rules of these entry points, the rules of lstmc first. An entry point that is broken, or
-    that has a rule for an op with a rule, is left out and its fault noted."""
+    """Return the table of the rules of these entry points, the rules of lstmc first. An entry point is left out, and
+    its fault noted, if it is broken or brings a second rule for an op."""
     trained: dict[type[Op], LegalizeRule] = {}
     untrained: dict[type[Op], LegalizeRule] = {}
     faults: dict[str, str] = {}

@@ -136,7 +136,7 @@ class OneRow(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        """Write all matrices as one row, unless they are."""
+        """Write all matrices as one row. Return the graph unchanged if each matrix has one row already."""
         if all(map(_is_row, graph)):
             return PassResult(graph, False)
         writer = _Writer(graph, self.target)

@@ -321,7 +321,7 @@ class Runner:
             raise
 
     def _running(self) -> WorkerProcess:
-        """Return the worker, started if there is none."""
+        """Return the worker; start one if there is none."""
         if self._closed:
             raise CaffeError("this Runner is closed")
         if self._worker is None:

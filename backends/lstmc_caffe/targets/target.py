@@ -195,7 +195,8 @@ class Target:
 
     @cached_property
     def _rules(self) -> dict[str, tuple[Restriction, ...]]:
-        """The rules by type of layer; ``*`` has the rules on types without rules of their own."""
+        """Return the rules for each type of layer: its own rules, and the rules for all types. The key ``*`` has the
+        rules for types without rules of their own."""
         common = [rule for rule in self.rule if rule.layer == ANY_LAYER]
         rules = {ANY_LAYER: tuple(common)}
         for layer in {rule.layer for rule in self.rule} - {ANY_LAYER}:
@@ -275,11 +276,11 @@ NOT_INHERITED = {"name", "base", "program", "price", "reader", "reads", "layers"
 
 
 def parse(data: Mapping[str, Any], where: str, base: Target | None = None) -> Target:
-    """Parse a target from its TOML; errors call it ``where``.
+    """Parse a target from its TOML; errors call the target ``where``.
 
-    Missing keys come from the base. A rule on the same layer and the same subject replaces the base's rule;
-    ``forbidden = false`` and the like lift it. Raises :class:`BackendError` that names the key, what was expected and
-    what was found.
+    Missing keys come from the base. A rule on the same layer and the same subject replaces the base's rule; a rule such
+    as ``forbidden = false`` only removes the base's rule. Raises :class:`BackendError` that names the key, what was
+    expected and what was found.
     """
     try:
         return _merged(parse_json(json.dumps(data, default=str).encode(), Target), data, base or Target(""))
@@ -396,10 +397,11 @@ GROUP = "lstmc_caffe.targets"  # entry points of other packages: a target's name
 
 
 def load_target(name: str, folder: Path = Path(), above: tuple[str, ...] = ()) -> Target:
-    """Return a target by its name, or from a TOML file by its path, which has a path separator or ends in ``.toml``.
+    """Return a target by its name, or from a TOML file by the file's path, which has a path separator or ends in
+    ``.toml``.
 
-    The path is relative to ``folder``; ``above`` are the files that name it, directly or indirectly, as their ``base``.
-    Raises :class:`BackendError` with the key, the expected and the actual value.
+    The path is relative to ``folder``; ``above`` are the files that name this file, directly or indirectly, as their
+    ``base``. Raises :class:`BackendError` with the key, the expected and the actual value.
     """
     if is_path(name):
         return _read(folder / name, str(folder / name), above)

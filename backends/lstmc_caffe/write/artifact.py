@@ -69,7 +69,7 @@ def layers_files(name: str, graph: Graph) -> dict[str, bytes]:
 
 
 def read_sources(files: Mapping[str, bytes]) -> dict[str, code_of.Source]:
-    """Return the sources of generated layers among ``files``, by the NAME of ``NAME.layers.cpp``."""
+    """Return the source of the generated layers of each net among ``files``, by the NAME of its ``NAME.layers.cpp``."""
     names = [name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX)]
     sources = {}
     for name in names:
