@@ -90,9 +90,14 @@ class Place:
         """Its blob, or the first and the last of several blobs, as text."""
         return " ... ".join(dict.fromkeys((self.names[0], self.names[-1]))) if self.names else "none"
 
+    @property
+    def part_shape(self) -> Shape:
+        """The shape of each of its blobs."""
+        return self.shape if self.blob_shape is None else self.blob_shape
+
     def fed(self, array: Array) -> Iterator[tuple[str, Array]]:
         """Yield each blob to fill, with its part of an array of the model's shape."""
-        shape = np.shape(array) if self.open else self.shape if self.blob_shape is None else self.blob_shape
+        shape = np.shape(array) if self.open else self.part_shape
         steps = array if len(self.blobs) > 1 else [array]
         for blob, step in zip(self.blobs, steps, strict=False):
             if blob is not None:
@@ -232,8 +237,7 @@ class PlaceEntry:
         """Return the place. Raise ValueError if its blobs do not fit its shape."""
         one = () if self.blob is None else (self.blob,)
         place = Place(self.shape, one if self.blobs is None else self.blobs, self.blob_shape, self.open)
-        shape = place.shape if place.blob_shape is None else place.blob_shape
-        if place.blobs and prod(place.shape) != len(place.blobs) * prod(shape):
+        if place.blobs and prod(place.shape) != len(place.blobs) * prod(place.part_shape):
             raise ValueError("blobs that hold as many elements as its shape")
         if place.open and (len(place.open), len(place.names), place.blob_shape) != (len(place.shape), 1, None):
             raise ValueError("one blob of its shape, where sizes are open, with a name or null for each axis")

@@ -354,7 +354,7 @@ class WorkerArguments:
 
 @dataclass(frozen=True)
 class TrainingArguments:
-    """A training: sizes and options of the model, its solver, the order of the examples, the device and the target."""
+    """A training: sizes and options of the model, its solver, order of the examples, device, target and files."""
 
     sizes: SizesOption = None
     options: Annotated[
@@ -375,10 +375,13 @@ class TrainingArguments:
     gpu: GpuOption = False
     target: TargetOption = None
     backend: BackendOption = None
+    overwrite: OverwriteOption = False
+    tensorboard: TensorboardOption = False
 
     def training_options(self, **test: Any) -> TrainingOptions:
         """Return the options of training, with the test data."""
-        own = {name: value for name, value in vars(self).items() if name not in ("options", "no_shuffle")}
+        other = ("options", "no_shuffle", "overwrite", "tensorboard")
+        own = {name: value for name, value in vars(self).items() if name not in other}
         own |= {"sizes": parse_sizes(self.sizes or []), "shuffle": not self.no_shuffle}
         return lstmc.api.TrainingOptions(**own, **test)
 

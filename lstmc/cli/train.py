@@ -26,8 +26,6 @@ from lstmc.cli.commands import ActivityLine, activity_line, advanced, interrupti
 from lstmc.cli.console import Plain, Printer, Rows, Styles, err, out, output, print_files, table
 from lstmc.cli.options import (
     LossModelArgument,
-    OverwriteOption,
-    TensorboardOption,
     TestSplitOption,
     TrainingArguments,
     TrainingDataOption,
@@ -47,12 +45,10 @@ from lstmc.sweeps import COSTS, Goal, OverSeeds, Range, Row, Search, Space, Swee
 
 @dataclass(frozen=True)
 class RunArguments:
-    """One run of a training: its initial weights, whether it resumes or overwrites a run, and its processes."""
+    """One run of a training: its initial weights, whether it continues, and its processes."""
 
     weights: WeightsOption = None
     resume: Annotated[bool, option("--resume", "Continue the run in RUN from its last snapshot.")] = False
-    overwrite: OverwriteOption = False
-    tensorboard: TensorboardOption = False
     ranks: Annotated[
         int | None,
         advanced(
@@ -93,7 +89,7 @@ def train_command(
     """
     with interruptible() as interruption, run_display(out, err) as progress, ExitStack() as stack:
         listeners: list[Progress] = [progress]
-        if run.tensorboard:
+        if training.tensorboard:
             listeners.append(stack.enter_context(closing(EventFiles(folder))))
         model, model_options = model_in(file), parse_options(training.options or [])
         say_which_cells(model, [model_options])
@@ -101,7 +97,7 @@ def train_command(
             out=folder,
             weights=run.weights,
             resume=run.resume,
-            overwrite=run.overwrite,
+            overwrite=training.overwrite,
             ranks=run.ranks,
             progress=lambda event: notify(event, listeners),
             stop=interruption.requested,
@@ -110,7 +106,7 @@ def train_command(
         model = model.with_options(model_options)
         options = training.training_options(test_data=test_data, test_split=test_split)
         result = train_model(model, data, options, run_options)
-    if run.overwrite and (folder / PREVIOUS).is_dir():
+    if training.overwrite and (folder / PREVIOUS).is_dir():
         out.print(f"earlier runs are in {folder / PREVIOUS}")
     if result.not_drawn:
         out.print(result.not_drawn)
@@ -247,8 +243,6 @@ def sweep_command(
     test_split: TestSplitOption = None,
     workers: WorkerArguments,
     training: TrainingArguments,
-    tensorboard: TensorboardOption = False,
-    overwrite: OverwriteOption = False,
 ) -> None:
     """Train a model at every point of a search space, and find the best.
 
@@ -280,8 +274,8 @@ def sweep_command(
             out=folder,
             scheduler=workers.scheduler,
             workers=workers.workers,
-            tensorboard=tensorboard,
-            overwrite=overwrite,
+            tensorboard=training.tensorboard,
+            overwrite=training.overwrite,
             watch=watch,
             stop=interruption.requested,
         )
@@ -291,7 +285,7 @@ def sweep_command(
     out.print(points_table(result.rows, final=True))
     if groups := over_seeds(result.rows):
         out.print(seeds_table(groups))
-    if overwrite and (folder / PREVIOUS).is_dir():
+    if training.overwrite and (folder / PREVIOUS).is_dir():
         out.print(f"earlier sweeps are in {folder / PREVIOUS}")
     for path in result.files:
         out.print(f"wrote {path}")

@@ -16,7 +16,7 @@ import numpy as np
 
 from lstmc import ops as core
 from lstmc.errors import ShapeError
-from lstmc.ir import Graph, Node, Ref
+from lstmc.ir import Graph, Ref
 from lstmc.ops import Array, Arrays, Draw, Filler, Leaf, Sample, Types, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, read_filler, write_filler
@@ -178,42 +178,6 @@ def _one_shape(op: str, layer: Any, param: Any) -> tuple[int, ...]:
     if len(layer.top) != 1 or len(param.shape) != 1:
         raise ShapeError(f"{op}: expected one top and its shape, found {len(layer.top)} and {len(param.shape)}")
     return tuple(param.shape[0].dim)
-
-
-@dataclass(frozen=True)
-class Fed:
-    """An input of the model and its blobs: one, or one for each step, None for a step that nothing reads.
-
-    ``filled``: the net fills it by itself.
-    """
-
-    node: Node
-    blobs: tuple[tuple[str, TensorType] | None, ...]
-
-    @property
-    def filled(self) -> bool:
-        return isinstance(self.node.op, FilledInput)
-
-
-def fed_inputs(graph: Graph) -> list[Fed]:
-    """Return every input of an expanded graph, with the blobs from which the net reads it."""
-    feeds: dict[str, list[Node]] = {}
-    for node in graph:
-        if isinstance(node.op, Feed):
-            feeds.setdefault(graph.args(node.name)[0].node, []).append(node)
-    inputs = []
-    for node in graph:
-        if isinstance(node.op, HostInput):
-            inputs.append(Fed(node, _by_step(feeds.get(node.name, []), node.types[0].shape[0])))
-        elif isinstance(node.op, core.Input):
-            inputs.append(Fed(node, ((node.name, node.types[0]),)))
-    return inputs
-
-
-def _by_step(feeds: list[Node], steps: int) -> tuple[tuple[str, TensorType] | None, ...]:
-    """Return the blob of the whole input, or the blobs of its steps by index."""
-    blobs = {feed.op.step: (feed.name, feed.types[0]) for feed in feeds if isinstance(feed.op, Feed)}
-    return tuple(map(blobs.get, range(steps))) if blobs.keys() - {None} else tuple(blobs.values())
 
 
 def read_blobs(graph: Graph, output: Ref) -> tuple[Ref, ...]:

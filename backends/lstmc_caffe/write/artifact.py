@@ -18,7 +18,7 @@ from lstmc.loops.layer import memory_text, plan_text
 from lstmc.loops.low_precision import FLOAT32
 from lstmc.loops.rows import batch_of
 from lstmc.manifest import Manifest, Place, State, describe, step_blobs
-from lstmc.ops import Array
+from lstmc.ops import Array, Input
 from lstmc.process.status import gc_paused, with_progress
 from lstmc.text import late, quoted
 from lstmc.types import TensorType
@@ -26,24 +26,46 @@ from lstmc.version import __version__
 from lstmc.weights import parameters
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.fused import FusedScan
-from lstmc_caffe.ops.inputs import Fed, fed_inputs, read_blobs
+from lstmc_caffe.ops.inputs import read_blobs
 from lstmc_caffe.targets.lint import warnings
 from lstmc_caffe.targets.target import load_target
 from lstmc_caffe.write.net import WrittenNet, caffemodel, write_net
 
 
+def input_places(graph: Graph) -> dict[str, tuple[Place, bool]]:
+    """Return the place of each input of an expanded graph, and whether the net fills it itself.
+
+    An input of the host has a blob, or a blob for each step, None for a step that nothing reads.
+    """
+    feeds: dict[str, dict[int | None, tuple[str, TensorType]]] = {}
+    for node in graph:
+        if isinstance(node.op, caffe.Feed):
+            feeds.setdefault(graph.args(node.name)[0].node, {})[node.op.step] = node.name, node.types[0]
+    places = {}
+    for node in graph:
+        if isinstance(node.op, Input):
+            blobs: tuple[tuple[str, TensorType] | None, ...] = ((node.name, node.types[0]),)
+            if isinstance(node.op, caffe.HostInput):
+                fed, steps = feeds.get(node.name, {}), range(node.op.shape[0])
+                blobs = tuple(map(fed.get, steps)) if fed.keys() - {None} else tuple(fed.values())
+            places[node.name] = Place.from_types(node.types[0], blobs), isinstance(node.op, caffe.FilledInput)
+    return places
+
+
+def output_place(graph: Graph, output: Output) -> Place:
+    """Return the place of an output of an expanded graph: a blob, or a blob for each step."""
+    blobs = tuple((graph.value_name(ref), graph.type(ref)) for ref in read_blobs(graph, output.ref))
+    return Place.from_types(graph.type(output.ref), blobs)
+
+
 def manifest(compiled: Compiled, net: WrittenNet, weights: Mapping[str, Array]) -> Manifest:
     """Return the manifest: the mapping of the model's names to blobs of the net."""
     graph = compiled.expanded
-    output_blobs = {
-        o.name: tuple((graph.value_name(r), graph.type(r)) for r in read_blobs(graph, o.ref)) for o in graph.outputs
-    }
-    with_target_name = replace(compiled, target=load_target(compiled.target).name)  # not the path of its file
     return describe(
-        with_target_name,
+        replace(compiled, target=load_target(compiled.target).name),  # not the path of the target's file
         weights,
-        inputs={f.node.name: (Place.from_types(f.node.types[0], f.blobs), f.filled) for f in fed_inputs(graph)},
-        outputs={o.name: Place.from_types(graph.type(o.ref), output_blobs[o.name]) for o in graph.outputs},
+        inputs=input_places(graph),
+        outputs={output.name: output_place(graph, output) for output in graph.outputs},
         weights=net.weights,
         blobs={o.name: net.owners[o.name] for o in net.weights.outputs},
     )
@@ -120,13 +142,17 @@ def prototxt(
     params = parameters(graph)
     first = {state.input: state.first_value for state in states.values()}
     numbers = sum(graph.type(Ref(name)).size for name in params)
-    feed = [_feed_line(fed, first) for fed in fed_inputs(graph) if not fed.filled] if data is None else data
+    feed = list(data or ())
+    for name, (place, filled) in input_places(graph).items() if data is None else ():
+        line = _line(name, place) + (f", at the first step {first[name]}" if first.get(name) else "")
+        feed += [] if filled else [f"feed {line}" if place.names else f"input {line}: {NOT_IN_NET}"]
+    read = [_line(o.name, output_place(graph, o)) + (f", {late(o.delay)}" if o.delay else "") for o in graph.outputs]
     made = f"made by lstmc {__version__} from {quoted(compiled.source, 'comment')}"
     head = (
         f"# {net.name}: {made}, for target {load_target(compiled.target).name}",
         f"# {sum(1 for _ in net.layers())} layers, {numbers:,} weights in {len(params)} parameters",
         *(f"# {line}" for line in feed),
-        *(f"# read {_output_line(graph, output)}" for output in graph.outputs),
+        *(f"# read {line}" for line in read),
         f"name: {quoted(net.name, 'prototxt')}",
     )
     sections = (
@@ -136,29 +162,15 @@ def prototxt(
     return "".join([*(f"{line}\n" for line in head), *sections])
 
 
-def _feed_line(fed: Fed, first: Mapping[str, str]) -> str:
-    """Return the header's line on an input: its shape and blobs, and a state's first value."""
-    line = _line(fed.node.name, fed.node.types[0], fed.blobs)
-    if value := first.get(fed.node.name):
-        line += f", at the first step {value}"
-    return f"feed {line}" if any(fed.blobs) else f"input {line}: {NOT_IN_NET}"
-
-
-def _output_line(graph: Graph, output: Output) -> str:
-    blobs = tuple((graph.value_name(ref), graph.type(ref)) for ref in read_blobs(graph, output.ref))
-    return _line(output.name, graph.type(output.ref), blobs) + (f", {late(output.delay)}" if output.delay else "")
-
-
-def _line(name: str, expected: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...]) -> str:
+def _line(name: str, place: Place) -> str:
     """Return ``y [3, 2, 4]``, followed by the blobs if their name, shape or number differs from the value's."""
-    line = f"{name} {list(expected.shape)}"
-    present = [blob for blob in blobs if blob is not None]
-    if len(blobs) > 1:
-        unread = [str(t) for t, blob in enumerate(blobs) if blob is None]
+    line = f"{name} {list(place.shape)}"
+    if len(place.blobs) > 1:
+        unread = [str(t) for t, blob in enumerate(place.blobs) if blob is None]
         but = f" except {', '.join(unread)}" if unread else ""
-        return f"{line}: for each step{but} a blob {list(present[0][1].shape)}, {present[0][0]} to {present[-1][0]}"
-    for blob, type_ in present:
-        shape = "" if type_ == expected else f" {list(type_.shape)}"
+        return f"{line}: for each step{but} a blob {list(place.part_shape)}, {place.names[0]} to {place.names[-1]}"
+    for blob in place.names:
+        shape = "" if place.blob_shape is None else f" {list(place.blob_shape)}"
         line += f", blob {blob}{shape}" if blob != name or shape else ""
     return line
 

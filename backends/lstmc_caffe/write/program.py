@@ -76,16 +76,11 @@ class NamedPlace(Place):
     name: str = ""
 
     @property
-    def fed_shape(self) -> tuple[int, ...]:
-        """The shape of each blob of the value."""
-        return self.shape if self.blob_shape is None else self.blob_shape
-
-    @property
     def cpp(self) -> str:
         """Return the place as an initializer of C++."""
         blobs = ", ".join(quoted(blob or "", "c") for blob in self.blobs)
         late = f", {self.delay}" if self.delay else ""
-        return f"{{{quoted(self.name, 'c')}, {{{blobs}}}, {{{', '.join(map(str, self.fed_shape))}}}{late}}}"
+        return f"{{{quoted(self.name, 'c')}, {{{blobs}}}, {{{', '.join(map(str, self.part_shape))}}}{late}}}"
 
 
 @dataclass(frozen=True)
