@@ -101,30 +101,30 @@ _with_operators()
 
 
 class OpenSize(UnknownSize):
-    """A size that is known by its name alone."""
+    """A size that is known by its name alone; it prints as ``word``."""
 
     name: str
+    word: str
 
-    def __new__(cls, name: str, value: int | None = None) -> Self:
-        """Make a size with a name. Its integer value, by default a very large one made from the name, stands for the
-        unknown size."""
-        own = int.from_bytes(sha256(name.encode()).digest()) | 1 << LARGER_THAN_FLOATS
-        size = int.__new__(cls, own if value is None else value)
-        size.name = name
+    def __new__(cls, name: str, word: str = "") -> Self:
+        """Make a size with a name. Its integer value, a very large one made from the name, stands for the unknown
+        size."""
+        size = int.__new__(cls, int.from_bytes(sha256(name.encode()).digest()) | 1 << LARGER_THAN_FLOATS)
+        size.name, size.word = name, word or name
         return size
 
-    def called(self, name: str) -> OpenSize:
-        """Return this size under another name, such as its name in a cell."""
-        return OpenSize(name, int(self))
+    def called(self, word: str) -> OpenSize:
+        """Return this size, printed as another word, such as its name in a cell."""
+        return OpenSize(self.name, word)
 
     def at(self, sizes: Mapping[str, int]) -> int:
         return sizes.get(self.name, self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OpenSize, (self.name, int(self))
+        return OpenSize, (self.name, self.word)
 
     def __repr__(self) -> str:
-        return self.name
+        return self.word
 
 
 def open_sizes(size: int) -> Iterable[OpenSize]:

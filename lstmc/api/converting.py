@@ -201,7 +201,9 @@ def _compiled(
         remarks = tuple(model.surroundings.remarks(files, net.compiled.target))
         findings = tuple(model.surroundings.findings(files, net.compiled.target))
     # the model over all steps, at the sizes of the source: the net may be of one step, or have other sizes
-    _, graph = trace_model(imported, {**options.sizes, **model.net.sizes}, options.one_step)
+    sizes, graph = {**options.sizes, **model.net.sizes}, net.graph
+    if sizes != options.sizes:
+        _, graph = trace_model(imported, sizes, options.one_step)
     whole_model = replace(net.compiled, model=phase_graph(graph, "deploy"))
     described = check_net(model, whole_model, net.weights, options.seed)
     proof = prove_net(model, whole_model.model, net.weights) if prove else None

@@ -259,27 +259,29 @@ def trace_model(model: AnyModel, sizes: Mapping[str, int], step: bool = False) -
     With ``step``, for a net of one step, the length of sequences needs no size.
     """
     source = model if isinstance(model, ModelSource) else ModelSource.from_model(model)
-    if step:
-        sizes = _with_length(source, sizes)
-    if isinstance(model, ModelSource):
-        return model, model.graph(sizes)
-    return source, source.model.graph(**sizes)
+
+    def graph(sizes: Mapping[str, int]) -> Graph:
+        return source.graph(sizes) if isinstance(model, ModelSource) else source.model.graph(**sizes)
+
+    return source, _at_any_length(source, graph, sizes) if step else graph(sizes)
 
 
-def _with_length(source: ModelSource, sizes: Mapping[str, int]) -> Mapping[str, int]:
-    """Return the sizes, with a size of 1 for each dimension of time without a size."""
+def _at_any_length(
+    source: ModelSource, traced: Callable[[Mapping[str, int]], Graph], sizes: Mapping[str, int]
+) -> Graph:
+    """Return the graph at these sizes; each dimension of time without a size gets one."""
     leading = {
         name: declared.sizes[0]
         for name, declared in source.model.inputs.items()
         if declared.sizes and isinstance(declared.sizes[0], Dim)
     }
     names = dict.fromkeys(d.name for d in leading.values() if d.default is None and d.name not in sizes)
-    if not names:
-        return sizes
     lengths = dict(zip(names, LENGTHS, strict=False))  # different, so that no axis is taken for another
-    over_time = values_over_time(source.model.graph(**sizes, **lengths))
+    graph = traced({**sizes, **lengths})
+    over_time = values_over_time(graph) if names else ()
     times = {dim.name for name, dim in leading.items() if Ref(name) in over_time}
-    return {**sizes, **{name: size for name, size in lengths.items() if name in times}}
+    unknown = lengths.keys() - times
+    return traced({**sizes, **{name: lengths[name] for name in times}}) if unknown else graph
 
 
 def backend_of(backend: str | Backend | None, target: str | None = None) -> Backend:

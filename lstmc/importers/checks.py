@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,12 +12,12 @@ from lstmc.backend import Compiled
 from lstmc.errors import Argument
 from lstmc.importers.importer import ImportedModel
 from lstmc.importers.ir.net import Net
+from lstmc.importers.ir.recur import with_plain_scans
 from lstmc.importers.ir.values import OpenSize
-from lstmc.importers.printer import traced
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import SourceCheck
 from lstmc.interp import Conversion, forward
-from lstmc.ir import Graph
+from lstmc.ir import Graph, with_sizes
 from lstmc.ops import Array, Input
 from lstmc.process.status import report_activity
 from lstmc.verification.conditioning import absolute_gap, relative_gap
@@ -92,8 +93,7 @@ def _compared(
         )
         for name, array in actual.items()
     ]
-    graph = traced(model.described, _sizes(model.described, fed))
-    weights = {name: weight.array() for name, weight in model.described.params.items()}
+    graph, weights = _evaluated(model.described, fed)
     return within_rounding(compared, graph, fed, weights, np.float64 if tolerance == TOLERANCE else np.float32)
 
 
@@ -134,10 +134,21 @@ def _pairs(
 
 
 def evaluate(net: Net, inputs: Mapping[str, Array], convert: Conversion | None = None) -> dict[str, Array]:
-    """Evaluate a net's model text by the interpreter, in float64, and return the outputs."""
-    graph = traced(net, _sizes(net, inputs))
-    weights = {name: weight.array() for name, weight in net.params.items()}
+    """Evaluate a net by the interpreter, in float64, and return the outputs."""
+    graph, weights = _evaluated(net, inputs)
     return forward(graph, inputs, weights, convert=convert).outputs
+
+
+def _evaluated(net: Net, inputs: Mapping[str, Array]) -> tuple[Graph, dict[str, Array]]:
+    """Return the net's graph at the sizes of these inputs, and the values of its parameters."""
+    sizes = {
+        size.name: array.shape[axis]
+        for name, array in inputs.items()
+        for axis, size in enumerate(net.inputs[name])
+        if isinstance(size, OpenSize)
+    }
+    net = with_plain_scans(replace(net, graph=with_sizes(net.graph, sizes)))
+    return net.graph, {name: weight.array() for name, weight in net.params.items()}
 
 
 def check_source(
@@ -202,16 +213,6 @@ def _from_begin(lag: int, axis: int, expected: Array, actual: Array) -> tuple[Ar
 def to_source(net: Net, name: str, array: Array) -> Array:
     """Return an input or output of the written model with the source's order of axes."""
     return np.transpose(array, np.argsort(net.axes[name])) if name in net.axes else array
-
-
-def _sizes(net: Net, inputs: Mapping[str, Array]) -> dict[str, int]:
-    """Return the numbers of the inputs' open sizes in these arrays."""
-    return {
-        size.name: array.shape[axis]
-        for name, array in inputs.items()
-        for axis, size in enumerate(net.inputs[name])
-        if isinstance(size, OpenSize)
-    }
 
 
 def difference(name: str, expected: Array, actual: Array, tolerance: float) -> Difference:

@@ -24,14 +24,13 @@ from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.importer import ONNX, TFLITE, ImportedModel, reader_of, source_of
 from lstmc.importers.ir.net import Net, origin_of, unmasked
 from lstmc.importers.ir.values import Shape, open_sizes
-from lstmc.importers.printer import traced
 from lstmc.importers.read.onnx_file import load_onnx
 from lstmc.importers.read.tflite_file import TfliteFile
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.runtimes import TorchLayers
 from lstmc.importers.sources import ImportOptions
 from lstmc.importers.zoo import recipe_of
-from lstmc.ir import Scan, graph_work
+from lstmc.ir import Scan, graph_work, with_sizes
 from lstmc.ops import Add, Concat, Conv, Full, Input, Linear, Mul, Pointwise, Reshape, Split
 from lstmc.passes.unrolled_steps import Step
 from lstmc.patterns import Unrecognised, recognise
@@ -406,7 +405,7 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     alike = [(net.called.get(a, a), net.called.get(b, b)) for a, b in frame_states.alike if not sequence]
     masks = {v: len(net.shapes[v]) - 1 for step in net.steps for v in step.inputs[len(unmasked(step).inputs) :]}
     length = 1 if layers else next((one.shapes[v][a] for v, a in time.items() if v in one.shapes), 1)
-    graph = traced(net, dict.fromkeys(net.open_sizes(), 1)) if layers else one.graph
+    graph = with_sizes(net.graph, dict.fromkeys(net.open_sizes(), 1)) if layers else one.graph
 
     def value(name: str, own: str) -> Value:
         called = net.called.get(name, name)

@@ -15,7 +15,7 @@ from lstmc.files.arrays import element_problem, npz_bytes
 from lstmc.importers.ir.net import MaskedScan, Net
 from lstmc.importers.ir.ops import Formula
 from lstmc.importers.ir.values import NamedSize, OpenSize, Shape, open_sizes
-from lstmc.ir import Graph, Scan
+from lstmc.ir import Scan
 from lstmc.ops import Affine, Array, Op, Split
 from lstmc.process.status import gc_paused
 from lstmc.text import quoted
@@ -90,15 +90,6 @@ def _axes(net: Net, name: str) -> dict[str, Any]:
     called = {"called": net.called[name]} if net.called.get(name, name) != name else {}
     axes = called | ({"axes": net.axes[name]} if name in net.axes else {})
     return axes | ({"delay": net.delays[name]} if name in net.delays else {})
-
-
-def traced(net: Net, sizes: Mapping[str, int]) -> Graph:
-    """Return the graph of the net's model text, traced with these sizes of its dynamic dimensions."""
-    printer = _NetPrinter(net)
-    scope: dict[str, Any] = {"__name__": net.name}
-    exec(compile(printer.text(), f"<{net.name}>", "exec"), scope)
-    graph: Graph = scope[printer.model].graph(**sizes)
-    return graph
 
 
 class _NetPrinter(Printer):

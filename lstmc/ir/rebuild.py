@@ -270,7 +270,9 @@ def with_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
     """Return the graph, with the bodies of its scans, with these numbers for open sizes."""
     rebuild = Rebuild(graph)
     for node in graph:
-        rebuild.put(node, rebuild.builder.copy(node, rebuild.args(node), _sized(node.op, sizes)))
+        op, types, operands = _sized(node.op, sizes), _sized(node.types, sizes), rebuild.args(node)
+        added = rebuild.builder.add(op, *operands, names=node.names, loc=node.loc, types=types, steps=node.steps)
+        rebuild.put(node, added)
     return rebuild.finish()
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
+os.environ["KERAS_BACKEND"] = "torch"
+
+import keras
 import numpy as np
 import pytest
 import torch
 
 import lstmc
+from lstmc.dsl import Model
 from lstmc.errors import DimError, ModelFileError
 from lstmc.importers import ImportedModel, SourceError, import_file
 from lstmc.importers.ir.values import Weight
@@ -71,6 +78,46 @@ def test_the_line_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (found,) = net.run(dict.fromkeys(net.inputs, x), on="interpreter").values()
     with torch.no_grad():
         np.testing.assert_allclose(found, module(torch.from_numpy(x)).numpy(), atol=1e-6)
+
+
+def gru(kind: str, path: Path) -> Path:
+    """A trained GRU over sequences of any length, and its file."""
+    if kind == "keras":
+        keras.Sequential([keras.Input((None, 5)), keras.layers.GRU(4, return_sequences=True)]).save(path / "net.keras")
+        return path / "net.keras"
+    module, x = torch.nn.GRU(5, 4).eval(), torch.randn(7, 2, 5)
+    if kind == "onnx":
+        path = path / "net.onnx"
+        torch.onnx.export(module, (x,), path, dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "T", 1: "N"}})
+        return path
+    open_sizes = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    torch.export.save(torch.export.export(module, (x,), dynamic_shapes=(open_sizes,)), path / "net.pt2")
+    return path / "net.pt2"
+
+
+@pytest.mark.filterwarnings("ignore")  # of Keras and PyTorch
+@pytest.mark.parametrize("step", [False, True], ids=["whole", "step"])
+@pytest.mark.parametrize("kind", ["onnx", "pt2", "keras"])
+def test_a_conversion_executes_one_text_and_traces_it_once(kind: str, step: bool, tmp_path: Path) -> None:
+    texts, traces = list[str](), list[str]()
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is Model.graph.__code__:
+            traces.append(frame.f_locals["self"].name)
+        if event == "return" and frame.f_code.co_name == "<module>":
+            texts.extend(name for name, value in frame.f_globals.items() if isinstance(value, Model))
+
+    file = gru(kind, tmp_path)
+    sizes = {name: {"T": 7, "N": 2}.get(name, 7) for name in import_file(file).net.open_sizes()}
+    sys.setprofile(profile)
+    try:
+        done = lstmc.convert(file, tmp_path / "out", sizes={} if step else sizes, step=step, on="interpreter")
+    finally:
+        sys.setprofile(None)
+    assert done.passed
+    assert texts == ["net"]
+    other_sizes = kind == "pt2" and step  # the source is compared at the sizes that it was exported for
+    assert [name for name in traces if name != "model"] == ["net"] * (1 + other_sizes)  # "model": the formula of an op
 
 
 def tampered(model: ImportedModel) -> ImportedModel:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from lstmc.importers import RefusedError, from_onnx
+from lstmc.importers.checks import evaluate
 from lstmc.importers.frontends.onnx_values import CHECK
 from lstmc.ops import Array
 from lstmc_caffe.runtime.runner import Runner
@@ -116,6 +117,7 @@ def test_any_attributes_mean_in_caffe_what_they_mean_in_onnx_runtime(caffe: Runn
     inputs = {n: arrays[n].astype(float) for n in fed}
     found = imported(described).in_caffe(caffe, inputs)[0]
     assert_close(found, wanted)
+    assert_close(evaluate(described, inputs), wanted)
     assert seen["refused"] <= max(3, 0.05 * seen["tried"]), seen
 
 

@@ -10,6 +10,8 @@ from functools import lru_cache
 from inspect import Parameter, Signature
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from lstmc.dsl import Model, language
 from lstmc.errors import ShapeError
 from lstmc.importers.ir.values import Shape, listed
@@ -57,7 +59,8 @@ class Formula(Op):
 
     def _run(self, arrays: Arrays) -> Evaluation:
         graph = meaning(self, tuple(TensorType(array.shape) for array in arrays))
-        return forward(graph, {f"x{place}": array for place, array in enumerate(arrays)}, dtype=arrays[0].dtype)
+        dtype, convert = arrays[0].dtype, np.asanyarray if arrays[0].dtype == object else None  # objects are symbols
+        return forward(graph, {f"x{place}": x for place, x in enumerate(arrays)}, dtype=dtype, convert=convert)
 
 
 @lru_cache(maxsize=1024)

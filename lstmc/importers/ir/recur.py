@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from lstmc.importers.ir.net import MaskedScan, Net, NetBuilder
+from lstmc.importers.ir.net import MaskedScan, Net, NetBuilder, body_of, unmasked
 from lstmc.importers.ir.ops import Where, function
-from lstmc.importers.ir.values import NamedSize, OpenSize, ShapeProblem, Size, Weight, fixed, listed
+from lstmc.importers.ir.values import NamedSize, OpenSize, ShapeProblem, Size, Weight, fixed, listed, number
 from lstmc.ir import Scan
 from lstmc.ops import Add, Affine, Array, Linear, Mul, Op, Param, Reshape, Sigmoid, Split, Sub, Tanh
+from lstmc.passes.unrolled_steps import Step
 from lstmc.patterns.recognised import GRU_ORDERS, LSTM_ORDERS
 
 Kind = Literal["rnn", "gru", "lstm"]
@@ -193,24 +194,63 @@ def _hold_weights(
     step.reserve(weights)
 
 
-def with_mask(body: Net, sequences: int, states: int, lead: int = 1) -> Net:
+def with_mask(body: Net, sequences: int, states: int, lead: int = 1, resets: bool = False) -> Net:
     """Return the body of a loop with one more sequence, a mask [N, 1]: where it is 0, all states stay.
 
-    N stands for the first ``lead`` axes of the states.
+    N stands for the first ``lead`` axes of the states. A mask that ``resets`` multiplies all states before the step.
     """
     builder, names = NetBuilder.of(body), [*body.inputs]
-    builder.steps = [*body.steps]
+    builder.steps = [] if resets else [*body.steps]
     own = names[sequences : sequences + states]
     mask = builder.input("m", (*body.inputs[own[0]][:lead], 1))
     kept = dict[str, str]()
     for state, value in zip(own, body.outputs.values(), strict=False):
         shape = (*body.inputs[state][:lead], *(1,) * (len(body.inputs[state]) - lead))
         m = mask if len(shape) == lead + 1 else builder.one(Reshape(shape), mask, hint="mask", origin="")
-        kept[value] = builder.one(Where(), m, value, state, hint=f"{state}_kept", origin="")
+        if resets:
+            kept[state] = builder.one(Mul(), state, m, hint=f"{state}_kept", origin="")
+        else:
+            kept[value] = builder.one(Where(), m, value, state, hint=f"{state}_kept", origin="")
+    if resets:
+        builder.steps += [replace(s, inputs=tuple(kept.get(name, name) for name in s.inputs)) for s in body.steps]
     order = [*names[:sequences], mask, *names[sequences:]]
     leaves = {name: builder.leaves[name] for name in order} | builder.leaves
     outputs = {name: kept.get(value, value) for name, value in body.outputs.items()}
     return body.of_steps(builder.steps, leaves, builder.shapes, outputs)
+
+
+def with_plain_scans(net: Net) -> Net:
+    """Return the net, whose sizes are numbers, with options of its scans as operations in their steps."""
+    if not any(isinstance(step.op, MaskedScan) for step in net.steps):
+        return net
+    builder, new = NetBuilder.of(net), dict[str, str]()
+    for step in net.steps:
+        step = replace(step, inputs=tuple(new.get(name, name) for name in step.inputs))
+        if isinstance(step.op, MaskedScan):
+            new.update(zip(step.outputs, _plain_scan(builder, net, step, step.op), strict=True))
+        else:
+            builder.put(step)
+    outputs = {name: new.get(value, value) for name, value in net.outputs.items()}
+    return net.of_steps(builder.steps, builder.leaves, builder.shapes, outputs, builder.params)
+
+
+def _plain_scan(builder: NetBuilder, net: Net, step: Step, scan: MaskedScan) -> Sequence[str]:
+    """Add the loop of a scan without its options, and return its results."""
+    own = unmasked(step).inputs
+    x, first, static, weights = (scan.of_role(role, own) for role in ("x", "state", "static", "weight"))
+    body, valid = body_of(scan, [net.params[name] for name in weights]), ""
+    states = [*body.inputs][len(x) : len(x) + len(first)]
+    for option, value in zip(scan.options, step.inputs[len(own) :], strict=True):
+        if option == "lengths":
+            numbers = builder.param(number(np.arange(float(scan.length))[:, None]), "step")
+            value = builder.one(function("step"), builder.one(Sub(), value, numbers, hint="left"), hint="valid")
+        mask = builder.one(Reshape((*builder.shapes[value], 1)), value, hint=option)
+        body = with_mask(body, len(x), len(states), resets=option == "cont")
+        x, valid = [*x, mask], mask if option == "lengths" else valid
+    begun = dict[str, str | None](zip(states, first, strict=True))
+    results = builder.loop(scan.body.name, body, x, begun, static, scan.length, scan.reverse)
+    count = len(scan.step_outputs) if valid else 0
+    return *(builder.one(Mul(), y, valid, hint="y") for y in results[:count]), *results[count:]
 
 
 def _size(text: str, sizes: Mapping[str, Size]) -> Size:
