@@ -226,8 +226,8 @@ def legalized(graph: Graph, counts: Counter[str], trained: bool, fused: bool) ->
 def untie_transposes(graph: Graph, counts: Counter[str]) -> Graph:
     """Give a transposed parameter a node for each use.
 
-        1. matrix of a scan's products       => transposed in the scan's body
-        2. matrix of a product and value too => transposed once for each
+    1. matrix of a scan's products       => transposed in the scan's body
+    2. matrix of a product and value too => transposed once for each
 
     A product uses the parameter's own blob; layers compute the value from that blob.
     """
