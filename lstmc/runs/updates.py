@@ -137,8 +137,7 @@ def train_by(
 
 
 def update_settings(solver: Solver) -> dict[str, Any]:
-    """Return the settings of the solver that an update depends on, by name: all but those that only time tests and
-    snapshots."""
+    """Return the settings of the solver that change the weights, by name: all settings except those of ``FREE``."""
     # the rate of poly depends on when the run ends
     free = set(FREE) - ({"max_iter"} if solver.lr_policy == "poly" else set())
     return {name: getattr(solver, name) for name in SETTINGS if name not in free}

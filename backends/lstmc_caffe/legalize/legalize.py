@@ -155,8 +155,8 @@ def pass_packed_values(graph: Graph, counts: Counter[str]) -> Graph:
 def separate_layers(graph: Graph, counts: Counter[str]) -> Graph:
     """Give layers their own copies of functions of parameters that are also parts of weights.
 
-    Passes that merge equal nodes (``cse``, ``simplify``) share constants, and functions of parameters, among layers and
-    weights.
+    Such nodes come from passes that merge equal nodes (``cse``, ``simplify``). The copy for layers is called
+    ``NAME/layer``.
     """
     computed = precomputed_nodes(graph)
     read = {ref for node in graph if node.name not in computed for ref in graph.args(node.name)}
@@ -267,7 +267,7 @@ def _is_matrix(node: Node, slot: int) -> bool:
 
 
 def with_transposes_in_bodies(graph: Graph, counts: Counter[str]) -> Graph:
-    """Move the transpose of a scan's parameter into the scan's body if the body has it as a matrix of products. The
+    """Move the transpose of a scan's parameter into the scan's body if a product of the body reads it as a matrix. The
     product then uses the parameter's own blob; a transpose outside of the body would be a second blob."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:

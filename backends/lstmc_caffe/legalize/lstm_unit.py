@@ -164,8 +164,8 @@ class GateTail:
 
 
 def gate_tails(body: Graph, around: tuple[Graph, str] | None = None) -> Iterator[GateTail]:
-    """Yield every gate tail of a scan's body of Caffe ops, in order; ``around`` is the enclosing graph and the scan's
-    name in it."""
+    """Yield every gate tail of a scan's body of Caffe ops, in order: the last ops of an LSTM's step
+    (:class:`GateTail`). ``around`` is the enclosing graph and the scan's name in it."""
     for tail in lstm_tails(Equations(body, FORMULAS, around)):
         quarters = packed(body, {name: place for name, (_, place) in tail.gates.items()}, 4)
         standard = all(op == (Tanh() if name == "g" else Sigmoid()) for name, (op, _) in tail.gates.items())
@@ -377,8 +377,8 @@ def _free_names(name: str, count: int, scan: Scan) -> list[str]:
 
 
 def _body_with_units(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref | None, str], size: int) -> Graph:
-    """Return the body with an LSTMUnit for each gate tail. Each ``cont`` is a new first argument with the given
-    name."""
+    """Return the body with an LSTMUnit for each gate tail. ``conts`` has the indicators, None for ones, each with the
+    name of the new first argument from which LSTMUnits read it."""
     by_c = {tail.c: tail for tail in tails}
     rebuild = Rebuild(body)
     b, new = rebuild.builder, rebuild.new

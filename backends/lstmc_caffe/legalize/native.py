@@ -134,7 +134,7 @@ def native_rnn(where: ScanInModel) -> NativeLayer:
 
 
 def _check_steps(where: ScanInModel, match: LSTM | RNN) -> None:
-    """Check that all states begin at zero or all are carried, and that no step is masked."""
+    """Raise Mismatch unless all states begin at zero or all are carried, and no step is masked."""
     if match.valid is not None:
         raise where.mismatch("every step to be there", f"a mask of steps, {where.name(match.valid.mask)}")
     if len(where.carried()) == len(match.states):

@@ -278,8 +278,9 @@ class FoldedConstants(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        """Check that no output, and no value that float16 rounds, is a constant. Then insert a Power between an
-        InnerProduct and a product with a constant factor."""
+        """Check that no output, and no value that float16 rounds, is a constant. Then insert a Power that adds nearly
+        nothing between an InnerProduct and a product with a constant factor, so that no reader merges the factor into
+        the matrix."""
         varying = _varying(graph)
         for output in graph.outputs:
             if output.ref.node not in varying:
@@ -318,8 +319,8 @@ class FoldedConstants(Pass):
 
 
 def _varying(graph: Graph) -> set[str]:
-    """Return the nodes whose values depend on an input. A product with zeros does not depend on one: it is zero for all
-    inputs."""
+    """Return the nodes whose values depend on an input. Constants do not, nor do nodes that are zero for all inputs,
+    such as products with zeros."""
     varying: set[str] = set()
     zeros: set[str] = set()
     for node in graph:

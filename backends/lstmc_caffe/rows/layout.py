@@ -217,7 +217,7 @@ class _Writer:
             self.counts["join_to_product"] += 1
             return self._repeated(node, args[0], op.axis, len(args))
         if isinstance(op, caffe.ConcatLayer | caffe.Eltwise):
-            read: list[Ref] = []
+            read: list[Ref] = []  # a blob that the layer reads a second time is copied
             for old, ref in zip(self.graph.args(node.name), args, strict=True):
                 read.append(self._own(node, read, old, ref))
             return self.b.copy(node, read)
@@ -226,6 +226,7 @@ class _Writer:
             ones = self._numbers(node, "ones", columns[:1], 1.0)
             return self.b.copy(node, (args[0], ones, args[1]), caffe.ScaleBias())
         assert isinstance(op, caffe.Scale)
+        # a product with zeros whose bias is the factor returns the factor as a value
         self.counts["scale_to_product"] += 1
         weights = self._numbers(node, "zeros", columns * 2, 0.0)
         product = caffe.InnerProduct(1, columns[0], True)

@@ -252,7 +252,7 @@ FIT_RULES = {caffe.Feed: "fit_step", caffe.HostInput: "fit_input"}  # else fit_l
 
 @graph_pass()
 def fit_readers(graph: Graph, counts: Counter[str]) -> Graph:
-    """Give elementwise layers and constants the one shape in which others write and read them.
+    """Give elementwise layers and constants the shape in which their neighbours write and read them.
 
     1. elementwise layers that read each other, and whose neighbours all use one other matrix shape => that shape; a row
        of factors between them is repeated; a constant that all layers read in one other matrix shape => that shape
@@ -307,9 +307,11 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
 
     edges = [*_edges(graph)]
     stacked = {node.name for node in graph if isinstance(node.op, caffe.HostStack)}  # no layer may read these
+    # group the elementwise layers that read each other
     for node, _, _, source in edges:
         if node.name in layers and source.node in layers and source.node not in stacked:
             layers[joined(source.node)] = joined(node.name)
+    # collect the shapes in which the neighbours of each group write and read its values
     shapes: dict[str, set[Shape]] = {joined(node.name): set() for node in graph}
     for node, slot, arg, source in edges:
         if source.node in stacked:
@@ -325,11 +327,13 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
         wanted, own = shapes[joined(node.name)], node.types[0].shape
         if not wanted or any(shape[1] % own[1] for shape in wanted):
             wanted.add(own)
+    # a group takes its neighbours' shape if they agree
     found: dict[str, Shape] = {}
     for name in layers:
         stack = isinstance(graph.node(joined(name)).op, caffe.HostStack)
         shape, *others = shapes[joined(name)] or {last_axis(graph.node(joined(name)).types[0].shape[stack:])}
         found |= {} if others else {name: shape}
+    # inputs and constants take the shape in which all readers, with their new shapes, read them
     for node, _, arg, source in edges:
         if node.name in layers and source.node not in layers:
             shapes[source.node].add(found.get(node.name, graph.type(arg).shape))
