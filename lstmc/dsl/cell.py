@@ -36,7 +36,9 @@ StepResult = tuple[Out, dict[str, Value]]  # ``Out``: a Value, a tuple or a dict
 
 
 def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]) -> StepResult:
-    """The output and the next states. Raises :class:`DslError` at the function's ``return``."""
+    """Return the output and the next states that a step's function returned as ``result``; ``arguments`` are the values
+    of one step by name. Raise :class:`DslError` at the function's ``return`` if ``result`` is no such pair, or if a
+    next state is missing or differs in type from the state."""
     loc = return_location(cell.function)
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
         raise DslError(
@@ -63,6 +65,8 @@ def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]
 
 
 def _check_states(cell: Definition, following: Mapping[Any, Any]) -> None:
+    """Raise :class:`DslError` if the next states lack a state of the cell, or have a name that is no state of the
+    cell."""
     missing = [name for name in cell.states if name not in following]
     extra = [name for name in following if name not in cell.states]
     if not missing and not extra:
@@ -85,6 +89,7 @@ def step_outputs(output: Any) -> dict[str, Value]:
 
 
 def _check_output(cell: Definition, output: Any) -> None:
+    """Raise :class:`DslError` if a step's output has a wrong name, or a part that is not a Value."""
     loc = return_location(cell.function)
     for name in output if isinstance(output, Mapping) else ():
         check_name(name, "the name of a step's output", loc)
@@ -98,7 +103,8 @@ def _check_output(cell: Definition, output: Any) -> None:
 
 
 def like(output: Any, values: list[Value]) -> Any:
-    """Return ``values`` in the form of the step's ``output``: a value, a tuple or a dict."""
+    """Return ``values`` in the form of the step's ``output``: None, a dict with the keys of ``output``, a tuple, or a
+    value."""
     if output is None:
         return None
     if isinstance(output, Mapping):
@@ -107,10 +113,12 @@ def like(output: Any, values: list[Value]) -> Any:
 
 
 def _states_text(cell: Definition) -> str:
+    """Return the entries of the dict of next states as text for errors: ``"h": ..., "c": ...``."""
     return ", ".join(f'"{name}": ...' for name in cell.states)
 
 
 def _returned(result: Any) -> str:
+    """Return a description, for errors, of the object that a cell's function returned."""
     if result is None:
         return "None"
     if isinstance(result, Value):
@@ -121,12 +129,13 @@ def _returned(result: Any) -> str:
     return described(result)
 
 
-MOST_NESTED = 200  # cells: each takes frames of Python's stack, which has an end
-MOST_PLACES = 10  # of calls around an error that are told
+MOST_NESTED = 200  # cells that call one another: each takes frames of Python's stack, which is limited
+MOST_PLACES = 10  # notes of an error: further calls around the error add none
 
 
 def use_of(bound: BoundCell[Any], trace: Trace) -> CellUse:
-    """Return the model's record of a bound cell. The first use makes it, with sizes from the scope of ``trace``."""
+    """Return the model's record of a bound cell, and bind the cell's sizes in the record. At the first use of the cell
+    the function makes the record. A size may be an expression over dimensions of ``trace`` or of the model."""
     root = trace.root
     key = bound if bound.instantiation is None else (bound.instantiation, bound.cell)
     if key not in root.cells:
@@ -161,10 +170,10 @@ def _number(bound: BoundCell[Any], dim: str, text: str, trace: Trace) -> int:
 def bind_argument(
     bound: BoundCell[Any], use: CellUse, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False
 ) -> Value:
-    """Make a value fit a declared shape, and bind dimensions; a sequence has the time axis in front.
-
-    More axes than declared are flattened into the last declared one.
-    """
+    """Return an argument of a cell in its declared rank, and bind the dimensions of the declared shape to the value's
+    sizes. A ``sequence`` has the time axis before the declared axes. If the value has more axes than declared, a
+    reshape flattens the last ones into the last declared axis. Raise an error if the value has fewer axes, or sizes
+    that do not fit."""
     declared: Declaration = bound.cell.signature.declarations[name]
     lead = 1 if sequence else 0
     rank = lead + len(declared.shape)
@@ -186,7 +195,8 @@ def bind_argument(
 
 
 def declared_shape(bound: BoundCell[Any], use: CellUse, name: str) -> tuple[int, ...]:
-    """Return the declared shape, in numbers, of a parameter, or of a state at its first step."""
+    """Return, in numbers, the declared shape of a parameter or of a state. Raise :class:`DimError` at the call that
+    bound the cell if a dimension has no size."""
     declared = bound.cell.signature.declarations[name]
     try:
         return use.scope.sizes(declared.sizes, f"{declared.kind} {name}", bound.cell.name, [declared.note(name)])
@@ -195,7 +205,8 @@ def declared_shape(bound: BoundCell[Any], use: CellUse, name: str) -> tuple[int,
 
 
 def declare_params(bound: BoundCell[Any], use: CellUse, root: ModelTrace) -> None:
-    """Make the cell's parameters in the model, once. All its dimensions must be bound by now."""
+    """Add the cell's parameters to the model, unless an earlier use of the same bound cell added them. Every dimension
+    in the parameters' shapes must have a size."""
     for name, declared in bound.cell.params.items():
         sizes = declared_shape(bound, use, name)
         if name not in use.params:
@@ -211,8 +222,9 @@ def add_params(
     owner: str,
     fill: Filler | None = None,
 ) -> tuple[Ref, ...]:
-    """Return the parameter, or the list of parameters, of a declaration. The model makes each name once: a second
-    declaration of a name is the same parameter."""
+    """Add the parameters of a declaration to the model, and return their outputs: one, or ``count`` for a list. If the
+    model already has a parameter of that name, use the parameter; raise :class:`DslError` if the two declarations
+    differ. ``owner`` is the cell or model that declares, for errors; ``fill`` replaces the declared filler."""
     refs: list[Ref] = []
     op = declared.op(sizes, fill)
     for one in declared.names(declared.name or name, sizes):
@@ -244,7 +256,10 @@ def as_argument(declared: ParamDeclaration, values: tuple[Value, ...]) -> Any:
 def call_step(
     bound: BoundCell[Any], trace: Trace, arguments: Mapping[str, Value], loc: SrcLoc | None, how: str = "called"
 ) -> StepResult:
-    """Run a bound cell's function in ``trace`` on values of one step. ``how`` is the kind of call, for errors."""
+    """Run a bound cell's function in ``trace`` on values of one step, and return its output and next states. ``how``
+    names the kind of call in errors, such as "called" or "scanned". The function fits the arguments to the declared
+    shapes, adds the cell's parameters to the model at the first use, and sets the cell's sizes and name as those of
+    ``trace`` while the cell's function runs."""
     cell, use = bound.cell, use_of(bound, trace)
     if use.running:
         raise DslError(f"{cell.owner} calls itself: a step is traced to its end, so it cannot contain itself", loc=loc)
@@ -277,7 +292,7 @@ def call_step(
 
 
 def check_is_value(value: object, what: str, loc: SrcLoc | None, hint: str = "") -> None:
-    """Raise unless it is a Value."""
+    """Raise :class:`DslError` unless ``value`` is a Value; ``what`` names the argument in the error."""
     if not isinstance(value, Value):
         raise DslError(f"{what} must be a Value, found {described(value)}{hint}", loc=loc)
 
@@ -312,6 +327,8 @@ class Cell(Definition, Generic[Out]):
         return bound
 
     def _not_bound(self, values: tuple[Any, ...]) -> str:
+        """Return the text of the error for a call of the cell with positional arguments: a Value means that the user
+        runs a step before the cell has sizes; anything else is a size without a name."""
         if any(isinstance(value, Value) for value in values):
             arguments = ", ".join([*self.inputs, *self.states])
             return (
@@ -326,6 +343,9 @@ class Cell(Definition, Generic[Out]):
         return f"{self.name}({', '.join(f'{d}=...' for d in self.dims if d not in inferred)})"
 
     def _bind(self, bound: BoundCell[Out], key: str, value: Any, loc: SrcLoc | None) -> None:
+        """Record the keyword argument ``key`` of the binding call in ``bound``: as an option, as the size of a
+        dimension or as the filler of a parameter. Raise an error if the cell has none of this name, or if the value
+        does not fit."""
         if key in self.signature.options:
             bound.options[key] = value
         elif key in self.dims:
@@ -355,13 +375,14 @@ class Cell(Definition, Generic[Out]):
             )
 
     def _bindable(self) -> str:
+        """Return the names that a call can bind, by kind, as text for errors."""
         kinds = {"dimensions": self.dims, "options": [*self.signature.options], "parameters": [*self.params]}
         return "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names) or "nothing"
 
 
 @dataclass(frozen=True, eq=False)
 class BoundCell(Generic[Out]):
-    """A cell with its sizes, options and fillers. It is an identity: every use of one object shares its parameters."""
+    """A cell with its sizes, options and fillers. Every scan or call of the same object uses the same parameters."""
 
     cell: Cell[Out]
     name: str
@@ -372,7 +393,7 @@ class BoundCell(Generic[Out]):
     instantiation: Instantiation | None
 
     def usage(self) -> str:
-        """The call of one step of the cell, as text for errors."""
+        """Return a call of one step of the cell as text for errors: ``lstm(...)(x, h=h, c=c)``."""
         arguments = [*self.cell.inputs, *(f"{name}={name}" for name in self.cell.states)]
         return f"{self.cell.name}(...)({', '.join(arguments)})"
 
@@ -383,13 +404,15 @@ class BoundCell(Generic[Out]):
         return f"<bound cell {self.cell.name}({bindings})>"
 
     def __call__(self, /, *inputs: Any, **named: Any) -> StepResult[Out]:
-        """Run one step inside another cell's body, or in a model: the output, and the next states by name."""
+        """Run one step inside another cell's body or in a model. Return the step's output, and the next states by
+        name."""
         loc = here()
         arguments = self._arguments(inputs, named, loc)
         return call_step(self, inner_trace(*arguments.values()), arguments, loc)
 
     def _arguments(self, inputs: tuple[Any, ...], named: Mapping[str, Any], loc: SrcLoc | None) -> dict[str, Value]:
-        """The arguments of a call by name; each Input and State exactly once."""
+        """Return the inputs and states of a call by name. Raise :class:`DslError` unless the call gives each input and
+        each state of the cell exactly once, as a Value."""
         names = [*self.cell.inputs, *self.cell.states]
         if not names:
             raise DslError(f"{self.cell.owner} has no input and no state: there is nothing to call it on", loc=loc)
@@ -409,6 +432,6 @@ class BoundCell(Generic[Out]):
 def cell(function: Callable[..., tuple[Out, Mapping[str, Value]]]) -> Cell[Out]:
     """Make a cell from a step function whose arguments default to ``Input``, ``State`` and ``Param`` declarations.
 
-    It returns the step's output (a Value, a tuple or dict of them, or None) and the next states by name.
+    The step function returns its output (a Value, a tuple or dict of Values, or None) and the next states by name.
     """
     return Cell(function)

@@ -31,7 +31,7 @@ def as_filler(fill: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Declaration(Declared):
-    """One argument's shape and location. ``kind`` names it in errors."""
+    """The declared shape, filler and location of one argument. ``kind`` names the declaration in errors."""
 
     shape: tuple[Size, ...]
     fill: Filler | None
@@ -39,6 +39,8 @@ class Declaration(Declared):
     kind = "argument"
 
     def __post_init__(self) -> None:
+        """Raise :class:`DslError` at the declaration if the shape has no axes or an axis that is no size, or if
+        ``fill`` is no filler for this kind of declaration."""
         if not self.shape:
             raise DslError(f"{self.kind} needs a shape of at least one axis, found none", loc=self.loc)
         for axis, size in enumerate(self.shape):
@@ -57,6 +59,7 @@ class Declaration(Declared):
             )
 
     def _takes_fill(self, fill: object) -> bool:
+        """Return whether ``fill`` is valid here: None or a filler, but no array of values."""
         return fill is None or (isinstance(fill, Filler) and not isinstance(fill, Values))
 
     @property
@@ -116,12 +119,13 @@ class ParamDeclaration(Declaration):
     lr_mult: float = 1
     decay_mult: float = 1
     trained: bool = True
-    count: Size | None = None  # of the parameters that it declares, which are then a tuple; None: one, and no tuple
-    name: str | None = None  # in the model, in place of the cell's name and the argument's
+    count: Size | None = None  # the length of a list of parameters; None for a single parameter
+    name: str | None = None  # in the model; None: the names of the cell and of the argument
     kind = "parameter"
     keyword = "Param"
 
     def __post_init__(self) -> None:
+        """Check all fields, and make an array ``fill`` a filler. ``trained=False`` sets both multipliers to 0."""
         if self.count is not None:
             self._check_list()
         if isinstance(self.fill, np.ndarray | list | tuple):
@@ -145,6 +149,7 @@ class ParamDeclaration(Declaration):
             object.__setattr__(self, name, float(value))
 
     def _check_list(self) -> None:
+        """Check the number and the filler of a list of parameters; an array cannot fill a list."""
         if as_size(self.count) is None:
             raise DslError(
                 f"params: expected how many there are, then their shape, as in params(3, H, H), found {self.count!r}",
@@ -169,7 +174,8 @@ class ParamDeclaration(Declaration):
         return shape_text(self.shape) if self.count is None else f"{self.count} x {shape_text(self.shape)}"
 
     def names(self, name: str, sizes: Sequence[int]) -> list[str]:
-        """Return the names of the parameters that ``name`` declares; ``sizes`` is its declared shape in numbers."""
+        """Return the names of the parameters that the declaration stands for: ``name`` itself, or ``name.0``,
+        ``name.1``, ... for a list, whose length is the first of ``sizes``."""
         return [name] if self.count is None else [f"{name}.{i}" for i in range(sizes[0])]
 
     def op(self, sizes: tuple[int, ...], fill: Filler | None = None) -> ops.Param:
@@ -179,7 +185,8 @@ class ParamDeclaration(Declaration):
 
 
 def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | None, name: str) -> Values:
-    """Return the filler for an array of numbers, the argument at ``position``; ``what`` names it in the error."""
+    """Return an array of numbers as a filler. Raise :class:`DslError` at the argument ``position`` or ``name`` if the
+    array has anything but finite numbers; ``what`` names the argument in the error."""
     try:
         return Values.of(array)
     except ValueError as error:
@@ -194,9 +201,8 @@ def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain |
     """A network input; in a cell, the slice of one step.
 
     With ``fill`` the input may be left out if Caffe or lstmc runs the net. Another program must feed the input.
-
-    ``values`` declares the valid range: ``integers(0, 1)`` for a mask, ``reals(0, 10)`` for times. Training data
-    outside of the range are an error; ``verify`` draws its inputs from the range.
+    ``values`` declares the range of valid numbers: ``integers(0, 1)`` for a mask of zeros and ones, ``reals(0, 10)``
+    for durations. Training data outside of the range are an error; ``verify`` draws its inputs from the range.
     """
     return cast(Value, InputDeclaration(shape, as_filler(fill), here(), values))
 
@@ -247,22 +253,24 @@ def params(
 
 @dataclass(frozen=True)
 class Signature:
-    """A traced function's arguments: declarations, and plain options with their defaults, in order."""
+    """A traced function's arguments by name: declarations, and plain options with their defaults. Both dicts have the
+    order of the function's arguments."""
 
     declarations: dict[str, Declaration]
     options: dict[str, Any]
 
     def of_kind(self, kind: type[Declaration]) -> dict[str, Any]:
+        """Return the declarations of one kind by argument name."""
         return {name: d for name, d in self.declarations.items() if isinstance(d, kind)}
 
 
 def option_text(value: object) -> str:
-    """Return an option's value as text; a function is its name."""
+    """Return an option's value as text: a function's name, or the ``repr`` of any other value."""
     return value.__name__ if isinstance(value, FunctionType) else repr(value)
 
 
 class Definition:
-    """A function to be traced. ``owner`` is its name in errors: ``cell 'lstm'``."""
+    """A function to be traced: a cell's or a model's. ``owner`` is its name in errors: ``cell 'lstm'``."""
 
     kind: ClassVar[str]
 
@@ -275,7 +283,7 @@ class Definition:
         self.signature = _read_signature(function, self.owner)
 
     def __repr__(self) -> str:
-        """Return its kind, name and arguments, in a line."""
+        """Return the kind, the name and the declared arguments as a line of text."""
         kinds = (("input", self.inputs), ("state", self.states), ("parameter", self.params))
         parts = [
             f"{kind}{'s' if len(named) > 1 else ''} " + ", ".join(f"{name} {d.text}" for name, d in named.items())
@@ -291,7 +299,8 @@ class Definition:
 
     @cached_property
     def loc(self) -> SrcLoc | None:
-        """The function's ``def``, looked up at the first access, so that loading a library of cells reads no source."""
+        """Return the place of the function's ``def``. The place is looked up at the first access, so that loading a
+        library of cells reads no source."""
         return function_location(self.function)
 
     @property
@@ -308,12 +317,13 @@ class Definition:
 
     @property
     def dims(self) -> list[str]:
-        """The names of the dimensions in its declarations, in order."""
+        """Return the names of the dimensions in the declared shapes, each once, in the order of the declarations."""
         return free([size for declared in self.signature.declarations.values() for size in declared.sizes])
 
 
 def _check_function(function: object, kind: str) -> None:
-    """Raise :class:`DslError` unless ``function`` is an ordinary function with a name."""
+    """Raise :class:`DslError` unless ``function`` is an ordinary function with a name; ``kind`` is "cell" or
+    "model"."""
     if not inspect.isfunction(function) or function.__name__ == "<lambda>":
         actual = "a lambda, which has no name" if inspect.isfunction(function) else repr(function)
         raise DslError(f"@{kind} takes a function written with def, found {actual}", loc=here())
@@ -337,7 +347,7 @@ def _check_function(function: object, kind: str) -> None:
 
 
 def _read_signature(function: Callable[..., Any], owner: str) -> Signature:
-    """The declarations of a function. Raises :class:`DslError` for an argument that has none."""
+    """Return the declarations and options of a function. Raise :class:`DslError` for an argument that is neither."""
     declarations: dict[str, Declaration] = {}
     options: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
@@ -352,6 +362,7 @@ def _read_signature(function: Callable[..., Any], owner: str) -> Signature:
 
 
 def _problem(name: str, parameter: inspect.Parameter) -> str | None:
+    """Return the text of an error if an argument cannot be traced; None if it is a declaration or an option."""
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
         return f"argument {name} must be an ordinary named argument, without * or /"
     if parameter.default is parameter.empty:

@@ -55,6 +55,7 @@ class DimExpr:
         return _combine("//", other, self)
 
     def _no_operation(self, *others: object) -> NoReturn:
+        """Raise the error for an operator that dimensions do not have, such as ``/`` or ``%``."""
         raise DslError(
             f"dimension {self} takes part in + - * and // only. Half of it in a shape is {self}//2; where Python needs"
             " the number, take it from a Value, as in x.shape[-1] ** 0.5",
@@ -64,6 +65,7 @@ class DimExpr:
     __truediv__ = __rtruediv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = _no_operation
 
     def _no_number(self, *others: object) -> NoReturn:
+        """Raise the error for a dimension where Python needs a number: ``bool(T)``, ``range(T)``, ``T < 3``."""
         raise DslError(
             f"dimension {self} has no number here: it is a name until the model is compiled. Use it in shapes; where"
             " Python needs the number, take it from a Value, as in x.shape[-1]",
@@ -73,6 +75,7 @@ class DimExpr:
     __bool__ = __int__ = __index__ = __float__ = __lt__ = __le__ = __gt__ = __ge__ = _no_number
 
     def __eq__(self, other: object) -> bool:
+        """Return True for the same object. Any other comparison is an error, as the sizes are not known yet."""
         return True if other is self else self._no_number()
 
     def __ne__(self, other: object) -> bool:
@@ -125,6 +128,7 @@ class Combined(DimExpr):
         return OPERATORS[self.symbol](left, right)
 
     def __str__(self) -> str:
+        """Return the expression as text, with brackets where the order of the operators needs them."""
         binds_tight = self.symbol in ("*", "//")
         left = _in_brackets(self.left, ("+", "-") if binds_tight else ())
         right = _in_brackets(self.right, tuple(OPERATORS) if binds_tight else ("+", "-") if self.symbol == "-" else ())
@@ -132,11 +136,13 @@ class Combined(DimExpr):
 
 
 def _in_brackets(size: Size, symbols: tuple[str, ...]) -> str:
+    """Return a size as text, in brackets if its operator is one of ``symbols``."""
     return f"({size})" if isinstance(size, Combined) and size.symbol in symbols else str(size)
 
 
 def _combine(symbol: str, left: Any, right: Any) -> DimExpr:
-    """Return a size computed from two sizes by ``+``, ``-``, ``*`` or ``//``."""
+    """Return the expression of two sizes and ``+``, ``-``, ``*`` or ``//``. Raise :class:`DslError` if a side is
+    neither a dimension nor an integer, or if the divisor is not positive."""
     sides = []
     for side in (left, right):
         whole = side if isinstance(side, DimExpr) else whole_number(side)
@@ -161,7 +167,7 @@ if TYPE_CHECKING:
 
 
 def dims(names: str) -> Dims:
-    """Dimensions by name: ``T, N = dims("T N")``; for one name the result is a dimension, not a tuple.
+    """Return dimensions by name: ``T, N = dims("T N")``. One name gives a dimension, several names give a tuple.
 
     ``dims("T=50 N")`` gives T the size 50 if a model is compiled without a size of T.
     """
@@ -179,7 +185,7 @@ def dims(names: str) -> Dims:
 
 
 def free(shape: Iterable[object]) -> list[str]:
-    """The names of the dimensions in a shape, each once, in order."""
+    """Return the names of the dimensions in a shape, each once, in the order of their first place in the shape."""
     return list(dict.fromkeys(dim.name for dim in parts(shape)))
 
 
@@ -189,14 +195,14 @@ def parts(shape: Iterable[object]) -> Iterator[Dim]:
 
 
 def whole_number(thing: object) -> int | None:
-    """A Python or NumPy integer as a plain one; None for anything else."""
+    """Return a Python or NumPy integer as a Python int, and an unknown size as it is; None for anything else."""
     if isinstance(thing, UnknownSize):
         return thing
     return int(thing) if isinstance(thing, int | np.integer) and not isinstance(thing, bool) else None
 
 
 def is_scalar(thing: object) -> bool:
-    """Return whether it is a Python or NumPy number."""
+    """Return whether ``thing`` is a Python or NumPy number; a bool is no number here."""
     return isinstance(thing, int | float | np.integer | np.floating) and not isinstance(thing, bool)
 
 
@@ -215,16 +221,18 @@ def shape_text(shape: Iterable[Size]) -> str:
 
 @dataclass(frozen=True)
 class _Binding:
+    """The size of a dimension, the reason as text ("bound by lstm(H=500)"), and notes for an error about the size."""
+
     size: int
     because: str
     notes: tuple[str, ...]
 
 
 class Scope:
-    """The sizes of the dimensions of one cell or model, and why each has its size.
+    """The sizes of the dimensions of one cell or model, and the reason for each size.
 
-    The errors that it raises say what does not fit; the caller adds the place. ``needed`` are dimensions that must be
-    bound together: whoever binds one must bind all.
+    Errors of the methods say which sizes contradict; the caller adds the place. ``needed`` are the dimensions that a
+    user gives sizes together; the error for one of them without a size shows an example with all.
     """
 
     def __init__(self, needed: Sequence[str] = ()) -> None:
@@ -239,11 +247,12 @@ class Scope:
 
     @property
     def asked(self) -> list[str]:
-        """The dimensions that were needed to compute a size, in order."""
+        """Return the dimensions whose sizes were looked up, in the order of the first look-up."""
         return list(self._asked)
 
     def bind(self, name: str, size: int, because: str, notes: Sequence[str] = ()) -> None:
-        """Give a dimension its size. Raises :class:`DimError` if it already has another size."""
+        """Give a dimension its size. Raise :class:`DimError` if the dimension has another size already, or if the size
+        is out of range. ``because`` is the reason as text."""
         bound = self._bound.get(name)
         if bound is not None and bound.size != size:
             raise DimError(
@@ -257,7 +266,9 @@ class Scope:
         self._bound.setdefault(name, _Binding(size, because, tuple(notes)))
 
     def unify(self, declared: Sequence[Size], shape: Sequence[int], because: str, notes: Sequence[str]) -> None:
-        """Make a declared shape equal to an actual one of the same rank, binding its free dimensions."""
+        """Make a declared shape equal to an actual shape of the same rank: bind each dimension that has no size yet,
+        and solve for a dimension in an expression, as H in ``4*H``. Raise :class:`DimError` if sizes contradict, or if
+        an expression does not determine the dimension."""
         for expected, size in zip(declared, shape, strict=True):
             missing = self.missing((expected,))
             if isinstance(expected, Dim):
@@ -287,22 +298,27 @@ class Scope:
                 self.bind(missing[0], solved, because, notes)
 
     def _reasons(self, expected: Size) -> str:
+        """Return, for errors, the sizes of the dimensions in ``expected`` with their reasons, in brackets; '' for a
+        number."""
         bindings = {name: self._bound[name] for name in free((expected,))}
         reasons = "; ".join(f"{name} is {binding.size}, {binding.because}" for name, binding in bindings.items())
         return f" ({reasons})" if reasons else ""
 
     def _notes(self, expected: Size) -> list[str]:
+        """Return the notes of all dimensions in ``expected``."""
         return [note for name in free((expected,)) for note in self._bound[name].notes]
 
     def _determines(self, expected: Size) -> bool:
-        """Return whether the value of ``expected`` determines the unbound dimension in it."""
+        """Return whether the value of ``expected`` determines its unbound dimension: a division or two unbound operands
+        do not."""
         if not isinstance(expected, Combined):
             return True
         unknown = [side for side in (expected.left, expected.right) if self.missing((side,))]
         return expected.symbol != "//" and len(unknown) == 1 and self._determines(unknown[0])
 
     def _solve(self, expected: Size, size: int) -> int | None:
-        """Return the value of the only unknown dimension of ``expected``; None if no integer solves the equation."""
+        """Return the size of the only unbound dimension of ``expected`` for which ``expected`` has the value ``size``;
+        None if no integer solves the equation."""
         if not isinstance(expected, Combined):
             return size
         left, right = expected.left, expected.right
@@ -316,13 +332,13 @@ class Scope:
         return None if value is None else self._solve(unknown, value)
 
     def missing(self, shape: Sequence[Size]) -> list[str]:
-        """The dimensions in ``shape`` that have no size yet."""
+        """Return the dimensions in ``shape`` that have no size yet."""
         names = free(shape)
         self._asked |= dict.fromkeys(names)
         return [name for name in names if name not in self._bound]
 
     def size(self, expected: Size, notes: Sequence[str] = ()) -> int:
-        """The number a size stands for; every dimension in it must be bound."""
+        """Return the number that a size stands for; every dimension in the size must be bound."""
         if not isinstance(expected, DimExpr):
             return expected
         self._asked |= dict.fromkeys(free((expected,)))
@@ -335,7 +351,9 @@ class Scope:
             ) from None
 
     def sizes(self, shape: Sequence[Size], what: str, cell: str = "", notes: Sequence[str] = ()) -> tuple[int, ...]:
-        """Return a shape in numbers. The error for an unbound dimension names ``cell``, or the sizes of the model."""
+        """Return a declared shape in numbers. Raise :class:`DimError` if a dimension has no size or a number is below
+        1. The error tells the user to bind the dimension in a call of ``cell``, or, without ``cell``, to give the model
+        its size."""
         missing = self.missing(shape)
         if missing:
             argument = size_argument(missing[0])
@@ -358,6 +376,7 @@ class Scope:
 
 
 def _quotient(size: int, divisor: int) -> int | None:
+    """Return ``size / divisor`` if it is an integer, else None."""
     return size // divisor if divisor and size % divisor == 0 else None
 
 

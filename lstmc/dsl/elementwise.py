@@ -72,20 +72,19 @@ def clip(x: Value, low: float, high: float) -> Value:
 def where(mask: Value, a: Value | float, b: Value | float) -> Value:
     """``a`` where ``mask`` is 1, ``b`` where it is 0: mask * a + (1 - mask) * b, broadcast as for ``*``.
 
-    A mask between 0 and 1 interpolates. At least one of ``a`` and ``b`` may be a number, or both; minus
-    infinity is -1e30, whose exp is 0.
+    A mask between 0 and 1 interpolates. ``a``, ``b`` or both may be numbers; minus infinity is -1e30, whose exp is 0.
     """
     a, b = bounded(a), bounded(b)
     if is_scalar(a) and is_scalar(b):
         difference = np.float32(finite(a)) - np.float32(finite(b))
-        if difference + np.float32(b) == np.float32(a):  # else, as beside -1e30, its digits are lost
+        if difference + np.float32(b) == np.float32(a):  # otherwise rounding changes a, as for b = -1e30
             return mask * (a - b) + b
     return mask * a + (1 - mask) * b
 
 
 def value_first(function: str, a: Any, b: Any) -> tuple[Value, Value | float]:
-    """Return two operands, a number last. Raises :class:`DslError` unless each is a Value or a number, and one a
-    Value."""
+    """Return the two operands of a function, with the Value before the number if one of them is a number. Raise
+    :class:`DslError` unless at least one operand is a Value and the other is a Value or a number."""
     for position, (name, value) in enumerate((("a", a), ("b", b))):
         if not is_scalar(value):
             check_value(function, value, position, name)
@@ -149,8 +148,8 @@ def square(x: Value) -> Value:
 def step(x: Value) -> Value:
     """1 where x > 0, else 0, without a gradient: tanh(2**96 * relu(x)), which is 1 from x = 2**-91 on.
 
-    Caffe's layer Threshold is not used, because it aborts in a net that is trained. A net that is not trained stops no
-    gradient; with a factor above 2**96 its backward pass would overflow.
+    Caffe's layer Threshold is not used, because Caffe aborts if a net with this layer is trained. A net that is not
+    trained omits ``stop_gradient``; with a factor above 2**96 the backward pass would overflow there.
     """
     return tanh(2.0**96 * relu(stop_gradient(x)))
 
@@ -167,6 +166,7 @@ ERFC = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 
 
 def _erfc_of_magnitude(x: Value) -> Value:
+    """Return 1 - erf(abs(x)) by the formula of ``ERFC``."""
     t = power(1 + 0.3275911 * builtins.abs(x), -1)
     total = ERFC[0] * t
     for coefficient in ERFC[1:]:
@@ -184,8 +184,9 @@ def erf(x: Value) -> Value:
 def gelu(x: Value, *, approximate: bool = True) -> Value:
     """x times the normal distribution function of x. Hendrycks and Gimpel 2016, arXiv:1606.08415.
 
-    By the approximation 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))), which PyTorch calls ``approximate="tanh"``
-    and which is within 0.0005 of the function; with ``approximate=False`` by the error function, within 1e-6.
+    The default is the approximation 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))), which PyTorch calls
+    ``approximate="tanh"`` and which differs from the function by at most 0.0005. ``approximate=False`` uses the error
+    function and differs by at most 1e-6.
     """
     if not isinstance(approximate, bool):
         raise wrong_argument("gelu", "approximate", "True or False", approximate)
@@ -201,12 +202,12 @@ T = TypeVar("T")
 def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = None) -> Value:
     """``x @ W.T + b``. W is [out, in] as Caffe stores it, b is [out].
 
-    The trailing axes of x that together have ``in`` elements are flattened: x [T, N, D] with W [H, D] gives [T, N, H];
-    x [N, 128, 10, 10] with W [H, 12800] gives [N, H]. Give ``axis``, the first flattened axis, if axes of size 1 leave
-    a choice.
+    The last axes of x that together have ``in`` elements are flattened: x [T, N, D] with W [H, D] gives [T, N, H]; x
+    [N, 128, 10, 10] with W [H, 12800] gives [N, H]. If axes of size 1 leave a choice, give ``axis``, the first
+    flattened axis.
     """
     operands = (x, W) if b is None else (x, W, b)
-    width = W.shape[-1] if W.shape else 1  # of a W without axes, which the op refuses
+    width = W.shape[-1] if W.shape else 1  # a W without axes: the op refuses it
     if axis is None:
         flattened = flatten_axis(x.type, width)
         return apply(ops.Linear(x.type.rank - 1 if flattened is None else flattened), *operands)
@@ -279,9 +280,9 @@ def abs(x: Any) -> Any:
 
 @function
 def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
-    """x broadcast to ``shape``: [N, 1] to (N, H). A size of -1 keeps the size of x.
+    """x broadcast to ``shape``: [N, 1] to (N, H). A size of -1 leaves the size of that axis of x.
 
-    ``expand(x, N, H)`` or ``expand(x, (N, H))``.
+    The shape is given as ``expand(x, N, H)`` or ``expand(x, (N, H))``.
     """
     sizes = [size_of(x, size) for size in flat(shape)]
     added = len(sizes) - x.type.rank
@@ -294,7 +295,8 @@ def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
 
 @function
 def tile(x: Value, repeats: int | Sequence[int]) -> Value:
-    """x repeated along each axis, as many times as given: ``tile(x, 3)`` along the last one, ``tile(x, (2, 1))``."""
+    """x repeated along each axis as many times as ``repeats`` says: ``tile(x, 3)`` along the last axis, ``tile(x, (2,
+    1))``."""
     counts = [size_of(x, count) for count in flat((repeats,))]
     if not counts or min(counts) < 1:
         raise ShapeError(

@@ -23,24 +23,26 @@ R = TypeVar("R")
 
 
 def function(body: Callable[P, R]) -> Callable[P, R]:
-    """Return the function with its arguments checked, and its results named after it: see :func:`named`.
+    """Return ``body`` with a check of its arguments, and with names for its results: see :func:`named`.
 
-    Arguments must have a type that the signature declares: a Value, None, a number, or a list of Values.
+    An argument must have the type that the signature declares: a Value, None, a number, or a list of Values.
     """
     return named(body, body.__name__, signature(body))
 
 
 def named(body: Callable[P, R], word: str = "", checked_by: Signature | None = None) -> Callable[P, R]:
-    """Return the function with its results named: by their variables, else by ``word`` and operands.
+    """Return ``body`` with names for its results: the variables on the caller's line, else ``word`` and the operands'
+    names.
 
-    ``Trace.apply`` names the ops inside, and the result of an operator, which has no ``word``.
+    For an operator, which has no ``word``, and for the ops inside ``body``, ``Trace.apply`` chooses the names.
+    ``checked_by`` is the signature by which the arguments are checked, if any.
     """
 
     @wraps(body)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if checked_by is not None:
             _check_values(word, checked_by, args, kwargs)
-        if CALL.get() is not None:  # inside another function, whose result it is no more than a part of
+        if CALL.get() is not None:  # inside another function of the language, which names its own result
             return body(*args, **kwargs)
         inside = Call()
         token = CALL.set(inside)
@@ -61,7 +63,7 @@ def _check_values(function: str, expected: Signature, args: tuple[Any, ...], kwa
     """Raise :class:`DslError` for an argument that is no Value where the function's signature declares one."""
     try:
         bound = expected.bind(*args, **kwargs).arguments
-    except TypeError:  # the call itself says so
+    except TypeError:  # the call of the function raises the same error
         return
     for position, parameter in enumerate(expected.parameters.values()):
         value, declared = bound.get(parameter.name), parameter.annotation
@@ -79,27 +81,29 @@ def _check_values(function: str, expected: Signature, args: tuple[Any, ...], kwa
 
 
 def check_value(function: str, value: object, position: int | None, name: str | None = None) -> None:
-    """Raise unless it is a Value."""
+    """Raise :class:`DslError` at the argument ``position`` or ``name`` of ``function`` unless ``value`` is a Value."""
     if not isinstance(value, Traced):
         loc = argument_location(here(), position, name)
         raise DslError(f"{function} takes Values, found {described(value)}", loc=loc)
 
 
 def wrong_argument(function: str, name: str, expected: str, value: object, position: int | None = None) -> DslError:
-    """Return the error for an argument that is not ``expected``, at ``position`` in the call unless given by name."""
+    """Return the error for an argument that is not ``expected``. ``position`` is the argument's place in the call, if
+    the call does not give it by name."""
     loc = argument_location(here(), position, name)
     return DslError(f"{function}: {name} must be {expected}, found {described(value)}", loc=loc)
 
 
 def wrong_shape(problem: str, more: str = "", /, **values: Traced) -> ShapeError:
-    """Return the error for values whose shapes do not fit: it gives the shape and the origin of each."""
+    """Return the error for values whose shapes do not fit: the problem, each value's shape and origin, and ``more``, an
+    advice."""
     types = ", ".join(f"{name} is {value.type}" for name, value in values.items())
     notes = [f"{name} is {origin(value)}" for name, value in values.items()]
     return ShapeError(f"{problem}: {types}{more}", loc=here(), notes=notes)
 
 
 def checked(body: Callable[P, R]) -> Callable[P, R]:
-    """Return the function with checks: a call with wrong arguments raises :class:`DslError`."""
+    """Return ``body`` so that a call with wrong arguments raises :class:`DslError` instead of TypeError."""
 
     @wraps(body)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -113,7 +117,8 @@ def checked(body: Callable[P, R]) -> Callable[P, R]:
 
 
 def refuse_arguments(function: Callable[..., Any], keywords: Iterable[str], error: TypeError) -> None:
-    """Raise the :class:`DslError` of a call with wrong arguments; return if ``error`` is from inside the function."""
+    """Raise :class:`DslError` if ``error`` says that the call does not fit the function's signature; return if the
+    error is from inside the function, where the traceback goes deeper than the call."""
     if error.__traceback__ is None or error.__traceback__.tb_next is None:
         refuse_call(function.__name__, signature(function), keywords, str(error))
 
@@ -139,20 +144,23 @@ def refuse_call(name: str, expected: Signature, keywords: Iterable[str], why: st
 
 
 def _plain(parameter: Parameter) -> Parameter:
-    """Return an argument with ``...`` as its default, if the default has no text that is an expression."""
+    """Return a parameter for display. A default such as ``<object ...>`` has no text that is an expression: it becomes
+    ``...``."""
     is_mark = parameter.default is not Parameter.empty and repr(parameter.default).startswith("<")
     return parameter.replace(default=...) if is_mark else parameter
 
 
 def suggested_argument(word: str, names: Iterable[str]) -> str:
-    """The end of "no argument WORD": the argument so called in other libraries, or one with a similar name."""
+    """Return the end of the error "no argument WORD": the argument that other libraries call ``word``, or one with a
+    similar name; '' if there is neither."""
     valid = list(names)
     meant = [name for name in valid if word in names_elsewhere("arguments").get(name, "").split()]
     return f": write {meant[0]}=" if meant else did_you_mean(word, valid)
 
 
 def _name_results(call: Call, result: object, word: str, args: Iterable[Any]) -> None:
-    """Name the new results of a call: by the variables on the caller's line, else by ``word`` and operands."""
+    """Name those results of a call that the call computed itself: by the variables on the caller's line if there is a
+    variable for each result, else by ``word`` and the operands' names."""
     results = result if isinstance(result, tuple) else (result,)
     new = [isinstance(value, Traced) and (value.trace, value.ref) in call.values for value in results]
     if not any(new):
@@ -173,14 +181,13 @@ def _name_results(call: Call, result: object, word: str, args: Iterable[Any]) ->
 
 
 def flat(arguments: Iterable[Any]) -> list[Any]:
-    """Return arguments given one by one, or in lists, as one list."""
+    """Return arguments as one list, whether they are given one by one or in lists."""
     return [thing for part in arguments for thing in (part if isinstance(part, list | tuple) else [part])]
 
 
 class Declared:
-    """A declaration, which is a value only as the default of an argument of a cell or model. ``keyword`` is the
-    function that declares it.
-    """
+    """The base of declarations. A declaration is a value only as the default of an argument of a cell or model.
+    ``keyword`` is the function that declares: ``Input``, ``State`` or ``Param``."""
 
     keyword: ClassVar[str]
 
