@@ -318,7 +318,8 @@ class _Sweep:
                 names = [name for name in names if name in going_on]
 
     def train(self, names: Sequence[str], budget: Mapping[str, int]) -> None:
-        """Train the points ``names`` to their budgets, except points that are trained already or have failed."""
+        """Train the points ``names`` to their budgets, except points that are trained already or have failed. A point
+        whose run is interrupted is trained again, at most ``TRIES`` times."""
         tries = dict.fromkeys(names, 0)
         for name in names:
             if outcome := read_outcome(self.runs / name, budget[name]):

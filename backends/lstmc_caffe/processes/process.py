@@ -119,7 +119,8 @@ def fatal_lines(log: str) -> tuple[str, ...]:
 
 
 def encode(header: Mapping[str, Any], groups: Groups) -> list[bytes | memoryview]:
-    """Return the parts of a frame. Little-endian arrays in C order are not copied."""
+    """Return the parts of a frame, which is a message to the worker: the header's length, the header as JSON, and the
+    memory of each array. Little-endian arrays in C order are not copied."""
     items: list[dict[str, Any]] = []
     parts: list[bytes | memoryview] = []
     for group, arrays in groups.items():

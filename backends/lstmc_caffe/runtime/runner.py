@@ -290,7 +290,8 @@ class Runner:
         timeout: float | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Reply:
-        """Send a request to the worker; ``owner`` is the worker that must still be there, None for any."""
+        """Send a request to the worker and return its reply. ``owner`` is the worker in which a net was loaded: raise
+        CaffeRequestError if that worker has ended. None stands for any worker."""
         with self._lock:
             if owner is not None and owner is not self._worker:
                 if request["request"] == "unload":

@@ -125,7 +125,8 @@ def _power(g: LayerCall, op: ops.PowerLayer) -> str:
 
 
 def _lstm_unit(g: LayerCall, op: ops.LSTMUnit) -> list[str]:
-    """c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), without factors of 1 and terms of 0."""
+    """Return the values of c and h: c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c). Factors
+    that are always 1 and terms that are always 0 are left out."""
     if len(g.xs) != 3:
         raise Refused("bottoms", str(len(g.xs)), "three are expected", "check the net in Caffe")
     c_prev, gates, cont = g.xs

@@ -419,8 +419,8 @@ class Summaries(Mapping[str, str]):
     trained: bool = False
 
     def __getitem__(self, name: str) -> str:
-        """Return the summary of a target. Raise KeyError for an unknown target and, with ``trained``, for one that is
-        not trained."""
+        """Return the summary of a target; for a plug-in's target that does not load, the reason. Raise KeyError for an
+        unknown target and, with ``trained``, for a target whose nets are not trained or that does not load."""
         if not is_path(name) and name not in _names():
             raise KeyError(name)
         try:

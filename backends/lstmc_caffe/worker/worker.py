@@ -145,7 +145,8 @@ def _native(value):
 
 
 def encode(header, groups):
-    """Return the parts of a frame. The part of an array in C order is the array's own memory, not a copy."""
+    """Return the parts of a frame, which is a message: the header's length, the header as JSON, and the memory of each
+    array. Arrays in C order are not copied."""
     items, parts = [], []
     for group in groups:
         for name, array in groups[group].items():
