@@ -14,6 +14,7 @@ import numpy as np
 
 from lstmc.api.models import model_in
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
+from lstmc.dsl import Model
 from lstmc.errors import WeightsError
 from lstmc.files.arrays import read_npz
 from lstmc.files.output import write_files
@@ -76,6 +77,14 @@ class Imported(Traced):
         found = {o.name: done.values[expanded.value_name(o.ref)] for o in expanded.outputs}
         shapes = {o.name: self.graph.type(o.ref).shape for o in self.graph.outputs}
         return self.given({n: a.reshape(shapes[n]) for n, a in found.items()}), done
+
+
+def written_graph(net: Net, sizes: Mapping[str, int]) -> Graph:
+    """The graph that the net's own model.py traces to."""
+    scope: dict[str, Any] = {"__name__": net.name}
+    exec(files(net, "a test")["model.py"], scope)
+    (model,) = (value for value in scope.values() if isinstance(value, Model))
+    return model.graph(**sizes)
 
 
 def traced(net: Net, sizes: Mapping[str, int] | None = None, kind: str = "a test") -> Traced:

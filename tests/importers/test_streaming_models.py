@@ -14,10 +14,9 @@ from lstmc.importers.importer import ImportedModel
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.recur import Cell
 from lstmc.importers.ir.values import ShapeProblem, Weight
-from lstmc.importers.printer import traced
 from lstmc.importers.sources import SourceNet
 from lstmc.interp import forward
-from tests.importers.imported import assert_close
+from tests.importers.imported import assert_close, written_graph
 
 LAYERS = (
     *(
@@ -180,7 +179,7 @@ def compare(model: ImportedModel, source: Net) -> None:
     """Compare the written model with the source, at the source's length."""
     given = {"X": np.random.default_rng(0).normal(size=source.inputs["X"])}
     net, sizes = model.net, {size.name: source.inputs["X"][1] for size in model.net.time}
-    graph = traced(net, sizes)
+    graph = written_graph(net, sizes)
     inputs = {name: np.transpose(array, net.axes.get(name, range(3))) for name, array in given.items()}
     assert {name: to_source(net, name, array).shape for name, array in inputs.items()} == {"X": source.inputs["X"]}
     outputs = forward(graph, inputs, {name: weight.array() for name, weight in net.params.items()}).outputs

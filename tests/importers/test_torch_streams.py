@@ -16,10 +16,9 @@ from lstmc.importers import RefusedError, from_torch, import_file
 from lstmc.importers.checks import to_source
 from lstmc.importers.importer import ImportedModel
 from lstmc.importers.ir.net import Net
-from lstmc.importers.printer import traced
 from lstmc.interp import forward
 from lstmc.ops import Array
-from tests.importers.imported import assert_close
+from tests.importers.imported import assert_close, written_graph
 from tests.importers.test_torch_modules import Lambda
 from tests.quick_sample import one_in
 
@@ -273,7 +272,7 @@ def assert_streams(found: ImportedModel, name: str) -> None:
 def streamed(found: ImportedModel, inputs: list[torch.Tensor]) -> dict[str, Array]:
     """The outputs of a model for some steps, in the source's order of axes, from the step on that they come at."""
     net, fed = found.net, {new: x.numpy() for new, x in zip(found.described.inputs, inputs, strict=True)}
-    graph = traced(net, {str(size): inputs[0].shape[1] for size in net.time})
+    graph = written_graph(net, {str(size): inputs[0].shape[1] for size in net.time})
     own = {n: np.transpose(array, net.axes.get(n, range(array.ndim))) for n, array in fed.items()}
     weights = {n: weight.array() for n, weight in net.params.items()}
     outputs = {n: to_source(net, n, y) for n, y in forward(graph, own, weights).outputs.items()}
