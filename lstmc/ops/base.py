@@ -88,7 +88,7 @@ class IntegerRange:
         return inside if self.also is None else inside | (array == self.also)
 
     def both(self, other: Domain) -> Domain:
-        """Return the intersection of this domain and ``other``."""
+        """Return the intersection with ``other``; ``also`` stays only if both domains have it."""
         if isinstance(other, RealRange):
             return IntegerRange(max(self.low, ceil(other.low)), min(self.high, floor(other.high)))
         also = self.also if self.also == other.also else None
@@ -111,7 +111,8 @@ class RealRange:
         return f"numbers from {self.low:g} to {self.high:g}"
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
-        """Return an array of uniformly drawn float32 numbers, without the two ends, where functions may have a kink."""
+        """Return uniformly drawn float32 numbers, at least 1 % of the range away from both ends, where functions may
+        have a kink."""
         room = 0.01 * (self.high - self.low)
         return rng.uniform(self.low + room, self.high - room, shape).astype(np.float32).astype(np.float64)
 
@@ -252,20 +253,24 @@ class Op(metaclass=OpType):
         """
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        """Return the places of the axis that operand ``slot`` has at ``axis``; None if no axis of the result is this
-        axis alone, as in a reshape that merges axes. The operands have these types, which fit. ``lstmc/ir/scan.py``
-        derives two ops from this rule: the op of one step, and the op of all steps at once."""
+        """Return where the axis ``axis`` of operand ``slot`` is in the other operands and in the results, for operands
+        of these types; None if no axis of the result is this axis alone, as in a reshape that merges axes.
+
+        ``lstmc/ir/scan.py`` derives two ops from this rule: the op of one step, and the op of all steps at once.
+        """
         return None
 
     def wider(self, size: int) -> Iterator[Op]:
-        """Yield candidates for this op on all elements of one more axis of this size; :meth:`along` decides which is
-        right. An op whose attributes count axes or sizes yields a candidate for each possible value of the
-        attributes."""
+        """Yield ops that may be this op on all elements of one more axis of this size; :meth:`along` decides which of
+        them is right.
+
+        An op whose attributes count axes or sizes yields one op for each possible value of the attributes.
+        """
         yield self
 
     def work(self, operands: Types, results: Types) -> Work:
-        """Return the work of one forward pass on these types: one operation for each element, none if it only moves
-        elements, and in products a multiply-add for each factor, as a bias is the first summand."""
+        """Return the work of one forward pass on these types: one operation for each element of the results, none if
+        the op only moves elements; in a product one multiply-add for each factor, which includes the bias."""
         size = sum(type_.size for type_ in results)
         moved = BYTES * (size + sum(type_.size for type_ in operands))
         if self.multiplies:
@@ -392,7 +397,7 @@ def sample_type(draw: Draw, rank: tuple[int, int] = (1, 3), size: tuple[int, int
 
 
 def check_axis(op: str, axis: int, x: TensorType, what: str = "x") -> None:
-    """Raise unless x has the axis ``axis``."""
+    """Raise ShapeError unless x has the axis ``axis``; ``what`` is the operand's name in the error."""
     if not 0 <= axis < x.rank:
         raise ShapeError(f"{op}: axis {axis} does not exist: {what} is {x}, with {x.rank} axes")
 
@@ -424,6 +429,8 @@ def load_dialect(name: str) -> dict[str, type[Op]]:
 
 @cache
 def _loaded(point: EntryPoint) -> dict[str, type[Op]]:
+    """Return the ops of a dialect's entry point by name. Raises :class:`PluginError` if it has no op, an incomplete op,
+    or two ops of one name."""
     module = load_point(point, "dialect")
     if not isinstance(module, ModuleType):
         raise malformed(point, "dialect", "the name of a module that ops are defined in", repr(module))
@@ -464,6 +471,7 @@ def _defined_in(module: str) -> tuple[type[Op], ...]:
 
 
 def _derived(base: type[Any]) -> Iterator[type[Op]]:
+    """Yield all classes below ``base``; a class with two bases is met twice."""
     for op in base.__subclasses__():
         yield op
         yield from _derived(op)

@@ -118,7 +118,7 @@ ELEMENTWISE = (
 
 
 def functions_of(framework: Framework) -> Iterator[tuple[Foreign, Elementwise]]:
-    """Yield the functions for which a framework has a name."""
+    """Yield the name and settings of each function that a framework has, with the function's row of the table."""
     for row in ELEMENTWISE:
         foreign: Foreign | None = getattr(row, framework)
         if foreign is not None:
@@ -126,7 +126,8 @@ def functions_of(framework: Framework) -> Iterator[tuple[Foreign, Elementwise]]:
 
 
 def ops_of(framework: Framework) -> Iterator[tuple[type[Op], Foreign]]:
-    """Yield the core ops that are a single function of the framework, with the op's fields as settings."""
+    """Yield each core op that a single function of the framework computes, and this function; the settings are the op's
+    fields."""
     for foreign, row in functions_of(framework):
         if row.operator and row.function in POINTWISE and (foreign.settings or not row.numbers):
             yield POINTWISE[row.function], foreign

@@ -89,8 +89,8 @@ class Linear(AlongAxis):
 
 
 def flatten_axis(x: TensorType, width: int) -> int | None:
-    """Return the last axis of x from which on the axes have ``width`` elements: a linear of that width flattens from
-    there."""
+    """Return the last axis from which on the axes of x have ``width`` elements together; None if there is none. A
+    Linear with ``width`` columns flattens x from this axis on."""
     matches = (axis for axis in reversed(range(x.rank)) if prod(x.shape[axis:]) == width)
     return next(matches, None)
 
@@ -173,19 +173,21 @@ def _check_image(op: str, x: TensorType) -> None:
 
 
 def _check_pairs(op: str, least: int, **pairs: Pair) -> None:
+    """Raise ShapeError unless each pair is two integers of at least ``least``."""
     for name, pair in pairs.items():
         if len(pair) != 2 or not all(isinstance(n, int) and n >= least for n in pair):
             raise ShapeError(f"{op}: {name} must be two integers of {least} or more, found {pair}")
 
 
 def _padded(x: Array, pad: Pair, value: float, more: Pair = (0, 0)) -> Array:
-    """Return x with ``pad`` elements of ``value`` around each image, and ``more`` at its ends."""
+    """Return x with ``pad`` elements of ``value`` on all sides of each image, and ``more`` in addition at the bottom
+    and right."""
     around = [(0, 0)] * (x.ndim - 2) + [(p, p + m) for p, m in zip(pad, more, strict=True)]
     return np.pad(x, around, constant_values=value)
 
 
 def _ends(place: int, count: int, stride: int) -> slice:
-    """Return the slice of the elements at one place of ``count`` windows."""
+    """Return the slice that takes, from each of ``count`` windows, the element at one place of the window."""
     return slice(place, place + (count - 1) * stride + 1, stride)
 
 
@@ -225,6 +227,7 @@ class Conv(Op):
         return (TensorType((*x.shape[:-3], out, *size), x.dtype),)
 
     def _sizes(self, image: Sequence[int], window: Sequence[int]) -> Iterator[int]:
+        """Yield the height and the width of the result for an image and a window."""
         for n, k, s, p, d in zip(image, window, self.stride, self.pad, self.dilation, strict=True):
             yield (n + 2 * p - d * (k - 1) - 1) // s + 1
 
@@ -256,7 +259,8 @@ class Conv(Op):
         return x.reshape(-1, self.group, x.shape[-3] // self.group, *x.shape[-2:])
 
     def _places(self, window: Sequence[int], size: Sequence[int]) -> Iterator[tuple[int, int, Any]]:
-        """Yield each place (u, v) of the window, with the slices of the padded image for this place in all windows."""
+        """Yield each place (u, v) of the window, with the slices of the padded image that take the element at this
+        place from all windows."""
         for u, v in np.ndindex(*window):
             rows = _ends(u * self.dilation[0], size[0], self.stride[0])
             yield u, v, (..., rows, _ends(v * self.dilation[1], size[1], self.stride[1]))
@@ -305,7 +309,7 @@ class Pool(Op):
         if any(k > n + 2 * p for k, n, p in zip(self.size, image, self.pad, strict=True)):
             raise ShapeError(f"{self.name}: the window {self.size} is larger than the padded image: x is {x}")
         counts = self._counts(image)
-        # without padding Caffe keeps a last window that starts behind the image, and reads outside of it
+        # without padding Caffe keeps a last window that starts beyond the image, and reads memory outside of the image
         if any((c - 1) * s - p >= n for c, s, p, n in zip(counts, self.stride, self.pad, image, strict=True)):
             raise ShapeError(
                 f"{self.name}: the last window would be empty, with size {self.size} and stride {self.stride}: x is {x}"
@@ -313,6 +317,8 @@ class Pool(Op):
         return (TensorType((*x.shape[:-2], *counts), x.dtype),)
 
     def _counts(self, image: Sequence[int]) -> Pair:
+        """Return the number of windows along height and width; with padding a last window that starts beyond the image
+        is not counted."""
         counts = []
         for n, k, s, p in zip(image, self.size, self.stride, self.pad, strict=True):
             count = -((k - n - 2 * p) // s) + 1
@@ -320,24 +326,26 @@ class Pool(Op):
         return counts[0], counts[1]
 
     def ends(self, image: Sequence[int]) -> Pair:
-        """Return the padding below and right of an image that completes every window."""
+        """Return how much padding (below, right of the image) completes the last windows."""
         windows = zip(self._counts(image), self.stride, self.size, image, self.pad, strict=True)
         rows, columns = (max(0, (count - 1) * s + k - n - p) for count, s, k, n, p in windows)
         return rows, columns
 
     def _room(self, x: Array, value: float) -> Array:
-        """Return x with enough padding to make every window complete."""
+        """Return x padded with ``value`` so that every window is complete."""
         (below, right), (top, left) = self.ends(x.shape[-2:]), self.pad
         return _padded(x, self.pad, value, (max(0, below - top), max(0, right - left)))
 
     def _places(self, x: Array) -> list[tuple[slice, slice]]:
-        """Yield slices of the padded image: the first element of all windows, then the second, and so on."""
+        """Return, for each place of a window, the slices of the padded image that take the element at this place from
+        all windows."""
         rows, columns = self._counts(x.shape[-2:])
         return [(_ends(u, rows, self.stride[0]), _ends(v, columns, self.stride[1])) for u, v in np.ndindex(*self.size)]
 
     @abstractmethod
     def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
-        """Yield the derivative of each window's value by its first element, its second, and so on."""
+        """Yield, for each place of a window, the slices of the padded image that take this place from all windows, and
+        the derivative of each window's value by its element there."""
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         gradient = np.zeros_like(self._room(x, 0.0))
@@ -409,6 +417,8 @@ class AvePool(Pool):
         return (total / self.covered(x.shape[-2:]).astype(x.dtype),)
 
     def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
+        """Yield, for each place of a window, its slices of the padded image, and one over the number of elements of
+        each window."""
         share = 1 / self.covered(x.shape[-2:]).astype(x.dtype)
         for place in self._places(x):
             yield place, share

@@ -47,6 +47,8 @@ class Filler:
     name: ClassVar[str]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Check names and number of the arguments, so that a wrong call raises :class:`DslError` with the usage of the
+        filler."""
         defaults = {field.name: field.default for field in fields(cls)}
         unknown = [name for name in kwargs if name not in defaults]
         if unknown or len(args) > len(defaults):
@@ -58,6 +60,7 @@ class Filler:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
+        """Raise :class:`DslError` unless each argument is a finite number, and turn NumPy numbers into Python's."""
         for position, field in enumerate(fields(self)):
             value = getattr(self, field.name)
             number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
@@ -136,7 +139,8 @@ class _FanScaled(Filler):
             )
 
     def fan(self, shape: tuple[int, ...]) -> float:
-        """Return Caffe's count: fan_in is size / shape[0], fan_out is size / shape[1] (size if there is no axis 1)."""
+        """Return the number of inputs (fan_in = size / shape[0]), of outputs (fan_out = size / shape[1], or size
+        without axis 1), or their mean, by ``variance_norm``."""
         size = prod(shape)
         fan_in = size / shape[0]
         fan_out = size / shape[1] if len(shape) > 1 else size
@@ -186,7 +190,8 @@ class Values(Filler):
 
     @classmethod
     def of(cls, array: Any) -> Values:
-        """Return the filler of an array of finite numbers. Raises :class:`ValueError` for any other array."""
+        """Return the filler of an array of finite numbers: stored as float32 if that is exact, else as float64. Raises
+        :class:`ValueError` for any other array."""
         try:
             numbers = np.asarray(array, np.float64)
         except (TypeError, ValueError):

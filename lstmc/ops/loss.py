@@ -50,11 +50,12 @@ class _OfClasses(Op):
         return Along(None, (x, None if x == self.axis else x - (x > self.axis)), (None,))
 
     def _rows(self, x: Array) -> Array:
-        """Return the scores of each place as a row."""
+        """Return the class scores as a matrix: one row for each place, one column for each class."""
         return np.moveaxis(x, self.axis, -1).reshape(-1, x.shape[self.axis])
 
     def _counted(self, label: Array) -> tuple[Array, Array]:
-        """Return the labels as indices, and the mask of labels that are not ignored."""
+        """Return the labels as flat indices, 0 where a label is ignored, and the mask of the labels that are not
+        ignored."""
         flat = label.reshape(-1).astype(int)
         counted = np.full(flat.shape, True) if self.ignore_label is None else flat != self.ignore_label
         return np.where(counted, flat, 0), counted
@@ -66,7 +67,7 @@ class _OfClasses(Op):
 
     @staticmethod
     def sample_types(draw: Draw) -> tuple[int, TensorType, TensorType]:
-        """Return a random axis of classes, and the types of scores and labels."""
+        """Return a random axis of classes, the type of the scores, and the type of the labels."""
         x = sample_type(draw)
         axis = draw.integer(0, x.rank - 1)
         return axis, x, TensorType(without(x.shape, axis))
@@ -106,12 +107,14 @@ class SoftmaxLoss(_OfClasses):
         return np.moveaxis(rows.astype(x.dtype).reshape(*others, -1), -1, self.axis), None
 
     def _probabilities(self, x: Array) -> Array:
+        """Return the softmax of the class scores: one row for each place."""
         rows = self._rows(x)
         e = np.exp(rows - rows.max(axis=1, keepdims=True))
         probabilities: Array = e / e.sum(axis=1, keepdims=True)
         return probabilities
 
     def _number(self, x: Array, counted: Array) -> int:
+        """Return M, the divisor of the summed losses, by ``normalization``."""
         numbers = {
             "valid": int(counted.sum()),
             "full": counted.size,
@@ -204,7 +207,7 @@ class SigmoidCrossEntropyLoss(_OfArrays):
         return np.asarray(gradient, x.dtype), None
 
     def number(self, shape: tuple[int, ...]) -> int:
-        """Return the divisor of the sum."""
+        """Return M, the divisor of the summed losses, by ``normalization``."""
         return {"batch_size": shape[0], "none": 1}.get(self.normalization, prod(shape))
 
     @classmethod

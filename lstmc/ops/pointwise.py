@@ -300,8 +300,8 @@ class Affine(Pointwise):
 
 
 def covered_axes(small: tuple[int, ...], large: tuple[int, ...]) -> tuple[int, int] | None:
-    """Return the consecutive axes [start, stop) of ``large`` along which the broadcast ``small`` varies; None if it
-    does not broadcast, or if they are not consecutive.
+    """Return the consecutive axes [start, stop) of ``large`` along which an operand of shape ``small`` varies after
+    broadcasting; None if ``small`` does not broadcast to ``large``, or varies along axes that are not consecutive.
 
     (4,) over (2, 4) is (1, 2); (2, 1) over (2, 4) is (0, 1); (1,) over (2, 4) is (0, 0).
     """
@@ -335,7 +335,8 @@ class Binary(Op):
         raise ShapeError(f"{self.name}: shapes do not fit: x is {x}, y is {y}{self._hint(x, y)}")
 
     def _hint(self, x: TensorType, y: TensorType) -> str:
-        """Return a suggestion for operands of these shapes, as the end of an error."""
+        """Return what the user may have meant with operands of these shapes, as the end of an error; empty if nothing
+        is likely."""
         large, small = (x, y) if x.rank > y.rank else (y, x)
         if any(small.shape == large.shape[:axis] + large.shape[axis + 1 :] for axis in range(large.rank)):
             return "; a sum, mean or max keeps its axis, with one element, by keepdims=True"
@@ -414,7 +415,8 @@ class Maximum(Binary):
 
 
 def sum_to(ct: Array, shape: tuple[int, ...]) -> Array:
-    """Undo broadcasting: sum a cotangent over the axes along which an operand of ``shape`` was repeated."""
+    """Return a cotangent summed over the axes along which an operand of ``shape`` was repeated, which undoes
+    broadcasting."""
     padded = (1,) * (len(ct.shape) - len(shape)) + shape
     for axis, (size, repeated) in reversed(list(enumerate(zip(padded, ct.shape, strict=True)))):
         if size != repeated:

@@ -1,12 +1,12 @@
 """The formulas of a scan's step, read from its graph, and the formulas of the core ops.
 
-Every value is read by columns of its last axis, so gates that are packed in one value are read apart, and through the
-scan's arguments into the graph around it, so a product that was hoisted is read like one in the step. The formula of
-an op gives some columns of its node from the formulas of its operands.
+Every value is read by columns of its last axis, so gates that are packed in one value are read apart. Reading goes on
+through the scan's arguments into the graph around the scan, so a product that was moved out of the loop is read like a
+product in the step. The formula of an op gives some columns of the op's result from the formulas of the op's operands.
 
-A formula is a sum of products, so that different notations are equal: ``n + z * (h - n)`` is the same polynomial
-as ``z * h + (1 - z) * n``. The indeterminates of polynomials are atoms: an opaque value, a part of a weight, a function
-of a polynomial, a product with a matrix.
+A formula is a sum of products, so that different notations are equal: ``n + z * (h - n)`` is the same polynomial as ``z
+* h + (1 - z) * n``. The indeterminates of polynomials are atoms: an opaque value, a part of a weight, a function of a
+polynomial, a product with a matrix. A value is opaque if its formula is not known, or is not looked at.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-M = TypeVar("M")  # what a monomial is
+M = TypeVar("M")  # the type of a monomial
 MOST_TERMS = 64  # of one polynomial: a longer one would be no gate of a cell, and its powers have no end
 
 
@@ -46,11 +46,12 @@ Where = Literal["step", "sequence", "outside"]
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a value: columns of the last axis of ``ref``, or (None) the whole of a value with a number for each
-    row.
+    """The place of a value: columns of the last axis of ``ref``; ``columns`` None is the whole of a value that has one
+    number for each row.
 
-    ``ref`` is a value of the scan's body (``step``), or of the graph that the scan stands in: for a ``sequence`` [T,
-    ...] the place is the step's element; another value ``outside`` is the same at every step.
+    ``ref`` is a value of the scan's body (``step``), or of the graph that contains the scan: if that value is a
+    ``sequence`` [T, ...], the place is the element of the current step; any other value (``outside``) is the same at
+    every step.
     """
 
     ref: Ref
@@ -70,9 +71,8 @@ class Matrix:
 
 @dataclass(frozen=True, eq=False)
 class Atom:
-    """An indeterminate of the polynomials. Equal atoms are one object; ``number`` counts them in the order in which
-    they were met, ``place`` is the first place.
-    """
+    """An indeterminate of the polynomials. Equal atoms are one object. ``number`` counts the atoms in the order in
+    which they were met, and ``place`` is where the atom was met first."""
 
     number: int
     recurrent: bool  # it depends on a state of the scan
@@ -98,7 +98,7 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class Function(Atom):
-    """An element-wise function, as an op of models or a :class:`Clip`; where it was found first, and its operand."""
+    """An element-wise function of ``operand``: ``op`` is an op of models or a :class:`Clip`."""
 
     op: Op | Clip
     operand: Polynomial
@@ -107,7 +107,7 @@ class Function(Atom):
 
 @dataclass(frozen=True, eq=False)
 class Product(Atom):
-    """operand @ matrix.T; where it was found first, and its operand."""
+    """The product operand @ matrix.T."""
 
     operand: Polynomial
     matrix: Matrix
@@ -161,6 +161,7 @@ class LinearCombination(ABC, Generic[M]):
         return self + -other
 
     def __mul__(self, other: Self) -> Self:
+        """Return the product, multiplied out: each monomial of one factor times each monomial of the other."""
         terms: dict[M, Any] = {}
         for one, a in self.terms.items():
             for two, b in other.terms.items():
@@ -168,18 +169,19 @@ class LinearCombination(ABC, Generic[M]):
         return type(self)(terms)
 
     def plus(self, *others: Self) -> Self:
-        """Return the sum with others."""
+        """Return the sum of this combination and others."""
         terms = dict(self.terms)
         for monomial, value in chain.from_iterable(other.terms.items() for other in others):
             _add_term(terms, monomial, value)
         return type(self)(terms)
 
     def scaled(self, number: Any) -> Self:
-        """Return the product with a number."""
+        """Return this combination times a number."""
         return type(self)({monomial: value * number for monomial, value in self.terms.items()} if number else {})
 
 
 def _add_term(terms: dict[M, Any], monomial: M, value: Any) -> None:
+    """Add ``value`` times a monomial to ``terms``, and remove the monomial if its coefficient becomes 0."""
     total = terms.get(monomial, 0) + value
     if total:
         terms[monomial] = total
@@ -226,8 +228,8 @@ class Polynomial(LinearCombination[Monomial]):
         return monomial if value == 1 else None
 
     def divided(self, by: Monomial) -> tuple[Polynomial, Polynomial]:
-        """Return quotient and rest: the polynomial is ``quotient * by + rest``, and no monomial of the rest contains
-        ``by``."""
+        """Return quotient and rest of the division by a monomial: the polynomial is ``quotient * by + rest``, and no
+        monomial of the rest contains ``by``."""
         quotient: dict[Monomial, float] = {}
         rest: dict[Monomial, float] = {}
         for monomial, value in self.terms.items():
@@ -237,7 +239,7 @@ class Polynomial(LinearCombination[Monomial]):
 
 
 def without(monomial: Monomial, by: Monomial) -> Monomial | None:
-    """The monomial divided by another; None if it is no multiple of it."""
+    """Return ``monomial`` divided by the monomial ``by``; None if ``by`` does not divide ``monomial``."""
     missing, left = Counter(by), []
     for atom in monomial:
         if missing[atom]:
@@ -253,9 +255,10 @@ DEEPEST = 80  # ops that are looked through, one in the other: more would be no 
 class Equations:
     """The formulas of one body of a scan.
 
-    ``formulas`` has the formula of each op that is not opaque. ``around`` is the enclosing graph and the scan's node in
-    it: without it arguments are opaque. ``cuts`` maps each opaque value of the body to the value that represents it and
-    its equals. Equal formulas are equal polynomials, within one object of this class.
+    ``formulas`` has the formula of each kind of op that is not opaque. ``around`` is the graph that contains the scan,
+    and the name of the scan's node; without ``around`` all arguments of the body are opaque. ``cuts`` maps each value
+    of the body that is made opaque to the value whose atom stands for it: equal values have one atom. Equal formulas
+    are equal polynomials, within one object of this class.
     """
 
     def __init__(
@@ -273,7 +276,7 @@ class Equations:
         self._known: dict[Place, Polynomial] = {}
         self._depth = 0
         self._position = {node.name: number for number, node in enumerate(body)}
-        # the values by their formulas, in order, and the nodes from which on they are still to be listed
+        # the values of the nodes read so far by their formulas, and the nodes that are still to be read
         self._equals: dict[Polynomial, list[Ref]] = {}
         self._to_list = deque(body)
         states = set(body.arguments("state"))
@@ -285,6 +288,7 @@ class Equations:
             self._operands = dict(zip(names, graph.args(name), strict=True))
 
     def graph(self, where: Where) -> Graph:
+        """Return the graph of the values at a place: the body, or the graph that contains the scan."""
         if where == "step":
             return self.body
         assert self.around is not None
@@ -295,12 +299,13 @@ class Equations:
         return self.at(Place(ref, self.whole(ref)))
 
     def whole(self, ref: Ref) -> Columns:
-        """Return the place of all columns of a value of the body."""
+        """Return all columns of a value of the body; None for a scalar."""
         shape = self.body.type(ref).shape
         return (0, shape[-1]) if shape else None
 
     def equal_to(self, formula: Polynomial, until: str | None = None) -> list[Ref]:
-        """Return the values of the body that have this formula, in order, up to the node ``until``."""
+        """Return the values of the body that have this formula, in the body's order, up to the node ``until``
+        included."""
         last = len(self._position) if until is None else self._position[until]
         while self._to_list and self._position[self._to_list[0].name] <= last:
             node = self._to_list.popleft()
@@ -310,7 +315,7 @@ class Equations:
         return [ref for position, ref in sorted(matches) if position <= last]
 
     def cut(self, ref: Ref) -> None:
-        """Make a value opaque from now on, and forget the formulas that looked through it."""
+        """Make a value opaque from now on, and forget the formulas that were read through this value."""
         self.cuts[ref] = ref
         stale = self.body.dependents({ref.node})
         self._known.clear()
@@ -321,13 +326,13 @@ class Equations:
         self._to_list.extendleft(reversed(again))
 
     def inside(self, ref: Ref) -> Polynomial:
-        """Return the formula of a whole value, even if it is opaque."""
+        """Return the formula that the op of a value computes, even if the value is cut."""
         place = Place(ref, self.whole(ref))
         formula = self._op(place)
         return Polynomial.atom(self.opaque(place)) if formula is None else formula
 
     def at(self, place: Place) -> Polynomial:
-        """Return the formula of the value at a place."""
+        """Return the formula of the value at a place: an opaque atom if the formula is unknown or nested too deeply."""
         if place not in self._known:
             self._depth += 1
             formula = None if self._depth > DEEPEST else self._read(place)
@@ -338,14 +343,16 @@ class Equations:
     # atoms ---------------------------------------------------------------------------------------------------
 
     def opaque(self, place: Place) -> Atom:
+        """Return the atom that stands for the value at a place."""
         recurrent = place.where == "step" and place.ref.node in self._recurrent
         return self._atom((Opaque, place), lambda number: Opaque(number, recurrent, place))
 
     def function(self, place: Place, op: Op, of: Place) -> Polynomial:
-        """Return the formula of a function of the value at ``of``; relu(d - relu(x)) is d less x clipped to [0, d], if
-        x depends on a state.
+        """Return the formula of an element-wise op on the value at ``of``; relu(d - relu(x)) is d less x clipped to [0,
+        d] if x depends on a state.
 
-        Without a state it may be the mask of ended sequences, which other code finds in this form.
+        If x depends on no state, relu(1 - relu(x)) may be the mask of valid steps, which ``step.py`` looks for as it
+        is.
         """
         plain, operand = _of_models(op), self.at(of)
         if isinstance(plain, Relu) and operand.recurrent and len(operand) == 2:
@@ -362,6 +369,7 @@ class Equations:
         )
 
     def product(self, place: Place, matrix: Matrix, of: Place) -> Atom:
+        """Return the atom of the product of the value at ``of`` with a matrix."""
         operand = self.at(of)
         of = self._sequence(of)
         return self._atom(
@@ -369,7 +377,8 @@ class Equations:
         )
 
     def _sequence(self, place: Place) -> Place:
-        """Return the place outside of the scan whose step an argument is; any other place unchanged."""
+        """Return the place of a body's argument in the graph that contains the scan; any other place, also a state's,
+        unchanged."""
         op = self.graph(place.where).node(place.ref.node).op
         if isinstance(op, Arg) and op.role != "state" and place.where == "step" and place.ref.node in self._operands:
             where: Where = "sequence" if op.role == "x" else "outside"
@@ -380,6 +389,7 @@ class Equations:
         return self._atom((Weight, place), lambda number: Weight(number, False, place))
 
     def _atom(self, key: Hashable, make: Callable[[int], Atom]) -> Atom:
+        """Return the atom of a key; ``make`` creates it with the next number if the key is new."""
         if key not in self._atoms:
             self._atoms[key] = make(len(self._atoms))
         return self._atoms[key]
@@ -387,13 +397,14 @@ class Equations:
     # reading -------------------------------------------------------------------------------------------------
 
     def _read(self, place: Place) -> Polynomial | None:
-        """Return the formula of the value at a place; None if it is opaque."""
+        """Return the formula of the value at a place, which is an opaque atom if the value is cut; None if it is
+        unknown."""
         if place.ref in self.cuts and place.where == "step":
             return Polynomial.atom(self.opaque(replace(place, ref=self.cuts[place.ref])))
         return self._op(place)
 
     def _op(self, place: Place) -> Polynomial | None:
-        """Return the formula of a place's op, from the formulas of its operands."""
+        """Return the formula of the value at a place by the node's op, also for a cut value; None if it is unknown."""
         ref, graph = place.ref, self.graph(place.where)
         if is_weight(graph, ref) and graph.type(ref).rank and place.columns is not None:
             return Polynomial.atom(self.weight(self._stored(place)))
@@ -407,7 +418,8 @@ class Equations:
         return formula(Reading(self, place), node, graph.args(node.name), place.columns)
 
     def _stored(self, place: Place) -> Place:
-        """Return the place where a vector, or a part of one, is stored: outside of splits, and of the body."""
+        """Return the place where a weight vector, or a part of one, is stored: read through splits and arguments of the
+        body."""
         place = replace(place, where="outside") if place.where == "sequence" else place
         while True:
             place = self._sequence(place)
@@ -419,7 +431,8 @@ class Equations:
             place = Place(*part, place.where)
 
     def matrix(self, ref: Ref, where: Where, rows: tuple[int, int], columns: tuple[int, int]) -> Matrix | None:
-        """Return the stored place of a part of a matrix of weights; None if the matrix is computed."""
+        """Return the stored place of a part of a matrix of weights; None if the matrix is not made from parameters
+        alone."""
         if not is_weight(self.graph(where), ref):
             return None
         where = "outside" if where == "sequence" else where
@@ -444,21 +457,23 @@ class Reading:
         self.graph = equations.graph(place.where)
 
     def at(self, ref: Ref, columns: Columns) -> Place:
-        """Return the place of an operand. An operand with fewer axes than a sequence has no time axis."""
+        """Return the place of an operand. An operand of a sequence with fewer axes than the result has no time axis."""
         where = self.place.where
         if where == "sequence" and self.graph.type(ref).rank < self.graph.type(self.place.ref).rank:
             where = "outside"
         return Place(ref, columns, where)
 
     def operand(self, ref: Ref, columns: Columns) -> Polynomial:
+        """Return the formula of some columns of an operand."""
         return self.equations.at(self.at(ref, columns))
 
     def by_rows(self, ref: Ref) -> Polynomial:
-        """Return the operand as one number for each row: a value [N] beside values [N, H]."""
+        """Return the formula of an operand that has one number for each row: a value [N] beside values [N, H]."""
         return self.equations.at(self.at(ref, None))
 
     def aligned(self, ref: Ref, like: Node, columns: Columns) -> Polynomial:
-        """Return an operand that is broadcast to the result of ``like``, from the last axis on."""
+        """Return the formula of the columns of an operand that meet ``columns`` of the node ``like``, by broadcasting
+        from the last axis on."""
         shape = self.graph.type(ref).shape
         if not shape or columns is None:
             return self.by_rows(ref)
@@ -471,7 +486,12 @@ Formula = Callable[[Reading, Node[Any], tuple[Ref, ...], Columns], Polynomial | 
 def part_of(
     graph: Graph, ref: Ref, part: tuple[int, int], axis: int, joined: bool = False
 ) -> tuple[Ref, tuple[int, int]] | None:
-    """The part of the operand of a Split along ``axis``, or (``joined``) of a Concat, that a part of ``ref`` equals."""
+    """Return the value that ``ref`` is a part of, or is joined from, and the columns of that value which ``part`` of
+    ``ref`` equals.
+
+    ``ref`` may be a result of a Split along ``axis``, or, if ``joined``, of a Concat along it. Return None for any
+    other op, and if a part spans several operands of a Concat.
+    """
     node = graph.node(ref.node)
     if isinstance(node.op, Split) and node.op.axis == axis:
         before = sum(node.op.sizes[: ref.out])
@@ -483,8 +503,8 @@ def part_of(
 
 
 def _joined(graph: Graph, x: Ref, axis: int) -> list[tuple[Ref, tuple[int, int]]]:
-    """Return the pieces of which a value is joined along an axis, and the part that each is; the value itself if it is
-    not joined."""
+    """Return the operands of a Concat along ``axis``, each with its span [start, stop); for any other value ``x``
+    itself with its whole span."""
     node = graph.node(x.node)
     pieces = graph.args(x.node) if isinstance(node.op, Concat) and node.op.axis == axis else (x,)
     bounds, start = [], 0
@@ -496,18 +516,19 @@ def _joined(graph: Graph, x: Ref, axis: int) -> list[tuple[Ref, tuple[int, int]]
 
 
 def _of_models(op: Op) -> Op:
-    """Return the op of models that a backend's op corresponds to, with its attributes: a layer Sigmoid is a Sigmoid."""
+    """Return the op of models that a backend's op derives from, with its attributes: a layer Sigmoid is a Sigmoid."""
     classes = (kind for kind in type(op).__mro__ if issubclass(kind, Op) and not kind.backend and "name" in vars(kind))
     kind = next(classes, type(op))
     return kind(**{field.name: getattr(op, field.name) for field in fields(kind)})
 
 
 def _of_two(function: Callable[[Polynomial, Polynomial], Polynomial | None]) -> Formula:
+    """Return the formula of a binary op: ``function`` combines the formulas of the two operands after broadcasting."""
     return lambda r, node, args, columns: function(*(r.aligned(ref, node, columns) for ref in args))
 
 
 def multiplied(x: Polynomial, y: Polynomial) -> Polynomial | None:
-    """Return the product; None if it would be too long to be a formula of a cell."""
+    """Return the product; None if it would have too many terms to be a formula of a cell."""
     return x * y if len(x) * len(y) <= MOST_TERMS else None
 
 
@@ -524,6 +545,7 @@ def _function(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -
 
 
 def _part(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
+    """Return the formula of columns of a Split's or Concat's result; None if they are not columns of one operand."""
     if columns is None:
         return None
     part = part_of(r.graph, r.place.ref, columns, node.types[0].rank - 1, joined=True)
@@ -531,7 +553,8 @@ def _part(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Po
 
 
 def _reshape(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    """Read through a reshape that only adds or removes axes of 1: leading ones, or the last one of a column."""
+    """Return the formula of a reshape that only adds or removes axes of one element, at the start or at the end; None
+    for any other reshape."""
     before, after = r.graph.type(args[0]).shape, node.types[0].shape
     for one, other in ((before, after), (_without_ones(before), _without_ones(after))):
         if columns is not None and other == (*one, 1):
@@ -550,7 +573,8 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _linear(r: Reading, node: Node[Linear], args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    """Return the sum of the products of each piece of a concatenated operand."""
+    """Return the formula of a Linear: a product for each piece of a concatenated operand, and the bias; None if the
+    matrix is not a weight."""
     if columns is None:
         return None
     x, w, *bias = args

@@ -1,9 +1,10 @@
-"""Linear recurrences: the states of a scan whose next values are affine in them, so that all steps have a closed form.
+"""Linear recurrences: the states of a scan whose next values are affine in the states, so that all steps have a closed
+form.
 
 A value of a step is affine in some states if it is ``factor * state + offset``, and neither factor nor offset reads
-these states. The reading goes node by node and builds factors and offsets as nodes of the step. With max-plus
-arithmetic ``+`` is the maximum and ``*`` the sum: a running maximum is affine too. States that read each other are one
-group.
+these states. Its form is the factors and the offset. The reading goes node by node and builds factors and offsets as
+nodes of a new graph of the step. Max-plus arithmetic has the maximum in place of ``+`` and the sum in place of ``*``,
+so a running maximum is affine too. States that read each other are one group.
 """
 
 from __future__ import annotations
@@ -24,16 +25,18 @@ from lstmc.patterns.recurrence import LEAST, NO_MASKS, Kind, Masks, Recurrence, 
 
 __all__ = ["recurrences", "scan_lines", "state_lines"]
 
-MOST_STEPS = 16  # of a delay: for each there are some nodes
+MOST_STEPS = 16  # of a delay: each step of a delay adds nodes
 MOST_OF_GROUP = 4  # states that read each other: the products of their factors are matrices of so many rows
 
 
 @dataclass(frozen=True)
 class _Term:
-    """The dependence of a value on one state: for each of its elements, the element of the state, and the factor.
+    """The dependence of a value on one state: for each element of the value, the element of the state that it reads,
+    and the factor.
 
-    ``index`` is None if an element depends on several elements of the state; then factors are not kept. The index is -1
-    for an element that does not depend on the state.
+    ``index`` has the flat index of the state's element, or -1 for an element that does not depend on the state. It is
+    None if an element depends on several elements of the state; then there is no factor. ``factor`` None is the neutral
+    factor. ``varies``: the factor differs from step to step.
     """
 
     index: NDArray[np.int64] | None
@@ -43,7 +46,10 @@ class _Term:
 
 @dataclass(frozen=True)
 class _Form:
-    """An affine value: terms by the numbers of states, and an offset."""
+    """An affine value: its term for each state by the state's number, and its offset, None if it has none.
+
+    ``later``: where two values of a maximum are equal, the later one gets the gradient.
+    """
 
     terms: Mapping[int, _Term]
     offset: Ref | None = None
@@ -67,7 +73,7 @@ class _NonlinearError(Exception):
 
 
 def recurrences(body: Graph, masks: Masks = NO_MASKS) -> tuple[Recurrence, ...]:
-    """Return the recurrence of each group of a body's states, each group after the groups that it reads.
+    """Return the recurrence of each group of a body's states; a group follows all groups that it reads.
 
     ``masks`` are the arguments of the body that are masks of lengths.
     """
@@ -87,7 +93,8 @@ def state_lines(body: Graph, masks: Masks = NO_MASKS) -> list[tuple[str, str]]:
 
 
 def scan_lines(graph: Graph) -> list[tuple[str, str, str]]:
-    """Return each state of a model's scans: the scan's name, the state's, and its recurrence in words.
+    """Return for each state of a model's scans three texts: the scan's name, the state's name, and the state's
+    recurrence in words.
 
     Scans that are peeled, keep the time axis, or have layers of a backend are left out.
     """
@@ -101,6 +108,11 @@ def scan_lines(graph: Graph) -> list[tuple[str, str, str]]:
 
 
 def _recurrence(body: Graph, group: tuple[int, ...], reads: frozenset[int], masks: Masks) -> Recurrence:
+    """Return the recurrence of one group of states, in ordinary arithmetic or, for a single state, in max-plus
+    arithmetic.
+
+    If neither reading succeeds, the result has no kind, and has the reasons why the group is not linear.
+    """
     following = body.outputs[len(body.outputs) - len(body.arguments("state")) :]
     names = tuple(following[number].name for number in group)
     result = Recurrence(group, names, reads, None)
@@ -129,7 +141,7 @@ class _Reading:
         self.forms: dict[Ref, _Form | _NonlinearError] = {}
 
     def recurrence(self, result: Recurrence) -> Recurrence:
-        """Return ``result`` with the recurrence of the group. Raises :class:`_NonlinearError`."""
+        """Return ``result`` completed with the recurrence of the group. Raises :class:`_NonlinearError`."""
         for node in self.body:
             self.rebuild.copy(node)
             if node.name in self.states:
@@ -159,20 +171,22 @@ class _Reading:
         )
 
     def reasons(self) -> tuple[str, ...]:
-        """Return for each state of a group the reason why it is not linear; if it has none, the reason of the first
-        state that has."""
+        """Return for each state of the group why its next value is not affine; a state whose next value is affine gets
+        the reason of the first other state."""
         results = [self.forms.get(self.following[number].ref) for number in self.group]
         causes = [result.reason for result in results if isinstance(result, _NonlinearError)]
         return tuple(r.reason if isinstance(r, _NonlinearError) else causes[0] for r in results)
 
     def _known(self, ref: Ref) -> _Form:
+        """Return the form of a value that is read already; a value that reads no state is its own offset. Raises
+        :class:`_NonlinearError`."""
         form = self.forms.get(ref)
         if isinstance(form, _NonlinearError):
             raise form
         return _Form({}, self.rebuild.new[ref]) if form is None else form
 
     def _kind(self, forms: Mapping[int, _Form]) -> Kind:
-        """Return the kind of recurrence of a group of states with these next values."""
+        """Return the kind of recurrence of a group of states whose next values have these forms."""
         shapes = {self.body.type(Ref(name)).shape for name in self.states}
         terms = [term for form in forms.values() for term in form.terms.values()]
         if not terms:
@@ -187,7 +201,8 @@ class _Reading:
         return Kind.MATRIX
 
     def _delay(self, forms: Mapping[int, _Form]) -> int:
-        """Return the number of steps after which a permuted state is forgotten; 0 if never, or not soon."""
+        """Return the number of steps after which nothing is left of a state whose elements only move; 0 if something is
+        left after ``MOST_STEPS`` steps, or if the state is not of this kind."""
         terms = [term for form in forms.values() for term in form.terms.values()]
         if not terms:
             return 1
@@ -204,6 +219,8 @@ class _Reading:
     def _step(
         self, forms: Mapping[int, _Form]
     ) -> tuple[Graph, dict[tuple[int, int], Ref | None], dict[int, Ref | None]]:
+        """Return the graph that computes factors and offsets, broadcast to the state's shape, and its values: the
+        factor of each pair of states (next, read), and the offset of each state."""
         factors: dict[tuple[int, int], Ref | None] = {}
         offsets: dict[int, Ref | None] = {}
         outputs: list[Output] = []
@@ -226,7 +243,8 @@ class _Reading:
     # arithmetic of factors and offsets; None is the neutral element --------------------------------------------
 
     def _binary(self, op: Op, x: Ref, y: Ref, node: Node) -> Ref:
-        """Return an op of two values that are broadcast to a node's result."""
+        """Add an op of two values to the graph in place of ``node``; broadcast x to the node's shape if the op needs
+        it."""
         try:
             return self.b.add(op, x, y, names=node.names, loc=node.loc)[0]
         except ShapeError:
@@ -239,6 +257,7 @@ class _Reading:
         return self.b.add(Full((1,), value))[0]
 
     def _joined(self, op: Op, x: Ref | None, y: Ref | None, node: Node) -> Ref | None:
+        """Return ``op`` of two values; if one of them is None, the neutral element, return the other."""
         return y if x is None else x if y is None else self._binary(op, x, y, node)
 
     def _plus(self, x: Ref | None, y: Ref | None, node: Node) -> Ref | None:
@@ -250,6 +269,7 @@ class _Reading:
     # rules -------------------------------------------------------------------------------------------------------
 
     def _read(self, node: Node) -> None:
+        """Store the form of each result of a node, or the reason why the result is not affine."""
         args = self.body.args(node.name)
         results: Sequence[_Form | _NonlinearError]
         if self.maximum and isinstance(node.op, Add) and (kept := self._kept(node)):
@@ -265,6 +285,8 @@ class _Reading:
             self.forms[Ref(node.name, out)] = form
 
     def _operand(self, node: Node, ref: Ref) -> _Form:
+        """Return the form of an operand. Raises :class:`_NonlinearError`, which names the product if a Mul has another,
+        affine, operand."""
         if isinstance(self.forms.get(ref), _NonlinearError) and isinstance(node.op, Mul):
             others = [other for other in self.body.args(node.name) if other != ref]
             affine = [other for other in others if isinstance(self.forms.get(other), _Form)]
@@ -273,6 +295,7 @@ class _Reading:
         return self._known(ref)
 
     def _product(self, node: Node, one: Ref, other: Ref) -> _NonlinearError:
+        """Return the error of a product of two values that both read states of the group."""
         return _NonlinearError(
             f"{self._states_of(one)} is multiplied by {self.body.value_name(other)}, which reads"
             f" {self._states_of(other)}",
@@ -288,6 +311,8 @@ class _Reading:
         return _NonlinearError(f"the step has the {node.op.name} of a value that reads {read}", node)
 
     def _affine(self, node: Node, forms: list[_Form]) -> _Form:
+        """Return the form of a node's result in ordinary arithmetic. Raises :class:`_NonlinearError` if the op is not
+        affine in its operands."""
         match node.op:
             case Add():
                 return self._sum(node, *forms)
@@ -310,6 +335,8 @@ class _Reading:
         raise self._nonlinear(node)
 
     def _max_plus(self, node: Node, forms: list[_Form]) -> _Form:
+        """Return the form of a node's result in max-plus arithmetic. Raises :class:`_NonlinearError` for an op that
+        this arithmetic does not have."""
         free = [ref for ref, form in zip(self.body.args(node.name), forms, strict=True) if not form.terms]
         varies = any(ref.node in self.varying for ref in free)
         match node.op:
@@ -332,7 +359,12 @@ class _Reading:
         raise self._nonlinear(node)
 
     def _kept(self, node: Node) -> _Form | None:
-        """Return the form of ``valid * new + (1 - valid) * state``, which keeps a state past a sequence's end."""
+        """Return the max-plus form of ``valid * new + (1 - valid) * state``, by which a masked step keeps its state;
+        None if the sum is not of this form.
+
+        At an invalid step the offset is ``LEAST``, below every state, and the state plus the masked factor 0 is the
+        maximum.
+        """
         parts = [(mask, self.forms.get(value)) for mask, value in masked_sum(self.body, node, self.masks)]
         if not parts:
             return None
@@ -350,6 +382,7 @@ class _Reading:
         return _Form({state: replace(term, factor=factor, varies=True)}, offset, new.later)
 
     def _scaled(self, node: Node, form: _Form, scale: float) -> _Form:
+        """Return the form of ``scale`` times a value."""
         op = Affine(scale, 0.0)
         terms = {
             s: replace(t, factor=self._full(scale) if t.factor is None else self._unary(op, t.factor, node))
@@ -358,6 +391,8 @@ class _Reading:
         return _Form(terms, None if form.offset is None else self._unary(op, form.offset, node))
 
     def _sum(self, node: Node, x: _Form, y: _Form) -> _Form:
+        """Return the form of the sum of two values (in max-plus arithmetic, of their maximum), broadcast to the node's
+        shape."""
         shape = node.types[0].shape
         terms: dict[int, _Term] = {}
         for state in {**x.terms, **y.terms}:
@@ -372,6 +407,7 @@ class _Reading:
         return _Form(terms, self._plus(x.offset, y.offset, node), x.later and y.later)
 
     def _merged(self, node: Node, one: _Term, other: _Term) -> _Term:
+        """Return the sum of two terms in one state; without index if the terms read different elements of the state."""
         varies = one.varies or other.varies
         if not np.array_equal(_index(one), _index(other)):
             return _Term(None, None, varies)
@@ -379,6 +415,8 @@ class _Reading:
         return _Term(one.index, self._plus(x, y, node), varies)
 
     def _multiplied(self, node: Node, form: _Form, factor: Ref | None, varies: bool) -> _Form:
+        """Return the form of a value times a factor that reads no state of the group; ``varies``: the factor differs
+        from step to step."""
         terms: dict[int, _Term] = {}
         for state, term in form.terms.items():
             varying = term.varies or varies
@@ -391,7 +429,8 @@ class _Reading:
         return _Form(terms, offset, form.later)
 
     def _moved(self, node: Node, forms: list[_Form], op: Op | None = None) -> list[_Form]:
-        """Return the forms of an op that moves elements: it moves factors and offsets in the same way."""
+        """Return the form of each result of an op that moves elements: the same op moves the indices, the factors and
+        the offsets."""
         op = op or node.op
         types = [self.body.type(ref) for ref in self.body.args(node.name)]
         offsets: list[Ref | None] = [None] * len(node.types)
@@ -423,6 +462,8 @@ class _Reading:
         return [_Form(each, offset, all(f.later for f in forms)) for each, offset in zip(terms, offsets, strict=True)]
 
     def _move(self, node: Node, op: Op, refs: Sequence[Ref | None], types: Sequence[Any], neutral: float) -> Any:
+        """Add a node that moves ``refs`` with ``op``, after broadcasting to ``types``; None stands for an array of
+        ``neutral``."""
         whole = [
             self.b.add(Full(type_.shape, neutral))[0] if ref is None else broadcast(self.b, ref, type_.shape)
             for ref, type_ in zip(refs, types, strict=True)
@@ -431,7 +472,7 @@ class _Reading:
 
 
 def _unchanged(form: _Form | _NonlinearError | None) -> TypeGuard[_Form]:
-    """Whether a value is a state itself."""
+    """Return whether a value is exactly the states that it reads, without factor and offset."""
     return isinstance(form, _Form) and form.offset is None and [term.factor for term in form.terms.values()] == [None]
 
 

@@ -2,8 +2,8 @@
 
 A scan is read as formulas (``equations.py``). So recognition works at every stage of a model: with gates packed in any
 order or separate, with products in the loop or before it, and with gates written in different ways. A gate is a
-function of a sum of W x, R h and b; the function may be written with several ops (a hard sigmoid, clipping before the
-function).
+function of a sum of W x, R h and b; several ops may compute the function (a hard sigmoid, clipping before the
+function). A reset is a factor that multiplies every state before the step, one number for each row.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = ["match_gru", "match_lstm", "match_rnn", "recognise"]
 
 
 def activation_of(function: Function) -> tuple[Activation, Polynomial] | None:
-    """Return a gate's activation and its operand; None for a clip that is not a hard sigmoid's."""
+    """Return a gate's activation and its operand, read through clips; None for a clip that is no hard sigmoid."""
     if not isinstance(function.op, Clip):
         held = _held(function.operand)
         if held is None:
@@ -61,13 +61,14 @@ def activation_of(function: Function) -> tuple[Activation, Polynomial] | None:
     if held is None:
         return HardSigmoid(slope, offset), operand
     clip, _, inner = held
-    low = -clip.high / 2  # of both bounds together with the offset one is known; the usual ones are alike
+    low = -clip.high / 2  # only the sum of lower bound and offset is known: take bounds of equal size, as usual
     clipped = Clipped(HardSigmoid(slope, offset - slope * low), low, -low)
     return clipped, inner + Polynomial.constant(low)
 
 
 def _held(formula: Polynomial) -> tuple[Clip, float, Polynomial] | None:
-    """Return the clip of a clipped formula, its lower bound, and the formula less that bound."""
+    """Return a formula that is a clip plus a number as three parts: the clip, the number (the lower bound), and the
+    clip's operand; None for any other formula."""
     low = sum(value for monomial, value in formula if not monomial)
     atoms = (formula - Polynomial.constant(low)).single
     if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Function):
@@ -77,15 +78,16 @@ def _held(formula: Polynomial) -> tuple[Clip, float, Polynomial] | None:
 
 @dataclass(frozen=True)
 class Gates:
-    """A reader of the gates of a step; ``resets`` has the factor of each state, from the first gate that was read."""
+    """A reader of the gates of a step with the state ``h``. ``resets`` has one state and the factor that multiplies it;
+    the factor of h must be the same."""
 
     step: Step
     h: Ref
     resets: Mapping[Ref, Monomial]
 
     def gate(self, function: Function, cell: Monomial | None = None, skipped: Collection[Monomial] = ()) -> Gate:
-        """Return the gate that a function is. ``cell`` is the operand of a peephole; ``skipped`` terms do not belong to
-        the gate.
+        """Return the weights and other terms of the gate that ``function`` computes. ``cell`` is the operand of a
+        peephole; ``skipped`` terms do not belong to the gate.
 
         Raises :class:`~lstmc.patterns.Mismatch` for a term that cannot be in a gate.
         """
@@ -131,7 +133,7 @@ class Gates:
         )
 
     def opened(self, function: Function) -> tuple[Activation, Polynomial]:
-        """Return a gate's function and the terms of its operand. Raises :class:`~lstmc.patterns.Mismatch`."""
+        """Return a gate's activation and the sum that it is applied to. Raises :class:`~lstmc.patterns.Mismatch`."""
         activation = activation_of(function)
         if activation is None:
             raise self.step.mismatch_at("a function such as sigmoid", function.place)
@@ -145,8 +147,7 @@ class Gates:
         return self.step.body.type(self.h).shape[-1]
 
     def _all_units(self, columns: Columns) -> bool:
-        """Return whether columns have one number for each unit; a single number would be broadcast: it belongs to no
-        single gate."""
+        """Return whether columns have one number for each unit. A single number would be broadcast to all units."""
         return columns is not None and columns[1] - columns[0] == self._units
 
     def is_vector(self, atom: Atom) -> bool:
@@ -157,6 +158,8 @@ class Gates:
         return all(size == 1 for size in self.step.equations.graph(place.where).type(place.ref).shape[:-1])
 
     def _check_operand(self, product: Product) -> None:
+        """Raise :class:`~lstmc.patterns.Mismatch` unless a product multiplies h, or h times the factor that multiplies
+        every state."""
         h = self.step.atom(self.h)
         read = product.operand.single
         factor = None if read is None else without(read, (h,))
@@ -174,12 +177,14 @@ class Gates:
             )
 
     def _times(self, state: Ref, by: Monomial) -> str:
+        """Return a state and its factors as text, for an error."""
         names = [self.step.equations.graph(atom.place.where).value_name(atom.place.ref) for atom in by]
         return " times ".join(f"%{name}" for name in (state.node, *names))
 
 
 def gate_or_rest(formula: Polynomial) -> tuple[Function | None, bool]:
-    """Return the gate that a formula is, and whether it is one minus the gate; None if it is neither."""
+    """Return the gate g of a formula that is g or 1 - g, and whether it is 1 - g; (None, False) for any other
+    formula."""
     for inverted, value in ((False, formula), (True, ONE - formula)):
         atoms = value.single
         if atoms is not None and len(atoms) == 1 and isinstance(atoms[0], Function):
@@ -188,7 +193,8 @@ def gate_or_rest(formula: Polynomial) -> tuple[Function | None, bool]:
 
 
 def new_content(gate: Function, new: Polynomial, direct: bool) -> Function | None:
-    """Return n of a term ``new``, which is gate * n (``direct``) or (1 - gate) * n."""
+    """Return the function n of a term ``new`` that is gate * n (``direct``) or (1 - gate) * n; None if the term is
+    neither."""
     times, rest = new.divided((gate,))
     atoms = (times if direct else rest).single
     if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Function):
@@ -199,7 +205,10 @@ def new_content(gate: Function, new: Polynomial, direct: bool) -> Function | Non
 
 
 def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM:
-    """Return the scan as an LSTM. Raises :class:`Mismatch`."""
+    """Return the scan as an LSTM. Raises :class:`Mismatch`.
+
+    Each state whose update multiplies its old value may be the cell state; the first that fits is taken.
+    """
     step = Step(graph, name, formulas)
     step.expect_states(2, "two states, h and c")
     cells = [s for s in step.states if step.updates[s].divided((step.atom(s),))[0].terms]
@@ -215,6 +224,10 @@ def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> L
 
 
 def _lstm(first: Step, formulas: Formulas, c: Ref) -> LSTM:
+    """Return the scan as an LSTM with the cell state ``c``. Raises :class:`Mismatch`.
+
+    The values that equal c' are made opaque, so that h' is read as a formula of c'.
+    """
     _CellUpdate.of(first, c)
     values = first.equations.equal_to(first.updates[c])
     step = Step(first.graph, first.node.name, formulas, dict.fromkeys(values, values[0]) if values else {})
@@ -249,6 +262,8 @@ class _CellUpdate:
 
     @classmethod
     def of(cls, step: Step, c: Ref, formula: Polynomial | None = None) -> _CellUpdate:
+        """Return the update of the cell state ``c`` by its formula, or by the step's formula of c'. Raises
+        :class:`Mismatch`."""
         formula = step.updates[c] if formula is None else formula
         quotient, new = formula.divided((step.atom(c),))
         reset, quotient = step.reset_of(quotient)
@@ -267,7 +282,8 @@ class _CellUpdate:
 
 
 def _output(step: Step, h: Ref, c: Atom) -> tuple[Function, Op | None]:
-    """The output gate, and the function of c' that it multiplies, None for the identity."""
+    """Return the output gate, and the function of c' that the gate multiplies, None for the identity. Raises
+    :class:`Mismatch`."""
     atoms = step.updates[h].single or ()
     for cell, gate in (atoms, atoms[::-1]) if len(atoms) == 2 else ():
         if not isinstance(gate, Function) or gate.operand == Polynomial.atom(c):
@@ -307,7 +323,10 @@ def match_gru(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> GR
 
 @dataclass
 class _ResetGate:
-    """The reset gate r of a GRU, and the terms by which the candidate depends on h through it."""
+    """The reset gate ``r`` of a GRU's candidate ``n``, and the terms of ``n`` that read h through this gate.
+
+    ``after``: r multiplies the product with h, not h. Then ``biases`` are the vectors that r multiplies too.
+    """
 
     reader: Gates
     h: Monomial
@@ -333,6 +352,8 @@ class _ResetGate:
             self.biases, self.terms = tuple(vectors.values()), self.terms | set(vectors)
 
     def _seen(self) -> Iterator[tuple[Monomial, Product, Function, bool]]:
+        """Yield the candidate's terms that multiply h by a gate and a matrix: term, product, gate, and whether the gate
+        comes after the product."""
         for monomial, _ in self.reader.opened(self.n)[1]:
             for product in monomial:
                 if not isinstance(product, Product) or not product.recurrent:
@@ -372,7 +393,8 @@ MATCHES: dict[str, Callable[[Graph, str, Formulas], LSTM | GRU | RNN]] = {
 
 
 def recognise(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM | GRU | RNN | Unrecognised:
-    """Return the LSTM, GRU or RNN that a scan computes. ``formulas`` read the ops of a backend."""
+    """Return the LSTM, GRU or RNN that a scan computes, or its first difference from each. ``formulas`` read the ops of
+    a backend."""
     differences = {}
     for kind, match in MATCHES.items():
         try:

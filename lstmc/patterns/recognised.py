@@ -212,7 +212,8 @@ class Unrecognised:
 
 
 def describe(pattern: LSTM | GRU | RNN | Unrecognised, graph: Graph) -> str:
-    """Return a recognised cell as text, one equation a line. ``graph`` contains the scan."""
+    """Return a recognised cell as text with an equation on each line; for an unrecognised scan its difference from each
+    kind of cell. ``graph`` contains the scan."""
     if isinstance(pattern, Unrecognised):
         return "".join(f"{kind}: {difference.located()}\n" for kind, difference in pattern.differences.items())
     text = _Text(graph, pattern)
@@ -237,6 +238,8 @@ def describe(pattern: LSTM | GRU | RNN | Unrecognised, graph: Graph) -> str:
 
 
 class _Text:
+    """The parts of a recognised cell as text: places, matrices, gates, and the update of the states."""
+
     def __init__(self, graph: Graph, cell: LSTM | GRU | RNN) -> None:
         self.graph, self.cell = graph, cell
         scan = graph.node(cell.scan).op
@@ -247,6 +250,7 @@ class _Text:
         return (self.body if at.where == "step" else self.graph).value_name(at.ref)
 
     def _part(self, at: Place | Matrix, part: tuple[int, int] | None, axis: int) -> str:
+        """Return a part of an axis as ``start:stop``; empty if it is the whole axis."""
         graph = self.body if at.where == "step" else self.graph
         if part is None or part == (0, graph.type(at.ref).shape[axis]):
             return ""
@@ -257,11 +261,13 @@ class _Text:
         return self._name(at) + (f"[{part}]" if part else "")
 
     def matrix(self, at: Matrix) -> str:
+        """Return a matrix by its name, with the rows and columns in brackets if it is a part of a larger one."""
         rows, columns = self._part(at, at.rows, 0), self._part(at, at.columns, 1)
         part = f"{rows or ':'}, {columns}" if columns else rows
         return self._name(at) + (f"[{part}]" if part else "")
 
     def gate(self, name: str, gate: Gate) -> str:
+        """Return the formula of a gate as text: the activation of the sum of its terms."""
         terms = [f"{self.matrix(product.matrix)} {self.place(product.x)}" for product in gate.entering]
         terms += [self.place(at) for at in (*gate.added, *gate.biases)]
         inside = "h"
@@ -283,6 +289,7 @@ class _Text:
         return f"where {self.place(valid.mask)} is {0 if valid.inverted else 1}"
 
     def update(self) -> list[str]:
+        """Return the equations of the next states, one text for each."""
         cell = self.cell
         if isinstance(cell, RNN):
             return [f"h' = {self.gate('h', cell.h)}"]
@@ -295,6 +302,7 @@ class _Text:
 
 
 def _applied(function: Activation, of: str) -> str:
+    """Return an activation of the text ``of``, with the activation's numbers."""
     if isinstance(function, Clipped):
         return _applied(function.function, f"clip({of}, {function.low:g}, {function.high:g})")
     numbers = f", {function.slope:g}, {function.offset:g}" if isinstance(function, HardSigmoid) else ""

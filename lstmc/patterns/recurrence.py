@@ -1,9 +1,9 @@
 """The recurrence of a group of states: its kind, the graph that computes its factors and offsets, and one step of it.
 
-The linear part of a step is a separate graph. Its matrix seldom joins all elements of a state: along ``kept`` axes
-elements do not mix, so that each place there has its own matrix. Along ``shared`` axes, which are kept too, that matrix
-is the same at each place, as for the rows of a state that DeltaNet multiplies by I - b k k^T. Masks of lengths are
-values of 0 and 1 whose gradient is zero everywhere, and their complements.
+The part of a step that is linear in the states is a separate graph. The matrix of this linear map seldom mixes all
+elements of a state: along ``kept`` axes elements do not mix, so that each place along them has a matrix of its own.
+``shared`` axes are kept axes along which the matrices of all places are equal, as for the rows of a state that DeltaNet
+multiplies by I - b k k^T. A mask of lengths has the values 0 and 1, and its gradient is zero everywhere.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ __all__ = [
     "states_read",
 ]
 
-LEAST = -1e30  # below all other numbers, and so that float32 can add it a few times
+LEAST = -1e30  # below all other numbers, but float32 can still add it a few times without overflow
 
 
 def states_read(body: Graph) -> list[set[int]]:
-    """Return for each state of a body the numbers of the states that its value after any number of steps depends on."""
+    """Return for each state of a body the numbers of the states that it depends on, after one step or more."""
     states = body.arguments("state")
     numbers = {name: number for number, name in enumerate(states)}
     following = body.outputs[len(body.outputs) - len(states) :]
@@ -60,13 +60,14 @@ class Kind(Enum):
 class Recurrence:
     """The recurrence of a group of states, by their numbers among the scan's states.
 
-    ``kind`` is None if it is not linear; then ``reasons`` has the reason for each state, and ``loc`` the place of the
-    first. ``varies``: a factor differs from step to step. ``reads`` are states of other groups that must be solved
-    before. For the kinds ``DELAY``, ``ELEMENTWISE`` and ``MAXIMUM`` the graph ``step`` is the body with factors and
-    offsets among its values, in the state's shape; None is the neutral factor or offset. Factor (i, j) multiplies state
-    j in the next value of state i. ``following`` are the next values, in ``step``, of the states that it ``reads``.
-    With ``later`` the later of two equal values of a maximum gets the gradient. A state of the kind ``DELAY`` is
-    forgotten after ``delay`` steps; for more than one step there are no factors and offsets.
+    ``kind`` is None if the recurrence is not linear; then ``reasons`` has the reason for each state, and ``loc`` is the
+    source line of the first. ``varies``: a factor differs from step to step. ``reads`` are the states of other groups
+    that must be computed before this group. For the kinds ``DELAY``, ``ELEMENTWISE`` and ``MAXIMUM`` the graph ``step``
+    is the body with factors and offsets among its values, in the state's shape; None is the neutral factor or offset.
+    Factor (i, j) multiplies state j in the next value of state i. ``following`` are the values in ``step`` that are the
+    next values of the states in ``reads``. With ``later`` the later of two equal values of a maximum gets the gradient.
+    A state of the kind ``DELAY`` is forgotten after ``delay`` steps; for more than one step there are no factors and
+    offsets.
     """
 
     states: tuple[int, ...]
@@ -84,7 +85,7 @@ class Recurrence:
     delay: int = 0
 
     def description(self, state: int) -> str:
-        """Return in words how the next value of a state, by its number, reads the group."""
+        """Return in words how the next value of a state, given by its number, depends on the states of the group."""
         if self.kind is None:
             return f"sequential: {self.reasons[self.states.index(state)]}"
         if self.kind is Kind.DELAY:
@@ -100,7 +101,8 @@ LAST = ops.Affine(-1.0, 1.0)
 
 @dataclass(frozen=True)
 class Mask:
-    """``relu(1 - relu(n))`` of integers n, by its node; if ``inverted``, one minus it."""
+    """A mask ``relu(1 - relu(n))`` of integers n: ``of`` is the value of the mask; ``inverted``: one minus that
+    value."""
 
     of: Ref
     inverted: bool
@@ -132,7 +134,7 @@ def mask_of(graph: Graph | Builder, ref: Ref, known: Masks = NO_MASKS) -> Mask |
 
 
 def operand_masks(graph: Graph | Builder, scan: Scan, operands: Sequence[Ref]) -> Masks:
-    """Return the arguments of a scan's body that are masks."""
+    """Return the arguments of a scan's body that are masks of lengths, by name, judged by the scan's ``operands``."""
     arguments = zip(scan.body.body_args(), operands, strict=True)
     masks = {
         arg.name: mask_of(graph, ref) for arg, ref in arguments if isinstance(arg.op, ops.Arg) and arg.op.role == "x"
@@ -141,7 +143,8 @@ def operand_masks(graph: Graph | Builder, scan: Scan, operands: Sequence[Ref]) -
 
 
 def masked_sum(body: Graph, node: Node, known: Masks) -> list[tuple[Ref, Ref]]:
-    """Return mask and value of the two terms of ``mask * value + (1 - mask) * other``; nothing for another sum."""
+    """Return for a node ``mask * a + (1 - mask) * b`` the pairs (mask, a) and (1 - mask, b); an empty list for any
+    other node."""
     parts = []
     for ref in body.args(node.name):
         product = body.node(ref.node)
@@ -155,7 +158,8 @@ def masked_sum(body: Graph, node: Node, known: Masks) -> list[tuple[Ref, Ref]]:
 
 
 def _whole(graph: Graph | Builder, ref: Ref, known: frozenset[str] = frozenset()) -> bool:
-    """Return whether all elements of a value are integers; the arguments ``known`` have integers."""
+    """Return whether all elements of a value are integers, judged by the nodes that compute it; the arguments ``known``
+    have integers."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     match op:
         case _ if ref.node in known:
@@ -186,9 +190,9 @@ NO_AXES: Mapping[str, Axes] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class MatrixStep:
-    """The part of a body that reads a group of its states, as graphs.
+    """The part of a body that computes the next values of a group of states from these states, as graphs.
 
-    Arguments of ``affine`` are the states, then the body's values ``operands``; its outputs are the next states.
+    The arguments of ``affine`` are the states, then the body's values ``operands``; its outputs are the next states.
     ``linear`` is the same graph without the added terms. ``kept`` and ``shared`` are axes of the states.
     """
 
@@ -200,9 +204,9 @@ class MatrixStep:
 
 
 def matrix_step(body: Graph, group: Sequence[int], same: Mapping[str, Axes]) -> MatrixStep:
-    """Return the step of a group of states that are affine in themselves.
+    """Return the step of a group of states whose next values are affine in the states of the group.
 
-    ``same`` has the axes along which all elements of an argument of the body are equal.
+    ``same`` has for each argument of the body the axes along which all elements are equal.
     """
     states = [body.arguments("state")[state] for state in group]
     following = [body.outputs[len(body.outputs) - len(body.arguments("state")) + state] for state in group]
@@ -227,6 +231,8 @@ def matrix_step(body: Graph, group: Sequence[int], same: Mapping[str, Axes]) -> 
 
 
 def _linear_part(affine: Graph) -> Graph:
+    """Return the graph without the terms that read no state: sums lose such operands, products their bias, and arrays
+    of zeros stand for them in ops that move elements."""
     rebuild = Rebuild(affine)
     b = rebuild.builder
     reading = affine.dependents(set(affine.arguments("state")))
@@ -263,6 +269,8 @@ def _kept_axes(affine: Graph) -> tuple[int, ...]:
 
 
 def _keeps_apart(affine: Graph, axis: int) -> bool:
+    """Return whether no op mixes elements of the states along an axis, and the axis has the same place in every next
+    state."""
     places: dict[Ref, int | None] = {Ref(name): axis for name in affine.arguments("state")}
     for node in affine:
         args = affine.args(node.name)
@@ -279,7 +287,7 @@ def _keeps_apart(affine: Graph, axis: int) -> bool:
 
 
 def _same_after(affine: Graph, same: Mapping[str, Axes], axis: int) -> bool:
-    """Return whether states with equal elements along an axis keep this property."""
+    """Return whether states whose elements are equal along an axis have next values with equal elements along it."""
     along: dict[Ref, Axes] = {}
     for node in affine:
         if isinstance(node.op, ops.Arg):
@@ -292,7 +300,8 @@ def _same_after(affine: Graph, same: Mapping[str, Axes], axis: int) -> bool:
 
 
 def axes_of_one(graph: Graph | Builder, ref: Ref, same: Mapping[str, Axes] = NO_AXES) -> Axes:
-    """Return the axes along which a value has equal elements, by its nodes; ``same`` has the axes of leaves."""
+    """Return the axes along which all elements of a value are equal, judged by the nodes that compute it; ``same`` has
+    the axes of leaves."""
     node = graph.node(ref.node)
     if ref.node in same:
         return same[ref.node]
@@ -303,7 +312,8 @@ def axes_of_one(graph: Graph | Builder, ref: Ref, same: Mapping[str, Axes] = NO_
 
 
 def same_axes(op: Op, operands: Sequence[tuple[tuple[int, ...], Axes]], shape: tuple[int, ...]) -> Axes:
-    """Return the axes along which a result of this shape has equal elements, from its operands' shapes and axes."""
+    """Return the axes along which all elements of an op's result are equal, from the shapes and such axes of its
+    operands."""
     if isinstance(op, ops.Full):
         return frozenset(range(len(shape)))
     types = [TensorType(own) for own, _ in operands]

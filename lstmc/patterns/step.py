@@ -1,7 +1,7 @@
-"""A scan as formulas: its next states, its masks, the results of its steps; and the tails of LSTMs.
+"""The formulas of a scan's step: its next states, its masks, the results of its steps; and the tails of LSTMs.
 
-A tail is the end of an LSTM's step in any body: in a cell of several layers, in a cell with more states, in a first
-step.
+The tail of an LSTM is the part of a body that computes c' and h' from the gates. It is found in any body: in a cell of
+several layers, in a cell with more states, in a first step.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ class Mismatch(Exception):
 
 
 class Step:
-    """The formulas of a scan's step: the next value of each state, at valid steps."""
+    """The formulas of a scan's step: ``updates`` has the next value of each state at valid steps; it is empty if a
+    state is not [N, H].
+
+    ``valid`` is the mask of valid steps, if the scan has one, and ``present`` its formula, 1 at valid steps.
+    """
 
     def __init__(self, graph: Graph, name: str, formulas: Formulas, cuts: Mapping[Ref, Ref] = {}) -> None:
         self.graph, self.node, self.formulas = graph, graph.node(name), formulas
@@ -60,18 +64,24 @@ class Step:
         self._unmask()
 
     def atom(self, state: Ref) -> Atom:
+        """Return the atom of a state's old value."""
         return self.equations.opaque(Place(state, self.equations.whole(state)))
 
     def mismatch(self, expected: str, *refs: Ref) -> Mismatch:
+        """Return the exception that says that a part was expected, and prints the nodes of ``refs`` as what was
+        found."""
         text = "; ".join(print_node(self.body, self.body.node(ref.node)) for ref in refs)
         return Mismatch(Difference(expected, text, self.body.node(refs[0].node).loc or self.node.loc))
 
     def mismatch_at(self, expected: str, place: Place) -> Mismatch:
+        """Return the exception that says that a part was expected, and prints the node at ``place`` as what was
+        found."""
         graph = self.equations.graph(place.where)
         node = graph.node(place.ref.node)
         return Mismatch(Difference(expected, print_node(graph, node), node.loc or self.node.loc))
 
     def expect_states(self, count: int, expected: str) -> None:
+        """Raise :class:`Mismatch` unless the scan has ``count`` states, all of one type [N, H]."""
         if len(self.states) != count:
             actual = ", ".join(f"%{ref.node}" for ref in self.states) or "none"
             raise Mismatch(Difference(expected, actual, self.node.loc))
@@ -80,7 +90,7 @@ class Step:
             raise Mismatch(Difference("states [N, H]", actual, self.node.loc))
 
     def by_rows(self, atom: Atom) -> bool:
-        """Return whether an atom is one number for each row, and depends on no state."""
+        """Return whether an atom is one number for each row of the batch, and depends on no state."""
         if atom.recurrent or not isinstance(atom, Opaque | Function):
             return False
         columns = atom.place.columns
@@ -89,7 +99,8 @@ class Step:
         return columns is None or (columns == (0, 1) and wide and graph.type(ref).shape[-1] == 1)
 
     def _unmask(self) -> None:
-        """Find the mask that keeps every state at invalid steps, if any, and the updates at valid steps."""
+        """Find the mask that makes every state keep its value at invalid steps, and divide it out of the updates; do
+        nothing if there is no mask."""
         if not self.updates:
             return
         formula = next(iter(self.updates.values()))
@@ -109,7 +120,8 @@ class Step:
             return
 
     def reset_of(self, quotient: Polynomial) -> tuple[Monomial, Polynomial]:
-        """Return the common factor of a formula that has one number a row, if any, and the formula without it."""
+        """Return the factor that all terms of a formula share, one number for each row, and the formula divided by it;
+        the factor is () if there is none."""
         for atom in dict.fromkeys(a for monomial, _ in quotient for a in monomial if self.by_rows(a)):
             divided, rest = quotient.divided((atom,))
             if not rest.terms:
@@ -117,8 +129,8 @@ class Step:
         return (), quotient
 
     def results(self, named: Mapping[str, Polynomial]) -> tuple[Result, ...]:
-        """Return for each step output the ``named`` formula that it equals. Raises :class:`Mismatch` if it equals
-        none."""
+        """Return for each step output which ``named`` formula it equals, and whether the mask multiplies it. Raises
+        :class:`Mismatch` if it equals none."""
         matches = []
         readers = self.graph.readers()
         for number, output in enumerate(self.scan.step_outputs):
@@ -151,8 +163,8 @@ class Step:
 
 
 def _lengths(graph: Graph, mask: Atom, formulas: Formulas) -> Ref | None:
-    """Return the model's lengths if a mask is relu(1 - relu(left)), where ``left`` counts the lengths down step by
-    step."""
+    """Return the model's lengths if a mask is relu(1 - relu(left)) and another scan counts ``left`` down from them;
+    else None."""
     if not isinstance(mask, Function) or not isinstance(mask.op, Relu):
         return None
     rest = (ONE - mask.operand).single
@@ -177,10 +189,10 @@ def _lengths(graph: Graph, mask: Atom, formulas: Formulas) -> Ref | None:
 
 @dataclass(frozen=True)
 class LSTMTail:
-    """c = f c_prev + i g, h = o activation(c); without the first product there is neither f nor c_prev.
+    """The tail c = f c_prev + i g, h = o activation(c); if c = i g, there is neither f nor c_prev.
 
-    ``gates`` has for each gate its activation and operand. If c_prev is a state times a number for each row, these are
-    ``state`` and ``reset``; the body may have no value that equals their product.
+    ``gates`` has the activation and the operand of each gate. If c_prev is a state times a number for each row,
+    ``state`` and ``reset`` are the two factors; then ``c_prev`` is None if no value of the body equals the product.
     """
 
     c: Ref
@@ -193,7 +205,8 @@ class LSTMTail:
 
 
 def lstm_tails(equations: Equations) -> Iterator[LSTMTail]:
-    """Yield the tail of every LSTM, in order; its cell is opaque from then on."""
+    """Yield the tail of every LSTM, in the body's order; each tail's c is cut, so that later formulas read it as a
+    value."""
     for node in equations.body:
         ref = Ref(node.name)
         if len(node.types) > 1 or not node.types[0].rank:
@@ -208,6 +221,7 @@ def lstm_tails(equations: Equations) -> Iterator[LSTMTail]:
 
 
 def _tails(equations: Equations, h: Ref, o: Atom, shown: Atom) -> Iterator[LSTMTail]:
+    """Yield the tails whose h is the output gate ``o`` times ``shown``, a function of c."""
     if not isinstance(o, Function) or not isinstance(shown, Function) or isinstance(shown.op, Clip):
         return
     c = shown.operand_place
@@ -221,7 +235,11 @@ def _tails(equations: Equations, h: Ref, o: Atom, shown: Atom) -> Iterator[LSTMT
 
 
 def _updates(c: Polynomial, gate: Op | Clip) -> Iterator[tuple[dict[str, Function], Monomial]]:
-    """Yield the readings of a formula as f c + i g: i and f, which are ``gate`` functions if possible, and c."""
+    """Yield the readings of a formula as f c + i g: the gates by name, and the monomial c, which is () if the formula
+    is i g.
+
+    i and f are functions with the op ``gate``, if possible.
+    """
     terms = [monomial for monomial, coefficient in c if coefficient == 1]
     if len(terms) != len(c) or len(c) not in (1, 2):
         return
@@ -238,8 +256,11 @@ def _updates(c: Polynomial, gate: Op | Clip) -> Iterator[tuple[dict[str, Functio
 
 
 def _before(equations: Equations, monomial: Monomial, c: Ref) -> tuple[Ref | None, Ref | None, Place | None] | None:
-    """Return the value that equals a formula of the old c; for a state times a number for each row, also this state and
-    number."""
+    """Return the value that equals the monomial of the old c; if it is a state times a number for each row, also this
+    state and this number.
+
+    The parts that do not exist are None; the result is None if neither a value nor such a product is found.
+    """
     if not monomial:
         return None, None, None
     values = equations.equal_to(Polynomial.of({monomial: 1.0}), c.node)
@@ -252,8 +273,11 @@ def _before(equations: Equations, monomial: Monomial, c: Ref) -> tuple[Ref | Non
 
 
 def packed(body: Graph, places: dict[str, Place], parts: int) -> tuple[Ref, dict[str, int]] | None:
-    """Return the value of the body of which all places are equal parts, ``parts`` in all, and the number of each
-    part."""
+    """Return the value that all places are equal parts of, and the number of each part by the place's name.
+
+    The value has ``parts`` parts along its last axis. Return None if there is no such value, or if two places are one
+    part.
+    """
     pieces: dict[str, tuple[Ref, int]] = {}
     for name, place in places.items():
         if place.where != "step" or place.columns is None:
