@@ -41,6 +41,7 @@ def canonicalize_step(net: Net, states: Mapping[str, str]) -> Net:
 
 
 def _step(net: Net) -> Net:
+    """Return the net of one frame in its chosen layout, with loops marked as running inside a step, not over time."""
     inside = [replace(s, op=replace(s.op, inside=True)) if isinstance(s.op, Scan) else s for s in net.steps]
     return choose_layout(net.of_steps(inside))
 
@@ -53,7 +54,8 @@ def canonicalize_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str
 
 
 def roll_up(net: Net) -> Net:
-    """Return the net with loops in place of unrolled recurrences. Notes name the chains that could not be rolled up."""
+    """Return the net with loops in place of unrolled recurrences. A note of the result names each weight whose repeated
+    products could not be written as a loop."""
     net = _with_constants_once(net)
     some = {name: weight.shape for name, weight in net.params.items() if weight.shape and 0 not in weight.shape}
     numbers = {name: constant(net, name) for name in some}
@@ -72,8 +74,8 @@ def roll_up(net: Net) -> Net:
 
 
 def _with_small_constants(net: Net) -> Net:
-    """Shrink constants with equal elements, such as zeros in an input's shape, to one element if every reader
-    broadcasts it. Then they have no axis of time."""
+    """Shrink each constant with equal elements, such as zeros in an input's shape, to one element if every step that
+    reads the constant broadcasts it. A constant of one element has no axis of time."""
 
     def repeats(step: Step, name: str) -> bool:
         others = [net.shapes[value] for value in step.inputs if value != name]
@@ -89,7 +91,8 @@ def _with_small_constants(net: Net) -> Net:
 
 
 def _with_constants_once(net: Net) -> Net:
-    """Merge equal constants, since an initial state may be stored once for each of its consumers."""
+    """Return the net with one parameter for all constants of the same shape and numbers: an exporter may store an
+    initial state once for each step that reads it."""
     first: dict[tuple[object, ...], str] = {}
     same: dict[str, str] = {}
     for name, weight in net.params.items():
@@ -102,8 +105,9 @@ def _with_constants_once(net: Net) -> Net:
 
 
 def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
-    """Return the net of a graph that was rolled up: its arrays are parameters, and each loop has its own weights. Zeros
-    from which a state starts become no parameters: a loop starts from zeros anyway."""
+    """Return the net of ``graph``, in which recurrences were rolled up to loops. ``arrays`` are the constants of equal
+    numbers, by name: those that ``graph`` still reads become parameters again. Each loop gets its own weights. Zeros
+    from which a state starts become no parameters, because a loop starts from zeros by default."""
     rolled = replace(net, graph=graph)
     builder, read = NetBuilder.of(net), {step.op.body.name for step in net.steps if isinstance(step.op, Scan)}
     builder.leaves, builder.shapes = dict(rolled.leaves), {**net.shapes, **rolled.shapes}
@@ -125,7 +129,8 @@ def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
 def _add_loop(
     builder: NetBuilder, net: Net, step: Step, scan: Scan, constants: Mapping[Leaf, Weight], zeros: Container[str]
 ) -> None:
-    """Add a loop that was rolled up. Its weights and constants become parameters of the loop."""
+    """Add a rolled-up loop to the builder. The weights and constants that the loop's body reads become parameters of
+    the loop. A state that starts from one of ``zeros`` gets no initial value."""
     weights = [net.params[name] for name in scan.of_role("weight", step.inputs)]
     body, title = body_of(scan, weights, constants), builder.scan_name(scan.body.name)
     x, first, static = (scan.of_role(role, step.inputs) for role in ("x", "state", "static"))
@@ -137,7 +142,7 @@ def _add_loop(
 
 
 def _permuted(step: Step, net: Net) -> Permute:
-    """Return a Transpose, which exchanges two neighbouring axes, as a permutation of all axes."""
+    """Return the op of a Transpose, which exchanges two neighbouring axes, as a permutation of all axes."""
     assert isinstance(step.op, Transpose)
     axes = [*range(len(net.shapes[step.outputs[0]]))]
     axes[step.op.axis : step.op.axis + 2] = [step.op.axis + 1, step.op.axis]

@@ -42,15 +42,17 @@ Places = Mapping[Place, list[Place]]  # an axis of a value -> equal axes of othe
 
 
 def equal_axes(net: Net, looped: Mapping[str, str] = {}) -> Places:
-    """Return the axes that are equal by a step of a net; ``looped`` values have equal axes too."""
+    """Return for each axis of a value the axes of other values that a step of the net makes equal, such as the batch of
+    an operand and of the result. ``looped`` maps states to their next values, whose axes are equal too."""
     pairs = [pair for step in net.steps for pair in (*same_axes(step, net), *_through_loop(step, net))]
     pairs += [((a, i), (b, i)) for a, b in looped.items() for i in range(len(net.shapes[a]))]
     return neighbours(pairs)
 
 
 def axes_of(net: Net, near: Places, seeds: Mapping[str, int]) -> dict[str, int]:
-    """Return for each value its axis that equals the axis of the seeds, by the :func:`equal_axes` of the net. Raises
-    :class:`RefusedError` if a value has the axis twice."""
+    """Return for each value its axis that equals the axis of one of ``seeds`` (value: axis), directly or through other
+    values; ``near`` are the net's :func:`equal_axes`. Raise :class:`RefusedError` if two axes of one value equal the
+    seeds."""
     axes: dict[str, int] = {}
     stack: list[Place] = [*seeds.items()]
     while stack:
@@ -67,7 +69,8 @@ def axes_of(net: Net, near: Places, seeds: Mapping[str, int]) -> dict[str, int]:
 
 
 def _through_loop(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
-    """Yield pairs of axes of a loop's operands and results that its body shows to be equal, except the loop's own."""
+    """Yield pairs of equal axes of a loop's operands and results, found in the loop's body. The axis along which the
+    loop runs is in no pair."""
     if not isinstance(step.op, Scan):
         return
     body, looped, arguments = _loop_body(step, step.op, net)
@@ -87,7 +90,8 @@ def _through_loop(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
 
 
 def _loop_body(step: Step, op: Scan, net: Net) -> tuple[Net, dict[str, str], dict[str, tuple[str, bool]]]:
-    """Return a loop's body, the next value of each state, and each input's operand and whether it is a sequence."""
+    """Return the net of a loop's body; a dict of each state's next value in the body; and a dict of each body input:
+    the loop's operand, and whether the operand is a sequence."""
     step = unmasked(step)
     body = body_of(op, [net.params[v] for v in op.of_role("weight", step.inputs)])
     operands = [(v, op.role(i) == "x") for i, v in enumerate(step.inputs) if op.role(i) != "weight"]
@@ -97,7 +101,8 @@ def _loop_body(step: Step, op: Scan, net: Net) -> tuple[Net, dict[str, str], dic
 
 
 def times(net: Net) -> list[dict[str, int]]:
-    """Return the axes of inputs that may be time: loops run along the axis, and all of them run forwards."""
+    """Return the choices of time: each is a dict of inputs and their axis, along which loops run, all of them
+    forwards."""
     found, near = list[dict[str, int]](), equal_axes(net)
     loops = [(step.op, step.op.of_role("x", step.inputs)) for step in net.steps if isinstance(step.op, Scan)]
     for name, shape in net.inputs.items():
@@ -127,10 +132,11 @@ def one_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
 
 
 class _OneFrame:
-    """The rewrite to one frame.
+    """The rewrite of a net of whole sequences to a net of one frame.
 
-    Each value has numbers of frames: ``zeros`` of padding in front, ``behind`` of padding at the end, ``rest`` further
-    at the end to be cut off, ``cut`` missing at the front, and ``late`` by which it is late.
+    The dicts have numbers of frames by value: ``zeros``, the padding in front of the first frame; ``behind``, the
+    padding after the last frame (negative if last frames are missing); ``rest``, frames at the end that a later step
+    must cut off; ``cut``, frames missing at the front; ``late``, by how many frames the new value is late.
     """
 
     def __init__(self, net: Net, time: Mapping[str, int]) -> None:
@@ -155,6 +161,7 @@ class _OneFrame:
             self._step(step)
 
     def net(self) -> Net:
+        """Return the finished net of one frame, with a note for each late output."""
         outputs = {name: self._read(value) for name, value in self.old.outputs.items()}
         steps, shapes = self.builder.steps, self.builder.shapes
         delays = {name: lag for name, value in self.old.outputs.items() if (lag := self.late.get(value))}
@@ -165,6 +172,8 @@ class _OneFrame:
         return replace(made, notes=(*made.notes, *said))
 
     def _read(self, value: str, padded: bool = False) -> str:
+        """Return the new name of an old value for a step that reads each frame. Refuse a value whose padding, cut or
+        missing frames no convolution has used up; with ``padded``, padding is allowed."""
         if ((self.zeros.get(value) or self.behind.get(value)) and not padded) or self.rest.get(value):
             self._refuse("it reads a sequence that is padded along time", value)
         if self.behind.get(value, 0) < 0:
@@ -174,20 +183,23 @@ class _OneFrame:
         return self.name.get(value, value)
 
     def _all(self, step: Step) -> list[str]:
-        """Return the operands of a step, all delayed as much as the latest of them. The step's results are as late."""
+        """Return the new operands of a step, all delayed as much as the latest operand. The step's results are recorded
+        with this delay."""
         lag = max((self.late.get(value, 0) for value in step.inputs), default=0)
         operands = [self._delayed(v, lag, step) if v in self.axes else self._read(v) for v in step.inputs]
         self.late |= dict.fromkeys(step.outputs if lag else (), lag)
         return operands
 
     def _delayed(self, value: str, lag: int, step: Step) -> str:
+        """Return a value that states delay until it is ``lag`` frames late in all."""
         name, by = self._read(value), lag - self.late.get(value, 0)
         if by and (name, by) not in self.kept:
             self.kept[name, by] = self._window_of(name, self.axes[value], by, step)[1]
         return self.kept[name, by] if by else name
 
     def _from_first(self, x: str, old: str, lag: int) -> str:
-        """Return ``x``, or ``old`` in the frames before the first true frame of ``x``, which is ``lag`` frames late."""
+        """Return a value that is ``x`` from the first true frame of ``x`` on, which is ``lag`` frames late, and ``old``
+        before."""
         if ("", lag) not in self.kept:
             before = self._state("begun", (1, lag))
             self.kept["", lag], following = begun(self.builder, before, lag)
@@ -196,24 +208,32 @@ class _OneFrame:
         return self.builder.one(Where(), mask, x, old, hint=f"{x}_begun")
 
     def _refuse(self, why: str, node: str = "") -> NoReturn:
+        """Raise :class:`RefusedError` for the layer that is rewritten now, or for ``node``."""
         refusal = Refusal(node or self.builder.where, "", "", why, BEFORE)
         raise RefusedError(self.old.origin, [refusal], what="streamed")
 
     def _state(self, hint: str, shape: Shape) -> str:
+        """Add an input of the net of one frame that is a state, and return its name."""
         return self.builder.leaf(self.builder.fresh(hint), Input(shape))
 
     def _next(self, state: str, value: str) -> None:
+        """Record ``value`` as the next value of a state, and as an output of the net."""
         out = self.builder.fresh(f"{state}_next")
         self.outputs[out], self.states[state] = value, out
 
     def _zeros_first(self, x: str, lag: int) -> str:
+        """Return ``x`` with zeros in the ``lag`` frames before its first true frame."""
         zeros = self.builder.leaf(self.builder.fresh(f"{x}_zeros"), Full(self.builder.shapes[x]))
         return self._from_first(x, zeros, lag)
 
     def _put(self, op: Op, step: Step) -> None:
+        """Add a step with this op and the delayed operands of the old step."""
         self.builder.put(Step(op, tuple(self._all(step)), step.outputs, step.loc))
 
     def _step(self, step: Step) -> None:
+        """Rewrite a step for one frame. A step without an operand over time stays. A loop, a padding, a slice, a
+        window, a running sum and the last frame have their own rewrites; any other op is applied to each frame alone,
+        and refused if it needs several frames."""
         op, shapes = step.op, self.old.shapes
         slot = next((slot for slot, value in enumerate(step.inputs) if value in self.axes), None)
         if slot is None:
@@ -246,7 +266,8 @@ class _OneFrame:
             (self._move if op.moves and len(step.inputs) == 1 else self._put)(op, step)
 
     def _move(self, op: Op, step: Step) -> None:
-        """Move elements of each frame. The result has the padding and the delay of the operand."""
+        """Add a step that only moves elements of each frame. The result takes over the operand's padding, cuts and
+        delay."""
         (value,) = step.inputs
         for frames in (self.zeros, self.behind, self.rest, self.cut, self.late):
             frames |= dict.fromkeys(step.outputs, frames[value]) if value in frames else {}
@@ -263,8 +284,8 @@ class _OneFrame:
         self.late[out] = lag
 
     def _count(self, value: str, axis: int) -> None:
-        """Compute constants that each step has: one number, or a count, for which a state holds the number of steps
-        before this one. Refuse any other constants."""
+        """Replace a constant with an axis of time: equal numbers by one number, a count by a state that holds the
+        number of frames before this frame. Refuse any other constant."""
         count, number = count_of(self.old.params[value], axis), constant(self.old, value)
         shape = _one(self.old.shapes[value], axis)
         if number is not None:
@@ -278,8 +299,9 @@ class _OneFrame:
             self.axes[value] = axis
 
     def _padding(self, step: Step, op: Concat) -> None:
-        """Note zeros that a Concat joins before or after a sequence as the sequence's padding. Refuse it if it joins
-        two sequences."""
+        """Rewrite a Concat along time. Zeros that it joins before or after a sequence are recorded as the sequence's
+        padding. If the sequence lacks as many frames at the end as zeros come in front, the result is the sequence that
+        many frames earlier. Refuse a Concat of two sequences."""
         sizes = {i: self.old.shapes[v][op.axis] for i, v in enumerate(step.inputs) if is_zero(self.old, v)}
         at, *more = [i for i in range(len(step.inputs)) if i not in sizes] or [0, 0]
         front, behind = (
@@ -300,8 +322,9 @@ class _OneFrame:
         self.name[out] = self.name.get(value, value) if missing else self._read(value, padded=True)
 
     def _cut(self, step: Step, op: Split) -> None:
-        """Translate each slice of a sequence. A slice without the end is noted as short; one that begins in the padding
-        is the sequence some steps later; one that begins at a later frame is a late sequence. Refuse other slices."""
+        """Rewrite each slice of a sequence. A slice without the last frames is recorded as short; a slice that begins
+        in the padding is the sequence some frames earlier; a slice that begins at a later frame is a late sequence.
+        Refuse other slices."""
         (value,), start = step.inputs, 0
         for part, size in zip(step.outputs, op.sizes, strict=True):
             ahead = start - self.zeros.get(value, 0)
@@ -327,13 +350,15 @@ class _OneFrame:
             self.cut |= {part: missing} if missing else {}
 
     def _shift(self, value: str, out: str, by: int, step: Step) -> None:
-        """Read a sequence behind as many zeros: at each frame what it was some frames before."""
+        """Record ``out`` as the value ``by`` frames before the current frame, which a state holds: the sequence behind
+        ``by`` zeros."""
         x, lag = self.name.get(value, value), self.late.get(value, 0)
         x = self._zeros_first(x, lag) if lag else x
         self.name[out], self.late[out] = self._window_of(x, self.axes[value], by, step)[1], lag
 
     def _window_of(self, x: str, axis: int, reach: int, step: Step) -> tuple[str, str]:
-        """Return a frame joined to the ``reach`` frames before it, kept as a state, and the earliest of them."""
+        """Return two values: a frame joined to the ``reach`` frames before it, which a state holds, and the earliest of
+        these frames."""
         shape = self.builder.shapes[x]
         past = self._state(f"{step.outputs[0]}_past", (*shape[:axis], reach, *shape[axis + 1 :]))
         window = self.builder.one(Concat(axis), past, x, hint="window")
@@ -342,8 +367,9 @@ class _OneFrame:
         return window, first
 
     def _window(self, step: Step, op: Conv | Pool, axis: int) -> None:
-        """Write a convolution or pooling for one frame: a state holds the past frames, and future frames delay the
-        result. Refuse strides along time and windows that are not one for each frame."""
+        """Rewrite a convolution or pooling for one frame: a state holds the past frames that the window covers, and
+        future frames make the result late. Refuse a stride along time, and padding that does not give one window for
+        each frame."""
         spatial = axis - len(self.old.shapes[step.inputs[0]]) + 2
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
         spread = op.dilation[spatial] if isinstance(op, Conv) else 1
@@ -369,7 +395,9 @@ class _OneFrame:
         self.builder.put(Step(op, (x, *others), step.outputs, step.loc))
 
     def _scan(self, step: Step, op: Scan) -> None:
-        """Write a loop for one frame. A loop over time becomes one step with states; a loop along bands stays."""
+        """Rewrite a loop for one frame. A loop over time becomes a single step that starts from states of the net,
+        unless it runs backwards, starts from constants other than zero or gives late last states: these are refused. A
+        loop along another axis stays, and time in its body has one frame."""
         title, xs = op.body.name, op.of_role("x", step.inputs)
         inputs = self._all(step)
         lag = self.late.get(step.outputs[0], 0)
@@ -405,11 +433,13 @@ class _OneFrame:
 
 
 def _one(shape: Shape, axis: int) -> Shape:
+    """Return a shape with one element along an axis."""
     return (*shape[:axis], 1, *shape[axis + 1 :])
 
 
 def _resized(net: Net, axes: Mapping[str, int]) -> Net:
-    """Return a net in which these axes have size 1: those of inputs, and the shapes of Reshape and Expand."""
+    """Return the net of a loop's body with size 1 for the axes ``axes`` (value: axis), in inputs, Reshape and
+    Expand."""
     builder = NetBuilder.of(net)
     for name, axis in axes.items():
         if name in net.inputs:

@@ -33,7 +33,8 @@ Order = tuple[int, ...]
 
 
 def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield the smallest groups of axes, from the front: axes of ``old``, and axes of ``new`` with as many elements."""
+    """Yield the smallest groups of neighbouring axes that a reshape keeps together, from the front: a list of axes of
+    ``old``, and a list of axes of ``new`` with as many elements."""
     i = j = 0
     pending: tuple[list[int], list[int]] | None = None
     while i < len(old) or j < len(new):
@@ -58,8 +59,9 @@ def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
-    """Return the order of the new axes, given the ``order`` of the old ones. Return None if the reshape would split a
-    group."""
+    """Return the order of the new axes after a reshape from ``old`` to ``new``, if the array has the old axes in
+    ``order``. Return None if the reshape would split a group of :func:`groups`, because its axes are not neighbours in
+    ``order``."""
     new_order: list[int] = []
     parts = list(groups(old, new))
     wide = [axis for axis in order if old[axis] != 1]
@@ -78,14 +80,16 @@ def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
 
 
 def by_groups(old: Shape, new: Shape, order: Sequence[int]) -> Order:
-    """Return an order of the old axes in which no reshape to the new axes splits a group; groups keep their order."""
+    """Return an order of the old axes in which the axes of each group of :func:`groups` are neighbours, so that no
+    reshape splits a group. The groups come as their first axes come in ``order``."""
     parts = [mine for mine, _ in groups(old, new)]
     parts.sort(key=lambda mine: min(order.index(axis) for axis in [a for a in mine if old[a] != 1] or mine))
     return tuple(axis for mine in parts for axis in mine)
 
 
 def with_biases(net: Net) -> Net:
-    """Make a vector parameter that is added to a product the product's bias, if nothing else reads the product."""
+    """Return the net in which the addition of a vector parameter to a product is the bias of the product, if nothing
+    else reads the product. Bodies of loops are rewritten too."""
     readers = Counter(name for step in net.steps for name in step.inputs)
     readers.update(net.outputs.values())
     alone = {
@@ -112,7 +116,8 @@ def with_biases(net: Net) -> Net:
 
 
 def _joined(net: Net, step: Step, alone: dict[str, Step]) -> tuple[Step, str] | None:
-    """Return the product and the vector parameter that a step adds. Return None for any other step."""
+    """Return the product, one of ``alone``, and the name of the vector parameter that an Add joins. Return None for any
+    other step."""
     if not isinstance(step.op, Add):
         return None
     for x, b in (step.inputs, step.inputs[::-1]):
@@ -125,7 +130,8 @@ UNKNOWN = 1000  # cost of a named size
 
 
 def choose_layout(net: Net) -> Net:
-    """Return the net with the fewest transposes; ``axes`` has the new orders of its inputs and outputs."""
+    """Return the net in the layout with the cheapest transposes, of all orders that the inputs' axes may have; ``axes``
+    of the result has the new orders of inputs and outputs."""
     choices = [_orders(shape)[: 1 if name in net.states else None] for name, shape in net.inputs.items()]
     tried = [_Layout(net, dict(zip(net.inputs, orders, strict=True))) for orders in product(*choices)]
     return min(tried, key=lambda layout: (layout.cost, layout.late_times())).net()
@@ -148,7 +154,9 @@ def _orders(shape: Shape) -> list[Order]:
 
 
 class _Layout:
-    """A layout for some input orders. ``order[value][j]`` is the logical axis at position j; ``name`` the new value."""
+    """The net rewritten for given orders of the inputs' axes. ``order[value][j]`` is the logical axis (the source's)
+    that stands at position j of the array; ``name[value]`` is the array that holds the value; ``cost`` counts the
+    elements that transposes move."""
 
     def __init__(self, source: Net, inputs: dict[str, Order]) -> None:
         self.source = source
@@ -165,8 +173,9 @@ class _Layout:
             self._step(step)
 
     def net(self, outputs: Mapping[str, str] | None = None) -> Net:
-        """Return the net in its new layout. ``outputs`` names its output values. By default these are the source's
-        outputs, with their axes in the new order."""
+        """Return the net in its new layout. ``outputs`` maps names of outputs to values; by default the outputs are the
+        source's, with their axes in the new order. The next value of a state gets the source's order, which the state's
+        input has."""
         following = {*self.source.states.values()}
         for name, value in self.source.outputs.items():  # a state comes out as it goes in
             if name in following and self.order[value] != self._plain(value):
@@ -194,20 +203,25 @@ class _Layout:
         return tuple(range(len(self.order[value])))
 
     def _names_of_params(self, read: set[str]) -> dict[str, str]:
-        """Return the source's names for reordered or reshaped parameters whose original nothing reads."""
+        """Return new names of derived parameters: a parameter in another order or shape gets the name of its source
+        parameter if no step reads the source parameter and no second parameter derives from it."""
         read |= {name for step in self.steps for name in step.inputs}
         roots = {name: self._root(name) for name in self.derived if name in read}
         alone = Counter(roots.values())
         return {name: root for name, root in roots.items() if root not in read and alone[root] == 1}
 
     def _root(self, name: str) -> str:
+        """Return the source's parameter from which a parameter derives, or the parameter itself."""
         return self._root(self.derived[name]) if name in self.derived else name
 
     def late_times(self) -> int:
-        """Return the number of inputs with time behind another axis: a net of one step needs it in front."""
+        """Return the number of inputs in which time is not the first axis: a net of one step needs time first."""
         return sum(size in self.source.time for name in self.source.inputs for size in self.shapes[name][1:])
 
     def _step(self, step: Step) -> None:
+        """Add a step in the new layout. A Permute moves nothing: it only changes the recorded order. A convolution, a
+        loop and a product get their operands in the order that they require; any other op keeps the order of its
+        operand."""
         op, first = step.op, self.order[step.inputs[0]] if step.inputs else ()
         plain = tuple(range(len(first)))
         if isinstance(op, Permute):
@@ -248,6 +262,7 @@ class _Layout:
         return (*kept, *(axis for axis in range(len(self.source.shapes[step.outputs[0]])) if axis not in kept))
 
     def _put(self, op: Op, operands: Sequence[str], step: Step, orders: Sequence[Order]) -> None:
+        """Add a step, and record the shapes and the orders of axes of its results."""
         shapes = result_shapes(op, *(self.shapes[name] for name in operands))
         for name, shape, order in zip(step.outputs, shapes, orders, strict=True):
             self.shapes[name], self.order[name], self.name[name] = shape, order, name
@@ -272,7 +287,8 @@ class _Layout:
         return self.moved[name, axes]
 
     def _moved(self, name: str, current: Order, order: Order, step: Step) -> str:
-        """Return a value with its axes in ``order``: a permuted weight, a reshape if possible, else a transpose."""
+        """Return the array ``name`` with its axes in ``order``: a weight is permuted at once; a reshape suffices if
+        only axes of size 1 move; else a transpose is added and its cost counted."""
         axes = tuple(current.index(axis) for axis in order)
         shape = tuple(self.shapes[name][axis] for axis in axes)
         if name in self.params:
@@ -287,8 +303,8 @@ class _Layout:
         return self._insert(Permute(axes), name, order, "moved", step.loc)
 
     def _reshape(self, step: Step) -> None:
-        """Add a reshape of a value whose axes are in another order than in the source. If axes that the reshape joins
-        are not neighbours in that order, add a transpose in front."""
+        """Add a reshape of a value whose axes may be in another order than in the source. If axes that the reshape
+        joins are not neighbours in this order, a transpose comes first."""
         (value,), (result,) = step.inputs, step.outputs
         old, new = self.source.shapes[value], self.source.shapes[result]
         order = regrouped(old, new, self.order[value])
@@ -312,6 +328,8 @@ class _Layout:
         return (order[place], *order[:place], *order[place + 1 :])
 
     def _binary(self, step: Step) -> None:
+        """Add an element-wise op of two operands. The result has the order of the operand with all axes that is no
+        parameter; the other operand is brought to this order."""
         rank = max(len(self.order[value]) for value in step.inputs)
         # the order of the operand that is no parameter and has all axes; the other operand is aligned with it
         full = [value for value in step.inputs if len(self.order[value]) == rank]
@@ -324,7 +342,8 @@ class _Layout:
         self._put(step.op, operands, step, [order])
 
     def _without_ones(self, name: str) -> str:
-        """Return a parameter without leading axes of size 1, which broadcasting adds again. None of these is time."""
+        """Return a parameter without its first axes of size 1, if the net has a time axis: broadcasting adds these axes
+        again."""
         shape = self.shapes[name]
         first = next((axis for axis, size in enumerate(shape) if size != 1), len(shape) - 1)
         if name not in self.params or not self.source.time or not first:
@@ -333,14 +352,15 @@ class _Layout:
         return self._derived(name, "x".join(map(str, sizes)), self.params[name].reshaped(*sizes))
 
     def _derived(self, name: str, hint: str, weight: Weight) -> str:
-        """Add a parameter that is another parameter in another order or shape, and return its name."""
+        """Add a parameter, ``weight``, that is the parameter ``name`` in another order or shape, and return its
+        name."""
         derived = f"{name}_{hint}"
         self.params[derived], self.derived[derived], self.shapes[derived] = weight, name, weight.shape
         return derived
 
     def _scan(self, op: Scan, step: Step) -> None:
-        """Lay out a loop's body like a net of its own. Values enter and leave the loop with their axes in the old
-        order."""
+        """Add a loop, whose body gets a layout of its own. Operands and results of the loop have the source's order of
+        axes."""
         body = body_of(op, [self.params[name] for name in op.of_role("weight", step.inputs)])
         inner = _Layout(body, {name: tuple(range(len(shape))) for name, shape in body.inputs.items()})
         outputs = {name: inner._aligned(v, tuple(range(len(inner.order[v]))), step) for name, v in body.outputs.items()}
@@ -355,8 +375,8 @@ class _Layout:
         self._put(moved.op, moved.inputs, step, orders)
 
     def _einsum(self, op: Einsum, step: Step) -> None:
-        """Write an einsum without a transpose: its letters follow the operands' orders. The result has the first
-        operand's axes, then the second operand's other axes."""
+        """Add an einsum without transposes: its letters are permuted as the operands' axes are. The result has the
+        first operand's axes, then the axes that only the second operand has."""
         x, y = (
             "".join(letters[axis] for axis in self.order[value])
             for letters, value in zip((op.of_x, op.of_y), step.inputs, strict=True)
@@ -366,7 +386,8 @@ class _Layout:
         self._put(Einsum(x, y, result), [self.name[value] for value in step.inputs], step, [order])
 
     def _spread(self, value: str, order: Order, step: Step) -> str:
-        """Return an operand of fewer axes in the other operand's order, with axes of size 1 for those it lacks."""
+        """Return an operand in the order of the other operand, which may have more axes. An axis that the operand lacks
+        becomes an axis of size 1, or no axis if broadcasting adds it in front."""
         own, rank = self.order[value], len(order)
         missing = rank - len(own)
         if not missing:

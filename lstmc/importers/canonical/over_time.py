@@ -21,8 +21,8 @@ from lstmc.text import unused
 
 @dataclass(frozen=True)
 class Front:
-    """The ``count`` steps in front of a sequence: a value without an axis of time, or the first element of a sequence
-    [T, ...] that is ``lag`` steps late."""
+    """``count`` steps that come before the first step of a sequence. ``name`` is a value without an axis of time if
+    ``lag`` is None, else the first element of a sequence [T, ...] that is ``lag`` steps late."""
 
     name: str
     count: int
@@ -36,11 +36,9 @@ APART = "stream the part before it, and compute it outside of the net"
 
 @dataclass(frozen=True)
 class Value:
-    """A value over time in the new net: its step t has the source's element t - ``lag``, or anything before that.
-
-    The source has ``zeros`` more elements of ``fill`` in front of the first element, which the value lacks. ``lag`` is
-    None for a value that is the same at all steps.
-    """
+    """A value over time in the new net: its step t has the source's element t - ``lag``; the steps before ``lag`` have
+    any numbers. ``zeros`` is the number of padding elements ``fill`` that the source has in front of the first element;
+    the new value lacks them. ``lag`` is None for a value that is the same at all steps."""
 
     name: str
     lag: int | None
@@ -49,17 +47,17 @@ class Value:
 
 
 class Closed(Exception):
-    """Raised for a step that fixes the length."""
+    """Raised for a step that holds for one length of the sequences only."""
 
 
 class OverTime(Frames):
     """The values of a net that is rewritten to a dynamic length.
 
-    ``closed`` are reasons for a fixed length, ``mixed`` against streaming.
-    ``ahead`` lists layers that read future frames, ``short`` results with fewer steps than the inputs.
-    ``needed`` are the steps that outputs depend on, ``read`` the values that they and the outputs read.
-    ``heads`` are values of the old net that belong to a single early step. In the new net a head is the first element
-    of a sequence [T, ...] with a delay, or the step that computes it from other values.
+    ``closed`` has the reasons for a fixed length, ``mixed`` the reasons against streaming. ``ahead`` lists layers that
+    read future frames, ``short`` results with fewer steps than the inputs. ``needed`` are the steps that outputs depend
+    on, ``read`` the values that the needed steps and the outputs read. ``heads`` has the values of the old net that
+    belong to a single early step, such as x[:, 0]. In the new net a head is the first element of a sequence [T, ...]
+    with a delay, or the step that computes the head from other values.
     """
 
     def __init__(self, net: Net, axes: dict[str, int]) -> None:
@@ -85,7 +83,8 @@ class OverTime(Frames):
             self._close("the inputs", f"their sequences have the lengths {sorted(map(str, lengths))}", "use one")
 
     def _constants(self, name: str, axis: int) -> None:
-        """Compute constants that differ from step to step by a counter. Refuse them if they are no count."""
+        """Replace constants that differ from step to step by the result of a counting loop. Refuse constants that are
+        no count."""
         weight = self.old.params[name]
         self.step = next(step for step in self.old.steps if name in step.inputs)
         counted = self.counted(weight, axis)
@@ -98,19 +97,23 @@ class OverTime(Frames):
             self.values[name] = Value(self.back(counted, axis), 0)
 
     def _opened(self, shape: Shape, axis: int) -> Shape:
+        """Return a shape with the open length of time along an axis."""
         return (*shape[:axis], self.time, *shape[axis + 1 :])
 
     def _close(self, node: str, why: str, mend: str) -> None:
+        """Record a reason for which the length of sequences stays fixed."""
         self.closed.append(Refusal(node, "", "", why, mend))
 
     def _whole(self, value: str, node: str) -> None:
-        """Note a value that has fewer steps than the inputs have."""
+        """Record a value with fewer steps than the inputs as a reason in ``short``."""
         size = self.old.shapes[value][self.axes[value]]
         if size != self.length:
             self.short.append(f"{node} has {size} steps of {self.length}")
 
     def _results(self, lag: int | None, zeros: int = 0, fill: float = 0.0) -> None:
-        """Note a step's results: as values over time those with that axis, as late values a loop's last states."""
+        """Record the results of the current step: a result with an axis of time as a value over time with this delay
+        and padding, any other as a late value. For a late last state of a loop, record how an earlier state is
+        computed."""
         for value in self.step.outputs:
             if value in self.axes:
                 self.values[value] = Value(value, lag, zeros, fill)
@@ -127,7 +130,8 @@ class OverTime(Frames):
                 self.late[value] = lag
 
     def _late_by(self, lag: int, size: Size) -> int:
-        """Return the delay of the last element of a sequence of ``size`` elements. Refuse it if it comes too early."""
+        """Return the delay of the last element of a sequence of ``size`` elements. Refuse a sequence that ends before
+        the inputs do."""
         late = lag - int(self.length - size)
         if late < 0:
             self.apart = True
@@ -136,13 +140,15 @@ class OverTime(Frames):
         return max(late, 0)
 
     def _refuse(self, refusals: list[Refusal], why: str, mend: str) -> None:
+        """Record a reason at the current step. Raise :class:`Closed` if the reason fixes the length."""
         refusals.append(Refusal(origin_of(self.step), "", "", why, mend))
         if refusals is self.closed:
             raise Closed
 
     def _early(self, lates: list[int]) -> None:
-        """Note a step that computes values of one early step. Compute it now if it also reads values of a last step.
-        Refuse a loop."""
+        """Record the current step, which computes values of one early step, to be added where they are read. Add the
+        step now if it also reads values of the last step. Refuse a loop, and an early value that comes after the last
+        value."""
         if isinstance(self.step.op, Scan) or any(
             self.head(v)[1] > late for late in lates for v in self.step.inputs if v in self.heads
         ):
@@ -154,32 +160,34 @@ class OverTime(Frames):
             self.heads |= dict.fromkeys(self.step.outputs, self.step)
 
     def _early_last(self, value: str) -> str:
-        """Return a value of one early step as a last value: of a sequence that holds it once it has come."""
+        """Return a value of one early step as a value of the last step: the last element of a sequence that repeats the
+        early value once it is known."""
         name, lag = self.head(value)
         last = self.one(Select(0, -1), self.held(name, lag), hint=f"{value}_held")
         self.late[last] = lag
         return last
 
     def _take_last(self, value: str, sequence: str, axis: int, lag: int) -> None:
-        """Note a value as the last element of a sequence."""
+        """Record ``value`` as the last element of a sequence, with its delay."""
         self.late[value] = late = self._late_by(lag, self.old.shapes[sequence][axis])
         if late:
             self.take_earlier(value, sequence, axis, late)
 
     def _is_early(self, index: int, value: str, x: Value) -> bool:
-        """Return whether an element of a sequence belongs to an early step; the index of a later element may come from
-        the length."""
+        """Return whether element ``index`` of a sequence belongs to an early step for every length. An exporter may
+        compute a later index from the length, so only the first elements count."""
         size = self.old.shapes[value][self.axes[value]]
         return x.zeros <= index < EARLY and (isinstance(size, OpenSize) or 2 * index < size - 1) and x.lag is not None
 
     def _take_early(self, value: str, x: Value, index: int, frames: str) -> None:
-        """Note a value of one early step as the first element of a sequence ``frames`` [T, ...], and its delay."""
+        """Record ``value`` as element ``index`` of ``x``: the first element of the sequence ``frames`` [T, ...] with a
+        delay."""
         self.apart = True
         self.heads[value] = frames, (x.lag or 0) + index - x.zeros
 
     def _early_at_all_steps(self, op: Op, axis: int | None) -> None:
-        """Compute a step that reads a sequence and a value of an early step, which is repeated along time. Refuse ops
-        other than Binary and Expand for such values."""
+        """Add the current step, which reads sequences and values of an early step. An early value is repeated along
+        time. Refuse such a value unless the op is a Binary or an Expand."""
         names = list[str]()
         for value in self.step.inputs:
             shape = self.old.shapes[value]
@@ -203,26 +211,28 @@ class OverTime(Frames):
         self._results(late)
 
     def _in_order(self, steps: str, axis: int, lag: int | None) -> None:
-        """Make a sequence [T, ...] the result of a step, which has its time along ``axis``."""
+        """Add a permutation of a sequence [T, ...] as the current step's result, which has its time along ``axis``."""
         order = [*range(1, len(self.shapes[steps]))]
         order.insert(axis, 0)
         self.put(Permute(tuple(order)), [steps])
         self._results(lag)
 
     def _at_length(self, op: Op, axis: int | None) -> Op:
-        """Return an op for any length; its result has the steps along this axis."""
+        """Return an op for any length: a Reshape or Expand gets the open length along ``axis``, which is None for a
+        result without time; any other op stays."""
         if axis is None or not isinstance(op, Reshape | Expand):
             return op
         return replace(op, shape=self._opened(op.shape, axis))
 
     def _plain(self, value: str) -> Value:
-        """Return a value over time with the zeros in front of it as its first steps."""
+        """Return a value over time whose padding, if it has any, is part of its steps."""
         x = self.values[value]
         assert x is not None
         return self._behind_padding(x, self.axes[value]) if x.zeros else x
 
     def _behind_padding(self, x: Value, axis: int) -> Value:
-        """Return a value over time whose first steps are the padding that was only noted before."""
+        """Return a value over time with the padding in front of it as its first steps, so that ``zeros`` is 0. Refuse a
+        value that is the same at all steps."""
         if x.lag is None:
             why = "it reads a sequence that is padded along time"
             self._refuse(self.closed, why, "pad where it is convolved")
@@ -237,12 +247,14 @@ class OverTime(Frames):
         return Value(self.later(name, axis, behind), 0) if behind > 0 else Value(name, -behind)
 
     def _filled(self, shape: Shape, fill: float) -> str:
+        """Add a constant of equal numbers, and return its name."""
         row = self.builder.fresh("padding")
         self.builder.hold({row: number(np.full(tuple(fixed(size, "a size") for size in shape), fill))})
         return row
 
     def _aligned(self, values: Sequence[str]) -> tuple[list[str], int | None]:
-        """Return the operands, all delayed to the latest, and their delay: None if none of them is over time."""
+        """Return the operands, all delayed as much as the latest operand, and this delay; the delay is None if no
+        operand is a delayed value over time."""
         plain = [None if self.values.get(value) is None else self._plain(value) for value in values]
         lags = [x.lag for x in plain if x is not None and x.lag is not None]
         lag, names = max(lags, default=None), []
@@ -254,21 +266,23 @@ class OverTime(Frames):
         return names, lag
 
     def _front(self, name: str, lag: int, axis: int) -> Front:
-        """Return a sequence [T, ...] of steps with a time axis of one element as the front of another sequence."""
+        """Return the front of a sequence from ``name``: a sequence [T, ...], ``lag`` steps late, whose elements have an
+        axis of one step at ``axis``."""
         shape = self.shapes[name][1:]
         row = self.one(Reshape((self.time, *shape[:axis], *shape[axis + 1 :])), name, hint=f"{name}_front")
         return Front(row, 1, lag)
 
     def _row(self, value: str, axis: int) -> str | None:
-        """Return one step with its axis in front: a single step, or equal numbers. Return None for several steps."""
+        """Return a value of one step, or of equal numbers, as one row [1, ...] with time first. Return None for several
+        different steps."""
         shape = self.old.shapes[value]
         if (fill := constant(self.old, value)) is not None:
             return self._filled((1, *shape[:axis], *shape[axis + 1 :]), fill)
         return self.front(value, axis) if shape[axis] == 1 else None
 
     def _behind_heads(self, sequences: list[str], heads: list[str]) -> tuple[list[str], int]:
-        """Return the sequences of a loop and their delay. They are delayed until the values from which the loop's
-        states start have come."""
+        """Return the sequences that a loop reads, and their delay. The sequences are delayed until the early values
+        from which the loop's states start are known."""
         names, lag = self._aligned(sequences)
         late = max(lag or 0, *(self.head(value)[1] for value in heads))
         by = late - (lag or 0)
@@ -277,8 +291,8 @@ class OverTime(Frames):
         ], late
 
     def head(self, value: str) -> tuple[str, int]:
-        """Return a sequence [T, ...] whose first element is a value of one early step, and the sequence's delay. A loop
-        computes the value's ops at every step."""
+        """Return a sequence [T, ...] whose first element is a value of one early step, and the delay of the sequence.
+        The steps that compute the value become the body of a loop over time."""
         known = self.heads[value]
         if isinstance(known, tuple):
             return known
@@ -305,7 +319,8 @@ class OverTime(Frames):
         return y, lag
 
     def held(self, name: str, lag: int) -> str:
-        """Return the first element of a sequence [T, ...] that is ``lag`` steps late, repeated once it has come."""
+        """Return a sequence [T, ...] that repeats the first element of the sequence ``name``, which is ``lag`` steps
+        late."""
         shape, body = self.shapes[name][1:], self.body()
         begun, now, first = body.input("begun", (1, 1)), body.input("x", shape), body.input("first", shape)
         kept = _chosen(body, begun, first, now)
@@ -314,8 +329,8 @@ class OverTime(Frames):
         return self.scan(f"{name}_first", body, [mask, name])
 
     def joined(self, fronts: Sequence[Front], name: str, late: int) -> tuple[str, int]:
-        """Return a sequence [T, ...], ``late`` steps late, after its fronts, and the delay of the result. A loop
-        chooses a front or the sequence by masks."""
+        """Return a sequence [T, ...] that has the steps of ``fronts`` and then the sequence ``name``, which is ``late``
+        steps late; and the delay of the result. A loop with masks chooses at each step."""
         places = [sum(front.count for front in fronts[:place]) for place in range(len(fronts))]
         behind = sum(front.count for front in fronts)
         lag = max(0, late - behind, *(f.lag - at for f, at in zip(fronts, places, strict=True) if f.lag is not None))
@@ -337,8 +352,9 @@ class OverTime(Frames):
         return y, lag
 
     def from_heads(self, scan: Scan, operands: list[str], lag: int, title: str) -> Scan:
-        """Return a scan, ``lag`` steps late, whose states start from values of early steps. It reads these as further
-        sequences, which are inserted into ``operands``."""
+        """Return the scan of a loop, ``lag`` steps late, whose states start from values of early steps. The scan reads
+        the early values as further sequences, which the method inserts into ``operands``, and a mask of the steps
+        before the start."""
         sequences = len(scan.of_role("x", operands))
         body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
         places = [i for i, value in enumerate(operands) if scan.role(i) == "state" and value in self.heads]
@@ -362,8 +378,9 @@ class OverTime(Frames):
         return scan_of(title, made, scan.length, sequences + len(xs), scan.states)
 
     def titled(self, scan: Scan, operands: list[str]) -> str:
-        """Return the name of a scan whose body changes: a new name if other scans share it. The zeros among
-        ``operands`` are renamed too."""
+        """Return the name of a scan whose body changes: a new name if other scans have the same body. The zeros among
+        ``operands`` from which the scan starts are renamed too, because a scan starts only from zeros of its own
+        name."""
         title = scan.body.name
         if title not in self.titles:
             shared = sum(isinstance(each.op, Scan) and each.op.body.name == title for each in self.old.steps) > 1
@@ -376,7 +393,8 @@ class OverTime(Frames):
         return own
 
     def from_first(self, scan: Scan, operands: list[str], lag: int, title: str) -> Scan:
-        """Return a scan whose states wait for its first input. A mask for that is added to ``operands``."""
+        """Return a scan whose states stay as they are until its first input comes, ``lag`` steps late. The mask for
+        this is added to ``operands``."""
         sequences = len(scan.of_role("x", operands))
         batches = {self.shapes[value][0] for value in scan.of_role("state", operands)}
         body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
@@ -385,7 +403,8 @@ class OverTime(Frames):
         return scan_of(title, masked, scan.length, sequences + 1, scan.states)
 
     def counted(self, weight: Weight, axis: int) -> str | None:
-        """Return constants of all steps as the result [T, ...] of a counter. Return None if they are no count."""
+        """Return constants of all steps as the result [T, ...] of a counting loop. Return None if the constants are no
+        count."""
         if (count := count_of(weight, axis)) is None:
             return None
         body = self.body()

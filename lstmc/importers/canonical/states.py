@@ -37,8 +37,8 @@ class States:
     """The states of a net of one frame.
 
     ``proved`` maps each state to its output and the proof in words. ``alike`` has pairs of an input and an output that
-    may be states: both have one shape, and the output depends on the input. ``cells`` has the written-out recurrent
-    layers by the steps that end them: kind, units and number of nodes.
+    may be states: both have the same shape, and the output depends on the input. ``cells`` maps the step that ends a
+    written-out recurrent layer to the layer's kind, units and number of nodes.
     """
 
     proved: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -47,8 +47,9 @@ class States:
 
 
 def step_states(net: Net, known: Mapping[str, str] = {}, loops: bool = False) -> States:
-    """Return the states of a net, apart from ``known`` pairs of inputs and outputs. A net with open sizes has none.
-    With ``loops``, a loop of several steps has states, as a loop of one step has."""
+    """Return the states of a net of one frame, without the ``known`` pairs of inputs and outputs. The result is empty
+    if the net has open sizes, a single input or too many elements, or if every input would be a state. With ``loops``,
+    a loop of several steps proves states as a loop of one step does."""
     fixed = not any(open_sizes(shape) for shape in net.shapes.values())
     inputs = {a: shape for a, shape in net.inputs.items() if a not in known}
     outputs = {b: net.shapes[v] for b, v in net.outputs.items() if b not in known.values()}
@@ -83,12 +84,15 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 def _alike(net: Net, a: str, b: str) -> tuple[float, int]:
+    """Return how likely an input and an output are a state and its next value: the similarity of the names, then the
+    output's place."""
     before, after = (net.called.get(name, name) for name in (a, b))
     return SequenceMatcher(None, before, after).ratio(), [*net.outputs].index(b)
 
 
 class _Trace:
-    """The numbers of elements; ``last`` has the element with which the state of a recurrent layer began, or 0."""
+    """The elements of all values as numbers. ``last`` maps an element of a recurrent layer's last state to the element
+    with which the state began."""
 
     def __init__(self, net: Net, loops: bool) -> None:
         self.net, self.loops = net, loops
@@ -115,6 +119,8 @@ class _Trace:
         return self.values[name]
 
     def _step(self, step: Step) -> None:
+        """Number the results of a step. Ops that only move elements move the numbers; a loop's last states are recorded
+        with the states from which the loop started."""
         if step.op.moves:
             moved = step.op.eval(*(self.of(name) for name in step.inputs))
             self.values |= {n: np.asarray(one, np.int64) for n, one in zip(step.outputs, moved, strict=True)}
@@ -129,17 +135,18 @@ class _Trace:
                     self.values[y] = self.of(ends[following.index(output.ref)])[None]
 
     def begin(self, before: Numbers, after: str) -> None:
-        """Record that a value is the last state of a layer that started from these elements."""
+        """Record that ``after`` is the last state of a layer that started from the elements ``before``, if these are
+        inputs of the net."""
         if before.size and before.max() < self.inputs:
             self.last.update(zip(self.of(after).ravel().tolist(), before.ravel().tolist(), strict=True))
 
     def _makers(self, numbers: Numbers) -> Numbers:
-        """Return the index of the value that makes each element."""
+        """Return for each element the index of the value that makes it, in ``self.makers``."""
         return np.searchsorted(self.firsts, numbers, side="right") - 1
 
     def evidence(self, a: str, b: str) -> str | None:
-        """Return the proof that an output is the next value of an input. Return CYCLES if an element never changes, and
-        None if there is no proof."""
+        """Return the proof in words that output ``b`` is the next value of input ``a``. Return CYCLES if an element
+        would be replaced by itself or in a circle, so that it never changes, and None if there is no proof."""
         own, made = self.of(a).ravel(), self.of(self.net.outputs[b]).ravel()
         begun = np.array([self.last.get(int(number), 0) for number in made])
         if (begun[begun > 0] != own[begun > 0]).any():
@@ -171,7 +178,8 @@ class _Trace:
         return self._marked({a: np.ones(self.net.inputs[a], np.int64)}, value) == 1
 
     def _marked(self, marks: Mapping[str, Numbers], value: str) -> int:
-        """Mark elements of inputs with bits, and return the bits of all elements that a value depends on."""
+        """Return the bits of all elements that ``value`` depends on. ``marks`` has the bits of the elements of
+        inputs."""
         values = dict(marks)
 
         def mark(name: str) -> Numbers:
@@ -191,7 +199,8 @@ class _Trace:
         return int(np.bitwise_or.reduce(mark(value), None))
 
     def windows(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """Return the pairs of a state that is the past before a convolution's window, and the window's end."""
+        """Return the pairs (input, output) for which a convolution reads the input as the frames before the new frame,
+        and the output is the end of the convolution's window. The value of each pair is the proof in words."""
         found = {}
         for step in self.net.steps:
             if not isinstance(step.op, Conv):
@@ -209,8 +218,9 @@ class _Trace:
         return found
 
     def name_cells(self, pairs: list[tuple[str, str]]) -> None:
-        """Find recurrent layers that are written out, and name their cells: a GRU has one part of a state, an LSTM
-        two."""
+        """Find recurrent layers that are written out, and record the begin and end of their states. The candidates are
+        values whose elements are a part of an output ``b``, with the part of the input ``a`` at the same places; a GRU
+        has one such part, an LSTM two."""
         by_numbers: dict[bytes, list[str]] = {}
         for name, numbers in self.values.items():
             if numbers.size and numbers.max() < self.inputs:
@@ -239,7 +249,8 @@ class _Trace:
                         self.begin(self.of(begun), end)
 
     def _is_cell(self, states: Mapping[str, str], match: Callable[[Graph, str], Recognised]) -> bool:
-        """Return whether ``match`` recognises the step from these states to the next ones as a cell. If so, note it."""
+        """Return whether ``match`` recognises the computation from the states before to ``states`` after a step as a
+        cell. If so, record the cell's kind, units and size in ``cells``."""
         try:
             graph = self._cell(states)
             if graph is not None:
@@ -254,8 +265,8 @@ class _Trace:
         return graph is not None
 
     def _cell(self, states: Mapping[str, str]) -> Graph | None:
-        """Return the graph of a loop of one step with these states: for each, its value after the step and before it.
-        Return None if the step does not read all states or is too large."""
+        """Return the graph of a loop of one step with these states; ``states`` maps each state's value after the step
+        to the value before. Return None if the step does not read all states or is too large."""
         shapes, begun_as = self.net.shapes, {self.of(before).tobytes(): before for before in states.values()}
         sizes = {len(numbers) for numbers in begun_as}
         alike = ((name, numbers.tobytes()) for name, numbers in self.values.items() if numbers.nbytes in sizes)
@@ -309,7 +320,8 @@ class _Trace:
 
 
 def notes(net: Net, states: States, given: Mapping[str, str]) -> Iterator[str]:
-    """Yield notes for the user on the states of a net of one frame. ``given`` are states that the user named."""
+    """Yield notes for the user on the states of a net of one frame: proved states, states that the user named
+    (``given``), and pairs that may be states."""
     called = {name: net.called.get(name, name) for name in (*net.inputs, *net.outputs)}
     said = {name: (after, "as you said") for name, after in given.items()}
     for name, (after, why) in (states.proved | said).items():

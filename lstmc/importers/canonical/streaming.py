@@ -33,11 +33,12 @@ from lstmc.types import TensorType
 
 
 def with_dynamic_time(net: Net, step: bool = False) -> Net:
-    """Return the net with a dynamic length of its sequences, if it holds for all lengths.
+    """Return the net with a dynamic length of its sequences, or the same net with a note if its result depends on the
+    length.
 
     Convolutions over time without future frames become cells whose state is their past. With ``step``, convolutions
-    with future frames become such cells too: ``delays`` then has the number of steps by which each output is late.
-    Raises :class:`RefusedError` with ``step`` if a layer needs more of a sequence than its past.
+    with future frames become such cells too, and ``delays`` of the result has the number of steps by which each output
+    is late. Raise :class:`RefusedError` with ``step`` if a layer needs more of a sequence than its past.
     """
     try:
         axes = time_axes(net)
@@ -72,12 +73,13 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
 
 
 def _refused(net: Net, step: Step | None, otherwise: str, why: str, mend: str) -> RefusedError:
+    """Return the error for a net that cannot be streamed, at ``step``, or at ``otherwise`` if no step is to blame."""
     node = otherwise if step is None else origin_of(step)
     return RefusedError(net.origin, [Refusal(node, "", "", why, mend)], what="streamed")
 
 
 class _DynamicTime(OverTime):
-    """The rewrite to a dynamic length."""
+    """The rewrite of a net to a dynamic length of its sequences, step by step."""
 
     def __init__(self, net: Net, axes: dict[str, int]) -> None:
         super().__init__(net, axes)
@@ -91,11 +93,14 @@ class _DynamicTime(OverTime):
             self._step(step)
 
     def _pads(self, name: str, axis: int) -> bool:
-        """Return whether equal constants are only joined to sequences."""
+        """Return whether a parameter has equal numbers and steps only join it to sequences along ``axis``: it is
+        padding."""
         joined = all(isinstance(each.op, Concat) and each.op.axis == axis for each in self.old.readers.get(name, []))
         return joined and constant(self.old, name) is not None
 
     def net(self) -> Net:
+        """Return the net of a dynamic length with its delays and notes; the old net if an output could not be
+        rewritten."""
         outputs, delays = {}, {}
         for name, value in self.old.outputs.items():
             if value in self.heads:
@@ -128,6 +133,7 @@ class _DynamicTime(OverTime):
         )
 
     def _delay_note(self, name: str, lag: int) -> str:
+        """Return the note for the user on a late output."""
         if self.old.outputs[name] in self.axes:
             meaning = f"at step t it is the source's at t - {lag}"
         else:
@@ -135,6 +141,8 @@ class _DynamicTime(OverTime):
         return f"Output {name} comes {late(lag)}: {meaning}, since {'; '.join(self.ahead) or 'it has fewer steps'}."
 
     def _step(self, step: Step) -> None:
+        """Rewrite a step. A step with operands of different delays, with a refused operand, or with a fixed size gets a
+        refusal, and its results are refused values (None)."""
         self.step = step
         lates = sorted({self.late[value] for value in step.inputs if value in self.late})
         if len(lates) > 1:
@@ -164,13 +172,15 @@ class _DynamicTime(OverTime):
             self.values |= dict.fromkeys(step.outputs, None)
 
     def _over_time(self, step: Step) -> None:
+        """Rewrite a step that reads sequences. Refuse to stream a step that also reads a value of the last step."""
         if any(value in self.late for value in step.inputs):
             why = "it reads the last step at every step"
             self._refuse(self.mixed, why, "read each step, or compute it in the program that streams")
         self._by_kind(step)
 
     def _by_kind(self, step: Step) -> None:
-        """Add a step over time for a stream, by the kind of its op. Refuse an op that needs all steps."""
+        """Rewrite a step that reads sequences, by the kind of its op. Refuse an op that needs all steps of a
+        sequence."""
         op, first = step.op, step.inputs[0]
         x, axis = self.values.get(first), self.axes.get(first)
         result = self.axes.get(step.outputs[0])
@@ -217,7 +227,8 @@ class _DynamicTime(OverTime):
             self._results(lag)
 
     def _running_sum(self, step: Step, axis: int) -> None:
-        """Rewrite a cumulative sum over time, which is a product with a triangle of ones, as a cell."""
+        """Rewrite a cumulative sum over time, which the old net computes as a product with a triangle of ones, as a
+        loop."""
         x = self._plain(step.inputs[0])
         name = self.masked(x.name, x.lag, axis) if x.lag else x.name
         self._in_order(self.summed(self.front(name, axis)), axis, x.lag)
@@ -230,8 +241,9 @@ class _DynamicTime(OverTime):
         return places.count(None) == len(places) or op_of_one(step.op, types, places) is not None
 
     def _window(self, step: Step, op: Conv | Pool, x: Value, axis: int) -> None:
-        """Rewrite a convolution or pooling over time: frame by frame, or with a state of past frames. Refuse it if it
-        has a stride along time or is not of four axes."""
+        """Rewrite a convolution or pooling over time as a loop whose state holds the past frames; images at each step
+        stay as they are. Refuse a stride along time, more padding than the window reaches, and arrays of more than four
+        axes."""
         shape = self.old.shapes[step.inputs[0]]
         spatial = axis - len(shape) + 2
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
@@ -269,8 +281,8 @@ class _DynamicTime(OverTime):
         self._results(lag)
 
     def _padding(self, step: Step, op: Concat) -> None:
-        """Note constants before a sequence as the sequence's padding. A Concat of anything else goes to
-        :meth:`_behind`."""
+        """Record constants of one number before a sequence as the sequence's padding; constants after the sequence are
+        dropped, because no stream reaches them. Any other Concat goes to :meth:`_behind`."""
         sequences = [v for v in step.inputs if constant(self.old, v) is None]
         at = step.inputs.index(sequences[0]) if sequences else 0
         fills = {fill for v in step.inputs[:at] if (fill := constant(self.old, v)) is not None} or {0.0}
@@ -285,8 +297,8 @@ class _DynamicTime(OverTime):
         self.values[step.outputs[0]] = Value(x.name, x.lag, x.zeros + before, *fills)
 
     def _behind(self, step: Step, op: Concat) -> None:
-        """Rewrite a Concat of values of single steps, a sequence, and constants after it, which no stream reaches.
-        Refuse other Concats."""
+        """Rewrite a Concat of single steps, a sequence, and constants after the sequence, which no stream reaches.
+        Refuse any other Concat."""
         moving = [i for i, v in enumerate(step.inputs) if v in self.values and constant(self.old, v) is None]
         behind = step.inputs[moving[0] + 1 :] if moving else ()
         known = all(constant(self.old, v) is not None for v in behind)
@@ -309,7 +321,8 @@ class _DynamicTime(OverTime):
         self._in_order(y, op.axis, lag)
 
     def _cut(self, step: Step, op: Split, x: Value) -> None:
-        """Rewrite a slice of a sequence: all elements from an index on, the last, or an early one. Refuse others."""
+        """Rewrite the slices of a sequence that are read: the last element, an early element, or all elements from an
+        index on. Refuse any other single element."""
         at = 0
         for value, size in zip(step.outputs, op.sizes, strict=True):
             start, at = at, at + size
@@ -339,7 +352,9 @@ class _DynamicTime(OverTime):
                 self.values[value] = Value(x.name, lag, max(left, 0), x.fill)
 
     def _scan(self, step: Step, op: Scan) -> None:
-        """Add a loop over time for a stream. Its states wait for late input. Refuse a loop that runs backwards."""
+        """Rewrite a loop over time. If its input is late, its states wait for the first input; if its states start from
+        early values, the loop is delayed until these are known. Refuse a loop that runs backwards or reads a whole
+        sequence at each step."""
         sequences = op.of_role("x", step.inputs)
         for value in sequences:
             self._whole(value, origin_of(step))

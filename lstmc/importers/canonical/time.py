@@ -38,7 +38,8 @@ Place = tuple[str, int]  # a value, and one of its axes
 
 
 class TwoTimeAxes(Exception):
-    """Raised for a value with two axes of time, which relates every step to every other step; ``step`` computes it."""
+    """Raised for a value with two axes of time, such as the scores of attention, which relate every step to every other
+    step. ``step`` computes the value; None if the value is an input."""
 
     def __init__(self, step: Step | None) -> None:
         super().__init__(step)
@@ -66,8 +67,8 @@ def has_several_times(net: Net) -> bool:
 
 
 def timeless(net: Net) -> Step | None:
-    """Return the step that makes a sequence from values without an axis of time, so that the inputs' time is lost.
-    Return None if there is none."""
+    """Return the step that makes a sequence from values without an axis of time, so that the result has no relation to
+    the inputs' time. Return None if there is no such step."""
     for places in time_places(net):
         values = {value for value, _ in places}
         if values.isdisjoint(net.inputs):
@@ -78,7 +79,7 @@ def timeless(net: Net) -> Step | None:
 
 
 def neighbours(pairs: Iterable[tuple[Place, Place]]) -> dict[Place, list[Place]]:
-    """Return for each axis the axes that are paired with it."""
+    """Return for each axis the axes that ``pairs`` join to it."""
     near: dict[Place, list[Place]] = {}
     for a, b in pairs:
         near.setdefault(b, []).append(a)
@@ -87,7 +88,8 @@ def neighbours(pairs: Iterable[tuple[Place, Place]]) -> dict[Place, list[Place]]
 
 
 def time_places(net: Net) -> list[list[Place]]:
-    """Return all axes that are the same time, for each time along which layers run."""
+    """Return lists of axes that are one time, a list for each time along which layers run. If the net has no loop,
+    convolutions that are padded only in front show time, and if it has none of these, cumulative sums and shifts."""
     near = neighbours(pair for step in net.steps for pair in same_axes(step, net))
     over_loops = [(x, 0) for s in net.steps if isinstance(s.op, Scan) for x in s.op.of_role("x", s.inputs)]
     times, seen = list[list[Place]](), set[Place]()
@@ -105,7 +107,8 @@ def time_places(net: Net) -> list[list[Place]]:
 
 
 def _causal_axes(net: Net) -> Iterator[Place]:
-    """Yield the axes of convolutions that are padded only in front: such an axis is time, unlike the axes of images."""
+    """Yield the axes along which a convolution is padded only in front, or padded on both sides and cut at the end.
+    Such an axis is time, unlike the axes of images."""
     for step in net.steps:
         if not isinstance(step.op, Conv):
             continue
@@ -139,7 +142,7 @@ def _past_axes(net: Net) -> Iterator[Place]:
 
 
 def constant(net: Net, value: str) -> float | None:
-    """Return the number that all elements of a value equal, for any inputs. Return None if there is no such number."""
+    """Return the number that all elements of a value equal for any inputs; None if there is no such number."""
     if value in net.params and not net.params[value].sources:
         array = net.params[value].make()
         return float(array.flat[0] if array.size else 0) if np.all(array == array.flat[:1]) else None
@@ -148,6 +151,7 @@ def constant(net: Net, value: str) -> float | None:
 
 
 def is_zero(net: Net, value: str) -> bool:
+    """Return whether all elements of a value are 0 for any inputs."""
     return constant(net, value) == 0
 
 
@@ -160,8 +164,8 @@ def is_running_sum(net: Net, step: Step) -> bool:
 
 
 def same_axes(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
-    """Yield pairs of equal axes, which may differ in length: an operand's axis, and one of another operand or of a
-    result. An axis of one element that is repeated is not paired."""
+    """Yield pairs of equal axes of a step, as (value, axis): an operand's axis with an axis of another operand or of a
+    result. Equal axes may differ in length. An axis of one element that is repeated is in no pair."""
     types = [TensorType(net.shapes[value]) for value in step.inputs]
     last = len(net.shapes[step.inputs[0]]) - 1 if is_running_sum(net, step) else None
     if last is not None:
@@ -186,7 +190,8 @@ ONES = Affine(0.0, 1.0)
 
 @dataclass(frozen=True)
 class Count:
-    """Constants of all steps, each of ``shape``: b t or b (t + 1) at step t, or the reciprocals, with a whole b."""
+    """Constants that count steps, each of ``shape``: at step t they are b t (``first`` 0) or b (t + 1) (``first`` 1),
+    with a whole number b = ``factor``, or the reciprocal if ``inverse``."""
 
     factor: float
     first: int
@@ -194,7 +199,8 @@ class Count:
     shape: Shape
 
     def step(self, net: NetBuilder, before: str) -> tuple[str, str]:
-        """Return the number after a step, [1, 1], and the step's constants, both from the number ``before`` it."""
+        """Add the ops of one step to ``net``. ``before`` is the number of steps done; return the next number [1, 1] and
+        the constants of this step."""
 
         def one(op: Op, *xs: str) -> str:
             return net.one(op, *xs, hint="y")
@@ -207,8 +213,8 @@ class Count:
 
 
 def count_of(weight: Weight, axis: int) -> Count | None:
-    """Return the count 0, 1, 2, ... or 1, 2, 3, ... that constants follow along an axis, times a factor or inverted.
-    Return None for other constants, which may be computed from the number of steps."""
+    """Return the count that constants follow along an axis: 0, 1, 2, ... or 1, 2, 3, ..., times a factor, or inverted.
+    Return None for other constants: they may depend on the number of steps."""
     rows = np.moveaxis(weight.array(), axis, 0).reshape(weight.shape[axis], -1)
     count, shape = len(rows), (*weight.shape[:axis], *weight.shape[axis + 1 :])
     column = rows[:, 0].astype(np.float64)
@@ -226,7 +232,7 @@ def count_of(weight: Weight, axis: int) -> Count | None:
 
 def needed_steps(net: Net, axes: Mapping[str, int]) -> tuple[list[Step], set[str]]:
     """Return the steps that the outputs depend on, and the names of all values that these steps and the outputs read. A
-    constant does not count as read if a Concat along ``axes`` only pads with it."""
+    constant with which a Concat only pads along ``axes`` does not count as read."""
     read, steps = set(net.outputs.values()), list[Step]()
     for step in reversed(net.steps):
         if not read.isdisjoint(step.outputs):
@@ -237,15 +243,16 @@ def needed_steps(net: Net, axes: Mapping[str, int]) -> tuple[list[Step], set[str
 
 
 def begun(builder: NetBuilder, before: str, lag: int) -> tuple[str, str]:
-    """Return a flag that is 0 at the first ``lag`` steps, then 1; and the next value of the state ``before``, the next
-    ``lag`` flags [1, lag], which begin from zeros."""
+    """Add a flag that is 0 at the first ``lag`` steps and 1 later. Return the flag, and the next value of the state
+    ``before``, which holds the next ``lag`` flags [1, lag] and starts from zeros."""
     first, *rest = builder.add(Split(1, (1, lag - 1)), before, hint="begun") if lag > 1 else [before]
     one = builder.one(ONES, first, hint="one")
     return first, builder.one(Concat(1), *rest, one, hint="after") if rest else one
 
 
 def fixed_frames(net: Net, step: Step, axes: Mapping[str, int]) -> tuple[str, str] | None:
-    """Return the sizes that a reshape from [T*N, ...] to [T, N, ...] fixes, and the remedy. Else return None."""
+    """Return why a reshape from [T*N, ...] to [T, N, ...] fixes the sizes T and N, and the remedy. Return None for any
+    other step."""
     axis = axes.get(step.outputs[0])
     if not isinstance(step.op, Reshape) or axis is None:
         return None
@@ -272,8 +279,8 @@ class Frames:
         self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value some steps earlier
 
     def earlier_net(self, outputs: list[str]) -> Net | None:
-        """Return the source's net, in which each late output is computed for an earlier step, as many steps as it is
-        late. Return None if no output can be computed so."""
+        """Return the source's net with each late output computed for the step that the new net has reached: as many
+        steps earlier as the output is late. Return None if no output can be computed for an earlier step."""
         steps, new, unknown = list[Step](), dict[str, str](), set[str]()
         for step in self.old.steps:
             steps.append(replace(step, inputs=tuple(new.get(value, value) for value in step.inputs)))
@@ -293,7 +300,8 @@ class Frames:
         return self.old.of_steps(steps, shapes=shapes, outputs=outputs_of) if of else None
 
     def take_earlier(self, value: str, sequence: str, axis: int, lag: int) -> None:
-        """Note how a late last value of a sequence is computed ``lag`` steps earlier, if it can be."""
+        """Record the steps that compute ``value``, the last element of a sequence, ``lag`` steps earlier; no steps if
+        the sequence is too short."""
         size = self.old.shapes[sequence][axis]
         self.earlier[value] = []
         if isinstance(size, OpenSize) or size > lag:
@@ -307,26 +315,32 @@ class Frames:
         return NetBuilder("step", self.old.origin, origin_of(self.step))
 
     def put(self, op: Op, inputs: Sequence[str], outputs: Sequence[str] | None = None) -> None:
+        """Add a step of the new net in place of the current step of the old net; the results are as late as the latest
+        operand."""
         names = self.step.outputs if outputs is None else tuple(outputs)
         self.builder.put(Step(op, tuple(inputs), names, self.step.loc))
         self._late(names, inputs)
 
     def _late(self, names: Sequence[str], inputs: Sequence[str]) -> None:
+        """Record the delay of single steps' values: as late as the latest of ``inputs``."""
         if lates := [self.late[name] for name in inputs if name in self.late]:
             self.late |= dict.fromkeys(names, max(lates))
 
     def one(self, op: Op, *inputs: str, hint: str) -> str:
+        """Add a step with one result, named after ``hint``, and return the name."""
         name = self.builder.fresh(hint)
         self.put(op, inputs, [name])
         return name
 
     def front(self, name: str, axis: int) -> str:
+        """Return a value with ``axis`` moved to the front."""
         if axis == 0:
             return name
         order = (axis, *(a for a in range(len(self.shapes[name])) if a != axis))
         return self.one(Permute(order), name, hint=f"{name}_steps")
 
     def back(self, name: str, axis: int) -> str:
+        """Return a value with its first axis moved to ``axis``, the inverse of :meth:`front`."""
         if axis == 0:
             return name
         rank = len(self.shapes[name])
@@ -335,7 +349,7 @@ class Frames:
         return self.one(Permute(tuple(order)), name, hint=f"{name}_back")
 
     def scan(self, stem: str, body: NetBuilder, sequences: Sequence[str], fill: float = 0.0) -> str:
-        """Add a cell with one state that begins with ``fill``, run over time, and return its outputs."""
+        """Add a loop over time with one state, which begins with ``fill``, and return the loop's output over time."""
         state, first = next(iter(body.outputs)), None
         if fill:
             shape = body.inputs[state]
@@ -349,13 +363,14 @@ class Frames:
         self, stem: str, body: NetBuilder, sequences: Sequence[str], states: Mapping[str, str | None] = {},
         static: Sequence[str] = (),
     ) -> tuple[str, ...]:  # fmt: skip
-        """Add a cell, run over time; return its outputs, then its last states."""
+        """Add a loop over time with this body. Return the names of its outputs over time, then of its last states."""
         title = self.builder.scan_name(stem)
         net, self.builder.where = body.finish(every_input=True), origin_of(self.step)
         return self.builder.loop(title, net, sequences, states, static, self.time)
 
     def at_every_step(self, name: str, shape: Shape, axis: int) -> str:
-        """Return a value, whose ``axis`` has one element and is no time, repeated as [T, *shape] by a cell."""
+        """Return a value without time as a sequence [T, *shape] that repeats it. The value's axis ``axis`` has one
+        element and is left out."""
         own = self.shapes[name]
         row = self.one(Reshape((1, *own[:axis], *own[axis + 1 :])), name, hint="row")
         body = self.body()
@@ -365,7 +380,7 @@ class Frames:
         return self.loop(self.step.outputs[0], body, (), {"kept": None}, [row])[0]
 
     def summed(self, frames: str) -> str:
-        """Return the sums of a sequence [T, ...] up to each step."""
+        """Return the cumulative sums of a sequence [T, ...], computed by a loop."""
         shape, body = self.shapes[frames][1:], self.body()
         now, before = body.input("x", shape), body.input("total", shape)
         total = body.one(Add(), before, now, hint="y")
@@ -373,7 +388,8 @@ class Frames:
         return self.scan(f"{self.step.outputs[0]}_sum", body, [frames])
 
     def later(self, name: str, axis: int, by: int, fill: float = 0.0) -> str:
-        """Return a value over time, delayed by ``by`` steps. The first ``by`` steps are ``fill``."""
+        """Return a value over time that is delayed by ``by`` steps; its first ``by`` steps are ``fill``. A delayed
+        value is made once."""
         if (name, by, fill) not in self._delayed:
             x = self.front(name, axis)
             shape = self.shapes[x][1:]
@@ -410,8 +426,8 @@ class Frames:
         return self.one(Mul(), name, mask, hint=f"{name}_begun")
 
     def framed(self, op: Conv | Pool, frames: str, spatial: int, reach: int, fill: float) -> str:
-        """Apply a window to each of the frames [T, N, C, F] and the ``reach`` frames before it, which are ``fill`` at
-        first. The result is [T, N, O, F']."""
+        """Apply a convolution or pooling over time to frames [T, N, C, F]: each result sees a frame and the ``reach``
+        frames before it, which are ``fill`` before the first frame. The result is [T, N, O, F']."""
         _, n, channels, features = self.shapes[frames]
         swap = spatial == 1
 
@@ -449,7 +465,8 @@ class Frames:
 
     @staticmethod
     def _dense(body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int) -> None:
-        """Build the body y = W [x[t - reach], ..., x[t]] + b: one product of a row that joins all frames."""
+        """Build the body of a convolution over time without other spatial axes as a matrix product: y = W [x[t -
+        reach], ..., x[t]] + b, with all frames of the window in one row."""
         assert isinstance(op, Conv)
         n, channels = frame
         size, spread = fixed(channels, "channels"), op.dilation[0]
