@@ -134,7 +134,7 @@ class Inspection:
             f"{past.input or past.output or 'no name'}: {past.node}: {past.lost}" for past in self.pasts if past.lost
         ]
         lines += _block("states", carried)
-        lines += _block("not proved, but may be states", [f"--state {a}={b}" for a, b in self.perhaps])
+        lines += _block("not proved, but may be states", [f"{a} -> {b}" for a, b in self.perhaps])
         lines += [*_block("LOST between two calls", lost), *_block("time", self.notes)]
         told = [f"{u.count} x {u.what}: {u.node}{f' at {u.line}' * bool(u.line)}: {u.mend}" for u in self.unread]
         lines += _block("NOT READ", told)

@@ -136,10 +136,10 @@ def test_a_net_whose_states_are_not_proved_is_not_accused(name: str, tmp_path: P
     assert not inspected(whole(name, tmp_path), tmp_path).lost
 
 
-def test_a_state_that_is_not_proved_is_listed_with_its_option(tmp_path: Path) -> None:
+def test_a_state_that_is_not_proved_is_listed(tmp_path: Path) -> None:
     found = inspected(whole("a mean of the past", tmp_path), tmp_path)
     assert found.perhaps == (("in_0", "out_0"),)
-    assert "not proved, but may be states\n  --state in_0=out_0\n" in f"{found}\n"
+    assert "not proved, but may be states\n  in_0 -> out_0\n" in f"{found}\n"
 
 
 @pytest.mark.parametrize("planted_in", one_in(16, [(name, kind) for name in PROVED for kind in PLANTS], tested=8))
