@@ -75,9 +75,11 @@ class PassResult:
 
 @dataclass(frozen=True)
 class Pass(ABC):
-    """One transformation of a graph. ``after`` is the stage it brings a graph to, None if it keeps the stage.
+    """One transformation of a graph. ``after`` is the stage to which the pass brings a graph, None if the pass keeps
+    the graph's stage.
 
-    A pass that changes one body of a scan only has to come before the pass ``peel``: ``before_peel`` says so.
+    A pass that changes only one body of a scan has to come before the pass ``peel``, which gives scans a second body:
+    ``before_peel`` says so.
     """
 
     name: ClassVar[str]
@@ -94,7 +96,8 @@ class Pass(ABC):
                 )
 
     def for_states(self, after: Mapping[str, str]) -> Pass:
-        """Return the pass for a graph of one step; ``after`` has the output that each state's input takes next."""
+        """Return the pass to use on a graph of one step. ``after`` maps the name of each state's input to the name of
+        the output that is its value in the next step."""
         return self
 
     @abstractmethod
@@ -102,7 +105,7 @@ class Pass(ABC):
 
     @property
     def summary(self) -> str:
-        """The first line of its documentation."""
+        """The first line of the docstring of the pass."""
         return (self.__doc__ or "").strip().partition("\n")[0]
 
     def ensures(self, graph: Graph) -> None:  # noqa: B027
@@ -111,7 +114,7 @@ class Pass(ABC):
 
 @dataclass(frozen=True)
 class CheckOps(Pass):
-    """Reject losses, scores, and ops that nets of a backend do not have: ``check`` raises for these.
+    """Reject losses, scores, and ops that nets of a backend do not have; ``check`` raises for such an op.
 
     Raises :class:`~lstmc.errors.BackendError` with the kind of ``nets``, as in "ONNX".
     """
@@ -143,14 +146,14 @@ class CheckOps(Pass):
 class NodePass(Pass):
     """Base of passes that rewrite node by node, in a model and in the bodies of its scans alike.
 
-    Without ``bodies`` it visits the nodes of the model only: a pass that rewrites scans.
+    With ``bodies = False`` a pass visits only the nodes of the model, scans among them: a pass that rewrites scans.
     """
 
     bodies: ClassVar[bool] = True
 
     @abstractmethod
     def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        """Return a node's new values, and count the rule used; return None to keep the node."""
+        """Return the values that replace a node's results, and count the rule used; return None to keep the node."""
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
@@ -160,8 +163,8 @@ class NodePass(Pass):
 
 @dataclass(frozen=True)
 class FunctionPass(Pass):
-    """A pass without settings: a function, whose name and documentation it has, from a graph to the graph after its
-    rules. The function counts each use of a rule."""
+    """A pass without settings, made of a function from a graph to the graph after the pass's rules. The pass has the
+    function's name and docstring; the function counts each use of a rule."""
 
     change: Change
     before_peel: bool = field(default=False, kw_only=True)  # type: ignore[misc]
@@ -217,7 +220,8 @@ def rewrite(graph: Graph, visit: Visit, bodies: bool = False) -> Graph:
 
 
 def note_node(error: Exception, graph: Graph, node: Node) -> None:
-    """Add to an error the node that the pass was at, and the node's location to an lstmc error without location."""
+    """Add to an error a note with the node that the pass was rewriting. An lstmc error without a location gets the
+    node's location too."""
     if isinstance(error, LstmcError):
         error.located(node.loc)
     error.add_note(f"at {print_node(graph, node)} of {graph.name}{f', {node.loc}' if node.loc else ''}")
@@ -239,7 +243,7 @@ def with_bodies(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
 
 
 def with_role(body: Graph, slots: Collection[int], role: Role) -> Graph:
-    """Return a scan's body in which the arguments at ``slots`` have another role."""
+    """Return a scan's body in which the arguments at the indices ``slots`` have the role ``role``."""
     names = {body.body_args()[slot].name for slot in slots}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -265,13 +269,14 @@ def joined_name(names: Sequence[str]) -> str:
 
 
 def result(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
-    """Return the outcome of a pass that counts its rules: modified if any rule was used."""
+    """Return the outcome of a pass that counts the uses of its rules: the graph is modified if any rule was used."""
     used = {rule: count for rule, count in counts.items() if count}
     return PassResult(after if used else before, bool(used), used)
 
 
 def compared(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
-    """Return the outcome of a pass whose rules may give the same graph again: modified if the graphs differ."""
+    """Return the outcome of a pass whose rules may give an equal graph: the graph is modified if ``before`` and
+    ``after`` differ."""
     return PassResult(before, False) if after == before else PassResult(after, True, dict(counts))
 
 
@@ -290,7 +295,8 @@ class Snapshot:
 
 
 def unrolled_scans(history: Sequence[Snapshot]) -> dict[str, Scan]:
-    """Return the scans that were unrolled, by name, in the graph before."""
+    """Return the scans that were unrolled, by the names of their bodies, from the last graph before the stage
+    EXPANDED."""
     rolled = [snapshot.graph for snapshot in history if snapshot.stage is not Stage.EXPANDED]
     return {node.op.body.name: node.op for graph in rolled[-1:] for node in graph if isinstance(node.op, Scan)}
 
@@ -344,6 +350,7 @@ def run_passes(
 def _dump(
     folder: Path | None, number: int, snapshot: Snapshot, summary: str, before: int, counts: dict[str, int]
 ) -> None:
+    """Write a graph, headed by its pass and the rules used, as ``NN-pass.lir`` to a folder, if there is one."""
     if folder is None:
         return
     rules = ", ".join(f"{name} {count}" for name, count in counts.items()) or "no rule used"

@@ -57,8 +57,8 @@ def consecutive(flow: Dataflow, values: Sequence[str]) -> Element | None:
 
 
 def extend(common: CommonStep) -> None:
-    """Add all further steps that match, first at the end, then at the beginning. A first step from zero states lacks
-    the products with these, and is matched too."""
+    """Add to the body all further steps that match it, first at the end, then at the beginning. A first step from zero
+    states is matched too, although it lacks the products with zeros."""
     for at_end in (True, False):
         while _longer(common, _beyond(common, at_end), at_end):
             pass
@@ -77,6 +77,8 @@ def absorb(common: CommonStep) -> None:
 
 
 def _absorb_consumers(common: CommonStep, values: Values) -> None:
+    """Add to the body each op that reads ``values``, one value in each step, if equal ops read them in all steps and
+    the body can have the other operands."""
     for number in common.flow.consumers.get(values[0], ()):
         step, claimed = common.flow.steps[number], common.claimed()
         if claimed >> number & 1 or not _computes(common.flow, step):
@@ -94,7 +96,8 @@ def _absorb_consumers(common: CommonStep, values: Values) -> None:
 
 
 def _computes(flow: Dataflow, step: Step, depth: int = 4) -> bool:
-    """Return whether an op computes. An op that moves elements does if its only reader does, up to a depth."""
+    """Return whether a step computes. A step that only moves elements counts as computing if its only reader does; at
+    most ``depth`` such steps are followed."""
     if not step.op.moves:
         return True
     readers = {number for value in step.outputs for number in flow.consumers.get(value, ())}
@@ -102,6 +105,8 @@ def _computes(flow: Dataflow, step: Step, depth: int = 4) -> bool:
 
 
 def _matching_consumer(flow: Dataflow, pattern: Step, place: int, value: str, claimed: int) -> Step | None:
+    """Return a step outside the loop that is equal to ``pattern``, has the same constants, and reads ``value`` as its
+    operand ``place``. Return None if there is none."""
     for number in flow.consumers.get(value, ()):
         step = flow.steps[number]
         if not claimed >> number & 1 and equal([pattern, step]) and step.inputs[place] == value:
@@ -112,7 +117,8 @@ def _matching_consumer(flow: Dataflow, pattern: Step, place: int, value: str, cl
 
 
 def _can_be_read(common: CommonStep, operand: Values, depth: int = 6) -> bool:
-    """Return whether the body has these values, or can have them: constants, slices, and values computed from them."""
+    """Return whether the body has the values ``operand``, one for each step, or can have them: constants, slices of one
+    value, and values computed from such values, which are added."""
     flow = common.flow
     if operand in common.values:
         return True
@@ -140,6 +146,8 @@ def _can_be_read(common: CommonStep, operand: Values, depth: int = 6) -> bool:
 
 
 def _longer(common: CommonStep, column: dict[Values, str] | None, at_end: bool) -> bool:
+    """Add a step to the body, given the step's value for each value of the body, and return True. Return False if
+    ``column`` is None."""
     if column is None:
         return False
     common.replace({v: (*v, column[v]) if at_end else (column[v], *v) for v in common.values})
@@ -158,6 +166,8 @@ def _beyond(common: CommonStep, at_end: bool) -> dict[Values, str] | None:
 
 
 def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str] | None:
+    """Return the values of a step before the first, whose ``states`` are zeros, so that it lacks the ops whose results
+    are zeros. A value that the step lacks is "". Return None if the graph has no such step."""
     zero, same = set(states), dict[Values, Values]()
     parts = []
     for part in common.parts:
@@ -199,7 +209,8 @@ def _is_zero(op: Op, zero: Sequence[bool]) -> bool:
 
 
 class _Column:
-    """Matches one further step against the body: from known values to their producers and consumers."""
+    """Matches one further step against the body, from known values to their producers and consumers. ``match`` maps
+    each value of the body to the step's value, ``claimed`` is the bitset of the graph's steps in use."""
 
     def __init__(self, common: CommonStep, parts: list[BodyOp], match: dict[Values, str], at_end: bool) -> None:
         self.common, self.flow, self.at_end = common, common.flow, at_end
@@ -220,8 +231,8 @@ class _Column:
         return self.match if all(values in self.match for values in required) else None
 
     def _one(self) -> None:
-        """Match the op with the fewest candidates: each is the producer or a consumer of a matched value. Raise
-        StepsDiffer if there are none."""
+        """Match one op of the body: the first with a single candidate, or else the first with several. Raise
+        StepsDiffer if there is no candidate."""
         several: tuple[BodyOp, int] | None = None
         for part in self.waiting:
             numbers = self._candidates(part)
@@ -238,8 +249,8 @@ class _Column:
         self._take(*several)
 
     def _candidates(self, part: BodyOp) -> list[int] | None:
-        """Return the steps that may be this op: the producer of a matched result, or the consumers of a matched
-        operand. Return None if neither is matched yet."""
+        """Return the steps of the graph that may be this op: the producer of a matched result, or the consumers of a
+        matched operand. Return None if no result and no operand is matched yet."""
         for values in part.results:
             if values in self.match:
                 number = self.flow.producer.get(self.match[values])
@@ -251,6 +262,8 @@ class _Column:
         return [number for number in readers if self._fits(part, number)]
 
     def _fits(self, part: BodyOp, number: int) -> bool:
+        """Return whether a step of the graph is unclaimed, has the op ``part``, and agrees with all values matched so
+        far."""
         step = self.flow.steps[number]
         if self.claimed >> number & 1 or step.op != part.op or len(step.inputs) != len(part.operands):
             return False
@@ -258,6 +271,8 @@ class _Column:
         return all(self.match.get(values, name) == name for values, name in pairs)
 
     def _take(self, part: BodyOp, number: int) -> None:
+        """Match an op of the body with a step of the graph, and their values. Raise StepsDiffer if a type of the step
+        cannot be broadcast to the body's type."""
         step = self.flow.steps[number]
         self.waiting.remove(part)
         self.claimed |= 1 << number
@@ -270,7 +285,8 @@ class _Column:
             self.match[values] = name
 
     def _elements(self) -> None:
-        """Match unread sequence elements as neighbours. Raise StepsDiffer if an input depends on the loop."""
+        """Match the elements of sequences that are not matched yet with the neighbours of their slices. Raise
+        StepsDiffer if an element or another input from outside depends on the new step or on the loop."""
         for values in self.common.sequences:
             if values not in self.match:
                 self.match[values] = self._beside(values)
@@ -285,7 +301,8 @@ class _Column:
             raise StepsDiffer
 
     def _repeated(self) -> None:
-        """Drop broadcast zero states. Raise StepsDiffer if nodes outside read values that are computed from them."""
+        """Match states that are broadcast zeros with "". Raise StepsDiffer if nodes outside the loop read a value that
+        is smaller than the body's value."""
         for values, name in [*self.match.items()]:
             if self.flow.types[name] == self.flow.types[values[-1]]:
                 continue

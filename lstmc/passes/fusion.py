@@ -34,7 +34,8 @@ def fuse_horizontal(graph: Graph, counts: Counter[str]) -> Graph:
 
 @dataclass(frozen=True)
 class _Run:
-    """Neighbouring pieces with one kind of reader."""
+    """Neighbouring pieces of a split whose readers are equal ops. The readers of binary ops read pieces of two
+    splits."""
 
     op: Op
     pieces: tuple[tuple[str, int], ...]  # operand slot -> the split, and the first piece of the run
@@ -42,6 +43,7 @@ class _Run:
 
 
 def _find_run(graph: Graph) -> _Run | None:
+    """Return the first run of two or more neighbouring pieces that can be computed as one, or None if there is none."""
     readers = graph.readers()
     reading: dict[Ref, str] = {}
     for node in graph:
@@ -62,7 +64,9 @@ def _find_run(graph: Graph) -> _Run | None:
 
 
 def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
-    """Return a key of the op that reads a piece, equal for ops to merge. Return None if it cannot be widened."""
+    """Return a key that is equal for readers of pieces that can be merged: the op, and for a binary op the place of its
+    other operand. Return None if the reader of ``piece`` is neither an elementwise function nor a binary op on pieces
+    of splits."""
     reader = graph.node(reading[piece]) if piece in reading else None
     if reader is None:
         return None
@@ -101,6 +105,7 @@ def _run_of(
 
 
 def _replace_run(graph: Graph, run: _Run) -> Graph:
+    """Return the graph in which one op reads the whole run, and a split of its result replaces the run's readers."""
     count = len(run.readers)
     starts = dict(run.pieces)
     wide: dict[str, Ref] = {}  # split -> the piece that covers the run
@@ -120,7 +125,8 @@ def _replace_run(graph: Graph, run: _Run) -> Graph:
 
 
 def _coarser(b: Builder, node: Node, x: Ref, start: int, count: int) -> tuple[Refs, Ref]:
-    """Add a split with one piece for the whole run. Return the old pieces' replacements, and the run's piece."""
+    """Add a split with one piece for the whole run. Return a value for each old piece (the run's piece for each piece
+    in the run), and the run's piece."""
     op = node.op
     assert isinstance(op, Split)
     stop = start + count
@@ -134,6 +140,8 @@ def _coarser(b: Builder, node: Node, x: Ref, start: int, count: int) -> tuple[Re
 
 
 def _wide_op(b: Builder, graph: Graph, run: _Run, wide: dict[str, Ref]) -> dict[str, Ref]:
+    """Add the op on the whole run and a split of its result. Return the pieces by the names of the readers that they
+    replace."""
     split = graph.node(run.pieces[0][0]).op
     assert isinstance(split, Split)
     start = run.pieces[0][1]
@@ -191,6 +199,8 @@ class BiasApart(NodePass):
 
 
 def _move_biases(body: Graph, counts: Counter[str]) -> Graph:
+    """Return the body with the bias of each product of a state moved to the other operand of the sum that reads the
+    product, if that operand depends on no state."""
     on_state = body.dependents(set(body.arguments("state")))
     readers = body.readers()
     moved = {}  # linears without their bias -> the place of the bias
@@ -219,8 +229,8 @@ def _move_biases(body: Graph, counts: Counter[str]) -> Graph:
 
 @dataclass
 class _Group:
-    """The linears of one graph (a scan's body, or the model) that read one value: their nodes, and the model's
-    parameters."""
+    """The linears of one graph (a scan's body, or the model if ``scan`` is None) that read one value: the names of
+    their nodes, and of their parameters in the model."""
 
     scan: str | None
     nodes: list[str] = field(default_factory=list)
@@ -229,6 +239,8 @@ class _Group:
 
 
 def _groups(graph: Graph) -> list[_Group]:
+    """Return the groups of two or more linears that read one value along one axis, whose parameters have equal
+    multipliers and are read by nothing outside the groups."""
     by_operand: dict[object, _Group] = {}
     for scan, node, x, params in _linears(graph):
         kinds = tuple(
@@ -250,7 +262,8 @@ def _groups(graph: Graph) -> list[_Group]:
 
 
 def _linears(graph: Graph) -> Iterator[tuple[str | None, Node, Ref, list[str]]]:
-    """Yield every linear whose weights are parameters, as its scan or None, its node, its input and its parameters."""
+    """Yield every linear whose weights are parameters: the name of its scan or None, its node, its input, and the names
+    of its parameters."""
     parts: list[tuple[str | None, Graph, Mapping[Ref, Ref]]] = [(None, graph, {ref: ref for ref in graph.refs()})]
     for node in graph:
         if isinstance(node.op, Scan):
@@ -306,7 +319,8 @@ def _fused(part: Graph, groups: Sequence[_Group]) -> Graph:
 
 
 def _parameters_first(part: Graph, groups: Sequence[_Group]) -> Graph:
-    """Return the graph with all parameters first. It is unchanged if no linear needs a parameter that comes later."""
+    """Return the graph with all parameters before the other nodes. Return the graph unchanged if every group's
+    parameters already come before the group's first linear."""
     place = {node.name: i for i, node in enumerate(part)}
     read = [(group.nodes[0], ref.node) for group in groups for name in group.nodes for ref in part.args(name)[1:]]
     if all(place[param] < place[first] for first, param in read):

@@ -59,6 +59,7 @@ class Precompute(Pass):
 
 
 def _marked(graph: Graph, counts: Counter[str]) -> Graph:
+    """Return the graph with weights in place of the values computed from parameters alone that other nodes read."""
     alone = _computed_from_parameters(graph)
     read = {ref for node in graph if node.name not in alone for ref in graph.args(node.name)}
     read |= {output.ref for output in graph.outputs}
@@ -88,6 +89,7 @@ def _marked(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 def _with_weights(b: Builder, node: Node, args: Refs, slots: Collection[int]) -> Refs:
+    """Add a node with the operands ``args``. A scan takes the operands at the indices ``slots`` as weights."""
     if not slots:
         return b.copy(node, args)
     assert isinstance(node.op, Scan)
@@ -96,7 +98,8 @@ def _with_weights(b: Builder, node: Node, args: Refs, slots: Collection[int]) ->
 
 
 def _computed_from_parameters(graph: Graph) -> set[str]:
-    """Return the nodes computed from parameters and constants alone that are not much larger than these."""
+    """Return the names of nodes computed from parameters and constants alone, whose values have at most LARGEST
+    elements or no more elements than these parameters."""
     made_of: dict[str, Mapping[str, int]] = {}  # node -> its parameters and their sizes
     for node in graph:
         operands = graph.args(node.name)
@@ -237,7 +240,7 @@ def matrix_elements(images: Sequence[int], out: Sequence[int]) -> int:
 
 @dataclass
 class _Products:
-    """Makes products in one graph that is being rebuilt."""
+    """Writes convolutions as products in one graph that is being rebuilt."""
 
     fixed: FixedArrays
     counts: Counter[str]
@@ -252,6 +255,9 @@ class _Products:
         return None
 
     def _product(self, b: Builder, node: Node, op: ops.Conv, args: Refs) -> Refs | None:
+        """Return a convolution as a matrix product. Return None to keep the convolution: if its weights are computed
+        from more than parameters, if its input is computed from parameters alone, or if the matrix would be too
+        large."""
         x, *weights = args
         shape, out = b.type(x).shape, node.types[0].shape
         image, places, columns = shape[-3:], prod(out[-2:]), prod(out[-3:])
@@ -279,6 +285,8 @@ class _Products:
         return results
 
     def _pieces(self, b: Builder, node: Node, op: ops.Split, images: Ref) -> Refs | None:
+        """Return a split of a convolution's channels as a split of the product's columns. Return None for a split of
+        another axis."""
         shape = b.type(images).shape
         if op.axis != len(shape) - 3:
             return None

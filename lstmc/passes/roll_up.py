@@ -145,7 +145,7 @@ class _Rewrite:
         return self._assembled([*self.new, *steps], renamed)
 
     def _add(self, op: Op, *inputs: str, hints: Sequence[str]) -> tuple[str, ...]:
-        """Add a step and return the names of its results."""
+        """Add a step to the new steps, and return the names of its results."""
         types = op.infer(*(self.types[name] for name in inputs))
         hints = hints if len(hints) == len(types) else [hints[0]] * len(types)
         names = tuple(map(self.names.unique, hints))
@@ -154,12 +154,15 @@ class _Rewrite:
         return names
 
     def _in_time(self, values: Values) -> Values:
+        """Return values in the order of time: reversed if the loop runs backward."""
         return values[::-1] if self.reverse else values
 
     def _type(self, values: Values) -> TensorType:
         return self.flow.types[values[-1]]  # a first step may have fewer elements, or none
 
     def _body(self, stem: str, names: Mapping[Values, str], ys: Sequence[Values]) -> Graph:
+        """Return the scan's body. Its outputs are the values ``ys`` of each step, and then each state after the
+        step."""
         common, builder, refs = self.common, Builder(stem), dict[Values, Ref]()
 
         def put(op: Op, results: Sequence[Values], operands: Sequence[Values] = (), loc: SrcLoc | None = None) -> None:
@@ -188,7 +191,7 @@ class _Rewrite:
         )
 
     def _first(self, stem: str, name: str, state: Values) -> str:
-        """Return a state's value before the first step. If that step has none, it is zeros."""
+        """Return the name of a state's value before the first step: zeros are added if that step has no such value."""
         if state[0]:
             return state[0]
         zeros = f"{stem}/{name}_0"
@@ -197,8 +200,8 @@ class _Rewrite:
         return zeros
 
     def _joined(self, values: Values) -> str:
-        """Return the values of all steps as one sequence [T, ...]: the value from which they were cut, or a Concat of
-        them."""
+        """Return the name of one sequence [T, ...] of the values of all steps: the value from which they were cut,
+        reshaped, or a Concat of them."""
         values, shape = self._in_time(values), self._type(values).shape
         place = consecutive(self.flow, values)
         if place is None:
@@ -217,13 +220,14 @@ class _Rewrite:
         return self._as(base, (self.common.count, *shape))
 
     def _as(self, value: str, shape: tuple[int, ...]) -> str:
+        """Return a value reshaped to ``shape``, or the value itself if it has this shape."""
         if self.types[value].shape == shape:
             return value
         return self._add(Reshape(shape), value, hints=[f"{value}_rows"])[0]
 
     def _joining(self, step: Step, joins: Mapping[Values, str]) -> Step:
-        """Return a Concat of all steps' values with the loop's sequence instead, or a Reshape if it is the only
-        operand."""
+        """Return a step that concatenates the values of all steps with the loop's result ``y`` as the operand in their
+        place. The step is a Reshape if ``y`` is then the only operand. Other steps stay."""
         if not isinstance(step.op, Concat):
             return step
         makers = [self.flow.steps[self.flow.producer[n]] if n in self.flow.producer else None for n in step.inputs]
@@ -240,7 +244,8 @@ class _Rewrite:
         return step
 
     def _sequence(self, y: str, shape: tuple[int, ...], axis: int) -> str:
-        """Return a sequence [T, ...] as the concatenation of its elements, each of ``shape``, along an axis."""
+        """Return the name of the concatenation along an axis of the elements of a sequence [T, ...], each of
+        ``shape``."""
         steps, size = self.common.count, shape[axis]
         y = self._as(y, (steps, *(shape[:axis] + shape[axis + 1 :] if size == 1 else shape)))
         for other in range(axis):
@@ -248,7 +253,8 @@ class _Rewrite:
         return self._as(y, (*shape[:axis], steps * size, *shape[axis + 1 :]))
 
     def _assembled(self, steps: Sequence[Step], renamed: Mapping[str, str]) -> Graph:
-        """Return the graph of the steps that results need. Raise StepsDiffer if one reads a value inside the loop."""
+        """Return the graph of the steps that the outputs need. Raise StepsDiffer if one of these steps reads a value
+        that only the loop computes."""
         old = self.flow.graph
         known, ordered = {*self.leaves}, list[Step]()
         for step in _topologically_sorted(steps, [renamed.get(name, name) for name in self.flow.results]):
@@ -306,7 +312,8 @@ def _topologically_sorted(steps: Sequence[Step], results: Iterable[str]) -> Iter
 
 
 def body_names(common: CommonStep) -> tuple[str, dict[Values, str]]:
-    """Return a name for the loop, and one for each value: ``lstm``, and ``h`` of ``lstm_t000_h``, ``lstm_t001_h``, ...
+    """Return a name for the loop and a name for each value: ``lstm``, and ``h`` for ``lstm_t000_h``, ``lstm_t001_h``,
+    ...
 
     A first step from zeros, which lacks some values, is not considered.
     """
@@ -342,13 +349,13 @@ def common_words(names: Iterable[str]) -> Words:
 
 
 def _beginning(names: Sequence[Sequence[str]]) -> Words:
-    """Return the longest common prefix."""
+    """Return the words with which all names begin."""
     columns = zip(*names, strict=False)
     return tuple(column[0] for column in takewhile(lambda column: len({*column}) == 1, columns))
 
 
 def _common_stem(names: Sequence[Words]) -> Words:
-    """Return the longest first words that nine tenths of the names have in common."""
+    """Return the most words with which nine tenths of the names begin."""
     stem: Words = ()
     while True:
         longer = Counter(words[: len(stem) + 1] for words in names if len(words) > len(stem))
@@ -359,9 +366,11 @@ def _common_stem(names: Sequence[Words]) -> Words:
 
 
 def _without(words: Words, stem: Words) -> Words:
+    """Return a name's words after ``stem``, at least the last word. Return all words if they do not begin with
+    ``stem``."""
     return (words[len(stem) :] or words[-1:]) if words[: len(stem)] == stem else words
 
 
 def _short(hint: str, otherwise: str) -> str:
-    """Return a hint of one word, else ``otherwise``."""
+    """Return the hint if it is one word, else ``otherwise``."""
     return hint if hint and "_" not in hint else otherwise

@@ -55,7 +55,8 @@ class Simplify(Pass):
 
 
 def simplified(graph: Graph, counts: Counter[str]) -> Graph:
-    """Return the graph after all possible uses of the rules. ``counts`` counts the uses of each rule."""
+    """Return the graph after the rules have been used until no rule applies. ``counts`` counts the uses of each
+    rule."""
     while True:
         before = sum(counts.values())
         graph = rewrite(graph, lambda b, node, args: _visit(b, node, args, counts))
@@ -64,6 +65,8 @@ def simplified(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 def _visit(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+    """Return what the first rule that applies puts in place of a node, or None if no rule applies. The bodies of a scan
+    are simplified."""
     if isinstance(node.op, Scan):
         scan = in_bodies(node.op, lambda body: simplified(body, counts))
         return b.add(scan, *args, names=node.names, loc=node.loc)
@@ -76,6 +79,7 @@ def _visit(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | N
 
 
 def _full_value(b: Builder, ref: Ref) -> float | None:
+    """Return the number that fills a value, or None if the value is not an array of one constant number."""
     op = b.node(ref.node).op
     return op.value if isinstance(op, ops.Full) else None
 
@@ -85,6 +89,7 @@ def drop_identity_affine(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def merge_affines(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Write an affine of an affine as one affine, if its scale and shift are finite numbers."""
     inner = b.node(args[0].node) if isinstance(node.op, ops.Affine) else None
     if inner is None or not isinstance(inner.op, ops.Affine) or not isinstance(node.op, ops.Affine):
         return None
@@ -95,6 +100,8 @@ def merge_affines(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def absorb_full_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Write a sum, difference or product with an array of one number as an affine, if the other operand has the
+    result's type."""
     if not isinstance(node.op, ops.Add | ops.Sub | ops.Mul):
         return None
     for kept, other in ((0, 1), (1, 0)):
@@ -110,6 +117,8 @@ def absorb_full_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def fold_function_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Write an elementwise function or softmax of an array of one number as an array of the result, if the result is
+    finite."""
     if not isinstance(node.op, Pointwise | ops.Softmax):
         return None
     value = _full_value(b, args[0])
@@ -122,6 +131,7 @@ def fold_function_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def fold_zero_product(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Write a product with zeros, or an affine with scale 0, as an array of one number."""
     if isinstance(node.op, ops.Affine) and node.op.scale == 0:
         return b.copy(node, (), ops.Full(node.types[0].shape, node.op.shift))
     if isinstance(node.op, ops.Mul) and 0.0 in (_full_value(b, args[0]), _full_value(b, args[1])):
@@ -130,6 +140,8 @@ def fold_zero_product(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def fold_product_of_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Write a matrix product or a convolution without bias as zeros if the input or the weight is zeros; a bias remains
+    as 0 + bias, broadcast."""
     without_bias = isinstance(node.op, ops.Conv) and len(args) == 2
     zeros = [_full_value(b, ref) for ref in args[:2]] if isinstance(node.op, ops.Linear) or without_bias else []
     if 0.0 not in zeros:
@@ -141,6 +153,7 @@ def fold_product_of_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def add_without_broadcast_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Write (0 + b) + y as y + b if y has the type of the sum, so that zeros broadcast nothing."""
     if not isinstance(node.op, ops.Add):
         return None
     for outer, other in ((0, 1), (1, 0)):
@@ -155,6 +168,7 @@ def add_without_broadcast_zero(b: Builder, node: Node, args: Refs) -> Refs | Non
 
 
 def merge_reshapes(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Write reshapes of reshapes as one reshape, and drop a reshape to the shape that the value has."""
     if not isinstance(node.op, ops.Reshape):
         return None
     if b.type(args[0]) != node.types[0] and reshape_source(b, args[0]) == args[0]:
@@ -163,6 +177,8 @@ def merge_reshapes(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def flatten_in_linear(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Drop a reshape that joins the axes of a linear's input, because linear itself flattens the axes from its ``axis``
+    on."""
     inner = b.node(args[0].node) if isinstance(node.op, ops.Linear) else None
     if inner is None or not isinstance(inner.op, ops.Reshape) or not isinstance(node.op, ops.Linear):
         return None
@@ -178,6 +194,7 @@ def drop_single_piece(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def cancel_split_and_concat(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Drop a split that undoes the concat before it, or a concat that undoes the split before it."""
     inner = b.node(args[0].node) if args else None
     if inner is None:
         return None
@@ -191,6 +208,7 @@ def cancel_split_and_concat(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def fold_shape_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Write a split, concat, reshape or transpose of arrays of one number as arrays of this number."""
     if not isinstance(node.op, ops.Split | ops.Concat | ops.Reshape | ops.Transpose):
         return None
     values = {_full_value(b, ref) for ref in args}
@@ -218,6 +236,7 @@ def drop_pooling_of_one(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def add_multiples(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Write the sum or difference of two affines of one value as one affine."""
     if not isinstance(node.op, ops.Add | ops.Sub):
         return None
     (x, first), (y, second) = (_multiple(b, ref) for ref in args)
@@ -227,7 +246,8 @@ def add_multiples(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def _multiple(b: Builder, ref: Ref) -> tuple[Ref, ops.Affine]:
-    """Return a value as an affine function of another value, or else of itself."""
+    """Return the operand x and the affine op if a value is an affine of x. Return the value itself and the affine op
+    that changes nothing otherwise."""
     op = b.node(ref.node).op
     return (b.args(ref.node)[0], op) if isinstance(op, ops.Affine) else (ref, ops.Affine(1.0, 0.0))
 
@@ -269,7 +289,8 @@ class Cse(Pass):
 
 
 def without_repeats(graph: Graph, counts: Counter[str]) -> Graph:
-    """Return the graph with every repeated node merged into the first. ``counts`` counts them as ``merge_repeat``."""
+    """Return the graph with every repeated node merged into the first equal node. ``counts["merge_repeat"]`` counts the
+    merged nodes."""
     seen: dict[Any, Refs] = {}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -320,6 +341,8 @@ _Shrunk = tuple[Scan, list[int], list[int]]  # with the slots of its operands an
 
 
 def _shrunk_scans(graph: Graph, needed: Collection[str], counts: Counter[str]) -> dict[str, _Shrunk]:
+    """Return by node name the needed scans that have a part to remove, each without that part. A result of a scan is
+    removed if no node and no output reads it."""
     shrunk = {}
     readers: dict[Ref, int] | None = None
     for node in graph:
@@ -334,6 +357,8 @@ def _shrunk_scans(graph: Graph, needed: Collection[str], counts: Counter[str]) -
 
 
 def _shrink(scan: Scan, read: set[int], counts: Counter[str]) -> _Shrunk | None:
+    """Return a scan without the states, results, arguments and nodes that the results with the indices ``read`` do not
+    depend on. Return None if there is nothing to remove."""
     steps = len(scan.step_outputs)
     args = scan.body.body_args()
     state_args = [i for i in range(len(args)) if scan.role(i) == "state"]
@@ -369,7 +394,7 @@ def pruned(body: Graph, outputs: Sequence[Output], keep: Collection[str] = ()) -
 def _rebuilt(
     graph: Graph, dropped: Collection[str], shrunk: dict[str, _Shrunk], outputs: Iterable[Output] | None = None
 ) -> Graph:
-    """Return the graph without the dropped nodes, and with smaller scans in place of the shrunk ones."""
+    """Return the graph without the ``dropped`` nodes, and with the smaller scans of ``shrunk``."""
     rebuild = Rebuild(graph)
     for node in graph:
         if node.name in dropped:

@@ -27,7 +27,7 @@ class Step:
 
 
 def steps_of(graph: Graph) -> Iterator[Step]:
-    """Yield the nodes that compute, in order."""
+    """Yield the nodes of a graph that compute, in the graph's order."""
     for node in graph:
         if not isinstance(node.op, Leaf):
             yield Step(node.op, tuple(map(graph.value_name, graph.args(node.name))), node.names, node.loc)
@@ -40,7 +40,8 @@ def graph_of_steps(
     types: Mapping[str, TensorType],
     outputs: Iterable[tuple[Output, str]],
 ) -> Graph:
-    """Return the graph of leaves and steps in topological order. Each of ``outputs`` comes with its value's name."""
+    """Return the graph of leaves and steps; the steps are in topological order. Each of ``outputs`` comes with the name
+    of its value."""
     builder, refs = Builder(name), dict[str, Ref]()
     for leaf_name, (leaf, loc) in leaves.items():
         (refs[leaf_name],) = builder.add(leaf, names=[leaf_name], loc=loc, types=(types[leaf_name],))
@@ -75,6 +76,7 @@ class Dataflow:
             self._add(step)
 
     def _add(self, step: Step) -> None:
+        """Number a step, and note its results' producer, its operands' consumers, and the steps that it depends on."""
         number = len(self.steps)
         bits = 1 << number
         for name in dict.fromkeys(step.inputs):
@@ -101,7 +103,8 @@ class Dataflow:
 
 @dataclass(frozen=True)
 class Chain:
-    """Indices of equal steps, each depending on the previous one, and the weight of their products, if any."""
+    """Indices of equal steps, each depending on the previous step, and the name of the weight if the steps are
+    products."""
 
     numbers: tuple[int, ...]
     weight: str | None
@@ -109,7 +112,7 @@ class Chain:
 
 def candidate_chains(flow: Dataflow) -> list[Chain]:
     """Return chains of equal steps. Products with weights come first, then other steps with constants, then the rest;
-    the longest come first in each group."""
+    in each of these three the longest come first."""
     with_weights = [number for number, step in enumerate(flow.steps) if any(map(flow.constant, step.inputs))]
     labels = [_label(flow, number) for number in range(len(flow.steps))]
     repeated = [chain for chain in _chains_by_label(with_weights, labels, flow) if len(chain) > 1]
@@ -136,7 +139,8 @@ def is_one_step(op: Op) -> bool:
 
 
 def _label(flow: Dataflow, number: int) -> Label:
-    """Return a label, equal for equal ops with the same parameters. Constants may differ, as initial states do."""
+    """Return a label that is equal for steps with equal ops and the same parameters. Constant arrays may differ, as
+    initial states do. A scan of several steps is equal to no other step."""
     step = flow.steps[number]
     if isinstance(step.op, Scan) and not is_one_step(step.op):
         return number
@@ -145,7 +149,8 @@ def _label(flow: Dataflow, number: int) -> Label:
 
 
 def _chains_by_label(numbers: Sequence[int], labels: Sequence[Label], flow: Dataflow) -> list[tuple[int, ...]]:
-    """Return chains of steps of one label. Each depends on the previous; independent steps start new chains."""
+    """Return chains of steps of one label, the longest first. Each step depends on the previous step of its chain; a
+    step that depends on no chain's last step starts a new chain."""
     by_label: dict[Label, list[list[int]]] = {}
     for number in numbers:
         alike = by_label.setdefault(labels[number], [])
@@ -174,7 +179,7 @@ class BodyOp:
     loc: SrcLoc | None
 
     def of(self, names: dict[Values, Values]) -> BodyOp:
-        """Return the op with its values replaced."""
+        """Return the op with its operands and results replaced by the values to which ``names`` maps them."""
         operands, results = (tuple(names[v] for v in values) for values in (self.operands, self.results))
         return BodyOp(self.op, operands, results, self.loc)
 
@@ -182,8 +187,9 @@ class BodyOp:
 class CommonStep:
     """The loop body that the steps between the members of a chain have in common.
 
-    The values of a state are its values before each step; ``following`` has the values after each step. A value that is
-    the same in all steps is ``static`` or a constant; all other operands are elements of ``sequences``.
+    ``parts`` are the body's ops. The values of a state are its values before each step; :meth:`following` maps them to
+    its values after each step. A value that is the same in all steps is ``static``, or a constant if it is a parameter
+    or an array of one number; all other operands are elements of ``sequences``.
     """
 
     def __init__(self, flow: Dataflow, chain: Chain) -> None:
@@ -224,13 +230,14 @@ class CommonStep:
         return frozenset(n for n in range(first, last) if bits >> n & 1 and self.flow.ancestors[n] >> first & 1)
 
     def _within(self, value: str, step: int) -> bool:
-        """Return whether a value depends on one member of the chain and not on the next member."""
+        """Return whether a value depends on the chain's member ``step`` and not on the next member."""
         first, last = self.ends[step]
         before = self.flow.ancestors[self.flow.producer[value]] if value in self.flow.producer else 0
         return bool(before >> first & 1) and not before >> last & 1
 
     def _root(self) -> Values:
-        """Return the operand by which each step depends on the previous one. Raise StepsDiffer if there is none."""
+        """Return the operand of each member through which it depends on the previous member. Raise StepsDiffer if there
+        is none."""
         numbers = self.chain.numbers
         for place in range(len(self.flow.steps[numbers[0]].inputs)):
             values = tuple(self.flow.steps[number].inputs[place] for number in numbers[1:])
@@ -239,8 +246,8 @@ class CommonStep:
         raise StepsDiffer
 
     def _unify(self, values: Values) -> None:
-        """Classify a value of all steps as a constant, a state, static, a sequence, or the result of equal ops, whose
-        operands are classified in turn. Raise StepsDiffer if it is none of these."""
+        """Classify values, one for each step, as a constant, a state, static, a sequence, or the result of equal ops,
+        whose operands are classified in turn. Raise StepsDiffer if they are none of these."""
         if values in self.values:
             return
         first, alike = values[0], len(set(values)) == 1
@@ -278,8 +285,8 @@ class CommonStep:
         self.classify(self.sequences, values)
 
     def _joins(self, values: Values, makers: Sequence[int | None]) -> bool:
-        """Split a concatenation in every step into a state and the step's input, and return True. Return False if it is
-        none, or if an operand has no class."""
+        """Add to the body a concatenation of a state and the step's input, and return True. Return False if the values
+        are no concatenations, or if one of their operands has no class."""
         steps = [self.flow.steps[maker] for maker in makers if maker is not None]
         distinct = len({step.outputs for step in steps}) == len(values)
         if not distinct or not isinstance(steps[0].op, Concat) or not equal(steps):
@@ -307,6 +314,8 @@ class CommonStep:
                 kind.update(known)
 
     def classify(self, kind: dict[Values, None], values: Values) -> None:
+        """Add values of a class, such as ``self.states``, to the body. Raise StepsDiffer for a scalar that is no
+        constant."""
         if kind is not self.constants and not self.flow.types[values[0]].rank:
             raise StepsDiffer  # an input of a step has an axis
         kind[values] = self.values[values] = None
