@@ -26,8 +26,9 @@ from lstmc.text import did_you_mean, nearest_or_all, unused
 class Model(Definition):
     """A function from inputs and parameters to named outputs. :meth:`graph` traces it.
 
-    ``solver`` are the settings that a backend trains it with, of the backend's own type. ``delays`` has for each late
-    output the number of steps: a convolution that sees future frames makes an output late.
+    ``solver`` has the settings of training, in the backend's own type. ``delays`` has for each late output the number
+    of steps by which it is late: a convolution that sees future frames makes an output late. ``states`` maps inputs of
+    a model that is one step to the outputs with their next values.
     """
 
     kind = "model"
@@ -102,6 +103,8 @@ class Model(Definition):
         return DslError(problem, loc=self.loc, scope=self.owner)
 
     def _argument(self, trace: ModelTrace, name: str, declared: Declaration) -> Any:
+        """Add an input or the parameters of a declaration to the graph, and return the argument that the function
+        gets."""
         try:
             sizes = trace.scope.sizes(declared.sizes, f"{declared.kind} {name}")
         except DimError as error:
@@ -116,6 +119,8 @@ class Model(Definition):
         return Value(trace, ref)
 
     def _scope(self, sizes: Mapping[str, int]) -> Scope:
+        """Return the sizes of the model's dimensions: the given ones, and defaults. Raises :class:`DimError` for a size
+        that is no positive integer."""
         scope = Scope(needed=self.dims)
         for name, size in sizes.items():
             number = whole_number(size)
@@ -131,6 +136,7 @@ class Model(Definition):
         return scope
 
     def _checked_delays(self, delays: object) -> dict[str, int]:
+        """Return the delays that are not 0. Raises :class:`DslError` unless they are integers of 0 or more by name."""
         steps = (
             {name: whole_number(count) for name, count in delays.items()} if isinstance(delays, Mapping) else {"": None}
         )
@@ -139,6 +145,7 @@ class Model(Definition):
         return {name: count for name, count in steps.items() if count}
 
     def _delays(self, outputs: Collection[str]) -> dict[str, int]:
+        """Return the delays. Raises :class:`DslError` for a name that is no output."""
         for name in self.delays:
             if name not in outputs:
                 raise self._error(
@@ -147,6 +154,8 @@ class Model(Definition):
         return self.delays
 
     def _checked_states(self, states: object) -> dict[str, str]:
+        """Return the name of the next value by the state's name. Raises :class:`DslError` unless the states are inputs
+        and the next values differ."""
         names = states if isinstance(states, Mapping) else {"": None}
         if not all(isinstance(name, str) for name in (*names, *names.values())) or len({*names.values()}) < len(names):
             raise self._error(
@@ -159,7 +168,8 @@ class Model(Definition):
         return dict(names)
 
     def _with_states(self, trace: ModelTrace, outputs: Sequence[Output]) -> list[Output]:
-        """Return the outputs of a model that is one step, with the inputs that take them at the next one."""
+        """Return the outputs of a model that is one step; an output that is a state's next value names the input that
+        takes it at the next step."""
         refs = {output.name: output.ref for output in outputs}
         for state, following in self.next_states.items():
             if following not in refs:
@@ -179,12 +189,15 @@ class Model(Definition):
         return [o._replace(carried_to=takes.get(o.name, o.carried_to)) for o in outputs]
 
     def _check_used(self, sizes: Iterable[str], used: Collection[str]) -> None:
+        """Raise :class:`DimError` for a size of a dimension that the model does not have."""
         for name in sizes:
             if name not in used:
                 problem = f"unknown dimension {name}{nearest_or_all(name, used, f'{self.name} has')}"
                 raise DimError(problem, loc=self.loc, scope=self.owner)
 
     def _outputs(self, result: Any, trace: Trace) -> dict[str, Value]:
+        """Return the outputs by name from what the model's function returned. Raises :class:`DslError` for anything but
+        Values."""
         loc = return_location(self.function)
         if isinstance(result, Mapping):
             named: dict[Any, Any] = dict(result)
@@ -207,7 +220,8 @@ class Model(Definition):
         return {name: trace.adopt(value, loc) for name, value in named.items()}
 
     def _names(self, results: Sequence[Any]) -> list[str]:
-        """Return the names of outputs without a dict: the returned variables, else the names of the values."""
+        """Return the names of outputs that are not returned in a dict: the variables of the ``return``, else the names
+        of the values."""
         variables = returned_names(self.function)
         if len(variables) != len(results):
             variables = (None,) * len(results)
@@ -219,7 +233,8 @@ class Model(Definition):
 
     @staticmethod
     def _name_of(value: Value, default: str) -> str:
-        """Return the name of a value: the variable it was assigned to; ``h_T`` for a scan's last h."""
+        """Return the name of an output's value: the variable that it was assigned to, ``h_T`` for a scan's last h, else
+        ``default``."""
         node = value.trace.builder.node(value.ref.node)
         names, out = assigned_names(node.loc), value.ref.out
         if isinstance(node.op, Scan):
@@ -231,7 +246,7 @@ class Model(Definition):
 
 
 def _with_carried(trace: ModelTrace, outputs: Mapping[str, Ref], delays: Mapping[str, int]) -> list[Output]:
-    """Return a model's outputs, and under further names the last states, which are inputs of the next batch."""
+    """Return a model's outputs, and the last states that the next batch starts from, under further names."""
     by_name = {name: Output(name, ref, delay=delays.get(name, 0)) for name, ref in outputs.items()}
     for start, last in trace.carried.items():
         others = {name for name, output in by_name.items() if output.ref != last or output.carried_to}
@@ -241,7 +256,7 @@ def _with_carried(trace: ModelTrace, outputs: Mapping[str, Ref], delays: Mapping
 
 
 def _hint(result: object, name: object, value: object) -> str:
-    """Return the end of the error for an output that is no Value but has Values in it."""
+    """Return the end of the error for an output that is no Value: a hint if it contains Values; else an empty text."""
     last_states = isinstance(value, Mapping) and isinstance(result, tuple)
     if last_states or (isinstance(value, tuple) and any(isinstance(item, Mapping) for item in value)):
         return ": scan returns its outputs and the last states, as in y, last = scan(...)"
@@ -282,13 +297,16 @@ def model(
 
 
 class CellModel(Model):
-    """A cell over ``T`` steps: its inputs as sequences [T, ...], its output ``y`` over time, its last states.
+    """A model that runs a cell over ``T`` steps: its inputs are sequences [T, ...], its outputs are ``y`` over time and
+    the last states.
 
-    Dimensions are the cell's own and T. A state ``h`` is returned as ``h_T``; outputs that the cell returns as a
-    dict have their own names. ``options`` are those of :func:`~lstmc.scan`, as ``reverse=True``.
+    Dimensions are the cell's own and T. The last value of a state ``h`` is called ``h_T``; outputs that the cell
+    returns as a dict keep their names. ``options`` are those of :func:`~lstmc.scan`, such as ``reverse=True``.
     """
 
     def __init__(self, cell: Cell, **options: Any) -> None:
+        """Make the model's function, which scans the cell, and give it the signature and the documentation of the
+        cell."""
         self.cell = cell
         time = Dim("T")
 
@@ -319,6 +337,8 @@ class CellModel(Model):
         return list(dict.fromkeys(["T", *self.cell.dims]))
 
     def _scope(self, sizes: Mapping[str, int]) -> Scope:
+        """Return the sizes of the dimensions. Raises :class:`DimError` if a size of the cell's declarations is
+        missing."""
         self._check_used(sizes, self.dims)
         scope = super()._scope(sizes)
         for name, declared in self.cell.signature.declarations.items():

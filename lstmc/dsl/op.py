@@ -18,7 +18,8 @@ from lstmc.source import argument_location, here
 
 
 def axis_of(function: str, axis: int, x: Value, position: int | None = None) -> int:
-    """An axis of x, counted from the front; ``position`` is the argument's place in the call; -1 is the last axis."""
+    """Return an axis of x, counted from the front, from an integer that may count from the back. ``position`` is the
+    argument's place in the call, for the error."""
     rank, number = x.type.rank, whole_number(axis)
     if number is None or not -rank <= number < rank:
         raise ShapeError(
@@ -40,7 +41,7 @@ def size_of(x: Value, size: Size) -> int:
 
 
 def number_of(function: str, name: str, value: float, position: int | None = 1) -> float:
-    """A finite number, the argument at ``position``."""
+    """Return the argument at ``position`` as a float. Raises :class:`DslError` unless it is a finite number."""
     if not is_scalar(value):
         raise wrong_argument(function, name, "a number", value, position)
     return finite(value)
@@ -56,7 +57,8 @@ def whole_number_of(function: str, name: str, value: object, least: int | None =
 
 
 def pair_of(function: str, name: str, value: object, least: int, position: int | None = None) -> tuple[int, int]:
-    """(height, width), given as one integer for both, or as two integers."""
+    """Return (height, width) from one integer for both or from two integers. Raises :class:`DslError` if one is below
+    ``least``."""
     pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
     numbers = [whole_number(number) for number in pair]
     if len(numbers) != 2 or any(number is None or number < least for number in numbers):
@@ -114,6 +116,7 @@ def pointwise(cls: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], Va
     )
 
     def function(*args: Any, **kwargs: Any) -> Value:
+        """Apply the op with the attributes of the call to x."""
         try:
             bound = call.bind(*args, **kwargs)
         except TypeError as error:

@@ -20,7 +20,7 @@ from lstmc.ops.pointwise import covered_axes
 from lstmc.types import TensorType
 
 Shape = tuple[int, ...]
-Piece = tuple[Op, int]  # an op of one operand, and which of its results goes on
+Piece = tuple[Op, int]  # an op of one operand, and the number of the result that the next op reads
 ALLOWED = "an index is an integer, a slice, None or ..."
 
 
@@ -29,9 +29,11 @@ class IndexRefused(Exception):
 
 
 def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list[Piece]:
-    """Return the ops, in order, that index an array of ``shape`` with ``index``; ``size`` gives a dimension's number.
+    """Return the ops, first to last, that index an array of ``shape`` with ``index``. ``size`` gives a dimension's
+    number.
 
-    Raises :class:`IndexRefused`.
+    A slice with a step cuts out whole groups of ``step`` elements, and takes one element of each group. Raises
+    :class:`IndexRefused`.
     """
     parts = list(index) if isinstance(index, tuple) else [index]
     count = sum(part is not None and part is not Ellipsis for part in parts)
@@ -51,7 +53,7 @@ def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list
             continue
         start, stop, every = _range(part, axis, shape, size)
         first = start
-        if every:  # groups of that many elements, of each the one that is taken
+        if every:  # extend the slice to whole groups of ``every`` elements; one element of each group is taken
             start, stop = _groups(start, stop, every, axis, shape)
         if (start, stop) != (0, shape[axis]):
             cuts = [n for n in (start, stop - start, shape[axis] - stop) if n]
@@ -75,7 +77,8 @@ def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list
 
 
 def _groups(start: int, stop: int, every: int, axis: int, shape: Shape) -> tuple[int, int]:
-    """Return the groups of ``every`` elements that contain a slice with a step, and the slice's place in a group."""
+    """Return the bounds [start, stop) of the whole groups of ``every`` elements that contain a slice with a step.
+    Raises :class:`IndexRefused` if they do not fit into the axis."""
     elements = (stop - start + every - 1) // every * every
     for first in range(start, max(start - every, -1), -1):
         if first + elements <= shape[axis]:
@@ -87,7 +90,8 @@ def _groups(start: int, stop: int, every: int, axis: int, shape: Shape) -> tuple
 
 
 def _range(part: object, axis: int, shape: Shape, size: Callable[[DimExpr], int]) -> tuple[int, int, int]:
-    """Return start, stop and step of the elements that a part of an index takes; step 0 drops the axis."""
+    """Return start, stop and step of the elements that a part of an index takes; the step 0 stands for an integer,
+    which drops the axis."""
     length = shape[axis]
     if not isinstance(part, slice):
         number = _number(part, size)
@@ -104,6 +108,7 @@ def _range(part: object, axis: int, shape: Shape, size: Callable[[DimExpr], int]
 
 
 def _number(part: object, size: Callable[[DimExpr], int]) -> int:
+    """Return an integer or a dimension of an index as a number. Raises :class:`IndexRefused` for anything else."""
     if isinstance(part, DimExpr):
         return size(part)
     number = whole_number(part)
@@ -122,21 +127,22 @@ def common_shape(x: Shape, y: Shape) -> Shape | None:
 
 
 def repeated(x: Shape, shape: Shape) -> tuple[Op, ...]:
-    """Return the ops, in order, that broadcast x to ``shape``."""
+    """Return the ops, first to last, that broadcast an array of shape x to ``shape``."""
     padded = (1,) * (len(shape) - len(x)) + x
     ops: list[Op] = [] if padded == x else [Reshape(padded)]
     return (*ops, *(Tile(axis, n) for axis, (size, n) in enumerate(zip(padded, shape, strict=True)) if size != n))
 
 
 def operands_repeated(x: Shape, y: Shape, is_fixed: Callable[[int], bool]) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
-    """Return the ops on x and on y that broadcast them for an elementwise op, with as few new elements as possible.
+    """Return the ops on x and the ops on y that broadcast them for an elementwise op, with as few new elements as
+    possible.
 
-    ``is_fixed(0)`` tells whether x is made of parameters alone, ``is_fixed(1)`` whether y is. If only one operand
-    is, the other is broadcast, so that a layer can hold the parameter itself. ``is_fixed`` walks to the leaves of the
-    graph, so it is called only if the answer matters.
+    ``is_fixed(0)`` tells whether x is made of parameters alone, ``is_fixed(1)`` whether y is. If exactly one operand
+    is, the other operand is broadcast, so that a layer can hold the parameter as it is. ``is_fixed`` walks to the
+    leaves of the graph, so it is called only if the answer matters.
 
-    No op is needed if one operand covers consecutive axes of the other, or if the shapes do not fit: then the
-    elementwise op raises.
+    No op is needed if one operand covers consecutive axes of the other. If the shapes do not fit, no op is returned,
+    and the elementwise op raises.
     """
     shape = common_shape(x, y)
     if shape is None or covered_axes(x, y) is not None or covered_axes(y, x) is not None:
@@ -154,14 +160,17 @@ Ops = tuple[Op, ...]
 
 
 def fit(x: Shape, y: Shape) -> bool:
-    """Return whether x @ y is valid: x's last axis is as long as y's last but one, and the others broadcast."""
+    """Return whether x @ y is valid for these shapes: x's last axis is as long as y's last axis but one (the only axis
+    of a vector), and the axes before them broadcast."""
     return bool(x and y) and x[-1] == y[max(len(y) - 2, 0)] and common_shape(x[:-2], y[:-2]) is not None
 
 
 def product(x: Shape, y: Shape) -> tuple[Ops, Ops, Ops]:
-    """Return the ops on x, on y, and on their element-wise product that compute x @ y, without its broadcast axes.
+    """Return three lists of ops that compute x @ y: the ops on x, the ops on y, and the ops on their element-wise
+    product.
 
-    A vector is a row on the left and a column on the right; the result lacks its axis of one element.
+    A vector is a row on the left and a column on the right; the result lacks the axis of one element of this row or
+    column.
     """
     *before, rows, inner = x if len(x) > 1 else (1, *x)
     *behind, _, columns = y if len(y) > 1 else (*y, 1)
@@ -179,6 +188,7 @@ def product(x: Shape, y: Shape) -> tuple[Ops, Ops, Ops]:
 
 
 def _shaped(shape: Shape, target: Shape) -> Ops:
+    """Return the reshape from one shape to another; no op if they are equal."""
     return () if shape == target else (Reshape(target),)
 
 
@@ -191,6 +201,7 @@ def names_elsewhere(kind: Literal["functions", "methods", "arguments"]) -> Mappi
 
 @cache
 def instead(methods: bool = False) -> Mapping[str, str]:
-    """Return the language's equivalent of another library's function, method or attribute, by its name."""
+    """Return the language's equivalents of functions of other libraries by name, with ``methods`` also of methods and
+    attributes."""
     tables = [names_elsewhere("functions"), *([names_elsewhere("methods")] if methods else [])]
     return {name: remedy for table in tables for remedy, names in table.items() for name in names.split()}

@@ -28,7 +28,8 @@ WIDE = 100  # columns of a line that is not folded
 
 
 def import_line(text: str, words: Sequence[str] = ()) -> str:
-    """Return the line that imports the words of the language that a text calls, and ``words``, folded if necessary."""
+    """Return the line that imports ``words`` and the functions of the language that a text calls; a long line is
+    folded."""
     used = {*re.findall(r"(?<![\w.])(\w+)(?=\()", text), *words}
     names = listed([name for name in LANGUAGE if name in used])
     if len(names) < 90:
@@ -37,7 +38,7 @@ def import_line(text: str, words: Sequence[str] = ()) -> str:
 
 
 def print_python(graph: Graph) -> str:
-    """Return a graph as the text of a Python module with cells and one model, whose sizes are numbers.
+    """Return a graph as the text of a Python module with its cells and one model. Sizes are numbers.
 
     Raises :class:`~lstmc.errors.DslError` for a graph that only passes make: with layers of a backend, parts of an
     unrolled scan, or states as inputs and outputs.
@@ -46,23 +47,26 @@ def print_python(graph: Graph) -> str:
 
 
 def _of_passes(what: str) -> DslError:
+    """Return the error for a part of a graph that the language cannot express, because only passes make it."""
     return DslError(f"{what}, which only passes make: print the model as it was written")
 
 
 def python_names(taken: Iterable[str] = ()) -> Names:
-    """Return the identifiers of one function, apart from ``taken`` and those of Python and of the language."""
+    """Return a generator of unique identifiers for one function, which avoids ``taken`` and the names of Python and of
+    the language."""
     return Names({*KEYWORDS, *taken}, _spelled)
 
 
 def _spelled(hint: str, otherwise: str = "value") -> str:
+    """Return a hint as an identifier; ``otherwise`` if no character of the hint can be in one."""
     return hint if hint.isidentifier() and identifier(hint) == hint else python_identifier(hint, otherwise)
 
 
 class Printer:
     """The text of a graph: its cells, then its model.
 
-    ``title`` is the module's docstring, ``comments`` are the comments of the model's arguments, ``sizes`` the lines
-    before all functions. A subclass may print other ops, as expressions and as statements.
+    ``title`` is the module's docstring; ``comments`` has the comments of the model's arguments by name; ``sizes`` are
+    the lines before all functions. A subclass may print other ops, as expressions and as statements.
     """
 
     comments: Mapping[str, str] = {}
@@ -73,12 +77,15 @@ class Printer:
         self.title = f"{graph.name}, printed from its graph."
         self.names = python_names()
         self.model = self.names.unique(_spelled(graph.name, "net"))
-        self.cells: dict[str, str] = {}  # the text of each cell, as if it were called by no name, and its name
-        self.bound: dict[str, str] = {}  # cells that several scans share
-        self.modules: dict[str, set[str]] = {}  # of ops that the language has no function of
+        self.cells: dict[str, str] = {}  # the name of each cell by the text of the cell without its name
+        self.bound: dict[str, str] = {}  # the call that binds a cell which several scans share, by the scans' title
+        self.modules: dict[
+            str, set[str]
+        ] = {}  # the classes to import by module, of ops for which the language has no function
         self.draws = 0
 
     def text(self) -> str:
+        """Return the text of the module."""
         function = Function(self, self.graph)
         arguments = [*function.arguments()]
         lines = [*function.lines()]
@@ -102,17 +109,19 @@ class Printer:
         return f"{python_identifier(scan.body.name)}_cell"
 
     def options(self, scan: Scan) -> Sequence[str]:
-        """Return the options of a scan whose values are its last operands."""
+        """Return the names of the options of a scan whose values are the last operands of the scan's node; none in the
+        core language."""
         return ()
 
     def own_weights(self, op: Op) -> Sequence[int]:
-        """Return the operands that are parameters of the cell that an op is printed as."""
+        """Return the numbers of an op's operands that are parameters of the cell that the op is printed as."""
         return [i for i in range(len(op.body.body_args())) if op.role(i) == "weight"] if isinstance(op, Scan) else ()
 
     def expression(self, op: Op, names: Sequence[str]) -> str | None:
         """Return the expression of an op; None if the language has no function for it.
 
-        None also for a Dropout whose number is not the next: the language numbers them in the order of the text.
+        Return None also for a Dropout whose number is not the next, because the language numbers dropouts in the order
+        of the text.
         """
         text = expression(op, names)
         if isinstance(op, Dropout):
@@ -129,7 +138,7 @@ class Printer:
         return f"{kind.__name__}({', '.join(repr(getattr(op, field.name)) for field in fields(op))})"
 
     def param(self, op: Param, name: str, default: str) -> str:
-        """Return the declaration of a parameter, which is called ``default`` if it has no other name."""
+        """Return the declaration of a parameter; it gives the name if that is not ``default``."""
         values = isinstance(op.fill, Values)
         fill = op.fill.draw(None, op.shape).tolist() if values else op.fill  # type: ignore[arg-type]
         options = keywords(fill=(fill, None)) if fill != Param(op.shape).fill else ""
@@ -142,9 +151,10 @@ class Printer:
 
 
 class Function:
-    """The text of one graph: the model's, or a step's. ``values`` are the expressions of its values.
+    """The text of one graph: the model's, or a step's. ``values`` has the expression of each value.
 
-    If it is ``nested``, an expression with a single reader is written inside the reader, if the line stays short.
+    With ``nested`` an expression that a single node reads is written inside the expression of that node, if the line
+    stays short.
     """
 
     def __init__(self, module: Printer, graph: Graph, nested: bool = False) -> None:
@@ -154,8 +164,10 @@ class Function:
         self.readers = graph.readers()
         self.scans = [node for node in graph if isinstance(node.op, Scan)]
         self.names = python_names(module.cell_name(node.op) for node in self.scans if isinstance(node.op, Scan))
-        self.held: dict[Ref, str] = {}  # expressions that are not assigned yet
-        self.begun = {ref.node for scan in self.scans for ref in self._first_values(scan)}  # by the scan itself
+        self.held: dict[Ref, str] = {}  # expressions of values that may be written inside their reader
+        self.begun = {
+            ref.node for scan in self.scans for ref in self._first_values(scan)
+        }  # leaves that a scan declares itself: zeros, fills and carried states
 
     def arguments(self) -> Iterator[str]:
         """Yield the model's inputs, then the parameters that belong to no cell."""
@@ -166,7 +178,7 @@ class Function:
             read |= {ref for i, ref in enumerate(self.graph.args(node.name)) if i not in own}
         params = [node for node in self.graph if isinstance(node.op, Param)]
         params = [node for node in params if Ref(node.name) in read or Ref(node.name) not in self.readers]
-        for node in (*inputs, *params):  # these are called by their names
+        for node in (*inputs, *params):  # arguments: an expression of their value is the name
             self.values[Ref(node.name)] = self.names.unique(node.name)
         for node in inputs:
             name = self.values[Ref(node.name)]
@@ -180,6 +192,7 @@ class Function:
             yield f"{name}={self.module.param(node.op, node.name, name)}"
 
     def lines(self) -> Iterator[str]:
+        """Yield the statements of the nodes in the graph's order."""
         for node in self.graph:
             if isinstance(node.op, Scan):
                 yield from self._scan(node, node.op)
@@ -191,7 +204,8 @@ class Function:
                 yield from self._statement(node)
 
     def _statement(self, node: Node) -> Iterator[str]:
-        """Yield the lines that compute a node's results, and enter the results in ``values``."""
+        """Yield the lines that compute a node's results, and store the results' names in ``values``. With ``nested``
+        the expression may be held back for its only reader."""
         text = self.expression(node)
         for ref in self.graph.args(node.name):
             if ref in self.held:
@@ -211,6 +225,8 @@ class Function:
         yield f"{results}{',' if isinstance(node.op, Split) and len(refs) == 1 else ''} = {text}"
 
     def _hint(self, ref: Ref) -> str:
+        """Return the name from which a value's variable is made; ``_next`` is added if the name is taken, as a state's
+        is."""
         name = self.graph.value_name(ref)
         return f"{name}_next" if name in self.names.taken else name
 
@@ -237,8 +253,8 @@ class Function:
         return text
 
     def _first_values(self, scan: Node) -> Iterator[Ref]:
-        """Yield the first values of states that the scan has no operand for: zeros, a fill, or the states of the
-        previous batch."""
+        """Yield the leaves that are first values of a scan's states and are not printed, since the scan makes them:
+        zeros, a fill, or the states of the previous batch."""
         assert isinstance(scan.op, Scan)
         for i, ref in enumerate(self.graph.args(scan.name)):
             op = self.graph.node(ref.node).op
@@ -248,6 +264,8 @@ class Function:
                     yield ref
 
     def _scan(self, node: Node, op: Scan) -> Iterator[str]:
+        """Yield the statements of a scan: the binding of its cell if several scans share it, and the call. Write the
+        cell into the module."""
         if op.first is not None or op.kept:
             raise _of_passes(f"scan {op.body.name} has a first step of its own")
         title, arguments, operands = op.body.name, op.body.body_args(), self.graph.args(node.name)
@@ -292,7 +310,8 @@ class Function:
         yield folded(f"{self._over_time(node, op)}, {results} = scan(", call, ")")
 
     def _over_time(self, node: Node, op: Scan) -> str:
-        """Return the target of the assignment of a scan's outputs."""
+        """Return the left side of the assignment of a scan's outputs over time, and store the expression of each output
+        in ``values``."""
         names = [output.name for output in op.step_outputs]
         refs = [Ref(node.name, out) for out in range(len(names))]
         if not names:
@@ -307,12 +326,12 @@ class Function:
 
 
 def _of_tuple(names: Sequence[str]) -> bool:
-    """Return whether the outputs were returned as a tuple."""
+    """Return whether a step's outputs have the names 0, 1, 2, ... of a returned tuple."""
     return list(names) == [str(i) for i in range(len(names))]
 
 
 class _Cell:
-    """The cell of a scan, while its arguments are declared."""
+    """The text of a scan's cell, whose arguments are declared one after another."""
 
     def __init__(self, module: Printer, scan: Scan) -> None:
         self.module, self.scan = module, scan
@@ -329,6 +348,7 @@ class _Cell:
         self.function.values[Ref(argument.name)] = name
 
     def input(self, argument: Node) -> str:
+        """Declare an input of the cell, and return its name."""
         name = self.function.names.unique(argument.name)
         self._declare(argument, name)
         self.known.update(map(str, argument.types[0].shape))
@@ -340,20 +360,21 @@ class _Cell:
         self.states.append(f"{name}=State({listed(argument.types[0].shape)}{keywords(fill=(fill, None))})")
 
     def parameter(self, argument: Node, name: str, op: Param) -> None:
+        """Declare a parameter of the cell by its name in the model, without the scan's prefix."""
         own = self.function.names.unique(name.removeprefix(f"{self.scan.body.name}/"))
         self._declare(argument, own)
         declared = replace(op, shape=argument.types[0].shape)  # whose sizes may have names
         self.params.append(f"{own}={self.module.param(declared, name, f'{self.scan.body.name}/{own}')}")
 
     def sizes(self) -> str:
-        """Return the keywords of the sizes that have names and that no input has."""
+        """Return the keywords that bind the sizes which have names and which no input determines."""
         states = self.scan.of_role("state", self.scan.body.body_args())
         named = {str(n): int(n) for state in states for n in state.types[0].shape if str(n) not in self.known}
         given = {name: n for name, n in named.items() if not name.isdigit() and n <= MOST_ELEMENTS}
         return "".join(f"{name}={n}, " for name, n in given.items())
 
     def write(self) -> str:
-        """Write the cell into the module, if it is not there yet, and return its name."""
+        """Add the cell to the module unless an equal cell is there, and return the name of that cell."""
         lines = [*self.function.lines()]
         outputs, states = self.scan.step_outputs, self.scan.next_states
         arguments = [*self.inputs, *self.states, *(["*", *self.params] if self.params else [])]
@@ -367,6 +388,7 @@ class _Cell:
         return f'"{output.name}": {self.function.values[output.ref]}'
 
     def _returned(self, outputs: Sequence[Output]) -> str:
+        """Return the expression of the step's output: a value, None, a tuple or a dict."""
         values = [self.function.values[output.ref] for output in outputs]
         names = [output.name for output in outputs]
         if names == [""]:
@@ -385,6 +407,7 @@ def _input(op: Op) -> str:
 
 
 def _transposed(op: Transpose, x: TensorType, name: str) -> str:
+    """Return the expression that exchanges two neighbouring axes of x."""
     if op.axis == x.rank - 2:
         return f"transpose({name})"
     order = [*range(x.rank)]
@@ -400,7 +423,8 @@ def _definition(
     returned: str,
     comments: Mapping[str, str] = {},
 ) -> str:
-    """Return the text of a function: arguments with a comment have a line each, the others are packed into lines."""
+    """Return the text of a function. Each argument with a comment has a line of its own; all other arguments are packed
+    into lines."""
     body = [f"    {line}" for one in (*lines, f"return {returned}") for line in one.split("\n")]
     head = [""]
     for argument in arguments:
@@ -414,8 +438,8 @@ def _definition(
 
 
 def _inserted(text: str, name: str, value: str) -> str | None:
-    """Return an expression with a value in place of a name; None if the name is read twice, or if the result is too
-    long."""
+    """Return the expression ``text`` with ``value`` in place of ``name``; None if ``name`` is read more than once, or
+    if the result is too long."""
     tree = ast.parse(text, mode="eval")
     read = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
     inserted = _Insertion(name, ast.parse(value, mode="eval").body).visit(tree)
@@ -435,6 +459,6 @@ class _Insertion(ast.NodeTransformer):
 
 
 def folded(before: str, items: Sequence[str], after: str) -> str:
-    """Return items between brackets, one a line if they do not fit into a single line."""
+    """Return items between brackets, in one line if they fit, else with a line for each item."""
     line = f"{before}{', '.join(items)}{after}"
     return line if len(line) <= WIDE else "\n".join([before, *(f"    {one}," for one in items), after])

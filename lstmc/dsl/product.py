@@ -78,7 +78,7 @@ def einsum(specification: str, *values: Value) -> Value:
         return _summed(_lined_up(product, own, order), order, result)
     for at, (value, theirs) in enumerate(zip(values[1:], letters[1:], strict=True), 2):
         later = "".join(letters[at:]) + result
-        both = {*own, *theirs} & {*later}  # in the order of the result, of which a batch is first
+        both = {*own, *theirs} & {*later}  # the letters of the result first, in its order, which begins with the batch
         kept = result if at == len(values) else "".join(n for n in dict.fromkeys(result + own + theirs) if n in both)
         order = _order(own, theirs, kept)
         operands = _lined_up(product, own, order), _lined_up(value, theirs, order)
@@ -87,6 +87,8 @@ def einsum(specification: str, *values: Value) -> Value:
 
 
 def _sizes(value: Value, letters: str) -> dict[str, int]:
+    """Return the size of each axis of a value by its letter. Raises :class:`ShapeError` unless each axis has a letter
+    of its own."""
     if len(letters) != value.type.rank or len(set(letters)) < len(letters):
         raise ShapeError(
             f"einsum: {letters!r} must have one letter for each axis, and each once: found {value.type}",
@@ -97,7 +99,8 @@ def _sizes(value: Value, letters: str) -> dict[str, int]:
 
 
 def _summed(value: Value, order: str, kept: str) -> Value:
-    """The sum over the axes whose letters are not kept; ``order`` has the letters of all axes."""
+    """Return the sum of a value over the axes whose letters are not in ``kept``; ``order`` has the letter of each
+    axis."""
     for letter in [letter for letter in order if letter not in kept]:
         value = apply(Sum(order.index(letter)), value)
         order = order.replace(letter, "")
@@ -105,21 +108,24 @@ def _summed(value: Value, order: str, kept: str) -> Value:
 
 
 def _order(of_x: str, of_y: str, kept: str) -> str:
-    """Return all letters: the kept ones in this order, the summed ones where the fewest axes must be exchanged."""
+    """Return all letters: ``kept`` in its order, and the summed letters at the place where the fewest axes must be
+    exchanged."""
     summed = "".join(dict.fromkeys(letter for letter in of_x + of_y if letter not in kept))
     orders = [kept[:i] + summed + kept[i:] for i in range(len(kept), -1, -1)]
     return min(orders, key=lambda order: _turns(of_x, order) + _turns(of_y, order))
 
 
 def _turns(letters: str, order: str) -> int:
+    """Return how many exchanges of neighbours bring letters into the order."""
     places = [order.index(letter) for letter in letters]
     return sum(a > b for i, a in enumerate(places) for b in places[i + 1 :])
 
 
 def _lined_up(value: Value, letters: str, order: str) -> Value:
-    """Return the value with an axis for each letter from its first letter on; an axis that it lacks has one element.
+    """Return a value whose axes follow ``order``, from the value's first letter on; an axis that it lacks has one
+    element.
 
-    Letters before its first letter get no axis, so that a weight has no axis of time.
+    Letters of ``order`` before its first letter get no axis, so that a weight has no axis of time.
     """
     own = list(letters)
     for _ in own:  # neighbours are exchanged until they are in order
@@ -228,6 +234,7 @@ def ave_pool(x: Value, size: Pairs, *, stride: Pairs | None = None, pad: Pairs =
 
 
 def _windows(function: str, size: Pairs, stride: Pairs | None, pad: Pairs) -> tuple[tuple[int, int], ...]:
+    """Return size, stride and pad of a pooling as pairs; the default of the stride is the size."""
     windows = pair_of(function, "size", size, 1, position=1)
     return (
         windows,

@@ -65,7 +65,8 @@ def var(x: Value, axis: Axes = None, *, keepdims: bool = False) -> Value:
 
 
 def _refuse_axis(function: str, axis: Axes, keepdims: bool) -> None:
-    """Raise the :class:`DslError` for ``axis`` or ``keepdims`` in a call of Python's own function (no Value)."""
+    """Raise :class:`DslError` if ``axis`` or ``keepdims`` is given to ``max`` or ``min`` without a Value, which is
+    Python's own function."""
     if axis is not None or keepdims:
         name, argument = ("axis", axis) if axis is not None else ("keepdims", keepdims)
         raise DslError(
@@ -190,7 +191,8 @@ def merge_heads(x: Value) -> Value:
 
 
 def _heads(function: str, name: str, x: Value, heads: Size) -> int:
-    """The number of equal parts of the last axis."""
+    """Return ``heads`` as a number. Raises :class:`ShapeError` unless the last axis of x divides into as many equal
+    parts."""
     count = size_of(x, heads)
     if not x.shape or count < 1 or x.shape[-1] % count:
         raise wrong_shape(f"{function}: the last axis of x must have a multiple of {name} = {count} elements", x=x)
@@ -198,6 +200,7 @@ def _heads(function: str, name: str, x: Value, heads: Size) -> int:
 
 
 def _epsilon(function: str, eps: float) -> float:
+    """Return ``eps`` as a float. Raises :class:`DslError` unless it is greater than 0."""
     least = number_of(function, "eps", eps, position=None)
     if least <= 0:
         raise DslError(
@@ -207,7 +210,8 @@ def _epsilon(function: str, eps: float) -> float:
 
 
 def _along(function: str, name: str, value: Value, x: Value, axis: int) -> Value:
-    """Return an array of one axis, reshaped so that it broadcasts along an axis of x."""
+    """Return an array of one axis, reshaped so that it broadcasts along ``axis`` of x. Raises :class:`ShapeError` if
+    the sizes differ."""
     if value.shape != x.shape[axis : axis + 1]:
         expected = f"the {x.shape[axis]} elements of axis {axis} of x"
         raise wrong_shape(f"{function}: {name} must have {expected}", **{name: value, "x": x})
@@ -218,7 +222,8 @@ def _along(function: str, name: str, value: Value, x: Value, axis: int) -> Value
 def _of_several(function: str, x: Any, others: Sequence[Any], axis: Axes, keepdims: bool, options: Any) -> bool:
     """Return whether a call of ``max`` or ``min`` compares several arguments, not the elements of one Value.
 
-    An integer after a Value is refused: NumPy and PyTorch take it as an axis, Python as a second argument.
+    Raises :class:`DslError` for an integer after a Value, which NumPy and PyTorch take as an axis and Python as a
+    second argument, and for options that do not fit.
     """
     of_several = bool(others) and axis is None and not keepdims and not options
     ambiguous = isinstance(x, Value) and len(others) == 1 and whole_number(others[0]) is not None
@@ -236,7 +241,7 @@ def _of_several(function: str, x: Any, others: Sequence[Any], axis: Axes, keepdi
 
 
 def _axes(function: str, x: Value, axis: Axes) -> list[int]:
-    """Return the axes of a call, counted from the front."""
+    """Return the axes that a call names, sorted and counted from the front; all axes for None."""
     if axis is None:
         return list(range(x.type.rank))
     listed: list[Any] = list(axis) if isinstance(axis, list | tuple) else [axis]
@@ -253,6 +258,7 @@ def _mean(x: Value, axes: list[int], keepdims: bool) -> Value:
 
 
 def _reduced(op: type[Sum] | type[Max], x: Value, axes: list[int], keepdims: bool) -> Value:
+    """Return x reduced by ``op`` along each of ``axes``; with ``keepdims`` these axes stay, with one element."""
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     for one in reversed(axes):
         x = apply(op(one), x)

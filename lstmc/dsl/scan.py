@@ -1,6 +1,7 @@
-"""``scan``: run a bound cell over time. Each argument is checked; an error points at it in the user's file. Steps of
-sequences: ``step_index``, for cells that do something else at some steps, and masks of the valid steps of each sequence
-of a batch, computed from the lengths by ordinary ops.
+"""``scan``: run a bound cell over time. Each argument is checked; an error points at it in the user's file.
+
+``step_index`` is the number of the step, for cells that do something else at some steps. Masks mark the valid steps of
+each sequence of a batch; ordinary ops compute them from the lengths.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def step_index() -> Value:
 
 
 def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | None) -> Value:
-    """The numbers of a scan's steps as a sequence [T, 1], by a scan that counts; scans of the same length and direction
-    share it."""
+    """Return the numbers of a scan's steps as a sequence [T, 1]; another scan counts them. Scans with the same length,
+    direction and ``carry`` share it."""
     counters = trace.root.counters
     alike = steps, reverse, carry
     if alike not in counters:
@@ -75,9 +76,10 @@ def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | 
 
 
 def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Value:
-    """1 where step t is before the end of sequence n, else 0: [T, N] from ``lengths`` [N], integers up to T.
+    """Return the mask [T, N] that is 1 where step t is before the end of sequence n, else 0, from ``lengths`` [N],
+    integers up to T.
 
-    1 - relu(1 - relu(lengths - t)), made once for all callers. Its gradient is zero.
+    It is 1 - relu(1 - relu(lengths - t)), made once for all callers. Its gradient is zero.
     """
     masks = trace.root.masks
     if (lengths.ref, steps) not in masks:
@@ -91,7 +93,7 @@ def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> 
 
 
 def _left(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Ref:
-    """Return the number of steps of each sequence that are left before step t: [T, N], by counting the lengths down."""
+    """Return [T, N], the number of steps that each sequence has left before step t; a scan counts the lengths down."""
     title = trace.root.titles.unique("steps_left")
     body = Builder(title)
     (left,) = body.add(Arg(lengths.shape, "state"), names=("left_prev",))
@@ -102,7 +104,7 @@ def _left(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Ref:
 
 
 def masked(value: Value, mask: Value, name: str) -> Value:
-    """A value [N, ...] times a mask [N]; the product is called ``name``."""
+    """Return a value [N, ...] times a mask [N]; the product is called ``name``."""
     trace = value.trace
     if len(value.shape) > 1:
         shape = (mask.shape[0], *(1,) * (len(value.shape) - 1))
@@ -112,7 +114,8 @@ def masked(value: Value, mask: Value, name: str) -> Value:
 
 
 def keep(new: Value, old: Value, mask: Value, name: str) -> Value:
-    """``new`` where the mask [N] is 1, ``old`` where it is 0; exact, as one of the two terms is a product with 0."""
+    """Return ``new`` where the mask [N] is 1, and ``old`` where it is 0. The result is exact, as the other term is a
+    product with 0."""
     trace = new.trace
     missing = Value(trace, trace.apply(Affine(-1.0, 1.0), mask, names=("missing",))[0])
     terms = masked(new, mask, f"{name}_new"), masked(old, missing, f"{name}_old")
@@ -147,8 +150,8 @@ def last_valid(y: Value, lengths: Value) -> Value:
 
 
 class _ScanCall:
-    """A call of scan in the user's file: arguments are checked, and fitted to the declarations; then the body is traced
-    on arguments of one step."""
+    """A call of scan in the user's file. Its methods check the arguments and fit them to the declarations, then trace
+    the body on arguments of one step."""
 
     def __init__(self, bound: BoundCell, loc: SrcLoc | None) -> None:
         self.bound, self.loc = bound, loc
@@ -165,9 +168,11 @@ class _ScanCall:
         self.lengths: Value | None = None
 
     def at(self, keyword: str, position: int | None = None) -> SrcLoc | None:
+        """Return the place of an argument in the user's call."""
         return argument_location(self.loc, position, keyword)
 
     def static(self, static: Any) -> dict[str, Value]:
+        """Return the static inputs by name. Raises :class:`DslError` unless they are Values for inputs of the cell."""
         cell, loc = self.cell, self.at("static")
         if static is None:
             return {}
@@ -183,6 +188,8 @@ class _ScanCall:
         return values
 
     def sequences(self, xs: Any, static: Mapping[str, Value]) -> dict[str, Value]:
+        """Return the sequence of each input that is not static, by name. Raises :class:`DslError` unless there is one
+        Value for each."""
         cell, loc = self.cell, self.at("xs", 1)
         names = [name for name in cell.inputs if name not in static]
         if xs is None:
@@ -209,7 +216,8 @@ class _ScanCall:
         return {name: by_name[name] for name in names}
 
     def steps(self, length: Any, sequences: Mapping[str, Value]) -> Size | None:
-        """Return the declared number of steps, which is required if there is no sequence, and only then."""
+        """Return the number of steps that ``length`` gives; None if there is a sequence. Raises :class:`DslError` if
+        both are given or both are missing."""
         loc = self.at("length")
         if length is None:
             if not sequences:
@@ -233,12 +241,14 @@ class _ScanCall:
         return value
 
     def along(self, name: str, value: Any, shape: str) -> Value | None:
-        """``cont`` or ``lengths``: a Value, or None."""
+        """Return ``cont`` or ``lengths``: a Value of ``shape``, or None. Raises :class:`DslError` for anything else."""
         if value is not None:
             check_is_value(value, name, self.at(name), f": it takes a Value {shape}")
         return value  # type: ignore[no-any-return]
 
     def initial(self, init: Any) -> dict[str, Value]:
+        """Return the first values that ``init`` gives, by state. Raises :class:`DslError` unless they are Values for
+        states of the cell."""
         cell, loc = self.cell, self.at("init")
         if init is None:
             return {}
@@ -262,6 +272,7 @@ class _ScanCall:
         return by_state
 
     def check_carry(self, init: Mapping[str, Value]) -> None:
+        """Raise :class:`DslError` if ``carry`` is combined with ``init`` or ``reverse``."""
         if self.carry and init:
             raise DslError(
                 f"carry sets the initial value of every state, and init that of {', '.join(init)}:"
@@ -278,13 +289,14 @@ class _ScanCall:
     def run(
         self, trace: Trace, sequences: dict[str, Value], static: dict[str, Value], init: dict[str, Value]
     ) -> tuple[Any, dict[str, Value]]:
+        """Fit all arguments, trace the scan, and return its outputs over time and its last states by name."""
         self.trace, self.use = trace, use_of(self.bound, trace)
         xs, at_static, name = self.at("xs", 1), self.at("static"), self.name
         sequences = {n: self._fitted(n, value, xs, sequence=True) for n, value in sequences.items()}
         length = self._length(sequences, xs)
         static = {n: self._fitted(n, value, at_static) for n, value in static.items()}
         init = {n: self._first(n, value) for n, value in init.items()}
-        # the first scan of a bound cell may have its very name: then layers and parameters share their prefix
+        # the first scan of a bound cell has the name of the cell, so that layers and parameters share their prefix
         title = self.trace.root.titles.unique(name or self.use.name) if name or self.use.scanned else self.use.name
         self.use.scanned = True
         operands = sequences | self._initial(init, title) | static
@@ -296,6 +308,7 @@ class _ScanCall:
         return output, last
 
     def _fitted(self, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False) -> Value:
+        """Return a value in the declared shape of the argument ``name``."""
         return bind_argument(self.bound, self.use, name, self.trace.adopt(value, loc), loc, sequence)
 
     def _first(self, name: str, value: Value) -> Value:
@@ -315,6 +328,8 @@ class _ScanCall:
         return Value(self.trace, self.trace.apply(Add(), zeros, value, names=(f"{name}_0",), loc=loc)[0])
 
     def _length(self, sequences: dict[str, Value], loc: SrcLoc | None) -> int:
+        """Return the number of steps: from ``length``, or from the sequences. Raises :class:`ShapeError` if these
+        differ."""
         if self.length is not None:
             return size_in(self.trace, self.length, self.at("length"))
         lengths = {name: value.shape[0] for name, value in sequences.items()}
@@ -328,7 +343,8 @@ class _ScanCall:
         return next(iter(lengths.values()))
 
     def _initial(self, init: dict[str, Value], title: str) -> dict[str, Value]:
-        """Return every state's first value: from ``init``, from the last batch, from its fill, or zero."""
+        """Return every state's first value by name: from ``init``, from the last batch, from the declared fill, or
+        zero."""
         values = {}
         for name, declared in self.cell.states.items():
             if name in init:
@@ -350,7 +366,8 @@ class _ScanCall:
         return values
 
     def _masks(self, operands: Mapping[str, Value], sequences: Mapping[str, Value], steps: int) -> dict[str, Value]:
-        """Return the masks [T, N] of 0 and 1 that the body gets besides the cell's sequences."""
+        """Return the masks that ``cont`` and ``lengths`` give, each [T, N] of 0 and 1, by the name of the body's
+        argument."""
         rows = [operands[name].shape[0] for name in self.cell.states]
         batch = [*rows, *(value.shape[1] for value in sequences.values() if len(value.shape) > 1), 0][0]
         given = (self.cont, self.lengths)
@@ -379,6 +396,7 @@ class _ScanCall:
             )
 
     def _check_along(self, name: str, value: Value, shape: str, expected: tuple[int, ...]) -> None:
+        """Raise :class:`ShapeError` unless ``cont`` or ``lengths`` has the expected shape."""
         if value.shape != expected:
             raise ShapeError(
                 f"{name} must be {shape}, here {list(expected)}: found {value.type}",
@@ -389,6 +407,7 @@ class _ScanCall:
     def _scan(
         self, title: str, operands: dict[str, Value], masks: dict[str, Value], sequences: set[str], length: int
     ) -> tuple[Any, dict[str, Value]]:
+        """Trace the body, add the scan to the graph, and return its outputs over time and its last states by name."""
         loc = self.loc
         body = Trace(self.cell.owner, Builder(title), self.use.scope, self.trace)
         with opened(body):
@@ -415,7 +434,8 @@ class _ScanCall:
         return like(output, steps), by_identifier(dict(zip(following, last, strict=True)))
 
     def _step(self, body: Trace, arguments: dict[str, Value], masks: dict[str, Value]) -> StepResult:
-        """Trace the cell's step: ``cont`` resets the states before it, ``lengths`` masks the results after it."""
+        """Trace the cell's step, and return its output and next states: ``cont`` multiplies the states before the step,
+        the mask of ``lengths`` the results after it."""
         loc, states = self.loc, self.cell.states
         step_arguments = dict(arguments)
         if "cont" in masks:
@@ -432,6 +452,7 @@ class _ScanCall:
         return like(output, list(outputs.values())), following
 
     def _argument(self, body: Trace, name: str, value: Value, sequences: set[str]) -> Value:
+        """Add the body's argument for an input or state of the cell, and return it as a value of one step."""
         role: Role = "x" if name in sequences else "state" if name in self.cell.states else "static"
         shape = value.shape[1:] if role == "x" else value.shape
         declared = self.cell.signature.declarations[name]

@@ -1,8 +1,8 @@
 """Tracing: one run of a user's function, recorded node by node.
 
-The model has one trace; each scanned cell has another trace, whose parent is the model's. A value of the parent
-used in a body enters it as a ``static`` argument, a parameter or its transpose as a ``weight``. All uses of one bound
-cell in a model share their parameters.
+The model has one trace; each scanned cell has another trace, whose parent is the model's. If a body uses a value of the
+parent, the value becomes an argument of the body: a ``weight`` if it is a parameter or the transpose of a parameter,
+else ``static``. All uses of one bound cell in a model share their parameters.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class CellUse:
 
 @dataclass(frozen=True)
 class Instantiation:
-    """The place in another cell's body where a bound cell is instantiated: ``number`` counts the bound cells of the
-    body.
+    """The place in another cell's body where a bound cell is made: ``number`` counts the bound cells that the body
+    makes.
 
-    A body that is traced again makes its bound cells again; this place identifies them as the same cells.
+    A body that is traced again makes its bound cells again; an equal place tells that they are the same cells.
     """
 
     use: CellUse
@@ -63,7 +63,7 @@ _tracing: ContextVar[CellUse | None] = ContextVar("the bound cell whose body is 
 
 
 def instantiation() -> Instantiation | None:
-    """Return the place where a bound cell that is created now is instantiated; None outside of cells' bodies."""
+    """Return the place where a bound cell that is made now belongs; None outside of cells' bodies."""
     use = _tracing.get()
     if use is None:
         return None
@@ -99,7 +99,8 @@ T = TypeVar("T", bound=Traced)
 
 
 def origin(value: Traced) -> str:
-    """Return an error's note on a value: its declaration, else its name or expression, its type and its line."""
+    """Return an error's note on where a value comes from: its declaration, or else its name or expression, its type and
+    its line."""
     trace, ref = value.trace, value.ref
     if ref in trace.declared:
         return trace.declared[ref]
@@ -121,11 +122,13 @@ class Trace:
     parent: Trace | None = None
     finished: bool = False
     captured: dict[Ref, tuple[Traced, Traced]] = field(default_factory=dict)  # by the parent's ref: its value, ours
-    declared: dict[Ref, str] = field(default_factory=dict)  # how an error's note names an argument
-    expected: dict[str, Domain] = field(default_factory=dict)  # what the elements of leaves must be, by name
+    declared: dict[Ref, str] = field(default_factory=dict)  # the note of an error about an argument
+    expected: dict[str, Domain] = field(default_factory=dict)  # the domain of the elements of a leaf, by its name
     counter: Ref | None = None  # the argument of a cell's body that has the number of the step
-    names: dict[Ref, str] = field(default_factory=dict)  # of values, which get numbers at the end where two are equal
-    words: dict[Ref, str] = field(default_factory=dict)  # what results are called after, where not after the value
+    names: dict[Ref, str] = field(default_factory=dict)  # names of values; equal names get numbers at the end
+    words: dict[Ref, str] = field(
+        default_factory=dict
+    )  # the word of a value in names of results, where it is not the value's name
 
     @property
     def root(self) -> ModelTrace:
@@ -134,7 +137,8 @@ class Trace:
         return self.parent.root
 
     def apply(self, op: Op, *operands: Traced, names: Sequence[str] = (), loc: SrcLoc | None = None) -> tuple[Ref, ...]:
-        """Record one op. A shape error is raised on the user's own line and names where the operands come from."""
+        """Record one op, and return its results. A shape error is raised at the user's own line, and says where the
+        operands come from."""
         loc = loc or here()
         values = [self.adopt(value, loc) for value in operands]
         try:
@@ -148,8 +152,9 @@ class Trace:
             raise error.located(loc, notes=list(dict.fromkeys(notes))) from None
 
     def _add(self, op: Op, values: Sequence[Traced], names: Sequence[str], loc: SrcLoc | None) -> tuple[Ref, ...]:
-        """Add the node. Without ``names`` it is named after the variables that its expression is assigned to. Inside a
-        function of the language these variables name only the result; other nodes are named after op and operands."""
+        """Add a node, and return its results. Without ``names`` the variables that its expression is assigned to name
+        them; inside a function of the language these variables name only that function's result, and a node is named
+        after its op and operands."""
         call = CALL.get()
         if not names and (call is None or not values):
             names = assigned_names(loc)
@@ -166,12 +171,13 @@ class Trace:
         return refs
 
     def finished_graph(self, outputs: Iterable[tuple[str, Ref] | Output], names: Mapping[Ref, str]) -> Graph:
-        """Return the graph with its ``outputs``; values are renamed by ``names``, then by the names that functions gave
-        to results."""
+        """Return the graph with ``outputs``; values are renamed by ``names``, then by the names that functions of the
+        language gave to results."""
         return rename_values(self.builder.finish(outputs), names, self.names)
 
     def expect(self, ref: Ref, domain: Domain) -> None:
-        """Record the domain of a value's elements, also for the values that it is an unchanged copy of."""
+        """Record the domain of a value's elements at the input or argument that they come from, also through ops that
+        only move elements."""
         op = self.builder.node(ref.node).op
         if isinstance(op, Input | Arg):
             previous = self.expected.get(ref.node)
@@ -181,7 +187,8 @@ class Trace:
                 self.expect(operand, domain)
 
     def adopt(self, value: T, loc: SrcLoc | None) -> T:
-        """Return the value in this trace: itself, or an argument for a value of the parent."""
+        """Return a value as a value of this trace: a value of the parent becomes an argument. Raises :class:`DslError`
+        for a value of any other trace."""
         if self.finished or value.trace.finished or value.trace not in (self, self.parent):
             owner = self.owner if self.finished else value.trace.owner
             raise DslError(
@@ -218,9 +225,9 @@ class ModelTrace(Trace):
     titles: Names = field(default_factory=Names)  # names of bound cells and scans that are taken
     masks: dict[tuple[Ref, int], Ref] = field(default_factory=dict)  # which steps are valid, by lengths and steps
     counters: dict[tuple[int, bool, bool], Ref] = field(default_factory=dict)  # numbers of steps: T, reverse, carry
-    carried: dict[Ref, Ref] = field(default_factory=dict)  # to inputs, the values they take in the next batch
-    params: dict[str, Ref] = field(default_factory=dict)  # that are declared, by name
-    constants: dict[Values, Ref] = field(default_factory=dict)  # arrays that functions have in them
+    carried: dict[Ref, Ref] = field(default_factory=dict)  # for each input the value that it takes in the next batch
+    params: dict[str, Ref] = field(default_factory=dict)  # declared parameters by name
+    constants: dict[Values, Ref] = field(default_factory=dict)  # the parameters of fixed arrays
     is_step: bool = False  # the model is one step: its scans run along other axes than time
     draws: Iterator[int] = field(default_factory=count)  # numbers for dropouts, each of which draws for itself
     nested: int = 0  # how many cells are being traced, one inside the other
@@ -230,7 +237,8 @@ class ModelTrace(Trace):
         return self
 
     def constant(self, fill: Values, name: str, loc: SrcLoc | None) -> Ref:
-        """The parameter with these fixed numbers: the model has one parameter for all places with the same numbers."""
+        """Return the parameter with these fixed numbers; the model has one parameter for all places with the same
+        numbers."""
         if fill not in self.constants:
             (ref,) = self.builder.add(Param(fill.shape, fill, 0.0, 0.0), names=(name,), loc=loc)
             self.constants[fill] = ref
@@ -253,7 +261,8 @@ CALL: ContextVar[Call | None] = ContextVar("the function of the language that is
 
 
 def derived_name(word: str, operands: Sequence[Traced]) -> str:
-    """Return a name for an unnamed value: a word for the operation, then its operands' words. ``mul_f_c_prev``."""
+    """Return a name for an unnamed value: a word for the operation, then at most two words of its operands, as in
+    ``mul_f_c_prev``."""
     for most in (2, 1):
         name = "_".join((word, *_words(operands)[:most]))
         if len(name) <= _LONGEST_NAME:
@@ -262,7 +271,8 @@ def derived_name(word: str, operands: Sequence[Traced]) -> str:
 
 
 def _words(values: Sequence[Traced]) -> list[str]:
-    """Return words for a result's name: that of the first weight among the operands, else those of all operands.
+    """Return words for a result's name: the word of the first weight among the operands, or else the words of all
+    operands, without repeats.
 
     An unnamed operand has the word of its first operand, so that names do not grow along a chain of unnamed values.
     """
@@ -278,7 +288,7 @@ def _word(value: Traced) -> str:
 
 
 def check_name(name: object, what: str, loc: SrcLoc | None) -> None:
-    """Raise unless ``name`` can name layers and blobs."""
+    """Raise :class:`DslError` unless ``name`` is a valid name for layers and blobs."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DslError(
             f"{what} must be a letter or _, then letters, digits and any of _ . / -, found {name!r}", loc=loc
@@ -290,7 +300,8 @@ _OPEN: ContextVar[Trace | None] = ContextVar("the trace that a function is being
 
 @contextmanager
 def opened(trace: Trace) -> Iterator[None]:
-    """Make this the trace of calls without any Value in the block; it is finished at the end."""
+    """Make ``trace`` the one that records calls without any Value in the block; it is finished at the end of the
+    block."""
     token = _OPEN.set(trace)
     try:
         yield
@@ -300,7 +311,8 @@ def opened(trace: Trace) -> Iterator[None]:
 
 
 def open_trace(function: str, loc: SrcLoc | None) -> Trace:
-    """Return the trace of the function that is running, for a call of ``function`` without any Value."""
+    """Return the trace of the model or cell that is running, for a call of ``function`` without any Value. Raises
+    :class:`DslError` outside of both."""
     trace = _OPEN.get()
     if trace is None:
         raise DslError(f"{function} must be called in a model: expected a function with @model around it", loc=loc)
@@ -308,7 +320,7 @@ def open_trace(function: str, loc: SrcLoc | None) -> Trace:
 
 
 def size_in(trace: Trace, size: Size, loc: SrcLoc | None) -> int:
-    """A size in the dimensions that ``trace`` has. Raises :class:`DimError` for an unbound dimension."""
+    """Return a size as a number by the dimensions of ``trace``. Raises :class:`DimError` for an unbound dimension."""
     missing = trace.scope.missing((size,))
     if missing:
         argument = size_argument(missing[0])

@@ -74,7 +74,8 @@ def listed(values: Sequence[object]) -> str:
 
 
 def _single(value: Any) -> Any:
-    """Return one number for two equal ones, as functions take it for height and width."""
+    """Return the first number of a pair of equal numbers, since functions take one number for height and width; any
+    other value unchanged."""
     return value[0] if isinstance(value, tuple) and value[0] == value[1] else value
 
 
@@ -83,7 +84,8 @@ def _text(value: Any) -> str:
 
 
 def keywords(**pairs: tuple[Any, Any]) -> str:
-    """Return keyword arguments, as ``, stride=2``, for values other than the defaults."""
+    """Return keyword arguments as text, such as ``, stride=2``; each pair is value and default, and equal pairs are
+    left out."""
     return "".join(f", {name}={_text(value)}" for name, (value, default) in pairs.items() if value != default)
 
 
@@ -93,6 +95,7 @@ def _split(op: ops.Split, x: str) -> str:
 
 
 def _pool(op: ops.MaxPool | ops.AvePool, x: str) -> str:
+    """Return the call of ``max_pool`` or ``ave_pool`` that makes an op."""
     size, stride, pad = map(_single, (op.size, op.stride, op.pad))
     return f"{op.name}({x}, {size}{keywords(stride=(stride, size), pad=(pad, 0))})"
 
@@ -112,7 +115,7 @@ _EXPRESSIONS: Mapping[type[Op], Callable[..., str]] = {
 
 
 def expression(op: Op, names: Sequence[str]) -> str | None:
-    """Return the expression of an op on operands of these names; None where the language has no function of it."""
+    """Return the expression of an op on operands of these names; None if the language has no function for the op."""
     if type(op) in _EXPRESSIONS:
         return _EXPRESSIONS[type(op)](op, *names)
     if isinstance(op, ops.Affine) and op.shift == 0:
@@ -133,6 +136,6 @@ def expression(op: Op, names: Sequence[str]) -> str | None:
 
 
 def python_identifier(text: str, otherwise: str = "value") -> str:
-    """Return the Python identifier that is most like a text."""
+    """Return the Python identifier that is most like a text; ``otherwise`` if the text has no usable character."""
     stem = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or otherwise
     return f"v{stem}" if stem[0].isdigit() else stem

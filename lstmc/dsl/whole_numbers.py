@@ -41,6 +41,7 @@ def reals(low: float, high: float) -> RealRange:
 
 
 def _check_bounds(function: str, low: Any, high: Any, is_bound: Callable[[Any], bool], expected: str) -> None:
+    """Raise :class:`DslError` unless both bounds are ``expected`` numbers, and ``low`` is not above ``high``."""
     for position, (name, bound) in enumerate((("low", low), ("high", high))):
         if not is_bound(bound):
             raise wrong_argument(function, name, expected, bound, position)
@@ -95,9 +96,10 @@ def floor_divide(a: Value | float, b: Value | float) -> Value:
 
 
 def _divided(function: str, a: Any, b: Any) -> tuple[Any, Any, Any]:
-    """Return q, the integer nearest to a / b; a - q b; and 1 where q is one more than the floor of a / b.
+    """Return three values: q, the integer nearest to a / b; a - q b; and 1 where q is one more than the floor of a / b,
+    else 0.
 
-    It rounds to nearest because a rounding error of a / b would change its floor if b divides a.
+    If b divides a, a rounding error of a / b could change its floor, but not its nearest integer.
     """
     value_first(function, a, b)
     if is_scalar(b) and finite(b) == 0:

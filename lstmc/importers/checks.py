@@ -52,10 +52,8 @@ def check_net(
 def _drawn(
     model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return random inputs of the source, and the written model's outputs; a model of one frame runs over all frames.
-
-    Both are in the source's order of axes.
-    """
+    """Return random inputs of the source, and the outputs of the written model, which runs frame by frame. Both have
+    all frames, and the source's order of axes."""
     net, frames = model.net, model.frames
     lengths = {model.described.inputs[name][axis] for name, axis in frames.items() if name in model.described.inputs}
     first, positive = inputs_of_domain(compiled, weights, seed)
@@ -84,7 +82,7 @@ def _compared(
     fed: Mapping[str, Array],
     tolerance: float,
 ) -> tuple[Difference, ...]:
-    """Return the differences of a model of one frame from all frames of its source."""
+    """Return the difference of each output between a model of one frame, run over all frames, and its source."""
     compared = [
         difference(
             name,
@@ -109,6 +107,7 @@ def prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array]) 
 
 
 def _prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array], algebra: Algebra) -> Proof:
+    """Return which outputs one algebra proves equal."""
     inputs, convert = symbolic_leaves(graph, Input, algebra), partial(as_symbolic, algebra=algebra)
 
     def outputs() -> tuple[dict[str, Array], dict[str, Array]]:
@@ -126,7 +125,8 @@ def _pairs(
     inputs: Mapping[str, Array],
     convert: Conversion | None = None,
 ) -> dict[str, tuple[Array, Array]]:
-    """Return each output of the imported net and of its written model, in the source's order of axes, and in step."""
+    """Return each output of the imported net and of the written model, in the source's order of axes and at the same
+    steps."""
     fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
     earlier = {} if model.net.earlier is None else evaluate(model.net.earlier, fed, convert)
     expected = {**evaluate(model.described, fed, convert), **earlier}
@@ -134,7 +134,7 @@ def _pairs(
 
 
 def evaluate(net: Net, inputs: Mapping[str, Array], convert: Conversion | None = None) -> dict[str, Array]:
-    """Evaluate a net by the interpreter, in float64, and return the outputs."""
+    """Return the outputs of a net, computed by the interpreter from the text of its model in float64."""
     graph, weights = _evaluated(net, inputs)
     return forward(graph, inputs, weights, convert=convert).outputs
 
@@ -154,7 +154,7 @@ def _evaluated(net: Net, inputs: Mapping[str, Array]) -> tuple[Graph, dict[str, 
 def check_source(
     model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
 ) -> SourceCheck | None:
-    """Compare the model with the source's program; None for a source without one."""
+    """Return the comparison of the model with the source's program; None if the source has no program to run."""
     if model.runtime is None:
         return None
     report_activity(f"comparing the model with its source, by {model.runtime.name}")
@@ -180,16 +180,19 @@ def check_source(
 def _in_source(
     net: Net, expected: Mapping[str, Array], actual: Mapping[str, Array], in_step: Collection[str] = ()
 ) -> dict[str, tuple[Array, Array]]:
-    """Return the outputs to be compared, in the source's order of axes; outputs ``in_step`` are of the same steps."""
+    """Return expected and actual of the outputs that can be compared, in the source's order of axes. Outputs
+    ``in_step`` are not late."""
     pairs = {name: (expected[name], to_source(net, name, array)) for name, array in actual.items()}
     aligned = {name: pair if name in in_step else _in_step(net, name, *pair) for name, pair in pairs.items()}
     return {name: pair for name, pair in aligned.items() if pair is not None}
 
 
 def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array, Array] | None:
-    """Return an output of the source and of the model, whose output may be late, and go on behind the source's end.
+    """Return an output of the source and of the model, cut to the steps that both have; the model's output may be late,
+    and may be longer.
 
-    None for a late output without an axis of time: the model's output then has seen fewer steps than the source's.
+    Return None for a late output without an axis of time: the model's output has then seen fewer steps than the
+    source's.
     """
     lag = net.delays.get(name)
     if lag is None and expected.shape == actual.shape:
@@ -202,7 +205,8 @@ def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array
 
 
 def _from_begin(lag: int, axis: int, expected: Array, actual: Array) -> tuple[Array, Array]:
-    """Return the steps of both from the first step of a late ``actual`` on, along their axis of time."""
+    """Return both arrays along their time axis, without the first ``lag`` steps of ``actual``, cut to the same
+    length."""
     if not lag and expected.shape == actual.shape:
         return expected, actual
     actual = actual[(slice(None),) * axis + (slice(lag, None),)]

@@ -1,5 +1,5 @@
-"""How a source is read: with open sizes or numbers for them; as one frame, with states that are named by the user or
-proved; and as one frame of a sequence."""
+"""Choose how a source is read: with open sizes or with numbers for them; as a net of one frame, with states that the
+user names or that are proved; or as a sequence that is rewritten to one frame."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Reading:
     time: Mapping[str, int] = field(default_factory=dict)
 
     def at(self, shapes: Mapping[str, Sequence[int]] = {}) -> SourceNet:
-        """Return the source with these shapes of its inputs; shapes that were given come before them."""
+        """Return the source read with these shapes of its inputs; shapes that the user gave take precedence."""
         return self.read({**shapes, **self.shapes})
 
     def if_it_can(self, shapes: Mapping[str, Sequence[int]]) -> SourceNet | None:
@@ -52,9 +52,12 @@ class Reading:
 
 
 def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
-    """Return a source and its states, if it is a source of one frame: inputs, with the outputs that are their next
-    values. States are named by the user or proved. Raises :class:`SourceError` for names that the source does not have,
-    and the errors of :func:`read_open`."""
+    """Return a source, and its states if it is a net of one frame: each input that is a state, with the output that is
+    its next value.
+
+    The user names states, or they are proved. Raises :class:`SourceError` for names that the source does not have, and
+    the errors of :func:`read_open`.
+    """
     source, refused, given = None, None, reading.states
     try:
         source = read_open(reading)
@@ -74,7 +77,7 @@ def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
         frame = None if sequence and not (reading.step or given) else reading.if_it_can(of_one(inputs))
     found = States() if frame is None else step_states(frame.described)
     if sequence and all(why == RECURRENT for _, why in found.proved.values()):
-        found = States()  # its length is open: its states are the first and last states of a sequence
+        found = States()  # a sequence of open length: these are the first and last states of the whole sequence
     if frame is None or not (given or found.proved):
         if source is None:
             assert refused is not None
@@ -92,9 +95,9 @@ def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
 def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
     """Return a source of sequences, the canonical net of one frame, and the axis of time of its inputs and outputs.
 
-    The user names time, or loops run forwards along it, where an open axis takes precedence, or it is the open axis
-    whose past the net reads. Raises :class:`SourceError` unless there is exactly one such axis, and
-    :class:`RefusedError` for layers that need more than the past, or the number of frames.
+    Time is the axis that the user names, or else the axis along which loops run forwards (an open axis is preferred),
+    or else the open axis along which the net reads its past. Raises :class:`SourceError` unless there is exactly one
+    such axis, and :class:`RefusedError` for layers that need more than the past, or the number of frames.
     """
     refused = None
     try:
@@ -152,7 +155,7 @@ def _has_past(net: Net, axes: Mapping[str, int]) -> bool:
 
 
 def _not_one_time(net: Net, found: Sequence[Mapping[str, int]]) -> SourceError:
-    """Return the error of a net without one axis of time, with the option for each axis that may be it."""
+    """Return the error of a net with no axis of time or several; it shows the option for each axis that may be time."""
     named = [{net.called.get(name, name): axis for name, axis in axes.items()} for axes in found]
     choices = [
         Argument("time", "{}={}".format(*next(iter(axes.items()))), f"time={axes}".replace("'", '"')) for axes in named
@@ -165,6 +168,7 @@ def _not_one_time(net: Net, found: Sequence[Mapping[str, int]]) -> SourceError:
 
 
 def _length(net: Net, axes: Mapping[str, int]) -> int:
+    """Return the size of the axis of time."""
     name, axis = next(iter(axes.items()))
     return net.inputs[name][axis]
 
@@ -184,6 +188,7 @@ def _axis(inputs: Mapping[str, Shape], name: str, axis: int) -> int:
 
 
 def _is_sequence(net: Net) -> bool:
+    """Return whether the net has an axis of time."""
     try:
         return time_axes(net) is not None
     except TwoTimeAxes:
@@ -196,12 +201,14 @@ def of_one(inputs: Mapping[str, Shape]) -> dict[str, list[int]]:
 
 
 def _noted(source: SourceNet, found: States, given: Mapping[str, str]) -> SourceNet:
+    """Return the source with notes about its states."""
     net = source.described
     return replace(source, described=replace(net, notes=(*net.notes, *notes(net, found, given))))
 
 
 def _named(net: Net, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the states that a user named, by the net's own names. Raises :class:`SourceError`."""
+    """Return the states that the user named, by the net's own names. Raises :class:`SourceError` for unknown names and
+    different shapes."""
     inputs = {net.called.get(name, name): name for name in net.inputs}
     outputs = {net.called.get(name, name): name for name in net.outputs}
     states = {}
@@ -227,9 +234,9 @@ def read_open(reading: Reading) -> SourceNet:
 
     The second way is for an operator that needs the number of a dynamic axis, such as a padding in front of a sequence:
     the graph is read at two lengths, and both must give the same model. A short length must give that model too, if it
-    can be read, because a branch may depend on the length. With ``step``, other dynamic axes are 1 if they must be
-    numbers too. Raises :class:`RefusedError` of the first reading, with further refusals at known sizes, or with a
-    layer that cannot be streamed.
+    can be read, because a branch may depend on the length. With ``step``, the dynamic axes other than time are 1 if
+    they must be numbers too. Raises :class:`RefusedError` of the first reading, with further refusals at known sizes,
+    or with a layer that cannot be streamed.
     """
     try:
         return reading.at()
@@ -245,7 +252,7 @@ def read_open(reading: Reading) -> SourceNet:
             for numbers in sizes:
                 sources.append(reading.at(at_sizes(refused.inputs, numbers)))
         except RefusedError as error:
-            if not sources:  # otherwise it holds for one length only
+            if not sources:  # otherwise the source can be read at one length only
                 pinned = pinned or _both(error, _at_short(reading, refused.inputs, numbers))
             continue
         short = _at_short(reading, refused.inputs, numbers)
@@ -262,7 +269,7 @@ def read_open(reading: Reading) -> SourceNet:
 
 
 def _at_short(reading: Reading, inputs: Mapping[str, Shape], sizes: Mapping[str, int]) -> SourceNet | RefusedError:
-    """Return a source at the short length, or the reason why it cannot be read so."""
+    """Return the source at the short length, or the reason why it cannot be read at this length."""
     try:
         return reading.at(at_sizes(inputs, {n: SHORT if size in LENGTHS else size for n, size in sizes.items()}))
     except RefusedError as error:
@@ -277,7 +284,8 @@ def _both(error: RefusedError, other: SourceNet | RefusedError) -> RefusedError:
 
 
 def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[str, int]]]:
-    """Yield numbers for dynamic axes: each axis in turn as time, at both lengths."""
+    """Yield lists of numbers for the dynamic axes, at each of which the source is read: each axis in turn is time, at
+    both lengths."""
     names = open_names(inputs)
     yield from ([{name: length} for length in LENGTHS] for name in names)
     if step and len(names) > 1:
@@ -303,5 +311,6 @@ def one_model(nets: Sequence[Net]) -> bool:
 
 
 def _with_ones(net: Net, ones: Sequence[str]) -> Net:
+    """Return the net with a note about the dynamic axes that became 1."""
     note = f"The dynamic axes {', '.join(ones)} are 1, as a layer needs their number."
     return replace(net, notes=(*net.notes, note)) if ones else net

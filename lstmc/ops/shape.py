@@ -35,8 +35,8 @@ def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 def same_place(shape: tuple[int, ...], axis: int, other: tuple[int, ...]) -> int | None:
-    """Return the axis of ``other`` that is an axis of ``shape``: of the same size, with as many elements behind it.
-    Both shapes have the same number of elements."""
+    """Return the axis of ``other`` that has the same elements as ``axis`` of ``shape``: the same size, and as many
+    elements before it; None if there is none. Both shapes have the same number of elements."""
     before, size = prod(shape[:axis]), shape[axis]
     return next((i for i, own in enumerate(other) if own == size and prod(other[:i]) == before), None)
 
@@ -179,7 +179,7 @@ class Transpose(AlongAxis):
 
     @classmethod
     def to_order(cls, order: Sequence[int]) -> Iterator[Transpose]:
-        """Return the ops, in order, that permute axes to this order."""
+        """Yield the exchanges of neighbouring axes, first to last, that bring the axes into this order."""
         now = sorted(order)
         for place, axis in enumerate(order):
             for left in reversed(range(place, now.index(axis))):

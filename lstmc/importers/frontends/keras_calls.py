@@ -46,11 +46,14 @@ class Settings(dict[str, Any]):
     """The configuration of a layer. Raises :class:`Refused` for a missing setting, or where a number is needed."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
+        """Raise :class:`Refused` if a setting that is a number in all layers has another type."""
         for key in config.keys() & _TYPES.keys():
             try:
                 parse_json(json.dumps(config[key], default=str).encode(), _TYPES[key])
             except NotExpected as error:
-                why = "expected " + str(error).partition("expected ")[2]  # without which of several types
+                why = (
+                    "expected " + str(error).partition("expected ")[2]
+                )  # without the name of the type, which is one of several
                 raise Refused(key, brief(config[key]), why, SAVE) from None
         super().__init__(config)
 
@@ -74,7 +77,8 @@ def tensor_key(entry: Any) -> Key:
 
 
 def activation(setting: Any, version: Version, key: str) -> Op:
-    """Return an activation by its name or serialized function. Raise Refused if it is not known."""
+    """Return the op of an activation given by its name or as a serialized layer. Raises :class:`Refused` if it is not
+    known."""
     name = setting.get("config", setting.get("class_name")) if isinstance(setting, Mapping) else setting
     if isinstance(name, Mapping):
         return of_layer(str(setting.get("class_name")), Settings(name), key)
@@ -90,7 +94,7 @@ def activation(setting: Any, version: Version, key: str) -> Op:
 
 
 def of_layer(kind: str, config: Settings, key: str) -> Op:
-    """Return the activation function that a layer applies. Raise Refused for other layers."""
+    """Return the activation function that a layer of this class applies. Raises :class:`Refused` for other layers."""
     slope, most = config.get("negative_slope"), config.get("max_value")
     if kind == "LeakyReLU":
         return function("leaky_relu", config.number("negative_slope", config.get("alpha", 0.3)))
@@ -148,6 +152,8 @@ class Call:
         return next(int(mark) for mark, after in pairwise(self.name) if mark.isdigit() and after == "D")
 
     def pair(self, key: str, rank: int, default: Any = 1) -> tuple[int, ...]:
+        """Return a setting as one number for each of ``rank`` axes. Raises :class:`Refused` unless the numbers are
+        positive."""
         value = self.config.get(key)
         value = default if value is None else value
         values = (value,) * rank if isinstance(value, int) else tuple(value)
@@ -157,6 +163,7 @@ class Call:
 
 
 def _settled(mask: str | None) -> str | None:
+    """Return a mask. Raises :class:`Refused` if it is UNSETTLED."""
     if mask == UNSETTLED:
         why = "what a merge before it makes of different masks depends on the version of Keras"
         raise Refused("mask", "of some operands", why, "mask all of them alike")
@@ -174,6 +181,7 @@ def pads_of(padding: str, size: Any, kernel: int, stride: int, dilation: int) ->
 
 
 def activated(layers: Layers, call: Call, y: str) -> str:
+    """Return y with the layer's activation applied."""
     name = call.config.get("activation", "linear") or "linear"
     if isinstance(name, Mapping) and name.get("class_name") == "Softmax":
         name = "softmax"

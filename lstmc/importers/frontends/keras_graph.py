@@ -65,6 +65,9 @@ def describe_keras(source: Source, shapes: Mapping[str, Sequence[int]] = {}) -> 
 
 
 class _Reader:
+    """The layers of a Keras model, translated one call after another; ``masks`` has the mask of each value that has
+    one."""
+
     def __init__(
         self, source: Source, layers: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]]
     ) -> None:
@@ -83,6 +86,7 @@ class _Reader:
         self.masks: dict[str, str] = {}  # value -> its mask
 
     def net(self, outputs: Sequence[str | None]) -> Net:
+        """Return the net with these outputs. Raises :class:`RefusedError` if any layer was refused."""
         if self.refusals:
             inputs = self.builder.finish(every_input=True).source_inputs()
             raise RefusedError.of_graph(self.source.origin, self.refusals, inputs)
@@ -95,10 +99,10 @@ class _Reader:
         self, layer: Mapping[str, Any], path: str, xs: Sequence[str | None], lead: int, node: Any = None,
         values: Mapping[Key, str | None] = {},
     ) -> list[str | None]:  # fmt: skip
-        """Return the results of one call of a layer, which may be a model. If the layer is refused, each result is
-        None.
+        """Return the results of one call of a layer, which may be a model; each result is None if the layer, or a layer
+        before it, is refused.
 
-        ``node`` is the description of this use in a functional model, ``values`` are the model's values so far.
+        ``node`` is the description of this call in a functional model, ``values`` are the model's values so far.
         """
         kind, name = str(layer.get("class_name", "")), layer_name(layer)
         given = {name: [key and values[key] for key in keys] for name, keys in _masks(node).items()}
@@ -142,7 +146,7 @@ class _Reader:
         return [None] * _MOST
 
     def _operation(self, kind: str, label: str, name: str, use: Operation) -> list[str]:
-        """Return the results of a ``keras.ops`` function, which have no mask."""
+        """Return the results of a call of a ``keras.ops`` function; they have no mask."""
         if kind not in OPERATIONS:
             supported = f"keras.ops of {', '.join(OPERATIONS)} are read"
             raise Refused("class_name", brief(kind), "this operation is not supported", supported)
@@ -151,8 +155,8 @@ class _Reader:
         return [results] if isinstance(results, str) else results
 
     def _mask(self, layer: Mapping[str, Any], each: Sequence[str | None]) -> str | None:
-        """Return the mask of a layer's result from its operands' masks. A merge combines them, and other layers take
-        the first. Return None if the result has no mask."""
+        """Return the mask of a layer's operands as a whole: a merge combines their masks, other layers take the mask of
+        the first operand. None if there is none."""
         kind = layer["class_name"]
         masks = {*each} if kind in MERGES else {each[0]}
         if kind in MERGES and kind != "Concatenate" and self.version >= (3, 4) and UNSETTLED not in masks:
@@ -176,13 +180,14 @@ class _Reader:
         return mask and self.layers.unsqueeze(self._truth(mask), [-1])
 
     def _truth(self, mask: str) -> str:
-        """Return a mask of 0 and 1: for Keras every other number than 0 is true."""
+        """Return a mask as 0 and 1: Keras takes every number other than 0 as true."""
         leaf = self.builder.leaves.get(mask)
         known = self.layers.is_whole(mask) or (isinstance(leaf, Input) and leaf.values == IntegerRange(0, 1))
         return mask if known else self.layers.apply("step", self.layers.apply("abs", mask))
 
     def _carry_mask(self, call: Call, results: Sequence[str]) -> None:
-        """Record the mask of a layer's first result: its own new mask, or its operands' mask if it passes that on."""
+        """Record the mask of a layer's first result: a mask that the layer makes, or the mask of its operands if the
+        layer passes it on."""
         inner = call.config.get("layer") or {}
         settings = inner.get("config", {}) if call.name == "Bidirectional" else call.config
         mask = output_mask(self.layers, call)
@@ -196,7 +201,8 @@ class _Reader:
 
 
 class _Graph:
-    """The layers of a model; ``path`` is the prefix of a model that is a layer of another model."""
+    """The layers of a model. ``path`` is the prefix of names in a model that is a layer of another model; ``lead`` is
+    as in :class:`Call`."""
 
     def __init__(self, reader: _Reader, path: str, lead: int) -> None:
         self.reader, self.path, self.lead = reader, path, lead
@@ -220,6 +226,7 @@ class _Graph:
     def _functional(
         self, layers: Sequence[Mapping[str, Any]], config: Mapping[str, Any], xs: Sequence[str | None]
     ) -> list[str | None]:
+        """Return the outputs of a functional model: call each layer as soon as all its operands are known."""
         waiting = {layer_name(layer): (layer, [*map(_use, layer.get("inbound_nodes", []))]) for layer in layers}
         outputs = [tensor_key(entry) for entry in _listed(config.get("output_layers", []))]
         inputs = input_layers({"class_name": "Functional", "config": config})
@@ -323,6 +330,7 @@ class _Use(NamedTuple):
     masks: Mapping[str, Sequence[Key | None]]
 
     def all(self) -> Iterator[Key]:
+        """Yield the operands and the masks."""
         yield from self.operands
         yield from (key for keys in self.masks.values() for key in keys if key)
 
@@ -344,7 +352,8 @@ def _check_arguments(kind: str, node: Any) -> None:
 
 
 def _masks(node: Any) -> dict[str, list[Key | None]]:
-    """Return the masks among the arguments of a call: one, or one for each operand."""
+    """Return the masks among the arguments of a call by name, each as a list with one reference, or one for each
+    operand."""
     given = {name: value for name, value in _arguments(node).items() if name.endswith("mask")}
     each = {name: value if isinstance(value, list) and not _is_key(value) else [value] for name, value in given.items()}
     return {
@@ -355,7 +364,7 @@ def _masks(node: Any) -> dict[str, list[Key | None]]:
 
 
 def _use(node: Any) -> _Use:
-    """Return one call of a layer: lists until Keras 2, tensors among the arguments in Keras 3."""
+    """Return the operands and masks of one call of a layer, in the format of Keras 1 and 2 (lists) or 3 (objects)."""
     named = {name: value for name, value in _arguments(node).items() if not name.endswith("mask")}
     if isinstance(node, Mapping):
         return _Use([*_tensors([node.get("args", []), named])], _masks(node))
@@ -368,6 +377,7 @@ def _is_key(value: Any) -> bool:
 
 
 def _tensors(thing: Any, depth: int = 0) -> Iterator[Key]:
+    """Yield the references to tensors anywhere in an argument."""
     if isinstance(thing, Mapping) and thing.get("class_name") == "__keras_tensor__":
         config = thing.get("config")
         yield tensor_key(config.get("keras_history") if isinstance(config, Mapping) else config)

@@ -18,7 +18,8 @@ from lstmc.importers.refusal import Refused
 
 
 def _channels_first(layers: Layers, call: Call) -> tuple[str, list[int]]:
-    """Return x [..., H, W, C] or [..., W, C] with its channels before these axes, and the inverse permutation."""
+    """Return x [..., H, W, C] or [..., W, C] with its channels before the image axes, and the permutation that brings
+    them back."""
     _require_channels_last(call)
     lead, rank = call.lead, call.rank
     x = layers.transpose(call.xs[0], (*range(lead), lead + rank, *range(lead, lead + rank)))
@@ -26,7 +27,7 @@ def _channels_first(layers: Layers, call: Call) -> tuple[str, list[int]]:
 
 
 def _conv(layers: Layers, call: Call) -> list[str]:
-    """Write a convolution. A separable one is a depthwise convolution, then one with 1 x 1 kernels."""
+    """Return a convolution of any kind. A separable convolution is a depthwise one, then one with 1 x 1 kernels."""
     kernel, *bias = call.weights
     rank, padding = call.rank, call.config["padding"]
     strides, dilation = call.pair("strides", rank), call.pair("dilation_rate", rank)
@@ -48,6 +49,7 @@ def _conv(layers: Layers, call: Call) -> list[str]:
 
 
 def _conv_transpose(layers: Layers, call: Call) -> list[str]:
+    """Return a transposed convolution. Raises :class:`Refused` for output padding and dilation."""
     kernel, *bias = call.weights  # [..., out, in]
     rank = call.rank
     strides, dilation = call.pair("strides", rank), call.pair("dilation_rate", rank)
@@ -73,6 +75,8 @@ def _require_channels_last(call: Call) -> None:
 
 
 def _pool(kind: Literal["max", "mean"]) -> Handler:
+    """Return the handler of a pooling layer."""
+
     def handle(layers: Layers, call: Call) -> list[str]:
         rank = call.rank
         size = call.pair("pool_size", rank, call.config.get("pool_length") or call.config["pool_size"])
@@ -87,6 +91,8 @@ def _pool(kind: Literal["max", "mean"]) -> Handler:
 
 
 def _global(kind: Literal["max", "mean"]) -> Handler:
+    """Return the handler of a pooling over all image axes."""
+
     def handle(layers: Layers, call: Call) -> list[str]:
         _require_channels_last(call)
         axes = range(call.lead, call.lead + call.rank)
@@ -96,8 +102,8 @@ def _global(kind: Literal["max", "mean"]) -> Handler:
 
 
 def _sides(sizes: Any, rank: int) -> list[Pair]:
-    """Return a pair (before, after) for each axis from one number, a number each, or a pair each. Else raise
-    Refused."""
+    """Return a pair (before, after) for each axis from a setting of one number, a number for each axis, or a pair for
+    each. Raises :class:`Refused` for anything else."""
     if isinstance(sizes, int):
         return [(sizes, sizes)] * rank
     ends = [one if isinstance(one, list) else [one] for one in sizes]
@@ -109,7 +115,8 @@ def _sides(sizes: Any, rank: int) -> list[Pair]:
 
 
 def _resized(change: Callable[[Layers, Call, str, int, Any], str], key: str) -> Handler:
-    """Return a handler that changes one axis after the other by the setting of this key."""
+    """Return a handler that applies ``change`` to one image axis after the other, with the numbers of the setting
+    ``key``."""
 
     def handle(layers: Layers, call: Call) -> list[str]:
         _require_channels_last(call)
@@ -122,6 +129,7 @@ def _resized(change: Callable[[Layers, Call, str, int, Any], str], key: str) -> 
 
 
 def _enlarged(layers: Layers, call: Call, y: str, axis: int, sides: Pair) -> str:
+    """Return y with each element along an axis repeated, as UpSampling does."""
     if call.config.get("interpolation", "nearest") != "nearest":
         raise Refused("interpolation", str(call.config["interpolation"]), "only nearest is written", "use nearest")
     return layers.enlarged(y, axis, sides[0])
@@ -151,7 +159,8 @@ def _dense(layers: Layers, call: Call) -> list[str]:
 
 
 def _axes(call: Call) -> list[int]:
-    """Return the axes, by default the last. They are moved by the axes of time of enclosing layers."""
+    """Return the axes of the setting ``axis``, by default the last, counted in the whole value: axes of time of
+    enclosing layers come first."""
     axis = call.config.get("axis", -1)
     axes = axis if isinstance(axis, list) else [axis]
     if not axes or not all(isinstance(one, int) for one in axes):
@@ -160,7 +169,7 @@ def _axes(call: Call) -> list[int]:
 
 
 def _axis(call: Call) -> int:
-    """Return the layer's only axis. Raise Refused if it has several."""
+    """Return the layer's only axis. Raises :class:`Refused` if it has several."""
     axes = _axes(call)
     if len(axes) > 1:
         raise Refused("axis", str(axes), "one axis is expected", "use one axis")
@@ -174,13 +183,15 @@ def _check_last_axis(layers: Layers, call: Call) -> None:
 
 
 def _scale_and_shift(call: Call) -> tuple[Weight | None, Weight | None, Sequence[Weight]]:
-    """Return the scale and the shift of a normalization, if it learns them, and its other weights."""
+    """Return the scale and the shift of a normalization, each None if the layer does not learn it, and its other
+    weights."""
     left = [*call.weights]
     gamma, beta = (left.pop(0) if call.config.get(key, True) else None for key in ("scale", "center"))
     return gamma, beta, left
 
 
 def _masking(layers: Layers, call: Call) -> list[str]:
+    """Return the operand with masked steps set to 0."""
     mask = output_mask(layers, call)
     assert mask is not None
     return [layers.binary("mul", call.xs[0], mask)]
@@ -197,7 +208,7 @@ def output_mask(layers: Layers, call: Call) -> str | None:
 
 
 def _mean_over_time(layers: Layers, call: Call) -> list[str]:
-    """Write global average pooling. In a masked sequence, only steps that count are averaged."""
+    """Return global average pooling; in a masked sequence the mean of the steps that the mask keeps."""
     if call.mask is None:
         return IMAGES["GlobalAveragePooling1D"](layers, call)
     keep = bool(call.config.get("keepdims"))
@@ -206,6 +217,7 @@ def _mean_over_time(layers: Layers, call: Call) -> list[str]:
 
 
 def _repeat_vector(layers: Layers, call: Call) -> list[str]:
+    """Return one row for each example, repeated n times along a new axis."""
     *batch, size = layers.shape(call.xs[0])
     if len(batch) != call.lead:
         raise Refused("input", str(layers.shape(call.xs[0])), "one row for each example is expected", SAVE)
@@ -213,7 +225,7 @@ def _repeat_vector(layers: Layers, call: Call) -> list[str]:
 
 
 def _dot(layers: Layers, call: Call) -> list[str]:
-    """Write sums of products over one axis of each operand, with common leading axes
+    """Return sums of products over one axis of each operand, with common leading axes
     (keras/src/layers/merging/dot.py)."""
     x, y = call.several(2)[:2]
     if call.config.get("normalize"):
@@ -248,12 +260,13 @@ def _normalization(layers: Layers, call: Call) -> list[str]:
 
 
 def _unit(layers: Layers, call: Call) -> list[str]:
+    """Return x divided by its Euclidean length along the axes."""
     squares = layers.reduce("sum", layers.apply("power", call.xs[0], 2.0), _axes(call), keep=True)
     return [layers.binary("mul", call.xs[0], layers.apply("power", layers.affine(squares, 1.0, 1e-12), -0.5))]
 
 
 def _group_norm(layers: Layers, call: Call) -> list[str]:
-    """Write a group normalization. Keras's channels are last, so it is between two transposes."""
+    """Return a group normalization, between two transposes, since Keras's channels are last."""
     x, lead, rank = call.xs[0], call.lead, layers.rank(call.xs[0])
     groups, channels = call.config.get("groups", 32), layers.size(x, -1, "channels")
     gamma, beta, _ = _scale_and_shift(call)
@@ -274,7 +287,7 @@ def _layer_norm(layers: Layers, call: Call) -> list[str]:
 
 
 def _relu(layers: Layers, call: Call) -> list[str]:
-    """Write min(x, max_value) above the threshold, and slope * (x - threshold) below it."""
+    """Return min(x, max_value) above the threshold, and slope * (x - threshold) below it."""
     most, slope, least = (call.config.get(key) for key in ("max_value", "negative_slope", "threshold"))
     x, slope, least = call.xs[0], float(slope or 0), float(least or 0)
     y = layers.apply("relu", x) if not least else layers.binary("mul", x, layers.greater(x, np.asarray(least)))
@@ -290,7 +303,7 @@ def _reshape(layers: Layers, call: Call) -> list[str]:
 
 
 def _softmax(layers: Layers, call: Call) -> list[str]:
-    """Write a softmax. With a mask, masked steps get 0. Raise Refused if the mask has no element for each score."""
+    """Return a softmax; masked elements become 0. Raises :class:`Refused` if the mask has no element for each score."""
     x, mask = call.xs[0], call.mask
     if mask is not None and layers.shape(mask) == (*layers.shape(x), 1):  # a mask of each element, given as an argument
         mask = layers.squeeze(mask, [-1])
@@ -301,6 +314,7 @@ def _softmax(layers: Layers, call: Call) -> list[str]:
 
 
 def _flatten(layers: Layers, call: Call) -> list[str]:
+    """Return x with all axes after the leading ones joined into one."""
     shape = layers.shape(call.xs[0])
     flat = 1 if len(shape) == call.lead else resolved((-1,), shape[call.lead :])[0]
     return [layers.reshape(call.xs[0], (*shape[: call.lead], flat))]
@@ -312,7 +326,7 @@ def _permute(layers: Layers, call: Call) -> list[str]:
 
 
 def _attention(layers: Layers, call: Call) -> list[str]:
-    """softmax(scale q k') v, of query, value and an optional key."""
+    """Return softmax(scale q k') v and the weights; the operands are query, value and an optional key."""
     q, v, k = (*call.several(2), call.xs[1])[:3]
     if call.config.get("score_mode", "dot") != "dot":
         raise Refused("score_mode", str(call.config["score_mode"]), "only dot products are read", "use them")
@@ -321,7 +335,7 @@ def _attention(layers: Layers, call: Call) -> list[str]:
 
 
 def _additive_attention(layers: Layers, call: Call) -> list[str]:
-    """softmax(sum(scale tanh(q + k))) v, of query, value and an optional key."""
+    """Return softmax(sum(scale tanh(q + k))) v and the weights; the operands are query, value and an optional key."""
     q, v, k = (*call.several(2), call.xs[1])[:3]
     each = layers.apply("tanh", layers.binary("add", layers.unsqueeze(q, [-2]), layers.unsqueeze(k, [-3])))
     scaled = layers.binary("mul", each, call.weights[0]) if call.weights else each
@@ -329,7 +343,7 @@ def _additive_attention(layers: Layers, call: Call) -> list[str]:
 
 
 def _attended(layers: Layers, call: Call, scores: str, v: str) -> list[str]:
-    """Return the rows of v weighed by the scores [N, T, S] that are not masked, and the weights."""
+    """Return the rows of v weighted by the softmax of the scores [N, T, S] that are not masked, and these weights."""
     seen, (of_q, of_v) = _past(layers, call, scores), call.masks[:2]
     weights = softmax_of(layers, scores, _both(layers, seen, of_v and layers.turned(of_v)))
     y = layers.matmul(weights, v)
@@ -342,7 +356,7 @@ def softmax_of(layers: Layers, scores: str, seen: Operand | None, axis: int = -1
 
 
 def _past(layers: Layers, call: Call, scores: str) -> Operand | None:
-    """Return a mask [1, T, S] by which each step sees only steps up to itself. Return None if it may see all."""
+    """Return a mask [1, T, S] by which each step sees only steps up to itself; None if each step may see all."""
     if not call.causal:
         return None
     rows, columns = (layers.size(scores, axis, "the number of steps") for axis in (-2, -1))
@@ -356,7 +370,8 @@ def _both(layers: Layers, *masks: Operand | None) -> Operand | None:
 
 
 def _multi_head(layers: Layers, call: Call) -> list[str]:
-    """Write multi-head attention, softmax(q k' / sqrt(width)) v of each head. Without a key, it is the value."""
+    """Return multi-head attention, softmax(q k' / sqrt(width)) v of each head, and its weights. Without a key, the
+    value is the key."""
     q, v, k = (*call.several(2), call.xs[1])[:3]
     rank = layers.rank(q)
     unsupported = {key: call.config.get(key) for key in ("use_gate", "sliding_window", "output_shape")}
@@ -366,6 +381,7 @@ def _multi_head(layers: Layers, call: Call) -> list[str]:
     heads, biased = call.config["num_heads"], bool(call.config.get("use_bias", True))
 
     def projected(x: str) -> str:
+        """Return x times the next kernel, plus its bias, as [N, heads, T, width]."""
         kernel, bias = left.pop(0), [left.pop(0)] if biased else []
         width = kernel.shape[0]
         flat = [one.reshaped(int(np.prod(one.shape))) for one in bias]
@@ -390,6 +406,8 @@ def _multi_head(layers: Layers, call: Call) -> list[str]:
 
 
 def _merge(kind: str) -> Handler:
+    """Return the handler of a layer that combines its operands element by element."""
+
     def handle(layers: Layers, call: Call) -> list[str]:
         xs, masks = call.xs, {*call.masks}
         if kind in ("mul", "max", "min") and masks not in (set(), {None}) and call.version >= (3, 4):
@@ -401,7 +419,8 @@ def _merge(kind: str) -> Handler:
 
 
 def _masked_merge(layers: Layers, kind: str, xs: Sequence[str], masks: Sequence[str | None]) -> str:
-    """Merge without masked values (keras/src/layers/merging: Multiply, and ``_apply_merge_op_and_or_mask``)."""
+    """Return the merge of operands without their masked values (keras/src/layers/merging: Multiply, and
+    ``_apply_merge_op_and_or_mask``)."""
     whole = None not in masks
     y, kept = xs[0], masks[0]
     if kind == "mul":
@@ -425,6 +444,7 @@ _MASKED = frozenset({*keras_recurrent.HANDLERS, "GlobalAveragePooling1D", "Softm
 
 
 def _time_distributed(layers: Layers, call: Call) -> list[str]:
+    """Return the results of the inner layer, applied with one more leading axis."""
     inner = call.config["layer"]
     name = str(inner.get("class_name", ""))
     if name not in HANDLERS or name in _ONE_TIME:

@@ -47,6 +47,7 @@ class Operation:
         return axis if axis is not None and axis < 0 else (axis or 0) + self.lead - 1
 
     def axes(self, rank: int) -> list[int]:
+        """Return the axes of the setting ``axis``, counted from the front; all axes if it is None."""
         setting = self.config.get("axis")
         if setting is None and self.lead == 1:
             return [*range(rank)]
@@ -101,6 +102,8 @@ def operation(layer: Mapping[str, Any], node: Any, values: Mapping[Key, str | No
 
 
 def _argument(value: Any, values: Mapping[tuple[str, int, int], str | None], depth: int = 0) -> Any:
+    """Return an argument of a call with values in place of tensors: numbers, names of values, arrays, slices, or lists
+    of these."""
     if isinstance(value, list) and depth < DEEPEST:
         return [_argument(one, values, depth + 1) for one in value]
     if isinstance(value, str):
@@ -127,6 +130,7 @@ def _argument(value: Any, values: Mapping[tuple[str, int, int], str | None], dep
 
 
 def _operand(x: Any) -> Operand:
+    """Return a tensor's name or an array of a number. Raises :class:`Refused` for anything else."""
     if isinstance(x, int | float):
         return np.asarray(float(x))
     if not isinstance(x, str | np.ndarray):
@@ -149,10 +153,12 @@ def _function(foreign: Foreign, row: Elementwise) -> OperationHandler:
 
 
 def _shared(count: int, method: Callable[..., str]) -> OperationHandler:
+    """Return the handler of an operation that frameworks share, with ``count`` operands."""
     return lambda layers, use: [method(layers, *map(use.operand, range(count)))]
 
 
 def _power(layers: Layers, use: Operation) -> str:
+    """Return x to the power of a number."""
     x, exponent = use.argument(0), use.argument(1)
     if not isinstance(exponent, int | float):
         raise Refused("x2", "computed by the model", "an exponent must be a number", "write exp(y * log(x))")
@@ -160,6 +166,8 @@ def _power(layers: Layers, use: Operation) -> str:
 
 
 def _reduce(kind: Any) -> Callable[[Layers, Operation], str]:
+    """Return the handler of a reduction along the setting's axes."""
+
     def handle(layers: Layers, use: Operation) -> str:
         x = use.operand(0)
         return layers.reduce(kind, x, use.axes(layers.rank(x)), bool(use.config.get("keepdims")))
@@ -178,6 +186,7 @@ def _arg_max(sign: float) -> OperationHandler:
 
 
 def _rounded(layers: Layers, use: Operation) -> str:
+    """Return x rounded to the setting's number of decimals."""
     digits = use.config.get("decimals") or 0
     y = layers.apply("round", layers.affine(use.operand(0), 10.0**digits, 0.0))
     return layers.affine(y, 10.0**-digits, 0.0)
@@ -209,6 +218,7 @@ def _item(layers: Layers, use: Operation) -> str:
 
 
 def _split(layers: Layers, use: Operation) -> list[str]:
+    """Return the pieces of x: a number of equal pieces, or pieces between given indices."""
     x, setting = use.operand(0), use.config["indices_or_sections"]
     axis = axis_in(use.axis or 0, layers.rank(x))
     size = layers.size(x, axis)
@@ -221,12 +231,14 @@ def _split(layers: Layers, use: Operation) -> list[str]:
 
 
 def _reshape(layers: Layers, use: Operation) -> str:
+    """Return x in the new shape; inside ``TimeDistributed`` the leading axes stay."""
     x, shape, lead = use.operand(0), layers.shape(use.operand(0)), use.lead
     own = use.config["newshape"]
     return layers.reshape(x, resolved(own if lead == 1 else (*shape[:lead], *own[1:]), shape))
 
 
 def _transpose(layers: Layers, use: Operation) -> str:
+    """Return x with its axes permuted, by default reversed; leading axes stay."""
     x = use.operand(0)
     axes = use.config.get("axes") or [*range(layers.rank(x))][::-1]
     if not isinstance(axes, list):
@@ -237,12 +249,14 @@ def _transpose(layers: Layers, use: Operation) -> str:
 
 
 def _expand_dims(layers: Layers, use: Operation) -> str:
+    """Return x with new axes of one element."""
     setting = use.config["axis"]
     axes = [setting] if isinstance(setting, int) else setting
     return layers.unsqueeze(use.operand(0), [*map(use.place, axes)])
 
 
 def _squeeze(layers: Layers, use: Operation) -> str:
+    """Return x without the axes of one element, or without all such axes."""
     setting = use.config.get("axis")
     if setting is None and use.lead == 1:
         return layers.squeeze(use.operand(0), None)
@@ -257,6 +271,7 @@ def _softmax(log: bool) -> OperationHandler:
 
 
 def _einsum(layers: Layers, use: Operation) -> str:
+    """Return an einsum; inside ``TimeDistributed`` each operand gets letters for the further leading axes."""
     equation, more = str(use.config["subscripts"]).replace(" ", ""), "ZYXW"[: use.lead - 1]
     parts = [*equation.replace("->", ",").split(",")]
     if more and (len({part[:1] for part in parts}) > 1 or {*more} & {*equation}):

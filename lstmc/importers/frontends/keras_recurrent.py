@@ -38,9 +38,11 @@ _AT_FIRST = (
 
 
 def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
-    """Return the outputs [N, T, H], or the last output [N, H], and then the last states if ``return_state`` is set.
-    Where the mask [N, T, 1] is 0, states stay and the last output is repeated. Inside ``TimeDistributed`` N stands for
-    several axes."""
+    """Return the outputs [N, T, H], or the last output [N, H]; then the last states if ``return_state`` is set.
+
+    Where the mask [N, T, 1] is 0, states stay and the last output is repeated. Inside ``TimeDistributed`` there are
+    several axes in place of N.
+    """
     config, mask, lead = call.config, call.mask, call.lead
     if config.get("stateful"):
         mend = "save it with stateful=False, whose weights are the same; in the written model call scan with carry=True"
@@ -98,7 +100,7 @@ def of_cells(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
 
 
 def _count(layer: Mapping[str, Any]) -> int:
-    """Return the number of arrays of a recurrent layer or cell."""
+    """Return the number of weight arrays of a recurrent layer or cell."""
     config = layer.get("config", {})
     cell = config.get("cell") or {}
     cells = cell.get("config", {}).get("cells", [cell]) if cell else []
@@ -145,6 +147,8 @@ def _from_cudnn(w: Weight, parts: int, inputs: bool) -> Weight:
 
 
 def _cell(kind: Kind, call: Call, bias: tuple[Weight | None, Weight | None]) -> Cell:
+    """Return the cell with the layer's activations and biases. Raises :class:`Refused` if the configuration does not
+    determine them."""
     name, config, version = call.name, call.config, call.version
     usual = {"CuDNNLSTM": "sigmoid", "CuDNNGRU": "sigmoid", "SimpleRNN": "sigmoid"}
     gate = config.get("recurrent_activation", config.get("inner_activation", usual.get(name)))
@@ -164,7 +168,8 @@ def _cell(kind: Kind, call: Call, bias: tuple[Weight | None, Weight | None]) -> 
 
 
 def bidirectional(layers: Layers, call: Call) -> list[str]:
-    """Return the merged outputs of a forward and a backward layer, then the last states of both."""
+    """Return the outputs of a forward and a backward layer, merged unless ``merge_mode`` is None, then the last states
+    of both."""
     config, xs = call.config, call.xs
     inner = config.get("layer") or {}
     backward = config.get("backward_layer") or {}
@@ -201,7 +206,7 @@ _BOTH_WAYS: Mapping[str, Callable[..., list[str]]] = {**dict.fromkeys(KINDS, rec
 
 
 def conv_lstm(layers: Layers, call: Call) -> list[str]:
-    """Write a ConvLSTM of x [N, T, (H,) W, C]. Its gates are in the order i, f, g, o
+    """Return the results of a ConvLSTM of x [N, T, (H,) W, C], a loop over time. Its gates are in the order i, f, g, o
     (keras/src/layers/rnn/conv_lstm.py)."""
     config, rank = call.config, int(call.name[-2])
     first = config.get("data_format") not in (None, "channels_last")
@@ -241,6 +246,7 @@ def conv_lstm(layers: Layers, call: Call) -> list[str]:
         y = layers.flip(y, 0)
 
     def images(value: str, lead: int) -> str:
+        """Return a value with its channels after the image axes."""
         return layers.transpose(value, (*range(lead), *range(lead + 1, lead + rank + 1), lead))
 
     out = layers.transpose(images(y, 2), (1, 0, *range(2, rank + 3))) if whole else images(last[0], 1)

@@ -24,8 +24,8 @@ _DEEPEST = 50  # layers in layers
 
 
 def inner_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-    """Return the configurations of a model's layers, including early forms of Sequential. Return None if these are not
-    a list of mappings."""
+    """Return the configurations of a model's layers, also in the early forms of Sequential; None if they are not a list
+    of mappings."""
     inner = config.get("config", {})
     layers = inner if isinstance(inner, list) else inner.get("layers", []) if isinstance(inner, Mapping) else []
     whole = isinstance(layers, list) and all(isinstance(layer, Mapping) for layer in layers)
@@ -67,6 +67,7 @@ def check_structure(layer: Mapping[str, Any], depth: int = 0) -> None:
 
 
 def _check_type(value: Any, kind: type, label: str) -> None:
+    """Raise :class:`DamagedConfig` unless a value of the configuration has the type."""
     if not isinstance(value, kind):
         expected = "a list" if kind is list else "a text" if kind is str else "an object"
         raise DamagedConfig(f"expected {label} to be {expected}, found {brief(value)}")
@@ -102,8 +103,10 @@ _INSIDE = frozenset({*HANDLERS, *CELLS})
 
 
 def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[ArraySizes] | None:
-    """Return the sizes of a layer's arrays in Keras's order, or None for a wrapper of an unsupported layer. With
-    ``by_gate``, LSTM and GRU have W, U and b for each gate, as in Keras 1."""
+    """Return the sizes of a layer's arrays in Keras's order; None for a wrapper of a layer that is not supported.
+
+    With ``by_gate``, LSTM and GRU have W, U and b for each gate, as in Keras 1.
+    """
     kind, config = _name(layer), layer.get("config", {})
     if (model := nested(layer)) is not None:
         own = [expected_arrays(one, by_gate) for one in inner_layers(model) or []]
@@ -175,6 +178,7 @@ def fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> bool:
 
 
 def _fits(expected: ArraySizes, weight: Weight) -> bool:
+    """Return whether a weight has the expected sizes, as far as the configuration determines them."""
     if expected is None:
         return True
     return len(expected) == len(weight.shape) and all(
@@ -205,7 +209,8 @@ _KNOWN = frozenset({*HANDLERS, "InputLayer"})
 
 
 def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, list[Weight]]:
-    """Return each layer's tensors in Keras's order. A name begins with the names of the enclosing models."""
+    """Return each layer's tensors in Keras's order, by the layer's name, which begins with the names of the enclosing
+    models."""
     if "layers" in source.facts:
         by_layer: dict[str, list[Weight]] = {}
         named = {layer_name(layer): layer for layer in layers}
@@ -218,7 +223,7 @@ def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dic
 
 
 def _cut(own: Sequence[Weight], model: Mapping[str, Any], path: str, trained: bool) -> dict[str, list[Weight]]:
-    """Split the tensors of a nested model among its layers. Keras stores trainable arrays before fixed ones."""
+    """Return the tensors of a nested model by layer. Keras stores its trainable arrays before its fixed ones."""
     by_layer: dict[str, list[Weight]] = {}
     layers = inner_layers(model) or []
     trained = trained and trainable(model)
@@ -250,9 +255,10 @@ def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
 def _by_place(
     source: Source, layers: Sequence[Mapping[str, Any]], roots: Sequence[str], path: str
 ) -> dict[str, list[Weight]]:
-    """Return tensors by layer from the groups of ``.keras``, which also has a group for each model.
+    """Return tensors by layer from the groups of a ``.keras`` file, which also has a group for each model.
 
-    A group is found by class and position as Keras does, or by its layer's name in a configuration with other classes.
+    A group is found by class and position as Keras does, or, in a configuration with other classes, by the name of its
+    layer.
     """
     by_layer: dict[str, list[Weight]] = {}
     groups, names, pairs = source.facts["groups"], source.facts["names"], [*zip(layers, _places(layers), strict=True)]
@@ -359,6 +365,7 @@ def _below(group: str, root: str) -> bool:
 
 
 def layer_name(layer: Mapping[str, Any]) -> str:
+    """Return the name of a layer by its configuration; empty if it has none."""
     config = layer.get("config", {})
     return str(config.get("name", layer.get("name", "")) if isinstance(config, Mapping) else layer.get("name", ""))
 
