@@ -75,8 +75,8 @@ def forward(
 ) -> Evaluation:
     """Evaluate a graph. ``inputs`` and ``params`` are arrays by name, in the declared shapes.
 
-    A missing input with a fill is drawn from it (``seed``); a fixed array has its own numbers. With
-    ``convert`` the elements may be any objects: it makes an array of each value, and ``dtype`` is not used.
+    A missing input with a fill is drawn from the fill (``seed``); a fixed array keeps the numbers of the model.
+    ``convert`` makes an array of each value: the elements may then be any objects, and ``dtype`` is not used.
     ``values`` are values of an earlier evaluation, of parameters for example: their nodes are not computed again, and
     no progress is reported. Raises :class:`InterpreterError` for an array that is missing or has another shape.
     """

@@ -151,7 +151,8 @@ class State:
 
     @property
     def first_value(self) -> str:
-        """The first value as text, or an empty text if it is zero."""
+        """Return the first value as text for people: a number, words, or a reference to the manifest's array. Return an
+        empty text for zero."""
         if isinstance(self.initial, str):
             return self.initial
         if isinstance(self.initial, list):
@@ -397,7 +398,7 @@ def parse_manifest(content: bytes) -> Manifest:
 
 
 def _check_names(manifest: Manifest) -> None:
-    """Check that the parts of a manifest agree in the names and the shapes of states, blobs and parameters."""
+    """Raise NotExpected if the parts of a manifest disagree in the names or shapes of states, blobs or parameters."""
     for name, state in (manifest.states or {}).items():
         if state.input not in manifest.inputs or state.output not in manifest.outputs:
             raise NotExpected.at(("states", name), "the names of an input and of an output", asdict(state))
@@ -465,7 +466,8 @@ def describe_tensors(
     compiled: Compiled, params: Mapping[str, Array], inputs: Mapping[str, str], outputs: Mapping[str, str],
     weights: Graph, opened: Graph,
 ) -> Manifest:  # fmt: skip
-    """Return the manifest of a net in which each input and output is a tensor of the same name and shape.
+    """Return the manifest of a net in which each input and output is one tensor of the model's shape. ``inputs`` and
+    ``outputs`` map the model's names to the names of tensors.
 
     The other arguments are those of :func:`describe`.
     """

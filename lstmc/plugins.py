@@ -112,7 +112,7 @@ def load_point(point: EntryPoint, kind: str) -> Any:
     imported."""
     try:
         return point.load()
-    except (Exception, SystemExit) as error:  # whatever its module does as it is imported
+    except (Exception, SystemExit) as error:  # the module of a package may raise anything
         raise does_not_load(point, kind, error) from error
 
 

@@ -83,7 +83,8 @@ Gates = Literal["unit", "packed", "separate"]
 
 
 def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = False) -> Passes:
-    """Return the passes that write layers for every step. ``gates``: see ``unit``, ``packed`` and ``separate`` above.
+    """Return the passes that write layers for every step. ``gates`` says what computes an LSTM's gates: LSTMUnit
+    (``unit``), one Sigmoid over neighbouring gates (``packed``), or a layer for each gate (``separate``).
 
     ``hoisted``: products with inputs are computed once for all steps, not step by step. ``native``: scans that compute
     the same as Caffe's LSTM or RNN layer become that layer.
@@ -246,7 +247,8 @@ class CaffeBackend(RunsFiles):
         return load_target(target).price
 
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
-        """Return the forms of targets with LSTMUnit: with it and without, gates packed or apart, hoisted or not."""
+        """Return the forms of targets with LSTMUnit: with LSTMUnit, or with packed or separate gates; each also with
+        products of inputs in the loop."""
         return forms_of(load_target(target))
 
     def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:

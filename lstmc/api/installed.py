@@ -109,7 +109,7 @@ def cell_summary(cell: Cell) -> str:
 def library_cell(
     name: str, sizes: Mapping[str, int] | None = None, backend: str | Backend | None = None
 ) -> LibraryCell:
-    """Return a description of an installed cell. Dimensions without one of ``sizes`` have a typical one.
+    """Return a description of an installed cell. A dimension that ``sizes`` lacks has a typical size.
 
     Raises :class:`~lstmc.errors.PluginError` for an unknown name.
     """

@@ -106,7 +106,8 @@ class SavedNet:
             yield step
 
     def lint(self, target: str | None = None) -> tuple[str, LintReport]:
-        """Check the net against a target, by default the backend's first target; return its name and the report.
+        """Check the net against a target, by default the backend's first target. Return the target's name and the
+        report.
 
         Raises :class:`~lstmc.errors.BackendError` for a file that is not a net.
         """

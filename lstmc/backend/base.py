@@ -353,7 +353,7 @@ def load_backend(name: str) -> Backend:
     make = load_point(point, "backend")
     try:
         backend = make()
-    except Exception as error:  # whatever it does as it is made
+    except Exception as error:  # the class of a package may raise anything
         raise does_not_load(point, "backend", error) from error
     if not isinstance(backend, Backend):
         raise malformed(point, "backend", "a subclass of lstmc.backend.Backend", brief(backend))

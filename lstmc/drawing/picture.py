@@ -277,7 +277,8 @@ class _Drawn:
 
     def _body(self, body: Graph, scan: Scan, group: Group, operands: list[Keys], inside: str) -> dict[Ref, Keys]:
         """Draw the nodes of a scan's body in ``group``, with an arrow from each next state to the state. ``operands``
-        has the boxes of each operand. Return the boxes of each value of the body."""
+        has the boxes of each operand, and keys of boxes begin with ``inside``. Return the boxes of each value of the
+        body."""
         values = dict[Ref, Keys]()
         for i, arg in enumerate(body.body_args()):
             if scan.role(i) in ("weight", "static"):

@@ -201,7 +201,7 @@ _OPEN: dict[NetUse, OpenNet] = {}  # nets of this process: each is loaded once, 
 
 
 def run_part(part: Part) -> None:
-    """Run the batches of a part, and write all outputs or none. Raises the errors of a pass."""
+    """Run the batches of a part, and write all outputs or none. Raises the error of a forward pass that fails."""
     outputs: dict[str, list[Array]] = {}
     arrays = _arrays(part.source)
     net = _OPEN.get(part.use) or _OPEN.setdefault(part.use, part.use.open())

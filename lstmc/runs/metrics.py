@@ -195,7 +195,8 @@ def plot_runs(folders: Sequence[Path], to: Path) -> Path:
 
 
 def _names(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return the runs by their names: of the folder, or the path below the common folder if two names are equal."""
+    """Return the folder of each run by the run's name: the name of the folder, or its path below the common folder if
+    two folders have the same name."""
     paths = [folder.resolve() for folder in folders]
     short = [path.name for path in paths]
     if len(set(short)) < len(short):

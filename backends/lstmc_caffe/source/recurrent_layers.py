@@ -130,7 +130,8 @@ def _blob_shapes(layer: Layer) -> list[Shape]:
 
 
 def recurrent_values(builder: NetBuilder, layer: Layer, operands: Sequence[str]) -> list[str]:
-    """Return the values of the layer's tops."""
+    """Return the values of the layer's tops: the outputs of all steps, then the last states if the layer exposes
+    them."""
     message, lstm = layer.message, layer.message.type == "LSTM"
     units, origin = message.recurrent_param.num_output, layer.label
     _, static, _ = _sizes(layer)

@@ -338,7 +338,8 @@ class Before:
         """Yield violations of the target's rules on a layer's neighbours: the layers that write its bottoms, and the
         layers that read its bottoms too.
 
-        Then add the layer, as a layer before the next.
+        Then add the layer, as a layer before the next. The first reader of a blob is checked when the second reader
+        comes.
         """
         rules = target.restrictions_on(layer.type)
         for name in dict.fromkeys(layer.bottom):

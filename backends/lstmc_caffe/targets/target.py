@@ -195,8 +195,8 @@ class Target:
 
     @cached_property
     def _rules(self) -> dict[str, tuple[Restriction, ...]]:
-        """Return the rules for each type of layer: its own rules, and the rules for all types. The key ``*`` has the
-        rules for types without rules of their own."""
+        """Return the rules for each type of layer: its own rules, and the rules for all types, except those on axes if
+        the type has its own rule on axes. The key ``*`` has the rules for types without rules of their own."""
         common = [rule for rule in self.rule if rule.layer == ANY_LAYER]
         rules = {ANY_LAYER: tuple(common)}
         for layer in {rule.layer for rule in self.rule} - {ANY_LAYER}:
