@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 
 from lstmc.errors import InterpreterError
 from lstmc.ir import Graph, Node, Ref, Rounding, Scan, print_node
-from lstmc.ops import Array, Arrays, Input, Leaf, Param
+from lstmc.ops import Array, Arrays, Domain, Input, Leaf, Param
 from lstmc.process.status import with_progress
 from lstmc.types import TensorType
 
@@ -103,6 +103,12 @@ def forward(
 def named_rng(seed: int, name: str) -> np.random.Generator:
     """Return a generator for one named array: independent of all other names and of the order of drawing."""
     return np.random.default_rng([seed, crc32(name.encode())])
+
+
+def drawn(seed: int, name: str, shape: tuple[int, ...], values: Domain | None = None) -> Array:
+    """Return random numbers for one named array, from the domain of its elements or else normal."""
+    rng = named_rng(seed, name)
+    return rng.normal(size=shape) if values is None else values.draw(rng, shape)
 
 
 def _checked_array(kind: str, name: str, value: Any, expected: TensorType, as_array: Conversion) -> Array:

@@ -16,7 +16,7 @@ from lstmc.api import compile
 from lstmc.backend import find_backends, load_backend, load_cell
 from lstmc.dsl import Cell, CellModel, Model
 from lstmc.errors import BackendError, LstmcError, PluginError
-from lstmc.interp import backward, forward, named_rng
+from lstmc.interp import backward, drawn, forward, named_rng
 from lstmc.ir import (
     Builder,
     Graph,
@@ -230,8 +230,7 @@ def _check_reference(cell: Cell, reference: Step, sizes: Mapping[str, int], seed
     net = compile(cell, sizes=sizes, weights=weights)
     inputs = {}
     for name, shape in net.inputs.items():
-        rng, declared = named_rng(seed, name), cell.inputs[name].values
-        inputs[name] = rng.normal(size=shape) if declared is None else declared.draw(rng, shape)
+        inputs[name] = drawn(seed, name, shape, cell.inputs[name].values)
     actual = net.run(inputs, on="interpreter")
     params = {name.rpartition("/")[2]: value for name, value in weights.items()}
     states: dict[str, Array] = {name: np.zeros(actual[f"{name}_T"].shape) for name in cell.states}

@@ -195,6 +195,8 @@ class Source:
         step, block = self._arguments(""), self._arguments("", "size_t steps")
         source = quoted(self.compiled.source, "comment")
         quantized = ["quantized()" for array in self.inputs if array.grid]
+        grids = {field.name: field.grid for field in (*self.inputs, *self.outputs)}
+        grids |= {f"{STATE}{field.name}": field.grid for field in self.states}
         context = {
             "title": f"{self.name}: one step of {source}, written by lstmc {__version__}.",
             "name": self.name,
@@ -208,9 +210,7 @@ class Source:
             "outputs": self.outputs,
             "work_type": self.work_type,
             "integers": self.work_type != "float",
-            "numbers_of": {
-                macro(self.name, blob): field.grid for blob, field in self._by_blob().items() if field.grid is not None
-            },
+            "numbers_of": {macro(self.name, blob): grid for blob, grid in grids.items() if grid is not None},
             "constants": constants,
             "in_file": self.in_file,
             "layout": f"0x{layout_checksum(constants):08x}u",
@@ -240,11 +240,6 @@ class Source:
             **({WEIGHTS: weights_file(constants)} if self.in_file else {}),
         }
         return {f"{self.compiled.name}{suffix}": content for suffix, content in contents.items()}
-
-    def _by_blob(self) -> dict[str, Field]:
-        """Return the arrays of the caller by their names in the manifest."""
-        fields = {field.name: field for field in (*self.inputs, *self.outputs)}
-        return fields | {f"{STATE}{field.name}": field for field in self.states}
 
     def arguments(self) -> list[str]:
         """Return the names of the arrays of a step, in the order of its arguments."""

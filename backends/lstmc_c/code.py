@@ -24,34 +24,12 @@ from lstmc_c.plan import Operation, Plan, Step
 
 LANES, FEWEST = 8, 32  # partial sums that are computed together, and the fewest elements for that
 PANEL = 32  # rows of a matrix that a product computes together
-MOST_WIDENED = (
-    4096  # weights of a convolution of fewer bits that are widened together, if 8 rows or a panel have as many
-)
+# Weights of a convolution of fewer bits that are widened together, if 8 rows or a panel have as many.
+MOST_WIDENED = 4096
 # other names in a step
 OWN = (
-    "state",
-    "work",
-    "weights",
-    "memory",
-    "steps",
-    "sum",
-    "most",
-    "largest",
-    "value",
-    "row",
-    "line",
-    "column",
-    "rows",
-    "columns",
-    "has_value",
-    "first",
-    "totals",
-    "LANES",
-    "sizes",
-    "taps",
-    "VECTOR",
-    "ALIGNED",
-    INDEPENDENT,
+    *("state", "work", "weights", "memory", "steps", "sizes", "taps", "first", "totals", "sum", "most", "largest"),
+    *("value", "has_value", "row", "rows", "line", "column", "columns", "LANES", "VECTOR", "ALIGNED", INDEPENDENT),
 )
 
 
@@ -407,7 +385,8 @@ class Writer:
         taps, padded = self._taps(op, x, w, width)
         lines = ins * kh * op.stride[1] * padded + WIDTH if padded else 0
         used = 8 * len(taps) * (not each) + lines or 1  # a step without any has no memory
-        total, narrow, scratch = w.shape[0], self._is_narrow(w), self.scratch(used)
+        narrow = w.of_weight and (self.half or self._scale(w) is not None)  # fewer bits than float32
+        total, scratch = w.shape[0], self.scratch(used)
         fits = [rows for rows in (PANEL, PANEL // 2) if rows * len(taps) <= MOST_WIDENED]
         panel = [*fits, PANEL // 4][0] if narrow and not each else total
         with self.code.block():
@@ -444,10 +423,6 @@ class Writer:
         padded = ((width - 1) * step + (kw - 1) * across) // step + 1
         at = [((m * kh + i) * step + j * across % step, j * across // step) for m, i, j in np.ndindex(ins, kh, kw)]
         return [line * padded + column for line, column in at], padded
-
-    def _is_narrow(self, w: View) -> bool:
-        """Return whether a weight has numbers of fewer bits than float32."""
-        return w.of_weight and (self.half or self._scale(w) is not None)
 
     def _widened(self, w: View, rows: range, size: int, each: bool, used: int) -> str:
         """Write rows of a panel in float32 into scratch memory after the ``used`` part, and return their place."""

@@ -25,16 +25,14 @@ from lstmc.numerics.chosen import ChosenNumbers, step_rounding
 from lstmc.numerics.device import Device, Format
 from lstmc.numerics.integers import (
     EXP_ZERO,
-    Greater,
     IntegerRounding,
     Integers,
     Kernel,
     Lookup,
-    Moved,
     Normalized,
     Product,
-    ScaledProduct,
-    ScaledSum,
+    ScaledOperands,
+    ScaledResult,
     Scaling,
     WeightedSum,
 )
@@ -93,16 +91,6 @@ FLOAT32 = Numbers()
 
 _PER_LINE = 8  # numbers
 LARGE = 1024  # bytes
-# C99 has no float16: its bits are integers
-TYPES = {
-    "f4": "float",
-    "f2": "uint16_t",
-    "i1": "int8_t",
-    "i2": "int16_t",
-    "i4": "int32_t",
-    "u1": "uint8_t",
-    "u4": "uint32_t",
-}
 
 
 @dataclass(frozen=True)
@@ -115,7 +103,8 @@ class Constant:
 
     @property
     def type(self) -> str:
-        return TYPES[self.values.dtype.str[1:]]
+        name = self.values.dtype.name
+        return {"float32": "float", "float16": "uint16_t"}.get(name, f"{name}_t")  # the bits of a float16 are integers
 
     @property
     def size(self) -> int:
@@ -228,16 +217,16 @@ def _weighted(kernel: WeightedSum, *reads: str) -> str:
     return f"narrow({' + '.join([*terms, str(kernel.constant)])}, {kernel.shift}, {kernel.most})"
 
 
-def _greater(kernel: Greater, *reads: str) -> str:
-    scaled = (_narrow(x, scaling, kernel.most) for x, scaling in zip(reads, kernel.scalings, strict=True))
-    return f"greater({', '.join(scaled)})"
+def _greater(kernel: ScaledOperands, *reads: str) -> str:
+    pairs = zip(reads, kernel.scalings, strict=True)
+    return f"greater({', '.join(_narrow(x, scaling, kernel.most) if scaling else x for x, scaling in pairs)})"
 
 
 # An element of a result from an element of each operand.
 EXPRESSIONS: Mapping[type[Kernel], Callable[..., str]] = {
     WeightedSum: _weighted,
-    ScaledProduct: lambda kernel, x, y: _narrow(f"({x} * {y})", kernel.scaling, kernel.most),
-    Greater: _greater,
+    ScaledResult: lambda kernel, x, y: _narrow(f"({x} * {y})", kernel.scaling, kernel.most),
+    ScaledOperands: _greater,
 }
 
 
@@ -269,15 +258,14 @@ class IntegerCode(StepCode):
         """Return the loop of a copy. An operand of a join is scaled to the scale of the join."""
         loop = super().copy(sink, index)
         kernel = None if sink.node is None else self.writer.kernel(sink.node)
-        scaling = kernel.scalings[sink.slot] if isinstance(kernel, Moved) else None
         (line,) = loop.lines
-        if scaling is not None and isinstance(kernel, Moved) and isinstance(line, Store):
+        if isinstance(kernel, ScaledOperands) and isinstance(line, Store) and (scaling := kernel.scalings[sink.slot]):
             loop.lines = [replace(line, value=_narrow(line.value, scaling, kernel.most))]
         return loop
 
     def summed(self, node: Node, total: str) -> str:
         kernel, op = self.writer.kernel(node), node.op
-        assert isinstance(kernel, ScaledSum)
+        assert isinstance(kernel, ScaledResult)
         assert isinstance(op, Sum)
         check_sum(self.values.graph.type(*self.values.graph.args(node.name)).shape[op.axis], kernel.most)
         return _narrow(total, kernel.scaling, kernel.most)

@@ -265,13 +265,9 @@ class Step(Schedule[Operation]):
                 shape, dense = (*shape[:axis], prod(shape[axis:-1]), shape[-1]), 2
             case GroupedProduct(), 0:
                 dense = 1
-            case (Linear() | LaneProduct(), 2) | (GroupedProduct(), 1):
-                dense = len(shape)
-            case Turns(), _:
-                dense = len(shape)
             case ops.Conv(), 0:
                 shape = (prod(shape[:-3]), *shape[-3:])
-            case ops.Conv(), _:
+            case (Linear() | LaneProduct(), 2) | (GroupedProduct(), 1) | (Turns() | ops.Conv(), _):
                 dense = len(shape)
             case ((ops.MaxPool() | ops.AvePool()), _):
                 shape = (prod(shape[:-2]), *shape[-2:])

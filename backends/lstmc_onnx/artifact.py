@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,6 +186,8 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Ar
     inputs = {node.name: model.names[Ref(node.name)] for node in graph if isinstance(node.op, Input)}
     outputs = {output.name: name for output, name in zip(graph.outputs, model.outputs, strict=True)}
     manifest = describe_tensors(compiled, weights, inputs, outputs, model.weights, graph)
+    opened = open_inputs(graph)
+    axes = [f"dynamic axes: {', '.join(name for name in compiled.sizes if name in opened)}"] if opened else []
     return Artifact(
         files={
             f"{compiled.name}.onnx": model.proto.SerializeToString(deterministic=True),
@@ -195,14 +197,8 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Ar
         layers=len(model.proto.graph.node),
         inputs={name: entry.place.label for name, entry in manifest.inputs.items()},
         outputs={name: place.label for name, place in manifest.outputs.items()},
-        notes=(*manifest.first_values(), *reasons(compiled.history), *_dynamic_axes(graph, compiled.sizes)),
+        notes=(*manifest.first_values(), *reasons(compiled.history), *axes),
     )
-
-
-def _dynamic_axes(graph: Graph, sizes: Mapping[str, int]) -> Iterator[str]:
-    names = open_inputs(graph)
-    if names:
-        yield f"dynamic axes: {', '.join(name for name in sizes if name in names)}"
 
 
 def external_data(proto: Any, file: str) -> bytes:

@@ -64,9 +64,6 @@ class Pieces:
             (piece,) = self.b.add(Reshape((rows[1] - rows[0],)), piece)
         return self.b.add(NEGATE, piece)[0] if negated else piece
 
-    def zeros(self, *shape: int) -> Ref:
-        return self.b.add(Full(shape))[0]
-
     def join(self, parts: list[Ref], axis: int) -> Ref:
         return parts[0] if len(parts) == 1 else self.b.add(Concat(axis), *parts)[0]
 
@@ -172,15 +169,16 @@ def match_direction(graph: Graph, name: str) -> Direction:
     """Return the scan as a direction of a layer. Raises :class:`Mismatch` with the first difference."""
     match = recognise(graph, name)
     if isinstance(match, Unrecognised):
-        nearest = {2: "LSTM", 1: "GRU"}.get(_states(graph, name), "RNN")
+        nearest = {2: "LSTM", 1: "GRU"}.get(_scan(graph, name).states, "RNN")
         raise Mismatch(match.differences[nearest])
     return _Matcher(graph, match).direction()
 
 
-def _states(graph: Graph, name: str) -> int:
+def _scan(graph: Graph, name: str) -> Scan:
+    """Return the scan of a node."""
     scan = graph.node(name).op
     assert isinstance(scan, Scan)
-    return scan.states
+    return scan
 
 
 class _Matcher:
@@ -395,10 +393,7 @@ class _Rewrite:
 
     def _layer(self, names: tuple[str, ...]) -> None:
         directions = [self.directions[name] for name in names]
-        first = directions[0]
-        scan = self.graph.node(names[0])
-        assert isinstance(scan.op, Scan)
-        title = scan.op.body.name
+        first, title = directions[0], _scan(self.graph, names[0]).body.name
         operands = [self._x(first)]
         for role, make in (("W", self._w), ("R", self._r), *([("B", self._b)] if first.bias else [])):
             operands.append(self._stacked([make(direction) for direction in directions], f"{title}/{role}"))
@@ -411,7 +406,10 @@ class _Rewrite:
         if first.peephole:
             operands.append(self._stacked([self._p(direction) for direction in directions], f"{title}/P"))
         results = self.b.add(
-            _op(directions), *operands, names=[f"{title}/{r}" for r in ("Y", "Y_h", "Y_c")], loc=scan.loc
+            _op(directions),
+            *operands,
+            names=[f"{title}/{r}" for r in ("Y", "Y_h", "Y_c")],
+            loc=self.graph.node(names[0]).loc,
         )
         count = len(directions)
         cut = []
@@ -423,8 +421,7 @@ class _Rewrite:
 
     def _results(self, node: Node, direction: Direction, results: Sequence[Ref]) -> None:
         """Put a direction's results in place of the results of its scan. Results that nothing reads become zeros."""
-        assert isinstance(node.op, Scan)
-        scan, match = node.op, direction.match
+        scan, match = _scan(self.graph, node.name), direction.match
         order = [arg.name for i, arg in enumerate(scan.body.body_args()) if scan.role(i) == "state"]
         last = {len(match.results) + order.index(s.arg.node): at for at, s in enumerate(match.states)}
         for out, type_ in enumerate(node.types):
@@ -506,7 +503,7 @@ class _Rewrite:
     def _sum(self, parts: Sequence[Matrix | Place], negated: bool, shape: tuple[int, ...]) -> Ref:
         """Return the sum of parts of weights. Without parts, return zeros of ``shape``."""
         if not parts:
-            return self.pieces.zeros(*shape)
+            return self.b.add(Full(shape))[0]
         terms = [self.pieces.part(at, negated) for at in parts]
         total = terms[0]
         for more in terms[1:]:
@@ -553,7 +550,7 @@ def reasons(history: Sequence[Snapshot]) -> Iterator[str]:
     before, after = history[place - 1].graph, history[place].graph
     directions, differences = directions_in(before)
     for first, both in pairs(before, directions).items():
-        kind, titles = directions[first].kind.__name__, [_title(before, name) for name in both]
+        kind, titles = directions[first].kind.__name__, [_scan(before, name).body.name for name in both]
         yield f"{' and '.join(titles)}: {kind}{' of both directions' if len(both) > 1 else ''}"
     loops = {node.op.body.name for node in history[-1].graph if isinstance(node.op, Scan)}
     for node in after:
@@ -566,9 +563,3 @@ def reasons(history: Sequence[Snapshot]) -> Iterator[str]:
             " and the form unrolled writes a net without it, and so does `lstmc convert` of a Caffe net"
             " with the constant cont=1"
         )
-
-
-def _title(graph: Graph, name: str) -> str:
-    scan = graph.node(name).op
-    assert isinstance(scan, Scan)
-    return scan.body.name

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from inspect import Parameter, Signature
 from typing import Any, ClassVar
 
@@ -57,6 +57,7 @@ class Recurrent(Op):
     gates: ClassVar[int]
     states: ClassVar[tuple[str, ...]] = ("h",)
     functions: ClassVar[int] = 1
+    own: ClassVar[Mapping[str, str]] = {}  # a field that this operator alone has -> ONNX's attribute
     activations: tuple[str, ...]
     alpha: tuple[float, ...] = ()
     beta: tuple[float, ...] = ()
@@ -67,8 +68,12 @@ class Recurrent(Op):
     initial: bool = False
 
     @abstractmethod
+    def step(self, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
+        """Return the next states of one direction; ``f`` are its functions."""
+
     def attributes(self) -> dict[str, int]:
         """Return ONNX's attributes that this operator alone has."""
+        return {attribute: 1 for field, attribute in self.own.items() if getattr(self, field)}
 
     @property
     def reversed_directions(self) -> tuple[bool, ...]:
@@ -169,14 +174,22 @@ class LSTM(Recurrent):
     gates = 4
     states = ("h", "c")
     functions = 3
+    own: ClassVar[Mapping[str, str]] = {"coupled": "input_forget"}
     coupled: bool = False
     peephole: bool = False
 
-    def attributes(self) -> dict[str, int]:
-        return {"input_forget": 1} if self.coupled else {}
-
     def roles(self) -> tuple[str, ...]:
         return (*super().roles(), *(["P"] if self.peephole else []))
+
+    def step(self, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
+        sums = {gate: w + r for gate, w, r in zip(LSTM_ORDERS["onnx"], *_sums(operands, 4), strict=True)}
+        seen = dict(zip("iof", split(operands["P"], 3, axis=0), strict=True)) if self.peephole else {}
+        before = {gate: sums[gate] + p * operands["c"] for gate, p in seen.items() if gate != "o"}
+        i = f[0](before.get("i", sums["i"]))
+        forget = 1 - i if self.coupled else f[0](before.get("f", sums["f"]))
+        c = forget * operands["c"] + i * f[1](sums["g"])
+        o = f[0](sums["o"] + seen["o"] * c if seen else sums["o"])
+        return {"h": o * f[2](c), "c": c}
 
 
 @dataclass(frozen=True)
@@ -186,10 +199,20 @@ class GRU(Recurrent):
     name = "onnx.GRU"
     gates = 3
     functions = 2
+    own: ClassVar[Mapping[str, str]] = {"reset_after": "linear_before_reset"}
     reset_after: bool = False
 
-    def attributes(self) -> dict[str, int]:
-        return {"linear_before_reset": 1} if self.reset_after else {}
+    def step(self, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
+        order = GRU_ORDERS["onnx"]
+        wx, rh = (dict(zip(order, parts, strict=True)) for parts in _sums(operands, 3))
+        z, r = f[0](wx["z"] + rh["z"]), f[0](wx["r"] + rh["r"])
+        if self.reset_after:
+            n = f[1](wx["n"] + r * rh["n"])
+        else:
+            matrix = split(operands["R"], 3, axis=0)[order.index("n")]
+            bias = [split(operands["Rb"], 3, axis=0)[order.index("n")]] if self.bias else []
+            n = f[1](wx["n"] + linear(r * operands["h"], matrix, *bias))
+        return {"h": z * operands["h"] + (1 - z) * n}
 
 
 @dataclass(frozen=True)
@@ -199,8 +222,9 @@ class RNN(Recurrent):
     name = "onnx.RNN"
     gates = 1
 
-    def attributes(self) -> dict[str, int]:
-        return {}
+    def step(self, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
+        ((wx,), (rh,)) = _sums(operands, 1)
+        return {"h": f[0](wx + rh)}
 
 
 @lru_cache(maxsize=256)
@@ -251,14 +275,13 @@ def _direction(
     ]
     (_, batch, width), units = shapes["x"], shapes["R"][-1]
     rows = op.gates * units
-    step = partial(_STEPS[op.name], op, applied)
     names = {"W": (rows, width), "R": (rows, units), "Wb": (rows,), "Rb": (rows,), "P": (3 * units,)}
     static: dict[str, Value] = {role: own[role] for role in ("W", "R", "P") if role in own}
     if op.bias:
         static["Wb"], static["Rb"] = split(own["B"], 2, axis=0)
 
     def body(**operands: Value) -> tuple[Value, dict[str, Value]]:
-        states = step(**operands)
+        states = op.step(applied, **operands)
         return states["h"], states
 
     parameters = {"x": Input(batch, width), **{state: State(batch, units) for state in op.states}}
@@ -285,35 +308,3 @@ def _sums(operands: Mapping[str, Value], gates: int) -> tuple[list[Value], list[
     wx = linear(operands["x"], operands["W"], *biases[0])
     rh = linear(operands["h"], operands["R"], *biases[1])
     return list(split(wx, gates)), list(split(rh, gates))
-
-
-def _lstm(op: Any, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
-    sums = {gate: w + r for gate, w, r in zip(LSTM_ORDERS["onnx"], *_sums(operands, 4), strict=True)}
-    seen = dict(zip("iof", split(operands["P"], 3, axis=0), strict=True)) if op.peephole else {}
-    before = {gate: sums[gate] + p * operands["c"] for gate, p in seen.items() if gate != "o"}
-    i = f[0](before.get("i", sums["i"]))
-    forget = 1 - i if op.coupled else f[0](before.get("f", sums["f"]))
-    c = forget * operands["c"] + i * f[1](sums["g"])
-    o = f[0](sums["o"] + seen["o"] * c if seen else sums["o"])
-    return {"h": o * f[2](c), "c": c}
-
-
-def _gru(op: Any, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
-    order = GRU_ORDERS["onnx"]
-    wx, rh = (dict(zip(order, parts, strict=True)) for parts in _sums(operands, 3))
-    z, r = f[0](wx["z"] + rh["z"]), f[0](wx["r"] + rh["r"])
-    if op.reset_after:
-        n = f[1](wx["n"] + r * rh["n"])
-    else:
-        matrix = split(operands["R"], 3, axis=0)[order.index("n")]
-        bias = [split(operands["Rb"], 3, axis=0)[order.index("n")]] if op.bias else []
-        n = f[1](wx["n"] + linear(r * operands["h"], matrix, *bias))
-    return {"h": z * operands["h"] + (1 - z) * n}
-
-
-def _rnn(op: Any, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
-    ((wx,), (rh,)) = _sums(operands, 1)
-    return {"h": f[0](wx + rh)}
-
-
-_STEPS = {"onnx.LSTM": _lstm, "onnx.GRU": _gru, "onnx.RNN": _rnn}

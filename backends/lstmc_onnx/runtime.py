@@ -27,8 +27,8 @@ from lstmc.backend import (
 )
 from lstmc.errors import BackendError, WeightsError
 from lstmc.files.reading import read_file
-from lstmc.interp import named_rng
-from lstmc.manifest import InputPlace, Stored, parse_manifest, read_manifest
+from lstmc.interp import drawn
+from lstmc.manifest import Stored, parse_manifest, read_manifest
 from lstmc.nets.session import NetFiles
 from lstmc.nets.tune import processor
 from lstmc.ops import Array
@@ -277,7 +277,8 @@ def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
                 (folder / name).write_bytes(content)
             manifest = next(content for name, content in artifact.files.items() if name.endswith(".manifest.json"))
             read = parse_manifest(manifest)
-            fed = read.fed({name: _drawn(name, entry) for name, entry in read.inputs.items()})
+            inputs = {name: drawn(0, name, each.place.shape, each.values) for name, each in read.inputs.items()}
+            fed = read.fed(inputs)
             nets[form] = load(folder / artifact.net, threads=1), fed
         return least_seconds(nets)
 
@@ -300,33 +301,20 @@ def build() -> str:
     return f"onnxruntime {onnxruntime().__version__} {processor()}"
 
 
-def _drawn(name: str, entry: InputPlace) -> Array:
-    rng, shape = named_rng(0, name), entry.place.shape
-    return rng.normal(size=shape) if entry.values is None else entry.values.draw(rng, shape)
-
-
 CHECKER = "https://onnx.ai/onnx/api/checker.html"
 RUNTIME = "https://onnxruntime.ai/docs/reference/compatibility.html"
 
 
 def lint_file(path: Path) -> LintReport:
     """Check a net by onnx.checker, with shape inference, and load it in ONNX Runtime. Report the first refusal."""
-    model = read_model(path, data=False)
-    told = _refusal(path)
-    violations = () if told is None else (Violation(model.graph.name or path.stem, "graph", *told),)
-    return LintReport(violations, (), len(model.graph.node))
-
-
-def _refusal(path: Path) -> tuple[str, str, str, str] | None:
-    """Return the first line of a refusal, what was expected, the reason and its source. Return None for a net that is
-    accepted."""
+    graph, violations = read_model(path, data=False).graph, list[Violation]()
+    rule = "a valid ONNX model", "onnx.checker refuses it", CHECKER
     try:
-        checker = onnx().checker
-        told = "a valid ONNX model", "onnx.checker refuses it", CHECKER
-        checker.check_model(str(path), full_check=True)
-        told = "a net that it loads", "ONNX Runtime on the CPU lacks it", RUNTIME
+        onnx().checker.check_model(str(path), full_check=True)
+        rule = "a net that it loads", "ONNX Runtime on the CPU lacks it", RUNTIME
         load(path, threads=1)
     except Exception as error:  # errors of the checker, of shape inference, of ONNX Runtime
         text = error.message if isinstance(error, BackendError) else str(error)
-        return next((line for line in text.splitlines() if line.strip()), type(error).__name__), *told
-    return None
+        first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
+        violations.append(Violation(graph.name or path.stem, "graph", first, *rule))
+    return LintReport(tuple(violations), (), len(graph.node))

@@ -193,9 +193,10 @@ class TfliteBackend(RunsFiles):
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Return the list of passes."""
-        if not self.numbers.integers:
+        device = self.numbers.device
+        if device is None or not self.numbers.integers:
             return PASSES
-        return WIDER_STATES if self.numbers.widens_states else INTEGERS
+        return INTEGERS if device.state is None else WIDER_STATES
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.tflite`` and ``NAME.manifest.json``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
 from math import ceil, log, prod
 from typing import Any
 
@@ -16,15 +15,11 @@ from lstmc.files.templates import text_templates
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.text import quoted
 from lstmc.version import __version__
-from lstmc_tflite.net import Net, read_net
+from lstmc_tflite.net import Net, read_net, words
 from lstmc_tflite.runtime import micro
 
 _TEMPLATES = text_templates("lstmc_tflite", ".")
 _TEMPLATES.filters["quoted"] = quoted
-METHODS: Mapping[str, str] = {  # of TFLite Micro's resolver, where it is not the operator's words
-    "CONV_2D": "Conv2D", "DEPTHWISE_CONV_2D": "DepthwiseConv2D", "AVERAGE_POOL_2D": "AveragePool2D",
-    "MAX_POOL_2D": "MaxPool2D", "PADV2": "PadV2",
-}  # fmt: skip
 BYTES = {"float32": 4, "int8": 1, "int16": 2}
 PER_LINE = 16
 # In another process, which an arena that is too small may end.
@@ -84,12 +79,8 @@ def _values(compiled: Compiled, manifest: Manifest, net: Net) -> dict[str, Any]:
         "fed": [fed.index(manifest.inputs[name].place.names[0]) for name in inputs],
         "read": [read.index(manifest.outputs[name].names[0]) for name in outputs],
         "kept": sum(prod(tensors[s["input"]].shape) * BYTES[tensors[s["input"]].dtype] for s in states) or 1,
-        "operators": sorted({METHODS.get(o.code) or _words(o.code) for o in net.operators}),
+        "operators": sorted({words(o.code) for o in net.operators}),  # as TFLite Micro's resolver names them
     }
-
-
-def _words(code: str) -> str:
-    return "".join(part.capitalize() for part in code.split("_"))
 
 
 def _arena(content: bytes, net: Net) -> dict[str, Any]:

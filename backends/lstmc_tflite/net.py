@@ -98,12 +98,8 @@ class Net:
         """Return a constant, called like ``name`` if it is new. It is float32, or int32 for an index."""
         array = np.ascontiguousarray(values, np.int32 if role == "index" else np.float32)
         array = array.reshape(np.shape(values))
-        key = (
-            role if role != "bias" else name,
-            array.dtype.str,
-            array.shape,
-            array.tobytes(),
-        )  # units are its product's
+        own = name if role == "bias" else role  # a bias has the units of its product
+        key = own, array.dtype.str, array.shape, array.tobytes()
         if key not in self._constants:
             dtype = "int32" if role == "index" else "float32"
             self._constants[key] = self.tensor(name, array.shape, data=array, role=role, dtype=dtype)
@@ -179,11 +175,17 @@ VERSIONS: Mapping[str, tuple[int, int, int]] = {
 }  # fmt: skip
 # The schema's name of an operator's options, where it is not that of the operator; empty where it has none.
 OPTIONS: Mapping[str, str] = {
-    "AVERAGE_POOL_2D": "Pool2D", "CONV_2D": "Conv2D", "DEPTHWISE_CONV_2D": "DepthwiseConv2D", "PADV2": "PadV2",
-    "MAXIMUM": "MaximumMinimum", "MAX_POOL_2D": "Pool2D", "REDUCE_MAX": "Reducer", "SUM": "Reducer",
+    "AVERAGE_POOL_2D": "Pool2D", "MAXIMUM": "MaximumMinimum", "MAX_POOL_2D": "Pool2D", "REDUCE_MAX": "Reducer",
+    "SUM": "Reducer",
     **dict.fromkeys(("LOGISTIC", "TANH", "RELU", "SQRT", "RSQRT", "SIN", "LOG"), ""),
 }  # fmt: skip
 BITS: Mapping[str, int] = {"int8": 1, "int16": 2}
+
+
+def words(code: str) -> str:
+    """Return the name of an operator as one word: ``Conv2D``, ``PadV2``."""
+    parts = code.replace("V2", "_V2").split("_")
+    return "".join(part if part[0].isdecimal() else part.capitalize() for part in parts)
 
 
 def version(operator: Operator) -> int:
@@ -252,8 +254,7 @@ class _File:
         each, key = self.s.OperatorT(), (operator.code, version(operator))
         each.opcodeIndex = self.codes.setdefault(key, len(self.codes))
         each.inputs, each.outputs = self.indices(operator.inputs), self.indices(operator.outputs)
-        default = "".join(part.capitalize() for part in operator.code.split("_"))
-        if title := OPTIONS.get(operator.code, default):
+        if title := OPTIONS.get(operator.code, words(operator.code)):
             options = getattr(self.s, f"{title}OptionsT")()
             for name, value in operator.options.items():
                 setattr(options, name, value)

@@ -42,11 +42,6 @@ class Numbers(ChosenNumbers):
         expected = f"expected float32, {', '.join(SHORT)}, or a device of TFLite as tflm-a8w8"
         return None if halves or device.kernels else expected
 
-    @property
-    def widens_states(self) -> bool:
-        """Whether states have more bits than other values."""
-        return self.device is not None and self.device.state is not None
-
     def rounding(self, compiled: Compiled, kernels: str = "") -> IntegerRounding | None:
         """Return the integers of a net, by a set of kernels or by the device's own rules. Return None for floats."""
         if self.device is None or not self.integers:

@@ -33,11 +33,11 @@ from lstmc_tflite.lowerings import write_net
 from lstmc_tflite.net import litert, read_net, schema
 from lstmc_tflite.numbers import FLOAT32, Numbers
 
-# Sets of kernels, and the resolver of LiteRT that has them.
+# Sets of kernels, by the names that devices have for them, and the resolver of LiteRT that has each.
 KERNELS: Mapping[str, str] = {
     "xnnpack": "BUILTIN",
-    "optimised": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
-    "reference": "BUILTIN_REF",
+    "litert-optimised": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
+    "litert-reference": "BUILTIN_REF",
 }
 
 
@@ -125,6 +125,11 @@ class Micro:
         }
 
 
+def loaded(content: bytes, kernels: str) -> LiteRT | Micro:
+    """Return a net in the runtime that has a set of kernels."""
+    return Micro(content) if kernels == "tflm" else LiteRT(content, kernels)
+
+
 def _details(micro: Mapping[str, Any]) -> dict[str, Any]:
     """Return the type and the scale of a tensor of TFLite Micro in the form of LiteRT's details."""
     numbers = micro["quantization_parameters"]
@@ -176,10 +181,6 @@ class TfliteExecutor(Executor):
     name = "tflite-cpu"
     kernels: ClassVar[str] = "xnnpack"
 
-    def load(self, content: bytes) -> LiteRT | Micro:
-        """Return a net in the runtime."""
-        return LiteRT(content)
-
     def unavailable(self) -> str | None:
         """Return why the runtime cannot be used here, or None."""
         return problem_with(micro if self.kernels == "tflm" else _interpreter)
@@ -188,7 +189,7 @@ class TfliteExecutor(Executor):
         """Return the outputs of the net as written, and in float32 by LiteRT every value that is a tensor."""
         graph, content = compiled.expanded, artifact.files[artifact.net]
         manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
-        rounding, net = self.numbers.rounding(compiled, self.kernels), self.load(content)
+        rounding, net = self.numbers.rounding(compiled, self.kernels), loaded(content, self.kernels)
         values = arrays.fed(graph)
         fed = manifest.fed(values)
         if rounding is None and isinstance(net, LiteRT):
@@ -217,18 +218,12 @@ class ReferenceExecutor(TfliteExecutor):
     name = "tflite-reference"
     kernels: ClassVar[str] = "litert-reference"
 
-    def load(self, content: bytes) -> LiteRT | Micro:
-        return LiteRT(content, "reference")
-
 
 class MicroExecutor(TfliteExecutor):
     """One step in TFLite Micro, by its reference kernels."""
 
     name = "tflm"
     kernels: ClassVar[str] = "tflm"
-
-    def load(self, content: bytes) -> LiteRT | Micro:
-        return Micro(content)
 
 
 FLOATS = 4e-6  # the tolerance of float32: sums in another order, and XNNPACK's own exp and tanh
@@ -255,7 +250,7 @@ def kept_values(
     graph, written = compiled.expanded, write_net(compiled, weights)
     kept = {*written.net.tensors}
     names = {ref: tensor.name for ref, tensor in written.tensors.items() if tensor in kept}
-    arrays = LiteRT(content, "optimised", all_values=True).forward(fed, names.values())
+    arrays = LiteRT(content, "litert-optimised", all_values=True).forward(fed, names.values())
     return {graph.value_name(ref): arrays[name].reshape(graph.type(ref).shape) for ref, name in names.items()}
 
 

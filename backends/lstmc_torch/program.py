@@ -27,12 +27,11 @@ from lstmc.types import TensorType
 
 @dataclass(frozen=True)
 class Call(Generic[OpT_co]):
-    """An op with the texts and types of its operands, the type of its first result, and the text of its shape."""
+    """An op with the texts and types of its operands, and the text of the shape of its first result."""
 
     op: OpT_co
     args: Sequence[str]
     types: Sequence[TensorType]
-    result: TensorType
     shape: Callable[[], str]
 
 
@@ -43,11 +42,6 @@ def _number(value: float) -> str:
 def _affine(call: Call[ops.Affine]) -> str:
     scaled = call.args[0] if call.op.scale == 1 else f"{_number(call.op.scale)} * {call.args[0]}"
     return scaled if call.op.shift == 0 else f"{scaled} + {_number(call.op.shift)}"
-
-
-def _maximum(call: Call) -> str:
-    x, y = call.args
-    return f"torch.where(({x} > {y}) | ({x} != {x}), {x}, {y})"  # of two equal values y has the gradient
 
 
 def _linear(call: Call[ops.Linear]) -> str:
@@ -71,14 +65,12 @@ def _padded(call: Call[ops.MaxPool | ops.AvePool], x: str, value: str) -> str:
     return f"F.pad({x}, {around}, value={value})" if any(around) else x
 
 
-def _max_pool(call: Call[ops.MaxPool]) -> str:
+def _pool(call: Call[ops.MaxPool | ops.AvePool]) -> str:
+    """Return the largest number of a window, or its sum divided by the number of its places in the padded image."""
     op = call.op
-    return _of_images(call, lambda x: f"F.max_pool2d({_padded(call, x, LEAST)}, {op.size}, stride={op.stride})")
-
-
-def _ave_pool(call: Call[ops.AvePool]) -> str:
-    """Return the sum of a window divided by the number of its places in the padded image."""
-    op, covered = call.op, call.op.covered(call.types[0].shape[-2:])
+    if isinstance(op, ops.MaxPool):
+        return _of_images(call, lambda x: f"F.max_pool2d({_padded(call, x, LEAST)}, {op.size}, stride={op.stride})")
+    covered = op.covered(call.types[0].shape[-2:])
     divisor = str(covered.flat[0])
     if np.any(covered != covered.flat[0]):
         divisor = f"torch.tensor({covered.tolist()}, dtype={call.args[0]}.dtype, device={call.args[0]}.device)"
@@ -101,11 +93,6 @@ def _tile(call: Call[ops.Tile]) -> str:
     op = call.op
     repeats = [op.tiles if axis == op.axis else 1 for axis in range(call.types[0].rank)]
     return f"{call.args[0]}.repeat({', '.join(map(str, repeats))})"
-
-
-def _largest(call: Call[ops.Largest]) -> str:
-    op, x = call.op, call.args[0]
-    return f"torch.zeros_like({x}).scatter({op.axis}, {x}.argmax({op.axis}, keepdim=True), 1.0)"
 
 
 # Functions for ops that are more than an expression.
@@ -160,12 +147,14 @@ TEXTS: Mapping[type[Op], str] = {
     ops.Add: "{0} + {1}",
     ops.Sub: "{0} - {1}",
     ops.Mul: "{0} * {1}",
+    ops.Maximum: "torch.where(({0} > {1}) | ({0} != {0}), {0}, {1})",  # of two equal values {1} has the gradient
     ops.Dropout: "F.dropout({0}, {ratio!r}, training)",
     ops.Split: "{0}.split({sizes!r}, {axis})",
     ops.Transpose: "{0}.transpose({axis}, {axis} + 1)",
     ops.Unstack: "{0}.unbind(0)",
     ops.Sum: "{0}.sum({axis})",
     ops.Max: "{0}.max({axis}).values",
+    ops.Largest: "torch.zeros_like({0}).scatter({axis}, {0}.argmax({axis}, keepdim=True), 1.0)",
     ops.Softmax: "torch.softmax({0}, {axis})",
     ops.Embed: "F.embedding({0}.long(), {1})",
     ops.SoftmaxLoss: "softmax_loss({0}, {1}, {axis}, {ignore_label}, {normalization!r})",
@@ -175,13 +164,11 @@ TEXTS: Mapping[type[Op], str] = {
 }
 LOWERINGS: Mapping[type[Op], Lowering] = {
     ops.Affine: _affine,
-    ops.Maximum: _maximum,
     ops.Linear: _linear,
     ops.Conv: _conv,
-    ops.MaxPool: _max_pool,
-    ops.AvePool: _ave_pool,
+    ops.MaxPool: _pool,
+    ops.AvePool: _pool,
     ops.Tile: _tile,
-    ops.Largest: _largest,
     ops.Concat: lambda call: f"torch.cat([{', '.join(call.args)}], {call.op.axis})",
     ops.Stack: lambda call: f"torch.stack([{', '.join(call.args)}])",
     ops.Reshape: lambda call: f"{call.args[0]}.reshape({call.shape()})",
@@ -341,7 +328,7 @@ class _Function:
                 self._number(ref, arg) if other == node.types[0] else arg
                 for ref, arg, other in zip(operands, args, types[::-1], strict=True)
             ]
-        call = Call(node.op, args, types, node.types[0], lambda: self._shape(Ref(node.name)))
+        call = Call(node.op, args, types, lambda: self._shape(Ref(node.name)))
         try:
             text = lowered(call)
         except BackendError as error:
@@ -373,8 +360,7 @@ class _Function:
         sizes = open_shape(self.graph.type(ref))
         if sum(size == PRODUCT for size in sizes) > 1:
             raise BackendError(f"{self.graph.value_name(ref)} has two sizes that are computed")
-        texts = ["-1" if size == PRODUCT else str(size) for size in sizes]
-        return _tuple(texts)
+        return _tuple(["-1" if size == PRODUCT else str(size) for size in sizes])
 
 
 def _tuple(texts: Sequence[str]) -> str:

@@ -37,7 +37,7 @@ from lstmc.runs.folder import RunIdentity
 from lstmc.runs.solver import Solver
 from lstmc.runs.updates import Update
 from lstmc_torch.modules import share_parameters
-from lstmc_torch.trainer import TorchEngine, TorchState, train_with
+from lstmc_torch.trainer import TorchEngine, TorchState, train
 
 RANK = "import sys; from lstmc_torch.ranks import main; main(*sys.argv[1:])"
 STORE, SECRET = "store", "secret"
@@ -327,7 +327,7 @@ class TorchRanks:
         assert isinstance(settings, Solver)
         assert self._others is not None
         engine = partial(RanksEngine, parts=run.parts, others=self._others)
-        return train_with(engine, compiled, weights, settings, run)
+        return train(compiled, weights, settings, run, engine)
 
     def close(self) -> None:
         """End the processes."""

@@ -242,19 +242,15 @@ class TorchEngine:
         """Do nothing: there is nothing to release."""
 
 
-def train(compiled: Compiled, weights: Mapping[str, Array], solver: Solver, run: TrainingRequest) -> Trained:
-    """Train a compiled training graph on the CPU. A parameter that the loss does not need keeps its value."""
-    return train_with(TorchEngine, compiled, weights, solver, run)
-
-
-def train_with(
-    engine: Callable[[Compiled, Mapping[str, Array], Solver], TorchEngine],
+def train(
     compiled: Compiled,
     weights: Mapping[str, Array],
     solver: Solver,
     run: TrainingRequest,
+    engine: Callable[[Compiled, Mapping[str, Array], Solver], TorchEngine] = TorchEngine,
 ) -> Trained:
-    """Train by the engine that a function returns. Raises :class:`TrainingError` for a GPU."""
+    """Train a compiled training graph on the CPU, by the engine that a function returns. A parameter that the loss does
+    not need keeps its value. Raises :class:`TrainingError` for a GPU."""
     if run.gpu:
         raise TrainingError(f"cannot train {compiled.name} on a GPU: backend torch trains on the CPU")
     with _threads_for(graph_work(compiled.model).flops):

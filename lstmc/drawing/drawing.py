@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import unescape
 
-from lstmc.drawing.picture import STEPS, Arrow, Box, Flow, Group, Kind, Picture, picture_of
+from lstmc.drawing.picture import STEPS, Arrow, Box, Flow, Group, Kind, Picture, boxes_of, picture_of
 from lstmc.errors import DrawingError
 from lstmc.files.output import write_files
 from lstmc.ir import Graph
@@ -220,7 +220,7 @@ class _Layout:
         """Lay out a group. Return the places of the boxes and of the frames in it, relative to the group's middle, and
         the size of the group's own frame."""
         inner = {i: self.group(part) for i, part in enumerate(group.parts) if isinstance(part, Group)}
-        owner = {box.key: i for i, part in enumerate(group.parts) for box in _boxes(part)}
+        owner = {box.key: i for i, part in enumerate(group.parts) for box in boxes_of(part)}
         places = self.dot("\n".join(self._lines(group, inner, owner)))
         boxes, frames = Places(), dict[int, Rectangle]()
         for i, part in enumerate(group.parts):
@@ -307,14 +307,6 @@ def _read_plain(text: str) -> Places:
 
 def _move(place: Rectangle, by: Rectangle) -> Rectangle:
     return replace(place, x=place.x + by.x, y=place.y + by.y)
-
-
-def _boxes(part: Box | Group) -> Iterator[Box]:
-    """Yield a box itself, or all boxes of a group."""
-    if isinstance(part, Box):
-        yield part
-    else:
-        yield from part.boxes()
 
 
 FORMATS = ("svg", "png", "pdf", "dot")

@@ -70,13 +70,14 @@ class Group:
     row: str = ""
     parts: list[Box | Group] = field(default_factory=list)
 
-    def boxes(self) -> Iterator[Box]:
-        """Yield all boxes of the group and of its inner groups."""
-        for part in self.parts:
-            if isinstance(part, Box):
-                yield part
-            else:
-                yield from part.boxes()
+
+def boxes_of(part: Box | Group) -> Iterator[Box]:
+    """Yield a box, or all boxes of a group."""
+    if isinstance(part, Box):
+        yield part
+    else:
+        for each in part.parts:
+            yield from boxes_of(each)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Picture:
 
     @property
     def boxes(self) -> tuple[Box, ...]:
-        return tuple(self.whole.boxes())
+        return tuple(boxes_of(self.whole))
 
 
 STEPS = 4  # of a scan that are drawn, when it has more than one more
@@ -173,17 +174,13 @@ class _Drawn:
         self._results(graph, whole, values)
         return Picture(graph.name, whole, tuple(self.arrows))
 
-    def _is_left_out(self, step: Step) -> bool:
-        left_out = self.left_out[step.scan]
-        return bool(left_out) and left_out[0] <= step.t <= left_out[-1]
-
     def _left_out_by(self, graph: Graph, node: Node, values: Mapping[Ref, Keys]) -> str | None:
         """Return the key of the box for steps that are not drawn, if a node belongs to such steps or only joins their
         values. Return None if the node is drawn."""
         steps = [step for step in node.steps if step is not None]
         if steps:
             scans = {step.scan for step in steps}
-            hidden = len(scans) == 1 and all(map(self._is_left_out, steps))
+            hidden = len(scans) == 1 and all(step.t in self.left_out[step.scan] for step in steps)
             return _left_out_key(steps[0].scan) if hidden else None
         read = {key for ref in graph.args(node.name) for key in values[ref]}
         joined = len(read) == 1 and self.kinds.get(next(iter(read))) is Kind.OMITTED

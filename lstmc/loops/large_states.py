@@ -313,18 +313,7 @@ def _with_parts(
                 else:
                     place = replace(place, part=part, parts=parts)
             elements.append((place, None if own is None else within))
-        names = {place: f"p{i}" for i, place in enumerate(dict.fromkeys(place for place, _ in elements))}
-        written_places = {
-            place for (place, _), (p, _) in zip(elements, loop.elements, strict=True) if loop.pointers[p][1]
-        }
-        part_of_loop = replace(
-            loop,
-            size=size,
-            count=loop.count // parts,
-            pointers={name: (place, place in written_places) for place, name in names.items()},
-            axis=axis,
-            elements=[(names[place], index) for place, index in elements],
-        )
+        part_of_loop = loop.with_places(elements, size=size, count=loop.count // parts, axis=axis)
         if loop.summed:
             part_of_loop.lines = sum_lines(axis[0], *loop.summed)
         inside.append(part_of_loop)

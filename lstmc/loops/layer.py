@@ -197,9 +197,8 @@ def plan_text(plan: plans.Plan) -> str:
         lines.append(f"  kept each {plan.chunk} steps, and computed again in between: {names}")
     if plan.parts > 1:
         lines.append(f"  on a CPU all steps of each of {plan.parts} parts of them, one part after the other")
-    lines += [f"  bottom  {array.label_of(plan.shapes[array.name])}" for array in plan.bottoms]
-    lines += [f"  weight  {array.label_of(plan.shapes[array.name])}" for array in plan.weights]
-    lines += [f"  top     {array.label_of(plan.shapes[array.name])}" for array in plan.tops]
+    for kind, arrays in (("bottom", plan.bottoms), ("weight", plan.weights), ("top", plan.tops)):
+        lines += [f"  {kind:6}  {array.label_of(plan.shapes[array.name])}" for array in arrays]
     lives = _lives(plan)
     lines += [f"  buffer  {array.label_of()}: {lives[array]}" for array in plan.buffers]
     if plan.nodes_again:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
-from typing import Literal, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 from lstmc.ir import Node, Ref
 from lstmc.loops.index import Index, counter
@@ -347,13 +347,16 @@ class Loop:
 
     def moved(self, to: Callable[[Place], Place]) -> Loop:
         """Return the loop with each of its places moved by ``to``. Two places may become one."""
-        places = {name: to(place) for name, (place, _) in self.pointers.items()}
-        names = {place: f"p{i}" for i, place in enumerate(dict.fromkeys(places.values()))}
-        written = {places[name] for name, (_, is_written) in self.pointers.items() if is_written}
+        return self.with_places([(to(self.pointers[name][0]), index) for name, index in self.elements])
+
+    def with_places(self, elements: Sequence[tuple[Place, Index | None]], **more: Any) -> Loop:
+        """Return the loop with another place and index for each of its elements, and with ``more`` fields replaced.
+        Equal places have one pointer."""
+        names = {place: f"p{i}" for i, place in enumerate(dict.fromkeys(place for place, _ in elements))}
+        pairs = zip(elements, self.elements, strict=True)
+        written = {place for (place, _), (pointer, _) in pairs if self.pointers[pointer][1]}
         pointers = {name: (place, place in written) for place, name in names.items()}
-        return replace(
-            self, pointers=pointers, elements=[(names[places[name]], index) for name, index in self.elements]
-        )
+        return replace(self, pointers=pointers, elements=[(names[place], at) for place, at in elements], **more)
 
     def arrays(self) -> set[str]:
         """Return the arrays that the loop reads and writes."""

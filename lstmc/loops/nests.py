@@ -235,9 +235,10 @@ def _written(name: str, y: str, count: int) -> list[str]:
     return ["{", *_indented([whole, *_each("i", f"{count}", [f"*({y}) = sum[i * (LANES / {count})];"])]), "}"]
 
 
-def _over(axis: Axis, step: int, lines: Sequence[str]) -> list[str]:
-    head = f"for (int {axis.counter} = 0; {axis.counter} < {axis.size}; {axis.counter} += {step}) {{"
-    return [head, *_indented(lines), "}"]
+def _over(axis: Axis, step: int | None, lines: Sequence[str]) -> list[str]:
+    """Return lines inside a loop over an axis, whose counter is increased by ``step``, or by ++."""
+    more = f"++{axis.counter}" if step is None else f"{axis.counter} += {step}"
+    return [f"for (int {axis.counter} = 0; {axis.counter} < {axis.size}; {more}) {{", *_indented(lines), "}"]
 
 
 def _indented(lines: Sequence[str]) -> list[str]:
@@ -400,7 +401,5 @@ def _uses(loop: Loop) -> list[tuple[Place, Index, bool, bool]]:
 def _nested(axes: Sequence[Axis], lines: list[str], pragma: str = "") -> list[str]:
     """Return lines inside loops, with the first axis outermost. A pragma is put before the innermost loop."""
     for axis in reversed(axes):
-        head = f"for (int {axis.counter} = 0; {axis.counter} < {axis.size}; ++{axis.counter}) {{"
-        body = [line if line.startswith("#") else f"  {line}" for line in lines]
-        lines, pragma = [*filter(None, [pragma]), head, *body, "}"], ""
+        lines, pragma = [*filter(None, [pragma]), *_over(axis, None, lines)], ""
     return lines

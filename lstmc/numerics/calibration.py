@@ -136,9 +136,7 @@ class WrittenStep:
             if name in runner.after and len(blobs) != 1:
                 raise BackendError(f"{name} is in {len(blobs)} blobs: expected one")
         states = {places[pair.before][0]: places[pair.after][0] for pair in runner.states if places[pair.before]}
-        ends = {pair.after for pair in runner.states}
-        names = [name for name in runner.after if name not in ends] or list(runner.after)
-        outputs = {name: places[name][0] for name in names}
+        outputs = {name: places[name][0] for name in runner.outputs}
         return cls(artifact.net.partition(".")[0], artifact.files, layers, runner, fed, states, outputs)
 
     @property

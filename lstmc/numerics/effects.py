@@ -253,6 +253,7 @@ class Simulation:
             if count and ref in rounding.sites
         }
         accumulated = {name: float(np.log2(max(most, 1.0))) + 1 for name, most in rounding.accumulated.items()}
+        guilty, changes = self._causes(rounding)
         return NumbersReport(
             self._net,
             self._device,
@@ -260,7 +261,10 @@ class Simulation:
             sequences.steps,
             outputs,
             tuple(self._state(trial, rounding)),
-            *self._causes(rounding, clipped, accumulated),
+            guilty,
+            clipped,
+            accumulated,
+            changes,
         )
 
     def first_error(self) -> float:
@@ -279,12 +283,10 @@ class Simulation:
                 pair.name, rounding.format_of(ref), grid.scale if grid else 0.0, float(still / moved) if moved else 0.0
             )
 
-    def _causes(
-        self, rounding: DeviceRounding, clipped: Mapping[str, float], accumulated: Mapping[str, float]
-    ) -> tuple[tuple[Guilt, ...], Mapping[str, float], Mapping[str, float], tuple[Change, ...]]:
+    def _causes(self, rounding: DeviceRounding) -> tuple[tuple[Guilt, ...], tuple[Change, ...]]:
         """Return the guilty values and the tried changes. Each is simulated on a part of the data."""
         if not CAUSE_STEPS:
-            return (), clipped, accumulated, ()
+            return (), ()
         device = self._device
         products = [
             node.name
@@ -306,7 +308,7 @@ class Simulation:
         ]
         guilty.sort(key=lambda each: -each.mends)
         changes = tuple(Change(text, error) for text, error in zip(changed, rest[len(suspects) :], strict=True))
-        return tuple(guilty), clipped, accumulated, changes
+        return tuple(guilty), changes
 
     def _changed(self) -> Iterator[tuple[str, Device]]:
         """Yield devices that differ from this one in one kind of numbers, each with a text that names the change."""
@@ -340,16 +342,14 @@ class Simulation:
         for index, part in enumerate(parts):
             width = part.stop - part.start
             exact = self._runners(width, None)
-            ends = {pair.after for pair in exact.states}
-            outputs = [name for name in exact.after if name not in ends] or list(exact.after)
+            outputs = exact.outputs
             runners = [
                 self._runners(width, done[i].rounding if done else self._rounding(exact, variant))
                 for i, variant in enumerate(variants)
             ]
-            fresh = done if done else [_Trial(runner, outputs, steps) for runner in runners]
-            for trial, runner in zip(fresh, runners, strict=True):
+            done = done or [_Trial(runner, outputs, steps) for runner in runners]
+            for trial, runner in zip(done, runners, strict=True):
                 trial.runner = runner
-            done = fresh
             for t, inputs in self._sequences.stream(part, stop=steps):
                 if t == 0:
                     for each in (exact, *runners):

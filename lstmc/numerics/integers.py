@@ -62,8 +62,13 @@ def _clamped(array: Integers, most: int) -> Integers:
     return np.minimum(np.maximum(array, -most), most)
 
 
+def shifted(array: Integers, by: Integers | int) -> Integers:
+    """Return integers divided by 2^by, rounded to nearest, ties up."""
+    return np.asarray((array + (np.asarray(1, np.int64) << (by - 1))) >> by)
+
+
 def _scaled(array: Integers, scaling: Scaling, most: int) -> Integers:
-    return _clamped((array * scaling.multiplier + scaling.half) >> scaling.shift, most)
+    return _clamped(shifted(array * scaling.multiplier, scaling.shift), most)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -101,7 +106,7 @@ class Product(Kernel):
             for name in ("multiplier", "shift")
         )
         sums = sums if self.bias is None else sums + self.bias.reshape(rows)
-        return (_clamped((sums * multipliers + (1 << (shifts - 1))) >> shifts, self.most),)
+        return (_clamped(shifted(sums * multipliers, shifts), self.most),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -120,35 +125,15 @@ class WeightedSum(Kernel):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ScaledProduct(Kernel):
-    """The product of two values, scaled."""
+class ScaledResult(Kernel):
+    """The product of two values, or the sum along an axis; the result is scaled."""
 
+    op: ops.Op
     scaling: Scaling
 
     def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
-        return (_scaled(operands[0] * operands[1], self.scaling, self.most),)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ScaledSum(Kernel):
-    """The sum along an axis, scaled."""
-
-    axis: int
-    scaling: Scaling
-
-    def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
-        return (_scaled(operands[0].sum(axis=self.axis), self.scaling, self.most),)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Greater(Kernel):
-    """The greater of two values, each scaled."""
-
-    scalings: Sequence[Scaling]
-
-    def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
-        one, other = (_scaled(x, scaling, self.most) for x, scaling in zip(operands, self.scalings, strict=True))
-        return (np.maximum(one, other),)
+        (result,) = self.op.eval(*operands)
+        return (_scaled(result.astype(np.int64), self.scaling, self.most),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -165,7 +150,7 @@ class Lookup(Kernel):
             return (self.table[x + 128],)
         place, rest = (x + 32768) >> self.fraction, (x + 32768) & ((1 << self.fraction) - 1)
         low, high = self.table[place], self.table[place + 1]
-        return (low + (((high - low) * rest + (1 << (self.fraction - 1))) >> self.fraction),)
+        return (low + shifted((high - low) * rest, self.fraction),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -186,14 +171,14 @@ class Normalized(Kernel):
         entries = EXP_ZERO + _scaled(x - x.max(axis=self.axis, keepdims=True), self.scaling, 2 * EXP_ZERO + 1)
         (parts,) = self.exponential(entries)
         factors = self.one // parts.sum(axis=self.axis, keepdims=True)
-        return (_clamped((parts * factors + (1 << (self.shift - 1))) >> self.shift, self.most),)
+        return (_clamped(shifted(parts * factors, self.shift), self.most),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Moved(Kernel):
-    """Elements moved to other places, or the largest along an axis.
+class ScaledOperands(Kernel):
+    """Elements moved to other places, the largest along an axis, or the greater of two values.
 
-    Operands of joins are scaled if their scale differs (None: the same scale).
+    Each operand is scaled first (None: it has the scale of the result).
     """
 
     op: ops.Op
@@ -397,11 +382,11 @@ class IntegerRounding(DeviceRounding):
                     raise BackendError(f"affine adds {op.shift:g}, which is too much beside the range of its operand")
                 return WeightedSum(**shared, multipliers=(factor.multiplier,), constant=constant, shift=factor.shift)
             case ops.Mul():
-                return ScaledProduct(**shared, scaling=Scaling.of(grids[0].scale * scales[1]))
-            case ops.Maximum():
-                return Greater(**shared, scalings=[Scaling.of(scale) for scale in scales])
+                return ScaledResult(**shared, op=op, scaling=Scaling.of(grids[0].scale * scales[1]))
             case ops.Sum():
-                return ScaledSum(**shared, axis=op.axis, scaling=Scaling.of(scales[0]))
+                return ScaledResult(**shared, op=op, scaling=Scaling.of(scales[0]))
+            case ops.Maximum():
+                return ScaledOperands(**shared, op=op, scalings=[*map(Scaling.of, scales)])
             case ops.Softmax():
                 largest = Grid(1 / EXP_ZERO, -EXP_ZERO, EXP_ZERO)
                 units = replace(largest, scale=1 / EXP_UNITS)
@@ -416,7 +401,8 @@ class IntegerRounding(DeviceRounding):
                     shift=shift,
                 )
         if op.moves or isinstance(op, SAME_NUMBERS):
-            return Moved(**shared, op=op, scalings=[None if scale == 1 else Scaling.of(scale) for scale in scales])
+            scalings = [None if scale == 1 else Scaling.of(scale) for scale in scales]
+            return ScaledOperands(**shared, op=op, scalings=scalings)
         if isinstance(op, ops.Pointwise):
             if isinstance(op, ops.Positive | ops.Round) and grids[0].high > 127:
                 raise BackendError(f"{op.name} has steps, and so no integer form of 16 bits")

@@ -250,7 +250,7 @@ class DeviceRounding:
         for slot, (ref, array) in enumerate(zip(refs, args, strict=True)):
             if matrix is not None and slot >= matrix and ref.node in self._fixed:
                 if slot != matrix or node.name not in self._exact_weights:
-                    as_value = self._is_value(node, args)
+                    as_value = isinstance(node.op, Linear) and args[0].ndim >= self.device.weights.value_axes
                     of_product = partial(self._matrix, node) if slot == matrix else self._bias
                     array = self._cached(node, slot, array, self._constant if as_value else of_product)
             elif ref.node in self._fixed and self._scales(node):
@@ -341,10 +341,6 @@ class DeviceRounding:
         if (factor := self.device.factors.get(layer_type(node.op), 1.0)) != 1:
             results = tuple(array * np.asarray(factor, array.dtype) for array in results)
         return tuple(self._stored(Ref(node.name, out), array) for out, array in enumerate(results))
-
-    def _is_value(self, node: Node, args: Sequence[Array]) -> bool:
-        """Return whether the matrix of a product is stored as a value is."""
-        return isinstance(node.op, Linear) and args[0].ndim >= self.device.weights.value_axes
 
     def _accumulate(self, node: Node, args: Sequence[Array]) -> None:
         """Note the largest sum that a product of integers may reach on its way, in units of the accumulator: the

@@ -244,6 +244,12 @@ class StepRunner:
         self._next = {pair.before: states[pair.name] for pair in self.states}
 
     @property
+    def outputs(self) -> list[str]:
+        """The outputs that are no states; all outputs of a net that has only states."""
+        ends = {pair.after for pair in self.states}
+        return [name for name in self.after if name not in ends] or list(self.after)
+
+    @property
     def current(self) -> dict[str, Array]:
         """The states before the next step, by name."""
         return {pair.name: self._next[pair.before] for pair in self.states}

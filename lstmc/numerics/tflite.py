@@ -16,7 +16,7 @@ from lstmc import ops
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
 from lstmc.numerics.device import Device, Format, Grid, Range, rounded
-from lstmc.numerics.integers import SAME_NUMBERS, IntegerRounding, Integers, Kernel, Moved
+from lstmc.numerics.integers import SAME_NUMBERS, IntegerRounding, Integers, Kernel, ScaledOperands, shifted
 from lstmc.numerics.ranges import elements_of
 from lstmc.numerics.tflite_kernels import (
     I64,
@@ -144,19 +144,17 @@ def integers_of(values: ops.Array, grid: Grid) -> Integers:
     return np.clip(whole, grid.low - grid.zero, grid.high - grid.zero)
 
 
-def matrix_integers(matrix: ops.Array, per: str, axis: int = 0) -> tuple[Integers, ops.Array]:
-    """Return the integers of a matrix, and the scale of each row along ``axis`` or of the whole matrix, in float32."""
-    values = np.moveaxis(np.asarray(matrix, np.float32), axis, 0)
+def matrix_integers(matrix: ops.Array, per: str) -> tuple[Integers, ops.Array]:
+    """Return the integers of a matrix, and the scale of each row or of the whole matrix, in float32."""
+    values = np.asarray(matrix, np.float32)
     most = np.abs(values.reshape(len(values), -1)).max(axis=1)
     scales = np.maximum((most if per == "row" else most.max(keepdims=True)) / np.float32(127), np.float32(1e-9))
     quotients = values / scales.reshape(-1, *[1] * (values.ndim - 1))
-    return np.moveaxis(np.clip(np.rint(quotients), -127, 127).astype(I64), 0, axis), scales
+    return np.clip(np.rint(quotients), -127, 127).astype(I64), scales
 
 
-OPTIMISED = (
-    "xnnpack",
-    "litert-optimised",
-)  # sets of kernels, of which the first takes what XNNPACK has not from the second
+# Sets of kernels, of which the first takes what XNNPACK lacks from the second.
+OPTIMISED = ("xnnpack", "litert-optimised")
 KERNELS = (ops.Add, ops.Affine, ops.Mul, ops.Relu, Requantize, ops.Sigmoid, ops.Sub, ops.Tanh)
 
 
@@ -252,7 +250,7 @@ class TfliteRounding(IntegerRounding):
                 constants[slot] = integers_of(array, grid)
             grids.append(grid)
         if keeps_numbers(op):
-            return Moved(most=2**31, op=op, scalings=[None] * len(args), constants=constants)
+            return ScaledOperands(most=2**31, op=op, scalings=[None] * len(args), constants=constants)
         ends = _ends(result) | ({"least": 0} if isinstance(op, ops.Relu) else {})
         return Computed(formula=self._formula(op, grids, result), **ends, constants=constants)
 
@@ -380,7 +378,7 @@ def _requantized(x: Grid, y: Grid, kernels: str) -> Formula:
         return lambda a: a
     if kernels == "xnnpack" and between_bytes and 2**-8 <= ratio <= 2**7:
         factor = int(np.rint(np.float32(256) * (np.float32(x.scale) / np.float32(y.scale))))
-        return lambda a: np.clip((a * factor + 128) >> 8, *_ends(y).values())
+        return lambda a: np.clip(shifted(a * factor, 8), *_ends(y).values())
 
     def scaled(a: Integers) -> Integers:
         alone = scaled_twice(a, ratio)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.numerics.device import Grid, rounded
-from lstmc.numerics.integers import Integers
+from lstmc.numerics.integers import Integers, Lookup, shifted
 from lstmc.ops import Array
 
 I64 = np.int64
@@ -57,24 +57,21 @@ def scaled_twice(x: Integers, *factors: float) -> Integers:
 def scaled_once(x: Integers, *factors: float) -> Integers:
     """Return x times factors, rounded once, ties up."""
     fixed, shifts = _columns(factors)
-    total = 31 - shifts
-    return (x * fixed + (np.asarray(1, I64) << (total - 1))) >> total
+    return shifted(x * fixed, 31 - shifts)
 
 
 def scaled_up(x: Integers, *factors: float) -> Integers:
     """Return x times factors, rounded twice, ties up, like ruy."""
     fixed, shifts = _columns(factors)
     right = np.maximum(-shifts, 0)
-    y = ((x << np.maximum(shifts, 0)) * fixed + (1 << 30)) >> 31
-    return np.where(right > 0, (y + (np.asarray(1, I64) << np.maximum(right - 1, 0))) >> right, y)
+    y = shifted((x << np.maximum(shifts, 0)) * fixed, 31)
+    return np.where(right > 0, shifted(y, np.maximum(right, 1)), y)
 
 
 def scaled_short(x: Integers, *factors: float) -> Integers:
     """Return x, a sum of 64 bits, times factors of 15 bits, rounded once."""
     fixed, shifts = _columns(factors)
-    reduced = np.where(fixed < 0x7FFF0000, (fixed + (1 << 15)) >> 16, 0x7FFF)
-    total = 15 - shifts
-    return (x * reduced + (np.asarray(1, I64) << (total - 1))) >> total
+    return shifted(x * np.where(fixed < 0x7FFF0000, shifted(fixed, 16), 0x7FFF), 15 - shifts)
 
 
 # gemmlowp's fixed point: logistic and tanh of numbers with 4 bits before the point, of 31 bits behind the sign
@@ -113,23 +110,17 @@ def one_over_one_plus(a: Integers) -> Integers:
     return x
 
 
-def _logistic4(a: Integers) -> Integers:
-    positive = power_of_two(one_over_one_plus(exp_below_zero(-np.abs(a), 4)), 1)
-    return np.where(a == 0, 1 << 30, np.where(a > 0, positive, MOST - positive))
-
-
-def _tanh4(a: Integers) -> Integers:
-    t = power_of_two(one_over_one_plus(exp_below_zero(-np.abs(a), 5)) - (1 << 29), 2)
-    return np.where(a == 0, 0, np.where(a < 0, -t, t))
-
-
 def fixed_point8(logistic: bool, x: Integers, scale: float) -> Integers:
     """Return a sigmoid or tanh of int8 by gemmlowp's fixed point, without the zero point of the result."""
-    factor, shift = multiplier(scale * 2.0**27)
-    radius = floor(15.0 * 2**27 / 2.0**shift)
-    a = shifted_right(high_product(x << max(shift, 0), factor), max(-shift, 0))
-    y = shifted_right(_logistic4(a), 23) if logistic else shifted_right(_tanh4(a), 24)
-    low, high = (0, 255) if logistic else (-128, 127)
+    radius = floor(15.0 * 2**27 / 2.0 ** multiplier(scale * 2.0**27)[1])
+    a = scaled_twice(x, scale * 2.0**27)
+    size = one_over_one_plus(exp_below_zero(-np.abs(a), 4 if logistic else 5))
+    if logistic:
+        size, low, high = power_of_two(size, 1), 0, 255
+        y = shifted_right(np.where(a == 0, 1 << 30, np.where(a > 0, size, MOST - size)), 23)
+    else:
+        size, low, high = power_of_two(size - (1 << 29), 2), -128, 127
+        y = shifted_right(np.where(a == 0, 0, np.where(a < 0, -size, size)), 24)
     return np.where(x <= -radius, low, np.where(x >= radius, high, y))
 
 
@@ -137,8 +128,7 @@ def by_floats8(logistic: bool, x: Integers, scale: float, to_even: bool) -> Inte
     """Return the function of int8 by a table computed in float32."""
     real = (x * np.float32(scale)).astype(np.float32)
     y = 1 / (1 + np.exp(-real)) * np.float32(256) if logistic else np.tanh(real) * np.float32(128)
-    y = y.astype(np.float32)
-    return (np.rint(y) if to_even else np.copysign(np.floor(np.abs(y) + 0.5), y)).astype(I64)
+    return rounded(y.astype(np.float32), "even" if to_even else "away").astype(I64)
 
 
 # TFLite's table of the logistic function, unsigned 16 bits: 44 of its numbers are 1 above the nearest.
@@ -183,7 +173,7 @@ def weighted_sum(grids: Sequence[Grid], y: Grid, sign: int, kernels: str) -> Cal
     if kernels == "xnnpack" and eight and all((factors >= 2**-10) & (factors < 2**8)):  # others it leaves to LiteRT
         shift = 20 - floor(np.log2(np.abs(factors).max()))
         whole = np.rint(np.abs(factors).astype(np.float64) * 2.0**shift).astype(I64)
-        return lambda a, b: (a * whole[0] + sign * b * whole[1] + (1 << (shift - 1))) >> shift
+        return lambda a, b: shifted(a * whole[0] + sign * b * whole[1], shift)
     left, most = 20 if eight else 15, 2 * max(one, two)
     vectors = kernels in ("xnnpack", "litert-optimised") and sign > 0 and not eight
 
@@ -235,13 +225,8 @@ def by_lines16(
         last = rounded(function(np.array([high])).astype(real) * inverse, "away")
         entries = np.append(nearest - rounded(error / real(2), "away"), last)
     table = np.clip(np.nan_to_num(entries), -32768, 32767).astype(I64)
-
-    def formula(a: Integers) -> Integers:
-        place, rest = (a + 32768) >> TABLE_BITS, a & ((1 << TABLE_BITS) - 1)
-        line = (table[place + 1] - table[place]) * rest
-        return np.asarray(table[place] + ((line + (1 << (TABLE_BITS - 1))) >> TABLE_BITS))
-
-    return formula
+    lookup = Lookup(most=32767, table=table, fraction=TABLE_BITS)
+    return lambda a: lookup(a)[0]
 
 
 def _reciprocal(x: Integers, whole: int) -> tuple[Integers, Integers]:
@@ -289,10 +274,8 @@ def softmax16(scale: float, real: type[Any]) -> Callable[[Integers], Integers]:
         parts = exponential(np.clip(below, -32768, 32767))
         total = parts.sum(axis=-1, keepdims=True)
         headroom = 32 - np.frexp(total.astype(np.float64))[1].astype(I64)
-        place = (((total << (headroom - 1)) + (1 << 13)) >> 14) - (1 << 15) - (1 << 16)
-        right = 31 - headroom
-        half = np.asarray(1, I64) << (right - 1)
-        return np.asarray((parts * inverse(np.clip(place, -32768, 32767)) + half) >> right)
+        place = shifted(total << (headroom - 1), 14) - (1 << 15) - (1 << 16)
+        return shifted(parts * inverse(np.clip(place, -32768, 32767)), 31 - headroom)
 
     return formula
 

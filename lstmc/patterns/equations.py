@@ -227,6 +227,12 @@ class Polynomial(LinearCombination[Monomial]):
         ((monomial, value),) = self.terms.items()
         return monomial if value == 1 else None
 
+    @property
+    def function(self) -> Function | None:
+        """The function that the polynomial is; None for any other polynomial."""
+        atoms = self.single
+        return atoms[0] if atoms is not None and len(atoms) == 1 and isinstance(atoms[0], Function) else None
+
     def divided(self, by: Monomial) -> tuple[Polynomial, Polynomial]:
         """Return quotient and rest of the division by a monomial: the polynomial is ``quotient * by + rest``, and no
         monomial of the rest contains ``by``."""

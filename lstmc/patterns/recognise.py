@@ -70,10 +70,8 @@ def _held(formula: Polynomial) -> tuple[Clip, float, Polynomial] | None:
     """Return a formula that is a clip plus a number as three parts: the clip, the number (the lower bound), and the
     clip's operand; None for any other formula."""
     low = sum(value for monomial, value in formula if not monomial)
-    atoms = (formula - Polynomial.constant(low)).single
-    if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Function):
-        return None
-    return (atoms[0].op, low, atoms[0].operand) if isinstance(atoms[0].op, Clip) else None
+    function = (formula - Polynomial.constant(low)).function
+    return (function.op, low, function.operand) if function and isinstance(function.op, Clip) else None
 
 
 @dataclass(frozen=True)
@@ -186,9 +184,8 @@ def gate_or_rest(formula: Polynomial) -> tuple[Function | None, bool]:
     """Return the gate g of a formula that is g or 1 - g, and whether it is 1 - g; (None, False) for any other
     formula."""
     for inverted, value in ((False, formula), (True, ONE - formula)):
-        atoms = value.single
-        if atoms is not None and len(atoms) == 1 and isinstance(atoms[0], Function):
-            return atoms[0], inverted
+        if value.function is not None:
+            return value.function, inverted
     return None, False
 
 
@@ -196,12 +193,9 @@ def new_content(gate: Function, new: Polynomial, direct: bool) -> Function | Non
     """Return the function n of a term ``new`` that is gate * n (``direct``) or (1 - gate) * n; None if the term is
     neither."""
     times, rest = new.divided((gate,))
-    atoms = (times if direct else rest).single
-    if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Function):
-        return None
-    n = Polynomial.atom(atoms[0])
+    n = (times if direct else rest).function
     factor = Polynomial.atom(gate) if direct else ONE - Polynomial.atom(gate)
-    return atoms[0] if factor * n == new else None
+    return n if n is not None and factor * Polynomial.atom(n) == new else None
 
 
 def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM:
@@ -371,17 +365,17 @@ def match_rnn(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> RN
     step = Step(graph, name, formulas)
     step.expect_states(1, "one state, h")
     (h,) = step.states
-    atoms = step.updates[h].single
-    if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Function):
+    function = step.updates[h].function
+    if function is None:
         raise step.mismatch("h' = f(W x + b + R h), f being a function such as tanh", step.following[h])
-    opened = activation_of(atoms[0])
-    terms = atoms[0].operand if opened is None else opened[1]
+    opened = activation_of(function)
+    terms = function.operand if opened is None else opened[1]
     products = [a for m, _ in terms for a in m if isinstance(a, Product) and a.recurrent]
     read = products[0].operand.single if products else None
     reset = () if read is None else without(read, (step.atom(h),)) or ()
-    gate = Gates(step, h, {h: reset}).gate(atoms[0])
+    gate = Gates(step, h, {h: reset}).gate(function)
     if not gate.recurrent:
-        raise step.mismatch_at("a product R h of the state", atoms[0].operand_place)
+        raise step.mismatch_at("a product R h of the state", function.operand_place)
     return RNN(**step.common({"h": h}, step.results({"h": step.updates[h]}), reset), h=gate)
 
 

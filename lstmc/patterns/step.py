@@ -167,9 +167,8 @@ def _lengths(graph: Graph, mask: Atom, formulas: Formulas) -> Ref | None:
     else None."""
     if not isinstance(mask, Function) or not isinstance(mask.op, Relu):
         return None
-    rest = (ONE - mask.operand).single
-    inner = rest[0] if rest is not None and len(rest) == 1 else None
-    if not isinstance(inner, Function) or not isinstance(inner.op, Relu):
+    inner = (ONE - mask.operand).function
+    if inner is None or not isinstance(inner.op, Relu):
         return None
     atoms = inner.operand.single
     if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Opaque) or atoms[0].place.where != "sequence":

@@ -30,7 +30,8 @@ from lstmc.errors import Argument, DataError, DrawingError
 from lstmc.files.json_file import Count, NotExpected, read_json
 from lstmc.ir import Graph, Node, Scan, node_count, node_work, print_graph
 from lstmc.numerics.ranges import Ranges, ValueRange
-from lstmc.ops import Input, Param
+from lstmc.numerics.sequences import constants
+from lstmc.ops import Param
 from lstmc.passes import Pass, numbered
 from lstmc.patterns import scan_lines
 from lstmc.pipeline import all_passes
@@ -219,15 +220,11 @@ def _parameters(graph: Graph) -> dict[str, frozenset[str]]:
     """Return, for each node that depends on parameters alone, these parameters; for any other node none. Fixed arrays
     do not count."""
     parameters: dict[str, frozenset[str]] = {}
-    fixed: dict[str, bool] = {}
+    fixed = constants(graph)
     for node in graph:
-        read = [ref.node for ref in graph.args(node.name)]
-        fixed[node.name] = not isinstance(node.op, Input) and all(fixed[name] for name in read)
-        if isinstance(node.op, Param):
-            own = set() if node.op.fixed else {node.name}
-        else:
-            own = {name for each in read for name in parameters[each]}
-        parameters[node.name] = frozenset(own) if fixed[node.name] else frozenset()
+        own = {node.name} if isinstance(node.op, Param) and not node.op.fixed else set()
+        read = own.union(*(parameters[ref.node] for ref in graph.args(node.name)))
+        parameters[node.name] = frozenset(read if node.name in fixed else ())
     return parameters
 
 

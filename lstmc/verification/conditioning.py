@@ -28,10 +28,10 @@ BLOCK = 2**18  # elements that are compared, or rounded, at once
 
 
 def relative_gap(actual: Any, expected: Any, scale: float = 0.0) -> float:
-    """Return the largest difference, relative to the largest magnitude in ``wanted``, SCALE_FLOOR or ``scale``. It is
-    NaN if an element is NaN, or infinite in both.
+    """Return the largest difference, relative to the largest magnitude in ``expected``, SCALE_FLOOR or ``scale``. The
+    result is NaN if an element is NaN, or infinite in both.
 
-    ``found`` may have another shape with as many elements, like a blob.
+    ``actual`` may have another shape with as many elements, like a blob.
     """
     return absolute_gap(actual, expected) / max(largest(expected), SCALE_FLOOR, scale)
 

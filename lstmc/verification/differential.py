@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays
-from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
+from lstmc.interp import Evaluation, Gradients, backward, drawn, forward, named_rng
 from lstmc.ir import (
     Graph,
     Ref,
@@ -455,13 +455,13 @@ def random_inputs(
     inputs: dict[str, Array] = dict(given or {})
     for node in compiled.model:
         if isinstance(node.op, Input) and node.name not in inputs:
-            rng = named_rng(seed, node.name)
-            if node.op.fill is None and node.op.values is not None:
-                inputs[node.name] = node.op.values.draw(rng, node.op.shape)
-            elif node.op.fill is None:
-                inputs[node.name] = scale * rng.normal(size=node.op.shape).astype(np.float32).astype(np.float64)
+            if node.op.fill is None:
+                numbers = drawn(seed, node.name, node.op.shape, node.op.values)
+                if node.op.values is None:
+                    numbers = scale * numbers.astype(np.float32).astype(np.float64)
+                inputs[node.name] = numbers
             elif isinstance(node.op.fill, Constant):
-                inputs[node.name] = node.op.fill.draw(rng, node.op.shape)
+                inputs[node.name] = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
     return inputs
 
 
@@ -479,10 +479,10 @@ def inputs_of_domain(
         return inputs, False
     free = free_inputs(compiled, given or {})
     positive = {name: np.abs(a) if name in free else a for name, a in inputs.items()}
-    for drawn in (inputs, positive):
-        outputs = forward(compiled.model, drawn, weights).outputs.values()
+    for tried in (inputs, positive):
+        outputs = forward(compiled.model, tried, weights).outputs.values()
         if all(np.isfinite(array).all() for array in outputs):
-            return drawn, drawn is positive
+            return tried, tried is positive
     return inputs, False
 
 
@@ -500,7 +500,7 @@ def random_arrays(
     types = {o.name: compiled.model.type(o.ref) for o in compiled.model.outputs}
     written = {o.name for o in compiled.expanded.outputs}
     cotangents = {
-        name: np.asarray(named_rng(seed, f"cotangent of {name}").normal(size=types[name].shape), np.float32)
+        name: np.asarray(drawn(seed, f"cotangent of {name}", types[name].shape), np.float32)
         for name in differentiable_outputs(compiled.model)
         if name in written
     }

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.errors import InterpreterError
-from lstmc.interp import Evaluation, backward, forward, named_rng
+from lstmc.interp import Evaluation, backward, drawn, forward
 from lstmc.ir import Graph, Node, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, IntegerRange, Param, Values
 from lstmc.process.status import gc_paused, report_activity
@@ -130,7 +130,7 @@ def _refutation(before: Graph, after: Graph, gradients: bool) -> Proof | None:
             return None
         results = {"output": [run.outputs for run in runs]}
         cotangents = {
-            name: named_rng(seed, f"cotangent of {name}").normal(size=runs[0].outputs[name].shape)
+            name: drawn(seed, f"cotangent of {name}", runs[0].outputs[name].shape)
             for name in differentiable_outputs(before)
         }
         if gradients and cotangents:
@@ -168,21 +168,14 @@ def _counterexample(expected: Array, actual: Array) -> str:
 @gc_paused()
 def best_proof(attempt: Callable[[Algebra], Proof], budget: int = BUDGET) -> Proof:
     """Return the proof that proves most claims, among the proofs with each entry of LIMITS."""
-    best: Proof | None = None
+    proofs: list[Proof] = []
     for limits in LIMITS:
         algebra = Algebra(budget, *limits)
-        proof = replace(attempt(algebra), rounded=algebra.rounded)
+        proofs.append(replace(attempt(algebra), rounded=algebra.rounded))
         algebra.clear()
-        if best is None or _count_proved(proof) > _count_proved(best):
-            best = proof
-        if best.proved:
+        if proofs[-1].proved:
             break
-    assert best is not None
-    return best
-
-
-def _count_proved(proof: Proof) -> int:
-    return sum(claim.proved for claim in proof.claims)
+    return max(proofs, key=lambda proof: sum(claim.proved for claim in proof.claims))
 
 
 Pair = tuple[Mapping[str, Array], Mapping[str, Array]]
@@ -202,12 +195,8 @@ def _prove(before: Graph, after: Graph, gradients: bool, algebra: Algebra) -> Pr
     params = symbolic_leaves(before, Param, algebra)
     shapes = {name: array.shape for name, array in inputs.items()}
     integers = tuple(name for name, array in inputs.items() if not isinstance(array, SymbolicArray))
-    cotangents = {
-        name: symbols(algebra, f"cotangent of {name}", before.type(output.ref).shape)
-        for name in differentiable_outputs(before)
-        for output in before.outputs
-        if output.name == name
-    }
+    outs = {output.name: before.type(output.ref).shape for output in before.outputs}
+    cotangents = {name: symbols(algebra, f"cotangent of {name}", outs[name]) for name in differentiable_outputs(before)}
     runs: list[Evaluation] = []
 
     def outputs() -> Pair:
@@ -219,9 +208,8 @@ def _prove(before: Graph, after: Graph, gradients: bool, algebra: Algebra) -> Pr
     if gradients and cotangents:
         names = [name for name in (*inputs, *params) if name not in integers]
         if len(runs) == 2:
-            found += claims(
-                "gradient", names, lambda: (_gradients(runs[0], cotangents), _gradients(runs[1], cotangents))
-            )
+            one, other = runs
+            found += claims("gradient", names, lambda: (_gradients(one, cotangents), _gradients(other, cotangents)))
         else:
             found += [Claim("gradient", name, found[0].reason) for name in names]
     return Proof(tuple(found), shapes, integers)
@@ -250,9 +238,8 @@ def _is_integer(node: Node) -> bool:
 
 def _drawn(node: Node, seed: int) -> Array:
     """Return random numbers for an input or a parameter."""
-    rng, shape = named_rng(seed, node.name), node.types[0].shape
     domain = node.op.values if isinstance(node.op, Input) else None
-    return rng.normal(size=shape) if domain is None else domain.draw(rng, shape)
+    return drawn(seed, node.name, node.types[0].shape, domain)
 
 
 def _gradients(run: Evaluation, cotangents: Mapping[str, Array]) -> dict[str, Array]:

@@ -13,7 +13,7 @@ import pytest
 
 from lstmc.api.models import model_in
 from lstmc.drawing.drawing import Drawing, Rectangle, layout_text, places_of
-from lstmc.drawing.picture import Box, Group, Kind, Picture, picture_of
+from lstmc.drawing.picture import Box, Group, Kind, Picture, boxes_of, picture_of
 from lstmc.errors import DrawingError
 from lstmc.ir import Stage
 from tests.graphs import graph_after
@@ -50,7 +50,7 @@ def test_boxes_are_apart_and_those_of_a_step_in_its_frame(cell: str, target: str
     assert all(apart(*pair) for pair in combinations(boxes.values(), 2))
     for group in picture.whole.parts:
         if isinstance(group, Group) and group.title:
-            within = {box.key for box in group.boxes()}
+            within = {box.key for box in boxes_of(group)}
             frame = frames[id(group)]
             assert all(inside(boxes[key], frame) == (key in within) for key in boxes)
 
@@ -62,7 +62,7 @@ def test_time_goes_across_and_a_layer_stands_at_the_same_height_in_each_step() -
     across = [frames[id(step)].x for step in steps]
     assert across == sorted(across)
     for t in range(2, 5):  # the first step has no recurrent product
-        for box in steps[1].boxes():
+        for box in boxes_of(steps[1]):
             later = boxes[box.key.replace("t001", f"t{t:03d}")]
             assert later.y == pytest.approx(boxes[box.key].y)
             assert later.x - boxes[box.key].x == pytest.approx(across[t] - across[1])

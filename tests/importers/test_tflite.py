@@ -321,7 +321,7 @@ def test_a_fused_lstm(form: str, tmp_path: Path) -> None:
 def test_a_fused_lstm_streams_as_the_file_does(tmp_path: Path) -> None:
     """LiteRT keeps the states of the file from call to call: calls of one step are the stream."""
     whole, one = fused_lstm("clipped", 30, tmp_path / "whole.tflite"), fused_lstm("clipped", 1, tmp_path / "one.tflite")
-    runtime = LiteRT(one.read_bytes(), "optimised")
+    runtime = LiteRT(one.read_bytes(), "litert-optimised")
     net = lstmc.convert(whole, tmp_path / "net", backend="c", step=True, on=["interpreter"]).net
     frames = np.random.default_rng(0).normal(size=(30, 1, 1, 3)).astype("f")
     with net.stream() as step:
@@ -391,7 +391,10 @@ def test_a_frame_of_tensorflow_streams_with_the_states_that_are_proved(tmp_path:
     path = DATA / "step.tflite"
     done = lstmc.convert(path, tmp_path, backend="c", on=["interpreter"], states={"h": "h_out"})
     assert done.model.net.states == {"past": "past_out", "h": "h_out"}
-    runtime, states = LiteRT(path.read_bytes(), "optimised"), {"past": np.zeros((1, 2, 3)), "h": np.zeros((1, 4))}
+    runtime, states = (
+        LiteRT(path.read_bytes(), "litert-optimised"),
+        {"past": np.zeros((1, 2, 3)), "h": np.zeros((1, 4))},
+    )
     file = TfliteFile(path)
     inputs, outputs = ({name: file.tensors[at].name for name, at in end.items()} for end in (file.inputs, file.outputs))
     with done.net.stream() as step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +25,16 @@ from lstmc.plugins import entry_points_of
 from lstmc.prepare import StatePair, deploy_graph
 from lstmc.verification.differential import random_arrays
 from lstmc.weights import random_weights
-from lstmc_tflite import TfliteBackend
+from lstmc_tflite import TfliteBackend, runtime
 from lstmc_tflite.numbers import FLOAT32, Numbers
-from lstmc_tflite.runtime import LiteRT, Micro, wide_floats
+from lstmc_tflite.runtime import LiteRT, Micro, loaded, wide_floats
 from tests.cells.scanned import RANGES, STARTS, cell_graph, drawn
 from tests.random_models.models import RandomModel
 
 CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
 WITHOUT_BOUND = {"ttt_linear"}  # whose weights at random leave every range
 KERNELS: Mapping[str, Callable[[bytes], LiteRT | Micro]] = {
-    "xnnpack": lambda content: LiteRT(content, "xnnpack"),
-    "litert-optimised": lambda content: LiteRT(content, "optimised"),
-    "litert-reference": lambda content: LiteRT(content, "reference"),
-    "tflm": Micro,
+    kernels: partial(loaded, kernels=kernels) for kernels in (*runtime.KERNELS, "tflm")
 }
 CALIBRATION = 100  # steps, other ones than those compared
 LOST = 1e-3  # from which difference of float32 itself on a stream is no longer compared

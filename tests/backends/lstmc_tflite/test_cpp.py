@@ -18,8 +18,7 @@ from lstmc.api import Net
 from lstmc.manifest import parse_manifest
 from lstmc.ops import Array
 from lstmc_tflite.backend import targets
-from lstmc_tflite.examples import METHODS, _words
-from lstmc_tflite.net import read_net
+from lstmc_tflite.net import read_net, words
 from lstmc_tflite.runtime import Micro
 from tests.backends.lstmc_tflite.streams import streaming_lstm
 
@@ -119,7 +118,7 @@ TYPES = {np.dtype(np.float32): 1, np.dtype(np.int16): 7, np.dtype(np.int8): 9}
 
 def test_each_operator_has_the_method_that_registers_it() -> None:
     operators = {code for rule in targets()["tflite-micro"].rule for code in rule.operators}
-    assert {METHODS.get(code) or _words(code) for code in operators} == set(RESOLVER)
+    assert {words(code) for code in operators} == set(RESOLVER)
 
 
 def build(folder: Path, net: Net) -> None:
