@@ -33,7 +33,7 @@ class Narrow(Pass):
     2. DummyData                       => a matrix of that number, which ``constants`` replaces later
     3. InnerProduct, Slice, Concat, Softmax on axis k => on axis 1 of the matrix whose columns begin at k; on axis 0;
        Softmax on an axis before others => Softmax of the same columns, side by side; InnerProduct of one column, if not
-       allowed => Scale of the repeated column
+       allowed => InnerProduct of that column and a column of zeros
     4. Reshape                         => a view
     5. an elementwise layer => the layer on the matrix that its operand is, or is a view of
 
