@@ -88,12 +88,13 @@ class Node(Generic[OpT_co]):
 
     @property
     def step(self) -> Step | None:
-        """The step that all results belong to; None for no step, or for several, as in a cut sequence."""
+        """The step to which all results belong. None if no step made the node, or if its results belong to several
+        steps, as those of a cut sequence do."""
         first = self.steps[0] if self.steps else None
         return first if all(step == first for step in self.steps) else None
 
     def of_step(self, out: int) -> Step | None:
-        """Return the step of one of its results."""
+        """Return the step to which the result ``out`` belongs, or None if it belongs to no step."""
         return self.steps[out] if self.steps else None
 
 
@@ -108,7 +109,7 @@ def _is_named(op: type[Op]) -> bool:
 
 
 class Graph:
-    """A frozen graph, from :class:`Builder`; nodes are kept, and iterated, in topological order."""
+    """A frozen graph, made by :class:`Builder`, with its nodes in topological order."""
 
     def __init__(
         self,
@@ -158,7 +159,7 @@ class Graph:
         return self.node(ref.node).names[ref.out]
 
     def returning(self, names: Sequence[str]) -> Graph:
-        """Return the same graph with only these outputs."""
+        """Return the same graph with only the outputs of these names."""
         outputs = {output.name: output for output in self.outputs}
         return Graph(self.name, self._digraph, tuple(outputs[name] for name in names), self._operands)
 
@@ -167,13 +168,14 @@ class Graph:
         return Graph(name, self._digraph, self.outputs, self._operands)
 
     def carrying(self, states: Mapping[str, str]) -> Graph:
-        """Return the same graph with states: names of inputs, and of the outputs that they take at the next step."""
+        """Return the same graph with states: ``states`` maps an input's name to the name of the output that the input
+        takes in the next batch."""
         takes = {output: Ref(state) for state, output in states.items()}
         outputs = tuple(output._replace(carried_to=takes.get(output.name)) for output in self.outputs)
         return Graph(self.name, self._digraph, outputs, self._operands)
 
     def carried(self) -> dict[str, Output]:
-        """Return the inputs that take an output's value in the next batch, by name, with that output."""
+        """Return, by the name of each input that takes an output's value in the next batch, this output."""
         return {output.carried_to.node: output for output in self.outputs if output.carried_to is not None}
 
     def body_args(self) -> tuple[Node, ...]:
@@ -181,7 +183,8 @@ class Graph:
         return self._body_args
 
     def arguments(self, *roles: Role) -> list[str]:
-        """Return the names of the arguments of a scan body that have one of these roles, or of all; in order."""
+        """Return the names of a scan body's arguments that have one of these roles (without roles, of all arguments),
+        in operand order."""
         named = [(node.name, node.op) for node in self._body_args]
         return [name for name, op in named if isinstance(op, Arg) and (not roles or op.role in roles)]
 
@@ -190,7 +193,8 @@ class Graph:
         return tuple(node for node in self if isinstance(node.op, Arg))
 
     def readers(self) -> dict[Ref, int]:
-        """Return the number of readers of each value that is read: operand slots and graph outputs."""
+        """Return how often each value is read: once for each operand slot and each output of the graph. Unread values
+        are absent."""
         counts: dict[Ref, int] = Counter(output.ref for output in self.outputs)
         for producers in self._producers.values():
             for producer, edges in producers.items():
@@ -211,7 +215,7 @@ class Graph:
         return seen
 
     def dependents(self, names: set[str]) -> set[str]:
-        """Return the names of the nodes that depend on any of ``names``, and these."""
+        """Return ``names`` and the names of all nodes that depend on one of these."""
         reachable = set(names)
         for name in names:
             reachable |= nx.descendants(self._digraph, name)
@@ -297,7 +301,8 @@ class Builder:
         types: Types | None = None,
         steps: Steps = (),
     ) -> tuple[Ref, ...]:
-        """Add a node and return its values. A taken name gets a number; ``types`` skips inference (trusted).
+        """Add a node and return its values. A name that is taken gets a number. With ``types``, types are not inferred
+        or checked.
 
         ``steps`` has a step for each value, or is empty.
         """
@@ -345,18 +350,19 @@ class Builder:
             edges[slot] = _EDGE.setdefault(out, {"out": out})
 
     def copy(self, node: Node, operands: Sequence[Ref], op: Op | None = None) -> tuple[Ref, ...]:
-        """Add a node like ``node`` of another graph, on these operands, with another ``op`` if one is given."""
+        """Add a node with the names and attributes of ``node`` on these operands, with another ``op`` if one is
+        given."""
         return self.add(op or node.op, *operands, names=node.names, loc=node.loc, steps=node.steps)
 
     def of_step(self, ref: Ref) -> Step | None:
-        """Return the step that a value belongs to."""
+        """Return the step to which a value belongs, or None."""
         return self.node(ref.node).of_step(ref.out)
 
     def node(self, name: str) -> Node:
         return self._nodes[name]["node"]
 
     def amend(self, name: str, op: Op) -> None:
-        """Give a leaf other attributes, of the same type, before the graph is finished."""
+        """Replace a leaf's op by an op of the same type, before the graph is finished."""
         node = self.node(name)
         if self._finished or op.infer() != node.types:
             raise VerifyError(f"%{name} cannot become {op}")
@@ -375,7 +381,8 @@ class Builder:
 
 
 def topological_order(before: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return names so that each follows the names ``before`` it, and in the given order otherwise."""
+    """Return the names in an order in which each follows all names that ``before`` has for it, and otherwise in the
+    given order."""
     position = {name: at for at, name in enumerate(before)}
     order: nx.DiGraph[str] = nx.DiGraph()
     order.add_nodes_from(before)

@@ -89,7 +89,8 @@ class Rebuild:
 
 
 def renewed(outputs: Iterable[Output], new: Mapping[Ref, Ref]) -> list[Output]:
-    """Return outputs with their values replaced. An output is not carried to an input that was removed."""
+    """Return outputs with old values replaced by new values. An output that was carried to a removed input is carried
+    no more."""
     return [
         output._replace(ref=new[output.ref], carried_to=new.get(output.carried_to) if output.carried_to else None)
         for output in outputs
@@ -97,8 +98,9 @@ def renewed(outputs: Iterable[Output], new: Mapping[Ref, Ref]) -> list[Output]:
 
 
 def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, str] | None = None) -> Graph:
-    """Return the same graph with values renamed by ``names``, which are all different, and by ``others``, which get
-    numbers. Leaves keep their names, and values whose names are taken by leaves or by ``names`` get numbers too."""
+    """Return the graph with values renamed: by ``names``, which are all different, and by ``others``, whose names may
+    repeat and get numbers. Leaves keep their names; a value whose name a leaf or ``names`` has taken gets a number
+    too."""
     leaves = {node.name for node in graph if isinstance(node.op, Leaf)}
     exact = {ref: name for ref, name in names.items() if ref.node not in leaves and name not in leaves}
     free = Names(leaves.union(exact.values()))
@@ -118,10 +120,10 @@ def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, s
 def reshaped(
     b: Builder, ref: Ref, op: Reshape, names: Sequence[str] = (), loc: SrcLoc | None = None, steps: Steps = ()
 ) -> Ref:
-    """Return the value in the shape of ``op``: the value, or the value that it reshapes, if either has the shape; else
-    a new ``op``.
+    """Return a value in the shape of ``op``: ``ref`` itself, or the value that ``ref`` reshapes, if it has this shape,
+    else a new node of ``op``.
 
-    Reshapes of other kinds than ``op``, such as a view of the host, stay.
+    Reshapes of another class than ``op``, such as a view of the host, are not looked through.
     """
     source = reshape_source(b, ref, type(op))
     for candidate in (ref, source):
@@ -131,14 +133,15 @@ def reshaped(
 
 
 def reshape_source(b: Graph | Builder, ref: Ref, kind: type[Reshape] = Reshape) -> Ref:
-    """Return the value that a chain of reshapes of this kind starts from; any other value unchanged."""
+    """Return the value from which a chain of reshapes of this class starts. Return ``ref`` if its op is no such
+    reshape."""
     while isinstance(b.node(ref.node).op, kind):
         (ref,) = b.args(ref.node)
     return ref
 
 
 def broadcast(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
-    """Return the value broadcast to a shape of as many axes, or more axes in front: its axes of 1 are tiled."""
+    """Return the value broadcast to a shape that has as many axes or more in front: axes of size 1 are tiled."""
     own = b.type(ref).shape
     if len(own) < len(shape):
         own = (1,) * (len(shape) - len(own)) + own
@@ -199,12 +202,13 @@ NEGATE = Affine(-1.0, 0.0)
 
 
 def is_weight_op(op: Op) -> bool:
-    """Return whether an op on weights gives a weight."""
+    """Return whether an op computes a weight if all its operands are weights."""
     return type(op) in (Concat, Split, Reshape, Transpose) or op == NEGATE
 
 
 def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
-    """Return whether a value is a parameter, precomputed, a weight argument of a body, or a weight op of these."""
+    """Return whether a value is a parameter, a precomputed value, a weight argument of a body, or computed from such
+    values by weight ops."""
     op = graph.node(ref.node).op
     if isinstance(op, Arg):
         return op.role == "weight"
@@ -216,9 +220,10 @@ def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
 def computed_from_parameters(
     graph: Graph | Builder, *refs: Ref, known: Collection[Ref] = (), constants: bool = False
 ) -> bool:
-    """Return whether values are computed from parameters (or their stand-ins) and constants alone.
+    """Return whether values are computed from parameters (or precomputed values, or weight arguments) and constants
+    alone.
 
-    With ``constants``, constants without any parameter count too. The walk ends at leaves and ``known`` values.
+    At least one parameter is required, unless ``constants``. ``known`` values count as computed from parameters.
     """
     seen, stack, parameters = set(refs), list(refs), constants
     while stack:
@@ -236,7 +241,7 @@ def computed_from_parameters(
 
 
 def precomputed_nodes(graph: Graph) -> set[str]:
-    """Return the nodes that compute weights from parameters once, with the nodes that mark them."""
+    """Return the names of the Precomputed nodes and of the nodes that compute them from parameters."""
     marked = [Ref(node.name) for node in graph if isinstance(node.op, Precomputed)]
     return {name for name in graph.needed(marked) if not isinstance(graph.node(name).op, Param)}
 
@@ -253,7 +258,8 @@ def weight_graph(graph: Graph, blobs: Iterable[Ref]) -> Graph:
 
 
 def twice_stored(weights: Graph) -> list[str]:
-    """Return the trained values of a weight graph that are stored in two blobs, which training would make different."""
+    """Return the names of the trained values of a weight graph that are stored in two blobs, which training would make
+    different."""
     return [
         weights.value_name(ref)
         for ref, readers in weights.readers().items()
@@ -262,12 +268,14 @@ def twice_stored(weights: Graph) -> list[str]:
 
 
 def _fixed(weights: Graph, ref: Ref) -> bool:
+    """Return whether training leaves a weight unchanged."""
     op = weights.node(ref.node).op
     return op.fixed if isinstance(op, Param) else all(_fixed(weights, arg) for arg in weights.args(ref.node))
 
 
 def with_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
-    """Return the graph, with the bodies of its scans, with these numbers for open sizes."""
+    """Return the graph, and the bodies of its scans, with open sizes replaced by the numbers that ``sizes`` has for
+    their names."""
     rebuild = Rebuild(graph)
     for node in graph:
         op, types, operands = _sized(node.op, sizes), _sized(node.types, sizes), rebuild.args(node)
@@ -277,6 +285,8 @@ def with_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
 
 
 def _sized(thing: Any, sizes: Mapping[str, int]) -> Any:
+    """Return an op, type, graph, size or tuple with open sizes replaced by numbers; the same object if it has no open
+    size."""
     if isinstance(thing, UnknownSize):
         return thing.at(sizes)
     if isinstance(thing, Graph):

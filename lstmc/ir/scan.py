@@ -82,7 +82,7 @@ class Scan(Op):
         return op.role
 
     def of_role(self, role: ops.Role, values: Sequence[T]) -> list[T]:
-        """Return the operands' ``values`` that have this role."""
+        """Return those of ``values``, one for each operand, whose operands have this role."""
         return [value for i, value in enumerate(values) if self.role(i) == role]
 
     @property
@@ -95,7 +95,7 @@ class Scan(Op):
 
     @property
     def rounding(self) -> Rounding | None:
-        """The arithmetic of its steps, if that is not exact."""
+        """The arithmetic of the steps, or None if they compute exactly."""
         return None
 
     @property
@@ -164,9 +164,9 @@ Places = Sequence[int | None]  # the place of an axis in each value, None for a 
 
 
 def op_of_one(op: Op, operands: Sequence[TensorType], places: Places) -> Along | None:
-    """Return the rule of ``op`` for the axis that its operands have at ``places``, if the op treats its elements
-    separately. An operand without a place has the same value for all elements: it lacks the axis, or has one
-    element."""
+    """Return the rule of ``op`` for the axis that its operands have at ``places``, if the op treats the elements along
+    this axis separately, else None. An operand with place None has the same value for all elements: it lacks the axis,
+    or its axis has size 1."""
     slot = next((slot for slot, place in enumerate(places) if place is not None), None)
     along = None if slot is None else op.along(slot, places[slot], *operands)  # type: ignore[arg-type]
     if along is None or along.op is None or None in along.results:
@@ -180,7 +180,8 @@ def op_of_one(op: Op, operands: Sequence[TensorType], places: Places) -> Along |
 
 
 def places_of(op: Op, axis: int, operands: Sequence[TensorType]) -> Sequence[int | None]:
-    """Return the places in the operands of an axis that all results have at ``axis``; empty if no operand has it."""
+    """Return by operand the place of the axis that all results have at ``axis``, or None for an operand without the
+    axis."""
     for slot, type_ in enumerate(operands):
         for place in range(type_.rank):
             along = op.along(slot, place, *operands)
@@ -190,7 +191,8 @@ def places_of(op: Op, axis: int, operands: Sequence[TensorType]) -> Sequence[int
 
 
 def op_of_all(op: Op, size: int, operands: Sequence[TensorType], places: Places) -> tuple[Op, tuple[int, ...]] | None:
-    """Return the op for operands with one more axis of ``size`` at ``places``, and its places in the results."""
+    """Return the op for operands with one more axis of ``size`` at ``places``, and the axis's places in the results.
+    Return None if there is no such op."""
     types = [t if place is None else _with(t, place, size) for t, place in zip(operands, places, strict=True)]
     for wide in op.wider(size):
         try:
@@ -210,7 +212,8 @@ def _with(type_: TensorType, axis: int, size: int) -> TensorType:
 
 
 def op_over_time(op: Op, steps: int, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
-    """Return ``op`` for all steps at once, if it gives exactly the steps' results; operand types are of one step."""
+    """Return ``op`` for all steps at once, or None if no op gives exactly the steps' results. ``operands`` are the
+    types at one step; ``mapped`` says which of them become sequences."""
     wide = op_of_all(op, steps, operands, [0 if m else None for m in mapped])
     return wide[0] if wide is not None and not any(wide[1]) else None
 
@@ -226,8 +229,8 @@ def of_step(sequence: TensorType) -> TensorType:
 
 
 def op_of_step(op: Op, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
-    """Return the op of one step that corresponds to ``op`` for all steps; None if ``op`` mixes steps, or has no such
-    form.
+    """Return the op of one step that corresponds to ``op`` for all steps. Return None if ``op`` mixes steps or has no
+    such form.
 
     Operand types are of sequences: the ``mapped`` operands and the results have a leading axis of time.
     """
@@ -267,9 +270,10 @@ def values_over_time(graph: Graph) -> set[Ref]:
 
 
 def _carriers(graph: Graph, node: Node) -> set[Ref]:
-    """Return the operands that the time axis of a result comes from, if the op has a form for one step of them.
+    """Return the operands from which the first axis of the results comes, if the op has a form for one element of this
+    axis; otherwise an empty set.
 
-    A parameter never carries the axis, whatever its shape: next to a sequence it may have a value for each step.
+    A parameter is never among them, whatever its shape: next to a sequence it may have a value for each step.
     """
     args = graph.args(node.name)
     types = [graph.type(ref) for ref in args]
@@ -285,26 +289,27 @@ def _carriers(graph: Graph, node: Node) -> set[Ref]:
 
 
 def has_gradient(node: Node) -> bool:
-    """Return whether an op has a gradient at all: Accuracy has none."""
+    """Return whether an op has a gradient for any operand: Accuracy has none."""
     return not node.op.operands or len(node.op.undifferentiated) < len(node.op.operands)
 
 
 def differentiable_outputs(graph: Graph) -> tuple[str, ...]:
-    """Return the outputs of a graph that have a gradient."""
+    """Return the names of a graph's outputs that have a gradient."""
     without = depending(graph, lambda node: not has_gradient(node))
     return tuple(output.name for output in graph.outputs if output.ref not in without)
 
 
 def differentiable_inputs(graph: Graph, outputs: Iterable[str]) -> tuple[str, ...]:
-    """Return the inputs of a graph for which ``outputs`` have a gradient. An input is left out if an op on the way does
-    not differentiate by it, such as indices and labels: Caffe would abort."""
+    """Return the names of a graph's inputs for which ``outputs`` have a gradient. An input is left out if it reaches an
+    operand by which an op does not differentiate, such as indices and labels: Caffe would abort."""
     names = set(outputs)
     stopped = _stopped(graph, [output.ref for output in graph.outputs if output.name in names])
     return tuple(node.name for node in graph if isinstance(node.op, ops.Input) and node.name not in stopped)
 
 
 def _stopped(graph: Graph, roots: Sequence[Ref]) -> set[str]:
-    """Return the nodes whose gradient is stopped on the way to ``roots``, by an op that does not differentiate."""
+    """Return the names of the nodes on which ``roots`` depend through an operand by which an op does not
+    differentiate."""
     needed, stops = graph.needed(roots), list[Ref]()
     read = {*roots, *(ref for name in needed for ref in graph.args(name))}
     for node in graph:
@@ -319,8 +324,8 @@ def _stopped(graph: Graph, roots: Sequence[Ref]) -> set[str]:
 
 
 def _stopped_operands(scan: Scan, read: set[int]) -> tuple[int, ...]:
-    """Return the operands of a scan whose gradient an op in its body stops, at the same step or a later step. ``read``
-    are the results that something reads."""
+    """Return the slots of a scan's operands whose gradient an op in its body stops, at the same step or a later step.
+    ``read`` are the indices of the results that something reads."""
     states = [slot for slot in range(len(scan.body.body_args())) if scan.role(slot) == "state"]
     results = list(enumerate(states, len(scan.step_outputs)))
 
@@ -356,9 +361,9 @@ def depending(
 ) -> set[Ref]:
     """Return the values that depend on a node for which ``starts`` is true, or on one of these ``leaves``.
 
-    Inside a scan an argument depends on the nodes that its operand depends on, a state also on the states before it; a
-    last state depends on its first value too. ``visit`` gets each graph with its dependent values, bodies before the
-    graphs around them.
+    Inside a scan an argument depends on the nodes on which its operand depends, a state also on the nodes of earlier
+    steps; a last state depends on its initial value too. ``visit`` gets each graph with its dependent values, the body
+    of a scan before the graph that has the scan.
     """
     values: set[Ref] = set()
     for node in graph:
@@ -373,7 +378,7 @@ def depending(
 
 
 def _results(scan: Scan, operands: list[bool], starts: Callable[[Node], bool], visit: Visit | None) -> list[int]:
-    """Return the dependent results of a scan, given which of its operands are dependent."""
+    """Return the indices of a scan's results that depend on a starting node. ``operands`` says which operands do."""
     args = scan.body.arguments()
     dependent = {name for name, depends in zip(args, operands, strict=True) if depends}
     states = [name for i, name in enumerate(args) if scan.role(i) == "state"]

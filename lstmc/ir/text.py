@@ -63,6 +63,7 @@ def _graph_lines(graph: Graph, keyword: str) -> Iterator[str]:
 
 
 def _returned(graph: Graph) -> Iterator[str]:
+    """Yield each result of a graph as it stands after ``return``."""
     following = _next_states(graph)
     for i, output in enumerate(graph.outputs):
         word = "next " if i in following else ""
@@ -72,7 +73,7 @@ def _returned(graph: Graph) -> Iterator[str]:
 
 
 def print_node(graph: Graph, node: Node) -> str:
-    """Return the first line of a node, without its place."""
+    """Return the first line of a node, without its steps and its location."""
     names = ", ".join(f"%{name}" for name in node.names)
     types = ", ".join(map(str, node.types))
     parts = [f"%{graph.value_name(ref)}" for ref in graph.args(node.name)] + list(_attributes(node.op))
@@ -80,6 +81,7 @@ def print_node(graph: Graph, node: Node) -> str:
 
 
 def _node_lines(graph: Graph, node: Node) -> Iterator[str]:
+    """Yield the lines of a node: one, or for a scan the lines of its bodies too."""
     loc = node.loc
     steps = [f"{step.scan}:{step.t}" if step else _NO_STEP for step in (node.steps[:1] if node.step else node.steps)]
     place = f"  @ {', '.join(steps)}" if steps else ""
@@ -107,6 +109,8 @@ def _fields(op: type[Op]) -> dict[str, Any]:
 
 
 def _attributes(op: Op) -> Iterator[str]:
+    """Yield NAME=VALUE for each attribute of an op that has not its default. Graphs and a leaf's shape stand elsewhere
+    in the text."""
     for name, default in _fields(type(op)).items():
         value = getattr(op, name)
         if isinstance(value, Graph) or (name == "shape" and isinstance(op, Leaf)):
@@ -124,6 +128,8 @@ def parse_graph(text: str, ops: Sequence[type[Op]] = ()) -> Graph:
 
 
 class _Parser:
+    """Reads a graph from its text, line by line; ``at`` is the index of the next line."""
+
     def __init__(self, text: str, ops: dict[str, type[Op]]) -> None:
         lines = [*text.splitlines(), "the end of the text"]
         # the lines that are not empty, with their numbers
@@ -146,6 +152,7 @@ class _Parser:
         return self.lines[self.at]
 
     def graph(self, keyword: str) -> Graph:
+        """Return the graph, or the scan body, that starts at the next line."""
         head = re.fullmatch(rf"{keyword} (\S+) \{{", self.peek())
         if head is None:
             raise self.error(f"`{keyword} NAME {{`")
@@ -160,6 +167,7 @@ class _Parser:
         return graph
 
     def returning(self, builder: Builder, values: dict[str, Ref]) -> Graph:
+        """Read the ``return`` line, and return the finished graph."""
         items = [item for item in self.peek()[len("return") :].strip().split(", ") if item]
         outputs = []
         for item in items:
@@ -179,11 +187,13 @@ class _Parser:
         return graph
 
     def value(self, name: str, values: dict[str, Ref]) -> Ref:
+        """Return the value of this name. Raises :class:`ParseError` if no line above defines it."""
         if name not in values:
             raise self.error(f"a value defined above, not %{name}")
         return values[name]
 
     def node(self, builder: Builder, values: dict[str, Ref]) -> None:
+        """Read one node, with the bodies of a scan, and add it to ``builder`` and its values to ``values``."""
         match = _NODE.fullmatch(self.peek())
         if match is None:
             raise self.error("`%NAME: TYPE = OP(...)` or `return`")
@@ -212,6 +222,8 @@ class _Parser:
         values.update(zip(names, refs, strict=True))
 
     def op(self, name: str, attributes: str, types: tuple[TensorType, ...], block: bool) -> Op:
+        """Return the op called ``name``, whose dialect is loaded if needed. If ``block``, the lines that follow are its
+        bodies."""
         dialect = dialect_of(name)
         if name not in self.ops and dialect in self.missing:
             self.missing.remove(dialect)
@@ -259,6 +271,8 @@ def parse_filler(text: str) -> Filler:
 
 
 def _attribute_values(text: str) -> dict[str, Any]:
+    """Return by name the attributes that a text such as ``axis=2`` has. Raises ValueError or SyntaxError for other
+    texts."""
     if not text:
         return {}
     call = ast.parse(f"f({text})", mode="eval").body
@@ -272,6 +286,7 @@ _short_values = lru_cache(maxsize=1024)(_attribute_values)  # nodes repeat the s
 
 
 def _literal(node: ast.expr) -> Any:
+    """Return the value of a Python literal, or of a call of a filler or a domain, such as ``uniform(-0.1, 0.1)``."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.func.id not in _CALLED:
             raise ValueError(node.func.id)
@@ -286,7 +301,7 @@ def _parse_type(text: str) -> TensorType:
 
 
 def _parse_steps(text: str | None) -> Steps | None:
-    """Return the steps after ``@``, () if there are none; None for a malformed text."""
+    """Return the steps after ``@``, or () if there are none. Return None if the text is malformed."""
     steps: list[Step | None] = []
     for item in text.split(", ") if text else ():
         match = _STEP.fullmatch(item)

@@ -62,6 +62,8 @@ class Legality:
 
 
 def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
+    """Raise :class:`VerifyError` unless a model or a body has legal, well-typed nodes with different names, and outputs
+    that are values of it."""
     graph.check_structure()
     seen: set[str] = set()
     # steps of one scan share their ops and types as objects, so one inference holds for all steps
@@ -102,7 +104,8 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
 
 
 def _verify_carried(graph: Graph) -> None:
-    """Verify that each output carried to the next batch goes to an input of its type, and no two to the same input."""
+    """Raise :class:`VerifyError` unless each output that is carried to the next batch goes to an input of its type, to
+    which no other output goes."""
     targets: set[Ref] = set()
     for name, ref, carried_to, _ in graph.outputs:
         if carried_to is None:
@@ -118,6 +121,8 @@ def _verify_carried(graph: Graph) -> None:
 
 
 def _verify_types(graph: Graph, node: Node, inferred_by_key: dict[tuple[int, ...], Types]) -> None:
+    """Raise :class:`VerifyError` unless a node has the types that its op infers, which ``inferred_by_key`` keeps for
+    equal steps."""
     operands = [graph.type(ref) for ref in graph.args(node.name)]
     key = (id(node.op), *map(id, operands))
     if key not in inferred_by_key:
@@ -133,6 +138,8 @@ def _verify_types(graph: Graph, node: Node, inferred_by_key: dict[tuple[int, ...
 
 
 def _verify_scan(scan: Scan, legal: Legality, stage: Stage) -> None:
+    """Raise :class:`VerifyError` unless a scan's bodies are well formed, have the same arguments and results, and each
+    next state has its state's type."""
     if scan.length < 1:
         raise VerifyError(f"scan of {scan.body.name}: length must be at least 1, found {scan.length}")
     inside = Legality(Stage.MODEL, None) if scan.backend else legal  # its body is a step of a model
@@ -163,6 +170,7 @@ def _verify_scan(scan: Scan, legal: Legality, stage: Stage) -> None:
 
 
 def _verify_weights(graph: Graph, node: Node, scan: Scan) -> None:
+    """Raise :class:`VerifyError` if a scan takes a value that is no weight as a weight."""
     for slot, ref in enumerate(graph.args(node.name)):
         if scan.role(slot) == "weight" and not is_weight(graph, ref):
             raise _at(graph, node, f"argument {slot} is a weight, but %{graph.value_name(ref)} is computed")

@@ -427,17 +427,18 @@ class PassList(list[Pass]):
         return self
 
     def upto(self, index: int) -> Self:
-        """Return the list up to a pass, with the pass."""
+        """Return the list of the passes up to an index, that pass included."""
         return type(self)(self[: index + 1])
 
     def stage_after(self, index: int) -> Stage:
-        """Return the stage of the graph that a pass leaves; for -1, of the model as it was written."""
+        """Return the stage of the graph after the pass at an index; for -1, the stage of the model as it was
+        written."""
         reached = [step.after for step in self[: index + 1] if step.after is not None]
         return reached[-1] if reached else Stage.MODEL
 
     def end_of(self, stage: Stage) -> int:
-        """Return the index of the last pass whose result is at a stage. Return -1 if only the graph before all passes
-        is at this stage. Raises :class:`PassError` if no pass brings a graph to the stage."""
+        """Return the index of the last pass after which the graph is at a stage. Return -1 if only the model before all
+        passes is at this stage. Raises :class:`PassError` if no pass brings a graph to the stage."""
         last_index = {self.stage_after(index): index for index in range(-1, len(self))}
         if stage not in last_index:
             raise PassError(
@@ -451,9 +452,11 @@ PASSES = "lstmc.passes"
 
 @dataclass(frozen=True)
 class Insertion:
-    """A pass, and the pass before or after which it runs, by its name in :class:`PassList` (``cse:2``).
+    """A pass to insert into lists of passes, and the name in :class:`PassList` (``cse:2``) of the pass before or after
+    which it runs.
 
-    It goes into every list that has that pass; ``backend`` and ``targets`` restrict it to a backend and to targets.
+    The pass goes into every list that has the named pass; ``backend`` and ``targets`` restrict the insertion to a
+    backend and to targets.
     """
 
     step: Pass
@@ -472,14 +475,14 @@ class Insertion:
 
     @property
     def anchor(self) -> str:
-        """Return the name of the pass before or after which it runs."""
+        """Return the name of the pass before or after which the inserted pass runs."""
         name = self.after if self.before is None else self.before
         assert name is not None
         return name
 
     def put_into(self, passes: PassList, backend: str | None, target: str | None) -> bool:
-        """Insert the pass into a list in place, and return True. Return False, without a change, if its neighbour is
-        not in the list or the pass is for other backends or targets."""
+        """Insert the pass into a list in place, and return True. Return False, without a change, if the list lacks the
+        pass beside which this pass runs, or if the insertion is for another backend or target."""
         applies = self.backend in (None, backend) and (self.targets is None or target in self.targets)
         try:
             at = passes.at(self.anchor)
@@ -499,8 +502,8 @@ def installed_passes() -> dict[str, Insertion]:
 
 
 def load_insertion(name: str) -> Insertion:
-    """Return an installed pass. Raises :class:`~lstmc.errors.PluginError` if there is no such pass, if several packages
-    have one of this name, or if it is malformed."""
+    """Return the installed pass called ``name``. Raises :class:`~lstmc.errors.PluginError` if no package or several
+    packages have a pass of this name, or if the pass is malformed."""
     point = only_entry_point(PASSES, name, "pass")
     insertion = load_point(point, "pass")
     for expected, actual in _problems(insertion, point):

@@ -35,19 +35,20 @@ Cuts = dict[tuple[Ref, bool], Refs]  # (sequence, whether the axis is kept) -> i
 
 @dataclass(frozen=True)
 class TimeAxis:
-    """The conversion of a sequence to steps and back in core ops; a backend's own converts in its ops."""
+    """Converts a sequence to steps and back with core ops; a subclass of a backend uses the backend's ops."""
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
-        """x [T, ...] as T values [...], or [1, ...] where the axis is ``kept``; ``names`` are their names, ``steps``
-        their numbers."""
+        """Return the steps of x [T, ...]: T values [...], or [1, ...] if the axis is ``kept``. ``names`` are the names
+        of these values, ``steps`` their numbers."""
         return b.add(Split(0, (1,) * len(names)) if kept else Unstack(), x, names=names, steps=tuple(steps))
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
-        """T values [...], or [1, ...] where the axis is ``kept``, as one [T, ...], called ``name``."""
+        """Return T values [...], or [1, ...] if the axis is ``kept``, joined to one value [T, ...] called ``name``."""
         return b.add(Concat(0) if kept else Stack(), *steps, names=(name,))[0]
 
     def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
-        """Return x once for each of the ``steps`` that read it; nodes that copy it are called by ``names``."""
+        """Return x once for each of the ``steps`` that read it. A backend that needs copies of x calls them by
+        ``names``."""
         return (x,) * len(names)
 
 
@@ -73,7 +74,7 @@ class Expand(Pass):
     loops: Callable[[Scan], bool] = lambda scan: False
 
     def requires(self, graph: Graph) -> None:
-        """Raise :class:`PassError` for more nodes than a net can have, before any node is made."""
+        """Raise :class:`PassError` if an unrolled scan would have more nodes than a net can have."""
         scans = [(node, node.op) for node in graph if isinstance(node.op, Scan) and not self.loops(node.op)]
         for node, scan in scans:
             if (count := scan.length * len(scan.body)) > MOST_NODES:
@@ -112,7 +113,8 @@ class Expand(Pass):
 
 
 def _unread_leaves(graph: Graph, loops: Callable[[Scan], bool]) -> set[str]:
-    """Return the leaves to remove: they are only initial states of unrolled scans, whose first steps ignore them."""
+    """Return the names of the leaves to remove: initial states of unrolled scans that the first step does not read and
+    that no other node reads."""
     read = {output.ref.node for output in graph.outputs}
     for node in graph:
         args = graph.args(node.name)
@@ -139,10 +141,12 @@ def named_results(scan: Scan, body: Graph) -> Graph:
 
 
 class _Template:
-    """A body read once: its nodes, where each operand comes from, and which nodes are the same at every step."""
+    """A body read once: its nodes with their operands, and apart from them the nodes that have the same values at every
+    step."""
 
     def __init__(self, body: Graph, shares: bool) -> None:
-        """Collect the body's nodes. With ``shares``, nodes that are the same at every step are kept apart."""
+        """Collect the body's nodes. If ``shares``, the nodes that are the same at every step go to ``same``, not to
+        ``nodes``."""
         nodes = [(node, body.args(node.name)) for node in body if not isinstance(node.op, Arg)]
         varying = body.dependents(set(body.arguments("x", "state"))) if shares else {node.name for node, _ in nodes}
         self.nodes = [pair for pair in nodes if pair[0].name in varying]
@@ -156,7 +160,7 @@ class _Template:
 
 
 class _Unroller:
-    """One scan's expansion into ``builder``."""
+    """Adds the unrolled nodes of one scan to ``builder``."""
 
     def __init__(self, builder: Builder, node: Node, scan: Scan, time_axis: TimeAxis, cuts: Cuts) -> None:
         self.builder, self.node, self.scan, self.time_axis, self.cuts = builder, node, scan, time_axis, cuts
@@ -195,6 +199,7 @@ class _Unroller:
         return by_index
 
     def _cut(self, sequence: Ref, slot: int) -> Refs:
+        """Return the steps of a sequence, which is cut once for all scans that read it."""
         key = sequence, self.scan.kept
         if key not in self.cuts:
             names = [prefix + self.body.arguments[slot] for prefix in self.prefixes]
@@ -202,7 +207,8 @@ class _Unroller:
         return self.cuts[key]
 
     def _shared(self, inside: Ref, value: Ref, first: set[Ref]) -> dict[int, Ref]:
-        """Return, for a value ``inside`` the body that is the same at every step, what each step reads instead."""
+        """Return by step what each step reads for ``inside``, a value of the body whose value outside, ``value``, is
+        the same at every step. ``first`` has the values of the body that the first step reads."""
         body = self.body.reads()
         reading = [t for i, t in enumerate(self.scan.order()) if inside in (first if i == 0 else body)]
         name = inside.node if inside.out == 0 else f"{inside.node}_{inside.out}"
@@ -211,7 +217,7 @@ class _Unroller:
         return dict.fromkeys(self.scan.order(), value) | dict(zip(reading, shared, strict=True))
 
     def _same(self, args: Sequence[Ref]) -> dict[Ref, dict[int, Ref]]:
-        """Compute the body's values that are the same at every step, once. Return for each of them the value that each
+        """Add, once, the body's nodes that are the same at every step. Return by their values in the body what each
         step reads."""
         new = {Ref(name): ref for name, ref in zip(self.body.arguments, args, strict=True)}
         shared = {}
@@ -228,6 +234,8 @@ class _Unroller:
         return shared
 
     def _step(self, template: _Template, args: Sequence[Ref], same: dict[Ref, dict[int, Ref]], t: int) -> Refs:
+        """Add the nodes of step ``t``, and return the body's results: outputs, then next states. ``args`` are the
+        values of the body's arguments at this step, ``same`` those that are equal at every step."""
         prefix, at = self.prefixes[t], (self.steps[t],)
         new = {Ref(name): ref for name, ref in zip(template.arguments, args, strict=True)}
         if template is self.body:
@@ -266,8 +274,8 @@ class KeepTimeAxis(NodePass):
     bodies = False
 
     def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        """Rewrite a scan so that values inside its body have an axis of time, of size 1. Return None for another op,
-        and for a body with an op that does not work with this axis."""
+        """Return a scan's results with an axis of time, of size 1, on the values inside its body. Return None to keep
+        the node: if it is no scan that ``where`` picks, or if an op of its body has no form with this axis."""
         scan = node.op
         if not isinstance(scan, Scan) or scan.kept or not self.where(scan):
             return None
@@ -279,6 +287,8 @@ class KeepTimeAxis(NodePass):
         return self._scan(b, node, replace(scan, body=bodies[0], first=first, kept=True), args)
 
     def _scan(self, b: Builder, node: Node, scan: Scan, args: Refs) -> Refs:
+        """Add the new scan on first states with the axis, and return its results; last states are reshaped to lose the
+        axis."""
         operands = [self._step(b, ref) if scan.role(i) == "state" else ref for i, ref in enumerate(args)]
         steps = len(scan.step_outputs)
         names = (*node.names[:steps], *(f"{name}/step" for name in node.names[steps:]))
@@ -287,7 +297,7 @@ class KeepTimeAxis(NodePass):
         return (*results[:steps], *(b.add(self.reshape(t.shape), ref, names=(name,))[0] for ref, t, name in last))
 
     def _step(self, b: Builder, state: Ref) -> Ref:
-        """Return a first state as a sequence of one step, the step before the first."""
+        """Return a first state [N, ...] as [1, N, ...]."""
         node = b.node(state.node)
         shape = (1, *b.type(state).shape)
         if isinstance(node.op, Leaf) and _is_constant(b, state):
@@ -296,8 +306,8 @@ class KeepTimeAxis(NodePass):
 
 
 def _kept_body(body: Graph) -> Graph | None:
-    """Return the body with an axis for time before the axes of its sequences and states. Return None if an op has no
-    form with this axis, or if a result is the same at every step."""
+    """Return the body with an axis of time, of size 1, before the axes of its sequences, states and results. Return
+    None if an op has no form with this axis, or if a result is the same at every step."""
     builder = Builder(body.name, body)
     same: dict[Ref, Ref] = {}  # values that are the same at every step, without the axis
     kept: dict[Ref, Ref] = {}  # values with the axis
@@ -329,6 +339,7 @@ def _kept_body(body: Graph) -> Graph | None:
 
 
 def _is_constant(graph: Graph | Builder, ref: Ref) -> bool:
+    """Return whether a value is a constant array, so no input, parameter or argument."""
     op = graph.node(ref.node).op
     return isinstance(op, Leaf) and not isinstance(op, Input | Param | Arg)
 
@@ -354,6 +365,8 @@ def peel(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | Non
 
 
 def _first_step(scan: Scan, b: Builder, operands: Refs) -> Graph | None:
+    """Return the body for the first step, simplified with the initial states that are arrays of one number. Return None
+    if no initial state is such an array."""
     constants = {
         arg.name: op
         for i, (arg, ref) in enumerate(zip(scan.body.body_args(), operands, strict=True))
@@ -395,6 +408,8 @@ def distribute(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 def _first_that_pays(b: Builder, node: Node, scan: Scan, args: Refs, counts: Counter[str]) -> Refs | None:
+    """Return the results of two scans in place of one, for the smallest group of states whose separation moves a
+    product out of the loop. Return None if no separation pays."""
     body = scan.body
     states, reads = body.arguments("state"), states_read(body)
     numbers = {name: number for number, name in enumerate(states)}
@@ -413,7 +428,9 @@ def _first_that_pays(b: Builder, node: Node, scan: Scan, args: Refs, counts: Cou
 
 
 class _Halves:
-    """A scan as two scans: of the ``first`` states, by their numbers, which need no other states; and of the rest."""
+    """A scan as two scans: the first has the states with the numbers ``first``, which need no other states, the second
+    has the other states. ``pays`` says whether the products that leave the loop have at least as many elements as
+    ``crossing``, the values that the second scan reads from the first."""
 
     def __init__(self, scan: Scan, first: Collection[int]) -> None:
         self.scan, self.body = scan, scan.body
@@ -429,6 +446,7 @@ class _Halves:
         self.pays = bool(freed) and moved <= sum(node.types[0].size for node in freed)
 
     def _nexts(self, half: int) -> list[Output]:
+        """Return the next states of the first scan (0) or the second scan (1)."""
         return [self.scan.next_states[number] for number in self.numbers[half]]
 
     def _crossing(self, computed: set[str]) -> list[Ref]:
@@ -442,8 +460,8 @@ class _Halves:
         return [ref for ref in stack if ref.node in computed]
 
     def scans(self, b: Builder, node: Node, args: Refs) -> Refs:
-        """Write one scan as two, and return its results. The first scan returns the crossing values as sequences, and
-        the second reads these as inputs."""
+        """Add the two scans, and return the results of the one scan that they replace. The first scan returns the
+        crossing values as sequences, which the second scan reads."""
         values = [Output(self.body.value_name(ref), ref) for ref in self.crossing]
         names = [f"{self.body.name}/{output.name}" for output in values]
         operands = dict(zip(self.body.arguments(), args, strict=True))
@@ -464,7 +482,7 @@ class _Halves:
         return (*results, *(last[number] for number in range(len(ends))))
 
     def _rest(self) -> tuple[Graph, dict[str, int]]:
-        """Return the second scan's body, and for each new argument its index in the crossing values."""
+        """Return the second scan's body, and by name of each new argument the index of its value in ``crossing``."""
         rebuild, taken = Rebuild(self.body), dict[str, int]()
         for node in self.body:
             crossing = [ref for ref in self.crossing if ref.node == node.name]

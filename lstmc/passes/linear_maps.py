@@ -34,10 +34,10 @@ NO_OFFSETS: Offsets = MappingProxyType({})
 
 
 class Steps:
-    """Nodes on sequences of the maps of a recurrence.
+    """Adds nodes that compute on sequences of the affine maps of a recurrence's steps.
 
-    The affine map of some steps has offsets, and factors by pairs of states, the result's and the multiplied one. A
-    factor that is the same at every step has one step.
+    An affine map has an offset by state, and a factor by pair of states: (the state that results, the state that is
+    multiplied). A factor that is the same at every step has one step.
     """
 
     def __init__(self, b: Builder, length: int, reverse: bool, recurrence: Recurrence) -> None:
@@ -47,7 +47,8 @@ class Steps:
     # sequences along the first axis, in the order of time ------------------------------------------------------
 
     def cut(self, x: Ref, first: int, axis: int = 0) -> tuple[Ref, Ref]:
-        """Return the steps that run first, and the rest. A constant, which has one step, is returned as both parts."""
+        """Return the first steps to run, ``first`` in number, and the remaining steps. A constant, which has one step,
+        is returned as both parts."""
         size = self.b.type(x).shape[axis]
         if size == 1:
             return x, x
@@ -73,15 +74,17 @@ class Steps:
     # maps ------------------------------------------------------------------------------------------------------
 
     def _times(self, x: Ref, y: Ref) -> Ref:
+        """Return the product of two values; in a recurrence of maxima, where a factor is added, their sum."""
         return self.b.add(ops.Add() if self.maximum else ops.Mul(), x, y)[0]
 
     def _plus(self, earlier: Ref, later: Ref) -> Ref:
+        """Return the sum of two values, or their maximum in a recurrence of maxima."""
         if not self.maximum:
             return self.b.add(ops.Add(), earlier, later)[0]
         return self.b.add(ops.Maximum(), *((earlier, later) if self.recurrence.later else (later, earlier)))[0]
 
     def _applied(self, factors: Factors, values: Offsets, offsets: Offsets = NO_OFFSETS) -> dict[int, Ref]:
-        """Return factors @ values + offsets, without terms that are zero. A factor of None is the neutral factor."""
+        """Return by state factors @ values + offsets, without states for which this is zero."""
         results = dict[int, Ref]()
         for state in self.recurrence.states:
             terms = [
@@ -109,13 +112,15 @@ class Steps:
         return results
 
     def _number(self, x: Ref | None, like: Ref | None) -> Ref:
-        """Return a factor as a value. None stands for the neutral factor, a constant in the shape of ``like``."""
+        """Return a factor as a value. The neutral factor, None, becomes an array of ones (zeros in a recurrence of
+        maxima) in the shape of ``like``."""
         if x is not None:
             return x
         shape = (1,) if like is None else self.b.type(like).shape
         return self.full(shape, 0.0 if self.maximum else 1.0)
 
     def _maps(self, sequences: Mapping[Ref, Ref]) -> tuple[Factors, Offsets]:
+        """Return the factors and offsets of all steps, as the sequences that hold them. Zero offsets are absent."""
         factors = {key: None if r is None else sequences[r] for key, r in self.recurrence.factors.items()}
         return factors, {s: sequences[r] for s, r in self.recurrence.offsets.items() if r is not None}
 
@@ -135,8 +140,8 @@ class Steps:
     def _doubled(
         self, factors: Factors, offsets: Offsets, begun: Offsets, shapes: Mapping[int, tuple[int, ...]], length: int
     ) -> dict[int, Ref]:
-        """Return the states after each step, by doubling: each round joins every step's map with the map of as many
-        steps before it. ``begun`` are initial states that are not zero, as steps."""
+        """Return the states after each step, by doubling: round i joins each step's map with the map of the 2**i steps
+        before it. ``begun`` are the initial states that are not zero, as sequences of one step."""
         values = self._begun(factors, offsets, begun, length)
         # the factor of the first step is no longer needed
         factors = {key: None if ref is None else self.cut(ref, 1)[1] for key, ref in factors.items()}
@@ -163,7 +168,7 @@ class Steps:
         return self.b.add(ops.Full(shape, value))[0]
 
     def _begun(self, factors: Factors, offsets: Offsets, begun: Offsets, length: int) -> dict[int, Ref]:
-        """Return the offsets. The first step's offset includes what the initial states contribute to it."""
+        """Return the offsets, with the first step's map applied to the initial states ``begun``."""
         if not begun:
             return dict(offsets)
         cuts = {s: self.cut(x, 1) for s, x in offsets.items()}
@@ -176,9 +181,9 @@ class Steps:
         return values
 
     def chunks(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
-        """Return the states after each step. All chunks run in lockstep from zero; then the states between chunks are
-        computed, and added as a correction. Each place in a chunk has a matrix, with a row for each chunk and a column
-        for each element of a state."""
+        """Return the states after each step. A chunk is a run of neighbouring steps; all chunks run at once from zero
+        states. Then the states between chunks are computed, and what they contribute is added to each step. Values are
+        matrices, one for each place in a chunk, with a row for each chunk and a column for each element of a state."""
         length = chunk_length(self.length)
         count = -(-self.length // length)
         all_factors, all_offsets = self._maps(sequences)
@@ -214,18 +219,19 @@ class Steps:
         return results
 
     def _factors_beside(self, parts: Sequence[Ref | None], row: tuple[int, ...]) -> Ref:
-        """Return the factors of each place in a chunk, side by side: a row for each chunk, or one row for all
+        """Return the factors of all places in a chunk side by side: a row for each chunk, or one row that holds for all
         chunks."""
         ones = [self.full(row, 0.0 if self.maximum else 1.0) if x is None else x for x in parts]
         rows = max(self.b.type(x).shape[0] for x in ones)
         return self.joined(*(broadcast(self.b, x, (rows, row[1])) for x in ones), axis=1)
 
     def order(self, count: int) -> range:
+        """Return the indices of ``count`` steps or chunks in the order in which they run."""
         return range(count - 1, -1, -1) if self.reverse else range(count)
 
     def chunked(self, x: Ref, count: int, length: int, copies: int = 1) -> Refs:
-        """Cut the steps into chunks, with zeros after the last step. Return a matrix for each place in a chunk, which
-        has a row for each chunk. ``copies`` repeats the rows."""
+        """Cut the steps into chunks, with zeros after the last step. Return a matrix for each place in a chunk, with a
+        row for each chunk; the rows are repeated ``copies`` times."""
         steps, *shape = self.b.type(x).shape
         if steps == 1:
             return self.b.add(ops.Reshape((1, prod(shape))), x) * length
@@ -239,8 +245,8 @@ class Steps:
     def _starts(
         self, factors: Factors, offsets: Mapping[int, Ref], initial: Mapping[int, Ref], count: int
     ) -> dict[int, Ref]:
-        """Return the states at the start of each chunk as rows, without states that are all zero. They are computed one
-        chunk after the other, or by doubling if that is fewer nodes."""
+        """Return by state the values at the start of each chunk, a row for each chunk, without states that are all
+        zero. The values are computed one chunk after the other, or by doubling if doubling needs fewer nodes."""
         rows = {s: (1, self.b.type(ref).size) for s, ref in initial.items()}
         current = {s: self.b.add(ops.Reshape(rows[s]), ref)[0] for s, ref in initial.items() if not self._zero(ref)}
         if nodes_between(count) < 2 * count:

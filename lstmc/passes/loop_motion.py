@@ -69,6 +69,8 @@ def roll_in(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 def _scan_of(b: Builder, node: Node, args: Refs, mapped: list[bool]) -> Scan | None:
+    """Return a scan without states that runs a node on each step of its ``mapped`` operands. Return None if the op has
+    no form for one step."""
     op = op_of_step(node.op, [b.type(ref) for ref in args], mapped)
     if op is None:
         return None
@@ -114,15 +116,15 @@ class Hoist(NodePass):
 
 @dataclass(frozen=True)
 class Outer:
-    """A body's value outside of the scan: the value of every step (``mapped``: [T, ...]), or one value for all
-    steps."""
+    """A value of a body as it is outside of the scan: a sequence [T, ...] with the value of every step (``mapped``), or
+    one value for all steps."""
 
     ref: Ref
     mapped: bool
 
 
 class _Mover:
-    """One scan, and the values of its body that are known outside of it."""
+    """One scan, and ``outer``, the values of its body that are known outside of it."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs) -> None:
         self.b, self.node, self.scan, self.args = b, node, scan, args
@@ -135,12 +137,14 @@ class _Mover:
         self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
 
     def _name(self, name: str) -> str:
+        """Return a name outside of the scan: the name in the body with the body's name before it, if that is not there
+        yet."""
         scope = f"{self.body.name}/"  # which a value named after a parameter of the cell has already
         return name if name.startswith(scope) else scope + name
 
     def _operands(self, node: Node) -> list[Outer] | None:
-        """Return the values outside of the scan for a node's operands, and add constants there. Return None if an
-        operand has no value outside."""
+        """Return the operands of a body's node as values outside of the scan, or None if an operand has no value
+        outside. Constants are added outside."""
         operands = self.body.args(node.name)
         for ref in operands:
             leaf = self.body.node(ref.node)
@@ -149,8 +153,8 @@ class _Mover:
         return [self.outer[ref] for ref in operands] if all(ref in self.outer for ref in operands) else None
 
     def _move(self, node: Node, operands: Sequence[Outer]) -> Refs | None:
-        """Add a node outside of the scan: for all steps at once if it differs from step to step. Return None if the op
-        has no form for all steps."""
+        """Add a body's node outside of the scan and return its values, for all steps at once if an operand differs from
+        step to step. Return None if the op has no form for all steps."""
         mapped = [operand.mapped for operand in operands]
         op: Op | None = node.op
         if any(mapped):
@@ -165,7 +169,8 @@ class _Mover:
 
 
 class _Hoister(_Mover):
-    """One scan: its body is walked once; nodes that can move go before the scan, the rest becomes the new body."""
+    """Hoists from one scan: the body is walked once; nodes that can move go before the scan, the others form the new
+    body."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, what: Hoist) -> None:
         super().__init__(b, node, scan, args)
@@ -177,8 +182,8 @@ class _Hoister(_Mover):
         self.weights: set[Ref] = set()  # values outside, computed from parameters alone
 
     def _staying(self) -> set[str]:
-        """Return the cheap nodes on sequences that stay in the loop because nothing outside reads them. A scan without
-        states keeps none."""
+        """Return the nodes with ``light`` ops on sequences that stay in the loop, because no node that leaves the loop
+        reads them. In a scan without states no node stays."""
         if not self.on_state:
             return set()
         of_x = self.body.dependents({ref.node for ref, outer in self.outer.items() if outer.mapped})
@@ -193,6 +198,7 @@ class _Hoister(_Mover):
         return staying
 
     def run(self, counts: Counter[str]) -> Refs | None:
+        """Hoist what can be hoisted, and return the scan's results. Return None if nothing changes."""
         for node in self.body:
             if node.name in self.on_state | self.staying or isinstance(node.op, Leaf):
                 continue
@@ -205,10 +211,11 @@ class _Hoister(_Mover):
         return self._remaining(counts)
 
     def _product_alone(self, node: Node) -> bool:
+        """Return whether a node is a product that is ``apart`` and depends on no state."""
         return isinstance(node.op, self.what.apart) and node.name not in self.on_state
 
     def _shared(self) -> set[Ref]:
-        """Return the sequences that both a product of sequences alone and other nodes of the loop read."""
+        """Return the sequences that both a product that is ``apart`` and another node of the loop read."""
         of_products: set[Ref] = set()
         of_others = {output.ref for output in self.body.outputs}
         for node in self.body:
@@ -219,6 +226,7 @@ class _Hoister(_Mover):
         return {ref for ref in of_products & of_others if ref in self.outer and self.outer[ref].mapped}
 
     def _hoist(self, node: Node) -> bool:
+        """Move a node before the scan if possible, and return whether it was moved."""
         outer = self._operands(node)
         if outer is None:
             return False
@@ -238,7 +246,8 @@ class _Hoister(_Mover):
         return True
 
     def _remaining(self, counts: Counter[str]) -> Refs:
-        """Add a scan of the remaining nodes, if any. Return its results and the hoisted ones, in the old order."""
+        """Add a scan of the nodes that stay, if any result needs it. Return the results of the old scan in their
+        order."""
         direct = {
             i: self.outer[o.ref].ref
             for i, o in enumerate(self.scan.step_outputs)
@@ -256,6 +265,8 @@ class _Hoister(_Mover):
         return tuple(by_index[i] for i in range(len(self.body.outputs)))
 
     def _new_body(self, kept: Sequence[int]) -> tuple[Graph, list[Ref]]:
+        """Return the body without the hoisted nodes and with the results at the indices ``kept``, and the scan's
+        operands. A hoisted value that the body still reads is a new argument."""
         inner = Rebuild(self.body)
         operands: list[Ref] = []
         of_products: dict[Ref, Ref] = {}
@@ -318,7 +329,7 @@ class Sink(NodePass):
 
 
 class _Sinker(_Mover):
-    """One scan: nodes that can be sunk are found backwards from the readers, then rebuilt outside."""
+    """Sinks from one scan: the nodes to sink are found backwards from the outputs, then added after the scan."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, light: tuple[type[Op], ...]) -> None:
         super().__init__(b, node, scan, args)
@@ -327,6 +338,8 @@ class _Sinker(_Mover):
             self.sunk = self._least(self.sunk, light)
 
     def _sinkable(self) -> set[str]:
+        """Return the names of the nodes that no next state needs, that only such nodes read, and that have a form for
+        all steps."""
         feeding = self.body.needed([output.ref for output in self.scan.next_states])
         read_by: dict[str, set[str]] = {}
         for node in self.body:
@@ -341,9 +354,9 @@ class _Sinker(_Mover):
         return sinkable
 
     def _least(self, sinkable: set[str], light: tuple[type[Op], ...]) -> set[str]:
-        """Return the nodes to sink: expensive nodes, nodes that depend on these, and nodes whose sinking makes the
-        values that leave the loop smaller. A value costs nothing if the scan returns it anyway or has it as a sequence
-        outside."""
+        """Return the nodes to sink: nodes whose ops are not ``light``, nodes that depend on these, and nodes whose
+        sinking makes the values that leave the loop smaller. A value that the scan returns anyway, or that exists
+        outside as a sequence, costs nothing."""
         # the loop computes products of no state for all steps at once too
         own = self.body.dependents(set(self.body.arguments("state")))
         heavy = {name for name in sinkable & own if not isinstance(self.body.node(name).op, light)}
@@ -355,13 +368,15 @@ class _Sinker(_Mover):
         return self.body.beyond_cut(sinkable, heavy, {ref: self.body.type(ref).size for ref in operands - free})
 
     def _mapped(self, ref: Ref) -> bool:
-        """Return whether a value differs from step to step. Constants and static arguments of a body do not."""
+        """Return whether a value differs from step to step, as constants and static arguments do not."""
         if ref in self.outer:
             return self.outer[ref].mapped
         node = self.body.node(ref.node)
         return isinstance(node.op, Arg) or not isinstance(node.op, Leaf)
 
     def _wide(self, node: Node) -> object:
+        """Return the op of a node for all steps at once. Return None if there is none, or if no operand differs from
+        step to step."""
         operands = self.body.args(node.name)
         mapped = [self._mapped(ref) for ref in operands]
         if not any(mapped):
@@ -369,6 +384,7 @@ class _Sinker(_Mover):
         return op_over_time(node.op, self.scan.length, [self.body.type(ref) for ref in operands], mapped)
 
     def run(self, counts: Counter[str]) -> Refs | None:
+        """Sink the nodes, and return the scan's results. Return None if nothing changes."""
         steps = self.scan.step_outputs
         passed = {o.ref for o in steps if o.ref in self.outer and self.outer[o.ref].mapped}
         if not self.sunk and not passed:
@@ -392,7 +408,7 @@ class _Sinker(_Mover):
         return (*(results.get(o.name) or self.outer[o.ref].ref for o in steps), *states)
 
     def _crossing(self) -> list[Ref]:
-        """Return the body's values that sunk nodes read, in order."""
+        """Return the values of the loop that sunk nodes read, in the order in which the sunk nodes read them."""
         crossing: dict[Ref, None] = {}
         for node in self.body:
             if node.name in self.sunk:
@@ -402,8 +418,8 @@ class _Sinker(_Mover):
         return list(crossing)
 
     def _scan_without(self, kept: list[Output]) -> tuple[dict[str, Ref], Refs]:
-        """Add the scan without the sunk nodes. Return the sequences of its outputs ``kept`` by name, and its last
-        states."""
+        """Add the scan without the sunk nodes. Return the sequences of its outputs ``kept`` by output name, and its
+        last states."""
         inner = Rebuild(self.body)
         for node in self.body:
             if node.name not in self.sunk:

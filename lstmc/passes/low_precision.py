@@ -39,8 +39,8 @@ def convex_updates(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> 
 
 @dataclass(frozen=True)
 class _Update:
-    """A new state as a mixture of ``state`` and ``other``: ``gate`` is the factor of ``state`` if ``keeps``, else of
-    ``other``."""
+    """A new state as a mixture of ``state`` and ``other``: ``gate`` is the factor of ``state`` if ``keeps``, and the
+    factor of ``other`` if not."""
 
     state: Ref
     other: Ref
@@ -57,7 +57,7 @@ def with_convex_updates(passes: PassList) -> PassList:
 
 
 class _Body:
-    """A scan's body, in which updates of states are searched."""
+    """A scan's body, in which convex updates of states are searched and rewritten."""
 
     def __init__(self, scan: Scan, counts: Counter[str]) -> None:
         self.body, self.counts = scan.body, counts
@@ -87,15 +87,18 @@ class _Body:
         return None
 
     def _operands(self, ref: Ref, kind: type) -> tuple[Ref, ...]:
+        """Return the operands of the op that computes a value, if the op is of this class; otherwise ()."""
         return self.body.args(ref.node) if type(self.body.node(ref.node).op) is kind else ()
 
     def _orders(self, product: Ref) -> tuple[tuple[Ref, ...], ...]:
+        """Return the two factors of a product in both orders. Return () if the value is no product or has several
+        readers."""
         factors = self._operands(product, Mul)
         return (factors, factors[::-1]) if factors and self.reads[product] == 1 else ()
 
     def _is_free(self, update: _Update) -> bool:
-        """Return whether the update adds no layer: it needs no 1 - gate, 1 - gate exists already, or the products of
-        the gate can be negated. These are noted then."""
+        """Return whether the update adds no layer: it needs no 1 - gate, 1 - gate exists already, or the products whose
+        sum the gate's sigmoid reads can be negated. The products to negate are noted."""
         same = self.body.type(update.state) == self.body.type(update.other)
         if not update.keeps or not same:
             return same
@@ -112,8 +115,9 @@ class _Body:
         return any(node.op == COMPLEMENT for node in readers)
 
     def _products(self, ref: Ref, start: int = 0, size: int | None = None) -> list[tuple[str, Rows]] | None:
-        """Return the products whose sum is the value, with their rows. Return None if another node reads one of them,
-        or if there are other terms. A value that was cut consists of ``size`` rows from ``start`` on."""
+        """Return the products whose sum a value is, with the rows of their weights that give the value. Return None if
+        another node reads a part of the sum, or if a term is no product with weights. ``start`` and ``size`` are the
+        rows that a split has cut from the value."""
         if self.reads[ref] != 1:
             return None
         node, args, shape = self.body.node(ref.node), self.body.args(ref.node), self.body.type(ref).shape
@@ -149,7 +153,7 @@ class _Body:
         return rebuild.finish()
 
     def _moved(self, rebuild: Rebuild, node: Node, update: _Update) -> Refs:
-        """Return the new state as h + u (n - h), where u is the gate or its complement."""
+        """Return the new state as h + u (n - h), where u is the gate or 1 - gate."""
         b, name = rebuild.builder, node.names[0]
         state, other, gate = (rebuild.new[ref] for ref in (update.state, update.other, update.gate))
         if update.keeps and update.gate.node not in self.gates:
@@ -163,7 +167,8 @@ class _Body:
 
 
 def _negated(b: Builder, weight: Ref, rows: list[Rows]) -> Ref:
-    """Return a weight with some of its rows negated: it is split into rows, and these are joined again."""
+    """Return a weight with ``rows`` negated: the weight is split, the pieces with these rows are negated, and all are
+    joined."""
     name, count = b.node(weight.node).names[weight.out].rpartition("/")[2], b.type(weight).shape[0]
     ends = sorted({0, count, *(end for each in rows for end in each)})
     sizes = tuple(stop - start for start, stop in pairwise(ends))

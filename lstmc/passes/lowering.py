@@ -27,9 +27,11 @@ __all__ = ["Decompose", "FixedArrays", "fixed_products", "split_products"]
 
 @dataclass(frozen=True)
 class Decompose(NodePass):
-    """Base of passes that replace an op by a formula of other ops. A subclass has ``op`` and the formula. The formula
-    gets the op, for its attributes, and its operands. Like a ``vjp`` it uses ``+ - * /``, ``.shape`` and
-    :func:`lstmc.ops.applied`, and returns the op's result, or a tuple of all results."""
+    """Base of passes that replace an op by a formula of other ops. A subclass has the class ``op`` and the formula.
+
+    The formula gets the op, for its attributes, and the op's operands. Like a ``vjp`` the formula uses ``+ - * /``,
+    ``.shape`` and :func:`lstmc.ops.applied`, and returns the op's result, or a tuple of all results.
+    """
 
     op: ClassVar[type[Op]]
 
@@ -71,7 +73,8 @@ class FixedArrays:
 def with_arrays(
     graph: Graph, visit_of: Callable[[Graph, FixedArrays], Visit], of_body: bool = False
 ) -> tuple[Graph, FixedArrays]:
-    """Rewrite a graph and, by separate visits, each scan's body. Return it with the fixed arrays that it reads."""
+    """Return the graph rewritten by ``visit_of(graph, arrays)``, with each scan's body rewritten by a visit of its own,
+    and the fixed arrays that the graph reads."""
     arrays = FixedArrays(of_body)
     visit_here = visit_of(graph, arrays)
 
@@ -111,7 +114,8 @@ def split_products(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 class _Pieces:
-    """Cuts values of a graph that is being rebuilt."""
+    """Cuts values of a graph that is being rebuilt by cutting the operands from which they are computed. Each cut is
+    made once."""
 
     def __init__(self, counts: Counter[str]) -> None:
         self.counts = counts
@@ -125,6 +129,8 @@ class _Pieces:
         return self._pieces(args[0], node.op.axis, node.op.sizes, node.names)
 
     def _pieces(self, ref: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
+        """Return the pieces of a value, from an earlier equal cut if there is one. Return None if its op cannot be
+        cut."""
         cut = (ref, axis, sizes)
         if cut not in self.pieces:
             pieces = self._cut(ref, axis, sizes, names)
@@ -134,6 +140,8 @@ class _Pieces:
         return self.pieces[cut]
 
     def _cut(self, ref: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
+        """Return the pieces of a value, each computed from pieces of the operands. Return None if the op is neither a
+        product nor elementwise, or if an operand cannot be cut."""
         node, args = self.b.node(ref.node), self.b.args(ref.node)
         if not isinstance(node.op, ops.Linear | Pointwise | Binary):
             return None
@@ -152,14 +160,15 @@ class _Pieces:
         )
 
     def _can_be_cut(self, node: Node, arg: Ref, place: int | None) -> bool:
-        """Return whether an operand can be cut at its ``place`` of the axis; without a place all pieces read the same
-        operand."""
+        """Return whether an operand can be cut along its axis ``place``. With ``place`` None all pieces read the whole
+        operand; a weight is cut along axis 0 only."""
         if place is None or is_weight(self.b, arg):
             return not place
         return not isinstance(node.op, ops.Linear) and self.b.type(arg) == node.types[0]
 
     def _operand(self, arg: Ref, place: int | None, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs:
-        """Return a part of an operand for each piece of the result. With ``place`` None, each is the whole operand."""
+        """Return the operand that each piece of the result reads: a piece of ``arg``, or with ``place`` None all of
+        ``arg``."""
         if place is None:
             return (arg,) * len(sizes)
         if is_weight(self.b, arg):
@@ -169,6 +178,7 @@ class _Pieces:
         return pieces or self.b.add(ops.Split(place, sizes), arg, names=(f"{operand.names[arg.out]}/piece",))
 
     def _weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
+        """Return the pieces of a weight, which a Split of the weight computes once."""
         cut = (ref, axis, sizes)
         if cut not in self.pieces:
             name = self.b.node(ref.node).names[ref.out]
@@ -202,13 +212,14 @@ def fixed_products(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 def _has_whole_rows(step: Graph) -> bool:
-    """Return whether the graph is a step in which no layer may read parts of a batch element as rows."""
+    """Return whether the graph is a step in which a layer's rows are always whole batch elements: it has no scan, and
+    no softmax of several vectors in each batch element."""
     return not any(isinstance(n.op, Scan) or (isinstance(n.op, ops.Softmax) and n.types[0].rank > 2) for n in step)
 
 
 @dataclass
 class _Products:
-    """Makes products in a graph that is being rebuilt."""
+    """Replaces ops of a graph that is being rebuilt by products with fixed matrices."""
 
     fixed: FixedArrays
     counts: Counter[str]
@@ -241,9 +252,11 @@ class _Products:
         return self._products(x, rows, node, "moved")
 
     def _largest(self, node: Node, x: Ref, axis: int) -> Refs | None:
-        """Return the largest value along an axis, by a chain of Maximum, or None to keep the node. Of two equal values,
-        Maximum gives the gradient to its second operand, so the chain begins with the last value: then the first of
-        several equal values gets the gradient."""
+        """Return the largest value along an axis, as a chain of Maximum of the pieces. Return None to keep the node.
+
+        Of two equal values, Maximum gives the gradient to its second operand. The chain begins with the last piece, so
+        the first of several equal values gets the gradient, as Max gives it.
+        """
         size, shape = self.b.type(x).shape[axis], node.types[0].shape
         if size == 1 or is_weight(self.b, x):
             return None
@@ -260,8 +273,8 @@ class _Products:
         return (largest,)
 
     def _of_each(self, node: Node, args: Refs, count: int) -> Refs | None:
-        """Return the product of each of ``count`` vectors of a row with one matrix, or None to keep the node. It
-        becomes one product of the whole row with a block-diagonal matrix: ``count`` copies of the matrix, and zeros."""
+        """Return the product of each of the ``count`` vectors in a row with one matrix, computed as one product of the
+        whole row with a block-diagonal matrix of ``count`` copies. Return None to keep the node."""
         x, w, *bias = args
         if count == 1 or is_weight(self.b, x) or not all(is_weight(self.b, ref) for ref in (w, *bias)):
             return None
@@ -280,9 +293,9 @@ class _Products:
         return self.b.add(ops.Reshape(node.types[0].shape), rows, names=node.names, loc=node.loc)
 
     def _joined(self, node: Node, args: Refs, shapes: list[tuple[int, ...]], count: int) -> Refs | None:
-        """Return a Concat along an axis after the first as a product, or None to keep it. Each operand's row consists
-        of ``count`` vectors, which Concat joins vector by vector. Here the rows are put side by side, and the product
-        moves each element to its place."""
+        """Return a Concat along an axis after the first as a product, or None to keep the node. Each operand's row
+        consists of ``count`` vectors, which Concat joins vector by vector. Here the operands' rows are put side by
+        side, and the product moves each element to its place."""
         sizes = [prod(shape[1:]) for shape in shapes]
         if count == 1 or sum(sizes) ** 2 > LARGEST or any(is_weight(self.b, x) for x in args):
             return None
@@ -296,8 +309,8 @@ class _Products:
         return self._products(rows, whole, node, "joined")
 
     def _spread(self, node: Node, args: Refs, shapes: list[tuple[int, ...]]) -> Refs | None:
-        """Return a binary op whose smaller operand is broadcast by a product with ones. Return None to keep the node if
-        no operand needs that or the product would be too large."""
+        """Return a binary op whose smaller operand is broadcast by a product with ones. Return None to keep the node:
+        if no operand is broadcast, if an operand is the same in every row, or if the matrix would be too large."""
         large = node.types[0].shape
         operands = list(args)
         for slot, (ref, shape) in enumerate(zip(args, shapes, strict=True)):
@@ -313,8 +326,8 @@ class _Products:
         return self.b.copy(node, operands) if operands != list(args) else None
 
     def _products(self, x: Ref, arrays: list[Array] | tuple[Array, ...], node: Node, rule: str) -> Refs | None:
-        """Write a linear map as a product for each result, and return the results: each of ``arrays`` is what the map
-        makes of the identity's rows. Return None if a matrix would be too large."""
+        """Return the results of a linear map of x, each as a product with a matrix. ``arrays`` are the map's results
+        for the rows of the identity. Return None if a matrix would be too large."""
         if any(array.size > LARGEST for array in arrays):
             return None
         count = self.b.type(x).shape[0]

@@ -83,6 +83,8 @@ class ParallelTime(Pass):
         return PassResult(graph, bool(counts), dict(counts))
 
     def _visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        """Return a scan's results with one group of its states solved for all steps at once. Return None if the node is
+        no scan with such a group, or if every group is cheaper unrolled."""
         scan = node.op
         if not isinstance(scan, Scan) or scan.length < 2 or scan.kept:
             return None
@@ -96,8 +98,8 @@ class ParallelTime(Pass):
         return None
 
     def _form(self, parallel: _Parallel) -> Time:
-        """Return the form of a group of states: the cheapest for "auto", else the requested form. A group that lacks it
-        gets chunks."""
+        """Return the form in which a group of states is computed: the cheapest if ``time`` is "auto", else the form
+        ``time`` if the group has it, else "chunks"."""
         works = parallel.works(self.trained)
         if self.time == "auto":
             return min(works, key=lambda form: self.price.seconds(works[form]))
@@ -130,7 +132,8 @@ def with_time(passes: PassList, time: Time, trained: bool, price: Price | None =
 
 
 class _Parallel:
-    """One scan: a group of its states computed in parallel, and the scans of the remaining states."""
+    """One scan with a group of states, ``recurrence``, that is computed for all steps at once, and the scans of its
+    other states."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, recurrence: Recurrence) -> None:
         self.b, self.node, self.scan, self.recurrence = b, node, scan, recurrence
@@ -142,7 +145,8 @@ class _Parallel:
 
     @cached_property
     def step(self) -> MatrixStep:
-        """Return the step of the group, with the axes of its operands that are known to have equal elements."""
+        """Return the step of the group as products with matrices, given the axes along which operands have equal
+        elements."""
         same = {}
         for slot, (name, ref) in enumerate(self.operands.items()):
             before = 1 if self.scan.role(slot) == "x" else 0
@@ -182,7 +186,8 @@ class _Parallel:
         return works
 
     def run(self, form: Time, counts: Counter[str]) -> Refs | None:
-        """Return the results of the scan, or None if an op of a step has no form for all chunks at once."""
+        """Return the results of the scan with the group in this form. Return None if an op of a step has no form for
+        all chunks at once."""
         recurrence, length = self.recurrence, self.scan.length
         initial = {state: self.operands[self.states[state]] for state in recurrence.states}
         steps = Steps(self.b, length, self.scan.reverse, recurrence)
@@ -196,7 +201,8 @@ class _Parallel:
         return self._after(steps)
 
     def _by_factors(self, form: Time, steps: Steps, initial: Mapping[int, Ref]) -> str:
-        """Solve the group with the factors and offsets of its states. Return the name of the form that was used."""
+        """Solve the group from the factors and offsets of its states, into ``following``. Return the name of the rule
+        for ``counts``."""
         recurrence, length, step = self.recurrence, self.scan.length, self.recurrence.step
         assert step is not None
         offsets = set(recurrence.offsets.values())
@@ -217,8 +223,8 @@ class _Parallel:
         return "delay"
 
     def _by_matrices(self, form: Time, steps: Steps, initial: Mapping[int, Ref]) -> str | None:
-        """Solve the group with nodes like those of its steps. Return the form used, or None if an op has no form for
-        all steps at once or the matrix is too large."""
+        """Solve the group with nodes like the nodes of its steps, into ``following``. Return the name of the rule for
+        ``counts``, or None if an op has no form for all steps at once or the matrix is too large."""
         outputs = [Output(self.body.value_name(ref), ref) for ref in self.step.operands]
         following = {state: self._next(state) for state in self.recurrence.reads}
         sequences = self._before(self.body, outputs, dict.fromkeys(self.step.operands, ()), following)
@@ -230,8 +236,8 @@ class _Parallel:
         return "products" if form == "products" else "matrices"
 
     def _delayed(self, steps: Steps, state: int) -> dict[int, Ref]:
-        """Solve a state that forgets its past after a few steps. All steps are computed at once from the previous
-        result, and this is repeated as often as the state takes to forget."""
+        """Return the sequence of a state that forgets its past after ``delay`` steps. The step is computed for all
+        steps at once from the initial state, and again ``delay`` - 1 times from the results before."""
         body = pruned(self.body, [Output(self._name_of(state), self._next(state))])
         args = body.body_args()
         body = with_role(body, [i for i, arg in enumerate(args) if arg.name in self.states], "x")
@@ -247,7 +253,8 @@ class _Parallel:
         return {state: sequence}
 
     def _numbered(self, numbers: tuple[Array, Array], state: int) -> dict[int, Ref]:
-        """Solve a state with constant factors and offsets, such as a count of steps, with one array of numbers."""
+        """Return the sequence of a state with constant factors and offsets, such as a count of steps: one array of
+        numbers, or the initial state times and plus such arrays."""
         initial = self.operands[self.states[state]]
         shape = self.b.type(initial).shape
         whole = (self.scan.length, *shape)
@@ -271,9 +278,9 @@ class _Parallel:
     def _before(
         self, step: Graph, outputs: Sequence[Output], leads: Mapping[Ref, tuple[int, ...]], following: Mapping[int, Ref]
     ) -> dict[Ref, Ref]:
-        """Return the sequences of some values of a step, by a scan of the states that they need. Values that are the
-        same at every step get ``leads`` as first axes. ``following`` are the next values of the states that are
-        read."""
+        """Return by value the sequences of the ``outputs`` of a step, from a scan of the states that they need.
+        ``following`` has the next values of these states by number. A value that is the same at every step gets the
+        first axes that ``leads`` has for it."""
         read = sorted(following)
         varying = step.dependents(set(step.arguments("x", "state")))
         named = {output.ref: output.name for output in outputs}
@@ -291,20 +298,23 @@ class _Parallel:
         return sequences
 
     def _scan(self, body: Graph, operands: Sequence[Ref], names: Sequence[str]) -> Refs:
-        """Add a scan. If it has no states, add its body's nodes on all steps at once instead. Return the results."""
+        """Add a scan and return its results. A body without states is added as nodes on all steps at once where its ops
+        have such a form."""
         scan = replace(self.scan, body=body)
         if not scan.states and (values := all_steps(self.b, body, scan.length, operands, names)) is not None:
             return values
         return self.b.add(scan, *operands, names=names, loc=self.node.loc)
 
     def _name_of(self, state: int) -> str:
+        """Return the name of a state's next value, or of its argument if the next value has none."""
         return self.scan.next_states[state].name or self.states[state]
 
     def _next(self, state: int) -> Ref:
         return self.scan.next_states[state].ref
 
     def _constant(self, step: Graph, ref: Ref, lead: tuple[int, ...]) -> Ref:
-        """Copy a value that is the same at every step out of the scan. Put axes ``lead`` before its own."""
+        """Return a value of a step that is the same at every step, computed outside of the scan, with the axes ``lead``
+        in front."""
         needed = step.needed([ref])
         new: dict[Ref, Ref] = {}
         for node in step:
@@ -319,7 +329,8 @@ class _Parallel:
         return broadcast(self.b, new[ref], (*lead, *step.type(ref).shape))
 
     def _after(self, steps: Steps) -> Refs:
-        """Add a scan of the remaining states, which reads the solved ones. Return all results in the old order."""
+        """Add a scan of the states that are not solved, which reads the solved states. Return the old scan's results in
+        their order."""
         rebuild = Rebuild(self.body)
         operands: list[Ref] = []
         solved = {self.states[state]: state for state in self.following}
@@ -361,8 +372,9 @@ class _Parallel:
 
 
 def _constant_maps(recurrence: Recurrence, steps: int) -> tuple[Array, Array] | None:
-    """Return the factors and offsets of the first 1, 2, ... steps together if each step has the same numbers. Return
-    None for other states, and if float32, in which fixed arrays are stored, cannot hold the numbers exactly."""
+    """Return arrays of the factors and offsets of the first 1, 2, ... steps together, if one state has the same numbers
+    at each step. Return None otherwise, and if float32, in which fixed arrays are stored, cannot hold the numbers
+    exactly."""
     if recurrence.kind is not Kind.ELEMENTWISE or len(recurrence.states) > 1 or recurrence.step is None:
         return None
     (state,) = recurrence.states

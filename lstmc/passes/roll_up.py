@@ -56,9 +56,10 @@ class RollUp(Pass):
 
 
 def roll_up(graph: Graph, least: int) -> tuple[Graph, int, tuple[Chain, ...]]:
-    """Return the graph with recurrences of ``least`` steps or more as scans, their number, and the chains left over.
+    """Return the graph with recurrences of ``least`` steps or more as scans, the number of these scans, and the chains
+    of products that were not rolled up.
 
-    A chain is left if its products have the same weights but the ops between them differ.
+    A chain is not rolled up if its products have the same weights but the ops between them differ.
     """
     count, left = 0, list[Chain]()
     while len(graph) <= MOST:

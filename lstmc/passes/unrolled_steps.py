@@ -321,7 +321,8 @@ class CommonStep:
         kind[values] = self.values[values] = None
 
     def _independent(self, values: Values) -> None:
-        """Raise :class:`StepsDiffer` for values that depend on the chain, and for different constants in each step."""
+        """Raise :class:`StepsDiffer` if one of the values depends on the chain, or if the values differ and some are
+        constants."""
         steps = 0
         for number in self.chain.numbers:
             steps |= 1 << number
@@ -331,14 +332,16 @@ class CommonStep:
             raise StepsDiffer
 
     def add(self, steps: Sequence[Step], operands: tuple[Values, ...]) -> None:
-        """Add an op to the body, whose operands are already in it."""
+        """Add to the body the op of equal ``steps``, whose ``operands`` the body has already. An op that the body has
+        is not added again."""
         results = tuple(zip(*(step.outputs for step in steps), strict=True))
         if results[0] not in self.values:
             self.parts.append(BodyOp(steps[0].op, operands, results, steps[0].loc))
             self.values.update(dict.fromkeys(results))
 
     def following(self) -> dict[Values, Values]:
-        """Return the next values of each state. Raises :class:`StepsDiffer` for a state without them."""
+        """Return by state the values after each step. Raises :class:`StepsDiffer` if the body does not compute these
+        for a state."""
         next_values: dict[Values, Values] = {}
         for state in self.states:
             for results in (results for part in self.parts for results in part.results):
@@ -349,7 +352,8 @@ class CommonStep:
         return next_values
 
     def replace(self, names: dict[Values, Values]) -> None:
-        """Substitute longer values for all values, after a step was added at one end."""
+        """Replace all values by the longer values to which ``names`` maps them, which include a step added at one
+        end."""
         self.values = {names[values]: None for values in self.values}
         self.states, self.sequences, self.static, self.constants = (
             {names[values]: None for values in kind}
@@ -359,7 +363,7 @@ class CommonStep:
         self.count = len(next(iter(self.values)))
 
     def claimed(self) -> int:
-        """Return the steps that the loop covers, as a bitset."""
+        """Return the bitset of the graph's steps that the loop covers."""
         bits = 0
         for value in {value for part in self.parts for values in part.results for value in values if value}:
             bits |= 1 << self.flow.producer[value]
@@ -367,7 +371,7 @@ class CommonStep:
 
 
 def equal(steps: Sequence[Step]) -> bool:
-    """Return whether steps have the same op, with any operands. Loops of several steps never count as equal."""
+    """Return whether steps have the same op and number of operands. A scan of several steps is never equal."""
     first = steps[0]
     if isinstance(first.op, Scan) and not is_one_step(first.op):
         return False

@@ -48,7 +48,7 @@ class StatePair:
     initial: float | Graph | str
 
     def first(self, weights: Mapping[str, Array]) -> float | Array | str:
-        """Return ``initial``, computed as an array in float32 if it is a graph, with these ``weights``."""
+        """Return ``initial``; if it is a graph, return the float32 array that it computes from ``weights``."""
         if not isinstance(self.initial, Graph):
             return self.initial
         (array,) = forward(self.initial, params=weights).outputs.values()
@@ -102,7 +102,8 @@ def one_step(graph: Graph) -> OneStep:
 
 
 def _of_step(graph: Graph) -> OneStep:
-    """Return a model that already is one step; its states are the inputs that take outputs at the next step."""
+    """Return the one-step form of a model that already is one step. Its states are the inputs that take outputs at the
+    next step."""
     rebuild, carried, pairs = Rebuild(graph), graph.carried(), list[StatePair]()
     for node in graph:
         if isinstance(node.op, Input) and node.name in carried:
@@ -116,7 +117,8 @@ def _of_step(graph: Graph) -> OneStep:
 
 
 def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:
-    """Raise if a step would read a last state: in a one-step model that is the state after each step."""
+    """Raise :class:`PassError` if a step reads the last state of a scan: in a one-step model that would be the state
+    after each step."""
     last: dict[Ref, Ref] = {}  # values computed from last states alone -> these states
     for node in graph:
         args, refs = graph.args(node.name), node.refs
@@ -142,7 +144,7 @@ def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:
 
 
 def _cuts_last(graph: Graph, node: Node, over_time: set[Ref]) -> bool:
-    """Return whether a node is y[-1] of a value y along time, and nothing reads its other steps."""
+    """Return whether a node cuts y[-1] from a value y along time, and nothing reads its other pieces."""
     cuts = isinstance(node.op, Split) and node.op.axis == 0 and node.op.sizes[-1] == 1
     if not cuts or graph.args(node.name)[0] not in over_time:
         return False
@@ -151,6 +153,8 @@ def _cuts_last(graph: Graph, node: Node, over_time: set[Ref]) -> bool:
 
 
 class _Stepper:
+    """Builds the one-step model of a graph; ``over_time`` are the values whose first axis is time."""
+
     def __init__(self, graph: Graph, over_time: set[Ref]) -> None:
         self.graph, self.over_time = graph, over_time
         self.rebuild = Rebuild(graph)
@@ -160,7 +164,8 @@ class _Stepper:
         self.replaced = self._initial_inputs()
 
     def _initial_inputs(self) -> set[str]:
-        """Return the inputs that were only initial states: the one-step model has other inputs in their place."""
+        """Return the inputs that were only initial states. The one-step model has an input for each state in their
+        place."""
         states: set[str] = set()
         others = {output.ref.node for output in self.graph.outputs}
         for node in self.graph:
@@ -186,6 +191,7 @@ class _Stepper:
         return OneStep(self.b.finish([*outputs, *self.outputs]), tuple(self.states))
 
     def _scan(self, node: Node, scan: Scan) -> tuple[Ref, ...]:
+        """Add a scan of one step with its states as inputs and outputs, and return its results."""
         title = scan.body.name
         args = self.graph.args(node.name)
         operands = []
@@ -213,6 +219,7 @@ class _Stepper:
         return results
 
     def _initial(self, ref: Ref) -> float | Graph | str:
+        """Return a state's first value in the form of :attr:`StatePair.initial`."""
         node = self.graph.node(ref.node)
         if isinstance(node.op, Full):
             return node.op.value
@@ -225,7 +232,8 @@ class _Stepper:
         return weight_graph(self.graph, [ref])
 
     def _op(self, node: Node) -> Op:
-        """Return the op of a value along time, for one step."""
+        """Return the op of a node along time, for one step. Raises :class:`PassError` if the op mixes steps or has a
+        value for each step."""
         op = node.op
         if isinstance(op, Input | Full):
             return replace(op, shape=(1, *op.shape[1:]))

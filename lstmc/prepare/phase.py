@@ -122,7 +122,8 @@ def has_loss(graph: Graph) -> bool:
 
 
 def _for_training(graph: Graph) -> list[Output]:
-    """Return the outputs that are losses or scores; next to a loss, every output of one number is a score."""
+    """Return the outputs that are losses or scores. If an output is called ``loss``, every output of one number is a
+    score."""
     refs = depending(graph, lambda node: node.op.for_training)
     numbers = {o.ref for o in graph.outputs if graph.type(o.ref).shape == ()}
     if any(o.name == LOSS and o.ref in numbers for o in graph.outputs):
@@ -131,7 +132,7 @@ def _for_training(graph: Graph) -> list[Output]:
 
 
 def _part(graph: Graph, kept: list[Output], dropped: list[Output]) -> Graph:
-    """Return the graph of some of the outputs, without inputs that only the other outputs need."""
+    """Return the graph with the outputs ``kept`` only, without the inputs that only the outputs ``dropped`` need."""
     live = without_dead(graph.returning([output.name for output in kept]), Counter())
     needed, unneeded = live.needed(), graph.needed([output.ref for output in dropped])
     rebuild = Rebuild(live)
@@ -143,7 +144,7 @@ def _part(graph: Graph, kept: list[Output], dropped: list[Output]) -> Graph:
 
 @dataclass(frozen=True)
 class Counted:
-    """The counted labels of a loss: the labels of this input that are not ``ignored``."""
+    """The labels over which a loss is averaged: the values of the input ``labels`` that are not ``ignored``."""
 
     labels: str
     ignored: int
@@ -151,8 +152,8 @@ class Counted:
 
 @dataclass(frozen=True)
 class Share:
-    """The graph of a part of a batch. ``counted`` are inputs of one number that must be fed: the part's share of the
-    count."""
+    """The training graph of a part of a batch. ``counted`` maps inputs of one number to the labels that they count: the
+    part's share of the counted labels must be fed."""
 
     graph: Graph
     counted: Mapping[str, Counted]
@@ -172,6 +173,10 @@ def share_of_loss(whole: Graph, part: Graph, share: float) -> Share:
 
 
 class _Sharing:
+    """Builds the training graph of a part of a batch from the model for the ``whole`` batch and the model for the
+    ``part``. A value that has an axis of examples has different types in the two models; ``mixed`` values depend on
+    examples."""
+
     def __init__(self, whole: Graph, part: Graph, share: float) -> None:
         self.whole, self.part, self.share = whole, part, share
         self.counted: dict[str, Counted] = {}
@@ -215,7 +220,7 @@ class _Sharing:
         return self.part.type(ref) != self.whole.type(ref)
 
     def check(self, node: Node, whole: Graph, part: Graph, mixed: set[Ref]) -> None:
-        """Reject an op that mixes examples and has a value for each of them."""
+        """Raise :class:`TrainingError` if a node mixes examples and has a value for each example."""
         refs = node.refs
         rows = [ref for ref in refs if part.type(ref) != whole.type(ref)]
         args = part.args(node.name)
@@ -248,8 +253,7 @@ class _Sharing:
         )
 
     def shared(self, ref: Ref) -> Ref:
-        """Return a value without an axis of examples, as this part's share of it: the shares of all parts add up to
-        it."""
+        """Return a part's share of a value without an axis of examples: the shares of all parts add up to the value."""
         b, new = self.rebuild.builder, self.rebuild.new[ref]
         if ref not in self.mixed:
             return self.times(new, self.share)
@@ -278,7 +282,8 @@ class _Sharing:
         return ref if factor == 1 else self.rebuild.builder.add(ops.Affine(scale=factor), ref)[0]
 
     def counting(self, node: Node, op: ops.SoftmaxLoss, labels: Ref, loss: Ref) -> Ref:
-        """Return a mean over the labels that count, times a weight that is an input, because the data determine it."""
+        """Return a mean over counted labels times a weight that is a new input, because the data determine the
+        weight."""
         if not isinstance(self.part.node(labels.node).op, ops.Input):
             self.refuse(node, "is a mean over labels that are left out, and its labels are no input of the model")
         assert op.ignore_label is not None
@@ -289,7 +294,7 @@ class _Sharing:
 
 
 def _mixed_values(whole: Graph, part: Graph) -> set[Ref]:
-    """Return the values that depend on examples."""
+    """Return the values that depend on examples: on a leaf whose type differs between the whole batch and its part."""
     mixed: set[Ref] = set()
     for node in part:
         own = not part.args(node.name) and any(part.type(ref) != whole.type(ref) for ref in node.refs)
@@ -315,10 +320,11 @@ def mask_name(dropout: str) -> str:
 
 
 def fixed_masks(graph: Graph, feed: type[ops.Input] = ops.Input, product: Op = ops.Mul()) -> Graph:
-    """Return an expanded graph whose dropouts multiply by arrays that are fed; a backend passes its own ops for dropout
-    and product.
+    """Return an expanded graph whose dropouts are products with masks that are fed; a backend passes its own ops for
+    inputs and products.
 
-    1. dropout(x), called NAME => x * mask, mask an input called :func:`mask_name` of x's shape: 0, or 1 / (1 - ratio)
+    1. dropout(x), called NAME => x * mask, where mask is an input called :func:`mask_name` of x's shape: 0, or 1 / (1 -
+    ratio)
 
     Refused: a scan with a dropout in its body, because each of its steps has its own mask.
     """
