@@ -1,7 +1,6 @@
-"""Cells: step functions with declared arguments. A cell is bound to sizes, and its step is traced where the cell is
-scanned or called.
+"""Cells: step functions with declared arguments, bound to sizes, and traced where they are scanned or called.
 
-Tracing a step fits the values to the declared arguments, calls the function, and checks the output and the next states.
+Tracing a step fits its arguments, calls its function, and checks the output and the next states.
 """
 
 from __future__ import annotations
@@ -37,8 +36,9 @@ StepResult = tuple[Out, dict[str, Value]]  # ``Out``: a Value, a tuple or a dict
 
 
 def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]) -> StepResult:
-    """Return the output and the next states of a step from what the cell's function returned. Raises :class:`DslError`
-    at the function's ``return``."""
+    """Return the output and the next states that a step's function returned as ``result``; ``arguments`` are the values
+    of one step by name. Raise :class:`DslError` at the function's ``return`` if ``result`` is no such pair, or if a
+    next state is missing or differs in type from the state."""
     loc = return_location(cell.function)
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
         raise DslError(
@@ -65,7 +65,8 @@ def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]
 
 
 def _check_states(cell: Definition, following: Mapping[Any, Any]) -> None:
-    """Raise :class:`DslError` unless the returned next states are exactly the declared states."""
+    """Raise :class:`DslError` if the next states lack a state of the cell, or have a name that is no state of the
+    cell."""
     missing = [name for name in cell.states if name not in following]
     extra = [name for name in following if name not in cell.states]
     if not missing and not extra:
@@ -88,8 +89,7 @@ def step_outputs(output: Any) -> dict[str, Value]:
 
 
 def _check_output(cell: Definition, output: Any) -> None:
-    """Raise :class:`DslError` unless a step's output is a Value, a tuple or dict of Values, or None, with valid
-    names."""
+    """Raise :class:`DslError` if a step's output has a wrong name, or a part that is not a Value."""
     loc = return_location(cell.function)
     for name in output if isinstance(output, Mapping) else ():
         check_name(name, "the name of a step's output", loc)
@@ -103,7 +103,8 @@ def _check_output(cell: Definition, output: Any) -> None:
 
 
 def like(output: Any, values: list[Value]) -> Any:
-    """Return ``values`` in the form of the step's ``output``: a value, a tuple, a dict or None."""
+    """Return ``values`` in the form of the step's ``output``: None, a dict with the keys of ``output``, a tuple, or a
+    value."""
     if output is None:
         return None
     if isinstance(output, Mapping):
@@ -117,7 +118,7 @@ def _states_text(cell: Definition) -> str:
 
 
 def _returned(result: Any) -> str:
-    """Return what a cell's function returned as text, for an error."""
+    """Return a description, for errors, of the object that a cell's function returned."""
     if result is None:
         return "None"
     if isinstance(result, Value):
@@ -133,8 +134,8 @@ MOST_PLACES = 10  # notes of an error: further calls around the error add none
 
 
 def use_of(bound: BoundCell[Any], trace: Trace) -> CellUse:
-    """Return the model's record of a bound cell, with sizes from the scope of ``trace``; the first use of the bound
-    cell makes the record."""
+    """Return the model's record of a bound cell, and bind the cell's sizes in the record. At the first use of the cell
+    the function makes the record. A size may be an expression over dimensions of ``trace`` or of the model."""
     root = trace.root
     key = bound if bound.instantiation is None else (bound.instantiation, bound.cell)
     if key not in root.cells:
@@ -153,8 +154,7 @@ def use_of(bound: BoundCell[Any], trace: Trace) -> CellUse:
 
 
 def _number(bound: BoundCell[Any], dim: str, text: str, trace: Trace) -> int:
-    """Return a size as a number, by the dimensions of the function that uses the cell, or else by the dimensions of the
-    model."""
+    """Return a size as a number, by the dimensions of the function that uses the cell, or else of the model."""
     size = bound.sizes[dim]
     for scope in (trace.scope, trace.root.scope):
         missing = scope.missing((size,))
@@ -170,11 +170,10 @@ def _number(bound: BoundCell[Any], dim: str, text: str, trace: Trace) -> int:
 def bind_argument(
     bound: BoundCell[Any], use: CellUse, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False
 ) -> Value:
-    """Return a value in the declared shape of a cell's argument, and bind the dimensions of that shape; a ``sequence``
-    has the time axis in front.
-
-    If the value has more axes than declared, its last axes are flattened into the last declared axis.
-    """
+    """Return an argument of a cell in its declared rank, and bind the dimensions of the declared shape to the value's
+    sizes. A ``sequence`` has the time axis before the declared axes. If the value has more axes than declared, a
+    reshape flattens the last ones into the last declared axis. Raise an error if the value has fewer axes, or sizes
+    that do not fit."""
     declared: Declaration = bound.cell.signature.declarations[name]
     lead = 1 if sequence else 0
     rank = lead + len(declared.shape)
@@ -206,8 +205,8 @@ def declared_shape(bound: BoundCell[Any], use: CellUse, name: str) -> tuple[int,
 
 
 def declare_params(bound: BoundCell[Any], use: CellUse, root: ModelTrace) -> None:
-    """Make the cell's parameters in the model, unless an earlier use has made them. All dimensions of the cell must be
-    bound by now."""
+    """Add the cell's parameters to the model, unless an earlier use of the same bound cell added them. Every dimension
+    in the parameters' shapes must have a size."""
     for name, declared in bound.cell.params.items():
         sizes = declared_shape(bound, use, name)
         if name not in use.params:
@@ -223,8 +222,9 @@ def add_params(
     owner: str,
     fill: Filler | None = None,
 ) -> tuple[Ref, ...]:
-    """Return the parameters that a declaration makes: one, or a list of them. A name that is declared twice with equal
-    settings is one parameter of the model."""
+    """Add the parameters of a declaration to the model, and return their outputs: one, or ``count`` for a list. If the
+    model already has a parameter of that name, use the parameter; raise :class:`DslError` if the two declarations
+    differ. ``owner`` is the cell or model that declares, for errors; ``fill`` replaces the declared filler."""
     refs: list[Ref] = []
     op = declared.op(sizes, fill)
     for one in declared.names(declared.name or name, sizes):
@@ -256,8 +256,10 @@ def as_argument(declared: ParamDeclaration, values: tuple[Value, ...]) -> Any:
 def call_step(
     bound: BoundCell[Any], trace: Trace, arguments: Mapping[str, Value], loc: SrcLoc | None, how: str = "called"
 ) -> StepResult:
-    """Run a bound cell's function in ``trace`` on values of one step, and return its output and next states. ``how`` is
-    the kind of call, for errors."""
+    """Run a bound cell's function in ``trace`` on values of one step, and return its output and next states. ``how``
+    names the kind of call in errors, such as "called" or "scanned". The function fits the arguments to the declared
+    shapes, adds the cell's parameters to the model at the first use, and sets the cell's sizes and name as those of
+    ``trace`` while the cell's function runs."""
     cell, use = bound.cell, use_of(bound, trace)
     if use.running:
         raise DslError(f"{cell.owner} calls itself: a step is traced to its end, so it cannot contain itself", loc=loc)
@@ -290,7 +292,7 @@ def call_step(
 
 
 def check_is_value(value: object, what: str, loc: SrcLoc | None, hint: str = "") -> None:
-    """Raise :class:`DslError` unless ``value`` is a Value; ``what`` names it in the error."""
+    """Raise :class:`DslError` unless ``value`` is a Value; ``what`` names the argument in the error."""
     if not isinstance(value, Value):
         raise DslError(f"{what} must be a Value, found {described(value)}{hint}", loc=loc)
 
@@ -315,8 +317,7 @@ class Cell(Definition, Generic[Out]):
                 )
 
     def __call__(self, /, *values: Any, name: str | None = None, **bindings: Any) -> BoundCell[Out]:
-        """Return the cell bound to sizes for its dimensions, values for its options and fillers for its parameters.
-        ``name`` is the prefix of the parameters' names."""
+        """Bind dimensions to sizes, options to values and parameters to fillers. ``name`` prefixes its parameters."""
         loc = here()
         if values:
             raise DslError(self._not_bound(values), loc=loc)
@@ -328,7 +329,8 @@ class Cell(Definition, Generic[Out]):
         return bound
 
     def _not_bound(self, values: tuple[Any, ...]) -> str:
-        """Return the error's text for a cell that is called with values in place of sizes."""
+        """Return the text of the error for a call of the cell with positional arguments: a Value means that the user
+        runs a step before the cell has sizes; anything else is a size without a name."""
         if any(isinstance(value, Value) for value in values):
             arguments = ", ".join([*self.inputs, *self.states])
             return (
@@ -343,8 +345,9 @@ class Cell(Definition, Generic[Out]):
         return f"{self.name}({', '.join(f'{d}=...' for d in self.dims if d not in inferred)})"
 
     def _bind(self, bound: BoundCell[Out], key: str, value: Any, loc: SrcLoc | None) -> None:
-        """Store one keyword of the call in ``bound``: an option, a size, or a filler. Raises :class:`DslError` for any
-        other keyword or value."""
+        """Record the keyword argument ``key`` of the binding call in ``bound``: as an option, as the size of a
+        dimension or as the filler of a parameter. Raise an error if the cell has none of this name, or if the value
+        does not fit."""
         if key in self.signature.options:
             bound.options[key] = value
         elif key in self.dims:
@@ -381,8 +384,7 @@ class Cell(Definition, Generic[Out]):
 
 @dataclass(frozen=True, eq=False)
 class BoundCell(Generic[Out]):
-    """A cell with its sizes, options and fillers. All uses of one object share its parameters; two objects with equal
-    settings do not."""
+    """A cell with its sizes, options and fillers. Every scan or call of the same object uses the same parameters."""
 
     cell: Cell[Out]
     name: str
@@ -393,7 +395,7 @@ class BoundCell(Generic[Out]):
     instantiation: Instantiation | None
 
     def usage(self) -> str:
-        """Return a call of one step of the cell as text, for errors."""
+        """Return a call of one step of the cell as text for errors: ``lstm(...)(x, h=h, c=c)``."""
         arguments = [*self.cell.inputs, *(f"{name}={name}" for name in self.cell.states)]
         return f"{self.cell.name}(...)({', '.join(arguments)})"
 
@@ -404,14 +406,15 @@ class BoundCell(Generic[Out]):
         return f"<bound cell {self.cell.name}({bindings})>"
 
     def __call__(self, /, *inputs: Any, **named: Any) -> StepResult[Out]:
-        """Run one step in another cell's body or in a model, and return the output and the next states by name."""
+        """Run one step inside another cell's body or in a model. Return the step's output, and the next states by
+        name."""
         loc = here()
         arguments = self._arguments(inputs, named, loc)
         return call_step(self, inner_trace(*arguments.values()), arguments, loc)
 
     def _arguments(self, inputs: tuple[Any, ...], named: Mapping[str, Any], loc: SrcLoc | None) -> dict[str, Value]:
-        """Return the arguments of a call by name. Raises :class:`DslError` unless each Input and State is given exactly
-        once."""
+        """Return the inputs and states of a call by name. Raise :class:`DslError` unless the call gives each input and
+        each state of the cell exactly once, as a Value."""
         names = [*self.cell.inputs, *self.cell.states]
         if not names:
             raise DslError(f"{self.cell.owner} has no input and no state: there is nothing to call it on", loc=loc)

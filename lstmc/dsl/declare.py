@@ -39,7 +39,8 @@ class Declaration(Declared):
     kind = "argument"
 
     def __post_init__(self) -> None:
-        """Raise :class:`DslError` unless the shape has sizes and the fill is a filler of the right kind."""
+        """Raise :class:`DslError` at the declaration if the shape has no axes or an axis that is no size, or if
+        ``fill`` is no filler for this kind of declaration."""
         if not self.shape:
             raise DslError(f"{self.kind} needs a shape of at least one axis, found none", loc=self.loc)
         for axis, size in enumerate(self.shape):
@@ -126,8 +127,7 @@ class ParamDeclaration(Declaration):
     keyword = "Param"
 
     def __post_init__(self) -> None:
-        """Check the declaration and store its numbers as floats; a parameter that is not trained gets the multipliers
-        0."""
+        """Check all fields, and make an array ``fill`` a filler. ``trained=False`` sets both multipliers to 0."""
         if self.count is not None:
             self._check_list()
         if isinstance(self.fill, np.ndarray | list | tuple):
@@ -151,8 +151,7 @@ class ParamDeclaration(Declaration):
             object.__setattr__(self, name, float(value))
 
     def _check_list(self) -> None:
-        """Raise :class:`DslError` unless the number of parameters is a size and their fill is a filler, not an
-        array."""
+        """Check the number and the filler of a list of parameters; an array cannot fill a list."""
         if as_size(self.count) is None:
             raise DslError(
                 f"params: expected how many there are, then their shape, as in params(3, H, H), found {self.count!r}",
@@ -177,8 +176,8 @@ class ParamDeclaration(Declaration):
         return shape_text(self.shape) if self.count is None else f"{self.count} x {shape_text(self.shape)}"
 
     def names(self, name: str, sizes: Sequence[int]) -> list[str]:
-        """Return the model's names of the declared parameters: ``name``, or for a list ``name.0``, ``name.1``, ...
-        ``sizes`` is the declared shape in numbers."""
+        """Return the names of the parameters that the declaration stands for: ``name`` itself, or ``name.0``,
+        ``name.1``, ... for a list, whose length is the first of ``sizes``."""
         return [name] if self.count is None else [f"{name}.{i}" for i in range(sizes[0])]
 
     def op(self, sizes: tuple[int, ...], fill: Filler | None = None) -> ops.Param:
@@ -188,8 +187,8 @@ class ParamDeclaration(Declaration):
 
 
 def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | None, name: str) -> Values:
-    """Return the filler for an array of numbers. Raises :class:`DslError`, in which ``what`` names the array, at the
-    argument ``position`` or ``name`` of the user's call."""
+    """Return an array of numbers as a filler. Raise :class:`DslError` at the argument ``position`` or ``name`` if the
+    array has anything but finite numbers; ``what`` names the argument in the error."""
     try:
         return Values.of(array)
     except ValueError as error:
@@ -256,13 +255,14 @@ def params(
 
 @dataclass(frozen=True)
 class Signature:
-    """A traced function's arguments in their order: declarations by name, and plain options with their defaults."""
+    """A traced function's arguments by name: declarations, and plain options with their defaults. Both dicts have the
+    order of the function's arguments."""
 
     declarations: dict[str, Declaration]
     options: dict[str, Any]
 
     def of_kind(self, kind: type[Declaration]) -> dict[str, Any]:
-        """Return the declarations of one kind by name."""
+        """Return the declarations of one kind by argument name."""
         return {name: d for name, d in self.declarations.items() if isinstance(d, kind)}
 
 
@@ -285,7 +285,7 @@ class Definition:
         self.signature = _read_signature(function, self.owner)
 
     def __repr__(self) -> str:
-        """Return the kind, the name and the arguments in one line."""
+        """Return the kind, the name and the declared arguments as a line of text."""
         kinds = (("input", self.inputs), ("state", self.states), ("parameter", self.params))
         parts = [
             f"{kind}{'s' if len(named) > 1 else ''} " + ", ".join(f"{name} {d.text}" for name, d in named.items())
@@ -349,7 +349,7 @@ def _check_function(function: object, kind: str) -> None:
 
 
 def _read_signature(function: Callable[..., Any], owner: str) -> Signature:
-    """Return the declarations and options of a function. Raises :class:`DslError` for an argument that is neither."""
+    """Return the declarations and options of a function. Raise :class:`DslError` for an argument that is neither."""
     declarations: dict[str, Declaration] = {}
     options: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
@@ -364,7 +364,7 @@ def _read_signature(function: Callable[..., Any], owner: str) -> Signature:
 
 
 def _problem(name: str, parameter: inspect.Parameter) -> str | None:
-    """Return what is wrong with an argument of a cell or model, or None."""
+    """Return the text of an error if an argument cannot be traced; None if it is a declaration or an option."""
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
         return f"argument {name} must be an ordinary named argument, without * or /"
     if parameter.default is parameter.empty:

@@ -55,7 +55,7 @@ class DimExpr:
         return _combine("//", other, self)
 
     def _no_operation(self, *others: object) -> NoReturn:
-        """Raise the :class:`DslError` of an operator that dimensions do not have."""
+        """Raise the error for an operator that dimensions do not have, such as ``/`` or ``%``."""
         raise DslError(
             f"dimension {self} takes part in + - * and // only. Half of it in a shape is {self}//2; where Python needs"
             " the number, take it from a Value, as in x.shape[-1] ** 0.5",
@@ -65,7 +65,7 @@ class DimExpr:
     __truediv__ = __rtruediv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = _no_operation
 
     def _no_number(self, *others: object) -> NoReturn:
-        """Raise the :class:`DslError` of a use, such as a comparison, that needs the number of a dimension."""
+        """Raise the error for a dimension where Python needs a number: ``bool(T)``, ``range(T)``, ``T < 3``."""
         raise DslError(
             f"dimension {self} has no number here: it is a name until the model is compiled. Use it in shapes; where"
             " Python needs the number, take it from a Value, as in x.shape[-1]",
@@ -136,7 +136,7 @@ class Combined(DimExpr):
 
 
 def _in_brackets(size: Size, symbols: tuple[str, ...]) -> str:
-    """Return a size as text, in brackets if it combines two sizes by one of ``symbols``."""
+    """Return a size as text, in brackets if its operator is one of ``symbols``."""
     return f"({size})" if isinstance(size, Combined) and size.symbol in symbols else str(size)
 
 
@@ -185,7 +185,7 @@ def dims(names: str) -> Dims:
 
 
 def free(shape: Iterable[object]) -> list[str]:
-    """Return the names of the dimensions in a shape, each once, in the order in which they appear."""
+    """Return the names of the dimensions in a shape, each once, in the order of their first place in the shape."""
     return list(dict.fromkeys(dim.name for dim in parts(shape)))
 
 
@@ -202,7 +202,7 @@ def whole_number(thing: object) -> int | None:
 
 
 def is_scalar(thing: object) -> bool:
-    """Return whether an object is a Python or NumPy number, and no bool."""
+    """Return whether ``thing`` is a Python or NumPy number; a bool is no number here."""
     return isinstance(thing, int | float | np.integer | np.floating) and not isinstance(thing, bool)
 
 
@@ -221,7 +221,7 @@ def shape_text(shape: Iterable[Size]) -> str:
 
 @dataclass(frozen=True)
 class _Binding:
-    """The size of a dimension, the reason why it has this size, and the notes of an error about it."""
+    """The size of a dimension, the reason as text ("bound by lstm(H=500)"), and notes for an error about the size."""
 
     size: int
     because: str
@@ -231,8 +231,8 @@ class _Binding:
 class Scope:
     """The sizes of the dimensions of one cell or model, and the reason for each size.
 
-    The errors that it raises say what does not fit; the caller adds the source line. ``needed`` are dimensions that an
-    error lists in its example, because whoever gives a size to one of them must give a size to all.
+    Errors of the methods say which sizes contradict; the caller adds the place. ``needed`` are the dimensions that a
+    user gives sizes together; the error for one of them without a size shows an example with all.
     """
 
     def __init__(self, needed: Sequence[str] = ()) -> None:
@@ -266,8 +266,9 @@ class Scope:
         self._bound.setdefault(name, _Binding(size, because, tuple(notes)))
 
     def unify(self, declared: Sequence[Size], shape: Sequence[int], because: str, notes: Sequence[str]) -> None:
-        """Bind the unbound dimensions of a declared shape so that it equals an actual shape of the same rank. Raises
-        :class:`DimError` if that is impossible."""
+        """Make a declared shape equal to an actual shape of the same rank: bind each dimension that has no size yet,
+        and solve for a dimension in an expression, as H in ``4*H``. Raise :class:`DimError` if sizes contradict, or if
+        an expression does not determine the dimension."""
         for expected, size in zip(declared, shape, strict=True):
             missing = self.missing((expected,))
             if isinstance(expected, Dim):
@@ -297,7 +298,8 @@ class Scope:
                 self.bind(missing[0], solved, because, notes)
 
     def _reasons(self, expected: Size) -> str:
-        """Return the sizes of the dimensions in ``expected`` and their reasons, as text in brackets."""
+        """Return, for errors, the sizes of the dimensions in ``expected`` with their reasons, in brackets; '' for a
+        number."""
         bindings = {name: self._bound[name] for name in free((expected,))}
         reasons = "; ".join(f"{name} is {binding.size}, {binding.because}" for name, binding in bindings.items())
         return f" ({reasons})" if reasons else ""
@@ -307,16 +309,16 @@ class Scope:
         return [note for name in free((expected,)) for note in self._bound[name].notes]
 
     def _determines(self, expected: Size) -> bool:
-        """Return whether the number of ``expected`` determines the unbound dimension in it: not if that is divided, or
-        appears twice."""
+        """Return whether the value of ``expected`` determines its unbound dimension: a division or two unbound operands
+        do not."""
         if not isinstance(expected, Combined):
             return True
         unknown = [side for side in (expected.left, expected.right) if self.missing((side,))]
         return expected.symbol != "//" and len(unknown) == 1 and self._determines(unknown[0])
 
     def _solve(self, expected: Size, size: int) -> int | None:
-        """Return the value of the only unbound dimension of ``expected`` if ``expected`` is ``size``; None if no
-        integer solves the equation."""
+        """Return the size of the only unbound dimension of ``expected`` for which ``expected`` has the value ``size``;
+        None if no integer solves the equation."""
         if not isinstance(expected, Combined):
             return size
         left, right = expected.left, expected.right
@@ -336,7 +338,7 @@ class Scope:
         return [name for name in names if name not in self._bound]
 
     def size(self, expected: Size, notes: Sequence[str] = ()) -> int:
-        """Return the number that a size stands for; every dimension in it must be bound."""
+        """Return the number that a size stands for; every dimension in the size must be bound."""
         if not isinstance(expected, DimExpr):
             return expected
         self._asked |= dict.fromkeys(free((expected,)))
@@ -349,8 +351,9 @@ class Scope:
             ) from None
 
     def sizes(self, shape: Sequence[Size], what: str, cell: str = "", notes: Sequence[str] = ()) -> tuple[int, ...]:
-        """Return a shape in numbers. For an unbound dimension raise :class:`DimError`, which suggests a size in the
-        call of ``cell``, or without ``cell`` a size of the model."""
+        """Return a declared shape in numbers. Raise :class:`DimError` if a dimension has no size or a number is below
+        1. The error tells the user to bind the dimension in a call of ``cell``, or, without ``cell``, to give the model
+        its size."""
         missing = self.missing(shape)
         if missing:
             argument = size_argument(missing[0])

@@ -83,8 +83,8 @@ def where(mask: Value, a: Value | float, b: Value | float) -> Value:
 
 
 def value_first(function: str, a: Any, b: Any) -> tuple[Value, Value | float]:
-    """Return two operands, and if one of them is a number, the number last. Raises :class:`DslError` unless one operand
-    is a Value and the other a Value or a number."""
+    """Return the two operands of a function, with the Value before the number if one of them is a number. Raise
+    :class:`DslError` unless at least one operand is a Value and the other is a Value or a number."""
     for position, (name, value) in enumerate((("a", a), ("b", b))):
         if not is_scalar(value):
             check_value(function, value, position, name)
@@ -166,7 +166,7 @@ ERFC = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 
 
 def _erfc_of_magnitude(x: Value) -> Value:
-    """Return 1 - erf(|x|), within 1.5e-7."""
+    """Return 1 - erf(abs(x)) by the formula of ``ERFC``."""
     t = power(1 + 0.3275911 * builtins.abs(x), -1)
     total = ERFC[0] * t
     for coefficient in ERFC[1:]:

@@ -31,17 +31,15 @@ def function(body: Callable[P, R]) -> Callable[P, R]:
 
 
 def named(body: Callable[P, R], word: str = "", checked_by: Signature | None = None) -> Callable[P, R]:
-    """Return the function with its results named: by the variables that they are assigned to, else by ``word`` and the
-    operands.
+    """Return ``body`` with names for its results: the variables on the caller's line, else ``word`` and the operands'
+    names.
 
-    ``Trace.apply`` names the ops inside the function, and the result of an operator, which has no ``word``.
-    ``checked_by`` is the signature whose arguments must be Values.
+    For an operator, which has no ``word``, and for the ops inside ``body``, ``Trace.apply`` chooses the names.
+    ``checked_by`` is the signature by which the arguments are checked, if any.
     """
 
     @wraps(body)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function, check its arguments, and name its results unless another function of the language calls
-        it."""
         if checked_by is not None:
             _check_values(word, checked_by, args, kwargs)
         if CALL.get() is not None:  # inside another function of the language, which names its own result
@@ -83,8 +81,7 @@ def _check_values(function: str, expected: Signature, args: tuple[Any, ...], kwa
 
 
 def check_value(function: str, value: object, position: int | None, name: str | None = None) -> None:
-    """Raise :class:`DslError` unless ``value`` is a Value; ``position`` and ``name`` locate the argument in the
-    call."""
+    """Raise :class:`DslError` at the argument ``position`` or ``name`` of ``function`` unless ``value`` is a Value."""
     if not isinstance(value, Traced):
         loc = argument_location(here(), position, name)
         raise DslError(f"{function} takes Values, found {described(value)}", loc=loc)
@@ -98,7 +95,8 @@ def wrong_argument(function: str, name: str, expected: str, value: object, posit
 
 
 def wrong_shape(problem: str, more: str = "", /, **values: Traced) -> ShapeError:
-    """Return the error for values whose shapes do not fit; it lists the shape and the origin of each value."""
+    """Return the error for values whose shapes do not fit: the problem, each value's shape and origin, and ``more``, an
+    advice."""
     types = ", ".join(f"{name} is {value.type}" for name, value in values.items())
     notes = [f"{name} is {origin(value)}" for name, value in values.items()]
     return ShapeError(f"{problem}: {types}{more}", loc=here(), notes=notes)
@@ -119,16 +117,16 @@ def checked(body: Callable[P, R]) -> Callable[P, R]:
 
 
 def refuse_arguments(function: Callable[..., Any], keywords: Iterable[str], error: TypeError) -> None:
-    """Raise the :class:`DslError` of a call with wrong arguments. Return if the function itself raised ``error``."""
+    """Raise :class:`DslError` if ``error`` says that the call does not fit the function's signature; return if the
+    error is from inside the function, where the traceback goes deeper than the call."""
     if error.__traceback__ is None or error.__traceback__.tb_next is None:
         refuse_call(function.__name__, signature(function), keywords, str(error))
 
 
 def refuse_call(name: str, expected: Signature, keywords: Iterable[str], why: str) -> NoReturn:
-    """Raise the :class:`DslError` of a call with wrong arguments: it says what is wrong, and shows the function's
-    signature.
+    """Raise the :class:`DslError` of a call with wrong arguments: the fault, and the function's signature.
 
-    ``keywords`` are the names of the keyword arguments; ``why`` is the text of Python's error.
+    ``keywords`` are the names of the keyword arguments; ``why`` is Python's own text.
     """
     bare = [parameter.replace(annotation=Parameter.empty) for parameter in expected.parameters.values()]
     usage = f"{name}{Signature([_plain(p) for p in bare])}".replace("Ellipsis", "...")
@@ -146,22 +144,23 @@ def refuse_call(name: str, expected: Signature, keywords: Iterable[str], why: st
 
 
 def _plain(parameter: Parameter) -> Parameter:
-    """Return a parameter whose default prints as valid Python: a default such as ``<object ...>`` becomes ``...``."""
+    """Return a parameter for display. A default such as ``<object ...>`` has no text that is an expression: it becomes
+    ``...``."""
     is_mark = parameter.default is not Parameter.empty and repr(parameter.default).startswith("<")
     return parameter.replace(default=...) if is_mark else parameter
 
 
 def suggested_argument(word: str, names: Iterable[str]) -> str:
-    """Return the end of "no argument WORD": the argument that has this name in other libraries, or an argument with a
-    similar name."""
+    """Return the end of the error "no argument WORD": the argument that other libraries call ``word``, or one with a
+    similar name; '' if there is neither."""
     valid = list(names)
     meant = [name for name in valid if word in names_elsewhere("arguments").get(name, "").split()]
     return f": write {meant[0]}=" if meant else did_you_mean(word, valid)
 
 
 def _name_results(call: Call, result: object, word: str, args: Iterable[Any]) -> None:
-    """Name the new results of a call by the variables on the caller's line, else by ``word`` and the operands; a result
-    that the call did not make keeps its name."""
+    """Name those results of a call that the call computed itself: by the variables on the caller's line if there is a
+    variable for each result, else by ``word`` and the operands' names."""
     results = result if isinstance(result, tuple) else (result,)
     new = [isinstance(value, Traced) and (value.trace, value.ref) in call.values for value in results]
     if not any(new):

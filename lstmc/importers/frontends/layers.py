@@ -35,7 +35,7 @@ _EQUATION = re.compile(r"[a-zA-Z]+(,[a-zA-Z]+)+(->[a-zA-Z]*)?")
 
 
 def einsum_letters(equation: str, count: int) -> tuple[list[str], str]:
-    """Return the letters of each of ``count`` operands and of the result, in lower case.
+    """Return the letters of each of ``count`` operands, and the letters of the result, in lower case.
 
     Raises :class:`Refused` for an equation with dots, or of one operand.
     """
@@ -57,10 +57,12 @@ _INFINITE = f"An infinite number is {LARGE:g} here: under a softmax or a maximum
 
 
 class Layers(ShapeOps):
-    """Builds the steps of one node at a time; ``at`` sets the node, for messages and names."""
+    """Builds the steps of one node of the source at a time. ``at`` sets the node, for messages and names. Methods
+    return the name of the result's value."""
 
     def binary(self, kind: str, x: Operand, y: Operand) -> str:
-        """Add a binary op. If an operand is one constant number, add an affine function, a power or a bound instead."""
+        """Add a binary op. If an operand is one constant number, add an affine function, a power or a bound in its
+        place."""
         x, y = self.finite(kind, x), self.finite(kind, y)
         if (scalar := _scalar(y)) is not None:
             return self._with_number(kind, x, scalar, swapped=False)
@@ -69,9 +71,9 @@ class Layers(ShapeOps):
         return self.one(BINARY[kind], x, y)
 
     def finite(self, kind: str, x: Operand) -> Operand:
-        """Return x with infinite numbers replaced by large ones, as in additive masks.
+        """Return x with infinite numbers replaced by large ones, which have the same effect in additive masks.
 
-        Raises :class:`ShapeProblem` for any other x that is not finite.
+        Raises :class:`ShapeProblem` for NaN, and for infinity in any other op.
         """
         if isinstance(x, Weight) and not x.sources:
             x = x.array()  # a constant of the graph
@@ -84,6 +86,7 @@ class Layers(ShapeOps):
         return np.nan_to_num(x, posinf=LARGE, neginf=-LARGE)
 
     def _with_number(self, kind: str, x: Operand, c: float, swapped: bool) -> str:
+        """Add the op ``kind`` of x and the number c; ``swapped``: c is the first operand."""
         if kind == "add":
             return self.affine(x, 1.0, c)
         if kind == "sub":
@@ -103,7 +106,7 @@ class Layers(ShapeOps):
         return x if high is None else self.binary("min", x, high)
 
     def matmul(self, x: Operand, y: Operand) -> str:
-        """Add x @ y as in NumPy. If one operand is a stored matrix, it is a linear layer."""
+        """Add x @ y as in NumPy: a linear layer if one operand is a stored matrix."""
         if self.rank(x) == 1:
             return self.squeeze(self.matmul(self.unsqueeze(x, [0]), y), [-2 if self.rank(y) > 1 else -1])
         if self.rank(y) == 1:
@@ -119,7 +122,8 @@ class Layers(ShapeOps):
         return self.product(of_x, of_y, f"{batch}xz", x, y)
 
     def turned(self, x: Operand) -> Operand:
-        """Swap the last two axes, if there are two. A parameter is permuted itself, without a step."""
+        """Return x with its last two axes exchanged, if it has two. A parameter is permuted without a step of the
+        net."""
         rank = self.rank(x)
         axes = (*range(rank - 2), rank - 1, rank - 2) if rank > 1 else (0,)
         if isinstance(x, Weight):
@@ -139,7 +143,8 @@ class Layers(ShapeOps):
         return self.value(y)
 
     def product(self, of_x: str, of_y: str, of_result: str, x: Operand, y: Operand) -> str:
-        """Add an einsum of two values. An axis of size 1 is broadcast. Raise ShapeProblem if the axes do not fit."""
+        """Add an einsum of two values. An axis of one element is broadcast. Raises :class:`ShapeProblem` if the axes do
+        not fit."""
         ranks = self.rank(x), self.rank(y)
         if len({*of_x}) < len(of_x) or len({*of_y}) < len(of_y) or (len(of_x), len(of_y)) != ranks:
             raise ShapeProblem(f"a product of axes {of_x} and {of_y}: each letter is one axis of a value")
@@ -158,7 +163,8 @@ class Layers(ShapeOps):
         return self.reduce("sum", products, axes, keep=False) if axes else products
 
     def _summed(self, x: Operand, own: Mapping[str, Size], other: Mapping[str, Size], needed: str) -> tuple[str, str]:
-        """Return x without broadcast axes of size 1, summed over axes that only x has."""
+        """Return x without axes of one element that are broadcast, summed over axes that only x has, and the letters
+        that are left."""
         narrow = [axis for axis, letter in enumerate(own) if own[letter] == 1 and other.get(letter, 1) != 1]
         y = self.squeeze(x, narrow) if narrow else self.value(x)
         left = [letter for axis, letter in enumerate(own) if axis not in narrow]
@@ -169,9 +175,11 @@ class Layers(ShapeOps):
         return y, "".join(letter for axis, letter in enumerate(left) if axis not in alone)
 
     def cumulated(self, x: Operand, axis: int, own: bool = True, reverse: bool = False) -> str:
-        """Add a cumulative sum, inclusive or exclusive (``own``): a product with a triangle of ones, or a loop."""
+        """Add a cumulative sum, which includes the element itself if ``own``: a product with a triangle of ones, or a
+        loop along an open axis."""
 
         def step(t: Layers, element: str, total: str) -> tuple[str, str]:
+            """Return the next total, and the result of one element."""
             following = t.binary("add", total, element)
             return following, following if own else t.one(Affine(), total)
 
@@ -185,8 +193,10 @@ class Layers(ShapeOps):
         self, x: Operand, axis: int, step: Callable[[Layers, str, str], tuple[str, str]], reverse: bool = False,
         first: float = 0.0,
     ) -> str:  # fmt: skip
-        """Add a loop along an axis of any length, whose state begins with ``first``. ``step`` takes an element and the
-        state, and returns the next state and the result."""
+        """Add a loop along an axis of any length, whose state begins with ``first``, and return its results.
+
+        ``step`` takes an element and the state, and returns the next state and the result.
+        """
         rank = self.rank(x)
         order = [axis_in(axis, rank), *(a for a in range(rank) if a != axis_in(axis, rank))]
         front = self.transpose(x, order)
@@ -202,9 +212,11 @@ class Layers(ShapeOps):
         return self.transpose(y if shape else self.reshape(y, (count,)), np.argsort(order).tolist())
 
     def reversed(self, x: Operand, axis: int, lengths: Operand | None, batch: int) -> str:
-        """Reverse the first lengths[n] elements of ``axis`` in element n of the axis ``batch``, or all without lengths.
-        With constant lengths x is cut and joined; with computed lengths a matrix of 0 and 1 multiplies each
-        sequence."""
+        """Reverse the first lengths[n] elements of ``axis`` in element n of the axis ``batch``, or all elements without
+        lengths.
+
+        With constant lengths x is cut and joined; with computed lengths a matrix of 0 and 1 multiplies each sequence.
+        """
         if lengths is None:
             return self.flip(x, axis)
         if (original := self.unreversed(x, axis, lengths, batch)) is not None:
@@ -219,7 +231,7 @@ class Layers(ShapeOps):
         return y
 
     def _part_reversed(self, x: str, axis: int, count: int) -> str:
-        """Reverse the first ``count`` elements of an axis."""
+        """Return x with the first ``count`` elements of an axis reversed."""
         pieces = self.split(x, [n for n in (*[1] * count, self.size(x, axis) - count) if n], axis)
         return self.concat([*reversed(pieces[:count]), *pieces[count:]], axis)
 
@@ -247,9 +259,12 @@ class Layers(ShapeOps):
         extras: Mapping[Extra, Operand] = {},
         reverse: bool = False,
     ) -> tuple[str, ...]:
-        """Add one cell over x [T, N, D], and return its outputs and last states. ``weights`` are the input and
-        recurrent weights and two biases, and ``more`` has peepholes and the projection by the cell's names. If x is a
-        reversed sequence, the layer runs over the original in the other direction, and its outputs are reversed."""
+        """Add one cell over x [T, N, D], and return its outputs and last states.
+
+        ``weights`` are the input and recurrent weights and two biases; ``more`` has peepholes and the projection by the
+        cell's names. If x is a reversed sequence, the layer runs over the original sequence in the other direction, and
+        its outputs are reversed.
+        """
         lengths = extras.get("lengths")
         original = self.unreversed(x, 0, lengths, 1) if {*extras} <= {"static", "lengths"} else None
         if original is not None:
@@ -264,18 +279,20 @@ class Layers(ShapeOps):
         return add_layer(self.builder, hint, x, cell, packed, first, others, reverse)
 
     def dropout(self, x: Operand, ratio: float) -> str:
-        """Add a dropout; x itself where it leaves out nothing, or all."""
+        """Add a dropout; return x itself if the dropout would leave out nothing, or everything."""
         return self.one(Dropout(ratio), x) if 0 < ratio < 1 else self.value(x)
 
     def embed(self, x: Operand, w: Weight) -> str:
+        """Add the rows of w at the indices x."""
         if isinstance(x, str) and isinstance(leaf := self.builder.leaves.get(x), Input):
-            self.builder.leaves[x] = replace(leaf, values=None)  # the number of rows says more
+            self.builder.leaves[x] = replace(leaf, values=None)  # Embed gives the range by the number of rows
         return self.one(Embed(), x, w)
 
     def softmax(self, x: Operand, axis: int, log: bool = False) -> str:
         return self.one((LogSoftmax if log else Softmax)(axis_in(axis, self.rank(x))), x)
 
     def reduce(self, kind: Reduced, x: Operand, axes: Sequence[int], keep: bool) -> str:
+        """Add a reduction of several axes, one after the other; with ``keep`` they stay, with one element."""
         shape = self.shape(x)
         places = sorted({axis_in(axis, len(shape)) for axis in axes}, reverse=True)
         y = self.value(x)
@@ -284,7 +301,7 @@ class Layers(ShapeOps):
         return self.reshape(y, [1 if a in places else s for a, s in enumerate(shape)]) if keep else y
 
     def multiplied(self, x: Operand, axes: Sequence[int], keep: bool) -> str:
-        """Add the product of all elements of axes: a chain of products along each."""
+        """Add the product of all elements along some axes: a chain of products for each axis."""
         y, places = self.value(x), sorted({axis_in(axis, self.rank(x)) for axis in axes})
         for axis in places:
             y = reduce(partial(self.binary, "mul"), self.split(y, [1] * self.size(y, axis), axis))
@@ -316,7 +333,8 @@ class Layers(ShapeOps):
         return self.affine(turned, -1.0, self.size(x, place) - 1.0)
 
     def is_whole(self, x: Operand) -> bool:
-        """Return whether a value is known to be integral: masks and rounded numbers, moved, added or multiplied."""
+        """Return whether a value is known to be integral: masks and rounded numbers, also if they are moved, added or
+        multiplied."""
         waiting, seen = [x], set[Operand]()
         while waiting:
             value = waiting.pop()
@@ -330,9 +348,12 @@ class Layers(ShapeOps):
         return True
 
     def cast(self, x: Operand, dtype: str, of: str = "") -> Operand:
-        """Return x, of type ``of``, converted to a type named as in NumPy: 0 or 1 for ``bool``, integers truncated. An
-        input stays unchanged unless it is known to have floats: the caller feeds it in the type that the model
-        means."""
+        """Return x, which has the type ``of``, converted to a type named as in NumPy: 0 or 1 for ``bool``, truncated
+        for integers.
+
+        An input stays unchanged unless it is known to have floats: the caller feeds it in the type that the model
+        expects.
+        """
         if not isinstance(x, str) or (self.builder.producer(x) is None and "float" not in of):
             return x
         if dtype == "bool":
@@ -340,11 +361,11 @@ class Layers(ShapeOps):
         return self.apply("trunc", x) if "int" in dtype and not self.is_whole(x) else x
 
     def any_of(self, x: Operand, axes: Sequence[int], keep: bool) -> str:
-        """Add a mask that is 1 where an element of axes is not 0."""
+        """Add a mask that is 1 where any element along some axes is not 0."""
         return self.reduce("max", self.apply("step", self.apply("abs", x)), axes, keep)
 
     def divided(self, x: Operand, y: Operand, rounded: Literal["floor", "trunc"]) -> tuple[str, str]:
-        """Add the quotient of x and y, rounded as ``rounded`` says, and the remainder that belongs to it."""
+        """Add the quotient of x and y, rounded as ``rounded`` says, and the remainder of this division."""
         ratio = self.binary("div", x, y)
         whole = self.apply(rounded, ratio)
         rest = self.binary("sub", x, self.binary("mul", whole, y))
@@ -417,6 +438,8 @@ class Layers(ShapeOps):
         shift: Operand | None,
         axes: Sequence[int],
     ) -> str:
+        """Add a normalization over ``axes``: move them to the end, join them, apply ``over_the_last``, and undo both;
+        then scale and shift."""
         shape = self.shape(x)
         places = [axis_in(axis, len(shape)) for axis in axes]
         order = [*(axis for axis in range(len(shape)) if axis not in places), *places]
@@ -429,8 +452,8 @@ class Layers(ShapeOps):
         return self.transpose(y, np.argsort(order).tolist())
 
     def batch_norm(self, x: Operand, statistics: Sequence[Weight | None], eps: float, axis: int = 1) -> str:
-        """Add a batch normalization as one scale and shift. ``statistics`` are scale, shift, mean and variance [C]
-        along ``axis``."""
+        """Add a batch normalization as one scale and one shift. ``statistics`` are scale, shift, mean and variance,
+        each [C] along ``axis``."""
         gamma, beta, mean, var = statistics
         assert mean is not None
         assert var is not None
@@ -465,7 +488,7 @@ def waves(rows: int, columns: int, size: int, scale: float = 1.0) -> tuple[Array
 
 
 def _whole(op: Op) -> bool | None:
-    """Return whether an op always makes integers. Return None if it makes integers from integers only."""
+    """Return whether an op always makes integers; None if it makes integers from integers only."""
     if isinstance(op, Function):
         return op.function in ("step", "floor", "ceil", "trunc", "sign")
     if isinstance(op, Round) or (isinstance(op, Reduction) and op.kind == "argmax"):
@@ -478,7 +501,7 @@ def _whole(op: Op) -> bool | None:
 
 
 def _scalar(x: Operand) -> float | None:
-    """Return the value of a constant of one element, else None."""
+    """Return the number of a constant of one element; None for any other operand."""
     if isinstance(x, str | Weight) or x.size != 1 or x.dtype == object:
         return None
     return float(x.item())

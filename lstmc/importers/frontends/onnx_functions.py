@@ -24,8 +24,8 @@ _ARCTAN = (
 
 
 def arctan(layers: Layers, x: Operand) -> str:
-    """Return the angle whose tangent is x, to 2e-8, by a polynomial. For large x it is pi / 2 minus the angle of 1 /
-    x."""
+    """Return the angle whose tangent is x, to 2e-8, by a polynomial. For large x the angle is pi / 2 minus the angle of
+    1 / x."""
     size = layers.apply("abs", x)
     beyond = layers.apply("step", layers.affine(size, 1.0, -1.0))
     inverse = layers.apply("power", layers.apply("maximum", size, 1.0), -1.0)
@@ -47,8 +47,8 @@ def _arcsin(layers: Layers, x: Operand) -> str:
 
 
 def _lrn(t: Onnx, x: Operand, *, size: int, alpha: float, beta: float, bias: float) -> Operand:
-    """Write x / (bias + alpha / size s) ** beta, where s sums the squares of near channels: a product with a matrix of
-    0 and 1."""
+    """Return x / (bias + alpha / size s) ** beta, where s is the sum of squares of neighbouring channels: a product
+    with a matrix of 0 and 1."""
     channels = t.size(x, 1, "channels")
     offset = np.subtract.outer(np.arange(channels), np.arange(channels))
     near = (offset <= (size - 1) // 2) & (-offset <= size // 2)
@@ -83,7 +83,7 @@ HANDLERS: dict[str, Handler] = {
 
 # ONNX Runtime's operators (com.microsoft, docs/ContribOperators.md): fused by its optimizer, or made by its tools.
 def _activated(t: Onnx, node: Node, y: Operand) -> Operand:
-    """Return a value after the activation that its operator includes. Raise Refused if it is not known."""
+    """Return y after the activation that the operator includes, if any. Raises :class:`Refused` if it is not known."""
     name = node.get("activation")
     if not name:
         return y
@@ -100,7 +100,8 @@ def _activated(t: Onnx, node: Node, y: Operand) -> Operand:
 
 
 def _then_activated(plain: Handler) -> Handler:
-    """Return a handler of an operator with an activation. A fourth operand is added before the activation."""
+    """Return the handler of an operator with an activation: ``plain`` computes it, then a fourth operand is added, then
+    the activation is applied."""
 
     def handle(t: Onnx, *, node: Node) -> Operand:
         y, more = called(plain, t, node), node.operand(3)
@@ -113,7 +114,8 @@ def _fused_matmul(
     t: Onnx, a: Operand, b: Operand, *,
     alpha: float = 1.0, transA: int = 0, transB: int = 0, transBatchA: int = 0, transBatchB: int = 0,
 ) -> Operand:  # fmt: skip
-    """Write alpha A B, where A and B may be transposed. Raise Refused if batches are to be transposed."""
+    """Return alpha A B, where A and B may be transposed. Raises :class:`Refused` if axes of the batch are to be
+    transposed."""
     if transBatchA or transBatchB:
         raise Refused("transBatchA, transBatchB", "1", "batches are not transposed here", "transpose before it")
     x, y = (t.turned(one) if turned else one for one, turned in ((a, transA), (b, transB)))
@@ -124,7 +126,7 @@ def _skip_norm(
     t: Onnx, x: Operand, skip: Operand, scale: Any, shift: Any = None, bias: Any = None, *, epsilon: float = 1e-12,
     rms: bool = False,
 ) -> list[Operand | None]:  # fmt: skip
-    """Write the norm of x + skip + bias. The fourth result is this sum itself."""
+    """Return the norm of x + skip + bias, two results that are not computed, and the sum itself."""
     y = t.binary("add", x, skip)
     y = y if bias is None else t.binary("add", y, bias)
     a, b = weight_or_none(scale, "gamma"), weight_or_none(shift, "beta")

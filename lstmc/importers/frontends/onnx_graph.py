@@ -51,7 +51,7 @@ _STEPS = 100_000
 DEEPEST = 20  # graphs in graphs
 
 
-# Operators that compute with zeros that are a past
+# Operators whose operand of stored zeros may be the past of a sequence
 FREED = frozenset(
     """
     Concat Conv GRU Gather Gemm Identity LSTM MatMul Mul RNN Reshape Slice Split Squeeze Sub Transpose Unsqueeze
@@ -64,8 +64,10 @@ def describe_onnx(
     free: bool = False,
 ) -> Net:  # fmt: skip
     """Return the net of a ``ModelProto``. ``shapes`` fixes the shapes of inputs, and ``values`` makes inputs constants.
-    With ``free``, stored zeros that may be a past become inputs. Raises :class:`RefusedError` with everything that
-    cannot be expressed."""
+
+    With ``free``, stored zeros that may be the past of a sequence become inputs. Raises :class:`RefusedError` with
+    everything that cannot be expressed.
+    """
     opset = next((int(o.version) for o in model.opset_import if o.domain in DOMAINS), 1)
     if opset < OLDEST:
         raise SourceError(f"{origin}: its operators are those of version {opset}; {OLDEST} and newer are read")
@@ -124,7 +126,8 @@ def _declared(info: Any, origin: str) -> Shape:
 
 
 class _Reader:
-    """Translates nodes in order, also of subgraphs if the branch is known."""
+    """Translates the nodes of a graph in order, also the nodes of subgraphs if the branch is known. ``values`` has the
+    value of each name: a value of the net, a weight, an array, or Poison after a refusal."""
 
     def __init__(
         self, t: Onnx, opset: int, origin: str, folder: Path | None, functions: Mapping[tuple[str, str], Any],
@@ -140,6 +143,8 @@ class _Reader:
         self.folded: dict[tuple[Any, ...], int] = {}  # arrays that were computed from weights -> their numbers
 
     def run(self, graph: Any, depth: int = 0) -> None:
+        """Translate the nodes of a graph and store their results in ``values``; a refused node gets Poison, and so does
+        each node that reads it."""
         for number, proto in enumerate(graph.node):
             self.count += 1
             if self.count > MOST or depth > DEEPEST:
@@ -169,6 +174,7 @@ class _Reader:
         return body or proto.op_type in WALKED or (proto.domain, proto.op_type) in self.functions
 
     def _results(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
+        """Return the results of a node; if it is refused, note the refusal and return Poison."""
         try:
             return self._translate(proto, label, depth)
         except (Refused, ShapeProblem) as error:
@@ -176,6 +182,8 @@ class _Reader:
         return [Poison] * len(proto.output)
 
     def _translate(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
+        """Return the results of a node: by the function that it calls, folded if its operands are constants, or by its
+        handler. Raises :class:`Refused`."""
         own, body = proto.domain in DOMAINS, self.functions.get((proto.domain, proto.op_type))
         known: Mapping[str, Any] = HANDLERS if own else OF_RUNTIME if proto.domain == FUSED else {}
         if not own and body is None and proto.op_type not in known:
@@ -211,7 +219,8 @@ class _Reader:
         return results
 
     def _operand(self, op: str, slot: int, name: str) -> Any:
-        """Return an operand by its name. With ``free``, stored zeros that may be a past become an input of the net."""
+        """Return an operand by its name. With ``free``, stored zeros that may be the past of a sequence become an input
+        of the net."""
         value = self.values[name] if name else None
         if self.free and op in FREED and isinstance(value, Weight) and prod(value.shape) > 1:
             first = 5 if op in ("GRU", "LSTM", "RNN") else 0
@@ -226,8 +235,8 @@ class _Reader:
         return value
 
     def _with_sources(self, node: Node, place: int, result: Array) -> Operand:
-        """Return a folded array. It is a parameter if it was computed from stored tensors, which are its sources, and
-        otherwise a constant."""
+        """Return a folded array: a parameter if it was computed from stored tensors, which are its sources, otherwise a
+        constant."""
         weights = [one for one in node.operands if isinstance(one, Weight)]
         sources = tuple(dict.fromkeys(name for weight in weights for name in weight.sources))
         self.read |= set(sources)
@@ -242,7 +251,8 @@ class _Reader:
         return Weight(result.shape, sources, recipe, lambda: result)
 
     def _read(self, value: Any) -> Any:
-        """Return the value of an attribute: the elements of a tensor, Python's numbers and texts."""
+        """Return the value of an attribute: the array of a tensor; numbers and texts of Python; anything else
+        unchanged."""
         if isinstance(value, list):
             return [*map(self._read, value)]
         if isinstance(value, bytes):
@@ -252,7 +262,8 @@ class _Reader:
         return stored_tensor(value, self.origin, self.folder).read() if hasattr(value, "raw_data") else value
 
     def subgraph(self, graph: Any, inputs: Mapping[str, Any], depth: int) -> list[Any]:
-        """Return the outputs of a node's subgraph for ``inputs``. It also reads names of the enclosing graph."""
+        """Return the outputs of a node's subgraph for ``inputs``. The subgraph also reads values of the enclosing
+        graph."""
         for tensor in graph.initializer:
             self.values[tensor.name] = stored_tensor(tensor, self.origin, self.folder).weight()
         self.values |= inputs
@@ -263,7 +274,8 @@ class _Reader:
         return [self.values[output.name] for output in graph.output]
 
     def _function(self, node: Node, body: Any, depth: int) -> list[Any]:
-        """Return the results of a node that calls a function: one of the model, or the operator's definition."""
+        """Return the results of a node that calls ``body``, a function of the model or the definition of the
+        operator."""
         values, opset, inside = self.values, self.opset, self.inside
         operands = (*node.operands, *[None] * len(body.input))
         self.values = dict(zip(body.input, operands, strict=False))
@@ -281,6 +293,7 @@ class _Reader:
 
 
 def _constant(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
+    """Return the array of a Constant node; an array of several floats is a weight without a source."""
     if len(node.attributes) != 1:
         raise Refused("value", f"{len(node.attributes)} of them", "one is expected", CHECK)
     ((name, value),) = node.attributes.items()
@@ -296,7 +309,7 @@ def _constant(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
 
 
 def _branch(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
-    """Return the results of the branch that an If takes. Raise Refused if the condition is computed."""
+    """Return the results of the branch that an If takes. Raises :class:`Refused` if the condition is computed."""
     condition = constant(node.operand(0))
     if condition is None or condition.dtype == object or condition.size != 1:
         raise Refused("cond", "computed from the inputs", "which branch is taken is not known", GIVE)
@@ -305,8 +318,8 @@ def _branch(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
 
 
 def _loop(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
-    """Unroll a Loop. Return its carried values, then its scan outputs. Raise Refused if the number of iterations is
-    computed."""
+    """Unroll a Loop. Return its carried values, then its scan outputs. Raises :class:`Refused` if the number of
+    iterations is computed."""
     body = node.attributes["body"]
     most, goes_on = constant(node.operand(0)), constant(node.operand(1))
     if any(isinstance(one, str) for one in node.operands[:2]):
@@ -334,13 +347,15 @@ def _loop(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
 
 
 def _ends_on_data(operand: str) -> Refused:
+    """Return the refusal of a Loop whose number of iterations is computed."""
     why = "how often it runs depends on the data, and a net has the same steps for all"
     mend = "export it with a fixed number of iterations, and a mask for those behind the end"
     return Refused(operand, "computed from the inputs", why, mend)
 
 
 def _axes_and_direction(reader: _Reader, node: Node) -> tuple[Sequence[int], Sequence[int], bool]:
-    """Return the axes of time of a Scan's input and output sequences, and whether it runs backward."""
+    """Return the axes of time of a Scan's input sequences, those of its output sequences, and whether it runs
+    backwards."""
     body, count = node.attributes["body"], node.attributes["num_scan_inputs"]
     first_x = len(node.operands) - count
     ys = len(body.output) - first_x
@@ -359,8 +374,8 @@ def _axes_and_direction(reader: _Reader, node: Node) -> tuple[Sequence[int], Seq
 
 
 def _scan(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
-    """Translate a Scan. Return its last states, then its scan outputs. Values captured from outside are static
-    inputs."""
+    """Translate a Scan. Return its last states, then its scan outputs. Values from outside that the body reads become
+    static inputs."""
     body, layers = node.attributes["body"], reader.t
     first_x = len(node.operands) - node.attributes["num_scan_inputs"]
     into, out, is_reverse = _axes_and_direction(reader, node)
@@ -412,12 +427,13 @@ def _scan(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
 
 
 def _start(x: Operand) -> Operand | None:
-    """Return a state's initial value; None for zeros, the default."""
+    """Return a state's initial value; None for zeros, which are the default."""
     array = constant(x)
     return None if array is not None and not array.any() else x
 
 
 def _to_front(axis: int, rank: int) -> list[int]:
+    """Return the permutation that moves an axis to the front."""
     axis = axis_in(axis, rank)
     return [axis, *(a for a in range(rank) if a != axis)]
 
@@ -444,7 +460,7 @@ WALKED: Mapping[str, Callable[[_Reader, Node, int], Sequence[Any]]] = {
 
 
 def definition_body(layers: Layers, node: Node, opset: int) -> Any:
-    """Return the function by which ONNX defines an operator. Return None if other operators do not define it."""
+    """Return the function by which ONNX defines an operator; None if no function defines it."""
     schema = definition(node.op, opset)
     if schema is None:
         return None
@@ -459,7 +475,7 @@ def definition_body(layers: Layers, node: Node, opset: int) -> Any:
 
 
 def _type_of(layers: Layers, operand: Operand | None) -> Any:
-    """Return an operand's type and shape as a ``TypeProto``. Computed values have 32 bits, as in the net."""
+    """Return an operand's type and shape as a ``TypeProto``; a computed value counts as float32, as in the net."""
     onnx = importlib.import_module("onnx")
     if operand is None:
         return onnx.TypeProto()
@@ -470,12 +486,14 @@ def _type_of(layers: Layers, operand: Operand | None) -> Any:
 
 
 def function_graph(body: Any, call: Any, inputs: Mapping[str, Operand | None]) -> Any:
-    """Return the nodes of a function for the node that calls it: its attributes, without the inputs it leaves out."""
+    """Return the nodes of a function for the node that calls it, with the call's attributes, and without the operands
+    that the call leaves out."""
     given = {attribute.name: attribute for attribute in (*body.attribute_proto, *_defaults(call), *call.attribute)}
     return SimpleNamespace(node=[*_bound(body.node, given, inputs)])
 
 
 def _defaults(call: Any) -> Iterator[Any]:
+    """Yield the default values of the attributes of the operator that is called."""
     schema = definition(call.op_type, 10_000) if not call.domain else None
     for attribute in schema.attributes.values() if schema else ():
         if attribute.default_value.type:
@@ -483,7 +501,7 @@ def _defaults(call: Any) -> Iterator[Any]:
 
 
 def _bound(nodes: Any, given: Mapping[str, Any], inputs: Mapping[str, Operand | None]) -> Iterator[Any]:
-    """Yield copies of a function's nodes, in which each reference to an attribute is replaced by its value."""
+    """Yield copies of a function's nodes, in which the value of the call replaces each reference to an attribute."""
     for node in nodes:
         copy = type(node)()
         copy.CopyFrom(node)

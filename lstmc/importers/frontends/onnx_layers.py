@@ -35,20 +35,23 @@ from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 
 
 def _function(foreign: Foreign, row: Elementwise) -> Handler:
-    """Return a handler of a function, whose settings are attributes."""
+    """Return the handler of an elementwise function, whose settings are the node's attributes."""
     return lambda t, x, *, node: t.apply(row.function, x, *([*map(node.get, foreign.settings)] or row.numbers))
 
 
 def _together(kind: str) -> Handler:
+    """Return the handler of an op of two operands that the operator applies to all its operands from the left."""
     return lambda t, x, *xs: reduce(partial(t.binary, kind), xs, x)
 
 
 def _div(t: Onnx, x: Operand, y: Operand) -> Operand:
+    """Return the quotient, truncated if an operand has integers."""
     whole = any("int" in t.kind(one) for one in (x, y))
     return t.divided(x, y, "trunc")[0] if whole else t.binary("div", x, y)
 
 
 def _pow(t: Onnx, x: Operand, exponent: Operand) -> Operand:
+    """Return x to the power of a constant number."""
     known = constant(exponent)
     if known is None or known.size != 1:
         raise Refused("exponent", "computed, or several", "it must be one number", "write it as exp and log")
@@ -59,11 +62,12 @@ def _clip(
     t: Onnx, x: Operand, low: Operand | None = None, high: Operand | None = None, *,
     min: float | None = None, max: float | None = None,
 ) -> Operand:  # fmt: skip
+    """Return x between the bounds, which are operands or attributes."""
     return t.clip(x, _bound(low, min, "min"), _bound(high, max, "max"))
 
 
 def _bound(operand: Operand | None, number: float | None, name: str) -> Operand | None:
-    """Return a bound: an operand from version 11 on, an attribute before. Return None if it has no effect."""
+    """Return a bound: an operand from version 11 on, an attribute before; None if there is no bound."""
     if isinstance(operand, str):
         return operand
     number = number if operand is None else single(operand, name)
@@ -71,7 +75,7 @@ def _bound(operand: Operand | None, number: float | None, name: str) -> Operand 
 
 
 def _stored(x: Operand) -> Operand:
-    """Return an array of numbers as a parameter."""
+    """Return an array of numbers as a parameter; any other operand unchanged."""
     return weight(x, "an operand") if isinstance(x, np.ndarray) else x
 
 
@@ -83,6 +87,7 @@ def _gemm(
     t: Onnx, a: Operand, b: Operand, c: Operand | None = None, *,
     alpha: float, beta: float, transA: int, transB: int,
 ) -> Operand:  # fmt: skip
+    """Return alpha A B + beta C, as a linear layer if B and C are stored."""
     x = t.transpose(a, (1, 0)) if transA else a
     if isinstance(b, str) or isinstance(c, str):
         w = t.turned(_stored(b)) if transB else _stored(b)
@@ -109,6 +114,7 @@ def _conv(t: Onnx, x: Operand, kernel: Operand, bias: Operand | None = None, *, 
 
 
 def _conv_transpose(t: Onnx, x: Operand, kernel: Operand, bias: Operand | None = None, *, node: Node) -> Operand:
+    """Return a transposed convolution. Raises :class:`Refused` for an output shape or automatic padding."""
     w, b = weight(kernel, "W"), weight_or_none(bias, "B")
     stride, pads, dilation = _windows(t, node, x, w.shape[2:])
     shape, beyond = node.attributes.get("output_shape"), node.integers("output_padding", len(stride), 0)
@@ -127,8 +133,8 @@ REPEATS = {
 
 
 def _resize(t: Onnx, x: Operand, *, node: Node) -> Operand:
-    """Repeat elements by integer factors, each output being the nearest element. Raise Refused for other ways to
-    resize."""
+    """Return x with elements repeated by integer factors, if each output is the nearest element. Raises
+    :class:`Refused` for other ways to resize."""
     shape = t.shape(x)
     first = node.op == "Upsample" or node.opset < 11  # there Resize has no regions of interest
     scales, new_sizes = constant(node.operand(1 if first else 2)), constant(node.operand(3))
@@ -153,7 +159,8 @@ def _resize(t: Onnx, x: Operand, *, node: Node) -> Operand:
 def _windows(
     t: Onnx, node: Node, x: Operand, kernel: Sequence[int]
 ) -> tuple[list[int], list[tuple[int, int]], list[int]]:
-    """Return strides, paddings (before, after) and dilations of each axis. Raise Refused if windows do not fit x."""
+    """Return strides, paddings (before, after) and dilations of each axis of a window. Raises :class:`Refused` if they
+    do not fit x."""
     rank, shape = len(kernel), t.shape(x)
     if rank not in (1, 2) or len(shape) != rank + 2 or min(kernel) < 1:
         why = f"windows over one and two axes are known, of an operand with two more: found {list(shape)}"
@@ -171,9 +178,12 @@ def _windows(
 
 
 def _pool(kind: Literal["max", "mean"]) -> Handler:
+    """Return the handler of a pooling operator."""
+
     def handle(
         t: Onnx, x: Operand, *, node: Node, kernel_shape: list[int], ceil_mode: int = 0, count_include_pad: int = 0
     ) -> Operand:
+        """Return the pooled x. Raises :class:`Refused` for dilation, and if the places of maxima are read."""
         stride, pads, dilation = _windows(t, node, x, kernel_shape)
         if any(d != 1 for d in dilation) or node.results > 1:
             setting, why = f"{node.get('dilations')}, {node.results}", "Caffe's pooling has no dilation, and no indices"
@@ -203,6 +213,8 @@ def _layer_norm(
 
 
 def _softmax(log: bool) -> Handler:
+    """Return the handler of Softmax or LogSoftmax; before version 13 the axes from ``axis`` on are one."""
+
     def handle(t: Onnx, x: Operand, *, axis: int, node: Node) -> Operand:
         shape = t.shape(x)
         axis = axis_in(axis, len(shape))
@@ -220,6 +232,7 @@ def _instance_norm(t: Onnx, x: Operand, scale: Operand, shift: Operand, *, epsil
 
 
 def _group_norm(t: Onnx, x: Operand, scale: Operand, shift: Operand, *, epsilon: float, num_groups: int) -> Operand:
+    """Return a group normalization; before version 21 scale and shift have one number for each group."""
     parameters = [weight(one, f"operand {at}", 1) for at, one in enumerate((scale, shift), 1)]
     channels = t.size(x, 1, "channels")
     if parameters[0].shape[0] != channels:  # before version 21 one for a group
@@ -274,20 +287,22 @@ ROUNDED = (
 
 
 def _note(t: Onnx) -> None:
+    """Note, once, that the imported model does not round to 8 bits."""
     if ROUNDED not in t.builder.notes:
         t.builder.notes.append(ROUNDED)
 
 
 def _dynamic(t: Onnx, x: Operand) -> list[Operand]:
-    """Return x itself with a scale of 1 and a zero point of 0, by which following nodes multiply."""
+    """Return x itself, the scale 1 and the zero point 0, by which the following nodes dequantize."""
     _note(t)
     return [t.value(x), np.asarray(1.0, np.float32), np.asarray(0)]
 
 
 def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence[int]) -> Weight:
-    """Return (w - zero) * scale as a weight. ``zero`` and ``scale`` are numbers, or arrays along ``axes`` of w."""
+    """Return the weight (w - zero) * scale. ``zero`` and ``scale`` are numbers, or arrays along ``axes`` of w."""
 
     def spread(term: Weight) -> Array:
+        """Return a zero point or scale in a shape that broadcasts to w."""
         array = term.make().astype(np.float32)
         if array.size == 1:
             return array.reshape(())
@@ -302,7 +317,7 @@ def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence
 
 
 def _integers(product: Handler, axis: int) -> Handler:
-    """Return a handler of a product of stored integers with what DynamicQuantizeLinear returns. It computes in
+    """Return the handler of a product of stored integers with the results of DynamicQuantizeLinear, computed in
     floats."""
 
     def handle(t: Onnx, x: Operand, w: Operand, zero: Any = None, w_zero: Any = None, *, node: Node) -> Operand:
@@ -318,8 +333,10 @@ def _integers(product: Handler, axis: int) -> Handler:
 
 
 def _lstm(t: Onnx, *, node: Node) -> list[Operand | None]:
-    """Write DynamicQuantizeLSTM as an LSTM with float weights. W [directions, inputs, 4 H] and R [directions, H, 4 H]
-    are stored in integers, with scales and zero points."""
+    """Return the results of DynamicQuantizeLSTM, as an LSTM with float weights.
+
+    W [directions, inputs, 4 H] and R [directions, H, 4 H] are stored in integers, with scales and zero points.
+    """
     _note(t)
     scales = [weight_or_none(node.operand(place), f"operand {place}") for place in range(8, 12)]
     weights = []
@@ -331,7 +348,7 @@ def _lstm(t: Onnx, *, node: Node) -> list[Operand | None]:
 
 
 def _dequantized(t: Onnx, x: Operand, scale: Operand, zero: Operand | None = None, *, axis: int = 1) -> Operand:
-    """(x - zero) * scale of a computed x, such as rows of a quantized table."""
+    """Return (x - zero) * scale of a computed x, such as rows of a quantized table."""
     by, less = along(scale, 1, t.shape(x), axis), along(zero, 2, t.shape(x), axis)
     assert by is not None
     return t.binary("mul", x if less is None else t.binary("sub", x, less), by)
@@ -340,7 +357,7 @@ def _dequantized(t: Onnx, x: Operand, scale: Operand, zero: Operand | None = Non
 def _quantized(
     t: Onnx, x: Operand, scale: Operand, zero: Operand | None = None, *, axis: int = 1, output_dtype: int = 0
 ) -> Operand:
-    """Write x / scale + zero, clipped to the integer type's range, but not rounded to integers."""
+    """Return x / scale + zero, clipped to the integer type's range, but not rounded."""
     shape, given = t.shape(x), constant(zero)
     by, more = along(scale, 1, shape, axis), along(zero, 2, shape, axis)
     assert by is not None
@@ -355,7 +372,7 @@ def _quantized(
 
 
 def _linear_integers(product: Handler, axis: int) -> Handler:
-    """Return a handler of QLinearConv or QLinearMatMul, computed in floats from dequantized operands."""
+    """Return the handler of QLinearConv or QLinearMatMul, computed in floats from dequantized operands."""
 
     def handle(
         t: Onnx, x: Any, x_scale: Any, x_zero: Any, w: Any, w_scale: Any, w_zero: Any, y_scale: Any, y_zero: Any,
@@ -404,7 +421,7 @@ _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False,
 
 
 def recurrent(t: Onnx, *, node: Node) -> list[Operand | None]:
-    """Return Y [T, directions, N, H], then the last states [directions, N, H]. With layout 1, N comes first."""
+    """Return Y [T, directions, N, H], then the last states [directions, N, H]. With layout 1, N is the first axis."""
     kind, _ = _KINDS[node.op]
     direction = node.get("direction")
     if direction not in _DIRECTIONS:
@@ -445,8 +462,8 @@ def recurrent(t: Onnx, *, node: Node) -> list[Operand | None]:
 
 
 def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
-    """Yield the activation functions of each direction. The coefficients in the node's attributes belong, in order, to
-    those functions that have coefficients."""
+    """Yield the activation functions of each direction. Functions with coefficients take them from the node's
+    attributes in order."""
     _, usual = _KINDS[node.op]
     given = any(attribute.name == "activations" for attribute in node.proto.attribute)
     names = (given and node.get("activations")) or usual * directions  # ONNX's default for RNN has both directions
@@ -470,6 +487,7 @@ def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
 
 
 def _cell(node: Node, kind: Kind, functions: Sequence[Op]) -> Cell:
+    """Return the cell of a node, with these activation functions and the options of the node's attributes."""
     usual, clip = Cell(kind), node.attributes.get("clip")
     gate, new, out, *_ = (*([usual.gate] if kind == "rnn" else []), *functions, usual.out)
     return Cell(
@@ -486,6 +504,7 @@ def _cell(node: Node, kind: Kind, functions: Sequence[Op]) -> Cell:
 
 
 def _biases(node: Node, cell: Cell, lane: int) -> tuple[Weight | None, Weight | None]:
+    """Return the input bias and the recurrent bias of one direction; None for both without a bias."""
     if not cell.bias:
         return None, None
     whole = _of_direction(weight(node.operand(3), "B", 2), "B", lane)
@@ -494,7 +513,7 @@ def _biases(node: Node, cell: Cell, lane: int) -> tuple[Weight | None, Weight | 
 
 
 def _peepholes(node: Node, cell: Cell, lane: int) -> dict[str, Weight]:
-    """Return the peephole weights of one direction by role. The file has them in the order i, o, f."""
+    """Return the peephole weights of one direction by role, such as ``p_i``. The file has them in the order i, o, f."""
     if not cell.peepholes:
         return {}
     whole = _of_direction(weight(node.operand(7), "P", 2), "P", lane)
@@ -504,7 +523,8 @@ def _peepholes(node: Node, cell: Cell, lane: int) -> dict[str, Weight]:
 
 
 def _initial(t: Onnx, node: Node, cell: Cell, lane: int, layout: int) -> dict[str, Operand]:
-    """Return the initial values of states. States that start from zeros, the default, are left out."""
+    """Return the initial value of each state in one direction; a state that starts from zeros, the default, is left
+    out."""
     initial: dict[str, Operand] = {}
     for state, place in zip(cell.states, (5, 6), strict=False):
         value = node.operand(place)
@@ -520,13 +540,14 @@ def _initial(t: Onnx, node: Node, cell: Cell, lane: int, layout: int) -> dict[st
 
 
 def _of_direction(stored: Weight, name: str, lane: int) -> Weight:
+    """Return the part of a stored weight that belongs to one direction."""
     if lane >= stored.shape[0]:
         raise Refused(name, f"of shape {list(stored.shape)}", "it has no part for each direction", CHECK)
     return stored.at(lane)
 
 
 def _lengths(operand: Operand | None, steps: Size) -> Operand | None:
-    """Return the operand ``sequence_lens``. Return None if all sequences are known to have all steps."""
+    """Return the operand ``sequence_lens``; None if all sequences are known to have all steps."""
     array = constant(operand)
     if array is not None and np.all(array == steps):
         return None
@@ -537,6 +558,7 @@ def _lengths(operand: Operand | None, steps: Size) -> Operand | None:
 
 
 def _reverse_sequence(t: Onnx, x: Operand, lengths: Operand, *, time_axis: int, batch_axis: int) -> Operand:
+    """Return x with the first elements of each sequence reversed."""
     shape, counts = t.shape(x), t.shape(lengths)
     if sorted((time_axis, batch_axis)) != [0, 1] or len(shape) < 2:
         actual = f"{time_axis}, {batch_axis} of {listed(shape)}"

@@ -29,11 +29,13 @@ from lstmc.ops import Array
 
 
 def _given(operand: Operand | None, attribute: Any, what: str) -> Any:
-    """Return constant integers, which are an operand in newer versions and an attribute in older ones."""
+    """Return constant integers, which are an operand in newer versions of an operator and an attribute in older
+    ones."""
     return attribute if operand is None else fixed_numbers(operand, what)
 
 
 def _reshape(t: Onnx, x: Operand, new: Operand, *, allowzero: int = 0) -> Operand:
+    """Return x in the new shape, in which 0 stands for the old size of the axis unless ``allowzero`` is set."""
     old, shape = t.shape(x), sizes(new, "shape")
     if any(size == 0 for size in shape[len(old) :]) and not allowzero:
         raise Refused("shape", str(shape), f"a size of 0 stands for that of an axis of {listed(old)}", CHECK)
@@ -41,6 +43,7 @@ def _reshape(t: Onnx, x: Operand, new: Operand, *, allowzero: int = 0) -> Operan
 
 
 def _flatten(t: Onnx, x: Operand, *, axis: int) -> Operand:
+    """Return x as a matrix: the axes before ``axis`` joined, and the axes from ``axis`` on."""
     shape = t.shape(x)
     lead = resolved((-1,), shape[:axis]) if axis else (1,)
     return t.reshape(x, resolved((*lead, -1), shape))
@@ -50,6 +53,8 @@ def _split(
     t: Onnx, x: Operand, sizes: Operand | None = None, *,
     axis: int, node: Node, split: list[int] | None = None, num_outputs: int | None = None,
 ) -> list[Operand]:  # fmt: skip
+    """Return the pieces of x along an axis: of given sizes, or as equal as possible. A piece without elements is an
+    array."""
     lengths = _given(sizes, split, "split")
     if lengths is None:
         size, count = t.size(x, axis), node.results if num_outputs is None else num_outputs
@@ -65,11 +70,12 @@ def _split(
 
 
 def _concat(t: Onnx, *xs: Operand, axis: int) -> Operand:
-    """Join values, without empty values, which a split may give."""
+    """Return joined values, without the empty arrays that a split may give."""
     return t.concat([x for x in xs if isinstance(x, str) or 0 not in x.shape] or xs, axis)
 
 
 def _slice(t: Onnx, x: Operand, *, node: Node) -> Operand:
+    """Return the parts that a Slice takes, one axis after the other; an axis that is taken whole is left out."""
     y = t.value(x)
     for axis, part in slices(node, [*map(constant, node.operands[1:])]):
         if part == slice(0, 2**63 - 1, 1) or (part.start == 0 and part.step == 1 and (part.stop or 0) > 2**31):
@@ -79,6 +85,7 @@ def _slice(t: Onnx, x: Operand, *, node: Node) -> Operand:
 
 
 def _gather(t: Onnx, table: Operand, at: Operand, *, axis: int) -> Operand:
+    """Return the rows of a table at indices: an embedding, one row, or a selection of rows."""
     if isinstance(at, str) and not (axis or isinstance(table, str)):
         return t.embed(at, weight(table, "the first operand"))
     if not isinstance(at, str) and not t.shape(at):
@@ -92,6 +99,7 @@ def _pad(
     t: Onnx, x: Operand, sides: Operand | None = None, fill: Any = None, places: Any = None, *,
     mode: str, pads: list[int] | None = None, value: float | None = None,
 ) -> Operand:  # fmt: skip
+    """Return x with padding on some axes; ``pads`` has all paddings before, then all paddings after."""
     numbers = fixed_numbers(sides, "pads") if pads is None else pads
     axes, half = _given(places, range(t.rank(x)), "axes"), len(numbers) // 2
     if len(numbers) != 2 * len(axes):
@@ -101,7 +109,7 @@ def _pad(
 
 
 def _over_axes(method: Callable[..., Operand]) -> Handler:
-    """Return a handler of a method that takes x, axes (default: all), and whether the axes stay."""
+    """Return the handler of a method that takes x, axes (default: all), and whether the axes stay."""
 
     def handle(
         t: Onnx, x: Operand, operand: Operand | None = None, *,
@@ -129,6 +137,7 @@ def _dropout(t: Onnx, x: Operand, share: Operand | None = None, *, ratio: float 
 
 
 def _shape(t: Onnx, x: Operand, *, start: int = 0, end: int | None = None) -> Operand:
+    """Return the shape as an array, of objects if it has open sizes."""
     shape = t.shape(x)[start:end]
     return np.array(shape, object if open_sizes(shape) else np.int64)
 
@@ -138,6 +147,7 @@ def _size(t: Onnx, x: Operand) -> Operand:
 
 
 def _trilu(t: Onnx, x: Operand, k: Operand | None = None, *, upper: int = 1) -> Operand:
+    """Return the elements above or below a diagonal, and 0 elsewhere."""
     rows, columns = (t.size(x, axis) for axis in (-2, -1))
     diagonal = 0 if k is None else int(single(k, "k"))
     kept = 1.0 - np.tri(rows, columns, diagonal - 1) if upper else np.tri(rows, columns, diagonal)
@@ -154,6 +164,7 @@ def _arg_max(sign: float) -> Handler:
 def _top_k(
     t: Onnx, x: Operand, count: Operand | None = None, *, axis: int, k: int | None = None, largest: int = 1
 ) -> list[str]:
+    """Return the k largest or smallest elements of an axis, and their places."""
     counts = _given(count, [k], "k")
     if len(counts) != 1 or counts[0] is None:
         raise Refused("k", str(counts), "it must be one number", "give back the scores")
@@ -164,7 +175,7 @@ _COMBINED: dict[str, Combined] = {"none": "none", "add": "add", "mul": "mul", "m
 
 
 def _indices(x: Operand) -> Array:
-    """Return constant indices. Raises :class:`Refused` for computed indices."""
+    """Return constant indices as an array. Raises :class:`Refused` for computed indices."""
     found = constant(x)
     if found is None:
         mend = "use constant indices, or Gather and GatherElements along one axis"
@@ -175,6 +186,7 @@ def _indices(x: Operand) -> Array:
 
 
 def _how(reduction: str | None) -> Combined:
+    """Return the way in which updates are combined with old elements. Raises :class:`Refused` if it is not known."""
     how = reduction or "none"
     if how not in _COMBINED:
         raise Refused("reduction", str(how), f"there are {', '.join(_COMBINED)}", CHECK)
@@ -187,6 +199,7 @@ def _check_rank(indices: Array, rank: int) -> None:
 
 
 def _scatter_nd(t: Onnx, x: Operand, at: Operand, updates: Operand, *, reduction: str | None = None) -> Operand:
+    """Return x with updates at constant indices."""
     indices = _indices(at)
     if not indices.ndim or indices.shape[-1] > t.rank(x):
         raise Refused("indices", str(list(indices.shape)), "the last axis counts the axes of the operand", CHECK)
@@ -196,6 +209,7 @@ def _scatter_nd(t: Onnx, x: Operand, at: Operand, updates: Operand, *, reduction
 def _scatter_elements(
     t: Onnx, x: Operand, at: Operand, updates: Operand, *, axis: int = 0, reduction: str | None = None
 ) -> Operand:
+    """Return x with each update at the place that its index, constant or computed, gives along an axis."""
     if isinstance(at, str) and reduction in (None, "none", "add"):
         return scattering.written(t, x, axis, at, updates, add=reduction == "add")
     _check_rank(indices := _indices(at), t.rank(x))
@@ -203,6 +217,7 @@ def _scatter_elements(
 
 
 def _gather_nd(t: Onnx, x: Operand, at: Operand, *, batch_dims: int = 0) -> Operand:
+    """Return the elements of x at constant indices; indices of the batch axes are added in front."""
     indices, batch = _indices(at), batch_dims
     if not 0 <= batch < min(indices.ndim, t.rank(x)):
         raise Refused("batch_dims", str(batch), f"of indices {list(indices.shape)}", CHECK)
@@ -214,6 +229,7 @@ def _gather_nd(t: Onnx, x: Operand, at: Operand, *, batch_dims: int = 0) -> Oper
 
 
 def _gather_elements(t: Onnx, x: Operand, at: Operand, *, axis: int) -> Operand:
+    """Return the element of x that each index, constant or computed, names along an axis."""
     if isinstance(at, str):
         return scattering.chosen_elements(t, x, at, axis)
     _check_rank(found := _indices(at), t.rank(x))
@@ -221,6 +237,7 @@ def _gather_elements(t: Onnx, x: Operand, at: Operand, *, axis: int) -> Operand:
 
 
 def _one_hot(t: Onnx, x: Operand, depth: Operand, values: Operand, *, axis: int) -> Operand:
+    """Return ``on`` at the index and ``off`` elsewhere, along a new axis."""
     count, known = single(depth, "depth"), constant(values)
     if known is None or known.size != 2:
         raise Refused("values", "computed, or not two", "they must be two numbers here", CHECK)
@@ -229,6 +246,7 @@ def _one_hot(t: Onnx, x: Operand, depth: Operand, values: Operand, *, axis: int)
 
 
 def _compress(t: Onnx, x: Operand, condition: Operand, *, axis: int | None = None) -> Operand:
+    """Return the rows of an axis where a constant condition holds."""
     keep = constant(condition)
     if keep is None:
         raise Refused("condition", "computed from the inputs", "how many are kept must be known here", "use a mask")
@@ -238,6 +256,7 @@ def _compress(t: Onnx, x: Operand, condition: Operand, *, axis: int | None = Non
 
 
 def _space_to_depth(t: Onnx, x: Operand, *, blocksize: int, mode: str = "DCR") -> Operand:
+    """Return blocks of the image as channels."""
     n, c, h, w = t.shape(x)
     rows, columns = fixed(h, "a size") // blocksize, fixed(w, "a size") // blocksize
     order = (0, 1, 3, 5, 2, 4) if mode == "CRD" else (0, 3, 5, 1, 2, 4)
@@ -246,8 +265,11 @@ def _space_to_depth(t: Onnx, x: Operand, *, blocksize: int, mode: str = "DCR") -
 
 
 def transformed(layers: Layers, x: Operand, length: int | None, axis: int, inverse: bool, onesided: bool) -> str:
-    """Return the discrete Fourier transform of x [..., n, ..., 1 or 2], real or complex, along an axis. It is one
-    product with a matrix of cosines and sines."""
+    """Return the discrete Fourier transform of x [..., n, ..., 1 or 2], real or complex, along an axis, as [..., 2]:
+    one product with a matrix of cosines and sines.
+
+    ``length`` cuts or pads the axis, and ``onesided`` keeps the first half of the result.
+    """
     rank, parts = layers.rank(x), layers.size(x, -1)
     axis, size = axis_in(axis, rank), layers.size(x, axis)
     count = size if length is None else length
@@ -271,6 +293,7 @@ def transformed(layers: Layers, x: Operand, length: int | None, axis: int, inver
 def _dft(
     t: Onnx, x: Operand, count: Any = None, place: Any = None, *, node: Node, inverse: int, onesided: int, axis: int = 1
 ) -> Operand:
+    """Return the Fourier transform along an axis, with the operands' length and axis."""
     length, given = single(count, "dft_length"), single(place, "axis")
     along = axis if node.opset < 20 else -2 if given is None else int(given)
     own = None if length is None else int(length)
@@ -278,7 +301,7 @@ def _dft(
 
 
 def _stft(t: Onnx, x: Operand, step: Operand, window: Any = None, size: Any = None, *, onesided: int) -> Operand:
-    """Write a transform of windows of a real signal [N, L] or [N, L, 1]: a convolution whose kernels are cosines and
+    """Return the transform of windows of a real signal [N, L] or [N, L, 1]: a convolution whose kernels are cosines and
     sines."""
     by, length, shape = int(single(step, "frame_step")), single(size, "frame_length"), t.shape(x)
     if len(shape) == 3 and shape[2] != 1:

@@ -45,9 +45,11 @@ class Node:
     proto: Any
 
     def operand(self, place: int) -> Operand | None:
+        """Return an operand by its position; None if it is left out."""
         return self.operands[place] if place < len(self.operands) else None
 
     def needed(self, place: int) -> Operand:
+        """Return an operand by its position. Raises :class:`Refused` if it is left out."""
         operand = self.operand(place)
         if operand is None:
             raise Refused(f"operand {place}", "left out", "it is required", CHECK)
@@ -70,7 +72,8 @@ Handler = Callable[..., Any]  # of the translation, operands by position, attrib
 
 @cache
 def _taken(handler: Handler) -> tuple[int | None, int, list[str]]:
-    """Return how many operands a handler takes (None for any number), how many it needs, and its attributes' names."""
+    """Return how many operands a handler takes (None for any number), how many of them it needs, and the names of the
+    attributes that it takes."""
     own = [*signature(handler).parameters.values()][1:]
     places = [one for one in own if one.kind is one.POSITIONAL_OR_KEYWORD]
     every = any(one.kind is one.VAR_POSITIONAL for one in own)
@@ -79,7 +82,8 @@ def _taken(handler: Handler) -> tuple[int | None, int, list[str]]:
 
 
 def called(handler: Handler, t: Onnx, node: Node) -> Any:
-    """Return the result of a handler for a node. Raises :class:`Refused` for a missing operand that is needed."""
+    """Return the result of a handler for a node. Raises :class:`Refused` if an operand that the handler needs is left
+    out."""
     count, needed, names = _taken(handler)
     if count is None:
         count = needed = max(needed, len(node.operands))
@@ -94,7 +98,8 @@ _KINDS = {"INT": "an integer", "INTS": "a list of integers", "FLOAT": "a number"
 
 @lru_cache(maxsize=1024)
 def definition(op: str, opset: int) -> Any:
-    """Return an operator's definition in version ``opset``, or else its newest. Return None if there is none."""
+    """Return an operator's definition in version ``opset``, or else its newest definition; None if ONNX does not define
+    it."""
     definitions = importlib.import_module("onnx.defs")
     for version in ((opset,), ()):
         try:
@@ -105,8 +110,12 @@ def definition(op: str, opset: int) -> Any:
 
 
 def attributes_of(proto: Any, opset: int, read: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return a node's attributes, each as ``read`` reads it. Missing attributes have the operator's defaults. Raises
-    :class:`Refused` for a required attribute that is missing, an attribute of another type, and too many operands."""
+    """Return a node's attributes by name, each as ``read`` reads it; attributes that are left out have the operator's
+    defaults.
+
+    Raises :class:`Refused` for a required attribute that is missing, an attribute of another type, and too many
+    operands.
+    """
     extension = EXTENSIONS.get((proto.domain, proto.op_type))
     schema = definition(extension or proto.op_type, opset) if extension or proto.domain in DOMAINS else None
     attributes: dict[str, Any] = {}
@@ -145,7 +154,7 @@ class Onnx(Layers):
         return self.cast(x, kind, self.kinds.get(str(x), ""))
 
     def note_kinds(self, node: Node, results: Sequence[Any]) -> None:
-        """Note the element types of a node's results, which the definition of its operator gives."""
+        """Record the element types of a node's results, as the definition of its operator gives them."""
         schema = definition(node.op, node.opset)
         for result, output in zip(results, schema.outputs if schema else (), strict=False):
             if not isinstance(result, str) or not self.builder.producer(result):
@@ -195,8 +204,10 @@ def integers(array: Array, what: str) -> list[Size]:
 
 
 def single(x: Operand | None, what: str) -> Any:
-    """Return the only element of a constant, or None for an operand that is left out. Raises :class:`Refused` for a
-    computed value, and for another number of elements."""
+    """Return the only element of a constant; None for an operand that is left out.
+
+    Raises :class:`Refused` for a computed value, and for another number of elements.
+    """
     array = constant(x)
     if x is None or (array is not None and array.size == 1):
         return None if array is None else array.reshape(-1)[0]
@@ -212,7 +223,8 @@ def axes_from(t: Onnx, x: Operand, axis: int) -> range:
 
 
 def weight(x: Operand | None, what: str, rank: int | None = None) -> Weight:
-    """Return an operand as a parameter. Raises :class:`Refused` for a computed value, and one of other axes."""
+    """Return an operand as a parameter. Raises :class:`Refused` for a computed value, and for another number of axes
+    than ``rank``."""
     if isinstance(x, np.ndarray) and x.dtype != object:
         array = x
         x = Weight(array.shape, (), "a constant of the graph", lambda: array)
@@ -248,8 +260,11 @@ MOST_READ = 128  # the most elements of an operand from whose values the shape o
 
 
 def fold_constants(node: Node, arrays: Sequence[Array | None], folding: Folding) -> list[Array] | None:
-    """Return the results of a node on constant operands, or None for an operator that is not folded. The onnx package
-    infers their shapes, then computes them. It does not compute with sizes without a number."""
+    """Return the results of a node on constant operands; None for an operator that is not folded.
+
+    The onnx package infers their shapes, then computes them. Arrays with named sizes are cut and joined here, as the
+    package does not compute with them.
+    """
     if node.op not in FOLDED:
         return None
     objects = [one for a in arrays if a is not None and a.dtype == object for one in a.reshape(-1)]
@@ -288,7 +303,7 @@ def fold_constants(node: Node, arrays: Sequence[Array | None], folding: Folding)
 
 
 def _elements(proto: Any, fed: Mapping[str, Array], opset: int) -> float:
-    """Return the number of elements of a node's results, by ONNX's shape inference. A result of unknown size counts
+    """Return the number of elements of a node's results, by ONNX's shape inference; a result of unknown size counts
     like the largest operand."""
     helper, numpy_helper, inference = (
         importlib.import_module(f"onnx.{module}") for module in ("helper", "numpy_helper", "shape_inference")
@@ -313,7 +328,8 @@ def _elements(proto: Any, fed: Mapping[str, Array], opset: int) -> float:
 
 
 def _zeros_of_one(node: Node, arrays: Sequence[Array | None]) -> list[Array | None]:
-    """Return the operands of a node that repeats zeros, with 1 for each named size: such zeros are initial states."""
+    """Return the operands of a node that repeats zeros, with 1 in place of each named size: such zeros are initial
+    states. Raises :class:`Refused` for anything but zeros."""
     *data, sizes = arrays
     numbers = integers(np.asarray(sizes), "shape")
     if not any(isinstance(size, OpenSize) for size in numbers):
@@ -325,6 +341,7 @@ def _zeros_of_one(node: Node, arrays: Sequence[Array | None]) -> list[Array | No
 
 @lru_cache(maxsize=1024)
 def _evaluator(node: bytes, opset: int) -> Any:
+    """Return the onnx package's evaluator of one node, in the given version of the operators."""
     onnx = need("onnx", "The onnx package", "onnx", SourceError)
     helper, reference = importlib.import_module("onnx.helper"), importlib.import_module("onnx.reference")
     proto = onnx.NodeProto.FromString(node)
@@ -335,7 +352,7 @@ def _evaluator(node: bytes, opset: int) -> Any:
 
 
 def _same_size(a: Any, b: Any) -> bool:
-    """Return whether two sizes are equal. A named size equals itself, and no size below 1.
+    """Return whether two sizes are equal. A named size equals itself, and no number below 1.
 
     Raises :class:`Refused` if the answer depends on the number that a named size stands for.
     """
@@ -349,7 +366,8 @@ def _same_size(a: Any, b: Any) -> bool:
 
 
 def _multiplied(x: Array, y: Array) -> Array:
-    """Return a product of arrays. Raise Refused if a named size is multiplied by another number than 1."""
+    """Return the product of arrays of which one has named sizes. Raises :class:`Refused` unless the other has ones
+    only."""
     factors = [one for one in (x, y) if one.dtype != object]
     if not factors or not np.all(factors[0] == 1):
         raise Refused("operands", "a size without a number", "a computation needs its value", PIN)
@@ -358,7 +376,7 @@ def _multiplied(x: Array, y: Array) -> Array:
 
 
 def _as_integers(array: Any) -> Array:
-    """Convert an array of sizes without names to integers."""
+    """Return an array of objects as integers if no element is a named size; any other array unchanged."""
     result = np.array(array, object) if isinstance(array, OpenSize) else np.asarray(array)
     if result.dtype == object and not any(isinstance(one, OpenSize) for one in result.reshape(-1)):
         result = result.astype(np.int64)
@@ -366,7 +384,8 @@ def _as_integers(array: Any) -> Array:
 
 
 def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
-    """Return the axes and slices of a Slice, from operands or, in old versions, attributes. Refuse computed ones."""
+    """Return the axis and the slice of each part of a Slice, from operands or, in old versions, attributes. Raises
+    :class:`Refused` for computed ones."""
     if node.opset >= 10:
         starts, ends, axes, steps = (*operands, None, None, None, None)[:4]
     else:
@@ -388,8 +407,8 @@ def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
 
 
 def along(term: Operand | None, place: int, shape: Shape, axis: int) -> Array | None:
-    """Return a scale or zero point in a shape that broadcasts: one number, or a number for each place along an axis.
-    Return None if it is left out."""
+    """Return a scale or zero point in a shape that broadcasts: one number, or a number for each place along an axis;
+    None if it is left out."""
     found = constant(term)
     if term is not None and found is None:
         raise Refused(f"operand {place}", "computed", "it must be known here", "import it before it was quantized")

@@ -18,12 +18,12 @@ from lstmc.ops import Array
 
 MOST_RUNS = 4096  # the most pieces that are joined to a result
 MOST_SORTED = 64  # the most elements to sort: each step searches for the largest
-FOUND = -1e35  # stands for an element that was found: below what stands for minus infinity
+FOUND = -1e35  # replaces an element that was found: it is below the number for minus infinity
 Combined = Literal["none", "add", "mul", "max", "min"]
 
 
 def gathered(layers: Layers, x: Operand, indices: Array) -> str:
-    """Return x[i, j, ...] for the last axis of ``indices``, which are constant: ``GatherND``."""
+    """Return x[i, j, ...] for each row i, j, ... of constant ``indices``, which is their last axis: ``GatherND``."""
     count = indices.shape[-1]
     flat, shape = _flat(layers, x, count), layers.shape(x)
     picked = _joined(layers, [flat], [(0, place) for place in _places(indices, shape).tolist()])
@@ -31,8 +31,11 @@ def gathered(layers: Layers, x: Operand, indices: Array) -> str:
 
 
 def scattered(layers: Layers, x: Operand, indices: Array, updates: Operand, how: Combined) -> str:
-    """Return x with ``updates`` at x[i, j, ...] for the last axis of ``indices``, or combined with the old elements.
-    Without combining, the last of several updates of one place counts."""
+    """Return x with ``updates`` at x[i, j, ...] for each row i, j, ... of ``indices``, written or combined with the old
+    elements.
+
+    If several updates are written to one place, the last one counts.
+    """
     count, shape = indices.shape[-1], layers.shape(x)
     places = _places(indices, shape)
     rows = layers.reshape(updates, (places.size, *shape[count:]))
@@ -51,7 +54,7 @@ def scattered(layers: Layers, x: Operand, indices: Array, updates: Operand, how:
 
 
 def _added_up(layers: Layers, places: Array, rows: str) -> tuple[Array, str]:
-    """Return each place once, and the sum of its updates: one product with a matrix of 0 and 1."""
+    """Return each place once, and the sum of the updates of this place: one product with a matrix of 0 and 1."""
     once, of_row = np.unique(places, return_inverse=True)
     shape = layers.shape(rows)
     flat = layers.reshape(rows, resolved((places.size, -1), shape))
@@ -61,7 +64,7 @@ def _added_up(layers: Layers, places: Array, rows: str) -> tuple[Array, str]:
 
 
 def elements(layers: Layers, x: Operand, indices: Array, axis: int) -> str:
-    """Return the element of x in the axis that each constant index names: ``GatherElements``."""
+    """Return the element of x that each constant index names along ``axis``: ``GatherElements``."""
     axis = axis_in(axis, indices.ndim)
     if (rows := _rows(indices, layers.shape(x), axis)) is not None:
         return layers.pick(x, axis, rows)
@@ -69,7 +72,7 @@ def elements(layers: Layers, x: Operand, indices: Array, axis: int) -> str:
 
 
 def scattered_elements(layers: Layers, x: Operand, indices: Array, updates: Operand, axis: int, how: Combined) -> str:
-    """Return x with each update at the place that its index gives along an axis: ``ScatterElements``."""
+    """Return x with each update at the place that its constant index gives along ``axis``: ``ScatterElements``."""
     axis = axis_in(axis, indices.ndim)
     rows = _rows(indices, layers.shape(x), axis)
     if rows is None:
@@ -79,14 +82,15 @@ def scattered_elements(layers: Layers, x: Operand, indices: Array, updates: Oper
 
 
 def scattered_rows(layers: Layers, x: Operand, axis: int, rows: Array, updates: Operand, how: Combined) -> str:
-    """Return x with each row of updates at the place in the axis that an index names, or combined with that row."""
+    """Return x with each row of updates at the place that an index names along ``axis``, written or combined with the
+    old row."""
     order = [axis, *(a for a in range(layers.rank(x)) if a != axis)]
     y = scattered(layers, layers.transpose(x, order), rows[:, None], layers.transpose(updates, order), how)
     return layers.transpose(y, np.argsort(order).tolist())
 
 
 def taken(layers: Layers, x: Operand, axis: int, places: Operand) -> str:
-    """Return the rows of an axis that indices name, known or computed: ``Gather``."""
+    """Return the rows that known or computed indices name along an axis: ``Gather``."""
     if isinstance(places, str):
         return chosen(layers, x, places, axis)
     shape, known = layers.shape(x), np.asarray(constant(places))
@@ -95,7 +99,7 @@ def taken(layers: Layers, x: Operand, axis: int, places: Operand) -> str:
 
 
 def chosen(layers: Layers, x: Operand, indices: str, axis: int) -> str:
-    """Return the rows of an axis that computed indices name, as a product with 0 and 1."""
+    """Return the rows that computed indices name along an axis, as a product with 0 and 1."""
     rank, own = layers.rank(x), layers.rank(indices)
     axis = axis_in(axis, rank)
     own_axes = "abcdefghijklm"[:rank]
@@ -108,7 +112,7 @@ def chosen(layers: Layers, x: Operand, indices: str, axis: int) -> str:
 
 
 def chosen_elements(layers: Layers, x: Operand, indices: Operand, axis: int, wraps: bool = True) -> str:
-    """Return the element of x in the axis that each computed index names, as a product with 0 and 1:
+    """Return the element of x that each computed index names along an axis, as a product with 0 and 1:
     ``GatherElements``."""
     shape, wanted = layers.shape(x), layers.shape(indices)
     axis = axis_in(axis, len(shape))
@@ -126,7 +130,8 @@ def chosen_elements(layers: Layers, x: Operand, indices: Operand, axis: int, wra
 def written(
     layers: Layers, x: Operand, axis: int, places: Operand, source: Any, *, add: bool = False, wraps: bool = True
 ) -> str:
-    """Return x with ``source`` written or added at places along an axis. Each place becomes a row of 0 and 1."""
+    """Return x with ``source`` written or added at computed places along an axis. Each place becomes a row of 0 and
+    1."""
     axis, shape = axis_in(axis, layers.rank(x)), layers.shape(x)
     wanted = layers.shape(places)
     if any(a != b for i, (a, b) in enumerate(zip(shape, wanted, strict=True)) if i != axis):
@@ -152,8 +157,8 @@ def written(
 
 
 def in_order(layers: Layers, x: Operand, count: int, axis: int, largest: bool) -> list[str]:
-    """Return the ``count`` largest or smallest elements of an axis, in order, and their places. Each search leaves out
-    those found."""
+    """Return the ``count`` largest or smallest elements of an axis in order, and their places. Each search leaves out
+    the elements that were found before."""
     if not layers.shape(x):
         return [layers.value(x), layers.value(np.zeros(()))]
     axis = axis_in(axis, layers.rank(x))
@@ -174,14 +179,16 @@ def in_order(layers: Layers, x: Operand, count: int, axis: int, largest: bool) -
 
 
 def letters(rank: int, axis: int) -> tuple[str, str]:
-    """Return letters for the axes, and the same letters with z for one axis."""
+    """Return a letter for each axis, and the same letters with z for ``axis``."""
     own = ascii_lowercase[:rank]
     return own, f"{own[:axis]}z{own[axis + 1 :]}"
 
 
 def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool = True) -> Operand:
-    """Return 1 where the place along a new axis is the index, and 0 elsewhere. A negative index counts from the end if
-    the indices are known, in a constant result, or ``wraps`` is set."""
+    """Return 1 where the place along a new axis is the index, and 0 elsewhere; constant indices give a constant array.
+
+    A negative index counts from the end if it is constant or ``wraps`` is set.
+    """
     rank = layers.rank(indices) + 1
     axis = axis_in(axis, rank)
     places = np.arange(float(size)).reshape([size if a == axis else 1 for a in range(rank)])
@@ -194,8 +201,8 @@ def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool 
 
 
 def _places(indices: Array, shape: Sequence[int]) -> Array:
-    """Return indices along the leading axes as places along one axis that joins these. Raise ShapeProblem if one is out
-    of range."""
+    """Return indices along the leading axes of a shape as places along one axis that joins these. Raises
+    :class:`ShapeProblem` if one is out of range."""
     sizes = [fixed(size, "a size") for size in shape[: indices.shape[-1]]]
     own = indices.reshape(-1, len(sizes)).astype(int)
     if len(sizes) > len(shape) or np.any(own < np.negative(sizes)) or np.any(own >= sizes):
@@ -211,7 +218,8 @@ def _flat(layers: Layers, x: Operand, count: int) -> str:
 
 
 def _replaced(layers: Layers, x: Operand, count: int, places: Array, rows: str) -> str:
-    """Return x, whose first ``count`` axes are joined, with the rows at ``places`` replaced by ``rows``."""
+    """Return x with some rows replaced: ``places`` are places along the joined first ``count`` axes, ``rows`` the new
+    rows."""
     flat = _flat(layers, x, count)
     sources = [(0, place) for place in range(layers.size(flat, 0))]
     for number, place in enumerate(places.tolist()):
@@ -220,8 +228,8 @@ def _replaced(layers: Layers, x: Operand, count: int, places: Array, rows: str) 
 
 
 def _joined(layers: Layers, parts: Sequence[str], sources: Sequence[tuple[int, int]]) -> str:
-    """Return rows of ``parts`` in the order of ``sources``. Each source is the number of a part, and of a row in this
-    part. Neighbouring rows are cut together. Raise Refused for too many runs of rows."""
+    """Return rows of ``parts`` in the order of ``sources``, pairs of a part's number and a row's number in it.
+    Neighbouring rows are cut together. Raises :class:`Refused` for too many runs of rows."""
     runs: list[tuple[int, int, int]] = []
     for part, row in sources:
         if runs and runs[-1][0] == part and runs[-1][2] == row:
@@ -235,7 +243,7 @@ def _joined(layers: Layers, parts: Sequence[str], sources: Sequence[tuple[int, i
 
 
 def _box(indices: Array, shape: Sequence[int]) -> list[Pair] | None:
-    """Return the block whose elements have these indices, as start and stop of each axis. Return None if they do not
+    """Return the block whose elements have these indices in order, as start and stop of each axis; None if they do not
     form a block."""
     sizes = [fixed(size, "a size") for size in shape[: indices.shape[-1]]]
     places = indices.reshape(-1, len(sizes)) % sizes
@@ -248,7 +256,7 @@ def _box(indices: Array, shape: Sequence[int]) -> list[Pair] | None:
 
 
 def placed(layers: Layers, x: Operand, part: Operand, box: Mapping[int, Pair]) -> str:
-    """Return x with a block replaced by ``part``: from start up to stop of these axes."""
+    """Return x with a block replaced by ``part``; ``box`` has start and stop of the block on each axis."""
     cuts = [axis for axis, pair in box.items() if pair != (0, layers.size(x, axis))]
     y = layers.value(part)
     for at, axis in reversed([*enumerate(cuts)]):
@@ -262,14 +270,14 @@ def placed(layers: Layers, x: Operand, part: Operand, box: Mapping[int, Pair]) -
 
 
 def _rows(indices: Array, shape: Sequence[int], axis: int) -> list[int] | None:
-    """Return the index of each row if the indices are equal along all other axes, which are complete; else None."""
+    """Return one index for each row if the indices are equal along all other axes, which are complete; else None."""
     rows = indices[tuple(slice(None) if a == axis else slice(1) for a in range(indices.ndim))]
     whole = all(own == size for a, (own, size) in enumerate(zip(indices.shape, shape, strict=True)) if a != axis)
     return [int(row) for row in rows.reshape(-1)] if whole and np.all(indices == rows) else None
 
 
 def _full(indices: Array, axis: int) -> Array:
-    """Return the indices of all axes [..., rank] from the indices of one axis."""
+    """Return the indices of all axes, [..., rank], from indices along ``axis``."""
     grid: Any = np.indices(indices.shape)
     grid[axis] = indices
     return np.asarray(np.moveaxis(grid, 0, -1))

@@ -42,7 +42,8 @@ def constant(x: Operand | None) -> Array | None:
 
 
 def window_count(size: int, kernel: int, stride: int, pads: tuple[int, int], ceil: bool) -> int:
-    """Return the number of windows along an axis, rounded up with ``ceil``. Raise ShapeProblem if none fits."""
+    """Return the number of windows along an axis, rounded up with ``ceil``. Raises :class:`ShapeProblem` if no window
+    fits."""
     room = size + sum(pads) - kernel
     if room < 0:
         raise ShapeProblem(f"a window of {kernel} is larger than the padded image of {size}")
@@ -51,7 +52,8 @@ def window_count(size: int, kernel: int, stride: int, pads: tuple[int, int], cei
 
 
 def same_padding(size: Size, kernel: int, stride: int, dilation: int) -> Pair:
-    """Return the zeros before and after an axis for one window every ``stride`` elements. An odd zero comes after."""
+    """Return the zeros before and after an axis so that a window begins every ``stride`` elements of it. An odd zero
+    comes after."""
     total = dilation * (kernel - 1)
     if stride != 1:
         n = fixed(size, "an image's size")
@@ -61,10 +63,11 @@ def same_padding(size: Size, kernel: int, stride: int, dilation: int) -> Pair:
 
 @dataclass(frozen=True)
 class Windows:
-    """Pooling along an axis in Caffe, which pads both sides equally and rounds up, for another framework's windows.
+    """Caffe's pooling along an axis for another framework's windows. Caffe pads both sides equally and rounds the
+    number of windows up.
 
-    ``pad`` on either side; only ``count`` windows after the first ``skip`` are kept. ``scales`` multiply the means of
-    the windows, where the other framework divides by another number of elements than Caffe.
+    ``pad`` is the padding on either side; only ``count`` windows after the first ``skip`` are used. ``scales`` multiply
+    the means of the windows, where the other framework divides by another number of elements than Caffe.
     """
 
     pad: int
@@ -75,7 +78,7 @@ class Windows:
     @classmethod
     def of(cls, size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, counted: bool) -> Windows:
         """Return Caffe's windows for another framework's. ``pads`` are (before, after); with ``counted``, a mean counts
-        padding. Raise ShapeProblem if Caffe has no such windows."""
+        padding. Raises :class:`ShapeProblem` if Caffe has no such windows."""
         n, (before, after) = fixed(size, "an image's size"), pads
         count = in_pieces(window_count(n, kernel, stride, pads, ceil))
         for pad, skip in ((before, 0), (after, (after - before) // stride)):
@@ -94,7 +97,8 @@ class Windows:
 
 
 class Reversal(NamedTuple):
-    """x with ``axis`` reversed; with ``lengths``, the first lengths[n] elements of element n of the axis ``batch``."""
+    """The reversal of ``axis`` of x; with ``lengths``, only of the first lengths[n] elements in element n of the axis
+    ``batch``."""
 
     x: str
     axis: int
@@ -159,6 +163,7 @@ class ShapeOps:
         return self.value(xs[0]) if len(xs) == 1 else self.one(Concat(axis_in(axis, self.rank(xs[0]))), *xs)
 
     def reshape(self, x: Operand, shape: Sequence[Size]) -> str:
+        """Return x in another shape; two reshapes in a row become one."""
         step = self.builder.producer(x) if isinstance(x, str) else None
         if step is not None and isinstance(step.op, Reshape):
             x = step.inputs[0]
@@ -169,12 +174,13 @@ class ShapeOps:
         return self.value(x) if axes == tuple(range(len(axes))) else self.one(Permute(axes), x)
 
     def along_last(self, x: Operand, axis: int, make: Callable[[str], str]) -> str:
-        """Return the result of ``make``, which works along the last axis, for another axis."""
+        """Apply ``make``, which works along the last axis, to another axis, and return the result."""
         rank = self.rank(x)
         order = [*(a for a in range(rank) if a != axis_in(axis, rank)), axis_in(axis, rank)]
         return self.transpose(make(self.transpose(x, order)), np.argsort(order).tolist())
 
     def split(self, x: Operand, sizes: Sequence[int], axis: int) -> list[str]:
+        """Return the pieces of x along an axis."""
         if len(sizes) == 1:
             return [self.value(x)]
         op = Split(axis_in(axis, self.rank(x)), tuple(sizes))
@@ -192,7 +198,8 @@ class ShapeOps:
         return self.split(x, sizes, axis)[1 if start else 0]
 
     def _of_joined(self, x: Operand, axis: int, start: int, stop: int) -> str | None:
-        """Return the operand of a Concat that a slice of its result selects exactly. Return None if there is none."""
+        """Return the operand of a Concat of which ``start`` to ``stop`` are exactly the elements; None if there is
+        none."""
         step = self.builder.producer(x) if isinstance(x, str) else None
         if step is None or step.op != Concat(axis):
             return None
@@ -213,7 +220,7 @@ class ShapeOps:
         return self.reshape(self.cut(x, axis, index, index + 1), (*shape[:axis], *shape[axis + 1 :]))
 
     def expand(self, x: Operand, shape: Sequence[Size]) -> str:
-        """Broadcast x to a shape, after axes of size 1 in front. Raise ShapeProblem if x does not fit."""
+        """Return x broadcast to a shape. Raises :class:`ShapeProblem` if x does not fit."""
         own = self.shape(x)
         if broadcast(own, tuple(shape)) != tuple(shape):
             raise ShapeProblem(f"{listed(own)} repeated to {listed(shape)}")
@@ -221,7 +228,7 @@ class ShapeOps:
         return y if tuple(shape) == self.shape(y) else self.one(Expand(tuple(shape)), y)
 
     def tile(self, x: Operand, repeats: Sequence[int]) -> str:
-        """Repeat x along each axis. Axes that x lacks are added in front. Axes of size 1 are broadcast."""
+        """Return x repeated along each axis; missing axes are added in front, and axes of one element are broadcast."""
         own = self.shape(x)
         if len(repeats) < len(own) or min(repeats, default=1) < 1:
             raise ShapeProblem(f"{listed(own)} repeated {list(repeats)} times")
@@ -257,7 +264,7 @@ class ShapeOps:
         return y
 
     def unreversed(self, x: Operand, axis: int, lengths: Operand | None = None, batch: int = 0) -> str | None:
-        """Return the value that this reversal made x from, perhaps with its axes permuted. Return None if x is no such
+        """Return the value of which x is this reversal, perhaps with its axes permuted; None if x is no such
         reversal."""
         known = self.reversals.get(x) if isinstance(x, str) else None
         if known is not None and known.axis == axis and known.x != x:
@@ -280,8 +287,8 @@ class ShapeOps:
         return self.cut(x, axis, places.start, places.stop) if places.step == 1 else self.pick(x, axis, places)
 
     def depth_to_space(self, x: Operand, by: int, depth_first: bool) -> str:
-        """Move channels [N, by by C, H, W] into blocks of ``by`` by ``by`` elements. With ``depth_first``, C is
-        last."""
+        """Return channels [N, by by C, H, W] as blocks of ``by`` by ``by`` elements of the image. With ``depth_first``,
+        C is the last of the three parts of the channels."""
         n, c, h, w = self.shape(x)
         inner = fixed(c, "channels") // by**2
         split = (n, by, by, inner, h, w) if depth_first else (n, inner, by, by, h, w)
@@ -299,6 +306,7 @@ class ShapeOps:
         return y
 
     def unsqueeze(self, x: Operand, axes: Sequence[int]) -> str:
+        """Return x with new axes of one element at these places of the result."""
         rank = self.rank(x) + len(axes)
         places = {axis_in(axis, rank) for axis in axes}
         if len(places) < len(axes):
@@ -307,6 +315,7 @@ class ShapeOps:
         return self.reshape(x, [1 if place in places else next(sizes) for place in range(rank)])
 
     def squeeze(self, x: Operand, axes: Sequence[int] | None) -> str:
+        """Return x without some axes of one element; without all of them for None."""
         shape = self.shape(x)
         gone = [i for i, s in enumerate(shape) if s == 1] if axes is None else [axis_in(a, len(shape)) for a in axes]
         if any(shape[axis] != 1 for axis in gone):
@@ -314,7 +323,8 @@ class ShapeOps:
         return self.reshape(x, [size for axis, size in enumerate(shape) if axis not in gone])
 
     def mirror(self, x: Operand, axis: int, before: int, after: int) -> str:
-        """Pad an axis by reflection at its ends. Raise ShapeProblem if the padding is as long as the axis."""
+        """Return x with an axis padded by reflection at its ends. Raises :class:`ShapeProblem` if the padding is as
+        long as the axis."""
         size = self.size(x, axis)
         if max(before, after) >= size:
             raise ShapeProblem(f"a mirrored padding of {max(before, after)} on an axis of {size}")
@@ -354,7 +364,8 @@ class ShapeOps:
         return y
 
     def pad(self, x: Operand, axis: int, before: int, after: int, fill: float = 0.0) -> str:
-        """Pad an axis with a number: copies of its own elements, multiplied by zero, plus the number."""
+        """Return x with an axis padded by a number. The padding is a copy of x's own elements, times zero, plus the
+        number."""
         fill = float(np.clip(fill, -LARGE, LARGE))
         _check_padding(before, after)
         parts = [self.value(x)]
@@ -403,9 +414,11 @@ class ShapeOps:
         dilation: Sequence[int],
         group: int,
     ) -> str:
-        """Add a transposed convolution: a convolution of x, with zeros between its elements, by w reversed. x is [...,
-        C, H, W] or [..., C, W], w is [C, out / group, kh, kw] or [C, out / group, k]. The result is cut by ``pads``, or
-        padded if they are negative."""
+        """Add a transposed convolution: a convolution of x, with zeros between its elements, by w reversed.
+
+        x is [..., C, H, W] or [..., C, W], w is [C, out / group, kh, kw] or [C, out / group, k]. The result is cut by
+        ``pads``, or padded if they are negative.
+        """
         if len(stride) == 1:
             wide = self.unsqueeze(x, [-2]), w.reshaped(*w.shape[:2], 1, w.shape[2])
             y = self.conv_transpose(*wide, b, (1, *stride), (_NONE, *pads), (1, *dilation), group)
@@ -429,7 +442,7 @@ class ShapeOps:
         return self.conv(x, turned, b, (1, 1), ((0, 0), (0, 0)), dilation, group)
 
     def _spaced(self, x: Operand, axis: int, apart: int) -> str:
-        """Insert zeros between the elements of an axis."""
+        """Return x with ``apart`` - 1 zeros between neighbouring elements of an axis."""
         if apart == 1:
             return self.value(x)
         shape, size = self.shape(x), self.size(x, axis)
@@ -456,7 +469,10 @@ class ShapeOps:
         counted: bool = True,
     ) -> str:
         """Add a pooling of x [..., H, W] or [..., W]. ``pads`` are (before, after) of each axis; with ``counted``, a
-        mean counts them. If the source rounds the size down and Caffe rounds it up, the surplus is cut off."""
+        mean counts them.
+
+        If the source rounds the number of windows down and Caffe rounds it up, the surplus is cut off.
+        """
         if len(size) == 1:
             y = self.pool(kind, self.unsqueeze(x, [-2]), (1, *size), (1, *stride), (_NONE, *pads), ceil, counted)
             return self.squeeze(y, [-2])

@@ -1,4 +1,5 @@
-"""TFLite files as graphs of ONNX, which the reader of ONNX describes: each operator as operators of ONNX, in order."""
+"""TFLite files as graphs of ONNX, which the reader of ONNX describes: the operators of TFLite are translated in order,
+each into operators of ONNX."""
 
 from __future__ import annotations
 
@@ -32,11 +33,11 @@ ROUNDING = (
     "DEPTHWISE_CONV_2D",
 )
 SHIFT = 1.5 * 2**23  # x + SHIFT - SHIFT rounds x to a whole number in float32, and is written for that
-END = 2**31 - 1  # behind the end of every axis
+END = 2**31 - 1  # beyond the end of every axis
 
 
 class Graph:
-    """The graph of ONNX under construction; ``operator`` is being translated."""
+    """The ONNX graph that is built; ``label`` is the name of the operator that is being translated."""
 
     def __init__(self, file: TfliteFile) -> None:
         self.helper = need("onnx.helper", "The onnx package", "onnx", SourceError)
@@ -83,7 +84,8 @@ class Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
 
     def translate(self, operator: Operator) -> None:
-        """Add an operator's nodes, or the refusal of it. Raise an error if the file lacks the operator's options."""
+        """Add the nodes of an operator, or its refusal. Raises the error of a damaged file if options or tensors of the
+        operator are missing."""
         tensors = self.file.tensors
         self.label = tensors[operator.outputs[0]].name if operator.outputs else operator.code
         call = Call(self, operator)
@@ -121,6 +123,7 @@ class Graph:
         return self.names[place]
 
     def constant(self, values: Any, name: str = "") -> str:
+        """Add a constant, and return its name."""
         array = np.asarray(values)
         array = array.astype(np.float32) if array.dtype == np.float64 else array
         title = self.unique(name or f"{self.label}/constant")
@@ -178,6 +181,7 @@ class Call:
         return stored is not None and stored.size == 1 and float(stored.ravel()[0]) == SHIFT
 
     def many(self, op: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Add an operator of ONNX with ``count`` results, and return their names."""
         names = [self.graph.unique(self.graph.label) for _ in range(count)]
         self.graph.nodes.append(self.graph.helper.make_node(op, [*inputs], names, name=names[0], **attributes))
         return names
@@ -186,8 +190,8 @@ class Call:
         return self.emit("Clip", value, self.constant(np.float32(least)), self.constant(np.float32(most)))
 
     def activated(self, value: str, function: int) -> str:
-        """Return a value after a fused activation, which ``function`` numbers as in the schema. Raise Refused for
-        others."""
+        """Return a value after a fused activation, which ``function`` numbers as in TFLite's schema. Raises
+        :class:`Refused` for other numbers."""
         if function in (2, 3):
             return self.clipped(value, *((-1, 1) if function == 2 else (0, 6)))
         if function not in (0, 1, 4):
@@ -195,6 +199,7 @@ class Call:
         return self.emit({1: "Relu", 4: "Tanh"}[function], value) if function else value
 
     def fused(self, value: str) -> str:
+        """Return a value after the operator's fused activation."""
         function = self.options.fusedActivationFunction
         if function > 3:  # LiteRT computes it in recurrent layers alone
             raise Refused("activation", str(function), *UNREAD)
@@ -208,6 +213,7 @@ Handler = Callable[[Call], str | Sequence[str]]
 
 
 def _connected(t: Call) -> str:
+    """Return a fully connected layer; with ``keepNumDims`` it keeps the leading axes."""
     x, bias = t.x(), t.given(2)
     if not t.options.keepNumDims or t.rank() == 2:
         x = x if t.rank() == 2 else t.emit("Reshape", x, t.constant([-1, t.tensor(1).shape[-1]]))
@@ -217,6 +223,7 @@ def _connected(t: Call) -> str:
 
 
 def _product(t: Call) -> str:
+    """Return the product of two matrices, each transposed if its option says so."""
     factors = []
     for slot, adjoint in enumerate((t.options.adjX, t.options.adjY)):
         order = [*range(t.rank(slot) - 2), t.rank(slot) - 1, t.rank(slot) - 2]
@@ -231,12 +238,15 @@ def _reshape(t: Call) -> str:
 
 
 def _slice(t: Call) -> str:
+    """Return the part of x that begins at the second operand; a size of -1 reaches to the end."""
     begin, sizes = t.fixed(1), t.fixed(2)
     ends = [END if size < 0 else start + size for start, size in zip(begin, sizes, strict=True)]
     return t.like("Slice", t.constant(begin), t.constant(ends))
 
 
 def _strided(t: Call) -> str:
+    """Return a part of x by begin, end and step of each axis. Bits of the masks take an axis from its beginning, to its
+    end, or drop it. Raises :class:`Refused` for other masks."""
     begin, end, steps = t.fixed(1), t.fixed(2), t.fixed(3)
     o = t.options
     if o.ellipsisMask or o.newAxisMask or o.offset:
@@ -263,6 +273,7 @@ def _split(t: Call) -> Sequence[str]:
 
 
 def _split_sizes(t: Call) -> Sequence[str]:
+    """Return pieces of given sizes; a size of -1 is the rest."""
     sizes, axis = t.fixed(1), t.fixed(2)[0]
     rest = t.tensor(0).shape[axis] - sum(size for size in sizes if size >= 0)
     parts = t.constant([rest if size < 0 else size for size in sizes])
@@ -275,11 +286,13 @@ def _squeeze(t: Call) -> str:
 
 
 def _pack(t: Call) -> str:
+    """Return the operands joined along a new axis."""
     axis = t.constant([t.options.axis])
     return t.emit("Concat", *(t.emit("Unsqueeze", x, axis) for x in t.all()), axis=t.options.axis)
 
 
 def _unpack(t: Call) -> Sequence[str]:
+    """Return the elements of an axis, without the axis."""
     count, axis = len(t.operator.outputs), t.options.axis
     parts = t.many("Split", count, t.x(), axis=axis, num_outputs=count)
     return [t.emit("Squeeze", part, t.constant([axis])) for part in parts]
@@ -292,6 +305,7 @@ def _gather(t: Call) -> str:
 
 
 def _reduce(t: Call, op: str) -> str:
+    """Return a reduction of constant axes; x itself if there are none."""
     axes = t.fixed(1)
     return t.like(op, t.constant(axes), keepdims=int(t.options.keepDims)) if axes else t.x()
 
@@ -320,6 +334,7 @@ def _distance(t: Call) -> str:
 
 
 def _normal(t: Call) -> str:
+    """Return x divided by its Euclidean length, which is at least 1e-6."""
     squares = t.emit("ReduceSumSquare", t.x(), t.constant([-1]), keepdims=1)
     return t.fused(t.like("Div", t.emit("Max", t.emit("Sqrt", squares), t.constant(np.float32(1e-6)))))
 
@@ -331,7 +346,7 @@ def _reversed(t: Call) -> str:
 
 
 def _image(t: Call, compute: Callable[[str], str], slot: int = 0) -> str:
-    """Compute on an image with its channels in front, and put them behind again."""
+    """Apply ``compute`` to an operand with its channels first, and return the result with its channels last."""
     return t.emit("Transpose", compute(t.emit("Transpose", t.x(slot), perm=[0, 3, 1, 2])), perm=[0, 2, 3, 1])
 
 
@@ -341,7 +356,7 @@ def _window(t: Call) -> dict[str, Any]:
 
 
 def _conv(t: Call, order: Sequence[int], each: bool = False) -> str:
-    """Write a convolution. ``order`` brings the kernel's axes into ONNX's order. With ``each`` it is depthwise."""
+    """Return a convolution. ``order`` brings the kernel's axes into ONNX's order; with ``each`` it is depthwise."""
     o, more = t.options, t.given(2)
     group = t.tensor(0).shape[3] if each else t.tensor(0).shape[3] // t.tensor(1).shape[3]
     options = {**_window(t), "dilations": [o.dilationHFactor, o.dilationWFactor], "group": group}
@@ -350,7 +365,7 @@ def _conv(t: Call, order: Sequence[int], each: bool = False) -> str:
 
 
 def _transposed(t: Call) -> str:
-    """Write a transposed convolution. Operands are the output's size, a kernel [O, H, W, I], the input and a bias."""
+    """Return a transposed convolution. Operands are the output's size, a kernel [O, H, W, I], the input and a bias."""
     o, kernel, more = t.options, t.emit("Transpose", t.x(1), perm=[3, 0, 1, 2]), t.given(3)
     rows = zip((o.strideH, o.strideW), t.tensor(2).shape[1:3], t.tensor(1).shape[1:3], t.fixed(0)[1:3], strict=True)
     over = [stride * (size - 1) + width - out for stride, size, width, out in rows]
@@ -367,8 +382,11 @@ def _pool(t: Call, op: str) -> str:
 
 
 def _loop(t: Call, sizes: Sequence[int], first: Sequence[int], step: Callable[..., Sequence[str]]) -> str:
-    """Write a loop over time as a Scan. ``step`` takes a frame and states of ``sizes``; the operands at slots ``first``
-    are the states' initial values, or zeros."""
+    """Return the outputs of a loop over time, written as a Scan.
+
+    ``step`` takes a frame and states of ``sizes``; the operands at slots ``first`` are the states' initial values, or
+    variables, which begin as zeros.
+    """
     g, helper, by_time = t.graph, t.graph.helper, t.options.timeMajor
     x = t.x() if by_time else t.emit("Transpose", t.x(), perm=[1, 0, 2])
     batch = t.emit("Slice", t.emit("Shape", x), t.constant([1]), t.constant([2]))
@@ -392,8 +410,8 @@ def _loop(t: Call, sizes: Sequence[int], first: Sequence[int], step: Callable[..
 
 
 def _lstm(t: Call) -> str:
-    """Write an LSTM layer. Operands: input gates from 1, recurrent ones from 5, peepholes from 9, biases from 12, a
-    projection at 16."""
+    """Return an LSTM layer. Operands: input weights from slot 1, recurrent weights from 5, peepholes from 9, biases
+    from 12, a projection at 16."""
     o, add = t.options, partial(t.emit, "Add")
     if any(t.has(slot) for slot in range(20, 24)):
         raise Refused("operand 20", t.tensor(20).name if t.has(20) else "", "its norms are not supported", UNREAD[1])
@@ -404,7 +422,10 @@ def _lstm(t: Call) -> str:
         return t.clipped(value, -most, most) if most > 0 else value
 
     def step(x: str, h: str, c: str) -> Sequence[str]:
+        """Return the next h and c from a frame and the old h and c."""
+
         def gate(place: int, cell: str = "") -> str:
+            """Return the sum of a gate's products and bias, and of its peephole if ``cell`` is given."""
             both = (
                 t.emit("Gemm", x, t.x(1 + place), t.x(12 + place), transB=1),
                 t.emit("Gemm", h, t.x(5 + place), transB=1),
@@ -428,6 +449,8 @@ def _lstm(t: Call) -> str:
 
 
 def _rnn(t: Call) -> str:
+    """Return a simple recurrent layer."""
+
     def step(x: str, h: str) -> Sequence[str]:
         both = t.emit("Gemm", x, t.x(1), t.x(3), transB=1), t.emit("Gemm", h, t.x(2), transB=1)
         return [t.activated(t.emit("Add", *both), t.options.fusedActivationFunction)]
@@ -444,6 +467,7 @@ def _binary(op: str) -> Handler:
 
 
 def _sum(t: Call) -> str:
+    """Return x + y; if y is SHIFT, remember x, as a following - SHIFT rounds it."""
     y = t.fused(t.emit("Add", *t.all()))
     if t.is_shift(1):
         t.graph.shifted[y] = t.x(0)
@@ -451,6 +475,7 @@ def _sum(t: Call) -> str:
 
 
 def _difference(t: Call) -> str:
+    """Return x - y; if it undoes an addition of SHIFT, the rounded number."""
     x = t.graph.shifted.get(t.x(0)) if t.is_shift(1) else None
     return t.fused(t.emit("Sub", *t.all()) if x is None else t.emit("Round", x))
 

@@ -27,11 +27,12 @@ class Complex:
 
 
 def _real(x: Any) -> Any:
+    """Return the real part of a value, or of each value in a list; anything else unchanged."""
     return x.real if isinstance(x, Complex) else [*map(_real, x)] if isinstance(x, list) else x
 
 
 def _imag(t: Torch, x: Any) -> Any:
-    """Return the imaginary part of a value, or of each value in a list. For a real value it is zeros."""
+    """Return the imaginary part of a value, or of each value in a list: zeros for a real value."""
     if isinstance(x, Complex):
         return x.imag
     if isinstance(x, list):
@@ -50,7 +51,8 @@ def _has_complex_type(arguments: Sequence[Any], options: Mapping[str, Any]) -> b
 
 
 def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any], options: Any) -> Any:
-    """Return the result of an operator on complex operands. Raises :class:`Refused` without a complex form."""
+    """Return the result of an operator on complex operands, from the results of its ``handler`` on real and imaginary
+    parts. Raises :class:`Refused` for an operator without such a form."""
     xs = [Complex(np.asarray(x.real), np.asarray(x.imag)) if isinstance(x, complex) else x for x in arguments]
     if target in _OF_COMPLEX:
         return _OF_COMPLEX[target](t, *xs, **options)
@@ -78,6 +80,7 @@ def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any]
 
 
 def _sum(t: Torch, handler: Handler, xs: Sequence[Any], options: Any) -> Complex:
+    """Return a sum or difference of two operands, each complex or real."""
     x, y, *rest = xs
     real = handler(t, _real(x), _real(y), *rest, **options)
     parts = [z.imag if isinstance(z, Complex) else np.asarray(0.0) for z in (x, y)]
@@ -88,7 +91,7 @@ def _sum(t: Torch, handler: Handler, xs: Sequence[Any], options: Any) -> Complex
 
 
 def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: Any) -> Complex:
-    """Return a product of two operands, each complex or real. The operands of an einsum are in a list."""
+    """Return a product or quotient of two operands, each complex or real. The operands of an einsum are in a list."""
     (x, y), rest = (xs[1], xs[2:]) if name == "einsum" else (xs[:2], xs[2:])
     if name == "div" and isinstance(y, Complex):
         return _product(t, lambda t, a, b, *_, **__: t.binary("mul", a, b), "mul", [x, _inverse(t, y)], {})
@@ -108,11 +111,13 @@ def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: 
 
 
 def _inverse(t: Torch, z: Complex) -> Complex:
+    """Return 1 / z."""
     power = _power(t, z)
     return Complex(t.binary("div", z.real, power), t.binary("div", _negated(t, z.imag), power))
 
 
 def _power(t: Torch, z: Complex) -> str:
+    """Return the squared magnitude of z."""
     return t.binary("add", t.apply("power", z.real, 2.0), t.apply("power", z.imag, 2.0))
 
 
@@ -149,7 +154,7 @@ _OF_COMPLEX: dict[str, Handler] = {
 
 
 def _transformed(t: Torch, x: Operand, axis: int, matrix: Array, what: str) -> str:
-    """Multiply an axis with a constant matrix [new, old]."""
+    """Return x with an axis multiplied by a constant matrix [new, old]."""
     return t.along_last(x, axis, lambda y: t.linear(y, number(matrix, f"{what} of a Fourier transform")))
 
 
@@ -158,6 +163,8 @@ def _scale(normalization: int, size: int) -> float:
 
 
 def _of_real(t: Torch, x: Operand, axes: Sequence[int], normalization: int, onesided: bool) -> Complex:
+    """Return the Fourier transform of a real value along some axes; with ``onesided`` the last axis has only half of
+    the result."""
     *others, axis = axes
     size = t.size(x, axis)
     cosines, sines = waves(size // 2 + 1 if onesided else size, size, size, _scale(normalization, size))
@@ -166,6 +173,7 @@ def _of_real(t: Torch, x: Operand, axes: Sequence[int], normalization: int, ones
 
 
 def _transform(t: Torch, z: Complex, axes: Sequence[int], normalization: int, forward: bool) -> Complex:
+    """Return the Fourier transform of a complex value along some axes, or its inverse."""
     for axis in axes:
         size = t.size(z.real, axis)
         cosines, sines = waves(size, size, size, _scale(normalization, size))
@@ -180,6 +188,8 @@ def _transform(t: Torch, z: Complex, axes: Sequence[int], normalization: int, fo
 
 
 def _to_real(t: Torch, z: Complex, axes: Sequence[int], normalization: int, size: int) -> str:
+    """Return the inverse Fourier transform whose result is real; the last axis of z has half of the values, and the
+    result ``size``."""
     *others, axis = axes
     z = _transform(t, z, others, normalization, False)
     axis = axis_in(axis, t.rank(z.real))

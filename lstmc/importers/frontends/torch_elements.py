@@ -24,7 +24,8 @@ NotAvailable = object()  # a further result without a counterpart, such as a max
 
 
 class Filled:
-    """An array whose slices along one axis were assigned one by one, as in a loop over time."""
+    """An array whose slices along one axis were assigned one by one, as in a loop over time: ``places`` has the
+    assigned slices by index, ``base`` all other elements."""
 
     def __init__(self, base: Operand, shape: Shape, axis: int, places: Mapping[int, Operand]) -> None:
         self.base, self.shape, self.axis, self.places = base, shape, axis, dict(places)
@@ -49,7 +50,8 @@ class Filled:
 
 @dataclass(frozen=True)
 class Packed:
-    """Packed data as the padded sequence x [T, N, ...]; ``zeros``: it is 0 past the end of each row."""
+    """The data of a packed sequence, held as the padded sequence x [T, N, ...]; ``zeros``: x is 0 past the end of each
+    sequence."""
 
     x: Operand
     zeros: bool = False
@@ -69,8 +71,8 @@ class Torch(Layers):
         return str(self.node.args[place].meta["val"].dtype) == "torch.bool"
 
     def resolved(self, thing: Any, joined: bool) -> Any:
-        """Return an argument in which nodes are replaced by their values. With ``joined``, arrays with assigned
-        elements become single values."""
+        """Return an argument with values in place of nodes. With ``joined``, arrays with assigned elements become
+        single values."""
         if isinstance(thing, dict):
             return {key: self.resolved(one, joined) for key, one in thing.items()}
         if isinstance(thing, list | tuple):
@@ -97,7 +99,7 @@ def weight_or_none(t: Torch, x: Any, what: str) -> Weight | None:
 
 
 def _select(t: Torch, x: Operand | Filled, axis: int, at: int) -> Operand:
-    """Select an element of x. If a value was assigned to this element, return that value."""
+    """Return an element of an axis of x; if a value was assigned to this element, that value."""
     if not isinstance(x, Filled):
         return t.select(x, axis, at)
     place = at % fixed(x.shape[axis_in(axis, len(x.shape))], f"axis {axis}")
@@ -107,7 +109,7 @@ def _select(t: Torch, x: Operand | Filled, axis: int, at: int) -> Operand:
 
 
 def _copied(t: Torch, x: Operand | Filled, source: Operand, non_blocking: bool) -> Operand:
-    """Return ``source``, broadcast to the shape of x: it overwrites x completely."""
+    """Return ``source`` broadcast to the shape of x, which it overwrites completely."""
     shape = x.shape if isinstance(x, Filled) else t.shape(x)
     source = t.joined(source)
     if isinstance(source, np.ndarray):
@@ -116,6 +118,7 @@ def _copied(t: Torch, x: Operand | Filled, source: Operand, non_blocking: bool) 
 
 
 def _place_written(t: Torch, x: Operand | Filled, source: Operand, axis: int, at: int) -> Filled:
+    """Return x with ``source`` assigned to one element of an axis."""
     shape = x.shape if isinstance(x, Filled) else t.shape(x)
     axis = axis_in(axis, len(shape))
     place = at % fixed(shape[axis], f"axis {axis}")
@@ -127,6 +130,7 @@ def _place_written(t: Torch, x: Operand | Filled, source: Operand, axis: int, at
 def _slice_written(
     t: Torch, x: Operand | Filled, source: Operand, axis: int, start: int | None, stop: int | None, step: int
 ) -> Operand:
+    """Return x with ``source`` assigned to a slice of an axis."""
     shape = x.shape if isinstance(x, Filled) else t.shape(x)
     axis = axis_in(axis, len(shape))
     size = fixed(shape[axis], f"axis {axis}")
@@ -161,7 +165,7 @@ Handler = Callable[..., Any]
 
 
 def _function(foreign: Foreign, row: Elementwise) -> Handler:
-    """Return a handler of a function of x. The handler's further arguments are the function's settings."""
+    """Return the handler of an elementwise function of x, whose further arguments are the function's settings."""
 
     def handle(t: Torch, x: Operand, *arguments: Any) -> str:
         numbers = arguments[: len(foreign.settings)] or row.numbers
@@ -178,6 +182,8 @@ def _operand(x: Any) -> Operand:
 
 
 def _binary(kind: str) -> Handler:
+    """Return the handler of a binary op, with a factor ``alpha`` of y and a rounded quotient."""
+
     def handle(t: Torch, x: Any, y: Any, alpha: float = 1, rounding_mode: Rounded | None = None) -> str:
         if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
             raise Refused("operands", "two constants", "nothing is computed", "fold it in the source")
@@ -195,6 +201,7 @@ def _clamp(t: Torch, x: Operand, low: Any, high: Any = None) -> Operand:
 
 
 def _elu(t: Torch, x: Operand, alpha: float, scale: float, input_scale: float) -> str:
+    """Return an ELU, or a SELU if it is scaled."""
     if input_scale != 1:
         raise Refused(
             "input_scale", str(input_scale), "an ELU with an input scale is not supported", "scale the input itself"
@@ -203,6 +210,7 @@ def _elu(t: Torch, x: Operand, alpha: float, scale: float, input_scale: float) -
 
 
 def _glu(t: Torch, x: Operand, axis: int) -> str:
+    """Return the first half of an axis times the sigmoid of the second half."""
     size = t.size(x, axis) // 2
     a, b = t.split(x, [size, size], axis)
     return t.binary("mul", a, t.apply("sigmoid", b))
@@ -223,6 +231,7 @@ def _shared(method: Callable[..., str]) -> Handler:
 
 
 def _power_of(t: Torch, base: float, x: Operand) -> str:
+    """Return a number to the power x."""
     if base <= 0:
         raise Refused("self", str(base), "only powers of positive numbers are written", "use its magnitude")
     return t.apply("exp", t.affine(x, math.log(base), 0.0))

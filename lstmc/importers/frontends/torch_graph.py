@@ -23,8 +23,8 @@ from lstmc.ops import Array
 
 
 def decomposed(torch: Any, program: Any, supported: Collection[str]) -> Any:
-    """Return the program with operators that are not in ``supported`` decomposed by PyTorch. Operators that overwrite a
-    tensor in place become operators with a new result. A program of known operators stays unchanged."""
+    """Return the program with operators that are not ``supported`` decomposed by PyTorch. Operators that overwrite a
+    tensor become operators with a new result. A program of supported operators stays unchanged."""
     calls = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     if all(call in supported or not call.startswith("aten.") for call in calls):
         return program
@@ -40,7 +40,7 @@ _UNDEFINED = ("aten.empty", "aten.new_empty")  # the elements of these are undef
 
 
 class Constants:
-    """Values that nodes compute without inputs: sizes and numbers, and weights from stored tensors."""
+    """The results of nodes that read no input: sizes and numbers, and weights made from stored tensors."""
 
     def __init__(self, torch: Any, tensors: Mapping[str, Any], stored: Mapping[str, str]) -> None:
         """Take ``tensors`` by the names of their nodes; ``stored`` has the source's names of tensors in the file."""
@@ -51,10 +51,12 @@ class Constants:
         self.folding = Folding(sum(tensor.numel() for tensor in tensors.values()))
 
     def take(self, node: Any) -> Any:
-        """Return the constant that a node computes, or None. A stored tensor is a weight. A result that depends on no
-        input is numbers, even if it is made of stored tensors, such as places and masks. None if the node depends on an
-        input or has several results, or if it computes floats from stored tensors: :meth:`weight` makes a weight of
-        these."""
+        """Return the constant that a node computes: a weight for a stored tensor, numbers for any other result that
+        depends on no input.
+
+        Return None if the node depends on an input or has several results, or if it computes floats from stored
+        tensors; :meth:`weight` makes a weight of these floats.
+        """
         tensor = self._tensor(node)
         if tensor is None:
             return None
@@ -70,7 +72,7 @@ class Constants:
         return _parts(tensor, _numbers)
 
     def weight(self, node: Any) -> Any:
-        """Return a node's result as a weight if it is made only of stored tensors and numbers. Return None for any
+        """Return a node's result as a weight if it is computed from stored tensors and numbers alone; None for any
         other node."""
         tensor, sources = self.tensors.get(node), self.sources.get(node)
         if not sources or not isinstance(tensor, self.torch.Tensor):
@@ -97,6 +99,7 @@ class Constants:
         return f"{function}({', '.join([*map(word, node.args), *named])})"
 
     def _text(self, node: Any) -> str:
+        """Return a constant as text, shortened to a hash if it is long."""
         if isinstance(size := self.tensors[node], int):
             return str(size)
         array = _numbers(self.torch.view_as_real(size) if size.is_complex() else size)
@@ -111,6 +114,8 @@ class Constants:
         )
 
     def _tensor(self, node: Any) -> Any:
+        """Return the tensor that a node computes by PyTorch; None if it depends on an input, on random numbers, or
+        fails."""
         if node.op == "placeholder":
             return self.placeholders.get(node.name)
         if node.target is operator.getitem and isinstance(whole := self.tensors.get(node.args[0]), tuple):
@@ -132,7 +137,7 @@ class Constants:
         return result if isinstance(result, self.torch.Tensor) else None
 
     def _elements(self, target: Any, arguments: Any, options: dict[str, Any]) -> int:
-        """Return the number of elements of a result, from the shapes alone. Return 0 if this depends on values."""
+        """Return the number of elements of a result, from the shapes alone; 0 if it depends on values."""
         device = {"device": "meta"} if any(one.name == "device" for one in target._schema.arguments) else {}
         moved = self.torch.utils._pytree.tree_map_only(self.torch.Tensor, lambda t: t.to("meta"), (arguments, options))
         try:
@@ -152,8 +157,10 @@ _NAMES = ("N", "T", "L", "M")  # numbers of open sizes
 
 
 def describe_program(torch: Any, program: Any, name: str) -> Net:
-    """Return the net of an ``ExportedProgram`` or a stored program. Raises :class:`RefusedError` with all reasons. Open
-    sizes of the program stay open, unless a layer needs their numbers: then a note names the layer."""
+    """Return the net of an ``ExportedProgram`` or a stored program. Raises :class:`RefusedError` with all reasons.
+
+    Open sizes of the program stay open, unless a layer needs their numbers: then a note names the layer.
+    """
     own = _tensors(program)[0]
     nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name not in own]
     inputs = [(node, _open_axes(torch, node)) for node in nodes]
@@ -182,8 +189,8 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
 
 
 def _tensors(program: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return a program's tensors by the names of their placeholders, and the source's names of those that are stored.
-    The model's code wrote all other tensors."""
+    """Return a program's tensors by the names of their placeholders, and the source's names of the stored tensors.
+    Tensors that are not stored come from the model's code."""
     signature, tensors = program.graph_signature, {**program.state_dict, **program.constants}
     stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     lifted = getattr(signature, "inputs_to_lifted_tensor_constants", {})
@@ -203,7 +210,7 @@ def _open_axes(torch: Any, node: Any) -> dict[int, str]:
 def _described(
     torch: Any, program: Any, name: str, inputs: Sequence[tuple[Any, Mapping[int, str]]], opened: Mapping[str, str]
 ) -> tuple[Net, dict[str, int]]:
-    """Return the net, in which the ``opened`` sizes are open, and the example's number for every open size."""
+    """Return the net, in which only the ``opened`` sizes are open, and the example's number for every open size."""
     builder = NetBuilder("net", name)
     reader, refusals, sizes = Torch(builder), list[Refusal](), dict[str, int]()
     tensors, stored = _tensors(program)
@@ -238,8 +245,8 @@ def _input(builder: NetBuilder, reader: Torch, node: Any, opened: Mapping[int, s
 
 
 def _with_outputs(builder: NetBuilder, reader: Torch, program: Any, name: str, stored: Mapping[str, str]) -> Net:
-    """Return the net with the program's results as its outputs. Raise RefusedError for a result that is no plain
-    value."""
+    """Return the net with the program's results as its outputs. Raises :class:`RefusedError` for a result that is no
+    plain value."""
     signature = program.graph_signature
     (output,) = [node for node in program.graph.nodes if node.op == "output"]
     pairs = zip(output.args[0], signature.output_specs, strict=True)
@@ -277,7 +284,7 @@ def _weight(recipe: str, sources: tuple[str, ...], tensor: Any) -> Weight:
 
 
 def _parts(tensor: Any, part: Callable[[Any], Any]) -> Any:
-    """Return ``part`` of a tensor, or of the real and the imaginary part of a complex tensor."""
+    """Apply ``part`` to a tensor, or to the real and the imaginary part of a complex tensor, and return the result."""
     return Complex(part(tensor.real), part(tensor.imag)) if tensor.is_complex() else part(tensor)
 
 
@@ -289,7 +296,7 @@ def _numbers(tensor: Any) -> Array:
 
 
 def _call(reader: Torch, constants: Constants, node: Any) -> Refusal | None:
-    """Translate a node, and return None, or return its refusal. The results of a refused node are marked as Poison."""
+    """Translate a node and return None, or return its refusal. The result of a refused node is Poison."""
     target = str(node.target) if not callable(node.target) or hasattr(node.target, "_schema") else node.target.__name__
     label = f"{node.name} ({_place(node) or target})"
     if any(reader.values.get(one) is Poison for one in node.all_input_nodes):
@@ -324,7 +331,8 @@ def _call(reader: Torch, constants: Constants, node: Any) -> Refusal | None:
 
 
 def _result(reader: Torch, node: Any, target: str) -> Any:
-    """Return the value of a node. Raises :class:`Refused` or :class:`~lstmc.importers.ir.values.ShapeProblem`."""
+    """Return the value of a node by its handler. Raises :class:`Refused` or
+    :class:`~lstmc.importers.ir.values.ShapeProblem`."""
     whole = target not in torch_elements.ASSIGNED
     arguments, options = (reader.resolved(given, whole) for given in _arguments(node))
     if target.startswith("aten.sym_size."):
@@ -365,13 +373,13 @@ def _arguments(node: Any) -> tuple[list[Any], dict[str, Any]]:
 
 
 def _place(node: Any) -> str:
-    """Return the path of the module that a node belongs to."""
+    """Return the path of the module that a node belongs to; empty if it is not known."""
     stack = node.meta.get("nn_module_stack") or {}
     return next((path for path, _ in reversed(list(stack.values())) if path), "")
 
 
 def _line(node: Any) -> str:
-    """Return the line of the model's own code that a node comes from, as ``FILE:LINE``."""
+    """Return the line of the model's own code that a node comes from, as ``FILE:LINE``; empty if it is not known."""
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
     own = [(path, line) for path, line in frames if not any(one in path.replace("\\", "/") for one in _LAYERS)]
     return f"{own[-1][0].replace(chr(92), '/').rpartition('/')[2]}:{own[-1][1]}" if own else ""

@@ -17,6 +17,7 @@ from lstmc.ops import Array, Op, Relu, Tanh
 
 
 def _linear(t: Torch, x: Operand, w: Operand, b: Operand | None) -> str:
+    """Return x @ w.T + b: a linear layer if w and b are stored, else a product of values."""
     w = t.folded[w]() if isinstance(w, str) and w in t.folded else w
     b = t.folded[b]() if isinstance(b, str) and b in t.folded else b
     if isinstance(w, Weight) and not isinstance(b, str):
@@ -26,6 +27,7 @@ def _linear(t: Torch, x: Operand, w: Operand, b: Operand | None) -> str:
 
 
 def _addmm(t: Torch, b: Operand, x: Operand, w: Operand, *, beta: float, alpha: float) -> str:
+    """Return beta b + alpha x @ w."""
     if isinstance(w, Weight) and isinstance(b, Weight) and beta == alpha == 1:
         return t.linear(x, w.transposed(), b)
     product = t.affine(t.matmul(x, w), alpha, 0.0)
@@ -36,7 +38,7 @@ def _attention(
     t: Torch, q: Operand, k: Operand, v: Operand, mask: Any, dropout: float, causal: bool, *,
     scale: float | None, enable_gqa: bool,
 ) -> str:  # fmt: skip
-    """Write softmax(q k' / sqrt(width) + mask) v. A boolean mask adds 0 or -inf."""
+    """Return softmax(q k' / sqrt(width) + mask) v. A boolean mask hides the scores where it is false."""
     if enable_gqa:
         heads = t.size(q, -3) // t.size(k, -3)
         k, v = (t.enlarged(x, t.rank(x) - 3, heads) for x in (k, v))
@@ -62,6 +64,7 @@ def _each(setting: Any, rank: int) -> list[int]:
 
 
 def _conv(t: Torch, x: Operand, w: Operand, b: Operand | None, stride: Any, pad: Any, dilation: Any, group: int) -> str:
+    """Return a convolution; the padding is numbers, ``valid`` or ``same``."""
     weight = t.weight(w, "weight")
     rank = len(weight.shape) - 2
     steps, spread = _each(stride, rank), _each(dilation, rank)
@@ -76,6 +79,7 @@ def _conv(t: Torch, x: Operand, w: Operand, b: Operand | None, stride: Any, pad:
 def _conv_transpose(
     t: Torch, x: Operand, w: Operand, b: Operand | None, stride: Any, pad: Any, beyond: Any, group: int, dilation: Any
 ) -> str:
+    """Return a transposed convolution; ``beyond`` is the output padding."""
     weight, bias = t.weight(w, "weight"), weight_or_none(t, b, "bias")
     rank = len(weight.shape) - 2
     pads = [(p, p - more) for p, more in zip(_each(pad, rank), _each(beyond, rank), strict=True)]
@@ -103,6 +107,7 @@ def _group_norm(t: Torch, x: Operand, groups: int, w: Any, b: Any, eps: float, *
 def _instance_norm(
     t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any, own: bool, momentum: float, eps: float, *more: Any
 ) -> str:
+    """Return a normalization of each channel, by its own statistics or by stored ones."""
     statistics = [weight_or_none(t, one, "instance normalization") for one in (w, b, mean, var)]
     if not own:
         return t.batch_norm(x, statistics, eps)
@@ -114,7 +119,7 @@ def _rms_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any, eps: float | N
 
 
 def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int) -> Weight:
-    """Return the weight g v / |v|. The norm is over all axes of v except ``axis``."""
+    """Return the weight g v / |v|; the norm is over all axes of v except ``axis``."""
     direction, size = t.weight(v, "v"), t.weight(g, "g")
 
     def make() -> Array:
@@ -128,8 +133,8 @@ def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int) -> Weight:
 
 
 def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
-    """Return a handler of pooling. Its settings ``more`` are dilation and ceil for a maximum. For a mean they are ceil,
-    whether padding counts, and a divisor, which is refused."""
+    """Return the handler of a pooling. Its further arguments are dilation and ceil for a maximum; for a mean they are
+    ceil, whether padding counts, and a divisor, which is refused."""
 
     def handle(t: Torch, x: Operand, size: Any, stride: Any, pad: Any, *more: Any) -> str:
         dilation, ceil, counted, divisor = (*more, True, None) if kind == "max" else (1, *more, None)[:4]
@@ -144,7 +149,8 @@ def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
 
 
 def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
-    """Return a handler of pooling to a number of windows, from floor(i n / count) to ceil((i + 1) n / count)."""
+    """Return the handler of a pooling to a number of windows: window i goes from floor(i n / count) to ceil((i + 1) n /
+    count)."""
 
     def handle(t: Torch, x: Operand, size: Any) -> Any:
         counts, lead = [size] * rank if isinstance(size, int) else list(size), t.rank(x) - rank
@@ -155,7 +161,7 @@ def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
                 windows = [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
                 parts = [t.reduce(kind, t.cut(y, axis, *window), [axis], keep=True) for window in windows]
                 y = t.concat(parts, axis)
-        return [y, NotAvailable] if kind == "max" else y  # the second one would be places
+        return [y, NotAvailable] if kind == "max" else y  # the second result of PyTorch has the places of the maxima
 
     return handle
 
@@ -168,7 +174,9 @@ _MODES: dict[str, tuple[Kind, Op]] = {
 }
 
 
-Lane = tuple[Kind, Op, Sequence[Weight]]  # a cell, its function, its weights in PyTorch's order
+Lane = tuple[
+    Kind, Op, Sequence[Weight]
+]  # one direction of a layer: its cell, activation, and weights in PyTorch's order
 
 
 def stacked(
@@ -176,8 +184,11 @@ def stacked(
     init: Callable[[int], Mapping[str, Operand]] = lambda lane: {}, extras: Mapping[Extra, Operand] = {},
     dropout: float = 0.0,
 ) -> tuple[str, dict[str, list[str]]]:  # fmt: skip
-    """Add layers of one direction or ``both``, one after the other, over x [T, N, D]. Return the outputs, and for each
-    state its last value in each lane. ``init`` returns the initial states of a lane."""
+    """Add recurrent layers of one direction or ``both``, one after the other, over x [T, N, D]. Return the outputs, and
+    for each state its last value in each lane.
+
+    A lane is one direction of one layer; ``init`` returns the initial states of a lane.
+    """
     last: dict[str, list[str]] = {}
     outputs: list[str] = []
     for at, (kind, new, weights) in enumerate(lanes):
@@ -198,6 +209,7 @@ def stacked(
 
 
 def _recurrent(mode: str) -> Handler:
+    """Return the handler of a recurrent layer: its results are the outputs and the last states."""
     kind, new = _MODES[mode]
 
     def handle(
@@ -225,14 +237,14 @@ def _recurrent(mode: str) -> Handler:
 
 
 def _first(t: Torch, value: Operand, lane: int) -> Operand | None:
-    """Return a layer's initial state; None for zeros, the default."""
+    """Return a lane's initial state; None for zeros, which are the default."""
     if isinstance(value, np.ndarray):
         return value[lane] if value[lane].any() else None
     return value.at(lane) if isinstance(value, Weight) else t.select(value, 0, lane)
 
 
 def _one_step(mode: str) -> Handler:
-    """Return a handler of a cell. It writes a recurrent layer over a sequence of one step."""
+    """Return the handler of a recurrent cell, written as a recurrent layer over a sequence of one step."""
     kind, new = _MODES[mode]
 
     def handle(t: Torch, x: Operand, states: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any) -> Any:
@@ -251,6 +263,7 @@ def _pack(t: Torch, x: Operand, batch_first: bool) -> Packed:
 
 
 def _pad(t: Torch, data: Packed, lengths: Operand, value: float, batch_first: bool) -> Operand:
+    """Return packed data as a padded sequence, with ``value`` past the end of each sequence."""
     x, rank = t.value(data.x), t.rank(data.x)
     if value or not data.zeros:
         steps = np.arange(float(t.size(x, 0, "the number of steps")))[:, None]
@@ -263,6 +276,7 @@ def _of_packed(
     t: Torch, mode: str, data: Packed, lengths: Operand, states: Any, weights: Any, bias: bool, count: int,
     dropout: float, both: bool,
 ) -> list[Any]:  # fmt: skip
+    """Return the outputs and the last states of a recurrent layer on packed data."""
     extras: dict[Extra, Operand] = {"lengths": lengths}
     y, *last = _recurrent(mode)(t, data.x, states, weights, bias, count, dropout, False, both, False, extras)
     return [Packed(y, zeros=True), *last]
