@@ -55,6 +55,7 @@ class OwnSource:
 
 
 def _is_torch(path: Path) -> bool:
+    """Return whether a file is one of PyTorch's: a zip file with a program or a pickle, or an old pickle."""
     if (head := head_of(path))[:2] != ZIP:
         return re.match(PICKLE, head) is not None
     names = entries(path)
@@ -62,6 +63,7 @@ def _is_torch(path: Path) -> bool:
 
 
 def _read_torch(path: Path, options: ImportOptions) -> SourceNet:
+    """Return the net of a file of PyTorch: a program, or the recurrent layers of a state dict."""
     program = head_of(path)[:2] == ZIP and is_program(entries(path))
     if options.shapes or options.values:
         kind = "torch program" if program else "torch"
@@ -133,7 +135,8 @@ def of_program(torch: Any, program: Any, name: str) -> SourceNet:
 
 
 def source_of(path: Path) -> NetSource:
-    """Return the source of a file by its content; lstmc's own formats come before formats of packages.
+    """Return the source that reads a file, chosen by the file's content; lstmc's own formats come before formats of
+    packages.
 
     Raises :class:`SourceError` for a missing file, and for a file that no source knows.
     """
@@ -146,6 +149,7 @@ def source_of(path: Path) -> NetSource:
 
 
 def _described(path: Path, head: bytes) -> str:
+    """Return what a file seems to be, for an error."""
     if head[:2] == ZIP:
         return f"a zip file of {', '.join([*entries(path)][:3]) or 'nothing'}"
     return f"a file that begins with {head.decode('ascii', 'replace')!r}" if head else "an empty file"
@@ -155,9 +159,9 @@ def _described(path: Path, head: bytes) -> str:
 class ImportedModel:
     """A trained model: the net of the source (``described``), and its canonical form as written (``net``).
 
-    ``surroundings`` are the layers of the source around the imported part, which are not imported; ``runtime`` runs the
-    source, if a program can; ``step`` is the argument of :func:`import_file`. For one frame of a sequence, ``frames``
-    has the axis of time of the source's inputs and outputs. ``reading`` is how the source was read.
+    ``surroundings`` are the layers of the source that are not imported and stand around the imported part; ``runtime``
+    runs the source, if a program can; ``step`` is the argument of :func:`import_file`. For one frame of a sequence,
+    ``frames`` has the axis of time of the source's inputs and outputs. ``reading`` is how the source was read.
     """
 
     described: Net
@@ -181,12 +185,12 @@ class ImportedModel:
         if step and source.surroundings is not None:  # the layers around it compute all steps
             source = source.surroundings.whole()
         described, around = source.described, source.surroundings
-        # inside another net the lengths are that net's
+        # a part of another net has the lengths of that net
         net = canonicalize(described, step) if around is None else canonicalize_static(described)
         return cls(described, net, source.kind, around, source.runtime, step)
 
     def _runs_along(self, time: Mapping[str, int]) -> bool:
-        """Return whether these axes of the source's inputs are time."""
+        """Return whether the axes of the source's inputs that ``time`` names are the model's axis of time."""
         for name, shape in self.net.inputs.items():
             axis = time.get(self.net.called.get(name, name))
             order = self.net.axes.get(name, range(len(shape)))
@@ -201,7 +205,11 @@ class ImportedModel:
 
     @classmethod
     def of_reading(cls, reading: Reading) -> ImportedModel:
-        """Return the model of a source."""
+        """Return the model of a source, read in the first way that fits: as one frame, as a sequence, or as one frame
+        of a sequence.
+
+        Raises the error of the way that the options ask for, if no way fits.
+        """
         if reading.time:
             try:
                 return cls.of_time(reading)
@@ -243,14 +251,17 @@ class ImportedModel:
         return cls(source.described, net, source.kind, None, source.runtime, True, frames)
 
     def streamed(self) -> ImportedModel:
-        """Return the model in a form that can be streamed, as with ``step``. Raises
-        :class:`~lstmc.importers.refusal.RefusedError` with the layers that need more of a sequence than its past."""
+        """Return the model in a form that can be streamed, as with ``step``.
+
+        Raises :class:`~lstmc.importers.refusal.RefusedError` with the layers that need more of a sequence than its
+        past.
+        """
         if not self.step and self.reading is not None and has_several_times(self.described):
             return ImportedModel.of_time(self.reading)
         return self if self.step else replace(self, net=canonicalize(self.described, True), step=True)
 
     def whole(self, step: bool = False) -> ImportedModel:
-        """Return the model with the layers around it in its source; itself if there are none.
+        """Return the model with the layers of its source that stand around it; the model itself if there are none.
 
         ``step`` is the argument of :func:`import_file`. Raises :class:`~lstmc.importers.refusal.RefusedError` with
         everything that cannot be expressed.
@@ -259,7 +270,7 @@ class ImportedModel:
 
     def named(self, name: str | None) -> ImportedModel:
         """Return the model under another name, which its functions in C have too. Raises :class:`SourceError` for a
-        name that model.py needs for itself."""
+        name that model.py uses for other things."""
         if name is None:
             return self
         if not name.isidentifier() or not name.isascii() or name in KEYWORDS or CELL.fullmatch(name):
@@ -313,7 +324,10 @@ def import_file(
 
 def reader_of(path: Path, **chosen: Any) -> Read:
     """Return the function that reads a file for given shapes of its inputs. ``chosen`` are fields of
-    :class:`ImportOptions`. Raises :class:`SourceError` for an option that the file's format does not read."""
+    :class:`ImportOptions`.
+
+    Raises :class:`SourceError` for an option that the file's format does not read.
+    """
     report_activity(f"reading {path.name}")
     source = source_of(path)
     paths = {name: None if chosen.get(name) is None else Path(chosen[name]) for name in ("config", "weights")}
@@ -324,7 +338,7 @@ def reader_of(path: Path, **chosen: Any) -> Read:
     return lambda shapes: source.read(path, replace(options, shapes=shapes))
 
 
-# option -> why it is of no use for other formats
+# option -> the error for a format that does not read it
 _READ_BY_OTHERS = {
     "weights": "it has its weights itself; only those of a prototxt lie in another file",
     **dict.fromkeys(("shapes", "values"), "only a graph has inputs whose shapes and values can be given; this is {}"),
@@ -356,7 +370,7 @@ def from_torch(
 
 
 def _check_module(torch: Any, module: Any, examples: Sequence[Any]) -> None:
-    """Raise :class:`SourceError` for a value that is no module or program, and for a module without example tensors."""
+    """Raise :class:`SourceError` unless ``module`` is a program, or a module with example tensors."""
     if isinstance(module, torch.export.ExportedProgram):
         return
     if isinstance(module, str | Path):
@@ -386,7 +400,7 @@ def from_onnx(
     states: Mapping[str, str] = {},
     time: Mapping[str, int] = {},
 ) -> ImportedModel:
-    """Import an ``onnx.ModelProto`` in memory, as :func:`import_file` does a file."""
+    """Import an ``onnx.ModelProto`` in memory; the options are those of :func:`import_file`."""
 
     def read(shapes: Mapping[str, Sequence[int]]) -> SourceNet:
         net = describe_onnx(model, name, None, shapes, values)

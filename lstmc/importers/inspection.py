@@ -151,6 +151,7 @@ class Inspection:
 
 
 def _block(title: str, rows: Iterable[object]) -> list[str]:
+    """Return a title and indented rows after an empty line; nothing without rows."""
     lines = [f"  {row}" for row in rows]
     return ["", title, *lines] if lines else []
 
@@ -162,9 +163,10 @@ CUT = "/end of a window"
 
 @dataclass(frozen=True)
 class Past:
-    """A value that a node keeps from step to step: its ``input``, and the ``output`` that is its next value, or "".
+    """A value that a node keeps from step to step: its ``input``, and the ``output`` that is its next value; either is
+    empty if there is none.
 
-    ``why`` is the proof in words, ``lost`` the reason why a stream loses it, or "".
+    ``why`` is the proof in words, ``lost`` the reason why a stream loses the value, or "".
     """
 
     node: str
@@ -175,12 +177,12 @@ class Past:
 
 
 def pasts(net: Net, freed: Net, time: Mapping[str, int] = {}) -> list[Past]:
-    """Return the pasts of a net of one frame, or of the loops of a net of sequences, whose inputs have ``time`` along
-    these axes.
+    """Return the values that a net keeps from step to step: a net of one frame, or the loops of a net of sequences,
+    whose inputs have ``time`` along these axes.
 
-    ``freed`` is the same net with zeros that may be pasts as inputs. A past that begins from zeros is made an input,
-    and values that may be its next values are made outputs; then :func:`step_states` can prove the pair like any other
-    state.
+    ``freed`` is the same net with stored zeros that may be such values as inputs. A value that begins from zeros is
+    made an input, and values that may be its next value are made outputs; then :func:`step_states` can prove the pair
+    like any other state.
     """
     called = {name: net.called.get(name, name) for name in (*net.inputs, *net.outputs)}
     loops = bool(time)
@@ -199,7 +201,7 @@ def pasts(net: Net, freed: Net, time: Mapping[str, int] = {}) -> list[Past]:
     reshaped = {_before_reshapes(freed, value): called[name] for name, value in freed.outputs.items()}
     for a, following, why in unread(freed, known, loops):
         if a in net.inputs and known.keys() | {a} >= net.inputs.keys():
-            continue  # a step has an input beside its states
+            continue  # one input must be left that is no state
         output = "" if a in net.inputs else reshaped.get(_before_reshapes(freed, following), "")
         begins = f"{called[a]} has it" if a in net.inputs else "it starts from zeros at every call"
         ends = (
@@ -210,13 +212,14 @@ def pasts(net: Net, freed: Net, time: Mapping[str, int] = {}) -> list[Past]:
 
 
 def _before_reshapes(net: Net, value: str) -> str:
+    """Return the value from which reshapes alone made a value."""
     while (step := net.producers.get(value)) is not None and isinstance(step.op, Reshape):
         value = step.inputs[0]
     return value
 
 
 def reader(net: Net, name: str) -> str:
-    """Return the first node that computes with a value, and does not only move it."""
+    """Return the first node that computes with a value, past nodes that only move its elements."""
     names = {name}
     for step in net.steps:
         if names.intersection(step.inputs):
@@ -227,7 +230,7 @@ def reader(net: Net, name: str) -> str:
 
 
 def stem(name: str) -> str:
-    """Return a state's name without the words for before and after a step."""
+    """Return a state's name without words such as ``in`` and ``next`` for before and after a step."""
     if match := re.fullmatch(r"([hc])_?[0nt]", name):
         return match[1]
     words = re.findall(r"[a-z]+|\d+", name.lower())
@@ -240,7 +243,8 @@ _DIRECTIONS = set(
 
 
 def crossed(found: list[Past]) -> Iterator[str]:
-    """Yield for each pair why its names contradict its proof, or ""."""
+    """Yield for each past why its names contradict its proof: another output has the name of the input; "" if they do
+    not."""
     outputs = {stem(past.output): past.output for past in found}
     for past in found:
         named = outputs.get(stem(past.input), past.output)
@@ -249,7 +253,8 @@ def crossed(found: list[Past]) -> Iterator[str]:
 
 
 def with_zeros_as_inputs(net: Net, time: Mapping[str, int]) -> Net:
-    """Return the net with the zeros that layers compute with, and from which loops of one step begin, as inputs."""
+    """Return the net with two kinds of zeros as inputs: zeros that layers compute with, and zeros from which loops
+    begin."""
     names: dict[str, None] = {}
     bands = layer_axes(net, time)[1] if time else {}
     for step in net.steps:
@@ -262,7 +267,9 @@ def with_zeros_as_inputs(net: Net, time: Mapping[str, int]) -> Net:
                     and step.op.role(slot) == "state"
                     and (step.op.length == 1 or (bool(time) and not (step.op.reverse or is_over(bands, step.op, step))))
                 )
-            elif isinstance(step.op, Add) or (isinstance(step.op, Linear | Conv) and slot):  # a bias, or no weight
+            elif isinstance(step.op, Add) or (
+                isinstance(step.op, Linear | Conv) and slot
+            ):  # zeros that are added, or weights and biases of zeros
                 zeros = False
             names |= {value: None} if zeros else {}
     leaves = {**net.leaves, **{name: Input(net.shapes[name]) for name in names}}
@@ -271,8 +278,11 @@ def with_zeros_as_inputs(net: Net, time: Mapping[str, int]) -> Net:
 
 
 def layer_axes(net: Net, time: Mapping[str, int] = {}) -> tuple[list[dict[str, int]], dict[str, int]]:
-    """Return the axes of each value that may be time, and the axis of bands: along it loops run both ways, beside loops
-    over time. An open axis, and the axes of inputs that ``time`` names, take precedence."""
+    """Return the axes that may be time, each as the axis of each value, and the axis of bands, along which loops run
+    both ways beside loops over time.
+
+    An open axis, and the axes of inputs that ``time`` names, take precedence.
+    """
     near = equal_axes(net)
     places = [_through_loops(net, near, dict(axis)) for axis in time_places(net) if axis]
     backwards = {v for s in net.steps if isinstance(s.op, Scan) and s.op.reverse for v in s.op.of_role("x", s.inputs)}
@@ -291,6 +301,8 @@ def _open_axes(shape: Shape) -> list[int]:
 
 
 def _through_loops(net: Net, near: Places, axes: dict[str, int]) -> dict[str, int]:
+    """Return the axis of each value, followed through loops too; the given axes if a layer mixes all elements of the
+    axis."""
     try:
         return axes_of(net, near, axes)
     except RefusedError:  # a layer relates all its elements
@@ -303,7 +315,8 @@ def is_over(axes: Mapping[str, int], loop: Scan, step: Step) -> bool:
 
 
 def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[str, str, str]]:
-    """Yield inputs, or parts of them, whose next value is computed but is no output, with that value and the proof."""
+    """Yield inputs, or parts of inputs, whose next value is computed but is no output; with the next value and the
+    proof."""
     known = dict(known)
     for depth in range(DEEPEST):
         made, owner = exposed(net, [name for name in net.inputs if name not in known], depth)
@@ -314,8 +327,11 @@ def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[st
 
 
 def exposed(net: Net, inputs: Collection[str], depth: int) -> tuple[Net, dict[str, str]]:
-    """Return the net with all values as outputs that may be next values of these inputs, and a map to the inputs. A
-    part of an input, taken out by up to ``depth`` nodes, is an input of its own there."""
+    """Return the net with all values as outputs that may be next values of the ``inputs``, and the input that each
+    input of this net comes from.
+
+    A part of an input that up to ``depth`` nodes take out is an input of this net.
+    """
     owner = {name: name for name in inputs}
     steps, leaves, shapes = list(net.steps), dict(net.leaves), dict(net.shapes)
     for _ in range(depth):
@@ -342,7 +358,7 @@ def exposed(net: Net, inputs: Collection[str], depth: int) -> tuple[Net, dict[st
 
 
 def _may_be_next(net: Net, step: Step) -> bool:
-    """Return whether a step's results may be the next values of states, by its op."""
+    """Return whether the results of a step may be next values of states, judged by its op."""
     makers = [net.producers.get(name) for name in step.inputs]
     if isinstance(step.op, Reshape):
         return makers[0] is not None and _may_be_next(net, makers[0])
@@ -354,7 +370,8 @@ def _may_be_next(net: Net, step: Step) -> bool:
 def _ends(
     net: Net, step: Step, wanted: Collection[object], shapes: dict[str, Shape], values: dict[str, str]
 ) -> Iterator[Step]:
-    """Yield the steps that cut the end of a convolution's window, as long as the past that is joined in front of it."""
+    """Yield the steps that cut out the end of a convolution's window, with the length of the past that stands at its
+    front."""
     window = step.inputs[0]
     join = net.producers.get(window)
     while join is not None and isinstance(join.op, Reshape):
@@ -373,7 +390,7 @@ def _ends(
 def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -> Inspection:
     """Return what a trained model is: inputs, recurrent parts, carried and lost states, operators that are not read.
 
-    ``runtimes`` names published lists of operators in which to look up the file's operators, such as ``"rknn"``.
+    ``runtimes`` names published lists of operators, such as ``"rknn"``, in which the file's operators are looked up.
     ``options`` are those of :func:`~lstmc.importers.import_file` for reading, such as ``shapes``. No code of the file
     is executed. Raises :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read.
     """
@@ -428,8 +445,11 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
 
 
 def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -> tuple[list[Past], bool]:
-    """Return the pasts of a net, and whether it is a net of sequences. Losses of a net of sequences are reported only
-    if a state is an input or an output: then it is meant for streaming."""
+    """Return the pasts of a net, and whether it is a net of sequences.
+
+    Lost pasts of a net of sequences are reported only if a state is an input or an output: then the net is meant for
+    streaming.
+    """
     times = layer_axes(net)[0]
     sequence = bool(times)
     sizes = of_one(net.source_inputs()) if net.open_sizes() else {}
@@ -452,7 +472,7 @@ def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -
 
 
 def _freed(path: Path, shapes: Mapping[str, Sequence[int]], options: Mapping[str, Any]) -> Net | None:
-    """Return the net of an ONNX graph with zeros that may be pasts as inputs: before products of these zeros are folded
+    """Return the net of an ONNX graph with zeros that may be pasts as inputs, before products of these zeros are folded
     to constants. None for other files, and if nodes need these zeros as constants."""
     if not ONNX.knows(path):
         return None
@@ -463,7 +483,8 @@ def _freed(path: Path, shapes: Mapping[str, Sequence[int]], options: Mapping[str
 
 
 def _value(name: str, shape: Shape, kinds: Mapping[str, int | None]) -> Value:
-    """Return an input or an output; ``kinds`` has the place of known axes. The first other axis is the batch."""
+    """Return an input or an output with a word for each axis; ``kinds`` has the place of known axes. The first other
+    axis is the batch."""
     state = "state" in kinds
     axes = ["state" if state else "feature"] * len(shape)
     for kind, place in kinds.items():
@@ -499,7 +520,7 @@ def _parts(net: Net, frame: States) -> Iterable[Part]:
 
 
 def _notes(model: ImportedModel, found: Sequence[Past]) -> Iterable[str]:
-    """Return how a net of sequences can be streamed: the delays of outputs, or the layers that need the future."""
+    """Yield how a net of sequences can be streamed: the delays of outputs, or the layers that need the future."""
     try:
         streamed = model.streamed().net
     except (RefusedError, SourceError) as error:
@@ -511,7 +532,7 @@ def _notes(model: ImportedModel, found: Sequence[Past]) -> Iterable[str]:
 
 
 def _unread(refused: RefusedError) -> tuple[Unread, ...]:
-    """Return the operators that are not read, each once."""
+    """Return the operators that are not read, each with the number of its nodes."""
     by_what: dict[str, list[Any]] = {}
     for refusal in refused.refusals:
         operator = refusal.node.rpartition("(")[2].rstrip(")")
@@ -529,7 +550,10 @@ def operator_lists() -> Mapping[str, Mapping[str, Any]]:
 
 def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[str, ...]]:
     """Return the nodes that runtimes do not take, and the title of each list. A runtime that reads another format takes
-    no node. Raise SourceError for an unknown list, and for a file that is neither ONNX nor TFLite."""
+    no node.
+
+    Raises :class:`SourceError` for an unknown list, and for a file that is neither ONNX nor TFLite.
+    """
     lists = operator_lists()
     for name in runtimes:
         if name not in lists:
@@ -568,7 +592,8 @@ def _nodes(path: Path) -> tuple[str, list[tuple[str, set[str]]]]:
 
 
 def _why(known: Mapping[str, Any], operator: str, kinds: set[str]) -> str:
-    """Return why a list lacks an operator for values of these types, or the operator's limit, or ""."""
+    """Return why a list of operators does not take an operator on values of these types, or the limit that it states;
+    "" if neither."""
     if operator not in known["operators"]:
         return str(known["others"])
     if other := sorted(kinds - {*known.get("elements", kinds)}):

@@ -119,6 +119,7 @@ class _NetPrinter(Printer):
         self.sizes = ["", f'{", ".join(dims)} = dims("{given}")'] if dims else []
 
     def expression(self, op: Op, names: Sequence[str]) -> str:
+        """Return the expression of an op; functions of the importers have a text of their own."""
         if isinstance(op, Formula):
             return op.text(*names)
         text = expression(op, names)
@@ -128,6 +129,7 @@ class _NetPrinter(Printer):
         return text
 
     def cell_name(self, scan: Scan) -> str:
+        """Return the name of a scan's cell: by the kind of the cell if its sizes have names."""
         if all(isinstance(size, OpenSize) for size in _named_sizes(scan)):
             return super().cell_name(scan)
         gated = any(isinstance(node.op, Split) for node in scan.body)

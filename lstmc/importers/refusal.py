@@ -39,8 +39,8 @@ class SourceError(LstmcError):
 class RefusedError(LstmcError):
     """Raised for a model that cannot be expressed completely.
 
-    ``inputs`` are the inputs of a graph, as far as it was read. ``marked_refusals`` are for another error: their
-    arguments are still marks.
+    ``inputs`` are the inputs of a graph, as far as it was read. ``marked_refusals`` are the refusals before the names
+    of options are worded for Python or the command line.
     """
 
     def __init__(
@@ -77,12 +77,14 @@ class RefusedError(LstmcError):
         return cls(origin, mended, inputs=inputs)
 
     def beside(self, other: RefusedError) -> RefusedError:
-        """Return the error with the refusals of a reading at other sizes that this reading did not reach."""
+        """Return the error with further refusals: those of a reading at other sizes, at nodes that this reading did not
+        refuse."""
         more = [one for one in other.marked_refusals if one.node not in {own.node for own in self.marked_refusals}]
         return RefusedError(self.origin, [*self.marked_refusals, *more], self.what, self.inputs)
 
     def of_stream(self, inputs: Mapping[str, Shape]) -> RefusedError:
-        """Return the error of a file with open sizes that is streamed: its loop may have the steps of one length."""
+        """Return the error of a file that is streamed, with a note on inputs with open sizes: a loop of the file may
+        have a fixed number of steps."""
         fixed = [_fixed(name, shape) for name, shape in inputs.items() if open_sizes(shape)]
         if not fixed:
             return self
@@ -94,7 +96,7 @@ class RefusedError(LstmcError):
 
 
 def _fixed(name: str, shape: Shape) -> Argument:
-    """Return the argument that gives an input with open sizes its shape, with these sizes in capitals."""
+    """Return the argument that gives an input its shape, with the names of open sizes in capitals."""
     sizes = [str(size).upper() for size in shape]
     return Argument("shapes", f"{name}={','.join(sizes)}", f'shapes={{"{name}": ({", ".join(sizes)})}}')
 
@@ -104,7 +106,8 @@ PIN = "give the sizes of the inputs, as in shape input=1,576"
 
 
 class Refused(Exception):
-    """A refusal without its node; becomes a :class:`~lstmc.importers.refusal.Refusal` when the node is known."""
+    """A refusal without its node; :meth:`at` makes a :class:`~lstmc.importers.refusal.Refusal` of it when the node is
+    known."""
 
     def __init__(self, attribute: str, value: str, why: str, mend: str) -> None:
         super().__init__(why)
@@ -116,7 +119,7 @@ class Refused(Exception):
 
     @classmethod
     def of(cls, error: Refused | ShapeProblem) -> Refused:
-        """Return an error at a node as a refusal."""
+        """Return an error that a node raised as a refusal."""
         if isinstance(error, cls):
             return error
         return cls("shapes", str(error), "they do not fit, or are not known", SHAPE)

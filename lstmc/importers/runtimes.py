@@ -66,7 +66,7 @@ class KerasRuntime:
         return not_installed("keras")
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Raises :class:`SourceError` for a model that this Keras does not build, as some old ones."""
+        """Return the outputs. Raises :class:`SourceError` for a model that this version of Keras does not build."""
         if not_installed("tensorflow") is not None:
             os.environ.setdefault("KERAS_BACKEND", "numpy" if not_installed("torch") else "torch")
         try:
@@ -77,6 +77,8 @@ class KerasRuntime:
             raise SourceError(f"this Keras does not build the model: {brief(error) or type(error).__name__}") from None
 
     def _run(self, keras: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Build the model with this version of Keras, set its weights, and return its outputs."""
+
         def hard_sigmoid_2(x: Any) -> Any:  # its slope is 1/6 in Keras 3
             return keras.ops.clip(0.2 * x + 0.5, 0, 1)
 
@@ -116,8 +118,11 @@ def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None
 
 
 def _today(config: Any, changed: Mapping[str, Any], wrapped: bool = False) -> Any:
-    """Return a configuration for Keras 3: without ``time_major = False`` and ``compile_config``, with the module of a
-    ``wrapped`` layer, first states as keyword arguments, a GRU's ``reset_after``, and activations as ``changed``."""
+    """Return a configuration in the form that Keras 3 reads.
+
+    It has no ``time_major = False`` and no ``compile_config``; a ``wrapped`` layer has its module, first states are
+    keyword arguments, a GRU has ``reset_after``, and activations are replaced as in ``changed``.
+    """
     if isinstance(config, list):
         return [_today(item, changed, wrapped) for item in config]
     if not isinstance(config, Mapping):
@@ -189,7 +194,7 @@ class OnnxRuntime:
         return not_installed("onnxruntime")
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Raises :class:`SourceError` for a graph that ONNX Runtime does not run."""
+        """Return the outputs. Raises :class:`SourceError` for a graph that ONNX Runtime does not run."""
         runtime = importlib.import_module("onnxruntime")
         arrays = {self.net.called[name]: array for name, array in inputs.items()} | dict(self.values)
         called = {name: self.net.called[name] for name in self.net.outputs}
@@ -225,7 +230,7 @@ class LiteRtRuntime:
         return BY_8_BITS if ROUNDED in self.net.notes else None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Raises :class:`SourceError` for a file that LiteRT does not run."""
+        """Return the outputs. Raises :class:`SourceError` for a file that LiteRT does not run."""
         litert = importlib.import_module("ai_edge_litert.interpreter")
         arrays = {self.net.called[name]: array for name, array in inputs.items()} | dict(self.values)
         try:
@@ -265,7 +270,7 @@ class TorchProgram:
         return f"the program rounds to {rounded[0]}, which the imported model does not" if rounded else None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Raises :class:`SourceError` for a program that PyTorch does not run on these inputs."""
+        """Return the outputs. Raises :class:`SourceError` for a program that PyTorch does not run on these inputs."""
         torch = importlib.import_module("torch")
         arrays = {self.net.called[name]: array for name, array in inputs.items()}
         fed = []

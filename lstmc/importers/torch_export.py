@@ -42,6 +42,7 @@ PackedSequence: Any = None
 
 
 def _pack_padded(input: Any, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Any:
+    """Replace ``pack_padded_sequence`` during an export: pack all steps of all sequences, and keep the lengths."""
     lengths = torch.as_tensor(lengths)
     data = torch.ops.lstmc.pack(input, batch_first)
     steps = torch.arange(input.shape[1 if batch_first else 0])
@@ -53,6 +54,7 @@ def _pack_padded(input: Any, lengths: Any, batch_first: bool = False, enforce_so
 def _pad_packed(
     sequence: Any, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
 ) -> Any:
+    """Replace ``pad_packed_sequence`` during an export: return the padded sequence and the lengths."""
     lengths, axis = sequence.batch_sizes.lengths, 1 if batch_first else 0
     padded = torch.ops.lstmc.pad(sequence.data, lengths, padding_value, batch_first)
     missing = 0 if total_length is None else total_length - padded.shape[axis]
@@ -63,7 +65,8 @@ def _pad_packed(
 
 
 def _forward_packed(torch: Any, plain: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the ``forward`` of a recurrent layer, for packed sequences too."""
+    """Return a ``forward`` of a recurrent layer that also takes packed sequences during an export; ``plain`` is the
+    layer's own."""
 
     def forward(self: Any, x: Any, hx: Any = None) -> Any:
         if not isinstance(x, torch.nn.utils.rnn.PackedSequence):
@@ -83,8 +86,8 @@ def _forward_packed(torch: Any, plain: Callable[..., Any]) -> Callable[..., Any]
 
 @cache
 def _packed_operators(torch: Any) -> list[Any]:
-    """Define operators of packed sequences, which torch.export lacks. Packed data are the rows of all steps
-    [T N, ...], including those past the end of each sequence."""
+    """Define and return operators of packed sequences, which torch.export lacks. Their packed data are the rows of all
+    steps [T N, ...], also of steps past the end of a sequence."""
     rnn, define = torch.nn.utils.rnn, torch.library.custom_op
 
     def pack(x: Any, batch_first: bool) -> Any:
@@ -129,8 +132,8 @@ def _packed_operators(torch: Any) -> list[Any]:
 
 @contextmanager
 def _packed_sequences(torch: Any) -> Iterator[None]:
-    """Inside the block, make PyTorch pack a sequence as all of its steps with the lengths, which can be exported; other
-    threads must not use packed sequences meanwhile."""
+    """Make PyTorch pack a sequence, inside the block, as all of its steps with the lengths, which can be exported.
+    Other threads must not use packed sequences meanwhile."""
     _packed_operators(torch)
     rnn, layers = torch.nn.utils.rnn, (torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN)
     functions = {rnn.pack_padded_sequence: _pack_padded, rnn.pad_packed_sequence: _pad_packed}

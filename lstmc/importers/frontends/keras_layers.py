@@ -183,8 +183,8 @@ def _check_last_axis(layers: Layers, call: Call) -> None:
 
 
 def _scale_and_shift(call: Call) -> tuple[Weight | None, Weight | None, Sequence[Weight]]:
-    """Return the scale and the shift of a normalization, each None if the layer does not learn it, and its other
-    weights."""
+    """Return the scale, the shift, and the other weights of a normalization; scale or shift is None if the layer does
+    not learn it."""
     left = [*call.weights]
     gamma, beta = (left.pop(0) if call.config.get(key, True) else None for key in ("scale", "center"))
     return gamma, beta, left

@@ -21,6 +21,7 @@ LAST = 2**63 - 1  # the end of a slice without an end
 
 
 def _transpose(t: Torch, x: Operand, a: int, b: int) -> Operand:
+    """Return x with two axes exchanged; a parameter is transposed without a step of the net."""
     axes = list(range(t.rank(x)))
     axes[a], axes[b] = axes[b], axes[a]
     if isinstance(x, Weight):
@@ -29,16 +30,19 @@ def _transpose(t: Torch, x: Operand, a: int, b: int) -> Operand:
 
 
 def _view(t: Torch, x: Operand, shape: Sequence[int]) -> str:
+    """Return x in another shape, in which one size may be -1."""
     return t.reshape(x, resolved(shape, t.shape(x), products=True))
 
 
 def _flatten(t: Torch, x: Operand, start: int, end: int) -> str:
+    """Return x with the axes from ``start`` to ``end`` joined into one."""
     shape = t.shape(x)
     first, last = axis_in(start, len(shape)), axis_in(end, len(shape))
     return t.reshape(x, resolved((*shape[:first], -1, *shape[last + 1 :]), shape, products=True))
 
 
 def _slice(t: Torch, x: Operand, axis: int, start: int | None, stop: int | None, step: int = 1) -> Operand:
+    """Return a slice of an axis; an array without elements if the slice is empty."""
     shape = t.shape(x)
     size = shape[axis_in(axis, len(shape))]
     if isinstance(size, OpenSize) and not start and stop in (None, size, LAST) and step == 1:
@@ -50,6 +54,7 @@ def _slice(t: Torch, x: Operand, axis: int, start: int | None, stop: int | None,
 
 
 def _split(t: Torch, x: Operand, sizes: int | Sequence[int], axis: int) -> list[str]:
+    """Return the pieces of an axis: of given sizes, or of one size except the last piece."""
     size = t.size(x, axis)
     if isinstance(sizes, int):
         sizes = [min(sizes, size - at) for at in range(0, size, sizes)]
@@ -57,6 +62,7 @@ def _split(t: Torch, x: Operand, sizes: int | Sequence[int], axis: int) -> list[
 
 
 def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> str:
+    """Return x without those of the given axes that have one element; without all such axes for None."""
     if axes is None:
         return t.squeeze(x, None)
     shape = t.shape(x)
@@ -65,8 +71,8 @@ def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> s
 
 
 def _cat(t: Torch, xs: Sequence[Operand], axis: int) -> Operand:
-    """Join values along an axis. Values without elements are left out, and zeros of one element are repeated to open
-    sizes."""
+    """Return values joined along an axis. Values without elements are left out, and zeros of one element are repeated
+    to open sizes."""
     kept = [x for x in xs if 0 not in t.shape(x)]
     if len(kept) < 2:
         return kept[0] if kept else xs[0]
@@ -78,6 +84,7 @@ def _cat(t: Torch, xs: Sequence[Operand], axis: int) -> Operand:
 
 
 def _expand(t: Torch, x: Operand, shape: Sequence[int], *, implicit: bool) -> Operand:
+    """Return x broadcast to a shape, in which -1 keeps the size of x."""
     old = t.shape(x)
     target = [old[i - len(shape) + len(old)] if s == -1 else s for i, s in enumerate(shape)]
     if isinstance(x, np.ndarray):
@@ -87,6 +94,7 @@ def _expand(t: Torch, x: Operand, shape: Sequence[int], *, implicit: bool) -> Op
 
 
 def _repeat(t: Torch, x: Operand, counts: Sequence[int]) -> Operand:
+    """Return x repeated along each axis."""
     if isinstance(x, np.ndarray):
         bounded([*x.shape, *counts])
         return np.tile(x, counts)
@@ -95,12 +103,14 @@ def _repeat(t: Torch, x: Operand, counts: Sequence[int]) -> Operand:
 
 
 def _repeat_each(t: Torch, x: Operand, count: int, axis: int | None, *, output_size: Any) -> str:
+    """Return x with each element repeated along an axis, or in one flat axis."""
     if axis is None:
         x, axis = t.reshape(x, resolved((-1,), t.shape(x))), 0
     return t.enlarged(x, axis_in(axis, t.rank(x)), count)
 
 
 def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int]) -> str:
+    """Return x with the elements of some axes moved round. Raises :class:`Refused` without axes."""
     if not axes:
         raise Refused("dims", "none", "elements would go from row to row", "give dims")
     y = t.value(x)
@@ -111,19 +121,20 @@ def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int]) -> s
 
 
 def _best(kind: Literal["max", "min"]) -> Handler:
-    """Return a handler of the extreme along an axis, and its index."""
+    """Return the handler of the extreme along an axis, and its index."""
     place = _place(1.0 if kind == "max" else -1.0)
     return lambda t, x, axis, keep=False: [t.reduce(kind, x, [axis], keep), place(t, x, axis, keep)]
 
 
 def _place(sign: float) -> Handler:
-    """Return a handler of the index of the largest element of an axis or of all; with a sign of -1 the smallest."""
+    """Return the handler of the index of the largest element of an axis or of all elements; with a sign of -1 of the
+    smallest."""
     return lambda t, x, axis=None, keep=False: t.argmax(x, axis, keep, sign=sign)
 
 
 def _var(t: Torch, x: Operand, axes: Any, less: float, keep: bool) -> str:
-    """Write the variance of n elements along axes, with the divisor n - ``less``. Raise Refused if that is not
-    positive."""
+    """Return the variance of n elements along axes, with the divisor n - ``less``. Raises :class:`Refused` unless the
+    divisor is positive."""
     shape = t.shape(x)
     places = axes or range(len(shape))
     n = math.prod(fixed(shape[axis], "a size") for axis in places)
@@ -146,10 +157,13 @@ _VAR: dict[str, Handler] = {
 
 
 def _root(handler: Handler) -> Handler:
+    """Return the handler of the square root of another handler's result."""
     return lambda t, *xs, **options: t.apply("power", handler(t, *xs, **options), 0.5)
 
 
 def _reduce(kind: Any) -> Handler:
+    """Return the handler of a reduction along axes, by default all."""
+
     def handle(t: Torch, x: Operand, axes: Any = None, keep: bool = False, *, dtype: Any = None) -> str:
         return t.reduce(kind, x, axes or range(t.rank(x)), keep)
 
@@ -165,6 +179,7 @@ def _full(t: Torch, sizes: Sequence[int], value: float, **options: Any) -> Opera
 
 
 def _range(t: Torch, *bounds: Any, **options: Any) -> Operand:
+    """Return the numbers from a start up to an end, by a step."""
     known = [fixed(one, "a bound") for one in bounds]
     start, stop, step = (0, *known, 1) if len(known) == 1 else (*known, 1)[:3]
     bounded([abs((stop - start) / step)])
@@ -172,7 +187,8 @@ def _range(t: Torch, *bounds: Any, **options: Any) -> Operand:
 
 
 def _constant(value: float | None = None, shaped: bool = False) -> Handler:
-    """Return a handler of a constant array, of a fixed ``value`` or the next argument, in x's shape or a given one."""
+    """Return the handler of a constant array: of ``value``, or of the next argument if it is None; in x's shape, or, if
+    ``shaped``, in a given one."""
 
     def handle(t: Torch, x: Operand, *more: Any, **options: Any) -> Operand:
         sizes, *rest = more if shaped else (t.shape(x), *more)
@@ -182,26 +198,27 @@ def _constant(value: float | None = None, shaped: bool = False) -> Handler:
 
 
 def _cast(t: Torch, x: Any, *more: Any, dtype: Any = None, **options: Any) -> Any:
-    """``x.to(...)`` with the type, if there is one."""
+    """Return ``x.to(...)`` in the new type, if a type is among the arguments."""
     names = [str(one) for one in (dtype, *more) if str(one).startswith("torch.")]
     return t.cast(x, names[0].removeprefix("torch."), str(t.node.args[0].meta["val"].dtype)) if names else x
 
 
 def _pad(t: Torch, x: Operand, pads: Sequence[int], mode: str, value: float | None) -> str:
-    """Pad the last axes; the pairs of ``pads`` begin with the last axis."""
+    """Return x with its last axes padded; the pairs of ``pads`` begin with the last axis."""
     pairs = zip(pads[::2], pads[1::2], strict=True)
     return t.padded(x, {-1 - number: pair for number, pair in enumerate(pairs)}, mode, value or 0.0)
 
 
 def _norm(t: Torch, x: Operand, order: float, axes: Sequence[int] | None, keep: bool, *, dtype: Any) -> str:
-    """The norm of order 1 or 2 along axes."""
+    """Return the norm of order 1 or 2 along axes. Raises :class:`Refused` for other orders."""
     if order not in (1, 2):
         raise Refused("ord", str(order), "only norms of order 1 and 2 are written", "use one of these")
     return t.norm(x, int(order), axes or range(t.rank(x)), keep)
 
 
 def _index(t: Torch, x: Operand, places: Sequence[Any]) -> Operand:
-    """Index x by places along one or more axes, which may be computed. Raise Refused for a mask that is computed."""
+    """Return the elements of x at places along one or more axes, which may be computed. Raises :class:`Refused` for a
+    computed mask."""
     indexed = [axis for axis, one in enumerate(places) if one is not None]
     arrays = [constant(places[axis]) for axis in indexed]
     shape = t.shape(x)
@@ -235,6 +252,7 @@ def _index(t: Torch, x: Operand, places: Sequence[Any]) -> Operand:
 
 
 def _places_of_masks(places: Sequence[Any]) -> list[Any]:
+    """Return the places of an index with each known mask replaced by the indices at which it is true."""
     found: list[Any] = []
     for one in places:
         array = None if one is None else constant(one)
@@ -243,7 +261,8 @@ def _places_of_masks(places: Sequence[Any]) -> list[Any]:
 
 
 def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add: bool = False) -> str:
-    """Write ``values`` into x where a mask is 1, or at known places of one axis. Raise Refused for other places."""
+    """Return x with ``values`` written where a mask is 1, or at known places of one axis. Raises :class:`Refused` for
+    other places."""
     shape = t.shape(x)
     axes = [axis for axis, one in enumerate(places) if one is not None]
     first = t.node.args[1][axes[0]]
@@ -265,7 +284,8 @@ def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add
 
 
 def _of_order(rank: Callable[[int], int]) -> Handler:
-    """Return a handler that finds one element in the sorted order of an axis, and its place."""
+    """Return the handler that finds one element in the sorted order of an axis, and its place. ``rank`` gives the
+    element's number by the axis's size."""
 
     def handle(t: Torch, x: Operand, *more: Any) -> list[str]:
         *given, axis, keep = more
@@ -278,18 +298,20 @@ def _of_order(rank: Callable[[int], int]) -> Handler:
 
 
 def _log_add(t: Layers, x: str, before: str) -> str:
-    """ln(exp(x) + exp(before)), computed from the larger one and their difference."""
+    """Return ln(exp(x) + exp(before)), computed from the larger of the two and their difference."""
     most = t.binary("max", before, x)
     less = t.binary("sub", t.binary("min", before, x), most)
     return t.binary("add", most, t.apply("log", t.affine(t.apply("exp", less), 1.0, 1.0)))
 
 
 def _along(first: float, step: Callable[[Layers, str, str], str]) -> Handler:
-    """Return a handler that runs along an axis: its state is the result so far, and begins with this number."""
+    """Return the handler of a loop along an axis: ``step`` computes the next result from an element and the result so
+    far, which begins with ``first``."""
     return lambda t, x, axis, *, dtype=None: t.running(x, axis, lambda *state: (step(*state),) * 2, first=first)
 
 
 def _with_places(handler: Handler) -> Handler:
+    """Return the handler of a function whose second result, places, is not computed."""
     return lambda t, x, axis: [handler(t, x, axis), NotAvailable]
 
 
@@ -303,8 +325,8 @@ def _windows(t: Torch, x: Operand, kernel: Any, dilation: Any, pad: Any, stride:
 
 
 def _folded(t: Torch, x: Operand, size: Any, kernel: Any, dilation: Any, pad: Any, stride: Any) -> str:
-    """Add up windows [N, C kh kw, L] at their places in an image [N, C, H, W]: a transposed convolution with kernels of
-    0 and 1."""
+    """Return windows [N, C kh kw, L] added up at their places in an image [N, C, H, W]: a transposed convolution with
+    kernels of 0 and 1."""
     n, rows, _ = t.shape(x)
     spans = zip(size, kernel, dilation, pad, stride, strict=True)
     counts = [(one + 2 * p - d * (k - 1) - 1) // s + 1 for one, k, d, p, s in spans]
@@ -322,7 +344,7 @@ def _moving(kernel: Sequence[int], channels: int) -> Weight:
 
 
 def _unfold(t: Torch, x: Operand, axis: int, size: int, step: int) -> str:
-    """Return the windows of an axis, with a window's elements along a new last axis: a convolution with the
+    """Return the windows of an axis, with the elements of a window along a new last axis: a convolution with the
     identity."""
     rank = t.rank(x)
     axis = axis_in(axis, rank)
@@ -339,7 +361,8 @@ def _unfold(t: Torch, x: Operand, axis: int, size: int, step: int) -> str:
 
 
 def _resizings(t: Torch, x: Operand, rank: int, sizes: Any, scales: Any) -> Iterator[tuple[int, int, int, float]]:
-    """Yield for each of the last ``rank`` axes its old size, its new size, and the old size for each new element."""
+    """Yield each of the last ``rank`` axes with its old size, its new size, and the number of old elements for each new
+    one."""
     for place, axis in enumerate(range(t.rank(x) - rank, t.rank(x))):
         old = t.size(x, axis)
         new = int(old * scales[place]) if sizes is None else sizes[place]
@@ -347,7 +370,7 @@ def _resizings(t: Torch, x: Operand, rank: int, sizes: Any, scales: Any) -> Iter
 
 
 def _linear_resize(rank: int) -> Handler:
-    """Return a handler of linear interpolation along the last axes: a product with a matrix for each axis."""
+    """Return the handler of linear interpolation along the last axes: a product with a matrix for each axis."""
 
     def handle(t: Torch, x: Operand, sizes: Any, corners: bool, scales: Any) -> str:
         y = t.value(x)
@@ -367,8 +390,8 @@ def _linear_resize(rank: int) -> Handler:
 
 
 def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any) -> str:
-    """Resize the last axes: each new element is the nearest old one. Elements are repeated if the ratio is whole, else
-    picked."""
+    """Return x with its last axes resized: each new element is the nearest old one. Elements are repeated if the ratio
+    is whole, else picked."""
     y = t.value(x)
     for axis, old, new, ratio in _resizings(t, x, len(scales if sizes is None else sizes), sizes, scales):
         at = np.minimum(np.floor(np.arange(new, dtype=np.float32) * np.float32(ratio)).astype(int), old - 1)
@@ -378,11 +401,13 @@ def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any) -> str:
 
 
 def _any(t: Torch, x: Operand, axis: Any = None, keep: bool = False) -> str:
+    """Return a mask that is 1 where any element along axes is not 0."""
     axes = range(t.rank(x)) if axis is None else [axis] if isinstance(axis, int) else axis
     return t.reduce("max", x, axes, keep) if t.is_mask() else t.any_of(x, axes, keep)
 
 
 def _prod(t: Torch, x: Operand, axis: int | None = None, keep: bool = False, *, dtype: Any = None) -> str:
+    """Return the product of the elements of an axis, or of all elements."""
     return t.multiplied(x, range(t.rank(x)) if axis is None else [axis], keep)
 
 
@@ -475,12 +500,14 @@ HANDLERS: dict[str, Handler] = {
 
 
 def _moved(rank: int, source: int, to: int) -> list[int]:
+    """Return the permutation that moves one axis to another place."""
     axes = list(range(rank))
     axes.insert(axis_in(to, rank), axes.pop(axis_in(source, rank)))
     return axes
 
 
 def _unflatten(t: Torch, x: Operand, axis: int, sizes: Sequence[int]) -> str:
+    """Return x with one axis cut into several axes."""
     shape = t.shape(x)
     place = axis_in(axis, len(shape))
     return t.reshape(x, resolved((*shape[:place], *sizes, *shape[place + 1 :]), shape))

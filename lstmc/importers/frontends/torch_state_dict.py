@@ -32,9 +32,10 @@ ALONE = Argument("recurrent_only", "True")  # the options that select the recurr
 
 @dataclass
 class Group:
-    """The tensors of one torch.nn.LSTM, GRU, RNN, or of one cell: by (layer, backwards), then by role.
+    """The tensors of one torch.nn.LSTM, GRU, RNN, or of one cell: ``tensors`` has them by (layer, backwards), then by
+    role.
 
-    ``title`` is the last part of its ``owner``, or the whole owner if several groups would have the same title.
+    ``title`` is the last part of the ``owner``'s name, or the whole name if several groups would have the same title.
     """
 
     owner: str
@@ -43,12 +44,12 @@ class Group:
 
     @property
     def kind(self) -> Kind | None:
-        """The kind of the cell, by the first layer's sizes; None for sizes of no cell."""
+        """The kind of the cell, by the sizes of the first layer; None if no cell has such sizes."""
         return _kind({name: tensor.shape for name, tensor in self.tensors[0, False].items()})[0]
 
 
 def _kind(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Kind | None, int]:
-    """Return the kind of the cell with tensors of these shapes, None for sizes of no cell, and its units."""
+    """Return the kind of the cell whose tensors have these shapes, None if there is no such cell, and its units."""
     rows, size = shapes["weight_hh"]
     units = shapes["weight_hr"][1] if len(shapes.get("weight_hr", ())) == 2 else size
     return _KINDS.get(rows // units if units and rows % units == 0 else 0), units
@@ -61,8 +62,11 @@ def describe_state_dict(
     recurrent_only: bool = False,
 ) -> Net:
     """Return a model with an input and outputs for each recurrent layer that the tensors' names imply, time first.
+
     ``rnn`` is the function of plain RNNs, which the names do not contain. ``recurrent_only`` leaves out all other
-    tensors and computations. Raises :class:`RefusedError` if there is no such layer or the file has more than these."""
+    tensors and computations. Raises :class:`RefusedError` if there is no such layer, or if the file has more than such
+    layers.
+    """
     groups, rest = groups_of(source)
     if not recurrent_only:
         _check_whole(source, hints, groups, rest)
@@ -116,7 +120,7 @@ def _check_whole(
 
 
 def groups_of(source: Source) -> tuple[list[Group], list[str]]:
-    """Return the groups of recurrent layers' tensors, and the names of all other tensors."""
+    """Return the tensors of recurrent layers, a group for each module, and the names of all other tensors."""
     groups: dict[str, Group] = {}
     rest = []
     for name, tensor in source.tensors.items():
@@ -138,6 +142,8 @@ def groups_of(source: Source) -> tuple[list[Group], list[str]]:
 
 
 def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonlinearity | None, many: bool) -> None:
+    """Add the layers of a group to the net, with an input and outputs. Raises :class:`Refused` if a layer is
+    missing."""
     title, layers = group.title, Layers(builder)
     layers.at(title, group.owner or "the recurrent layer")
     numbers = sorted({layer for layer, _ in group.tensors})
@@ -157,8 +163,8 @@ def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonl
 
 
 def _lane(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, Any], rnn: Nonlinearity | None) -> Lane:
-    """Return one layer and direction. Raise Refused if the tensors' shapes do not fit each other, or if it is not known
-    whether a plain RNN uses tanh or relu."""
+    """Return one direction of one layer. Raises :class:`Refused` if the shapes of its tensors do not fit each other, or
+    if it is not known whether a plain RNN uses tanh or relu."""
     bias = "bias_ih" in tensors
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if len(shapes.get("weight_hh", ())) != 2 or len(shapes.get("weight_ih", ())) != 2:

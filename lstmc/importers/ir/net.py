@@ -96,7 +96,7 @@ class Net:
 
     @cached_property
     def leaves(self) -> dict[str, Leaf]:
-        """The other nodes: inputs, parameters, and zeros from which states of loops start."""
+        """The nodes that do not compute: inputs, parameters, and zeros from which states of loops start."""
         return {node.name: node.op for node in self.graph if isinstance(node.op, Leaf)}
 
     @cached_property
@@ -163,7 +163,7 @@ class Net:
         return replace(self, graph=graph, params={n: w for n, w in weights.items() if n in own}, **facts)
 
 
-_UNKNOWN = Ref("")  # stands for an output until its value is in the graph
+_UNKNOWN = Ref("")  # the place of an output's value, until that value is in the graph
 
 
 def _graph(
@@ -173,6 +173,8 @@ def _graph(
     shapes: Mapping[str, Shape],
     outputs: Iterable[tuple[Output, str]],
 ) -> Graph:
+    """Return the graph of leaves and steps, in which each value has its shape; ``outputs`` are pairs of an output and
+    its value."""
     types = {value: TensorType(shapes[value]) for step in steps for value in step.outputs}
     types |= {value: TensorType(leaf.shape) for value, leaf in leaves.items()}
     return graph_of_steps(name, {value: (leaf, None) for value, leaf in leaves.items()}, steps, types, outputs)
@@ -186,10 +188,12 @@ class MaskedScan(Scan):
     options: tuple[str, ...] = ()
 
     def role(self, operand: int) -> Role:
+        """Return the role of an operand; an option's value is a sequence (``cont``) or static (``lengths``)."""
         own = len(self.body.body_args())
         return super().role(operand) if operand < own else "x" if self.options[operand - own] == "cont" else "static"
 
     def infer(self, *args: TensorType) -> Types:
+        """Return the results' types. Raises :class:`ShapeError` if an option's value does not fit steps and batch."""
         own = args[: len(self.body.body_args())]
         batch = self.of_role("state", own)[0].shape[0]
         for option, arg in zip(self.options, args[len(own) :], strict=True):
@@ -200,7 +204,8 @@ class MaskedScan(Scan):
 
 
 def unmasked(step: Step) -> Step:
-    """Return the step with a plain scan in place of a :class:`MaskedScan`, whose cell can be recognised."""
+    """Return the step with a plain scan, whose cell can be recognised, in place of a :class:`MaskedScan`; any other
+    step unchanged."""
     if not isinstance(step.op, MaskedScan):
         return step
     scan, own = step.op, len(step.op.body.body_args())
@@ -249,7 +254,8 @@ def body_of(scan: Scan, weights: Sequence[Weight], constants: Mapping[Leaf, Weig
 
 
 def with_body(step: Step, scan: Scan, body: Net) -> tuple[Step, dict[str, Weight]]:
-    """Return the loop of a step with another body, of the same arguments; and its weights, by the net's names."""
+    """Return the loop of a step with another body, which takes the same arguments; and the weights of the body by the
+    net's names."""
     title, own = scan.body.name, len(scan.body.body_args())
     weights = {f"{title}/{role}": weight for role, weight in body.params.items()}
     inputs = [name for i, name in enumerate(step.inputs[:own]) if scan.role(i) != "weight"]
@@ -259,6 +265,7 @@ def with_body(step: Step, scan: Scan, body: Net) -> tuple[Step, dict[str, Weight
 
 
 def _spelled(hint: str) -> str:
+    """Return a hint as an identifier that is no name of a cell."""
     stem = python_identifier(hint)
     return f"{stem}_value" if CELL.fullmatch(stem) else stem
 
@@ -412,9 +419,11 @@ class NetBuilder:
         return self.add(op, *operands, hint="", hints=hints)
 
     def finish(self, every_input: bool = False, stored: Iterable[str] = (), why: str = "") -> Net:
-        """Return the net without unused steps and parameters, and without unused inputs unless ``every_input`` is
-        set. ``stored`` are tensors of the source: the net lists those that it does not use as ignored, with the reason
-        ``why``."""
+        """Return the net without unused steps and parameters, and without unused inputs unless ``every_input`` is set.
+
+        ``stored`` are tensors of the source: the net lists those that it does not use as ignored, with the reason
+        ``why``.
+        """
         empty = _graph(self.name, {}, (), {}, ())
         net = Net(empty, self.origin, {}, called=self.called)
         net = net.of_steps(self.steps, self.leaves, self.shapes, self.outputs, self.params, every_input=every_input)

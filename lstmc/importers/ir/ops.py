@@ -58,6 +58,7 @@ class Formula(Op):
         return (*backward(self._run(arrays), {"y": cts[0]}).inputs.values(),)
 
     def _run(self, arrays: Arrays) -> Evaluation:
+        """Evaluate the graph of the function on arrays."""
         graph = meaning(self, tuple(TensorType(array.shape) for array in arrays))
         dtype, convert = arrays[0].dtype, np.asanyarray if arrays[0].dtype == object else None  # objects are symbols
         return forward(graph, {f"x{place}": x for place, x in enumerate(arrays)}, dtype=dtype, convert=convert)
@@ -65,7 +66,8 @@ class Formula(Op):
 
 @lru_cache(maxsize=1024)
 def meaning(op: Formula, types: Types) -> Graph:
-    """Return the core's graph of a function on operands of these types: inputs ``x0``, ``x1``, output y."""
+    """Return the graph of core ops that computes a function on operands of these types: inputs ``x0``, ``x1``, ...,
+    output y."""
     names = [f"x{place}" for place in range(len(types))]
     code = compile(op.text(*names), "<formula>", "eval")
 

@@ -55,8 +55,8 @@ class Cell:
         return tuple(gate for gate in GATES[self.kind] if not (self.coupled and gate == "f"))
 
     def weights(self) -> dict[str, str]:
-        """Return the shapes of the weights by name: D is the input's width, S the static input's, H units, P
-        outputs."""
+        """Return the shape of each weight by name, as text. D is the input's width, S the width of the static input, H
+        the units, P the outputs."""
         rows = "H" if self.kind == "rnn" else f"{len(self.gates)} * H"
         recurrent = "P" if self.projection else "H"
         shapes = {"W_x": f"{rows}, D"}
@@ -93,10 +93,10 @@ def add_layer(
 ) -> tuple[str, ...]:
     """Add a layer over x [T, N, D] or [T, N, N_2, D], and return its outputs [T, N, P], then each last state.
 
-    ``init`` are first values [N, .] of states. ``extras`` may have: ``mask`` [T, N, 1], 0 where all states stay;
+    ``init`` has first values [N, .] of states. ``extras`` may have: ``mask`` [T, N, 1], 0 where all states stay;
     ``static`` [N, S], the static input of the cell; ``cont`` [T, N], which multiplies every state before a step;
     ``lengths`` [N], after which a sequence's states stay, and its outputs are zero. Layers of equal batches with the
-    same cell and weights share these.
+    same cell and weights share one scan's title and weights.
     """
     shape = builder.shapes[x]
     width, recurrent = weights["W_x"].shape[1], weights["W_h"].shape[1]
@@ -139,6 +139,7 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
     c = step.input("c", (*n, named["H"])) if cell.kind == "lstm" else ""
 
     def one(op: Op, *values: str, hint: str = "value") -> str:
+        """Add an op to the step, and return its result."""
         return step.one(op, *values, hint=hint, origin="")
 
     def linear(x: str, *roles: str, hint: str = "value") -> str:
@@ -148,6 +149,7 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
         return step.add(Split(len(n), (units,) * len(gates)), value, hint="", hints=gates, origin="")
 
     def applied(op: Op, value: str, peephole: str = "", state: str = "", hint: str = "value") -> str:
+        """Return a gate: ``op`` of a value, after the peephole is added and the value is clipped."""
         if peephole and cell.peepholes:
             value = one(Add(), value, one(Mul(), peephole, state))
         if cell.clip is not None:
@@ -184,7 +186,7 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
 def _hold_weights(
     step: NetBuilder, cell: Cell, named: Mapping[str, OpenSize | NamedSize], weights: Mapping[str, Weight]
 ) -> None:
-    """Give a step the weights of its cell. Raises :class:`ShapeProblem` for one of another shape."""
+    """Add the weights of a cell to its step. Raises :class:`ShapeProblem` for a weight of another shape."""
     for role, text in cell.weights().items():
         expected = tuple(_size(size, named) for size in text.split(", "))
         if weights[role].shape != expected:
@@ -195,9 +197,9 @@ def _hold_weights(
 
 
 def with_mask(body: Net, sequences: int, states: int, lead: int = 1, resets: bool = False) -> Net:
-    """Return the body of a loop with one more sequence, a mask [N, 1]: where it is 0, all states stay.
+    """Return the body of a loop with one more sequence, a mask [N, 1]: where the mask is 0, all states stay.
 
-    N stands for the first ``lead`` axes of the states. A mask that ``resets`` multiplies all states before the step.
+    N stands for the first ``lead`` axes of the states.
     """
     builder, names = NetBuilder.of(body), [*body.inputs]
     builder.steps = [] if resets else [*body.steps]
@@ -254,12 +256,12 @@ def _plain_scan(builder: NetBuilder, net: Net, step: Step, scan: MaskedScan) -> 
 
 
 def _size(text: str, sizes: Mapping[str, Size]) -> Size:
-    """Return the value of a product such as ``4 * H``, as a number that prints as that text."""
+    """Return the number of a product such as ``4 * H``; the number prints as this text."""
     number, _, name = text.rpartition(" * ")
     return NamedSize(text, fixed(sizes[name], name) * int(number or 1))
 
 
-# The order of the blocks in stored weights; patterns/recognised.py says where that is written.
+# The order of the gates in stored weights; patterns/recognised.py names the source of each order.
 _ORDERS = {"lstm": LSTM_ORDERS, "gru": GRU_ORDERS}
 
 
@@ -272,9 +274,10 @@ def cell_weights(
     b_h: Weight | None = None,
     more: Mapping[str, Weight] | None = None,
 ) -> dict[str, Weight]:
-    """Return the written cell's weights from the framework's input, recurrent and bias blocks.
+    """Return the weights of the written cell from the framework's input weights, recurrent weights and biases, with the
+    gates in the cell's order.
 
-    ``more`` are peepholes and the projection, by the cell's names. b_x is the bias of the input product, b_h of the
+    ``more`` has peepholes and the projection, by the cell's names. b_x is the bias of the input product, b_h of the
     recurrent product; the difference matters to a GRU that resets after the product.
     """
     stored = _ORDERS[cell.kind]["pytorch" if framework == "torch" else framework] if cell.kind != "rnn" else "h"
@@ -298,7 +301,8 @@ def cell_weights(
 
 
 def _bias(cell: Cell, b_x: Weight | None, b_h: Weight | None) -> Weight:
-    """Return one bias: the sum of both, except the recurrent part of a reset gate."""
+    """Return one bias: the sum of both, except for the candidate of a GRU that resets after the product, whose
+    recurrent bias stays apart."""
     if b_x is None or b_h is None:
         bias = b_x or b_h
         assert bias is not None

@@ -63,7 +63,8 @@ MOST_PIECES = 1_000_000  # the most pieces that an axis is cut into, or joined f
 
 
 class Folding:
-    """The elements that computed constants may still have, from the number of elements ``stored`` in the file."""
+    """The number of elements that computed constants may still have, from the number of elements ``stored`` in the
+    file."""
 
     def __init__(self, stored: int = 0) -> None:
         self.left: float = MOST_FOLDED + 16 * stored
@@ -120,7 +121,9 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
     # computed, as by a convolution's padding; a loop's sequences, which come first, have the model's names of sizes
     kept = {int(size): size for shape in reversed(shapes) for size in open_sizes(shape)}
     results = tuple(tuple(kept.get(size, plain(size)) for size in shape) for shape in results)
-    there = {int(size) for shape in shapes for size in shape}  # only a reshape makes a product of sizes
+    there = {
+        int(size) for shape in shapes for size in shape
+    }  # a large size that no operand has was computed from an open size, unless a reshape joined axes
     for shape in results if not isinstance(op, Reshape) else ():
         if any(size > MOST_ELEMENTS and size not in there and not isinstance(size, OpenSize) for size in shape):
             names = dict.fromkeys(str(size) for one in shapes for size in open_sizes(one) if size not in shape)
@@ -143,7 +146,8 @@ def plain(size: Size) -> Size:
 def resolved(shape: Sequence[Size], old: Shape, products: bool = False) -> Shape:
     """Return ``shape`` with a size of -1 replaced, so that it has as many elements as ``old``.
 
-    With ``products`` the size may be an open size times another size: then a sequence within it loses its axis of time.
+    With ``products`` the size may be an open size times another size: then a sequence is merged with another axis and
+    loses its axis of time.
     """
     rest, whole = prod(int(size) for size in shape if size != -1), prod(map(int, old))
     count = list(shape).count(-1)
@@ -159,7 +163,7 @@ def resolved(shape: Sequence[Size], old: Shape, products: bool = False) -> Shape
 
 
 def _factors(size: int, names: Sequence[int]) -> Iterator[int]:
-    """Yield the unknown sizes whose product a size is, then the remaining number; at least one factor."""
+    """Yield the unknown sizes whose product ``size`` is, then the remaining number; at least one factor."""
     divides = False
     for name in names:
         if size % int(name) == 0:
@@ -177,7 +181,7 @@ def fixed(size: Size, what: str) -> int:
 
 
 def broadcast(a: Shape, b: Shape) -> Shape:
-    """Return the broadcast shape of two operands, as in NumPy; an open size equals itself only."""
+    """Return the broadcast shape of two operands, as in NumPy; an open size fits itself and 1."""
     rank = max(len(a), len(b))
     pairs = zip((1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b, strict=True)
     sizes = []
@@ -219,7 +223,8 @@ class Weight:
         return array
 
     def rows(self, parts: int, order: Sequence[int], names: Sequence[str]) -> Weight:
-        """Return the blocks ``order`` of the first axis, which is cut into ``parts`` equal blocks."""
+        """Return some blocks of the first axis, which has ``parts`` equal blocks, in the given order. ``names`` names
+        them in the recipe."""
         size = self.shape[0] // parts
         if list(order) == list(range(parts)):
             return self

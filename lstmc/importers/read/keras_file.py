@@ -69,6 +69,8 @@ def read_config(origin: str, text: bytes | str) -> Any:
 
 
 def _yaml(origin: str, text: bytes | str) -> Any:
+    """Return the values of a YAML text with the tuples and texts that Keras wrote. Raises :class:`SourceError` for any
+    other tag."""
     yaml = need("yaml", "PyYAML", "keras", SourceError)
 
     class Plain(yaml.SafeLoader):  # type: ignore[misc, name-defined]
@@ -122,6 +124,7 @@ def read_keras(path: Path, config: Path | None = None) -> Source:
 
 
 def _zipped(h5py: Any, path: Path, given: bytes | None) -> Source:
+    """Read a ``.keras`` file: a zip file with the configuration and the weights."""
     sizes = entries(path)
     needed = ("config.json", "metadata.json", "model.weights.h5")
     missing = [name for name in needed if name not in sizes]
@@ -142,7 +145,8 @@ def _zipped(h5py: Any, path: Path, given: bytes | None) -> Source:
 
 
 def _groups(file: Any, tensors: Iterable[str]) -> dict[str, Any]:
-    """Return the tensors of each group of Keras 3 in order, and the names of their layers."""
+    """Return the facts ``groups``, the tensors of each group of a file of Keras 3 in order, and ``names``, the layer's
+    name of each group."""
     groups: dict[str, list[str]] = {}
     names: dict[str, str] = {}
     for name in tensors:
@@ -157,6 +161,7 @@ def _groups(file: Any, tensors: Iterable[str]) -> dict[str, Any]:
 
 
 def _hdf5(h5py: Any, path: Path, given: bytes | None) -> Source:
+    """Read an HDF5 file: a model of Keras 1 or 2, or weights."""
     tensors: dict[str, StoredTensor] = {}
     layers: dict[str, list[str]] = {}
     try:
@@ -190,7 +195,7 @@ def _hdf5(h5py: Any, path: Path, given: bytes | None) -> Source:
 
 
 def _attribute(thing: Any, name: str) -> Any:
-    """Return an attribute, or None. Raises ValueError for an implausible size."""
+    """Return an attribute of a group; None if it is missing. Raises ValueError for an implausible size."""
     if name not in thing.attrs:
         return None
     attribute = thing.attrs.get_id(name)
@@ -200,7 +205,7 @@ def _attribute(thing: Any, name: str) -> Any:
 
 
 def _listed(thing: Any, name: str) -> list[Any]:
-    """Return an attribute's elements."""
+    """Return the elements of an attribute; none if it is missing."""
     value = _attribute(thing, name)
     return [] if value is None else [*np.asarray(value).reshape(-1).tolist()]
 
@@ -210,7 +215,7 @@ def _text(value: Any) -> str:
 
 
 def _datasets(h5py: Any, origin: str, root: Any) -> list[tuple[str, Any]]:
-    """Return every dataset below a group, with its path; links are refused."""
+    """Return every dataset below a group with its path. Raises :class:`SourceError` for a link."""
     datasets: list[tuple[str, Any]] = []
     waiting = [("", root, 0)]
     seen = 0
@@ -233,7 +238,7 @@ def _datasets(h5py: Any, origin: str, root: Any) -> list[tuple[str, Any]]:
 
 
 def _tensor(origin: str, name: str, dataset: Any) -> StoredTensor:
-    """Read a dataset's elements at once: the file is closed when they are used."""
+    """Return a dataset as a tensor, with its elements read at once, as the file is closed when they are used."""
     shape = checked_shape(origin, name, tuple(int(s) for s in dataset.shape or ()))
     plain = not (dataset.external or dataset.is_virtual or dataset.compression or dataset.scaleoffset)
     if not plain or dataset.dtype.kind not in "fiub" or dataset.id.get_storage_size() != dataset.nbytes:

@@ -89,6 +89,7 @@ def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor
 
 
 def _decoded(tensor: Any, data: bytes, shape: tuple[int, ...]) -> Array:
+    """Return the elements of a tensor from its bytes; bfloat16, which NumPy lacks, as float32."""
     array = np.frombuffer(data, KINDS[tensor.data_type])
     if tensor.data_type == BFLOAT16:
         array = (array.astype(np.uint32) << 16).view(np.float32)
@@ -96,6 +97,8 @@ def _decoded(tensor: Any, data: bytes, shape: tuple[int, ...]) -> Array:
 
 
 def _external(tensor: Any, name: str, size: int, origin: str, folder: Path | None) -> tuple[Path, int]:
+    """Return the file and the offset of a tensor's external data. Raises :class:`SourceError` if it is outside of the
+    model's folder, missing, or of another size."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if folder is None or "location" not in entries:
         raise SourceError(f"{origin}: tensor {name} lies in another file, whose location is missing")
@@ -167,12 +170,15 @@ def read_safetensors(path: Path) -> Source:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a JSON object as a dict. Raises ValueError if a name occurs twice."""
     if len(dict(pairs)) != len(pairs):
         raise ValueError("a name occurs twice")
     return dict(pairs)
 
 
 def _tensor(path: Path, name: str, entry: Any, start: int, room: int) -> StoredTensor:
+    """Return a tensor of a ``.safetensors`` file by its header entry. Raises :class:`SourceError` if type, shape and
+    place do not fit the file."""
     origin = path.name
     if not isinstance(entry, dict) or entry.get("dtype") not in _TYPES:
         dtype = entry.get("dtype") if isinstance(entry, dict) else entry

@@ -27,9 +27,10 @@ LARGER = 16  # constants of a file have at most so many times its bytes: a buffe
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a file: ``stored`` are a constant's elements, integers where it has a ``scale``.
+    """A tensor of a file. ``stored`` has a constant's elements, which are integers if the tensor has a ``scale``; it is
+    None for a computed tensor.
 
-    A size of ``signature`` is -1 where it is open.
+    ``signature`` is the shape with -1 for open sizes.
     """
 
     name: str
@@ -44,15 +45,12 @@ class Tensor:
 
     @property
     def integer(self) -> bool:
-        """Whether its elements are numbers as integers of a scale."""
+        """Whether the elements are integers that stand for numbers by a scale."""
         return self.kind in ("INT8", "UINT8", "INT16", "INT32") and bool(self.scale.size)
 
     def numbers(self) -> Array:
-        """Return the numbers of a constant.
-
-        Integers with a scale become float32 by their scale and zero point. All others keep their values: floats as
-        float32, integers as int64, and truth values as bool.
-        """
+        """Return the numbers of a constant: integers with a scale as float32 by scale and zero point; all others as
+        float32, int64 or bool."""
         assert self.stored is not None
         if not self.integer:
             return self.stored.astype({"f": np.float32, "b": bool}.get(self.stored.dtype.kind, np.int64))
@@ -91,7 +89,7 @@ class TfliteFile:
             raise self.damaged(brief(error) or type(error).__name__) from None
 
     def computes_in_integers(self, operator: Operator) -> bool:
-        """Return whether a value, not a constant, is stored as integers."""
+        """Return whether an operand or result of an operator that is no constant has integers with a scale."""
         tensors = [self.tensors[place] for place in (*operator.inputs, *operator.outputs) if place >= 0]
         return any(tensor.integer and tensor.stored is None for tensor in tensors)
 
@@ -99,6 +97,7 @@ class TfliteFile:
         return SourceError(f"{self.origin}: not a TFLite file, or a damaged one: {why}")
 
     def _read(self, s: Any) -> None:
+        """Read tensors, operators, inputs and outputs of the first graph, and check each number against the file."""
         kinds, codes = _names(s.TensorType), _names(s.BuiltinOperator)
         model = s.Model.GetRootAs(self.content)
         if not model.SubgraphsLength():
@@ -128,6 +127,8 @@ class TfliteFile:
         self.inputs, self.outputs = self._ends(model, graph)
 
     def _tensor(self, model: Any, entry: Any, kinds: Mapping[int, str]) -> Tensor:
+        """Return a tensor of the graph. Raises :class:`SourceError` if its buffer or its scales do not fit its
+        shape."""
         name = (entry.Name() or b"a tensor").decode("utf-8", "replace")
         kind = kinds.get(entry.Type(), f"type {entry.Type()}")
         shape = checked_shape(
@@ -156,7 +157,8 @@ class TfliteFile:
         return Tensor(name, shape, signature, kind, stored, entry.IsVariable(), scale, zero, axis)
 
     def _ends(self, model: Any, graph: Any) -> tuple[dict[str, int], dict[str, int]]:
-        """Return the places of inputs and outputs: by the names of the only signature, or those of the tensors."""
+        """Return the numbers of the input tensors and of the output tensors, by name: the names are those of the file's
+        signature, or else of the tensors."""
         ends: list[dict[str, int]] = []
         one = model.SignatureDefs(0) if model.SignatureDefsLength() == 1 else None
         for kind in ("Inputs", "Outputs"):

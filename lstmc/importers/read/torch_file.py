@@ -94,13 +94,15 @@ def load(stream: BytesIO, rebuild: Rebuild) -> Any:
 
 
 class _Machine:
+    """The machine of a pickle: its stack, and its memo of numbered objects."""
+
     def __init__(self, rebuild: Rebuild) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.rebuild = rebuild
 
     def run(self, name: str, argument: Any) -> None:
-        """Run an instruction."""
+        """Run one instruction. Raises :class:`PickleProblem` for an instruction that no saved model needs."""
         push = self.stack.append
         if name in _PUSHED:
             if (
@@ -147,7 +149,7 @@ class _Machine:
             self._run_of_objects(name, argument)
 
     def _run_of_objects(self, name: str, argument: Any) -> None:
-        """Run an instruction that names a class, makes an object of it, or sets the state of one."""
+        """Run an instruction that names a class, makes an object of a class, or sets the state of an object."""
         push = self.stack.append
         if name == "GLOBAL":
             push(Named(*argument.partition(" ")[::2]))
@@ -178,7 +180,7 @@ class _Machine:
         return self.stack.pop()
 
     def marked(self) -> list[Any]:
-        """Remove everything down to the last mark from the stack, and return it."""
+        """Remove everything above the last mark from the stack, and return it in order."""
         items: list[Any] = []
         while self.stack and self.stack[-1] is not _MARK:
             items.append(self.stack.pop())
@@ -207,7 +209,7 @@ _Plain = str | int | float | bool | None
 
 
 def _key(key: Any) -> Any:
-    """Return a hashable key: a plain value, else the object's identity."""
+    """Return a hashable key: a plain value as it is, for anything else its identity."""
     plain = isinstance(key, _Plain | Named | Built) or (
         isinstance(key, tuple) and all(isinstance(one, _Plain) for one in key)
     )
@@ -341,6 +343,7 @@ def read_torch(path: Path) -> Source:
 
 
 def _zipped(path: Path, origin: str) -> tuple[str, Any, Fetch]:
+    """Return the kind of a zip file of PyTorch, its unpickled content, and the function that reads a storage."""
     sizes = entries(path)
     pickles = [name for name in sizes if name.count("/") <= 1 and name.rpartition("/")[2] == "data.pkl"]
     if any(name.endswith(f"/.data/{PACKAGE}") for name in sizes):
@@ -369,6 +372,8 @@ def _zipped(path: Path, origin: str) -> tuple[str, Any, Fetch]:
 
 
 def _legacy(path: Path, origin: str) -> tuple[str, Any, Fetch]:
+    """Return the kind of a file in PyTorch's old format, its unpickled content, and the function that reads a
+    storage."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = BytesIO(file.read(min(size, PICKLE_LIMIT)))
@@ -415,6 +420,7 @@ def _rebuild(what: Named, arguments: tuple[Any, ...]) -> Any:
 
 
 def _storage(reference: Any) -> Storage:
+    """Return the storage that a reference of a pickle names. Raises :class:`PickleProblem` for another form."""
     if not (
         isinstance(reference, tuple)
         and len(reference) >= 5
@@ -452,7 +458,7 @@ def _walk(root: Any, facts: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Te
 
 
 def _of_module(module: Built) -> list[tuple[str, Any]]:
-    """Return the tensors and modules of a pickled module by name; of another object, its attributes."""
+    """Return the tensors and modules of a pickled module by name; the attributes of any other object."""
     state = module.state
     children: list[tuple[Any, Any]] = [*module.pairs.items(), *enumerate(module.items)]
     if isinstance(state, dict):
@@ -463,7 +469,8 @@ def _of_module(module: Built) -> list[tuple[str, Any]]:
 
 
 def stored(origin: str, name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor:
-    """Return a view of a storage as a tensor to read, if its sizes, strides and offset fit the storage."""
+    """Return a view of a storage as a tensor that is read on demand. Raises :class:`SourceError` unless sizes, strides
+    and offset fit the storage."""
     shape = checked_shape(origin, name, tensor.shape)
     strides, storage = tensor.strides, tensor.storage
     whole = isinstance(strides, tuple) and len(strides) == len(shape)

@@ -76,8 +76,11 @@ class StoredProgram:
         return Stored()
 
     def run_decompositions(self, table: Any) -> StoredProgram:
-        """Return the program without operators in place, and with the operators of ``table`` decomposed, both by
-        PyTorch. Raises :class:`SourceError` for a graph whose operators do not take their operands."""
+        """Return the program as PyTorch decomposes it: without operators in place, and without the operators of
+        ``table``.
+
+        Raises :class:`SourceError` if PyTorch cannot run the graph.
+        """
         torch, stored = self.torch, _stored(self.graph_signature)
         inputs = [node for node in self.graph.nodes if node.op == "placeholder" and node.name not in stored]
         open_axes = tuple(dict.fromkeys(node.meta["open"], torch.export.Dim.AUTO) for node in inputs)
@@ -116,7 +119,7 @@ class StoredProgram:
 
 
 def _stored(signature: Any) -> dict[str, str]:
-    """Return the names of the tensors that a program's placeholders stand for."""
+    """Return the name of the tensor that each placeholder stands for, without the user's inputs."""
     lifted = signature.inputs_to_lifted_tensor_constants
     return {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **lifted}
 
@@ -134,7 +137,7 @@ class _Damaged(Exception):
 
 
 def _at(thing: Any, kind: type[T], *path: str) -> T:
-    """Return the value at a path of keys, which must be of this kind."""
+    """Return the value at a path of keys. Raises :class:`_Damaged` unless it is of this kind."""
     for key in path:
         if not isinstance(thing, dict) or key not in thing:
             raise _Damaged(f"expected an object with {key}, found {brief(thing)}")
@@ -145,12 +148,12 @@ def _at(thing: Any, kind: type[T], *path: str) -> T:
 
 
 def _list(thing: Any, kind: type[T], *path: str) -> list[T]:
-    """Return the list at a path of keys; its elements must be of this kind."""
+    """Return the list at a path of keys. Raises :class:`_Damaged` unless its elements are of this kind."""
     return [_at(one, kind) for one in _at(thing, list, *path)]
 
 
 def _only(thing: Any) -> tuple[str, Any]:
-    """Return the key and the value of an object with a single key."""
+    """Return the key and the value of an object. Raises :class:`_Damaged` unless it has a single key."""
     if not isinstance(thing, dict) or len(thing) != 1:
         raise _Damaged(f"expected an object with one key, found {brief(thing)}")
     return next(iter(thing.items()))
@@ -181,7 +184,7 @@ def _check_arguments(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
 
 
 def _is_of(kind: str, value: Any) -> bool:
-    """Return whether a value is of a type of PyTorch's definitions; a node may be a tensor or a size."""
+    """Return whether a value is of a type of PyTorch's definitions; a node of the graph counts as any type."""
     inner = kind.partition("[")[2].removesuffix("]")
     if kind.startswith("Optional["):
         return value is None or _is_of(inner, value)
@@ -192,6 +195,8 @@ def _is_of(kind: str, value: Any) -> bool:
 
 
 class _Reader:
+    """Reads the program of a file: it rebuilds the graph from the JSON, node by node."""
+
     def __init__(self, torch: Any, path: Path) -> None:
         self.torch, self.path, self.origin = torch, path, path.name
         self.sizes = entries(path)
@@ -208,6 +213,7 @@ class _Reader:
         self.graph = torch.fx.Graph()
 
     def program(self) -> StoredProgram:
+        """Return the program: the graph, its signature, and the tensors."""
         module = _at(self._json(f"models/{self.model}.json"), dict, "graph_module")
         weights = self._tensors("weights", f"{self.model}_weights_config.json")
         constants = self._tensors("constants", f"{self.model}_constants_config.json")
@@ -249,6 +255,7 @@ class _Reader:
         return {name: self._tensor(kind, name, entry) for name, entry in configs.items()}
 
     def _tensor(self, kind: str, name: str, entry: Any) -> Any:
+        """Return a tensor of the file. Raises :class:`SourceError` if it is stored as a pickle or is missing."""
         meta, file = _at(entry, object, "tensor_meta"), f"{self.folder}data/{kind}/{_at(entry, str, 'path_name')}"
         if _at(entry, bool, "use_pickle") or meta is None or _at(meta, int, "dtype") not in _NUMPY_TYPES:
             raise SourceError(
@@ -270,7 +277,7 @@ class _Reader:
         return checked_shape(self.origin, "of its graph", [_at(s, int, *path[2 * ("as_int" in s) :]) for s in sizes])
 
     def _put(self, name: str, node: Any) -> None:
-        """Record a node under its name in the file, with its type."""
+        """Record a node under its name in the file, with an empty tensor of its type and shape, and its open sizes."""
         self.nodes[name] = node
         if name in self.values:
             meta = self.values[name]
@@ -281,6 +288,7 @@ class _Reader:
             (node.meta["val"],) = self._sizes([_at(self.open_sizes, dict, name)])
 
     def _node(self, call: Mapping[str, Any]) -> None:
+        """Add the node of a call to the graph, and a node for each of several results."""
         target, outputs, inputs = (
             self._target(_at(call, str, "target")), _list(call, dict, "outputs"), _list(call, dict, "inputs")
         )  # fmt: skip
@@ -306,6 +314,8 @@ class _Reader:
             self._put(name, result)
 
     def _target(self, name: str) -> Any:
+        """Return the operator or the arithmetic function of this name. Raises :class:`SourceError` for any other
+        name."""
         if name in _ARITHMETIC:
             return _ARITHMETIC[name]
         parts = name.split(".")
@@ -316,6 +326,7 @@ class _Reader:
         return getattr(packet, parts[4])
 
     def _argument(self, argument: Mapping[str, Any]) -> Any:
+        """Return the value of an argument by its kind in the file: a number, text, node, type, or a list of these."""
         kind, value = _only(argument)
         if kind in _PLAIN:
             return value
@@ -343,7 +354,7 @@ class _Reader:
         return self._value(_at(size, str, "as_name")) if "as_name" in size else _at(size, int, "as_int")
 
     def _signature(self, signature: Any, tensors: Container[str]) -> Any:
-        """Return the tensors that the graph's inputs and outputs correspond to."""
+        """Return the signature: which tensor or user's value each input and output of the graph is."""
         graphs = self.torch.export.graph_signature
         inputs = {"parameter": "PARAMETER", "buffer": "BUFFER", "tensor_constant": "CONSTANT_TENSOR"}
         specs, outputs = [], []
@@ -370,7 +381,7 @@ class _Reader:
         return graphs.ExportGraphSignature(specs, outputs)
 
     def _tensor_of(self, graphs: Any, kind: str, value: Any) -> Any:
-        """Return the node of an input or an output of the graph."""
+        """Return the signature's entry for the node of an input or output."""
         path = ("arg", "as_tensor", "name") if kind.startswith("user") else ("arg", "name")
         return graphs.TensorArgument(name=self._value(_at(value, str, *path)).name)
 
@@ -382,6 +393,7 @@ def _symbol(size: Mapping[str, Any]) -> str:
 
 
 def _result_names(result: Mapping[str, Any]) -> list[str]:
+    """Return the names of a call's results."""
     kind, value = _only(result)
     if kind == "as_tensors":
         return [_at(one, str, "name") for one in _list(value, dict)]
