@@ -28,11 +28,8 @@ WARP, MOST_THREADS = 32, 512
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU by its maker's data sheet.
-
-    In this order: its price at peak rates, cycles a second at boost, multiprocessors, bytes of shared memory for a
-    block.
-    """
+    """A GPU by its maker's data sheet: its price at peak rates, its clock at boost in cycles a second, the number of
+    multiprocessors, and the bytes of shared memory for a block."""
 
     name: str
     price: Price
@@ -42,7 +39,8 @@ class Gpu:
 
 
 def _price(bandwidth: float, flops: float) -> Price:
-    """Return a price by bytes a second of memory, and FLOPs a second of float32 without tensor cores."""
+    """Return the price on a GPU with ``bandwidth`` bytes a second of memory and ``flops`` FLOPs a second of float32
+    without tensor cores."""
     return Price(LAUNCH_SECONDS, 1 / bandwidth, 1 / flops)
 
 
@@ -64,9 +62,10 @@ papers, Volta to Hopper)."""
 class Persistent:
     """All steps of a pass as one kernel, with blocks of ``threads`` and ``arrays`` as parameters.
 
-    Without ``grid`` each row has a block, which reads all weights. With ``grid`` all blocks share each row: each keeps
-    the weights of some columns of a product in shared memory, and computes each column by a warp; all blocks wait for
-    each other after each work. ``width`` is the number of threads that a row can use.
+    Without ``grid`` each row has a block, which reads all weights. With ``grid`` all blocks work on each row: each
+    block holds the weights of some columns of a product in shared memory, and computes each column by a warp; after
+    each product or loop all blocks wait for each other. ``width`` is the number of threads that a row can use,
+    ``works`` the number of products and loops of a step.
     """
 
     threads: int
@@ -78,30 +77,30 @@ class Persistent:
 
     @property
     def packed(self) -> list[Product]:
-        """Return one product for each transposed weight matrix: it is transposed first, so that neighbouring threads
-        read neighbouring weights."""
+        """Return one product for each transposed weight matrix. Its weights are transposed before the first step, so
+        that neighbouring threads read neighbouring weights."""
         return [*{work.panels: work for work in self.products if work.transposed and not self.grid}.values()]
 
     def blocks(self, gpu: Gpu, rows: int) -> int:
-        """Return the number of blocks on a GPU. Return 0 if a block's share of the weights exceeds shared memory."""
+        """Return the number of blocks on a GPU, or 0 if the weights that a block reads exceed its shared memory."""
         if not self.grid:
             return rows
         blocks = min(-(-rows * self.width // self.threads), gpu.multiprocessors)
         return blocks if 4 * (self.threads + self.block_weights(blocks)) <= gpu.shared else 0
 
     def block_weights(self, blocks: int) -> int:
-        """Return the floats of weights that each of ``blocks`` blocks reads in a step."""
+        """Return how many weights each of ``blocks`` blocks reads in a step."""
         return sum(-(-work.outs // (blocks if self.grid else 1)) * work.ins for work in self.products)
 
 
 def step_works(works: Iterable[Task]) -> list[Task]:
-    """Return the work of each step."""
+    """Return the products and loops that run in each step, not once for all steps."""
     return [work for work in works if isinstance(work, Loop) or work.when == "step"]
 
 
 def step_arrays(plan: Plan, works: tuple[Task, ...], packed: bool = False) -> tuple[Array, ...]:
-    """Return the arrays that the steps of a pass use. With ``packed``, transposed matrices are replaced by their packed
-    arrays."""
+    """Return the arrays that the steps of a pass use. If ``packed``, a transposed weight matrix is replaced by its
+    packed copy."""
     arrays: dict[Array, None] = {}
     for work in step_works(works):
         if isinstance(work, Product):
@@ -130,9 +129,10 @@ def persistent(plan: Plan, works: tuple[Task, ...]) -> Persistent | None:
 
 @dataclass(frozen=True)
 class StepCost:
-    """The cost of a step of a pass: its work, and the launches of kernels if no ``kernel`` contains all steps.
+    """The cost of a step of a pass: its work, with the launches of kernels that it needs if no ``kernel`` contains all
+    steps.
 
-    ``own_bytes`` counts the arrays of this step once, whatever caches keep from step to step.
+    ``own_bytes`` counts only arrays that differ from step to step, because caches may hold the other arrays.
     """
 
     work: Work
@@ -141,11 +141,12 @@ class StepCost:
     kernel: Persistent | None
 
     def launches_on(self, gpu: Gpu) -> int:
-        """Return the launches of a step: 0 if one kernel has all steps."""
+        """Return the number of launches of a step: 0 if the weights fit, so that one kernel contains all steps."""
         return 0 if self.kernel and self.kernel.blocks(gpu, self.rows) else self.work.launches
 
     def seconds(self, gpu: Gpu) -> float:
-        """Return the least time by arithmetic: of launches or barriers, memory, FLOPs, or a block's weights."""
+        """Return the least time of a step: the largest of the times for launches or barriers, for memory, for FLOPs,
+        and for a block's weights."""
         least = gpu.price.seconds(replace(self.work, bytes=self.own_bytes, launches=0))
         if self.kernel is None or self.launches_on(gpu):
             return max(least, self.work.launches * gpu.price.launch)
@@ -176,8 +177,7 @@ def step_cost(plan: Plan, works: tuple[Task, ...], rows: int) -> StepCost:
 
 
 def gpu_text(plan: Plan, steps: int, rows: int) -> str:
-    """Return the cost of a step of each pass on a GPU as text, with the least time that follows from it for each of
-    GPUS."""
+    """Return as text the cost of a step of each pass on a GPU, and the least time of a step on each of GPUS."""
     costs = {"forward": step_cost(plan, plan.forward, rows), "backward": step_cost(plan, plan.backward, rows)}
     where = f"T = {steps}" if plan.rows.fixed else f"T = {steps}, N = {rows}"
     lines = [f"  on a GPU at {where}, each step:"]
@@ -207,7 +207,8 @@ PASSES = {"forward": ("forward",), "backward": ("again", "backward")}  # and the
 
 @dataclass(frozen=True)
 class Source:
-    """The source of a net's generated layers: C++, and CUDA for a Caffe that runs on GPUs; None without CUDA."""
+    """The source of a net's generated layers: C++, and CUDA for a Caffe that runs on GPUs (None if a layer has products
+    in low precision, for which there is no CUDA)."""
 
     cpp: str
     cu: str | None
@@ -215,7 +216,8 @@ class Source:
 
 @dataclass(frozen=True)
 class LayerCode:
-    """The type of a layer, which depends on its C++ alone, and the namespaces of that name in both languages."""
+    """The C++ and the CUDA of a layer, and the layer's type, which depends on the C++ alone and names the namespaces in
+    both."""
 
     plan: Plan
     type: str
@@ -227,14 +229,14 @@ class LayerCode:
 
 
 def layer_code(plan: Plan) -> LayerCode:
-    """Return the code of a layer, whose type is the name of its scan, and a hash of its C++."""
+    """Return the code of a layer. Its type is made of the scan's name and a hash of the C++."""
     cpp, name = _rendered(plan, "cpu.j2"), re.sub(r"[^A-Za-z0-9]", "_", plan.name)
     type_ = f"{PREFIX}{name}_{hashlib.sha256(cpp.encode()).hexdigest()[:12]}"
     return LayerCode(plan, type_, cpp.replace(_PLACE, type_))
 
 
 def source(title: str, layers: Iterable[LayerCode]) -> Source:
-    """Return the whole source of the layers of a net. Equal layers are in it once."""
+    """Return the source of the layers of a net, in which equal layers stand once."""
     types = {layer.type: layer for layer in layers}
     cpp = cpu_source(title, types.values())
     if any(layer.plan.numbers != FLOAT32 for layer in types.values()):
@@ -250,6 +252,7 @@ def cpu_source(title: str, layers: Iterable[LayerCode]) -> str:
 
 
 def _source(title: str, called: tuple[str, ...], table: str, codes: Mapping[str, str]) -> str:
+    """Return a source file: headers, the code of each layer by its type, and the table of layers, called ``table``."""
     return _TEMPLATES.get_template("layers.j2").render(
         title=quoted(title, "comment"),
         header=header("layer.h"),
@@ -307,8 +310,8 @@ def _rendered(plan: Plan, where: str) -> str:
 
 
 def _used_by_passes(plan: Plan, with_phases: bool) -> tuple[set[str], set[str]]:
-    """Return the names of the arrays that forward uses, and of those that backward uses. With phases, work inside and
-    after them counts too."""
+    """Return the names of the arrays that the forward pass uses, and of the arrays that the backward pass uses. With
+    ``with_phases``, the loops inside and after the phases on large states count too."""
     saved = {s.saved.name for s in plan.states if s.saved}
     forward = _used(plan.forward) | saved | {s.top.name for s in plan.states}
     forward |= {s.kept.name for s in plan.states if not s.saved} | {s.bottom.name for s in plan.states if s.bottom}
@@ -322,7 +325,8 @@ def _used_by_passes(plan: Plan, with_phases: bool) -> tuple[set[str], set[str]]:
 
 
 def _stages(works: Mapping[str, Sequence[Task]], passes: Sequence[str], apart: bool) -> dict[str, int]:
-    """Return the stages of a pass that each row goes through, with the number of elements of each stage's loops."""
+    """Return the stages of a pass in which each row runs ``apart`` ("_before", "", "_after"), with the number of
+    elements that the loops of each stage compute."""
     stages: dict[str, int] = {}
     for stage in ("_before", "", "_after") if apart else ():
         loops = [work for name in passes for work in works.get(name + stage, ()) if isinstance(work, Loop)]
@@ -331,7 +335,8 @@ def _stages(works: Mapping[str, Sequence[Task]], passes: Sequence[str], apart: b
 
 
 def _by_phase(plan: Plan, passes: Mapping[str, tuple[Task, ...]]) -> Mapping[str, Sequence[Task]]:
-    """Return the work of each pass. If rows are computed in parts, return the work of each phase instead."""
+    """Return the products and loops of each pass by name. If rows are computed in parts, the phases of a pass stand
+    apart: NAME_before, NAME and NAME_after."""
     works: dict[str, Sequence[Task]] = dict(passes)
     for (name, each), phases in zip(passes.items(), plan.phases, strict=False):
         products = [work for work in each if isinstance(work, Product)]
@@ -340,11 +345,12 @@ def _by_phase(plan: Plan, passes: Mapping[str, tuple[Task, ...]]) -> Mapping[str
 
 
 def _used(works: Iterable[Task]) -> set[str]:
+    """Return the names of the arrays that products and loops use."""
     return {name for work in works for name in work.arrays()}
 
 
 def _read(works: Iterable[Task]) -> set[Array]:
-    """Return the arrays that something reads, or adds to, during a step."""
+    """Return the arrays that products and loops read in a step, or to which they add."""
     arrays = set()
     for work in works:
         places = [place for place, _ in work.pointers.values()] if isinstance(work, Loop) else [work.x, work.w, work.b]

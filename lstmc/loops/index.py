@@ -25,8 +25,8 @@ N = TypeVar("N", int, npt.NDArray[np.int64])
 
 @dataclass(frozen=True)
 class Digit:
-    """``stride * (of / divisor % size)``. ``of`` is the counter (None), or an index that cannot be divided digit by
-    digit."""
+    """``stride * (of / divisor % size)``. ``of`` is the loop's counter (None), or an index that cannot be divided digit
+    by digit."""
 
     divisor: int
     size: int
@@ -36,7 +36,7 @@ class Digit:
 
 @dataclass(frozen=True)
 class Index:
-    """An offset plus digits, in the order of their divisors; adjacent digits that continue each other are one digit."""
+    """An offset plus digits, in the order of their divisors. Two adjacent digits that count on as one are merged."""
 
     digits: tuple[Digit, ...] = ()
     offset: int = 0
@@ -65,8 +65,8 @@ class Index:
         return Index(tuple(replace(d, stride=d.stride * factor) for d in self.digits), self.offset * factor)
 
     def divided(self, by: int) -> tuple[Index, Index]:
-        """Return the quotient and the remainder of the index divided by a number. Digits that the number divides are
-        split exactly."""
+        """Return the quotient and the remainder of the index divided by a number, digit by digit if the division is
+        exact, else as new digits of the whole index."""
         high: list[Digit] = []
         low: list[Digit] = []
         for digit in self.digits:
@@ -84,13 +84,13 @@ class Index:
         return Index((Digit(by, self.largest // by + 1, 1, self),)), Index((Digit(1, by, 1, self),))
 
     def at(self, counter: N) -> N:
-        """Return the index at a value of the counter, or at each of some."""
+        """Return the index at a value of the counter, or at each value of an array."""
         of = ((digit, counter if digit.of is None else digit.of.at(counter)) for digit in self.digits)
         terms = (digit.stride * (value // digit.divisor % digit.size) for digit, value in of)
         return sum(terms, counter * 0 + self.offset)
 
     def text(self, counter: str, count: int) -> str:
-        """Return the index as an expression of the counter, which is below ``count``."""
+        """Return the index as a C++ expression of the counter, whose values are less than ``count``."""
         terms = []
         for digit in reversed(self.digits):
             if digit.of is None:
@@ -109,7 +109,7 @@ class Index:
         return " + ".join([*terms, str(self.offset)] if self.offset or not terms else terms)
 
     def stride(self, axis: Axis) -> int:
-        """Return the increment of the index for each count of one nested loop."""
+        """Return by how much the index grows when the counter of one nested loop grows by 1."""
         return sum(
             digit.stride * (axis.divisor // digit.divisor)
             for digit in self.digits
@@ -117,8 +117,8 @@ class Index:
         )
 
     def strides(self, shape: Shape) -> tuple[int, ...] | None:
-        """Return the increment along each axis of a value of ``shape``. Return None if the index is not a sum over
-        these axes."""
+        """Return by how much the index grows along each axis of a value of ``shape``. Return None if the index is not
+        such a sum over the axes."""
         divisors = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
         axes = [
             (by, size, self.at(by) - self.offset if size > 1 else by) for by, size in zip(divisors, shape, strict=True)
@@ -133,12 +133,13 @@ class Index:
 
 
 def counter(size: int) -> Index:
-    """Return the index of a loop's own element: its counter."""
+    """Return the index that is the counter of a loop over ``size`` elements."""
     return Index((Digit(1, size, 1),) if size > 1 else ())
 
 
 def offset_of(index: Index, size: int) -> int | None:
-    """Return the distance of an index from the counter of a loop over ``size``; None if it is not constant."""
+    """Return the constant by which an index exceeds the counter of a loop over ``size``. Return None if the difference
+    is not constant."""
     return index.offset if index.digits == counter(size).digits else None
 
 
@@ -152,9 +153,10 @@ class Axis:
 
 
 def nest_of(size: int, indices: Iterable[Index], bounds: Iterable[int] = ()) -> tuple[Axis, ...]:
-    """Return the fewest nested loops, the outermost first, in which each index is a sum of strides.
+    """Return the fewest nested loops, the outermost first, in which each index is a sum of strides times counters.
 
-    At ``bounds``, which are divisors, a loop begins in any case. Empty if an index needs a division in every nest.
+    At each of ``bounds``, which are divisors of the counter, a nested loop begins. The result is empty if an index
+    needs a division in every nest.
     """
     cuts = {1, size, *bounds}
     for index in indices:
@@ -170,7 +172,8 @@ def nest_of(size: int, indices: Iterable[Index], bounds: Iterable[int] = ()) -> 
 
 
 def moved(op: Op, out: int, shape: Shape, index: Index) -> Index:
-    """Return the index into the operand, of ``shape``, of a result's element, both in row-major order."""
+    """Return the index of an element of the op's operand, of ``shape``, from the ``index`` of the element in result
+    ``out``: the op moves elements, and both values are in row-major order."""
     match op:
         case Unstack():
             return index + out * prod(shape[1:])
@@ -192,13 +195,15 @@ def moved(op: Op, out: int, shape: Shape, index: Index) -> Index:
 
 
 def covering(small: Shape, large: Shape, axes: tuple[int, int]) -> Index:
-    """Return the index into the ``small`` operand of the element that is broadcast to an element of ``large``."""
+    """Return the index of the element of the ``small`` operand that is broadcast to an element of ``large``. The small
+    operand has the axes of ``large`` from ``axes[0]`` up to ``axes[1]``."""
     start, stop = axes
     return counter(prod(large)).divided(prod(large[stop:]))[0].divided(prod(large[start:stop]))[1]
 
 
 def piece(shape: Shape, axis: int, start: int, size: int) -> Index:
-    """Return the index into a value of ``shape`` for an element of its piece from ``start`` on along an axis."""
+    """Return the index, in a value of ``shape``, of an element of the piece that has ``size`` indices from ``start`` on
+    along an axis."""
     inner = prod(shape[axis + 1 :])
     before, within = counter(prod(shape[:axis]) * size * inner).divided(size * inner)
     return before * (shape[axis] * inner) + within + start * inner

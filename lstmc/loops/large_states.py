@@ -29,8 +29,9 @@ class Recomputation:
     """The values of a body that are larger than all their operands, so that recomputing them moves less memory.
 
     Examples are an outer product, and a state to which an outer product is added. ``states`` maps each such state to
-    its value after the step: such states are kept every ``chunk`` steps, and recomputed in between. ``larger`` are all
-    such values, except cheap ones. ``chunk`` is 0 if there is no such state, and longer if states are in ``parts``.
+    its value after the step: such states are stored after every ``chunk`` steps, and the steps between are recomputed.
+    ``larger`` are all such values, except results of cheap ops. ``chunk`` is 0 if there is no such state, and larger if
+    states are computed in several ``parts``.
     """
 
     def __init__(self, body: Graph, following: Mapping[Ref, Ref], outputs: Iterable[Ref], parts: int = 1) -> None:
@@ -76,10 +77,11 @@ class Recomputation:
 def in_place(
     works: Sequence[C | Loop], before: Array, after: Array, buffer: Callable[[Array], Array], serial: bool = False
 ) -> list[C | Loop]:
-    """Return the work of a step with the new state ``after`` in the memory of the old state ``before``.
+    """Return the loops and calls of a step with the new state ``after`` in the memory of the old state ``before``.
 
-    If something reads old elements after new ones are written, the new state is computed in ``buffer``, and copied at
-    the end. ``serial``: a loop computes one element after the other, which a shift of elements to the front needs.
+    If an old element is read after it would be overwritten, the new state is computed in ``buffer``, and copied at the
+    end. With ``serial`` a loop computes one element after the other, so that it may move elements of the state to the
+    front in place.
     """
     ordered = [*works] if _may_be_one(works, before, after) else _shifted(works, before, after) if serial else None
     if ordered is not None:
@@ -93,7 +95,7 @@ def in_place(
 
 
 def _may_be_one(works: Sequence[Call | Loop], before: Array, after: Array) -> bool:
-    """Return whether nothing reads an element of ``before`` after the same element of ``after`` is written."""
+    """Return whether no element of ``before`` is read after the same element of ``after`` is written."""
     written = False
     for work in works:
         if isinstance(work, Call):
@@ -109,8 +111,8 @@ def _may_be_one(works: Sequence[Call | Loop], before: Array, after: Array) -> bo
 
 
 def _shifted(works: Sequence[C | Loop], before: Array, after: Array) -> list[C | Loop] | None:
-    """Return works in an order in which no element is read after it is overwritten. Loops that only copy run as late as
-    possible. Return None if there is no such order."""
+    """Return loops and calls in an order in which no element is read after it is overwritten: loops that only copy run
+    as late as possible. Return None if there is no such order."""
     changed = {work.y.array for work in works if isinstance(work, Call)}
     loops = [work for work in works if isinstance(work, Loop)]
     changed |= {place.array for loop in loops for place, is_written in loop.pointers.values() if is_written}
@@ -136,7 +138,8 @@ def _shifted(works: Sequence[C | Loop], before: Array, after: Array) -> list[C |
 
 
 class _Uses(NamedTuple):
-    """The elements of an old state and a new one that a work uses, as masks."""
+    """The elements of the old state that a loop or call reads, and of the new state that it uses and that it writes, as
+    masks."""
 
     old: Mask
     new: Mask
@@ -144,6 +147,7 @@ class _Uses(NamedTuple):
 
     @classmethod
     def of(cls, work: Call | Loop, before: Array, after: Array) -> _Uses:
+        """Return the elements that a loop uses. A call uses all elements of an array or none."""
         uses = cls(*np.zeros((3, before.size), bool))
         if isinstance(work, Call):
             read = [place.array for place in work.operands]
@@ -159,13 +163,13 @@ class _Uses(NamedTuple):
 
 
 def _elements(loop: Loop, place: Place, index: Index) -> IntArray:
-    """Return the elements of an array that a loop uses, one after the other."""
+    """Return the indices of an array's elements that a loop uses, in the order of the loop."""
     return place.offset + index.at(np.arange(loop.count))
 
 
 def _only_copies(loop: Loop, before: Array, after: Array, changed: Set[Array]) -> bool:
-    """Return whether a loop only copies elements of an array that does not change, and writes elements of ``before``
-    only to places that it has already read."""
+    """Return whether a loop only copies elements of an array that does not change. A copy from ``before`` may write an
+    element only if the loop has read it already."""
     used = [(*loop.pointers[pointer], index) for pointer, index in loop.elements_by_count()]
     read = [(place, index) for place, is_written, index in used if not is_written and place.array not in changed]
     written = [(place, index) for place, is_written, index in used if is_written and place.array == after]
@@ -180,8 +184,8 @@ def _only_copies(loop: Loop, before: Array, after: Array, changed: Set[Array]) -
 
 
 def same_elements(loop: Loop, before: Array, after: Array) -> bool:
-    """Return whether the loop can update a state in place: it writes element i of ``after`` last, and reads only
-    element i of ``before``."""
+    """Return whether a loop can update a state in place: each turn reads only element i of ``before``, and does not
+    read it after element i of ``after`` is written."""
     seen = False
     for pointer, index in loop.elements:
         place, _ = loop.pointers[pointer]
@@ -194,6 +198,7 @@ def same_elements(loop: Loop, before: Array, after: Array) -> bool:
 
 
 def with_array(work: W, old: Array, new: Array) -> W:
+    """Return a loop or call that uses the array ``new`` instead of ``old``."""
     moved = work.moved(lambda place: replace(place, array=new) if place.array == old else place)
     return cast(W, moved)
 
@@ -204,10 +209,10 @@ MOST_PARTS = 64
 
 @dataclass(frozen=True)
 class Phases:
-    """The loops of a step in three phases: ``before``, over all steps; the loops on large states, over the steps of
-    each part; ``after``, over all steps.
+    """The loops of a step in three phases: ``before`` runs for all steps; ``inside``, the loops on large states, for
+    all steps of one part of the states, then of the next part; ``after`` for all steps.
 
-    The loops on large states read results of ``before``, and ``after`` reads theirs.
+    The loops inside read results of the loops before, and the loops after read results of the loops inside.
     """
 
     before: tuple[Loop, ...]
@@ -216,9 +221,9 @@ class Phases:
 
 
 def in_phases(works: Sequence[Loop], large: Set[Array], carried: Set[Array]) -> Phases | None:
-    """Return the loops of a step in three phases. The middle phase has the loops that need a ``large`` array and lead
-    to another. ``carried`` arrays keep values from step to step. Return None if two phases would share an array that
-    has room for only one step."""
+    """Return the loops of a step in three phases. The middle phase has the loops that read a ``large`` array, and the
+    loops between two such loops. ``carried`` arrays hold values from step to step. Return None if two phases would use
+    an array that has room for only one step."""
     reads = [frozenset(place.array for place, _ in work.pointers.values()) for work in works]
     writes = [frozenset(place.array for place, written in work.pointers.values() if written) for work in works]
     order = range(len(works))
@@ -246,7 +251,7 @@ def _reached(start: Set[int], edges: Sequence[Set[int]]) -> set[int]:
 
 
 def crossing(phases: Iterable[Phases]) -> set[Array]:
-    """Return the buffers of one step that one phase writes and another phase uses."""
+    """Return the buffers with room for one step that loops of several phases use."""
     uses: dict[Array, set[int]] = {}
     for each in phases:
         for which, works in enumerate((each.before, each.inside, each.after)):
@@ -277,7 +282,8 @@ def in_parts(phases: Sequence[Phases], parts: int, buffer: Callable[[Array], Arr
 
 
 def _sums_of_all(loop: Loop, parts: int) -> Iterator[Array]:
-    """Yield each array to whose elements several parts of a loop add. Raise _Whole if the loop cannot be cut so."""
+    """Yield each array to whose elements several parts of a loop add. Raise _Whole if several parts write one element
+    otherwise."""
     for (pointer, index), (_, own) in zip(loop.elements_by_count(), loop.elements, strict=True):
         place, written = loop.pointers[pointer]
         if written and own is None and _repeats(_cut(index, loop.count, parts)[1], parts) > 1:
@@ -289,6 +295,8 @@ def _sums_of_all(loop: Loop, parts: int) -> Iterator[Array]:
 def _with_parts(
     phases: Phases, parts: int, of_all: Set[Array], uses: list[_Use], buffer: Callable[[Array], Array]
 ) -> Phases:
+    """Return the phases, with each loop of the middle phase on one part. ``of_all`` are arrays to whose elements
+    several parts add; what each part uses is appended to ``uses``. Raise _Whole if a loop cannot be divided."""
     inside: list[Loop] = []
     sums: list[Loop] = []
     for loop in phases.inside:
@@ -330,7 +338,7 @@ class _Use(NamedTuple):
     last: int
 
     def meets(self, other: _Use, parts: int) -> bool:
-        """Return whether two different parts may share an element, one part by this use and the other by ``other``."""
+        """Return whether two different parts may use one element: one part by this use, the other part by ``other``."""
         if self.first > other.last + other.part.largest or other.first > self.last + self.part.largest:
             return False
         begins = sorted(self.part.at(part) for part in range(parts))
@@ -339,8 +347,8 @@ class _Use(NamedTuple):
 
 
 def _cut(index: Index, count: int, parts: int) -> tuple[Index, Index]:
-    """Return the index of an element within a part of a loop, and the index at which a part begins, given its number.
-    Raise _Whole if the digits cannot be separated so."""
+    """Return the index of an element in the first part of a loop, and the index by which part n is displaced. Raise
+    _Whole if the index is not a sum of the two."""
     unit = count // parts
     low: list[Digit] = []
     high: list[Digit] = []
@@ -361,7 +369,7 @@ def _cut(index: Index, count: int, parts: int) -> tuple[Index, Index]:
 
 
 def _begins(parts: int, size: int) -> Index:
-    """Return where consecutive parts of one size begin."""
+    """Return the index at which part n of consecutive parts of ``size`` elements begins."""
     return Index((Digit(1, parts, size),))
 
 
@@ -371,7 +379,8 @@ def _repeats(part: Index, parts: int) -> int:
 
 
 def _sum_of_parts(parts: Array, whole: Place, loop: Loop, repeats: int, inner: int) -> Loop:
-    """Return the loop that adds partial sums: ``repeats`` parts for each element of ``whole``."""
+    """Return the loop that adds the sums of parts: ``repeats`` of them for each element of ``whole``, the result of
+    ``loop``."""
     sum_ = Loop(loop.size, loop.size * repeats, {"p0": (Place(parts), False), "p1": (whole, True)}, independent=False)
     sum_.axis, sum_.arithmetic = (repeats, inner), True
     sum_.summed = sum_.element("p0", counter(parts.size)), sum_.element("p1", None)

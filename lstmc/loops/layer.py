@@ -22,8 +22,8 @@ from lstmc.text import quoted
 class GeneratedScan(Scan):
     """A scan for which there is generated code. Its body has no dropout, and takes weights last.
 
-    ``initial`` has for each state the number that all its elements start from, or None if an operand gives the initial
-    value. ``products`` are the numbers that it multiplies.
+    ``initial`` has for each state the number with which all its elements start, or None if an operand gives the initial
+    value. ``products`` is the arithmetic of its products.
     """
 
     initial: tuple[float | None, ...] = ()
@@ -31,11 +31,11 @@ class GeneratedScan(Scan):
 
     @property
     def rounding(self) -> Rounding | None:
-        """Its products in low precision."""
+        """The arithmetic of its products, or None if that is float32."""
         return None if self.products == FLOAT32 else self.products
 
     def in_numbers(self, products: ProductNumbers) -> GeneratedScan:
-        """Return the loop with its products computed in these numbers."""
+        """Return the loop with its products computed in the arithmetic ``products``."""
         return replace(self, products=products)
 
     def plan(self) -> plans.Plan:
@@ -43,7 +43,7 @@ class GeneratedScan(Scan):
         return plans.plan_of(self, self.initial, self.products)
 
     def inlined(self, operands: int) -> frozenset[int]:
-        """Return the operands that the code does not read, because it contains their numbers."""
+        """Return the slots of the operands that the code does not read, because it contains their numbers."""
         states = [slot for slot in range(operands) if self.role(slot) == "state"]
         return frozenset(slot for slot, value in zip(states, self.initial, strict=True) if value is not None)
 
@@ -111,13 +111,15 @@ class RoundProducts(NodePass):
 
 
 def product_numbers(graph: Graph) -> ProductNumbers:
-    """Return the numbers that the generated loops of a graph multiply."""
+    """Return the arithmetic of the products in the generated loops of a graph: FLOAT32, unless a loop has low
+    precision."""
     found = (node.op.products for node in graph if isinstance(node.op, GeneratedScan))
     return next((numbers for numbers in found if numbers != FLOAT32), FLOAT32)
 
 
 def other_ties(graph: Graph, seed: int) -> Graph:
-    """Return the graph with loops that round ties, exact or nearly exact, at random to one of the neighbours."""
+    """Return the graph with generated loops in low precision that round numbers near the middle of two neighbours to
+    one of these at random."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if not isinstance(node.op, GeneratedScan) or node.op.rounding is None:
@@ -129,7 +131,7 @@ def other_ties(graph: Graph, seed: int) -> Graph:
 
 
 def _generated(scan: Scan, initial: tuple[float | None, ...]) -> tuple[GeneratedScan, tuple[Node, ...]]:
-    """Return a scan as a generated scan, and its former dropouts."""
+    """Return a scan as a generated scan, and the dropouts that its body had."""
     body, dropouts = without_dropouts(scan.body)
     return GeneratedScan(body, scan.length, scan.reverse, initial=initial), dropouts
 
@@ -159,7 +161,8 @@ def without_dropouts(body: Graph) -> tuple[Graph, tuple[Node, ...]]:
 
 
 def in_layer_order(scan: Scan, args: Refs, masks: list[Ref]) -> list[Ref]:
-    """Return the operands of a scan and the masks of its dropouts in the order of :func:`without_dropouts`."""
+    """Return the operands of a scan and the masks of its dropouts in the order that the body of
+    :func:`without_dropouts` takes."""
     weights = [ref for slot, ref in enumerate(args) if scan.role(slot) == "weight"]
     return [*(ref for slot, ref in enumerate(args) if scan.role(slot) != "weight"), *masks, *weights]
 
@@ -170,12 +173,13 @@ def mask_name(dropout: Node) -> str:
 
 
 def own_draw(ones: Ref) -> int:
-    """Return a number that distinguishes a dropout from dropouts of other bodies; ``draw`` distinguishes it within its
-    body."""
+    """Return a number that distinguishes a dropout from dropouts of other bodies; the name of ``ones``, its operand, is
+    unique in the model."""
     return crc32(ones.node.encode())
 
 
 def _masks(b: Builder, dropout: Node, length: int) -> Ref:
+    """Return the masks of a dropout for all steps: a dropout of ones before the scan."""
     assert isinstance(dropout.op, Dropout)
     name = mask_name(dropout)
     (ones,) = b.add(Full((length, *dropout.types[0].shape), 1.0), names=(f"{name}/ones",), loc=dropout.loc)
@@ -219,7 +223,8 @@ def plan_text(plan: plans.Plan) -> str:
 
 
 def memory_text(plan: plans.Plan, steps: int, rows: int) -> str:
-    """Return the size of the buffers for these steps and rows, and the part that is kept from forward to backward."""
+    """Return as text the size of the buffers for these steps and rows, and how much of it the backward pass reads from
+    the forward pass."""
     lives, sizes = _lives(plan), {}
     for array in plan.buffers:
         sizes[array] = 4 * array.floats(steps, 1 if plan.rows.fixed else rows)
@@ -233,12 +238,13 @@ KEPT = "kept for backward"
 
 
 def _passes(plan: plans.Plan) -> tuple[tuple[str, tuple[Task, ...]], ...]:
+    """Return the passes of a plan: the title of each, and its products and loops."""
     again = (("a chunk again", plan.again),) if plan.again else ()
     return (("forward", plan.forward), *again, ("backward", plan.backward))
 
 
 def _each_step(title: str, works: tuple[Task, ...]) -> str:
-    """Return the number of products and loops of a step."""
+    """Return as text how many products and loops a step of a pass has."""
     each = [work for work in works if _when(work) == "step"]
     products = sum(isinstance(work, Product) for work in each)
     return f"{title}, each step: {_count(products, 'product')}, {_count(len(each) - products, 'loop')}"
@@ -249,7 +255,8 @@ def _count(number: int, what: str) -> str:
 
 
 def _lives(plan: plans.Plan) -> dict[Array, str]:
-    """Return the live range of each buffer as text: the passes, and the times before, in and after the steps."""
+    """Return as text for each buffer how long its values are needed: through a step, a chunk or a pass, or from forward
+    to backward."""
     uses: dict[str, set[tuple[str, str]]] = {array.name: set() for array in plan.buffers}
     all_passes = _passes(plan)
     parts = [(title, (*each.inside, *each.after)) for (title, _), each in zip(all_passes, plan.phases, strict=False)]
@@ -295,6 +302,7 @@ def _lead(lead: int) -> str:
 
 
 def _work_text(work: Task) -> Iterator[str]:
+    """Yield the lines that describe a product or a loop."""
     if isinstance(work, Product):
         w = f"[{work.outs}, {work.ins}]^T" if work.transposed else f"[{work.ins}, {work.outs}]"
         plus = f" + {work.b.array.name}" if work.b else ""

@@ -28,8 +28,8 @@ def number(value: float) -> str:
 class Language:
     """How a language like C computes elements.
 
-    Its numbers, the text of its functions with names of ops, calls of other functions of an element ``{0}``, and
-    powers, except products of up to ``most`` factors.
+    ``number`` writes a number; ``header`` defines functions with names of ops; ``calls`` are expressions for an element
+    ``{0}``; ``power`` writes a power, except products of up to ``most`` factors.
     """
 
     number: Callable[[float], str]
@@ -66,6 +66,8 @@ class Language:
         }
 
     def _power(self, op: Any, x: str) -> str:
+        """Return a power of ``x`` as an expression: a square root, a product or its inverse if possible, else a
+        call."""
         factors = {count: " * ".join([x] * count) for count in range(1, self.most + 1)}
         text = ({0.5: self.calls["sqrt"].format(x)} | factors).get(abs(op.exponent), "")
         return self.power(op.exponent, x) if not text else text if op.exponent > 0 else f"1.0f / ({text})"
@@ -91,18 +93,19 @@ LIGHT: tuple[type[ops.Op], ...] = (*ELEMENT, *MOVES, ops.Sum)  # cheaper in a lo
 
 
 class Values:
-    """The values of a graph; ``sources`` are known before it runs."""
+    """The values of a graph; ``sources`` are the places in memory of the values that are known before the graph
+    runs."""
 
     def __init__(self, graph: Graph, sources: dict[Ref, Place], moves: tuple[type[ops.Op], ...] = MOVES) -> None:
         self.graph, self.sources, self._moves = graph, sources, moves
 
     def moves(self, node: Node) -> bool:
-        """Return whether each result of a node consists of elements of its one operand."""
+        """Return whether a node only moves elements of its one operand."""
         return isinstance(node.op, self._moves) and len(self.graph.args(node.name)) == 1
 
     def origin(self, ref: Ref, index: Index | None = None) -> tuple[Ref, Index]:
-        """Return the value from which a value only moves elements, and the index of an element there. It is the value
-        itself if it is a source or computed."""
+        """Return the value from whose memory a value's elements come by moves alone, and the index of an element there.
+        A source and a computed value are their own origin."""
         index = counter(self.graph.type(ref).size) if index is None else index
         node = self.graph.node(ref.node)
         if ref in self.sources or not self.moves(node):
@@ -111,13 +114,13 @@ class Values:
         return self.origin(operand, moved(node.op, ref.out, self.graph.type(operand).shape, index))
 
     def constant(self, ref: Ref) -> float | None:
-        """Return the number that all elements of a value are equal to; None if unknown."""
+        """Return the number that fills a value, or None if the value is not an array of one constant number."""
         op = self.graph.node(ref.node).op
         return op.value if isinstance(op, ops.Full) else None
 
     def reads(self, node: Node) -> list[tuple[Ref, Index]]:
-        """Return for each operand the value that it comes from, and the index there for an element of the operand. For
-        an op on elements, it is the index for an element of the result."""
+        """Return for each operand its origin, and the index there of an element of the operand; for an op on elements,
+        of the element that an element of the result reads."""
         large = node.types[0].shape
         expressions = []
         for ref in self.graph.args(node.name):
@@ -131,7 +134,7 @@ class Values:
         return expressions
 
     def computed(self, ref: Ref) -> bool:
-        """Return whether a node of the graph must run to compute the value."""
+        """Return whether a value is neither a source nor a constant, so that a node must compute it."""
         return ref not in self.sources and self.constant(ref) is None
 
 
@@ -139,8 +142,8 @@ MOST = "float most = -__builtin_inff();"
 
 
 class LoopCode:
-    """Builds loops from the places of computed values (``memory``), and further places to write
-    them to (``stores``)."""
+    """Writes the lines of loops. ``memory`` has the places of computed values, ``stores`` further places to which they
+    are written, ``within`` the names of nodes that are computed inside the sum that reads them."""
 
     language, expressions = CPP, ELEMENT
 
@@ -161,6 +164,7 @@ class LoopCode:
         return self._names[node.name]
 
     def _pointer(self, loop: Loop, place: Place, written: bool) -> str:
+        """Return the name of a loop's pointer to a place, which is added if the loop has none."""
         for name, (pointed, _) in loop.pointers.items():
             if pointed == place:
                 loop.pointers[name] = pointed, written or loop.pointers[name][1]
@@ -170,22 +174,25 @@ class LoopCode:
         return name
 
     def _element(self, loop: Loop, place: Place, index: Index, written: bool = False) -> str:
-        """Return the text of an element of an array, for a loop that reads or writes it."""
+        """Return the placeholder of an element of an array in a line of a loop that reads or writes it."""
         offset = offset_of(index, loop.count)
         if offset is not None:  # another pointer, so that adjacent pieces of an array have the same index
             place, index = place.moved(offset), counter(loop.count)
         return loop.element(self._pointer(loop, place, written), index)
 
     def expression(self, node: Node, reads: Sequence[str]) -> str:
-        """Return an element of the result of an op on elements, as text."""
+        """Return the expression of an element of a node's result, from the expressions ``reads`` of its operands'
+        elements."""
         return self.expressions[type(node.op)](node.op, *reads)
 
     def constant(self, loop: Loop, node: Node | None, slot: int, ref: Ref, index: Index) -> str | None:
-        """Return an element of a node's operand, or of a copy, that is a constant of the code."""
+        """Return the number of an operand that is a constant, as text. Return None if it is no constant."""
         value = self.values.constant(ref)
         return None if value is None else self.language.number(value)
 
     def _read(self, loop: Loop, node: Node | None, slot: int, ref: Ref, index: Index, local: bool = False) -> str:
+        """Return the expression of an element that a loop reads: a number, a variable of the same turn (``local``), or
+        an element in memory."""
         constant = self.constant(loop, node, slot, ref, index)
         if constant is not None:
             return constant
@@ -195,7 +202,8 @@ class LoopCode:
         return self._element(loop, place, index)
 
     def loop(self, nodes: Sequence[Node]) -> Loop:
-        """Return one loop that computes elementwise nodes of one size, and writes their results to all sinks."""
+        """Return one loop that computes elementwise nodes of one size, and writes their results to the sinks in
+        ``stores``."""
         size = nodes[0].types[0].size
         own = counter(size)
         loop = Loop(size, size, arithmetic=all(isinstance(node.op, ARITHMETIC) for node in nodes))
@@ -227,6 +235,7 @@ class LoopCode:
         return loop
 
     def _written(self, loop: Loop, sink: Sink, index: Index, value: str) -> Store:
+        """Return the line that writes a value to an element of a sink, or adds it."""
         return Store(self._element(loop, sink.place, index, True), value, sink.add, not sink.place.array.rows)
 
     def comment(self, node: Node) -> str:
@@ -240,6 +249,7 @@ class LoopCode:
         return self._computed(loop, base) if base.node in self._within else self._read(loop, node, 0, base, index)
 
     def _computed(self, loop: Loop, ref: Ref) -> str:
+        """Return the expression of an element that the loop of a reduction computes instead of reading it."""
         node = self.values.graph.node(ref.node)
         loop.arithmetic = loop.arithmetic and isinstance(node.op, ARITHMETIC)
         loop.comments.append(self.comment(node))

@@ -32,8 +32,9 @@ def to_format(array: Array, format: str) -> Array:
 
 
 def rounded_rows(array: Array, axis: int, format: str, shift: Array | float = 0.0) -> Array:
-    """Return an array with each row rounded separately, where a row has all axes from ``axis`` on. Integers have a
-    scale for each row, from its largest absolute value. ``shift`` is added first, in units of the last digit."""
+    """Return an array with each row rounded separately; a row has all axes from ``axis`` on. A row of integers has a
+    scale, from the row's largest absolute value. ``shift``, in units of the last digit, is added before numbers are
+    rounded."""
     if format not in _MOST:
         return to_format(array * (1 + 2.0**-8 * shift), format)
     rows = np.asarray(array, np.float64).reshape(prod(array.shape[:axis]), -1)
@@ -46,11 +47,12 @@ def rounded_rows(array: Array, axis: int, format: str, shift: Array | float = 0.
 
 @dataclass(frozen=True)
 class ProductNumbers:
-    """The numbers that a generated loop multiplies: the formats of a row of x and of a row of weights.
+    """The arithmetic of the products of a generated loop: ``format`` is the format of a row of x and of a row of
+    weights.
 
-    Everything else is float32; so are gradients, which are computed at the rounded values. ``tolerance`` is the largest
-    change of an output, as a part of its largest element. With the seed ``ties``, near ties are rounded to either side
-    at random. See :class:`~lstmc.interp.Rounding`.
+    Everything else is float32, also gradients, which are computed at the rounded values. ``tolerance`` is the largest
+    change of an output, as a part of its largest element. With a seed ``ties``, numbers near the middle of two
+    neighbours are rounded to either at random. See :class:`~lstmc.interp.Rounding`.
     """
 
     format: ProductFormat = "float"
@@ -67,6 +69,8 @@ class ProductNumbers:
         return results
 
     def _shift(self, node: Node, x: Array) -> Array | float:
+        """Return what is added to ``x`` before it is rounded: nothing, or with ``ties`` a small number of either
+        sign."""
         if self.ties is None:
             return 0.0
         if self.ties in (0, 1):
@@ -78,11 +82,11 @@ class ProductNumbers:
 
     @property
     def panel(self) -> str:
-        """The name of the struct in low_precision.h."""
+        """The name of this format's struct in low_precision.h."""
         return self.format.capitalize()
 
     def floats(self, ins: int) -> int:
-        """Return the floats of a column of a panel."""
+        """Return how many floats of memory a column of ``ins`` weights takes in a panel."""
         return {"float": ins, "bf16": (ins + 1) // 2, "int8": (ins + 3) // 4 + 1}[self.format]
 
 

@@ -65,8 +65,9 @@ Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_dif
 class Array:
     """Memory of ``size`` floats, for each of N rows (``rows``) and for each of T steps (``time``).
 
-    ``more`` is the number of steps beyond T: 1 if states are kept from before the first step on. ``name`` is the name
-    in the C++. With ``every`` the array has each ``every``-th step only; a ``window`` has the steps of one chunk.
+    ``more`` is the number of steps beyond T: 1 if states are stored from before the first step on. ``name`` is the name
+    in the C++. With ``every`` the array has each ``every``-th step only; a ``window`` is the number of steps of one
+    chunk, the only steps that the array has then.
     """
 
     kind: Kind
@@ -104,10 +105,10 @@ def cpp_names() -> Names:
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a value at a step: an array, an ``offset`` in floats into the row, and the step ``shift`` after this
-    one.
+    """The place of a value at a step: in an array, ``offset`` floats into the row, at the step that is ``shift`` after
+    the current step.
 
-    If a pass takes the ``parts`` of a row in turn, ``part`` is the beginning of each part, as a function of its number.
+    If a pass computes the ``parts`` of a row one after the other, ``part`` is the index at which part n begins.
     """
 
     array: Array
@@ -120,13 +121,13 @@ class Place:
         return replace(self, offset=self.offset + offset)
 
     def holds(self, size: int) -> bool:
-        """Return whether the array has ``size`` floats from this place on, at every step t < T, in every row n < N."""
+        """Return whether the array has ``size`` floats from this place on, for every step t < T and every row n < N."""
         later = self.array.more if self.array.time or self.array.window else 0
         return 0 <= self.offset <= self.array.size - size and 0 <= self.shift <= later
 
     def holds_matrix(self, lead: int, width: int, of_all: bool) -> bool:
-        """Return whether the array has ``lead`` contiguous rows of ``width`` floats in each row n, at a step, or at all
-        steps together (``of_all``)."""
+        """Return whether the array has a matrix of ``lead`` contiguous rows of ``width`` floats in each batch row n: at
+        a step, or with ``of_all`` at all steps together."""
         whole = self.array.rows and (self.array.time or not of_all)
         return whole and self.holds(lead * width) and (lead == 1 or self.array.size == lead * width)
 
@@ -160,8 +161,8 @@ class Place:
 
     @property
     def of_row_alone(self) -> str:
-        """Return the C++ of the address of row ``n`` for a thread that runs rows one after the other. These rows share
-        a window."""
+        """Return the C++ of the address of row ``n`` for a thread that runs rows one after the other. The thread's rows
+        use one window of a chunk, whose number is ``part``."""
         if not self.array.window:
             return self.of_row
         alone = replace(self, array=replace(self.array, rows=False))
@@ -170,8 +171,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Sink:
-    """The destination of a value, which is overwritten or added to; for an operand of a join also its ``node`` and
-    slot."""
+    """A place to which the value ``ref`` is written, or added if ``add``. ``node`` and ``slot`` name the operand of a
+    join of which the value is a piece."""
 
     ref: Ref
     place: Place
@@ -181,7 +182,7 @@ class Sink:
 
 
 class Call:
-    """Work other than a loop: it writes a result ``y`` from ``operands``."""
+    """Work of a step other than a loop: it computes a result ``y`` from ``operands``."""
 
     y: Place
 
@@ -190,7 +191,7 @@ class Call:
         raise NotImplementedError
 
     def moved(self, to: Callable[[Place], Place]) -> Self:
-        """Return the call with its places moved."""
+        """Return the call with each of its places replaced by what ``to`` returns for it."""
         raise NotImplementedError
 
     def arrays(self) -> set[str]:
@@ -200,7 +201,8 @@ class Call:
 
 @dataclass
 class Product(Call):
-    """y [rows, outs] = x [rows, ins] times w [outs, ins] transposed, or times w [ins, outs]; plus b, or plus y."""
+    """y [rows, outs] = x [rows, ins] times w [outs, ins] transposed, or times w [ins, outs]; plus b, or plus the old
+    y."""
 
     x: Place
     w: Place
@@ -218,7 +220,8 @@ class Product(Call):
 
     @property
     def enough(self) -> int:
-        """Return the number of rows, over all steps, from which on packing w pays: measured, docs/decisions/0024."""
+        """Return from how many rows on, over all steps, packing w takes less time than it saves: measured,
+        docs/decisions/0024."""
         if not self.transposed:
             return 48
         return 32 if self.outs * self.ins <= 2**18 else 96
@@ -246,9 +249,9 @@ class Product(Call):
 
 @dataclass(frozen=True)
 class Outer:
-    """One product for all steps: it adds ct^T x to a gradient [outs, ins], over the rows of all steps.
+    """A product over the rows of all steps: it adds ct^T x to a gradient [outs, ins].
 
-    Without x it adds the sum of the rows to a gradient [outs].
+    Without x it adds the sum of the rows of ct to a gradient [outs].
     """
 
     ct: Place
@@ -268,7 +271,7 @@ class Outer:
 
 @dataclass(frozen=True)
 class Store:
-    """A line of a loop that writes one element, or adds to it.
+    """A line of a loop that writes a value to one element, or adds it.
 
     ``shared``: the array is the same for all rows, so every row of the batch adds to the same element.
     """
@@ -315,7 +318,7 @@ class Loop:
 
     - ``elements``: the elements of arrays in the lines, as indices by the counter of all ``count`` elements. For a
       reduction these are the elements of the operand; ``axis`` has the length of the reduced axis, and the number of
-      elements behind it.
+      elements in the axes after it.
     - ``independent``: no element needs another element, so many can be computed at once.
     - ``summed``: the operand of a sum, and its result.
     - ``arithmetic``: the lines have only operators that vectors have too.
@@ -341,12 +344,12 @@ class Loop:
         )
 
     def in_part(self, number: int) -> Loop:
-        """Return the loop on one of the parts of a row."""
+        """Return the loop with its places moved to the part ``number`` of a row."""
         moved = {name: (place.moved(place.part.at(number)), of) for name, (place, of) in self.pointers.items()}
         return replace(self, pointers=moved)
 
     def moved(self, to: Callable[[Place], Place]) -> Loop:
-        """Return the loop with each of its places moved by ``to``. Two places may become one."""
+        """Return the loop with each of its places replaced by what ``to`` returns for it. Two places may become one."""
         return self.with_places([(to(self.pointers[name][0]), index) for name, index in self.elements])
 
     def with_places(self, elements: Sequence[tuple[Place, Index | None]], **more: Any) -> Loop:
@@ -363,8 +366,8 @@ class Loop:
         return {place.array.name for place, _ in self.pointers.values()}
 
     def element(self, pointer: str, index: Index | None) -> str:
-        """Return a placeholder for an element of an array in a line; it becomes an expression
-        when the loop is printed."""
+        """Return a placeholder for an element of an array in a line. The placeholder becomes an expression when the
+        loop is written."""
         self.elements.append((pointer, index))
         return f"@{len(self.elements) - 1}@"
 
@@ -381,10 +384,12 @@ class Loop:
         return [begun, *(with_elements(line, self._texts(each).__getitem__) for line in self.lines)]
 
     def _texts(self, name: str) -> list[str]:
+        """Return the expression of each element of the loop, with the counter called ``name``."""
         return [f"{p}[{'j' if index is None else index.text(name, self.count)}]" for p, index in self.elements]
 
     def elements_by_count(self) -> list[tuple[str, Index]]:
-        """Return the elements, also a reduction's result, by the counter of all ``count`` elements."""
+        """Return each element as its pointer and its index by the counter of all ``count`` elements, a reduction's
+        result too."""
         length, inner = self.axis
         before, within = counter(self.count).divided(length * inner)
         result = before * inner + within.divided(inner)[1]
@@ -392,7 +397,7 @@ class Loop:
 
 
 def with_elements(line: _Line, texts: Callable[[int], str]) -> _Line:
-    """Return a line with its elements written out."""
+    """Return a line with each placeholder replaced by what ``texts`` returns for its number."""
     if isinstance(line, str):
         return cast(_Line, _ELEMENT.sub(lambda match: texts(int(match[1])), line))
     if isinstance(line, Store):

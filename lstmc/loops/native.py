@@ -52,7 +52,7 @@ class Compiler:
     @classmethod
     def find(cls, name: str, need: str, notes: Sequence[str], *asked: str) -> Compiler:
         """Return the compiler whose program is ``name``. Raises :class:`BackendError` if it is missing; the message
-        begins with ``need``, and ``notes`` name the way without a compiler."""
+        begins with ``need``, and ``notes`` say how to do without a compiler."""
         if (program := shutil.which(name)) is None:
             install = f"install it: apt-get install {name}"
             raise BackendError(f"{need}, and {name} was not found", notes=(install, *notes))
@@ -60,7 +60,7 @@ class Compiler:
 
     @classmethod
     def of(cls, program: str, *asked: str) -> Compiler:
-        """Return a compiler identified by its output for the arguments ``asked``."""
+        """Return a compiler, identified by what it prints for the arguments ``asked``."""
         return cls(program, _version(program, *asked))
 
     def run(self, arguments: Sequence[str], folder: Path, what: str) -> None:
@@ -83,9 +83,9 @@ def _version(program: str, *arguments: str) -> str:
 
 
 def cached(suffix: str, inputs: Sequence[str], build: Callable[[Path], Path]) -> Path:
-    """Return the file that ``build`` makes from ``inputs`` in a temporary folder: built now, or found in the cache.
-    Raises :class:`BackendError` if the cache folder cannot be written, or if others can write there, and the errors of
-    ``build``."""
+    """Return the file that ``build`` makes from ``inputs`` in a temporary folder: from the cache, or built now and
+    cached. Raises :class:`BackendError` if the cache folder cannot be written, or if other users can write there, and
+    the errors of ``build``."""
     folder = platformdirs.user_cache_path("lstmc") / "layers"
     path = folder / (hashlib.sha256("\0".join(inputs).encode()).hexdigest() + suffix)
     check_private(path)
@@ -108,7 +108,7 @@ def is_cached(path: Path) -> bool:
 
 
 def keep(compiled: Path, path: Path) -> None:
-    """Append a file's digest to the file, and move it to ``path``, which is on the same disk.
+    """Append to a file the file's digest, and move the file into the cache, to ``path``, which is on the same disk.
 
     Programs that load an ELF file ignore the bytes after its end.
     """
@@ -123,7 +123,8 @@ def _file_digest(content: bytes) -> bytes:
 
 
 def prune(folder: Path, files: int = MOST_FILES, size: int = MOST_BYTES) -> None:
-    """Remove the least recently used files until at most ``files`` with at most ``size`` bytes remain."""
+    """Remove the least recently used files until at most ``files`` with at most ``size`` bytes in all remain. Files
+    that were used in the last hour stay."""
     files_by_age = []
     for path in folder.iterdir():
         with suppress(OSError):  # another process may remove it first
@@ -222,9 +223,10 @@ class Shape(NamedTuple):
 class Loop:
     """A generated layer in this process, for any T and N.
 
-    Memory is given by address, in the order of the blobs. ``buffers`` have for each buffer its floats for each row and
-    step; how it depends on time (0: not, otherwise one step of so many); and its additional steps. ``workspace`` is
-    memory for all buffers, of :meth:`workspace_floats`; ``backward`` reads what ``forward`` left in it.
+    Memory is given by address, in the order of the blobs. ``buffers`` have for each buffer its floats; whether it has
+    these for each row; how it depends on time (0: not at all, n: it has every n-th step); and its additional steps.
+    ``workspace`` is memory for all buffers, of :meth:`workspace_floats`; ``backward`` reads what ``forward`` left in
+    it.
     """
 
     layer: _Layer
@@ -246,7 +248,7 @@ class Loop:
         )
 
     def sizes(self, shapes: Iterable[tuple[int, ...]], steps: int, rows: int) -> tuple[int, int]:
-        """Return T and N from the shapes of the bottoms. If no bottom has an axis, it is ``steps`` or ``rows``."""
+        """Return T and N from the shapes of the bottoms. T is ``steps``, or N ``rows``, if no bottom has that axis."""
         for blob, shape in zip(self.bottoms, shapes, strict=True):
             if blob.time:
                 steps = shape[0]
@@ -309,8 +311,8 @@ class Loop:
 
 
 def _offsets(buffers: tuple[tuple[int, bool, int, int], ...], steps: int, rows: int) -> list[int]:
-    """Return the offset of each buffer in the workspace, and then the workspace's end. PyTorch also passes sizes
-    without numbers."""
+    """Return the offset of each buffer in the workspace in floats, and then the workspace's size. PyTorch also passes
+    symbolic sizes."""
     offsets = [0]
     for size, by_row, every, more in buffers:
         floats = size * (rows if by_row else 1) * (-(-steps // every) + more if every else 1)
@@ -325,6 +327,7 @@ def _kept_offsets(loop: Loop, steps: int, rows: int) -> list[int]:
 
 
 def _shapes(shapes: Any, count: int) -> tuple[Shape, ...]:
+    """Return the first ``count`` shapes of an array of C structs."""
     return tuple(Shape(bool(s.time), bool(s.rows), tuple(s.sizes[: s.axes])) for s in shapes[:count])
 
 
@@ -332,8 +335,8 @@ Loops = Mapping[str, Loop]  # by their types
 
 
 def loops(plans: Sequence[Plan], otherwise: str, text: str | None = None) -> list[Loop]:
-    """Return the loops of some plans, compiled from ``text`` or from new source. Raises the errors of :func:`loops_of`,
-    and BackendError if ``text`` lacks one of the loops."""
+    """Return the loop of each plan, compiled from ``text``, or from new source if that is None. Raises the errors of
+    :func:`loops_of`, and BackendError if ``text`` lacks one of the loops."""
     text = cpu_source("native", map(layer_code, plans)) if text is None else text
     by_type, types = loops_of(text, otherwise), [layer_code(plan).type for plan in plans]
     if lacking := [kind for kind in types if kind not in by_type]:
@@ -342,15 +345,15 @@ def loops(plans: Sequence[Plan], otherwise: str, text: str | None = None) -> lis
 
 
 def cpp_compiler(otherwise: str) -> Compiler:
-    """Return g++. Raises :class:`BackendError` if it is missing; ``otherwise`` names the way without a compiler."""
+    """Return g++. Raises :class:`BackendError` if it is missing; ``otherwise`` says how to do without a compiler."""
     asked = ("-march=native", "-Q", "--help=target", "--version")
     return Compiler.find(PROGRAM, "generated layers are compiled", [otherwise], *asked)
 
 
 def loops_of(text: str, otherwise: str) -> Loops:
     """Return the loops in a source of generated layers by their types, compiled now or found in the cache. Raises
-    :class:`~lstmc.errors.BackendError` if there is no compiler (``otherwise`` names the way without one), if the cache
-    cannot be used, and with the compiler's message."""
+    :class:`~lstmc.errors.BackendError` if there is no compiler (``otherwise`` says how to do without one), if the cache
+    cannot be used, or, with the compiler's message, if compiling fails."""
     compiler = cpp_compiler(otherwise)
     flags = (*FLAGS, "-fvisibility=hidden", "-shared", "-Wl,-Bsymbolic")
     text += header("native.cpp")

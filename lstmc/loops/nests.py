@@ -20,7 +20,8 @@ REGISTERS = {"#if defined(__AVX512F__)": (16, 24), "#elif defined(__AVX__)": (8,
 
 
 def fits_vectors(loops: Sequence[Loop], axes: Sequence[Axis]) -> bool:
-    """Return whether the innermost loop consists of whole vectors, each operand being a vector or one number."""
+    """Return whether the innermost of the nested loops ``axes`` consists of whole vectors, in which each operand is a
+    vector or one number."""
     inner = axes[-1]
     if inner.size % MOST_LANES or not all(loop.arithmetic for loop in loops):
         return False
@@ -35,10 +36,10 @@ def fits_vectors(loops: Sequence[Loop], axes: Sequence[Axis]) -> bool:
 
 
 class _Operands:
-    """The texts of a nest's elements, in a tile of rows by vectors.
+    """The texts of a nest's elements, in a tile: some rows by some vectors.
 
-    A value that is the same for all rows, or for all vectors of a row, is read once before them. A value that the nest
-    has written is in a register; arrays in ``memory`` are read from memory even then.
+    A value that is the same for all rows, or for all vectors of a row, is read once before the loop over them. A value
+    that the nest has written is in a register; elements of arrays in ``memory`` are read from memory even then.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class _Operands:
         return [f"const float {name} = {self._element(*key)};" for name, key in self._once(False, False)]
 
     def of_columns(self) -> list[tuple[str, str]]:
-        """Return the vectors that all rows share, as an array and the element of it for each vector."""
+        """Return the vectors that all rows share: the name of an array of vectors, and the element from which each
+        vector is read."""
         return [(name.partition("[")[0], self._element(*key)) for name, key in self._once(False, True)]
 
     def of_row(self) -> list[str]:
@@ -65,6 +67,8 @@ class _Operands:
         return [f"const float {name} = {self._element(*key)};" for name, key in self._once(True, False)]
 
     def _once(self, row: bool, column: bool) -> list[tuple[str, tuple[Place, Index]]]:
+        """Return the names of values that are read before a loop, with place and index, that vary by ``row`` and by
+        ``column`` as given."""
         return [(name, key) for key, name in self._read.items() if self._varies(key[1]) == (row, column)]
 
     def _varies(self, index: Index) -> tuple[bool, bool]:
@@ -76,7 +80,7 @@ class _Operands:
         return not self._varies(index)[0]
 
     def of(self, loop: Loop) -> tuple[Callable[[int], str], Callable[[int], str]]:
-        """Return the texts of a loop's elements for reading, and for writing."""
+        """Return two functions from the number of a loop's element to its text: for reading, and for writing."""
         elements = [(loop.pointers[pointer][0], index) for pointer, index in loop.elements_by_count()]
         return lambda at: self._value(*elements[at]), lambda at: self._address(*elements[at])
 
@@ -85,6 +89,7 @@ class _Operands:
         self._registers[address] = value
 
     def _value(self, place: Place, index: Index) -> str:
+        """Return the text of an element that is read: a register, a variable read before, or an element in memory."""
         if place.array in self._written:
             if self._address(place, index) in self._registers:
                 return self._registers[self._address(place, index)]
@@ -107,11 +112,11 @@ class _Operands:
 def in_vectors(
     loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place, str], own: Set[str], registers: tuple[int, int]
 ) -> list[str]:
-    """Return the lines of a nest of loops, in tiles of some rows by some vectors, which ``registers`` hold.
+    """Return the lines of a nest of loops, in tiles: some rows by some vectors, as many as ``registers`` hold.
 
     The rows are the iterations of the second innermost loop. If a tile is as wide as a row, or there is no sum over a
     row, the loop over rows is the innermost loop: values that rows share are read once, and the sums of rows stay in
-    registers. ``own`` are arrays that nothing else uses: the nest keeps their elements in registers and does not write
+    registers. ``own`` are arrays that nothing else uses: the nest has their elements in registers and does not write
     them.
     """
     inner = axes[-1]
@@ -177,9 +182,9 @@ class _Body:
 
 
 def _tile(inner: Axis, rows: Axis | None, columns: int, sums: int, lanes: int, registers: int) -> tuple[int, int, bool]:
-    """Return the shape of a tile that fits the registers. It has the number of rows, the floats of each row, and
-    whether the loop over rows is inside the loop over columns. A tile keeps ``columns`` vectors for each column of
-    vectors, and ``sums`` vectors for each row."""
+    """Return the shape of a tile that fits the registers: the number of rows, the floats of each row, and whether the
+    loop over rows is inside the loop over columns. A tile holds ``columns`` vectors for each column of vectors, and
+    ``sums`` vectors for each row."""
     counts = [count for count in COUNTS if rows and rows.size % count == 0 and count <= lanes] or [1]
     widths = [count * MOST_LANES for count in COUNTS if inner.size % (count * MOST_LANES) == 0]
     fitting = [
@@ -194,17 +199,20 @@ def _tile(inner: Axis, rows: Axis | None, columns: int, sums: int, lanes: int, r
 
 
 def _with_sums(sums: Sequence[tuple[str, str]], count: int, lines: Sequence[str]) -> list[str]:
-    """Return lines between the lines that begin the sums of some rows and the lines that write them."""
+    """Return ``lines`` between the declarations of the sums of ``count`` rows and the lines that write these sums."""
     begun = [_registers(name, f"{count}", " = {}") for name, _ in sums]
     return [*begun, *lines, *(line for name, y in sums for line in _written(name, y, count))]
 
 
 def _registers(name: str, count: str, start: str = "") -> str:
-    """Declare vectors for registers, aligned as GCC assumes for the elements of such an array."""
+    """Return the declaration of an array of vectors for registers, aligned as GCC assumes for the elements of such an
+    array."""
     return f"alignas(4 * LANES) vector {name}[{count}]{start};"
 
 
 def _lines(loop: Loop, operands: _Operands) -> Iterator[tuple[str, str]]:
+    """Yield each line of a loop in vectors, with the name of the array that it writes ("" for none, or for an
+    addition)."""
     reads, addresses = operands.of(loop)
     arrays = {name: place.array.name for name, (place, _) in loop.pointers.items()}
     names = {line.name for line in loop.lines if isinstance(line, Value)}
@@ -224,19 +232,20 @@ def _lines(loop: Loop, operands: _Operands) -> Iterator[tuple[str, str]]:
 
 
 def _each(counter: str, count: str, lines: Sequence[str]) -> list[str]:
-    """Return a loop that g++ unrolls: all its counts are in registers at once."""
+    """Return a loop of ``lines`` that g++ unrolls, so that the values of all its turns are in registers."""
     head = f"for (int {counter} = 0; {counter} < {count}; ++{counter}) {{"
     return ["#pragma GCC unroll 16", head, *_indented(lines), "}"] if lines else []
 
 
 def _written(name: str, y: str, count: int) -> list[str]:
-    """Return the lines that write the sums of some rows, each of the lanes of a vector."""
+    """Return the lines that write the sums of ``count`` rows, each added up from the lanes of the vector
+    ``name[i]``."""
     whole = f"const vector sum = sums_of<{count}>({name});"
     return ["{", *_indented([whole, *_each("i", f"{count}", [f"*({y}) = sum[i * (LANES / {count})];"])]), "}"]
 
 
 def _over(axis: Axis, step: int | None, lines: Sequence[str]) -> list[str]:
-    """Return lines inside a loop over an axis, whose counter is increased by ``step``, or by ++."""
+    """Return lines inside a loop over an axis, whose counter grows by ``step``, or by 1 if that is None."""
     more = f"++{axis.counter}" if step is None else f"{axis.counter} += {step}"
     return [f"for (int {axis.counter} = 0; {axis.counter} < {axis.size}; {more}) {{", *_indented(lines), "}"]
 
@@ -249,8 +258,8 @@ def _indented(lines: Sequence[str]) -> list[str]:
 class Nest:
     """Fused loops over equally many elements: a value that a loop writes is in a register for the following loops.
 
-    A sum is in the nest of the loop that computes its operand: a state is updated and read in one pass over its
-    elements. ``own`` are the arrays that nothing else uses.
+    A sum is in the nest of the loop that computes its operand, so a state is updated and read in one pass over its
+    elements. ``own`` are the names of arrays that nothing else uses.
     """
 
     loops: tuple[Loop, ...]
@@ -258,7 +267,7 @@ class Nest:
 
     @property
     def pointers(self) -> dict[str, tuple[Place, bool]]:
-        """Return the places of all loops by the names of pointers, and whether they are written."""
+        """Return by name of pointer its place, and whether a loop writes there."""
         names = self.names()
         by_name = {name: (place, False) for place, name in names.items()}
         for loop in self.loops:
@@ -267,13 +276,13 @@ class Nest:
         return by_name
 
     def names(self) -> dict[Place, str]:
-        """Return the names of pointers for the places of all loops."""
+        """Return by place, over all loops, the name of its pointer."""
         places = dict.fromkeys(place for loop in self.loops for place, _ in loop.pointers.values())
         return {place: f"p{i}" for i, place in enumerate(places)}
 
     def axes(self) -> tuple[Axis, ...]:
-        """The nested loops, the outermost first; empty if indices need divisions, or no order of loops fits all of
-        them."""
+        """The nested loops, the outermost first. Empty if an index needs a division, or if no order of loops fits all
+        indices."""
         bounds = [bound for loop in self.loops if loop.summed for bound in (loop.axis[1], loop.axis[0] * loop.axis[1])]
         indices = [index for loop in self.loops for _, index in loop.elements_by_count()]
         return nest_of(self.loops[0].count, indices, bounds)
@@ -303,6 +312,7 @@ class Nest:
         return [*(line for head, lines in texts.items() for line in (head, *lines)), "#endif"]
 
     def _by_element(self, axes: tuple[Axis, ...], names: Mapping[Place, str]) -> list[str]:
+        """Return the lines of the nested loops ``axes``, which compute one element in each turn."""
         zeros: list[str] = []
         body: list[str] = []
         sums: list[str] = []  # the results of sums along the innermost axes
@@ -335,9 +345,10 @@ class Nest:
 
 
 def nests(works: Iterable[Task], carried: Set[str]) -> list[Product | Nest]:
-    """Return the work of a step in order, with adjacent loops fused into nests if the result is the same.
+    """Return the products and loops of a step in their order, with adjacent loops fused into nests if the result is the
+    same.
 
-    ``carried`` are the buffers that keep values from step to step.
+    ``carried`` are the names of the buffers that hold values from step to step.
     """
     merged: list[Product | Nest] = []
     for work in works:
@@ -357,13 +368,13 @@ def nests(works: Iterable[Task], carried: Set[str]) -> list[Product | Nest]:
 
 
 def _buffers(work: Product | Nest) -> Iterable[str]:
-    """Return the buffers of a step that the work uses."""
+    """Yield the names of the buffers with room for one step that a product or a nest uses."""
     places = (work.x, work.y) if isinstance(work, Product) else work.names()
     return (p.array.name for p in places if p.array.kind == "buffer" and not p.array.time and not p.array.window)
 
 
 def _go_together(loops: Sequence[Loop], loop: Loop) -> bool:
-    """Return whether a loop may run element by element with the loops before it: at least one is a sum, and no element
+    """Return whether a loop may run in one nest with the loops before it: at least one of them is a sum, and no element
     is read before it is ready."""
     every = (*loops, loop)
     sums = [each for each in every if each.summed]
@@ -377,8 +388,8 @@ def _go_together(loops: Sequence[Loop], loop: Loop) -> bool:
 
 
 def _is_unfusable(first: Loop, second: Loop) -> bool:
-    """Return whether two loops cannot be fused: one needs a sum of the other, or an element that it has not just
-    written."""
+    """Return whether two loops cannot be fused: the second uses a sum that the first writes, or another element of an
+    array than the first has in the same turn, and one of the two writes there."""
     return any(
         one.array == other.array
         and one.shift == other.shift
@@ -390,7 +401,8 @@ def _is_unfusable(first: Loop, second: Loop) -> bool:
 
 
 def _uses(loop: Loop) -> list[tuple[Place, Index, bool, bool]]:
-    """Return for each element that a loop uses its place and index, whether it is written, and whether it is a sum."""
+    """Return for each element that a loop uses: its place, its index, whether it is written, and whether it is a
+    reduction's result."""
     places = [loop.pointers[pointer] for pointer, _ in loop.elements]
     return [
         (place, index, written, raw is None)
@@ -399,7 +411,8 @@ def _uses(loop: Loop) -> list[tuple[Place, Index, bool, bool]]:
 
 
 def _nested(axes: Sequence[Axis], lines: list[str], pragma: str = "") -> list[str]:
-    """Return lines inside loops, with the first axis outermost. A pragma is put before the innermost loop."""
+    """Return lines inside nested loops, the first axis outermost. A pragma, if given, stands before the innermost
+    loop."""
     for axis in reversed(axes):
         lines, pragma = [*filter(None, [pragma]), *_over(axis, None, lines)], ""
     return lines

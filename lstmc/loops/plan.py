@@ -35,7 +35,8 @@ from lstmc.types import TensorType
 
 @dataclass(frozen=True)
 class State:
-    """A state: its place from the first step on, its operand or its number, and the two buffers of its gradient.
+    """A state: its array ``kept`` with the values from the first step on, its operand (``bottom``) or its initial
+    number, and the two buffers of its gradient.
 
     With ``saved``, that array has the state before the first step of each chunk, ``kept`` has the steps of one chunk
     for the backward pass, and the forward pass has the state in its top. The two buffers of a gradient may be one.
@@ -84,7 +85,8 @@ class Plan:
 
     @property
     def apart(self) -> frozenset[str]:
-        """Return the passes without products, in which each row of the batch runs all steps before the next row."""
+        """Return the names of the passes without products in a step: there each row of the batch runs all steps before
+        the next row. Empty if no states are large."""
         if not self.chunk:
             return frozenset()
         passes = ["forward"] if _is_of_loops(self.forward) else []
@@ -92,7 +94,7 @@ class Plan:
 
 
 def _is_of_loops(works: Iterable[Task]) -> bool:
-    """Return whether a step has no product."""
+    """Return whether the steps of a pass have no product."""
     return all(isinstance(work, Loop) or work.when != "step" for work in works)
 
 
@@ -112,7 +114,7 @@ def plan_of(scan: Scan, initial: tuple[float | None, ...], numbers: ProductNumbe
 
 def _parts_of(plan: Plan) -> int:
     """Return the least number of parts such that the states of a part fit a first-level cache, or else the largest
-    number."""
+    possible number; 1 if the large states fit already, or cannot be divided."""
     large = [state.top.size for state in plan.states if state.saved]
     phases = _phases_of(plan)
     if phases is None or sum(large) <= FIRST_CACHE:
@@ -124,7 +126,8 @@ def _parts_of(plan: Plan) -> int:
 
 
 def _phases_of(plan: Plan) -> tuple[Phases, ...] | None:
-    """Return the phases of the passes forward, again and backward. Return None if a pass cannot be divided."""
+    """Return the phases of the passes forward, again and backward. Return None if a pass has products or cannot be
+    divided into phases."""
     if len(plan.apart) < 3:
         return None
     least = min(state.top.size for state in plan.states if state.saved)
@@ -138,6 +141,8 @@ def _phases_of(plan: Plan) -> tuple[Phases, ...] | None:
 
 
 class _Planner:
+    """Makes the plan of one scan: allocates the arrays, and schedules the steps of each pass."""
+
     def __init__(self, scan: Scan, initial: tuple[float | None, ...], numbers: ProductNumbers, parts: int = 1) -> None:
         self.scan, self.initial, self.numbers, self.parts = scan, initial, numbers, parts
         self.rows = rows_of(scan)
@@ -165,13 +170,15 @@ class _Planner:
         self.again = Recomputation(self.body, self.following, (result.ref for result in results[:count]), parts)
 
     def array(self, kind: Kind, number: int, name: str, ref: Ref, rows: bool, time: bool, prefix: str = "") -> Array:
+        """Return a new array for a blob of the value ``ref``, with a unique name; the blob's shape is noted in
+        ``shapes``."""
         unique = self.names.unique(prefix + name)
         type_ = self.body.type(ref)
         self.shapes[unique] = type_.shape
         return Array(kind, number, unique, type_.size, rows, time)
 
     def _arguments(self, outputs: int) -> dict[Ref, Place]:
-        """Make arrays for the body's arguments and for the arguments' gradients. Return the places of the arguments."""
+        """Make arrays for the body's arguments and for their gradients. Return by argument its place."""
         sources: dict[Ref, Place] = {}
         values = iter(self.initial)
         for slot, (arg, mapped) in enumerate(zip(self.body.body_args(), self.rows.mapped, strict=True)):
@@ -194,6 +201,7 @@ class _Planner:
         return sources
 
     def plan(self) -> Plan:
+        """Return the plan. Raises :class:`BackendError` for an op without code."""
         outputs = tuple(
             self.array("top", i, o.name or "y", o.ref, True, True)
             for i, o in enumerate(self.body.outputs[: len(self.body.outputs) - len(self.initial)])
@@ -235,7 +243,7 @@ class _Planner:
         return plan if self.parts == 1 else self._with_parts(plan)
 
     def _with_parts(self, plan: Plan) -> Plan:
-        """Return a plan whose large states are in parts: values that pass from one phase to another are kept for all
+        """Return the plan with its large states in parts. Values that pass from one phase to another are stored for all
         steps."""
         phases = _phases_of(plan)
         assert phases is not None
@@ -253,6 +261,7 @@ class _Planner:
         return replace(plan, buffers=tuple(self.made), parts=self.parts, phases=tuple(parts))
 
     def _state(self, ref: Ref, value: float | None, bottom: int, top: int, rows: bool) -> State:
+        """Make the arrays of a state; ``bottom`` and ``top`` are the numbers of its blobs."""
         name = ref.node
         size = self.body.type(ref).size
         chunk, saved = self.again.chunk, None
@@ -272,29 +281,35 @@ class _Planner:
     def _buffer(
         self, name: str, size: int, rows: bool, time: bool, more: int = 0, every: int = 1, window: int = 0
     ) -> Array:
+        """Add a buffer to the plan, and return it."""
         array = Array("buffer", len(self.made), self.names.unique(name), size, rows, time, more, every, window)
         self.made.append(array)
         return array
 
     def _unplaced(self, array: Array) -> Array:
-        """Return placeholders for the next elements of an array, until their place is known."""
+        """Return a stand-in for the next value of a state, until ``in_place`` decides where that is written."""
         return replace(array, kind="buffer", number=-1)
 
     def _next(self, array: Array) -> Array:
+        """Return a new buffer for the next value of an array that cannot be overwritten in place."""
         return self._buffer(f"{array.name}_next", array.size, array.rows, False)
 
     def _before(self, state: State) -> Place:
+        """Return the place of a state's value before the current step."""
         return Place(state.kept, 0, 1 if self.scan.reverse else 0)
 
     def _after(self, state: State) -> Place:
+        """Return the place of a state's value after the current step."""
         return Place(state.kept, 0, 0 if self.scan.reverse else 1)
 
     def _in_chunk(self, sources: dict[Ref, Place], states: list[State]) -> dict[Ref, Place]:
-        """Return the places of a step's operands once the states of its chunk have been recomputed."""
+        """Return by value the places of the sources of a step, with states in the arrays that recomputation has
+        filled."""
         return sources | {ref: self._before(state) for ref, state in zip(self.following, states, strict=True)}
 
     def _recomputing_work(self, sources: dict[Ref, Place], kept: dict[Ref, Place], states: list[State]) -> list[Task]:
-        """Return the work that recomputes the states of a chunk, and the values larger than their operands."""
+        """Return the products and loops of a step that recompute the large states of a chunk, and the other values that
+        are stored for a chunk only."""
         of_step = {ref: place for ref, place in kept.items() if not place.array.window}
         sinks = [Sink(self.following[Ref(state.name)], self._after(state)) for state in states if state.saved]
         sinks += [Sink(ref, place) for ref, place in kept.items() if ref not in of_step]
@@ -302,8 +317,8 @@ class _Planner:
         return Products(self.body, known, self.made, self.names, self.numbers).work(sinks, ())[0]
 
     def _kept(self, sources: dict[Ref, Place], stored: dict[Ref, Place]) -> dict[Ref, Place]:
-        """Return places for the values that the backward pass reads: results of expensive ops, kept for every step. A
-        value that is larger than its operands is kept for a chunk, and its expensive operands for every step."""
+        """Return by value the places of what the backward pass reads: results of expensive ops, stored for every step.
+        A value that is larger than its operands is stored for a chunk, and its expensive operands for every step."""
         own, needed = {node.name for node in self.body}, self.back.needed()
         places: dict[Ref, Place] = {}
         targets = [
@@ -331,8 +346,8 @@ class _Planner:
         return places
 
     def _gradient_sinks(self) -> tuple[list[Sink], list[tuple[Outer, Ref, Ref | None]]]:
-        """Return where a step writes the gradients of arguments. Products that can wait for all steps are returned
-        separately."""
+        """Return the sinks to which a step writes the gradients of arguments, and the products over all steps that need
+        not run in a step, each with its operands ct and x."""
         sinks: list[Sink] = []
         outers: list[tuple[Outer, Ref, Ref | None]] = []
         for into, output in zip(self.gradients.values(), self.back.outputs, strict=False):
@@ -352,6 +367,8 @@ class _Planner:
         outputs: tuple[Array, ...],
         again: list[Task],
     ) -> tuple[tuple[Task, ...], tuple[Outer, ...], tuple[str, ...], tuple[tuple[Array, Array], ...] | None]:
+        """Return the last fields of the plan for the backward pass: the products and loops of a step, the products over
+        all steps, the names of the forward nodes that a step repeats, and the sums over rows."""
         args, states = self.back.body_args(), self.states
         count = len(self.body.body_args())
         available = self._in_chunk(sources, states) | kept
@@ -389,7 +406,8 @@ class _Planner:
         return tuple(steps), done, nodes_again, row_sums
 
     def _parts(self, ref: Ref, alone: bool = False) -> Iterator[Ref]:
-        """Yield the summands that a step adds to a gradient. With ``alone``, only sums with one reader are split."""
+        """Yield the summands that a step adds to a gradient. If ``alone``, only sums with one reader are split into
+        summands."""
         node = self.back.node(ref.node)
         args = self.back.args(node.name)
         sums = isinstance(node.op, Add) and all(self.back.type(arg) == node.types[0] for arg in args)
@@ -418,8 +436,8 @@ class _Planner:
         return self.uses[ref] == 1 and isinstance(op, Linear)
 
     def _without_sums(self, sinks: list[Sink], outers: list[tuple[Outer, Ref, Ref | None]]) -> list[Sink]:
-        """Return the sinks without sums over rows that an ``outer`` can compute, because its operand is kept for all
-        steps anyway. An example is the gradient of a bias next to weights. These sums are added to ``outers``."""
+        """Return the sinks without the sums over rows that an ``outer`` can compute, because the rows are stored for
+        all steps anyway; an example is the gradient of a bias next to weights. These sums are added to ``outers``."""
         there = {ct for _, ct, _ in outers}
         left = []
         for sink in sinks:
@@ -433,7 +451,8 @@ class _Planner:
         return left
 
     def _products(self, ref: Ref, into: Place) -> list[tuple[Outer, Ref, Ref | None]] | None:
-        """Return a summand as products dW = ct^T x of this step's rows. Return None if it has any other term."""
+        """Return a gradient as products dW = ct^T x of a step's rows, each with its operands ct and x. Return None if
+        the gradient has a term that is no such product."""
         node = self.back.node(ref.node)
         args = self.back.args(node.name)
         if isinstance(node.op, Reshape):
@@ -481,7 +500,8 @@ def backward_body(body: Graph) -> Graph:
 
 
 class _Tape:
-    """A step traversed forward and then backward, into one builder."""
+    """Copies a step's nodes into one builder, and then adds the nodes of its gradients, from the last node to the
+    first."""
 
     def __init__(self, body: Graph) -> None:
         self.body, self.b = body, Builder(f"{PREFIX}{body.name}")
@@ -494,6 +514,7 @@ class _Tape:
             self.new.update(zip(node.refs, outs, strict=True))
 
     def value(self, ref: Ref, name: str, node: Node | None = None) -> GraphValue:
+        """Return a value of the new graph to compute with; nodes made from it are called ``name``."""
         return GraphValue(self.b, ref, name, node.loc if node else None)
 
     def backward(self) -> None:
@@ -506,6 +527,9 @@ class _Tape:
                     self.accumulate(ref, ct)
 
     def _vjp(self, node: Node) -> Iterable[GraphValue | None]:
+        """Return the gradients of a node's operands, as values of the graph, from the gradients of its results; None
+        for an operand without one."""
+
         def value_of(ref: Ref) -> GraphValue:
             return self.value(self.new[ref], PREFIX + self.body.value_name(ref), node)
 
@@ -523,10 +547,11 @@ class _Tape:
         return back
 
     def accumulate(self, ref: Ref, ct: GraphValue) -> None:
+        """Add a summand to the gradient of a value of the body."""
         self.cts[ref] = self.cts[ref] + ct if ref in self.cts else ct
 
     def gradient(self, ref: Ref, type_: TensorType) -> GraphValue:
-        """Return the gradient of a value, zeros if none flows."""
+        """Return the gradient of a value, zeros if no result depends on the value."""
         if ref in self.cts:
             return self.cts[ref]
         (zeros,) = self.b.add(Full(type_.shape, 0.0), names=(f"{PREFIX}zero",))

@@ -18,7 +18,8 @@ MOST_EITHER = 6  # values for which every combination of choices is tried: 64 co
 
 @dataclass(frozen=True)
 class Rows:
-    """The body for one row, the arguments that have an axis of rows, and the number of rows.
+    """The body for one row, which of its arguments have an axis of rows in the batch (``mapped``), and the number of
+    rows.
 
     If the rows are not independent, the whole batch is one row, and its size is fixed.
     """
@@ -36,6 +37,7 @@ def batch_of(scan: Scan) -> int:
 
 
 def _leading_shapes(scan: Scan) -> list[tuple[int, ...]]:
+    """Return the shapes of a body's states; without states, of its inputs."""
     args = scan.body.body_args()
     states = [arg for slot, arg in enumerate(args) if scan.role(slot) == "state"]
     return [arg.types[0].shape for arg in (states or [arg for i, arg in enumerate(args) if scan.role(i) == "x"])]
@@ -62,6 +64,8 @@ def rows_of(scan: Scan) -> Rows:
 
 
 def _tidy(body: Graph) -> Graph:
+    """Return the body with splits before elementwise ops, with biases that vary from step to step as sums, and
+    simplified."""
     split = split_early(BiasApart(_varies).run(body).graph)
     return Cse().run(Simplify().run(split).graph).graph  # not Dead, which removes arguments
 
@@ -77,6 +81,8 @@ class _Mixed(Exception):
 
 
 def _row_body(body: Graph, mapped: tuple[bool, ...]) -> Graph | None:
+    """Return the body for one row of the ``mapped`` arguments. Return None if an op mixes rows, or if a result has the
+    rows elsewhere than at its first axis."""
     b = Builder(body.name, body)
     new: dict[Ref, _InRow] = {}
     for arg, maps in zip(body.body_args(), mapped, strict=True):
@@ -102,6 +108,7 @@ class _InRow(NamedTuple):
 
 
 def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, _InRow]) -> None:
+    """Add a node of the body for one row, and its results to ``new``. Raise _Mixed if the op mixes rows."""
     args = body.args(node.name)
     types, values = [body.type(ref) for ref in args], [new[ref] for ref in args]
     slot = next((slot for slot, value in enumerate(values) if value.axis is not None), None)
@@ -130,8 +137,8 @@ def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, _InRow]) -> Non
 
 
 def _of_row(b: Builder, body: Graph, ref: Ref, value: _InRow, place: int | None) -> Ref:
-    """Return one row of an operand, for an op that has the rows at axis ``place``. Raise _Mixed if the operand has them
-    elsewhere."""
+    """Return one row of an operand, for an op that has the rows at the operand's axis ``place``. Raise _Mixed if the
+    operand has them elsewhere."""
     op, shape = body.node(ref.node).op, body.type(ref).shape
     if value.axis == place:
         return value.ref
@@ -145,8 +152,9 @@ def _of_row(b: Builder, body: Graph, ref: Ref, value: _InRow, place: int | None)
 
 
 def with_rows_first(scan: Scan) -> tuple[Graph, tuple[int, ...]] | None:
-    """Return a scan's body with the rows of each argument first, and the slots of arguments that had them second.
-    Transpositions at its beginning put these axes back. Return None if no argument had them second."""
+    """Return a scan's body in which arguments that had the rows at their second axis have them first, and the slots of
+    these arguments. A transposition after each such argument restores its axes. Return None if there is no such
+    argument."""
     batch, args = batch_of(scan), scan.body.body_args()
     shapes = [arg.types[0].shape for arg in args]
     slots = tuple(

@@ -25,14 +25,14 @@ JOINS = (Concat, Stack)
 
 @dataclass
 class _Group:
-    """The nodes of one loop, or one node of another kind."""
+    """The nodes of one loop, or one node that is no loop."""
 
     size: int  # the number of elements of the loop; 0 for other nodes
     nodes: list[Node]
 
 
 class Schedule(Generic[C]):
-    """The schedule of a step: loops and products that write ``sinks`` from ``sources``.
+    """The schedule of a step: loops and calls that write ``sinks`` from ``sources``.
 
     New buffers are added to ``made``. ``moves`` are the ops whose results are elements of an operand, ``calls`` the ops
     that are no loop. With ``one_row`` N is 1, so that a result may be any part of an array.
@@ -72,8 +72,8 @@ class Schedule(Generic[C]):
     # the order of work --------------------------------------------------------------------------------------------
 
     def place_nodes(self, roots: Iterable[Ref], replaced: Mapping[Ref, Ref]) -> None:
-        """Place every computing node that the roots depend on in a loop or a product. ``replaced`` is that of
-        :meth:`work`."""
+        """Put every node that ``roots`` need and that computes into the group of a loop, or into a group of its own.
+        ``replaced`` maps states to the values that overwrite them."""
         needed: set[str] = set()
         stack = [*roots]
         while stack:
@@ -106,10 +106,12 @@ class Schedule(Generic[C]):
         self._delay(readers, stored)
 
     def _in_few_passes(self, nodes: list[Node]) -> list[Node]:
-        """Return nodes in an order with few passes over elements that are summed, the largest loops first. A loop has
-        all elementwise nodes of a size and the sums over so many elements. Nodes that wait for one of these sums, or
-        for another kind of node that waits for the loop, come later. The readers of a state precede the value that
-        overwrites it."""
+        """Return nodes in an order with few passes over elements that are summed, the largest loops first.
+
+        A loop takes all elementwise nodes of a size and the sums over as many elements. A node comes later if it waits
+        for one of these sums, or for a node outside the loop that waits for the loop. The readers of a state precede
+        the value that overwrites the state.
+        """
         names = {node.name: node for node in nodes}
         before: dict[str, dict[str, bool]] = {}  # node -> nodes before it, and whether one loop may have both
         for node in nodes:
@@ -143,7 +145,7 @@ class Schedule(Generic[C]):
 
     @staticmethod
     def _waits(before: Mapping[str, Iterable[str]], name: str, other: str) -> bool:
-        """Return whether node ``name`` must come after node ``other``, directly or by other nodes."""
+        """Return whether node ``name`` must come after node ``other``, directly or through other nodes."""
         stack, seen = [name], {name}
         while stack:
             for each in before[stack.pop()]:
@@ -155,8 +157,8 @@ class Schedule(Generic[C]):
         return False
 
     def _find_within(self, readers: dict[str, list[Node]], needed: set[str], roots: set[str]) -> None:
-        """Find elementwise nodes with a single reader, a sum or another such node, element by element: they need no
-        memory."""
+        """Find the elementwise nodes whose single reader reads them element by element, and is a sum or itself such a
+        node: these are computed inside the sum and need no memory."""
         for node in reversed(list(self.graph)):
             if node.name not in needed or node.name in roots or type(node.op) not in ELEMENT:
                 continue
@@ -167,14 +169,14 @@ class Schedule(Generic[C]):
                 self.within.add(node.name)
 
     def is_within(self, node: Node, reader: Node) -> bool:
-        """Return whether a node is computed in the loop of its reader, even if the reader uses an element several
-        times."""
+        """Return whether a node is computed in the loop of its reader, even if that loop then computes an element
+        several times."""
         return True
 
     def _delay(self, readers: dict[str, list[Node]], roots: set[str]) -> None:
         """Move each elementwise node into the first loop that reads its value, if that loop reads it element by
-        element: then the value needs no array in memory. ``roots`` are nodes whose values are stored; no node moves to
-        a later place than a root of the same size, because the root may overwrite a state that the node reads."""
+        element: then the value needs no array. ``roots`` are nodes whose values are stored. No node moves past a root
+        of its size, because the root may overwrite a state that the node reads."""
         for at in reversed(range(len(self.groups))):
             group = self.groups[at]
             for node in reversed(group.nodes.copy() if group.size else []):
@@ -193,11 +195,13 @@ class Schedule(Generic[C]):
                     self.group_of[node.name] = to
 
     def _after(self, ref: Ref) -> int:
-        """Return the last group that must run before a value is available."""
+        """Return the index of the last group that must run before a value is available, or -1 if none must."""
         base, _ = self.values.origin(ref)
         return self.group_of.get(base.node, -1) if self.values.computed(base) else -1
 
     def _place(self, node: Node) -> None:
+        """Put a node into a group: an elementwise node into the first loop of its size that runs after its operands are
+        ready, any other node into a new group."""
         if type(node.op) in ELEMENT:
             size = node.types[0].size
             start = 0
@@ -228,12 +232,14 @@ class Schedule(Generic[C]):
     # the places of values -----------------------------------------------------------------------------------------
 
     def buffer(self, name: str, size: int, time: bool, rows: bool = True) -> Place:
+        """Return the place of a new buffer."""
         unique = self.unique.unique(name)
         self.made.append(Array("buffer", len(self.made), unique, size, rows, time))
         return Place(self.made[-1])
 
     def in_memory(self, ref: Ref, time: bool = False) -> Place:
-        """Return the place of a value or a source. A value that has no place yet gets a buffer."""
+        """Return the place of a source or a computed value; ``time`` asks for a place with all steps. A value that has
+        no place yet gets the place of a sink, or a buffer."""
         time = time or ref in self.over_time
         if ref in self.sources:
             return self.sources[ref]
@@ -253,7 +259,8 @@ class Schedule(Generic[C]):
         return place
 
     def _store(self, sink: Sink, at: Index | None = None) -> None:
-        """Write a value to a sink, in the loop that computes the value if that is possible, else by a separate loop."""
+        """Write a value to a sink at the index ``at``: in the loop that computes the value if that is possible, else by
+        a loop that copies."""
         base, index = self.values.origin(sink.ref)
         node, size = self.graph.node(base.node), self.graph.type(sink.ref).size
         at = counter(size) if at is None else at
@@ -281,11 +288,12 @@ class Schedule(Generic[C]):
         self.copies.append((self._after(sink.ref), sink, at))
 
     def _pieces(self, node: Node, sink: Sink) -> None:
+        """Write each operand of a join to its place in the join's sink."""
         for slot, index in enumerate(self._places(node)):
             self._store(Sink(self.graph.args(node.name)[slot], sink.place, sink.add), index)
 
     def _places(self, node: Node) -> Iterator[Index]:
-        """Yield the indices of each operand in the elements of a join."""
+        """Yield, for each operand of a join, the index of its elements in the join."""
         axis, start = node.op.axis if isinstance(node.op, Concat) else 0, 0
         for ref in self.graph.args(node.name):
             size = self.graph.type(ref).shape[axis] if isinstance(node.op, Concat) else 1
@@ -293,7 +301,8 @@ class Schedule(Generic[C]):
             start += size
 
     def rows_in_memory(self, ref: Ref, width: int, time: bool = False) -> Place:
-        """Return the place of the rows of a matrix that a product reads: contiguous, ``width`` floats each."""
+        """Return the place of a matrix that a product reads, with contiguous rows of ``width`` floats. If the value is
+        not stored so, it is copied to a buffer."""
         base, index = self.values.origin(ref)
         size = self.graph.type(ref).size
         offset = offset_of(index, size)
@@ -314,9 +323,11 @@ class Schedule(Generic[C]):
         outers: Iterable[tuple[Ref, int, Ref | None, int]],
         replaced: Mapping[Ref, Ref] | None = None,
     ) -> tuple[list[C | Loop], list[tuple[Place, Place | None]]]:
-        """Return all work of a step, and the places of the operands of the products over all steps.
+        """Return the loops and calls of a step in their order, and the places of the operands of each product over all
+        steps.
 
-        ``replaced`` maps states to the values that overwrite them in memory.
+        ``outers`` has for each such product the operand ct, the width of its rows, the operand x or None, and its
+        width. ``replaced`` maps states to the values that overwrite them in memory.
         """
         outers = list(outers)
         kept_refs = [ref for a, _, b, _ in outers for ref in (a, b) if ref is not None]
@@ -348,7 +359,7 @@ class Schedule(Generic[C]):
         return works, kept
 
     def _calls(self) -> dict[str, C]:
-        """Return the work that is no loop, by its nodes. A value that another group reads gets a place in memory."""
+        """Return by node name the work that is no loop. A value that another group reads gets a place in memory."""
         calls: dict[str, C] = {}
         order = [*enumerate(self.groups)]
         for at, group in reversed(order) if self.one_row else order:  # the part of a join is computed there
@@ -376,9 +387,11 @@ class Schedule(Generic[C]):
                 yield base
 
     def _copies(self, at: int) -> Iterator[Loop]:
+        """Yield the loops that copy values after the group ``at`` has run."""
         yield from (self.code.copy(sink, index) for after, sink, index in self.copies if after == at)
 
     def _is_concat(self, ref: Ref) -> bool:
+        """Return whether a value is the result of a join."""
         return isinstance(self.graph.node(ref.node).op, JOINS)
 
     def call(self, node: Node) -> C:
@@ -386,7 +399,7 @@ class Schedule(Generic[C]):
         raise NotImplementedError
 
     def _of_sequence(self, node: Node) -> bool:
-        """Return whether a node is a product with a sequence that is known before the first step."""
+        """Return whether a node is a product whose input is a sequence that is known before the first step."""
         if not isinstance(node.op, Linear):
             return False
         x = self.graph.args(node.name)[0]
@@ -397,7 +410,8 @@ class Schedule(Generic[C]):
 
 
 def check_ops(body: Graph) -> None:
-    """Raise :class:`BackendError` for an op without code in loops, and say so for a convolution that is too large."""
+    """Raise :class:`BackendError` for an op without code in loops; for a convolution the error says that it is too
+    large."""
     allowed = (*ELEMENT, *MOVES, Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum)
     for node in body:
         if type(node.op) not in allowed:
@@ -410,7 +424,7 @@ def check_ops(body: Graph) -> None:
 
 
 class Products(Schedule[Product]):
-    """A schedule whose calls are products with weights."""
+    """A schedule whose calls are matrix products with weights."""
 
     def call(self, node: Node) -> Product:
         """Return the product of a node. Raise BackendError if its matrix is computed in the loop."""
@@ -454,8 +468,8 @@ class Products(Schedule[Product]):
         )
 
     def _when(self, y: Ref, x: Ref, ins: int) -> tuple[Literal["before", "step", "after"], Place, Place]:
-        """Return when a product runs, and its places. It runs before the loop if x is known for all steps by then,
-        after the loop if no step reads y, and otherwise in each step."""
+        """Return when a product runs, and the places of x and y. The product runs before the loop if x is known for all
+        steps by then, after the loop if no step reads y, and otherwise in each step."""
         place = self.memory.get(y)
         copied = any(self.values.origin(sink.ref)[0] == y for _, sink, _ in self.copies)
         last = place is not None and place.array.kind in ("top", "bottom_diff") and place.array.time
@@ -468,7 +482,7 @@ class Products(Schedule[Product]):
         return ("before" if reads_sequence and y_place.array.time else "step"), x_place, y_place
 
     def _panels(self, w: Array, transposed: bool, outs: int, ins: int) -> Array:
-        """Return the place of a packed matrix. All products with this matrix share the place."""
+        """Return the array of a packed matrix, which all products with this matrix share."""
         if (w, transposed) not in self.panels:
             place = self.buffer(
                 f"{w.name}_panels", -(-outs // WIDEST) * WIDEST * self.numbers.floats(ins), False, False
