@@ -327,11 +327,8 @@ def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[st
 
 
 def exposed(net: Net, inputs: Collection[str], depth: int) -> tuple[Net, dict[str, str]]:
-    """Return the net with all values as outputs that may be next values of the ``inputs``, and the input that each
-    input of this net comes from.
-
-    A part of an input that up to ``depth`` nodes take out is an input of this net.
-    """
+    """Return the net with all values as outputs that may be next values of ``inputs``, and the owner of each of its
+    inputs: the input of ``net`` of which up to ``depth`` nodes take it out as a part."""
     owner = {name: name for name in inputs}
     steps, leaves, shapes = list(net.steps), dict(net.leaves), dict(net.shapes)
     for _ in range(depth):
@@ -445,11 +442,8 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
 
 
 def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -> tuple[list[Past], bool]:
-    """Return the pasts of a net, and whether it is a net of sequences.
-
-    Lost pasts of a net of sequences are reported only if a state is an input or an output: then the net is meant for
-    streaming.
-    """
+    """Return the pasts of a net, and whether it is a net of sequences. Of such a net, lost pasts are reported only if a
+    state is an input or an output: then the net is meant for streaming."""
     times = layer_axes(net)[0]
     sequence = bool(times)
     sizes = of_one(net.source_inputs()) if net.open_sizes() else {}
@@ -472,8 +466,8 @@ def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -
 
 
 def _freed(path: Path, shapes: Mapping[str, Sequence[int]], options: Mapping[str, Any]) -> Net | None:
-    """Return the net of an ONNX graph with zeros that may be pasts as inputs, before products of these zeros are folded
-    to constants. None for other files, and if nodes need these zeros as constants."""
+    """Return the net of an ONNX graph with zeros that may be pasts as inputs, before products of them are folded. None
+    for other files, and if nodes need these zeros as constants."""
     if not ONNX.knows(path):
         return None
     try:
@@ -549,11 +543,8 @@ def operator_lists() -> Mapping[str, Mapping[str, Any]]:
 
 
 def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[str, ...]]:
-    """Return the nodes that runtimes do not take, and the title of each list. A runtime that reads another format takes
-    no node.
-
-    Raises :class:`SourceError` for an unknown list, and for a file that is neither ONNX nor TFLite.
-    """
+    """Return the nodes that runtimes do not take, and the title of each list; a runtime of another format takes no
+    node. Raises :class:`SourceError` for an unknown list, and for a file that is neither ONNX nor TFLite."""
     lists = operator_lists()
     for name in runtimes:
         if name not in lists:

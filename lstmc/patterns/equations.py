@@ -71,8 +71,7 @@ class Matrix:
 
 @dataclass(frozen=True, eq=False)
 class Atom:
-    """An indeterminate of the polynomials. Equal atoms are one object. ``number`` counts the atoms in the order in
-    which they were met, and ``place`` is where the atom was met first."""
+    """An indeterminate of the polynomials; equal atoms are one object. ``place`` is where the atom was met first."""
 
     number: int
     recurrent: bool  # it depends on a state of the scan
@@ -161,7 +160,6 @@ class LinearCombination(ABC, Generic[M]):
         return self + -other
 
     def __mul__(self, other: Self) -> Self:
-        """Return the product, multiplied out: each monomial of one factor times each monomial of the other."""
         terms: dict[M, Any] = {}
         for one, a in self.terms.items():
             for two, b in other.terms.items():
@@ -262,9 +260,9 @@ class Equations:
     """The formulas of one body of a scan.
 
     ``formulas`` has the formula of each kind of op that is not opaque. ``around`` is the graph that contains the scan,
-    and the name of the scan's node; without ``around`` all arguments of the body are opaque. ``cuts`` maps each value
-    of the body that is made opaque to the value whose atom stands for it: equal values have one atom. Equal formulas
-    are equal polynomials, within one object of this class.
+    and the scan's name in it; without ``around`` the body's arguments are opaque. ``cuts`` maps each value that is made
+    opaque to the value whose atom stands for it and its equals. Equal formulas are equal polynomials, within one
+    object.
     """
 
     def __init__(
@@ -294,7 +292,6 @@ class Equations:
             self._operands = dict(zip(names, graph.args(name), strict=True))
 
     def graph(self, where: Where) -> Graph:
-        """Return the graph of the values at a place: the body, or the graph that contains the scan."""
         if where == "step":
             return self.body
         assert self.around is not None
@@ -354,11 +351,10 @@ class Equations:
         return self._atom((Opaque, place), lambda number: Opaque(number, recurrent, place))
 
     def function(self, place: Place, op: Op, of: Place) -> Polynomial:
-        """Return the formula of an element-wise op on the value at ``of``; relu(d - relu(x)) is d less x clipped to [0,
-        d] if x depends on a state.
+        """Return the formula of an element-wise op on the value at ``of``.
 
-        If x depends on no state, relu(1 - relu(x)) may be the mask of valid steps, which ``step.py`` looks for as it
-        is.
+        If x depends on a state, relu(d - relu(x)) is d less x clipped to [0, d]. Otherwise it may be a mask of valid
+        steps.
         """
         plain, operand = _of_models(op), self.at(of)
         if isinstance(plain, Relu) and operand.recurrent and len(operand) == 2:
@@ -383,8 +379,7 @@ class Equations:
         )
 
     def _sequence(self, place: Place) -> Place:
-        """Return the place of a body's argument in the graph that contains the scan; any other place, also a state's,
-        unchanged."""
+        """Return the place of a body's argument outside of the scan; any other place, also of a state, unchanged."""
         op = self.graph(place.where).node(place.ref.node).op
         if isinstance(op, Arg) and op.role != "state" and place.where == "step" and place.ref.node in self._operands:
             where: Where = "sequence" if op.role == "x" else "outside"
@@ -395,7 +390,6 @@ class Equations:
         return self._atom((Weight, place), lambda number: Weight(number, False, place))
 
     def _atom(self, key: Hashable, make: Callable[[int], Atom]) -> Atom:
-        """Return the atom of a key; ``make`` creates it with the next number if the key is new."""
         if key not in self._atoms:
             self._atoms[key] = make(len(self._atoms))
         return self._atoms[key]
@@ -403,7 +397,7 @@ class Equations:
     # reading -------------------------------------------------------------------------------------------------
 
     def _read(self, place: Place) -> Polynomial | None:
-        """Return the formula of the value at a place, which is an opaque atom if the value is cut; None if it is
+        """Return the formula of the value at a place, an opaque atom for a cut value; None if the formula is
         unknown."""
         if place.ref in self.cuts and place.where == "step":
             return Polynomial.atom(self.opaque(replace(place, ref=self.cuts[place.ref])))
@@ -470,16 +464,15 @@ class Reading:
         return Place(ref, columns, where)
 
     def operand(self, ref: Ref, columns: Columns) -> Polynomial:
-        """Return the formula of some columns of an operand."""
         return self.equations.at(self.at(ref, columns))
 
     def by_rows(self, ref: Ref) -> Polynomial:
-        """Return the formula of an operand that has one number for each row: a value [N] beside values [N, H]."""
+        """Return the formula of an operand with one number for each row: a value [N] beside values [N, H]."""
         return self.equations.at(self.at(ref, None))
 
     def aligned(self, ref: Ref, like: Node, columns: Columns) -> Polynomial:
-        """Return the formula of the columns of an operand that meet ``columns`` of the node ``like``, by broadcasting
-        from the last axis on."""
+        """Return the formula of the columns of an operand that meet ``columns`` of the node ``like`` when it is
+        broadcast."""
         shape = self.graph.type(ref).shape
         if not shape or columns is None:
             return self.by_rows(ref)
@@ -492,12 +485,8 @@ Formula = Callable[[Reading, Node[Any], tuple[Ref, ...], Columns], Polynomial | 
 def part_of(
     graph: Graph, ref: Ref, part: tuple[int, int], axis: int, joined: bool = False
 ) -> tuple[Ref, tuple[int, int]] | None:
-    """Return the value that ``ref`` is a part of, or is joined from, and the columns of that value which ``part`` of
-    ``ref`` equals.
-
-    ``ref`` may be a result of a Split along ``axis``, or, if ``joined``, of a Concat along it. Return None for any
-    other op, and if a part spans several operands of a Concat.
-    """
+    """Return the operand of a Split, or if ``joined`` of a Concat, along ``axis`` that ``part`` of ``ref`` is a part
+    of, and the place in this operand; None for any other op, and if the part spans several operands of a Concat."""
     node = graph.node(ref.node)
     if isinstance(node.op, Split) and node.op.axis == axis:
         before = sum(node.op.sizes[: ref.out])
@@ -529,7 +518,6 @@ def _of_models(op: Op) -> Op:
 
 
 def _of_two(function: Callable[[Polynomial, Polynomial], Polynomial | None]) -> Formula:
-    """Return the formula of a binary op: ``function`` combines the formulas of the two operands after broadcasting."""
     return lambda r, node, args, columns: function(*(r.aligned(ref, node, columns) for ref in args))
 
 
@@ -551,7 +539,7 @@ def _function(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -
 
 
 def _part(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    """Return the formula of columns of a Split's or Concat's result; None if they are not columns of one operand."""
+    """Return the formula of columns of a Split or Concat; None if they are not columns of one operand."""
     if columns is None:
         return None
     part = part_of(r.graph, r.place.ref, columns, node.types[0].rank - 1, joined=True)
@@ -579,8 +567,8 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _linear(r: Reading, node: Node[Linear], args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    """Return the formula of a Linear: a product for each piece of a concatenated operand, and the bias; None if the
-    matrix is not a weight."""
+    """Return the formula of a Linear: a product for each piece of a joined operand, and the bias; None for a computed
+    matrix."""
     if columns is None:
         return None
     x, w, *bias = args
