@@ -327,8 +327,8 @@ def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[st
 
 
 def exposed(net: Net, inputs: Collection[str], depth: int) -> tuple[Net, dict[str, str]]:
-    """Return the net with all values as outputs that may be next values of ``inputs``, and the owner of each of its
-    inputs: the input of ``net`` of which up to ``depth`` nodes take it out as a part."""
+    """Return the net with all values as outputs that may be next values of ``inputs``, and a map from its inputs to
+    ``inputs``: up to ``depth`` nodes may take a part out of an input, which is then an input of its own."""
     owner = {name: name for name in inputs}
     steps, leaves, shapes = list(net.steps), dict(net.leaves), dict(net.shapes)
     for _ in range(depth):

@@ -485,8 +485,8 @@ Formula = Callable[[Reading, Node[Any], tuple[Ref, ...], Columns], Polynomial | 
 def part_of(
     graph: Graph, ref: Ref, part: tuple[int, int], axis: int, joined: bool = False
 ) -> tuple[Ref, tuple[int, int]] | None:
-    """Return the operand of a Split, or if ``joined`` of a Concat, along ``axis`` that ``part`` of ``ref`` is a part
-    of, and the place in this operand; None for any other op, and if the part spans several operands of a Concat."""
+    """Return the operand of a Split along ``axis``, or if ``joined`` of a Concat, that contains the part of ``ref``,
+    and the part's place in it; None for any other op, and if the part spans several operands of a Concat."""
     node = graph.node(ref.node)
     if isinstance(node.op, Split) and node.op.axis == axis:
         before = sum(node.op.sizes[: ref.out])

@@ -234,11 +234,8 @@ def _tails(equations: Equations, h: Ref, o: Atom, shown: Atom) -> Iterator[LSTMT
 
 
 def _updates(c: Polynomial, gate: Op | Clip) -> Iterator[tuple[dict[str, Function], Monomial]]:
-    """Yield the readings of a formula as f c + i g: the gates by name, and the monomial c, which is () if the formula
-    is i g.
-
-    i and f are functions with the op ``gate``, if possible.
-    """
+    """Yield the readings of a formula as f c + i g: the gates by name, and the monomial of the old c, which is () if
+    the formula is i g. If possible, i and f are functions with the op ``gate``."""
     terms = [monomial for monomial, coefficient in c if coefficient == 1]
     if len(terms) != len(c) or len(c) not in (1, 2):
         return
