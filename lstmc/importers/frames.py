@@ -44,7 +44,7 @@ class Reading:
         return self.read({**shapes, **self.shapes})
 
     def if_it_can(self, shapes: Mapping[str, Sequence[int]]) -> SourceNet | None:
-        """Return the source with these shapes, or None if it cannot be read with them."""
+        """Return the source read with these shapes; None if the source cannot be read with them."""
         try:
             return self.at(shapes)
         except (RefusedError, SourceError):  # a source without sizes to choose, as a state dict
@@ -174,7 +174,8 @@ def _length(net: Net, axes: Mapping[str, int]) -> int:
 
 
 def _axis(inputs: Mapping[str, Shape], name: str, axis: int) -> int:
-    """Return an axis of a source's input, counted from the first. Raises :class:`SourceError` without such an axis."""
+    """Return an axis that the user named as time, counted from the first axis. Raise :class:`SourceError` if the input
+    has no such axis, or if the axis has one element."""
     argument = Argument("time", f"{name}={axis}", f'time={{"{name}": {axis}}}')
     if name not in inputs:
         hint = nearest_or_all(name, inputs, "the inputs are")
@@ -277,7 +278,8 @@ def _at_short(reading: Reading, inputs: Mapping[str, Shape], sizes: Mapping[str,
 
 
 def _both(error: RefusedError, other: SourceNet | RefusedError) -> RefusedError:
-    """Return the refusals that occur at both lengths: at one length another branch may be taken."""
+    """Return an error with the refusals of ``error`` whose nodes ``other`` refuses too. A refusal at one length alone
+    may be of a branch that other lengths do not take."""
     nodes = {one.node for one in other.refusals} if isinstance(other, RefusedError) else set[str]()
     kept = [one for one in error.marked_refusals if one.node in nodes]
     return RefusedError(error.origin, kept, error.what, error.inputs)
@@ -296,7 +298,7 @@ def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[s
 
 
 def at_sizes(inputs: Mapping[str, Shape], numbers: Mapping[str, int]) -> dict[str, list[int]]:
-    """Return the shapes of inputs that have open sizes, with these numbers for them."""
+    """Return the shapes of the inputs that have open sizes, with ``numbers`` in place of these sizes."""
     return {
         name: [numbers.get(size.name, size) if isinstance(size, OpenSize) else size for size in shape]
         for name, shape in inputs.items()
@@ -305,7 +307,7 @@ def at_sizes(inputs: Mapping[str, Shape], numbers: Mapping[str, int]) -> dict[st
 
 
 def one_model(nets: Sequence[Net]) -> bool:
-    """Return whether the written models are equal, apart from the default length."""
+    """Return whether the nets give the same written model, apart from the default length."""
     first, *others = [files(replace(net, sizes={}), "") for net in nets]
     return all(other == first for other in others)
 

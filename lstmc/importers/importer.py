@@ -46,7 +46,8 @@ FIXED = "export the module again from an example of the shape wanted: torch.expo
 
 @dataclass(frozen=True)
 class OwnSource:
-    """A format that this package reads: a :class:`~lstmc.importers.sources.NetSource`."""
+    """A format that this package reads: a :class:`~lstmc.importers.sources.NetSource`. ``options`` are the options of
+    an import that the format reads."""
 
     summary: str
     options: frozenset[str]
@@ -178,9 +179,9 @@ class ImportedModel:
 
     @classmethod
     def of_source(cls, source: SourceNet, step: bool) -> ImportedModel:
-        """Return the model of a net as it was read; ``step`` is the argument of :func:`import_file`.
+        """Return the model of a source that was read; ``step`` is the argument of :func:`import_file`.
 
-        Raises :class:`~lstmc.importers.refusal.RefusedError` for ``step`` of a net that cannot be streamed.
+        Raise :class:`~lstmc.importers.refusal.RefusedError` with ``step`` for a net that cannot be streamed.
         """
         if step and source.surroundings is not None:  # the layers around it compute all steps
             source = source.surroundings.whole()
@@ -251,11 +252,8 @@ class ImportedModel:
         return cls(source.described, net, source.kind, None, source.runtime, True, frames)
 
     def streamed(self) -> ImportedModel:
-        """Return the model in a form that can be streamed, as with ``step``.
-
-        Raises :class:`~lstmc.importers.refusal.RefusedError` with the layers that need more of a sequence than its
-        past.
-        """
+        """Return the model in a form that can be streamed, as with ``step``. Raise
+        :class:`~lstmc.importers.refusal.RefusedError` with the layers that need more of a sequence than its past."""
         if not self.step and self.reading is not None and has_several_times(self.described):
             return ImportedModel.of_time(self.reading)
         return self if self.step else replace(self, net=canonicalize(self.described, True), step=True)

@@ -47,7 +47,7 @@ LISTS = files("lstmc.importers") / "operator_lists"
 
 @dataclass(frozen=True)
 class Value:
-    """An input or an output: its sizes, as numbers or names, and the meaning of each axis."""
+    """An input or an output: its sizes, as numbers or names, and the meaning of each axis, such as "time"."""
 
     name: str
     shape: tuple[int | str, ...]
@@ -59,7 +59,8 @@ class Value:
 
 @dataclass(frozen=True)
 class Part:
-    """Recurrent layers: the kind of the cell, its ``units``, the axis along which it runs, and the nodes."""
+    """Recurrent layers of one kind: the kind of the cell, the ``units`` of each layer, the axis along which they run,
+    and their nodes."""
 
     kind: str
     units: tuple[int, ...]
@@ -86,7 +87,8 @@ class Unread:
 
 @dataclass(frozen=True)
 class Left:
-    """Nodes that a runtime does not run on its accelerator, by its published list; ``why`` is the list's reason."""
+    """Nodes that a runtime's accelerator does not run according to the runtime's published list; ``why`` is the list's
+    reason."""
 
     runtime: str
     operator: str
@@ -96,10 +98,10 @@ class Left:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file is.
+    """The result of :func:`inspect`.
 
-    ``pasts`` are values that layers keep from step to step. ``perhaps`` has inputs and outputs that may be a state
-    before and after a step, by their shapes and names alone. ``notes`` say how the net can be streamed.
+    ``pasts`` are values that layers pass from step to step. ``perhaps`` has pairs of an input and an output that may be
+    a state before and after a step, by their shapes and names alone. ``notes`` say how the net can be streamed.
     """
 
     file: str
@@ -126,6 +128,7 @@ class Inspection:
         return {**asdict(self), "lost": self.lost}
 
     def __str__(self) -> str:
+        """Return the inspection as lines of text, in blocks with titles; empty blocks are left out."""
         sizes = f": {self.parameters:,} parameters, {self.multiply_adds:,} multiply-adds a step" * (not self.unread)
         lines = [f"{self.file} ({self.kind}){sizes}", *_block("inputs", self.inputs), *_block("outputs", self.outputs)]
         lines += _block("recurrent parts", self.parts)
@@ -490,7 +493,7 @@ def _value(name: str, shape: Shape, kinds: Mapping[str, int | None]) -> Value:
 
 
 def _parts(net: Net, frame: States) -> Iterable[Part]:
-    """Return the recurrent parts of a net: its loops, and the cells that are written out in the net of one frame."""
+    """Yield the recurrent parts of a net: its loops, and the cells that are written out in the net of one ``frame``."""
     groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
     bands = layer_axes(net)[1]
     for step in net.steps:
@@ -570,7 +573,7 @@ def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[
 
 
 def _nodes(path: Path) -> tuple[str, list[tuple[str, set[str]]]]:
-    """Return the format of a file, and its nodes: the operator, and in TFLite the types of its values."""
+    """Return the format of a file, and pairs of each node's operator and, in TFLite, the types of its values."""
     if ONNX.knows(path):
         nodes = load_onnx(path).graph.node
         return "ONNX", [(node.op_type, set()) for node in nodes if node.op_type != "Constant"]

@@ -37,7 +37,8 @@ def files(net: Net, kind: str) -> dict[str, bytes]:
 
 
 class _Arrays(Mapping[str, Array]):
-    """The weights of a model, computed on access, one array in memory at a time; ``problems`` collects errors."""
+    """The arrays of a model's weights by name, each computed at its access, so that one array is in memory at a time;
+    ``problems`` collects the weights with elements that are not finite."""
 
     def __init__(self, net: Net) -> None:
         self.net = net
@@ -62,7 +63,8 @@ def _lists_on_a_line(text: str) -> str:
 
 
 def record(net: Net, kind: str) -> dict[str, Any]:
-    """Return the content of ``import.json``: the origin of inputs, outputs and parameters."""
+    """Return the content of ``import.json``: for inputs, outputs and parameters their shapes and their origin in the
+    source."""
     return {
         "lstmc": __version__,
         "source": net.origin,
@@ -86,14 +88,16 @@ def _shape(shape: Shape) -> list[int | str]:
 
 
 def _axes(net: Net, name: str) -> dict[str, Any]:
-    """Return the source's name and axes of an input or output, if they differ, and the delay of a late output."""
+    """Return the entries of ``import.json`` for an input or output: its name in the source if it differs, its order of
+    axes if it differs, and the delay of a late output."""
     called = {"called": net.called[name]} if net.called.get(name, name) != name else {}
     axes = called | ({"axes": net.axes[name]} if name in net.axes else {})
     return axes | ({"delay": net.delays[name]} if name in net.delays else {})
 
 
 class _NetPrinter(Printer):
-    """The text of an imported net, with the source's names in comments, and sizes by their names."""
+    """Prints an imported net as a model of the language, with the source's names in comments, and names in place of
+    sizes."""
 
     def __init__(self, net: Net) -> None:
         super().__init__(net.graph)

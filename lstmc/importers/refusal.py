@@ -13,10 +13,11 @@ __all__ = ["Refusal", "RefusedError", "SourceError"]
 
 @dataclass(frozen=True)
 class Refusal:
-    """One part of a model that cannot be expressed: the node, its attribute and value, the reason, and the remedy.
+    """A part of a model that cannot be expressed: the node, its attribute and the attribute's value, the reason, and
+    the remedy.
 
-    A node that cannot be streamed has no attribute and value: the reason is about the whole node. ``line`` is the line
-    of the source model's code, ``FILE:LINE``, if the source has it.
+    For a node that cannot be streamed the reason is about the whole node: attribute and value are ''. ``line`` is the
+    line of the source model's code, ``FILE:LINE``, or '' if it is not known.
     """
 
     node: str
@@ -59,7 +60,7 @@ class RefusedError(LstmcError):
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
-        """Every reason, with its arguments as Python has them."""
+        """All refusals, with the names of arguments as Python has them."""
         return tuple(replace(one, why=worded(one.why), mend=worded(one.mend)) for one in self.marked_refusals)
 
     @classmethod
@@ -69,7 +70,8 @@ class RefusedError(LstmcError):
         refusals: Sequence[Refusal],
         inputs: Mapping[str, Shape],
     ) -> RefusedError:
-        """Return the error for a graph with these inputs; for an unknown size, it says which shape to give."""
+        """Return the error for a graph with these inputs. If an input has an unknown size, the remedy of a refusal that
+        needs a size names the shape to give."""
         fixed = [_fixed(name, shape) for name, shape in inputs.items() if open_sizes(shape)]
         names = dict.fromkeys(str(size).upper() for shape in inputs.values() for size in open_sizes(shape))
         mend = f"fix the sizes by {' and '.join(map(str, fixed))}, with numbers for {', '.join(names)}"
@@ -114,7 +116,7 @@ class Refused(Exception):
         self.attribute, self.value, self.why, self.mend = attribute, value, why, mend
 
     def at(self, node: str, line: str = "") -> Refusal:
-        """Return the refusal of a node."""
+        """Return the refusal for this node."""
         return Refusal(node, self.attribute, self.value, self.why, self.mend, line)
 
     @classmethod

@@ -30,7 +30,7 @@ from lstmc.text import brief
 
 
 def not_installed(*modules: str) -> str | None:
-    """Return a message about missing modules, or None."""
+    """Return a message about the modules that cannot be imported; None if all can."""
     missing = [module for module in modules if find_spec(module) is None]
     return f"{', '.join(missing)} cannot be imported" if missing else None
 
@@ -48,9 +48,10 @@ _PLAIN = frozenset(
 
 
 class KerasRuntime:
-    """Runs a model that Keras builds from the configuration, with the weights read here; it never opens the file.
+    """Runs a model that Keras builds from the source's configuration, with the weights that lstmc read. Keras never
+    opens the file.
 
-    The configuration must name only known classes, and no module of another package.
+    The configuration must name only known classes of Keras, and no module of another package.
     """
 
     name = "Keras"
@@ -59,7 +60,7 @@ class KerasRuntime:
         self.source, self.net = source, net
 
     def unavailable(self) -> str | None:
-        """Return the reason why it cannot run here, or None."""
+        """Return the reason why Keras cannot run the model here, or None."""
         strange = next(_strange(self.source.facts["config"]), None)
         if strange is not None:
             return f"its configuration names {strange}, which is not built from a file"
@@ -108,7 +109,7 @@ class KerasRuntime:
 
 
 def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None:
-    """Set the weights of each layer, also in nested models."""
+    """Set the weights of each layer of a Keras model, also in nested models; ``path`` prefixes the layers' names."""
     for layer in model.layers:
         inner = getattr(layer, "layer", layer)
         if hasattr(inner, "layers"):
@@ -149,7 +150,8 @@ def _today(config: Any, changed: Mapping[str, Any], wrapped: bool = False) -> An
 
 
 def _with_states(node: Any) -> Any:
-    """Return a call of a recurrent layer for Keras 3, which takes first states apart from the sequence."""
+    """Return a call of a recurrent layer in the form of Keras 3, which takes first states apart from the sequence. A
+    call without first states stays."""
     if isinstance(node, Mapping) or len(node) < 2:
         return node
     x, *states = (
@@ -160,7 +162,7 @@ def _with_states(node: Any) -> Any:
 
 
 def _strange(config: Any, depth: int = 0) -> Iterator[str]:
-    """Yield the classes and modules of a configuration that are not known."""
+    """Yield the classes and modules of a configuration that are not known, in words."""
     if depth > 50:
         yield "something nested deeper than 50"
     elif isinstance(config, Mapping):
@@ -180,7 +182,8 @@ BY_8_BITS = "the source rounds to 8 bits while it runs, which the imported model
 
 
 class OnnxRuntime:
-    """Runs a graph from its file or its bytes; ``values`` are of inputs that were made constants."""
+    """Runs a graph in ONNX Runtime, from its file or its bytes. ``values`` are arrays for inputs that the import made
+    constants."""
 
     name = "ONNX Runtime"
 
@@ -188,7 +191,7 @@ class OnnxRuntime:
         self.model, self.net, self.values = model, net, values
 
     def unavailable(self) -> str | None:
-        """Return the reason why it cannot run here, or None."""
+        """Return the reason why ONNX Runtime cannot run the graph here for a comparison, or None."""
         if ROUNDED in self.net.notes:
             return BY_8_BITS
         return not_installed("onnxruntime")
@@ -218,7 +221,7 @@ class OnnxRuntime:
 
 
 class LiteRtRuntime:
-    """Runs a TFLite file in LiteRT; ``values`` are of inputs that were made constants."""
+    """Runs a TFLite file in LiteRT. ``values`` are arrays for inputs that the import made constants."""
 
     name = "LiteRT"
 
@@ -226,7 +229,7 @@ class LiteRtRuntime:
         self.file, self.net, self.values = file, net, values
 
     def unavailable(self) -> str | None:
-        """Return the reason why it cannot run here, or None."""
+        """Return the reason why the file's outputs cannot be compared, or None."""
         return BY_8_BITS if ROUNDED in self.net.notes else None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -264,7 +267,7 @@ class TorchProgram:
         self.program, self.net = program, net
 
     def unavailable(self) -> str | None:
-        """Return the reason why its outputs differ from the imported model's, or None."""
+        """Return the reason why the program's outputs differ from the imported model's, or None."""
         types = {str(getattr(node.meta.get("val"), "dtype", "")) for node in self.program.graph.nodes}
         rounded = [name for name in ("bfloat16", "float16") if f"torch.{name}" in types]
         return f"the program rounds to {rounded[0]}, which the imported model does not" if rounded else None
@@ -294,7 +297,7 @@ class TorchProgram:
 
 
 class TorchLayers:
-    """Runs ``torch.nn.LSTM``, ``GRU`` and ``RNN`` with the tensors of a state dict."""
+    """Runs layers ``torch.nn.LSTM``, ``GRU`` and ``RNN`` with the tensors of a state dict."""
 
     name = "PyTorch's own layers"
 
@@ -304,11 +307,11 @@ class TorchLayers:
         self.relu = any(node.op == Relu() for body in bodies for node in body)
 
     def unavailable(self) -> str | None:
-        """Return the reason why it cannot run here, or None."""
+        """Return the reason why PyTorch cannot run the layers here, or None."""
         return not_installed("torch")
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the outputs of each group of tensors, run as one layer."""
+        """Return the outputs and last states of each group of tensors, which runs as one layer of PyTorch."""
         torch = importlib.import_module("torch")
         outputs: dict[str, Array] = {}
         arrays = {self.called[name]: array for name, array in inputs.items()}
@@ -336,7 +339,7 @@ class TorchLayers:
         return outputs
 
     def _options(self, group: Group) -> dict[str, Any]:
-        """Return the constructor's arguments of a layer."""
+        """Return the arguments with which PyTorch makes the layer of a group."""
         first = group.tensors[0, False]
         projected = first["weight_hr"].shape if "weight_hr" in first else None
         options: dict[str, Any] = {

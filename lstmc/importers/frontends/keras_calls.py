@@ -43,7 +43,8 @@ class DamagedConfig(ValueError):
 
 
 class Settings(dict[str, Any]):
-    """The configuration of a layer. Raises :class:`Refused` for a missing setting, or where a number is needed."""
+    """The configuration of a layer. The constructor raises :class:`Refused` for a setting of a wrong type, and reading
+    a missing setting does so too."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         """Raise :class:`Refused` if a setting that is a number in all layers has another type."""
@@ -61,7 +62,7 @@ class Settings(dict[str, Any]):
         raise Refused(key, "left out", "it is required", SAVE)
 
     def number(self, key: str, default: float | None) -> float:
-        """Return a setting that must be a number. Raises :class:`Refused`."""
+        """Return a setting that must be a number, or ``default``. Raise :class:`Refused` for anything else."""
         value = self.get(key, default)
         if not isinstance(value, int | float):
             raise Refused(key, brief(value), "one number is expected", SAVE)
@@ -111,12 +112,12 @@ UNSETTLED = "?"  # the mask of a merge of values that are not masked alike
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer: its class, configuration, weights in order, operands, and the version of Keras.
+    """One call of a layer: its class, configuration, weights in Keras's order, operands, and the version of Keras.
 
     ``lead`` axes precede the layer's axes: the batch, and the time of each enclosing ``TimeDistributed``. ``carried``
-    is the mask [N, T, 1] of its first operand, or of all operands of a merge, or UNSETTLED; ``each`` has the mask of
-    each operand. For a layer of attention ``seen`` is the mask [N, T, S] of its scores, and ``causal`` says that a step
-    sees no later step.
+    is the mask [N, T, 1] of the first operand; for a merge it is the mask of all operands, or UNSETTLED if they differ.
+    ``each`` has the mask of each operand. For a layer of attention ``seen`` is the mask [N, T, S] of its scores, and
+    ``causal`` says that a step sees no later step.
     """
 
     name: str
@@ -174,7 +175,7 @@ Handler = Callable[[Layers, Call], list[str]]
 
 
 def pads_of(padding: str, size: Any, kernel: int, stride: int, dilation: int) -> Pair:
-    """Return the zeros before and after an axis for a padding mode."""
+    """Return the zeros before and after an axis for a padding mode of Keras: "causal", "same" or "valid"."""
     if padding == "causal":
         return (dilation * (kernel - 1), 0)
     return same_padding(size, kernel, stride, dilation) if padding == "same" else (0, 0)

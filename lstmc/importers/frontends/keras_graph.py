@@ -167,7 +167,8 @@ class _Reader:
         return UNSETTLED if len(masks) > 1 or (in_time and masks != {None}) else masks.pop()
 
     def _masks_of(self, xs: Sequence[str], given: Mapping[str, Sequence[str | None]]) -> list[str | None]:
-        """Return the mask [N, T, 1] of each operand: the one given as an argument, otherwise the operand's own."""
+        """Return the mask [N, T, 1] of each operand, or None: the mask given as an argument of the call, else the
+        operand's own mask."""
         own = [self.masks.get(x) for x in xs]
         for place, name in zip(range(len(xs)), ("query_mask", "value_mask", "key_mask"), strict=False):
             own[place] = self._column(next(iter(given.get(name, ())), None)) or own[place]
@@ -176,7 +177,7 @@ class _Reader:
         return [self._column(mask) for mask in (*given["mask"], *[None] * len(xs))[: len(xs)]]
 
     def _column(self, mask: str | None) -> str | None:
-        """Return a mask [N, T] of an argument as [N, T, 1]."""
+        """Return a mask [N, T] that is an argument of a call as [N, T, 1]; None for None."""
         return mask and self.layers.unsqueeze(self._truth(mask), [-1])
 
     def _truth(self, mask: str) -> str:
@@ -210,8 +211,8 @@ class _Graph:
         self.values: dict[Key, str | None] = {}  # None: computed from a refused value
 
     def outputs(self, config: Mapping[str, Any], xs: Sequence[str | None]) -> list[str | None]:
-        """Return the model's outputs for its inputs, in the order of :func:`input_layers`. Raise SourceError if the
-        model has no layers."""
+        """Return the model's outputs for the inputs ``xs``, which have the order of :func:`input_layers`. Raise
+        :class:`SourceError` if the model has no layers."""
         layers = inner_layers(config) or []
         if config["class_name"] != "Sequential":
             return self._functional(layers, config.get("config", {}), xs)
@@ -261,15 +262,16 @@ class _Graph:
         return model_outputs
 
     def input(self, layer: Mapping[str, Any], built: Any) -> str:
-        """Add an input of the whole model, and return its name. ``built`` is the shape of a Sequential model."""
+        """Add an input of the whole model, and return its name. ``built`` is the input shape stored in a Sequential
+        model."""
         name = layer_name(layer)
         shape = tuple(self.reader.shapes[name]) if name in self.reader.shapes else self._declared(layer, name, built)
         domain = domain_of(str(layer.get("config", {}).get("dtype")))
         return self.builder.input("X" if not self.builder.inputs else name, shape, called=name, values=domain)
 
     def _declared(self, layer: Mapping[str, Any], name: str, built: Any) -> Shape:
-        """Return the input shape that the first layer declares, with names for unknown sizes. Raise SourceError if it
-        is missing."""
+        """Return the input shape that the first layer declares, with names for unknown sizes. Without a declared shape,
+        take it from the settings of early Keras, or from the weights. Raise :class:`SourceError` if all are missing."""
         config = layer.get("config", {})
         if (model := nested(layer)) is not None and layer["class_name"] in MODELS:
             inside = model["config"].get("build_input_shape", built) if isinstance(model["config"], Mapping) else built
@@ -295,7 +297,8 @@ class _Graph:
 
 
 def input_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the layers that take a model's inputs: in a Sequential model, the first layer."""
+    """Return the layers that take a model's inputs, in the order of the inputs; in a Sequential model, the first
+    layer."""
     layers = inner_layers(config) or []
     if config["class_name"] == "Sequential":
         return [*layers[:1]]
@@ -336,14 +339,15 @@ class _Use(NamedTuple):
 
 
 def _arguments(node: Any) -> Mapping[str, Any]:
-    """Return the keyword arguments of a call; until Keras 2 they stand with its first operand."""
+    """Return the keyword arguments of a call by name. Until Keras 2 they are the fourth entry of the first operand."""
     first = [] if isinstance(node, Mapping) or not node else _listed(node)[0]
     arguments: Mapping[str, Any] = node.get("kwargs", {}) if isinstance(node, Mapping) else dict(*first[3:4])
     return arguments
 
 
 def _check_arguments(kind: str, node: Any) -> None:
-    """Raise :class:`Refused` for arguments of a call other than tensors and masks."""
+    """Raise :class:`Refused` for an argument of a call that is neither a tensor nor a mask nor a setting that this
+    importer reads."""
     read = ("use_causal_mask", "return_attention_scores") if kind in ATTENTION else ()
     for key, value in _arguments(node).items():
         if key not in read and value not in (None, False) and not any(True for _ in _tensors(value)):

@@ -69,6 +69,7 @@ def _conv_transpose(layers: Layers, call: Call) -> list[str]:
 
 
 def _require_channels_last(call: Call) -> None:
+    """Raise :class:`Refused` for a layer whose images have their channels first."""
     order = call.config.get("data_format", "channels_last")
     if order not in (None, "channels_last"):
         raise Refused("data_format", str(order), "only channels_last is read", "write the model with channels last")
@@ -177,7 +178,7 @@ def _axis(call: Call) -> int:
 
 
 def _check_last_axis(layers: Layers, call: Call) -> None:
-    """Raise :class:`Refused` for a normalization of other axes than the last."""
+    """Raise :class:`Refused` unless a normalization is along the last axis."""
     if axis_in(_axis(call), rank := layers.rank(call.xs[0])) != rank - 1:
         raise Refused("axis", str(call.config["axis"]), "more than the last axis", "normalize the last axis")
 
@@ -198,7 +199,8 @@ def _masking(layers: Layers, call: Call) -> list[str]:
 
 
 def output_mask(layers: Layers, call: Call) -> str | None:
-    """Return the mask [N, T, 1] that a Masking or Embedding layer makes. Return None for other layers."""
+    """Return the mask [N, T, 1] that a Masking or Embedding layer makes: 1 at steps that count. Return None for other
+    layers."""
     if call.name == "Masking":
         away = layers.affine(call.xs[0], 1.0, -call.config.number("mask_value", 0.0))
         return layers.apply("step", layers.reduce("max", layers.apply("abs", away), [-1], keep=True))
@@ -351,7 +353,8 @@ def _attended(layers: Layers, call: Call, scores: str, v: str) -> list[str]:
 
 
 def softmax_of(layers: Layers, scores: str, seen: Operand | None, axis: int = -1) -> str:
-    """Return the softmax of scores along an axis, over the scores that no mask hides; if all are hidden, their mean."""
+    """Return the softmax of scores along an axis. Scores that the mask ``seen`` hides count as -1e9; if all are hidden,
+    all weights are equal."""
     return layers.softmax(scores if seen is None else layers.where(seen, scores, np.asarray(-LARGE)), axis)
 
 
@@ -364,7 +367,7 @@ def _past(layers: Layers, call: Call, scores: str) -> Operand | None:
 
 
 def _both(layers: Layers, *masks: Operand | None) -> Operand | None:
-    """Return the mask of the elements that all masks keep."""
+    """Return the product of the masks that are given: 1 where all of them are 1. Return None if none is given."""
     given = [mask for mask in masks if mask is not None]
     return reduce(partial(layers.binary, "mul"), given) if given else None
 

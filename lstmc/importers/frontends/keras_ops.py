@@ -26,9 +26,11 @@ DEEPEST = 10  # lists in lists of arguments
 
 @dataclass(frozen=True)
 class Operation:
-    """One call of an operation: its configuration, and its arguments with the names of values for tensors.
+    """One call of a ``keras.ops`` function: its configuration and arguments; a tensor among these is the name of a
+    value.
 
-    ``lead`` is as in :class:`Call`: the operation does not count these axes; the methods count all axes of the value.
+    ``lead`` is as in :class:`Call`: the function does not count the axes of time of enclosing ``TimeDistributed``
+    layers. The methods return axes that count all axes of the value.
     """
 
     config: Settings
@@ -38,8 +40,8 @@ class Operation:
     def place(self, axis: int | None, key: str = "axis") -> int:
         """Return the axis of the imported value that the operation calls ``axis``.
 
-        Inside ``TimeDistributed`` the value has more axes than the operation counts. There, :class:`Refused` is raised
-        for the axis of the batch.
+        Inside ``TimeDistributed`` the value has more axes than the operation counts, and the axis of the batch has no
+        place: :class:`Refused` is raised for it.
         """
         if self.lead > 1 and not axis:
             mend = "give the axes of a step, or take it out of TimeDistributed"
@@ -83,8 +85,8 @@ OperationHandler = Callable[[Layers, Operation], str | list[str]]
 
 
 def is_operation(layer: Mapping[str, Any]) -> bool:
-    """Return whether a layer of a configuration is a function of ``keras.ops``. A ``.keras`` file has the module. In an
-    ``.h5`` file a layer of Keras 3 has the setting ``trainable``, an operation has not."""
+    """Return whether a layer of a configuration is a function of ``keras.ops``. A ``.keras`` file names the module. In
+    an ``.h5`` file of Keras 3, a layer has the setting ``trainable`` and an operation has not."""
     if layer.get("module"):
         return str(layer["module"]).startswith(("keras.src.ops.", "keras.ops."))
     nodes, config = layer.get("inbound_nodes") or [None], layer.get("config", {})
@@ -92,7 +94,8 @@ def is_operation(layer: Mapping[str, Any]) -> bool:
 
 
 def operation(layer: Mapping[str, Any], node: Any, values: Mapping[Key, str | None], lead: int = 1) -> Operation:
-    """Return one call, from the format of ``keras/src/saving/serialization_lib.py``."""
+    """Return one call of an operation, read from the format of ``keras/src/saving/serialization_lib.py``. ``values``
+    are the model's values by reference."""
     call = node if isinstance(node, Mapping) else {}
     return Operation(
         Settings(layer.get("config", {})),
@@ -181,7 +184,8 @@ def _any(layers: Layers, use: Operation) -> str:
 
 
 def _arg_max(sign: float) -> OperationHandler:
-    """Return a handler for the index of the largest element of an axis or of all; with a sign of -1 the smallest."""
+    """Return a handler for the index of the largest element along an axis, or of all elements; with ``sign`` -1, of the
+    smallest element."""
     return lambda layers, use: layers.argmax(use.operand(0), use.axis, bool(use.config.get("keepdims")), sign=sign)
 
 

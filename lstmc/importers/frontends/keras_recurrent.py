@@ -70,7 +70,8 @@ def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
 
 
 def of_cells(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
-    """Return the results of ``RNN(cell)``: a layer for the cell, or a stack of layers for ``StackedRNNCells``."""
+    """Write ``RNN(cell)`` as a layer of the cell, or ``RNN(StackedRNNCells)`` as a stack of layers, and return the
+    results of the last layer."""
     config = call.config
     cell_config = config.get("cell") or {}
     stacked = cell_config.get("class_name") == "StackedRNNCells"
@@ -110,7 +111,8 @@ def _count(layer: Mapping[str, Any]) -> int:
 def _arrays(
     kind: Kind, weights: Sequence[Weight], cudnn: bool
 ) -> tuple[Weight, Weight, tuple[Weight | None, Weight | None]]:
-    """Return kernel [D, gates x H], recurrent kernel [H, gates x H] and two biases, in the layout of Keras 2."""
+    """Return the kernel [D, gates x H], the recurrent kernel [H, gates x H] and a pair of biases (None for a bias that
+    the layer lacks), in the layout of Keras 2. ``weights`` may have the layouts of Keras 1 or of CuDNN."""
     parts = len(GATES[kind])
     if parts > 1 and len(weights) == 3 * parts:  # Keras 1: W, U and b of each gate
         order = [_KERAS_1[kind].index(gate) for gate in _KERAS_2[kind]]

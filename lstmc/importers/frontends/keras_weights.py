@@ -80,16 +80,15 @@ def nested(layer: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def trainable(layer: Mapping[str, Any]) -> bool:
-    """Return whether a layer's own configuration makes its weights trainable."""
+    """Return whether a layer's configuration makes its weights trainable; an enclosing model may still fix them."""
     config = layer.get("config")
     return not isinstance(config, Mapping) or bool(config.get("trainable", True))
 
 
 def stored_order(counts: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Return the indices of each layer's arrays in a nested model's list in ``.h5``, where trainable ones come first.
-
-    ``counts``: how many of a layer's arrays are trained, and how many are not.
-    """
+    """Return for each layer of a nested model the indices of its arrays in the model's list in ``.h5``, where the
+    trainable arrays of all layers come before the fixed arrays. ``counts`` has the numbers of trainable and fixed
+    arrays of each layer."""
     first, second, order = 0, sum(trained for trained, _ in counts), []
     for trained, fixed in counts:
         order.append([*range(first, first + trained), *range(second, second + fixed)])
@@ -170,7 +169,8 @@ def _name(layer: Mapping[str, Any]) -> str:
 
 
 def fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> bool:
-    """Return whether weights have the number and the sizes that a layer's configuration implies."""
+    """Return whether the weights have the number and the sizes that the layer's configuration implies. A layer that
+    expects no arrays accepts any."""
     return any(
         not expected or (len(expected) == len(weights) and all(map(_fits, expected, weights)))  # or seeds of Keras 3
         for expected in (expected_arrays(layer), expected_arrays(layer, by_gate=True))
@@ -201,6 +201,7 @@ def check_fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> None:
 
 
 def _text(sizes: ArraySizes) -> str:
+    """Return the sizes of an array as text, with ``?`` for an unknown size."""
     return "an array" if sizes is None else f"[{', '.join('?' if size is None else str(size) for size in sizes)}]"
 
 
@@ -241,7 +242,8 @@ def _cut(own: Sequence[Weight], model: Mapping[str, Any], path: str, trained: bo
 
 
 def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
-    """Return how many trainable and how many fixed arrays a layer has. In a fixed layer, all arrays are fixed."""
+    """Return the numbers of a layer's trainable and fixed arrays. If the layer or an enclosing layer is fixed
+    (``trained`` False), all arrays are fixed."""
     inner = nested(layer)
     trained = trained and trainable(layer)
     if inner is not None:
@@ -287,7 +289,7 @@ def _by_place(
 
 
 def _stacked(layer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the cells of a layer of StackedRNNCells, perhaps in a wrapper."""
+    """Return the cells of a layer of StackedRNNCells, also inside a wrapper; an empty list for other layers."""
     config = layer.get("config", {})
     cell, inner = config.get("cell"), config.get("layer")
     return _stacked(inner) if inner else cell.get("config", {}).get("cells", []) if cell else []
@@ -300,12 +302,12 @@ def renamed(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, st
 
 
 def _stored_names(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return, for each layer with weights, the layer of an ``.h5`` file whose weights it takes.
+    """Return, for each layer with weights, the name of the layer in an ``.h5`` file whose weights it takes.
 
-    Keras numbers its names over a session, so the names of a file and of a configuration may be shifted. Then the order
-    decides, as in Keras's ``load_weights`` (``load_weights_from_hdf5_group`` in
-    keras/src/legacy/saving/legacy_h5_format.py). Raises :class:`SourceError` if names and order contradict each other
-    and both fit.
+    Keras numbers the names of layers over a session, so the names in a file and in a configuration may be shifted
+    against each other. Then the order decides, as in Keras's ``load_weights`` (``load_weights_from_hdf5_group`` in
+    keras/src/legacy/saving/legacy_h5_format.py). Raise :class:`SourceError` if names and order contradict each other
+    and the sizes fit both.
     """
     stored = [name for name, held in source.facts["layers"].items() if held]
     owners = {layer_name(layer): layer for layer in layers if expected_arrays(layer) != []}
@@ -339,24 +341,23 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _places(layers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the layers' groups: the class, and a number for a repeated class."""
+    """Return the names of the layers' groups in a ``.keras`` file: the class, and a number for a repeated class."""
     stems = [_snake_case(str(layer.get("class_name", ""))) for layer in layers]
     counts = [stems[:at].count(stem) for at, stem in enumerate(stems)]
     return [f"{stem}_{count}" if count else stem for stem, count in zip(stems, counts, strict=True)]
 
 
 def _order(group: str, cells: Sequence[str]) -> tuple[bool, int, str]:
-    """Return a sort key for groups of a layer: forward first, then by index in StackedRNNCells.
-
-    The parts of a MultiHeadAttention are in the order in which its weights are listed.
-    """
+    """Return a sort key for the groups of a layer: forward before backward, then by position in StackedRNNCells or
+    among the parts of a MultiHeadAttention."""
     part = group.rpartition("/")[2]
     place = next((parts.index(part) for parts in (cells, _HEADS) if part in parts), 0)
     return "backward_layer" in group, place, group
 
 
 def _part(group: str, root: str) -> str:
-    """Return the name of the group directly below ``root`` that contains a group; empty if it is elsewhere."""
+    """Return the name of the group directly below ``root`` that contains ``group``; '' if ``group`` is not below
+    ``root``."""
     return group.removeprefix(f"{root}/").partition("/")[0] if _below(group, root) else ""
 
 

@@ -131,7 +131,8 @@ class Layers(ShapeOps):
         return self.transpose(x, axes) if isinstance(x, str) else x.transpose(axes)
 
     def einsum(self, equation: str, xs: Sequence[Operand]) -> str:
-        """Add an einsum such as ``bt,bth->bh``. More than two operands are contracted in pairs, from the left."""
+        """Add an einsum such as ``bt,bth->bh``. Of more than two operands the first two are multiplied, then the result
+        and the third, and so on."""
         (of_y, *more), result = einsum_letters(equation, len(xs))
         y, *others = xs
         while more:
@@ -308,7 +309,7 @@ class Layers(ShapeOps):
         return y if keep else self.squeeze(y, places)
 
     def log_sum_exp(self, x: Operand, axes: Sequence[int], keep: bool) -> str:
-        """Add ln(sum(exp(x))), computed from x less its maximum, so that nothing overflows."""
+        """Add ln(sum(exp(x))), computed from x minus its maximum, so that exp does not overflow."""
         most = self.reduce("max", x, axes, keep=True)
         total = self.reduce("sum", self.apply("exp", self.binary("sub", x, most)), axes, keep=True)
         y = self.binary("add", self.apply("log", total), most)
@@ -321,8 +322,8 @@ class Layers(ShapeOps):
         return self.apply("power", y, 0.5) if order == 2 and root else y
 
     def argmax(self, x: Operand, axis: int | None, keep: bool = False, last: bool = False, sign: float = 1.0) -> str:
-        """Add the index of the first or ``last`` largest element of an axis, or of all elements without an axis. With
-        ``sign`` -1, it is the smallest element."""
+        """Add the index of the largest element along an axis, or of all elements if ``axis`` is None. Of equal elements
+        the first counts, with ``last`` the last. ``sign`` -1 finds the smallest element."""
         x = self.affine(x, sign, 0.0)
         if axis is None:
             return self.reduce("argmax", self.reshape(x, resolved((-1,), self.shape(x))), [0], keep=False)
@@ -381,7 +382,8 @@ class Layers(ShapeOps):
         return self.apply("step", self.binary("sub", x, y))
 
     def compare(self, kind: Comparison, x: Operand, y: Operand) -> str:
-        """Add a mask that is 1 where a comparison holds. ">=" is the complement of "<", "<=" that of ">"."""
+        """Add a mask that is 1 where the comparison ``kind`` holds, else 0. ">=" is the complement of "<", and "<="
+        that of ">"."""
         if kind in ("eq", "ne"):
             differ = self.apply("step", self.apply("abs", self.binary("sub", x, y)))
             return differ if kind == "ne" else self.negated(differ)
@@ -418,11 +420,12 @@ class Layers(ShapeOps):
     def layer_norm(
         self, x: Operand, eps: float, scale: Operand | None, shift: Operand | None, axes: Sequence[int] = (-1,)
     ) -> str:
-        """Add (x - mean) / sqrt(variance + eps) over ``axes``, whose sizes ``scale`` and ``shift`` have."""
+        """Add (x - mean) / sqrt(variance + eps) over ``axes``, times ``scale``, plus ``shift``, which have the sizes of
+        these axes."""
         return self._normalized(lambda flat: self.one(Normalize(eps), flat), x, scale, shift, axes)
 
     def rms_norm(self, x: Operand, eps: float, scale: Operand | None, axes: Sequence[int] = (-1,)) -> str:
-        """Add x / sqrt(mean(x x) + eps) over ``axes``, whose sizes ``scale`` has."""
+        """Add x / sqrt(mean(x x) + eps) over ``axes``, times ``scale``, which has the sizes of these axes."""
 
         def over_the_last(flat: str) -> str:
             squares = self.reduce("mean", self.apply("power", flat, 2.0), [-1], keep=True)
@@ -482,7 +485,8 @@ class Layers(ShapeOps):
 
 
 def waves(rows: int, columns: int, size: int, scale: float = 1.0) -> tuple[Array, Array]:
-    """Return the cosines and sines of 2 pi r c / size, by which a discrete Fourier transform multiplies."""
+    """Return the cosines and the sines of 2 pi r c / size for r rows and c columns, times ``scale``: the matrices of a
+    discrete Fourier transform."""
     turns = 2 * np.pi * (np.outer(np.arange(rows), np.arange(columns)) % size) / size
     return scale * np.cos(turns), scale * np.sin(turns)
 

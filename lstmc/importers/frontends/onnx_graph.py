@@ -168,7 +168,8 @@ class _Reader:
                 self.values[name] = None
 
     def _is_defined(self, proto: Any) -> bool:
-        """Return whether an operator without a handler may be read: by this class, or as a function."""
+        """Return whether an operator without a handler can be read: it is in ``WALKED``, or ONNX or the model defines
+        it as a function."""
         schema = definition(proto.op_type, self.opset)
         body = schema is not None and (schema.has_function or schema.has_context_dependent_function)
         return body or proto.op_type in WALKED or (proto.domain, proto.op_type) in self.functions
@@ -439,7 +440,7 @@ def _to_front(axis: int, rank: int) -> list[int]:
 
 
 def _free_names(graph: Any) -> list[str]:
-    """Return the names that a subgraph reads and does not define."""
+    """Return the names that a subgraph reads but does not define."""
     defined = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
     free: dict[str, None] = {}
     for node in graph.node:

@@ -155,7 +155,7 @@ def _trilu(t: Onnx, x: Operand, k: Operand | None = None, *, upper: int = 1) -> 
 
 
 def _arg_max(sign: float) -> Handler:
-    """Return a handler of ArgMax; with a sign of -1 of ArgMin."""
+    """Return a handler of ArgMax; with ``sign`` -1, a handler of ArgMin."""
     return lambda t, x, *, axis, keepdims, select_last_index=0: t.argmax(
         x, axis, bool(keepdims), bool(select_last_index), sign
     )

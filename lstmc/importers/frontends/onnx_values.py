@@ -29,12 +29,12 @@ GIVE = "give shapes and values of the inputs that it depends on"
 
 
 class Poison:
-    """The result of a refused node; nodes that read it are skipped."""
+    """The result of a refused node. Nodes that read a Poison are skipped."""
 
 
 @dataclass
 class Node:
-    """A node's operands by position (None for an omitted one), attributes, and operator set version."""
+    """A node's operands by position (None for an omitted operand), attributes, and operator set version."""
 
     op: str
     label: str
@@ -63,7 +63,7 @@ class Node:
         return values
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an attribute of the node, or its operator's default, or ``default``."""
+        """Return an attribute of the node, which may be its operator's default; ``default`` if there is none."""
         return self.attributes.get(name, default)
 
 
@@ -137,7 +137,7 @@ def attributes_of(proto: Any, opset: int, read: Callable[[Any], Any]) -> dict[st
 
 
 class Onnx(Layers):
-    """The state of a translation: the steps being built, and the types of values."""
+    """Builds the steps of an ONNX graph, and records the element types of values."""
 
     def __init__(self, builder: NetBuilder, folding: Folding) -> None:
         super().__init__(builder)
@@ -217,7 +217,7 @@ def single(x: Operand | None, what: str) -> Any:
 
 
 def axes_from(t: Onnx, x: Operand, axis: int) -> range:
-    """Return the axes of x from one on."""
+    """Return the axes of x from ``axis`` to the last."""
     rank = t.rank(x)
     return range(axis_in(axis, rank), rank)
 

@@ -107,7 +107,8 @@ class Reversal(NamedTuple):
 
 
 class ShapeOps:
-    """Builds the steps of one node at a time; ``at`` sets the node, for messages and names."""
+    """Builds the steps that compute one node of a source's graph after another; ``at`` sets the node, for messages and
+    names. A method adds steps to the net and returns the name of the result."""
 
     def __init__(self, builder: NetBuilder) -> None:
         self.builder = builder
@@ -129,7 +130,8 @@ class ShapeOps:
         return fixed(shape[axis_in(axis, len(shape))], what or f"axis {axis}")
 
     def value(self, x: Operand, hint: str = "constant") -> str:
-        """Return an operand as a value of the net. Weights and numbers become parameters of the model."""
+        """Return an operand as the name of a value of the net. A weight or a constant becomes a parameter of the
+        model."""
         if isinstance(x, str):
             return x
         if isinstance(x, np.ndarray) and x.dtype == object:
@@ -187,7 +189,8 @@ class ShapeOps:
         return [*self.builder.add(op, self.value(x), hint=self.hint)]
 
     def cut(self, x: Operand, axis: int, start: int, stop: int) -> str:
-        """Return the elements from ``start`` up to ``stop`` of an axis. Raise ShapeProblem if they are out of range."""
+        """Return the elements of an axis from ``start`` up to ``stop``. Raise :class:`ShapeProblem` if they are out of
+        range."""
         axis = axis_in(axis, self.rank(x))
         size = self.size(x, axis, f"axis {axis} of {listed(self.shape(x))}")
         if (joined := self._of_joined(x, axis, start, stop)) is not None:
@@ -242,7 +245,7 @@ class ShapeOps:
         return y
 
     def pick(self, x: Operand, axis: int, places: Sequence[int]) -> str:
-        """Return some elements of an axis in the order of ``places``. Neighbours are cut together."""
+        """Return the elements of an axis at these places, in this order. Neighbouring elements are cut together."""
         size, _ = self.size(x, axis), in_pieces(len(places))
         if not places or not all(-size <= place < size for place in places):
             raise ShapeProblem(f"elements {list(places)} of an axis of {size}")
@@ -255,7 +258,7 @@ class ShapeOps:
         return self.concat([self.cut(x, axis, *run) for run in runs], axis)
 
     def flip(self, x: Operand, axis: int) -> str:
-        """Reverse an axis."""
+        """Reverse an axis; the reversal of a reversed value is the original value."""
         axis = axis_in(axis, self.rank(x))
         if (original := self.unreversed(x, axis)) is not None:
             return original
@@ -343,9 +346,10 @@ class ShapeOps:
         return self.concat([*first, self.value(x), *last], axis)
 
     def padded(self, x: Operand, sides: Mapping[int, tuple[int, int]], mode: str, fill: float) -> str:
-        """Pad axes before and after: with a constant, mirrors (``reflect``) or edges (``edge``).
+        """Pad axes before and after by ``mode``: with the number ``fill`` ("constant"), by reflection ("reflect") or
+        with copies of the ends ("edge", "replicate").
 
-        A negative padding cuts. Raises :class:`Refused` for other modes.
+        A negative padding cuts. Raise :class:`Refused` for other modes.
         """
         paddings: dict[str, Callable[..., str]] = {
             "constant": partial(self.pad, fill=fill),
@@ -388,8 +392,8 @@ class ShapeOps:
         dilation: Sequence[int],
         group: int,
     ) -> str:
-        """Add a convolution of x [..., C, H, W] or [..., C, W]. ``pads`` are (before, after) of each axis. A
-        convolution of one pixel becomes a linear layer."""
+        """Add a convolution of x [..., C, H, W] or [..., C, W]. ``pads`` are (before, after) for each axis. If kernel
+        and image have one pixel, the convolution is a linear layer."""
         shape, rank = self.shape(x), len(stride)
         if {*shape[-rank:], *w.shape[2:]} == {1} and group == 1 and not any(map(any, pads)):
             y = self.linear(self.reshape(x, shape[:-rank]), w.reshaped(*w.shape[:2]), b)
@@ -414,11 +418,9 @@ class ShapeOps:
         dilation: Sequence[int],
         group: int,
     ) -> str:
-        """Add a transposed convolution: a convolution of x, with zeros between its elements, by w reversed.
-
-        x is [..., C, H, W] or [..., C, W], w is [C, out / group, kh, kw] or [C, out / group, k]. The result is cut by
-        ``pads``, or padded if they are negative.
-        """
+        """Add a transposed convolution: a convolution of x, with zeros between its elements, by the reversed kernel. x
+        is [..., C, H, W] or [..., C, W], w is [C, out / group, kh, kw] or [C, out / group, k]. The result is cut by
+        ``pads``, or padded if they are negative."""
         if len(stride) == 1:
             wide = self.unsqueeze(x, [-2]), w.reshaped(*w.shape[:2], 1, w.shape[2])
             y = self.conv_transpose(*wide, b, (1, *stride), (_NONE, *pads), (1, *dilation), group)

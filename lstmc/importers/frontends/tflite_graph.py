@@ -51,7 +51,7 @@ class Graph:
         self.label = ""
 
     def model(self) -> Any:
-        """Return the ``ModelProto``. Raises :class:`RefusedError` with every operator that is not read."""
+        """Return the ``ModelProto``. Raise :class:`RefusedError` with all operators that are not read."""
         helper, file = self.helper, self.file
         inputs = []
         for name, place in file.inputs.items():
@@ -110,7 +110,7 @@ class Graph:
         self.names |= dict(zip(operator.outputs, results, strict=False))
 
     def value(self, place: int) -> str:
-        """Return the name of a tensor's value. A stored tensor is added as a constant when it is first read."""
+        """Return the name of a tensor's value. A stored tensor is added as a constant at its first use."""
         tensor = self.file.tensors[place]
         if place not in self.names:
             if tensor.kind not in (*TYPES, "FLOAT16", "INT8", "UINT8", "INT16"):
@@ -140,7 +140,7 @@ class Graph:
 
 
 class Call:
-    """An operator that is translated: its tensors and its options."""
+    """The operator that is translated now, with its tensors and options. ``slot`` numbers the operands."""
 
     def __init__(self, graph: Graph, operator: Operator) -> None:
         self.graph, self.operator, self.options = graph, operator, operator.options
@@ -160,7 +160,7 @@ class Call:
         return self.graph.value(self.operator.inputs[slot])
 
     def given(self, slot: int) -> list[str]:
-        """Return the value of an optional operand, if it is given."""
+        """Return a list of the value of an optional operand, empty if the operand is omitted."""
         return [self.x(slot)] if self.has(slot) else []
 
     def all(self) -> list[str]:
@@ -170,7 +170,7 @@ class Call:
         return len(self.tensor(slot).shape)
 
     def fixed(self, slot: int) -> list[int]:
-        """Return the integers of a constant operand. Raise Refused if the net computes it."""
+        """Return the integers of a constant operand. Raise :class:`Refused` if the net computes the operand."""
         stored = self.tensor(slot).stored
         if stored is None:
             raise Refused(f"operand {slot}", self.tensor(slot).name, "it is computed by the net", UNREAD[1])
@@ -311,6 +311,7 @@ def _reduce(t: Call, op: str) -> str:
 
 
 def _cast(t: Call) -> str:
+    """Write a conversion of types; 32-bit integers become 64-bit integers, as everywhere in this graph."""
     kind = t.graph.file.tensors[t.operator.outputs[0]].kind
     if kind not in TYPES or kind == "FLOAT64":
         raise Refused("elements", kind, *UNREAD)

@@ -32,7 +32,8 @@ class Filled:
         self._joined: Operand | None = None
 
     def joined(self, layers: Layers) -> Operand:
-        """Return the whole array as one value: a Concat of assigned and old elements. It is built only once."""
+        """Return the whole array as one value: a Concat of assigned slices and parts of the old array. The Concat is
+        built once."""
         if self._joined is None:
             size = fixed(self.shape[self.axis], f"axis {self.axis}")
             parts: list[Operand] = []
@@ -58,7 +59,7 @@ class Packed:
 
 
 class Torch(Layers):
-    """The state of a translation: the steps being built, and the values by node."""
+    """Builds the steps of a PyTorch program, and records the value of each node."""
 
     def __init__(self, builder: NetBuilder) -> None:
         super().__init__(builder)
@@ -81,7 +82,7 @@ class Torch(Layers):
         return self.joined(value) if joined else value
 
     def joined(self, value: Any) -> Any:
-        """Return an assigned array as a value; any other value unchanged."""
+        """Return an array with assigned slices as a single value; any other value unchanged."""
         return value.joined(self) if isinstance(value, Filled) else value
 
     def weight(self, x: Operand, what: str) -> Weight:
@@ -238,7 +239,8 @@ def _power_of(t: Torch, base: float, x: Operand) -> str:
 
 
 def _bits(logical: Callable[..., str]) -> Handler:
-    """Return a handler of a bitwise operator, as a logical operator on truth values."""
+    """Return a handler of a bitwise operator that computes ``logical`` on truth values. Raise :class:`Refused` for
+    integers."""
 
     def handle(t: Torch, *xs: Operand) -> str:
         if not t.is_mask():

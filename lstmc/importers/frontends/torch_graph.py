@@ -81,7 +81,7 @@ class Constants:
         return _parts(tensor, lambda part: _weight(recipe, sources, part))
 
     def _recipe(self, node: Any) -> str:
-        """Return the computation of a weight in words: equal words mean equal weights."""
+        """Return the computation of a weight as text; equal texts mean equal weights."""
 
         def word(one: Any) -> str:
             if isinstance(one, list | tuple):
@@ -107,7 +107,8 @@ class Constants:
         return str(array.tolist()) if array.size < 5 else f"numbers {list(array.shape)} #{digest}"
 
     def add(self, node: Any, value: Any) -> None:
-        """Record the result of a node that depends only on the shapes of its operands."""
+        """Record the result of a node that depends only on the shapes of its operands, so that later nodes can be
+        computed from it."""
         like = node.meta["val"]
         self.tensors[node] = (
             value if isinstance(value, int) else self.torch.as_tensor(np.array(value), dtype=like.dtype)
@@ -157,10 +158,8 @@ _NAMES = ("N", "T", "L", "M")  # numbers of open sizes
 
 
 def describe_program(torch: Any, program: Any, name: str) -> Net:
-    """Return the net of an ``ExportedProgram`` or a stored program. Raises :class:`RefusedError` with all reasons.
-
-    Open sizes of the program stay open, unless a layer needs their numbers: then a note names the layer.
-    """
+    """Return the net of an ``ExportedProgram`` or a stored program. Open sizes of the program stay open, unless a layer
+    needs their numbers: then a note names the layer. Raise :class:`RefusedError` with all reasons."""
     own = _tensors(program)[0]
     nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name not in own]
     inputs = [(node, _open_axes(torch, node)) for node in nodes]
@@ -198,7 +197,7 @@ def _tensors(program: Any) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _open_axes(torch: Any, node: Any) -> dict[int, str]:
-    """Return the name of each open size of an input by its axis. A size computed from other sizes has an empty name."""
+    """Return the name of each open size of an input, by axis; '' for a size computed from other sizes."""
     if "open" in node.meta:
         known: dict[int, str] = node.meta["open"]
         return known
@@ -233,7 +232,7 @@ def _described(
 
 
 def _input(builder: NetBuilder, reader: Torch, node: Any, opened: Mapping[int, str | None]) -> Any:
-    """Return the value of an input. If the argument is no tensor, it is the example's value."""
+    """Add an input of the net and return its value. For an argument that is no tensor, return the example's value."""
     value = node.meta["val"]
     if value is None or isinstance(value, bool | int | float | str) or not hasattr(value, "shape"):
         return value
@@ -356,7 +355,8 @@ def _result(reader: Torch, node: Any, target: str) -> Any:
 
 
 def _arguments(node: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return a node's arguments by position, and those by name. Missing arguments have the operator's defaults."""
+    """Return a list of a node's positional arguments, and a dict of its keyword arguments. A missing argument has the
+    operator's default."""
     if not hasattr(node.target, "_schema"):
         return [*node.args], {}
     by_place, by_name, defined = list[Any](), dict[str, Any](), node.target._schema.arguments

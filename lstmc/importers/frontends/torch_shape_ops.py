@@ -171,7 +171,8 @@ def _reduce(kind: Any) -> Handler:
 
 
 def _full(t: Torch, sizes: Sequence[int], value: float, **options: Any) -> Operand:
-    """Return a constant array. An open axis of zeros has one element, which is repeated later if necessary."""
+    """Return an array of one number. Zeros have one element along an open axis, which is repeated where it is
+    necessary."""
     shape = [1 if isinstance(size, OpenSize) else fixed(size, "a size") for size in sizes]
     bounded(shape)
     array = np.full(shape, value)
@@ -316,7 +317,8 @@ def _with_places(handler: Handler) -> Handler:
 
 
 def _windows(t: Torch, x: Operand, kernel: Any, dilation: Any, pad: Any, stride: Any) -> str:
-    """Return the windows of an image [N, C, H, W] as columns [N, C kh kw, L], by a convolution that moves elements."""
+    """Return the windows of an image [N, C, H, W] as columns [N, C kh kw, L], by a convolution whose kernels pick
+    elements."""
     n, _, *_ = t.shape(x)
     channels = t.size(x, 1)
     y = t.conv(x, _moving(kernel, channels), None, stride, [(p, p) for p in pad], dilation, channels)

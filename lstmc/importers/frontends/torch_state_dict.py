@@ -101,7 +101,8 @@ def describe_state_dict(
 def _check_whole(
     source: Source, hints: Mapping[str, Mapping[str, Any]], groups: Sequence[Group], rest: Sequence[str]
 ) -> None:
-    """Raise :class:`RefusedError` if the file has more than the recurrent layers that its tensors' names imply."""
+    """Raise :class:`RefusedError` if the file has more than the recurrent layers that the names of its tensors
+    imply."""
     mend = f"{SAVE_PROGRAM}; {ALONE} imports the recurrent layers alone"
     refusals = []
     root = str(hints.get("", {}).get("class", ""))

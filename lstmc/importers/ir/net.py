@@ -82,7 +82,7 @@ class Net:
 
     @cached_property
     def producers(self) -> dict[str, Step]:
-        """The step that computes each value."""
+        """The step that computes each value. Inputs and parameters are in no step."""
         return {value: step for step in self.steps for value in step.outputs}
 
     @cached_property
@@ -142,9 +142,10 @@ class Net:
         every_input: bool = True,
         **facts: Any,
     ) -> Net:
-        """Return the net with other steps, without steps that no output depends on, and without unused leaves.
+        """Return the net with other steps, without the steps that no output depends on, and without unused leaves.
 
-        With ``every_input`` all inputs stay. ``params`` are new weights; omitted arguments keep their values.
+        With ``every_input`` unused inputs stay. ``params`` are new weights; an omitted argument keeps its value in the
+        net.
         """
         outputs = self.outputs if outputs is None else outputs
         weights = {**self.params, **params}
@@ -182,7 +183,8 @@ def _graph(
 
 @dataclass(frozen=True)
 class MaskedScan(Scan):
-    """A scan with options of the language's ``scan``, whose values are its last operands: ``cont`` and ``lengths``."""
+    """A scan with the options ``cont`` or ``lengths`` of the language's ``scan``. The values of the options are its
+    last operands."""
 
     name = "source.scan"
     options: tuple[str, ...] = ()
@@ -213,16 +215,17 @@ def unmasked(step: Step) -> Step:
 
 
 def scan_names(name: str) -> tuple[str, str, str]:
-    """Return the names that a written scan occupies: its own, its cell's, and the name of its last states."""
+    """Return the three names that a written scan uses: its name, the name of its cell, and the name of its last
+    states."""
     return name, f"{name}_cell", f"{name}_last"
 
 
 def scan_of(title: str, body: Net, steps: Size, sequences: int, states: int, reverse: bool = False) -> Scan:
-    """Return a loop: ``body`` run for ``steps`` steps.
+    """Return the scan that runs ``body`` for ``steps`` steps.
 
     The inputs of ``body`` are elements of ``sequences`` sequences, then ``states``, then static inputs; its outputs are
-    the next states, then the outputs of the step. Raises :class:`~lstmc.importers.ir.values.ShapeProblem` for states
-    that change their shapes.
+    the next states, then the outputs of the step. Raise :class:`~lstmc.importers.ir.values.ShapeProblem` for a state
+    whose shape changes.
     """
     counts: dict[Role, int] = {"x": sequences, "state": states, "static": len(body.inputs) - sequences - states}
     roles = [role for role, count in counts.items() for _ in range(count)]
@@ -241,7 +244,8 @@ def scan_of(title: str, body: Net, steps: Size, sequences: int, states: int, rev
 
 
 def body_of(scan: Scan, weights: Sequence[Weight], constants: Mapping[Leaf, Weight] = {}) -> Net:
-    """Return the body of a loop as a net, the inverse of :func:`scan_of`; its ``constants`` become weights too."""
+    """Return the body of a loop as a net, the inverse of :func:`scan_of`. ``constants`` maps leaves of the body to
+    weights: these leaves become parameters of the net."""
     args = scan.body.body_args()
     params = dict(zip((arg.name for arg in scan.of_role("weight", args)), weights, strict=True))
     params |= {node.name: constants[node.op] for node in scan.body if isinstance(node.op, Full)}
@@ -345,7 +349,8 @@ class NetBuilder:
             self.leaf(name, Param(weight.shape))
 
     def output(self, hint: str, value: str) -> str:
-        """Make a value an output of the model, and return the name of the output."""
+        """Make a value an output of the model. Return the output's name, which is numbered if an input or output has
+        this name."""
         stem = re.sub(r"\W+", "_", hint, flags=re.ASCII).strip("_") or "Y"
         stem = f"Y_{stem}" if stem[0].isdigit() else stem
         name, count = stem, len(self.outputs)
@@ -358,7 +363,8 @@ class NetBuilder:
     def add(
         self, op: Op, *values: str, hint: str, origin: str | None = None, hints: Iterable[str] = ()
     ) -> tuple[str, ...]:
-        """Add a step and return the names of its results. Raises :class:`~lstmc.importers.ir.values.ShapeProblem`."""
+        """Add a step and return the names of its results, made from ``hints`` or ``hint``. Raise
+        :class:`~lstmc.importers.ir.values.ShapeProblem` if the shapes do not fit."""
         shapes = result_shapes(op, *(self.shapes[value] for value in values))
         stems = list(hints) or [hint] * len(shapes)
         names = tuple(self.fresh(one) for one in stems)
@@ -400,12 +406,12 @@ class NetBuilder:
         steps: Size,
         reverse: bool = False,
     ) -> tuple[str, ...]:
-        """Add a loop over time; return its outputs over time, then the last states.
+        """Add a loop over time. Return the names of its outputs over time, then of its last states.
 
-        ``title`` comes from :meth:`scan_name`, or is the title of a loop whose weights it shares. ``body`` has inputs
-        for the sequences, for the states of these names, and for the static values, in this order; its outputs are the
-        next states, then the outputs of each step. A state that starts at zero has None as its first value in
-        ``states``.
+        ``title`` comes from :meth:`scan_name`, or is the title of an earlier loop with the same weights. ``body`` has
+        inputs for the sequences, for the states of these names, and for the static values, in this order; its outputs
+        are the next states, then the outputs of each step. ``states`` has the first value of each state, None for
+        zeros.
         """
         weights = {f"{title}/{role}": weight for role, weight in body.params.items()}
         self.hold(weights)
@@ -420,10 +426,8 @@ class NetBuilder:
 
     def finish(self, every_input: bool = False, stored: Iterable[str] = (), why: str = "") -> Net:
         """Return the net without unused steps and parameters, and without unused inputs unless ``every_input`` is set.
-
-        ``stored`` are tensors of the source: the net lists those that it does not use as ignored, with the reason
-        ``why``.
-        """
+        ``stored`` are the tensors of the source; those that the net does not use are listed as ignored, with the reason
+        ``why``."""
         empty = _graph(self.name, {}, (), {}, ())
         net = Net(empty, self.origin, {}, called=self.called)
         net = net.of_steps(self.steps, self.leaves, self.shapes, self.outputs, self.params, every_input=every_input)

@@ -43,13 +43,14 @@ from lstmc.types import TensorType
 
 @dataclass(frozen=True)
 class Formula(Op):
-    """A function of the language with its arguments; its meaning is the graph that the language makes from its text."""
+    """An op that is a function of the language. Its meaning is the graph that the language makes from its text."""
 
     operands: ClassVar[tuple[str, ...]] = ("x",)
 
     @abstractmethod
     def text(self, *names: str) -> str:
-        """Return the expression in the language. Names are inserted unchanged: identifiers, or in brackets."""
+        """Return the expression of the op in the language. ``names`` are inserted unchanged, so each must be an
+        identifier or in brackets."""
 
     def eval(self, *arrays: Array) -> Arrays:
         return (self._run(arrays).outputs["y"],)
@@ -116,7 +117,8 @@ TEXTS = {
 
 @dataclass(frozen=True)
 class Function(Formula):
-    """A function of each element with its coefficients: an entry of :data:`TEXTS`, or a name of the language."""
+    """An elementwise function with its coefficients ``numbers``; ``function`` is an entry of :data:`TEXTS`, or a
+    function of the language."""
 
     name = "source.function"
     function: str
@@ -141,7 +143,8 @@ class Function(Formula):
 
 
 def function(name: str, *numbers: float) -> Op:
-    """Return an elementwise function with its coefficients: an op of the core, or a function of the language."""
+    """Return the op of an elementwise function with its coefficients: an op of the core if there is one, else a
+    function of the language."""
     return POINTWISE[name](*numbers) if name in POINTWISE else Function(name, numbers)
 
 
@@ -241,7 +244,7 @@ class LogSoftmax(Formula, AlongAxis):
 
 @dataclass(frozen=True)
 class Reduction(Formula, Reduce):
-    """The mean, the least element or the place of the largest element along an axis, which the result lacks."""
+    """The mean, the smallest element or the place of the largest element along an axis. The result lacks the axis."""
 
     name = "source.reduce"
     kind: Literal["mean", "min", "argmax"]
@@ -265,7 +268,7 @@ def reduction(kind: Reduced, axis: int) -> Op:
 
 @dataclass(frozen=True)
 class Select(Formula, Reduce):
-    """One element of an axis, which the result lacks; -1 is the last element of an axis of any length."""
+    """One element of an axis. The result lacks the axis; index -1 is the last element of an axis of any length."""
 
     name = "source.select"
     moves = True
@@ -289,7 +292,7 @@ class Select(Formula, Reduce):
 
 @dataclass(frozen=True)
 class Expand(Formula):
-    """x with its axes of one element repeated to ``shape``, which has as many axes."""
+    """x broadcast to ``shape``: axes of one element are repeated. ``shape`` has as many axes as x."""
 
     name = "source.expand"
     moves = True
@@ -319,7 +322,8 @@ class Expand(Formula):
 
 @dataclass(frozen=True)
 class Einsum(Formula):
-    """Products of two computed values, summed over at most one axis; each axis has a letter."""
+    """Products of two computed values, summed over the axes that the result lacks, at most one. Each letter is an axis;
+    ``of_x``, ``of_y`` and ``of_result`` are the letters of the operands and of the result."""
 
     name = "source.einsum"
     operands = ("x", "y")
@@ -338,6 +342,8 @@ class Einsum(Formula):
         return (TensorType(tuple(sizes[letter] for letter in self.of_result)),)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        """Return the axis of one letter in both operands and in the result. Without the axis the op is the einsum
+        without the letter; a letter that is summed has no such op."""
         letters = (self.of_x, self.of_y, self.of_result)
         letter = letters[slot][axis]
         x, y, result = (of.index(letter) if letter in of else None for of in letters)

@@ -51,7 +51,7 @@ class Cell:
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """Return the order of the gates in the rows of the written model's weights."""
+        """Return the gates in the order that they have in the rows of the written model's weights."""
         return tuple(gate for gate in GATES[self.kind] if not (self.coupled and gate == "f"))
 
     def weights(self) -> dict[str, str]:

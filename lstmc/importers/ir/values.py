@@ -29,7 +29,8 @@ ShapeProblem = (
 
 
 def domain_of(kind: str) -> IntegerRange | None:
-    """Return the domain of an input of a source's type, as "bool" or "int64"; None for floats."""
+    """Return the range of an input whose elements have the type ``kind``, such as "bool" or "int64"; None for
+    floats."""
     if kind == "bool":
         return IntegerRange(0, 1)
     if re.fullmatch(r"u?int\d+", kind) is None:
@@ -39,7 +40,8 @@ def domain_of(kind: str) -> IntegerRange | None:
 
 
 class NamedSize(int):
-    """A number that prints as a name, like the sizes of a cell: H is 8 here, and another number in another layer."""
+    """A number that prints as a name. H is the size of a cell's states: 8 in one layer, another number in another
+    layer."""
 
     name: str
 
@@ -70,21 +72,23 @@ class Folding:
         self.left: float = MOST_FOLDED + 16 * stored
 
     def take(self, count: float) -> None:
-        """Count the elements of a constant before it is computed. Raises :class:`ShapeProblem` for too many."""
+        """Count the elements of a constant before the constant is computed. Raise :class:`ShapeProblem` for too
+        many."""
         self.left -= count
         if not self.left >= 0:
             raise ShapeProblem(f"{count:.0f} more elements of computed constants, in all too many for this file")
 
 
 def bounded(sizes: Iterable[float], most: int = MOST_FOLDED) -> None:
-    """Raise :class:`ShapeProblem` for an array of more elements than a constant may have, or ``most``."""
+    """Raise :class:`ShapeProblem` if an array of these sizes has more than ``most`` elements."""
     count = prod(float(size) for size in sizes)
     if not count <= most:
         raise ShapeProblem(f"{count:,.0f} elements: {most:,} are the most")
 
 
 def in_pieces(count: int) -> int:
-    """Return a number of pieces. Raises :class:`ShapeProblem` for more pieces than an axis can be joined from."""
+    """Return ``count``. Raise :class:`ShapeProblem` if an axis cannot be cut into so many pieces or joined from
+    them."""
     if count > MOST_PIECES:
         raise ShapeProblem(f"{count:,} pieces of an axis: {MOST_PIECES:,} are the most")
     return count
@@ -106,9 +110,9 @@ def named(shape: Sequence[int | str]) -> Shape:
 
 
 def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
-    """Return the shapes of an op's results. The operands of a binary op are broadcast as in the language.
+    """Return the shapes of an op's results; operands of a binary op are broadcast as in the language.
 
-    Raises :class:`ShapeProblem`, also if a result's size would be computed from an open size.
+    Raise :class:`ShapeProblem` if the operands do not fit, or if a result's size would be computed from an open size.
     """
     if isinstance(op, Binary):
         result = broadcast(*shapes)
@@ -193,7 +197,8 @@ def broadcast(a: Shape, b: Shape) -> Shape:
 
 
 def axis_in(axis: int, rank: int) -> int:
-    """Return a possibly negative axis as counted from the front."""
+    """Return an axis, which may be negative, counted from the front. Raise :class:`ShapeProblem` if there is no such
+    axis."""
     if not -rank <= axis < rank:
         raise ShapeProblem(f"there is no axis {axis} among {rank}")
     return axis % rank
@@ -208,7 +213,8 @@ Sizes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Weight:
-    """A parameter: ``shape``, the names of its source tensors, the ``recipe`` in words, and ``make`` to compute it."""
+    """A parameter of an imported net: ``shape``, the names of the tensors that it is made from (``sources``), the
+    ``recipe`` in words, and ``make``, which computes its array."""
 
     shape: Sizes
     sources: tuple[str, ...]
@@ -294,7 +300,7 @@ def joined(weights: Sequence[Weight]) -> Weight:
 
 
 def number(value: Array, recipe: str = "a constant of the graph") -> Weight:
-    """Return a constant without source tensors as a weight. Raises :class:`ShapeProblem` for an open size in it."""
+    """Return a constant as a weight without source tensors. Raise :class:`ShapeProblem` if it contains an open size."""
     if names := dict.fromkeys(map(str, open_sizes(np.asarray(value).ravel().tolist()))):
         raise ShapeProblem(f"{', '.join(names)} must be known here, as a number to compute with")
     array = np.asarray(value, np.float32)

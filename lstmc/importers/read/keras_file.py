@@ -56,7 +56,8 @@ _MOST = 1_000_000  # values, shared values counted each time: YAML allows a valu
 
 
 def read_config(origin: str, text: bytes | str) -> Any:
-    """Parse JSON or YAML, distinguished by the first character. Raises :class:`SourceError`."""
+    """Return the content of a configuration in JSON or YAML, distinguished by the first character. Raise
+    :class:`SourceError` if the text is neither."""
     if len(text) > LIMIT:
         raise SourceError(f"{origin}: its configuration has {len(text):,} bytes; {LIMIT:,} are the most")
     start = text[:100].lstrip()[:1]
@@ -90,7 +91,8 @@ def _yaml(origin: str, text: bytes | str) -> Any:
 
 
 def _count(thing: Any, counts: dict[int, int]) -> int:
-    """Return the number of values, with shared values counted each time; a cycle counts as too many."""
+    """Return the number of values in nested lists and dicts. A shared value counts at each place, and a cycle counts as
+    too many."""
     if not isinstance(thing, dict | list):
         return 1
     if id(thing) not in counts:
@@ -111,10 +113,12 @@ _DAMAGE = (
 
 
 def read_keras(path: Path, config: Path | None = None) -> Source:
-    """Read a model; ``config`` is the JSON or YAML of weights alone, or replaces a model's own.
+    """Read a Keras model; ``config`` is the JSON or YAML for a file of weights alone, or replaces the file's
+    configuration.
 
-    ``facts``: ``config`` and ``version`` (of Keras, as text), and ``layers``, or ``groups``: names of tensors in order,
-    by their layer's name, or by their group in a ``.keras`` or ``.weights.h5`` file of Keras 3.
+    ``facts`` of the result has ``config``, ``version`` (of Keras, as text), and the names of tensors in order:
+    ``layers`` by the name of their layer, or ``groups`` by their group in a ``.keras`` or ``.weights.h5`` file of Keras
+    3.
     """
     h5py = need("h5py", "h5py", "keras", SourceError)
     with path.open("rb") as file:
@@ -253,6 +257,7 @@ Version = tuple[int, ...]
 
 
 def version_of(source: Source) -> Version:
-    """Return the major and minor version of Keras that wrote a file, (3, 15); empty if it is not recorded."""
+    """Return the major and minor version of Keras that wrote a file, as (3, 15); an empty tuple if the file does not
+    record it."""
     numbers = map(whole, str(source.facts.get("version", "")).split(".")[:2])
     return tuple(number for number in numbers if number is not None)

@@ -28,7 +28,8 @@ EXTERNAL = 1  # TensorProto.DataLocation
 
 
 def load_onnx(path: Path) -> Any:
-    """Return the ``ModelProto`` of a file, without its external data. Raises :class:`SourceError`."""
+    """Return the ``ModelProto`` of a file, without its external data. Raise :class:`SourceError` for a file that cannot
+    be read or is no ONNX model."""
     onnx = need("onnx", "The onnx package", "onnx", SourceError)
     try:
         model = onnx.load_model_from_string(read_file(path))
@@ -45,7 +46,7 @@ def load_onnx(path: Path) -> Any:
 
 
 def _texts(message: Any) -> Iterator[Any]:
-    """Yield the texts of a message and of the messages in it."""
+    """Yield all texts in a message of protobuf, also in the messages inside it."""
     for field, value in message.ListFields():
         values = value if isinstance(value, MutableSequence) else [value]
         if field.type == field.TYPE_STRING:
@@ -56,7 +57,9 @@ def _texts(message: Any) -> Iterator[Any]:
 
 
 def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor:
-    """Return a ``TensorProto`` as a tensor; external data are read from ``folder`` on demand."""
+    """Return a ``TensorProto`` as a tensor whose elements are read on demand: from its bytes, from its lists of
+    numbers, or from an external file in ``folder``. Raise :class:`SourceError` if the number of elements does not fit
+    the shape."""
     name = tensor.name or "a constant"
     shape = checked_shape(origin, name, [int(size) for size in tensor.dims])
     if tensor.data_type not in KINDS:
@@ -148,7 +151,8 @@ _TYPES = {
 
 
 def read_safetensors(path: Path) -> Source:
-    """Read a file of named tensors. Raises :class:`SourceError` for a header that does not fit the file."""
+    """Return the named tensors of a ``.safetensors`` file. Raise :class:`SourceError` for a header that does not fit
+    the file."""
     origin, size = path.name, path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)

@@ -62,7 +62,8 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator of a file: its name in the schema, the places of its tensors (-1: none), and its options."""
+    """An operator of a file: its name in the schema, the numbers of its tensors (-1 for an omitted operand), and its
+    options."""
 
     code: str
     inputs: tuple[int, ...]
@@ -76,7 +77,8 @@ def _names(values: type) -> dict[int, str]:
 
 
 class TfliteFile:
-    """The first graph of a file, checked. Raises :class:`SourceError` for another file, and for a damaged one."""
+    """The first graph of a file, checked. The constructor raises :class:`SourceError` for another file and for a
+    damaged file."""
 
     def __init__(self, path: Path) -> None:
         schema = need("ai_edge_litert.schema_py_generated", "LiteRT", "tflite", SourceError)

@@ -42,7 +42,7 @@ class PickleProblem(ValueError):
 
 @dataclass(frozen=True)
 class Named:
-    """A class or function by its name, which is never looked up."""
+    """A class or function that a pickle names. The name is never looked up."""
 
     module: str
     name: str
@@ -54,7 +54,8 @@ class Named:
 
 @dataclass(eq=False)
 class Built:
-    """An inert object in place of a call's result; ``state`` is its pickled state."""
+    """An inert object in place of the result of a call in a pickle. ``what`` and ``arguments`` are the call, ``state``
+    is the object's pickled state."""
 
     what: Named
     arguments: tuple[Any, ...]
@@ -75,10 +76,9 @@ Rebuild = Callable[[Named, tuple[Any, ...]], Any]
 
 
 def load(stream: BytesIO, rebuild: Rebuild) -> Any:
-    """Read the next pickle of a stream. ``rebuild`` returns the object for a name and arguments, or None.
-
-    Raises :class:`PickleProblem`.
-    """
+    """Return the object of the next pickle in a stream. ``rebuild`` returns the object for a called name and its
+    arguments, or None for an inert object. Raise :class:`PickleProblem` for bytes that are no pickle of a saved
+    model."""
     machine, operations = _Machine(rebuild), pickletools.genops(stream)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pickletools raises it for texts with odd escapes
@@ -194,6 +194,7 @@ T = TypeVar("T")
 
 
 def _expect(thing: Any, kind: type[T]) -> T:
+    """Return ``thing``. Raise :class:`PickleProblem` unless it is of this type."""
     if not isinstance(thing, kind):
         raise PickleProblem(f"expected a {kind.__name__}, found a {type(thing).__name__}")
     return thing
@@ -252,6 +253,7 @@ _DAMAGE = (
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip file. Raise :class:`SourceError` for the errors that a damaged file causes inside the block."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
@@ -266,7 +268,8 @@ def entries(path: Path) -> dict[str, int]:
 
 
 def read_entry(path: Path, name: str, limit: int | None = None) -> bytes:
-    """Return one entry. Raises :class:`SourceError` if it is compressed, or has more than ``limit`` bytes."""
+    """Return the bytes of one entry of a zip file. Raise :class:`SourceError` if the entry is compressed, or has more
+    than ``limit`` bytes (by default the size of the file)."""
     with _opened(path) as archive:
         info = archive.getinfo(name)
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
@@ -302,6 +305,8 @@ Fetch = Callable[[str, int], bytes]  # a storage's key, and the bytes that it mu
 
 @dataclass(frozen=True)
 class Storage:
+    """The elements that tensors of a file share: the key by which the file names them, their type and their number."""
+
     key: str
     dtype: str
     count: int
@@ -313,7 +318,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a pickle: a view of a storage."""
+    """A tensor of a pickle: a view of a storage by offset, shape and strides, all in elements."""
 
     storage: Storage
     offset: int
@@ -322,7 +327,8 @@ class Tensor:
 
 
 def read_torch(path: Path) -> Source:
-    """Read a file of PyTorch. Raises :class:`SourceError` for any other, a damaged or an inconsistent file."""
+    """Return the tensors of a file of PyTorch by name, and as the fact ``modules`` the plain attributes of pickled
+    modules. Raise :class:`SourceError` for a file of another format, a damaged file, or a file without tensors."""
     origin = path.name
     try:
         with path.open("rb") as file:
@@ -360,6 +366,8 @@ def _zipped(path: Path, origin: str) -> tuple[str, Any, Fetch]:
     content = load(BytesIO(read_entry(path, pickles[0], PICKLE_LIMIT)), _rebuild)
 
     def fetch(key: str, size: int) -> bytes:
+        """Return the first ``size`` bytes of a storage. Raise :class:`SourceError` if the file lacks the storage or
+        bytes of it."""
         name = f"{folder}data/{key}"
         if name not in sizes:
             raise SourceError(f"{origin}: it has no {name}, where a tensor's elements should be")
@@ -399,6 +407,8 @@ def _legacy(path: Path, origin: str) -> tuple[str, Any, Fetch]:
             at += 8 + length
 
     def fetch(key: str, size: int) -> bytes:
+        """Return the first ``size`` bytes of a storage. Raise :class:`SourceError` if the file lacks the storage or
+        bytes of it."""
         if key not in places or places[key][1] < size:
             raise SourceError(f"{origin}: storage {key} should have {size:,} bytes")
         with path.open("rb") as file:
@@ -409,7 +419,8 @@ def _legacy(path: Path, origin: str) -> tuple[str, Any, Fetch]:
 
 
 def _rebuild(what: Named, arguments: tuple[Any, ...]) -> Any:
-    """Return the object of a known PyTorch or Python name; None for other names, which stay inert."""
+    """Return the object of a call of a known function of PyTorch or Python: a dict, a tensor, or the first argument.
+    Return None for any other name, whose call stays inert."""
     if what.path == "collections.OrderedDict":
         return {}
     if what.path in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
@@ -435,7 +446,8 @@ def _storage(reference: Any) -> Storage:
 
 
 def _walk(root: Any, facts: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor with its path through dicts and modules, and collect plain attributes of modules."""
+    """Yield every tensor inside ``root`` with its path through dicts, lists and modules. Add the plain attributes of
+    each module on the way to ``facts``, by the module's path."""
     waiting: list[tuple[str, Any]] = [("", root)]
     seen: set[int] = set()
     while waiting:
@@ -483,6 +495,7 @@ def stored(origin: str, name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor
         )
 
     def read() -> Array:
+        """Return the elements as a read-only view of the storage; bfloat16, which NumPy lacks, as float32."""
         data = fetch(storage.key, storage.bytes)
         if storage.dtype == "bf16":
             flat = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)

@@ -45,7 +45,7 @@ def is_program(names: Mapping[str, int]) -> bool:
 
 @dataclass(frozen=True)
 class StoredProgram:
-    """A program of a file, with the used attributes of a ``torch.export.ExportedProgram``."""
+    """A program of a file, with those attributes of a ``torch.export.ExportedProgram`` that the importer uses."""
 
     torch: Any
     origin: str
@@ -55,13 +55,16 @@ class StoredProgram:
     constants: dict[str, Any]
 
     def module(self) -> Any:
-        """Return a module that runs the graph on the user's inputs, node by node; none of its text becomes code."""
+        """Return a module of PyTorch that runs the graph on the user's inputs, node by node. No text of the file
+        becomes code."""
         torch, tensors = self.torch, {**self.state_dict, **self.constants}
         places = {name: f"tensor_{number}" for number, name in enumerate(tensors)}
         stored = {name: places[of] for name, of in _stored(self.graph_signature).items()}
         in_place = any("_." in str(node.target) for node in self.graph.nodes)
 
         class Stored(torch.nn.Module):  # type: ignore[misc, name-defined]
+            """A module that holds the program's tensors as buffers and interprets its graph."""
+
             def __init__(own) -> None:
                 super().__init__()
                 for name, place in places.items():  # a copy where the graph may overwrite it
@@ -95,8 +98,8 @@ class StoredProgram:
         return replace(self, graph=program.graph, graph_signature=signature)
 
     def _signature(self, new: Any, inputs: Sequence[Any]) -> Any:
-        """Return the signature of the decomposed program: the kinds, inputs and outputs of ``new``, with the names of
-        parameters, buffers and constants of this program. ``inputs`` are the nodes of the user's inputs."""
+        """Return the signature of the decomposed program: the kinds, inputs and outputs of the signature ``new``, with
+        this program's names of parameters, buffers and constants. ``inputs`` are the nodes of the user's inputs."""
         tensors, own = [*self.state_dict, *self.constants], iter(self.graph_signature.output_specs)
         kinds = {spec.target: spec for spec in self.graph_signature.input_specs if spec.target is not None}
         called = dict(zip(new.user_inputs, (node.name for node in inputs), strict=True))
@@ -125,7 +128,8 @@ def _stored(signature: Any) -> dict[str, str]:
 
 
 def read_program(torch: Any, path: Path) -> StoredProgram:
-    """Return the program of a file. Raises :class:`SourceError` if it is damaged, or must be unpickled."""
+    """Return the program of a file. Raise :class:`SourceError` if the file is damaged, or has parts that must be
+    unpickled."""
     try:
         return _Reader(torch, path).program()
     except _Damaged as error:
@@ -171,7 +175,8 @@ _NUMBERS = {
 
 
 def _check_arguments(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Raise :class:`_Damaged` for arguments that do not fit the operator's definition."""
+    """Raise :class:`_Damaged` for arguments that are unknown, missing or of a type other than in the operator's
+    definition."""
     defined = {argument.name: argument for argument in target._schema.arguments}
     by_place = [name for name, argument in defined.items() if not argument.kwarg_only]
     given = {**dict(zip(by_place, args, strict=False)), **kwargs}
@@ -229,6 +234,7 @@ class _Reader:
         return StoredProgram(self.torch, self.origin, self.graph, signature, weights, constants)
 
     def _json(self, name: str) -> Any:
+        """Return the content of a JSON entry of the file. Raise :class:`_Damaged` if it is missing or no JSON."""
         if self.folder + name not in self.sizes:
             raise _Damaged(f"it has no {name}")
         try:
@@ -237,18 +243,20 @@ class _Reader:
             raise _Damaged(f"{name} is no JSON: {brief(error)}") from None
 
     def _value(self, name: str) -> Any:
-        """Return a node by its name in the file."""
+        """Return the node of this name in the file. Raise :class:`_Damaged` if no node before it has the name."""
         if name not in self.nodes:
             raise _Damaged(f"it reads {brief(name)}, which nothing computes")
         return self.nodes[name]
 
     def _type(self, number: int) -> Any:
+        """Return PyTorch's type of elements by its number in the file."""
         if number not in _TORCH_TYPES:
             raise _Damaged(f"elements of the unknown type {number}")
         return getattr(self.torch, _TORCH_TYPES[number])
 
     def _tensors(self, kind: str, config: str) -> dict[str, Any]:
-        """Return the tensors of weights or constants, by name."""
+        """Return the tensors of the weights or the constants (``kind``) by name; ``config`` is the file that lists
+        them."""
         configs = _at(self._json(f"data/{kind}/{config}"), dict, "config")
         if len(configs) > MANY:
             raise SourceError(f"{self.origin}: more than {MANY:,} tensors")
@@ -272,7 +280,7 @@ class _Reader:
         return self.torch.from_numpy(np.array(tensor.read())).to(self._type(_at(meta, int, "dtype")))
 
     def _sizes(self, sizes: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
-        """Return sizes; for a dynamic size, the number in the example."""
+        """Return sizes as numbers; a dynamic size has the number of the example."""
         path = ("as_expr", "hint", "as_int")
         return checked_shape(self.origin, "of its graph", [_at(s, int, *path[2 * ("as_int" in s) :]) for s in sizes])
 
@@ -387,7 +395,7 @@ class _Reader:
 
 
 def _symbol(size: Mapping[str, Any]) -> str:
-    """Return the name of an open size; an empty name for a size computed from open sizes."""
+    """Return the name of an open size; '' for a size that is computed from open sizes."""
     named = re.fullmatch(r"(?:Symbol\(')?(\w{1,40})(?:'[\w=, ]*\))?", _at(size, str, "as_expr", "expr_str"), re.ASCII)
     return "" if named is None else named[1]
 
