@@ -60,7 +60,8 @@ class Calibration:
 
 
 def take_samples(net: WrittenStep, sequences: Sequences, ranges: Ranges, count: int) -> Samples:
-    """Return ``count`` steps, evenly spread over the data, of a net of one sequence."""
+    """Return ``count`` steps, evenly spread over at most MOST_SEQUENCES sequences of the data, of a net of one
+    sequence."""
     graph = net.runner.graph
     chosen = np.unique(np.linspace(0, sequences.total - 1, min(MOST_SEQUENCES, sequences.total)).astype(int))
     places = np.unique(np.linspace(0, len(chosen) * sequences.steps - 1, count).astype(int))
@@ -97,7 +98,8 @@ def take_streams(net: WrittenStep, sequences: Sequences) -> tuple[dict[str, Arra
 
 
 def _steps(runner: StepRunner, sequences: Sequences, chosen: Sequence[int]) -> Iterator[Mapping[Ref, Array]]:
-    """Yield the values of a net of one sequence at every step of some sequences, one after another."""
+    """Yield the values of a net of one sequence at every step of the ``chosen`` sequences, one sequence after
+    another."""
     for index, sequence in enumerate(chosen):
         report_activity(f"steps of {runner.graph.name}, {100 * index // len(chosen)} %")
         for t, inputs in sequences.stream(slice(sequence, sequence + 1)):
@@ -108,10 +110,10 @@ def _steps(runner: StepRunner, sequences: Sequences, chosen: Sequence[int]) -> I
 
 @dataclass(frozen=True)
 class WrittenStep:
-    """A net of one step and one sequence as it is written, and the same net in the interpreter.
+    """A net of one step and one sequence as it is written, and the same net in the interpreter (``runner``).
 
-    ``fed`` has the blobs that it takes, in the net's order. ``states`` maps each blob that takes a state to the blob
-    that gives its next value, by their names in the net. ``outputs`` has the blob of each output.
+    ``fed`` maps the blobs that the net takes, in the net's order, to their values in the graph. ``states`` maps each
+    blob that takes a state to the blob that gives its next value. ``outputs`` maps each output to its blob.
     """
 
     name: str
@@ -126,7 +128,7 @@ class WrittenStep:
     def of(
         cls, artifact: Artifact, layers: Sequence[Layer], runner: StepRunner, places: Mapping[str, Sequence[str]]
     ) -> WrittenStep:
-        """Return a net with its layers; ``places`` has the blobs of each input and output by its name. Raises
+        """Return a net with its layers; ``places`` has the blobs of each input and output by name. Raises
         :class:`BackendError` for an output that consists of several blobs."""
         graph = runner.graph
         named = graph.named()
@@ -146,6 +148,7 @@ class WrittenStep:
 
 
 def _rendered(recipe: str, samples: Samples, **more: object) -> bytes:
+    """Return a quantiser's program, from its template ``recipe``."""
     text: str = _RECIPES.get_template(f"{recipe}.py.j2").render(
         net=samples.net,
         inputs=list(samples.steps[0]),
@@ -157,6 +160,7 @@ def _rendered(recipe: str, samples: Samples, **more: object) -> bytes:
 
 
 def _stacked(recipe: str, samples: Samples) -> dict[str, bytes]:
+    """Return the files of a quantiser that reads all steps from one .npz file: these steps, and the program."""
     stacked = {name: np.stack([step[name] for step in samples.steps]) for name in samples.steps[0]}
     return {"calibration.npz": npz_bytes(stacked), PROGRAM: _rendered(recipe, samples)}
 
@@ -168,6 +172,8 @@ def _npy(array: Array) -> bytes:
 
 
 def _rknn(samples: Samples) -> dict[str, bytes]:
+    """Return the files of RKNN's quantiser: a .npy file for each blob of each step, a list of these files, and the
+    program."""
     lines: list[str] = []
     files: dict[str, bytes] = {}
     for t, step in enumerate(samples.steps):
@@ -178,6 +184,8 @@ def _rknn(samples: Samples) -> dict[str, bytes]:
 
 
 def _tpu_mlir(samples: Samples) -> dict[str, bytes]:
+    """Return the files of TPU-MLIR's quantiser: an .npz file for each step, a table of the blobs' ranges, and the
+    program."""
     files = {f"{STEPS}/{t:04d}.npz": npz_bytes(step) for t, step in enumerate(samples.steps)}
     lines, least = ["# op_name    threshold    min    max"], read_device("tpu-mlir-int8").values.least
     lines += [
@@ -189,6 +197,7 @@ def _tpu_mlir(samples: Samples) -> dict[str, bytes]:
 
 
 def _ncnn(samples: Samples) -> dict[str, bytes]:
+    """Return the file of ncnn's quantiser: a program with the range of the first blob that each layer reads."""
     ranges = {layer: samples.ranges[blob].magnitude for layer, blob in samples.reads.items() if blob in samples.ranges}
     return {PROGRAM: _rendered("ncnn", samples, ranges=ranges)}
 
@@ -222,9 +231,9 @@ def run_quantised(
     fed: Mapping[str, Array],
     title: str,
 ) -> dict[str, Array]:
-    """Return the outputs [S, T, ...], by blob, of a net that its quantiser makes and runs in the reader. ``files`` are
-    the files of a calibration, ``interpreter`` is what a backend's method of this name returns, ``fed`` the arrays of
-    :func:`take_streams`. Raises :class:`BackendError` with the program's output if it fails."""
+    """Return the outputs [S, T, ...], by blob, of a net that its quantiser makes and that the reader runs. ``files``
+    are the files of a calibration, ``interpreter`` is what a backend's method of this name returns, ``fed`` the arrays
+    of :func:`take_streams`. Raises :class:`BackendError` with the program's output if the program fails."""
     python, environment = interpreter
     with tempfile.TemporaryDirectory(prefix="lstmc-") as name:
         folder = Path(name)

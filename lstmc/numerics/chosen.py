@@ -32,7 +32,7 @@ class _RangesFile:
 
 
 def read_limits(path: str | Path, backend: str) -> dict[str, Range]:
-    """Return the least and the greatest number of each value by name, from a file of ``lstmc numbers ranges``. Raises
+    """Return by name the least and the greatest number of each value, from a file of ``lstmc numbers ranges``. Raises
     :class:`BackendError` for any other file; ``backend`` is the backend whose net has the values."""
     try:
         values = read_json(Path(path), _RangesFile).values
@@ -43,13 +43,14 @@ def read_limits(path: str | Path, backend: str) -> dict[str, Range]:
 
 
 def integer_rounding(device: Device, *given: Any) -> IntegerRounding:
-    """Return the arithmetic of a device of integers: TFLite's kernels, or lstmc's own."""
+    """Return the integer arithmetic of a device: that of TFLite's kernels if the device names ``kernels``, else lstmc's
+    own."""
     return (TfliteRounding if device.kernels else IntegerRounding)(device, *given)
 
 
 def step_rounding(device: Device, compiled: Compiled, limits: Mapping[str, Range]) -> IntegerRounding:
-    """Return the arithmetic of a compiled net of one step on a device. ``limits`` has the ranges of the net's values by
-    name."""
+    """Return the integer arithmetic of a device for a compiled net of one step. ``limits`` has the ranges of the net's
+    values by name."""
     graph = compiled.expanded
     refs = [*graph.refs()]
     ranges = {ref: limits[name] for ref in refs if (name := graph.value_name(ref)) in limits}
@@ -59,7 +60,7 @@ def step_rounding(device: Device, compiled: Compiled, limits: Mapping[str, Range
 
 @dataclass(frozen=True)
 class ChosenNumbers:
-    """The numbers of a net: float32 without a ``device``; in integers ``limits`` has the range of every value by its
+    """The numbers of a net: float32 without a ``device``. For integers, ``limits`` has the range of every value by
     name."""
 
     device: Device | None = None
@@ -69,8 +70,9 @@ class ChosenNumbers:
 
     @classmethod
     def of(cls, name: str, ranges: Ranges | Mapping[str, Range] | None = None) -> Self:
-        """Return the numbers of a device, by its name or the path of its description; ``float32`` has no device. Raises
-        :class:`BackendError` for a device whose numbers nets cannot have, and for integers without ranges."""
+        """Return the numbers of a device, given by its name or the path of its description; ``float32`` has no device.
+        Raises :class:`BackendError` for a device whose numbers the backend's nets cannot have, and for integers without
+        ranges."""
         limits = {each.name: (each.least, each.greatest) for each in ranges} if isinstance(ranges, Ranges) else ranges
         if name == "float32":
             return cls()
@@ -86,7 +88,8 @@ class ChosenNumbers:
 
     @staticmethod
     def problem(device: Device) -> str | None:
-        """Return the devices that a net can have the numbers of, as text; None if this is one."""
+        """Return None if a net can have the numbers of this device. Otherwise, return a text that names the devices
+        whose numbers it can have."""
         raise NotImplementedError
 
     def with_options(self, values: Mapping[str, str]) -> Self:

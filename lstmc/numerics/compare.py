@@ -68,7 +68,7 @@ def read(path: Path) -> dict[str, Array]:
 
 
 def compare(net: Mapping[str, Any], golden: Arrays, device: Arrays, tolerance: float = 1e-3) -> Off | None:
-    """Return the first wrong layer, in the order of steps and of layers; None if all layers are within the
+    """Return the first wrong layer, in the order of steps and then of layers. Return None if all layers are within the
     tolerance."""
     return _Comparison(net, golden, device, tolerance).off()
 
@@ -83,6 +83,8 @@ class _Comparison:
     tolerance: float
 
     def off(self) -> Off | None:
+        """Return the first layer with a blob of another shape, or else with an error above the tolerance; None if there
+        is none."""
         golden, device = self.golden, self.device
         layers = self.net["layers"]
         common = [(layer, blob) for layer in layers for blob in layer["writes"] if blob in device and blob in golden]
@@ -100,12 +102,14 @@ class _Comparison:
         return None
 
     def _error(self, blob: str, step: int) -> float:
+        """Return the largest error of a blob at a step, relative to the greatest golden value of the blob."""
         golden = self.golden[blob]
         size = float(np.abs(golden).max()) or 1.0
         return float(np.abs(self.device[blob][step].astype(np.float64) - golden[step]).max() / size)
 
     def _unseen(self, layer: Layer) -> tuple[str, ...]:
-        """Return the missing blobs that a layer depends on, back to the blobs that the device gave."""
+        """Return the blobs on which a layer depends and that the device did not return, back to blobs that it
+        returned."""
         writers = {blob: each for each in self.net["layers"] for blob in each["writes"]}
         unseen: dict[str, None] = {}
         waiting = [blob for blob in layer["reads"] if blob not in self.device]
@@ -117,6 +121,7 @@ class _Comparison:
         return tuple(unseen)
 
     def _mistake(self, layer: Layer, blob: str, step: int) -> str:
+        """Return in words the simplest mistake that turns the golden values of a blob into the device's values."""
         golden, device = self.golden, self.device
         g, d = golden[blob].astype(np.float64), device[blob].astype(np.float64)
         count = min(len(g), len(d))
@@ -153,8 +158,8 @@ class _Comparison:
         return steps or [step]
 
     def _state(self, layer: Layer, blob: str, step: int, g: Array, d: Array, same: Same) -> str:
-        """Return what is wrong with a state: it is not carried, or it is that of an earlier step. Return an empty text
-        otherwise."""
+        """Return what is wrong with a state: the state is not carried, starts at another value, or is a step late.
+        Return an empty text if the blob is no state with such a mistake."""
         for state in self.net["states"]:
             if blob == state["before"]:
                 if step == 0:
@@ -172,6 +177,7 @@ class _Comparison:
 
 
 def _of_shape(g: Array, d: Array) -> str:
+    """Return in words why a device's blob has another shape than the golden blob."""
     if d[0].size != g[0].size:
         return f"another size: expected {list(g.shape[1:])}, found {list(d.shape[1:])}"
     for order in itertools.permutations(range(g.ndim - 1)):

@@ -109,13 +109,14 @@ class State:
 @_FORBID
 @dataclass(frozen=True)
 class Multipliers:
-    """Layers that scale integers by a whole number of ``bits`` and a shift: their types, and how they round.
+    """Layers that scale integers by a whole number of ``bits`` and a shift: the types of these layers, and how they
+    round.
 
     ``affine``: the types that multiply by constants, and may add constants; ``chained``: several such layers, each the
-    only reader of the previous one, are one. ``joined``: the terms of a sum have the sum's range if they are
-    ``products`` that nothing else reads, and so have the parts of a Concat that nothing else reads. ``fp16_above``: a
-    sum of two terms whose ranges have this ratio or more is computed in fp16, which layers in integers that read it
-    round; it reads inputs of the net as they are.
+    only reader of the previous layer, are computed as one. ``joined``: the terms of a sum have the sum's range if they
+    are ``products`` that nothing else reads, and so have the parts of a Concat that nothing else reads. ``fp16_above``:
+    a sum of two terms whose ranges have this ratio or more is computed in fp16, from inputs of the net as they are;
+    layers in integers that read the sum round it.
     """
 
     bits: int
@@ -207,8 +208,8 @@ class Grid:
     def of(
         cls, limits: Range, format: Format, device: Device, symmetric: bool | None = None, signed: bool = False
     ) -> Grid:
-        """Return the grid of a value with these least and greatest numbers, on a device. ``signed``: with negative
-        numbers even if the value is never negative."""
+        """Return the grid of a value with these least and greatest numbers, on a device. With ``signed`` the grid has
+        negative numbers even if the value is never negative."""
         values, bits = device.values, BITS[format]
         symmetric = values.symmetric if symmetric is None else symmetric
         low, high = (limit * (1 + values.headroom) for limit in (min(limits[0], 0.0), max(limits[1], 0.0)))
@@ -223,6 +224,8 @@ class Grid:
 
     @classmethod
     def _spaced(cls, scale: float, low: int, high: int, device: Device) -> Grid:
+        """Return the grid of integers from ``low`` to ``high`` with the distance ``scale``, rounded as the device
+        stores scales."""
         scale = float(scale) or 1.0
         if device.arithmetic == "integer":  # the device's program has it as a constant in float32
             scale = float(np.float32(scale)) or 1.0
@@ -231,6 +234,7 @@ class Grid:
         return cls(scale, low, high, nearest=device.values.nearest, overflows=device.values.overflows)
 
     def rounded(self, array: Array) -> Array:
+        """Return the numbers of the grid that are nearest to the elements of an array."""
         integers = rounded(np.asarray(array, np.float64) / self.scale, self.nearest)
         if self.overflows:
             integers[integers >= 2**31] = self.low
@@ -242,7 +246,7 @@ class Grid:
         return integers.astype(array.dtype)
 
     def clipped(self, array: Array) -> int:
-        """Return the number of elements outside of the grid by half a step or more."""
+        """Return how many elements are outside of the grid by half a step or more."""
         least, most = ((end - self.zero + half) * self.scale for end, half in ((self.low, -0.5), (self.high, 0.5)))
         return int(np.count_nonzero((array < least) | (array > most)))
 
@@ -265,8 +269,8 @@ def device_names() -> list[str]:
 
 
 def read_device(name: str) -> Device:
-    """Return a device by its name, or by the path of a TOML file. Raises :class:`BackendError` for an unknown name, and
-    for a file that is not a device."""
+    """Return the device of this name, or of the TOML file with this path. Raises :class:`BackendError` for an unknown
+    name, and for a file that does not describe a device."""
     values = _merged(name, ())
     try:
         return replace(parse_json(json.dumps(values).encode(), Device), source=name)
@@ -275,8 +279,9 @@ def read_device(name: str) -> Device:
 
 
 def device_of(numbers: str, reader: str) -> Device:
-    """Return the numbers of a reader's quantiser: a device of the reader, or its form of general numbers such as
-    ``int8``. Raises :class:`BackendError` if its quantiser has no such numbers."""
+    """Return the device with the numbers of a reader's quantiser: ``numbers`` itself if the reader's quantiser makes
+    these, or the reader's form of general numbers such as ``int8``. Raises :class:`BackendError` if the reader's
+    quantiser has no such numbers."""
     device = read_device(numbers)
     if device.quantiser is not None and device.quantiser.name == reader:
         return device
@@ -294,8 +299,8 @@ def device_of(numbers: str, reader: str) -> Device:
 
 
 def products_of(numbers: str) -> ProductNumbers:
-    """Return the numbers of a device for the products of generated loops; ``float32`` is one. Raises
-    :class:`BackendError` for a device that does not round the rows and weights of products alone."""
+    """Return a device's arithmetic for the products of generated loops; FLOAT32 for ``float32``. Raises
+    :class:`BackendError` for a device that rounds more than the rows and weights of products."""
     if numbers == "float32":
         return FLOAT32
     device = read_device(numbers)
@@ -311,6 +316,8 @@ def products_of(numbers: str) -> ProductNumbers:
 
 
 def _merged(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    """Return the description of a device as a dict, laid over the description of its ``base``. ``seen`` are the names
+    on the way here, to detect a base that is itself."""
     if name in seen:
         raise BackendError(f"{name}: its base is itself")
     path = Path(name)
@@ -333,8 +340,8 @@ def _merged(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return a description in which some values are replaced, table by table. Lists of rules are joined, not
-    replaced."""
+    """Return a description in which ``values`` replace values of ``base``, table by table. Lists of rules are
+    joined."""
     merged = dict(base)
     for key, value in values.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):

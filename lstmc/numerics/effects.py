@@ -52,7 +52,7 @@ class OutputError:
 
 @dataclass(frozen=True)
 class StateEffect:
-    """A state in a device's numbers: the distance of two numbers (0: no integers), and the share of its updates without
+    """A state in a device's numbers: the distance of two numbers (0 for floats), and the share of its updates without
     effect.
 
     An update without effect changes the float32 number and not the device's number.
@@ -66,7 +66,7 @@ class StateEffect:
 
 @dataclass(frozen=True)
 class Guilt:
-    """The part of the error that goes away if a single value, or the weights of a single product, stays in float32."""
+    """The part of the error that goes away if one value (or the weights of one product) stays in float32."""
 
     name: str
     kind: str
@@ -75,7 +75,7 @@ class Guilt:
 
 @dataclass(frozen=True)
 class Change:
-    """A change of the device's numbers, and the ratio of the error with and without it."""
+    """A change of the device's numbers in words, and the error with the change as a part of the error without."""
 
     text: str
     error: float
@@ -83,11 +83,8 @@ class Change:
 
 @dataclass(frozen=True)
 class ReaderOutput:
-    """An output of the quantised net in the reader.
-
-    It has the errors against float32, the mean error that the simulation predicts for the same sequences, and the
-    number of different values, which is small for integers.
-    """
+    """An output of the quantised net in the reader: its errors against float32, the mean error that the simulation
+    predicts for the same sequences, and the number of different values, which is small for integers."""
 
     error: OutputError
     predicted: float
@@ -103,9 +100,9 @@ class ReaderOutput:
 class NumbersReport:
     """The effects of the numbers of ``device`` on a net, over ``sequences`` of ``steps``.
 
-    ``clipped`` has the share of elements outside of the calibrated range, by value. ``accumulated`` is the largest sum
-    in a product of integers, in bits, by layer; the device has ``accumulator``. ``reader`` has the outputs of the
-    reader, if it was run.
+    ``clipped`` has by value the share of elements outside of the calibrated range. ``accumulated`` has by layer the
+    largest sum in a product of integers, in bits; the device's sums have ``accumulator`` bits. ``reader`` has the
+    outputs of the reader, if it was run.
     """
 
     net: str
@@ -159,7 +156,7 @@ class NumbersReport:
 
 
 class _Trial:
-    """A simulated device next to the exact net: the errors of outputs, step by step."""
+    """A simulated device beside the exact net: sums up the errors of outputs, step by step."""
 
     def __init__(self, runner: StepRunner, outputs: Sequence[str], steps: int) -> None:
         self.runner, self.refs = runner, {name: runner.after[name] for name in outputs}
@@ -174,6 +171,8 @@ class _Trial:
     def step(
         self, t: int, inputs: Mapping[str, Array], exact: Mapping[Ref, Array], before: Mapping[str, Array]
     ) -> None:
+        """Run one step on the device, and add up its errors. ``exact`` are the exact net's values at this step,
+        ``before`` its states before the step."""
         own_before = self.runner.current
         values = self.runner.step(inputs)
         for name, ref in self.refs.items():
@@ -200,7 +199,7 @@ class _Trial:
 
 @dataclass(frozen=True)
 class _Variant:
-    """A device, with some values or weights kept exact; ``counts`` as in :class:`DeviceRounding`."""
+    """A device that leaves some values or weights exact; ``counts`` as in :class:`DeviceRounding`."""
 
     device: Device
     exact: tuple[Ref, ...] = ()
@@ -233,6 +232,7 @@ class Simulation:
             self._ranges |= {ref: (float(each.min()), float(each.max())) for ref, each in exact.constants.items()}
 
     def _rounding(self, runner: StepRunner, variant: _Variant) -> DeviceRounding:
+        """Return the arithmetic of a variant of the device for a net."""
         states = {Ref(pair.before): runner.after[pair.after] for pair in runner.states}
         options = (variant.exact, variant.exact_weights, variant.counts)
         if variant.device.arithmetic == "integer":
@@ -276,6 +276,7 @@ class Simulation:
         return float(np.mean([each.relative for each in trial.outputs(elements)]))
 
     def _state(self, trial: _Trial, rounding: DeviceRounding) -> Iterator[StateEffect]:
+        """Yield the effect of the device's numbers on each state."""
         for pair in trial.runner.states:
             ref = trial.runner.after[pair.after]
             grid, (still, moved) = rounding.grid(ref), trial.stalled[pair.name]
@@ -284,7 +285,8 @@ class Simulation:
             )
 
     def _causes(self, rounding: DeviceRounding) -> tuple[tuple[Guilt, ...], tuple[Change, ...]]:
-        """Return the guilty values and the tried changes. Each is simulated on a part of the data."""
+        """Return for each value and weight the error that it causes, the guiltiest first, and the changes of the device
+        that were tried. Each is simulated on a part of the data."""
         if not CAUSE_STEPS:
             return (), ()
         device = self._device
@@ -311,7 +313,7 @@ class Simulation:
         return tuple(guilty), changes
 
     def _changed(self) -> Iterator[tuple[str, Device]]:
-        """Yield devices that differ from this one in one kind of numbers, each with a text that names the change."""
+        """Yield devices that differ from this device in one kind of numbers, each with a text that names the change."""
         device = self._device
         if device.kernels:  # which have no other ranges and weights; states of 16 bits have another net
             if device.values.format == "int8":

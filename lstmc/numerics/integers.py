@@ -34,7 +34,7 @@ SATURATES: Mapping[type[ops.Op], float] = {ops.Sigmoid: 6.24, ops.Tanh: 3.12}
 
 @dataclass(frozen=True)
 class Scaling:
-    """A factor as a whole number of 31 bits and a shift; a product is rounded to nearest, ties up."""
+    """A factor as a whole number of 31 bits and a shift; an integer times the factor is rounded to nearest, ties up."""
 
     multiplier: int
     shift: int
@@ -73,8 +73,8 @@ def _scaled(array: Integers, scaling: Scaling, most: int) -> Integers:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Kernel:
-    """An op on integers. Its result is from -``most`` to ``most``. ``constants`` are the constant operands by their
-    slots."""
+    """An op on integers. Its results are from -``most`` to ``most``. ``constants`` are the integers of constant
+    operands, by slot."""
 
     most: int
     constants: Mapping[int, Integers] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Product(Kernel):
     scalings: Sequence[Scaling]
 
     def sum_bits(self, x: int) -> int:
-        """Return the bits that a sum may need on its way, with its sign, for integers up to ``x``."""
+        """Return how many bits, with the sign, a sum may need while it is computed, for integers up to ``x``."""
         sums = np.abs(self.matrix).reshape(len(self.matrix), -1).sum(axis=1) * x
         return int((sums if self.bias is None else sums + np.abs(self.bias)).max()).bit_length() + 1
 
@@ -111,7 +111,7 @@ class Product(Kernel):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WeightedSum(Kernel):
-    """The sum of operands times their multipliers, and of a constant that includes the rounding; then shifted."""
+    """The sum of each operand times its multiplier, and of a constant that makes the shift round; then shifted."""
 
     multipliers: Sequence[int]
     constant: int
@@ -126,7 +126,7 @@ class WeightedSum(Kernel):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScaledResult(Kernel):
-    """The product of two values, or the sum along an axis; the result is scaled."""
+    """The product of two values, or the sum along an axis, times a factor."""
 
     op: ops.Op
     scaling: Scaling
@@ -138,8 +138,11 @@ class ScaledResult(Kernel):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Lookup(Kernel):
-    """A function of one value by a table: an entry for each integer from -2^7 on, or for every 2^fraction-th integer
-    from -2^15 on with straight lines between."""
+    """A function of one value by a table.
+
+    With ``fraction`` 0 the table has an entry for each integer from -2^7 on. Otherwise it has an entry for every
+    2^fraction-th integer from -2^15 on, with straight lines between the entries.
+    """
 
     table: Integers
     fraction: int
@@ -178,7 +181,7 @@ class Normalized(Kernel):
 class ScaledOperands(Kernel):
     """Elements moved to other places, the largest along an axis, or the greater of two values.
 
-    Each operand is scaled first (None: it has the scale of the result).
+    Each operand is first scaled to the result's scale by its scaling, or has that scale if the scaling is None.
     """
 
     op: ops.Op
@@ -191,7 +194,7 @@ class ScaledOperands(Kernel):
 
 
 def not_measured(value: str) -> BackendError:
-    """Return the error for ranges that lack one of a net's values."""
+    """Return the error that is raised if the ranges lack a value of the net."""
     notes = ["a net of another backend or target has other values: measure them with the same options"]
     return BackendError(f"no range of {value} was measured: expected the ranges of this very net", notes=notes)
 
@@ -199,8 +202,9 @@ def not_measured(value: str) -> BackendError:
 class IntegerRounding(DeviceRounding):
     """A device with arithmetic of integers, for the graph of a net of one step. See :class:`DeviceRounding`.
 
-    ``states`` maps each value before a step to the value after it: both have the same grid; a value and its pieces have
-    the same grid too. An op without an integer form raises :class:`BackendError`, unless it is in ``exact``.
+    A group is a set of values with one grid: a value and its pieces, and a state before and after the step (``states``
+    maps the one to the other). An op without an integer form raises :class:`BackendError`, unless its values are
+    ``exact``.
     """
 
     joins = False  # whether the parts of a join and the result have one grid
@@ -238,6 +242,8 @@ class IntegerRounding(DeviceRounding):
         super().__init__(device, graph, ranges, [*states, *states.values()], exact, exact_weights, counts)
 
     def _format(self, ref: Ref) -> Format:
+        """Return the format of a value's group: wider for large indices and for states of a device with another
+        format."""
         group = self._group[ref]
         if group in self._exact_groups:
             return "float"
@@ -248,6 +254,8 @@ class IntegerRounding(DeviceRounding):
         return self.device.values.format
 
     def _grid(self, ref: Ref, ranges: Mapping[Ref, Range]) -> Grid | None:
+        """Return the grid of a value's group. Return None for a constant, a value in float, and a group without a
+        measured range."""
         format, group = self.format_of(ref), self._group[ref]
         if format not in BITS or ref.node in self._fixed:
             return None
@@ -258,8 +266,8 @@ class IntegerRounding(DeviceRounding):
         return None if limits is None else Grid.of(limits, format, self.device, symmetric=True)
 
     def _limits_of(self, group: Ref) -> Range | None:
-        """Return the measured range of a group, without the part in which its readers saturate. At least a 64th of the
-        range is kept: XNNPACK refuses sums whose operands and result have very different scales. Return None if the
+        """Return the measured range of a group, without the part in which all its readers saturate, but at least a 64th
+        of the range: XNNPACK refuses sums whose operands and result have very different scales. Return None if the
         group was not measured."""
         if (limits := self._group_ranges.get(group)) is None:
             return None
@@ -280,8 +288,8 @@ class IntegerRounding(DeviceRounding):
         return self._needed[group]
 
     def _needs_of(self, node: Node, ref: Ref) -> Range:
-        """Return the range of an operand outside of which the result is the same: the operand of an activation, or of a
-        sum with an activation."""
+        """Return the range of an operand outside of which the result stays the same: EVERYTHING, unless the operand
+        goes into an activation, or into a sum that does."""
         result, kind = Ref(node.name), type(node.op)
         if self._format(result) != "int8":
             return EVERYTHING
@@ -297,6 +305,7 @@ class IntegerRounding(DeviceRounding):
         return args if self._in_integers(node) else super().operands(graph, node, args)
 
     def results(self, graph: Graph, node: Node, args: Sequence[ops.Array], results: ops.Arrays) -> ops.Arrays:
+        """Return a node's results in the device's integers, as real numbers."""
         if isinstance(node.op, ops.Leaf) or not self._in_integers(node):
             return super().results(graph, node, args, results)
         if self._counts:
@@ -323,8 +332,8 @@ class IntegerRounding(DeviceRounding):
         return {name: grid.rounded(values[name].astype(np.float64)) for name, grid in grids.items()}
 
     def _in_integers(self, node: Node) -> bool:
-        """Return whether a node computes in integers and is not kept in float. Raise an error if a value has no
-        measured range."""
+        """Return whether a node computes in integers: not if it is constant or ``exact``. Raises :class:`BackendError`
+        if a value has no measured range."""
         if node.name in self._kernels:
             return True
         if node.name in self._fixed or node.name in self._exact_weights:
@@ -364,6 +373,7 @@ class IntegerRounding(DeviceRounding):
         return grids, constants
 
     def _new_kernel(self, node: Node, args: Sequence[ops.Array]) -> Kernel:
+        """Return the integer kernel of a node. Raises :class:`BackendError` for an op without an integer form."""
         op, result = node.op, self._grids[Ref(node.name)]
         if isinstance(op, ops.Linear | ops.Conv):
             return self._product(op, node, args, result)
@@ -410,6 +420,7 @@ class IntegerRounding(DeviceRounding):
         raise BackendError(f"{op.name} has no integer form: {self.device.name} cannot compute it")
 
     def _product(self, op: ops.Linear | ops.Conv, node: Node, args: Sequence[ops.Array], result: Grid) -> Product:
+        """Return the kernel of a product or convolution, whose matrix and bias are integers."""
         x, *fixed = self._graph.args(node.name)
         if x.node in self._fixed or any(ref.node not in self._fixed for ref in fixed):
             raise BackendError(f"{op.name} has an integer form with a matrix and a bias of parameters alone")
@@ -423,8 +434,8 @@ class IntegerRounding(DeviceRounding):
 
 
 def _table(function: Callable[[ops.Array], ops.Array], x: Grid, y: Grid) -> Lookup:
-    """Return the table of a function from the integers of x to the integers of y. For 8 bits it has an entry for each
-    integer. For 16 bits it is the smallest table between whose entries straight lines are off by at most 1."""
+    """Return the table of a function from the integers of x to the integers of y: for 8 bits an entry for each integer,
+    for 16 bits the smallest table whose straight lines are off by at most 1."""
     least = -x.high - 1
 
     def at(integers: Integers) -> Integers:
@@ -446,8 +457,8 @@ def _table(function: Callable[[ops.Array], ops.Array], x: Grid, y: Grid) -> Look
 
 
 def _groups(graph: Graph, states: Mapping[Ref, Ref], joins: bool) -> dict[Ref, Ref]:
-    """Return for each value the first value with the same scale: what it is a piece or view of, or the state before the
-    step."""
+    """Return for each value the value that stands for its group: values share a scale if one is a piece or view of the
+    other, or if they are a state before and after the step."""
     group = {ref: ref for ref in graph.refs()}
 
     def first(ref: Ref) -> Ref:

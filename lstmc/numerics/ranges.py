@@ -141,7 +141,7 @@ class _Tally:
 
     @np.errstate(over="ignore", invalid="ignore")  # of values that are not finite
     def merge(self, other: _Tally) -> None:
-        """Add the counts of another tally."""
+        """Add the counts of another value's tally to this tally."""
         other.flush()
         self.bins += other.bins
         for row, more in zip((self.figures, *self.strip), (other.figures, *other.strip), strict=True):
@@ -149,11 +149,13 @@ class _Tally:
             row[2:] += more[2:]
 
     def flush(self) -> None:
+        """Count the elements that wait for it in the histogram."""
         if self._waiting:
             self.bins += self._every * np.bincount(np.concatenate(self._waiting), minlength=BINS)
             self._waiting, self._count = [], 0
 
     def result(self) -> ValueRange:
+        """Return the range of the value from all that was counted."""
         self.flush()
         order = _ascending()
         counts, centres = self.bins[order], _centres()[order]
@@ -190,7 +192,7 @@ class _Tally:
 
 
 class _Measured:
-    """The measured values of a graph, with their statistics. A value that is split has the statistics of its pieces."""
+    """The tallies of a graph's values. A value that is split gets the counts of its pieces at the end."""
 
     def __init__(self, runner: StepRunner) -> None:
         graph = runner.graph
@@ -216,6 +218,7 @@ class _Measured:
         }
 
     def add(self, values: Mapping[Ref, Array], part: int) -> None:
+        """Count the values of one step, which belongs to a ``part`` of the sequences."""
         for ref, tally in self.tallies.items():
             if ref not in self._pieces:
                 tally.add(values[ref], part)
@@ -234,22 +237,23 @@ class _Measured:
 
 
 def asymptotes(graph: Graph, ref: Ref) -> tuple[float, float] | None:
-    """Return the bounds of a value that a sigmoid or tanh computes, or of a part of such a value."""
+    """Return the bounds of the sigmoid or tanh that computes a value or the value of which it is a part. Return None
+    for other values."""
     while isinstance(graph.node(ref.node).op, Split) or _is_view(graph, ref):
         ref = graph.args(ref.node)[0]
     return next((bounds for kind, bounds in BOUNDS.items() if isinstance(graph.node(ref.node).op, kind)), None)
 
 
 def elements_of(graph: Graph, ref: Ref) -> Ref:
-    """Return the value that a value is a view of."""
+    """Return the value of which a value is a view, or the value itself."""
     while _is_view(graph, ref):
         (ref,) = graph.args(ref.node)
     return ref
 
 
 def source_of(graph: Graph, ref: Ref, pieces: bool = False) -> Ref:
-    """Return the value of which a value is a piece, a view or copies, so that both have the same numbers. With
-    ``pieces``, a piece is its own source."""
+    """Return the value of which a value is a piece, a view or copies, so that both have one grid. With ``pieces``, a
+    piece of a split is a source of its own."""
     while True:
         ref = elements_of(graph, ref)
         sources = set(graph.args(ref.node))
@@ -283,9 +287,12 @@ def measure_ranges(
     stop: Callable[[], bool] = lambda: False,
 ) -> Ranges | None:
     """Stream all sequences through a net of one step, and return the ranges of its values. ``runners`` returns the net
-    for a number of sequences. With ``snapshot``, a file, the measurement is saved there from time to time, continued
-    from there, and the file removed at the end. None if ``stop`` ended it early; the snapshot then has all
-    measurements. Raises :class:`DataError` for a snapshot of another measurement."""
+    for a number of sequences.
+
+    The file ``snapshot``, if given, takes the measurement from time to time; a later call continues from it, and the
+    file is removed at the end. Return None if ``stop`` ended the measurement early; the snapshot then has all that was
+    measured. Raises :class:`DataError` for a snapshot of another measurement.
+    """
     parts = list(sequences.parts())
     runner = runners(parts[0].stop)
     measured = _Measured(runner)
@@ -332,7 +339,8 @@ def _fingerprint(net: str, runner: StepRunner, sequences: Sequences, parameters:
 
 
 class _Place:
-    """The snapshot of a measurement: its progress, its states, and all counts."""
+    """The snapshot of a measurement, in a file: its progress, its states, and all counts. Without a path nothing is
+    written."""
 
     def __init__(self, path: Path | None, fingerprint: str, measured: _Measured) -> None:
         self.path, self.fingerprint, self.measured = path, fingerprint, measured
@@ -343,8 +351,8 @@ class _Place:
         return self.path is not None and monotonic() - self._saved > SAVE_SECONDS
 
     def read(self) -> tuple[int, int]:
-        """Read the snapshot, and return the part and the step to continue with. Raise DataError if it is of another
-        measurement."""
+        """Read the snapshot, and return the numbers of the part and the step with which to continue. Raises
+        :class:`DataError` if the snapshot is of another measurement."""
         if self.path is None or not self.path.exists():
             return 0, 0
         arrays = {name: np.asarray(array) for name, array in read_npz(self.path, DataError).items()}
@@ -362,6 +370,7 @@ class _Place:
         return part, step
 
     def write(self, part: int, step: int, runner: StepRunner) -> None:
+        """Write the snapshot of a measurement that has reached a step of a part."""
         if self.path is None:
             return
         arrays: dict[str, NDArray[Any]] = {"at": np.array([part, step])}

@@ -25,14 +25,15 @@ def layer_type(op: Op) -> str:
 
 
 def _has(types: Collection[str] | None, op: Op) -> bool:
+    """Return whether ``types`` has the type of an op's layers, with or without the operation; None has all types."""
     kind = layer_type(op)
     return types is None or kind in types or kind.partition(" ")[0] in types
 
 
 @dataclass(frozen=True)
 class _Structure:
-    """A graph: its values, the source of each piece or view, the readers of each value, the constant nodes, and the cut
-    values."""
+    """A graph's values, the source of each value that is a piece or view, the readers of each value, the names of the
+    constant nodes, and the values that are cut."""
 
     refs: tuple[Ref, ...]
     sources: Mapping[Ref, Ref]
@@ -43,7 +44,7 @@ class _Structure:
 
 @lru_cache(maxsize=4)
 def _structure(graph: Graph, pieces: bool) -> _Structure:
-    """Return the structure of a graph. With ``pieces``, the pieces that a Slice cuts out are separate values."""
+    """Return the structure of a graph. With ``pieces``, the pieces that a Slice cuts are sources of their own."""
     refs = tuple(graph.refs())
     readers: dict[Ref, list[Node]] = {ref: [] for ref in refs}
     for node in graph:
@@ -55,7 +56,8 @@ def _structure(graph: Graph, pieces: bool) -> _Structure:
 
 
 def weight_slot(graph: Graph, node: Node, fixed: Collection[str]) -> int | None:
-    """Return the slot of a product's matrix if it is computed from parameters alone. Return None otherwise."""
+    """Return the slot of a product's matrix if the matrix is computed from parameters alone. Return None for any other
+    node."""
     names = node.op.operands
     if "w" not in names or names.index("w") == 0:
         return None
@@ -125,10 +127,13 @@ class DeviceRounding:
         return self.device.values.format
 
     def grid(self, ref: Ref) -> Grid | None:
-        """Return the integers that a value is stored in, or None for floating point."""
+        """Return the grid to which the layer that writes a value rounds the value. Return None for floating point, and
+        for a value that only its readers round."""
         return None if ref in self._late else self._grids.get(ref)
 
     def _is_in_fp16(self, node: Node) -> bool:
+        """Return whether a sum is computed in fp16, because the ranges of its terms differ by more than the device's
+        ratio."""
         rule, grids = self.device.multipliers, [self._grids.get(ref) for ref in self._graph.args(node.name)]
         if rule is None or not _has(rule.sums, node.op) or len(grids) != 2:
             return False
@@ -136,7 +141,7 @@ class DeviceRounding:
         return len(ranges) == 2 and ranges[1] > rule.fp16_above * ranges[0]
 
     def _is_late(self, ref: Ref) -> bool:
-        """Return whether the layers that read a value round it, and not the layer that writes it."""
+        """Return whether a value is rounded by the layers that read it, and not by the layer that writes it."""
         if ref.node in self._in_fp16:
             return True
         is_input = not self._graph.args(ref.node) and ref.node not in self._fixed
@@ -144,7 +149,7 @@ class DeviceRounding:
 
     @property
     def sites(self) -> list[Ref]:
-        """Return the values that are rounded, each once, without pieces and views of other values."""
+        """Return the values that are rounded, without pieces and views of other values."""
         sources = self._structure.sources
         rounded = dict.fromkeys(sources[ref] for ref in sources if self._rounds(ref))
         return [ref for ref in rounded if ref.node not in self._fixed and self.format_of(ref) != "float"]
@@ -163,10 +168,13 @@ class DeviceRounding:
         return alone and {*self._graph.args(readers[0].name)} == {ref, *self._graph.args(node.name)}
 
     def _rounds(self, ref: Ref) -> bool:
+        """Return whether the layer that writes a value rounds it, or a layer that reads it does."""
         readers = self._structure.readers[ref]
         return ref.node in self._written or any(n.name in self._read and not self._is_bias(n) for n in readers)
 
     def _grid(self, ref: Ref, ranges: Mapping[Ref, Range]) -> Grid | None:
+        """Return the grid of a value, from the calibrated range of its source. Return None for floats, and without a
+        range."""
         source = self._structure.sources[ref]
         if (layer := self._folded_into(source)) is not None:
             source = Ref(layer.name)
@@ -179,8 +187,8 @@ class DeviceRounding:
         return Grid.of(limits, format, self.device, signed=signed)
 
     def _sum_grid(self, node: Node, ranges: Mapping[Ref, Range]) -> Grid | None:
-        """Return the integers to which the device rounds the sum in a layer before it is raised to a power. Return None
-        if the layer has no power, or if there is no range."""
+        """Return the grid to which the device rounds the sum in a layer (shift + scale * x) ** power before the power.
+        Return None if the layer has no power, or if its operand has no range."""
         if not _has(self.device.values.raised, node.op) or getattr(node.op, "power", 1) == 1:
             return None
         limits = self._limits(self._structure.sources[self._graph.args(node.name)[0]], ranges)
@@ -190,12 +198,13 @@ class DeviceRounding:
         return Grid.of((low, high), self.device.values.format, self.device)
 
     def _folded_into(self, source: Ref) -> Node | None:
-        """Return the layer in which a value is computed together with its only reader, if the device has that rule."""
+        """Return the layer into which the device folds the computation of a value, its only reader. Return None without
+        such a rule."""
         readers = self._structure.readers[source]
         return readers[0] if len(readers) == 1 and _has(self.device.values.folded, readers[0].op) else None
 
     def _limits(self, source: Ref, ranges: Mapping[Ref, Range]) -> Range | None:
-        """Return the calibrated range of a value, as the device changes it. Return None if the value was not
+        """Return the calibrated range of a value, changed by the device's rules. Return None if the value was not
         calibrated."""
         limits = ranges.get(self._joined(source))
         if limits is None:
@@ -212,8 +221,8 @@ class DeviceRounding:
         return limits
 
     def _joined(self, ref: Ref) -> Ref:
-        """Return the sum or Concat that reads a value if, by the device's rule, its range is used for its parts. Return
-        the value itself otherwise."""
+        """Return the result of the sum or Concat that reads a value, if by the device's rule the value takes the range
+        of that result. Return the value itself otherwise."""
         rule = self.device.multipliers
         readers = self._structure.readers[ref]
         if rule is None or not rule.joined or len(readers) != 1:
@@ -229,6 +238,8 @@ class DeviceRounding:
         return Ref(reader.name) if alike and all(len(self._structure.readers[part]) == 1 for part in parts) else ref
 
     def _stored(self, ref: Ref, array: Array) -> Array:
+        """Return an array as the device stores the value ``ref``. Elements outside of its range are counted if
+        ``counts``."""
         format = self._formats[ref]
         if format not in BITS:
             return to_format(array, format)
@@ -242,6 +253,8 @@ class DeviceRounding:
         return grid.rounded(array)
 
     def operands(self, graph: Graph, node: Node, args: Sequence[Array]) -> Sequence[Array]:
+        """Return the operands of a node as the device reads them: weights, biases and constants as they are stored, and
+        values rounded if the layer rounds what it reads."""
         if node.name in self._fixed:
             return args
         refs, matrix = graph.args(node.name), weight_slot(graph, node, self._fixed)
@@ -267,8 +280,8 @@ class DeviceRounding:
         return numbers
 
     def _is_bias(self, node: Node) -> bool:
-        """Return whether a layer adds a constant to a product that nothing else reads, and so is a part of the
-        product."""
+        """Return whether a layer adds a constant to a product that nothing else reads, where the device takes the
+        constant as the product's bias."""
         if not self.device.values.biased or layer_type(node.op) != "add":
             return False
         product, other = self._graph.args(node.name)
@@ -276,12 +289,14 @@ class DeviceRounding:
         return is_product and other.node in self._fixed and len(self._structure.readers[product]) == 1
 
     def _cached(self, node: Node, slot: int, array: Array, stored: Callable[[Array], Array]) -> Array:
+        """Return a constant operand as ``stored`` rounds it, computed once."""
         key = (node.name, slot)
         if key not in self._weights:
             self._weights[key] = stored(np.asarray(array, np.float32).astype(array.dtype))  # as they are in a net
         return self._weights[key]
 
     def _matrix(self, node: Node, array: Array) -> Array:
+        """Return the matrix of a product as the device stores it."""
         format = self.device.weights.format
         if format not in BITS:
             return to_format(array, format)
@@ -289,12 +304,14 @@ class DeviceRounding:
         return (integers * steps).astype(array.dtype)
 
     def integers(self, array: Array, node: Node | None = None) -> tuple[Array, Array]:
-        """Return the integers of a matrix of weights, and the distance of two numbers in each row, or in the whole
-        matrix. ``node`` is its product, for devices whose matrices are in pieces."""
+        """Return the integers of a matrix of weights, and the distance of two numbers, for each row. ``node`` is the
+        matrix's product, for devices that scale a matrix in pieces."""
         steps, most = self._steps(array, node), 2 ** (BITS[self.device.weights.format] - 1) - 1
         return np.clip(np.rint(array / steps), -most, most), steps
 
     def _steps(self, array: Array, node: Node | None = None) -> Array:
+        """Return the distance of two numbers in each row of a matrix: by row, by piece of the product's result, or the
+        same for all."""
         most = 2 ** (BITS[self.device.weights.format] - 1) - 1
         rows = np.abs(array.astype(np.float64)).max(axis=tuple(range(1, array.ndim)), keepdims=True) / most
         pieces = [rows]
@@ -317,12 +334,14 @@ class DeviceRounding:
         return array if stays else to_format(array, format)
 
     def _constant(self, array: Array) -> Array:
+        """Return a constant operand of a layer on values as the device stores it."""
         format = self.device.weights.constants or self.device.values.format
         if format not in BITS:
             return to_format(array, format)
         return Grid.of((float(array.min()), float(array.max())), format, self.device).rounded(array)
 
     def results(self, graph: Graph, node: Node, args: Sequence[Array], results: Arrays) -> Arrays:
+        """Return the results of a node as the device stores them."""
         if node.name in self._fixed:
             return results
         if self._counts:
@@ -343,8 +362,8 @@ class DeviceRounding:
         return tuple(self._stored(Ref(node.name, out), array) for out, array in enumerate(results))
 
     def _accumulate(self, node: Node, args: Sequence[Array]) -> None:
-        """Note the largest sum that a product of integers may reach on its way, in units of the accumulator: the
-        product of absolute values."""
+        """Note the largest sum that a product of integers may reach while it is computed, in units of the accumulator:
+        the product of absolute values."""
         slot = weight_slot(self._graph, node, self._fixed)
         grid = self._grids.get(self._graph.args(node.name)[0]) if slot is not None else None
         if slot is None or grid is None or self.device.weights.format not in BITS:
@@ -356,7 +375,8 @@ class DeviceRounding:
         self.accumulated[node.name] = max(most, self.accumulated.get(node.name, 0.0))
 
     def _multiplied(self, node: Node, args: Sequence[Array], results: Arrays) -> Arrays:
-        """Return the result of a layer that scales integers by a short number and a shift."""
+        """Return the results of a layer that scales integers by a short number and a shift. Return ``results`` for
+        other layers."""
         rule = self.device.multipliers
         result, refs = self._grids.get(Ref(node.name)), self._graph.args(node.name)
         if rule is None or result is None or any(map(self._in_silu, refs)):
@@ -384,27 +404,29 @@ class DeviceRounding:
 
     def _affine(self, node: Node, args: Sequence[Array]) -> tuple[Ref, Array, Array, Array]:
         """Return the operand of a layer that scales by constants, the operand's array, and the layer's results for 1
-        and for 0. For several chained layers, it is the operand of the first layer."""
+        and for 0. If the layer is one of several chained layers, the operand is that of the first."""
         (ref, *_), (x, *constants) = self._graph.args(node.name), args
         source, x, one, zero = self._begun.get(ref, (ref, x, np.ones(x.shape), np.zeros(x.shape)))
         one, zero = (np.asarray(node.op.eval(each, *constants)[0]) for each in (one, zero))
         return source, x, one, zero
 
     def _is_chained(self, node: Node) -> bool:
-        """Return whether a layer that scales by constants forms one layer with the next, by a rule of the device."""
+        """Return whether a layer that scales by constants is computed together with the next layer, which does so
+        too."""
         rule, readers = self.device.multipliers, self._structure.readers[Ref(node.name)]
         given = any(output.ref.node == node.name for output in self._graph.outputs)
         alone = rule is not None and rule.chained and len(readers) == 1 and not given
         return alone and self._scales(node) and self._scales(readers[0])
 
     def _scales(self, node: Node) -> bool:
-        """Return whether a layer multiplies by constants, and may add constants, in short numbers."""
+        """Return whether the device computes a layer by a short multiplier: a layer that multiplies by constants, and
+        may add constants."""
         rule, constants = self.device.multipliers, self._graph.args(node.name)[1:]
         return rule is not None and _has(rule.affine, node.op) and all(ref.node in self._fixed for ref in constants)
 
 
 def _sum_and_power(op: Op) -> tuple[Op, Op]:
-    """Return the two steps of an op (shift + scale * x) ** power."""
+    """Return the two parts of an op (shift + scale * x) ** power, as an op for the sum and an op for the power."""
     layer: Any = op
     return replace(layer, power=1.0), replace(layer, scale=1.0, shift=0.0)
 

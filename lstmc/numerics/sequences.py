@@ -37,8 +37,8 @@ class StreamedInput:
     values: Domain | None = None
 
     def part(self, sequences: slice, steps: slice) -> Array:
-        """Return some sequences and steps in float32. Raises :class:`DataError` for elements that are no valid
-        numbers."""
+        """Return some sequences and steps in float32. Raises :class:`DataError` for elements that the input may not
+        have."""
         axes = [(axis, part) for axis, part in ((self.batch, sequences), (self.time, steps)) if axis is not None]
         place = tuple(dict(axes).get(axis, slice(None)) for axis in range(self.array.ndim))
         if isinstance(self.array, StoredArray) and self.array.read_part is not None:
@@ -121,13 +121,13 @@ class Sequences:
         return max(self.count, 1)
 
     def parts(self) -> Iterator[slice]:
-        """Yield the sequences that go through the net together: at most ``WIDTH``, and at least one."""
+        """Yield slices of the sequences, one for each run of the net: at most ``WIDTH`` sequences, and at least one."""
         width = 1 if self.single else WIDTH
         for first in range(0, self.total, width):
             yield slice(first, min(first + width, self.total))
 
     def chunk(self, width: int) -> int:
-        """Return the number of steps of ``width`` sequences that are read at a time."""
+        """Return how many steps of ``width`` sequences are read at a time."""
         sizes = [
             np.prod([size for axis, size in enumerate(each.array.shape) if axis not in (each.time, each.batch)])
             for each in self.inputs.values()
@@ -139,7 +139,7 @@ class Sequences:
         return {name: each.part(sequences, slice(first, stop)) for name, each in self.inputs.items()}
 
     def step(self, arrays: Mapping[str, Array], t: int) -> dict[str, Array]:
-        """Return the inputs of one step of the result of :meth:`read`."""
+        """Return the inputs of step ``t`` from the ``arrays`` that :meth:`read` returned."""
         place = t if self.frames else slice(t, t + 1)
         return {name: array if self.inputs[name].time is None else array[place] for name, array in arrays.items()}
 
@@ -159,17 +159,18 @@ class Sequences:
 
 
 def _text(axes: Mapping[str, Axes], name: str, op: Input) -> str:
+    """Return an input's shape as text, with the names of its axes."""
     return axes[name].text(op.shape, "sequences") if name in axes else str(list(op.shape))
 
 
 def _over_frames(inputs: Mapping[str, Input], arrays: Mapping[str, AnyArray]) -> dict[str, Input]:
-    """Return the inputs of a frame with an axis of as many frames as their arrays have."""
+    """Return the inputs of a model of one step with an axis of time in front, as long as that of their arrays."""
     frames = {name: array.shape[:1] or (0,) for name, array in arrays.items()}
     return {name: replace(op, shape=(*frames.get(name, (0,)), *op.shape)) for name, op in inputs.items()}
 
 
 def _unequal(what: str, sizes: Mapping[str, int]) -> Iterator[str]:
-    """Yield the problem of sizes that differ."""
+    """Yield one problem if the sizes differ, which lists them."""
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} has {number}" for name, number in sizes.items())
         yield f"different numbers of {what}: {listed}"
@@ -240,7 +241,7 @@ class StepRunner:
             raise DataError(f"the data have no initial states of {self.graph.name}", notes=problems)
 
     def resume(self, states: Mapping[str, Array]) -> None:
-        """Continue sequences from states by name, as :attr:`current` returned them."""
+        """Continue sequences from the states that :attr:`current` returned."""
         self._next = {pair.before: states[pair.name] for pair in self.states}
 
     @property
@@ -265,7 +266,8 @@ class StepRunner:
 
 
 def constants(graph: Graph) -> frozenset[str]:
-    """Return the nodes that depend on no input: parameters, and values computed from parameters alone."""
+    """Return the names of the nodes that depend on no input: parameters, constant arrays, and what is computed from
+    these alone."""
     names: set[str] = set()
     for node in graph:
         if isinstance(node.op, Leaf):

@@ -121,7 +121,7 @@ def widths(graph: Graph, narrow: Format, states: Mapping[Ref, Ref], state: Forma
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Computed(Kernel):
-    """A kernel by a formula; its result is from ``least`` to ``most``, less the zero point."""
+    """A kernel by a formula; its results are from ``least`` to ``most``, from which the zero point is subtracted."""
 
     least: int
     formula: Formula
@@ -131,7 +131,7 @@ class Computed(Kernel):
 
 
 def number_grid(values: ops.Array, format: Format) -> Grid:
-    """Return the grid of a constant operand. For a single number, the scale is a power of two."""
+    """Return the grid of a constant operand. The scale is a power of two if the constant is a single number."""
     most = 2 ** (7 if format == "int8" else 15)
     largest = float(np.abs(values).max()) or TINY
     scale = 2.0 ** np.ceil(np.log2(largest / most * 2)) if np.size(values) == 1 else np.float32(largest / (most - 1))
@@ -139,7 +139,7 @@ def number_grid(values: ops.Array, format: Format) -> Grid:
 
 
 def integers_of(values: ops.Array, grid: Grid) -> Integers:
-    """Return the integers of numbers within a grid, less the zero point."""
+    """Return the integers that stand for numbers on a grid, with the zero point subtracted."""
     whole = np.rint(np.asarray(values, np.float64) / grid.scale).astype(I64)
     return np.clip(whole, grid.low - grid.zero, grid.high - grid.zero)
 
@@ -181,6 +181,7 @@ def has_kernel(op: ops.Op, grids: Sequence[Grid | None], result: Grid, target: s
 
 
 def _ends(grid: Grid) -> dict[str, Any]:
+    """Return the least and the greatest integer of a grid, with the zero point subtracted, as fields of a kernel."""
     return {"least": grid.low - grid.zero, "most": grid.high - grid.zero}
 
 
@@ -205,6 +206,8 @@ class TfliteRounding(IntegerRounding):
         return "float" if self._group[ref] in self._exact_groups else self._widths[ref]
 
     def _grid(self, ref: Ref, ranges: Mapping[Ref, Range]) -> Grid | None:
+        """Return the grid of a value's group: the fixed grid of a function's kernel, or a grid for the measured range.
+        Return None for a constant, a value in float, and a group without a range."""
         format, group = self._formats[ref], self._group[ref]
         if format == "float" or ref.node in self._fixed:
             return None
@@ -235,6 +238,7 @@ class TfliteRounding(IntegerRounding):
         return whole.astype(np.float64), np.broadcast_to(steps, (len(array), *steps.shape[1:]))
 
     def _new_kernel(self, node: Node, args: Sequence[ops.Array]) -> Kernel:
+        """Return the kernel of a node; an op without an integer kernel computes in float32."""
         op, result = node.op, self._grids[Ref(node.name)]
         constants: dict[int, Integers] = {}
         sources = self._graph.args(node.name)
@@ -260,7 +264,8 @@ class TfliteRounding(IntegerRounding):
         return {i: np.asarray(args[i], np.float32) for i, ref in enumerate(sources) if ref.node in self._fixed}
 
     def _in_floats(self, node: Node, y: Grid) -> Formula:
-        """Compute an op without an integer kernel in float32, between a DEQUANTIZE of each operand and a QUANTIZE."""
+        """Return the formula of an op without an integer kernel: each operand through a DEQUANTIZE, the op in float32,
+        a QUANTIZE."""
         grids = [self._grids.get(ref) for ref in self._graph.args(node.name)]
         xnnpack, scale = self.device.kernels == "xnnpack" and y.high == 127, np.float32(y.scale)
 
@@ -280,6 +285,8 @@ class TfliteRounding(IntegerRounding):
         return formula
 
     def _formula(self, op: ops.Op, grids: Sequence[Grid], y: Grid) -> Formula:
+        """Return the formula of an op by the device's set of kernels, for operands on ``grids`` and a result on the
+        grid ``y``."""
         kernels, eight, logistic = self.device.kernels, y.high == 127, isinstance(op, ops.Sigmoid)
         xnnpack = kernels == "xnnpack" and eight
         single = [np.float32(grid.scale) for grid in grids]
@@ -324,6 +331,7 @@ class TfliteRounding(IntegerRounding):
         raise AssertionError(op)
 
     def _softmax(self, op: ops.Softmax, x: Grid, eight: bool) -> Formula:
+        """Return the formula of softmax along the op's axis."""
         kernels = self.device.kernels
         if eight:
             along = softmax8(x.scale, to_floats=kernels in OPTIMISED)
@@ -332,7 +340,7 @@ class TfliteRounding(IntegerRounding):
         return lambda a: np.moveaxis(along(np.moveaxis(a, op.axis, -1)), -1, op.axis)
 
     def _affine_formula(self, op: ops.Affine, x: Grid, y: Grid) -> Formula:
-        """Return the formula of s - x, s x or x + s, as TFLite computes it: with the number as a second operand."""
+        """Return the formula of s - x, s x or x + s, for which TFLite takes s as a second operand."""
         number, format = op.shift or op.scale, format_of_bits(8 if y.high == 127 else 16)
         grid = number_grid(np.asarray(number), format)
         constant = integers_of(np.full((1,), number), grid)
@@ -344,6 +352,8 @@ class TfliteRounding(IntegerRounding):
         return lambda a: product(a, constant)
 
     def _product(self, node: Node, args: Sequence[ops.Array], x: Grid, y: Grid) -> Formula:  # type: ignore[override]
+        """Return the formula of a product or convolution. The sets of kernels differ in how they round the sums times
+        factors."""
         op, kernels, single = node.op, self.device.kernels, np.float32
         assert isinstance(op, ops.Linear | ops.Conv)
         matrix, scales = matrix_integers(args[1], self.device.weights.per)
@@ -372,7 +382,8 @@ class TfliteRounding(IntegerRounding):
 
 
 def _requantized(x: Grid, y: Grid, kernels: str) -> Formula:
-    """Return the formula of a QUANTIZE from one grid to another. From 8 bits to 8 bits, XNNPACK's factor has 8 bits."""
+    """Return the formula of a QUANTIZE from one grid to another. XNNPACK uses a factor of 8 bits between grids of 8
+    bits."""
     ratio, between_bytes = x.scale / y.scale, x.high == y.high == 127
     if x == y:
         return lambda a: a
@@ -388,8 +399,8 @@ def _requantized(x: Grid, y: Grid, kernels: str) -> Formula:
 
 
 def _function(op: ops.Op, y: Grid) -> Callable[[ops.Array], ops.Array]:
-    """Return a function in float32 as TFLite's tables have it. Where a logarithm or root is not defined, it is an end
-    of the grid."""
+    """Return a function in float32 as TFLite's tables have it. Where a logarithm or root is not defined, the result is
+    an end of the grid ``y``."""
     if isinstance(op, ops.Exp):
         return single(np.exp)
     end = np.float32(y.scale) * np.float32(y.low - y.zero if isinstance(op, ops.Log) else y.high)
@@ -398,8 +409,8 @@ def _function(op: ops.Op, y: Grid) -> Callable[[ops.Array], ops.Array]:
 
 
 def in_float32(op: ops.Op, operands: Sequence[ops.Array]) -> ops.Array:
-    """Return the result of an op as a runtime computes it in float32: sums are in order, and functions exact to the
-    last bit."""
+    """Return the result of an op as a runtime computes it in float32: sums are added in order, and functions are exact
+    to the last bit."""
     (x, *_) = operands
     match op:
         case ops.Sum():
@@ -418,6 +429,6 @@ def in_float32(op: ops.Op, operands: Sequence[ops.Array]) -> ops.Array:
 
 
 def bias_integers(bias: ops.Array, x: Grid, scales: ops.Array) -> Integers:
-    """Return a bias in the units of a product's sums."""
+    """Return a bias as integers in the unit of a product's sums: the scale of x times the scale of the matrix."""
     units = (np.float32(x.scale) * scales).astype(np.float64)
     return np.rint(np.asarray(bias, np.float32).astype(np.float64) / units).astype(I64)

@@ -44,6 +44,7 @@ def shifted_right(x: Integers, by: Integers | int) -> Integers:
 
 
 def _columns(factors: Sequence[float]) -> tuple[Integers, Integers]:
+    """Return the multipliers and the shifts of some factors."""
     fixed, shifts = np.array([multiplier(factor) for factor in factors], I64).T
     return fixed, shifts
 
@@ -80,6 +81,7 @@ EXP_STEPS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242
 
 
 def power_of_two(x: Integers, exponent: int) -> Integers:
+    """Return x * 2^exponent: saturated at 32 bits if the exponent is positive, else rounded."""
     return np.clip(x << exponent, -(2**31), MOST) if exponent > 0 else shifted_right(x, -exponent)
 
 
@@ -125,7 +127,7 @@ def fixed_point8(logistic: bool, x: Integers, scale: float) -> Integers:
 
 
 def by_floats8(logistic: bool, x: Integers, scale: float, to_even: bool) -> Integers:
-    """Return the function of int8 by a table computed in float32."""
+    """Return a sigmoid or tanh of int8 as a table computed in float32 has it."""
     real = (x * np.float32(scale)).astype(np.float32)
     y = 1 / (1 + np.exp(-real)) * np.float32(256) if logistic else np.tanh(real) * np.float32(128)
     return rounded(y.astype(np.float32), "even" if to_even else "away").astype(I64)
@@ -141,7 +143,7 @@ TABLE[list(ABOVE)] += 1
 
 
 def by_table16(logistic: bool, x: Integers, scale: float) -> Integers:
-    """Return a sigmoid or tanh of int16 by the table, with straight lines between its entries."""
+    """Return a sigmoid or tanh of int16 by TABLE, with straight lines between its entries."""
     wide, shift = scale * 4096.0 * 3.0, 0
     while wide <= 32767 / 2 and shift <= 30:
         wide, shift = wide * 2, shift + 1
@@ -161,7 +163,8 @@ BLOCK = 16  # elements that kernels with vectors compute together
 
 
 def by_blocks(together: Integers, alone: Integers) -> Integers:
-    """Return the results of whole blocks, and of the elements behind them, which are computed one by one."""
+    """Return the results of kernels with vectors: ``together`` for the elements in whole blocks, ``alone`` for the
+    rest."""
     return np.where(np.arange(alone.size).reshape(alone.shape) < alone.size // BLOCK * BLOCK, together, alone)
 
 
@@ -194,7 +197,7 @@ F32 = np.float32
 
 
 def single(function: Function) -> Function:
-    """Return a function of float32 to the last bit."""
+    """Return a function of float32 arrays whose results are exact to the last bit: it computes in float64."""
     return lambda x: np.asarray(function(np.asarray(x, np.float64)), F32)
 
 
@@ -202,7 +205,7 @@ TABLE_STEPS, TABLE_BITS = 512, 7  # of a table of int16: its steps, and the bits
 
 
 def by_table8(function: Function, x: Grid, y: Grid) -> Callable[[Integers], Integers]:
-    """Return a function of int8 by a table computed in float32 arithmetic."""
+    """Return a function from int8 to int8, by a table that is computed in float32."""
     least = x.low - x.zero
     entries = function(F32(x.scale) * np.arange(least, x.high - x.zero + 1).astype(F32)).astype(F32)
     table = rounded(entries * (F32(1) / F32(y.scale)), "away")
@@ -212,7 +215,8 @@ def by_table8(function: Function, x: Grid, y: Grid) -> Callable[[Integers], Inte
 def by_lines16(
     function: Function, x: float, y: float, zero: int = 0, real: type[Any] = F32
 ) -> Callable[[Integers], Integers]:
-    """Return a function of int16 by a table of 513 entries with lines between, moved by half of a line's error."""
+    """Return a function from int16 to int16, by a table of 513 entries with straight lines between. Each entry is moved
+    by half of the error in the middle of its line."""
     low, high = (real(x) * real(end - zero) for end in (-32768, 32767))
     step = (high - low) / real(TABLE_STEPS)
     inverse = real(65536) / (real(y) * real(32767) - real(y) * real(-32768))
@@ -230,16 +234,16 @@ def by_lines16(
 
 
 def _reciprocal(x: Integers, whole: int) -> tuple[Integers, Integers]:
-    """Return 1 / x in 31 bits, where x has ``whole`` bits before the point, and the number of times that x was
-    halved."""
+    """Return 1 / x in 31 bits, where x has ``whole`` bits before the point, and the number of bits by which the result
+    is to be shifted right."""
     headroom = 32 - np.frexp(x.astype(np.float64))[1].astype(I64)
     shifted = (x << headroom) - (1 << 31)
     return power_of_two(one_over_one_plus(shifted), 1), whole - headroom
 
 
 def softmax8(scale: float, to_floats: bool) -> Callable[[Integers], Integers]:
-    """Return the softmax of int8 along the last axis, without its zero point: by a table of floats, or by fixed
-    point."""
+    """Return the function that computes softmax of int8 along the last axis, with the least result as 0: by a table of
+    floats, or by fixed point."""
     factor, shift = multiplier(min(scale * 2.0**26, 2.0**31 - 1))
     least = -((31 << 26) >> shift)
 
@@ -263,7 +267,8 @@ SPAN16 = 65535
 
 
 def softmax16(scale: float, real: type[Any]) -> Callable[[Integers], Integers]:
-    """Return the softmax of int16 along the last axis, by two tables that are computed in a float type."""
+    """Return the function that computes softmax of int16 along the last axis, by two tables that are computed in the
+    float type ``real``."""
     unit = real(1) / real(SPAN16)
     exponential = by_lines16(single(np.exp) if real is F32 else np.exp, real(10) / real(SPAN16), 2 * unit, 32767, real)
     inverse = by_lines16(lambda x: real(1) / (real(1) + x), unit, 2 * unit, -32768, real)
@@ -284,7 +289,8 @@ HALF_ROOT = 1518500250  # sqrt(2) / 2 of 31 bits
 
 
 def inverse_root(x: float, y: float, most: int) -> Callable[[Integers], Integers]:
-    """Return 1 / sqrt of integers by five steps of Newton. For zero it is ``most``."""
+    """Return the function that computes 1 / sqrt of integers by five steps of Newton's method; of zero it is
+    ``most``."""
     factor = 1.0 / float(F32(np.sqrt(F32(x))) * F32(y))
     table = np.array([most, *(_root_entry(value, factor) for value in range(1, 256))], I64)
 
@@ -297,6 +303,7 @@ def inverse_root(x: float, y: float, most: int) -> Callable[[Integers], Integers
 
 
 def _root_entry(value: int, factor: float) -> int:
+    """Return ``factor`` / sqrt(value), rounded."""
     root, shift = MOST, 0
     if value > 1:
         pairs = (32 - value.bit_length() - 1) // 2 - 1
@@ -315,11 +322,12 @@ def _root_entry(value: int, factor: float) -> int:
 
 
 def _by_multiplier(x: int, fixed: int, shift: int) -> int:
+    """Return x times a factor, given as a number of 31 bits and a shift to the left."""
     product = high_product(np.asarray(x << max(shift, 0), I64), fixed)
     return int(shifted_right(product, max(-shift, 0)))
 
 
 def size_of(x: float, y: float, in_doubles: bool) -> Callable[[Integers], Integers]:
-    """Return the absolute value of integers."""
+    """Return the function that computes the absolute value of integers on a grid of scale x as integers of scale y."""
     factor = x / y if in_doubles else float(F32(x) / F32(y))
     return lambda a: np.abs(a) if factor == 1 else scaled_twice(np.abs(a), factor)

@@ -87,10 +87,12 @@ class NotFinite:
 
 
 def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite | None:
-    """Return where NaN or infinity first occurs in an evaluation or, if nowhere, in its gradients by ``cotangents``.
-    The place is a parameter or an input, or else an op with finite operands whose result is not finite, or else an op
-    that makes NaN from operands without NaN, such as 0 times a constant infinity. Return None if there is no such
-    place."""
+    """Return where NaN or infinity first occurs in an evaluation, or else in its gradients by ``cotangents``. Return
+    None if all are finite.
+
+    The place is a parameter or an input; or an op with finite operands whose result is not finite; or an op that makes
+    NaN from operands without NaN, such as 0 times a constant infinity.
+    """
     for node in run.graph:
         value = run.values[Ref(node.name)]
         if isinstance(node.op, Input | Param) and not np.isfinite(value).all():
@@ -107,8 +109,8 @@ def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinit
 
 
 def first_difference(written: Evaluation, model: Evaluation, tolerance: float) -> str:
-    """Return the end of a remark: the first value of the model, with its op, that the written graph computes
-    differently. It is empty if all values with the same name agree."""
+    """Return the end of a remark, which names the first value of the model that the written graph computes differently,
+    and its op. Return "" if all values of one name agree."""
     values = written.by_name()
     for name, op, expected in _named_values(model):
         value = values.get(name, expected)
@@ -130,6 +132,8 @@ def _named_values(run: Evaluation, prefix: str = "") -> Iterator[tuple[str, str,
 
 
 def _first_gradient(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite | None:
+    """Return where a gradient first becomes NaN or infinite: on the way back at an op, or else in the sum over steps
+    for an input or a parameter. Return None if all gradients are finite."""
     found: list[NotFinite] = []
 
     def look(step: Evaluation, node: Node, args: Sequence[Array], cts: Arrays, back: Sequence[Array | None]) -> None:
@@ -147,7 +151,8 @@ def _first_gradient(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite
 
 
 def _executed(run: Evaluation) -> Iterator[tuple[Evaluation, Node, list[Array], list[Array]]]:
-    """Yield each node that was executed, in order, with its operands and results. A scan is replaced by its steps."""
+    """Yield each node that was executed, in order: its step's evaluation, the node, its operands and its results. A
+    scan is replaced by the nodes of its steps."""
     for node in run.graph:
         if isinstance(node.op, Scan):
             steps = run.steps[node.name]
@@ -165,6 +170,7 @@ def _first(array: Array) -> tuple[tuple[int, ...], float]:
 
 
 def _located(step: Evaluation, node: Node, args: Sequence[Array], array: Array, gradient: bool) -> NotFinite:
+    """Return the place of the first element of ``array`` that is not finite, a result or gradient of the node."""
     index, value = _first(array)
     operands: tuple[float, ...] = ()
     if isinstance(node.op, Pointwise | Binary) and all(arg.shape in ((), array.shape) for arg in args):
@@ -181,8 +187,8 @@ def without_gradient(gradients: Gradients, graph: Graph) -> list[str]:
 
 
 def moved_by_numbers(model: Evaluation, rounded: Evaluation) -> Iterator[tuple[str, tuple[Array, Array]]]:
-    """Yield each output's name with its exact array, and the array of the net in lower precision, for the same
-    inputs."""
+    """Yield each output's name, and two arrays for the same inputs: the exact output, and the output in lower
+    precision."""
     leaves = {node.name: array for node in model.graph if (array := model.values.get(Ref(node.name))) is not None}
     inputs = {name: rounded.values.get(Ref(name), array) for name, array in leaves.items()}
     exact = forward(model.graph, inputs, leaves).outputs
@@ -191,8 +197,8 @@ def moved_by_numbers(model: Evaluation, rounded: Evaluation) -> Iterator[tuple[s
 
 
 class RandomRounding:
-    """An arithmetic that rounds each computed number to a random neighbour in ``dtype``; for a sum of k terms, to a
-    number sqrt(k) steps away (N. Higham, T. Mary: A new approach to probabilistic rounding error analysis, 2019).
+    """An arithmetic that moves each computed number up or down at random by a step of ``dtype``; a sum of k terms by
+    sqrt(k) steps (N. Higham, T. Mary: A new approach to probabilistic rounding error analysis, 2019).
 
     Results that no program rounds stay exact: elements of operands, as in a maximum, and numbers of few bits.
     """
@@ -210,13 +216,15 @@ class RandomRounding:
         return tuple(self._result(args, result, sqrt(max(terms, 1))) for result in results)
 
     def _result(self, args: Sequence[Array], result: Array, steps: float) -> Array:
+        """Return a result with each number moved by ``steps``, except numbers that are elements of an operand."""
         moved = self.moved(result, steps)
         for block in (block for arg in args for block in _blocks(arg)):
             moved = np.where(np.isin(result, block), result, moved)
         return moved
 
     def moved(self, array: Array, steps: float = 1) -> Array:
-        """Return the numbers, each moved up or down by a number of steps of the type."""
+        """Return an array with each number moved up or down by ``steps`` steps of the type, except numbers of few
+        bits."""
         return np.concatenate(
             [self._moved(block, steps) for block in _blocks(array)] or [np.empty(0, self.limits.dtype)]
         ).reshape(array.shape)
@@ -237,9 +245,9 @@ def rounded_results(
     seed: int,
     dtype: DTypeLike,
 ) -> tuple[Evaluation, Gradients]:
-    """Evaluate a graph in float32 or float16, forward and backward, with random rounding.
+    """Return the evaluation of a graph in float32 or float16 with random rounding, and its gradients.
 
-    It shows the rounding of terms that cancel, which another program adds in another order.
+    These show the rounding of terms that cancel, which another program adds in another order.
     """
     rounding = RandomRounding(seed, dtype)
     run = forward(graph, inputs, weights, dtype, rounding=rounding)
@@ -250,9 +258,11 @@ def changed_settings(
     model: Graph, expanded: Graph, written: Iterable[tuple[str, float]] = ()
 ) -> Iterator[tuple[str, float, float]]:
     """Yield the settings of training that differ between a model and its compiled graph, or the settings ``written`` in
-    the net's text: the name, the model's number, and the other number. No array of a run shows them. Parameters that
-    the compiled graph lacks are skipped: their gradient is compared, which must be zero. States that are neither inputs
-    nor outputs are skipped: a layer such as Caffe's LSTM carries them itself."""
+    the net's text: the name, the model's number, and the other number. No array of a run shows such a difference.
+
+    Parameters that the compiled graph lacks are skipped: their gradient is compared, which must be zero. States that
+    are neither inputs nor outputs are skipped: a layer such as Caffe's LSTM carries them itself.
+    """
     params = [node.name for node in expanded if isinstance(node.op, Param)]
     names = {node.name for node in expanded} | {output.name for output in expanded.outputs}
     inside = {_carried(o) for name, o in model.carried().items() if names.isdisjoint((name, o.name))}
@@ -282,15 +292,18 @@ def _settings(graph: Graph, params: Collection[str]) -> dict[str, float]:
 
 
 def _carried(output: Output) -> str:
+    """Return the name of the setting that an output is carried to an input of the next batch."""
     assert output.carried_to is not None
     return f"{output.name} carried to {output.carried_to.node}"
 
 
 def with_masks(graph: Graph) -> tuple[Graph, dict[str, Array]]:
-    """Return an expanded graph whose dropouts multiply by inputs, and the numbers of these inputs. Step t of a scan has
-    the numbers that a dropout of all steps at once has for step t. So a model and its compiled graph agree only if they
-    drop the same values, even if a pass has moved a dropout into a loop or out of it. No number is 0, so that each
-    element shows its factor."""
+    """Return an expanded graph whose dropouts are products with inputs, and arrays for these inputs. Step t of a scan
+    gets the numbers that one dropout of all steps has for step t.
+
+    So a model and its compiled graph agree only if they drop the same values, even if a pass has moved a dropout into a
+    loop or out of it. No number is 0, so that each element shows its factor.
+    """
     expanded, masks = Expand().run(graph).graph, dict[str, Array]()
     for node in expanded:
         if isinstance(node.op, Dropout):
@@ -302,5 +315,6 @@ def with_masks(graph: Graph) -> tuple[Graph, dict[str, Array]]:
 
 
 def zeros_dropped(run: Evaluation, dropouts: Mapping[str, Ref]) -> list[str]:
-    """Return the dropouts that read a zero, so that their output does not show whether it was dropped."""
+    """Return the names of the dropouts that read a zero, so that their output does not show whether the zero was
+    dropped. ``dropouts`` maps each name to the value that the dropout reads."""
     return [name for name, ref in dropouts.items() if (run.values[ref] == 0).any()]

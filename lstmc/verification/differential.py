@@ -75,8 +75,8 @@ class InterpreterExecutor(Executor):
 
 
 def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, ...]:
-    """Return the inputs whose gradients of ``outputs`` are compared: without indices, labels and other inputs that have
-    no gradient.
+    """Return the inputs for which gradients of ``outputs`` are compared: without indices, labels and other inputs that
+    have no gradient.
 
     The model decides, not the compiled graph: a gradient that a pass lost is a difference. A state that a layer carries
     itself (Caffe's LSTM) is not an input of the net.
@@ -98,7 +98,7 @@ def forward_only(
 
 
 def _as_run(compiled: Compiled, arrays: RunArrays, execution: Execution) -> RunArrays:
-    """Return the arrays, with the inputs that the net itself drew in this run by a random filler."""
+    """Return the arrays of a run, with the inputs that the net itself drew in this run by a random filler."""
     drawn = {n.name for n in compiled.model if isinstance(n.op, Input)} - set(arrays.inputs)
     return replace(arrays, inputs={**arrays.inputs, **{name: execution.values[name] for name in drawn}})
 
@@ -219,9 +219,9 @@ def _report(
 
 
 def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, passed: bool) -> tuple[str, frozenset[str]]:
-    """Return a remark on NaN or infinity in the model itself, and the gradients that have them. The remark is empty if
-    there are none. Gradients are named only if all values are finite. The model is evaluated in float64, and if the net
-    differs also in float32."""
+    """Return a remark on NaN or infinity in the model itself, and the names of the gradients that have such numbers.
+    The remark is empty if all numbers are finite; gradients are named only if all values are finite. The model is
+    evaluated in float64, and also in float32 if the net differs."""
     runs: Iterator[tuple[Evaluation, Gradients, str]] = iter([(model, gradients, "with these inputs and parameters")])
     if not passed:
         single = forward(model.graph, arrays.inputs, arrays.weights, np.float32)
@@ -238,6 +238,7 @@ def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, pass
 
 
 def _is_of(difference: Difference, gradients: Collection[str]) -> bool:
+    """Return whether a difference is of one of these ``gradients``."""
     return difference.kind == "gradient" and difference.name in gradients
 
 
@@ -248,6 +249,7 @@ def interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike) -> Execution:
 
 
 def _execution(run: Evaluation, gradients: Gradients) -> Execution:
+    """Return an evaluation and its gradients as the execution of a net."""
     return Execution(run.by_name(), gradients.inputs, gradients.params)
 
 
@@ -260,9 +262,9 @@ def own_rounding(
     gradients: Gradients | None = None,
 ) -> Iterator[dict[Key, float]]:
     """Yield how much rounding to ``dtype`` changes a graph's results, by kind and name of the result. The graph runs
-    several times, each time with random rounding. After each run, the largest relative differences of all runs so far
-    are yielded: those of the outputs, of the gradients of ``inputs`` and all parameters, and with ``scans`` of every
-    blob. ``gradients`` are the graph's exact gradients, if known."""
+    several times with random rounding. After each run, the largest relative differences of all runs so far are yielded:
+    of the outputs, of the gradients of ``inputs`` and all parameters, and with ``scans`` of every blob. ``gradients``
+    are the graph's exact gradients, if known."""
     moved = dict[Key, float]()
     gradients = backward(run, arrays.cotangents) if gradients is None else gradients
     inputs = [name for name in inputs if name in gradients.inputs]  # a compiled graph may do without one
@@ -284,8 +286,8 @@ def within_rounding(
     weights: Mapping[str, Array],
     dtype: DTypeLike,
 ) -> tuple[Difference, ...]:
-    """Return the differences of a graph's outputs. Where rounding to ``dtype`` alone moves an output further than its
-    tolerance, the tolerance is larger."""
+    """Return ``compared``, the differences of a graph's outputs, with a larger tolerance for an output that rounding to
+    ``dtype`` alone moves further than its tolerance."""
 
     def own() -> Iterator[dict[Key, float]]:
         yield from own_rounding(forward(graph, inputs, weights), RunArrays(inputs, weights, {}), dtype=dtype)
@@ -294,7 +296,7 @@ def within_rounding(
 
 
 def ill_conditioned(difference: Difference, dtype: DTypeLike) -> str:
-    """Return the remark on a difference that passes only by the graph's own rounding to ``dtype``."""
+    """Return the remark on a difference that passes only because rounding to ``dtype`` alone moves the value as far."""
     where = "net" if difference.kind == "blob" else "model"
     return (
         f"{difference.kind} {difference.name} is ill-conditioned: rounding to {np.dtype(dtype)} alone moves it by"
@@ -329,6 +331,7 @@ def _written_faults(
 
 
 def _settings(compiled: Compiled, execution: Execution) -> Iterable[Difference]:
+    """Yield a difference for each setting of training that is not the model's. Nets that are not trained have none."""
     if not compiled.trained:
         return
     for name, expected, actual in changed_settings(compiled.model, compiled.expanded, execution.settings):
@@ -337,8 +340,8 @@ def _settings(compiled: Compiled, execution: Execution) -> Iterable[Difference]:
 
 
 def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
-    """Yield differences between the model and the compiled graph if all dropouts multiply by the same fixed numbers:
-    then a dropout is at another value. Nets that are not trained have no dropouts."""
+    """Yield the differences between the model and the compiled graph that appear if all dropouts multiply by the same
+    fixed numbers: they show a dropout of another value. Nets that are not trained have no dropouts."""
     graphs = (compiled.model, compiled.expanded) if compiled.trained else ()
     if not any(isinstance(node.op, Dropout) for graph in graphs for node in all_nodes(graph)):
         return
@@ -363,6 +366,7 @@ def _outputs(graph: Graph, reference: Evaluation, execution: Execution) -> Itera
 
 
 def _tolerance(execution: Execution) -> float:
+    """Return the relative tolerance of the values of an execution."""
     return VALUE_TOLERANCE if execution.tolerance is None else execution.tolerance
 
 
@@ -392,6 +396,8 @@ def _of_all_steps(graph: Graph, ref: Ref, scans: Mapping[str, Scan]) -> str:
 
 
 def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]) -> Iterable[Difference]:
+    """Yield the differences of the gradients of ``inputs`` and of parameters, except gradients that are not
+    available."""
     for expected, actual in (
         ({name: reference.inputs[name] for name in inputs}, execution.input_gradients),
         (reference.params, execution.param_gradients),
@@ -404,8 +410,8 @@ def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]
 
 
 def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[NotCompared]:
-    """Return the values of the expanded graph that the executor does not return, except weights, which are inputs of
-    the run."""
+    """Yield the values of the expanded graph that the executor does not return, with the reason. Weights are left out:
+    they are inputs of the run."""
     groups: dict[tuple[str, str], int] = {}
     precomputed = precomputed_nodes(expanded)
     for ref in expanded.refs():
@@ -418,6 +424,7 @@ def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Sca
 
 
 def _untold_gradients(reference: Gradients, execution: Execution) -> Iterable[NotCompared]:
+    """Yield the gradients that the executor does not return, with the reason."""
     for name in (*reference.inputs, *reference.params):
         if name in execution.not_available:
             yield NotCompared("gradient", name, 1, execution.not_available[name])
@@ -426,6 +433,8 @@ def _untold_gradients(reference: Gradients, execution: Execution) -> Iterable[No
 def _compare(
     kind: str, name: str, pairs: Sequence[tuple[Any, Any]], tolerance: float, scales: Iterable[float] = repeat(0.0)
 ) -> Difference:
+    """Return the largest difference over pairs (expected, actual) of arrays, absolute and relative to ``scales`` at
+    least."""
     gaps, relative_gaps = [0.0], [0.0]
     for (expected, actual), scale in zip(pairs, scales, strict=False):
         gaps.append(absolute_gap(actual, expected))
@@ -441,7 +450,7 @@ POSITIVE = (
 
 
 def free_inputs(compiled: Compiled, given: Collection[str] = ()) -> list[str]:
-    """Return the inputs that may hold any number, and are not ``given``."""
+    """Return the names of the inputs that may hold any number, and are not ``given``."""
     ops = ((node.name, node.op) for node in compiled.model if isinstance(node.op, Input) and node.name not in given)
     return [name for name, op in ops if op.fill is None and op.values is None]
 

@@ -42,7 +42,7 @@ MOST_CASES = 10  # comparisons in a number that is checked for 0 case by case
 
 
 def log(x: Number) -> Number:
-    """Return log(x). Factors of x that are exponentials are taken out: log(exp(y) z) is y + log(z)."""
+    """Return log(x). Exponentials are taken out of x as factors: log(exp(y) z) is y + log(z)."""
     if x.value is not None:
         return of_constant(np.log, x.value)
     shared = shared_factors(x, positive=True)
@@ -55,7 +55,7 @@ def log(x: Number) -> Number:
 
 
 def _without_squares(x: Number) -> Number:
-    """Replace r r by r + r e - e, where r is exp(relu(y)) and e is exp(y), so that r is 1 or e.
+    """Return x with r + e r - e in place of r r, where r is exp(relu(y)) and e is exp(y), so that r is 1 or e.
 
     So log(1 + exp(-abs(y))) becomes log(1 + exp(y)) - relu(y). Roots of r and e are replaced only if the number of
     terms does not grow.
@@ -103,12 +103,13 @@ def relu(x: Number) -> Number:
 
 
 def _not_negative(atom: Atom, exponent: Rational) -> bool:
+    """Return whether a power of an atom is never negative."""
     return atom.kind in ("relu", "exp", "positive") or exponent % 2 == 0
 
 
 def maximum(x: Number | float, y: Number | float) -> Number | float:
-    """Return the larger of x and y, as x + relu(y - x). For more than two values, it is one function of their
-    differences."""
+    """Return the larger of x and y, as x + relu(y - x). The maximum of more than two values is the first value plus one
+    function of its differences from the others."""
     if -np.inf in (x, y):  # what padding has outside of an image
         return y if x == -np.inf else x
     x, y = Number.of(x), Number.of(y)
@@ -128,7 +129,7 @@ def maximum(x: Number | float, y: Number | float) -> Number | float:
 
 def positive(x: Number) -> Number:
     """Return 1 where x > 0, else 0. A factor c > 0 of x is left out. For c > 0, y + c max(a, b) is positive if y + c a
-    or y + c b is; for c < 0, it is if both are."""
+    or y + c b is; for c < 0, if both are."""
     if x.value is not None:
         return Number.constant(int(x.value > 0))
     if len(x) == 1:
@@ -151,8 +152,8 @@ def positive(x: Number) -> Number:
 
 
 def equal(x: Number, y: Number) -> bool:
-    """Return whether two numbers have equal normal forms. If not, multiply the difference by its divisors and expand
-    sums that were made atoms, the youngest first, and compare again."""
+    """Return whether two numbers are proved equal: by their normal forms, or by the normal form of their difference
+    after it is multiplied by its divisors and after sums that were made atoms are expanded, the youngest first."""
     gap = x - y
     if gap.terms and _differ_at_a_point(x, y):
         return False
@@ -175,7 +176,7 @@ def equal(x: Number, y: Number) -> bool:
 
 
 def _written_out(x: Number, atom: Atom, exponent: Rational) -> Number:
-    """Return x times atom ** exponent. If the atom stands for a sum, the sum replaces it."""
+    """Return x times atom ** exponent. An atom that stands for a sum is replaced by the sum."""
     algebra, largest = atom.algebra, atom.algebra.largest
     algebra.largest = MOST_WRITTEN_OUT
     try:
@@ -193,9 +194,12 @@ def _written_out(x: Number, atom: Atom, exponent: Rational) -> Number:
 
 
 def _differ_at_a_point(x: Number, y: Number) -> bool:
-    """Return whether two numbers certainly differ where their atoms have certain values: no identity makes them equal.
+    """Return whether two numbers certainly differ at one point, where each atom has a fixed value: then no identity
+    makes them equal.
+
     Functions that appear in no identity are treated as symbols. A root of a negative number is complex; all its powers
-    use the same root."""
+    use the same root.
+    """
     values: dict[Atom, complex] = {}
 
     def value(atom: Atom) -> complex:
@@ -225,8 +229,8 @@ def zero_by_cases(x: Number) -> bool:
 
 
 def _is_zero(x: Number, compared: Sequence[Atom], known: Mapping[Number, bool]) -> bool:
-    """Return whether a number is 0 in each case of the atoms ``compared``. Numbers in ``known`` are positive if their
-    value is true, and otherwise at least 0."""
+    """Return whether a number is 0 in each case of the comparisons ``compared``. A number in ``known`` is known to be
+    positive if its value is true, and otherwise to be at least 0."""
     if not x.terms or not compared:
         return not x.terms
     atom, *others = compared
@@ -239,8 +243,8 @@ def _is_zero(x: Number, compared: Sequence[Atom], known: Mapping[Number, bool]) 
 
 
 def _with_sums(known: Mapping[Number, bool], fact: Number, strict: bool) -> Mapping[Number, bool] | None:
-    """Return ``known`` with one more fact, and the sums of this fact and each other. Return None if they contradict
-    each other."""
+    """Return the facts ``known`` with one more fact, and with the sum of this fact and each known fact. Return None if
+    they contradict each other. ``strict``: the number ``fact`` is positive, not only at least 0."""
     facts = dict(known)
     for total, more in [(fact, strict), *((sum_of(fact, other), strict or each) for other, each in known.items())]:
         if total.value is None:
@@ -251,7 +255,7 @@ def _with_sums(known: Mapping[Number, bool], fact: Number, strict: bool) -> Mapp
 
 
 def _replaced(x: Number, atom: Atom, value: int) -> Number:
-    """Return the number with a value in place of an atom that is 0 or 1."""
+    """Return a number with ``value`` in place of an atom that is 0 or 1."""
     rest = {m: v for m, v in x.terms.items() if all(each is not atom for each, _ in m)}
     held = {tuple(f for f in m if f[0] is not atom): v for m, v in x.terms.items() if m not in rest}
     return sum_of(Number(rest), Number(held)) if value else Number(rest)

@@ -48,7 +48,8 @@ class NativeScan(Op):
 
 
 class _Pass:
-    """A forward pass of a native scan, done when it is made, and its memory."""
+    """The forward pass of a native scan, which is run when this object is made, and its memory, which the backward pass
+    reads."""
 
     def __init__(self, op: NativeScan, args: Arrays) -> None:
         self.op, self.loop = op, op.loop
@@ -68,7 +69,8 @@ class _Pass:
         return _addresses(bottoms), _addresses(weights)
 
     def gradients(self, cts: Arrays) -> tuple[Array | None, ...]:
-        """Return the gradient of each operand. It is None for a state that starts from a number."""
+        """Return the gradient of each operand from the gradients of the results; None for an initial state that is a
+        number in the code."""
         cotangents = [np.ascontiguousarray(ct, np.float32) for ct in cts]
         grads = {slot: np.zeros_like(self.args[slot]) for slot in (*self.bottoms, *self.weights)}
         of_bottoms, of_weights = ([grads[slot] for slot in slots] for slots in (self.bottoms, self.weights))
@@ -88,7 +90,7 @@ def _addresses(arrays: list[Floats]) -> list[int]:
 
 
 def with_native_loops(graph: Graph, written: str | None = None) -> Graph:
-    """Return a graph whose generated layers run compiled code: the code of a ``written`` file, or newly generated code.
+    """Return a graph whose generated layers run compiled code: of the source text ``written``, or newly generated.
     Raises :class:`BackendError` for a graph without generated layers, and if they cannot be compiled here."""
     nodes = {node.name: node.op for node in graph if isinstance(node.op, GeneratedScan)}
     if not nodes:

@@ -47,8 +47,8 @@ LIMITS = ((1, 16, 300), (1, None, 300), (32, None, 300), (1, 16, 20_000), (800, 
 
 @dataclass(frozen=True)
 class Claim:
-    """One array that two graphs compute: ``kind`` is output or gradient. ``reason`` says why equality is not proved; it
-    is empty if it is proved. ``refuted``: the arrays differ at some numbers."""
+    """One array that two graphs compute: ``kind`` is output or gradient. ``reason`` says why the arrays are not proved
+    equal, and is empty if they are. ``refuted``: the arrays differ at some numbers."""
 
     kind: str
     name: str
@@ -82,7 +82,7 @@ class Proof:
 
     @property
     def scope(self) -> str:
-        """The quantifier of the proof, as the end of a sentence."""
+        """The numbers and sizes for which the proof holds, as the end of a sentence."""
         shapes = ", ".join(f"{name} {list(shape)}" for name, shape in self.shapes.items())
         drawn = f", and for the drawn values of {', '.join(self.integers)}" if self.integers else ""
         rounded = "; constants agree within their rounding" if self.rounded else ""
@@ -90,7 +90,8 @@ class Proof:
         return f"for all real {leaves} at these sizes ({shapes}){drawn}{rounded}"
 
     def lines(self) -> list[str]:
-        """Return the proved claims as one sentence, and the unproved ones as one for each reason."""
+        """Return one sentence with all proved claims, and one sentence for each reason with the claims that are not
+        proved."""
         groups: dict[str, dict[str, list[str]]] = {}
         for claim in sorted(self.claims, key=lambda claim: not claim.refuted):
             groups.setdefault(claim.reason, {}).setdefault(claim.kind, []).append(claim.name)
@@ -108,10 +109,11 @@ class Proof:
 
 
 def prove(before: Graph, after: Graph, gradients: bool = True, budget: int = BUDGET) -> Proof:
-    """Return which outputs of ``before``, and gradients of its inputs and parameters, ``after`` computes equally.
+    """Return a proof with a claim for each output of ``before``, and for each gradient of its inputs and parameters:
+    whether ``after`` computes the same.
 
-    Inputs and parameters are matched by name; ``after`` may have further fixed arrays. Compared gradients are of the
-    sum of all outputs, each times a cotangent of symbols.
+    Inputs and parameters are matched by name; ``after`` may have further fixed arrays. The gradients are of the sum of
+    all outputs, each times a cotangent of symbols.
     """
     report_activity("proving that the compiled graph is equal to the model")
     return _refutation(before, after, gradients) or best_proof(partial(_prove, before, after, gradients), budget)
@@ -152,8 +154,8 @@ def _refutation(before: Graph, after: Graph, gradients: bool) -> Proof | None:
 
 
 def _counterexample(expected: Array, actual: Array) -> str:
-    """Return a text with the element at which two arrays of floats differ most. Return "" if they differ by no more
-    than rounding."""
+    """Return in words the element at which two arrays of floats differ most, with its actual and expected number.
+    Return "" if the arrays differ by no more than rounding, or have different shapes."""
     if expected.shape != actual.shape:
         return ""  # the proof itself reports different shapes
     known = np.isfinite(expected) & np.isfinite(actual)
@@ -167,7 +169,8 @@ def _counterexample(expected: Array, actual: Array) -> str:
 
 @gc_paused()
 def best_proof(attempt: Callable[[Algebra], Proof], budget: int = BUDGET) -> Proof:
-    """Return the proof that proves most claims, among the proofs with each entry of LIMITS."""
+    """Return the proof with the most proved claims, among attempts with each entry of LIMITS; a proof of all claims
+    ends the attempts."""
     proofs: list[Proof] = []
     for limits in LIMITS:
         algebra = Algebra(budget, *limits)
@@ -182,7 +185,7 @@ Pair = tuple[Mapping[str, Array], Mapping[str, Array]]
 
 
 def claims(kind: str, names: Sequence[str], compute: Callable[[], Pair]) -> list[Claim]:
-    """Return the claims that the arrays of these names are equal in two results."""
+    """Return a claim for each name: that both results of ``compute`` have equal arrays of this name."""
     try:
         expected, actual = compute()
     except (InterpreterError, BudgetExceeded) as error:
@@ -191,6 +194,7 @@ def claims(kind: str, names: Sequence[str], compute: Callable[[], Pair]) -> list
 
 
 def _prove(before: Graph, after: Graph, gradients: bool, algebra: Algebra) -> Proof:
+    """Return the proof of one attempt: both graphs are run on the same symbols, forward and backward, and compared."""
     inputs = symbolic_leaves(before, Input, algebra)
     params = symbolic_leaves(before, Param, algebra)
     shapes = {name: array.shape for name, array in inputs.items()}
@@ -243,14 +247,15 @@ def _drawn(node: Node, seed: int) -> Array:
 
 
 def _gradients(run: Evaluation, cotangents: Mapping[str, Array]) -> dict[str, Array]:
+    """Return by name the gradients of inputs and parameters, for the cotangents of the outputs that the graph has."""
     outputs = {output.name for output in run.graph.outputs}
     gradients = backward(run, {name: ct for name, ct in cotangents.items() if name in outputs})
     return gradients.inputs | gradients.params
 
 
 def _difference(kind: str, expected: Array, actual: Array | None) -> str:
-    """Return the first place at which the normal forms of two arrays differ. It is empty if there is none. An absent
-    gradient is zero."""
+    """Return in words the first place at which the normal forms of two arrays differ, or why they cannot be compared.
+    Return "" if there is no difference. An absent gradient is zero."""
     if actual is None and kind == "output":
         return "the compiled graph does not have it"
     actual = np.zeros(expected.shape) if actual is None else actual
@@ -270,7 +275,7 @@ def _difference(kind: str, expected: Array, actual: Array | None) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return why no normal form was computed: a short sentence."""
+    """Return in words why no normal form was computed."""
     cause = error.__cause__ or error
     if isinstance(cause, BudgetExceeded):
         return "its normal form is past the budget"
@@ -339,6 +344,7 @@ class SymbolicArray(np.ndarray):
 
 
 def _reduced(function: Callable[..., Any], x: Any, axis: int | None = 0, keepdims: bool = False, **_: Any) -> Any:
+    """Return the reduction of an array along an axis by a function of two numbers."""
     rows = np.moveaxis(x, axis or 0, 0) if axis is not None else x.reshape(-1)
     reduced = np.asarray(reduce(np.frompyfunc(function, 2, 1), rows), object)
     return np.expand_dims(reduced, axis) if keepdims and axis is not None else reduced
@@ -369,7 +375,8 @@ def symbolic(x: Any) -> Any:
 
 
 def as_symbolic(x: Any, algebra: Algebra) -> Array:
-    """Return an array of symbolic numbers, floats as constants: the interpreter's ``convert``."""
+    """Return an array as an array of symbolic numbers, in which floats are constants. Infinities and NaN stay
+    floats."""
 
     def number(each: Any) -> Any:
         if isinstance(each, Number):

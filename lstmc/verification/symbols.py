@@ -65,7 +65,8 @@ class Number(LinearCombination[Monomial]):
 
     @classmethod
     def of(cls, value: Any) -> Number:
-        """Return a number; floats and integers are converted. Raises :class:`NoRule` for a float that is not finite."""
+        """Return a number; floats and integers become constants. Raises :class:`NoRule` for a float that is not
+        finite."""
         return value if isinstance(value, Number) else cls.constant(rational(value))
 
     @classmethod
@@ -78,6 +79,7 @@ class Number(LinearCombination[Monomial]):
 
     @staticmethod
     def product(one: Monomial, two: Monomial) -> Monomial:
+        """Return the product of two monomials: exponents of one atom are added."""
         if not one or not two:
             return one or two
         if len(one) < len(two):
@@ -102,7 +104,7 @@ class Number(LinearCombination[Monomial]):
 
     @property
     def lead(self) -> Fraction:
-        """The coefficient of the least monomial."""
+        """The coefficient of the least monomial in their order."""
         return Fraction(self.terms[min(self.terms)])
 
     def over(self, divisor: Fraction) -> Number:
@@ -115,11 +117,11 @@ class Number(LinearCombination[Monomial]):
         return next((monomial[0][0].algebra for monomial in self.terms if monomial), None)
 
     def without(self, monomials: Container[Monomial]) -> Number:
-        """Return the sum of the terms other than those of ``monomials``."""
+        """Return the number without the terms that have these ``monomials``."""
         return Number({own: value for own, value in self.terms.items() if own not in monomials})
 
     def times(self, monomial: Monomial, by: Rational = 1) -> Number:
-        """Return the product with one monomial."""
+        """Return the number times a monomial and a constant."""
         return Number({self.product(own, monomial): value * by for own, value in self.terms.items()})
 
     def __add__(self, other: Any) -> Any:
@@ -230,8 +232,8 @@ class Algebra:
         return atom
 
     def factors(self, one: Number, two: Number) -> tuple[Number, Number]:
-        """Return two factors. If their product is too long, the longer factor becomes an atom, and the other if it is
-        long too."""
+        """Return two factors whose product is not too long: if it would be, the longer factor becomes an atom, and so
+        does the other factor if it is long too."""
         if len(one) * len(two) > self.largest and min(len(one), len(two)) > 1:
             one, two = sorted((one, two), key=len, reverse=True)
             one = self.whole(one)
@@ -241,18 +243,18 @@ class Algebra:
         return one, two
 
     def shortened(self, x: Number) -> Number:
-        """Return a value of a graph, as one atom if it is too long."""
+        """Return a value of a graph; if it has more than ``longest`` terms, they become one atom."""
         return x if self.longest is None or len(x) <= self.longest else self.whole(x)
 
     def whole(self, x: Number) -> Number:
-        """Return a sum as a product: the common factors of its terms, its first coefficient, and one atom for the
-        rest."""
+        """Return a sum as a product: the common factors of its terms, its first coefficient, and one atom that stands
+        for the rest."""
         shared = shared_factors(x)
         rest = x.times(inverse(shared))
         return Number({Number.product(shared, ((self.atom("value", rest.over(rest.lead)), 1),)): rational(rest.lead)})
 
     def spend(self, terms: int) -> None:
-        """Charge terms to the budget. Raises :class:`BudgetExceeded`."""
+        """Subtract terms from the budget. Raises :class:`BudgetExceeded` if fewer are left."""
         self.budget -= terms
         if self.budget < 0:
             raise BudgetExceeded
@@ -263,6 +265,7 @@ class Algebra:
 
 
 def _rounded(number: Number) -> Any:
+    """Return a key that is equal for numbers whose coefficients agree in DIGITS digits."""
     return frozenset((monomial, f"{float(value):.{DIGITS}e}") for monomial, value in number.terms.items())
 
 
@@ -271,9 +274,9 @@ def _rounded(number: Number) -> Any:
 
 @lru_cache(maxsize=4096)
 def rational(value: Any) -> Rational:
-    """Return a constant of a graph. For a float it is the simplest fraction within its rounding, so 0.1 becomes 1/10,
-    and so does 0.1 * 3 / 3. A number too small to change any normal float becomes 0. Raises :class:`NoRule` for a
-    number that is not finite."""
+    """Return a constant of a graph as a rational number. For a float this is the simplest fraction within its rounding,
+    so 0.1 becomes 1/10, and so does 0.1 * 3 / 3. A number too small to change any normal float becomes 0. Raises
+    :class:`NoRule` for a number that is not finite."""
     if isinstance(value, Fraction):
         return value.numerator if value.denominator == 1 else value
     if not isfinite(value):
@@ -309,13 +312,15 @@ def constant_power(value: Rational, exponent: Rational) -> Rational:
 
 
 def _multiplied_out(number: Number) -> Number:
-    """Return the number with whole powers of sums, and tanh(y) exp(2 y), multiplied out; a root times itself is such a
-    power."""
+    """Return a number in which whole powers of sums, and tanh(y) exp(2 y), are multiplied out. Two equal roots are such
+    a power."""
     parts = {m: part for m, v in number.terms.items() if (part := _term_multiplied_out(m, v)) is not None}
     return sum_of(number.without(parts), *parts.values()) if parts else number
 
 
 def _term_multiplied_out(monomial: Monomial, value: Rational) -> Number | None:
+    """Return a term with a whole power of a sum, or tanh(y) exp(2 y), multiplied out. Return None if the term has
+    neither."""
     for atom, exponent in monomial:
         if exponent < 1 or exponent != int(exponent) or atom.kind not in ("power", "tanh"):
             continue
@@ -330,8 +335,8 @@ def _term_multiplied_out(monomial: Monomial, value: Rational) -> Number | None:
 
 
 def _quotient_by_growth(tanh: Atom, monomial: Monomial) -> tuple[Monomial, Number] | None:
-    """Divide a monomial by e = exp(2 y), and return it with tanh(y) e = e - 1 - tanh(y), or do so with 1 / e. Return
-    None if the monomial has neither as a factor."""
+    """Divide a monomial by e = exp(2 y), and return the quotient and tanh(y) e = e - 1 - tanh(y), or both with 1 / e in
+    place of e. Return None if neither e nor 1 / e is a factor of the monomial."""
     exponents = dict(monomial)
     if not any(atom.kind == "exp" for atom in exponents):
         return None
@@ -351,6 +356,7 @@ def _quotient_by_growth(tanh: Atom, monomial: Monomial) -> tuple[Monomial, Numbe
 
 
 def sum_of(*numbers: Number) -> Number:
+    """Return the sum of numbers, charged to the budget of their algebra."""
     longest, *others = sorted(numbers, key=len, reverse=True)
     if longest.algebra is not None:
         longest.algebra.spend(sum(map(len, others)))
@@ -362,9 +368,8 @@ def product_of(*numbers: Number) -> Number:
 
 
 def power(x: Number, exponent: Rational) -> Number:
-    """Return x ** exponent, as a product of powers: one of each positive factor of x, and one of the rest. The power of
-    the rest is an atom; the rest is first divided by its leading coefficient. For a whole exponent every factor may be
-    treated as positive."""
+    """Return x ** exponent, as a product of powers: of each positive factor of x, and of the rest, which is divided by
+    its leading coefficient and becomes an atom. For a whole exponent every factor may be treated as positive."""
     if exponent == 0:
         return Number.constant(1)
     if x.value is not None:
@@ -388,8 +393,8 @@ def power(x: Number, exponent: Rational) -> Number:
 
 
 def as_ratio(x: Number) -> Number | None:
-    """Return c + c tanh(y) as 2 c / (1 + exp(-2 y)), another notation of the same sigmoid. Return None for any other
-    x."""
+    """Return c + c tanh(y) as 2 c / (1 + exp(-2 y)), another notation of the same sigmoid. Return None if x has not
+    this form."""
     constant, *others = sorted(x.terms.items(), key=lambda term: len(term[0]))
     if constant[0] or len(others) != 1:
         return None
@@ -401,15 +406,16 @@ def as_ratio(x: Number) -> Number | None:
 
 
 def _is_positive(atom: Atom) -> bool:
+    """Return whether an atom is certainly positive: an exponential, or a power of a sum of positive terms."""
     terms = atom.operands[0].terms if atom.kind == "power" else {}
     sums = bool(terms) and all(value > 0 and all(_is_positive(each) for each, _ in m) for m, value in terms.items())
     return atom.kind == "exp" or sums
 
 
 def shared_factors(x: Number, exponentials: bool = False, positive: bool = False) -> Monomial:
-    """Return the largest product of atoms that divides each term of x. With ``exponentials`` the product has only atoms
-    that are exponentials; with ``positive``, also powers of sums that are always positive. By default it may have any
-    atom, except those that are 0 or 1 (kind "positive")."""
+    """Return the largest product of atoms that divides each term of x. By default the product may have any atom, except
+    those that are 0 or 1 (kind "positive"). With ``exponentials`` it has only exponentials; with ``positive``, also
+    powers of sums that are always positive."""
     least: dict[Atom, Rational] = {}
     terms: dict[Atom, int] = {}
     for atom, exponent in chain.from_iterable(x.terms):
@@ -425,6 +431,7 @@ def shared_factors(x: Number, exponentials: bool = False, positive: bool = False
 
 
 def inverse(monomial: Monomial) -> Monomial:
+    """Return 1 / monomial."""
     return tuple((atom, -exponent) for atom, exponent in monomial)
 
 
