@@ -96,7 +96,8 @@ def _compared(
 
 
 def prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array]) -> Proof:
-    """Return which outputs of the written model are proved equal to the imported net's outputs, with these weights."""
+    """Return a proof for each output of the written model: whether the output equals the imported net's output, with
+    these weights, for all inputs. Raise :class:`SourceError` for a model of one frame."""
     if model.frames:
         raise SourceError(
             f"{model.net.origin}: a model of one frame is compared with all frames of its source, and not proved equal:"

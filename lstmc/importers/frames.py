@@ -147,7 +147,8 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
 
 
 def _has_past(net: Net, axes: Mapping[str, int]) -> bool:
-    """Return whether the net of one frame, with time along these axes, reads frames of the past."""
+    """Return whether the net of one frame, with time along the axes ``axes``, has a state, so that it reads frames of
+    the past."""
     try:
         return bool(canonicalize_frame(net, axes)[0].states)
     except RefusedError:

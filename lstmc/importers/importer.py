@@ -84,6 +84,7 @@ def _read_onnx(path: Path, options: ImportOptions) -> SourceNet:
 
 
 def _read_tflite(path: Path, options: ImportOptions) -> SourceNet:
+    """Read a TFLite file as a graph of ONNX, with a note if the source rounds to 8 bits while it runs."""
     file = TfliteFile(path)
     graph = Graph(file)
     net = describe_onnx(graph.model(), path.name, None, options.shapes, options.values)
@@ -322,10 +323,7 @@ def import_file(
 
 def reader_of(path: Path, **chosen: Any) -> Read:
     """Return the function that reads a file for given shapes of its inputs. ``chosen`` are fields of
-    :class:`ImportOptions`.
-
-    Raises :class:`SourceError` for an option that the file's format does not read.
-    """
+    :class:`ImportOptions`. Raise :class:`SourceError` for an option that the file's format does not read."""
     report_activity(f"reading {path.name}")
     source = source_of(path)
     paths = {name: None if chosen.get(name) is None else Path(chosen[name]) for name in ("config", "weights")}

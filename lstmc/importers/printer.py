@@ -45,6 +45,7 @@ class _Arrays(Mapping[str, Array]):
         self.problems: list[str] = []
 
     def __getitem__(self, name: str) -> Array:
+        """Return the array of a weight. Record a problem if it has an element that is not finite."""
         array = self.net.params[name].array()
         if problem := element_problem(name, array):
             self.problems.append(problem)
@@ -100,6 +101,8 @@ class _NetPrinter(Printer):
     sizes."""
 
     def __init__(self, net: Net) -> None:
+        """Write the module's docstring from the net's origin and notes, the comments of inputs and parameters, and the
+        line that declares the dimensions."""
         super().__init__(net.graph)
         orders = dict.fromkeys((*net.inputs, *net.outputs), "")
         orders |= {n: f"the source's axes in the order {', '.join(map(str, axes))}" for n, axes in net.axes.items()}

@@ -69,6 +69,8 @@ def _forward_packed(torch: Any, plain: Callable[..., Any]) -> Callable[..., Any]
     layer's own."""
 
     def forward(self: Any, x: Any, hx: Any = None) -> Any:
+        """Return the outputs and last states: by PyTorch's ``forward`` for a plain sequence, else by the operator
+        ``lstmc.recurrent`` with zeros as the default states."""
         if not isinstance(x, torch.nn.utils.rnn.PackedSequence):
             return plain(self, x, hx)
         lengths, lstm = x.batch_sizes.lengths, self.mode == "LSTM"
@@ -94,12 +96,15 @@ def _packed_operators(torch: Any) -> list[Any]:
         return (x.transpose(0, 1) if batch_first else x).flatten(0, 1).clone()
 
     def pad(data: Any, lengths: Any, value: float, batch_first: bool) -> Any:
+        """Return the data of a packed sequence as the padded sequence, with ``value`` past the end of each row."""
         x = data.unflatten(0, (-1, len(lengths)))
         there = lengths > torch.arange(len(x))[:, None]
         x = torch.where(there.reshape(*there.shape, *(1,) * (x.dim() - 2)), x, value)
         return (x.transpose(0, 1) if batch_first else x).contiguous()
 
     def recurrent(mode: str, data: Any, lengths: Any, states: Any, weights: Any, *settings: Any) -> list[Any]:
+        """Return the outputs and last states of recurrent layers over a packed sequence, computed by PyTorch. A
+        sequence of length 0 keeps its first states."""
         bias, count, _, both = settings
         x = data.unflatten(0, (-1, len(lengths)))
         some = lengths.clamp(min=1)  # PyTorch has no empty sequences

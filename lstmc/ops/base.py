@@ -74,9 +74,10 @@ class IntegerRange:
         return f"integers from {self.low} to {self.high}{more}"
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
-        """Return an array of uniformly drawn numbers; with ``also``, about one element of five has that value.
+        """Return an array of uniformly drawn integers of the range; with ``also``, about one element of five has that
+        value.
 
-        If the range is all integers that float32 has, it draws only 1, 2 and 3.
+        For the range of all integers that float32 has, draw only 1, 2 and 3.
         """
         low, high = (1, 3) if self.low <= -EXACT else (self.low, self.high)  # places, lengths: small numbers do
         drawn = rng.integers(low, high + 1, shape).astype(np.float64)
@@ -176,7 +177,8 @@ class Price:
             raise ValueError("seconds of 0 or more")
 
     def seconds(self, work: Work) -> float:
-        """Return about how long the work takes on the device, which reads and writes while it computes."""
+        """Return an estimate of the seconds that the work takes on the device, which reads and writes while it
+        computes."""
         return self.launch * work.launches + max(self.byte * work.bytes, self.flop * work.flops)
 
 
@@ -200,10 +202,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Along:
-    """The axis that operands and results of an op share: its place in each of them, or None for an array without it.
+    """The axis that operands and results of an op share: its place in each operand and result, or None for an array
+    without the axis.
 
-    ``op`` is the op on one element of the axis, for operands without the axis; None if the op mixes elements of the
-    axis, or has no such form. An operand with one element along the axis has the same value everywhere.
+    ``op`` is the op on one element of the axis, whose operands lack the axis; None if the op mixes elements of the
+    axis, or has no such form. An operand with one element along the axis has the same value at all its places.
     """
 
     op: Op | None

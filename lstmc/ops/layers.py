@@ -46,6 +46,8 @@ class Linear(AlongAxis):
     axis: int = 1
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
+        """Return the type of y. Raise :class:`ShapeError` unless w is [out, in] for the flattened axes of x, and b is
+        [out]."""
         if w.rank != 2:
             raise ShapeError(f"{self.name}: w must have 2 axes, [out, in]: w is {w}")
         if not 0 <= self.axis < x.rank or prod(x.shape[self.axis :]) != w.shape[1]:
@@ -62,6 +64,8 @@ class Linear(AlongAxis):
         return (y.reshape(*x.shape[: self.axis], w.shape[0]),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, w: Array, b: Array | None = None) -> tuple[Array | None, ...]:
+        """Return the gradients of x, w and b: with rows as x is flattened, dx = ct w, dw = ct' x, and db is the sum of
+        ct's rows."""
         out, width = w.shape
         rows = prod(x.shape[: self.axis])
         (ct,), (flat,) = applied(Reshape((rows, out)), cts[0]), applied(Reshape((rows, width)), x)
@@ -71,6 +75,9 @@ class Linear(AlongAxis):
         return (dx, dw) if b is None else (dx, dw, *applied(Sum(0), ct))
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        """Return the places of an axis in the operands and in y. A leading axis of x is an axis of y. Axis 0 of w and
+        of b is y's last axis. An axis that is flattened is summed over, so it is no axis of y; a single flattened axis
+        of x is axis 1 of w."""
         rest: tuple[int | None, ...] = (None,) * (len(types) - 2)
         if slot == 0 and axis < self.axis:
             return Along(self.beside(axis), (axis, None, *rest), (axis,))
@@ -209,6 +216,8 @@ class Conv(Op):
     group: int = 1
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
+        """Return the type of y. Raise :class:`ShapeError` if the channels of x and w do not fit, or if the window is
+        larger than the padded image."""
         _check_image(self.name, x)
         _check_pairs(self.name, 1, stride=self.stride, dilation=self.dilation)
         _check_pairs(self.name, 0, pad=self.pad)
@@ -232,6 +241,8 @@ class Conv(Op):
             yield (n + 2 * p - d * (k - 1) - 1) // s + 1
 
     def eval(self, x: Array, w: Array, b: Array | None = None) -> Arrays:
+        """Return y: for each place of the window, add the products of the image at this place with the kernel's
+        column."""
         size = tuple(self._sizes(x.shape[-2:], w.shape[2:]))
         padded = self._grouped(_padded(x, self.pad, 0.0))
         kernel = w.reshape(self.group, -1, *w.shape[1:])
@@ -242,6 +253,8 @@ class Conv(Op):
         return (y if b is None else y + b[:, None, None],)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, w: Array, b: Array | None = None) -> tuple[Array | None, ...]:
+        """Return the gradients of x, w and b, summed over the places of the window. The gradient of the padded image is
+        cut to x."""
         size = cts[0].shape[-2:]
         ct, padded = self._grouped(cts[0]), self._grouped(_padded(x, self.pad, 0.0))
         kernel = w.reshape(self.group, -1, *w.shape[1:])
@@ -266,6 +279,9 @@ class Conv(Op):
             yield u, v, (..., rows, _ends(v * self.dilation[1], size[1], self.stride[1]))
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        """Return the places of an axis in the operands and in y. A leading axis of x is an axis of y, and rows and
+        columns keep their places but mix elements. Channels of x are summed over. Axis 0 of w and of b is y's axis of
+        channels."""
         channels = types[0].rank - 3
         if slot > 0:
             places = (None, axis, axis if axis == 0 else None)[: len(types)]
@@ -290,7 +306,7 @@ class Conv(Op):
 class Pool(Op):
     """Windows of ``size`` over the images of x [..., C, H, W]; ``size``, ``stride`` and ``pad`` are (height, width).
 
-    There are ceil((H + 2 pad - size) / stride) + 1 windows along an axis, minus a last window that would start behind
+    There are ceil((H + 2 pad - size) / stride) + 1 windows along an axis, minus a last window that would start beyond
     the image (``pooling_layer.cpp``).
     """
 
@@ -300,6 +316,8 @@ class Pool(Op):
     pad: Pair = (0, 0)
 
     def infer(self, x: TensorType) -> Types:
+        """Return the type of y. Raise :class:`ShapeError` if the window does not fit the padded image, or if the last
+        window would contain no element."""
         _check_image(self.name, x)
         _check_pairs(self.name, 1, size=self.size, stride=self.stride)
         _check_pairs(self.name, 0, pad=self.pad)
@@ -317,8 +335,7 @@ class Pool(Op):
         return (TensorType((*x.shape[:-2], *counts), x.dtype),)
 
     def _counts(self, image: Sequence[int]) -> Pair:
-        """Return the number of windows along height and width; with padding a last window that starts beyond the image
-        is not counted."""
+        """Return the numbers of windows along both axes, as Caffe counts them."""
         counts = []
         for n, k, s, p in zip(image, self.size, self.stride, self.pad, strict=True):
             count = -((k - n - 2 * p) // s) + 1
@@ -348,6 +365,8 @@ class Pool(Op):
         the derivative of each window's value by its element there."""
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        """Return the gradient of x: each element gets the sum, over the windows that contain it, of the window's
+        gradient times the derivative of the window's value by the element."""
         gradient = np.zeros_like(self._room(x, 0.0))
         for (rows, columns), share in self._shares(x, outs[0]):
             gradient[..., rows, columns] += cts[0] * share
@@ -383,8 +402,9 @@ class MaxPool(Pool):
         return (np.stack([padded[..., rows, columns] for rows, columns in self._places(x)]).max(axis=0),)
 
     def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
-        """Yield, for each place of an element in its window, the slices of x with these elements, and an array of y's
-        shape: 1 where the element is the window's first largest one, and so gets the gradient of y, otherwise 0."""
+        """Yield, for each place of an element in a window, the slices of the padded x that take this element of all
+        windows, and an array of y's shape: 1 where the element is the first of its window's largest elements and gets
+        the gradient, otherwise 0."""
         padded, taken = self._room(x, -np.inf), np.zeros(y.shape, bool)
         for rows, columns in self._places(x):
             first = (padded[..., rows, columns] == y) & ~taken

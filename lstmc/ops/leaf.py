@@ -132,6 +132,7 @@ class _FanScaled(Filler):
     variance_norm: str = "fan_in"
 
     def __post_init__(self) -> None:
+        """Raise :class:`DslError` for an unknown ``variance_norm``."""
         if self.variance_norm not in VARIANCE_NORMS:
             raise DslError(
                 f"{self.name}: variance_norm must be one of {', '.join(VARIANCE_NORMS)}, found {self.variance_norm!r}",
@@ -181,6 +182,8 @@ class Values(Filler):
     data: str
 
     def __post_init__(self) -> None:
+        """Raise :class:`DslError` unless ``data`` is base64 of as many float32 or float64 numbers as ``shape`` has
+        elements."""
         try:
             size = len(base64.b64decode(self.data, validate=True))
         except binascii.Error:
@@ -218,9 +221,9 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 @dataclass(frozen=True)
 class Input(Leaf):
-    """An array that the caller feeds. With ``fill`` the caller may leave it out; it is then drawn in each pass.
+    """An array that the caller feeds. With ``fill`` the caller may omit the array, which is then drawn in each pass.
 
-    ``values`` is the domain of its elements.
+    ``values`` is the range of its elements.
     """
 
     name = "input"

@@ -36,6 +36,8 @@ class _OfClasses(Op):
     ignore_label: int | None = None
 
     def infer(self, x: TensorType, label: TensorType) -> Types:
+        """Return the type of a number. Raise :class:`ShapeError` unless ``label`` has the axes of x without the axis of
+        classes."""
         check_axis(self.name, self.axis, x)
         expected = TensorType(without(x.shape, self.axis), x.dtype)
         if label != expected:
@@ -93,12 +95,15 @@ class SoftmaxLoss(_OfClasses):
         return super().infer(x, label)
 
     def eval(self, x: Array, label: Array) -> Arrays:
+        """Return the sum of -ln of the right classes' probabilities over the places that count, divided by M."""
         index, counted = self._counted(label)
         chosen = self._probabilities(x)[np.arange(len(index)), index]
         losses = -np.log(np.maximum(chosen, np.asarray(SMALLEST, x.dtype)))
         return (np.asarray(losses[counted].sum() / self._number(x, counted), x.dtype),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, label: Array) -> tuple[Array | None, ...]:
+        """Return the gradient of x: (softmax(x), minus 1 at the label) / M, and 0 at ignored places. ``label`` gets no
+        gradient."""
         index, counted = self._counted(label)
         rows = self._probabilities(x)
         rows[np.arange(len(index)), index] -= 1
@@ -114,7 +119,7 @@ class SoftmaxLoss(_OfClasses):
         return probabilities
 
     def _number(self, x: Array, counted: Array) -> int:
-        """Return M, the divisor of the summed losses, by ``normalization``."""
+        """Return the divisor M of the sum, by ``normalization``."""
         numbers = {
             "valid": int(counted.sum()),
             "full": counted.size,
@@ -143,12 +148,14 @@ class Accuracy(_OfClasses):
     top_k: int = 1
 
     def infer(self, x: TensorType, label: TensorType) -> Types:
+        """Return the type of a number. Raise :class:`ShapeError` for more ``top_k`` classes than there are."""
         result = super().infer(x, label)
         if not 1 <= self.top_k <= x.shape[self.axis]:
             raise ShapeError(f"{self.name}: top_k must be from 1 to {x.shape[self.axis]}, found {self.top_k}: x is {x}")
         return result
 
     def eval(self, x: Array, label: Array) -> Arrays:
+        """Return the share of counted places where fewer than ``top_k`` classes rank above the right class."""
         index, counted = self._counted(label)
         rows = self._rows(x)
         own = rows[np.arange(len(index)), index][:, None]

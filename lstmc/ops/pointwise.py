@@ -326,6 +326,8 @@ class Binary(Op):
     operands = ("x", "y")
 
     def infer(self, x: TensorType, y: TensorType) -> Types:
+        """Return the type of the result: that of the operand over which the other operand is broadcast. Raise
+        :class:`ShapeError` if neither operand covers consecutive axes of the other."""
         if x.shape == y.shape:
             return (x,)
         if covered_axes(y.shape, x.shape) is not None:
@@ -348,6 +350,7 @@ class Binary(Op):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
+        """Return an op and random operands: of one shape, or one covering consecutive axes of the other."""
         x = sample_type(draw)
         start = draw.integer(0, x.rank - 1)
         stop = draw.integer(start + 1, x.rank)

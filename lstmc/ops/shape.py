@@ -35,8 +35,8 @@ def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 def same_place(shape: tuple[int, ...], axis: int, other: tuple[int, ...]) -> int | None:
-    """Return the axis of ``other`` that has the same elements as ``axis`` of ``shape``: the same size, and as many
-    elements before it; None if there is none. Both shapes have the same number of elements."""
+    """Return the axis of ``other`` that is the axis ``axis`` of ``shape`` after a reshape: it has the same size, and as
+    many elements come before it. Return None if there is none. Both shapes have the same number of elements."""
     before, size = prod(shape[:axis]), shape[axis]
     return next((i for i, own in enumerate(other) if own == size and prod(other[:i]) == before), None)
 
@@ -55,6 +55,7 @@ class Split(AlongAxis):
     sizes: tuple[int, ...]
 
     def infer(self, x: TensorType) -> Types:
+        """Return the types of the pieces. Raise :class:`ShapeError` unless ``sizes`` add up to the axis."""
         check_axis(self.name, self.axis, x)
         if not self.sizes or min(self.sizes) < 1 or sum(self.sizes) != x.shape[self.axis]:
             raise ShapeError(f"{self.name}: sizes must add up to axis {self.axis}: found {self.sizes}, x is {x}")
@@ -86,6 +87,8 @@ class Concat(AlongAxis):
     moves = True
 
     def infer(self, *xs: TensorType) -> Types:
+        """Return the type of the joined array. Raise :class:`ShapeError` if operands differ in an axis other than
+        ``axis``."""
         if not xs:
             raise ShapeError(f"{self.name}: needs one array or more, found none")
         check_axis(self.name, self.axis, xs[0], "the first")
@@ -121,6 +124,7 @@ class Reshape(Op):
     shape: tuple[int, ...]
 
     def infer(self, x: TensorType) -> Types:
+        """Return the type of the result. Raise :class:`ShapeError` unless ``shape`` has as many elements as x."""
         result = TensorType(self.shape, x.dtype)
         if any(size < 1 for size in self.shape) or result.size != x.size:
             raise ShapeError(f"{self.name}: cannot make {result} of x, which is {x}")
@@ -155,6 +159,8 @@ class Transpose(AlongAxis):
     moves = True
 
     def infer(self, x: TensorType) -> Types:
+        """Return x's type with two neighbouring sizes exchanged. Raise :class:`ShapeError` if x lacks one of the
+        axes."""
         if not 0 <= self.axis < x.rank - 1:
             raise ShapeError(f"{self.name}: x must have axes {self.axis} and {self.axis + 1}: x is {x}")
         before, one, other, *after = (x.shape[: self.axis], *x.shape[self.axis :])
@@ -167,6 +173,8 @@ class Transpose(AlongAxis):
         return applied(self, cts[0])
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        """Return the place of an axis in x and y. Without one of the two exchanged axes nothing moves: the op is then a
+        reshape."""
         if axis not in (self.axis, self.axis + 1):
             return super().along(slot, axis, *types)
         # without one of the two axes nothing moves
@@ -223,6 +231,7 @@ class Stack(Op):
     moves = True
 
     def infer(self, *xs: TensorType) -> Types:
+        """Return the type of the sequence. Raise :class:`ShapeError` unless all steps have one type."""
         if not xs:
             raise ShapeError(f"{self.name}: needs one array or more, found none")
         if any(x != xs[0] for x in xs):
@@ -315,6 +324,8 @@ class Tile(AlongAxis):
     tiles: int
 
     def infer(self, x: TensorType) -> Types:
+        """Return x's type with ``tiles`` times the size of ``axis``. Raise :class:`ShapeError` for less than one
+        tile."""
         check_axis(self.name, self.axis, x)
         if self.tiles < 1:
             raise ShapeError(f"{self.name}: tiles must be at least 1, found {self.tiles}")

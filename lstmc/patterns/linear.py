@@ -226,6 +226,8 @@ class _Reading:
         outputs: list[Output] = []
 
         def whole(ref: Ref | None, name: str) -> Ref | None:
+            """Make a factor or offset an output of the step in the state's shape, and return it; None for the neutral
+            element."""
             if ref is None:
                 return None
             ref = broadcast(self.b, ref, shape)

@@ -332,6 +332,8 @@ class _ResetGate:
     terms: set[Monomial] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        """Find the only gate that multiplies h, or R h, in the candidate's operand, and the terms with this gate. Raise
+        :class:`Mismatch` if there is no such gate or several."""
         resets = {gate: (term, product, after) for term, product, gate, after in self._seen()}
         if len(resets) != 1:
             raise self.reader.step.mismatch_at(

@@ -121,7 +121,7 @@ def times(net: Net) -> list[dict[str, int]]:
 
 def one_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
     """Return the net of one frame, and the axis of time of each input and output. ``time`` has the axes of the inputs.
-    Raises :class:`RefusedError` with the first layer that needs more than the past."""
+    Raise :class:`RefusedError` with the first layer that needs more than past frames."""
     frame = _OneFrame(net, time)
     made = frame.net()
     made = replace(made, graph=made.graph.carrying(frame.states))
@@ -140,6 +140,7 @@ class _OneFrame:
     """
 
     def __init__(self, net: Net, time: Mapping[str, int]) -> None:
+        """Rewrite all steps that the outputs depend on; ``time`` has the axis of each input."""
         self.old, self.axes = net, axes_of(net, equal_axes(net), time)
         self.builder = NetBuilder.of(net)
         self.name: dict[str, str] = {}  # old name -> new name, if they differ

@@ -138,7 +138,8 @@ def choose_layout(net: Net) -> Net:
 
 
 def _orders(shape: Shape) -> list[Order]:
-    """Return candidate orders for an input: unchanged, time before batch, channels before rows."""
+    """Return the orders to try for an input's axes: unchanged, time first, the first two exchanged, and for images
+    channels before rows."""
     rank = len(shape)
     orders = [tuple(range(rank))]
     orders += [
@@ -159,6 +160,7 @@ class _Layout:
     elements that transposes move."""
 
     def __init__(self, source: Net, inputs: dict[str, Order]) -> None:
+        """Rewrite all steps of ``source`` for these orders of its ``inputs``."""
         self.source = source
         self.shapes = {name: tuple(source.inputs[name][a] for a in order) for name, order in inputs.items()}
         self.shapes |= {name: leaf.shape for name, leaf in source.leaves.items() if name not in inputs}
@@ -269,7 +271,7 @@ class _Layout:
         self.steps.append(Step(op, tuple(operands), step.outputs, step.loc))
 
     def _insert(self, op: Op, name: str, order: Order, hint: str, loc: SrcLoc | None) -> str:
-        """Add a step that converts a value, and return its result."""
+        """Add a step that converts the array ``name``, and return its result, whose axes have the order ``order``."""
         result = unused(f"{name}_{hint}", lambda each: each in self.shapes or each in self.source.shapes)
         (self.shapes[result],) = result_shapes(op, self.shapes[name])
         self.order[result], self.name[result] = order, result
@@ -277,7 +279,8 @@ class _Layout:
         return result
 
     def _aligned(self, value: str, order: Order, step: Step) -> str:
-        """Return a value with its axes in this order."""
+        """Return the array of a value with its axes in ``order``. Several values may be views of one array; a
+        conversion is added once."""
         name, current = self.name[value], self.order[value]
         if current == order:
             return name
@@ -321,7 +324,7 @@ class _Layout:
             self._put(Reshape(shape), [name], step, [order])
 
     def _time_in_front(self, shape: Shape, order: Order) -> Order:
-        """Return the order with time moved before leading axes of size 1."""
+        """Return the order with time first, if only axes of size 1 precede time; else the same order."""
         place = next((place for place, axis in enumerate(order) if shape[axis] in self.source.time), None)
         if place is None or any(shape[axis] != 1 for axis in order[:place]):
             return order

@@ -61,6 +61,8 @@ class OverTime(Frames):
     """
 
     def __init__(self, net: Net, axes: dict[str, int]) -> None:
+        """Start a rewrite of ``net``, whose values have time along ``axes``. Several lengths of the inputs are a reason
+        for a fixed length."""
         lengths = {net.inputs[name][axis] for name, axis in axes.items() if name in net.inputs}
         self.length: Size = min(lengths, key=str)
         super().__init__(

@@ -95,6 +95,7 @@ class _Trace:
     with which the state began."""
 
     def __init__(self, net: Net, loops: bool) -> None:
+        """Number the elements of the inputs first, then of all other values; ``loops`` is as in :func:`step_states`."""
         self.net, self.loops = net, loops
         self.cells: dict[str, tuple[str, int, int]] = {}
         self.values: dict[str, Numbers] = {}
@@ -109,7 +110,8 @@ class _Trace:
             self._step(step)
 
     def of(self, name: str) -> Numbers:
-        """Return a value's elements as numbers. Equal numbers are the same element; a new value gets new numbers."""
+        """Return the elements of a value as numbers. Equal numbers are the same element; a value that was not numbered
+        gets new numbers."""
         if name not in self.values:
             shape = self.net.shapes[name]
             self.makers.append(name)

@@ -82,6 +82,7 @@ class _DynamicTime(OverTime):
     """The rewrite of a net to a dynamic length of its sequences, step by step."""
 
     def __init__(self, net: Net, axes: dict[str, int]) -> None:
+        """Open the length of the inputs, replace constants along time, and rewrite the needed steps."""
         super().__init__(net, axes)
         for name, axis in axes.items():
             if name in net.inputs:

@@ -47,8 +47,8 @@ class TwoTimeAxes(Exception):
 
 
 def time_axes(net: Net) -> dict[str, int] | None:
-    """Return the time axis of each value that has one. Return None if no layer runs along time, or if there are several
-    times. Raises :class:`TwoTimeAxes` if a value has two time axes."""
+    """Return the time axis of each value that has one. Return None if no layer runs along time, or if layers run along
+    several times. Raise :class:`TwoTimeAxes` if a value has two time axes."""
     times = time_places(net)
     if len(times) != 1:
         return None
@@ -156,7 +156,8 @@ def is_zero(net: Net, value: str) -> bool:
 
 
 def is_running_sum(net: Net, step: Step) -> bool:
-    """Return whether a step is a cumulative sum along the last axis of its operand."""
+    """Return whether a step is a cumulative sum along the last axis of its operand: a product with a triangle of
+    ones."""
     weight = net.params.get(step.inputs[1]) if isinstance(step.op, Linear) and len(step.inputs) == 2 else None
     if weight is None or weight.sources or len({*weight.shape}) > 1:
         return False
@@ -265,7 +266,7 @@ def fixed_frames(net: Net, step: Step, axes: Mapping[str, int]) -> tuple[str, st
 
 
 class Frames:
-    """Builds a new net from ``old`` with cells over frames; ``time`` is the length of its sequences."""
+    """Builds a new net from ``old`` with loops over frames; ``time`` is the open length of its sequences."""
 
     step: Step  # of the old net: new steps are made in its place
 
@@ -486,8 +487,8 @@ class Frames:
 
     @staticmethod
     def _rows(body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int) -> None:
-        """Build a body that applies ``op`` to an image whose rows are the last ``reach`` + 1 frames. The state holds
-        the past frames."""
+        """Build a body that applies ``op`` to an image whose rows are the frame and the ``reach`` frames before it,
+        which the state holds."""
         n, channels, features = frame
         past: Shape = (n, channels, reach, features)
         x, before = body.input("x", frame), body.input("past", past)

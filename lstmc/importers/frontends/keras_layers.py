@@ -79,6 +79,7 @@ def _pool(kind: Literal["max", "mean"]) -> Handler:
     """Return the handler of a pooling layer."""
 
     def handle(layers: Layers, call: Call) -> list[str]:
+        """Write the pooling, with the channels moved before the image's axes and back."""
         rank = call.rank
         size = call.pair("pool_size", rank, call.config.get("pool_length") or call.config["pool_size"])
         strides = call.pair("strides", rank, call.config.get("stride") or size)
@@ -120,6 +121,7 @@ def _resized(change: Callable[[Layers, Call, str, int, Any], str], key: str) -> 
     ``key``."""
 
     def handle(layers: Layers, call: Call) -> list[str]:
+        """Write the change of each image axis."""
         _require_channels_last(call)
         y = call.xs[0]
         for axis, setting in enumerate(_sides(call.config[key], call.rank), call.lead):
@@ -412,6 +414,7 @@ def _merge(kind: str) -> Handler:
     """Return the handler of a layer that combines its operands element by element."""
 
     def handle(layers: Layers, call: Call) -> list[str]:
+        """Write the merge of all operands, one after the other."""
         xs, masks = call.xs, {*call.masks}
         if kind in ("mul", "max", "min") and masks not in (set(), {None}) and call.version >= (3, 4):
             return [_masked_merge(layers, kind, xs, call.masks)]

@@ -268,6 +268,8 @@ def _squeeze(layers: Layers, use: Operation) -> str:
 
 
 def _softmax(log: bool) -> OperationHandler:
+    """Return a handler of a softmax, or of its logarithm (``log``), by default along the last axis."""
+
     def handle(layers: Layers, use: Operation) -> str:
         return layers.softmax(use.operand(0), -1 if use.config.get("axis") is None else use.axis or 0, log)
 

@@ -206,6 +206,8 @@ def _batch_norm(t: Onnx, x: Operand, a: Any, b: Any, mean: Any, var: Any, *, nod
 def _layer_norm(
     t: Onnx, x: Operand, scale: Any = None, shift: Any = None, *, node: Node, axis: int, epsilon: float
 ) -> Operand:
+    """Write a layer normalization over the axes from ``axis`` on. Raise :class:`Refused` if its mean is a result
+    too."""
     if node.results > 1:
         raise Refused("outputs", str(node.results), "the mean cannot be an output here", "export the model without it")
     a, b = (weight_or_none(one, f"operand {at}") for at, one in enumerate((scale, shift), 1))
@@ -216,6 +218,7 @@ def _softmax(log: bool) -> Handler:
     """Return the handler of Softmax or LogSoftmax; before version 13 the axes from ``axis`` on are one."""
 
     def handle(t: Onnx, x: Operand, *, axis: int, node: Node) -> Operand:
+        """Write the softmax along one axis, or before version 13 over the flattened axes from ``axis`` on."""
         shape = t.shape(x)
         axis = axis_in(axis, len(shape))
         if node.opset >= 13 or axis == len(shape) - 1:
@@ -321,6 +324,7 @@ def _integers(product: Handler, axis: int) -> Handler:
     floats."""
 
     def handle(t: Onnx, x: Operand, w: Operand, zero: Any = None, w_zero: Any = None, *, node: Node) -> Operand:
+        """Write the product of x, which DynamicQuantizeLinear left in floats, with dequantized weights."""
         known = constant(zero)
         if not isinstance(x, str) or (zero is not None and (known is None or np.any(known))):
             why = "integers that DynamicQuantizeLinear did not make"
@@ -378,6 +382,7 @@ def _linear_integers(product: Handler, axis: int) -> Handler:
         t: Onnx, x: Any, x_scale: Any, x_zero: Any, w: Any, w_scale: Any, w_zero: Any, y_scale: Any, y_zero: Any,
         b: Any = None, *, node: Node,
     ) -> Operand:  # fmt: skip
+        """Write the product of the dequantized operands, and quantize it without rounding."""
         scale, bias = weight(w_scale, "w_scale"), weight_or_none(b, "B")
         floats = _floats(weight(w, "w"), weight_or_none(w_zero, "w_zero_point"), scale, (axis,))
         if bias is not None:

@@ -169,6 +169,7 @@ def _function(foreign: Foreign, row: Elementwise) -> Handler:
     """Return the handler of an elementwise function of x, whose further arguments are the function's settings."""
 
     def handle(t: Torch, x: Operand, *arguments: Any) -> str:
+        """Write the function of x with its settings."""
         numbers = arguments[: len(foreign.settings)] or row.numbers
         if not foreign.steepness:
             return t.apply(row.function, x, *numbers)
@@ -186,6 +187,7 @@ def _binary(kind: str) -> Handler:
     """Return the handler of a binary op, with a factor ``alpha`` of y and a rounded quotient."""
 
     def handle(t: Torch, x: Any, y: Any, alpha: float = 1, rounding_mode: Rounded | None = None) -> str:
+        """Write the operator on x and ``alpha`` y. Raise :class:`Refused` for two constants."""
         if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
             raise Refused("operands", "two constants", "nothing is computed", "fold it in the source")
         if alpha != 1:

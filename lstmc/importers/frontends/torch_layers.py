@@ -89,6 +89,8 @@ def _conv_transpose(
 def _batch_norm(
     t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float, *more: Any
 ) -> str:
+    """Write a batch normalization by stored statistics. Raise :class:`Refused` for a normalization by the batch's own
+    statistics."""
     if training or mean is None:
         raise Refused("training", "True", "the mean of the batch is not known", "export the module after .eval()")
     statistics = [weight_or_none(t, one, "batch normalization") for one in (w, b, mean, var)]
@@ -137,6 +139,7 @@ def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
     ceil, whether padding counts, and a divisor, which is refused."""
 
     def handle(t: Torch, x: Operand, size: Any, stride: Any, pad: Any, *more: Any) -> str:
+        """Write the pooling. Raise :class:`Refused` for a dilation or a divisor."""
         dilation, ceil, counted, divisor = (*more, True, None) if kind == "max" else (1, *more, None)[:4]
         if set(_each(dilation, rank)) != {1}:
             raise Refused("dilation", str(dilation), "Caffe's pooling has no dilation", "pool without it")
@@ -153,6 +156,7 @@ def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
     count)."""
 
     def handle(t: Torch, x: Operand, size: Any) -> Any:
+        """Write the pooling; the places of a maximum are not available."""
         counts, lead = [size] * rank if isinstance(size, int) else list(size), t.rank(x) - rank
         y = t.value(x)
         for axis, count in enumerate(counts, lead):
@@ -216,6 +220,8 @@ def _recurrent(mode: str) -> Handler:
         t: Torch, x: Operand, states: Any, params: Sequence[Operand], bias: bool, count: int, dropout: float,
         training: bool, both: bool, batch_first: bool, extras: Mapping[Extra, Operand] = {},
     ) -> list[str]:  # fmt: skip
+        """Write the layers. ``states`` are the initial states [lanes, N, H], ``params`` the weights of all lanes one
+        after the other. Raise :class:`Refused` if their numbers do not fit."""
         weights = [t.weight(one, "a weight") for one in params]
         lanes, given = count * (2 if both else 1), states if isinstance(states, list) else [states]
         if lanes < 1 or len(weights) % lanes or len(given) != 1 + (kind == "lstm"):
@@ -248,6 +254,7 @@ def _one_step(mode: str) -> Handler:
     kind, new = _MODES[mode]
 
     def handle(t: Torch, x: Operand, states: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any) -> Any:
+        """Write the cell over x as a sequence of one step, and return the next states: h, or [h, c] for an LSTM."""
         weights = [t.weight(one, "a weight") for one in (w_x, w_h, b_x, b_h) if one is not None]
         initial = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
         init = {s: v for s, v in initial.items() if not (isinstance(v, np.ndarray) and not v.any())}

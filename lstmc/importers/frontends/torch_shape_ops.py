@@ -289,6 +289,7 @@ def _of_order(rank: Callable[[int], int]) -> Handler:
     element's number by the axis's size."""
 
     def handle(t: Torch, x: Operand, *more: Any) -> list[str]:
+        """Sort the axis up to the wanted element, and return this element and its place."""
         *given, axis, keep = more
         size = t.size(x, axis)
         found = in_order(t, x, given[0] if given else rank(size), axis, False)
@@ -375,6 +376,8 @@ def _linear_resize(rank: int) -> Handler:
     """Return the handler of linear interpolation along the last axes: a product with a matrix for each axis."""
 
     def handle(t: Torch, x: Operand, sizes: Any, corners: bool, scales: Any) -> str:
+        """Resize each axis by a matrix that weighs the two old elements around each new element; ``corners`` aligns the
+        ends."""
         y = t.value(x)
         for axis, old, new, ratio in _resizings(t, x, rank, sizes, scales):
             at = np.arange(new) * ((old - 1) / max(new - 1, 1)) if corners else (np.arange(new) + 0.5) * ratio - 0.5

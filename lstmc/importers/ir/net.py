@@ -87,7 +87,7 @@ class Net:
 
     @cached_property
     def readers(self) -> dict[str, list[Step]]:
-        """The steps that read each value, once for each time that they do."""
+        """The steps that read each value; a step that reads the value twice is listed twice."""
         readers: dict[str, list[Step]] = {}
         for step in self.steps:
             for value in step.inputs:
@@ -296,7 +296,8 @@ class NetBuilder:
 
     @classmethod
     def of(cls, net: Net) -> NetBuilder:
-        """Return a builder of a net's values, without its steps; its new names differ from all names of the net."""
+        """Return a builder that has the leaves, parameters and shapes of a net but none of its steps. Names that the
+        builder makes differ from all names of the net."""
         builder = cls(net.name, net.origin)
         builder.leaves, builder.params, builder.shapes = dict(net.leaves), dict(net.params), dict(net.shapes)
         builder.reserve(name.partition("/")[0] for name in (*net.shapes, *net.params))
@@ -316,9 +317,9 @@ class NetBuilder:
     def input(
         self, hint: str, shape: Sequence[int | str], called: str | None = None, values: IntegerRange | None = None
     ) -> str:
-        """Add an input and return its name; a size that is a name is open.
+        """Add an input and return its name; a size that is a text is an open size of this name.
 
-        ``called`` is the name in the source; the default is ``hint``. ``values`` is the domain of its elements.
+        ``called`` is the name in the source; the default is ``hint``. ``values`` is the range of the input's elements.
         """
         name = self.fresh(hint)
         self.called[name] = hint if called is None else called
@@ -334,7 +335,8 @@ class NetBuilder:
         return {name: leaf.shape for name, leaf in self.leaves.items() if isinstance(leaf, Input)}
 
     def param(self, weight: Weight, hint: str) -> str:
-        """Add a parameter and return its name; equal weights share one parameter."""
+        """Add a parameter and return its name. If the net already has the weight of these source tensors, return that
+        parameter."""
         for name, other in self.params.items():
             if weight.sources and other == weight and "/" not in name:
                 return name
@@ -372,7 +374,8 @@ class NetBuilder:
         return names
 
     def put(self, step: Step, shapes: Sequence[Shape] | None = None) -> None:
-        """Add a step whose results have names already; ``shapes`` are the results' shapes, if they are known."""
+        """Add a step whose results have names already. ``shapes`` are the shapes of the results, inferred if they are
+        None."""
         if shapes is None:
             shapes = result_shapes(step.op, *(self.shapes[value] for value in step.inputs))
         self.shapes.update(zip(step.outputs, shapes, strict=True))
@@ -385,7 +388,8 @@ class NetBuilder:
         return name
 
     def scan_name(self, hint: str) -> str:
-        """Return a name for a scan whose derived names (:func:`scan_names`) are unused too."""
+        """Return an unused name for a scan, whose derived names (:func:`scan_names`) are unused too, and reserve all of
+        them."""
         name = self.fresh(hint)
         while self._names.taken.intersection(scan_names(name)[1:]):
             name = self.fresh(hint)

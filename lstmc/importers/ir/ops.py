@@ -275,6 +275,7 @@ class Select(Formula, Reduce):
     index: int
 
     def infer(self, x: TensorType) -> Types:
+        """Return the type of one element. Raise :class:`ShapeError` for an index that the axis does not have."""
         results, size = super().infer(x), x.shape[self.axis]
         if not -size <= self.index < size:
             raise ShapeError(f"element {self.index} of an axis of {size}")
@@ -299,6 +300,8 @@ class Expand(Formula):
     shape: Shape
 
     def infer(self, x: TensorType) -> Types:
+        """Return the type of the result. Raise :class:`ShapeError` for an axis that has neither one element nor the new
+        size."""
         pairs = zip(x.shape, self.shape, strict=False)
         if x.rank != len(self.shape) or any(size not in (1, n) for size, n in pairs):
             raise ShapeError(f"{listed(x.shape)} repeated to {listed(self.shape)}")
@@ -332,6 +335,7 @@ class Einsum(Formula):
     of_result: str
 
     def infer(self, x: TensorType, y: TensorType) -> Types:
+        """Return the type of the result. Raise :class:`ShapeError` if a letter stands for two sizes."""
         sizes: dict[str, int] = {}
         if (x.rank, y.rank) != (len(self.of_x), len(self.of_y)):
             raise ShapeError(f"a product of {listed(x.shape)} and {listed(y.shape)} as {self.of_x} and {self.of_y}")

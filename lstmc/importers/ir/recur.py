@@ -131,7 +131,8 @@ def add_layer(
 
 
 def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) -> Net:
-    """Return a step of a cell as a net with x, the states and the static input as inputs; its sizes have names."""
+    """Return a step of a cell as a net. Its inputs are x, the states and the static input; its outputs are the next
+    states and y. Its sizes print as names, such as H."""
     named = {n: size.called(n) if isinstance(size, OpenSize) else NamedSize(n, size) for n, size in sizes.items()}
     step, n, units = NetBuilder("step", ""), [named[axis] for axis in _BATCH if axis in named], int(named["H"])
     _hold_weights(step, cell, named, weights)
@@ -149,7 +150,8 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
         return step.add(Split(len(n), (units,) * len(gates)), value, hint="", hints=gates, origin="")
 
     def applied(op: Op, value: str, peephole: str = "", state: str = "", hint: str = "value") -> str:
-        """Return a gate: ``op`` of a value, after the peephole is added and the value is clipped."""
+        """Return the function ``op`` of a value, to which a peephole times the cell state is added, and which is
+        clipped, if the cell has these."""
         if peephole and cell.peepholes:
             value = one(Add(), value, one(Mul(), peephole, state))
         if cell.clip is not None:

@@ -178,7 +178,8 @@ def _factors(size: int, names: Sequence[int]) -> Iterator[int]:
 
 
 def fixed(size: Size, what: str) -> int:
-    """Return a size that must be a number. Raises :class:`ShapeProblem` for an open size."""
+    """Return a size that must be a number. Raise :class:`ShapeProblem` for an open size; ``what`` names the size in the
+    error."""
     if isinstance(size, OpenSize):
         raise ShapeProblem(f"{what} must be known here, and is {size}")
     return size
@@ -222,7 +223,7 @@ class Weight:
     make: Callable[[], Array] = field(repr=False, compare=False)
 
     def array(self) -> Array:
-        """Return the elements as float32."""
+        """Return the parameter's array, computed by ``make``, as float32."""
         with np.errstate(all="ignore"):  # numbers that are not finite are found when the weights are written
             array = np.ascontiguousarray(self.make(), np.float32)
         assert array.shape == self.shape, f"{self.recipe}: expected {self.shape}, made {array.shape}"
@@ -261,7 +262,7 @@ class Weight:
         return self.derived(tuple(self.shape[a] for a in axes), recipe, lambda: self.make().transpose(axes))
 
     def reshaped(self, *shape: int) -> Weight:
-        """Return the elements in another shape."""
+        """Return the weight in another shape. Raise :class:`ShapeProblem` if the number of elements differs."""
         if shape == self.shape:
             return self
         if prod(shape) != prod(self.shape):

@@ -81,6 +81,8 @@ class TfliteFile:
     damaged file."""
 
     def __init__(self, path: Path) -> None:
+        """Read the file. Raise :class:`SourceError` for any error of the schema's code, which does not check the
+        bytes."""
         schema = need("ai_edge_litert.schema_py_generated", "LiteRT", "tflite", SourceError)
         self.origin, self.content, self.bytes = path.name, read_file(path), 0
         try:

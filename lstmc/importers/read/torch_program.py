@@ -71,6 +71,7 @@ class StoredProgram:
                     own.register_buffer(place, tensors[name].clone() if in_place else tensors[name])
 
             def forward(own, *inputs: Any) -> Any:
+                """Return the results of the graph on the user's inputs and the stored tensors."""
                 arguments, nodes = iter(inputs), [node for node in self.graph.nodes if node.op == "placeholder"]
                 fed = [getattr(own, stored[n.name]) if n.name in stored else next(arguments) for n in nodes]
                 with torch.fx.traceback.preserve_node_meta():
@@ -203,6 +204,8 @@ class _Reader:
     """Reads the program of a file: it rebuilds the graph from the JSON, node by node."""
 
     def __init__(self, torch: Any, path: Path) -> None:
+        """Find the program in the zip file. Raise :class:`SourceError` for several programs and for big-endian
+        tensors."""
         self.torch, self.path, self.origin = torch, path, path.name
         self.sizes = entries(path)
         formats = [name for name in self.sizes if name.count("/") == 1 and name.endswith("/archive_format")]
