@@ -272,8 +272,6 @@ class Equations:
         around: tuple[Graph, str] | None = None,
         cuts: Mapping[Ref, Ref] = {},
     ) -> None:
-        """Read the body's states, and connect its arguments to the operands of the scan in the graph ``around``, if it
-        is given."""
         self.body = body
         self.around = around
         self.formulas = formulas
