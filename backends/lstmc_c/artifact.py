@@ -101,6 +101,7 @@ class Source:
         self.body = writer.step()
 
     def _writer(self, weights: Mapping[str, Array]) -> Writer:
+        """Return the writer of the step: for floats, after the weights were added to the constants, or for integers."""
         if not isinstance(self.rounding, IntegerRounding):
             self._add_weights(weights)
             return Writer(self.plan, self.arrays, self.names, self.numbers.half)
@@ -126,6 +127,8 @@ class Source:
         return grid
 
     def _state(self, before: str) -> Field:
+        """Return the field of the state whose value before a step is called ``before``. Its first value is a number, or
+        an array that is added to the constants."""
         pair, type_, grid = self.initial[before], self.graph.type(Ref(before)), self._grid(Ref(before))
         self._grid(next(output.ref for output in self.graph.outputs if output.name == pair.after))
         short = pair.name.rpartition("/")[2]
@@ -147,6 +150,8 @@ class Source:
         return Field(name, type_.size, told, initial, grid=grid)
 
     def _array(self, memory: str, name: str, value: Ref) -> Field:
+        """Return the field of an input or output (``memory`` says which). The field has a C identifier, and a comment
+        with the shape, the domain and the delay."""
         identifier = self.arrays[memory, name] = self.names.unique(name)
         self.names.taken.add(f"{self.name}_{'de' * (memory == 'output')}quantize_{identifier}")
         output = next((o for o in self.compiled.model.outputs if memory == "output" and o.name == name), None)
@@ -358,6 +363,8 @@ def artifact(source: Source, layout: str = "files") -> Artifact:
 
 
 def _manifest(source: Source) -> Manifest:
+    """Return the manifest of a step in C: the place of each input, output and state, which is a field or an
+    argument."""
     graph, plan = source.graph, source.plan
     fed = {("input", node.name) for node in plan.inputs}
 

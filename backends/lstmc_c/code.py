@@ -142,6 +142,7 @@ class Writer:
         self.code.add(f"{element} = {value};")
 
     def _loop(self, loop: Loop) -> None:
+        """Write a loop: nested loops over its axes, and inside them the sum, if any, and its lines."""
         for text in dict.fromkeys(loop.comments):
             self.code.add(f"// {text}")
         axes, texts, results = self._nest(loop)
@@ -210,6 +211,8 @@ class Writer:
         WRITERS[kind](self, work.op, View.of(work.y, work.shape), *work.reads)
 
     def linear(self, op: Linear, y: View, x: View, w: View, b: View | None = None) -> None:
+        """Write a matrix product as calls of a C function: one call for all rows where a function for several rows
+        fits, else a call for each row. Without a constant matrix, write loops."""
         ins, outs = x.shape[-1], y.shape[-1]
         columns = [view.without(-1) for view in (y, x, *([] if b is None or b.shape != y.shape else [b]))]
         lead, (to, of, *added) = nest(y.shape[:-1], columns)
@@ -229,6 +232,7 @@ class Writer:
         self._products(y, x, w, b)
 
     def lanes(self, op: LaneProduct, y: View, x: View, w: View, b: View | None = None) -> None:
+        """Write a product in lanes as a call of ``product_of_lanes`` for each index of the leading axes."""
         (*_, ins, lanes), outs = x.shape, y.shape[-2] * y.shape[-1]
         lead, (to, of) = nest(y.shape[:-2], [view.without(-1).without(-1) for view in (y, x)])
         bias = "0" if b is None else self._address(b, ())
@@ -237,6 +241,7 @@ class Writer:
             self.code.add(f"product_of_lanes({', '.join(arrays)}, {outs}, {ins}, {lanes});")
 
     def groups(self, op: GroupedProduct, y: View, x: View, w: View) -> None:
+        """Write a product of groups: for each group a call of the C function for several rows, or for one row."""
         (rows, groups, ins), outs = x.shape, y.shape[-1]
         with self.code.loops([groups]):
             to, of, matrix = (self._address(view, view.strides[at : at + 1]) for view, at in ((y, 1), (x, 1), (w, 0)))
@@ -247,6 +252,8 @@ class Writer:
                 self.code.add(f"product({to}, {of}, {matrix}, 0, {outs}, {ins});")
 
     def turns(self, op: Turns, y: View, *reads: View) -> None:
+        """Write an op of several iterations as a loop: copy the first states, and write the body, which reads and
+        writes the op's operands and results in place."""
         inner, (result, at) = self.plan.inner[op], self._array(y.place)
         turn = self.names.unique("turn")
         inside = Inside(self, op, turn)
@@ -307,6 +314,7 @@ class Writer:
             self.code.add(f"{self._element(y, to)} = sum;")
 
     def most(self, op: Max, y: View, x: View) -> None:
+        """Write loops that store the largest element along an axis. A NaN among the elements is the result."""
         first = x.without(op.axis)
         sizes, (to, of) = nest(y.shape, [y, first])
         with self.code.loops(sizes):
@@ -345,6 +353,7 @@ class Writer:
             self.code.add(f"{each} {to_each} = {ALONG} == largest ? 1.0f : 0.0f;")
 
     def embed(self, op: Embed, y: View, x: View, w: View) -> None:
+        """Write loops that copy the matrix row of each index, scaled if the matrix is stored as integers."""
         row = y.without(-1)
         sizes, (to, of) = nest(x.shape, [row, x])
         with self.code.loops(sizes):
@@ -359,6 +368,8 @@ class Writer:
         return f"memory + {self.base + self.plan.work}"
 
     def conv(self, op: Conv, y: View, x: View, w: View, b: View | None = None) -> None:
+        """Write a convolution as calls of functions if possible, else as loops in which a weight is widened when it is
+        read."""
         if self._convolve(op, y, x, w, b):
             return
         bias = "0.0f" if b is None else self._element(b, (1,), indices=("o",))
@@ -480,6 +491,8 @@ class Writer:
         return self._element(x, (), " + ".join([image, *terms]))
 
     def pool(self, op: Pool, y: View, x: View) -> None:
+        """Write the loops of a pooling: the largest element or the mean of each window, without the elements outside
+        the image."""
         images = View.of(y.place, (prod(y.shape[:-2]), *y.shape[-2:]))
         image, *pixel = x.strides
         result = self._element(images, images.strides, indices=("n", "k", "l"))

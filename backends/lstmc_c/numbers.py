@@ -52,6 +52,7 @@ class Numbers(ChosenNumbers):
 
     @staticmethod
     def problem(device: Device) -> str | None:
+        """Return what was expected of the device's formats if C cannot compute in them. Return None if C can."""
         weights, values = device.weights.format, device.values.format
         if device.arithmetic == "integer":
             formats = {values, values if device.state is None else device.state.format}
@@ -244,6 +245,8 @@ class IntegerCode(StepCode):
         return EXPRESSIONS[type(kernel)](kernel, *reads)
 
     def constant(self, loop: Loop, node: Node | None, slot: int, ref: Ref, index: Index) -> str | None:
+        """Return the text of an operand that is a constant: a number, or an element of an array of integers that is
+        added to the C file. Return None if the operand is no constant."""
         source = self.values.sources.get(ref)
         if node is None or self.values.computed(ref) or (source is not None and source.array.kind != "weight"):
             return None
@@ -366,6 +369,7 @@ class IntegerWriter(Writer):
         return matrix, start, f"narrow({product} + ((int64_t)1 << ({shift}[row] - 1)), {shift}[row], {kernel.most})"
 
     def linear(self, op: Linear, y: View, x: View, w: View, b: View | None = None) -> None:
+        """Write a matrix product in integers: sums of ``ROWS`` rows at a time, each then scaled to the result."""
         ins, outs = x.shape[-1], y.shape[-1]
         lead, (to, of) = nest(y.shape[:-1], [view.without(-1) for view in (y, x)])
         matrix, start, result = self._rows(w)
@@ -385,6 +389,7 @@ class IntegerWriter(Writer):
         self._convolved(op, y, x, w, (start, weight, result), "row")
 
     def most(self, op: Max, y: View, x: View) -> None:
+        """Write loops that store the largest integer along an axis."""
         first = x.without(op.axis)
         sizes, (to, of) = nest(y.shape, [y, first])
         element = self._element(first, of, x.strides[op.axis])
@@ -394,6 +399,7 @@ class IntegerWriter(Writer):
             self._store(y.place.array, self._element(y, to), "most")
 
     def softmax(self, op: Softmax, y: View, x: View) -> None:
+        """Write a softmax in integers: exponentials from a table, divided by their sum."""
         kernel, each = self.product, along(x.shape[op.axis])
         assert isinstance(kernel, Normalized)
         check_sum(x.shape[op.axis], EXP_ZERO)

@@ -219,6 +219,8 @@ class _Loop:
         self.new.update((Ref(node.name, out), ref) for out, ref in enumerate(refs))
 
     def _argument(self, arg: Node, op: ops.Arg) -> Ref:
+        """Return the value of a body's argument inside the loop. A sequence has one input for each lane; these are put
+        side by side."""
         if op.role != "x":
             return self._leaf(ops.Input(self._wide(op.shape)), arg.name, Ref(arg.name))
         lanes = []

@@ -238,6 +238,8 @@ class Step(Schedule[Operation]):
         return isinstance(reader.op, ops.Sum) or node.types[0].size == reader.types[0].size
 
     def _pieces(self, node: Node, sink: Sink) -> None:
+        """Plan the copies of a join's operands into the join's place. In integers each operand has a copy of its own,
+        because each has another scale."""
         if not self._integers:
             return super()._pieces(node, sink)
         for slot, (ref, index) in enumerate(zip(self.graph.args(node.name), self._places(node), strict=True)):

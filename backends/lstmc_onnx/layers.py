@@ -189,6 +189,7 @@ class _Matcher:
         return Mismatch(Difference(expected, actual, self.loc))
 
     def direction(self) -> Direction:
+        """Return the scan as one direction of a layer. Raise a mismatch if ONNX's layer cannot compute it."""
         self._check_steps()
         direction = self._match()
         self._check_clip()
@@ -199,6 +200,8 @@ class _Matcher:
         return direction
 
     def _match(self) -> Direction:
+        """Return the direction for the kind of cell: LSTM, GRU or RNN. Raise a mismatch for functions that the layer
+        does not have."""
         match, initial = self.match, not all(map(self._zero, (state.initial for state in self.match.states)))
         if isinstance(match, LSTM):
             return self._lstm(match, initial)
@@ -250,6 +253,8 @@ class _Matcher:
         return isinstance(op, Full) and op.value == 0
 
     def _check_steps(self) -> None:
+        """Raise a mismatch if the scan resets states, masks steps in another way than by lengths, or has step outputs
+        other than h."""
         match = self.match
         if match.reset is not None:
             raise self.mismatch("states that go on from step to step", "an indicator that they are multiplied by")
@@ -273,6 +278,8 @@ class _Matcher:
             raise self.mismatch("every gate to be clipped between -c and c, or none", ranges)
 
     def _check_gate(self, name: str, gate: Gate) -> None:
+        """Raise a mismatch unless a gate is a function of W x + R h + b, with x a sequence and with weights that are
+        the same at every step."""
         for place in gate.added:
             raise self.mismatch(f"the gate {name} to be of W x + R h + b alone", f"%{place.ref.node} added to it")
         if len(gate.recurrent) > 1:
@@ -392,6 +399,8 @@ class _Rewrite:
             self.rebuild.copy(node, [self.need(ref) for ref in self.graph.args(node.name)])
 
     def _layer(self, names: tuple[str, ...]) -> None:
+        """Replace the scans called ``names``, one for each direction, by a layer, and cut its results into those of
+        each scan."""
         directions = [self.directions[name] for name in names]
         first, title = directions[0], _scan(self.graph, names[0]).body.name
         operands = [self._x(first)]
@@ -451,6 +460,8 @@ class _Rewrite:
         return rows[0] if len(rows) == 1 else self.b.add(Concat(0), *rows, names=(f"{name}_both",))[0]
 
     def _x(self, direction: Direction) -> Ref:
+        """Return the layer's sequence: the parts that enter, side by side. A part that is the same at every step is
+        repeated."""
         parts = []
         for at in direction.sequences:
             x = self.need(at.ref)
@@ -467,6 +478,8 @@ class _Rewrite:
         return x if len(sizes) == 1 else self.b.add(Split(2, tuple(sizes)), x)[1 if start else 0]
 
     def _w(self, direction: Direction) -> Ref:
+        """Return the layer's matrix W: below each other the rows of each gate, with a block for each part of the
+        sequence."""
         units, rows = direction.match.units, []
         for gate, negated, _ in direction.parts:
             row = []
@@ -520,6 +533,7 @@ class _Rewrite:
 
 
 def _op(directions: Sequence[Direction]) -> ops.Recurrent:
+    """Return the op of a layer with these directions; the attributes that both share come from the first."""
     first, functions = directions[0], [function for direction in directions for function in direction.activations]
     numbers = [values for _, values in functions]
     flags = {}

@@ -205,6 +205,7 @@ def operator(w: Writer, call: Call) -> None:
 
 
 def affine(w: Writer, call: Call[ops.Affine]) -> None:
+    """Write scale * x + shift with as few operators as possible: Mul, Sub, Add, or Mul and Add."""
     op, x = call.op, call.args[0]
     if op.shift == 0:
         w.add("Mul", (x, w.scalar(op.scale)), call.results)
@@ -364,6 +365,8 @@ ROLES = ("x", "W", "R", "B", "lengths", "h_0", "c_0", "P")
 
 
 def recurrent(w: Writer, call: Call[Recurrent]) -> None:
+    """Write a recurrent layer as an operator. Operands that the layer lacks are empty names, and lengths are cast to
+    integers."""
     op = call.op
     operands = dict(zip(op.roles(), call.args, strict=True))
     if "lengths" in operands:

@@ -182,6 +182,8 @@ class LSTM(Recurrent):
         return (*super().roles(), *(["P"] if self.peephole else []))
 
     def step(self, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
+        """Return the states after a step by name, from the operands and states of the step; ``f`` are the
+        activations."""
         sums = {gate: w + r for gate, w, r in zip(LSTM_ORDERS["onnx"], *_sums(operands, 4), strict=True)}
         seen = dict(zip("iof", split(operands["P"], 3, axis=0), strict=True)) if self.peephole else {}
         before = {gate: sums[gate] + p * operands["c"] for gate, p in seen.items() if gate != "o"}
@@ -203,6 +205,8 @@ class GRU(Recurrent):
     reset_after: bool = False
 
     def step(self, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
+        """Return the states after a step by name, from the operands and states of the step; ``f`` are the
+        activations."""
         order = GRU_ORDERS["onnx"]
         wx, rh = (dict(zip(order, parts, strict=True)) for parts in _sums(operands, 3))
         z, r = f[0](wx["z"] + rh["z"]), f[0](wx["r"] + rh["r"])
@@ -223,6 +227,8 @@ class RNN(Recurrent):
     gates = 1
 
     def step(self, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
+        """Return the states after a step by name, from the operands and states of the step; ``f`` are the
+        activations."""
         ((wx,), (rh,)) = _sums(operands, 1)
         return {"h": f[0](wx + rh)}
 
@@ -269,6 +275,8 @@ def _direction(
     back: bool,
     functions: Sequence[tuple[str, tuple[float, ...]]],
 ) -> tuple[Value, Mapping[str, Value]]:
+    """Return the sequence and the last states of one direction of a layer, computed by a scan. ``own`` has the
+    direction's operands by role; ``back`` says whether the scan runs backward."""
     applied = [
         _applied(name, numbers, op.clip if place < GATES_FUNCTIONS else 0.0)
         for place, (name, numbers) in enumerate(functions)

@@ -130,6 +130,8 @@ def model_parts(content: bytes) -> Parts:
 
 
 def _node_fields(node: Any, path: str = "") -> Iterator[tuple[str, str | Array]]:
+    """Yield each field of an operator to compare, as name and value: operator, inputs, outputs, attributes, and for a
+    loop the fields of its body."""
     yield f"{path}operator", f"{node.domain}{node.op_type}"
     for kind, names in (("input", node.input), ("output", node.output)):
         yield from ((f"{path}{kind} {at}", name) for at, name in enumerate(names))

@@ -50,6 +50,8 @@ def example(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, 
 
 
 def _values(compiled: Compiled, manifest: Manifest, net: Net) -> dict[str, Any]:
+    """Return the values for the templates of the example: names and states, and the index of each tensor among those
+    that the net reads and writes."""
     fed, read = list(net.inputs), list(net.outputs)
     states: list[dict[str, Any]] = [
         {

@@ -77,6 +77,7 @@ def _constant(net: Net, like: Tensor, value: float, name: str) -> Tensor:
 
 
 def power(net: Net, call: Call) -> Results:
+    """Write a power with the cheapest operator for its exponent."""
     (x,), shape, name, exponent = call.args, call.types[0].shape, call.names[0], call.op.exponent
     if exponent in POWERS:
         return [net.add(POWERS[exponent], [x], shape, name)]
@@ -115,6 +116,7 @@ def positive(net: Net, call: Call) -> Results:
 
 
 def split(net: Net, call: Call) -> Results:
+    """Write a split: SPLIT for pieces of equal size, else a SLICE for each piece."""
     (x,), axis, shapes = call.args, call.op.axis, [type_.shape for type_ in call.types]
     if len(shapes) == 1:
         return [x]
@@ -147,6 +149,7 @@ def stack(net: Net, call: Call) -> Results:
 
 
 def _joined(net: Net, parts: Sequence[Tensor], axis: int, name: str) -> Tensor:
+    """Return the concatenation of tensors along an axis, in several stages if there are more than ``MOST_JOINED``."""
     while len(parts) > MOST_JOINED:
         groups = [parts[i : i + MOST_JOINED] for i in range(0, len(parts), MOST_JOINED)]
         parts = [_joined(net, group, axis, f"{name}/part") for group in groups]
@@ -336,6 +339,7 @@ def write_net(compiled: Compiled, params: Mapping[str, Array]) -> Written:
 
 
 def _write(written: Written, graph: Graph, node: Node) -> None:
+    """Write a node into the net, and note the tensor of each result. An input becomes an input of the net."""
     net = written.net
     net.node = node.name
     if isinstance(node.op, Input):

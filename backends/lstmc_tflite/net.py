@@ -209,6 +209,8 @@ class _File:
         self.places = {tensor: place for place, tensor in enumerate(net.tensors)}
 
     def model(self) -> Any:
+        """Return the schema's model of the net: one graph, its operators and tensors, and a signature called
+        ``step``."""
         s, net, graph, model = self.s, self.net, self.s.SubGraphT(), self.s.ModelT()
         graph.name = net.name.encode()
         graph.tensors = [self.tensor(tensor) for tensor in net.tensors]
@@ -235,6 +237,7 @@ class _File:
         return maps
 
     def tensor(self, tensor: Tensor) -> Any:
+        """Return the schema's tensor, with its scale; data that the tensor stores get a buffer of the file."""
         each, stored = self.s.TensorT(), tensor.data if tensor.stored is None else tensor.stored
         each.name, each.shape = tensor.name.encode(), np.array(tensor.shape, np.int32)
         each.type, each.buffer = getattr(self.s.TensorType, tensor.dtype.upper()), 0
@@ -251,6 +254,7 @@ class _File:
         return each
 
     def operator(self, operator: Operator) -> Any:
+        """Return the schema's operator, with its options and the index of its code."""
         each, key = self.s.OperatorT(), (operator.code, version(operator))
         each.opcodeIndex = self.codes.setdefault(key, len(self.codes))
         each.inputs, each.outputs = self.indices(operator.inputs), self.indices(operator.outputs)
@@ -287,6 +291,7 @@ class _Aligned:
     data: Any
 
     def pack(self, builder: Any) -> Any:
+        """Write the buffer's data, aligned, and the buffer. Return the buffer's offset in the file."""
         s, at = schema(), None
         if self.data is not None:
             content = self.data.tobytes()

@@ -190,6 +190,8 @@ class Quantiser:
         return self._constants[tensor, grid]
 
     def _product(self, operator: Operator) -> None:
+        """Store the weights and the bias of a product as integers, with their scales. Raise BackendError if a step of
+        the operand is so many steps of the result that LiteRT ends the process."""
         x, weights, bias = operator.inputs
         assert weights.data is not None
         assert bias.data is not None

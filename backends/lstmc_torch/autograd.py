@@ -27,6 +27,8 @@ class NativeLoop(torch.autograd.Function):
     def forward(
         ctx: Any, operators: Any, kind: str, sizes: tuple[int, int], count: int, steps: Steps, *operands: Tensor
     ) -> tuple[Tensor, ...]:
+        """Run the loop, save its operands and results for the backward pass, and return all results but the last, which
+        is the loop's saved memory."""
         results = operators.loop(kind, *sizes, operands[:count], operands[count:])
         ctx.operators, ctx.kind, ctx.sizes, ctx.counts, ctx.steps = (
             operators,
@@ -41,6 +43,8 @@ class NativeLoop(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        """Return the gradient of each argument of ``forward``, None where none is needed. A gradient that is None on
+        entry counts as zeros."""
         (count, end), saved, needed = ctx.counts, ctx.saved_tensors, ctx.needs_input_grad[5:]
         if torch.is_grad_enabled():
             return (None,) * 5 + gradients_by_steps(ctx.steps, saved[:end], gradients, needed)

@@ -287,6 +287,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 
 
 def _gradients(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    """Return the gradients of the loop's arguments: None for the kind, the steps and the rows, and the computed
+    gradients of the bottoms and weights."""
     saved = list(ctx.saved_tensors)
     bottoms, rest = saved[: ctx.bottoms], saved[ctx.bottoms :]
     weights, results = rest[: ctx.weights], rest[ctx.weights :]

@@ -408,6 +408,8 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _state(content: bytes | Path, path: str) -> dict[str, torch.Tensor]:
+    """Return the tensors of a state dict by name, read from a file or its content. Raises :class:`BackendError` for
+    other content."""
     try:
         file = content if isinstance(content, Path) else io.BytesIO(content)
         state = torch.load(file, map_location="cpu", weights_only=True)

@@ -235,6 +235,8 @@ class _Function:
     # the whole graph ----------------------------------------------------------------------------------------------
 
     def write_graph(self) -> None:
+        """Write the function ``forward``: it reads the inputs and parameters, computes each node, and returns the
+        outputs."""
         inputs = [node for node in self.graph if isinstance(node.op, ops.Input)]
         for node in inputs:
             self._name(node)
@@ -255,6 +257,8 @@ class _Function:
         self.lines.append(f"    return {_tuple([self._read(output.ref) for output in self.graph.outputs])}")
 
     def _call_scan(self, node: Node, scan: Scan) -> None:
+        """Write a function for a scan, and its call. A scan that has generated code is called natively if ``native`` is
+        true when the program runs."""
         body, dims = named_results(scan, scan.body), list(self.inputs)
         function = _Function(body, self.names.unique(scan.body.name), self.inputs)
         steps, rows = scan.length, batch_of(scan)
@@ -286,6 +290,8 @@ class _Function:
     # a scan -------------------------------------------------------------------------------------------------------
 
     def write_scan(self, scan: Scan, dims: Sequence[str], length: int) -> None:
+        """Write the function of a scan: a loop over the steps that appends each step's outputs to lists, and returns
+        the stacked outputs and the last states."""
         self.dims, self.names = list(dims), Names({*_TAKEN, *dims}, _spelled)
         args = self.graph.body_args()
         roles = [scan.role(slot) for slot in range(len(args))]
@@ -318,6 +324,7 @@ class _Function:
     # one node -----------------------------------------------------------------------------------------------------
 
     def _write(self, node: Node, indent: str) -> None:
+        """Write the line that computes a node. Inputs, parameters, arguments and constants have no line."""
         if isinstance(node.op, ops.Input | ops.Param | ops.Arg | ops.Full):
             return
         operands = self.graph.args(node.name)

@@ -345,6 +345,7 @@ def _is_constant(graph: Graph | Builder, ref: Ref) -> bool:
 
 
 def _with_axis(op: Leaf) -> Leaf:
+    """Return the leaf with an axis of one step before its axes."""
     return replace(op, shape=(1, *op.shape))
 
 

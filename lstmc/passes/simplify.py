@@ -85,6 +85,7 @@ def _full_value(b: Builder, ref: Ref) -> float | None:
 
 
 def drop_identity_affine(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Rule 1: replace an affine of scale 1 and shift 0 by its operand."""
     return args if node.op == ops.Affine(1.0, 0.0) else None
 
 
@@ -190,6 +191,7 @@ def flatten_in_linear(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def drop_single_piece(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Rule 10: replace a split or a concatenation of one piece by its operand."""
     return args if isinstance(node.op, ops.Split | ops.Concat) and len(node.types) == len(args) == 1 else None
 
 
@@ -222,16 +224,19 @@ def fold_shape_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def fold_trivial_power(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Rule 13: replace a power of exponent 1 by its operand, and a power of exponent 0 by ones."""
     if node.op == ops.Power(1.0):
         return args
     return b.copy(node, (), ops.Full(node.types[0].shape, 1.0)) if node.op == ops.Power(0.0) else None
 
 
 def drop_double_relu(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Rule 14: replace a ReLU of a ReLU by the inner ReLU."""
     return args if isinstance(node.op, ops.Relu) and isinstance(b.node(args[0].node).op, ops.Relu) else None
 
 
 def drop_pooling_of_one(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Rule 15: replace a pooling with windows of one element by its operand."""
     return args if isinstance(node.op, Pool) and node.op == type(node.op)(size=(1, 1)) else None
 
 
