@@ -517,7 +517,7 @@ class Writer:
                 return
             for name, index, stride, size, length, pad in zip(
                 ("rows", "columns"), ("k", "l"), op.stride, op.size, x.shape[-2:], op.pad, strict=True
-            ):  # a window that ends behind the padded image has fewer places
+            ):  # a window that reaches beyond the padded image has fewer elements
                 stop = length + 2 * pad
                 left = f"{stop} - {index} * {stride}"
                 add(f"const size_t {name} = {left} > {size} ? {size} : {left};")

@@ -70,7 +70,7 @@ Work = Operation | Loop
 
 @dataclass
 class Plan:
-    """A step: its works in order, on arrays.
+    """A step of a net in C: its loops and operations (``works``) in the order in which they run, and their arrays.
 
     ``states`` maps each input that is a state to the output that is its next value. ``inner`` has the plan of each
     loop's body. ``work`` is the size of the scratch memory, and ``scratch`` the size of additional memory behind it,
@@ -79,7 +79,7 @@ class Plan:
 
     graph: Graph
     states: dict[str, str]
-    integers: bool = False  # each value has its scale, so none is a part of another value
+    integers: bool = False  # each value has a scale of its own, so no value is stored as a part of another value
     places: dict[tuple[str, str], Array] = field(default_factory=dict)  # arrays of the caller, by their kinds and names
     weights: dict[tuple[Ref, Use], None] = field(default_factory=dict)  # weights that are read, and their uses
     works: list[Work] = field(default_factory=list)
@@ -204,14 +204,14 @@ class Plan:
 
 
 def _buffers(work: Work) -> list[Array]:
-    """Return the arrays of scratch memory that a work uses."""
+    """Return the arrays of scratch memory that a loop or operation reads or writes."""
     places = [place for place, _ in work.pointers.values()] if isinstance(work, Loop) else [*work.operands, work.y]
     return [*dict.fromkeys(place.array for place in places if place.array.kind == "buffer")]
 
 
 def _in_place(work: Work, old: Array, new: Array) -> bool:
-    """Return whether ``new`` may have the memory of ``old``: the work reads each element of ``old`` for the last time
-    before it writes that element of ``new``."""
+    """Return whether ``new`` may have the memory of ``old``: the loop or operation ``work`` reads an element of ``old``
+    for the last time before it writes the element of ``new`` in the same place."""
     if old == new or old.size != new.size:
         return False
     if isinstance(work, Loop):
@@ -257,8 +257,8 @@ class Step(Schedule[Operation]):
         return Operation(node, self.in_memory(Ref(node.name)), node.types[0].shape, reads)
 
     def _view(self, op: Op, slot: int, ref: Ref) -> View:
-        """Return an operand in the shape in which the code of an op reads it. If the code reads the last ``dense`` axes
-        as one block of memory, and the operand's elements do not lie so, the operand is copied."""
+        """Return operand ``slot`` of an op in the shape in which the op's code reads the operand. The code reads the
+        last ``dense`` axes as one block of memory; an operand whose elements are not in one block is copied."""
         shape, dense = self.graph.type(ref).shape, 0
         match op, slot:
             case Linear(axis=axis), 0:

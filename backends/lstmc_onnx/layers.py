@@ -100,7 +100,8 @@ IDENTITY: Function = ("Affine", (1.0, 0.0))
 
 
 class Part(NamedTuple):
-    """A gate of a layer, None for a coupled one; whether its weights are negated; the biases added to R h."""
+    """The rows of a layer's weights for a gate: the gate (None for a coupled gate, which has no weights), whether these
+    weights are negated, and the biases that are added to R h alone."""
 
     gate: Gate | None
     negated: bool = False
@@ -109,7 +110,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Direction:
-    """A scan as one direction of a layer. ``parts`` are in ONNX's order."""
+    """A scan as one direction of a layer. ``parts`` are the gates, in ONNX's order."""
 
     kind: type[ops.Recurrent]
     match: LSTM | GRU | RNN
@@ -182,6 +183,8 @@ def _scan(graph: Graph, name: str) -> Scan:
 
 
 class _Matcher:
+    """Compares a recognised cell with ONNX's layers; each difference is raised as a mismatch."""
+
     def __init__(self, graph: Graph, match: LSTM | GRU | RNN) -> None:
         self.graph, self.match, self.loc = graph, match, graph.node(match.scan).loc
 
@@ -236,12 +239,14 @@ class _Matcher:
         )
 
     def _one(self, gates: list[Gate]) -> Function:
+        """Return the function that all gates have. Raise a mismatch if they have different functions."""
         functions = list(dict.fromkeys(self._function(gate.activation) for gate in gates))
         if len(functions) > 1:
             raise self.mismatch("one function for all gates", ", ".join(name for name, _ in functions))
         return functions[0]
 
     def _function(self, op: Activation) -> Function:
+        """Return ONNX's function for an activation, clipped or not. Raise a mismatch if ONNX has none."""
         op = op.function if isinstance(op, Clipped) else op
         if type(op) not in FUNCTIONS:
             raise self.mismatch(f"one of the functions {', '.join(name for name, _ in FUNCTIONS.values())}", op.name)
@@ -249,6 +254,7 @@ class _Matcher:
         return name, tuple(float(getattr(op, field)) for field in fields)
 
     def _zero(self, ref: Ref) -> bool:
+        """Return whether a value is an array of zeros."""
         op = self.graph.node(ref.node).op
         return isinstance(op, Full) and op.value == 0
 
@@ -271,6 +277,7 @@ class _Matcher:
                 raise self.mismatch("zeros past the end of a sequence", "the states at these steps")
 
     def _check_clip(self) -> None:
+        """Raise a mismatch unless no gate is clipped, or all gates are clipped to one range [-c, c]."""
         gates = self.match.gates()
         bounds = {name: (a.low, a.high) for name, gate in gates.items() if isinstance(a := gate.activation, Clipped)}
         if bounds and (len(bounds) < len(gates) or len(set(bounds.values())) > 1 or any(map(sum, bounds.values()))):
@@ -391,6 +398,7 @@ class _Rewrite:
         return self.rebuild.new[ref]
 
     def put(self, node: Node) -> None:
+        """Copy a node and what it reads, or write the layer of a scan, unless this was done before."""
         if Ref(node.name) in self.rebuild.new:
             return
         if node.name in self.layer_of:
@@ -473,6 +481,7 @@ class _Rewrite:
         return self.pieces.join(parts, 2)
 
     def _columns(self, x: Ref, start: int, end: int) -> Ref:
+        """Return the columns of a sequence from ``start`` up to ``end``."""
         size = self.b.type(x).shape[-1]
         sizes = [n for n in (start, end - start, size - end) if n]
         return x if len(sizes) == 1 else self.b.add(Split(2, tuple(sizes)), x)[1 if start else 0]
