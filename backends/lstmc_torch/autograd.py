@@ -27,8 +27,8 @@ class NativeLoop(torch.autograd.Function):
     def forward(
         ctx: Any, operators: Any, kind: str, sizes: tuple[int, int], count: int, steps: Steps, *operands: Tensor
     ) -> tuple[Tensor, ...]:
-        """Run the loop, save its operands and results for the backward pass, and return all results but the last, which
-        is the loop's saved memory."""
+        """Run the loop, and save its operands and results for the backward pass. Return all results but the last, which
+        only the backward pass reads."""
         results = operators.loop(kind, *sizes, operands[:count], operands[count:])
         ctx.operators, ctx.kind, ctx.sizes, ctx.counts, ctx.steps = (
             operators,
