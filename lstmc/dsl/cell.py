@@ -154,7 +154,8 @@ def use_of(bound: BoundCell[Any], trace: Trace) -> CellUse:
 
 
 def _number(bound: BoundCell[Any], dim: str, text: str, trace: Trace) -> int:
-    """Return a size as a number, by the dimensions of the function that uses the cell, or else of the model."""
+    """Return a size of a bound cell as a number: by the sizes of the function that uses the cell, or else by the
+    model's sizes. Raise :class:`DimError` if a dimension in it has no size."""
     size = bound.sizes[dim]
     for scope in (trace.scope, trace.root.scope):
         missing = scope.missing((size,))
@@ -400,6 +401,7 @@ class BoundCell(Generic[Out]):
         return f"{self.cell.name}(...)({', '.join(arguments)})"
 
     def __repr__(self) -> str:
+        """Return the cell's name with its sizes and options, as ``<bound cell lstm(H=64)>``."""
         bindings = ", ".join(
             f"{name}={option_text(value):.40}" for name, value in {**self.sizes, **self.options}.items()
         )

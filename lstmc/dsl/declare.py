@@ -277,6 +277,8 @@ class Definition:
     kind: ClassVar[str]
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        """Read the declarations and options of the function. Raise :class:`DslError` for a function that cannot be
+        traced."""
         _check_function(function, self.kind)
         self.function = function
         self.name = function.__name__

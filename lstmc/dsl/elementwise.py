@@ -220,7 +220,7 @@ def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = Non
 
 @function
 def split(x: Value, parts: int | Sequence[Size], *, axis: int = -1) -> tuple[Value, ...]:
-    """x cut along ``axis``: into a number of equal parts, or into pieces of the given sizes."""
+    """The pieces of x along ``axis``: ``parts`` is a number of equal pieces, or a list of their sizes."""
     axis = axis_of("split", axis, x)
     width, count = x.shape[axis], whole_number(parts)
     if count is None and not isinstance(parts, list | tuple):
@@ -311,7 +311,8 @@ def tile(x: Value, repeats: int | Sequence[int]) -> Value:
 
 @function
 def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
-    """Values of one shape joined along a new axis: ``stack(a, b)`` or ``stack([a, b])`` of two [N, H] is [2, N, H]."""
+    """Values of one shape, joined along a new axis: ``stack(a, b)`` or ``stack([a, b])`` of two arrays [N, H] is [2, N,
+    H]."""
     listed = flat(values)
     if not listed:
         raise DslError("stack takes one Value or more, found none", loc=here())

@@ -40,6 +40,8 @@ def named(body: Callable[P, R], word: str = "", checked_by: Signature | None = N
 
     @wraps(body)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        """Check the arguments, run ``body``, and name its new results, unless another function of the language calls
+        ``body``."""
         if checked_by is not None:
             _check_values(word, checked_by, args, kwargs)
         if CALL.get() is not None:  # inside another function of the language, which names its own result
@@ -60,7 +62,8 @@ def named(body: Callable[P, R], word: str = "", checked_by: Signature | None = N
 
 
 def _check_values(function: str, expected: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Raise :class:`DslError` for an argument that is no Value where the function's signature declares one."""
+    """Raise :class:`DslError` for an argument that is no Value although the signature of ``function`` declares a Value,
+    or no number although it declares a Value or a number."""
     try:
         bound = expected.bind(*args, **kwargs).arguments
     except TypeError:  # the call of the function raises the same error
@@ -107,6 +110,7 @@ def checked(body: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(body)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        """Run ``body``. Raise :class:`DslError` if the arguments do not fit its signature."""
         try:
             return body(*args, **kwargs)
         except TypeError as error:

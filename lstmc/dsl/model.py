@@ -40,6 +40,8 @@ class Model(Definition):
         delays: Mapping[str, int] | None = None,
         states: Mapping[str, str] | None = None,
     ) -> None:
+        """Read the function's signature, and check ``delays`` and ``states``. Raise :class:`DslError` for a declared
+        State, which only a cell has."""
         super().__init__(function)
         self.source_function = cast(FunctionType, self.function)  # the user's, whose lines errors name
         self.solver = solver
@@ -50,9 +52,10 @@ class Model(Definition):
             raise DslError(problem, loc=declared.loc, scope=self.owner)
 
     def graph(self, /, **sizes: int) -> Graph:
-        """The model's graph, its dimensions bound to ``sizes``: those that the model uses, and no others.
+        """Return the model's graph with its dimensions bound to ``sizes``, which must have all dimensions of the model
+        and no others.
 
-        Raises :class:`~lstmc.errors.DslError` and its kinds, at the user's own lines.
+        Raise :class:`~lstmc.errors.DslError` or a subclass at the user's own lines.
         """
         trace = ModelTrace(self.owner, Builder(self.name), self._scope(sizes), is_step=bool(self.next_states))
         try:
@@ -86,7 +89,8 @@ class Model(Definition):
         )
 
     def with_options(self, /, **values: object) -> Self:
-        """Return the model with other values for its options. Raises :class:`DslError` for a name that is no option."""
+        """Return a copy of the model with other values for its options. Raise :class:`DslError` for a name that is no
+        option."""
         options = self.signature.options
         for name in values:
             if name not in options:
@@ -311,6 +315,7 @@ class CellModel(Model):
         time = Dim("T")
 
         def run(**sequences: Value) -> dict[str, Value]:
+            """Return the cell's outputs over time, and its last states as ``NAME_T``, by name."""
             sizes: dict[str, Any] = {name: Dim(name) for name in cell.dims}
             bound = cell(name=cell.name, **sizes)
             y, last = scan(bound, sequences, **options)

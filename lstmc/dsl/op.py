@@ -98,10 +98,10 @@ def op_results(operation: Op, *values: Value) -> tuple[Value, ...]:
 
 
 def pointwise(cls: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], Value]:
-    """The function ``f(x, attribute, ...)`` of an op that works on each element alone: ``swish = pointwise(Swish)``.
+    """Return the function ``f(x, attribute, ...)`` of a class of elementwise ops: ``swish = pointwise(Swish)``.
 
     The function has the name of the op without its dialect, and the arguments, defaults (numbers) and documentation of
-    the op's class. Raises :class:`~lstmc.errors.DslError` for another class.
+    the op's class. Raise :class:`~lstmc.errors.DslError` for a class that is no elementwise op.
     """
     if not (isinstance(cls, type) and issubclass(cls, Pointwise)):
         actual = cls.__name__ if isinstance(cls, type) else described(cls)
@@ -136,7 +136,8 @@ def pointwise(cls: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], Va
 
 
 def _applied(function: str, operation: Op, values: tuple[Value, ...]) -> tuple[Value, ...]:
-    """Add an op to the open trace, and return its results; errors name ``function`` and the user's line."""
+    """Add an op to the trace of its operands, and return its results. Errors name ``function`` and the user's line.
+    Raise :class:`DslError` for an op of a backend, a wrong number of operands, or an ``infer`` that fails."""
     if not isinstance(operation, Op):
         actual = f"the class {operation.__name__}: call it" if isinstance(operation, type) else described(operation)
         raise DslError(

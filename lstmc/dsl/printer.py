@@ -73,6 +73,7 @@ class Printer:
     sizes: Sequence[str] = ()
 
     def __init__(self, graph: Graph) -> None:
+        """Choose the model's name and the docstring of the printed module."""
         self.graph = graph
         self.title = f"{graph.name}, printed from its graph."
         self.names = python_names()
@@ -158,6 +159,8 @@ class Function:
     """
 
     def __init__(self, module: Printer, graph: Graph, nested: bool = False) -> None:
+        """Collect the facts that printing needs: states, the numbers of readers, scans, and the leaves that scans make
+        themselves."""
         self.module, self.graph, self.nested = module, graph, nested
         self.values: dict[Ref, str] = {}
         self.carried = graph.carried()
@@ -334,6 +337,8 @@ class _Cell:
     """The text of a scan's cell, whose arguments are declared one after another."""
 
     def __init__(self, module: Printer, scan: Scan) -> None:
+        """Reserve the names of the states in the cell's function. Raise :class:`DslError` for a state whose name is no
+        identifier."""
         self.module, self.scan = module, scan
         self.function = Function(module, scan.body, nested=True)
         self.known: set[str] = set()  # the sizes of inputs
@@ -356,6 +361,7 @@ class _Cell:
         return name
 
     def state(self, argument: Node, name: str, fill: Any) -> None:
+        """Declare a state of the cell under this name; ``fill`` is its filler, or None for zero."""
         self._declare(argument, name)
         self.states.append(f"{name}=State({listed(argument.types[0].shape)}{keywords(fill=(fill, None))})")
 

@@ -176,7 +176,8 @@ def embed(x: Value, W: Value) -> Value:
 
 
 def _is_learned(x: Value) -> bool:
-    """Return whether a value depends on a parameter, on a state or on the number of the step."""
+    """Return whether a value depends on a parameter, on a state or on the number of the step: whether one of its
+    ancestors in the graph is such a node."""
     builder, seen, stack = x.trace.builder, {x.ref}, [x.ref]
     while stack:
         node = stack.pop().node

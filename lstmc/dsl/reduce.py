@@ -253,6 +253,7 @@ def _axes(function: str, x: Value, axis: Axes) -> list[int]:
 
 
 def _mean(x: Value, axes: list[int], keepdims: bool) -> Value:
+    """Return the mean of x along axes: the sum, divided by the number of elements."""
     total: Value = _reduced(Sum, x, axes, keepdims)
     return total / prod(x.shape[one] for one in axes)
 

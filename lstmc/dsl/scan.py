@@ -54,8 +54,8 @@ def step_index() -> Value:
 
 
 def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | None) -> Value:
-    """Return the numbers of a scan's steps as a sequence [T, 1]; another scan counts them. Scans with the same length,
-    direction and ``carry`` share it."""
+    """Return the numbers of a scan's steps as a sequence [T, 1], which a further scan counts. Scans of the same length,
+    direction and ``carry`` share this sequence."""
     counters = trace.root.counters
     alike = steps, reverse, carry
     if alike not in counters:
@@ -76,11 +76,8 @@ def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | 
 
 
 def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Value:
-    """Return the mask [T, N] that is 1 where step t is before the end of sequence n, else 0, from ``lengths`` [N],
-    integers up to T.
-
-    It is 1 - relu(1 - relu(lengths - t)), made once for all callers. Its gradient is zero.
-    """
+    """Return the mask [T, N] that is 1 where step t is before the end of sequence n, else 0. ``lengths`` [N] are
+    integers up to T. The mask is 1 - relu(1 - relu(lengths - t)), without a gradient; equal calls get the same mask."""
     masks = trace.root.masks
     if (lengths.ref, steps) not in masks:
         trace.expect(lengths.ref, IntegerRange(0, steps))
@@ -93,7 +90,8 @@ def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> 
 
 
 def _left(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Ref:
-    """Return [T, N], the number of steps that each sequence has left before step t; a scan counts the lengths down."""
+    """Return the number of steps that each sequence has left before step t, as [T, N]: a scan counts the lengths
+    down."""
     title = trace.root.titles.unique("steps_left")
     body = Builder(title)
     (left,) = body.add(Arg(lengths.shape, "state"), names=("left_prev",))
@@ -114,8 +112,8 @@ def masked(value: Value, mask: Value, name: str) -> Value:
 
 
 def keep(new: Value, old: Value, mask: Value, name: str) -> Value:
-    """Return ``new`` where the mask [N] is 1, and ``old`` where it is 0. The result is exact, as the other term is a
-    product with 0."""
+    """Return ``new`` where the mask [N] is 1, and ``old`` where it is 0. The result is exact, because one of the two
+    terms is a product with 0."""
     trace = new.trace
     missing = Value(trace, trace.apply(Affine(-1.0, 1.0), mask, names=("missing",))[0])
     terms = masked(new, mask, f"{name}_new"), masked(old, missing, f"{name}_old")
@@ -154,6 +152,8 @@ class _ScanCall:
     the body on arguments of one step."""
 
     def __init__(self, bound: BoundCell, loc: SrcLoc | None) -> None:
+        """Raise :class:`DslError` at the argument unless ``bound`` is a cell with sizes; ``loc`` is the call in the
+        user's file."""
         self.bound, self.loc = bound, loc
         if not isinstance(bound, BoundCell):
             problem = f"a cell with its sizes, such as lstm(H=64), found {described(bound)}"
@@ -236,6 +236,7 @@ class _ScanCall:
         return size
 
     def option(self, name: str, value: Any) -> bool:
+        """Return an option of the call that must be True or False. Raise :class:`DslError` for another value."""
         if not isinstance(value, bool):
             raise DslError(f"{name} must be True or False, found {described(value)}", loc=self.at(name))
         return value
@@ -312,7 +313,8 @@ class _ScanCall:
         return bind_argument(self.bound, self.use, name, self.trace.adopt(value, loc), loc, sequence)
 
     def _first(self, name: str, value: Value) -> Value:
-        """Return a state's first value from ``init``; a value without the axis of the batch is repeated along it."""
+        """Return a state's first value from ``init``. A value without the axis of the batch is repeated along that
+        axis."""
         loc = self.at("init")
         declared = self.cell.states[name]
         if len(value.shape) + 1 != len(declared.shape):

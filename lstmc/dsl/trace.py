@@ -26,7 +26,8 @@ from lstmc.types import TensorType
 
 @dataclass(eq=False)
 class CellUse:
-    """The sizes, name and parameters that all uses of one bound cell in a model share."""
+    """The record of one bound cell in a model: the name, the sizes and the parameters, which all uses of the bound cell
+    share. ``scanned`` says that a scan has used it, ``running`` that its body is being traced."""
 
     name: str
     scope: Scope = field(default_factory=Scope)
@@ -77,7 +78,8 @@ _LONGEST_NAME = 40  # of a name that is made of the names of operands
 
 
 class Traced:
-    """One array of a trace. :class:`~lstmc.dsl.value.Value` is the kind that a user's function works with."""
+    """An array of a trace, by its place ``ref`` in the graph. :class:`~lstmc.dsl.value.Value` is the subclass that a
+    user's function works with."""
 
     __slots__ = ("ref", "trace")
 
@@ -114,7 +116,8 @@ def origin(value: Traced) -> str:
 
 @dataclass(eq=False)
 class Trace:
-    """A graph being built from a user's function. ``owner`` names it in errors: ``cell 'lstm'``."""
+    """A graph that is built while a user's function runs. ``owner`` names the function in errors: ``cell 'lstm'``.
+    ``parent`` is the trace of the model if the graph is a cell's body."""
 
     owner: str
     builder: Builder
@@ -137,8 +140,8 @@ class Trace:
         return self.parent.root
 
     def apply(self, op: Op, *operands: Traced, names: Sequence[str] = (), loc: SrcLoc | None = None) -> tuple[Ref, ...]:
-        """Record one op, and return its results. A shape error is raised at the user's own line, and says where the
-        operands come from."""
+        """Record one op, and return its results. A shape error names the user's line, and where the operands come
+        from."""
         loc = loc or here()
         values = [self.adopt(value, loc) for value in operands]
         try:
@@ -219,7 +222,8 @@ class Trace:
 
 @dataclass(eq=False)
 class ModelTrace(Trace):
-    """The trace of a whole model, with the state that all its parts share. Every Ref in it belongs to its graph."""
+    """The trace of a model, with the facts that the model and the bodies of its cells share. Every Ref in it belongs to
+    the model's graph."""
 
     cells: dict[Hashable, CellUse] = field(default_factory=dict)  # by bound cell, or by its instantiation and its cell
     titles: Names = field(default_factory=Names)  # names of bound cells and scans that are taken

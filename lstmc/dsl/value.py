@@ -325,7 +325,7 @@ def inner_trace(*values: Traced) -> Trace:
 
 
 def apply(op: Op, *values: Value) -> Value:
-    """Record an op with one result; an element-wise op of two operands broadcasts them as NumPy does."""
+    """Record an op with one result, and return the result; the operands of a binary op are broadcast as in NumPy."""
     trace = inner_trace(*values)
     if isinstance(op, Binary):
         x, y = values
@@ -364,7 +364,8 @@ def _is_matrix_of_weights(value: Value) -> bool:
 
 
 def _transposed(matrix: Value) -> Value:
-    """Return the transpose of a matrix; the transpose of a Transpose is its operand."""
+    """Return the transpose of a matrix. If the matrix is the result of a Transpose, return the operand of that
+    Transpose."""
     node = matrix.trace.builder.node(matrix.ref.node)
     if isinstance(node.op, Transpose):
         return Value(matrix.trace, matrix.trace.builder.args(node.name)[0])

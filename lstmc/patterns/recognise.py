@@ -199,10 +199,7 @@ def new_content(gate: Function, new: Polynomial, direct: bool) -> Function | Non
 
 
 def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM:
-    """Return the scan as an LSTM. Raises :class:`Mismatch`.
-
-    Each state whose update multiplies its old value may be the cell state; the first that fits is taken.
-    """
+    """Return the cell of the scan ``name`` as an LSTM. Raise :class:`Mismatch` with the first difference."""
     step = Step(graph, name, formulas)
     step.expect_states(2, "two states, h and c")
     cells = [s for s in step.states if step.updates[s].divided((step.atom(s),))[0].terms]
@@ -247,7 +244,8 @@ def _lstm(first: Step, formulas: Formulas, c: Ref) -> LSTM:
 
 @dataclass(frozen=True)
 class _CellUpdate:
-    """The update c' = f c + i g; if f or i is None, it is one minus i or f."""
+    """The gates of an update c' = f c + i g, and the factor ``reset`` of c. If f is None it is 1 - i, and if i is None
+    it is 1 - f."""
 
     i: Function | None
     f: Function | None
@@ -290,7 +288,7 @@ def _output(step: Step, h: Ref, c: Atom) -> tuple[Function, Op | None]:
 
 
 def match_gru(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> GRU:
-    """Return the scan as a GRU. Raises :class:`Mismatch`."""
+    """Return the cell of the scan ``name`` as a GRU. Raise :class:`Mismatch` with the first difference."""
     step = Step(graph, name, formulas)
     step.expect_states(1, "one state, h")
     (h,) = step.states
@@ -363,7 +361,8 @@ class _ResetGate:
 
 
 def match_rnn(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> RNN:
-    """Return the scan as a simple recurrent network. Raises :class:`Mismatch`."""
+    """Return the cell of the scan ``name`` as a simple recurrent network. Raise :class:`Mismatch` with the first
+    difference."""
     step = Step(graph, name, formulas)
     step.expect_states(1, "one state, h")
     (h,) = step.states

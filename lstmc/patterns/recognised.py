@@ -41,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Entering:
-    """W x: ``x`` is a sequence, or a value of the step that depends on no state; ``matrix`` is [H, D]."""
+    """A product W x. ``x`` is a sequence, or a value of the step that depends on no state; ``matrix`` is W [H, D]."""
 
     matrix: Matrix
     x: Place
@@ -74,7 +74,8 @@ Activation = Op | HardSigmoid | Clipped
 
 @dataclass(frozen=True)
 class Gate:
-    """activation(sum of W x, R h, b, P c, ``added`` values, and ``constant``), all [N, H]; ``total`` is that sum."""
+    """A gate: ``activation`` of a sum of products W x (``entering``), products R h, biases, a peephole times c,
+    ``added`` values and a number ``constant``, all [N, H]. ``total`` is the place of that sum."""
 
     activation: Activation
     total: Place
@@ -88,8 +89,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class State:
-    """A state: the body's argument, its first value in the model, its next value in the body, and whether its last
-    value is ``read``."""
+    """A state of a recognised cell: the body's argument, the state's first value in the model, its next value in the
+    body, and whether a node reads its last value (``read``)."""
 
     name: str
     arg: Ref
@@ -113,7 +114,8 @@ class Valid:
 
 @dataclass(frozen=True)
 class Result:
-    """A result of a step: h' or c', zero at invalid steps if ``masked``; ``read`` if something reads the sequence."""
+    """An output of a step: h' or c', which is zero at invalid steps if ``masked``. ``read`` says whether a node reads
+    the sequence of these outputs."""
 
     of: str
     masked: bool
@@ -205,7 +207,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Unrecognised:
-    """A scan that is neither LSTM, GRU nor RNN: its first difference from each kind, by the kind's name."""
+    """A scan that is no LSTM, GRU or RNN, with its first difference from each kind of cell by the kind's name."""
 
     scan: str
     differences: dict[str, Difference]

@@ -261,7 +261,8 @@ def _linear_part(affine: Graph) -> Graph:
 
 
 def _kept_axes(affine: Graph) -> tuple[int, ...]:
-    """Return the axes of the states along which each element of a next state reads only elements at its own place."""
+    """Return the axes of the states along which elements do not mix: an element of a next state reads only elements of
+    the states at its own place of the axis."""
     shape, *others = (affine.type(Ref(name)).shape for name in affine.arguments("state"))
     if any(other != shape for other in others):
         return ()

@@ -308,7 +308,7 @@ def input_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _listed(references: Any) -> list[Any]:
-    """Return a list of references; ``["name", 0, 0]`` alone stands for a list of one reference."""
+    """Return references to tensors as a list. A single reference ``["name", 0, 0]`` becomes a list of one reference."""
     if not isinstance(references, list):
         raise DamagedConfig(f"expected a list of references, found {brief(references)}")
     return [references] if references and isinstance(references[0], str) else references
@@ -327,7 +327,8 @@ def _needed(layers: Mapping[str, tuple[Any, Sequence[_Use]]], outputs: Sequence[
 
 
 class _Use(NamedTuple):
-    """The tensors of one call of a layer: its operands, and the masks among its arguments, by their names."""
+    """The tensors of one call of a layer: its operands, and by argument the masks among its arguments (None for an
+    operand without a mask)."""
 
     operands: Sequence[Key]
     masks: Mapping[str, Sequence[Key | None]]

@@ -237,7 +237,8 @@ class Layers(ShapeOps):
         return self.concat([*reversed(pieces[:count]), *pieces[count:]], axis)
 
     def _reversed_by_matrix(self, x: Operand, axis: int, lengths: str, batch: int) -> str:
-        """Reverse the first steps of each sequence by a product with a matrix of 0 and 1, made from ``lengths``."""
+        """Reverse the first lengths[n] steps of each sequence n by a product with a matrix of 0 and 1, which is
+        computed from ``lengths``."""
         rank, count = self.rank(x), self.size(x, axis, "the number of steps")
         order = [batch, axis, *(a for a in range(rank) if a not in (batch, axis))]
         rows, steps = self.transpose(x, order), self.value(np.arange(float(count))[None], "steps")
@@ -528,7 +529,8 @@ _SHARED: tuple[tuple[str, str, str, int, Callable[..., str]], ...] = (
 
 
 def shared_operations(framework: Framework) -> Iterator[tuple[str, int, Callable[..., str]]]:
-    """Yield the name of each operation in a framework, the number of its operands, and its method."""
+    """Yield triples for a framework: the name of an operation there, the number of its operands, and the function that
+    writes it."""
     for onnx, torch, keras, count, method in _SHARED:
         if name := {"onnx": onnx, "torch": torch, "keras": keras}[framework]:
             yield name, count, method

@@ -43,7 +43,8 @@ class Constants:
     """The results of nodes that read no input: sizes and numbers, and weights made from stored tensors."""
 
     def __init__(self, torch: Any, tensors: Mapping[str, Any], stored: Mapping[str, str]) -> None:
-        """Take ``tensors`` by the names of their nodes; ``stored`` has the source's names of tensors in the file."""
+        """Take the program's tensors by the names of their placeholders; ``stored`` maps those that are stored to the
+        source's names."""
         self.torch, self.placeholders, self.stored = torch, tensors, stored
         self.tensors: dict[Any, Any] = {}
         self.sources: dict[Any, tuple[str, ...]] = {}
