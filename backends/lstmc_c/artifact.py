@@ -50,8 +50,8 @@ STATE = "state."  # prefix of the blobs of states
 class Field:
     """An array of the generated C: its name, number of elements and comment.
 
-    ``initial`` is a state's first value; ``each_step`` is set for an input or output with a value for each step;
-    ``grid`` has the integers of its elements, or None for floats.
+    ``initial`` is a state's first value as C; ``each_step`` says that an input or output has a value for each step of a
+    block; ``grid`` has the integers of its elements, or is None for floats.
     """
 
     name: str
@@ -71,7 +71,8 @@ class Field:
 
 
 class Source:
-    """The C of a compiled net with these weights, in these numbers; ``in_file``: with the weights in a file."""
+    """The C of a compiled net with these weights, in these numbers. ``in_file``: the weights are in a file of their
+    own."""
 
     def __init__(
         self, compiled: Compiled, weights: Mapping[str, Array], numbers: Numbers = FLOAT32, in_file: bool = False
@@ -112,8 +113,8 @@ class Source:
         return IntegerWriter(self.plan, self.arrays, self.names, self.rounding, values, types, self.constants)
 
     def _grid(self, ref: Ref) -> Grid | None:
-        """Return the integers of an array of the caller, or None for floats. Raise BackendError for an output that
-        depends on no input, and for an array without a measured range."""
+        """Return the integers of an array of the caller, or None for floats. Raises :class:`BackendError` for an output
+        that depends on no input, and for an array without a measured range."""
         if not isinstance(self.rounding, IntegerRounding):
             return None
         grid, name = self.rounding.grid(ref), self.graph.value_name(ref)
@@ -164,7 +165,8 @@ class Source:
         return Field(identifier, type_.size, quoted(comment, "comment"), each_step=each_step, grid=self._grid(value))
 
     def _add_weights(self, values: Mapping[str, Array]) -> None:
-        """Add the arrays of weights that a step in floats reads, in the format of their use."""
+        """Add the arrays of weights that a step in floats reads, each in the number format and the order that the
+        product which reads it needs."""
         for ref, use in self.plan.weights:
             name, shape = self.plan.graph.value_name(ref), shape_text(self.plan.graph.type(ref).shape)
             format = self.numbers.format_of(use)
@@ -251,8 +253,8 @@ class Source:
         return [array.name for array in (*self.inputs, *self.outputs)]
 
     def _first_arguments(self, restrict: str = "") -> dict[str, str]:
-        """Return the declarations of the arguments before the arrays, with their names: the state, the work memory, and
-        weights if they are in a file."""
+        """Return the names of the arguments before the arrays, by their declarations: the state, the work memory, and
+        the weights if they are in a file."""
         return {
             **({f"{self.name}_state *{restrict}state": "state"} if self.states else {}),
             f"{self.name}_work *{restrict}work": "work",
@@ -260,17 +262,20 @@ class Source:
         }
 
     def _arguments(self, restrict: str, more: str = "") -> str:
+        """Return the declarations of a function's arguments, ``more`` between the first arguments and the arrays."""
         inputs = [f"const {array.type} *{restrict}{array.name}" for array in self.inputs]
         outputs = [f"{array.type} *{restrict}{array.name}" for array in self.outputs]
         return ", ".join([*self._first_arguments(restrict), *filter(None, [more]), *inputs, *outputs])
 
     def _reset_note(self) -> str:
+        """Return the comment on what a reset sets, and on states that the caller has to set."""
         words = [state.name for state in self.states if "set after reset" in state.comment]
         if not words:
             return "All states take their first values."
         return f"Then set {', '.join(words)}: where {'they start' if len(words) > 1 else 'it starts'} is no number."
 
     def _block_note(self) -> str:
+        """Return the comment on which arrays of a block have a value for each step."""
         arrays = [*self.inputs, *self.outputs]
         each, same = ([a.name for a in arrays if a.each_step is of_step] for of_step in (True, False))
         notes = [f"Of {', '.join(each)} the values of all steps, one after the other."] if each else []
@@ -313,7 +318,7 @@ def macro(net: str, blob: str) -> str:
 
 @cache
 def functions() -> Mapping[str, str]:
-    """Return the functions that generated code may call, by name. Each function calls only earlier ones."""
+    """Return the functions that generated code may call, by name. Each function calls only functions before it."""
     blocks = HEADER.split("\n\n")[1:]
     named = {}
     for block in blocks:
@@ -342,10 +347,8 @@ LAYOUTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 
 
 def artifact(source: Source, layout: str = "files") -> Artifact:
-    """Return ``NAME.c``, ``NAME.h``, on request ``NAME.bin``, and ``NAME.manifest.json``, in the folders of a layout.
-
-    Same input, same bytes.
-    """
+    """Return the files ``NAME.c``, ``NAME.h``, ``NAME.manifest.json`` and, for weights in a file, ``NAME.bin``, in the
+    folders of a layout. Same input, same bytes."""
     compiled, manifest = source.compiled, _manifest(source)
     folder, others = LAYOUTS[layout]
     named = {**source.files(), f"{compiled.name}.manifest.json": manifest.text().encode()}

@@ -43,7 +43,7 @@ Pair = tuple[NDArray[Any], NDArray[Any]]
 
 
 class Functions(Protocol):
-    """The functions of a net, on arrays of float by the names of its blobs."""
+    """The functions of a net in C, which take and return arrays of float by the names of its blobs."""
 
     weights: Bytes
 
@@ -80,9 +80,12 @@ def blobs_of_each_step(compiled: Compiled, manifest: Manifest) -> frozenset[str]
 def compared_functions(
     compiled: Compiled, manifest: Manifest, net: Functions, weights: Mapping[str, Array], rounding: Rounding | None
 ) -> dict[str, Pair]:
-    """Return the expected and the actual result of each function, by the end of its name. The two must be equal to the
-    bit. ``open`` accepts the file of weights and no damaged file; ``reset`` sets the first states; ``steps`` after it,
-    without fed states, and a ``block`` give the results of steps with fed states."""
+    """Return the expected and the actual result of each function of the net, by the end of its name; the two must be
+    equal to the bit.
+
+    ``open`` accepts the file of weights and no damaged file; ``reset`` sets the first states; ``steps`` after a reset,
+    in which the net carries its states, and a ``block`` give the results of steps whose states are fed.
+    """
     found = {"open": _opened(net)} if len(net.weights) else {}
     each = blobs_of_each_step(compiled, manifest)
     fed = [random_inputs(compiled, seed) for seed in range(STEPS)]
@@ -119,7 +122,8 @@ def _conversions(compiled: Compiled, manifest: Manifest, net: Functions, roundin
 
 
 def _quantized(net: Functions, function: str, grid: Grid) -> Pair:
-    """Return how far integers are off the quotients, if by more than a half and the rounding of float32."""
+    """Return zeros, and by how much each integer is off its quotient, 0 if by no more than a half and the rounding of
+    float32."""
     most, quotients = grid.high, np.r_[np.linspace(-1.5, 1.5, 1001), np.inf, -np.inf, np.nan]
     numbers = (grid.scale * most * quotients).astype(np.float32)
     integers = net.converted(function, numbers, integer_type(most).removesuffix("_t"))
@@ -128,6 +132,7 @@ def _quantized(net: Functions, function: str, grid: Grid) -> Pair:
 
 
 def _dequantized(net: Functions, function: str, grid: Grid) -> Pair:
+    """Return the numbers that integers stand for, as computed here and by a function of the net."""
     integers = np.linspace(-grid.high, grid.high, 255).astype(integer_type(grid.high).removesuffix("_t"))
     return (grid.scale * integers.astype(np.float64)).astype(np.float32), net.converted(function, integers, "float32")
 
@@ -139,8 +144,8 @@ def first_states(
     weights: Mapping[str, Array],
     rounding: Rounding | None,
 ) -> Iterator[list[Array]]:
-    """Yield a pair for each state: its first value by the model, and the value that a reset sets. If an input of the
-    model begins the state, both are the latter."""
+    """Yield for each state its first value by the model, and the value that a reset sets. Yield the latter twice if an
+    input of the model begins the state."""
     for state in states:
         (blob,) = manifest.inputs[state.before].place.names
         first = state.first(weights)
@@ -150,15 +155,16 @@ def first_states(
 
 
 def _joined(pairs: Iterable[Sequence[Array]]) -> Pair:
-    """Return arrays as one pair; two equal arrays, NaN at the same places, are replaced by zeros."""
+    """Return pairs of arrays as one pair of flat arrays, or a pair of zeros if both are equal, NaN at the same
+    places."""
     wanted, found = (np.concatenate([np.ravel(array) for array in arrays]) for arrays in zip(*pairs, strict=True))
     same = np.array_equal(wanted, found, equal_nan=True)
     return (np.zeros(1), np.zeros(1)) if same else (wanted, found)
 
 
 def _opened(net: Functions) -> Pair:
-    """Return for several files whether they should open, and whether they do: damaged, short, at an odd address, and
-    correct."""
+    """Return for several contents whether they should open as weights, and whether they do: damaged, short, and at an
+    odd address, which should not, and the correct file, which should."""
     others = [np.r_[np.uint8(0), net.weights][1:], net.weights[:-4].copy()]
     for at in (0, 4, 8, -1):
         others.append(net.weights.copy())
@@ -183,10 +189,12 @@ def find_compiler() -> Compiler:
 def call_source(
     manifest: Manifest, function: str = "lstmc_call", each_step: Collection[str] = (), steps: int = 1
 ) -> str:
-    """Return the C of functions that a test program calls. One function runs a step on arrays of float, states
-    included. For a net with a file of weights, another function opens it and returns whether it fits the net. With
-    several ``steps`` two more functions run so many steps after a reset, one by one and as a block. ``each_step`` are
-    the blobs with a value for each step."""
+    """Return the C of functions that a test program calls, because they take pointers to arrays of float alone.
+
+    One function runs a step, states included. For a net with a file of weights, another function opens the file and
+    returns whether it fits the net. With several ``steps`` two more functions run so many steps after a reset, one by
+    one and as a block. ``each_step`` are the blobs with a value for each step.
+    """
     blobs = {
         **{blob: entry.place for entry in manifest.inputs.values() for blob in entry.place.names},
         **{blob: place for place in manifest.outputs.values() for blob in place.names},
@@ -231,7 +239,7 @@ def has_file(manifest: Manifest, header: bytes) -> bool:
 
 
 class Library:
-    """A net in C as a function of this process."""
+    """A net in C, compiled and loaded into this process."""
 
     def __init__(
         self, manifest: Manifest, files: Mapping[str, bytes], each_step: Collection[str] = (), steps: int = 1
@@ -267,7 +275,7 @@ class Library:
         return results if names is None else {name: results[name] for name in names}
 
     def stream(self, function: str, blobs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Reset the states and run all steps, by ``steps`` or as a ``block``. Return the first states and all
+        """Reset the states and run all steps, by ``steps`` or as a ``block``. Return the first states, and all
         results."""
         fed = [np.ascontiguousarray(blobs.get(blob, ()), np.float32) for blob in self._fed]
         results, first = (
@@ -295,13 +303,15 @@ class Library:
 
 
 def _pointers(arrays: Iterable[Array]) -> ctypes.Array[ctypes.c_void_p]:
+    """Return the addresses of arrays as an array of C pointers."""
     addresses = [array.ctypes.data for array in arrays]
     return (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
 
 
 @contextmanager
 def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Library]:
-    """Load a written net. Raises :class:`BackendError` for a GPU, for weights of another file, and without gcc."""
+    """Yield a written net that is loaded. Raises :class:`BackendError` for a GPU, for weights of another net, and
+    without gcc."""
     if gpu:
         raise BackendError(f"{files.net}: C runs on the CPU alone")
     separate = None if files.weights == files.net else files.weights
@@ -363,7 +373,7 @@ def execution(
     results: Mapping[str, Array],
     numbers: Numbers = FLOAT32,
 ) -> Execution:
-    """Return the execution of one step, from the step's inputs and the blobs of its results."""
+    """Return the execution of one step, from the ``inputs`` of the step and the blobs of its ``results``."""
     graph = compiled.expanded
     rounding = numbers.rounding(compiled)
     values = dict(inputs)
@@ -403,10 +413,10 @@ def _is_loop(scan: Scan) -> bool:
 
 @dataclass(frozen=True)
 class CBackend(RunsFiles):
-    """Writes one step of a net as a C file without a library, and runs it by gcc.
+    """Writes one step of a net as a C file without a library, and runs the file by gcc.
 
-    The net computes in ``numbers``. Its weights are in the source, or in a file. ``layout`` is one of the folders in
-    ``LAYOUTS``. With ``loops`` a scan inside a step of float32 is a loop.
+    The net computes in ``numbers``. Its weights are in the source, or in a file. ``layout`` names the folders of the
+    files, as in ``LAYOUTS``. With ``loops`` a scan inside a step of float32 is a loop in C, else it is unrolled.
     """
 
     numbers: Numbers = FLOAT32
@@ -426,8 +436,8 @@ class CBackend(RunsFiles):
     }
 
     def with_options(self, values: Mapping[str, str]) -> CBackend:
-        """Return the backend with other numbers, another layout, or weights in a file. Raise BackendError for unknown
-        values."""
+        """Return the backend with other numbers, another layout, or weights in a file. Raises :class:`BackendError` for
+        unknown values."""
         weights = values.get("weights", "file" if self.weights_in_file else "source")
         if weights not in ("source", "file"):
             raise BackendError(f"weights={weights}: expected source or file")
@@ -441,12 +451,13 @@ class CBackend(RunsFiles):
     weights_suffix: ClassVar[str] = SUFFIX
 
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """Return the list of passes. A net in integers has no loops, because each iteration has its own ranges."""
+        """Return the list of passes. A net in integers has no loops in C, because the values of each iteration have
+        their own ranges."""
         loops = self.loops and self.numbers == FLOAT32
         return (*MODEL, Expand(loops=_is_loop) if loops else Expand(), Dead())
 
     def with_each_value(self) -> CBackend:
-        """Return the backend without loops."""
+        """Return the backend without loops, so that each value of each iteration has a name."""
         return replace(self, loops=False)
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:

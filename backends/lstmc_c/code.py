@@ -39,7 +39,7 @@ def comment(node: Node) -> str:
 
 
 class StepCode(LoopCode):
-    """Writes the lines of loops in C. ``locals`` are names of variables."""
+    """Writes the lines of loops in C. ``variables`` gives each variable a unique name."""
 
     language, expressions = C, ELEMENTS
 
@@ -62,15 +62,15 @@ class StepCode(LoopCode):
         return loop
 
     def summed(self, node: Node, total: str) -> str:
-        """Return the result of a sum, from the total."""
+        """Return the expression of a sum's result, from the variable ``total``."""
         return total
 
 
 class Writer:
-    """Writes the works of a plan.
+    """Writes the C of a plan's loops and operations.
 
-    ``arrays`` has the C of each array of the caller and of each weight, by its kind and its name in the plan; ``half``:
-    matrices are float16.
+    ``arrays`` has the C name of each array of the caller and of each weight, by its kind and its name in the plan;
+    ``half``: matrices are float16.
     """
 
     variable = "float"  # the type of a value in a loop
@@ -96,7 +96,8 @@ class Writer:
     # the places of elements ------------------------------------------------------------------------------------------
 
     def _array(self, place: Place, use: Use = "value") -> tuple[str, int]:
-        """Return the name of an array, and the index of a place's first element in it. Buffers share one memory."""
+        """Return the name of an array in C, and the index of a place's first element in this array. Buffers share one
+        array, ``memory``."""
         array = place.array
         if array.kind == "buffer":
             return "memory", self.base + self.plan.offsets[array] + place.offset
@@ -106,7 +107,7 @@ class Writer:
         return text, offset + place.offset
 
     def _of_caller(self, kind: str, name: str) -> tuple[str, int]:
-        """Return an array of the caller, and where the elements begin there."""
+        """Return the name of an array of the caller, and the index of its first element."""
         return f"{'state->' * (kind == 'state')}{self.arrays[kind, name]}", 0
 
     def kind(self, array: Array) -> str:
@@ -121,8 +122,8 @@ class Writer:
         indices: Sequence[str] = INDICES,
         array: str = "",
     ) -> str:
-        """Return an element of a view. ``more`` is added to the index: a term, or the stride of the inner loop.
-        ``array`` replaces the view's array, if given."""
+        """Return an element of a view as C. ``more`` is added to the index: a term, or the stride along the inner loop.
+        ``array``, if given, replaces the view's array."""
         text, offset = self._array(view.place, view.use)
         index = at(offset, strides, indices)
         term = {0: "", 1: ALONG}.get(more, f"{more} * {ALONG}") if isinstance(more, int) else more
@@ -131,6 +132,7 @@ class Writer:
         return f"{array or text}[{index}]"
 
     def _address(self, view: View, strides: Iterable[int]) -> str:
+        """Return the address of an element of a view as C."""
         array, offset = self._array(view.place, view.use)
         index = at(offset, strides)
         return array if index == "0" else f"{array} + {index}"
@@ -138,7 +140,7 @@ class Writer:
     # loops -----------------------------------------------------------------------------------------------------------
 
     def _store(self, array: Array, element: str, value: str) -> None:
-        """Write that an element of an array gets a value."""
+        """Add the line that gives an element of an array a value."""
         self.code.add(f"{element} = {value};")
 
     def _loop(self, loop: Loop) -> None:
@@ -168,7 +170,8 @@ class Writer:
                     self._store(loop.pointers[loop.elements[number][0]][0].array, results[number], value)
 
     def _sum(self, total: str, x: str, along: Sequence[Axis]) -> None:
-        """Write a sum of elements. Many floats are added up in ``LANES`` independent sums, to use vectors."""
+        """Write a sum of elements into the variable ``total``. Many floats are added up in ``LANES`` independent sums,
+        so that the compiler uses vectors."""
         (*_, axis) = along or [Axis("", 1, 1)]
         if self.variable != "float" or len(along) != 1 or axis.size % LANES or axis.size < FEWEST:
             self.code.add(f"{self.variable} {total} = 0;")
@@ -184,8 +187,8 @@ class Writer:
         self.code.add(f"{each} {total} += {lanes}[{ALONG}];")
 
     def _nest(self, loop: Loop) -> tuple[Sequence[Axis], list[str], list[str]]:
-        """Return the nested loops of a loop, and its elements in them. A second list has the elements as they are
-        written where no counter of a sum is known."""
+        """Return the nested loops of a loop, the texts of its elements inside them, and the texts of its elements
+        outside of the loops of a sum, where the sum's result is written."""
         axes: Sequence[Axis] = Nest((loop,)).axes()
         name, first, (length, inner) = "", "", loop.axis
         if not axes and loop.count > 1:  # indices need divisions
@@ -207,6 +210,7 @@ class Writer:
     # ops with special loops -------------------------------------------------------------------------------------------
 
     def _operation(self, work: Operation) -> None:
+        """Write an op that has special loops."""
         kind = Linear if isinstance(work.op, Linear) else type(work.op)
         WRITERS[kind](self, work.op, View.of(work.y, work.shape), *work.reads)
 
@@ -278,7 +282,8 @@ class Writer:
         self.plan.scratch = max(self.plan.scratch, inner.work + inner.scratch)
 
     def _matrix(self, w: View) -> tuple[str, ...]:
-        """Return the name of the C function for a product with a constant matrix, and the arrays that it takes."""
+        """Return the name of the C function for a product with a constant matrix, and the arrays of the matrix that the
+        function takes."""
         array, _ = self._array(w.place, w.use)
         if (scale := self._scale(w)) is not None:
             return "product_int8", array, scale
@@ -287,15 +292,16 @@ class Writer:
         return "product_float16" if self.half else "product", array
 
     def _number(self, w: View, element: str) -> str:
-        """Return an element of a matrix of low-precision numbers, as float."""
+        """Return an element of a matrix as a float in C: float16 is converted."""
         return f"half_to_float({element})" if self.half and w.of_weight else element
 
     def _scale(self, w: View) -> str | None:
-        """Return the array of the scales of a matrix of integers."""
+        """Return the name of the array with the scale of each row of a matrix of integers, or None for another
+        matrix."""
         return self.arrays.get((f"{w.use} scale", w.place.array.name))
 
     def _times_scale(self, w: View, row: str) -> str:
-        """Return the factor of a row of a matrix of integers."""
+        """Return the C that multiplies by the scale of a row; empty for a matrix without scales."""
         scale = self._scale(w)
         return "" if scale is None else f" * {scale}[{row}]"
 
@@ -325,14 +331,15 @@ class Writer:
             self._store(y.place.array, self._element(y, to), "most")
 
     def _slices(self, axis: int, y: View, x: View) -> tuple[Shape, str, str, str]:
-        """Return loops over all axes but ``axis``, and three C expressions inside them: the first element of x, and the
-        elements of x and of y along ``axis``."""
+        """Return the sizes of loops over all axes but ``axis``, and three C expressions inside them: the first element
+        of x along ``axis``, and the elements of x and of y along ``axis``."""
         y_first, x_first = y.without(axis), x.without(axis)
         sizes, (to, of) = nest(y_first.shape, [y_first, x_first])
         of_each = self._element(x_first, of, x.strides[axis])
         return sizes, self._element(x_first, of), of_each, self._element(y_first, to, y.strides[axis])
 
     def along(self, op: Softmax | Largest, y: View, x: View) -> None:
+        """Write a softmax along an axis, or the 1 at the first largest value."""
         each = along(x.shape[op.axis])
         sizes, first, of_each, to_each = self._slices(op.axis, y, x)
         with self.code.loops(sizes):
@@ -363,7 +370,7 @@ class Writer:
             self.code.add(f"{along(w.shape[1])} {self._element(row, to, y.strides[-1])} = {element};")
 
     def scratch(self, size: int) -> str:
-        """Return scratch memory for an op, valid while the op is computed."""
+        """Return the address of scratch memory for an op, which the op may use while it is computed."""
         self.plan.scratch = max(self.plan.scratch, size)
         return f"memory + {self.base + self.plan.work}"
 
@@ -379,8 +386,9 @@ class Writer:
         self._convolved(op, y, x, w, parts, "o")
 
     def _convolve(self, op: Conv, y: View, x: View, w: View, b: View | None) -> bool:
-        """Write a convolution in floats as calls of functions, one for each image and group. Return whether this was
-        possible. Weights of fewer bits are widened into scratch memory before the calls, a few rows at a time."""
+        """Write a convolution in floats as calls of functions of C, one for each image and group, and return whether
+        this was possible. Weights of fewer bits are widened into scratch memory before the calls, a few rows at a
+        time."""
         images = View.of(y.place, (prod(y.shape[:-3]), *y.shape[-3:]))
         if self.variable != "float":
             return False
@@ -425,8 +433,8 @@ class Writer:
         return True
 
     def _taps(self, op: Conv, x: View, w: View, width: int) -> tuple[list[int], int]:
-        """Return the places of a window's elements in x, and 0. If windows cannot be read from x directly, return the
-        places in copied rows with zeros around them, and the width of these rows."""
+        """Return the offsets in x of a window's elements, and 0. If windows cannot be read from x directly, return the
+        offsets in copied rows with zeros around them, and the width of these rows."""
         (_, ins, kh, kw), (_, xplane, xrow, xcolumn), (down, across) = w.shape, x.strides, op.dilation
         if op.stride[1] * xcolumn == 1 and not any(op.pad) and width >= WIDTH:
             return [m * xplane + i * down * xrow + j * across for m, i, j in np.ndindex(ins, kh, kw)], 0
@@ -436,7 +444,7 @@ class Writer:
         return [line * padded + column for line, column in at], padded
 
     def _widened(self, w: View, rows: range, size: int, each: bool, used: int) -> str:
-        """Write rows of a panel in float32 into scratch memory after the ``used`` part, and return their place."""
+        """Write rows of weights in float32 into scratch memory after its ``used`` part, and return their address."""
         self.scratch(used + len(rows) * size)
         to, (array, at) = f"memory + {self.base + self.plan.work + used}", self._array(w.place, w.use)
         scale, (panel, row) = self._scale(w), divmod(rows.start, PANEL)
@@ -525,10 +533,10 @@ class Writer:
 
 
 class Inside(Writer):
-    """Writes an iteration of a loop, in float32.
+    """Writes one iteration of a loop inside a step, in float32.
 
-    ``where`` has the caller's arrays, in the names of the body's own inputs and outputs; ``pointers`` are lines for the
-    arrays of each iteration.
+    ``where`` has the C name and the first index of each input and output of the body; ``pointers`` are lines that
+    declare the arrays of an iteration.
     """
 
     def __init__(self, outer: Writer, op: Turns, turn: str) -> None:
@@ -547,8 +555,8 @@ class Inside(Writer):
         self.pointers: list[str] = []
 
     def at(self, kind: str, name: str, array: str, offset: int, size: int) -> None:
-        """Note the place of an array of the body. The place of a sequence moves with each iteration, perhaps
-        backwards."""
+        """Note the place of an array of the body. The place of a sequence moves on with each iteration, or back if the
+        sequence runs backwards."""
         backwards = self.op.sequences.get((kind, name))
         if backwards is None:
             self.where[kind, name] = array, offset

@@ -22,18 +22,19 @@ from lstmc.text import Names
 
 
 def number(value: float) -> str:
-    """Return a float32 constant of C, to the bit."""
+    """Return a float32 as a constant of C, exact to the bit."""
     if not isfinite(value):
         return f"of_bits(0x{0x7FC00000 if isnan(value) else 0x7F800000 if value > 0 else 0xFF800000:x}u)"
     return f"{shortest(value)!r}f"
 
 
 def operand(value: float) -> str:
-    """Return a constant as an operand, in parentheses where it begins with a sign."""
+    """Return a constant as an operand in C, in parentheses if it has a sign."""
     return f"({number(value)})" if value < 0 else number(value)
 
 
 def _power(exponent: float, x: str) -> str:
+    """Return x ** exponent as C; ``pow_`` takes no negative x, so the sign of a whole power is written apart."""
     if exponent == 0:
         return "1.0f"
     if exponent != int(exponent):
@@ -98,12 +99,12 @@ class View:
         return cls(place, shape, tuple(prod(shape[axis + 1 :]) for axis in range(len(shape))))
 
     def without(self, axis: int) -> View:
-        """Return the first elements along an axis."""
+        """Return the view of the first elements along an axis, which has the other axes only."""
         rest = [at for at in range(len(self.shape)) if at != axis % len(self.shape)]
         return replace(self, shape=tuple(self.shape[at] for at in rest), strides=tuple(self.strides[at] for at in rest))
 
     def dense(self, axes: int) -> bool:
-        """Return whether elements along the last ``axes`` are contiguous."""
+        """Return whether the elements along the last ``axes`` axes lie one after another in memory."""
         sizes = self.shape[len(self.shape) - axes :]
         pairs = zip(sizes, self.strides[len(self.shape) - axes :], View.of(self.place, sizes).strides, strict=True)
         return all(size == 1 or one == other for size, one, other in pairs)
@@ -115,7 +116,7 @@ class View:
 
 @dataclass
 class Code:
-    """Lines of C under construction."""
+    """Lines of C under construction, indented by ``depth``."""
 
     lines: list[str] = field(default_factory=list)
     depth: int = 1
@@ -154,13 +155,13 @@ class Code:
 
     @contextmanager
     def nested(self, axes: Sequence[Axis], independent: bool = False) -> Iterator[None]:
-        """Enclose the lines added inside in nested loops."""
+        """Enclose the lines added inside in the nested loops of these axes."""
         with self.loops([axis.size for axis in axes], [axis.counter for axis in axes], independent):
             yield
 
 
 def at(offset: int, strides: Iterable[int], indices: Sequence[str] = INDICES) -> str:
-    """Return an index into an array: ``12 + 64 * i + j``."""
+    """Return an index into an array as C: ``12 + 64 * i + j``."""
     terms = [
         index if stride == 1 else f"{stride} * {index}"
         for index, stride in zip(indices, strides, strict=False)
@@ -170,13 +171,13 @@ def at(offset: int, strides: Iterable[int], indices: Sequence[str] = INDICES) ->
 
 
 def along(size: int) -> str:
-    """Return the head of the inner loop."""
+    """Return the head of the inner loop, over ``size`` elements."""
     return f"for (size_t {ALONG} = 0; {ALONG} < {size}; ++{ALONG})"
 
 
 def nest(shape: Shape, views: Sequence[View]) -> tuple[Shape, list[tuple[int, ...]]]:
-    """Return the sizes of nested loops over ``shape``, and the strides of each view in them. Axes of one element have
-    no loop, and neighbouring axes are one loop where all views allow it."""
+    """Return the sizes of nested loops over ``shape``, and the strides of each view in these loops. Axes of one element
+    have no loop, and neighbouring axes share a loop if all views allow it."""
     sizes: list[int] = []
     strides: list[list[int]] = [[] for _ in views]
     for axis, size in enumerate(shape):

@@ -78,7 +78,7 @@ class Numbers(ChosenNumbers):
         return self.device.weights.format
 
     def rounding(self, compiled: Compiled) -> DeviceRounding | None:
-        """Return the arithmetic of a net of one step. Return None for float32."""
+        """Return the arithmetic of a net of one step in these numbers, or None for float32."""
         graph = compiled.expanded
         if self.device is None:
             return None
@@ -125,9 +125,9 @@ class Constant:
 
 
 class Constants:
-    """The constant arrays of a net, each once.
+    """The constant arrays of a net; equal arrays are stored once.
 
-    ``in_file``: the source reads them from a struct, whose layout does not depend on the numbers.
+    ``in_file``: the source reads the arrays from a struct, whose layout does not depend on their numbers.
     """
 
     def __init__(self, names: Names, in_file: bool) -> None:
@@ -146,12 +146,13 @@ class Constants:
 
     @property
     def ordered(self) -> list[Constant]:
-        """The arrays in the order of the file or source. A struct of them has no gaps: wide elements come first."""
+        """The arrays in the order of the file or source. In a file the arrays with the widest elements come first, so
+        that the struct has no gaps."""
         return sorted(self.list, key=lambda each: -each.values.dtype.itemsize) if self.in_file else self.list
 
     @property
     def bytes(self) -> int:
-        """The size of all arrays; of a file, with its two checksums."""
+        """The size of all arrays; if they are in a file, the size of the file with its two checksums."""
         size = sum(constant.values.nbytes for constant in self.list)
         return size + -size % 4 + 8 if self.in_file else size
 
@@ -160,8 +161,8 @@ PANELS: Mapping[Use, int] = {"panel": PANEL, "groups": PANEL, "windows": PANEL, 
 
 
 def in_panels(weight: Array, use: Use = "panel") -> Array:
-    """Return a weight in the order in which products read it: panels of some rows, each stored column by column. In
-    lanes, the last panel is padded with zeros."""
+    """Return a weight in the order in which products read it: in panels of some rows, each stored column by column. For
+    a product of lanes the last panel is padded with zeros."""
     rows, of_groups = PANELS[use], use == "groups"
     matrices = [matrix.reshape(len(matrix), -1) for matrix in (weight if of_groups else [weight])]
     if use == "lanes":
@@ -170,7 +171,8 @@ def in_panels(weight: Array, use: Use = "panel") -> Array:
 
 
 def in_bands(matrix: Array) -> tuple[list[Array], NDArray[Any]]:
-    """Return for each panel of rows the columns from the first to the last nonzero one, and these bounds."""
+    """Return for each panel of rows its band, the columns from the first to the last that is not zero, and the bounds
+    of the bands."""
     panels = [matrix[row : row + PANEL] for row in range(0, len(matrix), PANEL)]
     used = [np.flatnonzero(panel.any(0)) for panel in panels]
     bounds = np.array([(columns[0], columns[-1] + 1) if columns.size else (0, 0) for columns in used], np.uint32)
@@ -178,7 +180,7 @@ def in_bands(matrix: Array) -> tuple[list[Array], NDArray[Any]]:
 
 
 def finite(name: str, array: Array, dtype: type[np.generic]) -> Array:
-    """Return weights in float32 or float16. Raises :class:`BackendError` for a value that is not finite in that
+    """Return weights as numbers of ``dtype``. Raises :class:`BackendError` for a number that is not finite in that
     type."""
     with np.errstate(over="ignore"):
         stored = np.asarray(array).astype(dtype)
@@ -193,8 +195,8 @@ def layout_checksum(constants: Sequence[Constant]) -> int:
 
 
 def weights_file(constants: Sequence[Constant]) -> bytes:
-    """Return the content of a file of weights. It has the checksum of its layout, the checksum of its arrays, the
-    arrays, and zeros up to a multiple of four bytes. Numbers are little-endian."""
+    """Return the content of a file of weights: the checksum of its layout, the checksum of its arrays, the arrays, and
+    zeros up to a multiple of four bytes. Numbers are little-endian."""
     arrays = b"".join(each.values.astype(each.values.dtype.newbyteorder("<")).tobytes() for each in constants)
     arrays += bytes(-len(arrays) % 4)
     return np.array([layout_checksum(constants), crc32(arrays)], "<u4").tobytes() + arrays
@@ -205,20 +207,23 @@ ROWS = 4  # ops whose sums of integers are computed together
 
 
 def integer_type(most: int) -> str:
-    """Return the type of integers up to ``most``."""
+    """Return the C type of integers from -``most`` to ``most``."""
     return "int8_t" if most <= 127 else "int16_t"
 
 
 def _narrow(sum_: str, scaling: Scaling, most: int) -> str:
+    """Return the C that multiplies an integer by a scaling and clamps the result to ``most``."""
     return f"narrow((int64_t){sum_} * {scaling.multiplier} + {scaling.half}, {scaling.shift}, {most})"
 
 
 def _weighted(kernel: WeightedSum, *reads: str) -> str:
+    """Return the C of a weighted sum of elements."""
     terms = [f"(int64_t){x} * {factor}" for x, factor in zip(reads, kernel.multipliers, strict=True)]
     return f"narrow({' + '.join([*terms, str(kernel.constant)])}, {kernel.shift}, {kernel.most})"
 
 
 def _greater(kernel: ScaledOperands, *reads: str) -> str:
+    """Return the C of the greater of two elements, each first scaled to the result's scale."""
     pairs = zip(reads, kernel.scalings, strict=True)
     return f"greater({', '.join(_narrow(x, scaling, kernel.most) if scaling else x for x, scaling in pairs)})"
 
@@ -232,7 +237,7 @@ EXPRESSIONS: Mapping[type[Kernel], Callable[..., str]] = {
 
 
 class IntegerCode(StepCode):
-    """Writes lines in integers inside loops."""
+    """Writes the lines of loops that compute in integers."""
 
     def __init__(self, step: Step, writer: IntegerWriter) -> None:
         super().__init__(step, writer.names)
@@ -258,7 +263,7 @@ class IntegerCode(StepCode):
         return self._element(loop, Place(memory.Array("weight", -1, text, numbers.size, False, False)), index)
 
     def copy(self, sink: Sink, index: Index) -> Loop:
-        """Return the loop of a copy. An operand of a join is scaled to the scale of the join."""
+        """Return the loop of a copy. An operand of a join is scaled to the scale of the join's result."""
         loop = super().copy(sink, index)
         kernel = None if sink.node is None else self.writer.kernel(sink.node)
         (line,) = loop.lines
@@ -275,16 +280,16 @@ class IntegerCode(StepCode):
 
 
 def check_sum(count: int, most: int) -> None:
-    """Raise :class:`BackendError` if a sum of so many values may overflow."""
+    """Raise :class:`BackendError` if a sum of ``count`` values up to ``most`` may overflow."""
     if count * most >= 2 ** (SUM_BITS - 1):
         raise BackendError(f"a sum of {count} values may need more than {SUM_BITS} bits")
 
 
 class IntegerWriter(Writer):
-    """Writes the works of a plan in integers; scratch memory is int16_t.
+    """Writes the C of a plan that computes in integers; scratch memory is int16_t.
 
-    ``values`` has the arrays of constants, ``types`` the element type of each array of the caller, by its kind and its
-    name in the plan.
+    ``values`` has the arrays of constants, ``types`` the C type of each array of the caller, by its kind and its name
+    in the plan.
     """
 
     variable = "int32_t"
@@ -306,7 +311,8 @@ class IntegerWriter(Writer):
         return IntegerCode(step, self)
 
     def kernel(self, node: Node) -> Kernel:
-        """Return the integer kernel of a node. Raise BackendError if a sum may need more than SUM_BITS bits."""
+        """Return the integer kernel of a node. Raises :class:`BackendError` if a sum may need more than SUM_BITS
+        bits."""
         graph, refs = self.plan.graph, self.plan.graph.args(node.name)
         args = []
         for ref in refs:
@@ -340,7 +346,7 @@ class IntegerWriter(Writer):
     # ops -------------------------------------------------------------------------------------------------------------
 
     def lookup(self, name: str, kernel: Lookup, x: str) -> str:
-        """Return an element of a function given as a table."""
+        """Return the C of an element of a function that is a table, at the integer ``x``."""
         direct = kernel.fraction == 0
         type_ = integer_type(kernel.most) if direct else "int16_t"
         table = self.constant(f"{name} table", kernel.table, f"{name}, by integers", type_)
@@ -351,7 +357,8 @@ class IntegerWriter(Writer):
         WRITERS[type(work.op)](self, work.op, View.of(work.y, work.shape), *work.reads)
 
     def _rows(self, w: View) -> tuple[str, str, str]:
-        """Return the expressions of an integer product: its matrix, the sum's initial value, and the scaled sum."""
+        """Return three C expressions of an integer product: its matrix, the sum's first value, and the result from the
+        sum."""
         kernel, name = self.product, w.place.array.name
         assert isinstance(kernel, Product)
         matrix = self.constant(name, kernel.matrix, f"{name}, in integers", "int8_t")

@@ -46,7 +46,8 @@ class Written(Op):
 
 @dataclass(frozen=True)
 class LaneProduct(Written):
-    """A product for each lane: y[o, l] = sum of w[o lanes + l, i] x[i, l], with the axes of x from ``axis`` on as i."""
+    """A product for each lane: y[o, l] = sum of w[o lanes + l, i] x[i, l], where i stands for the axes of x from
+    ``axis`` on except the last, the lanes."""
 
     name = "linear"
     operands = ("x", "w", "b")
@@ -63,9 +64,9 @@ class LaneProduct(Written):
 class Turns(Written):
     """A loop inside a step: its result has the results of ``length`` iterations of ``body``, one after another.
 
-    The first operands are the body's inputs, the others its parameters. ``sequences`` are inputs and outputs with an
-    element for each iteration, each with whether it runs backwards; ``states`` maps inputs to outputs of the previous
-    iteration.
+    The first operands are the body's inputs, the others its parameters. ``sequences`` maps inputs and outputs that have
+    an element for each iteration to whether they run backwards; ``states`` pairs inputs with the outputs of the
+    previous iteration that they take.
     """
 
     name = "scan"
@@ -83,7 +84,7 @@ class Turns(Written):
         return sorted(leaves, key=lambda node: isinstance(node.op, ops.Param))
 
     def sizes(self) -> list[int]:
-        """Return the sizes of the results."""
+        """Return how many elements each output of the body has in the result."""
         outputs = self.body.outputs
         times = [self.length if ("output", o.name) in self.sequences else 1 for o in outputs]
         return [self.body.type(o.ref).size * count for o, count in zip(outputs, times, strict=True)]
@@ -123,7 +124,8 @@ def _equal_scans(graph: Graph, fixed: frozenset[str]) -> list[list[Node]]:
 
 
 def _form(scan: Scan) -> tuple[object, ...]:
-    """Return a key, equal for scans that can be lanes of one loop, and unique if one lane fills vectors."""
+    """Return a key that is equal for scans that can be lanes of one loop. The key is unique for a scan whose states
+    alone fill vectors."""
     body = scan.body
     if any(body.type(output.ref).size >= WIDTH for output in scan.next_states):
         return (id(scan),)
@@ -133,7 +135,8 @@ def _form(scan: Scan) -> tuple[object, ...]:
 
 
 def _joined(graph: Graph, scans: list[Node], fixed: frozenset[str]) -> Iterator[_Loop]:
-    """Yield loops of scans with the same body, each with as many lanes as fit into a vector, a power of two."""
+    """Yield loops of scans with equal bodies. A loop has as many scans as its lanes as fit into a vector, a power of
+    two; scans whose ops have no lanes get a loop each."""
     while scans:
         lanes = min(WIDTH, 1 << (len(scans).bit_length() - 1))
         try:
@@ -146,8 +149,8 @@ def _joined(graph: Graph, scans: list[Node], fixed: frozenset[str]) -> Iterator[
 
 @dataclass
 class _Leaf:
-    """A leaf of a loop's body, and the value that it represents: a value of one lane (``lane``), of all lanes, or the
-    matrices of all lanes."""
+    """A leaf of a loop's body, and the value ``ref`` of the scan's body for which it stands: in one ``lane``, in all
+    lanes (None), or, if ``is_matrix``, the matrices of all lanes as one matrix."""
 
     name: str
     ref: Ref
@@ -156,7 +159,8 @@ class _Leaf:
 
 
 class _Loop:
-    """The loop of one scan, or of several scans as its lanes."""
+    """The loop of one scan, or of several scans with equal bodies as its lanes. The body of the first scan stands for
+    all bodies."""
 
     def __init__(self, graph: Graph, nodes: Sequence[Node], fixed: frozenset[str]) -> None:
         self.graph, self.nodes, self.lanes = graph, nodes, len(nodes)
@@ -176,7 +180,8 @@ class _Loop:
         self._finish()
 
     def _fixed(self, outside: frozenset[str]) -> set[str]:
-        """Return for each lane the nodes of the body that are the same in each iteration and known before the loop."""
+        """Return the names of the body's nodes that, in every lane, are the same in each iteration and known before the
+        loop."""
         fixed = set[str]()
         for node in self.body:
             if isinstance(node.op, ops.Arg):
@@ -190,15 +195,18 @@ class _Loop:
         return fixed
 
     def _wide(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return a shape with the axis of lanes, if there are several lanes."""
         return shape if self.lanes == 1 else (*shape, self.lanes)
 
     def _leaf(self, op: Op, name: str, ref: Ref, lane: int | None = None, is_matrix: bool = False) -> Ref:
+        """Add a leaf to the loop's body, which stands for a value of the scan's body."""
         (leaf,) = self.b.add(op, names=(name,))
         self.leaves.append(_Leaf(leaf.node, ref, lane, is_matrix))
         return leaf
 
     def _add(self, node: Node) -> None:
-        """Add a node of the body that differs from iteration to iteration. Raise ShapeError if it has no lanes."""
+        """Add a node that differs from iteration to iteration to the loop's body. Raise ShapeError if its op has no
+        form with lanes."""
         if isinstance(node.op, ops.Arg):
             self.new[Ref(node.name)] = self._argument(node, node.op)
             return
@@ -267,8 +275,8 @@ class _Loop:
         )
 
     def _of_lanes(self, ref: Ref) -> Refs:
-        """Return a value of the body in each lane. A value that is known before the loop is an operand for each lane,
-        because a constant of the body must be a leaf."""
+        """Return a value of the body for each lane. A value that is known before the loop becomes an operand of each
+        lane, because a constant of the body must be a leaf."""
         shape, name = self.body.type(ref).shape, self.body.value_name(ref)
         if ref.node not in self.fixed:
             return _one_by_one(self.b, self.new[ref], self.lanes, shape)
@@ -279,7 +287,8 @@ class _Loop:
         )
 
     def _number(self, ref: Ref, nodes: Sequence[Node]) -> float | None:
-        """Return for each of these scans the number that all elements of a value of the body equal, if there is one."""
+        """Return the number that fills a value of the body in all of these scans. Return None if the value is no
+        constant array of one number, or has different numbers."""
         inside = self.body.node(ref.node)
         if isinstance(inside.op, ops.Arg):
             found = [self.graph.node(self.graph.args(node.name)[self.slots[inside.name]].node).op for node in nodes]
@@ -288,7 +297,7 @@ class _Loop:
         return _same_number(found)
 
     def put(self, rebuild: Rebuild) -> None:
-        """Add the loop to a graph that is rebuilt, and a Split of its only array into the scans' results."""
+        """Add the loop to a graph that is being rebuilt, and a Split of its only array into the scans' results."""
         b, known = rebuild.builder, dict[tuple[int, Ref], Ref]()
         leaves = {leaf.name: leaf for leaf in self.leaves}
         operands = [self._operand(rebuild, leaves[node.name], known) for node in self.op.leaves]
@@ -306,11 +315,12 @@ class _Loop:
 
     @staticmethod
     def _named(b: Builder, ref: Ref, node: Node, out: int, shape: tuple[int, ...]) -> Ref:
+        """Return a value in the shape and with the name of a scan's result."""
         return b.add(ops.Reshape(shape), ref, names=(node.names[out],), loc=node.loc)[0]
 
     def _operand(self, rebuild: Rebuild, leaf: _Leaf, known: dict[tuple[int, Ref], Ref]) -> Ref:
-        """Return the value outside that a leaf of the body stands for. Values of several lanes are joined: matrices row
-        by row, others along a last axis."""
+        """Return the value outside for which a leaf of the body stands. Values of several lanes are joined: matrices
+        row by row, other values along a new last axis."""
         lanes = range(self.lanes) if leaf.lane is None else (leaf.lane,)
         values = [self._outside(rebuild, lane, leaf.ref, known) for lane in lanes]
         if not leaf.is_matrix:
@@ -322,7 +332,8 @@ class _Loop:
         return b.add(ops.Reshape((outs * self.lanes, ins)), all_, names=(f"{self.body.name}/{leaf.name}",))[0]
 
     def _outside(self, rebuild: Rebuild, lane: int, ref: Ref, known: dict[tuple[int, Ref], Ref]) -> Ref:
-        """Return a value of a lane that is known before the loop: an operand of the scan, or computed from some."""
+        """Return a value of a lane's body that is known before the loop: an operand of the scan, or computed from
+        operands, which is done once (``known``)."""
         node, outer = self.scans[lane].body, self.nodes[lane]
         position = [each.name for each in self.body].index(ref.node)
         inner = [*node][position]
@@ -338,13 +349,15 @@ class _Loop:
 
 
 def _same_number(values: Sequence[Op]) -> float | None:
-    """Return the number that all elements of some values equal, if there is one."""
+    """Return the number that fills all of these values. Return None if one is no array of one number, or if they
+    differ."""
     numbers = {op.value if isinstance(op, ops.Full) else None for op in values}
     return numbers.pop() if len(numbers) == 1 else None
 
 
 def _side_by_side(b: Builder, lanes: Sequence[Ref]) -> Ref:
-    """Join values of the same shape along a new last axis, the lanes. Equal constants become one constant."""
+    """Return values of the same shape, one for each lane, joined along a new last axis. Equal constants become one
+    constant."""
     if len(lanes) == 1:
         return lanes[0]
     shape = b.type(lanes[0]).shape
@@ -355,7 +368,7 @@ def _side_by_side(b: Builder, lanes: Sequence[Ref]) -> Ref:
 
 
 def _one_by_one(b: Builder, whole: Ref, lanes: int, shape: tuple[int, ...]) -> Refs:
-    """Return the lanes of a value."""
+    """Return the value of each lane, in ``shape``, from the value of all lanes."""
     if lanes == 1:
         return (whole,)
     parts = b.add(ops.Split(len(shape), (1,) * lanes), whole)
@@ -374,7 +387,8 @@ class Accumulated(Linear):
 
 
 def accumulated(graph: Graph) -> Graph:
-    """linear(x, W) + y => one product whose sums start from y, for a constant W, if only the sum reads linear(x, W)."""
+    """Return the graph with sums of products as one op: linear(x, W) + y => a product whose sums start from y, for a
+    constant W, if only the sum reads linear(x, W)."""
     fixed, values, readers = constants(graph), Values(graph, {}, MOVES), graph.readers()
 
     def read_once(ref: Ref) -> bool:
@@ -424,7 +438,8 @@ class GroupedProduct(Written):
 
 @dataclass(frozen=True)
 class _Groups:
-    """The sizes of a product of groups; ``turned``: its matrices are [ins, outs]."""
+    """The sizes of a product of groups, each with its own matrix; ``turned``: the matrices are [ins, outs], not [outs,
+    ins]."""
 
     rows: int
     groups: int
@@ -434,8 +449,9 @@ class _Groups:
 
     @classmethod
     def of(cls, shape: Shape, axis: int, x: Shape, w: Shape) -> _Groups | None:
-        """Return the sizes of a sum of x * w along an axis as a product of groups, from the strides of the operands
-        along each axis of ``shape``. Return None for another sum, and for a sum of vectors, which gains nothing."""
+        """Return the sizes of a sum of x * w along an axis as a product of groups. ``x`` and ``w`` are the strides of
+        the operands along each axis of ``shape``. Return None if the sum has not this form, or one output for each
+        group, which gains nothing."""
         axes = [at for at, size in enumerate(shape) if size > 1 and at != axis]
         kinds = [(bool(x[at]), bool(w[at])) for at in axes]
         order = ((True, False), (True, True), (False, True))
@@ -453,13 +469,14 @@ class _Groups:
 
 
 def _dense(shape: Shape, axes: list[int], strides: Shape) -> bool:
-    """Return whether the elements along these axes, the last one innermost, are contiguous."""
+    """Return whether the elements along these axes, the last axis innermost, lie one after another in memory."""
     return all(strides[at] == prod(shape[inner] for inner in axes[place + 1 :]) for place, at in enumerate(axes))
 
 
 def grouped(graph: Graph) -> Graph:
-    """sum(x * W) => a product of each group, for a constant W. Such a sum is a linear layer of groups. It is written as
-    an einsum such as "ngi,gio->ngo", as products of a batch of matrices, or as a product and a sum."""
+    """Return the graph with products of groups in place of sums: sum(x * W) => a product of each group, for a constant
+    W. Models write such a linear layer of groups as an einsum such as "ngi,gio->ngo", as products of a batch of
+    matrices, or as a product and a sum."""
     fixed, readers = constants(graph), graph.readers()
     values = Values(graph, {}, (ops.Reshape, ops.Tile, ops.StopGradient))
     rebuild = Rebuild(graph)

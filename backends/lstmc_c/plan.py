@@ -33,7 +33,8 @@ CALLS = (
 
 
 def use_of(op: Op, slot: int, type_: TensorType) -> Use:
-    """Return the kind of use of a weight that is operand ``slot`` of an op, which decides the weight's order."""
+    """Return for what an op uses a weight that is its operand ``slot``: the use decides the order in which the weight
+    is stored."""
     if slot == 1 and isinstance(op, LaneProduct | GroupedProduct):
         return "lanes" if isinstance(op, LaneProduct) else "groups"
     if slot == 1 and isinstance(op, ops.Conv) and type_.shape[:2] != (op.group, 1):
@@ -45,7 +46,7 @@ def use_of(op: Op, slot: int, type_: TensorType) -> Use:
 
 @dataclass
 class Operation(Call):
-    """An op with special loops; the elements of its result are contiguous."""
+    """An op with special loops: it reads ``reads``, and writes its result as contiguous elements."""
 
     node: Node
     y: Place
@@ -95,15 +96,15 @@ class Plan:
 
     @property
     def inputs(self) -> list[Node]:
-        """The inputs other than states that something reads."""
+        """The inputs other than states that a node of the step reads."""
         return [node for node in self.graph if ("input", node.name) in self.places]
 
     @classmethod
     def of(
         cls, graph: Graph, states: Sequence[StatePair], integers: bool = False, turn: bool = False, exact: bool = False
     ) -> Plan:
-        """Return a plan with the caller's arrays and the arrays of weights, but without works. ``turn`` says that it is
-        the plan of a loop, and ``exact`` that weights are float32."""
+        """Return a plan with the caller's arrays and the arrays of weights, but without loops and operations. ``turn``
+        says that it is the plan of a loop's body, and ``exact`` that weights are float32."""
         if exact:
             graph = with_fewer_joins(with_rows_that_are_read(with_direct_windows(with_fewer_joins(graph))))
         if not integers:
@@ -131,7 +132,8 @@ class Plan:
         return plan
 
     def _uses(self, node: Node) -> Iterator[tuple[Ref, Use]]:
-        """Yield the operands of a node, each with its kind of use. A loop has the uses that its body has."""
+        """Yield the operands of a node, each with its use. The operands of a loop have the uses that the loop's body
+        makes of them."""
         args = self.graph.args(node.name)
         if not isinstance(node.op, Turns):
             yield from ((ref, use_of(node.op, slot, self.graph.type(ref))) for slot, ref in enumerate(args))
@@ -142,10 +144,10 @@ class Plan:
         yield from ((operands[ref.node], use) for ref, use in inner.weights)
 
     def schedule(self, code: Callable[[Step], LoopCode]) -> None:
-        """Plan what the C function does, one after another: ``works`` are loops (as text, by ``code``) and copies. Then
-        give the buffers between them places in one scratch memory.
+        """Plan the loops (whose lines ``code`` writes) and operations of the C function in their order, and give the
+        buffers between them places in one scratch memory.
 
-        The next value of a state is computed beside the state, and replaces it at the end, or in place.
+        The next value of a state is computed beside the state, and replaces the state at the end, or in place.
         """
         sources = {ref: Place(self.places["weight", self.graph.value_name(ref)]) for ref, _ in self.weights}
         for (kind, name), array in self.places.items():
@@ -169,7 +171,8 @@ class Plan:
         self._allocate()
 
     def _allocate(self) -> None:
-        """Give each array of scratch memory the lowest place that is free in its lifetime, the largest array first."""
+        """Give each array of scratch memory the lowest place that is free while the array is in use, the largest array
+        first."""
         spans: dict[Array, tuple[int, int]] = {}
         for at, work in enumerate(self.works):
             for array in _buffers(work):
@@ -223,7 +226,7 @@ def _in_place(work: Work, old: Array, new: Array) -> bool:
 
 
 class Step(Schedule[Operation]):
-    """The schedule of a step as one row."""
+    """The schedule of a step, which is one row."""
 
     moves, calls, one_row = MOVES, CALLS, True
 
@@ -235,6 +238,8 @@ class Step(Schedule[Operation]):
         return self._code(self)
 
     def is_within(self, node: Node, reader: Node) -> bool:
+        """Return whether a node is computed inside the sum that reads it: not if its elements would then be computed
+        several times on the way to an elementwise node."""
         return isinstance(reader.op, ops.Sum) or node.types[0].size == reader.types[0].size
 
     def _pieces(self, node: Node, sink: Sink) -> None:
@@ -250,6 +255,7 @@ class Step(Schedule[Operation]):
         return None
 
     def call(self, node: Node) -> Operation:
+        """Return the operation of a node that is no loop."""
         args = self.graph.args(node.name)
         if isinstance(node.op, Turns):  # its parameters are weights of its body
             args = args[: sum(isinstance(leaf.op, ops.Input) for leaf in node.op.leaves)]

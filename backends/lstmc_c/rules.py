@@ -24,8 +24,11 @@ MOST_IMAGES = 8  # that are tried in place of one image
 
 
 def with_fewer_joins(graph: Graph) -> Graph:
-    """split(concat(xs)) => pieces of xs. A piece of several xs is joined again only if a concat reads it.
-    concat(concat(xs), y) => concat(xs, y)."""
+    """Return the graph with cuts of joins as cuts of the joined values.
+
+    split(concat(xs)) => pieces of xs; a piece of several xs is joined again only if a concat reads it.
+    concat(concat(xs), y) => concat(xs, y).
+    """
     readers: dict[Ref, list[Node | None]] = {output.ref: [None] for output in graph.outputs}
     for node in graph:
         for ref in graph.args(node.name):
@@ -50,7 +53,7 @@ def with_fewer_joins(graph: Graph) -> Graph:
 
 
 def _joined(b: Builder, ref: Ref, join: Concat) -> Refs:
-    """Return the values that a value is a join of; itself if it is not a join."""
+    """Return the values that are joined to a value by the op ``join``, or the value itself if it is no such join."""
     return b.args(ref.node) if b.node(ref.node).op == join else (ref,)
 
 
@@ -68,7 +71,8 @@ def _pieces(b: Builder, parts: Refs, axis: int, start: int, stop: int) -> Iterat
 
 
 def with_rows_that_are_read(graph: Graph) -> Graph:
-    """conv(concat(rows)) => conv(concat(some rows)), if there is one line of windows, and dilation skips rows."""
+    """Return the graph in which convolutions skip no rows: conv(concat(rows)) => conv(concat(the rows that it reads)),
+    if there is one line of windows, and dilation skips rows."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if not isinstance(node.op, Conv) or node.op.dilation[0] == 1 or node.op.pad[0] or node.types[0].shape[-2] > 1:
@@ -85,8 +89,11 @@ def with_rows_that_are_read(graph: Graph) -> Graph:
 
 
 def with_direct_windows(graph: Graph) -> Graph:
-    """conv(moved(x)) => conv(x), where padding, shifted copies or zeros between pixels only move elements of x. The
-    kernel becomes larger, and pixels with zeros between them become channels."""
+    """Return the graph in which convolutions read images before they are moved: conv(moved(x)) => conv(x), where
+    padding, shifted copies or zeros between pixels only move elements of x.
+
+    The kernel becomes larger, and pixels with zeros between them become channels.
+    """
     fixed = constants(graph)
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -103,11 +110,9 @@ def with_direct_windows(graph: Graph) -> Graph:
 
 
 def _moved_images(b: Builder, x: Ref) -> dict[Ref, Array]:
-    """Return smaller images, each with all elements of an image that are not zeros, the smallest first.
-
-    With each comes an array of the shape of ``x``. It has, for each element of ``x``, the number of this element in the
-    smaller image, counted from 1, or 0 for a zero.
-    """
+    """Return the smaller images from which ``x`` is made by moves and zeros alone, the smallest first. Each comes with
+    an array of the shape of ``x``, which has for each element of ``x`` its number in the smaller image, counted from 1,
+    or 0 for a zero."""
     inside: dict[Ref, None] = {x: None}
     pending = [x]
     while pending:
@@ -128,7 +133,8 @@ def _moved_images(b: Builder, x: Ref) -> dict[Ref, Array]:
 
 
 def _evaluated(b: Builder, ref: Ref, known: dict[Ref, Array | None]) -> Array | None:
-    """Return the elements of a value that only moves known elements and zeros. Return None for any other value."""
+    """Return the elements of a value that is made of ``known`` values and zeros by moves alone. Return None for any
+    other value."""
     if ref not in known:
         node = b.node(ref.node)
         if node.op == Full(node.types[0].shape, 0.0):
@@ -144,7 +150,8 @@ def _evaluated(b: Builder, ref: Ref, known: dict[Ref, Array | None]) -> Array | 
 
 
 def _elements(op: Conv, image: Array, kernel: Shape, size: Shape) -> Array:
-    """Return the elements of an image in each window, as [channels, kernel, pixels]."""
+    """Return the elements of an image in each window of a convolution, as [channels * kernel, rows, columns]; ``size``
+    has the numbers of rows and columns of windows."""
     (down, across), (rows, columns) = op.dilation, size
     padded = np.pad(image, ((0, 0), *((pad, pad) for pad in op.pad)))
     parts = [
@@ -155,9 +162,9 @@ def _elements(op: Conv, image: Array, kernel: Shape, size: Shape) -> Array:
 
 
 def _same_windows(op: Conv, kernel: Shape, result: Shape, shape: Shape, x: Array) -> _Windows | None:
-    """Return a convolution of an image of ``shape`` whose windows contain the elements ``x`` of the old windows of
-    ``op``. Also return the size of its windows, and for each of the neighbouring pixels, which are channels of the new
-    convolution, the old element of each element of a window. Return None if there is no such convolution."""
+    """Return a convolution of an image of ``shape`` whose windows contain the elements of the windows of ``op``, whose
+    image is ``x``; the size of its windows; and for each of the neighbouring pixels, which are channels of the new
+    convolution, the old element for each element of a window. Return None if there is no such convolution."""
     (rows, columns), size = result[-2:], x.shape[-3] * prod(kernel[2:])
     if shape[-3] % op.group or size * rows * columns > LARGEST or prod(x.shape[:-3]) != 1:
         return None
@@ -174,8 +181,8 @@ def _same_windows(op: Conv, kernel: Shape, result: Shape, shape: Shape, x: Array
 
 
 def _convolutions(op: Conv, image: Shape, pixels: Shape, rows: int, most: int) -> Iterator[tuple[Conv, Shape]]:
-    """Yield convolutions of an image that give this number of ``pixels``, and their window sizes. They have all
-    paddings for up to ``rows`` rows, and at most ``most`` elements in a window."""
+    """Yield convolutions of an image that give ``pixels`` rows and columns, and their window sizes: with all paddings
+    for up to ``rows`` rows, and at most ``most`` elements in a window."""
     for down in range(op.pad[0], op.pad[0] + max(rows - image[1], 0) + 1):
         for across in count():
             new = replace(op, pad=(down, across))
@@ -192,8 +199,8 @@ def _convolutions(op: Conv, image: Shape, pixels: Shape, rows: int, most: int) -
 
 
 def _matched(old: Array, new: Array, groups: int) -> dict[int, int] | None:
-    """Return for each element of a new window the element of the old window, the same for each group. Return None if a
-    new window lacks an old element."""
+    """Return by element of a new window the element of the old window, the same for each group. Return None if a new
+    window lacks an old element, or if the groups differ."""
     places = {each.tobytes(): at for at, each in enumerate(new[..., : old.shape[-1]].copy())}
     found: list[dict[int, int]] = []
     for group, part in enumerate(np.split(old, groups)):
@@ -211,7 +218,8 @@ def _matched(old: Array, new: Array, groups: int) -> dict[int, int] | None:
 def _direct(
     b: Builder, node: Node, args: Refs, image: Ref, op: Conv, window: Shape, taken: Sequence[Mapping[int, int]]
 ) -> Refs:
-    """Add the new convolution in place of a node, and put its channels in order: these are neighbouring pixels."""
+    """Return the result of a convolution as a convolution ``op`` of ``image``. Its channels that are neighbouring
+    pixels (``taken`` has one entry for each) are put side by side."""
     (*lead, outs, rows, columns), (_, w, *bias) = node.types[0].shape, args
     elements, phases = prod(b.type(w).shape[1:]), len(taken)
     channels, shape = b.type(image).shape[-3] // op.group, (*lead, *b.type(image).shape[-3:])

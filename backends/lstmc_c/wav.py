@@ -26,6 +26,7 @@ _TEMPLATES.filters["product"] = prod
 
 
 def _overlapping(stft: Stft) -> Stft:
+    """Return frames that can overlap and add up. Raises ValueError for an odd number of samples, or too large a hop."""
     if stft.frame % 2 or not 1 <= stft.hop <= stft.frame // 2:
         raise ValueError("a frame of an even number of samples, and a hop of 1 to half of it")
     return stft
@@ -37,8 +38,9 @@ class Stft:
     """The frames of a sound: ``frame`` samples, ``hop`` samples apart, under a window that is applied again to the
     output.
 
-    ``input`` is the net's input from the ``frame / 2 + 1`` FFT bins of a frame: their real and imaginary parts, their
-    magnitudes or the logarithms of their powers. ``output`` are the new bins, or gains of the bins.
+    ``input`` is what the net is fed of the ``frame / 2 + 1`` FFT bins of a frame: their real and imaginary parts, their
+    magnitudes, or the logarithms of their powers. ``output`` is what the net returns: the new bins, or gains of the
+    bins.
     """
 
     rate: Annotated[int, Field(ge=1, lt=2**30)]
@@ -50,8 +52,8 @@ class Stft:
 
     @classmethod
     def of(cls, language: str) -> Stft:
-        """Return the frames that ``wav:rate=16000,frame=512,hop=256`` describes. Raise BackendError if a setting is
-        missing or wrong."""
+        """Return the frames that a text such as ``wav:rate=16000,frame=512,hop=256`` describes. Raises
+        :class:`BackendError` if a setting is missing or wrong."""
         argument = Argument("language", LANGUAGE)
         pairs = [text.partition("=") for text in language.partition(":")[2].split(",") if text]
         values = {name: text if (number := whole(text)) is None else number for name, _, text in pairs}
@@ -68,8 +70,8 @@ class Stft:
             raise BackendError(f"{argument}: {wrong}") from None
 
     def strides(self, place: Place, kind: str) -> tuple[int, int] | None:
-        """Return the distances in an array of two bins, and of the real and imaginary part of a bin. Return None for
-        another shape."""
+        """Return how far apart two bins are in an array, and the real and imaginary part of a bin. Return None if the
+        array has not the shape of the bins."""
         wanted = sorted((self.frame // 2 + 1, *([2] if kind == "complex" else [])))
         if sorted(size for size in place.shape if size != 1) != wanted:
             return None
@@ -102,8 +104,8 @@ def program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, 
 
 
 def _only(stft: Stft, kind: Literal["input", "output"], places: Mapping[str, Place]) -> tuple[str, tuple[int, int]]:
-    """Return the only input or output that has the shape of a frame's bins, and its strides. Raise BackendError if none
-    or several have it."""
+    """Return the name of the only input or output that has the shape of a frame's bins, and its strides. Raises
+    :class:`BackendError` if none or several have this shape."""
     format = getattr(stft, kind)
     found = {name: strides for name, place in places.items() if (strides := stft.strides(place, format))}
     if len(found) != 1:

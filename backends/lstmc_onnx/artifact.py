@@ -23,11 +23,8 @@ from lstmc_onnx.lowerings import Call, Shared, Writer, check_opset, lowerings, o
 
 @dataclass(frozen=True)
 class WrittenModel:
-    """A ``ModelProto`` with its names.
-
-    These are the names of the graph's values, and of its outputs in order; and the graph of its weights, whose outputs
-    have the names of initialisers.
-    """
+    """A ``ModelProto``; the names of the graph's values in the model; the names of its outputs in order; and the graph
+    of its weights, whose outputs have the names of initialisers."""
 
     proto: Any
     names: Mapping[Ref, str]
@@ -36,9 +33,9 @@ class WrittenModel:
 
 
 def write_model(graph: Graph, weights: Mapping[str, Array], opset: int) -> WrittenModel:
-    """Return the model of a graph with these parameters. Values keep their names; outputs have the model's names.
-    Raises :class:`BackendError` for an opset that is too old or unknown, and another error if it would need the number
-    of an open size."""
+    """Return the model of a graph with these parameters. Values keep their names; outputs have the names that the graph
+    gives them. Raises :class:`BackendError` for an opset that is too old or unknown, and one of UNKNOWN if the model
+    would need the number of an open size."""
     check_opset(opset)
     shared = Shared(opset, dims=open_inputs(graph))
     w = shared.main
@@ -78,7 +75,8 @@ def write_model(graph: Graph, weights: Mapping[str, Array], opset: int) -> Writt
 
 
 def is_stored(graph: Graph, ref: Ref) -> bool:
-    """Return whether a value is an initialiser: a parameter, or a function of parameters and constants."""
+    """Return whether a value is an initialiser: a parameter, or computed by weight ops from parameters and
+    constants."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     if isinstance(op, Param) or not is_weight_op(op):
         return isinstance(op, Param)
@@ -107,7 +105,7 @@ def write_node(w: Writer, graph: Graph, node: Node, names: Mapping[Ref, str]) ->
 
 def write_scan(w: Writer, graph: Graph, node: Node, scan: Scan, names: Mapping[Ref, str]) -> None:
     """Write a Scan, with states before sequences. The body reads values that are equal at every step from the outer
-    graph. A scan without sequences gets one of zeros, which ONNX requires."""
+    graph. A scan without sequences gets a sequence of zeros, because ONNX requires one."""
     body, title = named_results(scan, scan.body), scan.body.name
     inner, inside = Writer(w.shared), dict[Ref, str]()
     outer: dict[str, list[str]] = {"state": [], "x": []}
@@ -152,7 +150,7 @@ def value_names(graph: Graph) -> dict[Ref, str]:
 
 
 def _names(graph: Graph, w: Writer) -> dict[Ref, str]:
-    """Return the names of all values in the model: inputs, initialisers, outputs and intermediate values."""
+    """Return the names of all values that the model has: inputs, initialisers, outputs and intermediate values."""
     inputs = [Ref(node.name) for node in graph if isinstance(node.op, Input)]
     used = {ref for node in graph if not is_stored(graph, Ref(node.name)) for ref in graph.args(node.name)}
     used |= {output.ref for output in graph.outputs}
@@ -202,7 +200,8 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Ar
 
 
 def external_data(proto: Any, file: str) -> bytes:
-    """Move the data of all weights out of the net, and return them as the bytes of ``file``. Shapes stay in the net."""
+    """Move the data of all weights out of the net, and return them as the content of ``file``. Shapes stay in the
+    net."""
     parts, start = [], 0
     for tensor in proto.graph.initializer:
         if tensor.data_type != onnx().TensorProto.FLOAT:

@@ -66,7 +66,7 @@ class CheckForms(CheckOps):
 
 
 def _is_matmul(b: Builder, product: Linear, bias: Ref) -> bool:
-    """Return whether a product becomes MatMul in ONNX, which has no bias: then product and sum are two values."""
+    """Return whether ONNX writes a product as MatMul, which has no bias, so that product and sum are two values."""
     return product.axis != 1
 
 
@@ -107,8 +107,8 @@ class OnnxBackend(RunsFiles):
     }
 
     def with_options(self, options: Mapping[str, str]) -> OnnxBackend:
-        """Return the backend with another opset, or other dimensions to leave open. Raise BackendError if the opset is
-        no integer."""
+        """Return the backend with another opset, or other dimensions to leave open. Raises :class:`BackendError` if the
+        opset is no integer."""
         opset = options.get("opset", str(self.opset))
         if not re.fullmatch("[0-9]{1,3}", opset):
             raise BackendError(f"opset={opset}: expected an integer")

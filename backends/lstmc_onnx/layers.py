@@ -40,8 +40,8 @@ Range = tuple[int, int]
 
 
 class Pieces:
-    """Slices of the weights of ``graph`` in the graph under construction; ``need`` maps an old value to its new
-    value."""
+    """Cuts and joins the weights of ``graph`` in a graph under construction. ``need`` returns the new value for an old
+    value; ``parts`` are all parts that will be cut."""
 
     def __init__(self, graph: Graph, b: Builder, need: Callable[[Ref], Ref], parts: Iterable[Matrix | Place]) -> None:
         self.graph, self.b, self.need = graph, b, need
@@ -76,8 +76,8 @@ class Pieces:
         return rows
 
     def _cut(self, x: Ref, ref: Ref, rows: Range | None, span: Range, axis: int) -> Ref:
-        """Return a part of x along an axis. Each x is split once, at all bounds that are needed, and the pieces are
-        joined. x is the new value of ``ref``, or of some of its rows."""
+        """Return the part of x from ``span[0]`` to ``span[1]`` along an axis. x, the new value of ``ref`` or of its
+        ``rows``, is split once, at all bounds that are needed, and the pieces in between are joined."""
         key = ref, rows
         if key not in self._pieces:
             size = self.b.type(x).shape[axis]
@@ -153,13 +153,13 @@ class Direction:
 
     @property
     def clip(self) -> float:
-        """The bound c of gate inputs, clipped to [-c, c]; 0 for none."""
+        """The bound c if gate inputs are clipped to [-c, c]; 0 if they are not."""
         first = next(iter(self.match.gates().values())).activation
         return first.high if isinstance(first, Clipped) else 0.0
 
     @property
     def pair(self) -> tuple[object, ...]:
-        """The key that both directions of a layer share."""
+        """The key that is equal for two scans that can be the two directions of one layer."""
         return (
             self.kind, self.match.units, self.sequences, self.lengths, self.coupled, self.reset_after, self.peephole,
             self.initial, self.bias, self.clip,
@@ -167,7 +167,7 @@ class Direction:
 
 
 def match_direction(graph: Graph, name: str) -> Direction:
-    """Return the scan as a direction of a layer. Raises :class:`Mismatch` with the first difference."""
+    """Return a scan as a direction of a layer. Raises :class:`Mismatch` with the first difference if it is none."""
     match = recognise(graph, name)
     if isinstance(match, Unrecognised):
         nearest = {2: "LSTM", 1: "GRU"}.get(_scan(graph, name).states, "RNN")
@@ -221,8 +221,9 @@ class _Matcher:
         return Direction(ops.RNN, match, (Part(match.h),), (function,), initial=initial)
 
     def _lstm(self, lstm: LSTM, initial: bool) -> Direction:
-        """Return a direction of an LSTM. ONNX's coupled gates are i and 1 - i. For f and 1 - f, i is the sigmoid of the
-        negated input of f. Raise a mismatch if f is then no sigmoid."""
+        """Return a direction of an LSTM. ONNX's coupled gates are i and 1 - i; gates f and 1 - f become i and 1 - i,
+        where i is the sigmoid of the negated input of f. Raises :class:`Mismatch` if the function of f is then no
+        sigmoid."""
         f = self._one([gate for gate in (lstm.i, lstm.f, lstm.o) if gate is not None])
         if lstm.i is None and not _mirrored(f):
             raise self.mismatch("a forget gate whose rest is a gate too, a sigmoid", f[0])
@@ -338,8 +339,8 @@ class FindLayers(Pass):
 
 
 def directions_in(graph: Graph) -> tuple[dict[str, Direction], dict[str, Difference]]:
-    """Return the scans that are one direction of a layer, by the names of their nodes. For each other scan, return the
-    first difference from a layer, by the name of its body."""
+    """Return the scans that are a direction of a layer, by the names of their nodes; and for each other scan, by the
+    name of its body, the first difference from a layer."""
     directions: dict[str, Direction] = {}
     differences: dict[str, Difference] = {}
     for node in graph:
@@ -370,8 +371,8 @@ def pairs(graph: Graph, directions: dict[str, Direction]) -> dict[str, tuple[str
 
 
 class _Rewrite:
-    """The rewrite of a graph's scans as layers; nodes are copied at first use, because the two scans of a layer may be
-    far apart."""
+    """Rewrites a graph's scans as layers. A node is copied when it is first needed, because the two scans of a layer
+    may be far apart."""
 
     def __init__(self, graph: Graph, directions: dict[str, Direction]) -> None:
         self.graph, self.directions = graph, directions
@@ -392,7 +393,7 @@ class _Rewrite:
         return self.rebuild.finish()
 
     def need(self, ref: Ref) -> Ref:
-        """Return the new value for a value of the old graph."""
+        """Return the new value for a value of the old graph; its node is copied if it has not been."""
         if ref not in self.rebuild.new:
             self.put(self.graph.node(ref.node))
         return self.rebuild.new[ref]
@@ -437,7 +438,8 @@ class _Rewrite:
             self._results(self.graph.node(name), self.directions[name], [parts[number] for parts in cut])
 
     def _results(self, node: Node, direction: Direction, results: Sequence[Ref]) -> None:
-        """Put a direction's results in place of the results of its scan. Results that nothing reads become zeros."""
+        """Put a direction's ``results`` in place of the results of its scan. Results that nothing reads become
+        zeros."""
         scan, match = _scan(self.graph, node.name), direction.match
         order = [arg.name for i, arg in enumerate(scan.body.body_args()) if scan.role(i) == "state"]
         last = {len(match.results) + order.index(s.arg.node): at for at, s in enumerate(match.states)}
@@ -453,8 +455,7 @@ class _Rewrite:
             self.rebuild.new[Ref(node.name, out)] = value
 
     def _or_initial(self, last: Ref, first: Ref, lengths: Ref, names: tuple[str, ...]) -> Ref:
-        """Return a last state, or the initial state for empty sequences, for which ONNX does not define the last
-        state."""
+        """Return a last state; for empty sequences, for which ONNX does not define it, the initial state."""
         (complement,) = self.b.add(Affine(-1.0, 1.0), lengths)
         (empty,) = self.b.add(Relu(), complement, names=("empty",))
         (rows,) = self.b.add(Reshape((*self.b.type(empty).shape, 1)), empty)
@@ -500,6 +501,7 @@ class _Rewrite:
         return self.pieces.join(rows, 0)
 
     def _r(self, direction: Direction) -> Ref:
+        """Return the weights of the previous h, with a block for each gate."""
         shape = (direction.match.units,) * 2
         rows = [self._sum(() if gate is None else gate.recurrent, neg, shape) for gate, neg, _ in direction.parts]
         return self.pieces.join(rows, 0)
@@ -516,14 +518,14 @@ class _Rewrite:
         return self.pieces.join([*of_w, *of_r], 0)
 
     def _bias(self, direction: Direction, parts: Sequence[Place], negated: bool, constant: float) -> Ref:
-        """Return the sum of parts of biases and a constant, negated if ``negated``."""
+        """Return the sum of parts of biases and a constant for one gate, negated if ``negated``."""
         if not parts and constant:
             return self.b.add(Full((direction.match.units,), -constant if negated else constant))[0]
         bias = self._sum(parts, negated, (direction.match.units,))
         return self.b.add(Affine(1.0, -constant if negated else constant), bias)[0] if constant else bias
 
     def _sum(self, parts: Sequence[Matrix | Place], negated: bool, shape: tuple[int, ...]) -> Ref:
-        """Return the sum of parts of weights. Without parts, return zeros of ``shape``."""
+        """Return the sum of parts of weights, or zeros of ``shape`` if there are no parts."""
         if not parts:
             return self.b.add(Full(shape))[0]
         terms = [self.pieces.part(at, negated) for at in parts]
@@ -564,8 +566,8 @@ def _op(directions: Sequence[Direction]) -> ops.Recurrent:
 
 
 def reasons(history: Sequence[Snapshot]) -> Iterator[str]:
-    """Yield a line for each layer and for each other scan, if the target's default passes ran. With a chosen form there
-    is no choice to explain."""
+    """Yield a line for each layer, and for each other scan with the reason why it is no layer. Yield nothing if the
+    user has chosen a form, so that no pass has looked for layers."""
     names = [snapshot.pass_name for snapshot in history]
     if FindLayers.name not in names:
         return

@@ -105,31 +105,31 @@ class Writer:
         return self._once(("scalar", (), array.tobytes()), write)
 
     def _once(self, key: tuple[str, tuple[int, ...], bytes], write: Callable[[], str]) -> str:
-        """Return the name of a constant, written at its first use."""
+        """Return the name of a constant, which ``write`` writes at its first use."""
         if key not in self.shared.constants:
             self.shared.constants[key] = write()
         return self.shared.constants[key]
 
     def tensor(self, array: Any, name: str) -> str:
-        """Return a new initialiser."""
+        """Add an initialiser, and return its name."""
         tensor_name = self.name(name)
         self.shared.tensors.append(onnx().numpy_helper.from_array(np.asarray(array, order="C"), tensor_name))
         return tensor_name
 
     def numbers(self, values: Sequence[int], name: str) -> str:
-        """Integers, such as axes and sizes."""
+        """Return the name of a constant of integers, such as axes and sizes."""
         return self.constant(np.asarray(values, np.int64), name)
 
     def shape(self, shape: Sequence[int]) -> str:
-        """Return the name of a shape for a Reshape. One open or computed size is -1. Other open sizes are read from
-        inputs."""
+        """Return the name of a shape for a Reshape. One open or computed size may be -1; if there are several, open
+        sizes are read from the shapes of inputs."""
         if sum(isinstance(size, UnknownSize) for size in shape) <= 1:
             return self.numbers([-1 if isinstance(size, UnknownSize) else size for size in shape], _title(shape))
         known(tuple(size for size in shape if not isinstance(size, OpenSize) and isinstance(size, UnknownSize))[1:])
         return self.add("Concat", [self._size(size) for size in shape], _title(shape), axis=0)[0]
 
     def filled(self, shape: Sequence[int]) -> str:
-        """Return the name of the shape of an array to be filled. Open sizes are read from inputs."""
+        """Return the name of the shape of an array to be filled. Open sizes are read from the shapes of inputs."""
         if not any(isinstance(size, UnknownSize) for size in shape):
             return self.numbers(shape, _title(shape))
         known(tuple(size for size in shape if not isinstance(size, OpenSize)))
@@ -152,6 +152,7 @@ class Writer:
 
 
 def _title(shape: Sequence[int]) -> str:
+    """Return the name of a constant that is a shape."""
     names = ("_" if isinstance(size, UnknownSize) and not isinstance(size, OpenSize) else str(size) for size in shape)
     return f"shape_{'x'.join(names) or 'of_one'}"
 
@@ -200,6 +201,7 @@ OPERATORS: Mapping[type[Op], tuple[str, Mapping[str, str]]] = {
 
 
 def operator(w: Writer, call: Call) -> None:
+    """Write an op that is a single operator of ONNX."""
     kind, fields = OPERATORS[type(call.op)]
     w.add(kind, call.args, call.results, **{name: getattr(call.op, field) for name, field in fields.items()})
 
@@ -251,7 +253,8 @@ def reshape(w: Writer, call: Call) -> None:
 
 
 def ones_left_out(longer: Sequence[int], shorter: Sequence[int]) -> list[int] | None:
-    """Return the axes of 1 that ``shorter`` lacks. Return None if the shapes differ in other axes."""
+    """Return the axes of size 1 that ``longer`` has and ``shorter`` lacks. Return None if the shapes differ in other
+    ways."""
     axes, left = [], list(shorter)
     for axis, size in enumerate(longer):
         if left and size == left[0]:
@@ -335,8 +338,8 @@ def conv(w: Writer, call: Call[ops.Conv]) -> None:
 
 
 def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
-    """Write AveragePool. It divides by a window's size, but the core op by the window's places in the padded image: a
-    factor for each place corrects this where they differ."""
+    """Write AveragePool. ONNX divides by a window's size, the core op by the number of the window's places in the
+    padded image; a factor for each place corrects this where they differ."""
     share = (prod(call.op.size) / call.op.covered(known(call.types[0].shape[-2:]))).astype(np.float32)
     if np.all(share == 1):
         _images(w, call, "AveragePool", call.results, count_include_pad=1, **_windows(call))
@@ -346,13 +349,15 @@ def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
 
 
 def _windows(call: Call[ops.MaxPool | ops.AvePool]) -> dict[str, Any]:
-    """Return a window's attributes, padded to whole windows: no runtime then rounds their number."""
+    """Return the attributes of a pooling's windows. The image is padded so that all windows are whole, so no runtime
+    rounds their number."""
     op, image = call.op, known(call.types[0].shape[-2:])
     return {"kernel_shape": op.size, "strides": op.stride, "pads": (*op.pad, *op.ends(image))}
 
 
 def _images(w: Writer, call: Call, kind: str, results: Any, **attributes: Any) -> tuple[str, ...]:
-    """Return an operator on [N, C, H, W], for x with any axes before the last three."""
+    """Write an operator on images [N, C, H, W] for x with any axes before the last three, and return the names of its
+    results."""
     if call.types[0].rank == 4:
         return w.add(kind, call.args, results, **attributes)
     images = w.shape((prod(call.types[0].shape[:-3]), *call.types[0].shape[-3:]))

@@ -69,10 +69,10 @@ class Recurrent(Op):
 
     @abstractmethod
     def step(self, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
-        """Return the next states of one direction; ``f`` are its functions."""
+        """Return the next states of one direction from its operands; ``f`` are the functions of the direction."""
 
     def attributes(self) -> dict[str, int]:
-        """Return ONNX's attributes that this operator alone has."""
+        """Return the attributes that only this operator of ONNX has, those that are set."""
         return {attribute: 1 for field, attribute in self.own.items() if getattr(self, field)}
 
     @property
@@ -162,7 +162,7 @@ class Recurrent(Op):
 
     @classmethod
     def flags(cls) -> tuple[str, ...]:
-        """Return the boolean fields."""
+        """Return the names of the boolean fields."""
         return tuple(field.name for field in fields(cls) if field.default is False)
 
 
@@ -261,7 +261,7 @@ def meaning(op: Recurrent, types: Types) -> Graph:
 
 
 def _by_direction(value: Value, count: int) -> list[Value]:
-    """Return each direction's part of an operand."""
+    """Return the part of an operand for each direction."""
     parts = split(value, count, axis=0) if count > 1 else [value]
     return [reshape(part, *part.shape[1:]) for part in parts]
 
@@ -302,7 +302,7 @@ def _direction(
 
 
 def _applied(name: str, numbers: Sequence[float], clip: float) -> Function:
-    """Return a function of a value that is first clipped to [-clip, clip], unless clip is 0."""
+    """Return a function of a value, which first clips the value to [-clip, clip] if clip is not 0."""
 
     def function(x: Value) -> Value:
         return FUNCTIONS[name][1](lstmc.clip(x, -clip, clip) if clip else x, *numbers)

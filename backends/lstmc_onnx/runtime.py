@@ -112,7 +112,8 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
 
 
 def model_parts(content: bytes) -> Parts:
-    """Return a model's operators, initialisers, inputs and outputs. Raises :class:`BackendError`."""
+    """Return a model's operators, initialisers, inputs and outputs, for comparisons. Raises :class:`BackendError` for
+    bytes that are no model."""
     model = model_of(content)
     graph, arrays = model.graph, dict[Part, Mapping[str, str | Array]]()
     for tensor in graph.initializer:
@@ -161,13 +162,13 @@ def listed_layers(net: bytes) -> tuple[Layer, ...]:
 
 
 def _shape(info: Any) -> tuple[int, ...] | None:
-    """Return the sizes if no size is open; else None."""
+    """Return the sizes of a value, or None if one is open."""
     dims = info.type.tensor_type.shape.dim
     return tuple(dim.dim_value for dim in dims) if all(dim.HasField("dim_value") for dim in dims) else None
 
 
 def findings() -> Iterator[Finding]:
-    """Return the packages that write and run nets; both are optional."""
+    """Yield whether the packages that write and run nets are installed; both are optional."""
     yield Finding.of("onnx", onnx, lambda package: f"{package.__version__}, opsets up to {newest()}", "ONNX")
     yield Finding.of("onnxruntime", onnxruntime, lambda package: str(package.__version__), "ONNX")
 
@@ -183,7 +184,7 @@ class Loaded:
 
     @property
     def outputs(self) -> list[str]:
-        """The names of its outputs."""
+        """The names of the net's outputs."""
         return [slot.name for slot in self.session.get_outputs()]
 
     def forward(self, blobs: Mapping[str, Array], outputs: Iterable[str]) -> Mapping[str, Array]:
@@ -195,8 +196,8 @@ class Loaded:
 
 
 def load(net: Path | bytes, gpu: bool = False, threads: int = 0) -> Loaded:
-    """Return a net from its file or its bytes, on this many threads (0: ONNX Runtime's choice). Raises
-    :class:`BackendError` with ONNX Runtime's message for a net that it cannot load, and if it has no GPU."""
+    """Return a net loaded from its file or its bytes, on this many threads (0: ONNX Runtime's choice). Raises
+    :class:`BackendError` with ONNX Runtime's message if it cannot load the net, and if ``gpu`` and it has no GPU."""
     runtime = onnxruntime()
     if gpu and GPU not in runtime.get_available_providers():
         raise BackendError(
@@ -216,7 +217,7 @@ def load(net: Path | bytes, gpu: bool = False, threads: int = 0) -> Loaded:
 
 @contextmanager
 def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Loaded]:
-    """Yield a loaded net. If a file of other weights is given, these replace the net's own."""
+    """Yield a written net that is loaded. If a file of other weights is given, these replace the net's own weights."""
     if files.weights == files.net:
         yield load(files.net, gpu)
         return
@@ -237,7 +238,7 @@ class RuntimeExecutor(Executor):
     name = "onnx-cpu"
 
     def unavailable(self) -> str | None:
-        """Return why ONNX Runtime cannot be used here, or None."""
+        """Return why ONNX Runtime cannot be used here, or None if it can."""
         return problem_with(onnxruntime)
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
@@ -269,8 +270,8 @@ LEAST, MOST = 5, 2000  # rounds
 
 
 def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-    """Return the seconds of a forward pass of each written net on one thread of the CPU: minima of passes that take
-    turns."""
+    """Return by form the seconds of a forward pass of each written net, on one thread of the CPU; see
+    :func:`least_seconds`."""
     nets = {}
     with ExitStack() as stack:
         for form, artifact in artifacts.items():
@@ -286,7 +287,8 @@ def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
 
 
 def least_seconds(nets: Mapping[str, tuple[Loaded, Mapping[str, Array]]]) -> dict[str, float]:
-    """Return the least time in seconds of a pass of each net. The nets take turns, so that all see the same load."""
+    """Return by form the least seconds of a pass of each net, among many passes. The nets take turns, so that all see
+    the same load."""
     best = dict.fromkeys(nets, float("inf"))
     rounds, end = 0, perf_counter() + SECONDS
     while rounds < LEAST or (rounds < MOST and perf_counter() < end):

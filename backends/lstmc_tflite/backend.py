@@ -31,7 +31,7 @@ from lstmc_tflite.runtime import MicroExecutor, ReferenceExecutor, TfliteExecuto
 
 @dataclass(frozen=True)
 class Rule:
-    """A ``[[rule]]``: the supported ``operators``, or a limit on one ``operator``."""
+    """A ``[[rule]]`` of a target: the ``operators`` that the target supports, or a limit on one ``operator``."""
 
     reason: str
     source: str
@@ -42,7 +42,7 @@ class Rule:
     advice: str = ""
 
     def broken(self, operator: Operator) -> tuple[str, str] | None:
-        """Return the actual and the expected property of an operator that breaks the rule, or else None."""
+        """Return what an operator has and what the rule expects if the operator breaks the rule; otherwise None."""
         if self.operators and operator.code not in self.operators:
             return operator.code, "one of its operators"
         if operator.code != self.operator:
@@ -56,7 +56,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Target:
-    """A target. If its ``numbers`` are integers, it computes nothing in float32."""
+    """A target. With ``numbers`` "integers" it computes nothing in float32."""
 
     summary: str
     base: str = ""
@@ -76,12 +76,14 @@ def targets() -> Mapping[str, Target]:
 
 
 def _order(name: str) -> int:
+    """Return the place of a target in listings; a target comes after its base."""
     names = ("tflite", "tflite-micro", "ethos-u", "edgetpu")
     return names.index(name) if name in names else len(names)
 
 
 def check_net(net: Net, target: str, graph: Graph) -> None:
-    """Raise :class:`BackendError` for the first operator that a target lacks, with the line of the operator's node."""
+    """Raise :class:`BackendError` for the first operator that breaks a rule of a target, with the line of the
+    operator's node."""
     for operator in net.operators:
         for rule, found, expected in _broken(operator, target):
             notes = [f"source: {rule.source}", *([rule.advice] if rule.advice else [])]
@@ -94,13 +96,15 @@ def check_net(net: Net, target: str, graph: Graph) -> None:
 
 
 def _broken(operator: Operator, target: str) -> Iterator[tuple[Rule, str, str]]:
+    """Yield each rule of a target that an operator breaks, with what the operator has and what the rule expects."""
     for rule in targets()[target].rule:
         if (broken := rule.broken(operator)) is not None:
             yield rule, *broken
 
 
 def lint_file(net: Path, target: str) -> LintReport:
-    """Check the operators of a .tflite file against a target, and that numbers are integers if it needs them."""
+    """Report the operators of a .tflite file that break a rule of a target, and an operator in float32 if the target
+    needs integers."""
     with reading(net, BackendError):
         operators = read_net(read_file(net)).operators
     violations = [
@@ -121,8 +125,8 @@ FLOATS = "in float32 this target's compiler leaves the whole net to the CPU: giv
 
 
 def artifact(compiled: Compiled, weights: Mapping[str, Array], numbers: Numbers = FLOAT32) -> Artifact:
-    """Return ``NAME.tflite`` and ``NAME.manifest.json``. Same input, same bytes. Raise BackendError for an operator
-    that the target lacks."""
+    """Return ``NAME.tflite`` and ``NAME.manifest.json``. Same input, same bytes. Raises :class:`BackendError` for an
+    operator that the target lacks."""
     graph, written = compiled.expanded, write_net(compiled, weights)
     net, target = written.net, targets()[compiled.target]
     if numbers.integers:
@@ -188,7 +192,7 @@ class TfliteBackend(RunsFiles):
         return replace(self, numbers=self.numbers.with_options(values))
 
     def for_integers(self, wide_states: bool) -> TfliteBackend:
-        """Return the backend with the passes of integers."""
+        """Return the backend with the passes of integers, states in 16 bits if ``wide_states``."""
         return replace(self, numbers=Numbers.of("a8w8-s16" if wide_states else "a8w8", {}))
 
     def passes(self, target: str) -> tuple[Pass, ...]:

@@ -55,6 +55,8 @@ Results = list[Tensor]
 
 
 def operator(net: Net, call: Call) -> Results:
+    """Write an op that is one operator of the op's operands. Operands that the operator broadcasts are not repeated
+    before."""
     args = call.args
     if len(args) == 2:
         args = [_unrepeated(net, x, other, call) for x, other in (args, args[::-1])]
@@ -62,8 +64,8 @@ def operator(net: Net, call: Call) -> Results:
 
 
 def _unrepeated(net: Net, x: Tensor, other: Tensor, call: Call) -> Tensor:
-    """Return the source of a tensor that is repeated along an axis, if the operator itself broadcasts the source to
-    ``other``. Return the tensor otherwise."""
+    """Return the tensor from which a BROADCAST_TO made ``x``, if the operator of ``call`` itself broadcasts that
+    tensor. Return ``x`` otherwise."""
     repeat = next((o for o in net.operators if x in o.outputs and o.code == "BROADCAST_TO"), None)
     if repeat is None or x.rank > MOST_AXES:
         return x
@@ -73,6 +75,7 @@ def _unrepeated(net: Net, x: Tensor, other: Tensor, call: Call) -> Tensor:
 
 
 def _constant(net: Net, like: Tensor, value: float, name: str) -> Tensor:
+    """Return a number as a constant with as many axes as ``like``."""
     return net.constant(f"{name}/number", np.full((1,) * like.rank, value))
 
 
@@ -131,6 +134,7 @@ def split(net: Net, call: Call) -> Results:
 
 
 def _slice(net: Net, x: Tensor, axis: int, start: int, shape: Sequence[int], name: str) -> Tensor:
+    """Return the part of x from ``start`` on along an axis, in ``shape``."""
     begin = [start if each == axis else 0 for each in range(x.rank)]
     return net.add("SLICE", [x, net.index(begin), net.index(list(shape))], shape, name)
 
@@ -175,6 +179,7 @@ def tile(net: Net, call: Call) -> Results:
 
 
 def reduced(code: str, net: Net, call: Call) -> Results:
+    """Write an operator that reduces one axis."""
     return [net.add(code, [*call.args, net.index([call.op.axis])], call.types[0].shape, call.names[0])]
 
 
@@ -199,7 +204,8 @@ def embed(net: Net, call: Call) -> Results:
 
 
 def linear(net: Net, call: Call) -> Results:
-    """Write FULLY_CONNECTED on a matrix of rows, with the matrix [out, in] of the core op. A missing bias is zeros."""
+    """Write FULLY_CONNECTED on x as a matrix of rows, with the matrix [out, in] of the core op. A missing bias is
+    zeros."""
     (x, matrix, *bias), name = call.args, call.names[0]
     out, width = matrix.shape
     rows = net.reshaped(x, (prod(x.shape) // width, width), f"{name}/rows")
@@ -212,9 +218,9 @@ def linear(net: Net, call: Call) -> Results:
 
 
 def conv(net: Net, call: Call) -> Results:
-    """Write CONV_2D, or DEPTHWISE_CONV_2D if each channel is a group. Images are [N, H, W, C], so transposes surround
-    it. A CONV_2D has groups if its kernel has fewer channels than its image. Raise BackendError if the kernel is
-    computed."""
+    """Write CONV_2D, or DEPTHWISE_CONV_2D if each channel is a group. TFLite's images are [N, H, W, C], so transposes
+    stand before and after. CONV_2D takes its groups from a kernel with fewer channels than the image. Raises
+    :class:`BackendError` for a kernel that is not made of parameters."""
     op, (x, matrix, *bias), name = call.op, call.args, call.names[0]
     if matrix.data is None:
         raise BackendError("conv with a computed kernel has no form in TFLite: expected one of parameters")
@@ -245,13 +251,15 @@ def _channels_last(net: Net, x: Tensor, name: str) -> Tensor:
 
 
 def _channels_first(net: Net, maps: Tensor, shape: Sequence[int], name: str) -> Tensor:
+    """Return images [N, H, W, C] in the core op's ``shape`` [..., C, H, W]."""
     if maps.shape[3] > 1:
         maps = net.transposed(maps, (0, 3, 1, 2), f"{name}/first")
     return net.reshaped(maps, shape, name)
 
 
 def _padded(net: Net, x: Tensor, pad: Sequence[int], more: Sequence[int], name: str, value: float = 0.0) -> Tensor:
-    """Return images with ``pad`` elements on each side of an axis, and ``more`` elements at the axis's end."""
+    """Return images with ``pad`` elements of ``value`` on each side along height and width, and ``more`` at the
+    ends."""
     if not any((*pad, *more)):
         return x
     ends = np.array([(0, 0), *((p, p + m) for p, m in zip(pad, more, strict=True)), (0, 0)], np.int32)
@@ -262,8 +270,8 @@ def _padded(net: Net, x: Tensor, pad: Sequence[int], more: Sequence[int], name: 
 
 
 def pool(net: Net, call: Call) -> Results:
-    """Write a pooling of a padded image. TFLite divides a mean by a window's size, the core op by the window's places
-    in the padded image, so factors correct the means where these differ."""
+    """Write a pooling of a padded image. TFLite divides a mean by a window's size, the core op by the number of the
+    window's places in the padded image; factors correct the means where these differ."""
     op, (x,), name = call.op, call.args, call.names[0]
     counts, more = call.types[0].shape[-2:], [max(0, e - p) for e, p in zip(op.ends(x.shape[-2:]), op.pad, strict=True)]
     mean = isinstance(op, ops.AvePool)
@@ -309,7 +317,7 @@ lowerings = Lowerings(LOWERINGS, GROUP, "TFLite")
 
 @dataclass
 class Written:
-    """A net with the tensors of its graph's values, and the graph of its weights."""
+    """A net, the graph of its weights, and the tensor of each value of the net's graph."""
 
     net: Net
     weights: Graph
@@ -355,7 +363,8 @@ def _write(written: Written, graph: Graph, node: Node) -> None:
 
 
 def _input_shape(graph: Graph, node: Node) -> tuple[int, ...]:
-    """Return the shape of an input in the net: a sequence of one step has the shape of the step."""
+    """Return the shape of an input in the net. A sequence of one step that is only cut into steps has the shape of the
+    step."""
     readers = [each for each in graph if Ref(node.name) in graph.args(each.name)]
     shape = node.types[0].shape
     given = any(output.ref == Ref(node.name) for output in graph.outputs)
@@ -364,7 +373,8 @@ def _input_shape(graph: Graph, node: Node) -> tuple[int, ...]:
 
 
 def _output(written: Written, graph: Graph, ref: Ref, name: str) -> Tensor:
-    """Return the tensor of an output. Its shape may differ. An input or a constant is copied by RESHAPE."""
+    """Return the tensor of an output, perhaps in another shape with the same elements. An input or a constant is copied
+    by RESHAPE."""
     net, tensor = written.net, written.tensors[ref]
     while tensor.view is not None:
         tensor = tensor.view
@@ -375,6 +385,7 @@ def _output(written: Written, graph: Graph, ref: Ref, name: str) -> Tensor:
 
 
 def _of_parameters(graph: Graph, ref: Ref) -> bool:
+    """Return whether a value depends on a parameter."""
     return any(isinstance(graph.node(name).op, Param) for name in graph.needed([ref]))
 
 

@@ -35,9 +35,10 @@ def schema() -> Any:
 
 @dataclass(eq=False)
 class Tensor:
-    """A tensor. ``data`` are the numbers of a constant; with ``scale`` they are stored as integers of ``dtype``.
+    """A tensor. ``data`` are the numbers of a constant; with ``scale`` they are ``stored`` as integers of ``dtype``.
 
-    ``axis`` is the axis of several scales. ``view`` is the tensor whose elements this tensor has in another shape.
+    If there are several scales, ``axis`` is the axis to which they belong. ``view`` is the tensor whose elements this
+    tensor has in another shape.
     """
 
     name: str
@@ -58,8 +59,8 @@ class Tensor:
 
 @dataclass(eq=False)
 class Operator:
-    """An operator of TFLite, by its name in the schema, with the fields of its options. ``node`` is its node of the
-    graph."""
+    """An operator of TFLite: its name in the schema, its operands and results, the fields of its options, and the name
+    of the graph's ``node`` that it belongs to."""
 
     code: str
     inputs: list[Tensor]
@@ -95,7 +96,8 @@ class Net:
         return Tensor(self._names.unique(name), tuple(map(int, shape)), **more)
 
     def constant(self, name: str, values: ArrayLike, role: Role = "value") -> Tensor:
-        """Return a constant, called like ``name`` if it is new. It is float32, or int32 for an index."""
+        """Return a constant of these values, float32 or int32 for an index. Equal constants are one tensor; a new
+        tensor is called like ``name``."""
         array = np.ascontiguousarray(values, np.int32 if role == "index" else np.float32)
         array = array.reshape(np.shape(values))
         own = name if role == "bias" else role  # a bias has the units of its product
@@ -122,7 +124,8 @@ class Net:
         return outputs
 
     def reshaped(self, x: Tensor, shape: Sequence[int], name: str) -> Tensor:
-        """Return the elements of a tensor in another shape. If the tensor is a view, its source is reshaped instead."""
+        """Return the elements of a tensor in another shape. If the tensor is a view, its source is reshaped instead of
+        the view."""
         shape = tuple(map(int, shape))
         while x.shape != shape and x.view is not None:
             x = x.view
@@ -201,7 +204,7 @@ def version(operator: Operator) -> int:
 
 
 class _File:
-    """The buffers, operator codes and tensors of a file."""
+    """Builds the objects of a file: buffers, operator codes, tensors and operators."""
 
     def __init__(self, net: Net) -> None:
         self.s, self.net = schema(), net
@@ -226,9 +229,11 @@ class _File:
         return model
 
     def indices(self, tensors: Any) -> Array:
+        """Return the numbers of tensors in the file."""
         return np.array([self.places[tensor] for tensor in tensors], np.int32)
 
     def named(self, tensors: Mapping[str, Tensor]) -> list[Any]:
+        """Return the entries of the signature: the names of inputs or outputs with their tensors."""
         maps = []
         for name, tensor in tensors.items():
             each = self.s.TensorMapT()
@@ -268,6 +273,7 @@ class _File:
         return each
 
     def code(self, name: str, version: int) -> Any:
+        """Return an operator's code and version as an object of the schema."""
         code, each = getattr(self.s.BuiltinOperator, name), self.s.OperatorCodeT()
         each.builtinCode, each.deprecatedBuiltinCode, each.version = code, min(code, 127), version
         return each
@@ -306,7 +312,8 @@ class _Aligned:
 
 
 def read_net(content: bytes) -> Net:
-    """Return the tensors and operators of the first graph of a file. Raises :class:`BackendError` for another file."""
+    """Return the tensors and operators of the first graph of a file. Raises :class:`BackendError` for bytes that are no
+    TFLite net."""
     s = schema()
     try:
         if content[4:8] != b"TFL3":

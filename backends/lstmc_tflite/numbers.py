@@ -38,12 +38,15 @@ class Numbers(ChosenNumbers):
 
     @staticmethod
     def problem(device: Device) -> str | None:
+        """Return None if a TFLite net can have the numbers of this device. Otherwise, return a text that says what is
+        expected."""
         halves = device.weights.format == "fp16" and device.values.format == "float"
         expected = f"expected float32, {', '.join(SHORT)}, or a device of TFLite as tflm-a8w8"
         return None if halves or device.kernels else expected
 
     def rounding(self, compiled: Compiled, kernels: str = "") -> IntegerRounding | None:
-        """Return the integers of a net, by a set of kernels or by the device's own rules. Return None for floats."""
+        """Return the integer arithmetic of a net, by a set of ``kernels`` or, if that is empty, by the device's own.
+        Return None for floats."""
         if self.device is None or not self.integers:
             return None
         device = replace(self.device, target=compiled.target)
@@ -52,7 +55,7 @@ class Numbers(ChosenNumbers):
         return step_rounding(device, compiled, self.limits or {})
 
     def half_weights(self, compiled: Compiled) -> DeviceRounding | None:
-        """Return the arithmetic of a net in float32 whose weights are in float16; None for others."""
+        """Return the arithmetic of a net in float32 with weights in float16, or None for other numbers."""
         return None if self.device is None or self.integers else DeviceRounding(self.device, compiled.expanded, {})
 
 
@@ -60,7 +63,7 @@ FLOAT32 = Numbers()
 
 
 def halve_weights(net: Net) -> None:
-    """Store the weights of products, and biases that are not zero, in float16, each behind a DEQUANTIZE."""
+    """Store the weights of products, and biases that are not zero, in float16, each followed by a DEQUANTIZE."""
     operators, net.operators = net.operators, []
     reals: dict[Tensor, Tensor] = {}
     for operator in operators:
@@ -175,7 +178,8 @@ class Quantiser:
                 self.grids |= {t: found[0] for t in values if found}
 
     def _constant(self, operator: Operator, tensor: Tensor) -> Tensor:
-        """Return a constant operand as integers: on the result's grid in joins, else on a grid of its own."""
+        """Return a constant operand as integers: on the result's grid if the operator is in JOINED, else on a grid of
+        the constant's own."""
         if tensor.role != "value" or tensor.data is None:
             return tensor
         result = self.grids[operator.outputs[0]]
@@ -212,4 +216,5 @@ class Quantiser:
 
 
 def _set(tensor: Tensor, grid: Grid) -> None:
+    """Give a tensor the type, the scale and the zero point of a grid."""
     tensor.dtype, tensor.scale, tensor.zero = "int8" if grid.high == 127 else "int16", (grid.scale,), grid.zero

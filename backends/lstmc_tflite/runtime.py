@@ -51,7 +51,8 @@ def micro() -> Any:
 
 
 class LiteRT:
-    """A net in LiteRT, on one thread, by the names of its tensors. ``all_values``: every tensor can be read."""
+    """A net in LiteRT, on one thread, by the names of its tensors. ``all_values``: every tensor can be read, not only
+    outputs."""
 
     def __init__(self, content: bytes, kernels: str = "xnnpack", all_values: bool = False) -> None:
         package = _interpreter()
@@ -94,7 +95,7 @@ ADVICE = "target tflite-micro has just what TFLite Micro computes"
 
 
 class Micro:
-    """A net in TFLite Micro, by the names of its inputs and outputs; its wheel has the reference kernels."""
+    """A net in TFLite Micro, by the names of its inputs and outputs. The Python package has the reference kernels."""
 
     def __init__(self, content: bytes) -> None:
         model = schema().Model.GetRootAs(content)
@@ -126,7 +127,7 @@ class Micro:
 
 
 def loaded(content: bytes, kernels: str) -> LiteRT | Micro:
-    """Return a net in the runtime that has a set of kernels."""
+    """Return a net in the runtime that has this set of kernels."""
     return Micro(content) if kernels == "tflm" else LiteRT(content, kernels)
 
 
@@ -159,7 +160,8 @@ def real(array: Array, details: Mapping[str, Any]) -> Array:
 
 @contextmanager
 def loaded_net(files: NetFiles, gpu: bool) -> Iterator[LiteRT]:
-    """Load a written net in LiteRT. Raises :class:`BackendError` for a GPU, and for weights of another file."""
+    """Yield a written net, loaded in LiteRT. Raises :class:`BackendError` for a GPU, and for weights of another
+    file."""
     if gpu:
         raise BackendError(f"{files.net}: LiteRT runs it on the CPU here")
     if files.weights != files.net:
@@ -182,11 +184,12 @@ class TfliteExecutor(Executor):
     kernels: ClassVar[str] = "xnnpack"
 
     def unavailable(self) -> str | None:
-        """Return why the runtime cannot be used here, or None."""
+        """Return why the runtime cannot be used here, or None if it can."""
         return problem_with(micro if self.kernels == "tflm" else _interpreter)
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Return the outputs of the net as written, and in float32 by LiteRT every value that is a tensor."""
+        """Return the execution of one step: the outputs of the net as written, and for float32 in LiteRT every value
+        that is a tensor."""
         graph, content = compiled.expanded, artifact.files[artifact.net]
         manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
         rounding, net = self.numbers.rounding(compiled, self.kernels), loaded(content, self.kernels)
@@ -246,7 +249,7 @@ def wide_floats(content: bytes, kernels: str) -> bool:
 def kept_values(
     compiled: Compiled, content: bytes, fed: Mapping[str, Array], weights: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """Return the values of a pass in which LiteRT keeps every tensor."""
+    """Return by name the values of a pass in which LiteRT keeps every tensor."""
     graph, written = compiled.expanded, write_net(compiled, weights)
     kept = {*written.net.tensors}
     names = {ref: tensor.name for ref, tensor in written.tensors.items() if tensor in kept}
@@ -262,10 +265,10 @@ def streamed(
     rounding: IntegerRounding,
     within: float,
 ) -> dict[str, tuple[Array, Array]]:
-    """Return each output of a stream, from the interpreter and from the net.
+    """Return for each output two arrays of a stream of steps: from the interpreter, and from the net.
 
-    Before each step the interpreter takes the net's states. Integers ``within`` this part of the largest count as
-    equal.
+    Before each step the interpreter takes the net's states. Differences up to ``within`` times the largest number count
+    as equal.
     """
     runner = StepRunner(compiled, arrays.weights, rounding)
     states = {pair.before: pair.after for pair in compiled.states or ()}
@@ -302,8 +305,8 @@ def _vela() -> Any:
 
 @dataclass(frozen=True)
 class VelaReport:
-    """Vela's report on a net: the results of the operators that stay on the CPU, the number on the NPU, and the cycles
-    of a pass by its default system configuration."""
+    """Vela's report on a net: the first results of the operators that stay on the CPU, the number of operators on the
+    NPU, and the cycles of a pass by Vela's default system configuration."""
 
     npu: str
     on_cpu: tuple[str, ...]
@@ -343,18 +346,19 @@ def vela_report(content: bytes, npu: str) -> VelaReport:
 
 @dataclass(frozen=True)
 class VelaExecutor(ReferenceExecutor):
-    """Vela, for three NPUs, each of which must take the whole net; the net itself runs in LiteRT."""
+    """Vela for three NPUs, each of which must take the whole net; the net itself runs in LiteRT."""
 
     name = "vela"
 
     def unavailable(self) -> str | None:
-        """Return why Vela cannot be used, here or with a net in float32, or None."""
+        """Return why Vela cannot be used, here or with a net in float32; None if it can."""
         if not self.numbers.integers:
             return "Vela leaves a net in float32 to the CPU: expected integers, by numbers=a8w8 and ranges=FILE"
         return problem_with(_vela) or super().unavailable()
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Return the outputs of a step in LiteRT, and as a function of each NPU the operators left to the CPU."""
+        """Return the execution of one step in LiteRT; for each NPU, the number of operators left to the CPU is compared
+        with 0."""
         reports = [vela_report(artifact.files[artifact.net], npu) for npu in NPUS]
         left = {str(each): (np.zeros(1), np.array([float(len(each.on_cpu))])) for each in reports}
         found = super().run(compiled, artifact, arrays)

@@ -42,10 +42,12 @@ NATIVE = files("lstmc_torch").joinpath("autograd.py").read_text(encoding="utf-8"
 
 
 def _shape(type_: TensorType) -> str:
+    """Return the shape of a type as text, with names for open sizes."""
     return f"[{', '.join(map(str, open_shape(type_)))}]"
 
 
 def _torch(module: str) -> Any:
+    """Return a module that needs PyTorch. Raises :class:`BackendError` if PyTorch is not installed."""
     return need(module, "PyTorch", "torch", BackendError)
 
 
@@ -53,20 +55,21 @@ Form = Literal["module", "built", "steps"]
 
 
 def build_path() -> str:
-    """Return the PATH for programs that build a written module: it also has the programs beside this Python, such as
+    """Return a PATH for programs that build a written module, which also has the programs beside this Python, such as
     ninja."""
     return os.pathsep.join((os.environ.get("PATH", os.defpath), sysconfig.get_path("scripts")))
 
 
 @dataclass(frozen=True)
 class TorchExecutor(Executor):
-    """PyTorch on the CPU: a module with native loops, or the written files, with or without their build()."""
+    """PyTorch on the CPU. ``form`` says what runs: a module with native loops, or the written files with or without
+    their build()."""
 
     name: str
     form: Form
 
     def unavailable(self) -> str | None:
-        """Return why PyTorch cannot be used here, or None."""
+        """Return why PyTorch cannot be used here, or None if it can."""
         if problem := problem_with(lambda: _torch("torch")):
             return problem
         needed = (PROGRAM, "ninja") if self.form == "built" else ()
@@ -74,7 +77,7 @@ class TorchExecutor(Executor):
         return f"build() of a written module needs {' and '.join(missing)}" if missing else None
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Run forward and backward: the outputs, and the gradients of inputs and parameters."""
+        """Run forward and backward, and return the outputs and the gradients of inputs and parameters."""
         execution: Execution = _torch("lstmc_torch.modules").execute(compiled, artifact, arrays, self.form)
         return execution
 
@@ -92,11 +95,11 @@ class TorchBackend(RunsFiles):
         return (*LOOP_PASSES, GenerateLoops(any_batch=True), Dead())
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
-        """Return T and N."""
+        """Return T and N, the dimensions that stay open."""
         return ("T", "N")
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-        """Return ``NAME_torch.py``, which needs PyTorch alone, its weights, its scans in C++, and a manifest."""
+        """Return ``NAME_torch.py``, which needs only PyTorch, its weights, the C++ of its scans, and a manifest."""
         graph, program = compiled.written(program_of)
         inputs = {node.name: _shape(node.types[0]) for node in graph if isinstance(node.op, Input)}
         outputs = {output.name: _shape(graph.type(output.ref)) for output in graph.outputs}
@@ -169,7 +172,7 @@ class TorchBackend(RunsFiles):
         return ranks
 
     def build(self) -> str:
-        """Return the PyTorch that trains."""
+        """Return the name and version of the PyTorch that trains."""
         return f"torch {_torch('torch').__version__}"
 
     def doctor(self) -> Iterator[Finding]:

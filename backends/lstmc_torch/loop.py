@@ -34,7 +34,7 @@ _gpu_loops: dict[str, Loop] = {}
 def load_or_warn(text: str, name: str, gpu: bool = False) -> bool:
     """Make the layers of a source known to the operators, by their types; with ``gpu`` the source is CUDA.
 
-    Return whether this succeeded; if they cannot be compiled here, a warning names the model, ``name``.
+    Return whether this succeeded. If the layers cannot be compiled here, a warning names the model, ``name``.
     """
     try:
         if gpu:
@@ -48,7 +48,8 @@ def load_or_warn(text: str, name: str, gpu: bool = False) -> bool:
 
 
 def _cuda() -> tuple[str, tuple[str, ...]]:
-    """Return nvcc, and the flag of the current GPU. The libraries of PyTorch's CUDA are opened globally."""
+    """Return the path of nvcc, and its flags for the current GPU. The CUDA libraries of PyTorch are opened for the
+    layers."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         raise BackendError("generated layers for a GPU are compiled, and nvcc was not found", notes=(OTHERWISE,))
@@ -68,7 +69,8 @@ def _loop(kind: str, tensor: Tensor) -> Loop:
 
 
 def _blas(tensor: Tensor) -> AbstractContextManager[int | None]:
-    """Return a context with the handle of cuBLAS for a tensor on a GPU, in PyTorch's current stream there, or None."""
+    """Return a context manager that gives the handle of cuBLAS for a tensor on a GPU, in PyTorch's current stream
+    there, and None for a tensor on the CPU."""
     return _cublas(tensor) if _on_gpu(tensor) else _NO_BLAS
 
 
@@ -79,7 +81,8 @@ def _cublas(tensor: Tensor) -> Iterator[int]:
 
 
 class _Pool:
-    """Memory of workspaces that nothing reads any more: touched pages cost no further page faults."""
+    """Memory of workspaces that are no longer in use, for later workspaces: pages that were touched before cost no page
+    faults."""
 
     def __init__(self) -> None:
         self._free: list[Any] = []
@@ -98,6 +101,7 @@ class _Pool:
         return torch.from_numpy(view)
 
     def _give(self, memory: Any) -> None:
+        """Take back the memory of a workspace. The oldest memory is released if the pool has more than _KEPT floats."""
         with self._lock:
             self._free.append(memory)
             while sum(each.size for each in self._free) > _KEPT:
@@ -116,7 +120,7 @@ def _addresses(tensors: Sequence[Tensor]) -> list[int]:
 
 
 def _same(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], like: Tensor) -> Sequence[Tensor]:
-    """Check tensors like :func:`_checked`, in less time for tensors that native code can read unchanged.
+    """Return tensors as :func:`_checked` does, in less time if native code can read them unchanged.
 
     The backward pass checks again, because ``module.half()`` may have changed the memory of parameters.
     """
@@ -126,8 +130,8 @@ def _same(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]
 
 
 def _checked(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], like: Tensor) -> list[Tensor]:
-    """Return tensors as native code reads them, on the device of ``like``. Raises :class:`DataError` for unfit
-    tensors."""
+    """Return tensors as native code reads them, on the device of ``like``. Raises :class:`DataError` for tensors of
+    other shapes, devices or kinds."""
     device, found = like.device, list[Tensor]()
     for tensor, shape in zip(tensors, shapes, strict=False):
         if tensor.shape != shape:
@@ -159,7 +163,8 @@ class _Pass:
 
 @lru_cache(maxsize=1024)
 def _pass(kind: str, gpu: bool, sizes: tuple[int, int], given: tuple[tuple[int, ...], ...]) -> _Pass:
-    """Return a pass of a layer; ``given`` are the shapes of its inputs."""
+    """Return a pass of a layer; ``given`` are the shapes of its inputs. Raises :class:`DataError` if these do not
+    fit."""
     layer = (_gpu_loops if gpu else _loops)[kind]
     ranks = [blob.time + blob.rows + len(blob.sizes) for blob in layer.bottoms]
     if [len(shape) for shape in given] != ranks:
@@ -174,7 +179,8 @@ def _pass(kind: str, gpu: bool, sizes: tuple[int, int], given: tuple[tuple[int, 
 def _operands(
     kind: str, sizes: tuple[int, int], bottoms: Sequence[Tensor], weights: Sequence[Tensor], check: Check
 ) -> tuple[_Pass, Sequence[Tensor], Sequence[Tensor], Tensor]:
-    """Return a pass of a layer, its bottoms and weights as native code reads them, and a tensor on its device."""
+    """Return a pass of a layer, its bottoms and weights as native code reads them, and a tensor on the layer's
+    device."""
     some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants, such as a counter, has none
     run = _pass(kind, _on_gpu(some), sizes, tuple([bottom.shape for bottom in bottoms]))
     bottoms = check(f"the inputs of {kind}", bottoms, run.bottoms, some)
@@ -229,8 +235,8 @@ def _run_back(
 
 
 class _Eager:
-    """The operators without :mod:`torch.library`, whose handling of lists takes longer than a short sequence, for
-    operands that are ready."""
+    """The operators without :mod:`torch.library`, whose handling of lists takes longer than a short sequence. Their
+    operands are ready for native code."""
 
     loop = partial(_run, check=_same)
     loop_backward = partial(_run_back, check=_same)
@@ -279,6 +285,7 @@ def _(kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Seque
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    """Keep for the backward pass what it reads: the operands and results, and which bottoms need a gradient."""
     kind, steps, rows, bottoms, weights = inputs
     ctx.kind, ctx.sizes, ctx.bottoms, ctx.weights = kind, (steps, rows), len(bottoms), len(weights)
     ctx.needed = [b.requires_grad for b in bottoms]

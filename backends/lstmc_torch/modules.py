@@ -103,8 +103,7 @@ def _open_graphs(
     source: ModelSource, open_dims: Sequence[str], fixed: Mapping[str, int], outputs: Sequence[str] | None
 ) -> tuple[Graph, Graph]:
     """Return a model's graph with open dimensions, and the compiled graph. Raises :class:`DimError` for a dimension
-    whose size changes the net itself.
-    """
+    whose size changes the nodes of the net."""
     numbers = dict(zip(open_dims, (13, 17), strict=False))
 
     def graphs(sizes: Mapping[str, int]) -> tuple[Graph, Graph]:
@@ -130,7 +129,7 @@ def _open_graphs(
 
 
 def _sequences(source: ModelSource, fixed: Mapping[str, int]) -> frozenset[str]:
-    """Return the inputs and outputs whose first axes are T and N, found by changing both.
+    """Return the names of the inputs and outputs whose first axes are T and N, found by changing both sizes.
 
     Raises :class:`DimError` for a model without such an input, or whose sizes cannot be changed.
     """
@@ -153,9 +152,9 @@ def _sequences(source: ModelSource, fixed: Mapping[str, int]) -> frozenset[str]:
 
 
 def spec_of(model: Graph, graph: Graph) -> Spec:
-    """Return the specification of a model's module, from its compiled graph, whose sizes may be open.
+    """Return the specification of a model's module. ``graph`` is the compiled graph, whose sizes may be open.
 
-    Raises as :func:`~lstmc_torch.program.program_of`.
+    Raises the errors of :func:`~lstmc_torch.program.program_of`.
     """
     params = dict(parameters(model))
     ops = {node.name: node.op for node in graph if isinstance(node.op, Input)}
@@ -195,6 +194,8 @@ class Module(nn.Module):
         self._prepare()
 
     def _prepare(self) -> None:
+        """Make the functions of the module's program, and load its native code. Pickles and copies do not contain
+        these."""
         functions: dict[str, Any] = {}
         exec(compile(self.spec.program.text, f"<{self.spec.name} of lstmc_torch>", "exec"), functions)
         self._forward: Any = functions["forward"]
@@ -293,8 +294,8 @@ class Module(nn.Module):
         return f"{self.spec.name}: {', '.join(shapes)} -> {', '.join(self.spec.outputs)}"
 
     def _inputs(self, inputs: Sequence[Tensor], named: Mapping[str, Tensor], like: Tensor | None) -> dict[str, Tensor]:
-        """Return a tensor for every input, in the model's layout, all in one type: the parameters', if there are
-        any."""
+        """Return a tensor for every input, in the model's layout, all in one type: the type of the parameters, or of
+        the inputs if there are no parameters. Raises :class:`DataError` for inputs that do not fit."""
         spec, names = self.spec, [name for name in self.spec.inputs if name not in self.spec.carried]
         tensors = {**dict(zip(names, inputs, strict=False)), **named}
         problems = [f"extra: input {at + 1} of {len(names)}" for at in range(len(names), len(inputs))]
@@ -326,32 +327,33 @@ class Module(nn.Module):
         return {name: arrays[name] if like is None else arrays[name].to(like) for name in spec.inputs}
 
     def _listed(self, name: str) -> str:
-        """Return the shape of an input in the caller's layout."""
+        """Return the sizes of an input as text, in the caller's layout."""
         shape = self.spec.inputs[name]
         swapped = self.batch_first and name in self.spec.sequences
         return ", ".join(map(str, (*shape[1::-1], *shape[2:]) if swapped else shape))
 
     def _swapped(self, name: str, value: Tensor) -> Tensor:
-        """Return a sequence in the other layout if the caller has the batch first."""
+        """Return a value with its first two axes swapped if it is a sequence and the caller has the batch first."""
         swapped = self.batch_first and name in self.spec.sequences and value.dim() > 1
         return value.transpose(0, 1) if swapped else value
 
 
 def share_parameters(of: Module, to: Module) -> None:
-    """Let a module use the parameters of another module, by their names."""
+    """Let the module ``to`` use the parameters of the module ``of``, by their names."""
     for name, parameter in of.named_parameters():
         parent, own = _parent(to, name)
         parent._parameters[own] = parameter
 
 
 def values_of(name: str, op: Param, weights: Mapping[str, Array]) -> Array:
-    """Return the value of a parameter, or the model's numbers of a fixed parameter."""
+    """Return the value of a parameter from ``weights``; a fixed parameter has the model's numbers."""
     return op.fill.draw(np.random.default_rng(0), op.shape) if op.fixed else weights[name]
 
 
 def _parent(module: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """Return the module that has a parameter, and the parameter's name there: ``P.0``, of a list, is ``0`` of a module
-    ``P``. Names are keys of the modules' dicts: a name such as ``double`` is a method of modules too."""
+    """Return the submodule that has a parameter, and the parameter's name there: ``P.0``, of a list, is ``0`` of a
+    submodule ``P``. Names are keys of the modules' dicts, because a name such as ``double`` is a method of modules
+    too."""
     *path, own = name.split(".")
     for part in path:
         found = module._modules.setdefault(part, nn.Module())
@@ -361,7 +363,7 @@ def _parent(module: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _filled(fill: Filler, shape: Sequence[int]) -> Tensor:
-    """Return the default of an input that is not given; a random one is drawn by PyTorch's generator."""
+    """Return the default of an input that is not given. PyTorch's generator seeds random numbers."""
     if isinstance(fill, Constant):
         return torch.full(tuple(shape), fill.value)
     rng = np.random.default_rng(int(torch.randint(2**31, ()).item()))
@@ -459,7 +461,8 @@ class LoadedModule:
 
 
 def execute(compiled: Compiled, artifact: Artifact, arrays: RunArrays, form: Form) -> Execution:
-    """Run a compiled model: as a :class:`Module` with native loops, or by its written files."""
+    """Run a compiled model forward and backward, as a :class:`Module` with native loops or by its written files, and
+    return its outputs and gradients."""
     graph, said = compiled.expanded, ""
     net: Any
     if form == "module":
@@ -503,7 +506,7 @@ def execute(compiled: Compiled, artifact: Artifact, arrays: RunArrays, form: For
 
 
 def _written(artifact: Artifact, folder: Path, build: bool) -> Any:
-    """Return the module of written files as a user imports it, with ``build`` after its build()."""
+    """Return the module of written files as a user imports it; if ``build``, its native code is built."""
     write_files(folder, artifact.files)
     path = folder / artifact.net
     names: dict[str, Any] = {"__file__": str(path), "__name__": path.stem}

@@ -58,8 +58,7 @@ def _conv(call: Call[ops.Conv]) -> str:
 
 
 def _padded(call: Call[ops.MaxPool | ops.AvePool], x: str, value: str) -> str:
-    """Return images padded with ``value`` so that the last window is complete: Caffe rounds the number of windows
-    up."""
+    """Return images padded with ``value`` so that the last window is whole: Caffe rounds the number of windows up."""
     (top, left), (below, right) = call.op.pad, call.op.ends(call.types[0].shape[-2:])
     around = (left, right, top, below)
     return f"F.pad({x}, {around}, value={value})" if any(around) else x
@@ -79,7 +78,7 @@ def _pool(call: Call[ops.MaxPool | ops.AvePool]) -> str:
 
 
 def _of_images(call: Call, of: Callable[[str], str]) -> str:
-    """Return a function of [N, C, H, W] for x with any axes before the last three."""
+    """Return an expression ``of`` images [N, C, H, W], for x with any axes before the last three."""
     x = call.args[0]
     if call.types[0].rank == 4:
         return of(x)
@@ -130,7 +129,8 @@ LEAST = 'float("-inf")'
 
 
 def _function(op: type[Op], foreign: Foreign) -> str:
-    """Return the text of an elementwise function; those with settings are in ``torch.nn.functional``."""
+    """Return the template of an elementwise function of PyTorch; functions with settings are in
+    ``torch.nn.functional``."""
     operands = ["{0}", *(f"{{{field.name}!r}}" for field in fields(op))]
     return f"{'F' if foreign.settings else 'torch'}.{foreign.name}({', '.join(operands)})"
 
@@ -191,9 +191,9 @@ _TAKEN = {*dir(builtins), *keyword.kwlist, *_OWN}
 
 @dataclass(frozen=True)
 class Program:
-    """The text of a program, whose ``forward`` computes a graph; the C++ of its loops, and their CUDA if requested.
+    """The text of a program, whose ``forward`` computes a graph; the C++ of its loops; and their CUDA if requested.
 
-    Both are empty for a graph without loops.
+    C++ and CUDA are empty for a graph without loops.
     """
 
     text: str
@@ -222,7 +222,8 @@ def _spelled(name: str) -> str:
 
 
 class _Function:
-    """The lines of one function: of a whole graph, or of a scan and the steps of its body."""
+    """Writes the lines of one function: of a whole graph, or of a scan with the steps of its body. ``values`` has the
+    variable of each value."""
 
     def __init__(self, graph: Graph, name: str, inputs: Mapping[str, tuple[str, int]]) -> None:
         self.graph, self.name, self.inputs = graph, name, inputs
@@ -353,17 +354,20 @@ class _Function:
         return self.values[Ref(name)]
 
     def _read(self, ref: Ref) -> str:
+        """Return the expression of a value: its variable, or an array of one number."""
         op = self.graph.node(ref.node).op
         if isinstance(op, ops.Full):
             return f"like.new_full({self._shape(ref)}, {op.value!r})"
         return self.values[ref]
 
     def _number(self, ref: Ref, text: str) -> str:
-        """Return the number that a value has everywhere, as text; else ``text``."""
+        """Return the number that fills a constant array, as text; ``text`` for any other value."""
         op = self.graph.node(ref.node).op
         return repr(op.value) if isinstance(op, ops.Full) else text
 
     def _shape(self, ref: Ref) -> str:
+        """Return the shape of a value as text, with variables for open sizes. Raises :class:`BackendError` if two sizes
+        are computed."""
         sizes = open_shape(self.graph.type(ref))
         if sum(size == PRODUCT for size in sizes) > 1:
             raise BackendError(f"{self.graph.value_name(ref)} has two sizes that are computed")

@@ -52,8 +52,8 @@ class RankEnded(LstmcError):
 
 
 class Draw(NamedTuple):
-    """A dropout of the whole batch: its ratio, its shape, the axis of examples, and whether ranks have the dropout
-    too."""
+    """A dropout in the program of the whole batch: its ratio, its shape, the axis of examples (None without one), and
+    whether the program of a part has this dropout too."""
 
     ratio: float
     shape: tuple[int, ...]
@@ -101,7 +101,8 @@ class RankEngine(TorchEngine):
         self.share, self.add_up = share, add_up
 
     def gradients(self, batches: Sequence[Mapping[str, Array]]) -> float:
-        """Compute the sums of all ranks' gradients and losses, in one message; return the loss."""
+        """Compute the sums of all ranks' gradients and losses, which go in one message; return the sum of the
+        losses."""
         loss = super().gradients(batches)
         learned = [p for _, p in sorted(self.learned())]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
@@ -117,7 +118,8 @@ class RankEngine(TorchEngine):
 
 
 class RanksEngine(TorchEngine):
-    """The first rank, with a module of the whole batch for tests and snapshots, which shares the parameters."""
+    """The engine of the first rank. Besides its part of a batch it has a module of the whole batch for tests and
+    snapshots, which shares the parameters."""
 
     failures: ClassVar[tuple[type[LstmcError], ...]] = (RankEnded,)
 
@@ -139,7 +141,7 @@ class RanksEngine(TorchEngine):
         self.optimizer = self.own.optimizer
 
     def start(self, state: TorchState | None) -> None:
-        """Take the values of a state; carried values are divided by each rank's examples."""
+        """Take the values of a state, in every rank; the carried values of each rank's examples go to that rank."""
         super().start(state)
         if state is not None:
             states = [replace(state, carried=carried) for carried in self.batch.divide(state.carried)]
@@ -157,11 +159,12 @@ class RanksEngine(TorchEngine):
         return self.own.update(by_rank[0])
 
     def before(self) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-        """Return copies from before the last update; nothing if ranks carry states."""
+        """Return copies of parameters and carried states from before the last update; nothing if the model carries
+        states."""
         return ({}, {}) if self.carried else self.own.last
 
     def state(self, first_losses: tuple[float, ...], run: RunIdentity) -> TorchState:
-        """Return all values as arrays, carried states of all ranks."""
+        """Return all values as arrays, with the carried states of all ranks."""
         if self.carried:
             whole = self.batch.join([self.own.arrays(), *self.others.ask("arrays")])
             self.states = {name: torch.from_numpy(array) for name, array in whole.items()}
@@ -169,9 +172,9 @@ class RanksEngine(TorchEngine):
 
 
 def draws(whole: Graph, part: Graph) -> Iterator[Draw]:
-    """Yield the dropouts of the program of a whole batch.
+    """Yield the dropouts in the program of a whole batch.
 
-    Raises :class:`TrainingError` if a part has other dropouts.
+    Raises :class:`TrainingError` if the program of a part has other dropouts.
     """
     of_part = dict(_dropouts(part, part.name))
     of_whole = list(_dropouts(whole, whole.name))
@@ -185,7 +188,8 @@ def draws(whole: Graph, part: Graph) -> Iterator[Draw]:
 
 
 def _dropouts(graph: Graph, scope: str) -> Iterator[tuple[str, tuple[float, tuple[int, ...]]]]:
-    """Yield the dropouts in the program's order; dropouts in a scan's body once for each step."""
+    """Yield the name, ratio and shape of each dropout in the program's order; a dropout in a scan's body once for each
+    step."""
     for node in graph:
         if isinstance(node.op, Dropout):
             yield f"{scope}/{node.name}", (node.op.ratio, node.types[0].shape)
@@ -236,7 +240,7 @@ class OtherRanks:
             return [pickle.load(process.stdout) for process in self.processes if process.stdout]
 
     def connect(self) -> AddUp:
-        """Wait until all ranks are ready, and return the function that adds up over them.
+        """Wait until all ranks are ready, and return the function that adds up numbers over all ranks, in place.
 
         The folder by which the ranks find each other is removed.
         """
@@ -253,7 +257,8 @@ class OtherRanks:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Turn errors of pipes and connections into :class:`RankEnded`, with the output of the rank."""
+        """Turn errors of pipes and connections inside the block into :class:`RankEnded`, with the last lines that the
+        rank wrote."""
         try:
             yield
         except (OSError, EOFError, pickle.UnpicklingError, RuntimeError) as error:
@@ -288,8 +293,12 @@ class OtherRanks:
 
 
 def connect(folder: Path, rank: int, count: int) -> AddUp:
-    """Connect a rank to all others, on the loopback address, and return the sum over them. Another user of the machine
-    could answer on a rank's port first. So each rank proves that it knows the secret in the folder."""
+    """Connect a rank to all others, on the loopback address, and return the function that adds up numbers over all
+    ranks.
+
+    Another user of the machine could answer on a rank's port first, so each rank proves that it knows the secret in the
+    folder.
+    """
     options = ProcessGroupGloo._Options()
     options._devices = [ProcessGroupGloo.create_device(hostname="127.0.0.1")]
     options._timeout = WAIT
@@ -308,7 +317,7 @@ def connect(folder: Path, rank: int, count: int) -> AddUp:
 
 
 class TorchRanks:
-    """See :class:`~lstmc.backend.Ranks`. All are on this machine."""
+    """Ranks that are processes on this machine. See :class:`~lstmc.backend.Ranks`."""
 
     def __init__(self, count: int | None) -> None:
         world = launched_processes()

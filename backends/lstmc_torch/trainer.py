@@ -64,7 +64,7 @@ class SolverOptimizer(torch.optim.Optimizer):
             p.sub_(self._change(rate * group["lr"], g, *self.history(p)))
 
     def history(self, p: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the two moving values of a parameter, which an update changes in place."""
+        """Return the two moving averages or sums of a parameter, which an update changes in place."""
         state = self.state[p]
         if not state:
             state["first"], state["second"] = torch.zeros_like(p), torch.zeros_like(p)
@@ -98,7 +98,7 @@ class SolverOptimizer(torch.optim.Optimizer):
 
 @dataclass(frozen=True)
 class TorchState(SavedState):
-    """A state with the solver's moving values by parameter."""
+    """A saved state, with the solver's moving averages and sums of each parameter."""
 
     history: dict[str, Array]
 
@@ -108,7 +108,7 @@ class TorchState(SavedState):
 
 @dataclass(frozen=True)
 class About:
-    """The content of ``snapshot.json``: facts on a state, in addition to its arrays."""
+    """The content of ``snapshot.json``: facts about a state besides its arrays."""
 
     iteration: Count
     first_losses: tuple[Number, ...]
@@ -116,7 +116,7 @@ class About:
 
 
 def read_state(path: Path) -> TorchState:
-    """Return the state of a snapshot. Raises :class:`TrainingError` for an incomplete one."""
+    """Return the state of a snapshot. Raises :class:`TrainingError` for an incomplete snapshot."""
     about = read_about(path, About)
     blobs, carried, history = (
         {name: np.asarray(array) for name, array in read_npz(path / file, TrainingError).items()}
@@ -148,12 +148,13 @@ class TorchEngine:
         self.last: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
 
     def computation(self) -> bytes:
-        """Return the program, with the shapes and multipliers of its parameters."""
+        """Return as bytes what determines the results: the program, with the shapes and multipliers of its
+        parameters."""
         spec = self.net.spec
         return repr((spec.program.text, spec.inputs, spec.fills, spec.params, spec.constants, self.carried)).encode()
 
     def start(self, state: TorchState | None) -> None:
-        """Take the values of a state."""
+        """Take the values of a state; without a state nothing changes."""
         if state is None:
             return
         self.optimizer.iteration = state.iteration
@@ -169,7 +170,7 @@ class TorchEngine:
         return [(name, p) for name, p in self.net.named_parameters() if p in updated]
 
     def update(self, batches: Sequence[Mapping[str, Array]]) -> Update:
-        """Make one update. Its random numbers depend on the seed and the iteration alone."""
+        """Make one update, and return it. Its random numbers depend only on the seed and the iteration."""
         self.last = self.net.lstmc_weights(), self.arrays()
         self.net.train()
         self.optimizer.zero_grad()
@@ -181,7 +182,7 @@ class TorchEngine:
         return Update(self.optimizer.iteration, loss, next(faulty, None))
 
     def gradients(self, batches: Sequence[Mapping[str, Array]]) -> float:
-        """Compute the sums of the gradients, and return the mean loss."""
+        """Add up the gradients of some batches, and return the mean loss."""
         loss = 0.0
         for batch in batches:
             outputs = self.outputs(batch, self.states)
@@ -191,7 +192,8 @@ class TorchEngine:
         return loss
 
     def test(self, batch: Mapping[str, Array], first: bool) -> Mapping[str, float]:
-        """Return the mean of each output that is not carried."""
+        """Return the mean of each output that is not carried, for a batch of a test; the ``first`` batch begins with
+        zero states."""
         if first:
             self.test_states = {name: torch.zeros_like(state) for name, state in self.states.items()}
         self.net.eval()
@@ -202,11 +204,13 @@ class TorchEngine:
         return {name: float(value.mean()) for name, value in outputs.items() if name not in of_states}
 
     def outputs(self, batch: Mapping[str, Array], states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the outputs of the module for a batch, from these carried states."""
         fed = {name: torch.from_numpy(np.asarray(array, order="C")) for name, array in batch.items()}
         outputs: dict[str, Tensor] = self.net(**fed, **states)
         return outputs
 
     def next_states(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the carried states for the next batch."""
         return {name: outputs[output].detach() for name, output in self.carried.items()}
 
     def arrays(self) -> dict[str, Array]:
@@ -214,11 +218,11 @@ class TorchEngine:
         return {name: state.numpy().copy() for name, state in self.states.items()}
 
     def before(self) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-        """Return copies from before the last update."""
+        """Return copies of parameters and carried states from before the last update."""
         return self.last
 
     def state(self, first_losses: tuple[float, ...], run: RunIdentity) -> TorchState:
-        """Return all values as arrays."""
+        """Return parameters, carried states and the solver's history as arrays."""
         history = {
             f"{name}:{part}": kept.numpy().copy()
             for name, p in self.learned()
@@ -228,14 +232,14 @@ class TorchEngine:
         return TorchState(self.optimizer.iteration, blobs, self.arrays(), first_losses, run, history)
 
     def save(self, folder: Path, state: TorchState) -> Path:
-        """Write the arrays as ``.npz`` files."""
+        """Write a state as a snapshot in a folder, and return its path."""
         parts = {WEIGHTS: state.blobs, HISTORY: state.history, CARRIED: state.carried}
         files = {name: npz_bytes(arrays) for name, arrays in parts.items()}
         about = asdict(About(state.iteration, state.first_losses, state.run))
         return write_snapshot(folder, state.iteration, files, about, read_state)
 
     def saved(self, folder: Path) -> tuple[Path, TorchState] | None:
-        """Return the newest complete snapshot and its state."""
+        """Return the newest complete snapshot in a folder and its state, or None if there is none."""
         return newest(folder, read_state)
 
     def end(self) -> None:
@@ -249,8 +253,8 @@ def train(
     run: TrainingRequest,
     engine: Callable[[Compiled, Mapping[str, Array], Solver], TorchEngine] = TorchEngine,
 ) -> Trained:
-    """Train a compiled training graph on the CPU, by the engine that a function returns. A parameter that the loss does
-    not need keeps its value. Raises :class:`TrainingError` for a GPU."""
+    """Train a compiled training graph on the CPU, by the engine that the function ``engine`` returns. A parameter that
+    the loss does not need keeps its value. Raises :class:`TrainingError` for a GPU."""
     if run.gpu:
         raise TrainingError(f"cannot train {compiled.name} on a GPU: backend torch trains on the CPU")
     with _threads_for(graph_work(compiled.model).flops):
@@ -265,8 +269,8 @@ def train(
 
 @contextmanager
 def _threads_for(work: int) -> Iterator[None]:
-    """Use a single thread inside the block if a forward pass has so little ``work``, in FLOPs, that other threads would
-    wait. OMP_NUM_THREADS, which PyTorch and native loops obey, takes precedence."""
+    """Use a single thread inside the block if a forward pass has so little ``work``, in FLOPs, that more threads would
+    only wait for each other. OMP_NUM_THREADS, which PyTorch and native loops obey, takes precedence."""
     before = torch.get_num_threads()
     if work < ENOUGH and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
