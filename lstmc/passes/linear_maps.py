@@ -219,8 +219,7 @@ class Steps:
         return results
 
     def _factors_beside(self, parts: Sequence[Ref | None], row: tuple[int, ...]) -> Ref:
-        """Return the factors of all places in a chunk side by side: a row for each chunk, or one row that holds for all
-        chunks."""
+        """Return the factors of all places in a chunk side by side: a row for each chunk, or one row for all chunks."""
         ones = [self.full(row, 0.0 if self.maximum else 1.0) if x is None else x for x in parts]
         rows = max(self.b.type(x).shape[0] for x in ones)
         return self.joined(*(broadcast(self.b, x, (rows, row[1])) for x in ones), axis=1)
@@ -336,7 +335,7 @@ class MatrixChunks:
 
 
 class MatrixSteps:
-    """Nodes on sequences of the steps of a recurrence; ``operands`` are the sequences of a step's operands, in its
+    """Nodes on sequences of a recurrence's steps; ``operands`` are the sequences of a step's operands, in their
     order."""
 
     def __init__(self, steps: Steps, step: MatrixStep, operands: Sequence[Ref]) -> None:
@@ -456,8 +455,8 @@ class MatrixSteps:
         return tuple(self._reshaped(piece, shape) for piece in pieces)
 
     def _ordered(self, states: Sequence[Ref], lead: tuple[int, ...]) -> Ref:
-        """Return all states side by side as [*lead, places, rows, columns]; ``lead`` are axes before the states'
-        own."""
+        """Return all states side by side as [*lead, places, rows, columns]; ``lead`` are axes before those of a
+        state."""
         first, parts = len(lead), []
         for x, shape, size in zip(states, self.shapes, self.sizes, strict=True):
             moved = self._moved(x, (*range(first), *(first + axis for axis in self._axes(shape))))
