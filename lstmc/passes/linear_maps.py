@@ -112,8 +112,8 @@ class Steps:
         return results
 
     def _number(self, x: Ref | None, like: Ref | None) -> Ref:
-        """Return a factor as a value. The neutral factor, None, becomes an array of ones (zeros in a recurrence of
-        maxima) in the shape of ``like``."""
+        """Return a factor as a value. The neutral factor, None, becomes ones (zeros for maxima) in the shape of
+        ``like``."""
         if x is not None:
             return x
         shape = (1,) if like is None else self.b.type(like).shape
