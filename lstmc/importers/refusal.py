@@ -51,6 +51,7 @@ class RefusedError(LstmcError):
         what: str = "imported",
         inputs: Mapping[str, Shape] | None = None,
     ) -> None:
+        """Write the message from the number of refusals, with each refusal as a note; ``what`` ends "cannot be ..."."""
         count = f"{len(refusals)} problems" if len(refusals) > 1 else "1 problem"
         super().__init__(f"{origin} cannot be {what}: {count}", notes=[*map(str, refusals)])
         self.origin = origin

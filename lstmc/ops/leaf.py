@@ -232,6 +232,7 @@ class Input(Leaf):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
+        """Return an input with a random shape, and perhaps a filler or a range."""
         fill, values = draw.choice(
             (
                 (None, None),

@@ -130,6 +130,7 @@ class _Reading:
     """Reads a body's values as affine in a group of states; if ``maximum``, in max-plus arithmetic."""
 
     def __init__(self, body: Graph, group: tuple[int, ...], masks: Masks, maximum: bool = False) -> None:
+        """Start to read ``body`` for the states of ``group``; new nodes go into a copy of the body."""
         self.body, self.group, self.masks, self.maximum = body, group, masks, maximum
         self.rebuild = Rebuild(body)
         self.b = self.rebuild.builder

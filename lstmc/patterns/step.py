@@ -49,6 +49,8 @@ class Step:
     """
 
     def __init__(self, graph: Graph, name: str, formulas: Formulas, cuts: Mapping[Ref, Ref] = {}) -> None:
+        """Read the formulas of the next states, without their mask; ``cuts`` are the opaque values of the body. States
+        that are not [N, H] have no formulas."""
         self.graph, self.node, self.formulas = graph, graph.node(name), formulas
         scan = self.node.op
         assert isinstance(scan, Scan)

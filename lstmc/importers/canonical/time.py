@@ -271,6 +271,7 @@ class Frames:
     step: Step  # of the old net: new steps are made in its place
 
     def __init__(self, old: Net, time: OpenSize) -> None:
+        """Start a new net from ``old``, without steps. Delayed values and flags are made once."""
         self.old, self.time = old, time
         self.builder = NetBuilder.of(old)
         self.shapes, self.params = self.builder.shapes, self.builder.params

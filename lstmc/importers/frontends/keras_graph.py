@@ -71,6 +71,8 @@ class _Reader:
     def __init__(
         self, source: Source, layers: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]]
     ) -> None:
+        """Assign the stored weights to the layers, with a note if the file has other names of layers than the
+        configuration."""
         self.source, self.shapes = source, shapes
         self.builder = NetBuilder("net", source.origin)
         self.layers = Layers(self.builder)

@@ -133,6 +133,8 @@ class _Reader:
         self, t: Onnx, opset: int, origin: str, folder: Path | None, functions: Mapping[tuple[str, str], Any],
         free: bool = False,
     ) -> None:  # fmt: skip
+        """Start without values; ``functions`` are the model's functions by domain and name, and ``free`` is as in
+        :func:`describe_onnx`."""
         self.t, self.opset, self.origin, self.folder, self.functions = t, opset, origin, folder, functions
         self.free, self.freed = free, dict[str, str]()
         self.inside = ""  # the node of the function that is read

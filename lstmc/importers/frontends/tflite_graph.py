@@ -40,6 +40,7 @@ class Graph:
     """The ONNX graph that is built; ``label`` is the name of the operator that is being translated."""
 
     def __init__(self, file: TfliteFile) -> None:
+        """Start an empty graph for a file. The outputs' names are reserved."""
         self.helper = need("onnx.helper", "The onnx package", "onnx", SourceError)
         self.file, self.rounded = file, False
         self.nodes: list[Any] = []

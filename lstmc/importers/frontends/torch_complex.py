@@ -97,6 +97,7 @@ def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: 
         return _product(t, lambda t, a, b, *_, **__: t.binary("mul", a, b), "mul", [x, _inverse(t, y)], {})
 
     def of(a: Any, b: Any) -> Operand:
+        """Return the product of two real operands."""
         made: Operand = (
             handler(t, xs[0], [a, b], *rest, **options) if name == "einsum" else handler(t, a, b, *rest, **options)
         )

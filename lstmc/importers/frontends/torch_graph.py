@@ -85,6 +85,7 @@ class Constants:
         """Return the computation of a weight as text; equal texts mean equal weights."""
 
         def word(one: Any) -> str:
+            """Return an argument of the node as text: the recipe of a node, or the value."""
             if isinstance(one, list | tuple):
                 return f"[{', '.join(map(word, one))}]"
             if not isinstance(one, self.torch.fx.Node):

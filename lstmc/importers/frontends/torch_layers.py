@@ -125,6 +125,7 @@ def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int) -> Weight:
     direction, size = t.weight(v, "v"), t.weight(g, "g")
 
     def make() -> Array:
+        """Return v scaled to the norms g."""
         array = direction.make()
         others = tuple(a for a in range(array.ndim) if a != axis)
         scaled: Array = size.make() * array / np.sqrt((array.astype(np.float64) ** 2).sum(others, keepdims=True))

@@ -281,6 +281,7 @@ class NetBuilder:
     """
 
     def __init__(self, name: str, origin: str, where: str = "") -> None:
+        """Start an empty net. Its names avoid the words of Python and of the language."""
         self.name, self.origin, self.where = name, origin, where
         self.leaves: dict[str, Leaf] = {}
         self.params: dict[str, Weight] = {}
