@@ -112,7 +112,7 @@ class Steps:
         return results
 
     def _number(self, x: Ref | None, like: Ref | None) -> Ref:
-        """Return a factor as a value. The neutral factor, None, becomes ones (zeros for maxima) in the shape of
+        """Return a factor as a value: for the neutral factor, None, ones (zeros for maxima) in the shape of
         ``like``."""
         if x is not None:
             return x
@@ -140,8 +140,8 @@ class Steps:
     def _doubled(
         self, factors: Factors, offsets: Offsets, begun: Offsets, shapes: Mapping[int, tuple[int, ...]], length: int
     ) -> dict[int, Ref]:
-        """Return the states after each step, by doubling: round i joins each step's map with the map of the 2**i steps
-        before it. ``begun`` are the initial states that are not zero, as sequences of one step."""
+        """Return the states after each step, by doubling: round i joins each step's map with that of the 2**i steps
+        before. ``begun`` are the initial states that are not zero, as sequences of one step."""
         values = self._begun(factors, offsets, begun, length)
         # the factor of the first step is no longer needed
         factors = {key: None if ref is None else self.cut(ref, 1)[1] for key, ref in factors.items()}
@@ -219,7 +219,7 @@ class Steps:
         return results
 
     def _factors_beside(self, parts: Sequence[Ref | None], row: tuple[int, ...]) -> Ref:
-        """Return the factors of all places in a chunk side by side: a row for each chunk, or one row for all chunks."""
+        """Return the factors of all places in a chunk side by side: a row for each chunk, or one for all."""
         ones = [self.full(row, 0.0 if self.maximum else 1.0) if x is None else x for x in parts]
         rows = max(self.b.type(x).shape[0] for x in ones)
         return self.joined(*(broadcast(self.b, x, (rows, row[1])) for x in ones), axis=1)
@@ -294,10 +294,10 @@ def recurrence_nodes(steps: int, form: str) -> int:
 
 @dataclass(frozen=True)
 class MatrixChunks:
-    """The partition of states that matrices update: ``length`` steps in a chunk.
+    """The sizes of a recurrence in chunks of ``length`` steps, whose states are multiplied by matrices.
 
-    A state has ``places``, each with a matrix of ``columns`` by ``columns`` elements, which its ``rows`` share.
-    ``runs`` of all rows compute the matrices.
+    A state has ``places``, each with a matrix of ``columns`` by ``columns`` elements that multiplies its ``rows``. The
+    matrices are computed by ``runs``, each of which starts from ``rows`` rows of the identity.
     """
 
     length: int
@@ -330,13 +330,13 @@ class MatrixChunks:
 
     @property
     def work(self) -> int:
-        """Return the number of elements of the products with the matrices of chunks."""
+        """Return how many elements the products with the matrices of chunks have."""
         return 3 * self.count * self.places * self.rows * self.columns**2
 
 
 class MatrixSteps:
-    """Nodes on sequences of a recurrence's steps; ``operands`` are the sequences of a step's operands, in their
-    order."""
+    """Nodes that compute a recurrence of matrices; ``operands`` are the sequences of a step's operands, in the order of
+    ``step.operands``."""
 
     def __init__(self, steps: Steps, step: MatrixStep, operands: Sequence[Ref]) -> None:
         self.steps, self.operands = steps, operands
@@ -384,7 +384,7 @@ class MatrixSteps:
         )
 
     def _sequences(self, runs: int) -> list[Refs]:
-        """Return a value of each operand for each place in a chunk: for all chunks at once, repeated for each run."""
+        """Return for each operand its value at each place in a chunk: of all chunks at once, repeated for each run."""
         lanes, length = self.cut.count * runs, self.cut.length
         return [
             tuple(
@@ -409,7 +409,7 @@ class MatrixSteps:
         return values
 
     def _identity(self) -> list[Ref]:
-        """Return initial states for all runs, which differ in the rows of the identity that they start from."""
+        """Return the first states of all runs; each run starts from other rows of the identity."""
         cut, first, states = self.cut, 0, []
         for shape, size in zip(self.shapes, self.sizes, strict=True):
             columns, axes = size // (cut.places * cut.rows), self._axes(shape)
@@ -468,7 +468,7 @@ class MatrixSteps:
         return self.order if len(self.order) == len(shape) else tuple(range(len(shape)))
 
     def _disordered(self, x: Ref, shape: tuple[int, ...]) -> Ref:
-        """Return [count, places, rows, columns] as states of all chunks."""
+        """Return a value [count, places, rows, columns] as a state of all chunks, in the state's shape."""
         axes = self._axes(shape)
         moved = self._reshaped(x, (self.cut.count, *(shape[axis] for axis in axes)))
         return self._moved(moved, (0, *(1 + axes.index(axis) for axis in range(len(shape)))))
