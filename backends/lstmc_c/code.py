@@ -55,6 +55,7 @@ class StepCode(LoopCode):
         return comment(node)
 
     def reduction(self, node: Node) -> Loop:
+        """Return the loop of a sum, whose total is a variable; :meth:`summed` makes the result of the total."""
         loop = super().reduction(node)
         assert loop.summed is not None
         (x, y), total = loop.summed, self._unique.unique("sum")

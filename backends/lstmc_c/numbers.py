@@ -244,6 +244,7 @@ class IntegerCode(StepCode):
         self.writer = writer
 
     def expression(self, node: Node, reads: Sequence[str]) -> str:
+        """Return the C of an element of a node's result, by the node's integer kernel."""
         kernel = self.writer.kernel(node)
         if isinstance(kernel, Lookup):
             return self.writer.lookup(node.op.name, kernel, reads[0])
@@ -272,6 +273,7 @@ class IntegerCode(StepCode):
         return loop
 
     def summed(self, node: Node, total: str) -> str:
+        """Return the C of a sum's result: the total, scaled. Raises :class:`BackendError` if the total may overflow."""
         kernel, op = self.writer.kernel(node), node.op
         assert isinstance(kernel, ScaledResult)
         assert isinstance(op, Sum)

@@ -325,6 +325,7 @@ class FindLayers(Pass):
     all: bool = False
 
     def run(self, graph: Graph) -> PassResult:
+        """Rewrite the scans that are layers. With ``all``, raises :class:`BackendError` for a scan that is no layer."""
         directions, differences = directions_in(graph)
         counts: Counter[str] = Counter()
         rewritten = without_dead(_Rewrite(graph, directions).run(counts), Counter()) if directions else graph
@@ -385,6 +386,7 @@ class _Rewrite:
         )
 
     def run(self, counts: Counter[str]) -> Graph:
+        """Return the graph with layers, which ``counts`` counts by kind."""
         for names in self.pairs.values():
             kind = self.directions[names[0]].kind.__name__.lower()
             counts[f"find_{kind}" if len(names) == 1 else f"find_bidirectional_{kind}"] += 1

@@ -234,6 +234,7 @@ def full(w: Writer, call: Call[ops.Full]) -> None:
 
 
 def split(w: Writer, call: Call[ops.Split]) -> None:
+    """Write Split; a split into one piece is the value itself."""
     if len(call.results) == 1:
         w.add("Identity", call.args, call.results)
         return
@@ -272,6 +273,7 @@ def tile(w: Writer, call: Call[ops.Tile]) -> None:
 
 
 def transpose(w: Writer, call: Call[ops.Transpose]) -> None:
+    """Write Transpose, which exchanges an axis and the next axis."""
     order = list(range(call.types[0].rank))
     at = call.op.axis
     order[at], order[at + 1] = order[at + 1], order[at]
@@ -300,6 +302,7 @@ def total(w: Writer, call: Call[ops.Sum]) -> None:
 
 
 def largest(w: Writer, call: Call[ops.Max]) -> None:
+    """Write ReduceMax, whose axes are an attribute in old opsets and an operand in new opsets."""
     axes = [call.op.axis]
     if w.shared.opset < AXES_OF_MAX_ARE_AN_INPUT:
         w.add("ReduceMax", call.args, call.results, axes=axes, keepdims=0)
@@ -308,6 +311,7 @@ def largest(w: Writer, call: Call[ops.Max]) -> None:
 
 
 def first_largest(w: Writer, call: Call[ops.Largest]) -> None:
+    """Write 1 at the index of the first largest value along an axis, and 0 elsewhere."""
     op, (x,) = call.op, call.args
     shape = known(call.types[0].shape)
     (index,) = w.add("ArgMax", (x,), f"{call.results[0]}/index", axis=op.axis, keepdims=1)

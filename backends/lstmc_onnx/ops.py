@@ -125,6 +125,7 @@ class Recurrent(Op):
             yield functions[number * self.functions : (number + 1) * self.functions]
 
     def _forward(self, args: Arrays) -> Evaluation:
+        """Return an evaluation of the model that defines the layer."""
         dtype, convert = args[0].dtype, np.asanyarray if args[0].dtype == object else None  # objects are symbols
         inputs = dict(zip(self.roles(), args, strict=True))
         return forward(

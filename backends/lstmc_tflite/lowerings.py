@@ -112,6 +112,7 @@ def nearest(net: Net, call: Call) -> Results:
 
 
 def positive(net: Net, call: Call) -> Results:
+    """Write 1 where x > 0, else 0: GREATER, and a CAST of the booleans."""
     (x,), shape, name = call.args, call.types[0].shape, call.names[0]
     above = net.add("GREATER", [x, _constant(net, x, 0.0, name)], shape, f"{name}/above")
     above.dtype, types = "bool", schema().TensorType
@@ -140,6 +141,7 @@ def _slice(net: Net, x: Tensor, axis: int, start: int, shape: Sequence[int], nam
 
 
 def unstack(net: Net, call: Call) -> Results:
+    """Write a SLICE and a RESHAPE for each step."""
     (x,) = call.args
     if len(call.types) == 1:
         return [net.reshaped(x, call.types[0].shape, call.names[0])]
@@ -165,6 +167,7 @@ def _joined(net: Net, parts: Sequence[Tensor], axis: int, name: str) -> Tensor:
 
 
 def transpose(net: Net, call: Call) -> Results:
+    """Write TRANSPOSE, which exchanges an axis and the next axis."""
     (x,), axis = call.args, call.op.axis
     order = list(range(x.rank))
     order[axis : axis + 2] = axis + 1, axis
@@ -172,6 +175,7 @@ def transpose(net: Net, call: Call) -> Results:
 
 
 def tile(net: Net, call: Call) -> Results:
+    """Write BROADCAST_TO for an axis of one element, or else a CONCATENATION of copies."""
     (x,), axis = call.args, call.op.axis
     if x.shape[axis] != 1:
         return [_joined(net, [x] * call.op.tiles, axis, call.names[0])]
@@ -195,6 +199,7 @@ def softmax(net: Net, call: Call) -> Results:
 
 
 def embed(net: Net, call: Call) -> Results:
+    """Write GATHER of the rows of a matrix, with the indices as integers."""
     (ids, matrix), types = call.args, schema().TensorType
     if matrix.data is not None:
         matrix = net.constant(matrix.name, matrix.data, "weights")

@@ -107,12 +107,14 @@ def _open_graphs(
     numbers = dict(zip(open_dims, (13, 17), strict=False))
 
     def graphs(sizes: Mapping[str, int]) -> tuple[Graph, Graph]:
+        """Return a model's graph at these sizes, and the graph compiled."""
         whole = source.graph({**sizes, **fixed})
         graph = without_losses(whole) if outputs is None else keep_outputs(whole, outputs)
         passes = (*LOOP_PASSES, GenerateLoops(any_batch="N" in numbers), Dead())
         return whole, run_passes(graph, passes, TorchBackend.ops)[-1].graph
 
     def opened(dims: Sequence[str]) -> tuple[Graph, Graph] | None:
+        """Return the graphs with these dimensions open, or None if the net is then another net."""
         with suppress(*UNKNOWN):
             both = graphs({**numbers, **{dim: OpenSize(dim) for dim in dims}})
             inputs = open_inputs(both[1])

@@ -55,6 +55,7 @@ def print_graph(graph: Graph) -> str:
 
 
 def _graph_lines(graph: Graph, keyword: str) -> Iterator[str]:
+    """Yield the lines of a graph; ``keyword`` is "graph", or "body" or "first" for a body of a scan."""
     yield f"{keyword} {graph.name} {{"
     for node in graph:
         yield from (f"  {line}" for line in _node_lines(graph, node))
@@ -140,6 +141,7 @@ class _Parser:
         self.missing = set(dialects())  # dialects without an op so far
 
     def whole(self) -> Graph:
+        """Return the graph. Raises :class:`ParseError` if text follows the graph."""
         graph = self.graph("graph")
         if self.at < len(self.lines) - 1:
             raise self.error("nothing after the graph's closing brace")

@@ -65,6 +65,8 @@ class GenerateLoops(NodePass):
     bodies = False
 
     def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        """Return the results of a scan as a generated scan, or None if the scan has no code or its batch cannot be
+        open."""
         if not isinstance(node.op, Scan) or isinstance(node.op, GeneratedScan):
             return None
         scan = node.op

@@ -60,6 +60,7 @@ class ProductNumbers:
     ties: int | None = None
 
     def operands(self, graph: Graph, node: Node, args: Sequence[Array]) -> Sequence[Array]:
+        """Return the operands of a product rounded to ``format``, row by row; other ops read exact numbers."""
         if not isinstance(node.op, Linear):
             return args
         x, w, *b = args

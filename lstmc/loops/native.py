@@ -76,6 +76,7 @@ class Compiler:
 
 @cache
 def _version(program: str, *arguments: str) -> str:
+    """Return what a program prints for these arguments."""
     process = subprocess.run(
         [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )

@@ -230,6 +230,8 @@ class _Measured:
         return [*self.tallies.values(), *self.changes.values()]
 
     def results(self) -> list[ValueRange]:
+        """Return the ranges of all values and changes, with the counts of pieces added to the values that were
+        split."""
         for whole, pieces in reversed(self._pieces.items()):
             for piece in pieces if whole in self.tallies else ():
                 self.tallies[whole].merge(self.tallies[piece])
@@ -321,6 +323,7 @@ def measure_ranges(
 
 
 def _parameter_tallies(parameters: Mapping[str, Array]) -> Iterable[_Tally]:
+    """Yield the counts of each parameter's elements."""
     for name, array in parameters.items():
         tally = _Tally(name, "parameter", np.shape(array), None)
         tally.add(np.asarray(array))

@@ -119,6 +119,8 @@ class DeviceRounding:
         return "fp16" if self._structure.sources[ref].node in self._in_fp16 else self._formats[ref]
 
     def _format(self, ref: Ref) -> Format:
+        """Return the format of a value by the device's rules: that of states for a state, floating point if it stays
+        exact."""
         source = self._structure.sources[ref]
         if source in self._exact:
             return "float"

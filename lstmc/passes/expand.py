@@ -85,6 +85,7 @@ class Expand(Pass):
                 )
 
     def run(self, graph: Graph) -> PassResult:
+        """Unroll the scans for which ``loops`` is false, and copy all other nodes."""
         rebuild = Rebuild(graph)
         readers = graph.readers()
         cuts: Cuts = {}

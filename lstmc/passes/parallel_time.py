@@ -69,6 +69,8 @@ class ParallelTime(Pass):
     precompute: Precompute | None = None
 
     def run(self, graph: Graph) -> PassResult:
+        """Solve groups of states until none is left to solve, then move what has become independent of the loops out of
+        them."""
         counts: Counter[str] = Counter()
         if self.time == "unrolled":
             return PassResult(graph, False)

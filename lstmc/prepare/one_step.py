@@ -175,6 +175,7 @@ class _Stepper:
         return {n.name for n in self.graph if isinstance(n.op, Input) and n.name in states - others}
 
     def run(self) -> OneStep:
+        """Return the one-step model, with the new states' outputs after the model's own outputs."""
         for node in self.graph:
             if node.name in self.replaced:
                 continue

@@ -185,6 +185,7 @@ class _Sharing:
         self.mixed = _mixed_values(whole, part)
 
     def run(self) -> Share:
+        """Return the part's training graph. Raises :class:`TrainingError` if an op mixes the examples of a batch."""
         if [node.name for node in self.whole] != [node.name for node in self.part]:
             raise TrainingError(
                 f"{self.part.name} cannot be trained by several ranks: it is another model for another batch"

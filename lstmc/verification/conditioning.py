@@ -230,6 +230,7 @@ class RandomRounding:
         ).reshape(array.shape)
 
     def _moved(self, array: Array, steps: float) -> Array:
+        """Return a block of an array with its numbers moved; integers and numbers of few bits stay."""
         exact = np.asarray(array, np.float64)
         off = steps * float(self.limits.eps) * self.rng.choice((-1.0, 1.0), exact.shape)
         few = np.ldexp(np.frexp(exact)[0], self.limits.nmant // 2)

@@ -203,6 +203,8 @@ def _differ_at_a_point(x: Number, y: Number) -> bool:
     values: dict[Atom, complex] = {}
 
     def value(atom: Atom) -> complex:
+        """Return the value of an atom at the point: computed if the atom's meaning is known, else chosen by its
+        number."""
         if atom not in values:
             meaning = MEANINGS.get(atom.kind)
             if meaning is None:

@@ -114,6 +114,8 @@ class NativeExecutor(InterpreterExecutor):
     name = NATIVE
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        """Run the graph in the interpreter, its generated layers by compiled code: of the artifact if it has their
+        source."""
         file = f"{compiled.name}.layers.cpp"
         written = artifact.files[file].decode() if file in artifact.files else None
         graph = with_native_loops(compiled.expanded, written)
