@@ -112,8 +112,7 @@ class Steps:
         return results
 
     def _number(self, x: Ref | None, like: Ref | None) -> Ref:
-        """Return a factor as a value: for the neutral factor, None, ones (zeros for maxima) in the shape of
-        ``like``."""
+        """Return a factor as a value: ones (zeros for maxima) in the shape of ``like`` for the neutral factor, None."""
         if x is not None:
             return x
         shape = (1,) if like is None else self.b.type(like).shape
@@ -455,8 +454,7 @@ class MatrixSteps:
         return tuple(self._reshaped(piece, shape) for piece in pieces)
 
     def _ordered(self, states: Sequence[Ref], lead: tuple[int, ...]) -> Ref:
-        """Return all states side by side as [*lead, places, rows, columns]; ``lead`` are axes before those of a
-        state."""
+        """Return all states side by side as [*lead, places, rows, columns]; ``lead`` are axes before a state's axes."""
         first, parts = len(lead), []
         for x, shape, size in zip(states, self.shapes, self.sizes, strict=True):
             moved = self._moved(x, (*range(first), *(first + axis for axis in self._axes(shape))))
