@@ -307,6 +307,10 @@ static void products_of_bands(float *y, size_t yrow, const float *x, size_t xrow
 
 // a product for each of 2, 4, 8 or 16 lanes: x has the elements of all lanes side by side, and w panels of 16 sums of all
 // lanes, the last one filled up with zeros
+#ifdef LANES  // a copy for each number of lanes: with several in one file gcc would compare it in the inner loop at -O2
+__attribute__((always_inline)) static inline void product_of_lanes(float *y, const float *x, const float *w, const float *b,
+                                                                   size_t outs, size_t ins, size_t lanes);
+#endif
 static void product_of_lanes(float *y, const float *x, const float *w, const float *b, size_t outs, size_t ins, size_t lanes) {
   const size_t m = lanes - 1;
   for (size_t o = 0; o < outs; o += 16, w += 16 * ins) {

@@ -268,14 +268,20 @@ def test_scans_inside_a_step_are_loops(cells: list[str], copies: int, tmp_path: 
 
 @pytest.mark.parametrize("processor", ["x86-64-v3", "x86-64-v4"])
 def test_elements_of_lanes_are_not_put_into_vectors_one_by_one(processor: str, tmp_path: Path) -> None:
-    """Six copies are four lanes and two, so the number of lanes is no constant of the function."""
+    """Six copies are four lanes and two: the product has a copy for each, and its inner loop compares no number."""
     graph = inside_a_step(cell_graph("gru", (4, 2)), 6)
     net = Net.of(compile_graph(graph, WholeBackend()), random_weights(graph, 1), "six")
     for name, content in net.artifact.files.items():
         (tmp_path / name).write_bytes(content)
     flags = ("-O2", f"-march={processor}", "-fno-inline", "-S", "-o-")
-    made = subprocess.run(["gcc", *flags, "six.c"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    (text,) = re.findall(r"^product_of_lanes[\w.]*:\n(.*?)\.cfi_endproc", made.stdout, re.MULTILINE | re.DOTALL)
+    source = (tmp_path / "six.c").read_text()
+    (tmp_path / "alone.c").write_text(source.replace("always_inline", "noinline"))
+    whole, alone = (
+        subprocess.run(["gcc", *flags, file], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        for file in ("six.c", "alone.c")
+    )
+    assert "product_of_lanes" not in whole
+    (text,) = re.findall(r"^product_of_lanes[\w.]*:\n(.*?)\.cfi_endproc", alone, re.MULTILINE | re.DOTALL)
     assert "fmadd" in text
     assert not re.findall("vinsertps|vunpcklps", text)
 
