@@ -12,6 +12,7 @@ from lstmc.backend import Compiled
 from lstmc.errors import Argument
 from lstmc.importers.importer import ImportedModel
 from lstmc.importers.ir.net import Net
+from lstmc.importers.ir.ops import with_core_ops
 from lstmc.importers.ir.recur import with_plain_scans
 from lstmc.importers.ir.values import OpenSize
 from lstmc.importers.refusal import SourceError
@@ -149,7 +150,7 @@ def _evaluated(net: Net, inputs: Mapping[str, Array]) -> tuple[Graph, dict[str, 
         if isinstance(size, OpenSize)
     }
     net = with_plain_scans(replace(net, graph=with_sizes(net.graph, sizes)))
-    return net.graph, {name: weight.array() for name, weight in net.params.items()}
+    return with_core_ops(net.graph), {name: weight.array() for name, weight in net.params.items()}
 
 
 def check_source(

@@ -138,6 +138,26 @@ def test_a_model_that_does_not_mean_its_source_does_not_pass(tmp_path: Path) -> 
     assert [claim.proved for claim in done.proof.claims] == [False, False, False]
 
 
+class Shifted(torch.nn.Module):
+    """A GRU over the differences of three vectors and each frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vectors, self.layer = torch.nn.Parameter(torch.rand(3, 5)), torch.nn.GRU(5, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.layer(torch.nn.functional.mish(self.vectors - x))[0]
+        return y
+
+
+def test_a_model_of_one_frame_that_does_not_mean_its_source_does_not_pass(tmp_path: Path) -> None:
+    model = lstmc.from_torch(Shifted().eval(), torch.randn(7, 1, 5), step=True, time={"x": 0})
+    assert model.frames
+    done = lstmc.convert(tampered(model), tmp_path, step=True, on="interpreter")
+    assert not done.passed
+    assert [difference.passed for difference in done.described] == [False]
+
+
 def test_convert_says_what_is_proved(command: LSTMC) -> None:  # noqa: F811
     save(tagger(), Path("tagger.pt"), "zip")
     sizes = ("-D", "N=1", "-D", "T=2", "--recurrent-only", "--on", "interpreter")

@@ -266,3 +266,20 @@ def test_a_reversal_that_no_model_has_is_refused() -> None:
     assert refused((4, 2, 3), np.array([4])) == f"sequence_lens = [1]: 2 lengths are expected; {CHECK}"
     axes = "time_axis, batch_axis = 2, 1 of [4, 2, 3]: they must be 0 and 1, or 1 and 0; transpose the operand"
     assert refused((4, 2, 3), np.array([3, 3]), time_axis=2, batch_axis=1) == axes
+
+
+def test_sequences_of_a_batch_are_no_frames() -> None:
+    """A layer that runs backwards is not streamed along the batch, whose sequences have first states of their own."""
+    weights = {"W": (1, 12, 3), "R": (1, 12, 4)}
+    arrays = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in weights.items()]
+    node = helper.make_node("GRU", ["x", "W", "R", "", "", "h"], ["", "h_T"], hidden_size=4, direction="reverse")
+    inputs: dict[str, list[str | int | None]] = {"x": ["T", "N", 3], "h": [1, "N", 4]}
+    graph = helper.make_graph(
+        [node],
+        "net",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info("h_T", TensorProto.FLOAT, None)],
+        arrays,
+    )
+    with pytest.raises(RefusedError, match="runs backwards"):
+        from_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), step=True)

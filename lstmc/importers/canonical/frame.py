@@ -125,7 +125,9 @@ def one_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
     frame = _OneFrame(net, time)
     made = frame.net()
     made = replace(made, graph=made.graph.carrying(frame.states))
-    found = {name: after for name, (after, _) in step_states(made).proved.items() if name not in frame.states}
+    proved = step_states(made).proved
+    known = {*frame.states, *frame.axes}  # an input that has frames of its own keeps nothing between frames
+    found = {name: after for name, (after, _) in proved.items() if name not in known}
     outputs = {name: frame.axes[value] for name, value in net.outputs.items() if value in frame.axes}
     made = replace(made, graph=made.graph.carrying({**frame.states, **found}))
     return made, {name: axis for name, axis in frame.axes.items() if name in net.inputs} | outputs

@@ -10,19 +10,18 @@ from functools import lru_cache
 from inspect import Parameter, Signature
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from lstmc.dsl import Model, language
 from lstmc.errors import ShapeError
 from lstmc.importers.ir.values import Shape, listed
 from lstmc.interp import Evaluation, backward, forward
-from lstmc.ir import Graph
+from lstmc.ir import Graph, Rebuild, Scan, broadcast
 from lstmc.ops import (
     Add,
     Along,
     Array,
     Arrays,
     Draw,
+    Input,
     Max,
     Maximum,
     Mul,
@@ -38,6 +37,7 @@ from lstmc.ops.base import AlongAxis
 from lstmc.ops.frameworks import POINTWISE
 from lstmc.ops.pointwise import Binary
 from lstmc.ops.shape import Reduce, without
+from lstmc.passes.base import in_bodies
 from lstmc.types import TensorType
 
 
@@ -61,8 +61,7 @@ class Formula(Op):
     def _run(self, arrays: Arrays) -> Evaluation:
         """Evaluate the graph of the function on arrays."""
         graph = meaning(self, tuple(TensorType(array.shape) for array in arrays))
-        dtype, convert = arrays[0].dtype, np.asanyarray if arrays[0].dtype == object else None  # objects are symbols
-        return forward(graph, {f"x{place}": x for place, x in enumerate(arrays)}, dtype=dtype, convert=convert)
+        return forward(graph, {f"x{place}": array for place, array in enumerate(arrays)}, dtype=arrays[0].dtype)
 
 
 @lru_cache(maxsize=1024)
@@ -82,6 +81,30 @@ def meaning(op: Formula, types: Types) -> Graph:
         ]
     )
     return Model(model).graph()
+
+
+def with_core_ops(graph: Graph) -> Graph:
+    """Return the graph with the core ops of each function in its place, and operands broadcast by nodes, as the
+    language broadcasts them."""
+    rebuild = Rebuild(graph)
+    for node in graph:
+        args = rebuild.args(node)
+        if isinstance(node.op, Formula):
+            inside = Rebuild(meaning(node.op, tuple(map(rebuild.builder.type, args))))
+            inside.builder = rebuild.builder
+            for each in inside.graph:
+                if isinstance(each.op, Input):
+                    inside.put(each, [args[int(each.name.removeprefix("x"))]])
+                else:
+                    inside.copy(each)
+            rebuild.put(node, [inside.new[output.ref] for output in inside.graph.outputs])
+        elif isinstance(node.op, Scan):
+            rebuild.put(node, rebuild.builder.copy(node, args, in_bodies(node.op, with_core_ops)))
+        elif isinstance(node.op, Binary):
+            rebuild.copy(node, [broadcast(rebuild.builder, ref, node.types[0].shape) for ref in args])
+        else:
+            rebuild.copy(node)
+    return rebuild.finish()
 
 
 def _call(function: str, *arguments: object) -> str:
