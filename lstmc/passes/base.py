@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial, wraps
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import ClassVar, Self
 
 from lstmc.errors import BackendError, LstmcError, PassError
@@ -175,7 +176,11 @@ class FunctionPass(Pass):
 
     @property
     def summary(self) -> str:
-        return (self.change.__doc__ or "").partition("\n")[0]
+        return (self.change.__doc__ or "").strip().partition("\n")[0]
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        # by name: in its module the name of the function is that of the pass, so pickle does not find the function
+        return resolve_name, (f"{self.change.__module__}:{self.change.__qualname__}",)
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,8 @@ from lstmc.passes import (
     fixed_products,
     fold_convs,
     fuse_linears,
+    graph_pass,
+    peel,
     rewrite,
     run_passes,
     split_products,
@@ -303,3 +307,20 @@ def test_a_pass_that_fails_at_a_node_names_it() -> None:
     assert str(caught.value) == (
         "PassError: pass breaks failed (KeyError: 'h'), after: simplify\n  at %b: f32[2,3] = tanh(%x) of net"
     )
+
+
+@graph_pass()
+def keep(graph: Graph, counts: Counter[str]) -> Graph:
+    """
+    Keep the graph.
+    """
+    return graph
+
+
+def test_passes_go_to_other_processes() -> None:
+    passes = PassList([Simplify(), fuse_linears, peel, keep])
+    assert pickle.loads(pickle.dumps(passes)) == passes
+
+
+def test_the_summary_of_a_pass_may_begin_on_the_second_line() -> None:
+    assert keep.summary == "Keep the graph."
