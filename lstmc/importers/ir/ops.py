@@ -6,9 +6,11 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from inspect import Parameter, Signature
 from typing import ClassVar, Literal
+
+import numpy as np
 
 from lstmc.dsl import Model, language
 from lstmc.errors import ShapeError
@@ -61,7 +63,8 @@ class Formula(Op):
     def _run(self, arrays: Arrays) -> Evaluation:
         """Evaluate the graph of the function on arrays."""
         graph = meaning(self, tuple(TensorType(array.shape) for array in arrays))
-        return forward(graph, {f"x{place}": array for place, array in enumerate(arrays)}, dtype=arrays[0].dtype)
+        as_array = partial(np.asarray, dtype=arrays[0].dtype)  # NumPy 1 makes float64 of a scalar times a number
+        return forward(graph, {f"x{place}": array for place, array in enumerate(arrays)}, convert=as_array)
 
 
 @lru_cache(maxsize=1024)
