@@ -353,8 +353,8 @@ class Equations:
     def function(self, place: Place, op: Op, of: Place) -> Polynomial:
         """Return the formula of an element-wise op on the value at ``of``.
 
-        If x depends on a state, relu(d - relu(x)) is d less x clipped to [0, d]. Otherwise it may be a mask of valid
-        steps.
+        If x depends on a state, relu(d - relu(x)) is read as d - clip(x, 0, d). For any other x, which may be a mask of
+        valid steps, it is not.
         """
         plain, operand = _of_models(op), self.at(of)
         if isinstance(plain, Relu) and operand.recurrent and len(operand) == 2:
@@ -379,7 +379,7 @@ class Equations:
         )
 
     def _sequence(self, place: Place) -> Place:
-        """Return the place of a body's argument outside of the scan; any other place, also of a state, unchanged."""
+        """Return the place outside of the scan of a body's argument that is no state; any other place unchanged."""
         op = self.graph(place.where).node(place.ref.node).op
         if isinstance(op, Arg) and op.role != "state" and place.where == "step" and place.ref.node in self._operands:
             where: Where = "sequence" if op.role == "x" else "outside"
@@ -471,8 +471,7 @@ class Reading:
         return self.equations.at(self.at(ref, None))
 
     def aligned(self, ref: Ref, like: Node, columns: Columns) -> Polynomial:
-        """Return the formula of the columns of an operand that meet ``columns`` of the node ``like`` when it is
-        broadcast."""
+        """Return the formula of the columns of an operand that broadcasting puts at ``columns`` of node ``like``."""
         shape = self.graph.type(ref).shape
         if not shape or columns is None:
             return self.by_rows(ref)

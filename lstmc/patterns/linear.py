@@ -288,8 +288,8 @@ class _Reading:
             self.forms[Ref(node.name, out)] = form
 
     def _operand(self, node: Node, ref: Ref) -> _Form:
-        """Return the form of an operand. Raises :class:`_NonlinearError`, which names the product if a Mul has another,
-        affine, operand."""
+        """Return the form of an operand. Raises :class:`_NonlinearError`; if the node multiplies the operand by an
+        affine value, the error names this product."""
         if isinstance(self.forms.get(ref), _NonlinearError) and isinstance(node.op, Mul):
             others = [other for other in self.body.args(node.name) if other != ref]
             affine = [other for other in others if isinstance(self.forms.get(other), _Form)]
@@ -475,7 +475,7 @@ class _Reading:
 
 
 def _unchanged(form: _Form | _NonlinearError | None) -> TypeGuard[_Form]:
-    """Return whether a value is exactly the states that it reads, without factor and offset."""
+    """Return whether a value is exactly one state, without factor and offset."""
     return isinstance(form, _Form) and form.offset is None and [term.factor for term in form.terms.values()] == [None]
 
 

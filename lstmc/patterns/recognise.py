@@ -76,7 +76,7 @@ def _held(formula: Polynomial) -> tuple[Clip, float, Polynomial] | None:
 
 @dataclass(frozen=True)
 class Gates:
-    """A reader of the gates of a step with the state ``h``. ``resets`` has one state and the factor that multiplies it;
+    """A reader of the gates of a step with the state ``h``. ``resets`` maps one state to the factor that multiplies it;
     the factor of h must be the same."""
 
     step: Step
@@ -254,8 +254,8 @@ class _CellUpdate:
 
     @classmethod
     def of(cls, step: Step, c: Ref, formula: Polynomial | None = None) -> _CellUpdate:
-        """Return the update of the cell state ``c`` by its formula, or by the step's formula of c'. Raises
-        :class:`Mismatch`."""
+        """Return the update of the cell state ``c``, read from ``formula``, or else from the step's formula of c'.
+        Raises :class:`Mismatch`."""
         formula = step.updates[c] if formula is None else formula
         quotient, new = formula.divided((step.atom(c),))
         reset, quotient = step.reset_of(quotient)

@@ -231,8 +231,8 @@ def matrix_step(body: Graph, group: Sequence[int], same: Mapping[str, Axes]) -> 
 
 
 def _linear_part(affine: Graph) -> Graph:
-    """Return the graph without the terms that read no state: sums lose such operands, products their bias, and arrays
-    of zeros stand for them in ops that move elements."""
+    """Return the graph without the terms that read no state: sums lose such operands, products their bias, and ops that
+    move elements get zeros instead of such operands."""
     rebuild = Rebuild(affine)
     b = rebuild.builder
     reading = affine.dependents(set(affine.arguments("state")))
@@ -313,8 +313,8 @@ def axes_of_one(graph: Graph | Builder, ref: Ref, same: Mapping[str, Axes] = NO_
 
 
 def same_axes(op: Op, operands: Sequence[tuple[tuple[int, ...], Axes]], shape: tuple[int, ...]) -> Axes:
-    """Return the axes along which all elements of an op's result are equal, from the shapes and such axes of its
-    operands."""
+    """Return the axes along which all elements of an op's result are equal, from the shape and the axes of equal
+    elements of each operand."""
     if isinstance(op, ops.Full):
         return frozenset(range(len(shape)))
     types = [TensorType(own) for own, _ in operands]

@@ -28,8 +28,8 @@ BLOCK = 2**18  # elements that are compared, or rounded, at once
 
 
 def relative_gap(actual: Any, expected: Any, scale: float = 0.0) -> float:
-    """Return the largest difference, relative to the largest magnitude in ``expected``, SCALE_FLOOR or ``scale``. The
-    result is NaN if an element is NaN, or infinite in both.
+    """Return the largest difference divided by a scale: the largest magnitude in ``expected``, but at least SCALE_FLOOR
+    and ``scale``. The result is NaN if an element is NaN, or infinite in both.
 
     ``actual`` may have another shape with as many elements, like a blob.
     """

@@ -340,8 +340,8 @@ def _settings(compiled: Compiled, execution: Execution) -> Iterable[Difference]:
 
 
 def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
-    """Yield the differences between the model and the compiled graph that appear if all dropouts multiply by the same
-    fixed numbers: they show a dropout of another value. Nets that are not trained have no dropouts."""
+    """Yield the differences between the model and the compiled graph if all dropouts multiply by the same fixed
+    numbers: they show that a dropout was moved to another value. Nets that are not trained have no dropouts."""
     graphs = (compiled.model, compiled.expanded) if compiled.trained else ()
     if not any(isinstance(node.op, Dropout) for graph in graphs for node in all_nodes(graph)):
         return
@@ -433,8 +433,8 @@ def _untold_gradients(reference: Gradients, execution: Execution) -> Iterable[No
 def _compare(
     kind: str, name: str, pairs: Sequence[tuple[Any, Any]], tolerance: float, scales: Iterable[float] = repeat(0.0)
 ) -> Difference:
-    """Return the largest difference over pairs (expected, actual) of arrays, absolute and relative to ``scales`` at
-    least."""
+    """Return the largest absolute and relative difference over pairs (expected, actual) of arrays. Relative differences
+    are to the magnitude of the expected array or, if larger, to the pair's number in ``scales``."""
     gaps, relative_gaps = [0.0], [0.0]
     for (expected, actual), scale in zip(pairs, scales, strict=False):
         gaps.append(absolute_gap(actual, expected))

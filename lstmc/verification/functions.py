@@ -77,8 +77,8 @@ def _without_squares(x: Number) -> Number:
 
 
 def symmetric(kind: str, function: Callable[[float], Any], sign: int) -> Callable[[Number], Number]:
-    """Return a function of numbers for an even or odd function: f(-x) = sign f(x). Only one of x and -x becomes an
-    atom."""
+    """Return an even or odd function, f(-x) = sign f(x), as a function of symbolic numbers. Only one of x and -x
+    becomes an atom's operand."""
 
     def normal(x: Number) -> Number:
         if x.value is not None:
@@ -194,8 +194,8 @@ def _written_out(x: Number, atom: Atom, exponent: Rational) -> Number:
 
 
 def _differ_at_a_point(x: Number, y: Number) -> bool:
-    """Return whether two numbers certainly differ at one point, where each atom has a fixed value: then no identity
-    makes them equal.
+    """Return whether two polynomials in atoms certainly have different values if each atom gets a fixed value: then no
+    identity makes them equal.
 
     Functions that appear in no identity are treated as symbols. A root of a negative number is complex; all its powers
     use the same root.

@@ -317,6 +317,7 @@ class SymbolicArray(np.ndarray):
     """An array of numbers, which NumPy's functions take; the results are symbolic too."""
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Apply the function in FUNCTIONS of this name to symbolic operands; leave other operands to NumPy."""
         own = FUNCTIONS.get(ufunc.__name__)
         if own is None or not any(np.asarray(each).dtype == object for each in inputs):
             if "out" in kwargs:
@@ -335,6 +336,7 @@ class SymbolicArray(np.ndarray):
         return symbolic(np.frompyfunc(normal, ufunc.nin, 1)(*map(_plain, inputs)))
 
     def __array_function__(self, function: Any, types: Iterable[type], args: Any, kwargs: Any) -> Any:
+        """Choose by arithmetic in np.where with symbolic operands; leave any other function to NumPy."""
         if function is np.where and any(np.asarray(each).dtype == object for each in args):
             where, one, other = (symbolic(np.asarray(each, object)) for each in args)
             return where * one + (1 - where) * other
@@ -363,8 +365,7 @@ def _plain(x: Any) -> Any:
 
 
 def symbolic(x: Any) -> Any:
-    """Return an array of numbers as a :class:`SymbolicArray`. Arrays of other types, such as booleans, are
-    unchanged."""
+    """Return an array of numbers as a :class:`SymbolicArray`; arrays of other types, as booleans, unchanged."""
     if isinstance(x, list | tuple):
         return type(x)(map(symbolic, x))
     if isinstance(x, Number):
@@ -375,8 +376,7 @@ def symbolic(x: Any) -> Any:
 
 
 def as_symbolic(x: Any, algebra: Algebra) -> Array:
-    """Return an array as an array of symbolic numbers, in which floats are constants. Infinities and NaN stay
-    floats."""
+    """Return an array as an array of symbolic numbers: floats become constants; infinities and NaN stay floats."""
 
     def number(each: Any) -> Any:
         if isinstance(each, Number):

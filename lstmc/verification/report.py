@@ -57,7 +57,7 @@ class Report:
     not_compared: tuple[NotCompared, ...] = ()
     remarks: tuple[str, ...] = ()  # what the comparison cannot show, and why a difference may be no fault of the net's
     device: str = ""  # as of the execution
-    rounding: tuple[Difference, ...] = ()  # those that pass by what float32 makes in the model itself alone
+    rounding: tuple[Difference, ...] = ()  # those that pass because rounding alone moves the model as far
     files: tuple[str, ...] = ()  # of the net, that the executor ran: none for the interpreter
     against: str = "the float64 interpreter"
     found: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # the files that were compared

@@ -180,8 +180,8 @@ class _Trace:
         return self._marked({a: np.ones(self.net.inputs[a], np.int64)}, value) == 1
 
     def _marked(self, marks: Mapping[str, Numbers], value: str) -> int:
-        """Return the bits of all elements that ``value`` depends on. ``marks`` has the bits of the elements of
-        inputs."""
+        """Return the bitwise or of the marks of all input elements that ``value`` depends on. ``marks`` has an integer
+        for each element of the inputs."""
         values = dict(marks)
 
         def mark(name: str) -> Numbers:

@@ -94,8 +94,8 @@ class _DynamicTime(OverTime):
             self._step(step)
 
     def _pads(self, name: str, axis: int) -> bool:
-        """Return whether a parameter has equal numbers and steps only join it to sequences along ``axis``: it is
-        padding."""
+        """Return whether a parameter is padding: its numbers are equal, and steps only join it to sequences along
+        ``axis``."""
         joined = all(isinstance(each.op, Concat) and each.op.axis == axis for each in self.old.readers.get(name, []))
         return joined and constant(self.old, name) is not None
 

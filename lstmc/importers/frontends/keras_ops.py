@@ -57,7 +57,7 @@ class Operation:
 
     @property
     def axis(self) -> int | None:
-        """Return the axis, if there is one. Raises :class:`Refused` for several."""
+        """Return the setting ``axis``, or None if it is not set. Raises :class:`Refused` for several axes."""
         axis = self.config.get("axis")
         if not isinstance(axis, int | None):
             raise Refused("axis", str(axis), "one axis is expected", SAVE)
@@ -74,7 +74,7 @@ class Operation:
         return _operand(self.argument(place))
 
     def operands(self, place: int) -> list[Operand]:
-        """Return an argument that must be a list of tensors. Raises :class:`Refused`."""
+        """Return the tensors of an argument: a list of tensors, or one tensor. Raises :class:`Refused` for others."""
         xs = self.argument(place)
         if xs == []:
             raise Refused(f"argument {place}", "an empty list", "a tensor is expected", SAVE)
@@ -260,7 +260,7 @@ def _expand_dims(layers: Layers, use: Operation) -> str:
 
 
 def _squeeze(layers: Layers, use: Operation) -> str:
-    """Return x without the axes of one element, or without all such axes."""
+    """Return x without the axes of the setting ``axis``, or without all axes of one element if it is not set."""
     setting = use.config.get("axis")
     if setting is None and use.lead == 1:
         return layers.squeeze(use.operand(0), None)

@@ -61,8 +61,8 @@ class Layers(ShapeOps):
     return the name of the result's value."""
 
     def binary(self, kind: str, x: Operand, y: Operand) -> str:
-        """Add a binary op. If an operand is one constant number, add an affine function, a power or a bound in its
-        place."""
+        """Add a binary op, or, if an operand is one constant number, an affine function, a power or a bound of the
+        other operand."""
         x, y = self.finite(kind, x), self.finite(kind, y)
         if (scalar := _scalar(y)) is not None:
             return self._with_number(kind, x, scalar, swapped=False)

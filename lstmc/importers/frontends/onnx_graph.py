@@ -140,7 +140,7 @@ class _Reader:
         self.inside = ""  # the node of the function that is read
         self.values: dict[str, Any] = {}
         self.refusals: list[Refusal] = []
-        self.read: set[str] = set()  # constant -> the source tensors that it was computed from
+        self.read: set[str] = set()  # source tensors of the constants that nodes read
         self.count = 0
         self.folded: dict[tuple[Any, ...], int] = {}  # arrays that were computed from weights -> their numbers
 
