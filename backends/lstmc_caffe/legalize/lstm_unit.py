@@ -33,8 +33,8 @@ from lstmc_caffe import ops as caffe
 
 
 def _eltwise(r: Reading, node: Node[caffe.Eltwise], args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    """Return the polynomial that an Eltwise computes: a sum or a product. Return None for MAX, or if the product is
-    none."""
+    """Return the polynomial that an Eltwise computes: a sum or a product. Return None for MAX, or if the product is no
+    polynomial."""
     if node.op.operation == "MAX":
         return None
     operands = [r.operand(ref, columns) for ref in args]
@@ -235,7 +235,7 @@ class _UnitRewrite:
     """
 
     def __init__(self, graph: Graph, refused: set[str]) -> None:
-        """Rewrite the scans of ``before`` that keep their time axis. The weights of the scans ``refused`` are not
+        """Rewrite the scans of the graph that keep their time axis. The weights of the scans ``refused`` are not
         reordered."""
         self.before = graph
         self.counts: Counter[str] = Counter()
@@ -275,8 +275,8 @@ class _UnitRewrite:
         return rebuild.finish()
 
     def _replace(self, node: Node, scan: Scan, reorder: bool) -> None:
-        """Rewrite one scan with LSTMUnits, if they can replace its gate tails in the body and in the first step.
-        ``reorder`` says whether its weights may be reordered."""
+        """Rewrite the gate tails in a scan's body and first step as LSTMUnits. Leave the scan unchanged if its body has
+        no tail, or if its weights need another order and cannot be permuted, or may not be (``reorder``)."""
         operands = zip(scan.body.body_args(), self.before.args(node.name), strict=True)
         first = [(arg, self.before.node(ref.node).op) for arg, ref in operands]
         zeros = {Ref(arg.name) for arg, op in first if isinstance(op, caffe.DummyData) and op.value == 0.0}
@@ -315,7 +315,7 @@ class _UnitRewrite:
         return [t for t in tails if _of_rows(scan, t) and (t.c_prev is not None or (first and t.state is None))]
 
     def _reorder(self, node: Node, scan: Scan, bodies: Sequence[Graph], tails: Sequence[list[GateTail]]) -> bool:
-        """Record the permutation of a scan's weight operands; return False if no permutation gives the tail's order."""
+        """Record the permutation of a scan's weights that puts the gates into Caffe's order; False if there is none."""
         orders = {tail.order for group in tails for tail in group}
         whole_first = scan.first is None or len(tails[1]) == len(tails[0])
         if len(orders) > 1 or len(tails[0]) > 1 or not whole_first:
@@ -358,7 +358,7 @@ def _of_rows(scan: Scan, tail: GateTail) -> bool:
 
 
 def _on_zero(tail: GateTail, body_tails: Sequence[GateTail], zeros: set[Ref]) -> GateTail | None:
-    """Return a first step's tail with its zero initial state, or None if it has none."""
+    """Return a first step's tail with its own c_prev, or else the body's if that is zero; None without either."""
     if tail.c_prev is not None:
         return tail
     same = [t for t in body_tails if t.h.node == tail.h.node] or body_tails  # the first step's nodes keep their names

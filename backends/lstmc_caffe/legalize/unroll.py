@@ -22,8 +22,8 @@ FAN = 100  # tops or bottoms of one layer
 
 
 def branches(count: int, most: int = FAN) -> tuple[range, ...]:
-    """Return the ranges of ``count`` leaves that the children of the root hold, in the flattest balanced tree with at
-    most ``most`` children a node."""
+    """Divide ``count`` leaves among the children of a tree's root, and return the range of leaves for each child. The
+    tree is the flattest balanced one with at most ``most`` children a node."""
     levels = 1
     while most**levels < count:
         levels += 1

@@ -35,10 +35,10 @@ class Constants(Pass):
 
     The other blob comes before the constant's first reader; if none is suitable, a fed blob moves before the constant.
     A fed blob that nothing else reads is the last choice: RKNN folds the constant, removes that input, and ends with an
-    error. A constant without a suitable blob is refused. (A blob that is not finite makes the constant NaN, like
-    everything after it.)
+    error. A constant without a suitable blob is refused. (A blob that is not finite makes the constant NaN, and all
+    that is computed from it.)
 
-    c is the float32 number that DummyData fills its blob with (``filler.hpp``): 4 has it as elements of a blob.
+    c is the float32 number that DummyData fills its blob with (``filler.hpp``); rule 4 stores c in a blob.
     """
 
     name = "constants"
@@ -255,8 +255,8 @@ def _of_large_numbers(graph: Graph) -> set[str]:
 
 
 def _effort(have: Shape, want: Shape) -> tuple[bool, bool, int]:
-    """Return a sort key for blobs to make a constant from: large enough first, then equal rows, then the smallest
-    excess."""
+    """Return a sort key for blobs to make a constant from: large enough blobs first, then blobs of equal rows, then the
+    nearest in size."""
     smaller = any(size < target for size, target in zip(have, want, strict=True))
     return smaller, have[:1] != want[:1], -prod(have) if smaller else prod(have)
 

@@ -107,9 +107,9 @@ def power(form: Form, op: caffe.PowerLayer, args: Refs) -> Refs:
     return (form.result(power_layers(form, op, form.blob(args[0]), form.node.name)),)
 
 
-# OpenCV takes a * x ** p + b, written as two Power layers, for (a x + b) ** p where the first one has no shift
-# (PowerFunctor::tryFuse, modules/dnn/src/layers/elementwise_layers.cpp). This one keeps it from that, and is lost
-# beside an x of 2**-101 or more (tests/on_demand/float_proofs.py): the smallest normal float32.
+# If two Power layers compute a * x ** p + b and the first has no shift, OpenCV wrongly merges them to (a x + b) ** p
+# (PowerFunctor::tryFuse, modules/dnn/src/layers/elementwise_layers.cpp). NO_SHIFT, the smallest normal float32,
+# prevents this as a shift. Added to an x of 2**-101 or more it changes nothing (tests/on_demand/float_proofs.py).
 NO_SHIFT = 2.0**-126
 
 
@@ -207,7 +207,7 @@ def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
 
 def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> Ref:
     """Write x + p for a parameter p. :func:`parameter_value` turns p into a value if p has all axes of x; otherwise a
-    Scale multiplies ones in x's shape by p. Return this value alone if x is zero."""
+    Scale multiplies ones in x's shape by p. If x is zero, return this value of p alone."""
     shape, name = form.shape(x), form.node.name
     zero = form.b.node(unviewed(form.b, x).node).op
     alone = isinstance(zero, caffe.DummyData) and zero.value == 0

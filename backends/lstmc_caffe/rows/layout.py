@@ -53,8 +53,8 @@ def matrix_shape(b: Builder, ref: Ref) -> Matrix:
 
 
 def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = (), steps: Steps = ()) -> Ref:
-    """Return a value in another shape, by at most one view. Without ``names`` the view is named after the value and its
-    step."""
+    """Return a value in another shape, by at most one view. Without ``names`` the view has the value's step and a name
+    made from the value's."""
     if not names:
         names, steps = (f"{b.node(ref.node).names[ref.out]}/rows",), (b.of_step(ref),)
     return reshaped(b, ref, caffe.View(shape), names, steps=steps)
@@ -124,7 +124,7 @@ class FixedBlobs(Pass):
     8. a layer that is not the only reader of a blob => such a Power between them (for targets whose rules on it have
        ``unshared``)
 
-    (In rule 3 a blob that is not finite makes the whole result NaN, like everything after it.)
+    (In rule 3 a blob that is not finite makes the whole result NaN, and all that is computed from it.)
     """
 
     name = "fixed_blobs"
@@ -244,7 +244,7 @@ class _Writer:
         return self._layer(node, f"{node.name}/copy_{len(before)}", caffe.PowerLayer(shift=LEAST), x)
 
     def _power(self, node: Node, op: caffe.PowerLayer, x: Ref) -> Refs:
-        """Write a Power as two parts: scale x + shift, by a Power or Scale if it changes x, then the power of that."""
+        """Write scale x + shift, by a Power or Scale unless this is x itself, and then the power of that."""
         columns, inner = self.b.type(x).shape[1:], x
         if self.target.allows("Power"):
             if (op.scale, op.shift) != (1, 0):
@@ -309,7 +309,7 @@ class _Writer:
         return self.b.add(op, *args, names=(name,), loc=node.loc, steps=(node.step,))[0]
 
     def _numbers(self, node: Node, name: str, shape: tuple[int, ...], number: float) -> Ref:
-        """Return a fixed blob of one number, which all layers share."""
+        """Return a fixed blob filled with one number; layers that need equal blobs share it."""
         return self._fixed(node, name, np.full(shape, number, np.float32).astype(np.float64))
 
     def _fixed(self, node: Node, name: str, array: Array) -> Ref:
@@ -387,12 +387,12 @@ class Form:
         return self.layers(op, *args, names=(name,) if name else ())[0]
 
     def joined(self, axis: int, parts: Sequence[Ref], name: str = "") -> Ref:
-        """Join parts by a Concat; a single part needs no layer, and MNN would remove a Concat of one with its name."""
+        """Join parts by a Concat. A single part needs no layer: MNN would remove such a Concat, and its name."""
         return parts[0] if len(parts) == 1 else self.layer(caffe.ConcatLayer(axis), *parts, name=name)
 
     def refuse(self, violation: Violation) -> NoReturn:
         """Raise BackendError for a violation. The error names the layer or setting that the target lacks, the reason,
-        and where the target's file has this from."""
+        and the source that documents it."""
         what = f"target {self.target.name} has no {violation.type} layer"
         reason, source = self.target.reason_against(violation.type)
         if self.target.allows(violation.type):
@@ -403,8 +403,8 @@ class Form:
         raise BackendError(f"{what}, which %{self.node.name} needs", loc=self.node.loc, notes=notes)
 
     def view(self, ref: Ref, shape: Shape, names: Sequence[str] = ()) -> Ref:
-        """Return a value in another shape. For matrices this is a view, which later becomes a layer only if a layer
-        reads it; otherwise this is a Reshape."""
+        """Return a value in another shape. If blobs are matrices, this is a view, which later becomes a layer only if a
+        layer reads it; otherwise this is a Reshape."""
         if self.rows or self.shape(ref) == shape:
             return viewed(self.b, ref, shape, names, (self.node.step,) * len(names))
         return self.layers(caffe.ReshapeLayer(shape), ref, names=names or (f"{self.named(ref)}/reshaped",))[0]

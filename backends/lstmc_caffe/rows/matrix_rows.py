@@ -105,8 +105,8 @@ class RowsTimeAxis(TimeAxis):
         return tuple(parameter_value(form, step, name) for (step,), name in zip(steps, names, strict=True))
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
-        """Return T values [N, ...] as one [T, N, ...]: a Concat of rows, or a host's stack if time is a list of
-        steps."""
+        """Return T values [N, ...] as one [T, N, ...]: a Concat of rows, or a HostStack if the target's time is a list
+        of steps."""
         shape = (len(steps), *b.type(steps[0]).shape)
         if self.target.time == "steps":
             if len(steps) == 1:

@@ -141,8 +141,8 @@ def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
 
 
 def softmax(form: Form, op: caffe.SoftmaxLayer, args: Refs) -> Refs:
-    """Write a softmax over axis 1 of a matrix. If axes follow the softmax's axis, the values along that axis are first
-    joined as the columns of a matrix, and afterwards cut and joined back."""
+    """Write a softmax over any axis as a Softmax over axis 1 of a matrix. If axes follow the softmax's axis, the values
+    along that axis are first joined as the columns of a matrix, and afterwards cut and joined back."""
     shape = form.shape(args[0])
     lead, length, rest = prod(shape[: op.axis]), shape[op.axis], prod(shape[op.axis + 1 :])
     if rest == 1:
