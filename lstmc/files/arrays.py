@@ -144,7 +144,7 @@ def wrong_names(
 
 NPZ = "an .npz file of named arrays"
 SUFFIX = ".npy"
-MOST_HEADER = 16384  # bytes; NumPy reads no longer one than 10000
+MOST_HEADER = 16384  # bytes; NumPy reads headers of at most 10000
 CHUNK = 1 << 20  # bytes that are unpacked at a time
 _SINGLE = np.lib.format.MAGIC_PREFIX
 # what zipfile, its codecs and NumPy raise for a damaged file, whichever part of it is damaged
@@ -219,7 +219,7 @@ def _readable(path: Path, error: type[LstmcError], expected: str) -> Iterator[No
         try:
             yield
         except (*_DAMAGED, OSError) as cause:
-            if isinstance(cause, OSError) and cause.strerror is not None:  # else of bz2, for damaged elements
+            if isinstance(cause, OSError) and cause.strerror is not None:  # else an error of bz2, for damaged elements
                 raise
             raise error(f"{path}: expected {expected}, found something else") from None
 

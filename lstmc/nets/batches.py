@@ -1,4 +1,4 @@
-"""A net over a file, or a folder of files: arrays are cut into batches, and some batches are a job.
+"""A net over a file, or a folder of files: arrays are cut into batches, and some batches make a part.
 
 Outputs go into HDF5 files, in order, and an interrupted run continues from its finished parts.
 """

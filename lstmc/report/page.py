@@ -443,8 +443,8 @@ def _leads(
     boxes: Mapping[str, str],
     sources: Container[str],
 ) -> dict[str, dict[str, Any]]:
-    """Return, for each box by its id, its name and its links: to the box's layers, or without layers to its line in the
-    page."""
+    """Return, for each box by its id, its name and its links: to the box's layers, or without layers to its source line
+    in the page."""
     layers: dict[str, list[str]] = {}
     for row in rows:
         layers.setdefault(_box(row, boxes), []).append(keys[row.layer.name])

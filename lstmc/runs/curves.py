@@ -38,8 +38,7 @@ def figure_files(
 ) -> dict[str, bytes]:
     """Return the figure of some runs, given by their names, in each of the ``forms``: ``png``, ``svg``, ``pdf``.
 
-    ``kinds`` has, for each run, the label and the colour of the run's kind. Without ``kinds`` each run has another
-    colour.
+    ``kinds`` has, for each run, the label and the colour of the run's kind. Without it each run has its own colour.
     """
     return figure_bytes(lambda: runs_figure(runs, kinds), forms)
 
@@ -115,7 +114,8 @@ def short_names(names: Iterable[str]) -> list[str]:
 
 
 def _entries(colors: Mapping[str, str], tested: bool) -> list[Line2D]:
-    """Return a line for each entry of the legend of several runs."""
+    """Return the lines of the legend of several runs: a line for each entry, then a solid line for training losses and,
+    if ``tested``, a dashed line for test losses."""
     lines = [Line2D([], [], color=color, label=entry) for entry, color in colors.items()]
     lines.append(Line2D([], [], color="0.4", label="training loss, smoothed"))
     return [*lines, Line2D([], [], color="0.4", linestyle="--", marker="o", markersize=3, label="test loss")][

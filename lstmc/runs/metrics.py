@@ -155,7 +155,7 @@ class LossWatch:
     """A watch for divergence: a loss diverges when it is over 1000 times the larger of 1 and the mean of the first
     losses.
 
-    ``first`` holds up to ten; until there are ten, it is the mean of the losses so far.
+    ``first`` holds the first losses, at most ten; before the tenth the mean is that of the losses so far.
     """
 
     first: list[float]

@@ -84,8 +84,8 @@ def choice_of(names: Sequence[str]) -> Kind:
 
 
 def _ascending(value: Any) -> tuple[int, ...] | None:
-    """Return ascending integers from 1 on, or None for any other value: with others Caffe makes its steps late
-    (sgd_solver.cpp)."""
+    """Return ascending integers from 1 on as a tuple, or None for any other value: Caffe would change the rate too late
+    at steps in another order (sgd_solver.cpp)."""
     if not isinstance(value, list | tuple) or not value:
         return None
     numbers = [COUNT.convert(item) for item in value]
@@ -210,7 +210,7 @@ class Solver:
             return float(self.base_lr * _factor(self, iteration))
 
 
-# what notebooks complete and help shows: Python takes ``__new__`` for it, which only refuses
+# the signature for notebooks and help: by default Python shows that of ``__new__``, which only refuses
 Solver.__signature__ = inspect.Signature([*inspect.signature(Solver.__init__).parameters.values()][1:])  # type: ignore[attr-defined]
 
 

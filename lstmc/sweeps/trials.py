@@ -329,7 +329,7 @@ def best_row(rows: Iterable[Row], goal: Goal) -> Row | None:
 
 
 def rank_rows(rows: Iterable[Row], goal: Goal) -> list[Row]:
-    """Return the rows, the best first: finished points first, then dropped points, then failed points."""
+    """Return the rows in the order of their states, from finished to failed, and within a state the best first."""
     order = ("finished", "running", "dropped", "waiting", "interrupted", "failed")
     return sorted(rows, key=lambda row: (order.index(row.state), goal.order(row.scores), row.name))
 

@@ -135,7 +135,7 @@ def load_layer_fields() -> None:
 
 @cache
 def _pool(layer_fields: Fields) -> descriptor_pool.DescriptorPool:
-    """Return all messages, with LayerParameter as it is now."""
+    """Return all messages. ``layer_fields``, the fields that LayerParameter has now, is the key of the cache."""
     pool = descriptor_pool.DescriptorPool()
     pool.Add(_file())
     return pool

@@ -170,8 +170,8 @@ OPS: Mapping[type[CaffeOp], Callable[[LayerCall, Any], str | list[str]]] = {
 
 
 def _scale(g: LayerCall) -> str:
-    """Scale; its ``bias_term`` adds one more blob, and rounds if the bias is so large that float32 cannot hold a
-    fraction beside it."""
+    """Return the value of a Scale, plus a bias blob with ``bias_term``. A bias so large that float32 cannot hold a
+    fraction beside it rounds the value."""
     plain = type(g.message)()
     plain.CopyFrom(g.message)
     plain.scale_param.ClearField("bias_term")

@@ -210,7 +210,7 @@ def _names(net: Any, imported: Imported) -> _Names:
 
 
 class _Partition:
-    """The compiled layers, partitioned among the recurrent layers that they replace."""
+    """The compiled layers, divided into parts: each part replaces one recurrent layer."""
 
     def __init__(self, layers: Sequence[Any], manifest: Manifest, imported: Imported, names: _Names) -> None:
         """Note where the compiled net is fed, and which compiled blob each top of the host net comes from."""

@@ -94,7 +94,7 @@ class _Reader:
                 self._layer(place, message)
         if self.refusals:
             raise RefusedError(self.origin, self.refusals)
-        # pieces of a Slice of which other pieces are read
+        # unread pieces of a Slice whose other pieces are read
         remains = [
             top
             for top in self.unread

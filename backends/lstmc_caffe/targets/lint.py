@@ -332,7 +332,7 @@ class Before:
 
     writers: dict[str, str] = field(default_factory=dict)  # blob -> type of the layer that wrote it
     readers: dict[str, list[Any]] = field(default_factory=dict)
-    first: dict[str, str] = field(default_factory=dict)  # of equal Reshapes, by their tops and by what they read
+    first: dict[str, str] = field(default_factory=dict)  # the first of equal Reshapes, by top and by operand
 
     def lint(self, layer: Any, target: Target) -> Iterator[Violation]:
         """Yield violations of the target's rules on a layer's neighbours: the layers that write its bottoms, and the

@@ -234,8 +234,7 @@ class Target:
         return frozenset(type_ for rule in self.rule for type_ in rule.unshared)
 
     def restrictions_on(self, layer_type: str) -> tuple[Restriction, ...]:
-        """Return the restrictions on a layer of this type; restrictions on axes come from its type, or else from the
-        target."""
+        """Return the restrictions on a layer of this type. A type's own rules on axes replace those for all types."""
         return self._rules.get(layer_type, self._rules[ANY_LAYER])
 
     def axes_of(self, layer_type: str) -> tuple[int, ...]:
@@ -315,7 +314,8 @@ def _reads(layers: Layers, target: Target, own: Sequence[Restriction]) -> Target
     """Return the target for nets from elsewhere: it allows the types of ``reads`` with any settings that the file's own
     rules allow.
 
-    Of the base's rules only those on types that are not loaded remain; all others are about nets that lstmc writes.
+    Of the base's rules only those remain that forbid a type outside of ``reads``; all others are about nets that lstmc
+    writes.
     """
     if not layers.types:
         raise NotExpected.at(("reads", "types"), SOME_LAYERS, None)

@@ -143,8 +143,8 @@ class RankNets:
         return self._divided(batch, "") | {f"{rank}|{n}": share for rank, each in shares for n, share in each.items()}
 
     def _divided(self, arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-        """Return the arrays that the ranks need: arrays without an axis of examples whole, other arrays as a part for
-        each rank, named ``RANK|prefix NAME``."""
+        """Return the arrays that the ranks need. An array without an axis of examples stays whole; any other array
+        becomes a part for each rank, named ``RANK|prefix NAME``."""
         return {
             prefix + name if self.batch.axes[name] is None else f"{rank}|{prefix}{name}": array
             for rank, part in enumerate(self.batch.divide(arrays))

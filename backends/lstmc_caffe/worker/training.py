@@ -266,7 +266,7 @@ def before(args, arrays):
 def test(args, arrays):
     """Return the scores of one batch in phase TEST. args: first, whether carried states start from zeros."""
     run = _RUNS["now"]
-    if run.test_net is None:  # of several ranks one tests
+    if run.test_net is None:  # only rank 0 tests
         return {}, {}
     run.use()
     blobs = blobs_of(run.test_net)
@@ -315,7 +315,7 @@ def solver_state(solver):
 
 
 def blobs(args, arrays):
-    """``param:NAME`` of every parameter."""
+    """Return the values of all parameters, each named ``param:NAME``."""
     return None, dict(("param:" + name, blob.data) for name, blob in _RUNS["now"].params.items())
 
 

@@ -216,7 +216,7 @@ def copy_weights(net, path, message):
     """Copy the weights of a file into a net. A file that is larger than Caffe can read is divided: Caffe copies the
     layers that a file has. ``message`` is an empty NetParameter."""
     with io.open(path, "rb") as file:
-        if path.endswith(".h5"):  # by which Caffe knows it
+        if path.endswith(".h5"):  # Caffe recognizes HDF5 by this suffix
             net.copy_from(path)
         elif os.fstat(file.fileno()).st_size < MOST_READ:
             net.copy_from("/dev/fd/%d" % file.fileno())  # pycaffe takes no path that is no UTF-8

@@ -33,7 +33,7 @@ from lstmc_caffe.write.net import WrittenNet, caffemodel, write_net
 
 
 def input_places(graph: Graph) -> dict[str, tuple[Place, bool]]:
-    """Return the place of each input of an expanded graph, and whether the net fills it itself.
+    """Return, by the name of each input of an expanded graph, its place, and whether the net fills this input itself.
 
     An input of the host has a blob, or a blob for each step, None for a step that nothing reads.
     """
@@ -214,8 +214,8 @@ def _own_memory(graph: Graph, value: Ref) -> bool:
 
 
 def written_net(compiled: Compiled) -> WrittenNet:
-    """The net of a compiled model; for Caffe activations overwrite blobs in place, except blobs that the manifest
-    names."""
+    """Return the net of a compiled model. If the target allows it, activations overwrite blobs in place, except blobs
+    of steps that the manifest names."""
     return write_net(compiled.expanded, load_target(compiled.target), blobs_in_place(compiled))
 
 
