@@ -281,8 +281,8 @@ def with_zeros_as_inputs(net: Net, time: Mapping[str, int]) -> Net:
 
 
 def layer_axes(net: Net, time: Mapping[str, int] = {}) -> tuple[list[dict[str, int]], dict[str, int]]:
-    """Return the axes that may be time, each as the axis of each value, and the axis of bands, along which loops run
-    both ways beside loops over time.
+    """Return the axes that may be time, each as a dict from values to their axis, and one such dict for bands: axes
+    along which loops run both ways beside loops over time.
 
     An open axis, and the axes of inputs that ``time`` names, take precedence.
     """

@@ -66,7 +66,7 @@ def _pad_packed(
 
 def _forward_packed(torch: Any, plain: Callable[..., Any]) -> Callable[..., Any]:
     """Return a ``forward`` of a recurrent layer that also takes packed sequences during an export; ``plain`` is the
-    layer's own."""
+    layer's own ``forward``."""
 
     def forward(self: Any, x: Any, hx: Any = None) -> Any:
         """Return the outputs and last states: by PyTorch's ``forward`` for a plain sequence, else by the operator
@@ -137,7 +137,7 @@ def _packed_operators(torch: Any) -> list[Any]:
 
 @contextmanager
 def _packed_sequences(torch: Any) -> Iterator[None]:
-    """Make PyTorch pack a sequence, inside the block, as all of its steps with the lengths, which can be exported.
+    """Inside the block, make PyTorch pack a sequence as all its steps and the lengths, which torch.export accepts.
     Other threads must not use packed sequences meanwhile."""
     _packed_operators(torch)
     rnn, layers = torch.nn.utils.rnn, (torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN)

@@ -168,7 +168,7 @@ class Onnx(Layers):
 
 DOMAINS = ("", "ai.onnx")
 FUSED = "com.microsoft"  # the domain of ONNX Runtime's operators
-# with the attributes of an operator of ONNX
+# ONNX Runtime's operators that have the attributes of an operator of ONNX, and this operator
 EXTENSIONS = {
     (FUSED, "DynamicQuantizeLSTM"): "LSTM",
     (FUSED, "FusedConv"): "Conv",
@@ -385,7 +385,7 @@ def _as_integers(array: Any) -> Array:
 
 def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
     """Return the axis and the slice of each part of a Slice, from operands or, in old versions, attributes. Raises
-    :class:`Refused` for computed ones."""
+    :class:`Refused` for computed bounds."""
     if node.opset >= 10:
         starts, ends, axes, steps = (*operands, None, None, None, None)[:4]
     else:

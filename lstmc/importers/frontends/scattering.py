@@ -23,7 +23,7 @@ Combined = Literal["none", "add", "mul", "max", "min"]
 
 
 def gathered(layers: Layers, x: Operand, indices: Array) -> str:
-    """Return x[i, j, ...] for each row i, j, ... of constant ``indices``, which is their last axis: ``GatherND``."""
+    """Return x[i, j, ...] for each row (i, j, ...) along the last axis of constant ``indices``: ``GatherND``."""
     count = indices.shape[-1]
     flat, shape = _flat(layers, x, count), layers.shape(x)
     picked = _joined(layers, [flat], [(0, place) for place in _places(indices, shape).tolist()])
@@ -201,8 +201,8 @@ def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool 
 
 
 def _places(indices: Array, shape: Sequence[int]) -> Array:
-    """Return indices along the leading axes of a shape as places along one axis that joins these. Raises
-    :class:`ShapeProblem` if one is out of range."""
+    """Return indices along the leading axes of a shape as places along one axis that joins these axes. Raises
+    :class:`ShapeProblem` for an index out of range."""
     sizes = [fixed(size, "a size") for size in shape[: indices.shape[-1]]]
     own = indices.reshape(-1, len(sizes)).astype(int)
     if len(sizes) > len(shape) or np.any(own < np.negative(sizes)) or np.any(own >= sizes):

@@ -201,8 +201,8 @@ class ShapeOps:
         return self.split(x, sizes, axis)[1 if start else 0]
 
     def _of_joined(self, x: Operand, axis: int, start: int, stop: int) -> str | None:
-        """Return the operand of a Concat of which ``start`` to ``stop`` are exactly the elements; None if there is
-        none."""
+        """Return the operand of the Concat x that is exactly its elements from ``start`` to ``stop``; None if there is
+        no such operand."""
         step = self.builder.producer(x) if isinstance(x, str) else None
         if step is None or step.op != Concat(axis):
             return None
@@ -318,7 +318,7 @@ class ShapeOps:
         return self.reshape(x, [1 if place in places else next(sizes) for place in range(rank)])
 
     def squeeze(self, x: Operand, axes: Sequence[int] | None) -> str:
-        """Return x without some axes of one element; without all of them for None."""
+        """Return x without these axes of one element; None stands for all axes of one element."""
         shape = self.shape(x)
         gone = [i for i, s in enumerate(shape) if s == 1] if axes is None else [axis_in(a, len(shape)) for a in axes]
         if any(shape[axis] != 1 for axis in gone):

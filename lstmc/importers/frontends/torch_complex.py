@@ -189,8 +189,8 @@ def _transform(t: Torch, z: Complex, axes: Sequence[int], normalization: int, fo
 
 
 def _to_real(t: Torch, z: Complex, axes: Sequence[int], normalization: int, size: int) -> str:
-    """Return the inverse Fourier transform whose result is real; the last axis of z has half of the values, and the
-    result ``size``."""
+    """Return the real inverse Fourier transform of z along some axes: on the last axis z has half of the values, and
+    the result has ``size`` values."""
     *others, axis = axes
     z = _transform(t, z, others, normalization, False)
     axis = axis_in(axis, t.rank(z.real))

@@ -184,7 +184,7 @@ def _operand(x: Any) -> Operand:
 
 
 def _binary(kind: str) -> Handler:
-    """Return the handler of a binary op, with a factor ``alpha`` of y and a rounded quotient."""
+    """Return the handler of a binary op, which may multiply y by ``alpha`` and round a quotient."""
 
     def handle(t: Torch, x: Any, y: Any, alpha: float = 1, rounding_mode: Rounded | None = None) -> str:
         """Write the operator on x and ``alpha`` y. Raise :class:`Refused` for two constants."""
@@ -220,7 +220,7 @@ def _glu(t: Torch, x: Operand, axis: int) -> str:
 
 
 def _prelu(t: Torch, x: Operand, slope: Operand) -> str:
-    """PReLU with slopes along axis 1."""
+    """Return the PReLU of x, with slopes along axis 1."""
     w, rank = t.weight(slope, "weight"), t.rank(x)
     return t.prelu(x, w.reshaped(1) if w.shape in ((), (1,)) else w.reshaped(*w.shape, *(1,) * (rank - 2)))
 

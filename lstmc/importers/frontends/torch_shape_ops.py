@@ -121,14 +121,14 @@ def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int]) -> s
 
 
 def _best(kind: Literal["max", "min"]) -> Handler:
-    """Return the handler of the extreme along an axis, and its index."""
+    """Return a handler that returns the largest or smallest element along an axis, and its index."""
     place = _place(1.0 if kind == "max" else -1.0)
     return lambda t, x, axis, keep=False: [t.reduce(kind, x, [axis], keep), place(t, x, axis, keep)]
 
 
 def _place(sign: float) -> Handler:
-    """Return the handler of the index of the largest element of an axis or of all elements; with a sign of -1 of the
-    smallest."""
+    """Return the handler of the index of the largest element of an axis or of all elements; with ``sign`` -1, of the
+    smallest element."""
     return lambda t, x, axis=None, keep=False: t.argmax(x, axis, keep, sign=sign)
 
 

@@ -150,8 +150,8 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
         return step.add(Split(len(n), (units,) * len(gates)), value, hint="", hints=gates, origin="")
 
     def applied(op: Op, value: str, peephole: str = "", state: str = "", hint: str = "value") -> str:
-        """Return the function ``op`` of a value, to which a peephole times the cell state is added, and which is
-        clipped, if the cell has these."""
+        """Add a peephole times the cell state to a value, and clip the sum, each if the cell has it; return ``op`` of
+        the result."""
         if peephole and cell.peepholes:
             value = one(Add(), value, one(Mul(), peephole, state))
         if cell.clip is not None:
@@ -199,9 +199,8 @@ def _hold_weights(
 
 
 def with_mask(body: Net, sequences: int, states: int, lead: int = 1, resets: bool = False) -> Net:
-    """Return the body of a loop with one more sequence, a mask [N, 1]: where the mask is 0, all states stay.
-
-    N stands for the first ``lead`` axes of the states.
+    """Return the body of a loop with one more sequence, a mask [N, 1]: where the mask is 0, all states stay, or, with
+    ``resets``, are set to 0 before the step. N stands for the first ``lead`` axes of the states.
     """
     builder, names = NetBuilder.of(body), [*body.inputs]
     builder.steps = [] if resets else [*body.steps]

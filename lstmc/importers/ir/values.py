@@ -72,8 +72,7 @@ class Folding:
         self.left: float = MOST_FOLDED + 16 * stored
 
     def take(self, count: float) -> None:
-        """Count the elements of a constant before the constant is computed. Raise :class:`ShapeProblem` for too
-        many."""
+        """Count a constant's elements before it is computed. Raise :class:`ShapeProblem` for too many."""
         self.left -= count
         if not self.left >= 0:
             raise ShapeProblem(f"{count:.0f} more elements of computed constants, in all too many for this file")
@@ -87,8 +86,7 @@ def bounded(sizes: Iterable[float], most: int = MOST_FOLDED) -> None:
 
 
 def in_pieces(count: int) -> int:
-    """Return ``count``. Raise :class:`ShapeProblem` if an axis cannot be cut into so many pieces or joined from
-    them."""
+    """Return ``count``. Raise :class:`ShapeProblem` if it is more than the most pieces of an axis."""
     if count > MOST_PIECES:
         raise ShapeProblem(f"{count:,} pieces of an axis: {MOST_PIECES:,} are the most")
     return count
@@ -122,7 +120,8 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
         results = tuple(type_.shape for type_ in op.infer(*map(TensorType, shapes)))
     except ShapeError as error:
         raise ShapeProblem(error.message) from None
-    # computed, as by a convolution's padding; a loop's sequences, which come first, have the model's names of sizes
+    # op.infer computes numbers without names, as for a convolution's padding. A number that an operand's open size has
+    # gets that size's name; the first operands decide: a loop's sequences, which have the model's names.
     kept = {int(size): size for shape in reversed(shapes) for size in open_sizes(shape)}
     results = tuple(tuple(kept.get(size, plain(size)) for size in shape) for shape in results)
     there = {

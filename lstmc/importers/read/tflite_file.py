@@ -22,7 +22,7 @@ KINDS = {
     "FLOAT32": "<f4", "FLOAT16": "<f2", "FLOAT64": "<f8", "INT8": "<i1", "UINT8": "<u1", "INT16": "<i2",
     "INT32": "<i4", "INT64": "<i8", "BOOL": "?",
 }  # fmt: skip
-LARGER = 16  # constants of a file have at most so many times its bytes: a buffer may be that of several
+LARGER = 16  # constants of a file have at most so many times its bytes: several may share one buffer
 
 
 @dataclass(frozen=True)

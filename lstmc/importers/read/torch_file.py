@@ -60,8 +60,8 @@ class Built:
     what: Named
     arguments: tuple[Any, ...]
     state: Any = None
-    items: list[Any] = field(default_factory=list)  # elements of objects that are more than lists
-    pairs: dict[Any, Any] = field(default_factory=dict)  # and of dicts
+    items: list[Any] = field(default_factory=list)  # elements of an object whose class derives from list
+    pairs: dict[Any, Any] = field(default_factory=dict)  # items of an object whose class derives from dict
 
 
 @dataclass(frozen=True)

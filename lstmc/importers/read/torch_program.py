@@ -29,7 +29,7 @@ _TORCH_TYPES = {
     **dict(zip(_NUMPY_TYPES, _TORCH_NAMES, strict=True)),
     9: "complex32",
     10: "complex64",
-    11: "complex128",  # the kinds of values that no known operator has
+    11: "complex128",  # complex numbers are computed, not stored
 }
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     f"_operator.{name}": getattr(operator, name) for name in ("getitem", "add", "sub", "mul", "floordiv", "neg")
