@@ -278,7 +278,7 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
 
 
 def _rows_of(array: InputArray, rows: Order, whole_batch: bool) -> NDArray[Any]:
-    """Return some rows of an array; with ``whole_batch`` in the input's own shape."""
+    """Return some rows of an array; with ``whole_batch`` the rows make one batch, in the input's own shape."""
     if array.form == "batches":
         return np.asarray(array.array)[rows[0] if whole_batch else rows]
     if array.form == "examples" and array.axes.batch is not None:

@@ -157,7 +157,7 @@ def _counted(run: Evaluation, items: Collection[T], what: str) -> Iterable[T]:
 
 
 def _counted_nodes(run: Evaluation, nodes: Collection[Node], what: str) -> Iterable[Node]:
-    """Yield the nodes with reports of progress; if there are scans, only scans count: their steps take the time."""
+    """Return the nodes, and report progress as they are read, unless one is a scan: then steps of scans report it."""
     whole = run.quiet or any(isinstance(node.op, Scan) for node in nodes)
     return nodes if whole else _counted(run, nodes, what)
 

@@ -161,7 +161,7 @@ CELLS = "lstmc.cells"
 
 
 def recorded(part: str) -> Any:
-    """Return a part of the record of lstmc's targets by ``docs/generate_cells.py``: their ``purposes`` or ``cells``."""
+    """Return the ``purposes`` or the ``cells`` of lstmc's targets, as ``docs/generate_cells.py`` recorded them."""
     return json.loads(files("lstmc").joinpath("cells", "targets.json").read_text(encoding="utf-8"))[part]
 
 

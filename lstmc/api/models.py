@@ -244,7 +244,7 @@ AnyModel = Model | Cell | str | Path | ModelSource
 Phase = Literal["deploy", "train", "all"]
 PHASES: Sequence[Phase] = ("deploy", "train", "all")
 Weights = Mapping[str, NDArray[Any]] | str | Path  # by the model's own names, an .npz file of them, or a net's file
-LENGTHS = (2, 3, 5, 7, 11)  # of sequences that a net of one step has one step of
+LENGTHS = (2, 3, 5, 7, 11)  # sizes of time at which a net of one step is traced
 
 
 class DimensionSize(Protocol):
@@ -269,7 +269,7 @@ def trace_model(model: AnyModel, sizes: Mapping[str, int], step: bool = False) -
 def _at_any_length(
     source: ModelSource, traced: Callable[[Mapping[str, int]], Graph], sizes: Mapping[str, int]
 ) -> Graph:
-    """Return the graph at these sizes; each dimension of time without a size gets one."""
+    """Return the graph at these sizes; dimensions of time without a size get ``LENGTHS``, others must have a size."""
     leading = {
         name: declared.sizes[0]
         for name, declared in source.model.inputs.items()

@@ -154,8 +154,8 @@ def _text(value: object) -> str:
 
 
 def why_not_trained(net: Net) -> str | None:
-    """Return the reason why a compiled net has no training net, with arguments marked. Return None if the net has
-    one."""
+    """Return the reason why a compiled net has no training net, as a text with marks of arguments. Return None if the
+    net has one."""
     if not has_loss(net.graph):
         return f"{net.name} returns no loss"
     if net.compiled.states is not None:

@@ -250,7 +250,7 @@ class Executor(ABC):
         return None
 
     def emulation(self) -> str | None:
-        """Return the reason why it is used only on request, emulated hardware; None for real hardware."""
+        """Return the reason why it is used only on request: its hardware is emulated. Return None for real hardware."""
         return None
 
     @abstractmethod
@@ -278,7 +278,7 @@ class Settings(Protocol):
 
 
 class Ranks(Protocol):
-    """``count`` processes that train one model together, the first of them for this one. They last until ``close``."""
+    """``count`` processes that together train one model for this process. They last until ``close``."""
 
     count: int
 

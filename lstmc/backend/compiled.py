@@ -279,7 +279,7 @@ def open_shape(type_: TensorType) -> OpenShape:
 
 
 def open_names(type_: TensorType) -> tuple[str | None, ...]:
-    """Return a value's open dimensions for the manifest (:class:`~lstmc.manifest.Place`); empty if it has none."""
+    """Return for each axis its open dimension by name, or None (:class:`~lstmc.manifest.Place`); () if all are None."""
     names = tuple(size if isinstance(size, str) else None for size in open_shape(type_))
     return names if any(name is not None for name in names) else ()
 
@@ -309,7 +309,7 @@ class DividedBatch:
 
     @classmethod
     def of(cls, whole: Graph, parts: Sequence[RankPart]) -> DividedBatch:
-        """Return the division of the inputs of a graph for whole batches."""
+        """Return the division of batches among ranks with these ``parts``; the graph ``whole`` takes whole batches."""
         part = smallest(parts)
         names = [node.name for node in whole if isinstance(node.op, Input) and node.name in part]
         shapes = {name: (whole.type(Ref(name)).shape, part.type(Ref(name)).shape) for name in names}

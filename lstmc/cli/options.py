@@ -109,12 +109,12 @@ def parse_options(texts: list[str]) -> dict[str, str]:
 
 
 def whole_from_0(text: object) -> int:
-    """Return the value of an option that counts. Raises :class:`typer.BadParameter`."""
+    """Return the value of an option: an integer of 0 or more. Raises :class:`typer.BadParameter` for any other text."""
     return _at_least_0(lstmc.text.whole, "an integer", text)
 
 
 def number_from_0(text: object) -> float:
-    """Return the value of an option that measures. Raises :class:`typer.BadParameter`."""
+    """Return the value of an option: a number of 0 or more. Raises :class:`typer.BadParameter` for any other text."""
     return _at_least_0(lstmc.text.number, "a number", text)
 
 

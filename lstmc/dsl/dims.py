@@ -231,8 +231,8 @@ class _Binding:
 class Scope:
     """The sizes of the dimensions of one cell or model, and the reason for each size.
 
-    Errors of the methods say which sizes contradict; the caller adds the place. ``needed`` are the dimensions that a
-    user gives sizes together; the error for one of them without a size shows an example with all.
+    Errors of the methods say which sizes contradict; the caller adds the place. ``needed`` are the dimensions to
+    which a user gives sizes in one call; the error for one of them without a size shows an example with all.
     """
 
     def __init__(self, needed: Sequence[str] = ()) -> None:

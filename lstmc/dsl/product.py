@@ -125,7 +125,7 @@ def _lined_up(value: Value, letters: str, order: str) -> Value:
     """Return a value whose axes follow ``order``, from the value's first letter on; an axis that it lacks has one
     element.
 
-    Letters of ``order`` before its first letter get no axis, so that a weight has no axis of time.
+    Letters of ``order`` before the value's first letter get no axis, so that a weight has no axis of time.
     """
     own = list(letters)
     for _ in own:  # neighbours are exchanged until they are in order

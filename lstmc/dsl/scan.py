@@ -54,8 +54,8 @@ def step_index() -> Value:
 
 
 def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | None) -> Value:
-    """Return the numbers of a scan's steps as a sequence [T, 1], which a further scan counts. Scans of the same length,
-    direction and ``carry`` share this sequence."""
+    """Return the numbers 0, 1, 2, ... of a scan's steps as a sequence [T, 1], the result of an added scan whose state
+    counts steps. Scans of the same length, direction and ``carry`` share this sequence."""
     counters = trace.root.counters
     alike = steps, reverse, carry
     if alike not in counters:
@@ -387,7 +387,7 @@ class _ScanCall:
         return masks
 
     def _check_batch(self, what: str, value: Value, batch: int) -> None:
-        """Raise :class:`ShapeError` unless a value that a mask multiplies has one row for each sequence."""
+        """Raise :class:`ShapeError` unless a value that a mask multiplies, ``what``, has one row for each sequence."""
         if value.shape[0] != batch:
             name = "lengths" if self.cont is None or what == "output" else "cont"
             raise ShapeError(

@@ -304,8 +304,7 @@ _OPEN: ContextVar[Trace | None] = ContextVar("the trace that a function is being
 
 @contextmanager
 def opened(trace: Trace) -> Iterator[None]:
-    """Make ``trace`` the one that records calls without any Value in the block; it is finished at the end of the
-    block."""
+    """Make ``trace`` record the calls without any Value in the block, and finish ``trace`` at the end of the block."""
     token = _OPEN.set(trace)
     try:
         yield

@@ -175,7 +175,7 @@ class Graph:
         return Graph(self.name, self._digraph, outputs, self._operands)
 
     def carried(self) -> dict[str, Output]:
-        """Return, by the name of each input that takes an output's value in the next batch, this output."""
+        """Return a dict from each input that takes an output's value in the next batch, by name, to this output."""
         return {output.carried_to.node: output for output in self.outputs if output.carried_to is not None}
 
     def body_args(self) -> tuple[Node, ...]:

@@ -82,7 +82,7 @@ class Scan(Op):
         return op.role
 
     def of_role(self, role: ops.Role, values: Sequence[T]) -> list[T]:
-        """Return those of ``values``, one for each operand, whose operands have this role."""
+        """Return the values whose operands have this role; ``values`` has one value for each operand."""
         return [value for i, value in enumerate(values) if self.role(i) == role]
 
     @property
@@ -107,6 +107,7 @@ class Scan(Op):
         return range(self.length - 1, -1, -1) if self.reverse else range(self.length)
 
     def infer(self, *args: TensorType) -> Types:
+        """Return the types of the results. Raise :class:`ShapeError` if an operand does not fit the body's argument."""
         params = self.body.body_args()
         if len(args) != len(params):
             raise ShapeError(f"scan: the body takes {len(params)} arguments, found {len(args)}")
@@ -180,8 +181,7 @@ def op_of_one(op: Op, operands: Sequence[TensorType], places: Places) -> Along |
 
 
 def places_of(op: Op, axis: int, operands: Sequence[TensorType]) -> Sequence[int | None]:
-    """Return by operand the place of the axis that all results have at ``axis``, or None for an operand without the
-    axis."""
+    """Return for each operand the place of the axis that all results have at ``axis``, or None if it lacks the axis."""
     for slot, type_ in enumerate(operands):
         for place in range(type_.rank):
             along = op.along(slot, place, *operands)

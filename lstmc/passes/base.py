@@ -295,7 +295,7 @@ class Snapshot:
     pass_name: str
     stage: Stage
     graph: Graph
-    counts: Mapping[str, int] = field(default_factory=dict)  # how often each of its rules was used
+    counts: Mapping[str, int] = field(default_factory=dict)  # how often each rule of the pass was used
     seconds: float = 0.0
 
 
@@ -426,7 +426,7 @@ class PassList(list[Pass]):
         return self
 
     def replace(self, name: str, *passes: Pass) -> Self:
-        """Put passes in place of the pass of that name; without passes it is left out."""
+        """Put passes in place of the pass of that name; without ``passes`` the named pass is removed."""
         place = self.at(name)
         self[place : place + 1] = passes
         return self

@@ -208,8 +208,8 @@ class _Unroller:
         return self.cuts[key]
 
     def _shared(self, inside: Ref, value: Ref, first: set[Ref]) -> dict[int, Ref]:
-        """Return by step what each step reads for ``inside``, a value of the body whose value outside, ``value``, is
-        the same at every step. ``first`` has the values of the body that the first step reads."""
+        """Return a dict from each step to what it reads for ``inside``, a value of the body that is the same at every
+        step and is ``value`` outside. ``first`` has the body's values that the first step reads."""
         body = self.body.reads()
         reading = [t for i, t in enumerate(self.scan.order()) if inside in (first if i == 0 else body)]
         name = inside.node if inside.out == 0 else f"{inside.node}_{inside.out}"
@@ -218,8 +218,8 @@ class _Unroller:
         return dict.fromkeys(self.scan.order(), value) | dict(zip(reading, shared, strict=True))
 
     def _same(self, args: Sequence[Ref]) -> dict[Ref, dict[int, Ref]]:
-        """Add, once, the body's nodes that are the same at every step. Return by their values in the body what each
-        step reads."""
+        """Add the body's nodes that are the same at every step, each once. Return for each of their values that a step
+        reads a dict from each step to the value outside of the body."""
         new = {Ref(name): ref for name, ref in zip(self.body.arguments, args, strict=True)}
         shared = {}
         first = self.first.reads() if self.first is self.body else set[Ref]()
@@ -484,7 +484,7 @@ class _Halves:
         return (*results, *(last[number] for number in range(len(ends))))
 
     def _rest(self) -> tuple[Graph, dict[str, int]]:
-        """Return the second scan's body, and by name of each new argument the index of its value in ``crossing``."""
+        """Return the second scan's body, and for each new argument, by name, the index of its value in ``crossing``."""
         rebuild, taken = Rebuild(self.body), dict[str, int]()
         for node in self.body:
             crossing = [ref for ref in self.crossing if ref.node == node.name]

@@ -146,8 +146,8 @@ def _can_be_read(common: CommonStep, operand: Values, depth: int = 6) -> bool:
 
 
 def _longer(common: CommonStep, column: dict[Values, str] | None, at_end: bool) -> bool:
-    """Add a step to the body, given the step's value for each value of the body, and return True. Return False if
-    ``column`` is None."""
+    """Add a step at the end or the beginning of the chain, and return True; ``column`` has the step's value for each
+    value of the body. Return False if ``column`` is None."""
     if column is None:
         return False
     common.replace({v: (*v, column[v]) if at_end else (column[v], *v) for v in common.values})

@@ -36,8 +36,8 @@ NO_OFFSETS: Offsets = MappingProxyType({})
 class Steps:
     """Adds nodes that compute on sequences of the affine maps of a recurrence's steps.
 
-    An affine map has an offset by state, and a factor by pair of states: (the state that results, the state that is
-    multiplied). A factor that is the same at every step has one step.
+    An affine map has an offset for each state, and a factor for each pair of states: (the state that results, the
+    state that is multiplied). A factor that is the same at every step has one step.
     """
 
     def __init__(self, b: Builder, length: int, reverse: bool, recurrence: Recurrence) -> None:
@@ -84,7 +84,7 @@ class Steps:
         return self.b.add(ops.Maximum(), *((earlier, later) if self.recurrence.later else (later, earlier)))[0]
 
     def _applied(self, factors: Factors, values: Offsets, offsets: Offsets = NO_OFFSETS) -> dict[int, Ref]:
-        """Return by state factors @ values + offsets, without states for which this is zero."""
+        """Return a dict from each state to its entry of ``factors @ values + offsets``. Zero entries are absent."""
         results = dict[int, Ref]()
         for state in self.recurrence.states:
             terms = [
@@ -243,8 +243,8 @@ class Steps:
     def _starts(
         self, factors: Factors, offsets: Mapping[int, Ref], initial: Mapping[int, Ref], count: int
     ) -> dict[int, Ref]:
-        """Return by state the values at the start of each chunk, a row for each chunk, without states that are all
-        zero. The values are computed one chunk after the other, or by doubling if doubling needs fewer nodes."""
+        """Return a dict from each state to its values at the start of each chunk, a row for each chunk. States that are
+        all zero are absent. The values are computed chunk after chunk, or by doubling if doubling needs fewer nodes."""
         rows = {s: (1, self.b.type(ref).size) for s, ref in initial.items()}
         current = {s: self.b.add(ops.Reshape(rows[s]), ref)[0] for s, ref in initial.items() if not self._zero(ref)}
         if nodes_between(count) < 2 * count:

@@ -169,8 +169,8 @@ class _Mover:
 
 
 class _Hoister(_Mover):
-    """Hoists from one scan: the body is walked once; nodes that can move go before the scan, the others form the new
-    body."""
+    """Hoists from one scan by the settings of the pass ``what``: the body is walked once; nodes that can move go before
+    the scan, the others form the new body."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, what: Hoist) -> None:
         super().__init__(b, node, scan, args)

@@ -280,9 +280,9 @@ class _Parallel:
     def _before(
         self, step: Graph, outputs: Sequence[Output], leads: Mapping[Ref, tuple[int, ...]], following: Mapping[int, Ref]
     ) -> dict[Ref, Ref]:
-        """Return by value the sequences of the ``outputs`` of a step, from a scan of the states that they need.
-        ``following`` has the next values of these states by number. A value that is the same at every step gets the
-        first axes that ``leads`` has for it."""
+        """Return a dict from each of a step's ``outputs`` to its sequence, computed by a scan of the states that the
+        outputs need. ``following`` has the next values of these states by number. A value that is the same at every
+        step gets the first axes that ``leads`` has for it."""
         read = sorted(following)
         varying = step.dependents(set(step.arguments("x", "state")))
         named = {output.ref: output.name for output in outputs}

@@ -83,7 +83,7 @@ def roll_up(graph: Graph, least: int) -> tuple[Graph, int, tuple[Chain, ...]]:
 
 def _rolled(flow: Dataflow, chain: Chain, least: int) -> Graph | None:
     """Return the graph with the chain rolled up. Return None if its steps differ or are fewer than ``least``."""
-    for absorbing in (True, False):  # a consumer may depend on the whole loop
+    for absorbing in (True, False):  # a consumer may depend on the whole loop: then absorb none
         try:
             common = CommonStep(flow, chain)
             if chain.weight is None and not common.sequences:
@@ -373,5 +373,5 @@ def _without(words: Words, stem: Words) -> Words:
 
 
 def _short(hint: str, otherwise: str) -> str:
-    """Return the hint if it is one word, else ``otherwise``."""
+    """Return a value's ``hint`` as its name if the hint is one word, else the name ``otherwise``."""
     return hint if hint and "_" not in hint else otherwise

@@ -236,8 +236,8 @@ class CommonStep:
         return bool(before >> first & 1) and not before >> last & 1
 
     def _root(self) -> Values:
-        """Return the operand of each member through which it depends on the previous member. Raise StepsDiffer if there
-        is none."""
+        """Return for each member after the first the operand through which it depends on the previous member. Raise
+        StepsDiffer if there is none."""
         numbers = self.chain.numbers
         for place in range(len(self.flow.steps[numbers[0]].inputs)):
             values = tuple(self.flow.steps[number].inputs[place] for number in numbers[1:])
@@ -340,8 +340,8 @@ class CommonStep:
             self.values.update(dict.fromkeys(results))
 
     def following(self) -> dict[Values, Values]:
-        """Return by state the values after each step. Raises :class:`StepsDiffer` if the body does not compute these
-        for a state."""
+        """Return a dict from each state's values before the steps to its values after the steps. Raises
+        :class:`StepsDiffer` if the body does not compute the values after the steps."""
         next_values: dict[Values, Values] = {}
         for state in self.states:
             for results in (results for part in self.parts for results in part.results):

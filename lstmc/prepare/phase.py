@@ -160,7 +160,7 @@ class Share:
 
 
 def share_of_loss(whole: Graph, part: Graph, share: float) -> Share:
-    """Return the training graph of a part of the batch, from the same model with both sizes of the batch.
+    """Return the training graph of a part of the batch. ``whole`` and ``part`` are one model with two batch sizes.
 
     1. a mean over examples, as in losses => times the part's share of the averaged elements
     2. a sum over examples => unchanged
