@@ -212,7 +212,7 @@ class OnnxRuntime:
                 kind = entry.type[len("tensor(") : -1]
                 kind = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
                 shape = [size if isinstance(size, int) else 1 for size in entry.shape]
-                array: Array = np.asarray(arrays.get(entry.name, np.zeros(shape)), kind)  # one not given is not read
+                array: Array = np.asarray(arrays.get(entry.name, np.zeros(shape)), kind)  # not read if not given
                 fed[entry.name] = array if entry.shape else array.reshape(())
             results = session.run(list(called.values()), fed)
         except Exception as error:  # ONNX Runtime's errors differ from version to version
@@ -283,7 +283,7 @@ class TorchProgram:
                 if not isinstance(like, torch.Tensor):
                     fed.append(like)
                     continue
-                array = arrays.get(node.name, np.zeros(tuple(like.shape)))  # one not given is not read
+                array = arrays.get(node.name, np.zeros(tuple(like.shape)))  # not read if not given
                 fed.append(torch.from_numpy(np.array(array)).reshape(array.shape if like.shape else ()).to(like.dtype))
         try:
             with torch.no_grad():

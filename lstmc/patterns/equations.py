@@ -253,7 +253,7 @@ def without(monomial: Monomial, by: Monomial) -> Monomial | None:
     return None if missing.total() else tuple(left)
 
 
-DEEPEST = 80  # ops that are looked through, one in the other: more would be no cell, and Python's stack has an end
+DEEPEST = 80  # ops nested in one another that are read: a cell has fewer, and Python's stack has an end
 
 
 class Equations:

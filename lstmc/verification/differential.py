@@ -151,7 +151,7 @@ def check_training(
     unknown = zeros_dropped(reference, read)
     if not unknown:
         return report
-    # of a zero nobody knows whether it was dropped: what flows back to inputs through it may be either
+    # nobody knows whether a zero was dropped: the gradient that flows back through it to inputs is not known
     reason = f"{unknown[0]} reads a zero, whose output is the same whether it was dropped or not"
     inputs = {node.name for node in compiled.model if isinstance(node.op, Input)}
     kept = tuple(d for d in report.differences if d.kind != "gradient" or d.name not in inputs)
@@ -174,7 +174,7 @@ def _report(
     gradients = backward(reference, arrays.cotangents)
     loops = product_numbers(graph)
     rounded, bound = execution.rounding is not None or loops != FLOAT32, execution.bound or loops.tolerance
-    if loops != FLOAT32:  # what loops compute back is of the numbers that they have
+    if loops != FLOAT32:  # such loops compute gradients from rounded numbers, as the expanded graph does
         own = backward(expanded, arrays.cotangents)
         gradients = Gradients({**gradients.inputs, **own.inputs}, {**gradients.params, **own.params})
     scans, by_numbers = compiled.scans, moved_by_numbers(model, expanded) if bound else ()
@@ -405,7 +405,7 @@ def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]
         for name, value in expected.items():
             if name in execution.not_available:
                 continue
-            # what no layer of the net uses has no blob there; its gradient must then be zero
+            # a parameter or input that no layer of the net uses has no blob there: its gradient must be zero
             yield _compare("gradient", name, [(value, actual.get(name, np.zeros_like(value)))], GRADIENT_TOLERANCE)
 
 

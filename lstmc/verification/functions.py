@@ -27,7 +27,7 @@ from lstmc.verification.symbols import (
     sum_of,
 )
 
-SURE = 1e-9  # share of the terms of a sum that is past rounding, of constants too
+SURE = 1e-9  # a difference beyond this share of the sum of magnitudes is more than rounding
 MEANINGS: Mapping[str, Callable[[complex], Any]] = {
     "power": complex,
     "value": complex,
@@ -77,8 +77,7 @@ def _without_squares(x: Number) -> Number:
 
 
 def symmetric(kind: str, function: Callable[[float], Any], sign: int) -> Callable[[Number], Number]:
-    """Return an even or odd function, f(-x) = sign f(x), as a function of symbolic numbers. Only one of x and -x
-    becomes an atom's operand."""
+    """Return an odd or even function on symbolic numbers, f(-x) = sign f(x), with one atom for both x and -x."""
 
     def normal(x: Number) -> Number:
         if x.value is not None:
@@ -90,7 +89,8 @@ def symmetric(kind: str, function: Callable[[float], Any], sign: int) -> Callabl
 
 
 def relu(x: Number) -> Number:
-    """Return max(x, 0): relu(c x) with c > 0 becomes c relu(x) or c (x + relu(-x)), and x if no factor is negative."""
+    """Return max(x, 0) as c relu(x / c), where c > 0 is the size of x's leading coefficient; if that is negative, y +
+    relu(-y) stands for relu(y). A product of factors that are never negative becomes x or 0."""
     if x.value is not None:
         return Number.constant(max(x.value, 0))
     if len(x) == 1:

@@ -36,8 +36,8 @@ from lstmc.verification.symbols import (
 )
 
 BUDGET = 1_000_000  # products of two terms: some seconds
-POINTS = 2  # random ones, at which graphs are compared before
-DIFFERENT = 1e-6  # relative, of numbers in float64: far more than they round
+POINTS = 2  # random points at which graphs are compared before a proof
+DIFFERENT = 1e-6  # relative difference in float64, far more than rounding
 OTHERS_DIFFER = "equal at random numbers; no proof is tried, as other arrays differ"
 MOST_TEXT = 160  # characters of a normal form in a reason
 # The most terms of a product, of a value of a graph, and of a step of a comparison, tried in order: few are fast and
@@ -143,7 +143,7 @@ def _refutation(before: Graph, after: Graph, gradients: bool) -> Proof | None:
             pair = [found.get(name) for found in results[kind]]
             given = next((array for array in pair if array is not None), None)
             if given is None or (kind == "output" and pair[1] is None):
-                continue  # which the proof says
+                continue  # the proof itself reports an absent array
             both = (np.zeros_like(given) if array is None else np.asarray(array) for array in pair)
             if text := _counterexample(*both):
                 refuted.setdefault((kind, name), text)
@@ -284,7 +284,7 @@ def _reason(error: Exception) -> str:
 
 # arrays of symbolic numbers, which the ops' own eval and vjp take in place of floats ---------------------------
 
-# What NumPy's functions are on numbers, where its arithmetic on objects is not enough.
+# NumPy's functions on symbolic numbers, where NumPy's arithmetic on objects is not enough.
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "tanh": symmetric("tanh", np.tanh, -1),
     "rint": symmetric("rint", np.rint, -1),

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
-NOT_FINITE = "the model itself is not finite"  # so the remark begins that says where
+NOT_FINITE = "the model itself is not finite"  # the begin of the remark that says where
 Key = tuple[str, str]  # the kind of a difference, and its name
 VALUE_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
-LEAST_TOLERANCE = 1e-6  # some roundings of float32, and what a library's exp is off by
-# of a tolerance over what rounding moves in a few runs: in 5,500 results of real Caffe it moved them by .9 at the most
+LEAST_TOLERANCE = 1e-6  # some roundings of float32, and the error of a library's exp
+# a tolerance as a multiple of the effect of rounding in a few runs: 5,500 results of real Caffe reached 0.9 times it
 MARGIN = 2
 
 

@@ -24,8 +24,8 @@ from lstmc.patterns.equations import LinearCombination
 Rational = int | Fraction
 LOST = 2.0**-120  # constants below it are 0: divisions add FLT_MIN to divisors that may be 0
 DIGITS = 10  # coefficients that agree in so many digits are one: constants of a graph are rounded
-LARGEST_EXPONENT = 700  # of exp as a float; beyond, as of a first maximum of -1e30, exp(c) is the number e to the c
-MOST_DISTRIBUTED = 8  # terms of the shorter factor of a product that is past the largest
+LARGEST_EXPONENT = 700  # up to it exp(c) is a float; beyond, as for a first maximum of -1e30, a power of an atom
+MOST_DISTRIBUTED = 8  # terms of the shorter factor of a product of more than ``largest`` terms
 MOST_FACTORS = 16  # of a power that is multiplied out
 
 

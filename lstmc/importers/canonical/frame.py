@@ -101,7 +101,7 @@ def _loop_body(step: Step, op: Scan, net: Net) -> tuple[Net, dict[str, str], dic
 
 
 def times(net: Net) -> list[dict[str, int]]:
-    """Return the choices of time: each is a dict of inputs and their axis, along which loops run, all of them
+    """Return the choices of time, each as a dict from inputs to their axis: loops run along these axes, all of them
     forwards."""
     found, near = list[dict[str, int]](), equal_axes(net)
     loops = [(step.op, step.op.of_role("x", step.inputs)) for step in net.steps if isinstance(step.op, Scan)]
@@ -194,15 +194,15 @@ class _OneFrame:
         return operands
 
     def _delayed(self, value: str, lag: int, step: Step) -> str:
-        """Return a value that states delay until it is ``lag`` frames late in all."""
+        """Return the name of a value after states have delayed it until it is ``lag`` frames late in all."""
         name, by = self._read(value), lag - self.late.get(value, 0)
         if by and (name, by) not in self.kept:
             self.kept[name, by] = self._window_of(name, self.axes[value], by, step)[1]
         return self.kept[name, by] if by else name
 
     def _from_first(self, x: str, old: str, lag: int) -> str:
-        """Return a value that is ``x`` from the first true frame of ``x`` on, which is ``lag`` frames late, and ``old``
-        before."""
+        """Return a value that is ``old`` in the first ``lag`` frames, and ``x`` from then on, from the first true frame
+        of ``x``."""
         if ("", lag) not in self.kept:
             before = self._state("begun", (1, lag))
             self.kept["", lag], following = begun(self.builder, before, lag)
@@ -353,8 +353,8 @@ class _OneFrame:
             self.cut |= {part: missing} if missing else {}
 
     def _shift(self, value: str, out: str, by: int, step: Step) -> None:
-        """Record ``out`` as the value ``by`` frames before the current frame, which a state holds: the sequence behind
-        ``by`` zeros."""
+        """Record that ``out`` is the sequence ``value`` with ``by`` zero frames in front: a state holds its last ``by``
+        frames."""
         x, lag = self.name.get(value, value), self.late.get(value, 0)
         x = self._zeros_first(x, lag) if lag else x
         self.name[out], self.late[out] = self._window_of(x, self.axes[value], by, step)[1], lag

@@ -116,8 +116,8 @@ def with_biases(net: Net) -> Net:
 
 
 def _joined(net: Net, step: Step, alone: dict[str, Step]) -> tuple[Step, str] | None:
-    """Return the product, one of ``alone``, and the name of the vector parameter that an Add joins. Return None for any
-    other step."""
+    """If a step adds a vector parameter to a product in ``alone``, return the product and the parameter's name; else
+    None."""
     if not isinstance(step.op, Add):
         return None
     for x, b in (step.inputs, step.inputs[::-1]):
@@ -331,8 +331,8 @@ class _Layout:
         return (order[place], *order[:place], *order[place + 1 :])
 
     def _binary(self, step: Step) -> None:
-        """Add an element-wise op of two operands. The result has the order of the operand with all axes that is no
-        parameter; the other operand is brought to this order."""
+        """Add an element-wise op of two operands. The result has the order of an operand with all axes, if possible one
+        that is no parameter; the other operand is brought to this order."""
         rank = max(len(self.order[value]) for value in step.inputs)
         # the order of the operand that is no parameter and has all axes; the other operand is aligned with it
         full = [value for value in step.inputs if len(self.order[value]) == rank]

@@ -148,9 +148,9 @@ class OverTime(Frames):
             raise Closed
 
     def _early(self, lates: list[int]) -> None:
-        """Record the current step, which computes values of one early step, to be added where they are read. Add the
-        step now if it also reads values of the last step. Refuse a loop, and an early value that comes after the last
-        value."""
+        """Record the current step, which computes values of one early step; it is added only where a step reads these
+        values. Add the step now if it also reads values of the last step. Refuse a loop, and an early value that comes
+        after the last value."""
         if isinstance(self.step.op, Scan) or any(
             self.head(v)[1] > late for late in lates for v in self.step.inputs if v in self.heads
         ):
@@ -268,8 +268,8 @@ class OverTime(Frames):
         return names, lag
 
     def _front(self, name: str, lag: int, axis: int) -> Front:
-        """Return the front of a sequence from ``name``: a sequence [T, ...], ``lag`` steps late, whose elements have an
-        axis of one step at ``axis``."""
+        """Return a front of one step: the first element of ``name``, a sequence [T, ...] that is ``lag`` steps late and
+        whose elements have an axis of one step at ``axis``."""
         shape = self.shapes[name][1:]
         row = self.one(Reshape((self.time, *shape[:axis], *shape[axis + 1 :])), name, hint=f"{name}_front")
         return Front(row, 1, lag)

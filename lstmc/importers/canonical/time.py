@@ -88,8 +88,8 @@ def neighbours(pairs: Iterable[tuple[Place, Place]]) -> dict[Place, list[Place]]
 
 
 def time_places(net: Net) -> list[list[Place]]:
-    """Return lists of axes that are one time, a list for each time along which layers run. If the net has no loop,
-    convolutions that are padded only in front show time, and if it has none of these, cumulative sums and shifts."""
+    """Return for each time along which layers run the axes that are this time. If the net has no loop, convolutions
+    that are padded only in front show time, and if it has none of these, cumulative sums and shifts."""
     near = neighbours(pair for step in net.steps for pair in same_axes(step, net))
     over_loops = [(x, 0) for s in net.steps if isinstance(s.op, Scan) for x in s.op.of_role("x", s.inputs)]
     times, seen = list[list[Place]](), set[Place]()

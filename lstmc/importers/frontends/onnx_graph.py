@@ -245,7 +245,7 @@ class _Reader:
         self.read |= set(sources)
         if not sources or not np.issubdtype(result.dtype, np.floating):
             return result
-        # recipes distinguish parameters, and this one lacks the other arguments: equal nodes, as one a step, share it
+        # recipes distinguish parameters: the number stands for the other arguments, and equal nodes share it
         others = [one if one is None or isinstance(one, Weight) else np.asarray(one).tobytes() for one in node.operands]
         recipes = ", ".join(weight.recipe for weight in weights)
         key = node.op, recipes, place, str(node.attributes), *others
