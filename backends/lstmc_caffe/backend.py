@@ -115,7 +115,7 @@ def _of_parameters(target: Target) -> Passes:
 
 
 def _decompositions(target: Target) -> Passes:
-    """Formulas for ops that the target lacks."""
+    """Return the passes that replace Embed, if the target lacks it, and in float16 steps with large factors."""
     embed: Passes = () if target.allows("Embed") else (embed_products,)
     return (*embed, half_steps) if target.float16 else embed
 
@@ -280,7 +280,7 @@ class CaffeBackend(RunsFiles):
         return executor.loaded_net(files, gpu)
 
     def executors(self) -> Sequence[executor.CaffeExecutor]:
-        """Caffe on the CPU and on a GPU, each in its own worker process: they are different builds."""
+        """Return Caffe on the CPU and on a GPU, each in its own worker process: they are different builds."""
         return tuple(executor.CaffeExecutor(runner.Runner(for_gpu=kind == "gpu"), kind) for kind in ("cpu", "gpu"))
 
     @property
@@ -299,11 +299,11 @@ class CaffeBackend(RunsFiles):
     training_targets: ClassVar[Collection[str]] = Summaries(trained=True)
 
     def settings(self, own: object | None, overrides: Sequence[str]) -> solver.Solver:
-        """Return a solver."""
+        """Return the solver ``own``, by default a new one, with these overrides."""
         return solver.resolve_solver(own, overrides)
 
     def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
-        """``NAME.train.prototxt``, ``NAME.solver.prototxt``, a manifest for the trained weights, and HDF5."""
+        """Return the training net, its solver, a manifest for the trained weights, and HDF5 files of the data."""
         assert isinstance(settings, solver.Solver)
         return training.training_files(compiled, settings, data)
 

@@ -223,8 +223,8 @@ CPU = Recipe(
 )
 
 DEFAULT_ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
-"""Code for one architecture runs on those of the same first digit too, and what is later than all runs its PTX: so
-these are all GPUs that CUDA 13 knows."""
+"""Code for one architecture also runs on those of the same first digit, and GPUs later than all run its PTX: so all
+GPUs that CUDA 13 knows are covered."""
 
 OLDEST = 75  # that CUDA 13 compiles for
 

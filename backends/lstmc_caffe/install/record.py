@@ -62,12 +62,12 @@ def caffe_folder(cache: Path | None = None) -> Path:
 
 
 def installed(cache: Path | None = None, recipe: Recipe = CPU) -> Installed | None:
-    """The build of ``recipe`` for this machine, or None. With several, for several interpreters, the latest one."""
+    """Return the latest build of ``recipe`` for this machine, or None. Each interpreter has a build of its own."""
     return _latest(cache, lambda record: recipe)
 
 
 def installed_with_cuda(cache: Path | None = None) -> Installed | None:
-    """The latest build with CUDA for this machine, whatever GPUs it is for, or None. An emulated device is no GPU."""
+    """Return the latest build with CUDA for this machine, for any GPUs, or None. An emulated device is no GPU."""
     no_gpu = ((), (EMULATED,))
     return _latest(cache, lambda record: None if record.architectures in no_gpu else cuda_recipe(record.architectures))
 

@@ -38,7 +38,7 @@ class Report:
 
     @contextmanager
     def counted(self, text: str, total: int) -> Iterator[Callable[[], None]]:
-        """Show ``total`` pieces of work; call the function that this yields after each of them."""
+        """Show the progress of ``total`` pieces of work. Yield a function to call after each piece."""
         lines = not self.console.is_terminal
         columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
         progress = Progress(*columns, console=self.console)

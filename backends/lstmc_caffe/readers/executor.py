@@ -147,8 +147,8 @@ def _run_command(failed: str, *command: str) -> None:
 
 
 Shape = tuple[int, ...]
-SECONDS = 900.0  # for one net; starting takes part of it, and RKNN 5 minutes of one of 350 layers on a busy machine
-# What a virtual environment of lstmc's own must not tell that of a reader, and what keeps readers from using all cores.
+SECONDS = 900.0  # for one net and the start of its reader: RKNN takes 300 for 350 layers on a busy machine
+# Variables that would lead a reader's Python to the packages of lstmc's own environment.
 UNSET = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 

@@ -199,8 +199,8 @@ def fastest_seconds(runner: Runner, nets: Mapping[str, str], mode: Mode = "cpu")
     return dict(runner.call(TRAINING, "nets_seconds", args, timeout=600).value)
 
 
-# Layers of Caffe that read or write files that the net names; and what a text must have to have one, as it could be
-# written with escapes or in pieces.
+# Layers of Caffe that read or write files that the net names; and a pattern that every text with such a layer matches,
+# even if the text writes the layer's type with escapes or in pieces.
 FILE_LAYERS = ("Data", "HDF5Data", "HDF5Output", "ImageData", "InfogainLoss", "Python", "WindowData")
 _MAY_HAVE_ONE = re.compile(rb"Data|HDF5|Infogain|Python|\\|[\"']\s*[\"']")
 

@@ -38,5 +38,5 @@ def run(args, arrays):
 
 
 def _called(name):
-    """A blob's name as x2paddle writes it."""
+    """Return a blob's name as x2paddle writes it."""
     return name.replace("/", "_").replace("-", "_").lower()
