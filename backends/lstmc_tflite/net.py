@@ -188,7 +188,7 @@ BITS: Mapping[str, int] = {"int8": 1, "int16": 2}
 def words(code: str) -> str:
     """Return the name of an operator as one word: ``Conv2D``, ``PadV2``."""
     parts = code.replace("V2", "_V2").split("_")
-    return "".join(part if part[0].isdecimal() else part.capitalize() for part in parts)
+    return "".join(part if part[:1].isdecimal() else part.capitalize() for part in parts)
 
 
 def version(operator: Operator) -> int:
