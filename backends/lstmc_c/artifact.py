@@ -102,7 +102,7 @@ class Source:
         self.body = writer.step()
 
     def _writer(self, weights: Mapping[str, Array]) -> Writer:
-        """Return the writer of the step: for floats, after the weights were added to the constants, or for integers."""
+        """Return the writer of a step in integers, or of a step in floats after adding its weights to the constants."""
         if not isinstance(self.rounding, IntegerRounding):
             self._add_weights(weights)
             return Writer(self.plan, self.arrays, self.names, self.numbers.half)
@@ -113,7 +113,7 @@ class Source:
         return IntegerWriter(self.plan, self.arrays, self.names, self.rounding, values, types, self.constants)
 
     def _grid(self, ref: Ref) -> Grid | None:
-        """Return the integers of an array of the caller, or None for floats. Raises :class:`BackendError` for an output
+        """Return the grid of an array of the caller, or None for floats. Raises :class:`BackendError` for an output
         that depends on no input, and for an array without a measured range."""
         if not isinstance(self.rounding, IntegerRounding):
             return None
@@ -147,8 +147,8 @@ class Source:
         else:
             begin = f"{first}, set after reset" if isinstance(first, str) else f"{first:g}"
             initial = number(float(values)) if grid is None else str(values)
-        told = quoted(f"{pair.name}: {shape_text(type_.shape)}, from {begin}", "comment")
-        return Field(name, type_.size, told, initial, grid=grid)
+        about = quoted(f"{pair.name}: {shape_text(type_.shape)}, from {begin}", "comment")
+        return Field(name, type_.size, about, initial, grid=grid)
 
     def _array(self, memory: str, name: str, value: Ref) -> Field:
         """Return the field of an input or output (``memory`` says which). The field has a C identifier, and a comment
@@ -187,8 +187,8 @@ class Source:
             large = use == "panel" and format == "float" and not self.in_file and array.size >= PANEL**2
             parts, bounds = in_bands(array) if large else ([array], array)
             if 0 < 4 * sum(part.size for part in parts) <= 3 * array.size:
-                told = f"the columns of {name} that are not zero: of each panel the first one, and the end"
-                self.arrays["panel bands", name] = self.constants.add(f"{name} bands", bounds.ravel(), told)
+                about = f"the columns of {name} that are not zero: of each panel the first one, and the end"
+                self.arrays["panel bands", name] = self.constants.add(f"{name} bands", bounds.ravel(), about)
                 array = np.concatenate([in_panels(part) for part in parts])
                 comment += f", in panels of {PANEL} rows without columns of zeros at both ends"
             elif use in PANELS:

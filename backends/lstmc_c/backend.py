@@ -122,8 +122,8 @@ def _conversions(compiled: Compiled, manifest: Manifest, net: Functions, roundin
 
 
 def _quantized(net: Functions, function: str, grid: Grid) -> Pair:
-    """Return zeros, and by how much each integer is off its quotient, 0 if by no more than a half and the rounding of
-    float32."""
+    """Return zeros, and the errors of a function that rounds numbers to integers: how far each integer is from its
+    quotient, or 0 if by at most a half, apart from float32's rounding."""
     most, quotients = grid.high, np.r_[np.linspace(-1.5, 1.5, 1001), np.inf, -np.inf, np.nan]
     numbers = (grid.scale * most * quotients).astype(np.float32)
     integers = net.converted(function, numbers, integer_type(most).removesuffix("_t"))

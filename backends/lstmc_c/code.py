@@ -395,7 +395,7 @@ class Writer:
             return False
         count, _, rows, width = images.shape
         outs, ins, kh, kw = w.shape[0] // op.group, *w.shape[1:]
-        each = outs == 1 and ins == 1
+        each = outs == 1 and ins == 1  # a window for each channel
         if not each and w.use != "windows":  # a computed matrix is not in panels
             return False
         _, yplane, yrow, _ = images.strides
@@ -404,7 +404,7 @@ class Writer:
         bias, at_b = ("0", 0) if b is None else self._array(b.place, b.use)
         taps, padded = self._taps(op, x, w, width)
         lines = ins * kh * op.stride[1] * padded + WIDTH if padded else 0
-        used = 8 * len(taps) * (not each) + lines or 1  # a step without any has no memory
+        used = 8 * len(taps) * (not each) + lines or 1  # without scratch memory a step has no array ``memory``
         narrow = w.of_weight and (self.half or self._scale(w) is not None)  # fewer bits than float32
         total, scratch = w.shape[0], self.scratch(used)
         fits = [rows for rows in (PANEL, PANEL // 2) if rows * len(taps) <= MOST_WIDENED]

@@ -99,7 +99,7 @@ class View:
         return cls(place, shape, tuple(prod(shape[axis + 1 :]) for axis in range(len(shape))))
 
     def without(self, axis: int) -> View:
-        """Return the view of the first elements along an axis, which has the other axes only."""
+        """Return the view of the elements at index 0 of an axis, without that axis."""
         rest = [at for at in range(len(self.shape)) if at != axis % len(self.shape)]
         return replace(self, shape=tuple(self.shape[at] for at in rest), strides=tuple(self.strides[at] for at in rest))
 

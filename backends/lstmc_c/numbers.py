@@ -348,7 +348,7 @@ class IntegerWriter(Writer):
     # ops -------------------------------------------------------------------------------------------------------------
 
     def lookup(self, name: str, kernel: Lookup, x: str) -> str:
-        """Return the C of an element of a function that is a table, at the integer ``x``."""
+        """Return the C of a function's result at the integer ``x``, from the function's table."""
         direct = kernel.fraction == 0
         type_ = integer_type(kernel.most) if direct else "int16_t"
         table = self.constant(f"{name} table", kernel.table, f"{name}, by integers", type_)

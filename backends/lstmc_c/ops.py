@@ -135,8 +135,8 @@ def _form(scan: Scan) -> tuple[object, ...]:
 
 
 def _joined(graph: Graph, scans: list[Node], fixed: frozenset[str]) -> Iterator[_Loop]:
-    """Yield loops of scans with equal bodies. A loop has as many scans as its lanes as fit into a vector, a power of
-    two; scans whose ops have no lanes get a loop each."""
+    """Yield loops of scans with equal bodies. The lanes of a loop are scans, a power of two of them, as many as fit
+    into a vector; scans whose ops have no lanes get a loop each."""
     while scans:
         lanes = min(WIDTH, 1 << (len(scans).bit_length() - 1))
         try:
@@ -227,8 +227,8 @@ class _Loop:
         self.new.update((Ref(node.name, out), ref) for out, ref in enumerate(refs))
 
     def _argument(self, arg: Node, op: ops.Arg) -> Ref:
-        """Return the value of a body's argument inside the loop. A sequence has one input for each lane; these are put
-        side by side."""
+        """Return the value of a body's argument inside the loop. A sequence has an input for each lane; the value joins
+        these inputs along the axis of lanes."""
         if op.role != "x":
             return self._leaf(ops.Input(self._wide(op.shape)), arg.name, Ref(arg.name))
         lanes = []
@@ -239,8 +239,8 @@ class _Loop:
         return _side_by_side(self.b, lanes)
 
     def _value(self, ref: Ref, op: Op, slot: int, is_matrix: bool) -> Ref:
-        """Return a value of the body as an operand of an op in the loop. A value that is the same in every iteration
-        becomes a number if all its elements are equal, or else a constant of the loop."""
+        """Return a value of the body as operand ``slot`` of an op in the loop. A value equal in every iteration becomes
+        a number if all its elements are equal, else a constant (one matrix of all lanes if ``is_matrix``)."""
         if ref.node not in self.fixed:
             return self.new[ref]
         number = self._number(ref, self.nodes)
@@ -334,16 +334,16 @@ class _Loop:
     def _outside(self, rebuild: Rebuild, lane: int, ref: Ref, known: dict[tuple[int, Ref], Ref]) -> Ref:
         """Return a value of a lane's body that is known before the loop: an operand of the scan, or computed from
         operands, which is done once (``known``)."""
-        node, outer = self.scans[lane].body, self.nodes[lane]
+        body, outer = self.scans[lane].body, self.nodes[lane]
         position = [each.name for each in self.body].index(ref.node)
-        inner = [*node][position]
+        inner = [*body][position]
         if isinstance(inner.op, ops.Arg):
-            slot = node.arguments().index(inner.name)
+            slot = body.arguments().index(inner.name)
             return rebuild.new[self.graph.args(outer.name)[slot]]
         key = lane, Ref(ref.node)
         if key not in known:
             args = [self._outside(rebuild, lane, arg, known) for arg in self.body.args(ref.node)]
-            names = [f"{node.name}/{name}" for name in inner.names]
+            names = [f"{body.name}/{name}" for name in inner.names]
             known[key] = rebuild.builder.add(inner.op, *args, names=names, loc=inner.loc)[0]
         return Ref(known[key].node, ref.out)
 
@@ -407,8 +407,8 @@ def accumulated(graph: Graph) -> Graph:
             operands = graph.args(product.name)
             same = graph.type(ref) == graph.type(other) == node.types[0]
             same = same and index == whole and graph.type(base).size == node.types[0].size
-            constant = product.name in fixed or len(operands) != 2 or operands[1].node not in fixed
-            if not same or constant or type(product.op) is not Linear:
+            unfit = product.name in fixed or len(operands) != 2 or operands[1].node not in fixed
+            if not same or unfit or type(product.op) is not Linear:
                 continue
             if other.node in fixed or values.origin(other)[0] == base or not read_once(ref):
                 continue  # a bias is rounded like weights

@@ -490,8 +490,8 @@ class _Rewrite:
         return x if len(sizes) == 1 else self.b.add(Split(2, tuple(sizes)), x)[1 if start else 0]
 
     def _w(self, direction: Direction) -> Ref:
-        """Return the layer's matrix W: below each other the rows of each gate, with a block for each part of the
-        sequence."""
+        """Return the layer's matrix W: the rows of all gates below each other, with a block of columns for each part of
+        the sequence."""
         units, rows = direction.match.units, []
         for gate, negated, _ in direction.parts:
             row = []

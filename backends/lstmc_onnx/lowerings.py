@@ -360,8 +360,8 @@ def _windows(call: Call[ops.MaxPool | ops.AvePool]) -> dict[str, Any]:
 
 
 def _images(w: Writer, call: Call, kind: str, results: Any, **attributes: Any) -> tuple[str, ...]:
-    """Write an operator on images [N, C, H, W] for x with any axes before the last three, and return the names of its
-    results."""
+    """Write an operator of images [N, C, H, W], and return the names of its results. An x with other leading axes is
+    reshaped to images, and the result is reshaped back."""
     if call.types[0].rank == 4:
         return w.add(kind, call.args, results, **attributes)
     images = w.shape((prod(call.types[0].shape[:-3]), *call.types[0].shape[-3:]))

@@ -55,8 +55,7 @@ Results = list[Tensor]
 
 
 def operator(net: Net, call: Call) -> Results:
-    """Write an op that is one operator of the op's operands. Operands that the operator broadcasts are not repeated
-    before."""
+    """Write an op that is one operator. Operands that the operator broadcasts are not repeated before."""
     args = call.args
     if len(args) == 2:
         args = [_unrepeated(net, x, other, call) for x, other in (args, args[::-1])]
@@ -101,7 +100,7 @@ def affine(net: Net, call: Call) -> Results:
     return [net.add("ADD", [x, _constant(net, x, shift, name)], shape, name)]
 
 
-EXACT = 1.5 * 2**23  # a float32 plus this has no fraction: the sum is rounded to the nearest, and of two to the even
+EXACT = 1.5 * 2**23  # a float32 plus this has no fraction: the sum is rounded to the nearest integer, ties to even
 
 
 def nearest(net: Net, call: Call) -> Results:
@@ -263,8 +262,7 @@ def _channels_first(net: Net, maps: Tensor, shape: Sequence[int], name: str) -> 
 
 
 def _padded(net: Net, x: Tensor, pad: Sequence[int], more: Sequence[int], name: str, value: float = 0.0) -> Tensor:
-    """Return images with ``pad`` elements of ``value`` on each side along height and width, and ``more`` at the
-    ends."""
+    """Return images with ``pad`` elements of ``value`` around height and width, and ``more`` at their ends."""
     if not any((*pad, *more)):
         return x
     ends = np.array([(0, 0), *((p, p + m) for p, m in zip(pad, more, strict=True)), (0, 0)], np.int32)
@@ -470,12 +468,14 @@ class Widths(Pass):
         return Widths(tuple(after.items()))
 
     def run(self, graph: Graph) -> PassResult:
+        """Return the graph with a requantize wherever an op reads a value in the other size."""
         counts: Counter[str] = Counter()
         fixed, states = constants(graph), dict(self.states)
         wide, casts = set[Ref](), dict[tuple[Ref, bool], Ref]()
         rebuild = Rebuild(graph)
 
         def cast(ref: Ref, to: bool) -> Ref:
+            """Return a value in 16 bits if ``to``, or else in 8 bits. A constant stays as it is."""
             if (ref in wide) == to or ref.node in kept:
                 return ref
             if (ref, to) not in casts:

@@ -23,7 +23,7 @@ from lstmc_tflite.net import Net, Operator, Tensor
 # Operators whose results have the numbers of their operands.
 MOVES = ("BROADCAST_TO", "CONCATENATION", "PAD", "REDUCE_MAX", "RESHAPE", "SLICE", "SPLIT", "TRANSPOSE")
 JOINED = ("CONCATENATION", "MAXIMUM", "PAD")
-MOST_STEPS = 256  # of XNNPACK: a multiplier from here on is none, and LiteRT 2.3 frees the net twice
+MOST_STEPS = 256  # XNNPACK refuses a multiplier from here on, and LiteRT 2.3 then frees the net twice
 SHORT: Mapping[str, str] = {
     **{name: f"litert-{name}" for name in ("a8w8", "a16w8", "a8w8-s16")},
     "fp16": "litert-fp16-weights",
@@ -113,7 +113,7 @@ class Quantiser:
         self.grids: dict[Tensor, Grid] = {}
         for ref, tensor in written.tensors.items():
             source: Tensor | None = tensor
-            while source is not None and (grid := rounding.grid(ref)) is not None:  # with what it is a view of
+            while source is not None and (grid := rounding.grid(ref)) is not None:  # views have one grid
                 self.grids[source], source = grid, source.view
         self._constants: dict[tuple[Tensor, Grid], Tensor] = {}
         self._reals: dict[Tensor, Tensor] = {}
@@ -122,7 +122,7 @@ class Quantiser:
         """Store integers in all tensors, except around operators that stay in floats."""
         self._spread()
         for tensor in self.net.tensors:
-            if tensor in self.grids and tensor.data is None:  # others are inside of an op in float32
+            if tensor in self.grids and tensor.data is None:  # tensors without a grid are inside of an op in float32
                 _set(tensor, self.grids[tensor])
         operators, self.net.operators = self.net.operators, []
         for operator in operators:
@@ -166,7 +166,7 @@ class Quantiser:
         return copy
 
     def _spread(self) -> None:
-        """Give all tensors that an op's operators only move the grid of a neighbour that has one, until nothing
+        """Give each tensor that an operator only moves the grid of an operand or result of this operator, until nothing
         changes."""
         moves = [o for o in self.net.operators if o.code in MOVES and o.node not in self.floats]
         known = -1

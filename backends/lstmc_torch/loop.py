@@ -64,7 +64,7 @@ def _on_gpu(tensor: Tensor) -> bool:
 
 
 def _loop(kind: str, tensor: Tensor) -> Loop:
-    """Return the layer for the device of a tensor."""
+    """Return the layer ``kind`` for the device of a tensor."""
     return (_gpu_loops if _on_gpu(tensor) else _loops)[kind]
 
 
@@ -130,8 +130,8 @@ def _same(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]
 
 
 def _checked(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], like: Tensor) -> list[Tensor]:
-    """Return tensors as native code reads them, on the device of ``like``. Raises :class:`DataError` for tensors of
-    other shapes, devices or kinds."""
+    """Return ``tensors`` as native code reads them. Raises :class:`DataError`, which calls them ``what``, if they do
+    not have these ``shapes``, are not on the device of ``like``, or are not dense tensors of real numbers."""
     device, found = like.device, list[Tensor]()
     for tensor, shape in zip(tensors, shapes, strict=False):
         if tensor.shape != shape:
@@ -163,8 +163,8 @@ class _Pass:
 
 @lru_cache(maxsize=1024)
 def _pass(kind: str, gpu: bool, sizes: tuple[int, int], given: tuple[tuple[int, ...], ...]) -> _Pass:
-    """Return a pass of a layer; ``given`` are the shapes of its inputs. Raises :class:`DataError` if these do not
-    fit."""
+    """Return a pass of the layer ``kind`` for inputs of the shapes ``given``; ``sizes`` are T and N if no input has
+    these axes. Raises :class:`DataError` for shapes that do not fit."""
     layer = (_gpu_loops if gpu else _loops)[kind]
     ranks = [blob.time + blob.rows + len(blob.sizes) for blob in layer.bottoms]
     if [len(shape) for shape in given] != ranks:
@@ -179,7 +179,7 @@ def _pass(kind: str, gpu: bool, sizes: tuple[int, int], given: tuple[tuple[int, 
 def _operands(
     kind: str, sizes: tuple[int, int], bottoms: Sequence[Tensor], weights: Sequence[Tensor], check: Check
 ) -> tuple[_Pass, Sequence[Tensor], Sequence[Tensor], Tensor]:
-    """Return a pass of a layer, its bottoms and weights as native code reads them, and a tensor on the layer's
+    """Return a pass of a layer, its bottoms and weights as ``check`` returns them, and a tensor on the layer's
     device."""
     some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants, such as a counter, has none
     run = _pass(kind, _on_gpu(some), sizes, tuple([bottom.shape for bottom in bottoms]))

@@ -215,7 +215,7 @@ class Module(nn.Module):
                 self._loaded[device] = load_or_warn(text, self.spec.name, device == "cuda")
 
     def _apply(self, fn: Any, recurse: bool = True) -> Module:
-        """Take the parameters to another device or type."""
+        """Apply ``fn`` to all parameters, and load the native code for their device."""
         super()._apply(fn, recurse)
         self._load()
         return self

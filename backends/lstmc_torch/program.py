@@ -65,7 +65,7 @@ def _padded(call: Call[ops.MaxPool | ops.AvePool], x: str, value: str) -> str:
 
 
 def _pool(call: Call[ops.MaxPool | ops.AvePool]) -> str:
-    """Return the largest number of a window, or its sum divided by the number of its places in the padded image."""
+    """Return the largest element of each window, or its sum divided by its number of places in the padded image."""
     op = call.op
     if isinstance(op, ops.MaxPool):
         return _of_images(call, lambda x: f"F.max_pool2d({_padded(call, x, LEAST)}, {op.size}, stride={op.stride})")
@@ -78,7 +78,7 @@ def _pool(call: Call[ops.MaxPool | ops.AvePool]) -> str:
 
 
 def _of_images(call: Call, of: Callable[[str], str]) -> str:
-    """Return an expression ``of`` images [N, C, H, W], for x with any axes before the last three."""
+    """Return the expression that ``of`` writes for x as [N, C, H, W], reshaped back if x has other leading axes."""
     x = call.args[0]
     if call.types[0].rank == 4:
         return of(x)
@@ -247,7 +247,7 @@ class _Function:
         params = [node for node in self.graph if isinstance(node.op, ops.Param)]
         for node in params:
             self.lines.append(f"    {self._name(node)} = parameters[{node.name!r}]")
-        if not params:  # operators that name the type otherwise
+        if not params:  # no parameter gives the type of all values
             self.lines.append(f"    {listed[:-1] if len(inputs) == 1 else listed[:-2]} = alike({listed[:-2]})")
         self.lines.append(f"    like = {self._value((params or inputs)[0].name)}")
         for node in self.graph:

@@ -84,7 +84,7 @@ class _PartOfDraws(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         for draw in self.draws:
             mask = F.dropout(torch.ones(draw.shape), draw.ratio)
-            if draw.shared:
+            if draw.shared:  # otherwise the program of the part lacks this dropout: only its numbers are drawn
                 break
         start, stop = self.part.start, self.part.stop
         return args[0] * (mask if draw.axis is None else mask.narrow(draw.axis, start, stop - start))

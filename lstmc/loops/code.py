@@ -202,7 +202,7 @@ def gpu_text(plan: Plan, steps: int, rows: int) -> str:
 PREFIX = "Fused_"  # the first word of a generated layer's type
 _TEMPLATES = text_templates("lstmc", "loops")
 _PLACE = "TYPE"
-PASSES = {"forward": ("forward",), "backward": ("again", "backward")}  # and the functions of each pass
+PASSES = {"forward": ("forward",), "backward": ("again", "backward")}  # pass -> its functions in the code
 
 
 @dataclass(frozen=True)
@@ -325,8 +325,8 @@ def _used_by_passes(plan: Plan, with_phases: bool) -> tuple[set[str], set[str]]:
 
 
 def _stages(works: Mapping[str, Sequence[Task]], passes: Sequence[str], apart: bool) -> dict[str, int]:
-    """Return the stages of a pass in which each row runs ``apart`` ("_before", "", "_after"), with the number of
-    elements that the loops of each stage compute."""
+    """Return the stages ("_before", "", "_after") of a pass that runs row by row (``apart``), with the number of
+    elements that the loops of each stage compute; empty for another pass. ``passes`` are the pass's functions."""
     stages: dict[str, int] = {}
     for stage in ("_before", "", "_after") if apart else ():
         loops = [work for name in passes for work in works.get(name + stage, ()) if isinstance(work, Loop)]

@@ -143,7 +143,7 @@ class _Uses(NamedTuple):
 
     old: Mask
     new: Mask
-    written: Mask  # those of the new one that it writes
+    written: Mask  # the elements of ``new`` that the loop or call writes
 
     @classmethod
     def of(cls, work: Call | Loop, before: Array, after: Array) -> _Uses:

@@ -119,8 +119,8 @@ class Values:
         return op.value if isinstance(op, ops.Full) else None
 
     def reads(self, node: Node) -> list[tuple[Ref, Index]]:
-        """Return for each operand its origin, and the index there of an element of the operand; for an op on elements,
-        of the element that an element of the result reads."""
+        """Return for each operand of a node its origin, and the index there of an element of the operand: the element
+        that an element of the result reads if the op broadcasts the operand."""
         large = node.types[0].shape
         expressions = []
         for ref in self.graph.args(node.name):
@@ -191,8 +191,8 @@ class LoopCode:
         return None if value is None else self.language.number(value)
 
     def _read(self, loop: Loop, node: Node | None, slot: int, ref: Ref, index: Index, local: bool = False) -> str:
-        """Return the expression of an element that a loop reads: a number, a variable of the same turn (``local``), or
-        an element in memory."""
+        """Return the expression of an element of the operand ``slot`` of a node: a number, a variable of the same turn
+        (``local``), or an element in memory."""
         constant = self.constant(loop, node, slot, ref, index)
         if constant is not None:
             return constant
@@ -282,7 +282,7 @@ class LoopCode:
                 loop.lines += sum_lines(length, x, y)
             case ops.Max():
                 loop.lines += [MOST, f"{each} most = {larger};", f"{y} = most;"]
-            case ops.Largest():  # of several the first, as the interpreter has it; of no number too
+            case ops.Largest():  # the first of equal numbers, or of NaN, as in the interpreter
                 condition = f"if ({x} > most || ({x} != {x} && most == most))"
                 loop.lines += [MOST, "int first = 0;", f"{each} {condition} {{ most = {x}; first = k; }}"]
                 loop.lines += [f"{each} {y} = k == first ? 1.0f : 0.0f;"]

@@ -51,8 +51,8 @@ class Compiler:
 
     @classmethod
     def find(cls, name: str, need: str, notes: Sequence[str], *asked: str) -> Compiler:
-        """Return the compiler whose program is ``name``. Raises :class:`BackendError` if it is missing; the message
-        begins with ``need``, and ``notes`` say how to do without a compiler."""
+        """Return the compiler ``name``; ``asked`` as in :meth:`of`. Raises :class:`BackendError` if it is missing; the
+        message begins with ``need``, and ``notes`` say how to do without a compiler."""
         if (program := shutil.which(name)) is None:
             install = f"install it: apt-get install {name}"
             raise BackendError(f"{need}, and {name} was not found", notes=(install, *notes))
@@ -64,7 +64,7 @@ class Compiler:
         return cls(program, _version(program, *asked))
 
     def run(self, arguments: Sequence[str], folder: Path, what: str) -> None:
-        """Compile in a folder. Raises :class:`BackendError` with the first lines that the compiler wrote."""
+        """Compile in a folder. Raises :class:`BackendError`, which names ``what``, with the compiler's first lines."""
         process = subprocess.run(
             [self.program, *arguments], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             errors="replace", check=False,

@@ -388,8 +388,8 @@ def _go_together(loops: Sequence[Loop], loop: Loop) -> bool:
 
 
 def _is_unfusable(first: Loop, second: Loop) -> bool:
-    """Return whether two loops cannot be fused: the second uses a sum that the first writes, or another element of an
-    array than the first has in the same turn, and one of the two writes there."""
+    """Return whether two loops cannot be fused: the second uses a sum that the first writes, or uses another element of
+    an array than the first in the same turn, and one of the two writes there."""
     return any(
         one.array == other.array
         and one.shift == other.shift

@@ -471,7 +471,7 @@ class _Planner:
         operands = [self.back.args(side.name)[0] for side in sides]
         outs, ins = node.types[0].shape
         lead = sides[0].types[0].shape[1]
-        nowhere = Place(into.array)
+        nowhere = Place(into.array)  # until the places of ct and x are known
         return [(Outer(nowhere, nowhere, into, outs, ins, lead), operands[0], operands[1])]
 
 

@@ -72,8 +72,8 @@ class Schedule(Generic[C]):
     # the order of work --------------------------------------------------------------------------------------------
 
     def place_nodes(self, roots: Iterable[Ref], replaced: Mapping[Ref, Ref]) -> None:
-        """Put every node that ``roots`` need and that computes into the group of a loop, or into a group of its own.
-        ``replaced`` maps states to the values that overwrite them."""
+        """Put each node that ``roots`` need into the group of a loop, or into a group of its own; constants, moves, and
+        nodes computed inside a sum are in no group. ``replaced`` maps states to the values that overwrite them."""
         needed: set[str] = set()
         stack = [*roots]
         while stack:
@@ -359,10 +359,10 @@ class Schedule(Generic[C]):
         return works, kept
 
     def _calls(self) -> dict[str, C]:
-        """Return by node name the work that is no loop. A value that another group reads gets a place in memory."""
+        """Return the calls by node name. A value that another group reads gets a place in memory."""
         calls: dict[str, C] = {}
         order = [*enumerate(self.groups)]
-        for at, group in reversed(order) if self.one_row else order:  # the part of a join is computed there
+        for at, group in reversed(order) if self.one_row else order:  # a join gets its place before its operands
             for node in group.nodes:
                 if group.size:
                     for base, index in self.values.reads(node):

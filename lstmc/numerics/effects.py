@@ -334,10 +334,9 @@ class Simulation:
     def _run(
         self, variants: Sequence[_Variant], count: int, steps: int, what: str
     ) -> tuple[list[_Trial], dict[str, int]]:
-        """Run each variant of the device beside the exact net, over ``count`` sequences.
-
-        Return a trial for each variant, and how many elements each output has in one step of all these sequences.
-        """
+        """Run each variant of the device beside the exact net, over ``count`` sequences; ``what`` begins reports of
+        progress. Return a trial for each variant, and how many elements each output has in one step of all these
+        sequences."""
         done: list[_Trial] = []
         elements: dict[str, int] = {}
         parts = [slice(part.start, min(part.stop, count)) for part in self._sequences.parts() if part.start < count]

@@ -278,7 +278,7 @@ class IntegerRounding(DeviceRounding):
         """Return the range outside of which the results of all readers of a group are constant in 8 bits."""
         if group in self._needed:
             return self._needed[group]
-        self._needed[group], refs = EVERYTHING, self._members[group]  # that of a group that is computed from itself
+        self._needed[group], refs = EVERYTHING, self._members[group]  # ends recursion at a group computed from itself
         fed = any(isinstance(self._graph.node(ref.node).op, ops.Input) for ref in refs)
         if not fed and group not in self._exact_groups and refs.isdisjoint(out.ref for out in self._graph.outputs):
             read = [(ref, node) for ref in refs for node in self._structure.readers[ref]]
@@ -457,8 +457,8 @@ def _table(function: Callable[[ops.Array], ops.Array], x: Grid, y: Grid) -> Look
 
 
 def _groups(graph: Graph, states: Mapping[Ref, Ref], joins: bool) -> dict[Ref, Ref]:
-    """Return for each value the value that stands for its group: values share a scale if one is a piece or view of the
-    other, or if they are a state before and after the step."""
+    """Return for each value the value that stands for its group: two values are in one group if one is a piece or view
+    of the other (with ``joins``, also a part of the other), or if they are a state before and after the step."""
     group = {ref: ref for ref in graph.refs()}
 
     def first(ref: Ref) -> Ref:

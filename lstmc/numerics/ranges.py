@@ -31,7 +31,7 @@ __all__ = ["Ranges", "ValueRange", "measure_ranges"]
 BINS = 1 << 16
 BUFFERED = 1 << 18  # elements that are counted at a time
 SAMPLED = 1 << 14  # of larger steps about so many elements are counted, evenly spread, each for several
-STRIP = 200  # points of a value over time
+STRIP = 200  # spans of equally many steps, each with statistics of its own
 SAVE_SECONDS = 20.0  # seconds between two snapshots of a measurement
 PERCENTILES = (0.1, 1.0, 25.0, 50.0, 75.0, 99.0, 99.9)
 SATURATED = 0.01  # saturated: this near to an asymptote, as a part of the distance between both asymptotes
@@ -46,7 +46,7 @@ class ValueRange:
 
     A range of kind ``change`` is the absolute change of a state in a step. ``saturated`` is the share within 1 % of an
     asymptote of a sigmoid or tanh, None for other values. ``over_time`` has the least, the mean and the greatest number
-    of consecutive parts of the sequences.
+    in each of STRIP consecutive spans of steps.
     """
 
     name: str
@@ -111,7 +111,8 @@ def _ascending() -> NDArray[np.int64]:
 
 
 class _Tally:
-    """The statistics of one value: histogram, least, greatest, sum and number of elements."""
+    """The statistics of one value: histogram, least, greatest, sum and number of elements; and in ``strip`` the last
+    four for each of STRIP spans of steps."""
 
     def __init__(self, name: str, kind: Kind, shape: tuple[int, ...], bounds: tuple[float, float] | None) -> None:
         self.name, self.kind, self.shape, self.bounds = name, kind, shape, bounds
@@ -122,14 +123,14 @@ class _Tally:
         self._count, self._every = 0, 1
 
     @np.errstate(over="ignore", invalid="ignore")  # of values that are not finite
-    def add(self, array: Array, part: int | None = None) -> None:
-        """Count the elements of an array, which belong to one of the parts of the sequences."""
+    def add(self, array: Array, span: int | None = None) -> None:
+        """Count the elements of an array. ``span`` is the index of the span of their step; None for a parameter."""
         array = np.ascontiguousarray(array, np.float32)
         total = float(array.sum())
         known = array[~np.isnan(array)] if np.isnan(total) else array
         least, greatest = float(known.min(initial=np.inf)), float(known.max(initial=-np.inf))
         figures = (least, greatest, total, float(array.size))
-        for row in (self.figures, *(() if part is None else (self.strip[part],))):
+        for row in (self.figures, *(() if span is None else (self.strip[span],))):
             row[0], row[1] = min(row[0], figures[0]), max(row[1], figures[1])
             row[2:] += figures[2:]
         every = array.size // SAMPLED | 1  # odd, so that all columns of a matrix with even sizes are counted in turn
@@ -149,7 +150,7 @@ class _Tally:
             row[2:] += more[2:]
 
     def flush(self) -> None:
-        """Count the elements that wait for it in the histogram."""
+        """Count the waiting elements in the histogram."""
         if self._waiting:
             self.bins += self._every * np.bincount(np.concatenate(self._waiting), minlength=BINS)
             self._waiting, self._count = [], 0
@@ -217,21 +218,20 @@ class _Measured:
             for name, (_, ref) in self._pairs.items()
         }
 
-    def add(self, values: Mapping[Ref, Array], part: int) -> None:
-        """Count the values of one step, which belongs to a ``part`` of the sequences."""
+    def add(self, values: Mapping[Ref, Array], span: int) -> None:
+        """Count the values of one step. ``span`` is the index of the span of steps that contains the step."""
         for ref, tally in self.tallies.items():
             if ref not in self._pieces:
-                tally.add(values[ref], part)
+                tally.add(values[ref], span)
         for name, (before, after) in self._pairs.items():
-            self.changes[name].add(np.abs(values[after] - values[before].reshape(values[after].shape)), part)
+            self.changes[name].add(np.abs(values[after] - values[before].reshape(values[after].shape)), span)
 
     @property
     def all(self) -> list[_Tally]:
         return [*self.tallies.values(), *self.changes.values()]
 
     def results(self) -> list[ValueRange]:
-        """Return the ranges of all values and changes, with the counts of pieces added to the values that were
-        split."""
+        """Return the ranges of all values and changes. A value that was split has the counts of its pieces."""
         for whole, pieces in reversed(self._pieces.items()):
             for piece in pieces if whole in self.tallies else ():
                 self.tallies[whole].merge(self.tallies[piece])
@@ -239,8 +239,8 @@ class _Measured:
 
 
 def asymptotes(graph: Graph, ref: Ref) -> tuple[float, float] | None:
-    """Return the bounds of the sigmoid or tanh that computes a value or the value of which it is a part. Return None
-    for other values."""
+    """Return the bounds of the sigmoid or tanh whose results are a value or contain it as a piece or view; else
+    None."""
     while isinstance(graph.node(ref.node).op, Split) or _is_view(graph, ref):
         ref = graph.args(ref.node)[0]
     return next((bounds for kind, bounds in BOUNDS.items() if isinstance(graph.node(ref.node).op, kind)), None)
@@ -254,8 +254,8 @@ def elements_of(graph: Graph, ref: Ref) -> Ref:
 
 
 def source_of(graph: Graph, ref: Ref, pieces: bool = False) -> Ref:
-    """Return the value of which a value is a piece, a view or copies, so that both have one grid. With ``pieces``, a
-    piece of a split is a source of its own."""
+    """Return the value from which a value takes its elements, as a piece, a view or a join of copies, so that both have
+    one grid. With ``pieces``, a piece of a split is itself such a source."""
     while True:
         ref = elements_of(graph, ref)
         sources = set(graph.args(ref.node))
@@ -342,8 +342,7 @@ def _fingerprint(net: str, runner: StepRunner, sequences: Sequences, parameters:
 
 
 class _Place:
-    """The snapshot of a measurement, in a file: its progress, its states, and all counts. Without a path nothing is
-    written."""
+    """The snapshot of a measurement in a file: progress, states, and all counts. Without a path none is written."""
 
     def __init__(self, path: Path | None, fingerprint: str, measured: _Measured) -> None:
         self.path, self.fingerprint, self.measured = path, fingerprint, measured

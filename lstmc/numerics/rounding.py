@@ -115,7 +115,7 @@ class DeviceRounding:
         self.accumulated: dict[str, float] = {}
 
     def format_of(self, ref: Ref) -> Format:
-        """Return the format of a value, whether the layer that writes it rounds it or the layers that read it."""
+        """Return the format to which a value is rounded, by the layer that writes it or by the layers that read it."""
         return "fp16" if self._structure.sources[ref].node in self._in_fp16 else self._formats[ref]
 
     def _format(self, ref: Ref) -> Format:
@@ -200,8 +200,8 @@ class DeviceRounding:
         return Grid.of((low, high), self.device.values.format, self.device)
 
     def _folded_into(self, source: Ref) -> Node | None:
-        """Return the layer into which the device folds the computation of a value, its only reader. Return None without
-        such a rule."""
+        """Return the only reader of a value, if the device folds this reader into the layer that writes the value.
+        Return None otherwise."""
         readers = self._structure.readers[source]
         return readers[0] if len(readers) == 1 and _has(self.device.values.folded, readers[0].op) else None
 

@@ -170,7 +170,7 @@ def _over_frames(inputs: Mapping[str, Input], arrays: Mapping[str, AnyArray]) ->
 
 
 def _unequal(what: str, sizes: Mapping[str, int]) -> Iterator[str]:
-    """Yield one problem if the sizes differ, which lists them."""
+    """Yield a problem that lists the sizes, the numbers of ``what`` by input, if the sizes differ."""
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} has {number}" for name, number in sizes.items())
         yield f"different numbers of {what}: {listed}"

@@ -103,8 +103,8 @@ def format_of_bits(bits: int) -> Format:
 
 
 def widths(graph: Graph, narrow: Format, states: Mapping[Ref, Ref], state: Format) -> dict[Ref, Format]:
-    """Return the format of each value. Values that are added to a state or multiplied with it have the states'
-    format."""
+    """Return the format of each value: ``state`` for states and for values that are added to a state or multiplied with
+    it, ``narrow`` for other values."""
     found: dict[Ref, Format] = {}
     for node in graph:
         args = graph.args(node.name)
@@ -176,7 +176,7 @@ def has_kernel(op: ops.Op, grids: Sequence[Grid | None], result: Grid, target: s
         kind, operand = "rsqrt" if isinstance(op, ops.Power) else op.name, grids[0]
         negative = operand is not None and operand.low < operand.zero and kind == "rsqrt" and operand.high == 127
         functions = FUNCTIONS[target or "tflite"]["int8" if result.high == 127 else "int16"]
-        return kind in functions and not negative  # of which RSQRT makes an error
+        return kind in functions and not negative  # RSQRT raises an error for negative operands
     return isinstance(op, KERNELS) or is_square(op) or keeps_numbers(op)
 
 

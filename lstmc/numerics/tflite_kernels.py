@@ -31,14 +31,14 @@ def multiplier(factor: float) -> tuple[int, int]:
 
 
 def high_product(a: Integers, b: Integers | int) -> Integers:
-    """Return a b / 2^31, rounded to the nearest and away from zero (SaturatingRoundingDoublingHighMul)."""
+    """Return a b / 2^31, rounded to the nearest integer, ties up (SaturatingRoundingDoublingHighMul)."""
     product = np.asarray(a * b, I64)
     shifted = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
     return np.asarray(np.where(shifted >= 0, shifted >> 31, -((-shifted) >> 31)))
 
 
 def shifted_right(x: Integers, by: Integers | int) -> Integers:
-    """Return x / 2^by, rounded to the nearest and away from zero (RoundingDivideByPOT)."""
+    """Return x / 2^by, rounded to the nearest integer, ties away from zero (RoundingDivideByPOT)."""
     mask = (np.asarray(1, I64) << by) - 1
     return np.asarray((x >> by) + ((x & mask) > ((mask >> 1) + (x < 0))))
 
@@ -215,8 +215,8 @@ def by_table8(function: Function, x: Grid, y: Grid) -> Callable[[Integers], Inte
 def by_lines16(
     function: Function, x: float, y: float, zero: int = 0, real: type[Any] = F32
 ) -> Callable[[Integers], Integers]:
-    """Return a function from int16 to int16, by a table of 513 entries with straight lines between. Each entry is moved
-    by half of the error in the middle of its line."""
+    """Return a function from int16 of scale ``x`` to int16 of scale ``y``, by a table of 513 entries with straight
+    lines between. Each entry is moved by half of the error in the middle of its line."""
     low, high = (real(x) * real(end - zero) for end in (-32768, 32767))
     step = (high - low) / real(TABLE_STEPS)
     inverse = real(65536) / (real(y) * real(32767) - real(y) * real(-32768))
@@ -234,8 +234,8 @@ def by_lines16(
 
 
 def _reciprocal(x: Integers, whole: int) -> tuple[Integers, Integers]:
-    """Return 1 / x in 31 bits, where x has ``whole`` bits before the point, and the number of bits by which the result
-    is to be shifted right."""
+    """Return 1 / x as a number r / 2^31 and the bits to shift it right: 1 / x = r / 2^(31 + bits), r from 2^30 to 2^31.
+    x has ``whole`` bits before the point."""
     headroom = 32 - np.frexp(x.astype(np.float64))[1].astype(I64)
     shifted = (x << headroom) - (1 << 31)
     return power_of_two(one_over_one_plus(shifted), 1), whole - headroom
@@ -289,8 +289,8 @@ HALF_ROOT = 1518500250  # sqrt(2) / 2 of 31 bits
 
 
 def inverse_root(x: float, y: float, most: int) -> Callable[[Integers], Integers]:
-    """Return the function that computes 1 / sqrt of integers by five steps of Newton's method; of zero it is
-    ``most``."""
+    """Return the function from integers of scale ``x`` to 1 / sqrt of scale ``y``, by five steps of Newton's method;
+    for zero it returns ``most``."""
     factor = 1.0 / float(F32(np.sqrt(F32(x))) * F32(y))
     table = np.array([most, *(_root_entry(value, factor) for value in range(1, 256))], I64)
 
