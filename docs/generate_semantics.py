@@ -6,9 +6,9 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from docs.docstrings import text_of
-from docs.op_equations import equation
+from docs.op_equations import AREA, equation
 from lstmc.ir import Scan
-from lstmc.ops import CORE, Op
+from lstmc.ops import CORE, AvePool, Op
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 
@@ -36,6 +36,10 @@ $\\lambda$ the weight decay, and $M$ the divisor of a loss.
 $$
 {{ op.equation }}
 $$
+{% if op.where %}
+
+{{ op.where }}
+{% endif %}
 {% if op.rule %}
 
 The rule `{{ op.rule }}` writes this op for Caffe.
@@ -56,6 +60,10 @@ The class of a layer is `lstmc_caffe.ops.<name>`, unless a line below the equati
 $$
 {{ op.equation }}
 $$
+{% if op.where %}
+
+{{ op.where }}
+{% endif %}
 {% if op.class %}
 
 The class of this op is `lstmc_caffe.ops.{{ op.class }}`.
@@ -88,6 +96,7 @@ def describe(op: type[Op]) -> dict[str, str]:
         "signature": ", ".join([*op.operands, *(f"{field.name}=" for field in fields(op))]),
         "text": text_of(op),
         "equation": equation(op),
+        "where": AREA if issubclass(op, AvePool) else "",
         "rule": rule.__name__ if rule else "",
         "class": "" if op.name.endswith(f".{op.__name__}") else op.__name__,
     }

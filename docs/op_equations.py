@@ -167,6 +167,9 @@ EQUATIONS: dict[type[Op], str] = {
 }
 
 
+AREA = r"$A_{i,\, j}$ is the number of places of the window $(i, j)$ in the padded image."
+
+
 def equation(op: type[Op]) -> str:
     """The equation of an op, its own or that of the op which it is a form of. Raises KeyError where there is none."""
     known = next((base for base in op.__mro__ if base in EQUATIONS), op)
