@@ -182,8 +182,8 @@ def check_source(
 def _in_source(
     net: Net, expected: Mapping[str, Array], actual: Mapping[str, Array], in_step: Collection[str] = ()
 ) -> dict[str, tuple[Array, Array]]:
-    """Return expected and actual of the outputs that can be compared, in the source's order of axes. Outputs
-    ``in_step`` are not late."""
+    """Return pairs (expected, actual) of the outputs that can be compared, by name, in the source's order of axes.
+    Outputs in ``in_step`` are not late."""
     pairs = {name: (expected[name], to_source(net, name, array)) for name, array in actual.items()}
     aligned = {name: pair if name in in_step else _in_step(net, name, *pair) for name, pair in pairs.items()}
     return {name: pair for name, pair in aligned.items() if pair is not None}

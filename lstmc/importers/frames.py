@@ -287,8 +287,8 @@ def _both(error: RefusedError, other: SourceNet | RefusedError) -> RefusedError:
 
 
 def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[str, int]]]:
-    """Yield lists of sizes of the dynamic axes: the source is read at each size in a list. Each axis in turn is time,
-    at both lengths; with ``step``, also with 1 for the other axes."""
+    """Yield lists of dicts from dynamic axes to sizes: the source is read with each dict of a list. Each axis in turn
+    is time, at both lengths; with ``step``, also with 1 for the other axes."""
     names = open_names(inputs)
     yield from ([{name: length} for length in LENGTHS] for name in names)
     if step and len(names) > 1:

@@ -222,7 +222,7 @@ def _before_reshapes(net: Net, value: str) -> str:
 
 
 def reader(net: Net, name: str) -> str:
-    """Return the first node that computes with a value, past nodes that only move its elements."""
+    """Return the first node that computes with a value, behind nodes that only move the value's elements."""
     names = {name}
     for step in net.steps:
         if names.intersection(step.inputs):
@@ -445,8 +445,8 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
 
 
 def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -> tuple[list[Past], bool]:
-    """Return the pasts of a net, and whether it is a net of sequences. Of such a net, lost pasts are reported only if a
-    state is an input or an output: then the net is meant for streaming."""
+    """Return the pasts of a net, and whether it is a net of sequences. Lost pasts of a net of sequences are reported
+    only if a state is an input or an output: then the net is meant for streaming."""
     times = layer_axes(net)[0]
     sequence = bool(times)
     sizes = of_one(net.source_inputs()) if net.open_sizes() else {}

@@ -122,7 +122,7 @@ class Refused(Exception):
 
     @classmethod
     def of(cls, error: Refused | ShapeProblem) -> Refused:
-        """Return an error that a node raised as a refusal."""
+        """Convert an error that a node raised to a refusal, and return the refusal."""
         if isinstance(error, cls):
             return error
         return cls("shapes", str(error), "they do not fit, or are not known", SHAPE)

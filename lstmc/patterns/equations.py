@@ -292,6 +292,7 @@ class Equations:
             self._operands = dict(zip(names, graph.args(name), strict=True))
 
     def graph(self, where: Where) -> Graph:
+        """Return the graph with the values at this ``where``: the scan's body, or the graph around the scan."""
         if where == "step":
             return self.body
         assert self.around is not None
@@ -353,8 +354,8 @@ class Equations:
     def function(self, place: Place, op: Op, of: Place) -> Polynomial:
         """Return the formula of an element-wise op on the value at ``of``.
 
-        If x depends on a state, relu(d - relu(x)) is read as d - clip(x, 0, d). For any other x, which may be a mask of
-        valid steps, it is not.
+        relu(d - relu(x)) is read as d - clip(x, 0, d) if x depends on a state; any other x may be a mask of valid
+        steps, so the op stays.
         """
         plain, operand = _of_models(op), self.at(of)
         if isinstance(plain, Relu) and operand.recurrent and len(operand) == 2:
@@ -397,8 +398,7 @@ class Equations:
     # reading -------------------------------------------------------------------------------------------------
 
     def _read(self, place: Place) -> Polynomial | None:
-        """Return the formula of the value at a place, an opaque atom for a cut value; None if the formula is
-        unknown."""
+        """Return the formula of the value at a place: an opaque atom for a cut value, None for an unknown formula."""
         if place.ref in self.cuts and place.where == "step":
             return Polynomial.atom(self.opaque(replace(place, ref=self.cuts[place.ref])))
         return self._op(place)
@@ -457,7 +457,7 @@ class Reading:
         self.graph = equations.graph(place.where)
 
     def at(self, ref: Ref, columns: Columns) -> Place:
-        """Return the place of an operand. An operand of a sequence with fewer axes than the result has no time axis."""
+        """Return the place of an operand. If the result is a sequence, an operand with fewer axes has no time axis."""
         where = self.place.where
         if where == "sequence" and self.graph.type(ref).rank < self.graph.type(self.place.ref).rank:
             where = "outside"

@@ -96,7 +96,7 @@ def scan_lines(graph: Graph) -> list[tuple[str, str, str]]:
     """Return for each state of a model's scans three texts: the scan's name, the state's name, and the state's
     recurrence in words.
 
-    Scans that are peeled, keep the time axis, or have layers of a backend are left out.
+    Scans with a separate first step, with a kept time axis, or with layers of a backend are left out.
     """
     scans = [(node, node.op) for node in graph if isinstance(node.op, Scan)]
     open_scans = [

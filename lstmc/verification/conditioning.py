@@ -180,8 +180,7 @@ def _located(step: Evaluation, node: Node, args: Sequence[Array], array: Array, 
 
 def without_gradient(gradients: Gradients, graph: Graph) -> list[str]:
     """Return the parameters whose gradient is zero everywhere, so that no comparison tests them; parameters that are
-    not trained are left out.
-    """
+    not trained are left out."""
     fixed = {node.name for node in graph if isinstance(node.op, Param) and node.op.fixed}
     return [name for name, array in gradients.params.items() if not array.any() and name not in fixed]
 
@@ -210,6 +209,7 @@ class RandomRounding:
         return args
 
     def results(self, graph: Graph, node: Node, args: Sequence[Array], results: Arrays) -> Arrays:
+        """Return a node's results with random rounding; results of scans, and elements that an op only moves, stay."""
         if node.op.moves or isinstance(node.op, Scan | Arg):
             return results
         terms = max((arg.size for arg in args), default=1) / max(sum(result.size for result in results), 1)

@@ -52,6 +52,7 @@ class _Pass:
     reads."""
 
     def __init__(self, op: NativeScan, args: Arrays) -> None:
+        """Allocate results and memory, and run the forward pass of ``op`` on the operands ``args`` in float32."""
         self.op, self.loop = op, op.loop
         inlined = op.scan.inlined(len(args))
         self.bottoms = [slot for slot in range(len(args)) if op.scan.role(slot) != "weight" and slot not in inlined]
@@ -114,8 +115,7 @@ class NativeExecutor(InterpreterExecutor):
     name = NATIVE
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Run the graph in the interpreter, its generated layers by compiled code: of the artifact if it has their
-        source."""
+        """Interpret the graph; its generated layers run compiled code, of the artifact's source if it has any."""
         file = f"{compiled.name}.layers.cpp"
         written = artifact.files[file].decode() if file in artifact.files else None
         graph = with_native_loops(compiled.expanded, written)

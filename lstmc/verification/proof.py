@@ -336,7 +336,7 @@ class SymbolicArray(np.ndarray):
         return symbolic(np.frompyfunc(normal, ufunc.nin, 1)(*map(_plain, inputs)))
 
     def __array_function__(self, function: Any, types: Iterable[type], args: Any, kwargs: Any) -> Any:
-        """Choose by arithmetic in np.where with symbolic operands; leave any other function to NumPy."""
+        """Compute np.where of symbolic operands by arithmetic; leave any other function to NumPy."""
         if function is np.where and any(np.asarray(each).dtype == object for each in args):
             where, one, other = (symbolic(np.asarray(each, object)) for each in args)
             return where * one + (1 - where) * other

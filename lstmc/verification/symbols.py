@@ -65,8 +65,7 @@ class Number(LinearCombination[Monomial]):
 
     @classmethod
     def of(cls, value: Any) -> Number:
-        """Return a number; floats and integers become constants. Raises :class:`NoRule` for a float that is not
-        finite."""
+        """Return a number; a float or an integer becomes a constant. Raises :class:`NoRule` unless it is finite."""
         return value if isinstance(value, Number) else cls.constant(rational(value))
 
     @classmethod
@@ -134,6 +133,7 @@ class Number(LinearCombination[Monomial]):
         return -self + other
 
     def __mul__(self, other: Any) -> Any:
+        """Return the product; long factors become atoms (:meth:`Algebra.factors`), powers of sums are expanded."""
         if isinstance(other, np.ndarray):
             return NotImplemented
         one, two = self, Number.of(other)

@@ -95,7 +95,7 @@ def is_operation(layer: Mapping[str, Any]) -> bool:
 
 def operation(layer: Mapping[str, Any], node: Any, values: Mapping[Key, str | None], lead: int = 1) -> Operation:
     """Return one call of an operation, read from the format of ``keras/src/saving/serialization_lib.py``. ``values``
-    are the model's values by reference."""
+    maps references to tensors to the model's values."""
     call = node if isinstance(node, Mapping) else {}
     return Operation(
         Settings(layer.get("config", {})),

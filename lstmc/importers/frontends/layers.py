@@ -294,7 +294,7 @@ class Layers(ShapeOps):
         return self.one((LogSoftmax if log else Softmax)(axis_in(axis, self.rank(x))), x)
 
     def reduce(self, kind: Reduced, x: Operand, axes: Sequence[int], keep: bool) -> str:
-        """Add a reduction of several axes, one after the other; with ``keep`` they stay, with one element."""
+        """Add a reduction of several axes, one after the other; with ``keep`` the axes stay, with one element."""
         shape = self.shape(x)
         places = sorted({axis_in(axis, len(shape)) for axis in axes}, reverse=True)
         y = self.value(x)
@@ -317,7 +317,7 @@ class Layers(ShapeOps):
         return y if keep else self.squeeze(y, axes)
 
     def norm(self, x: Operand, order: int, axes: Sequence[int], keep: bool, root: bool = True) -> str:
-        """Add a norm along axes: for ``order`` 1 the sum of magnitudes; for 2 the sum of squares, or its ``root``."""
+        """Add a norm: for ``order`` 1 the sum of magnitudes; for 2 the sum of squares or, with ``root``, its root."""
         parts = self.apply("abs", x) if order == 1 else self.apply("power", x, 2.0)
         y = self.reduce("sum", parts, axes, keep)
         return self.apply("power", y, 0.5) if order == 2 and root else y

@@ -100,8 +100,8 @@ def _activated(t: Onnx, node: Node, y: Operand) -> Operand:
 
 
 def _then_activated(plain: Handler) -> Handler:
-    """Return the handler of an operator with an activation: ``plain`` computes it, then a fourth operand is added, then
-    the activation is applied."""
+    """Return the handler of an operator with an activation: ``plain`` computes the operator without it, then a fourth
+    operand is added, then the activation is applied."""
 
     def handle(t: Onnx, *, node: Node) -> Operand:
         y, more = called(plain, t, node), node.operand(3)

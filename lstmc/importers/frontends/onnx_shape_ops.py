@@ -115,8 +115,8 @@ def _over_axes(method: Callable[..., Operand]) -> Handler:
         t: Onnx, x: Operand, operand: Operand | None = None, *,
         axes: list[int] | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0,
     ) -> Operand:  # fmt: skip
-        """Call the method with the axes of the operand or the attribute; without axes, with all or
-        (``noop_with_empty_axes``) none."""
+        """Call the method with the axes of the operand or the attribute; if both are absent, with all axes, or with no
+        axes if ``noop_with_empty_axes`` is set."""
         places = _given(operand, axes, "axes") or ([] if noop_with_empty_axes else range(t.rank(x)))
         return method(t, x, places, bool(keepdims))
 

@@ -77,8 +77,8 @@ class Windows:
 
     @classmethod
     def of(cls, size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, counted: bool) -> Windows:
-        """Return Caffe's windows for another framework's. ``pads`` are (before, after); with ``counted``, a mean counts
-        padding. Raises :class:`ShapeProblem` if Caffe has no such windows."""
+        """Return Caffe's windows for another framework's windows, whose ``pads`` are (before, after); with ``counted``,
+        a mean counts padding. Raises :class:`ShapeProblem` if Caffe has no such windows."""
         n, (before, after) = fixed(size, "an image's size"), pads
         count = in_pieces(window_count(n, kernel, stride, pads, ceil))
         for pad, skip in ((before, 0), (after, (after - before) // stride)):

@@ -62,7 +62,7 @@ def _split(t: Torch, x: Operand, sizes: int | Sequence[int], axis: int) -> list[
 
 
 def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> str:
-    """Return x without those of the given axes that have one element; without all such axes for None."""
+    """Return x without those of the given axes that have one element; for None, without all axes of one element."""
     if axes is None:
         return t.squeeze(x, None)
     shape = t.shape(x)
@@ -188,8 +188,8 @@ def _range(t: Torch, *bounds: Any, **options: Any) -> Operand:
 
 
 def _constant(value: float | None = None, shaped: bool = False) -> Handler:
-    """Return the handler of a constant array: of ``value``, or of the next argument if it is None; in x's shape, or, if
-    ``shaped``, in a given one."""
+    """Return the handler of an array of equal numbers: ``value``, or if that is None the operator's next argument; in
+    x's shape or, if ``shaped``, in the shape that is an argument."""
 
     def handle(t: Torch, x: Operand, *more: Any, **options: Any) -> Operand:
         sizes, *rest = more if shaped else (t.shape(x), *more)

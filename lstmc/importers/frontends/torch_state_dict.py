@@ -49,7 +49,7 @@ class Group:
 
 
 def _kind(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Kind | None, int]:
-    """Return the kind of the cell whose tensors have these shapes, None if there is no such cell, and its units."""
+    """Return the kind of the cell whose tensors have these shapes (None if no cell has them), and the cell's units."""
     rows, size = shapes["weight_hh"]
     units = shapes["weight_hr"][1] if len(shapes.get("weight_hr", ())) == 2 else size
     return _KINDS.get(rows // units if units and rows % units == 0 else 0), units

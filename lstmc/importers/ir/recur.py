@@ -200,8 +200,7 @@ def _hold_weights(
 
 def with_mask(body: Net, sequences: int, states: int, lead: int = 1, resets: bool = False) -> Net:
     """Return the body of a loop with one more sequence, a mask [N, 1]: where the mask is 0, all states stay, or, with
-    ``resets``, are set to 0 before the step. N stands for the first ``lead`` axes of the states.
-    """
+    ``resets``, are set to 0 before the step. N stands for the first ``lead`` axes of the states."""
     builder, names = NetBuilder.of(body), [*body.inputs]
     builder.steps = [] if resets else [*body.steps]
     own = names[sequences : sequences + states]
@@ -238,7 +237,7 @@ def with_plain_scans(net: Net) -> Net:
 
 
 def _plain_scan(builder: NetBuilder, net: Net, step: Step, scan: MaskedScan) -> Sequence[str]:
-    """Add the loop of a scan without its options, and return its results."""
+    """Add a scan's loop with the scan's options as operations in the step, and return the loop's results."""
     own = unmasked(step).inputs
     x, first, static, weights = (scan.of_role(role, own) for role in ("x", "state", "static", "weight"))
     body, valid = body_of(scan, [net.params[name] for name in weights]), ""
