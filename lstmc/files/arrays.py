@@ -75,8 +75,7 @@ AnyArray = NDArray[Any] | StoredArray
 
 
 def memory_problem(size: float, copies: int = COPIES) -> str | None:
-    """Return why arrays of ``size`` bytes are too large for this machine, or None if ``copies`` of them fit into the
-    free memory."""
+    """Return why arrays of ``size`` bytes are too large, or None if ``copies`` of them fit into free memory."""
     budget, part = memory.free_memory() // copies, "a third of " if copies > 1 else ""
     if size <= budget:
         return None
@@ -104,8 +103,7 @@ def element_problem(name: str, stored: AnyArray) -> str | None:
 
 
 def value_problem(name: str, stored: AnyArray, values: Domain | None) -> str | None:
-    """Return the problem of an array's elements, or None: they are no numbers, not finite, or outside of the domain
-    ``values``."""
+    """Return the problem of an array (no numbers, not finite, or outside of the domain ``values``) or None."""
     problem = element_problem(name, stored)
     if problem is not None or values is None:
         return problem
@@ -199,6 +197,7 @@ def _stored_array(
         )
 
     def read() -> NDArray[Any]:
+        """Return the elements, unpacked piece by piece. At the end the archive's checksum is compared."""
         with _readable(path, error, expected):
             elements = memoryview(bytearray(count * dtype.itemsize))
             with archive.open(member) as packed:
@@ -269,6 +268,7 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
     arrays: dict[str, StoredArray] = {}
 
     def problem(name: str, item: object) -> str | None:
+        """Return why an object of the file is refused, or None. An array is entered in ``arrays``."""
         if isinstance(item, h5py.ExternalLink):
             return f"{name} is a link to another file: expected the array itself"
         if not isinstance(item, h5py.Dataset):

@@ -30,8 +30,7 @@ NO_PAGES: dict[str, list[str]] = {f"distributed.{server}.http.routes": [] for se
 
 @dataclass(frozen=True)
 class JobResult:
-    """The outcome of a job that has ended: its ``result``, or the ``problem`` as text and the ``error`` that was
-    raised."""
+    """The outcome of a job that has ended: its ``result``, or the ``problem`` as text and the raised ``error``."""
 
     name: str
     result: Any = None
@@ -223,6 +222,7 @@ def _client(distributed: Any, scheduler: str) -> Any:
 
     class Client(distributed.Client):  # type: ignore[misc]  # of a package that is optional
         def start(self, **arguments: Any) -> None:
+            """Connect to the scheduler; close the client if this fails."""
             try:
                 super().start(**arguments)
             except BaseException:

@@ -53,10 +53,10 @@ class Kind:
 
 
 def _number(expected: str, fits: Callable[[np.float32], bool]) -> Kind:
-    """Return the kind of finite numbers for which ``fits`` is true. A number must fit as the float32 that Caffe uses:
-    0.99999999999 is not below 1."""
+    """Return the kind of finite numbers that satisfy ``fits`` as Caffe's float32: 0.99999999999 is not below 1."""
 
     def convert(value: Any) -> float | None:
+        """Return a finite number that satisfies ``fits``, as a float; None for any other value."""
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
             return None
         scalar: Any = value

@@ -217,7 +217,7 @@ def _range(name: str, table: Mapping[str, Any]) -> Range:
 
 
 def _text(name: str, value: object) -> str:
-    """Return a value in the form in which the command line takes it."""
+    """Return a value as text for the command line. Raise SweepError for a value of another type."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float | str) and str(value).strip():

@@ -98,8 +98,7 @@ def library(source: Source, location: CaffeLocation) -> Path:
     """Return the library of the layers in ``source``, for the Caffe at ``location``: compiled, or from the cache.
 
     For a Caffe with CUDA the library also has the layers for a GPU. Raises :class:`BackendError` without a compiler or
-    Caffe's headers, with the compiler's message if it fails, and for a cache folder that cannot be written, or that
-    others can write.
+    Caffe's headers, with the message of a compiler that fails, and for a cache that is not writable or private.
     """
     compiler = cpp_compiler("target caffe needs none")
     caffe = CaffeBuild.of(location)
@@ -119,6 +118,7 @@ def library(source: Source, location: CaffeLocation) -> Path:
         libraries += map(str, caffe.toolkit.libraries)
 
     def build(work: Path) -> Path:
+        """Compile the layers in the folder ``work``, and return the library."""
         with ThreadPoolExecutor() as pool:
             objects = ["layers.o"]
             (work / "layers.cpp").write_text(source.cpp, encoding="utf-8")
@@ -144,14 +144,14 @@ def _includes(caffe: CaffeBuild) -> list[str]:
 
 
 def _glue(compiler: Compiler, caffe: CaffeBuild) -> Path:
-    """Return the object file of Caffe's side of generated layers. It is equal for all layers, so each Caffe compiles it
-    once.
+    """Return the object file of Caffe's side of generated layers, which each Caffe compiles once for all layers.
 
-    This code only gathers pointers, once a pass, and has a single loop to vectorise, Adam's: most of the compilation's
-    time goes into Caffe's headers.
+    This code only gathers pointers, once a pass, and has a single loop to vectorise, Adam's: most of the time of its
+    compilation goes into Caffe's headers.
     """
 
     def build(work: Path) -> Path:
+        """Compile Caffe's side in the folder ``work``, and return the object file."""
         (work / "layer.h").write_text(header("layer.h"), encoding="utf-8")
         (work / _LAYER).write_text(caffe_layer(), encoding="utf-8")
         flags = [*caffe.recipe.flags, "-O1", "-ftree-vectorize", "-fno-math-errno"]

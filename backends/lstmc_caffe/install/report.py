@@ -1,7 +1,4 @@
-"""Reports of a build's steps as lines, and as a progress bar in a terminal.
-
-Checks in a bundle have no Rich, and import nothing from here.
-"""
+"""Reports of a build's steps, as lines or as a progress bar. Checks in a bundle, without Rich, import nothing here."""
 
 from __future__ import annotations
 
@@ -46,6 +43,7 @@ class Report:
             task = progress.add_task(text, total=total)
 
             def advance() -> None:
+                """Count one more piece as done; in plain lines, print the count after each tenth of the work."""
                 progress.advance(task)
                 done = int(progress.tasks[task].completed)
                 if lines and done * 10 // total != (done - 1) * 10 // total:

@@ -1,9 +1,9 @@
 """Legalisation: rewrite core ops to Caffe layers by named rules. The result is a graph of the same meaning.
 
 Two passes prepare a model that is trained: transposed parameters get a node for each use, and packed parameters that no
-step has as a blob enter their scan as values. One pass prepares other models: values of layers and of blobs get nodes
-of their own. If one layer reads a parameter as its matrix and another layer reads it transposed, both share one blob,
-if the target allows it.
+step has as a blob enter their scan as values. One pass prepares other models: values of layers and blobs get separate
+nodes. If one layer reads a parameter as its matrix and another layer reads it transposed, both share a blob if the
+target allows it.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ def _has_as_blob(body: Graph, slot: int, biases: bool) -> bool:
 
 
 def _is_blob(node: Node, slot: int, biases: bool) -> bool:
-    """Return whether a node can have its operand ``slot`` as a blob. ``biases`` tells whether the operand can be a
-    bias."""
+    """Return whether a node can have its operand ``slot`` as a blob, with ``biases`` also as its bias."""
     if isinstance(node.op, Scan):
         return node.op.role(slot) == "weight"
     return isinstance(node.op, Linear | Conv | Embed) and (slot == 1 or (slot == 2 and biases))
@@ -134,6 +133,7 @@ def pass_packed_values(graph: Graph, counts: Counter[str]) -> Graph:
     readers = graph.readers()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return a scan that reads packed parameters as values; None for any other node."""
         if not isinstance(node.op, Scan):
             return None
         values = set()
@@ -153,10 +153,9 @@ def pass_packed_values(graph: Graph, counts: Counter[str]) -> Graph:
 
 @graph_pass()
 def separate_layers(graph: Graph, counts: Counter[str]) -> Graph:
-    """Give layers their own copies of functions of parameters that are also parts of weights.
+    """Copy each function of parameters that both layers and weights read: layers then read the copy, ``NAME/layer``.
 
-    Such nodes come from passes that merge equal nodes (``cse``, ``simplify``). The copy for layers is called
-    ``NAME/layer``.
+    Such functions are nodes that passes have merged because they were equal (``cse``, ``simplify``).
     """
     computed = precomputed_nodes(graph)
     read = {ref for node in graph if node.name not in computed for ref in graph.args(node.name)}
@@ -195,6 +194,7 @@ def legalized(graph: Graph, counts: Counter[str], trained: bool, fused: bool) ->
     table = rules()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return the results of the layers that replace a node; None if the node stays as it is."""
         if isinstance(node.op, FusedScan):
             return None
         if isinstance(node.op, Scan) and fused:

@@ -341,8 +341,8 @@ class _UnitRewrite:
         return True
 
     def _move_sequences(self) -> None:
-        """Permute the sequences that are computed before the scans, if only scans of one order read them. Refuse the
-        other scans."""
+        """Permute each sequence that is computed before the scans if all scans that read it have one order; otherwise
+        refuse these scans."""
         for ref, scans in self.sequences.items():
             sources = Sources()
             orders = {self.orders[name] for name in scans}

@@ -71,8 +71,7 @@ def slice_tree(
     steps: Sequence[Step | None] = (),
     most: int = FAN,
 ) -> Refs:
-    """Return the pieces of x along ``axis``, by Slices of at most ``most`` tops; ``names`` and ``steps`` are the names
-    and steps of the pieces."""
+    """Return the pieces of x along ``axis``, with these names and steps, by Slices of at most ``most`` tops."""
     steps = steps or (None,) * len(names)
     return _tops(b, x, lambda blocks: SliceLayer(axis, blocks), sizes, names, steps, most)
 
@@ -120,6 +119,7 @@ class LimitFan(Pass):
         copies: dict[Ref, Iterator[Ref]] = {}
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs:
+            """Write a node that reads its own copies of values; copy a result for each of many readers."""
             old = graph.args(node.name)
             args = tuple(next(copies[was]) if was in copies else ref for was, ref in zip(old, args, strict=True))
             results = self._narrow(b, node, args, counts)

@@ -304,6 +304,7 @@ class FoldedConstants(Pass):
         counts = Counter[str]()
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            """Return an InnerProduct with a Power before it, if it reads a constant factor; None for other nodes."""
             if not isinstance(node.op, caffe.InnerProduct):
                 return None
             old, new = graph.args(node.name)[0], args[0]
@@ -319,8 +320,7 @@ class FoldedConstants(Pass):
 
 
 def _varying(graph: Graph) -> set[str]:
-    """Return the nodes whose values depend on an input. Constants do not, nor do nodes that are zero for all inputs,
-    such as products with zeros."""
+    """Return the nodes whose values depend on an input: no constants, and no nodes that are zero for all inputs."""
     varying: set[str] = set()
     zeros: set[str] = set()
     for node in graph:

@@ -63,6 +63,7 @@ class Narrow(Pass):
         counts: Counter[str] = Counter()
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            """Return the results of a layer's rule; None if the node stays as it is."""
             if not isinstance(node.op, caffe.CaffeOp) or isinstance(node.op, caffe.Feed):
                 return None
             form = Form(self.target, b, node)
@@ -103,8 +104,7 @@ def input_of_host(form: Form, op: caffe.InputLayer | caffe.FilledInput, args: Re
 
 
 def constant(form: Form, op: caffe.DummyData, args: Refs) -> Refs:
-    """Write a constant as a matrix of this number. In float16 the number that :func:`rounding` added is subtracted in
-    its smaller form."""
+    """Write a constant as a matrix of this number. In float16 the shift of :func:`rounding` has its smaller form."""
     in_half = form.target.float16 and op.value == -caffe.RoundingPower.shift
     value = -caffe.RoundingPower.HALF if in_half else op.value
     return (form.result(form.constant(last_axis(op.shape), value, form.node.name)),)
@@ -189,8 +189,7 @@ def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
 
 
 def reduction(form: Form, op: caffe.Reduction, args: Refs) -> Refs:
-    """Write a sum over the last axes as an Eltwise sum of columns, cut by a Slice. Raise BackendError if the target has
-    no Slice."""
+    """Write a sum over the last axes as an Eltwise sum of columns, cut by a Slice. Raise BackendError without Slice."""
     if not form.rows or not form.target.allows("Slice"):
         return form.layers(op, *args)  # refused
     x, total = form.view(args[0], matrix_at(form.shape(args[0]), op.axis)), caffe.Eltwise("SUM")
@@ -318,6 +317,7 @@ def embed_products(graph: Graph, counts: Counter[str]) -> Graph:
     fixed = FixedArrays()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return an embed as a product; None for any other node, and for a matrix of more rows."""
         if not isinstance(node.op, Embed) or (rows := graph.type(graph.args(node.name)[1]).shape[0]) > MOST_ROWS:
             return None
         counts["embed"] += 1

@@ -266,6 +266,7 @@ def fit_readers(graph: Graph, counts: Counter[str]) -> Graph:
     feeds: dict[Ref, Ref] = {}  # input -> the blob that layers read; values are still carried to the input
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs:
+        """Write a node in its new shape; it reads a view of each operand that has another shape."""
         args = tuple(feeds.get(ref, ref) for ref in args)
         if isinstance(node.op, caffe.View):
             return (viewed(b, args[0], node.op.shape, node.names, node.steps),)
@@ -365,8 +366,7 @@ def _is_fed(node: Node) -> bool:
 
 
 def _read_shapes(graph: Graph, node: Node, slot: int, arg: Ref) -> Iterator[Shape]:
-    """Yield the shape in which a node reads an operand. Yield nothing for views, for arrays of the host and for
-    weights."""
+    """Yield the shape in which a node reads an operand; nothing for views, arrays of the host and weights."""
     if isinstance(node.op, caffe.HostStack):
         yield from _host_shapes(graph, arg)
     elif isinstance(node.op, caffe.View | caffe.Feed) or not isinstance(node.op, caffe.CaffeOp):

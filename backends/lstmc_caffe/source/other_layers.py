@@ -81,8 +81,7 @@ def _pooling(g: LayerCall, op: ops.MaxPooling | ops.AvePooling) -> str:
 
 
 def _product(g: LayerCall, op: ops.InnerProduct | ops.TransposedInnerProduct) -> str:
-    """Return the value of an InnerProduct: x, with the axes from ``axis`` on flattened, times W, plus b if there is
-    one."""
+    """Return the value of an InnerProduct: x, flattened from ``axis`` on, times W, plus b if there is one."""
     w, *b = g.learned(op)
     shape = g.types[0].shape
     x = g.layers.reshape(g.x, (*shape[: op.axis], prod(shape[op.axis :])))
@@ -90,8 +89,7 @@ def _product(g: LayerCall, op: ops.InnerProduct | ops.TransposedInnerProduct) ->
 
 
 def _rounded(g: LayerCall) -> str | None:
-    """Return the rounded value if this layer subtracts a large shift that the layer before has added to x: the two
-    round x. Return None otherwise."""
+    """Return the rounded x if this layer subtracts a large shift that the layer before has added; None otherwise."""
     maker = g.layers.builder.producer(g.x)
     shift = maker.op.shift if maker is not None and isinstance(maker.op, Affine) and maker.op.scale == 1 else 0.0
     shifted = shift in (ops.RoundingPower.shift, ops.RoundingPower.HALF)
@@ -236,6 +234,8 @@ def _batch_norm(g: LayerCall) -> str:
     mean, variance, factor = g.weights(channels, channels, (1,))
 
     def moment(blob: Weight) -> Weight:
+        """Return a stored blob divided by the third blob, or zeros if that is 0."""
+
         def make() -> Array:
             count = float(factor.make()[0])
             return blob.make() * (0.0 if count == 0 else 1 / count)

@@ -376,7 +376,7 @@ def _has_field(path: str) -> bool:
 
 
 def _check(rule: Restriction, number: int, given: Mapping[str, Any]) -> str:
-    """Return the check of a rule, of which a file has exactly one."""
+    """Return the only check that a file gives for a rule. Raise NotExpected for none, several or an unknown field."""
     checks = [check for check in CHECKS if check in given]
     if len(checks) != 1 or (checks[0] in FIELD_CHECKS) != bool(rule.field):
         listed = ", ".join([*checks, *(["field"] if rule.field else [])]) or "none"

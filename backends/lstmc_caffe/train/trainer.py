@@ -208,7 +208,7 @@ class CaffeEngine:
         return bytes(message.SerializeToString(deterministic=True)) + rest.encode()
 
     def start(self, state: TrainingState | None) -> None:
-        """Load the net in the worker. Raises :class:`TrainingError` for a parameter without a value."""
+        """Load the net in the worker, or resume from ``state``. Raises :class:`TrainingError` if a value is missing."""
         arrays = {f"param:{name}": array for name, array in (state.blobs if state else self.net.blobs).items()}
         if state:
             arrays |= {f"carried:{name}": array for name, array in state.carried.items()}

@@ -89,7 +89,7 @@ def try_gpu():
 
 
 def caffe_build():
-    """Return the file with Caffe's own code, and its linker id."""
+    """Return the file with Caffe's own code, and its linker id; or the reason why there is no Caffe."""
     report = try_import()
     if "reason" in report:
         return report
