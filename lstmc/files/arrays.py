@@ -224,7 +224,7 @@ def _readable(path: Path, error: type[LstmcError], expected: str) -> Iterator[No
 
 
 def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return the content of an ``.npz`` file. NumPy's ``savez`` would take some names as options."""
+    """Return the content of an ``.npz`` file. NumPy's ``savez`` is not used: it takes some names as its options."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, array in arrays.items():

@@ -39,7 +39,7 @@ class CaffeBuild:
     def of(cls, location: CaffeLocation) -> Self:
         """Return the build of the Caffe at a location.
 
-        Raises :class:`BackendError` if it has no headers or no id, InstallError if it has CUDA and no compiler of it.
+        Raises :class:`BackendError` without headers or an id, InstallError for a Caffe with CUDA if there is no nvcc.
         """
         includes = _include_folders(location)
         if location.origin == "installed":

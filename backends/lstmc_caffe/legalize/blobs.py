@@ -91,7 +91,7 @@ def layer_of(b: Builder, node: Node, op: Op, *args: Ref, learned: Sequence[Ref] 
 
 
 def check_blob(b: Builder, node: Node, w: Ref, layer: str, name: str = "W") -> None:
-    """Raise unless ``w`` can be a blob of the layer."""
+    """Raise BackendError unless ``w``, the operand ``name`` of a node, can be a blob of the layer."""
     if not is_weight(b, w):
         raise BackendError(
             f"{node.op.name}: {name} must be a Param: Caffe's {layer} has its weights as a blob of its own",

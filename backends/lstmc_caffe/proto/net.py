@@ -30,7 +30,7 @@ Fields = tuple[tuple[str, int, str], ...]  # of a message: name, number and type
 
 
 def _table(text: str) -> dict[str, Fields]:
-    """Return the fields of each message of a table."""
+    """Return the fields of each message, by its name, from a table in the form of ``messages.txt``."""
     rows = (line.partition(": ") for line in text.replace("\n    ", " ").strip().splitlines())
     fields = {message: [field.split(" ") for field in listed.split(", ")] for message, _, listed in rows}
     return {message: tuple((name, int(n), kind) for name, n, kind in each) for message, each in fields.items()}

@@ -210,7 +210,7 @@ def warnings(layers: Iterable[Any], target: Target) -> tuple[Warned, ...]:
 
 def _ends(net: list[Any], pitfall: Pitfall) -> tuple[str, ...]:
     """Return the layers at which a path of the warning's types ends, in the order of the net."""
-    gone: dict[str, set[int]] = {}  # blob -> the numbers of types of the path that lead to the blob
+    gone: dict[str, set[int]] = {}  # blob -> lengths of beginnings of the path that end at its layer
     ends = []
     for layer in net:
         before = {0}.union(*(gone.get(bottom, ()) for bottom in layer.bottom))

@@ -137,7 +137,7 @@ class Ranks(object):
             blobs[name].data[...] = mask
 
     def gather_states(self, states):
-        """Return the carried states of all examples, on rank 0."""
+        """Return the carried states of all examples on rank 0; on other ranks, the rank's own states."""
         all_ranks = self.comm.gather(states, 0)
         if all_ranks is None:
             return states
