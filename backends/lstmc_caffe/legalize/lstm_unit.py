@@ -205,7 +205,7 @@ def find_lstm_unit(graph: Graph, counts: Counter[str]) -> Graph:
     1. c = sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), where i, f, o, g are the quarters of z
        => c, h = LSTMUnit(c_prev, z, cont) with a cont of ones
     2. c = sigmoid(i) tanh(g), ... in a first step from a zero state  => the same layer, on this zero state
-    3. quarters of z in another order => the rows of the weights that z is a sum of products with, re-ordered
+    3. quarters of z in another order => the rows of the weights from whose products z is summed, re-ordered
     4. c_prev = c cont_t, where cont is an input [T, N] of 0 and 1 => c, h = LSTMUnit(c, z, cont_t)
 
     Matched on the graph: any order of operands, quarters cut in one or several steps, a sigmoid over several of them.

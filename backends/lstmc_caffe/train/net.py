@@ -237,8 +237,8 @@ def train(
 
 
 def rank_nets(compiled: Compiled, parts: Sequence[RankPart]) -> RankNets:
-    """Return the net of each rank. ``parts`` are the parts of the batch, one for each rank; parts of one size have one
-    text."""
+    """Return the net of each rank. ``parts`` are the parts of the batch, one for each rank; ranks with parts of one
+    size share a text."""
     whole, part = compiled.expanded, smallest(parts)
     texts: dict[int, str] = {}
     for each in parts:

@@ -105,7 +105,7 @@ class Channel(object):
         os.dup2(2, 1)
 
     def receive(self):
-        """The next frame as (header, {group: {name: array}}), or None if the pipe has closed."""
+        """Return the next frame as (header, {group: {name: array}}), or None if the pipe has closed."""
         length = self.source.read(4)
         if len(length) < 4:
             return None

@@ -359,8 +359,8 @@ def parts(file: str, content: bytes) -> Parts | None:
 
 
 def _net_parts(content: bytes) -> Parts:
-    """Return the fields of each layer that differ from their defaults. An unknown field raises
-    :class:`BackendError`."""
+    """Return the parts of a prototxt: the order of its layers, its settings, and each layer's fields that differ from
+    their defaults. An unknown field raises :class:`BackendError`."""
     net = net_from_text(net_text(content), others=False)
     layers = list(net.layer)
     found: dict[Part, Fields] = {("net", "order of layers"): {"": "".join(f"{layer.name}\n" for layer in layers)}}
