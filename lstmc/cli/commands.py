@@ -58,6 +58,7 @@ def interruptible() -> Iterator[Interruption]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def note(number: int, frame: FrameType | None) -> None:
+        """Record the first signal. Exit at a second signal."""
         if interruption.signal is not None:
             raise SystemExit(128 + number)  # unwinds, so that the terminal has its cursor again
         interruption.signal = signal.Signals(number)
@@ -249,8 +250,7 @@ def _options(parameter: inspect.Parameter) -> list[inspect.Parameter]:
 
 
 def _value(name: str, kind: Any, values: Mapping[str, Any]) -> Any:
-    """Return the value of a command's parameter: the value of its option, or a dataclass from the values of its
-    fields."""
+    """Return the value of a command's parameter: its option's value, or a dataclass from the values of its fields."""
     if not is_dataclass(kind):
         return values[name]
     hints = get_type_hints(kind, include_extras=True)

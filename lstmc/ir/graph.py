@@ -118,6 +118,7 @@ class Graph:
         outputs: tuple[Output, ...],
         operands: dict[str, tuple[Ref, ...]],
     ) -> None:
+        """Freeze ``digraph``, whose nodes are in topological order. ``operands`` has the operands of each node."""
         self.name = name
         self.outputs = outputs
         self._digraph = nx.freeze(digraph)
@@ -282,6 +283,7 @@ class Builder:
     """
 
     def __init__(self, name: str, like: Graph | None = None) -> None:
+        """Begin a graph without nodes; the names of inputs, parameters and arguments of ``like`` are reserved."""
         self.name = name
         self._digraph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
         self._nodes: dict[str, dict[str, Node]] = self._digraph._node  # type: ignore[attr-defined]
@@ -350,8 +352,7 @@ class Builder:
             edges[slot] = _EDGE.setdefault(out, {"out": out})
 
     def copy(self, node: Node, operands: Sequence[Ref], op: Op | None = None) -> tuple[Ref, ...]:
-        """Add a node with the names and attributes of ``node`` on these operands, with another ``op`` if one is
-        given."""
+        """Add a node with the names and attributes of ``node`` on these operands, with another ``op`` if given."""
         return self.add(op or node.op, *operands, names=node.names, loc=node.loc, steps=node.steps)
 
     def of_step(self, ref: Ref) -> Step | None:
@@ -381,8 +382,7 @@ class Builder:
 
 
 def topological_order(before: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return the names in an order in which each follows all names that ``before`` has for it, and otherwise in the
-    given order."""
+    """Return the names so that each follows all names that ``before`` has for it, and otherwise in the given order."""
     position = {name: at for at, name in enumerate(before)}
     order: nx.DiGraph[str] = nx.DiGraph()
     order.add_nodes_from(before)

@@ -132,6 +132,7 @@ class _Parser:
     """Reads a graph from its text, line by line; ``at`` is the index of the next line."""
 
     def __init__(self, text: str, ops: dict[str, type[Op]]) -> None:
+        """Split the text into lines, without empty lines and comments. ``ops`` are the known ops by name."""
         lines = [*text.splitlines(), "the end of the text"]
         # the lines that are not empty, with their numbers
         kept = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
@@ -273,8 +274,7 @@ def parse_filler(text: str) -> Filler:
 
 
 def _attribute_values(text: str) -> dict[str, Any]:
-    """Return by name the attributes that a text such as ``axis=2`` has. Raises ValueError or SyntaxError for other
-    texts."""
+    """Return a text such as ``axis=2`` as attributes by name. Raises ValueError or SyntaxError for other texts."""
     if not text:
         return {}
     call = ast.parse(f"f({text})", mode="eval").body

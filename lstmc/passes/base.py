@@ -126,6 +126,7 @@ class CheckOps(Pass):
     after = Stage.LEGAL
 
     def requires(self, graph: Graph) -> None:
+        """Raise an error at the first node whose op is for training, or whose op ``check`` rejects."""
         for node in all_nodes(graph):
             if node.op.for_training:
                 raise BackendError(
@@ -196,6 +197,8 @@ def node_pass(*, bodies: bool = True, before_peel: bool = False) -> Callable[[Co
     """Return a decorator that makes a pass of a function like :meth:`NodePass.visit`."""
 
     def pass_of(visit: CountedVisit) -> FunctionPass:
+        """Return the pass that rewrites the nodes of a graph by ``visit``."""
+
         @wraps(visit)
         def change(graph: Graph, counts: Counter[str]) -> Graph:
             return rewrite(graph, lambda b, node, args: visit(b, node, args, counts), bodies)
@@ -225,8 +228,7 @@ def rewrite(graph: Graph, visit: Visit, bodies: bool = False) -> Graph:
 
 
 def note_node(error: Exception, graph: Graph, node: Node) -> None:
-    """Add to an error a note with the node that the pass was rewriting. An lstmc error without a location gets the
-    node's location too."""
+    """Add to an error a note with the node being rewritten. An lstmc error without a location gets the node's."""
     if isinstance(error, LstmcError):
         error.located(node.loc)
     error.add_note(f"at {print_node(graph, node)} of {graph.name}{f', {node.loc}' if node.loc else ''}")
@@ -300,8 +302,7 @@ class Snapshot:
 
 
 def unrolled_scans(history: Sequence[Snapshot]) -> dict[str, Scan]:
-    """Return the scans that were unrolled, by the names of their bodies, from the last graph before the stage
-    EXPANDED."""
+    """Return the unrolled scans by the names of their bodies, from the last graph before the stage EXPANDED."""
     rolled = [snapshot.graph for snapshot in history if snapshot.stage is not Stage.EXPANDED]
     return {node.op.body.name: node.op for graph in rolled[-1:] for node in graph if isinstance(node.op, Scan)}
 
@@ -436,8 +437,7 @@ class PassList(list[Pass]):
         return type(self)(self[: index + 1])
 
     def stage_after(self, index: int) -> Stage:
-        """Return the stage of the graph after the pass at an index; for -1, the stage of the model as it was
-        written."""
+        """Return the stage of the graph after the pass at an index; for -1, the stage of the model as written."""
         reached = [step.after for step in self[: index + 1] if step.after is not None]
         return reached[-1] if reached else Stage.MODEL
 

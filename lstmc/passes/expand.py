@@ -134,8 +134,7 @@ def step_pattern(scan: Scan) -> str:
 
 
 def named_results(scan: Scan, body: Graph) -> Graph:
-    """Return the body with its outputs under their own names; an output that is also a next state has the state's
-    name."""
+    """Return the body whose outputs have their own names; an output that is also a next state has the state's name."""
     count = len(scan.step_outputs)
     named = (*body.outputs[:count], *reversed(body.outputs[count:]))
     return rename_values(body, {output.ref: output.name for output in named if output.name})
@@ -146,8 +145,7 @@ class _Template:
     step."""
 
     def __init__(self, body: Graph, shares: bool) -> None:
-        """Collect the body's nodes. If ``shares``, the nodes that are the same at every step go to ``same``, not to
-        ``nodes``."""
+        """Collect the body's nodes in ``nodes``; if ``shares``, those that are the same at every step in ``same``."""
         nodes = [(node, body.args(node.name)) for node in body if not isinstance(node.op, Arg)]
         varying = body.dependents(set(body.arguments("x", "state"))) if shares else {node.name for node, _ in nodes}
         self.nodes = [pair for pair in nodes if pair[0].name in varying]
@@ -164,6 +162,7 @@ class _Unroller:
     """Adds the unrolled nodes of one scan to ``builder``."""
 
     def __init__(self, builder: Builder, node: Node, scan: Scan, time_axis: TimeAxis, cuts: Cuts) -> None:
+        """Read the bodies, and make for each step the prefix of its nodes' names."""
         self.builder, self.node, self.scan, self.time_axis, self.cuts = builder, node, scan, time_axis, cuts
         self.body = _Template(named_results(scan, scan.body), shares=True)
         self.first = self.body if scan.first is None else _Template(named_results(scan, scan.first), shares=False)
@@ -435,6 +434,7 @@ class _Halves:
     ``crossing``, the values that the second scan reads from the first."""
 
     def __init__(self, scan: Scan, first: Collection[int]) -> None:
+        """Find the values that the second scan reads from the first, and decide whether the two scans pay."""
         self.scan, self.body = scan, scan.body
         self.names = self.body.arguments("state")
         self.numbers = sorted(first), [number for number in range(len(self.names)) if number not in first]

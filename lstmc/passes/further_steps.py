@@ -213,6 +213,7 @@ class _Column:
     each value of the body to the step's value, ``claimed`` is the bitset of the graph's steps in use."""
 
     def __init__(self, common: CommonStep, parts: list[BodyOp], match: dict[Values, str], at_end: bool) -> None:
+        """Begin with the values ``match``, and with the constants and static values, which every step shares."""
         self.common, self.flow, self.at_end = common, common.flow, at_end
         self.waiting = list(parts)
         self.claimed = common.claimed()
@@ -262,8 +263,7 @@ class _Column:
         return [number for number in readers if self._fits(part, number)]
 
     def _fits(self, part: BodyOp, number: int) -> bool:
-        """Return whether a step of the graph is unclaimed, has the op ``part``, and agrees with all values matched so
-        far."""
+        """Return whether a step of the graph is unclaimed, has the op ``part``, and agrees with all matched values."""
         step = self.flow.steps[number]
         if self.claimed >> number & 1 or step.op != part.op or len(step.inputs) != len(part.operands):
             return False

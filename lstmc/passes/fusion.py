@@ -34,8 +34,7 @@ def fuse_horizontal(graph: Graph, counts: Counter[str]) -> Graph:
 
 @dataclass(frozen=True)
 class _Run:
-    """Neighbouring pieces of a split whose readers are equal ops. The readers of binary ops read pieces of two
-    splits."""
+    """Neighbouring pieces of a split whose readers are equal ops; readers of binary ops read pieces of two splits."""
 
     op: Op
     pieces: tuple[tuple[str, int], ...]  # operand slot -> the split, and the first piece of the run
@@ -64,9 +63,8 @@ def _find_run(graph: Graph) -> _Run | None:
 
 
 def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
-    """Return a key that is equal for readers of pieces that can be merged: the op, and for a binary op the place of its
-    other operand. Return None if the reader of ``piece`` is neither an elementwise function nor a binary op on pieces
-    of splits."""
+    """Return a key that is equal for pieces whose readers can be merged: the op, and for a binary op the place of the
+    other operand. Return None if the reader is neither an elementwise function nor a binary op on pieces of splits."""
     reader = graph.node(reading[piece]) if piece in reading else None
     if reader is None:
         return None
@@ -85,9 +83,8 @@ def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
 def _run_of(
     graph: Graph, readers: dict[Ref, int], reading: dict[Ref, str], split: str, run: Sequence[int]
 ) -> _Run | None:
-    """Return the pieces of a split that have the indices ``run``, with their readers, which can be merged. Return None
-    if a piece has a second reader, if the pieces come from splits along different axes, or if two operands of a reader
-    come from one split."""
+    """Return the pieces of a split with the indices ``run``, and their readers to merge. Return None if a piece has two
+    readers, or if the operands of a reader are pieces of splits along different axes, or of one split."""
     nodes = tuple(reading[Ref(split, i)] for i in run)
     first = graph.node(nodes[0])
     pieces = []
@@ -112,6 +109,7 @@ def _replace_run(graph: Graph, run: _Run) -> Graph:
     results: dict[str, Ref] = {}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return the pieces of a coarser split, or the new result of a reader. Return None to keep another node."""
         if node.name in starts:
             pieces, wide[node.name] = _coarser(b, node, args[0], starts[node.name], count)
             return pieces
@@ -140,8 +138,7 @@ def _coarser(b: Builder, node: Node, x: Ref, start: int, count: int) -> tuple[Re
 
 
 def _wide_op(b: Builder, graph: Graph, run: _Run, wide: dict[str, Ref]) -> dict[str, Ref]:
-    """Add the op on the whole run and a split of its result. Return the pieces by the names of the readers that they
-    replace."""
+    """Add the op on the whole run and a split of its result. Return the pieces by the names of the replaced readers."""
     split = graph.node(run.pieces[0][0]).op
     assert isinstance(split, Split)
     start = run.pieces[0][1]
@@ -215,6 +212,7 @@ def _move_biases(body: Graph, counts: Counter[str]) -> Graph:
     counts["move_bias"] += len(moved)
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return a product without its bias, or a sum whose other operand has the bias. Return None to keep a node."""
         if node.name in moved:
             return b.add(node.op, *args[:2], names=node.names, loc=node.loc)
         for slot, ref in enumerate(body.args(node.name)):
@@ -300,6 +298,7 @@ def _fused(part: Graph, groups: Sequence[_Group]) -> Graph:
     pieces: dict[str, Ref] = {}
 
     def pack(b: Builder, params: Refs) -> Ref:
+        """Return the Concat of some parameters, which is added once."""
         if params not in packed:
             folder = params[0].node.rpartition("/")[0]
             short = joined_name([ref.node.rpartition("/")[2] for ref in params])
@@ -307,6 +306,7 @@ def _fused(part: Graph, groups: Sequence[_Group]) -> Graph:
         return packed[params]
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return a linear's piece of the fused product, added at the group's first linear; None for other nodes."""
         if (names := firsts.get(node.name)) is not None:
             nodes = [part.node(name) for name in names]
             weights = [pack(b, params) for params in zip(*(part.args(name)[1:] for name in names), strict=True)]

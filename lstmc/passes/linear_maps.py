@@ -338,6 +338,7 @@ class MatrixSteps:
     ``step.operands``."""
 
     def __init__(self, steps: Steps, step: MatrixStep, operands: Sequence[Ref]) -> None:
+        """Read the states' shapes from the step's bodies, and choose the chunks and the order of axes."""
         self.steps, self.operands = steps, operands
         self.b, self.cut = steps.b, MatrixChunks.of(step, steps.length)
         states = step.affine.arguments("state")
@@ -554,9 +555,8 @@ def product_nodes(steps: int, radix: int) -> int:
 
 
 def all_steps(b: Builder, body: Graph, length: int, operands: Sequence[Ref], names: Sequence[str]) -> Refs | None:
-    """Add the nodes of a body without states on all steps at once, and return its results. Operands that broadcasting
-    would not align over time are repeated. Returns None, and leaves nodes that nothing reads, if an op has no form for
-    all steps."""
+    """Add a body without states as nodes on all steps at once, and return its results. Operands that broadcasting would
+    not align over time are repeated. Return None, and leave unread nodes, if an op has no form for all steps."""
     outer: dict[Ref, Ref] = {}
     mapped: set[Ref] = set()
     titles = {output.ref: name for output, name in zip(body.outputs, names, strict=True)}

@@ -50,6 +50,7 @@ def roll_in(graph: Graph, counts: Counter[str]) -> Graph:
     }
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return a scan's results in place of a node along time, or None to keep a node, as one that mixes steps."""
         if Ref(node.name) not in over_time or node.name in weights or isinstance(node.op, Scan | Input | Full):
             return None
         steps = node.types[0].shape[0]
@@ -116,8 +117,8 @@ class Hoist(NodePass):
 
 @dataclass(frozen=True)
 class Outer:
-    """A value of a body as it is outside of the scan: a sequence [T, ...] with the value of every step (``mapped``), or
-    one value for all steps."""
+    """A body's value outside of the scan: a sequence [T, ...] of every step's value (``mapped``), or one for all
+    steps."""
 
     ref: Ref
     mapped: bool
@@ -127,6 +128,7 @@ class _Mover:
     """One scan, and ``outer``, the values of its body that are known outside of it."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs) -> None:
+        """Begin with the body's arguments except states: their values outside are the scan's operands."""
         self.b, self.node, self.scan, self.args = b, node, scan, args
         self.body = scan.body
         self.outer = {
@@ -137,8 +139,7 @@ class _Mover:
         self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
 
     def _name(self, name: str) -> str:
-        """Return a name outside of the scan: the name in the body with the body's name before it, if that is not there
-        yet."""
+        """Return a name outside of the scan: the body's name and the name in the body, unless it begins so already."""
         scope = f"{self.body.name}/"  # which a value named after a parameter of the cell has already
         return name if name.startswith(scope) else scope + name
 
@@ -173,6 +174,7 @@ class _Hoister(_Mover):
     the scan, the others form the new body."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, what: Hoist) -> None:
+        """Find the nodes that depend on a state, and the other nodes that stay in the loop."""
         super().__init__(b, node, scan, args)
         self.what = what
         self.on_state = self.body.dependents(set(self.body.arguments("state")))
@@ -246,8 +248,7 @@ class _Hoister(_Mover):
         return True
 
     def _remaining(self, counts: Counter[str]) -> Refs:
-        """Add a scan of the nodes that stay, if any result needs it. Return the results of the old scan in their
-        order."""
+        """Add a scan of the nodes that stay, if a result needs it, and return the old scan's results in their order."""
         direct = {
             i: self.outer[o.ref].ref
             for i, o in enumerate(self.scan.step_outputs)
@@ -272,6 +273,7 @@ class _Hoister(_Mover):
         of_products: dict[Ref, Ref] = {}
 
         def argument(ref: Ref) -> Ref:
+            """Add an argument for a value that is computed outside, and its value outside to the scan's operands."""
             outer = self.outer[ref]
             role: Role = "x" if outer.mapped else "weight" if is_weight(self.b, outer.ref) else "static"
             node = self.body.node(ref.node)
@@ -285,6 +287,7 @@ class _Hoister(_Mover):
             return inner.new[ref]
 
         def of_product(ref: Ref) -> Ref:
+            """Return a value for a product that is ``apart``: an argument of its own for a shared sequence."""
             if ref not in self.shared:
                 return value(ref)
             if ref not in of_products:
@@ -338,8 +341,7 @@ class _Sinker(_Mover):
             self.sunk = self._least(self.sunk, light)
 
     def _sinkable(self) -> set[str]:
-        """Return the names of the nodes that no next state needs, that only such nodes read, and that have a form for
-        all steps."""
+        """Return the nodes that no next state needs, that only such nodes read, and that have a form for all steps."""
         feeding = self.body.needed([output.ref for output in self.scan.next_states])
         read_by: dict[str, set[str]] = {}
         for node in self.body:
@@ -375,8 +377,7 @@ class _Sinker(_Mover):
         return isinstance(node.op, Arg) or not isinstance(node.op, Leaf)
 
     def _wide(self, node: Node) -> object:
-        """Return the op of a node for all steps at once. Return None if there is none, or if no operand differs from
-        step to step."""
+        """Return a node's op for all steps at once, or None if it has none or if no operand differs between steps."""
         operands = self.body.args(node.name)
         mapped = [self._mapped(ref) for ref in operands]
         if not any(mapped):
@@ -418,8 +419,8 @@ class _Sinker(_Mover):
         return list(crossing)
 
     def _scan_without(self, kept: list[Output]) -> tuple[dict[str, Ref], Refs]:
-        """Add the scan without the sunk nodes. Return the sequences of its outputs ``kept`` by output name, and its
-        last states."""
+        """Add the scan without the sunk nodes. Return the sequences of the outputs ``kept`` by name, and last
+        states."""
         inner = Rebuild(self.body)
         for node in self.body:
             if node.name not in self.sunk:

@@ -60,6 +60,7 @@ class _Body:
     """A scan's body, in which convex updates of states are searched and rewritten."""
 
     def __init__(self, scan: Scan, counts: Counter[str]) -> None:
+        """Find the states' updates that can be rewritten without a further layer."""
         self.body, self.counts = scan.body, counts
         self.reads = scan.body.readers()
         states = map(Ref, scan.body.arguments("state"))
@@ -132,8 +133,7 @@ class _Body:
         return [(node.name, (start, start + size))]
 
     def rewritten(self) -> Graph:
-        """Return the body with all updates as h + u (n - h), and with negated weights for gates whose complement is
-        u."""
+        """Return the body with all updates as h + u (n - h), and negated weights for gates whose complement is u."""
         if not self.updates:
             return self.body
         rebuild = Rebuild(self.body)

@@ -41,6 +41,7 @@ class Decompose(NodePass):
         """Return the results of the op (the first argument) from its operands, in the shapes of the op's results."""
 
     def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        """Return the formula's results for a node of the class ``op``. Return None to keep any other node."""
         if type(node.op) is not self.op:
             return None
         counts["decompose"] += 1
@@ -79,6 +80,7 @@ def with_arrays(
     visit_here = visit_of(graph, arrays)
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Rewrite the body of a scan, and pass it the fixed arrays that it reads as weights. Visit any other node."""
         if not isinstance(node.op, Scan):
             return visit_here(b, node, args)
         body, read = with_arrays(node.op.body, visit_of, True)
@@ -114,8 +116,7 @@ def split_products(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 class _Pieces:
-    """Cuts values of a graph that is being rebuilt by cutting the operands from which they are computed. Each cut is
-    made once."""
+    """Cuts values of a graph under construction by cutting the operands that compute them. Each cut is made once."""
 
     def __init__(self, counts: Counter[str]) -> None:
         self.counts = counts
@@ -167,8 +168,8 @@ class _Pieces:
         return not isinstance(node.op, ops.Linear) and self.b.type(arg) == node.types[0]
 
     def _operand(self, arg: Ref, place: int | None, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs:
-        """Return the operand that each piece of the result reads: a piece of ``arg``, or with ``place`` None all of
-        ``arg``."""
+        """Return for each piece of the result an operand: a piece of ``arg``, or all of ``arg`` if ``place`` is
+        None."""
         if place is None:
             return (arg,) * len(sizes)
         if is_weight(self.b, arg):

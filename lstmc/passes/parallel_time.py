@@ -134,10 +134,10 @@ def with_time(passes: PassList, time: Time, trained: bool, price: Price | None =
 
 
 class _Parallel:
-    """One scan with a group of states, ``recurrence``, that is computed for all steps at once, and the scans of its
-    other states."""
+    """A scan with a group of states, ``recurrence``, to compute for all steps at once; other states stay in scans."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, recurrence: Recurrence) -> None:
+        """Map the body's arguments to the scan's operands. No state is solved yet."""
         self.b, self.node, self.scan, self.recurrence = b, node, scan, recurrence
         self.body = scan.body
         names = self.body.arguments()

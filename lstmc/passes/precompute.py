@@ -129,6 +129,7 @@ def fold_convs(graph: Graph, counts: Counter[str]) -> Graph:
     readers = graph.readers()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return the convolution with a factor or term of its channels folded in. Return None to keep a node."""
         if not isinstance(node.op, ops.Mul | ops.Add | ops.Sub):
             return None
         old = graph.args(node.name)
@@ -225,6 +226,7 @@ class ConvProducts(Pass):
     loops: bool = False
 
     def run(self, graph: Graph) -> PassResult:
+        """Rewrite the convolutions of the graph and of the bodies of its scans; with ``loops`` only those of bodies."""
         counts: Counter[str] = Counter()
 
         def visit_of(part: Graph, fixed: FixedArrays) -> Visit:
@@ -255,9 +257,8 @@ class _Products:
         return None
 
     def _product(self, b: Builder, node: Node, op: ops.Conv, args: Refs) -> Refs | None:
-        """Return a convolution as a matrix product. Return None to keep the convolution: if its weights are computed
-        from more than parameters, if its input is computed from parameters alone, or if the matrix would be too
-        large."""
+        """Return a convolution as a matrix product. Return None to keep it: if its weights need more than parameters,
+        if its input needs parameters alone, or if the matrix would be too large."""
         x, *weights = args
         shape, out = b.type(x).shape, node.types[0].shape
         image, places, columns = shape[-3:], prod(out[-2:]), prod(out[-3:])
@@ -285,8 +286,7 @@ class _Products:
         return results
 
     def _pieces(self, b: Builder, node: Node, op: ops.Split, images: Ref) -> Refs | None:
-        """Return a split of a convolution's channels as a split of the product's columns. Return None for a split of
-        another axis."""
+        """Return a split of channels as a split of the product's columns. Return None for a split of another axis."""
         shape = b.type(images).shape
         if op.axis != len(shape) - 3:
             return None

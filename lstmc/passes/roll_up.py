@@ -103,6 +103,7 @@ class _Rewrite:
     """The graph of a chain with a scan in place of its steps."""
 
     def __init__(self, common: CommonStep) -> None:
+        """Find the steps outside of the loop, the values that they read, and whether the loop runs backward."""
         self.common, self.flow = common, common.flow
         self.types = dict(self.flow.types)
         bodies = (step.op.body.name for step in self.flow.steps if isinstance(step.op, Scan))
@@ -162,11 +163,11 @@ class _Rewrite:
         return self.flow.types[values[-1]]  # a first step may have fewer elements, or none
 
     def _body(self, stem: str, names: Mapping[Values, str], ys: Sequence[Values]) -> Graph:
-        """Return the scan's body. Its outputs are the values ``ys`` of each step, and then each state after the
-        step."""
+        """Return the scan's body, whose outputs are the values ``ys`` of each step, then each state after the step."""
         common, builder, refs = self.common, Builder(stem), dict[Values, Ref]()
 
         def put(op: Op, results: Sequence[Values], operands: Sequence[Values] = (), loc: SrcLoc | None = None) -> None:
+            """Add an op with these results to the body, and note their references."""
             types = tuple(map(self._type, results))
             names_of = [names[values] for values in results]
             args = [refs[one] for one in operands]
@@ -245,8 +246,7 @@ class _Rewrite:
         return step
 
     def _sequence(self, y: str, shape: tuple[int, ...], axis: int) -> str:
-        """Return the name of the concatenation along an axis of the elements of a sequence [T, ...], each of
-        ``shape``."""
+        """Return the name of a sequence's elements, each of ``shape``, concatenated along an axis."""
         steps, size = self.common.count, shape[axis]
         y = self._as(y, (steps, *(shape[:axis] + shape[axis + 1 :] if size == 1 else shape)))
         for other in range(axis):

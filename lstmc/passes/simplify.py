@@ -55,8 +55,7 @@ class Simplify(Pass):
 
 
 def simplified(graph: Graph, counts: Counter[str]) -> Graph:
-    """Return the graph after the rules have been used until no rule applies. ``counts`` counts the uses of each
-    rule."""
+    """Return the graph after using the rules until none applies. ``counts`` counts the uses of each rule."""
     while True:
         before = sum(counts.values())
         graph = rewrite(graph, lambda b, node, args: _visit(b, node, args, counts))
@@ -299,6 +298,7 @@ def without_repeats(graph: Graph, counts: Counter[str]) -> Graph:
     seen: dict[Any, Refs] = {}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return the results of an equal node before, else of the node itself. Return None to keep a named leaf."""
         if isinstance(node.op, ops.Input | ops.Param | ops.Arg):
             return None
         op = node.op

@@ -60,6 +60,7 @@ class Dataflow:
     """
 
     def __init__(self, graph: Graph) -> None:
+        """Number the nodes that compute, and note the producer and the consumers of each value."""
         self.graph = graph
         self.steps: list[Step] = []
         self.leaves: dict[str, Leaf] = {}
@@ -193,6 +194,7 @@ class CommonStep:
     """
 
     def __init__(self, flow: Dataflow, chain: Chain) -> None:
+        """Build the body backward from the members' operands. Raise StepsDiffer if the steps have no common body."""
         self.flow, self.chain = flow, chain
         self.ends = [*pairwise(chain.numbers)]
         self.cores = [self._between(first, last) for first, last in self.ends]
@@ -314,8 +316,7 @@ class CommonStep:
                 kind.update(known)
 
     def classify(self, kind: dict[Values, None], values: Values) -> None:
-        """Add values of a class, such as ``self.states``, to the body. Raise StepsDiffer for a scalar that is no
-        constant."""
+        """Add values to the body in the class ``kind``. Raise StepsDiffer for a scalar that is no constant."""
         if kind is not self.constants and not self.flow.types[values[0]].rank:
             raise StepsDiffer  # an input of a step has an axis
         kind[values] = self.values[values] = None
@@ -352,8 +353,7 @@ class CommonStep:
         return next_values
 
     def replace(self, names: dict[Values, Values]) -> None:
-        """Replace all values by the longer values to which ``names`` maps them, which include a step added at one
-        end."""
+        """Replace all values by the values to which ``names`` maps them, which have one step more at one end."""
         self.values = {names[values]: None for values in self.values}
         self.states, self.sequences, self.static, self.constants = (
             {names[values]: None for values in kind}

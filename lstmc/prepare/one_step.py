@@ -156,6 +156,7 @@ class _Stepper:
     """Builds the one-step model of a graph; ``over_time`` are the values whose first axis is time."""
 
     def __init__(self, graph: Graph, over_time: set[Ref]) -> None:
+        """Begin without nodes, and find the inputs that the states' inputs replace."""
         self.graph, self.over_time = graph, over_time
         self.rebuild = Rebuild(graph)
         self.b = self.rebuild.builder
@@ -164,8 +165,7 @@ class _Stepper:
         self.replaced = self._initial_inputs()
 
     def _initial_inputs(self) -> set[str]:
-        """Return the inputs that were only initial states. The one-step model has an input for each state in their
-        place."""
+        """Return the inputs that are only initial states: the one-step model has an input for each state instead."""
         states: set[str] = set()
         others = {output.ref.node for output in self.graph.outputs}
         for node in self.graph:

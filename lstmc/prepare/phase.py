@@ -111,8 +111,7 @@ def trained_loss(graph: Graph) -> Ref:
 
 
 def needed_by_training(graph: Graph) -> set[str]:
-    """Return the nodes that the loss of a training graph and the states of the next batch need; scores need more
-    nodes."""
+    """Return the nodes that the loss and the states of the next batch need in a training graph; scores need more."""
     return graph.needed([output.ref for output in graph.outputs if output.name == LOSS or output.carried_to])
 
 
@@ -178,6 +177,7 @@ class _Sharing:
     examples."""
 
     def __init__(self, whole: Graph, part: Graph, share: float) -> None:
+        """Keep the outputs that training needs, and find the values that depend on examples."""
         self.whole, self.part, self.share = whole, part, share
         self.counted: dict[str, Counted] = {}
         kept = [output.name for output in part.outputs if output.name == LOSS or output.carried_to]
@@ -283,8 +283,7 @@ class _Sharing:
         return ref if factor == 1 else self.rebuild.builder.add(ops.Affine(scale=factor), ref)[0]
 
     def counting(self, node: Node, op: ops.SoftmaxLoss, labels: Ref, loss: Ref) -> Ref:
-        """Return a mean over counted labels times a weight that is a new input, because the data determine the
-        weight."""
+        """Return a mean over counted labels times a weight, a new input because the data determine the weight."""
         if not isinstance(self.part.node(labels.node).op, ops.Input):
             self.refuse(node, "is a mean over labels that are left out, and its labels are no input of the model")
         assert op.ignore_label is not None
@@ -331,6 +330,7 @@ def fixed_masks(graph: Graph, feed: type[ops.Input] = ops.Input, product: Op = o
     """
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return a dropout as a product with a mask. Return None for another node. Refuse a scan with a dropout."""
         if isinstance(node.op, Scan) and any(isinstance(n.op, ops.Dropout) for body in node.op.bodies for n in body):
             raise PassError(
                 f"fixed masks of {graph.name}: expected an expanded graph, found a scan with a dropout", loc=node.loc
