@@ -110,7 +110,7 @@ def _not_negative(atom: Atom, exponent: Rational) -> bool:
 def maximum(x: Number | float, y: Number | float) -> Number | float:
     """Return the larger of x and y, as x + relu(y - x). The maximum of more than two values is the first value plus one
     function of its differences from the others."""
-    if -np.inf in (x, y):  # what padding has outside of an image
+    if -np.inf in (x, y):  # padding outside of an image has this number
         return y if x == -np.inf else x
     x, y = Number.of(x), Number.of(y)
     algebra = x.algebra or y.algebra

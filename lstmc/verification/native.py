@@ -21,7 +21,7 @@ from lstmc.verification.differential import InterpreterExecutor, interpreted
 
 NATIVE = "native"
 Floats = NDArray[np.float32]
-_ALIGNED = 16  # floats of a line of the cache
+_ALIGNED = 16  # floats in a cache line
 
 
 @dataclass(frozen=True)

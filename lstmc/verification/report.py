@@ -56,7 +56,7 @@ class Report:
     differences: tuple[Difference, ...]
     not_compared: tuple[NotCompared, ...] = ()
     remarks: tuple[str, ...] = ()  # what the comparison cannot show, and why a difference may be no fault of the net's
-    device: str = ""  # as of the execution
+    device: str = ""  # as in the execution
     rounding: tuple[Difference, ...] = ()  # those that pass because rounding alone moves the model as far
     files: tuple[str, ...] = ()  # of the net, that the executor ran: none for the interpreter
     against: str = "the float64 interpreter"

@@ -201,7 +201,7 @@ class Algebra:
         self.largest, self.longest, self.last = largest, longest, last
         self.rounded = False
         self.maxima: dict[Number, tuple[Number, ...]] = {}
-        self.growths: dict[Atom, Number] = {}  # of tanh(y) exp(2 y)
+        self.growths: dict[Atom, Number] = {}  # tanh(y) -> exp(2 y)
         self._count = 0
         self._exact: dict[tuple[str, tuple[Number, ...]], Atom] = {}
         self._near: dict[tuple[str, tuple[Any, ...]], Atom] = {}

@@ -82,7 +82,7 @@ def _through_loop(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
         for axis in range(len(body.inputs[name])):
             try:
                 axes = axes_of(body, near, {name: axis})
-            except RefusedError:  # the rewrite of the loop refuses it, where it is time
+            except RefusedError:  # if this axis is time, the rewrite of the loop refuses it
                 continue
             ends = [(v, axes[n] + also) for n, (v, also) in arguments.items() if n in axes]
             ends += [(v, axes[n] + also) for n, v, also in results if n in axes]
@@ -256,7 +256,7 @@ class _OneFrame:
         elif isinstance(op, Select) and op.axis == axis and op.index in (-1, shapes[step.inputs[0]][axis] - 1):
             if self.late.get(step.inputs[0]):
                 self._refuse("it takes the last frame of what sees frames of the future")
-            self._put(Reshape(shapes[step.outputs[0]]), step)  # what is known after this step
+            self._put(Reshape(shapes[step.outputs[0]]), step)  # after this step, its frame is the last one
         else:
             along = op.along(slot, axis, *(TensorType(shapes[value]) for value in step.inputs))
             if along is None or along.op is None or None in along.results:

@@ -179,7 +179,7 @@ class _Layout:
         source's, with their axes in the new order. The next value of a state gets the source's order, which the state's
         input has."""
         following = {*self.source.states.values()}
-        for name, value in self.source.outputs.items():  # a state comes out as it goes in
+        for name, value in self.source.outputs.items():  # a state's next value has the order of the state's input
             if name in following and self.order[value] != self._plain(value):
                 plain = self._plain(value)
                 self.name[value] = self._aligned(value, plain, self.source.producers[value])

@@ -72,7 +72,7 @@ class OverTime(Frames):
         self.axes = axes
         self.needed, self.read = needed_steps(net, axes)
         divides = any(isinstance(each.op, Divide | Log) for each in net.steps)
-        self.before = 1.0 if divides else 0.0  # in front of a delayed sequence, against 0 / 0
+        self.before = 1.0 if divides else 0.0  # in front of a delayed sequence; 1 avoids 0 / 0
         self.closed: list[Refusal] = []
         self.mixed: list[Refusal] = []
         self.ahead: list[str] = []

@@ -262,7 +262,7 @@ class _Trace:
                 inside = sum(not isinstance(node.op, Leaf | Arg) for node in loop.body)
                 end = origin_of(self.net.producers[next(iter(states))])
                 self.cells[end] = type(cell).__name__, cell.units, inside
-        except (Mismatch, ShapeError):  # operands are broadcast as by no operator of a graph
+        except (Mismatch, ShapeError):  # operands are broadcast in a way that no op of a graph allows
             return False
         return graph is not None
 

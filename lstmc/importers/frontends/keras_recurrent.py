@@ -184,7 +184,7 @@ def bidirectional(layers: Layers, call: Call) -> list[str]:
     if forward_config.get("go_backwards"):
         raise Refused("go_backwards", "True", "the first of the two would run backwards", "leave it to Bidirectional")
     counts, hint = (_count(inner), _count(backward or inner)), layers.hint
-    half = len(call.weights) * counts[0] // sum(counts)  # Keras 1 has three times as many, or four
+    half = len(call.weights) * counts[0] // sum(counts)  # Keras 1 stores three or four times as many arrays
     one = replace(call, name=name, config=Settings(forward_config), weights=call.weights[:half], xs=xs[:first])
     ahead, *last = _BOTH_WAYS[name](layers, one)
     layers.at(f"{hint}_backward", layers.builder.where)

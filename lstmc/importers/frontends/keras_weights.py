@@ -173,7 +173,7 @@ def fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> bool:
     """Return whether the weights have the number and the sizes that the layer's configuration implies. A layer that
     expects no arrays accepts any."""
     return any(
-        not expected or (len(expected) == len(weights) and all(map(_fits, expected, weights)))  # or seeds of Keras 3
+        not expected or (len(expected) == len(weights) and all(map(_fits, expected, weights)))  # seeds of Keras 3
         for expected in (expected_arrays(layer), expected_arrays(layer, by_gate=True))
     )
 

@@ -202,7 +202,7 @@ class Layers(ShapeOps):
         order = [axis_in(axis, rank), *(a for a in range(rank) if a != axis_in(axis, rank))]
         front = self.transpose(x, order)
         count, *shape = self.shape(front)
-        front = front if shape else self.reshape(front, (count, 1))  # a step has an axis
+        front = front if shape else self.reshape(front, (count, 1))  # an input of a step needs an axis
         inner, size = Layers(NetBuilder("step", self.builder.origin)), self.shape(front)[1:]
         inner.at("value", self.builder.where)
         following, result = step(inner, inner.builder.input("x", size), inner.builder.input("so_far", size))

@@ -105,7 +105,7 @@ class Graph:
             results = [""] * len(operator.outputs)
         except AttributeError:
             raise self.file.damaged(f"{operator.code} at {self.label} has not the options of its kind") from None
-        except (LookupError, TypeError, ValueError, ArithmeticError) as error:  # tensors that it should have
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:  # the operator lacks tensors
             raise self.file.damaged(f"{operator.code} at {self.label}: {brief(error)}") from None
         results = [results] if isinstance(results, str) else results
         self.names |= dict(zip(operator.outputs, results, strict=False))

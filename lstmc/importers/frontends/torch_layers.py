@@ -22,7 +22,7 @@ def _linear(t: Torch, x: Operand, w: Operand, b: Operand | None) -> str:
     b = t.folded[b]() if isinstance(b, str) and b in t.folded else b
     if isinstance(w, Weight) and not isinstance(b, str):
         return t.linear(x, w, weight_or_none(t, b, "bias"))
-    y = t.matmul(x, t.transpose(w, (1, 0)))  # of parts of a parameter, which are values here
+    y = t.matmul(x, t.transpose(w, (1, 0)))  # w and b may be parts of a parameter, which are values here
     return y if b is None else t.binary("add", y, b)
 
 

@@ -89,7 +89,7 @@ class TfliteFile:
             self._read(schema)
         except SourceError:
             raise
-        except Exception as error:  # of flatbuffers, struct and NumPy, for bytes that are none
+        except Exception as error:  # flatbuffers, struct and NumPy raise others for damaged bytes
             raise self.damaged(brief(error) or type(error).__name__) from None
 
     def computes_in_integers(self, operator: Operator) -> bool:

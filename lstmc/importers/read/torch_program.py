@@ -342,7 +342,7 @@ class _Reader:
         if kind in _PLAIN:
             return value
         readers: dict[str, Callable[[], Any]] = {
-            # JSON has no infinite number: a word
+            # a number may be a word, because JSON has no infinity
             "as_float": lambda: float(value),
             "as_floats": lambda: [*map(float, value)],
             "as_complex": lambda: complex(*(float(str(_at(value, object, part))) for part in ("real", "imag"))),
