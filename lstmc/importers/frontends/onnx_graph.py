@@ -346,7 +346,7 @@ def _loop(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
             raise _ends_on_data("cond")
         step_outputs.append(results[len(carried) :])
         carried, running = results[: len(carried)], bool(condition.all())
-    return [*carried, *(reader.t.stack(ys, 0) for ys in zip(*step_outputs, strict=True))]  # no scan outputs if no step ran
+    return [*carried, *(reader.t.stack(ys, 0) for ys in zip(*step_outputs, strict=True))]  # none if no step ran
 
 
 def _ends_on_data(operand: str) -> Refused:
