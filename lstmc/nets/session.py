@@ -67,7 +67,7 @@ class NetFiles:
 def find_files(net: Path, weights: Path | None, backend: RunsFiles) -> NetFiles:
     """Return the files of a net: by default the weights (``NAME`` and a suffix) and the manifest beside it.
 
-    ``weights`` may be another file; learned first states then come from the manifest beside it. Raises
+    ``weights`` may be another file; learned first states then come from the manifest beside that file. Raises
     :class:`BackendError` for a missing file, and for a file that ``backend`` did not write: some backends execute a
     net's file.
     """

@@ -317,7 +317,7 @@ def embed_products(graph: Graph, counts: Counter[str]) -> Graph:
     fixed = FixedArrays()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        """Return an embed as a product; None for any other node, and for a matrix of more rows."""
+        """Return an embed as a product; None for any other node, and for a matrix of over ``MOST_ROWS`` rows."""
         if not isinstance(node.op, Embed) or (rows := graph.type(graph.args(node.name)[1]).shape[0]) > MOST_ROWS:
             return None
         counts["embed"] += 1

@@ -211,7 +211,7 @@ def _exponential(g: LayerCall) -> str:
 
 
 def _reduction(g: LayerCall) -> str:
-    """Return the sum or mean over all axes from ``axis`` on: of absolute values for ASUM, of squares for SUMSQ."""
+    """Return ``coeff`` times the sum or mean over all axes from ``axis`` on: of |x| for ASUM, of x * x for SUMSQ."""
     param = g.message.reduction_param
     operation, x = field_value(param, "operation"), g.x
     if operation == "ASUM":
