@@ -25,8 +25,8 @@ TEMPLATE = """\
 
 The cells that `lstmc compile --cell NAME` takes: the equations, states, parameters and costs of each.
 `docs/generate_cells.py` writes this page from the cells themselves. `lstmc cells` lists the cells, `lstmc cells -D
-H=256` with the costs at your own sizes, and `lstmc cells NAME` prints the source and the graph of a cell. Wrappers such
-as `residual` and `zoneout` take any of these cells ([write-a-cell.md](write-a-cell.md)). [Two tasks](cells-trained.md)
+H=256` also prints their costs at this size, and `lstmc cells NAME` prints the source and the graph of a cell. Wrappers
+such as `residual` and `zoneout` take any cell ([write-a-cell.md](write-a-cell.md)). [Two tasks](cells-trained.md)
 show what each cell learns.
 
 How to read an entry:

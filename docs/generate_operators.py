@@ -16,7 +16,7 @@ TEMPLATE = """\
 
 Written by `docs/generate_operators.py` from the tables of the importers. An operator may still be refused in a form
 that has no meaning in lstmc, such as a size that depends on data. The error then says which form was expected, and
-the way out. A value that depends on no input is computed while the file is read, by any operator.
+what to do. While lstmc reads a file, it computes values that depend on no input, also by operators not listed here.
 [Import a trained model](importing.md) has the options.
 
 ## ONNX

@@ -72,7 +72,7 @@ The class of this op is `lstmc_caffe.ops.{{ op.class }}`.
 
 ## Work of the host
 
-For targets whose blobs have other shapes than the model's values (`docs/targets.md`).
+The host, the program that runs a net, does this work if blobs have other shapes than values (`docs/targets.md`).
 {% for op in host %}
 
 ### `{{ op.name }}`
