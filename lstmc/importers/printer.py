@@ -64,8 +64,7 @@ def _lists_on_a_line(text: str) -> str:
 
 
 def record(net: Net, kind: str) -> dict[str, Any]:
-    """Return the content of ``import.json``: for inputs, outputs and parameters their shapes and their origin in the
-    source."""
+    """Return the content of ``import.json``: inputs, outputs and parameters with their shapes and origins."""
     return {
         "lstmc": __version__,
         "source": net.origin,

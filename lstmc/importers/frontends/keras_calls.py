@@ -78,8 +78,7 @@ def tensor_key(entry: Any) -> Key:
 
 
 def activation(setting: Any, version: Version, key: str) -> Op:
-    """Return the op of an activation given by its name or as a serialized layer. Raises :class:`Refused` if it is not
-    known."""
+    """Return the op of an activation, given by name or as a serialized layer. Raises :class:`Refused` if unknown."""
     name = setting.get("config", setting.get("class_name")) if isinstance(setting, Mapping) else setting
     if isinstance(name, Mapping):
         return of_layer(str(setting.get("class_name")), Settings(name), key)

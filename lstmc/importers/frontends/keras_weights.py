@@ -152,8 +152,7 @@ def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[Arr
 
 
 def _inside(kind: str, config: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-    """Return the layers or cells inside a wrapper, in the order of their arrays. Return None for a layer that is no
-    wrapper."""
+    """Return the layers or cells inside a wrapper, in the order of their arrays; None for any other layer."""
     inner = config.get("layer") or {}
     if kind == "TimeDistributed":
         return [inner]

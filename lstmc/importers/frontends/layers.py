@@ -122,8 +122,7 @@ class Layers(ShapeOps):
         return self.product(of_x, of_y, f"{batch}xz", x, y)
 
     def turned(self, x: Operand) -> Operand:
-        """Return x with its last two axes exchanged, if it has two. A parameter is permuted without a step of the
-        net."""
+        """Return x with its last two axes, if it has two, exchanged; for a parameter the net gets no step."""
         rank = self.rank(x)
         axes = (*range(rank - 2), rank - 1, rank - 2) if rank > 1 else (0,)
         if isinstance(x, Weight):
@@ -529,8 +528,7 @@ _SHARED: tuple[tuple[str, str, str, int, Callable[..., str]], ...] = (
 
 
 def shared_operations(framework: Framework) -> Iterator[tuple[str, int, Callable[..., str]]]:
-    """Yield triples for a framework: the name of an operation there, the number of its operands, and the function that
-    writes it."""
+    """Yield each shared operation that a framework has: its name there, its number of operands, and its function."""
     for onnx, torch, keras, count, method in _SHARED:
         if name := {"onnx": onnx, "torch": torch, "keras": keras}[framework]:
             yield name, count, method

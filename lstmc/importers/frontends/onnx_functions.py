@@ -24,8 +24,7 @@ _ARCTAN = (
 
 
 def arctan(layers: Layers, x: Operand) -> str:
-    """Return the angle whose tangent is x, to 2e-8, by a polynomial. For large x the angle is pi / 2 minus the angle of
-    1 / x."""
+    """Return the angle whose tangent is x, to 2e-8, by a polynomial; for large x, pi / 2 less the angle of 1 / x."""
     size = layers.apply("abs", x)
     beyond = layers.apply("step", layers.affine(size, 1.0, -1.0))
     inverse = layers.apply("power", layers.apply("maximum", size, 1.0), -1.0)

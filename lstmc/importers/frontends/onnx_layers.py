@@ -206,8 +206,7 @@ def _batch_norm(t: Onnx, x: Operand, a: Any, b: Any, mean: Any, var: Any, *, nod
 def _layer_norm(
     t: Onnx, x: Operand, scale: Any = None, shift: Any = None, *, node: Node, axis: int, epsilon: float
 ) -> Operand:
-    """Write a layer normalization over the axes from ``axis`` on. Raise :class:`Refused` if its mean is a result
-    too."""
+    """Write a layer normalization over the axes from ``axis`` on. Raise :class:`Refused` if the mean is read too."""
     if node.results > 1:
         raise Refused("outputs", str(node.results), "the mean cannot be an output here", "export the model without it")
     a, b = (weight_or_none(one, f"operand {at}") for at, one in enumerate((scale, shift), 1))
@@ -528,8 +527,7 @@ def _peepholes(node: Node, cell: Cell, lane: int) -> dict[str, Weight]:
 
 
 def _initial(t: Onnx, node: Node, cell: Cell, lane: int, layout: int) -> dict[str, Operand]:
-    """Return the initial value of each state in one direction; a state that starts from zeros, the default, is left
-    out."""
+    """Return the first value of each state in one direction; a state that starts from zeros is left out."""
     initial: dict[str, Operand] = {}
     for state, place in zip(cell.states, (5, 6), strict=False):
         value = node.operand(place)

@@ -82,8 +82,7 @@ def _taken(handler: Handler) -> tuple[int | None, int, list[str]]:
 
 
 def called(handler: Handler, t: Onnx, node: Node) -> Any:
-    """Return the result of a handler for a node. Raises :class:`Refused` if an operand that the handler needs is left
-    out."""
+    """Return the result of a handler for a node. Raises :class:`Refused` if a required operand is left out."""
     count, needed, names = _taken(handler)
     if count is None:
         count = needed = max(needed, len(node.operands))
@@ -98,8 +97,7 @@ _KINDS = {"INT": "an integer", "INTS": "a list of integers", "FLOAT": "a number"
 
 @lru_cache(maxsize=1024)
 def definition(op: str, opset: int) -> Any:
-    """Return an operator's definition in version ``opset``, or else its newest definition; None if ONNX does not define
-    it."""
+    """Return an operator's definition in version ``opset``, or else its newest one; None if ONNX has none."""
     definitions = importlib.import_module("onnx.defs")
     for version in ((opset,), ()):
         try:

@@ -42,8 +42,7 @@ def constant(x: Operand | None) -> Array | None:
 
 
 def window_count(size: int, kernel: int, stride: int, pads: tuple[int, int], ceil: bool) -> int:
-    """Return the number of windows along an axis, rounded up with ``ceil``. Raises :class:`ShapeProblem` if no window
-    fits."""
+    """Return how many windows fit along an axis, rounded up with ``ceil``. Raises :class:`ShapeProblem` if none."""
     room = size + sum(pads) - kernel
     if room < 0:
         raise ShapeProblem(f"a window of {kernel} is larger than the padded image of {size}")

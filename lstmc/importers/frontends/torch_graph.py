@@ -73,8 +73,7 @@ class Constants:
         return _parts(tensor, _numbers)
 
     def weight(self, node: Any) -> Any:
-        """Return a node's result as a weight if it is computed from stored tensors and numbers alone; None for any
-        other node."""
+        """Return a node's result as a weight if it is computed from stored tensors and numbers alone; else None."""
         tensor, sources = self.tensors.get(node), self.sources.get(node)
         if not sources or not isinstance(tensor, self.torch.Tensor):
             return None
@@ -117,8 +116,7 @@ class Constants:
         )
 
     def _tensor(self, node: Any) -> Any:
-        """Return the tensor that a node computes by PyTorch; None if it depends on an input, on random numbers, or
-        fails."""
+        """Return the tensor that PyTorch computes for a node; None if it depends on an input, is random, or fails."""
         if node.op == "placeholder":
             return self.placeholders.get(node.name)
         if node.target is operator.getitem and isinstance(whole := self.tensors.get(node.args[0]), tuple):
