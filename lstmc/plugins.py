@@ -90,7 +90,7 @@ def distribution(point: EntryPoint) -> str:
 
 
 def only_entry_point(group: str, name: str, kind: str) -> EntryPoint:
-    """Return the entry point of that name. Raises :class:`PluginError` if there is none, or several."""
+    """Return the entry point ``name`` of a ``group``. Raises :class:`PluginError` unless exactly one package has it."""
     offers = entry_points_of(group)
     if name not in offers:
         raise PluginError(f"unknown {kind} {name!r}{nearest_or_all(name, offers, 'available')}")
@@ -108,8 +108,8 @@ def load(group: str, name: str, kind: str) -> Any:
 
 
 def load_point(point: EntryPoint, kind: str) -> Any:
-    """Return the object of an entry point. Raises :class:`PluginError` if the object or its module cannot be
-    imported."""
+    """Return the object of an entry point. Raises :class:`PluginError`, with the word ``kind``, if the object or its
+    module cannot be imported."""
     try:
         return point.load()
     except (Exception, SystemExit) as error:  # the module of a package may raise anything
@@ -117,7 +117,7 @@ def load_point(point: EntryPoint, kind: str) -> Any:
 
 
 def does_not_load(point: EntryPoint, kind: str, error: BaseException) -> PluginError:
-    """Return the error for an entry point whose import or construction failed."""
+    """Return the error for an entry point whose import or construction failed; ``kind`` is a word such as "backend"."""
     return PluginError(
         f"{kind} {point.name} of {origin(point)} does not load: {type(error).__name__}: {error}."
         f" Fix {distribution(point)}, or uninstall it"

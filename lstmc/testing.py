@@ -44,7 +44,7 @@ __all__ = ["assert_same_meaning", "check_cell", "check_op", "check_pass"]
 
 
 def random_leaves(graph: Graph, kind: type[Input | Param], low: float = -2.0, high: float = 2.0) -> dict[str, Array]:
-    """Return an array for each input or parameter: in the input's domain, or uniform; the same for the same name."""
+    """Return an array for each leaf of a ``kind``: in an input's domain, or uniform; the same for the same name."""
     arrays = {}
     for node in graph:
         if isinstance(node.op, kind):

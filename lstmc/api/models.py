@@ -196,7 +196,7 @@ def _import_file(path: Path, neighbours: bool) -> ModuleType:
 
 
 def _from_user_code(what: str, error: BaseException, filename: str) -> ModelFileError:
-    """Return the error for an exception in the user's own code, at the last user line that ran."""
+    """Return the error for an exception in user code, at the last user line that ran; ``what`` begins its text."""
     loc = None
     if isinstance(error, SyntaxError) and error.lineno:
         column = (error.offset or 1) - 1

@@ -27,7 +27,7 @@ Options = TypeVar("Options")
 
 
 def options_of(kind: type[Options], function: Callable[..., object], given: Mapping[str, Any]) -> Options:
-    """Return the options of a call: ``given`` are the arguments of the user's ``function``, by name.
+    """Return the options of a call as a ``kind``: ``given`` are the arguments of the user's ``function``, by name.
 
     Each argument becomes the field of the same name, and all sizes one mapping. Raises :class:`ModelFileError` for a
     size that is invalid or given twice.

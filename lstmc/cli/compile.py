@@ -177,7 +177,7 @@ def _unused_weights(source: ModelSource, weights: WeightArguments, net: Net) -> 
 
 
 def _print_summary(net: Net, more: Sequence[str]) -> None:
-    """Print the number of layers and parameters, the blobs to feed and to read, and the notes."""
+    """Print the number of layers and parameters, the blobs to feed and to read, the net's notes, and ``more``."""
     notes = [*net.artifact.notes, *more]
     count = sum(array.size for array in net.weights.values())
     output.fact("layers", net.artifact.layers)

@@ -119,8 +119,8 @@ def number_from_0(text: object) -> float:
 
 
 def _at_least_0(read: Callable[[str], Number | None], kind: str, text: object) -> Number:
-    """Return the number that ``read`` reads from a text. Raise typer.BadParameter if the text is no number, or a
-    negative one."""
+    """Return the number that ``read`` reads from a text. Raise typer.BadParameter, which names the expected ``kind``,
+    if the text is no number, or a negative one."""
     value = read(str(text))
     if value is None or value < 0:
         raise typer.BadParameter(f"expected {kind} from 0 on, found {str(text)!r}")

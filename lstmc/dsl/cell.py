@@ -155,7 +155,7 @@ def use_of(bound: BoundCell[Any], trace: Trace) -> CellUse:
 
 def _number(bound: BoundCell[Any], dim: str, text: str, trace: Trace) -> int:
     """Return a size of a bound cell as a number: by the sizes of the function that uses the cell, or else by the
-    model's sizes. Raise :class:`DimError` if a dimension in it has no size."""
+    model's sizes. Raise :class:`DimError`, in which ``text`` names the size, if a dimension in it has no size."""
     size = bound.sizes[dim]
     for scope in (trace.scope, trace.root.scope):
         missing = scope.missing((size,))

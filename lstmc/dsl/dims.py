@@ -353,7 +353,7 @@ class Scope:
     def sizes(self, shape: Sequence[Size], what: str, cell: str = "", notes: Sequence[str] = ()) -> tuple[int, ...]:
         """Return a declared shape in numbers. Raise :class:`DimError` if a dimension has no size or a number is below
         1. The error tells the user to bind the dimension in a call of ``cell``, or, without ``cell``, to give the model
-        its size."""
+        its size; ``what`` names the declaration."""
         missing = self.missing(shape)
         if missing:
             argument = size_argument(missing[0])

@@ -429,8 +429,8 @@ def _definition(
     returned: str,
     comments: Mapping[str, str] = {},
 ) -> str:
-    """Return the text of a function. Each argument with a comment has a line of its own; all other arguments are packed
-    into lines."""
+    """Return the text of a function with the decorator ``kind``. Each argument with a comment has a line of its own;
+    other arguments are packed into lines."""
     body = [f"    {line}" for one in (*lines, f"return {returned}") for line in one.split("\n")]
     head = [""]
     for argument in arguments:

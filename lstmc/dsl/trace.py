@@ -292,7 +292,7 @@ def _word(value: Traced) -> str:
 
 
 def check_name(name: object, what: str, loc: SrcLoc | None) -> None:
-    """Raise :class:`DslError` unless ``name`` is a valid name for layers and blobs."""
+    """Raise :class:`DslError` unless ``name`` is valid for layers and blobs; ``what`` describes it in the error."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DslError(
             f"{what} must be a letter or _, then letters, digits and any of _ . / -, found {name!r}", loc=loc

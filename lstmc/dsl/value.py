@@ -29,8 +29,8 @@ FUNCTIONS: list[str] = []  # all functions of the language, for errors: lstmc/ds
 
 
 def _refused(why: str) -> Callable[..., NoReturn]:
-    """Return a method that raises :class:`DslError`. ``{functions}`` in the reason stands for the list of all
-    functions."""
+    """Return a method that raises :class:`DslError` with the text ``why``, in which ``{functions}`` stands for the list
+    of all functions."""
 
     def refuse(self: Value, *args: object, **kwargs: object) -> NoReturn:
         self._refuse(why.replace("{functions}", ", ".join(FUNCTIONS)))

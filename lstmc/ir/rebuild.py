@@ -133,7 +133,7 @@ def reshaped(
 
 
 def reshape_source(b: Graph | Builder, ref: Ref, kind: type[Reshape] = Reshape) -> Ref:
-    """Return the value from which a chain of reshapes of this class starts. Return ``ref`` if its op is no such
+    """Return the value from which a chain of reshapes of the class ``kind`` starts. Return ``ref`` if its op is no such
     reshape."""
     while isinstance(b.node(ref.node).op, kind):
         (ref,) = b.args(ref.node)

@@ -378,7 +378,7 @@ def depending(
 
 
 def _results(scan: Scan, operands: list[bool], starts: Callable[[Node], bool], visit: Visit | None) -> list[int]:
-    """Return the indices of a scan's results that depend on a starting node. ``operands`` says which operands do."""
+    """Return the indices of a scan's results that depend on nodes of ``starts``, as the operands marked True do."""
     args = scan.body.arguments()
     dependent = {name for name, depends in zip(args, operands, strict=True) if depends}
     states = [name for i, name in enumerate(args) if scan.role(i) == "state"]

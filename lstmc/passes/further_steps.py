@@ -250,7 +250,7 @@ class _Column:
         self._take(*several)
 
     def _candidates(self, part: BodyOp) -> list[int] | None:
-        """Return the steps of the graph that may be this op: the producer of a matched result, or the consumers of a
+        """Return the steps of the graph that may be ``part``: the producer of a matched result, or the consumers of a
         matched operand. Return None if no result and no operand is matched yet."""
         for values in part.results:
             if values in self.match:

@@ -397,7 +397,7 @@ class MatrixSteps:
         ]
 
     def _run(self, body: Graph, lanes: int, states: Sequence[Ref], sequences: Sequence[Refs]) -> list[Sequence[Ref]]:
-        """Return the states after each step of a chunk. The list is empty if an op has no form for all chunks."""
+        """Return the states after each step of ``lanes`` chunks at once; [] if an op has no form for all chunks."""
         names = [f"{body.name}/{output.name}" for output in body.outputs]
         values: list[Sequence[Ref]] = []
         for t in self.steps.order(self.cut.length):

@@ -117,8 +117,7 @@ class Hoist(NodePass):
 
 @dataclass(frozen=True)
 class Outer:
-    """A body's value outside of the scan: a sequence [T, ...] of every step's value (``mapped``), or one for all
-    steps."""
+    """A body's value outside of the scan: a sequence [T, ...] of all steps (``mapped``), or one value for all steps."""
 
     ref: Ref
     mapped: bool

@@ -168,8 +168,7 @@ class _Pieces:
         return not isinstance(node.op, ops.Linear) and self.b.type(arg) == node.types[0]
 
     def _operand(self, arg: Ref, place: int | None, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs:
-        """Return for each piece of the result an operand: a piece of ``arg``, or all of ``arg`` if ``place`` is
-        None."""
+        """Return what each piece of the result reads: a piece of ``arg``, or ``arg`` itself if ``place`` is None."""
         if place is None:
             return (arg,) * len(sizes)
         if is_weight(self.b, arg):

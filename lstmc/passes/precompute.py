@@ -145,15 +145,15 @@ def fold_convs(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 def _is_of_channels(b: Builder, other: Ref, conv: Node) -> bool:
-    """Return whether a value is a number for each channel of a convolution, from parameters alone."""
+    """Return whether ``other`` is a number for each channel, and it and ``conv``'s weights need only parameters."""
     channels, shape = conv.types[0].shape[-3], b.type(other).shape
     of_channels = shape[-3:] == (channels, 1, 1) and all(size == 1 for size in shape[:-3])
     return of_channels and all(computed_from_parameters(b, ref) for ref in (other, *b.args(conv.name)[1:]))
 
 
 def _with_folded(b: Builder, node: Node, conv: Node, other: Ref) -> Refs:
-    """Return the convolution, under the node's name, with the node's factor or term of each channel moved into its
-    weights and bias."""
+    """Return the convolution, under the node's name, with ``other``, the node's factor or term of each channel, moved
+    into its weights and bias."""
     x, w, *bias = b.args(conv.name)
     channels = conv.types[0].shape[-3]
 

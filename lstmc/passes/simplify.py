@@ -346,8 +346,8 @@ _Shrunk = tuple[Scan, list[int], list[int]]  # with the slots of its operands an
 
 
 def _shrunk_scans(graph: Graph, needed: Collection[str], counts: Counter[str]) -> dict[str, _Shrunk]:
-    """Return by node name the needed scans that have a part to remove, each without that part. A result of a scan is
-    removed if no node and no output reads it."""
+    """Return a dict from the name of each needed scan with a part to remove to the scan without that part. A result of
+    a scan is removed if no node and no output reads it."""
     shrunk = {}
     readers: dict[Ref, int] | None = None
     for node in graph:

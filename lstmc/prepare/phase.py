@@ -221,7 +221,7 @@ class _Sharing:
         return self.part.type(ref) != self.whole.type(ref)
 
     def check(self, node: Node, whole: Graph, part: Graph, mixed: set[Ref]) -> None:
-        """Raise :class:`TrainingError` if a node mixes examples and has a value for each example."""
+        """Raise :class:`TrainingError` if a node with an axis of examples mixes them; ``mixed`` depend on examples."""
         refs = node.refs
         rows = [ref for ref in refs if part.type(ref) != whole.type(ref)]
         args = part.args(node.name)
