@@ -222,7 +222,7 @@ def _before_reshapes(net: Net, value: str) -> str:
 
 
 def reader(net: Net, name: str) -> str:
-    """Return the first node that computes with a value, behind nodes that only move the value's elements."""
+    """Return the first node that computes with a value, after any nodes that only move the value's elements."""
     names = {name}
     for step in net.steps:
         if names.intersection(step.inputs):

@@ -317,7 +317,7 @@ class SymbolicArray(np.ndarray):
     """An array of numbers, which NumPy's functions take; the results are symbolic too."""
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """Apply the function in FUNCTIONS of this name to symbolic operands; leave other operands to NumPy."""
+        """Apply the function in FUNCTIONS with the ufunc's name to symbolic operands; leave others to NumPy."""
         own = FUNCTIONS.get(ufunc.__name__)
         if own is None or not any(np.asarray(each).dtype == object for each in inputs):
             if "out" in kwargs:

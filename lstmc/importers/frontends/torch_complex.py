@@ -65,7 +65,7 @@ def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any]
     if name in _OF_PARTS:
         settings = _real(settings)
         real = handler(t, _real(first), *settings, **options)
-        if name in ("pad", "constant_pad_nd"):  # a real number: the imaginary part is padded by 0
+        if name in ("pad", "constant_pad_nd"):  # padding by a real number: the imaginary part gets 0
             settings[-1] = 0.0
         imag = handler(t, _imag(t, first), *settings, **options)
         return [*map(Complex, real, imag)] if isinstance(real, list) else Complex(real, imag)
