@@ -116,7 +116,7 @@ def _type(array: Any) -> TensorType:
 
 
 def unpack_weights(weights: Graph, blobs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the user's parameters from the blobs of a weight graph: its exact inverse.
+    """Return the user's parameters from the blobs of a weight graph, whose exact inverse this is.
 
     A parameter with a part in no blob (a gate that no step of the net uses) cannot be read back and is left out, and so
     is a parameter from which a blob is precomputed. ``blobs`` must have every output of ``weights``.

@@ -30,7 +30,7 @@ NO_NETS = {
 
 @dataclass(frozen=True)
 class SavedNet:
-    """A written net: its file ``path``, with manifest and weights beside it; ``trained`` has other weights."""
+    """A written net: its file ``path``, with manifest and weights beside it; ``trained`` is another file of weights."""
 
     path: Path
     backend: Backend

@@ -193,7 +193,7 @@ class Backend(ABC):
             return opened.run(inputs)
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-        """Return the model's parameters from a trained net and its manifest, and the names of those missing."""
+        """Return the model's parameters from a trained net and its manifest, and the names of missing parameters."""
         raise self._lacking("read weights back", "weights_suffix", "read_weights")
 
     # Training, which needs the first three, and ``build``

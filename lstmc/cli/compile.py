@@ -149,7 +149,7 @@ def _add_built(net: Net, files: dict[str, Content]) -> BackendError | None:
 
 
 def print_passes(net: Net) -> None:
-    """Print the nodes after each pass, its rules, and its time."""
+    """Print, with ``-v``, each pass with the number of nodes after it, the uses of its rules, and its time."""
     rows = table("passes", "pass", "nodes", "ms", "rules used", key="passes", texts={"ms": ".1f"})
     for name, snapshot in zip(net.passes, net.compiled.history[1:], strict=True):
         rules = [rule if times == 1 else f"{rule} x {times}" for rule, times in snapshot.counts.items()]

@@ -40,14 +40,14 @@ def completion(names: Callable[[], Iterable[str]]) -> Callable[[str], Iterator[s
 
 
 def complete_targets(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
-    """Complete ``--target``: targets of the backend before it, each with its purpose."""
+    """Complete ``--target`` with targets of the backend that options before it name, each with its purpose."""
     with suppress(LstmcError):
         purposes = _backend(context).targets
         yield from ((name, one_line(purposes[name])) for name in _beginning(purposes, incomplete))
 
 
 def complete_forms(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """Complete ``--form``: forms of the target before it, or of the backend's first target."""
+    """Complete ``--form`` with forms of the target that ``--target`` names, or of the backend's first target."""
     with suppress(LstmcError):
         backend = _backend(context)
         target = context.params.get("target") or next(iter(backend.targets))

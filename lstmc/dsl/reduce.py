@@ -210,8 +210,8 @@ def _epsilon(function: str, eps: float) -> float:
 
 
 def _along(function: str, name: str, value: Value, x: Value, axis: int) -> Value:
-    """Return an array of one axis, reshaped so that it broadcasts along ``axis`` of x. Raises :class:`ShapeError` if
-    the sizes differ."""
+    """Return ``value``, an array of one axis, reshaped so that it broadcasts along ``axis`` of x. Raises
+    :class:`ShapeError` if the sizes differ."""
     if value.shape != x.shape[axis : axis + 1]:
         expected = f"the {x.shape[axis]} elements of axis {axis} of x"
         raise wrong_shape(f"{function}: {name} must have {expected}", **{name: value, "x": x})

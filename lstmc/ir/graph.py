@@ -216,7 +216,7 @@ class Graph:
         return seen
 
     def dependents(self, names: set[str]) -> set[str]:
-        """Return ``names`` and the names of all nodes that depend on one of these."""
+        """Return ``names`` and the names of all nodes that depend on a node of ``names``."""
         reachable = set(names)
         for name in names:
             reachable |= nx.descendants(self._digraph, name)

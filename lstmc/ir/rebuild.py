@@ -141,7 +141,7 @@ def reshape_source(b: Graph | Builder, ref: Ref, kind: type[Reshape] = Reshape) 
 
 
 def broadcast(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
-    """Return the value broadcast to a shape that has as many axes or more in front: axes of size 1 are tiled."""
+    """Return the value broadcast to ``shape``, which may have more axes in front: axes of size 1 are tiled."""
     own = b.type(ref).shape
     if len(own) < len(shape):
         own = (1,) * (len(shape) - len(own)) + own

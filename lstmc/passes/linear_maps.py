@@ -131,7 +131,7 @@ class Steps:
     # forms -----------------------------------------------------------------------------------------------------
 
     def doubling(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
-        """Return the states after each step: each step is joined with an earlier step, log2(T) times."""
+        """Return the states after each step: each step's map is joined with an earlier step's map, log2(T) times."""
         shapes = {s: self.b.type(ref).shape for s, ref in initial.items()}
         begun = {s: self.b.add(ops.Reshape((1, *shapes[s])), r)[0] for s, r in initial.items() if not self._zero(r)}
         return self._doubled(*self._maps(sequences), begun, shapes, self.length)
@@ -423,7 +423,7 @@ class MatrixSteps:
         return states
 
     def _starts(self, initial: Sequence[Ref], ends: Sequence[Ref], matrices: Sequence[Ref]) -> list[Ref]:
-        """Return the states at the start of each chunk: the start before, times the matrix, plus the end from zero."""
+        """Return the states at the start of each chunk: the start before, times that chunk's matrix, plus its end."""
         cut, b = self.cut, self.b
         rows, columns = (cut.places, cut.rows, cut.columns), cut.columns
         current = self._ordered(initial, ())

@@ -116,9 +116,9 @@ class _Body:
         return any(node.op == COMPLEMENT for node in readers)
 
     def _products(self, ref: Ref, start: int = 0, size: int | None = None) -> list[tuple[str, Rows]] | None:
-        """Return the products whose sum a value is, with the rows of their weights that give the value. Return None if
-        another node reads a part of the sum, or if a term is no product with weights. ``start`` and ``size`` are the
-        rows that a split has cut from the value."""
+        """Return the matrix products whose sum the value ``ref`` is, each with the rows of its weights that give the
+        value. Return None if another node reads a part of the sum, or if a term is no product with weights. ``start``
+        and ``size`` are the rows that a split has cut from the value."""
         if self.reads[ref] != 1:
             return None
         node, args, shape = self.body.node(ref.node), self.body.args(ref.node), self.body.type(ref).shape
