@@ -37,8 +37,8 @@ LIMIT = 1.2
 # What is known of a cell that is not run, or whose error is not predicted within LIMIT.
 CAUSES = {
     ("indrnn", "openvino-int8"): "not known: half of the predicted error comes from a factor for each channel",
-    ("lmu", "rknn-int8"): "not known: after a step from equal states 75 % of the state's elements are equal, and 92 %"
-    " if the product of the state with the fixed matrix is not rounded",
+    ("lmu", "rknn-int8"): "not known: if each step starts from the same states, 75 % of the state's elements equal"
+    " the simulated elements, and 92 % if the product of the state with the fixed matrix is not rounded",
 }
 # Weights with which a cell stays finite for 1000 steps, where its fillers' do not keep it so.
 STABLE: dict[str, dict[str, Callable[[Array], Array]]] = {
