@@ -108,7 +108,7 @@ def load(group: str, name: str, kind: str) -> Any:
 
 
 def load_point(point: EntryPoint, kind: str) -> Any:
-    """Return the object of an entry point. Raises :class:`PluginError`, with the word ``kind``, if the object or its
+    """Return the object of an entry point. Raises :class:`PluginError`, which calls it a ``kind``, if the object or its
     module cannot be imported."""
     try:
         return point.load()

@@ -158,8 +158,8 @@ class Model(Definition):
         return self.delays
 
     def _checked_states(self, states: object) -> dict[str, str]:
-        """Return the name of the next value by the state's name. Raises :class:`DslError` unless the states are inputs
-        and the next values differ."""
+        """Return a dict from each state's name to the name of its next value. Raises :class:`DslError` unless the
+        states are inputs and the next values differ."""
         names = states if isinstance(states, Mapping) else {"": None}
         if not all(isinstance(name, str) for name in (*names, *names.values())) or len({*names.values()}) < len(names):
             raise self._error(

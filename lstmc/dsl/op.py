@@ -116,7 +116,7 @@ def pointwise(cls: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], Va
     )
 
     def function(*args: Any, **kwargs: Any) -> Value:
-        """Apply the op with the attributes of the call to x."""
+        """Return the result of the op on x, with the attributes that the call gives."""
         try:
             bound = call.bind(*args, **kwargs)
         except TypeError as error:

@@ -273,7 +273,7 @@ class Op(metaclass=OpType):
 
     def work(self, operands: Types, results: Types) -> Work:
         """Return the work of one forward pass on these types: one operation for each element of the results, none if
-        the op only moves elements; in a product one multiply-add for each factor, which includes the bias."""
+        the op only moves elements; in a product one multiply-add for each factor, and nothing for a bias."""
         size = sum(type_.size for type_ in results)
         moved = BYTES * (size + sum(type_.size for type_ in operands))
         if self.multiplies:

@@ -229,7 +229,7 @@ class Steps:
 
     def chunked(self, x: Ref, count: int, length: int, copies: int = 1) -> Refs:
         """Cut the steps into chunks, with zeros after the last step. Return a matrix for each place in a chunk, with a
-        row for each chunk; the rows are repeated ``copies`` times."""
+        row for each chunk; the rows are repeated ``copies`` times. A constant is a single row."""
         steps, *shape = self.b.type(x).shape
         if steps == 1:
             return self.b.add(ops.Reshape((1, prod(shape))), x) * length
@@ -397,7 +397,7 @@ class MatrixSteps:
         ]
 
     def _run(self, body: Graph, lanes: int, states: Sequence[Ref], sequences: Sequence[Refs]) -> list[Sequence[Ref]]:
-        """Return the states after each step of ``lanes`` chunks at once; [] if an op has no form for all chunks."""
+        """Run ``body`` on ``lanes`` chunks at once. Return each step's states, or [] if an op has no such form."""
         names = [f"{body.name}/{output.name}" for output in body.outputs]
         values: list[Sequence[Ref]] = []
         for t in self.steps.order(self.cut.length):

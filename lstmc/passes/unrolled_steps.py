@@ -316,7 +316,7 @@ class CommonStep:
                 kind.update(known)
 
     def classify(self, kind: dict[Values, None], values: Values) -> None:
-        """Add values to the body in the class ``kind``. Raise StepsDiffer for a scalar that is no constant."""
+        """Add values to ``kind``, as ``self.states``, and to the body. Raise StepsDiffer for a non-constant scalar."""
         if kind is not self.constants and not self.flow.types[values[0]].rank:
             raise StepsDiffer  # an input of a step has an axis
         kind[values] = self.values[values] = None
