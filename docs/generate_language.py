@@ -27,8 +27,8 @@ The functions that cells and models use; import them from `lstmc`. [write-a-cell
 [models.md](models.md) show how to use them. A function consists of ops ([the meaning of each](semantics.md)); a target
 needs layers for these ops. `docs/generate_language.py` writes this page from the functions themselves.
 
-An equation is that of the function's op; for a function of several ops it comes from the graph of the example, if that
-graph is short. n is the number of elements along the axis.
+If a function is one op, the equation is that of the op. If it consists of several ops, the equation comes from the
+graph of the example, if this graph is short. n is the number of elements along the axis.
 
 In the examples `x` and `z` are [2, 6], `mask` is [2, 1], `A` is [2, 3, 4], `B` is [2, 4, 5], `q` is
 [2, 4], `image` is [2, 3, 8, 8], `id` and `label` are [2]; of the parameters, `W` is [5, 6], `b` is [5], `gain` is [6],
