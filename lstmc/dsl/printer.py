@@ -228,8 +228,8 @@ class Function:
         yield f"{results}{',' if isinstance(node.op, Split) and len(refs) == 1 else ''} = {text}"
 
     def _hint(self, ref: Ref) -> str:
-        """Return the name from which a value's variable is made; ``_next`` is added if the name is taken, as a state's
-        is."""
+        """Return the name from which a value's variable is made; ``_next`` is added if the name is taken, as the name
+        of a state is."""
         name = self.graph.value_name(ref)
         return f"{name}_next" if name in self.names.taken else name
 

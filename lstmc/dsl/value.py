@@ -138,7 +138,7 @@ class Value(Methods, Traced):
 
     def _binary(self, op: Op, symbol: str, left: Any, right: Any) -> Value:
         """Apply an op to this value and another operand, in the order left, right. Raises :class:`DslError` unless the
-        other is a Value."""
+        other operand is a Value."""
         other = right if left is self else left
         if not isinstance(other, Value):
             self._refuse(f"{symbol} takes a Value or a number, found {described(other)}")

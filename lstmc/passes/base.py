@@ -314,7 +314,7 @@ def run_passes(
     dump_dir: Path | None = None,
     observe: PassObserver | None = None,
 ) -> list[Snapshot]:
-    """Return the graph after every pass, the model itself first.
+    """Run passes, and return a snapshot of the graph after each, the model itself first.
 
     After each pass the graph is verified at its stage; ``legal`` are the ops allowed from LEGAL on. ``dump_dir`` gets
     each graph as ``NN-pass.lir``. Raises :class:`PassError` with the pass, the passes before it, and the node at fault;

@@ -34,7 +34,7 @@ class Element:
 
 
 def element(flow: Dataflow, value: str) -> Element | None:
-    """Return the slice of another value that this value is. Return None if no Split or Unstack makes it."""
+    """Return ``value`` as a slice of another value. Return None if no Split or Unstack makes ``value``."""
     if value not in flow.producer:
         return None
     step = flow.steps[flow.producer[value]]
@@ -96,8 +96,8 @@ def _absorb_consumers(common: CommonStep, values: Values) -> None:
 
 
 def _computes(flow: Dataflow, step: Step, depth: int = 4) -> bool:
-    """Return whether a step computes. A step that only moves elements counts as computing if its only reader does; at
-    most ``depth`` such steps are followed."""
+    """Return whether a step computes new numbers. A step that only moves elements counts as computing if its only
+    reader does; at most ``depth`` such steps are followed."""
     if not step.op.moves:
         return True
     readers = {number for value in step.outputs for number in flow.consumers.get(value, ())}
@@ -301,8 +301,8 @@ class _Column:
             raise StepsDiffer
 
     def _repeated(self) -> None:
-        """Match states that are broadcast zeros with "". Raise StepsDiffer if nodes outside the loop read a value that
-        is smaller than the body's value."""
+        """Match a state with "" if its matched value is zeros that are broadcast. Raise StepsDiffer for any other value
+        smaller than the body's that nodes outside the loop read or compute."""
         for values, name in [*self.match.items()]:
             if self.flow.types[name] == self.flow.types[values[-1]]:
                 continue

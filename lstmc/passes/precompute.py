@@ -59,7 +59,7 @@ class Precompute(Pass):
 
 
 def _marked(graph: Graph, counts: Counter[str]) -> Graph:
-    """Return the graph with weights in place of the values computed from parameters alone that other nodes read."""
+    """Return the graph in which values computed from parameters alone, if other nodes read them, are weights."""
     alone = _computed_from_parameters(graph)
     read = {ref for node in graph if node.name not in alone for ref in graph.args(node.name)}
     read |= {output.ref for output in graph.outputs}

@@ -298,7 +298,7 @@ def without_repeats(graph: Graph, counts: Counter[str]) -> Graph:
     seen: dict[Any, Refs] = {}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        """Return the results of an equal node before, else of the node itself. Return None to keep a named leaf."""
+        """Return the results of an earlier equal node, else of the node itself. Return None to keep a named leaf."""
         if isinstance(node.op, ops.Input | ops.Param | ops.Arg):
             return None
         op = node.op

@@ -288,7 +288,7 @@ class CommonStep:
 
     def _joins(self, values: Values, makers: Sequence[int | None]) -> bool:
         """Add to the body a concatenation of a state and the step's input, and return True. Return False if the values
-        are no concatenations, or if one of their operands has no class."""
+        are no concatenations, or if one of their operands cannot be classified."""
         steps = [self.flow.steps[maker] for maker in makers if maker is not None]
         distinct = len({step.outputs for step in steps}) == len(values)
         if not distinct or not isinstance(steps[0].op, Concat) or not equal(steps):

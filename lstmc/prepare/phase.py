@@ -55,7 +55,7 @@ def deploy_graph(graph: Graph) -> Graph:
 
 
 def without_losses(graph: Graph) -> Graph:
-    """Return the model without losses and scores and their dependences, with all other inputs.
+    """Return the model without losses and scores, and without what only they need; other inputs stay.
 
     1. an output that depends on a loss or a score => nothing; if there is a ``loss``, every output of one number counts
        as a score
@@ -79,7 +79,7 @@ def training_inputs(graph: Graph, deployed: Graph) -> tuple[str, ...]:
 
 
 def training_graph(graph: Graph) -> Graph:
-    """Return the training model: its losses and scores and their dependences. Training minimizes ``loss``.
+    """Return the training model: losses, scores, and the nodes that they need. Training minimizes ``loss``.
 
     1. an output other than losses and scores     => nothing, unless an input takes it in the next batch
     2. an input that only such outputs depend on => nothing
