@@ -349,8 +349,7 @@ class _Loop:
 
 
 def _same_number(values: Sequence[Op]) -> float | None:
-    """Return the number that fills all of these values. Return None if one is no array of one number, or if they
-    differ."""
+    """Return the number that fills each value; None if the numbers differ, or a value is no array of one number."""
     numbers = {op.value if isinstance(op, ops.Full) else None for op in values}
     return numbers.pop() if len(numbers) == 1 else None
 
@@ -397,6 +396,7 @@ def accumulated(graph: Graph) -> Graph:
         return readers[ref] == 1
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return the results of a sum as one op with its product. Return None for any other node."""
         if not isinstance(node.op, ops.Add):
             return None
         whole = counter(node.types[0].size)

@@ -35,6 +35,7 @@ def with_fewer_joins(graph: Graph) -> Graph:
             readers.setdefault(ref, []).append(node)
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return the new results of a join or a cut. Return None for another node, or if nothing changes."""
         if isinstance(node.op, Concat):
             flat = tuple(part for ref in args for part in _joined(b, ref, node.op))
             return b.add(node.op, *flat, names=node.names, loc=node.loc) if flat != args else None
@@ -133,8 +134,7 @@ def _moved_images(b: Builder, x: Ref) -> dict[Ref, Array]:
 
 
 def _evaluated(b: Builder, ref: Ref, known: dict[Ref, Array | None]) -> Array | None:
-    """Return the elements of a value that is made of ``known`` values and zeros by moves alone. Return None for any
-    other value."""
+    """Return the elements of a value made of ``known`` values and zeros by moves alone; None for another value."""
     if ref not in known:
         node = b.node(ref.node)
         if node.op == Full(node.types[0].shape, 0.0):

@@ -48,8 +48,7 @@ def load_or_warn(text: str, name: str, gpu: bool = False) -> bool:
 
 
 def _cuda() -> tuple[str, tuple[str, ...]]:
-    """Return the path of nvcc, and its flags for the current GPU. The CUDA libraries of PyTorch are opened for the
-    layers."""
+    """Return the path of nvcc and its flags for the current GPU, after opening PyTorch's CUDA libraries."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         raise BackendError("generated layers for a GPU are compiled, and nvcc was not found", notes=(OTHERWISE,))
@@ -69,8 +68,7 @@ def _loop(kind: str, tensor: Tensor) -> Loop:
 
 
 def _blas(tensor: Tensor) -> AbstractContextManager[int | None]:
-    """Return a context manager that gives the handle of cuBLAS for a tensor on a GPU, in PyTorch's current stream
-    there, and None for a tensor on the CPU."""
+    """Return a context manager that gives cuBLAS's handle, in the current stream, or None for a tensor on the CPU."""
     return _cublas(tensor) if _on_gpu(tensor) else _NO_BLAS
 
 
@@ -271,6 +269,7 @@ loop_backward = torch.library.custom_op(
 
 @loop.register_fake
 def _(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    """Return uninitialised results of ``loop``: torch.compile needs only their shapes."""
     some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants, such as a counter, has none
     layer = _loop(kind, some)
     sizes = layer.sizes([tuple(b.shape) for b in bottoms], steps, rows)
@@ -280,6 +279,7 @@ def _(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequ
 
 @loop_backward.register_fake
 def _(kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Sequence[Tensor], *_: Any) -> list[Tensor]:
+    """Return uninitialised gradients, in the shapes of the bottoms and weights."""
     kind_of = {"dtype": torch.float32, "memory_format": torch.contiguous_format}
     return [torch.empty_like(x, **kind_of) for x in (*bottoms, *weights)]
 

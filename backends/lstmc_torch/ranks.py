@@ -80,6 +80,7 @@ class _PartOfDraws(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        """Call a function; a dropout is replaced by a product with this rank's part of the mask."""
         if func is not F.dropout:
             return func(*args, **(kwargs or {}))
         for draw in self.draws:
@@ -188,8 +189,7 @@ def draws(whole: Graph, part: Graph) -> Iterator[Draw]:
 
 
 def _dropouts(graph: Graph, scope: str) -> Iterator[tuple[str, tuple[float, tuple[int, ...]]]]:
-    """Yield the name, ratio and shape of each dropout in the program's order; a dropout in a scan's body once for each
-    step."""
+    """Yield the name, ratio and shape of each dropout in program order, in a scan's body once for each step."""
     for node in graph:
         if isinstance(node.op, Dropout):
             yield f"{scope}/{node.name}", (node.op.ratio, node.types[0].shape)

@@ -46,6 +46,7 @@ class Index:
         return self.offset + sum(digit.stride * (digit.size - 1) for digit in self.digits)
 
     def __add__(self, other: Index | int) -> Index:
+        """Return the sum with a number, or with another index of the same counter."""
         if isinstance(other, int):
             return replace(self, offset=self.offset + other)
         digits: list[Digit] = []
@@ -138,8 +139,7 @@ def counter(size: int) -> Index:
 
 
 def offset_of(index: Index, size: int) -> int | None:
-    """Return the constant by which an index exceeds the counter of a loop over ``size``. Return None if the difference
-    is not constant."""
+    """Return by how much an index exceeds the counter of a loop over ``size``; None if the difference varies."""
     return index.offset if index.digits == counter(size).digits else None
 
 

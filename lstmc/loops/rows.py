@@ -64,8 +64,7 @@ def rows_of(scan: Scan) -> Rows:
 
 
 def _tidy(body: Graph) -> Graph:
-    """Return the body with splits before elementwise ops, with biases that vary from step to step as sums, and
-    simplified."""
+    """Return the body simplified, with early splits, and with biases that vary from step to step as sums."""
     split = split_early(BiasApart(_varies).run(body).graph)
     return Cse().run(Simplify().run(split).graph).graph  # not Dead, which removes arguments
 
@@ -186,6 +185,7 @@ def split_early(body: Graph) -> Graph:
     counts: Counter[str] = Counter()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return the results of a split that is moved before an op. Return None for any other node."""
         if not isinstance(node.op, Split):
             return None
         inner = b.node(args[0].node)
