@@ -263,7 +263,7 @@ def run_quantised(
 def reader_outputs(
     given: Mapping[str, Array], exact: Mapping[str, Array], predicted: Mapping[str, float]
 ) -> tuple[ReaderOutput, ...]:
-    """Return the errors of a reader's outputs, arrays [S, T, ...] by name, against the float32 outputs."""
+    """Return the errors of a reader's outputs [S, T, ...] against ``exact`` outputs, with the ``predicted`` errors."""
     compared = []
     for name, truth in exact.items():
         numbers = given[name].reshape(truth.shape).astype(np.float64)

@@ -317,7 +317,7 @@ def products_of(numbers: str) -> ProductNumbers:
 
 def _merged(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     """Return the description of a device as a dict, laid over the description of its ``base``. ``seen`` are the names
-    on the way here, to detect a base that is itself."""
+    of the descriptions that led here by their bases, to detect a circle."""
     if name in seen:
         raise BackendError(f"{name}: its base is itself")
     path = Path(name)

@@ -331,7 +331,7 @@ class TfliteRounding(IntegerRounding):
         raise AssertionError(op)
 
     def _softmax(self, op: ops.Softmax, x: Grid, eight: bool) -> Formula:
-        """Return the formula of softmax along the op's axis."""
+        """Return the formula of softmax along the op's axis, in 8 bits if ``eight``, or else in 16 bits."""
         kernels = self.device.kernels
         if eight:
             along = softmax8(x.scale, to_floats=kernels in OPTIMISED)
