@@ -148,7 +148,7 @@ EQUATIONS: dict[type[Op], str] = {
     RoundingPower: r"y = \mathrm{shift} + \lfloor x \rceil",
     LRNLayer: r"y = x \, (k + x^2)^{-\beta}",
     PowerLayer: r"y = (\mathrm{shift} + \mathrm{scale}\, x)^{\mathrm{power}}",
-    Feed: r"y = x \quad \text{or} \quad y = x_{\mathrm{step}}",
+    Feed: r"y = x_{\mathrm{step}} \quad \text{or, without a step,} \quad y = x",
     Eltwise: r"y = \prod_p xs^{(p)} \quad \text{or} \quad \sum_p \mathrm{coeff}_p\, xs^{(p)}"
     r" \quad \text{or} \quad \max(xs^{(1)}, xs^{(2)})",
     Bias: r"z_{i,\, k,\, j} = x_{i,\, k,\, j} + y_k",

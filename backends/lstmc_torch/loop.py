@@ -99,7 +99,8 @@ class _Pool:
         return torch.from_numpy(view)
 
     def _give(self, memory: Any) -> None:
-        """Take back the memory of a workspace. The oldest memory is released if the pool has more than _KEPT floats."""
+        """Put the memory of a workspace back into the pool. While the pool has more than _KEPT floats, the oldest
+        memory is released."""
         with self._lock:
             self._free.append(memory)
             while sum(each.size for each in self._free) > _KEPT:

@@ -258,9 +258,11 @@ def call_step(
     bound: BoundCell[Any], trace: Trace, arguments: Mapping[str, Value], loc: SrcLoc | None, how: str = "called"
 ) -> StepResult:
     """Run a bound cell's function in ``trace`` on values of one step, and return its output and next states. ``how``
-    names the kind of call in errors, such as "called" or "scanned". The function fits the arguments to the declared
-    shapes, adds the cell's parameters to the model at the first use, and sets the cell's sizes and name as those of
-    ``trace`` while the cell's function runs."""
+    names the kind of call in errors, such as "called" or "scanned".
+
+    Arguments are fitted to the declared shapes, and the cell's parameters are added to the model at the first use.
+    While the function runs, ``trace`` has the cell's sizes and name.
+    """
     cell, use = bound.cell, use_of(bound, trace)
     if use.running:
         raise DslError(f"{cell.owner} calls itself: a step is traced to its end, so it cannot contain itself", loc=loc)

@@ -247,7 +247,8 @@ def params(
 ) -> tuple[Value, ...]:
     """A tuple of ``count`` parameters of one shape, each as :func:`Param` declares it: ``W=params(3, H, H)``.
 
-    The function gets them as ``W[0]``, ``W[1]``, ...; in weights they are called ``W.0``, ``W.1``, ...
+    The cell's function gets the parameters as ``W[0]``, ``W[1]``, ...; in files of weights their names are ``W.0``,
+    ``W.1``, ...
     """
     declared = ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained, count)
     return cast(tuple[Value, ...], declared)

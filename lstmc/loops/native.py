@@ -249,7 +249,8 @@ class Loop:
         )
 
     def sizes(self, shapes: Iterable[tuple[int, ...]], steps: int, rows: int) -> tuple[int, int]:
-        """Return T and N from the shapes of the bottoms. T is ``steps``, or N ``rows``, if no bottom has that axis."""
+        """Return T and N, read from the shapes of the bottoms. T is ``steps`` if no bottom has an axis of time, N is
+        ``rows`` if none has an axis of rows. N is 1 if the whole batch counts as one row."""
         for blob, shape in zip(self.bottoms, shapes, strict=True):
             if blob.time:
                 steps = shape[0]

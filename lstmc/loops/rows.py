@@ -136,8 +136,8 @@ def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, _InRow]) -> Non
 
 
 def _of_row(b: Builder, body: Graph, ref: Ref, value: _InRow, place: int | None) -> Ref:
-    """Return one row of an operand, for an op that has the rows at the operand's axis ``place``. Raise _Mixed if the
-    operand has them elsewhere."""
+    """Return an operand as the op of one row reads it. The op of all rows has the rows at axis ``place`` of this
+    operand; None: nowhere. Raise _Mixed if the operand itself has its rows at another axis."""
     op, shape = body.node(ref.node).op, body.type(ref).shape
     if value.axis == place:
         return value.ref

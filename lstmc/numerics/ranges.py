@@ -196,6 +196,8 @@ class _Measured:
     """The tallies of a graph's values. A value that is split gets the counts of its pieces at the end."""
 
     def __init__(self, runner: StepRunner) -> None:
+        """Prepare an empty tally for each value of a step that is no constant and no view, and one for the change of
+        each state."""
         graph = runner.graph
         self._pairs = {pair.name: (Ref(pair.before), runner.after[pair.after]) for pair in runner.states}
         after = {elements_of(graph, ref) for _, ref in self._pairs.values()}

@@ -134,7 +134,8 @@ def step_pattern(scan: Scan) -> str:
 
 
 def named_results(scan: Scan, body: Graph) -> Graph:
-    """Return the body whose outputs have their own names; an output that is also a next state has the state's name."""
+    """Return the body with the value of each output under the output's name. A value that is also a next state gets the
+    name of the state."""
     count = len(scan.step_outputs)
     named = (*body.outputs[:count], *reversed(body.outputs[count:]))
     return rename_values(body, {output.ref: output.name for output in named if output.name})

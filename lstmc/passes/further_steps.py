@@ -166,8 +166,9 @@ def _beyond(common: CommonStep, at_end: bool) -> dict[Values, str] | None:
 
 
 def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str] | None:
-    """Return the values of a step before the first, whose ``states`` are zeros, so that it lacks the ops whose results
-    are zeros. A value that the step lacks is "". Return None if the graph has no such step."""
+    """Return the values of a step that can be put before the first step: its ``states`` are zeros, and it lacks the ops
+    whose results are then zeros. The dict maps values of all steps to the name in this step, or to "" for a value that
+    it lacks. Return None if the graph has no such step."""
     zero, same = set(states), dict[Values, Values]()
     parts = []
     for part in common.parts:

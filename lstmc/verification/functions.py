@@ -108,8 +108,8 @@ def _not_negative(atom: Atom, exponent: Rational) -> bool:
 
 
 def maximum(x: Number | float, y: Number | float) -> Number | float:
-    """Return the larger of x and y, as x + relu(y - x). The maximum of more than two values is the first value plus one
-    function of its differences from the others."""
+    """Return the larger of x and y, as x + relu(y - x). If x or y is a maximum itself, return the maximum of all values
+    in both: the first value plus one function of the differences of the others from it."""
     if -np.inf in (x, y):  # padding outside of an image has this number
         return y if x == -np.inf else x
     x, y = Number.of(x), Number.of(y)

@@ -142,7 +142,8 @@ class OverTime(Frames):
         return max(late, 0)
 
     def _refuse(self, refusals: list[Refusal], why: str, mend: str) -> None:
-        """Record a reason at the current step. Raise :class:`Closed` if the reason fixes the length."""
+        """Add a reason at the current step to ``refusals``. Raise :class:`Closed` if that is the list ``self.closed``:
+        the length of sequences must then be a number."""
         refusals.append(Refusal(origin_of(self.step), "", "", why, mend))
         if refusals is self.closed:
             raise Closed

@@ -366,7 +366,8 @@ class Layers(ShapeOps):
         return self.reduce("max", self.apply("step", self.apply("abs", x)), axes, keep)
 
     def divided(self, x: Operand, y: Operand, rounded: Literal["floor", "trunc"]) -> tuple[str, str]:
-        """Add the quotient of x and y, rounded as ``rounded`` says, and the remainder of this division."""
+        """Add a division of x by y. Return the names of the quotient, rounded as ``rounded`` says, and of the
+        remainder."""
         ratio = self.binary("div", x, y)
         whole = self.apply(rounded, ratio)
         rest = self.binary("sub", x, self.binary("mul", whole, y))

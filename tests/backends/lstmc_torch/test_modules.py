@@ -600,7 +600,7 @@ class Strange(Abs):
 
 
 def test_an_op_without_a_form_is_refused() -> None:
-    call = Call(Strange(), ("x",), (TensorType((2,)),), TensorType((2,)), str)
+    call = Call(Strange(), ("x",), (TensorType((2,)),), str)
     with pytest.raises(BackendError) as refused:
         lowered(call)
     assert refused.value.message == "strange has no form in PyTorch"
