@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -133,7 +132,7 @@ def targets_command() -> None:
         except PluginError as error:
             added.add_row(name, "", error.message)
             continue
-        added.add_row(name, insertion.place, (inspect.getdoc(insertion.step) or "").partition("\n")[0])
+        added.add_row(name, insertion.place, insertion.step.summary)
     if added:
         out.print(added)
 

@@ -171,13 +171,12 @@ class FunctionPass(Pass):
     change: Change
     before_peel: bool = field(default=False, kw_only=True)  # type: ignore[misc]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__doc__", self.change.__doc__)
+
     @property
     def name(self) -> str:  # type: ignore[override]
         return self.change.__name__
-
-    @property
-    def summary(self) -> str:
-        return (self.change.__doc__ or "").strip().partition("\n")[0]
 
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
         # by name: in its module the name of the function is that of the pass, so pickle does not find the function

@@ -143,6 +143,11 @@ def test_a_pass_tells_its_rules_and_why(page: str) -> None:
     assert "An LSTM&#39;s x @ W_x.T over T steps of [N, D] becomes one matrix product of [T*N, D]." in told[0]
 
 
+def test_a_pass_that_is_a_function_tells_the_rules_of_the_function(page: str) -> None:
+    (told,) = re.findall(r"<summary>the rules of fuse_linears, and why</summary><pre>(.*?)</pre>", page, re.DOTALL)
+    assert told.startswith("1. linear(x, W1), linear(x, W2), ... =&gt; ")
+
+
 def test_the_states_are_told_with_their_recurrences(page: str) -> None:
     section = page.partition('<h2 id="states">')[2].partition("</section>")[0]
     assert re.findall(r"<tr><th scope=\"row\">(.*?)</th><td>(.*?)</td><td>(.*?)</td>", section) == [
