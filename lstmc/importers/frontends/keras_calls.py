@@ -43,11 +43,9 @@ class DamagedConfig(ValueError):
 
 
 class Settings(dict[str, Any]):
-    """The configuration of a layer. The constructor raises :class:`Refused` for a setting of a wrong type, and reading
-    a missing setting does so too."""
+    """The configuration of a layer. A setting that is missing or of a wrong type raises :class:`Refused`."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        """Raise :class:`Refused` if a setting that is a number in all layers has another type."""
         for key in config.keys() & _TYPES.keys():
             try:
                 parse_json(json.dumps(config[key], default=str).encode(), _TYPES[key])
@@ -152,8 +150,7 @@ class Call:
         return next(int(mark) for mark, after in pairwise(self.name) if mark.isdigit() and after == "D")
 
     def pair(self, key: str, rank: int, default: Any = 1) -> tuple[int, ...]:
-        """Return a setting as one number for each of ``rank`` axes. Raises :class:`Refused` unless the numbers are
-        positive."""
+        """Return a setting as a number for each of ``rank`` axes. Raises :class:`Refused` unless all are positive."""
         value = self.config.get(key)
         value = default if value is None else value
         values = (value,) * rank if isinstance(value, int) else tuple(value)
@@ -163,7 +160,6 @@ class Call:
 
 
 def _settled(mask: str | None) -> str | None:
-    """Return a mask. Raises :class:`Refused` if it is UNSETTLED."""
     if mask == UNSETTLED:
         why = "what a merge before it makes of different masks depends on the version of Keras"
         raise Refused("mask", "of some operands", why, "mask all of them alike")

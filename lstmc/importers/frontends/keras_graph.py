@@ -65,14 +65,12 @@ def describe_keras(source: Source, shapes: Mapping[str, Sequence[int]] = {}) -> 
 
 
 class _Reader:
-    """The layers of a Keras model, translated one call after another; ``masks`` has the mask of each value that has
-    one."""
+    """Translates the layers of a Keras model, one call after another. ``masks`` maps values to their masks."""
 
     def __init__(
         self, source: Source, layers: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]]
     ) -> None:
-        """Assign the stored weights to the layers, with a note if the file has other names of layers than the
-        configuration."""
+        """Assign the stored weights to the layers. A note says which layers have another name in the file."""
         self.source, self.shapes = source, shapes
         self.builder = NetBuilder("net", source.origin)
         self.layers = Layers(self.builder)
@@ -101,11 +99,8 @@ class _Reader:
         self, layer: Mapping[str, Any], path: str, xs: Sequence[str | None], lead: int, node: Any = None,
         values: Mapping[Key, str | None] = {},
     ) -> list[str | None]:  # fmt: skip
-        """Return the results of one call of a layer, which may be a model; each result is None if the layer, or a layer
-        before it, is refused.
-
-        ``node`` is the description of this call in a functional model, ``values`` are the model's values so far.
-        """
+        """Return the results of one call of a layer, or of a model as a layer; each is None if it, or a layer before
+        it, is refused. ``node`` is the call in a functional model, ``values`` are this model's values so far."""
         kind, name = str(layer.get("class_name", "")), layer_name(layer)
         given = {name: [key and values[key] for key in keys] for name, keys in _masks(node).items()}
         if any(x is None for x in xs) or any(
@@ -157,8 +152,7 @@ class _Reader:
         return [results] if isinstance(results, str) else results
 
     def _mask(self, layer: Mapping[str, Any], each: Sequence[str | None]) -> str | None:
-        """Return the mask of a layer's operands as a whole: a merge combines their masks, other layers take the mask of
-        the first operand. None if there is none."""
+        """Return the mask of all operands of a merge, or of another layer's first operand; None without a mask."""
         kind = layer["class_name"]
         masks = {*each} if kind in MERGES else {each[0]}
         if kind in MERGES and kind != "Concatenate" and self.version >= (3, 4) and UNSETTLED not in masks:
@@ -169,8 +163,7 @@ class _Reader:
         return UNSETTLED if len(masks) > 1 or (in_time and masks != {None}) else masks.pop()
 
     def _masks_of(self, xs: Sequence[str], given: Mapping[str, Sequence[str | None]]) -> list[str | None]:
-        """Return the mask [N, T, 1] of each operand, or None: the mask given as an argument of the call, else the
-        operand's own mask."""
+        """Return the mask [N, T, 1] of each operand, or None. A mask that is an argument of the call goes first."""
         own = [self.masks.get(x) for x in xs]
         for place, name in zip(range(len(xs)), ("query_mask", "value_mask", "key_mask"), strict=False):
             own[place] = self._column(next(iter(given.get(name, ())), None)) or own[place]
@@ -179,7 +172,7 @@ class _Reader:
         return [self._column(mask) for mask in (*given["mask"], *[None] * len(xs))[: len(xs)]]
 
     def _column(self, mask: str | None) -> str | None:
-        """Return a mask [N, T] that is an argument of a call as [N, T, 1]; None for None."""
+        """Return a mask [N, T], an argument of a call, as [N, T, 1]."""
         return mask and self.layers.unsqueeze(self._truth(mask), [-1])
 
     def _truth(self, mask: str) -> str:
@@ -189,8 +182,7 @@ class _Reader:
         return mask if known else self.layers.apply("step", self.layers.apply("abs", mask))
 
     def _carry_mask(self, call: Call, results: Sequence[str]) -> None:
-        """Record the mask of a layer's first result: a mask that the layer makes, or the mask of its operands if the
-        layer passes it on."""
+        """Record the mask of a layer's first result: its own, or that of its operands if it passes on."""
         inner = call.config.get("layer") or {}
         settings = inner.get("config", {}) if call.name == "Bidirectional" else call.config
         mask = output_mask(self.layers, call)
@@ -204,8 +196,7 @@ class _Reader:
 
 
 class _Graph:
-    """The layers of a model. ``path`` is the prefix of names in a model that is a layer of another model; ``lead`` is
-    as in :class:`Call`."""
+    """The layers of a model, which may be a layer of another model: then ``path`` precedes the names of its layers."""
 
     def __init__(self, reader: _Reader, path: str, lead: int) -> None:
         self.reader, self.path, self.lead = reader, path, lead
@@ -213,8 +204,7 @@ class _Graph:
         self.values: dict[Key, str | None] = {}  # None: computed from a refused value
 
     def outputs(self, config: Mapping[str, Any], xs: Sequence[str | None]) -> list[str | None]:
-        """Return the model's outputs for the inputs ``xs``, which have the order of :func:`input_layers`. Raise
-        :class:`SourceError` if the model has no layers."""
+        """Return the model's outputs for the inputs ``xs``, in the order of :func:`input_layers`."""
         layers = inner_layers(config) or []
         if config["class_name"] != "Sequential":
             return self._functional(layers, config.get("config", {}), xs)
@@ -264,16 +254,14 @@ class _Graph:
         return model_outputs
 
     def input(self, layer: Mapping[str, Any], built: Any) -> str:
-        """Add an input of the whole model, and return its name. ``built`` is the input shape stored in a Sequential
-        model."""
+        """Add an input of the whole model. ``built`` is the input's shape that a Sequential model stores."""
         name = layer_name(layer)
         shape = tuple(self.reader.shapes[name]) if name in self.reader.shapes else self._declared(layer, name, built)
         domain = domain_of(str(layer.get("config", {}).get("dtype")))
         return self.builder.input("X" if not self.builder.inputs else name, shape, called=name, values=domain)
 
     def _declared(self, layer: Mapping[str, Any], name: str, built: Any) -> Shape:
-        """Return the input shape that the first layer declares, with names for unknown sizes. Without a declared shape,
-        take it from the settings of early Keras, or from the weights. Raise :class:`SourceError` if all are missing."""
+        """Return an input's shape, with names for open sizes: by the first layer's settings, or by its weights."""
         config = layer.get("config", {})
         if (model := nested(layer)) is not None and layer["class_name"] in MODELS:
             inside = model["config"].get("build_input_shape", built) if isinstance(model["config"], Mapping) else built
@@ -299,8 +287,7 @@ class _Graph:
 
 
 def input_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the layers that take a model's inputs, in the order of the inputs; in a Sequential model, the first
-    layer."""
+    """Return the layers that take a model's inputs, in the order of the inputs; of Sequential, the first layer."""
     layers = inner_layers(config) or []
     if config["class_name"] == "Sequential":
         return [*layers[:1]]
@@ -329,14 +316,12 @@ def _needed(layers: Mapping[str, tuple[Any, Sequence[_Use]]], outputs: Sequence[
 
 
 class _Use(NamedTuple):
-    """The tensors of one call of a layer: its operands, and by argument the masks among its arguments (None for an
-    operand without a mask)."""
+    """The tensors of one call of a layer: operands, and the masks by the argument's name (None for no mask)."""
 
     operands: Sequence[Key]
     masks: Mapping[str, Sequence[Key | None]]
 
     def all(self) -> Iterator[Key]:
-        """Yield the operands and the masks."""
         yield from self.operands
         yield from (key for keys in self.masks.values() for key in keys if key)
 
@@ -349,8 +334,7 @@ def _arguments(node: Any) -> Mapping[str, Any]:
 
 
 def _check_arguments(kind: str, node: Any) -> None:
-    """Raise :class:`Refused` for an argument of a call that is neither a tensor nor a mask nor a setting that this
-    importer reads."""
+    """Raise :class:`Refused` for an argument of a call that has an effect and is not read."""
     read = ("use_causal_mask", "return_attention_scores") if kind in ATTENTION else ()
     for key, value in _arguments(node).items():
         if key not in read and value not in (None, False) and not any(True for _ in _tensors(value)):
@@ -359,8 +343,7 @@ def _check_arguments(kind: str, node: Any) -> None:
 
 
 def _masks(node: Any) -> dict[str, list[Key | None]]:
-    """Return the masks among the arguments of a call by name, each as a list with one reference, or one for each
-    operand."""
+    """Return the masks among the arguments of a call by name: a list of one, or of one for each operand."""
     given = {name: value for name, value in _arguments(node).items() if name.endswith("mask")}
     each = {name: value if isinstance(value, list) and not _is_key(value) else [value] for name, value in given.items()}
     return {
@@ -371,7 +354,7 @@ def _masks(node: Any) -> dict[str, list[Key | None]]:
 
 
 def _use(node: Any) -> _Use:
-    """Return the operands and masks of one call of a layer, in the format of Keras 1 and 2 (lists) or 3 (objects)."""
+    """Return the operands and masks of one call of a layer: of Keras 1 and 2 (lists) or 3 (objects)."""
     named = {name: value for name, value in _arguments(node).items() if not name.endswith("mask")}
     if isinstance(node, Mapping):
         return _Use([*_tensors([node.get("args", []), named])], _masks(node))

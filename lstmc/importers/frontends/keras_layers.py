@@ -18,8 +18,7 @@ from lstmc.importers.refusal import Refused
 
 
 def _channels_first(layers: Layers, call: Call) -> tuple[str, list[int]]:
-    """Return x [..., H, W, C] or [..., W, C] with its channels before the image axes, and the permutation that brings
-    them back."""
+    """Return a layer's operand with its channels before the image, and the permutation that undoes this."""
     _require_channels_last(call)
     lead, rank = call.lead, call.rank
     x = layers.transpose(call.xs[0], (*range(lead), lead + rank, *range(lead, lead + rank)))
@@ -69,7 +68,6 @@ def _conv_transpose(layers: Layers, call: Call) -> list[str]:
 
 
 def _require_channels_last(call: Call) -> None:
-    """Raise :class:`Refused` for a layer whose images have their channels first."""
     order = call.config.get("data_format", "channels_last")
     if order not in (None, "channels_last"):
         raise Refused("data_format", str(order), "only channels_last is read", "write the model with channels last")
@@ -104,8 +102,7 @@ def _global(kind: Literal["max", "mean"]) -> Handler:
 
 
 def _sides(sizes: Any, rank: int) -> list[Pair]:
-    """Return a pair (before, after) for each axis from a setting of one number, a number for each axis, or a pair for
-    each. Raises :class:`Refused` for anything else."""
+    """Return (before, after) of each axis, from a setting of one number, or of a number or a pair for each axis."""
     if isinstance(sizes, int):
         return [(sizes, sizes)] * rank
     ends = [one if isinstance(one, list) else [one] for one in sizes]
@@ -117,11 +114,9 @@ def _sides(sizes: Any, rank: int) -> list[Pair]:
 
 
 def _resized(change: Callable[[Layers, Call, str, int, Any], str], key: str) -> Handler:
-    """Return a handler that applies ``change`` to one image axis after the other, with the numbers of the setting
-    ``key``."""
+    """Return the handler that applies ``change`` to each image axis with the numbers of the setting ``key``."""
 
     def handle(layers: Layers, call: Call) -> list[str]:
-        """Write the change of each image axis."""
         _require_channels_last(call)
         y = call.xs[0]
         for axis, setting in enumerate(_sides(call.config[key], call.rank), call.lead):
@@ -132,7 +127,6 @@ def _resized(change: Callable[[Layers, Call, str, int, Any], str], key: str) -> 
 
 
 def _enlarged(layers: Layers, call: Call, y: str, axis: int, sides: Pair) -> str:
-    """Return y with each element along an axis repeated, as UpSampling does."""
     if call.config.get("interpolation", "nearest") != "nearest":
         raise Refused("interpolation", str(call.config["interpolation"]), "only nearest is written", "use nearest")
     return layers.enlarged(y, axis, sides[0])
@@ -162,8 +156,7 @@ def _dense(layers: Layers, call: Call) -> list[str]:
 
 
 def _axes(call: Call) -> list[int]:
-    """Return the axes of the setting ``axis``, by default the last, counted in the whole value: axes of time of
-    enclosing layers come first."""
+    """Return the axes of the setting ``axis``, by default the last, among all axes of the value."""
     axis = call.config.get("axis", -1)
     axes = axis if isinstance(axis, list) else [axis]
     if not axes or not all(isinstance(one, int) for one in axes):
@@ -172,7 +165,6 @@ def _axes(call: Call) -> list[int]:
 
 
 def _axis(call: Call) -> int:
-    """Return the layer's only axis. Raises :class:`Refused` if it has several."""
     axes = _axes(call)
     if len(axes) > 1:
         raise Refused("axis", str(axes), "one axis is expected", "use one axis")
@@ -180,21 +172,18 @@ def _axis(call: Call) -> int:
 
 
 def _check_last_axis(layers: Layers, call: Call) -> None:
-    """Raise :class:`Refused` unless a normalization is along the last axis."""
     if axis_in(_axis(call), rank := layers.rank(call.xs[0])) != rank - 1:
         raise Refused("axis", str(call.config["axis"]), "more than the last axis", "normalize the last axis")
 
 
 def _scale_and_shift(call: Call) -> tuple[Weight | None, Weight | None, Sequence[Weight]]:
-    """Return the scale, the shift, and the other weights of a normalization; scale or shift is None if the layer does
-    not learn it."""
+    """Return the scale, the shift (None for one that is not learnt), and the other weights of a normalization."""
     left = [*call.weights]
     gamma, beta = (left.pop(0) if call.config.get(key, True) else None for key in ("scale", "center"))
     return gamma, beta, left
 
 
 def _masking(layers: Layers, call: Call) -> list[str]:
-    """Return the operand with masked steps set to 0."""
     mask = output_mask(layers, call)
     assert mask is not None
     return [layers.binary("mul", call.xs[0], mask)]
@@ -228,8 +217,7 @@ def _repeat_vector(layers: Layers, call: Call) -> list[str]:
 
 
 def _dot(layers: Layers, call: Call) -> list[str]:
-    """Return sums of products over one axis of each operand, with common leading axes
-    (keras/src/layers/merging/dot.py)."""
+    """Return sums of products over one axis of each operand (keras/src/layers/merging/dot.py)."""
     x, y = call.several(2)[:2]
     if call.config.get("normalize"):
         raise Refused("normalize", "True", "it is not written", "normalize the operands by UnitNormalization")
@@ -263,7 +251,6 @@ def _normalization(layers: Layers, call: Call) -> list[str]:
 
 
 def _unit(layers: Layers, call: Call) -> list[str]:
-    """Return x divided by its Euclidean length along the axes."""
     squares = layers.reduce("sum", layers.apply("power", call.xs[0], 2.0), _axes(call), keep=True)
     return [layers.binary("mul", call.xs[0], layers.apply("power", layers.affine(squares, 1.0, 1e-12), -0.5))]
 
@@ -317,7 +304,6 @@ def _softmax(layers: Layers, call: Call) -> list[str]:
 
 
 def _flatten(layers: Layers, call: Call) -> list[str]:
-    """Return x with all axes after the leading ones joined into one."""
     shape = layers.shape(call.xs[0])
     flat = 1 if len(shape) == call.lead else resolved((-1,), shape[call.lead :])[0]
     return [layers.reshape(call.xs[0], (*shape[: call.lead], flat))]
@@ -329,7 +315,7 @@ def _permute(layers: Layers, call: Call) -> list[str]:
 
 
 def _attention(layers: Layers, call: Call) -> list[str]:
-    """Return softmax(scale q k') v and the weights; the operands are query, value and an optional key."""
+    """Return softmax(scale q k') v and the softmax; the operands are query, value and an optional key."""
     q, v, k = (*call.several(2), call.xs[1])[:3]
     if call.config.get("score_mode", "dot") != "dot":
         raise Refused("score_mode", str(call.config["score_mode"]), "only dot products are read", "use them")
@@ -338,7 +324,7 @@ def _attention(layers: Layers, call: Call) -> list[str]:
 
 
 def _additive_attention(layers: Layers, call: Call) -> list[str]:
-    """Return softmax(sum(scale tanh(q + k))) v and the weights; the operands are query, value and an optional key."""
+    """Return softmax(sum(scale tanh(q + k))) v and the softmax; the operands are as of Attention."""
     q, v, k = (*call.several(2), call.xs[1])[:3]
     each = layers.apply("tanh", layers.binary("add", layers.unsqueeze(q, [-2]), layers.unsqueeze(k, [-3])))
     scaled = layers.binary("mul", each, call.weights[0]) if call.weights else each
@@ -346,7 +332,7 @@ def _additive_attention(layers: Layers, call: Call) -> list[str]:
 
 
 def _attended(layers: Layers, call: Call, scores: str, v: str) -> list[str]:
-    """Return the rows of v weighted by the softmax of the scores [N, T, S] that are not masked, and these weights."""
+    """Return softmax(scores) v and softmax(scores), of scores [N, T, S] without those that a mask hides."""
     seen, (of_q, of_v) = _past(layers, call, scores), call.masks[:2]
     weights = softmax_of(layers, scores, _both(layers, seen, of_v and layers.turned(of_v)))
     y = layers.matmul(weights, v)
@@ -354,13 +340,12 @@ def _attended(layers: Layers, call: Call, scores: str, v: str) -> list[str]:
 
 
 def softmax_of(layers: Layers, scores: str, seen: Operand | None, axis: int = -1) -> str:
-    """Return the softmax of scores along an axis. Scores that the mask ``seen`` hides count as -1e9; if all are hidden,
-    all weights are equal."""
+    """Return the softmax of scores. Those that ``seen`` hides count as -1e9; with all hidden, all are equal."""
     return layers.softmax(scores if seen is None else layers.where(seen, scores, np.asarray(-LARGE)), axis)
 
 
 def _past(layers: Layers, call: Call, scores: str) -> Operand | None:
-    """Return a mask [1, T, S] by which each step sees only steps up to itself; None if each step may see all."""
+    """Return a mask [1, T, S] by which each step sees no later step; None if each may see all."""
     if not call.causal:
         return None
     rows, columns = (layers.size(scores, axis, "the number of steps") for axis in (-2, -1))
@@ -368,14 +353,13 @@ def _past(layers: Layers, call: Call, scores: str) -> Operand | None:
 
 
 def _both(layers: Layers, *masks: Operand | None) -> Operand | None:
-    """Return the product of the masks that are given: 1 where all of them are 1. Return None if none is given."""
+    """Return the product of the masks that are given: 1 where all of them are 1; None without a mask."""
     given = [mask for mask in masks if mask is not None]
     return reduce(partial(layers.binary, "mul"), given) if given else None
 
 
 def _multi_head(layers: Layers, call: Call) -> list[str]:
-    """Return multi-head attention, softmax(q k' / sqrt(width)) v of each head, and its weights. Without a key, the
-    value is the key."""
+    """Return softmax(q k' / sqrt(width)) v of each head, put together, and the softmax. The value may be the key."""
     q, v, k = (*call.several(2), call.xs[1])[:3]
     rank = layers.rank(q)
     unsupported = {key: call.config.get(key) for key in ("use_gate", "sliding_window", "output_shape")}
@@ -413,7 +397,6 @@ def _merge(kind: str) -> Handler:
     """Return the handler of a layer that combines its operands element by element."""
 
     def handle(layers: Layers, call: Call) -> list[str]:
-        """Write the merge of all operands, one after the other."""
         xs, masks = call.xs, {*call.masks}
         if kind in ("mul", "max", "min") and masks not in (set(), {None}) and call.version >= (3, 4):
             return [_masked_merge(layers, kind, xs, call.masks)]
@@ -424,8 +407,7 @@ def _merge(kind: str) -> Handler:
 
 
 def _masked_merge(layers: Layers, kind: str, xs: Sequence[str], masks: Sequence[str | None]) -> str:
-    """Return the merge of operands without their masked values (keras/src/layers/merging: Multiply, and
-    ``_apply_merge_op_and_or_mask``)."""
+    """Return the merge of the values that no mask hides (Keras's Multiply, ``_apply_merge_op_and_or_mask``)."""
     whole = None not in masks
     y, kept = xs[0], masks[0]
     if kind == "mul":

@@ -38,11 +38,8 @@ class Operation:
     lead: int = 1
 
     def place(self, axis: int | None, key: str = "axis") -> int:
-        """Return the axis of the imported value that the operation calls ``axis``.
-
-        Inside ``TimeDistributed`` the value has more axes than the operation counts, and the axis of the batch has no
-        place: :class:`Refused` is raised for it.
-        """
+        """Return an axis of the operation as an axis of the value, which has more of them inside ``TimeDistributed``.
+        There the batch has no axis: :class:`Refused` is raised."""
         if self.lead > 1 and not axis:
             mend = "give the axes of a step, or take it out of TimeDistributed"
             raise Refused(key, str(axis), "inside of TimeDistributed each step is a batch of its own", mend)
@@ -64,17 +61,15 @@ class Operation:
         return axis if axis is None and self.lead == 1 else self.place(axis)
 
     def argument(self, place: int) -> Any:
-        """Return an argument. Raises :class:`Refused` for a missing argument."""
         if place >= len(self.args):
             raise Refused(f"argument {place}", "left out", "it is required", SAVE)
         return self.args[place]
 
     def operand(self, place: int) -> Operand:
-        """Return an argument that must be a tensor or a number. Raises :class:`Refused`."""
         return _operand(self.argument(place))
 
     def operands(self, place: int) -> list[Operand]:
-        """Return the tensors of an argument: a list of tensors, or one tensor. Raises :class:`Refused` for others."""
+        """Return the tensors of an argument: a list, or one tensor. Raises :class:`Refused` for others."""
         xs = self.argument(place)
         if xs == []:
             raise Refused(f"argument {place}", "an empty list", "a tensor is expected", SAVE)
@@ -85,8 +80,7 @@ OperationHandler = Callable[[Layers, Operation], str | list[str]]
 
 
 def is_operation(layer: Mapping[str, Any]) -> bool:
-    """Return whether a layer of a configuration is a function of ``keras.ops``. A ``.keras`` file names the module. In
-    an ``.h5`` file of Keras 3, a layer has the setting ``trainable`` and an operation has not."""
+    """Return whether a layer is a function of ``keras.ops``: by its module, or, without one, as not ``trainable``."""
     if layer.get("module"):
         return str(layer["module"]).startswith(("keras.src.ops.", "keras.ops."))
     nodes, config = layer.get("inbound_nodes") or [None], layer.get("config", {})
@@ -94,19 +88,13 @@ def is_operation(layer: Mapping[str, Any]) -> bool:
 
 
 def operation(layer: Mapping[str, Any], node: Any, values: Mapping[Key, str | None], lead: int = 1) -> Operation:
-    """Return one call of an operation, read from the format of ``keras/src/saving/serialization_lib.py``. ``values``
-    maps references to tensors to the model's values."""
+    """Return one call of an operation (``keras/src/saving/serialization_lib.py``) with the model's values."""
     call = node if isinstance(node, Mapping) else {}
-    return Operation(
-        Settings(layer.get("config", {})),
-        [_argument(one, values) for one in call.get("args", [])],
-        lead,
-    )
+    return Operation(Settings(layer.get("config", {})), [_argument(one, values) for one in call.get("args", [])], lead)
 
 
 def _argument(value: Any, values: Mapping[tuple[str, int, int], str | None], depth: int = 0) -> Any:
-    """Return an argument of a call with values in place of tensors: numbers, names of values, arrays, slices, or lists
-    of these."""
+    """Return an argument of a call, with the names of values in place of tensors."""
     if isinstance(value, list) and depth < DEEPEST:
         return [_argument(one, values, depth + 1) for one in value]
     if isinstance(value, str):
@@ -146,8 +134,6 @@ def _binary(kind: str) -> OperationHandler:
 
 
 def _function(foreign: Foreign, row: Elementwise) -> OperationHandler:
-    """Return a handler of an elementwise function. It reads the function's settings from the configuration."""
-
     def handle(layers: Layers, use: Operation) -> str:
         numbers = [use.config.number(key, value) for key, value in foreign.settings.items()] or row.numbers
         return layers.apply(row.function, use.operand(0), *numbers)
@@ -156,12 +142,10 @@ def _function(foreign: Foreign, row: Elementwise) -> OperationHandler:
 
 
 def _shared(count: int, method: Callable[..., str]) -> OperationHandler:
-    """Return the handler of an operation that frameworks share, with ``count`` operands."""
     return lambda layers, use: [method(layers, *map(use.operand, range(count)))]
 
 
 def _power(layers: Layers, use: Operation) -> str:
-    """Return x to the power of a number."""
     x, exponent = use.argument(0), use.argument(1)
     if not isinstance(exponent, int | float):
         raise Refused("x2", "computed by the model", "an exponent must be a number", "write exp(y * log(x))")
@@ -169,8 +153,6 @@ def _power(layers: Layers, use: Operation) -> str:
 
 
 def _reduce(kind: Any) -> Callable[[Layers, Operation], str]:
-    """Return the handler of a reduction along the setting's axes."""
-
     def handle(layers: Layers, use: Operation) -> str:
         x = use.operand(0)
         return layers.reduce(kind, x, use.axes(layers.rank(x)), bool(use.config.get("keepdims")))
@@ -184,13 +166,10 @@ def _any(layers: Layers, use: Operation) -> str:
 
 
 def _arg_max(sign: float) -> OperationHandler:
-    """Return a handler for the index of the largest element along an axis, or of all elements; with ``sign`` -1, of the
-    smallest element."""
     return lambda layers, use: layers.argmax(use.operand(0), use.axis, bool(use.config.get("keepdims")), sign=sign)
 
 
 def _rounded(layers: Layers, use: Operation) -> str:
-    """Return x rounded to the setting's number of decimals."""
     digits = use.config.get("decimals") or 0
     y = layers.apply("round", layers.affine(use.operand(0), 10.0**digits, 0.0))
     return layers.affine(y, 10.0**-digits, 0.0)
@@ -253,14 +232,12 @@ def _transpose(layers: Layers, use: Operation) -> str:
 
 
 def _expand_dims(layers: Layers, use: Operation) -> str:
-    """Return x with new axes of one element."""
     setting = use.config["axis"]
     axes = [setting] if isinstance(setting, int) else setting
     return layers.unsqueeze(use.operand(0), [*map(use.place, axes)])
 
 
 def _squeeze(layers: Layers, use: Operation) -> str:
-    """Return x without the axes of the setting ``axis``, or without all axes of one element if it is not set."""
     setting = use.config.get("axis")
     if setting is None and use.lead == 1:
         return layers.squeeze(use.operand(0), None)
@@ -268,8 +245,6 @@ def _squeeze(layers: Layers, use: Operation) -> str:
 
 
 def _softmax(log: bool) -> OperationHandler:
-    """Return a handler of a softmax, or of its logarithm (``log``), by default along the last axis."""
-
     def handle(layers: Layers, use: Operation) -> str:
         return layers.softmax(use.operand(0), -1 if use.config.get("axis") is None else use.axis or 0, log)
 

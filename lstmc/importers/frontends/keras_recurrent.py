@@ -18,13 +18,7 @@ from lstmc.importers.refusal import Refused
 from lstmc.ops import Array, Op
 from lstmc.patterns.recognised import GRU_ORDERS, LSTM_ORDERS
 
-KINDS: dict[str, Kind] = {
-    "SimpleRNN": "rnn",
-    "LSTM": "lstm",
-    "GRU": "gru",
-    "CuDNNLSTM": "lstm",
-    "CuDNNGRU": "gru",
-}
+KINDS: dict[str, Kind] = {"SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru", "CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
 CELLS = {"SimpleRNNCell": "SimpleRNN", "LSTMCell": "LSTM", "GRUCell": "GRU"}
 # Keras 1 stored the three arrays of each gate separately, in this order.
 _KERAS_1 = {"lstm": "igfo", "gru": "zrn"}
@@ -38,11 +32,8 @@ _AT_FIRST = (
 
 
 def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
-    """Return the outputs [N, T, H], or the last output [N, H]; then the last states if ``return_state`` is set.
-
-    Where the mask [N, T, 1] is 0, states stay and the last output is repeated. Inside ``TimeDistributed`` there are
-    several axes in place of N.
-    """
+    """Return the outputs [N, T, H], or the last [N, H]; then the last states with ``return_state``. Where the mask [N,
+    T, 1] is 0, states stay and the output is repeated. Inside ``TimeDistributed``, N stands for several axes."""
     config, mask, lead = call.config, call.mask, call.lead
     if config.get("stateful"):
         mend = "save it with stateful=False, whose weights are the same; in the written model call scan with carry=True"
@@ -70,8 +61,7 @@ def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
 
 
 def of_cells(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
-    """Write ``RNN(cell)`` as a layer of the cell, or ``RNN(StackedRNNCells)`` as a stack of layers, and return the
-    results of the last layer."""
+    """Return the results of ``RNN(cell)``, or of ``RNN(StackedRNNCells)`` as one layer after the other."""
     config = call.config
     cell_config = config.get("cell") or {}
     stacked = cell_config.get("class_name") == "StackedRNNCells"
@@ -101,7 +91,6 @@ def of_cells(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
 
 
 def _count(layer: Mapping[str, Any]) -> int:
-    """Return the number of weight arrays of a recurrent layer or cell."""
     config = layer.get("config", {})
     cell = config.get("cell") or {}
     cells = cell.get("config", {}).get("cells", [cell]) if cell else []
@@ -111,8 +100,8 @@ def _count(layer: Mapping[str, Any]) -> int:
 def _arrays(
     kind: Kind, weights: Sequence[Weight], cudnn: bool
 ) -> tuple[Weight, Weight, tuple[Weight | None, Weight | None]]:
-    """Return the kernel [D, gates x H], the recurrent kernel [H, gates x H] and a pair of biases (None for a bias that
-    the layer lacks), in the layout of Keras 2. ``weights`` may have the layouts of Keras 1 or of CuDNN."""
+    """Return the kernel [D, gates x H], the recurrent kernel [H, gates x H] and two biases (None for no bias) in Keras
+    2's layout. ``weights`` may be in that of Keras 1 or of CuDNN."""
     parts = len(GATES[kind])
     if parts > 1 and len(weights) == 3 * parts:  # Keras 1: W, U and b of each gate
         order = [_KERAS_1[kind].index(gate) for gate in _KERAS_2[kind]]
@@ -133,7 +122,6 @@ def _arrays(
 
 
 def _beside(weights: Sequence[Weight]) -> Weight:
-    """Concatenate matrices along their columns."""
     return joined([weight.transposed() for weight in weights]).transposed()
 
 
@@ -149,8 +137,7 @@ def _from_cudnn(w: Weight, parts: int, inputs: bool) -> Weight:
 
 
 def _cell(kind: Kind, call: Call, bias: tuple[Weight | None, Weight | None]) -> Cell:
-    """Return the cell with the layer's activations and biases. Raises :class:`Refused` if the configuration does not
-    determine them."""
+    """Return the cell of a layer. Raises :class:`Refused` if its activations or biases are left open."""
     name, config, version = call.name, call.config, call.version
     usual = {"CuDNNLSTM": "sigmoid", "CuDNNGRU": "sigmoid", "SimpleRNN": "sigmoid"}
     gate = config.get("recurrent_activation", config.get("inner_activation", usual.get(name)))
@@ -170,8 +157,7 @@ def _cell(kind: Kind, call: Call, bias: tuple[Weight | None, Weight | None]) -> 
 
 
 def bidirectional(layers: Layers, call: Call) -> list[str]:
-    """Return the outputs of a forward and a backward layer, merged unless ``merge_mode`` is None, then the last states
-    of both."""
+    """Return the outputs of both directions, merged unless ``merge_mode`` is None, then the last states of both."""
     config, xs = call.config, call.xs
     inner = config.get("layer") or {}
     backward = config.get("backward_layer") or {}
@@ -208,8 +194,7 @@ _BOTH_WAYS: Mapping[str, Callable[..., list[str]]] = {**dict.fromkeys(KINDS, rec
 
 
 def conv_lstm(layers: Layers, call: Call) -> list[str]:
-    """Return the results of a ConvLSTM of x [N, T, (H,) W, C], a loop over time. Its gates are in the order i, f, g, o
-    (keras/src/layers/rnn/conv_lstm.py)."""
+    """Return a ConvLSTM of x [N, T, (H,) W, C], its gates i, f, g, o (keras/src/layers/rnn/conv_lstm.py)."""
     config, rank = call.config, int(call.name[-2])
     first = config.get("data_format") not in (None, "channels_last")
     if first or config.get("stateful") or call.mask is not None or len(call.xs) > 1:
@@ -248,7 +233,6 @@ def conv_lstm(layers: Layers, call: Call) -> list[str]:
         y = layers.flip(y, 0)
 
     def images(value: str, lead: int) -> str:
-        """Return a value with its channels after the image axes."""
         return layers.transpose(value, (*range(lead), *range(lead + 1, lead + rank + 1), lead))
 
     out = layers.transpose(images(y, 2), (1, 0, *range(2, rank + 3))) if whole else images(last[0], 1)

@@ -24,8 +24,7 @@ _DEEPEST = 50  # layers in layers
 
 
 def inner_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-    """Return the configurations of a model's layers, also in the early forms of Sequential; None if they are not a list
-    of mappings."""
+    """Return the layers in a model's configuration, also of the first versions; None if they are no list of objects."""
     inner = config.get("config", {})
     layers = inner if isinstance(inner, list) else inner.get("layers", []) if isinstance(inner, Mapping) else []
     whole = isinstance(layers, list) and all(isinstance(layer, Mapping) for layer in layers)
@@ -67,7 +66,6 @@ def check_structure(layer: Mapping[str, Any], depth: int = 0) -> None:
 
 
 def _check_type(value: Any, kind: type, label: str) -> None:
-    """Raise :class:`DamagedConfig` unless a value of the configuration has the type."""
     if not isinstance(value, kind):
         expected = "a list" if kind is list else "a text" if kind is str else "an object"
         raise DamagedConfig(f"expected {label} to be {expected}, found {brief(value)}")
@@ -86,9 +84,8 @@ def trainable(layer: Mapping[str, Any]) -> bool:
 
 
 def stored_order(counts: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Return for each layer of a nested model the indices of its arrays in the model's list in ``.h5``, where the
-    trainable arrays of all layers come before the fixed arrays. ``counts`` has the numbers of trainable and fixed
-    arrays of each layer."""
+    """Return the places of each layer's arrays in the list of a nested model in ``.h5``: the trainable arrays of all
+    layers, then the fixed ones. ``counts`` has how many of each kind a layer has."""
     first, second, order = 0, sum(trained for trained, _ in counts), []
     for trained, fixed in counts:
         order.append([*range(first, first + trained), *range(second, second + fixed)])
@@ -102,10 +99,8 @@ _INSIDE = frozenset({*HANDLERS, *CELLS})
 
 
 def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[ArraySizes] | None:
-    """Return the sizes of a layer's arrays in Keras's order; None for a wrapper of a layer that is not supported.
-
-    With ``by_gate``, LSTM and GRU have W, U and b for each gate, as in Keras 1.
-    """
+    """Return the sizes of a layer's arrays in Keras's order; None for a wrapper of a layer that is not supported. With
+    ``by_gate``, LSTM and GRU have W, U and b for each gate, as in Keras 1."""
     kind, config = _name(layer), layer.get("config", {})
     if (model := nested(layer)) is not None:
         own = [expected_arrays(one, by_gate) for one in inner_layers(model) or []]
@@ -169,8 +164,7 @@ def _name(layer: Mapping[str, Any]) -> str:
 
 
 def fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> bool:
-    """Return whether the weights have the number and the sizes that the layer's configuration implies. A layer that
-    expects no arrays accepts any."""
+    """Return whether the weights have the number and sizes by the configuration. A layer without arrays takes any."""
     return any(
         not expected or (len(expected) == len(weights) and all(map(_fits, expected, weights)))  # seeds of Keras 3
         for expected in (expected_arrays(layer), expected_arrays(layer, by_gate=True))
@@ -201,7 +195,6 @@ def check_fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> None:
 
 
 def _text(sizes: ArraySizes) -> str:
-    """Return the sizes of an array as text, with ``?`` for an unknown size."""
     return "an array" if sizes is None else f"[{', '.join('?' if size is None else str(size) for size in sizes)}]"
 
 
@@ -210,8 +203,7 @@ _KNOWN = frozenset({*HANDLERS, "InputLayer"})
 
 
 def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, list[Weight]]:
-    """Return each layer's tensors in Keras's order, by the layer's name, which begins with the names of the enclosing
-    models."""
+    """Return each layer's tensors in Keras's order, by its name, after the names of the models around it."""
     if "layers" in source.facts:
         by_layer: dict[str, list[Weight]] = {}
         named = {layer_name(layer): layer for layer in layers}
@@ -242,8 +234,7 @@ def _cut(own: Sequence[Weight], model: Mapping[str, Any], path: str, trained: bo
 
 
 def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
-    """Return the numbers of a layer's trainable and fixed arrays. If the layer or an enclosing layer is fixed
-    (``trained`` False), all arrays are fixed."""
+    """Return how many of a layer's arrays are trainable and fixed; all are fixed unless ``trained``."""
     inner = nested(layer)
     trained = trained and trainable(layer)
     if inner is not None:
@@ -257,11 +248,8 @@ def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
 def _by_place(
     source: Source, layers: Sequence[Mapping[str, Any]], roots: Sequence[str], path: str
 ) -> dict[str, list[Weight]]:
-    """Return tensors by layer from the groups of a ``.keras`` file, which also has a group for each model.
-
-    A group is found by class and position as Keras does, or, in a configuration with other classes, by the name of its
-    layer.
-    """
+    """Return tensors by layer from a ``.keras`` file, which has a group for each model and layer. A group is found by
+    class and position as Keras does, or, for a configuration with other classes, by the layer's name."""
     by_layer: dict[str, list[Weight]] = {}
     groups, names, pairs = source.facts["groups"], source.facts["names"], [*zip(layers, _places(layers), strict=True)]
     places = {part for root in roots for group in groups if (part := _part(group, root))}
@@ -302,13 +290,9 @@ def renamed(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, st
 
 
 def _stored_names(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return, for each layer with weights, the name of the layer in an ``.h5`` file whose weights it takes.
-
-    Keras numbers the names of layers over a session, so the names in a file and in a configuration may be shifted
-    against each other. Then the order decides, as in Keras's ``load_weights`` (``load_weights_from_hdf5_group`` in
-    keras/src/legacy/saving/legacy_h5_format.py). Raise :class:`SourceError` if names and order contradict each other
-    and the sizes fit both.
-    """
+    """Return the name in the ``.h5`` file of each layer with weights. Keras numbers names over a session, so file and
+    configuration may differ: then the order decides, as in ``load_weights_from_hdf5_group``
+    (keras/src/legacy/saving/legacy_h5_format.py). Raises :class:`SourceError` if they differ and sizes fit both."""
     stored = [name for name, held in source.facts["layers"].items() if held]
     owners = {layer_name(layer): layer for layer in layers if expected_arrays(layer) != []}
     by_name, by_order = dict(zip(stored, stored, strict=True)), dict(zip(owners, stored, strict=False))
@@ -348,16 +332,14 @@ def _places(layers: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _order(group: str, cells: Sequence[str]) -> tuple[bool, int, str]:
-    """Return a sort key for the groups of a layer: forward before backward, then by position in StackedRNNCells or
-    among the parts of a MultiHeadAttention."""
+    """Return the key that sorts a layer's groups: forward before backward, then by cell or by part of an attention."""
     part = group.rpartition("/")[2]
     place = next((parts.index(part) for parts in (cells, _HEADS) if part in parts), 0)
     return "backward_layer" in group, place, group
 
 
 def _part(group: str, root: str) -> str:
-    """Return the name of the group directly below ``root`` that contains ``group``; '' if ``group`` is not below
-    ``root``."""
+    """Return the name of the group directly below ``root`` that contains ``group``; '' if none does."""
     return group.removeprefix(f"{root}/").partition("/")[0] if _below(group, root) else ""
 
 

@@ -35,10 +35,8 @@ _EQUATION = re.compile(r"[a-zA-Z]+(,[a-zA-Z]+)+(->[a-zA-Z]*)?")
 
 
 def einsum_letters(equation: str, count: int) -> tuple[list[str], str]:
-    """Return the letters of each of ``count`` operands, and the letters of the result, in lower case.
-
-    Raises :class:`Refused` for an equation with dots, or of one operand.
-    """
+    """Return the letters of ``count`` operands and of the result, in lower case. Raises :class:`Refused` for an
+    equation with dots, or of one operand."""
     compact = equation.replace(" ", "")
     letters = dict.fromkeys(re.sub("[^a-zA-Z]", "", compact))
     if _EQUATION.fullmatch(compact) is None or len(letters) > len(ascii_lowercase):
@@ -57,12 +55,10 @@ _INFINITE = f"An infinite number is {LARGE:g} here: under a softmax or a maximum
 
 
 class Layers(ShapeOps):
-    """Builds the steps of one node of the source at a time. ``at`` sets the node, for messages and names. Methods
-    return the name of the result's value."""
+    """The operations of :class:`ShapeOps`, and those that compute."""
 
     def binary(self, kind: str, x: Operand, y: Operand) -> str:
-        """Add a binary op, or, if an operand is one constant number, an affine function, a power or a bound of the
-        other operand."""
+        """Add a binary op; with one number: an affine function, a power or a bound of the other operand."""
         x, y = self.finite(kind, x), self.finite(kind, y)
         if (scalar := _scalar(y)) is not None:
             return self._with_number(kind, x, scalar, swapped=False)
@@ -71,10 +67,8 @@ class Layers(ShapeOps):
         return self.one(BINARY[kind], x, y)
 
     def finite(self, kind: str, x: Operand) -> Operand:
-        """Return x with infinite numbers replaced by large ones, which have the same effect in additive masks.
-
-        Raises :class:`ShapeProblem` for NaN, and for infinity in any other op.
-        """
+        """Return x with large numbers for infinite ones, which do the same in additive masks. Raises
+        :class:`ShapeProblem` for NaN, and for infinity in any other op."""
         if isinstance(x, Weight) and not x.sources:
             x = x.array()  # a constant of the graph
         if not isinstance(x, np.ndarray) or x.dtype == object or np.all(np.isfinite(x)):
@@ -130,8 +124,7 @@ class Layers(ShapeOps):
         return self.transpose(x, axes) if isinstance(x, str) else x.transpose(axes)
 
     def einsum(self, equation: str, xs: Sequence[Operand]) -> str:
-        """Add an einsum such as ``bt,bth->bh``. Of more than two operands the first two are multiplied, then the result
-        and the third, and so on."""
+        """Add an einsum such as ``bt,bth->bh``. More than two operands are multiplied from the left."""
         (of_y, *more), result = einsum_letters(equation, len(xs))
         y, *others = xs
         while more:
@@ -143,8 +136,7 @@ class Layers(ShapeOps):
         return self.value(y)
 
     def product(self, of_x: str, of_y: str, of_result: str, x: Operand, y: Operand) -> str:
-        """Add an einsum of two values. An axis of one element is broadcast. Raises :class:`ShapeProblem` if the axes do
-        not fit."""
+        """Add an einsum of two values; axes of one element are broadcast. Raises :class:`ShapeProblem` for others."""
         ranks = self.rank(x), self.rank(y)
         if len({*of_x}) < len(of_x) or len({*of_y}) < len(of_y) or (len(of_x), len(of_y)) != ranks:
             raise ShapeProblem(f"a product of axes {of_x} and {of_y}: each letter is one axis of a value")
@@ -163,8 +155,7 @@ class Layers(ShapeOps):
         return self.reduce("sum", products, axes, keep=False) if axes else products
 
     def _summed(self, x: Operand, own: Mapping[str, Size], other: Mapping[str, Size], needed: str) -> tuple[str, str]:
-        """Return x without axes of one element that are broadcast, summed over axes that only x has, and the letters
-        that are left."""
+        """Return x without its axes that are broadcast, summed over those of x alone, and the letters that are left."""
         narrow = [axis for axis, letter in enumerate(own) if own[letter] == 1 and other.get(letter, 1) != 1]
         y = self.squeeze(x, narrow) if narrow else self.value(x)
         left = [letter for axis, letter in enumerate(own) if axis not in narrow]
@@ -175,11 +166,9 @@ class Layers(ShapeOps):
         return y, "".join(letter for axis, letter in enumerate(left) if axis not in alone)
 
     def cumulated(self, x: Operand, axis: int, own: bool = True, reverse: bool = False) -> str:
-        """Add a cumulative sum, which includes the element itself if ``own``: a product with a triangle of ones, or a
-        loop along an open axis."""
+        """Add a cumulative sum, with the element itself if ``own``: a product, or a loop along an open axis."""
 
         def step(t: Layers, element: str, total: str) -> tuple[str, str]:
-            """Return the next total, and the result of one element."""
             following = t.binary("add", total, element)
             return following, following if own else t.one(Affine(), total)
 
@@ -193,10 +182,8 @@ class Layers(ShapeOps):
         self, x: Operand, axis: int, step: Callable[[Layers, str, str], tuple[str, str]], reverse: bool = False,
         first: float = 0.0,
     ) -> str:  # fmt: skip
-        """Add a loop along an axis of any length, whose state begins with ``first``, and return its results.
-
-        ``step`` takes an element and the state, and returns the next state and the result.
-        """
+        """Add a loop along an axis. ``step`` takes an element and the state, which begins with ``first``, and returns
+        the next state and a result. Return all results."""
         rank = self.rank(x)
         order = [axis_in(axis, rank), *(a for a in range(rank) if a != axis_in(axis, rank))]
         front = self.transpose(x, order)
@@ -212,11 +199,8 @@ class Layers(ShapeOps):
         return self.transpose(y if shape else self.reshape(y, (count,)), np.argsort(order).tolist())
 
     def reversed(self, x: Operand, axis: int, lengths: Operand | None, batch: int) -> str:
-        """Reverse the first lengths[n] elements of ``axis`` in element n of the axis ``batch``, or all elements without
-        lengths.
-
-        With constant lengths x is cut and joined; with computed lengths a matrix of 0 and 1 multiplies each sequence.
-        """
+        """Reverse the first lengths[n] elements of ``axis`` in element n of ``batch``; without lengths all elements.
+        Known lengths cut and join x; computed ones make a matrix of 0 and 1."""
         if lengths is None:
             return self.flip(x, axis)
         if (original := self.unreversed(x, axis, lengths, batch)) is not None:
@@ -231,13 +215,11 @@ class Layers(ShapeOps):
         return y
 
     def _part_reversed(self, x: str, axis: int, count: int) -> str:
-        """Return x with the first ``count`` elements of an axis reversed."""
         pieces = self.split(x, [n for n in (*[1] * count, self.size(x, axis) - count) if n], axis)
         return self.concat([*reversed(pieces[:count]), *pieces[count:]], axis)
 
     def _reversed_by_matrix(self, x: Operand, axis: int, lengths: str, batch: int) -> str:
-        """Reverse the first lengths[n] steps of each sequence n by a product with a matrix of 0 and 1, which is
-        computed from ``lengths``."""
+        """Reverse the first lengths[n] steps of each sequence n by a product with a matrix of 0 and 1."""
         rank, count = self.rank(x), self.size(x, axis, "the number of steps")
         order = [batch, axis, *(a for a in range(rank) if a not in (batch, axis))]
         rows, steps = self.transpose(x, order), self.value(np.arange(float(count))[None], "steps")
@@ -260,12 +242,8 @@ class Layers(ShapeOps):
         extras: Mapping[Extra, Operand] = {},
         reverse: bool = False,
     ) -> tuple[str, ...]:
-        """Add one cell over x [T, N, D], and return its outputs and last states.
-
-        ``weights`` are the input and recurrent weights and two biases; ``more`` has peepholes and the projection by the
-        cell's names. If x is a reversed sequence, the layer runs over the original sequence in the other direction, and
-        its outputs are reversed.
-        """
+        """Add a cell over x [T, N, D]; return outputs and last states. ``weights`` are W_x, W_h and two biases,
+        ``more`` has peepholes and projection by name. Over a reversed sequence, the layer runs the other way."""
         lengths = extras.get("lengths")
         original = self.unreversed(x, 0, lengths, 1) if {*extras} <= {"static", "lengths"} else None
         if original is not None:
@@ -284,7 +262,6 @@ class Layers(ShapeOps):
         return self.one(Dropout(ratio), x) if 0 < ratio < 1 else self.value(x)
 
     def embed(self, x: Operand, w: Weight) -> str:
-        """Add the rows of w at the indices x."""
         if isinstance(x, str) and isinstance(leaf := self.builder.leaves.get(x), Input):
             self.builder.leaves[x] = replace(leaf, values=None)  # Embed gives the range by the number of rows
         return self.one(Embed(), x, w)
@@ -322,8 +299,7 @@ class Layers(ShapeOps):
         return self.apply("power", y, 0.5) if order == 2 and root else y
 
     def argmax(self, x: Operand, axis: int | None, keep: bool = False, last: bool = False, sign: float = 1.0) -> str:
-        """Add the index of the largest element along an axis, or of all elements if ``axis`` is None. Of equal elements
-        the first counts, with ``last`` the last. ``sign`` -1 finds the smallest element."""
+        """Add the index of the largest (``sign`` -1: smallest) element of an axis, or of all: the first, or last."""
         x = self.affine(x, sign, 0.0)
         if axis is None:
             return self.reduce("argmax", self.reshape(x, resolved((-1,), self.shape(x))), [0], keep=False)
@@ -334,8 +310,7 @@ class Layers(ShapeOps):
         return self.affine(turned, -1.0, self.size(x, place) - 1.0)
 
     def is_whole(self, x: Operand) -> bool:
-        """Return whether a value is known to be integral: masks and rounded numbers, also if they are moved, added or
-        multiplied."""
+        """Return whether a value is known to be integral: masks and rounded numbers, and what is made of them."""
         waiting, seen = [x], set[Operand]()
         while waiting:
             value = waiting.pop()
@@ -349,12 +324,8 @@ class Layers(ShapeOps):
         return True
 
     def cast(self, x: Operand, dtype: str, of: str = "") -> Operand:
-        """Return x, which has the type ``of``, converted to a type named as in NumPy: 0 or 1 for ``bool``, truncated
-        for integers.
-
-        An input stays unchanged unless it is known to have floats: the caller feeds it in the type that the model
-        expects.
-        """
+        """Return x, of type ``of``, as a type of NumPy: 0 or 1 for ``bool``, truncated for integers. An input stays
+        unless it is known to have floats: the caller feeds it in the type that the model expects."""
         if not isinstance(x, str) or (self.builder.producer(x) is None and "float" not in of):
             return x
         if dtype == "bool":
@@ -366,8 +337,7 @@ class Layers(ShapeOps):
         return self.reduce("max", self.apply("step", self.apply("abs", x)), axes, keep)
 
     def divided(self, x: Operand, y: Operand, rounded: Literal["floor", "trunc"]) -> tuple[str, str]:
-        """Add a division of x by y. Return the names of the quotient, rounded as ``rounded`` says, and of the
-        remainder."""
+        """Return the quotient, rounded as ``rounded`` says, and the remainder of a division of x by y."""
         ratio = self.binary("div", x, y)
         whole = self.apply(rounded, ratio)
         rest = self.binary("sub", x, self.binary("mul", whole, y))
@@ -379,12 +349,10 @@ class Layers(ShapeOps):
         return self.binary("add", whole, more), self.binary("sub", rest, self.binary("mul", more, y))
 
     def greater(self, x: Operand, y: Operand) -> str:
-        """Add a mask that is 1 where x > y, else 0."""
         return self.apply("step", self.binary("sub", x, y))
 
     def compare(self, kind: Comparison, x: Operand, y: Operand) -> str:
-        """Add a mask that is 1 where the comparison ``kind`` holds, else 0. ">=" is the complement of "<", and "<="
-        that of ">"."""
+        """Add a mask that is 1 where the comparison holds, else 0. ">=" is the complement of "<", "<=" that of ">"."""
         if kind in ("eq", "ne"):
             differ = self.apply("step", self.apply("abs", self.binary("sub", x, y)))
             return differ if kind == "ne" else self.negated(differ)
@@ -392,7 +360,6 @@ class Layers(ShapeOps):
         return self.negated(above) if kind in ("ge", "le") else above
 
     def negated(self, mask: Operand) -> str:
-        """Add the complement of a mask."""
         return self.affine(mask, -1.0, 1.0)
 
     def where(self, mask: Operand, a: Operand, b: Operand) -> str:
@@ -409,8 +376,7 @@ class Layers(ShapeOps):
     def group_norm(
         self, x: Operand, groups: int, eps: float, scale: Weight | None, shift: Weight | None, lead: int = 1
     ) -> str:
-        """Add a normalization over groups of channels, x's axis ``lead``. ``scale`` and ``shift`` have a number for
-        each channel."""
+        """Add a normalization over groups of channels, x's axis ``lead``, with a scale and a shift of each channel."""
         shape = self.shape(x)
         y = self.reshape(x, resolved((*shape[:lead], groups, -1), shape))
         y = self.reshape(self.one(Normalize(eps), y), shape)
@@ -421,12 +387,11 @@ class Layers(ShapeOps):
     def layer_norm(
         self, x: Operand, eps: float, scale: Operand | None, shift: Operand | None, axes: Sequence[int] = (-1,)
     ) -> str:
-        """Add (x - mean) / sqrt(variance + eps) over ``axes``, times ``scale``, plus ``shift``, which have the sizes of
-        these axes."""
+        """Add scale (x - mean) / sqrt(variance + eps) + shift over ``axes``."""
         return self._normalized(lambda flat: self.one(Normalize(eps), flat), x, scale, shift, axes)
 
     def rms_norm(self, x: Operand, eps: float, scale: Operand | None, axes: Sequence[int] = (-1,)) -> str:
-        """Add x / sqrt(mean(x x) + eps) over ``axes``, times ``scale``, which has the sizes of these axes."""
+        """Add scale x / sqrt(mean(x x) + eps) over ``axes``."""
 
         def over_the_last(flat: str) -> str:
             squares = self.reduce("mean", self.apply("power", flat, 2.0), [-1], keep=True)
@@ -442,8 +407,7 @@ class Layers(ShapeOps):
         shift: Operand | None,
         axes: Sequence[int],
     ) -> str:
-        """Add a normalization over ``axes``: move them to the end, join them, apply ``over_the_last``, and undo both;
-        then scale and shift."""
+        """Apply ``over_the_last`` to ``axes``, joined to one axis at the end; then scale and shift."""
         shape = self.shape(x)
         places = [axis_in(axis, len(shape)) for axis in axes]
         order = [*(axis for axis in range(len(shape)) if axis not in places), *places]
@@ -456,8 +420,7 @@ class Layers(ShapeOps):
         return self.transpose(y, np.argsort(order).tolist())
 
     def batch_norm(self, x: Operand, statistics: Sequence[Weight | None], eps: float, axis: int = 1) -> str:
-        """Add a batch normalization as one scale and one shift. ``statistics`` are scale, shift, mean and variance,
-        each [C] along ``axis``."""
+        """Add one scale and one shift. ``statistics`` are scale, shift, mean and variance, each [C] along ``axis``."""
         gamma, beta, mean, var = statistics
         assert mean is not None
         assert var is not None
@@ -486,8 +449,7 @@ class Layers(ShapeOps):
 
 
 def waves(rows: int, columns: int, size: int, scale: float = 1.0) -> tuple[Array, Array]:
-    """Return the cosines and the sines of 2 pi r c / size for r rows and c columns, times ``scale``: the matrices of a
-    discrete Fourier transform."""
+    """Return the cosines and sines of 2 pi r c / size, times ``scale``: matrices of a discrete Fourier transform."""
     turns = 2 * np.pi * (np.outer(np.arange(rows), np.arange(columns)) % size) / size
     return scale * np.cos(turns), scale * np.sin(turns)
 
@@ -506,7 +468,6 @@ def _whole(op: Op) -> bool | None:
 
 
 def _scalar(x: Operand) -> float | None:
-    """Return the number of a constant of one element; None for any other operand."""
     if isinstance(x, str | Weight) or x.size != 1 or x.dtype == object:
         return None
     return float(x.item())

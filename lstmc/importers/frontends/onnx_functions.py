@@ -46,8 +46,7 @@ def _arcsin(layers: Layers, x: Operand) -> str:
 
 
 def _lrn(t: Onnx, x: Operand, *, size: int, alpha: float, beta: float, bias: float) -> Operand:
-    """Return x / (bias + alpha / size s) ** beta, where s is the sum of squares of neighbouring channels: a product
-    with a matrix of 0 and 1."""
+    """Return x / (bias + alpha / size s) ** beta, where s is the sum of squares of neighbouring channels."""
     channels = t.size(x, 1, "channels")
     offset = np.subtract.outer(np.arange(channels), np.arange(channels))
     near = (offset <= (size - 1) // 2) & (-offset <= size // 2)
@@ -99,8 +98,7 @@ def _activated(t: Onnx, node: Node, y: Operand) -> Operand:
 
 
 def _then_activated(plain: Handler) -> Handler:
-    """Return the handler of an operator with an activation: ``plain`` computes the operator without it, then a fourth
-    operand is added, then the activation is applied."""
+    """Return the handler that adds a fourth operand to the result of ``plain``, and applies the activation."""
 
     def handle(t: Onnx, *, node: Node) -> Operand:
         y, more = called(plain, t, node), node.operand(3)
@@ -113,8 +111,7 @@ def _fused_matmul(
     t: Onnx, a: Operand, b: Operand, *,
     alpha: float = 1.0, transA: int = 0, transB: int = 0, transBatchA: int = 0, transBatchB: int = 0,
 ) -> Operand:  # fmt: skip
-    """Return alpha A B, where A and B may be transposed. Raises :class:`Refused` if axes of the batch are to be
-    transposed."""
+    """Return alpha A B, where A and B may be transposed. Raises :class:`Refused` for a transposed batch."""
     if transBatchA or transBatchB:
         raise Refused("transBatchA, transBatchB", "1", "batches are not transposed here", "transpose before it")
     x, y = (t.turned(one) if turned else one for one, turned in ((a, transA), (b, transB)))

@@ -37,12 +37,7 @@ from lstmc.importers.refusal import PIN, Refusal, Refused, RefusedError, SourceE
 from lstmc.ir import Scan
 from lstmc.ops import Array
 
-HANDLERS = {
-    **onnx_layers.HANDLERS,
-    **onnx_shape_ops.HANDLERS,
-    **onnx_layers.RECURRENT,
-    **onnx_functions.HANDLERS,
-}
+HANDLERS = {**onnx_layers.HANDLERS, **onnx_shape_ops.HANDLERS, **onnx_layers.RECURRENT, **onnx_functions.HANDLERS}
 OF_RUNTIME = {**onnx_functions.fused(HANDLERS), "DynamicQuantizeLSTM": HANDLERS["DynamicQuantizeLSTM"]}
 OLDEST = 7
 UNREAD = ("it is not supported", "write the model without it")
@@ -63,11 +58,9 @@ def describe_onnx(
     model: Any, origin: str, folder: Path | None, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Array],
     free: bool = False,
 ) -> Net:  # fmt: skip
-    """Return the net of a ``ModelProto``. ``shapes`` fixes the shapes of inputs, and ``values`` makes inputs constants.
-
-    With ``free``, stored zeros that may be the past of a sequence become inputs. Raises :class:`RefusedError` with
-    everything that cannot be expressed.
-    """
+    """Return the net of a ``ModelProto``. ``shapes`` fixes the shapes of inputs, ``values`` makes inputs constants;
+    with ``free``, stored zeros that may be the past of a sequence become inputs. Raises :class:`RefusedError` with
+    everything that cannot be expressed."""
     opset = next((int(o.version) for o in model.opset_import if o.domain in DOMAINS), 1)
     if opset < OLDEST:
         raise SourceError(f"{origin}: its operators are those of version {opset}; {OLDEST} and newer are read")
@@ -111,7 +104,7 @@ def describe_onnx(
 
 
 def _declared(info: Any, origin: str) -> Shape:
-    """Return an input's declared shape, with names for unknown sizes. Raise SourceError if it is no tensor."""
+    """Return an input's declared shape, with names for unknown sizes. Raises SourceError for no tensor."""
     if not info.type.HasField("tensor_type"):
         raise SourceError(f"{origin}: input {info.name} is no tensor")
     sizes = info.type.tensor_type.shape.dim
@@ -126,15 +119,14 @@ def _declared(info: Any, origin: str) -> Shape:
 
 
 class _Reader:
-    """Translates the nodes of a graph in order, also the nodes of subgraphs if the branch is known. ``values`` has the
-    value of each name: a value of the net, a weight, an array, or Poison after a refusal."""
+    """Translates the nodes of a graph in order, also of subgraphs that are known to run. ``values`` has the value of
+    each name: a value of the net, a weight, an array, or Poison after a refusal."""
 
     def __init__(
         self, t: Onnx, opset: int, origin: str, folder: Path | None, functions: Mapping[tuple[str, str], Any],
         free: bool = False,
     ) -> None:  # fmt: skip
-        """Start without values; ``functions`` are the model's functions by domain and name, and ``free`` is as in
-        :func:`describe_onnx`."""
+        """Start without values. ``functions`` are the model's, ``free`` is as in :func:`describe_onnx`."""
         self.t, self.opset, self.origin, self.folder, self.functions = t, opset, origin, folder, functions
         self.free, self.freed = free, dict[str, str]()
         self.inside = ""  # the node of the function that is read
@@ -145,8 +137,7 @@ class _Reader:
         self.folded: dict[tuple[Any, ...], int] = {}  # arrays that were computed from weights -> their numbers
 
     def run(self, graph: Any, depth: int = 0) -> None:
-        """Translate the nodes of a graph and store their results in ``values``; a refused node gets Poison, and so does
-        each node that reads it."""
+        """Put the results of each node into ``values``; of a refused node, and of each that reads it, Poison."""
         for number, proto in enumerate(graph.node):
             self.count += 1
             if self.count > MOST or depth > DEEPEST:
@@ -170,8 +161,7 @@ class _Reader:
                 self.values[name] = None
 
     def _is_defined(self, proto: Any) -> bool:
-        """Return whether an operator without a handler can be read: it is in ``WALKED``, or ONNX or the model defines
-        it as a function."""
+        """Return whether an operator without a handler can be read: walked, or a function by ONNX or the model."""
         schema = definition(proto.op_type, self.opset)
         body = schema is not None and (schema.has_function or schema.has_context_dependent_function)
         return body or proto.op_type in WALKED or (proto.domain, proto.op_type) in self.functions
@@ -185,8 +175,7 @@ class _Reader:
         return [Poison] * len(proto.output)
 
     def _translate(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
-        """Return the results of a node: by the function that it calls, folded if its operands are constants, or by its
-        handler. Raises :class:`Refused`."""
+        """Return the results of a node: by its function, as constants, or by its handler. Raises :class:`Refused`."""
         own, body = proto.domain in DOMAINS, self.functions.get((proto.domain, proto.op_type))
         known: Mapping[str, Any] = HANDLERS if own else OF_RUNTIME if proto.domain == FUSED else {}
         if not own and body is None and proto.op_type not in known:
@@ -222,8 +211,7 @@ class _Reader:
         return results
 
     def _operand(self, op: str, slot: int, name: str) -> Any:
-        """Return an operand by its name. With ``free``, stored zeros that may be the past of a sequence become an input
-        of the net."""
+        """Return an operand. With ``free``, stored zeros that may be the past of a sequence become an input."""
         value = self.values[name] if name else None
         if self.free and op in FREED and isinstance(value, Weight) and prod(value.shape) > 1:
             first = 5 if op in ("GRU", "LSTM", "RNN") else 0
@@ -238,8 +226,7 @@ class _Reader:
         return value
 
     def _with_sources(self, node: Node, place: int, result: Array) -> Operand:
-        """Return a folded array: a parameter if it was computed from stored tensors, which are its sources, otherwise a
-        constant."""
+        """Return a folded array, as a parameter if it was computed from stored tensors, its sources."""
         weights = [one for one in node.operands if isinstance(one, Weight)]
         sources = tuple(dict.fromkeys(name for weight in weights for name in weight.sources))
         self.read |= set(sources)
@@ -254,8 +241,7 @@ class _Reader:
         return Weight(result.shape, sources, recipe, lambda: result)
 
     def _read(self, value: Any) -> Any:
-        """Return the value of an attribute: the array of a tensor; numbers and texts of Python; anything else
-        unchanged."""
+        """Return an attribute as numbers and texts of Python, or arrays for tensors; other kinds unchanged."""
         if isinstance(value, list):
             return [*map(self._read, value)]
         if isinstance(value, bytes):
@@ -265,8 +251,7 @@ class _Reader:
         return stored_tensor(value, self.origin, self.folder).read() if hasattr(value, "raw_data") else value
 
     def subgraph(self, graph: Any, inputs: Mapping[str, Any], depth: int) -> list[Any]:
-        """Return the outputs of a node's subgraph for ``inputs``. The subgraph also reads values of the enclosing
-        graph."""
+        """Return the outputs of a node's subgraph for ``inputs``; it also reads values of the graph around it."""
         for tensor in graph.initializer:
             self.values[tensor.name] = stored_tensor(tensor, self.origin, self.folder).weight()
         self.values |= inputs
@@ -277,8 +262,7 @@ class _Reader:
         return [self.values[output.name] for output in graph.output]
 
     def _function(self, node: Node, body: Any, depth: int) -> list[Any]:
-        """Return the results of a node that calls ``body``, a function of the model or the definition of the
-        operator."""
+        """Return the results of a node that calls ``body``, a function of the model or ONNX's of an operator."""
         values, opset, inside = self.values, self.opset, self.inside
         operands = (*node.operands, *[None] * len(body.input))
         self.values = dict(zip(body.input, operands, strict=False))
@@ -291,7 +275,6 @@ class _Reader:
             self.values, self.opset, self.inside = values, opset, inside
 
     def nested(self, t: Onnx) -> _Reader:
-        """Return a reader of a subgraph that builds a separate net."""
         return _Reader(t, self.opset, self.origin, self.folder, self.functions)
 
 
@@ -321,8 +304,7 @@ def _branch(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
 
 
 def _loop(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
-    """Unroll a Loop. Return its carried values, then its scan outputs. Raises :class:`Refused` if the number of
-    iterations is computed."""
+    """Unroll a Loop: return carried values and scan outputs. Raises :class:`Refused` if the data end the loop."""
     body = node.attributes["body"]
     most, goes_on = constant(node.operand(0)), constant(node.operand(1))
     if any(isinstance(one, str) for one in node.operands[:2]):
@@ -350,15 +332,13 @@ def _loop(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
 
 
 def _ends_on_data(operand: str) -> Refused:
-    """Return the refusal of a Loop whose number of iterations is computed."""
     why = "how often it runs depends on the data, and a net has the same steps for all"
     mend = "export it with a fixed number of iterations, and a mask for those behind the end"
     return Refused(operand, "computed from the inputs", why, mend)
 
 
 def _axes_and_direction(reader: _Reader, node: Node) -> tuple[Sequence[int], Sequence[int], bool]:
-    """Return the axes of time of a Scan's input sequences, those of its output sequences, and whether it runs
-    backwards."""
+    """Return the axes of time of a Scan's inputs and of its outputs, and whether it runs forward."""
     body, count = node.attributes["body"], node.attributes["num_scan_inputs"]
     first_x = len(node.operands) - count
     ys = len(body.output) - first_x
@@ -366,10 +346,7 @@ def _axes_and_direction(reader: _Reader, node: Node) -> tuple[Sequence[int], Seq
         actual = f"{len(body.input)} inputs, {len(body.output)} outputs"
         raise Refused("body", actual, "it has others than the node", CHECK)
     into, out = node.integers("scan_input_axes", count, 0), node.integers("scan_output_axes", ys, 0)
-    directions = {
-        *node.integers("scan_input_directions", count, 0),
-        *node.integers("scan_output_directions", ys, 0),
-    }
+    directions = {*node.integers("scan_input_directions", count, 0), *node.integers("scan_output_directions", ys, 0)}
     if reader.opset < 9 or len(directions) != 1:
         setting = f"version {reader.opset}, {sorted(directions)}"
         raise Refused("directions", setting, "all must be the same, from version 9 on", "write them in one direction")
@@ -377,8 +354,7 @@ def _axes_and_direction(reader: _Reader, node: Node) -> tuple[Sequence[int], Seq
 
 
 def _scan(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
-    """Translate a Scan. Return its last states, then its scan outputs. Values from outside that the body reads become
-    static inputs."""
+    """Return a Scan's last states and its scan outputs. Values from outside that it reads become static inputs."""
     body, layers = node.attributes["body"], reader.t
     first_x = len(node.operands) - node.attributes["num_scan_inputs"]
     into, out, is_reverse = _axes_and_direction(reader, node)
@@ -436,7 +412,6 @@ def _start(x: Operand) -> Operand | None:
 
 
 def _to_front(axis: int, rank: int) -> list[int]:
-    """Return the permutation that moves an axis to the front."""
     axis = axis_in(axis, rank)
     return [axis, *(a for a in range(rank) if a != axis)]
 
@@ -489,14 +464,12 @@ def _type_of(layers: Layers, operand: Operand | None) -> Any:
 
 
 def function_graph(body: Any, call: Any, inputs: Mapping[str, Operand | None]) -> Any:
-    """Return the nodes of a function for the node that calls it, with the call's attributes, and without the operands
-    that the call leaves out."""
+    """Return the nodes of a function for a call, with its attributes and without the operands that it leaves out."""
     given = {attribute.name: attribute for attribute in (*body.attribute_proto, *_defaults(call), *call.attribute)}
     return SimpleNamespace(node=[*_bound(body.node, given, inputs)])
 
 
 def _defaults(call: Any) -> Iterator[Any]:
-    """Yield the default values of the attributes of the operator that is called."""
     schema = definition(call.op_type, 10_000) if not call.domain else None
     for attribute in schema.attributes.values() if schema else ():
         if attribute.default_value.type:
@@ -504,7 +477,7 @@ def _defaults(call: Any) -> Iterator[Any]:
 
 
 def _bound(nodes: Any, given: Mapping[str, Any], inputs: Mapping[str, Operand | None]) -> Iterator[Any]:
-    """Yield copies of a function's nodes, in which the value of the call replaces each reference to an attribute."""
+    """Yield copies of a function's nodes, with the call's values in place of references to attributes."""
     for node in nodes:
         copy = type(node)()
         copy.CopyFrom(node)

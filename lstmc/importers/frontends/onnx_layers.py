@@ -35,12 +35,10 @@ from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 
 
 def _function(foreign: Foreign, row: Elementwise) -> Handler:
-    """Return the handler of an elementwise function, whose settings are the node's attributes."""
     return lambda t, x, *, node: t.apply(row.function, x, *([*map(node.get, foreign.settings)] or row.numbers))
 
 
 def _together(kind: str) -> Handler:
-    """Return the handler of an op of two operands that the operator applies to all its operands from the left."""
     return lambda t, x, *xs: reduce(partial(t.binary, kind), xs, x)
 
 
@@ -51,7 +49,6 @@ def _div(t: Onnx, x: Operand, y: Operand) -> Operand:
 
 
 def _pow(t: Onnx, x: Operand, exponent: Operand) -> Operand:
-    """Return x to the power of a constant number."""
     known = constant(exponent)
     if known is None or known.size != 1:
         raise Refused("exponent", "computed, or several", "it must be one number", "write it as exp and log")
@@ -62,7 +59,6 @@ def _clip(
     t: Onnx, x: Operand, low: Operand | None = None, high: Operand | None = None, *,
     min: float | None = None, max: float | None = None,
 ) -> Operand:  # fmt: skip
-    """Return x between the bounds, which are operands or attributes."""
     return t.clip(x, _bound(low, min, "min"), _bound(high, max, "max"))
 
 
@@ -75,7 +71,6 @@ def _bound(operand: Operand | None, number: float | None, name: str) -> Operand 
 
 
 def _stored(x: Operand) -> Operand:
-    """Return an array of numbers as a parameter; any other operand unchanged."""
     return weight(x, "an operand") if isinstance(x, np.ndarray) else x
 
 
@@ -133,8 +128,7 @@ REPEATS = {
 
 
 def _resize(t: Onnx, x: Operand, *, node: Node) -> Operand:
-    """Return x with elements repeated by integer factors, if each output is the nearest element. Raises
-    :class:`Refused` for other ways to resize."""
+    """Repeat elements by integer factors. Raises :class:`Refused` where an output is not the nearest element."""
     shape = t.shape(x)
     first = node.op == "Upsample" or node.opset < 11  # there Resize has no regions of interest
     scales, new_sizes = constant(node.operand(1 if first else 2)), constant(node.operand(3))
@@ -159,8 +153,7 @@ def _resize(t: Onnx, x: Operand, *, node: Node) -> Operand:
 def _windows(
     t: Onnx, node: Node, x: Operand, kernel: Sequence[int]
 ) -> tuple[list[int], list[tuple[int, int]], list[int]]:
-    """Return strides, paddings (before, after) and dilations of each axis of a window. Raises :class:`Refused` if they
-    do not fit x."""
+    """Return strides, paddings (before, after) and dilations. Raises :class:`Refused` if they do not fit x."""
     rank, shape = len(kernel), t.shape(x)
     if rank not in (1, 2) or len(shape) != rank + 2 or min(kernel) < 1:
         why = f"windows over one and two axes are known, of an operand with two more: found {list(shape)}"
@@ -183,7 +176,6 @@ def _pool(kind: Literal["max", "mean"]) -> Handler:
     def handle(
         t: Onnx, x: Operand, *, node: Node, kernel_shape: list[int], ceil_mode: int = 0, count_include_pad: int = 0
     ) -> Operand:
-        """Return the pooled x. Raises :class:`Refused` for dilation, and if the places of maxima are read."""
         stride, pads, dilation = _windows(t, node, x, kernel_shape)
         if any(d != 1 for d in dilation) or node.results > 1:
             setting, why = f"{node.get('dilations')}, {node.results}", "Caffe's pooling has no dilation, and no indices"
@@ -206,7 +198,6 @@ def _batch_norm(t: Onnx, x: Operand, a: Any, b: Any, mean: Any, var: Any, *, nod
 def _layer_norm(
     t: Onnx, x: Operand, scale: Any = None, shift: Any = None, *, node: Node, axis: int, epsilon: float
 ) -> Operand:
-    """Write a layer normalization over the axes from ``axis`` on. Raise :class:`Refused` if the mean is read too."""
     if node.results > 1:
         raise Refused("outputs", str(node.results), "the mean cannot be an output here", "export the model without it")
     a, b = (weight_or_none(one, f"operand {at}") for at, one in enumerate((scale, shift), 1))
@@ -217,7 +208,6 @@ def _softmax(log: bool) -> Handler:
     """Return the handler of Softmax or LogSoftmax; before version 13 the axes from ``axis`` on are one."""
 
     def handle(t: Onnx, x: Operand, *, axis: int, node: Node) -> Operand:
-        """Write the softmax along one axis, or before version 13 over the flattened axes from ``axis`` on."""
         shape = t.shape(x)
         axis = axis_in(axis, len(shape))
         if node.opset >= 13 or axis == len(shape) - 1:
@@ -289,7 +279,6 @@ ROUNDED = (
 
 
 def _note(t: Onnx) -> None:
-    """Note, once, that the imported model does not round to 8 bits."""
     if ROUNDED not in t.builder.notes:
         t.builder.notes.append(ROUNDED)
 
@@ -319,11 +308,9 @@ def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence
 
 
 def _integers(product: Handler, axis: int) -> Handler:
-    """Return the handler of a product of stored integers with the results of DynamicQuantizeLinear, computed in
-    floats."""
+    """Return the handler of a product of DynamicQuantizeLinear's results with stored integers, in floats."""
 
     def handle(t: Onnx, x: Operand, w: Operand, zero: Any = None, w_zero: Any = None, *, node: Node) -> Operand:
-        """Write the product of x, which DynamicQuantizeLinear left in floats, with dequantized weights."""
         known = constant(zero)
         if not isinstance(x, str) or (zero is not None and (known is None or np.any(known))):
             why = "integers that DynamicQuantizeLinear did not make"
@@ -336,10 +323,8 @@ def _integers(product: Handler, axis: int) -> Handler:
 
 
 def _lstm(t: Onnx, *, node: Node) -> list[Operand | None]:
-    """Return the results of DynamicQuantizeLSTM, as an LSTM with float weights.
-
-    W [directions, inputs, 4 H] and R [directions, H, 4 H] are stored in integers, with scales and zero points.
-    """
+    """Return an LSTM with the float weights of DynamicQuantizeLSTM: W [directions, inputs, 4 H] and R [directions, H, 4
+    H] are stored in integers, with scales and zero points."""
     _note(t)
     scales = [weight_or_none(node.operand(place), f"operand {place}") for place in range(8, 12)]
     weights = []
@@ -351,7 +336,6 @@ def _lstm(t: Onnx, *, node: Node) -> list[Operand | None]:
 
 
 def _dequantized(t: Onnx, x: Operand, scale: Operand, zero: Operand | None = None, *, axis: int = 1) -> Operand:
-    """Return (x - zero) * scale of a computed x, such as rows of a quantized table."""
     by, less = along(scale, 1, t.shape(x), axis), along(zero, 2, t.shape(x), axis)
     assert by is not None
     return t.binary("mul", x if less is None else t.binary("sub", x, less), by)
@@ -381,7 +365,6 @@ def _linear_integers(product: Handler, axis: int) -> Handler:
         t: Onnx, x: Any, x_scale: Any, x_zero: Any, w: Any, w_scale: Any, w_zero: Any, y_scale: Any, y_zero: Any,
         b: Any = None, *, node: Node,
     ) -> Operand:  # fmt: skip
-        """Write the product of the dequantized operands, and quantize it without rounding."""
         scale, bias = weight(w_scale, "w_scale"), weight_or_none(b, "B")
         floats = _floats(weight(w, "w"), weight_or_none(w_zero, "w_zero_point"), scale, (axis,))
         if bias is not None:
@@ -466,8 +449,7 @@ def recurrent(t: Onnx, *, node: Node) -> list[Operand | None]:
 
 
 def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
-    """Yield the activation functions of each direction. Functions with coefficients take them from the node's
-    attributes in order."""
+    """Yield the functions of each direction, with coefficients from the attributes in order."""
     _, usual = _KINDS[node.op]
     given = any(attribute.name == "activations" for attribute in node.proto.attribute)
     names = (given and node.get("activations")) or usual * directions  # ONNX's default for RNN has both directions
@@ -491,7 +473,7 @@ def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
 
 
 def _cell(node: Node, kind: Kind, functions: Sequence[Op]) -> Cell:
-    """Return the cell of a node, with these activation functions and the options of the node's attributes."""
+    """Return the cell of a node with these activation functions."""
     usual, clip = Cell(kind), node.attributes.get("clip")
     gate, new, out, *_ = (*([usual.gate] if kind == "rnn" else []), *functions, usual.out)
     return Cell(
@@ -543,7 +525,6 @@ def _initial(t: Onnx, node: Node, cell: Cell, lane: int, layout: int) -> dict[st
 
 
 def _of_direction(stored: Weight, name: str, lane: int) -> Weight:
-    """Return the part of a stored weight that belongs to one direction."""
     if lane >= stored.shape[0]:
         raise Refused(name, f"of shape {list(stored.shape)}", "it has no part for each direction", CHECK)
     return stored.at(lane)

@@ -29,8 +29,7 @@ from lstmc.ops import Array
 
 
 def _given(operand: Operand | None, attribute: Any, what: str) -> Any:
-    """Return constant integers, which are an operand in newer versions of an operator and an attribute in older
-    ones."""
+    """Return constant integers: newer versions of an operator have them as an operand, older ones as an attribute."""
     return attribute if operand is None else fixed_numbers(operand, what)
 
 
@@ -53,8 +52,7 @@ def _split(
     t: Onnx, x: Operand, sizes: Operand | None = None, *,
     axis: int, node: Node, split: list[int] | None = None, num_outputs: int | None = None,
 ) -> list[Operand]:  # fmt: skip
-    """Return the pieces of x along an axis: of given sizes, or as equal as possible. A piece without elements is an
-    array."""
+    """Return pieces of x: of given sizes, or as equal as possible. A piece without elements is an array."""
     lengths = _given(sizes, split, "split")
     if lengths is None:
         size, count = t.size(x, axis), node.results if num_outputs is None else num_outputs
@@ -115,8 +113,6 @@ def _over_axes(method: Callable[..., Operand]) -> Handler:
         t: Onnx, x: Operand, operand: Operand | None = None, *,
         axes: list[int] | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0,
     ) -> Operand:  # fmt: skip
-        """Call the method with the axes of the operand or the attribute; if both are absent, with all axes, or with no
-        axes if ``noop_with_empty_axes`` is set."""
         places = _given(operand, axes, "axes") or ([] if noop_with_empty_axes else range(t.rank(x)))
         return method(t, x, places, bool(keepdims))
 
@@ -149,7 +145,6 @@ def _size(t: Onnx, x: Operand) -> Operand:
 
 
 def _trilu(t: Onnx, x: Operand, k: Operand | None = None, *, upper: int = 1) -> Operand:
-    """Return the elements above or below a diagonal, and 0 elsewhere."""
     rows, columns = (t.size(x, axis) for axis in (-2, -1))
     diagonal = 0 if k is None else int(single(k, "k"))
     kept = 1.0 - np.tri(rows, columns, diagonal - 1) if upper else np.tri(rows, columns, diagonal)
@@ -157,7 +152,6 @@ def _trilu(t: Onnx, x: Operand, k: Operand | None = None, *, upper: int = 1) -> 
 
 
 def _arg_max(sign: float) -> Handler:
-    """Return a handler of ArgMax; with ``sign`` -1, a handler of ArgMin."""
     return lambda t, x, *, axis, keepdims, select_last_index=0: t.argmax(
         x, axis, bool(keepdims), bool(select_last_index), sign
     )
@@ -166,7 +160,6 @@ def _arg_max(sign: float) -> Handler:
 def _top_k(
     t: Onnx, x: Operand, count: Operand | None = None, *, axis: int, k: int | None = None, largest: int = 1
 ) -> list[str]:
-    """Return the k largest or smallest elements of an axis, and their places."""
     counts = _given(count, [k], "k")
     if len(counts) != 1 or counts[0] is None:
         raise Refused("k", str(counts), "it must be one number", "give back the scores")
@@ -188,7 +181,6 @@ def _indices(x: Operand) -> Array:
 
 
 def _how(reduction: str | None) -> Combined:
-    """Return the way in which updates are combined with old elements. Raises :class:`Refused` if it is not known."""
     how = reduction or "none"
     if how not in _COMBINED:
         raise Refused("reduction", str(how), f"there are {', '.join(_COMBINED)}", CHECK)
@@ -201,7 +193,6 @@ def _check_rank(indices: Array, rank: int) -> None:
 
 
 def _scatter_nd(t: Onnx, x: Operand, at: Operand, updates: Operand, *, reduction: str | None = None) -> Operand:
-    """Return x with updates at constant indices."""
     indices = _indices(at)
     if not indices.ndim or indices.shape[-1] > t.rank(x):
         raise Refused("indices", str(list(indices.shape)), "the last axis counts the axes of the operand", CHECK)
@@ -211,7 +202,7 @@ def _scatter_nd(t: Onnx, x: Operand, at: Operand, updates: Operand, *, reduction
 def _scatter_elements(
     t: Onnx, x: Operand, at: Operand, updates: Operand, *, axis: int = 0, reduction: str | None = None
 ) -> Operand:
-    """Return x with each update at the place that its index, constant or computed, gives along an axis."""
+    """Return x with each update at its index, constant or computed, along an axis."""
     if isinstance(at, str) and reduction in (None, "none", "add"):
         return scattering.written(t, x, axis, at, updates, add=reduction == "add")
     _check_rank(indices := _indices(at), t.rank(x))
@@ -231,7 +222,7 @@ def _gather_nd(t: Onnx, x: Operand, at: Operand, *, batch_dims: int = 0) -> Oper
 
 
 def _gather_elements(t: Onnx, x: Operand, at: Operand, *, axis: int) -> Operand:
-    """Return the element of x that each index, constant or computed, names along an axis."""
+    """Return the element of x at each index, constant or computed, along an axis."""
     if isinstance(at, str):
         return scattering.chosen_elements(t, x, at, axis)
     _check_rank(found := _indices(at), t.rank(x))
@@ -258,7 +249,6 @@ def _compress(t: Onnx, x: Operand, condition: Operand, *, axis: int | None = Non
 
 
 def _space_to_depth(t: Onnx, x: Operand, *, blocksize: int, mode: str = "DCR") -> Operand:
-    """Return blocks of the image as channels."""
     n, c, h, w = t.shape(x)
     rows, columns = fixed(h, "a size") // blocksize, fixed(w, "a size") // blocksize
     order = (0, 1, 3, 5, 2, 4) if mode == "CRD" else (0, 3, 5, 1, 2, 4)
@@ -267,11 +257,8 @@ def _space_to_depth(t: Onnx, x: Operand, *, blocksize: int, mode: str = "DCR") -
 
 
 def transformed(layers: Layers, x: Operand, length: int | None, axis: int, inverse: bool, onesided: bool) -> str:
-    """Return the discrete Fourier transform of x [..., n, ..., 1 or 2], real or complex, along an axis, as [..., 2]:
-    one product with a matrix of cosines and sines.
-
-    ``length`` cuts or pads the axis, and ``onesided`` keeps the first half of the result.
-    """
+    """Return the discrete Fourier transform of x [..., n, ..., 1 or 2], real or complex, as [..., 2], by one product.
+    ``length`` cuts or pads the axis, and ``onesided`` keeps the first half of the result."""
     rank, parts = layers.rank(x), layers.size(x, -1)
     axis, size = axis_in(axis, rank), layers.size(x, axis)
     count = size if length is None else length
@@ -295,7 +282,6 @@ def transformed(layers: Layers, x: Operand, length: int | None, axis: int, inver
 def _dft(
     t: Onnx, x: Operand, count: Any = None, place: Any = None, *, node: Node, inverse: int, onesided: int, axis: int = 1
 ) -> Operand:
-    """Return the Fourier transform along an axis, with the operands' length and axis."""
     length, given = single(count, "dft_length"), single(place, "axis")
     along = axis if node.opset < 20 else -2 if given is None else int(given)
     own = None if length is None else int(length)
@@ -303,8 +289,7 @@ def _dft(
 
 
 def _stft(t: Onnx, x: Operand, step: Operand, window: Any = None, size: Any = None, *, onesided: int) -> Operand:
-    """Return the transform of windows of a real signal [N, L] or [N, L, 1]: a convolution whose kernels are cosines and
-    sines."""
+    """Return the transform of windows of a real signal [N, L] or [N, L, 1]: a convolution with cosines and sines."""
     by, length, shape = int(single(step, "frame_step")), single(size, "frame_length"), t.shape(x)
     if len(shape) == 3 and shape[2] != 1:
         raise Refused("signal", f"{shape[2]} parts", "only real signals are read", "transform the two parts by DFT")

@@ -45,7 +45,6 @@ class Node:
     proto: Any
 
     def operand(self, place: int) -> Operand | None:
-        """Return an operand by its position; None if it is left out."""
         return self.operands[place] if place < len(self.operands) else None
 
     def needed(self, place: int) -> Operand:
@@ -63,7 +62,7 @@ class Node:
         return values
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an attribute of the node, which may be its operator's default; ``default`` if there is none."""
+        """Return an attribute of the node or its operator's default; ``default`` if there is none."""
         return self.attributes.get(name, default)
 
 
@@ -72,8 +71,7 @@ Handler = Callable[..., Any]  # of the translation, operands by position, attrib
 
 @cache
 def _taken(handler: Handler) -> tuple[int | None, int, list[str]]:
-    """Return how many operands a handler takes (None for any number), how many of them it needs, and the names of the
-    attributes that it takes."""
+    """Return how many operands a handler takes (None: any number) and needs, and the names of its attributes."""
     own = [*signature(handler).parameters.values()][1:]
     places = [one for one in own if one.kind is one.POSITIONAL_OR_KEYWORD]
     every = any(one.kind is one.VAR_POSITIONAL for one in own)
@@ -108,12 +106,8 @@ def definition(op: str, opset: int) -> Any:
 
 
 def attributes_of(proto: Any, opset: int, read: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return a node's attributes by name, each as ``read`` reads it; attributes that are left out have the operator's
-    defaults.
-
-    Raises :class:`Refused` for a required attribute that is missing, an attribute of another type, and too many
-    operands.
-    """
+    """Return a node's attributes, each as ``read`` gives it, or the operator's default. Raises :class:`Refused` for one
+    that is missing or of another type, and for too many operands."""
     extension = EXTENSIONS.get((proto.domain, proto.op_type))
     schema = definition(extension or proto.op_type, opset) if extension or proto.domain in DOMAINS else None
     attributes: dict[str, Any] = {}
@@ -202,10 +196,7 @@ def integers(array: Array, what: str) -> list[Size]:
 
 
 def single(x: Operand | None, what: str) -> Any:
-    """Return the only element of a constant; None for an operand that is left out.
-
-    Raises :class:`Refused` for a computed value, and for another number of elements.
-    """
+    """Return the only element of a constant; None for None. Raises :class:`Refused` for any other operand."""
     array = constant(x)
     if x is None or (array is not None and array.size == 1):
         return None if array is None else array.reshape(-1)[0]
@@ -215,14 +206,12 @@ def single(x: Operand | None, what: str) -> Any:
 
 
 def axes_from(t: Onnx, x: Operand, axis: int) -> range:
-    """Return the axes of x from ``axis`` to the last."""
     rank = t.rank(x)
     return range(axis_in(axis, rank), rank)
 
 
 def weight(x: Operand | None, what: str, rank: int | None = None) -> Weight:
-    """Return an operand as a parameter. Raises :class:`Refused` for a computed value, and for another number of axes
-    than ``rank``."""
+    """Return an operand as a parameter. Raises :class:`Refused` for a computed one, or with not ``rank`` axes."""
     if isinstance(x, np.ndarray) and x.dtype != object:
         array = x
         x = Weight(array.shape, (), "a constant of the graph", lambda: array)
@@ -258,11 +247,8 @@ MOST_READ = 128  # the most elements of an operand from whose values the shape o
 
 
 def fold_constants(node: Node, arrays: Sequence[Array | None], folding: Folding) -> list[Array] | None:
-    """Return the results of a node on constant operands; None for an operator that is not folded.
-
-    The onnx package infers their shapes, then computes them. Arrays with named sizes are cut and joined here, as the
-    package does not compute with them.
-    """
+    """Return a node's results on constants, which the onnx package computes; None for an operator that is not folded.
+    Arrays with named sizes are cut and joined here, as the package does not compute with them."""
     if node.op not in FOLDED:
         return None
     objects = [one for a in arrays if a is not None and a.dtype == object for one in a.reshape(-1)]
@@ -301,8 +287,7 @@ def fold_constants(node: Node, arrays: Sequence[Array | None], folding: Folding)
 
 
 def _elements(proto: Any, fed: Mapping[str, Array], opset: int) -> float:
-    """Return the number of elements of a node's results, by ONNX's shape inference; a result of unknown size counts
-    like the largest operand."""
+    """Return the size of a node's results by ONNX's inference; one of unknown size counts as the largest operand."""
     helper, numpy_helper, inference = (
         importlib.import_module(f"onnx.{module}") for module in ("helper", "numpy_helper", "shape_inference")
     )
@@ -326,8 +311,8 @@ def _elements(proto: Any, fed: Mapping[str, Array], opset: int) -> float:
 
 
 def _zeros_of_one(node: Node, arrays: Sequence[Array | None]) -> list[Array | None]:
-    """Return the operands of a node that repeats zeros, with 1 in place of each named size: such zeros are initial
-    states. Raises :class:`Refused` for anything but zeros."""
+    """Return the operands of a node that repeats zeros (initial states), with 1 for each named size. Raises
+    :class:`Refused` for anything but zeros."""
     *data, sizes = arrays
     numbers = integers(np.asarray(sizes), "shape")
     if not any(isinstance(size, OpenSize) for size in numbers):
@@ -350,10 +335,8 @@ def _evaluator(node: bytes, opset: int) -> Any:
 
 
 def _same_size(a: Any, b: Any) -> bool:
-    """Return whether two sizes are equal. A named size equals itself, and no number below 1.
-
-    Raises :class:`Refused` if the answer depends on the number that a named size stands for.
-    """
+    """Return whether two sizes are equal; a named size equals no number below 1. Raises :class:`Refused` if the answer
+    depends on the number that a named size stands for."""
     if a == b:
         return True
     if isinstance(a, OpenSize) == isinstance(b, OpenSize) or min(s for s in (a, b) if not isinstance(s, OpenSize)) > 0:
@@ -364,8 +347,7 @@ def _same_size(a: Any, b: Any) -> bool:
 
 
 def _multiplied(x: Array, y: Array) -> Array:
-    """Return the product of arrays of which one has named sizes. Raises :class:`Refused` unless the other has ones
-    only."""
+    """Return the product of arrays, one with named sizes. Raises :class:`Refused` unless the other has only ones."""
     factors = [one for one in (x, y) if one.dtype != object]
     if not factors or not np.all(factors[0] == 1):
         raise Refused("operands", "a size without a number", "a computation needs its value", PIN)
@@ -382,8 +364,7 @@ def _as_integers(array: Any) -> Array:
 
 
 def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
-    """Return the axis and the slice of each part of a Slice, from operands or, in old versions, attributes. Raises
-    :class:`Refused` for computed bounds."""
+    """Return axis and slice of each part of a Slice, from operands or attributes. Raises :class:`Refused`."""
     if node.opset >= 10:
         starts, ends, axes, steps = (*operands, None, None, None, None)[:4]
     else:
@@ -405,8 +386,7 @@ def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
 
 
 def along(term: Operand | None, place: int, shape: Shape, axis: int) -> Array | None:
-    """Return a scale or zero point in a shape that broadcasts: one number, or a number for each place along an axis;
-    None if it is left out."""
+    """Return a scale or zero point, one number or one for each place of ``axis``, in a shape that broadcasts."""
     found = constant(term)
     if term is not None and found is None:
         raise Refused(f"operand {place}", "computed", "it must be known here", "import it before it was quantized")

@@ -23,7 +23,7 @@ Combined = Literal["none", "add", "mul", "max", "min"]
 
 
 def gathered(layers: Layers, x: Operand, indices: Array) -> str:
-    """Return x[i, j, ...] for each row (i, j, ...) along the last axis of constant ``indices``: ``GatherND``."""
+    """Return x[i, j, ...] for each row i, j, ... of constant ``indices``: ``GatherND``."""
     count = indices.shape[-1]
     flat, shape = _flat(layers, x, count), layers.shape(x)
     picked = _joined(layers, [flat], [(0, place) for place in _places(indices, shape).tolist()])
@@ -32,10 +32,7 @@ def gathered(layers: Layers, x: Operand, indices: Array) -> str:
 
 def scattered(layers: Layers, x: Operand, indices: Array, updates: Operand, how: Combined) -> str:
     """Return x with ``updates`` at x[i, j, ...] for each row i, j, ... of ``indices``, written or combined with the old
-    elements.
-
-    If several updates are written to one place, the last one counts.
-    """
+    elements. Of several updates that are written to one place, the last counts."""
     count, shape = indices.shape[-1], layers.shape(x)
     places = _places(indices, shape)
     rows = layers.reshape(updates, (places.size, *shape[count:]))
@@ -64,7 +61,7 @@ def _added_up(layers: Layers, places: Array, rows: str) -> tuple[Array, str]:
 
 
 def elements(layers: Layers, x: Operand, indices: Array, axis: int) -> str:
-    """Return the element of x that each constant index names along ``axis``: ``GatherElements``."""
+    """Return the element of x at each constant index along ``axis``: ``GatherElements``."""
     axis = axis_in(axis, indices.ndim)
     if (rows := _rows(indices, layers.shape(x), axis)) is not None:
         return layers.pick(x, axis, rows)
@@ -72,7 +69,7 @@ def elements(layers: Layers, x: Operand, indices: Array, axis: int) -> str:
 
 
 def scattered_elements(layers: Layers, x: Operand, indices: Array, updates: Operand, axis: int, how: Combined) -> str:
-    """Return x with each update at the place that its constant index gives along ``axis``: ``ScatterElements``."""
+    """Return x with each update at its constant index along ``axis``: ``ScatterElements``."""
     axis = axis_in(axis, indices.ndim)
     rows = _rows(indices, layers.shape(x), axis)
     if rows is None:
@@ -82,8 +79,7 @@ def scattered_elements(layers: Layers, x: Operand, indices: Array, updates: Oper
 
 
 def scattered_rows(layers: Layers, x: Operand, axis: int, rows: Array, updates: Operand, how: Combined) -> str:
-    """Return x with each row of updates at the place that an index names along ``axis``, written or combined with the
-    old row."""
+    """Return x with a row of updates at each index along ``axis``, written or combined with the old row."""
     order = [axis, *(a for a in range(layers.rank(x)) if a != axis)]
     y = scattered(layers, layers.transpose(x, order), rows[:, None], layers.transpose(updates, order), how)
     return layers.transpose(y, np.argsort(order).tolist())
@@ -112,8 +108,7 @@ def chosen(layers: Layers, x: Operand, indices: str, axis: int) -> str:
 
 
 def chosen_elements(layers: Layers, x: Operand, indices: Operand, axis: int, wraps: bool = True) -> str:
-    """Return the element of x that each computed index names along an axis, as a product with 0 and 1:
-    ``GatherElements``."""
+    """Return the element of x at each computed index along an axis, by a product with 0 and 1: ``GatherElements``."""
     shape, wanted = layers.shape(x), layers.shape(indices)
     axis = axis_in(axis, len(shape))
     for place, size in enumerate(wanted):
@@ -130,8 +125,7 @@ def chosen_elements(layers: Layers, x: Operand, indices: Operand, axis: int, wra
 def written(
     layers: Layers, x: Operand, axis: int, places: Operand, source: Any, *, add: bool = False, wraps: bool = True
 ) -> str:
-    """Return x with ``source`` written or added at computed places along an axis. Each place becomes a row of 0 and
-    1."""
+    """Return x with ``source`` written or added at computed places along an axis, each as a row of 0 and 1."""
     axis, shape = axis_in(axis, layers.rank(x)), layers.shape(x)
     wanted = layers.shape(places)
     if any(a != b for i, (a, b) in enumerate(zip(shape, wanted, strict=True)) if i != axis):
@@ -157,8 +151,7 @@ def written(
 
 
 def in_order(layers: Layers, x: Operand, count: int, axis: int, largest: bool) -> list[str]:
-    """Return the ``count`` largest or smallest elements of an axis in order, and their places. Each search leaves out
-    the elements that were found before."""
+    """Return the ``count`` largest or smallest elements in order, and their places, found one after the other."""
     if not layers.shape(x):
         return [layers.value(x), layers.value(np.zeros(()))]
     axis = axis_in(axis, layers.rank(x))
@@ -185,10 +178,8 @@ def letters(rank: int, axis: int) -> tuple[str, str]:
 
 
 def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool = True) -> Operand:
-    """Return 1 where the place along a new axis is the index, and 0 elsewhere; constant indices give a constant array.
-
-    A negative index counts from the end if it is constant or ``wraps`` is set.
-    """
+    """Return 1 where the place along a new axis is the index, else 0; a constant for constant indices. A negative index
+    counts from the end if it is constant or ``wraps`` is set."""
     rank = layers.rank(indices) + 1
     axis = axis_in(axis, rank)
     places = np.arange(float(size)).reshape([size if a == axis else 1 for a in range(rank)])
@@ -201,8 +192,7 @@ def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool 
 
 
 def _places(indices: Array, shape: Sequence[int]) -> Array:
-    """Return indices along the leading axes of a shape as places along one axis that joins these axes. Raises
-    :class:`ShapeProblem` for an index out of range."""
+    """Return indices along a shape's first axes as places along one axis. Raises :class:`ShapeProblem` out of range."""
     sizes = [fixed(size, "a size") for size in shape[: indices.shape[-1]]]
     own = indices.reshape(-1, len(sizes)).astype(int)
     if len(sizes) > len(shape) or np.any(own < np.negative(sizes)) or np.any(own >= sizes):
@@ -212,14 +202,12 @@ def _places(indices: Array, shape: Sequence[int]) -> Array:
 
 
 def _flat(layers: Layers, x: Operand, count: int) -> str:
-    """Return x with its first axes joined."""
     shape = layers.shape(x)
     return layers.reshape(x, (prod(fixed(size, "a size") for size in shape[:count]), *shape[count:]))
 
 
 def _replaced(layers: Layers, x: Operand, count: int, places: Array, rows: str) -> str:
-    """Return x with some rows replaced: ``places`` are places along the joined first ``count`` axes, ``rows`` the new
-    rows."""
+    """Return x with new ``rows`` at ``places`` along its first ``count`` axes, joined."""
     flat = _flat(layers, x, count)
     sources = [(0, place) for place in range(layers.size(flat, 0))]
     for number, place in enumerate(places.tolist()):
@@ -228,8 +216,8 @@ def _replaced(layers: Layers, x: Operand, count: int, places: Array, rows: str) 
 
 
 def _joined(layers: Layers, parts: Sequence[str], sources: Sequence[tuple[int, int]]) -> str:
-    """Return rows of ``parts`` in the order of ``sources``, pairs of a part's number and a row's number in it.
-    Neighbouring rows are cut together. Raises :class:`Refused` for too many runs of rows."""
+    """Return rows of ``parts`` in the order of ``sources``, pairs of a part's and a row's number. Raises
+    :class:`Refused` for too many runs of neighbouring rows, which are cut together."""
     runs: list[tuple[int, int, int]] = []
     for part, row in sources:
         if runs and runs[-1][0] == part and runs[-1][2] == row:
@@ -243,8 +231,7 @@ def _joined(layers: Layers, parts: Sequence[str], sources: Sequence[tuple[int, i
 
 
 def _box(indices: Array, shape: Sequence[int]) -> list[Pair] | None:
-    """Return the block whose elements have these indices in order, as start and stop of each axis; None if they do not
-    form a block."""
+    """Return start and stop of each axis of the block that has these indices in order; None if there is none."""
     sizes = [fixed(size, "a size") for size in shape[: indices.shape[-1]]]
     places = indices.reshape(-1, len(sizes)) % sizes
     first, last = places.min(0, initial=2**31), places.max(0, initial=-1) + 1
@@ -277,7 +264,6 @@ def _rows(indices: Array, shape: Sequence[int], axis: int) -> list[int] | None:
 
 
 def _full(indices: Array, axis: int) -> Array:
-    """Return the indices of all axes, [..., rank], from indices along ``axis``."""
     grid: Any = np.indices(indices.shape)
     grid[axis] = indices
     return np.asarray(np.moveaxis(grid, 0, -1))

@@ -42,7 +42,7 @@ def constant(x: Operand | None) -> Array | None:
 
 
 def window_count(size: int, kernel: int, stride: int, pads: tuple[int, int], ceil: bool) -> int:
-    """Return how many windows fit along an axis, rounded up with ``ceil``. Raises :class:`ShapeProblem` if none."""
+    """Return how many windows fit, rounded up with ``ceil``. Raises :class:`ShapeProblem` if none does."""
     room = size + sum(pads) - kernel
     if room < 0:
         raise ShapeProblem(f"a window of {kernel} is larger than the padded image of {size}")
@@ -51,8 +51,7 @@ def window_count(size: int, kernel: int, stride: int, pads: tuple[int, int], cei
 
 
 def same_padding(size: Size, kernel: int, stride: int, dilation: int) -> Pair:
-    """Return the zeros before and after an axis so that a window begins every ``stride`` elements of it. An odd zero
-    comes after."""
+    """Return the padding by which a window begins every ``stride`` elements. An odd zero comes after."""
     total = dilation * (kernel - 1)
     if stride != 1:
         n = fixed(size, "an image's size")
@@ -62,12 +61,9 @@ def same_padding(size: Size, kernel: int, stride: int, dilation: int) -> Pair:
 
 @dataclass(frozen=True)
 class Windows:
-    """Caffe's pooling along an axis for another framework's windows. Caffe pads both sides equally and rounds the
-    number of windows up.
-
-    ``pad`` is the padding on either side; only ``count`` windows after the first ``skip`` are used. ``scales`` multiply
-    the means of the windows, where the other framework divides by another number of elements than Caffe.
-    """
+    """Caffe's pooling along an axis, padded equally on both sides and rounded up, for windows of another framework.
+    ``pad`` is the padding; only ``count`` windows after the first ``skip`` are used. ``scales`` multiply the means of
+    windows, where the other framework divides by another number of elements than Caffe."""
 
     pad: int
     skip: int
@@ -76,8 +72,8 @@ class Windows:
 
     @classmethod
     def of(cls, size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, counted: bool) -> Windows:
-        """Return Caffe's windows for another framework's windows, whose ``pads`` are (before, after); with ``counted``,
-        a mean counts padding. Raises :class:`ShapeProblem` if Caffe has no such windows."""
+        """Return Caffe's windows for others, with ``pads`` (before, after); if ``counted``, a mean counts them. Raises
+        :class:`ShapeProblem` if Caffe has none."""
         n, (before, after) = fixed(size, "an image's size"), pads
         count = in_pieces(window_count(n, kernel, stride, pads, ceil))
         for pad, skip in ((before, 0), (after, (after - before) // stride)):
@@ -96,8 +92,7 @@ class Windows:
 
 
 class Reversal(NamedTuple):
-    """The reversal of ``axis`` of x; with ``lengths``, only of the first lengths[n] elements in element n of the axis
-    ``batch``."""
+    """A reversal of ``axis``; with ``lengths``, of the first lengths[n] elements in element n of axis ``batch``."""
 
     x: str
     axis: int
@@ -106,8 +101,8 @@ class Reversal(NamedTuple):
 
 
 class ShapeOps:
-    """Builds the steps that compute one node of a source's graph after another; ``at`` sets the node, for messages and
-    names. A method adds steps to the net and returns the name of the result."""
+    """Builds the steps of one node of a source after another; ``at`` sets the node, for messages and names. A method
+    adds steps to the net and returns the name of the result."""
 
     def __init__(self, builder: NetBuilder) -> None:
         self.builder = builder
@@ -129,8 +124,7 @@ class ShapeOps:
         return fixed(shape[axis_in(axis, len(shape))], what or f"axis {axis}")
 
     def value(self, x: Operand, hint: str = "constant") -> str:
-        """Return an operand as the name of a value of the net. A weight or a constant becomes a parameter of the
-        model."""
+        """Return an operand as the name of a value. A weight or a constant becomes a parameter of the model."""
         if isinstance(x, str):
             return x
         if isinstance(x, np.ndarray) and x.dtype == object:
@@ -145,11 +139,9 @@ class ShapeOps:
         return self.reshape(self.value(x, hint), self.shape(x))
 
     def one(self, op: Op, *xs: Operand) -> str:
-        """Add an op with one result."""
         return self.builder.one(op, *map(self.value, xs), hint=self.hint)
 
     def apply(self, name: str, x: Operand, *numbers: float) -> str:
-        """Add an elementwise function with its coefficients."""
         return self.one(function(name, *map(float, numbers)), x)
 
     def affine(self, x: Operand, scale: float, shift: float) -> str:
@@ -188,8 +180,7 @@ class ShapeOps:
         return [*self.builder.add(op, self.value(x), hint=self.hint)]
 
     def cut(self, x: Operand, axis: int, start: int, stop: int) -> str:
-        """Return the elements of an axis from ``start`` up to ``stop``. Raise :class:`ShapeProblem` if they are out of
-        range."""
+        """Return the elements from ``start`` up to ``stop``. Raises :class:`ShapeProblem` if they are out of range."""
         axis = axis_in(axis, self.rank(x))
         size = self.size(x, axis, f"axis {axis} of {listed(self.shape(x))}")
         if (joined := self._of_joined(x, axis, start, stop)) is not None:
@@ -200,8 +191,7 @@ class ShapeOps:
         return self.split(x, sizes, axis)[1 if start else 0]
 
     def _of_joined(self, x: Operand, axis: int, start: int, stop: int) -> str | None:
-        """Return the operand of the Concat x that is exactly its elements from ``start`` to ``stop``; None if there is
-        no such operand."""
+        """Return the operand of the Concat x that is the elements from ``start`` to ``stop``, if there is one."""
         step = self.builder.producer(x) if isinstance(x, str) else None
         if step is None or step.op != Concat(axis):
             return None
@@ -266,8 +256,7 @@ class ShapeOps:
         return y
 
     def unreversed(self, x: Operand, axis: int, lengths: Operand | None = None, batch: int = 0) -> str | None:
-        """Return the value of which x is this reversal, perhaps with its axes permuted; None if x is no such
-        reversal."""
+        """Return the value of which x is this reversal, perhaps with its axes permuted; None if there is none."""
         known = self.reversals.get(x) if isinstance(x, str) else None
         if known is not None and known.axis == axis and known.x != x:
             own, given = (np.asarray(y.make() if isinstance(y, Weight) else y) for y in (known.lengths, lengths))
@@ -279,18 +268,15 @@ class ShapeOps:
         return None if inner is None else self.transpose(inner, step.op.axes)
 
     def stack(self, xs: Sequence[Operand], axis: int) -> str:
-        """Join values along a new axis."""
         place = axis_in(axis, self.rank(xs[0]) + 1)
         return self.concat([self.unsqueeze(x, [place]) for x in xs], place)
 
     def slice(self, x: Operand, axis: int, part: slice) -> str:
-        """Return the elements of a slice of Python along an axis."""
         places = range(self.size(x, axis))[part]
         return self.cut(x, axis, places.start, places.stop) if places.step == 1 else self.pick(x, axis, places)
 
     def depth_to_space(self, x: Operand, by: int, depth_first: bool) -> str:
-        """Return channels [N, by by C, H, W] as blocks of ``by`` by ``by`` elements of the image. With ``depth_first``,
-        C is the last of the three parts of the channels."""
+        """Return channels [N, by by C, H, W] as blocks of an image. With ``depth_first``, C is the last of three."""
         n, c, h, w = self.shape(x)
         inner = fixed(c, "channels") // by**2
         split = (n, by, by, inner, h, w) if depth_first else (n, inner, by, by, h, w)
@@ -325,8 +311,7 @@ class ShapeOps:
         return self.reshape(x, [size for axis, size in enumerate(shape) if axis not in gone])
 
     def mirror(self, x: Operand, axis: int, before: int, after: int) -> str:
-        """Return x with an axis padded by reflection at its ends. Raises :class:`ShapeProblem` if the padding is as
-        long as the axis."""
+        """Pad by reflection. Raises :class:`ShapeProblem` if the padding is as long as the axis."""
         size = self.size(x, axis)
         if max(before, after) >= size:
             raise ShapeProblem(f"a mirrored padding of {max(before, after)} on an axis of {size}")
@@ -336,7 +321,6 @@ class ShapeOps:
         return self.concat(parts, axis)
 
     def repeat_edges(self, x: Operand, axis: int, before: int, after: int) -> str:
-        """Pad an axis with copies of its first and last element."""
         _check_padding(before, after)
         size = self.size(x, axis)
         first, last = (
@@ -345,11 +329,8 @@ class ShapeOps:
         return self.concat([*first, self.value(x), *last], axis)
 
     def padded(self, x: Operand, sides: Mapping[int, tuple[int, int]], mode: str, fill: float) -> str:
-        """Pad axes before and after by ``mode``: with the number ``fill`` ("constant"), by reflection ("reflect") or
-        with copies of the ends ("edge", "replicate").
-
-        A negative padding cuts. Raise :class:`Refused` for other modes.
-        """
+        """Pad axes by ``fill`` ("constant"), by reflection ("reflect") or with the ends ("edge", "replicate"). A
+        negative padding cuts. Raises :class:`Refused` for other modes."""
         paddings: dict[str, Callable[..., str]] = {
             "constant": partial(self.pad, fill=fill),
             "reflect": self.mirror,
@@ -367,8 +348,7 @@ class ShapeOps:
         return y
 
     def pad(self, x: Operand, axis: int, before: int, after: int, fill: float = 0.0) -> str:
-        """Return x with an axis padded by a number. The padding is a copy of x's own elements, times zero, plus the
-        number."""
+        """Pad an axis with a number: copies of x's own elements, times zero, plus the number."""
         fill = float(np.clip(fill, -LARGE, LARGE))
         _check_padding(before, after)
         parts = [self.value(x)]
@@ -391,8 +371,8 @@ class ShapeOps:
         dilation: Sequence[int],
         group: int,
     ) -> str:
-        """Add a convolution of x [..., C, H, W] or [..., C, W]. ``pads`` are (before, after) for each axis. If kernel
-        and image have one pixel, the convolution is a linear layer."""
+        """Add a convolution of x [..., C, H, W] or [..., C, W], of kernels [O, C / group, ...]. ``pads`` are (before,
+        after) of each axis. With one pixel in kernel and image, it is a linear layer."""
         shape, rank = self.shape(x), len(stride)
         if {*shape[-rank:], *w.shape[2:]} == {1} and group == 1 and not any(map(any, pads)):
             y = self.linear(self.reshape(x, shape[:-rank]), w.reshaped(*w.shape[:2]), b)
@@ -417,9 +397,8 @@ class ShapeOps:
         dilation: Sequence[int],
         group: int,
     ) -> str:
-        """Add a transposed convolution: a convolution of x, with zeros between its elements, by the reversed kernel. x
-        is [..., C, H, W] or [..., C, W], w is [C, out / group, kh, kw] or [C, out / group, k]. The result is cut by
-        ``pads``, or padded if they are negative."""
+        """Add a transposed convolution of x [..., C, H, W] or [..., C, W] by w [C, out / group, ...]: a convolution of
+        x, with zeros between its elements, by the reversed kernel. ``pads`` cut the result, or pad it if negative."""
         if len(stride) == 1:
             wide = self.unsqueeze(x, [-2]), w.reshaped(*w.shape[:2], 1, w.shape[2])
             y = self.conv_transpose(*wide, b, (1, *stride), (_NONE, *pads), (1, *dilation), group)
@@ -443,7 +422,6 @@ class ShapeOps:
         return self.conv(x, turned, b, (1, 1), ((0, 0), (0, 0)), dilation, group)
 
     def _spaced(self, x: Operand, axis: int, apart: int) -> str:
-        """Return x with ``apart`` - 1 zeros between neighbouring elements of an axis."""
         if apart == 1:
             return self.value(x)
         shape, size = self.shape(x), self.size(x, axis)
@@ -469,11 +447,8 @@ class ShapeOps:
         ceil: bool = False,
         counted: bool = True,
     ) -> str:
-        """Add a pooling of x [..., H, W] or [..., W]. ``pads`` are (before, after) of each axis; with ``counted``, a
-        mean counts them.
-
-        If the source rounds the number of windows down and Caffe rounds it up, the surplus is cut off.
-        """
+        """Add a pooling of x [..., H, W] or [..., W], with ``pads`` (before, after); if ``counted``, a mean counts
+        them. If the source rounds the number of windows down and Caffe up, the surplus is cut off."""
         if len(size) == 1:
             y = self.pool(kind, self.unsqueeze(x, [-2]), (1, *size), (1, *stride), (_NONE, *pads), ceil, counted)
             return self.squeeze(y, [-2])

@@ -85,8 +85,7 @@ class Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
 
     def translate(self, operator: Operator) -> None:
-        """Add the nodes of an operator, or its refusal. Raises the error of a damaged file if options or tensors of the
-        operator are missing."""
+        """Add the nodes of an operator, or its refusal. Raises an error if the operator lacks options or tensors."""
         tensors = self.file.tensors
         self.label = tensors[operator.outputs[0]].name if operator.outputs else operator.code
         call = Call(self, operator)
@@ -148,7 +147,6 @@ class Call:
         self.emit, self.constant = graph.emit, graph.constant
 
     def has(self, slot: int) -> bool:
-        """Return whether an optional operand is given."""
         return slot < len(self.operator.inputs) and self.operator.inputs[slot] >= 0
 
     def tensor(self, slot: int) -> Tensor:
@@ -161,7 +159,7 @@ class Call:
         return self.graph.value(self.operator.inputs[slot])
 
     def given(self, slot: int) -> list[str]:
-        """Return a list of the value of an optional operand, empty if the operand is omitted."""
+        """Return the value of an optional operand in a list, which is empty without it."""
         return [self.x(slot)] if self.has(slot) else []
 
     def all(self) -> list[str]:
@@ -191,8 +189,7 @@ class Call:
         return self.emit("Clip", value, self.constant(np.float32(least)), self.constant(np.float32(most)))
 
     def activated(self, value: str, function: int) -> str:
-        """Return a value after a fused activation, which ``function`` numbers as in TFLite's schema. Raises
-        :class:`Refused` for other numbers."""
+        """Return a value after an activation by TFLite's number. Raises :class:`Refused` for other numbers."""
         if function in (2, 3):
             return self.clipped(value, *((-1, 1) if function == 2 else (0, 6)))
         if function not in (0, 1, 4):
@@ -246,8 +243,7 @@ def _slice(t: Call) -> str:
 
 
 def _strided(t: Call) -> str:
-    """Return a part of x by begin, end and step of each axis. Bits of the masks take an axis from its beginning, to its
-    end, or drop it. Raises :class:`Refused` for other masks."""
+    """Return a part of x by begin, end and step. Bits of masks take an axis from its start, to its end, or drop it."""
     begin, end, steps = t.fixed(1), t.fixed(2), t.fixed(3)
     o = t.options
     if o.ellipsisMask or o.newAxisMask or o.offset:
@@ -287,13 +283,11 @@ def _squeeze(t: Call) -> str:
 
 
 def _pack(t: Call) -> str:
-    """Return the operands joined along a new axis."""
     axis = t.constant([t.options.axis])
     return t.emit("Concat", *(t.emit("Unsqueeze", x, axis) for x in t.all()), axis=t.options.axis)
 
 
 def _unpack(t: Call) -> Sequence[str]:
-    """Return the elements of an axis, without the axis."""
     count, axis = len(t.operator.outputs), t.options.axis
     parts = t.many("Split", count, t.x(), axis=axis, num_outputs=count)
     return [t.emit("Squeeze", part, t.constant([axis])) for part in parts]
@@ -312,7 +306,7 @@ def _reduce(t: Call, op: str) -> str:
 
 
 def _cast(t: Call) -> str:
-    """Write a conversion of types; 32-bit integers become 64-bit integers, as everywhere in this graph."""
+    """Write a conversion; 32-bit integers become 64-bit integers, as everywhere in this graph."""
     kind = t.graph.file.tensors[t.operator.outputs[0]].kind
     if kind not in TYPES or kind == "FLOAT64":
         raise Refused("elements", kind, *UNREAD)
@@ -384,11 +378,8 @@ def _pool(t: Call, op: str) -> str:
 
 
 def _loop(t: Call, sizes: Sequence[int], first: Sequence[int], step: Callable[..., Sequence[str]]) -> str:
-    """Return the outputs of a loop over time, written as a Scan.
-
-    ``step`` takes a frame and states of ``sizes``; the operands at slots ``first`` are the states' initial values, or
-    variables, which begin as zeros.
-    """
+    """Return the outputs of a loop over time, written as a Scan. ``step`` takes a frame and states of ``sizes``, which
+    begin as the operands at slots ``first``, or as zeros for variables."""
     g, helper, by_time = t.graph, t.graph.helper, t.options.timeMajor
     x = t.x() if by_time else t.emit("Transpose", t.x(), perm=[1, 0, 2])
     batch = t.emit("Slice", t.emit("Shape", x), t.constant([1]), t.constant([2]))
@@ -412,8 +403,7 @@ def _loop(t: Call, sizes: Sequence[int], first: Sequence[int], step: Callable[..
 
 
 def _lstm(t: Call) -> str:
-    """Return an LSTM layer. Operands: input weights from slot 1, recurrent weights from 5, peepholes from 9, biases
-    from 12, a projection at 16."""
+    """Return an LSTM: input weights from slot 1, recurrent ones from 5, peepholes 9, biases 12, a projection 16."""
     o, add = t.options, partial(t.emit, "Add")
     if any(t.has(slot) for slot in range(20, 24)):
         raise Refused("operand 20", t.tensor(20).name if t.has(20) else "", "its norms are not supported", UNREAD[1])
@@ -451,8 +441,6 @@ def _lstm(t: Call) -> str:
 
 
 def _rnn(t: Call) -> str:
-    """Return a simple recurrent layer."""
-
     def step(x: str, h: str) -> Sequence[str]:
         both = t.emit("Gemm", x, t.x(1), t.x(3), transB=1), t.emit("Gemm", h, t.x(2), transB=1)
         return [t.activated(t.emit("Add", *both), t.options.fusedActivationFunction)]

@@ -51,8 +51,8 @@ def _has_complex_type(arguments: Sequence[Any], options: Mapping[str, Any]) -> b
 
 
 def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any], options: Any) -> Any:
-    """Return the result of an operator on complex operands, from the results of its ``handler`` on real and imaginary
-    parts. Raises :class:`Refused` for an operator without such a form."""
+    """Return the result on complex operands, made of those of ``handler`` on their parts. Raises :class:`Refused` for
+    an operator without such a form."""
     xs = [Complex(np.asarray(x.real), np.asarray(x.imag)) if isinstance(x, complex) else x for x in arguments]
     if target in _OF_COMPLEX:
         return _OF_COMPLEX[target](t, *xs, **options)
@@ -97,7 +97,6 @@ def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: 
         return _product(t, lambda t, a, b, *_, **__: t.binary("mul", a, b), "mul", [x, _inverse(t, y)], {})
 
     def of(a: Any, b: Any) -> Operand:
-        """Return the product of two real operands."""
         made: Operand = (
             handler(t, xs[0], [a, b], *rest, **options) if name == "einsum" else handler(t, a, b, *rest, **options)
         )
@@ -112,7 +111,6 @@ def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: 
 
 
 def _inverse(t: Torch, z: Complex) -> Complex:
-    """Return 1 / z."""
     power = _power(t, z)
     return Complex(t.binary("div", z.real, power), t.binary("div", _negated(t, z.imag), power))
 
@@ -155,7 +153,6 @@ _OF_COMPLEX: dict[str, Handler] = {
 
 
 def _transformed(t: Torch, x: Operand, axis: int, matrix: Array, what: str) -> str:
-    """Return x with an axis multiplied by a constant matrix [new, old]."""
     return t.along_last(x, axis, lambda y: t.linear(y, number(matrix, f"{what} of a Fourier transform")))
 
 
@@ -164,8 +161,7 @@ def _scale(normalization: int, size: int) -> float:
 
 
 def _of_real(t: Torch, x: Operand, axes: Sequence[int], normalization: int, onesided: bool) -> Complex:
-    """Return the Fourier transform of a real value along some axes; with ``onesided`` the last axis has only half of
-    the result."""
+    """Return the Fourier transform of a real value; with ``onesided``, of the last axis only half."""
     *others, axis = axes
     size = t.size(x, axis)
     cosines, sines = waves(size // 2 + 1 if onesided else size, size, size, _scale(normalization, size))
@@ -189,8 +185,7 @@ def _transform(t: Torch, z: Complex, axes: Sequence[int], normalization: int, fo
 
 
 def _to_real(t: Torch, z: Complex, axes: Sequence[int], normalization: int, size: int) -> str:
-    """Return the real inverse Fourier transform of z along some axes: on the last axis z has half of the values, and
-    the result has ``size`` values."""
+    """Return the inverse transform of z, whose last axis has half of the values, with ``size`` real values."""
     *others, axis = axes
     z = _transform(t, z, others, normalization, False)
     axis = axis_in(axis, t.rank(z.real))

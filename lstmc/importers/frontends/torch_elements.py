@@ -24,16 +24,14 @@ NotAvailable = object()  # a further result without a counterpart, such as a max
 
 
 class Filled:
-    """An array whose slices along one axis were assigned one by one, as in a loop over time: ``places`` has the
-    assigned slices by index, ``base`` all other elements."""
+    """An array of which slices along ``axis`` were assigned: ``places`` has them by index, ``base`` all else."""
 
     def __init__(self, base: Operand, shape: Shape, axis: int, places: Mapping[int, Operand]) -> None:
         self.base, self.shape, self.axis, self.places = base, shape, axis, dict(places)
         self._joined: Operand | None = None
 
     def joined(self, layers: Layers) -> Operand:
-        """Return the whole array as one value: a Concat of assigned slices and parts of the old array. The Concat is
-        built once."""
+        """Return the whole array as one value: a Concat of slices and parts of the old array, built once."""
         if self._joined is None:
             size = fixed(self.shape[self.axis], f"axis {self.axis}")
             parts: list[Operand] = []
@@ -51,8 +49,7 @@ class Filled:
 
 @dataclass(frozen=True)
 class Packed:
-    """The data of a packed sequence, held as the padded sequence x [T, N, ...]; ``zeros``: x is 0 past the end of each
-    sequence."""
+    """A packed sequence, held as the padded sequence x [T, N, ...]; ``zeros``: x is 0 past the end of each."""
 
     x: Operand
     zeros: bool = False
@@ -72,8 +69,7 @@ class Torch(Layers):
         return str(self.node.args[place].meta["val"].dtype) == "torch.bool"
 
     def resolved(self, thing: Any, joined: bool) -> Any:
-        """Return an argument with values in place of nodes. With ``joined``, arrays with assigned elements become
-        single values."""
+        """Return an argument with values for nodes. With ``joined``, arrays with assigned elements become values."""
         if isinstance(thing, dict):
             return {key: self.resolved(one, joined) for key, one in thing.items()}
         if isinstance(thing, list | tuple):
@@ -169,7 +165,6 @@ def _function(foreign: Foreign, row: Elementwise) -> Handler:
     """Return the handler of an elementwise function of x, whose further arguments are the function's settings."""
 
     def handle(t: Torch, x: Operand, *arguments: Any) -> str:
-        """Write the function of x with its settings."""
         numbers = arguments[: len(foreign.settings)] or row.numbers
         if not foreign.steepness:
             return t.apply(row.function, x, *numbers)
@@ -213,14 +208,12 @@ def _elu(t: Torch, x: Operand, alpha: float, scale: float, input_scale: float) -
 
 
 def _glu(t: Torch, x: Operand, axis: int) -> str:
-    """Return the first half of an axis times the sigmoid of the second half."""
     size = t.size(x, axis) // 2
     a, b = t.split(x, [size, size], axis)
     return t.binary("mul", a, t.apply("sigmoid", b))
 
 
 def _prelu(t: Torch, x: Operand, slope: Operand) -> str:
-    """Return the PReLU of x, with slopes along axis 1."""
     w, rank = t.weight(slope, "weight"), t.rank(x)
     return t.prelu(x, w.reshaped(1) if w.shape in ((), (1,)) else w.reshaped(*w.shape, *(1,) * (rank - 2)))
 
@@ -234,15 +227,13 @@ def _shared(method: Callable[..., str]) -> Handler:
 
 
 def _power_of(t: Torch, base: float, x: Operand) -> str:
-    """Return a number to the power x."""
     if base <= 0:
         raise Refused("self", str(base), "only powers of positive numbers are written", "use its magnitude")
     return t.apply("exp", t.affine(x, math.log(base), 0.0))
 
 
 def _bits(logical: Callable[..., str]) -> Handler:
-    """Return a handler of a bitwise operator that computes ``logical`` on truth values. Raise :class:`Refused` for
-    integers."""
+    """Return the handler of a bitwise operator on truth values, for which it is ``logical``."""
 
     def handle(t: Torch, *xs: Operand) -> str:
         if not t.is_mask():

@@ -23,8 +23,8 @@ from lstmc.ops import Array
 
 
 def decomposed(torch: Any, program: Any, supported: Collection[str]) -> Any:
-    """Return the program with operators that are not ``supported`` decomposed by PyTorch. Operators that overwrite a
-    tensor become operators with a new result. A program of supported operators stays unchanged."""
+    """Return the program with operators that are not ``supported`` decomposed by PyTorch, and with new results for
+    operators that overwrite a tensor. A program of supported operators stays unchanged."""
     calls = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     if all(call in supported or not call.startswith("aten.") for call in calls):
         return program
@@ -43,8 +43,7 @@ class Constants:
     """The results of nodes that read no input: sizes and numbers, and weights made from stored tensors."""
 
     def __init__(self, torch: Any, tensors: Mapping[str, Any], stored: Mapping[str, str]) -> None:
-        """Take the program's tensors by the names of their placeholders; ``stored`` maps those that are stored to the
-        source's names."""
+        """Take the program's tensors by placeholder, and for stored ones the source's names."""
         self.torch, self.placeholders, self.stored = torch, tensors, stored
         self.tensors: dict[Any, Any] = {}
         self.sources: dict[Any, tuple[str, ...]] = {}
@@ -52,12 +51,8 @@ class Constants:
         self.folding = Folding(sum(tensor.numel() for tensor in tensors.values()))
 
     def take(self, node: Any) -> Any:
-        """Return the constant that a node computes: a weight for a stored tensor, numbers for any other result that
-        depends on no input.
-
-        Return None if the node depends on an input or has several results, or if it computes floats from stored
-        tensors; :meth:`weight` makes a weight of these floats.
-        """
+        """Return the constant that a node computes: a weight for a stored tensor, numbers for what depends on no input.
+        Return None if it depends on an input, has several results, or is floats of stored tensors (:meth:`weight`)."""
         tensor = self._tensor(node)
         if tensor is None:
             return None
@@ -84,7 +79,6 @@ class Constants:
         """Return the computation of a weight as text; equal texts mean equal weights."""
 
         def word(one: Any) -> str:
-            """Return an argument of the node as text: the recipe of a node, or the value."""
             if isinstance(one, list | tuple):
                 return f"[{', '.join(map(word, one))}]"
             if not isinstance(one, self.torch.fx.Node):
@@ -108,8 +102,7 @@ class Constants:
         return str(array.tolist()) if array.size < 5 else f"numbers {list(array.shape)} #{digest}"
 
     def add(self, node: Any, value: Any) -> None:
-        """Record the result of a node that depends only on the shapes of its operands, so that later nodes can be
-        computed from it."""
+        """Record a result that depends only on shapes, so that later nodes can be computed from it."""
         like = node.meta["val"]
         self.tensors[node] = (
             value if isinstance(value, int) else self.torch.as_tensor(np.array(value), dtype=like.dtype)
@@ -158,8 +151,8 @@ _NAMES = ("N", "T", "L", "M")  # numbers of open sizes
 
 
 def describe_program(torch: Any, program: Any, name: str) -> Net:
-    """Return the net of an ``ExportedProgram`` or a stored program. Open sizes of the program stay open, unless a layer
-    needs their numbers: then a note names the layer. Raise :class:`RefusedError` with all reasons."""
+    """Return the net of an ``ExportedProgram`` or a stored program. Open sizes stay open, unless a layer needs their
+    numbers: then a note names the layer. Raises :class:`RefusedError` with all reasons."""
     own = _tensors(program)[0]
     nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name not in own]
     inputs = [(node, _open_axes(torch, node)) for node in nodes]
@@ -188,8 +181,7 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
 
 
 def _tensors(program: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return a program's tensors by the names of their placeholders, and the source's names of the stored tensors.
-    Tensors that are not stored come from the model's code."""
+    """Return a program's tensors by placeholder, and the source's names of those that are stored, not in the code."""
     signature, tensors = program.graph_signature, {**program.state_dict, **program.constants}
     stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     lifted = getattr(signature, "inputs_to_lifted_tensor_constants", {})
@@ -244,8 +236,7 @@ def _input(builder: NetBuilder, reader: Torch, node: Any, opened: Mapping[int, s
 
 
 def _with_outputs(builder: NetBuilder, reader: Torch, program: Any, name: str, stored: Mapping[str, str]) -> Net:
-    """Return the net with the program's results as its outputs. Raises :class:`RefusedError` for a result that is no
-    plain value."""
+    """Return the net with the program's results. Raises :class:`RefusedError` for one that is no plain value."""
     signature = program.graph_signature
     (output,) = [node for node in program.graph.nodes if node.op == "output"]
     pairs = zip(output.args[0], signature.output_specs, strict=True)
@@ -283,7 +274,7 @@ def _weight(recipe: str, sources: tuple[str, ...], tensor: Any) -> Weight:
 
 
 def _parts(tensor: Any, part: Callable[[Any], Any]) -> Any:
-    """Apply ``part`` to a tensor, or to the real and the imaginary part of a complex tensor, and return the result."""
+    """Apply ``part`` to a tensor, or to the real and the imaginary part of a complex tensor."""
     return Complex(part(tensor.real), part(tensor.imag)) if tensor.is_complex() else part(tensor)
 
 
@@ -330,8 +321,7 @@ def _call(reader: Torch, constants: Constants, node: Any) -> Refusal | None:
 
 
 def _result(reader: Torch, node: Any, target: str) -> Any:
-    """Return the value of a node by its handler. Raises :class:`Refused` or
-    :class:`~lstmc.importers.ir.values.ShapeProblem`."""
+    """Return the value of a node by its handler. Raises :class:`Refused` or :class:`ShapeProblem`."""
     whole = target not in torch_elements.ASSIGNED
     arguments, options = (reader.resolved(given, whole) for given in _arguments(node))
     if target.startswith("aten.sym_size."):
@@ -355,8 +345,7 @@ def _result(reader: Torch, node: Any, target: str) -> Any:
 
 
 def _arguments(node: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return a list of a node's positional arguments, and a dict of its keyword arguments. A missing argument has the
-    operator's default."""
+    """Return a node's arguments by position and by keyword, a missing one as the operator's default."""
     if not hasattr(node.target, "_schema"):
         return [*node.args], {}
     by_place, by_name, defined = list[Any](), dict[str, Any](), node.target._schema.arguments

@@ -27,7 +27,6 @@ def _linear(t: Torch, x: Operand, w: Operand, b: Operand | None) -> str:
 
 
 def _addmm(t: Torch, b: Operand, x: Operand, w: Operand, *, beta: float, alpha: float) -> str:
-    """Return beta b + alpha x @ w."""
     if isinstance(w, Weight) and isinstance(b, Weight) and beta == alpha == 1:
         return t.linear(x, w.transposed(), b)
     product = t.affine(t.matmul(x, w), alpha, 0.0)
@@ -58,7 +57,6 @@ def _attention(
 
 
 def _each(setting: Any, rank: int) -> list[int]:
-    """Return a setting for each axis; a single number is for all axes."""
     values = [setting] if isinstance(setting, int) else list(setting)
     return [values[min(axis, len(values) - 1)] for axis in range(rank)]
 
@@ -79,7 +77,6 @@ def _conv(t: Torch, x: Operand, w: Operand, b: Operand | None, stride: Any, pad:
 def _conv_transpose(
     t: Torch, x: Operand, w: Operand, b: Operand | None, stride: Any, pad: Any, beyond: Any, group: int, dilation: Any
 ) -> str:
-    """Return a transposed convolution; ``beyond`` is the output padding."""
     weight, bias = t.weight(w, "weight"), weight_or_none(t, b, "bias")
     rank = len(weight.shape) - 2
     pads = [(p, p - more) for p, more in zip(_each(pad, rank), _each(beyond, rank), strict=True)]
@@ -89,8 +86,7 @@ def _conv_transpose(
 def _batch_norm(
     t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float, *more: Any
 ) -> str:
-    """Write a batch normalization by stored statistics. Raise :class:`Refused` for a normalization by the batch's own
-    statistics."""
+    """Write a batch normalization by stored statistics. Raises :class:`Refused` for the batch's own statistics."""
     if training or mean is None:
         raise Refused("training", "True", "the mean of the batch is not known", "export the module after .eval()")
     statistics = [weight_or_none(t, one, "batch normalization") for one in (w, b, mean, var)]
@@ -109,7 +105,6 @@ def _group_norm(t: Torch, x: Operand, groups: int, w: Any, b: Any, eps: float, *
 def _instance_norm(
     t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any, own: bool, momentum: float, eps: float, *more: Any
 ) -> str:
-    """Return a normalization of each channel, by its own statistics or by stored ones."""
     statistics = [weight_or_none(t, one, "instance normalization") for one in (w, b, mean, var)]
     if not own:
         return t.batch_norm(x, statistics, eps)
@@ -125,7 +120,6 @@ def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int) -> Weight:
     direction, size = t.weight(v, "v"), t.weight(g, "g")
 
     def make() -> Array:
-        """Return v scaled to the norms g."""
         array = direction.make()
         others = tuple(a for a in range(array.ndim) if a != axis)
         scaled: Array = size.make() * array / np.sqrt((array.astype(np.float64) ** 2).sum(others, keepdims=True))
@@ -136,11 +130,9 @@ def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int) -> Weight:
 
 
 def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
-    """Return the handler of a pooling. Its further arguments are dilation and ceil for a maximum; for a mean they are
-    ceil, whether padding counts, and a divisor, which is refused."""
+    """Return the handler of a pooling; ``more`` is dilation and ceil, or of a mean ceil, counted and a divisor."""
 
     def handle(t: Torch, x: Operand, size: Any, stride: Any, pad: Any, *more: Any) -> str:
-        """Write the pooling. Raise :class:`Refused` for a dilation or a divisor."""
         dilation, ceil, counted, divisor = (*more, True, None) if kind == "max" else (1, *more, None)[:4]
         if set(_each(dilation, rank)) != {1}:
             raise Refused("dilation", str(dilation), "Caffe's pooling has no dilation", "pool without it")
@@ -153,11 +145,9 @@ def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
 
 
 def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
-    """Return the handler of a pooling to a number of windows: window i goes from floor(i n / count) to ceil((i + 1) n /
-    count)."""
+    """Return the handler of a pooling whose window i goes from floor(i n / count) to ceil((i + 1) n / count)."""
 
     def handle(t: Torch, x: Operand, size: Any) -> Any:
-        """Write the pooling; the places of a maximum are not available."""
         counts, lead = [size] * rank if isinstance(size, int) else list(size), t.rank(x) - rank
         y = t.value(x)
         for axis, count in enumerate(counts, lead):
@@ -189,11 +179,8 @@ def stacked(
     init: Callable[[int], Mapping[str, Operand]] = lambda lane: {}, extras: Mapping[Extra, Operand] = {},
     dropout: float = 0.0,
 ) -> tuple[str, dict[str, list[str]]]:  # fmt: skip
-    """Add recurrent layers of one direction or ``both``, one after the other, over x [T, N, D]. Return the outputs, and
-    for each state its last value in each lane.
-
-    A lane is one direction of one layer; ``init`` returns the initial states of a lane.
-    """
+    """Add layers of one direction or ``both`` over x [T, N, D]. Return the outputs, and of each state its last value in
+    each lane, which is one direction of one layer. ``init`` returns the initial states of a lane."""
     last: dict[str, list[str]] = {}
     outputs: list[str] = []
     for at, (kind, new, weights) in enumerate(lanes):
@@ -221,8 +208,7 @@ def _recurrent(mode: str) -> Handler:
         t: Torch, x: Operand, states: Any, params: Sequence[Operand], bias: bool, count: int, dropout: float,
         training: bool, both: bool, batch_first: bool, extras: Mapping[Extra, Operand] = {},
     ) -> list[str]:  # fmt: skip
-        """Write the layers. ``states`` are the initial states [lanes, N, H], ``params`` the weights of all lanes one
-        after the other. Raise :class:`Refused` if their numbers do not fit."""
+        """Write layers with initial ``states`` [lanes, N, H] and the ``params`` of all lanes in a row."""
         weights = [t.weight(one, "a weight") for one in params]
         lanes, given = count * (2 if both else 1), states if isinstance(states, list) else [states]
         if lanes < 1 or len(weights) % lanes or len(given) != 1 + (kind == "lstm"):
@@ -255,7 +241,7 @@ def _one_step(mode: str) -> Handler:
     kind, new = _MODES[mode]
 
     def handle(t: Torch, x: Operand, states: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any) -> Any:
-        """Write the cell over x as a sequence of one step, and return the next states: h, or [h, c] for an LSTM."""
+        """Return the next states: h, or [h, c] for an LSTM."""
         weights = [t.weight(one, "a weight") for one in (w_x, w_h, b_x, b_h) if one is not None]
         initial = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
         init = {s: v for s, v in initial.items() if not (isinstance(v, np.ndarray) and not v.any())}
@@ -284,7 +270,6 @@ def _of_packed(
     t: Torch, mode: str, data: Packed, lengths: Operand, states: Any, weights: Any, bias: bool, count: int,
     dropout: float, both: bool,
 ) -> list[Any]:  # fmt: skip
-    """Return the outputs and the last states of a recurrent layer on packed data."""
     extras: dict[Extra, Operand] = {"lengths": lengths}
     y, *last = _recurrent(mode)(t, data.x, states, weights, bias, count, dropout, False, both, False, extras)
     return [Packed(y, zeros=True), *last]

@@ -30,12 +30,10 @@ def _transpose(t: Torch, x: Operand, a: int, b: int) -> Operand:
 
 
 def _view(t: Torch, x: Operand, shape: Sequence[int]) -> str:
-    """Return x in another shape, in which one size may be -1."""
     return t.reshape(x, resolved(shape, t.shape(x), products=True))
 
 
 def _flatten(t: Torch, x: Operand, start: int, end: int) -> str:
-    """Return x with the axes from ``start`` to ``end`` joined into one."""
     shape = t.shape(x)
     first, last = axis_in(start, len(shape)), axis_in(end, len(shape))
     return t.reshape(x, resolved((*shape[:first], -1, *shape[last + 1 :]), shape, products=True))
@@ -54,7 +52,6 @@ def _slice(t: Torch, x: Operand, axis: int, start: int | None, stop: int | None,
 
 
 def _split(t: Torch, x: Operand, sizes: int | Sequence[int], axis: int) -> list[str]:
-    """Return the pieces of an axis: of given sizes, or of one size except the last piece."""
     size = t.size(x, axis)
     if isinstance(sizes, int):
         sizes = [min(sizes, size - at) for at in range(0, size, sizes)]
@@ -62,7 +59,7 @@ def _split(t: Torch, x: Operand, sizes: int | Sequence[int], axis: int) -> list[
 
 
 def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> str:
-    """Return x without those of the given axes that have one element; for None, without all axes of one element."""
+    """Return x without the given axes that have one element; for None, without all axes of one element."""
     if axes is None:
         return t.squeeze(x, None)
     shape = t.shape(x)
@@ -71,8 +68,7 @@ def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> s
 
 
 def _cat(t: Torch, xs: Sequence[Operand], axis: int) -> Operand:
-    """Return values joined along an axis. Values without elements are left out, and zeros of one element are repeated
-    to open sizes."""
+    """Return values joined. Empty ones are left out, and zeros of one element are repeated to open sizes."""
     kept = [x for x in xs if 0 not in t.shape(x)]
     if len(kept) < 2:
         return kept[0] if kept else xs[0]
@@ -94,7 +90,6 @@ def _expand(t: Torch, x: Operand, shape: Sequence[int], *, implicit: bool) -> Op
 
 
 def _repeat(t: Torch, x: Operand, counts: Sequence[int]) -> Operand:
-    """Return x repeated along each axis."""
     if isinstance(x, np.ndarray):
         bounded([*x.shape, *counts])
         return np.tile(x, counts)
@@ -103,7 +98,6 @@ def _repeat(t: Torch, x: Operand, counts: Sequence[int]) -> Operand:
 
 
 def _repeat_each(t: Torch, x: Operand, count: int, axis: int | None, *, output_size: Any) -> str:
-    """Return x with each element repeated along an axis, or in one flat axis."""
     if axis is None:
         x, axis = t.reshape(x, resolved((-1,), t.shape(x))), 0
     return t.enlarged(x, axis_in(axis, t.rank(x)), count)
@@ -121,20 +115,16 @@ def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int]) -> s
 
 
 def _best(kind: Literal["max", "min"]) -> Handler:
-    """Return a handler that returns the largest or smallest element along an axis, and its index."""
     place = _place(1.0 if kind == "max" else -1.0)
     return lambda t, x, axis, keep=False: [t.reduce(kind, x, [axis], keep), place(t, x, axis, keep)]
 
 
 def _place(sign: float) -> Handler:
-    """Return the handler of the index of the largest element of an axis or of all elements; with ``sign`` -1, of the
-    smallest element."""
     return lambda t, x, axis=None, keep=False: t.argmax(x, axis, keep, sign=sign)
 
 
 def _var(t: Torch, x: Operand, axes: Any, less: float, keep: bool) -> str:
-    """Return the variance of n elements along axes, with the divisor n - ``less``. Raises :class:`Refused` unless the
-    divisor is positive."""
+    """Return the variance of n elements, by the divisor n - ``less``. Raises :class:`Refused` unless positive."""
     shape = t.shape(x)
     places = axes or range(len(shape))
     n = math.prod(fixed(shape[axis], "a size") for axis in places)
@@ -157,13 +147,10 @@ _VAR: dict[str, Handler] = {
 
 
 def _root(handler: Handler) -> Handler:
-    """Return the handler of the square root of another handler's result."""
     return lambda t, *xs, **options: t.apply("power", handler(t, *xs, **options), 0.5)
 
 
 def _reduce(kind: Any) -> Handler:
-    """Return the handler of a reduction along axes, by default all."""
-
     def handle(t: Torch, x: Operand, axes: Any = None, keep: bool = False, *, dtype: Any = None) -> str:
         return t.reduce(kind, x, axes or range(t.rank(x)), keep)
 
@@ -171,8 +158,7 @@ def _reduce(kind: Any) -> Handler:
 
 
 def _full(t: Torch, sizes: Sequence[int], value: float, **options: Any) -> Operand:
-    """Return an array of one number. Zeros have one element along an open axis, which is repeated where it is
-    necessary."""
+    """Return an array of one number. Zeros have one element along an open axis, which is repeated where necessary."""
     shape = [1 if isinstance(size, OpenSize) else fixed(size, "a size") for size in sizes]
     bounded(shape)
     array = np.full(shape, value)
@@ -180,7 +166,6 @@ def _full(t: Torch, sizes: Sequence[int], value: float, **options: Any) -> Opera
 
 
 def _range(t: Torch, *bounds: Any, **options: Any) -> Operand:
-    """Return the numbers from a start up to an end, by a step."""
     known = [fixed(one, "a bound") for one in bounds]
     start, stop, step = (0, *known, 1) if len(known) == 1 else (*known, 1)[:3]
     bounded([abs((stop - start) / step)])
@@ -188,8 +173,8 @@ def _range(t: Torch, *bounds: Any, **options: Any) -> Operand:
 
 
 def _constant(value: float | None = None, shaped: bool = False) -> Handler:
-    """Return the handler of an array of equal numbers: ``value``, or if that is None the operator's next argument; in
-    x's shape or, if ``shaped``, in the shape that is an argument."""
+    """Return the handler of an array of equal numbers: ``value``, or else the next argument; in x's shape or, if
+    ``shaped``, in the shape that is an argument."""
 
     def handle(t: Torch, x: Operand, *more: Any, **options: Any) -> Operand:
         sizes, *rest = more if shaped else (t.shape(x), *more)
@@ -211,15 +196,13 @@ def _pad(t: Torch, x: Operand, pads: Sequence[int], mode: str, value: float | No
 
 
 def _norm(t: Torch, x: Operand, order: float, axes: Sequence[int] | None, keep: bool, *, dtype: Any) -> str:
-    """Return the norm of order 1 or 2 along axes. Raises :class:`Refused` for other orders."""
     if order not in (1, 2):
         raise Refused("ord", str(order), "only norms of order 1 and 2 are written", "use one of these")
     return t.norm(x, int(order), axes or range(t.rank(x)), keep)
 
 
 def _index(t: Torch, x: Operand, places: Sequence[Any]) -> Operand:
-    """Return the elements of x at places along one or more axes, which may be computed. Raises :class:`Refused` for a
-    computed mask."""
+    """Return the elements at places, known or computed, along axes. Raises :class:`Refused` for a computed mask."""
     indexed = [axis for axis, one in enumerate(places) if one is not None]
     arrays = [constant(places[axis]) for axis in indexed]
     shape = t.shape(x)
@@ -262,8 +245,7 @@ def _places_of_masks(places: Sequence[Any]) -> list[Any]:
 
 
 def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add: bool = False) -> str:
-    """Return x with ``values`` written where a mask is 1, or at known places of one axis. Raises :class:`Refused` for
-    other places."""
+    """Return x with ``values`` where a mask is 1, or at known places of an axis. Raises :class:`Refused` for others."""
     shape = t.shape(x)
     axes = [axis for axis, one in enumerate(places) if one is not None]
     first = t.node.args[1][axes[0]]
@@ -285,11 +267,9 @@ def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add
 
 
 def _of_order(rank: Callable[[int], int]) -> Handler:
-    """Return the handler that finds one element in the sorted order of an axis, and its place. ``rank`` gives the
-    element's number by the axis's size."""
+    """Return the handler of one element of a sorted axis, and its place. ``rank`` gives the number by the size."""
 
     def handle(t: Torch, x: Operand, *more: Any) -> list[str]:
-        """Sort the axis up to the wanted element, and return this element and its place."""
         *given, axis, keep = more
         size = t.size(x, axis)
         found = in_order(t, x, given[0] if given else rank(size), axis, False)
@@ -307,8 +287,7 @@ def _log_add(t: Layers, x: str, before: str) -> str:
 
 
 def _along(first: float, step: Callable[[Layers, str, str], str]) -> Handler:
-    """Return the handler of a loop along an axis: ``step`` computes the next result from an element and the result so
-    far, which begins with ``first``."""
+    """Return the handler of a loop along an axis: ``step`` makes a result of an element and the result so far."""
     return lambda t, x, axis, *, dtype=None: t.running(x, axis, lambda *state: (step(*state),) * 2, first=first)
 
 
@@ -318,8 +297,7 @@ def _with_places(handler: Handler) -> Handler:
 
 
 def _windows(t: Torch, x: Operand, kernel: Any, dilation: Any, pad: Any, stride: Any) -> str:
-    """Return the windows of an image [N, C, H, W] as columns [N, C kh kw, L], by a convolution whose kernels pick
-    elements."""
+    """Return windows of an image [N, C, H, W] as columns [N, C kh kw, L]: a convolution that picks elements."""
     n, _, *_ = t.shape(x)
     channels = t.size(x, 1)
     y = t.conv(x, _moving(kernel, channels), None, stride, [(p, p) for p in pad], dilation, channels)
@@ -328,8 +306,7 @@ def _windows(t: Torch, x: Operand, kernel: Any, dilation: Any, pad: Any, stride:
 
 
 def _folded(t: Torch, x: Operand, size: Any, kernel: Any, dilation: Any, pad: Any, stride: Any) -> str:
-    """Return windows [N, C kh kw, L] added up at their places in an image [N, C, H, W]: a transposed convolution with
-    kernels of 0 and 1."""
+    """Return windows [N, C kh kw, L] added up in an image [N, C, H, W]: a transposed convolution by 0 and 1."""
     n, rows, _ = t.shape(x)
     spans = zip(size, kernel, dilation, pad, stride, strict=True)
     counts = [(one + 2 * p - d * (k - 1) - 1) // s + 1 for one, k, d, p, s in spans]
@@ -347,8 +324,7 @@ def _moving(kernel: Sequence[int], channels: int) -> Weight:
 
 
 def _unfold(t: Torch, x: Operand, axis: int, size: int, step: int) -> str:
-    """Return the windows of an axis, with the elements of a window along a new last axis: a convolution with the
-    identity."""
+    """Return the windows of an axis, with their elements along a new last axis: a convolution with the identity."""
     rank = t.rank(x)
     axis = axis_in(axis, rank)
     others = [a for a in range(rank) if a != axis]
@@ -364,8 +340,7 @@ def _unfold(t: Torch, x: Operand, axis: int, size: int, step: int) -> str:
 
 
 def _resizings(t: Torch, x: Operand, rank: int, sizes: Any, scales: Any) -> Iterator[tuple[int, int, int, float]]:
-    """Yield each of the last ``rank`` axes with its old size, its new size, and the number of old elements for each new
-    one."""
+    """Yield each of the last ``rank`` axes, its old and new size, and how many old elements make a new one."""
     for place, axis in enumerate(range(t.rank(x) - rank, t.rank(x))):
         old = t.size(x, axis)
         new = int(old * scales[place]) if sizes is None else sizes[place]
@@ -376,8 +351,6 @@ def _linear_resize(rank: int) -> Handler:
     """Return the handler of linear interpolation along the last axes: a product with a matrix for each axis."""
 
     def handle(t: Torch, x: Operand, sizes: Any, corners: bool, scales: Any) -> str:
-        """Resize each axis by a matrix that weighs the two old elements around each new element; ``corners`` aligns the
-        ends."""
         y = t.value(x)
         for axis, old, new, ratio in _resizings(t, x, rank, sizes, scales):
             at = np.arange(new) * ((old - 1) / max(new - 1, 1)) if corners else (np.arange(new) + 0.5) * ratio - 0.5
@@ -395,8 +368,7 @@ def _linear_resize(rank: int) -> Handler:
 
 
 def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any) -> str:
-    """Return x with its last axes resized: each new element is the nearest old one. Elements are repeated if the ratio
-    is whole, else picked."""
+    """Return x with its last axes resized: each new element is the nearest old one, repeated or picked."""
     y = t.value(x)
     for axis, old, new, ratio in _resizings(t, x, len(scales if sizes is None else sizes), sizes, scales):
         at = np.minimum(np.floor(np.arange(new, dtype=np.float32) * np.float32(ratio)).astype(int), old - 1)
@@ -406,13 +378,11 @@ def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any) -> str:
 
 
 def _any(t: Torch, x: Operand, axis: Any = None, keep: bool = False) -> str:
-    """Return a mask that is 1 where any element along axes is not 0."""
     axes = range(t.rank(x)) if axis is None else [axis] if isinstance(axis, int) else axis
     return t.reduce("max", x, axes, keep) if t.is_mask() else t.any_of(x, axes, keep)
 
 
 def _prod(t: Torch, x: Operand, axis: int | None = None, keep: bool = False, *, dtype: Any = None) -> str:
-    """Return the product of the elements of an axis, or of all elements."""
     return t.multiplied(x, range(t.rank(x)) if axis is None else [axis], keep)
 
 
@@ -505,14 +475,12 @@ HANDLERS: dict[str, Handler] = {
 
 
 def _moved(rank: int, source: int, to: int) -> list[int]:
-    """Return the permutation that moves one axis to another place."""
     axes = list(range(rank))
     axes.insert(axis_in(to, rank), axes.pop(axis_in(source, rank)))
     return axes
 
 
 def _unflatten(t: Torch, x: Operand, axis: int, sizes: Sequence[int]) -> str:
-    """Return x with one axis cut into several axes."""
     shape = t.shape(x)
     place = axis_in(axis, len(shape))
     return t.reshape(x, resolved((*shape[:place], *sizes, *shape[place + 1 :]), shape))

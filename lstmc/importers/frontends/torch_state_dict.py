@@ -32,11 +32,8 @@ ALONE = Argument("recurrent_only", "True")  # the options that select the recurr
 
 @dataclass
 class Group:
-    """The tensors of one torch.nn.LSTM, GRU, RNN, or of one cell: ``tensors`` has them by (layer, backwards), then by
-    role.
-
-    ``title`` is the last part of the ``owner``'s name, or the whole name if several groups would have the same title.
-    """
+    """The tensors of one torch.nn.LSTM, GRU, RNN, or of one cell, by (layer, backwards), then by role. ``title`` is the
+    last part of the ``owner``'s name, or all of it if several groups would have the same title."""
 
     owner: str
     title: str = ""
@@ -61,12 +58,9 @@ def describe_state_dict(
     rnn: Nonlinearity | None = None,
     recurrent_only: bool = False,
 ) -> Net:
-    """Return a model with an input and outputs for each recurrent layer that the tensors' names imply, time first.
-
-    ``rnn`` is the function of plain RNNs, which the names do not contain. ``recurrent_only`` leaves out all other
-    tensors and computations. Raises :class:`RefusedError` if there is no such layer, or if the file has more than such
-    layers.
-    """
+    """Return a net with an input and outputs for each recurrent layer by the tensors' names, time first. ``rnn`` is the
+    function of plain RNNs, which the names do not contain. Raises :class:`RefusedError` if there is no such layer, or
+    if the file has more than such layers, unless ``recurrent_only`` leaves that out."""
     groups, rest = groups_of(source)
     if not recurrent_only:
         _check_whole(source, hints, groups, rest)
@@ -101,8 +95,7 @@ def describe_state_dict(
 def _check_whole(
     source: Source, hints: Mapping[str, Mapping[str, Any]], groups: Sequence[Group], rest: Sequence[str]
 ) -> None:
-    """Raise :class:`RefusedError` if the file has more than the recurrent layers that the names of its tensors
-    imply."""
+    """Raise :class:`RefusedError` if the file has more than the recurrent layers by the names of its tensors."""
     mend = f"{SAVE_PROGRAM}; {ALONE} imports the recurrent layers alone"
     refusals = []
     root = str(hints.get("", {}).get("class", ""))
@@ -143,8 +136,7 @@ def groups_of(source: Source) -> tuple[list[Group], list[str]]:
 
 
 def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonlinearity | None, many: bool) -> None:
-    """Add the layers of a group to the net, with an input and outputs. Raises :class:`Refused` if a layer is
-    missing."""
+    """Add the layers of a group, with an input and outputs. Raises :class:`Refused` if a layer is missing."""
     title, layers = group.title, Layers(builder)
     layers.at(title, group.owner or "the recurrent layer")
     numbers = sorted({layer for layer, _ in group.tensors})
@@ -165,7 +157,7 @@ def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonl
 
 def _lane(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, Any], rnn: Nonlinearity | None) -> Lane:
     """Return one direction of one layer. Raises :class:`Refused` if the shapes of its tensors do not fit each other, or
-    if it is not known whether a plain RNN uses tanh or relu."""
+    if a plain RNN may use tanh or relu."""
     bias = "bias_ih" in tensors
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if len(shapes.get("weight_hh", ())) != 2 or len(shapes.get("weight_ih", ())) != 2:
