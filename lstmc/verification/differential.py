@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lstmc import ops
 from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays
 from lstmc.interp import Evaluation, Gradients, backward, drawn, forward, named_rng
 from lstmc.ir import (
     Graph,
+    Node,
     Ref,
     Scan,
     all_nodes,
@@ -29,7 +31,7 @@ from lstmc.ir import (
 )
 from lstmc.loops.layer import other_ties, product_numbers
 from lstmc.loops.low_precision import FLOAT32
-from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Log, Power, Reshape, Split
+from lstmc.ops import Array
 from lstmc.passes import step_pattern
 from lstmc.prepare import fixed_masks, mask_name
 from lstmc.process.status import report_activity, with_progress
@@ -81,7 +83,9 @@ def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, .
     The model decides, not the compiled graph: a gradient that a pass lost is a difference. A state that a layer carries
     itself (Caffe's LSTM) is not an input of the net.
     """
-    whole = {n.name for n in compiled.model if isinstance(n.op, Input) and isinstance(n.op.values, IntegerRange)}
+    whole = {
+        n.name for n in compiled.model if isinstance(n.op, ops.Input) and isinstance(n.op.values, ops.IntegerRange)
+    }
     inside = compiled.model.carried().keys() - {node.name for node in compiled.expanded}
     return tuple(name for name in differentiable_inputs(compiled.model, outputs) if name not in whole | inside)
 
@@ -99,7 +103,7 @@ def forward_only(
 
 def _as_run(compiled: Compiled, arrays: RunArrays, execution: Execution) -> RunArrays:
     """Return the arrays of a run, with the inputs that the net itself drew in this run by a random filler."""
-    drawn = {n.name for n in compiled.model if isinstance(n.op, Input)} - set(arrays.inputs)
+    drawn = {n.name for n in compiled.model if isinstance(n.op, ops.Input)} - set(arrays.inputs)
     return replace(arrays, inputs={**arrays.inputs, **{name: execution.values[name] for name in drawn}})
 
 
@@ -142,7 +146,7 @@ def check_training(
     graph = fixed_masks(compiled.expanded)
     masks, read = {}, {}
     for node in compiled.expanded:
-        if isinstance(node.op, Dropout):
+        if isinstance(node.op, ops.Dropout):
             masks[mask_name(node.name)] = np.where(execution.values[node.name] == 0, 0, 1 / (1 - node.op.ratio))
             read[node.name] = graph.args(node.name)[0]
     arrays = replace(arrays, inputs={**arrays.inputs, **masks})
@@ -153,7 +157,7 @@ def check_training(
         return report
     # nobody knows whether a zero was dropped: the gradient that flows back through it to inputs is not known
     reason = f"{unknown[0]} reads a zero, whose output is the same whether it was dropped or not"
-    inputs = {node.name for node in compiled.model if isinstance(node.op, Input)}
+    inputs = {node.name for node in compiled.model if isinstance(node.op, ops.Input)}
     kept = tuple(d for d in report.differences if d.kind != "gradient" or d.name not in inputs)
     left_out = (NotCompared(d.kind, d.name, d.count, reason) for d in report.differences if d not in kept)
     return replace(report, differences=kept, not_compared=(*report.not_compared, *left_out))
@@ -343,7 +347,7 @@ def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
     """Yield the differences between the model and the compiled graph if all dropouts multiply by the same fixed
     numbers: they show that a dropout was moved to another value. Nets that are not trained have no dropouts."""
     graphs = (compiled.model, compiled.expanded) if compiled.trained else ()
-    if not any(isinstance(node.op, Dropout) for graph in graphs for node in all_nodes(graph)):
+    if not any(isinstance(node.op, ops.Dropout) for graph in graphs for node in all_nodes(graph)):
         return
     model, masks = with_masks(compiled.model)
     reference = forward(model, {**arrays.inputs, **masks}, arrays.weights)
@@ -378,7 +382,7 @@ def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]
     scales: dict[Ref, float] = {}
     for ref, value in expanded.values.items():
         scales[ref] = largest(value)
-        if isinstance(expanded.graph.node(ref.node).op, Split | Reshape):
+        if isinstance(expanded.graph.node(ref.node).op, ops.Split | ops.Reshape):
             scales[ref] = scales[expanded.graph.args(ref.node)[0]]
         name = expanded.graph.value_name(ref)
         if name in execution.values:
@@ -451,8 +455,8 @@ POSITIVE = (
 
 def free_inputs(compiled: Compiled, given: Collection[str] = ()) -> list[str]:
     """Return the names of the inputs that may hold any number, and are not ``given``."""
-    ops = ((node.name, node.op) for node in compiled.model if isinstance(node.op, Input) and node.name not in given)
-    return [name for name, op in ops if op.fill is None and op.values is None]
+    leaves = ((node.name, node.op) for node in compiled.model if node.name not in given)
+    return [name for name, op in leaves if isinstance(op, ops.Input) and op.fill is None and op.values is None]
 
 
 def random_inputs(
@@ -460,18 +464,52 @@ def random_inputs(
 ) -> dict[str, Array]:
     """Return random float64 values for every input that is fed, and the values of constant inputs. ``given`` inputs are
     unchanged; other inputs are normal numbers of standard deviation ``scale``, or from the input's domain
-    ``values``."""
+    ``values``. Of an input that the model compares with a number, about every fourth row is that number."""
     inputs: dict[str, Array] = dict(given or {})
+    compared = compared_inputs(compiled.model)
     for node in compiled.model:
-        if isinstance(node.op, Input) and node.name not in inputs:
+        if isinstance(node.op, ops.Input) and node.name not in inputs:
             if node.op.fill is None:
                 numbers = drawn(seed, node.name, node.op.shape, node.op.values)
                 if node.op.values is None:
                     numbers = scale * numbers.astype(np.float32).astype(np.float64)
+                    for number, axis in compared.get(node.name, ()):
+                        rng = named_rng(seed, f"rows of {node.name} equal to {number}")
+                        shape = [1 if place == axis else size for place, size in enumerate(numbers.shape)]
+                        draws = rng.random(shape)
+                        rows = draws <= (np.quantile(draws, 0.25) if draws.size > 3 else 0.25)
+                        numbers = np.where(rows, number, numbers)
                 inputs[node.name] = numbers
-            elif isinstance(node.op.fill, Constant):
+            elif isinstance(node.op.fill, ops.Constant):
                 inputs[node.name] = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
     return inputs
+
+
+def compared_inputs(graph: Graph) -> dict[str, list[tuple[float, int | None]]]:
+    """Return the numbers that the model compares elements of an input with, by input: a random number is equal to none
+    of them. With each is the axis along which all elements must be equal to it, or None.
+
+    Such a comparison is ``step(abs(x - number))``, or the step of the largest of these along an axis.
+    """
+
+    def operand(node: Node) -> Node:
+        return graph.node(graph.args(node.name)[0].node)
+
+    found: dict[str, list[tuple[float, int | None]]] = {}
+    for step in (node for node in graph if isinstance(node.op, ops.StopGradient)):
+        axis: int | None = None
+        maker, number = operand(step), 0.0
+        while maker.op.moves:
+            maker = operand(maker)
+        if isinstance(largest := maker.op, ops.Max):
+            maker, axis = operand(maker), largest.axis
+        if isinstance(maker.op, ops.Abs):
+            maker = operand(maker)
+            if isinstance(affine := maker.op, ops.Affine):
+                maker, number = operand(maker), float(np.float32(-affine.shift / affine.scale))
+            if isinstance(maker.op, ops.Input):
+                found.setdefault(maker.name, []).append((number, axis))
+    return found
 
 
 def inputs_of_domain(
@@ -484,7 +522,7 @@ def inputs_of_domain(
     """Return random inputs, and whether they have no negative numbers because the model is not finite with these. The
     reason is a logarithm or a power of an input. An input with declared ``values`` is drawn from these."""
     inputs = random_inputs(compiled, seed, given, scale)
-    if not any(isinstance(node.op, Log | Power) for node in all_nodes(compiled.model)):
+    if not any(isinstance(node.op, ops.Log | ops.Power) for node in all_nodes(compiled.model)):
         return inputs, False
     free = free_inputs(compiled, given or {})
     positive = {name: np.abs(a) if name in free else a for name, a in inputs.items()}

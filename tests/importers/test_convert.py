@@ -158,6 +158,21 @@ def test_a_model_of_one_frame_that_does_not_mean_its_source_does_not_pass(tmp_pa
     assert [difference.passed for difference in done.described] == [False]
 
 
+@pytest.mark.filterwarnings("ignore")  # of Keras and PyTorch
+@pytest.mark.parametrize("number", [0.0, -1.0])
+def test_inputs_have_the_number_that_a_mask_is_made_from(number: float, tmp_path: Path) -> None:
+    layer = keras.layers.LSTM(4)
+    masked = keras.Sequential([keras.Input((6, 3)), keras.layers.Masking(number), layer])
+    plain = keras.Sequential([keras.Input((6, 3)), layer])
+    masked.save(tmp_path / "masked.keras")
+    plain.save(tmp_path / "plain.keras")
+    right, other = (import_file(tmp_path / f"{name}.keras") for name in ("masked", "plain"))
+    for described, passes in ((right.described, True), (other.described, False)):
+        model = replace(right, described=described)
+        done = lstmc.convert(model, tmp_path / str(passes), sizes={"N": 2}, on="interpreter")
+        assert [difference.passed for difference in done.described] == [passes]
+
+
 def test_convert_says_what_is_proved(command: LSTMC) -> None:  # noqa: F811
     save(tagger(), Path("tagger.pt"), "zip")
     sizes = ("-D", "N=1", "-D", "T=2", "--recurrent-only", "--on", "interpreter")
