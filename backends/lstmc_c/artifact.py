@@ -48,11 +48,8 @@ STATE = "state."  # prefix of the blobs of states
 
 @dataclass(frozen=True)
 class Field:
-    """An array of the generated C: its name, number of elements and comment.
-
-    ``initial`` is a state's first value as C; ``each_step`` says that an input or output has a value for each step of a
-    block; ``grid`` has the integers of its elements, or is None for floats.
-    """
+    """An array of the generated C. ``initial`` is a state's first value as C; ``each_step`` says that an input or
+    output has a value for each step of a block; ``grid`` has the integers of its elements, or is None for floats."""
 
     name: str
     size: int
@@ -71,8 +68,7 @@ class Field:
 
 
 class Source:
-    """The C of a compiled net with these weights, in these numbers. ``in_file``: the weights are in a file of their
-    own."""
+    """The C of a compiled net with these weights and numbers. ``in_file``: the weights are in a file of their own."""
 
     def __init__(
         self, compiled: Compiled, weights: Mapping[str, Array], numbers: Numbers = FLOAT32, in_file: bool = False
@@ -113,8 +109,7 @@ class Source:
         return IntegerWriter(self.plan, self.arrays, self.names, self.rounding, values, types, self.constants)
 
     def _grid(self, ref: Ref) -> Grid | None:
-        """Return the grid of an array of the caller, or None for floats. Raises :class:`BackendError` for an output
-        that depends on no input, and for an array without a measured range."""
+        """Return the grid of a caller's array, None for floats. Raises :class:`BackendError` if it can have none."""
         if not isinstance(self.rounding, IntegerRounding):
             return None
         grid, name = self.rounding.grid(ref), self.graph.value_name(ref)
@@ -128,8 +123,7 @@ class Source:
         return grid
 
     def _state(self, before: str) -> Field:
-        """Return the field of the state whose value before a step is called ``before``. Its first value is a number, or
-        an array that is added to the constants."""
+        """Return the field of the state that is called ``before`` before a step. A first array becomes a constant."""
         pair, type_, grid = self.initial[before], self.graph.type(Ref(before)), self._grid(Ref(before))
         self._grid(next(output.ref for output in self.graph.outputs if output.name == pair.after))
         short = pair.name.rpartition("/")[2]
@@ -151,8 +145,7 @@ class Source:
         return Field(name, type_.size, about, initial, grid=grid)
 
     def _array(self, memory: str, name: str, value: Ref) -> Field:
-        """Return the field of an input or output (``memory`` says which). The field has a C identifier, and a comment
-        with the shape, the domain and the delay."""
+        """Return the field of an input or output (``memory``): its C name, and a comment on shape, domain and delay."""
         identifier = self.arrays[memory, name] = self.names.unique(name)
         self.names.taken.add(f"{self.name}_{'de' * (memory == 'output')}quantize_{identifier}")
         output = next((o for o in self.compiled.model.outputs if memory == "output" and o.name == name), None)
@@ -165,8 +158,7 @@ class Source:
         return Field(identifier, type_.size, quoted(comment, "comment"), each_step=each_step, grid=self._grid(value))
 
     def _add_weights(self, values: Mapping[str, Array]) -> None:
-        """Add the arrays of weights that a step in floats reads, each in the number format and the order that the
-        product which reads it needs."""
+        """Add the weights that a step in floats reads, each in the number format and order that its product needs."""
         for ref, use in self.plan.weights:
             name, shape = self.plan.graph.value_name(ref), shape_text(self.plan.graph.type(ref).shape)
             format = self.numbers.format_of(use)
@@ -253,8 +245,7 @@ class Source:
         return [array.name for array in (*self.inputs, *self.outputs)]
 
     def _first_arguments(self, restrict: str = "") -> dict[str, str]:
-        """Return the names of the arguments before the arrays, by their declarations: the state, the work memory, and
-        the weights if they are in a file."""
+        """Return the arguments before the arrays by their declarations: state, work memory, weights in a file."""
         return {
             **({f"{self.name}_state *{restrict}state": "state"} if self.states else {}),
             f"{self.name}_work *{restrict}work": "work",
@@ -268,7 +259,6 @@ class Source:
         return ", ".join([*self._first_arguments(restrict), *filter(None, [more]), *inputs, *outputs])
 
     def _reset_note(self) -> str:
-        """Return the comment on what a reset sets, and on states that the caller has to set."""
         words = [state.name for state in self.states if "set after reset" in state.comment]
         if not words:
             return "All states take their first values."
@@ -347,8 +337,7 @@ LAYOUTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 
 
 def artifact(source: Source, layout: str = "files") -> Artifact:
-    """Return the files ``NAME.c``, ``NAME.h``, ``NAME.manifest.json`` and, for weights in a file, ``NAME.bin``, in the
-    folders of a layout. Same input, same bytes."""
+    """Return ``NAME.c``, ``.h``, ``.manifest.json``, maybe ``.bin``, in a layout's folders: same input, same bytes."""
     compiled, manifest = source.compiled, _manifest(source)
     folder, others = LAYOUTS[layout]
     named = {**source.files(), f"{compiled.name}.manifest.json": manifest.text().encode()}
@@ -366,8 +355,7 @@ def artifact(source: Source, layout: str = "files") -> Artifact:
 
 
 def _manifest(source: Source) -> Manifest:
-    """Return the manifest of a step in C: the place of each input, output and state, which is a field or an
-    argument."""
+    """Return the manifest of a step in C: each input, output and state is in a field of the state or an argument."""
     graph, plan = source.graph, source.plan
     fed = {("input", node.name) for node in plan.inputs}
 

@@ -1,7 +1,4 @@
-"""The backend of plain C: its passes, its files, and running them on this machine.
-
-The functions of a written net are called as users call them: open, reset, steps without feeding states, a block.
-"""
+"""The backend of plain C: its passes, its files, and running them on this machine by the functions that users call."""
 
 from __future__ import annotations
 
@@ -80,12 +77,9 @@ def blobs_of_each_step(compiled: Compiled, manifest: Manifest) -> frozenset[str]
 def compared_functions(
     compiled: Compiled, manifest: Manifest, net: Functions, weights: Mapping[str, Array], rounding: Rounding | None
 ) -> dict[str, Pair]:
-    """Return the expected and the actual result of each function of the net, by the end of its name; the two must be
-    equal to the bit.
-
-    ``open`` accepts the file of weights and no damaged file; ``reset`` sets the first states; ``steps`` after a reset,
-    in which the net carries its states, and a ``block`` give the results of steps whose states are fed.
-    """
+    """Return the expected and the actual result, equal to the bit, of each function of the net, by the end of its name:
+    ``open`` accepts the file of weights and no damaged file; ``reset`` sets the first states; ``steps`` after a reset
+    and a ``block`` give the results of single steps whose states are fed."""
     found = {"open": _opened(net)} if len(net.weights) else {}
     each = blobs_of_each_step(compiled, manifest)
     fed = [random_inputs(compiled, seed) for seed in range(STEPS)]
@@ -122,8 +116,7 @@ def _conversions(compiled: Compiled, manifest: Manifest, net: Functions, roundin
 
 
 def _quantized(net: Functions, function: str, grid: Grid) -> Pair:
-    """Return zeros, and the errors of a function that rounds numbers to integers: how far each integer is from its
-    quotient, or 0 if by at most a half, apart from float32's rounding."""
+    """Return zeros, and how far the integers of a rounding function are from the numbers: 0 for at most a half."""
     most, quotients = grid.high, np.r_[np.linspace(-1.5, 1.5, 1001), np.inf, -np.inf, np.nan]
     numbers = (grid.scale * most * quotients).astype(np.float32)
     integers = net.converted(function, numbers, integer_type(most).removesuffix("_t"))
@@ -132,7 +125,6 @@ def _quantized(net: Functions, function: str, grid: Grid) -> Pair:
 
 
 def _dequantized(net: Functions, function: str, grid: Grid) -> Pair:
-    """Return the numbers that integers stand for, as computed here and by a function of the net."""
     integers = np.linspace(-grid.high, grid.high, 255).astype(integer_type(grid.high).removesuffix("_t"))
     return (grid.scale * integers.astype(np.float64)).astype(np.float32), net.converted(function, integers, "float32")
 
@@ -144,8 +136,7 @@ def first_states(
     weights: Mapping[str, Array],
     rounding: Rounding | None,
 ) -> Iterator[list[Array]]:
-    """Yield for each state its first value by the model, and the value that a reset sets. Yield the latter twice if an
-    input of the model begins the state."""
+    """Yield each state's first value by the model and by a reset; twice the latter if an input begins the state."""
     for state in states:
         (blob,) = manifest.inputs[state.before].place.names
         first = state.first(weights)
@@ -155,16 +146,14 @@ def first_states(
 
 
 def _joined(pairs: Iterable[Sequence[Array]]) -> Pair:
-    """Return pairs of arrays as one pair of flat arrays, or a pair of zeros if both are equal, NaN at the same
-    places."""
+    """Return pairs of arrays as a pair of flat arrays. Return zeros if both are equal, with NaN at the same places."""
     wanted, found = (np.concatenate([np.ravel(array) for array in arrays]) for arrays in zip(*pairs, strict=True))
     same = np.array_equal(wanted, found, equal_nan=True)
     return (np.zeros(1), np.zeros(1)) if same else (wanted, found)
 
 
 def _opened(net: Functions) -> Pair:
-    """Return for several contents whether they should open as weights, and whether they do: damaged, short, and at an
-    odd address, which should not, and the correct file, which should."""
+    """Return for the right weights (the last) and for damaged, short and misaligned ones if they should and do open."""
     others = [np.r_[np.uint8(0), net.weights][1:], net.weights[:-4].copy()]
     for at in (0, 4, 8, -1):
         others.append(net.weights.copy())
@@ -189,12 +178,9 @@ def find_compiler() -> Compiler:
 def call_source(
     manifest: Manifest, function: str = "lstmc_call", each_step: Collection[str] = (), steps: int = 1
 ) -> str:
-    """Return the C of functions that a test program calls, because they take pointers to arrays of float alone.
-
-    One function runs a step, states included. For a net with a file of weights, another function opens the file and
-    returns whether it fits the net. With several ``steps`` two more functions run so many steps after a reset, one by
-    one and as a block. ``each_step`` are the blobs with a value for each step.
-    """
+    """Return the C of functions that a test program calls, because they take pointers to arrays of float alone: one
+    runs a step, states included; one opens a file of weights and returns whether it fits; with several ``steps`` two
+    run so many after a reset, one by one and as a block. ``each_step``: the blobs with a value for each step."""
     blobs = {
         **{blob: entry.place for entry in manifest.inputs.values() for blob in entry.place.names},
         **{blob: place for place in manifest.outputs.values() for blob in place.names},
@@ -275,8 +261,7 @@ class Library:
         return results if names is None else {name: results[name] for name in names}
 
     def stream(self, function: str, blobs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Reset the states and run all steps, by ``steps`` or as a ``block``. Return the first states, and all
-        results."""
+        """Return the states after a reset, and the results of all steps after it: by ``steps`` or as a ``block``."""
         fed = [np.ascontiguousarray(blobs.get(blob, ()), np.float32) for blob in self._fed]
         results, first = (
             {
@@ -303,15 +288,13 @@ class Library:
 
 
 def _pointers(arrays: Iterable[Array]) -> ctypes.Array[ctypes.c_void_p]:
-    """Return the addresses of arrays as an array of C pointers."""
     addresses = [array.ctypes.data for array in arrays]
     return (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
 
 
 @contextmanager
 def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Library]:
-    """Yield a written net that is loaded. Raises :class:`BackendError` for a GPU, for weights of another net, and
-    without gcc."""
+    """Yield a written net, loaded. Raises :class:`BackendError` for a GPU, for weights of another net, without gcc."""
     if gpu:
         raise BackendError(f"{files.net}: C runs on the CPU alone")
     separate = None if files.weights == files.net else files.weights
@@ -405,19 +388,15 @@ MODEL: tuple[Pass, ...] = (
 
 
 def _is_loop(scan: Scan) -> bool:
-    """Return whether a scan along another axis than time is a loop of the step: it must be innermost, because constants
-    that a loop makes from its operands must be weights of the whole step."""
+    """Return whether a scan is a loop of the step: innermost, because its constants are weights of the whole step."""
     innermost = not any(isinstance(node.op, Scan) for node in scan.body)
     return innermost and scan.inside and scan.length > 1 and scan.first is None and not scan.kept
 
 
 @dataclass(frozen=True)
 class CBackend(RunsFiles):
-    """Writes one step of a net as a C file without a library, and runs the file by gcc.
-
-    The net computes in ``numbers``. Its weights are in the source, or in a file. ``layout`` names the folders of the
-    files, as in ``LAYOUTS``. With ``loops`` a scan inside a step of float32 is a loop in C, else it is unrolled.
-    """
+    """Writes one step of a net as a C file without a library, and runs the file by gcc. ``layout`` is a name in
+    ``LAYOUTS``. With ``loops`` a scan inside a step of float32 is a loop in C, else it is unrolled."""
 
     numbers: Numbers = FLOAT32
     weights_in_file: bool = False
@@ -436,8 +415,7 @@ class CBackend(RunsFiles):
     }
 
     def with_options(self, values: Mapping[str, str]) -> CBackend:
-        """Return the backend with other numbers, another layout, or weights in a file. Raises :class:`BackendError` for
-        unknown values."""
+        """Return the backend with these options. Raises :class:`BackendError` for unknown values."""
         weights = values.get("weights", "file" if self.weights_in_file else "source")
         if weights not in ("source", "file"):
             raise BackendError(f"weights={weights}: expected source or file")
@@ -451,8 +429,7 @@ class CBackend(RunsFiles):
     weights_suffix: ClassVar[str] = SUFFIX
 
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """Return the list of passes. A net in integers has no loops in C, because the values of each iteration have
-        their own ranges."""
+        """Return the passes. Integers have no loops in C, because values of each iteration have their own ranges."""
         loops = self.loops and self.numbers == FLOAT32
         return (*MODEL, Expand(loops=_is_loop) if loops else Expand(), Dead())
 
@@ -466,8 +443,7 @@ class CBackend(RunsFiles):
             return artifact(Source(compiled, weights, self.numbers, self.weights_in_file), self.layout)
 
     def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
-        """Return a program that streams a WAV file through a net of spectra; see :mod:`lstmc_c.wav`. Raise BackendError
-        for another language, and for a net in integers, with weights in a file, or in another layout."""
+        """Return a program that streams a WAV file through a net. Raises :class:`BackendError` for other nets."""
         argument = Argument("language", language)
         if language.partition(":")[0] != LANGUAGE:
             raise BackendError(f"{argument}: a net in C is a function; for sound there is {LANGUAGE}")

@@ -68,11 +68,8 @@ class StepCode(LoopCode):
 
 
 class Writer:
-    """Writes the C of a plan's loops and operations.
-
-    ``arrays`` has the C name of each array of the caller and of each weight, by its kind and its name in the plan;
-    ``half``: matrices are float16.
-    """
+    """Writes the C of a plan's loops and operations. ``arrays`` has the C name of each array of the caller and of each
+    weight, by its kind and its name in the plan; with ``half`` matrices are float16."""
 
     variable = "float"  # the type of a value in a loop
 
@@ -97,8 +94,7 @@ class Writer:
     # the places of elements ------------------------------------------------------------------------------------------
 
     def _array(self, place: Place, use: Use = "value") -> tuple[str, int]:
-        """Return the name of an array in C, and the index of a place's first element in this array. Buffers share one
-        array, ``memory``."""
+        """Return the C name of a place's array, and its first element's index there. Buffers share ``memory``."""
         array = place.array
         if array.kind == "buffer":
             return "memory", self.base + self.plan.offsets[array] + place.offset
@@ -123,8 +119,7 @@ class Writer:
         indices: Sequence[str] = INDICES,
         array: str = "",
     ) -> str:
-        """Return an element of a view as C. ``more`` is added to the index: a term, or the stride along the inner loop.
-        ``array``, if given, replaces the view's array."""
+        """Return an element of a view as C. ``more`` is added to the index: a term, or a stride of the inner loop."""
         text, offset = self._array(view.place, view.use)
         index = at(offset, strides, indices)
         term = {0: "", 1: ALONG}.get(more, f"{more} * {ALONG}") if isinstance(more, int) else more
@@ -133,7 +128,6 @@ class Writer:
         return f"{array or text}[{index}]"
 
     def _address(self, view: View, strides: Iterable[int]) -> str:
-        """Return the address of an element of a view as C."""
         array, offset = self._array(view.place, view.use)
         index = at(offset, strides)
         return array if index == "0" else f"{array} + {index}"
@@ -141,7 +135,6 @@ class Writer:
     # loops -----------------------------------------------------------------------------------------------------------
 
     def _store(self, array: Array, element: str, value: str) -> None:
-        """Add the line that gives an element of an array a value."""
         self.code.add(f"{element} = {value};")
 
     def _loop(self, loop: Loop) -> None:
@@ -171,8 +164,7 @@ class Writer:
                     self._store(loop.pointers[loop.elements[number][0]][0].array, results[number], value)
 
     def _sum(self, total: str, x: str, along: Sequence[Axis]) -> None:
-        """Write a sum of elements into the variable ``total``. Many floats are added up in ``LANES`` independent sums,
-        so that the compiler uses vectors."""
+        """Write a sum into the variable ``total``; many floats are added in ``LANES`` sums, so that C has vectors."""
         (*_, axis) = along or [Axis("", 1, 1)]
         if self.variable != "float" or len(along) != 1 or axis.size % LANES or axis.size < FEWEST:
             self.code.add(f"{self.variable} {total} = 0;")
@@ -188,8 +180,7 @@ class Writer:
         self.code.add(f"{each} {total} += {lanes}[{ALONG}];")
 
     def _nest(self, loop: Loop) -> tuple[Sequence[Axis], list[str], list[str]]:
-        """Return the nested loops of a loop, the texts of its elements inside them, and the texts of its elements
-        outside of the loops of a sum, where the sum's result is written."""
+        """Return a loop's nested loops, and the texts of its elements inside them and outside of its sum's loops."""
         axes: Sequence[Axis] = Nest((loop,)).axes()
         name, first, (length, inner) = "", "", loop.axis
         if not axes and loop.count > 1:  # indices need divisions
@@ -211,13 +202,11 @@ class Writer:
     # ops with special loops -------------------------------------------------------------------------------------------
 
     def _operation(self, work: Operation) -> None:
-        """Write an op that has special loops."""
         kind = Linear if isinstance(work.op, Linear) else type(work.op)
         WRITERS[kind](self, work.op, View.of(work.y, work.shape), *work.reads)
 
     def linear(self, op: Linear, y: View, x: View, w: View, b: View | None = None) -> None:
-        """Write a matrix product as calls of a C function: one call for all rows where a function for several rows
-        fits, else a call for each row. Without a constant matrix, write loops."""
+        """Write a product as a call of a C function for all rows or for each row, or as loops for a computed matrix."""
         ins, outs = x.shape[-1], y.shape[-1]
         columns = [view.without(-1) for view in (y, x, *([] if b is None or b.shape != y.shape else [b]))]
         lead, (to, of, *added) = nest(y.shape[:-1], columns)
@@ -257,8 +246,7 @@ class Writer:
                 self.code.add(f"product({to}, {of}, {matrix}, 0, {outs}, {ins});")
 
     def turns(self, op: Turns, y: View, *reads: View) -> None:
-        """Write an op of several iterations as a loop: copy the first states, and write the body, which reads and
-        writes the op's operands and results in place."""
+        """Write several iterations as a loop: copy the first states, and write the body, which works in place."""
         inner, (result, at) = self.plan.inner[op], self._array(y.place)
         turn = self.names.unique("turn")
         inside = Inside(self, op, turn)
@@ -283,8 +271,7 @@ class Writer:
         self.plan.scratch = max(self.plan.scratch, inner.work + inner.scratch)
 
     def _matrix(self, w: View) -> tuple[str, ...]:
-        """Return the name of the C function for a product with a constant matrix, and the arrays of the matrix that the
-        function takes."""
+        """Return the C function for a product with a constant matrix, and the arrays of the matrix that it takes."""
         array, _ = self._array(w.place, w.use)
         if (scale := self._scale(w)) is not None:
             return "product_int8", array, scale
@@ -293,16 +280,13 @@ class Writer:
         return "product_float16" if self.half else "product", array
 
     def _number(self, w: View, element: str) -> str:
-        """Return an element of a matrix as a float in C: float16 is converted."""
         return f"half_to_float({element})" if self.half and w.of_weight else element
 
     def _scale(self, w: View) -> str | None:
-        """Return the name of the array with the scale of each row of a matrix of integers, or None for another
-        matrix."""
+        """Return the name of the array with the scale of each row of a matrix of integers; None for other matrices."""
         return self.arrays.get((f"{w.use} scale", w.place.array.name))
 
     def _times_scale(self, w: View, row: str) -> str:
-        """Return the C that multiplies by the scale of a row; empty for a matrix without scales."""
         scale = self._scale(w)
         return "" if scale is None else f" * {scale}[{row}]"
 
@@ -332,8 +316,7 @@ class Writer:
             self._store(y.place.array, self._element(y, to), "most")
 
     def _slices(self, axis: int, y: View, x: View) -> tuple[Shape, str, str, str]:
-        """Return the sizes of loops over all axes but ``axis``, and three C expressions inside them: the first element
-        of x along ``axis``, and the elements of x and of y along ``axis``."""
+        """Return the sizes of loops over the other axes, and as C: the first element of x, each of x, and each of y."""
         y_first, x_first = y.without(axis), x.without(axis)
         sizes, (to, of) = nest(y_first.shape, [y_first, x_first])
         of_each = self._element(x_first, of, x.strides[axis])
@@ -376,8 +359,7 @@ class Writer:
         return f"memory + {self.base + self.plan.work}"
 
     def conv(self, op: Conv, y: View, x: View, w: View, b: View | None = None) -> None:
-        """Write a convolution as calls of functions if possible, else as loops in which a weight is widened when it is
-        read."""
+        """Write a convolution as calls of functions if possible, else as loops that widen a weight as they read it."""
         if self._convolve(op, y, x, w, b):
             return
         bias = "0.0f" if b is None else self._element(b, (1,), indices=("o",))
@@ -387,9 +369,8 @@ class Writer:
         self._convolved(op, y, x, w, parts, "o")
 
     def _convolve(self, op: Conv, y: View, x: View, w: View, b: View | None) -> bool:
-        """Write a convolution in floats as calls of functions of C, one for each image and group, and return whether
-        this was possible. Weights of fewer bits are widened into scratch memory before the calls, a few rows at a
-        time."""
+        """Write a convolution in floats as a call for each image and group, and return whether this was possible.
+        Weights of fewer bits are first widened into scratch memory, a few rows at a time."""
         images = View.of(y.place, (prod(y.shape[:-3]), *y.shape[-3:]))
         if self.variable != "float":
             return False
@@ -434,8 +415,7 @@ class Writer:
         return True
 
     def _taps(self, op: Conv, x: View, w: View, width: int) -> tuple[list[int], int]:
-        """Return the offsets in x of a window's elements, and 0. If windows cannot be read from x directly, return the
-        offsets in copied rows with zeros around them, and the width of these rows."""
+        """Return the offsets of a window's elements in x, and 0; or in rows copied between zeros, and their width."""
         (_, ins, kh, kw), (_, xplane, xrow, xcolumn), (down, across) = w.shape, x.strides, op.dilation
         if op.stride[1] * xcolumn == 1 and not any(op.pad) and width >= WIDTH:
             return [m * xplane + i * down * xrow + j * across for m, i, j in np.ndindex(ins, kh, kw)], 0
@@ -500,8 +480,7 @@ class Writer:
         return self._element(x, (), " + ".join([image, *terms]))
 
     def pool(self, op: Pool, y: View, x: View) -> None:
-        """Write the loops of a pooling: the largest element or the mean of each window, without the elements outside
-        the image."""
+        """Write a pooling: the largest element or the mean of each window, without the elements outside the image."""
         images = View.of(y.place, (prod(y.shape[:-2]), *y.shape[-2:]))
         image, *pixel = x.strides
         result = self._element(images, images.strides, indices=("n", "k", "l"))
@@ -534,11 +513,8 @@ class Writer:
 
 
 class Inside(Writer):
-    """Writes one iteration of a loop inside a step, in float32.
-
-    ``where`` has the C name and the first index of each input and output of the body; ``pointers`` are lines that
-    declare the arrays of an iteration.
-    """
+    """Writes one iteration of a loop inside a step, in float32. ``where`` has the C name and the first index of each
+    input and output of the body; ``pointers`` are lines that declare the arrays of an iteration."""
 
     def __init__(self, outer: Writer, op: Turns, turn: str) -> None:
         plan = outer.plan.inner[op]
@@ -556,8 +532,7 @@ class Inside(Writer):
         self.pointers: list[str] = []
 
     def at(self, kind: str, name: str, array: str, offset: int, size: int) -> None:
-        """Note the place of an array of the body. The place of a sequence moves on with each iteration, or back if the
-        sequence runs backwards."""
+        """Note the place of an array of the body. The place of a sequence moves with each iteration, on or back."""
         backwards = self.op.sequences.get((kind, name))
         if backwards is None:
             self.where[kind, name] = array, offset

@@ -1,7 +1,4 @@
-"""C of elements: numbers, identifiers, the expression of each op on elements, and views of arrays.
-
-Views are the elements of arrays that ops with special loops read and write; nested loops over them are text.
-"""
+"""C of elements: numbers, identifiers, the expression of each op on elements, and views of arrays in nested loops."""
 
 from __future__ import annotations
 
@@ -137,8 +134,7 @@ class Code:
     def loops(
         self, sizes: Sequence[int], indices: Sequence[str] = INDICES, independent: bool = False
     ) -> Iterator[None]:
-        """Enclose the lines added inside in nested loops of these sizes, or in braces without sizes. ``independent``
-        says that no element of the innermost loop needs another element."""
+        """Enclose the lines added inside in nested loops. ``independent``: no innermost element needs another one."""
         if not sizes:
             with self.block():
                 yield
@@ -176,8 +172,7 @@ def along(size: int) -> str:
 
 
 def nest(shape: Shape, views: Sequence[View]) -> tuple[Shape, list[tuple[int, ...]]]:
-    """Return the sizes of nested loops over ``shape``, and the strides of each view in these loops. Axes of one element
-    have no loop, and neighbouring axes share a loop if all views allow it."""
+    """Return the sizes of nested loops over ``shape``, and its strides by view. Axes share loops where possible."""
     sizes: list[int] = []
     strides: list[list[int]] = [[] for _ in views]
     for axis, size in enumerate(shape):

@@ -1,8 +1,5 @@
-"""The numbers of a net in C: a device's numbers of :mod:`lstmc.numerics`, the constant arrays, and a step in integers.
-
-Constants are in the source or in a separate file, in float32, float16 or integers. A step in integers has the kernels
-of :mod:`lstmc.numerics.integers`: the same numbers, to the bit.
-"""
+"""The numbers of a net in C: constant arrays in float32, float16 or integers, in the source or in a separate file; and
+a step in integers, by the kernels of :mod:`lstmc.numerics.integers`: the same numbers, to the bit."""
 
 from __future__ import annotations
 
@@ -113,8 +110,7 @@ class Constant:
 
     @property
     def is_large(self) -> bool:
-        """Whether the array begins at a cache line on processors with vectors: a vector across two lines takes twice
-        the time."""
+        """Whether the array begins at a cache line, because a vector across two lines takes twice the time."""
         return self.values.nbytes >= LARGE
 
     @property
@@ -125,10 +121,8 @@ class Constant:
 
 
 class Constants:
-    """The constant arrays of a net; equal arrays are stored once.
-
-    ``in_file``: the source reads the arrays from a struct, whose layout does not depend on their numbers.
-    """
+    """The constant arrays of a net; equal arrays are stored once. ``in_file``: the source reads the arrays from a
+    struct, whose layout does not depend on their numbers."""
 
     def __init__(self, names: Names, in_file: bool) -> None:
         self.names, self.in_file = names, in_file
@@ -146,8 +140,7 @@ class Constants:
 
     @property
     def ordered(self) -> list[Constant]:
-        """The arrays in the order of the file or source. In a file the arrays with the widest elements come first, so
-        that the struct has no gaps."""
+        """The arrays in their order. In a file the widest elements come first, so that the struct has no gaps."""
         return sorted(self.list, key=lambda each: -each.values.dtype.itemsize) if self.in_file else self.list
 
     @property
@@ -161,8 +154,7 @@ PANELS: Mapping[Use, int] = {"panel": PANEL, "groups": PANEL, "windows": PANEL, 
 
 
 def in_panels(weight: Array, use: Use = "panel") -> Array:
-    """Return a weight in the order in which products read it: in panels of some rows, each stored column by column. For
-    a product of lanes the last panel is padded with zeros."""
+    """Return a weight as products read it: in panels of rows, each column by column; lanes get whole panels."""
     rows, of_groups = PANELS[use], use == "groups"
     matrices = [matrix.reshape(len(matrix), -1) for matrix in (weight if of_groups else [weight])]
     if use == "lanes":
@@ -171,8 +163,7 @@ def in_panels(weight: Array, use: Use = "panel") -> Array:
 
 
 def in_bands(matrix: Array) -> tuple[list[Array], NDArray[Any]]:
-    """Return for each panel of rows its band, the columns from the first to the last that is not zero, and the bounds
-    of the bands."""
+    """Return each panel of rows from its first to its last column that is not zero, and the bounds of these columns."""
     panels = [matrix[row : row + PANEL] for row in range(0, len(matrix), PANEL)]
     used = [np.flatnonzero(panel.any(0)) for panel in panels]
     bounds = np.array([(columns[0], columns[-1] + 1) if columns.size else (0, 0) for columns in used], np.uint32)
@@ -180,8 +171,7 @@ def in_bands(matrix: Array) -> tuple[list[Array], NDArray[Any]]:
 
 
 def finite(name: str, array: Array, dtype: type[np.generic]) -> Array:
-    """Return weights as numbers of ``dtype``. Raises :class:`BackendError` for a number that is not finite in that
-    type."""
+    """Return weights in ``dtype``. Raises :class:`BackendError` for a number that is not finite in this type."""
     with np.errstate(over="ignore"):
         stored = np.asarray(array).astype(dtype)
     if not np.isfinite(stored).all():
@@ -195,8 +185,7 @@ def layout_checksum(constants: Sequence[Constant]) -> int:
 
 
 def weights_file(constants: Sequence[Constant]) -> bytes:
-    """Return the content of a file of weights: the checksum of its layout, the checksum of its arrays, the arrays, and
-    zeros up to a multiple of four bytes. Numbers are little-endian."""
+    """Return a file of weights: checksums of layout and arrays, the arrays, zeros up to 4 bytes; all little-endian."""
     arrays = b"".join(each.values.astype(each.values.dtype.newbyteorder("<")).tobytes() for each in constants)
     arrays += bytes(-len(arrays) % 4)
     return np.array([layout_checksum(constants), crc32(arrays)], "<u4").tobytes() + arrays
@@ -212,18 +201,15 @@ def integer_type(most: int) -> str:
 
 
 def _narrow(sum_: str, scaling: Scaling, most: int) -> str:
-    """Return the C that multiplies an integer by a scaling and clamps the result to ``most``."""
     return f"narrow((int64_t){sum_} * {scaling.multiplier} + {scaling.half}, {scaling.shift}, {most})"
 
 
 def _weighted(kernel: WeightedSum, *reads: str) -> str:
-    """Return the C of a weighted sum of elements."""
     terms = [f"(int64_t){x} * {factor}" for x, factor in zip(reads, kernel.multipliers, strict=True)]
     return f"narrow({' + '.join([*terms, str(kernel.constant)])}, {kernel.shift}, {kernel.most})"
 
 
 def _greater(kernel: ScaledOperands, *reads: str) -> str:
-    """Return the C of the greater of two elements, each first scaled to the result's scale."""
     pairs = zip(reads, kernel.scalings, strict=True)
     return f"greater({', '.join(_narrow(x, scaling, kernel.most) if scaling else x for x, scaling in pairs)})"
 
@@ -251,8 +237,7 @@ class IntegerCode(StepCode):
         return EXPRESSIONS[type(kernel)](kernel, *reads)
 
     def constant(self, loop: Loop, node: Node | None, slot: int, ref: Ref, index: Index) -> str | None:
-        """Return the text of an operand that is a constant: a number, or an element of an array of integers that is
-        added to the C file. Return None if the operand is no constant."""
+        """Return a constant operand as C: a number, or an element of an added array. Return None for other operands."""
         source = self.values.sources.get(ref)
         if node is None or self.values.computed(ref) or (source is not None and source.array.kind != "weight"):
             return None
@@ -288,11 +273,8 @@ def check_sum(count: int, most: int) -> None:
 
 
 class IntegerWriter(Writer):
-    """Writes the C of a plan that computes in integers; scratch memory is int16_t.
-
-    ``values`` has the arrays of constants, ``types`` the C type of each array of the caller, by its kind and its name
-    in the plan.
-    """
+    """Writes the C of a plan that computes in integers; scratch memory is int16_t. ``values`` has the arrays of
+    constants, ``types`` the C type of each array of the caller, by its kind and its name in the plan."""
 
     variable = "int32_t"
 
@@ -313,8 +295,7 @@ class IntegerWriter(Writer):
         return IntegerCode(step, self)
 
     def kernel(self, node: Node) -> Kernel:
-        """Return the integer kernel of a node. Raises :class:`BackendError` if a sum may need more than SUM_BITS
-        bits."""
+        """Return the kernel of a node. Raises :class:`BackendError` if a sum may need more than SUM_BITS bits."""
         graph, refs = self.plan.graph, self.plan.graph.args(node.name)
         args = []
         for ref in refs:
@@ -359,8 +340,7 @@ class IntegerWriter(Writer):
         WRITERS[type(work.op)](self, work.op, View.of(work.y, work.shape), *work.reads)
 
     def _rows(self, w: View) -> tuple[str, str, str]:
-        """Return three C expressions of an integer product: its matrix, the sum's first value, and the result from the
-        sum."""
+        """Return three expressions of a product: its matrix, the first value of a sum, and the result from a sum."""
         kernel, name = self.product, w.place.array.name
         assert isinstance(kernel, Product)
         matrix = self.constant(name, kernel.matrix, f"{name}, in integers", "int8_t")

@@ -1,8 +1,6 @@
-"""Ops that exist only in plans: scans inside a step as loops, and products in place of sums.
-
+"""Ops that exist only in plans: scans inside a step as loops, and products in groups or added to a value, for sums.
 Equal scans that do not depend on each other are lanes of one loop. Lanes of a value are its last axis, so that the
-elementwise ops of all lanes are ops on vectors. A product may be in groups, or be added to a value.
-"""
+elementwise ops of all lanes are ops on vectors."""
 
 from __future__ import annotations
 
@@ -46,8 +44,7 @@ class Written(Op):
 
 @dataclass(frozen=True)
 class LaneProduct(Written):
-    """A product for each lane: y[o, l] = sum of w[o lanes + l, i] x[i, l], where i stands for the axes of x from
-    ``axis`` on except the last, the lanes."""
+    """A product for each lane: y[o, l] = sum of w[o lanes + l, i] x[i, l], i over the axes ``axis`` to -2 of x."""
 
     name = "linear"
     operands = ("x", "w", "b")
@@ -62,12 +59,9 @@ class LaneProduct(Written):
 
 @dataclass(frozen=True, eq=False)
 class Turns(Written):
-    """A loop inside a step: its result has the results of ``length`` iterations of ``body``, one after another.
-
-    The first operands are the body's inputs, the others its parameters. ``sequences`` maps inputs and outputs that have
-    an element for each iteration to whether they run backwards; ``states`` pairs inputs with the outputs of the
-    previous iteration that they take.
-    """
+    """A loop inside a step: its result has the results of ``length`` iterations of ``body``, one after another. The
+    first operands are the body's inputs, the others its parameters. ``sequences`` maps inputs and outputs of each
+    iteration to whether they run backwards; ``states`` pairs inputs with the outputs that they take."""
 
     name = "scan"
     operands = ("*args",)
@@ -124,8 +118,7 @@ def _equal_scans(graph: Graph, fixed: frozenset[str]) -> list[list[Node]]:
 
 
 def _form(scan: Scan) -> tuple[object, ...]:
-    """Return a key that is equal for scans that can be lanes of one loop. The key is unique for a scan whose states
-    alone fill vectors."""
+    """Return a key that is equal for scans that can be lanes of one loop; one whose states fill vectors is alone."""
     body = scan.body
     if any(body.type(output.ref).size >= WIDTH for output in scan.next_states):
         return (id(scan),)
@@ -135,8 +128,7 @@ def _form(scan: Scan) -> tuple[object, ...]:
 
 
 def _joined(graph: Graph, scans: list[Node], fixed: frozenset[str]) -> Iterator[_Loop]:
-    """Yield loops of scans with equal bodies. The lanes of a loop are scans, a power of two of them, as many as fit
-    into a vector; scans whose ops have no lanes get a loop each."""
+    """Yield loops of scans with equal bodies: a power of two of them as lanes, or each alone if an op has no lanes."""
     while scans:
         lanes = min(WIDTH, 1 << (len(scans).bit_length() - 1))
         try:
@@ -159,8 +151,7 @@ class _Leaf:
 
 
 class _Loop:
-    """The loop of one scan, or of several scans with equal bodies as its lanes. The body of the first scan stands for
-    all bodies."""
+    """The loop of one scan, or of scans with equal bodies as its lanes. The first scan's body stands for all bodies."""
 
     def __init__(self, graph: Graph, nodes: Sequence[Node], fixed: frozenset[str]) -> None:
         self.graph, self.nodes, self.lanes = graph, nodes, len(nodes)
@@ -180,8 +171,7 @@ class _Loop:
         self._finish()
 
     def _fixed(self, outside: frozenset[str]) -> set[str]:
-        """Return the names of the body's nodes that, in every lane, are the same in each iteration and known before the
-        loop."""
+        """Return the body's nodes that are known before the loop and equal in each iteration, in every lane."""
         fixed = set[str]()
         for node in self.body:
             if isinstance(node.op, ops.Arg):
@@ -195,18 +185,15 @@ class _Loop:
         return fixed
 
     def _wide(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return a shape with the axis of lanes, if there are several lanes."""
         return shape if self.lanes == 1 else (*shape, self.lanes)
 
     def _leaf(self, op: Op, name: str, ref: Ref, lane: int | None = None, is_matrix: bool = False) -> Ref:
-        """Add a leaf to the loop's body, which stands for a value of the scan's body."""
         (leaf,) = self.b.add(op, names=(name,))
         self.leaves.append(_Leaf(leaf.node, ref, lane, is_matrix))
         return leaf
 
     def _add(self, node: Node) -> None:
-        """Add a node that differs from iteration to iteration to the loop's body. Raise ShapeError if its op has no
-        form with lanes."""
+        """Add a node that differs between iterations to the body. Raises ShapeError if its op cannot have lanes."""
         if isinstance(node.op, ops.Arg):
             self.new[Ref(node.name)] = self._argument(node, node.op)
             return
@@ -227,8 +214,7 @@ class _Loop:
         self.new.update((Ref(node.name, out), ref) for out, ref in enumerate(refs))
 
     def _argument(self, arg: Node, op: ops.Arg) -> Ref:
-        """Return the value of a body's argument inside the loop. A sequence has an input for each lane; the value joins
-        these inputs along the axis of lanes."""
+        """Return a body's argument in the loop. A sequence has an input for each lane, joined along their axis."""
         if op.role != "x":
             return self._leaf(ops.Input(self._wide(op.shape)), arg.name, Ref(arg.name))
         lanes = []
@@ -239,8 +225,7 @@ class _Loop:
         return _side_by_side(self.b, lanes)
 
     def _value(self, ref: Ref, op: Op, slot: int, is_matrix: bool) -> Ref:
-        """Return a value of the body as operand ``slot`` of an op in the loop. A value equal in every iteration becomes
-        a number if all its elements are equal, else a constant (one matrix of all lanes if ``is_matrix``)."""
+        """Return a value as operand ``slot`` of an op in the loop; one shared by iterations is a number or constant."""
         if ref.node not in self.fixed:
             return self.new[ref]
         number = self._number(ref, self.nodes)
@@ -275,8 +260,7 @@ class _Loop:
         )
 
     def _of_lanes(self, ref: Ref) -> Refs:
-        """Return a value of the body for each lane. A value that is known before the loop becomes an operand of each
-        lane, because a constant of the body must be a leaf."""
+        """Return a value for each lane. One known before the loop becomes a leaf, as a constant of the body must be."""
         shape, name = self.body.type(ref).shape, self.body.value_name(ref)
         if ref.node not in self.fixed:
             return _one_by_one(self.b, self.new[ref], self.lanes, shape)
@@ -287,8 +271,7 @@ class _Loop:
         )
 
     def _number(self, ref: Ref, nodes: Sequence[Node]) -> float | None:
-        """Return the number that fills a value of the body in all of these scans. Return None if the value is no
-        constant array of one number, or has different numbers."""
+        """Return the number that fills a value of the body in all of these scans, or None if there is none."""
         inside = self.body.node(ref.node)
         if isinstance(inside.op, ops.Arg):
             found = [self.graph.node(self.graph.args(node.name)[self.slots[inside.name]].node).op for node in nodes]
@@ -315,12 +298,10 @@ class _Loop:
 
     @staticmethod
     def _named(b: Builder, ref: Ref, node: Node, out: int, shape: tuple[int, ...]) -> Ref:
-        """Return a value in the shape and with the name of a scan's result."""
         return b.add(ops.Reshape(shape), ref, names=(node.names[out],), loc=node.loc)[0]
 
     def _operand(self, rebuild: Rebuild, leaf: _Leaf, known: dict[tuple[int, Ref], Ref]) -> Ref:
-        """Return the value outside for which a leaf of the body stands. Values of several lanes are joined: matrices
-        row by row, other values along a new last axis."""
+        """Return the outer value of a leaf. Several lanes are joined: matrices row by row, others along a last axis."""
         lanes = range(self.lanes) if leaf.lane is None else (leaf.lane,)
         values = [self._outside(rebuild, lane, leaf.ref, known) for lane in lanes]
         if not leaf.is_matrix:
@@ -332,8 +313,7 @@ class _Loop:
         return b.add(ops.Reshape((outs * self.lanes, ins)), all_, names=(f"{self.body.name}/{leaf.name}",))[0]
 
     def _outside(self, rebuild: Rebuild, lane: int, ref: Ref, known: dict[tuple[int, Ref], Ref]) -> Ref:
-        """Return a value of a lane's body that is known before the loop: an operand of the scan, or computed from
-        operands, which is done once (``known``)."""
+        """Return a lane's value that is known before the loop: an operand, or computed from some once (``known``)."""
         body, outer = self.scans[lane].body, self.nodes[lane]
         position = [each.name for each in self.body].index(ref.node)
         inner = [*body][position]
@@ -349,14 +329,12 @@ class _Loop:
 
 
 def _same_number(values: Sequence[Op]) -> float | None:
-    """Return the number that fills each value; None if the numbers differ, or a value is no array of one number."""
     numbers = {op.value if isinstance(op, ops.Full) else None for op in values}
     return numbers.pop() if len(numbers) == 1 else None
 
 
 def _side_by_side(b: Builder, lanes: Sequence[Ref]) -> Ref:
-    """Return values of the same shape, one for each lane, joined along a new last axis. Equal constants become one
-    constant."""
+    """Return values, one for each lane, joined along a new last axis. Equal constants become one constant."""
     if len(lanes) == 1:
         return lanes[0]
     shape = b.type(lanes[0]).shape
@@ -386,8 +364,7 @@ class Accumulated(Linear):
 
 
 def accumulated(graph: Graph) -> Graph:
-    """Return the graph with sums of products as one op: linear(x, W) + y => a product whose sums start from y, for a
-    constant W, if only the sum reads linear(x, W)."""
+    """linear(x, W) + y => a product whose sums start from y, for a constant W, if only the sum reads linear(x, W)."""
     fixed, values, readers = constants(graph), Values(graph, {}, MOVES), graph.readers()
 
     def read_once(ref: Ref) -> bool:
@@ -438,8 +415,7 @@ class GroupedProduct(Written):
 
 @dataclass(frozen=True)
 class _Groups:
-    """The sizes of a product of groups, each with its own matrix; ``turned``: the matrices are [ins, outs], not [outs,
-    ins]."""
+    """The sizes of a product of groups, each with its own matrix [outs, ins], or [ins, outs] if ``turned``."""
 
     rows: int
     groups: int
@@ -449,9 +425,8 @@ class _Groups:
 
     @classmethod
     def of(cls, shape: Shape, axis: int, x: Shape, w: Shape) -> _Groups | None:
-        """Return the sizes of a sum of x * w along an axis as a product of groups. ``x`` and ``w`` are the strides of
-        the operands along each axis of ``shape``. Return None if the sum has not this form, or one output for each
-        group, which gains nothing."""
+        """Return the sizes of a sum of x * w along an axis as a product of groups; ``x`` and ``w`` are strides along
+        each axis of ``shape``. Return None for another sum, and for one output of each group, which gains nothing."""
         axes = [at for at, size in enumerate(shape) if size > 1 and at != axis]
         kinds = [(bool(x[at]), bool(w[at])) for at in axes]
         order = ((True, False), (True, True), (False, True))
@@ -474,9 +449,7 @@ def _dense(shape: Shape, axes: list[int], strides: Shape) -> bool:
 
 
 def grouped(graph: Graph) -> Graph:
-    """Return the graph with products of groups in place of sums: sum(x * W) => a product of each group, for a constant
-    W. Models write such a linear layer of groups as an einsum such as "ngi,gio->ngo", as products of a batch of
-    matrices, or as a product and a sum."""
+    """sum(x * W) => a product of each group, for a constant W: a linear layer of groups, as einsum "ngi,gio->ngo"."""
     fixed, readers = constants(graph), graph.readers()
     values = Values(graph, {}, (ops.Reshape, ops.Tile, ops.StopGradient))
     rebuild = Rebuild(graph)

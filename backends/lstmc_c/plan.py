@@ -1,8 +1,5 @@
-"""The plan of a step: its loops, its ops with special loops, and the memory of each array.
-
-A step is one row in the sense of :mod:`lstmc.loops`. The caller's arrays have inputs, outputs and states, constant
-arrays have weights, and all other values share one array of scratch memory by their lifetimes.
-"""
+"""The plan of a step: its loops, its ops with special loops, and the memory of each array. A step is one row in the
+sense of :mod:`lstmc.loops`. Values that are not the caller's and not weights share scratch memory."""
 
 from __future__ import annotations
 
@@ -33,8 +30,7 @@ CALLS = (
 
 
 def use_of(op: Op, slot: int, type_: TensorType) -> Use:
-    """Return for what an op uses a weight that is its operand ``slot``: the use decides the order in which the weight
-    is stored."""
+    """Return the use that an op makes of its operand ``slot``, a weight. It decides the order in which it is stored."""
     if slot == 1 and isinstance(op, LaneProduct | GroupedProduct):
         return "lanes" if isinstance(op, LaneProduct) else "groups"
     if slot == 1 and isinstance(op, ops.Conv) and type_.shape[:2] != (op.group, 1):
@@ -72,11 +68,8 @@ Work = Operation | Loop
 @dataclass
 class Plan:
     """A step of a net in C: its loops and operations (``works``) in the order in which they run, and their arrays.
-
     ``states`` maps each input that is a state to the output that is its next value. ``inner`` has the plan of each
-    loop's body. ``work`` is the size of the scratch memory, and ``scratch`` the size of additional memory behind it,
-    for ops that need some while they are computed.
-    """
+    loop's body. ``work`` is the size of the scratch memory, ``scratch`` of more memory for ops while they run."""
 
     graph: Graph
     states: dict[str, str]
@@ -103,8 +96,7 @@ class Plan:
     def of(
         cls, graph: Graph, states: Sequence[StatePair], integers: bool = False, turn: bool = False, exact: bool = False
     ) -> Plan:
-        """Return a plan with the caller's arrays and the arrays of weights, but without loops and operations. ``turn``
-        says that it is the plan of a loop's body, and ``exact`` that weights are float32."""
+        """Return a plan of arrays, without loops. ``turn``: it is of a loop's body; ``exact``: weights are float32."""
         if exact:
             graph = with_fewer_joins(with_rows_that_are_read(with_direct_windows(with_fewer_joins(graph))))
         if not integers:
@@ -132,8 +124,7 @@ class Plan:
         return plan
 
     def _uses(self, node: Node) -> Iterator[tuple[Ref, Use]]:
-        """Yield the operands of a node, each with its use. The operands of a loop have the uses that the loop's body
-        makes of them."""
+        """Yield the operands of a node with their uses. Operands of a loop have the uses inside of its body."""
         args = self.graph.args(node.name)
         if not isinstance(node.op, Turns):
             yield from ((ref, use_of(node.op, slot, self.graph.type(ref))) for slot, ref in enumerate(args))
@@ -144,11 +135,8 @@ class Plan:
         yield from ((operands[ref.node], use) for ref, use in inner.weights)
 
     def schedule(self, code: Callable[[Step], LoopCode]) -> None:
-        """Plan the loops (whose lines ``code`` writes) and operations of the C function in their order, and give the
-        buffers between them places in one scratch memory.
-
-        The next value of a state is computed beside the state, and replaces the state at the end, or in place.
-        """
+        """Plan the loops, whose lines ``code`` writes, and the operations in their order, and the scratch memory. The
+        next value of a state is computed beside the state, and replaces the state at the end, or in place."""
         sources = {ref: Place(self.places["weight", self.graph.value_name(ref)]) for ref, _ in self.weights}
         for (kind, name), array in self.places.items():
             if kind in ("input", "state"):
@@ -171,8 +159,7 @@ class Plan:
         self._allocate()
 
     def _allocate(self) -> None:
-        """Give each array of scratch memory the lowest place that is free while the array is in use, the largest array
-        first."""
+        """Give each array of scratch memory, the largest first, the lowest place that is free while it is in use."""
         spans: dict[Array, tuple[int, int]] = {}
         for at, work in enumerate(self.works):
             for array in _buffers(work):
@@ -207,14 +194,12 @@ class Plan:
 
 
 def _buffers(work: Work) -> list[Array]:
-    """Return the arrays of scratch memory that a loop or operation reads or writes."""
     places = [place for place, _ in work.pointers.values()] if isinstance(work, Loop) else [*work.operands, work.y]
     return [*dict.fromkeys(place.array for place in places if place.array.kind == "buffer")]
 
 
 def _in_place(work: Work, old: Array, new: Array) -> bool:
-    """Return whether ``new`` may have the memory of ``old``: the loop or operation ``work`` reads an element of ``old``
-    for the last time before it writes the element of ``new`` in the same place."""
+    """Return whether ``new`` may have the memory of ``old``: ``work`` reads each element before it writes there."""
     if old == new or old.size != new.size:
         return False
     if isinstance(work, Loop):
@@ -238,13 +223,11 @@ class Step(Schedule[Operation]):
         return self._code(self)
 
     def is_within(self, node: Node, reader: Node) -> bool:
-        """Return whether a node is computed inside the sum that reads it: not if its elements would then be computed
-        several times on the way to an elementwise node."""
+        """Return whether a node is computed inside its reader: not if its elements are then computed several times."""
         return isinstance(reader.op, ops.Sum) or node.types[0].size == reader.types[0].size
 
     def _pieces(self, node: Node, sink: Sink) -> None:
-        """Plan the copies of a join's operands into the join's place. In integers each operand has a copy of its own,
-        because each has another scale."""
+        """Plan the copies of a join's operands. In integers each has its own copy, because each has another scale."""
         if not self._integers:
             return super()._pieces(node, sink)
         for slot, (ref, index) in enumerate(zip(self.graph.args(node.name), self._places(node), strict=True)):
@@ -263,8 +246,7 @@ class Step(Schedule[Operation]):
         return Operation(node, self.in_memory(Ref(node.name)), node.types[0].shape, reads)
 
     def _view(self, op: Op, slot: int, ref: Ref) -> View:
-        """Return operand ``slot`` of an op in the shape in which the op's code reads the operand. The code reads the
-        last ``dense`` axes as one block of memory; an operand whose elements are not in one block is copied."""
+        """Return operand ``slot`` as an op's code reads it, copied if its last ``dense`` axes are not one block."""
         shape, dense = self.graph.type(ref).shape, 0
         match op, slot:
             case Linear(axis=axis), 0:

@@ -1,5 +1,4 @@
-"""Rules for a step in float32: joins copy less, and a convolution reads elements at their original places, before ops
-that only move them."""
+"""Rules for a step in float32: joins copy less, and convolutions read elements where they are before ops move them."""
 
 from __future__ import annotations
 
@@ -24,11 +23,8 @@ MOST_IMAGES = 8  # that are tried in place of one image
 
 
 def with_fewer_joins(graph: Graph) -> Graph:
-    """Return the graph with cuts of joins as cuts of the joined values.
-
-    split(concat(xs)) => pieces of xs; a piece of several xs is joined again only if a concat reads it.
-    concat(concat(xs), y) => concat(xs, y).
-    """
+    """split(concat(xs)) => pieces of xs; a piece of several xs is joined again only if a concat reads it.
+    concat(concat(xs), y) => concat(xs, y)."""
     readers: dict[Ref, list[Node | None]] = {output.ref: [None] for output in graph.outputs}
     for node in graph:
         for ref in graph.args(node.name):
@@ -54,7 +50,6 @@ def with_fewer_joins(graph: Graph) -> Graph:
 
 
 def _joined(b: Builder, ref: Ref, join: Concat) -> Refs:
-    """Return the values that are joined to a value by the op ``join``, or the value itself if it is no such join."""
     return b.args(ref.node) if b.node(ref.node).op == join else (ref,)
 
 
@@ -72,8 +67,7 @@ def _pieces(b: Builder, parts: Refs, axis: int, start: int, stop: int) -> Iterat
 
 
 def with_rows_that_are_read(graph: Graph) -> Graph:
-    """Return the graph in which convolutions skip no rows: conv(concat(rows)) => conv(concat(the rows that it reads)),
-    if there is one line of windows, and dilation skips rows."""
+    """conv(concat(rows)) => conv(concat(rows that it reads)), if it has one line of windows and skips rows."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if not isinstance(node.op, Conv) or node.op.dilation[0] == 1 or node.op.pad[0] or node.types[0].shape[-2] > 1:
@@ -90,11 +84,8 @@ def with_rows_that_are_read(graph: Graph) -> Graph:
 
 
 def with_direct_windows(graph: Graph) -> Graph:
-    """Return the graph in which convolutions read images before they are moved: conv(moved(x)) => conv(x), where
-    padding, shifted copies or zeros between pixels only move elements of x.
-
-    The kernel becomes larger, and pixels with zeros between them become channels.
-    """
+    """conv(moved(x)) => conv(x), where padding, shifted copies or zeros between pixels only move elements of x. The
+    kernel becomes larger, and pixels with zeros between them become channels."""
     fixed = constants(graph)
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -111,9 +102,8 @@ def with_direct_windows(graph: Graph) -> Graph:
 
 
 def _moved_images(b: Builder, x: Ref) -> dict[Ref, Array]:
-    """Return the smaller images from which ``x`` is made by moves and zeros alone, the smallest first. Each comes with
-    an array of the shape of ``x``, which has for each element of ``x`` its number in the smaller image, counted from 1,
-    or 0 for a zero."""
+    """Return the smaller images from which ``x`` is made by moves and zeros alone, the smallest first. Each has an
+    array of the shape of ``x``: for each element its number in the smaller image, counted from 1, or 0 for a zero."""
     inside: dict[Ref, None] = {x: None}
     pending = [x]
     while pending:
@@ -150,8 +140,7 @@ def _evaluated(b: Builder, ref: Ref, known: dict[Ref, Array | None]) -> Array | 
 
 
 def _elements(op: Conv, image: Array, kernel: Shape, size: Shape) -> Array:
-    """Return the elements of an image in each window of a convolution, as [channels * kernel, rows, columns]; ``size``
-    has the numbers of rows and columns of windows."""
+    """Return the elements of each window as [channels * kernel, rows, columns]; ``size`` is (rows, columns)."""
     (down, across), (rows, columns) = op.dilation, size
     padded = np.pad(image, ((0, 0), *((pad, pad) for pad in op.pad)))
     parts = [
@@ -162,9 +151,8 @@ def _elements(op: Conv, image: Array, kernel: Shape, size: Shape) -> Array:
 
 
 def _same_windows(op: Conv, kernel: Shape, result: Shape, shape: Shape, x: Array) -> _Windows | None:
-    """Return a convolution of an image of ``shape`` whose windows contain the elements of the windows of ``op``, whose
-    image is ``x``; the size of its windows; and for each of the neighbouring pixels, which are channels of the new
-    convolution, the old element for each element of a window. Return None if there is no such convolution."""
+    """Return a convolution of an image of ``shape`` with the windows of ``op`` on its image ``x``, its window size, and
+    by neighbouring pixel (a channel of it) the old element for each new element. Return None without such a one."""
     (rows, columns), size = result[-2:], x.shape[-3] * prod(kernel[2:])
     if shape[-3] % op.group or size * rows * columns > LARGEST or prod(x.shape[:-3]) != 1:
         return None
@@ -181,8 +169,7 @@ def _same_windows(op: Conv, kernel: Shape, result: Shape, shape: Shape, x: Array
 
 
 def _convolutions(op: Conv, image: Shape, pixels: Shape, rows: int, most: int) -> Iterator[tuple[Conv, Shape]]:
-    """Yield convolutions of an image that give ``pixels`` rows and columns, and their window sizes: with all paddings
-    for up to ``rows`` rows, and at most ``most`` elements in a window."""
+    """Yield convolutions of an image with ``pixels`` results, and their window sizes of at most ``most`` elements."""
     for down in range(op.pad[0], op.pad[0] + max(rows - image[1], 0) + 1):
         for across in count():
             new = replace(op, pad=(down, across))
@@ -199,8 +186,7 @@ def _convolutions(op: Conv, image: Shape, pixels: Shape, rows: int, most: int) -
 
 
 def _matched(old: Array, new: Array, groups: int) -> dict[int, int] | None:
-    """Return by element of a new window the element of the old window, the same for each group. Return None if a new
-    window lacks an old element, or if the groups differ."""
+    """Return the old element by new element of a window, the same for all groups; None if there is no such match."""
     places = {each.tobytes(): at for at, each in enumerate(new[..., : old.shape[-1]].copy())}
     found: list[dict[int, int]] = []
     for group, part in enumerate(np.split(old, groups)):
@@ -218,8 +204,7 @@ def _matched(old: Array, new: Array, groups: int) -> dict[int, int] | None:
 def _direct(
     b: Builder, node: Node, args: Refs, image: Ref, op: Conv, window: Shape, taken: Sequence[Mapping[int, int]]
 ) -> Refs:
-    """Return the result of a convolution as a convolution ``op`` of ``image``. Its channels that are neighbouring
-    pixels (``taken`` has one entry for each) are put side by side."""
+    """Return a convolution as ``op`` of ``image``; its channels for neighbouring pixels (``taken``) are joined."""
     (*lead, outs, rows, columns), (_, w, *bias) = node.types[0].shape, args
     elements, phases = prod(b.type(w).shape[1:]), len(taken)
     channels, shape = b.type(image).shape[-3] // op.group, (*lead, *b.type(image).shape[-3:])

@@ -36,12 +36,8 @@ def _overlapping(stft: Stft) -> Stft:
 @dataclass(frozen=True)
 class Stft:
     """The frames of a sound: ``frame`` samples, ``hop`` samples apart, under a window that is applied again to the
-    output.
-
-    ``input`` is what the net is fed of the ``frame / 2 + 1`` FFT bins of a frame: their real and imaginary parts, their
-    magnitudes, or the logarithms of their powers. ``output`` is what the net returns: the new bins, or gains of the
-    bins.
-    """
+    output. ``input`` is what the net is fed of the ``frame / 2 + 1`` FFT bins of a frame: real and imaginary parts,
+    magnitudes, or logarithms of powers. ``output`` is what the net returns: new bins, or gains of the bins."""
 
     rate: Annotated[int, Field(ge=1, lt=2**30)]
     frame: Annotated[int, Field(ge=4, le=2**16)]
@@ -52,8 +48,7 @@ class Stft:
 
     @classmethod
     def of(cls, language: str) -> Stft:
-        """Return the frames that a text such as ``wav:rate=16000,frame=512,hop=256`` describes. Raises
-        :class:`BackendError` if a setting is missing or wrong."""
+        """Return the frames of a text as in SETTINGS. Raises :class:`BackendError` if a setting is missing or wrong."""
         argument = Argument("language", LANGUAGE)
         pairs = [text.partition("=") for text in language.partition(":")[2].split(",") if text]
         values = {name: text if (number := whole(text)) is None else number for name, _, text in pairs}
@@ -70,8 +65,7 @@ class Stft:
             raise BackendError(f"{argument}: {wrong}") from None
 
     def strides(self, place: Place, kind: str) -> tuple[int, int] | None:
-        """Return how far apart two bins are in an array, and the real and imaginary part of a bin. Return None if the
-        array has not the shape of the bins."""
+        """Return the distances of two bins and of a bin's two parts in an array, None if it has another shape."""
         wanted = sorted((self.frame // 2 + 1, *([2] if kind == "complex" else [])))
         if sorted(size for size in place.shape if size != 1) != wanted:
             return None
@@ -80,8 +74,7 @@ class Stft:
 
 
 def program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
-    """Return the program by its file name. Raises :class:`BackendError` for unknown settings, and for a net without an
-    input or output of the bins."""
+    """Return the program by file name. Raises :class:`BackendError` for unknown settings and for a net without bins."""
     stft = Stft.of(language)
     manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
     states = manifest.states or {}
@@ -104,8 +97,7 @@ def program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, 
 
 
 def _only(stft: Stft, kind: Literal["input", "output"], places: Mapping[str, Place]) -> tuple[str, tuple[int, int]]:
-    """Return the name of the only input or output that has the shape of a frame's bins, and its strides. Raises
-    :class:`BackendError` if none or several have this shape."""
+    """Return the only input or output with a frame's bins, and its strides. Raises :class:`BackendError` otherwise."""
     format = getattr(stft, kind)
     found = {name: strides for name, place in places.items() if (strides := stft.strides(place, format))}
     if len(found) != 1:

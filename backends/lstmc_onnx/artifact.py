@@ -33,9 +33,8 @@ class WrittenModel:
 
 
 def write_model(graph: Graph, weights: Mapping[str, Array], opset: int) -> WrittenModel:
-    """Return the model of a graph with these parameters. Values keep their names; outputs have the names that the graph
-    gives them. Raises :class:`BackendError` for an opset that is too old or unknown, and one of UNKNOWN if the model
-    would need the number of an open size."""
+    """Return the model of a graph. Values keep their names; outputs have the names that the graph gives them. Raises
+    :class:`BackendError` for an opset that is too old or unknown, and one of UNKNOWN for the number of an open size."""
     check_opset(opset)
     shared = Shared(opset, dims=open_inputs(graph))
     w = shared.main
@@ -75,8 +74,7 @@ def write_model(graph: Graph, weights: Mapping[str, Array], opset: int) -> Writt
 
 
 def is_stored(graph: Graph, ref: Ref) -> bool:
-    """Return whether a value is an initialiser: a parameter, or computed by weight ops from parameters and
-    constants."""
+    """Return whether a value is an initialiser: a parameter, or computed from some by weight ops."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     if isinstance(op, Param) or not is_weight_op(op):
         return isinstance(op, Param)
@@ -104,8 +102,8 @@ def write_node(w: Writer, graph: Graph, node: Node, names: Mapping[Ref, str]) ->
 
 
 def write_scan(w: Writer, graph: Graph, node: Node, scan: Scan, names: Mapping[Ref, str]) -> None:
-    """Write a Scan, with states before sequences. The body reads values that are equal at every step from the outer
-    graph. A scan without sequences gets a sequence of zeros, because ONNX requires one."""
+    """Write a Scan, states before sequences. Its body reads values that are equal at every step from the outer graph. A
+    scan without sequences gets one of zeros, because ONNX requires one."""
     body, title = named_results(scan, scan.body), scan.body.name
     inner, inside = Writer(w.shared), dict[Ref, str]()
     outer: dict[str, list[str]] = {"state": [], "x": []}
@@ -175,8 +173,7 @@ MOST_BYTES = 2**31 - 1 - 2**20  # the most bytes of initialisers in a protobuf m
 
 
 def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Artifact:
-    """Return ``NAME.onnx`` and ``NAME.manifest.json``, and ``NAME.onnx.data`` if there are many weights. Same input,
-    same bytes."""
+    """Return ``NAME.onnx``, its manifest, and for many weights ``NAME.onnx.data``: same input, same bytes."""
     graph, model = compiled.written(lambda graph: write_model(graph, weights, opset))
     files = {}
     if sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer) > MOST_BYTES:
@@ -200,8 +197,7 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Ar
 
 
 def external_data(proto: Any, file: str) -> bytes:
-    """Move the data of all weights out of the net, and return them as the content of ``file``. Shapes stay in the
-    net."""
+    """Move the data of all weights, but not their shapes, out of a net; return them as the content of ``file``."""
     parts, start = [], 0
     for tensor in proto.graph.initializer:
         if tensor.data_type != onnx().TensorProto.FLOAT:

@@ -1,12 +1,5 @@
-"""The ONNX backend: its lists of passes, written out, and its class.
-
-MODEL     decisions that hold for all steps, on core ops
-LEGAL     ops without a form in ONNX are refused; scans that are ONNX's own layers are found
-EXPANDED  the steps of all other scans, or loops
-
-A form is another net with the same results: ``lstm-op`` has only ONNX's LSTM, GRU and RNN, ``scan`` a Scan for each
-scan, ``unrolled`` every step in plain operators.
-"""
+"""The ONNX backend: its lists of passes, written out, and its class. A form is another net with the same results:
+``lstm-op`` has only ONNX's LSTM, GRU and RNN, ``scan`` a Scan for each scan, ``unrolled`` plain operators."""
 
 from __future__ import annotations
 
@@ -91,10 +84,8 @@ FORMS: Mapping[str, tuple[Pass, ...]] = {
 
 @dataclass(frozen=True)
 class OnnxBackend(RunsFiles):
-    """Writes ONNX, for inference, and runs it in ONNX Runtime.
-
-    ``opset`` is the version of ONNX's operators; ``open`` are the dimensions that stay open if possible.
-    """
+    """Writes ONNX, for inference, and runs it in ONNX Runtime. ``opset`` is the version of ONNX's operators; ``open``
+    are the dimensions that stay open if possible."""
 
     opset: int = 17
     open: tuple[str, ...] = ("T", "N")
@@ -107,8 +98,7 @@ class OnnxBackend(RunsFiles):
     }
 
     def with_options(self, options: Mapping[str, str]) -> OnnxBackend:
-        """Return the backend with another opset, or other dimensions to leave open. Raises :class:`BackendError` if the
-        opset is no integer."""
+        """Return the backend with these options. Raises :class:`BackendError` if the opset is no integer."""
         opset = options.get("opset", str(self.opset))
         if not re.fullmatch("[0-9]{1,3}", opset):
             raise BackendError(f"opset={opset}: expected an integer")

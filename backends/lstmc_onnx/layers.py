@@ -1,7 +1,5 @@
-"""Rewrite scans as ONNX's LSTM, GRU and RNN, and record the form of each scan with its reason.
-
-A scan is matched with one direction of a layer, or the first difference is reported.
-"""
+"""Rewrite scans as ONNX's LSTM, GRU and RNN, and record the form of each scan with its reason. A scan is matched with
+one direction of a layer, or the first difference is reported."""
 
 from __future__ import annotations
 
@@ -40,8 +38,7 @@ Range = tuple[int, int]
 
 
 class Pieces:
-    """Cuts and joins the weights of ``graph`` in a graph under construction. ``need`` returns the new value for an old
-    value; ``parts`` are all parts that will be cut."""
+    """Cuts and joins weights of ``graph`` in a new graph, in which ``need`` returns the new value for an old one."""
 
     def __init__(self, graph: Graph, b: Builder, need: Callable[[Ref], Ref], parts: Iterable[Matrix | Place]) -> None:
         self.graph, self.b, self.need = graph, b, need
@@ -76,8 +73,8 @@ class Pieces:
         return rows
 
     def _cut(self, x: Ref, ref: Ref, rows: Range | None, span: Range, axis: int) -> Ref:
-        """Return the part of x from ``span[0]`` to ``span[1]`` along an axis. x, the new value of ``ref`` or of its
-        ``rows``, is split once, at all bounds that are needed, and the pieces in between are joined."""
+        """Return x from ``span[0]`` to ``span[1]`` along an axis. x, the new value of ``ref`` or of its ``rows``, is
+        split once, at all bounds that are needed, and the pieces in between are joined."""
         key = ref, rows
         if key not in self._pieces:
             size = self.b.type(x).shape[axis]
@@ -100,8 +97,7 @@ IDENTITY: Function = ("Affine", (1.0, 0.0))
 
 
 class Part(NamedTuple):
-    """The rows of a layer's weights for a gate: the gate (None for a coupled gate, which has no weights), whether these
-    weights are negated, and the biases that are added to R h alone."""
+    """A layer's weights for a gate (None: a coupled one, without weights), perhaps negated, and biases of R h alone."""
 
     gate: Gate | None
     negated: bool = False
@@ -176,7 +172,6 @@ def match_direction(graph: Graph, name: str) -> Direction:
 
 
 def _scan(graph: Graph, name: str) -> Scan:
-    """Return the scan of a node."""
     scan = graph.node(name).op
     assert isinstance(scan, Scan)
     return scan
@@ -203,8 +198,7 @@ class _Matcher:
         return direction
 
     def _match(self) -> Direction:
-        """Return the direction for the kind of cell: LSTM, GRU or RNN. Raise a mismatch for functions that the layer
-        does not have."""
+        """Return the direction of an LSTM, GRU or RNN. Raise a mismatch for functions that the layer does not have."""
         match, initial = self.match, not all(map(self._zero, (state.initial for state in self.match.states)))
         if isinstance(match, LSTM):
             return self._lstm(match, initial)
@@ -221,9 +215,8 @@ class _Matcher:
         return Direction(ops.RNN, match, (Part(match.h),), (function,), initial=initial)
 
     def _lstm(self, lstm: LSTM, initial: bool) -> Direction:
-        """Return a direction of an LSTM. ONNX's coupled gates are i and 1 - i; gates f and 1 - f become i and 1 - i,
-        where i is the sigmoid of the negated input of f. Raises :class:`Mismatch` if the function of f is then no
-        sigmoid."""
+        """Return a direction of an LSTM. ONNX's coupled gates are i and 1 - i; gates f and 1 - f become these, where i
+        is the sigmoid of f's negated input. Raises :class:`Mismatch` if the function of f is then no sigmoid."""
         f = self._one([gate for gate in (lstm.i, lstm.f, lstm.o) if gate is not None])
         if lstm.i is None and not _mirrored(f):
             raise self.mismatch("a forget gate whose rest is a gate too, a sigmoid", f[0])
@@ -255,13 +248,11 @@ class _Matcher:
         return name, tuple(float(getattr(op, field)) for field in fields)
 
     def _zero(self, ref: Ref) -> bool:
-        """Return whether a value is an array of zeros."""
         op = self.graph.node(ref.node).op
         return isinstance(op, Full) and op.value == 0
 
     def _check_steps(self) -> None:
-        """Raise a mismatch if the scan resets states, masks steps in another way than by lengths, or has step outputs
-        other than h."""
+        """Raise a mismatch if states are reset, a mask is not by lengths, or a step's output is not h."""
         match = self.match
         if match.reset is not None:
             raise self.mismatch("states that go on from step to step", "an indicator that they are multiplied by")
@@ -286,8 +277,7 @@ class _Matcher:
             raise self.mismatch("every gate to be clipped between -c and c, or none", ranges)
 
     def _check_gate(self, name: str, gate: Gate) -> None:
-        """Raise a mismatch unless a gate is a function of W x + R h + b, with x a sequence and with weights that are
-        the same at every step."""
+        """Raise a mismatch unless a gate is a function of W x + R h + b, x a sequence, the weights the same always."""
         for place in gate.added:
             raise self.mismatch(f"the gate {name} to be of W x + R h + b alone", f"%{place.ref.node} added to it")
         if len(gate.recurrent) > 1:
@@ -340,8 +330,7 @@ class FindLayers(Pass):
 
 
 def directions_in(graph: Graph) -> tuple[dict[str, Direction], dict[str, Difference]]:
-    """Return the scans that are a direction of a layer, by the names of their nodes; and for each other scan, by the
-    name of its body, the first difference from a layer."""
+    """Return the directions of layers by their nodes' names, and other scans' first differences by their bodies'."""
     directions: dict[str, Direction] = {}
     differences: dict[str, Difference] = {}
     for node in graph:
@@ -372,8 +361,7 @@ def pairs(graph: Graph, directions: dict[str, Direction]) -> dict[str, tuple[str
 
 
 class _Rewrite:
-    """Rewrites a graph's scans as layers. A node is copied when it is first needed, because the two scans of a layer
-    may be far apart."""
+    """Rewrites a graph's scans as layers. A node is copied when first needed: the scans of a layer may be far apart."""
 
     def __init__(self, graph: Graph, directions: dict[str, Direction]) -> None:
         self.graph, self.directions = graph, directions
@@ -395,7 +383,6 @@ class _Rewrite:
         return self.rebuild.finish()
 
     def need(self, ref: Ref) -> Ref:
-        """Return the new value for a value of the old graph; its node is copied if it has not been."""
         if ref not in self.rebuild.new:
             self.put(self.graph.node(ref.node))
         return self.rebuild.new[ref]
@@ -410,8 +397,7 @@ class _Rewrite:
             self.rebuild.copy(node, [self.need(ref) for ref in self.graph.args(node.name)])
 
     def _layer(self, names: tuple[str, ...]) -> None:
-        """Replace the scans called ``names``, one for each direction, by a layer, and cut its results into those of
-        each scan."""
+        """Replace scans, one for each direction, by a layer, and cut its results into those of each scan."""
         directions = [self.directions[name] for name in names]
         first, title = directions[0], _scan(self.graph, names[0]).body.name
         operands = [self._x(first)]
@@ -440,8 +426,7 @@ class _Rewrite:
             self._results(self.graph.node(name), self.directions[name], [parts[number] for parts in cut])
 
     def _results(self, node: Node, direction: Direction, results: Sequence[Ref]) -> None:
-        """Put a direction's ``results`` in place of the results of its scan. Results that nothing reads become
-        zeros."""
+        """Put a direction's ``results`` in place of its scan's. Results that nothing reads become zeros."""
         scan, match = _scan(self.graph, node.name), direction.match
         order = [arg.name for i, arg in enumerate(scan.body.body_args()) if scan.role(i) == "state"]
         last = {len(match.results) + order.index(s.arg.node): at for at, s in enumerate(match.states)}
@@ -466,13 +451,11 @@ class _Rewrite:
         return self.b.add(Add(), *terms, names=names)[0]
 
     def _stacked(self, parts: Sequence[Ref], name: str) -> Ref:
-        """Return the parts of both directions as one operand."""
         rows = [self.b.add(Reshape((1, *self.b.type(part).shape)), part, names=(name,))[0] for part in parts]
         return rows[0] if len(rows) == 1 else self.b.add(Concat(0), *rows, names=(f"{name}_both",))[0]
 
     def _x(self, direction: Direction) -> Ref:
-        """Return the layer's sequence: the parts that enter, side by side. A part that is the same at every step is
-        repeated."""
+        """Return the layer's sequence: the parts that enter, side by side; one that is always the same is repeated."""
         parts = []
         for at in direction.sequences:
             x = self.need(at.ref)
@@ -484,14 +467,12 @@ class _Rewrite:
         return self.pieces.join(parts, 2)
 
     def _columns(self, x: Ref, start: int, end: int) -> Ref:
-        """Return the columns of a sequence from ``start`` up to ``end``."""
         size = self.b.type(x).shape[-1]
         sizes = [n for n in (start, end - start, size - end) if n]
         return x if len(sizes) == 1 else self.b.add(Split(2, tuple(sizes)), x)[1 if start else 0]
 
     def _w(self, direction: Direction) -> Ref:
-        """Return the layer's matrix W: the rows of all gates below each other, with a block of columns for each part of
-        the sequence."""
+        """Return W: the rows of all gates below each other, with a block of columns for each part of the sequence."""
         units, rows = direction.match.units, []
         for gate, negated, _ in direction.parts:
             row = []
@@ -503,7 +484,6 @@ class _Rewrite:
         return self.pieces.join(rows, 0)
 
     def _r(self, direction: Direction) -> Ref:
-        """Return the weights of the previous h, with a block for each gate."""
         shape = (direction.match.units,) * 2
         rows = [self._sum(() if gate is None else gate.recurrent, neg, shape) for gate, neg, _ in direction.parts]
         return self.pieces.join(rows, 0)
@@ -520,7 +500,6 @@ class _Rewrite:
         return self.pieces.join([*of_w, *of_r], 0)
 
     def _bias(self, direction: Direction, parts: Sequence[Place], negated: bool, constant: float) -> Ref:
-        """Return the sum of parts of biases and a constant for one gate, negated if ``negated``."""
         if not parts and constant:
             return self.b.add(Full((direction.match.units,), -constant if negated else constant))[0]
         bias = self._sum(parts, negated, (direction.match.units,))
@@ -568,8 +547,7 @@ def _op(directions: Sequence[Direction]) -> ops.Recurrent:
 
 
 def reasons(history: Sequence[Snapshot]) -> Iterator[str]:
-    """Yield a line for each layer, and for each other scan with the reason why it is no layer. Yield nothing if the
-    user has chosen a form, so that no pass has looked for layers."""
+    """Yield a line for each layer and for each other scan, with the reason; nothing for a form that the user chose."""
     names = [snapshot.pass_name for snapshot in history]
     if FindLayers.name not in names:
         return

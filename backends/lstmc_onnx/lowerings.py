@@ -1,7 +1,5 @@
-"""The lowering of each core op to ONNX's operators, by tables of lstmc and of packages; and the writer of ONNX graphs.
-
-An ONNX graph under construction has nodes, constants and unique names. The optional packages are imported here.
-"""
+"""The lowering of each core op to ONNX's operators, by tables of lstmc and of packages; and the writer of ONNX graphs:
+nodes, constants and unique names. The optional packages are imported here."""
 
 from __future__ import annotations
 
@@ -80,8 +78,7 @@ class Writer:
         self, kind: str, inputs: Sequence[str], results: Sequence[str] | str, title: str = "", **attributes: Any
     ) -> tuple[str, ...]:
         """Add a node, and return its results' names: those taken by :meth:`name`, or one new name like ``results``. The
-        node has the name of its first result, or a name like ``title``. Raises :class:`BackendError` if the opset has
-        no operator of this kind."""
+        node has its first result's name, or one like ``title``. Raises BackendError if the opset lacks its operator."""
         names = (self.name(results),) if isinstance(results, str) else tuple(results)
         check_operator(kind, self.shared.opset)
         node_name = self.name(title) if title else next(filter(None, names))
@@ -105,7 +102,6 @@ class Writer:
         return self._once(("scalar", (), array.tobytes()), write)
 
     def _once(self, key: tuple[str, tuple[int, ...], bytes], write: Callable[[], str]) -> str:
-        """Return the name of a constant, which ``write`` writes at its first use."""
         if key not in self.shared.constants:
             self.shared.constants[key] = write()
         return self.shared.constants[key]
@@ -121,8 +117,7 @@ class Writer:
         return self.constant(np.asarray(values, np.int64), name)
 
     def shape(self, shape: Sequence[int]) -> str:
-        """Return the name of a shape for a Reshape. One open or computed size may be -1; if there are several, open
-        sizes are read from the shapes of inputs."""
+        """Return the name of a shape for a Reshape. One unknown size may be -1; others are read from inputs' shapes."""
         if sum(isinstance(size, UnknownSize) for size in shape) <= 1:
             return self.numbers([-1 if isinstance(size, UnknownSize) else size for size in shape], _title(shape))
         known(tuple(size for size in shape if not isinstance(size, OpenSize) and isinstance(size, UnknownSize))[1:])
@@ -152,7 +147,6 @@ class Writer:
 
 
 def _title(shape: Sequence[int]) -> str:
-    """Return the name of a constant that is a shape."""
     names = ("_" if isinstance(size, UnknownSize) and not isinstance(size, OpenSize) else str(size) for size in shape)
     return f"shape_{'x'.join(names) or 'of_one'}"
 
@@ -254,8 +248,7 @@ def reshape(w: Writer, call: Call) -> None:
 
 
 def ones_left_out(longer: Sequence[int], shorter: Sequence[int]) -> list[int] | None:
-    """Return the axes of size 1 that ``longer`` has and ``shorter`` lacks. Return None if the shapes differ in other
-    ways."""
+    """Return the axes of size 1 that ``longer`` has and ``shorter`` lacks. Return None if they differ in other ways."""
     axes, left = [], list(shorter)
     for axis, size in enumerate(longer):
         if left and size == left[0]:
@@ -342,8 +335,8 @@ def conv(w: Writer, call: Call[ops.Conv]) -> None:
 
 
 def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
-    """Write AveragePool. ONNX divides by a window's size, the core op by the number of the window's places in the
-    padded image; a factor for each place corrects this where they differ."""
+    """Write AveragePool. ONNX divides by a window's size, the core op by its places in the padded image: a factor for
+    each window corrects this where they differ."""
     share = (prod(call.op.size) / call.op.covered(known(call.types[0].shape[-2:]))).astype(np.float32)
     if np.all(share == 1):
         _images(w, call, "AveragePool", call.results, count_include_pad=1, **_windows(call))
@@ -353,15 +346,13 @@ def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
 
 
 def _windows(call: Call[ops.MaxPool | ops.AvePool]) -> dict[str, Any]:
-    """Return the attributes of a pooling's windows. The image is padded so that all windows are whole, so no runtime
-    rounds their number."""
+    """Return the attributes of windows. The image is padded so that all are whole: no runtime rounds their number."""
     op, image = call.op, known(call.types[0].shape[-2:])
     return {"kernel_shape": op.size, "strides": op.stride, "pads": (*op.pad, *op.ends(image))}
 
 
 def _images(w: Writer, call: Call, kind: str, results: Any, **attributes: Any) -> tuple[str, ...]:
-    """Write an operator of images [N, C, H, W], and return the names of its results. An x with other leading axes is
-    reshaped to images, and the result is reshaped back."""
+    """Write an operator of images [N, C, H, W]. An x with other leading axes, and then the result, is reshaped."""
     if call.types[0].rank == 4:
         return w.add(kind, call.args, results, **attributes)
     images = w.shape((prod(call.types[0].shape[:-3]), *call.types[0].shape[-3:]))
@@ -374,8 +365,7 @@ ROLES = ("x", "W", "R", "B", "lengths", "h_0", "c_0", "P")
 
 
 def recurrent(w: Writer, call: Call[Recurrent]) -> None:
-    """Write a recurrent layer as an operator. Operands that the layer lacks are empty names, and lengths are cast to
-    integers."""
+    """Write a recurrent layer. Operands that it lacks are empty names, and lengths are cast to integers."""
     op = call.op
     operands = dict(zip(op.roles(), call.args, strict=True))
     if "lengths" in operands:

@@ -1,7 +1,5 @@
-"""ONNX's operators LSTM, GRU and RNN as ops, with the operands in ONNX's order (https://onnx.ai/onnx/operators/).
-
-The meaning of each op is a model in the language of lstmc.
-"""
+"""ONNX's operators LSTM, GRU and RNN as ops, with the operands in ONNX's order (https://onnx.ai/onnx/operators/). The
+meaning of each op is a model in the language of lstmc."""
 
 from __future__ import annotations
 
@@ -260,7 +258,6 @@ def meaning(op: Recurrent, types: Types) -> Graph:
 
 
 def _by_direction(value: Value, count: int) -> list[Value]:
-    """Return the part of an operand for each direction."""
     parts = split(value, count, axis=0) if count > 1 else [value]
     return [reshape(part, *part.shape[1:]) for part in parts]
 
@@ -301,8 +298,6 @@ def _direction(
 
 
 def _applied(name: str, numbers: Sequence[float], clip: float) -> Function:
-    """Return a function of a value, which first clips the value to [-clip, clip] if clip is not 0."""
-
     def function(x: Value) -> Value:
         return FUNCTIONS[name][1](lstmc.clip(x, -clip, clip) if clip else x, *numbers)
 

@@ -43,8 +43,7 @@ SUFFIX = ".onnx"
 
 
 def read_model(path: Path, data: bool = True) -> Any:
-    """Return the ``ModelProto`` of a file. Without ``data``, weights in a file beside it are not read. Raises
-    :class:`BackendError` for a file that is not a model."""
+    """Return a file's ``ModelProto``, without ``data`` not the weights beside it. Raises BackendError for another."""
     try:
         model = model_of(read_file(path))
         if data:
@@ -79,8 +78,7 @@ def array_of(tensor: Any) -> Array:
 
 
 def read_initializers(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
-    """Return initialisers of a file by the names of the manifest's ``blobs``. Raises :class:`WeightsError` for an
-    initialiser that is missing or has another shape."""
+    """Return initialisers by the names of a manifest's ``blobs``. Raises WeightsError if one is missing or differs."""
     try:
         model = read_model(path)
     except BackendError as error:
@@ -102,18 +100,14 @@ def read_initializers(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Arra
 
 
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-    """Return the parameters by the model's names, and the names of parameters without an initialiser.
-
-    The file may differ from the written file if its initialisers have the same names.
-    """
+    """Return the parameters by the model's names, and those without an initialiser, from a file with these names."""
     stored_manifest = read_manifest(manifest)
     weights = unpack_weights(stored_manifest.weights, read_initializers(trained, stored_manifest.blobs))
     return weights, [name for name in stored_manifest.parameters if name not in weights]
 
 
 def model_parts(content: bytes) -> Parts:
-    """Return a model's operators, initialisers, inputs and outputs, for comparisons. Raises :class:`BackendError` for
-    bytes that are no model."""
+    """Return what comparisons compare of a model. Raises :class:`BackendError` for bytes that are no model."""
     model = model_of(content)
     graph, arrays = model.graph, dict[Part, Mapping[str, str | Array]]()
     for tensor in graph.initializer:
@@ -131,8 +125,7 @@ def model_parts(content: bytes) -> Parts:
 
 
 def _node_fields(node: Any, path: str = "") -> Iterator[tuple[str, str | Array]]:
-    """Yield each field of an operator to compare, as name and value: operator, inputs, outputs, attributes, and for a
-    loop the fields of its body."""
+    """Yield each field of an operator, as name and value; and for a loop the fields of its body."""
     yield f"{path}operator", f"{node.domain}{node.op_type}"
     for kind, names in (("input", node.input), ("output", node.output)):
         yield from ((f"{path}{kind} {at}", name) for at, name in enumerate(names))
@@ -162,7 +155,6 @@ def listed_layers(net: bytes) -> tuple[Layer, ...]:
 
 
 def _shape(info: Any) -> tuple[int, ...] | None:
-    """Return the sizes of a value, or None if one is open."""
     dims = info.type.tensor_type.shape.dim
     return tuple(dim.dim_value for dim in dims) if all(dim.HasField("dim_value") for dim in dims) else None
 
@@ -270,8 +262,7 @@ LEAST, MOST = 5, 2000  # rounds
 
 
 def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-    """Return by form the seconds of a forward pass of each written net, on one thread of the CPU; see
-    :func:`least_seconds`."""
+    """Return by form the seconds of a forward pass of each written net, on one thread; see :func:`least_seconds`."""
     nets = {}
     with ExitStack() as stack:
         for form, artifact in artifacts.items():
@@ -287,8 +278,7 @@ def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
 
 
 def least_seconds(nets: Mapping[str, tuple[Loaded, Mapping[str, Array]]]) -> dict[str, float]:
-    """Return by form the least seconds of a pass of each net, among many passes. The nets take turns, so that all see
-    the same load."""
+    """Return by form the least seconds of a net's passes. The nets take turns, so that all see the same load."""
     best = dict.fromkeys(nets, float("inf"))
     rounds, end = 0, perf_counter() + SECONDS
     while rounds < LEAST or (rounds < MOST and perf_counter() < end):

@@ -82,8 +82,7 @@ def _order(name: str) -> int:
 
 
 def check_net(net: Net, target: str, graph: Graph) -> None:
-    """Raise :class:`BackendError` for the first operator that breaks a rule of a target, with the line of the
-    operator's node."""
+    """Raise :class:`BackendError`, at its node's line, for the first operator that breaks a rule of a target."""
     for operator in net.operators:
         for rule, found, expected in _broken(operator, target):
             notes = [f"source: {rule.source}", *([rule.advice] if rule.advice else [])]
@@ -103,8 +102,7 @@ def _broken(operator: Operator, target: str) -> Iterator[tuple[Rule, str, str]]:
 
 
 def lint_file(net: Path, target: str) -> LintReport:
-    """Report the operators of a .tflite file that break a rule of a target, and an operator in float32 if the target
-    needs integers."""
+    """Report the operators that break a rule of a target, and one in float32 if the target needs integers."""
     with reading(net, BackendError):
         operators = read_net(read_file(net)).operators
     violations = [
@@ -125,8 +123,7 @@ FLOATS = "in float32 this target's compiler leaves the whole net to the CPU: giv
 
 
 def artifact(compiled: Compiled, weights: Mapping[str, Array], numbers: Numbers = FLOAT32) -> Artifact:
-    """Return ``NAME.tflite`` and ``NAME.manifest.json``. Same input, same bytes. Raises :class:`BackendError` for an
-    operator that the target lacks."""
+    """Return ``NAME.tflite`` and its manifest: same input, same bytes. BackendError if the target lacks an operator."""
     graph, written = compiled.expanded, write_net(compiled, weights)
     net, target = written.net, targets()[compiled.target]
     if numbers.integers:
@@ -164,10 +161,7 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], numbers: Numbers 
 
 @dataclass(frozen=True)
 class TfliteBackend(RunsFiles):
-    """Writes one step of a net as a .tflite file, states as inputs and outputs, and runs it in LiteRT.
-
-    ``numbers`` is the number format of the net.
-    """
+    """Writes one step of a net as a .tflite file, states as inputs and outputs, and runs it in LiteRT."""
 
     numbers: Numbers = FLOAT32
     name: ClassVar[str] = "tflite"

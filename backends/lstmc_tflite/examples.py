@@ -31,8 +31,8 @@ SMALLEST, LARGEST, STEP = 2**10, 2**26, 1.1  # bytes of an arena, and the factor
 
 
 def example(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
-    """Return a program by file name, and for C++ also a header with the net as an array. Raises :class:`BackendError`
-    for another language, and for a net that is not one step."""
+    """Return a program by file name, for C++ with a header of the net as an array. Raises :class:`BackendError` for
+    another language, and for a net that is not one step."""
     if compiled.states is None or language not in ("python", "cpp"):
         wanted = "a net of one step" if compiled.states is None else "python or cpp"
         raise BackendError(f"no program for {compiled.name} in {language}: expected {wanted}")
@@ -50,8 +50,7 @@ def example(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, 
 
 
 def _values(compiled: Compiled, manifest: Manifest, net: Net) -> dict[str, Any]:
-    """Return the values for the templates of the example: names and states, and the index of each tensor among those
-    that the net reads and writes."""
+    """Return the values for the example's templates; indices are among the tensors that the net reads or writes."""
     fed, read = list(net.inputs), list(net.outputs)
     states: list[dict[str, Any]] = [
         {
@@ -86,8 +85,8 @@ def _values(compiled: Compiled, manifest: Manifest, net: Net) -> dict[str, Any]:
 
 
 def _arena(content: bytes, net: Net) -> dict[str, Any]:
-    """Return the bytes of the least arena, the memory of its tensors, in which TFLite Micro runs a net, found by
-    bisection; an estimate without TFLite Micro. Raises :class:`BackendError` if the largest arena is too small."""
+    """Return the bytes of the least arena in which TFLite Micro runs a net, by bisection; without it an estimate.
+    Raises :class:`BackendError` if the largest arena is too small."""
     try:
         micro()
     except BackendError:
@@ -103,20 +102,17 @@ def _arena(content: bytes, net: Net) -> dict[str, Any]:
 
 
 def _bytes(step: int) -> int:
-    """Return the size of an arena in bytes; each of the sizes that are tried, numbered by ``step``, is a tenth larger
-    than the size before."""
+    """Return the bytes of the arena that is tried as number ``step``, each a tenth larger than the one before."""
     return ceil(SMALLEST * STEP**step / 16) * 16
 
 
 def runs_in_arena(content: bytes, step: int) -> bool:
-    """Return whether TFLite Micro runs a net in an arena of this size. Another process tries it, because a small arena
-    may end the process."""
+    """Return whether TFLite Micro runs a net in an arena, in a process of its own, which a small arena may end."""
     command = [sys.executable, "-P", "-c", LOADS, str(_bytes(step))]
     return subprocess.run(command, input=content, capture_output=True, check=False).returncode == 0
 
 
 def _array(identifier: str, content: bytes) -> str:
-    """Return a C header with the bytes of a net."""
     lines = [content[i : i + PER_LINE] for i in range(0, len(content), PER_LINE)]
     body = "\n".join("  " + ", ".join(f"0x{byte:02x}" for byte in line) + "," for line in lines)
     return f"#pragma once\nalignas(16) constexpr unsigned char {identifier}[] = {{\n{body}\n}};\n"

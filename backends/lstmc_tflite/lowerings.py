@@ -1,5 +1,5 @@
-"""The lowering of a graph to a net of TFLite: first passes (a product for each gate, formulas of ops that TFLite lacks,
-one operation a node), then an operator for each core op, by a table of lstmc and tables of packages."""
+"""The lowering of a graph to a net of TFLite: passes (a product for each gate, formulas of ops that TFLite lacks, one
+operation a node), then an operator for each core op, by a table of lstmc and tables of packages."""
 
 from __future__ import annotations
 
@@ -63,8 +63,7 @@ def operator(net: Net, call: Call) -> Results:
 
 
 def _unrepeated(net: Net, x: Tensor, other: Tensor, call: Call) -> Tensor:
-    """Return the tensor from which a BROADCAST_TO made ``x``, if the operator of ``call`` itself broadcasts that
-    tensor. Return ``x`` otherwise."""
+    """Return the tensor of which a BROADCAST_TO made ``x``, if the operator of ``call`` broadcasts it, else ``x``."""
     repeat = next((o for o in net.operators if x in o.outputs and o.code == "BROADCAST_TO"), None)
     if repeat is None or x.rank > MOST_AXES:
         return x
@@ -74,7 +73,6 @@ def _unrepeated(net: Net, x: Tensor, other: Tensor, call: Call) -> Tensor:
 
 
 def _constant(net: Net, like: Tensor, value: float, name: str) -> Tensor:
-    """Return a number as a constant with as many axes as ``like``."""
     return net.constant(f"{name}/number", np.full((1,) * like.rank, value))
 
 
@@ -134,7 +132,6 @@ def split(net: Net, call: Call) -> Results:
 
 
 def _slice(net: Net, x: Tensor, axis: int, start: int, shape: Sequence[int], name: str) -> Tensor:
-    """Return the part of x from ``start`` on along an axis, in ``shape``."""
     begin = [start if each == axis else 0 for each in range(x.rank)]
     return net.add("SLICE", [x, net.index(begin), net.index(list(shape))], shape, name)
 
@@ -208,8 +205,7 @@ def embed(net: Net, call: Call) -> Results:
 
 
 def linear(net: Net, call: Call) -> Results:
-    """Write FULLY_CONNECTED on x as a matrix of rows, with the matrix [out, in] of the core op. A missing bias is
-    zeros."""
+    """Write FULLY_CONNECTED on x as a matrix of rows, with the matrix [out, in] of the op. A missing bias is zeros."""
     (x, matrix, *bias), name = call.args, call.names[0]
     out, width = matrix.shape
     rows = net.reshaped(x, (prod(x.shape) // width, width), f"{name}/rows")
@@ -222,9 +218,8 @@ def linear(net: Net, call: Call) -> Results:
 
 
 def conv(net: Net, call: Call) -> Results:
-    """Write CONV_2D, or DEPTHWISE_CONV_2D if each channel is a group. TFLite's images are [N, H, W, C], so transposes
-    stand before and after. CONV_2D takes its groups from a kernel with fewer channels than the image. Raises
-    :class:`BackendError` for a kernel that is not made of parameters."""
+    """Write CONV_2D (groups: a kernel of fewer channels), or DEPTHWISE_CONV_2D if each channel is a group, between
+    transposes to TFLite's [N, H, W, C]. Raises :class:`BackendError` for a kernel that is not made of parameters."""
     op, (x, matrix, *bias), name = call.op, call.args, call.names[0]
     if matrix.data is None:
         raise BackendError("conv with a computed kernel has no form in TFLite: expected one of parameters")
@@ -255,7 +250,6 @@ def _channels_last(net: Net, x: Tensor, name: str) -> Tensor:
 
 
 def _channels_first(net: Net, maps: Tensor, shape: Sequence[int], name: str) -> Tensor:
-    """Return images [N, H, W, C] in the core op's ``shape`` [..., C, H, W]."""
     if maps.shape[3] > 1:
         maps = net.transposed(maps, (0, 3, 1, 2), f"{name}/first")
     return net.reshaped(maps, shape, name)
@@ -273,8 +267,8 @@ def _padded(net: Net, x: Tensor, pad: Sequence[int], more: Sequence[int], name: 
 
 
 def pool(net: Net, call: Call) -> Results:
-    """Write a pooling of a padded image. TFLite divides a mean by a window's size, the core op by the number of the
-    window's places in the padded image; factors correct the means where these differ."""
+    """Write a pooling of a padded image. TFLite divides a mean by a window's size, the core op by its places in the
+    padded image; factors correct the means where these differ."""
     op, (x,), name = call.op, call.args, call.names[0]
     counts, more = call.types[0].shape[-2:], [max(0, e - p) for e, p in zip(op.ends(x.shape[-2:]), op.pad, strict=True)]
     mean = isinstance(op, ops.AvePool)
@@ -328,8 +322,8 @@ class Written:
 
 
 def write_net(compiled: Compiled, params: Mapping[str, Array]) -> Written:
-    """Return the net of a graph with these parameters. Tensors have the names of values; states are inputs and outputs.
-    Raises :class:`BackendError`, at the user's line, for an op that cannot be written."""
+    """Return the net of a graph. Tensors have the names of values; states are inputs and outputs. Raises
+    :class:`BackendError`, at the user's line, for an op that cannot be written."""
     graph = compiled.expanded
     fixed = constants(graph)
     read = {ref for node in graph if node.name not in fixed for ref in graph.args(node.name)}
@@ -366,8 +360,7 @@ def _write(written: Written, graph: Graph, node: Node) -> None:
 
 
 def _input_shape(graph: Graph, node: Node) -> tuple[int, ...]:
-    """Return the shape of an input in the net. A sequence of one step that is only cut into steps has the shape of the
-    step."""
+    """Return an input's shape in the net. A sequence of one step, if only cut into steps, has the step's shape."""
     readers = [each for each in graph if Ref(node.name) in graph.args(each.name)]
     shape = node.types[0].shape
     given = any(output.ref == Ref(node.name) for output in graph.outputs)
@@ -376,8 +369,7 @@ def _input_shape(graph: Graph, node: Node) -> tuple[int, ...]:
 
 
 def _output(written: Written, graph: Graph, ref: Ref, name: str) -> Tensor:
-    """Return the tensor of an output, perhaps in another shape with the same elements. An input or a constant is copied
-    by RESHAPE."""
+    """Return the tensor of an output, in any shape of the same elements. A RESHAPE copies an input or a constant."""
     net, tensor = written.net, written.tensors[ref]
     while tensor.view is not None:
         tensor = tensor.view
@@ -388,7 +380,6 @@ def _output(written: Written, graph: Graph, ref: Ref, name: str) -> Tensor:
 
 
 def _of_parameters(graph: Graph, ref: Ref) -> bool:
-    """Return whether a value depends on a parameter."""
     return any(isinstance(graph.node(name).op, Param) for name in graph.needed([ref]))
 
 
@@ -453,8 +444,7 @@ def sums_as_products(b: Builder, node: Node, args: Refs, counts: Counter[str]) -
 
 @dataclass(frozen=True)
 class Widths(Pass):
-    """Put states, the values that are added to or multiplied with them, and logistic and tanh of these, in 16 bits, and
-    all other values in 8 bits.
+    """Put states, values added to or multiplied with them, and logistic and tanh of these in 16 bits, all others in 8.
 
     1. a value that an op reads in the other size => requantize(value)
 

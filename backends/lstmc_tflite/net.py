@@ -1,7 +1,4 @@
-"""A TFLite net under construction: its tensors and operators, and its file.
-
-The object API of ai-edge-litert's schema writes the file.
-"""
+"""A TFLite net under construction, and its file, which the object API of ai-edge-litert's schema writes."""
 
 from __future__ import annotations
 
@@ -35,11 +32,8 @@ def schema() -> Any:
 
 @dataclass(eq=False)
 class Tensor:
-    """A tensor. ``data`` are the numbers of a constant; with ``scale`` they are ``stored`` as integers of ``dtype``.
-
-    If there are several scales, ``axis`` is the axis to which they belong. ``view`` is the tensor whose elements this
-    tensor has in another shape.
-    """
+    """A tensor. ``data`` are the numbers of a constant; with ``scale`` they are ``stored`` as integers of ``dtype``. If
+    there are several scales, they belong to ``axis``. ``view``: the tensor of these elements in another shape."""
 
     name: str
     shape: tuple[int, ...]
@@ -96,8 +90,7 @@ class Net:
         return Tensor(self._names.unique(name), tuple(map(int, shape)), **more)
 
     def constant(self, name: str, values: ArrayLike, role: Role = "value") -> Tensor:
-        """Return a constant of these values, float32 or int32 for an index. Equal constants are one tensor; a new
-        tensor is called like ``name``."""
+        """Return a constant of these values, int32 for an index, else float32. Equal constants are one tensor."""
         array = np.ascontiguousarray(values, np.int32 if role == "index" else np.float32)
         array = array.reshape(np.shape(values))
         own = name if role == "bias" else role  # a bias has the units of its product
@@ -124,8 +117,7 @@ class Net:
         return outputs
 
     def reshaped(self, x: Tensor, shape: Sequence[int], name: str) -> Tensor:
-        """Return the elements of a tensor in another shape. If the tensor is a view, its source is reshaped instead of
-        the view."""
+        """Return the elements of a tensor in another shape; the source of a view is reshaped instead of the view."""
         shape = tuple(map(int, shape))
         while x.shape != shape and x.view is not None:
             x = x.view
@@ -150,8 +142,7 @@ class Net:
         self.operators = kept[::-1]
 
     def copy_before_views(self) -> None:
-        """Insert a copy before each RESHAPE of a value that other operators read too. LiteRT 2.3 gives a RESHAPE the
-        memory of its operand, and lets an elementwise operator write its result over the view."""
+        """Copy a value before its RESHAPE if others read it: LiteRT 2.3 lets an elementwise operator overwrite both."""
         readers = Counter([*self.outputs.values(), *(t for o in self.operators for t in set(o.inputs))])
         operators, self.operators = self.operators, []
         for operator in operators:
@@ -212,8 +203,7 @@ class _File:
         self.places = {tensor: place for place, tensor in enumerate(net.tensors)}
 
     def model(self) -> Any:
-        """Return the schema's model of the net: one graph, its operators and tensors, and a signature called
-        ``step``."""
+        """Return the schema's model of the net: a graph, its operators and tensors, and the signature ``step``."""
         s, net, graph, model = self.s, self.net, self.s.SubGraphT(), self.s.ModelT()
         graph.name = net.name.encode()
         graph.tensors = [self.tensor(tensor) for tensor in net.tensors]
@@ -229,7 +219,6 @@ class _File:
         return model
 
     def indices(self, tensors: Any) -> Array:
-        """Return the numbers of tensors in the file."""
         return np.array([self.places[tensor] for tensor in tensors], np.int32)
 
     def named(self, tensors: Mapping[str, Tensor]) -> list[Any]:
@@ -273,7 +262,6 @@ class _File:
         return each
 
     def code(self, name: str, version: int) -> Any:
-        """Return an operator's code and version as an object of the schema."""
         code, each = getattr(self.s.BuiltinOperator, name), self.s.OperatorCodeT()
         each.builtinCode, each.deprecatedBuiltinCode, each.version = code, min(code, 127), version
         return each
@@ -312,8 +300,7 @@ class _Aligned:
 
 
 def read_net(content: bytes) -> Net:
-    """Return the tensors and operators of the first graph of a file. Raises :class:`BackendError` for bytes that are no
-    TFLite net."""
+    """Return the first graph of a file. Raises :class:`BackendError` for bytes that are no TFLite net."""
     s = schema()
     try:
         if content[4:8] != b"TFL3":

@@ -38,15 +38,12 @@ class Numbers(ChosenNumbers):
 
     @staticmethod
     def problem(device: Device) -> str | None:
-        """Return None if a TFLite net can have the numbers of this device. Otherwise, return a text that says what is
-        expected."""
         halves = device.weights.format == "fp16" and device.values.format == "float"
         expected = f"expected float32, {', '.join(SHORT)}, or a device of TFLite as tflm-a8w8"
         return None if halves or device.kernels else expected
 
     def rounding(self, compiled: Compiled, kernels: str = "") -> IntegerRounding | None:
-        """Return the integer arithmetic of a net, by a set of ``kernels`` or, if that is empty, by the device's own.
-        Return None for floats."""
+        """Return a net's integer arithmetic, by other ``kernels`` than the device's if given; None for floats."""
         if self.device is None or not self.integers:
             return None
         device = replace(self.device, target=compiled.target)
@@ -79,10 +76,7 @@ def halve_weights(net: Net) -> None:
 
 
 class Quantiser:
-    """Gives each tensor of a written net its integers.
-
-    Raises :class:`BackendError`, at the user's line, for an op without an integer form.
-    """
+    """Gives each tensor of a net its integers. Raises :class:`BackendError` for an op without an integer form."""
 
     def __init__(self, written: Written, compiled: Compiled, params: Mapping[str, Array], numbers: Numbers) -> None:
         rounding = numbers.rounding(compiled)
@@ -137,8 +131,7 @@ class Quantiser:
             self.net.operators.append(operator)
 
     def _in_floats(self, operator: Operator) -> None:
-        """Write an operator in float32: with a DEQUANTIZE for each operand in integers, and a QUANTIZE for each result
-        in integers."""
+        """Write an operator in float32, a DEQUANTIZE before operands and a QUANTIZE behind results in integers."""
         self.net.node = operator.node
         for place, tensor in enumerate(operator.inputs):
             name, is_copy = f"{tensor.name}/float", tensor.data is not None and tensor.role != "index"
@@ -166,8 +159,7 @@ class Quantiser:
         return copy
 
     def _spread(self) -> None:
-        """Give each tensor that an operator only moves the grid of an operand or result of this operator, until nothing
-        changes."""
+        """Give each tensor that an operator only moves the grid of its operand or result, until nothing changes."""
         moves = [o for o in self.net.operators if o.code in MOVES and o.node not in self.floats]
         known = -1
         while known < len(self.grids):
@@ -178,8 +170,7 @@ class Quantiser:
                 self.grids |= {t: found[0] for t in values if found}
 
     def _constant(self, operator: Operator, tensor: Tensor) -> Tensor:
-        """Return a constant operand as integers: on the result's grid if the operator is in JOINED, else on a grid of
-        the constant's own."""
+        """Return a constant operand as integers: on the result's grid for operators in JOINED, else its own."""
         if tensor.role != "value" or tensor.data is None:
             return tensor
         result = self.grids[operator.outputs[0]]
@@ -194,8 +185,7 @@ class Quantiser:
         return self._constants[tensor, grid]
 
     def _product(self, operator: Operator) -> None:
-        """Store the weights and the bias of a product as integers, with their scales. Raise BackendError if a step of
-        the operand is so many steps of the result that LiteRT ends the process."""
+        """Store a product's weights and bias as integers with scales. Raise BackendError if LiteRT would crash."""
         x, weights, bias = operator.inputs
         assert weights.data is not None
         assert bias.data is not None
@@ -216,5 +206,4 @@ class Quantiser:
 
 
 def _set(tensor: Tensor, grid: Grid) -> None:
-    """Give a tensor the type, the scale and the zero point of a grid."""
     tensor.dtype, tensor.scale, tensor.zero = "int8" if grid.high == 127 else "int16", (grid.scale,), grid.zero

@@ -1,7 +1,5 @@
-"""LiteRT: nets loaded by its three sets of kernels, and executed for a comparison with the interpreter; Vela.
-
-Vela is the compiler of Arm's Ethos-U: it reports the operators that it leaves to the CPU, and estimates cycles.
-"""
+"""LiteRT: nets loaded by its three sets of kernels, and executed for a comparison with the interpreter; Vela. Vela is
+the compiler of Arm's Ethos-U: it reports the operators that it leaves to the CPU, and estimates cycles."""
 
 from __future__ import annotations
 
@@ -51,8 +49,7 @@ def micro() -> Any:
 
 
 class LiteRT:
-    """A net in LiteRT, on one thread, by the names of its tensors. ``all_values``: every tensor can be read, not only
-    outputs."""
+    """A net in LiteRT, on one thread, by the names of its tensors. ``all_values``: not only outputs can be read."""
 
     def __init__(self, content: bytes, kernels: str = "xnnpack", all_values: bool = False) -> None:
         package = _interpreter()
@@ -160,8 +157,7 @@ def real(array: Array, details: Mapping[str, Any]) -> Array:
 
 @contextmanager
 def loaded_net(files: NetFiles, gpu: bool) -> Iterator[LiteRT]:
-    """Yield a written net, loaded in LiteRT. Raises :class:`BackendError` for a GPU, and for weights of another
-    file."""
+    """Yield a written net in LiteRT. Raises :class:`BackendError` for a GPU, and for weights of another file."""
     if gpu:
         raise BackendError(f"{files.net}: LiteRT runs it on the CPU here")
     if files.weights != files.net:
@@ -188,8 +184,7 @@ class TfliteExecutor(Executor):
         return problem_with(micro if self.kernels == "tflm" else _interpreter)
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Return the execution of one step: the outputs of the net as written, and for float32 in LiteRT every value
-        that is a tensor."""
+        """Run one step: the outputs of the net as written, and for float32 in LiteRT every value that is a tensor."""
         graph, content = compiled.expanded, artifact.files[artifact.net]
         manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
         rounding, net = self.numbers.rounding(compiled, self.kernels), loaded(content, self.kernels)
@@ -265,11 +260,8 @@ def streamed(
     rounding: IntegerRounding,
     within: float,
 ) -> dict[str, tuple[Array, Array]]:
-    """Return for each output two arrays of a stream of steps: from the interpreter, and from the net.
-
-    Before each step the interpreter takes the net's states. Differences up to ``within`` times the largest number count
-    as equal.
-    """
+    """Return for each output two arrays of a stream of steps: from the interpreter, and from the net. Before each step
+    the interpreter takes the net's states. Differences up to ``within`` times the largest number count as equal."""
     runner = StepRunner(compiled, arrays.weights, rounding)
     states = {pair.before: pair.after for pair in compiled.states or ()}
     first = arrays.fed(compiled.expanded)
@@ -305,8 +297,8 @@ def _vela() -> Any:
 
 @dataclass(frozen=True)
 class VelaReport:
-    """Vela's report on a net: the first results of the operators that stay on the CPU, the number of operators on the
-    NPU, and the cycles of a pass by Vela's default system configuration."""
+    """Vela's report on a net: the first results of operators that stay on the CPU, the number of operators on the NPU,
+    and the cycles of a pass by Vela's default system configuration."""
 
     npu: str
     on_cpu: tuple[str, ...]
@@ -357,8 +349,7 @@ class VelaExecutor(ReferenceExecutor):
         return problem_with(_vela) or super().unavailable()
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Return the execution of one step in LiteRT; for each NPU, the number of operators left to the CPU is compared
-        with 0."""
+        """Run one step in LiteRT; for each NPU the number of operators left to the CPU is compared with 0."""
         reports = [vela_report(artifact.files[artifact.net], npu) for npu in NPUS]
         left = {str(each): (np.zeros(1), np.array([float(len(each.on_cpu))])) for each in reports}
         found = super().run(compiled, artifact, arrays)

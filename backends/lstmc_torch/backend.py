@@ -42,12 +42,10 @@ NATIVE = files("lstmc_torch").joinpath("autograd.py").read_text(encoding="utf-8"
 
 
 def _shape(type_: TensorType) -> str:
-    """Return the shape of a type as text, with names for open sizes."""
     return f"[{', '.join(map(str, open_shape(type_)))}]"
 
 
 def _torch(module: str) -> Any:
-    """Return a module that needs PyTorch. Raises :class:`BackendError` if PyTorch is not installed."""
     return need(module, "PyTorch", "torch", BackendError)
 
 
@@ -55,15 +53,13 @@ Form = Literal["module", "built", "steps"]
 
 
 def build_path() -> str:
-    """Return a PATH for programs that build a written module, which also has the programs beside this Python, such as
-    ninja."""
+    """Return a PATH that also has the programs beside this Python, such as ninja, to build a written module."""
     return os.pathsep.join((os.environ.get("PATH", os.defpath), sysconfig.get_path("scripts")))
 
 
 @dataclass(frozen=True)
 class TorchExecutor(Executor):
-    """PyTorch on the CPU. ``form`` says what runs: a module with native loops, or the written files with or without
-    their build()."""
+    """PyTorch on the CPU: a module with native loops, or the written files with or without their build()."""
 
     name: str
     form: Form
@@ -133,8 +129,6 @@ class TorchBackend(RunsFiles):
         return Artifact(written, sum(isinstance(node.op, Scan) for node in graph), inputs, outputs)
 
     def executors(self) -> Sequence[TorchExecutor]:
-        """Return PyTorch on the CPU: a module with native loops, and the written files with and without native
-        loops."""
         forms: Mapping[str, Form] = {"torch-cpu": "module", "torch-built": "built", "torch-steps": "steps"}
         return tuple(TorchExecutor(name, form) for name, form in forms.items())
 

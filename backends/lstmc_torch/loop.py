@@ -32,10 +32,8 @@ _gpu_loops: dict[str, Loop] = {}
 
 
 def load_or_warn(text: str, name: str, gpu: bool = False) -> bool:
-    """Make the layers of a source known to the operators, by their types; with ``gpu`` the source is CUDA.
-
-    Return whether this succeeded. If the layers cannot be compiled here, a warning names the model, ``name``.
-    """
+    """Make the layers of a source known to the operators, by their types; with ``gpu`` the source is CUDA. Return
+    whether this succeeded. If the layers cannot be compiled here, a warning names the model, ``name``."""
     try:
         if gpu:
             _gpu_loops.update(gpu_loops_of(text, *_cuda(), OTHERWISE))
@@ -63,7 +61,6 @@ def _on_gpu(tensor: Tensor) -> bool:
 
 
 def _loop(kind: str, tensor: Tensor) -> Loop:
-    """Return the layer ``kind`` for the device of a tensor."""
     return (_gpu_loops if _on_gpu(tensor) else _loops)[kind]
 
 
@@ -79,8 +76,7 @@ def _cublas(tensor: Tensor) -> Iterator[int]:
 
 
 class _Pool:
-    """Memory of workspaces that are no longer in use, for later workspaces: pages that were touched before cost no page
-    faults."""
+    """Memory of workspaces for later workspaces: pages that were touched before cost no page faults."""
 
     def __init__(self) -> None:
         self._free: list[Any] = []
@@ -99,8 +95,7 @@ class _Pool:
         return torch.from_numpy(view)
 
     def _give(self, memory: Any) -> None:
-        """Put the memory of a workspace back into the pool. While the pool has more than _KEPT floats, the oldest
-        memory is released."""
+        """Take the memory of a workspace back. Above _KEPT floats, the oldest memory is released."""
         with self._lock:
             self._free.append(memory)
             while sum(each.size for each in self._free) > _KEPT:
@@ -119,10 +114,8 @@ def _addresses(tensors: Sequence[Tensor]) -> list[int]:
 
 
 def _same(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], like: Tensor) -> Sequence[Tensor]:
-    """Return tensors as :func:`_checked` does, in less time if native code can read them unchanged.
-
-    The backward pass checks again, because ``module.half()`` may have changed the memory of parameters.
-    """
+    """Return tensors as :func:`_checked` does, faster if native code can read them unchanged. The backward pass checks
+    again, because ``module.half()`` may have changed the memory of parameters."""
     same = [t.shape for t in tensors] == shapes and [t.device for t in tensors] == [like.device] * len(tensors)
     same = same and all(t.layout is torch.strided and ready(t) is t for t in tensors)
     return tensors if same else _checked(what, tensors, shapes, like)
@@ -162,8 +155,8 @@ class _Pass:
 
 @lru_cache(maxsize=1024)
 def _pass(kind: str, gpu: bool, sizes: tuple[int, int], given: tuple[tuple[int, ...], ...]) -> _Pass:
-    """Return a pass of the layer ``kind`` for inputs of the shapes ``given``; ``sizes`` are T and N if no input has
-    these axes. Raises :class:`DataError` for shapes that do not fit."""
+    """Return a pass for inputs of the shapes ``given``; ``sizes`` are T and N if none has these axes. Raises
+    :class:`DataError` for shapes that do not fit."""
     layer = (_gpu_loops if gpu else _loops)[kind]
     ranks = [blob.time + blob.rows + len(blob.sizes) for blob in layer.bottoms]
     if [len(shape) for shape in given] != ranks:
@@ -178,8 +171,7 @@ def _pass(kind: str, gpu: bool, sizes: tuple[int, int], given: tuple[tuple[int, 
 def _operands(
     kind: str, sizes: tuple[int, int], bottoms: Sequence[Tensor], weights: Sequence[Tensor], check: Check
 ) -> tuple[_Pass, Sequence[Tensor], Sequence[Tensor], Tensor]:
-    """Return a pass of a layer, its bottoms and weights as ``check`` returns them, and a tensor on the layer's
-    device."""
+    """Return a pass, its bottoms and weights as ``check`` returns them, and a tensor on the layer's device."""
     some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants, such as a counter, has none
     run = _pass(kind, _on_gpu(some), sizes, tuple([bottom.shape for bottom in bottoms]))
     bottoms = check(f"the inputs of {kind}", bottoms, run.bottoms, some)
@@ -189,10 +181,8 @@ def _operands(
 def _run(
     kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequence[Tensor], check: Check
 ) -> list[Tensor]:
-    """Run the layer ``kind`` forward over all steps, and return its tops, and the workspace that backward reads.
-
-    ``steps`` and ``rows`` are T and N, if no bottom has these axes.
-    """
+    """Run a layer forward over all steps, and return its tops, and the workspace that backward reads. ``steps`` and
+    ``rows`` are T and N, if no bottom has these axes."""
     run, bottoms, weights, some = _operands(kind, (steps, rows), bottoms, weights, check)
     tops = [some.new_empty(shape, dtype=torch.float32) for shape in run.tops]
     workspace = some.new_empty(run.floats, dtype=torch.float32) if _on_gpu(some) else _pool.take(run.floats)
@@ -213,11 +203,9 @@ def _run_back(
     needed: Sequence[bool],
     check: Check,
 ) -> list[Tensor]:
-    """Run the layer ``kind`` back over all steps, and return the gradients of its bottoms and weights.
-
-    ``results`` come from :func:`loop`, ``sizes`` are its ``steps`` and ``rows``, ``gradients`` belong to its tops. The
-    gradient of a bottom that is not ``needed`` has arbitrary numbers.
-    """
+    """Run a layer back over all steps, and return the gradients of its bottoms and weights. ``results`` come from
+    :func:`loop`, ``sizes`` are its ``steps`` and ``rows``, ``gradients`` belong to its tops. The gradient of a bottom
+    that is not ``needed`` has arbitrary numbers."""
     run, bottoms, weights, some = _operands(kind, (sizes[0], sizes[1]), bottoms, weights, check)
     if len(needed) != len(bottoms):
         raise DataError(f"{kind} has {len(bottoms)} inputs, found {len(needed)} in needed")
@@ -234,8 +222,7 @@ def _run_back(
 
 
 class _Eager:
-    """The operators without :mod:`torch.library`, whose handling of lists takes longer than a short sequence. Their
-    operands are ready for native code."""
+    """The operators without :mod:`torch.library`, whose handling of lists takes longer than a short sequence."""
 
     loop = partial(_run, check=_same)
     loop_backward = partial(_run_back, check=_same)
@@ -295,8 +282,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 
 
 def _gradients(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
-    """Return the gradients of the loop's arguments: None for the kind, the steps and the rows, and the computed
-    gradients of the bottoms and weights."""
+    """Return the gradients of the loop's arguments: None for kind, steps and rows, then bottoms and weights."""
     saved = list(ctx.saved_tensors)
     bottoms, rest = saved[: ctx.bottoms], saved[ctx.bottoms :]
     weights, results = rest[: ctx.weights], rest[ctx.weights :]

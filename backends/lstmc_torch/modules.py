@@ -1,7 +1,5 @@
 """Modules of PyTorch: of a model, its parameters and a program with native code for its scans; and of written files.
-
-Written modules are run with their files of weights, forward and backward.
-"""
+Written modules are run with their files of weights, forward and backward."""
 
 from __future__ import annotations
 
@@ -45,11 +43,9 @@ FREE = ("T", "N")  # the dimensions that stay open in a module without sizes for
 
 @dataclass(frozen=True)
 class Spec:
-    """The definition of a module without its weights: plain data, which can be copied and pickled.
-
-    Shapes have names for open sizes. ``constants`` are arrays that passes made; ``carried`` maps inputs to the outputs
-    whose values they take in the next batch; ``sequences`` are the inputs and outputs with axes T, N, ....
-    """
+    """The definition of a module without its weights: plain data, which can be copied and pickled. Shapes have names
+    for open sizes. ``constants`` are arrays that passes made; ``carried`` maps inputs to the outputs whose values they
+    take in the next batch; ``sequences`` are the inputs and outputs with axes T, N, ...."""
 
     name: str
     program: Program
@@ -102,12 +98,10 @@ def module(
 def _open_graphs(
     source: ModelSource, open_dims: Sequence[str], fixed: Mapping[str, int], outputs: Sequence[str] | None
 ) -> tuple[Graph, Graph]:
-    """Return a model's graph with open dimensions, and the compiled graph. Raises :class:`DimError` for a dimension
-    whose size changes the nodes of the net."""
+    """Return a model's graph with open sizes, and compiled. Raises :class:`DimError` if a number changes its nodes."""
     numbers = dict(zip(open_dims, (13, 17), strict=False))
 
     def graphs(sizes: Mapping[str, int]) -> tuple[Graph, Graph]:
-        """Return a model's graph at these sizes, and the graph compiled."""
         whole = source.graph({**sizes, **fixed})
         graph = without_losses(whole) if outputs is None else keep_outputs(whole, outputs)
         passes = (*LOOP_PASSES, GenerateLoops(any_batch="N" in numbers), Dead())
@@ -131,10 +125,8 @@ def _open_graphs(
 
 
 def _sequences(source: ModelSource, fixed: Mapping[str, int]) -> frozenset[str]:
-    """Return the names of the inputs and outputs whose first axes are T and N, found by changing both sizes.
-
-    Raises :class:`DimError` for a model without such an input, or whose sizes cannot be changed.
-    """
+    """Return the inputs and outputs whose first axes are T and N, found by changing both sizes. Raises
+    :class:`DimError` for a model without such an input, or whose sizes cannot be changed."""
     sizes = {"T": 1009, "N": 2003}  # primes that differ from all other sizes
     try:
         graph = source.graph({**fixed, **{dim: size for dim, size in sizes.items() if dim in source.model.dims}})
@@ -154,10 +146,8 @@ def _sequences(source: ModelSource, fixed: Mapping[str, int]) -> frozenset[str]:
 
 
 def spec_of(model: Graph, graph: Graph) -> Spec:
-    """Return the specification of a model's module. ``graph`` is the compiled graph, whose sizes may be open.
-
-    Raises the errors of :func:`~lstmc_torch.program.program_of`.
-    """
+    """Return the specification of a model's module. ``graph`` is the compiled graph, whose sizes may be open. Raises
+    the errors of :func:`~lstmc_torch.program.program_of`."""
     params = dict(parameters(model))
     ops = {node.name: node.op for node in graph if isinstance(node.op, Input)}
     return Spec(
@@ -196,8 +186,7 @@ class Module(nn.Module):
         self._prepare()
 
     def _prepare(self) -> None:
-        """Make the functions of the module's program, and load its native code. Pickles and copies do not contain
-        these."""
+        """Make the functions of the program, and load its native code; pickles and copies do not contain these."""
         functions: dict[str, Any] = {}
         exec(compile(self.spec.program.text, f"<{self.spec.name} of lstmc_torch>", "exec"), functions)
         self._forward: Any = functions["forward"]
@@ -215,7 +204,6 @@ class Module(nn.Module):
                 self._loaded[device] = load_or_warn(text, self.spec.name, device == "cuda")
 
     def _apply(self, fn: Any, recurse: bool = True) -> Module:
-        """Apply ``fn`` to all parameters, and load the native code for their device."""
         super()._apply(fn, recurse)
         self._load()
         return self
@@ -248,7 +236,6 @@ class Module(nn.Module):
         return {name: self._swapped(name, value) for name, value in outputs.items()}
 
     def _numbers(self) -> dict[str, Tensor]:
-        """Return the parameters and constants by their names."""
         if self._modules:
             return {**dict(self.named_parameters(remove_duplicate=False)), **dict(self.named_buffers())}
         # the same, in a tenth of the time
@@ -296,8 +283,8 @@ class Module(nn.Module):
         return f"{self.spec.name}: {', '.join(shapes)} -> {', '.join(self.spec.outputs)}"
 
     def _inputs(self, inputs: Sequence[Tensor], named: Mapping[str, Tensor], like: Tensor | None) -> dict[str, Tensor]:
-        """Return a tensor for every input, in the model's layout, all in one type: the type of the parameters, or of
-        the inputs if there are no parameters. Raises :class:`DataError` for inputs that do not fit."""
+        """Return each input in the model's layout and in the type of the parameters, or of the inputs without these.
+        Raises :class:`DataError` for inputs that do not fit."""
         spec, names = self.spec, [name for name in self.spec.inputs if name not in self.spec.carried]
         tensors = {**dict(zip(names, inputs, strict=False)), **named}
         problems = [f"extra: input {at + 1} of {len(names)}" for at in range(len(names), len(inputs))]
@@ -329,13 +316,11 @@ class Module(nn.Module):
         return {name: arrays[name] if like is None else arrays[name].to(like) for name in spec.inputs}
 
     def _listed(self, name: str) -> str:
-        """Return the sizes of an input as text, in the caller's layout."""
         shape = self.spec.inputs[name]
         swapped = self.batch_first and name in self.spec.sequences
         return ", ".join(map(str, (*shape[1::-1], *shape[2:]) if swapped else shape))
 
     def _swapped(self, name: str, value: Tensor) -> Tensor:
-        """Return a value with its first two axes swapped if it is a sequence and the caller has the batch first."""
         swapped = self.batch_first and name in self.spec.sequences and value.dim() > 1
         return value.transpose(0, 1) if swapped else value
 
@@ -353,9 +338,8 @@ def values_of(name: str, op: Param, weights: Mapping[str, Array]) -> Array:
 
 
 def _parent(module: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """Return the submodule that has a parameter, and the parameter's name there: ``P.0``, of a list, is ``0`` of a
-    submodule ``P``. Names are keys of the modules' dicts, because a name such as ``double`` is a method of modules
-    too."""
+    """Return the submodule of a parameter, and its name there: ``P.0`` is ``0`` of a submodule ``P``. Names are keys of
+    the modules' dicts, because a name such as ``double`` is a method of modules too."""
     *path, own = name.split(".")
     for part in path:
         found = module._modules.setdefault(part, nn.Module())
@@ -406,14 +390,12 @@ def _floats(value: torch.Tensor) -> Array:
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file. Raises :class:`BackendError` for a file that is not a state dict."""
     with reading(path, BackendError):
         return _state(regular(path), str(path))
 
 
 def _state(content: bytes | Path, path: str) -> dict[str, torch.Tensor]:
-    """Return the tensors of a state dict by name, read from a file or its content. Raises :class:`BackendError` for
-    other content."""
+    """Return the tensors of a state dict, of a file or its content. Raises :class:`BackendError` for other content."""
     try:
         file = content if isinstance(content, Path) else io.BytesIO(content)
         state = torch.load(file, map_location="cpu", weights_only=True)
@@ -463,8 +445,7 @@ class LoadedModule:
 
 
 def execute(compiled: Compiled, artifact: Artifact, arrays: RunArrays, form: Form) -> Execution:
-    """Run a compiled model forward and backward, as a :class:`Module` with native loops or by its written files, and
-    return its outputs and gradients."""
+    """Run a model forward and backward, as a :class:`Module` or by its written files; return outputs and gradients."""
     graph, said = compiled.expanded, ""
     net: Any
     if form == "module":

@@ -129,8 +129,7 @@ LEAST = 'float("-inf")'
 
 
 def _function(op: type[Op], foreign: Foreign) -> str:
-    """Return the template of an elementwise function of PyTorch; functions with settings are in
-    ``torch.nn.functional``."""
+    """Return the template of a function of PyTorch; those with settings are in ``torch.nn.functional``."""
     operands = ["{0}", *(f"{{{field.name}!r}}" for field in fields(op))]
     return f"{'F' if foreign.settings else 'torch'}.{foreign.name}({', '.join(operands)})"
 
@@ -191,10 +190,7 @@ _TAKEN = {*dir(builtins), *keyword.kwlist, *_OWN}
 
 @dataclass(frozen=True)
 class Program:
-    """The text of a program, whose ``forward`` computes a graph; the C++ of its loops; and their CUDA if requested.
-
-    C++ and CUDA are empty for a graph without loops.
-    """
+    """The text of a program, whose ``forward`` computes a graph, and the C++ and CUDA of its loops, else empty."""
 
     text: str
     cpp: str
@@ -202,10 +198,8 @@ class Program:
 
 
 def program_of(graph: Graph, gpu: bool = False) -> Program:
-    """Return the program of a graph, for all sizes of its open dimensions; with ``gpu`` its loops in CUDA too.
-
-    Raises :class:`BackendError` for an op without a form in PyTorch, and for a size that cannot be written.
-    """
+    """Return the program of a graph, for all sizes of its open dimensions; with ``gpu`` its loops in CUDA too. Raises
+    :class:`BackendError` for an op without a form in PyTorch, and for a size that cannot be written."""
     codes = [layer_code(node.op.plan()) for node in graph if isinstance(node.op, GeneratedScan)]
     whole = _Function(graph, "forward", open_inputs(graph))
     whole.write_graph()
@@ -222,8 +216,7 @@ def _spelled(name: str) -> str:
 
 
 class _Function:
-    """Writes the lines of one function: of a whole graph, or of a scan with the steps of its body. ``values`` has the
-    variable of each value."""
+    """Writes a function: of a graph, or of a scan with its body's steps. ``values`` has the variable of each value."""
 
     def __init__(self, graph: Graph, name: str, inputs: Mapping[str, tuple[str, int]]) -> None:
         self.graph, self.name, self.inputs = graph, name, inputs
@@ -236,8 +229,7 @@ class _Function:
     # the whole graph ----------------------------------------------------------------------------------------------
 
     def write_graph(self) -> None:
-        """Write the function ``forward``: it reads the inputs and parameters, computes each node, and returns the
-        outputs."""
+        """Write ``forward``: read inputs and parameters, compute each node, return the outputs."""
         inputs = [node for node in self.graph if isinstance(node.op, ops.Input)]
         for node in inputs:
             self._name(node)
@@ -258,8 +250,7 @@ class _Function:
         self.lines.append(f"    return {_tuple([self._read(output.ref) for output in self.graph.outputs])}")
 
     def _call_scan(self, node: Node, scan: Scan) -> None:
-        """Write a function for a scan, and its call. A scan that has generated code is called natively if ``native`` is
-        true when the program runs."""
+        """Write a function for a scan, and its call; with generated code it is native if ``native`` is true then."""
         body, dims = named_results(scan, scan.body), list(self.inputs)
         function = _Function(body, self.names.unique(scan.body.name), self.inputs)
         steps, rows = scan.length, batch_of(scan)
@@ -291,8 +282,7 @@ class _Function:
     # a scan -------------------------------------------------------------------------------------------------------
 
     def write_scan(self, scan: Scan, dims: Sequence[str], length: int) -> None:
-        """Write the function of a scan: a loop over the steps that appends each step's outputs to lists, and returns
-        the stacked outputs and the last states."""
+        """Write a loop over the steps that lists each step's outputs; return them stacked, and the last states."""
         self.dims, self.names = list(dims), Names({*_TAKEN, *dims}, _spelled)
         args = self.graph.body_args()
         roles = [scan.role(slot) for slot in range(len(args))]
@@ -354,20 +344,17 @@ class _Function:
         return self.values[Ref(name)]
 
     def _read(self, ref: Ref) -> str:
-        """Return the expression of a value: its variable, or an array of one number."""
         op = self.graph.node(ref.node).op
         if isinstance(op, ops.Full):
             return f"like.new_full({self._shape(ref)}, {op.value!r})"
         return self.values[ref]
 
     def _number(self, ref: Ref, text: str) -> str:
-        """Return the number that fills a constant array, as text; ``text`` for any other value."""
         op = self.graph.node(ref.node).op
         return repr(op.value) if isinstance(op, ops.Full) else text
 
     def _shape(self, ref: Ref) -> str:
-        """Return the shape of a value as text, with variables for open sizes. Raises :class:`BackendError` if two sizes
-        are computed."""
+        """Return a shape as text, with variables for open sizes. Raises BackendError if two sizes are computed."""
         sizes = open_shape(self.graph.type(ref))
         if sum(size == PRODUCT for size in sizes) > 1:
             raise BackendError(f"{self.graph.value_name(ref)} has two sizes that are computed")

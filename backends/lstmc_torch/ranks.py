@@ -1,8 +1,6 @@
-"""Training by several processes: each has a part of every batch, and all sum their gradients by gloo.
-
-This process is the first rank. Batches and states go to the other ranks through pipes, gradients through connections on
-the loopback address; ranks find each other by a file in a folder that only this user can open.
-"""
+"""Training by several processes: each has a part of every batch, and all sum their gradients by gloo. This process is
+the first rank. Batches and states go to the other ranks through pipes, gradients through connections on the loopback
+address; ranks find each other by a file in a folder that only this user can open."""
 
 from __future__ import annotations
 
@@ -70,8 +68,7 @@ class Share:
 
 
 class _PartOfDraws(TorchFunctionMode):
-    """A mode in which each dropout draws for the whole batch, as a single process does, and keeps only this rank's
-    examples."""
+    """Draws each dropout for the whole batch, as a single process does, and keeps only this rank's examples."""
 
     def __init__(self, share: Share) -> None:
         super().__init__()
@@ -102,8 +99,7 @@ class RankEngine(TorchEngine):
         self.share, self.add_up = share, add_up
 
     def gradients(self, batches: Sequence[Mapping[str, Array]]) -> float:
-        """Compute the sums of all ranks' gradients and losses, which go in one message; return the sum of the
-        losses."""
+        """Sum all ranks' gradients and losses, which go in one message; return the sum of the losses."""
         loss = super().gradients(batches)
         learned = [p for _, p in sorted(self.learned())]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
@@ -119,8 +115,7 @@ class RankEngine(TorchEngine):
 
 
 class RanksEngine(TorchEngine):
-    """The engine of the first rank. Besides its part of a batch it has a module of the whole batch for tests and
-    snapshots, which shares the parameters."""
+    """The engine of the first rank: its part of a batch, and a module of the whole batch for tests and snapshots."""
 
     failures: ClassVar[tuple[type[LstmcError], ...]] = (RankEnded,)
 
@@ -160,8 +155,7 @@ class RanksEngine(TorchEngine):
         return self.own.update(by_rank[0])
 
     def before(self) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-        """Return copies of parameters and carried states from before the last update; nothing if the model carries
-        states."""
+        """Return parameters and carried states from before the last update; nothing if states are carried."""
         return ({}, {}) if self.carried else self.own.last
 
     def state(self, first_losses: tuple[float, ...], run: RunIdentity) -> TorchState:
@@ -173,10 +167,7 @@ class RanksEngine(TorchEngine):
 
 
 def draws(whole: Graph, part: Graph) -> Iterator[Draw]:
-    """Yield the dropouts in the program of a whole batch.
-
-    Raises :class:`TrainingError` if the program of a part has other dropouts.
-    """
+    """Yield the dropouts in a whole batch's program. Raises :class:`TrainingError` if a part's program has others."""
     of_part = dict(_dropouts(part, part.name))
     of_whole = list(_dropouts(whole, whole.name))
     if not of_part.keys() <= dict(of_whole).keys():
@@ -240,10 +231,8 @@ class OtherRanks:
             return [pickle.load(process.stdout) for process in self.processes if process.stdout]
 
     def connect(self) -> AddUp:
-        """Wait until all ranks are ready, and return the function that adds up numbers over all ranks, in place.
-
-        The folder by which the ranks find each other is removed.
-        """
+        """Wait until all ranks are ready, and return the function that adds up numbers over all ranks, in place. The
+        folder by which the ranks find each other is removed."""
         self.replies()
         with self._watched():
             sum_up = connect(self.folder, 0, self.count)
@@ -257,8 +246,7 @@ class OtherRanks:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Turn errors of pipes and connections inside the block into :class:`RankEnded`, with the last lines that the
-        rank wrote."""
+        """Turn errors of pipes and connections inside into :class:`RankEnded`, with the rank's last lines."""
         try:
             yield
         except (OSError, EOFError, pickle.UnpicklingError, RuntimeError) as error:
@@ -294,11 +282,7 @@ class OtherRanks:
 
 def connect(folder: Path, rank: int, count: int) -> AddUp:
     """Connect a rank to all others, on the loopback address, and return the function that adds up numbers over all
-    ranks.
-
-    Another user of the machine could answer on a rank's port first, so each rank proves that it knows the secret in the
-    folder.
-    """
+    ranks. Another user of the machine could answer on a rank's port first, so each proves that it knows the secret."""
     options = ProcessGroupGloo._Options()
     options._devices = [ProcessGroupGloo.create_device(hostname="127.0.0.1")]
     options._timeout = WAIT

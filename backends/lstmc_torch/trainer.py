@@ -34,12 +34,10 @@ WEIGHTS, HISTORY, CARRIED = "weights.npz", "solver.npz", "carried.npz"
 
 
 class SolverOptimizer(torch.optim.Optimizer):
-    """Updates parameters as a solver of Caffe does (``src/caffe/solvers/*.cpp``), by the solver's settings.
-
-    PyTorch's optimisers differ: their momentum is of gradients, not of updates, which matters when the rate changes;
-    they have no L1, and Adam's ``eps`` is in another place. ``groups`` come from :meth:`Module.groups` at ``lr=1``:
-    their rates are factors of the solver's rate. Gradients are sums over ``iter_size`` batches.
-    """
+    """Updates parameters as a solver of Caffe does (``src/caffe/solvers/*.cpp``), by the solver's settings. PyTorch's
+    optimisers differ: their momentum is of gradients, not of updates, which matters when the rate changes; they have no
+    L1, and Adam's ``eps`` is in another place. ``groups`` come from :meth:`Module.groups` at ``lr=1``: their rates are
+    factors of the solver's rate. Gradients are sums over ``iter_size`` batches."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], solver: Solver) -> None:
         self.solver, self.iteration = solver, 0
@@ -148,8 +146,7 @@ class TorchEngine:
         self.last: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
 
     def computation(self) -> bytes:
-        """Return as bytes what determines the results: the program, with the shapes and multipliers of its
-        parameters."""
+        """Return what determines the results: the program, with its parameters' shapes and multipliers."""
         spec = self.net.spec
         return repr((spec.program.text, spec.inputs, spec.fills, spec.params, spec.constants, self.carried)).encode()
 
@@ -192,8 +189,7 @@ class TorchEngine:
         return loss
 
     def test(self, batch: Mapping[str, Array], first: bool) -> Mapping[str, float]:
-        """Return the mean of each output that is not carried, for a batch of a test; the ``first`` batch begins with
-        zero states."""
+        """Return the mean of each output that is not carried; the ``first`` batch of a test has zero states."""
         if first:
             self.test_states = {name: torch.zeros_like(state) for name, state in self.states.items()}
         self.net.eval()
@@ -253,8 +249,8 @@ def train(
     run: TrainingRequest,
     engine: Callable[[Compiled, Mapping[str, Array], Solver], TorchEngine] = TorchEngine,
 ) -> Trained:
-    """Train a compiled training graph on the CPU, by the engine that the function ``engine`` returns. A parameter that
-    the loss does not need keeps its value. Raises :class:`TrainingError` for a GPU."""
+    """Train a compiled training graph on the CPU, by what ``engine`` returns. A parameter that the loss does not need
+    keeps its value. Raises :class:`TrainingError` for a GPU."""
     if run.gpu:
         raise TrainingError(f"cannot train {compiled.name} on a GPU: backend torch trains on the CPU")
     with _threads_for(graph_work(compiled.model).flops):
@@ -269,8 +265,8 @@ def train(
 
 @contextmanager
 def _threads_for(work: int) -> Iterator[None]:
-    """Use a single thread inside the block if a forward pass has so little ``work``, in FLOPs, that more threads would
-    only wait for each other. OMP_NUM_THREADS, which PyTorch and native loops obey, takes precedence."""
+    """Use a single thread inside if a forward pass has so little ``work``, in FLOPs, that more threads would only wait
+    for each other. OMP_NUM_THREADS, which PyTorch and native loops obey, takes precedence."""
     before = torch.get_num_threads()
     if work < ENOUGH and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)

@@ -1,5 +1,4 @@
-"""Quantisers of readers: calibration by steps of real streams with true states; the quantised net, run in the
-reader."""
+"""Quantisers of readers: calibration by steps of real streams with true states; the quantised net in the reader."""
 
 from __future__ import annotations
 
@@ -34,12 +33,9 @@ _RECIPES = text_templates(__package__, "recipes")
 
 @dataclass(frozen=True)
 class Samples:
-    """Steps of a net: for each step the blobs to feed, by their names in the net, in the net's order.
-
-    ``net`` is the first part of the names of its files; ``ranges`` has the range of each blob. ``states`` maps each
-    blob that takes a state to the blob that gives its next value; ``reads`` maps each layer to the first blob that it
-    reads.
-    """
+    """Steps of a net: for each step the blobs to feed, by their names in the net, in the net's order. ``net`` begins
+    the names of its files; ``ranges`` has the range of each blob. ``states`` maps each blob that takes a state to the
+    blob of its next value; ``reads`` maps each layer to the first blob that it reads."""
 
     net: str
     steps: Sequence[Mapping[str, Array]]
@@ -60,8 +56,7 @@ class Calibration:
 
 
 def take_samples(net: WrittenStep, sequences: Sequences, ranges: Ranges, count: int) -> Samples:
-    """Return ``count`` steps, evenly spread over at most MOST_SEQUENCES sequences of the data, of a net of one
-    sequence."""
+    """Return ``count`` steps of a net of one sequence, spread evenly over at most MOST_SEQUENCES sequences."""
     graph = net.runner.graph
     chosen = np.unique(np.linspace(0, sequences.total - 1, min(MOST_SEQUENCES, sequences.total)).astype(int))
     places = np.unique(np.linspace(0, len(chosen) * sequences.steps - 1, count).astype(int))
@@ -79,8 +74,8 @@ def take_samples(net: WrittenStep, sequences: Sequences, ranges: Ranges, count: 
 
 
 def take_streams(net: WrittenStep, sequences: Sequences) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return the arrays that a net is fed over whole sequences, and its exact outputs. Inputs [S, T, ...] and initial
-    states [S, ...] are named by blob, outputs [S, T, ...] by the net's output."""
+    """Return what a net is fed over whole sequences, inputs [S, T, ...] and initial states [S, ...] by blob, and its
+    exact outputs [S, T, ...] by the net's output."""
     fed: dict[str, list[Array]] = {name: [] for name in net.fed}
     exact: dict[str, list[Array]] = {name: [] for name in net.outputs}
     for place, values in enumerate(_steps(net.runner, sequences, range(sequences.total))):
@@ -98,8 +93,7 @@ def take_streams(net: WrittenStep, sequences: Sequences) -> tuple[dict[str, Arra
 
 
 def _steps(runner: StepRunner, sequences: Sequences, chosen: Sequence[int]) -> Iterator[Mapping[Ref, Array]]:
-    """Yield the values of a net of one sequence at every step of the ``chosen`` sequences, one sequence after
-    another."""
+    """Yield the values of a net of one sequence at every step of the ``chosen`` sequences, one after another."""
     for index, sequence in enumerate(chosen):
         report_activity(f"steps of {runner.graph.name}, {100 * index // len(chosen)} %")
         for t, inputs in sequences.stream(slice(sequence, sequence + 1)):
@@ -110,11 +104,9 @@ def _steps(runner: StepRunner, sequences: Sequences, chosen: Sequence[int]) -> I
 
 @dataclass(frozen=True)
 class WrittenStep:
-    """A net of one step and one sequence as it is written, and the same net in the interpreter (``runner``).
-
-    ``fed`` maps the blobs that the net takes, in the net's order, to their values in the graph. ``states`` maps each
-    blob that takes a state to the blob that gives its next value. ``outputs`` maps each output to its blob.
-    """
+    """A net of one step and one sequence as it is written, and the same net in the interpreter (``runner``). ``fed``
+    maps the blobs that the net takes, in the net's order, to their values in the graph, ``states`` each blob that takes
+    a state to the blob of its next value, and ``outputs`` each output to its blob."""
 
     name: str
     files: Mapping[str, bytes]
@@ -128,8 +120,7 @@ class WrittenStep:
     def of(
         cls, artifact: Artifact, layers: Sequence[Layer], runner: StepRunner, places: Mapping[str, Sequence[str]]
     ) -> WrittenStep:
-        """Return a net with its layers; ``places`` has the blobs of each input and output by name. Raises
-        :class:`BackendError` for an output that consists of several blobs."""
+        """Return a net. ``places``: the blobs of each input and output; BackendError for an output of several."""
         graph = runner.graph
         named = graph.named()
         tops = [top for layer in layers if layer.type == "Input" for top in layer.tops if top in named]
@@ -160,7 +151,6 @@ def _rendered(recipe: str, samples: Samples, **more: object) -> bytes:
 
 
 def _stacked(recipe: str, samples: Samples) -> dict[str, bytes]:
-    """Return the files of a quantiser that reads all steps from one .npz file: these steps, and the program."""
     stacked = {name: np.stack([step[name] for step in samples.steps]) for name in samples.steps[0]}
     return {"calibration.npz": npz_bytes(stacked), PROGRAM: _rendered(recipe, samples)}
 
@@ -172,8 +162,7 @@ def _npy(array: Array) -> bytes:
 
 
 def _rknn(samples: Samples) -> dict[str, bytes]:
-    """Return the files of RKNN's quantiser: a .npy file for each blob of each step, a list of these files, and the
-    program."""
+    """Return RKNN's files: a .npy file for each blob of each step, a list of these files, and the program."""
     lines: list[str] = []
     files: dict[str, bytes] = {}
     for t, step in enumerate(samples.steps):
@@ -184,8 +173,7 @@ def _rknn(samples: Samples) -> dict[str, bytes]:
 
 
 def _tpu_mlir(samples: Samples) -> dict[str, bytes]:
-    """Return the files of TPU-MLIR's quantiser: an .npz file for each step, a table of the blobs' ranges, and the
-    program."""
+    """Return TPU-MLIR's files: an .npz file for each step, a table of the blobs' ranges, and the program."""
     files = {f"{STEPS}/{t:04d}.npz": npz_bytes(step) for t, step in enumerate(samples.steps)}
     lines, least = ["# op_name    threshold    min    max"], read_device("tpu-mlir-int8").values.least
     lines += [
@@ -197,7 +185,6 @@ def _tpu_mlir(samples: Samples) -> dict[str, bytes]:
 
 
 def _ncnn(samples: Samples) -> dict[str, bytes]:
-    """Return the file of ncnn's quantiser: a program with the range of the first blob that each layer reads."""
     ranges = {layer: samples.ranges[blob].magnitude for layer, blob in samples.reads.items() if blob in samples.ranges}
     return {PROGRAM: _rendered("ncnn", samples, ranges=ranges)}
 
@@ -232,8 +219,8 @@ def run_quantised(
     title: str,
 ) -> dict[str, Array]:
     """Return the outputs [S, T, ...], by blob, of a net that its quantiser makes and that the reader runs. ``files``
-    are the files of a calibration, ``interpreter`` is what a backend's method of this name returns, ``fed`` the arrays
-    of :func:`take_streams`. Raises :class:`BackendError` with the program's output if the program fails."""
+    are those of a calibration, ``interpreter`` is from a backend's method of this name, ``fed`` from
+    :func:`take_streams`. Raises :class:`BackendError` with the program's output if the program fails."""
     python, environment = interpreter
     with tempfile.TemporaryDirectory(prefix="lstmc-") as name:
         folder = Path(name)

@@ -32,8 +32,8 @@ class _RangesFile:
 
 
 def read_limits(path: str | Path, backend: str) -> dict[str, Range]:
-    """Return by name the least and the greatest number of each value, from a file of ``lstmc numbers ranges``. Raises
-    :class:`BackendError` for any other file; ``backend`` is the backend whose net has the values."""
+    """Return each value's least and greatest number from a file of ``lstmc numbers ranges`` for a net of a backend.
+    Raises :class:`BackendError` for any other file."""
     try:
         values = read_json(Path(path), _RangesFile).values
     except (OSError, NotExpected) as error:
@@ -43,14 +43,12 @@ def read_limits(path: str | Path, backend: str) -> dict[str, Range]:
 
 
 def integer_rounding(device: Device, *given: Any) -> IntegerRounding:
-    """Return the integer arithmetic of a device: that of TFLite's kernels if the device names ``kernels``, else lstmc's
-    own."""
+    """Return a device's integer arithmetic: of TFLite's kernels if the device names ``kernels``, else lstmc's own."""
     return (TfliteRounding if device.kernels else IntegerRounding)(device, *given)
 
 
 def step_rounding(device: Device, compiled: Compiled, limits: Mapping[str, Range]) -> IntegerRounding:
-    """Return the integer arithmetic of a device for a compiled net of one step. ``limits`` has the ranges of the net's
-    values by name."""
+    """Return a device's integer arithmetic for a net of one step whose values have the ranges ``limits`` by name."""
     graph = compiled.expanded
     refs = [*graph.refs()]
     ranges = {ref: limits[name] for ref in refs if (name := graph.value_name(ref)) in limits}
@@ -60,8 +58,7 @@ def step_rounding(device: Device, compiled: Compiled, limits: Mapping[str, Range
 
 @dataclass(frozen=True)
 class ChosenNumbers:
-    """The numbers of a net: float32 without a ``device``. For integers, ``limits`` has the range of every value by
-    name."""
+    """The numbers of a net: float32 without a ``device``. Integers need ``limits``: every value's range by name."""
 
     device: Device | None = None
     limits: Mapping[str, Range] | None = None
@@ -70,9 +67,8 @@ class ChosenNumbers:
 
     @classmethod
     def of(cls, name: str, ranges: Ranges | Mapping[str, Range] | None = None) -> Self:
-        """Return the numbers of a device, given by its name or the path of its description; ``float32`` has no device.
-        Raises :class:`BackendError` for a device whose numbers the backend's nets cannot have, and for integers without
-        ranges."""
+        """Return the numbers of a device, given by its name or its file's path; ``float32`` has none. Raises
+        :class:`BackendError` for numbers that the backend's nets cannot have, and for integers without ranges."""
         limits = {each.name: (each.least, each.greatest) for each in ranges} if isinstance(ranges, Ranges) else ranges
         if name == "float32":
             return cls()
@@ -88,8 +84,7 @@ class ChosenNumbers:
 
     @staticmethod
     def problem(device: Device) -> str | None:
-        """Return None if a net can have the numbers of this device. Otherwise, return a text that names the devices
-        whose numbers it can have."""
+        """Return None if a net can have the numbers of this device, else a text that names what is expected."""
         raise NotImplementedError
 
     def with_options(self, values: Mapping[str, str]) -> Self:

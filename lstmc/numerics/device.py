@@ -1,7 +1,5 @@
-"""Devices as data: how each stores the numbers of a net, every rule with its source. A device is a TOML file.
-
-A device with a ``base`` states only the differences.
-"""
+"""Devices as data: how each stores the numbers of a net, every rule with its source. A device is a TOML file. A device
+with a ``base`` states only the differences."""
 
 from __future__ import annotations
 
@@ -81,14 +79,11 @@ class Values:
 @dataclass(frozen=True)
 class Weights:
     """The storage format of the matrices of products: scaled by row (a row for each result) or as a whole; always
-    symmetric.
-
-    ``slice``: as a whole, but in the pieces in which a Slice cuts the product, if nothing else reads it; convolutions
-    by row. A matrix that multiplies a value of ``value_axes`` axes or more is stored like a value, and so is its bias.
-    Without ``biases`` a bias is not rounded. ``constants`` is the format of other parameters that layers on values
-    read, if it differs from that of values. With ``computed`` the device itself computes values of parameters that are
-    not stored as weights of a layer, and rounds them like values.
-    """
+    symmetric. ``slice``: as a whole, but in the pieces in which a Slice cuts the product, if nothing else reads it;
+    convolutions by row. A matrix that multiplies a value of ``value_axes`` axes or more is stored like a value, and so
+    is its bias. Without ``biases`` a bias is not rounded. ``constants`` is the format of other parameters that layers
+    on values read, if it differs from that of values. With ``computed`` the device itself computes values of parameters
+    that are not stored as weights of a layer, and rounds them like values."""
 
     format: Format = "float"
     per: Literal["row", "tensor", "slice"] = "row"
@@ -109,15 +104,12 @@ class State:
 @_FORBID
 @dataclass(frozen=True)
 class Multipliers:
-    """Layers that scale integers by a whole number of ``bits`` and a shift: the types of these layers, and how they
-    round.
-
+    """Layers that scale integers by a whole number of ``bits`` and a shift: their types, and how they round.
     ``affine``: the types that multiply by constants, and may add constants; ``chained``: several such layers, each the
     only reader of the previous layer, are computed as one. ``joined``: the terms of a sum have the sum's range if they
     are ``products`` that nothing else reads, and so have the parts of a Concat that nothing else reads. ``fp16_above``:
-    a sum of two terms whose ranges have this ratio or more is computed in fp16, from inputs of the net as they are;
-    layers in integers that read the sum round it.
-    """
+    a sum of two terms whose ranges have this ratio or more is computed in fp16, from the net's inputs as they are;
+    layers in integers round it."""
 
     bits: int
     sums: tuple[str, ...] = ()
@@ -132,10 +124,7 @@ class Multipliers:
 @dataclass(frozen=True)
 class Quantiser:
     """The quantiser of a device's numbers: a name of :data:`~lstmc.numerics.calibration.CALIBRATIONS`, and options of
-    its quantize.py.
-
-    ``numbers`` is the name of the general numbers that this quantiser implements.
-    """
+    its quantize.py. ``numbers`` is the name of the general numbers that this quantiser implements."""
 
     name: str
     numbers: str
@@ -208,8 +197,7 @@ class Grid:
     def of(
         cls, limits: Range, format: Format, device: Device, symmetric: bool | None = None, signed: bool = False
     ) -> Grid:
-        """Return the grid of a value with these least and greatest numbers, on a device. With ``signed`` the grid has
-        negative numbers even if the value is never negative."""
+        """Return a device's grid for this range; a ``signed`` one has negative numbers even if the value has none."""
         values, bits = device.values, BITS[format]
         symmetric = values.symmetric if symmetric is None else symmetric
         low, high = (limit * (1 + values.headroom) for limit in (min(limits[0], 0.0), max(limits[1], 0.0)))
@@ -224,8 +212,7 @@ class Grid:
 
     @classmethod
     def _spaced(cls, scale: float, low: int, high: int, device: Device) -> Grid:
-        """Return the grid of integers from ``low`` to ``high`` with the distance ``scale``, rounded as the device
-        stores scales."""
+        """Return the grid of integers from ``low`` to ``high``, its ``scale`` rounded as the device stores scales."""
         scale = float(scale) or 1.0
         if device.arithmetic == "integer":  # the device's program has it as a constant in float32
             scale = float(np.float32(scale)) or 1.0
@@ -269,8 +256,7 @@ def device_names() -> list[str]:
 
 
 def read_device(name: str) -> Device:
-    """Return the device of this name, or of the TOML file with this path. Raises :class:`BackendError` for an unknown
-    name, and for a file that does not describe a device."""
+    """Return the device with this name, or of this TOML file. Raises :class:`BackendError` if there is none."""
     values = _merged(name, ())
     try:
         return replace(parse_json(json.dumps(values).encode(), Device), source=name)
@@ -279,9 +265,8 @@ def read_device(name: str) -> Device:
 
 
 def device_of(numbers: str, reader: str) -> Device:
-    """Return the device with the numbers of a reader's quantiser: ``numbers`` itself if the reader's quantiser makes
-    these, or the reader's form of general numbers such as ``int8``. Raises :class:`BackendError` if the reader's
-    quantiser has no such numbers."""
+    """Return the device with the numbers of a reader's quantiser: ``numbers`` itself, or the reader's form of general
+    numbers such as ``int8``. Raises :class:`BackendError` if the reader's quantiser has no such numbers."""
     device = read_device(numbers)
     if device.quantiser is not None and device.quantiser.name == reader:
         return device
@@ -299,7 +284,7 @@ def device_of(numbers: str, reader: str) -> Device:
 
 
 def products_of(numbers: str) -> ProductNumbers:
-    """Return a device's arithmetic for the products of generated loops; FLOAT32 for ``float32``. Raises
+    """Return a device's arithmetic of products in generated loops, FLOAT32 for ``float32``. Raises
     :class:`BackendError` for a device that rounds more than the rows and weights of products."""
     if numbers == "float32":
         return FLOAT32
@@ -316,8 +301,7 @@ def products_of(numbers: str) -> ProductNumbers:
 
 
 def _merged(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
-    """Return the description of a device as a dict, laid over the description of its ``base``. ``seen`` are the names
-    of the descriptions that led here by their bases, to detect a circle."""
+    """Return a device's description over that of its ``base``; ``seen``: those that led here, to detect a circle."""
     if name in seen:
         raise BackendError(f"{name}: its base is itself")
     path = Path(name)
@@ -340,8 +324,7 @@ def _merged(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return a description in which ``values`` replace values of ``base``, table by table. Lists of rules are
-    joined."""
+    """Return a description in which ``values`` replace those of ``base``, table by table. Lists of rules are joined."""
     merged = dict(base)
     for key, value in values.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):

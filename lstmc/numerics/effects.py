@@ -1,5 +1,4 @@
-"""The effects of a device's numbers on a net: errors of outputs by step, the values that cause them, stalling states,
-and advice."""
+"""The effects of a device's numbers on a net: errors of outputs by step, their causes, stalling states, and advice."""
 
 from __future__ import annotations
 
@@ -33,10 +32,8 @@ Runners = Callable[[int, DeviceRounding | None], StepRunner]
 @dataclass(frozen=True)
 class OutputError:
     """The absolute error of all elements of an output or a state against float32; ``size`` is its root mean square.
-
     ``by_step`` has the mean error after each step. ``other_choices`` has for each step the share of rows in which
-    another element is the largest: with scores of classes, another choice.
-    """
+    another element is the largest: with scores of classes, another choice."""
 
     name: str
     mean: float
@@ -52,11 +49,8 @@ class OutputError:
 
 @dataclass(frozen=True)
 class StateEffect:
-    """A state in a device's numbers: the distance of two numbers (0 for floats), and the share of its updates without
-    effect.
-
-    An update without effect changes the float32 number and not the device's number.
-    """
+    """A state in a device's numbers: the distance of two numbers (0 for floats), and the share of its updates that
+    change the float32 number and not the device's number."""
 
     name: str
     format: str
@@ -98,12 +92,9 @@ class ReaderOutput:
 
 @dataclass(frozen=True)
 class NumbersReport:
-    """The effects of the numbers of ``device`` on a net, over ``sequences`` of ``steps``.
-
-    ``clipped`` has by value the share of elements outside of the calibrated range. ``accumulated`` has by layer the
-    largest sum in a product of integers, in bits; the device's sums have ``accumulator`` bits. ``reader`` has the
-    outputs of the reader, if it was run.
-    """
+    """The effects of the numbers of ``device`` on a net, over ``sequences`` of ``steps``. ``clipped`` has by value the
+    share of elements outside of the calibrated range, ``accumulated`` by layer the bits of the largest sum in a product
+    of integers, of which the device has ``accumulator``. ``reader`` has the outputs of the reader, if it ran."""
 
     net: str
     device: Device
@@ -171,8 +162,7 @@ class _Trial:
     def step(
         self, t: int, inputs: Mapping[str, Array], exact: Mapping[Ref, Array], before: Mapping[str, Array]
     ) -> None:
-        """Run one step on the device, and add up its errors. ``exact`` are the exact net's values at this step,
-        ``before`` its states before the step."""
+        """Run one step on the device, and add up its errors against the ``exact`` values and the states ``before``."""
         own_before = self.runner.current
         values = self.runner.step(inputs)
         for name, ref in self.refs.items():
@@ -208,11 +198,8 @@ class _Variant:
 
 
 class Simulation:
-    """A net of one step in the numbers of a device, calibrated by ``ranges``, over sequences.
-
-    ``runners`` returns the net for a number of sequences, with or without a rounding. Raises :class:`DataError` if
-    values are NaN or infinite.
-    """
+    """A net of one step in the numbers of a device, calibrated by ``ranges``, over sequences. ``runners`` returns the
+    net for a number of sequences, with or without a rounding. Raises :class:`DataError` if values are not finite."""
 
     def __init__(self, net: str, runners: Runners, sequences: Sequences, ranges: Ranges, device: Device) -> None:
         self._net, self._runners, self._sequences, self._device = net, runners, sequences, device
@@ -285,8 +272,7 @@ class Simulation:
             )
 
     def _causes(self, rounding: DeviceRounding) -> tuple[tuple[Guilt, ...], tuple[Change, ...]]:
-        """Return for each value and weight the error that it causes, the guiltiest first, and the changes of the device
-        that were tried. Each is simulated on a part of the data."""
+        """Return the error that each value and weight causes, the guiltiest first, and changes that were tried."""
         if not CAUSE_STEPS:
             return (), ()
         device = self._device
@@ -334,9 +320,8 @@ class Simulation:
     def _run(
         self, variants: Sequence[_Variant], count: int, steps: int, what: str
     ) -> tuple[list[_Trial], dict[str, int]]:
-        """Run each variant of the device beside the exact net, over ``count`` sequences; ``what`` begins reports of
-        progress. Return a trial for each variant, and how many elements each output has in one step of all these
-        sequences."""
+        """Run each variant of the device beside the exact net over ``count`` sequences; ``what`` begins reports of
+        progress. Return a trial for each, and how many elements each output has in one step of all sequences."""
         done: list[_Trial] = []
         elements: dict[str, int] = {}
         parts = [slice(part.start, min(part.stop, count)) for part in self._sequences.parts() if part.start < count]

@@ -1,9 +1,6 @@
 """The arithmetic of a device with integers only: products with sums of 32 bits, multipliers of 31 bits and a shift,
-tables.
-
-Every operation is exact, so that a program can compute the same to the bit. A value is an integer times the scale of
-its grid, which is symmetric. Each op is a :class:`Kernel` on integers.
-"""
+tables. Every operation is exact, so that a program can compute the same to the bit. A value is an integer times the
+scale of its grid, which is symmetric. Each op is a :class:`Kernel` on integers."""
 
 from __future__ import annotations
 
@@ -73,8 +70,7 @@ def _scaled(array: Integers, scaling: Scaling, most: int) -> Integers:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Kernel:
-    """An op on integers. Its results are from -``most`` to ``most``. ``constants`` are the integers of constant
-    operands, by slot."""
+    """An op on integers, with results from -``most`` to ``most``. ``constants`` are its constant operands by slot."""
 
     most: int
     constants: Mapping[int, Integers] = field(default_factory=dict)
@@ -138,11 +134,8 @@ class ScaledResult(Kernel):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Lookup(Kernel):
-    """A function of one value by a table.
-
-    With ``fraction`` 0 the table has an entry for each integer from -2^7 on. Otherwise it has an entry for every
-    2^fraction-th integer from -2^15 on, with straight lines between the entries.
-    """
+    """A function of one value by a table: with ``fraction`` 0 an entry for each integer from -2^7 on, otherwise for
+    every 2^fraction-th integer from -2^15 on, with straight lines between the entries."""
 
     table: Integers
     fraction: int
@@ -159,9 +152,7 @@ class Lookup(Kernel):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Normalized(Kernel):
     """Softmax along an axis, by a table ``exponential`` of the differences from the maximum, scaled by ``scaling``.
-
-    Each entry is multiplied by ``one`` divided by the sum of the entries (rounded down), and shifted.
-    """
+    Each entry is multiplied by ``one`` divided by the sum of the entries (rounded down), and shifted."""
 
     axis: int
     scaling: Scaling
@@ -179,10 +170,8 @@ class Normalized(Kernel):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScaledOperands(Kernel):
-    """Elements moved to other places, the largest along an axis, or the greater of two values.
-
-    Each operand is first scaled to the result's scale by its scaling, or has that scale if the scaling is None.
-    """
+    """Elements moved to other places, the largest along an axis, or the greater of two values. Each operand is first
+    scaled by its scaling to the result's scale, which it has already if the scaling is None."""
 
     op: ops.Op
     scalings: Sequence[Scaling | None]
@@ -200,12 +189,9 @@ def not_measured(value: str) -> BackendError:
 
 
 class IntegerRounding(DeviceRounding):
-    """A device with arithmetic of integers, for the graph of a net of one step. See :class:`DeviceRounding`.
-
-    A group is a set of values with one grid: a value and its pieces, and a state before and after the step (``states``
-    maps the one to the other). An op without an integer form raises :class:`BackendError`, unless its values are
-    ``exact``.
-    """
+    """A device with arithmetic of integers, for the graph of a net of one step. See :class:`DeviceRounding`. A group is
+    a set of values with one grid: a value and its pieces, and a state before and after the step (``states`` maps the
+    one to the other). An op without an integer form raises :class:`BackendError`, unless its values are ``exact``."""
 
     joins = False  # whether the parts of a join and the result have one grid
 
@@ -242,8 +228,7 @@ class IntegerRounding(DeviceRounding):
         super().__init__(device, graph, ranges, [*states, *states.values()], exact, exact_weights, counts)
 
     def _format(self, ref: Ref) -> Format:
-        """Return the format of a value's group: wider for large indices and for states of a device with another
-        format."""
+        """Return the format of a value's group: wider for large indices, and for states of some devices."""
         group = self._group[ref]
         if group in self._exact_groups:
             return "float"
@@ -254,8 +239,7 @@ class IntegerRounding(DeviceRounding):
         return self.device.values.format
 
     def _grid(self, ref: Ref, ranges: Mapping[Ref, Range]) -> Grid | None:
-        """Return the grid of a value's group. Return None for a constant, a value in float, and a group without a
-        measured range."""
+        """Return the grid of a value's group; None for a constant, a value in float, and a group without a range."""
         format, group = self.format_of(ref), self._group[ref]
         if format not in BITS or ref.node in self._fixed:
             return None
@@ -266,9 +250,8 @@ class IntegerRounding(DeviceRounding):
         return None if limits is None else Grid.of(limits, format, self.device, symmetric=True)
 
     def _limits_of(self, group: Ref) -> Range | None:
-        """Return the measured range of a group, without the part in which all its readers saturate, but at least a 64th
-        of the range: XNNPACK refuses sums whose operands and result have very different scales. Return None if the
-        group was not measured."""
+        """Return the measured range of a group, None without one. The part in which all its readers saturate is cut
+        off, down to a 64th of the range: XNNPACK refuses sums whose operands and result have very different scales."""
         if (limits := self._group_ranges.get(group)) is None:
             return None
         (low, high), (least, greatest) = self._needs(group), limits
@@ -288,8 +271,7 @@ class IntegerRounding(DeviceRounding):
         return self._needed[group]
 
     def _needs_of(self, node: Node, ref: Ref) -> Range:
-        """Return the range of an operand outside of which the result stays the same: EVERYTHING, unless the operand
-        goes into an activation, or into a sum that does."""
+        """Return the range of an operand outside of which an activation, perhaps of a sum, is constant."""
         result, kind = Ref(node.name), type(node.op)
         if self._format(result) != "int8":
             return EVERYTHING
@@ -332,8 +314,7 @@ class IntegerRounding(DeviceRounding):
         return {name: grid.rounded(values[name].astype(np.float64)) for name, grid in grids.items()}
 
     def _in_integers(self, node: Node) -> bool:
-        """Return whether a node computes in integers: not if it is constant or ``exact``. Raises :class:`BackendError`
-        if a value has no measured range."""
+        """Return whether a node is neither constant nor ``exact``. Raises :class:`BackendError` without a range."""
         if node.name in self._kernels:
             return True
         if node.name in self._fixed or node.name in self._exact_weights:
@@ -348,8 +329,7 @@ class IntegerRounding(DeviceRounding):
         return True
 
     def kernel(self, node: Node, args: Sequence[ops.Array]) -> Kernel:
-        """Return the integer kernel of a node; ``args`` has the values of its constant operands. Raises
-        :class:`BackendError` for an op without an integer form."""
+        """Return the kernel of a node with these constant operands. Raises :class:`BackendError` if it has none."""
         if node.name not in self._kernels:
             self._in_integers(node)  # grid raises for a value without a range
             try:
@@ -457,8 +437,7 @@ def _table(function: Callable[[ops.Array], ops.Array], x: Grid, y: Grid) -> Look
 
 
 def _groups(graph: Graph, states: Mapping[Ref, Ref], joins: bool) -> dict[Ref, Ref]:
-    """Return for each value the value that stands for its group: two values are in one group if one is a piece or view
-    of the other (with ``joins``, also a part of the other), or if they are a state before and after the step."""
+    """Return each value's group, by its first value: pieces, views (parts too, with ``joins``) and states share one."""
     group = {ref: ref for ref in graph.refs()}
 
     def first(ref: Ref) -> Ref:

@@ -1,9 +1,7 @@
-"""The ranges of every value of a net over streams of data: extremes, percentiles, saturation, changes of states.
-
-Each value has a histogram over the 65 536 numbers of bfloat16 (sign, exponent and seven bits), to which float32 is
+"""The ranges of every value of a net over streams of data: extremes, percentiles, saturation, changes of states. Each
+value has a histogram over the 65 536 numbers of bfloat16 (sign, exponent and seven bits), to which float32 is
 truncated. Histograms of parts add up, need no range in advance, and give percentiles to 0.4 % of a number. Extremes and
-means are taken over all elements; percentiles and shares of a value with many elements over a part.
-"""
+means are over all elements; percentiles and shares of a value with many elements over a part."""
 
 from __future__ import annotations
 
@@ -42,12 +40,9 @@ Kind = Literal["input", "state", "change", "gate", "blob", "parameter"]
 
 @dataclass(frozen=True)
 class ValueRange:
-    """The range of one value. Shares are of all its elements, in all steps of all sequences.
-
-    A range of kind ``change`` is the absolute change of a state in a step. ``saturated`` is the share within 1 % of an
-    asymptote of a sigmoid or tanh, None for other values. ``over_time`` has the least, the mean and the greatest number
-    in each of STRIP consecutive spans of steps.
-    """
+    """The range of one value. Shares are of all its elements, in all steps of all sequences. A range of kind ``change``
+    is the absolute change of a state in a step. ``saturated`` is the share within 1 % of an asymptote of a sigmoid or
+    tanh, None for other values. ``over_time``: least, mean and greatest number in each of STRIP spans of steps."""
 
     name: str
     kind: Kind
@@ -105,14 +100,12 @@ def _centres() -> NDArray[np.float64]:
 
 @cache
 def _ascending() -> NDArray[np.int64]:
-    """Return the bins of finite numbers in ascending order."""
     finite = np.flatnonzero((np.arange(BINS) & 0x7F80) != 0x7F80)
     return np.concatenate([finite[finite >= BINS // 2][::-1], finite[finite < BINS // 2]])
 
 
 class _Tally:
-    """The statistics of one value: histogram, least, greatest, sum and number of elements; and in ``strip`` the last
-    four for each of STRIP spans of steps."""
+    """The statistics of one value: its histogram, the figures of all steps, and those of each span in ``strip``."""
 
     def __init__(self, name: str, kind: Kind, shape: tuple[int, ...], bounds: tuple[float, float] | None) -> None:
         self.name, self.kind, self.shape, self.bounds = name, kind, shape, bounds
@@ -150,7 +143,6 @@ class _Tally:
             row[2:] += more[2:]
 
     def flush(self) -> None:
-        """Count the waiting elements in the histogram."""
         if self._waiting:
             self.bins += self._every * np.bincount(np.concatenate(self._waiting), minlength=BINS)
             self._waiting, self._count = [], 0
@@ -196,8 +188,7 @@ class _Measured:
     """The tallies of a graph's values. A value that is split gets the counts of its pieces at the end."""
 
     def __init__(self, runner: StepRunner) -> None:
-        """Prepare an empty tally for each value of a step that is no constant and no view, and one for the change of
-        each state."""
+        """Prepare a tally for each value that is no constant and no view, and for the change of each state."""
         graph = runner.graph
         self._pairs = {pair.name: (Ref(pair.before), runner.after[pair.after]) for pair in runner.states}
         after = {elements_of(graph, ref) for _, ref in self._pairs.values()}
@@ -233,7 +224,6 @@ class _Measured:
         return [*self.tallies.values(), *self.changes.values()]
 
     def results(self) -> list[ValueRange]:
-        """Return the ranges of all values and changes. A value that was split has the counts of its pieces."""
         for whole, pieces in reversed(self._pieces.items()):
             for piece in pieces if whole in self.tallies else ():
                 self.tallies[whole].merge(self.tallies[piece])
@@ -241,8 +231,7 @@ class _Measured:
 
 
 def asymptotes(graph: Graph, ref: Ref) -> tuple[float, float] | None:
-    """Return the bounds of the sigmoid or tanh whose results are a value or contain it as a piece or view; else
-    None."""
+    """Return the bounds of the sigmoid or tanh of whose results a value is a piece or view; None without one."""
     while isinstance(graph.node(ref.node).op, Split) or _is_view(graph, ref):
         ref = graph.args(ref.node)[0]
     return next((bounds for kind, bounds in BOUNDS.items() if isinstance(graph.node(ref.node).op, kind)), None)
@@ -256,7 +245,7 @@ def elements_of(graph: Graph, ref: Ref) -> Ref:
 
 
 def source_of(graph: Graph, ref: Ref, pieces: bool = False) -> Ref:
-    """Return the value from which a value takes its elements, as a piece, a view or a join of copies, so that both have
+    """Return the value from which a value takes its elements as a piece, a view or a join of copies, so that both have
     one grid. With ``pieces``, a piece of a split is itself such a source."""
     while True:
         ref = elements_of(graph, ref)
@@ -291,12 +280,9 @@ def measure_ranges(
     stop: Callable[[], bool] = lambda: False,
 ) -> Ranges | None:
     """Stream all sequences through a net of one step, and return the ranges of its values. ``runners`` returns the net
-    for a number of sequences.
-
-    The file ``snapshot``, if given, takes the measurement from time to time; a later call continues from it, and the
-    file is removed at the end. Return None if ``stop`` ended the measurement early; the snapshot then has all that was
-    measured. Raises :class:`DataError` for a snapshot of another measurement.
-    """
+    for a number of sequences. The file ``snapshot``, if given, takes the measurement from time to time; a later call
+    continues from it, and the end removes it. Return None if ``stop`` ended the measurement early; the snapshot then
+    has all that was measured. Raises :class:`DataError` for a snapshot of another measurement."""
     parts = list(sequences.parts())
     runner = runners(parts[0].stop)
     measured = _Measured(runner)
@@ -325,7 +311,6 @@ def measure_ranges(
 
 
 def _parameter_tallies(parameters: Mapping[str, Array]) -> Iterable[_Tally]:
-    """Yield the counts of each parameter's elements."""
     for name, array in parameters.items():
         tally = _Tally(name, "parameter", np.shape(array), None)
         tally.add(np.asarray(array))
@@ -355,8 +340,7 @@ class _Place:
         return self.path is not None and monotonic() - self._saved > SAVE_SECONDS
 
     def read(self) -> tuple[int, int]:
-        """Read the snapshot, and return the numbers of the part and the step with which to continue. Raises
-        :class:`DataError` if the snapshot is of another measurement."""
+        """Read the snapshot, and return the part and step to continue with. Raises DataError if it is another net's."""
         if self.path is None or not self.path.exists():
             return 0, 0
         arrays = {name: np.asarray(array) for name, array in read_npz(self.path, DataError).items()}

@@ -32,8 +32,7 @@ def _has(types: Collection[str] | None, op: Op) -> bool:
 
 @dataclass(frozen=True)
 class _Structure:
-    """A graph's values, the source of each value that is a piece or view, the readers of each value, the names of the
-    constant nodes, and the values that are cut."""
+    """A graph's values, the sources of pieces and views, all readers, the constant nodes, and which values are cut."""
 
     refs: tuple[Ref, ...]
     sources: Mapping[Ref, Ref]
@@ -56,8 +55,7 @@ def _structure(graph: Graph, pieces: bool) -> _Structure:
 
 
 def weight_slot(graph: Graph, node: Node, fixed: Collection[str]) -> int | None:
-    """Return the slot of a product's matrix if the matrix is computed from parameters alone. Return None for any other
-    node."""
+    """Return the slot of a product's matrix that is computed from parameters alone; None for any other node."""
     names = node.op.operands
     if "w" not in names or names.index("w") == 0:
         return None
@@ -66,13 +64,10 @@ def weight_slot(graph: Graph, node: Node, fixed: Collection[str]) -> int | None:
 
 
 class DeviceRounding:
-    """The numbers of a device, for the graph of a net of one step. See :class:`~lstmc.interp.Rounding`.
-
-    ``ranges`` has the least and the greatest number of each value, ``states`` the values before and after a step.
-    Values in ``exact``, and the weights of products in ``exact_weights``, are not rounded. With ``counts``, ``clipped``
-    counts the elements outside of the range of their value, and ``accumulated`` has the largest sum of each product of
-    integers.
-    """
+    """The numbers of a device, for the graph of a net of one step. See :class:`~lstmc.interp.Rounding`. ``ranges`` has
+    the least and the greatest number of each value, ``states`` the values before and after a step. Values in ``exact``,
+    and the weights of products in ``exact_weights``, are not rounded. With ``counts``, ``clipped`` counts the elements
+    outside of the range of their value, and ``accumulated`` has the largest sum of each product of integers."""
 
     def __init__(
         self,
@@ -119,8 +114,7 @@ class DeviceRounding:
         return "fp16" if self._structure.sources[ref].node in self._in_fp16 else self._formats[ref]
 
     def _format(self, ref: Ref) -> Format:
-        """Return the format of a value by the device's rules: that of states for a state, floating point if it stays
-        exact."""
+        """Return the format of a value by the device's rules: of states, of other values, or floats if it is exact."""
         source = self._structure.sources[ref]
         if source in self._exact:
             return "float"
@@ -129,13 +123,11 @@ class DeviceRounding:
         return self.device.values.format
 
     def grid(self, ref: Ref) -> Grid | None:
-        """Return the grid to which the layer that writes a value rounds the value. Return None for floating point, and
-        for a value that only its readers round."""
+        """Return the grid to which a value's own layer rounds it; None for floats and if only its readers round it."""
         return None if ref in self._late else self._grids.get(ref)
 
     def _is_in_fp16(self, node: Node) -> bool:
-        """Return whether a sum is computed in fp16, because the ranges of its terms differ by more than the device's
-        ratio."""
+        """Return whether a sum is computed in fp16, because its terms' ranges have more than the device's ratio."""
         rule, grids = self.device.multipliers, [self._grids.get(ref) for ref in self._graph.args(node.name)]
         if rule is None or not _has(rule.sums, node.op) or len(grids) != 2:
             return False
@@ -164,7 +156,7 @@ class DeviceRounding:
         return weight_slot(self._graph, source, self._structure.fixed) is None
 
     def _in_silu(self, ref: Ref) -> bool:
-        """Return whether a value is a sigmoid that forms one function with the product that reads it."""
+        """Return whether a value is a sigmoid that is one function with the product that reads it."""
         node, readers = self._graph.node(ref.node), self._structure.readers[ref]
         alone = self.device.values.silu and layer_type(node.op) == "Sigmoid" and len(readers) == 1
         return alone and {*self._graph.args(readers[0].name)} == {ref, *self._graph.args(node.name)}
@@ -175,8 +167,7 @@ class DeviceRounding:
         return ref.node in self._written or any(n.name in self._read and not self._is_bias(n) for n in readers)
 
     def _grid(self, ref: Ref, ranges: Mapping[Ref, Range]) -> Grid | None:
-        """Return the grid of a value, from the calibrated range of its source. Return None for floats, and without a
-        range."""
+        """Return the grid of a value, from the range of its source. Return None for floats, and without a range."""
         source = self._structure.sources[ref]
         if (layer := self._folded_into(source)) is not None:
             source = Ref(layer.name)
@@ -189,8 +180,7 @@ class DeviceRounding:
         return Grid.of(limits, format, self.device, signed=signed)
 
     def _sum_grid(self, node: Node, ranges: Mapping[Ref, Range]) -> Grid | None:
-        """Return the grid to which the device rounds the sum in a layer (shift + scale * x) ** power before the power.
-        Return None if the layer has no power, or if its operand has no range."""
+        """Return the grid of the sum in a layer (shift + scale * x) ** power; None without a power or a range."""
         if not _has(self.device.values.raised, node.op) or getattr(node.op, "power", 1) == 1:
             return None
         limits = self._limits(self._structure.sources[self._graph.args(node.name)[0]], ranges)
@@ -200,14 +190,12 @@ class DeviceRounding:
         return Grid.of((low, high), self.device.values.format, self.device)
 
     def _folded_into(self, source: Ref) -> Node | None:
-        """Return the only reader of a value, if the device folds this reader into the layer that writes the value.
-        Return None otherwise."""
+        """Return the only reader of a value if the device folds it into the layer that writes the value."""
         readers = self._structure.readers[source]
         return readers[0] if len(readers) == 1 and _has(self.device.values.folded, readers[0].op) else None
 
     def _limits(self, source: Ref, ranges: Mapping[Ref, Range]) -> Range | None:
-        """Return the calibrated range of a value, changed by the device's rules. Return None if the value was not
-        calibrated."""
+        """Return the calibrated range of a value, changed by the device's rules, or None without one."""
         limits = ranges.get(self._joined(source))
         if limits is None:
             return None
@@ -223,8 +211,7 @@ class DeviceRounding:
         return limits
 
     def _joined(self, ref: Ref) -> Ref:
-        """Return the result of the sum or Concat that reads a value, if by the device's rule the value takes the range
-        of that result. Return the value itself otherwise."""
+        """Return the result of the sum or Concat whose range a value takes by the device's rule, or else the value."""
         rule = self.device.multipliers
         readers = self._structure.readers[ref]
         if rule is None or not rule.joined or len(readers) != 1:
@@ -240,8 +227,7 @@ class DeviceRounding:
         return Ref(reader.name) if alike and all(len(self._structure.readers[part]) == 1 for part in parts) else ref
 
     def _stored(self, ref: Ref, array: Array) -> Array:
-        """Return an array as the device stores the value ``ref``. Elements outside of its range are counted if
-        ``counts``."""
+        """Return an array as the device stores a value, and count the elements outside of its range if asked."""
         format = self._formats[ref]
         if format not in BITS:
             return to_format(array, format)
@@ -255,8 +241,7 @@ class DeviceRounding:
         return grid.rounded(array)
 
     def operands(self, graph: Graph, node: Node, args: Sequence[Array]) -> Sequence[Array]:
-        """Return the operands of a node as the device reads them: weights, biases and constants as they are stored, and
-        values rounded if the layer rounds what it reads."""
+        """Return the operands of a node as the device reads them: constants as stored, perhaps rounded values."""
         if node.name in self._fixed:
             return args
         refs, matrix = graph.args(node.name), weight_slot(graph, node, self._fixed)
@@ -282,8 +267,7 @@ class DeviceRounding:
         return numbers
 
     def _is_bias(self, node: Node) -> bool:
-        """Return whether a layer adds a constant to a product that nothing else reads, where the device takes the
-        constant as the product's bias."""
+        """Return whether a layer's constant, added to a product that nothing else reads, is the product's bias."""
         if not self.device.values.biased or layer_type(node.op) != "add":
             return False
         product, other = self._graph.args(node.name)
@@ -291,7 +275,6 @@ class DeviceRounding:
         return is_product and other.node in self._fixed and len(self._structure.readers[product]) == 1
 
     def _cached(self, node: Node, slot: int, array: Array, stored: Callable[[Array], Array]) -> Array:
-        """Return a constant operand as ``stored`` rounds it, computed once."""
         key = (node.name, slot)
         if key not in self._weights:
             self._weights[key] = stored(np.asarray(array, np.float32).astype(array.dtype))  # as they are in a net
@@ -306,14 +289,12 @@ class DeviceRounding:
         return (integers * steps).astype(array.dtype)
 
     def integers(self, array: Array, node: Node | None = None) -> tuple[Array, Array]:
-        """Return the integers of a matrix of weights, and the distance of two numbers, for each row. ``node`` is the
-        matrix's product, for devices that scale a matrix in pieces."""
+        """Return the integers of a matrix, and the distance of two numbers in each row. ``node`` is its product."""
         steps, most = self._steps(array, node), 2 ** (BITS[self.device.weights.format] - 1) - 1
         return np.clip(np.rint(array / steps), -most, most), steps
 
     def _steps(self, array: Array, node: Node | None = None) -> Array:
-        """Return the distance of two numbers in each row of a matrix: by row, by piece of the product's result, or the
-        same for all."""
+        """Return the distance of two numbers in each row: by row, by piece of the product's result, or one for all."""
         most = 2 ** (BITS[self.device.weights.format] - 1) - 1
         rows = np.abs(array.astype(np.float64)).max(axis=tuple(range(1, array.ndim)), keepdims=True) / most
         pieces = [rows]
@@ -364,8 +345,7 @@ class DeviceRounding:
         return tuple(self._stored(Ref(node.name, out), array) for out, array in enumerate(results))
 
     def _accumulate(self, node: Node, args: Sequence[Array]) -> None:
-        """Note the largest sum that a product of integers may reach while it is computed, in units of the accumulator:
-        the product of absolute values."""
+        """Note the largest sum that a product of integers may reach while it is computed, in its integers' unit."""
         slot = weight_slot(self._graph, node, self._fixed)
         grid = self._grids.get(self._graph.args(node.name)[0]) if slot is not None else None
         if slot is None or grid is None or self.device.weights.format not in BITS:
@@ -377,8 +357,7 @@ class DeviceRounding:
         self.accumulated[node.name] = max(most, self.accumulated.get(node.name, 0.0))
 
     def _multiplied(self, node: Node, args: Sequence[Array], results: Arrays) -> Arrays:
-        """Return the results of a layer that scales integers by a short number and a shift. Return ``results`` for
-        other layers."""
+        """Return the results of a layer that scales integers by a short number and a shift, or else ``results``."""
         rule = self.device.multipliers
         result, refs = self._grids.get(Ref(node.name)), self._graph.args(node.name)
         if rule is None or result is None or any(map(self._in_silu, refs)):
@@ -405,39 +384,34 @@ class DeviceRounding:
         return ((np.floor(total + 0.5) * result.scale).astype(results[0].dtype),)
 
     def _affine(self, node: Node, args: Sequence[Array]) -> tuple[Ref, Array, Array, Array]:
-        """Return the operand of a layer that scales by constants, the operand's array, and the layer's results for 1
-        and for 0. If the layer is one of several chained layers, the operand is that of the first."""
+        """Return the operand of a layer that scales by constants (of several chained ones, the first layer's), the
+        operand's array, and the layer's results for 1 and for 0."""
         (ref, *_), (x, *constants) = self._graph.args(node.name), args
         source, x, one, zero = self._begun.get(ref, (ref, x, np.ones(x.shape), np.zeros(x.shape)))
         one, zero = (np.asarray(node.op.eval(each, *constants)[0]) for each in (one, zero))
         return source, x, one, zero
 
     def _is_chained(self, node: Node) -> bool:
-        """Return whether a layer that scales by constants is computed together with the next layer, which does so
-        too."""
+        """Return whether a layer that scales by constants is computed together with the next layer, another one."""
         rule, readers = self.device.multipliers, self._structure.readers[Ref(node.name)]
         given = any(output.ref.node == node.name for output in self._graph.outputs)
         alone = rule is not None and rule.chained and len(readers) == 1 and not given
         return alone and self._scales(node) and self._scales(readers[0])
 
     def _scales(self, node: Node) -> bool:
-        """Return whether the device computes a layer by a short multiplier: a layer that multiplies by constants, and
-        may add constants."""
+        """Return whether a layer multiplies by constants, and may add some, by a short multiplier of the device."""
         rule, constants = self.device.multipliers, self._graph.args(node.name)[1:]
         return rule is not None and _has(rule.affine, node.op) and all(ref.node in self._fixed for ref in constants)
 
 
 def _sum_and_power(op: Op) -> tuple[Op, Op]:
-    """Return the two parts of an op (shift + scale * x) ** power, as an op for the sum and an op for the power."""
     layer: Any = op
     return replace(layer, power=1.0), replace(layer, scale=1.0, shift=0.0)
 
 
 def short(factor: float, bits: int, least: int = -31) -> float:
-    """Return a factor as a number of ``bits`` and a shift of ``least`` to 30: 1/255 in 7 bits is 64 / 2**14.
-
-    A number whose bits are all ones is rounded up: 0.999 is 64 / 2**6.
-    """
+    """Return a factor as a number of ``bits`` and a shift of ``least`` to 30: 1/255 in 7 bits is 64 / 2**14. A number
+    whose bits are all ones is rounded up: 0.999 is 64 / 2**6."""
     shift = max(least, min(bits - 1 - floor(log2(factor)), 30))
     whole = floor(factor * 2.0**shift + 0.5)
     if whole >= 2**bits - 1 and shift > least:
@@ -447,8 +421,8 @@ def short(factor: float, bits: int, least: int = -31) -> float:
 
 
 def short_affine(factor: Array, bias: Array, scale: float, result: float, bits: int) -> tuple[Array, Array]:
-    """Return factors of ``bits`` and biases of 16 bits that scale integers. A factor and its bias are multiples of one
-    power of two. ``scale`` and ``result`` are the distances of two numbers of the operand and of the result."""
+    """Return factors of ``bits`` and biases of 16 bits, multiples of one power of two, that scale integers. ``scale``
+    and ``result`` are the distances of two numbers of the operand and of the result."""
     factor, bias, tiny = factor * scale / result, bias / result, 2.0**-30
     shifts = np.floor(np.log2((2**bits - 1) / np.maximum(np.abs(factor), tiny)))
     shifts = np.minimum(shifts, np.floor(np.log2((2**15 - 1) * 1.03 / np.maximum(np.abs(bias), tiny))))

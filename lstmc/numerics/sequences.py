@@ -25,10 +25,7 @@ WIDTH = 256  # sequences that go through the net together
 
 @dataclass(frozen=True)
 class StreamedInput:
-    """An input of a model and its array. ``time`` and ``batch`` are its axes of time and of sequences, if it has them.
-
-    ``values`` is the domain of its elements.
-    """
+    """An input of a model and its array. ``time`` and ``batch`` are its axes of time and of sequences, None without."""
 
     name: str
     array: AnyArray
@@ -37,8 +34,7 @@ class StreamedInput:
     values: Domain | None = None
 
     def part(self, sequences: slice, steps: slice) -> Array:
-        """Return some sequences and steps in float32. Raises :class:`DataError` for elements that the input may not
-        have."""
+        """Return some sequences and steps in float32. Raises :class:`DataError` for values that it may not have."""
         axes = [(axis, part) for axis, part in ((self.batch, sequences), (self.time, steps)) if axis is not None]
         place = tuple(dict(axes).get(axis, slice(None)) for axis in range(self.array.ndim))
         if isinstance(self.array, StoredArray) and self.array.read_part is not None:
@@ -52,11 +48,8 @@ class StreamedInput:
 
 @dataclass(frozen=True)
 class Sequences:
-    """The inputs of a model over whole sequences: ``count`` sequences of ``steps`` steps.
-
-    Inputs of a model that is one step (``frames``) have an axis of time that the model lacks. A model of one sequence
-    takes them one by one (``single``).
-    """
+    """The inputs of a model over whole sequences: ``count`` sequences of ``steps`` steps. Inputs of a model that is one
+    step (``frames``) have an axis of time that the model lacks. A ``single`` model takes sequences one by one."""
 
     inputs: Mapping[str, StreamedInput]
     steps: int
@@ -73,13 +66,11 @@ class Sequences:
         arrays: Mapping[str, AnyArray],
         source: str,
     ) -> Sequences:
-        """Return the sequences of arrays that fit a whole model; its values ``over_time`` have time as first axis.
-
-        A model that is one step takes an array [T, ...] for each input that is no state. If no axis counts sequences,
-        an axis of size 1 may: arrays [T, N, ...] are N sequences of a model that takes [T, 1, ...]. ``axes`` are the
-        result of :func:`~lstmc.data.batch_axes`, ``source`` names the arrays in errors. An input with a fill may be
-        absent. Raises :class:`DataError` with everything that does not fit.
-        """
+        """Return the sequences of arrays that fit a whole model; its values ``over_time`` have time as first axis. A
+        model that is one step takes an array [T, ...] for each input that is no state. If no axis counts sequences, an
+        axis of size 1 may: arrays [T, N, ...] are N sequences of a model that takes [T, 1, ...]. ``axes`` are from
+        :func:`~lstmc.data.batch_axes`, ``source`` names the arrays in errors. An input with a fill may be absent.
+        Raises :class:`DataError` with everything that does not fit."""
         declared = {node.name: node.op for node in model if isinstance(node.op, Input)}
         if frames := is_step(model):
             declared = _over_frames({n: op for n, op in declared.items() if n not in model.carried()}, arrays)
@@ -146,10 +137,8 @@ class Sequences:
     def stream(
         self, sequences: slice, first: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, dict[str, Array]]]:
-        """Yield the number of each step from ``first`` up to ``stop``, with the inputs of some sequences at this step.
-
-        By default these are all steps. Only a chunk of the steps is in memory at a time.
-        """
+        """Yield the number of each step from ``first`` up to ``stop``, by default of all steps, with the inputs of some
+        sequences at this step. Only a chunk of the steps is in memory at a time."""
         stop = self.steps if stop is None else stop
         chunk = self.chunk(sequences.stop - sequences.start)
         for start in range(first, stop, chunk):
@@ -159,18 +148,15 @@ class Sequences:
 
 
 def _text(axes: Mapping[str, Axes], name: str, op: Input) -> str:
-    """Return an input's shape as text, with the names of its axes."""
     return axes[name].text(op.shape, "sequences") if name in axes else str(list(op.shape))
 
 
 def _over_frames(inputs: Mapping[str, Input], arrays: Mapping[str, AnyArray]) -> dict[str, Input]:
-    """Return the inputs of a model of one step with an axis of time in front, as long as that of their arrays."""
     frames = {name: array.shape[:1] or (0,) for name, array in arrays.items()}
     return {name: replace(op, shape=(*frames.get(name, (0,)), *op.shape)) for name, op in inputs.items()}
 
 
 def _unequal(what: str, sizes: Mapping[str, int]) -> Iterator[str]:
-    """Yield a problem that lists the sizes, the numbers of ``what`` by input, if the sizes differ."""
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} has {number}" for name, number in sizes.items())
         yield f"different numbers of {what}: {listed}"
@@ -186,8 +172,7 @@ def _fits(array: AnyArray, op: Input, free: Collection[int | None]) -> bool:
 
 
 def _single_batch(op: Input, array: AnyArray, time: int | None) -> int | None:
-    """Return the axis of an array that counts sequences although the input is of one sequence: the first axis whose
-    size is not 1. Return None if there is none."""
+    """Return an array's first axis with a size other than 1, which counts sequences of a model of one, or None."""
     first = 0 if time is None else 1
     for axis in range(first, min(max(first + 1, len(op.shape) - 1), len(op.shape), array.ndim)):
         if op.shape[axis] != 1:
@@ -198,11 +183,8 @@ def _single_batch(op: Input, array: AnyArray, time: int | None) -> int | None:
 
 
 class StepRunner:
-    """A net of one step in the interpreter, with its states kept between steps.
-
-    Values computed from parameters alone are computed once. ``rounding`` simulates a device; without it values are
-    exact, in ``dtype``.
-    """
+    """A net of one step in the interpreter, with its states kept between steps. Values of parameters alone are computed
+    once. ``rounding`` simulates a device; without it values are exact, in ``dtype``."""
 
     def __init__(
         self,
@@ -224,8 +206,7 @@ class StepRunner:
         self._next: dict[str, Array] = {}
 
     def start(self, data: Mapping[str, Array] | None = None) -> None:
-        """Begin sequences: each state has its initial value, or the value of an input of the model in ``data``. Raises
-        :class:`DataError` for a state without either."""
+        """Begin with states' initial values, or those of inputs in ``data``. Raises :class:`DataError` for neither."""
         data = data or {}
         problems, self._next = [], {}
         for pair in self.states:
@@ -266,8 +247,7 @@ class StepRunner:
 
 
 def constants(graph: Graph) -> frozenset[str]:
-    """Return the names of the nodes that depend on no input: parameters, constant arrays, and what is computed from
-    these alone."""
+    """Return the names of the nodes that depend on no input: parameters, constant arrays, and what these alone give."""
     names: set[str] = set()
     for node in graph:
         if isinstance(node.op, Leaf):

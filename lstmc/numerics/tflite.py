@@ -1,7 +1,5 @@
-"""The integers of a net in TFLite, by one of four sets of kernels, each exact to the bit.
-
-An integer minus a zero point, times a scale, is the value; here zero points are already subtracted from all integers.
-"""
+"""The integers of a net in TFLite, by one of four sets of kernels, each exact to the bit. An integer minus a zero
+point, times a scale, is the value; here zero points are already subtracted from all integers."""
 
 from __future__ import annotations
 
@@ -103,8 +101,7 @@ def format_of_bits(bits: int) -> Format:
 
 
 def widths(graph: Graph, narrow: Format, states: Mapping[Ref, Ref], state: Format) -> dict[Ref, Format]:
-    """Return the format of each value: ``state`` for states and for values that are added to a state or multiplied with
-    it, ``narrow`` for other values."""
+    """Return each value's format: ``state`` for states and values added to or multiplied with them, else ``narrow``."""
     found: dict[Ref, Format] = {}
     for node in graph:
         args = graph.args(node.name)
@@ -163,8 +160,7 @@ WIDEST = 4.0  # from this scale on the kernels of LOGISTIC and TANH overflow
 
 
 def has_kernel(op: ops.Op, grids: Sequence[Grid | None], result: Grid, target: str | None) -> bool:
-    """Return whether a target computes an op on these operands in integers. ``grids`` has None for constant
-    operands."""
+    """Return whether a target computes an op on operands of these grids, None for constants, in integers."""
     fixed = [grid is None for grid in grids]
     if isinstance(op, ops.Linear | ops.Conv):
         return not fixed[0] and all(fixed[1:]) and getattr(op, "group", 1) == 1
@@ -181,7 +177,6 @@ def has_kernel(op: ops.Op, grids: Sequence[Grid | None], result: Grid, target: s
 
 
 def _ends(grid: Grid) -> dict[str, Any]:
-    """Return the least and the greatest integer of a grid, with the zero point subtracted, as fields of a kernel."""
     return {"least": grid.low - grid.zero, "most": grid.high - grid.zero}
 
 
@@ -206,8 +201,7 @@ class TfliteRounding(IntegerRounding):
         return "float" if self._group[ref] in self._exact_groups else self._widths[ref]
 
     def _grid(self, ref: Ref, ranges: Mapping[Ref, Range]) -> Grid | None:
-        """Return the grid of a value's group: the fixed grid of a function's kernel, or a grid for the measured range.
-        Return None for a constant, a value in float, and a group without a range."""
+        """Return the fixed grid of a function's kernel, or one of a measured range; None for constants and floats."""
         format, group = self._formats[ref], self._group[ref]
         if format == "float" or ref.node in self._fixed:
             return None
@@ -259,13 +253,11 @@ class TfliteRounding(IntegerRounding):
         return Computed(formula=self._formula(op, grids, result), **ends, constants=constants)
 
     def _floats(self, node: Node, args: Sequence[ops.Array]) -> dict[int, Any]:
-        """Return the constant operands of an op that computes in float32."""
         sources = self._graph.args(node.name)
         return {i: np.asarray(args[i], np.float32) for i, ref in enumerate(sources) if ref.node in self._fixed}
 
     def _in_floats(self, node: Node, y: Grid) -> Formula:
-        """Return the formula of an op without an integer kernel: each operand through a DEQUANTIZE, the op in float32,
-        a QUANTIZE."""
+        """Return the formula of an op without a kernel: a DEQUANTIZE of each operand, the op in floats, a QUANTIZE."""
         grids = [self._grids.get(ref) for ref in self._graph.args(node.name)]
         xnnpack, scale = self.device.kernels == "xnnpack" and y.high == 127, np.float32(y.scale)
 
@@ -285,8 +277,7 @@ class TfliteRounding(IntegerRounding):
         return formula
 
     def _formula(self, op: ops.Op, grids: Sequence[Grid], y: Grid) -> Formula:
-        """Return the formula of an op by the device's set of kernels, for operands on ``grids`` and a result on the
-        grid ``y``."""
+        """Return the formula of an op by the device's kernels, for operands on ``grids`` and a result on ``y``."""
         kernels, eight, logistic = self.device.kernels, y.high == 127, isinstance(op, ops.Sigmoid)
         xnnpack = kernels == "xnnpack" and eight
         single = [np.float32(grid.scale) for grid in grids]
@@ -352,8 +343,7 @@ class TfliteRounding(IntegerRounding):
         return lambda a: product(a, constant)
 
     def _product(self, node: Node, args: Sequence[ops.Array], x: Grid, y: Grid) -> Formula:  # type: ignore[override]
-        """Return the formula of a product or convolution. The sets of kernels differ in how they round the sums times
-        factors."""
+        """Return the formula of a product or convolution; kernels differ in how they round sums times factors."""
         op, kernels, single = node.op, self.device.kernels, np.float32
         assert isinstance(op, ops.Linear | ops.Conv)
         matrix, scales = matrix_integers(args[1], self.device.weights.per)
@@ -382,8 +372,7 @@ class TfliteRounding(IntegerRounding):
 
 
 def _requantized(x: Grid, y: Grid, kernels: str) -> Formula:
-    """Return the formula of a QUANTIZE from one grid to another. XNNPACK uses a factor of 8 bits between grids of 8
-    bits."""
+    """Return the formula of a QUANTIZE. XNNPACK uses a factor of 8 bits between grids of 8 bits."""
     ratio, between_bytes = x.scale / y.scale, x.high == y.high == 127
     if x == y:
         return lambda a: a
@@ -399,8 +388,7 @@ def _requantized(x: Grid, y: Grid, kernels: str) -> Formula:
 
 
 def _function(op: ops.Op, y: Grid) -> Callable[[ops.Array], ops.Array]:
-    """Return a function in float32 as TFLite's tables have it. Where a logarithm or root is not defined, the result is
-    an end of the grid ``y``."""
+    """Return a function in float32 as in TFLite's tables: an end of the grid ``y`` where a log or root is undefined."""
     if isinstance(op, ops.Exp):
         return single(np.exp)
     end = np.float32(y.scale) * np.float32(y.low - y.zero if isinstance(op, ops.Log) else y.high)
@@ -409,8 +397,7 @@ def _function(op: ops.Op, y: Grid) -> Callable[[ops.Array], ops.Array]:
 
 
 def in_float32(op: ops.Op, operands: Sequence[ops.Array]) -> ops.Array:
-    """Return the result of an op as a runtime computes it in float32: sums are added in order, and functions are exact
-    to the last bit."""
+    """Return an op's result as runtimes compute it in float32: sums in order, functions exact to the last bit."""
     (x, *_) = operands
     match op:
         case ops.Sum():

@@ -1,8 +1,6 @@
 """TFLite's arithmetic on integers: products with a factor, functions by fixed point and by tables, sums, along an axis.
-
 The formulas come from gemmlowp, TFLite's reference and optimised kernels, ruy and XNNPACK; ``docs/tflite.md`` has the
-comparisons and versions. Zero points are subtracted from all integers here.
-"""
+comparisons and versions. Zero points are subtracted from all integers here."""
 
 from __future__ import annotations
 
@@ -44,7 +42,6 @@ def shifted_right(x: Integers, by: Integers | int) -> Integers:
 
 
 def _columns(factors: Sequence[float]) -> tuple[Integers, Integers]:
-    """Return the multipliers and the shifts of some factors."""
     fixed, shifts = np.array([multiplier(factor) for factor in factors], I64).T
     return fixed, shifts
 
@@ -163,8 +160,7 @@ BLOCK = 16  # elements that kernels with vectors compute together
 
 
 def by_blocks(together: Integers, alone: Integers) -> Integers:
-    """Return the results of kernels with vectors: ``together`` for the elements in whole blocks, ``alone`` for the
-    rest."""
+    """Return results of kernels with vectors: ``together`` for the elements in whole blocks, ``alone`` for the rest."""
     return np.where(np.arange(alone.size).reshape(alone.shape) < alone.size // BLOCK * BLOCK, together, alone)
 
 
@@ -215,8 +211,8 @@ def by_table8(function: Function, x: Grid, y: Grid) -> Callable[[Integers], Inte
 def by_lines16(
     function: Function, x: float, y: float, zero: int = 0, real: type[Any] = F32
 ) -> Callable[[Integers], Integers]:
-    """Return a function from int16 of scale ``x`` to int16 of scale ``y``, by a table of 513 entries with straight
-    lines between. Each entry is moved by half of the error in the middle of its line."""
+    """Return a function between int16 of the scales ``x`` and ``y``, by a table of 513 entries with straight lines
+    between. Each entry is moved by half of the error in the middle of its line."""
     low, high = (real(x) * real(end - zero) for end in (-32768, 32767))
     step = (high - low) / real(TABLE_STEPS)
     inverse = real(65536) / (real(y) * real(32767) - real(y) * real(-32768))
@@ -234,16 +230,14 @@ def by_lines16(
 
 
 def _reciprocal(x: Integers, whole: int) -> tuple[Integers, Integers]:
-    """Return 1 / x as a number r / 2^31 and the bits to shift it right: 1 / x = r / 2^(31 + bits), r from 2^30 to 2^31.
-    x has ``whole`` bits before the point."""
+    """Return r and bits with 1 / x = r / 2^(31 + bits), r from 2^30 to 2^31; x has ``whole`` bits before the point."""
     headroom = 32 - np.frexp(x.astype(np.float64))[1].astype(I64)
     shifted = (x << headroom) - (1 << 31)
     return power_of_two(one_over_one_plus(shifted), 1), whole - headroom
 
 
 def softmax8(scale: float, to_floats: bool) -> Callable[[Integers], Integers]:
-    """Return the function that computes softmax of int8 along the last axis, with the least result as 0: by a table of
-    floats, or by fixed point."""
+    """Return softmax of int8 along the last axis, its least result as 0: by a table of floats, or by fixed point."""
     factor, shift = multiplier(min(scale * 2.0**26, 2.0**31 - 1))
     least = -((31 << 26) >> shift)
 
@@ -267,8 +261,7 @@ SPAN16 = 65535
 
 
 def softmax16(scale: float, real: type[Any]) -> Callable[[Integers], Integers]:
-    """Return the function that computes softmax of int16 along the last axis, by two tables that are computed in the
-    float type ``real``."""
+    """Return softmax of int16 along the last axis, by two tables that are computed in the float type ``real``."""
     unit = real(1) / real(SPAN16)
     exponential = by_lines16(single(np.exp) if real is F32 else np.exp, real(10) / real(SPAN16), 2 * unit, 32767, real)
     inverse = by_lines16(lambda x: real(1) / (real(1) + x), unit, 2 * unit, -32768, real)
@@ -289,8 +282,7 @@ HALF_ROOT = 1518500250  # sqrt(2) / 2 of 31 bits
 
 
 def inverse_root(x: float, y: float, most: int) -> Callable[[Integers], Integers]:
-    """Return the function from integers of scale ``x`` to 1 / sqrt of scale ``y``, by five steps of Newton's method;
-    for zero it returns ``most``."""
+    """Return 1 / sqrt from integers of scale ``x`` to scale ``y``, by five steps of Newton; ``most`` for zero."""
     factor = 1.0 / float(F32(np.sqrt(F32(x))) * F32(y))
     table = np.array([most, *(_root_entry(value, factor) for value in range(1, 256))], I64)
 
@@ -322,7 +314,6 @@ def _root_entry(value: int, factor: float) -> int:
 
 
 def _by_multiplier(x: int, fixed: int, shift: int) -> int:
-    """Return x times a factor, given as a number of 31 bits and a shift to the left."""
     product = high_product(np.asarray(x << max(shift, 0), I64), fixed)
     return int(shifted_right(product, max(-shift, 0)))
 
