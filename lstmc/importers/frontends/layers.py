@@ -13,17 +13,7 @@ import numpy as np
 
 from lstmc.importers.frontends.shape_ops import LARGE, Operand, Reversal, ShapeOps
 from lstmc.importers.ir.net import NetBuilder
-from lstmc.importers.ir.ops import (
-    BINARY,
-    Divide,
-    Einsum,
-    Function,
-    LogSoftmax,
-    Normalize,
-    Reduced,
-    Reduction,
-    reduction,
-)
+from lstmc.importers.ir.ops import BINARY, Einsum, Function, LogSoftmax, Normalize, Reduced, Reduction, reduction
 from lstmc.importers.ir.recur import Cell, Extra, add_layer, cell_weights
 from lstmc.importers.ir.values import OpenSize, ShapeProblem, Size, Weight, axis_in, listed, number, resolved
 from lstmc.importers.refusal import Refused
@@ -231,17 +221,9 @@ class Layers(ShapeOps):
         return self.transpose(y, np.argsort(order).tolist())
 
     def recur(
-        self,
-        framework: str,
-        cell: Cell,
-        x: str,
-        weights: Sequence[Weight | None],
-        init: Mapping[str, Operand],
-        hint: str,
-        more: Mapping[str, Weight] = {},
-        extras: Mapping[Extra, Operand] = {},
-        reverse: bool = False,
-    ) -> tuple[str, ...]:
+        self, framework: str, cell: Cell, x: str, weights: Sequence[Weight | None], init: Mapping[str, Operand],
+        hint: str, more: Mapping[str, Weight] = {}, extras: Mapping[Extra, Operand] = {}, reverse: bool = False,
+    ) -> tuple[str, ...]:  # fmt: skip
         """Add a cell over x [T, N, D]; return outputs and last states. ``weights`` are W_x, W_h and two biases,
         ``more`` has peepholes and projection by name. Over a reversed sequence, the layer runs the other way."""
         lengths = extras.get("lengths")
@@ -400,13 +382,9 @@ class Layers(ShapeOps):
         return self._normalized(over_the_last, x, scale, None, axes)
 
     def _normalized(
-        self,
-        over_the_last: Callable[[str], str],
-        x: Operand,
-        scale: Operand | None,
-        shift: Operand | None,
+        self, over_the_last: Callable[[str], str], x: Operand, scale: Operand | None, shift: Operand | None,
         axes: Sequence[int],
-    ) -> str:
+    ) -> str:  # fmt: skip
         """Apply ``over_the_last`` to ``axes``, joined to one axis at the end; then scale and shift."""
         shape = self.shape(x)
         places = [axis_in(axis, len(shape)) for axis in axes]
@@ -462,7 +440,7 @@ def _whole(op: Op) -> bool | None:
         return True
     if isinstance(op, Affine):
         return None if op.scale.is_integer() and op.shift.is_integer() else False
-    if isinstance(op, Divide) or (isinstance(op, Reduction) and op.kind == "mean"):
+    if op == BINARY["div"] or (isinstance(op, Reduction) and op.kind == "mean"):
         return False
     return None if op.moves or isinstance(op, Binary | Sum | Max | Reduction) else False
 

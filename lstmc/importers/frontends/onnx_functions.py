@@ -3,6 +3,7 @@ Runtime's fused operators."""
 
 from __future__ import annotations
 
+from functools import partial
 from math import pi
 from typing import Any
 
@@ -97,14 +98,10 @@ def _activated(t: Onnx, node: Node, y: Operand) -> Operand:
     return t.apply(row.function, y, *(given or row.numbers))
 
 
-def _then_activated(plain: Handler) -> Handler:
-    """Return the handler that adds a fourth operand to the result of ``plain``, and applies the activation."""
-
-    def handle(t: Onnx, *, node: Node) -> Operand:
-        y, more = called(plain, t, node), node.operand(3)
-        return _activated(t, node, y if more is None else t.binary("add", y, more))
-
-    return handle
+def _then_activated(plain: Handler, t: Onnx, *, node: Node) -> Operand:
+    """Return the result of ``plain``, plus a fourth operand, after the activation."""
+    y, more = called(plain, t, node), node.operand(3)
+    return _activated(t, node, y if more is None else t.binary("add", y, more))
 
 
 def _fused_matmul(
@@ -137,8 +134,8 @@ def fused(known: dict[str, Handler]) -> dict[str, Handler]:
     """Return the handlers of ONNX Runtime's operators, made from the handlers of ONNX's operators."""
     return {
         "FusedMatMul": _fused_matmul,
-        "FusedGemm": _then_activated(known["Gemm"]),
-        "FusedConv": _then_activated(known["Conv"]),
+        "FusedGemm": partial(_then_activated, known["Gemm"]),
+        "FusedConv": partial(_then_activated, known["Conv"]),
         "SkipLayerNormalization": _skip_norm,
         "SkipSimplifiedLayerNormalization": lambda t, x, skip, scale, bias=None, *, epsilon=1e-12: _skip_norm(
             t, x, skip, scale, None, bias, epsilon=epsilon, rms=True

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from lstmc.importers.frontends import onnx_values as values
 from lstmc.importers.frontends.layers import shared_operations
-from lstmc.importers.frontends.onnx_values import (
-    CHECK,
-    GIVE,
-    TYPES,
-    Handler,
-    Node,
-    Onnx,
-    along,
-    axes_from,
-    fixed_numbers,
-    single,
-    weight,
-    weight_or_none,
-)
-from lstmc.importers.frontends.shape_ops import Operand, constant, same_padding
+from lstmc.importers.frontends.onnx_values import CHECK, TYPES, Handler, Node, Onnx, weight, weight_or_none
+from lstmc.importers.frontends.shape_ops import Operand, Pair, Pooled, Sizes, constant, same_padding
 from lstmc.importers.ir.ops import function
 from lstmc.importers.ir.recur import Cell, Extra, Kind
 from lstmc.importers.ir.values import Size, Weight, axis_in, fixed, listed, resolved
@@ -66,7 +54,7 @@ def _bound(operand: Operand | None, number: float | None, name: str) -> Operand 
     """Return a bound: an operand from version 11 on, an attribute before; None if there is no bound."""
     if isinstance(operand, str):
         return operand
-    number = number if operand is None else single(operand, name)
+    number = number if operand is None else values.single(operand, name)
     return None if number is None or abs(number) >= 3e38 else np.asarray(float(number))
 
 
@@ -143,16 +131,14 @@ def _resize(t: Onnx, x: Operand, *, node: Node) -> Operand:
         raise Refused("coordinate_transformation_mode, nearest_mode", ", ".join(rule), why, "use asymmetric, floor")
     if scales is None or not scales.size:
         if new_sizes is None:
-            raise Refused("scales, sizes", "computed", "they must be known here", GIVE)
+            raise Refused("scales, sizes", "computed", "they must be known here", values.GIVE)
         scales = np.asarray([float(new) / fixed(old, "a size") for new, old in zip(new_sizes, shape, strict=False)])
     if scales.shape != (len(shape),):
         raise Refused("scales, sizes", str(scales.tolist()), f"{len(shape)} numbers are expected", CHECK)
     return t.resized(x, dict(enumerate(map(float, scales))))
 
 
-def _windows(
-    t: Onnx, node: Node, x: Operand, kernel: Sequence[int]
-) -> tuple[list[int], list[tuple[int, int]], list[int]]:
+def _windows(t: Onnx, node: Node, x: Operand, kernel: Sizes) -> tuple[list[int], list[Pair], list[int]]:
     """Return strides, paddings (before, after) and dilations. Raises :class:`Refused` if they do not fit x."""
     rank, shape = len(kernel), t.shape(x)
     if rank not in (1, 2) or len(shape) != rank + 2 or min(kernel) < 1:
@@ -170,22 +156,19 @@ def _windows(
     return stride, pads, dilation
 
 
-def _pool(kind: Literal["max", "mean"]) -> Handler:
-    """Return the handler of a pooling operator."""
-
-    def handle(
-        t: Onnx, x: Operand, *, node: Node, kernel_shape: list[int], ceil_mode: int = 0, count_include_pad: int = 0
-    ) -> Operand:
-        stride, pads, dilation = _windows(t, node, x, kernel_shape)
-        if any(d != 1 for d in dilation) or node.results > 1:
-            setting, why = f"{node.get('dilations')}, {node.results}", "Caffe's pooling has no dilation, and no indices"
-            raise Refused("dilations, outputs", setting, why, "pool without")
-        return t.pool(kind, x, kernel_shape, stride, pads, bool(ceil_mode), bool(count_include_pad))
-
-    return handle
+def _pool(
+    kind: Pooled, t: Onnx, x: Operand, *, node: Node, kernel_shape: list[int], ceil_mode: int = 0,
+    count_include_pad: int = 0,
+) -> Operand:  # fmt: skip
+    """Return a pooling. Raises :class:`Refused` for dilation, and if the places of maxima are read."""
+    stride, pads, dilation = _windows(t, node, x, kernel_shape)
+    if any(d != 1 for d in dilation) or node.results > 1:
+        setting, why = f"{node.get('dilations')}, {node.results}", "Caffe's pooling has no dilation, and no indices"
+        raise Refused("dilations, outputs", setting, why, "pool without")
+    return t.pool(kind, x, kernel_shape, stride, pads, bool(ceil_mode), bool(count_include_pad))
 
 
-def _global_pool(kind: Literal["max", "mean"]) -> Handler:
+def _global_pool(kind: Pooled) -> Handler:
     return lambda t, x: t.reduce(kind, x, range(2, t.rank(x)), keep=True)
 
 
@@ -201,21 +184,17 @@ def _layer_norm(
     if node.results > 1:
         raise Refused("outputs", str(node.results), "the mean cannot be an output here", "export the model without it")
     a, b = (weight_or_none(one, f"operand {at}") for at, one in enumerate((scale, shift), 1))
-    return t.layer_norm(x, epsilon, a, b, axes_from(t, x, axis))
+    return t.layer_norm(x, epsilon, a, b, values.axes_from(t, x, axis))
 
 
-def _softmax(log: bool) -> Handler:
-    """Return the handler of Softmax or LogSoftmax; before version 13 the axes from ``axis`` on are one."""
-
-    def handle(t: Onnx, x: Operand, *, axis: int, node: Node) -> Operand:
-        shape = t.shape(x)
-        axis = axis_in(axis, len(shape))
-        if node.opset >= 13 or axis == len(shape) - 1:
-            return t.softmax(x, axis, log)
-        flat = t.reshape(x, resolved((*shape[:axis], -1), shape))  # before 13: over all axes from this one on
-        return t.reshape(t.softmax(flat, -1, log), shape)
-
-    return handle
+def _softmax(t: Onnx, x: Operand, *, axis: int, node: Node, log: bool = False) -> Operand:
+    """Return a softmax or its logarithm; before version 13 the axes from ``axis`` on are one."""
+    shape = t.shape(x)
+    axis = axis_in(axis, len(shape))
+    if node.opset >= 13 or axis == len(shape) - 1:
+        return t.softmax(x, axis, log)
+    flat = t.reshape(x, resolved((*shape[:axis], -1), shape))
+    return t.reshape(t.softmax(flat, -1, log), shape)
 
 
 def _instance_norm(t: Onnx, x: Operand, scale: Operand, shift: Operand, *, epsilon: float) -> Operand:
@@ -225,18 +204,15 @@ def _instance_norm(t: Onnx, x: Operand, scale: Operand, shift: Operand, *, epsil
 
 def _group_norm(t: Onnx, x: Operand, scale: Operand, shift: Operand, *, epsilon: float, num_groups: int) -> Operand:
     """Return a group normalization; before version 21 scale and shift have one number for each group."""
-    parameters = [weight(one, f"operand {at}", 1) for at, one in enumerate((scale, shift), 1)]
     channels = t.size(x, 1, "channels")
-    if parameters[0].shape[0] != channels:  # before version 21 one for a group
-        parameters = [
-            w.derived((channels,), f"{w.recipe} of each group", _repeated(w, channels // num_groups))
-            for w in parameters
-        ]
-    return t.group_norm(x, num_groups, epsilon, parameters[0], parameters[1])
 
+    def of_channels(w: Weight) -> Weight:
+        if w.shape[0] == channels:
+            return w
+        return w.derived((channels,), f"{w.recipe} of each group", lambda: np.repeat(w.make(), channels // num_groups))
 
-def _repeated(w: Weight, times: int) -> Callable[[], Array]:
-    return lambda: np.repeat(w.make(), times)
+    a, b = (of_channels(weight(one, f"operand {at}", 1)) for at, one in enumerate((scale, shift), 1))
+    return t.group_norm(x, num_groups, epsilon, a, b)
 
 
 HANDLERS: dict[str, Handler] = {
@@ -259,16 +235,16 @@ HANDLERS: dict[str, Handler] = {
     "ConvTranspose": _conv_transpose,
     "Resize": _resize,
     "Upsample": _resize,
-    "MaxPool": _pool("max"),
-    "AveragePool": _pool("mean"),
+    "MaxPool": partial(_pool, "max"),
+    "AveragePool": partial(_pool, "mean"),
     "GlobalAveragePool": _global_pool("mean"),
     "GlobalMaxPool": _global_pool("max"),
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
     "InstanceNormalization": _instance_norm,
     "GroupNormalization": _group_norm,
-    "Softmax": _softmax(log=False),
-    "LogSoftmax": _softmax(log=True),
+    "Softmax": _softmax,
+    "LogSoftmax": partial(_softmax, log=True),
 }
 
 
@@ -307,19 +283,17 @@ def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence
     return Weight(w.shape, tuple(dict.fromkeys(sources)), f"{w.recipe} as float32", make)
 
 
-def _integers(product: Handler, axis: int) -> Handler:
-    """Return the handler of a product of DynamicQuantizeLinear's results with stored integers, in floats."""
-
-    def handle(t: Onnx, x: Operand, w: Operand, zero: Any = None, w_zero: Any = None, *, node: Node) -> Operand:
-        known = constant(zero)
-        if not isinstance(x, str) or (zero is not None and (known is None or np.any(known))):
-            why = "integers that DynamicQuantizeLinear did not make"
-            raise Refused("a_zero_point", "another", why, "import it before it was quantized")
-        floats = _floats(weight(w, "B"), weight_or_none(w_zero, "b_zero_point"), None, (axis,))
-        made: Operand = product(t, x, floats, None, node=node)
-        return made
-
-    return handle
+def _integers(
+    product: Handler, axis: int, t: Onnx, x: Operand, w: Operand, zero: Any = None, w_zero: Any = None, *, node: Node
+) -> Operand:
+    """Return the product of DynamicQuantizeLinear's result with stored integers, in floats."""
+    known = constant(zero)
+    if not isinstance(x, str) or (zero is not None and (known is None or np.any(known))):
+        why = "integers that DynamicQuantizeLinear did not make"
+        raise Refused("a_zero_point", "another", why, "import it before it was quantized")
+    floats = _floats(weight(w, "B"), weight_or_none(w_zero, "b_zero_point"), None, (axis,))
+    made: Operand = product(t, x, floats, None, node=node)
+    return made
 
 
 def _lstm(t: Onnx, *, node: Node) -> list[Operand | None]:
@@ -336,7 +310,7 @@ def _lstm(t: Onnx, *, node: Node) -> list[Operand | None]:
 
 
 def _dequantized(t: Onnx, x: Operand, scale: Operand, zero: Operand | None = None, *, axis: int = 1) -> Operand:
-    by, less = along(scale, 1, t.shape(x), axis), along(zero, 2, t.shape(x), axis)
+    by, less = values.along(scale, 1, t.shape(x), axis), values.along(zero, 2, t.shape(x), axis)
     assert by is not None
     return t.binary("mul", x if less is None else t.binary("sub", x, less), by)
 
@@ -346,7 +320,7 @@ def _quantized(
 ) -> Operand:
     """Return x / scale + zero, clipped to the integer type's range, but not rounded."""
     shape, given = t.shape(x), constant(zero)
-    by, more = along(scale, 1, shape, axis), along(zero, 2, shape, axis)
+    by, more = values.along(scale, 1, shape, axis), values.along(zero, 2, shape, axis)
     assert by is not None
     kind = np.dtype(TYPES.get(output_dtype or 2, "float")) if given is None else given.dtype
     if kind.kind not in "iu":
@@ -358,23 +332,19 @@ def _quantized(
     return t.apply("clip", y, float(np.iinfo(kind).min), float(np.iinfo(kind).max))
 
 
-def _linear_integers(product: Handler, axis: int) -> Handler:
-    """Return the handler of QLinearConv or QLinearMatMul, computed in floats from dequantized operands."""
-
-    def handle(
-        t: Onnx, x: Any, x_scale: Any, x_zero: Any, w: Any, w_scale: Any, w_zero: Any, y_scale: Any, y_zero: Any,
-        b: Any = None, *, node: Node,
-    ) -> Operand:  # fmt: skip
-        scale, bias = weight(w_scale, "w_scale"), weight_or_none(b, "B")
-        floats = _floats(weight(w, "w"), weight_or_none(w_zero, "w_zero_point"), scale, (axis,))
-        if bias is not None:
-            step = constant(x_scale)
-            own, both = bias, scale.make() * (1 if step is None else step)
-            bias = own.derived(own.shape, f"{own.recipe} as float32", lambda: own.make() * both.reshape(-1))
-        y = product(t, _dequantized(t, x, x_scale, x_zero), floats, bias, node=node)
-        return _quantized(t, y, y_scale, y_zero)
-
-    return handle
+def _linear_integers(
+    product: Handler, axis: int, t: Onnx, x: Any, x_scale: Any, x_zero: Any, w: Any, w_scale: Any, w_zero: Any,
+    y_scale: Any, y_zero: Any, b: Any = None, *, node: Node,
+) -> Operand:  # fmt: skip
+    """Return the product of dequantized operands in floats, quantized without rounding."""
+    scale, bias = weight(w_scale, "w_scale"), weight_or_none(b, "B")
+    floats = _floats(weight(w, "w"), weight_or_none(w_zero, "w_zero_point"), scale, (axis,))
+    if bias is not None:
+        step = constant(x_scale)
+        own, both = bias, scale.make() * (1 if step is None else step)
+        bias = own.derived(own.shape, f"{own.recipe} as float32", lambda: own.make() * both.reshape(-1))
+    y = product(t, _dequantized(t, x, x_scale, x_zero), floats, bias, node=node)
+    return _quantized(t, y, y_scale, y_zero)
 
 
 def _product(t: Onnx, x: Operand, w: Operand, bias: None, *, node: Node) -> Operand:
@@ -385,17 +355,17 @@ HANDLERS |= {
     "DynamicQuantizeLinear": _dynamic,
     "DequantizeLinear": _dequantized,
     "QuantizeLinear": _quantized,
-    "QLinearConv": _linear_integers(_conv, 0),
-    "QLinearMatMul": _linear_integers(_product, 1),
-    "MatMulInteger": _integers(_product, 1),
-    "ConvInteger": _integers(_conv, 0),
+    "QLinearConv": partial(_linear_integers, _conv, 0),
+    "QLinearMatMul": partial(_linear_integers, _product, 1),
+    "MatMulInteger": partial(_integers, _product, 1),
+    "ConvInteger": partial(_integers, _conv, 0),
     "DynamicQuantizeLSTM": _lstm,
 }
 
 
 # Functions by ONNX's names (in any case), with the defaults of alpha and beta.
-_FUNCTIONS: dict[str, tuple[str, tuple[float | None, ...]]] = {
-    foreign.name.lower(): (row.function, (*foreign.settings.values(),))
+_FUNCTIONS = {
+    foreign.name.lower(): (row.function, [*foreign.settings.values()])
     for foreign, row in functions_of("onnx")
     if row.cell
 }
@@ -451,8 +421,8 @@ def recurrent(t: Onnx, *, node: Node) -> list[Operand | None]:
 def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
     """Yield the functions of each direction, with coefficients from the attributes in order."""
     _, usual = _KINDS[node.op]
-    given = any(attribute.name == "activations" for attribute in node.proto.attribute)
-    names = (given and node.get("activations")) or usual * directions  # ONNX's default for RNN has both directions
+    named = any(attribute.name == "activations" for attribute in node.proto.attribute)
+    names = (named and node.get("activations")) or usual * directions  # ONNX's default for RNN has both directions
     if len(names) != len(usual) * directions:
         raise Refused("activations", f"{len(names)} of them", f"expected {len(usual) * directions}", "check the model")
     alphas, betas = iter(node.get("activation_alpha", ())), iter(node.get("activation_beta", ()))
@@ -462,9 +432,7 @@ def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
             why = "it jumps, which no layer of Caffe does" if name == "ThresholdedRelu" else "it is not known"
             raise Refused("activations", name, why, f"use one of {', '.join(_FUNCTIONS)}")
         word, defaults = _FUNCTIONS[name.lower()]
-        numbers = [
-            next(coefficients, default) for coefficients, default in zip((alphas, betas), defaults, strict=False)
-        ]
+        numbers = [next(given, default) for given, default in zip((alphas, betas), defaults, strict=False)]
         if None in numbers:
             raise Refused("activation_alpha, activation_beta", "none", f"{name} has no defaults", "give both")
         functions.append(function(word, *(float(n) for n in numbers if n is not None)))
@@ -476,17 +444,12 @@ def _cell(node: Node, kind: Kind, functions: Sequence[Op]) -> Cell:
     """Return the cell of a node with these activation functions."""
     usual, clip = Cell(kind), node.attributes.get("clip")
     gate, new, out, *_ = (*([usual.gate] if kind == "rnn" else []), *functions, usual.out)
+    peepholes, coupled = kind == "lstm" and node.operand(7) is not None, kind == "lstm" and node.get("input_forget")
+    after, limit = kind == "gru" and node.get("linear_before_reset"), float(clip) if clip else None
     return Cell(
-        kind,
-        gate,
-        new,
-        out,
-        bias=node.operand(3) is not None,
-        reset_after=kind == "gru" and bool(node.get("linear_before_reset")),
-        peepholes=kind == "lstm" and node.operand(7) is not None,
-        coupled=kind == "lstm" and bool(node.get("input_forget")),
-        clip=None if not clip else float(clip),
-    )
+        kind, gate, new, out, bias=node.operand(3) is not None, reset_after=bool(after), peepholes=peepholes,
+        coupled=bool(coupled), clip=limit,
+    )  # fmt: skip
 
 
 def _biases(node: Node, cell: Cell, lane: int) -> tuple[Weight | None, Weight | None]:
@@ -535,7 +498,7 @@ def _lengths(operand: Operand | None, steps: Size) -> Operand | None:
     array = constant(operand)
     if array is not None and np.all(array == steps):
         return None
-    numbers = [] if array is None else fixed_numbers(operand, "sequence_lens")
+    numbers = [] if array is None else values.fixed_numbers(operand, "sequence_lens")
     if numbers and not 0 <= min(numbers) <= max(numbers) <= fixed(steps, "the number of steps"):
         raise Refused("sequence_lens", str(numbers[:8]), f"there are {steps} steps", "check the model")
     return operand

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, cast, get_args
 
 import numpy as np
 
+from lstmc.importers.frontends import onnx_values as values
 from lstmc.importers.frontends import scattering
 from lstmc.importers.frontends.layers import Layers, waves
-from lstmc.importers.frontends.onnx_values import (
-    CHECK,
-    Handler,
-    Node,
-    Onnx,
-    fixed_numbers,
-    single,
-    sizes,
-    slices,
-    weight,
-)
+from lstmc.importers.frontends.onnx_values import CHECK, Handler, Node, Onnx, fixed_numbers, single, weight
 from lstmc.importers.frontends.scattering import Combined, taken
 from lstmc.importers.frontends.shape_ops import Operand, constant
 from lstmc.importers.ir.ops import Reduced
@@ -35,7 +27,7 @@ def _given(operand: Operand | None, attribute: Any, what: str) -> Any:
 
 def _reshape(t: Onnx, x: Operand, new: Operand, *, allowzero: int = 0) -> Operand:
     """Return x in the new shape, in which 0 stands for the old size of the axis unless ``allowzero`` is set."""
-    old, shape = t.shape(x), sizes(new, "shape")
+    old, shape = t.shape(x), values.sizes(new, "shape")
     if any(size == 0 for size in shape[len(old) :]) and not allowzero:
         raise Refused("shape", str(shape), f"a size of 0 stands for that of an axis of {listed(old)}", CHECK)
     return t.reshape(x, resolved([old[i] if s == 0 and not allowzero else s for i, s in enumerate(shape)], old))
@@ -75,7 +67,7 @@ def _concat(t: Onnx, *xs: Operand, axis: int) -> Operand:
 def _slice(t: Onnx, x: Operand, *, node: Node) -> Operand:
     """Return the parts that a Slice takes, one axis after the other; an axis that is taken whole is left out."""
     y = t.value(x)
-    for axis, part in slices(node, [*map(constant, node.operands[1:])]):
+    for axis, part in values.slices(node, [*map(constant, node.operands[1:])]):
         if part == slice(0, 2**63 - 1, 1) or (part.start == 0 and part.step == 1 and (part.stop or 0) > 2**31):
             continue
         y = t.slice(y, axis, part)
@@ -106,28 +98,24 @@ def _pad(
     return t.padded(x, pairs, mode, float(single(fill, "constant_value") or value or 0))
 
 
-def _over_axes(method: Callable[..., Operand]) -> Handler:
-    """Return the handler of a method that takes x, axes (default: all), and whether the axes stay."""
-
-    def handle(
-        t: Onnx, x: Operand, operand: Operand | None = None, *,
-        axes: list[int] | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0,
-    ) -> Operand:  # fmt: skip
-        places = _given(operand, axes, "axes") or ([] if noop_with_empty_axes else range(t.rank(x)))
-        return method(t, x, places, bool(keepdims))
-
-    return handle
+def _over_axes(
+    method: Callable[..., Operand], t: Onnx, x: Operand, operand: Operand | None = None, *,
+    axes: list[int] | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0,
+) -> Operand:  # fmt: skip
+    """Return ``method`` of x, axes (by default all), and whether the axes stay."""
+    places = _given(operand, axes, "axes") or ([] if noop_with_empty_axes else range(t.rank(x)))
+    return method(t, x, places, bool(keepdims))
 
 
 REDUCED: tuple[Reduced, ...] = ("mean", "sum", "max", "min")
 
 
 def _reduce(kind: Reduced) -> Handler:
-    return _over_axes(lambda t, x, axes, keep: t.reduce(kind, x, axes, keep))
+    return partial(_over_axes, lambda t, x, axes, keep: t.reduce(kind, x, axes, keep))
 
 
 def _norm(order: int, root: bool) -> Handler:
-    return _over_axes(lambda t, x, axes, keep: t.norm(x, order, axes, keep, root))
+    return partial(_over_axes, lambda t, x, axes, keep: t.norm(x, order, axes, keep, root))
 
 
 def _dropout(t: Onnx, x: Operand, share: Operand | None = None, *, ratio: float = 0.5) -> list[Operand | None]:
@@ -166,9 +154,6 @@ def _top_k(
     return scattering.in_order(t, x, counts[0], axis, bool(largest))
 
 
-_COMBINED: dict[str, Combined] = {"none": "none", "add": "add", "mul": "mul", "max": "max", "min": "min"}
-
-
 def _indices(x: Operand) -> Array:
     """Return constant indices as an array. Raises :class:`Refused` for computed indices."""
     found = constant(x)
@@ -182,9 +167,9 @@ def _indices(x: Operand) -> Array:
 
 def _how(reduction: str | None) -> Combined:
     how = reduction or "none"
-    if how not in _COMBINED:
-        raise Refused("reduction", str(how), f"there are {', '.join(_COMBINED)}", CHECK)
-    return _COMBINED[how]
+    if how not in get_args(Combined):
+        raise Refused("reduction", str(how), f"there are {', '.join(get_args(Combined))}", CHECK)
+    return cast(Combined, how)
 
 
 def _check_rank(indices: Array, rank: int) -> None:
@@ -330,15 +315,15 @@ HANDLERS: dict[str, Handler] = {
     "ArgMin": _arg_max(-1.0),
     "TopK": _top_k,
     **{f"Reduce{kind.title()}": _reduce(kind) for kind in REDUCED},
-    "ReduceProd": _over_axes(Onnx.multiplied),
-    "ReduceLogSum": _over_axes(lambda t, x, axes, keep: t.apply("log", t.reduce("sum", x, axes, keep))),
-    "ReduceLogSumExp": _over_axes(Onnx.log_sum_exp),
+    "ReduceProd": partial(_over_axes, Onnx.multiplied),
+    "ReduceLogSum": partial(_over_axes, lambda t, x, axes, keep: t.apply("log", t.reduce("sum", x, axes, keep))),
+    "ReduceLogSumExp": partial(_over_axes, Onnx.log_sum_exp),
     "ReduceL1": _norm(1, root=False),
     "ReduceL2": _norm(2, root=True),
     "ReduceSumSquare": _norm(2, root=False),
     "Dropout": _dropout,
     "Shape": _shape,
-    "Expand": lambda t, x, new: t.expand(x, broadcast(t.shape(x), tuple(sizes(new, "shape")))),
+    "Expand": lambda t, x, new: t.expand(x, broadcast(t.shape(x), tuple(values.sizes(new, "shape")))),
     "Tile": lambda t, x, repeats: t.tile(x, fixed_numbers(repeats, "repeats")),
     "Size": _size,
     "ScatterND": _scatter_nd,

@@ -241,7 +241,6 @@ FOLDED = SHAPE_OPS | frozenset(
     GatherND GatherElements Tanh Sigmoid Erf Clip Pad ArgMax ArgMin ReduceL2 ReduceSumSquare CastLike QuantizeLinear
     """.split()  # noqa: SIM905
 )
-Fold = Callable[..., Any]
 FIRST = {"DequantizeLinear": 19, "QuantizeLinear": 19}  # the first version that the onnx package computes
 MOST_READ = 128  # the most elements of an operand from whose values the shape of a result is inferred
 
@@ -399,7 +398,7 @@ def along(term: Operand | None, place: int, shape: Shape, axis: int) -> Array | 
 
 
 # Operators with named sizes that the onnx package does not compute as needed here
-OF_SIZES: Mapping[str, Fold] = {
+OF_SIZES: Mapping[str, Callable[..., Any]] = {
     "Cast": lambda x: x,
     "Equal": lambda x, y: np.vectorize(_same_size, otypes=[bool])(x, y),
     "Mul": _multiplied,

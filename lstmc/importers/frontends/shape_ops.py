@@ -9,22 +9,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from lstmc.importers.ir import values
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.ops import Expand, Permute, Select, function
-from lstmc.importers.ir.values import (
-    OpenSize,
-    Shape,
-    ShapeProblem,
-    Size,
-    Weight,
-    axis_in,
-    bounded,
-    broadcast,
-    fixed,
-    in_pieces,
-    listed,
-    number,
-)
+from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Size, Weight, axis_in, fixed, in_pieces, listed
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Affine, Array, AvePool, Concat, Conv, Linear, MaxPool, Mul, Op, Reshape, Split
 from lstmc.types import MOST_ELEMENTS
@@ -32,7 +20,9 @@ from lstmc.types import MOST_ELEMENTS
 LARGE = 1e9  # stands for infinity
 MOST_PADDING = 10_000  # the most elements on one side of an axis
 Operand = str | Weight | Array  # a value by name, a parameter, or known numbers
+Sizes = Sequence[int]
 Pair = tuple[int, int]
+Pooled = Literal["max", "mean"]
 _NONE: Pair = (0, 0)
 
 
@@ -41,7 +31,7 @@ def constant(x: Operand | None) -> Array | None:
     return x.make() if isinstance(x, Weight) else x if isinstance(x, np.ndarray) else None
 
 
-def window_count(size: int, kernel: int, stride: int, pads: tuple[int, int], ceil: bool) -> int:
+def window_count(size: int, kernel: int, stride: int, pads: Pair, ceil: bool) -> int:
     """Return how many windows fit, rounded up with ``ceil``. Raises :class:`ShapeProblem` if none does."""
     room = size + sum(pads) - kernel
     if room < 0:
@@ -71,7 +61,7 @@ class Windows:
     scales: tuple[float, ...]
 
     @classmethod
-    def of(cls, size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, counted: bool) -> Windows:
+    def of(cls, size: Size, kernel: int, stride: int, pads: Pair, ceil: bool, counted: bool) -> Windows:
         """Return Caffe's windows for others, with ``pads`` (before, after); if ``counted``, a mean counts them. Raises
         :class:`ShapeProblem` if Caffe has none."""
         n, (before, after) = fixed(size, "an image's size"), pads
@@ -129,7 +119,7 @@ class ShapeOps:
             return x
         if isinstance(x, np.ndarray) and x.dtype == object:
             raise ShapeProblem(f"{x.reshape(-1).tolist()} must be known here")
-        weight = x if isinstance(x, Weight) else number(x)
+        weight = x if isinstance(x, Weight) else values.number(x)
         if not weight.shape:
             weight = weight.reshaped(1)
         return self.builder.param(weight, weight.sources[0] if len(weight.sources) == 1 else hint)
@@ -214,7 +204,7 @@ class ShapeOps:
     def expand(self, x: Operand, shape: Sequence[Size]) -> str:
         """Return x broadcast to a shape. Raises :class:`ShapeProblem` if x does not fit."""
         own = self.shape(x)
-        if broadcast(own, tuple(shape)) != tuple(shape):
+        if values.broadcast(own, tuple(shape)) != tuple(shape):
             raise ShapeProblem(f"{listed(own)} repeated to {listed(shape)}")
         y = self.reshape(x, (1,) * (len(shape) - len(own)) + own)
         return y if tuple(shape) == self.shape(y) else self.one(Expand(tuple(shape)), y)
@@ -226,7 +216,8 @@ class ShapeOps:
             raise ShapeProblem(f"{listed(own)} repeated {list(repeats)} times")
         y = self.reshape(x, (1,) * (len(repeats) - len(own)) + own)
         own = self.shape(y)
-        bounded((n * (1 if isinstance(s, OpenSize) else s) for n, s in zip(repeats, own, strict=True)), MOST_ELEMENTS)
+        sizes = (n * (1 if isinstance(size, OpenSize) else size) for n, size in zip(repeats, own, strict=True))
+        values.bounded(sizes, MOST_ELEMENTS)
         y = self.expand(y, [n if size == 1 else size for n, size in zip(repeats, own, strict=True)])
         for axis, (count, size) in enumerate(zip(repeats, own, strict=True)):
             if size != 1:
@@ -315,28 +306,21 @@ class ShapeOps:
         size = self.size(x, axis)
         if max(before, after) >= size:
             raise ShapeProblem(f"a mirrored padding of {max(before, after)} on an axis of {size}")
-        parts = [self.flip(self.cut(x, axis, 1, before + 1), axis)] if before else []
-        parts.append(self.value(x))
-        parts += [self.flip(self.cut(x, axis, size - 1 - after, size - 1), axis)] if after else []
-        return self.concat(parts, axis)
+        first = [self.flip(self.cut(x, axis, 1, before + 1), axis)] if before else []
+        last = [self.flip(self.cut(x, axis, size - 1 - after, size - 1), axis)] if after else []
+        return self.concat([*first, x, *last], axis)
 
     def repeat_edges(self, x: Operand, axis: int, before: int, after: int) -> str:
         _check_padding(before, after)
-        size = self.size(x, axis)
-        first, last = (
-            [self.cut(x, axis, at, at + 1)] * in_pieces(count) for at, count in ((0, before), (size - 1, after))
-        )
-        return self.concat([*first, self.value(x), *last], axis)
+        ends = (0, before), (self.size(x, axis) - 1, after)
+        first, last = ([self.cut(x, axis, at, at + 1)] * in_pieces(count) for at, count in ends)
+        return self.concat([*first, x, *last], axis)
 
-    def padded(self, x: Operand, sides: Mapping[int, tuple[int, int]], mode: str, fill: float) -> str:
+    def padded(self, x: Operand, sides: Mapping[int, Pair], mode: str, fill: float) -> str:
         """Pad axes by ``fill`` ("constant"), by reflection ("reflect") or with the ends ("edge", "replicate"). A
         negative padding cuts. Raises :class:`Refused` for other modes."""
-        paddings: dict[str, Callable[..., str]] = {
-            "constant": partial(self.pad, fill=fill),
-            "reflect": self.mirror,
-            "edge": self.repeat_edges,
-        }
-        padding = paddings.get("edge" if mode == "replicate" else mode)
+        paddings: dict[str, Callable[..., str]] = {"reflect": self.mirror, "constant": partial(self.pad, fill=fill)}
+        padding = self.repeat_edges if mode in ("edge", "replicate") else paddings.get(mode)
         if padding is None:
             raise Refused("mode", mode, "only constants, mirrors and edges are written", "pad with zeros")
         y = self.value(x)
@@ -362,14 +346,7 @@ class ShapeOps:
         return self.concat(parts, axis)
 
     def conv(
-        self,
-        x: Operand,
-        w: Weight,
-        b: Weight | None,
-        stride: Sequence[int],
-        pads: Sequence[Pair],
-        dilation: Sequence[int],
-        group: int,
+        self, x: Operand, w: Weight, b: Weight | None, stride: Sizes, pads: Sequence[Pair], dilation: Sizes, group: int
     ) -> str:
         """Add a convolution of x [..., C, H, W] or [..., C, W], of kernels [O, C / group, ...]. ``pads`` are (before,
         after) of each axis. With one pixel in kernel and image, it is a linear layer."""
@@ -388,14 +365,7 @@ class ShapeOps:
         return self.one(Conv((stride[0], stride[1]), (pad[0], pad[1]), (dilation[0], dilation[1]), group), *operands)
 
     def conv_transpose(
-        self,
-        x: Operand,
-        w: Weight,
-        b: Weight | None,
-        stride: Sequence[int],
-        pads: Sequence[Pair],
-        dilation: Sequence[int],
-        group: int,
+        self, x: Operand, w: Weight, b: Weight | None, stride: Sizes, pads: Sequence[Pair], dilation: Sizes, group: int
     ) -> str:
         """Add a transposed convolution of x [..., C, H, W] or [..., C, W] by w [C, out / group, ...]: a convolution of
         x, with zeros between its elements, by the reversed kernel. ``pads`` cut the result, or pad it if negative."""
@@ -438,15 +408,9 @@ class ShapeOps:
         return self.reshape(wide, (*shape[:axis], size * times, *shape[axis + 1 :]))
 
     def pool(
-        self,
-        kind: Literal["max", "mean"],
-        x: Operand,
-        size: Sequence[int],
-        stride: Sequence[int],
-        pads: Sequence[Pair],
-        ceil: bool = False,
+        self, kind: Pooled, x: Operand, size: Sizes, stride: Sizes, pads: Sequence[Pair], ceil: bool = False,
         counted: bool = True,
-    ) -> str:
+    ) -> str:  # fmt: skip
         """Add a pooling of x [..., H, W] or [..., W], with ``pads`` (before, after); if ``counted``, a mean counts
         them. If the source rounds the number of windows down and Caffe up, the surplus is cut off."""
         if len(size) == 1:
@@ -468,7 +432,7 @@ class ShapeOps:
         if kind == "max" or np.all(scales == 1):
             return y
         recipe = "the number of elements of a window's mean in Caffe by that in the source"
-        return self.one(Mul(), y, self.builder.param(number(scales, recipe), f"{self.hint}_counts"))
+        return self.one(Mul(), y, self.builder.param(values.number(scales, recipe), f"{self.hint}_counts"))
 
 
 def _check_padding(before: int, after: int) -> None:
