@@ -404,11 +404,14 @@ def recurrent(t: Onnx, *, node: Node) -> list[Operand | None]:
     ys, last = [], []
     for lane, back in enumerate(directions):
         cell = _cell(node, kind, functions[lane])
+        first = _initial(t, node, cell, lane, layout)
         y, *states = t.recur(
             "onnx", cell, x, [w.at(lane), r.at(lane), *_biases(node, cell, lane)],
-            _initial(t, node, cell, lane, layout), hint + ("_reverse" if back else ""),
+            first, hint + ("_reverse" if back else ""),
             _peepholes(node, cell, lane), extras, back,
         )  # fmt: skip
+        if first and isinstance(lengths, str):  # ONNX Runtime gives zeros as the last states of an empty sequence
+            states = [t.binary("mul", state, t.unsqueeze(t.apply("step", lengths), [1])) for state in states]
         ys.append(t.unsqueeze(y, [1]))
         last.append([t.unsqueeze(state, [0]) for state in states])
     results = [t.concat(ys, 1), *(t.concat(states, 0) for states in zip(*last, strict=True))]
