@@ -83,12 +83,7 @@ Gates = Literal["unit", "packed", "separate"]
 
 
 def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = False) -> Passes:
-    """Return the passes that write layers for every step. ``gates`` says what computes an LSTM's gates: LSTMUnit
-    (``unit``), one Sigmoid over neighbouring gates (``packed``), or a layer for each gate (``separate``).
-
-    ``hoisted``: products with inputs are computed once for all steps, not step by step. ``native``: scans that compute
-    the same as Caffe's LSTM or RNN layer become that layer.
-    """
+    """Return the passes that write layers for every step; with ``native``, first Caffe's own LSTM and RNN layers."""
     keep_axis = KeepTimeAxis(has_lstm_unit, ReshapeLayer)
     return (
         *(Simplify(), Cse(), Dead(), fuse_linears),
@@ -104,8 +99,7 @@ def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = F
 
 
 def _of_parameters(target: Target) -> Passes:
-    """Return the passes that turn functions of parameters into weights, and convolutions into products if the target
-    has no convolution. Return none for a target whose nets are trained."""
+    """Return the passes that make weights of functions of parameters: none for a target whose nets are trained."""
     if target.trained:
         return ()
     if not target.allows("Convolution"):
@@ -131,8 +125,7 @@ def _rows(target: Target) -> Passes:
 
 
 def _rows_of_steps(target: Target) -> Passes:
-    """Return the passes for targets whose blobs are matrices and that lack Slice: gates and weights are not packed, and
-    steps are not joined."""
+    """Return the passes for matrices without Slice: gates and weights are not packed, steps are not joined."""
     return (
         *(*_decompositions(target), Simplify(), Cse(), Dead()),
         *(*_of_parameters(target), roll_in, split_products, fixed_products),
@@ -142,8 +135,7 @@ def _rows_of_steps(target: Target) -> Passes:
 
 
 def _matrices(target: Target) -> Passes:
-    """Return the last passes for targets whose blobs are matrices: from core ops to layers that the target's readers
-    accept."""
+    """Return the last passes for matrices: from core ops to layers that the target's readers accept."""
     rows, settle = target.before_one_row, SettleViews(target)
     return (
         *(*legalization(target.trained), Narrow(rows), Cse(), Expand(RowsTimeAxis(rows)), Dead()),
@@ -158,11 +150,9 @@ def _matrices(target: Target) -> Passes:
 
 
 def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
-    """Return the list of passes of a target, by the target's fields ``layout``, ``time`` and ``scans``.
-
-    If the target's file gives the price of a layer, linear recurrences take the cheapest form. ``products`` are the
-    number formats of products in generated layers. Raises :class:`BackendError` for a combination that has no list.
-    """
+    """Return a target's list of passes; raise :class:`BackendError` for fields that do not go together. If the target's
+    file gives the price of a layer, linear recurrences take the cheapest form. ``products`` are the number formats of
+    products in generated layers."""
     target = load_target(name)
     passes = _passes(target)
     if products != FLOAT32 and target.scans != "fused":
@@ -178,8 +168,6 @@ def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
 
 @cache
 def _passes(target: Target) -> Passes:
-    """Return the list of passes by the target's layout, time and scans. Raise BackendError for any other
-    combination."""
     match (target.layout, target.time, target.scans):
         case ("blobs", "slice", "unrolled"):
             return _layers(target, "unit" if target.allows("LSTMUnit") else "packed")
@@ -200,7 +188,7 @@ def _passes(target: Target) -> Passes:
 
 @cache
 def forms_of(target: Target) -> Mapping[str, Passes]:
-    """Return the passes of each form that a target has, by the form's name. Only targets with LSTMUnit have forms."""
+    """Return the passes of each form of a target, by the form's name. Only targets with LSTMUnit have forms."""
     if target.layout == "rows" or target.scans != "unrolled" or not target.allows("LSTMUnit"):
         return {}
     gates: tuple[Gates, ...] = ("unit", "packed", "separate")
@@ -210,10 +198,8 @@ def forms_of(target: Target) -> Mapping[str, Passes]:
 
 
 class CaffeBackend(RunsFiles):
-    """Writes nets of stock BVLC Caffe 1.0 layers, and runs and trains them in real Caffe.
-
-    ``products`` are the number formats of products in generated layers.
-    """
+    """Writes nets of stock BVLC Caffe 1.0 layers, and runs and trains them in real Caffe. ``products`` are the number
+    formats of products in generated layers."""
 
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
@@ -228,43 +214,34 @@ class CaffeBackend(RunsFiles):
         self.products = products
 
     def with_options(self, values: Mapping[str, str]) -> CaffeBackend:
-        """Return the backend with other number formats in generated layers."""
         return CaffeBackend(device.products_of(values["numbers"])) if "numbers" in values else self
 
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """Return the target's list."""
         return passes_of(target, self.products)
 
     emit = staticmethod(artifact)
     explain = staticmethod(layers_text)
 
     def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
-        """Return a program in Python or C++."""
         return program.stream_program(compiled, artifact, language)
 
     def price(self, target: str) -> Price | None:
-        """Return the price in the target's file."""
         return load_target(target).price
 
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
-        """Return the forms of targets with LSTMUnit: with LSTMUnit, or with packed or separate gates; each also with
-        products of inputs in the loop."""
         return forms_of(load_target(target))
 
     def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        """Return the libraries of generated layers."""
         return locate.libraries(files) if any(name.endswith(SUFFIX) for name in files) else {}
 
     def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-        """Measure nets in one worker process."""
         return executor.artifact_seconds(artifacts)
 
     def build(self) -> str:
-        """Return the version of Caffe, and of its build."""
         return executor.build()
 
     def lint(self, net: Path, target: str) -> LintReport:
-        """Check a prototxt against ``targets/TARGET.toml``, and copies of parameters in the caffemodel beside it."""
+        """Check a prototxt against a target, and copies of parameters in the caffemodel beside it."""
         report = lint_file(net, load_target(target))
         return replace(report, violations=(*report.violations, *lint_copies(net)))
 
@@ -276,7 +253,6 @@ class CaffeBackend(RunsFiles):
     read_weights = staticmethod(read_weights)
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
-        """Load a net into a worker process."""
         return executor.loaded_net(files, gpu)
 
     def executors(self) -> Sequence[executor.CaffeExecutor]:
@@ -293,13 +269,11 @@ class CaffeBackend(RunsFiles):
         return reader_executor.ReaderExecutor(known.load_reader(name))
 
     def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
-        """Return the Python in which a reader's nets run."""
         return reader_executor.reader_python(known.load_reader(reader))
 
     training_targets: ClassVar[Collection[str]] = Summaries(trained=True)
 
     def settings(self, own: object | None, overrides: Sequence[str]) -> solver.Solver:
-        """Return the solver ``own``, by default a new one, with these overrides."""
         return solver.resolve_solver(own, overrides)
 
     def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
@@ -316,7 +290,6 @@ class CaffeBackend(RunsFiles):
             return training.train(caffe, compiled, weights, settings, run)
 
     def ranks(self, count: int | None, gpu: bool) -> training.CaffeRanks:
-        """Start workers, or join those of a launcher."""
         return training.CaffeRanks(count, gpu)
 
     def doctor(self) -> Iterator[Finding]:

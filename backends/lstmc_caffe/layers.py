@@ -1,8 +1,4 @@
-"""``python -m lstmc_caffe.layers NAME.layers.cpp -o NAME.layers.so``: compiles the library of generated layers, for the
-user's own pycaffe.
-
-``--gpu`` compiles for the Caffe with CUDA, and also reads ``NAME.layers.cu`` from the same folder.
-"""
+"""``python -m lstmc_caffe.layers NAME.layers.cpp -o NAME.layers.so`` compiles generated layers for your own pycaffe."""
 
 from __future__ import annotations
 
@@ -42,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_cuda() -> CaffeLocation:
-    """Return the Caffe that lstmc built with CUDA, or for an emulated GPU. Raise BackendError if another Caffe is
-    used."""
+    """Return the Caffe that lstmc built with CUDA or for an emulated GPU; raise BackendError if another one is used."""
     location = locate_for_gpu()
     if location.origin == "installed" and (installed_with_cuda() or installed_emulated()):
         return location

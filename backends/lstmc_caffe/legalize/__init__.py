@@ -1,3 +1,1 @@
-"""Rewrites core ops and scans as layers of stock Caffe, by one rule for each op, by recognised recurrent layers, and
-by trees of layers over time. A scan may also become one generated layer.
-"""
+"""Rewrites core ops and scans as layers of stock Caffe. A scan may also become one generated layer."""

@@ -19,12 +19,8 @@ LegalizeRule = Callable[[Builder, Node[Any], Refs], Refs]
 
 
 def packing_nodes(graph: Graph) -> set[str]:
-    """Return the weight ops whose results are blobs: a layer or a scan reads the result as a weight, or nothing reads
-    it.
-
-    Other ops on parameters alone become layers on the parameters' values: several such layers may read a parameter. A
-    bias that cannot be a blob is a value too.
-    """
+    """Return the weight ops whose results are blobs: a layer or scan reads the result as a weight, or nothing reads it.
+    Other ops on parameters alone, and a bias that cannot be a blob, become layers on the parameters' values."""
     packing: set[str] = set()
     readers = graph.readers()
     for node in reversed(list(graph)):
@@ -45,8 +41,7 @@ def packing_nodes(graph: Graph) -> set[str]:
 
 
 def weight_nodes(graph: Graph) -> set[str]:
-    """Return the weight ops on parameters, and the precomputed nodes: in a net that is not trained, each of them makes
-    a blob."""
+    """Return the weight ops on parameters, and the precomputed nodes: the blobs of a net that is not trained."""
     packed = {node.name for node in graph if is_weight_op(node.op) and is_weight(graph, Ref(node.name))}
     return packed | precomputed_nodes(graph)
 
@@ -69,10 +64,8 @@ def alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> bool
 
 
 def as_value(b: Builder, ref: Ref, name: str | None = None) -> Ref:
-    """Return a value that can be a layer's bottom: a parameter is added to zeros, any other value is unchanged.
-
-    Caffe's Parameter layer is not used: its diff is shared, so a parameter with another reader loses gradient.
-    """
+    """Return a value that can be a layer's bottom: a parameter is added to zeros, any other value is unchanged. Caffe's
+    Parameter layer is not used: its diff is shared, so a parameter with another reader loses gradient."""
     if not is_weight(b, ref):
         return ref
     node = b.node(ref.node)
@@ -101,12 +94,10 @@ def check_blob(b: Builder, node: Node, w: Ref, layer: str, name: str = "W") -> N
 
 
 def shaped(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
-    """Return the value in another shape, by a Reshape if needed."""
     return reshaped(b, as_value(b, ref), caffe.ReshapeLayer(shape))
 
 
 def outputs_as_values(graph: Graph, counts: Counter[str]) -> Graph:
-    """Replace outputs that are parameters by values, which have the outputs' names."""
     leaked = {o.ref: o.name or "y" for o in graph.outputs if is_weight(graph, o.ref)}
     if not leaked:
         return graph
@@ -163,14 +154,13 @@ class _Reads:
 
     @cached_property
     def otherwise(self) -> set[str]:
-        """Return the nodes with a reader other than a Reshape of an ``x`` argument."""
+        """The nodes with a reader other than a Reshape of an ``x`` argument."""
         reads = Counter(self.body.args(name)[0] for name in self.reshapes)
         return {ref.node for ref, count in self.body.readers().items() if count > reads[ref]}
 
 
 def _views(bodies: Sequence[_Reads]) -> Views:
-    """Return, for each sequence argument, the shapes in which the body reads it through a Reshape, each with the name
-    of a new argument of that shape."""
+    """Return, for each sequence argument, the shapes in which the body reshapes it, each with a new argument's name."""
     views: Views = {}
     read = _read_as_they_are(bodies)
     for reads in bodies:
@@ -202,8 +192,7 @@ def _outside(b: Builder, node: Node, scan: Scan, args: Refs, bodies: Sequence[_R
 
 
 def _new_body(reads: _Reads, views: Views, read: Collection[str]) -> Graph:
-    """Return a body without Reshapes of sequences: it reads an argument for each shape. An argument that nothing reads
-    in its own shape is removed."""
+    """Return a body without Reshapes of sequences: it reads an argument for each shape, and none that nothing reads."""
     rebuild = Rebuild(reads.body)
     arguments: dict[tuple[str, Shape], Ref] = {}
     for node in reads.body:

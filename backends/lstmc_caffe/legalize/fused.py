@@ -54,11 +54,8 @@ class FusedScan(CaffeOp, GeneratedScan):
 
 
 def scan_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    """Write a scan as a generated layer, which reads values before weights. A state that starts from one number needs
-    no operand.
-
-    Raises :class:`BackendError`, with the reason, for a scan for which no code can be generated.
-    """
+    """Write a scan as a generated layer. A state that starts from one number needs no operand. Raises
+    :class:`BackendError`, with the reason, for a scan for which no code can be generated."""
     scan = node.op
     assert isinstance(scan, Scan)
     initial = tuple(_number(b, ref) for slot, ref in enumerate(args) if scan.role(slot) == "state")

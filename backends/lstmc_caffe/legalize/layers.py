@@ -58,8 +58,7 @@ def pool_to_layer(b: Builder, node: Node[ops.MaxPool | ops.AvePool], args: Refs)
 
 
 def softmax_loss_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    """Write SoftmaxWithLoss. For axis 0, both operands get a new first axis, because the layer requires equal first
-    axes."""
+    """Write SoftmaxWithLoss. Axis 0 first gets an axis before it, because the layer requires equal first axes."""
     op, (x, label) = node.op, args
     assert isinstance(op, ops.SoftmaxLoss)
     shape, axis = b.type(x).shape, op.axis
@@ -69,14 +68,12 @@ def softmax_loss_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def _at_most_four_axes(b: Builder, refs: Refs) -> Refs:
-    """Return operands of more than four axes as matrices, other operands unchanged."""
     shape = b.type(refs[0]).shape
     return refs if len(shape) <= 4 else tuple(shaped(b, ref, (shape[0], prod(shape[1:]))) for ref in refs)
 
 
 def sigmoid_loss_to_layers(b: Builder, node: Node[ops.SigmoidCrossEntropyLoss], args: Refs) -> Refs:
-    """Write SigmoidCrossEntropyLoss, which divides the loss by the size of the first axis. If the loss must be divided
-    by another number, a Power multiplies it."""
+    """Write SigmoidCrossEntropyLoss, which divides by the size of the first axis; a Power corrects other divisors."""
     op = node.op
     shape = b.type(args[0]).shape
     layer, operands = caffe.SigmoidCrossEntropyLossLayer(), _at_most_four_axes(b, args)
@@ -176,8 +173,7 @@ def embed_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def sum_to_layers(b: Builder, node: Node[ops.Sum], args: Refs) -> Refs:
-    """Write a sum over the last axis, or over the last axes, as one Reduction. A sum over another axis is a Pooling AVE
-    of images of one column, times the column's height."""
+    """Write a sum over the last axes as a Reduction, over another axis as a Pooling AVE times the axis's length."""
     axis, (x,) = node.op.axis, args
     shape = b.type(x).shape
     if shape[axis] == 1:
@@ -193,7 +189,6 @@ def sum_to_layers(b: Builder, node: Node[ops.Sum], args: Refs) -> Refs:
 
 
 def max_to_pooling(b: Builder, node: Node[ops.Max], args: Refs) -> Refs:
-    """Write a maximum over an axis as a Pooling MAX of images whose columns are along the axis."""
     (x,), axis = args, node.op.axis
     largest = b.add(caffe.MaxPooling((b.type(x).shape[axis], 1)), _columns(b, x, axis), loc=node.loc)
     return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), *largest)
@@ -206,8 +201,7 @@ def _columns(b: Builder, x: Ref, axis: int) -> Ref:
 
 
 def transpose_to_layers(b: Builder, node: Node[ops.Transpose], args: Refs) -> Refs:
-    """Write the exchange of two neighbouring axes: a Slice cuts the shorter axis, and a Concat joins the turned pieces
-    along the other axis. A Reshape is enough if an axis has one element."""
+    """Write the exchange of two axes: a Slice cuts the shorter one, a Concat joins turned pieces along the other."""
     x, axis = as_value(b, args[0]), node.op.axis
     before, (one, other, *after) = b.type(x).shape[:axis], b.type(x).shape[axis:]
     if 1 in (one, other):

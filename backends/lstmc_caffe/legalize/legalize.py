@@ -2,8 +2,7 @@
 
 Two passes prepare a model that is trained: transposed parameters get a node for each use, and packed parameters that no
 step has as a blob enter their scan as values. One pass prepares other models: values of layers and blobs get separate
-nodes. If one layer reads a parameter as its matrix and another layer reads it transposed, both share a blob if the
-target allows it.
+nodes.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def _is_weight_leaf(node: Node) -> bool:
 
 
 def _check_gradients_end(graph: Graph, trained: set[Ref]) -> None:
-    """Raise for indices, labels or targets among the values that depend on a parameter."""
+    """Raise BackendError for indices, labels or targets among the values that depend on a parameter."""
     for node in graph:
         args = graph.args(node.name)
         for slot in node.op.undifferentiated if has_gradient(node) else ():
@@ -60,13 +59,11 @@ def _reads(body: Graph, slot: int) -> list[tuple[Node, int]]:
 
 
 def _has_as_blob(body: Graph, slot: int, biases: bool) -> bool:
-    """Return whether a node of a body can have an argument as a blob, or a weight that is packed from the argument.
-    ``biases`` tells whether the argument can also be a bias."""
+    """Return whether a node has an argument of its body as a blob (``biases``: as bias too), or in a packed weight."""
     return any(_is_blob(node, at, biases) or is_weight(body, Ref(node.name)) for node, at in _reads(body, slot))
 
 
 def _is_blob(node: Node, slot: int, biases: bool) -> bool:
-    """Return whether a node can have its operand ``slot`` as a blob, with ``biases`` also as its bias."""
     if isinstance(node.op, Scan):
         return node.op.role(slot) == "weight"
     return isinstance(node.op, Linear | Conv | Embed) and (slot == 1 or (slot == 2 and biases))
@@ -133,7 +130,6 @@ def pass_packed_values(graph: Graph, counts: Counter[str]) -> Graph:
     readers = graph.readers()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        """Return a scan that reads packed parameters as values; None for any other node."""
         if not isinstance(node.op, Scan):
             return None
         values = set()
@@ -194,7 +190,6 @@ def legalized(graph: Graph, counts: Counter[str], trained: bool, fused: bool) ->
     table = rules()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        """Return the results of the layers that replace a node; None if the node stays as it is."""
         if isinstance(node.op, FusedScan):
             return None
         if isinstance(node.op, Scan) and fused:
@@ -267,8 +262,7 @@ def _is_matrix(node: Node, slot: int) -> bool:
 
 
 def with_transposes_in_bodies(graph: Graph, counts: Counter[str]) -> Graph:
-    """Move the transpose of a scan's parameter into the scan's body if a product of the body reads it as a matrix. The
-    product then uses the parameter's own blob; a transpose outside of the body would be a second blob."""
+    """Move the transpose of a scan's parameter into its body, where a product can use the parameter's own blob."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if not isinstance(node.op, Scan):

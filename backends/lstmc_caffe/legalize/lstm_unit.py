@@ -1,8 +1,7 @@
 """Rewrite the end of an LSTM's step as one LSTMUnit layer; the formulas of Caffe's layers for recognition.
 
-LSTMUnit expects the four gates packed in one value, and an indicator: a sequence of 0 and 1 that multiplies the states,
-0 where a sequence begins, like Caffe's ``cont``. The gates of a packed value are reordered by reordering the rows of
-the weights that compute it.
+LSTMUnit expects the four gates packed in one value, and ``cont``: a sequence of 0 and 1 that multiplies the states, 0
+where a sequence begins. To reorder packed gates, the rows of the weights that compute them are reordered.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ from lstmc_caffe import ops as caffe
 
 
 def _eltwise(r: Reading, node: Node[caffe.Eltwise], args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    """Return the polynomial that an Eltwise computes: a sum or a product. Return None for MAX, or if the product is no
-    polynomial."""
+    """Return the polynomial that an Eltwise computes; None for MAX, and for a product that is no polynomial."""
     if node.op.operation == "MAX":
         return None
     operands = [r.operand(ref, columns) for ref in args]
@@ -58,8 +56,7 @@ def _scale(r: Reading, node: Node[caffe.Scale], args: tuple[Ref, ...], columns: 
 
 
 def _covering(r: Reading, node: Node[caffe.Bias | caffe.Scale], small: Ref, columns: Columns) -> Polynomial | None:
-    """Return the polynomial of the second operand of a Bias or a Scale, for the columns of the result. Return None if
-    the operand covers neither the last axis nor whole rows."""
+    """Return the polynomial of the second operand of a Bias or Scale; None if it covers neither columns nor rows."""
     start, stop, rank = node.op.axis, node.op.axis + node.op.num_axes, node.types[0].rank
     place = r.at(small, columns if stop == rank else None)
     if r.place.where == "sequence" and start == 0 and stop:
@@ -91,19 +88,15 @@ CAFFE_ORDER = LSTM_ORDERS["caffe"]
 
 @dataclass
 class Sources:
-    """The operands from which a value of four quarters is computed, each read once: operand slots of weights, and
-    sequence arguments of the body."""
+    """The operands of a value of four quarters: slots of weights, and sequence arguments of the body."""
 
     weights: list[tuple[str, int]] = field(default_factory=list)
     sequences: list[str] = field(default_factory=list)
 
 
 def collect_sources(graph: Graph, ref: Ref, sources: Sources, readers: int = 1) -> bool:
-    """Add the operands from which the sum ``ref`` is computed to ``sources``. Return False if reordering weights cannot
-    reorder the sum's quarters, for example because another node reads a term.
-
-    ``readers`` is the number of readers that expect the new order.
-    """
+    """Add the operands of the sum ``ref`` to ``sources``. Return False if the sum's quarters cannot be reordered by
+    reordering weights, for example because more than ``readers`` nodes read a term."""
     if graph.readers().get(ref) != readers:
         return False
     node = graph.node(ref.node)
@@ -150,8 +143,8 @@ def stored_twice(graph: Graph) -> list[str]:
 @dataclass(frozen=True)
 class GateTail:
     """c = sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c): its values, and the value whose quarters are
-    the gates, in ``order``. Without the first product there is no c_prev. See :class:`~lstmc.patterns.LSTMTail` for
-    ``state`` and ``reset``; ``cont`` is the sequence outside of the scan that LSTMUnit gets in place of ``reset``."""
+    the gates, in ``order``. See :class:`~lstmc.patterns.LSTMTail` for ``state`` and ``reset``; ``cont`` is the sequence
+    outside of the scan that LSTMUnit gets in place of ``reset``."""
 
     c: Ref
     h: Ref
@@ -164,8 +157,7 @@ class GateTail:
 
 
 def gate_tails(body: Graph, around: tuple[Graph, str] | None = None) -> Iterator[GateTail]:
-    """Yield every gate tail of a scan's body of Caffe ops, in order: the last ops of an LSTM's step
-    (:class:`GateTail`). ``around`` is the enclosing graph and the scan's name in it."""
+    """Yield each :class:`GateTail` of a scan's body. ``around`` is the enclosing graph and the scan's name in it."""
     for tail in lstm_tails(Equations(body, FORMULAS, around)):
         quarters = packed(body, {name: place for name, (_, place) in tail.gates.items()}, 4)
         standard = all(op == (Tanh() if name == "g" else Sigmoid()) for name, (op, _) in tail.gates.items())
@@ -179,11 +171,9 @@ def gate_tails(body: Graph, around: tuple[Graph, str] | None = None) -> Iterator
 
 
 def indicator(graph: Graph, reset: Place, scan: Scan) -> Ref | None:
-    """Return the input [T, N] of 0 and 1 that multiplies the states of a scan, or None for another value.
-
-    Another value may need a gradient, and LSTMUnit, LSTM and RNN give none to their ``cont``
-    (``lstm_unit_layer.cpp`` and ``recurrent_layer.cpp``, Backward_cpu: "Cannot backpropagate to sequence indicators").
-    """
+    """Return the input [T, N] of 0 and 1 that multiplies the states of a scan, or None for another value, which may
+    need a gradient: LSTMUnit, LSTM and RNN give none to their ``cont`` (``lstm_unit_layer.cpp`` and
+    ``recurrent_layer.cpp``, Backward_cpu: "Cannot backpropagate to sequence indicators")."""
     if reset.where != "sequence":
         return None
     op = graph.node(reset.ref.node).op
@@ -228,15 +218,10 @@ def find_lstm_unit(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 class _UnitRewrite:
-    """The rewrite of every gate tail of a model as an LSTMUnit.
-
-    ``orders`` has the permutation of each scan that needs one, ``moved`` the permutation of each weight operand.
-    ``refused`` are scans that cannot be permuted: then the rewrite is repeated without them.
-    """
+    """The rewrite of every gate tail of a model as an LSTMUnit. ``orders`` has the permutation of each scan that needs
+    one, ``moved`` of each weight operand. Without the ``refused`` scans, which cannot be permuted, it is repeated."""
 
     def __init__(self, graph: Graph, refused: set[str]) -> None:
-        """Rewrite the scans of the graph that keep their time axis. The weights of the scans ``refused`` are not
-        reordered."""
         self.before = graph
         self.counts: Counter[str] = Counter()
         self.orders: dict[str, tuple[int, ...]] = {}
@@ -251,8 +236,7 @@ class _UnitRewrite:
         self._move_sequences()
 
     def graph(self) -> Graph:
-        """Return the rewritten graph: scans with LSTMUnits in their bodies, reordered weights, and a ``cont`` for each
-        scan."""
+        """Return the graph with LSTMUnits in the bodies of scans, reordered weights, and a ``cont`` for each scan."""
         weights: dict[tuple[Ref, tuple[int, ...]], Ref] = {}
         rebuild = Rebuild(self.before)
         b = rebuild.builder
@@ -275,8 +259,7 @@ class _UnitRewrite:
         return rebuild.finish()
 
     def _replace(self, node: Node, scan: Scan, reorder: bool) -> None:
-        """Rewrite the gate tails in a scan's body and first step as LSTMUnits. Leave the scan unchanged if its body has
-        no tail, or if its weights need another order and cannot be permuted, or may not be (``reorder``)."""
+        """Rewrite a scan's gate tails as LSTMUnits, unless its weights need another order and cannot take it."""
         operands = zip(scan.body.body_args(), self.before.args(node.name), strict=True)
         first = [(arg, self.before.node(ref.node).op) for arg, ref in operands]
         zeros = {Ref(arg.name) for arg, op in first if isinstance(op, caffe.DummyData) and op.value == 0.0}
@@ -305,8 +288,7 @@ class _UnitRewrite:
             self.counts["cont_of_unit"] += masked
 
     def _tails(self, node: Node, scan: Scan, body: Graph) -> list[GateTail]:
-        """Return the gate tails of a body that can be LSTMUnits. In the first step a tail may lack the old c, which is
-        zero."""
+        """Return the gate tails of a body that can be LSTMUnits; in the first step without the old c, which is zero."""
         tails = []
         for tail in gate_tails(body, (self.before, node.name)):
             cont = None if tail.reset is None else indicator(self.before, tail.reset, scan)
@@ -341,8 +323,7 @@ class _UnitRewrite:
         return True
 
     def _move_sequences(self) -> None:
-        """Permute each sequence that is computed before the scans if all scans that read it have one order; otherwise
-        refuse these scans."""
+        """Permute a sequence computed before the scans if its readers have one order; otherwise refuse these scans."""
         for ref, scans in self.sequences.items():
             sources = Sources()
             orders = {self.orders[name] for name in scans}
@@ -353,7 +334,6 @@ class _UnitRewrite:
 
 
 def _of_rows(scan: Scan, tail: GateTail) -> bool:
-    """Return whether a step's c is [N, H], as LSTMUnit requires."""
     return scan.body.type(tail.c).rank == 2 + scan.kept
 
 
@@ -377,8 +357,8 @@ def _free_names(name: str, count: int, scan: Scan) -> list[str]:
 
 
 def _body_with_units(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref | None, str], size: int) -> Graph:
-    """Return the body with an LSTMUnit for each gate tail. ``conts`` has the indicators, None for ones, each with the
-    name of the new first argument from which LSTMUnits read it."""
+    """Return the body with LSTMUnits for its gate tails. ``conts`` names an argument for each indicator, None for
+    ones."""
     by_c = {tail.c: tail for tail in tails}
     rebuild = Rebuild(body)
     b, new = rebuild.builder, rebuild.new

@@ -30,8 +30,7 @@ from lstmc_caffe.legalize.lstm_unit import CAFFE_ORDER, FORMULAS, in_order, indi
 
 @dataclass(frozen=True)
 class NativeLayer:
-    """A scan that matches Caffe's LSTM or RNN layer: its input sequence, the layer's blobs (in the model's graph), and
-    the order of the gates in them."""
+    """A scan as Caffe's LSTM or RNN layer: its input sequence, the blobs in the model, and the order of gates."""
 
     layer: type[caffe.LSTM | caffe.RNN]
     x: Ref
@@ -61,17 +60,14 @@ class ScanInModel:
         return "%" + (self.scan.body if at.where == "step" else self.graph).value_name(at.ref)
 
     def states(self) -> list[Ref]:
-        """Return the state arguments of the body."""
         return [*map(Ref, self.scan.body.arguments("state"))]
 
     def first(self, state: Ref) -> Ref:
-        """Return the initial value of a state in the model."""
         names = self.scan.body.arguments()
         return self.graph.args(self.node.name)[names.index(state.node)]
 
     def carried(self) -> dict[str, Output]:
-        """Return the inputs that carry a state: zero in the first batch, and the state's last value in the next batch.
-        Map each input's name to the output that gives this last value."""
+        """Return the inputs that carry a state between batches, each with the output that gives its last value."""
         carried, outputs = {}, self.graph.carried()
         for number, state in enumerate(self.states(), len(self.scan.step_outputs)):
             ref, last = self.first(state), Ref(self.node.name, number)
@@ -83,8 +79,7 @@ class ScanInModel:
         return carried
 
     def readers(self, result: int) -> list[str]:
-        """Return the readers of a result of the scan: nodes by name, outputs as ``return NAME``. Outputs that carry
-        states are left out."""
+        """Return the readers of a result, ``return NAME`` for outputs; outputs that carry states are left out."""
         ref = Ref(self.node.name, result)
         nodes = [node.name for node in self.graph if ref in self.graph.args(node.name)]
         outputs = [o.name for o in self.graph.outputs if o.ref == ref and o not in self.carried().values()]
@@ -149,7 +144,6 @@ def _check_steps(where: ScanInModel, match: LSTM | RNN) -> None:
 
 
 def _check_activation(where: ScanInModel, name: str, actual: Activation | None, expected: Op) -> None:
-    """Raise Mismatch if the activation ``name`` is not the function that Caffe's layer has."""
     if actual != expected:
         raise where.mismatch(
             f"{expected.name}({name})", f"{'no function' if actual is None else actual.name} of {name}"
@@ -170,8 +164,7 @@ def _only_h(where: ScanInModel, lstm: LSTM) -> None:
 
 
 def _cont_input(where: ScanInModel, match: LSTM | RNN) -> Ref | None:
-    """Return the model's input of 0 and 1 that multiplies the states, or None if nothing does. Raise Mismatch if
-    another value multiplies them."""
+    """Return the model's input of 0 and 1 that multiplies the states, or None; raise Mismatch if another value does."""
     if match.reset is None:
         return None
     cont = indicator(where.graph, match.reset, where.scan)
@@ -184,8 +177,7 @@ def _cont_input(where: ScanInModel, match: LSTM | RNN) -> Ref | None:
 
 
 def _packed_gates(where: ScanInModel, gates: Mapping[str, Gate]) -> tuple[Ref, tuple[Ref, ...], str]:
-    """Return the input sequence, the blobs W_x, b and W_h, and the order of the gates in all three. Raise Mismatch if a
-    gate is not W_x x + b + W_h h."""
+    """Return the input sequence, the blobs W_x, b, W_h, and their order; raise Mismatch for a gate of other terms."""
     for name, gate in gates.items():
         extra = [*map(where.name, gate.added), *([f"{gate.constant:g}"] if gate.constant else [])]
         if extra:
@@ -211,8 +203,7 @@ def _packed_gates(where: ScanInModel, gates: Mapping[str, Gate]) -> tuple[Ref, t
 
 
 def _packed(where: ScanInModel, parts: Mapping[str, Place | Matrix]) -> tuple[Ref, str]:
-    """Return the weight that contains a part for each gate, in equal sizes, and the order of the gates in it. Raise
-    Mismatch if the gates have their parts from several weights."""
+    """Return the weight of which each gate has an equal part, and their order; raise Mismatch for several weights."""
     names: dict[int, str] = {}
     for name, at in parts.items():
         graph, whole = where.graph, next(iter(parts.values())).ref
@@ -255,8 +246,6 @@ class FindNativeLayers(Pass):
     name = "find_native_layers"
 
     def run(self, graph: Graph) -> PassResult:
-        """Replace each matched scan by its layer, then remove what the layer computes itself: the node that reads h,
-        and the inputs and outputs that carry states."""
         counts: Counter[str] = Counter()
         matched = {node.name: _matched(graph, node, node.op) for node in graph if isinstance(node.op, Scan)}
         if not matched:
@@ -282,7 +271,6 @@ class FindNativeLayers(Pass):
         return result(graph, after, counts)
 
     def ensures(self, graph: Graph) -> None:
-        """Raise BackendError if another layer shares a blob with an LSTM or RNN layer."""
         readers = graph.readers()
         for node in graph:
             if isinstance(node.op, caffe.LSTM | caffe.RNN):
@@ -298,8 +286,7 @@ class FindNativeLayers(Pass):
 
 
 def _matched(graph: Graph, node: Node, scan: Scan) -> NativeLayer:
-    """Return the layer that computes the same as the scan. Raise BackendError, with each layer's first difference, if
-    neither layer does."""
+    """Return the layer that equals the scan; raise BackendError with the first difference to each layer."""
     where = ScanInModel(graph, node, scan)
     differences = []
     for name, match in MATCHES.items():
@@ -317,8 +304,7 @@ def _matched(graph: Graph, node: Node, scan: Scan) -> NativeLayer:
 
 
 def _layer(b: Builder, node: Node, op: caffe.LSTM | caffe.RNN, new: dict[Ref, Ref], native: NativeLayer) -> Ref:
-    """Add the LSTM or RNN layer of a matched scan and return its top. The blobs of an LSTM are put into Caffe's order
-    of gates."""
+    """Add the LSTM or RNN layer of a matched scan; an LSTM's blobs are put into Caffe's order of gates."""
     blobs = [new[ref] for ref in native.blobs]
     if isinstance(op, caffe.LSTM) and native.order != CAFFE_ORDER:
         blobs = [in_order(b, ref, moved(native.order, CAFFE_ORDER)) for ref in blobs]
@@ -328,8 +314,7 @@ def _layer(b: Builder, node: Node, op: caffe.LSTM | caffe.RNN, new: dict[Ref, Re
 
 
 def _cont(b: Builder, name: str, shape: tuple[int, int], indicator: Ref | None, carried: bool) -> Ref:
-    """Return the layer's ``cont``: ``indicator``, or ones without it. It is 0 at the first step unless states are
-    ``carried`` from the previous batch."""
+    """Return ``indicator``, by default ones; 0 at the first step unless states are ``carried`` between batches."""
     steps, batch = shape
     if carried:
         return indicator or b.add(caffe.DummyData(shape, 1.0), names=(f"{name}/cont",))[0]
@@ -354,11 +339,7 @@ def _without_carried(graph: Graph, carried: Collection[str]) -> Graph:
 
 
 def _results(b: Builder, node: Node, h: Ref) -> Refs:
-    """Return the results of the scan from the layer's top h: h for each output, and the last step of h for each last
-    state.
-
-    Nothing reads the last c, so the last h stands for it too.
-    """
+    """Return the results of the scan from the layer's top h, which stands for the last c too: nothing reads that."""
     scan = node.op
     assert isinstance(scan, Scan)
     outputs = len(scan.step_outputs)

@@ -17,14 +17,12 @@ def linear_to_inner_product(b: Builder, node: Node[Linear], args: Refs) -> Refs:
 
 
 def linear_to_inner_product_untrained(b: Builder, node: Node[Linear], args: Refs) -> Refs:
-    """Write InnerProduct for a net that is not trained: a transposed parameter is a separate blob, which every reader
-    accepts."""
+    """Write InnerProduct for a net that is not trained: a transposed parameter is a separate blob."""
     return _product(b, node, args, tied=False)
 
 
 def _product(b: Builder, node: Node[Linear], args: Refs, tied: bool) -> Refs:
-    """Write an InnerProduct. With ``tied``, the layer of a transposed parameter uses the parameter's own blob. A
-    product with a computed matrix needs other layers."""
+    """Write an InnerProduct. With ``tied``, the layer of a transposed parameter uses the parameter's own blob."""
     x, w, *bias = args
     out = node.types[0].shape[-1]
     if not is_weight(b, w):
@@ -39,8 +37,7 @@ def _product(b: Builder, node: Node[Linear], args: Refs, tied: bool) -> Refs:
 
 
 def _product_of_elements(b: Builder, node: Node[Linear], args: Refs) -> Refs:
-    """Write the product with a computed matrix, for which Caffe has no layer: copy x once for each output, multiply by
-    the matrix and sum along its rows."""
+    """Write the product with a computed matrix: a copy of x for each row of the matrix, times the row, summed."""
     x, w, *bias = args
     out, width = b.type(w).shape
     *lead, _ = node.types[0].shape
@@ -83,7 +80,6 @@ def mul_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def maximum_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
-    """Write an Eltwise MAX. An operand of a smaller shape is added to zeros first."""
     shape = node.types[0].shape
     whole = [ref if b.type(ref).shape == shape else _repeated(b, node, ref, shape) for ref in args]
     return layer_of(b, node, caffe.Eltwise("MAX"), *whole)
@@ -97,8 +93,7 @@ def _repeated(b: Builder, node: Node, small: Ref, shape: tuple[int, ...]) -> Ref
 
 
 def sub_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
-    """Write x - p, for a parameter p, as x + (-p). The blob is the negated parameter, so other layers may have p as a
-    blob."""
+    """Write x - p as x + (-p), with the negated parameter as blob, so that other layers may have p as a blob."""
     x, p = args
     if is_weight(b, x) or not is_weight(b, p):
         return sub_to_layers(b, node, args)
@@ -112,8 +107,7 @@ def add_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def mul_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
-    """Write x * y for a net that is not trained: as a Scale if one operand is a parameter or is broadcast, otherwise as
-    an Eltwise PROD."""
+    """Write x * y as a Scale if one operand is a parameter or is broadcast, otherwise as an Eltwise PROD."""
     if b.type(args[0]) != b.type(args[1]):
         return _broadcast(b, node, caffe.Scale, args, trained=False)
     for value, weight in (args, args[::-1]):
@@ -133,8 +127,8 @@ def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], ar
 def _covering(
     b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], large: Ref, small: Ref, trained: bool = True
 ) -> tuple[caffe.Bias | caffe.Scale, Refs]:
-    """Return a Bias or Scale that combines ``large`` and ``small``, and the two operands in the shapes that it needs. A
-    parameter becomes the layer's learned blob if the layer keeps its gradient."""
+    """Return a Bias or Scale that combines two operands, and these in the shapes that it needs. A parameter becomes the
+    layer's learned blob if the layer keeps its gradient."""
     covered = covered_axes(b.type(small).shape, b.type(large).shape)
     assert covered is not None
     start, stop = covered

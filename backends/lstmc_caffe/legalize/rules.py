@@ -39,8 +39,7 @@ def rules() -> RuleTable:
 
 @cache
 def _table(points: tuple[EntryPoint, ...]) -> RuleTable:
-    """Return the table of the rules of these entry points, the rules of lstmc first. An entry point is left out, and
-    its fault noted, if it is broken or brings a second rule for an op."""
+    """Return the rules of these entry points, lstmc's first. Broken ones, and second rules for an op, are faults."""
     trained: dict[type[Op], LegalizeRule] = {}
     untrained: dict[type[Op], LegalizeRule] = {}
     faults: dict[str, str] = {}
@@ -136,8 +135,7 @@ def layer_rules(*layers: type[CaffeOp]) -> dict[type[Op], LegalizeRule]:
 
 
 def core_op(layer: type[CaffeOp]) -> type[Op] | None:
-    """Return the core op that a layer corresponds to: a base class with the same fields that belongs to no backend.
-    Return None if there is none."""
+    """Return the core op that a layer corresponds to, or None: a base class with the same fields, of no backend."""
     own = [field.name for field in fields(layer)]
     for base in layer.__bases__:
         if issubclass(base, Op) and "name" in vars(base) and not base.backend:
@@ -146,8 +144,6 @@ def core_op(layer: type[CaffeOp]) -> type[Op] | None:
 
 
 def _layer_rule(core: type[Op], layer: type[CaffeOp]) -> LegalizeRule:
-    """Return the rule that writes a core op as the layer with the same fields."""
-
     def op_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
         values = [getattr(node.op, field.name) for field in fields(node.op)]
         return layer_of(b, node, layer(*values), *args)

@@ -22,8 +22,8 @@ FAN = 100  # tops or bottoms of one layer
 
 
 def branches(count: int, most: int = FAN) -> tuple[range, ...]:
-    """Divide ``count`` leaves among the children of a tree's root, and return the range of leaves for each child. The
-    tree is the flattest balanced one with at most ``most`` children a node."""
+    """Divide ``count`` leaves among the children of the root of the flattest balanced tree with at most ``most``
+    children."""
     levels = 1
     while most**levels < count:
         levels += 1
@@ -45,8 +45,8 @@ def _tops(
     steps: Sequence[Step | None],
     most: int,
 ) -> Refs:
-    """Cut x by a tree of layers of at most ``most`` tops, and return the leaves. ``layer`` makes a layer whose tops
-    have the given sizes; ``sizes``, ``names`` and ``steps`` describe the leaves."""
+    """Cut x by a tree of layers of at most ``most`` tops, and return the leaves. ``layer`` maps sizes of tops to a
+    layer."""
     if len(sizes) == 1:
         return (x,)
     inside, ends = branches(len(sizes), most), [0, *accumulate(sizes)]
@@ -77,10 +77,8 @@ def slice_tree(
 
 
 def split_tree(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step | None], most: int = FAN) -> Refs:
-    """Return a copy of x for every name and step, by Splits of at most ``most`` tops.
-
-    If a single Split is enough, x itself is returned: Caffe inserts that Split.
-    """
+    """Return x for every name and step: x itself, whose Split Caffe inserts, or copies by a tree if it has many
+    readers."""
     if len(names) <= most:
         return (x,) * len(names)
     return _tops(b, x, lambda blocks: SplitLayer(len(blocks)), (1,) * len(names), names, steps, most)
@@ -110,8 +108,6 @@ class LimitFan(Pass):
     most: int = FAN
 
     def run(self, graph: Graph) -> PassResult:
-        """Write wide Slices and Concats as trees, and give each reader of a value with many readers its own copy of the
-        value."""
         counts: Counter[str] = Counter()
         layers = Counter(graph.readers())  # weights, which are shared by name, have no tops
         layers.subtract(output.ref for output in graph.outputs)
@@ -201,5 +197,4 @@ class CaffeTimeAxis(TimeAxis):
         return b.add(caffe.ReshapeLayer(shape), rows, names=(name,))[0]
 
     def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
-        """Return x for each of the steps; copies are called by ``names``."""
         return split_tree(b, x, names, steps)

@@ -68,12 +68,9 @@ class CaffeOp(Op):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        """Return the op of a LayerParameter on bottoms of these types, or None if the op cannot express the layer. This
-        is the inverse of ``write``.
-
-        The layer is of the op's ``layer_type``, and may have settings that lstmc never writes: an axis counted from the
-        last, or a field's old name. Raises :class:`ShapeError` if its settings do not fit the bottoms.
-        """
+        """Return the op of a LayerParameter on bottoms of these types; None if the op cannot express the layer. The
+        layer may have settings that lstmc never writes: an axis counted from the last, or a field's old name. Raises
+        :class:`ShapeError` if its settings do not fit the bottoms."""
         _check_settings(cls)
         stopped = ("propagate_down",) if cls.stops_gradient else ()
         if any(other_settings(layer, {*cls.settings.values(), cls.own_param, *stopped})):
@@ -90,8 +87,7 @@ class CaffeOp(Op):
         return self
 
     def check(self, operands: Types) -> None:
-        """Raise AssertionError unless the op's layer is read back as the same op, and that op writes the same layer
-        again."""
+        """Raise AssertionError unless the op's layer is read back as the same op, which writes the same layer again."""
         learned = self.blobs(len(operands))
         bottoms = operands[: learned.start if learned else None]
         types = self.infer(*operands)
@@ -112,16 +108,14 @@ class CaffeOp(Op):
         assert again == layer, f"what was read writes another layer: {again}, expected {layer}"
 
     def fillers(self, layer: Any) -> list[Any]:
-        """Return the FillerParameter messages of learned blobs, in order; a layer with fewer blobs uses the first
-        ones."""
+        """Return the FillerParameter messages of learned blobs, in order; fewer blobs use the first ones."""
         paths = (path.split(".") for path in self.blob_fillers)
         return [getattr(getattr(layer, param), name) for param, name in paths]
 
 
 @cache
 def _check_settings(kind: type[CaffeOp]) -> None:
-    """Raise :class:`BackendError` if ``settings`` of a class of layers names a field that Caffe's message lacks, such
-    as ``pooling_param.size``."""
+    """Raise :class:`BackendError` if ``settings`` of a class of layers names a field that Caffe's message lacks."""
     for path in kind.settings.values():
         param, _, name = path.partition(".")
         message, fields = LayerParameter.DESCRIPTOR.fields_by_name.get(param), LayerParameter.DESCRIPTOR.fields_by_name
@@ -182,8 +176,7 @@ LayerOps = Mapping[str, tuple[type[CaffeOp], ...]]
 
 
 def layer_ops() -> LayerOps:
-    """Return the ops of each type of layer, of all installed dialects; a dialect that does not load is skipped;
-    `doctor` names it."""
+    """Return the ops of each type of layer, of all dialects that load; ``doctor`` names one that does not."""
     by_type: dict[str, tuple[type[CaffeOp], ...]] = {}
     for name in dialects():
         try:
@@ -197,11 +190,8 @@ def layer_ops() -> LayerOps:
 
 
 def read_layer(layer: Any, bottoms: Types, ops: LayerOps) -> CaffeOp | None:
-    """Return the op of a LayerParameter with bottoms of these types, or None if none of ``ops`` matches it.
-
-    The op has no fillers, learning rates or loss weights of the layer.
-    Raises :class:`ShapeError` where its parameters do not fit its bottoms.
-    """
+    """Return the op that matches a LayerParameter, without fillers and learning rates; None if none of ``ops`` does.
+    Raises :class:`ShapeError` where its parameters do not fit its bottoms."""
     for op in ops.get(layer.type, ()):
         match = op.read(layer, bottoms) if bottoms or not op.operands else None
         if match is not None:

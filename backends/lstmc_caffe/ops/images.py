@@ -22,7 +22,6 @@ def _check_axes(name: str, x: TensorType) -> None:
 
 
 def _four_axes(sample: Sample) -> TensorType:
-    """Return the sample's images, as a batch."""
     x = sample.operands[0]
     return TensorType((2, *x.shape[-3:]), x.dtype)
 
@@ -34,11 +33,8 @@ def _own_fields(param: Any, name: str) -> list[str]:
 
 
 def _write_pair(param: Any, name: str, pair: Pair, default: int = 0) -> None:
-    """Write height and width: as one number if they are equal, otherwise as two separate fields if the message has
-    them.
-
-    A repeated field may have two numbers too, but MNN takes the first of them for the width.
-    """
+    """Write height and width: as one number if they are equal, otherwise as two fields if the message has them. A
+    repeated field may have two numbers too, but MNN takes the first of them for the width."""
     own = _own_fields(param, name)
     if pair[0] != pair[1] and own:
         for field, number in zip(own, pair, strict=True):
@@ -140,7 +136,6 @@ class Convolution(CaffeOp, Conv):
     bias: bool = False
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
-        """Return the output's type. Raise ShapeError if the blobs' shapes do not agree with the op's fields."""
         _check_axes(self.name, x)
         if (w.shape[:1], w.shape[2:]) != ((self.num_output,), self.kernel) or self.bias != (b is not None):
             raise ShapeError(
@@ -154,7 +149,6 @@ class Convolution(CaffeOp, Conv):
         return (w, TensorType(w.shape[:1])) if self.bias else (w,)
 
     def write(self, layer: Any) -> None:
-        """Set the layer's parameters; pairs for height and width are written by :func:`_write_pair`."""
         super().write(layer)
         param = layer.convolution_param
         _write_pair(param, "kernel_size", self.kernel)
@@ -164,8 +158,6 @@ class Convolution(CaffeOp, Conv):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        """Return the Convolution that a layer describes, or None if it has an unusual setting or another axis of
-        channels."""
         op, param, (x, *_) = super().read(layer, bottoms), layer.convolution_param, bottoms
         _check_axes(cls.name, x)
         if op is None or front_axis(cls.name, param.axis, x) != 1:
@@ -180,7 +172,6 @@ class Convolution(CaffeOp, Conv):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        """Return a random Convolution with operands, for the test of the op."""
         core = Conv.sample(draw)
         assert isinstance(core.op, Conv)
         _, w, *b = core.operands
@@ -201,7 +192,6 @@ class _Pooling(CaffeOp, Pool):
         return super().infer(x)
 
     def write(self, layer: Any) -> None:
-        """Set the layer's method, window, stride and padding."""
         param = layer.pooling_param
         if self.method != "MAX":
             param.pool = getattr(type(param), self.method)
@@ -211,7 +201,6 @@ class _Pooling(CaffeOp, Pool):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        """Return the pooling that a layer describes, or None for another method or an unusual setting."""
         param, (x, *_) = layer.pooling_param, bottoms
         if any(other_settings(layer, {cls.own_param})) or field_value(param, "pool") != cls.method:
             return None

@@ -1,8 +1,7 @@
 """Inputs and outputs of a net: layers without bottoms, and the host's part of running it.
 
-The host fills blobs from the model's inputs, and reads the model's outputs. These actions, which the manifest lists,
-are ops of the graph: so the graph keeps the model's inputs and outputs, and can be interpreted. Of these ops only
-:class:`Feed` is a layer.
+The host fills blobs from the model's inputs, and reads the model's outputs. These actions are ops of the graph, so that
+it keeps the model's inputs and outputs, and can be interpreted. Of these ops only :class:`Feed` is a layer.
 """
 
 from __future__ import annotations
@@ -34,8 +33,7 @@ class HostInput(core.Input):
 
 @dataclass(frozen=True)
 class View(core.Reshape):
-    """The same elements in another shape, in which the host reads them; if a layer needs this shape, it becomes a
-    Reshape."""
+    """The same elements in another shape, in which the host reads them, or by a Reshape a layer."""
 
     name = "host.view"
     backend = "caffe"
@@ -61,8 +59,6 @@ class Feed(CaffeOp):
     step: int | None = None
 
     def infer(self, x: TensorType) -> Types:
-        """Return the blob's type. Raise ShapeError if the array, or its step, has another number of elements than the
-        blob."""
         whole = x.shape if self.step is None else x.shape[1:]
         if prod(whole) != prod(self.shape) or not 0 <= (self.step or 0) < x.shape[0]:
             raise ShapeError(f"{self.name}: cannot feed {TensorType(self.shape)} from step {self.step} of {x}")
@@ -72,7 +68,6 @@ class Feed(CaffeOp):
         return ((x if self.step is None else x[self.step]).reshape(self.shape),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        """Return the gradient of the host's array: zero outside of the fed step."""
         if self.step is None:
             return (cts[0].reshape(x.shape),)
         gradient = np.zeros_like(x)
@@ -94,7 +89,6 @@ class Feed(CaffeOp):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        """Return a random Feed of a whole array or of one step, for the test of the op."""
         x = sample_type(draw, rank=(2, 3))
         step = draw.choice((None, draw.integer(0, x.shape[0] - 1)))
         size = x.size if step is None else x.size // x.shape[0]

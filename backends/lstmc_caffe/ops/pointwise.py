@@ -63,8 +63,7 @@ class LeakyReLU(CaffeOp, core.LeakyRelu):
 
 @dataclass(frozen=True)
 class StopGradientPower(CaffeOp, core.StopGradient):
-    """Power with exponent 1 (``power_layer.cpp``) and ``propagate_down: false``, which ``force_backward`` would
-    override."""
+    """Power with exponent 1 (``power_layer.cpp``) and ``propagate_down: false``, which ``force_backward`` overrides."""
 
     name = "caffe.StopGradientPower"
     layer_type = "Power"
@@ -105,7 +104,6 @@ class RoundingPower(CaffeOp, Pointwise):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        """Return the op if a Power layer has exactly the shift that rounds and passes no gradient; otherwise None."""
         others = any(other_settings(layer, {"power_param.shift", "propagate_down"}))
         shift = layer.power_param.shift
         shifted = shift in (cls.shift, cls.HALF) and list(layer.propagate_down) == [False]
@@ -165,7 +163,6 @@ class PowerLayer(CaffeOp, Pointwise):
         return inner if self.power == 1 else np.power(inner, self.power)
 
     def df(self, y: Array, x: Array) -> Array:
-        """Return the derivative of y at x."""
         if self.power == 1 or self.power * self.scale == 0:
             return np.full_like(x, self.power * self.scale)
         slope: Array = self.power * self.scale * np.power(self.shift + self.scale * x, self.power - 1)

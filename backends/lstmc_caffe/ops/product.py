@@ -53,7 +53,6 @@ class InnerProduct(CaffeOp, Linear):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        """Return a random InnerProduct with operands, for the test of the op."""
         linear = Linear.sample(draw)
         assert isinstance(linear.op, Linear)
         out = linear.operands[1].shape[0]
@@ -64,8 +63,8 @@ class InnerProduct(CaffeOp, Linear):
 class TransposedInnerProduct(CaffeOp, AlongAxis):
     """InnerProduct with ``transpose`` (``inner_product_layer.cpp``): y = x @ W + b, of blobs W [in, out], b [out].
 
-    It shares W with a layer that has it as [out, in]. It is not a subclass of :class:`InnerProduct`, because rows of
-    its W are inputs.
+    A layer with W as [out, in] may share it. This is no subclass of :class:`InnerProduct`, because rows of its W are
+    inputs.
     """
 
     name = "caffe.TransposedInnerProduct"
@@ -78,7 +77,6 @@ class TransposedInnerProduct(CaffeOp, AlongAxis):
     bias: bool = False
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
-        """Return the output's type. Raise ShapeError if the blobs' shapes do not agree with the op's fields."""
         if w.shape[1:] != (self.num_output,) or self.bias != (b is not None):
             raise ShapeError(f"{self.name}: num_output {self.num_output}, bias {self.bias}, but w is {w}, b is {b}")
         (turned,) = Transpose(0).infer(w)
@@ -88,7 +86,6 @@ class TransposedInnerProduct(CaffeOp, AlongAxis):
         return Linear(self.axis).eval(x, w.T, b)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, w: Array, b: Array | None = None) -> tuple[Array | None, ...]:
-        """Return the gradients of x, W and b: those of the product with the transposed W."""
         (turned,) = applied(Transpose(0), w)
         dx, dw, *db = Linear(self.axis).vjp(cts, outs, x, turned, b)
         assert dw is not None
@@ -132,8 +129,6 @@ class Eltwise(CaffeOp):
     coeff: tuple[float, ...] = ()
 
     def infer(self, *xs: TensorType) -> Types:
-        """Return the output's type. Raise ShapeError unless there are enough operands of one shape, and one coeff for
-        each."""
         if self.operation == "MAX" and len(xs) != 2:
             raise ShapeError(f"{self.name}: MAX takes two, found {len(xs)}")
         if self.operation not in ("SUM", "PROD", "MAX") or len(xs) < 2 or any(x != xs[0] for x in xs):
@@ -146,7 +141,6 @@ class Eltwise(CaffeOp):
         return self.coeff or (1.0,) * count
 
     def eval(self, *xs: Array) -> Arrays:
-        """Return the maximum, the product, or the weighted sum of the operands."""
         if self.operation == "MAX":
             return Maximum().eval(*xs)
         result = xs[0].copy() if self.operation == "PROD" else self._weights(len(xs))[0] * xs[0]
@@ -155,7 +149,6 @@ class Eltwise(CaffeOp):
         return (result,)
 
     def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> tuple[Array | None, ...]:
-        """Return the gradient of each operand."""
         if self.operation == "MAX":
             return Maximum().vjp(cts, outs, *xs)
         (ct,) = cts
@@ -184,7 +177,6 @@ class Eltwise(CaffeOp):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        """Return a random Eltwise with operands, for the test of the op."""
         x, count = sample_type(draw), draw.integer(2, 3)
         if draw.choice((False, True)):
             return Sample(cls("MAX"), (x, x))
@@ -205,7 +197,6 @@ class _Broadcast(CaffeOp):
     learned: bool = False
 
     def infer(self, x: TensorType, y: TensorType) -> Types:
-        """Return x's type. Raise ShapeError unless y has the shape of the axes of x that the op covers."""
         covered = x.shape[self.axis : self.axis + self.num_axes]
         if not 0 <= self.axis < x.rank or y.shape != covered or len(covered) != self.num_axes:
             raise ShapeError(f"{self.name}: y must cover axes {self.axis} on of x: x is {x}, y is {y}")
@@ -215,7 +206,7 @@ class _Broadcast(CaffeOp):
         return super().blobs(operands) if self.learned else range(0)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        """Return how the op treats an axis of an operand: an axis of x that y does not cover leaves y unchanged."""
+        """An axis of x that y does not cover leaves y unchanged."""
         x = axis + self.axis * slot
         if self.axis <= x < self.axis + self.num_axes:
             return Along(replace(self, num_axes=self.num_axes - 1), (x, x - self.axis), (x,))
@@ -236,7 +227,6 @@ class _Broadcast(CaffeOp):
         return (TensorType(bottoms[0].shape[self.axis : self.axis + self.num_axes]),) if self.learned else ()
 
     def write(self, layer: Any) -> None:
-        """Set the layer's axis, and its number of axes if y is the layer's own blob; Caffe's defaults are left out."""
         param = getattr(layer, self.own_param)
         if self.axis != 1:
             param.axis = self.axis
@@ -245,7 +235,6 @@ class _Broadcast(CaffeOp):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        """Return the op that a layer describes, or None if the layer has an unusual setting or a bias."""
         param, x, learned = getattr(layer, cls.own_param), bottoms[0], len(bottoms) == 1
         if any(other_settings(layer, {cls.own_param})) or getattr(param, "bias_term", False):
             return None
@@ -255,7 +244,6 @@ class _Broadcast(CaffeOp):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        """Return a random op with operands, for the test of the op."""
         x = sample_type(draw)
         axis = draw.integer(0, x.rank - 1)
         count = draw.integer(1, x.rank - axis)
@@ -293,8 +281,7 @@ class Scale(_Broadcast):
 
 @dataclass(frozen=True)
 class ScaleBias(CaffeOp):
-    """Scale with ``bias_term`` (``scale_layer.cpp``): z = x * y + b; y and b are blobs of the layer, along axis 1 of
-    x."""
+    """Scale with ``bias_term`` (``scale_layer.cpp``): z = x * y + b; y and b are blobs, along axis 1 of x."""
 
     name = "caffe.ScaleBias"
     layer_type = "Scale"
@@ -324,7 +311,6 @@ class ScaleBias(CaffeOp):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        """Return the op if a Scale layer has a bias and covers axis 1 alone; otherwise None."""
         param = layer.scale_param
         if (
             any(other_settings(layer, {"scale_param"}))
@@ -344,10 +330,8 @@ class ScaleBias(CaffeOp):
 
 @dataclass(frozen=True)
 class RoundingScale(ScaleBias):
-    """Scale with ``bias_term`` (``scale_layer.cpp``) whose bias is so large that float32 cannot hold a fraction beside
-    it: z = b + round(x * y), as in :class:`RoundingPower`. Its slope is 0, so it is written with ``propagate_down:
-    false``.
-    """
+    """Scale with a bias so large that float32 cannot hold a fraction beside it: z = b + round(x * y), as in
+    :class:`RoundingPower`. Its slope is 0, so it is written with ``propagate_down: false``."""
 
     name = "caffe.RoundingScale"
     stops_gradient = True

@@ -16,7 +16,6 @@ __all__ = ["LSTM", "RNN", "LSTMUnit"]
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x))."""
     y: Array = 0.5 * np.tanh(0.5 * x) + 0.5
     return y
 
@@ -36,7 +35,6 @@ class LSTMUnit(CaffeOp):
     operands = ("c_prev", "gates", "cont")
 
     def infer(self, c_prev: TensorType, gates: TensorType, cont: TensorType) -> Types:
-        """Return the types of c and h. Raise ShapeError for operands of other shapes."""
         fits = c_prev.rank == 3 and c_prev.shape[0] == 1
         if not fits or gates.shape != (*c_prev.shape[:2], 4 * c_prev.shape[2]) or cont.shape != c_prev.shape[:2]:
             raise ShapeError(
@@ -58,7 +56,6 @@ class LSTMUnit(CaffeOp):
         return c, o * _tanh(c)
 
     def vjp(self, cts: Arrays, outs: Arrays, c_prev: Array, gates: Array, cont: Array) -> tuple[Array | None, ...]:
-        """Return the gradients of c_prev, the gates and cont from those of c and h."""
         i, f, o, g = self._gates(gates, cont)
         forget = sigmoid(np.split(gates, 4, axis=2)[1])
         tanh_c = _tanh(outs[0])
@@ -99,7 +96,6 @@ class _Recurrent(CaffeOp):
         return super().read(layer, bottoms) if plain else None
 
     def infer(self, x: TensorType, cont: TensorType, *blobs: TensorType) -> Types:
-        """Return the type of the outputs of all steps. Raise ShapeError for operands of other shapes."""
         expected = self.blob_types((x,))
         if x.rank < 3 or cont.shape != x.shape[:2] or blobs != expected:
             shapes = ", ".join(str(list(blob.shape)) for blob in expected)
@@ -154,7 +150,7 @@ class LSTM(_Recurrent):
         return (np.concatenate([step[-1] for step in self._forward(x, cont, w_xc, b_c, w_hc)]),)
 
     def vjp(self, cts: Arrays, outs: Arrays, *args: Array) -> tuple[Array | None, ...]:
-        """Return the gradients of x, cont and the blobs: backpropagation through time, the last step first."""
+        """Backpropagate through time, the last step first."""
         x, cont, w_xc, _, w_hc = args
         rows = x.reshape(*x.shape[:2], -1)
         steps = self._forward(*args)
@@ -193,7 +189,6 @@ class RNN(_Recurrent):
         return (h, width), (h,), (h, h), (h, h), (h,)
 
     def _states(self, x: Array, cont: Array, w_xh: Array, b_h: Array, w_hh: Array) -> Array:
-        """Return h of all steps, from zero."""
         projected = x.reshape(*x.shape[:2], -1) @ w_xh.T + b_h
         h = np.zeros((x.shape[1], self.num_output), x.dtype)
         states = np.zeros_like(projected)
@@ -205,7 +200,7 @@ class RNN(_Recurrent):
         return (np.tanh(self._states(x, cont, w_xh, b_h, w_hh) @ w_ho.T + b_o),)
 
     def vjp(self, cts: Arrays, outs: Arrays, *args: Array) -> tuple[Array | None, ...]:
-        """Return the gradients of x, cont and the blobs: backpropagation through time, the last step first."""
+        """Backpropagate through time, the last step first."""
         x, cont, w_xh, _, w_hh, w_ho, _ = args
         rows = x.reshape(*x.shape[:2], -1)
         states = self._states(*args[:5])

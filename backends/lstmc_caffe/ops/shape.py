@@ -1,7 +1,7 @@
 """Layers that move elements, or sum them up: along axes, or as losses and scores, which have one top without axes.
 
-The default ``loss_weight`` of Caffe's loss layers is 1 (``loss_layer.cpp``). So 0 is always
-written; ``train/net.py`` sets the weight of the loss that training minimises.
+Caffe's loss layers have a ``loss_weight`` of 1 by default (``loss_layer.cpp``), so 0 is always written;
+``train/net.py`` sets the weight of the loss that training minimises.
 """
 
 from __future__ import annotations
@@ -66,7 +66,6 @@ class SoftmaxWithLoss(_Loss, SoftmaxLoss):
     own_param = "loss_param"  # its normalize is an older way to say normalization
 
     def infer(self, x: TensorType, label: TensorType) -> Types:
-        """Return the loss's type. Raise ShapeError if the first axes of x and label differ."""
         result = super().infer(x, label)
         if x.shape[:1] != label.shape[:1]:
             raise ShapeError(f"{self.name}: first axes must agree (loss_layer.cpp): found {x}, {label}")
@@ -74,8 +73,6 @@ class SoftmaxWithLoss(_Loss, SoftmaxLoss):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        """Return the op that a layer describes, or None if it sets both the old and the new field of the
-        normalization."""
         op, param = super().read(layer, bottoms), layer.loss_param
         if op is None or (param.HasField("normalize") and param.HasField("normalization")):
             return None
@@ -85,7 +82,6 @@ class SoftmaxWithLoss(_Loss, SoftmaxLoss):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        """Return a random op with operands, for the test of the op."""
         core = SoftmaxLoss.sample(draw)
         assert isinstance(core.op, SoftmaxLoss)
         x, label = (TensorType((2, *t.shape)) for t in core.operands)
@@ -102,8 +98,6 @@ class SigmoidCrossEntropyLossLayer(_Loss, SigmoidCrossEntropyLoss):
     normalization: str = "batch_size"
 
     def infer(self, x: TensorType, target: TensorType) -> Types:
-        """Return the loss's type. Raise ShapeError for another normalization, or for operands of more than four
-        axes."""
         if self.normalization != "batch_size":
             raise ShapeError(f"{self.name}: normalization must be batch_size, found {self.normalization!r}")
         _check_four_axes(self.name, x)
@@ -168,7 +162,6 @@ class SliceLayer(CaffeOp, Split):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        """Return the Slice that a layer describes, with the sizes of its pieces."""
         x, count = bottoms[0], len(layer.top)
         axis = front_axis(cls.name, read_setting(layer, "slice_param.axis"), x)
         points = list(layer.slice_param.slice_point)
@@ -195,7 +188,6 @@ class ReshapeLayer(CaffeOp, Reshape):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        """Return the Reshape that a layer describes, with the whole shape of its top."""
         param, x = layer.reshape_param, bottoms[0]
         start = param.axis if param.axis >= 0 else param.axis + x.rank + 1
         stop = x.rank if param.num_axes == -1 else start + param.num_axes
@@ -232,7 +224,6 @@ class SplitLayer(CaffeOp):
         return (x,) * self.copies
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        """Return the sum of the tops' gradients."""
         total = cts[0]
         for ct in cts[1:]:
             total = total + ct

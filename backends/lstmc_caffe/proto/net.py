@@ -1,9 +1,7 @@
-"""The messages of Caffe's protocol that lstmc writes, and the fields that the linter reads, in protobuf; one field of
-a LayerParameter by its path, as ``softmax_param.axis``; and the misspelt fields of a text.
+"""The messages of Caffe's protocol in protobuf, one field of a layer by its path, and the misspelt fields of a text.
 
-Built from a table, in a descriptor pool of its own, so that it lives beside an installed pycaffe's ``caffe``
-package in one process. Numbers and names are facts of BVLC Caffe's ``src/caffe/proto/caffe.proto``; a test
-compares every field with the installed Caffe's own.
+The messages are built from a table, in a descriptor pool of their own, so that an installed pycaffe's ``caffe`` package
+can be in the same process. A test compares every field with the installed Caffe's own.
 """
 
 from __future__ import annotations
@@ -70,8 +68,7 @@ RawState: iter 1 int32, learned_net 2 bytes, history 3 RawBlob*, current_step 4 
 
 
 def _declare(message: Any, name: str, number: int, spec: str) -> None:
-    """Add a field to a message. ``spec`` has the field's kind, ``*`` for a repeated field, ``**`` for a packed one, and
-    a default after ``=``."""
+    """Add a field to a message. ``spec`` is the field's type, in the notation of ``MESSAGES``."""
     kind, _, default = spec.partition("=")
     field = message.field.add(name=name, number=number)
     repeated = kind.endswith("*")
@@ -91,7 +88,6 @@ def _declare(message: Any, name: str, number: int, spec: str) -> None:
 
 
 def _file() -> Any:
-    """Return the description of all messages and enums as one proto file."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{PACKAGE}.proto", package=PACKAGE, syntax="proto2")
     for name, fields in (MESSAGES | _RAW).items():
         message = file.message_type.add(name=name)
@@ -126,8 +122,7 @@ def layer_field(name: str, number: int, message: str, fields: Fields) -> None:
 
 
 def load_layer_fields() -> None:
-    """Load the dialects of all packages: each registers the fields of its layers, which the parser needs before the
-    first layer. A dialect that does not load is skipped; ``lstmc doctor`` names it."""
+    """Load the dialects of all packages, which register the fields of their layers; skip one that does not load."""
     for name in dialects():
         with suppress(PluginError):
             load_dialect(name)
@@ -148,7 +143,6 @@ class Message:
     name: str
 
     def current_class(self) -> Any:
-        """Return the message class with the current fields."""
         pool = _pool(MESSAGES["LayerParameter"])
         return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{self.name}"))
 
@@ -170,7 +164,6 @@ SolverParameter = Message("SolverParameter")
 
 
 def net_text(content: bytes) -> str:
-    """Return the text of a prototxt. Raises :class:`BackendError` if it is not UTF-8."""
     try:
         return content.decode()
     except UnicodeDecodeError:
@@ -178,10 +171,8 @@ def net_text(content: bytes) -> str:
 
 
 def net_from_text(text: str, others: bool = True) -> Any:
-    """Return the NetParameter of a prototxt. Unknown fields are ignored, or refused if ``others`` is False.
-
-    Raises :class:`BackendError` for text that is not a net, and for a net of V1 layers.
-    """
+    """Return the NetParameter of a prototxt. Unknown fields are refused if ``others`` is False. Raises
+    :class:`BackendError` for text that is not a net, and for a net of V1 layers."""
     load_layer_fields()
     net = NetParameter()
     try:
@@ -214,7 +205,7 @@ def write_setting(layer: Any, path: str, value: Any) -> None:
 
 
 def read_setting(layer: Any, path: str) -> Any:
-    """Return a field's value, or Caffe's default if the field is not set. Return None if it has no default."""
+    """Return a field's value, or Caffe's default if the field is not set; None if it has no default."""
     message, field = _field(layer, path)
     old = OLD_NAMES.get(path)
     if old is not None and message.HasField(old):
@@ -223,8 +214,7 @@ def read_setting(layer: Any, path: str) -> Any:
 
 
 def field_value(message: Any, name: str) -> Any:
-    """Return a field's value for Python: a float as the shortest decimal number that rounds to it, an enum by its
-    name."""
+    """Return a field's value for Python: the shortest decimal number for a float32, the name of an enum."""
     value, field = getattr(message, name), message.DESCRIPTOR.fields_by_name[name]
     if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT:
         return shortest(value)
@@ -232,10 +222,8 @@ def field_value(message: Any, name: str) -> Any:
 
 
 def other_settings(layer: Any, modelled: Container[str]) -> Iterator[str]:
-    """Yield the settings of a layer that are not in ``modelled``, which has fields by path and whole messages by name.
-
-    Fields with their default values and fillers are not yielded; ``propagate_down: false`` is.
-    """
+    """Yield a layer's settings, other than defaults and fillers, that ``modelled`` has neither by path nor by
+    message."""
     if not all(layer.propagate_down) and "propagate_down" not in modelled:
         yield "propagate_down: false"
     for field, message in layer.ListFields():
@@ -263,10 +251,8 @@ _SIMILAR = 0.85  # of get_close_matches: other versions of Caffe have fields who
 
 @dataclass(frozen=True)
 class UnknownField:
-    """A field in a net's text that its message does not have: its line, and the nearest field.
-
-    ``layer`` is the index of the layer that it is in, None outside all layers.
-    """
+    """A field in a net's text that its message does not have, and the nearest known field. ``layer`` is the index of
+    the layer that it is in, None outside all layers."""
 
     layer: int | None
     message: str
@@ -279,11 +265,8 @@ class UnknownField:
 
 
 def misspelt_fields(text: str) -> Iterator[UnknownField]:
-    """Yield the fields of a net's text that their messages do not have, if a known field has a similar name.
-
-    A field without a similar name may belong to another version of Caffe, with all that is inside it. The text must
-    parse.
-    """
+    """Yield the fields of a net's text that their messages do not have, if a known field has a similar name. A field
+    without a similar name may belong to another version of Caffe, with all that is inside it. The text must parse."""
     messages: list[Any] = [NetParameter.DESCRIPTOR]
     entered: Any = None  # the message of the last field
     layers, tokens = -1, [token for token in TOKEN.finditer(text) if token["skip"] is None]

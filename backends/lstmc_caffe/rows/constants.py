@@ -45,7 +45,6 @@ class Constants(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        """Replace each DummyData, unless the target allows DummyData."""
         if self.target.allows("DummyData"):
             return PassResult(graph, False)
         maker = _ConstantMaker(graph, self.target)
@@ -82,8 +81,7 @@ class _ConstantMaker:
         return self.rebuild.finish()
 
     def _copy(self, node: Node, args: list[Ref]) -> None:
-        """Copy a node into the new graph. The blobs of layers become anchors, one for each shape, unless the node is a
-        fed blob that nothing reads or has large numbers."""
+        """Copy a node. Its blobs become anchors, unless they have large numbers or are fed and never read."""
         refs = self.rebuild.copy(node, args)
         is_used = node.name in self.read or not self._is_fed(node)
         if isinstance(node.op, caffe.CaffeOp) and is_used and node.name not in self.large:
@@ -100,9 +98,7 @@ class _ConstantMaker:
         return self.constants[key]
 
     def _make(self, node: Node, shape: Shape, number: float) -> Ref:
-        """Return a new blob of equal numbers: a Power with scale 0 of an anchor, which is cut before if it is larger
-        than the constant. A result that is too small is joined with itself. If no anchor will do, an InnerProduct makes
-        the blob."""
+        """Return a new blob of equal numbers: a Power with scale 0 of an anchor, which is cut first or joined after."""
         power = caffe.PowerLayer(1.0, 0.0, number)
         like = self._like(shape) if self._allows(power) else None
         if like is None:
@@ -119,8 +115,7 @@ class _ConstantMaker:
         return blob
 
     def _product(self, node: Node, target: Shape, number: float) -> Ref:
-        """Return a constant as the product of an earlier or fed blob with a matrix of zeros, plus the number as a bias.
-        The blob needs as many rows as the constant. Raise BackendError if there is none."""
+        """Return a constant as the bias of a product of zeros with a blob that has as many rows."""
         rows, columns = last_axis(target)
         op = caffe.InnerProduct(1, columns, True)
         fed = self._fed()
@@ -139,8 +134,7 @@ class _ConstantMaker:
         return self.b.add(op, self.anchors[anchor_shape], *blobs, names=node.names, loc=node.loc, steps=(node.step,))[0]
 
     def _like(self, shape: Shape) -> Shape | None:
-        """Return the shape of the blob to make a constant from: an earlier blob, else a fed blob, else the elements of
-        images. Return None if Slice and Concat can make the constant from none of them."""
+        """Return the shape of the blob to make a constant from: an earlier blob, a fed blob, or elements of images."""
         nearest = self._best(shape, list(self.anchors))
         if nearest is not None and all(have >= want for have, want in zip(nearest, shape, strict=True)):
             return nearest
@@ -154,8 +148,7 @@ class _ConstantMaker:
         return self._of_images(shape)
 
     def _of_images(self, shape: Shape) -> Shape | None:
-        """Reshape images of the new graph to a matrix of their elements, and return the shape of this matrix. Return
-        None if there are no images, or if the target cannot make a constant of ``shape`` from the matrix."""
+        """Reshape images to a matrix, and return its shape; None if no constant can be made from it."""
         images = next((ref for other, ref in self.anchors.items() if len(other) == 4), None)
         if images is None or len(shape) != 2:
             return None
@@ -180,14 +173,12 @@ class _ConstantMaker:
             self.anchors.setdefault(self.b.type(self.new[Ref(leaf)]).shape, self.new[Ref(leaf)])
 
     def _is_fed(self, node: Node) -> bool:
-        """Return whether the host feeds the node's blob."""
         if isinstance(node.op, caffe.Feed):
             return True
         return isinstance(node.op, Input) and isinstance(node.op, caffe.CaffeOp)
 
     def _best(self, shape: Shape, shapes: list[Shape]) -> Shape | None:
-        """Return the shape, among ``shapes``, from which the constant is made with the least work. Return None if the
-        target's Slice and Concat can make the constant from none of them."""
+        """Return the shape from which a constant takes least work; None if Slice and Concat can make it from none."""
         usable = [other for other in shapes if len(other) == len(shape) and self._reaches(other, shape)]
         return min(usable, key=lambda other: _effort(other, shape), default=None)
 
@@ -228,7 +219,6 @@ class _ConstantMaker:
         return concat_tree(self.b, parts, axis, node.name, node.step, self.target.bottoms_at_most or len(parts))
 
     def _refused(self, node: Node) -> BackendError:
-        """Return the error for a constant that cannot be made."""
         reason, source = self.target.reason_against("DummyData")
         shapes = dict.fromkeys((*self.anchors, *self._fed()))
         why = f"blob that it could be made of, found {', '.join(str(list(s)) for s in shapes) or 'none'}"
@@ -255,8 +245,8 @@ def _of_large_numbers(graph: Graph) -> set[str]:
 
 
 def _effort(have: Shape, want: Shape) -> tuple[bool, bool, int]:
-    """Return a sort key for blobs to make a constant from: large enough blobs first, then blobs of equal rows, then the
-    nearest in size."""
+    """Return a sort key for blobs to make a constant from: large enough first, then equal rows, then nearest in
+    size."""
     smaller = any(size < target for size, target in zip(have, want, strict=True))
     return smaller, have[:1] != want[:1], -prod(have) if smaller else prod(have)
 
@@ -278,9 +268,6 @@ class FoldedConstants(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        """Check that no output, and no value that float16 rounds, is a constant. Then insert a Power that adds nearly
-        nothing between an InnerProduct and a product with a constant factor, so that no reader merges the factor into
-        the matrix."""
         varying = _varying(graph)
         for output in graph.outputs:
             if output.ref.node not in varying:
@@ -342,8 +329,7 @@ def _varying(graph: Graph) -> set[str]:
 
 
 def _has_constant_factor(graph: Graph, ref: Ref, rows: int, varying: set[str]) -> bool:
-    """Return whether a matrix of several rows is a product with a constant whose rows differ. Layers that only scale or
-    reshape may follow the product."""
+    """Return whether a matrix is a product with a constant whose rows differ, perhaps scaled or reshaped afterwards."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     if rows == 1:
         return False

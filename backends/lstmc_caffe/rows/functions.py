@@ -33,14 +33,13 @@ from lstmc_caffe.rows.layout import (
 
 
 def eltwise(form: Form, op: caffe.Eltwise, args: Refs) -> Refs:
-    """Write an Eltwise node as layers that the target allows: see :func:`combined`."""
     return (form.result(combined(form, op, args)),)
 
 
 def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str = "") -> Ref:
-    """Combine values of one size by the Eltwise ``op``: by one layer if the target allows that, otherwise two blobs at
-    a time. If the target has no ``coeff``, each value is multiplied by its weight first. Return the result, which has
-    the node's name unless ``called`` gives another name."""
+    """Combine values of one size by the Eltwise ``op``: by one layer if the target allows that, otherwise two at a
+    time. Without ``coeff`` on the target, each value is first multiplied by its weight. ``called`` is the node's name
+    by default."""
     blobs = _in_one_shape(form, values)
     name, type_ = called or form.node.name, form.b.type(blobs[0])
     if len(blobs) == 1:
@@ -60,8 +59,7 @@ def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str =
 
 
 def _of_two(form: Form, op: caffe.Eltwise, a: Ref, b: Ref, called: str) -> Ref:
-    """Write an Eltwise of two blobs. If the target has no MAX but has ReLU and Sigmoid, a MAX is written with ReLU and
-    Sigmoid."""
+    """Write an Eltwise of two blobs; without MAX on the target, but with ReLU and Sigmoid, MAX by these two."""
     type_ = form.b.type(a)
     if op.operation == "MAX" and not form.fits(op, type_, type_) and all(map(form.target.allows, ("ReLU", "Sigmoid"))):
         return _larger(form, a, b, called)
@@ -69,12 +67,9 @@ def _of_two(form: Form, op: caffe.Eltwise, a: Ref, b: Ref, called: str) -> Ref:
 
 
 def _larger(form: Form, a: Ref, b: Ref, called: str) -> Ref:
-    """Return the elementwise maximum of a and b, with ReLU: a + relu(b - a) and b + relu(a - b) both equal the maximum.
-
-    The sum that starts with the smaller number loses digits if a and b differ much. So the two sums are added with the
-    weights sigmoid(a - b) and sigmoid(b - a): these are 1 and 0 if a and b differ much, and otherwise both sums are
-    exact.
-    """
+    """Return max(a, b), with ReLU: a + relu(b - a) and b + relu(a - b) both equal it. The sum that starts with the
+    smaller number loses digits if a and b differ much. So the two sums are added with the weights sigmoid(a - b) and
+    sigmoid(b - a): these are 1 and 0 if a and b differ much, and otherwise both sums are exact."""
     name, total, product = called or form.node.name, caffe.Eltwise("SUM"), caffe.Eltwise("PROD")
     ahead = form.layer(total, a, _times(form, b, -1.0), name=f"{name}/ahead")
     behind = power_layers(form, caffe.PowerLayer(scale=-1.0), ahead, f"{name}/behind")
@@ -88,8 +83,8 @@ def _larger(form: Form, a: Ref, b: Ref, called: str) -> Ref:
 
 
 def _in_one_shape(form: Form, values: Sequence[Ref]) -> list[Ref]:
-    """Return the operands of an Eltwise in one shape if the target's blobs are matrices, otherwise unchanged. The shape
-    is that of the first operand that is a matrix and no view, so that a second run of the pass changes nothing."""
+    """Return the operands of an Eltwise in one shape: that of the first that is a matrix and no view, so that a second
+    run of the pass changes nothing."""
     if not form.rows:
         return list(values)
     matrices = [ref for ref in values if unviewed(form.b, ref) == ref and len(form.shape(ref)) == 2]
@@ -115,8 +110,7 @@ NO_SHIFT = 2.0**-126
 
 def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
     """Write (shift + scale x) ** power as a Power layer. If the target has no such Power, write a square as the product
-    of a blob with itself, a scale as a weighted sum, and a shift as a sum with a constant. Raise BackendError if the
-    target lacks these layers too."""
+    of a blob with itself, a scale as a weighted sum, and a shift as a sum with a constant."""
     type_ = form.b.type(x)
     if form.rows and op.power == 2 and not op.shift:
         inner = x if op.scale == 1 else power_layers(form, caffe.PowerLayer(1.0, op.scale), x, f"{name}/inner")
@@ -167,8 +161,7 @@ def broadcast(form: Form, op: caffe.Bias | caffe.Scale, args: Refs) -> Refs:
 
 
 def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
-    """Return x as images [N, C, H, W] if x is a view of such images and the layer covers exactly the axis C. Return
-    None otherwise, or if the target has no Scale on images."""
+    """Return x as the images that it views if the layer covers their channels, and the target has Scale on images."""
     shape, source = form.shape(x), form.shape(unviewed(form.b, x))
     image = (prod(source[:-3]), *source[-3:])
     covered = (prod(shape[: op.axis]), prod(shape[op.axis : op.axis + op.num_axes]))
@@ -177,11 +170,10 @@ def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
 
 
 def _of_columns(form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref) -> tuple[caffe.Bias | caffe.Scale, Ref, Ref]:
-    """Rewrite a Bias or Scale with a learned y as a layer on a matrix. Return the new layer, and x and y in their new
-    shapes.
+    """Return a Bias or Scale with a learned y as a layer on a matrix, and x and y in their new shapes.
 
-    If y has all axes of x and the target allows it, the layer covers the whole matrix. Otherwise the layer covers the
-    matrix's columns, and y is repeated for the axes of x that it lacks.
+    The layer covers the whole matrix if y has all axes of x and the target allows it, otherwise the matrix's columns:
+    then y is repeated for the axes of x that it lacks.
     """
     shape, stop = form.shape(x), op.axis + op.num_axes
     lead, trail = prod(shape[: op.axis]), prod(shape[stop:])
@@ -196,8 +188,7 @@ def _of_columns(form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref) -> tup
 
 
 def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
-    """Return a learned blob with each element repeated ``count`` times (axis 1), or with the whole blob repeated
-    ``count`` times (axis 0)."""
+    """Return a learned blob with each element (axis 1) or with the whole blob (axis 0) repeated ``count`` times."""
     if count == 1:
         return blob
     size, name = prod(form.shape(blob)), form.named(blob)
@@ -206,8 +197,7 @@ def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
 
 
 def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> Ref:
-    """Write x + p for a parameter p. :func:`parameter_value` turns p into a value if p has all axes of x; otherwise a
-    Scale multiplies ones in x's shape by p. If x is zero, return this value of p alone."""
+    """Write x + p, where p has all axes of x or a Scale of ones broadcasts it; return p as a value if x is zero."""
     shape, name = form.shape(x), form.node.name
     zero = form.b.node(unviewed(form.b, x).node).op
     alone = isinstance(zero, caffe.DummyData) and zero.value == 0
@@ -226,8 +216,7 @@ def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> R
 
 
 def _alike(form: Form, small: Ref, large: Ref, op: caffe.Bias | caffe.Scale) -> tuple[Ref, Ref]:
-    """Return two blobs of one shape: ``large``, and ``small`` repeated by Concats along the axes of ``large`` that it
-    lacks."""
+    """Return ``large``, and ``small`` repeated to its shape by Concats along the axes that ``small`` lacks."""
     shape = form.shape(large)
     start, stop = op.axis, op.axis + op.num_axes
     lead, size, trail = prod(shape[:start]), prod(shape[start:stop]), prod(shape[stop:])
@@ -260,9 +249,7 @@ ABOVE = caffe.PowerLayer(-1.0, 1.0, 1.0)  # 1 / (1 + x)
 
 
 def exponential(form: Form, op: caffe.ExpLayer, args: Refs) -> Refs:
-    """Write exp(x) for a target without Exp: with TanH and a division, or in float16 with two Sigmoids and a division.
-    Without division, write exp(x) with Sigmoid and polynomials. Raise BackendError if the target lacks these layers
-    too."""
+    """Write exp(x) for a target without Exp, by TanH or Sigmoids and a division, or without division by polynomials."""
     x, name = form.blob(args[0]), form.node.name
     if form.fits(op, form.b.type(x)):
         return (form.result(form.layer(op, x)),)
@@ -276,8 +263,7 @@ def exponential(form: Form, op: caffe.ExpLayer, args: Refs) -> Refs:
 
 
 def _exp_by_two_sigmoids(form: Form, x: Ref, name: str) -> Ref:
-    """Return exp(x) as sigmoid(x) / sigmoid(-x). This is exact in float16; powers, and a sigmoid computed by tanh, are
-    not."""
+    """Return exp(x) as sigmoid(x) / sigmoid(-x): exact in float16, where powers and a sigmoid by tanh are not."""
     negated = power_layers(form, caffe.PowerLayer(scale=-1.0), x, f"{name}/negated")
     above = form.layer(caffe.SigmoidLayer(), x, name=f"{name}/above")
     below = form.layer(caffe.SigmoidLayer(), negated, name=f"{name}/below")
@@ -286,8 +272,7 @@ def _exp_by_two_sigmoids(form: Form, x: Ref, name: str) -> Ref:
 
 
 def _exp_by_tanh(form: Form, x: Ref, name: str) -> Ref:
-    """Return exp(x) as (1 + 2 t / (1 - t)) ** 16, where t = tanh(x / 32): the expression in brackets is exp(x / 16). It
-    keeps its digits where it is near 1."""
+    """Return exp(x) as (1 + 2 t / (1 - t)) ** 16, where t = tanh(x / 32): exp(x / 16) has all digits near 1."""
     half = power_layers(form, caffe.PowerLayer(scale=0.5 / ROOT), x, f"{name}/half")
     t = form.layer(caffe.TanHLayer(), half, name=f"{name}/tanh")
     below = power_layers(form, BELOW, t, f"{name}/below")
@@ -323,8 +308,7 @@ def _exp_by_sigmoid(form: Form, x: Ref, name: str) -> Ref:
 
 
 def elu(form: Form, op: caffe.ELULayer, args: Refs) -> Refs:
-    """Write elu(x) as relu(x) - a (1 - exp(-n)), where n = relu(-x). 1 - exp(-n) is 2 t / (1 + t), where t = tanh(n /
-    2)."""
+    """Write elu(x) as relu(x) - a (1 - exp(-n)), n = relu(-x). 1 - exp(-n) is 2 t / (1 + t), where t = tanh(n / 2)."""
     x, name = form.blob(args[0]), form.node.name
     if form.fits(op, form.b.type(x)) or not form.fits(ABOVE, form.b.type(x)):
         return (form.result(form.layer(op, x)),)  # as it is, or refused
@@ -337,13 +321,11 @@ def elu(form: Form, op: caffe.ELULayer, args: Refs) -> Refs:
 
 
 def absolute(form: Form, op: caffe.AbsValLayer, args: Refs) -> Refs:
-    """Write |x| by AbsVal, or as relu(x) + relu(-x)."""
     return (form.result(_absolute(form, form.blob(args[0]), form.node.name)),)
 
 
 def _absolute(form: Form, x: Ref, name: str) -> Ref:
-    """Return |x|: by AbsVal if the target allows it, otherwise as relu(x) + relu(-x). Raise BackendError if the target
-    has neither layer."""
+    """Return |x|: by AbsVal if the target allows it, otherwise as relu(x) + relu(-x)."""
     op = caffe.AbsValLayer()
     if form.fits(op, form.b.type(x)) or not form.target.allows("ReLU"):
         return form.layer(op, x, name=name)  # as it is, or refused
@@ -367,7 +349,7 @@ def softplus(form: Form, op: caffe.BNLLLayer, args: Refs) -> Refs:
 
 
 def _log1p_by_log(form: Form, size: Ref, name: str) -> Ref:
-    """Return ln(1 + exp(-size)) by Exp and Log. ``size`` is not negative."""
+    """Return ln(1 + exp(-size)) by Exp and Log."""
     negated = power_layers(form, caffe.PowerLayer(scale=-1.0), size, f"{name}/negated")
     small = form.layer(caffe.ExpLayer(), negated, name=f"{name}/exp")
     above_one = power_layers(form, caffe.PowerLayer(shift=1.0), small, f"{name}/above_one")
@@ -375,10 +357,7 @@ def _log1p_by_log(form: Form, size: Ref, name: str) -> Ref:
 
 
 def _log1p_by_sigmoid(form: Form, size: Ref, name: str) -> Ref:
-    """Return ln(1 + exp(-size)) without Log, as 2 atanh(z) where z = sigmoid(-size - ln 2).
-
-    With e = exp(-size), z is e / (2 + e). ``size`` is not negative, so z is in (0, 1/3].
-    """
+    """Return ln(1 + exp(-size)) for a size from 0 on, as 2 atanh(z), where z = sigmoid(-size - ln 2) is in (0, 1/3]."""
     moved = power_layers(form, caffe.PowerLayer(1.0, -1.0, -LN_2), size, f"{name}/moved")
     z = form.layer(caffe.SigmoidLayer(), moved, name=f"{name}/ratio")
     return _twice_atanh(form, z, f"{name}/log", name)
@@ -389,10 +368,7 @@ ROOTS = 7  # 2 ** 128 is no float32, so its root is at most 2: then z of `logari
 
 def logarithm(form: Form, op: caffe.LogLayer, args: Refs) -> Refs:
     """Write ln(x), for x of at least 2**-101, as 128 ln(r), where r = x ** (1 / 128). ln(r) is 2 atanh(z), where z = (r
-    - 1) / (r + 1).
-
-    r - 1 is x - 1 divided by 1 + x ** (1 / 2), by 1 + x ** (1 / 4) and so on, so it is as exact as x - 1.
-    """
+    - 1) / (r + 1), and r - 1 is x - 1 divided by 1 + x ** (1 / 2), by 1 + x ** (1 / 4) and so on: as exact as x - 1."""
     x, name, product = form.blob(args[0]), form.node.name, caffe.Eltwise("PROD")
     if form.fits(op, form.b.type(x)) or not form.fits(caffe.PowerLayer(0.5), form.b.type(x)):
         return (form.result(form.layer(op, x)),)  # as it is, or refused
@@ -409,7 +385,6 @@ def logarithm(form: Form, op: caffe.LogLayer, args: Refs) -> Refs:
 
 
 def _twice_atanh(form: Form, z: Ref, called: str, name: str) -> Ref:
-    """Return 2 atanh(z) for z up to 1/3, as z times a polynomial of z z."""
     square = form.layer(caffe.Eltwise("PROD"), z, z, name=f"{name}/square")
     value = _polynomial(form, _log_ratio(), square, name)
     return form.layer(caffe.Eltwise("PROD"), value, z, name=called)
@@ -428,8 +403,7 @@ def _polynomial(form: Form, coefficients: Sequence[float], x: Ref, name: str) ->
 
 @cache
 def _log_ratio() -> tuple[float, ...]:
-    """Return the coefficients of a polynomial of w = z z that approximates 2 atanh(z) / z for w from 0 to 1/9, the
-    constant first."""
+    """Return a polynomial of w = z z for 2 atanh(z) / z, for w from 0 to 1/9, the constant first."""
 
     def ratio(w: Array) -> Array:
         values: Array = 2 * np.arctanh(np.sqrt(w)) / np.sqrt(w)
@@ -440,14 +414,13 @@ def _log_ratio() -> tuple[float, ...]:
 
 @cache
 def _ratio() -> tuple[float, ...]:
-    """Return the coefficients of a polynomial that approximates 2 / (1 - z) from 0 to 1/3, the constant first."""
+    """Return a polynomial for 2 / (1 - z) from 0 to 1/3, the constant first."""
     return _interpolated(lambda z: 2 / (1 - z), 13, 1 / 3)
 
 
 @cache
 def _growth() -> tuple[float, ...]:
-    """Return the coefficients of a polynomial that approximates expm1(v) / v, from 0 to the v where exp(v) ** 256
-    overflows in float32."""
+    """Return a polynomial for expm1(v) / v, until exp(v) ** 256 overflows in float32, the constant first."""
     return _interpolated(lambda v: np.expm1(v) / v, 7, float(np.log(np.finfo(np.float32).max)) / 2**DOUBLINGS)
 
 

@@ -1,6 +1,6 @@
 """The layout in two dimensions: values as matrices, blobs of fixed numbers, and the layers that a target accepts.
 
-A view is a value in another shape: a node ``caffe.View`` that is no layer. The pass ``settle_views`` removes all views.
+A view, ``caffe.View``, is a value in another shape and no layer; the pass ``settle_views`` removes all views.
 """
 
 from __future__ import annotations
@@ -34,14 +34,12 @@ def matrix_at(shape: tuple[int, ...], axis: int) -> Matrix:
 
 
 def last_axis(shape: tuple[int, ...]) -> Matrix:
-    """Return the shape of the matrix whose columns are the last axis: one row for a vector, one element for a
-    number."""
+    """Return the shape of the matrix whose columns are the last axis: one row of a vector, one element of a number."""
     return matrix_at(shape, max(len(shape) - 1, 0))
 
 
 def as_matrix(b: Builder, ref: Ref) -> Ref:
-    """Return a value as a matrix. If the value is a matrix or a view of one, return that matrix; otherwise return a
-    view whose columns are the value's last axis."""
+    """Return the matrix that a value is or views, else a view whose columns are the value's last axis."""
     source = unviewed(b, ref)
     return source if b.type(source).rank == 2 else viewed(b, ref, matrix_shape(b, ref))
 
@@ -53,8 +51,7 @@ def matrix_shape(b: Builder, ref: Ref) -> Matrix:
 
 
 def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = (), steps: Steps = ()) -> Ref:
-    """Return a value in another shape, by at most one view. Without ``names`` the view has the value's step and a name
-    made from the value's."""
+    """Return a value in another shape, by at most one view; without ``names``, with name and step of the value."""
     if not names:
         names, steps = (f"{b.node(ref.node).names[ref.out]}/rows",), (b.of_step(ref),)
     return reshaped(b, ref, caffe.View(shape), names, steps=steps)
@@ -66,8 +63,7 @@ def unviewed(b: Graph | Builder, ref: Ref) -> Ref:
 
 
 def replaced_later(op: Op, target: Target, blobs: Sequence[TensorType] = ()) -> bool:
-    """Return whether the pass ``fixed_blobs`` will replace this layer by others because the target lacks it. Without
-    ``blobs``, layers whose replacement depends on shapes count as not replaced."""
+    """Return whether ``fixed_blobs`` will replace a layer; without ``blobs``, not if that depends on their shapes."""
     match op:
         case caffe.AvePooling() if blobs:
             (x,), (y,) = blobs, op.infer(*blobs)
@@ -95,7 +91,6 @@ def _fits(op: caffe.CaffeOp, target: Target) -> bool:
 
 
 def _is_whole(power: float) -> bool:
-    """Return whether a power is an integer that products compute."""
     return power >= 1 and power == int(power)
 
 
@@ -131,7 +126,6 @@ class FixedBlobs(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        """Rewrite the layers that the target lacks or restricts."""
         readers = _readers(graph)
         layers = [node for node in graph if isinstance(node.op, caffe.CaffeOp)]
         if not (names := {node.name for node in layers if self._is_written(graph, node, readers)}):
@@ -140,12 +134,7 @@ class FixedBlobs(Pass):
         return result(graph, writer.run(names), writer.counts)
 
     def _is_written(self, graph: Graph, node: Node, readers: Mapping[Ref, int]) -> bool:
-        """Return whether the pass must rewrite a layer for the target.
-
-        The pass must do so if the layer needs blobs of fixed numbers, if the layer reads a blob of several numbers
-        twice and the target forbids that, or if the layer shares a blob and the target allows that blob only one
-        reader.
-        """
+        """Return whether a layer needs fixed blobs, or breaks a rule on blobs that are read twice or shared."""
         assert isinstance(node.op, caffe.CaffeOp)
         args = graph.args(node.name)
         learned = node.op.blobs(len(args))
@@ -161,15 +150,14 @@ class FixedBlobs(Pass):
 
 
 def _is_alone(reader: Op, writer: Op, target: Target) -> bool:
-    """Return whether the target requires that the layer ``reader`` is the only reader of a blob that ``writer``
-    writes."""
+    """Return whether the target requires that ``reader`` is the only reader of a blob that ``writer`` writes."""
     if not (isinstance(reader, caffe.CaffeOp) and isinstance(writer, caffe.CaffeOp)):
         return False
     return any(writer.layer_type in rule.unshared for rule in target.restrictions_on(reader.layer_type))
 
 
 def _readers(graph: Graph) -> Counter[Ref]:
-    """Return the number of readers of each value; constants are not counted as readers: they will be folded."""
+    """Return the number of readers of each value; constants do not count, because they will be folded."""
     constants = [node.name for node in graph if isinstance(node.op, caffe.PowerLayer) and node.op.scale == 0]
     return Counter(graph.readers()) - Counter(ref for name in constants for ref in graph.args(name))
 
@@ -185,7 +173,6 @@ class _Writer:
     fixed: FixedArrays = field(default_factory=FixedArrays)
 
     def run(self, names: set[str]) -> Graph:
-        """Return the graph in which the nodes ``names`` are rewritten."""
         self.rebuild = Rebuild(self.graph)
         self.b = self.rebuild.builder
         for node in self.graph:
@@ -196,7 +183,6 @@ class _Writer:
         return self.rebuild.finish()
 
     def _written(self, node: Node, args: Refs) -> Refs:
-        """Return the results of the layers that replace a node. One branch for each type of layer."""
         op = node.op
         columns = self.b.type(args[0]).shape[1:]
         if isinstance(op, caffe.RoundingPower):
@@ -236,8 +222,8 @@ class _Writer:
         return self.b.copy(node, (args[0], value[0]), caffe.Eltwise("PROD"))
 
     def _own(self, node: Node, before: Sequence[Ref], old: Ref, x: Ref) -> Ref:
-        """Return the blob x, or a copy of x if the layer already reads it (x is in ``before``) or may not share it. The
-        copy adds nearly 0, because readers remove a Power that adds 0."""
+        """Return the blob x, or a copy if the layer already reads x (``before``) or may not share it. The copy adds
+        nearly 0, because readers remove a Power that adds 0."""
         if x not in before and not (self.readers[old] > 1 and _is_alone(node.op, self.b.node(x.node).op, self.target)):
             return x
         self.counts["copy"] += 1
@@ -260,8 +246,7 @@ class _Writer:
         return (self._raised(node, inner, op.power, node.name),)
 
     def _raised(self, node: Node, x: Ref, power: float, name: str) -> Ref:
-        """Return x ** power. Powers above 1 become products of lower powers. A power below 1 becomes an LRN over one
-        element, which divides x by a power of its square."""
+        """Return x ** power: by products above 1, else by an LRN, which divides x by a power of x * x."""
         if power == 1:
             return x
         if power > 1:
@@ -280,8 +265,7 @@ class _Writer:
         return self._layer(node, name, caffe.ReshapeLayer((rows, columns)), root)
 
     def _means(self, node: Node, op: caffe.AvePooling, x: Ref) -> Refs:
-        """Write a Pooling AVE as a product with the matrix that holds, for each mean, the share of each element. With
-        ``one_row`` the matrix covers all channels of an image."""
+        """Write a Pooling AVE as a product with a matrix: for each mean, the share of each element of an image."""
         images, channels, *size = self.b.type(x).shape
         (means,) = op.eval(np.eye(prod(size)).reshape(-1, 1, *size))
         matrix = means.reshape(prod(size), -1).T
@@ -316,8 +300,7 @@ class _Writer:
         return self.fixed.add(self.b, array, f"{node.name}/{name}")
 
     def _repeated(self, node: Node, x: Ref, axis: int, count: int) -> Refs:
-        """Return a blob joined ``count`` times with itself, as a product with a matrix of zeros and ones. If the target
-        allows no product of one column, a second column of zeros widens the blob."""
+        """Return a blob joined ``count`` times with itself, as a product with a matrix of zeros and ones."""
         rows, columns = self.b.type(x).shape
         size = columns if axis == 1 else rows * columns
         if size == 1 and lint_op(caffe.InnerProduct(1, count, True), [self.b.type(x)], [], self.target):
@@ -359,8 +342,7 @@ class Form:
         return not self._against(op, types)
 
     def _against(self, op: caffe.CaffeOp, types: Sequence[TensorType]) -> list[Violation]:
-        """Return the violations of the target's rules by a layer on operands of these types. A layer that a later pass
-        replaces has none."""
+        """Return the target's violations by a layer on operands of these types; none if it is replaced later."""
         learned = op.blobs(len(types))
         blobs = [type_ for slot, type_ in enumerate(types) if slot not in learned]
         tops = op.infer(*types)
@@ -374,8 +356,7 @@ class Form:
         return [] if stands else lint_op(op, blobs, tops, self.target)
 
     def layers(self, op: caffe.CaffeOp, *args: Ref, names: Sequence[str] = ()) -> Refs:
-        """Add a layer and return its tops, which have the node's names by default. Raise BackendError if the layer does
-        not fit the target."""
+        """Add a layer and return its tops, by default under the node's names; raise BackendError if it does not fit."""
         if violations := self._against(op, [self.b.type(ref) for ref in args]):
             self.refuse(violations[0])
         if not names:
@@ -383,7 +364,6 @@ class Form:
         return self.b.add(op, *args, names=names, loc=self.node.loc, steps=(self.node.step,) * len(names))
 
     def layer(self, op: caffe.CaffeOp, *args: Ref, name: str = "") -> Ref:
-        """Add a layer of one top."""
         return self.layers(op, *args, names=(name,) if name else ())[0]
 
     def joined(self, axis: int, parts: Sequence[Ref], name: str = "") -> Ref:
@@ -391,8 +371,7 @@ class Form:
         return parts[0] if len(parts) == 1 else self.layer(caffe.ConcatLayer(axis), *parts, name=name)
 
     def refuse(self, violation: Violation) -> NoReturn:
-        """Raise BackendError for a violation. The error names the layer or setting that the target lacks, the reason,
-        and the source that documents it."""
+        """Raise BackendError that names the layer or setting that the target lacks, the reason and its source."""
         what = f"target {self.target.name} has no {violation.type} layer"
         reason, source = self.target.reason_against(violation.type)
         if self.target.allows(violation.type):
@@ -403,8 +382,7 @@ class Form:
         raise BackendError(f"{what}, which %{self.node.name} needs", loc=self.node.loc, notes=notes)
 
     def view(self, ref: Ref, shape: Shape, names: Sequence[str] = ()) -> Ref:
-        """Return a value in another shape. If blobs are matrices, this is a view, which later becomes a layer only if a
-        layer reads it; otherwise this is a Reshape."""
+        """Return a value in another shape: by a view if blobs are matrices, otherwise by a Reshape."""
         if self.rows or self.shape(ref) == shape:
             return viewed(self.b, ref, shape, names, (self.node.step,) * len(names))
         return self.layers(caffe.ReshapeLayer(shape), ref, names=names or (f"{self.named(ref)}/reshaped",))[0]
@@ -414,19 +392,17 @@ class Form:
         return self.view(ref, self.node.types[out].shape, (self.node.names[out],))
 
     def blob(self, ref: Ref) -> Ref:
-        """Return a value in the shape in which elementwise layers read it: a matrix if every blob is a matrix."""
+        """Return a value as elementwise layers read it: a matrix if every blob is a matrix."""
         return as_matrix(self.b, ref) if self.rows else ref
 
     def named(self, ref: Ref) -> str:
         return self.b.node(ref.node).names[ref.out]
 
     def constant(self, shape: Shape, value: float, name: str) -> Ref:
-        """A blob of one number."""
         return self.layer(caffe.DummyData(shape, value), name=name)
 
     def repeated(self, ref: Ref, axis: int, count: int, name: str) -> Ref:
-        """Return a matrix joined with itself along an axis, by as many Concats as the target's limit on bottoms
-        requires."""
+        """Return a matrix joined with itself along an axis, by Concats of as many bottoms as the target allows."""
         if count > 1 and (violations := self._against(caffe.ConcatLayer(axis), [self.b.type(ref)] * 2)):
             self.refuse(violations[0])
         return concat_tree(self.b, [ref] * count, axis, name, self.node.step, self.target.bottoms_at_most or count)
@@ -441,13 +417,11 @@ def blob_reshaped(form: Form, blob: Ref, shape: Shape) -> Ref:
 
 
 def blob_row(form: Form, blob: Ref) -> Ref:
-    """Return a learned blob with all elements along one axis."""
     return blob_reshaped(form, blob, (prod(form.shape(blob)),))
 
 
 def parameter_value(form: Form, p: Ref, name: str, shape: Shape | None = None) -> Ref:
-    """Return a parameter as a value: the output of a Scale that has the parameter as its learned blob and reads ones.
-    The value has the shape ``shape``, by default the parameter's."""
+    """Return a parameter as a value, of ``shape`` or its own: a Scale of ones that has the parameter as its blob."""
     shape, ones = form.shape(p) if shape is None else shape, f"{form.b.node(p.node).name}/ones"
     own = last_axis(shape) if form.rows and len(shape) > 2 else shape
     scale = caffe.Scale(0, len(own), True)

@@ -21,8 +21,7 @@ from lstmc_caffe.targets.target import Target
 
 
 def _step_matrix(shape: tuple[int, ...]) -> Matrix:
-    """Return the shape of one step in a sequence's matrix: N rows for a step [N, ...], one row for a step [N] or a
-    number."""
+    """Return the shape of one step in a sequence's matrix: N rows for [N, ...], one row for [N] or a number."""
     return matrix_at(shape, int(len(shape) > 1))
 
 
@@ -39,8 +38,7 @@ def _blob_of_value(b: Builder, x: Ref) -> Ref | None:
 
 @dataclass(frozen=True)
 class RowsTimeAxis(TimeAxis):
-    """Time axis of matrices: a sequence [T, N, ...] is the matrix [T*N, ...]; a step is N rows of it, cut and joined by
-    trees of layers.
+    """Time axis of matrices: a sequence [T, N, ...] is the matrix [T*N, ...], cut and joined by trees of layers.
 
     For a target without Slice, each step is a separate blob: inputs are fed and outputs read step by step, and a
     parameter's steps are pieces of its blob, each with a layer that returns its value.
@@ -49,9 +47,7 @@ class RowsTimeAxis(TimeAxis):
     target: Target
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
-        """Return the T steps [N, ...] of x [T, N, ...]. A Slice cuts the rows; if time is a list of steps, the host
-        feeds each step, and a parameter's steps are pieces of its blob. Raise BackendError if the host does not have
-        the steps."""
+        """Return the T steps [N, ...] of x [T, N, ...]; raise BackendError for steps that nothing can cut."""
         length, *rest = b.type(x).shape
         matrix = _step_matrix(tuple(rest))
         if self.target.time == "steps" and (blob := _blob_of_value(b, x)) is not None:
@@ -69,8 +65,7 @@ class RowsTimeAxis(TimeAxis):
         )
 
     def _steps(self, b: Builder, x: Ref, matrix: Matrix, names: Sequence[str], steps: Sequence[Step | None]) -> Refs:
-        """Return a sequence's steps as separate blobs: the operands of a HostStack, or a Feed for each step of an
-        input. Raise BackendError for any other sequence, because there is no Slice."""
+        """Return a sequence's steps as blobs: the operands of a HostStack, or a Feed for each step of an input."""
         source = b.node(unviewed(b, x).node)
         whole = source.types[0].shape[:1] == (len(names),)  # else x views the source as another number of steps
         if whole and isinstance(source.op, caffe.HostStack):
@@ -94,8 +89,7 @@ class RowsTimeAxis(TimeAxis):
         )
 
     def _pieces(self, b: Builder, x: Ref, blob: Ref, matrix: Matrix, names: Sequence[str]) -> Refs:
-        """Return the steps of a parameter that is read as a sequence. The parameter's blob is split into a blob for
-        each step, and a layer returns the value of each."""
+        """Split the blob of a parameter that is read as a sequence; return each step's value, by a layer."""
         form, called = Form(self.target, b, b.node(unviewed(b, x).node)), b.node(blob.node).names[blob.out]
         (rows,) = b.add(Reshape((len(names), *matrix)), blob, names=(f"{called}/steps",))
         pieces = b.add(Split(0, (1,) * len(names)), rows, names=[f"{called}/{t}" for t in range(len(names))])
@@ -105,8 +99,7 @@ class RowsTimeAxis(TimeAxis):
         return tuple(parameter_value(form, step, name) for (step,), name in zip(steps, names, strict=True))
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
-        """Return T values [N, ...] as one [T, N, ...]: a Concat of rows, or a HostStack if the target's time is a list
-        of steps."""
+        """Return T values [N, ...] as one [T, N, ...]: a Concat, or a HostStack if time is a list of steps."""
         shape = (len(steps), *b.type(steps[0]).shape)
         if self.target.time == "steps":
             if len(steps) == 1:
@@ -136,7 +129,6 @@ class OneRow(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        """Write all matrices as one row. Return the graph unchanged if each matrix has one row already."""
         if all(map(_is_row, graph)):
             return PassResult(graph, False)
         writer = _Writer(graph, self.target)
@@ -158,9 +150,8 @@ def _of_each_row(op: caffe.CaffeOp, types: Sequence[TensorType]) -> bool:
 
 @dataclass
 class _Writer:
-    """Makes the new graph. An old blob may exist in three forms: as one blob (``wholes``), as a blob for each row
-    (``rows``), or as a list of old blobs that follow one another (``joined``). A form that is missing is made when it
-    is needed."""
+    """Makes the new graph, with each old blob in the forms that are needed: ``wholes``, one blob; ``rows``, a blob for
+    each row; ``joined``, a list of old blobs that follow one another."""
 
     graph: Graph
     target: Target
@@ -186,7 +177,6 @@ class _Writer:
         return self.b.finish(outputs)
 
     def _node(self, node: Node, args: Refs) -> None:
-        """Write one node. One branch for each kind of node."""
         op, by_element = node.op, Pointwise | caffe.Eltwise
         if isinstance(op, caffe.HostStack):
             self._keep(node, self.b.copy(node, [self._in_its_shape(ref) for ref in args]))
@@ -249,7 +239,7 @@ class _Writer:
         return slice_tree(self.b, whole, 1, (width,) * height, [f"{name}/{i}" for i in range(height)], (), self.most)
 
     def _slice_rows(self, node: Node, op: caffe.SliceLayer, source: Ref) -> None:
-        """Write a Slice of rows. Rows that exist as separate blobs are divided among the outputs without a layer."""
+        """Write a Slice of rows. Rows that are separate blobs are divided among the outputs without a layer."""
         if source in self.joined or source in self.rows:
             rows = iter(self._rows(source))
             for out, size in enumerate(op.sizes):
@@ -297,8 +287,7 @@ class _Writer:
         return self.b.add(caffe.ReshapeLayer(shape), ref, names=(name,), loc=node.loc, steps=node.steps[:1])[0]
 
     def _in_its_shape(self, ref: Ref) -> Ref:
-        """Return an output in its old shape, in which the host reads it. This is a View if the blob's shape has
-        changed."""
+        """Return an output in its old shape, in which the host reads it: as a View if the blob's shape has changed."""
         value, shape = self._whole(ref), self.graph.type(ref).shape
         if self.b.type(value).shape == shape:
             return value
@@ -307,7 +296,6 @@ class _Writer:
         return viewed
 
     def _refuse(self, node: Node) -> NoReturn:
-        """Raise BackendError for a layer of several rows that cannot be written one row at a time."""
         assert isinstance(node.op, caffe.CaffeOp)
         (rule,) = [rule for rule in self.target.rule if rule.rows_at_most == 1]
         raise BackendError(

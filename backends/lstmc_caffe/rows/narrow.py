@@ -1,4 +1,4 @@
-"""Rewrite layers of stock Caffe to those of a narrower target; steps in float16; embeddings; names of blobs."""
+"""Layers of stock Caffe as those of a narrower target; steps in float16; embeddings; names of blobs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,6 @@ class Narrow(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        """Apply the rule of each layer that the target does not allow as it is."""
         counts: Counter[str] = Counter()
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -77,7 +76,7 @@ class Narrow(Pass):
 
 
 def _fits_unchanged(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
-    """Return whether the pass leaves a layer as it is: its operands are no views, and the target allows the layer."""
+    """Return whether a layer stays as it is: its operands are no views, and the target allows it."""
     changed = (*INPUTS, caffe.DummyData) if form.target.float16 else INPUTS
     # rows: inputs and views always change
     if form.rows and (isinstance(op, changed) or any(isinstance(form.b.node(a.node).op, caffe.View) for a in args)):
@@ -96,8 +95,7 @@ INPUTS = (caffe.InputLayer, caffe.FilledInput)
 
 
 def input_of_host(form: Form, op: caffe.InputLayer | caffe.FilledInput, args: Refs) -> Refs:
-    """Write an input as an array of the host, from which blobs are fed, if blobs are matrices. Otherwise write an Input
-    layer: an input with a fill is then fed like any other input."""
+    """Write an input as an array of the host if blobs are matrices, otherwise as an Input layer, which is fed."""
     if form.rows:
         return form.b.copy(form.node, args, caffe.HostInput(op.shape, op.fill, op.values))
     return form.layers(caffe.InputLayer(op.shape, op.fill, op.values))
@@ -111,8 +109,8 @@ def constant(form: Form, op: caffe.DummyData, args: Refs) -> Refs:
 
 
 def rounding(form: Form, op: caffe.RoundingPower, args: Refs) -> Refs:
-    """Round by adding a large number, which is smaller in float16. A ReLU then leaves the positive sum unchanged, but
-    prevents readers of the net from merging this addition with the subtraction in the next layer."""
+    """Round by adding a large number, in float16 a smaller one. There a ReLU leaves the positive sum unchanged: without
+    it, readers of the net merge this addition with the subtraction in the next layer."""
     if not form.target.float16:
         return pointwise(form, op, args)
     shift, name = caffe.RoundingPower(caffe.RoundingPower.HALF), f"{form.node.name}/shifted"
@@ -120,8 +118,7 @@ def rounding(form: Form, op: caffe.RoundingPower, args: Refs) -> Refs:
 
 
 def inner_product(form: Form, op: caffe.InnerProduct, args: Refs) -> Refs:
-    """Write an InnerProduct on the matrix whose columns are the axes of x from ``op.axis`` on. If the target allows no
-    product of a single column, the column is widened first."""
+    """Write an InnerProduct on the matrix whose columns are the axes of x from ``op.axis`` on."""
     x, *learned = args
     rows = form.view(x, matrix_at(form.shape(x), op.axis))
     product = caffe.InnerProduct(1, op.num_output, op.bias)
@@ -131,8 +128,7 @@ def inner_product(form: Form, op: caffe.InnerProduct, args: Refs) -> Refs:
 
 
 def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
-    """Return the product of a column x with a matrix w of one column, for targets without such products. Both get a
-    second column: the second column of x is zero, so the second column of w adds nothing."""
+    """Return x w for a column x and targets without such products: a second column of x is zero and adds nothing."""
     name = f"{form.named(x)}/{form.node.name}"
     zeros = power_layers(form, caffe.PowerLayer(scale=0.0), x, f"{name}/zeros")
     wide = form.layer(caffe.ConcatLayer(1), x, zeros, name=f"{name}/wide")
@@ -141,8 +137,7 @@ def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
 
 
 def softmax(form: Form, op: caffe.SoftmaxLayer, args: Refs) -> Refs:
-    """Write a softmax over any axis as a Softmax over axis 1 of a matrix. If axes follow the softmax's axis, the values
-    along that axis are first joined as the columns of a matrix, and afterwards cut and joined back."""
+    """Write a softmax over any axis as a Softmax over axis 1 of a matrix, to whose columns other axes are moved."""
     shape = form.shape(args[0])
     lead, length, rest = prod(shape[: op.axis]), shape[op.axis], prod(shape[op.axis + 1 :])
     if rest == 1:
@@ -155,8 +150,7 @@ def softmax(form: Form, op: caffe.SoftmaxLayer, args: Refs) -> Refs:
 
 
 def pieces(form: Form, x: Ref, axis: int) -> Refs:
-    """Return the pieces of x along an axis, one for each index. Each piece is a matrix: its rows are the axes before
-    ``axis``, its columns the axes after ``axis``."""
+    """Return the pieces of x along an axis, as matrices: rows are the axes before ``axis``, columns the axes after."""
     shape = form.shape(x)
     lead, length, rest = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
     if length == 1:
@@ -169,12 +163,8 @@ MOST_COLUMNS = 32  # that a sum or maximum combines one by one; longer axes are 
 
 
 def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
-    """Return pieces of x along an axis, which the caller combines by ``op``.
-
-    If there are more than ``MOST_COLUMNS`` pieces, x is cut into two halves, which ``op`` combines, until few pieces
-    are left. The maximum is not halved if the target is trained: only with single pieces does the first of equal
-    numbers get the gradient.
-    """
+    """Return pieces of x along an axis, to be combined by ``op``, which has combined the halves of a long axis. The
+    maximum is not halved if the target is trained: only single pieces give the first of equal numbers the gradient."""
     shape, rest = form.shape(x), prod(form.shape(x)[axis + 1 :])
     length, type_ = shape[axis], TensorType((prod(shape[:axis]), rest))
     odd: list[Ref] = []
@@ -197,11 +187,8 @@ def reduction(form: Form, op: caffe.Reduction, args: Refs) -> Refs:
 
 
 def pooling(form: Form, op: caffe.AvePooling | caffe.MaxPooling, args: Refs) -> Refs:
-    """Write the mean or the maximum of whole columns of an image as an Eltwise of the image's rows.
-
-    The image must have one channel. A maximum stays a pooling if the target has this pooling but no Eltwise MAX: argmax
-    compares values with the maximum, so the maximum must be exact.
-    """
+    """Write the mean or maximum of whole columns of an image of one channel as an Eltwise of the image's rows. A
+    maximum stays a pooling if that is allowed and Eltwise MAX is not: argmax compares with it, so it must be exact."""
     count, channels, height, width = form.shape(args[0])
     column = channels == 1 and op.size == (height, 1) and op.pad == (0, 0)
     two = [TensorType((count, width))] * 2
@@ -218,7 +205,6 @@ def pooling(form: Form, op: caffe.AvePooling | caffe.MaxPooling, args: Refs) -> 
 
 
 def slice_(form: Form, op: caffe.SliceLayer, args: Refs) -> Refs:
-    """Write a Slice on a matrix: of rows if it cuts the first axis, otherwise of columns."""
     shape = form.shape(args[0])
     axis, inner = min(op.axis, 1), prod(shape[op.axis + 1 :]) if op.axis else 1
     rows = form.view(args[0], matrix_at(shape, op.axis or 1))
@@ -227,7 +213,6 @@ def slice_(form: Form, op: caffe.SliceLayer, args: Refs) -> Refs:
 
 
 def concat(form: Form, op: caffe.ConcatLayer, args: Refs) -> Refs:
-    """Write a Concat of matrices: of rows along the first axis, otherwise of columns."""
     rows = [form.view(ref, matrix_at(form.shape(ref), op.axis or 1)) for ref in args]
     return (form.result(form.joined(min(op.axis, 1), rows)),)
 
@@ -351,8 +336,6 @@ class RenameBlobs(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        """Rename the blobs whose names the target's readers do not accept: names that are not lower-case words, or that
-        readers give to weights. A renamed Input becomes an input of the host and a blob that is fed from it."""
         layers = {node.name: node.op for node in graph if isinstance(node.op, caffe.CaffeOp)}
         learning = [name for name, op in layers.items() if op.blobs(len(graph.args(name)))]
         taken = {f"{name}_{end}" for name in learning for end in ("1", "weight_0", "weight_1")}

@@ -84,8 +84,7 @@ class _Settler:
         return self.b.finish(output._replace(ref=view) for output, view in zip(outputs, views, strict=True))
 
     def _node(self, node: Node) -> None:
-        """Copy one node, or enter a view's source in ``sources``. An input becomes an Input layer if the host feeds it
-        unchanged, and leaves the net if no layer reads it and the target has no Silence."""
+        """Copy a node, or enter a view's source in ``sources``; an input may become a layer, or leave the net."""
         args = self.graph.args(node.name)
         if isinstance(node.op, caffe.View):
             self.sources[Ref(node.name)] = self.sources[args[0]]
@@ -112,8 +111,7 @@ class _Settler:
         self.sources.update((Ref(node.name, i), ref) for i, ref in enumerate(blobs))
 
     def _source(self, node: Node, slot: int, ref: Ref) -> Ref:
-        """Return the new value that a node's copy reads at operand ``slot``: a blob in the shape that the layer needs,
-        or, if the operand is a weight or the node is no layer, the value as it is."""
+        """Return the new value of operand ``slot``: for a layer, in the shape that it needs; a weight as it is."""
         if isinstance(node.op, caffe.HostStack):
             shape = self.graph.type(ref).shape
             return self._fed(self.sources[ref], last_axis(shape))
@@ -135,8 +133,7 @@ class _Settler:
         return self.copies[ref]
 
     def _operand(self, reader: Node, ref: Ref) -> Ref:
-        """Return the blob that a layer reads, by a Reshape if the blob's shape has changed. Raise BackendError if the
-        target lacks Reshape, or if the value is a sequence whose steps are separate blobs."""
+        """Return the blob that a layer reads, by a Reshape if its shape has changed; raise BackendError without."""
         source, old = self.sources[ref], self.graph.node(ref.node)
         shape = self.graph.type(ref).shape
         source = self._fed(source, shape)
@@ -160,8 +157,7 @@ class _Settler:
         return self.blobs[source, shape]
 
     def _fed(self, source: Ref, shape: tuple[int, ...]) -> Ref:
-        """Return the blob to which the host feeds an input; a value that is no input is unchanged. Raise BackendError
-        if the input is also read step by step, and the target has no Slice."""
+        """Return the blob to which the host feeds an input; a value that is no input is unchanged."""
         node = self.b.node(source.node)
         if not isinstance(node.op, caffe.HostInput):
             return source
@@ -179,8 +175,7 @@ class _Settler:
         return self.blobs[source, ()]
 
     def _output_blob(self, output: Output) -> Ref:
-        """Return a blob for an output. If the target's outputs must be unread, no layer reads this blob. If the host
-        stacks steps, each step has such a blob."""
+        """Return a blob for an output, or one for each step that a HostStack stacks, unread if it must be."""
         source = self._fed(self.sources[output.ref], last_axis(self.graph.type(output.ref).shape))
         if not isinstance(self.b.node(source.node).op, caffe.HostStack):
             return self._unread(source, output.name)
@@ -197,8 +192,8 @@ class _Settler:
         return self.b.add(caffe.View(shape), source, names=(name,), loc=old.loc, steps=(step,))[0]
 
     def _unread(self, blob: Ref, name: str) -> Ref:
-        """Return the blob or a copy of it, as the target requires for outputs: unread by any layer, and with its
-        layer's name, by which OpenCV finds it. Outputs of one value share a copy, because MNN merges copies."""
+        """Return a blob, or a copy of it if a layer reads it and the target forbids that of outputs. Outputs of one
+        value share a copy, because MNN merges copies."""
         while self.target.outputs_unread and not self._is_own(blob):
             if blob not in self.copies:
                 self.counts["copy_output"] += 1
@@ -211,15 +206,13 @@ class _Settler:
         return blob
 
     def _is_own(self, blob: Ref) -> bool:
-        """Return whether no layer reads a blob and its layer has no other top. Return False for an Input, because
-        readers refuse an unread Input."""
+        """Return whether a blob is unread and the only top; False for an Input, which readers refuse unread."""
         writer = self.b.node(blob.node)
         fed = isinstance(writer.op, caffe.Feed | caffe.InputLayer)
         return blob not in self.read and len(writer.names) == 1 and not fed
 
     def _copy(self, blob: Ref, name: str, step: Step | None = None) -> None:
-        """Copy a blob by a layer that changes no element: a Power if the target has it, else a Concat of one blob.
-        Images are copied by a Reshape to a matrix."""
+        """Copy a blob by a layer that changes no element: a Reshape of images, a Power, or a Concat of one blob."""
         type_ = self.b.type(blob)
         power = caffe.PowerLayer()
         op: caffe.CaffeOp
@@ -233,12 +226,10 @@ class _Settler:
         self.copies[blob] = self.b.add(op, blob, names=(name,), steps=(step,))[0]
 
     def _reason(self, layer_type: str) -> tuple[str, str]:
-        """Return why the target lacks a type of layer."""
         reason, source = self.target.reason_against(layer_type)
         return reason, f"documented in: {source}"
 
     def _refused(self, reader: Node, source: Ref, why: str, *notes: str) -> BackendError:
-        """Return the error for a node that cannot read a value in another shape."""
         return BackendError(
             f"target {self.target.name}: {reader.name} cannot read {source.node} in another shape: {why}",
             loc=reader.loc,
@@ -266,7 +257,6 @@ def fit_readers(graph: Graph, counts: Counter[str]) -> Graph:
     feeds: dict[Ref, Ref] = {}  # input -> the blob that layers read; values are still carried to the input
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs:
-        """Write a node in its new shape; it reads a view of each operand that has another shape."""
         args = tuple(feeds.get(ref, ref) for ref in args)
         if isinstance(node.op, caffe.View):
             return (viewed(b, args[0], node.op.shape, node.names, node.steps),)
@@ -292,11 +282,8 @@ def fit_readers(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 def _shapes(graph: Graph) -> dict[str, Shape]:
-    """Return the new shapes of the nodes whose shape changes.
-
-    Elementwise layers that read each other get one shape: the shape in which their neighbours write and read them. An
-    input of the host, or a constant, gets the shape in which all its readers read it.
-    """
+    """Return the new shapes of nodes: for elementwise layers that read each other, the shape in which their neighbours
+    write and read them; for an input of the host, or a constant, the shape in which all its readers read it."""
     kinds = Pointwise | caffe.Eltwise | caffe.HostStack
     layers = {n.name: n.name for n in graph if isinstance(n.op, kinds) or _is_row_of_factors(n)}
 
@@ -347,21 +334,18 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
 
 
 def _edges(graph: Graph) -> Iterator[tuple[Node, int, Ref, Ref]]:
-    """Yield each operand of each node: the node, the operand's slot, the operand, and the value of which the operand is
-    a view."""
+    """Yield each operand of each node: the node, the slot, the operand, and the value that the operand is or views."""
     for node in graph:
         for slot, arg in enumerate(graph.args(node.name)[: 1 if _is_row_of_factors(node) else None]):
             yield node, slot, arg, unviewed(graph, arg)
 
 
 def _is_row_of_factors(node: Node) -> bool:
-    """Return whether a layer multiplies each column of a matrix by its own number."""
     scale = isinstance(node.op, caffe.Scale) and (node.op.learned, node.op.axis, node.op.num_axes) == (True, 1, 1)
     return scale and node.types[0].rank == 2
 
 
 def _is_fed(node: Node) -> bool:
-    """Return whether the host gives a node's value, or the value is a constant."""
     return isinstance(node.op, caffe.HostInput | caffe.Feed | caffe.DummyData)
 
 
@@ -376,6 +360,6 @@ def _read_shapes(graph: Graph, node: Node, slot: int, arg: Ref) -> Iterator[Shap
 
 
 def _host_shapes(graph: Graph, ref: Ref) -> Iterator[Shape]:
-    """Yield the shape of a value that the host reads. Yield nothing for a view, which the host reads in any shape."""
+    """Yield the shape of a value that the host reads; nothing for a view, which the host reads in any shape."""
     if not isinstance(graph.node(ref.node).op, caffe.View):
         yield graph.type(ref).shape

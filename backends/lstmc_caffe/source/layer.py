@@ -29,10 +29,7 @@ class BlobHints:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer: its index among all layers, its message, the shapes of its bottoms, and its blobs.
-
-    ``fixed`` holds the bottoms that are constants, by name.
-    """
+    """A layer: its index in the net, its message, the shapes of its bottoms, its blobs, and its constant bottoms."""
 
     place: int
     message: Any
@@ -42,20 +39,16 @@ class Layer:
 
     @property
     def label(self) -> str:
-        """The layer's name and type, for messages."""
         return label(self.message)
 
 
 def label(message: Any) -> str:
-    """Return a layer's name with its type."""
     return f"{message.name} ({message.type})"
 
 
 def unknown_bottoms(message: Any, names: Collection[str], first: Collection[str]) -> Refusal:
-    """Return the refusal of a layer that reads blobs of unknown shape: ``names``.
-
-    ``first`` are the blobs whose shapes the user has to give, because no layer of a known type computes them.
-    """
+    """Return the refusal of a layer with bottoms ``names`` of unknown shape. If the user gives the shapes of ``first``,
+    the shapes of all are known."""
     why = f"no known layer computes {', '.join(first)}"
     mend = f"give {', '.join(str(Argument('shapes', f'{name}=SIZES')) for name in first)}"
     return Refusal(label(message), "bottoms", f"{', '.join(names)} of unknown shape", why, mend)
@@ -68,8 +61,7 @@ def unwritten_bottom(message: Any, blob: str, near: str) -> Refusal:
 
 
 def first_unknown(layers: Sequence[Any], shapes: Shapes, place: int, names: Collection[str]) -> list[str]:
-    """Return the blobs that no known layer computes and that therefore make the shapes of ``names`` unknown. ``names``
-    are bottoms of layer ``place``."""
+    """Return the blobs, of no known layer, that make ``names``, bottoms of layer ``place``, of unknown shape."""
     waiting, sources = set(names), list[str]()
     for layer, (bottoms, _) in reversed([*zip(layers, shapes.seen, strict=True)][:place]):
         tops = [top for top in layer.top if top in waiting]
@@ -82,10 +74,8 @@ def first_unknown(layers: Sequence[Any], shapes: Shapes, place: int, names: Coll
 
 
 def constant_of(values: Mapping[str, Array], blob: str, shape: Shape) -> Array:
-    """Return the array of a constant input: the user's array, or one number for all elements.
-
-    Raises :class:`SourceError` for an array of another shape.
-    """
+    """Return the array of a constant input, which the user may give as one number; raise SourceError for another
+    shape."""
     value = np.asarray(values[blob], np.float32)
     if value.shape not in ((), shape):
         raise SourceError(
@@ -95,11 +85,7 @@ def constant_of(values: Mapping[str, Array], blob: str, shape: Shape) -> Array:
 
 
 def blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Mapping[int, Sequence[Weight]]:
-    """Return the blobs of each layer by the layer's index, for layers of ``types`` or for all layers. ``trained`` is a
-    caffemodel.
-
-    Raises :class:`RefusedError` for blobs that are not float32.
-    """
+    """Return the blobs of each layer, of ``types`` or all, by its index; raise RefusedError for one not float32."""
     stored = {(layer.name, layer.type): layer for layer in trained.layer}
     shared: dict[str, Weight] = {}
     blobs = {}
@@ -119,8 +105,7 @@ def blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Ma
 
 
 def _weight(param: str | None, layer: str, index: int, blob: Any) -> Weight:
-    """Return a blob as a weight. Its name is ``param``, under which layers share the blob, or the layer's name and the
-    index."""
+    """Return a blob as a weight, named ``param`` if layers share it, else by the layer's name and the blob's index."""
     shape, name = tuple(blob.shape.dim), param or f"{layer}/{index}"
     if min(shape, default=1) < 0 or 4 * prod(shape) != len(blob.data):
         value = f"{list(shape)} in {len(blob.data):,} bytes"
@@ -161,7 +146,6 @@ def message_fields(text: str, start: int = 0, stop: int | None = None) -> Iterat
 
 
 def layer_fields(text: str) -> list[Field]:
-    """Return the field of each layer of a net's text."""
     return [field for field in message_fields(text) if field.name == "layer"]
 
 

@@ -1,7 +1,7 @@
 """Caffe's layers other than recurrent ones as steps of a description: the computation of each type in inference.
 
-A layer that an op models is read as that op, which refuses fields that it does not model. The fields of other layers
-are read here, as ``src/caffe/layers/*_layer.cpp`` does.
+A layer that an op models is read as that op, which refuses fields that it does not model; the fields of other layers as
+``src/caffe/layers/*_layer.cpp`` reads them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ class LayerCall:
 
     @property
     def types(self) -> Types:
-        """The types of the bottoms."""
         return tuple(TensorType(tuple(int(s) for s in self.layers.shape(x))) for x in self.xs)
 
     def is_always(self, x: str, value: float) -> bool:
@@ -62,7 +61,6 @@ class LayerCall:
         return [blob.reshaped(*shape) for blob, shape in zip(self.blobs, expected, strict=True)]
 
     def learned(self, op: CaffeOp) -> list[Weight]:
-        """Return the blobs of an op's layer."""
         return self.weights(*(type_.shape for type_ in op.blob_types(self.types)))
 
 
@@ -73,7 +71,6 @@ def _convolution(g: LayerCall, op: ops.Convolution) -> str:
 
 
 def _pooling(g: LayerCall, op: ops.MaxPooling | ops.AvePooling) -> str:
-    """Return the value of a Pooling."""
     op.infer(*g.types)  # refuses a last window that begins beyond the image: Caffe reads memory outside of it
     rows, columns = op.pad
     kind: Literal["max", "mean"] = "max" if isinstance(op, ops.MaxPooling) else "mean"
@@ -98,7 +95,6 @@ def _rounded(g: LayerCall) -> str | None:
 
 
 def _eltwise(g: LayerCall, op: ops.Eltwise) -> str:
-    """Return the value of an Eltwise: the sum with coefficients, the product or the maximum of its bottoms."""
     if op == ops.Eltwise("SUM") and (rounded := _rounded(g)) is not None:
         return rounded
     kind = {"SUM": "add", "PROD": "mul", "MAX": "max"}[op.operation]
@@ -123,8 +119,7 @@ def _power(g: LayerCall, op: ops.PowerLayer) -> str:
 
 
 def _lstm_unit(g: LayerCall, op: ops.LSTMUnit) -> list[str]:
-    """Return the values of c and h: c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c). Factors
-    that are always 1 and terms that are always 0 are left out."""
+    """Return c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g) and h = sigmoid(o) tanh(c), without factors 1, terms 0."""
     if len(g.xs) != 3:
         raise Refused("bottoms", str(len(g.xs)), "three are expected", "check the net in Caffe")
     c_prev, gates, cont = g.xs
@@ -168,8 +163,7 @@ OPS: Mapping[type[CaffeOp], Callable[[LayerCall, Any], str | list[str]]] = {
 
 
 def _scale(g: LayerCall) -> str:
-    """Return the value of a Scale, plus a bias blob with ``bias_term``. A bias so large that float32 cannot hold a
-    fraction beside it rounds the value."""
+    """Return the value of a Scale. A bias so large that float32 cannot hold a fraction beside it rounds the value."""
     plain = type(g.message)()
     plain.CopyFrom(g.message)
     plain.scale_param.ClearField("bias_term")
@@ -190,7 +184,6 @@ def _scale(g: LayerCall) -> str:
 
 
 def _embed(g: LayerCall) -> str:
-    """Return the value of an Embed: rows of the table, plus a bias if the layer has one."""
     param = g.message.embed_param
     shapes = [(param.input_dim, param.num_output), (param.num_output,)][: 1 + param.bias_term]
     w, *b = g.weights(*shapes)
@@ -199,8 +192,7 @@ def _embed(g: LayerCall) -> str:
 
 
 def _exponential(g: LayerCall) -> str:
-    """Return the value of an Exp, base ** (shift + scale x), or of a Log, log_base(shift + scale x). A base of -1
-    stands for e."""
+    """Return the value of an Exp, base ** (shift + scale x), or a Log, log_base(shift + scale x); -1 means e."""
     exp = g.message.type == "Exp"
     param = g.message.exp_param if exp else g.message.log_param
     base, scale, shift = (field_value(param, field) for field in ("base", "scale", "shift"))
@@ -224,8 +216,7 @@ def _reduction(g: LayerCall) -> str:
 
 
 def _batch_norm(g: LayerCall) -> str:
-    """Return x normalized by the stored mean and variance. Both blobs must be divided by the third blob
-    (``batch_norm_layer.cpp``)."""
+    """Return x normalized by the stored moments, each divided by the third blob (``batch_norm_layer.cpp``)."""
     param = g.message.batch_norm_param
     if param.HasField("use_global_stats") and not param.use_global_stats:
         why = "then it depends on what else is in the batch"
@@ -255,8 +246,7 @@ def _prelu(g: LayerCall) -> str:
 
 
 def _lrn(g: LayerCall) -> str:
-    """Return x / (k + alpha / n S) ** beta (``lrn_layer.cpp``), where S sums the squares of n neighbouring channels. A
-    convolution computes S."""
+    """Return x / (k + alpha / n S) ** beta, where S sums the squares of n neighbouring channels (``lrn_layer.cpp``)."""
     param = g.message.lrn_param
     if field_value(param, "norm_region") != "ACROSS_CHANNELS":
         raise Refused("norm_region", "WITHIN_CHANNEL", "only sums over channels can be expressed", "replace the layer")

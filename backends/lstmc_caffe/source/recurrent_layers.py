@@ -1,8 +1,7 @@
 """Caffe's LSTM and RNN layers as a description: one model of all such layers of a net; and its compiled parts.
 
-``recurrent_layer.cpp`` defines the operands: x [T, N, ...], cont [T, N], an optional static input [N, ...], and with
-``expose_hidden`` further bottoms for the initial states [1, N, H], and further tops after h [T, N, H] for the final
-states.
+Bottoms (``recurrent_layer.cpp``): x [T, N, ...], cont [T, N], an optional static input [N, ...], and with
+``expose_hidden`` the initial states [1, N, H]. Tops: h [T, N, H], and with ``expose_hidden`` the final states.
 """
 
 from __future__ import annotations
@@ -35,10 +34,7 @@ _ZERO = (
 
 @dataclass
 class Imported:
-    """The net's blob of each input of the description, and the layer index and top of each of its outputs.
-
-    ``bottoms`` has the inputs of each layer, by its index.
-    """
+    """The net's blob of each input of the description, layer index and top of each output, and each layer's inputs."""
 
     inputs: dict[str, str] = field(default_factory=dict)
     bottoms: dict[int, list[str]] = field(default_factory=dict)
@@ -48,10 +44,8 @@ class Imported:
 def describe_layers(
     layers: Sequence[Layer], origin: str, tops_by_layer: Sequence[Sequence[str]]
 ) -> tuple[Net, Imported]:
-    """Return the description of all recurrent layers of a net, and the net's blob of each input and output.
-
-    ``tops_by_layer`` are the tops of all layers. A blob has a new version for each layer that writes it.
-    """
+    """Return the description of all recurrent layers, and the net's blob of each input and output. ``tops_by_layer``
+    are the tops of all layers: a blob has a new version for each layer that writes it."""
     builder, imported = NetBuilder("net", origin), Imported()
     refusals = [refusal for layer in layers for refusal in refusals_of(layer)]
     if refusals:
@@ -76,7 +70,6 @@ def describe_layers(
 
 
 def notes_of(layers: Sequence[Layer]) -> Iterator[str]:
-    """Yield notes for the user on imported recurrent layers."""
     if layers:
         yield _ZERO
     for layer in layers:
@@ -120,8 +113,7 @@ def refusals_of(layer: Layer) -> Iterator[Refusal]:
 
 
 def _blob_shapes(layer: Layer) -> list[Shape]:
-    """Return the shapes of W_x, b, W_static, W_h, and for an RNN W_o, b_o (``lstm_layer.cpp``, ``rnn_layer.cpp``,
-    FillUnrolledNet)."""
+    """Return the shapes of W_x, b, W_static, W_h, and for an RNN W_o, b_o (``FillUnrolledNet`` of each layer)."""
     lstm, units = layer.message.type == "LSTM", layer.message.recurrent_param.num_output
     rows, static = units * (4 if lstm else 1), _sizes(layer)[1]
     shapes: list[Shape] = [(rows, prod(layer.bottoms[0][2:])), (rows,)]
@@ -130,8 +122,7 @@ def _blob_shapes(layer: Layer) -> list[Shape]:
 
 
 def recurrent_values(builder: NetBuilder, layer: Layer, operands: Sequence[str]) -> list[str]:
-    """Return the values of the layer's tops: the outputs of all steps, then the last states if the layer exposes
-    them."""
+    """Return the values of the layer's tops: the outputs of all steps, then the last states if they are exposed."""
     message, lstm = layer.message, layer.message.type == "LSTM"
     units, origin = message.recurrent_param.num_output, layer.label
     _, static, _ = _sizes(layer)
@@ -166,12 +157,8 @@ def recurrent_values(builder: NetBuilder, layer: Layer, operands: Sequence[str])
 def replacements(
     artifact: Artifact, net: Any, imported: Imported
 ) -> tuple[dict[int, list[Any]], dict[int, list[bytes]]]:
-    """Return the layers that replace each recurrent layer of ``net``, by that layer's index, with names that are unique
-    in the net. Return also their messages for a caffemodel, for layers with blobs.
-
-    Raises :class:`RefusedError` if the compiled net has a blob for each step: these replacements have no layers that
-    cut or join steps.
-    """
+    """Return the layers that replace each recurrent layer of ``net``, by its index, and their caffemodel messages.
+    Raises :class:`RefusedError` if the compiled net has a blob for each step: no layer here cuts or joins steps."""
     content = {name.partition(".")[2]: content for name, content in artifact.files.items()}
     manifest = parse_manifest(content["manifest.json"])
     _check_places(manifest, imported)
@@ -213,7 +200,6 @@ class _Partition:
     """The compiled layers, divided into parts: each part replaces one recurrent layer."""
 
     def __init__(self, layers: Sequence[Any], manifest: Manifest, imported: Imported, names: _Names) -> None:
-        """Note where the compiled net is fed, and which compiled blob each top of the host net comes from."""
         self.compiled, self.names, self.imported = layers, names, imported
         inputs = {name: entry.place for name, entry in manifest.inputs.items() if not entry.filled}
         self.fed = {blob: (imported.inputs[name], place) for name, place in inputs.items() for blob in place.names}
@@ -224,8 +210,7 @@ class _Partition:
             self._leave(place, top, manifest.outputs[name])
 
     def _leave(self, place: int, top: str, where: Place) -> None:
-        """Make a top of the host net from an output of the compiled net: by another name if the shapes agree, otherwise
-        by a Reshape at the end of the part."""
+        """Make a top of the host net from a compiled blob: by a new name if the shapes agree, else by a Reshape."""
         (blob,) = where.names
         self.tops[place].append(blob)
         if where.blob_shape is None and blob not in self.names and blob not in self.fed:
@@ -234,8 +219,7 @@ class _Partition:
             self.leaving[place].append(_reshape(self.names[blob], top, where.shape))
 
     def layers(self) -> dict[int, list[Any]]:
-        """Return the layers that replace each recurrent layer. A compiled layer is in the first part that needs it;
-        layers that no part needs (Silence) are in the last part."""
+        """Return the layers that replace each recurrent layer: each in the first part that needs it, or in the last."""
         makers: list[set[int]] = []  # for each layer, the layers that last wrote its bottoms
         writers: dict[str, int] = {}
         for at, layer in enumerate(self.compiled):
@@ -287,8 +271,7 @@ class _Partition:
 def _stored(
     layers: Mapping[int, Sequence[Any]], compiled: Sequence[Any], weights: Any, names: _Names
 ) -> dict[int, list[bytes]]:
-    """Return the caffemodel messages of each part's layers: of layers that have blobs in the compiled caffemodel, and
-    of the first layer of each parameter."""
+    """Return the messages of layers with blobs in the compiled caffemodel, and of each parameter's first layer."""
     blobs = {layer.name: layer.blobs for layer in weights.layer}
     having = [layer for layer in compiled if layer.name in blobs]
     values = {

@@ -57,7 +57,6 @@ class CaffeHostNet:
 
     @property
     def name(self) -> str:
-        """The base name of its files."""
         return Path(self.origin).stem
 
     def whole(self) -> SourceNet:
@@ -73,10 +72,8 @@ class CaffeHostNet:
         return SourceNet(described, "Caffe", None, CaffeRuntime([fed], self.caffemodel))
 
     def files(self, artifact: Artifact, target: str) -> dict[str, bytes]:
-        """Return ``NAME.TARGET.prototxt`` and ``NAME.TARGET.caffemodel``: the whole net for a target.
-
-        Raises :class:`RefusedError` for inputs whose shapes in the text differ from those of the imported layers.
-        """
+        """Return the whole net for a target: ``NAME.TARGET.prototxt`` and ``NAME.TARGET.caffemodel``. Raises
+        :class:`RefusedError` for inputs whose shapes in the text differ from those of the imported layers."""
         self._check_shapes()
         layers, stored = replacements(artifact, net_from_text(self.text), self.imported)
         name = load_target(target).name
@@ -86,8 +83,7 @@ class CaffeHostNet:
         }
 
     def _check_shapes(self) -> None:
-        """Raise RefusedError for shapes from the user that differ from the shapes in the text, because the text is not
-        changed."""
+        """Raise RefusedError for shapes from the user that differ from those in the text, which is not changed."""
         net = net_from_text(self.text)
         own = infer_shapes(net.layer, old_inputs(net)).blobs
         mend = f"write it into the prototxt, or import the whole net, {Argument('whole', 'True')}"
@@ -100,18 +96,14 @@ class CaffeHostNet:
             raise RefusedError(self.origin, refusals)
 
     def findings(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
-        """Return the violations of the target's rules by copied layers.
-
-        If the target has no table ``reads``, its rules are about nets that lstmc writes: then only types that the
-        target forbids are violations.
-        """
+        """Return the violations of the target's rules by copied layers. Without a table ``reads`` the target's rules
+        are about nets that lstmc writes: then only forbidden types are violations."""
         forbidden = {rule.layer for rule in load_target(target).rule if rule.forbidden}
         every = load_target(target).reads is not None
         return [v for v in self._violations(files, target) if every or v.type in forbidden]
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> list[str]:
-        """Return a remark that lists the copied layers that the target's file does not list. Return none if all are
-        listed."""
+        """Return a remark that lists the copied layers that the target's file does not list; none if it lists all."""
         forbidden = {violation.layer for violation in self.findings(files, target)}
         unlisted = {v.layer: v.type for v in self._violations(files, target) if v.layer not in forbidden}
         if not unlisted:
@@ -123,23 +115,20 @@ class CaffeHostNet:
         ]
 
     def compared(self, files: Mapping[str, bytes], places: Sequence[str], seed: int) -> list[SourceCheck]:
-        """Compare the written net with the source in Caffe, in each of the runtimes ``places``. Return the
-        comparisons."""
+        """Compare the written net with the source in Caffe, in each of the runtimes ``places``."""
         (name,) = (name for name in files if name.endswith(".prototxt"))
         (weights,) = (content for name, content in files.items() if name.endswith(".caffemodel"))
         written, source = NetFile(name, files[name].decode(), weights), NetFile(self.origin, self.text, self.caffemodel)
         return compare_nets(source, net_from_text(self.text), written, places, self.hints, seed)
 
     def _violations(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
-        """Return the violations of the target's rules by copied layers."""
         (text,) = (content.decode() for name, content in files.items() if name.endswith(".prototxt"))
         layers = enumerate(net_from_text(self.text).layer)
         own = {layer.name for place, layer in layers if place not in self.imported.bottoms}
         return [violation for violation in lint_text(text, load_target(target)).violations if violation.layer in own]
 
     def _text(self, parts: Mapping[int, Sequence[Any]], target: str) -> str:
-        """Return the net's text, in which ``parts`` replace the recurrent layers. A replacing layer keeps the phase
-        rules."""
+        """Return the net's text, in which ``parts`` replace the recurrent layers and keep their phase rules."""
         spans, layers = layer_fields(self.text), net_from_text(self.text).layer
         pieces, at = [], 0
         for place, part in parts.items():
@@ -172,10 +161,8 @@ _LAYER = re.compile(rb"\blayers?\s*:?\s*[{<]")
 
 
 class CaffeSource:
-    """Source of Caffe nets: LSTM and RNN layers are imported alone if the net has any; otherwise all layers.
-
-    The steps of an unrolled recurrence, as by NetSpec, are rolled up again.
-    """
+    """Source of Caffe nets: LSTM and RNN layers are imported alone if the net has any; otherwise all layers. The steps
+    of an unrolled recurrence, as by NetSpec, are rolled up again."""
 
     summary = "a prototxt of Caffe (with its weights, a caffemodel)"
     options = frozenset({"weights", "shapes", "values"})
@@ -190,8 +177,7 @@ class CaffeSource:
         return b"\0" not in content and _LAYER.search(content) is not None
 
     def read(self, path: Path, options: ImportOptions) -> SourceNet:
-        """Return the recurrent layers of a net, with the rest of the net as their host. If the net has no recurrent
-        layer, return the whole net."""
+        """Return a net's recurrent layers, with the rest as their host; the whole net if it has none."""
         if _is_caffemodel(path):
             by = Argument("weights", path.name)
             raise SourceError(
@@ -243,7 +229,6 @@ def _is_caffemodel(path: Path) -> bool:
 
 
 def _caffemodel(path: Path) -> bytes:
-    """Return a caffemodel's bytes. Raise SourceError if the file is not a caffemodel."""
     with reading(path, SourceError):
         content = read_file(path)
     try:
@@ -254,7 +239,6 @@ def _caffemodel(path: Path) -> bytes:
 
 
 def _layers(net: Any, trained: Any, origin: str, hints: BlobHints) -> list[Layer]:
-    """Return the recurrent layers with the shapes of their bottoms and their blobs."""
     inferred = infer_shapes(net.layer, {**old_inputs(net), **hints.shapes}, hints.shapes)
     layers, refusals = [], list[Refusal]()
     for place, blobs in blobs_of(net, trained, TYPES).items():

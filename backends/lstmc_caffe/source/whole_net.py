@@ -45,10 +45,8 @@ class Whole:
 
 
 def describe_whole(net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, hints: BlobHints) -> tuple[Net, Whole]:
-    """Describe all layers of the phase TEST except losses and scores; outputs are the blobs that nothing reads.
-
-    Layers of data, such as Data, become inputs. Raises :class:`RefusedError` with all that cannot be expressed.
-    """
+    """Describe all layers of the phase TEST except losses and scores; outputs are the blobs that nothing reads. Layers
+    of data, such as Data, become inputs. Raises :class:`RefusedError` with all that cannot be expressed."""
     return _Reader(net, blobs, origin, hints).whole()
 
 
@@ -66,7 +64,6 @@ class _Reader:
     """Reads a net's layers one after another, and describes each by values of the description."""
 
     def __init__(self, net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, hints: BlobHints) -> None:
-        """Begin a description of ``net`` without any layer."""
         self.net, self.blobs, self.origin, self.hints = net, blobs, origin, hints
         self.builder = NetBuilder("net", origin)
         self.layers = Layers(self.builder)
@@ -84,8 +81,7 @@ class _Reader:
         self.places: list[int] = []
 
     def whole(self) -> tuple[Net, Whole]:
-        """Return the description, with the blobs of its inputs and outputs. Raise RefusedError if a layer was refused,
-        and SourceError if the net has no inputs."""
+        """Return the description and its blobs; raise RefusedError for refused layers, SourceError without inputs."""
         for name, shape in old_inputs(self.net).items():
             self._input(name, shape)
         for place, message in enumerate(self.net.layer):
@@ -113,8 +109,7 @@ class _Reader:
         return net, Whole(inputs, outputs, tuple(self.places), self.constants)
 
     def _input(self, blob: str, shape: Sequence[int] | None) -> None:
-        """Add an input of the net: as an input of the description, as a constant if the user gave its value, or as a
-        blob of unknown shape."""
+        """Add an input of the net: as input of the description, constant from the user, or of unknown shape."""
         shape = self.hints.shapes.get(blob, shape)
         if shape is not None:
             shape = checked_shape(self.origin, blob, tuple(shape))
@@ -157,8 +152,7 @@ class _Reader:
             self.parts.update(dict.fromkeys(message.top, tuple(message.top)))
 
     def _write(self, message: Any, top: str, value: str) -> None:
-        """Set the value of a top. If the layer overwrites its bottom in place, also set the values of all blobs that
-        share the bottom's memory."""
+        """Set a top's value, and that of all blobs in the same memory if the layer overwrites its bottom in place."""
         before, self.values[top] = self.values.get(top), value
         if top in message.bottom and value != before:
             for other, old in self.values.items():
@@ -171,7 +165,6 @@ class _Reader:
             self.memory[top] = self.memory.get(bottom, bottom) if unchanged or message.type in _SHARING else top
 
     def _tops(self, place: int, message: Any) -> Sequence[str]:
-        """Return the values of a layer's tops; nothing for a refused layer."""
         self.layers.at(message.top[0] if message.top else message.name, label(message))
         try:
             missing = [blob for blob in message.bottom if blob not in self.values]
@@ -190,7 +183,6 @@ class _Reader:
         return ()
 
     def _described(self, place: int, message: Any, operands: Sequence[str]) -> Sequence[str]:
-        """Return the values of a layer's tops on these bottoms."""
         if message.type in TYPES:
             return self._recurrent(place, message, operands)
         if message.type == "DummyData":
@@ -223,8 +215,7 @@ class _Reader:
 
 @dataclass(frozen=True)
 class RuntimeNet:
-    """A net to run in Caffe: its text, the description's input for each input of the net, and the net's blob for each
-    output. ``fixed`` are the inputs that are constants."""
+    """A net for Caffe: its text, the description's input for each input, the blob for each output, constant inputs."""
 
     text: str
     inputs: Mapping[str, str]
@@ -241,7 +232,6 @@ class CaffeRuntime:
         self.nets, self.caffemodel = nets, caffemodel
 
     def unavailable(self) -> str | None:
-        """Return why no Caffe is available, or None."""
         return CaffeExecutor(Runner(), "cpu").unavailable()
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -272,7 +262,6 @@ def recurrent_nets(layers: Sequence[Layer], imported: Imported) -> Iterator[Runt
 
 
 def input_text(shapes: Mapping[str, Shape]) -> str:
-    """Return the text of an Input layer for each blob."""
     net: Any = NetParameter()
     for blob, shape in shapes.items():
         entry = net.layer.add(name=f"input of {blob}", type="Input", top=[blob])
@@ -297,12 +286,8 @@ _MOVES = ("Flatten", "Split", *(op.layer_type for op in CAFFE_OPS if op.moves))
 def compare_nets(
     source: NetFile, net: Any, written: NetFile, places: Sequence[str], hints: BlobHints, seed: int
 ) -> list[SourceCheck]:
-    """Return a comparison of the outputs of a written net with those of its source in Caffe, for each of the runtimes
-    ``places``.
-
-    ``net`` is the source's message. Raises :class:`~lstmc.errors.BackendError` for a runtime that does not load the
-    written net or does not run it.
-    """
+    """Compare the outputs of a written net with its source's in Caffe, in each of the runtimes ``places``. Raises
+    :class:`~lstmc.errors.BackendError` for a runtime that does not load or run the written net."""
     if not places:
         return []
     with Runner() as runner:
@@ -333,8 +318,8 @@ def _run_source(
 
 
 def _integer_ranges(net: Any) -> dict[str, int]:
-    """Return, for each blob that holds integers, the number of values that an element may have: 0 up to this number -
-    1. Such blobs are indices of an Embed and markers of sequences."""
+    """Return, for blobs of integers (indices of an Embed, markers of sequences), how many values, from 0 on, they
+    take."""
     high: dict[str, int] = {}
     for layer in reversed(net.layer):
         if layer.type in TYPES:
@@ -350,7 +335,6 @@ def _integer_ranges(net: Any) -> dict[str, int]:
 def _compared(
     runner: Runner, net: NetFile, place: str, inputs: Mapping[str, Array], expected: Mapping[str, Array]
 ) -> SourceCheck:
-    """Run the written net in one runtime, and compare its outputs with ``expected``."""
     tolerance = TOLERANCE
     if place.startswith("caffe-"):
         mode: Mode = "gpu" if place == "caffe-gpu" else "cpu"

@@ -1,8 +1,7 @@
 """The linter: check any net's prototxt against a target's rules, and against known faults of its runtimes.
 
-Rules on shapes need those of all blobs. A layer that is one of our ops has the shapes that the op infers; all others
-follow Caffe's own ``Reshape`` of that layer (``src/caffe/layers/*_layer.cpp``). Unknown shapes are reported, never
-guessed.
+A layer that is one of our ops has the shapes that the op infers; others follow Caffe's own ``Reshape`` of that layer
+(``src/caffe/layers/*_layer.cpp``). Unknown shapes are reported, never guessed.
 """
 
 from __future__ import annotations
@@ -38,11 +37,8 @@ Infer = Callable[[Any, list[Shape]], list[Shape]]
 
 @dataclass
 class Shapes:
-    """Shapes by blob name. ``unknown`` has the layers whose tops could not be found, each with the reason.
-
-    A blob that a layer overwrites in place keeps its name, so a name has the shape of the last layer that wrote it;
-    ``seen`` has, for each layer, the shapes of its bottoms and tops at this layer (None: unknown).
-    """
+    """Shapes by blob name: of the last layer that wrote it. ``unknown`` has the layers whose tops could not be found,
+    each with the reason; ``seen``, for each layer, the shapes of its bottoms and tops at this layer (None: unknown)."""
 
     blobs: dict[str, Shape | None] = field(default_factory=dict)
     seen: list[tuple[list[Shape | None], list[Shape | None]]] = field(default_factory=list)
@@ -52,8 +48,7 @@ class Shapes:
 def infer_shapes(
     layers: Iterable[Any], inputs: Mapping[str, Shape | None] = {}, declared: Mapping[str, Shape] = {}
 ) -> Shapes:
-    """Return the shapes of all blobs that the layers write. A shape in ``declared`` takes precedence; a layer of
-    unknown type has tops of unknown shape."""
+    """Return the shapes of all blobs that the layers write, or None; a shape in ``declared`` takes precedence."""
     shapes, ops = Shapes(dict(inputs)), layer_ops()
     for layer in layers:
         bottoms = [shapes.blobs.get(name) for name in layer.bottom]
@@ -70,8 +65,8 @@ def infer_shapes(
 
 
 def old_inputs(net: Any) -> dict[str, Shape | None]:
-    """Return the inputs of a net without Input layers, with their shapes: from ``input`` with ``input_shape``, or with
-    four ``input_dim`` for each. A shape that the net does not give is None."""
+    """Return the inputs of a net without Input layers, with their shapes, or None for an input without a shape: from
+    ``input`` with ``input_shape``, or with four ``input_dim`` for each."""
     shapes: dict[str, Shape | None] = {}
     for i, name in enumerate(net.input):
         if net.input_shape:
@@ -83,11 +78,8 @@ def old_inputs(net: Any) -> dict[str, Shape | None]:
 
 
 def unwritten_bottoms(net: Any) -> Iterator[tuple[Any, str, str]]:
-    """Yield each layer with a bottom that no layer before it writes: the layer, the bottom, and a suggestion of the
-    nearest blob's name.
-
-    Caffe cannot load such a net: ``Unknown bottom blob`` (``Net<Dtype>::AppendBottom`` in ``src/caffe/net.cpp``).
-    """
+    """Yield each layer with a bottom that no layer before it writes, the bottom, and a suggestion of another name.
+    Caffe cannot load such a net: ``Unknown bottom blob`` (``Net<Dtype>::AppendBottom`` in ``src/caffe/net.cpp``)."""
     written = dict.fromkeys(net.input)
     for layer in net.layer:
         yield from ((layer, blob, did_you_mean(blob, written)) for blob in layer.bottom if blob not in written)
@@ -95,8 +87,7 @@ def unwritten_bottoms(net: Any) -> Iterator[tuple[Any, str, str]]:
 
 
 def _tops(layer: Any, bottoms: list[Shape | None], ops: LayerOps) -> list[Shape]:
-    """Return the shapes that a layer writes. Raises :class:`ShapeError`, with the reason, if they cannot be
-    inferred."""
+    """Return the shapes that a layer writes; raise :class:`ShapeError` if they cannot be inferred."""
     rule = REST.get(layer.type)
     if rule is None and layer.type not in ops:
         raise ShapeError(f"{layer.type} is not a layer whose shapes are known here")
@@ -133,8 +124,7 @@ NO_MATTER_OF_SHAPES = (
 
 
 def _of_same_shapes(layer: Any) -> Any:
-    """Return a copy of a layer without the settings that do not change its shapes, so that the copy may correspond to
-    an op."""
+    """Return a copy of a layer without settings that do not change its shapes, so that the copy may be an op's."""
     plain = type(layer)()
     plain.CopyFrom(layer)
     plain.ClearField("propagate_down")
@@ -188,8 +178,7 @@ REST: dict[str, Infer] = {
 
 
 def listed_layers(net: bytes) -> tuple[Layer, ...]:
-    """Return every layer in order. Raises :class:`BackendError` for text that is not a net, and for a net of V1
-    layers."""
+    """Return every layer in order. Raises :class:`BackendError` for text that is not a net, and for V1 layers."""
     read = net_from_text(net_text(net))
     shapes = infer_shapes(read.layer, old_inputs(read))
     return tuple(
@@ -199,8 +188,7 @@ def listed_layers(net: bytes) -> tuple[Layer, ...]:
 
 
 def warnings(layers: Iterable[Any], target: Target) -> tuple[Warned, ...]:
-    """Return the target's warnings that apply to a net of these layers, each with the last layers of the paths that
-    match it."""
+    """Return the target's warnings that apply to a net, each with the last layers of the paths that match it."""
     if not target.warning:
         return ()
     net = list(layers)
@@ -223,8 +211,7 @@ def _ends(net: list[Any], pitfall: Pitfall) -> tuple[str, ...]:
 
 
 def lint_file(path: Path, target: Target) -> LintReport:
-    """Check a file against a target. Raises :class:`BackendError` for an unreadable file, and as :func:`lint_text`
-    does."""
+    """Check a file; raises :class:`BackendError` for an unreadable file, and as :func:`lint_text` does."""
     try:
         return lint_text(net_text(read_file(path)), target)
     except OSError as error:
@@ -232,16 +219,14 @@ def lint_file(path: Path, target: Target) -> LintReport:
 
 
 def lint_text(text: str, target: Target) -> LintReport:
-    """Check a prototxt against a target. Raises :class:`BackendError` for text that is not a net, and for a net of V1
-    layers."""
+    """Check a prototxt against a target. Raises :class:`BackendError` for text that is not a net, and for V1 layers."""
     net = net_from_text(text)
     report = lint_net(net, target)
     return replace(report, violations=(*_misspelt(text, net), *report.violations))
 
 
 def lint_net(net: Any, target: Target) -> LintReport:
-    """Return the report of a NetParameter checked against a target's rules. If the target has a table ``reads``, its
-    rules on nets from elsewhere are checked."""
+    """Check a NetParameter against a target's rules: if it has a table ``reads``, those on nets from elsewhere."""
     target = target.reads or target
     shapes = infer_shapes(net.layer, old_inputs(net))
     violations = [*_unwritten(net), *_old_inputs(net, shapes.blobs, target)]
@@ -255,9 +240,7 @@ def lint_net(net: Any, target: Target) -> LintReport:
 
 
 def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorType], target: Target) -> list[Violation]:
-    """Check an op, as a layer to write, on bottoms and with tops of these types. The number of rows is checked later,
-    in the written layers.
-    """
+    """Check an op, as a layer to write. The number of rows is checked later, in the written layers."""
     layer = LayerParameter(name=op.name, type=op.layer_type)
     layer.bottom.extend(f"bottom{number}" for number in range(len(bottoms)))
     layer.top.extend(f"top{number}" for number in range(len(tops)))
@@ -267,8 +250,7 @@ def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorTyp
 
 
 def misspelt(text: str, net: Any) -> Iterator[UnknownField]:
-    """Yield the misspelt fields of a net's text. Parameters of unknown layers are skipped, because their names may
-    resemble known names."""
+    """Yield the misspelt fields of a net's text, except in unknown layers, whose fields may resemble known ones."""
     types = {*REST, *layer_ops()}
     for found in misspelt_fields(text):
         if found.layer is None or found.message != "LayerParameter" or net.layer[found.layer].type in types:
@@ -276,7 +258,6 @@ def misspelt(text: str, net: Any) -> Iterator[UnknownField]:
 
 
 def _misspelt(text: str, net: Any) -> Iterator[Violation]:
-    """Yield a violation for each misspelt field."""
     reason, source = "no program can load the net", "TextFormat of protobuf: Message type has no field named"
     for found in misspelt(text, net):
         layer = NetParameter() if found.layer is None else net.layer[found.layer]
@@ -286,15 +267,13 @@ def _misspelt(text: str, net: Any) -> Iterator[Violation]:
 
 
 def _unwritten(net: Any) -> Iterator[Violation]:
-    """Yield a violation for each bottom that no layer before it writes."""
     reason, source = "no program can load the net", "Net::AppendBottom of Caffe: Unknown bottom blob"
     for layer, blob, near in unwritten_bottoms(net):
         yield Violation(layer.name, layer.type, f"bottom {blob}", f"a blob of a layer before it{near}", reason, source)
 
 
 def _old_inputs(net: Any, shapes: dict[str, Shape | None], target: Target) -> Iterator[Violation]:
-    """Yield a violation for each input outside of Input layers that has a number of axes that the target does not
-    take."""
+    """Yield a violation for each input outside of Input layers with a number of axes that the target does not take."""
     for name in net.input:
         for rule in target.restrictions_on("Input"):
             if rule.axes:
@@ -305,10 +284,7 @@ def _old_inputs(net: Any, shapes: dict[str, Shape | None], target: Target) -> It
 def lint_layer(
     layer: Any, bottoms: Sequence[Shape | None], tops: Sequence[Shape | None], target: Target, rows: bool = True
 ) -> Iterator[Violation]:
-    """Check a LayerParameter against a target; its bottoms and tops have these shapes, None for unknown ones.
-
-    Without ``rows`` the number of rows is not checked.
-    """
+    """Check a LayerParameter with blobs of these shapes, None for unknown ones; without ``rows``, not how many rows."""
     rules = target.restrictions_on(layer.type)
     forbidden = next((rule for rule in rules if rule.forbidden), None)
     if forbidden is not None:
@@ -327,20 +303,16 @@ def lint_layer(
 
 @dataclass
 class Before:
-    """The layers before a layer in the net: the writer and the readers of each blob. Two Reshapes of one blob to one
-    shape count as one blob, because readers merge them."""
+    """The writer and the readers of each blob in the layers before a layer. Readers merge two Reshapes of one blob to
+    one shape, so these count as one blob."""
 
     writers: dict[str, str] = field(default_factory=dict)  # blob -> type of the layer that wrote it
     readers: dict[str, list[Any]] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)  # the first of equal Reshapes, by top and by operand
 
     def lint(self, layer: Any, target: Target) -> Iterator[Violation]:
-        """Yield violations of the target's rules on a layer's neighbours: the layers that write its bottoms, and the
-        layers that read its bottoms too.
-
-        Then add the layer, as a layer before the next. The first reader of a blob is checked when the second reader
-        comes.
-        """
+        """Yield violations of the target's rules on a layer's neighbours, then add the layer. The first reader of a
+        blob is checked when the second reader comes."""
         rules = target.restrictions_on(layer.type)
         for name in dict.fromkeys(layer.bottom):
             writer, readers = self.writers.get(name), self.readers.setdefault(self.first.get(name, name), [])
@@ -366,8 +338,7 @@ Pair = tuple[str, str]  # of a violation: found, expected
 def _problems(
     rule: Restriction, layer: Any, bottoms: Sequence[Shape | None], tops: Sequence[Shape | None]
 ) -> Iterator[Pair]:
-    """Yield the problems of a layer by one rule, each as what was found and what is expected. One branch for each kind
-    of check."""
+    """Yield the problems of a layer by one rule, each as what was found and what is expected."""
     if rule.field:
         yield from _field_problems(rule, layer)
     elif rule.bottoms is not None:

@@ -1,8 +1,7 @@
 """Targets as data: the layers that a runtime accepts, each restriction with its reason and its source.
 
-The compiler asks a target which lowering to write; the linter checks any net against the same restrictions. A target
-is a TOML file, of this package, of a plug-in package, or any by its path; one with a ``base`` states only the
-differences.
+The compiler asks a target which layers to write; the linter checks any net against the same restrictions. A target is a
+TOML file of this package, of a plug-in, or any by its path; one with a ``base`` states only the differences.
 """
 
 from __future__ import annotations
@@ -133,9 +132,7 @@ FIELD_CHECKS = CHECKS[:5]
 @dataclass(frozen=True)
 class Pitfall:
     """A ``[[warning]]``: a silent error of some version of a reader, which the target cannot avoid for all versions.
-
-    Nets with ``path`` get this warning: layers of these types, each of which reads the previous layer.
-    """
+    Nets with ``path`` get it: layers of these types, each of which reads the previous layer."""
 
     name: str
     path: LayerTypes
@@ -148,9 +145,7 @@ class Pitfall:
 @dataclass(frozen=True)
 class Layers:
     """``[layers]`` and ``[reads]``: the allowed types (empty: all), and the reason why no other type is allowed.
-
-    ``Fused_*`` matches all types with this prefix. A file's ``add`` are added to its ``types``, or to the base's.
-    """
+    ``Fused_*`` matches all types with this prefix. A file's ``add`` are added to its ``types``, or to the base's."""
 
     types: LayerTypes = ()
     add: tuple[str, ...] = ()
@@ -195,8 +190,7 @@ class Target:
 
     @cached_property
     def _rules(self) -> dict[str, tuple[Restriction, ...]]:
-        """Return the rules for each type of layer: its own rules, and the rules for all types, except those on axes if
-        the type has its own rule on axes. The key ``*`` has the rules for types without rules of their own."""
+        """Return the rules for each type of layer, ``*`` for others; own rules on axes replace those for all types."""
         common = [rule for rule in self.rule if rule.layer == ANY_LAYER]
         rules = {ANY_LAYER: tuple(common)}
         for layer in {rule.layer for rule in self.rule} - {ANY_LAYER}:
@@ -210,15 +204,12 @@ class Target:
 
     @cached_property
     def before_one_row(self) -> Target:
-        """The target for passes before ``one_row``."""
         return replace(self, rule=tuple(rule for rule in self.rule if rule.stage is None))
 
     def allows(self, layer_type: str) -> bool:
-        """Return whether layers of this type may be written at all."""
         return self.lists(layer_type) and not any(rule.forbidden for rule in self.restrictions_on(layer_type))
 
     def lists(self, layer_type: str) -> bool:
-        """Return whether a type is among the target's ``layers``."""
         if layer_type not in self._listed:  # asked for each layer of a net
             allowed = self.layers.types
             self._listed[layer_type] = not allowed or any(fnmatchcase(layer_type, each) for each in allowed)
@@ -234,7 +225,6 @@ class Target:
         return frozenset(type_ for rule in self.rule for type_ in rule.unshared)
 
     def restrictions_on(self, layer_type: str) -> tuple[Restriction, ...]:
-        """Return the restrictions on a layer of this type. A type's own rules on axes replace those for all types."""
         return self._rules.get(layer_type, self._rules[ANY_LAYER])
 
     def axes_of(self, layer_type: str) -> tuple[int, ...]:
@@ -265,7 +255,7 @@ class Target:
 
     @property
     def bottoms_at_most(self) -> int | None:
-        """Return the largest number of bottoms of a Concat, or None if it is not limited."""
+        """The largest number of bottoms of a Concat, or None if it is not limited."""
         limits = [rule.bottoms_at_most for rule in self.restrictions_on("Concat") if rule.bottoms_at_most]
         return min(limits, default=None)
 
@@ -275,12 +265,9 @@ NOT_INHERITED = {"name", "base", "program", "price", "reader", "reads", "layers"
 
 
 def parse(data: Mapping[str, Any], where: str, base: Target | None = None) -> Target:
-    """Parse a target from its TOML; errors call the target ``where``.
-
-    Missing keys come from the base. A rule on the same layer and the same subject replaces the base's rule; a rule such
-    as ``forbidden = false`` only removes the base's rule. Raises :class:`BackendError` that names the key, what was
-    expected and what was found.
-    """
+    """Parse a target from its TOML; errors call it ``where``. Missing keys come from the base. A rule on the same layer
+    and the same subject replaces the base's rule; one such as ``forbidden = false`` only removes it. Raises
+    :class:`BackendError` that names the key, what was expected and what was found."""
     try:
         return _merged(parse_json(json.dumps(data, default=str).encode(), Target), data, base or Target(""))
     except NotExpected as wrong:
@@ -288,8 +275,7 @@ def parse(data: Mapping[str, Any], where: str, base: Target | None = None) -> Ta
 
 
 def _merged(file: Target, data: Mapping[str, Any], base: Target) -> Target:
-    """Return a target: a file's keys, and for the keys that the file lacks those of its base. ``data`` are the keys of
-    the file."""
+    """Return a target: a file's keys ``data``, and for the keys that the file lacks those of its base."""
     inherited = {f.name: getattr(base, f.name) for f in fields(Target) if f.name not in {*data, *NOT_INHERITED}}
     sources, rules = {**base.sources, **file.sources}, {rule.subject: rule for rule in base.rule}
     own = list[Restriction]()
@@ -312,11 +298,7 @@ def _merged(file: Target, data: Mapping[str, Any], base: Target) -> Target:
 
 def _reads(layers: Layers, target: Target, own: Sequence[Restriction]) -> Target:
     """Return the target for nets from elsewhere: it allows the types of ``reads`` with any settings that the file's own
-    rules allow.
-
-    Of the base's rules only those remain that forbid a type outside of ``reads``; all others are about nets that lstmc
-    writes.
-    """
+    rules allow. Of the base's rules only those remain that forbid a type outside of ``reads``."""
     if not layers.types:
         raise NotExpected.at(("reads", "types"), SOME_LAYERS, None)
     left_out = [rule for rule in target.rule if rule.forbidden and rule.layer not in layers.types]
@@ -325,8 +307,7 @@ def _reads(layers: Layers, target: Target, own: Sequence[Restriction]) -> Target
 
 
 def _layers(table: Layers, base: Layers, sources: Mapping[str, str]) -> Layers:
-    """Return the allowed types, from the file or from its base, with the reason why no other type is allowed and its
-    source."""
+    """Return the allowed types of the file, or else of its base, with the reason and source why no other is allowed."""
     if table.types:
         table = _documented(table, ("layers",), sources)
     else:
@@ -347,8 +328,7 @@ def _wanted(text: str, place: tuple[str | int, ...]) -> str:
 
 
 def _source(text: str, place: tuple[str | int, ...], sources: Mapping[str, str]) -> str:
-    """Return the sources that ``text`` names, joined. ``text`` has names of the table [sources], separated by commas;
-    raise NotExpected for any other name."""
+    """Return the sources whose names ``text`` has, between commas; raise NotExpected for one not in [sources]."""
     place = (*place, "source")
     names = [name.strip() for name in _wanted(text, place).split(",")]
     if any(name not in sources for name in names):
@@ -365,7 +345,6 @@ def _is_field(path: str) -> bool:
 
 
 def _has_field(path: str) -> bool:
-    """Return whether the declared messages have a field of this path."""
     message = LayerParameter.DESCRIPTOR
     for name in path.split("."):
         fields = message.fields_by_name if message is not None else {}
@@ -397,12 +376,9 @@ GROUP = "lstmc_caffe.targets"  # entry points of other packages: a target's name
 
 
 def load_target(name: str, folder: Path = Path(), above: tuple[str, ...] = ()) -> Target:
-    """Return a target by its name, or from a TOML file by the file's path, which has a path separator or ends in
-    ``.toml``.
-
-    The path is relative to ``folder``; ``above`` are the files that name this file, directly or indirectly, as their
-    ``base``. Raises :class:`BackendError` with the key, the expected and the actual value.
-    """
+    """Return a target by its name, or from a TOML file by the file's path relative to ``folder``. A path has a
+    separator or ends in ``.toml``; the files ``above`` name this file as their ``base``. Raises :class:`BackendError`
+    with the key, the expected and the actual value."""
     if is_path(name):
         return _read(folder / name, str(folder / name), above)
     return _by_name(name, above)
@@ -410,17 +386,12 @@ def load_target(name: str, folder: Path = Path(), above: tuple[str, ...] = ()) -
 
 @dataclass(frozen=True)
 class Summaries(Mapping[str, str]):
-    """The summary of each known target, in order; a path gives the summary of its TOML file.
-
-    With ``trained``, only targets whose nets are trained. A plug-in's target that does not load is listed too; its
-    summary is the reason.
-    """
+    """The summary of each known target, in order, or of the TOML file at a path. With ``trained``, only targets whose
+    nets are trained. For a plug-in's target that does not load the summary is the reason."""
 
     trained: bool = False
 
     def __getitem__(self, name: str) -> str:
-        """Return the summary of a target; for a plug-in's target that does not load, the reason. Raise KeyError for an
-        unknown target and, with ``trained``, for a target whose nets are not trained or that does not load."""
         if not is_path(name) and name not in _names():
             raise KeyError(name)
         try:
@@ -443,7 +414,6 @@ class Summaries(Mapping[str, str]):
 
 
 def is_path(name: str) -> bool:
-    """Return whether the name of a target is the path of its file."""
     return "/" in name or "\\" in name or name.endswith(".toml")
 
 
@@ -452,7 +422,6 @@ def _names() -> tuple[str, ...]:
 
 
 def target_faults() -> Iterator[tuple[str, str]]:
-    """Yield each target of a package that cannot be used, with the reason."""
     for name, points in entry_points_of(GROUP).items():
         if name in OWN:
             others = " and ".join(map(origin, points))
@@ -466,7 +435,6 @@ def target_faults() -> Iterator[tuple[str, str]]:
 
 @cache
 def _by_name(name: str, above: tuple[str, ...]) -> Target:
-    """Return a target of lstmc or of a package by its name. Raise BackendError if there is none."""
     if name in OWN:
         return _read(files(__package__).joinpath(f"{name}.toml"), f"targets/{name}.toml", above)
     if name in entry_points_of(GROUP):
@@ -488,8 +456,7 @@ def _of_plug_in(point: EntryPoint, above: tuple[str, ...]) -> Target:
 
 
 def _read(file: Path | Traversable, where: str, above: tuple[str, ...]) -> Target:
-    """Return the target of a TOML file, with its base. ``above`` are the files that name this file as their base: raise
-    BackendError if the file is among them."""
+    """Return the target of a TOML file, with its base. Raise BackendError if the file is among those ``above`` it."""
     if where in above:
         raise BackendError(f"{where}: base: targets are built on each other in a circle: {' on '.join(above)}")
     try:
