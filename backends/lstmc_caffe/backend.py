@@ -16,43 +16,22 @@ at once.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from lstmc.backend import Artifact, Compiled, Finding, LintReport, Settings
+from lstmc import passes
+from lstmc.backend import Compiled, Finding, LintReport, Settings
 from lstmc.backend.compiled import Trained, TrainingData, TrainingRequest
 from lstmc.errors import BackendError
 from lstmc.files.output import Content
 from lstmc.loops.layer import RoundProducts
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
+from lstmc.nets.session import RunsFiles
 from lstmc.numerics import device
 from lstmc.ops import Array, Op, Price
-from lstmc.passes import (
-    ConvProducts,
-    Cse,
-    Dead,
-    Expand,
-    Hoist,
-    KeepTimeAxis,
-    Pass,
-    PassList,
-    Precompute,
-    Simplify,
-    Sink,
-    fixed_products,
-    fold_convs,
-    fuse_horizontal,
-    fuse_linears,
-    peel,
-    roll_in,
-    split_products,
-    spread_kernels,
-    with_time,
-)
+from lstmc.passes import Pass, PassList
 from lstmc.pipeline import LOOP_PASSES
 from lstmc.runs import solver
 from lstmc_caffe.legalize.blobs import reshape_once
@@ -79,22 +58,23 @@ from lstmc_caffe.write.artifact import SUFFIX, artifact, layers_text
 from lstmc_caffe.write.net import MOST_BYTES, WEIGHTS_SUFFIX, lint_copies, parts, read_weights
 
 Passes = tuple[Pass, ...]
+TIDY: Passes = (passes.Simplify(), passes.Cse(), passes.Dead())  # simpler nodes, equal ones once, no unread ones
 Gates = Literal["unit", "packed", "separate"]
 
 
 def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = False) -> Passes:
     """Return the passes that write layers for every step; with ``native``, first Caffe's own LSTM and RNN layers."""
-    keep_axis = KeepTimeAxis(has_lstm_unit, ReshapeLayer)
+    keep_axis = passes.KeepTimeAxis(has_lstm_unit, ReshapeLayer)
     return (
-        *(Simplify(), Cse(), Dead(), fuse_linears),
-        *(() if gates == "separate" else (fuse_horizontal,)),
-        *((Hoist(), Sink()) if hoisted else (Sink(),)),
-        *(Simplify(), Cse(), Dead(), peel),
-        *(*legalization(target.trained), Cse(), reshape_once, Dead()),
-        *((FindNativeLayers(), Cse(), Dead()) if native else ()),
-        *((keep_axis, find_lstm_unit, Cse(), Dead()) if gates == "unit" else ()),
-        *(Narrow(target), Cse(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
+        *(*TIDY, passes.fuse_linears),
+        *(() if gates == "separate" else (passes.fuse_horizontal,)),
+        *((passes.Hoist(), passes.Sink()) if hoisted else (passes.Sink(),)),
+        *(*TIDY, passes.peel),
+        *(*legalization(target.trained), passes.Cse(), reshape_once, passes.Dead()),
+        *((FindNativeLayers(), passes.Cse(), passes.Dead()) if native else ()),
+        *((keep_axis, find_lstm_unit, passes.Cse(), passes.Dead()) if gates == "unit" else ()),
+        *(Narrow(target), passes.Cse(), passes.Dead()),
+        *(passes.Expand(CaffeTimeAxis()), passes.Dead(), LimitFan(), Constants(target)),
     )
 
 
@@ -103,9 +83,9 @@ def _of_parameters(target: Target) -> Passes:
     if target.trained:
         return ()
     if not target.allows("Convolution"):
-        return (fold_convs, ConvProducts(), Precompute())
+        return (passes.fold_convs, passes.ConvProducts(), passes.Precompute())
     unequal = lint_op(Convolution(dilation=(1, 2), kernel=(2, 2)), [], [], target)
-    return (fold_convs, spread_kernels, Precompute()) if unequal else (fold_convs, Precompute())
+    return (passes.fold_convs, *((passes.spread_kernels,) if unequal else ()), passes.Precompute())
 
 
 def _decompositions(target: Target) -> Passes:
@@ -117,9 +97,9 @@ def _decompositions(target: Target) -> Passes:
 def _rows(target: Target) -> Passes:
     """Return the passes for targets whose blobs are matrices, [T, N, D] as [T*N, D]."""
     return (
-        *(Simplify(), Cse(), Dead(), *_of_parameters(target)),
-        *(fuse_linears, fuse_horizontal, Hoist(), Sink()),
-        *(*_decompositions(target), Simplify(), Cse(), Dead(), peel),
+        *(*TIDY, *_of_parameters(target)),
+        *(passes.fuse_linears, passes.fuse_horizontal, passes.Hoist(), passes.Sink()),
+        *(*_decompositions(target), *TIDY, passes.peel),
         *_matrices(target),
     )
 
@@ -127,22 +107,22 @@ def _rows(target: Target) -> Passes:
 def _rows_of_steps(target: Target) -> Passes:
     """Return the passes for matrices without Slice: gates and weights are not packed, steps are not joined."""
     return (
-        *(*_decompositions(target), Simplify(), Cse(), Dead()),
-        *(*_of_parameters(target), roll_in, split_products, fixed_products),
-        *(Simplify(), Cse(), Dead(), peel),
+        *(*_decompositions(target), *TIDY),
+        *(*_of_parameters(target), passes.roll_in, passes.split_products, passes.fixed_products),
+        *(*TIDY, passes.peel),
         *_matrices(target),
     )
 
 
 def _matrices(target: Target) -> Passes:
     """Return the last passes for matrices: from core ops to layers that the target's readers accept."""
-    rows, settle = target.before_one_row, SettleViews(target)
+    rows, dead = target.before_one_row, (passes.Dead(),) if target.one_row or target.time == "steps" else ()
     return (
-        *(*legalization(target.trained), Narrow(rows), Cse(), Expand(RowsTimeAxis(rows)), Dead()),
-        *((fit_readers, Dead()) if target.time == "steps" else ()),
+        *(*legalization(target.trained), Narrow(rows), passes.Cse(), passes.Expand(RowsTimeAxis(rows)), passes.Dead()),
+        *((fit_readers, passes.Dead()) if target.time == "steps" else ()),
         *(SettleViews(rows, first=True), Constants(rows)),
         *((OneRow(target),) if target.one_row else ()),
-        *((Cse(), Dead(), settle, Dead()) if target.one_row or target.time == "steps" else (Cse(), settle)),
+        *(passes.Cse(), *dead, SettleViews(target), *dead),
         FixedBlobs(target),
         *((FoldedConstants(target),) if target.folds_constants else ()),
         *(() if target.names == "model" else (RenameBlobs(target),)),
@@ -154,16 +134,17 @@ def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
     file gives the price of a layer, linear recurrences take the cheapest form. ``products`` are the number formats of
     products in generated layers."""
     target = load_target(name)
-    passes = _passes(target)
+    listed = _passes(target)
     if products != FLOAT32 and target.scans != "fused":
         raise BackendError(
             f"numbers: products in {products.format} are of generated layers: expected a target with these, as"
             f" caffe-fused, found {target.name}"
         )
     if products != FLOAT32:
-        passes = (*passes, RoundProducts(products))
-    price = target.price
-    return passes if price is None else tuple(with_time(PassList(passes), "auto", target.trained, price))
+        listed = (*listed, RoundProducts(products))
+    if target.price is None:
+        return listed
+    return tuple(passes.with_time(PassList(listed), "auto", target.trained, target.price))
 
 
 @cache
@@ -174,7 +155,7 @@ def _passes(target: Target) -> Passes:
         case ("blobs", "slice", "layers"):
             return _layers(target, "packed", native=True)
         case ("blobs", "slice", "fused"):
-            return (*LOOP_PASSES, *legalization(target.trained, fused=True), Cse())
+            return (*LOOP_PASSES, *legalization(target.trained, fused=True), passes.Cse())
         case ("rows", "slice", "unrolled"):
             return _rows(target)
         case ("rows", "steps", "unrolled"):
@@ -192,9 +173,7 @@ def forms_of(target: Target) -> Mapping[str, Passes]:
     if target.layout == "rows" or target.scans != "unrolled" or not target.allows("LSTMUnit"):
         return {}
     gates: tuple[Gates, ...] = ("unit", "packed", "separate")
-    return {name: _layers(target, name) for name in gates} | {
-        f"{name}-in-loop": _layers(target, name, hoisted=False) for name in gates
-    }
+    return {name + end: _layers(target, name, hoisted=not end) for end in ("", "-in-loop") for name in gates}
 
 
 class CaffeBackend(RunsFiles):
@@ -221,9 +200,18 @@ class CaffeBackend(RunsFiles):
 
     emit = staticmethod(artifact)
     explain = staticmethod(layers_text)
-
-    def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
-        return program.stream_program(compiled, artifact, language)
+    example = staticmethod(program.stream_program)
+    seconds = staticmethod(executor.artifact_seconds)
+    build = staticmethod(executor.build)
+    layers = staticmethod(listed_layers)
+    parts = staticmethod(parts)
+    read_weights = staticmethod(read_weights)
+    loaded = staticmethod(executor.loaded_net)
+    net_suffix: ClassVar[str] = ".prototxt"
+    weights_suffix: ClassVar[str] = WEIGHTS_SUFFIX
+    training_targets: ClassVar[Collection[str]] = Summaries(trained=True)
+    settings = staticmethod(solver.resolve_solver)
+    ranks = staticmethod(training.CaffeRanks)
 
     def price(self, target: str) -> Price | None:
         return load_target(target).price
@@ -234,26 +222,10 @@ class CaffeBackend(RunsFiles):
     def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
         return locate.libraries(files) if any(name.endswith(SUFFIX) for name in files) else {}
 
-    def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-        return executor.artifact_seconds(artifacts)
-
-    def build(self) -> str:
-        return executor.build()
-
     def lint(self, net: Path, target: str) -> LintReport:
         """Check a prototxt against a target, and copies of parameters in the caffemodel beside it."""
         report = lint_file(net, load_target(target))
         return replace(report, violations=(*report.violations, *lint_copies(net)))
-
-    layers = staticmethod(listed_layers)
-    parts = staticmethod(parts)
-    net_suffix: ClassVar[str] = ".prototxt"
-    weights_suffix: ClassVar[str] = WEIGHTS_SUFFIX
-
-    read_weights = staticmethod(read_weights)
-
-    def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
-        return executor.loaded_net(files, gpu)
 
     def executors(self) -> Sequence[executor.CaffeExecutor]:
         """Return Caffe on the CPU and on a GPU, each in its own worker process: they are different builds."""
@@ -271,11 +243,6 @@ class CaffeBackend(RunsFiles):
     def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
         return reader_executor.reader_python(known.load_reader(reader))
 
-    training_targets: ClassVar[Collection[str]] = Summaries(trained=True)
-
-    def settings(self, own: object | None, overrides: Sequence[str]) -> solver.Solver:
-        return solver.resolve_solver(own, overrides)
-
     def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
         """Return the training net, its solver, a manifest for the trained weights, and HDF5 files of the data."""
         assert isinstance(settings, solver.Solver)
@@ -288,9 +255,6 @@ class CaffeBackend(RunsFiles):
         assert isinstance(settings, solver.Solver)
         with runner.Runner(for_gpu=run.gpu) as caffe:
             return training.train(caffe, compiled, weights, settings, run)
-
-    def ranks(self, count: int | None, gpu: bool) -> training.CaffeRanks:
-        return training.CaffeRanks(count, gpu)
 
     def doctor(self) -> Iterator[Finding]:
         """Yield findings on Caffe, its candidates and its GPU, on other runtimes, rules and targets."""
