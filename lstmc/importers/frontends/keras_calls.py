@@ -50,9 +50,7 @@ class Settings(dict[str, Any]):
             try:
                 parse_json(json.dumps(config[key], default=str).encode(), _TYPES[key])
             except NotExpected as error:
-                why = (
-                    "expected " + str(error).partition("expected ")[2]
-                )  # without the name of the type, which is one of several
+                why = "expected " + str(error).partition("expected ")[2]  # without the type's name, one of several
                 raise Refused(key, brief(config[key]), why, SAVE) from None
         super().__init__(config)
 

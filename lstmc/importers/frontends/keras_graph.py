@@ -8,21 +8,13 @@ from functools import partial, reduce
 from typing import Any, NamedTuple
 
 from lstmc.errors import Argument
+from lstmc.importers.frontends import keras_weights
 from lstmc.importers.frontends.keras_calls import SAVE, UNSETTLED, Call, DamagedConfig, Key, Settings, tensor_key
 from lstmc.importers.frontends.keras_layers import ATTENTION, HANDLERS, MASK_GOES_ON, MERGES, output_mask
 from lstmc.importers.frontends.keras_ops import DEEPEST, Operation, is_operation, operation
 from lstmc.importers.frontends.keras_ops import HANDLERS as OPERATIONS
 from lstmc.importers.frontends.keras_recurrent import HANDLERS as RECURRENT
-from lstmc.importers.frontends.keras_weights import (
-    MODELS,
-    check_fit,
-    check_structure,
-    inner_layers,
-    layer_name,
-    nested,
-    renamed,
-    weights_by_layer,
-)
+from lstmc.importers.frontends.keras_weights import MODELS, inner_layers, layer_name, nested
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, domain_of
@@ -53,7 +45,7 @@ def describe_keras(source: Source, shapes: Mapping[str, Sequence[int]] = {}) -> 
         refusal = Refusal(kind, "class_name", kind, "only Sequential and functional ones are read", "rebuild it so")
         raise RefusedError(source.origin, [refusal])
     try:
-        check_structure(config)
+        keras_weights.check_structure(config)
         reader = _Reader(source, layers, shapes)
         graph = _Graph(reader, "", 1)
         own = config.get("config")
@@ -75,8 +67,8 @@ class _Reader:
         self.builder = NetBuilder("net", source.origin)
         self.layers = Layers(self.builder)
         configured = [layer for layer in layers if isinstance(layer.get("config"), Mapping)]
-        self.weights, others = weights_by_layer(source, configured), renamed(source, configured)
-        if others:
+        self.weights = keras_weights.weights_by_layer(source, configured)
+        if others := keras_weights.renamed(source, configured):
             pairs = ", ".join(f"{name} has those of {stored}" for name, stored in others.items())
             self.builder.notes.append(
                 f"The file has other layer names: weights are assigned by order, as Keras does: {pairs}."
@@ -102,11 +94,10 @@ class _Reader:
         """Return the results of one call of a layer, or of a model as a layer; each is None if it, or a layer before
         it, is refused. ``node`` is the call in a functional model, ``values`` are this model's values so far."""
         kind, name = str(layer.get("class_name", "")), layer_name(layer)
-        given = {name: [key and values[key] for key in keys] for name, keys in _masks(node).items()}
-        if any(x is None for x in xs) or any(
-            values[key] is None for keys in _masks(node).values() for key in keys if key
-        ):
+        masked = _masks(node)
+        if None in (*xs, *(values[key] for keys in masked.values() for key in keys if key)):
             return [None] * _MOST
+        given = {argument: [key and values[key] for key in keys] for argument, keys in masked.items()}
         label, weights = f"{path}{name} ({kind})", self.weights.get(f"{path}{name}", [])
         try:
             if (inner := nested(layer)) is not None:
@@ -118,23 +109,16 @@ class _Reader:
                 raise Refused("class_name", brief(kind), "it is not supported", _MEND)
             self.layers.at(name, label)
             _check_arguments(kind, node)
-            check_fit(layer, weights)
+            keras_weights.check_fit(layer, weights)
             operands = [x for x in xs if x]
             if not operands:
                 raise Refused("inbound_nodes", "none", "it reads nothing", SAVE)
             seen = next(iter(given.get("attention_mask", ())), None)
+            mask = self._mask(layer, masks := self._masks_of(operands, given))
             call = Call(
-                kind,
-                Settings(layer.get("config", {})),
-                weights,
-                operands,
-                self.version,
-                lead,
-                self._mask(layer, masks := self._masks_of(operands, given)),
-                masks,
-                seen and self._truth(seen),
-                bool(_arguments(node).get("use_causal_mask")),
-            )
+                kind, Settings(layer.get("config", {})), weights, operands, self.version, lead, mask, masks,
+                seen and self._truth(seen), bool(_arguments(node).get("use_causal_mask")),
+            )  # fmt: skip
             results = handler(self.layers, call)
             self._carry_mask(call, results)
             return [*results]

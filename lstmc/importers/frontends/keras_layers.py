@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from lstmc.importers.frontends import keras_recurrent
 from lstmc.importers.frontends.keras_calls import SAVE, UNSETTLED, Call, Handler, Settings, activated, of_layer, pads_of
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.shape_ops import LARGE, Operand, Pair
+from lstmc.importers.frontends.shape_ops import LARGE, Operand, Pair, Pooled
 from lstmc.importers.ir.values import Weight, axis_in, number, resolved
 from lstmc.importers.refusal import Refused
 
@@ -73,32 +73,22 @@ def _require_channels_last(call: Call) -> None:
         raise Refused("data_format", str(order), "only channels_last is read", "write the model with channels last")
 
 
-def _pool(kind: Literal["max", "mean"]) -> Handler:
-    """Return the handler of a pooling layer."""
-
-    def handle(layers: Layers, call: Call) -> list[str]:
-        """Write the pooling, with the channels moved before the image's axes and back."""
-        rank = call.rank
-        size = call.pair("pool_size", rank, call.config.get("pool_length") or call.config["pool_size"])
-        strides = call.pair("strides", rank, call.config.get("stride") or size)
-        padding = call.config.get("border_mode") or call.config["padding"]
-        x, back = _channels_first(layers, call)
-        windows = zip(layers.shape(x)[-rank:], size, strides, strict=True)
-        pads = [pads_of(padding, n, k, s, 1) for n, k, s in windows]
-        return [layers.transpose(layers.pool(kind, x, size, strides, pads, counted=False), back)]
-
-    return handle
+def _pool(kind: Pooled, layers: Layers, call: Call) -> list[str]:
+    """Return a pooling, with the channels moved before the image's axes and back."""
+    rank = call.rank
+    size = call.pair("pool_size", rank, call.config.get("pool_length") or call.config["pool_size"])
+    strides = call.pair("strides", rank, call.config.get("stride") or size)
+    padding = call.config.get("border_mode") or call.config["padding"]
+    x, back = _channels_first(layers, call)
+    windows = zip(layers.shape(x)[-rank:], size, strides, strict=True)
+    pads = [pads_of(padding, n, k, s, 1) for n, k, s in windows]
+    return [layers.transpose(layers.pool(kind, x, size, strides, pads, counted=False), back)]
 
 
-def _global(kind: Literal["max", "mean"]) -> Handler:
-    """Return the handler of a pooling over all image axes."""
-
-    def handle(layers: Layers, call: Call) -> list[str]:
-        _require_channels_last(call)
-        axes = range(call.lead, call.lead + call.rank)
-        return [layers.reduce(kind, call.xs[0], axes, bool(call.config.get("keepdims")))]
-
-    return handle
+def _global(kind: Pooled, layers: Layers, call: Call) -> list[str]:
+    _require_channels_last(call)
+    axes = range(call.lead, call.lead + call.rank)
+    return [layers.reduce(kind, call.xs[0], axes, bool(call.config.get("keepdims")))]
 
 
 def _sides(sizes: Any, rank: int) -> list[Pair]:
@@ -113,17 +103,13 @@ def _sides(sizes: Any, rank: int) -> list[Pair]:
     return [(one, one) if isinstance(one, int) else (int(one[0]), int(one[1])) for one in sizes]
 
 
-def _resized(change: Callable[[Layers, Call, str, int, Any], str], key: str) -> Handler:
-    """Return the handler that applies ``change`` to each image axis with the numbers of the setting ``key``."""
-
-    def handle(layers: Layers, call: Call) -> list[str]:
-        _require_channels_last(call)
-        y = call.xs[0]
-        for axis, setting in enumerate(_sides(call.config[key], call.rank), call.lead):
-            y = change(layers, call, y, axis, setting)
-        return [y]
-
-    return handle
+def _resized(key: str, change: Callable[[Layers, Call, str, int, Any], str], layers: Layers, call: Call) -> list[str]:
+    """Return the image after ``change`` of each axis with the numbers of the setting ``key``."""
+    _require_channels_last(call)
+    y = call.xs[0]
+    for axis, setting in enumerate(_sides(call.config[key], call.rank), call.lead):
+        y = change(layers, call, y, axis, setting)
+    return [y]
 
 
 def _enlarged(layers: Layers, call: Call, y: str, axis: int, sides: Pair) -> str:
@@ -132,17 +118,19 @@ def _enlarged(layers: Layers, call: Call, y: str, axis: int, sides: Pair) -> str
     return layers.enlarged(y, axis, sides[0])
 
 
+def _cropped(layers: Layers, call: Call, y: str, axis: int, sides: Pair) -> str:
+    return layers.cut(y, axis, sides[0], layers.size(y, axis) - sides[1])
+
+
 _KINDS: Mapping[str, Handler] = {
     **dict.fromkeys(("Conv", "DepthwiseConv", "SeparableConv"), _conv),
-    "MaxPooling": _pool("max"),
-    "AveragePooling": _pool("mean"),
-    "GlobalMaxPooling": _global("max"),
-    "GlobalAveragePooling": _global("mean"),
-    "ZeroPadding": _resized(lambda layers, call, y, axis, sides: layers.pad(y, axis, *sides), "padding"),
-    "Cropping": _resized(
-        lambda layers, call, y, axis, sides: layers.cut(y, axis, sides[0], layers.size(y, axis) - sides[1]), "cropping"
-    ),
-    "UpSampling": _resized(_enlarged, "size"),
+    "MaxPooling": partial(_pool, "max"),
+    "AveragePooling": partial(_pool, "mean"),
+    "GlobalMaxPooling": partial(_global, "max"),
+    "GlobalAveragePooling": partial(_global, "mean"),
+    "ZeroPadding": partial(_resized, "padding", lambda layers, call, y, axis, sides: layers.pad(y, axis, *sides)),
+    "Cropping": partial(_resized, "cropping", _cropped),
+    "UpSampling": partial(_resized, "size", _enlarged),
 }
 IMAGES: dict[str, Handler] = {
     **{f"{kind}{rank}D": handler for kind, handler in _KINDS.items() for rank in (1, 2)},
@@ -393,17 +381,13 @@ def _multi_head(layers: Layers, call: Call) -> list[str]:
     return [layers.linear(y, kernel.reshaped(width, kernel.shape[2]).transposed(), *bias), weights]
 
 
-def _merge(kind: str) -> Handler:
-    """Return the handler of a layer that combines its operands element by element."""
-
-    def handle(layers: Layers, call: Call) -> list[str]:
-        xs, masks = call.xs, {*call.masks}
-        if kind in ("mul", "max", "min") and masks not in (set(), {None}) and call.version >= (3, 4):
-            return [_masked_merge(layers, kind, xs, call.masks)]
-        y = reduce(partial(layers.binary, "add" if kind == "mean" else kind), xs)
-        return [layers.affine(y, 1 / len(xs), 0.0) if kind == "mean" else y]
-
-    return handle
+def _merge(kind: str, layers: Layers, call: Call) -> list[str]:
+    """Return the operands combined element by element."""
+    xs, masks = call.xs, {*call.masks}
+    if kind in ("mul", "max", "min") and masks not in (set(), {None}) and call.version >= (3, 4):
+        return [_masked_merge(layers, kind, xs, call.masks)]
+    y = reduce(partial(layers.binary, "add" if kind == "mean" else kind), xs)
+    return [layers.affine(y, 1 / len(xs), 0.0) if kind == "mean" else y]
 
 
 def _masked_merge(layers: Layers, kind: str, xs: Sequence[str], masks: Sequence[str | None]) -> str:
@@ -469,7 +453,7 @@ HANDLERS: dict[str, Handler] = {
     "Attention": _attention,
     "AdditiveAttention": _additive_attention,
     "MultiHeadAttention": _multi_head,
-    **{name: _merge(kind) for name, kind in _MERGED.items()},
+    **{name: partial(_merge, kind) for name, kind in _MERGED.items()},
     "RMSNormalization": _rms_norm,
     "PReLU": lambda layers, call: [layers.prelu(call.xs[0], call.weights[0])],
     "Rescaling": lambda layers, call: [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -133,12 +134,9 @@ def _binary(kind: str) -> OperationHandler:
     return lambda layers, use: layers.binary(kind, use.operand(0), use.operand(1))
 
 
-def _function(foreign: Foreign, row: Elementwise) -> OperationHandler:
-    def handle(layers: Layers, use: Operation) -> str:
-        numbers = [use.config.number(key, value) for key, value in foreign.settings.items()] or row.numbers
-        return layers.apply(row.function, use.operand(0), *numbers)
-
-    return handle
+def _function(foreign: Foreign, row: Elementwise, layers: Layers, use: Operation) -> str:
+    numbers = [use.config.number(key, value) for key, value in foreign.settings.items()] or row.numbers
+    return layers.apply(row.function, use.operand(0), *numbers)
 
 
 def _shared(count: int, method: Callable[..., str]) -> OperationHandler:
@@ -152,12 +150,9 @@ def _power(layers: Layers, use: Operation) -> str:
     return layers.apply("power", _operand(x), float(exponent))
 
 
-def _reduce(kind: Any) -> Callable[[Layers, Operation], str]:
-    def handle(layers: Layers, use: Operation) -> str:
-        x = use.operand(0)
-        return layers.reduce(kind, x, use.axes(layers.rank(x)), bool(use.config.get("keepdims")))
-
-    return handle
+def _reduce(kind: Any, layers: Layers, use: Operation) -> str:
+    x = use.operand(0)
+    return layers.reduce(kind, x, use.axes(layers.rank(x)), bool(use.config.get("keepdims")))
 
 
 def _any(layers: Layers, use: Operation) -> str:
@@ -244,11 +239,8 @@ def _squeeze(layers: Layers, use: Operation) -> str:
     return layers.squeeze(use.operand(0), [*map(use.place, setting if isinstance(setting, list) else [setting])])
 
 
-def _softmax(log: bool) -> OperationHandler:
-    def handle(layers: Layers, use: Operation) -> str:
-        return layers.softmax(use.operand(0), -1 if use.config.get("axis") is None else use.axis or 0, log)
-
-    return handle
+def _softmax(layers: Layers, use: Operation, log: bool = False) -> str:
+    return layers.softmax(use.operand(0), -1 if use.config.get("axis") is None else use.axis or 0, log)
 
 
 def _einsum(layers: Layers, use: Operation) -> str:
@@ -268,11 +260,11 @@ HANDLERS: dict[str, OperationHandler] = {
     **{name: _binary(kind) for name, kind in (("Divide", "div"), ("TrueDivide", "div"))},
     **{name: _binary(kind) for name, kind in (("Maximum", "max"), ("Minimum", "min"))},
     "Power": _power,
-    **{foreign.name: _function(foreign, row) for foreign, row in functions_of("keras")},
+    **{foreign.name: partial(_function, foreign, row) for foreign, row in functions_of("keras")},
     **{name: _shared(count, method) for name, count, method in shared_operations("keras")},
     "Gelu": lambda layers, use: layers.apply(_GELU[bool(use.config.get("approximate", True))], use.operand(0)),
-    **{name: _reduce(name.lower()) for name in ("Mean", "Sum", "Max", "Min")},
-    **{f"A{name}": _reduce(name) for name in ("max", "min")},
+    **{name: partial(_reduce, name.lower()) for name in ("Mean", "Sum", "Max", "Min")},
+    **{f"A{name}": partial(_reduce, name) for name in ("max", "min")},
     "Any": _any,
     "Round": _rounded,
     "Cast": lambda layers, use: layers.value(layers.cast(use.operand(0), str(use.config["dtype"]))),
@@ -286,8 +278,8 @@ HANDLERS: dict[str, OperationHandler] = {
     "Transpose": _transpose,
     "ExpandDims": _expand_dims,
     "Squeeze": _squeeze,
-    "Softmax": _softmax(log=False),
-    "LogSoftmax": _softmax(log=True),
+    "Softmax": _softmax,
+    "LogSoftmax": partial(_softmax, log=True),
     "Matmul": lambda layers, use: layers.matmul(use.operand(0), use.operand(1)),
     "Einsum": _einsum,
     "ConvertToTensor": lambda layers, use: layers.value(use.operand(0)),

@@ -77,12 +77,10 @@ def of_cells(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
         own, inner = cell.get("config", {}), number < len(cells) - 1
         count = _count(cell)
         own_weights, left = left[:count], left[count:]
-        settings: dict[str, Any] = {
-            **own,
-            **{key: config.get(key) for key in ("return_sequences", "return_state", "stateful")},
-        }
-        settings |= {"return_sequences": True, "go_backwards": False} if inner else {"go_backwards": back}
-        settings |= {"zero_output_for_mask": bool(config.get("zero_output_for_mask")) and not inner}
+        settings: dict[str, Any] = own | {key: config.get(key) for key in ("return_state", "stateful")}
+        settings["return_sequences"] = inner or config.get("return_sequences")
+        settings["go_backwards"] = back and not inner
+        settings["zero_output_for_mask"] = bool(config.get("zero_output_for_mask")) and not inner
         layers.at(f"{hint}_{number}" if len(cells) > 1 else hint, layers.builder.where)
         one = replace(call, name=CELLS[cell["class_name"]], config=Settings(settings), weights=own_weights, xs=operands)
         operands = recurrent(layers, one, reverse or (back and inner))
@@ -143,10 +141,8 @@ def _cell(kind: Kind, call: Call, bias: tuple[Weight | None, Weight | None]) -> 
     gate = config.get("recurrent_activation", config.get("inner_activation", usual.get(name)))
     new = activation(config.get("activation", "tanh" if name.startswith("CuDNN") else None), version, "activation")
     if gate is None:
-        raise Refused(
-            "recurrent_activation", "not given", "its default changed with Keras 2.3",
-            "write it into the configuration",
-        )  # fmt: skip
+        why, mend = "its default changed with Keras 2.3", "write it into the configuration"
+        raise Refused("recurrent_activation", "not given", why, mend)
     opened: Op = activation(gate, version, "recurrent_activation")
     two = bias[1] is not None
     # without the key, reset_after is False: it came with Keras 2.1.6

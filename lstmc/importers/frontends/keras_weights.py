@@ -166,18 +166,16 @@ def _name(layer: Mapping[str, Any]) -> str:
 def fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> bool:
     """Return whether the weights have the number and sizes by the configuration. A layer without arrays takes any."""
     return any(
-        not expected or (len(expected) == len(weights) and all(map(_fits, expected, weights)))  # seeds of Keras 3
-        for expected in (expected_arrays(layer), expected_arrays(layer, by_gate=True))
+        not arrays or (len(arrays) == len(weights) and all(map(_fits, arrays, weights)))  # seeds of Keras 3
+        for arrays in (expected_arrays(layer), expected_arrays(layer, by_gate=True))
     )
 
 
-def _fits(expected: ArraySizes, weight: Weight) -> bool:
-    """Return whether a weight has the expected sizes, as far as the configuration determines them."""
-    if expected is None:
-        return True
-    return len(expected) == len(weight.shape) and all(
-        a in (None, b) for a, b in zip(expected, weight.shape, strict=True)
-    )
+def _fits(sizes: ArraySizes, weight: Weight) -> bool:
+    """Return whether a weight has the sizes that the configuration determines."""
+    if sizes is None or len(sizes) != len(weight.shape):
+        return sizes is None
+    return all(size in (None, own) for size, own in zip(sizes, weight.shape, strict=True))
 
 
 def check_fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> None:
@@ -186,12 +184,8 @@ def check_fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> None:
         return
     actual = ", ".join(str([*weight.shape]) for weight in weights) or "none"
     expected = ", ".join(map(_text, expected_arrays(layer) or ()))
-    raise Refused(
-        "weights",
-        actual,
-        f"its configuration asks for {expected}",
-        "give the configuration that was saved with the weights",
-    )
+    mend = "give the configuration that was saved with the weights"
+    raise Refused("weights", actual, f"its configuration asks for {expected}", mend)
 
 
 def _text(sizes: ArraySizes) -> str:
@@ -308,9 +302,7 @@ def _stored_names(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[s
     if owners.keys() != set(stored):
         return by_order
     held = source.facts["layers"]
-    if all(
-        fit(owners[name], [source.tensors[one].weight() for one in held[place]]) for name, place in by_order.items()
-    ):
+    if all(fit(owners[name], [source.tensors[one].weight() for one in held[at]]) for name, at in by_order.items()):
         raise SourceError(
             f"{source.origin}: its weights are of {_listed(stored)}, in this order; in the configuration the order is"
             f" {', '.join(owners)}. Keras goes by the order, and by it other layers get them than by name: {mend}, or"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
@@ -143,7 +144,8 @@ def _slice_written(
     return placed(t, t.joined(x), written, {axis: (places.start, places.stop)})
 
 
-ASSIGNED: dict[str, Callable[..., Any]] = {
+Handler = Callable[..., Any]
+ASSIGNED: dict[str, Handler] = {
     "aten.select.int": _select,
     "aten.copy.default": _copied,
     "aten.select_scatter.default": _place_written,
@@ -158,40 +160,30 @@ OF_ROWS = frozenset(
         *(f"aten.{foreign.name}.default" for foreign, _ in functions_of("torch")),
     }
 )
-Handler = Callable[..., Any]
 
 
-def _function(foreign: Foreign, row: Elementwise) -> Handler:
-    """Return the handler of an elementwise function of x, whose further arguments are the function's settings."""
-
-    def handle(t: Torch, x: Operand, *arguments: Any) -> str:
-        numbers = arguments[: len(foreign.settings)] or row.numbers
-        if not foreign.steepness:
-            return t.apply(row.function, x, *numbers)
-        k, *rest = numbers
-        return t.affine(t.apply(row.function, t.affine(x, k, 0.0), *rest), 1 / k, 0.0)
-
-    return handle
+def _function(foreign: Foreign, row: Elementwise, t: Torch, x: Operand, *settings: Any) -> str:
+    """Return an elementwise function of x. A steepness k makes f(k x) / k of it."""
+    numbers = settings[: len(foreign.settings)] or row.numbers
+    if not foreign.steepness:
+        return t.apply(row.function, x, *numbers)
+    k, *rest = numbers
+    return t.affine(t.apply(row.function, t.affine(x, k, 0.0), *rest), 1 / k, 0.0)
 
 
 def _operand(x: Any) -> Operand:
     return np.asarray(float(x)) if isinstance(x, int | float) else x
 
 
-def _binary(kind: str) -> Handler:
-    """Return the handler of a binary op, which may multiply y by ``alpha`` and round a quotient."""
-
-    def handle(t: Torch, x: Any, y: Any, alpha: float = 1, rounding_mode: Rounded | None = None) -> str:
-        """Write the operator on x and ``alpha`` y. Raise :class:`Refused` for two constants."""
-        if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
-            raise Refused("operands", "two constants", "nothing is computed", "fold it in the source")
-        if alpha != 1:
-            y = y * alpha if isinstance(y, int | float) else t.affine(y, alpha, 0.0)
-        if rounding_mode is not None:
-            return t.divided(_operand(x), _operand(y), rounding_mode)[0]
-        return t.binary(kind, _operand(x), _operand(y))
-
-    return handle
+def _binary(kind: str, t: Torch, x: Any, y: Any, alpha: float = 1, rounding_mode: Rounded | None = None) -> str:
+    """Return a binary op of x and ``alpha`` y, or a rounded quotient. Raises :class:`Refused` for two constants."""
+    if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+        raise Refused("operands", "two constants", "nothing is computed", "fold it in the source")
+    if alpha != 1:
+        y = y * alpha if isinstance(y, int | float) else t.affine(y, alpha, 0.0)
+    if rounding_mode is not None:
+        return t.divided(_operand(x), _operand(y), rounding_mode)[0]
+    return t.binary(kind, _operand(x), _operand(y))
 
 
 def _clamp(t: Torch, x: Operand, low: Any, high: Any = None) -> Operand:
@@ -232,22 +224,18 @@ def _power_of(t: Torch, base: float, x: Operand) -> str:
     return t.apply("exp", t.affine(x, math.log(base), 0.0))
 
 
-def _bits(logical: Callable[..., str]) -> Handler:
-    """Return the handler of a bitwise operator on truth values, for which it is ``logical``."""
-
-    def handle(t: Torch, *xs: Operand) -> str:
-        if not t.is_mask():
-            raise Refused("operands", "integers", "their bits are not known", "use truth values")
-        return logical(t, *xs)
-
-    return handle
+def _bits(logical: Callable[..., str], t: Torch, *xs: Operand) -> str:
+    """Return a bitwise operator as the ``logical`` one. Raises :class:`Refused` for integers."""
+    if not t.is_mask():
+        raise Refused("operands", "integers", "their bits are not known", "use truth values")
+    return logical(t, *xs)
 
 
 _KINDS = ("Scalar", "Tensor")
 _OVERLOADS = {"where": ("self", "ScalarSelf", "ScalarOther", "Scalar")}
 _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 HANDLERS: dict[str, Handler] = {
-    **{f"aten.{foreign.name}.default": _function(foreign, row) for foreign, row in functions_of("torch")},
+    **{f"aten.{foreign.name}.default": partial(_function, foreign, row) for foreign, row in functions_of("torch")},
     "aten.pow.Tensor_Scalar": lambda t, x, e: t.apply("power", x, float(e)),
     "aten.elu.default": _elu,
     "aten.gelu.default": lambda t, x, *, approximate: t.apply(_GELU[approximate], x),
@@ -267,7 +255,7 @@ HANDLERS: dict[str, Handler] = {
         for kind in _KINDS
     },
     **{
-        f"aten.bitwise_{name}.{'default' if name == 'not' else 'Tensor'}": _bits(method)
+        f"aten.bitwise_{name}.{'default' if name == 'not' else 'Tensor'}": partial(_bits, method)
         for own, _, method in shared_operations("torch")
         if (name := own.removeprefix("logical_")) != own
     },
@@ -278,13 +266,11 @@ HANDLERS: dict[str, Handler] = {
         t.apply("leaky_relu", x, (low + high) / 2),
         NotAvailable,
     ],
-    "aten.max.other": _binary("max"),
-    "aten.min.other": _binary("min"),
+    **dict.fromkeys(("aten.max.other", "aten.maximum.default"), partial(_binary, "max")),
+    **dict.fromkeys(("aten.min.other", "aten.minimum.default"), partial(_binary, "min")),
     **dict.fromkeys(("aten.clamp.default", "aten.clamp.Tensor", "aten.clamp_min.default"), _clamp),
     "aten.clamp_max.default": lambda t, x, high: _clamp(t, x, None, high),
-    **{f"aten.{n}.{k}": _binary(n) for n in ("add", "sub", "mul", "div") for k in ("Tensor", "Scalar")},
-    "aten.div.Tensor_mode": _binary("div"),
-    "aten.rsub.Scalar": lambda t, x, y, alpha: _binary("sub")(t, y, x, alpha),
-    "aten.maximum.default": _binary("max"),
-    "aten.minimum.default": _binary("min"),
+    **{f"aten.{n}.{k}": partial(_binary, n) for n in ("add", "sub", "mul", "div") for k in ("Tensor", "Scalar")},
+    "aten.div.Tensor_mode": partial(_binary, "div"),
+    "aten.rsub.Scalar": lambda t, x, y, alpha: _binary("sub", t, y, x, alpha),
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.shape_ops import Operand, same_padding
+from lstmc.importers.frontends.shape_ops import Operand, Pooled, same_padding
 from lstmc.importers.frontends.torch_elements import Handler, NotAvailable, Packed, Torch, weight_or_none
 from lstmc.importers.ir.recur import Cell, Extra, Kind
 from lstmc.importers.ir.values import Weight
@@ -129,49 +130,35 @@ def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int) -> Weight:
     return Weight(direction.shape, (*direction.sources, *size.sources), recipe, make)
 
 
-def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
-    """Return the handler of a pooling; ``more`` is dilation and ceil, or of a mean ceil, counted and a divisor."""
-
-    def handle(t: Torch, x: Operand, size: Any, stride: Any, pad: Any, *more: Any) -> str:
-        dilation, ceil, counted, divisor = (*more, True, None) if kind == "max" else (1, *more, None)[:4]
-        if set(_each(dilation, rank)) != {1}:
-            raise Refused("dilation", str(dilation), "Caffe's pooling has no dilation", "pool without it")
-        if divisor is not None:
-            raise Refused("divisor_override", str(divisor), "a mean has its own divisor", "leave it out")
-        windows, around = _each(size, rank), [(p, p) for p in _each(pad, rank)]
-        return t.pool(kind, x, windows, _each(stride, rank) if stride else windows, around, ceil, counted)
-
-    return handle
+def _pool(kind: Pooled, rank: int, t: Torch, x: Operand, size: Any, stride: Any, pad: Any, *more: Any) -> str:
+    """Return a pooling; ``more`` is dilation and ceil of a maximum, or ceil, counted and a divisor of a mean."""
+    dilation, ceil, counted, divisor = (*more, True, None) if kind == "max" else (1, *more, None)[:4]
+    if set(_each(dilation, rank)) != {1}:
+        raise Refused("dilation", str(dilation), "Caffe's pooling has no dilation", "pool without it")
+    if divisor is not None:
+        raise Refused("divisor_override", str(divisor), "a mean has its own divisor", "leave it out")
+    windows, around = _each(size, rank), [(p, p) for p in _each(pad, rank)]
+    return t.pool(kind, x, windows, _each(stride, rank) if stride else windows, around, ceil, counted)
 
 
-def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
-    """Return the handler of a pooling whose window i goes from floor(i n / count) to ceil((i + 1) n / count)."""
-
-    def handle(t: Torch, x: Operand, size: Any) -> Any:
-        counts, lead = [size] * rank if isinstance(size, int) else list(size), t.rank(x) - rank
-        y = t.value(x)
-        for axis, count in enumerate(counts, lead):
-            n = t.size(y, axis, "an image's size")
-            if count is not None and count != n:
-                windows = [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
-                parts = [t.reduce(kind, t.cut(y, axis, *window), [axis], keep=True) for window in windows]
-                y = t.concat(parts, axis)
-        return [y, NotAvailable] if kind == "max" else y  # the second result of PyTorch has the places of the maxima
-
-    return handle
+def _adaptive(kind: Pooled, rank: int, t: Torch, x: Operand, size: Any) -> Any:
+    """Return a pooling of n elements whose window i goes from floor(i n / count) to ceil((i + 1) n / count)."""
+    y, lead = t.value(x), t.rank(x) - rank
+    for axis, count in enumerate([size] * rank if isinstance(size, int) else size, lead):
+        n = t.size(y, axis, "an image's size")
+        if count is not None and count != n:
+            windows = [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
+            y = t.concat([t.reduce(kind, t.cut(y, axis, *window), [axis], keep=True) for window in windows], axis)
+    return [y, NotAvailable] if kind == "max" else y  # the second result of PyTorch has the places of the maxima
 
 
 _MODES: dict[str, tuple[Kind, Op]] = {
-    "lstm": ("lstm", Tanh()),
-    "gru": ("gru", Tanh()),
-    "rnn_tanh": ("rnn", Tanh()),
-    "rnn_relu": ("rnn", Relu()),
-}
+    "lstm": ("lstm", Tanh()), "gru": ("gru", Tanh()), "rnn_tanh": ("rnn", Tanh()), "rnn_relu": ("rnn", Relu()),
+}  # fmt: skip
 
 
-Lane = tuple[
-    Kind, Op, Sequence[Weight]
-]  # one direction of a layer: its cell, activation, and weights in PyTorch's order
+# One direction of a layer: its cell, activation, and weights in PyTorch's order.
+Lane = tuple[Kind, Op, Sequence[Weight]]
 
 
 def stacked(
@@ -200,33 +187,28 @@ def stacked(
     return x, last
 
 
-def _recurrent(mode: str) -> Handler:
-    """Return the handler of a recurrent layer: its results are the outputs and the last states."""
+def _recurrent(
+    mode: str, t: Torch, x: Operand, states: Any, params: Sequence[Operand], bias: bool, count: int, dropout: float,
+    training: bool, both: bool, batch_first: bool, extras: Mapping[Extra, Operand] = {},
+) -> list[str]:  # fmt: skip
+    """Return outputs and last states of layers with first ``states`` [lanes, N, H] and the ``params`` of all lanes."""
     kind, new = _MODES[mode]
+    weights = [t.weight(one, "a weight") for one in params]
+    lanes, given = count * (2 if both else 1), states if isinstance(states, list) else [states]
+    if lanes < 1 or len(weights) % lanes or len(given) != 1 + (kind == "lstm"):
+        found = f"{len(weights)} weights and {len(given)} states of {count} layers"
+        raise Refused("params, hx, num_layers", found, "they do not fit", "check the program")
+    each = len(weights) // lanes
+    made = [(kind, new, weights[at : at + each]) for at in range(0, len(weights), each)]
 
-    def handle(
-        t: Torch, x: Operand, states: Any, params: Sequence[Operand], bias: bool, count: int, dropout: float,
-        training: bool, both: bool, batch_first: bool, extras: Mapping[Extra, Operand] = {},
-    ) -> list[str]:  # fmt: skip
-        """Write layers with initial ``states`` [lanes, N, H] and the ``params`` of all lanes in a row."""
-        weights = [t.weight(one, "a weight") for one in params]
-        lanes, given = count * (2 if both else 1), states if isinstance(states, list) else [states]
-        if lanes < 1 or len(weights) % lanes or len(given) != 1 + (kind == "lstm"):
-            found = f"{len(weights)} weights and {len(given)} states of {count} layers"
-            raise Refused("params, hx, num_layers", found, "they do not fit", "check the program")
-        each = len(weights) // lanes
-        made = [(kind, new, weights[at : at + each]) for at in range(0, len(weights), each)]
+    def init(lane: int) -> dict[str, Operand]:
+        firsts = {state: _first(t, value, lane) for state, value in zip("hc", given, strict=False)}
+        return {state: first for state, first in firsts.items() if first is not None}
 
-        def init(lane: int) -> dict[str, Operand]:
-            firsts = {state: _first(t, value, lane) for state, value in zip("hc", given, strict=False)}
-            return {state: first for state, first in firsts.items() if first is not None}
-
-        y = t.transpose(x, (1, 0, 2)) if batch_first else t.value(x)
-        y, last = stacked(t, y, made, both, t.hint, init, extras, dropout)
-        y = t.transpose(y, (1, 0, 2)) if batch_first else y
-        return [y, *(t.concat([t.unsqueeze(end, [0]) for end in ends], 0) for ends in last.values())]
-
-    return handle
+    y = t.transpose(x, (1, 0, 2)) if batch_first else t.value(x)
+    y, last = stacked(t, y, made, both, t.hint, init, extras, dropout)
+    y = t.transpose(y, (1, 0, 2)) if batch_first else y
+    return [y, *(t.concat([t.unsqueeze(end, [0]) for end in ends], 0) for ends in last.values())]
 
 
 def _first(t: Torch, value: Operand, lane: int) -> Operand | None:
@@ -236,20 +218,15 @@ def _first(t: Torch, value: Operand, lane: int) -> Operand | None:
     return value.at(lane) if isinstance(value, Weight) else t.select(value, 0, lane)
 
 
-def _one_step(mode: str) -> Handler:
-    """Return the handler of a recurrent cell, written as a recurrent layer over a sequence of one step."""
+def _one_step(mode: str, t: Torch, x: Operand, states: Any, *parameters: Any) -> Any:
+    """Return the next states of a cell, h or [h, c], by a recurrent layer over a sequence of one step."""
     kind, new = _MODES[mode]
-
-    def handle(t: Torch, x: Operand, states: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any) -> Any:
-        """Return the next states: h, or [h, c] for an LSTM."""
-        weights = [t.weight(one, "a weight") for one in (w_x, w_h, b_x, b_h) if one is not None]
-        initial = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
-        init = {s: v for s, v in initial.items() if not (isinstance(v, np.ndarray) and not v.any())}
-        hint = weights[0].sources[0].rpartition(".")[0] or t.hint
-        _, last = stacked(t, t.unsqueeze(x, [0]), [(kind, new, weights)], False, hint, lambda _: init)
-        return [end for (end,) in last.values()] if kind == "lstm" else last["h"][0]
-
-    return handle
+    weights = [t.weight(one, "a weight") for one in parameters if one is not None]
+    initial = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
+    init = {s: v for s, v in initial.items() if not (isinstance(v, np.ndarray) and not v.any())}
+    hint = weights[0].sources[0].rpartition(".")[0] or t.hint
+    _, last = stacked(t, t.unsqueeze(x, [0]), [(kind, new, weights)], False, hint, lambda _: init)
+    return [end for (end,) in last.values()] if kind == "lstm" else last["h"][0]
 
 
 def _pack(t: Torch, x: Operand, batch_first: bool) -> Packed:
@@ -271,7 +248,7 @@ def _of_packed(
     dropout: float, both: bool,
 ) -> list[Any]:  # fmt: skip
     extras: dict[Extra, Operand] = {"lengths": lengths}
-    y, *last = _recurrent(mode)(t, data.x, states, weights, bias, count, dropout, False, both, False, extras)
+    y, *last = _recurrent(mode, t, data.x, states, weights, bias, count, dropout, False, both, False, extras)
     return [Packed(y, zeros=True), *last]
 
 
@@ -304,11 +281,11 @@ HANDLERS: dict[str, Handler] = {
         NotAvailable,
     ],
     "aten.layer_norm.default": _layer_norm,
-    **{f"aten.max_pool{rank}d.default": _pool("max", rank) for rank in (1, 2)},
-    **{f"aten.avg_pool{rank}d.default": _pool("mean", rank) for rank in (1, 2)},
-    **{f"aten.adaptive_avg_pool{rank}d.default": _adaptive("mean", rank) for rank in (1, 2)},
-    **{f"aten.adaptive_max_pool{rank}d.default": _adaptive("max", rank) for rank in (1, 2)},
+    **{f"aten.max_pool{rank}d.default": partial(_pool, "max", rank) for rank in (1, 2)},
+    **{f"aten.avg_pool{rank}d.default": partial(_pool, "mean", rank) for rank in (1, 2)},
+    **{f"aten.adaptive_avg_pool{rank}d.default": partial(_adaptive, "mean", rank) for rank in (1, 2)},
+    **{f"aten.adaptive_max_pool{rank}d.default": partial(_adaptive, "max", rank) for rank in (1, 2)},
     **{f"aten.{n}.default": lambda t, x, ratio, training: t.dropout(x, ratio) for n in ("dropout", "feature_dropout")},
-    **{f"aten.{mode}.input": _recurrent(mode) for mode in _MODES},
-    **{f"aten.{mode}_cell.default": _one_step(mode) for mode in _MODES},
+    **{f"aten.{mode}.input": partial(_recurrent, mode) for mode in _MODES},
+    **{f"aten.{mode}_cell.default": partial(_one_step, mode) for mode in _MODES},
 }

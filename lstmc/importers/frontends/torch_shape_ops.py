@@ -39,6 +39,18 @@ def _flatten(t: Torch, x: Operand, start: int, end: int) -> str:
     return t.reshape(x, resolved((*shape[:first], -1, *shape[last + 1 :]), shape, products=True))
 
 
+def _unflatten(t: Torch, x: Operand, axis: int, sizes: Sequence[int]) -> str:
+    shape = t.shape(x)
+    place = axis_in(axis, len(shape))
+    return t.reshape(x, resolved((*shape[:place], *sizes, *shape[place + 1 :]), shape))
+
+
+def _moved(t: Torch, x: Operand, source: int, to: int) -> str:
+    axes = [*range(t.rank(x))]
+    axes.insert(axis_in(to, len(axes)), axes.pop(axis_in(source, len(axes))))
+    return t.transpose(x, axes)
+
+
 def _slice(t: Torch, x: Operand, axis: int, start: int | None, stop: int | None, step: int = 1) -> Operand:
     """Return a slice of an axis; an array without elements if the slice is empty."""
     shape = t.shape(x)
@@ -150,11 +162,8 @@ def _root(handler: Handler) -> Handler:
     return lambda t, *xs, **options: t.apply("power", handler(t, *xs, **options), 0.5)
 
 
-def _reduce(kind: Any) -> Handler:
-    def handle(t: Torch, x: Operand, axes: Any = None, keep: bool = False, *, dtype: Any = None) -> str:
-        return t.reduce(kind, x, axes or range(t.rank(x)), keep)
-
-    return handle
+def _reduce(kind: Any, t: Torch, x: Operand, axes: Any = None, keep: bool = False, *, dtype: Any = None) -> str:
+    return t.reduce(kind, x, axes or range(t.rank(x)), keep)
 
 
 def _full(t: Torch, sizes: Sequence[int], value: float, **options: Any) -> Operand:
@@ -172,15 +181,10 @@ def _range(t: Torch, *bounds: Any, **options: Any) -> Operand:
     return np.arange(start, stop, step, dtype=float)
 
 
-def _constant(value: float | None = None, shaped: bool = False) -> Handler:
-    """Return the handler of an array of equal numbers: ``value``, or else the next argument; in x's shape or, if
-    ``shaped``, in the shape that is an argument."""
-
-    def handle(t: Torch, x: Operand, *more: Any, **options: Any) -> Operand:
-        sizes, *rest = more if shaped else (t.shape(x), *more)
-        return _full(t, sizes, rest[0] if value is None else value)
-
-    return handle
+def _constant(value: float | None, shaped: bool, t: Torch, x: Operand, *more: Any, **options: Any) -> Operand:
+    """Return an array of ``value``, or of the last argument; if ``shaped``, of a shape that is an argument."""
+    sizes, *rest = more if shaped else (t.shape(x), *more)
+    return _full(t, sizes, rest[0] if value is None else value)
 
 
 def _cast(t: Torch, x: Any, *more: Any, dtype: Any = None, **options: Any) -> Any:
@@ -266,17 +270,10 @@ def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add
     return scattered_rows(t, x, axis, known.reshape(-1), y, "add" if add else "none")
 
 
-def _of_order(rank: Callable[[int], int]) -> Handler:
-    """Return the handler of one element of a sorted axis, and its place. ``rank`` gives the number by the size."""
-
-    def handle(t: Torch, x: Operand, *more: Any) -> list[str]:
-        *given, axis, keep = more
-        size = t.size(x, axis)
-        found = in_order(t, x, given[0] if given else rank(size), axis, False)
-        ends = [t.cut(one, axis, t.size(one, axis) - 1, t.size(one, axis)) for one in found]
-        return ends if keep else [t.squeeze(one, [axis]) for one in ends]
-
-    return handle
+def _kth(t: Torch, x: Operand, k: int, axis: int, keep: bool) -> list[str]:
+    """Return the k-th smallest element of an axis, and its place."""
+    ends = [t.cut(one, axis, k - 1, k) for one in in_order(t, x, k, axis, False)]
+    return ends if keep else [t.squeeze(one, [axis]) for one in ends]
 
 
 def _log_add(t: Layers, x: str, before: str) -> str:
@@ -339,38 +336,34 @@ def _unfold(t: Torch, x: Operand, axis: int, size: int, step: int) -> str:
     return t.transpose(y, [*order, rank - 1])
 
 
-def _resizings(t: Torch, x: Operand, rank: int, sizes: Any, scales: Any) -> Iterator[tuple[int, int, int, float]]:
-    """Yield each of the last ``rank`` axes, its old and new size, and how many old elements make a new one."""
-    for place, axis in enumerate(range(t.rank(x) - rank, t.rank(x))):
+def _resizings(t: Torch, x: Operand, sizes: Any, scales: Any) -> Iterator[tuple[int, int, int, float]]:
+    """Yield each axis that is resized, its old and new size, and how many old elements make a new one."""
+    rank = t.rank(x)
+    for place, axis in enumerate(range(rank - len(scales if sizes is None else sizes), rank)):
         old = t.size(x, axis)
         new = int(old * scales[place]) if sizes is None else sizes[place]
         yield axis, old, new, 1 / scales[place] if sizes is None else old / new
 
 
-def _linear_resize(rank: int) -> Handler:
-    """Return the handler of linear interpolation along the last axes: a product with a matrix for each axis."""
-
-    def handle(t: Torch, x: Operand, sizes: Any, corners: bool, scales: Any) -> str:
-        y = t.value(x)
-        for axis, old, new, ratio in _resizings(t, x, rank, sizes, scales):
-            at = np.arange(new) * ((old - 1) / max(new - 1, 1)) if corners else (np.arange(new) + 0.5) * ratio - 0.5
-            at = np.maximum(at, 0)
-            low = np.minimum(np.floor(at).astype(int), old - 1)
-            part, matrix = at - low, np.zeros((new, old))
-            matrix[np.arange(new), low] += 1 - part
-            matrix[np.arange(new), np.minimum(low + 1, old - 1)] += part
-            weight = number(matrix, "a matrix that interpolates")
-            if new != old or ratio != 1:
-                y = t.along_last(y, axis, partial(t.linear, w=weight))
-        return y
-
-    return handle
+def _linear_resize(t: Torch, x: Operand, sizes: Any, corners: bool, scales: Any) -> str:
+    """Interpolate along the last axes by a matrix for each, which maps the ends to the ends if ``corners``."""
+    y = t.value(x)
+    for axis, old, new, ratio in _resizings(t, x, sizes, scales):
+        at = np.arange(new) * ((old - 1) / max(new - 1, 1)) if corners else (np.arange(new) + 0.5) * ratio - 0.5
+        at = np.maximum(at, 0)
+        low = np.minimum(np.floor(at).astype(int), old - 1)
+        part, matrix = at - low, np.zeros((new, old))
+        matrix[np.arange(new), low] += 1 - part
+        matrix[np.arange(new), np.minimum(low + 1, old - 1)] += part
+        if new != old or ratio != 1:
+            y = t.along_last(y, axis, partial(t.linear, w=number(matrix, "a matrix that interpolates")))
+    return y
 
 
 def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any) -> str:
     """Return x with its last axes resized: each new element is the nearest old one, repeated or picked."""
     y = t.value(x)
-    for axis, old, new, ratio in _resizings(t, x, len(scales if sizes is None else sizes), sizes, scales):
+    for axis, old, new, ratio in _resizings(t, x, sizes, scales):
         at = np.minimum(np.floor(np.arange(new, dtype=np.float32) * np.float32(ratio)).astype(int), old - 1)
         whole = new % old == 0 and np.array_equal(at, np.repeat(np.arange(old), new // old))
         y = t.enlarged(y, axis, new // old) if whole else t.pick(y, axis, at.tolist())
@@ -386,6 +379,7 @@ def _prod(t: Torch, x: Operand, axis: int | None = None, keep: bool = False, *, 
     return t.multiplied(x, range(t.rank(x)) if axis is None else [axis], keep)
 
 
+_FILLED = (("zeros", 0.0), ("ones", 1.0), ("full", None), ("empty", 0.0))
 UNCHANGED = tuple(
     f"aten.{name}"
     for name in (
@@ -399,10 +393,10 @@ HANDLERS: dict[str, Handler] = {
     "aten.mT.default": lambda t, x: _transpose(t, x, -2, -1),
     **{f"aten.{name}.default": lambda t, x: _transpose(t, x, 0, 1) for name in ("t", "numpy_T")},
     "aten.permute.default": lambda t, x, axes: t.transpose(x, axes),
-    "aten.movedim.int": lambda t, x, a, b: t.transpose(x, _moved(t.rank(x), a, b)),
+    "aten.movedim.int": _moved,
     **{f"aten.{name}.default": _view for name in ("view", "reshape", "_unsafe_view")},
     "aten.flatten.using_ints": _flatten,
-    "aten.unflatten.int": lambda t, x, axis, sizes: _unflatten(t, x, axis, sizes),
+    "aten.unflatten.int": _unflatten,
     "aten.unsqueeze.default": lambda t, x, axis: t.unsqueeze(x, [axis]),
     **{f"aten.squeeze.{kind}": _squeeze for kind in ("dim", "dims", "default")},
     "aten.slice.Tensor": _slice,
@@ -425,26 +419,24 @@ HANDLERS: dict[str, Handler] = {
     "aten.argmin.default": _place(-1.0),
     "aten.max.dim": _best("max"),
     "aten.min.dim": _best("min"),
-    **{f"aten.{a}{kind}.default": _reduce(kind) for kind in ("max", "min") for a in ("a", "")},
+    **{f"aten.{a}{kind}.default": partial(_reduce, kind) for kind in ("max", "min") for a in ("a", "")},
     **{f"aten.var.{kind}": handler for kind, handler in _VAR.items()},
     **{f"aten.std.{kind}": _root(handler) for kind, handler in _VAR.items()},
     "aten.var_mean.correction": lambda t, x, axes, *, correction, keepdim: [
         _corrected(t, x, axes, correction=correction, keepdim=keepdim),
-        _reduce("mean")(t, x, axes, keepdim),
+        _reduce("mean", t, x, axes, keepdim),
     ],
     "aten.logsumexp.default": Torch.log_sum_exp,
-    **{f"aten.mean.{kind}": _reduce("mean") for kind in ("dim", "default")},
-    **{f"aten.sum.{kind}": _reduce("sum") for kind in ("dim_IntList", "default")},
+    **{f"aten.mean.{kind}": partial(_reduce, "mean") for kind in ("dim", "default")},
+    **{f"aten.sum.{kind}": partial(_reduce, "sum") for kind in ("dim_IntList", "default")},
     "aten.linalg_vector_norm.default": _norm,
     "aten.softmax.int": lambda t, x, axis, dtype: t.softmax(x, axis),
     "aten.log_softmax.int": lambda t, x, axis, dtype: t.softmax(x, axis, log=True),
-    **{f"aten.{name}_like.default": _constant(n) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
-    **{f"aten.new_{name}.default": _constant(n, True) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
+    **{f"aten.{name}_like.default": partial(_constant, n, False) for name, n in _FILLED},
+    **{f"aten.new_{name}.default": partial(_constant, n, True) for name, n in _FILLED},
     **{f"aten.{n}": lambda t, shape, **_: _full(t, shape, 0.0) for n in ("empty.memory_format", "zeros.default")},
     "aten.ones.default": lambda t, shape, **options: _full(t, shape, 1.0),
     "aten.full.default": _full,
-    "aten.empty_like.default": _constant(0.0),
-    "aten.new_empty.default": _constant(0.0, True),
     "aten.pad.default": _pad,
     "aten.constant_pad_nd.default": lambda t, x, pads, value: _pad(t, x, pads, "constant", value),
     **dict.fromkeys(UNCHANGED, lambda t, x, *_, **__: x),
@@ -457,8 +449,8 @@ HANDLERS: dict[str, Handler] = {
     "aten.index_put.default": _index_put,
     "aten.topk.default": lambda t, x, count, axis, largest, ordered: in_order(t, x, count, axis, largest),
     "aten.sort.default": lambda t, x, axis, descending: in_order(t, x, t.size(x, axis), axis, descending),
-    "aten.median.dim": _of_order(lambda size: (size + 1) // 2),
-    "aten.kthvalue.default": _of_order(lambda size: size),
+    "aten.median.dim": lambda t, x, axis, keep: _kth(t, x, (t.size(x, axis) + 1) // 2, axis, keep),
+    "aten.kthvalue.default": _kth,
     "aten.cumprod.default": _along(1.0, lambda t, x, before: t.binary("mul", before, x)),
     "aten.logcumsumexp.default": _along(-1e9, _log_add),
     "aten.cummax.default": _with_places(_along(-1e9, lambda t, x, before: t.binary("max", before, x))),
@@ -466,21 +458,8 @@ HANDLERS: dict[str, Handler] = {
     "aten.im2col.default": _windows,
     "aten.col2im.default": _folded,
     "aten.unfold.default": _unfold,
-    "aten.upsample_linear1d.vec": _linear_resize(1),
-    "aten.upsample_bilinear2d.vec": _linear_resize(2),
+    **dict.fromkeys(("aten.upsample_linear1d.vec", "aten.upsample_bilinear2d.vec"), _linear_resize),
     **{f"aten.upsample_nearest{rank}d.vec": _nearest for rank in (1, 2)},
     **{f"aten.any.{kind}": _any for kind in ("default", "dim", "dims")},
     **{f"aten.prod.{kind}": _prod for kind in ("default", "dim_int")},
 }
-
-
-def _moved(rank: int, source: int, to: int) -> list[int]:
-    axes = list(range(rank))
-    axes.insert(axis_in(to, rank), axes.pop(axis_in(source, rank)))
-    return axes
-
-
-def _unflatten(t: Torch, x: Operand, axis: int, sizes: Sequence[int]) -> str:
-    shape = t.shape(x)
-    place = axis_in(axis, len(shape))
-    return t.reshape(x, resolved((*shape[:place], *sizes, *shape[place + 1 :]), shape))
