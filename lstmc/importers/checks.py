@@ -36,10 +36,8 @@ LATE = "it gives the last step alone, which comes late: the net as it was read i
 def check_net(
     model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
 ) -> tuple[Difference, ...]:
-    """Return the difference of each output between the written model and the imported net, on random inputs.
-
-    Sizes that are numbers in the source must have these numbers (``Net.sizes``).
-    """
+    """Return the difference of each output between the written model and the imported net, on random inputs. Sizes that
+    are numbers in the source must have these numbers (``Net.sizes``)."""
     report_activity("comparing the model with its source's description")
     if model.frames:
         fed, actual = _drawn(model, compiled, weights, seed)
@@ -53,8 +51,7 @@ def check_net(
 def _drawn(
     model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return random inputs of the source, and the outputs of the written model, which runs frame by frame. Both have
-    all frames, and the source's order of axes."""
+    """Return random inputs of the source and the written model's outputs, frame by frame, in the source's layout."""
     net, frames = model.net, model.frames
     lengths = {model.described.inputs[name][axis] for name, axis in frames.items() if name in model.described.inputs}
     first, positive = inputs_of_domain(compiled, weights, seed)
@@ -97,8 +94,8 @@ def _compared(
 
 
 def prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array]) -> Proof:
-    """Return a proof for each output of the written model: whether the output equals the imported net's output, with
-    these weights, for all inputs. Raise :class:`SourceError` for a model of one frame."""
+    """Return a proof for each output of the written model: whether it equals the imported net's output, with these
+    weights, for all inputs. Raises :class:`SourceError` for a model of one frame."""
     if model.frames:
         raise SourceError(
             f"{model.net.origin}: a model of one frame is compared with all frames of its source, and not proved equal:"
@@ -109,7 +106,6 @@ def prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array]) 
 
 
 def _prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array], algebra: Algebra) -> Proof:
-    """Return which outputs one algebra proves equal."""
     inputs, convert = symbolic_leaves(graph, Input, algebra), partial(as_symbolic, algebra=algebra)
 
     def outputs() -> tuple[dict[str, Array], dict[str, Array]]:
@@ -127,8 +123,7 @@ def _pairs(
     inputs: Mapping[str, Array],
     convert: Conversion | None = None,
 ) -> dict[str, tuple[Array, Array]]:
-    """Return each output of the imported net and of the written model, in the source's order of axes and at the same
-    steps."""
+    """Return each output of imported net and written model, in the source's order of axes and at the same steps."""
     fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
     earlier = {} if model.net.earlier is None else evaluate(model.net.earlier, fed, convert)
     expected = {**evaluate(model.described, fed, convert), **earlier}
@@ -182,20 +177,15 @@ def check_source(
 def _in_source(
     net: Net, expected: Mapping[str, Array], actual: Mapping[str, Array], in_step: Collection[str] = ()
 ) -> dict[str, tuple[Array, Array]]:
-    """Return pairs (expected, actual) of the outputs that can be compared, by name, in the source's order of axes.
-    Outputs in ``in_step`` are not late."""
+    """Return pairs (expected, actual) of outputs in the source's order of axes; those ``in_step`` are not late."""
     pairs = {name: (expected[name], to_source(net, name, array)) for name, array in actual.items()}
     aligned = {name: pair if name in in_step else _in_step(net, name, *pair) for name, pair in pairs.items()}
     return {name: pair for name, pair in aligned.items() if pair is not None}
 
 
 def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array, Array] | None:
-    """Return an output of the source and of the model, cut to the steps that both have; the model's output may be late,
-    and may be longer.
-
-    Return None for a late output without an axis of time: the model's output has then seen fewer steps than the
-    source's.
-    """
+    """Return a source's and a model's output, cut to the steps of both; the model's may be late, and may be longer.
+    None for a late output without time: the model's has then seen fewer steps."""
     lag = net.delays.get(name)
     if lag is None and expected.shape == actual.shape:
         return expected, actual
@@ -207,8 +197,7 @@ def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array
 
 
 def _from_begin(lag: int, axis: int, expected: Array, actual: Array) -> tuple[Array, Array]:
-    """Return both arrays along their time axis, without the first ``lag`` steps of ``actual``, cut to the same
-    length."""
+    """Return both arrays along their time axis, cut to one length; ``actual`` without its first ``lag`` steps."""
     if not lag and expected.shape == actual.shape:
         return expected, actual
     actual = actual[(slice(None),) * axis + (slice(lag, None),)]

@@ -1,5 +1,4 @@
-"""Choose how a source is read: with open sizes or with numbers for them; as a net of one frame, with states that the
-user names or that are proved; or as a sequence that is rewritten to one frame."""
+"""Ways to read a source: with open sizes or numbers for them, as a net of one frame with states, or as a sequence."""
 
 from __future__ import annotations
 
@@ -30,8 +29,7 @@ Read = Callable[[Mapping[str, Sequence[int]]], SourceNet]
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read a source: ``step``, ``states`` and ``time`` are the arguments of
-    :func:`~lstmc.importers.import_file`."""
+    """How to read a source: ``step``, ``states`` and ``time`` are as in :func:`~lstmc.importers.import_file`."""
 
     read: Read
     shapes: Mapping[str, Sequence[int]]
@@ -44,7 +42,6 @@ class Reading:
         return self.read({**shapes, **self.shapes})
 
     def if_it_can(self, shapes: Mapping[str, Sequence[int]]) -> SourceNet | None:
-        """Return the source read with these shapes; None if the source cannot be read with them."""
         try:
             return self.at(shapes)
         except (RefusedError, SourceError):  # a source without sizes to choose, as a state dict
@@ -52,12 +49,8 @@ class Reading:
 
 
 def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
-    """Return a source, and its states if it is a net of one frame: each input that is a state, with the output that is
-    its next value.
-
-    The user names states, or they are proved. Raises :class:`SourceError` for names that the source does not have, and
-    the errors of :func:`read_open`.
-    """
+    """Return a source, and, for a net of one frame, its states with the outputs of their next values: named or proved.
+    Raises :class:`SourceError` for names that the source does not have, and as :func:`read_open`."""
     source, refused, given = None, None, reading.states
     try:
         source = read_open(reading)
@@ -147,8 +140,7 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
 
 
 def _has_past(net: Net, axes: Mapping[str, int]) -> bool:
-    """Return whether the net of one frame, with time along the axes ``axes``, has a state, so that it reads frames of
-    the past."""
+    """Return whether the net of one frame, with time along ``axes``, has a state."""
     try:
         return bool(canonicalize_frame(net, axes)[0].states)
     except RefusedError:
@@ -156,7 +148,7 @@ def _has_past(net: Net, axes: Mapping[str, int]) -> bool:
 
 
 def _not_one_time(net: Net, found: Sequence[Mapping[str, int]]) -> SourceError:
-    """Return the error of a net with no axis of time or several; it shows the option for each axis that may be time."""
+    """Return the error of a net with no axis of time or several, with the option for each axis that may be time."""
     named = [{net.called.get(name, name): axis for name, axis in axes.items()} for axes in found]
     choices = [
         Argument("time", "{}={}".format(*next(iter(axes.items()))), f"time={axes}".replace("'", '"')) for axes in named
@@ -164,19 +156,17 @@ def _not_one_time(net: Net, found: Sequence[Mapping[str, int]]) -> SourceError:
     what = " or ".join(map(str, choices)) or f"name it by time, as in {TIME}"
     return SourceError(
         f"{net.origin}: expected one axis of the inputs along which loops run forwards alone, as time, found"
-        f" {len(found)}: {what}",
+        f" {len(found)}: {what}"
     )
 
 
 def _length(net: Net, axes: Mapping[str, int]) -> int:
-    """Return the size of the axis of time."""
     name, axis = next(iter(axes.items()))
     return net.inputs[name][axis]
 
 
 def _axis(inputs: Mapping[str, Shape], name: str, axis: int) -> int:
-    """Return an axis that the user named as time, counted from the first axis. Raise :class:`SourceError` if the input
-    has no such axis, or if the axis has one element."""
+    """Return the user's axis of time, counted from the front. Raises :class:`SourceError` if there is no such axis."""
     argument = Argument("time", f"{name}={axis}", f'time={{"{name}": {axis}}}')
     if name not in inputs:
         hint = nearest_or_all(name, inputs, "the inputs are")
@@ -209,8 +199,7 @@ def _noted(source: SourceNet, found: States, given: Mapping[str, str]) -> Source
 
 
 def _named(net: Net, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the states that the user named, by the net's own names. Raises :class:`SourceError` for unknown names and
-    different shapes."""
+    """Return the states that the user named, by the net's names. Raises :class:`SourceError` for wrong ones."""
     inputs = {net.called.get(name, name): name for name in net.inputs}
     outputs = {net.called.get(name, name): name for name in net.outputs}
     states = {}
@@ -279,16 +268,15 @@ def _at_short(reading: Reading, inputs: Mapping[str, Shape], sizes: Mapping[str,
 
 
 def _both(error: RefusedError, other: SourceNet | RefusedError) -> RefusedError:
-    """Return an error with the refusals of ``error`` whose nodes ``other`` refuses too. A refusal at one length alone
-    may be of a branch that other lengths do not take."""
+    """Return an error with the refusals at nodes that both refuse: other lengths may not take a refused branch."""
     nodes = {one.node for one in other.refusals} if isinstance(other, RefusedError) else set[str]()
     kept = [one for one in error.marked_refusals if one.node in nodes]
     return RefusedError(error.origin, kept, error.what, error.inputs)
 
 
 def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[str, int]]]:
-    """Yield lists of dicts from dynamic axes to sizes: the source is read with each dict of a list. Each axis in turn
-    is time, at both lengths; with ``step``, also with 1 for the other axes."""
+    """Yield readings, each a list of dicts from dynamic axes to sizes: each axis in turn is time, at both lengths; with
+    ``step``, also with 1 for the other axes."""
     names = open_names(inputs)
     yield from ([{name: length} for length in LENGTHS] for name in names)
     if step and len(names) > 1:

@@ -46,8 +46,7 @@ FIXED = "export the module again from an example of the shape wanted: torch.expo
 
 @dataclass(frozen=True)
 class OwnSource:
-    """A format that this package reads: a :class:`~lstmc.importers.sources.NetSource`. ``options`` are the options of
-    an import that the format reads."""
+    """A format that this package reads, as a :class:`~lstmc.importers.sources.NetSource`."""
 
     summary: str
     options: frozenset[str]
@@ -131,17 +130,12 @@ def _of_tensors(tensors: Source, options: ImportOptions) -> SourceNet:
 
 
 def of_program(torch: Any, program: Any, name: str) -> SourceNet:
-    """Return the net of a program of torch.export."""
     net = describe_program(torch, program, name)
     return SourceNet(net, "a program of torch.export", runtime=TorchProgram(program, net))
 
 
 def source_of(path: Path) -> NetSource:
-    """Return the source that reads a file, chosen by the file's content; lstmc's own formats come before formats of
-    packages.
-
-    Raises :class:`SourceError` for a missing file, and for a file that no source knows.
-    """
+    """Return the source that knows a file's content, lstmc's own first. Raises :class:`SourceError` if none does."""
     head = head_of(path)
     for source in chain(OWN, net_sources()):  # packages are loaded only for a file that no source of OWN knows
         if source.knows(path):
@@ -161,9 +155,9 @@ def _described(path: Path, head: bytes) -> str:
 class ImportedModel:
     """A trained model: the net of the source (``described``), and its canonical form as written (``net``).
 
-    ``surroundings`` are the layers of the source that are not imported and stand around the imported part; ``runtime``
-    runs the source, if a program can; ``step`` is the argument of :func:`import_file`. For one frame of a sequence,
-    ``frames`` has the axis of time of the source's inputs and outputs. ``reading`` is how the source was read.
+    ``surroundings`` are the source's layers around the imported part; ``runtime`` runs the source, if a program can;
+    ``step`` is the argument of :func:`import_file`. For one frame of a sequence, ``frames`` has the axis of time of the
+    source's inputs and outputs. ``reading`` is how the source was read.
     """
 
     described: Net
@@ -180,10 +174,7 @@ class ImportedModel:
 
     @classmethod
     def of_source(cls, source: SourceNet, step: bool) -> ImportedModel:
-        """Return the model of a source that was read; ``step`` is the argument of :func:`import_file`.
-
-        Raise :class:`~lstmc.importers.refusal.RefusedError` with ``step`` for a net that cannot be streamed.
-        """
+        """Return a source's model. Raises :class:`RefusedError` with ``step`` for a net that cannot be streamed."""
         if step and source.surroundings is not None:  # the layers around it compute all steps
             source = source.surroundings.whole()
         described, around = source.described, source.surroundings
@@ -192,7 +183,7 @@ class ImportedModel:
         return cls(described, net, source.kind, around, source.runtime, step)
 
     def _runs_along(self, time: Mapping[str, int]) -> bool:
-        """Return whether the axes of the source's inputs that ``time`` names are the model's axis of time."""
+        """Return whether the axes that ``time`` names (input: axis, as in the source) are the model's axis of time."""
         for name, shape in self.net.inputs.items():
             axis = time.get(self.net.called.get(name, name))
             order = self.net.axes.get(name, range(len(shape)))
@@ -207,11 +198,8 @@ class ImportedModel:
 
     @classmethod
     def of_reading(cls, reading: Reading) -> ImportedModel:
-        """Return the model of a source, read in the first way that fits: as one frame, as a sequence, or as one frame
-        of a sequence.
-
-        Raises the error of the way that the options ask for, if no way fits.
-        """
+        """Return the model of a source in the first way that fits: as one frame, as a sequence, or as one frame of a
+        sequence. If no way fits, raise the error of the way that the options ask for."""
         if reading.time:
             try:
                 return cls.of_time(reading)
@@ -253,18 +241,15 @@ class ImportedModel:
         return cls(source.described, net, source.kind, None, source.runtime, True, frames)
 
     def streamed(self) -> ImportedModel:
-        """Return the model in a form that can be streamed, as with ``step``. Raise
+        """Return the model in a form that can be streamed, as with ``step``. Raises
         :class:`~lstmc.importers.refusal.RefusedError` with the layers that need more of a sequence than its past."""
         if not self.step and self.reading is not None and has_several_times(self.described):
             return ImportedModel.of_time(self.reading)
         return self if self.step else replace(self, net=canonicalize(self.described, True), step=True)
 
     def whole(self, step: bool = False) -> ImportedModel:
-        """Return the model with the layers of its source that stand around it; the model itself if there are none.
-
-        ``step`` is the argument of :func:`import_file`. Raises :class:`~lstmc.importers.refusal.RefusedError` with
-        everything that cannot be expressed.
-        """
+        """Return the model with the source's layers around it, if there are any; ``step`` is as in :func:`import_file`.
+        Raises :class:`~lstmc.importers.refusal.RefusedError` with everything that cannot be expressed."""
         return self if self.surroundings is None else ImportedModel.of_source(self.surroundings.whole(), step)
 
     def named(self, name: str | None) -> ImportedModel:
@@ -322,8 +307,8 @@ def import_file(
 
 
 def reader_of(path: Path, **chosen: Any) -> Read:
-    """Return the function that reads a file for given shapes of its inputs. ``chosen`` are fields of
-    :class:`ImportOptions`. Raise :class:`SourceError` for an option that the file's format does not read."""
+    """Return the function that reads a file for shapes of its inputs; ``chosen`` are fields of :class:`ImportOptions`.
+    Raises :class:`SourceError` for an option that the file's format does not read."""
     report_activity(f"reading {path.name}")
     source = source_of(path)
     paths = {name: None if chosen.get(name) is None else Path(chosen[name]) for name in ("config", "weights")}

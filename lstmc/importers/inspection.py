@@ -59,8 +59,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Part:
-    """Recurrent layers of one kind: the kind of the cell, the ``units`` of each layer, the axis along which they run,
-    and their nodes."""
+    """Recurrent layers of one kind: the cell, the ``units`` of each layer, the axis they run along, and their nodes."""
 
     kind: str
     units: tuple[int, ...]
@@ -87,8 +86,7 @@ class Unread:
 
 @dataclass(frozen=True)
 class Left:
-    """Nodes that a runtime's accelerator does not run according to the runtime's published list; ``why`` is the list's
-    reason."""
+    """Nodes that a runtime's accelerator does not run by the runtime's published list, whose reason is ``why``."""
 
     runtime: str
     operator: str
@@ -166,11 +164,8 @@ CUT = "/end of a window"
 
 @dataclass(frozen=True)
 class Past:
-    """A value that a node keeps from step to step: its ``input``, and the ``output`` that is its next value; either is
-    empty if there is none.
-
-    ``why`` is the proof in words, ``lost`` the reason why a stream loses the value, or "".
-    """
+    """A value that a node keeps from step to step: the names of its ``input`` and of the ``output`` that is its next
+    value, or ""; ``why`` is the proof in words, ``lost`` the reason why a stream loses the value, or ""."""
 
     node: str
     input: str
@@ -180,12 +175,10 @@ class Past:
 
 
 def pasts(net: Net, freed: Net, time: Mapping[str, int] = {}) -> list[Past]:
-    """Return the values that a net keeps from step to step: a net of one frame, or the loops of a net of sequences,
-    whose inputs have ``time`` along these axes.
+    """Return the values that a net of one frame, or loops of a net of sequences along ``time`` (axes of inputs), keep.
 
-    ``freed`` is the same net with stored zeros that may be such values as inputs. A value that begins from zeros is
-    made an input, and values that may be its next value are made outputs; then :func:`step_states` can prove the pair
-    like any other state.
+    ``freed`` is the net with stored zeros that may be such values as inputs. A value that begins from zeros is made an
+    input, and values that may be its next value are made outputs; then :func:`step_states` can prove the pair.
     """
     called = {name: net.called.get(name, name) for name in (*net.inputs, *net.outputs)}
     loops = bool(time)
@@ -246,8 +239,7 @@ _DIRECTIONS = set(
 
 
 def crossed(found: list[Past]) -> Iterator[str]:
-    """Yield for each past why its names contradict its proof: another output has the name of the input; "" if they do
-    not."""
+    """Yield for each past why its names contradict its proof, "" if not: another output has the input's name."""
     outputs = {stem(past.output): past.output for past in found}
     for past in found:
         named = outputs.get(stem(past.input), past.output)
@@ -256,8 +248,7 @@ def crossed(found: list[Past]) -> Iterator[str]:
 
 
 def with_zeros_as_inputs(net: Net, time: Mapping[str, int]) -> Net:
-    """Return the net with two kinds of zeros as inputs: zeros that layers compute with, and zeros from which loops
-    begin."""
+    """Return the net with zeros that layers compute with, and zeros from which loops begin, as inputs."""
     names: dict[str, None] = {}
     bands = layer_axes(net, time)[1] if time else {}
     for step in net.steps:
@@ -281,11 +272,8 @@ def with_zeros_as_inputs(net: Net, time: Mapping[str, int]) -> Net:
 
 
 def layer_axes(net: Net, time: Mapping[str, int] = {}) -> tuple[list[dict[str, int]], dict[str, int]]:
-    """Return the axes that may be time, each as a dict from values to their axis, and one such dict for bands: axes
-    along which loops run both ways beside loops over time.
-
-    An open axis, and the axes of inputs that ``time`` names, take precedence.
-    """
+    """Return the axes that may be time, each as a dict from values to axes, and one such dict for bands: axes along
+    which loops run both ways beside loops over time. Open axes, and the axes ``time`` of inputs, take precedence."""
     near = equal_axes(net)
     places = [_through_loops(net, near, dict(axis)) for axis in time_places(net) if axis]
     backwards = {v for s in net.steps if isinstance(s.op, Scan) and s.op.reverse for v in s.op.of_role("x", s.inputs)}
@@ -304,8 +292,7 @@ def _open_axes(shape: Shape) -> list[int]:
 
 
 def _through_loops(net: Net, near: Places, axes: dict[str, int]) -> dict[str, int]:
-    """Return the axis of each value, followed through loops too; the given axes if a layer mixes all elements of the
-    axis."""
+    """Return each value's axis, also through loops; the given ``axes`` if a layer mixes all elements of the axis."""
     try:
         return axes_of(net, near, axes)
     except RefusedError:  # a layer relates all its elements
@@ -313,13 +300,11 @@ def _through_loops(net: Net, near: Places, axes: dict[str, int]) -> dict[str, in
 
 
 def is_over(axes: Mapping[str, int], loop: Scan, step: Step) -> bool:
-    """Return whether a loop runs along the axis that ``axes`` gives its operands."""
     return any(axes.get(value) == 0 for value in loop.of_role("x", step.inputs))
 
 
 def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[str, str, str]]:
-    """Yield inputs, or parts of inputs, whose next value is computed but is no output; with the next value and the
-    proof."""
+    """Yield inputs, or their parts, whose next value is computed but is no output; with this value and the proof."""
     known = dict(known)
     for depth in range(DEEPEST):
         made, owner = exposed(net, [name for name in net.inputs if name not in known], depth)
@@ -330,8 +315,8 @@ def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[st
 
 
 def exposed(net: Net, inputs: Collection[str], depth: int) -> tuple[Net, dict[str, str]]:
-    """Return the net with all values as outputs that may be next values of ``inputs``, and a map from its inputs to
-    ``inputs``: up to ``depth`` nodes may take a part out of an input, which is then an input of its own."""
+    """Return the net with all possible next values of ``inputs`` as outputs, and a map from its inputs to ``inputs``:
+    up to ``depth`` nodes may take a part out of an input, which is then an input of its own."""
     owner = {name: name for name in inputs}
     steps, leaves, shapes = list(net.steps), dict(net.leaves), dict(net.shapes)
     for _ in range(depth):
@@ -370,8 +355,7 @@ def _may_be_next(net: Net, step: Step) -> bool:
 def _ends(
     net: Net, step: Step, wanted: Collection[object], shapes: dict[str, Shape], values: dict[str, str]
 ) -> Iterator[Step]:
-    """Yield the steps that cut out the end of a convolution's window, with the length of the past that stands at its
-    front."""
+    """Yield the step that cuts out the end of a convolution's window, as long as the past at the window's front."""
     window = step.inputs[0]
     join = net.producers.get(window)
     while join is not None and isinstance(join.op, Reshape):
@@ -445,8 +429,8 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
 
 
 def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -> tuple[list[Past], bool]:
-    """Return the pasts of a net, and whether it is a net of sequences. Lost pasts of a net of sequences are reported
-    only if a state is an input or an output: then the net is meant for streaming."""
+    """Return a net's pasts, and whether it is a net of sequences, whose lost pasts are reported only if it is meant for
+    streaming: if a state is an input or an output."""
     times = layer_axes(net)[0]
     sequence = bool(times)
     sizes = of_one(net.source_inputs()) if net.open_sizes() else {}
@@ -469,8 +453,7 @@ def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -
 
 
 def _freed(path: Path, shapes: Mapping[str, Sequence[int]], options: Mapping[str, Any]) -> Net | None:
-    """Return the net of an ONNX graph with zeros that may be pasts as inputs, before products of them are folded. None
-    for other files, and if nodes need these zeros as constants."""
+    """Return an ONNX graph's net with zeros that may be pasts as inputs; None for other files, or if it cannot be."""
     if not ONNX.knows(path):
         return None
     try:
@@ -480,8 +463,7 @@ def _freed(path: Path, shapes: Mapping[str, Sequence[int]], options: Mapping[str
 
 
 def _value(name: str, shape: Shape, kinds: Mapping[str, int | None]) -> Value:
-    """Return an input or an output with a word for each axis; ``kinds`` has the place of known axes. The first other
-    axis is the batch."""
+    """Return an input or output with a word for each axis: its kind in ``kinds`` (kind: place), batch or feature."""
     state = "state" in kinds
     axes = ["state" if state else "feature"] * len(shape)
     for kind, place in kinds.items():
@@ -573,7 +555,7 @@ def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[
 
 
 def _nodes(path: Path) -> tuple[str, list[tuple[str, set[str]]]]:
-    """Return the format of a file, and pairs of each node's operator and, in TFLite, the types of its values."""
+    """Return a file's format, and pairs of each node's operator and, in TFLite, the types of its values."""
     if ONNX.knows(path):
         nodes = load_onnx(path).graph.node
         return "ONNX", [(node.op_type, set()) for node in nodes if node.op_type != "Constant"]
@@ -586,8 +568,7 @@ def _nodes(path: Path) -> tuple[str, list[tuple[str, set[str]]]]:
 
 
 def _why(known: Mapping[str, Any], operator: str, kinds: set[str]) -> str:
-    """Return why a list of operators does not take an operator on values of these types, or the limit that it states;
-    "" if neither."""
+    """Return why a list does not take an operator on values of these types, or the limit it states; "" if neither."""
     if operator not in known["operators"]:
         return str(known["others"])
     if other := sorted(kinds - {*known.get("elements", kinds)}):

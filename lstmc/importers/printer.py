@@ -37,7 +37,7 @@ def files(net: Net, kind: str) -> dict[str, bytes]:
 
 
 class _Arrays(Mapping[str, Array]):
-    """The arrays of a model's weights by name, each computed at its access, so that one array is in memory at a time;
+    """Arrays of a model's weights by name, each computed at its access, so that one is in memory at a time;
     ``problems`` collects the weights with elements that are not finite."""
 
     def __init__(self, net: Net) -> None:
@@ -45,7 +45,7 @@ class _Arrays(Mapping[str, Array]):
         self.problems: list[str] = []
 
     def __getitem__(self, name: str) -> Array:
-        """Return the array of a weight. Record a problem if it has an element that is not finite."""
+        """Return the array of a weight, and record a problem if an element is not finite."""
         array = self.net.params[name].array()
         if problem := element_problem(name, array):
             self.problems.append(problem)
@@ -88,20 +88,17 @@ def _shape(shape: Shape) -> list[int | str]:
 
 
 def _axes(net: Net, name: str) -> dict[str, Any]:
-    """Return the entries of ``import.json`` for an input or output: its name in the source if it differs, its order of
-    axes if it differs, and the delay of a late output."""
+    """Return facts of an input or output: the source's name and order of axes where they differ, and a delay."""
     called = {"called": net.called[name]} if net.called.get(name, name) != name else {}
     axes = called | ({"axes": net.axes[name]} if name in net.axes else {})
     return axes | ({"delay": net.delays[name]} if name in net.delays else {})
 
 
 class _NetPrinter(Printer):
-    """Prints an imported net as a model of the language, with the source's names in comments, and names in place of
-    sizes."""
+    """Prints an imported net as a model, with the source's names in comments, and names in place of sizes."""
 
     def __init__(self, net: Net) -> None:
-        """Write the module's docstring from the net's origin and notes, the comments of inputs and parameters, and the
-        line that declares the dimensions."""
+        """Write the module's docstring, the comments of inputs and parameters, and the line of dimensions."""
         super().__init__(net.graph)
         orders = dict.fromkeys((*net.inputs, *net.outputs), "")
         orders |= {n: f"the source's axes in the order {', '.join(map(str, axes))}" for n, axes in net.axes.items()}

@@ -13,8 +13,7 @@ __all__ = ["Refusal", "RefusedError", "SourceError"]
 
 @dataclass(frozen=True)
 class Refusal:
-    """A part of a model that cannot be expressed: the node, its attribute and the attribute's value, the reason, and
-    the remedy.
+    """A part of a model that cannot be expressed: node, attribute, the attribute's value, reason and remedy.
 
     For a node that cannot be streamed the reason is about the whole node: attribute and value are ''. ``line`` is the
     line of the source model's code, ``FILE:LINE``, or '' if it is not known.
@@ -51,7 +50,7 @@ class RefusedError(LstmcError):
         what: str = "imported",
         inputs: Mapping[str, Shape] | None = None,
     ) -> None:
-        """Write the message from the number of refusals, with each refusal as a note; ``what`` ends "cannot be ..."."""
+        """Write a message with the number of refusals, each of them a note; ``what`` ends "cannot be ..."."""
         count = f"{len(refusals)} problems" if len(refusals) > 1 else "1 problem"
         super().__init__(f"{origin} cannot be {what}: {count}", notes=[*map(str, refusals)])
         self.origin = origin
@@ -65,14 +64,8 @@ class RefusedError(LstmcError):
         return tuple(replace(one, why=worded(one.why), mend=worded(one.mend)) for one in self.marked_refusals)
 
     @classmethod
-    def of_graph(
-        cls,
-        origin: str,
-        refusals: Sequence[Refusal],
-        inputs: Mapping[str, Shape],
-    ) -> RefusedError:
-        """Return the error for a graph with these inputs. If an input has an unknown size, the remedy of a refusal that
-        needs a size names the shape to give."""
+    def of_graph(cls, origin: str, refusals: Sequence[Refusal], inputs: Mapping[str, Shape]) -> RefusedError:
+        """Return the error for a graph; if an input has an unknown size, the remedy names the shape to give."""
         fixed = [_fixed(name, shape) for name, shape in inputs.items() if open_sizes(shape)]
         names = dict.fromkeys(str(size).upper() for shape in inputs.values() for size in open_sizes(shape))
         mend = f"fix the sizes by {' and '.join(map(str, fixed))}, with numbers for {', '.join(names)}"
@@ -80,14 +73,12 @@ class RefusedError(LstmcError):
         return cls(origin, mended, inputs=inputs)
 
     def beside(self, other: RefusedError) -> RefusedError:
-        """Return the error with further refusals: those of a reading at other sizes, at nodes that this reading did not
-        refuse."""
+        """Return the error with further refusals, of a reading at other sizes, at nodes that this error lacks."""
         more = [one for one in other.marked_refusals if one.node not in {own.node for own in self.marked_refusals}]
         return RefusedError(self.origin, [*self.marked_refusals, *more], self.what, self.inputs)
 
     def of_stream(self, inputs: Mapping[str, Shape]) -> RefusedError:
-        """Return the error of a file that is streamed, with a note on inputs with open sizes: a loop of the file may
-        have a fixed number of steps."""
+        """Return the error of a streamed file; a note on open sizes tells that a loop's steps may be fixed."""
         fixed = [_fixed(name, shape) for name, shape in inputs.items() if open_sizes(shape)]
         if not fixed:
             return self
@@ -109,20 +100,18 @@ PIN = "give the sizes of the inputs, as in shape input=1,576"
 
 
 class Refused(Exception):
-    """A refusal without its node; :meth:`at` makes a :class:`~lstmc.importers.refusal.Refusal` of it when the node is
-    known."""
+    """A refusal without its node; :meth:`at` makes a :class:`Refusal` when the node is known."""
 
     def __init__(self, attribute: str, value: str, why: str, mend: str) -> None:
         super().__init__(why)
         self.attribute, self.value, self.why, self.mend = attribute, value, why, mend
 
     def at(self, node: str, line: str = "") -> Refusal:
-        """Return the refusal for this node."""
         return Refusal(node, self.attribute, self.value, self.why, self.mend, line)
 
     @classmethod
     def of(cls, error: Refused | ShapeProblem) -> Refused:
-        """Convert an error that a node raised to a refusal, and return the refusal."""
+        """Return an error that a node raised as a refusal."""
         if isinstance(error, cls):
             return error
         return cls("shapes", str(error), "they do not fit, or are not known", SHAPE)

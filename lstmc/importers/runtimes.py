@@ -48,11 +48,8 @@ _PLAIN = frozenset(
 
 
 class KerasRuntime:
-    """Runs a model that Keras builds from the source's configuration, with the weights that lstmc read. Keras never
-    opens the file.
-
-    The configuration must name only known classes of Keras, and no module of another package.
-    """
+    """Runs a model that Keras builds from the source's configuration, with weights that lstmc read; Keras opens no
+    file. The configuration must name only known classes of Keras, and no module of another package."""
 
     name = "Keras"
 
@@ -60,7 +57,6 @@ class KerasRuntime:
         self.source, self.net = source, net
 
     def unavailable(self) -> str | None:
-        """Return the reason why Keras cannot run the model here, or None."""
         strange = next(_strange(self.source.facts["config"]), None)
         if strange is not None:
             return f"its configuration names {strange}, which is not built from a file"
@@ -119,10 +115,10 @@ def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None
 
 
 def _today(config: Any, changed: Mapping[str, Any], wrapped: bool = False) -> Any:
-    """Return a configuration in the form that Keras 3 reads.
+    """Return a configuration in the form that Keras 3 reads, with the names of activations replaced as in ``changed``.
 
     It has no ``time_major = False`` and no ``compile_config``; a ``wrapped`` layer has its module, first states are
-    keyword arguments, a GRU has ``reset_after``, and activations are replaced as in ``changed``.
+    keyword arguments, and a GRU has ``reset_after``.
     """
     if isinstance(config, list):
         return [_today(item, changed, wrapped) for item in config]
@@ -150,8 +146,7 @@ def _today(config: Any, changed: Mapping[str, Any], wrapped: bool = False) -> An
 
 
 def _with_states(node: Any) -> Any:
-    """Return a call of a recurrent layer in the form of Keras 3, which takes first states apart from the sequence. A
-    call without first states stays."""
+    """Return a recurrent layer's call in the form of Keras 3, which takes first states apart from the sequence."""
     if isinstance(node, Mapping) or len(node) < 2:
         return node
     x, *states = (
@@ -182,8 +177,7 @@ BY_8_BITS = "the source rounds to 8 bits while it runs, which the imported model
 
 
 class OnnxRuntime:
-    """Runs a graph in ONNX Runtime, from its file or its bytes. ``values`` are arrays for inputs that the import made
-    constants."""
+    """Runs a graph in ONNX Runtime, from a file or bytes; ``values`` are inputs that the import made constants."""
 
     name = "ONNX Runtime"
 
@@ -191,7 +185,6 @@ class OnnxRuntime:
         self.model, self.net, self.values = model, net, values
 
     def unavailable(self) -> str | None:
-        """Return the reason why ONNX Runtime cannot run the graph here for a comparison, or None."""
         if ROUNDED in self.net.notes:
             return BY_8_BITS
         return not_installed("onnxruntime")
@@ -221,7 +214,7 @@ class OnnxRuntime:
 
 
 class LiteRtRuntime:
-    """Runs a TFLite file in LiteRT. ``values`` are arrays for inputs that the import made constants."""
+    """Runs a TFLite file in LiteRT; ``values`` are arrays for inputs that the import made constants."""
 
     name = "LiteRT"
 
@@ -229,7 +222,6 @@ class LiteRtRuntime:
         self.file, self.net, self.values = file, net, values
 
     def unavailable(self) -> str | None:
-        """Return the reason why the file's outputs cannot be compared, or None."""
         return BY_8_BITS if ROUNDED in self.net.notes else None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -307,7 +299,6 @@ class TorchLayers:
         self.relu = any(node.op == Relu() for body in bodies for node in body)
 
     def unavailable(self) -> str | None:
-        """Return the reason why PyTorch cannot run the layers here, or None."""
         return not_installed("torch")
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -26,7 +26,7 @@ MOST_AXES = 16  # the most axes of a tensor
 
 
 def head_of(path: Path, size: int = 16) -> bytes:
-    """Return the first ``size`` bytes of a file. Raise :class:`SourceError` for a file that cannot be read."""
+    """Return the first ``size`` bytes of a file. Raises :class:`SourceError` for a file that cannot be read."""
     try:
         with regular(path).open("rb") as file:
             return file.read(size)
@@ -46,14 +46,12 @@ class StoredTensor:
     read: Callable[[], Array] = field(repr=False, compare=False)
 
     def weight(self) -> Weight:
-        """Return the tensor as a parameter."""
         return Weight(self.shape, (self.name,), self.name, self.read)
 
 
 @dataclass(frozen=True)
 class Source:
-    """The tensors of a file: ``kind`` is the file's format, ``origin`` its name in messages; the content of ``facts``
-    depends on the format."""
+    """A file's tensors: ``kind`` is the format, ``origin`` the name in messages; ``facts`` depend on the format."""
 
     kind: str
     origin: str
@@ -62,7 +60,7 @@ class Source:
 
 
 def checked_shape(origin: str, name: str, shape: Any) -> tuple[int, ...]:
-    """Return a shape that a file states. Raise :class:`SourceError` unless it is a list of plausible sizes."""
+    """Return a shape that a file states. Raises :class:`SourceError` unless it is a list of plausible sizes."""
     if (
         not isinstance(shape, list | tuple)
         or len(shape) > MOST_AXES
@@ -74,8 +72,7 @@ def checked_shape(origin: str, name: str, shape: Any) -> tuple[int, ...]:
 
 
 class Runtime(Protocol):
-    """A program that runs the source of an import. Inputs and outputs have the net's names, and the source's order of
-    axes."""
+    """A program that runs the source of an import, with the net's names and the source's order of axes."""
 
     name: str
 
@@ -83,8 +80,7 @@ class Runtime(Protocol):
         """Return the reason why the program cannot run the model here, or None."""
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Return the outputs for ``inputs``. Raise :class:`~lstmc.importers.refusal.SourceError` if the program
-        fails."""
+        """Return the outputs for ``inputs``. Raises :class:`SourceError` if the program fails."""
 
 
 SOURCES = "lstmc.sources"
@@ -112,8 +108,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class SourceCheck:
-    """The comparison of a written net with its source, which ``runtime`` ran: the difference of each output, or the
-    reason ``not_run``."""
+    """The differences of a net's outputs from its source's, which ``runtime`` ran, or the reason ``not_run``."""
 
     runtime: str
     differences: tuple[Difference, ...]
@@ -125,8 +120,7 @@ class SourceCheck:
 
 
 class HostNet(Protocol):
-    """The layers of a net around the recurrent layers that were imported. ``backend`` names the backend whose nets can
-    replace the recurrent layers."""
+    """The layers of a net around its recurrent layers, which nets of the backend named ``backend`` can replace."""
 
     @property
     def backend(self) -> str: ...
@@ -135,17 +129,15 @@ class HostNet(Protocol):
         """Return the files of the whole net, with the compiled model in the place of its recurrent layers."""
 
     def whole(self) -> SourceNet:
-        """Return the whole net, for backends whose nets cannot replace a part of another net.
-
-        Raise :class:`~lstmc.importers.refusal.RefusedError` with all layers that cannot be expressed.
-        """
+        """Return the whole net, for backends that cannot replace a part of it. Raises
+        :class:`~lstmc.importers.refusal.RefusedError` with all layers that cannot be expressed."""
 
     def findings(self, files: Mapping[str, bytes], target: str) -> Sequence[Violation]:
         """Return the violations of the target's rules by layers that are copied into these files."""
 
     def compared(self, files: Mapping[str, bytes], places: Sequence[str], seed: int) -> Sequence[SourceCheck]:
-        """Return the outputs of the whole net in these files against the source's, in each of the runtimes ``places``.
-        Raises :class:`~lstmc.errors.BackendError` if a runtime does not load or run the net."""
+        """Return the whole net's outputs in these files against the source's, in each runtime of ``places``. Raises
+        :class:`~lstmc.errors.BackendError` if a runtime does not load or run the net."""
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> Sequence[str]:
         """Return notes for the user on these files."""
@@ -153,8 +145,7 @@ class HostNet(Protocol):
 
 @dataclass(frozen=True)
 class SourceNet:
-    """An imported net: its description, its format in words, the layers around it (None if the net is whole), and the
-    program that runs the source (None if there is none)."""
+    """An imported net, its format in words, layers around it if it is not whole, and a program that runs the source."""
 
     described: Net
     kind: str
@@ -180,16 +171,13 @@ class NetSource(Protocol):
         """Return whether a file has this format, judged by the file's content."""
 
     def read(self, path: Path, options: ImportOptions) -> SourceNet:
-        """Return the net of a file.
-
-        Raise :class:`~lstmc.importers.refusal.SourceError` for a damaged file, and
-        :class:`~lstmc.importers.refusal.RefusedError` with all layers that cannot be expressed.
-        """
+        """Return the net of a file. Raises :class:`SourceError` for a damaged file, and
+        :class:`~lstmc.importers.refusal.RefusedError` with all layers that cannot be expressed."""
 
 
 def net_source(name: str) -> NetSource:
-    """Return the format of an installed package by the name of its entry point. Raise
-    :class:`~lstmc.errors.PluginError` for an object that lacks a part of :class:`NetSource`."""
+    """Return an installed package's format by its entry point's name. Raises :class:`~lstmc.errors.PluginError` for an
+    object that lacks a part of :class:`NetSource`."""
     source = load(SOURCES, name, "source")()
     if not isinstance(source, NetSource):
         actual = f"a {type(source).__name__} without all of that"
@@ -199,5 +187,4 @@ def net_source(name: str) -> NetSource:
 
 
 def net_sources() -> Iterator[NetSource]:
-    """Yield the sources of packages."""
     yield from map(net_source, entry_points_of(SOURCES))

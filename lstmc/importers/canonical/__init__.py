@@ -23,10 +23,8 @@ __all__ = ["canonicalize", "canonicalize_frame", "canonicalize_static", "canonic
 
 
 def canonicalize(net: Net, step: bool = False) -> Net:
-    """Return the canonical form of a net, which can be written as a model; with ``step`` a form that can be streamed.
-
-    Raises :class:`~lstmc.importers.refusal.RefusedError` if ``step`` is set and the net cannot be streamed.
-    """
+    """Return the form of a net that can be written as a model. Raises :class:`RefusedError` if ``step`` asks for a form
+    that can be streamed, and there is none."""
     return choose_layout(with_dynamic_time(_with_small_constants(with_biases(roll_up(net))), step))
 
 
@@ -41,21 +39,20 @@ def canonicalize_step(net: Net, states: Mapping[str, str]) -> Net:
 
 
 def _step(net: Net) -> Net:
-    """Return the net of one frame in its chosen layout, with loops marked as running inside a step, not over time."""
+    """Return a net of one frame in its chosen layout, with loops marked as running inside a step, not over time."""
     inside = [replace(s, op=replace(s.op, inside=True)) if isinstance(s.op, Scan) else s for s in net.steps]
     return choose_layout(net.of_steps(inside))
 
 
 def canonicalize_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
-    """Return the canonical net of one frame, and the axis of time of inputs and outputs; ``time`` is the axis of the
-    inputs. Raises :class:`~lstmc.importers.refusal.RefusedError` with the first layer that needs more than the past."""
+    """Return the canonical net of one frame, and the time axis of each input and output; ``time`` has the axis of each
+    input. Raises :class:`RefusedError` with the first layer that needs more than the past."""
     frame, axes = one_frame(_with_small_constants(with_biases(roll_up(net))), time)
     return _step(frame), axes
 
 
 def roll_up(net: Net) -> Net:
-    """Return the net with loops in place of unrolled recurrences. A note of the result names each weight whose repeated
-    products could not be written as a loop."""
+    """Return the net with loops for unrolled recurrences; a note names each weight whose products stay written out."""
     net = _with_constants_once(net)
     some = {name: weight.shape for name, weight in net.params.items() if weight.shape and 0 not in weight.shape}
     numbers = {name: constant(net, name) for name in some}
@@ -74,8 +71,7 @@ def roll_up(net: Net) -> Net:
 
 
 def _with_small_constants(net: Net) -> Net:
-    """Shrink each constant with equal elements, such as zeros in an input's shape, to one element if every step that
-    reads the constant broadcasts it. A constant of one element has no axis of time."""
+    """Shrink constants of equal elements to one element, which has no time axis, if all readers broadcast them."""
 
     def repeats(step: Step, name: str) -> bool:
         others = [net.shapes[value] for value in step.inputs if value != name]
@@ -91,8 +87,7 @@ def _with_small_constants(net: Net) -> Net:
 
 
 def _with_constants_once(net: Net) -> Net:
-    """Return the net with one parameter for all constants of the same shape and numbers: an exporter may store an
-    initial state once for each step that reads it."""
+    """Join constants of the same shape and numbers: an exporter may store an initial state once for each step."""
     first: dict[tuple[object, ...], str] = {}
     same: dict[str, str] = {}
     for name, weight in net.params.items():
@@ -105,9 +100,8 @@ def _with_constants_once(net: Net) -> Net:
 
 
 def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
-    """Return the net of ``graph``, in which recurrences were rolled up to loops. ``arrays`` are the constants of equal
-    numbers, by name: those that ``graph`` still reads become parameters again. Each loop gets its own weights. Zeros
-    from which a state starts become no parameters, because a loop starts from zeros by default."""
+    """Return the net of ``graph``, in which recurrences became loops, with each loop's own weights. ``arrays`` are
+    constants of equal numbers: those that ``graph`` still reads become parameters again."""
     rolled = replace(net, graph=graph)
     builder, read = NetBuilder.of(net), {step.op.body.name for step in net.steps if isinstance(step.op, Scan)}
     builder.leaves, builder.shapes = dict(rolled.leaves), {**net.shapes, **rolled.shapes}
@@ -129,8 +123,7 @@ def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
 def _add_loop(
     builder: NetBuilder, net: Net, step: Step, scan: Scan, constants: Mapping[Leaf, Weight], zeros: Container[str]
 ) -> None:
-    """Add a rolled-up loop to the builder. The weights and constants that the loop's body reads become parameters of
-    the loop. A state that starts from one of ``zeros`` gets no initial value."""
+    """Add a rolled-up loop with the weights and constants of its body; a state that starts from ``zeros`` gets none."""
     weights = [net.params[name] for name in scan.of_role("weight", step.inputs)]
     body, title = body_of(scan, weights, constants), builder.scan_name(scan.body.name)
     x, first, static = (scan.of_role(role, step.inputs) for role in ("x", "state", "static"))
@@ -142,7 +135,6 @@ def _add_loop(
 
 
 def _permuted(step: Step, net: Net) -> Permute:
-    """Return the op of a Transpose, which exchanges two neighbouring axes, as a permutation of all axes."""
     assert isinstance(step.op, Transpose)
     axes = [*range(len(net.shapes[step.outputs[0]]))]
     axes[step.op.axis : step.op.axis + 2] = [step.op.axis + 1, step.op.axis]

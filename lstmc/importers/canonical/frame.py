@@ -42,17 +42,16 @@ Places = Mapping[Place, list[Place]]  # an axis of a value -> equal axes of othe
 
 
 def equal_axes(net: Net, looped: Mapping[str, str] = {}) -> Places:
-    """Return for each axis of a value the axes of other values that a step of the net makes equal, such as the batch of
-    an operand and of the result. ``looped`` maps states to their next values, whose axes are equal too."""
+    """Return for each axis the axes of other values that a step makes equal, such as the batch of an operand and of the
+    result; ``looped`` maps states to their next values, whose axes are equal too."""
     pairs = [pair for step in net.steps for pair in (*same_axes(step, net), *_through_loop(step, net))]
     pairs += [((a, i), (b, i)) for a, b in looped.items() for i in range(len(net.shapes[a]))]
     return neighbours(pairs)
 
 
 def axes_of(net: Net, near: Places, seeds: Mapping[str, int]) -> dict[str, int]:
-    """Return for each value its axis that equals the axis of one of ``seeds`` (value: axis), directly or through other
-    values; ``near`` are the net's :func:`equal_axes`. Raise :class:`RefusedError` if two axes of one value equal the
-    seeds."""
+    """Return for each value its axis that equals the axis of one of ``seeds`` (value: axis), by the net's
+    :func:`equal_axes`, ``near``. Raises :class:`RefusedError` if two axes of one value do."""
     axes: dict[str, int] = {}
     stack: list[Place] = [*seeds.items()]
     while stack:
@@ -69,8 +68,7 @@ def axes_of(net: Net, near: Places, seeds: Mapping[str, int]) -> dict[str, int]:
 
 
 def _through_loop(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
-    """Yield pairs of equal axes of a loop's operands and results, found in the loop's body. The axis along which the
-    loop runs is in no pair."""
+    """Yield pairs of equal axes of a loop's operands and results; the axis along which it runs is in no pair."""
     if not isinstance(step.op, Scan):
         return
     body, looped, arguments = _loop_body(step, step.op, net)
@@ -90,8 +88,7 @@ def _through_loop(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
 
 
 def _loop_body(step: Step, op: Scan, net: Net) -> tuple[Net, dict[str, str], dict[str, tuple[str, bool]]]:
-    """Return the net of a loop's body; a dict of each state's next value in the body; and a dict of each body input:
-    the loop's operand, and whether the operand is a sequence."""
+    """Return a loop's body, its states' next values, and for each input the operand and whether it is a sequence."""
     step = unmasked(step)
     body = body_of(op, [net.params[v] for v in op.of_role("weight", step.inputs)])
     operands = [(v, op.role(i) == "x") for i, v in enumerate(step.inputs) if op.role(i) != "weight"]
@@ -101,8 +98,7 @@ def _loop_body(step: Step, op: Scan, net: Net) -> tuple[Net, dict[str, str], dic
 
 
 def times(net: Net) -> list[dict[str, int]]:
-    """Return the choices of time, each as a dict from inputs to their axis: loops run along these axes, all of them
-    forwards."""
+    """Return the choices of time: dicts from inputs to their axis along which loops run, all of them forwards."""
     found, near = list[dict[str, int]](), equal_axes(net)
     loops = [(step.op, step.op.of_role("x", step.inputs)) for step in net.steps if isinstance(step.op, Scan)]
     for name, shape in net.inputs.items():
@@ -120,8 +116,8 @@ def times(net: Net) -> list[dict[str, int]]:
 
 
 def one_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
-    """Return the net of one frame, and the axis of time of each input and output. ``time`` has the axes of the inputs.
-    Raise :class:`RefusedError` with the first layer that needs more than past frames."""
+    """Return the net of one frame, and the time axis of each input and output; ``time`` has the axes of the inputs.
+    Raises :class:`RefusedError` with the first layer that needs more than past frames."""
     frame = _OneFrame(net, time)
     made = frame.net()
     made = replace(made, graph=made.graph.carrying(frame.states))
@@ -142,7 +138,6 @@ class _OneFrame:
     """
 
     def __init__(self, net: Net, time: Mapping[str, int]) -> None:
-        """Rewrite all steps that the outputs depend on; ``time`` has the axis of each input."""
         self.old, self.axes = net, axes_of(net, equal_axes(net), time)
         self.builder = NetBuilder.of(net)
         self.name: dict[str, str] = {}  # old name -> new name, if they differ
@@ -175,8 +170,7 @@ class _OneFrame:
         return replace(made, notes=(*made.notes, *said))
 
     def _read(self, value: str, padded: bool = False) -> str:
-        """Return the new name of an old value for a step that reads each frame. Refuse a value whose padding, cut or
-        missing frames no convolution has used up; with ``padded``, padding is allowed."""
+        """Return the new name of an old value. Refuse cut or missing frames, and padding unless ``padded`` is set."""
         if ((self.zeros.get(value) or self.behind.get(value)) and not padded) or self.rest.get(value):
             self._refuse("it reads a sequence that is padded along time", value)
         if self.behind.get(value, 0) < 0:
@@ -186,8 +180,7 @@ class _OneFrame:
         return self.name.get(value, value)
 
     def _all(self, step: Step) -> list[str]:
-        """Return the new operands of a step, all delayed as much as the latest operand. The step's results are recorded
-        with this delay."""
+        """Return a step's new operands, all delayed as much as the latest one; its results get this delay."""
         lag = max((self.late.get(value, 0) for value in step.inputs), default=0)
         operands = [self._delayed(v, lag, step) if v in self.axes else self._read(v) for v in step.inputs]
         self.late |= dict.fromkeys(step.outputs if lag else (), lag)
@@ -201,8 +194,7 @@ class _OneFrame:
         return self.kept[name, by] if by else name
 
     def _from_first(self, x: str, old: str, lag: int) -> str:
-        """Return a value that is ``old`` in the first ``lag`` frames, and ``x`` from then on, from the first true frame
-        of ``x``."""
+        """Return a value that is ``old`` in the first ``lag`` frames, and then ``x``, from its first true frame on."""
         if ("", lag) not in self.kept:
             before = self._state("begun", (1, lag))
             self.kept["", lag], following = begun(self.builder, before, lag)
@@ -216,11 +208,9 @@ class _OneFrame:
         raise RefusedError(self.old.origin, [refusal], what="streamed")
 
     def _state(self, hint: str, shape: Shape) -> str:
-        """Add an input of the net of one frame that is a state, and return its name."""
         return self.builder.leaf(self.builder.fresh(hint), Input(shape))
 
     def _next(self, state: str, value: str) -> None:
-        """Record ``value`` as the next value of a state, and as an output of the net."""
         out = self.builder.fresh(f"{state}_next")
         self.outputs[out], self.states[state] = value, out
 
@@ -230,13 +220,10 @@ class _OneFrame:
         return self._from_first(x, zeros, lag)
 
     def _put(self, op: Op, step: Step) -> None:
-        """Add a step with this op and the delayed operands of the old step."""
         self.builder.put(Step(op, tuple(self._all(step)), step.outputs, step.loc))
 
     def _step(self, step: Step) -> None:
-        """Rewrite a step for one frame. A step without an operand over time stays. A loop, a padding, a slice, a
-        window, a running sum and the last frame have their own rewrites; any other op is applied to each frame alone,
-        and refused if it needs several frames."""
+        """Rewrite a step for one frame: by its kind if it joins frames, else as the same op on each frame alone."""
         op, shapes = step.op, self.old.shapes
         slot = next((slot for slot, value in enumerate(step.inputs) if value in self.axes), None)
         if slot is None:
@@ -269,8 +256,7 @@ class _OneFrame:
             (self._move if op.moves and len(step.inputs) == 1 else self._put)(op, step)
 
     def _move(self, op: Op, step: Step) -> None:
-        """Add a step that only moves elements of each frame. The result takes over the operand's padding, cuts and
-        delay."""
+        """Add a step that moves elements of each frame; its result takes over the operand's padding, cuts and delay."""
         (value,) = step.inputs
         for frames in (self.zeros, self.behind, self.rest, self.cut, self.late):
             frames |= dict.fromkeys(step.outputs, frames[value]) if value in frames else {}
@@ -287,8 +273,7 @@ class _OneFrame:
         self.late[out] = lag
 
     def _count(self, value: str, axis: int) -> None:
-        """Replace a constant with an axis of time: equal numbers by one number, a count by a state that holds the
-        number of frames before this frame. Refuse any other constant."""
+        """Replace a constant with a time axis by one number, or by a count of the frames before. Refuse any other."""
         count, number = count_of(self.old.params[value], axis), constant(self.old, value)
         shape = _one(self.old.shapes[value], axis)
         if number is not None:
@@ -302,9 +287,8 @@ class _OneFrame:
             self.axes[value] = axis
 
     def _padding(self, step: Step, op: Concat) -> None:
-        """Rewrite a Concat along time. Zeros that it joins before or after a sequence are recorded as the sequence's
-        padding. If the sequence lacks as many frames at the end as zeros come in front, the result is the sequence that
-        many frames earlier. Refuse a Concat of two sequences."""
+        """Rewrite a Concat along time: record zeros as the sequence's padding; if as many last frames are missing as
+        zeros come in front, the result is the sequence that many frames earlier. Refuse two sequences."""
         sizes = {i: self.old.shapes[v][op.axis] for i, v in enumerate(step.inputs) if is_zero(self.old, v)}
         at, *more = [i for i in range(len(step.inputs)) if i not in sizes] or [0, 0]
         front, behind = (
@@ -325,9 +309,8 @@ class _OneFrame:
         self.name[out] = self.name.get(value, value) if missing else self._read(value, padded=True)
 
     def _cut(self, step: Step, op: Split) -> None:
-        """Rewrite each slice of a sequence. A slice without the last frames is recorded as short; a slice that begins
-        in the padding is the sequence some frames earlier; a slice that begins at a later frame is a late sequence.
-        Refuse other slices."""
+        """Rewrite the slices of a sequence: without its last frames it is short, from its padding on it is some frames
+        earlier, from a later frame on it is late. Refuse other slices."""
         (value,), start = step.inputs, 0
         for part, size in zip(step.outputs, op.sizes, strict=True):
             ahead = start - self.zeros.get(value, 0)
@@ -353,15 +336,13 @@ class _OneFrame:
             self.cut |= {part: missing} if missing else {}
 
     def _shift(self, value: str, out: str, by: int, step: Step) -> None:
-        """Record that ``out`` is the sequence ``value`` with ``by`` zero frames in front: a state holds its last ``by``
-        frames."""
+        """Record ``out`` as ``value`` with ``by`` zero frames in front: a state holds the last ``by`` frames."""
         x, lag = self.name.get(value, value), self.late.get(value, 0)
         x = self._zeros_first(x, lag) if lag else x
         self.name[out], self.late[out] = self._window_of(x, self.axes[value], by, step)[1], lag
 
     def _window_of(self, x: str, axis: int, reach: int, step: Step) -> tuple[str, str]:
-        """Return two values: a frame joined to the ``reach`` frames before it, which a state holds, and the earliest of
-        these frames."""
+        """Return a frame joined to the ``reach`` frames before it, which a state holds, and their earliest."""
         shape = self.builder.shapes[x]
         past = self._state(f"{step.outputs[0]}_past", (*shape[:axis], reach, *shape[axis + 1 :]))
         window = self.builder.one(Concat(axis), past, x, hint="window")
@@ -370,9 +351,8 @@ class _OneFrame:
         return window, first
 
     def _window(self, step: Step, op: Conv | Pool, axis: int) -> None:
-        """Rewrite a convolution or pooling for one frame: a state holds the past frames that the window covers, and
-        future frames make the result late. Refuse a stride along time, and padding that does not give one window for
-        each frame."""
+        """Rewrite a convolution or pooling for one frame: a state holds past frames, and future frames make it late.
+        Refuse a stride along time, and padding that does not give one window for each frame."""
         spatial = axis - len(self.old.shapes[step.inputs[0]]) + 2
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
         spread = op.dilation[spatial] if isinstance(op, Conv) else 1
@@ -384,7 +364,7 @@ class _OneFrame:
             self._refuse("it is padded by less than any number, and the frames before the first one are 0")
         if front > reach or (front < reach and front + behind != reach):
             self._refuse(
-                f"its windows of {reach + 1} frames over {front} zeros in front, {behind} behind, are not one a frame",
+                f"its windows of {reach + 1} frames over {front} zeros in front, {behind} behind, are not one a frame"
             )
         x, others = self._read(value, padded=True), tuple(map(self._read, step.inputs[1:]))
         if front == reach and behind:  # the frames behind the last one must be cut off
@@ -398,9 +378,8 @@ class _OneFrame:
         self.builder.put(Step(op, (x, *others), step.outputs, step.loc))
 
     def _scan(self, step: Step, op: Scan) -> None:
-        """Rewrite a loop for one frame. A loop over time becomes a single step that starts from states of the net,
-        unless it runs backwards, starts from constants other than zero or gives late last states: these are refused. A
-        loop along another axis stays, and time in its body has one frame."""
+        """Rewrite a loop for one frame. A loop over time becomes one step from states; refused if it runs backwards,
+        starts from constants other than zero or gives late last states. Other loops stay, with one frame inside."""
         title, xs = op.body.name, op.of_role("x", step.inputs)
         inputs = self._all(step)
         lag = self.late.get(step.outputs[0], 0)
@@ -436,13 +415,11 @@ class _OneFrame:
 
 
 def _one(shape: Shape, axis: int) -> Shape:
-    """Return a shape with one element along an axis."""
     return (*shape[:axis], 1, *shape[axis + 1 :])
 
 
 def _resized(net: Net, axes: Mapping[str, int]) -> Net:
-    """Return the net of a loop's body with size 1 for the axes ``axes`` (value: axis), in inputs, Reshape and
-    Expand."""
+    """Return the net of a loop's body with size 1 for ``axes`` (value: axis), in inputs, Reshape and Expand."""
     builder = NetBuilder.of(net)
     for name, axis in axes.items():
         if name in net.inputs:

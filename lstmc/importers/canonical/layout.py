@@ -59,9 +59,8 @@ def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
-    """Return the order of the new axes after a reshape from ``old`` to ``new``, if the array has the old axes in
-    ``order``. Return None if the reshape would split a group of :func:`groups`, because its axes are not neighbours in
-    ``order``."""
+    """Return the order of the new axes after a reshape of an array with the old axes in ``order``; None if the axes of
+    one of :func:`groups` are not neighbours there."""
     new_order: list[int] = []
     parts = list(groups(old, new))
     wide = [axis for axis in order if old[axis] != 1]
@@ -80,16 +79,14 @@ def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
 
 
 def by_groups(old: Shape, new: Shape, order: Sequence[int]) -> Order:
-    """Return an order of the old axes in which the axes of each group of :func:`groups` are neighbours, so that no
-    reshape splits a group. The groups come as their first axes come in ``order``."""
+    """Return the old axes in ``order``, with the axes of each of :func:`groups` moved together to the first of them."""
     parts = [mine for mine, _ in groups(old, new)]
     parts.sort(key=lambda mine: min(order.index(axis) for axis in [a for a in mine if old[a] != 1] or mine))
     return tuple(axis for mine in parts for axis in mine)
 
 
 def with_biases(net: Net) -> Net:
-    """Return the net in which the addition of a vector parameter to a product is the bias of the product, if nothing
-    else reads the product. Bodies of loops are rewritten too."""
+    """Return the net with added vectors as biases of products that nothing else reads, in bodies of loops too."""
     readers = Counter(name for step in net.steps for name in step.inputs)
     readers.update(net.outputs.values())
     alone = {
@@ -116,8 +113,7 @@ def with_biases(net: Net) -> Net:
 
 
 def _joined(net: Net, step: Step, alone: dict[str, Step]) -> tuple[Step, str] | None:
-    """If a step adds a vector parameter to a product in ``alone``, return the product and the parameter's name; else
-    None."""
+    """Return the product of ``alone`` and the vector parameter that a step adds; None for other steps."""
     if not isinstance(step.op, Add):
         return None
     for x, b in (step.inputs, step.inputs[::-1]):
@@ -130,16 +126,14 @@ UNKNOWN = 1000  # cost of a named size
 
 
 def choose_layout(net: Net) -> Net:
-    """Return the net in the layout with the cheapest transposes, of all orders that the inputs' axes may have; ``axes``
-    of the result has the new orders of inputs and outputs."""
+    """Return the net in the cheapest layout of all orders that the inputs' axes may have, recorded in ``axes``."""
     choices = [_orders(shape)[: 1 if name in net.states else None] for name, shape in net.inputs.items()]
     tried = [_Layout(net, dict(zip(net.inputs, orders, strict=True))) for orders in product(*choices)]
     return min(tried, key=lambda layout: (layout.cost, layout.late_times())).net()
 
 
 def _orders(shape: Shape) -> list[Order]:
-    """Return the orders to try for an input's axes: unchanged, time first, the first two exchanged, and for images
-    channels before rows."""
+    """Return orders of an input's axes to try: as is, time first, the first two exchanged, images' channels first."""
     rank = len(shape)
     orders = [tuple(range(rank))]
     orders += [
@@ -155,12 +149,10 @@ def _orders(shape: Shape) -> list[Order]:
 
 
 class _Layout:
-    """The net rewritten for given orders of the inputs' axes. ``order[value][j]`` is the logical axis (the source's)
-    that stands at position j of the array; ``name[value]`` is the array that holds the value; ``cost`` counts the
-    elements that transposes move."""
+    """The net rewritten for given orders of the inputs' axes. ``order[value][j]`` is the source's axis at position j of
+    the array ``name[value]``, which holds the value; ``cost`` counts the elements that transposes move."""
 
     def __init__(self, source: Net, inputs: dict[str, Order]) -> None:
-        """Rewrite all steps of ``source`` for these orders of its ``inputs``."""
         self.source = source
         self.shapes = {name: tuple(source.inputs[name][a] for a in order) for name, order in inputs.items()}
         self.shapes |= {name: leaf.shape for name, leaf in source.leaves.items() if name not in inputs}
@@ -175,9 +167,7 @@ class _Layout:
             self._step(step)
 
     def net(self, outputs: Mapping[str, str] | None = None) -> Net:
-        """Return the net in its new layout. ``outputs`` maps names of outputs to values; by default the outputs are the
-        source's, with their axes in the new order. The next value of a state gets the source's order, which the state's
-        input has."""
+        """Return the net in its new layout; ``outputs`` maps outputs' names to values, by default as in the source."""
         following = {*self.source.states.values()}
         for name, value in self.source.outputs.items():  # a state's next value has the order of the state's input
             if name in following and self.order[value] != self._plain(value):
@@ -201,12 +191,10 @@ class _Layout:
         )
 
     def _plain(self, value: str) -> Order:
-        """Return the source's order of a value's axes."""
         return tuple(range(len(self.order[value])))
 
     def _names_of_params(self, read: set[str]) -> dict[str, str]:
-        """Return new names of derived parameters: a parameter in another order or shape gets the name of its source
-        parameter if no step reads the source parameter and no second parameter derives from it."""
+        """Return derived parameters' new names: the source parameter's, if nothing else reads or derives from it."""
         read |= {name for step in self.steps for name in step.inputs}
         roots = {name: self._root(name) for name in self.derived if name in read}
         alone = Counter(roots.values())
@@ -217,13 +205,11 @@ class _Layout:
         return self._root(self.derived[name]) if name in self.derived else name
 
     def late_times(self) -> int:
-        """Return the number of inputs in which time is not the first axis: a net of one step needs time first."""
+        """Return in how many inputs time is not the first axis: a net of one step needs time first."""
         return sum(size in self.source.time for name in self.source.inputs for size in self.shapes[name][1:])
 
     def _step(self, step: Step) -> None:
-        """Add a step in the new layout. A Permute moves nothing: it only changes the recorded order. A convolution, a
-        loop and a product get their operands in the order that they require; any other op keeps the order of its
-        operand."""
+        """Add a step in the new layout: products, convolutions and loops need one order, others keep the operand's."""
         op, first = step.op, self.order[step.inputs[0]] if step.inputs else ()
         plain = tuple(range(len(first)))
         if isinstance(op, Permute):
@@ -264,7 +250,6 @@ class _Layout:
         return (*kept, *(axis for axis in range(len(self.source.shapes[step.outputs[0]])) if axis not in kept))
 
     def _put(self, op: Op, operands: Sequence[str], step: Step, orders: Sequence[Order]) -> None:
-        """Add a step, and record the shapes and the orders of axes of its results."""
         shapes = result_shapes(op, *(self.shapes[name] for name in operands))
         for name, shape, order in zip(step.outputs, shapes, orders, strict=True):
             self.shapes[name], self.order[name], self.name[name] = shape, order, name
@@ -279,8 +264,7 @@ class _Layout:
         return result
 
     def _aligned(self, value: str, order: Order, step: Step) -> str:
-        """Return the array of a value with its axes in ``order``. Several values may be views of one array; a
-        conversion is added once."""
+        """Return the array of a value with its axes in ``order``; all views of an array share a conversion."""
         name, current = self.name[value], self.order[value]
         if current == order:
             return name
@@ -290,8 +274,8 @@ class _Layout:
         return self.moved[name, axes]
 
     def _moved(self, name: str, current: Order, order: Order, step: Step) -> str:
-        """Return the array ``name`` with its axes in ``order``: a weight is permuted at once; a reshape suffices if
-        only axes of size 1 move; else a transpose is added and its cost counted."""
+        """Return an array with its axes in ``order``, by a permuted weight, a reshape if only axes of size 1 move, or a
+        transpose, whose cost is counted."""
         axes = tuple(current.index(axis) for axis in order)
         shape = tuple(self.shapes[name][axis] for axis in axes)
         if name in self.params:
@@ -306,8 +290,7 @@ class _Layout:
         return self._insert(Permute(axes), name, order, "moved", step.loc)
 
     def _reshape(self, step: Step) -> None:
-        """Add a reshape of a value whose axes may be in another order than in the source. If axes that the reshape
-        joins are not neighbours in this order, a transpose comes first."""
+        """Add a reshape; a transpose comes first if it joins axes that are not neighbours in the value's order."""
         (value,), (result,) = step.inputs, step.outputs
         old, new = self.source.shapes[value], self.source.shapes[result]
         order = regrouped(old, new, self.order[value])
@@ -324,15 +307,14 @@ class _Layout:
             self._put(Reshape(shape), [name], step, [order])
 
     def _time_in_front(self, shape: Shape, order: Order) -> Order:
-        """Return the order with time first, if only axes of size 1 precede time; else the same order."""
+        """Return the order with time first if only axes of size 1 precede time, else the same order."""
         place = next((place for place, axis in enumerate(order) if shape[axis] in self.source.time), None)
         if place is None or any(shape[axis] != 1 for axis in order[:place]):
             return order
         return (order[place], *order[:place], *order[place + 1 :])
 
     def _binary(self, step: Step) -> None:
-        """Add an element-wise op of two operands. The result has the order of an operand with all axes, if possible one
-        that is no parameter; the other operand is brought to this order."""
+        """Add an element-wise op of two operands in the order of one with all axes, if possible no parameter."""
         rank = max(len(self.order[value]) for value in step.inputs)
         # the order of the operand that is no parameter and has all axes; the other operand is aligned with it
         full = [value for value in step.inputs if len(self.order[value]) == rank]
@@ -345,8 +327,7 @@ class _Layout:
         self._put(step.op, operands, step, [order])
 
     def _without_ones(self, name: str) -> str:
-        """Return a parameter without its first axes of size 1, if the net has a time axis: broadcasting adds these axes
-        again."""
+        """Return a parameter without first axes of size 1, which broadcasting adds again, if the net has time."""
         shape = self.shapes[name]
         first = next((axis for axis, size in enumerate(shape) if size != 1), len(shape) - 1)
         if name not in self.params or not self.source.time or not first:
@@ -355,15 +336,13 @@ class _Layout:
         return self._derived(name, "x".join(map(str, sizes)), self.params[name].reshaped(*sizes))
 
     def _derived(self, name: str, hint: str, weight: Weight) -> str:
-        """Add a parameter, ``weight``, that is the parameter ``name`` in another order or shape, and return its
-        name."""
+        """Add ``weight``, the parameter ``name`` in another order or shape, as a parameter, and return its name."""
         derived = f"{name}_{hint}"
         self.params[derived], self.derived[derived], self.shapes[derived] = weight, name, weight.shape
         return derived
 
     def _scan(self, op: Scan, step: Step) -> None:
-        """Add a loop, whose body gets a layout of its own. Operands and results of the loop have the source's order of
-        axes."""
+        """Add a loop, whose body gets a layout of its own; its operands and results have the source's order of axes."""
         body = body_of(op, [self.params[name] for name in op.of_role("weight", step.inputs)])
         inner = _Layout(body, {name: tuple(range(len(shape))) for name, shape in body.inputs.items()})
         outputs = {name: inner._aligned(v, tuple(range(len(inner.order[v]))), step) for name, v in body.outputs.items()}
@@ -378,8 +357,7 @@ class _Layout:
         self._put(moved.op, moved.inputs, step, orders)
 
     def _einsum(self, op: Einsum, step: Step) -> None:
-        """Add an einsum without transposes: its letters are permuted as the operands' axes are. The result has the
-        first operand's axes, then the axes that only the second operand has."""
+        """Add an einsum with permuted letters; its result has the first operand's axes, then the second's others."""
         x, y = (
             "".join(letters[axis] for axis in self.order[value])
             for letters, value in zip((op.of_x, op.of_y), step.inputs, strict=True)
@@ -389,8 +367,7 @@ class _Layout:
         self._put(Einsum(x, y, result), [self.name[value] for value in step.inputs], step, [order])
 
     def _spread(self, value: str, order: Order, step: Step) -> str:
-        """Return an operand in the order of the other operand, which may have more axes. An axis that the operand lacks
-        becomes an axis of size 1, or no axis if broadcasting adds it in front."""
+        """Return an operand in an order of more axes: missing axes get size 1, unless broadcasting adds them."""
         own, rank = self.order[value], len(order)
         missing = rank - len(own)
         if not missing:

@@ -21,8 +21,8 @@ from lstmc.text import unused
 
 @dataclass(frozen=True)
 class Front:
-    """``count`` steps that come before the first step of a sequence. ``name`` is a value without an axis of time if
-    ``lag`` is None, else the first element of a sequence [T, ...] that is ``lag`` steps late."""
+    """``count`` steps before the first step of a sequence: ``name`` is a value without time if ``lag`` is None, else
+    the first element of a sequence [T, ...] that is ``lag`` steps late."""
 
     name: str
     count: int
@@ -37,8 +37,8 @@ APART = "stream the part before it, and compute it outside of the net"
 @dataclass(frozen=True)
 class Value:
     """A value over time in the new net: its step t has the source's element t - ``lag``; the steps before ``lag`` have
-    any numbers. ``zeros`` is the number of padding elements ``fill`` that the source has in front of the first element;
-    the new value lacks them. ``lag`` is None for a value that is the same at all steps."""
+    any numbers. ``zeros`` is the number of padding elements ``fill`` that the source has in front and the new value
+    lacks. ``lag`` is None for a value that is the same at all steps."""
 
     name: str
     lag: int | None
@@ -55,14 +55,13 @@ class OverTime(Frames):
 
     ``closed`` has the reasons for a fixed length, ``mixed`` the reasons against streaming. ``ahead`` lists layers that
     read future frames, ``short`` results with fewer steps than the inputs. ``needed`` are the steps that outputs depend
-    on, ``read`` the values that the needed steps and the outputs read. ``heads`` has the values of the old net that
-    belong to a single early step, such as x[:, 0]. In the new net a head is the first element of a sequence [T, ...]
-    with a delay, or the step that computes the head from other values.
+    on, ``read`` the values that the needed steps and the outputs read. ``heads`` has the old net's values of a single
+    early step, such as x[:, 0]: in the new net the first element of a sequence [T, ...] with a delay, or the step that
+    computes the value from others.
     """
 
     def __init__(self, net: Net, axes: dict[str, int]) -> None:
-        """Start a rewrite of ``net``, whose values have time along ``axes``. Several lengths of the inputs are a reason
-        for a fixed length."""
+        """Start a rewrite of ``net``, with time along ``axes``; several lengths are a reason for a fixed length."""
         lengths = {net.inputs[name][axis] for name, axis in axes.items() if name in net.inputs}
         self.length: Size = min(lengths, key=str)
         super().__init__(
@@ -85,8 +84,7 @@ class OverTime(Frames):
             self._close("the inputs", f"their sequences have the lengths {sorted(map(str, lengths))}", "use one")
 
     def _constants(self, name: str, axis: int) -> None:
-        """Replace constants that differ from step to step by the result of a counting loop. Refuse constants that are
-        no count."""
+        """Replace constants that differ from step to step by a counting loop's result. Refuse other constants."""
         weight = self.old.params[name]
         self.step = next(step for step in self.old.steps if name in step.inputs)
         counted = self.counted(weight, axis)
@@ -113,9 +111,8 @@ class OverTime(Frames):
             self.short.append(f"{node} has {size} steps of {self.length}")
 
     def _results(self, lag: int | None, zeros: int = 0, fill: float = 0.0) -> None:
-        """Record the results of the current step: a result with an axis of time as a value over time with this delay
-        and padding, any other as a late value. For a late last state of a loop, record how an earlier state is
-        computed."""
+        """Record the current step's results: one with a time axis as a value over time with this delay and padding, any
+        other as a late value. For a late last state of a loop, record how an earlier state is computed."""
         for value in self.step.outputs:
             if value in self.axes:
                 self.values[value] = Value(value, lag, zeros, fill)
@@ -132,8 +129,7 @@ class OverTime(Frames):
                 self.late[value] = lag
 
     def _late_by(self, lag: int, size: Size) -> int:
-        """Return the delay of the last element of a sequence of ``size`` elements. Refuse a sequence that ends before
-        the inputs do."""
+        """Return the delay of the last of ``size`` elements. Refuse a sequence that ends before the inputs do."""
         late = lag - int(self.length - size)
         if late < 0:
             self.apart = True
@@ -142,16 +138,14 @@ class OverTime(Frames):
         return max(late, 0)
 
     def _refuse(self, refusals: list[Refusal], why: str, mend: str) -> None:
-        """Add a reason at the current step to ``refusals``. Raise :class:`Closed` if that is the list ``self.closed``:
-        the length of sequences must then be a number."""
+        """Add a reason at the current step; raise :class:`Closed` if it is one of ``closed``, for a fixed length."""
         refusals.append(Refusal(origin_of(self.step), "", "", why, mend))
         if refusals is self.closed:
             raise Closed
 
     def _early(self, lates: list[int]) -> None:
-        """Record the current step, which computes values of one early step; it is added only where a step reads these
-        values. Add the step now if it also reads values of the last step. Refuse a loop, and an early value that comes
-        after the last value."""
+        """Record the current step, which computes early values, for the steps that read them; add it now if it also
+        reads values of the last step. Refuse a loop, and an early value that comes after the last value."""
         if isinstance(self.step.op, Scan) or any(
             self.head(v)[1] > late for late in lates for v in self.step.inputs if v in self.heads
         ):
@@ -163,8 +157,7 @@ class OverTime(Frames):
             self.heads |= dict.fromkeys(self.step.outputs, self.step)
 
     def _early_last(self, value: str) -> str:
-        """Return a value of one early step as a value of the last step: the last element of a sequence that repeats the
-        early value once it is known."""
+        """Return an early step's value as one of the last step: a sequence repeats it once it is known."""
         name, lag = self.head(value)
         last = self.one(Select(0, -1), self.held(name, lag), hint=f"{value}_held")
         self.late[last] = lag
@@ -177,20 +170,17 @@ class OverTime(Frames):
             self.take_earlier(value, sequence, axis, late)
 
     def _is_early(self, index: int, value: str, x: Value) -> bool:
-        """Return whether element ``index`` of a sequence belongs to an early step for every length. An exporter may
-        compute a later index from the length, so only the first elements count."""
+        """Return whether element ``index`` is early at every length: later ones an exporter may compute from it."""
         size = self.old.shapes[value][self.axes[value]]
         return x.zeros <= index < EARLY and (isinstance(size, OpenSize) or 2 * index < size - 1) and x.lag is not None
 
     def _take_early(self, value: str, x: Value, index: int, frames: str) -> None:
-        """Record ``value`` as element ``index`` of ``x``: the first element of the sequence ``frames`` [T, ...] with a
-        delay."""
+        """Record ``value`` as element ``index`` of ``x``: the late first element of the sequence ``frames``."""
         self.apart = True
         self.heads[value] = frames, (x.lag or 0) + index - x.zeros
 
     def _early_at_all_steps(self, op: Op, axis: int | None) -> None:
-        """Add the current step, which reads sequences and values of an early step. An early value is repeated along
-        time. Refuse such a value unless the op is a Binary or an Expand."""
+        """Add the current Binary or Expand of sequences and values of an early step, which are repeated along time."""
         names = list[str]()
         for value in self.step.inputs:
             shape = self.old.shapes[value]
@@ -221,8 +211,7 @@ class OverTime(Frames):
         self._results(lag)
 
     def _at_length(self, op: Op, axis: int | None) -> Op:
-        """Return an op for any length: a Reshape or Expand gets the open length along ``axis``, which is None for a
-        result without time; any other op stays."""
+        """Return an op for any length: a Reshape or Expand gets the open length along ``axis``, None without time."""
         if axis is None or not isinstance(op, Reshape | Expand):
             return op
         return replace(op, shape=self._opened(op.shape, axis))
@@ -234,8 +223,7 @@ class OverTime(Frames):
         return self._behind_padding(x, self.axes[value]) if x.zeros else x
 
     def _behind_padding(self, x: Value, axis: int) -> Value:
-        """Return a value over time with the padding in front of it as its first steps, so that ``zeros`` is 0. Refuse a
-        value that is the same at all steps."""
+        """Return a value over time with its padding as its first steps. Refuse one that is the same at all steps."""
         if x.lag is None:
             why = "it reads a sequence that is padded along time"
             self._refuse(self.closed, why, "pad where it is convolved")
@@ -250,14 +238,12 @@ class OverTime(Frames):
         return Value(self.later(name, axis, behind), 0) if behind > 0 else Value(name, -behind)
 
     def _filled(self, shape: Shape, fill: float) -> str:
-        """Add a constant of equal numbers, and return its name."""
         row = self.builder.fresh("padding")
         self.builder.hold({row: number(np.full(tuple(fixed(size, "a size") for size in shape), fill))})
         return row
 
     def _aligned(self, values: Sequence[str]) -> tuple[list[str], int | None]:
-        """Return the operands, all delayed as much as the latest operand, and this delay; the delay is None if no
-        operand is a delayed value over time."""
+        """Return operands as late as the latest one, and this delay; None if none is a delayed value over time."""
         plain = [None if self.values.get(value) is None else self._plain(value) for value in values]
         lags = [x.lag for x in plain if x is not None and x.lag is not None]
         lag, names = max(lags, default=None), []
@@ -269,23 +255,20 @@ class OverTime(Frames):
         return names, lag
 
     def _front(self, name: str, lag: int, axis: int) -> Front:
-        """Return a front of one step: the first element of ``name``, a sequence [T, ...] that is ``lag`` steps late and
-        whose elements have an axis of one step at ``axis``."""
+        """Return the first element of ``name``, a sequence ``lag`` steps late, as a front of one step at ``axis``."""
         shape = self.shapes[name][1:]
         row = self.one(Reshape((self.time, *shape[:axis], *shape[axis + 1 :])), name, hint=f"{name}_front")
         return Front(row, 1, lag)
 
     def _row(self, value: str, axis: int) -> str | None:
-        """Return a value of one step, or of equal numbers, as one row [1, ...] with time first. Return None for several
-        different steps."""
+        """Return one step, or equal numbers, as one row [1, ...] with time first; None for several different steps."""
         shape = self.old.shapes[value]
         if (fill := constant(self.old, value)) is not None:
             return self._filled((1, *shape[:axis], *shape[axis + 1 :]), fill)
         return self.front(value, axis) if shape[axis] == 1 else None
 
     def _behind_heads(self, sequences: list[str], heads: list[str]) -> tuple[list[str], int]:
-        """Return the sequences that a loop reads, and their delay. The sequences are delayed until the early values
-        from which the loop's states start are known."""
+        """Return a loop's sequences, delayed until the early values from which it starts are known; and the delay."""
         names, lag = self._aligned(sequences)
         late = max(lag or 0, *(self.head(value)[1] for value in heads))
         by = late - (lag or 0)
@@ -322,8 +305,7 @@ class OverTime(Frames):
         return y, lag
 
     def held(self, name: str, lag: int) -> str:
-        """Return a sequence [T, ...] that repeats the first element of the sequence ``name``, which is ``lag`` steps
-        late."""
+        """Return a sequence that repeats the first element of the sequence ``name``, which is ``lag`` steps late."""
         shape, body = self.shapes[name][1:], self.body()
         begun, now, first = body.input("begun", (1, 1)), body.input("x", shape), body.input("first", shape)
         kept = _chosen(body, begun, first, now)
@@ -332,7 +314,7 @@ class OverTime(Frames):
         return self.scan(f"{name}_first", body, [mask, name])
 
     def joined(self, fronts: Sequence[Front], name: str, late: int) -> tuple[str, int]:
-        """Return a sequence [T, ...] that has the steps of ``fronts`` and then the sequence ``name``, which is ``late``
+        """Return a sequence [T, ...] with the steps of ``fronts``, then of the sequence ``name``, which is ``late``
         steps late; and the delay of the result. A loop with masks chooses at each step."""
         places = [sum(front.count for front in fronts[:place]) for place in range(len(fronts))]
         behind = sum(front.count for front in fronts)
@@ -355,9 +337,8 @@ class OverTime(Frames):
         return y, lag
 
     def from_heads(self, scan: Scan, operands: list[str], lag: int, title: str) -> Scan:
-        """Return the scan of a loop, ``lag`` steps late, whose states start from values of early steps. The scan reads
-        the early values as further sequences, which the method inserts into ``operands``, and a mask of the steps
-        before the start."""
+        """Return the scan of a loop, ``lag`` steps late, whose states start from early values: further sequences that
+        are inserted into ``operands``, with a mask of the steps before the start."""
         sequences = len(scan.of_role("x", operands))
         body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
         places = [i for i, value in enumerate(operands) if scan.role(i) == "state" and value in self.heads]
@@ -381,9 +362,8 @@ class OverTime(Frames):
         return scan_of(title, made, scan.length, sequences + len(xs), scan.states)
 
     def titled(self, scan: Scan, operands: list[str]) -> str:
-        """Return the name of a scan whose body changes: a new name if other scans have the same body. The zeros among
-        ``operands`` from which the scan starts are renamed too, because a scan starts only from zeros of its own
-        name."""
+        """Return the name of a scan whose body changes: a new one if other scans have the same body; its zeros among
+        ``operands`` are then renamed too, because a scan starts only from zeros of its own name."""
         title = scan.body.name
         if title not in self.titles:
             shared = sum(isinstance(each.op, Scan) and each.op.body.name == title for each in self.old.steps) > 1
@@ -396,8 +376,7 @@ class OverTime(Frames):
         return own
 
     def from_first(self, scan: Scan, operands: list[str], lag: int, title: str) -> Scan:
-        """Return a scan whose states stay as they are until its first input comes, ``lag`` steps late. The mask for
-        this is added to ``operands``."""
+        """Return a scan whose states wait for its first input, ``lag`` steps late, by a mask that ``operands`` gets."""
         sequences = len(scan.of_role("x", operands))
         batches = {self.shapes[value][0] for value in scan.of_role("state", operands)}
         body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
@@ -406,8 +385,7 @@ class OverTime(Frames):
         return scan_of(title, masked, scan.length, sequences + 1, scan.states)
 
     def counted(self, weight: Weight, axis: int) -> str | None:
-        """Return constants of all steps as the result [T, ...] of a counting loop. Return None if the constants are no
-        count."""
+        """Return constants of all steps as the result [T, ...] of a counting loop; None if they are no count."""
         if (count := count_of(weight, axis)) is None:
             return None
         body = self.body()

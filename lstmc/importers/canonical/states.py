@@ -1,9 +1,9 @@
 """States of a net of one frame: inputs whose next value is an output, proved by tracing elements.
 
 Every element of every value has a number; ops that only move elements keep the numbers. These are proofs: the output is
-the last state of a recurrent layer of one step, also of a written-out layer; elements move on towards their end in a
-chain, with a new value at its beginning that does not depend on the chain; the input is the past in the window of a
-convolution. Equal shapes, similar names and gated sums are no proof: such pairs are only suggested.
+the last state of a recurrent layer of one step, also of a written-out layer; elements move towards their end in a
+chain, with a new value at its beginning that does not depend on the chain; the input is the past in a convolution's
+window. Equal shapes, similar names and gated sums are no proof: such pairs are only suggested.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ RECURRENT, MOVED, WINDOW = "the last states of recurrent layers", "its own eleme
 class States:
     """The states of a net of one frame.
 
-    ``proved`` maps each state to its output and the proof in words. ``alike`` has pairs of an input and an output that
-    may be states: both have the same shape, and the output depends on the input. ``cells`` maps the step that ends a
-    written-out recurrent layer to the layer's kind, units and number of nodes.
+    ``proved`` maps each state to its output and the proof in words. ``alike`` has pairs of an input and an output of
+    one shape that may be states. ``cells`` maps the step that ends a written-out recurrent layer to the layer's kind,
+    units and number of nodes.
     """
 
     proved: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -47,9 +47,9 @@ class States:
 
 
 def step_states(net: Net, known: Mapping[str, str] = {}, loops: bool = False) -> States:
-    """Return the states of a net of one frame, without the ``known`` pairs of inputs and outputs. The result is empty
-    if the net has open sizes, a single input or too many elements, or if every input would be a state. With ``loops``,
-    a loop of several steps proves states as a loop of one step does."""
+    """Return the states of a net of one frame, without the ``known`` pairs of inputs and outputs; none if the net has
+    open sizes, a single input or too many elements, or if every input would be a state. With ``loops``, a loop of
+    several steps proves states as a loop of one step does."""
     fixed = not any(open_sizes(shape) for shape in net.shapes.values())
     inputs = {a: shape for a, shape in net.inputs.items() if a not in known}
     outputs = {b: net.shapes[v] for b, v in net.outputs.items() if b not in known.values()}
@@ -84,15 +84,13 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 def _alike(net: Net, a: str, b: str) -> tuple[float, int]:
-    """Return how likely an input and an output are a state and its next value: the similarity of the names, then the
-    output's place."""
+    """Return how alike the names of an input and an output are, then the output's place among the outputs."""
     before, after = (net.called.get(name, name) for name in (a, b))
     return SequenceMatcher(None, before, after).ratio(), [*net.outputs].index(b)
 
 
 class _Trace:
-    """The elements of all values as numbers. ``last`` maps an element of a recurrent layer's last state to the element
-    with which the state began."""
+    """The elements of all values as numbers. ``last`` maps a last state's elements to the first state's."""
 
     def __init__(self, net: Net, loops: bool) -> None:
         """Number the elements of the inputs first, then of all other values; ``loops`` is as in :func:`step_states`."""
@@ -110,8 +108,7 @@ class _Trace:
             self._step(step)
 
     def of(self, name: str) -> Numbers:
-        """Return the elements of a value as numbers. Equal numbers are the same element; a value that was not numbered
-        gets new numbers."""
+        """Return the elements of a value as numbers, which are new for a new value; equal numbers are one element."""
         if name not in self.values:
             shape = self.net.shapes[name]
             self.makers.append(name)
@@ -121,8 +118,7 @@ class _Trace:
         return self.values[name]
 
     def _step(self, step: Step) -> None:
-        """Number the results of a step. Ops that only move elements move the numbers; a loop's last states are recorded
-        with the states from which the loop started."""
+        """Number a step's results: ops that only move elements move numbers, and a loop's last states are recorded."""
         if step.op.moves:
             moved = step.op.eval(*(self.of(name) for name in step.inputs))
             self.values |= {n: np.asarray(one, np.int64) for n, one in zip(step.outputs, moved, strict=True)}
@@ -137,18 +133,17 @@ class _Trace:
                     self.values[y] = self.of(ends[following.index(output.ref)])[None]
 
     def begin(self, before: Numbers, after: str) -> None:
-        """Record that ``after`` is the last state of a layer that started from the elements ``before``, if these are
-        inputs of the net."""
+        """Record that a layer started from ``before`` and ended in ``after``, if ``before`` are inputs' elements."""
         if before.size and before.max() < self.inputs:
             self.last.update(zip(self.of(after).ravel().tolist(), before.ravel().tolist(), strict=True))
 
     def _makers(self, numbers: Numbers) -> Numbers:
-        """Return for each element the index of the value that makes it, in ``self.makers``."""
+        """Return for each element the index in ``self.makers`` of the value that makes it."""
         return np.searchsorted(self.firsts, numbers, side="right") - 1
 
     def evidence(self, a: str, b: str) -> str | None:
-        """Return the proof in words that output ``b`` is the next value of input ``a``. Return CYCLES if an element
-        would be replaced by itself or in a circle, so that it never changes, and None if there is no proof."""
+        """Return the proof in words that output ``b`` is the next value of input ``a``, or None. Return CYCLES if an
+        element would be replaced by itself or in a circle, so that it never changes."""
         own, made = self.of(a).ravel(), self.of(self.net.outputs[b]).ravel()
         begun = np.array([self.last.get(int(number), 0) for number in made])
         if (begun[begun > 0] != own[begun > 0]).any():
@@ -176,12 +171,10 @@ class _Trace:
         return self._marked(marks, value) == 2
 
     def depends(self, value: str, a: str) -> bool:
-        """Return whether a value depends on an input."""
         return self._marked({a: np.ones(self.net.inputs[a], np.int64)}, value) == 1
 
     def _marked(self, marks: Mapping[str, Numbers], value: str) -> int:
-        """Return the bitwise or of the marks of all input elements that ``value`` depends on. ``marks`` has an integer
-        for each element of the inputs."""
+        """Return the bitwise or of the marks (integers) of all input elements that ``value`` depends on."""
         values = dict(marks)
 
         def mark(name: str) -> Numbers:
@@ -201,8 +194,7 @@ class _Trace:
         return int(np.bitwise_or.reduce(mark(value), None))
 
     def windows(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """Return the pairs (input, output) for which a convolution reads the input as the frames before the new frame,
-        and the output is the end of the convolution's window. The value of each pair is the proof in words."""
+        """Return the proof for each pair whose input is a convolution's past, and whose output is the window's end."""
         found = {}
         for step in self.net.steps:
             if not isinstance(step.op, Conv):
@@ -251,8 +243,7 @@ class _Trace:
                         self.begin(self.of(begun), end)
 
     def _is_cell(self, states: Mapping[str, str], match: Callable[[Graph, str], Recognised]) -> bool:
-        """Return whether ``match`` recognises the computation from the states before to ``states`` after a step as a
-        cell. If so, record the cell's kind, units and size in ``cells``."""
+        """Return whether ``match`` recognises a cell, and record it; ``states`` are values after a step and before."""
         try:
             graph = self._cell(states)
             if graph is not None:
@@ -267,8 +258,8 @@ class _Trace:
         return graph is not None
 
     def _cell(self, states: Mapping[str, str]) -> Graph | None:
-        """Return the graph of a loop of one step with these states; ``states`` maps each state's value after the step
-        to the value before. Return None if the step does not read all states or is too large."""
+        """Return the graph of a loop of one step; ``states`` maps each state's value after the step to the value
+        before. Return None if the step does not read all states or is too large."""
         shapes, begun_as = self.net.shapes, {self.of(before).tobytes(): before for before in states.values()}
         sizes = {len(numbers) for numbers in begun_as}
         alike = ((name, numbers.tobytes()) for name, numbers in self.values.items() if numbers.nbytes in sizes)
@@ -322,8 +313,7 @@ class _Trace:
 
 
 def notes(net: Net, states: States, given: Mapping[str, str]) -> Iterator[str]:
-    """Yield notes for the user on the states of a net of one frame: proved states, states that the user named
-    (``given``), and pairs that may be states."""
+    """Yield notes on proved states, on states that the user named (``given``), and on pairs that may be states."""
     called = {name: net.called.get(name, name) for name in (*net.inputs, *net.outputs)}
     said = {name: (after, "as you said") for name, after in given.items()}
     for name, (after, why) in (states.proved | said).items():

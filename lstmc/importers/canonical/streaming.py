@@ -37,8 +37,8 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
     length.
 
     Convolutions over time without future frames become cells whose state is their past. With ``step``, convolutions
-    with future frames become such cells too, and ``delays`` of the result has the number of steps by which each output
-    is late. Raise :class:`RefusedError` with ``step`` if a layer needs more of a sequence than its past.
+    with future frames do so too, and ``delays`` of the result has the number of steps by which each output is late.
+    Raises :class:`RefusedError` with ``step`` if a layer needs more of a sequence than its past.
     """
     try:
         axes = time_axes(net)
@@ -94,14 +94,12 @@ class _DynamicTime(OverTime):
             self._step(step)
 
     def _pads(self, name: str, axis: int) -> bool:
-        """Return whether a parameter is padding: its numbers are equal, and steps only join it to sequences along
-        ``axis``."""
+        """Return whether a parameter is padding: equal numbers that steps only join to sequences along ``axis``."""
         joined = all(isinstance(each.op, Concat) and each.op.axis == axis for each in self.old.readers.get(name, []))
         return joined and constant(self.old, name) is not None
 
     def net(self) -> Net:
-        """Return the net of a dynamic length with its delays and notes; the old net if an output could not be
-        rewritten."""
+        """Return the net of a dynamic length; the old net if an output could not be rewritten."""
         outputs, delays = {}, {}
         for name, value in self.old.outputs.items():
             if value in self.heads:
@@ -134,7 +132,6 @@ class _DynamicTime(OverTime):
         )
 
     def _delay_note(self, name: str, lag: int) -> str:
-        """Return the note for the user on a late output."""
         if self.old.outputs[name] in self.axes:
             meaning = f"at step t it is the source's at t - {lag}"
         else:
@@ -142,8 +139,7 @@ class _DynamicTime(OverTime):
         return f"Output {name} comes {late(lag)}: {meaning}, since {'; '.join(self.ahead) or 'it has fewer steps'}."
 
     def _step(self, step: Step) -> None:
-        """Rewrite a step. A step with operands of different delays, with a refused operand, or with a fixed size gets a
-        refusal, and its results are refused values (None)."""
+        """Rewrite a step. If it is refused, its results are refused values (None)."""
         self.step = step
         lates = sorted({self.late[value] for value in step.inputs if value in self.late})
         if len(lates) > 1:
@@ -180,8 +176,7 @@ class _DynamicTime(OverTime):
         self._by_kind(step)
 
     def _by_kind(self, step: Step) -> None:
-        """Rewrite a step that reads sequences, by the kind of its op. Refuse an op that needs all steps of a
-        sequence."""
+        """Rewrite a step that reads sequences, by the kind of its op. Refuse an op that needs all steps of one."""
         op, first = step.op, step.inputs[0]
         x, axis = self.values.get(first), self.axes.get(first)
         result = self.axes.get(step.outputs[0])
@@ -228,23 +223,20 @@ class _DynamicTime(OverTime):
             self._results(lag)
 
     def _running_sum(self, step: Step, axis: int) -> None:
-        """Rewrite a cumulative sum over time, which the old net computes as a product with a triangle of ones, as a
-        loop."""
+        """Rewrite a cumulative sum over time, a product with a triangle of ones in the old net, as a loop."""
         x = self._plain(step.inputs[0])
         name = self.masked(x.name, x.lag, axis) if x.lag else x.name
         self._in_order(self.summed(self.front(name, axis)), axis, x.lag)
 
     def _each_step(self, step: Step) -> bool:
-        """Return whether an op computes each step of its result from the same step of all operands and from values
-        without time."""
+        """Return whether an op computes each step from the same step of all operands, and from values without time."""
         types = [TensorType(self.old.shapes[value]) for value in step.inputs]
         places = [self.axes[value] if value in self.values else None for value in step.inputs]
         return places.count(None) == len(places) or op_of_one(step.op, types, places) is not None
 
     def _window(self, step: Step, op: Conv | Pool, x: Value, axis: int) -> None:
-        """Rewrite a convolution or pooling over time as a loop whose state holds the past frames; images at each step
-        stay as they are. Refuse a stride along time, more padding than the window reaches, and arrays of more than four
-        axes."""
+        """Rewrite a convolution or pooling over time as a loop whose state holds past frames; images at each step stay.
+        Refuse a stride along time, more padding than the window reaches, and arrays of more than four axes."""
         shape = self.old.shapes[step.inputs[0]]
         spatial = axis - len(shape) + 2
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
@@ -282,8 +274,7 @@ class _DynamicTime(OverTime):
         self._results(lag)
 
     def _padding(self, step: Step, op: Concat) -> None:
-        """Record constants of one number before a sequence as the sequence's padding; constants after the sequence are
-        dropped, because no stream reaches them. Any other Concat goes to :meth:`_behind`."""
+        """Record constants of one number before a sequence as its padding; no stream reaches constants after it."""
         sequences = [v for v in step.inputs if constant(self.old, v) is None]
         at = step.inputs.index(sequences[0]) if sequences else 0
         fills = {fill for v in step.inputs[:at] if (fill := constant(self.old, v)) is not None} or {0.0}
@@ -298,8 +289,7 @@ class _DynamicTime(OverTime):
         self.values[step.outputs[0]] = Value(x.name, x.lag, x.zeros + before, *fills)
 
     def _behind(self, step: Step, op: Concat) -> None:
-        """Rewrite a Concat of single steps, a sequence, and constants after the sequence, which no stream reaches.
-        Refuse any other Concat."""
+        """Rewrite a Concat of single steps, a sequence and constants, which are dropped; refuse any other."""
         moving = [i for i, v in enumerate(step.inputs) if v in self.values and constant(self.old, v) is None]
         behind = step.inputs[moving[0] + 1 :] if moving else ()
         known = all(constant(self.old, v) is not None for v in behind)
@@ -322,8 +312,7 @@ class _DynamicTime(OverTime):
         self._in_order(y, op.axis, lag)
 
     def _cut(self, step: Step, op: Split, x: Value) -> None:
-        """Rewrite the slices of a sequence that are read: the last element, an early element, or all elements from an
-        index on. Refuse any other single element."""
+        """Rewrite the slices that are read: the last element, an early element, or all elements from an index on."""
         at = 0
         for value, size in zip(step.outputs, op.sizes, strict=True):
             start, at = at, at + size
@@ -353,9 +342,8 @@ class _DynamicTime(OverTime):
                 self.values[value] = Value(x.name, lag, max(left, 0), x.fill)
 
     def _scan(self, step: Step, op: Scan) -> None:
-        """Rewrite a loop over time. If its input is late, its states wait for the first input; if its states start from
-        early values, the loop is delayed until these are known. Refuse a loop that runs backwards or reads a whole
-        sequence at each step."""
+        """Rewrite a loop over time. States wait for a late first input; a loop from early values waits for these.
+        Refuse a loop that runs backwards, or that reads a whole sequence at each step."""
         sequences = op.of_role("x", step.inputs)
         for value in sequences:
             self._whole(value, origin_of(step))

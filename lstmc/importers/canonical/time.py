@@ -38,8 +38,8 @@ Place = tuple[str, int]  # a value, and one of its axes
 
 
 class TwoTimeAxes(Exception):
-    """Raised for a value with two axes of time, such as the scores of attention, which relate every step to every other
-    step. ``step`` computes the value; None if the value is an input."""
+    """Raised for a value with two time axes, such as the scores of attention, which relate every step to every other.
+    ``step`` computes the value; None for an input."""
 
     def __init__(self, step: Step | None) -> None:
         super().__init__(step)
@@ -47,8 +47,8 @@ class TwoTimeAxes(Exception):
 
 
 def time_axes(net: Net) -> dict[str, int] | None:
-    """Return the time axis of each value that has one. Return None if no layer runs along time, or if layers run along
-    several times. Raise :class:`TwoTimeAxes` if a value has two time axes."""
+    """Return the time axis of each value that has one; None if no layer runs along time, or layers run along several
+    times. Raises :class:`TwoTimeAxes` if a value has two time axes."""
     times = time_places(net)
     if len(times) != 1:
         return None
@@ -67,8 +67,7 @@ def has_several_times(net: Net) -> bool:
 
 
 def timeless(net: Net) -> Step | None:
-    """Return the step that makes a sequence from values without an axis of time, so that the result has no relation to
-    the inputs' time. Return None if there is no such step."""
+    """Return the step that makes a sequence from values without time, so unrelated to the inputs' time, or None."""
     for places in time_places(net):
         values = {value for value, _ in places}
         if values.isdisjoint(net.inputs):
@@ -88,8 +87,8 @@ def neighbours(pairs: Iterable[tuple[Place, Place]]) -> dict[Place, list[Place]]
 
 
 def time_places(net: Net) -> list[list[Place]]:
-    """Return for each time along which layers run the axes that are this time. If the net has no loop, convolutions
-    that are padded only in front show time, and if it has none of these, cumulative sums and shifts."""
+    """Return for each time along which layers run the axes that are this time. Loops show time; without a loop,
+    convolutions that are padded only in front do; without these, cumulative sums and shifts."""
     near = neighbours(pair for step in net.steps for pair in same_axes(step, net))
     over_loops = [(x, 0) for s in net.steps if isinstance(s.op, Scan) for x in s.op.of_role("x", s.inputs)]
     times, seen = list[list[Place]](), set[Place]()
@@ -107,8 +106,7 @@ def time_places(net: Net) -> list[list[Place]]:
 
 
 def _causal_axes(net: Net) -> Iterator[Place]:
-    """Yield the axes along which a convolution is padded only in front, or padded on both sides and cut at the end.
-    Such an axis is time, unlike the axes of images."""
+    """Yield the axes along which a convolution is padded in front alone, or cut at the end: images have none."""
     for step in net.steps:
         if not isinstance(step.op, Conv):
             continue
@@ -151,13 +149,11 @@ def constant(net: Net, value: str) -> float | None:
 
 
 def is_zero(net: Net, value: str) -> bool:
-    """Return whether all elements of a value are 0 for any inputs."""
     return constant(net, value) == 0
 
 
 def is_running_sum(net: Net, step: Step) -> bool:
-    """Return whether a step is a cumulative sum along the last axis of its operand: a product with a triangle of
-    ones."""
+    """Return whether a step is a product with a triangle of ones: a cumulative sum along the operand's last axis."""
     weight = net.params.get(step.inputs[1]) if isinstance(step.op, Linear) and len(step.inputs) == 2 else None
     if weight is None or weight.sources or len({*weight.shape}) > 1:
         return False
@@ -200,8 +196,7 @@ class Count:
     shape: Shape
 
     def step(self, net: NetBuilder, before: str) -> tuple[str, str]:
-        """Add the ops of one step to ``net``. ``before`` is the number of steps done; return the next number [1, 1] and
-        the constants of this step."""
+        """Add one step's ops. From the number of steps done, return the next number [1, 1] and the step's constants."""
 
         def one(op: Op, *xs: str) -> str:
             return net.one(op, *xs, hint="y")
@@ -214,7 +209,7 @@ class Count:
 
 
 def count_of(weight: Weight, axis: int) -> Count | None:
-    """Return the count that constants follow along an axis: 0, 1, 2, ... or 1, 2, 3, ..., times a factor, or inverted.
+    """Return the count 0, 1, 2, ... or 1, 2, 3, ..., times a factor or inverted, that constants follow along an axis.
     Return None for other constants: they may depend on the number of steps."""
     rows = np.moveaxis(weight.array(), axis, 0).reshape(weight.shape[axis], -1)
     count, shape = len(rows), (*weight.shape[:axis], *weight.shape[axis + 1 :])
@@ -244,16 +239,15 @@ def needed_steps(net: Net, axes: Mapping[str, int]) -> tuple[list[Step], set[str
 
 
 def begun(builder: NetBuilder, before: str, lag: int) -> tuple[str, str]:
-    """Add a flag that is 0 at the first ``lag`` steps and 1 later. Return the flag, and the next value of the state
-    ``before``, which holds the next ``lag`` flags [1, lag] and starts from zeros."""
+    """Add a flag that is 0 at the first ``lag`` steps, then 1. Return it, and the next value of the state ``before``,
+    which holds the next ``lag`` flags [1, lag] and starts from zeros."""
     first, *rest = builder.add(Split(1, (1, lag - 1)), before, hint="begun") if lag > 1 else [before]
     one = builder.one(ONES, first, hint="one")
     return first, builder.one(Concat(1), *rest, one, hint="after") if rest else one
 
 
 def fixed_frames(net: Net, step: Step, axes: Mapping[str, int]) -> tuple[str, str] | None:
-    """Return why a reshape from [T*N, ...] to [T, N, ...] fixes the sizes T and N, and the remedy. Return None for any
-    other step."""
+    """Return why a reshape from [T*N, ...] to [T, N, ...] fixes T and N, and the remedy; None for any other step."""
     axis = axes.get(step.outputs[0])
     if not isinstance(step.op, Reshape) or axis is None:
         return None
@@ -281,8 +275,7 @@ class Frames:
         self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value some steps earlier
 
     def earlier_net(self, outputs: list[str]) -> Net | None:
-        """Return the source's net with each late output computed for the step that the new net has reached: as many
-        steps earlier as the output is late. Return None if no output can be computed for an earlier step."""
+        """Return the source's net with late outputs computed as many steps earlier; None if no output can be."""
         steps, new, unknown = list[Step](), dict[str, str](), set[str]()
         for step in self.old.steps:
             steps.append(replace(step, inputs=tuple(new.get(value, value) for value in step.inputs)))
@@ -302,8 +295,7 @@ class Frames:
         return self.old.of_steps(steps, shapes=shapes, outputs=outputs_of) if of else None
 
     def take_earlier(self, value: str, sequence: str, axis: int, lag: int) -> None:
-        """Record the steps that compute ``value``, the last element of a sequence, ``lag`` steps earlier; no steps if
-        the sequence is too short."""
+        """Record the steps that compute a sequence's last element ``lag`` steps earlier; none if it is too short."""
         size = self.old.shapes[sequence][axis]
         self.earlier[value] = []
         if isinstance(size, OpenSize) or size > lag:
@@ -313,18 +305,17 @@ class Frames:
             self.earlier[value] = [taken, shaped]
 
     def body(self) -> NetBuilder:
-        """Return the builder of a cell's step, in place of a step of the old net."""
+        """Return the builder of a cell's step, in place of the current step of the old net."""
         return NetBuilder("step", self.old.origin, origin_of(self.step))
 
     def put(self, op: Op, inputs: Sequence[str], outputs: Sequence[str] | None = None) -> None:
-        """Add a step of the new net in place of the current step of the old net; the results are as late as the latest
-        operand."""
+        """Add a step in place of the old net's current step; the results are as late as the latest operand."""
         names = self.step.outputs if outputs is None else tuple(outputs)
         self.builder.put(Step(op, tuple(inputs), names, self.step.loc))
         self._late(names, inputs)
 
     def _late(self, names: Sequence[str], inputs: Sequence[str]) -> None:
-        """Record the delay of single steps' values: as late as the latest of ``inputs``."""
+        """Record that single steps' values are as late as the latest of ``inputs``."""
         if lates := [self.late[name] for name in inputs if name in self.late]:
             self.late |= dict.fromkeys(names, max(lates))
 
@@ -335,14 +326,12 @@ class Frames:
         return name
 
     def front(self, name: str, axis: int) -> str:
-        """Return a value with ``axis`` moved to the front."""
         if axis == 0:
             return name
         order = (axis, *(a for a in range(len(self.shapes[name])) if a != axis))
         return self.one(Permute(order), name, hint=f"{name}_steps")
 
     def back(self, name: str, axis: int) -> str:
-        """Return a value with its first axis moved to ``axis``, the inverse of :meth:`front`."""
         if axis == 0:
             return name
         rank = len(self.shapes[name])
@@ -365,14 +354,13 @@ class Frames:
         self, stem: str, body: NetBuilder, sequences: Sequence[str], states: Mapping[str, str | None] = {},
         static: Sequence[str] = (),
     ) -> tuple[str, ...]:  # fmt: skip
-        """Add a loop over time with this body. Return the names of its outputs over time, then of its last states."""
+        """Add a loop over time with this body. Return its outputs over time, then its last states."""
         title = self.builder.scan_name(stem)
         net, self.builder.where = body.finish(every_input=True), origin_of(self.step)
         return self.builder.loop(title, net, sequences, states, static, self.time)
 
     def at_every_step(self, name: str, shape: Shape, axis: int) -> str:
-        """Return a value without time as a sequence [T, *shape] that repeats it. The value's axis ``axis`` has one
-        element and is left out."""
+        """Return a value without time, repeated as a sequence [T, *shape], without its axis ``axis`` of size 1."""
         own = self.shapes[name]
         row = self.one(Reshape((1, *own[:axis], *own[axis + 1 :])), name, hint="row")
         body = self.body()
@@ -390,8 +378,7 @@ class Frames:
         return self.scan(f"{self.step.outputs[0]}_sum", body, [frames])
 
     def later(self, name: str, axis: int, by: int, fill: float = 0.0) -> str:
-        """Return a value over time that is delayed by ``by`` steps; its first ``by`` steps are ``fill``. A delayed
-        value is made once."""
+        """Return a value over time that is delayed by ``by`` steps, made once; its first ``by`` steps are ``fill``."""
         if (name, by, fill) not in self._delayed:
             x = self.front(name, axis)
             shape = self.shapes[x][1:]
@@ -420,7 +407,6 @@ class Frames:
         return self._begun[lag, n]
 
     def masked(self, name: str, lag: int, axis: int) -> str:
-        """Return a value with its first ``lag`` steps set to zero."""
         mask = self.has_begun(lag, 1)
         shape: list[Size] = [1] * len(self.shapes[name])
         shape[axis] = self.time
@@ -428,8 +414,8 @@ class Frames:
         return self.one(Mul(), name, mask, hint=f"{name}_begun")
 
     def framed(self, op: Conv | Pool, frames: str, spatial: int, reach: int, fill: float) -> str:
-        """Apply a convolution or pooling over time to frames [T, N, C, F]: each result sees a frame and the ``reach``
-        frames before it, which are ``fill`` before the first frame. The result is [T, N, O, F']."""
+        """Apply a convolution or pooling over time to frames [T, N, C, F], and return [T, N, O, F']: each result sees a
+        frame and the ``reach`` frames before it, which are ``fill`` before the first frame."""
         _, n, channels, features = self.shapes[frames]
         swap = spatial == 1
 
@@ -467,8 +453,7 @@ class Frames:
 
     @staticmethod
     def _dense(body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int) -> None:
-        """Build the body of a convolution over time without other spatial axes as a matrix product: y = W [x[t -
-        reach], ..., x[t]] + b, with all frames of the window in one row."""
+        """Build a convolution over time alone as a product with its window: y = W [x[t - reach], ..., x[t]] + b."""
         assert isinstance(op, Conv)
         n, channels = frame
         size, spread = fixed(channels, "channels"), op.dilation[0]
@@ -488,8 +473,7 @@ class Frames:
 
     @staticmethod
     def _rows(body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int) -> None:
-        """Build a body that applies ``op`` to an image whose rows are the frame and the ``reach`` frames before it,
-        which the state holds."""
+        """Build a body that applies ``op`` to an image whose rows are the past frames and this frame."""
         n, channels, features = frame
         past: Shape = (n, channels, reach, features)
         x, before = body.input("x", frame), body.input("past", past)

@@ -45,10 +45,8 @@ def origin_of(step: Step) -> str:
 
 @dataclass(frozen=True)
 class Net:
-    """A trained model: its graph, the weights of the graph's parameters, and the facts of its import.
-
-    Sizes of the graph may be open (:class:`~lstmc.importers.ir.values.OpenSize`), and its ops are the core's, and those
-    of ``importers/ir/ops.py``.
+    """A trained model: its graph of core ops and of those of ``importers/ir/ops.py``, its weights, and facts of its
+    import.
 
     - ``axes``: the permutation of each input or output whose axes are not in the source's order.
     - ``called``: the source's names of inputs and outputs.
@@ -77,7 +75,6 @@ class Net:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """The nodes that compute, in order."""
         return tuple(steps_of(self.graph))
 
     @cached_property
@@ -105,12 +102,10 @@ class Net:
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
-        """The shapes of all values."""
         return {name: t.shape for node in self.graph for name, t in zip(node.names, node.types, strict=True)}
 
     @cached_property
     def outputs(self) -> dict[str, str]:
-        """The value of each output."""
         return {output.name: self.graph.value_name(output.ref) for output in self.graph.outputs}
 
     def source_inputs(self) -> dict[str, Shape]:
@@ -128,7 +123,6 @@ class Net:
         return {name: output.name for name, output in self.graph.carried().items()}
 
     def open_sizes(self) -> list[str]:
-        """Return the names of the inputs' open sizes."""
         return open_names(self.inputs)
 
     def of_steps(
@@ -142,11 +136,8 @@ class Net:
         every_input: bool = True,
         **facts: Any,
     ) -> Net:
-        """Return the net with other steps, without the steps that no output depends on, and without unused leaves.
-
-        With ``every_input`` unused inputs stay. ``params`` are new weights; an omitted argument keeps its value in the
-        net.
-        """
+        """Return the net with other steps, without steps that no output needs and unused leaves (inputs:
+        ``every_input``). ``params`` are further weights; an omitted argument keeps its value in the net."""
         outputs = self.outputs if outputs is None else outputs
         weights = {**self.params, **params}
         own = {**(self.leaves if leaves is None else leaves)}
@@ -174,8 +165,7 @@ def _graph(
     shapes: Mapping[str, Shape],
     outputs: Iterable[tuple[Output, str]],
 ) -> Graph:
-    """Return the graph of leaves and steps, in which each value has its shape; ``outputs`` are pairs of an output and
-    its value."""
+    """Return the graph of leaves and steps, in which each value has its shape; ``outputs`` are pairs with a value."""
     types = {value: TensorType(shapes[value]) for step in steps for value in step.outputs}
     types |= {value: TensorType(leaf.shape) for value, leaf in leaves.items()}
     return graph_of_steps(name, {value: (leaf, None) for value, leaf in leaves.items()}, steps, types, outputs)
@@ -183,8 +173,7 @@ def _graph(
 
 @dataclass(frozen=True)
 class MaskedScan(Scan):
-    """A scan with the options ``cont`` or ``lengths`` of the language's ``scan``. The values of the options are its
-    last operands."""
+    """A scan with the language's options ``cont`` or ``lengths``, whose values are its last operands."""
 
     name = "source.scan"
     options: tuple[str, ...] = ()
@@ -195,7 +184,6 @@ class MaskedScan(Scan):
         return super().role(operand) if operand < own else "x" if self.options[operand - own] == "cont" else "static"
 
     def infer(self, *args: TensorType) -> Types:
-        """Return the results' types. Raises :class:`ShapeError` if an option's value does not fit steps and batch."""
         own = args[: len(self.body.body_args())]
         batch = self.of_role("state", own)[0].shape[0]
         for option, arg in zip(self.options, args[len(own) :], strict=True):
@@ -206,8 +194,7 @@ class MaskedScan(Scan):
 
 
 def unmasked(step: Step) -> Step:
-    """Return the step with a plain scan, whose cell can be recognised, in place of a :class:`MaskedScan`; any other
-    step unchanged."""
+    """Return a :class:`MaskedScan`'s step with a plain scan, whose cell can be recognised; other steps unchanged."""
     if not isinstance(step.op, MaskedScan):
         return step
     scan, own = step.op, len(step.op.body.body_args())
@@ -215,8 +202,7 @@ def unmasked(step: Step) -> Step:
 
 
 def scan_names(name: str) -> tuple[str, str, str]:
-    """Return the three names that a written scan uses: its name, the name of its cell, and the name of its last
-    states."""
+    """Return the names that a written scan uses: its own, its cell's, and its last states'."""
     return name, f"{name}_cell", f"{name}_last"
 
 
@@ -224,8 +210,7 @@ def scan_of(title: str, body: Net, steps: Size, sequences: int, states: int, rev
     """Return the scan that runs ``body`` for ``steps`` steps.
 
     The inputs of ``body`` are elements of ``sequences`` sequences, then ``states``, then static inputs; its outputs are
-    the next states, then the outputs of the step. Raise :class:`~lstmc.importers.ir.values.ShapeProblem` for a state
-    whose shape changes.
+    the next states, then the outputs of the step. Raises :class:`ShapeProblem` for a state whose shape changes.
     """
     counts: dict[Role, int] = {"x": sequences, "state": states, "static": len(body.inputs) - sequences - states}
     roles = [role for role, count in counts.items() for _ in range(count)]
@@ -244,8 +229,7 @@ def scan_of(title: str, body: Net, steps: Size, sequences: int, states: int, rev
 
 
 def body_of(scan: Scan, weights: Sequence[Weight], constants: Mapping[Leaf, Weight] = {}) -> Net:
-    """Return the body of a loop as a net, the inverse of :func:`scan_of`. ``constants`` maps leaves of the body to
-    weights: these leaves become parameters of the net."""
+    """Return a loop's body as a net, the inverse of :func:`scan_of`; leaves in ``constants`` become parameters."""
     args = scan.body.body_args()
     params = dict(zip((arg.name for arg in scan.of_role("weight", args)), weights, strict=True))
     params |= {node.name: constants[node.op] for node in scan.body if isinstance(node.op, Full)}
@@ -258,8 +242,7 @@ def body_of(scan: Scan, weights: Sequence[Weight], constants: Mapping[Leaf, Weig
 
 
 def with_body(step: Step, scan: Scan, body: Net) -> tuple[Step, dict[str, Weight]]:
-    """Return the loop of a step with another body, which takes the same arguments; and the weights of the body by the
-    net's names."""
+    """Return a step's loop with another body of the same arguments, and the body's weights by the net's names."""
     title, own = scan.body.name, len(scan.body.body_args())
     weights = {f"{title}/{role}": weight for role, weight in body.params.items()}
     inputs = [name for i, name in enumerate(step.inputs[:own]) if scan.role(i) != "weight"]
@@ -275,7 +258,7 @@ def _spelled(hint: str) -> str:
 
 
 class NetBuilder:
-    """Builds a net step by step: infers the shape and chooses the name of each result.
+    """Builds a net step by step: infers each result's shape and chooses its name.
 
     ``where`` is the node of the source that steps come from, unless a step names another node.
     """
@@ -297,8 +280,7 @@ class NetBuilder:
 
     @classmethod
     def of(cls, net: Net) -> NetBuilder:
-        """Return a builder that has the leaves, parameters and shapes of a net but none of its steps. Names that the
-        builder makes differ from all names of the net."""
+        """Return a builder with a net's leaves, parameters and shapes but no steps; new names differ from the net's."""
         builder = cls(net.name, net.origin)
         builder.leaves, builder.params, builder.shapes = dict(net.leaves), dict(net.params), dict(net.shapes)
         builder.reserve(name.partition("/")[0] for name in (*net.shapes, *net.params))
@@ -320,7 +302,7 @@ class NetBuilder:
     ) -> str:
         """Add an input and return its name; a size that is a text is an open size of this name.
 
-        ``called`` is the name in the source; the default is ``hint``. ``values`` is the range of the input's elements.
+        ``called`` is the name in the source, by default ``hint``; ``values`` is the range of the elements.
         """
         name = self.fresh(hint)
         self.called[name] = hint if called is None else called
@@ -336,8 +318,7 @@ class NetBuilder:
         return {name: leaf.shape for name, leaf in self.leaves.items() if isinstance(leaf, Input)}
 
     def param(self, weight: Weight, hint: str) -> str:
-        """Add a parameter and return its name. If the net already has the weight of these source tensors, return that
-        parameter."""
+        """Add a parameter and return its name; a weight of the same source tensors is the same parameter."""
         for name, other in self.params.items():
             if weight.sources and other == weight and "/" not in name:
                 return name
@@ -346,14 +327,12 @@ class NetBuilder:
         return name
 
     def hold(self, weights: Mapping[str, Weight]) -> None:
-        """Add parameters of these names."""
         self.params |= weights
         for name, weight in weights.items():
             self.leaf(name, Param(weight.shape))
 
     def output(self, hint: str, value: str) -> str:
-        """Make a value an output of the model. Return the output's name, which is numbered if an input or output has
-        this name."""
+        """Make a value an output, and return the output's name: numbered if an input or output has this name."""
         stem = re.sub(r"\W+", "_", hint, flags=re.ASCII).strip("_") or "Y"
         stem = f"Y_{stem}" if stem[0].isdigit() else stem
         name, count = stem, len(self.outputs)
@@ -366,8 +345,8 @@ class NetBuilder:
     def add(
         self, op: Op, *values: str, hint: str, origin: str | None = None, hints: Iterable[str] = ()
     ) -> tuple[str, ...]:
-        """Add a step and return the names of its results, made from ``hints`` or ``hint``. Raise
-        :class:`~lstmc.importers.ir.values.ShapeProblem` if the shapes do not fit."""
+        """Add a step and return its results' names, made from ``hints`` or ``hint``. Raises :class:`ShapeProblem` if
+        the operands' shapes do not fit."""
         shapes = result_shapes(op, *(self.shapes[value] for value in values))
         stems = list(hints) or [hint] * len(shapes)
         names = tuple(self.fresh(one) for one in stems)
@@ -375,8 +354,7 @@ class NetBuilder:
         return names
 
     def put(self, step: Step, shapes: Sequence[Shape] | None = None) -> None:
-        """Add a step whose results have names already. ``shapes`` are the shapes of the results, inferred if they are
-        None."""
+        """Add a step whose results have names already; their shapes are inferred by default."""
         if shapes is None:
             shapes = result_shapes(step.op, *(self.shapes[value] for value in step.inputs))
         self.shapes.update(zip(step.outputs, shapes, strict=True))
@@ -384,13 +362,11 @@ class NetBuilder:
         self._producers.update(dict.fromkeys(step.outputs, step))
 
     def one(self, op: Op, *values: str, hint: str, origin: str | None = None) -> str:
-        """Add a step with one result, and return its name."""
         (name,) = self.add(op, *values, hint=hint, origin=origin)
         return name
 
     def scan_name(self, hint: str) -> str:
-        """Return an unused name for a scan, whose derived names (:func:`scan_names`) are unused too, and reserve all of
-        them."""
+        """Return an unused name for a scan, and reserve it with its derived names (:func:`scan_names`)."""
         name = self.fresh(hint)
         while self._names.taken.intersection(scan_names(name)[1:]):
             name = self.fresh(hint)
@@ -414,9 +390,8 @@ class NetBuilder:
         """Add a loop over time. Return the names of its outputs over time, then of its last states.
 
         ``title`` comes from :meth:`scan_name`, or is the title of an earlier loop with the same weights. ``body`` has
-        inputs for the sequences, for the states of these names, and for the static values, in this order; its outputs
-        are the next states, then the outputs of each step. ``states`` has the first value of each state, None for
-        zeros.
+        inputs for the sequences, the states and the static values, in this order; its outputs are the next states, then
+        the outputs of each step. ``states`` has the first value of each state, None for zeros.
         """
         weights = {f"{title}/{role}": weight for role, weight in body.params.items()}
         self.hold(weights)
@@ -431,8 +406,7 @@ class NetBuilder:
 
     def finish(self, every_input: bool = False, stored: Iterable[str] = (), why: str = "") -> Net:
         """Return the net without unused steps and parameters, and without unused inputs unless ``every_input`` is set.
-        ``stored`` are the tensors of the source; those that the net does not use are listed as ignored, with the reason
-        ``why``."""
+        Tensors of the source (``stored``) that it does not use are listed as ignored, with the reason ``why``."""
         empty = _graph(self.name, {}, (), {}, ())
         net = Net(empty, self.origin, {}, called=self.called)
         net = net.of_steps(self.steps, self.leaves, self.shapes, self.outputs, self.params, every_input=every_input)

@@ -45,14 +45,13 @@ from lstmc.types import TensorType
 
 @dataclass(frozen=True)
 class Formula(Op):
-    """An op that is a function of the language. Its meaning is the graph that the language makes from its text."""
+    """An op that is a function of the language: its meaning is the graph that the language makes of its text."""
 
     operands: ClassVar[tuple[str, ...]] = ("x",)
 
     @abstractmethod
     def text(self, *names: str) -> str:
-        """Return the expression of the op in the language. ``names`` are inserted unchanged, so each must be an
-        identifier or in brackets."""
+        """Return the op's expression in the language, with ``names`` as they are: identifiers, or in brackets."""
 
     def eval(self, *arrays: Array) -> Arrays:
         return (self._run(arrays).outputs["y"],)
@@ -61,7 +60,6 @@ class Formula(Op):
         return (*backward(self._run(arrays), {"y": cts[0]}).inputs.values(),)
 
     def _run(self, arrays: Arrays) -> Evaluation:
-        """Evaluate the graph of the function on arrays."""
         graph = meaning(self, tuple(TensorType(array.shape) for array in arrays))
         as_array = partial(np.asarray, dtype=arrays[0].dtype)  # NumPy 1 makes float64 of a scalar times a number
         return forward(graph, {f"x{place}": array for place, array in enumerate(arrays)}, convert=as_array)
@@ -69,8 +67,7 @@ class Formula(Op):
 
 @lru_cache(maxsize=1024)
 def meaning(op: Formula, types: Types) -> Graph:
-    """Return the graph of core ops that computes a function on operands of these types: inputs ``x0``, ``x1``, ...,
-    output y."""
+    """Return a function's graph of core ops on operands of these types: inputs ``x0``, ``x1``, ..., output y."""
     names = [f"x{place}" for place in range(len(types))]
     code = compile(op.text(*names), "<formula>", "eval")
 
@@ -87,8 +84,7 @@ def meaning(op: Formula, types: Types) -> Graph:
 
 
 def with_core_ops(graph: Graph) -> Graph:
-    """Return the graph with the core ops of each function in its place, and operands broadcast by nodes, as the
-    language broadcasts them."""
+    """Return the graph with core ops for each function, and with operands that nodes broadcast, as in the language."""
     rebuild = Rebuild(graph)
     for node in graph:
         args = rebuild.args(node)
@@ -143,8 +139,7 @@ TEXTS = {
 
 @dataclass(frozen=True)
 class Function(Formula):
-    """An elementwise function with its coefficients ``numbers``; ``function`` is an entry of :data:`TEXTS`, or a
-    function of the language."""
+    """An elementwise function of :data:`TEXTS` or of the language, with its coefficients ``numbers``."""
 
     name = "source.function"
     function: str
@@ -169,8 +164,7 @@ class Function(Formula):
 
 
 def function(name: str, *numbers: float) -> Op:
-    """Return the op of an elementwise function with its coefficients: an op of the core if there is one, else a
-    function of the language."""
+    """Return an elementwise function as an op of the core if there is one, else as a function of the language."""
     return POINTWISE[name](*numbers) if name in POINTWISE else Function(name, numbers)
 
 
@@ -270,7 +264,7 @@ class LogSoftmax(Formula, AlongAxis):
 
 @dataclass(frozen=True)
 class Reduction(Formula, Reduce):
-    """The mean, the smallest element or the place of the largest element along an axis. The result lacks the axis."""
+    """The mean, the smallest element or the place of the largest element along an axis, which the result lacks."""
 
     name = "source.reduce"
     kind: Literal["mean", "min", "argmax"]
@@ -288,20 +282,18 @@ Reduced = Literal["sum", "mean", "max", "min", "argmax"]
 
 
 def reduction(kind: Reduced, axis: int) -> Op:
-    """Return a reduction along one axis."""
     return Sum(axis) if kind == "sum" else Max(axis) if kind == "max" else Reduction(axis, kind)
 
 
 @dataclass(frozen=True)
 class Select(Formula, Reduce):
-    """One element of an axis. The result lacks the axis; index -1 is the last element of an axis of any length."""
+    """One element of an axis, which the result lacks; index -1 is the last element of an axis of any length."""
 
     name = "source.select"
     moves = True
     index: int
 
     def infer(self, x: TensorType) -> Types:
-        """Return the type of one element. Raise :class:`ShapeError` for an index that the axis does not have."""
         results, size = super().infer(x), x.shape[self.axis]
         if not -size <= self.index < size:
             raise ShapeError(f"element {self.index} of an axis of {size}")
@@ -319,15 +311,13 @@ class Select(Formula, Reduce):
 
 @dataclass(frozen=True)
 class Expand(Formula):
-    """x broadcast to ``shape``: axes of one element are repeated. ``shape`` has as many axes as x."""
+    """x broadcast to ``shape``, which has as many axes as x: axes of one element are repeated."""
 
     name = "source.expand"
     moves = True
     shape: Shape
 
     def infer(self, x: TensorType) -> Types:
-        """Return the type of the result. Raise :class:`ShapeError` for an axis that has neither one element nor the new
-        size."""
         pairs = zip(x.shape, self.shape, strict=False)
         if x.rank != len(self.shape) or any(size not in (1, n) for size, n in pairs):
             raise ShapeError(f"{listed(x.shape)} repeated to {listed(self.shape)}")
@@ -361,7 +351,6 @@ class Einsum(Formula):
     of_result: str
 
     def infer(self, x: TensorType, y: TensorType) -> Types:
-        """Return the type of the result. Raise :class:`ShapeError` if a letter stands for two sizes."""
         sizes: dict[str, int] = {}
         if (x.rank, y.rank) != (len(self.of_x), len(self.of_y)):
             raise ShapeError(f"a product of {listed(x.shape)} and {listed(y.shape)} as {self.of_x} and {self.of_y}")
@@ -372,8 +361,7 @@ class Einsum(Formula):
         return (TensorType(tuple(sizes[letter] for letter in self.of_result)),)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        """Return the axis of one letter in both operands and in the result. Without the axis the op is the einsum
-        without the letter; a letter that is summed has no such op."""
+        """Return the places of a letter; the op on one element is the einsum without it, if it is not summed."""
         letters = (self.of_x, self.of_y, self.of_result)
         letter = letters[slot][axis]
         x, y, result = (of.index(letter) if letter in of else None for of in letters)

@@ -51,12 +51,11 @@ class Cell:
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """Return the gates in the order that they have in the rows of the written model's weights."""
+        """The gates in the order of the rows of the written model's weights."""
         return tuple(gate for gate in GATES[self.kind] if not (self.coupled and gate == "f"))
 
     def weights(self) -> dict[str, str]:
-        """Return the shape of each weight by name, as text. D is the input's width, S the width of the static input, H
-        the units, P the outputs."""
+        """Return each weight's shape as text; D, S, H and P are the widths of input, static input, units and output."""
         rows = "H" if self.kind == "rnn" else f"{len(self.gates)} * H"
         recurrent = "P" if self.projection else "H"
         shapes = {"W_x": f"{rows}, D"}
@@ -131,8 +130,7 @@ def add_layer(
 
 
 def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) -> Net:
-    """Return a step of a cell as a net. Its inputs are x, the states and the static input; its outputs are the next
-    states and y. Its sizes print as names, such as H."""
+    """Return a cell's step as a net from x, states and static input to the next states and y; sizes print as names."""
     named = {n: size.called(n) if isinstance(size, OpenSize) else NamedSize(n, size) for n, size in sizes.items()}
     step, n, units = NetBuilder("step", ""), [named[axis] for axis in _BATCH if axis in named], int(named["H"])
     _hold_weights(step, cell, named, weights)
@@ -140,7 +138,6 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
     c = step.input("c", (*n, named["H"])) if cell.kind == "lstm" else ""
 
     def one(op: Op, *values: str, hint: str = "value") -> str:
-        """Add an op to the step, and return its result."""
         return step.one(op, *values, hint=hint, origin="")
 
     def linear(x: str, *roles: str, hint: str = "value") -> str:
@@ -150,8 +147,7 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
         return step.add(Split(len(n), (units,) * len(gates)), value, hint="", hints=gates, origin="")
 
     def applied(op: Op, value: str, peephole: str = "", state: str = "", hint: str = "value") -> str:
-        """Add a peephole times the cell state to a value, and clip the sum, each if the cell has it; return ``op`` of
-        the result."""
+        """Return ``op`` of a value plus a peephole times the cell state, clipped, if the cell has these."""
         if peephole and cell.peepholes:
             value = one(Add(), value, one(Mul(), peephole, state))
         if cell.clip is not None:
@@ -199,8 +195,8 @@ def _hold_weights(
 
 
 def with_mask(body: Net, sequences: int, states: int, lead: int = 1, resets: bool = False) -> Net:
-    """Return the body of a loop with one more sequence, a mask [N, 1]: where the mask is 0, all states stay, or, with
-    ``resets``, are set to 0 before the step. N stands for the first ``lead`` axes of the states."""
+    """Return a loop's body with one more sequence, a mask [N, 1]: where it is 0, all states stay, or, with ``resets``,
+    are set to 0 before the step. N stands for the first ``lead`` axes of the states."""
     builder, names = NetBuilder.of(body), [*body.inputs]
     builder.steps = [] if resets else [*body.steps]
     own = names[sequences : sequences + states]
@@ -274,8 +270,7 @@ def cell_weights(
     b_h: Weight | None = None,
     more: Mapping[str, Weight] | None = None,
 ) -> dict[str, Weight]:
-    """Return the weights of the written cell from the framework's input weights, recurrent weights and biases, with the
-    gates in the cell's order.
+    """Return the weights of the written cell from the framework's, with the gates in the cell's order.
 
     ``more`` has peepholes and the projection, by the cell's names. b_x is the bias of the input product, b_h of the
     recurrent product; the difference matters to a GRU that resets after the product.
@@ -301,8 +296,7 @@ def cell_weights(
 
 
 def _bias(cell: Cell, b_x: Weight | None, b_h: Weight | None) -> Weight:
-    """Return one bias: the sum of both, except for the candidate of a GRU that resets after the product, whose
-    recurrent bias stays apart."""
+    """Return the sum of both biases; a GRU that resets after the product keeps the candidate's recurrent bias apart."""
     if b_x is None or b_h is None:
         bias = b_x or b_h
         assert bias is not None

@@ -29,8 +29,7 @@ ShapeProblem = (
 
 
 def domain_of(kind: str) -> IntegerRange | None:
-    """Return the range of an input whose elements have the type ``kind``, such as "bool" or "int64"; None for
-    floats."""
+    """Return the range of an input of the element type ``kind``, such as "bool" or "int64"; None for floats."""
     if kind == "bool":
         return IntegerRange(0, 1)
     if re.fullmatch(r"u?int\d+", kind) is None:
@@ -40,8 +39,7 @@ def domain_of(kind: str) -> IntegerRange | None:
 
 
 class NamedSize(int):
-    """A number that prints as a name. H is the size of a cell's states: 8 in one layer, another number in another
-    layer."""
+    """A number that prints as a name. H is the size of a cell's states: 8 in one layer, another number in another."""
 
     name: str
 
@@ -65,14 +63,13 @@ MOST_PIECES = 1_000_000  # the most pieces that an axis is cut into, or joined f
 
 
 class Folding:
-    """The number of elements that computed constants may still have, from the number of elements ``stored`` in the
-    file."""
+    """The number of elements that computed constants may still have; ``stored`` is the number in the file."""
 
     def __init__(self, stored: int = 0) -> None:
         self.left: float = MOST_FOLDED + 16 * stored
 
     def take(self, count: float) -> None:
-        """Count a constant's elements before it is computed. Raise :class:`ShapeProblem` for too many."""
+        """Count a constant's elements before it is computed. Raises :class:`ShapeProblem` for too many."""
         self.left -= count
         if not self.left >= 0:
             raise ShapeProblem(f"{count:.0f} more elements of computed constants, in all too many for this file")
@@ -86,14 +83,13 @@ def bounded(sizes: Iterable[float], most: int = MOST_FOLDED) -> None:
 
 
 def in_pieces(count: int) -> int:
-    """Return ``count``. Raise :class:`ShapeProblem` if it is more than the most pieces of an axis."""
+    """Return ``count``. Raises :class:`ShapeProblem` if it is more than the most pieces of an axis."""
     if count > MOST_PIECES:
         raise ShapeProblem(f"{count:,} pieces of an axis: {MOST_PIECES:,} are the most")
     return count
 
 
 def open_sizes(shape: Sequence[object]) -> list[OpenSize]:
-    """Return the open sizes of a shape, in order."""
     return [size for size in shape if isinstance(size, OpenSize)]
 
 
@@ -103,15 +99,12 @@ def open_names(shapes: Mapping[str, Shape]) -> list[str]:
 
 
 def named(shape: Sequence[int | str]) -> Shape:
-    """Return a shape whose open sizes, given as names, are :class:`OpenSize`."""
     return tuple(OpenSize(size) if isinstance(size, str) else size for size in shape)
 
 
 def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
-    """Return the shapes of an op's results; operands of a binary op are broadcast as in the language.
-
-    Raise :class:`ShapeProblem` if the operands do not fit, or if a result's size would be computed from an open size.
-    """
+    """Return the shapes of an op's results; operands of a binary op are broadcast as in the language. Raises
+    :class:`ShapeProblem` if operands do not fit, or if a result's size would be computed from an open size."""
     if isinstance(op, Binary):
         result = broadcast(*shapes)
         _check_size(result)
@@ -142,15 +135,14 @@ def _check_size(shape: Shape) -> None:
 
 
 def plain(size: Size) -> Size:
-    """Return a number without its name; an unknown size stays as it is."""
     return size if isinstance(size, types.UnknownSize) else int(size)
 
 
 def resolved(shape: Sequence[Size], old: Shape, products: bool = False) -> Shape:
     """Return ``shape`` with a size of -1 replaced, so that it has as many elements as ``old``.
 
-    With ``products`` the size may be an open size times another size: then a sequence is merged with another axis and
-    loses its axis of time.
+    With ``products`` the size may be an open size times another size: a sequence that is merged with another axis loses
+    its axis of time.
     """
     rest, whole = prod(int(size) for size in shape if size != -1), prod(map(int, old))
     count = list(shape).count(-1)
@@ -177,8 +169,7 @@ def _factors(size: int, names: Sequence[int]) -> Iterator[int]:
 
 
 def fixed(size: Size, what: str) -> int:
-    """Return a size that must be a number. Raise :class:`ShapeProblem` for an open size; ``what`` names the size in the
-    error."""
+    """Return a size that must be a number; for an open size raise :class:`ShapeProblem`, which names it ``what``."""
     if isinstance(size, OpenSize):
         raise ShapeProblem(f"{what} must be known here, and is {size}")
     return size
@@ -197,8 +188,7 @@ def broadcast(a: Shape, b: Shape) -> Shape:
 
 
 def axis_in(axis: int, rank: int) -> int:
-    """Return an axis, which may be negative, counted from the front. Raise :class:`ShapeProblem` if there is no such
-    axis."""
+    """Return an axis counted from the front. Raises :class:`ShapeProblem` if there is no such axis."""
     if not -rank <= axis < rank:
         raise ShapeProblem(f"there is no axis {axis} among {rank}")
     return axis % rank
@@ -213,8 +203,7 @@ Sizes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Weight:
-    """A parameter of an imported net: ``shape``, the names of the tensors that it is made from (``sources``), the
-    ``recipe`` in words, and ``make``, which computes its array."""
+    """A parameter of an imported net, made by ``make`` from the tensors ``sources``; ``recipe`` says how in words."""
 
     shape: Sizes
     sources: tuple[str, ...]
@@ -222,15 +211,14 @@ class Weight:
     make: Callable[[], Array] = field(repr=False, compare=False)
 
     def array(self) -> Array:
-        """Return the parameter's array, computed by ``make``, as float32."""
+        """Return the parameter's elements as float32."""
         with np.errstate(all="ignore"):  # numbers that are not finite are found when the weights are written
             array = np.ascontiguousarray(self.make(), np.float32)
         assert array.shape == self.shape, f"{self.recipe}: expected {self.shape}, made {array.shape}"
         return array
 
     def rows(self, parts: int, order: Sequence[int], names: Sequence[str]) -> Weight:
-        """Return some blocks of the first axis, which has ``parts`` equal blocks, in the given order. ``names`` names
-        them in the recipe."""
+        """Return some of ``parts`` equal blocks of the first axis in this order, called ``names`` in the recipe."""
         size = self.shape[0] // parts
         if list(order) == list(range(parts)):
             return self
@@ -239,7 +227,6 @@ class Weight:
         return self.derived(shape, f"rows {', '.join(names)} of {self.recipe}", lambda: self.make()[index])
 
     def plus(self, other: Weight) -> Weight:
-        """Return the sum of two weights of one shape."""
         if self.shape != other.shape:
             raise ShapeProblem(f"{self.recipe} of {list(self.shape)} plus {other.recipe} of {list(other.shape)}")
         return Weight(
@@ -261,7 +248,7 @@ class Weight:
         return self.derived(tuple(self.shape[a] for a in axes), recipe, lambda: self.make().transpose(axes))
 
     def reshaped(self, *shape: int) -> Weight:
-        """Return the weight in another shape. Raise :class:`ShapeProblem` if the number of elements differs."""
+        """Return the weight in another shape. Raises :class:`ShapeProblem` if the number of elements differs."""
         if shape == self.shape:
             return self
         if prod(shape) != prod(self.shape):
@@ -270,7 +257,6 @@ class Weight:
         return self.derived(shape, f"{recipe} as {list(shape)}", lambda: self.make().reshape(shape))
 
     def at(self, index: int) -> Weight:
-        """Return one element of the first axis."""
         return self.derived(self.shape[1:], f"{self.recipe}[{index}]", lambda: self.make()[index])
 
     def cut(self, start: int, stop: int, axis: int = 0) -> Weight:
@@ -300,7 +286,7 @@ def joined(weights: Sequence[Weight]) -> Weight:
 
 
 def number(value: Array, recipe: str = "a constant of the graph") -> Weight:
-    """Return a constant as a weight without source tensors. Raise :class:`ShapeProblem` if it contains an open size."""
+    """Return a constant as a weight without source tensors. Raises :class:`ShapeProblem` if it has an open size."""
     if names := dict.fromkeys(map(str, open_sizes(np.asarray(value).ravel().tolist()))):
         raise ShapeProblem(f"{', '.join(names)} must be known here, as a number to compute with")
     array = np.asarray(value, np.float32)

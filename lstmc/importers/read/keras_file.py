@@ -56,8 +56,7 @@ _MOST = 1_000_000  # values, shared values counted each time: YAML allows a valu
 
 
 def read_config(origin: str, text: bytes | str) -> Any:
-    """Return the content of a configuration in JSON or YAML, distinguished by the first character. Raise
-    :class:`SourceError` if the text is neither."""
+    """Return a configuration in JSON or YAML, told by the first character. Raises :class:`SourceError` for neither."""
     if len(text) > LIMIT:
         raise SourceError(f"{origin}: its configuration has {len(text):,} bytes; {LIMIT:,} are the most")
     start = text[:100].lstrip()[:1]
@@ -70,8 +69,7 @@ def read_config(origin: str, text: bytes | str) -> Any:
 
 
 def _yaml(origin: str, text: bytes | str) -> Any:
-    """Return the values of a YAML text with the tuples and texts that Keras wrote. Raises :class:`SourceError` for any
-    other tag."""
+    """Return a YAML text's values, also Keras's tuples and texts. Raises :class:`SourceError` for any other tag."""
     yaml = need("yaml", "PyYAML", "keras", SourceError)
 
     class Plain(yaml.SafeLoader):  # type: ignore[misc, name-defined]
@@ -91,8 +89,7 @@ def _yaml(origin: str, text: bytes | str) -> Any:
 
 
 def _count(thing: Any, counts: dict[int, int]) -> int:
-    """Return the number of values in nested lists and dicts. A shared value counts at each place, and a cycle counts as
-    too many."""
+    """Return the number of values in nested lists and dicts; shared values count at each place, cycles as too many."""
     if not isinstance(thing, dict | list):
         return 1
     if id(thing) not in counts:
@@ -113,12 +110,10 @@ _DAMAGE = (
 
 
 def read_keras(path: Path, config: Path | None = None) -> Source:
-    """Read a Keras model; ``config`` is the JSON or YAML for a file of weights alone, or replaces the file's
-    configuration.
+    """Read a Keras model; ``config`` is the JSON or YAML for weights alone, or replaces the file's configuration.
 
     ``facts`` of the result has ``config``, ``version`` (of Keras, as text), and the names of tensors in order:
-    ``layers`` by the name of their layer, or ``groups`` by their group in a ``.keras`` or ``.weights.h5`` file of Keras
-    3.
+    ``layers`` by the name of their layer, or ``groups`` by their group in a file of Keras 3.
     """
     h5py = need("h5py", "h5py", "keras", SourceError)
     with path.open("rb") as file:
@@ -149,8 +144,7 @@ def _zipped(h5py: Any, path: Path, given: bytes | None) -> Source:
 
 
 def _groups(file: Any, tensors: Iterable[str]) -> dict[str, Any]:
-    """Return the facts ``groups``, the tensors of each group of a file of Keras 3 in order, and ``names``, the layer's
-    name of each group."""
+    """Return facts of a file of Keras 3: ``groups``, each group's tensors in order, and ``names``, its layer's name."""
     groups: dict[str, list[str]] = {}
     names: dict[str, str] = {}
     for name in tensors:
@@ -257,7 +251,6 @@ Version = tuple[int, ...]
 
 
 def version_of(source: Source) -> Version:
-    """Return the major and minor version of Keras that wrote a file, as (3, 15); an empty tuple if the file does not
-    record it."""
+    """Return the major and minor version of Keras that wrote a file, as (3, 15); () if the file does not record it."""
     numbers = map(whole, str(source.facts.get("version", "")).split(".")[:2])
     return tuple(number for number in numbers if number is not None)

@@ -28,8 +28,7 @@ EXTERNAL = 1  # TensorProto.DataLocation
 
 
 def load_onnx(path: Path) -> Any:
-    """Return the ``ModelProto`` of a file, without its external data. Raise :class:`SourceError` for a file that cannot
-    be read or is no ONNX model."""
+    """Return the ``ModelProto`` of a file, without external data. Raises :class:`SourceError` for any other file."""
     onnx = need("onnx", "The onnx package", "onnx", SourceError)
     try:
         model = onnx.load_model_from_string(read_file(path))
@@ -57,9 +56,8 @@ def _texts(message: Any) -> Iterator[Any]:
 
 
 def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor:
-    """Return a ``TensorProto`` as a tensor whose elements are read on demand: from its bytes, from its lists of
-    numbers, or from an external file in ``folder``. Raise :class:`SourceError` if the number of elements does not fit
-    the shape."""
+    """Return a ``TensorProto`` as a tensor that is read on demand, also from an external file in ``folder``. Raises
+    :class:`SourceError` if the number of elements does not fit the shape."""
     name = tensor.name or "a constant"
     shape = checked_shape(origin, name, [int(size) for size in tensor.dims])
     if tensor.data_type not in KINDS:
@@ -151,8 +149,7 @@ _TYPES = {
 
 
 def read_safetensors(path: Path) -> Source:
-    """Return the named tensors of a ``.safetensors`` file. Raise :class:`SourceError` for a header that does not fit
-    the file."""
+    """Return the tensors of a ``.safetensors`` file. Raises :class:`SourceError` for a header that does not fit it."""
     origin, size = path.name, path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)
@@ -181,8 +178,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _tensor(path: Path, name: str, entry: Any, start: int, room: int) -> StoredTensor:
-    """Return a tensor of a ``.safetensors`` file by its header entry. Raises :class:`SourceError` if type, shape and
-    place do not fit the file."""
+    """Return a tensor by its header entry. Raises :class:`SourceError` if type, shape and place do not fit the file."""
     origin = path.name
     if not isinstance(entry, dict) or entry.get("dtype") not in _TYPES:
         dtype = entry.get("dtype") if isinstance(entry, dict) else entry

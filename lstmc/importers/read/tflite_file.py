@@ -27,11 +27,8 @@ LARGER = 16  # constants of a file have at most so many times its bytes: several
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a file. ``stored`` has a constant's elements, which are integers if the tensor has a ``scale``; it is
-    None for a computed tensor.
-
-    ``signature`` is the shape with -1 for open sizes.
-    """
+    """A tensor of a file. ``stored`` has a constant's elements, integers if it has a ``scale``; None if it is computed.
+    ``signature`` is the shape with -1 for open sizes."""
 
     name: str
     shape: tuple[int, ...]
@@ -49,8 +46,7 @@ class Tensor:
         return self.kind in ("INT8", "UINT8", "INT16", "INT32") and bool(self.scale.size)
 
     def numbers(self) -> Array:
-        """Return the numbers of a constant: integers with a scale as float32 by scale and zero point; all others as
-        float32, int64 or bool."""
+        """Return a constant's numbers: scaled integers as float32, all others as float32, int64 or bool."""
         assert self.stored is not None
         if not self.integer:
             return self.stored.astype({"f": np.float32, "b": bool}.get(self.stored.dtype.kind, np.int64))
@@ -62,8 +58,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator of a file: its name in the schema, the numbers of its tensors (-1 for an omitted operand), and its
-    options."""
+    """An operator of a file: its name in the schema, its tensors' numbers (-1: omitted), and its options."""
 
     code: str
     inputs: tuple[int, ...]
@@ -77,12 +72,10 @@ def _names(values: type) -> dict[int, str]:
 
 
 class TfliteFile:
-    """The first graph of a file, checked. The constructor raises :class:`SourceError` for another file and for a
-    damaged file."""
+    """The first graph of a file, checked. The constructor raises :class:`SourceError` for any other or damaged file."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file. Raise :class:`SourceError` for any error of the schema's code, which does not check the
-        bytes."""
+        """Read the file. Raises :class:`SourceError` for any error of the schema's code, which checks no bytes."""
         schema = need("ai_edge_litert.schema_py_generated", "LiteRT", "tflite", SourceError)
         self.origin, self.content, self.bytes = path.name, read_file(path), 0
         try:
@@ -93,7 +86,7 @@ class TfliteFile:
             raise self.damaged(brief(error) or type(error).__name__) from None
 
     def computes_in_integers(self, operator: Operator) -> bool:
-        """Return whether an operand or result of an operator that is no constant has integers with a scale."""
+        """Return whether a computed operand or result of an operator has integers with a scale."""
         tensors = [self.tensors[place] for place in (*operator.inputs, *operator.outputs) if place >= 0]
         return any(tensor.integer and tensor.stored is None for tensor in tensors)
 
@@ -131,8 +124,7 @@ class TfliteFile:
         self.inputs, self.outputs = self._ends(model, graph)
 
     def _tensor(self, model: Any, entry: Any, kinds: Mapping[int, str]) -> Tensor:
-        """Return a tensor of the graph. Raises :class:`SourceError` if its buffer or its scales do not fit its
-        shape."""
+        """Return a tensor. Raises :class:`SourceError` if its buffer or its scales do not fit its shape."""
         name = (entry.Name() or b"a tensor").decode("utf-8", "replace")
         kind = kinds.get(entry.Type(), f"type {entry.Type()}")
         shape = checked_shape(
@@ -161,8 +153,7 @@ class TfliteFile:
         return Tensor(name, shape, signature, kind, stored, entry.IsVariable(), scale, zero, axis)
 
     def _ends(self, model: Any, graph: Any) -> tuple[dict[str, int], dict[str, int]]:
-        """Return the numbers of the input tensors and of the output tensors, by name: the names are those of the file's
-        signature, or else of the tensors."""
+        """Return the numbers of input and output tensors, by names in the file's signature, or else their own."""
         ends: list[dict[str, int]] = []
         one = model.SignatureDefs(0) if model.SignatureDefsLength() == 1 else None
         for kind in ("Inputs", "Outputs"):

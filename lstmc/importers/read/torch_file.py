@@ -5,9 +5,9 @@ becomes an inert :class:`Named`, and calling it gives an inert :class:`Built` th
 Memory is bounded by the size of the pickle: no instruction creates more than it has read. ``pickle.Unpickler`` with
 inert classes is no replacement: it hashes a key that is a tuple in a million tuples, and overflows the stack of C.
 
-The sizes, strides and offset of each tensor are checked against its storage
-before a byte is read. Entries of the zip archive must be stored uncompressed, so no content exceeds the file. Formats:
-torch/serialization.py and torch/_utils.py.
+The sizes, strides and offset of each tensor are checked against its storage before a byte is read. Entries of the zip
+archive must be stored uncompressed, so no content exceeds the file. Formats: torch/serialization.py and
+torch/_utils.py.
 """
 
 from __future__ import annotations
@@ -54,8 +54,7 @@ class Named:
 
 @dataclass(eq=False)
 class Built:
-    """An inert object in place of the result of a call in a pickle. ``what`` and ``arguments`` are the call, ``state``
-    is the object's pickled state."""
+    """An inert object in place of the result of a call, ``what`` of ``arguments``, with its pickled ``state``."""
 
     what: Named
     arguments: tuple[Any, ...]
@@ -76,9 +75,8 @@ Rebuild = Callable[[Named, tuple[Any, ...]], Any]
 
 
 def load(stream: BytesIO, rebuild: Rebuild) -> Any:
-    """Return the object of the next pickle in a stream. ``rebuild`` returns the object for a called name and its
-    arguments, or None for an inert object. Raise :class:`PickleProblem` for bytes that are no pickle of a saved
-    model."""
+    """Return the object of the next pickle in a stream. ``rebuild`` returns the object of a called name and arguments,
+    None for an inert one. Raises :class:`PickleProblem` for bytes that are no pickle of a saved model."""
     machine, operations = _Machine(rebuild), pickletools.genops(stream)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pickletools raises it for texts with odd escapes
@@ -194,7 +192,7 @@ T = TypeVar("T")
 
 
 def _expect(thing: Any, kind: type[T]) -> T:
-    """Return ``thing``. Raise :class:`PickleProblem` unless it is of this type."""
+    """Return ``thing``. Raises :class:`PickleProblem` unless it is of this type."""
     if not isinstance(thing, kind):
         raise PickleProblem(f"expected a {kind.__name__}, found a {type(thing).__name__}")
     return thing
@@ -253,7 +251,7 @@ _DAMAGE = (
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a zip file. Raise :class:`SourceError` for the errors that a damaged file causes inside the block."""
+    """Open a zip file. Raises :class:`SourceError` for the errors that a damaged file causes inside the block."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
@@ -268,8 +266,8 @@ def entries(path: Path) -> dict[str, int]:
 
 
 def read_entry(path: Path, name: str, limit: int | None = None) -> bytes:
-    """Return the bytes of one entry of a zip file. Raise :class:`SourceError` if the entry is compressed, or has more
-    than ``limit`` bytes (by default the size of the file)."""
+    """Return an entry's bytes. Raises :class:`SourceError` if compressed or above ``limit`` (default: the file's
+    size)."""
     with _opened(path) as archive:
         info = archive.getinfo(name)
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
@@ -305,7 +303,7 @@ Fetch = Callable[[str, int], bytes]  # a storage's key, and the bytes that it mu
 
 @dataclass(frozen=True)
 class Storage:
-    """The elements that tensors of a file share: the key by which the file names them, their type and their number."""
+    """The elements that tensors share: the key by which the file names them, their type and their number."""
 
     key: str
     dtype: str
@@ -328,7 +326,7 @@ class Tensor:
 
 def read_torch(path: Path) -> Source:
     """Return the tensors of a file of PyTorch by name, and as the fact ``modules`` the plain attributes of pickled
-    modules. Raise :class:`SourceError` for a file of another format, a damaged file, or a file without tensors."""
+    modules. Raises :class:`SourceError` for a file of another format, a damaged file, or a file without tensors."""
     origin = path.name
     try:
         with path.open("rb") as file:
@@ -366,8 +364,7 @@ def _zipped(path: Path, origin: str) -> tuple[str, Any, Fetch]:
     content = load(BytesIO(read_entry(path, pickles[0], PICKLE_LIMIT)), _rebuild)
 
     def fetch(key: str, size: int) -> bytes:
-        """Return the first ``size`` bytes of a storage. Raise :class:`SourceError` if the file lacks the storage or
-        bytes of it."""
+        """Return the first ``size`` bytes of a storage. Raises :class:`SourceError` if the file lacks them."""
         name = f"{folder}data/{key}"
         if name not in sizes:
             raise SourceError(f"{origin}: it has no {name}, where a tensor's elements should be")
@@ -380,8 +377,7 @@ def _zipped(path: Path, origin: str) -> tuple[str, Any, Fetch]:
 
 
 def _legacy(path: Path, origin: str) -> tuple[str, Any, Fetch]:
-    """Return the kind of a file in PyTorch's old format, its unpickled content, and the function that reads a
-    storage."""
+    """Return what :func:`_zipped` returns, of a file in PyTorch's old format."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = BytesIO(file.read(min(size, PICKLE_LIMIT)))
@@ -407,8 +403,7 @@ def _legacy(path: Path, origin: str) -> tuple[str, Any, Fetch]:
             at += 8 + length
 
     def fetch(key: str, size: int) -> bytes:
-        """Return the first ``size`` bytes of a storage. Raise :class:`SourceError` if the file lacks the storage or
-        bytes of it."""
+        """Return the first ``size`` bytes of a storage. Raises :class:`SourceError` if the file lacks them."""
         if key not in places or places[key][1] < size:
             raise SourceError(f"{origin}: storage {key} should have {size:,} bytes")
         with path.open("rb") as file:
@@ -419,8 +414,7 @@ def _legacy(path: Path, origin: str) -> tuple[str, Any, Fetch]:
 
 
 def _rebuild(what: Named, arguments: tuple[Any, ...]) -> Any:
-    """Return the object of a call of a known function of PyTorch or Python: a dict, a tensor, or the first argument.
-    Return None for any other name, whose call stays inert."""
+    """Return the dict, tensor or first argument that a known function returns; None for others, which stay inert."""
     if what.path == "collections.OrderedDict":
         return {}
     if what.path in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
@@ -481,8 +475,7 @@ def _of_module(module: Built) -> list[tuple[str, Any]]:
 
 
 def stored(origin: str, name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor:
-    """Return a view of a storage as a tensor that is read on demand. Raises :class:`SourceError` unless sizes, strides
-    and offset fit the storage."""
+    """Return a view of a storage as a tensor read on demand. Raises :class:`SourceError` if the view does not fit."""
     shape = checked_shape(origin, name, tensor.shape)
     strides, storage = tensor.strides, tensor.storage
     whole = isinstance(strides, tuple) and len(strides) == len(shape)
@@ -508,6 +501,5 @@ def stored(origin: str, name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor
 
 
 def hints(source: Source) -> Mapping[str, dict[str, Any]]:
-    """Return the plain attributes of pickled modules, by path."""
     modules: Mapping[str, dict[str, Any]] = source.facts.get("modules", {})
     return modules

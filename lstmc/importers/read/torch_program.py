@@ -55,8 +55,7 @@ class StoredProgram:
     constants: dict[str, Any]
 
     def module(self) -> Any:
-        """Return a module of PyTorch that runs the graph on the user's inputs, node by node. No text of the file
-        becomes code."""
+        """Return a module of PyTorch that runs the graph, node by node. No text of the file becomes code."""
         torch, tensors = self.torch, {**self.state_dict, **self.constants}
         places = {name: f"tensor_{number}" for number, name in enumerate(tensors)}
         stored = {name: places[of] for name, of in _stored(self.graph_signature).items()}
@@ -71,7 +70,6 @@ class StoredProgram:
                     own.register_buffer(place, tensors[name].clone() if in_place else tensors[name])
 
             def forward(own, *inputs: Any) -> Any:
-                """Return the results of the graph on the user's inputs and the stored tensors."""
                 arguments, nodes = iter(inputs), [node for node in self.graph.nodes if node.op == "placeholder"]
                 fed = [getattr(own, stored[n.name]) if n.name in stored else next(arguments) for n in nodes]
                 with torch.fx.traceback.preserve_node_meta():
@@ -80,11 +78,8 @@ class StoredProgram:
         return Stored()
 
     def run_decompositions(self, table: Any) -> StoredProgram:
-        """Return the program as PyTorch decomposes it: without operators in place, and without the operators of
-        ``table``.
-
-        Raises :class:`SourceError` if PyTorch cannot run the graph.
-        """
+        """Return the program as PyTorch decomposes it: without operators in place, and without those of ``table``.
+        Raises :class:`SourceError` if PyTorch cannot run the graph."""
         torch, stored = self.torch, _stored(self.graph_signature)
         inputs = [node for node in self.graph.nodes if node.op == "placeholder" and node.name not in stored]
         open_axes = tuple(dict.fromkeys(node.meta["open"], torch.export.Dim.AUTO) for node in inputs)
@@ -99,8 +94,8 @@ class StoredProgram:
         return replace(self, graph=program.graph, graph_signature=signature)
 
     def _signature(self, new: Any, inputs: Sequence[Any]) -> Any:
-        """Return the signature of the decomposed program: the kinds, inputs and outputs of the signature ``new``, with
-        this program's names of parameters, buffers and constants. ``inputs`` are the nodes of the user's inputs."""
+        """Return the signature ``new`` of the decomposed program, with this program's names of tensors; ``inputs`` are
+        the nodes of the user's inputs."""
         tensors, own = [*self.state_dict, *self.constants], iter(self.graph_signature.output_specs)
         kinds = {spec.target: spec for spec in self.graph_signature.input_specs if spec.target is not None}
         called = dict(zip(new.user_inputs, (node.name for node in inputs), strict=True))
@@ -129,8 +124,7 @@ def _stored(signature: Any) -> dict[str, str]:
 
 
 def read_program(torch: Any, path: Path) -> StoredProgram:
-    """Return the program of a file. Raise :class:`SourceError` if the file is damaged, or has parts that must be
-    unpickled."""
+    """Return the program of a file. Raises :class:`SourceError` if it is damaged, or has parts to unpickle."""
     try:
         return _Reader(torch, path).program()
     except _Damaged as error:
@@ -176,8 +170,7 @@ _NUMBERS = {
 
 
 def _check_arguments(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Raise :class:`_Damaged` for arguments that are unknown, missing or of a type other than in the operator's
-    definition."""
+    """Raise :class:`_Damaged` for arguments that are unknown, missing or of another type than in the definition."""
     defined = {argument.name: argument for argument in target._schema.arguments}
     by_place = [name for name, argument in defined.items() if not argument.kwarg_only]
     given = {**dict(zip(by_place, args, strict=False)), **kwargs}
@@ -204,8 +197,7 @@ class _Reader:
     """Reads the program of a file: it rebuilds the graph from the JSON, node by node."""
 
     def __init__(self, torch: Any, path: Path) -> None:
-        """Find the program in the zip file. Raise :class:`SourceError` for several programs and for big-endian
-        tensors."""
+        """Find the program in the zip file. Raises :class:`SourceError` for several, and for big-endian tensors."""
         self.torch, self.path, self.origin = torch, path, path.name
         self.sizes = entries(path)
         formats = [name for name in self.sizes if name.count("/") == 1 and name.endswith("/archive_format")]
@@ -237,7 +229,7 @@ class _Reader:
         return StoredProgram(self.torch, self.origin, self.graph, signature, weights, constants)
 
     def _json(self, name: str) -> Any:
-        """Return the content of a JSON entry of the file. Raise :class:`_Damaged` if it is missing or no JSON."""
+        """Return the content of a JSON entry of the file. Raises :class:`_Damaged` if it is missing or no JSON."""
         if self.folder + name not in self.sizes:
             raise _Damaged(f"it has no {name}")
         try:
@@ -246,7 +238,7 @@ class _Reader:
             raise _Damaged(f"{name} is no JSON: {brief(error)}") from None
 
     def _value(self, name: str) -> Any:
-        """Return the node of this name in the file. Raise :class:`_Damaged` if no node before it has the name."""
+        """Return the node of this name. Raises :class:`_Damaged` if no node before it has the name."""
         if name not in self.nodes:
             raise _Damaged(f"it reads {brief(name)}, which nothing computes")
         return self.nodes[name]
@@ -258,8 +250,7 @@ class _Reader:
         return getattr(self.torch, _TORCH_TYPES[number])
 
     def _tensors(self, kind: str, config: str) -> dict[str, Any]:
-        """Return the tensors of the weights or the constants (``kind``) by name; ``config`` is the file that lists
-        them."""
+        """Return the tensors of the weights or the constants (``kind``) that the file ``config`` lists, by name."""
         configs = _at(self._json(f"data/{kind}/{config}"), dict, "config")
         if len(configs) > MANY:
             raise SourceError(f"{self.origin}: more than {MANY:,} tensors")
@@ -325,8 +316,7 @@ class _Reader:
             self._put(name, result)
 
     def _target(self, name: str) -> Any:
-        """Return the operator or the arithmetic function of this name. Raises :class:`SourceError` for any other
-        name."""
+        """Return the operator or the arithmetic function of this name. Raises :class:`SourceError` for any other."""
         if name in _ARITHMETIC:
             return _ARITHMETIC[name]
         parts = name.split(".")
@@ -337,7 +327,7 @@ class _Reader:
         return getattr(packet, parts[4])
 
     def _argument(self, argument: Mapping[str, Any]) -> Any:
-        """Return the value of an argument by its kind in the file: a number, text, node, type, or a list of these."""
+        """Return an argument's value by its kind in the file: a number, text, node, type, or a list of these."""
         kind, value = _only(argument)
         if kind in _PLAIN:
             return value
@@ -404,7 +394,6 @@ def _symbol(size: Mapping[str, Any]) -> str:
 
 
 def _result_names(result: Mapping[str, Any]) -> list[str]:
-    """Return the names of a call's results."""
     kind, value = _only(result)
     if kind == "as_tensors":
         return [_at(one, str, "name") for one in _list(value, dict)]
