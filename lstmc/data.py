@@ -1,8 +1,6 @@
-"""A model's data: arrays checked against its inputs, and the batches of every iteration drawn from them.
-
-The batch axis of an input is the dimension that the model declares as such. All problems are reported at once. The
-data of a run are its training and test examples, and their order.
-"""
+"""A model's data: arrays checked against its inputs, and the batches of every iteration drawn from them. The batch axis
+of an input is the dimension that the model declares as such. All problems are reported at once. The data of a run are
+its training and test examples, and their order."""
 
 from __future__ import annotations
 
@@ -36,8 +34,7 @@ class Axes:
     batch: int | None = None
 
     def text(self, shape: tuple[int, ...], any_number: str = "") -> str:
-        """Return a shape as ``[T=3, N=4, 8]``. With ``any_number`` the batch axis has this text: ``[T=3, examples,
-        8]``."""
+        """Return a shape as ``[T=3, N=4, 8]``; with ``any_number`` as text of the batch axis ``[T=3, examples, 8]``."""
         parts = []
         for axis, (declared, size) in enumerate(zip(self.sizes, shape, strict=True)):
             named = str(size) if declared == str(size) else f"{declared}={size}"
@@ -46,11 +43,9 @@ class Axes:
 
 
 def batch_axes(model: Model, dim: str | None = None) -> dict[str, Axes]:
-    """Return the axes of each declared input. The batch axis is the one declared as dimension ``dim``.
-
-    An axis whose size only contains ``dim``, as in ``T*N``, does not count. The default of ``dim`` is N, if there is an
-    N. Raises :class:`DataError` if no input has an axis ``dim``, or an input has two.
-    """
+    """Return the axes of each declared input. The batch axis is the one declared as dimension ``dim``: an axis whose
+    size only contains ``dim``, as in ``T*N``, does not count. The default of ``dim`` is N, if there is an N. Raises
+    DataError if no input has an axis ``dim``, or an input has two."""
     axes_by_input = {}
     for name, declared in model.inputs.items():
         axes = [i for i, size in enumerate(declared.shape) if isinstance(size, Dim) and size.name == (dim or BATCH)]
@@ -67,11 +62,9 @@ def batch_axes(model: Model, dim: str | None = None) -> dict[str, Axes]:
 def sizes_of_data(
     model: Model, axes: Mapping[str, Axes], arrays: Mapping[str, AnyArray], names: Collection[str]
 ) -> dict[str, int]:
-    """Return the sizes of the model's dimensions that the arrays show, except the dimensions in ``names``.
-
-    An array shows all sizes of its input except the batch size. An array with one more axis in front, which counts
-    batches, shows the batch size too. Raises :class:`~lstmc.errors.DimError` if two arrays show different sizes.
-    """
+    """Return the sizes of the model's dimensions that the arrays show, except the dimensions in ``names``. An array
+    shows all sizes of its input except the batch size. An array with one more axis in front, which counts batches,
+    shows the batch size too. Raises DimError if two arrays show different sizes."""
     scope = Scope()
     for name, declared in model.inputs.items():
         shape = arrays[name].shape if name in arrays else ()
@@ -108,8 +101,7 @@ class InputArray:
 
     @property
     def form(self) -> Form | None:
-        """Return how the array holds examples: ``batches``, with one more axis in front; ``examples``, any number of
-        them along the batch axis; or ``whole``, without a batch axis. Return None for another rank."""
+        """Return how the array holds examples: as the comments of ``Form`` say. Return None for another rank."""
         more = self.array.ndim - len(self.op.shape)
         if more == 1:
             return "batches"
@@ -140,8 +132,7 @@ class InputArray:
 
 
 def form_problems(arrays: Iterable[InputArray]) -> Iterator[str]:
-    """Yield the conflicts between arrays: mixed forms, and numbers of examples or batches that differ or are too
-    small."""
+    """Yield conflicts between arrays: mixed forms, numbers of examples or batches that differ or are too small."""
     by_form = {form: [g for g in arrays if g.form == form] for form in ("examples", "batches")}
     if all(by_form.values()):
         names = {form: ", ".join(g.name for g in members) for form, members in by_form.items()}
@@ -171,10 +162,7 @@ Order = NDArray[np.int64]
 @dataclass(frozen=True)
 class Dataset:
     """Arrays that fit a model. A *row* is the unit that is drawn: an example, or a whole batch if the arrays hold
-    batches.
-
-    ``rows`` is their number, ``per_batch`` rows make a batch (1 if a row is a batch), ``of`` names a row in messages.
-    """
+    batches. ``rows`` is their number, ``per_batch`` rows make a batch, ``of`` names a row in messages."""
 
     arrays: tuple[InputArray, ...]
     rows: int
@@ -195,12 +183,8 @@ class Dataset:
         return {one.name: _rows_of(one, rows, whole_batch=True).astype(np.float32) for one in self.arrays}
 
     def for_training(self, seed: int = 0, shuffle: bool = True) -> Batches:
-        """Return endless batches, in epochs: each epoch has every row once, in an order that ``seed`` and the epoch's
-        number determine.
-
-        If an epoch's last rows do not fill a batch, the first rows of the next epoch complete it. Without ``shuffle``
-        rows keep their order.
-        """
+        """Return endless batches. Each epoch has every row once, in an order that ``seed`` and the epoch's number
+        determine, or without ``shuffle`` in their own. First rows of the next epoch complete the last batch."""
         return _Epochs(-(-self.rows // self.per_batch), self, seed, shuffle)
 
     def for_scoring(self) -> Batches:
@@ -210,9 +194,7 @@ class Dataset:
 
     def split(self, fraction: float, seed: int = 0, shuffle: bool = True) -> tuple[Dataset, Dataset]:
         """Return rows to train on, and a ``fraction`` of the rows to score on: drawn by ``seed``, or the last rows.
-
-        Raises :class:`DataError` if either part would have less than a batch.
-        """
+        Raises DataError if either part would have less than a batch."""
         order = _order(self.rows, [seed], shuffle)
         cut = self.rows - round(self.rows * fraction)
         parts = [np.sort(order[:cut]), np.sort(order[cut:])]
@@ -243,11 +225,8 @@ def needed_inputs(graph: Graph, declared: Mapping[str, Axes]) -> dict[str, tuple
 
 def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str, AnyArray], source: str) -> Dataset:
     """Return the dataset of a graph; ``source`` names the arrays in errors, ``declared`` is from :func:`batch_axes`.
-
-    Raises :class:`DataError` with every problem at once: arrays that are missing, extra, of another shape, not numbers,
-    not finite, or outside of the domains of the ops that read them. Elements of a file are read only if everything else
-    fits.
-    """
+    Raises DataError with every problem at once: arrays that are missing, extra, of another shape, not numbers, not
+    finite, or outside of the domains of the ops that read them."""
     needed = needed_inputs(graph, declared)
     filled = [node.name for node in graph if isinstance(node.op, Input)]
     carried = {name: f": it takes the value of {output.name}" for name, output in graph.carried().items()}
@@ -301,7 +280,6 @@ class _Epochs:
     orders: dict[int, Order] = field(default_factory=dict)  # of the epochs last asked for: a batch may touch two
 
     def batch(self, iteration: int) -> dict[str, Array]:
-        """Return the batch of an iteration, counted from 0, independent of earlier calls."""
         first = iteration * self.dataset.per_batch
         places = [divmod(at, self.dataset.rows) for at in range(first, first + self.dataset.per_batch)]
         return self.dataset.take(np.array([self._epoch(epoch)[row] for epoch, row in places]))
@@ -347,16 +325,10 @@ def run_data(
     shuffle: bool,
     arrays: Mapping[str, AnyArray] | None = None,
 ) -> RunData:
-    """Return all data of a run, checked against its training graph. Raises :class:`DataError` for arrays that do not
-    fit.
-
-    ``arrays`` are the arrays of ``data``, if they were read already.
-
-    An input with a fill may be among the data; then it is fed.
-
-    If states are carried from batch to batch, nothing is shuffled, and every place in a batch continues in the next
-    batch, so examples must fill whole batches.
-    """
+    """Return all data of a run, checked against its training graph. Raises DataError for arrays that do not fit.
+    ``arrays`` are the arrays of ``data``, if they were read already. An input with a fill may be among the data; then
+    it is fed. If states are carried from batch to batch, nothing is shuffled, and every place in a batch continues in
+    the next batch, so examples must fill whole batches."""
     if test_data is not None and test_split is not None:
         both = Argument("test_data"), Argument("test_split")
         raise DataError(f"{both[0]} and {both[1]} both say what to score on: expected one of them")

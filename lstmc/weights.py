@@ -1,5 +1,4 @@
-"""Parameter values: drawn by the declared fillers, or at random for a check, or bound from a file under the user's own
-names and shapes."""
+"""Values of parameters: drawn by the declared fillers, or at random for a check, or from a file of the user's."""
 
 from __future__ import annotations
 
@@ -27,11 +26,8 @@ def parameters(graph: Graph) -> dict[str, Param]:
 
 
 def initial_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
-    """Return every parameter drawn by its filler: the same for the same name, shape, filler and ``seed``.
-
-    They are float32; fixed arrays have the model's own numbers, which may be float64. Raises :class:`WeightsError` if
-    there is not enough memory.
-    """
+    """Return every parameter drawn by its filler: the same for the same name, shape, filler and ``seed``. They are
+    float32; fixed arrays have the model's own numbers, which may be float64. Raises WeightsError for lack of memory."""
     ops = parameters(graph)
     elements = sum(TensorType(op.shape).size for op in ops.values())
     if elements > FEW and 12 * elements > (free := memory.free_memory()):  # drawn in 8 bytes each, kept in 4
@@ -62,8 +58,7 @@ def random_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
 
 
 def _check_values(op: Param, rng: np.random.Generator) -> Array:
-    """Draw values of a parameter with which a check finds wrong weights: a parameter that begins as a constant or about
-    zero gets other values, so that no two elements are alike. Fixed parameters keep their declared values."""
+    """Draw different values of a parameter, for a check to find wrong weights. An untrained one keeps its values."""
     fill = op.fill
     declared = fill.draw(rng, op.shape)
     if op.lr_mult == op.decay_mult == 0:
@@ -78,19 +73,14 @@ def _check_values(op: Param, rng: np.random.Generator) -> Array:
 
 
 def read_weights(path: Path, graph: Graph) -> dict[str, Array]:
-    """Return the parameters of ``graph`` from an ``.npz`` file: names and shapes as in the model.
-
-    Raises :class:`WeightsError` with all arrays that are missing, extra, misshaped or not finite.
-    """
+    """Return the parameters of ``graph`` from an ``.npz`` file: names and shapes as in the model. Raises WeightsError
+    with all arrays that are missing, extra, misshaped or not finite."""
     return check_weights(read_npz(path, WeightsError), graph, str(path))
 
 
 def check_weights(arrays: Mapping[str, Any], graph: Graph, source: str) -> dict[str, Array]:
-    """Return the parameters of a graph as float32. Raise WeightsError, with all problems, if arrays are missing, extra,
-    misshaped or not finite; ``source`` names the arrays in the error.
-
-    Fixed arrays may be absent: their numbers are the model's, which may be float64.
-    """
+    """Return the parameters of a graph as float32; ``source`` names the arrays in errors. Fixed arrays may be absent.
+    Raise WeightsError, with all problems, if arrays are missing, extra, misshaped or not finite."""
     ops = parameters(graph)
     fixed = {name: op.fill.draw(named_rng(0, name), op.shape) for name, op in ops.items() if op.fixed}
     arrays = {**fixed, **arrays}
@@ -116,11 +106,9 @@ def _type(array: Any) -> TensorType:
 
 
 def unpack_weights(weights: Graph, blobs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the user's parameters from the blobs of a weight graph, whose exact inverse this is.
-
-    A parameter with a part in no blob (a gate that no step of the net uses) cannot be read back and is left out, and so
-    is a parameter from which a blob is precomputed. ``blobs`` must have every output of ``weights``.
-    """
+    """Return the user's parameters from the blobs of a weight graph, whose exact inverse this is. A parameter with a
+    part in no blob (a gate that no step of the net uses) cannot be read back and is left out, and so is a parameter
+    from which a blob is precomputed. ``blobs`` must have every output of ``weights``."""
     size = 4 * sum(type_.size for node in weights for type_ in node.types)
     if problem := memory_problem(size, 1):
         raise WeightsError(f"the graph of the weights in the manifest {problem}")

@@ -1,7 +1,5 @@
-"""Arrays in files: stored arrays, ``.npz`` and HDF5 files, and checks of arrays from users.
-
-A stored array reads its header at once and its elements on access.
-"""
+"""Arrays in files: stored arrays, ``.npz`` and HDF5 files, and checks of arrays from users. A stored array reads its
+header at once and its elements on access."""
 
 from __future__ import annotations
 
@@ -33,10 +31,8 @@ COPIES = 3  # that are made of an array while it is checked and converted
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array of a file: its shape and type at once, its elements by ``np.asarray``.
-
-    Its elements are read once, by ``read``. Raises ``error`` if they need more memory than is free.
-    """
+    """An array of a file: its shape and type at once, its elements by ``np.asarray``. Its elements are read once, by
+    ``read``. Raises ``error`` if they need more memory than is free."""
 
     name: str
     shape: tuple[int, ...]
@@ -89,8 +85,7 @@ def _size_text(size: float) -> str:
 
 
 def element_problem(name: str, stored: AnyArray) -> str | None:
-    """Return why an array cannot be fed to a net: its elements are not numbers, not finite, or too large for float32.
-    Return None if it can."""
+    """Return why an array cannot be fed to a net (not numbers, not finite, too large for float32), or None."""
     real = np.issubdtype(stored.dtype, np.number) and not np.issubdtype(stored.dtype, np.complexfloating)
     if not real and stored.dtype != np.bool_:
         return f"not numbers: {name} has dtype {stored.dtype}"
@@ -130,8 +125,7 @@ def wrong_names(
     optional: Collection[str] = (),
     why_extra: Mapping[str, str] = {},
 ) -> list[str]:
-    """Return a line for each of the ``expected`` arrays that is missing, and a line for each array that is not
-    expected, with the reason or the nearest name. ``shapes`` are the shapes of the arrays."""
+    """Return a line for each missing array, and one for each unexpected array with the reason or the nearest name."""
     absent = [name for name in expected if name not in shapes]
     extra = {name: shape for name, shape in shapes.items() if name not in expected}
     return [
@@ -153,11 +147,8 @@ _DAMAGED = (
 
 
 def read_npz(path: Path, error: type[LstmcError], expected: str = NPZ) -> dict[str, StoredArray]:
-    """Return every array of an ``.npz`` file by name; the elements are read on access.
-
-    Raises ``error`` for a file that is missing, damaged or of another kind, and for elements that are Python objects,
-    because reading such elements would run code.
-    """
+    """Return every array of an ``.npz`` file by name; the elements are read on access. Raises ``error`` for a file that
+    is missing, damaged or of another kind, and for elements that are Python objects, whose reading would run code."""
     with _readable(path, error, expected):
         with regular(path).open("rb") as file:
             if file.read(len(_SINGLE)) == _SINGLE:
@@ -247,11 +238,8 @@ SAVE = "write the arrays by their names with NumPy, as np.savez('data.npz', X=X,
 
 def read_arrays(path: Path) -> dict[str, StoredArray]:
     """Return every array of an ``.npz`` or HDF5 file by its name; an array in a group of HDF5 is called ``group/name``.
-
-    The content decides the kind of file. Elements are read on access. Raises :class:`DataError` for a file that is
-    missing, of another kind, damaged, has Python objects, or keeps elements in other files, and for HDF5 without the
-    package h5py.
-    """
+    The content decides the kind of file. Elements are read on access. Raises DataError for a file that is missing, of
+    another kind, damaged, has Python objects, or keeps elements in other files, and for HDF5 without h5py."""
     with reading(path, DataError), regular(path).open("rb") as file:
         start = file.read(len(HDF5_SIGNATURE))
     if not start.startswith((HDF5_SIGNATURE, b"PK", b"\x93NUMPY")):
@@ -289,11 +277,8 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
 
 
 def _items(file: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each object of an HDF5 file once, with its path, and links to other files.
-
-    Each object is opened from its own group: h5py's visitors look up each object from the root, which takes quadratic
-    time for nested groups.
-    """
+    """Yield each object of an HDF5 file once, with its path, and links to other files. Each object is opened from its
+    own group: h5py's visitors look up each object from the root, which takes quadratic time for nested groups."""
     h5py = h5py_package()
     seen, open_groups = {h5py.h5o.get_info(file.id).addr}, [("", file, iter(sorted(file)))]
     while open_groups:

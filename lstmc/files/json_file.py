@@ -1,8 +1,5 @@
 """JSON from files that may be damaged or of another program: types declare its structure, and the whole content is
-checked before any of it is used.
-
-Types are Python's and dataclasses of them, with the limits below; Pydantic checks.
-"""
+checked before any of it is used. Types are Python's and dataclasses of them, with the limits below; Pydantic checks."""
 
 from __future__ import annotations
 
@@ -24,8 +21,7 @@ MOST_BYTES = 64 << 20  # of a file: the largest manifests have less than one MiB
 
 
 def _array_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the sizes of an array's axes unchanged. Raise ValueError for more axes than NumPy 1 allows, or more
-    elements than int32 counts."""
+    """Return the sizes of an array's axes. Raise ValueError for more axes than NumPy 1 allows, or too many elements."""
     if len(sizes) > MOST_AXES or prod(sizes) > MOST_ELEMENTS:
         raise ValueError("sizes of an array's axes")
     return sizes
@@ -49,15 +45,12 @@ class NotExpected(Exception):
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Return the content of a JSON file as a ``kind``. Raises :class:`NotExpected` for a file of other content, and
-    OSError for an unreadable one.
-    """
+    """Return a JSON file's content as a ``kind``. Raises NotExpected for other content, OSError if it is unreadable."""
     return parse_json(read_bounded(path), kind)
 
 
 def read_bounded(path: Path) -> bytes:
-    """Return the content of a file that should be small. Raises :class:`NotExpected` if it is larger than
-    ``MOST_BYTES``, and OSError if it cannot be read."""
+    """Return the content of a file of at most ``MOST_BYTES``. Raises NotExpected for a larger one, and OSError."""
     with regular(path).open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
@@ -66,12 +59,9 @@ def read_bounded(path: Path) -> bytes:
 
 
 def parse_json(content: bytes, kind: type[T]) -> T:
-    """Return the value of a JSON text as a ``kind``: a type of Python, or a dataclass.
-
-    Keys that a dataclass does not have are ignored, and nothing is converted. A check that the kind defines raises
-    ValueError with its expectation. Raises :class:`NotExpected` for any other content, also for half of a surrogate
-    pair and for too deep nesting.
-    """
+    """Return the value of a JSON text as a ``kind``: a type of Python, or a dataclass. Keys that a dataclass does not
+    have are ignored, and nothing is converted. A check that the kind defines raises ValueError with its expectation.
+    Raises NotExpected for any other content, also for half of a surrogate pair and for too deep nesting."""
     try:
         value: T = _adapter(kind).validate_json(content, strict=True)  # type: ignore[arg-type]  # a type has a hash
     except ValidationError as error:

@@ -13,11 +13,8 @@ from lstmc.errors import LstmcError, OutputError
 
 @contextmanager
 def hold_folder(folder: Path, lock: Path, busy: LstmcError, place: str) -> Iterator[None]:
-    """Make a folder, and lock it by the file ``lock`` until this process ends in any way.
-
-    Raises ``busy`` if another process has locked it, and :class:`OutputError` if ``place`` ("into FOLDER") cannot be
-    written.
-    """
+    """Make a folder, and lock it by the file ``lock`` until this process ends in any way. Raises ``busy`` if another
+    process has locked it, and OutputError if ``place`` ("into FOLDER") cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file_lock = FileLock(lock, timeout=0, mode=0o644).acquire()

@@ -1,7 +1,5 @@
-"""Write files atomically (beside the target, then renamed).
-
-Files in a cache folder are executed, so no other user can write to it.
-"""
+"""Write files atomically (beside the target, then renamed); check who else can write to a file. Files in a cache folder
+are executed, so no other user can write to it."""
 
 from __future__ import annotations
 
@@ -23,13 +21,10 @@ Content = bytes | Callable[[Path], None]
 
 
 def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
-    """Write all files into ``folder`` (made if needed), or none: they are renamed only when all are on the disk.
-
-    A name may contain folders, as ``src/net.c``, which are made too. A target that is not a regular file
-    (``/dev/stdout``, ``/dev/null``, a pipe) is written into, after all others, and never replaced.
-
-    Raises :class:`OutputError` when the folder cannot be made or written, or the disk is full.
-    """
+    """Write all files into ``folder`` (made if needed), or none: they are renamed only when all are on the disk. A name
+    may contain folders, as ``src/net.c``, which are made too. A target that is not a regular file (``/dev/stdout``,
+    ``/dev/null``, a pipe) is written into, after all others, and never replaced. Raises OutputError when the folder
+    cannot be made or written, or the disk is full."""
     staged: list[tuple[str, Path]] = []
     poured: list[tuple[str, Path]] = []  # into devices
     new_folders: list[Path] = []
@@ -67,12 +62,8 @@ PREVIOUS = "previous"
 
 
 def set_aside(folder: Path, names: Iterable[str]) -> Path:
-    """Move the files of these names from ``folder`` into ``folder/previous/N``, with the first free N. Return the new
-    folder.
-
-    The files are moved in order: as long as the last file is in place, the set counts as not moved. Raises
-    :class:`OutputError` if a file cannot be moved.
-    """
+    """Move the files of these names from ``folder`` into ``folder/previous/N``, with the first free N; return it. The
+    files are moved in order: until the last file is moved, the set counts as not moved. Raises OutputError."""
     kept = next(path for n in count(1) if not (path := folder / PREVIOUS / str(n)).exists())
     try:
         kept.mkdir(parents=True)
@@ -107,11 +98,8 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def private_folder(folder: Path) -> Path:
-    """Return a folder that only this user can enter; it is made, with its parents, if it is missing.
-
-    Raises :class:`BackendError` if others could replace its files, as :func:`check_private` does; OSError if it cannot
-    be made.
-    """
+    """Return a folder that only this user can enter; it is made, with its parents, if it is missing. Raises
+    BackendError if others could replace its files, as :func:`check_private` does; OSError if it cannot be made."""
     for each in reversed([folder, *folder.parents]):
         if not each.exists():
             each.mkdir(mode=0o700, exist_ok=True)
@@ -122,20 +110,16 @@ def private_folder(folder: Path) -> Path:
 
 
 def check_private(path: Path) -> None:
-    """Raise :class:`BackendError` if another user could have written the file at ``path``, or could replace it before
-    it is loaded: see :func:`foreign`.
-    """
+    """Raise BackendError if another user could write or replace the file at ``path``: see :func:`foreign`."""
     problem = foreign(path)
     if problem is not None:
         raise BackendError(problem[0], notes=problem[1:])
 
 
 def foreign(path: Path) -> tuple[str, ...] | None:
-    """Return how another user could write to ``path``, and the remedy. Return None if no other user can.
-
-    As in sshd, all folders and links on the way to ``path`` are checked. In a folder with the sticky bit, such as /tmp,
-    other users cannot replace files of this user. A path that cannot be reached is not checked.
-    """
+    """Return how another user could write to ``path``, and the remedy. Return None if no other user can. As in sshd,
+    all folders and links on the way to ``path`` are checked. In a folder with the sticky bit, such as /tmp, other users
+    cannot replace files of this user. A path that cannot be reached is not checked."""
     if not hasattr(os, "geteuid"):
         return None  # no POSIX system: nothing is compiled or installed there
     absolute, real = Path(os.path.abspath(path)), Path(os.path.realpath(path))
@@ -156,7 +140,6 @@ def foreign(path: Path) -> tuple[str, ...] | None:
 
 
 def _owner(path: Path, uid: int) -> str:
-    """Return the name of a path's owner, or ``user UID`` if the name is unknown."""
     try:
         return path.owner()
     except (KeyError, OSError):

@@ -14,9 +14,7 @@ from lstmc.process import memory
 
 
 def regular(path: Path) -> Path:
-    """Return the path of a regular file. Raises OSError for a device or a pipe, which may have no end, and for a path
-    with a NUL character.
-    """
+    """Return the path of a regular file. Raises OSError for others, as a device or a pipe, which may have no end."""
     try:
         mode = os.stat(path).st_mode
     except ValueError:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 
 def call(command: Sequence[str], *, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command without input, with ``variables`` added to its environment. The ``stdout`` of the result has stdout
-    and stderr."""
+    """Run a command without input, with ``variables`` added to its environment. Its ``stdout`` has stderr too."""
     return subprocess.run(
         command,
         cwd=cwd,

@@ -1,7 +1,5 @@
-"""The memory that this process can still use, and limits on it.
-
-A process has its own limit only if psutil reports one, as on Linux. Otherwise the machine's memory is the limit.
-"""
+"""The memory that this process can still use, and limits on it. Without a limit of its own (psutil reports one on
+Linux) the machine's memory is the limit."""
 
 from __future__ import annotations
 
@@ -25,11 +23,8 @@ def free_memory() -> int:
 
 @contextmanager
 def limit_memory(more: int) -> Iterator[None]:
-    """Limit the growth of this process inside the block: larger allocations fail, as by a MemoryError.
-
-    The limit is for libraries in C that allocate the size that a file states without checking it, as HDF5 does for
-    texts of variable length.
-    """
+    """Limit the growth of this process inside the block: larger allocations fail, as by a MemoryError. It is for
+    libraries in C that allocate what a file states without checking it, as HDF5 does for texts of variable length."""
     if not _LIMITED:
         yield
         return

@@ -1,7 +1,5 @@
-"""Workers for many independent jobs, by Dask: processes on this machine, or workers of a scheduler elsewhere.
-
-Every worker is a process that runs one job at a time. If a worker ends, another worker gets its job.
-"""
+"""Workers for many independent jobs, by Dask: processes on this machine, or workers of a scheduler elsewhere. Every
+worker is a process that runs one job at a time. If a worker ends, another worker gets its job."""
 
 from __future__ import annotations
 
@@ -64,8 +62,7 @@ class SerialPool:
 
 class Pool:
     """Jobs that run in workers. ``where`` is the scheduler's name in errors; ``cluster`` is Dask's LocalCluster, if the
-    workers are processes that this one has started.
-    """
+    workers are processes that this one has started."""
 
     def __init__(self, client: Any, where: str, cluster: Any = None) -> None:
         self._client, self._where, self._cluster = client, where, cluster
@@ -87,10 +84,8 @@ class Pool:
         self._futures[name] = self._client.submit(function, argument, key=key, pure=False)
 
     def ended(self, seconds: float) -> list[JobResult]:
-        """Wait at most ``seconds`` for a job to end. Return the jobs that have ended since the last call.
-
-        Raises :class:`SweepError` if the scheduler has ended.
-        """
+        """Wait at most ``seconds`` for a job to end. Return the jobs that have ended since the last call. Raises
+        SweepError if the scheduler has ended."""
         until = time.monotonic() + seconds
         while True:
             if self._client.status != "running":
@@ -146,8 +141,7 @@ class Pool:
 
 
 def _at_work(dask_worker: Any) -> tuple[int, list[int]]:
-    """Return the number of jobs that a worker runs, and the process ids of its child processes that a signal had
-    stopped. These children are killed, because the jobs would wait for them."""
+    """Return the number of a worker's jobs, and its stopped child processes, killed here: jobs would wait for them."""
     killed = list[int]()
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
@@ -173,12 +167,9 @@ def _ended(name: str, future: Any) -> JobResult:
 def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[Pool]:
     """Yield a pool of workers: those of the scheduler at an address, as ``tcp://10.0.0.1:8786``, or without an address
     ``workers`` new processes of this machine (default: one for each core), which end with this process.
-
     A Dask process runs code for anybody who connects to it. So local processes talk by TLS, with a new key that is in
     no file, and their HTTP servers have no pages. The owner of a scheduler elsewhere is responsible for its security.
-
-    Raises :class:`SweepError` without the package distributed, and if no scheduler answers.
-    """
+    Raises SweepError without the package distributed, and if no scheduler answers."""
     distributed = need("distributed", "Dask", "sweep", SweepError)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors of lstmc report its failures
     if scheduler is None:
@@ -214,11 +205,9 @@ def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[P
 
 
 def _client(distributed: Any, scheduler: str) -> Any:
-    """Return a client of the scheduler at an address. The client is closed if it cannot connect.
-
-    Dask leaves the closing to the garbage collector. If that runs while another client starts, both want the same lock
-    in one thread, and wait forever (``LoopRunner`` of distributed 2026.8).
-    """
+    """Return a client of the scheduler at an address. The client is closed if it cannot connect: Dask leaves that to
+    the garbage collector. If that runs while another client starts, both want the same lock in one thread, and wait
+    forever (``LoopRunner`` of distributed 2026.8)."""
 
     class Client(distributed.Client):  # type: ignore[misc]  # of a package that is optional
         def start(self, **arguments: Any) -> None:
@@ -233,8 +222,7 @@ def _client(distributed: Any, scheduler: str) -> Any:
 
 
 def _stopped(workers: Pool) -> Iterator[Pool]:
-    """Yield the pool, and cancel its jobs at the end of the block. Raises :class:`SweepError` if a process of the pool
-    had to be killed."""
+    """Yield the pool, and cancel its jobs in the end. Raises SweepError if a process of the pool had to be killed."""
     try:
         yield workers
     except BaseException:

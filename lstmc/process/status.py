@@ -48,10 +48,8 @@ def activity_listener(listener: Listener) -> Iterator[None]:
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Disable the cyclic garbage collector inside the block.
-
-    Compiling a large net allocates millions of live objects, and scanning them takes a third of the time.
-    """
+    """Disable the cyclic garbage collector inside the block: compiling a large net allocates millions of live objects,
+    and scanning them takes a third of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -70,10 +68,7 @@ SIZES = (
 
 
 def launched_processes() -> int:
-    """Return the number of processes that a launcher has started together, including this process; 1 without a
-    launcher.
-
-    Only MPI knows the rank of this process, and whether the processes can reach each other.
-    """
+    """Return the number of processes that a launcher has started together, with this one; 1 without a launcher. Only
+    MPI knows the rank of this process, and whether the processes can reach each other."""
     size = next((os.environ[name] for name in SIZES if name in os.environ), "")
     return int(size) if size.isdecimal() else 1

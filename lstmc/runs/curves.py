@@ -1,7 +1,5 @@
-"""The losses and scores of one run, or of several to compare, as a figure.
-
-matplotlib belongs to an extra and is slow to import, so this module is imported by :func:`lstmc.plugins.need`.
-"""
+"""The losses and scores of one run, or of several to compare, as a figure. matplotlib belongs to an extra and is slow
+to import, so this module is imported by :func:`lstmc.plugins.need`."""
 
 from __future__ import annotations
 
@@ -37,9 +35,7 @@ def figure_files(
     runs: Mapping[str, Sequence[Record]], forms: Iterable[str], kinds: Mapping[str, tuple[str, str]] | None = None
 ) -> dict[str, bytes]:
     """Return the figure of some runs, given by their names, in each of the ``forms``: ``png``, ``svg``, ``pdf``.
-
-    ``kinds`` has, for each run, the label and the colour of the run's kind. Without it each run has its own colour.
-    """
+    ``kinds`` has the label and the colour of each run's kind. Without it each run has its own colour."""
     return figure_bytes(lambda: runs_figure(runs, kinds), forms)
 
 
@@ -57,12 +53,9 @@ def figure_bytes(make: Callable[[], Figure], forms: Iterable[str]) -> dict[str, 
 
 
 def runs_figure(runs: Mapping[str, Sequence[Record]], kinds: Mapping[str, tuple[str, str]] | None = None) -> Figure:
-    """Return a figure with the losses in one panel, and each score in its own panel below.
-
-    A loss axis is logarithmic if every loss is above zero. For a single run the loss of each update is shown, faint,
-    behind the smoothed loss. The legend is above the panels, in as many columns as fit; for several runs it has an
-    entry for each run, or for each kind, and two entries for solid and dashed lines.
-    """
+    """Return a figure with the losses in one panel, and each score in its own panel below. A loss axis is logarithmic
+    if every loss is above zero. For a single run the loss of each update is shown, faint, behind the smoothed loss. The
+    legend has an entry for each of several runs or kinds, and two for solid and dashed lines."""
     scores = {name: _scores(records) for name, records in runs.items()}
     panels = list(dict.fromkeys(score for run_scores in scores.values() for score in run_scores if score != "loss"))
     single = len(runs) == 1
@@ -104,18 +97,15 @@ def palette(names: Iterable[str]) -> dict[str, str]:
 
 
 def short_names(names: Iterable[str]) -> list[str]:
-    """Return names without the parts, between commas, that they all have in common, as in ``cell=lstm,seed=1``.
-
-    A name that has only such parts stays whole.
-    """
+    """Return names without the parts, between commas, that they all have in common, as in ``cell=lstm,seed=1``. A name
+    that has only such parts stays whole."""
     parts = [name.split(",") for name in names]
     common = set(parts[0]).intersection(*parts) if len(parts) > 1 else set()
     return [",".join(part for part in each if part not in common) or ",".join(each) for each in parts]
 
 
 def _entries(colors: Mapping[str, str], tested: bool) -> list[Line2D]:
-    """Return the lines of the legend of several runs: a line for each entry, then a solid line for training losses and,
-    if ``tested``, a dashed line for test losses."""
+    """Return the legend of several runs: a line for each entry, one for training and, if ``tested``, one for tests."""
     lines = [Line2D([], [], color=color, label=entry) for entry, color in colors.items()]
     lines.append(Line2D([], [], color="0.4", label="training loss, smoothed"))
     return [*lines, Line2D([], [], color="0.4", linestyle="--", marker="o", markersize=3, label="test loss")][
@@ -124,7 +114,6 @@ def _entries(colors: Mapping[str, str], tested: bool) -> list[Line2D]:
 
 
 def _columns(labels: Sequence[str]) -> int:
-    """Return the number of columns of these labels that fit into the figure."""
     longest = max(map(text_width, labels))
     return max(1, min(4, int(WIDTH / (longest + HANDLE))))
 
@@ -144,8 +133,7 @@ def wrap(text: str, width: float) -> str:
 
 
 def _losses(axes: Axes, records: Sequence[Record], tested: Points | None, color: str, faint: bool) -> None:
-    """Draw the smoothed training loss of a run, if ``faint`` also the loss of each update, and the test loss if there
-    is one."""
+    """Draw a run's smoothed training loss, with ``faint`` also the loss of each update, and its test loss, if any."""
     trained = [(r["iteration"], r["loss"]) for r in records if r["kind"] == "train" and r["loss"] is not None]
     if trained:
         iterations, losses = zip(*trained, strict=True)

@@ -22,11 +22,8 @@ from lstmc.version import __version__
 
 @dataclass(frozen=True)
 class Started:
-    """The run begins: the size of the data, the number of updates, and the size of the test data.
-
-    ``rows`` counts examples or whole batches, as ``of`` names them; a batch has ``per_batch`` rows. ``test_rows`` is
-    None without scores.
-    """
+    """The run begins: the size of the data, the number of updates, and the size of the test data (None without scores).
+    ``rows`` counts examples or whole batches, as ``of`` names them; a batch has ``per_batch`` rows."""
 
     iterations: int
     rows: int
@@ -100,7 +97,6 @@ class Recorder:
     def __init__(
         self, metrics: Metrics, drawing: CurveDrawing, progress: Progress, clock: Clock = time.monotonic
     ) -> None:
-        """Take the listeners, and begin to count the seconds of the run."""
         self._metrics, self._drawing, self._progress, self._clock = metrics, drawing, progress, clock
         self._start = self._last = clock()
 
@@ -126,11 +122,8 @@ FOLDER = "tensorboard"
 
 
 class EventFiles:
-    """Writes each loss, learning rate and test score into ``RUN/tensorboard``: give it as ``progress``.
-
-    A resumed run continues the files; measurements past its snapshot are hidden. Raises :class:`TrainingError`
-    without the package tensorboardX.
-    """
+    """Writes each loss, learning rate and test score into ``RUN/tensorboard``: give it as ``progress``. A resumed run
+    continues the files; measurements past its snapshot are hidden. Raises TrainingError without tensorboardX."""
 
     def __init__(self, run: Path) -> None:
         self._package = need("tensorboardX", "tensorboardX", "tensorboard", TrainingError)
@@ -138,7 +131,6 @@ class EventFiles:
         self._writer: Any = None
 
     def __call__(self, event: Event) -> None:
-        """Write the loss and rate of an update, or the scores of a test."""
         if isinstance(event, Updated):
             self._add(event.iteration, {"loss/train": event.loss, "rate": event.rate})
         elif isinstance(event, Scored):

@@ -1,8 +1,6 @@
-"""The folder of a training run: its settings, its lock, and its snapshots.
-
-A snapshot is a folder that is complete or absent. A backend provides the files of ``RUN/snapshots/000100/``;
-``snapshot.json`` beside them has the size and the SHA-256 of each file, the backend's own values, and its own hash.
-"""
+"""The folder of a training run: its settings, its lock, and its snapshots. A snapshot is a folder that is complete or
+absent. A backend provides the files of ``RUN/snapshots/000100/``; ``snapshot.json`` beside them has the size and the
+SHA-256 of each file, the backend's own values, and its own hash."""
 
 from __future__ import annotations
 
@@ -55,11 +53,9 @@ def write_snapshot(
     folder: Path, iteration: int, files: Mapping[str, bytes], about: Mapping[str, Any], read: Callable[[Path], object]
 ) -> Path:
     """Write ``files``, and ``about`` as JSON, into ``folder/NNNNNN``, and return this folder.
-
     The snapshot is written under another name, flushed to the disk, read back by ``read``, and only then renamed.
-    Raises :class:`OutputError` if it cannot be written; then nothing is changed. The last ``KEPT`` complete snapshots
-    stay, including this one. Later snapshots, which can only be damaged, stay until the run reaches them.
-    """
+    Raises OutputError if it cannot be written; then nothing is changed. The last ``KEPT`` complete snapshots stay,
+    including this one. Later snapshots, which can only be damaged, stay until the run reaches them."""
     final = snapshot_folder(folder, iteration)
     staged = folder / f".{final.name}.part"
     try:
@@ -84,8 +80,7 @@ def write_snapshot(
 
 
 def read_about(path: Path, kind: type[T]) -> T:
-    """Return the content of a snapshot's ``snapshot.json`` as a ``kind``. Raises :class:`TrainingError` if the content
-    is invalid, or a file of the snapshot is damaged."""
+    """Return a snapshot's ``snapshot.json`` as a ``kind``. Raises TrainingError if it or another file is damaged."""
     try:
         content = read_bounded(path / ABOUT)
         if _is_intact(path, content):
@@ -96,8 +91,7 @@ def read_about(path: Path, kind: type[T]) -> T:
 
 
 def newest(folder: Path, read: Callable[[Path], T]) -> tuple[Path, T] | None:
-    """Return the newest snapshot that ``read`` accepts, and the result of ``read``. Return None if ``read`` raises
-    :class:`TrainingError` for each."""
+    """Return the newest snapshot for which ``read`` raises no TrainingError, and its result; None if there is none."""
     for path in _snapshot_folders(folder):
         try:
             return path, read(path)
@@ -145,8 +139,7 @@ def _own_digest(described: Mapping[str, Any]) -> str:
 
 
 def _is_intact(path: Path, content: bytes) -> bool:
-    """Return whether a snapshot's files have the sizes and hashes that ``content``, its ``snapshot.json``, lists.
-    Raises :class:`NotExpected`."""
+    """Return whether a snapshot's files have the sizes and hashes that ``content``, its ``snapshot.json``, lists."""
     about = parse_json(content, Description)
     own = {key: value for key, value in json.loads(content).items() if key != HASH}
     return about.sha256 == _own_digest(own) and all(
@@ -229,12 +222,10 @@ class _Files:
 
 @contextmanager
 def run_folder(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool = False) -> Iterator[Path]:
-    """Hold the run's folder for this process alone, and yield the folder of its snapshots.
-
-    With ``overwrite`` an existing run is first moved into ``folder/previous/N``. Raises :class:`TrainingError` if a new
-    run would overwrite another run, if the run to resume is missing or has other settings, and if another process
-    trains in the folder; :class:`OutputError` if the folder cannot be written.
-    """
+    """Hold the run's folder for this process alone, and yield the folder of its snapshots. With ``overwrite`` an
+    existing run is first moved into ``folder/previous/N``. Raises TrainingError if a new run would overwrite another
+    run, if the run to resume is missing or has other settings, and if another process trains in the folder; OutputError
+    if the folder cannot be written."""
     if resume and not os.path.isfile(folder / RUN) and _snapshot_identity(folder) is None:
         raise TrainingError(f"{folder} has no run to resume", mends=[Mend.START])
     busy = TrainingError(f"another process trains in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
@@ -244,9 +235,8 @@ def run_folder(folder: Path, identity: RunIdentity, resume: bool, overwrite: boo
 
 
 def _agree(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool) -> None:
-    """Check that the folder's existing run, if any, agrees with the request: a new run needs a folder without one,
-    unless it overwrites; a resumed run needs the same identity. Raise TrainingError otherwise. A new run writes its
-    identity."""
+    """Check that a new run, whose identity is written, has a folder without a run, unless it overwrites that run, and
+    that a resumed run has the identity of the run in the folder. Raise TrainingError otherwise."""
     path = folder / RUN
     if not resume:
         has_snapshot = _snapshot_identity(folder) is not None

@@ -1,7 +1,5 @@
-"""``metrics.jsonl``: the measurements of a run, a line of JSON for each update and each test; divergence of a loss. It
-also draws the curves of runs: during training in another process, ``python -m lstmc.runs.metrics RUN``, so that
-training does not wait; and of several runs in one picture.
-"""
+"""``metrics.jsonl``: the measurements of a run, a line of JSON for each update and each test; divergence of a loss.
+Also curves of runs, drawn during training in another process, ``python -m lstmc.runs.metrics RUN``."""
 
 from __future__ import annotations
 
@@ -53,10 +51,8 @@ Line = Annotated[TrainLine | TestLine, Field(discriminator="kind")]
 
 
 class Metrics:
-    """The file, open for adding lines; each line is flushed before the next measurement.
-
-    A resumed run first removes the lines past its snapshot: they will be measured again.
-    """
+    """The file, open for adding lines; each line is flushed before the next measurement. A resumed run first removes
+    the lines past its snapshot: they will be measured again."""
 
     def __init__(self, folder: Path, resume: bool = False, beside: Mapping[str, bytes] = {}) -> None:
         """``beside`` are files to write with the first line: only then the run has begun."""
@@ -83,8 +79,7 @@ class Metrics:
             self._file.close()
 
     def _add(self, kind: str, iteration: int, measured: Record) -> None:
-        """Write a record as a line of the file. The first record of a resumed run removes the lines from its iteration
-        on."""
+        """Add a record as a line. The first record of a resumed run removes the lines from its iteration on."""
         record = {"kind": kind, "iteration": iteration, **measured}
         try:
             if self._file is None:
@@ -99,8 +94,7 @@ class Metrics:
 
 
 class Smoothed:
-    """A running mean in which the value of ``window`` steps ago has a third of the newest value's weight. It is
-    unbiased from the first value on."""
+    """A running mean, unbiased from the start. A value ``window`` steps back has a third of the newest one's weight."""
 
     def __init__(self, window: float) -> None:
         self._keep = 1 - 1 / max(window, 1)
@@ -123,8 +117,7 @@ def run_seconds(records: Iterable[Record]) -> float:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """Return the records of a file, empty if it does not exist. A damaged line, such as the last line of a killed run,
-    is left out."""
+    """Return the records of a file, none if it does not exist, without damaged lines, as a killed run's last one."""
     records = list[Record]()
     for line in path.read_bytes().splitlines() if os.path.isfile(path) else ():
         with suppress(NotExpected):
@@ -153,16 +146,12 @@ TIMES = 1e3
 @dataclass
 class LossWatch:
     """A watch for divergence: a loss diverges when it is over 1000 times the larger of 1 and the mean of the first
-    losses.
-
-    ``first`` holds the first losses, at most ten; before the tenth the mean is that of the losses so far.
-    """
+    losses. ``first`` holds the first losses, at most ten; before the tenth the mean is that of the losses so far."""
 
     first: list[float]
 
     def problem(self, loss: float) -> str | None:
-        """Return the problem of the next loss, in words that follow "the loss of iteration 7", or None if it is
-        normal."""
+        """Return the problem of the next loss, in words after "the loss of iteration 7", or None if it is normal."""
         if not isfinite(loss):
             return f"is {loss}"
         if self.first:
@@ -179,9 +168,7 @@ FORMATS = ("png", "svg", "pdf")
 
 def plot_runs(folders: Sequence[Path], to: Path) -> Path:
     """Draw the losses and scores of runs, whose folders are given, into one file. The file's suffix names the format.
-
-    Raises :class:`DrawingError` for a folder without metrics, for another suffix, and without the package matplotlib.
-    """
+    Raises DrawingError for a folder without metrics, for another suffix, and without the package matplotlib."""
     form = to.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         expected = ", ".join(f".{each}" for each in FORMATS)
@@ -195,8 +182,7 @@ def plot_runs(folders: Sequence[Path], to: Path) -> Path:
 
 
 def _names(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return the folder of each run by the run's name: the name of the folder, or its path below the common folder if
-    two folders have the same name."""
+    """Return each run's folder by the folder's name, or by its path below all their parents if two share a name."""
     paths = [folder.resolve() for folder in folders]
     short = [path.name for path in paths]
     if len(set(short)) < len(short):
@@ -227,11 +213,8 @@ class CurveDrawing:
         self._process = self._begin()
 
     def finish(self) -> str | None:
-        """Draw all metrics and wait for the drawing. Return the reason if the drawing failed, or None. A failed drawing
-        does not fail the run.
-
-        If nothing was recorded since the last drawing began, that drawing is complete.
-        """
+        """Draw all metrics, unless nothing was recorded since the last drawing began, and wait for the drawing. Return
+        the reason if it failed, or None. A failed drawing does not fail the run."""
         last = self._process
         stderr = "" if last is None else last.communicate()[1]
         if last is None or self._metrics_state() != self._last_state:

@@ -1,8 +1,6 @@
-"""The settings of a solver, typed and checked: ``Solver(type="Adam", base_lr=2e-3)``.
-
-Names and meanings are those of SolverParameter in ``src/caffe/proto/caffe.proto``; the settings that each type and
-policy uses are those of ``src/caffe/solvers/*.cpp`` and ``include/caffe/sgd_solvers.hpp``.
-"""
+"""The settings of a solver, typed and checked: ``Solver(type="Adam", base_lr=2e-3)``. Names and meanings are those of
+SolverParameter in ``src/caffe/proto/caffe.proto``; the settings that each type and policy uses are those of
+``src/caffe/solvers/*.cpp`` and ``include/caffe/sgd_solvers.hpp``."""
 
 from __future__ import annotations
 
@@ -28,10 +26,8 @@ class WrongValue(Exception):
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of value. ``expected`` completes "must be"; ``convert`` and ``parse`` return None for an invalid value.
-
-    ``parse`` turns a text into a value for ``convert``.
-    """
+    """One kind of value. ``expected`` completes "must be". ``parse`` turns a text into a value for ``convert``. Both
+    return None for an invalid value."""
 
     expected: str
     convert: Callable[[Any], Any]
@@ -69,7 +65,6 @@ def _number(expected: str, fits: Callable[[np.float32], bool]) -> Kind:
 
 
 def _whole(least: int, most: int) -> Kind:
-    """Return the kind of integers from ``least`` to ``most``."""
 
     def convert(value: Any) -> int | None:
         fits = isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -84,8 +79,7 @@ def choice_of(names: Sequence[str]) -> Kind:
 
 
 def _ascending(value: Any) -> tuple[int, ...] | None:
-    """Return ascending integers from 1 on as a tuple, or None for any other value: Caffe would change the rate too late
-    at steps in another order (sgd_solver.cpp)."""
+    """Return ascending integers from 1 on as a tuple, else None: Caffe takes other orders too late (sgd_solver.cpp)."""
     if not isinstance(value, list | tuple) or not value:
         return None
     numbers = [COUNT.convert(item) for item in value]
@@ -123,10 +117,7 @@ class SolverError(BackendError):
 @dataclass(frozen=True)
 class Setting:
     """A setting: its kind of value, its meaning, and the ``types`` and ``policies`` that use it (empty: all).
-
-    ``default`` is a value, or a value for each type; a setting that a policy uses and that has no default must be
-    given.
-    """
+    ``default`` is a value, or a value for each type. Without it, a setting that a policy uses must be given."""
 
     kind: Kind
     meaning: str
@@ -147,9 +138,7 @@ _DELTAS = {"Adam": 1e-8, "AdaGrad": 1e-8, "RMSProp": 1e-8, "AdaDelta": 1e-6}
 @dataclass(frozen=True, kw_only=True)
 class Solver:
     """Typed settings of a solver, each with a default. Settings that the type or the policy does not use are None.
-
-    Raises :class:`SolverError`, at the user's own argument, for a setting that is unknown, wrong, missing or unused.
-    """
+    Raises :class:`SolverError`, at the user's own argument, for a setting that is unknown, wrong, missing or unused."""
 
     type: str = _setting(choice_of(TYPES), "the rule of the update", "SGD")
     base_lr: float = _setting(ABOVE_0, "the first learning rate", _RATES)
@@ -193,7 +182,6 @@ class Solver:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        """Check the given settings, and fill in the defaults of the type and the policy."""
         explicit = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not None}
         object.__setattr__(self, "_explicit", _checked(explicit))
         for name, value in _filled(self.explicit).items():
@@ -253,8 +241,8 @@ def _checked(explicit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filled(explicit: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings, with the defaults of the type and the policy. A setting that the type or the policy does not
-    use is None. Raise SolverError if the user gave such a setting, or did not give a setting that the policy needs."""
+    """Return all settings, with defaults, and None for unused ones. Raise SolverError if the type or the policy does
+    not use a given setting, or the policy needs a missing one."""
     chosen = {"type": explicit.get("type", TYPES[0]), "lr_policy": explicit.get("lr_policy", POLICIES[0])}
     values = {}
     for name, setting in SETTINGS.items():
@@ -284,10 +272,7 @@ def unknown(name: str) -> str:
 
 def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solver:
     """Return ``solver``, or the default solver, with settings replaced by texts ``key=value``; ``key=default`` removes
-    a setting.
-
-    Lists are written ``stepvalue=100,200``, flags ``true`` and ``false``. Raises :class:`SolverError`, naming the text.
-    """
+    a setting. Lists are written ``stepvalue=100,200``, flags ``true`` and ``false``. Raises SolverError."""
     explicit, seen = (solver or Solver()).explicit, set()
     for text in texts:
         argument = Argument("solver", text)

@@ -1,5 +1,4 @@
-"""The updates of a training run, by any engine: feeding, watching the loss, testing, saving, and advice after a
-failure."""
+"""The updates of a training run, by any engine: feeding, watching the loss, testing, saving, advice after a failure."""
 
 from __future__ import annotations
 
@@ -33,11 +32,8 @@ Locate = Callable[[Arrays, Arrays], NotFinite | None]
 
 @dataclass(frozen=True)
 class SavedState(ABC):
-    """The state of a run in a snapshot, from which it can resume; a backend adds the state of its solver.
-
-    ``blobs`` are the parameters by name, ``carried`` the values that start the next batch, ``first_losses`` the losses
-    that detect divergence, ``run`` the identity of the run.
-    """
+    """The state of a run in a snapshot, from which it can resume; a backend adds the state of its solver. ``blobs`` are
+    the parameters by name, ``carried`` the values that start the next batch, ``first_losses`` detect divergence."""
 
     iteration: int
     blobs: dict[str, Array]
@@ -69,11 +65,9 @@ State = TypeVar("State", bound=SavedState)
 
 
 class Engine(Protocol[State]):
-    """A net with its solver, and the state of both, in any process; the interface of backends that train.
-
-    ``fed`` are the inputs of a batch with their shapes, without inputs that are carried from the previous batch;
-    ``failures`` are the errors of a process that ended, after which a run can be resumed.
-    """
+    """A net with its solver, and the state of both, in any process; the interface of backends that train. ``fed`` are
+    the inputs of a batch with their shapes, without inputs that are carried from the previous batch; ``failures`` are
+    the errors of a process that ended, after which a run can be resumed."""
 
     name: str
     fed: dict[str, tuple[int, ...]]
@@ -119,13 +113,10 @@ class TrainedNet(NamedTuple):
 def train_by(
     engine: Engine[State], solver: Solver, run: TrainingRequest, locate: Locate = lambda blobs, batch: None
 ) -> TrainedNet:
-    """Train to ``solver.max_iter``, or until ``run.stop()``.
-
-    ``locate`` returns the first value that is not finite, computed from the parameters before an update and the
-    update's batch. Raises :class:`TrainingError` if the run cannot start or resume, if its loss is not finite or
-    diverges, and if the engine's process ends; :class:`OutputError` if a snapshot cannot be written. Both name the last
-    snapshot.
-    """
+    """Train to ``solver.max_iter``, or until ``run.stop()``. ``locate`` returns the first value that is not finite,
+    computed from the parameters before an update and the update's batch. Raises TrainingError if the run cannot start
+    or resume, if its loss is not finite or diverges, and if the engine's process ends; OutputError if a snapshot cannot
+    be written. Both name the last snapshot."""
     identity = RunIdentity.from_net(engine.computation(), run.batches.fingerprint, update_settings(solver))
     with run_folder(run.folder, identity, run.resume, run.overwrite) as snapshots:
         training = _Training(engine, solver, run, identity, snapshots, locate)
@@ -251,12 +242,8 @@ class _Training(Generic[State]):
         return TrainingError(message, loc=at.loc if at else None, notes=(*advice, self.last_good()))
 
     def first_not_finite(self, batches: Sequence[Arrays]) -> NotFinite | None:
-        """Return the first value of the last update that is not finite, computed from the parameters and states before
-        the update.
-
-        Return None if it is unknown: on a GPU, if only the engine's order of sums overflows, or if it is not in the
-        first batch.
-        """
+        """Return the last update's first value that is not finite, from the parameters and states before it. Return
+        None if unknown: on a GPU, if only the engine's order of sums overflows, or past the first batch."""
         if not all(np.isfinite(array).all() for batch in batches for array in batch.values()):
             return None
         blobs, states = self.ask(self.engine.before)
@@ -272,17 +259,14 @@ Result = TypeVar("Result")
 
 
 def not_finite_in(model: Graph, batch: Arrays, weights: Arrays) -> NotFinite | None:
-    """Return the first value or gradient of a training graph that is not finite, in float32. Dropouts are not
-    applied."""
+    """Return the first value or gradient of a training graph that is not finite in float32, without dropouts."""
     return first_not_finite(forward(model, batch, weights, np.float32), {LOSS: np.ones(())})
 
 
 def training_advice(solver: Solver, batches: Sequence[Arrays], at: NotFinite | None = None) -> tuple[str, ...]:
     """Return lines of advice after a loss that is not finite or diverges. If a batch is not finite, only this is said.
-
     ``at`` is the first value or gradient that is not finite, if known. Settings of the solver are suggested if ``at``
-    is unknown, or if a sum or a matrix product overflows, but not if a function of single elements does.
-    """
+    is unknown, or if a sum or a matrix product overflows, but not if a function of single elements does."""
     invalid = dict.fromkeys(n for batch in batches for n, array in batch.items() if not np.isfinite(array).all())
     if invalid:
         return (f"its batch has NaN or infinity in {', '.join(invalid)}: check the data",)

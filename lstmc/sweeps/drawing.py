@@ -1,7 +1,5 @@
-"""The pictures of a sweep: scores over the varied settings, and the curves of its best runs.
-
-matplotlib belongs to an extra and is slow to import, so this module is imported by :func:`lstmc.plugins.need`.
-"""
+"""The pictures of a sweep: scores over the varied settings, and the curves of its best runs. matplotlib belongs to an
+extra and is slow to import, so this module is imported by :func:`lstmc.plugins.need`."""
 
 from __future__ import annotations
 
@@ -23,8 +21,7 @@ PANEL = 3.4  # inches
 
 
 def pictures(rows: Sequence[Row], goal: Goal, runs: Path) -> dict[str, bytes]:
-    """Return the pictures of a sweep as PNG, by file name; none if no point has a score. ``rows`` are in the order of
-    their ranks."""
+    """Return a sweep's pictures as PNG, by file name; none without scores. ``rows`` are in the order of their ranks."""
     scored = [row for row in rows if row.scores.get(goal.score) is not None]
     if not scored:
         return {}
@@ -42,11 +39,8 @@ def pictures(rows: Sequence[Row], goal: Goal, runs: Path) -> dict[str, bytes]:
 
 
 def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
-    """Return a figure with a panel for each varied name: every point's score over its value.
-
-    The first name whose values are words, such as names of cells, determines the colours. Dropped points are hollow,
-    the best point has a ring.
-    """
+    """Return a figure with a panel for each varied name: every point's score over its value. The first name whose
+    values are words, such as names of cells, determines the colours. Dropped points are hollow; the best has a ring."""
     names = [name for name in rows[0].point if len({row.point[name] for row in rows}) > 1] or list(rows[0].point)[:1]
     figure = Figure(figsize=(max(PANEL * len(names), 4.5), PANEL), layout="constrained")
     best = best_row(rows, goal)
@@ -77,8 +71,7 @@ def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
 
 
 def _colors(rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
-    """Return the first varied name whose values are not all numbers, and a colour for each value. Return no name and no
-    colours if there is none."""
+    """Return the first varied name whose values are not all numbers, and a colour for each value; empty if none."""
     for name in rows[0].point:
         values = list(dict.fromkeys(row.point[name] for row in rows))
         if len(values) > 1 and any(number(value) is None for value in values):
@@ -87,8 +80,7 @@ def _colors(rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
 
 
 def _places(values: Sequence[str], axes: Axes) -> tuple[list[float], list[str]]:
-    """Return the positions of values on an axis, and the labels of its ticks. Numbers are at their values, without
-    labels; words are side by side."""
+    """Return positions of values on an axis (words are side by side), and the labels of its ticks, none for numbers."""
     numbers = [number(value) for value in values]
     numeric = [value for value in numbers if value is not None]
     if len(numeric) < len(values):

@@ -55,9 +55,7 @@ LEFT = (RESULTS, SUMMARY, SCORES, CURVES, BEST, POINTS, SWEEP)  # all that a swe
 @dataclass(frozen=True)
 class Definition:
     """All that the results of a sweep depend on. ``files`` are hashes of the files that the sweep reads, by name.
-
-    Without halving the goal does not change the training, so the goal may differ from command to command.
-    """
+    Without halving the goal does not change the training, so the goal may differ from command to command."""
 
     training: dict[str, Any]
     files: dict[str, str]
@@ -84,11 +82,9 @@ class Definition:
 
 @contextmanager
 def sweep_folder(folder: Path, definition: Definition, overwrite: bool = False) -> Iterator[Path]:
-    """Lock the sweep's folder for this process, and yield the folder of the points' runs.
-
-    With ``overwrite`` an existing sweep is first moved into ``folder/previous/N``. Raises :class:`SweepError` if the
-    folder has another sweep, or another process uses it, and :class:`OutputError` if it cannot be written.
-    """
+    """Lock the sweep's folder for this process, and yield the folder of the points' runs. With ``overwrite`` an
+    existing sweep is first moved into ``folder/previous/N``. Raises SweepError if the folder has another sweep, or
+    another process uses it, and OutputError if it cannot be written."""
     busy = SweepError(f"another sweep runs in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
     with hold_folder(folder, folder / LOCK, busy, f"into {folder}"):
         if overwrite and any(os.path.exists(folder / name) for name in LEFT):
@@ -108,8 +104,7 @@ def link_best(folder: Path, name: str) -> Path:
 
 
 def _check_definition(folder: Path, definition: Definition) -> None:
-    """Write the definition of a new sweep into the folder. Raise SweepError if the folder has a sweep with another
-    definition."""
+    """Write a new sweep's definition. Raise SweepError if the folder has a sweep with another definition."""
     path = folder / SWEEP
     if not os.path.exists(path):
         if os.path.exists(folder / POINTS):
@@ -240,10 +235,8 @@ def sweep_model(
     run: SweepRun,
     model_options: Mapping[str, str] | None = None,
 ) -> Swept:
-    """Train a model at every point of a space: :func:`sweep` with most of its keywords as objects.
-
-    Test data are a file, and settings of the solver are texts: workers on other machines read them.
-    """
+    """Train a model at every point of a space: :func:`sweep` with most of its keywords as objects. Test data are a
+    file, and settings of the solver are texts: workers on other machines read them."""
     training = Training(
         _absolute_model(model),
         _absolute(data),
@@ -303,8 +296,7 @@ class _Sweep:
     stopped: bool = False
 
     def halve(self, updates: int, factor: int) -> None:
-        """Train all points to a small budget, then the best ones to larger budgets: one of ``factor`` points continues
-        each time."""
+        """Train all points to a small budget, then one of ``factor`` points, the best, to each larger budget."""
         names = list(self.rows)
         for budget in budgets(len(names), updates, factor):
             self.train(names, dict.fromkeys(names, budget))
@@ -318,8 +310,7 @@ class _Sweep:
                 names = [name for name in names if name in going_on]
 
     def train(self, names: Sequence[str], budget: Mapping[str, int]) -> None:
-        """Train the points ``names`` to their budgets, except points that are trained already or have failed. A point
-        whose run is interrupted is trained again, at most ``TRIES`` times."""
+        """Train points to their budgets, unless trained or failed before; interrupted ones at most ``TRIES`` times."""
         tries = dict.fromkeys(names, 0)
         for name in names:
             if outcome := read_outcome(self.runs / name, budget[name]):

@@ -31,9 +31,7 @@ NO_TESTS = "without tests only the loss is measured: {} or {} gives the data of 
 @dataclass(frozen=True)
 class Training(TrainingOptions):
     """The training of every point of a sweep: files and texts, which are sent to workers. Paths are those of workers.
-
-    ``model`` is ``FILE`` or ``FILE:MODEL``.
-    """
+    ``model`` is ``FILE`` or ``FILE:MODEL``."""
 
     model: str
     data: str
@@ -57,8 +55,7 @@ class Task:
 
 def at_point(training: Training, model: ModelSource, point: Point, budget: int | None = None) -> Training:
     """Return the training of a point: each value of the point sets a setting of the solver, an option, the seed or a
-    size. ``model`` is ``training.model``, loaded. Raises :class:`SweepError` for a value that does not suit its
-    name."""
+    size. ``model`` is ``training.model``, loaded. Raises SweepError for a value that does not suit its name."""
     sizes, options, seed = dict(training.sizes), dict(training.options), training.seed
     settings: dict[str, str] = dict(text.split("=", 1) for text in training.solver if "=" in text)
     model_options = model.model.signature.options
@@ -87,11 +84,8 @@ def at_point(training: Training, model: ModelSource, point: Point, budget: int |
 
 
 def updates_of(training: Training, points: Sequence[Mapping[str, str]], goal: Goal) -> list[int]:
-    """Return the number of updates of each point.
-
-    Raises, before any point is trained, for an invalid value, such as an unknown cell, for a goal that no point
-    measures, and if no point can be trained, for example because the data do not fit.
-    """
+    """Return the number of updates of each point. Raises, before any point is trained, for an invalid value, such as an
+    unknown cell, for a goal that no point measures, and if no point can be trained, as if the data do not fit."""
     backend, source = backend_of(training.backend), model_in(training.model)
     updates, first = list[int](), None
     tested, scores = False, dict[str, None]()  # the scores of the models that fit the data, in order
@@ -124,11 +118,9 @@ def updates_of(training: Training, points: Sequence[Mapping[str, str]], goal: Go
 
 
 def train_point(task: Task) -> Outcome:
-    """Train a point, or continue it, and write its outcome. A point that has ended is not trained again.
-
-    An error that would occur again, such as a diverging loss, ends a point for good; another error, such as a full
-    disk, does not. If the task is cancelled, the run stops with a snapshot.
-    """
+    """Train a point, or continue it, and write its outcome. A point that has ended is not trained again. An error that
+    would occur again, such as a diverging loss, ends a point for good; another error, such as a full disk, does not. If
+    the task is cancelled, the run stops with a snapshot."""
     folder = Path(task.folder)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / LOCK, mode=0o644):
@@ -184,8 +176,7 @@ def command(training: Training, folder: Path) -> str:
 
 
 def _cancelled() -> Callable[[], bool]:
-    """Return a function that tells whether this task was cancelled: by the sweep's command, or because the command has
-    ended."""
+    """Return a function that tells whether this task was cancelled, by the sweep's command or by its end."""
     distributed = need("distributed", "Dask", "sweep", SweepError)
     try:
         worker = distributed.get_worker()

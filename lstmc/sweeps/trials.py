@@ -1,9 +1,7 @@
-"""The trials of a sweep: the varied names, their values, the points, and the results, a row for each trial.
-
-Successive halving trains all trials for a few iterations and continues with the best, until few are trained to the end:
-Jamieson and Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization", algorithm 1. It
-is one bracket of Hyperband (Li and others 2018).
-"""
+"""The trials of a sweep: the varied names, their values, the points, and the results, a row for each trial. Successive
+halving trains all trials for a few iterations and continues with the best, until few are trained to the end: Jamieson
+and Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization", algorithm 1. It is one
+bracket of Hyperband (Li and others 2018)."""
 
 from __future__ import annotations
 
@@ -42,8 +40,7 @@ Point = Mapping[str, str]  # a value for each name, as one writes it on the comm
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high`` that are drawn uniformly; with ``log`` their logarithms are uniform; with
-    ``whole`` they are integers."""
+    """Numbers from ``low`` to ``high``, drawn uniformly; their logarithms with ``log``; integers with ``whole``."""
 
     low: float
     high: float
@@ -61,19 +58,15 @@ class Range:
 
 @dataclass(frozen=True)
 class Space:
-    """The varied names and their values: a list of values, or a range that random points are drawn from.
-
-    A name is ``solver.SETTING``, ``seed``, an option of the model, or a dimension.
-    """
+    """The varied names and their values: a list of values, or a range that random points are drawn from. A name is
+    ``solver.SETTING``, ``seed``, an option of the model, or a dimension."""
 
     values: Mapping[str, Sequence[str] | Range]
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """Return the space of Python values: lists, and for a range ``{"from": 1e-4, "to": 1e-1, "log": True}``.
-
-        Raises :class:`SweepError` for an invalid name or value.
-        """
+        """Return the space of Python values: lists, and for a range ``{"from": 1e-4, "to": 1e-1, "log": True}``. Raises
+        SweepError for an invalid name or value."""
         return cls({name: _values(name, value) for name, value in _flat(values)})
 
     @classmethod
@@ -93,11 +86,8 @@ class Space:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a space from a TOML file: ``H = [64, 128]``, or
-        ``"solver.base_lr" = {from = 1e-4, to = 1e-1, log = true}``.
-
-        Raises :class:`SweepError` for a file that is missing or not TOML.
-        """
+        """Read a space from a TOML file: ``H = [64, 128]``, or ``"solver.base_lr" = {from = 1e-4, to = 1e-1, log =
+        true}``. Raises SweepError for a file that is missing or not TOML."""
         with reading(path, SweepError):
             content = read_file(path)
         try:
@@ -113,10 +103,7 @@ class Space:
 
     def points(self, random: int | None, seed: int) -> dict[str, Point]:
         """Return the points by the names of their folders: every combination, or ``random`` points drawn by ``seed``.
-
-        Raises :class:`SweepError` for a space without values, for more than 10000 points, and for a range without
-        ``random``.
-        """
+        Raises SweepError for a space without values, for more than 10000 points, and for a range without ``random``."""
         if not self.values:
             raise SweepError("a sweep varies something: expected values for some name, found none")
         points = self._all_points() if random is None else self._random_points(random, seed)
@@ -153,8 +140,7 @@ class Space:
         return list(drawn.values())
 
     def _combinations(self) -> int:
-        """Return the number of different points. A range of integers counts its integers; any other range counts as
-        unlimited."""
+        """Return the number of different points, very high if the space has a range of other than integers."""
         counts = [
             len(set(values))
             if not isinstance(values, Range)
@@ -172,8 +158,7 @@ def _check_count(count: int) -> None:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return pairs of a name and its value. Nested tables, which TOML makes of dotted names, become dotted names
-    again."""
+    """Return pairs of name and value. Nested tables, which TOML makes of dotted names, get dotted names again."""
     flat: list[tuple[str, Any]] = []
     for key, value in values.items():
         if isinstance(value, Mapping) and not set(value) & {"from", "to"}:
@@ -238,11 +223,9 @@ State = Literal["waiting", "running", "finished", "dropped", "failed", "interrup
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a point's run: complete, with all updates of its ``budget``, or an error, with its ``reason``.
-
-    A ``final`` error would occur again; after other errors the run may resume. ``costs`` are by the names of
-    :data:`COSTS`, for a run that did not fail.
-    """
+    """The result of a point's run: complete, with all updates of its ``budget``, or an error, with its ``reason``. A
+    ``final`` error would occur again; after other errors the run may resume. ``costs`` are by the names of
+    :data:`COSTS`, for a run that did not fail."""
 
     budget: Count
     iteration: Count
@@ -335,8 +318,7 @@ def rank_rows(rows: Iterable[Row], goal: Goal) -> list[Row]:
 
 
 def over_seeds(rows: Sequence[Row]) -> list[OverSeeds]:
-    """Return the means over seeds for each point without its seed, in the order of the rows. Return none if the seed
-    does not vary."""
+    """Return the means over seeds for each point without its seed, in order; none if the seed does not vary."""
     if len({row.point.get(SEED) for row in rows}) < 2:
         return []
     groups: dict[tuple[tuple[str, str], ...], list[Row]] = {}
@@ -354,8 +336,7 @@ def over_seeds(rows: Sequence[Row]) -> list[OverSeeds]:
 
 
 def summary_csv(groups: Sequence[OverSeeds]) -> bytes:
-    """Return a table with a row for each point without its seed: the number of runs, the mean and the standard
-    deviation of each score, and the mean of each cost."""
+    """Return a table of points without their seeds: number of runs, mean and deviation of scores, mean of costs."""
     scores = list(dict.fromkeys(name for group in groups for name in group.scores))
     spread = [column for name in scores for column in (f"{name} mean", f"{name} std")]
     table: list[list[object]] = [[*groups[0].point, "runs", *spread, *COSTS]]
@@ -367,8 +348,7 @@ def summary_csv(groups: Sequence[OverSeeds]) -> bytes:
 
 
 def results_csv(rows: Sequence[Row]) -> bytes:
-    """Return a table with columns for the varied names, the state, the iterations, each score, each of :data:`COSTS`,
-    the reason and the run's folder."""
+    """Return a table of all points: varied names, state, iterations, scores, :data:`COSTS`, reason, folder."""
     varied = list(dict.fromkeys(name for row in rows for name in row.point))
     scores = list(dict.fromkeys(name for row in rows for name in row.scores))
     table: list[list[object]] = [[*varied, "state", "iteration", *scores, *COSTS, "reason", "run"]]
@@ -387,10 +367,8 @@ def _csv(table: Sequence[Sequence[object]]) -> bytes:
 
 
 def budgets(points: int, updates: int, factor: int) -> list[int]:
-    """Return the numbers of updates after which points are compared, in ascending order; the last is ``updates``.
-
-    Each budget is ``factor`` times the previous one. The first is chosen so that few points remain at the end.
-    """
+    """Return the numbers of updates after which points are compared, in ascending order; the last is ``updates``. Each
+    is ``factor`` times the previous one. The first is chosen so that few points remain at the end."""
     ascending, left, budget = [updates], points, updates
     while left > factor - 1 and left > 1 and budget >= factor:
         left, budget = ceil(left / factor), budget // factor
@@ -399,12 +377,8 @@ def budgets(points: int, updates: int, factor: int) -> list[int]:
 
 
 def survivors(rows: Sequence[Row], factor: int, goal: Goal) -> list[str]:
-    """Return the names of the points that continue: the best of those that have not failed, one for ``factor`` points
-    and at least one.
-
-    ``rows`` are all points that were trained to this budget: the number of survivors does not depend on the number of
-    failures.
-    """
+    """Return the names of the points that continue: the best that have not failed, one for ``factor`` points and at
+    least one. ``rows`` are all points that were trained to this budget, the failed ones too."""
     alive = [row for row in rows if row.state not in ("failed", "interrupted")]
     best = sorted(alive, key=lambda row: (goal.order(row.scores), row.name))
     return [row.name for row in best[: ceil(len(rows) / factor)]]

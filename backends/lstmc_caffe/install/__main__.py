@@ -16,7 +16,6 @@ from lstmc_caffe.install.system import InstallError
 
 
 def _positive(text: str) -> int:
-    """Return the integer of an argument. Raise ArgumentTypeError if it is below 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, found {number}")
@@ -44,8 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _architectures(options: argparse.Namespace) -> tuple[str, ...]:
-    """Return the GPU architectures to compile for, none for the CPU. Raise InstallError for ``--arch`` without
-    ``--cuda``."""
+    """Return the GPUs to compile for, none for the CPU. Raise InstallError for ``--arch`` without ``--cuda``."""
     if options.arch is None:
         return DEFAULT_ARCHITECTURES if options.cuda else ()
     if not options.cuda:

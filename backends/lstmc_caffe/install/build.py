@@ -37,12 +37,9 @@ _MESSAGES = "generated/caffe/proto/caffe.pb.cc"
 
 @dataclass(frozen=True)
 class Order:
-    """One build: its recipe, its interpreter and its folders.
-
-    ``work`` has source and objects; the next build continues from those of a killed one. ``stage``
-    gets ``python/caffe`` and ``bin/caffe``. ``jobs`` compilers run at a time. ``toolkit`` is CUDA's,
-    which a recipe with architectures needs; None is for the build to find it.
-    """
+    """One build: its recipe, its interpreter and its folders. ``work`` has source and objects, from which the next
+    build continues if this build is killed; ``stage`` gets ``python/caffe`` and ``bin/caffe``. ``jobs`` compilers run
+    at a time. ``toolkit`` is CUDA's; with None the build looks for it if the recipe has architectures."""
 
     recipe: Recipe
     interpreter: Interpreter
@@ -56,10 +53,8 @@ class Order:
 
 
 def build(order: Order) -> None:
-    """Build Caffe: write its library, the caffe package and the program into ``order.stage``.
-
-    Raises InstallError with the failing command and its last lines if a step fails, and OSError if the disk is full.
-    """
+    """Build Caffe: write its library, the caffe package and the program into ``order.stage``. Raises InstallError with
+    the failing command and its last lines if a step fails, and OSError if the disk is full."""
     order.report.step(f"fetching {order.recipe.source}, which holds the source of BVLC Caffe")
     archive = fetch_source(order.recipe, order.downloads, order.sdist)
     if order.recipe.architectures and order.toolkit is None:
@@ -114,8 +109,7 @@ def run_step(order: Order, command: Sequence[str], what: str) -> str:
 
 
 def _sources(order: Order) -> list[str]:
-    """Return every file to compile, relative to the source folder. The largest is first, so that no long compilation is
-    left at the end."""
+    """Return every file to compile, relative to the source folder; the largest is first, as it takes longest."""
     root = order.work / "source"
     patterns = ("*.cpp", "*.cu") if order.recipe.architectures else ("*.cpp",)
     folders = [root / folder for folder in ("src/caffe", ADDED)]
@@ -171,7 +165,6 @@ def _object(order: Order, path: str, tools: Sequence[str]) -> Path:
 
 
 def _compile(order: Order, path: str, target: Path) -> None:
-    """Compile one file into ``target``."""
     # Renamed when whole, so that a killed compiler leaves no half object under the final name. The process id
     # keeps apart from a compiler that outlived its killed parent.
     unfinished = target.with_suffix(f".{os.getpid()}.partial")
@@ -180,8 +173,7 @@ def _compile(order: Order, path: str, target: Path) -> None:
 
 
 def _link(order: Order, objects: dict[str, Path]) -> None:
-    """Link a library of all Caffe, then pycaffe and the program against this library. With CUDA, NVIDIA's libraries go
-    into ``stage/cuda``, where ``stage/lib/libcaffe.so`` finds them."""
+    """Link a library of all Caffe, then pycaffe and the program against it. CUDA's libraries go into ``stage/cuda``."""
     order.report.step("linking")
     cuda = () if order.toolkit is None else order.toolkit.libraries
     if cuda:

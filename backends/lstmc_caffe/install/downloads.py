@@ -1,7 +1,4 @@
-"""Downloads of a build, by pip: Caffe's source, checked and unpacked, and the toolkit for CUDA sources.
-
-The toolkit is nvcc, headers and NVIDIA's libraries.
-"""
+"""Downloads of a build, by pip: Caffe's source, checked and unpacked; and CUDA's nvcc, headers and libraries."""
 
 from __future__ import annotations
 
@@ -32,11 +29,8 @@ _EXCLUDED = ("src/caffe/test/", "python/caffe/test/", "python/caffe/__pycache__/
 
 
 def fetch_source(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Path:
-    """Return the checked source archive: ``sdist`` if given, else the archive in ``folder``, which is downloaded if
-    needed.
-
-    Raises InstallError if it cannot be downloaded, or is not the archive of the recipe.
-    """
+    """Return the checked source archive: ``sdist`` if given, else the archive in ``folder``, downloaded if needed.
+    Raises InstallError if it cannot be downloaded, or is not the archive of the recipe."""
     if sdist is not None and not sdist.is_file():
         raise InstallError(f"the source archive {sdist} does not exist")
     archive = folder / recipe.archive if sdist is None else sdist
@@ -97,7 +91,6 @@ def _sha256(path: Path) -> str:
 
 
 def _wrong_sha256(recipe: Recipe, digest: str, where: str) -> InstallError:
-    """Return the error for a source archive whose hash differs from the recipe's."""
     return InstallError(
         f"{recipe.archive} from {where} is not the source that this recipe was written for",
         notes=(f"expected sha256 {recipe.sha256}", f"found sha256    {digest}"),
@@ -127,12 +120,9 @@ def system_compilers() -> list[Path]:
 
 
 def prepare_toolkit(recipe: Recipe, folder: Path, report: Report, compilers: Sequence[Path] | None = None) -> Toolkit:
-    """Return the toolkit for a build below ``folder``. Wheels are unpacked there, unless a killed build has left them
-    there.
-
-    ``compilers`` are nvccs to try, by default the system's. The first nvcc of CUDA 13 with its own headers is used;
-    without such an nvcc, a wheel brings it. Raises InstallError if pip cannot get a wheel.
-    """
+    """Return the toolkit for a build below ``folder``, where wheels are unpacked unless a killed build has left them.
+    ``compilers`` are nvccs to try, by default the system's; the first of CUDA 13 with its own headers is used. If there
+    is none, a wheel brings nvcc. Raises InstallError if pip cannot get a wheel."""
     if platform.machine() != "x86_64":
         raise InstallError(f"Caffe with CUDA is built on x86_64 only: this machine is {platform.machine()}")
     candidates = system_compilers() if compilers is None else compilers
@@ -149,8 +139,7 @@ def prepare_toolkit(recipe: Recipe, folder: Path, report: Report, compilers: Seq
 
 
 def keep_toolkit(toolkit: Toolkit, work: Path, build: Path) -> None:
-    """Copy NVIDIA's headers into a build, and nvcc if it was fetched for that build into ``work``. Generated layers are
-    later compiled with both."""
+    """Copy NVIDIA's headers, and nvcc if it was fetched into ``work``, into a build: generated layers need both."""
     shutil.copytree(toolkit.includes[0], build / _BUILD_HEADERS)
     if toolkit.nvcc.is_relative_to(work):
         shutil.copytree(toolkit.nvcc.parents[1], build / _BUILD_COMPILER)
@@ -158,10 +147,7 @@ def keep_toolkit(toolkit: Toolkit, work: Path, build: Path) -> None:
 
 def installed_toolkit(build: Path, compilers: Sequence[Path] | None = None) -> Toolkit:
     """Return the toolkit that compiles for an installed build with CUDA: with the nvcc that the build kept, or the
-    system's.
-
-    Raises InstallError without an nvcc, or without NVIDIA's headers.
-    """
+    system's. Raises InstallError without an nvcc, or without NVIDIA's headers."""
     own = build / _BUILD_COMPILER / "bin/nvcc"
     nvcc = usable([own, *(system_compilers() if compilers is None else compilers)]) or own
     headers = build / _BUILD_HEADERS

@@ -1,7 +1,5 @@
-"""The steps of an installation.
-
-A build is found; or the folder is locked, Caffe is built in a temporary folder, tested, recorded and moved into place.
-"""
+"""The steps of an installation: a build is found; or the folder is locked, Caffe is built in a temporary folder,
+tested, recorded and moved into place."""
 
 from __future__ import annotations
 
@@ -87,14 +85,12 @@ def install(
     steps: Steps = Steps(),
 ) -> record.Installed:
     """Build Caffe unless it is installed, and return the build. This takes minutes, and about 150 MB at its peak.
-
     ``cache`` is the compiler's cache folder (default: the user's), ``jobs`` the number of parallel compilers (default:
     one per core), ``console`` the place of progress messages (default: standard error). ``force`` builds anew,
     ``sdist`` is a source archive to use instead of a download. ``recipe`` says what to build:
     ``cuda_recipe(("sm_90",))`` is the build for GPUs, which is kept beside the build for the CPU, and takes much more
-    time and memory. Two calls at the same time, in one process or two, build once. Raises InstallError; its subclass
-    MissingPackagesError if system packages are missing.
-    """
+    time and memory. Calls at the same time, in one process or two, build once. Raises InstallError; its subclass
+    MissingPackagesError if system packages are missing."""
     report = Report(console or Console(stderr=True))
     folder = record.caffe_folder(cache)
     if not force and (existing := record.installed(cache, recipe)):

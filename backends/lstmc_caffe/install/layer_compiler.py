@@ -25,10 +25,8 @@ INCLUDE = "LSTMC_CAFFE_INCLUDE"
 
 @dataclass(frozen=True)
 class CaffeBuild:
-    """The linker's id of the file that holds Caffe's own code, and the folders of its headers.
-
-    A build with CUDA has a ``recipe``, with the GPU architectures that it was built for, and the ``toolkit`` for these.
-    """
+    """The linker's id of the file that holds Caffe's own code, and the folders of its headers. A build with CUDA has a
+    ``recipe``, with the GPU architectures that it was built for, and the ``toolkit`` for these."""
 
     identity: str
     includes: tuple[Path, ...]
@@ -37,10 +35,8 @@ class CaffeBuild:
 
     @classmethod
     def of(cls, location: CaffeLocation) -> Self:
-        """Return the build of the Caffe at a location.
-
-        Raises :class:`BackendError` without headers or an id, InstallError for a Caffe with CUDA if there is no nvcc.
-        """
+        """Return the build of the Caffe at a location. Raises BackendError without headers or an id, and InstallError
+        for a Caffe with CUDA if there is no nvcc."""
         includes = _include_folders(location)
         if location.origin == "installed":
             assert location.pythonpath is not None
@@ -95,11 +91,9 @@ _LAYER = "caffe_layer.cpp"
 
 
 def library(source: Source, location: CaffeLocation) -> Path:
-    """Return the library of the layers in ``source``, for the Caffe at ``location``: compiled, or from the cache.
-
-    For a Caffe with CUDA the library also has the layers for a GPU. Raises :class:`BackendError` without a compiler or
-    Caffe's headers, with the message of a compiler that fails, and for a cache that is not writable or private.
-    """
+    """Return the library of the layers in ``source``, for the Caffe at ``location``: compiled, or from the cache. For a
+    Caffe with CUDA it also has the layers for a GPU. Raises BackendError without a compiler or Caffe's headers, with
+    the message of a compiler that fails, and for a cache that is not writable or private."""
     compiler = cpp_compiler("target caffe needs none")
     caffe = CaffeBuild.of(location)
     inputs = [source.cpp, compiler.identity, *FLAGS, caffe.identity, _sources()]
@@ -144,11 +138,8 @@ def _includes(caffe: CaffeBuild) -> list[str]:
 
 
 def _glue(compiler: Compiler, caffe: CaffeBuild) -> Path:
-    """Return the object file of Caffe's side of generated layers, which each Caffe compiles once for all layers.
-
-    This code only gathers pointers, once a pass, and has a single loop to vectorise, Adam's: most of the time of its
-    compilation goes into Caffe's headers.
-    """
+    """Return the object file of Caffe's side of generated layers, compiled once for each Caffe. Caffe's headers take
+    most of the compilation: this code only gathers pointers, once a pass, and has one loop to vectorise, Adam's."""
 
     def build(work: Path) -> Path:
         """Compile Caffe's side in the folder ``work``, and return the object file."""

@@ -1,7 +1,5 @@
-"""The recipes of a build: sources and flags for the CPU, and for CUDA without cuDNN and NCCL.
-
-CUDA's libraries come as wheels from the package index, and so does nvcc where no toolkit is installed.
-"""
+"""The recipes of a build: sources and flags for the CPU, and for CUDA without cuDNN and NCCL. CUDA's libraries come as
+wheels from the package index, and so does nvcc where no toolkit is installed."""
 
 from __future__ import annotations
 
@@ -37,18 +35,15 @@ class Wheel:
 @dataclass(frozen=True)
 class Recipe:
     """The recipe of a build of Caffe. Two recipes that differ in what they produce have different keys.
-
-    ``flags`` go to every compilation, ``file_flags`` (source path, flags) to single files after those;
-    ``added`` are files of this folder that are compiled, or included, with Caffe's own; ``libraries`` are linked into
-    everything, ``python_libraries`` into pycaffe alone, where ``{major}`` and ``{minor}`` stand for the interpreter's
-    version. ``needed_mb`` is the free disk space a build takes at its peak, in 10^6 bytes. ``revision`` counts
-    changes to the build that the other fields do not show.
-
-    ``architectures`` are the GPU architectures to compile for, as ``sm_90``. A build for the CPU alone has none, and
-    the other fields of this paragraph are then empty too. ``gpu_flags`` replace ``flags`` for CUDA sources.
-    ``cuda_libraries`` are the wheels of the linked libraries, ``cuda_compiler`` the wheels of nvcc. For an emulated
-    device ``emulation`` replaces both: the SHA-256 of each of its source files, which are not in this package.
-    """
+    ``flags`` go to every compilation, ``file_flags`` (source path, flags) to single files after those; ``added`` are
+    files of this folder that are compiled, or included, with Caffe's own; ``libraries`` are linked into everything,
+    ``python_libraries`` into pycaffe alone, where ``{major}`` and ``{minor}`` stand for the interpreter's version.
+    ``needed_mb`` is the free disk space a build takes at its peak, in 10^6 bytes. ``revision`` counts changes to the
+    build that the other fields do not show.
+    Only a build for GPUs has: ``architectures`` to compile for, as ``sm_90``; ``gpu_flags``, which replace ``flags``
+    for CUDA sources; ``cuda_libraries`` and ``cuda_compiler``, the wheels of the linked libraries and of nvcc. For an
+    emulated device ``emulation`` replaces all wheels: the SHA-256 of its source files, which are not in this
+    package."""
 
     distribution: str
     version: str
@@ -123,10 +118,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Platform:
-    """The platform of a build.
-
-    ``system`` as in ``debian-13``, ``machine`` as in ``x86_64``, ``python`` (its version) as in ``3.13``.
-    """
+    """The platform of a build: ``system`` as ``debian-13``, ``machine`` as ``x86_64``, version of Python as
+    ``3.13``."""
 
     system: str
     machine: str
@@ -176,8 +169,7 @@ def processor_flags(cpuinfo: str) -> tuple[str, ...]:
 
 
 def vector_file_flags() -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return the compiler flags of each activation layer's source file, with the vector instructions of this
-    machine."""
+    """Return the compiler flags of each activation layer's file, with this machine's vector instructions."""
     try:
         cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -273,8 +265,7 @@ def libraries(architectures: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def parse_architectures(text: str) -> tuple[str, ...]:
-    """Return ``sm_80,sm_90`` as a tuple, the oldest first. Raises InstallError for an architecture that nvcc 13 does
-    not compile for."""
+    """Return ``sm_80,sm_90`` as a tuple, the oldest first. Raises InstallError for GPUs that nvcc 13 does not know."""
     names = [name.strip() for name in text.split(",")]
     if EMULATED in names:
         build = "in a clone of lstmc's repository: python -m tools.emulated_cuda"
@@ -289,10 +280,8 @@ def parse_architectures(text: str) -> tuple[str, ...]:
 
 
 def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recipe:
-    """Return the recipe of a Caffe that runs on GPUs of ``architectures`` (sorted), and, by PTX, on all later ones.
-
-    The recipe for ``(EMULATED,)`` runs on a device that the CPU emulates.
-    """
+    """Return the recipe of a Caffe that runs on GPUs of ``architectures`` (sorted), and, by PTX, on all later ones. The
+    recipe for ``(EMULATED,)`` runs on a device that the CPU emulates."""
     emulated = architectures == (EMULATED,)
     flags = tuple(flag for flag in CPU.flags if flag != "-DCPU_ONLY")
     # in nvcc's form: -Xcompiler passes on to g++ the flags that nvcc does not know

@@ -1,7 +1,4 @@
-"""The record of an installed build: written after its smoke test, read to locate Caffe.
-
-This module is cheap to import; it runs nothing.
-"""
+"""The record of an installed build: written after its smoke test, read to locate Caffe. It is cheap to import."""
 
 from __future__ import annotations
 
@@ -41,12 +38,9 @@ class Record:
 
 @dataclass(frozen=True)
 class Installed:
-    """A Caffe that the installer built, and whose files were there when this was made.
-
-    ``python`` runs pycaffe when ``pythonpath`` is its PYTHONPATH; ``caffe_binary`` is the command-line tool;
-    ``source`` is the source package with its version; ``key`` names the build among others; ``architectures`` are the
-    GPU architectures that it was compiled for, none for the CPU alone.
-    """
+    """A Caffe that the installer built, and whose files were there when this was made. ``python`` runs pycaffe when
+    ``pythonpath`` is its PYTHONPATH; ``caffe_binary`` is the command-line tool; ``source`` is the source package with
+    its version; ``key`` names the build; ``architectures`` are the GPUs that it is for, none for the CPU alone."""
 
     python: Path
     pythonpath: Path
@@ -97,11 +91,8 @@ def refusals(cache: Path | None = None, recipe: Recipe = CPU) -> tuple[str, ...]
 def write(
     folder: Path, recipe: Recipe, platform: Platform, python: Path, *, caffe: str, built: str, seconds: float
 ) -> None:
-    """Write the record of a build in ``folder``: the last file to be written there.
-
-    ``caffe`` is the version that Caffe reports, ``built`` the UTC time in ISO form, ``seconds`` the time that the build
-    took. The record does not name the folder, so the folder can be renamed.
-    """
+    """Write the record of a build in ``folder``, after all other files, without the folder's name: it can be renamed.
+    ``caffe`` is the version that Caffe reports, ``built`` the UTC time in ISO form."""
     fields = {
         "key": recipe.key(platform),
         "source": recipe.source,
@@ -131,8 +122,7 @@ def write(
 
 
 def _latest(cache: Path | None, recipe_of: Callable[[Record], Recipe | None]) -> Installed | None:
-    """Return the latest valid build. ``recipe_of`` gives the recipe that a record must match, or None to leave the
-    record out. Return None if no build is left."""
+    """Return the latest valid build, or None. A record must match the recipe that ``recipe_of`` returns for it."""
     valid = [
         (record.built, folder, record)
         for folder, record in _builds(cache)
@@ -167,8 +157,7 @@ def _read(path: Path) -> Record | str:
 
 
 def _refusal(folder: Path, record: Record | str, recipe: Recipe) -> str | None:
-    """Return why a recorded build cannot be used: an invalid record, another key, a file that others can write, or a
-    missing file. Return None if it can be used."""
+    """Return why a build cannot be used (another key; a file is missing, or others can write it), or None if it can."""
     if isinstance(record, str):
         return f"{RECORD}: {record}"
     key = recipe.key(Platform.current(record.python_version))

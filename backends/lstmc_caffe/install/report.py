@@ -43,7 +43,6 @@ class Report:
             task = progress.add_task(text, total=total)
 
             def advance() -> None:
-                """Count one more piece as done; in plain lines, print the count after each tenth of the work."""
                 progress.advance(task)
                 done = int(progress.tasks[task].completed)
                 if lines and done * 10 // total != (done - 1) * 10 // total:

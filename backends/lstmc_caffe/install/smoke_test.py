@@ -1,7 +1,5 @@
-"""Run by the interpreter that pycaffe was built for: does the fresh Caffe load, compute, and know its layers?
-
-Prints one line of JSON. Needs nothing but numpy and caffe.
-"""
+"""Run by the interpreter that pycaffe was built for: does the fresh Caffe load, compute, and know its layers? It needs
+nothing but numpy and caffe, and prints one line of JSON."""
 
 import json
 import os
@@ -43,8 +41,7 @@ def try_backward(net: caffe.Net, x: np.ndarray) -> None:
 
 
 def main() -> None:
-    """Run a small net: compare a product with NumPy, check an LSTM's output and gradients, and print Caffe's version
-    and layers. Exit with a message if a result is wrong."""
+    """Run a small net, and print Caffe's version and layers. Exit with a message if a result or a gradient is wrong."""
     caffe.set_mode_cpu()
     caffe.set_random_seed(1)
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt", delete=False) as file:

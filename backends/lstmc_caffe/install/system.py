@@ -34,11 +34,9 @@ TAIL_LINES = 20
 
 
 def run(command: Sequence[str], what: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    """Run a command and return its output, stdout and stderr together.
-
-    ``what`` names the action in an error. ``env`` is added to the environment. Raises InstallError with
-    the command and the last lines of its output, and OSError (ENOSPC) when the output says the disk is full.
-    """
+    """Run a command and return its output, stdout and stderr together. ``what`` names the action in an error; ``env``
+    is added to the environment. Raises InstallError with the command and the last lines of its output, and OSError
+    (ENOSPC) when the output says the disk is full."""
     try:
         process = call(command, cwd=cwd, **(env or {}))
     except FileNotFoundError as error:
@@ -53,8 +51,7 @@ def run(command: Sequence[str], what: str, *, cwd: Path | None = None, env: Mapp
 def failure(
     what: str, command: Sequence[str], returncode: int, output: str, cwd: Path | None = None
 ) -> InstallError | OSError:
-    """Return the error for a program that ended with ``returncode``; a negative number is the signal that ended the
-    program."""
+    """Return the error for a program that ended with ``returncode``, which is negative for a signal."""
     if os.strerror(errno.ENOSPC) in output:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     ending = f"exit code {returncode}" if returncode >= 0 else f"ended by signal {-returncode}"
@@ -85,11 +82,8 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Interpreter:
-    """An interpreter and what compiling against it needs.
-
-    ``executable`` is the path with all links followed, so that it stays this very version; ``version`` is as in
-    ``3.13``; ``includes`` are the header folders of Python and NumPy.
-    """
+    """An interpreter and what compiling against it needs. ``executable`` is its path with all links followed, so that
+    it stays this version; ``version`` is as in ``3.13``; ``includes`` are the header folders of Python and NumPy."""
 
     executable: Path
     version: str
@@ -97,8 +91,7 @@ class Interpreter:
 
 
 def describe(executable: str) -> Interpreter:
-    """Ask the interpreter at ``executable`` for its version and headers. Raises InstallError if it or its NumPy does
-    not run."""
+    """Return an interpreter with its version and headers. Raises InstallError if it or its NumPy does not run."""
     # -E and -s: a user's PYTHONPATH or ~/.local must not bring in another NumPy than the distribution's.
     answer = run([executable, "-E", "-s", "-c", _ASK], f"asking {executable} for its version and NumPy")
     try:
@@ -151,11 +144,8 @@ def missing(packages: Sequence[str], system: Apt) -> tuple[str, ...]:
 def require(
     packages: Sequence[str], report: Report, system: Apt, what: str = "building Caffe", otherwise: str = _OWN_CAFFE
 ) -> None:
-    """Make sure that ``packages``, which ``what`` needs, are installed. Install them if this process may.
-
-    Raises MissingPackagesError if the process may not install or there is no apt-get, and InstallError if apt-get
-    fails.
-    """
+    """Make sure that ``packages``, which ``what`` needs, are installed. Raises MissingPackagesError if some are missing
+    and this process may not install, or there is no apt-get; InstallError if apt-get fails."""
     if not system.available():
         raise MissingPackagesError(
             f"{what} needs system packages, and this system has no apt-get to look for them with",
@@ -178,8 +168,7 @@ def require(
 
 
 def _install(packages: Sequence[str], system: Apt) -> None:
-    """Install packages by apt-get, once more after an update of its lists if the first attempt fails. Raise
-    InstallError if packages are still missing."""
+    """Install packages; if this fails, update apt's lists and try once more. Raise InstallError if some are missing."""
     returncode, output = system.install(packages)
     if returncode != 0:
         # Most often the list of packages was never fetched, or is out of date.

@@ -1,8 +1,5 @@
-"""A Python with Caffe: where it is, a probe of its import and of its GPU, and a worker process in it.
-
-This file is the lstmc side of the pipe to ``worker.py``: the process, frames, deadlines and errors. ``worker.py``
-describes the frames; it shares no code with this file, because it runs on another Python.
-"""
+"""A Python with Caffe: where it is, a probe of its import and of its GPU, and a worker process in it. This is lstmc's
+side of the pipe to ``worker.py``, which describes the frames; they share no code: that is for another Python."""
 
 from __future__ import annotations
 
@@ -51,11 +48,9 @@ class CaffeTimeout(CaffeError):
 
 
 class CaffeStopped(CaffeError):
-    """A request that was given up because a process that works on it is stopped. The worker was ended;
-    the next request starts a new one."""
+    """A request that was given up because a process that works on it is stopped. The next one starts a new worker."""
 
     def __init__(self, action: str, pids: Sequence[int], program: str = CAFFE) -> None:
-        """Make the error for a request, named by ``action``, whose processes ``pids`` are stopped."""
         listed = ", ".join(map(str, pids))
         super().__init__(
             f"{program} did not {action}: a signal has stopped it (process id {listed}); its process was ended"
@@ -63,14 +58,10 @@ class CaffeStopped(CaffeError):
 
 
 class CaffeAborted(CaffeError):
-    """A request during which the worker ended: a failed CHECK, a crash, or a kill from outside.
-
-    ``checks`` are Caffe's own fatal lines, from the file's name on; ``status`` is the process's return code,
-    negative for a signal. The next request starts a new worker.
-    """
+    """A request during which the worker ended: a failed CHECK, a crash, or a kill from outside. ``checks`` are Caffe's
+    own fatal lines, from the file's name on; ``status`` is the process's return code, negative for a signal."""
 
     def __init__(self, action: str, status: int, log: str, program: str = CAFFE) -> None:
-        """Make the error for a request during which the worker ended, with the reasons that its log names."""
         self.status = status
         self.checks = fatal_lines(log)
         notes = list(self.checks)
@@ -88,14 +79,10 @@ class CaffeAborted(CaffeError):
 
 
 class CaffeRequestError(CaffeError):
-    """A request that was refused, or that raised a Python exception in the worker, which still runs.
-
-    ``kind`` is the name of the exception's class, ``traceback`` its traceback.
-    """
+    """A request that was refused, or that raised a Python exception in the worker, which still runs. ``kind`` is the
+    name of the exception's class, ``traceback`` its traceback."""
 
     def __init__(self, action: str, message: str, *, kind: str = "RequestError", traceback: str = "") -> None:
-        """Make the error for a request that the worker refused, with the worker's traceback if Python raised an
-        exception."""
         super().__init__(f"cannot {action}: {message.removeprefix('RequestError: ')}")
         self.kind = kind
         self.traceback = traceback
@@ -119,8 +106,7 @@ def fatal_lines(log: str) -> tuple[str, ...]:
 
 
 def encode(header: Mapping[str, Any], groups: Groups) -> list[bytes | memoryview]:
-    """Return the parts of a frame, which is a message to the worker: the header's length, the header as JSON, and the
-    memory of each array. Little-endian arrays in C order are not copied."""
+    """Return the parts of a frame, a message to the worker: the header's length, the header, each array's memory."""
     items: list[dict[str, Any]] = []
     parts: list[bytes | memoryview] = []
     for group, arrays in groups.items():
@@ -136,9 +122,7 @@ def encode(header: Mapping[str, Any], groups: Groups) -> list[bytes | memoryview
 
 class WorkerProcess:
     """One running worker.py. ``ask`` sends a request and waits for the reply; ``end`` leaves nothing behind.
-
-    ``program`` is its name in errors. It inherits ``descriptors``, and no other open file.
-    """
+    ``program`` is its name in errors. It inherits ``descriptors``, and no other open file."""
 
     def __init__(
         self,
@@ -190,10 +174,8 @@ class WorkerProcess:
         stop: Callable[[], bool] = lambda: False,
     ) -> Reply:
         """Send a request; return the reply's header and its arrays by group. ``action`` completes "Caffe did not ...".
-
         If a process of the worker is stopped, as by SIGSTOP, the call waits until ``stop`` returns True. Raises
-        CaffeTimeout, CaffeStopped and CaffeAborted, after which the worker is gone, and CaffeRequestError.
-        """
+        CaffeTimeout, CaffeStopped and CaffeAborted, after which the worker is gone, and CaffeRequestError."""
         deadline = time.monotonic() + seconds
 
         def look() -> None:
@@ -291,8 +273,7 @@ class WorkerProcess:
 
 
 def _wait_until_ready(descriptor: int, event: int, deadline: float, look: Callable[[], None]) -> None:
-    """Return when the pipe can be used or has closed; TimeoutError at the deadline, which may be infinite. Calls
-    ``look`` after each second."""
+    """Return when the pipe can be used or has closed; TimeoutError at the deadline. Calls ``look`` each second."""
     poller = select.poll()
     poller.register(descriptor, event)
     while True:
@@ -337,11 +318,9 @@ class CaffeLocation:
 
 @dataclass(frozen=True)
 class GpuState:
-    """The state of Caffe on a GPU: whether it was built for one, whether one is usable, and the reason if not.
-
-    ``mend`` is the command that repairs it, empty if there is none for this machine. ``device`` is the name of the
-    usable GPU; ``emulated`` if the CPU emulates it.
-    """
+    """The state of Caffe on a GPU: whether it was built for one, whether one is usable, and the reason if not. ``mend``
+    is the command that repairs it, empty if there is none for this machine; ``device`` is the name of the usable GPU,
+    ``emulated`` if the CPU emulates it."""
 
     built: bool
     usable: bool
@@ -352,8 +331,7 @@ class GpuState:
 
 
 def gpu_state(location: CaffeLocation) -> GpuState:
-    """Return the state of Caffe on a GPU. A separate process probes it, because Caffe may abort; this takes half a
-    second, or a few seconds with a GPU."""
+    """Return the state of Caffe on a GPU, probed in its own process, as Caffe may abort: half a second or more."""
     probe = cached_probe(location, "--gpu")
     if isinstance(probe, str):
         return GpuState(True, False, probe)
@@ -375,10 +353,8 @@ _CACHE: dict[tuple[object, ...], subprocess.CompletedProcess[str]] = {}
 
 
 def cached_probe(location: CaffeLocation, *arguments: str) -> subprocess.CompletedProcess[str] | str:
-    """Return :func:`run_probe` with permanent results cached: a usable Caffe, and one without CUDA.
-
-    Other failures are probed again each time, as they may have been corrected.
-    """
+    """Return :func:`run_probe` with permanent results cached: a usable Caffe, and one without CUDA. Other failures are
+    probed again each time, as they may have been corrected."""
     try:
         modified = location.python.stat().st_mtime_ns
     except OSError:

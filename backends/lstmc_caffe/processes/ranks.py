@@ -50,8 +50,7 @@ SETTINGS = {
 
 
 def missing_for_ranks(location: CaffeLocation) -> str | None:
-    """Return a message on what training by several ranks lacks here, with the install command. Return None if nothing
-    is missing."""
+    """Return what training by several ranks lacks here, with the install command; None if nothing is missing."""
     if launcher() is None:
         return f"there is no {' and no '.join(LAUNCHERS)}: {_INSTALL}"
     return missing_for_mpi(location)
@@ -90,12 +89,9 @@ class Rank(WorkerProcess):
 
 class LaunchedRank(Rank):
     """The worker of this process, which an MPI launcher has started with others: ``rank`` of ``size``, as MPI says.
-
-    Raises :class:`TrainingError` where it cannot find the others.
-    """
+    Raises TrainingError where it cannot find the others."""
 
     def __init__(self, location: CaffeLocation) -> None:
-        """Start this process's worker and let it find the other ranks. Raise TrainingError if it cannot."""
         if missing := missing_for_mpi(location):
             raise TrainingError(f"cannot train by the {launched_processes()} processes of the launcher: {missing}")
         # the socket by which MPICH's launcher speaks to its processes
@@ -184,7 +180,6 @@ class RanksProcess(Rank):
 
 
 def _remove_stale_folders() -> None:
-    """Remove the folders of killed processes."""
     for path in Path(SHARED or tempfile.gettempdir()).glob(f"{PREFIX}*"):
         pid = path.name.removeprefix(PREFIX).partition("-")[0]
         if pid.isdecimal() and not _lives(int(pid)):

@@ -1,7 +1,5 @@
-"""Run nets in other runtimes: their Python environments, sessions in worker processes, the differential check, doctor.
-
-Environments are created by uv, in the user's cache folder.
-"""
+"""Run nets in other runtimes: their Python environments, made by uv in the user's cache folder; sessions in worker
+processes; the differential check; doctor."""
 
 from __future__ import annotations
 
@@ -48,8 +46,7 @@ def readers_folder() -> Path:
 
 
 def interpreter(environment: Environment | None) -> Path | None:
-    """Return the Python of an installed environment, or None if the environment is missing or has other requirements.
-    Without an ``environment``, return the Python of lstmc."""
+    """Return the Python of an environment, None if it is not installed with these requirements. None is lstmc's own."""
     if environment is None:
         return Path(sys.executable)
     folder = readers_folder() / environment.name
@@ -62,11 +59,8 @@ def interpreter(environment: Environment | None) -> Path | None:
 
 
 def make(reader: Reader, report: Report) -> None:
-    """Make the environments of a reader that are missing, and install the reader's extra of lstmc into lstmc's
-    environment.
-
-    Raises :class:`BackendError` with the failed command.
-    """
+    """Make the environments of a reader that are missing, and install its extra of lstmc into lstmc's environment.
+    Raises BackendError with the failed command."""
     for environment in reader.environments:
         if interpreter(environment) is None:
             with report.busy(f"installing {', '.join(environment.requires)} for {reader.title}"):
@@ -134,8 +128,7 @@ def _candidates(version: str) -> Iterator[Path]:
 
 
 def _run_command(failed: str, *command: str) -> None:
-    """Run a command. Raise BackendError, which begins with ``failed`` and ends with the command's last lines, if it
-    fails."""
+    """Run a command. If it fails, raise BackendError with ``failed`` and the command's last lines."""
     program = shutil.which(command[0], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if program is None:
         raise BackendError(f"{command[0]} is needed for this: python -m pip install 'lstmc[readers]'")
@@ -176,8 +169,7 @@ class ReaderSession:
         self._processes.clear()
 
     def version(self) -> str:
-        """Return the version that the reader reports. Raises :class:`ReaderError`, with the command to install the
-        reader, if it is missing."""
+        """Return the version that the reader reports. Raises ReaderError, with its install command, if missing."""
         check_commands(self.reader)
         try:
             replies = [self._call(program, "about", {}, {})[0]["value"]["version"] for program in self.reader.programs]
@@ -189,10 +181,8 @@ class ReaderSession:
     def run(
         self, prototxt: bytes, caffemodel: bytes, blobs: Mapping[str, Array], outputs: Mapping[str, Shape]
     ) -> dict[str, Array]:
-        """Run one forward pass on ``blobs``; return the blobs ``outputs`` by name, in these shapes.
-
-        Raises :class:`ReaderError` with the reader's message if it rejects the net, or returns other blobs.
-        """
+        """Run one forward pass on ``blobs``; return the blobs ``outputs`` by name, in these shapes. Raises ReaderError
+        with the reader's message if it rejects the net, or returns other blobs."""
         folder = Path(tempfile.mkdtemp(prefix="lstmc-"))
         try:
             (folder / "net.prototxt").write_bytes(prototxt)
@@ -202,8 +192,7 @@ class ReaderSession:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _run(self, folder: Path, blobs: Mapping[str, Array], outputs: Mapping[str, Shape]) -> dict[str, Array]:
-        """Convert the net in ``folder`` if a program of the reader converts, then run it on ``blobs``. Return the
-        outputs in the expected shapes."""
+        """Convert the net in ``folder`` if a program converts, then run it. Return ``outputs`` in their shapes."""
         args = {"folder": str(folder), "wanted": {name: list(shape) for name, shape in outputs.items()}}
         inputs = {name: np.asarray(array, np.float32) for name, array in blobs.items()}
         for program in self.reader.programs:
@@ -222,8 +211,7 @@ class ReaderSession:
         return {name: np.asarray(values[name], np.float32).reshape(shape) for name, shape in outputs.items()}
 
     def _call(self, program: Program, function: str, args: Mapping[str, Any], arrays: Mapping[str, Array]) -> Reply:
-        """Call a function of a reader's program in the program's process. Raise ReaderError with the reader's message
-        if it fails."""
+        """Call a function in a program's process. Raise ReaderError with the reader's message if it fails."""
         request = {"request": "call", "path": str(program.file), "function": function, "args": args}
         process = self._started(program)
         try:
@@ -254,10 +242,8 @@ def environment_of(python: Path) -> dict[str, str]:
 
 
 def reader_python(reader: Reader) -> tuple[Path, dict[str, str]]:
-    """Return the interpreter in which a reader's nets run, and its environment variables.
-
-    Raises :class:`ReaderError` for a reader that is not installed, with the command that installs it.
-    """
+    """Return the interpreter in which a reader's nets run, and its environment variables. Raises ReaderError for a
+    reader that is not installed, with the command that installs it."""
     python = interpreter(reader.programs[-1].environment)
     if python is None:
         raise ReaderError(f"{reader.title} is not installed: {reader.install_command}")
@@ -309,9 +295,7 @@ class ReaderExecutor(Executor):
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """Return one forward pass of the artifact's own prototxt and caffemodel. The outputs' blobs are read by name.
-
-        Raises :class:`ReaderError` with the reader's message if the reader rejects the net.
-        """
+        Raises ReaderError with the reader's message if the reader rejects the net."""
         graph = compiled.expanded
         manifest, fed = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"]), arrays.fed(compiled.model)
         inputs = {name: fed[name] for name, entry in manifest.inputs.items() if not entry.filled}

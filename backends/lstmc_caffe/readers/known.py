@@ -13,11 +13,9 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 @dataclass(frozen=True)
 class Environment:
-    """A separate Python environment of a reader, made by ``python -m lstmc_caffe.readers install READER``.
-
-    ``python`` is the version of the interpreter, ``3.8``; ``requires`` are requirements for pip; ``setup`` is a file of
-    Python that its interpreter then runs once.
-    """
+    """A separate Python environment of a reader, made by ``python -m lstmc_caffe.readers install READER``. ``python``
+    is the version of the interpreter, ``3.8``; ``requires`` are requirements for pip; ``setup`` is a file of Python
+    that its interpreter then runs once."""
 
     name: str
     python: str
@@ -28,15 +26,11 @@ class Environment:
 @dataclass(frozen=True)
 class Program:
     """One file of Python that is run in one environment: lstmc's own, or one of the reader's.
-
     ``file`` is run in a worker process, without a module of lstmc. Each function takes ``(args, arrays)``, one
-    dictionary of JSON data and one of NumPy arrays, and returns such a pair:
-
-    - ``about``: ``{"version": ...}``, an error where the reader cannot be imported
-    - ``convert``, optional: ``args["folder"]`` has ``net.prototxt`` and ``net.caffemodel``; it leaves files there
-    - ``run``, of the last program: the net of ``args["folder"]`` on ``arrays``, the inputs' blobs by name; returns the
-      blobs that ``args["wanted"]`` names, each with its shape
-    """
+    dictionary of JSON data and one of NumPy arrays, and returns such a pair. ``about`` gives ``{"version": ...}``, an
+    error where the reader cannot be imported. ``convert``, optional, makes files of ``net.prototxt`` and
+    ``net.caffemodel`` in ``args["folder"]``. ``run``, of the last program, runs the net of ``args["folder"]`` on
+    ``arrays``, the inputs' blobs by name, and returns the blobs that ``args["wanted"]`` names, each with its shape."""
 
     file: Path
     environment: Environment | None = None
@@ -46,11 +40,9 @@ class Program:
 @dataclass(frozen=True)
 class Reader:
     """A program that reads Caffe nets; packages register theirs by the entry-point group ``lstmc_caffe.readers``.
-
-    ``target`` is the default target of its nets. ``tolerance`` is the relative tolerance of outputs, None if it
-    computes in float32. A reader without a separate environment has ``extra``, the extra of lstmc that installs it, or
-    ``install``, the command.
-    """
+    ``target`` is the default target of its nets; ``tolerance`` the relative one of outputs, None if it computes in
+    float32. A reader in lstmc's own environment has ``extra``, the extra of lstmc that installs it, or ``install``, the
+    command."""
 
     name: str
     title: str
@@ -138,8 +130,7 @@ def reader_names() -> tuple[str, ...]:
 
 
 def load_reader(name: str) -> Reader:
-    """Return a reader by its name. Raises :class:`PluginError` if no package or several packages have it, and for
-    another object."""
+    """Return a reader by its name. Raises PluginError if no package or several have it, and for another object."""
     point = only_entry_point(GROUP, name, "reader")
     reader = load_point(point, "reader")
     if not isinstance(reader, Reader):

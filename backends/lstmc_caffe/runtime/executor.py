@@ -41,7 +41,6 @@ class CaffeExecutor(Executor):
     trains = True
 
     def __init__(self, runner: Runner, mode: Mode) -> None:
-        """Make the executor for the ``mode``: ``cpu`` or ``gpu``."""
         self.runner = runner
         self.mode: Mode = mode
         self.name = f"caffe-{mode}"
@@ -59,8 +58,7 @@ class CaffeExecutor(Executor):
         return None
 
     def emulation(self) -> str | None:
-        """Return why this executor runs only if the user names it, or None: an emulated device repeats the CPU's work,
-        slowly."""
+        """Return why only a request by name runs this executor: an emulated device slowly repeats the CPU's work."""
         if self.mode == "gpu" and self.runner.gpu.emulated:
             return f"{self.runner.gpu.device}; only a request for {self.name} runs it"
         return None
@@ -125,13 +123,9 @@ class CaffeExecutor(Executor):
 
 
 def parameters_that_lose_gradients(graph: Graph) -> list[str]:
-    """Return the parameters that several layers share and whose gradient a Scale layer overwrites, instead of adding to
-    it.
-
-    A Scale overwrites the gradient of its factor if no axis of x in front of the factor's axes has several elements
-    (``scale_layer.cpp``, Backward_cpu). Legalisation for targets that train avoids such a Scale. Nets of targets that
-    do not train contain it.
-    """
+    """Return the parameters that several layers share and whose gradient a Scale layer overwrites, not adds to: a Scale
+    with no axis of several elements in x before the axes of its factor (``scale_layer.cpp``, Backward_cpu).
+    Legalisation for targets that train avoids such a Scale; nets of other targets contain it."""
     readers = graph.readers()
     blobs = [
         graph.args(node.name)[1]
@@ -143,8 +137,7 @@ def parameters_that_lose_gradients(graph: Graph) -> list[str]:
 
 
 def written_settings(prototxt: bytes, manifest: Manifest) -> Iterator[tuple[str, float]]:
-    """Yield the learning-rate and decay multipliers that the text gives each parameter, once for each blob that
-    contains the parameter."""
+    """Yield lr_mult and decay_mult of each parameter, as the text has them, once for each blob that contains it."""
     graph = manifest.weights
     blobs = {o.name: parameters(graph).keys() & graph.needed([o.ref]) for o in graph.outputs}
     for layer in net_from_text(prototxt.decode()).layer:
@@ -159,8 +152,7 @@ MOST_ROUNDS = 200
 
 
 def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-    """Return the seconds of a forward and backward pass of each written net on the CPU, by form. Passes of the nets
-    alternate, and the minimum counts."""
+    """Return the least seconds of a forward and backward pass of each net on the CPU, by form. Passes alternate."""
     nets = {}
     for form, artifact in artifacts.items():
         (text,) = (content.decode() for name, content in artifact.files.items() if name.endswith(".prototxt"))
@@ -189,10 +181,8 @@ def with_loss(text: str, outputs: list[str]) -> str:
 
 
 def fastest_seconds(runner: Runner, nets: Mapping[str, str], mode: Mode = "cpu") -> dict[str, float]:
-    """Return the minimum seconds of a forward and backward pass of each prototxt, by name, in ``runner``'s worker.
-
-    Raises :class:`BackendError` for an emulated device, whose times say nothing about a GPU's.
-    """
+    """Return the least seconds of a forward and backward pass of each prototxt, by name, in ``runner``'s worker. Raises
+    BackendError for an emulated device, whose times say nothing about a GPU's."""
     if mode == "gpu" and runner.gpu.emulated:
         raise BackendError(f"expected a GPU to time nets on, found {runner.gpu.device}")
     args = {"mode": mode, "nets": dict(nets), "rounds": MOST_ROUNDS, "seconds": SECONDS}
@@ -228,8 +218,7 @@ def loaded_net(files: NetFiles, gpu: bool) -> Iterator[_InCaffe]:
 
 
 def _layers_source(path: Path) -> Source | None:
-    """Return the source of a net's generated layers, from the file beside the net. Return None if the net has no such
-    layers."""
+    """Return the source of a net's generated layers, from the file beside the net; None without such layers."""
     if f'"{PREFIX}'.encode() not in path.read_bytes():
         return None
     beside = path.with_name(path.name.removesuffix(".prototxt") + SUFFIX)
@@ -239,8 +228,7 @@ def _layers_source(path: Path) -> Source | None:
 
 
 def _check_layers(path: Path) -> None:
-    """Raise :class:`BackendError` for a net that would read or write other files: lstmc never writes a net with such
-    layers to be run."""
+    """Raise BackendError for a net that would read or write other files: no net of lstmc's that is run does."""
     text = path.read_bytes()
     if _MAY_HAVE_ONE.search(text) is None:
         return

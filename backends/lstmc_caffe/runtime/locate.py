@@ -1,7 +1,5 @@
-"""Locate the Python that has pycaffe, by settings, the installer's record, or trial; doctor's entries on Caffe.
-
-A candidate is probed by importing caffe in its own process (about half a second), once.
-"""
+"""Locate the Python that has pycaffe, by settings, the installer's record, or trial; doctor's entries on Caffe. A
+candidate is probed once, by importing caffe in its own process (about half a second)."""
 
 from __future__ import annotations
 
@@ -54,11 +52,9 @@ class CaffeNotFound(CaffeError):
 
 
 def locate(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> CaffeLocation:
-    """Return the first location with real Caffe. CaffeNotFound lists all attempts.
-
-    ``settings`` are environment variables, by default the process's own; ``cache`` is the installer's folder.
-    A setting that does not work is an error: no other candidate replaces it.
-    """
+    """Return the first location with real Caffe. CaffeNotFound lists all attempts. ``settings`` are environment
+    variables, by default the process's own; ``cache`` is the installer's folder. A setting that does not work is an
+    error: no other candidate replaces it."""
     attempts: list[Attempt] = []
     for attempt in attempt_all(settings, cache):
         if attempt.location is not None:
@@ -70,8 +66,7 @@ def locate(settings: Mapping[str, str] | None = None, cache: Path | None = None)
 
 
 def attempt_all(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> Iterator[Attempt]:
-    """Yield an attempt for each candidate in order of preference. A candidate is probed only when the caller asks for
-    it."""
+    """Yield an attempt for each candidate in order of preference. None is probed before the caller asks for it."""
     settings = os.environ if settings is None else settings
     if settings.get(PYTHON) or settings.get(PYTHONPATH):
         yield _attempt_setting(settings.get(PYTHON), settings.get(PYTHONPATH))
@@ -82,12 +77,9 @@ def attempt_all(settings: Mapping[str, str] | None = None, cache: Path | None = 
 
 
 def locate_for_gpu(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> CaffeLocation:
-    """Return the Caffe for a GPU: from the settings, the installer's build with CUDA, or the result of ``locate``.
-
-    If the build with CUDA finds no GPU, the build for an emulated device is used. The result of ``locate`` may be built
-    for the CPU only: see :func:`gpu_state`. Raises CaffeNotFound if the build with CUDA cannot be imported, or there is
-    no Caffe.
-    """
+    """Return the Caffe for a GPU: from the settings, the installer's build with CUDA, or the result of ``locate``,
+    which may be built for the CPU only (see :func:`gpu_state`). If the build with CUDA finds no GPU, the build for an
+    emulated device is used. Raises CaffeNotFound if the build with CUDA cannot be imported, or there is no Caffe."""
     environment = os.environ if settings is None else settings
     records = [record for record in (installed_with_cuda(cache), installed_emulated(cache)) if record is not None]
     if environment.get(PYTHON) or environment.get(PYTHONPATH) or not records:
@@ -119,8 +111,7 @@ def _attempt_setting(python: str | None, pythonpath: str | None) -> Attempt:
 
 
 def _attempt_installed(cache: Path | None) -> Iterator[Attempt]:
-    """Yield the attempts with the installer's builds: a refusal for each build that cannot be used, then the build in
-    use."""
+    """Yield a refusal for each build of the installer that cannot be used, then an attempt with the one in use."""
     yield from (Attempt("the installer's cache", refusal) for refusal in refusals(cache))
     record = installed(cache) or installed_with_cuda(cache)  # the second can do what the first can, more slowly
     if record is None:
@@ -194,10 +185,8 @@ LIBRARY_SUFFIX = ".layers.so"
 
 
 def libraries(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return ``NAME.layers.so`` for each ``NAME.layers.cpp`` among ``files``, compiled for the located Caffe.
-
-    Raises :class:`BackendError` without a Caffe, a compiler or headers, with the remedy.
-    """
+    """Return ``NAME.layers.so`` for each ``NAME.layers.cpp`` among ``files``, compiled for the located Caffe. Raises
+    BackendError without a Caffe, a compiler or headers, with the remedy."""
     return {
         f"{name}{LIBRARY_SUFFIX}": library(source, locate()).read_bytes()
         for name, source in read_sources(files).items()

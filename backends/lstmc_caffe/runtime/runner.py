@@ -1,7 +1,5 @@
-"""Real Caffe from lstmc: a Runner owns one worker process, starts it when needed and anew when it has ended.
-
-A Net is loaded in the worker: it has layers, blobs and parameters, and runs.
-"""
+"""Real Caffe from lstmc: a Runner owns one worker process, starts it when needed and anew when it has ended. A Net is
+loaded in the worker: it has layers, blobs and parameters, and runs."""
 
 from __future__ import annotations
 
@@ -53,12 +51,9 @@ class RunResult:
 
 
 class Net:
-    """A loaded net, which is lost when the worker ends (a timeout, an abort): then load the net again.
-
-    ``blobs`` and ``params`` map names to shapes. A parameter that the prototxt names (``param { name: }``) has this
-    name, once for all layers that share it; a parameter without a name is ``LAYER/INDEX``. ``outputs`` are the blobs
-    that no layer of the given net reads.
-    """
+    """A loaded net, which is lost when the worker ends (a timeout, an abort): then load the net again. ``blobs`` and
+    ``params`` map names to shapes. A parameter that the prototxt names (``param { name: }``) has this name, once for
+    all layers that share it; others are ``LAYER/INDEX``. ``outputs`` are the blobs that no layer of the net reads."""
 
     def __init__(self, title: str, ask: Ask, reply: Mapping[str, Any]) -> None:
         """Take the description of a loaded net from the worker's ``reply``; ``ask`` sends requests about it."""
@@ -86,14 +81,12 @@ class Net:
         want_param_diffs: bool = False,
     ) -> RunResult:
         """Run one forward pass, and with ``backward`` (``{}`` will do) one backward pass.
-
         ``inputs`` has every input of the net, in its exact shape; all is converted to float32. ``want`` names the blobs
         to return, by default the outputs. ``backward`` has gradients of probed blobs, zero for missing ones; the net's
         own losses count with their weights. ``want_diffs`` names blobs whose gradients to return; inputs must be among
         the ``gradients`` that the net was loaded with. For a blob that a layer overwrites in place, the gradient is the
         one before that layer; a gradient that Caffe does not compute is zero. Gradients of parameters are of this run
-        alone; with ``lr_mult: 0`` they need a net that was loaded with ``gradients``.
-        """
+        alone; with ``lr_mult: 0`` they need a net that was loaded with ``gradients``."""
         passes = "forward" if backward is None else "forward and backward"
         action = f"run {self.title} {passes}"
         _picked(action, "input", self.inputs, inputs)
@@ -146,14 +139,12 @@ class CallResult:
 
 class Runner:
     """Runs nets in real Caffe, in a process of its own that is started by the first request.
-
     Every request has a deadline: ``timeout`` seconds, or the call's own (``math.inf`` for none). Past the deadline the
     worker is ended (CaffeTimeout); an abort of Caffe ends it too (CaffeAborted). The next request then starts a new
     worker, and nets of the old worker raise until they are loaded again. If no Caffe is found, the first request raises
     CaffeNotFound. Threads may share a Runner; their requests wait for each other. ``close()``, or the end of a ``with``
     block, ends the worker; so does the end of this process. ``start`` replaces the usual worker, for example by several
-    ranks. ``for_gpu`` asks for the Caffe that was built with CUDA, which is slower to import and larger in memory.
-    """
+    ranks. ``for_gpu`` asks for the Caffe that was built with CUDA, which is slower to import and larger in memory."""
 
     def __init__(
         self,
@@ -163,8 +154,7 @@ class Runner:
         for_gpu: bool = False,
         start: Callable[[CaffeLocation], WorkerProcess] | None = None,
     ) -> None:
-        """Make a runner without a worker. The worker starts with the first request, in ``location`` or in the Caffe
-        that is found."""
+        """Make a runner. The first request starts its worker, in ``location`` or in the Caffe that is found."""
         self.timeout = timeout
         self._fixed_location = location
         self._for_gpu = for_gpu
@@ -198,10 +188,8 @@ class Runner:
             return self._running().pid
 
     def open_layers(self, source: Source | None) -> None:
-        """Register the layers of a source in Caffe, compiled unless they are cached. With None it does nothing.
-
-        Raises :class:`BackendError` where they cannot be compiled here.
-        """
+        """Register the layers of a source in Caffe, compiled unless they are cached. With None it does nothing. Raises
+        BackendError where they cannot be compiled here."""
         if source is None:
             return
         path = library(source, self.location)
@@ -222,12 +210,10 @@ class Runner:
     ) -> Net:
         """Load a net from a prototxt, given as a Path or as text, and weights if given: a caffemodel (or .h5), or the
         content of a caffemodel.
-
-        A ``probe`` is a blob into which ``Net.run`` can inject a gradient, also when layers read it.
-        ``gradients`` names the inputs whose gradients to compute, besides those of all parameters. A net's own
-        ``force_backward`` computes all gradients; then Caffe aborts in layers without a gradient of their input, such
-        as Embed and Accuracy. Raises CaffeAborted with Caffe's message if Caffe rejects the net.
-        """
+        A ``probe`` is a blob into which ``Net.run`` can inject a gradient, also when layers read it. ``gradients``
+        names the inputs whose gradients to compute, besides those of all parameters. A net's own ``force_backward``
+        computes all gradients; then Caffe aborts in layers without a gradient of their input, such as Embed and
+        Accuracy. Raises CaffeAborted with Caffe's message if Caffe rejects the net."""
         title = _title(prototxt)
         action = f"load {title} ({phase}, {mode})"
         if mode == "gpu" and not self.gpu.usable:
@@ -264,12 +250,10 @@ class Runner:
         timeout: float | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> CallResult:
-        """Call ``function(args, arrays)`` of a Python file in the worker, by the worker's Python.
-
-        ``args`` is JSON data; arrays may be of float32, float64, int32, int64, uint8 and bool. The function must
-        return (JSON data, {name: array}). Each worker runs the file once, so its globals live as long as the worker. A
-        worker that is stopped, as by SIGSTOP, is ended if ``stop`` returns True (CaffeStopped).
-        """
+        """Call ``function(args, arrays)`` of a Python file in the worker, by the worker's Python. ``args`` is JSON
+        data; arrays may be of float32, float64, int32, int64, uint8 and bool. The function must return (JSON data,
+        {name: array}). Each worker runs the file once, so its globals live as long as the worker. A worker that is
+        stopped, as by SIGSTOP, is ended if ``stop`` returns True (CaffeStopped)."""
         request = {"request": "call", "path": os.path.abspath(path), "function": function, "args": args}
         action = f"call {function} of {path.name}"
         reply, groups = self._ask(None, action, request, {"arrays": arrays or {}}, timeout, stop)
@@ -290,8 +274,7 @@ class Runner:
         timeout: float | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Reply:
-        """Send a request to the worker and return its reply. ``owner`` is the worker in which a net was loaded: raise
-        CaffeRequestError if that worker has ended. None stands for any worker."""
+        """Send a request. Raise CaffeRequestError if ``owner``, the worker that it is for unless None, has ended."""
         with self._lock:
             if owner is not None and owner is not self._worker:
                 if request["request"] == "unload":
@@ -310,8 +293,7 @@ class Runner:
         seconds: float,
         stop: Callable[[], bool] = lambda: False,
     ) -> Reply:
-        """Send a request to a worker and return its reply. End the worker if the request fails in a way that may leave
-        half a message in the pipe."""
+        """Send a request. End the worker after a failure that may leave half a message in the pipe."""
         try:
             return worker.ask(action, request, arrays, seconds, stop)
         except CaffeRequestError:
@@ -338,7 +320,6 @@ class Runner:
         return self._worker
 
     def _start_default(self, location: CaffeLocation) -> WorkerProcess:
-        """Start a worker process in the Python of a location."""
         # Linux ends the worker with the *thread* that started it: only the main thread lasts as long as the process.
         tied = threading.current_thread() is threading.main_thread()
         command = [str(location.python), "-u", str(WORKER), *([str(os.getpid())] if tied else [])]
@@ -355,7 +336,6 @@ def _opening(path: Path) -> dict[str, str]:
 
 
 def _title(prototxt: str | Path) -> str:
-    """Return a net's title for messages: its file, or the name in its text."""
     if isinstance(prototxt, Path):
         return f"net {prototxt.name}"
     match = re.search(r'^name:\s*"([^"]*)"', prototxt, re.MULTILINE)

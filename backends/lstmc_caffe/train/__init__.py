@@ -1,6 +1,4 @@
-"""Training by Caffe's own solvers: the training net with its phases, and the engine of a run, whose snapshots have
-Caffe's formats.
-"""
+"""Training by Caffe's own solvers: the training net with its phases, and the engine of a run."""
 
 from lstmc.on_use import modules_on_use
 

@@ -56,8 +56,7 @@ def phase_data(data: TrainingData | None) -> dict[str, Batches]:
 
 
 def hdf5_sources(name: str, data: TrainingData | None) -> dict[str, Source]:
-    """Return the data source of each phase of the net ``name``: the list that :func:`hdf5_files` writes, and the number
-    of batches."""
+    """Return the data source of each phase: the list that :func:`hdf5_files` writes, and the number of batches."""
     sources = {
         phase: Source(f"{name}.{phase.lower()}.txt", batches.per_epoch) for phase, batches in phase_data(data).items()
     }
@@ -75,11 +74,8 @@ def hdf5_files(name: str, data: TrainingData | None) -> dict[str, Content]:
 
 
 def write_batches_hdf5(batches: Batches, path: Path) -> None:
-    """Write the batches of an epoch as the rows of an HDF5 file for HDF5Data.
-
-    There is one float32 dataset ``[count, *shape]`` for each input, named by ``batch_dataset``. Raises OSError, and
-    :class:`TrainingError` if the package h5py is missing.
-    """
+    """Write the batches of an epoch as the rows of an HDF5 file for HDF5Data: one float32 dataset ``[count, *shape]``
+    for each input, named by ``batch_dataset``. Raises OSError, and TrainingError if the package h5py is missing."""
     h5py = need("h5py", "h5py", "hdf5", TrainingError)
     count, first = batches.per_epoch, batches.batch(0)
     # the bytes of all elements, and 4 KiB for HDF5's tables of each dataset
@@ -96,12 +92,9 @@ def write_batches_hdf5(batches: Batches, path: Path) -> None:
 
 
 def training_net(compiled: Compiled, sources: Mapping[str, Source]) -> WrittenNet:
-    """Return the net of ``training_graph``. ``loss`` has loss weight 1; layers that only scores need are in phase TEST
-    alone.
-
+    """Return the net of ``training_graph``. ``loss`` has loss weight 1; layers that only scores need are in phase TEST.
     ``sources`` name, by phase, the text file that lists the HDF5 files of HDF5Data layers, one row a batch (as
-    ``hdf5_data_layer.cpp`` reads them). Without ``sources`` inputs are Input layers, for a program to fill.
-    """
+    ``hdf5_data_layer.cpp`` reads them). Without ``sources`` inputs are Input layers, for a program to fill."""
     graph = compiled.expanded
     target = load_target(compiled.target)
     net = write_net(graph, target, overwritten(graph) if target.in_place else {})
@@ -152,8 +145,7 @@ def _without_inputs(sections: tuple[Section, ...], graph: Graph, sources: Mappin
 
 
 def _silenced(graph: Graph, trained: Collection[str], reported: Collection[Ref]) -> Iterator[Section]:
-    """Yield Silence layers for the values of each phase that nothing reads in this phase and that are not ``reported``
-    (loss and scores)."""
+    """Yield Silence layers for the values that nothing reads in a phase, except ``reported`` ones (loss and scores)."""
     reading: dict[Ref, set[str]] = {}
     for node in graph:
         for ref in graph.args(node.name):
@@ -181,13 +173,10 @@ def carried_outputs(compiled: Compiled) -> dict[str, str]:
 
 
 def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None) -> dict[str, Content]:
-    """Return ``NAME.train.prototxt``, ``NAME.solver.prototxt``, and the manifest with which trained weights are read
-    back.
-
+    """Return ``NAME.train.prototxt``, ``NAME.solver.prototxt``, and the manifest that reads trained weights back.
     ``caffe train --solver=NAME.solver.prototxt`` in their folder trains the net. With ``data`` there are also HDF5
     files, and the lists that name them. Fixed arrays of the model are in ``NAME.train.caffemodel``, with drawn
-    parameters: give this file to Caffe as ``--weights``.
-    """
+    parameters: give this file to Caffe as ``--weights``."""
     name = compiled.name
     sources = hdf5_sources(name, data)
     net = training_net(compiled, sources)
@@ -210,10 +199,8 @@ def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None
 def train(
     runner: Runner, compiled: Compiled, weights: Mapping[str, Array], solver: Solver, run: TrainingRequest
 ) -> Trained:
-    """Train a compiled ``training_graph`` in real Caffe. A parameter that no layer uses keeps its value.
-
-    If the run has parts, the runner's workers train together, each on its part of every batch.
-    """
+    """Train a compiled ``training_graph`` in real Caffe. A parameter that no layer uses keeps its value. If the run has
+    parts, the runner's workers train together, each on its part of every batch."""
     graph, net = compiled.expanded, training_net(compiled, {})
     runner.open_layers(layers_source(graph))
     carried = carried_outputs(compiled)
@@ -237,8 +224,7 @@ def train(
 
 
 def rank_nets(compiled: Compiled, parts: Sequence[RankPart]) -> RankNets:
-    """Return the net of each rank. ``parts`` are the parts of the batch, one for each rank; ranks with parts of one
-    size share a text."""
+    """Return the net of each rank from its part of the batch. Ranks with parts of one size share a text."""
     whole, part = compiled.expanded, smallest(parts)
     texts: dict[int, str] = {}
     for each in parts:
@@ -260,10 +246,7 @@ def _is_random(op: Op) -> bool:
 
 def masks(whole: Graph, part: Graph) -> tuple[Mask, ...]:
     """Return the dropouts that training runs in the whole batch's net, in the order of its layers: each dropout's mask
-    name, ratio, shape and axis of examples.
-
-    Raises :class:`TrainingError` if a rank's net has other dropouts.
-    """
+    name, ratio, shape and axis of examples. Raises TrainingError if a rank's net has other dropouts."""
     objective = [output.ref for output in whole.outputs if output.name == LOSS or output.carried_to]
     needed = whole.needed(objective)
     drawn = [node for node in whole if isinstance(node.op, DropoutLayer) and node.name in needed]

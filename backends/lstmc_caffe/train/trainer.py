@@ -1,10 +1,7 @@
 """Training in real Caffe: its own solver makes the updates, one for each request; lstmc feeds the solver, watches it
 and saves its state.
-
 A snapshot has weights and solver state in Caffe's own formats (``weights.caffemodel``, ``solver.solverstate``), and in
-``carried.npz`` the states that the next batch starts from; :mod:`lstmc.runs.folder` writes these files and checks that
-they are complete.
-"""
+``carried.npz`` the states that the next batch starts from; :mod:`lstmc.runs.folder` writes and checks these files."""
 
 from __future__ import annotations
 
@@ -72,8 +69,7 @@ def last_state(folder: Path) -> tuple[Path, TrainingState] | None:
 
 
 def read_state(path: Path) -> TrainingState:
-    """Return the state of a snapshot. Raises :class:`TrainingError` if files of the snapshot are missing or do not
-    fit."""
+    """Return the state of a snapshot. Raises TrainingError if files of the snapshot are missing or do not fit."""
     about = read_about(path, About)
     broken = TrainingError(f"{path} is no whole snapshot")
     try:
@@ -143,8 +139,7 @@ class RankNets:
         return self._divided(batch, "") | {f"{rank}|{n}": share for rank, each in shares for n, share in each.items()}
 
     def _divided(self, arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-        """Return the arrays that the ranks need. An array without an axis of examples stays whole; any other array
-        becomes a part for each rank, named ``RANK|prefix NAME``."""
+        """Return arrays for the ranks: whole without an axis of examples, else in parts, ``RANK|prefix NAME``."""
         return {
             prefix + name if self.batch.axes[name] is None else f"{rank}|{prefix}{name}": array
             for rank, part in enumerate(self.batch.divide(arrays))
@@ -155,12 +150,10 @@ class RankNets:
 @dataclass(frozen=True)
 class TrainableNet:
     """A net that Caffe's solver can train, with its inputs, scores and carried states.
-
     ``prototxt`` has phases TRAIN and, if scores are wanted, TEST, with Input layers for ``inputs`` (blob to shape).
     ``scores`` are scalar tops to report in phase TEST. After a batch the first blob of each pair of ``carried`` is
     copied to the second, an input of the next batch. ``blobs`` are first values of all parameters by name (LAYER/INDEX
-    for unnamed ones). ``random`` says whether a layer draws random numbers. With ``ranks`` several workers train it.
-    """
+    for unnamed ones). ``random`` says whether a layer draws random numbers. With ``ranks`` several workers train it."""
 
     name: str
     prototxt: str
@@ -200,8 +193,7 @@ class CaffeEngine:
         self.loaded = False
 
     def computation(self) -> bytes:
-        """Return bytes that are equal for nets that compute the same: the net without its name and comments, its inputs
-        and its carried states."""
+        """Return bytes that are equal for nets that compute the same, whatever their names and comments."""
         message = net_from_text(self.net.prototxt)
         message.ClearField("name")
         rest = repr((sorted(self.net.inputs.items()), self.net.carried, self.net.random))
@@ -283,11 +275,8 @@ def _by_kind(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, A
 
 
 def solver_text(solver: Solver, net_file: str, snapshot_prefix: str, mode: str, *, test_batches: int = 0) -> str:
-    """Return ``NAME.solver.prototxt``, which ``caffe train --solver=`` reads. ``mode`` is ``cpu`` or ``gpu``.
-
-    The net is tested only if the number of batches is known: ``test_iter``, or ``test_batches`` if that is 0.
-    Raises nothing: a :class:`Solver` has been checked.
-    """
+    """Return ``NAME.solver.prototxt``, which ``caffe train --solver=`` reads. ``mode`` is ``cpu`` or ``gpu``. The net
+    is tested only if the number of batches is known: ``test_iter``, or ``test_batches`` if that is 0."""
     message = SolverParameter(net=net_file, snapshot_prefix=snapshot_prefix, solver_mode=mode.upper())
     tests = solver.test_iter or test_batches
     for name in SETTINGS:

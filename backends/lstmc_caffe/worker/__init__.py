@@ -1,8 +1,5 @@
-"""The code in the process with Caffe: for any Python from 2.7 on, and without modules of lstmc.
-
-lstmc starts these files, or sends them to the worker, by their paths. It imports none but ``layer_library.py``, which
-people may use in their own pycaffe.
-"""
+"""The code in the process with Caffe: for any Python from 2.7 on, and without modules of lstmc. lstmc starts these
+files, or sends them to the worker, by their paths. It imports only ``layer_library.py``."""
 
 from pathlib import Path
 

@@ -1,7 +1,5 @@
-"""Libraries of generated layers, opened where Caffe runs: by worker.py, and by people in their own pycaffe.
-
-It runs on any Python from 2.7 on and needs nothing but caffe, so the file may be copied to where lstmc is not.
-"""
+"""Libraries of generated layers, opened where Caffe runs: by worker.py, and by people in their own pycaffe. It runs on
+any Python from 2.7 on and needs nothing but caffe, so the file may be copied to where lstmc is not."""
 
 import ctypes
 import io
@@ -28,11 +26,8 @@ class _DlInfo(ctypes.Structure):
 
 def load_layers(path):
     # type: (str) -> None
-    """Register the layers of a library ``NAME.layers.so`` in this process's Caffe.
-
-    Raises OSError if the file cannot be read, and ValueError, before it is opened, for a file that is no such library
-    or was compiled for another build of Caffe.
-    """
+    """Register the layers of a library ``NAME.layers.so`` in this process's Caffe. Raises OSError if the file cannot be
+    read, and ValueError, before it is opened, for a file that is no such library or is for another Caffe."""
     import caffe
 
     with io.open(path, "rb") as library:

@@ -1,9 +1,7 @@
 """Probe the caffe of the Python that runs this file; the last line on stdout is the result as JSON.
-
 Without arguments {"version", "file"} or {"reason"}; with --gpu {"device", "emulated"} if a GPU can be used, else
 {"reason"}, which may quote the driver or an abort of Caffe; with --build {"file", "build"}, which file holds Caffe's
-own code and the linker's id of it. Like worker.py, it runs on any Python from 2.7 on, and never in lstmc's own process.
-"""
+own code and the linker's id of it. It runs on any Python from 2.7 on, and never in lstmc's own process."""
 
 # mypy: ignore-errors
 # ruff: noqa: E402, PLC0415, UP031
@@ -59,8 +57,7 @@ def device():
 
 
 def computed():
-    """Return the error of a small net on the GPU, or an empty text if its result is right. Caffe aborts if it has no
-    code for this GPU."""
+    """Return the error of a small net on the GPU, or an empty text. Caffe aborts if it has no code for this GPU."""
     import caffe
 
     caffe.set_mode_gpu()

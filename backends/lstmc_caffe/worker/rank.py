@@ -1,11 +1,9 @@
 """One of several processes that train together: a worker with its own Caffe, started by an MPI launcher.
-
 With arguments, which are the paths of two named pipes, rank 0 talks to lstmc through them and hands out each request.
 Without arguments each rank was started by its own lstmc, on stdin and stdout, and tells this lstmc its rank and the
 number of ranks; only the lstmc of rank 0 sends further requests. An array ``K|NAME`` goes to rank K alone, as does
 ``args["each"][K]``. All ranks do what is requested, and rank 0 replies. A failure on any rank ends all ranks, since the
-others would wait for it.
-"""
+others would wait for it."""
 
 import io
 import os
@@ -40,8 +38,7 @@ def own_header(header, rank):
 
 
 def own_groups(groups, prefix):
-    """Return the arrays of one rank: arrays for all ranks, and those whose name begins with ``prefix``, without the
-    prefix."""
+    """Return the arrays for all ranks, and those of one rank: their names begin with ``prefix``, which is removed."""
     own = {}
     for group, arrays in groups.items():
         for name, array in arrays.items():
@@ -51,8 +48,8 @@ def own_groups(groups, prefix):
 
 
 def next_request(comm, channel):
-    """Return this rank's next request. Rank 0 reads it from the pipe and sends the other ranks theirs. A waiting rank
-    sleeps between looks, because MPI's own wait keeps a core busy."""
+    """Return this rank's next request. Rank 0 reads it and sends each other rank its own. Others sleep meanwhile,
+    because MPI's own wait keeps a core busy."""
     if channel:
         requests = handed_out(channel.receive(), comm.size)
         for rank in range(1, comm.size):

@@ -1,9 +1,7 @@
 """One of Caffe's own solvers, one iteration at a time; and the time that an iteration takes. Runs inside the worker, by
 the Python that has pycaffe.
-
 Each function is called as ``function(args, arrays)`` and returns (JSON data, {name: array}). ``snapshot`` returns the
-whole state of a run, from which ``start`` resumes it; nothing here writes into a folder of the user.
-"""
+whole state of a run, from which ``start`` resumes it; nothing here writes into a folder of the user."""
 
 import ctypes
 import os
@@ -54,11 +52,8 @@ class Run(object):
                 np.copyto(self.before.setdefault(name, np.empty_like(array)), array)
 
     def not_finite(self):
-        """Return the name of a parameter with NaN or infinity; None if there is none, or the parameters are on a GPU.
-
-        The sum of a parameter is checked first: with finite elements it is infinite only if they are near the largest
-        float32.
-        """
+        """Return the name of a parameter with NaN or infinity; None without one, and on a GPU. The sum is checked
+        first: if all elements are finite, it is infinite only near the largest float32."""
         for name in sorted(self.watched):
             array = self.watched[name].data
             if not np.isfinite(np.sum(array)) and not np.isfinite(array).all():
@@ -67,8 +62,7 @@ class Run(object):
 
 
 def solver_message(args):
-    """Return the SolverParameter for a run in which lstmc decides when to test and to save, and the training net in
-    it."""
+    """Return the SolverParameter of a run that lstmc tests and saves, and the training net in it."""
     message = caffe_pb2.SolverParameter()
     text_format.Merge(args["solver"], message)
     message.ClearField("net")
@@ -88,10 +82,8 @@ def solver_message(args):
 
 
 class Ranks(object):
-    """One of several processes, each with a part of every batch: gradients are added up before each update.
-
-    They exchange one message a step: all gradients and the loss in one array.
-    """
+    """One of several processes, each with a part of every batch: gradients are added up before each update. They
+    exchange one message a step: all gradients and the loss in one array."""
 
     def __init__(self, run, config):
         """Join the other processes by MPI, and have Caffe call :meth:`add_up` at each update."""
@@ -104,8 +96,7 @@ class Ranks(object):
         run.solver.add_callback(lambda: None, self.add_up)
 
     def add_up(self):
-        """Add up the gradients and the losses of all ranks. Caffe calls this between the backward pass and the
-        update."""
+        """Add up the gradients and losses of all ranks; Caffe calls this between the backward pass and the update."""
         at, diffs = 0, [blob.diff for blob in self.learned]  # asked for anew: a GPU's gradients are copied then
         for diff in diffs:
             self.message[at : at + diff.size] = diff.reshape(-1)
@@ -120,10 +111,8 @@ class Ranks(object):
 
     def draw(self, seed, blobs):
         """Draw the masks of all dropouts as Caffe draws them for the whole batch, and set this rank's part of each.
-
         Each element takes one number of the Mersenne twister, in the order of layers: dropout_layer.cpp and
-        caffe_rng_bernoulli, by boost::bernoulli_distribution.
-        """
+        caffe_rng_bernoulli, by boost::bernoulli_distribution."""
         if not self.masks:
             return
         twister = np.random.RandomState(seed)
@@ -174,8 +163,7 @@ def blobs_of(net):
 
 
 def layers_of(net, message):
-    """Return two values: [[name, type, names of its parameters]] for layers that own parameters, and {name: blob},
-    where the blob is that of the parameter's first layer."""
+    """Return [[name, type, parameters]] of layers that own parameters, and {parameter: blob of its first layer}."""
     specs, layers, params = {}, [], {}
     for layer in message.layer:
         specs.setdefault(str(layer.name), [str(spec.name) for spec in layer.param])
@@ -190,13 +178,10 @@ def layers_of(net, message):
 
 
 def start(args, arrays):
-    """Make the solver and its nets. Return the layers that own parameters, the shapes of all parameters, and the
-    iteration.
-
+    """Make the solver and its nets. Return the layers that own parameters, all parameters' shapes, and the iteration.
     args: solver and net (texts), mode, test (whether there is a test net), carried ([[from, to]]), scores, ranks (None,
     or for one of several ranks: test_net, masks, axes), and restored, if a run is resumed. arrays: ``param:NAME``;
-    ``carried:NAME`` and ``state`` of a resumed run.
-    """
+    ``carried:NAME`` and ``state`` of a resumed run."""
     end(args, arrays)
     run = Run(args)
     copy(run.params, with_prefix(arrays, "param:"))
@@ -225,19 +210,16 @@ def copy(blobs, arrays):
 
 
 def carry(blobs, pairs):
-    """Copy each carried value to the input of the next batch. All values are read before any is written, because pairs
-    may form a chain."""
+    """Copy carried values to the next batch's inputs. All are read before any is written: pairs may form a chain."""
     values = [(target, blobs[source].data.copy()) for source, target in pairs]
     for target, value in values:
         blobs[target].data[...] = value.reshape(blobs[target].data.shape)
 
 
 def step(args, arrays):
-    """Make one update by the batch in arrays. args: seed, the run's, or None if the net draws nothing.
-
-    Return the number of iterations done, the loss before the update (the sum of loss_weight * top, as in Caffe), and
-    the name of a parameter that is not finite after the update.
-    """
+    """Make one update by the batch in arrays. args: seed, the run's, or None if the net draws nothing. Return the
+    number of iterations done, the loss before the update (the sum of loss_weight * top, as in Caffe), and the name of a
+    parameter that is not finite after the update."""
     run = _RUNS["now"]
     run.use()
     if args["seed"] is not None:
@@ -281,8 +263,7 @@ def test(args, arrays):
 
 
 def snapshot(args, arrays):
-    """Return all that the next iterations depend on: ``param:NAME``, ``carried:NAME``, and ``state``, Caffe's
-    solverstate."""
+    """Return all that the next iterations depend on: ``param:NAME``, ``carried:NAME``, and Caffe's solverstate."""
     run = _RUNS["now"]
     arrays_out = dict(("carried:" + target, run.blobs[target].data) for _, target in run.carried)
     if run.ranks:
@@ -293,12 +274,9 @@ def snapshot(args, arrays):
 
 
 def solver_state(solver):
-    """Return the bytes of the solverstate that Caffe writes.
-
-    Caffe names its two files after a relative prefix, and overwrites any file of that name. So the solverstate is
-    written into a file without a name. The caffemodel, with a copy of a parameter for each layer that shares it, is
-    discarded.
-    """
+    """Return the bytes of the solverstate that Caffe writes. Caffe names its two files after a relative prefix, and
+    overwrites any file of that name. So the solverstate is written into a file without a name, and the caffemodel, with
+    a copy of a parameter for each layer that shares it, is discarded."""
     before, folder = os.getcwd(), tempfile.mkdtemp(prefix="lstmc-")
     try:
         os.chdir(folder)
@@ -326,8 +304,7 @@ def end(args, arrays):
 
 
 def nets_seconds(args, arrays):
-    """Return the least seconds of a forward and backward pass of each net; ``args`` has mode, nets, rounds and
-    seconds."""
+    """Return the least seconds of a forward and backward pass of each net. args: mode, nets, rounds, seconds."""
     getattr(caffe, "set_mode_" + args["mode"])()
     # waits for the end of work on a GPU, which is asynchronous
     finish = ctypes.CDLL("libcuda.so.1").cuCtxSynchronize if args["mode"] == "gpu" else lambda: None

@@ -1,13 +1,10 @@
 """Run Caffe for lstmc in a process of its own, which reads requests from stdin and writes replies to the former stdout.
-
-The runner starts this file with the interpreter that has pycaffe, whatever its age: it needs only numpy and
-caffe, and runs on Python 2.7 as on 3.13: no annotations, f-strings and pathlib.
-
-A frame, in both directions: the length of a JSON header (4 bytes, big-endian), the header, then the bytes of
-the arrays that header["arrays"] lists in order, each as {group, name, dtype, shape}, C order, little-endian.
-A request's header has "request" (a method on_<request> of Worker, which documents it); a reply's has "kind":
-"reply", or "error" with type, message and traceback. The worker ends when its stdin closes.
-"""
+The runner starts this file with the interpreter that has pycaffe, whatever its age: it needs only numpy and caffe, and
+runs on Python 2.7 as on 3.13: no annotations, f-strings and pathlib.
+A frame, in both directions: the length of a JSON header (4 bytes, big-endian), the header, then the bytes of the arrays
+that header["arrays"] lists in order, each as {group, name, dtype, shape}, C order, little-endian. A request's header
+has "request" (a method on_<request> of Worker, which documents it); a reply's has "kind": "reply", or "error" with
+type, message and traceback. The worker ends when its stdin closes."""
 
 # ruff: noqa: E402
 import os
@@ -64,13 +61,10 @@ def _add_probe(message, blob):
 
 
 def _add_gradient_inputs(message, blobs):
-    """Add a Bias with a learned zero after each of these inputs, because Caffe computes gradients of bottoms of such
-    layers.
-
+    """Add a Bias with a learned zero after each of these inputs: Caffe computes gradients of bottoms of such layers.
     force_backward is not used: it asks for gradients of indices and labels too, where Caffe aborts. Parameters with
     lr_mult 0 get a gradient too, except blobs of a layer that passes no gradient on: for these, Scale writes a product
-    into the gradient of its bottom (``scale_layer.cpp``).
-    """
+    into the gradient of its bottom (``scale_layer.cpp``)."""
     missing, layers = set(blobs), []
     stopped = [layer for layer in message.layer if layer.propagate_down and not any(layer.propagate_down)]
     fixed = {spec.name for layer in stopped for spec in layer.param}
@@ -145,8 +139,7 @@ def _native(value):
 
 
 def encode(header, groups):
-    """Return the parts of a frame, which is a message: the header's length, the header as JSON, and the memory of each
-    array. Arrays in C order are not copied."""
+    """Return the parts of a frame: the header's length, the header, and the memory of each array."""
     items, parts = [], []
     for group in groups:
         for name, array in groups[group].items():
@@ -166,8 +159,7 @@ class LoadedNet(object):
     """A caffe.Net, its blobs without those of instruments, and its parameters by name."""
 
     def __init__(self, net, message, probes, mode):
-        """Find the blobs, parameters, inputs and outputs of a loaded net, without the layers that :func:`instrument`
-        added."""
+        """Find the blobs, parameters, inputs and outputs of a net, without the layers of :func:`instrument`."""
         self.net, self.mode, self.last, self.params = net, mode, len(net.layers) - 1, {}
         # Not net.blobs, net.inputs and so on: pycaffe miscounts where a layer has unnamed tops.
         names, layer_names = list(net._blob_names), list(net._layer_names)
@@ -193,8 +185,7 @@ class LoadedNet(object):
         }
 
     def own_params(self, layer, blobs, specs):
-        """Add a layer's parameters by name. If several blobs share a name, only the first is added: it owns the
-        parameter."""
+        """Add a layer's parameters by name. The first of several blobs of one name owns the parameter."""
         keys = [spec.name for spec in specs] + [""] * (len(blobs) - len(specs))
         for index, blob in enumerate(blobs):
             if not keys[index] and "%s/%d" % (layer, index) in self.params:
@@ -213,8 +204,8 @@ def copy_into(kind, blobs, arrays, part):
 
 
 def copy_weights(net, path, message):
-    """Copy the weights of a file into a net. A file that is larger than Caffe can read is divided: Caffe copies the
-    layers that a file has. ``message`` is an empty NetParameter."""
+    """Copy the weights of a file into a net, in parts if Caffe cannot read so large a file: it copies the layers that a
+    part has. ``message`` is an empty NetParameter."""
     with io.open(path, "rb") as file:
         if path.endswith(".h5"):  # Caffe recognizes HDF5 by this suffix
             net.copy_from(path)
@@ -236,8 +227,7 @@ def copy_weights(net, path, message):
 
 
 class Worker(object):
-    """The handlers of requests, from (header, arrays) to a reply's. The runner checks names, this class checks
-    shapes."""
+    """The handlers of requests, from (header, arrays) to a reply's. The runner checks names, this class shapes."""
 
     def __init__(self):
         self.nets, self.count, self.modules = {}, 0, {}
@@ -257,11 +247,8 @@ class Worker(object):
         return {}, {}
 
     def on_load(self, request, arrays):
-        """Load a net. The request has: prototxt (text) or path; weights (a path or None); phase; mode; probes;
-        gradients.
-
-        Reply: net, a number for later requests; blobs and params with shapes; inputs; outputs.
-        """
+        """Load a net. Request: prototxt (text) or path; weights (a path or None); phase; mode; probes; gradients.
+        Reply: net, a number for later requests; blobs and params with shapes; inputs; outputs."""
         message = self.read(request)
         getattr(self.caffe, "set_mode_" + request["mode"])()
         text = self.text_format.MessageToString(message, as_utf8=True)
@@ -290,8 +277,7 @@ class Worker(object):
         return message
 
     def use(self, request):
-        """Return the net that a request names, and set its mode, because Caffe's mode belongs to the process, not to
-        the net."""
+        """Return the net that a request names, and set its mode: Caffe's mode belongs to the process."""
         loaded = self.nets[request["net"]]
         getattr(self.caffe, "set_mode_" + loaded.mode)()
         return loaded
@@ -301,12 +287,8 @@ class Worker(object):
         return {}, {}
 
     def on_run(self, request, arrays):
-        """Run a net forward, and backward if the request says so. Arrays: inputs, backward ({probed blob: its
-        gradient}).
-
-        blobs, diffs: names of blobs to return; backward, param_diffs: booleans. Reply's arrays: blobs, diffs,
-        param_diffs.
-        """
+        """Run a net forward, and backward if the request says so. Request: blobs, diffs (names of blobs to return);
+        backward, param_diffs (booleans). Arrays: inputs, backward (gradients). Reply: blobs, diffs, param_diffs."""
         loaded = self.use(request)
         copy_into("input", loaded.fed, arrays.get("inputs", {}), "data")
         loaded.net._forward(0, loaded.last)
@@ -322,8 +304,7 @@ class Worker(object):
         return {}, reply
 
     def on_call(self, request, arrays):
-        """Call function(args, arrays) of the Python file at path, which runs once. The function returns (JSON data,
-        {name: array})."""
+        """Call function(args, arrays) of a Python file, which runs once; it returns (JSON data, {name: array})."""
         path, name = request["path"], request["function"]
         module = self.modules.get(path) or {"__name__": os.path.basename(path)[:-3], "__file__": path}
         if path not in self.modules:

@@ -1,7 +1,4 @@
-"""The files of a compiled model: prototxt, in-place layers, generated code, caffemodel and manifest.
-
-For a net of one step also a program that streams through it, in another program that reads the net, without lstmc.
-"""
+"""The files of a compiled model: prototxt, in-place layers, generated code, caffemodel and manifest."""
 
 from __future__ import annotations
 
@@ -34,9 +31,7 @@ from lstmc_caffe.write.net import WrittenNet, caffemodel, write_net
 
 def input_places(graph: Graph) -> dict[str, tuple[Place, bool]]:
     """Return, by the name of each input of an expanded graph, its place, and whether the net fills this input itself.
-
-    An input of the host has a blob, or a blob for each step, None for a step that nothing reads.
-    """
+    An input of the host has a blob, or a blob for each step, None for a step that nothing reads."""
     feeds: dict[str, dict[int | None, tuple[str, TensorType]]] = {}
     for node in graph:
         if isinstance(node.op, caffe.Feed):
@@ -81,8 +76,7 @@ def layers_source(graph: Graph) -> code_of.Source | None:
 
 
 def layers_files(name: str, graph: Graph) -> dict[str, bytes]:
-    """Return the files ``NAME.layers.cpp`` and ``NAME.layers.cu`` by name. Return no file if the graph has no generated
-    layers."""
+    """Return ``NAME.layers.cpp`` and ``NAME.layers.cu`` by name; no file for a graph without generated layers."""
     code = layers_source(graph)
     if code is None:
         return {}
@@ -107,7 +101,6 @@ def stored_source(path: Path) -> code_of.Source:
 
 
 def _source_text(path: Path) -> str:
-    """Return a file's text. Raise BackendError if it cannot be read."""
     try:
         return read_file(path).decode()
     except (OSError, UnicodeDecodeError) as error:
@@ -132,12 +125,8 @@ NOT_IN_NET = "not in the net, as no output depends on it"
 def prototxt(
     compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = None, states: Mapping[str, State] = {}
 ) -> str:
-    """Return the net as text: a header for people, then the net's sections under banners. The text parses to
-    ``net.message()``.
-
-    ``data`` are lines that tell where the net's inputs come from, by default from the caller; ``states`` are the
-    manifest's states.
-    """
+    """Return the net as text that parses to ``net.message()``: a header for people, then its sections under banners.
+    ``data`` are lines on where the net's inputs come from, by default the caller; ``states`` are the manifest's."""
     graph = compiled.expanded
     params = parameters(graph)
     first = {state.input: state.first_value for state in states.values()}
@@ -187,12 +176,9 @@ OVERWRITTEN = (
 
 
 def overwritten(graph: Graph, protected: Collection[str] = ()) -> dict[Ref, str]:
-    """Return the values that an activation may overwrite in place. Map each to the activation's name, which its blob
-    then has.
-
-    A value qualifies if the activation is its only reader, it is not an output, its name is not in ``protected``, and
-    its layer's backward pass does not read it.
-    """
+    """Return the values that an activation may overwrite in place, with the activation's name, which their blob then
+    has. The activation is the value's only reader, the value is not an output, its name is not in ``protected``, and
+    its layer's backward pass does not read it."""
     readers = graph.readers()
     names = {}
     for node in graph:
@@ -214,8 +200,7 @@ def _own_memory(graph: Graph, value: Ref) -> bool:
 
 
 def written_net(compiled: Compiled) -> WrittenNet:
-    """Return the net of a compiled model. If the target allows it, activations overwrite blobs in place, except blobs
-    of steps that the manifest names."""
+    """Return the net of a compiled model. If the target allows it, activations overwrite blobs in place."""
     return write_net(compiled.expanded, load_target(compiled.target), blobs_in_place(compiled))
 
 
@@ -228,10 +213,7 @@ def blobs_in_place(compiled: Compiled) -> dict[Ref, str]:
 @gc_paused()
 def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
     """Return the files ``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``, for generated layers also
-    ``NAME.layers.cpp`` and ``NAME.layers.cu``.
-
-    The same input gives the same bytes.
-    """
+    ``NAME.layers.cpp`` and ``NAME.layers.cu``. The same input gives the same bytes."""
     target = load_target(compiled.target)
     net = written_net(compiled)
     described = manifest(compiled, net, weights)

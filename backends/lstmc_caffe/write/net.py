@@ -1,8 +1,5 @@
-"""Write an expanded graph of Caffe ops as NetParameter messages: the net, and its weights as a caffemodel.
-
-It also reads the parts of both files by name, for the comparison of two artifacts: layers with their settings, weights
-with their copies.
-"""
+"""Write an expanded graph of Caffe ops as NetParameter messages: the net, and its weights as a caffemodel. Also read
+the parts of both files by name, to compare two artifacts: layers with their settings, weights with their copies."""
 
 from __future__ import annotations
 
@@ -67,15 +64,11 @@ class WrittenNet:
 
 
 def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref, str] | None = None) -> WrittenNet:
-    """Return a net of an expanded graph: one layer for each node, blobs named as values, parameters shared by their
-    names.
-
-    ``in_place`` are the values that a layer overwrites, and the names of their blobs (``overwritten``).
-
-    The first layer that uses a parameter owns the parameter: only this layer has the filler. Values that nothing reads
-    go to Silence layers at the end, so that the net's outputs are the model's (if the target has Silence). The net is
-    checked against the target's rules: a violation is a size past a limit, or a bug of the compiler.
-    """
+    """Return a net of an expanded graph: one layer for each node, blobs named as values, parameters shared by name.
+    ``in_place`` are the values that a layer overwrites, and the names of their blobs (``overwritten``). The first layer
+    that uses a parameter owns the parameter: only this layer has the filler. Values that nothing reads go to Silence
+    layers at the end, so that the net's outputs are the model's (if the target has Silence). The net is checked against
+    the target's rules: a violation is a size past a limit, or a bug of the compiler."""
     target = target or load_target("caffe")
     sections: list[Section] = []
     owners: dict[str, Stored] = {}
@@ -103,8 +96,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
 
 
 def _check_layer(layer: Any, shapes: Mapping[str, tuple[int, ...]], before: Before, target: Target) -> None:
-    """Raise BackendError for a layer that violates the target's rules. Then add the layer to ``before``, the layers
-    before the next one."""
+    """Raise BackendError for a layer that violates the target's rules; add others to the layers ``before`` the next."""
     bottoms, tops = ([shapes[name] for name in names] for names in (layer.bottom, layer.top))
     for violation in (*lint_layer(layer, bottoms, tops, target), *before.lint(layer, target)):
         raise BackendError(
@@ -209,8 +201,7 @@ def _parameters_in(graph: Graph, blob: Ref) -> dict[str, Param]:
 
 
 def _common_filler(graph: Graph, blob: Ref, params: Mapping[str, Param]) -> Filler | None:
-    """Return the filler of a blob that is packed from parameters, if that filler draws each element as the user
-    declared it. Otherwise return None: the numbers are then only in the caffemodel."""
+    """Return the filler that draws a blob as its parameters declare. With None only the caffemodel has the numbers."""
     fillers = {param.fill for param in params.values()}
     if isinstance(graph.node(blob.node).op, Param):
         filler = fillers.pop()
@@ -224,8 +215,7 @@ def _common_filler(graph: Graph, blob: Ref, params: Mapping[str, Param]) -> Fill
 
 
 def _write_param(spec: Any, name: str, params: Mapping[str, Param], trained: bool, loc: SrcLoc | None) -> None:
-    """Fill a ParamSpec message: the blob's name and its learning-rate and decay multipliers. Raise BackendError if the
-    blob is made of parameters with different multipliers and the net is trained."""
+    """Fill a ParamSpec message. Raise BackendError if multipliers of one blob's parameters differ in a trained net."""
     spec.name = name
     multipliers = {(param.lr_mult, param.decay_mult) for param in params.values()} or {(0.0, 0.0)}  # of constants alone
     if len(multipliers) > 1:
@@ -263,14 +253,10 @@ WHOLE_NET_COPIES = 2**24  # bytes of parameters that are there already
 
 
 def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_sharer: bool = False) -> bytes:
-    """Return the bytes of a NetParameter: the whole net with all blobs of each layer, so that the file alone shows the
-    graph.
-
-    A net past ``WHOLE_NET_LAYERS`` or ``WHOLE_NET_COPIES`` has only layers with blobs, by name and type. These are the
-    layers that own blobs, because Caffe loads a blob once, through its owner (``net.cpp: CopyTrainedLayersFrom``). With
-    ``every_sharer`` every layer has its blobs, as other readers require. Raises :class:`BackendError` for more than a
-    message can hold, before anything is computed.
-    """
+    """Return the bytes of a NetParameter: the whole net with all blobs of each layer, so that the file shows the graph.
+    A net past ``WHOLE_NET_LAYERS`` or ``WHOLE_NET_COPIES`` has only the layers that own blobs, by name and type,
+    because Caffe loads a blob once, through its owner (``net.cpp: CopyTrainedLayersFrom``). With ``every_sharer`` every
+    layer has its blobs, as other readers require. Raises BackendError, first of all, if a message cannot hold them."""
     sizes = {output.name: 4 * prod(net.weights.type(output.ref).shape) for output in net.weights.outputs}
     layers = list(net.layers())
     once, copied = sum(sizes.values()), sum(sizes[spec.name] for layer in layers for spec in layer.param)
@@ -300,11 +286,9 @@ def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_sharer: bool
 
 
 def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
-    """Return blobs of a caffemodel (lstmc's, or a file that Caffe trained) by their parameter names.
-
-    ``blobs`` is a manifest's: for each name the owning layer, the blob's index and its shape. Raises
-    :class:`WeightsError` for a file other than a caffemodel, and for a blob that is missing or has another shape.
-    """
+    """Return blobs of a caffemodel (lstmc's, or a file that Caffe trained) by their parameter names. ``blobs`` is a
+    manifest's: for each name the owning layer, the blob's index and its shape. Raises WeightsError for a file other
+    than a caffemodel, and for a blob that is missing or has another shape."""
     with reading(path, WeightsError):
         content = read_file(path)
     try:
@@ -338,10 +322,8 @@ def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
 
 
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-    """Return the parameters by the model's names, and the names of the parameters that are in no layer.
-
-    The caffemodel may be from a later training: Caffe keeps the names of layers.
-    """
+    """Return the parameters by the model's names, and the names of the parameters that are in no layer. The caffemodel
+    may be from a later training: Caffe keeps the names of layers."""
     described = read_manifest(manifest)
     unpacked = unpack_weights(described.weights, read_blobs(trained, described.blobs))
     weights = {name: array for name, array in unpacked.items() if name in described.parameters}  # without passes' own
@@ -359,8 +341,7 @@ def parts(file: str, content: bytes) -> Parts | None:
 
 
 def _net_parts(content: bytes) -> Parts:
-    """Return the parts of a prototxt: the order of its layers, its settings, and each layer's fields that differ from
-    their defaults. An unknown field raises :class:`BackendError`."""
+    """Return the order of a prototxt's layers, its settings, and the fields of each layer that are no defaults."""
     net = net_from_text(net_text(content), others=False)
     layers = list(net.layer)
     found: dict[Part, Fields] = {("net", "order of layers"): {"": "".join(f"{layer.name}\n" for layer in layers)}}
@@ -386,7 +367,6 @@ def _fields(message: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _weight_parts(content: bytes) -> Parts:
-    """Return the blobs of a caffemodel as parts, by the parameter's name and the layer."""
     found: dict[Part, Fields] = {}
     for name, layer, array in stored_blobs(content):
         found.setdefault(("weight", name), {})[f"in layer {layer}"] = array
@@ -394,11 +374,8 @@ def _weight_parts(content: bytes) -> Parts:
 
 
 def stored_blobs(content: bytes, params: Mapping[str, Sequence[str]] | None = None) -> Iterator[tuple[str, str, Array]]:
-    """Yield each blob of a caffemodel: its parameter's name, its layer, and its numbers.
-
-    ``params`` has the names by layer; by default the file's own names are used, and an unnamed blob is named by its
-    place. Raises :class:`BackendError` for a file other than a caffemodel.
-    """
+    """Yield each blob of a caffemodel: its parameter's name, its layer, and its numbers. ``params`` has the names by
+    layer, by default the file's own; an unnamed blob is named by its place. Raises BackendError for another file."""
     try:
         layers = SharingNet.FromString(content).layer
     except DecodeError:
@@ -443,8 +420,7 @@ def lint_copies(net: Path) -> Iterator[Violation]:
 def differing_copies(
     content: bytes, params: Mapping[str, Sequence[str]] | None = None
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield each copy of a shared parameter that differs from the first one: its name, the first layer, and the layer
-    that differs."""
+    """Yield the name, the first layer and the other layer of each copy of a parameter that differs from the first."""
     first: dict[str, tuple[str, Array]] = {}
     for name, layer, array in stored_blobs(content, params):
         owner, expected = first.setdefault(name, (layer, array))

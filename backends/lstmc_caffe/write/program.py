@@ -32,12 +32,9 @@ _TEMPLATES.filters.update(late=late, quoted=quoted)
 
 
 def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
-    """Return the program ``NAME_stream.py`` or ``NAME_stream.cpp``, by file name. The program reads and writes a line
-    of numbers for each step.
-
-    It runs the net in the runtime that the target's file names. Raises :class:`BackendError` for an unknown
-    ``language``, a target whose runtime has no interface for this language, and a net of all steps.
-    """
+    """Return the program ``NAME_stream.py`` or ``NAME_stream.cpp``, by file name: it reads and writes a line of numbers
+    for each step, and runs the net in the runtime that the target's file names. Raises BackendError for an unknown
+    ``language``, a target whose runtime has no interface for this language, and a net of all steps."""
     target = load_target(compiled.target)
     argument = Argument("language", language)
     if language not in SUFFIXES:
@@ -108,8 +105,7 @@ class NamedState:
 
 
 def _context(manifest: Manifest, states: Mapping[str, State]) -> dict[str, Any]:
-    """Return the variables of the templates: the inputs and outputs that are no states, the states, the states that the
-    caller gives, and the largest delay of an output."""
+    """Return the templates' variables; outputs and inputs that are states are in ``states`` alone."""
     fed = {n: entry.place for n, entry in manifest.inputs.items() if entry.place.names and not entry.filled}
     inputs = {name: NamedPlace(**vars(place), name=name) for name, place in fed.items()}
     outputs = {name: NamedPlace(**vars(place), name=name) for name, place in manifest.outputs.items()}

@@ -1,6 +1,4 @@
-"""Core ML: coremltools' converter of Caffe nets. Core ML itself runs on macOS only, so onnxmltools and ONNX Runtime run
-the converted model.
-"""
+"""Core ML: coremltools' converter of Caffe nets. Core ML needs macOS: onnxmltools and ONNX Runtime run the result."""
 
 import os
 

@@ -1,8 +1,5 @@
-"""ncnn: its converter caffe2ncnn, then its runtime.
-
-No package has caffe2ncnn: it is taken from the path, to which lstmc adds ~/.local/bin. ncnn has no batch axis: a blob
-[1, D] is a vector, a blob [1, C, H, W] an image.
-"""
+"""ncnn: its converter caffe2ncnn, then its runtime. No package has caffe2ncnn: it is taken from the path, to which
+lstmc adds ~/.local/bin. ncnn has no batch axis: a blob [1, D] is a vector, a blob [1, C, H, W] an image."""
 
 import os
 import shutil
@@ -14,7 +11,6 @@ import numpy as np
 
 
 def _program():
-    """Return the path of caffe2ncnn. Raise RuntimeError if it is not installed."""
     converter = shutil.which("caffe2ncnn")
     if converter is None:
         raise RuntimeError("no caffe2ncnn on the path: docs/readers/index.md has how to build it")

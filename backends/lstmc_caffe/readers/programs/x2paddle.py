@@ -15,8 +15,7 @@ def about(args, arrays):
 
 
 def run(args, arrays):
-    """Convert the folder's net into Python code of PaddlePaddle, run this code on ``arrays``, and return the wanted
-    blobs."""
+    """Convert the folder's net into PaddlePaddle's code, run it on ``arrays``, and return the wanted blobs."""
     base = os.path.join(args["folder"], "net")
     folder = os.path.join(args["folder"], "made")
     caffe2paddle(base + ".prototxt", base + ".caffemodel", folder, None, disable_feedback=True)
