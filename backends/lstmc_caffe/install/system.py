@@ -29,10 +29,6 @@ class MissingPackagesError(InstallError):
     """System packages are missing and cannot be installed from here. The notes have the command that installs them."""
 
 
-TAIL_LINES = 20
-"""How many of a failed program's last lines are shown."""
-
-
 def run(command: Sequence[str], what: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
     """Run a command and return its output, stdout and stderr together. ``what`` names the action in an error; ``env``
     is added to the environment. Raises InstallError with the command and the last lines of its output, and OSError
@@ -60,24 +56,19 @@ def failure(
     if cwd is not None:
         notes.append(f"run in: {cwd}")
     notes.append("its last lines:" if lines else "it printed nothing")
-    notes += [f"  {line}" for line in lines[-TAIL_LINES:]]
+    notes += [f"  {line}" for line in lines[-20:]]
     if returncode < 0 or "Killed signal terminated program" in output:
         notes.append("a compiler that is killed has often run out of memory: try --jobs 1")
     return InstallError(f"{what} failed ({ending})", notes=notes)
 
 
-_ASK = (
-    f"{NOT_HERE}\n"
-    + """
+_ASK = f"""{NOT_HERE}
 import json, os, sysconfig
 import numpy
-print(json.dumps({
-    "executable": os.path.realpath(sys.executable),
-    "version": "%d.%d" % sys.version_info[:2],
-    "includes": [sysconfig.get_paths()["include"], numpy.get_include()],
-}))
+paths = [sysconfig.get_paths()["include"], numpy.get_include()]
+version = "%d.%d" % sys.version_info[:2]
+print(json.dumps({{"executable": os.path.realpath(sys.executable), "version": version, "includes": paths}}))
 """
-)
 
 
 @dataclass(frozen=True)
