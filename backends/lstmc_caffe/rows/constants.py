@@ -15,11 +15,10 @@ from lstmc.passes import Pass, PassResult, Refs, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.unroll import concat_tree
 from lstmc_caffe.rows.functions import NO_SHIFT
-from lstmc_caffe.rows.layout import LOST, last_axis, matrix_at, replaced_later
+from lstmc_caffe.rows.layout import LOST, Shape, last_axis, matrix_at, replaced_later
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 
-Shape = tuple[int, ...]
 EPSILON = 1e-10  # smaller terms are lost beside constants
 
 
@@ -219,17 +218,13 @@ class _ConstantMaker:
         return concat_tree(self.b, parts, axis, node.name, node.step, self.target.bottoms_at_most or len(parts))
 
     def _refused(self, node: Node) -> BackendError:
-        reason, source = self.target.reason_against("DummyData")
-        shapes = dict.fromkeys((*self.anchors, *self._fed()))
-        why = f"blob that it could be made of, found {', '.join(str(list(s)) for s in shapes) or 'none'}"
+        shapes, missing = dict.fromkeys((*self.anchors, *self._fed())), "DummyData"
+        other = f"blob that it could be made of, found {', '.join(str(list(s)) for s in shapes) or 'none'}"
         if not self.target.allows("Power"):
-            reason, source = self.target.reason_against("Power")
-            why = "Power of another blob"
-        return BackendError(
-            f"target {self.target.name}: nothing makes a constant {node.types[0]}: there is no DummyData, and no {why}",
-            loc=node.loc,
-            notes=(reason, f"documented in: {source}"),
-        )
+            missing, other = "Power", "Power of another blob"
+        why = f"nothing makes a constant {node.types[0]}: there is no DummyData, and no {other}"
+        notes = self.target.reason_against(missing)
+        return BackendError(f"target {self.target.name}: {why}", loc=node.loc, notes=notes)
 
 
 def _of_large_numbers(graph: Graph) -> set[str]:
@@ -315,9 +310,7 @@ def _varying(graph: Graph) -> set[str]:
         read = {ref.node for ref in args}
         fed = isinstance(node.op, Input | caffe.InputLayer | caffe.HostInput | caffe.Feed)
         constant = isinstance(node.op, caffe.PowerLayer) and node.op.scale == 0
-        product = isinstance(node.op, caffe.Scale) or (
-            isinstance(node.op, caffe.Eltwise) and node.op.operation == "PROD"
-        )
+        product = isinstance(node.op, caffe.Scale) or node.op == caffe.Eltwise("PROD")
         matrix = {args[1].node} if isinstance(node.op, caffe.InnerProduct) else set()
         of_zeros = bool(read) and _keeps_zero(node.op) and read - matrix <= zeros
         param = isinstance(node.op, Param) and node.op.fixed and node.op.fill == Values.of(np.zeros(node.op.shape))
@@ -333,7 +326,7 @@ def _has_constant_factor(graph: Graph, ref: Ref, rows: int, varying: set[str]) -
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     if rows == 1:
         return False
-    if isinstance(op, caffe.Eltwise) and op.operation == "PROD":
+    if op == caffe.Eltwise("PROD"):
         return any(arg.node not in varying for arg in args)
     if isinstance(op, caffe.Scale) and graph.type(ref).shape[0] != rows:
         return True
@@ -346,12 +339,6 @@ def _keeps_zero(op: Op) -> bool:
     """Return whether a layer returns zeros if all its inputs, and its bias, are zeros."""
     if isinstance(op, caffe.PowerLayer):
         return op.shift == 0 and op.power > 0
-    layers = (
-        caffe.InnerProduct
-        | caffe.SliceLayer
-        | caffe.ConcatLayer
-        | caffe.ReshapeLayer
-        | caffe.TanHLayer
-        | caffe.ReLULayer
-    )
-    return isinstance(op, layers | caffe.Eltwise | caffe.AvePooling | caffe.MaxPooling)
+    moving = caffe.SliceLayer | caffe.ConcatLayer | caffe.ReshapeLayer
+    products = caffe.InnerProduct | caffe.Eltwise | caffe.AvePooling
+    return isinstance(op, moving | products | caffe.MaxPooling | caffe.TanHLayer | caffe.ReLULayer)

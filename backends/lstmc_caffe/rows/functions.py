@@ -19,17 +19,7 @@ from lstmc.ops import Array, Concat, Op
 from lstmc.passes import Refs
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.rows.layout import (
-    Form,
-    Shape,
-    blob_reshaped,
-    blob_row,
-    last_axis,
-    matrix_at,
-    matrix_shape,
-    parameter_value,
-    unviewed,
-)
+from lstmc_caffe.rows.layout import Form, Matrix, last_axis, matrix_at, matrix_shape, unviewed
 
 
 def eltwise(form: Form, op: caffe.Eltwise, args: Refs) -> Refs:
@@ -50,20 +40,16 @@ def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str =
     if op.coeff and not form.fits(caffe.Eltwise("SUM", (1.0, -1.0)), type_, type_):
         blobs = [ref if weight == 1 else _times(form, ref, weight) for ref, weight in zip(blobs, weights, strict=True)]
         return combined(form, caffe.Eltwise("SUM"), blobs, called)
-    total = blobs[0]
+    total, by_relu = blobs[0], form.target.allows("ReLU") and form.target.allows("Sigmoid")
     for number, (ref, weight) in enumerate(zip(blobs[1:], weights[1:], strict=True), 2):
         coeff = () if not op.coeff else (weights[0] if number == 2 else 1.0, weight)
         partial = called if number == len(blobs) else f"{name}/{number}"
-        total = _of_two(form, caffe.Eltwise(op.operation, coeff), total, ref, partial)
+        two = caffe.Eltwise(op.operation, coeff)
+        if op.operation == "MAX" and by_relu and not form.fits(two, type_, type_):
+            total = _larger(form, total, ref, partial)
+        else:
+            total = form.layer(two, total, ref, name=partial)
     return total
-
-
-def _of_two(form: Form, op: caffe.Eltwise, a: Ref, b: Ref, called: str) -> Ref:
-    """Write an Eltwise of two blobs; without MAX on the target, but with ReLU and Sigmoid, MAX by these two."""
-    type_ = form.b.type(a)
-    if op.operation == "MAX" and not form.fits(op, type_, type_) and all(map(form.target.allows, ("ReLU", "Sigmoid"))):
-        return _larger(form, a, b, called)
-    return form.layer(op, a, b, name=called)
 
 
 def _larger(form: Form, a: Ref, b: Ref, called: str) -> Ref:
@@ -145,7 +131,7 @@ def broadcast(form: Form, op: caffe.Bias | caffe.Scale, args: Refs) -> Refs:
     if op.learned and form.rows:
         image = _as_image(form, op, x)
         if image is not None:
-            return (form.result(form.layer(type(op)(1, 1, True), image, blob_row(form, y))),)
+            return (form.result(form.layer(type(op)(1, 1, True), image, form.reshaped_blob(y))),)
         if isinstance(op, caffe.Scale) or op.num_axes < len(shape):
             op, x, y = _of_columns(form, op, x, y)
             shape = form.shape(x)
@@ -154,7 +140,7 @@ def broadcast(form: Form, op: caffe.Bias | caffe.Scale, args: Refs) -> Refs:
     if op.learned and isinstance(op, caffe.Bias):
         label = form.named(args[1]).rpartition("/")[2]
         return (form.result(_plus_parameter(form, op, x, y, label)),)
-    small = parameter_value(form, y, f"{form.named(y)}/value") if op.learned else y
+    small = form.parameter_value(y, f"{form.named(y)}/value") if op.learned else y
     whole, spread = _alike(form, small, x, op)
     both = caffe.Eltwise("SUM" if isinstance(op, caffe.Bias) else "PROD")
     return (form.result(combined(form, both, [whole, spread])),)
@@ -180,11 +166,11 @@ def _of_columns(form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref) -> tup
     matrix = matrix_shape(form.b, x)
     whole, type_ = type(op)(0, 2, True), TensorType(matrix)
     if op.num_axes == len(shape) and matrix[0] > 1 and form.fits(whole, type_, type_):
-        return whole, form.view(x, matrix), blob_reshaped(form, y, matrix)
+        return whole, form.view(x, matrix), form.reshaped_blob(y, matrix)
     if lead % matrix[0]:
         matrix = matrix_at(shape, op.axis)
     row = _copies(form, _copies(form, y, 1, trail), 0, lead // matrix[0])
-    return type(op)(1, 1, True), form.view(x, matrix), blob_row(form, row)
+    return type(op)(1, 1, True), form.view(x, matrix), form.reshaped_blob(row)
 
 
 def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
@@ -192,7 +178,7 @@ def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
     if count == 1:
         return blob
     size, name = prod(form.shape(blob)), form.named(blob)
-    one = blob_reshaped(form, blob, (size, 1) if axis else (1, size))
+    one = form.reshaped_blob(blob, (size, 1) if axis else (1, size))
     return form.b.add(Concat(axis), *(one,) * count, names=(f"{name}/copies",))[0]
 
 
@@ -203,9 +189,9 @@ def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> R
     alone = isinstance(zero, caffe.DummyData) and zero.value == 0
     if op.num_axes == len(shape):
         if alone:
-            return parameter_value(form, p, name)
+            return form.parameter_value(p, name)
         whole = form.blob(x)
-        term = parameter_value(form, p, f"{form.named(p)}/value", form.shape(whole))
+        term = form.parameter_value(p, f"{form.named(p)}/value", form.shape(whole))
     else:
         called = name if alone else f"{name}/{label}"
         ones = form.constant(shape, 1.0, f"{called}/ones")
@@ -222,7 +208,7 @@ def _alike(form: Form, small: Ref, large: Ref, op: caffe.Bias | caffe.Scale) -> 
     lead, size, trail = prod(shape[:start]), prod(shape[start:stop]), prod(shape[stop:])
     name = f"{form.named(unviewed(form.b, small))}/spread"
     if size == 1:  # one number: repeated to a whole matrix
-        matrix: Shape = last_axis(shape)
+        matrix: Matrix = last_axis(shape)
         spread = form.repeated(form.view(small, (1, 1)), 1, matrix[1], name)
         spread = form.repeated(spread, 0, matrix[0], name)
     elif lead == 1:  # each element becomes ``trail`` equal elements
@@ -404,12 +390,7 @@ def _polynomial(form: Form, coefficients: Sequence[float], x: Ref, name: str) ->
 @cache
 def _log_ratio() -> tuple[float, ...]:
     """Return a polynomial of w = z z for 2 atanh(z) / z, for w from 0 to 1/9, the constant first."""
-
-    def ratio(w: Array) -> Array:
-        values: Array = 2 * np.arctanh(np.sqrt(w)) / np.sqrt(w)
-        return values
-
-    return _interpolated(ratio, DEGREE, 1 / 9)
+    return _interpolated(lambda w: 2 * np.arctanh(np.sqrt(w)) / np.sqrt(w), DEGREE, 1 / 9)
 
 
 @cache

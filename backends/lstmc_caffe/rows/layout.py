@@ -9,15 +9,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import NoReturn
 
 import numpy as np
 
 from lstmc.backend import Violation
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Steps, reshape_source, reshaped
+from lstmc.ir import Builder, Graph, Node, Ref, Steps, reshape_source, reshaped
 from lstmc.ops import Array, Op, Reshape
-from lstmc.passes import FixedArrays, Pass, PassResult, Refs, result
+from lstmc.passes import FixedArrays, Pass, PassResult, Refs, result, rewrite
 from lstmc.passes.precompute import LARGEST
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
@@ -25,6 +24,7 @@ from lstmc_caffe.legalize.unroll import concat_tree
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 
+Shape = tuple[int, ...]
 Matrix = tuple[int, int]
 
 
@@ -126,27 +126,8 @@ class FixedBlobs(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        readers = _readers(graph)
-        layers = [node for node in graph if isinstance(node.op, caffe.CaffeOp)]
-        if not (names := {node.name for node in layers if self._is_written(graph, node, readers)}):
-            return PassResult(graph, False)
-        writer = _Writer(graph, self.target, readers)
-        return result(graph, writer.run(names), writer.counts)
-
-    def _is_written(self, graph: Graph, node: Node, readers: Mapping[Ref, int]) -> bool:
-        """Return whether a layer needs fixed blobs, or breaks a rule on blobs that are read twice or shared."""
-        assert isinstance(node.op, caffe.CaffeOp)
-        args = graph.args(node.name)
-        learned = node.op.blobs(len(args))
-        types = [graph.type(ref) for ref in args]
-        if replaced_later(node.op, self.target, [type_ for i, type_ in enumerate(types) if i not in learned]):
-            return True
-        large = [ref for ref, type_ in zip(args, types, strict=True) if type_.size > 1]
-        rules = self.target.restrictions_on(node.op.layer_type)
-        if len(large) > len(set(large)) and any(rule.bottoms_differ for rule in rules):
-            return True
-        shared = [ref for ref in args if readers[ref] > args.count(ref)]
-        return any(_is_alone(node.op, graph.node(ref.node).op, self.target) for ref in shared)
+        writer = _Writer(graph, self.target, _readers(graph))
+        return result(graph, rewrite(graph, writer.visit), writer.counts)
 
 
 def _is_alone(reader: Op, writer: Op, target: Target) -> bool:
@@ -164,7 +145,7 @@ def _readers(graph: Graph) -> Counter[Ref]:
 
 @dataclass
 class _Writer:
-    """Copies the graph, and replaces the layers that ``FixedBlobs`` must rewrite."""
+    """Replaces the layers of a graph that ``FixedBlobs`` must rewrite."""
 
     graph: Graph
     target: Target
@@ -172,15 +153,25 @@ class _Writer:
     counts: Counter[str] = field(default_factory=Counter)
     fixed: FixedArrays = field(default_factory=FixedArrays)
 
-    def run(self, names: set[str]) -> Graph:
-        self.rebuild = Rebuild(self.graph)
-        self.b = self.rebuild.builder
-        for node in self.graph:
-            if node.name in names:
-                self.rebuild.put(node, self._written(node, self.rebuild.args(node)))
-            else:
-                self.rebuild.copy(node)
-        return self.rebuild.finish()
+    def visit(self, b: Builder, node: Node, args: Refs) -> Refs | None:
+        self.b = b
+        return self._written(node, args) if self._is_written(node) else None
+
+    def _is_written(self, node: Node) -> bool:
+        """Return whether a layer needs fixed blobs, or breaks a rule on blobs that are read twice or shared."""
+        if not isinstance(node.op, caffe.CaffeOp):
+            return False
+        args = self.graph.args(node.name)
+        learned = node.op.blobs(len(args))
+        types = [self.graph.type(ref) for ref in args]
+        if replaced_later(node.op, self.target, [type_ for i, type_ in enumerate(types) if i not in learned]):
+            return True
+        large = [ref for ref, type_ in zip(args, types, strict=True) if type_.size > 1]
+        rules = self.target.restrictions_on(node.op.layer_type)
+        if len(large) > len(set(large)) and any(rule.bottoms_differ for rule in rules):
+            return True
+        shared = [ref for ref in args if self.readers[ref] > args.count(ref)]
+        return any(_is_alone(node.op, self.graph.node(ref.node).op, self.target) for ref in shared)
 
     def _written(self, node: Node, args: Refs) -> Refs:
         op = node.op
@@ -214,12 +205,10 @@ class _Writer:
         assert isinstance(op, caffe.Scale)
         # a product with zeros whose bias is the factor returns the factor as a value
         self.counts["scale_to_product"] += 1
-        weights = self._numbers(node, "zeros", columns * 2, 0.0)
-        product = caffe.InnerProduct(1, columns[0], True)
-        value = self.b.add(
-            product, args[0], weights, args[1], names=(f"{node.name}/value",), loc=node.loc, steps=(node.step,)
-        )
-        return self.b.copy(node, (args[0], value[0]), caffe.Eltwise("PROD"))
+        x, factor = args
+        product, zeros = caffe.InnerProduct(1, columns[0], True), self._numbers(node, "zeros", columns * 2, 0.0)
+        value = self._layer(node, f"{node.name}/value", product, x, zeros, factor)
+        return self.b.copy(node, (x, value), caffe.Eltwise("PROD"))
 
     def _own(self, node: Node, before: Sequence[Ref], old: Ref, x: Ref) -> Ref:
         """Return the blob x, or a copy if the layer already reads x (``before``) or may not share it. The copy adds
@@ -318,9 +307,6 @@ class _Writer:
         return self.b.copy(node, (repeated,), caffe.ReshapeLayer((count * rows, columns)))
 
 
-Shape = tuple[int, ...]
-
-
 @dataclass(frozen=True)
 class Form:
     """Builds the replacement layers of one node of a graph."""
@@ -357,8 +343,7 @@ class Form:
 
     def layers(self, op: caffe.CaffeOp, *args: Ref, names: Sequence[str] = ()) -> Refs:
         """Add a layer and return its tops, by default under the node's names; raise BackendError if it does not fit."""
-        if violations := self._against(op, [self.b.type(ref) for ref in args]):
-            self.refuse(violations[0])
+        self._check(op, *map(self.b.type, args))
         if not names:
             return self.b.copy(self.node, args, op)
         return self.b.add(op, *args, names=names, loc=self.node.loc, steps=(self.node.step,) * len(names))
@@ -370,16 +355,17 @@ class Form:
         """Join parts by a Concat. A single part needs no layer: MNN would remove such a Concat, and its name."""
         return parts[0] if len(parts) == 1 else self.layer(caffe.ConcatLayer(axis), *parts, name=name)
 
-    def refuse(self, violation: Violation) -> NoReturn:
-        """Raise BackendError that names the layer or setting that the target lacks, the reason and its source."""
-        what = f"target {self.target.name} has no {violation.type} layer"
-        reason, source = self.target.reason_against(violation.type)
-        if self.target.allows(violation.type):
-            difference = f"{violation.found}, expected {violation.expected}"
-            what = f"target {self.target.name} has no such {violation.type} layer: {difference}"
-            reason, source = violation.reason, violation.source
-        notes = [reason, f"documented in: {source}"]
-        raise BackendError(f"{what}, which %{self.node.name} needs", loc=self.node.loc, notes=notes)
+    def _check(self, op: caffe.CaffeOp, *types: TensorType) -> None:
+        """Raise BackendError, with reason and source, unless a layer on operands of these types may be written."""
+        violations = self._against(op, types)
+        if not violations:
+            return
+        missing, notes, first = f"{op.layer_type} layer", self.target.reason_against(op.layer_type), violations[0]
+        if self.target.allows(op.layer_type):
+            missing = f"such {op.layer_type} layer: {first.found}, expected {first.expected}"
+            notes = first.reason, f"documented in: {first.source}"
+        why = f"target {self.target.name} has no {missing}, which %{self.node.name} needs"
+        raise BackendError(why, loc=self.node.loc, notes=notes)
 
     def view(self, ref: Ref, shape: Shape, names: Sequence[str] = ()) -> Ref:
         """Return a value in another shape: by a view if blobs are matrices, otherwise by a Reshape."""
@@ -403,32 +389,26 @@ class Form:
 
     def repeated(self, ref: Ref, axis: int, count: int, name: str) -> Ref:
         """Return a matrix joined with itself along an axis, by Concats of as many bottoms as the target allows."""
-        if count > 1 and (violations := self._against(caffe.ConcatLayer(axis), [self.b.type(ref)] * 2)):
-            self.refuse(violations[0])
+        if count > 1:
+            self._check(caffe.ConcatLayer(axis), *[self.b.type(ref)] * 2)
         return concat_tree(self.b, [ref] * count, axis, name, self.node.step, self.target.bottoms_at_most or count)
 
+    def reshaped_blob(self, blob: Ref, shape: Shape | None = None) -> Ref:
+        """Return a learned blob in another shape, by default with one axis. No layer is written."""
+        shape = (prod(self.shape(blob)),) if shape is None else shape
+        if self.shape(blob) == shape:
+            return blob
+        name = f"{self.named(blob)}/{'flat' if len(shape) == 1 else 'rows'}"
+        return self.b.add(Reshape(shape), blob, names=(name,))[0]
 
-def blob_reshaped(form: Form, blob: Ref, shape: Shape) -> Ref:
-    """Return a learned blob in another shape. Only the parameter is reshaped; no layer is written."""
-    if form.shape(blob) == shape:
-        return blob
-    name = f"{form.named(blob)}/{'flat' if len(shape) == 1 else 'rows'}"
-    return form.b.add(Reshape(shape), blob, names=(name,))[0]
-
-
-def blob_row(form: Form, blob: Ref) -> Ref:
-    return blob_reshaped(form, blob, (prod(form.shape(blob)),))
-
-
-def parameter_value(form: Form, p: Ref, name: str, shape: Shape | None = None) -> Ref:
-    """Return a parameter as a value, of ``shape`` or its own: a Scale of ones that has the parameter as its blob."""
-    shape, ones = form.shape(p) if shape is None else shape, f"{form.b.node(p.node).name}/ones"
-    own = last_axis(shape) if form.rows and len(shape) > 2 else shape
-    scale = caffe.Scale(0, len(own), True)
-    type_ = TensorType(own)
-    if own and form.fits(scale, type_, type_):
-        value = form.layer(scale, form.constant(own, 1.0, ones), blob_reshaped(form, p, own), name=name)
-        return form.view(value, shape, (name,))
-    row = form.constant((1, prod(shape)), 1.0, ones)
-    value = form.layer(caffe.Scale(1, 1, True), row, blob_row(form, p), name=name)
-    return form.view(value, shape, (name,))
+    def parameter_value(self, p: Ref, name: str, shape: Shape | None = None) -> Ref:
+        """Return a parameter as a value, of ``shape`` or its own, by a Scale of ones that has it as learned blob."""
+        shape, ones = self.shape(p) if shape is None else shape, f"{self.b.node(p.node).name}/ones"
+        own = last_axis(shape) if self.rows and len(shape) > 2 else shape
+        scale, type_ = caffe.Scale(0, len(own), True), TensorType(own)
+        if own and self.fits(scale, type_, type_):
+            value = self.layer(scale, self.constant(own, 1.0, ones), self.reshaped_blob(p, own), name=name)
+        else:
+            row = self.constant((1, prod(shape)), 1.0, ones)
+            value = self.layer(caffe.Scale(1, 1, True), row, self.reshaped_blob(p), name=name)
+        return self.view(value, shape, (name,))

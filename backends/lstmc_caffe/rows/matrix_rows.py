@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import NoReturn
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Step
@@ -16,7 +15,7 @@ from lstmc.passes import Pass, PassResult, Refs, TimeAxis, result
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.unroll import concat_tree, slice_tree
-from lstmc_caffe.rows.layout import Form, Matrix, matrix_at, parameter_value, unviewed, viewed
+from lstmc_caffe.rows.layout import Form, Matrix, matrix_at, unviewed, viewed
 from lstmc_caffe.targets.target import Target
 
 
@@ -71,7 +70,6 @@ class RowsTimeAxis(TimeAxis):
         if whole and isinstance(source.op, caffe.HostStack):
             return b.args(source.name)
         if not whole or not isinstance(source.op, caffe.HostInput):
-            reason, documented = self.target.reason_against("Slice")
             raise BackendError(
                 f"target {self.target.name}: a sequence that a scan reads must be an Input, a Param or a scan's own"
                 " output",
@@ -79,8 +77,7 @@ class RowsTimeAxis(TimeAxis):
                 notes=(
                     f"found {source.name}: {source.types[0]}, computed by {source.op.name}, for {len(names)} steps",
                     "there is no Slice to cut it into steps; compute it inside the cell",
-                    reason,
-                    f"documented in: {documented}",
+                    *self.target.reason_against("Slice"),
                 ),
             )
         return tuple(
@@ -96,7 +93,7 @@ class RowsTimeAxis(TimeAxis):
         steps = [
             b.add(Reshape(matrix), piece, names=(f"{b.node(piece.node).names[piece.out]}/rows",)) for piece in pieces
         ]
-        return tuple(parameter_value(form, step, name) for (step,), name in zip(steps, names, strict=True))
+        return tuple(form.parameter_value(step, name) for (step,), name in zip(steps, names, strict=True))
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
         """Return T values [N, ...] as one [T, N, ...]: a Concat, or a HostStack if time is a list of steps."""
@@ -206,7 +203,16 @@ class _Writer:
             self.counts["each_row"] += 1
             self._each_row(node, op, args)
         else:
-            self._refuse(node)
+            (rule,) = [rule for rule in self.target.rule if rule.rows_at_most == 1]
+            raise BackendError(
+                f"target {self.target.name}: {node.name} is {node.types[0]}, expected one row",
+                loc=node.loc,
+                notes=(
+                    f"a {op.layer_type} that reads rows together is not written a row at a time",
+                    rule.reason,
+                    f"documented in: {rule.source}",
+                ),
+            )
 
     def _keep(self, node: Node, refs: Refs) -> None:
         self.wholes.update((Ref(node.name, out), ref) for out, ref in enumerate(refs))
@@ -224,19 +230,17 @@ class _Writer:
         return self.wholes[ref]
 
     def _rows(self, ref: Ref) -> Refs:
-        """Return the rows of an old blob, each as a new blob."""
+        """Return the rows of an old blob, each as a new blob: of blobs that were joined, or by a Slice."""
         if ref not in self.rows:
-            self.rows[ref] = self._cut(ref)
+            if ref in self.joined:
+                self.rows[ref] = tuple(row for part in self.joined[ref] for row in self._rows(part))
+                return self.rows[ref]
+            height, width = matrix_at(self.graph.type(ref).shape, 1)
+            whole = self._whole(ref)
+            name = self.b.node(whole.node).names[whole.out]
+            names = [f"{name}/{i}" for i in range(height)]
+            self.rows[ref] = slice_tree(self.b, whole, 1, (width,) * height, names, (), self.most)
         return self.rows[ref]
-
-    def _cut(self, ref: Ref) -> Refs:
-        """Cut the rows out of an old blob: the rows of each joined blob, or a Slice of the whole blob."""
-        if ref in self.joined:
-            return tuple(row for part in self.joined[ref] for row in self._rows(part))
-        height, width = matrix_at(self.graph.type(ref).shape, 1)
-        whole = self._whole(ref)
-        name = self.b.node(whole.node).names[whole.out]
-        return slice_tree(self.b, whole, 1, (width,) * height, [f"{name}/{i}" for i in range(height)], (), self.most)
 
     def _slice_rows(self, node: Node, op: caffe.SliceLayer, source: Ref) -> None:
         """Write a Slice of rows. Rows that are separate blobs are divided among the outputs without a layer."""
@@ -288,22 +292,5 @@ class _Writer:
 
     def _in_its_shape(self, ref: Ref) -> Ref:
         """Return an output in its old shape, in which the host reads it: as a View if the blob's shape has changed."""
-        value, shape = self._whole(ref), self.graph.type(ref).shape
-        if self.b.type(value).shape == shape:
-            return value
-        node = self.graph.node(ref.node)
-        (viewed,) = self.b.add(caffe.View(shape), value, names=(node.names[ref.out],), steps=(node.of_step(ref.out),))
-        return viewed
-
-    def _refuse(self, node: Node) -> NoReturn:
-        assert isinstance(node.op, caffe.CaffeOp)
-        (rule,) = [rule for rule in self.target.rule if rule.rows_at_most == 1]
-        raise BackendError(
-            f"target {self.target.name}: {node.name} is {node.types[0]}, expected one row",
-            loc=node.loc,
-            notes=(
-                f"a {node.op.layer_type} that reads rows together is not written a row at a time",
-                rule.reason,
-                f"documented in: {rule.source}",
-            ),
-        )
+        node, shape = self.graph.node(ref.node), self.graph.type(ref).shape
+        return viewed(self.b, self._whole(ref), shape, (node.names[ref.out],), (node.of_step(ref.out),))

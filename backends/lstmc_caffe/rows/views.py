@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from lstmc.errors import BackendError, PassError
-from lstmc.ir import Builder, Graph, Node, Output, Ref, Step, renewed
+from lstmc.ir import Builder, Graph, Node, Output, Ref, Step, renewed, reshaped
 from lstmc.ops import Concat, Pointwise
 from lstmc.passes import Pass, PassResult, Refs, compared, graph_pass, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.functions import NO_SHIFT
-from lstmc_caffe.rows.layout import last_axis, matrix_at, replaced_later, unviewed, viewed
+from lstmc_caffe.rows.layout import Shape, last_axis, matrix_at, replaced_later, unviewed, viewed
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 
@@ -64,7 +64,7 @@ class _Settler:
     first: bool
     counts: Counter[str] = field(default_factory=Counter)
     sources: dict[Ref, Ref] = field(default_factory=dict)  # old value -> new value; view -> the value that it shows
-    blobs: dict[tuple[Ref, tuple[int, ...]], Ref] = field(default_factory=dict)  # new values in other shapes
+    blobs: dict[tuple[Ref, Shape], Ref] = field(default_factory=dict)  # new values in other shapes
     copies: dict[Ref, Ref] = field(default_factory=dict)  # blobs to their unchanged copies
 
     def run(self) -> Graph:
@@ -99,9 +99,8 @@ class _Settler:
         else:
             operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]
             if isinstance(node.op, caffe.HostStack) and len({self.b.type(ref).shape for ref in operands}) > 1:
-                raise self._refused(
-                    node, operands[0], "its steps are blobs of several shapes", *self._reason("Reshape")
-                )
+                notes = self.target.reason_against("Reshape")
+                raise self._refused(node, operands[0], "its steps are blobs of several shapes", *notes)
             blobs = self.b.copy(node, operands)
             if isinstance(node.op, caffe.Feed) and node.op.step is None:
                 self.blobs[operands[0], ()] = blobs[0]
@@ -139,39 +138,32 @@ class _Settler:
         source = self._fed(source, shape)
         if not isinstance(self.b.node(source.node).op, caffe.CaffeOp):
             why = "a layer cannot read a sequence whose steps are blobs of their own"
-            raise self._refused(reader, source, why, *self._reason("Slice"))
+            raise self._refused(reader, source, why, *self.target.reason_against("Slice"))
         if self.b.type(source).shape == shape:
             return source
         if (source, shape) not in self.blobs:
             if not (self.first and self.target.one_row) and not self.target.allows("Reshape"):
-                raise self._refused(
-                    reader,
-                    source,
-                    "there is no Reshape",
-                    f"expected {self.graph.type(ref)}: give this reader an input of its own to compute it from",
-                    *self._reason("Reshape"),
-                )
+                mend = f"expected {self.graph.type(ref)}: give this reader an input of its own to compute it from"
+                notes = self.target.reason_against("Reshape")
+                raise self._refused(reader, source, "there is no Reshape", mend, *notes)
             self.counts["view_to_reshape"] += 1
             self.read.add(source)
             self.blobs[source, shape] = self.b.copy(old, (source,), caffe.ReshapeLayer(shape))[0]
         return self.blobs[source, shape]
 
-    def _fed(self, source: Ref, shape: tuple[int, ...]) -> Ref:
+    def _fed(self, source: Ref, shape: Shape) -> Ref:
         """Return the blob to which the host feeds an input; a value that is no input is unchanged."""
         node = self.b.node(source.node)
         if not isinstance(node.op, caffe.HostInput):
             return source
         if (source, ()) not in self.blobs:
             if node.name in self.stepwise:
-                raise BackendError(
-                    f"target {self.target.name}: input {node.name} is read step by step and as a whole",
-                    loc=node.loc,
-                    notes=("there is no Slice to cut it into steps: make it two inputs", *self._reason("Slice")),
-                )
+                why = f"target {self.target.name}: input {node.name} is read step by step and as a whole"
+                mend = "there is no Slice to cut it into steps: make it two inputs"
+                raise BackendError(why, loc=node.loc, notes=(mend, *self.target.reason_against("Slice")))
             self.counts["feed"] += 1
-            self.blobs[source, ()] = self.b.add(caffe.Feed(shape), source, names=(f"{node.name}/rows",), loc=node.loc)[
-                0
-            ]
+            (fed,) = self.b.add(caffe.Feed(shape), source, names=(f"{node.name}/rows",), loc=node.loc)
+            self.blobs[source, ()] = fed
         return self.blobs[source, ()]
 
     def _output_blob(self, output: Output) -> Ref:
@@ -185,11 +177,9 @@ class _Settler:
 
     def _output_view(self, output: Output, source: Ref) -> Ref:
         """Return the output in the output's old shape: the blob, or a view of it."""
-        shape, old = self.graph.type(output.ref).shape, self.graph.node(output.ref.node)
-        if self.b.type(source).shape == shape:
-            return source
-        name, step = old.names[output.ref.out], old.of_step(output.ref.out)
-        return self.b.add(caffe.View(shape), source, names=(name,), loc=old.loc, steps=(step,))[0]
+        ref, old = output.ref, self.graph.node(output.ref.node)
+        view, steps = caffe.View(self.graph.type(ref).shape), (old.of_step(ref.out),)
+        return reshaped(self.b, source, view, (old.names[ref.out],), old.loc, steps)
 
     def _unread(self, blob: Ref, name: str) -> Ref:
         """Return a blob, or a copy of it if a layer reads it and the target forbids that of outputs. Outputs of one
@@ -225,10 +215,6 @@ class _Settler:
         self.read.add(blob)
         self.copies[blob] = self.b.add(op, blob, names=(name,), steps=(step,))[0]
 
-    def _reason(self, layer_type: str) -> tuple[str, str]:
-        reason, source = self.target.reason_against(layer_type)
-        return reason, f"documented in: {source}"
-
     def _refused(self, reader: Node, source: Ref, why: str, *notes: str) -> BackendError:
         return BackendError(
             f"target {self.target.name}: {reader.name} cannot read {source.node} in another shape: {why}",
@@ -237,7 +223,6 @@ class _Settler:
         )
 
 
-Shape = tuple[int, ...]
 FIT_RULES = {caffe.Feed: "fit_step", caffe.HostInput: "fit_input"}  # else fit_layer
 
 

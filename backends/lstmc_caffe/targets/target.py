@@ -232,11 +232,10 @@ class Target:
         return next((rule.axes for rule in self.restrictions_on(layer_type) if rule.axes), (2,))
 
     def reason_against(self, layer_type: str) -> tuple[str, str]:
-        """Return the reason why the target does not allow layers of a type, and the source of this reason."""
-        for rule in self.restrictions_on(layer_type):
-            if rule.forbidden:
-                return rule.reason, rule.source
-        return self.layers.reason, self.layers.source
+        """Return notes on the reason why the target does not allow layers of a type: the reason, and its source."""
+        rules = self.restrictions_on(layer_type)
+        why = next((rule for rule in rules if rule.forbidden), self.layers)
+        return why.reason, f"documented in: {why.source}"
 
     def may_read(self, layer_type: str, writer: str) -> bool:
         """Return whether a layer of one type may read a blob that a layer of another type wrote."""

@@ -102,7 +102,7 @@ absent = false
     assert (target.allows("BNLL"), target.allows("Power"), flat.allows("Power")) == (True, False, True)
     assert target.reason_against("Power") == (
         "there is none",
-        "the program's manual, page 3; alibaba/MNN tools/converter/source/caffe",
+        "documented in: the program's manual, page 3; alibaba/MNN tools/converter/source/caffe",
     )
     assert [rule.bottoms for rule in target.restrictions_on("Eltwise") if rule.bottoms] == [3]
     assert not [rule for rule in target.restrictions_on("Eltwise") if rule.field]
@@ -143,7 +143,7 @@ source = "manual"
     assert reads.layers.types == ("Dropout", "InnerProduct", "LRN", "Split")
     assert [rule.field for rule in reads.rule if not rule.forbidden] == ["lrn_param.alpha"]
     assert reads.allows("Split")
-    assert reads.reason_against("Tile") == ("it does not load it", "the program's manual, page 3")
+    assert reads.reason_against("Tile") == ("it does not load it", "documented in: the program's manual, page 3")
     assert reads.reason_against("Bias") == load_target("flat").reason_against("Bias")
     above = GOOD.replace('base = "flat"', 'base = "./mine.toml"').replace('"mine"', '"above"')
     assert load_target(written(tmp_path, above, "above.toml")).reads is None
