@@ -28,8 +28,7 @@ WARP, MOST_THREADS = 32, 512
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU by its maker's data sheet: its price at peak rates, its clock at boost in cycles a second, the number of
-    multiprocessors, and the bytes of shared memory for a block."""
+    """A GPU by its data sheet: peak rates, cycles a second, multiprocessors, bytes of shared memory for a block."""
 
     name: str
     price: Price
@@ -39,8 +38,7 @@ class Gpu:
 
 
 def _price(bandwidth: float, flops: float) -> Price:
-    """Return the price on a GPU with ``bandwidth`` bytes a second of memory and ``flops`` FLOPs a second of float32
-    without tensor cores."""
+    """Return the price for ``bandwidth`` bytes a second of memory and ``flops`` FLOPs a second without tensor cores."""
     return Price(LAUNCH_SECONDS, 1 / bandwidth, 1 / flops)
 
 
@@ -82,14 +80,13 @@ class Persistent:
         return [*{work.panels: work for work in self.products if work.transposed and not self.grid}.values()]
 
     def blocks(self, gpu: Gpu, rows: int) -> int:
-        """Return the number of blocks on a GPU, or 0 if the weights that a block reads exceed its shared memory."""
+        """Return the number of blocks on a GPU, or 0 if a block's weights exceed its shared memory."""
         if not self.grid:
             return rows
         blocks = min(-(-rows * self.width // self.threads), gpu.multiprocessors)
         return blocks if 4 * (self.threads + self.block_weights(blocks)) <= gpu.shared else 0
 
     def block_weights(self, blocks: int) -> int:
-        """Return how many weights each of ``blocks`` blocks reads in a step."""
         return sum(-(-work.outs // (blocks if self.grid else 1)) * work.ins for work in self.products)
 
 
@@ -99,8 +96,7 @@ def step_works(works: Iterable[Task]) -> list[Task]:
 
 
 def step_arrays(plan: Plan, works: tuple[Task, ...], packed: bool = False) -> tuple[Array, ...]:
-    """Return the arrays that the steps of a pass use. If ``packed``, a transposed weight matrix is replaced by its
-    packed copy."""
+    """Return the arrays of the steps of a pass; if ``packed``, with packed copies of transposed weight matrices."""
     arrays: dict[Array, None] = {}
     for work in step_works(works):
         if isinstance(work, Product):
@@ -129,8 +125,7 @@ def persistent(plan: Plan, works: tuple[Task, ...]) -> Persistent | None:
 
 @dataclass(frozen=True)
 class StepCost:
-    """The cost of a step of a pass: its work, with the launches of kernels that it needs if no ``kernel`` contains all
-    steps.
+    """The work of a step of a pass, with the launches of kernels that it needs if no ``kernel`` contains all steps.
 
     ``own_bytes`` counts only arrays that differ from step to step, because caches may hold the other arrays.
     """
@@ -145,8 +140,7 @@ class StepCost:
         return 0 if self.kernel and self.kernel.blocks(gpu, self.rows) else self.work.launches
 
     def seconds(self, gpu: Gpu) -> float:
-        """Return the least time of a step: the largest of the times for launches or barriers, for memory, for FLOPs,
-        and for a block's weights."""
+        """Return the least time of a step: the largest time for launches or barriers, memory, FLOPs, and weights."""
         least = gpu.price.seconds(replace(self.work, bytes=self.own_bytes, launches=0))
         if self.kernel is None or self.launches_on(gpu):
             return max(least, self.work.launches * gpu.price.launch)
@@ -216,8 +210,7 @@ class Source:
 
 @dataclass(frozen=True)
 class LayerCode:
-    """The C++ and the CUDA of a layer, and the layer's type, which depends on the C++ alone and names the namespaces in
-    both."""
+    """The C++ and the CUDA of a layer; its type depends on the C++ alone and names the namespaces of both."""
 
     plan: Plan
     type: str
@@ -245,7 +238,6 @@ def source(title: str, layers: Iterable[LayerCode]) -> Source:
 
 
 def cpu_source(title: str, layers: Iterable[LayerCode]) -> str:
-    """Return the C++ of the layers of a net."""
     layers = tuple(layers)
     called = CPU if all(layer.plan.numbers == FLOAT32 for layer in layers) else CPU + LOW
     return _source(title, called, "lstmc_layers", {layer.type: layer.cpp for layer in layers})
@@ -310,8 +302,7 @@ def _rendered(plan: Plan, where: str) -> str:
 
 
 def _used_by_passes(plan: Plan, with_phases: bool) -> tuple[set[str], set[str]]:
-    """Return the names of the arrays that the forward pass uses, and of the arrays that the backward pass uses. With
-    ``with_phases``, the loops inside and after the phases on large states count too."""
+    """Return the names of the arrays that the forward and the backward pass use; ``with_phases``, in phases too."""
     saved = {s.saved.name for s in plan.states if s.saved}
     forward = _used(plan.forward) | saved | {s.top.name for s in plan.states}
     forward |= {s.kept.name for s in plan.states if not s.saved} | {s.bottom.name for s in plan.states if s.bottom}
@@ -325,8 +316,8 @@ def _used_by_passes(plan: Plan, with_phases: bool) -> tuple[set[str], set[str]]:
 
 
 def _stages(works: Mapping[str, Sequence[Task]], passes: Sequence[str], apart: bool) -> dict[str, int]:
-    """Return the stages ("_before", "", "_after") of a pass that runs row by row (``apart``), with the number of
-    elements that the loops of each stage compute; empty for another pass. ``passes`` are the pass's functions."""
+    """Return the elements that loops compute by stage ("_before", "", "_after") of a pass that runs row by row
+    (``apart``); empty for another pass. ``passes`` are the pass's functions."""
     stages: dict[str, int] = {}
     for stage in ("_before", "", "_after") if apart else ():
         loops = [work for name in passes for work in works.get(name + stage, ()) if isinstance(work, Loop)]
@@ -335,8 +326,7 @@ def _stages(works: Mapping[str, Sequence[Task]], passes: Sequence[str], apart: b
 
 
 def _by_phase(plan: Plan, passes: Mapping[str, tuple[Task, ...]]) -> Mapping[str, Sequence[Task]]:
-    """Return the products and loops of each pass by name. If rows are computed in parts, the phases of a pass stand
-    apart: NAME_before, NAME and NAME_after."""
+    """Return the work of each pass by name; in parts, its phases stand apart: NAME_before, NAME and NAME_after."""
     works: dict[str, Sequence[Task]] = dict(passes)
     for (name, each), phases in zip(passes.items(), plan.phases, strict=False):
         products = [work for work in each if isinstance(work, Product)]
@@ -345,7 +335,6 @@ def _by_phase(plan: Plan, passes: Mapping[str, tuple[Task, ...]]) -> Mapping[str
 
 
 def _used(works: Iterable[Task]) -> set[str]:
-    """Return the names of the arrays that products and loops use."""
     return {name for work in works for name in work.arrays()}
 
 

@@ -25,8 +25,8 @@ N = TypeVar("N", int, npt.NDArray[np.int64])
 
 @dataclass(frozen=True)
 class Digit:
-    """``stride * (of / divisor % size)``. ``of`` is the loop's counter (None), or an index that cannot be divided digit
-    by digit."""
+    """``stride * (of / divisor % size)``; ``of`` is the loop's counter (None), or an index that has no digits for
+    it."""
 
     divisor: int
     size: int
@@ -46,7 +46,6 @@ class Index:
         return self.offset + sum(digit.stride * (digit.size - 1) for digit in self.digits)
 
     def __add__(self, other: Index | int) -> Index:
-        """Return the sum with a number, or with another index of the same counter."""
         if isinstance(other, int):
             return replace(self, offset=self.offset + other)
         digits: list[Digit] = []
@@ -66,8 +65,7 @@ class Index:
         return Index(tuple(replace(d, stride=d.stride * factor) for d in self.digits), self.offset * factor)
 
     def divided(self, by: int) -> tuple[Index, Index]:
-        """Return the quotient and the remainder of the index divided by a number, digit by digit if the division is
-        exact, else as new digits of the whole index."""
+        """Return quotient and remainder by a number: digit by digit if the division is exact, else as new digits."""
         high: list[Digit] = []
         low: list[Digit] = []
         for digit in self.digits:
@@ -85,7 +83,6 @@ class Index:
         return Index((Digit(by, self.largest // by + 1, 1, self),)), Index((Digit(1, by, 1, self),))
 
     def at(self, counter: N) -> N:
-        """Return the index at a value of the counter, or at each value of an array."""
         of = ((digit, counter if digit.of is None else digit.of.at(counter)) for digit in self.digits)
         terms = (digit.stride * (value // digit.divisor % digit.size) for digit, value in of)
         return sum(terms, counter * 0 + self.offset)
@@ -106,7 +103,6 @@ class Index:
         return self._behind(terms)
 
     def _behind(self, terms: list[str]) -> str:
-        """Return the terms and the offset as one sum."""
         return " + ".join([*terms, str(self.offset)] if self.offset or not terms else terms)
 
     def stride(self, axis: Axis) -> int:
@@ -118,8 +114,7 @@ class Index:
         )
 
     def strides(self, shape: Shape) -> tuple[int, ...] | None:
-        """Return by how much the index grows along each axis of a value of ``shape``. Return None if the index is not
-        such a sum over the axes."""
+        """Return by how much the index grows along each axis of ``shape``; None if it is no such sum over the axes."""
         divisors = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
         axes = [
             (by, size, self.at(by) - self.offset if size > 1 else by) for by, size in zip(divisors, shape, strict=True)
@@ -128,7 +123,6 @@ class Index:
         return tuple(stride for _, _, stride in axes) if whole == self else None
 
     def in_nest(self, axes: Sequence[Axis]) -> str:
-        """Return the index as a sum over the counters of nested loops."""
         strides = [(axis.counter, self.stride(axis)) for axis in axes]
         return self._behind([name if stride == 1 else f"{name} * {stride}" for name, stride in strides if stride])
 
@@ -172,8 +166,7 @@ def nest_of(size: int, indices: Iterable[Index], bounds: Iterable[int] = ()) -> 
 
 
 def moved(op: Op, out: int, shape: Shape, index: Index) -> Index:
-    """Return the index of an element of the op's operand, of ``shape``, from the ``index`` of the element in result
-    ``out``: the op moves elements, and both values are in row-major order."""
+    """Return the index, in an op's operand of ``shape``, of the element that moves to ``index`` in result ``out``."""
     match op:
         case Unstack():
             return index + out * prod(shape[1:])
@@ -195,15 +188,14 @@ def moved(op: Op, out: int, shape: Shape, index: Index) -> Index:
 
 
 def covering(small: Shape, large: Shape, axes: tuple[int, int]) -> Index:
-    """Return the index of the element of the ``small`` operand that is broadcast to an element of ``large``. The small
-    operand has the axes of ``large`` from ``axes[0]`` up to ``axes[1]``."""
+    """Return the index of the element of the ``small`` operand, whose axes are those of ``large`` from ``axes[0]`` up
+    to ``axes[1]``, that is broadcast to an element of ``large``."""
     start, stop = axes
     return counter(prod(large)).divided(prod(large[stop:]))[0].divided(prod(large[start:stop]))[1]
 
 
 def piece(shape: Shape, axis: int, start: int, size: int) -> Index:
-    """Return the index, in a value of ``shape``, of an element of the piece that has ``size`` indices from ``start`` on
-    along an axis."""
+    """Return the index in ``shape`` of an element of a piece, which has ``size`` indices from ``start`` on."""
     inner = prod(shape[axis + 1 :])
     before, within = counter(prod(shape[:axis]) * size * inner).divided(size * inner)
     return before * (shape[axis] * inner) + within + start * inner

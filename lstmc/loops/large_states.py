@@ -57,8 +57,7 @@ class Recomputation:
         return sum(self._body.type(ref).size for ref in refs)
 
     def _larger(self) -> set[Ref]:
-        """Return the values of elementwise ops that have more elements than the values from which they can be
-        recomputed."""
+        """Return the values of elementwise ops with more elements than the values that they can be recomputed from."""
         larger = set()
         reads: dict[str, frozenset[Ref]] = {}  # node -> the values that must be kept for every step to recompute it
         for node in self._body:
@@ -138,8 +137,7 @@ def _shifted(works: Sequence[C | Loop], before: Array, after: Array) -> list[C |
 
 
 class _Uses(NamedTuple):
-    """The elements of the old state that a loop or call reads, and of the new state that it uses and that it writes, as
-    masks."""
+    """Masks of the elements that a loop or call reads of the old state, and uses and writes of the new state."""
 
     old: Mask
     new: Mask
@@ -163,7 +161,6 @@ class _Uses(NamedTuple):
 
 
 def _elements(loop: Loop, place: Place, index: Index) -> IntArray:
-    """Return the indices of an array's elements that a loop uses, in the order of the loop."""
     return place.offset + index.at(np.arange(loop.count))
 
 
@@ -198,7 +195,6 @@ def same_elements(loop: Loop, before: Array, after: Array) -> bool:
 
 
 def with_array(work: W, old: Array, new: Array) -> W:
-    """Return a loop or call that uses the array ``new`` instead of ``old``."""
     moved = work.moved(lambda place: replace(place, array=new) if place.array == old else place)
     return cast(W, moved)
 
@@ -210,10 +206,7 @@ MOST_PARTS = 64
 @dataclass(frozen=True)
 class Phases:
     """The loops of a step in three phases: ``before`` runs for all steps; ``inside``, the loops on large states, for
-    all steps of one part of the states, then of the next part; ``after`` for all steps.
-
-    The loops inside read results of the loops before, and the loops after read results of the loops inside.
-    """
+    all steps of one part of the states, then of the next part; ``after`` for all steps."""
 
     before: tuple[Loop, ...]
     inside: tuple[Loop, ...]
@@ -282,8 +275,7 @@ def in_parts(phases: Sequence[Phases], parts: int, buffer: Callable[[Array], Arr
 
 
 def _sums_of_all(loop: Loop, parts: int) -> Iterator[Array]:
-    """Yield each array to whose elements several parts of a loop add. Raise _Whole if several parts write one element
-    otherwise."""
+    """Yield each array to which several parts of a loop add. Raise _Whole if they write one element otherwise."""
     for (pointer, index), (_, own) in zip(loop.elements_by_count(), loop.elements, strict=True):
         place, written = loop.pointers[pointer]
         if written and own is None and _repeats(_cut(index, loop.count, parts)[1], parts) > 1:
@@ -338,7 +330,7 @@ class _Use(NamedTuple):
     last: int
 
     def meets(self, other: _Use, parts: int) -> bool:
-        """Return whether two different parts may use one element: one part by this use, the other part by ``other``."""
+        """Return whether two different parts may use one element: one part by this use, the other by ``other``."""
         if self.first > other.last + other.part.largest or other.first > self.last + self.part.largest:
             return False
         begins = sorted(self.part.at(part) for part in range(parts))
@@ -379,8 +371,7 @@ def _repeats(part: Index, parts: int) -> int:
 
 
 def _sum_of_parts(parts: Array, whole: Place, loop: Loop, repeats: int, inner: int) -> Loop:
-    """Return the loop that adds the sums of parts: ``repeats`` of them for each element of ``whole``, the result of
-    ``loop``."""
+    """Return the loop that adds ``repeats`` sums of parts for each element of ``whole``, the result of ``loop``."""
     sum_ = Loop(loop.size, loop.size * repeats, {"p0": (Place(parts), False), "p1": (whole, True)}, independent=False)
     sum_.axis, sum_.arithmetic = (repeats, inner), True
     sum_.summed = sum_.element("p0", counter(parts.size)), sum_.element("p1", None)

@@ -35,7 +35,6 @@ class GeneratedScan(Scan):
         return None if self.products == FLOAT32 else self.products
 
     def in_numbers(self, products: ProductNumbers) -> GeneratedScan:
-        """Return the loop with its products computed in the arithmetic ``products``."""
         return replace(self, products=products)
 
     def plan(self) -> plans.Plan:
@@ -65,8 +64,7 @@ class GenerateLoops(NodePass):
     bodies = False
 
     def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        """Return the results of a scan as a generated scan, or None if the scan has no code or its batch cannot be
-        open."""
+        """Return the results of a generated scan, or None to keep a node that has no code or a fixed batch."""
         if not isinstance(node.op, Scan) or isinstance(node.op, GeneratedScan):
             return None
         scan = node.op
@@ -113,15 +111,13 @@ class RoundProducts(NodePass):
 
 
 def product_numbers(graph: Graph) -> ProductNumbers:
-    """Return the arithmetic of the products in the generated loops of a graph: FLOAT32, unless a loop has low
-    precision."""
+    """Return the arithmetic of the products in a graph's loops: FLOAT32, unless a loop has low precision."""
     found = (node.op.products for node in graph if isinstance(node.op, GeneratedScan))
     return next((numbers for numbers in found if numbers != FLOAT32), FLOAT32)
 
 
 def other_ties(graph: Graph, seed: int) -> Graph:
-    """Return the graph with generated loops in low precision that round numbers near the middle of two neighbours to
-    one of these at random."""
+    """Return the graph with low-precision loops that round near-ties to either neighbour at random."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if not isinstance(node.op, GeneratedScan) or node.op.rounding is None:
@@ -133,7 +129,6 @@ def other_ties(graph: Graph, seed: int) -> Graph:
 
 
 def _generated(scan: Scan, initial: tuple[float | None, ...]) -> tuple[GeneratedScan, tuple[Node, ...]]:
-    """Return a scan as a generated scan, and the dropouts that its body had."""
     body, dropouts = without_dropouts(scan.body)
     return GeneratedScan(body, scan.length, scan.reverse, initial=initial), dropouts
 
@@ -163,20 +158,17 @@ def without_dropouts(body: Graph) -> tuple[Graph, tuple[Node, ...]]:
 
 
 def in_layer_order(scan: Scan, args: Refs, masks: list[Ref]) -> list[Ref]:
-    """Return the operands of a scan and the masks of its dropouts in the order that the body of
-    :func:`without_dropouts` takes."""
+    """Return a scan's operands and the masks of its dropouts in the order of :func:`without_dropouts`."""
     weights = [ref for slot, ref in enumerate(args) if scan.role(slot) == "weight"]
     return [*(ref for slot, ref in enumerate(args) if scan.role(slot) != "weight"), *masks, *weights]
 
 
 def mask_name(dropout: Node) -> str:
-    """Return the name of the masks of a dropout in a scan."""
     return f"{dropout.name}/mask"
 
 
 def own_draw(ones: Ref) -> int:
-    """Return a number that distinguishes a dropout from dropouts of other bodies; the name of ``ones``, its operand, is
-    unique in the model."""
+    """Return a number that distinguishes dropouts of several bodies, from the unique name of ``ones``, the operand."""
     return crc32(ones.node.encode())
 
 
@@ -225,8 +217,7 @@ def plan_text(plan: plans.Plan) -> str:
 
 
 def memory_text(plan: plans.Plan, steps: int, rows: int) -> str:
-    """Return as text the size of the buffers for these steps and rows, and how much of it the backward pass reads from
-    the forward pass."""
+    """Return as text the bytes of the buffers for these steps and rows, and how many are kept for the backward pass."""
     lives, sizes = _lives(plan), {}
     for array in plan.buffers:
         sizes[array] = 4 * array.floats(steps, 1 if plan.rows.fixed else rows)
@@ -257,8 +248,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _lives(plan: plans.Plan) -> dict[Array, str]:
-    """Return as text for each buffer how long its values are needed: through a step, a chunk or a pass, or from forward
-    to backward."""
+    """Return for each buffer, as text, through what its values are needed: a step, a chunk, a pass, or both passes."""
     uses: dict[str, set[tuple[str, str]]] = {array.name: set() for array in plan.buffers}
     all_passes = _passes(plan)
     parts = [(title, (*each.inside, *each.after)) for (title, _), each in zip(all_passes, plan.phases, strict=False)]

@@ -66,8 +66,7 @@ class Language:
         }
 
     def _power(self, op: Any, x: str) -> str:
-        """Return a power of ``x`` as an expression: a square root, a product or its inverse if possible, else a
-        call."""
+        """Return a power of ``x``: a square root, a product or its inverse if possible, else a call."""
         factors = {count: " * ".join([x] * count) for count in range(1, self.most + 1)}
         text = ({0.5: self.calls["sqrt"].format(x)} | factors).get(abs(op.exponent), "")
         return self.power(op.exponent, x) if not text else text if op.exponent > 0 else f"1.0f / ({text})"
@@ -93,8 +92,7 @@ LIGHT: tuple[type[ops.Op], ...] = (*ELEMENT, *MOVES, ops.Sum)  # cheaper in a lo
 
 
 class Values:
-    """The values of a graph; ``sources`` are the places in memory of the values that are known before the graph
-    runs."""
+    """The values of a graph; ``sources`` are the places in memory of the values known before the graph runs."""
 
     def __init__(self, graph: Graph, sources: dict[Ref, Place], moves: tuple[type[ops.Op], ...] = MOVES) -> None:
         self.graph, self.sources, self._moves = graph, sources, moves
@@ -114,13 +112,11 @@ class Values:
         return self.origin(operand, moved(node.op, ref.out, self.graph.type(operand).shape, index))
 
     def constant(self, ref: Ref) -> float | None:
-        """Return the number that fills a value, or None if the value is not an array of one constant number."""
         op = self.graph.node(ref.node).op
         return op.value if isinstance(op, ops.Full) else None
 
     def reads(self, node: Node) -> list[tuple[Ref, Index]]:
-        """Return for each operand of a node its origin, and the index there of an element of the operand: the element
-        that an element of the result reads if the op broadcasts the operand."""
+        """Return for each operand of a node its origin, and the index there that an element of the result reads."""
         large = node.types[0].shape
         expressions = []
         for ref in self.graph.args(node.name):
@@ -181,18 +177,15 @@ class LoopCode:
         return loop.element(self._pointer(loop, place, written), index)
 
     def expression(self, node: Node, reads: Sequence[str]) -> str:
-        """Return the expression of an element of a node's result, from the expressions ``reads`` of its operands'
-        elements."""
         return self.expressions[type(node.op)](node.op, *reads)
 
     def constant(self, loop: Loop, node: Node | None, slot: int, ref: Ref, index: Index) -> str | None:
-        """Return the number of an operand that is a constant, as text. Return None if it is no constant."""
+        """Return the number of an operand that is a constant, as text; None if it is no constant."""
         value = self.values.constant(ref)
         return None if value is None else self.language.number(value)
 
     def _read(self, loop: Loop, node: Node | None, slot: int, ref: Ref, index: Index, local: bool = False) -> str:
-        """Return the expression of an element of the operand ``slot`` of a node: a number, a variable of the same turn
-        (``local``), or an element in memory."""
+        """Return the operand ``slot`` of a node: a number, a variable of the same turn (``local``), or an element."""
         constant = self.constant(loop, node, slot, ref, index)
         if constant is not None:
             return constant
@@ -202,8 +195,7 @@ class LoopCode:
         return self._element(loop, place, index)
 
     def loop(self, nodes: Sequence[Node]) -> Loop:
-        """Return one loop that computes elementwise nodes of one size, and writes their results to the sinks in
-        ``stores``."""
+        """Return one loop that computes elementwise nodes of one size, and writes their results to ``stores``."""
         size = nodes[0].types[0].size
         own = counter(size)
         loop = Loop(size, size, arithmetic=all(isinstance(node.op, ARITHMETIC) for node in nodes))
@@ -235,11 +227,9 @@ class LoopCode:
         return loop
 
     def _written(self, loop: Loop, sink: Sink, index: Index, value: str) -> Store:
-        """Return the line that writes a value to an element of a sink, or adds it."""
         return Store(self._element(loop, sink.place, index, True), value, sink.add, not sink.place.array.rows)
 
     def comment(self, node: Node) -> str:
-        """Return a comment for a node: its name, op and operands."""
         args = ", ".join(self.values.graph.value_name(ref) for ref in self.values.graph.args(node.name))
         return quoted(f"{node.name} = {node.op.name}({args})", "comment")
 

@@ -32,9 +32,11 @@ def to_format(array: Array, format: str) -> Array:
 
 
 def rounded_rows(array: Array, axis: int, format: str, shift: Array | float = 0.0) -> Array:
-    """Return an array with each row rounded separately; a row has all axes from ``axis`` on. A row of integers has a
-    scale, from the row's largest absolute value. ``shift``, in units of the last digit, is added before numbers are
-    rounded."""
+    """Return an array with each row, which has all axes from ``axis`` on, rounded separately.
+
+    A row of integers has a scale, from the row's largest absolute value. ``shift``, in units of the last digit, is
+    added before numbers are rounded.
+    """
     if format not in _MOST:
         return to_format(array * (1 + 2.0**-8 * shift), format)
     rows = np.asarray(array, np.float64).reshape(prod(array.shape[:axis]), -1)
@@ -47,8 +49,7 @@ def rounded_rows(array: Array, axis: int, format: str, shift: Array | float = 0.
 
 @dataclass(frozen=True)
 class ProductNumbers:
-    """The arithmetic of the products of a generated loop: ``format`` is the format of a row of x and of a row of
-    weights.
+    """The arithmetic of a generated loop's products, whose rows of x and of weights are rounded to ``format``.
 
     Everything else is float32, also gradients, which are computed at the rounded values. ``tolerance`` is the largest
     change of an output, as a part of its largest element. With a seed ``ties``, numbers near the middle of two
@@ -70,8 +71,7 @@ class ProductNumbers:
         return results
 
     def _shift(self, node: Node, x: Array) -> Array | float:
-        """Return what is added to ``x`` before it is rounded: nothing, or with ``ties`` a small number of either
-        sign."""
+        """Return what is added to ``x`` before it is rounded: 0, or with ``ties`` a small number of either sign."""
         if self.ties is None:
             return 0.0
         if self.ties in (0, 1):

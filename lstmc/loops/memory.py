@@ -28,7 +28,6 @@ def header(name: str) -> str:
 
 
 def functions(names: tuple[str, ...]) -> str:
-    """Return headers as one text, in their order."""
     return "\n".join(header(name) for name in names)
 
 
@@ -86,7 +85,7 @@ class Array:
         return self.size * max(length, 1) * (rows if self.rows else 1)
 
     def label_of(self, shape: tuple[int, ...] | None = None) -> str:
-        """Return the array's name and shape, such as ``h [T+1, N, 500]``. ``shape`` are a blob's axes after T and N."""
+        """Return the array's name and shape, as ``h [T+1, N, 500]``; ``shape`` are a blob's axes after T and N."""
         steps = f"T/{self.every}" if self.every > 1 else "T" if self.time else str(self.window or "")
         axes = [f"{steps}+{self.more}" if self.more else steps] if steps else []
         sizes = (self.size,) if shape is None else shape
@@ -105,8 +104,8 @@ def cpp_names() -> Names:
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a value at a step: in an array, ``offset`` floats into the row, at the step that is ``shift`` after
-    the current step.
+    """The place of a value at a step: in an array, ``offset`` floats into the row, ``shift`` steps after the current
+    one.
 
     If a pass computes the ``parts`` of a row one after the other, ``part`` is the index at which part n begins.
     """
@@ -171,8 +170,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Sink:
-    """A place to which the value ``ref`` is written, or added if ``add``. ``node`` and ``slot`` name the operand of a
-    join of which the value is a piece."""
+    """A place where the value ``ref`` is written, or added if ``add``; ``node`` and ``slot`` name a join that has
+    it."""
 
     ref: Ref
     place: Place
@@ -195,14 +194,12 @@ class Call:
         raise NotImplementedError
 
     def arrays(self) -> set[str]:
-        """Return the arrays that the call reads and writes."""
         return {place.array.name for place in (self.y, *self.operands)}
 
 
 @dataclass
 class Product(Call):
-    """y [rows, outs] = x [rows, ins] times w [outs, ins] transposed, or times w [ins, outs]; plus b, or plus the old
-    y."""
+    """y [rows, outs] = x [rows, ins] times w [outs, ins] transposed, or w [ins, outs]; plus b, or plus the old y."""
 
     x: Place
     w: Place
@@ -220,8 +217,7 @@ class Product(Call):
 
     @property
     def enough(self) -> int:
-        """Return from how many rows on, over all steps, packing w takes less time than it saves: measured,
-        docs/decisions/0024."""
+        """How many rows in all make packing w pay: measured, docs/decisions/0024."""
         if not self.transposed:
             return 48
         return 32 if self.outs * self.ins <= 2**18 else 96
@@ -249,10 +245,7 @@ class Product(Call):
 
 @dataclass(frozen=True)
 class Outer:
-    """A product over the rows of all steps: it adds ct^T x to a gradient [outs, ins].
-
-    Without x it adds the sum of the rows of ct to a gradient [outs].
-    """
+    """A product over the rows of all steps: it adds ct^T x (without x, the sum of ct) to a gradient [outs, ins]."""
 
     ct: Place
     x: Place | None
@@ -263,7 +256,6 @@ class Outer:
 
     @property
     def inside(self) -> bool:
-        """Whether all reads and writes are within the arrays, for any T and N."""
         operands = (self.ct, self.outs), (self.x, self.ins)
         matrices = all(place is None or place.holds_matrix(self.lead, width, True) for place, width in operands)
         return matrices and self.into.holds(self.outs * self.ins)
@@ -362,12 +354,10 @@ class Loop:
         return replace(self, pointers=pointers, elements=[(names[place], at) for place, at in elements], **more)
 
     def arrays(self) -> set[str]:
-        """Return the arrays that the loop reads and writes."""
         return {place.array.name for place, _ in self.pointers.values()}
 
     def element(self, pointer: str, index: Index | None) -> str:
-        """Return a placeholder for an element of an array in a line. The placeholder becomes an expression when the
-        loop is written."""
+        """Return a placeholder for an element of an array in a line, which becomes an expression when written."""
         self.elements.append((pointer, index))
         return f"@{len(self.elements) - 1}@"
 
@@ -384,12 +374,10 @@ class Loop:
         return [begun, *(with_elements(line, self._texts(each).__getitem__) for line in self.lines)]
 
     def _texts(self, name: str) -> list[str]:
-        """Return the expression of each element of the loop, with the counter called ``name``."""
         return [f"{p}[{'j' if index is None else index.text(name, self.count)}]" for p, index in self.elements]
 
     def elements_by_count(self) -> list[tuple[str, Index]]:
-        """Return each element as its pointer and its index by the counter of all ``count`` elements, a reduction's
-        result too."""
+        """Return each element as its pointer and its index by the counter of all elements, also of a result."""
         length, inner = self.axis
         before, within = counter(self.count).divided(length * inner)
         result = before * inner + within.divided(inner)[1]

@@ -1,6 +1,4 @@
-"""Compile generated code for this machine, cache the libraries, and run generated layers in this process, by ctypes.
-
-The cache keeps the most recently used files, up to a number and a size, and discards damaged ones."""
+"""Compile generated code for this machine, cache the libraries, and run generated layers in this process, by ctypes."""
 
 from __future__ import annotations
 
@@ -36,10 +34,7 @@ RECENT = 3600.0  # seconds: another process may be about to open a file that was
 ENOUGH_BYTES = 1_000_000  # with less free space on the disk, that is why a compiler failed
 PROGRAM = "g++"
 # Options for vector code. Not -ffast-math: NaN and infinity stay, and sums keep their order.
-FLAGS = (
-    *("-std=c++17", "-O3", "-march=native", "-fPIC", "-w"),
-    *("-fno-math-errno", "-fno-trapping-math", "-fopenmp"),
-)
+FLAGS = (*("-std=c++17", "-O3", "-march=native", "-fPIC", "-w"), *("-fno-math-errno", "-fno-trapping-math", "-fopenmp"))
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class Compiler:
 
     @classmethod
     def find(cls, name: str, need: str, notes: Sequence[str], *asked: str) -> Compiler:
-        """Return the compiler ``name``; ``asked`` as in :meth:`of`. Raises :class:`BackendError` if it is missing; the
+        """Return the compiler ``name``, identified as by :meth:`of`. Raises :class:`BackendError` if it is missing; the
         message begins with ``need``, and ``notes`` say how to do without a compiler."""
         if (program := shutil.which(name)) is None:
             install = f"install it: apt-get install {name}"
@@ -76,7 +71,6 @@ class Compiler:
 
 @cache
 def _version(program: str, *arguments: str) -> str:
-    """Return what a program prints for these arguments."""
     process = subprocess.run(
         [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
@@ -85,8 +79,11 @@ def _version(program: str, *arguments: str) -> str:
 
 def cached(suffix: str, inputs: Sequence[str], build: Callable[[Path], Path]) -> Path:
     """Return the file that ``build`` makes from ``inputs`` in a temporary folder: from the cache, or built now and
-    cached. Raises :class:`BackendError` if the cache folder cannot be written, or if other users can write there, and
-    the errors of ``build``."""
+    cached.
+
+    Raises :class:`BackendError` if the cache folder cannot be written, or if other users can write there, and the
+    errors of ``build``.
+    """
     folder = platformdirs.user_cache_path("lstmc") / "layers"
     path = folder / (hashlib.sha256("\0".join(inputs).encode()).hexdigest() + suffix)
     check_private(path)
@@ -109,10 +106,7 @@ def is_cached(path: Path) -> bool:
 
 
 def keep(compiled: Path, path: Path) -> None:
-    """Append to a file the file's digest, and move the file into the cache, to ``path``, which is on the same disk.
-
-    Programs that load an ELF file ignore the bytes after its end.
-    """
+    """Append a digest, which ELF loaders ignore, to a file, and move the file to ``path``, on the same disk."""
     with compiled.open("ab") as file:
         file.write(_file_digest(compiled.read_bytes()))
     compiled.chmod(0o600)  # whatever the umask: a file that others could write is not loaded
@@ -124,8 +118,7 @@ def _file_digest(content: bytes) -> bytes:
 
 
 def prune(folder: Path, files: int = MOST_FILES, size: int = MOST_BYTES) -> None:
-    """Remove the least recently used files until at most ``files`` with at most ``size`` bytes in all remain. Files
-    that were used in the last hour stay."""
+    """Remove the least recently used files until ``files`` with ``size`` bytes remain, but none of the last hour."""
     files_by_age = []
     for path in folder.iterdir():
         with suppress(OSError):  # another process may remove it first
@@ -142,9 +135,8 @@ def prune(folder: Path, files: int = MOST_FILES, size: int = MOST_BYTES) -> None
 
 @contextmanager
 def _temporary_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder inside ``folder``, which is created if missing. An error of the file system while the
-    folder is used becomes a :class:`BackendError`. If a compilation fails there and a disk is full, the error names the
-    full disk."""
+    """Yield a temporary folder in ``folder``, which is created if missing. Errors of the file system become a
+    :class:`BackendError`; if compiling fails and a disk is full, the error names the disk."""
     try:
         private_folder(folder)
         prune(folder)
@@ -216,7 +208,6 @@ class Shape(NamedTuple):
     sizes: tuple[int, ...]
 
     def at(self, steps: int, rows: int) -> tuple[int, ...]:
-        """Return the shape at T steps and N rows."""
         return (*((steps,) if self.time else ()), *((rows,) if self.rows else ()), *self.sizes)
 
 
@@ -238,7 +229,6 @@ class Loop:
 
     @classmethod
     def of(cls, layer: _Layer) -> Loop:
-        """Return a layer of an open library with its shapes."""
         buffers = [layer.buffer[at] for at in range(layer.buffers)]
         return cls(
             layer,
@@ -249,8 +239,8 @@ class Loop:
         )
 
     def sizes(self, shapes: Iterable[tuple[int, ...]], steps: int, rows: int) -> tuple[int, int]:
-        """Return T and N, read from the shapes of the bottoms. T is ``steps`` if no bottom has an axis of time, N is
-        ``rows`` if none has an axis of rows. N is 1 if the whole batch counts as one row."""
+        """Return T and N of the shapes of the bottoms, or ``steps`` and ``rows`` where no bottom has such an axis. N is
+        1 if the whole batch counts as one row."""
         for blob, shape in zip(self.bottoms, shapes, strict=True):
             if blob.time:
                 steps = shape[0]
@@ -259,7 +249,6 @@ class Loop:
         return steps, 1 if self.layer.fixed else rows
 
     def workspace_floats(self, steps: int, rows: int) -> int:
-        """Return the size of all buffers together, in floats."""
         return _offsets(self.buffers, steps, rows)[-1]
 
     def forward(
@@ -291,10 +280,8 @@ class Loop:
         wanted: Sequence[bool],
         blas: int | None = None,
     ) -> None:
-        """Run all steps back: read the ``gradients`` of tops, write those of bottoms, add to those of weights.
-
-        For a bottom that is not ``wanted`` any numbers may be written.
-        """
+        """Run all steps back: read the ``gradients`` of tops, write those of bottoms, add to those of weights. For a
+        bottom that is not ``wanted`` any numbers may be written."""
         groups = {"bottom": bottoms, "weight": weights, "top": tops}
         groups |= zip(("top_diff", "bottom_diff", "weight_diff"), gradients, strict=True)
         self._run(self.layer.backward, sizes, groups, workspace, blas=blas, wanted=bytes(wanted))
@@ -313,8 +300,7 @@ class Loop:
 
 
 def _offsets(buffers: tuple[tuple[int, bool, int, int], ...], steps: int, rows: int) -> list[int]:
-    """Return the offset of each buffer in the workspace in floats, and then the workspace's size. PyTorch also passes
-    symbolic sizes."""
+    """Return the offset in floats of each buffer in the workspace, and the workspace's size; sizes may be symbolic."""
     offsets = [0]
     for size, by_row, every, more in buffers:
         floats = size * (rows if by_row else 1) * (-(-steps // every) + more if every else 1)
@@ -329,7 +315,6 @@ def _kept_offsets(loop: Loop, steps: int, rows: int) -> list[int]:
 
 
 def _shapes(shapes: Any, count: int) -> tuple[Shape, ...]:
-    """Return the first ``count`` shapes of an array of C structs."""
     return tuple(Shape(bool(s.time), bool(s.rows), tuple(s.sizes[: s.axes])) for s in shapes[:count])
 
 
@@ -337,8 +322,8 @@ Loops = Mapping[str, Loop]  # by their types
 
 
 def loops(plans: Sequence[Plan], otherwise: str, text: str | None = None) -> list[Loop]:
-    """Return the loop of each plan, compiled from ``text``, or from new source if that is None. Raises the errors of
-    :func:`loops_of`, and BackendError if ``text`` lacks one of the loops."""
+    """Return the loop of each plan, compiled from ``text`` if given. Raises the errors of :func:`loops_of`, and
+    BackendError if ``text`` lacks one of the loops."""
     text = cpu_source("native", map(layer_code, plans)) if text is None else text
     by_type, types = loops_of(text, otherwise), [layer_code(plan).type for plan in plans]
     if lacking := [kind for kind in types if kind not in by_type]:
@@ -353,9 +338,11 @@ def cpp_compiler(otherwise: str) -> Compiler:
 
 
 def loops_of(text: str, otherwise: str) -> Loops:
-    """Return the loops in a source of generated layers by their types, compiled now or found in the cache. Raises
-    :class:`~lstmc.errors.BackendError` if there is no compiler (``otherwise`` says how to do without one), if the cache
-    cannot be used, or, with the compiler's message, if compiling fails."""
+    """Return the loops in a source of generated layers by their types, compiled now or found in the cache.
+
+    Raises :class:`~lstmc.errors.BackendError` if there is no compiler (``otherwise`` says how to do without one), if
+    the cache cannot be used, or, with the compiler's message, if compiling fails.
+    """
     compiler = cpp_compiler(otherwise)
     flags = (*FLAGS, "-fvisibility=hidden", "-shared", "-Wl,-Bsymbolic")
     text += header("native.cpp")
@@ -370,9 +357,11 @@ def loops_of(text: str, otherwise: str) -> Loops:
 
 
 def gpu_loops_of(text: str, nvcc: str, flags: Sequence[str], otherwise: str) -> Loops:
-    """Return the loops in a source of CUDA by their types, compiled by ``nvcc`` for the GPU that ``flags`` name. All
-    memory of the loops is on the GPU. They use CUDA's runtime library and cuBLAS as this process has opened them
-    globally. Raises the errors of :func:`loops_of`."""
+    """Return the loops in a source of CUDA by their types, compiled by ``nvcc`` for the GPU that ``flags`` name.
+
+    All memory of the loops is on the GPU. They use CUDA's runtime library and cuBLAS as this process has opened them
+    globally. Raises the errors of :func:`loops_of`.
+    """
     compiler, cuda = cpp_compiler(otherwise), Compiler.of(nvcc, "--version")
     text += _GPU_TABLE
 

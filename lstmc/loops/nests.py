@@ -58,8 +58,7 @@ class _Operands:
         return [f"const float {name} = {self._element(*key)};" for name, key in self._once(False, False)]
 
     def of_columns(self) -> list[tuple[str, str]]:
-        """Return the vectors that all rows share: the name of an array of vectors, and the element from which each
-        vector is read."""
+        """Return the vectors that all rows share: the array of vectors, and the element from which each is read."""
         return [(name.partition("[")[0], self._element(*key)) for name, key in self._once(False, True)]
 
     def of_row(self) -> list[str]:
@@ -67,8 +66,7 @@ class _Operands:
         return [f"const float {name} = {self._element(*key)};" for name, key in self._once(True, False)]
 
     def _once(self, row: bool, column: bool) -> list[tuple[str, tuple[Place, Index]]]:
-        """Return the names of values that are read before a loop, with place and index, that vary by ``row`` and by
-        ``column`` as given."""
+        """Return name, place and index of values read before a loop that vary by ``row`` and ``column`` as given."""
         return [(name, key) for key, name in self._read.items() if self._varies(key[1]) == (row, column)]
 
     def _varies(self, index: Index) -> tuple[bool, bool]:
@@ -205,14 +203,12 @@ def _with_sums(sums: Sequence[tuple[str, str]], count: int, lines: Sequence[str]
 
 
 def _registers(name: str, count: str, start: str = "") -> str:
-    """Return the declaration of an array of vectors for registers, aligned as GCC assumes for the elements of such an
-    array."""
+    """Return the declaration of an array of vectors for registers, aligned as GCC assumes for its elements."""
     return f"alignas(4 * LANES) vector {name}[{count}]{start};"
 
 
 def _lines(loop: Loop, operands: _Operands) -> Iterator[tuple[str, str]]:
-    """Yield each line of a loop in vectors, with the name of the array that it writes ("" for none, or for an
-    addition)."""
+    """Yield each line of a loop in vectors, with the array that it writes ("" for none, or for an addition)."""
     reads, addresses = operands.of(loop)
     arrays = {name: place.array.name for name, (place, _) in loop.pointers.items()}
     names = {line.name for line in loop.lines if isinstance(line, Value)}
@@ -238,14 +234,13 @@ def _each(counter: str, count: str, lines: Sequence[str]) -> list[str]:
 
 
 def _written(name: str, y: str, count: int) -> list[str]:
-    """Return the lines that write the sums of ``count`` rows, each added up from the lanes of the vector
-    ``name[i]``."""
+    """Return the lines that write the sums of ``count`` rows, each added up from the lanes of ``name[i]``."""
     whole = f"const vector sum = sums_of<{count}>({name});"
     return ["{", *_indented([whole, *_each("i", f"{count}", [f"*({y}) = sum[i * (LANES / {count})];"])]), "}"]
 
 
 def _over(axis: Axis, step: int | None, lines: Sequence[str]) -> list[str]:
-    """Return lines inside a loop over an axis, whose counter grows by ``step``, or by 1 if that is None."""
+    """Return lines inside a loop over an axis, whose counter grows by ``step`` (None: by ++)."""
     more = f"++{axis.counter}" if step is None else f"{axis.counter} += {step}"
     return [f"for (int {axis.counter} = 0; {axis.counter} < {axis.size}; {more}) {{", *_indented(lines), "}"]
 
@@ -267,7 +262,7 @@ class Nest:
 
     @property
     def pointers(self) -> dict[str, tuple[Place, bool]]:
-        """Return by name of pointer its place, and whether a loop writes there."""
+        """Return the place of each pointer by name, and whether a loop writes there."""
         names = self.names()
         by_name = {name: (place, False) for place, name in names.items()}
         for loop in self.loops:
@@ -276,13 +271,12 @@ class Nest:
         return by_name
 
     def names(self) -> dict[Place, str]:
-        """Return by place, over all loops, the name of its pointer."""
+        """Return the name of the pointer of each place, over all loops."""
         places = dict.fromkeys(place for loop in self.loops for place, _ in loop.pointers.values())
         return {place: f"p{i}" for i, place in enumerate(places)}
 
     def axes(self) -> tuple[Axis, ...]:
-        """The nested loops, the outermost first. Empty if an index needs a division, or if no order of loops fits all
-        indices."""
+        """Return the nested loops, the outermost first; () if an index needs a division, or no order fits all."""
         bounds = [bound for loop in self.loops if loop.summed for bound in (loop.axis[1], loop.axis[0] * loop.axis[1])]
         indices = [index for loop in self.loops for _, index in loop.elements_by_count()]
         return nest_of(self.loops[0].count, indices, bounds)
@@ -345,8 +339,7 @@ class Nest:
 
 
 def nests(works: Iterable[Task], carried: Set[str]) -> list[Product | Nest]:
-    """Return the products and loops of a step in their order, with adjacent loops fused into nests if the result is the
-    same.
+    """Return the products and loops of a step in order, with adjacent loops fused into nests if the result is the same.
 
     ``carried`` are the names of the buffers that hold values from step to step.
     """
@@ -401,8 +394,7 @@ def _is_unfusable(first: Loop, second: Loop) -> bool:
 
 
 def _uses(loop: Loop) -> list[tuple[Place, Index, bool, bool]]:
-    """Return for each element that a loop uses: its place, its index, whether it is written, and whether it is a
-    reduction's result."""
+    """Return place and index of each element of a loop, whether it is written, whether it is a reduction's result."""
     places = [loop.pointers[pointer] for pointer, _ in loop.elements]
     return [
         (place, index, written, raw is None)
@@ -411,8 +403,7 @@ def _uses(loop: Loop) -> list[tuple[Place, Index, bool, bool]]:
 
 
 def _nested(axes: Sequence[Axis], lines: list[str], pragma: str = "") -> list[str]:
-    """Return lines inside nested loops, the first axis outermost. A pragma, if given, stands before the innermost
-    loop."""
+    """Return lines inside nested loops, the first axis outermost; a pragma stands before the innermost loop."""
     for axis in reversed(axes):
         lines, pragma = [*filter(None, [pragma]), *_over(axis, None, lines)], ""
     return lines

@@ -36,10 +36,10 @@ from lstmc.types import TensorType
 @dataclass(frozen=True)
 class State:
     """A state: its array ``kept`` with the values from the first step on, its operand (``bottom``) or its initial
-    number, and the two buffers of its gradient.
+    number, and the two buffers of its gradient, which may be one.
 
     With ``saved``, that array has the state before the first step of each chunk, ``kept`` has the steps of one chunk
-    for the backward pass, and the forward pass has the state in its top. The two buffers of a gradient may be one.
+    for the backward pass, and the forward pass has the state in its top.
     """
 
     name: str
@@ -85,8 +85,7 @@ class Plan:
 
     @property
     def apart(self) -> frozenset[str]:
-        """Return the names of the passes without products in a step: there each row of the batch runs all steps before
-        the next row. Empty if no states are large."""
+        """The passes with large states and no products in a step: each row runs all steps before the next row."""
         if not self.chunk:
             return frozenset()
         passes = ["forward"] if _is_of_loops(self.forward) else []
@@ -99,8 +98,7 @@ def _is_of_loops(works: Iterable[Task]) -> bool:
 
 
 def plan_of(scan: Scan, initial: tuple[float | None, ...], numbers: ProductNumbers = FLOAT32) -> Plan:
-    """Return the plan of a scan. Raises :class:`BackendError` with the reason if no code can be written for the
-    scan."""
+    """Return the plan of a scan. Raises :class:`BackendError` with the reason if no code can be written for it."""
     plan = _Planner(scan, initial, numbers).plan()
     parts = _parts_of(plan)
     if parts > 1:
@@ -126,8 +124,7 @@ def _parts_of(plan: Plan) -> int:
 
 
 def _phases_of(plan: Plan) -> tuple[Phases, ...] | None:
-    """Return the phases of the passes forward, again and backward. Return None if a pass has products or cannot be
-    divided into phases."""
+    """Return the phases of forward, again and backward; None if a pass has products or cannot be divided."""
     if len(plan.apart) < 3:
         return None
     least = min(state.top.size for state in plan.states if state.saved)
@@ -170,15 +167,14 @@ class _Planner:
         self.again = Recomputation(self.body, self.following, (result.ref for result in results[:count]), parts)
 
     def array(self, kind: Kind, number: int, name: str, ref: Ref, rows: bool, time: bool, prefix: str = "") -> Array:
-        """Return a new array for a blob of the value ``ref``, with a unique name; the blob's shape is noted in
-        ``shapes``."""
+        """Return a new array for a blob of the value ``ref``, with a unique name, and note the blob's shape."""
         unique = self.names.unique(prefix + name)
         type_ = self.body.type(ref)
         self.shapes[unique] = type_.shape
         return Array(kind, number, unique, type_.size, rows, time)
 
     def _arguments(self, outputs: int) -> dict[Ref, Place]:
-        """Make arrays for the body's arguments and for their gradients. Return by argument its place."""
+        """Make arrays for the body's arguments and for their gradients. Return the place of each argument."""
         sources: dict[Ref, Place] = {}
         values = iter(self.initial)
         for slot, (arg, mapped) in enumerate(zip(self.body.body_args(), self.rows.mapped, strict=True)):
@@ -243,8 +239,7 @@ class _Planner:
         return plan if self.parts == 1 else self._with_parts(plan)
 
     def _with_parts(self, plan: Plan) -> Plan:
-        """Return the plan with its large states in parts. Values that pass from one phase to another are stored for all
-        steps."""
+        """Return the plan with its large states in parts; values that pass between phases are stored for all steps."""
         phases = _phases_of(plan)
         assert phases is not None
         for array in sorted(crossing(phases[:1]) | crossing(phases[1:]), key=lambda array: array.number):
@@ -281,7 +276,6 @@ class _Planner:
     def _buffer(
         self, name: str, size: int, rows: bool, time: bool, more: int = 0, every: int = 1, window: int = 0
     ) -> Array:
-        """Add a buffer to the plan, and return it."""
         array = Array("buffer", len(self.made), self.names.unique(name), size, rows, time, more, every, window)
         self.made.append(array)
         return array
@@ -303,13 +297,11 @@ class _Planner:
         return Place(state.kept, 0, 0 if self.scan.reverse else 1)
 
     def _in_chunk(self, sources: dict[Ref, Place], states: list[State]) -> dict[Ref, Place]:
-        """Return by value the places of the sources of a step, with states in the arrays that recomputation has
-        filled."""
+        """Return the places of the sources of a step, with states in the arrays that recomputation has filled."""
         return sources | {ref: self._before(state) for ref, state in zip(self.following, states, strict=True)}
 
     def _recomputing_work(self, sources: dict[Ref, Place], kept: dict[Ref, Place], states: list[State]) -> list[Task]:
-        """Return the products and loops of a step that recompute the large states of a chunk, and the other values that
-        are stored for a chunk only."""
+        """Return the work of a step that recomputes large states, and other values that are stored for a chunk only."""
         of_step = {ref: place for ref, place in kept.items() if not place.array.window}
         sinks = [Sink(self.following[Ref(state.name)], self._after(state)) for state in states if state.saved]
         sinks += [Sink(ref, place) for ref, place in kept.items() if ref not in of_step]
@@ -317,8 +309,8 @@ class _Planner:
         return Products(self.body, known, self.made, self.names, self.numbers).work(sinks, ())[0]
 
     def _kept(self, sources: dict[Ref, Place], stored: dict[Ref, Place]) -> dict[Ref, Place]:
-        """Return by value the places of what the backward pass reads: results of expensive ops, stored for every step.
-        A value that is larger than its operands is stored for a chunk, and its expensive operands for every step."""
+        """Return the places of what the backward pass reads: results of expensive ops, stored for every step. A value
+        that is larger than its operands is stored for a chunk, and its expensive operands for every step."""
         own, needed = {node.name for node in self.body}, self.back.needed()
         places: dict[Ref, Place] = {}
         targets = [
@@ -361,11 +353,7 @@ class _Planner:
         return self._without_sums(sinks, outers), outers
 
     def _backward(
-        self,
-        sources: dict[Ref, Place],
-        kept: dict[Ref, Place],
-        outputs: tuple[Array, ...],
-        again: list[Task],
+        self, sources: dict[Ref, Place], kept: dict[Ref, Place], outputs: tuple[Array, ...], again: list[Task]
     ) -> tuple[tuple[Task, ...], tuple[Outer, ...], tuple[str, ...], tuple[tuple[Array, Array], ...] | None]:
         """Return the last fields of the plan for the backward pass: the products and loops of a step, the products over
         all steps, the names of the forward nodes that a step repeats, and the sums over rows."""
@@ -406,8 +394,7 @@ class _Planner:
         return tuple(steps), done, nodes_again, row_sums
 
     def _parts(self, ref: Ref, alone: bool = False) -> Iterator[Ref]:
-        """Yield the summands that a step adds to a gradient. If ``alone``, only sums with one reader are split into
-        summands."""
+        """Yield the summands that a step adds to a gradient; if ``alone``, of sums with one reader only."""
         node = self.back.node(ref.node)
         args = self.back.args(node.name)
         sums = isinstance(node.op, Add) and all(self.back.type(arg) == node.types[0] for arg in args)
@@ -500,8 +487,7 @@ def backward_body(body: Graph) -> Graph:
 
 
 class _Tape:
-    """Copies a step's nodes into one builder, and then adds the nodes of its gradients, from the last node to the
-    first."""
+    """Copies a step's nodes into one builder, then adds the nodes of their gradients, the last node's first."""
 
     def __init__(self, body: Graph) -> None:
         self.body, self.b = body, Builder(f"{PREFIX}{body.name}")
@@ -514,11 +500,10 @@ class _Tape:
             self.new.update(zip(node.refs, outs, strict=True))
 
     def value(self, ref: Ref, name: str, node: Node | None = None) -> GraphValue:
-        """Return a value of the new graph to compute with; nodes made from it are called ``name``."""
         return GraphValue(self.b, ref, name, node.loc if node else None)
 
     def backward(self) -> None:
-        """Go through the body backwards, and propagate gradients from each node's results to its operands."""
+        """Propagate gradients from each node's results to its operands, from the last node to the first."""
         for node in reversed(list(self.body)):
             if isinstance(node.op, Leaf) or not any(ref in self.cts for ref in node.refs):
                 continue
@@ -527,8 +512,7 @@ class _Tape:
                     self.accumulate(ref, ct)
 
     def _vjp(self, node: Node) -> Iterable[GraphValue | None]:
-        """Return the gradients of a node's operands, as values of the graph, from the gradients of its results; None
-        for an operand without one."""
+        """Return the gradients of a node's operands, as values of the graph; None for an operand without one."""
 
         def value_of(ref: Ref) -> GraphValue:
             return self.value(self.new[ref], PREFIX + self.body.value_name(ref), node)
@@ -547,7 +531,6 @@ class _Tape:
         return back
 
     def accumulate(self, ref: Ref, ct: GraphValue) -> None:
-        """Add a summand to the gradient of a value of the body."""
         self.cts[ref] = self.cts[ref] + ct if ref in self.cts else ct
 
     def gradient(self, ref: Ref, type_: TensorType) -> GraphValue:

@@ -18,8 +18,7 @@ MOST_EITHER = 6  # values for which every combination of choices is tried: 64 co
 
 @dataclass(frozen=True)
 class Rows:
-    """The body for one row, which of its arguments have an axis of rows in the batch (``mapped``), and the number of
-    rows.
+    """The body for one row, which arguments have an axis of rows in the batch (``mapped``), and the number of rows.
 
     If the rows are not independent, the whole batch is one row, and its size is fixed.
     """
@@ -44,7 +43,7 @@ def _leading_shapes(scan: Scan) -> list[tuple[int, ...]]:
 
 
 def rows_of(scan: Scan) -> Rows:
-    """Return the body of one row if rows do not depend on each other. Otherwise, return the body for all rows."""
+    """Return the body of one row if rows do not depend on each other, else the body for all rows."""
     args, shapes, batch = scan.body.body_args(), _leading_shapes(scan), batch_of(scan)
     roles = [scan.role(slot) for slot in range(len(args))]
     leading = [arg.types[0].shape[:1] == (batch,) for arg in args]
@@ -70,7 +69,6 @@ def _tidy(body: Graph) -> Graph:
 
 
 def _varies(b: Builder, product: Linear, bias: Ref) -> bool:
-    """Return whether a bias differs from step to step."""
     op = b.node(bias.node).op
     return not (isinstance(op, Arg) and op.role in ("weight", "static"))
 
@@ -100,7 +98,7 @@ def _row_body(body: Graph, mapped: tuple[bool, ...]) -> Graph | None:
 
 
 class _InRow(NamedTuple):
-    """A value of one row, and the axis of the rows in the batch's value; None if the value is the same for all rows."""
+    """A value of one row, and the axis of the rows in the batch's value; None: it is the same for all rows."""
 
     ref: Ref
     axis: int | None
@@ -136,8 +134,8 @@ def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, _InRow]) -> Non
 
 
 def _of_row(b: Builder, body: Graph, ref: Ref, value: _InRow, place: int | None) -> Ref:
-    """Return an operand as the op of one row reads it. The op of all rows has the rows at axis ``place`` of this
-    operand; None: nowhere. Raise _Mixed if the operand itself has its rows at another axis."""
+    """Return an operand as the op of one row reads it, where the op of all rows has the rows at axis ``place`` (None:
+    nowhere). Raise _Mixed if the operand itself has its rows at another axis."""
     op, shape = body.node(ref.node).op, body.type(ref).shape
     if value.axis == place:
         return value.ref
@@ -151,9 +149,8 @@ def _of_row(b: Builder, body: Graph, ref: Ref, value: _InRow, place: int | None)
 
 
 def with_rows_first(scan: Scan) -> tuple[Graph, tuple[int, ...]] | None:
-    """Return a scan's body in which arguments that had the rows at their second axis have them first, and the slots of
-    these arguments. A transposition after each such argument restores its axes. Return None if there is no such
-    argument."""
+    """Return the body with the rows first in arguments that had them second, each followed by a transposition back, and
+    the slots of these arguments. Return None if there is no such argument."""
     batch, args = batch_of(scan), scan.body.body_args()
     shapes = [arg.types[0].shape for arg in args]
     slots = tuple(
@@ -180,12 +177,14 @@ def with_rows_first(scan: Scan) -> tuple[Graph, tuple[int, ...]] | None:
 
 
 def split_early(body: Graph) -> Graph:
-    """Move splits before elementwise ops, so that one loop has all elements of one size. split(f(x)) => f(split(x)).
-    split(x + y) => split(x) + split(y), if x and y have one shape."""
+    """Move splits before elementwise ops, so that one loop has all elements of one size.
+
+    1. split(f(x)) => f(split(x))
+    2. split(x + y) => split(x) + split(y), if x and y have one shape
+    """
     counts: Counter[str] = Counter()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        """Return the results of a split that is moved before an op. Return None for any other node."""
         if not isinstance(node.op, Split):
             return None
         inner = b.node(args[0].node)

@@ -1,7 +1,4 @@
-"""Schedule a step: from the graph of one row to products of all rows, and loops over the elements of one size.
-
-A product has packed weights; it is of one step, or of all steps at once.
-"""
+"""Schedule a step: from the graph of one row to products of all rows, and loops over the elements of one size."""
 
 from __future__ import annotations
 
@@ -66,7 +63,6 @@ class Schedule(Generic[C]):
         self.read: set[Ref] = set()  # values read during a step, or kept for a product over all steps
 
     def loop_code(self) -> LoopCode:
-        """Return the writer of the lines of loops."""
         return LoopCode(self.values, self.memory, self.stores, self.within, self.unique)
 
     # the order of work --------------------------------------------------------------------------------------------
@@ -169,8 +165,7 @@ class Schedule(Generic[C]):
                 self.within.add(node.name)
 
     def is_within(self, node: Node, reader: Node) -> bool:
-        """Return whether a node is computed in the loop of its reader, even if that loop then computes an element
-        several times."""
+        """Return whether a node is computed in its reader's loop, even if that computes an element several times."""
         return True
 
     def _delay(self, readers: dict[str, list[Node]], roots: set[str]) -> None:
@@ -200,8 +195,7 @@ class Schedule(Generic[C]):
         return self.group_of.get(base.node, -1) if self.values.computed(base) else -1
 
     def _place(self, node: Node) -> None:
-        """Put a node into a group: an elementwise node into the first loop of its size that runs after its operands are
-        ready, any other node into a new group."""
+        """Put an elementwise node into the first loop of its size after its operands, another node into a new group."""
         if type(node.op) in ELEMENT:
             size = node.types[0].size
             start = 0
@@ -232,7 +226,6 @@ class Schedule(Generic[C]):
     # the places of values -----------------------------------------------------------------------------------------
 
     def buffer(self, name: str, size: int, time: bool, rows: bool = True) -> Place:
-        """Return the place of a new buffer."""
         unique = self.unique.unique(name)
         self.made.append(Array("buffer", len(self.made), unique, size, rows, time))
         return Place(self.made[-1])
@@ -259,8 +252,7 @@ class Schedule(Generic[C]):
         return place
 
     def _store(self, sink: Sink, at: Index | None = None) -> None:
-        """Write a value to a sink at the index ``at``: in the loop that computes the value if that is possible, else by
-        a loop that copies."""
+        """Write a value to a sink at the index ``at``: in the loop that computes the value, else by a copy."""
         base, index = self.values.origin(sink.ref)
         node, size = self.graph.node(base.node), self.graph.type(sink.ref).size
         at = counter(size) if at is None else at
@@ -288,7 +280,6 @@ class Schedule(Generic[C]):
         self.copies.append((self._after(sink.ref), sink, at))
 
     def _pieces(self, node: Node, sink: Sink) -> None:
-        """Write each operand of a join to its place in the join's sink."""
         for slot, index in enumerate(self._places(node)):
             self._store(Sink(self.graph.args(node.name)[slot], sink.place, sink.add), index)
 
@@ -387,11 +378,9 @@ class Schedule(Generic[C]):
                 yield base
 
     def _copies(self, at: int) -> Iterator[Loop]:
-        """Yield the loops that copy values after the group ``at`` has run."""
         yield from (self.code.copy(sink, index) for after, sink, index in self.copies if after == at)
 
     def _is_concat(self, ref: Ref) -> bool:
-        """Return whether a value is the result of a join."""
         return isinstance(self.graph.node(ref.node).op, JOINS)
 
     def call(self, node: Node) -> C:
@@ -410,8 +399,7 @@ class Schedule(Generic[C]):
 
 
 def check_ops(body: Graph) -> None:
-    """Raise :class:`BackendError` for an op without code in loops; for a convolution the error says that it is too
-    large."""
+    """Raise :class:`BackendError` for an op without code in loops, such as a convolution that is too large."""
     allowed = (*ELEMENT, *MOVES, Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum)
     for node in body:
         if type(node.op) not in allowed:
@@ -468,8 +456,8 @@ class Products(Schedule[Product]):
         )
 
     def _when(self, y: Ref, x: Ref, ins: int) -> tuple[Literal["before", "step", "after"], Place, Place]:
-        """Return when a product runs, and the places of x and y. The product runs before the loop if x is known for all
-        steps by then, after the loop if no step reads y, and otherwise in each step."""
+        """Return when a product runs, and the places of x and y: before the loop if x is known for all steps by then,
+        after the loop if no step reads y, and otherwise in each step."""
         place = self.memory.get(y)
         copied = any(self.values.origin(sink.ref)[0] == y for _, sink, _ in self.copies)
         last = place is not None and place.array.kind in ("top", "bottom_diff") and place.array.time

@@ -1,12 +1,9 @@
-"""The interface of passes: preconditions, the transformation, and postconditions; lists of passes, and running them.
+"""The interface of passes, lists of passes, and running them.
 
 A pass is a frozen dataclass; a pass without settings may be a function, by :func:`graph_pass` or :func:`node_pass`. It
 never changes its input: it returns a new graph, or the same one and ``modified=False``. Its docstring lists its rules,
-numbered, as ``before => after``. Each run checks the pass's contract, and verifies, prints and shows the result to
-observers.
-
-Users can read and change a list of passes: each pass has a name, and a number if it runs twice. Packages have passes as
-entry points of the group ``lstmc.passes``, each an :class:`Insertion` of a pass into lists.
+numbered, as ``before => after``. Packages have passes as entry points of the group ``lstmc.passes``, each an
+:class:`Insertion` of a pass into lists.
 """
 
 from __future__ import annotations
@@ -76,11 +73,9 @@ class PassResult:
 
 @dataclass(frozen=True)
 class Pass(ABC):
-    """One transformation of a graph. ``after`` is the stage to which the pass brings a graph, None if the pass keeps
-    the graph's stage.
+    """One transformation of a graph. ``after`` is the stage to which the pass brings a graph; None keeps the stage.
 
-    A pass that changes only one body of a scan has to come before the pass ``peel``, which gives scans a second body:
-    ``before_peel`` says so.
+    ``before_peel`` is true of a pass that changes one body of a scan: the pass ``peel`` gives scans a second body.
     """
 
     name: ClassVar[str]
@@ -97,8 +92,7 @@ class Pass(ABC):
                 )
 
     def for_states(self, after: Mapping[str, str]) -> Pass:
-        """Return the pass to use on a graph of one step. ``after`` maps the name of each state's input to the name of
-        the output that is its value in the next step."""
+        """Return the pass for one step; ``after`` maps the input of each state to the output with its next value."""
         return self
 
     @abstractmethod
@@ -106,7 +100,6 @@ class Pass(ABC):
 
     @property
     def summary(self) -> str:
-        """The first line of the docstring of the pass."""
         return (self.__doc__ or "").strip().partition("\n")[0]
 
     def ensures(self, graph: Graph) -> None:  # noqa: B027
@@ -115,10 +108,7 @@ class Pass(ABC):
 
 @dataclass(frozen=True)
 class CheckOps(Pass):
-    """Reject losses, scores, and ops that nets of a backend do not have; ``check`` raises for such an op.
-
-    Raises :class:`~lstmc.errors.BackendError` with the kind of ``nets``, as in "ONNX".
-    """
+    """Reject losses, scores, and ops for which ``check`` raises; ``nets`` names the nets in errors, as in "ONNX"."""
 
     nets: str
     check: Callable[[Op], object]
@@ -126,7 +116,7 @@ class CheckOps(Pass):
     after = Stage.LEGAL
 
     def requires(self, graph: Graph) -> None:
-        """Raise an error at the first node whose op is for training, or whose op ``check`` rejects."""
+        """Raise :class:`~lstmc.errors.BackendError` at the first node with such an op."""
         for node in all_nodes(graph):
             if node.op.for_training:
                 raise BackendError(
@@ -148,7 +138,7 @@ class CheckOps(Pass):
 class NodePass(Pass):
     """Base of passes that rewrite node by node, in a model and in the bodies of its scans alike.
 
-    With ``bodies = False`` a pass visits only the nodes of the model, scans among them: a pass that rewrites scans.
+    With ``bodies = False`` a pass visits the nodes of the model alone, and so can rewrite scans.
     """
 
     bodies: ClassVar[bool] = True
@@ -165,8 +155,7 @@ class NodePass(Pass):
 
 @dataclass(frozen=True)
 class FunctionPass(Pass):
-    """A pass without settings, made of a function from a graph to the graph after the pass's rules. The pass has the
-    function's name and docstring; the function counts each use of a rule."""
+    """A pass without settings, with the name and docstring of ``change``, which counts each use of a rule."""
 
     change: Change
     before_peel: bool = field(default=False, kw_only=True)  # type: ignore[misc]
@@ -196,8 +185,6 @@ def node_pass(*, bodies: bool = True, before_peel: bool = False) -> Callable[[Co
     """Return a decorator that makes a pass of a function like :meth:`NodePass.visit`."""
 
     def pass_of(visit: CountedVisit) -> FunctionPass:
-        """Return the pass that rewrites the nodes of a graph by ``visit``."""
-
         @wraps(visit)
         def change(graph: Graph, counts: Counter[str]) -> Graph:
             return rewrite(graph, lambda b, node, args: visit(b, node, args, counts), bodies)
@@ -208,8 +195,10 @@ def node_pass(*, bodies: bool = True, before_peel: bool = False) -> Callable[[Co
 
 
 def rewrite(graph: Graph, visit: Visit, bodies: bool = False) -> Graph:
-    """Rebuild a graph node by node. ``visit`` returns a node's new values, or None to keep the node. With ``bodies``,
-    it visits the nodes inside the bodies of each scan instead of the scan."""
+    """Rebuild a graph node by node. ``visit`` returns the new values of a node, or None to keep the node.
+
+    With ``bodies`` it visits the nodes inside the bodies of each scan instead of the scan.
+    """
     rebuild = Rebuild(graph)
     for node in graph:
         operands = rebuild.args(node)
@@ -227,7 +216,7 @@ def rewrite(graph: Graph, visit: Visit, bodies: bool = False) -> Graph:
 
 
 def note_node(error: Exception, graph: Graph, node: Node) -> None:
-    """Add to an error a note with the node being rewritten. An lstmc error without a location gets the node's."""
+    """Add a note with the node being rewritten to an error, and the location of the node to an error without one."""
     if isinstance(error, LstmcError):
         error.located(node.loc)
     error.add_note(f"at {print_node(graph, node)} of {graph.name}{f', {node.loc}' if node.loc else ''}")
@@ -262,7 +251,7 @@ def with_role(body: Graph, slots: Collection[int], role: Role) -> Graph:
 
 
 def joined_name(names: Sequence[str]) -> str:
-    """Return a name for one value that replaces several neighbours; their common first words are written once.
+    """Return a name for one value that replaces neighbours called ``names``; common first words are written once.
 
     ``i_f_o`` for i, f and o; ``W_i_f`` for W_i and W_f; ``first_to_last`` if that is long.
     """
@@ -275,14 +264,13 @@ def joined_name(names: Sequence[str]) -> str:
 
 
 def result(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
-    """Return the outcome of a pass that counts the uses of its rules: the graph is modified if any rule was used."""
+    """Return the outcome of a pass that counts its rules: the graph is modified if a rule was used."""
     used = {rule: count for rule, count in counts.items() if count}
     return PassResult(after if used else before, bool(used), used)
 
 
 def compared(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
-    """Return the outcome of a pass whose rules may give an equal graph: the graph is modified if ``before`` and
-    ``after`` differ."""
+    """Return the outcome of a pass whose rules may give an equal graph: it is modified if ``after`` differs."""
     return PassResult(before, False) if after == before else PassResult(after, True, dict(counts))
 
 
@@ -316,9 +304,8 @@ def run_passes(
     """Run passes, and return a snapshot of the graph after each, the model itself first.
 
     After each pass the graph is verified at its stage; ``legal`` are the ops allowed from LEGAL on. ``dump_dir`` gets
-    each graph as ``NN-pass.lir``. Raises :class:`PassError` with the pass, the passes before it, and the node at fault;
-    an error for the user keeps its class, and gets this information as notes of its traceback. Raises
-    :class:`~lstmc.errors.OutputError` if ``dump_dir`` cannot be written.
+    each graph as ``NN-pass.lir``. Raises :class:`PassError` with the pass, the passes before it, and the node at fault,
+    as notes if the error is for the user; :class:`~lstmc.errors.OutputError` if ``dump_dir`` cannot be written.
     """
     stage = Stage.MODEL
     verify(graph, stage)
@@ -365,7 +352,7 @@ def _dump(
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """Return the names of passes in order. Runs of a repeated pass are numbered: ``cse:1``, ``cse:2``."""
+    """Return the names of passes in order, with the runs of a repeated pass numbered: ``cse:1``, ``cse:2``."""
     counts, seen = Counter(names), Counter[str]()
     labels = []
     for name in names:
@@ -375,8 +362,7 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 
 def place_of(names: Sequence[str], name_or_run: str) -> int:
-    """Return the index of a pass among the names of all passes. ``cse:2`` is the second run of a pass, and ``cse`` the
-    last. Raises :class:`PassError` if there is no such pass."""
+    """Return the index of a pass: ``cse:2`` is the second run, ``cse`` the last. Raises :class:`PassError`."""
     runs = [i for i, name in enumerate(names) if name == name_or_run]
     if runs:
         return runs[-1]
@@ -392,13 +378,13 @@ def place_of(names: Sequence[str], name_or_run: str) -> int:
 class PassList(list[Pass]):
     """The passes that a model goes through, in order. It is a list, with places found by name.
 
-    A pass that runs several times is named with the number of its run, ``cse:2``; for a pass that runs once the name is
-    enough. The methods that change the list return it.
+    Run 2 of a repeated pass is ``cse:2``; for a pass that runs once its name is enough. The methods that change the
+    list return it.
     """
 
     @property
     def names(self) -> list[str]:
-        """The names of the passes, ``cse:1`` for the first run of a repeated pass: ``["simplify:1", "hoist", ...]``."""
+        """The names of the passes, numbered if repeated: ``["simplify:1", "hoist", ...]``."""
         return numbered([step.name for step in self])
 
     def at(self, name: str) -> int:
@@ -410,29 +396,29 @@ class PassList(list[Pass]):
         return place_of([step.name for step in self], name)
 
     def last(self, name: str) -> int:
-        """Return the index of the last run of a pass. Raises :class:`PassError` if there is no such pass."""
+        """Return the index of the last run of a pass. Raises :class:`PassError` if it does not run."""
         return place_of([step.name for step in self], name)
 
     def insert_before(self, name: str, *passes: Pass) -> Self:
-        """Put passes before the pass of that name."""
+        """Put passes before the pass called ``name``."""
         place = self.at(name)
         self[place:place] = passes
         return self
 
     def insert_after(self, name: str, *passes: Pass) -> Self:
-        """Put passes after the pass of that name."""
+        """Put passes after the pass called ``name``."""
         place = self.at(name) + 1
         self[place:place] = passes
         return self
 
     def replace(self, name: str, *passes: Pass) -> Self:
-        """Put passes in place of the pass of that name; without ``passes`` the named pass is removed."""
+        """Put passes in place of the pass called ``name``; without ``passes`` the named pass is removed."""
         place = self.at(name)
         self[place : place + 1] = passes
         return self
 
     def upto(self, index: int) -> Self:
-        """Return the list of the passes up to an index, that pass included."""
+        """Return the passes up to an index, that pass included."""
         return type(self)(self[: index + 1])
 
     def stage_after(self, index: int) -> Stage:
@@ -441,8 +427,8 @@ class PassList(list[Pass]):
         return reached[-1] if reached else Stage.MODEL
 
     def end_of(self, stage: Stage) -> int:
-        """Return the index of the last pass after which the graph is at a stage. Return -1 if only the model before all
-        passes is at this stage. Raises :class:`PassError` if no pass brings a graph to the stage."""
+        """Return the index of the last pass after which the graph is at a stage, or -1 if only the model before all
+        passes is. Raises :class:`PassError` if no pass brings a graph to the stage."""
         last_index = {self.stage_after(index): index for index in range(-1, len(self))}
         if stage not in last_index:
             raise PassError(
@@ -456,11 +442,9 @@ PASSES = "lstmc.passes"
 
 @dataclass(frozen=True)
 class Insertion:
-    """A pass to insert into lists of passes, and the name in :class:`PassList` (``cse:2``) of the pass before or after
-    which it runs.
+    """A pass to insert into each list that has the pass called ``before`` or ``after`` (``cse:2``), beside that pass.
 
-    The pass goes into every list that has the named pass; ``backend`` and ``targets`` restrict the insertion to a
-    backend and to targets.
+    ``backend`` and ``targets`` restrict the insertion to a backend and to targets.
     """
 
     step: Pass
@@ -479,14 +463,12 @@ class Insertion:
 
     @property
     def anchor(self) -> str:
-        """Return the name of the pass before or after which the inserted pass runs."""
         name = self.after if self.before is None else self.before
         assert name is not None
         return name
 
     def put_into(self, passes: PassList, backend: str | None, target: str | None) -> bool:
-        """Insert the pass into a list in place, and return True. Return False, without a change, if the list lacks the
-        pass beside which this pass runs, or if the insertion is for another backend or target."""
+        """Insert the pass into a list, and return whether the list has the anchor and the insertion is for this net."""
         applies = self.backend in (None, backend) and (self.targets is None or target in self.targets)
         try:
             at = passes.at(self.anchor)
@@ -506,8 +488,7 @@ def installed_passes() -> dict[str, Insertion]:
 
 
 def load_insertion(name: str) -> Insertion:
-    """Return the installed pass called ``name``. Raises :class:`~lstmc.errors.PluginError` if no package or several
-    packages have a pass of this name, or if the pass is malformed."""
+    """Return the installed pass called ``name``. Raises :class:`~lstmc.errors.PluginError` for none or a faulty one."""
     point = only_entry_point(PASSES, name, "pass")
     insertion = load_point(point, "pass")
     for expected, actual in _problems(insertion, point):
@@ -535,8 +516,10 @@ def _problems(insertion: object, point: EntryPoint) -> Iterator[tuple[str, str]]
 
 
 def with_installed(passes: PassList, backend: str | None, target: str | None) -> PassList:
-    """Return the list with the passes of packages in it; passes at the same place are sorted by name. A pass may be
-    placed beside a pass of another package, so insertion is repeated until nothing is added."""
+    """Return the list with the passes of packages in it; passes at the same place are sorted by name.
+
+    Insertion is repeated until nothing is added: a pass may stand beside a pass of another package.
+    """
     waiting = dict(sorted(installed_passes().items()))
     while True:
         before = [name for name, each in waiting.items() if each.before is not None]

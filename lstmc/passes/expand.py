@@ -1,9 +1,4 @@
-"""Loops in parts: unrolling, a separate first step, and two scans in place of one.
-
-Unrolled, a scan is a copy of its body for every step; the copies share parameter nodes. Peeling gives the first step a
-body of its own, which known zero states make simpler. Distributing makes products with some states one product for all
-steps. Steps may keep the time axis, as an axis of 1: a sequence is then cut and joined without changing its rank.
-"""
+"""Loops in parts: unrolling, a separate first step, and two scans in place of one."""
 
 from __future__ import annotations
 
@@ -19,15 +14,7 @@ from lstmc.passes.simplify import pruned, simplified, without_repeats
 from lstmc.patterns import states_read
 from lstmc.process.status import with_progress
 
-__all__ = [
-    "Expand",
-    "KeepTimeAxis",
-    "TimeAxis",
-    "distribute",
-    "named_results",
-    "peel",
-    "step_pattern",
-]
+__all__ = ["Expand", "KeepTimeAxis", "TimeAxis", "distribute", "named_results", "peel", "step_pattern"]
 
 MOST_NODES = 20_000_000  # nodes of an unrolled scan: some tens of gigabytes of memory here, and of layers in Caffe
 Cuts = dict[tuple[Ref, bool], Refs]  # (sequence, whether the axis is kept) -> its steps
@@ -35,11 +22,10 @@ Cuts = dict[tuple[Ref, bool], Refs]  # (sequence, whether the axis is kept) -> i
 
 @dataclass(frozen=True)
 class TimeAxis:
-    """Converts a sequence to steps and back with core ops; a subclass of a backend uses the backend's ops."""
+    """Cuts a sequence into steps and joins them, by core ops; a subclass of a backend uses the backend's ops."""
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
-        """Return the steps of x [T, ...]: T values [...], or [1, ...] if the axis is ``kept``. ``names`` are the names
-        of these values, ``steps`` their numbers."""
+        """Return the T steps of x [T, ...], called ``names``: T values [...], or [1, ...] if the axis is ``kept``."""
         return b.add(Split(0, (1,) * len(names)) if kept else Unstack(), x, names=names, steps=tuple(steps))
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
@@ -47,8 +33,7 @@ class TimeAxis:
         return b.add(Concat(0) if kept else Stack(), *steps, names=(name,))[0]
 
     def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
-        """Return x once for each of the ``steps`` that read it. A backend that needs copies of x calls them by
-        ``names``."""
+        """Return x once for each step that reads it. A backend that needs copies of x calls them by ``names``."""
         return (x,) * len(names)
 
 
@@ -85,7 +70,6 @@ class Expand(Pass):
                 )
 
     def run(self, graph: Graph) -> PassResult:
-        """Unroll the scans for which ``loops`` is false, and copy all other nodes."""
         rebuild = Rebuild(graph)
         readers = graph.readers()
         cuts: Cuts = {}
@@ -114,8 +98,7 @@ class Expand(Pass):
 
 
 def _unread_leaves(graph: Graph, loops: Callable[[Scan], bool]) -> set[str]:
-    """Return the names of the leaves to remove: initial states of unrolled scans that the first step does not read and
-    that no other node reads."""
+    """Return the leaves to remove: initial states that no first step of an unrolled scan and no other node reads."""
     read = {output.ref.node for output in graph.outputs}
     for node in graph:
         args = graph.args(node.name)
@@ -134,19 +117,16 @@ def step_pattern(scan: Scan) -> str:
 
 
 def named_results(scan: Scan, body: Graph) -> Graph:
-    """Return the body with the value of each output under the output's name. A value that is also a next state gets the
-    name of the state."""
+    """Return the body with its results under the names of outputs; a next state keeps the name of the state."""
     count = len(scan.step_outputs)
     named = (*body.outputs[:count], *reversed(body.outputs[count:]))
     return rename_values(body, {output.ref: output.name for output in named if output.name})
 
 
 class _Template:
-    """A body read once: its nodes with their operands, and apart from them the nodes that have the same values at every
-    step."""
+    """A body read once: its ``nodes`` with their operands, and apart the nodes that are the ``same`` at every step."""
 
     def __init__(self, body: Graph, shares: bool) -> None:
-        """Collect the body's nodes in ``nodes``; if ``shares``, those that are the same at every step in ``same``."""
         nodes = [(node, body.args(node.name)) for node in body if not isinstance(node.op, Arg)]
         varying = body.dependents(set(body.arguments("x", "state"))) if shares else {node.name for node, _ in nodes}
         self.nodes = [pair for pair in nodes if pair[0].name in varying]
@@ -155,7 +135,6 @@ class _Template:
         self.results = tuple(output.ref for output in body.outputs)
 
     def reads(self) -> set[Ref]:
-        """Return the values that the nodes and results of a step read."""
         return {ref for _, operands in self.nodes for ref in operands}.union(self.results)
 
 
@@ -163,7 +142,6 @@ class _Unroller:
     """Adds the unrolled nodes of one scan to ``builder``."""
 
     def __init__(self, builder: Builder, node: Node, scan: Scan, time_axis: TimeAxis, cuts: Cuts) -> None:
-        """Read the bodies, and make for each step the prefix of its nodes' names."""
         self.builder, self.node, self.scan, self.time_axis, self.cuts = builder, node, scan, time_axis, cuts
         self.body = _Template(named_results(scan, scan.body), shares=True)
         self.first = self.body if scan.first is None else _Template(named_results(scan, scan.first), shares=False)
@@ -208,8 +186,8 @@ class _Unroller:
         return self.cuts[key]
 
     def _shared(self, inside: Ref, value: Ref, first: set[Ref]) -> dict[int, Ref]:
-        """Return a dict from each step to what it reads for ``inside``, a value of the body that is the same at every
-        step and is ``value`` outside. ``first`` has the body's values that the first step reads."""
+        """Return for each step what it reads for ``inside``, a value of the body that is ``value`` outside at every
+        step. ``first`` has the body's values that the first step reads."""
         body = self.body.reads()
         reading = [t for i, t in enumerate(self.scan.order()) if inside in (first if i == 0 else body)]
         name = inside.node if inside.out == 0 else f"{inside.node}_{inside.out}"
@@ -218,8 +196,8 @@ class _Unroller:
         return dict.fromkeys(self.scan.order(), value) | dict(zip(reading, shared, strict=True))
 
     def _same(self, args: Sequence[Ref]) -> dict[Ref, dict[int, Ref]]:
-        """Add the body's nodes that are the same at every step, each once. Return for each of their values that a step
-        reads a dict from each step to the value outside of the body."""
+        """Add the nodes that are the same at every step, each once. Return for each of their values that a step reads a
+        dict from each step to the value outside of the body."""
         new = {Ref(name): ref for name, ref in zip(self.body.arguments, args, strict=True)}
         shared = {}
         first = self.first.reads() if self.first is self.body else set[Ref]()
@@ -235,8 +213,8 @@ class _Unroller:
         return shared
 
     def _step(self, template: _Template, args: Sequence[Ref], same: dict[Ref, dict[int, Ref]], t: int) -> Refs:
-        """Add the nodes of step ``t``, and return the body's results: outputs, then next states. ``args`` are the
-        values of the body's arguments at this step, ``same`` those that are equal at every step."""
+        """Add the nodes of step ``t`` and return its outputs, then its states. ``args`` are the values of arguments at
+        this step, ``same`` the values that are equal at every step."""
         prefix, at = self.prefixes[t], (self.steps[t],)
         new = {Ref(name): ref for name, ref in zip(template.arguments, args, strict=True)}
         if template is self.body:
@@ -275,8 +253,7 @@ class KeepTimeAxis(NodePass):
     bodies = False
 
     def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        """Return a scan's results with an axis of time, of size 1, on the values inside its body. Return None to keep
-        the node: if it is no scan that ``where`` picks, or if an op of its body has no form with this axis."""
+        """Return a scan's results with an axis of time on the values of its body, or None if the scan stays."""
         scan = node.op
         if not isinstance(scan, Scan) or scan.kept or not self.where(scan):
             return None
@@ -288,8 +265,7 @@ class KeepTimeAxis(NodePass):
         return self._scan(b, node, replace(scan, body=bodies[0], first=first, kept=True), args)
 
     def _scan(self, b: Builder, node: Node, scan: Scan, args: Refs) -> Refs:
-        """Add the new scan on first states with the axis, and return its results; last states are reshaped to lose the
-        axis."""
+        """Add the scan on first states with the axis of time; its last states are reshaped to lose the axis."""
         operands = [self._step(b, ref) if scan.role(i) == "state" else ref for i, ref in enumerate(args)]
         steps = len(scan.step_outputs)
         names = (*node.names[:steps], *(f"{name}/step" for name in node.names[steps:]))
@@ -307,8 +283,8 @@ class KeepTimeAxis(NodePass):
 
 
 def _kept_body(body: Graph) -> Graph | None:
-    """Return the body with an axis of time, of size 1, before the axes of its sequences, states and results. Return
-    None if an op has no form with this axis, or if a result is the same at every step."""
+    """Return the body with an axis of time, of size 1, on its sequences, states and results. Return None if an op has
+    no form with this axis, or if a result is the same at every step."""
     builder = Builder(body.name, body)
     same: dict[Ref, Ref] = {}  # values that are the same at every step, without the axis
     kept: dict[Ref, Ref] = {}  # values with the axis
@@ -346,7 +322,6 @@ def _is_constant(graph: Graph | Builder, ref: Ref) -> bool:
 
 
 def _with_axis(op: Leaf) -> Leaf:
-    """Return the leaf with an axis of one step before its axes."""
     return replace(op, shape=(1, *op.shape))
 
 
@@ -367,8 +342,7 @@ def peel(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | Non
 
 
 def _first_step(scan: Scan, b: Builder, operands: Refs) -> Graph | None:
-    """Return the body for the first step, simplified with the initial states that are arrays of one number. Return None
-    if no initial state is such an array."""
+    """Return the body simplified with the initial states that are arrays of one number; None if no state is."""
     constants = {
         arg.name: op
         for i, (arg, ref) in enumerate(zip(scan.body.body_args(), operands, strict=True))
@@ -411,7 +385,7 @@ def distribute(graph: Graph, counts: Counter[str]) -> Graph:
 
 def _first_that_pays(b: Builder, node: Node, scan: Scan, args: Refs, counts: Counter[str]) -> Refs | None:
     """Return the results of two scans in place of one, for the smallest group of states whose separation moves a
-    product out of the loop. Return None if no separation pays."""
+    product out of the loop; None if no separation pays."""
     body = scan.body
     states, reads = body.arguments("state"), states_read(body)
     numbers = {name: number for number, name in enumerate(states)}
@@ -430,12 +404,13 @@ def _first_that_pays(b: Builder, node: Node, scan: Scan, args: Refs, counts: Cou
 
 
 class _Halves:
-    """A scan as two scans: the first has the states with the numbers ``first``, which need no other states, the second
-    has the other states. ``pays`` says whether the products that leave the loop have at least as many elements as
-    ``crossing``, the values that the second scan reads from the first."""
+    """A scan as two scans: the first has the states with the numbers ``first``, which need no other states.
+
+    ``crossing`` are the values that the second scan reads from the first. ``pays``: the products that leave the loop
+    have at least as many elements as these values.
+    """
 
     def __init__(self, scan: Scan, first: Collection[int]) -> None:
-        """Find the values that the second scan reads from the first, and decide whether the two scans pay."""
         self.scan, self.body = scan, scan.body
         self.names = self.body.arguments("state")
         self.numbers = sorted(first), [number for number in range(len(self.names)) if number not in first]
@@ -463,8 +438,7 @@ class _Halves:
         return [ref for ref in stack if ref.node in computed]
 
     def scans(self, b: Builder, node: Node, args: Refs) -> Refs:
-        """Add the two scans, and return the results of the one scan that they replace. The first scan returns the
-        crossing values as sequences, which the second scan reads."""
+        """Add the two scans, and return the results of the one scan that they replace."""
         values = [Output(self.body.value_name(ref), ref) for ref in self.crossing]
         names = [f"{self.body.name}/{output.name}" for output in values]
         operands = dict(zip(self.body.arguments(), args, strict=True))

@@ -29,12 +29,11 @@ class Element:
     start: int
 
     def same_source(self, other: Element) -> bool:
-        """Return whether both are slices of one value that differ in ``start`` alone."""
         return replace(self, start=other.start) == other
 
 
 def element(flow: Dataflow, value: str) -> Element | None:
-    """Return ``value`` as a slice of another value. Return None if no Split or Unstack makes ``value``."""
+    """Return ``value`` as a slice of another value, or None if no Split or Unstack makes it."""
     if value not in flow.producer:
         return None
     step = flow.steps[flow.producer[value]]
@@ -45,7 +44,7 @@ def element(flow: Dataflow, value: str) -> Element | None:
 
 
 def consecutive(flow: Dataflow, values: Sequence[str]) -> Element | None:
-    """Return the first slice if the values are consecutive slices of one value. Return None otherwise."""
+    """Return the first slice if the values are consecutive slices of one value, else None."""
     elements = [element(flow, value) for value in values]
     first = elements[0]
     if first is None:
@@ -57,8 +56,8 @@ def consecutive(flow: Dataflow, values: Sequence[str]) -> Element | None:
 
 
 def extend(common: CommonStep) -> None:
-    """Add to the body all further steps that match it, first at the end, then at the beginning. A first step from zero
-    states is matched too, although it lacks the products with zeros."""
+    """Add all further steps that match the body, first at the end, then at the beginning. A first step from zero states
+    is matched too, although it lacks the products with zeros."""
     for at_end in (True, False):
         while _longer(common, _beyond(common, at_end), at_end):
             pass
@@ -77,8 +76,7 @@ def absorb(common: CommonStep) -> None:
 
 
 def _absorb_consumers(common: CommonStep, values: Values) -> None:
-    """Add to the body each op that reads ``values``, one value in each step, if equal ops read them in all steps and
-    the body can have the other operands."""
+    """Add each op to the body that reads ``values`` in all steps, if the body can have its other operands."""
     for number in common.flow.consumers.get(values[0], ()):
         step, claimed = common.flow.steps[number], common.claimed()
         if claimed >> number & 1 or not _computes(common.flow, step):
@@ -96,8 +94,7 @@ def _absorb_consumers(common: CommonStep, values: Values) -> None:
 
 
 def _computes(flow: Dataflow, step: Step, depth: int = 4) -> bool:
-    """Return whether a step computes new numbers. A step that only moves elements counts as computing if its only
-    reader does; at most ``depth`` such steps are followed."""
+    """Return whether a step computes numbers, or moves elements (``depth`` steps at most) for one step that does."""
     if not step.op.moves:
         return True
     readers = {number for value in step.outputs for number in flow.consumers.get(value, ())}
@@ -105,8 +102,7 @@ def _computes(flow: Dataflow, step: Step, depth: int = 4) -> bool:
 
 
 def _matching_consumer(flow: Dataflow, pattern: Step, place: int, value: str, claimed: int) -> Step | None:
-    """Return a step outside the loop that is equal to ``pattern``, has the same constants, and reads ``value`` as its
-    operand ``place``. Return None if there is none."""
+    """Return a step outside the loop with the op and constants of ``pattern``, and ``value`` as operand ``place``."""
     for number in flow.consumers.get(value, ()):
         step = flow.steps[number]
         if not claimed >> number & 1 and equal([pattern, step]) and step.inputs[place] == value:
@@ -146,8 +142,7 @@ def _can_be_read(common: CommonStep, operand: Values, depth: int = 6) -> bool:
 
 
 def _longer(common: CommonStep, column: dict[Values, str] | None, at_end: bool) -> bool:
-    """Add a step at the end or the beginning of the chain, and return True; ``column`` has the step's value for each
-    value of the body. Return False if ``column`` is None."""
+    """Add the values ``column`` of a further step to an end of the chain; return False if ``column`` is None."""
     if column is None:
         return False
     common.replace({v: (*v, column[v]) if at_end else (column[v], *v) for v in common.values})
@@ -155,8 +150,7 @@ def _longer(common: CommonStep, column: dict[Values, str] | None, at_end: bool) 
 
 
 def _beyond(common: CommonStep, at_end: bool) -> dict[Values, str] | None:
-    """Return the values of the step after the last step (``at_end``), or of the step before the first. Return None if
-    the graph has no such step."""
+    """Return the values of the step after the last (``at_end``) or before the first; None if there is no such step."""
     following = common.following().items()
     if at_end:  # a state is read by the new step, and was computed by the last step
         states = {state: computed[-1] for state, computed in following}
@@ -166,9 +160,8 @@ def _beyond(common: CommonStep, at_end: bool) -> dict[Values, str] | None:
 
 
 def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str] | None:
-    """Return the values of a step that can be put before the first step: its ``states`` are zeros, and it lacks the ops
-    whose results are then zeros. The dict maps values of all steps to the name in this step, or to "" for a value that
-    it lacks. Return None if the graph has no such step."""
+    """Return the values of a step before the first whose ``states`` are zeros, by the body's values ("" for a value
+    that the step lacks, because zeros make it needless); None if there is no such step."""
     zero, same = set(states), dict[Values, Values]()
     parts = []
     for part in common.parts:
@@ -210,11 +203,12 @@ def _is_zero(op: Op, zero: Sequence[bool]) -> bool:
 
 
 class _Column:
-    """Matches one further step against the body, from known values to their producers and consumers. ``match`` maps
-    each value of the body to the step's value, ``claimed`` is the bitset of the graph's steps in use."""
+    """Matches one further step against the body, from known values to their producers and consumers.
+
+    ``match`` maps each value of the body to the step's value; ``claimed`` is the bitset of the graph's steps in use.
+    """
 
     def __init__(self, common: CommonStep, parts: list[BodyOp], match: dict[Values, str], at_end: bool) -> None:
-        """Begin with the values ``match``, and with the constants and static values, which every step shares."""
         self.common, self.flow, self.at_end = common, common.flow, at_end
         self.waiting = list(parts)
         self.claimed = common.claimed()
@@ -222,8 +216,7 @@ class _Column:
         self.fixed, self.match = {*same}, {values: values[0] for values in same} | match
 
     def matched(self, required: Iterable[Values]) -> dict[Values, str] | None:
-        """Return the step's value for each value of the body. Return None if the step differs from the body, or if a
-        ``required`` value of the body was not found in the step."""
+        """Return the step's value for each value of the body; None if it differs or lacks a ``required`` value."""
         try:
             while self.waiting:
                 self._one()
@@ -233,8 +226,7 @@ class _Column:
         return self.match if all(values in self.match for values in required) else None
 
     def _one(self) -> None:
-        """Match one op of the body: the first with a single candidate, or else the first with several. Raise
-        StepsDiffer if there is no candidate."""
+        """Match one op: the first with a single candidate, else the first with several. Raise StepsDiffer for none."""
         several: tuple[BodyOp, int] | None = None
         for part in self.waiting:
             numbers = self._candidates(part)
@@ -251,8 +243,8 @@ class _Column:
         self._take(*several)
 
     def _candidates(self, part: BodyOp) -> list[int] | None:
-        """Return the steps of the graph that may be ``part``: the producer of a matched result, or the consumers of a
-        matched operand. Return None if no result and no operand is matched yet."""
+        """Return the steps that may be ``part``: the producer of a matched result, or consumers of a matched operand.
+        Return None if no result and no operand is matched yet."""
         for values in part.results:
             if values in self.match:
                 number = self.flow.producer.get(self.match[values])
@@ -272,8 +264,7 @@ class _Column:
         return all(self.match.get(values, name) == name for values, name in pairs)
 
     def _take(self, part: BodyOp, number: int) -> None:
-        """Match an op of the body with a step of the graph, and their values. Raise StepsDiffer if a type of the step
-        cannot be broadcast to the body's type."""
+        """Match an op with a step, and their values. Raise StepsDiffer if a type of the step does not broadcast."""
         step = self.flow.steps[number]
         self.waiting.remove(part)
         self.claimed |= 1 << number
@@ -286,8 +277,8 @@ class _Column:
             self.match[values] = name
 
     def _elements(self) -> None:
-        """Match the elements of sequences that are not matched yet with the neighbours of their slices. Raise
-        StepsDiffer if an element or another input from outside depends on the new step or on the loop."""
+        """Match the other elements of sequences with the neighbours of their slices. Raise StepsDiffer if an element or
+        another input from outside depends on the new step or on the loop."""
         for values in self.common.sequences:
             if values not in self.match:
                 self.match[values] = self._beside(values)
@@ -302,8 +293,8 @@ class _Column:
             raise StepsDiffer
 
     def _repeated(self) -> None:
-        """Match a state with "" if its matched value is zeros that are broadcast. Raise StepsDiffer for any other value
-        smaller than the body's that nodes outside the loop read or compute."""
+        """Match a state with "" if its value is zeros that are broadcast. Raise StepsDiffer for any other value smaller
+        than the body's that nodes outside the loop read or compute."""
         for values, name in [*self.match.items()]:
             if self.flow.types[name] == self.flow.types[values[-1]]:
                 continue
@@ -316,7 +307,7 @@ class _Column:
                 raise StepsDiffer
 
     def _beside(self, values: Values) -> str:
-        """Return the slice before or after all slices of a sequence. Raise StepsDiffer if there is none."""
+        """Return the slice before or after all slices of a sequence; raise StepsDiffer if there is none."""
         places = [place for place in (element(self.flow, value) for value in values) if place is not None]
         if len(places) < len(values):
             raise StepsDiffer
@@ -332,7 +323,6 @@ class _Column:
 
 
 def _broadcasts(own: TensorType, whole: TensorType) -> bool:
-    """Return whether a value of type ``own`` can replace a value of type ``whole``, repeated along axes of one
-    element."""
+    """Return whether a value of type ``own`` can stand for ``whole``, repeated along axes of one element."""
     pairs = zip(reversed(own.shape), reversed(whole.shape), strict=False)
     return own.rank <= whole.rank and all(size in (1, n) for size, n in pairs)

@@ -42,7 +42,7 @@ class _Run:
 
 
 def _find_run(graph: Graph) -> _Run | None:
-    """Return the first run of two or more neighbouring pieces that can be computed as one, or None if there is none."""
+    """Return the first run of two or more neighbouring pieces that can be computed as one, or None."""
     readers = graph.readers()
     reading: dict[Ref, str] = {}
     for node in graph:
@@ -64,7 +64,7 @@ def _find_run(graph: Graph) -> _Run | None:
 
 def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
     """Return a key that is equal for pieces whose readers can be merged: the op, and for a binary op the place of the
-    other operand. Return None if the reader is neither an elementwise function nor a binary op on pieces of splits."""
+    other operand. Return None if the reader is neither elementwise nor a binary op on pieces of splits."""
     reader = graph.node(reading[piece]) if piece in reading else None
     if reader is None:
         return None
@@ -83,8 +83,8 @@ def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
 def _run_of(
     graph: Graph, readers: dict[Ref, int], reading: dict[Ref, str], split: str, run: Sequence[int]
 ) -> _Run | None:
-    """Return the pieces of a split with the indices ``run``, and their readers to merge. Return None if a piece has two
-    readers, or if the operands of a reader are pieces of splits along different axes, or of one split."""
+    """Return the pieces ``run`` of a split and their readers to merge. Return None if a piece has two readers, or if
+    the operands of a reader are pieces of splits along different axes, or of one split."""
     nodes = tuple(reading[Ref(split, i)] for i in run)
     first = graph.node(nodes[0])
     pieces = []
@@ -109,7 +109,6 @@ def _replace_run(graph: Graph, run: _Run) -> Graph:
     results: dict[str, Ref] = {}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        """Return the pieces of a coarser split, or the new result of a reader. Return None to keep another node."""
         if node.name in starts:
             pieces, wide[node.name] = _coarser(b, node, args[0], starts[node.name], count)
             return pieces
@@ -123,8 +122,7 @@ def _replace_run(graph: Graph, run: _Run) -> Graph:
 
 
 def _coarser(b: Builder, node: Node, x: Ref, start: int, count: int) -> tuple[Refs, Ref]:
-    """Add a split with one piece for the whole run. Return a value for each old piece (the run's piece for each piece
-    in the run), and the run's piece."""
+    """Add a split with one piece for the whole run. Return a value for each old piece, and the run's piece."""
     op = node.op
     assert isinstance(op, Split)
     stop = start + count
@@ -212,7 +210,6 @@ def _move_biases(body: Graph, counts: Counter[str]) -> Graph:
     counts["move_bias"] += len(moved)
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        """Return a product without its bias, or a sum whose other operand has the bias. Return None to keep a node."""
         if node.name in moved:
             return b.add(node.op, *args[:2], names=node.names, loc=node.loc)
         for slot, ref in enumerate(body.args(node.name)):
@@ -227,8 +224,7 @@ def _move_biases(body: Graph, counts: Counter[str]) -> Graph:
 
 @dataclass
 class _Group:
-    """The linears of one graph (a scan's body, or the model if ``scan`` is None) that read one value: the names of
-    their nodes, and of their parameters in the model."""
+    """The linears of a scan's body (of the model if ``scan`` is None) that read one value, with their parameters."""
 
     scan: str | None
     nodes: list[str] = field(default_factory=list)
@@ -260,8 +256,7 @@ def _groups(graph: Graph) -> list[_Group]:
 
 
 def _linears(graph: Graph) -> Iterator[tuple[str | None, Node, Ref, list[str]]]:
-    """Yield every linear whose weights are parameters: the name of its scan or None, its node, its input, and the names
-    of its parameters."""
+    """Yield the scan (or None), node, input, and parameters of every linear whose weights are parameters."""
     parts: list[tuple[str | None, Graph, Mapping[Ref, Ref]]] = [(None, graph, {ref: ref for ref in graph.refs()})]
     for node in graph:
         if isinstance(node.op, Scan):
@@ -277,7 +272,7 @@ def _linears(graph: Graph) -> Iterator[tuple[str | None, Node, Ref, list[str]]]:
 
 
 def _parameter_uses(graph: Graph) -> Counter[str]:
-    """Return how many nodes read each value of the model. Readers inside the bodies of scans are counted too."""
+    """Return how many nodes read each value of the model, inside the bodies of scans too."""
     uses = Counter(output.ref.node for output in graph.outputs)
     for node in graph:
         args = graph.args(node.name)
@@ -298,7 +293,6 @@ def _fused(part: Graph, groups: Sequence[_Group]) -> Graph:
     pieces: dict[str, Ref] = {}
 
     def pack(b: Builder, params: Refs) -> Ref:
-        """Return the Concat of some parameters, which is added once."""
         if params not in packed:
             folder = params[0].node.rpartition("/")[0]
             short = joined_name([ref.node.rpartition("/")[2] for ref in params])
@@ -306,7 +300,6 @@ def _fused(part: Graph, groups: Sequence[_Group]) -> Graph:
         return packed[params]
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        """Return a linear's piece of the fused product, added at the group's first linear; None for other nodes."""
         if (names := firsts.get(node.name)) is not None:
             nodes = [part.node(name) for name in names]
             weights = [pack(b, params) for params in zip(*(part.args(name)[1:] for name in names), strict=True)]
@@ -319,8 +312,7 @@ def _fused(part: Graph, groups: Sequence[_Group]) -> Graph:
 
 
 def _parameters_first(part: Graph, groups: Sequence[_Group]) -> Graph:
-    """Return the graph with all parameters before the other nodes. Return the graph unchanged if every group's
-    parameters already come before the group's first linear."""
+    """Return the graph with parameters before other nodes, if a group's first linear precedes one of its parameters."""
     place = {node.name: i for i, node in enumerate(part)}
     read = [(group.nodes[0], ref.node) for group in groups for name in group.nodes for ref in part.args(name)[1:]]
     if all(place[param] < place[first] for first, param in read):

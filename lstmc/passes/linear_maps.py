@@ -36,8 +36,8 @@ NO_OFFSETS: Offsets = MappingProxyType({})
 class Steps:
     """Adds nodes that compute on sequences of the affine maps of a recurrence's steps.
 
-    An affine map has an offset for each state, and a factor for each pair of states: (the state that results, the
-    state that is multiplied). A factor that is the same at every step has one step.
+    An affine map has an offset for each state, and a factor for each pair of states: (the state that results, the state
+    that is multiplied). A factor that is the same at every step has one step.
     """
 
     def __init__(self, b: Builder, length: int, reverse: bool, recurrence: Recurrence) -> None:
@@ -47,8 +47,7 @@ class Steps:
     # sequences along the first axis, in the order of time ------------------------------------------------------
 
     def cut(self, x: Ref, first: int, axis: int = 0) -> tuple[Ref, Ref]:
-        """Return the first steps to run, ``first`` in number, and the remaining steps. A constant, which has one step,
-        is returned as both parts."""
+        """Return the first steps to run, ``first`` in number, and the rest; a constant, of one step, is both parts."""
         size = self.b.type(x).shape[axis]
         if size == 1:
             return x, x
@@ -67,7 +66,6 @@ class Steps:
         return self.joined(row, self.cut(x, self.length - 1)[0])
 
     def last(self, x: Ref, name: str) -> Ref:
-        """Return the value at the step that runs last."""
         row = self.cut(x, self.length - 1)[1]
         return self.b.add(ops.Reshape(self.b.type(x).shape[1:]), row, names=(name,))[0]
 
@@ -112,7 +110,7 @@ class Steps:
         return results
 
     def _number(self, x: Ref | None, like: Ref | None) -> Ref:
-        """Return a factor as a value: ones (zeros for maxima) in the shape of ``like`` for the neutral factor, None."""
+        """Return a factor as a value: the neutral factor, None, as ones (zeros for maxima) in the shape of ``like``."""
         if x is not None:
             return x
         shape = (1,) if like is None else self.b.type(like).shape
@@ -124,7 +122,6 @@ class Steps:
         return factors, {s: sequences[r] for s, r in self.recurrence.offsets.items() if r is not None}
 
     def _zero(self, x: Ref) -> bool:
-        """Return whether the initial value of a state adds nothing."""
         op = self.b.node(x.node).op
         return not self.maximum and isinstance(op, ops.Full) and op.value == 0
 
@@ -180,9 +177,9 @@ class Steps:
         return values
 
     def chunks(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
-        """Return the states after each step. A chunk is a run of neighbouring steps; all chunks run at once from zero
-        states. Then the states between chunks are computed, and what they contribute is added to each step. Values are
-        matrices, one for each place in a chunk, with a row for each chunk and a column for each element of a state."""
+        """Return the states after each step. All chunks, runs of neighbouring steps, run at once from zero states. Then
+        the states between chunks are computed, and what they contribute is added to each step. Values are matrices, one
+        for each place in a chunk, with a row for each chunk and a column for each element of a state."""
         length = chunk_length(self.length)
         count = -(-self.length // length)
         all_factors, all_offsets = self._maps(sequences)
@@ -228,8 +225,8 @@ class Steps:
         return range(count - 1, -1, -1) if self.reverse else range(count)
 
     def chunked(self, x: Ref, count: int, length: int, copies: int = 1) -> Refs:
-        """Cut the steps into chunks, with zeros after the last step. Return a matrix for each place in a chunk, with a
-        row for each chunk; the rows are repeated ``copies`` times. A constant is a single row."""
+        """Cut the steps, and zeros after them, into chunks. Return a matrix for each place in a chunk, with a row for
+        each chunk; the rows are repeated ``copies`` times. A constant is a single row."""
         steps, *shape = self.b.type(x).shape
         if steps == 1:
             return self.b.add(ops.Reshape((1, prod(shape))), x) * length
@@ -243,8 +240,8 @@ class Steps:
     def _starts(
         self, factors: Factors, offsets: Mapping[int, Ref], initial: Mapping[int, Ref], count: int
     ) -> dict[int, Ref]:
-        """Return a dict from each state to its values at the start of each chunk, a row for each chunk. States that are
-        all zero are absent. The values are computed chunk after chunk, or by doubling if doubling needs fewer nodes."""
+        """Return the values of each state at the start of each chunk, a row for each chunk; all-zero states are absent.
+        They are computed chunk after chunk, or by doubling if that needs fewer nodes."""
         rows = {s: (1, self.b.type(ref).size) for s, ref in initial.items()}
         current = {s: self.b.add(ops.Reshape(rows[s]), ref)[0] for s, ref in initial.items() if not self._zero(ref)}
         if nodes_between(count) < 2 * count:
@@ -268,7 +265,7 @@ class Steps:
 
 
 def chunk_length(steps: int) -> int:
-    """Return the number of steps of a chunk for which the net has the fewest nodes. It is at least half of sqrt(T)."""
+    """Return the number of steps of a chunk for which the net has the fewest nodes, at least half of sqrt(T)."""
     root = int(sqrt(steps))  # of an open size this is an OverflowError, which keeps T fixed; isqrt would be endless
 
     def nodes(length: int) -> int:
@@ -284,7 +281,7 @@ def nodes_between(chunks: int) -> int:
 
 
 def recurrence_nodes(steps: int, form: str) -> int:
-    """Return the approximate number of nodes for one state by doubling or in chunks."""
+    """Return about how many nodes compute one state by doubling or in chunks."""
     if form == "doubling":
         return 8 * (steps - 1).bit_length()
     length = chunk_length(steps)
@@ -308,7 +305,7 @@ class MatrixChunks:
 
     @classmethod
     def of(cls, step: MatrixStep, steps: int) -> Self:
-        """Choose chunks. Their length balances the nodes of a step with the number of chunks."""
+        """Choose chunks whose length balances the nodes of a step with the number of chunks."""
         shapes = [step.affine.type(Ref(name)).shape for name in step.affine.arguments("state")]
         rows = prod(shapes[0][axis] for axis in step.shared)
         places = prod(shapes[0][axis] for axis in step.kept) // rows
@@ -319,7 +316,6 @@ class MatrixChunks:
 
     @property
     def runs(self) -> int:
-        """Return the number of runs, each of at most ``rows`` columns."""
         return -(-self.columns // self.rows)
 
     @property
@@ -334,11 +330,9 @@ class MatrixChunks:
 
 
 class MatrixSteps:
-    """Nodes that compute a recurrence of matrices; ``operands`` are the sequences of a step's operands, in the order of
-    ``step.operands``."""
+    """Nodes that compute a recurrence of matrices; ``operands`` are the sequences of ``step.operands``."""
 
     def __init__(self, steps: Steps, step: MatrixStep, operands: Sequence[Ref]) -> None:
-        """Read the states' shapes from the step's bodies, and choose the chunks and the order of axes."""
         self.steps, self.operands = steps, operands
         self.b, self.cut = steps.b, MatrixChunks.of(step, steps.length)
         states = step.affine.arguments("state")
@@ -535,13 +529,11 @@ class MatrixSteps:
         return reshaped(self.b, x, ops.Reshape(shape))
 
     def _beside(self, parts: Sequence[Ref]) -> Ref:
-        """Return parts joined along the last axis."""
         return parts[0] if len(parts) == 1 else self.b.add(ops.Concat(self.b.type(parts[0]).rank - 1), *parts)[0]
 
 
 def product_radix(size: int, steps: int) -> int:
-    """Return how many steps one product joins for states of ``size`` elements. Return 0 if the matrix of two steps
-    would already be too large."""
+    """Return how many steps one product joins for states of ``size`` elements; 0 if two steps are already too large."""
     most = isqrt(LARGEST) // size
     if most < 2:
         return 0

@@ -1,9 +1,4 @@
-"""Move computations across the boundary of a loop.
-
-``hoist`` computes values that depend on no state before the loop, ``sink`` values that no state depends on after it,
-for all steps at once. ``roll_in`` moves computations on whole sequences into the loop, for targets that cannot cut
-time.
-"""
+"""Move computations across the boundary of a loop: before it, after it, or into it for targets that cannot cut time."""
 
 from __future__ import annotations
 
@@ -70,8 +65,7 @@ def roll_in(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 def _scan_of(b: Builder, node: Node, args: Refs, mapped: list[bool]) -> Scan | None:
-    """Return a scan without states that runs a node on each step of its ``mapped`` operands. Return None if the op has
-    no form for one step."""
+    """Return a scan without states that runs a node on each step of its ``mapped`` operands; None if the op cannot."""
     op = op_of_step(node.op, [b.type(ref) for ref in args], mapped)
     if op is None:
         return None
@@ -124,10 +118,9 @@ class Outer:
 
 
 class _Mover:
-    """One scan, and ``outer``, the values of its body that are known outside of it."""
+    """One scan, and ``outer``, the values of its body that are known outside; at first, the arguments except states."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs) -> None:
-        """Begin with the body's arguments except states: their values outside are the scan's operands."""
         self.b, self.node, self.scan, self.args = b, node, scan, args
         self.body = scan.body
         self.outer = {
@@ -143,8 +136,7 @@ class _Mover:
         return name if name.startswith(scope) else scope + name
 
     def _operands(self, node: Node) -> list[Outer] | None:
-        """Return the operands of a body's node as values outside of the scan, or None if an operand has no value
-        outside. Constants are added outside."""
+        """Return the operands of a body's node as values outside of the scan, with constants added there, or None."""
         operands = self.body.args(node.name)
         for ref in operands:
             leaf = self.body.node(ref.node)
@@ -169,11 +161,9 @@ class _Mover:
 
 
 class _Hoister(_Mover):
-    """Hoists from one scan by the settings of the pass ``what``: the body is walked once; nodes that can move go before
-    the scan, the others form the new body."""
+    """Hoists from one scan by the settings of the pass ``what``; nodes that cannot move form the new body."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, what: Hoist) -> None:
-        """Find the nodes that depend on a state, and the other nodes that stay in the loop."""
         super().__init__(b, node, scan, args)
         self.what = what
         self.on_state = self.body.dependents(set(self.body.arguments("state")))
@@ -199,7 +189,7 @@ class _Hoister(_Mover):
         return staying
 
     def run(self, counts: Counter[str]) -> Refs | None:
-        """Hoist what can be hoisted, and return the scan's results. Return None if nothing changes."""
+        """Hoist what can be hoisted, and return the scan's results; None if nothing changes."""
         for node in self.body:
             if node.name in self.on_state | self.staying or isinstance(node.op, Leaf):
                 continue
@@ -212,7 +202,6 @@ class _Hoister(_Mover):
         return self._remaining(counts)
 
     def _product_alone(self, node: Node) -> bool:
-        """Return whether a node is a product that is ``apart`` and depends on no state."""
         return isinstance(node.op, self.what.apart) and node.name not in self.on_state
 
     def _shared(self) -> set[Ref]:
@@ -376,7 +365,7 @@ class _Sinker(_Mover):
         return isinstance(node.op, Arg) or not isinstance(node.op, Leaf)
 
     def _wide(self, node: Node) -> object:
-        """Return a node's op for all steps at once, or None if it has none or if no operand differs between steps."""
+        """Return a node's op for all steps at once; None if it has none or if no operand differs between steps."""
         operands = self.body.args(node.name)
         mapped = [self._mapped(ref) for ref in operands]
         if not any(mapped):
@@ -384,7 +373,7 @@ class _Sinker(_Mover):
         return op_over_time(node.op, self.scan.length, [self.body.type(ref) for ref in operands], mapped)
 
     def run(self, counts: Counter[str]) -> Refs | None:
-        """Sink the nodes, and return the scan's results. Return None if nothing changes."""
+        """Sink the nodes, and return the scan's results; None if nothing changes."""
         steps = self.scan.step_outputs
         passed = {o.ref for o in steps if o.ref in self.outer and self.outer[o.ref].mapped}
         if not self.sunk and not passed:
@@ -408,7 +397,7 @@ class _Sinker(_Mover):
         return (*(results.get(o.name) or self.outer[o.ref].ref for o in steps), *states)
 
     def _crossing(self) -> list[Ref]:
-        """Return the values of the loop that sunk nodes read, in the order in which the sunk nodes read them."""
+        """Return the values of the loop that sunk nodes read, in the order in which they are read."""
         crossing: dict[Ref, None] = {}
         for node in self.body:
             if node.name in self.sunk:
@@ -418,8 +407,7 @@ class _Sinker(_Mover):
         return list(crossing)
 
     def _scan_without(self, kept: list[Output]) -> tuple[dict[str, Ref], Refs]:
-        """Add the scan without the sunk nodes. Return the sequences of the outputs ``kept`` by name, and last
-        states."""
+        """Add the scan without the sunk nodes. Return the sequences of outputs ``kept`` by name, and last states."""
         inner = Rebuild(self.body)
         for node in self.body:
             if node.name not in self.sunk:

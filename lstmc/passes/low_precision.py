@@ -39,8 +39,7 @@ def convex_updates(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> 
 
 @dataclass(frozen=True)
 class _Update:
-    """A new state as a mixture of ``state`` and ``other``: ``gate`` is the factor of ``state`` if ``keeps``, and the
-    factor of ``other`` if not."""
+    """A new state as a mixture: ``gate`` multiplies the old ``state`` if ``keeps``, and ``other`` if not."""
 
     state: Ref
     other: Ref
@@ -60,7 +59,6 @@ class _Body:
     """A scan's body, in which convex updates of states are searched and rewritten."""
 
     def __init__(self, scan: Scan, counts: Counter[str]) -> None:
-        """Find the states' updates that can be rewritten without a further layer."""
         self.body, self.counts = scan.body, counts
         self.reads = scan.body.readers()
         states = map(Ref, scan.body.arguments("state"))
@@ -73,8 +71,7 @@ class _Body:
                 self.updates[after.ref.node] = update
 
     def _convex_update(self, new: Ref, state: Ref) -> _Update | None:
-        """Return the update of a state if its new value is a convex combination of the old value and another value: n +
-        z (h - n), or z h + (1 - z) n. Return None otherwise."""
+        """Return the update of a state that becomes n + z (h - n) or z h + (1 - z) n, else None."""
         terms = self._operands(new, Add)
         for first, second in (terms, terms[::-1]) if terms else ():
             for gate, difference in self._orders(second):
@@ -88,18 +85,16 @@ class _Body:
         return None
 
     def _operands(self, ref: Ref, kind: type) -> tuple[Ref, ...]:
-        """Return the operands of the op that computes a value, if the op is of this class; otherwise ()."""
         return self.body.args(ref.node) if type(self.body.node(ref.node).op) is kind else ()
 
     def _orders(self, product: Ref) -> tuple[tuple[Ref, ...], ...]:
-        """Return the two factors of a product in both orders. Return () if the value is no product or has several
-        readers."""
+        """Return the two factors of a product in both orders; () if the value is no product or has several readers."""
         factors = self._operands(product, Mul)
         return (factors, factors[::-1]) if factors and self.reads[product] == 1 else ()
 
     def _is_free(self, update: _Update) -> bool:
         """Return whether the update adds no layer: it needs no 1 - gate, 1 - gate exists already, or the products whose
-        sum the gate's sigmoid reads can be negated. The products to negate are noted."""
+        sum the gate's sigmoid reads can be negated, and are noted to be."""
         same = self.body.type(update.state) == self.body.type(update.other)
         if not update.keeps or not same:
             return same
@@ -167,8 +162,7 @@ class _Body:
 
 
 def _negated(b: Builder, weight: Ref, rows: list[Rows]) -> Ref:
-    """Return a weight with ``rows`` negated: the weight is split, the pieces with these rows are negated, and all are
-    joined."""
+    """Return a weight with ``rows`` negated, by a split and a concatenation."""
     name, count = b.node(weight.node).names[weight.out].rpartition("/")[2], b.type(weight).shape[0]
     ends = sorted({0, count, *(end for each in rows for end in each)})
     sizes = tuple(stop - start for start, stop in pairwise(ends))

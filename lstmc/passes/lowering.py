@@ -27,10 +27,10 @@ __all__ = ["Decompose", "FixedArrays", "fixed_products", "split_products"]
 
 @dataclass(frozen=True)
 class Decompose(NodePass):
-    """Base of passes that replace an op by a formula of other ops. A subclass has the class ``op`` and the formula.
+    """Base of passes that replace an op of the class ``op`` by a formula of other ops.
 
-    The formula gets the op, for its attributes, and the op's operands. Like a ``vjp`` the formula uses ``+ - * /``,
-    ``.shape`` and :func:`lstmc.ops.applied`, and returns the op's result, or a tuple of all results.
+    The formula gets the op, for its attributes, and the op's operands. Like a ``vjp`` it uses ``+ - * /``, ``.shape``
+    and :func:`lstmc.ops.applied`, and returns the op's result, or a tuple of all results.
     """
 
     op: ClassVar[type[Op]]
@@ -41,7 +41,6 @@ class Decompose(NodePass):
         """Return the results of the op (the first argument) from its operands, in the shapes of the op's results."""
 
     def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        """Return the formula's results for a node of the class ``op``. Return None to keep any other node."""
         if type(node.op) is not self.op:
             return None
         counts["decompose"] += 1
@@ -54,10 +53,7 @@ class Decompose(NodePass):
 
 @dataclass
 class FixedArrays:
-    """The fixed arrays of a graph that is being rebuilt: untrained parameters, one for all equal arrays.
-
-    Arrays ``of_body`` are arguments of a scan's body.
-    """
+    """The fixed arrays of a graph being rebuilt, each once: untrained parameters, or arguments if ``of_body``."""
 
     of_body: bool = False
     refs: dict[Values, Ref] = field(default_factory=dict)
@@ -130,8 +126,7 @@ class _Pieces:
         return self._pieces(args[0], node.op.axis, node.op.sizes, node.names)
 
     def _pieces(self, ref: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
-        """Return the pieces of a value, from an earlier equal cut if there is one. Return None if its op cannot be
-        cut."""
+        """Return the pieces of a value, from an earlier equal cut if there is one; None if its op cannot be cut."""
         cut = (ref, axis, sizes)
         if cut not in self.pieces:
             pieces = self._cut(ref, axis, sizes, names)
@@ -212,8 +207,6 @@ def fixed_products(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 def _has_whole_rows(step: Graph) -> bool:
-    """Return whether the graph is a step in which a layer's rows are always whole batch elements: it has no scan, and
-    no softmax of several vectors in each batch element."""
     return not any(isinstance(n.op, Scan) or (isinstance(n.op, ops.Softmax) and n.types[0].rank > 2) for n in step)
 
 
@@ -252,7 +245,7 @@ class _Products:
         return self._products(x, rows, node, "moved")
 
     def _largest(self, node: Node, x: Ref, axis: int) -> Refs | None:
-        """Return the largest value along an axis, as a chain of Maximum of the pieces. Return None to keep the node.
+        """Return the largest value along an axis, as a chain of Maximum of the pieces, or None to keep the node.
 
         Of two equal values, Maximum gives the gradient to its second operand. The chain begins with the last piece, so
         the first of several equal values gets the gradient, as Max gives it.
@@ -293,9 +286,9 @@ class _Products:
         return self.b.add(ops.Reshape(node.types[0].shape), rows, names=node.names, loc=node.loc)
 
     def _joined(self, node: Node, args: Refs, shapes: list[tuple[int, ...]], count: int) -> Refs | None:
-        """Return a Concat along an axis after the first as a product, or None to keep the node. Each operand's row
-        consists of ``count`` vectors, which Concat joins vector by vector. Here the operands' rows are put side by
-        side, and the product moves each element to its place."""
+        """Return a Concat along an axis after the first as a product, or None to keep the node. Concat joins the
+        operands' rows vector by vector, ``count`` in each row. Here the rows are put side by side, and the product
+        moves each element to its place."""
         sizes = [prod(shape[1:]) for shape in shapes]
         if count == 1 or sum(sizes) ** 2 > LARGEST or any(is_weight(self.b, x) for x in args):
             return None
@@ -326,8 +319,8 @@ class _Products:
         return self.b.copy(node, operands) if operands != list(args) else None
 
     def _products(self, x: Ref, arrays: list[Array] | tuple[Array, ...], node: Node, rule: str) -> Refs | None:
-        """Return the results of a linear map of x, each as a product with a matrix. ``arrays`` are the map's results
-        for the rows of the identity. Return None if a matrix would be too large."""
+        """Return the results of a linear map of x, each as a product with a matrix, or None if a matrix is too large.
+        ``arrays`` are the map's results for the rows of the identity."""
         if any(array.size > LARGEST for array in arrays):
             return None
         count = self.b.type(x).shape[0]

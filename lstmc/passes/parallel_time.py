@@ -69,8 +69,7 @@ class ParallelTime(Pass):
     precompute: Precompute | None = None
 
     def run(self, graph: Graph) -> PassResult:
-        """Solve groups of states until none is left to solve, then move what has become independent of the loops out of
-        them."""
+        """Solve groups of states until none is left, then move what has become independent of the loops out of them."""
         counts: Counter[str] = Counter()
         if self.time == "unrolled":
             return PassResult(graph, False)
@@ -85,8 +84,7 @@ class ParallelTime(Pass):
         return PassResult(graph, bool(counts), dict(counts))
 
     def _visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        """Return a scan's results with one group of its states solved for all steps at once. Return None if the node is
-        no scan with such a group, or if every group is cheaper unrolled."""
+        """Return a scan's results with one group of its states solved; None if no group is worth solving."""
         scan = node.op
         if not isinstance(scan, Scan) or scan.length < 2 or scan.kept:
             return None
@@ -100,8 +98,7 @@ class ParallelTime(Pass):
         return None
 
     def _form(self, parallel: _Parallel) -> Time:
-        """Return the form in which a group of states is computed: the cheapest if ``time`` is "auto", else the form
-        ``time`` if the group has it, else "chunks"."""
+        """Return the cheapest form of a group for the time "auto", else ``time`` if the group has it, else "chunks"."""
         works = parallel.works(self.trained)
         if self.time == "auto":
             return min(works, key=lambda form: self.price.seconds(works[form]))
@@ -137,7 +134,6 @@ class _Parallel:
     """A scan with a group of states, ``recurrence``, to compute for all steps at once; other states stay in scans."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, recurrence: Recurrence) -> None:
-        """Map the body's arguments to the scan's operands. No state is solved yet."""
         self.b, self.node, self.scan, self.recurrence = b, node, scan, recurrence
         self.body = scan.body
         names = self.body.arguments()
@@ -147,8 +143,7 @@ class _Parallel:
 
     @cached_property
     def step(self) -> MatrixStep:
-        """Return the step of the group as products with matrices, given the axes along which operands have equal
-        elements."""
+        """Return the step of the group as products with matrices."""
         same = {}
         for slot, (name, ref) in enumerate(self.operands.items()):
             before = 1 if self.scan.role(slot) == "x" else 0
@@ -188,8 +183,7 @@ class _Parallel:
         return works
 
     def run(self, form: Time, counts: Counter[str]) -> Refs | None:
-        """Return the results of the scan with the group in this form. Return None if an op of a step has no form for
-        all chunks at once."""
+        """Return the results of the scan with the group in this form; None if an op has no form for all chunks."""
         recurrence, length = self.recurrence, self.scan.length
         initial = {state: self.operands[self.states[state]] for state in recurrence.states}
         steps = Steps(self.b, length, self.scan.reverse, recurrence)
@@ -203,8 +197,7 @@ class _Parallel:
         return self._after(steps)
 
     def _by_factors(self, form: Time, steps: Steps, initial: Mapping[int, Ref]) -> str:
-        """Solve the group from the factors and offsets of its states, into ``following``. Return the name of the rule
-        for ``counts``."""
+        """Solve the group from factors and offsets, into ``following``. Return the name of the rule."""
         recurrence, length, step = self.recurrence, self.scan.length, self.recurrence.step
         assert step is not None
         offsets = set(recurrence.offsets.values())
@@ -225,8 +218,8 @@ class _Parallel:
         return "delay"
 
     def _by_matrices(self, form: Time, steps: Steps, initial: Mapping[int, Ref]) -> str | None:
-        """Solve the group with nodes like the nodes of its steps, into ``following``. Return the name of the rule for
-        ``counts``, or None if an op has no form for all steps at once or the matrix is too large."""
+        """Solve the group with nodes like the nodes of its steps, into ``following``. Return the name of the rule, or
+        None if an op has no form for all steps at once or the matrix is too large."""
         outputs = [Output(self.body.value_name(ref), ref) for ref in self.step.operands]
         following = {state: self._next(state) for state in self.recurrence.reads}
         sequences = self._before(self.body, outputs, dict.fromkeys(self.step.operands, ()), following)
@@ -255,8 +248,7 @@ class _Parallel:
         return {state: sequence}
 
     def _numbered(self, numbers: tuple[Array, Array], state: int) -> dict[int, Ref]:
-        """Return the sequence of a state with constant factors and offsets, such as a count of steps: one array of
-        numbers, or the initial state times and plus such arrays."""
+        """Return the sequence of a state with constant factors and offsets, such as a count of steps, from arrays."""
         initial = self.operands[self.states[state]]
         shape = self.b.type(initial).shape
         whole = (self.scan.length, *shape)
@@ -280,9 +272,9 @@ class _Parallel:
     def _before(
         self, step: Graph, outputs: Sequence[Output], leads: Mapping[Ref, tuple[int, ...]], following: Mapping[int, Ref]
     ) -> dict[Ref, Ref]:
-        """Return a dict from each of a step's ``outputs`` to its sequence, computed by a scan of the states that the
-        outputs need. ``following`` has the next values of these states by number. A value that is the same at every
-        step gets the first axes that ``leads`` has for it."""
+        """Return the sequence of each of a step's ``outputs``, computed by a scan of the states that they need.
+        ``following`` has the next values of these states by number. A value that is the same at every step gets the
+        first axes that ``leads`` has for it."""
         read = sorted(following)
         varying = step.dependents(set(step.arguments("x", "state")))
         named = {output.ref: output.name for output in outputs}
@@ -300,8 +292,7 @@ class _Parallel:
         return sequences
 
     def _scan(self, body: Graph, operands: Sequence[Ref], names: Sequence[str]) -> Refs:
-        """Add a scan and return its results. A body without states is added as nodes on all steps at once where its ops
-        have such a form."""
+        """Add a scan, or, without states and where all ops have such a form, nodes on all steps at once."""
         scan = replace(self.scan, body=body)
         if not scan.states and (values := all_steps(self.b, body, scan.length, operands, names)) is not None:
             return values
@@ -315,8 +306,7 @@ class _Parallel:
         return self.scan.next_states[state].ref
 
     def _constant(self, step: Graph, ref: Ref, lead: tuple[int, ...]) -> Ref:
-        """Return a value of a step that is the same at every step, computed outside of the scan, with the axes ``lead``
-        in front."""
+        """Return a value that is the same at every step, computed outside, with the axes ``lead`` in front."""
         needed = step.needed([ref])
         new: dict[Ref, Ref] = {}
         for node in step:
@@ -331,8 +321,7 @@ class _Parallel:
         return broadcast(self.b, new[ref], (*lead, *step.type(ref).shape))
 
     def _after(self, steps: Steps) -> Refs:
-        """Add a scan of the states that are not solved, which reads the solved states. Return the old scan's results in
-        their order."""
+        """Add a scan of the unsolved states, which reads the solved ones. Return the old scan's results in order."""
         rebuild = Rebuild(self.body)
         operands: list[Ref] = []
         solved = {self.states[state]: state for state in self.following}
@@ -375,8 +364,7 @@ class _Parallel:
 
 def _constant_maps(recurrence: Recurrence, steps: int) -> tuple[Array, Array] | None:
     """Return arrays of the factors and offsets of the first 1, 2, ... steps together, if one state has the same numbers
-    at each step. Return None otherwise, and if float32, in which fixed arrays are stored, cannot hold the numbers
-    exactly."""
+    at each step, and float32, in which fixed arrays are stored, holds the arrays exactly. Return None otherwise."""
     if recurrence.kind is not Kind.ELEMENTWISE or len(recurrence.states) > 1 or recurrence.step is None:
         return None
     (state,) = recurrence.states
@@ -398,7 +386,7 @@ def _constant_maps(recurrence: Recurrence, steps: int) -> tuple[Array, Array] | 
 
 
 def _number(graph: Graph, ref: Ref) -> float | None:
-    """Return the number to which all elements of a constant are equal. Return None for any other value."""
+    """Return the number that all elements of a constant are; None for any other value."""
     needed = graph.needed([ref])
     nodes = [node for node in graph if node.name in needed]
     if any(isinstance(node.op, Leaf) and not isinstance(node.op, Full) for node in nodes):

@@ -98,8 +98,8 @@ def _with_weights(b: Builder, node: Node, args: Refs, slots: Collection[int]) ->
 
 
 def _computed_from_parameters(graph: Graph) -> set[str]:
-    """Return the names of nodes computed from parameters and constants alone, whose values have at most LARGEST
-    elements or no more elements than these parameters."""
+    """Return the nodes computed from parameters and constants alone, whose values have at most LARGEST elements or no
+    more elements than these parameters."""
     made_of: dict[str, Mapping[str, int]] = {}  # node -> its parameters and their sizes
     for node in graph:
         operands = graph.args(node.name)
@@ -129,7 +129,6 @@ def fold_convs(graph: Graph, counts: Counter[str]) -> Graph:
     readers = graph.readers()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        """Return the convolution with a factor or term of its channels folded in. Return None to keep a node."""
         if not isinstance(node.op, ops.Mul | ops.Add | ops.Sub):
             return None
         old = graph.args(node.name)
@@ -152,8 +151,7 @@ def _is_of_channels(b: Builder, other: Ref, conv: Node) -> bool:
 
 
 def _with_folded(b: Builder, node: Node, conv: Node, other: Ref) -> Refs:
-    """Return the convolution, under the node's name, with ``other``, the node's factor or term of each channel, moved
-    into its weights and bias."""
+    """Return the convolution with ``other``, the node's factor or term of each channel, in its weights and bias."""
     x, w, *bias = b.args(conv.name)
     channels = conv.types[0].shape[-3]
 
@@ -226,7 +224,6 @@ class ConvProducts(Pass):
     loops: bool = False
 
     def run(self, graph: Graph) -> PassResult:
-        """Rewrite the convolutions of the graph and of the bodies of its scans; with ``loops`` only those of bodies."""
         counts: Counter[str] = Counter()
 
         def visit_of(part: Graph, fixed: FixedArrays) -> Visit:
@@ -286,7 +283,7 @@ class _Products:
         return results
 
     def _pieces(self, b: Builder, node: Node, op: ops.Split, images: Ref) -> Refs | None:
-        """Return a split of channels as a split of the product's columns. Return None for a split of another axis."""
+        """Return a split of channels as a split of the product's columns; None for a split of another axis."""
         shape = b.type(images).shape
         if op.axis != len(shape) - 3:
             return None

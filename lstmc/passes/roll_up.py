@@ -57,10 +57,7 @@ class RollUp(Pass):
 
 def roll_up(graph: Graph, least: int) -> tuple[Graph, int, tuple[Chain, ...]]:
     """Return the graph with recurrences of ``least`` steps or more as scans, the number of these scans, and the chains
-    of products that were not rolled up.
-
-    A chain is not rolled up if its products have the same weights but the ops between them differ.
-    """
+    of products that are not rolled up: the ops between products with the same weights differ."""
     count, left = 0, list[Chain]()
     while len(graph) <= MOST:
         flow, left, candidates = Dataflow(graph), [], list[Graph]()
@@ -82,7 +79,7 @@ def roll_up(graph: Graph, least: int) -> tuple[Graph, int, tuple[Chain, ...]]:
 
 
 def _rolled(flow: Dataflow, chain: Chain, least: int) -> Graph | None:
-    """Return the graph with the chain rolled up. Return None if its steps differ or are fewer than ``least``."""
+    """Return the graph with the chain rolled up, or None if its steps differ or are fewer than ``least``."""
     for absorbing in (True, False):  # a consumer may depend on the whole loop: then absorb none
         try:
             common = CommonStep(flow, chain)
@@ -103,7 +100,6 @@ class _Rewrite:
     """The graph of a chain with a scan in place of its steps."""
 
     def __init__(self, common: CommonStep) -> None:
-        """Find the steps outside of the loop, the values that they read, and whether the loop runs backward."""
         self.common, self.flow = common, common.flow
         self.types = dict(self.flow.types)
         bodies = (step.op.body.name for step in self.flow.steps if isinstance(step.op, Scan))
@@ -121,8 +117,7 @@ class _Rewrite:
         self.reverse = any(backward) and not any(forward)
 
     def graph(self) -> Graph:
-        """Return the graph with a scan and slices of its results in place of the steps. Raises :class:`StepsDiffer` for
-        a cyclic dependence."""
+        """Return the graph with a scan and slices of its results for the steps. Raise StepsDiffer for a cycle."""
         common = self.common
         ends = {values[-1] for values in self.following.values()}
         results = [values for part in common.parts for values in part.results]
@@ -147,7 +142,6 @@ class _Rewrite:
         return self._assembled([*self.new, *steps], renamed)
 
     def _add(self, op: Op, *inputs: str, hints: Sequence[str]) -> tuple[str, ...]:
-        """Add a step to the new steps, and return the names of its results."""
         types = op.infer(*(self.types[name] for name in inputs))
         hints = hints if len(hints) == len(types) else [hints[0]] * len(types)
         names = tuple(map(self.names.unique, hints))
@@ -167,7 +161,6 @@ class _Rewrite:
         common, builder, refs = self.common, Builder(stem), dict[Values, Ref]()
 
         def put(op: Op, results: Sequence[Values], operands: Sequence[Values] = (), loc: SrcLoc | None = None) -> None:
-            """Add an op with these results to the body, and note their references."""
             types = tuple(map(self._type, results))
             names_of = [names[values] for values in results]
             args = [refs[one] for one in operands]
@@ -202,8 +195,7 @@ class _Rewrite:
         return zeros
 
     def _joined(self, values: Values) -> str:
-        """Return the name of one sequence [T, ...] of the values of all steps: the value from which they were cut,
-        reshaped, or a Concat of them."""
+        """Return the name of the sequence [T, ...] of values: what they were cut from, reshaped, or their Concat."""
         values, shape = self._in_time(values), self._type(values).shape
         place = consecutive(self.flow, values)
         if place is None:
@@ -222,14 +214,13 @@ class _Rewrite:
         return self._as(base, (self.common.count, *shape))
 
     def _as(self, value: str, shape: tuple[int, ...]) -> str:
-        """Return a value reshaped to ``shape``, or the value itself if it has this shape."""
         if self.types[value].shape == shape:
             return value
         return self._add(Reshape(shape), value, hints=[f"{value}_rows"])[0]
 
     def _joining(self, step: Step, joins: Mapping[Values, str]) -> Step:
         """Return a step that concatenates the values of all steps with the loop's result ``y`` as the operand in their
-        place. The step is a Reshape if ``y`` is then the only operand. Other steps stay."""
+        place; a Reshape if ``y`` is then the only operand. Other steps stay."""
         if not isinstance(step.op, Concat):
             return step
         makers = [self.flow.steps[self.flow.producer[n]] if n in self.flow.producer else None for n in step.inputs]
@@ -254,8 +245,7 @@ class _Rewrite:
         return self._as(y, (*shape[:axis], steps * size, *shape[axis + 1 :]))
 
     def _assembled(self, steps: Sequence[Step], renamed: Mapping[str, str]) -> Graph:
-        """Return the graph of the steps that the outputs need. Raise StepsDiffer if one of these steps reads a value
-        that only the loop computes."""
+        """Return the graph of the steps that the outputs need. Raise StepsDiffer if one reads a value of the loop."""
         old = self.flow.graph
         known, ordered = {*self.leaves}, list[Step]()
         for step in _topologically_sorted(steps, [renamed.get(name, name) for name in self.flow.results]):
@@ -272,7 +262,7 @@ class _Rewrite:
 def _only_step(
     builder: Builder, scan: Scan, args: Sequence[Ref], types: Sequence[TensorType], loc: SrcLoc | None
 ) -> tuple[Ref, ...]:
-    """Add the nodes of a scan that has one step, and return its results. Reshapes remove and add the axis of time."""
+    """Add the nodes of a scan of one step, between reshapes that remove and add the axis of time."""
 
     def reshaped(ref: Ref, type_: TensorType, name: str) -> Ref:
         return builder.add(Reshape(type_.shape), ref, names=(name,), loc=loc, types=(type_,))[0]
@@ -313,8 +303,7 @@ def _topologically_sorted(steps: Sequence[Step], results: Iterable[str]) -> Iter
 
 
 def body_names(common: CommonStep) -> tuple[str, dict[Values, str]]:
-    """Return a name for the loop and a name for each value: ``lstm``, and ``h`` for ``lstm_t000_h``, ``lstm_t001_h``,
-    ...
+    """Return a name for the loop and for each value: ``lstm``, and ``h`` for ``lstm_t000_h``, ``lstm_t001_h``, ...
 
     A first step from zeros, which lacks some values, is not considered.
     """
@@ -350,7 +339,6 @@ def common_words(names: Iterable[str]) -> Words:
 
 
 def _beginning(names: Sequence[Sequence[str]]) -> Words:
-    """Return the words with which all names begin."""
     columns = zip(*names, strict=False)
     return tuple(column[0] for column in takewhile(lambda column: len({*column}) == 1, columns))
 
@@ -367,11 +355,9 @@ def _common_stem(names: Sequence[Words]) -> Words:
 
 
 def _without(words: Words, stem: Words) -> Words:
-    """Return a name's words after ``stem``, at least the last word. Return all words if they do not begin with
-    ``stem``."""
+    """Return a name's words after ``stem``, at least the last word; all words if they do not begin with ``stem``."""
     return (words[len(stem) :] or words[-1:]) if words[: len(stem)] == stem else words
 
 
 def _short(hint: str, otherwise: str) -> str:
-    """Return a value's ``hint`` as its name if the hint is one word, else the name ``otherwise``."""
     return hint if hint and "_" not in hint else otherwise

@@ -64,8 +64,7 @@ def simplified(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 def _visit(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-    """Return what the first rule that applies puts in place of a node, or None if no rule applies. The bodies of a scan
-    are simplified."""
+    """Return what the first rule that applies puts in place of a node, or None; the bodies of a scan are simplified."""
     if isinstance(node.op, Scan):
         scan = in_bodies(node.op, lambda body: simplified(body, counts))
         return b.add(scan, *args, names=node.names, loc=node.loc)
@@ -100,8 +99,7 @@ def merge_affines(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def absorb_full_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
-    """Write a sum, difference or product with an array of one number as an affine, if the other operand has the
-    result's type."""
+    """Write a sum, difference or product of x and an array of one number as an affine, if x has the result's type."""
     if not isinstance(node.op, ops.Add | ops.Sub | ops.Mul):
         return None
     for kept, other in ((0, 1), (1, 0)):
@@ -117,8 +115,7 @@ def absorb_full_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def fold_function_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
-    """Write an elementwise function or softmax of an array of one number as an array of the result, if the result is
-    finite."""
+    """Write an elementwise function or softmax of an array of one number as an array of the finite result."""
     if not isinstance(node.op, Pointwise | ops.Softmax):
         return None
     value = _full_value(b, args[0])
@@ -140,8 +137,7 @@ def fold_zero_product(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def fold_product_of_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
-    """Write a matrix product or a convolution without bias as zeros if the input or the weight is zeros; a bias remains
-    as 0 + bias, broadcast."""
+    """Write a linear or a convolution without bias of a zero operand as zeros; the bias of a linear stays, as 0 + b."""
     without_bias = isinstance(node.op, ops.Conv) and len(args) == 2
     zeros = [_full_value(b, ref) for ref in args[:2]] if isinstance(node.op, ops.Linear) or without_bias else []
     if 0.0 not in zeros:
@@ -177,8 +173,7 @@ def merge_reshapes(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def flatten_in_linear(b: Builder, node: Node, args: Refs) -> Refs | None:
-    """Drop a reshape that joins the axes of a linear's input, because linear itself flattens the axes from its ``axis``
-    on."""
+    """Drop a reshape that joins the axes of a linear's input: linear itself flattens the axes from ``axis`` on."""
     inner = b.node(args[0].node) if isinstance(node.op, ops.Linear) else None
     if inner is None or not isinstance(inner.op, ops.Reshape) or not isinstance(node.op, ops.Linear):
         return None
@@ -250,8 +245,7 @@ def add_multiples(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def _multiple(b: Builder, ref: Ref) -> tuple[Ref, ops.Affine]:
-    """Return the operand x and the affine op if a value is an affine of x. Return the value itself and the affine op
-    that changes nothing otherwise."""
+    """Return x and the affine op if a value is an affine of x, else the value itself and the affine that is x."""
     op = b.node(ref.node).op
     return (b.args(ref.node)[0], op) if isinstance(op, ops.Affine) else (ref, ops.Affine(1.0, 0.0))
 
@@ -293,12 +287,11 @@ class Cse(Pass):
 
 
 def without_repeats(graph: Graph, counts: Counter[str]) -> Graph:
-    """Return the graph with every repeated node merged into the first equal node. ``counts["merge_repeat"]`` counts the
-    merged nodes."""
+    """Return the graph with every repeated node merged into the first equal node, counted as ``merge_repeat``."""
     seen: dict[Any, Refs] = {}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        """Return the results of an earlier equal node, else of the node itself. Return None to keep a named leaf."""
+        """Return the results of an earlier equal node, or of the node itself; None keeps an input or argument."""
         if isinstance(node.op, ops.Input | ops.Param | ops.Arg):
             return None
         op = node.op
@@ -346,8 +339,7 @@ _Shrunk = tuple[Scan, list[int], list[int]]  # with the slots of its operands an
 
 
 def _shrunk_scans(graph: Graph, needed: Collection[str], counts: Counter[str]) -> dict[str, _Shrunk]:
-    """Return a dict from the name of each needed scan with a part to remove to the scan without that part. A result of
-    a scan is removed if no node and no output reads it."""
+    """Return the needed scans with a part to remove, by name, without that part: results that nothing reads."""
     shrunk = {}
     readers: dict[Ref, int] | None = None
     for node in graph:
@@ -362,8 +354,7 @@ def _shrunk_scans(graph: Graph, needed: Collection[str], counts: Counter[str]) -
 
 
 def _shrink(scan: Scan, read: set[int], counts: Counter[str]) -> _Shrunk | None:
-    """Return a scan without the states, results, arguments and nodes that the results with the indices ``read`` do not
-    depend on. Return None if there is nothing to remove."""
+    """Return a scan without what the results with the indices ``read`` do not need, or None if it needs everything."""
     steps = len(scan.step_outputs)
     args = scan.body.body_args()
     state_args = [i for i in range(len(args)) if scan.role(i) == "state"]
@@ -399,7 +390,6 @@ def pruned(body: Graph, outputs: Sequence[Output], keep: Collection[str] = ()) -
 def _rebuilt(
     graph: Graph, dropped: Collection[str], shrunk: dict[str, _Shrunk], outputs: Iterable[Output] | None = None
 ) -> Graph:
-    """Return the graph without the ``dropped`` nodes, and with the smaller scans of ``shrunk``."""
     rebuild = Rebuild(graph)
     for node in graph:
         if node.name in dropped:

@@ -40,8 +40,7 @@ def graph_of_steps(
     types: Mapping[str, TensorType],
     outputs: Iterable[tuple[Output, str]],
 ) -> Graph:
-    """Return the graph of leaves and steps; the steps are in topological order. Each of ``outputs`` comes with the name
-    of its value."""
+    """Return the graph of leaves and of steps in topological order; each output comes with the name of its value."""
     builder, refs = Builder(name), dict[str, Ref]()
     for leaf_name, (leaf, loc) in leaves.items():
         (refs[leaf_name],) = builder.add(leaf, names=[leaf_name], loc=loc, types=(types[leaf_name],))
@@ -60,7 +59,6 @@ class Dataflow:
     """
 
     def __init__(self, graph: Graph) -> None:
-        """Number the nodes that compute, and note the producer and the consumers of each value."""
         self.graph = graph
         self.steps: list[Step] = []
         self.leaves: dict[str, Leaf] = {}
@@ -104,16 +102,15 @@ class Dataflow:
 
 @dataclass(frozen=True)
 class Chain:
-    """Indices of equal steps, each depending on the previous step, and the name of the weight if the steps are
-    products."""
+    """Indices of equal steps, each depending on the previous step; products of one ``weight`` (None: other steps)."""
 
     numbers: tuple[int, ...]
     weight: str | None
 
 
 def candidate_chains(flow: Dataflow) -> list[Chain]:
-    """Return chains of equal steps. Products with weights come first, then other steps with constants, then the rest;
-    in each of these three the longest come first."""
+    """Return chains of equal steps: products with weights, then other steps with constants, then the rest; in each of
+    these three the longest come first."""
     with_weights = [number for number, step in enumerate(flow.steps) if any(map(flow.constant, step.inputs))]
     labels = [_label(flow, number) for number in range(len(flow.steps))]
     repeated = [chain for chain in _chains_by_label(with_weights, labels, flow) if len(chain) > 1]
@@ -140,8 +137,8 @@ def is_one_step(op: Op) -> bool:
 
 
 def _label(flow: Dataflow, number: int) -> Label:
-    """Return a label that is equal for steps with equal ops and the same parameters. Constant arrays may differ, as
-    initial states do. A scan of several steps is equal to no other step."""
+    """Return a label that is equal for steps with equal ops and parameters; constant arrays may differ, as initial
+    states do. A scan of several steps is equal to no other step."""
     step = flow.steps[number]
     if isinstance(step.op, Scan) and not is_one_step(step.op):
         return number
@@ -150,8 +147,7 @@ def _label(flow: Dataflow, number: int) -> Label:
 
 
 def _chains_by_label(numbers: Sequence[int], labels: Sequence[Label], flow: Dataflow) -> list[tuple[int, ...]]:
-    """Return chains of steps of one label, the longest first. Each step depends on the previous step of its chain; a
-    step that depends on no chain's last step starts a new chain."""
+    """Return chains of steps of one label, the longest first; a step that depends on no chain's end starts a chain."""
     by_label: dict[Label, list[list[int]]] = {}
     for number in numbers:
         alike = by_label.setdefault(labels[number], [])
@@ -217,7 +213,7 @@ class CommonStep:
         self.following()
 
     def _begin(self, count: int) -> None:
-        """Begin a body of ``count`` steps that has no values yet."""
+        """Begin an empty body of ``count`` steps."""
         self.count = count
         self.values: dict[Values, None] = {}
         self.parts: list[BodyOp] = []
@@ -238,8 +234,7 @@ class CommonStep:
         return bool(before >> first & 1) and not before >> last & 1
 
     def _root(self) -> Values:
-        """Return for each member after the first the operand through which it depends on the previous member. Raise
-        StepsDiffer if there is none."""
+        """Return each member's operand by which it depends on the member before. Raise StepsDiffer if none does."""
         numbers = self.chain.numbers
         for place in range(len(self.flow.steps[numbers[0]].inputs)):
             values = tuple(self.flow.steps[number].inputs[place] for number in numbers[1:])
@@ -248,8 +243,8 @@ class CommonStep:
         raise StepsDiffer
 
     def _unify(self, values: Values) -> None:
-        """Classify values, one for each step, as a constant, a state, static, a sequence, or the result of equal ops,
-        whose operands are classified in turn. Raise StepsDiffer if they are none of these."""
+        """Classify values, one for each step: a constant, a state, static, a sequence, or results of equal ops, whose
+        operands are classified in turn. Raise StepsDiffer if they are none of these."""
         if values in self.values:
             return
         first, alike = values[0], len(set(values)) == 1
@@ -287,8 +282,7 @@ class CommonStep:
         self.classify(self.sequences, values)
 
     def _joins(self, values: Values, makers: Sequence[int | None]) -> bool:
-        """Add to the body a concatenation of a state and the step's input, and return True. Return False if the values
-        are no concatenations, or if one of their operands cannot be classified."""
+        """Add to the body a concatenation of a state and the step's input; return False if the values are not such."""
         steps = [self.flow.steps[maker] for maker in makers if maker is not None]
         distinct = len({step.outputs for step in steps}) == len(values)
         if not distinct or not isinstance(steps[0].op, Concat) or not equal(steps):
@@ -322,8 +316,7 @@ class CommonStep:
         kind[values] = self.values[values] = None
 
     def _independent(self, values: Values) -> None:
-        """Raise :class:`StepsDiffer` if one of the values depends on the chain, or if the values differ and some are
-        constants."""
+        """Raise StepsDiffer if a value depends on the chain, or if the values differ and some are constants."""
         steps = 0
         for number in self.chain.numbers:
             steps |= 1 << number
@@ -333,16 +326,14 @@ class CommonStep:
             raise StepsDiffer
 
     def add(self, steps: Sequence[Step], operands: tuple[Values, ...]) -> None:
-        """Add to the body the op of equal ``steps``, whose ``operands`` the body has already. An op that the body has
-        is not added again."""
+        """Add the op of equal ``steps`` to the body, which has their ``operands``, unless the body has the op."""
         results = tuple(zip(*(step.outputs for step in steps), strict=True))
         if results[0] not in self.values:
             self.parts.append(BodyOp(steps[0].op, operands, results, steps[0].loc))
             self.values.update(dict.fromkeys(results))
 
     def following(self) -> dict[Values, Values]:
-        """Return a dict from each state's values before the steps to its values after the steps. Raises
-        :class:`StepsDiffer` if the body does not compute the values after the steps."""
+        """Map each state's values before the steps to its values after. Raises StepsDiffer if the body lacks these."""
         next_values: dict[Values, Values] = {}
         for state in self.states:
             for results in (results for part in self.parts for results in part.results):

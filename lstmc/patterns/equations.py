@@ -23,17 +23,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from lstmc.ir import Graph, Node, Ref, is_weight
 from lstmc.ops import Add, Affine, Arg, Concat, Full, Linear, Mul, Op, Pointwise, Relu, Reshape, Split, Sub
 
-__all__ = [
-    "CORE_FORMULAS",
-    "Columns",
-    "Equations",
-    "Formula",
-    "Matrix",
-    "Place",
-    "Polynomial",
-    "Reading",
-    "multiplied",
-]
+__all__ = ["CORE_FORMULAS", "Columns", "Equations", "Formula", "Matrix", "Place", "Polynomial", "Reading", "multiplied"]
 
 
 M = TypeVar("M")  # the type of a monomial
@@ -46,8 +36,7 @@ Where = Literal["step", "sequence", "outside"]
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a value: columns of the last axis of ``ref``; ``columns`` None is the whole of a value that has one
-    number for each row.
+    """The place of a value: columns of the last axis of ``ref``; None for a whole value of one number for each row.
 
     ``ref`` is a value of the scan's body (``step``), or of the graph that contains the scan: if that value is a
     ``sequence`` [T, ...], the place is the element of the current step; any other value (``outside``) is the same at
@@ -167,14 +156,12 @@ class LinearCombination(ABC, Generic[M]):
         return type(self)(terms)
 
     def plus(self, *others: Self) -> Self:
-        """Return the sum of this combination and others."""
         terms = dict(self.terms)
         for monomial, value in chain.from_iterable(other.terms.items() for other in others):
             _add_term(terms, monomial, value)
         return type(self)(terms)
 
     def scaled(self, number: Any) -> Self:
-        """Return this combination times a number."""
         return type(self)({monomial: value * number for monomial, value in self.terms.items()} if number else {})
 
 
@@ -214,7 +201,6 @@ class Polynomial(LinearCombination[Monomial]):
 
     @property
     def recurrent(self) -> bool:
-        """Whether the polynomial depends on a state of the scan."""
         return any(atom.recurrent for monomial in self.terms for atom in monomial)
 
     @property
@@ -232,8 +218,7 @@ class Polynomial(LinearCombination[Monomial]):
         return atoms[0] if atoms is not None and len(atoms) == 1 and isinstance(atoms[0], Function) else None
 
     def divided(self, by: Monomial) -> tuple[Polynomial, Polynomial]:
-        """Return quotient and rest of the division by a monomial: the polynomial is ``quotient * by + rest``, and no
-        monomial of the rest contains ``by``."""
+        """Return quotient and rest of the division by a monomial: the polynomial is ``quotient * by + rest``."""
         quotient: dict[Monomial, float] = {}
         rest: dict[Monomial, float] = {}
         for monomial, value in self.terms.items():
@@ -257,12 +242,11 @@ DEEPEST = 80  # ops nested in one another that are read: a cell has fewer, and P
 
 
 class Equations:
-    """The formulas of one body of a scan.
+    """The formulas of one body of a scan; equal formulas are equal polynomials within one object.
 
     ``formulas`` has the formula of each kind of op that is not opaque. ``around`` is the graph that contains the scan,
     and the scan's name in it; without ``around`` the body's arguments are opaque. ``cuts`` maps each value that is made
-    opaque to the value whose atom stands for it and its equals. Equal formulas are equal polynomials, within one
-    object.
+    opaque to the value whose atom stands for it and its equals.
     """
 
     def __init__(
@@ -292,24 +276,20 @@ class Equations:
             self._operands = dict(zip(names, graph.args(name), strict=True))
 
     def graph(self, where: Where) -> Graph:
-        """Return the graph with the values at this ``where``: the scan's body, or the graph around the scan."""
         if where == "step":
             return self.body
         assert self.around is not None
         return self.around[0]
 
     def value(self, ref: Ref) -> Polynomial:
-        """Return the formula of a whole value of the body."""
         return self.at(Place(ref, self.whole(ref)))
 
     def whole(self, ref: Ref) -> Columns:
-        """Return all columns of a value of the body; None for a scalar."""
         shape = self.body.type(ref).shape
         return (0, shape[-1]) if shape else None
 
     def equal_to(self, formula: Polynomial, until: str | None = None) -> list[Ref]:
-        """Return the values of the body that have this formula, in the body's order, up to the node ``until``
-        included."""
+        """Return the values of the body that have this formula, in the body's order, up to the node ``until``."""
         last = len(self._position) if until is None else self._position[until]
         while self._to_list and self._position[self._to_list[0].name] <= last:
             node = self._to_list.popleft()
@@ -336,7 +316,7 @@ class Equations:
         return Polynomial.atom(self.opaque(place)) if formula is None else formula
 
     def at(self, place: Place) -> Polynomial:
-        """Return the formula of the value at a place: an opaque atom if the formula is unknown or nested too deeply."""
+        """Return the formula of the value at a place: an opaque atom if it is unknown or nested too deeply."""
         if place not in self._known:
             self._depth += 1
             formula = None if self._depth > DEEPEST else self._read(place)
@@ -418,8 +398,7 @@ class Equations:
         return formula(Reading(self, place), node, graph.args(node.name), place.columns)
 
     def _stored(self, place: Place) -> Place:
-        """Return the place where a weight vector, or a part of one, is stored: read through splits and arguments of the
-        body."""
+        """Return where a weight vector, or a part of one, is stored, through splits and arguments of the body."""
         place = replace(place, where="outside") if place.where == "sequence" else place
         while True:
             place = self._sequence(place)
@@ -431,8 +410,7 @@ class Equations:
             place = Place(*part, place.where)
 
     def matrix(self, ref: Ref, where: Where, rows: tuple[int, int], columns: tuple[int, int]) -> Matrix | None:
-        """Return the stored place of a part of a matrix of weights; None if the matrix is not made from parameters
-        alone."""
+        """Return the stored place of a part of a matrix of weights; None if it is not made from parameters alone."""
         if not is_weight(self.graph(where), ref):
             return None
         where = "outside" if where == "sequence" else where
@@ -497,8 +475,7 @@ def part_of(
 
 
 def _joined(graph: Graph, x: Ref, axis: int) -> list[tuple[Ref, tuple[int, int]]]:
-    """Return the operands of a Concat along ``axis``, each with its span [start, stop); for any other value ``x``
-    itself with its whole span."""
+    """Return the operands of a Concat along ``axis``, or else ``x`` itself, each with its span [start, stop)."""
     node = graph.node(x.node)
     pieces = graph.args(x.node) if isinstance(node.op, Concat) and node.op.axis == axis else (x,)
     bounds, start = [], 0
@@ -546,8 +523,7 @@ def _part(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Po
 
 
 def _reshape(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    """Return the formula of a reshape that only adds or removes axes of one element, at the start or at the end; None
-    for any other reshape."""
+    """Return the formula of a reshape that only adds or removes axes of one at the start or end; None for any other."""
     before, after = r.graph.type(args[0]).shape, node.types[0].shape
     for one, other in ((before, after), (_without_ones(before), _without_ones(after))):
         if columns is not None and other == (*one, 1):
@@ -559,15 +535,13 @@ def _reshape(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) ->
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape without leading axes of 1."""
     while shape[:1] == (1,):
         shape = shape[1:]
     return shape
 
 
 def _linear(r: Reading, node: Node[Linear], args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    """Return the formula of a Linear: a product for each piece of a joined operand, and the bias; None for a computed
-    matrix."""
+    """Return the formula of a Linear: a product for each piece of x, and the bias; None for a computed matrix."""
     if columns is None:
         return None
     x, w, *bias = args

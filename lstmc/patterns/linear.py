@@ -1,5 +1,4 @@
-"""Linear recurrences: the states of a scan whose next values are affine in the states, so that all steps have a closed
-form.
+"""Linear recurrences: states whose next values are affine in the states, so that all steps have a closed form.
 
 A value of a step is affine in some states if it is ``factor * state + offset``, and neither factor nor offset reads
 these states. Its form is the factors and the offset. The reading goes node by node and builds factors and offsets as
@@ -31,12 +30,11 @@ MOST_OF_GROUP = 4  # states that read each other: the products of their factors 
 
 @dataclass(frozen=True)
 class _Term:
-    """The dependence of a value on one state: for each element of the value, the element of the state that it reads,
-    and the factor.
+    """The dependence of a value on one state: the element that each of its elements reads, and the factor.
 
-    ``index`` has the flat index of the state's element, or -1 for an element that does not depend on the state. It is
-    None if an element depends on several elements of the state; then there is no factor. ``factor`` None is the neutral
-    factor. ``varies``: the factor differs from step to step.
+    ``index`` has flat indices, -1 for an element that does not depend on the state. It is None if an element depends on
+    several elements of the state; then there is no factor. ``factor`` None is the neutral factor. ``varies``: the
+    factor differs from step to step.
     """
 
     index: NDArray[np.int64] | None
@@ -93,8 +91,7 @@ def state_lines(body: Graph, masks: Masks = NO_MASKS) -> list[tuple[str, str]]:
 
 
 def scan_lines(graph: Graph) -> list[tuple[str, str, str]]:
-    """Return for each state of a model's scans three texts: the scan's name, the state's name, and the state's
-    recurrence in words.
+    """Return three texts for each state of a model's scans: the scan's name, the state's name, its recurrence in words.
 
     Scans with a separate first step, with a kept time axis, or with layers of a backend are left out.
     """
@@ -109,10 +106,7 @@ def scan_lines(graph: Graph) -> list[tuple[str, str, str]]:
 
 def _recurrence(body: Graph, group: tuple[int, ...], reads: frozenset[int], masks: Masks) -> Recurrence:
     """Return the recurrence of one group of states, in ordinary arithmetic or, for a single state, in max-plus
-    arithmetic.
-
-    If neither reading succeeds, the result has no kind, and has the reasons why the group is not linear.
-    """
+    arithmetic; without a kind, but with reasons, if the group is linear in neither."""
     following = body.outputs[len(body.outputs) - len(body.arguments("state")) :]
     names = tuple(following[number].name for number in group)
     result = Recurrence(group, names, reads, None)
@@ -130,7 +124,6 @@ class _Reading:
     """Reads a body's values as affine in a group of states; if ``maximum``, in max-plus arithmetic."""
 
     def __init__(self, body: Graph, group: tuple[int, ...], masks: Masks, maximum: bool = False) -> None:
-        """Start to read ``body`` for the states of ``group``; new nodes go into a copy of the body."""
         self.body, self.group, self.masks, self.maximum = body, group, masks, maximum
         self.rebuild = Rebuild(body)
         self.b = self.rebuild.builder
@@ -172,15 +165,13 @@ class _Reading:
         )
 
     def reasons(self) -> tuple[str, ...]:
-        """Return for each state of the group why its next value is not affine; a state whose next value is affine gets
-        the reason of the first other state."""
+        """Return why each next value of the group is not affine; for an affine one, the first reason of another."""
         results = [self.forms.get(self.following[number].ref) for number in self.group]
         causes = [result.reason for result in results if isinstance(result, _NonlinearError)]
         return tuple(r.reason if isinstance(r, _NonlinearError) else causes[0] for r in results)
 
     def _known(self, ref: Ref) -> _Form:
-        """Return the form of a value that is read already; a value that reads no state is its own offset. Raises
-        :class:`_NonlinearError`."""
+        """Return the form of a value that is read already, or its refusal; a value without states is its own offset."""
         form = self.forms.get(ref)
         if isinstance(form, _NonlinearError):
             raise form
@@ -227,8 +218,7 @@ class _Reading:
         outputs: list[Output] = []
 
         def whole(ref: Ref | None, name: str) -> Ref | None:
-            """Make a factor or offset an output of the step in the state's shape, and return it; None for the neutral
-            element."""
+            """Make a factor or offset an output of the step in the state's shape; None stays."""
             if ref is None:
                 return None
             ref = broadcast(self.b, ref, shape)
@@ -246,8 +236,7 @@ class _Reading:
     # arithmetic of factors and offsets; None is the neutral element --------------------------------------------
 
     def _binary(self, op: Op, x: Ref, y: Ref, node: Node) -> Ref:
-        """Add an op of two values to the graph in place of ``node``; broadcast x to the node's shape if the op needs
-        it."""
+        """Add an op of two values in place of ``node``; broadcast x to the node's shape if the op needs it."""
         try:
             return self.b.add(op, x, y, names=node.names, loc=node.loc)[0]
         except ShapeError:
@@ -314,8 +303,7 @@ class _Reading:
         return _NonlinearError(f"the step has the {node.op.name} of a value that reads {read}", node)
 
     def _affine(self, node: Node, forms: list[_Form]) -> _Form:
-        """Return the form of a node's result in ordinary arithmetic. Raises :class:`_NonlinearError` if the op is not
-        affine in its operands."""
+        """Return the form of a node's result. Raises _NonlinearError if the op is not affine in its operands."""
         match node.op:
             case Add():
                 return self._sum(node, *forms)
@@ -338,8 +326,7 @@ class _Reading:
         raise self._nonlinear(node)
 
     def _max_plus(self, node: Node, forms: list[_Form]) -> _Form:
-        """Return the form of a node's result in max-plus arithmetic. Raises :class:`_NonlinearError` for an op that
-        this arithmetic does not have."""
+        """Return the form of a node's result in max-plus arithmetic. Raises _NonlinearError for an op that it lacks."""
         free = [ref for ref, form in zip(self.body.args(node.name), forms, strict=True) if not form.terms]
         varies = any(ref.node in self.varying for ref in free)
         match node.op:
@@ -385,7 +372,6 @@ class _Reading:
         return _Form({state: replace(term, factor=factor, varies=True)}, offset, new.later)
 
     def _scaled(self, node: Node, form: _Form, scale: float) -> _Form:
-        """Return the form of ``scale`` times a value."""
         op = Affine(scale, 0.0)
         terms = {
             s: replace(t, factor=self._full(scale) if t.factor is None else self._unary(op, t.factor, node))
@@ -394,8 +380,7 @@ class _Reading:
         return _Form(terms, None if form.offset is None else self._unary(op, form.offset, node))
 
     def _sum(self, node: Node, x: _Form, y: _Form) -> _Form:
-        """Return the form of the sum of two values (in max-plus arithmetic, of their maximum), broadcast to the node's
-        shape."""
+        """Return the form of the sum (in max-plus arithmetic, the maximum) of two values, in the node's shape."""
         shape = node.types[0].shape
         terms: dict[int, _Term] = {}
         for state in {**x.terms, **y.terms}:
@@ -418,8 +403,7 @@ class _Reading:
         return _Term(one.index, self._plus(x, y, node), varies)
 
     def _multiplied(self, node: Node, form: _Form, factor: Ref | None, varies: bool) -> _Form:
-        """Return the form of a value times a factor that reads no state of the group; ``varies``: the factor differs
-        from step to step."""
+        """Return the form of a value times a factor without states, which ``varies`` from step to step."""
         terms: dict[int, _Term] = {}
         for state, term in form.terms.items():
             varying = term.varies or varies
@@ -432,8 +416,7 @@ class _Reading:
         return _Form(terms, offset, form.later)
 
     def _moved(self, node: Node, forms: list[_Form], op: Op | None = None) -> list[_Form]:
-        """Return the form of each result of an op that moves elements: the same op moves the indices, the factors and
-        the offsets."""
+        """Return the form of each result of an op that moves elements: it moves the indices, factors and offsets."""
         op = op or node.op
         types = [self.body.type(ref) for ref in self.body.args(node.name)]
         offsets: list[Ref | None] = [None] * len(node.types)
@@ -465,8 +448,7 @@ class _Reading:
         return [_Form(each, offset, all(f.later for f in forms)) for each, offset in zip(terms, offsets, strict=True)]
 
     def _move(self, node: Node, op: Op, refs: Sequence[Ref | None], types: Sequence[Any], neutral: float) -> Any:
-        """Add a node that moves ``refs`` with ``op``, after broadcasting to ``types``; None stands for an array of
-        ``neutral``."""
+        """Add a node that moves ``refs``, broadcast to ``types``; None stands for an array of ``neutral``."""
         whole = [
             self.b.add(Full(type_.shape, neutral))[0] if ref is None else broadcast(self.b, ref, type_.shape)
             for ref, type_ in zip(refs, types, strict=True)

@@ -76,8 +76,7 @@ def _held(formula: Polynomial) -> tuple[Clip, float, Polynomial] | None:
 
 @dataclass(frozen=True)
 class Gates:
-    """A reader of the gates of a step with the state ``h``. ``resets`` maps one state to the factor that multiplies it;
-    the factor of h must be the same."""
+    """Reads the gates of a step with the state ``h``; ``resets`` has one state and its factor, which h must share."""
 
     step: Step
     h: Ref
@@ -85,10 +84,8 @@ class Gates:
 
     def gate(self, function: Function, cell: Monomial | None = None, skipped: Collection[Monomial] = ()) -> Gate:
         """Return the weights and other terms of the gate that ``function`` computes. ``cell`` is the operand of a
-        peephole; ``skipped`` terms do not belong to the gate.
-
-        Raises :class:`~lstmc.patterns.Mismatch` for a term that cannot be in a gate.
-        """
+        peephole; ``skipped`` terms do not belong to the gate. Raises :class:`~lstmc.patterns.Mismatch` for a term that
+        cannot be in a gate."""
         if not self._all_units(function.operand_place.columns):
             raise self.step.mismatch_at(f"a gate of {self._units} units", function.operand_place)
         activation, terms = self.opened(function)
@@ -156,8 +153,7 @@ class Gates:
         return all(size == 1 for size in self.step.equations.graph(place.where).type(place.ref).shape[:-1])
 
     def _check_operand(self, product: Product) -> None:
-        """Raise :class:`~lstmc.patterns.Mismatch` unless a product multiplies h, or h times the factor that multiplies
-        every state."""
+        """Raise Mismatch unless a product multiplies h, or h times the factor that multiplies every state."""
         h = self.step.atom(self.h)
         read = product.operand.single
         factor = None if read is None else without(read, (h,))
@@ -181,8 +177,7 @@ class Gates:
 
 
 def gate_or_rest(formula: Polynomial) -> tuple[Function | None, bool]:
-    """Return the gate g of a formula that is g or 1 - g, and whether it is 1 - g; (None, False) for any other
-    formula."""
+    """Return the gate g of a formula that is g or 1 - g, and whether it is 1 - g; (None, False) for any other."""
     for inverted, value in ((False, formula), (True, ONE - formula)):
         if value.function is not None:
             return value.function, inverted
@@ -190,8 +185,7 @@ def gate_or_rest(formula: Polynomial) -> tuple[Function | None, bool]:
 
 
 def new_content(gate: Function, new: Polynomial, direct: bool) -> Function | None:
-    """Return the function n of a term ``new`` that is gate * n (``direct``) or (1 - gate) * n; None if the term is
-    neither."""
+    """Return the function n of a term gate * n (``direct``) or (1 - gate) * n; None for any other term."""
     times, rest = new.divided((gate,))
     n = (times if direct else rest).function
     factor = Polynomial.atom(gate) if direct else ONE - Polynomial.atom(gate)
@@ -199,7 +193,7 @@ def new_content(gate: Function, new: Polynomial, direct: bool) -> Function | Non
 
 
 def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM:
-    """Return the cell of the scan ``name`` as an LSTM. Raise :class:`Mismatch` with the first difference."""
+    """Return the cell of the scan ``name`` as an LSTM. Raises :class:`Mismatch` with the first difference."""
     step = Step(graph, name, formulas)
     step.expect_states(2, "two states, h and c")
     cells = [s for s in step.states if step.updates[s].divided((step.atom(s),))[0].terms]
@@ -244,8 +238,7 @@ def _lstm(first: Step, formulas: Formulas, c: Ref) -> LSTM:
 
 @dataclass(frozen=True)
 class _CellUpdate:
-    """The gates of an update c' = f c + i g, and the factor ``reset`` of c. If f is None it is 1 - i, and if i is None
-    it is 1 - f."""
+    """The gates of c' = f c + i g, and the factor ``reset`` of c. No f: it is 1 - i; no i: it is 1 - f."""
 
     i: Function | None
     f: Function | None
@@ -254,8 +247,7 @@ class _CellUpdate:
 
     @classmethod
     def of(cls, step: Step, c: Ref, formula: Polynomial | None = None) -> _CellUpdate:
-        """Return the update of the cell state ``c``, read from ``formula``, or else from the step's formula of c'.
-        Raises :class:`Mismatch`."""
+        """Return the update of ``c``, read from ``formula``, or else from the step's formula of c'. Raises Mismatch."""
         formula = step.updates[c] if formula is None else formula
         quotient, new = formula.divided((step.atom(c),))
         reset, quotient = step.reset_of(quotient)
@@ -274,8 +266,7 @@ class _CellUpdate:
 
 
 def _output(step: Step, h: Ref, c: Atom) -> tuple[Function, Op | None]:
-    """Return the output gate, and the function of c' that the gate multiplies, None for the identity. Raises
-    :class:`Mismatch`."""
+    """Return the output gate, and the function of c' that it multiplies (None: identity). Raises :class:`Mismatch`."""
     atoms = step.updates[h].single or ()
     for cell, gate in (atoms, atoms[::-1]) if len(atoms) == 2 else ():
         if not isinstance(gate, Function) or gate.operand == Polynomial.atom(c):
@@ -288,7 +279,7 @@ def _output(step: Step, h: Ref, c: Atom) -> tuple[Function, Op | None]:
 
 
 def match_gru(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> GRU:
-    """Return the cell of the scan ``name`` as a GRU. Raise :class:`Mismatch` with the first difference."""
+    """Return the cell of the scan ``name`` as a GRU. Raises :class:`Mismatch` with the first difference."""
     step = Step(graph, name, formulas)
     step.expect_states(1, "one state, h")
     (h,) = step.states
@@ -330,8 +321,7 @@ class _ResetGate:
     terms: set[Monomial] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Find the only gate that multiplies h, or R h, in the candidate's operand, and the terms with this gate. Raise
-        :class:`Mismatch` if there is no such gate or several."""
+        """Find the only gate that multiplies h, or R h, in the candidate's operand, or raise Mismatch."""
         resets = {gate: (term, product, after) for term, product, gate, after in self._seen()}
         if len(resets) != 1:
             raise self.reader.step.mismatch_at(
@@ -346,8 +336,7 @@ class _ResetGate:
             self.biases, self.terms = tuple(vectors.values()), self.terms | set(vectors)
 
     def _seen(self) -> Iterator[tuple[Monomial, Product, Function, bool]]:
-        """Yield the candidate's terms that multiply h by a gate and a matrix: term, product, gate, and whether the gate
-        comes after the product."""
+        """Yield terms of n with h, gate and matrix: term, product, gate, and whether the gate follows the product."""
         for monomial, _ in self.reader.opened(self.n)[1]:
             for product in monomial:
                 if not isinstance(product, Product) or not product.recurrent:
@@ -361,8 +350,7 @@ class _ResetGate:
 
 
 def match_rnn(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> RNN:
-    """Return the cell of the scan ``name`` as a simple recurrent network. Raise :class:`Mismatch` with the first
-    difference."""
+    """Return the cell of the scan ``name`` as an RNN. Raises :class:`Mismatch` with the first difference."""
     step = Step(graph, name, formulas)
     step.expect_states(1, "one state, h")
     (h,) = step.states
@@ -388,8 +376,7 @@ MATCHES: dict[str, Callable[[Graph, str, Formulas], LSTM | GRU | RNN]] = {
 
 
 def recognise(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM | GRU | RNN | Unrecognised:
-    """Return the LSTM, GRU or RNN that a scan computes, or its first difference from each. ``formulas`` read the ops of
-    a backend."""
+    """Return the LSTM, GRU or RNN that a scan computes, or its differences; ``formulas`` read the ops of a backend."""
     differences = {}
     for kind, match in MATCHES.items():
         try:

@@ -2,8 +2,7 @@
 
 Names follow the papers and ONNX: W multiplies the input, R the state h, b is added, P (a peephole) multiplies the cell
 state c element by element. A prime marks the value after the step. An LSTM's gates are i, f, o, and g (the candidate,
-called c or j elsewhere); a GRU's z, r, and n (called h elsewhere). One table has the order in which each program packs
-them into one matrix.
+called c or j elsewhere); a GRU's z, r, and n (called h elsewhere).
 """
 
 from __future__ import annotations
@@ -74,8 +73,8 @@ Activation = Op | HardSigmoid | Clipped
 
 @dataclass(frozen=True)
 class Gate:
-    """A gate: ``activation`` of a sum of products W x (``entering``), products R h, biases, a peephole times c,
-    ``added`` values and a number ``constant``, all [N, H]. ``total`` is the place of that sum."""
+    """A gate: ``activation`` of the sum at ``total``: products W x (``entering``), products R h, biases, a peephole
+    times c, ``added`` values and a number ``constant``, all [N, H]."""
 
     activation: Activation
     total: Place
@@ -89,8 +88,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class State:
-    """A state of a recognised cell: the body's argument, the state's first value in the model, its next value in the
-    body, and whether a node reads its last value (``read``)."""
+    """A state: its argument and next value in the body, its first value in the model; ``read`` says if its last is."""
 
     name: str
     arg: Ref
@@ -103,8 +101,8 @@ class State:
 class Valid:
     """The mask of valid steps of a sequence: at the other steps states stay as they are.
 
-    ``mask`` has a number for each row, 1 at valid steps (``inverted``: at invalid steps). ``lengths`` is the
-    model's [N] that the mask is made from, if it is made from lengths.
+    ``mask`` has a number for each row, 1 at valid steps (``inverted``: at invalid steps). ``lengths`` is the model's
+    [N] that the mask is made from, if it is made from lengths.
     """
 
     mask: Place
@@ -114,8 +112,7 @@ class Valid:
 
 @dataclass(frozen=True)
 class Result:
-    """An output of a step: h' or c', which is zero at invalid steps if ``masked``. ``read`` says whether a node reads
-    the sequence of these outputs."""
+    """An output of a step: h' or c', zero at invalid steps if ``masked``; ``read``: a node reads its sequence."""
 
     of: str
     masked: bool
@@ -126,8 +123,8 @@ class Result:
 class Recognised:
     """The common fields of the three kinds of cell. ``results`` are the scan's step outputs, in order.
 
-    ``reset``, if not None, multiplies every state before each step, with a number for each row, such as
-    Caffe's ``cont``, which is 0 where a sequence begins.
+    ``reset``, if not None, multiplies every state before each step, with a number for each row, such as Caffe's
+    ``cont``, which is 0 where a sequence begins.
     """
 
     scan: str
@@ -144,8 +141,8 @@ class Recognised:
 class LSTM(Recognised):
     """c' = f c + i g, h' = o activation(c'). States are h and c.
 
-    ``f`` is None if f = 1 - i, ``i`` is None if i = 1 - f (coupled gates). ``activation`` None is the identity.
-    ``c`` and ``h`` are the body's values c' and h'.
+    ``f`` is None if f = 1 - i, ``i`` is None if i = 1 - f (coupled gates). ``activation`` None is the identity. ``c``
+    is the body's value c'.
     """
 
     i: Gate | None
@@ -201,7 +198,6 @@ class Difference:
         return f"expected {self.expected}, found {self.found}"
 
     def located(self) -> str:
-        """The text with the place in the user's file, if that is known."""
         return f"{self}" if self.loc is None else f"{self}, {self.loc}"
 
 
@@ -214,8 +210,7 @@ class Unrecognised:
 
 
 def describe(pattern: LSTM | GRU | RNN | Unrecognised, graph: Graph) -> str:
-    """Return a recognised cell as text with an equation on each line; for an unrecognised scan its difference from each
-    kind of cell. ``graph`` contains the scan."""
+    """Return a cell of ``graph`` as text, an equation on each line, or the differences of an unrecognised scan."""
     if isinstance(pattern, Unrecognised):
         return "".join(f"{kind}: {difference.located()}\n" for kind, difference in pattern.differences.items())
     text = _Text(graph, pattern)
@@ -269,7 +264,6 @@ class _Text:
         return self._name(at) + (f"[{part}]" if part else "")
 
     def gate(self, name: str, gate: Gate) -> str:
-        """Return the formula of a gate as text: the activation of the sum of its terms."""
         terms = [f"{self.matrix(product.matrix)} {self.place(product.x)}" for product in gate.entering]
         terms += [self.place(at) for at in (*gate.added, *gate.biases)]
         inside = "h"
@@ -291,7 +285,6 @@ class _Text:
         return f"where {self.place(valid.mask)} is {0 if valid.inverted else 1}"
 
     def update(self) -> list[str]:
-        """Return the equations of the next states, one text for each."""
         cell = self.cell
         if isinstance(cell, RNN):
             return [f"h' = {self.gate('h', cell.h)}"]
@@ -326,8 +319,7 @@ GRU_ORDERS: Mapping[str, str] = {
 
 
 def moved(order: str, target: str) -> tuple[int, ...]:
-    """Return the permutation that takes gates packed in ``order`` to ``target``: for each gate of ``target``, its index
-    in ``order``.
+    """Return the permutation that takes gates packed in ``order`` to ``target``: the index in ``order`` of each.
 
     >>> moved("ifgo", "ifog")
     (0, 1, 3, 2)

@@ -21,16 +21,7 @@ from lstmc.ops import Binary, Op, Pointwise, Values
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
 
-__all__ = [
-    "LEAST",
-    "Kind",
-    "MatrixStep",
-    "Recurrence",
-    "axes_of_one",
-    "matrix_step",
-    "operand_masks",
-    "states_read",
-]
+__all__ = ["LEAST", "Kind", "MatrixStep", "Recurrence", "axes_of_one", "matrix_step", "operand_masks", "states_read"]
 
 LEAST = -1e30  # below all other numbers, but float32 can still add it a few times without overflow
 
@@ -85,7 +76,7 @@ class Recurrence:
     delay: int = 0
 
     def description(self, state: int) -> str:
-        """Return in words how the next value of a state, given by its number, depends on the states of the group."""
+        """Return in words how the next value of a state, by its number, depends on the states of the group."""
         if self.kind is None:
             return f"sequential: {self.reasons[self.states.index(state)]}"
         if self.kind is Kind.DELAY:
@@ -101,8 +92,7 @@ LAST = ops.Affine(-1.0, 1.0)
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask ``relu(1 - relu(n))`` of integers n: ``of`` is the value of the mask; ``inverted``: one minus that
-    value."""
+    """A mask ``relu(1 - relu(n))`` of integers n: the value ``of``, or one minus that value if ``inverted``."""
 
     of: Ref
     inverted: bool
@@ -113,11 +103,8 @@ NO_MASKS: Masks = MappingProxyType({})
 
 
 def mask_of(graph: Graph | Builder, ref: Ref, known: Masks = NO_MASKS) -> Mask | None:
-    """Return the mask that a value is; None if the value is no mask.
-
-    A mask is ``relu(1 - relu(n))`` of integers n, or an argument in ``known``. One minus a mask and a reshaped mask are
-    masks too.
-    """
+    """Return the mask that a value is, else None: ``relu(1 - relu(n))`` of integers n, an argument in ``known``, one
+    minus a mask, or a reshaped mask."""
     inverted = False
     while ref.node not in known:
         op = graph.node(ref.node).op
@@ -143,8 +130,7 @@ def operand_masks(graph: Graph | Builder, scan: Scan, operands: Sequence[Ref]) -
 
 
 def masked_sum(body: Graph, node: Node, known: Masks) -> list[tuple[Ref, Ref]]:
-    """Return for a node ``mask * a + (1 - mask) * b`` the pairs (mask, a) and (1 - mask, b); an empty list for any
-    other node."""
+    """Return the pairs (mask, a) and (1 - mask, b) of a node ``mask * a + (1 - mask) * b``; [] for any other node."""
     parts = []
     for ref in body.args(node.name):
         product = body.node(ref.node)
@@ -158,8 +144,7 @@ def masked_sum(body: Graph, node: Node, known: Masks) -> list[tuple[Ref, Ref]]:
 
 
 def _whole(graph: Graph | Builder, ref: Ref, known: frozenset[str] = frozenset()) -> bool:
-    """Return whether all elements of a value are integers, judged by the nodes that compute it; the arguments ``known``
-    have integers."""
+    """Return whether all elements of a value are integers, judged by its nodes; the arguments ``known`` are."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     match op:
         case _ if ref.node in known:
@@ -261,8 +246,7 @@ def _linear_part(affine: Graph) -> Graph:
 
 
 def _kept_axes(affine: Graph) -> tuple[int, ...]:
-    """Return the axes of the states along which elements do not mix: an element of a next state reads only elements of
-    the states at its own place of the axis."""
+    """Return the axes of the states along which elements of the states do not mix in the next states."""
     shape, *others = (affine.type(Ref(name)).shape for name in affine.arguments("state"))
     if any(other != shape for other in others):
         return ()
@@ -270,8 +254,7 @@ def _kept_axes(affine: Graph) -> tuple[int, ...]:
 
 
 def _keeps_apart(affine: Graph, axis: int) -> bool:
-    """Return whether no op mixes elements of the states along an axis, and the axis has the same place in every next
-    state."""
+    """Return whether no op mixes elements along an axis, and the axis has the same place in every next state."""
     places: dict[Ref, int | None] = {Ref(name): axis for name in affine.arguments("state")}
     for node in affine:
         args = affine.args(node.name)
@@ -301,8 +284,7 @@ def _same_after(affine: Graph, same: Mapping[str, Axes], axis: int) -> bool:
 
 
 def axes_of_one(graph: Graph | Builder, ref: Ref, same: Mapping[str, Axes] = NO_AXES) -> Axes:
-    """Return the axes along which all elements of a value are equal, judged by the nodes that compute it; ``same`` has
-    the axes of leaves."""
+    """Return the axes along which all elements of a value are equal, judged by its nodes; ``same`` has leaves' axes."""
     node = graph.node(ref.node)
     if ref.node in same:
         return same[ref.node]
@@ -313,8 +295,7 @@ def axes_of_one(graph: Graph | Builder, ref: Ref, same: Mapping[str, Axes] = NO_
 
 
 def same_axes(op: Op, operands: Sequence[tuple[tuple[int, ...], Axes]], shape: tuple[int, ...]) -> Axes:
-    """Return the axes along which all elements of an op's result are equal, from the shape and the axes of equal
-    elements of each operand."""
+    """Return the axes along which all elements of an op's result are equal, from each operand's shape and such axes."""
     if isinstance(op, ops.Full):
         return frozenset(range(len(shape)))
     types = [TensorType(own) for own, _ in operands]

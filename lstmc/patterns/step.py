@@ -1,8 +1,4 @@
-"""The formulas of a scan's step: its next states, its masks, the results of its steps; and the tails of LSTMs.
-
-The tail of an LSTM is the part of a body that computes c' and h' from the gates. It is found in any body: in a cell of
-several layers, in a cell with more states, in a first step.
-"""
+"""The formulas of a scan's step: next states, masks, results; and the tails of LSTMs, from gates to c' and h'."""
 
 from __future__ import annotations
 
@@ -42,15 +38,14 @@ class Mismatch(Exception):
 
 
 class Step:
-    """The formulas of a scan's step: ``updates`` has the next value of each state at valid steps; it is empty if a
-    state is not [N, H].
+    """The formulas of a scan's step: ``updates`` has each state's next value at valid steps, or nothing if a state is
+    no [N, H].
 
     ``valid`` is the mask of valid steps, if the scan has one, and ``present`` its formula, 1 at valid steps.
     """
 
     def __init__(self, graph: Graph, name: str, formulas: Formulas, cuts: Mapping[Ref, Ref] = {}) -> None:
-        """Read the formulas of the next states, without their mask; ``cuts`` are the opaque values of the body. States
-        that are not [N, H] have no formulas."""
+        """Read the formulas of the next states, without their mask; ``cuts`` are the opaque values of the body."""
         self.graph, self.node, self.formulas = graph, graph.node(name), formulas
         scan = self.node.op
         assert isinstance(scan, Scan)
@@ -66,18 +61,15 @@ class Step:
         self._unmask()
 
     def atom(self, state: Ref) -> Atom:
-        """Return the atom of a state's old value."""
         return self.equations.opaque(Place(state, self.equations.whole(state)))
 
     def mismatch(self, expected: str, *refs: Ref) -> Mismatch:
-        """Return the exception that says that a part was expected, and prints the nodes of ``refs`` as what was
-        found."""
+        """Return the exception that says what was expected, and prints the nodes of ``refs`` as what was found."""
         text = "; ".join(print_node(self.body, self.body.node(ref.node)) for ref in refs)
         return Mismatch(Difference(expected, text, self.body.node(refs[0].node).loc or self.node.loc))
 
     def mismatch_at(self, expected: str, place: Place) -> Mismatch:
-        """Return the exception that says that a part was expected, and prints the node at ``place`` as what was
-        found."""
+        """Return the exception that says what was expected, and prints the node at ``place`` as what was found."""
         graph = self.equations.graph(place.where)
         node = graph.node(place.ref.node)
         return Mismatch(Difference(expected, print_node(graph, node), node.loc or self.node.loc))
@@ -101,8 +93,7 @@ class Step:
         return columns is None or (columns == (0, 1) and wide and graph.type(ref).shape[-1] == 1)
 
     def _unmask(self) -> None:
-        """Find the mask that makes every state keep its value at invalid steps, and divide it out of the updates; do
-        nothing if there is no mask."""
+        """Find the mask that makes every state keep its value at invalid steps, and divide it out of the updates."""
         if not self.updates:
             return
         formula = next(iter(self.updates.values()))
@@ -122,8 +113,7 @@ class Step:
             return
 
     def reset_of(self, quotient: Polynomial) -> tuple[Monomial, Polynomial]:
-        """Return the factor that all terms of a formula share, one number for each row, and the formula divided by it;
-        the factor is () if there is none."""
+        """Return the factor that all terms share, one number for each row (() for none), and the formula without it."""
         for atom in dict.fromkeys(a for monomial, _ in quotient for a in monomial if self.by_rows(a)):
             divided, rest = quotient.divided((atom,))
             if not rest.terms:
@@ -131,8 +121,7 @@ class Step:
         return (), quotient
 
     def results(self, named: Mapping[str, Polynomial]) -> tuple[Result, ...]:
-        """Return for each step output which ``named`` formula it equals, and whether the mask multiplies it. Raises
-        :class:`Mismatch` if it equals none."""
+        """Return which ``named`` formula each output equals, and whether masked. Raises :class:`Mismatch` for none."""
         matches = []
         readers = self.graph.readers()
         for number, output in enumerate(self.scan.step_outputs):
@@ -165,8 +154,7 @@ class Step:
 
 
 def _lengths(graph: Graph, mask: Atom, formulas: Formulas) -> Ref | None:
-    """Return the model's lengths if a mask is relu(1 - relu(left)) and another scan counts ``left`` down from them;
-    else None."""
+    """Return the model's lengths if a mask is relu(1 - relu(left)) and a scan counts ``left`` down from them."""
     if not isinstance(mask, Function) or not isinstance(mask.op, Relu):
         return None
     inner = (ONE - mask.operand).function
@@ -207,7 +195,10 @@ class LSTMTail:
 
 def lstm_tails(equations: Equations) -> Iterator[LSTMTail]:
     """Yield the tail of every LSTM, in the body's order; each tail's c is cut, so that later formulas read it as a
-    value."""
+    value.
+
+    A body has several tails if its cell has several layers.
+    """
     for node in equations.body:
         ref = Ref(node.name)
         if len(node.types) > 1 or not node.types[0].rank:
@@ -254,11 +245,8 @@ def _updates(c: Polynomial, gate: Op | Clip) -> Iterator[tuple[dict[str, Functio
 
 
 def _before(equations: Equations, monomial: Monomial, c: Ref) -> tuple[Ref | None, Ref | None, Place | None] | None:
-    """Return the value that equals the monomial of the old c; if it is a state times a number for each row, also this
-    state and this number.
-
-    The parts that do not exist are None; the result is None if neither a value nor such a product is found.
-    """
+    """Return the value that equals the monomial of the old c, and the state and the number for each row whose product
+    it is; None for a part that does not exist, None alone if there is neither value nor product."""
     if not monomial:
         return None, None, None
     values = equations.equal_to(Polynomial.of({monomial: 1.0}), c.node)

@@ -1,5 +1,4 @@
-"""Transformations of a model before it is compiled: for deployment, for training, to one step; and of a compiled model,
-to evaluate it in training mode."""
+"""Transformations of a model: for deployment, for training, to one step; and of an expanded graph: fixed masks."""
 
 from lstmc.prepare.one_step import *
 from lstmc.prepare.phase import *

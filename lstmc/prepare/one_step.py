@@ -56,7 +56,6 @@ class StatePair:
 
     @property
     def learned(self) -> bool:
-        """Whether training changes the state's first value."""
         return isinstance(self.initial, Graph) and any(
             isinstance(node.op, Param) and not node.op.fixed for node in self.initial
         )
@@ -102,8 +101,7 @@ def one_step(graph: Graph) -> OneStep:
 
 
 def _of_step(graph: Graph) -> OneStep:
-    """Return the one-step form of a model that already is one step. Its states are the inputs that take outputs at the
-    next step."""
+    """Return a model that is one step already; its states are the inputs that take outputs at the next step."""
     rebuild, carried, pairs = Rebuild(graph), graph.carried(), list[StatePair]()
     for node in graph:
         if isinstance(node.op, Input) and node.name in carried:
@@ -117,8 +115,7 @@ def _of_step(graph: Graph) -> OneStep:
 
 
 def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:
-    """Raise :class:`PassError` if a step reads the last state of a scan: in a one-step model that would be the state
-    after each step."""
+    """Raise :class:`PassError` if a step reads a scan's last state, which would be the state after each step."""
     last: dict[Ref, Ref] = {}  # values computed from last states alone -> these states
     for node in graph:
         args, refs = graph.args(node.name), node.refs
@@ -156,7 +153,6 @@ class _Stepper:
     """Builds the one-step model of a graph; ``over_time`` are the values whose first axis is time."""
 
     def __init__(self, graph: Graph, over_time: set[Ref]) -> None:
-        """Begin without nodes, and find the inputs that the states' inputs replace."""
         self.graph, self.over_time = graph, over_time
         self.rebuild = Rebuild(graph)
         self.b = self.rebuild.builder
@@ -233,8 +229,7 @@ class _Stepper:
         return weight_graph(self.graph, [ref])
 
     def _op(self, node: Node) -> Op:
-        """Return the op of a node along time, for one step. Raises :class:`PassError` if the op mixes steps or has a
-        value for each step."""
+        """Return the op of a node along time, for one step. Raises :class:`PassError` if steps mix or differ."""
         op = node.op
         if isinstance(op, Input | Full):
             return replace(op, shape=(1, *op.shape[1:]))

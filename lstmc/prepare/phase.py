@@ -47,10 +47,7 @@ LOSS = "loss"  # the output that training minimizes
 
 
 def deploy_graph(graph: Graph) -> Graph:
-    """Return the deployed model: :func:`without_losses`, and without dropouts.
-
-    dropout(x) => x
-    """
+    """Return the deployed model: :func:`without_losses`, and without dropouts."""
     return without(without_losses(graph), ops.Dropout)
 
 
@@ -121,8 +118,7 @@ def has_loss(graph: Graph) -> bool:
 
 
 def _for_training(graph: Graph) -> list[Output]:
-    """Return the outputs that are losses or scores. If an output is called ``loss``, every output of one number is a
-    score."""
+    """Return the losses and scores; if an output is called ``loss``, every output of one number is a score."""
     refs = depending(graph, lambda node: node.op.for_training)
     numbers = {o.ref for o in graph.outputs if graph.type(o.ref).shape == ()}
     if any(o.name == LOSS and o.ref in numbers for o in graph.outputs):
@@ -151,8 +147,8 @@ class Counted:
 
 @dataclass(frozen=True)
 class Share:
-    """The training graph of a part of a batch. ``counted`` maps inputs of one number to the labels that they count: the
-    part's share of the counted labels must be fed."""
+    """The training graph of a part of a batch. ``counted`` maps inputs, each of which must be fed the part's share of
+    some counted labels, to these labels."""
 
     graph: Graph
     counted: Mapping[str, Counted]
@@ -172,12 +168,12 @@ def share_of_loss(whole: Graph, part: Graph, share: float) -> Share:
 
 
 class _Sharing:
-    """Builds the training graph of a part of a batch from the model for the ``whole`` batch and the model for the
-    ``part``. A value that has an axis of examples has different types in the two models; ``mixed`` values depend on
-    examples."""
+    """Builds the training graph of a part of a batch from the model for the ``whole`` batch and for the ``part``.
+
+    A value that has an axis of examples has different types in the two models; ``mixed`` values depend on examples.
+    """
 
     def __init__(self, whole: Graph, part: Graph, share: float) -> None:
-        """Keep the outputs that training needs, and find the values that depend on examples."""
         self.whole, self.part, self.share = whole, part, share
         self.counted: dict[str, Counted] = {}
         kept = [output.name for output in part.outputs if output.name == LOSS or output.carried_to]
@@ -294,7 +290,7 @@ class _Sharing:
 
 
 def _mixed_values(whole: Graph, part: Graph) -> set[Ref]:
-    """Return the values that depend on examples: on a leaf whose type differs between the whole batch and its part."""
+    """Return the values that depend on a leaf whose type differs between the whole batch and its part."""
     mixed: set[Ref] = set()
     for node in part:
         own = not part.args(node.name) and any(part.type(ref) != whole.type(ref) for ref in node.refs)
@@ -315,22 +311,19 @@ def _divisor(op: Op, graph: Graph, x: Ref) -> float:
 
 
 def mask_name(dropout: str) -> str:
-    """Return the name of a dropout's mask as an input."""
     return f"{dropout}/mask"
 
 
 def fixed_masks(graph: Graph, feed: type[ops.Input] = ops.Input, product: Op = ops.Mul()) -> Graph:
-    """Return an expanded graph whose dropouts are products with masks that are fed; a backend passes its own ops for
-    inputs and products.
+    """Return an expanded graph whose dropouts are products with masks that are fed; a backend passes its own ops.
 
     1. dropout(x), called NAME => x * mask, where mask is an input called :func:`mask_name` of x's shape: 0, or 1 / (1 -
-    ratio)
+       ratio)
 
     Refused: a scan with a dropout in its body, because each of its steps has its own mask.
     """
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        """Return a dropout as a product with a mask. Return None for another node. Refuse a scan with a dropout."""
         if isinstance(node.op, Scan) and any(isinstance(n.op, ops.Dropout) for body in node.op.bodies for n in body):
             raise PassError(
                 f"fixed masks of {graph.name}: expected an expanded graph, found a scan with a dropout", loc=node.loc
