@@ -1,9 +1,6 @@
-"""All errors for users, and their text.
-
-An error says what was expected, what was found, and where: the message, the user's line with a caret, further places,
-and remedies. A remedy is a :class:`Mend`, because Python and the command line phrase it differently. So is an
-:class:`Argument`, which is an option on the command line.
-"""
+"""All errors for users: what was expected, what was found, the user's line with a caret, further places, and remedies.
+A remedy is a :class:`Mend`, because Python and the command line phrase it differently. So is an :class:`Argument`,
+which is an option on the command line."""
 
 from __future__ import annotations
 
@@ -35,12 +32,9 @@ _ARGUMENT = re.compile("\ufdd0([^\ufdd1]*)\ufdd1([^\ufdd1]*)\ufdd1([^\ufdd2]*)\u
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a library function in the text of an error, inserted as ``{argument}``.
-
-    In the text it is a mark. :func:`worded` replaces the mark by Python's ``test_split=0.5``, or ``test_split=``
-    without a value; the command line replaces it by its option. ``text`` is for an argument with another notation in
-    Python, such as the size of a dimension, ``T=3``.
-    """
+    """An argument of a library function in the text of an error, inserted as ``{argument}``: a mark.
+    :func:`worded` replaces the mark by Python's ``test_split=0.5``, or ``test_split=`` without a value; the command
+    line by its option. ``text`` is for another notation in Python, such as the size of a dimension, ``T=3``."""
 
     name: str
     value: str = ""
@@ -50,12 +44,11 @@ class Argument:
         return f"\ufdd0{self.name}\ufdd1{self.value}\ufdd1{self.text}\ufdd2"
 
     def in_python(self) -> str:
-        """Return the argument in Python's notation, as in a call."""
         return self.text or f"{self.name}={self.value}"
 
 
 def worded(text: str, word: Callable[[Argument], str] = Argument.in_python) -> str:
-    """Return a text whose marks of arguments are replaced by ``word``."""
+    """Return a text in which ``word`` replaces the marks of arguments."""
     return _ARGUMENT.sub(lambda match: word(Argument(*match.groups())), text)
 
 
@@ -72,10 +65,8 @@ def sizes_argument(sizes: Mapping[str, int]) -> Argument:
 
 class LstmcError(Exception):
     """The root of all errors raised on purpose. ``str(error)`` is the whole text for the user.
-
     ``loc`` is the place in the user's file, ``scope`` the cell or model that contains it, ``notes`` further lines,
-    ``mends`` remedies. ``marked`` and ``marked_notes`` are texts with marks of arguments, for use in another error.
-    """
+    ``mends`` remedies. ``marked`` and ``marked_notes`` are texts with marks of arguments, for use in another error."""
 
     def __init__(
         self,
@@ -86,7 +77,6 @@ class LstmcError(Exception):
         notes: Sequence[str] = (),
         mends: Sequence[Mend] = (),
     ) -> None:
-        """Make an error. ``message`` and ``notes`` may have marks of arguments, which the text replaces."""
         super().__init__(worded(message))  # what repr shows
         self.marked = message
         self.loc = loc

@@ -1,7 +1,5 @@
 """The meaning of every graph, at every stage: forward and reverse-mode backward, two folds over the nodes.
-
-It computes in NumPy, by default in float64. Results of passes and backends are compared with it.
-"""
+It computes in NumPy, by default in float64. Results of passes and backends are compared with it."""
 
 from __future__ import annotations
 
@@ -27,12 +25,9 @@ Conversion = Callable[[Any], Array]
 @dataclass
 class Evaluation:
     """One forward evaluation of a graph: all its values, kept for reading and for :func:`backward`.
-
     ``steps`` has the evaluations of each scan's steps. ``within`` are the enclosing steps, the innermost first: the
-    name of a scan's body, and the step's place in time. ``convert`` makes an array of each value and cotangent, if
-    these are not numbers (:mod:`lstmc.verification.proof`). ``rounding`` is the arithmetic of a device, if one is
-    simulated (:mod:`lstmc.numerics`). Progress is reported unless it is ``quiet``.
-    """
+    name of a scan's body, and the step's place in time. ``convert`` makes arrays of values that are no numbers
+    (:mod:`lstmc.verification.proof`). ``rounding`` is the arithmetic of a simulated device (:mod:`lstmc.numerics`)."""
 
     graph: Graph
     values: dict[Ref, Array]
@@ -47,7 +42,6 @@ class Evaluation:
         return {output.name: self.values[output.ref] for output in self.graph.outputs}
 
     def by_name(self) -> dict[str, Array]:
-        """Return every value under its own name."""
         return {self.graph.value_name(ref): array for ref, array in self.values.items()}
 
 
@@ -74,12 +68,9 @@ def forward(
     values: Mapping[Ref, Array] | None = None,
 ) -> Evaluation:
     """Evaluate a graph. ``inputs`` and ``params`` are arrays by name, in the declared shapes.
-
     A missing input with a fill is drawn from the fill (``seed``); a fixed array keeps the numbers of the model.
-    ``convert`` makes an array of each value: the elements may then be any objects, and ``dtype`` is not used.
-    ``values`` are values of an earlier evaluation, of parameters for example: their nodes are not computed again, and
-    no progress is reported. Raises :class:`InterpreterError` for an array that is missing or has another shape.
-    """
+    ``convert`` makes an array of each value, of any objects: then ``dtype`` is not used. ``values`` of an earlier
+    evaluation are not computed again. Raises :class:`InterpreterError` for a missing array, or another shape."""
     run = Evaluation(graph, dict(values or {}), convert=convert, rounding=rounding, quiet=values is not None)
     as_array = convert or partial(np.asarray, dtype=dtype)
     leaves: dict[str, Array] = {}
@@ -101,7 +92,7 @@ def forward(
 
 
 def named_rng(seed: int, name: str) -> np.random.Generator:
-    """Return a generator for one named array: independent of all other names and of the order of drawing."""
+    """Return a generator for one named array, independent of all other names and of the order of drawing."""
     return np.random.default_rng([seed, crc32(name.encode())])
 
 
@@ -112,8 +103,7 @@ def drawn(seed: int, name: str, shape: tuple[int, ...], values: Domain | None = 
 
 
 def _checked_array(kind: str, name: str, value: Any, expected: TensorType, as_array: Conversion) -> Array:
-    """Return an array that was given by name, as an array of the evaluation's elements. Raise :class:`InterpreterError`
-    if it is missing or has another shape than ``expected``."""
+    """Return an array that was given by name. Raise InterpreterError if it is missing or has another shape."""
     if value is None:
         raise InterpreterError(f"{kind} {name} is not given: expected {expected}")
     array = as_array(value)
@@ -124,8 +114,7 @@ def _checked_array(kind: str, name: str, value: Any, expected: TensorType, as_ar
 
 
 def _evaluate(run: Evaluation, leaves: Mapping[str, Array], as_array: Conversion) -> Evaluation:
-    """Compute all values of a graph that the evaluation does not have yet, and return the evaluation. ``leaves`` are
-    the arrays of inputs and parameters; other leaves are constants."""
+    """Compute the missing values of an evaluation, and return it; ``leaves`` are its inputs and parameters."""
     graph, computed = run.graph, frozenset(run.values)
     for node in _counted_nodes(run, graph, "computing"):
         if Ref(node.name) in computed:
@@ -157,7 +146,7 @@ def _counted(run: Evaluation, items: Collection[T], what: str) -> Iterable[T]:
 
 
 def _counted_nodes(run: Evaluation, nodes: Collection[Node], what: str) -> Iterable[Node]:
-    """Return the nodes, and report progress as they are read, unless one is a scan: then steps of scans report it."""
+    """Return the nodes, and report progress unless one is a scan: then steps of scans report it."""
     whole = run.quiet or any(isinstance(node.op, Scan) for node in nodes)
     return nodes if whole else _counted(run, nodes, what)
 
@@ -176,14 +165,12 @@ def _body(scan: Scan, position: int) -> Graph:
 
 
 def _step_index(scan: Scan, t: int) -> int | slice:
-    """Return the index of step ``t`` in arrays along time. A scan that keeps the axis of time reads a step as an array
-    with an axis of size 1."""
+    """Return the index of step ``t`` along time; with ``kept`` it takes an axis of size 1."""
     return slice(t, t + 1) if scan.kept else t
 
 
 def _run_scan(run: Evaluation, node: Node, scan: Scan, args: Sequence[Array], as_array: Conversion) -> Arrays:
-    """Run a scan's body once for each step. Return its outputs, stacked along time, and its states after the last
-    step."""
+    """Run a scan's body once for each step. Return its outputs, stacked along time, and the last states."""
     roles = [scan.role(i) for i in range(len(args))]
     states = [arg for arg, role in zip(args, roles, strict=True) if role == "state"]
     # with ``convert`` elements may be symbols, which are not rounded
@@ -216,12 +203,8 @@ def backward(
     run: Evaluation, cotangents: Mapping[str, Any], observer: Observer | None = None, convert: Conversion | None = None
 ) -> Gradients:
     """Propagate cotangents of the outputs (by name; a missing one is zero) to inputs and parameters.
-
-    ``observer`` is called with each node after its differentiation, also in steps of scans. ``convert``, which replaces
-    the evaluation's ``convert``, is applied to each cotangent that an op returns.
-
-    Raises :class:`InterpreterError` for a cotangent with another shape than its output.
-    """
+    ``observer`` is called with each node after its differentiation, also in steps of scans. ``convert``, instead of the
+    evaluation's, is applied to each cotangent. Raises :class:`InterpreterError` for a cotangent of another shape."""
     seeds: dict[Ref, Array] = {}
     for output in run.graph.outputs:
         if output.name in cotangents:
@@ -245,8 +228,7 @@ def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
 def _propagate(
     run: Evaluation, seeds: dict[Ref, Array], observer: Observer | None, convert: Conversion | None
 ) -> dict[Ref, Array]:
-    """Return the cotangents of the leaves on which some values depend. ``seeds`` are the cotangents of these values;
-    cotangents of inner values are dropped."""
+    """Return the cotangents of the leaves, from those of some values, ``seeds``; those of inner values are dropped."""
     cts = dict(seeds)
     for node in _counted_nodes(run, list(reversed(list(run.graph))), "gradients of"):
         refs = node.refs
@@ -282,8 +264,7 @@ def _propagate_scan(
     observer: Observer | None,
     convert: Conversion | None,
 ) -> Arrays:
-    """Propagate cotangents of a scan's results through its steps, the last step first. Return the cotangent of each
-    operand: for a sequence, of each step; for weights, the sum over steps."""
+    """Return the cotangent of each operand of a scan: for a sequence, of each step; for weights, the sum over steps."""
     roles = [scan.role(i) for i in range(len(args))]
     count = len(cts) - scan.states
     state_cts = list(cts[count:])

@@ -1,8 +1,6 @@
 """The manifest: the data that a program needs to feed, read and train a written net, as JSON beside it.
-
-Every backend writes it with :func:`describe`; a program that runs or reads nets needs only this file. Every value of a
-file is checked.
-"""
+Every backend writes it with :func:`describe`; a program that runs nets needs only this file, whose values are
+checked."""
 
 from __future__ import annotations
 
@@ -33,8 +31,7 @@ FORMAT = 1
 
 
 def _initial(value: object) -> object:
-    """Return a state's first value if it is a finite number, words, or an array of numbers. Raise ValueError
-    otherwise."""
+    """Return a state's first value: a finite number, words, or an array of numbers. Raise ValueError for others."""
     if isinstance(value, str) or (type(value) in (int, float) and isfinite(value)):  # type: ignore[arg-type]
         return value
     if isinstance(value, list) and all(not isinstance(_initial(part), str) for part in value):
@@ -49,16 +46,12 @@ Initial = Annotated[float | list[Any] | str, PlainValidator(_initial)]
 @dataclass(frozen=True)
 class Place:
     """The place of a value of the model in the net: ``shape`` is the model's.
-
     ``blobs`` are the net's blobs: none for an input that nothing reads, a single blob, or a blob for each step, None
     for a step that nothing reads. A single blob may have another shape, ``blob_shape``: the same elements in the same
-    order (``[T, N, D]`` as the rows ``[T*N, D]``).
-
-    ``open``, if the net accepts other sizes too, has the dimension of each axis: None for a fixed size, "" for a size
-    that the net computes. Then there is one blob with the value's shape.
-
-    ``delay`` is the number of steps by which an output is late: its step t belongs to the inputs of step t - ``delay``.
-    """
+    order (``[T, N, D]`` as the rows ``[T*N, D]``). ``open``, if the net accepts other sizes too, has the dimension of
+    each axis: None for a fixed size, "" for one that the net computes. Then there is one blob with the value's shape.
+    ``delay`` is the number of steps by which an output is late: its step t belongs to the inputs of step t -
+    ``delay``."""
 
     shape: Shape
     blobs: tuple[str | None, ...]
@@ -82,17 +75,15 @@ class Place:
 
     @property
     def names(self) -> list[str]:
-        """The names of its blobs."""
         return [blob for blob in self.blobs if blob is not None]
 
     @property
     def label(self) -> str:
-        """Its blob, or the first and the last of several blobs, as text."""
+        """The blob, or the first and the last of several, as text."""
         return " ... ".join(dict.fromkeys((self.names[0], self.names[-1]))) if self.names else "none"
 
     @property
     def part_shape(self) -> Shape:
-        """The shape of each of its blobs."""
         return self.shape if self.blob_shape is None else self.blob_shape
 
     def fed(self, array: Array) -> Iterator[tuple[str, Array]]:
@@ -114,10 +105,9 @@ class Place:
 
 @dataclass(frozen=True)
 class InputPlace:
-    """An input of the model. ``filled``: the net fills it itself. ``fill`` is the filler from which the host draws an
-    input that is not fed, ``values`` the valid range of its elements, if any; ``most`` is the dynamic dimension whose
-    size is the largest valid element, as the number of steps is for ``lengths``.
-    """
+    """An input of the model. ``filled``: the net fills it itself. ``fill`` is the filler of an input that is not fed,
+    ``values`` the valid range of its elements; ``most`` the dynamic dimension whose size is the largest valid element,
+    as the number of steps is for ``lengths``."""
 
     place: Place
     filled: bool = False
@@ -127,7 +117,6 @@ class InputPlace:
 
     @property
     def in_net(self) -> bool:
-        """Whether a blob of the net is fed from the input."""
         return bool(self.place.names)
 
     def values_at(self, sizes: Mapping[str, int]) -> Domain | None:
@@ -140,9 +129,8 @@ class InputPlace:
 
 @dataclass(frozen=True)
 class State:
-    """A state of a one-step net: the input that takes it, the output that is its next value, and its first value: a
-    number, an array of its shape, or words if it is neither. The first value of a ``learned`` state belongs to the
-    weights."""
+    """A state of a one-step net: the input, the output that is its next value, and its first value: a number, an array,
+    or words if it is neither. The first value of a ``learned`` state belongs to the weights."""
 
     input: str
     output: str
@@ -151,8 +139,7 @@ class State:
 
     @property
     def first_value(self) -> str:
-        """Return the first value as text for people: a number, words, or a reference to the manifest's array. Return an
-        empty text for zero."""
+        """The first value as text for people: a number, words, a reference to the manifest; empty for zero."""
         if isinstance(self.initial, str):
             return self.initial
         if isinstance(self.initial, list):
@@ -180,8 +167,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class ScanBlobs:
-    """A scan: its number of steps, and the pattern of names (``lstm/t%03d/h``) of each value with a blob for each
-    step."""
+    """A scan: its steps, and the pattern (``lstm/t%03d/h``) of each value with a blob for each step."""
 
     steps: Annotated[int, Field(ge=1)]
     reverse: bool
@@ -195,7 +181,6 @@ def _known_format(number: int) -> int:
 
 
 def _filler(value: Any) -> Filler:
-    """Return the filler that a text describes. Raise ValueError for any other value."""
     try:
         return parse_filler(value)
     except (ParseError, TypeError, RecursionError, MemoryError):  # the last two of Python's own parser
@@ -203,8 +188,7 @@ def _filler(value: Any) -> Filler:
 
 
 def _domain(value: Any) -> Domain:
-    """Return the range of integers or of reals that an object with ``low`` and ``high`` describes. Raise ValueError
-    otherwise."""
+    """Return the range of integers or of reals that an object describes. Raise ValueError for anything else."""
     entry = value if isinstance(value, dict) else {}
     low, high, also = entry.get("low"), entry.get("high"), entry.get("also")
     if type(low) is type(high) is int and type(also) in (int, type(None)):
@@ -215,7 +199,6 @@ def _domain(value: Any) -> Domain:
 
 
 def _graph(value: Any) -> Graph:
-    """Return the graph of weights that a text describes. Raise ValueError for any other value."""
     if isinstance(value, str):
         try:
             return parse_graph(value)
@@ -270,7 +253,7 @@ class InputEntry(PlaceEntry):
     most: str | None = None
 
     def input(self) -> InputPlace:
-        """Return the input's place. Raise ValueError if its blobs do not correspond to the steps."""
+        """Return the input's place. Raise ValueError if its blobs are not those of the steps."""
         place = self.place()
         if len(place.blobs) > 1 and place.shape[:1] != (len(place.blobs),):
             raise ValueError("a blob, or null, for each step")
@@ -278,7 +261,7 @@ class InputEntry(PlaceEntry):
 
 
 def _made_by(kind: type[PlaceEntry], make: Callable[[Any], object]) -> Any:
-    """Return the annotation of a field whose value ``make`` converts from a ``kind``, the type in the file."""
+    """Return the annotation of a field that ``make`` converts from a ``kind``, the type in the file."""
     return GetPydanticSchema(lambda _, schema_of: core_schema.no_info_after_validator_function(make, schema_of(kind)))
 
 
@@ -286,9 +269,8 @@ def _made_by(kind: type[PlaceEntry], make: Callable[[Any], object]) -> Any:
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The content of a manifest. ``weights`` computes the ``blobs`` of weights from the ``parameters``; a parameter
-    that no step uses is in no blob. ``states`` are the states of a net of one step, which may have none; None for
-    another net. ``training_inputs`` are inputs of the model that only its losses and scores read. If a file has several
-    errors, the first is reported."""
+    that no step uses is in no blob. ``states`` is None for a net that is not of one step. ``training_inputs`` are
+    inputs that only losses and scores read. Of several errors of a file, the first is reported."""
 
     format: Annotated[int, AfterValidator(_known_format)]
     lstmc: str
@@ -307,7 +289,6 @@ class Manifest:
 
     @property
     def input_blobs(self) -> list[str]:
-        """The blobs of all inputs, in order."""
         return [blob for entry in self.inputs.values() for blob in entry.place.names]
 
     @property
@@ -316,7 +297,7 @@ class Manifest:
         return list(dict.fromkeys(blob for place in self.outputs.values() for blob in place.names))
 
     def fed(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the blobs to feed for inputs by the model's names; the net fills the others itself."""
+        """Return the blobs to feed for inputs by the model's names, without those that the net fills itself."""
         fed = ((entry, arrays[name]) for name, entry in self.inputs.items() if name in arrays and not entry.filled)
         return {blob: part for entry, array in fed for blob, part in entry.place.fed(array)}
 
@@ -360,7 +341,6 @@ def _place_entry(place: Place) -> dict[str, Any]:
 
 
 def _input_entry(entry: InputPlace) -> dict[str, Any]:
-    """Return an input's entry in the JSON of a manifest."""
     fill = None if entry.fill is None else repr(entry.fill)
     values = None if entry.values is None else asdict(entry.values)
     more = {"filled": entry.filled, "fill": fill, "values": values, "most": entry.most}
@@ -377,8 +357,7 @@ def manifest_path(net: Path) -> Path:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return the manifest in a file. Raises :class:`WeightsError` for a file that is not a manifest, has another
-    format, or has an invalid value, which it names."""
+    """Return the manifest in a file. Raise WeightsError for another file, or an invalid value, which it names."""
     try:
         return parse_manifest(read_bounded(path))
     except FileNotFoundError:
@@ -414,7 +393,7 @@ def _check_names(manifest: Manifest) -> None:
 
 
 def _shape(parts: object) -> Shape:
-    """Return the shape of nested lists; if the lengths of lists differ, only the axes before them."""
+    """Return the shape of nested lists, as far as their lengths agree."""
     if not isinstance(parts, list):
         return ()
     inner = {_shape(part) for part in parts}
@@ -435,11 +414,9 @@ def describe(
     opened: Graph | None = None,
 ) -> Manifest:
     """Return the manifest of a net that was written from ``compiled`` with these values of its parameters.
-
     ``inputs`` has each input's place, and whether the net fills it itself. ``weights`` is the graph that computes the
-    ``blobs`` of weights, as :func:`~lstmc.ir.rebuild` makes it; by default each parameter is stored under its own name.
-    ``opened`` is the graph that was written, of :meth:`Compiled.written`.
-    """
+    ``blobs`` of weights (:mod:`~lstmc.ir.rebuild`), by default each parameter under its own name. ``opened`` is the
+    graph that was written, of :meth:`Compiled.written`."""
     if blobs is None:
         blobs = {output.name: Stored(output.name, 0, weights.type(output.ref).shape) for output in weights.outputs}
     return Manifest(
@@ -467,10 +444,7 @@ def describe_tensors(
     weights: Graph, opened: Graph,
 ) -> Manifest:  # fmt: skip
     """Return the manifest of a net in which each input and output is one tensor of the model's shape. ``inputs`` and
-    ``outputs`` map the model's names to the names of tensors.
-
-    The other arguments are those of :func:`describe`.
-    """
+    ``outputs`` map names of the model to names of tensors; other arguments are those of :func:`describe`."""
     graph = compiled.expanded
 
     def place(ref: Ref, name: str) -> Place:
@@ -498,8 +472,7 @@ def _first_value(first: float | Array | str) -> Initial:
 
 
 def _input(compiled: Compiled, opened: Graph | None, name: str, place: Place, filled: bool) -> InputPlace:
-    """Return an input's place, with its fill and its valid range. If the range ends at a dynamic dimension, ``most``
-    names it."""
+    """Return an input's place, with its fill and its valid range; ``most`` is the dynamic dimension that ends it."""
     op = compiled.model.node(name).op
     if not isinstance(op, Input):
         return InputPlace(place, filled)
@@ -516,8 +489,7 @@ def step_blobs(compiled: Compiled) -> set[str]:
 
 
 def scan_blobs(compiled: Compiled) -> dict[str, ScanBlobs]:
-    """Return for each scan its number of steps, and the pattern of blob names for each state and output that has a blob
-    for each step."""
+    """Return each scan's number of steps, and its patterns of the values that have a blob for each step."""
     values = {pair for node in compiled.expanded if node.steps for pair in zip(node.names, node.steps, strict=True)}
     blobs_by_scan = {}
     for title, scan in compiled.scans.items():

@@ -31,8 +31,8 @@ def modules_on_use(package: str, *names: str) -> None:
 
 
 def words_on_use(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the ``__getattr__`` and the ``__dir__`` of a package that imports its names at their first use. The
-    package's ``__init__.pyi``, which type checkers read too, has the module of each name. Submodules are names too."""
+    """Return the ``__getattr__`` and the ``__dir__`` of a package that imports names at their first use. Its
+    ``__init__.pyi``, which type checkers read too, has the module of each name. Submodules are names too."""
 
     @cache
     def in_stub() -> dict[str, str]:

@@ -80,12 +80,10 @@ RunPasses = Callable[[Graph, Sequence[Pass], Sequence[type[Op]]], list[Snapshot]
 
 
 def all_passes(backend: Backend | None, target: str | None = None, form: str | None = None) -> PassList:
-    """Return the passes of a model in order, including passes of packages. Without a backend these end with core ops of
-    all steps.
-
+    """Return the passes of a model in order, with those of packages. Without a backend they end with core ops of all
+    steps.
     ``form`` is one of the backend's ``forms``; by default the target's rule decides. Raises
-    :class:`~lstmc.errors.BackendError` for a form that the target lacks.
-    """
+    :class:`~lstmc.errors.BackendError` for a form that the target lacks."""
     if backend is None:
         return _with_packages((*MODEL_PASSES, *CORE_EXPANSION), None, None)
     target = target_of(backend, target)
@@ -99,10 +97,7 @@ def all_passes(backend: Backend | None, target: str | None = None, form: str | N
 
 
 def _with_packages(passes: Sequence[Pass], backend: str | None, target: str | None) -> PassList:
-    """Return the list with the pass that rolls up loops in front, and with the passes of packages.
-
-    Raises :class:`PluginError` for a pass whose place is in no list.
-    """
+    """Return the list with RollUp in front and the passes of packages. Raise PluginError for one without a place."""
     whole = with_installed(PassList((RollUp(), *passes)), backend, target)
     for name, insertion in installed_passes().items():
         if insertion.step not in whole:  # the pass is for other targets, or its place is in no list
@@ -121,14 +116,11 @@ def compile_graph(
     run: RunPasses = run_passes,
 ) -> Compiled:
     """Run a model graph (``model.graph(T=3, ...)``) through every pass for one target of a backend.
-
     For a target whose nets are not trained, ``stop_gradient`` is removed: the written net does not stop gradients
     either, so its gradients can be compared with the model's. ``step`` compiles one time step, with states as inputs
     and outputs (``prepare/one_step.py``); a backend that writes only steps always does so for a model with a scan.
-    ``passes`` maps the list of passes to the list to run. ``run`` runs them: by default
-    :func:`~lstmc.passes.run_passes`; a caller may add a folder for the graphs, or an observer. Raises the errors of
-    passes: :class:`~lstmc.errors.BackendError` if the target cannot express an op.
-    """
+    ``passes`` maps the list of passes to the list to run, ``run`` runs it: a caller may add a folder for the graphs, or
+    an observer. Raises the errors of passes: :class:`~lstmc.errors.BackendError` if the target cannot express an op."""
     target = target_of(backend, target)
     with gc_paused():
         rolled = RollUp().run(graph).graph

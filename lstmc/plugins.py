@@ -1,8 +1,6 @@
 """The parts that installed packages add: entry points, optional packages, and the list of library cells.
-
-If two distributions offer a name, or an entry point does not load, only the use of that name raises an error;
-everything else works. Reading the list of cells imports no cell.
-"""
+If two distributions offer a name, or an entry point does not load, only the use of that name raises an error. Reading
+the list of cells imports no cell."""
 
 from __future__ import annotations
 
@@ -25,8 +23,7 @@ Offers = dict[str, tuple[EntryPoint, ...]]
 
 
 def entry_points_of(group: str) -> Offers:
-    """Return the entry points of a group by name, sorted. A name has several entry points if several packages define
-    it."""
+    """Return the entry points of a group by name, sorted: several if several packages define a name."""
     folders = [(folder, _modified(folder)) for folder in sys.path]
     return dict(_offered(group, tuple([stamp for stamp in folders if _has_metadata(*stamp)])))
 
@@ -36,12 +33,8 @@ _read = lru_cache(maxsize=8)(lambda folders: entry_points())  # by the folders t
 
 @lru_cache(maxsize=64)
 def _offered(group: str, folders: tuple[tuple[str, int], ...]) -> Offers:
-    """Return the entry points of a group by name. ``folders``, with the times of their last change, are the key of the
-    cache.
-
-    Python reads the metadata of every installed distribution for each query, 30 ms for 100 distributions: here they are
-    read once for all groups.
-    """
+    """Return the entry points of a group by name. ``folders``, with the times of their change, are the key of the
+    cache: Python would read the metadata of all distributions for each query, 30 ms for 100 of them."""
     points_by_name: dict[str, dict[str, EntryPoint]] = {}
     for point in _read(folders).select(group=group):  # a point that two folders of metadata have counts once
         points_by_name.setdefault(point.name, {}).setdefault(point.value, point)
@@ -85,7 +78,6 @@ def origin(point: EntryPoint) -> str:
 
 
 def distribution(point: EntryPoint) -> str:
-    """Return the name of the distribution of an entry point."""
     return point.dist.name if point.dist else "an unknown distribution"
 
 
@@ -108,8 +100,7 @@ def load(group: str, name: str, kind: str) -> Any:
 
 
 def load_point(point: EntryPoint, kind: str) -> Any:
-    """Return the object of an entry point. Raises :class:`PluginError`, which calls it a ``kind``, if the object or its
-    module cannot be imported."""
+    """Return the object of an entry point. Raise PluginError, which calls it a ``kind``, if it cannot be imported."""
     try:
         return point.load()
     except (Exception, SystemExit) as error:  # the module of a package may raise anything
@@ -117,7 +108,7 @@ def load_point(point: EntryPoint, kind: str) -> Any:
 
 
 def does_not_load(point: EntryPoint, kind: str, error: BaseException) -> PluginError:
-    """Return the error for an entry point whose import or construction failed; ``kind`` is a word such as "backend"."""
+    """Return the error for an entry point that raised ``error``; ``kind`` is a word such as "backend"."""
     return PluginError(
         f"{kind} {point.name} of {origin(point)} does not load: {type(error).__name__}: {error}."
         f" Fix {distribution(point)}, or uninstall it"
@@ -133,11 +124,8 @@ def malformed(point: EntryPoint, kind: str, expected: str, actual: str) -> Plugi
 
 
 def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
-    """Import an optional package, or a module of lstmc that imports an optional package. Return the module.
-
-    Raises ``error``, with the command that installs the package, if the package is missing; ``what`` is its name in the
-    message.
-    """
+    """Return an optional package, or a module of lstmc that imports one. Raise ``error``, which calls it ``what`` and
+    has the command that installs the ``extra``, if the package is missing."""
     try:
         return importlib.import_module(module)
     except ImportError as missing:
@@ -147,8 +135,7 @@ def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
 
 
 def problem_with(get: Callable[[], object]) -> str | None:
-    """Call a function. Return the message if it raises an error of lstmc, as :func:`need` does for a missing package;
-    otherwise return None."""
+    """Return the message if a function raises an error of lstmc, as :func:`need` does; otherwise None."""
     try:
         get()
     except LstmcError as error:
@@ -166,9 +153,8 @@ def recorded(part: str) -> Any:
 
 
 def recorded_targets() -> Mapping[str, Mapping[str, str]] | None:
-    """Return the purpose of each target of lstmc's backends, from the record of ``docs/generate_cells.py``, because
-    importing the backends takes a second. Return None if other packages extend lstmc: then the backends must be
-    loaded."""
+    """Return the purposes of the targets of lstmc's backends as recorded, because importing them takes a second. None
+    if other packages extend lstmc: then the backends must be loaded."""
     purposes: Mapping[str, Mapping[str, str]] = recorded("purposes")
     return purposes if not installed_parts() and sorted(entry_points_of(BACKENDS)) == sorted(purposes) else None
 

@@ -1,7 +1,5 @@
 """Source locations of values in the user's files: exact spans, names of assigned variables, and arguments of calls.
-
-Spans come from ``code.co_positions()`` (PEP 657); the syntax tree of the file has the node of each span.
-"""
+Spans come from ``code.co_positions()`` (PEP 657); the syntax tree of the file has the node of each span."""
 
 from __future__ import annotations
 
@@ -77,14 +75,12 @@ class SrcLoc:
 
 
 def display(filename: str) -> str:
-    """Return a path for messages, in one printable line: ``lstmc/...`` inside the package, relative below the current
-    folder, else absolute."""
+    """Return a path for messages, in one line: ``lstmc/...`` in the package, else relative or absolute."""
     return filename if filename.startswith("<") else _display_path(filename, os.getcwd())
 
 
 @functools.lru_cache(maxsize=256)
 def _display_path(filename: str, folder: str) -> str:
-    """Return a file's path as messages show it: relative to the package or to ``folder``, else absolute."""
     path = Path(filename).resolve()
     for root, prefix in ((PACKAGE, PACKAGE.name), (Path(folder), "")):
         if path.is_relative_to(root):
@@ -109,11 +105,9 @@ _CALLS = frozenset(
 
 def here(*own: str, function_of: str | None = None) -> SrcLoc | None:
     """Return the span of the expression being evaluated in the nearest frame outside of the compiler.
-
-    Return None if the package itself calls the language, as the command line does. Frames of the modules in ``own`` are
-    skipped too, such as modules of a backend that model files call. If the frame is a function of the module
-    ``function_of``, the location is the user's call of this function, as for a function of the language.
-    """
+    None if the package itself calls the language, as the command line does. Frames of the modules in ``own``, such as
+    modules of a backend that model files call, are skipped too. A function of the module ``function_of`` counts as one
+    of the language: the span is the user's call of it."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _is_in(frame, *_INTERNAL, *own):
         frame = frame.f_back
@@ -130,8 +124,7 @@ def here(*own: str, function_of: str | None = None) -> SrcLoc | None:
 
 
 def _is_calling(frame: FrameType) -> bool:
-    """Return whether the instruction that a frame executes is a call. Otherwise a statement asks for a value's truth or
-    elements."""
+    """Return whether a frame executes a call. Otherwise a statement asks for a value's truth or elements."""
     code, at = frame.f_code.co_code, frame.f_lasti
     while opcode.opname[code[at]] == "CACHE" and at > 0:  # in Python 3.11 f_lasti is at the end of a call
         at -= 2
@@ -158,8 +151,7 @@ _codes: dict[int, tuple[CodeType, list[_Position]]] = {}  # by identity: a code 
 
 
 def _positions(code: CodeType) -> list[_Position]:
-    """Return the positions of all instructions of a code object. They are read once, because Python can only read them
-    from the first instruction on."""
+    """Return the positions of a code object's instructions, read once: Python reads them from the first one on."""
     if id(code) not in _codes:
         if len(_codes) >= _MOST_CODES:
             _codes.clear()
@@ -173,8 +165,7 @@ def assigned_names(loc: SrcLoc | None) -> tuple[str, ...]:
 
 
 def called(loc: SrcLoc | None) -> str | None:
-    """Return the name of the function that the expression at ``loc`` calls, as written. For any other expression return
-    its text. Return None if the result would be long or empty."""
+    """Return the function that the expression at ``loc`` calls, as written, else its text; None if that is long."""
     if loc is None:
         return None
     call = _tree(loc.file).calls.get(loc.span)
@@ -236,7 +227,7 @@ def returned_names(function: object) -> tuple[str | None, ...]:
 
 
 def _one_return(function: object) -> ast.Return | None:
-    """Return a function's ``return`` statement, or None if the function has none or several."""
+    """Return a function's ``return`` statement; None if there is none or several."""
     code = _code(function)
     node = _definition(code) if code else None
     returns = list(_returns(node)) if node else []
@@ -252,13 +243,12 @@ def encloses(function: object, loc: SrcLoc | None) -> bool:
 
 
 def _code(function: object) -> CodeType | None:
-    """Return the code object of a function, also of a decorated one. Return None for other objects."""
+    """Return the code object of a function, also of a decorated one; None for other objects."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     return code if isinstance(code, CodeType) else None
 
 
 def _lines(code: CodeType) -> Iterator[int]:
-    """Yield the line numbers of a code object, and of the functions inside it."""
     yield from (line for _, _, line in code.co_lines() if line is not None)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -275,7 +265,7 @@ def _returns(node: ast.AST) -> Iterator[ast.Return]:
 
 
 def _definition(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    """Return the ``def`` of a code object in the syntax tree of its file, or None if the file has changed."""
+    """Return the ``def`` of a code object in its file, or None if the file has changed."""
     node = _tree(display(code.co_filename)).functions.get(code.co_firstlineno)
     return node if node is not None and node.name == code.co_name else None
 
@@ -292,7 +282,7 @@ class _Tree:
     """The spans of a file's syntax tree."""
 
     def __init__(self, lines: list[str]) -> None:
-        """Parse a file's lines and note the spans of its nodes; a file that does not parse has none."""
+        """Note the spans of the nodes of a file; one that does not parse has none."""
         self.lines = lines
         self.assigned: dict[Span, tuple[str, ...]] = {}
         self.looked_at: dict[Span, Span] = {}  # a statement -> the expression whose truth or elements it asks for
@@ -318,8 +308,7 @@ class _Tree:
                 self._note_assigned(own, one)
 
     def _note(self, node: ast.AST) -> None:
-        """Note the spans that a node of the syntax tree gives: assigned names, tested expressions, calls and
-        functions."""
+        """Note what a node gives: assigned names, tested expressions, calls and functions."""
         match node:
             case ast.Assign(targets=[target], value=value) | ast.AnnAssign(target=target, value=ast.expr() as value):
                 self._note_assigned(target, value)

@@ -61,12 +61,9 @@ def random_cotangents(graph: Graph) -> dict[str, Array]:
 def assert_same_meaning(
     before: Graph, after: Graph, low: float = -2.0, high: float = 2.0, rtol: float = 1e-12, same_inputs: bool = True
 ) -> None:
-    """Assert that both graphs have the same outputs and gradients, in the interpreter, on inputs drawn from [low,
-    high].
-
-    A parameter that ``after`` lacks must have had no gradient; without ``same_inputs`` the same holds for inputs. Fixed
-    arrays may be added.
-    """
+    """Assert that both graphs have the same outputs and gradients, in the interpreter, on inputs from [low, high].
+    A parameter that ``after`` lacks must have had no gradient, without ``same_inputs`` an input too. It may add fixed
+    arrays."""
     inputs = random_leaves(before, Input, low, high)
     params = random_leaves(before, Param, low, high)
     cotangents = random_cotangents(before)
@@ -85,14 +82,11 @@ def assert_same_meaning(
 
 
 def check_pass(step: Pass, graphs: Sequence[Graph] = (), models: int = 60, seed: int = 0) -> int:
-    """Check a pass on given graphs, as ``net.graph(T=3, N=2)``, and on library cells; return the number of changed
-    graphs.
-
-    Cells are scanned over sequences of random sizes, in both directions, beside a node that nothing reads. They are
-    used as written, and also after the passes of stage MODEL; another ``seed`` draws other cells. Graphs that do not
-    meet the pass's precondition are skipped. Outputs and all gradients stay the same (to 1e-12, in the interpreter), a
-    second run changes nothing, ``modified`` is exact, and the text parses back. Raises AssertionError, also if the pass
-    changes no graph: then the check is empty, and ``graphs`` must have a graph for the pass.
+    """Check a pass on given graphs, as ``net.graph(T=3, N=2)``, and on library cells; return how many graphs changed.
+    Cells are scanned over sequences of random sizes, in both directions, beside a node that nothing reads: as written,
+    and after the passes of stage MODEL. Graphs that do not meet the pass's precondition are skipped. Outputs and all
+    gradients stay the same (to 1e-12, in the interpreter), a second run changes nothing, ``modified`` is exact, and the
+    text parses back. Raises AssertionError, also if no graph changes: then ``graphs`` must have one for the pass.
 
     >>> from lstmc.passes import Hoist
     >>> from lstmc.testing import check_pass
@@ -119,7 +113,6 @@ def check_pass(step: Pass, graphs: Sequence[Graph] = (), models: int = 60, seed:
 
 
 def check_pass_on(step: Pass, graph: Graph) -> bool:
-    """Check a pass on one graph; return whether the pass changed the graph."""
     before = print_graph(graph)
     outcome = step.run(graph)
     assert print_graph(graph) == before, "the pass changed the graph that it was given"
@@ -139,8 +132,7 @@ def check_pass_on(step: Pass, graph: Graph) -> bool:
 
 
 def _graphs(graphs: Sequence[Graph], models: int, seed: int) -> Iterator[tuple[str, Graph]]:
-    """Yield the graphs on which a pass is checked, each with a description: the given graphs, then ``models`` library
-    cells."""
+    """Yield the graphs on which a pass is checked, with descriptions: given ones, then ``models`` library cells."""
     for number, graph in enumerate(graphs):
         if isinstance(graph, Model):
             raise TypeError(f"graphs[{number}] is a model: write {graph.name}.graph(T=3, N=2), with its dimensions")
@@ -157,7 +149,6 @@ def _graphs(graphs: Sequence[Graph], models: int, seed: int) -> Iterator[tuple[s
 
 
 def _with_unread(graph: Graph) -> Graph:
-    """Return the graph with a node that nothing reads."""
     rebuild = Rebuild(graph)
     for node in graph:
         rebuild.copy(node)
@@ -178,15 +169,11 @@ def check_cell(
     seed: int = 0,
 ) -> dict[str, str]:
     """Check a cell with random weights and inputs; return the outcome of each target, by its name.
-
-    The weights are those of ``lstmc verify``: none is zero, whatever its filler, so that each weight that the cell
-    reads is checked.
-
-    ``reference`` is one step in NumPy, with the arguments of the cell (inputs, states, parameters by name) and its
-    results: ``(y, {"h": h})``. Outputs over time and last states from zero states are compared with it, to 1e-6. Then
-    the net of each target of every installed backend is compared with the model, by the interpreter, outputs and
-    gradients. A target that cannot express the cell is reported with its reason; this is a failure if ``targets`` names
-    it. Raises AssertionError.
+    The weights are those of ``lstmc verify``, none of them zero. ``reference`` is one step in NumPy, with the arguments
+    of the cell (inputs, states, parameters by name) and its results: ``(y, {"h": h})``. Outputs over time and last
+    states from zero states are compared with it, to 1e-6. Then the net of each target of every installed backend is
+    compared with the model, by the interpreter, outputs and gradients. A target that cannot express the cell is
+    reported with its reason; this is a failure if ``targets`` names it. Raises AssertionError.
 
     >>> from lstmc.cells import rnn
     >>> from lstmc.testing import check_cell
@@ -224,8 +211,7 @@ def _targets(names: Collection[str] | None) -> Iterator[tuple[str, str]]:
 
 
 def _check_reference(cell: Cell, reference: Step, sizes: Mapping[str, int], seed: int) -> None:
-    """Assert that the interpreter's outputs and last states of a cell, from zero states, are those of the reference's
-    steps."""
+    """Assert that a cell's outputs and last states, from zero states, are those of the reference's steps."""
     weights = random_weights(CellModel(cell).graph(**sizes), seed)
     net = compile(cell, sizes=sizes, weights=weights)
     inputs = {}
@@ -274,7 +260,6 @@ class SeededDraw:
 
 def check_op(kind: type[Op], samples: int = 25, seed: int = 0) -> None:
     """Check the contract of an op on random samples, from ``kind.sample``; another ``seed`` draws other samples.
-
     It checks that inferred types are the types of the values; ``vjp`` equals finite differences; ``eval`` and ``vjp``
     are repeatable and change no operand; ``along`` holds for each axis, in both directions; a node prints and parses
     back; a layer of Caffe is written and read back. Raises AssertionError.
@@ -319,10 +304,8 @@ def check_op(kind: type[Op], samples: int = 25, seed: int = 0) -> None:
 
 
 def operands_of(sample: Sample, seed: int, dtype: type = np.float64) -> list[Array]:
-    """Return random operands whose elements differ by more than the step of a finite difference.
-
-    No element is near 0, except in operands with a domain.
-    """
+    """Return random operands whose elements differ by more than the step of a finite difference, and are not near 0,
+    except in operands with a domain."""
     rng = np.random.default_rng(seed)
     sizes = [prod(t.shape) for t in sample.operands]
     drawn = rng.uniform(sample.low, sample.high, sum(sizes))
@@ -337,13 +320,11 @@ def operands_of(sample: Sample, seed: int, dtype: type = np.float64) -> list[Arr
 
 
 def cotangents_of(outs: Arrays, seed: int) -> Arrays:
-    """Return random cotangents of an op's results."""
     rng = np.random.default_rng([seed, 1])
     return tuple(rng.uniform(-1, 1, out.shape).astype(out.dtype) for out in outs)
 
 
 def check_documented(kind: type[Op]) -> None:
-    """Assert that the class has its own docstring, which ends in a full stop."""
     text = (kind.__dict__.get("__doc__") or "").strip()
     documented = text.endswith(".") and not text.startswith(f"{kind.__name__}(")
     assert documented, f"{kind.__name__} needs a docstring that says what it computes and ends in a full stop"
@@ -374,8 +355,7 @@ def check_legal(kind: type[Op], sample: Sample) -> None:
 
 
 def check_types(sample: Sample, seed: int, dtype: type = np.float64) -> None:
-    """Assert that ``infer`` gives the types of the values that ``eval`` returns, and that results have the operands'
-    precision."""
+    """Assert that ``infer`` gives the types that ``eval`` returns, in the operands' precision."""
     outs = sample.op.eval(*operands_of(sample, seed, dtype))
     inferred, evaluated = sample.op.infer(*sample.operands), tuple(TensorType(out.shape) for out in outs)
     assert inferred == evaluated, f"infer gives {', '.join(map(str, inferred))}, eval {', '.join(map(str, evaluated))}"
@@ -385,7 +365,6 @@ def check_types(sample: Sample, seed: int, dtype: type = np.float64) -> None:
 
 
 def check_gradients(sample: Sample, seed: int) -> None:
-    """Assert that ``vjp`` equals finite differences."""
     op, operands = sample.op, operands_of(sample, seed)
     outs = op.eval(*operands)
     cotangents = cotangents_of(outs, seed)
@@ -422,7 +401,6 @@ def finite_differences(op: Op, operands: Sequence[Array], slot: int, cotangents:
 
 
 def check_precision_of_gradients(sample: Sample, seed: int) -> None:
-    """Assert that gradients of float32 are float32."""
     operands = operands_of(sample, seed, np.float32)
     outs = sample.op.eval(*operands)
     for slot, gradient in enumerate(sample.op.vjp(cotangents_of(outs, seed), outs, *operands)):
@@ -430,7 +408,6 @@ def check_precision_of_gradients(sample: Sample, seed: int) -> None:
 
 
 def check_repeats(sample: Sample, seed: int) -> None:
-    """Assert that ``eval`` and ``vjp`` are repeatable, and do not change their operands."""
     operands, untouched = operands_of(sample, seed), operands_of(sample, seed)
     outs = sample.op.eval(*operands)
     kept = [out.copy() for out in outs]
@@ -446,8 +423,7 @@ def check_repeats(sample: Sample, seed: int) -> None:
 
 
 def check_along(sample: Sample, seed: int) -> None:
-    """Assert the rule ``along`` of the op, for each axis of each operand that it covers: the rule's op on the operands
-    at one place of the axis must give the results at this place."""
+    """Assert for each axis of each operand that the op of the rule ``along`` gives the results at each place of it."""
     operands = operands_of(sample, seed)
     outs = sample.op.eval(*operands)
     for slot, type_ in enumerate(sample.operands):
@@ -479,8 +455,7 @@ def _taken(x: Array, at: int, axis: int | None) -> Array:
 
 
 def check_over_axis(sample: Sample, seed: int, size: int, places: Sequence[int | None]) -> None:
-    """Assert that the op over a new axis of ``size`` elements, which operands have at ``places``, equals the op at each
-    element, and that the op's rule ``along`` leads back to the op."""
+    """Assert that the op over a new axis at ``places`` is the op at each element, and ``along`` leads back to it."""
     wide = op_of_all(sample.op, size, sample.operands, places)
     if wide is None:
         return
@@ -506,7 +481,6 @@ def check_over_axis(sample: Sample, seed: int, size: int, places: Sequence[int |
 
 
 def check_domains(sample: Sample) -> None:
-    """Assert that the op has a domain, or None, for each operand, and no gradient for an operand with a domain."""
     domains = sample.op.domains(*sample.operands)
     assert len(domains) == len(sample.operands), f"domains gives {len(domains)} for {len(sample.operands)} operands"
     whole = {slot for slot, values in enumerate(domains) if values is not None}
@@ -531,7 +505,6 @@ def uninstalled(graphs: Iterable[Graph]) -> tuple[type[Op], ...]:
 
 
 def check_frozen(op: Op) -> None:
-    """Assert that the op is immutable: ops with equal fields are equal, and no field can be set."""
     twin = type(op)(**{field.name: getattr(op, field.name) for field in fields(op)})
     assert twin == op
     assert hash(twin) == hash(op)

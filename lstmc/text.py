@@ -27,8 +27,7 @@ def number(text: str) -> float | None:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return ``: did you mean gru?`` for the name of ``names`` that is closest to ``name``, ignoring case. Return an
-    empty text if none is close, or if ``name`` is among them."""
+    """Return ``: did you mean gru?`` for the closest of ``names``, ignoring case; empty if none is close, or equal."""
     by_lower = {one.lower(): one for one in names}
     if name in by_lower.values():
         return ""
@@ -37,7 +36,7 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def nearest_or_all(name: str, valid: Iterable[str], label: str = "found") -> str:
-    """Return the end of an error message: the closest valid name, or all of them after the word ``label``."""
+    """Return the end of an error: the closest valid name, or all of them after the word ``label``."""
     names = list(valid)
     return did_you_mean(name, names) or f": {label} {', '.join(names) or 'none'}"
 
@@ -57,8 +56,7 @@ def escaped(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` in one line, with escapes for line ends and unprintable characters. A backslash is doubled, so
-    that :func:`from_one_line` can restore the text."""
+    """Return ``text`` in one line, with escapes for line ends, backslashes and unprintable characters."""
     return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -81,11 +79,8 @@ Language = Literal["comment", "python", "c", "prototxt", "dot"]
 
 
 def quoted(text: str, language: Language) -> str:
-    """Return a text quoted for a language: a string literal, or the content of a comment.
-
-    ``comment`` is for comments of all these languages, and docstrings; ``c`` is also C++ and CUDA. Jinja and
-    ``html.escape`` quote for HTML, and JSON in a page for JavaScript.
-    """
+    """Return a text quoted for a language: a string literal, or the content of a comment or docstring (``comment``).
+    ``c`` is also C++ and CUDA. Jinja and ``html.escape`` quote for HTML, and JSON in a page for JavaScript."""
     if language == "comment":  # without characters that end or continue a comment
         words = re.sub(r"[^ -~]|\\", "?", text).replace('"', "'")
         return re.sub(r"\?(?=\?)|\*(?=/)|/(?=\*)", r"\g<0> ", words)
@@ -97,7 +92,7 @@ def quoted(text: str, language: Language) -> str:
 
 
 def _literal(char: str) -> str:
-    """Return a character or a byte for string literals of Python, C and prototxt: all accept three octal digits."""
+    """Return a character or a byte for literals of Python, C and prototxt: all accept three octal digits."""
     code = ord(char)
     if " " <= char <= "~" and char not in '"\\':
         return char
@@ -110,7 +105,6 @@ def brief(thing: object) -> str:
 
 
 def late(steps: int) -> str:
-    """Return the delay of an output in words, for a number of steps."""
     return f"{steps} step{'s' if steps > 1 else ''} late"
 
 
@@ -120,8 +114,8 @@ def unused(base: str, is_used: Callable[[str], object]) -> str:
 
 
 class Names:
-    """Allocates unique names: a requested name in its spelling by ``spelled``, with a number appended if it is taken or
-    ``forbidden``: ``x``, ``x_2``, ``x_3``, ..."""
+    """Allocates unique names: ``x``, ``x_2``, ``x_3``, ... A requested name gets the spelling of ``spelled``, and a
+    number if it is ``taken`` or ``forbidden`` returns a true value for it."""
 
     def __init__(
         self,
@@ -129,12 +123,10 @@ class Names:
         spelled: Callable[[str], str] = str,
         forbidden: Callable[[str], object] = lambda name: None,
     ) -> None:
-        """Begin with the names ``taken``. ``forbidden`` returns a true value for a name that may not be used."""
         self.taken, self.spelled, self.forbidden = {*taken}, spelled, forbidden
         self._last = dict[str, int]()  # the last number of each name: the search continues from there
 
     def unique(self, name: str) -> str:
-        """Return a new name like ``name``."""
         base = fresh = self.spelled(name)
         number = self._last.get(base, 1)
         while fresh in self.taken or self.forbidden(fresh):
@@ -160,5 +152,4 @@ class ByIdentifier(dict[Any, T]):
 
 
 def by_identifier(values: Mapping[Any, T]) -> ByIdentifier[T]:
-    """Return the same values under the Python identifiers of their keys."""
     return ByIdentifier({identifier(name) if isinstance(name, str) else name: value for name, value in values.items()})

@@ -1,5 +1,4 @@
-"""The type of a value: its shape and element type; and sizes that are not numbers yet. This module imports nothing of
-lstmc."""
+"""The type of a value: its shape and element type; and sizes that are not numbers yet. It imports nothing of lstmc."""
 
 from __future__ import annotations
 
@@ -31,20 +30,15 @@ OPERATORS: Mapping[str, Callable[[int, int], int]] = {
 
 
 class UnknownSize(int):
-    """A size that is computed from open sizes: an integer far larger than any array.
-
-    Ops infer shapes with it as with any number. It equals only a size with the same computed value.
-    """
+    """A size that is computed from open sizes: an integer far larger than any array, with which ops infer shapes as
+    with any number. It equals only a size with the same computed value."""
 
     term: tuple[str, int, int]
 
     @classmethod
     def of(cls, symbol: str, left: int, right: int) -> int:
-        """Return the size ``left symbol right``: a number if it is the same for all values of the open sizes, an open
-        size if it equals that, otherwise a computed size. Raise UnknownSizeError if neither is certain.
-
-        Several larger values of the open sizes are tried to find out.
-        """
+        """Return the size ``left symbol right``: a number or an open size if it is that for all values of the open
+        sizes, otherwise a computed size. Raise UnknownSizeError if neither is certain after several larger values."""
         value = OPERATORS[symbol](int(left), int(right))
         if symbol == "//" and isinstance(right, UnknownSize) and int(left) % int(right):
             raise UnknownSizeError(f"{left} {symbol} {right} is not known")
@@ -107,8 +101,7 @@ class OpenSize(UnknownSize):
     word: str
 
     def __new__(cls, name: str, word: str = "") -> Self:
-        """Make a size with a name. Its integer value, a very large one made from the name, stands for the unknown
-        size."""
+        """Make a size with a name, from which its very large integer value is made."""
         size = int.__new__(cls, int.from_bytes(sha256(name.encode()).digest()) | 1 << LARGER_THAN_FLOATS)
         size.name, size.word = name, word or name
         return size
@@ -135,12 +128,11 @@ def open_sizes(size: int) -> Iterable[OpenSize]:
 
 
 def sized(size: int, sizes: Mapping[str, int]) -> int:
-    """Return a size with these numbers for open sizes."""
     return size.at(sizes) if isinstance(size, UnknownSize) else size
 
 
 def known(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape whose sizes are all numbers. Raises :class:`UnknownSizeError` for an open size."""
+    """Return a shape. Raise :class:`UnknownSizeError` if a size is not a number yet."""
     for size in shape:
         if isinstance(size, UnknownSize):
             raise UnknownSizeError(f"{size} must be known here")

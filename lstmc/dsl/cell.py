@@ -1,7 +1,4 @@
-"""Cells: step functions with declared arguments, bound to sizes, and traced where they are scanned or called.
-
-Tracing a step fits its arguments, calls its function, and checks the output and the next states.
-"""
+"""Cells: step functions with declared arguments, bound to sizes, and traced where they are scanned or called."""
 
 from __future__ import annotations
 
@@ -36,9 +33,8 @@ StepResult = tuple[Out, dict[str, Value]]  # ``Out``: a Value, a tuple or a dict
 
 
 def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]) -> StepResult:
-    """Return the output and the next states that a step's function returned as ``result``; ``arguments`` are the values
-    of one step by name. Raise :class:`DslError` at the function's ``return`` if ``result`` is no such pair, or if a
-    next state is missing or differs in type from the state."""
+    """Return the output and the next states that a step's function returned; ``arguments`` are the states and inputs.
+    Raise :class:`DslError` unless ``result`` is such a pair, and each next state has its state's type."""
     loc = return_location(cell.function)
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
         raise DslError(
@@ -65,8 +61,7 @@ def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]
 
 
 def _check_states(cell: Definition, following: Mapping[Any, Any]) -> None:
-    """Raise :class:`DslError` if the next states lack a state of the cell, or have a name that is no state of the
-    cell."""
+    """Raise :class:`DslError` if a state has no next value, or if a next value is of no state."""
     missing = [name for name in cell.states if name not in following]
     extra = [name for name in following if name not in cell.states]
     if not missing and not extra:
@@ -103,8 +98,7 @@ def _check_output(cell: Definition, output: Any) -> None:
 
 
 def like(output: Any, values: list[Value]) -> Any:
-    """Return ``values`` in the form of the step's ``output``: None, a dict with the keys of ``output``, a tuple, or a
-    value."""
+    """Return ``values`` in the form of a step's ``output``: None, a dict with its keys, a tuple, or a single value."""
     if output is None:
         return None
     if isinstance(output, Mapping):
@@ -113,7 +107,7 @@ def like(output: Any, values: list[Value]) -> Any:
 
 
 def _states_text(cell: Definition) -> str:
-    """Return the entries of the dict of next states as text for errors: ``"h": ..., "c": ...``."""
+    """Return the entries of the dict of next states, for errors: ``"h": ..., "c": ...``."""
     return ", ".join(f'"{name}": ...' for name in cell.states)
 
 
@@ -134,8 +128,7 @@ MOST_PLACES = 10  # notes of an error: further calls around the error add none
 
 
 def use_of(bound: BoundCell[Any], trace: Trace) -> CellUse:
-    """Return the model's record of a bound cell, and bind the cell's sizes in the record. At the first use of the cell
-    the function makes the record. A size may be an expression over dimensions of ``trace`` or of the model."""
+    """Return the model's record of a bound cell, made at the first use, with the cell's sizes as numbers."""
     root = trace.root
     key = bound if bound.instantiation is None else (bound.instantiation, bound.cell)
     if key not in root.cells:
@@ -154,8 +147,8 @@ def use_of(bound: BoundCell[Any], trace: Trace) -> CellUse:
 
 
 def _number(bound: BoundCell[Any], dim: str, text: str, trace: Trace) -> int:
-    """Return a size of a bound cell as a number: by the sizes of the function that uses the cell, or else by the
-    model's sizes. Raise :class:`DimError`, in which ``text`` names the size, if a dimension in it has no size."""
+    """Return the size ``dim`` of a bound cell as a number. Raise :class:`DimError`, which calls it ``text``, if a
+    dimension in it has no size in the function that uses the cell, or in the model."""
     size = bound.sizes[dim]
     for scope in (trace.scope, trace.root.scope):
         missing = scope.missing((size,))
@@ -171,10 +164,8 @@ def _number(bound: BoundCell[Any], dim: str, text: str, trace: Trace) -> int:
 def bind_argument(
     bound: BoundCell[Any], use: CellUse, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False
 ) -> Value:
-    """Return an argument of a cell in its declared rank, and bind the dimensions of the declared shape to the value's
-    sizes. A ``sequence`` has the time axis before the declared axes. If the value has more axes than declared, a
-    reshape flattens the last ones into the last declared axis. Raise an error if the value has fewer axes, or sizes
-    that do not fit."""
+    """Return an argument of a cell in its declared rank, and bind the dimensions of its shape to the value's sizes. A
+    ``sequence`` has the time axis in front. Further last axes are flattened into the last declared axis."""
     declared: Declaration = bound.cell.signature.declarations[name]
     lead = 1 if sequence else 0
     rank = lead + len(declared.shape)
@@ -196,8 +187,7 @@ def bind_argument(
 
 
 def declared_shape(bound: BoundCell[Any], use: CellUse, name: str) -> tuple[int, ...]:
-    """Return, in numbers, the declared shape of a parameter or of a state. Raise :class:`DimError` at the call that
-    bound the cell if a dimension has no size."""
+    """Return the declared shape of a parameter or state in numbers. Raise DimError if a dimension has no size."""
     declared = bound.cell.signature.declarations[name]
     try:
         return use.scope.sizes(declared.sizes, f"{declared.kind} {name}", bound.cell.name, [declared.note(name)])
@@ -206,8 +196,7 @@ def declared_shape(bound: BoundCell[Any], use: CellUse, name: str) -> tuple[int,
 
 
 def declare_params(bound: BoundCell[Any], use: CellUse, root: ModelTrace) -> None:
-    """Add the cell's parameters to the model, unless an earlier use of the same bound cell added them. Every dimension
-    in the parameters' shapes must have a size."""
+    """Add the cell's parameters to the model, unless an earlier use of the same bound cell did."""
     for name, declared in bound.cell.params.items():
         sizes = declared_shape(bound, use, name)
         if name not in use.params:
@@ -223,9 +212,8 @@ def add_params(
     owner: str,
     fill: Filler | None = None,
 ) -> tuple[Ref, ...]:
-    """Add the parameters of a declaration to the model, and return their outputs: one, or ``count`` for a list. If the
-    model already has a parameter of that name, use the parameter; raise :class:`DslError` if the two declarations
-    differ. ``owner`` is the cell or model that declares, for errors; ``fill`` replaces the declared filler."""
+    """Add the parameters of a declaration to the model, and return them: one, or ``count`` for a list.
+    An earlier parameter of one name is returned instead, if both declarations agree. ``fill`` replaces the filler."""
     refs: list[Ref] = []
     op = declared.op(sizes, fill)
     for one in declared.names(declared.name or name, sizes):
@@ -250,19 +238,14 @@ def add_params(
 
 
 def as_argument(declared: ParamDeclaration, values: tuple[Value, ...]) -> Any:
-    """Return the parameters of a declaration as the function's argument: a value, or a tuple of values."""
     return values if declared.count is not None else values[0]
 
 
 def call_step(
     bound: BoundCell[Any], trace: Trace, arguments: Mapping[str, Value], loc: SrcLoc | None, how: str = "called"
 ) -> StepResult:
-    """Run a bound cell's function in ``trace`` on values of one step, and return its output and next states. ``how``
-    names the kind of call in errors, such as "called" or "scanned".
-
-    Arguments are fitted to the declared shapes, and the cell's parameters are added to the model at the first use.
-    While the function runs, ``trace`` has the cell's sizes and name.
-    """
+    """Run a bound cell's function in ``trace`` on values of one step. Return its output and next states. ``how`` says
+    in errors what ran the step: "called" or "scanned"."""
     cell, use = bound.cell, use_of(bound, trace)
     if use.running:
         raise DslError(f"{cell.owner} calls itself: a step is traced to its end, so it cannot contain itself", loc=loc)
@@ -295,7 +278,6 @@ def call_step(
 
 
 def check_is_value(value: object, what: str, loc: SrcLoc | None, hint: str = "") -> None:
-    """Raise :class:`DslError` unless ``value`` is a Value; ``what`` names the argument in the error."""
     if not isinstance(value, Value):
         raise DslError(f"{what} must be a Value, found {described(value)}{hint}", loc=loc)
 
@@ -306,8 +288,7 @@ class Cell(Definition, Generic[Out]):
     kind = "cell"
 
     def __init__(self, function: Callable[..., tuple[Out, Mapping[str, Value]]]) -> None:
-        """Read the function's declarations. Raise :class:`DslError` if an option or parameter has the name of a
-        dimension, or is called ``name``."""
+        """Raise DslError for an option or parameter named like a dimension, or ``name``."""
         super().__init__(function)
         reserved = {"name": "a bound cell's own name"} | dict.fromkeys(self.dims, "a dimension")
         for argument in (*self.signature.options, *self.params):
@@ -332,8 +313,7 @@ class Cell(Definition, Generic[Out]):
         return bound
 
     def _not_bound(self, values: tuple[Any, ...]) -> str:
-        """Return the text of the error for a call of the cell with positional arguments: a Value means that the user
-        runs a step before the cell has sizes; anything else is a size without a name."""
+        """Return the error for positional arguments, by which the user runs a step or gives sizes without names."""
         if any(isinstance(value, Value) for value in values):
             arguments = ", ".join([*self.inputs, *self.states])
             return (
@@ -348,9 +328,7 @@ class Cell(Definition, Generic[Out]):
         return f"{self.name}({', '.join(f'{d}=...' for d in self.dims if d not in inferred)})"
 
     def _bind(self, bound: BoundCell[Out], key: str, value: Any, loc: SrcLoc | None) -> None:
-        """Record the keyword argument ``key`` of the binding call in ``bound``: as an option, as the size of a
-        dimension or as the filler of a parameter. Raise an error if the cell has none of this name, or if the value
-        does not fit."""
+        """Record a keyword argument of the call in ``bound``: an option, a size or a filler."""
         if key in self.signature.options:
             bound.options[key] = value
         elif key in self.dims:
@@ -380,7 +358,6 @@ class Cell(Definition, Generic[Out]):
             )
 
     def _bindable(self) -> str:
-        """Return the names that a call can bind, by kind, as text for errors."""
         kinds = {"dimensions": self.dims, "options": [*self.signature.options], "parameters": [*self.params]}
         return "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names) or "nothing"
 
@@ -398,27 +375,24 @@ class BoundCell(Generic[Out]):
     instantiation: Instantiation | None
 
     def usage(self) -> str:
-        """Return a call of one step of the cell as text for errors: ``lstm(...)(x, h=h, c=c)``."""
+        """Return a call of one step, for errors: ``lstm(...)(x, h=h, c=c)``."""
         arguments = [*self.cell.inputs, *(f"{name}={name}" for name in self.cell.states)]
         return f"{self.cell.name}(...)({', '.join(arguments)})"
 
     def __repr__(self) -> str:
-        """Return the cell's name with its sizes and options, as ``<bound cell lstm(H=64)>``."""
         bindings = ", ".join(
             f"{name}={option_text(value):.40}" for name, value in {**self.sizes, **self.options}.items()
         )
         return f"<bound cell {self.cell.name}({bindings})>"
 
     def __call__(self, /, *inputs: Any, **named: Any) -> StepResult[Out]:
-        """Run one step inside another cell's body or in a model. Return the step's output, and the next states by
-        name."""
+        """Run one step in another cell's body or in a model. Return the output, and the next states by name."""
         loc = here()
         arguments = self._arguments(inputs, named, loc)
         return call_step(self, inner_trace(*arguments.values()), arguments, loc)
 
     def _arguments(self, inputs: tuple[Any, ...], named: Mapping[str, Any], loc: SrcLoc | None) -> dict[str, Value]:
-        """Return the inputs and states of a call by name. Raise :class:`DslError` unless the call gives each input and
-        each state of the cell exactly once, as a Value."""
+        """Return a call's arguments by name. Raise DslError unless each input and state is given once, as a Value."""
         names = [*self.cell.inputs, *self.cell.states]
         if not names:
             raise DslError(f"{self.cell.owner} has no input and no state: there is nothing to call it on", loc=loc)
@@ -437,7 +411,5 @@ class BoundCell(Generic[Out]):
 
 def cell(function: Callable[..., tuple[Out, Mapping[str, Value]]]) -> Cell[Out]:
     """Make a cell from a step function whose arguments default to ``Input``, ``State`` and ``Param`` declarations.
-
-    The step function returns its output (a Value, a tuple or dict of Values, or None) and the next states by name.
-    """
+    The step function returns its output (a Value, a tuple or dict of Values, or None) and the next states by name."""
     return Cell(function)

@@ -39,8 +39,7 @@ class Declaration(Declared):
     kind = "argument"
 
     def __post_init__(self) -> None:
-        """Raise :class:`DslError` at the declaration if the shape has no axes or an axis that is no size, or if
-        ``fill`` is no filler for this kind of declaration."""
+        """Raise :class:`DslError` at the declaration if its shape or its filler is not valid."""
         if not self.shape:
             raise DslError(f"{self.kind} needs a shape of at least one axis, found none", loc=self.loc)
         for axis, size in enumerate(self.shape):
@@ -59,7 +58,6 @@ class Declaration(Declared):
             )
 
     def _takes_fill(self, fill: object) -> bool:
-        """Return whether ``fill`` is valid here: None or a filler, but no array of values."""
         return fill is None or (isinstance(fill, Filler) and not isinstance(fill, Values))
 
     @property
@@ -73,7 +71,7 @@ class Declaration(Declared):
         return shape_text(self.shape)
 
     def note(self, name: str) -> str:
-        """Return the line of an error about this declaration: its name, kind, shape and place."""
+        """Return the line of an error about this declaration: ``name``, kind, shape and place."""
         place = f", declared at {self.loc.short}" if self.loc else ""
         return f"{name}: {self.kind} {self.text}{place}"
 
@@ -87,7 +85,6 @@ class InputDeclaration(Declaration):
     keyword = "Input"
 
     def __post_init__(self) -> None:
-        """Raise :class:`DslError` unless ``values`` is a domain or None, and the shape and the fill are valid."""
         super().__post_init__()
         if self.values is not None and not isinstance(self.values, ops.DOMAINS):
             raise DslError(
@@ -104,7 +101,6 @@ class StateDeclaration(Declaration):
     keyword = "State"
 
     def __post_init__(self) -> None:
-        """Turn a fill that is an array into a filler, then check the shape and the fill."""
         if isinstance(self.fill, np.ndarray | list | tuple):
             object.__setattr__(self, "fill", fixed_values("state fill", self.fill, self.loc, None, "fill"))
         super().__post_init__()
@@ -176,19 +172,16 @@ class ParamDeclaration(Declaration):
         return shape_text(self.shape) if self.count is None else f"{self.count} x {shape_text(self.shape)}"
 
     def names(self, name: str, sizes: Sequence[int]) -> list[str]:
-        """Return the names of the parameters that the declaration stands for: ``name`` itself, or ``name.0``,
-        ``name.1``, ... for a list, whose length is the first of ``sizes``."""
+        """Return the names of the parameters in the model: ``name``, or ``name.0``, ``name.1``, ... for a list."""
         return [name] if self.count is None else [f"{name}.{i}" for i in range(sizes[0])]
 
     def op(self, sizes: tuple[int, ...], fill: Filler | None = None) -> ops.Param:
-        """Return the op of one declared parameter; ``fill`` replaces the declared filler."""
         shape = sizes if self.count is None else sizes[1:]
         return ops.Param(shape, fill or self.fill, self.lr_mult, self.decay_mult)
 
 
 def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | None, name: str) -> Values:
-    """Return an array of numbers as a filler. Raise :class:`DslError` at the argument ``position`` or ``name`` if the
-    array has anything but finite numbers; ``what`` names the argument in the error."""
+    """Return an array of finite numbers as a filler. Raise DslError at the argument for anything else."""
     try:
         return Values.of(array)
     except ValueError as error:
@@ -201,21 +194,16 @@ def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | N
 @checked
 def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain | None = None) -> Value:
     """A network input; in a cell, the slice of one step.
-
-    With ``fill`` the input may be left out if Caffe or lstmc runs the net. Another program must feed the input.
-    ``values`` declares the range of valid numbers: ``integers(0, 1)`` for a mask of zeros and ones, ``reals(0, 10)``
-    for durations. Training data outside of the range are an error; ``verify`` draws its inputs from the range.
-    """
+    An input with ``fill`` may be left out if Caffe or lstmc runs the net; another program must feed it. ``values`` is
+    the range of valid numbers: ``integers(0, 1)`` for a mask, ``reals(0, 10)`` for durations. Training data outside of
+    it are an error, and ``verify`` draws its inputs from it."""
     return cast(Value, InputDeclaration(shape, as_filler(fill), here(), values))
 
 
 @checked
 def State(*shape: Size, fill: Filler | Any = None) -> Value:
     """A value carried from step to step. Its initial value is zero, ``fill``, or ``init`` of the scan.
-
-    ``fill`` is a scalar, an initializer, or an array with or without the axis of the batch. Minus infinity becomes
-    -1e30, whose exp is 0.
-    """
+    ``fill`` is a number (-1e30 for minus infinity), an initializer, or an array with or without the batch's axis."""
     return cast(Value, StateDeclaration(shape, as_filler(fill), here()))
 
 
@@ -229,12 +217,9 @@ def Param(
     name: str | None = None,
 ) -> Value:
     """A trained array, shared by all steps. The multipliers scale the optimizer's learning rate and weight decay.
-
-    ``fill`` is the initial value: an initializer, a scalar or an array. ``trained=False`` freezes the parameter: both
-    multipliers are 0, and if ``fill`` is an array, a weights file may omit the parameter. ``name`` is the parameter's
-    name in the model; the default is the cell's name and the argument's: ``lstm/W``. Two cells that declare the same
-    ``name`` share the parameter: shape, fill and multipliers must be equal.
-    """
+    ``fill`` is the initial value: an initializer, a scalar or an array. ``trained=False`` sets both multipliers to 0;
+    if ``fill`` is an array, a weights file may then omit the parameter. ``name`` is its name in the model, by default
+    ``CELL/ARGUMENT``. Cells share a parameter of one ``name``: shape, fill and multipliers must be equal."""
     if name is not None:
         check_name(name, "the name of a parameter", argument_location(here(), None, "name"))
     declared = ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained, name=name)
@@ -246,29 +231,24 @@ def params(
     count: Size, *shape: Size, fill: Filler | float = 0, lr_mult: float = 1, decay_mult: float = 1, trained: bool = True
 ) -> tuple[Value, ...]:
     """A tuple of ``count`` parameters of one shape, each as :func:`Param` declares it: ``W=params(3, H, H)``.
-
-    The cell's function gets the parameters as ``W[0]``, ``W[1]``, ...; in files of weights their names are ``W.0``,
-    ``W.1``, ...
-    """
+    The cell's function gets ``W[0]``, ``W[1]``, ...; in files of weights they are called ``W.0``, ``W.1``, ..."""
     declared = ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained, count)
     return cast(tuple[Value, ...], declared)
 
 
 @dataclass(frozen=True)
 class Signature:
-    """A traced function's arguments by name: declarations, and plain options with their defaults. Both dicts have the
-    order of the function's arguments."""
+    """A traced function's declarations, and its options with their defaults, in the order of its arguments."""
 
     declarations: dict[str, Declaration]
     options: dict[str, Any]
 
     def of_kind(self, kind: type[Declaration]) -> dict[str, Any]:
-        """Return the declarations of one kind by argument name."""
         return {name: d for name, d in self.declarations.items() if isinstance(d, kind)}
 
 
 def option_text(value: object) -> str:
-    """Return an option's value as text: a function's name, or the ``repr`` of any other value."""
+    """Return a function's name, or the ``repr`` of any other value."""
     return value.__name__ if isinstance(value, FunctionType) else repr(value)
 
 
@@ -278,8 +258,7 @@ class Definition:
     kind: ClassVar[str]
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        """Read the declarations and options of the function. Raise :class:`DslError` for a function that cannot be
-        traced."""
+        """Read the function's declarations and options; :class:`DslError` for a function that cannot be traced."""
         _check_function(function, self.kind)
         self.function = function
         self.name = function.__name__
@@ -288,7 +267,6 @@ class Definition:
         self.signature = _read_signature(function, self.owner)
 
     def __repr__(self) -> str:
-        """Return the kind, the name and the declared arguments as a line of text."""
         kinds = (("input", self.inputs), ("state", self.states), ("parameter", self.params))
         parts = [
             f"{kind}{'s' if len(named) > 1 else ''} " + ", ".join(f"{name} {d.text}" for name, d in named.items())
@@ -304,8 +282,7 @@ class Definition:
 
     @cached_property
     def loc(self) -> SrcLoc | None:
-        """Return the place of the function's ``def``. The place is looked up at the first access, so that loading a
-        library of cells reads no source."""
+        """The place of the function's ``def``. It is looked up late: loading a library of cells reads no source."""
         return function_location(self.function)
 
     @property
@@ -322,13 +299,12 @@ class Definition:
 
     @property
     def dims(self) -> list[str]:
-        """Return the names of the dimensions in the declared shapes, each once, in the order of the declarations."""
+        """The dimensions in the declared shapes, each once, in the order of the declarations."""
         return free([size for declared in self.signature.declarations.values() for size in declared.sizes])
 
 
 def _check_function(function: object, kind: str) -> None:
-    """Raise :class:`DslError` unless ``function`` is an ordinary function with a name; ``kind`` is "cell" or
-    "model"."""
+    """Raise DslError unless ``function`` is an ordinary function with a name. ``kind`` is "cell" or "model"."""
     if not inspect.isfunction(function) or function.__name__ == "<lambda>":
         actual = "a lambda, which has no name" if inspect.isfunction(function) else repr(function)
         raise DslError(f"@{kind} takes a function written with def, found {actual}", loc=here())

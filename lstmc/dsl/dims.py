@@ -55,7 +55,6 @@ class DimExpr:
         return _combine("//", other, self)
 
     def _no_operation(self, *others: object) -> NoReturn:
-        """Raise the error for an operator that dimensions do not have, such as ``/`` or ``%``."""
         raise DslError(
             f"dimension {self} takes part in + - * and // only. Half of it in a shape is {self}//2; where Python needs"
             " the number, take it from a Value, as in x.shape[-1] ** 0.5",
@@ -65,7 +64,6 @@ class DimExpr:
     __truediv__ = __rtruediv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = _no_operation
 
     def _no_number(self, *others: object) -> NoReturn:
-        """Raise the error for a dimension where Python needs a number: ``bool(T)``, ``range(T)``, ``T < 3``."""
         raise DslError(
             f"dimension {self} has no number here: it is a name until the model is compiled. Use it in shapes; where"
             " Python needs the number, take it from a Value, as in x.shape[-1]",
@@ -87,7 +85,6 @@ class DimExpr:
         return str(self)
 
     def parts(self) -> Iterator[Dim]:
-        """Yield the dimensions in the expression."""
         raise NotImplementedError
 
     def value(self, sizes: Mapping[str, int]) -> int:
@@ -128,7 +125,6 @@ class Combined(DimExpr):
         return OPERATORS[self.symbol](left, right)
 
     def __str__(self) -> str:
-        """Return the expression as text, with brackets where the order of the operators needs them."""
         binds_tight = self.symbol in ("*", "//")
         left = _in_brackets(self.left, ("+", "-") if binds_tight else ())
         right = _in_brackets(self.right, tuple(OPERATORS) if binds_tight else ("+", "-") if self.symbol == "-" else ())
@@ -136,13 +132,11 @@ class Combined(DimExpr):
 
 
 def _in_brackets(size: Size, symbols: tuple[str, ...]) -> str:
-    """Return a size as text, in brackets if its operator is one of ``symbols``."""
     return f"({size})" if isinstance(size, Combined) and size.symbol in symbols else str(size)
 
 
 def _combine(symbol: str, left: Any, right: Any) -> DimExpr:
-    """Return the expression of two sizes and ``+``, ``-``, ``*`` or ``//``. Raise :class:`DslError` if a side is
-    neither a dimension nor an integer, or if the divisor is not positive."""
+    """Return the expression of two sizes. Raise DslError for a side that is no size, or a divisor below 1."""
     sides = []
     for side in (left, right):
         whole = side if isinstance(side, DimExpr) else whole_number(side)
@@ -168,9 +162,7 @@ if TYPE_CHECKING:
 
 def dims(names: str) -> Dims:
     """Return dimensions by name: ``T, N = dims("T N")``. One name gives a dimension, several names give a tuple.
-
-    ``dims("T=50 N")`` gives T the size 50 if a model is compiled without a size of T.
-    """
+    ``dims("T=50 N")`` gives T the size 50 if a model is compiled without a size of T."""
     words = [word.partition("=") for word in names.replace(",", " ").split()] if isinstance(names, str) else []
     listed = [name for name, _, _ in words]
     if any(equals and not (size.isdecimal() and int(size) > 0) for _, equals, size in words):
@@ -185,17 +177,16 @@ def dims(names: str) -> Dims:
 
 
 def free(shape: Iterable[object]) -> list[str]:
-    """Return the names of the dimensions in a shape, each once, in the order of their first place in the shape."""
+    """Return the names of the dimensions in a shape, each once, in order."""
     return list(dict.fromkeys(dim.name for dim in parts(shape)))
 
 
 def parts(shape: Iterable[object]) -> Iterator[Dim]:
-    """Yield the dimensions in a shape."""
     return (dim for size in shape if isinstance(size, DimExpr) for dim in size.parts())
 
 
 def whole_number(thing: object) -> int | None:
-    """Return a Python or NumPy integer as a Python int, and an unknown size as it is; None for anything else."""
+    """Return a Python or NumPy integer as an int, and an unknown size as it is; None for anything else."""
     if isinstance(thing, UnknownSize):
         return thing
     return int(thing) if isinstance(thing, int | np.integer) and not isinstance(thing, bool) else None
@@ -229,11 +220,9 @@ class _Binding:
 
 
 class Scope:
-    """The sizes of the dimensions of one cell or model, and the reason for each size.
-
-    Errors of the methods say which sizes contradict; the caller adds the place. ``needed`` are the dimensions to
-    which a user gives sizes in one call; the error for one of them without a size shows an example with all.
-    """
+    """The sizes of the dimensions of one cell or model, with reasons. Callers add the place to the errors of its
+    methods.
+    ``needed`` are the dimensions to which a user gives sizes: an error about one of them has an example with all."""
 
     def __init__(self, needed: Sequence[str] = ()) -> None:
         self._needed = tuple(needed)
@@ -242,17 +231,15 @@ class Scope:
 
     @property
     def names(self) -> list[str]:
-        """The dimensions that have a size."""
         return list(self._bound)
 
     @property
     def asked(self) -> list[str]:
-        """Return the dimensions whose sizes were looked up, in the order of the first look-up."""
+        """The dimensions whose sizes were looked up, in the order of the first look-up."""
         return list(self._asked)
 
     def bind(self, name: str, size: int, because: str, notes: Sequence[str] = ()) -> None:
-        """Give a dimension its size. Raise :class:`DimError` if the dimension has another size already, or if the size
-        is out of range. ``because`` is the reason as text."""
+        """Give a dimension its size; ``because`` is the reason. Raise DimError for another size, or a bad one."""
         bound = self._bound.get(name)
         if bound is not None and bound.size != size:
             raise DimError(
@@ -266,9 +253,8 @@ class Scope:
         self._bound.setdefault(name, _Binding(size, because, tuple(notes)))
 
     def unify(self, declared: Sequence[Size], shape: Sequence[int], because: str, notes: Sequence[str]) -> None:
-        """Make a declared shape equal to an actual shape of the same rank: bind each dimension that has no size yet,
-        and solve for a dimension in an expression, as H in ``4*H``. Raise :class:`DimError` if sizes contradict, or if
-        an expression does not determine the dimension."""
+        """Make a declared shape equal to an actual shape of the same rank: bind its dimensions, also in expressions as
+        ``4*H``. Raise :class:`DimError` if sizes contradict, or if an expression does not determine its dimension."""
         for expected, size in zip(declared, shape, strict=True):
             missing = self.missing((expected,))
             if isinstance(expected, Dim):
@@ -298,27 +284,23 @@ class Scope:
                 self.bind(missing[0], solved, because, notes)
 
     def _reasons(self, expected: Size) -> str:
-        """Return, for errors, the sizes of the dimensions in ``expected`` with their reasons, in brackets; '' for a
-        number."""
+        """Return the sizes of the dimensions in ``expected`` with their reasons, in brackets; '' for a number."""
         bindings = {name: self._bound[name] for name in free((expected,))}
         reasons = "; ".join(f"{name} is {binding.size}, {binding.because}" for name, binding in bindings.items())
         return f" ({reasons})" if reasons else ""
 
     def _notes(self, expected: Size) -> list[str]:
-        """Return the notes of all dimensions in ``expected``."""
         return [note for name in free((expected,)) for note in self._bound[name].notes]
 
     def _determines(self, expected: Size) -> bool:
-        """Return whether the value of ``expected`` determines its unbound dimension: a division or two unbound operands
-        do not."""
+        """Return whether the value of ``expected`` determines its unbound dimension: of a division it does not."""
         if not isinstance(expected, Combined):
             return True
         unknown = [side for side in (expected.left, expected.right) if self.missing((side,))]
         return expected.symbol != "//" and len(unknown) == 1 and self._determines(unknown[0])
 
     def _solve(self, expected: Size, size: int) -> int | None:
-        """Return the size of the only unbound dimension of ``expected`` for which ``expected`` has the value ``size``;
-        None if no integer solves the equation."""
+        """Return the size of the one unbound dimension at which ``expected`` is ``size``; None if there is none."""
         if not isinstance(expected, Combined):
             return size
         left, right = expected.left, expected.right
@@ -332,13 +314,11 @@ class Scope:
         return None if value is None else self._solve(unknown, value)
 
     def missing(self, shape: Sequence[Size]) -> list[str]:
-        """Return the dimensions in ``shape`` that have no size yet."""
         names = free(shape)
         self._asked |= dict.fromkeys(names)
         return [name for name in names if name not in self._bound]
 
     def size(self, expected: Size, notes: Sequence[str] = ()) -> int:
-        """Return the number that a size stands for; every dimension in the size must be bound."""
         if not isinstance(expected, DimExpr):
             return expected
         self._asked |= dict.fromkeys(free((expected,)))
@@ -351,9 +331,8 @@ class Scope:
             ) from None
 
     def sizes(self, shape: Sequence[Size], what: str, cell: str = "", notes: Sequence[str] = ()) -> tuple[int, ...]:
-        """Return a declared shape in numbers. Raise :class:`DimError` if a dimension has no size or a number is below
-        1. The error tells the user to bind the dimension in a call of ``cell``, or, without ``cell``, to give the model
-        its size; ``what`` names the declaration."""
+        """Return a declared shape in numbers. Raise DimError for a dimension without a size, or a number below 1.
+        ``what`` names the declaration. The error asks for the size in a call of ``cell``, or else of the model."""
         missing = self.missing(shape)
         if missing:
             argument = size_argument(missing[0])
@@ -376,7 +355,6 @@ class Scope:
 
 
 def _quotient(size: int, divisor: int) -> int | None:
-    """Return ``size / divisor`` if it is an integer, else None."""
     return size // divisor if divisor and size % divisor == 0 else None
 
 

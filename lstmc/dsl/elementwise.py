@@ -1,6 +1,4 @@
-"""Elementwise functions of the language, each one op or a formula of ops; selection; pieces and shapes: values cut,
-joined, repeated, turned and filled with one number, as by NumPy's functions of these names.
-"""
+"""Elementwise functions of the language; selection; pieces and shapes, as by NumPy's functions of these names."""
 
 from __future__ import annotations
 
@@ -39,9 +37,7 @@ power = pointwise(ops.Power)
 @function
 def maximum(a: Value | float, b: Value | float) -> Value:
     """The larger of two Values, or of a Value and a number, element by element, broadcast as for ``+``.
-
-    At equal elements the gradient flows to b; if one operand is a number, the gradient is 0 at equal elements.
-    """
+    At equal elements the gradient flows to b; if one operand is a number, the gradient is 0 there."""
     x, y = value_first("maximum", a, b)
     if isinstance(y, Value):
         return apply(ops.Maximum(), x, y)
@@ -71,9 +67,7 @@ def clip(x: Value, low: float, high: float) -> Value:
 @function
 def where(mask: Value, a: Value | float, b: Value | float) -> Value:
     """``a`` where ``mask`` is 1, ``b`` where it is 0: mask * a + (1 - mask) * b, broadcast as for ``*``.
-
-    A mask between 0 and 1 interpolates. ``a``, ``b`` or both may be numbers; minus infinity is -1e30, whose exp is 0.
-    """
+    A mask between 0 and 1 interpolates. ``a`` and ``b`` may be numbers; minus infinity is -1e30, whose exp is 0."""
     a, b = bounded(a), bounded(b)
     if is_scalar(a) and is_scalar(b):
         difference = np.float32(finite(a)) - np.float32(finite(b))
@@ -83,8 +77,7 @@ def where(mask: Value, a: Value | float, b: Value | float) -> Value:
 
 
 def value_first(function: str, a: Any, b: Any) -> tuple[Value, Value | float]:
-    """Return the two operands of a function, with the Value before the number if one of them is a number. Raise
-    :class:`DslError` unless at least one operand is a Value and the other is a Value or a number."""
+    """Return the two operands, a Value before a number. Raise :class:`DslError` unless one is a Value."""
     for position, (name, value) in enumerate((("a", a), ("b", b))):
         if not is_scalar(value):
             check_value(function, value, position, name)
@@ -101,9 +94,7 @@ GELU_CUBIC = 0.044715 * GELU_LINEAR
 @function
 def hard_sigmoid(x: Value, slope: float = 0.2, offset: float = 0.5) -> Value:
     """slope * x + offset between 0 and 1. Courbariaux et al. 2015, arXiv:1511.00363.
-
-    The defaults are those of Keras 1 and 2 and of ONNX; PyTorch and Keras 3 have ``slope`` 1/6.
-    """
+    The defaults are those of Keras 1 and 2 and of ONNX; PyTorch and Keras 3 have ``slope`` 1/6."""
     scale = number_of("hard_sigmoid", "slope", slope)
     return clip(scale * x + number_of("hard_sigmoid", "offset", offset, position=2), 0, 1)
 
@@ -147,10 +138,8 @@ def square(x: Value) -> Value:
 @function
 def step(x: Value) -> Value:
     """1 where x > 0, else 0, without a gradient: tanh(2**96 * relu(x)), which is 1 from x = 2**-91 on.
-
-    Caffe's layer Threshold is not used, because Caffe aborts if a net with this layer is trained. A net that is not
-    trained omits ``stop_gradient``; with a factor above 2**96 the backward pass would overflow there.
-    """
+    Caffe's layer Threshold aborts in a net that is trained. A larger factor would overflow in the backward pass of a
+    net that is not trained, which omits ``stop_gradient``."""
     return tanh(2.0**96 * relu(stop_gradient(x)))
 
 
@@ -166,7 +155,6 @@ ERFC = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 
 
 def _erfc_of_magnitude(x: Value) -> Value:
-    """Return 1 - erf(abs(x)) by the formula of ``ERFC``."""
     t = power(1 + 0.3275911 * builtins.abs(x), -1)
     total = ERFC[0] * t
     for coefficient in ERFC[1:]:
@@ -183,11 +171,8 @@ def erf(x: Value) -> Value:
 @function
 def gelu(x: Value, *, approximate: bool = True) -> Value:
     """x times the normal distribution function of x. Hendrycks and Gimpel 2016, arXiv:1606.08415.
-
-    The default is the approximation 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))), which PyTorch calls
-    ``approximate="tanh"`` and which differs from the function by at most 0.0005. ``approximate=False`` uses the error
-    function and differs by at most 1e-6.
-    """
+    The default is the approximation 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))), PyTorch's
+    ``approximate="tanh"``, within 0.0005. ``approximate=False`` uses the error function, within 1e-6."""
     if not isinstance(approximate, bool):
         raise wrong_argument("gelu", "approximate", "True or False", approximate)
     if not approximate:
@@ -201,11 +186,8 @@ T = TypeVar("T")
 @function
 def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = None) -> Value:
     """``x @ W.T + b``. W is [out, in] as Caffe stores it, b is [out].
-
     The last axes of x that together have ``in`` elements are flattened: x [T, N, D] with W [H, D] gives [T, N, H]; x
-    [N, 128, 10, 10] with W [H, 12800] gives [N, H]. If axes of size 1 leave a choice, give ``axis``, the first
-    flattened axis.
-    """
+    [N, 128, 10, 10] with W [H, 12800] gives [N, H]. If axes of size 1 leave a choice, ``axis`` is the first."""
     operands = (x, W) if b is None else (x, W, b)
     width = W.shape[-1] if W.shape else 1  # a W without axes: the op refuses it
     if axis is None:
@@ -249,9 +231,7 @@ def concat(*values: Value | Sequence[Value], axis: int = -1) -> Value:
 @function
 def reshape(x: Value, *shape: Size | Sequence[Size]) -> Value:
     """The same elements as another shape: ``reshape(x, N, 4*H)`` or ``reshape(x, (N, -1))``; one size may be -1.
-
-    ``reshape(x, ())`` is a single element as a number without axes.
-    """
+    ``reshape(x, ())`` is a single element as a number without axes."""
     sizes = [size_of(x, size) for size in flat(shape)]
     fixed = prod(size for size in sizes if size != -1)
     if not shape or sizes.count(-1) > 1 or fixed < 1 or (-1 in sizes and x.type.size % fixed):
@@ -281,9 +261,7 @@ def abs(x: Any) -> Any:
 @function
 def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
     """x broadcast to ``shape``: [N, 1] to (N, H). A size of -1 leaves the size of that axis of x.
-
-    The shape is given as ``expand(x, N, H)`` or ``expand(x, (N, H))``.
-    """
+    The shape is given as ``expand(x, N, H)`` or ``expand(x, (N, H))``."""
     sizes = [size_of(x, size) for size in flat(shape)]
     added = len(sizes) - x.type.rank
     target = tuple(x.shape[i - added] if size == -1 and i >= added else size for i, size in enumerate(sizes))
@@ -295,8 +273,7 @@ def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
 
 @function
 def tile(x: Value, repeats: int | Sequence[int]) -> Value:
-    """x repeated along each axis as many times as ``repeats`` says: ``tile(x, 3)`` along the last axis, ``tile(x, (2,
-    1))``."""
+    """x repeated ``repeats`` times along each axis: ``tile(x, (2, 1))``; ``tile(x, 3)`` repeats along the last axis."""
     counts = [size_of(x, count) for count in flat((repeats,))]
     if not counts or min(counts) < 1:
         raise ShapeError(
@@ -311,8 +288,7 @@ def tile(x: Value, repeats: int | Sequence[int]) -> Value:
 
 @function
 def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
-    """Values of one shape, joined along a new axis: ``stack(a, b)`` or ``stack([a, b])`` of two arrays [N, H] is [2, N,
-    H]."""
+    """Values of one shape, joined along a new axis: ``stack(a, b)`` or ``stack([a, b])`` of [N, H] is [2, N, H]."""
     listed = flat(values)
     if not listed:
         raise DslError("stack takes one Value or more, found none", loc=here())
@@ -337,9 +313,7 @@ def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
 @function
 def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
     """x with its axes in another order: ``transpose(x, 0, 2, 1)`` or ``transpose(x, (0, 2, 1))``, as in NumPy.
-
-    Without ``axes`` the last two axes are exchanged: [N, A, B] gives [N, B, A].
-    """
+    Without ``axes`` the last two axes are exchanged: [N, A, B] gives [N, B, A]."""
     rank = x.type.rank
     if rank < 2:
         raise wrong_shape("transpose: x must have two axes or more", x=x)

@@ -23,25 +23,17 @@ R = TypeVar("R")
 
 
 def function(body: Callable[P, R]) -> Callable[P, R]:
-    """Return ``body`` with a check of its arguments, and with names for its results: see :func:`named`.
-
-    An argument must have the type that the signature declares: a Value, None, a number, or a list of Values.
-    """
+    """Return ``body`` with names for its results, as :func:`named` gives them, and a check of its arguments' types."""
     return named(body, body.__name__, signature(body))
 
 
 def named(body: Callable[P, R], word: str = "", checked_by: Signature | None = None) -> Callable[P, R]:
-    """Return ``body`` with names for its results: the variables on the caller's line, else ``word`` and the operands'
+    """Return ``body`` with names for its results: the variables on the caller's line, or ``word`` and the operands'
     names.
-
-    For an operator, which has no ``word``, and for the ops inside ``body``, ``Trace.apply`` chooses the names.
-    ``checked_by`` is the signature by which the arguments are checked, if any.
-    """
+    Without ``word``, as for an operator, ``Trace.apply`` chooses the names. ``checked_by`` checks the arguments."""
 
     @wraps(body)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        """Check the arguments, run ``body``, and name its new results, unless another function of the language calls
-        ``body``."""
         if checked_by is not None:
             _check_values(word, checked_by, args, kwargs)
         if CALL.get() is not None:  # inside another function of the language, which names its own result
@@ -62,8 +54,7 @@ def named(body: Callable[P, R], word: str = "", checked_by: Signature | None = N
 
 
 def _check_values(function: str, expected: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Raise :class:`DslError` for an argument that is no Value although the signature of ``function`` declares a Value,
-    or no number although it declares a Value or a number."""
+    """Raise :class:`DslError` for an argument that is no Value or number where the signature declares one."""
     try:
         bound = expected.bind(*args, **kwargs).arguments
     except TypeError:  # the call of the function raises the same error
@@ -91,15 +82,13 @@ def check_value(function: str, value: object, position: int | None, name: str | 
 
 
 def wrong_argument(function: str, name: str, expected: str, value: object, position: int | None = None) -> DslError:
-    """Return the error for an argument that is not ``expected``. ``position`` is the argument's place in the call, if
-    the call does not give it by name."""
+    """Return the error for an argument that is not ``expected``; ``position`` is its place in the call."""
     loc = argument_location(here(), position, name)
     return DslError(f"{function}: {name} must be {expected}, found {described(value)}", loc=loc)
 
 
 def wrong_shape(problem: str, more: str = "", /, **values: Traced) -> ShapeError:
-    """Return the error for values whose shapes do not fit: the problem, each value's shape and origin, and ``more``, an
-    advice."""
+    """Return the error for values whose shapes do not fit; ``more`` is an advice."""
     types = ", ".join(f"{name} is {value.type}" for name, value in values.items())
     notes = [f"{name} is {origin(value)}" for name, value in values.items()]
     return ShapeError(f"{problem}: {types}{more}", loc=here(), notes=notes)
@@ -110,7 +99,6 @@ def checked(body: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(body)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        """Run ``body``. Raise :class:`DslError` if the arguments do not fit its signature."""
         try:
             return body(*args, **kwargs)
         except TypeError as error:
@@ -121,17 +109,13 @@ def checked(body: Callable[P, R]) -> Callable[P, R]:
 
 
 def refuse_arguments(function: Callable[..., Any], keywords: Iterable[str], error: TypeError) -> None:
-    """Raise :class:`DslError` if ``error`` says that the call does not fit the function's signature; return if the
-    error is from inside the function, where the traceback goes deeper than the call."""
+    """Raise :class:`DslError` if ``error`` is of the call itself, and not from inside the function."""
     if error.__traceback__ is None or error.__traceback__.tb_next is None:
         refuse_call(function.__name__, signature(function), keywords, str(error))
 
 
 def refuse_call(name: str, expected: Signature, keywords: Iterable[str], why: str) -> NoReturn:
-    """Raise the :class:`DslError` of a call with wrong arguments: the fault, and the function's signature.
-
-    ``keywords`` are the names of the keyword arguments; ``why`` is Python's own text.
-    """
+    """Raise DslError for a call that does not fit the signature ``expected``; ``why`` is Python's own text."""
     bare = [parameter.replace(annotation=Parameter.empty) for parameter in expected.parameters.values()]
     usage = f"{name}{Signature([_plain(p) for p in bare])}".replace("Ellipsis", "...")
     unknown = [word for word in keywords if word not in expected.parameters]
@@ -148,23 +132,20 @@ def refuse_call(name: str, expected: Signature, keywords: Iterable[str], why: st
 
 
 def _plain(parameter: Parameter) -> Parameter:
-    """Return a parameter for display. A default such as ``<object ...>`` has no text that is an expression: it becomes
-    ``...``."""
+    """Return a parameter for display: a default such as ``<object ...>``, which is no expression, becomes ``...``."""
     is_mark = parameter.default is not Parameter.empty and repr(parameter.default).startswith("<")
     return parameter.replace(default=...) if is_mark else parameter
 
 
 def suggested_argument(word: str, names: Iterable[str]) -> str:
-    """Return the end of the error "no argument WORD": the argument that other libraries call ``word``, or one with a
-    similar name; '' if there is neither."""
+    """Return the end of the error "no argument WORD": the argument that is meant, or '' if none is like it."""
     valid = list(names)
     meant = [name for name in valid if word in names_elsewhere("arguments").get(name, "").split()]
     return f": write {meant[0]}=" if meant else did_you_mean(word, valid)
 
 
 def _name_results(call: Call, result: object, word: str, args: Iterable[Any]) -> None:
-    """Name those results of a call that the call computed itself: by the variables on the caller's line if there is a
-    variable for each result, else by ``word`` and the operands' names."""
+    """Name the new results of a call by the caller's variables, or else by ``word`` and the operands."""
     results = result if isinstance(result, tuple) else (result,)
     new = [isinstance(value, Traced) and (value.trace, value.ref) in call.values for value in results]
     if not any(new):
@@ -185,13 +166,11 @@ def _name_results(call: Call, result: object, word: str, args: Iterable[Any]) ->
 
 
 def flat(arguments: Iterable[Any]) -> list[Any]:
-    """Return arguments as one list, whether they are given one by one or in lists."""
     return [thing for part in arguments for thing in (part if isinstance(part, list | tuple) else [part])]
 
 
 class Declared:
-    """The base of declarations. A declaration is a value only as the default of an argument of a cell or model.
-    ``keyword`` is the function that declares: ``Input``, ``State`` or ``Param``."""
+    """The base of declarations. ``keyword`` is the function that declares: ``Input``, ``State`` or ``Param``."""
 
     keyword: ClassVar[str]
 

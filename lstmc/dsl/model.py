@@ -25,11 +25,8 @@ from lstmc.text import did_you_mean, nearest_or_all, unused
 
 class Model(Definition):
     """A function from inputs and parameters to named outputs. :meth:`graph` traces it.
-
-    ``solver`` has the settings of training, in the backend's own type. ``delays`` has for each late output the number
-    of steps by which it is late: a convolution that sees future frames makes an output late. ``states`` maps inputs of
-    a model that is one step to the outputs with their next values.
-    """
+    ``solver`` has the settings of training. ``delays`` has the number of steps by which an output is late, as after a
+    convolution that sees future frames. ``states`` maps inputs of a model that is one step to the outputs after it."""
 
     kind = "model"
 
@@ -40,8 +37,6 @@ class Model(Definition):
         delays: Mapping[str, int] | None = None,
         states: Mapping[str, str] | None = None,
     ) -> None:
-        """Read the function's signature, and check ``delays`` and ``states``. Raise :class:`DslError` for a declared
-        State, which only a cell has."""
         super().__init__(function)
         self.source_function = cast(FunctionType, self.function)  # the user's, whose lines errors name
         self.solver = solver
@@ -52,11 +47,8 @@ class Model(Definition):
             raise DslError(problem, loc=declared.loc, scope=self.owner)
 
     def graph(self, /, **sizes: int) -> Graph:
-        """Return the model's graph with its dimensions bound to ``sizes``, which must have all dimensions of the model
-        and no others.
-
-        Raise :class:`~lstmc.errors.DslError` or a subclass at the user's own lines.
-        """
+        """Return the model's graph at these sizes, one for each dimension of the model.
+        Raises :class:`~lstmc.errors.DslError` or a subclass at the user's own lines."""
         trace = ModelTrace(self.owner, Builder(self.name), self._scope(sizes), is_step=bool(self.next_states))
         try:
             with opened(trace):
@@ -89,8 +81,7 @@ class Model(Definition):
         )
 
     def with_options(self, /, **values: object) -> Self:
-        """Return a copy of the model with other values for its options. Raise :class:`DslError` for a name that is no
-        option."""
+        """Return a copy of the model with other values of its options. Raises DslError for other names."""
         options = self.signature.options
         for name in values:
             if name not in options:
@@ -107,8 +98,7 @@ class Model(Definition):
         return DslError(problem, loc=self.loc, scope=self.owner)
 
     def _argument(self, trace: ModelTrace, name: str, declared: Declaration) -> Any:
-        """Add an input or the parameters of a declaration to the graph, and return the argument that the function
-        gets."""
+        """Add an input or the parameters of a declaration to the graph, and return the function's argument."""
         try:
             sizes = trace.scope.sizes(declared.sizes, f"{declared.kind} {name}")
         except DimError as error:
@@ -123,8 +113,7 @@ class Model(Definition):
         return Value(trace, ref)
 
     def _scope(self, sizes: Mapping[str, int]) -> Scope:
-        """Return the sizes of the model's dimensions: the given ones, and defaults. Raises :class:`DimError` for a size
-        that is no positive integer."""
+        """Return the sizes of the dimensions: given ones, and defaults. Raise :class:`DimError` for an invalid size."""
         scope = Scope(needed=self.dims)
         for name, size in sizes.items():
             number = whole_number(size)
@@ -140,7 +129,7 @@ class Model(Definition):
         return scope
 
     def _checked_delays(self, delays: object) -> dict[str, int]:
-        """Return the delays that are not 0. Raises :class:`DslError` unless they are integers of 0 or more by name."""
+        """Return the delays that are not 0. Raise :class:`DslError` unless they are integers of 0 or more by name."""
         steps = (
             {name: whole_number(count) for name, count in delays.items()} if isinstance(delays, Mapping) else {"": None}
         )
@@ -149,7 +138,6 @@ class Model(Definition):
         return {name: count for name, count in steps.items() if count}
 
     def _delays(self, outputs: Collection[str]) -> dict[str, int]:
-        """Return the delays. Raises :class:`DslError` for a name that is no output."""
         for name in self.delays:
             if name not in outputs:
                 raise self._error(
@@ -158,8 +146,7 @@ class Model(Definition):
         return self.delays
 
     def _checked_states(self, states: object) -> dict[str, str]:
-        """Return a dict from each state's name to the name of its next value. Raises :class:`DslError` unless the
-        states are inputs and the next values differ."""
+        """Return the next value of each state. Raise DslError unless states are inputs and next values differ."""
         names = states if isinstance(states, Mapping) else {"": None}
         if not all(isinstance(name, str) for name in (*names, *names.values())) or len({*names.values()}) < len(names):
             raise self._error(
@@ -172,8 +159,7 @@ class Model(Definition):
         return dict(names)
 
     def _with_states(self, trace: ModelTrace, outputs: Sequence[Output]) -> list[Output]:
-        """Return the outputs of a model that is one step; an output that is a state's next value names the input that
-        takes it at the next step."""
+        """Return the outputs of a model that is one step: next values of states name the inputs that take them."""
         refs = {output.name: output.ref for output in outputs}
         for state, following in self.next_states.items():
             if following not in refs:
@@ -193,15 +179,13 @@ class Model(Definition):
         return [o._replace(carried_to=takes.get(o.name, o.carried_to)) for o in outputs]
 
     def _check_used(self, sizes: Iterable[str], used: Collection[str]) -> None:
-        """Raise :class:`DimError` for a size of a dimension that the model does not have."""
         for name in sizes:
             if name not in used:
                 problem = f"unknown dimension {name}{nearest_or_all(name, used, f'{self.name} has')}"
                 raise DimError(problem, loc=self.loc, scope=self.owner)
 
     def _outputs(self, result: Any, trace: Trace) -> dict[str, Value]:
-        """Return the outputs by name from what the model's function returned. Raises :class:`DslError` for anything but
-        Values."""
+        """Return the outputs by name from the function's ``result``; :class:`DslError` for anything but Values."""
         loc = return_location(self.function)
         if isinstance(result, Mapping):
             named: dict[Any, Any] = dict(result)
@@ -224,8 +208,7 @@ class Model(Definition):
         return {name: trace.adopt(value, loc) for name, value in named.items()}
 
     def _names(self, results: Sequence[Any]) -> list[str]:
-        """Return the names of outputs that are not returned in a dict: the variables of the ``return``, else the names
-        of the values."""
+        """Return the names of outputs without a dict: the variables of the ``return``, else the names of the values."""
         variables = returned_names(self.function)
         if len(variables) != len(results):
             variables = (None,) * len(results)
@@ -237,8 +220,7 @@ class Model(Definition):
 
     @staticmethod
     def _name_of(value: Value, default: str) -> str:
-        """Return the name of an output's value: the variable that it was assigned to, ``h_T`` for a scan's last h, else
-        ``default``."""
+        """Return the variable that an output was assigned to, ``h_T`` for a scan's last h, or else ``default``."""
         node = value.trace.builder.node(value.ref.node)
         names, out = assigned_names(node.loc), value.ref.out
         if isinstance(node.op, Scan):
@@ -250,7 +232,7 @@ class Model(Definition):
 
 
 def _with_carried(trace: ModelTrace, outputs: Mapping[str, Ref], delays: Mapping[str, int]) -> list[Output]:
-    """Return a model's outputs, and the last states that the next batch starts from, under further names."""
+    """Return a model's outputs, and further outputs for last states that the next batch starts from."""
     by_name = {name: Output(name, ref, delay=delays.get(name, 0)) for name, ref in outputs.items()}
     for start, last in trace.carried.items():
         others = {name for name, output in by_name.items() if output.ref != last or output.carried_to}
@@ -260,7 +242,7 @@ def _with_carried(trace: ModelTrace, outputs: Mapping[str, Ref], delays: Mapping
 
 
 def _hint(result: object, name: object, value: object) -> str:
-    """Return the end of the error for an output that is no Value: a hint if it contains Values; else an empty text."""
+    """Return a hint for an output that contains Values instead of being one; else an empty text."""
     last_states = isinstance(value, Mapping) and isinstance(result, tuple)
     if last_states or (isinstance(value, tuple) and any(isinstance(item, Mapping) for item in value)):
         return ": scan returns its outputs and the last states, as in y, last = scan(...)"
@@ -288,34 +270,27 @@ def model(
     states: Mapping[str, str] | None = None,
 ) -> Any:
     """Make a model from a function whose arguments default to ``Input`` and ``Param`` declarations.
-
-    It returns a Value, a tuple of Values, or a dict of them by name. ``@model(solver=Solver(...))`` says how it is
-    trained: the settings are a ``lstmc.Solver``, or a backend's own. ``@model(delays={"y": 2})`` says that output y
-    comes 2 steps late: y[t] belongs to the inputs of step t - 2. Manifests and streaming programs contain this number.
-    ``@model(states={"h": "h_next"})`` says that the model is one step: output h_next is the value of input h at the
-    next step. At the first step it is 0, or the input's ``fill``. Scans in it run along other axes than time.
-    """
+    It returns a Value, a tuple of Values, or a dict of them by name. ``solver`` has the settings of training: a
+    ``lstmc.Solver``, or a backend's own. ``@model(delays={"y": 2})`` says that output y comes 2 steps late: y[t]
+    belongs to the inputs of step t - 2. Manifests and streaming programs contain this number. ``@model(states={"h":
+    "h_next"})`` says that the model is one step: output h_next is the value of input h at the next step. At the first
+    step it is 0, or the input's ``fill``. Scans in it run along other axes than time."""
     if function is None:
         return lambda decorated: Model(decorated, solver, delays, states)
     return Model(function)
 
 
 class CellModel(Model):
-    """A model that runs a cell over ``T`` steps: its inputs are sequences [T, ...], its outputs are ``y`` over time and
-    the last states.
-
-    Dimensions are the cell's own and T. The last value of a state ``h`` is called ``h_T``; outputs that the cell
-    returns as a dict keep their names. ``options`` are those of :func:`~lstmc.scan`, such as ``reverse=True``.
-    """
+    """A model that runs a cell over ``T`` steps: inputs are sequences [T, ...], outputs are ``y`` over time and last
+    states.
+    The last value of a state ``h`` is called ``h_T``; outputs that the cell returns as a dict keep their names.
+    ``options`` are those of :func:`~lstmc.scan`."""
 
     def __init__(self, cell: Cell, **options: Any) -> None:
-        """Make the model's function, which scans the cell, and give it the signature and the documentation of the
-        cell."""
         self.cell = cell
         time = Dim("T")
 
         def run(**sequences: Value) -> dict[str, Value]:
-            """Return the cell's outputs over time, and its last states as ``NAME_T``, by name."""
             sizes: dict[str, Any] = {name: Dim(name) for name in cell.dims}
             bound = cell(name=cell.name, **sizes)
             y, last = scan(bound, sequences, **options)
@@ -342,8 +317,7 @@ class CellModel(Model):
         return list(dict.fromkeys(["T", *self.cell.dims]))
 
     def _scope(self, sizes: Mapping[str, int]) -> Scope:
-        """Return the sizes of the dimensions. Raises :class:`DimError` if a size of the cell's declarations is
-        missing."""
+        """Return the sizes of the dimensions, and raise :class:`DimError` if one of the cell's is missing."""
         self._check_used(sizes, self.dims)
         scope = super()._scope(sizes)
         for name, declared in self.cell.signature.declarations.items():

@@ -18,8 +18,7 @@ from lstmc.source import argument_location, here
 
 
 def axis_of(function: str, axis: int, x: Value, position: int | None = None) -> int:
-    """Return an axis of x, counted from the front, from an integer that may count from the back. ``position`` is the
-    argument's place in the call, for the error."""
+    """Return an axis of x, counted from the front. ``position`` is the place of the argument, for the error."""
     rank, number = x.type.rank, whole_number(axis)
     if number is None or not -rank <= number < rank:
         raise ShapeError(
@@ -41,7 +40,7 @@ def size_of(x: Value, size: Size) -> int:
 
 
 def number_of(function: str, name: str, value: float, position: int | None = 1) -> float:
-    """Return the argument at ``position`` as a float. Raises :class:`DslError` unless it is a finite number."""
+    """Return the argument at ``position`` as a finite float."""
     if not is_scalar(value):
         raise wrong_argument(function, name, "a number", value, position)
     return finite(value)
@@ -57,8 +56,7 @@ def whole_number_of(function: str, name: str, value: object, least: int | None =
 
 
 def pair_of(function: str, name: str, value: object, least: int, position: int | None = None) -> tuple[int, int]:
-    """Return (height, width) from one integer for both or from two integers. Raises :class:`DslError` if one is below
-    ``least``."""
+    """Return (height, width) from one integer for both or from two integers, all of at least ``least``."""
     pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
     numbers = [whole_number(number) for number in pair]
     if len(numbers) != 2 or any(number is None or number < least for number in numbers):
@@ -67,7 +65,6 @@ def pair_of(function: str, name: str, value: object, least: int, position: int |
 
 
 def word_of(function: str, name: str, value: object, words: tuple[str, ...]) -> str:
-    """Return an argument that must be one of ``words``; errors name the argument."""
     if not isinstance(value, str) or value not in words:
         raise wrong_argument(function, name, f"one of {', '.join(words)}", value)
     return value
@@ -79,10 +76,7 @@ P = ParamSpec("P")
 @named
 def op(operation: Op, *values: Value) -> Value:
     """The result of an op on values: ``op(Cube(), x)``. For an op with several results there is ``op_results``.
-
-    Raises :class:`~lstmc.errors.DslError` for an op that models cannot have, and the ``ShapeError`` of the op's
-    ``infer``.
-    """
+    Raises :class:`~lstmc.errors.DslError` for an op that models cannot have, and the op's own ``ShapeError``."""
     results = _applied("op", operation, values)
     if len(results) != 1:
         raise DslError(
@@ -99,10 +93,7 @@ def op_results(operation: Op, *values: Value) -> tuple[Value, ...]:
 
 def pointwise(cls: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], Value]:
     """Return the function ``f(x, attribute, ...)`` of a class of elementwise ops: ``swish = pointwise(Swish)``.
-
-    The function has the name of the op without its dialect, and the arguments, defaults (numbers) and documentation of
-    the op's class. Raise :class:`~lstmc.errors.DslError` for a class that is no elementwise op.
-    """
+    It has the op's name without the dialect, and the arguments, number defaults and documentation of the class."""
     if not (isinstance(cls, type) and issubclass(cls, Pointwise)):
         actual = cls.__name__ if isinstance(cls, type) else described(cls)
         raise DslError(f"pointwise takes a class that derives from lstmc.ops.Pointwise, found {actual}", loc=here())
@@ -116,7 +107,6 @@ def pointwise(cls: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], Va
     )
 
     def function(*args: Any, **kwargs: Any) -> Value:
-        """Return the result of the op on x, with the attributes that the call gives."""
         try:
             bound = call.bind(*args, **kwargs)
         except TypeError as error:
@@ -136,8 +126,7 @@ def pointwise(cls: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], Va
 
 
 def _applied(function: str, operation: Op, values: tuple[Value, ...]) -> tuple[Value, ...]:
-    """Add an op to the trace of its operands, and return its results. Errors name ``function`` and the user's line.
-    Raise :class:`DslError` for an op of a backend, a wrong number of operands, or an ``infer`` that fails."""
+    """Add an op to the trace of its operands, and return its results; errors name ``function`` and the user's line."""
     if not isinstance(operation, Op):
         actual = f"the class {operation.__name__}: call it" if isinstance(operation, type) else described(operation)
         raise DslError(

@@ -1,8 +1,4 @@
-"""Operators of values: indexing by Split and Reshape, NumPy's broadcasting by Tile, matrix products, and hints.
-
-Indexing accepts integers, slices, ``None`` and ``...``. Hints name the language's function for a
-function or method of NumPy, PyTorch or Keras.
-"""
+"""Operators of values: indexing by Split and Reshape, broadcasting by Tile, products of matrices. Names elsewhere."""
 
 from __future__ import annotations
 
@@ -29,12 +25,8 @@ class IndexRefused(Exception):
 
 
 def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list[Piece]:
-    """Return the ops, first to last, that index an array of ``shape`` with ``index``. ``size`` gives a dimension's
-    number.
-
-    A slice with a step cuts out whole groups of ``step`` elements, and takes one element of each group. Raises
-    :class:`IndexRefused`.
-    """
+    """Return the ops, first to last, that index an array of ``shape``; ``size`` gives a dimension's number.
+    A slice with a step cuts out whole groups of ``step`` elements, and takes one element of each."""
     parts = list(index) if isinstance(index, tuple) else [index]
     count = sum(part is not None and part is not Ellipsis for part in parts)
     if count > len(shape):
@@ -77,8 +69,7 @@ def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list
 
 
 def _groups(start: int, stop: int, every: int, axis: int, shape: Shape) -> tuple[int, int]:
-    """Return the bounds [start, stop) of the whole groups of ``every`` elements that contain a slice with a step.
-    Raises :class:`IndexRefused` if they do not fit into the axis."""
+    """Return the bounds [start, stop) of the whole groups of ``every`` elements that contain a slice with a step."""
     elements = (stop - start + every - 1) // every * every
     for first in range(start, max(start - every, -1), -1):
         if first + elements <= shape[axis]:
@@ -90,8 +81,7 @@ def _groups(start: int, stop: int, every: int, axis: int, shape: Shape) -> tuple
 
 
 def _range(part: object, axis: int, shape: Shape, size: Callable[[DimExpr], int]) -> tuple[int, int, int]:
-    """Return start, stop and step of the elements that a part of an index takes; the step 0 stands for an integer,
-    which drops the axis."""
+    """Return start, stop and step of the elements that ``part`` takes. Step 0 drops the axis, as an integer does."""
     length = shape[axis]
     if not isinstance(part, slice):
         number = _number(part, size)
@@ -108,7 +98,6 @@ def _range(part: object, axis: int, shape: Shape, size: Callable[[DimExpr], int]
 
 
 def _number(part: object, size: Callable[[DimExpr], int]) -> int:
-    """Return an integer or a dimension of an index as a number. Raises :class:`IndexRefused` for anything else."""
     if isinstance(part, DimExpr):
         return size(part)
     number = whole_number(part)
@@ -134,16 +123,10 @@ def repeated(x: Shape, shape: Shape) -> tuple[Op, ...]:
 
 
 def operands_repeated(x: Shape, y: Shape, is_fixed: Callable[[int], bool]) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
-    """Return the ops on x and the ops on y that broadcast them for an elementwise op, with as few new elements as
-    possible.
-
-    ``is_fixed(0)`` tells whether x is made of parameters alone, ``is_fixed(1)`` whether y is. If exactly one operand
-    is, the other operand is broadcast, so that a layer can hold the parameter as it is. ``is_fixed`` walks to the
-    leaves of the graph, so it is called only if the answer matters.
-
-    No op is needed if one operand covers consecutive axes of the other. If the shapes do not fit, no op is returned,
-    and the elementwise op raises.
-    """
+    """Return the ops on x and on y that broadcast them for an elementwise op, with as few new elements as possible.
+    None is needed if one operand covers consecutive axes of the other; none is returned for shapes that do not fit.
+    ``is_fixed`` tells of an operand, 0 or 1, whether it is made of parameters alone. If one is, the other is broadcast,
+    so that a layer can hold the parameter as it is. It walks the graph, and is called only if the answer matters."""
     shape = common_shape(x, y)
     if shape is None or covered_axes(x, y) is not None or covered_axes(y, x) is not None:
         return (), ()
@@ -160,18 +143,13 @@ Ops = tuple[Op, ...]
 
 
 def fit(x: Shape, y: Shape) -> bool:
-    """Return whether x @ y is valid for these shapes: x's last axis is as long as y's last axis but one (the only axis
-    of a vector), and the axes before them broadcast."""
+    """Return whether x @ y is valid: the axes that are summed are equally long, and those before broadcast."""
     return bool(x and y) and x[-1] == y[max(len(y) - 2, 0)] and common_shape(x[:-2], y[:-2]) is not None
 
 
 def product(x: Shape, y: Shape) -> tuple[Ops, Ops, Ops]:
-    """Return three lists of ops that compute x @ y: the ops on x, the ops on y, and the ops on their element-wise
-    product.
-
-    A vector is a row on the left and a column on the right; the result lacks the axis of one element of this row or
-    column.
-    """
+    """Return the ops on x, on y, and on their element-wise product that compute x @ y.
+    A vector is a row on the left and a column on the right; the result lacks the axis of its one element."""
     *before, rows, inner = x if len(x) > 1 else (1, *x)
     *behind, _, columns = y if len(y) > 1 else (*y, 1)
     lead = common_shape(tuple(before), tuple(behind))
@@ -188,20 +166,18 @@ def product(x: Shape, y: Shape) -> tuple[Ops, Ops, Ops]:
 
 
 def _shaped(shape: Shape, target: Shape) -> Ops:
-    """Return the reshape from one shape to another; no op if they are equal."""
     return () if shape == target else (Reshape(target),)
 
 
 @cache
 def names_elsewhere(kind: Literal["functions", "methods", "arguments"]) -> Mapping[str, str]:
-    """Return a table of ``elsewhere.toml``: a function of the language, and its names in other libraries."""
+    """Return a table of ``elsewhere.toml``: functions of the language, and their names in other libraries."""
     table: Mapping[str, str] = tomllib.loads(Path(__file__).with_name("elsewhere.toml").read_text("utf-8"))[kind]
     return table
 
 
 @cache
 def instead(methods: bool = False) -> Mapping[str, str]:
-    """Return the language's equivalents of functions of other libraries by name, with ``methods`` also of methods and
-    attributes."""
+    """Return the language's equivalents of functions (and ``methods``) of other libraries by name."""
     tables = [names_elsewhere("functions"), *([names_elsewhere("methods")] if methods else [])]
     return {name: remedy for table in tables for remedy, names in table.items() for name in names.split()}

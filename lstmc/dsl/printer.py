@@ -28,8 +28,7 @@ WIDE = 100  # columns of a line that is not folded
 
 
 def import_line(text: str, words: Sequence[str] = ()) -> str:
-    """Return the line that imports ``words`` and the functions of the language that a text calls; a long line is
-    folded."""
+    """Return the line that imports ``words`` and the functions of the language that ``text`` calls."""
     used = {*re.findall(r"(?<![\w.])(\w+)(?=\()", text), *words}
     names = listed([name for name in LANGUAGE if name in used])
     if len(names) < 90:
@@ -39,41 +38,31 @@ def import_line(text: str, words: Sequence[str] = ()) -> str:
 
 def print_python(graph: Graph) -> str:
     """Return a graph as the text of a Python module with its cells and one model. Sizes are numbers.
-
-    Raises :class:`~lstmc.errors.DslError` for a graph that only passes make: with layers of a backend, parts of an
-    unrolled scan, or states as inputs and outputs.
-    """
+    Raises :class:`~lstmc.errors.DslError` for a graph with parts that only passes make, such as layers of a backend."""
     return Printer(graph).text()
 
 
 def _of_passes(what: str) -> DslError:
-    """Return the error for a part of a graph that the language cannot express, because only passes make it."""
     return DslError(f"{what}, which only passes make: print the model as it was written")
 
 
 def python_names(taken: Iterable[str] = ()) -> Names:
-    """Return a generator of unique identifiers for one function, which avoids ``taken`` and the names of Python and of
-    the language."""
+    """Return unique identifiers for one function, which avoid ``taken`` and the names of Python and of the language."""
     return Names({*KEYWORDS, *taken}, _spelled)
 
 
 def _spelled(hint: str, otherwise: str = "value") -> str:
-    """Return a hint as an identifier; ``otherwise`` if no character of the hint can be in one."""
     return hint if hint.isidentifier() and identifier(hint) == hint else python_identifier(hint, otherwise)
 
 
 class Printer:
-    """The text of a graph: its cells, then its model.
-
-    ``title`` is the module's docstring; ``comments`` has the comments of the model's arguments by name; ``sizes`` are
-    the lines before all functions. A subclass may print other ops, as expressions and as statements.
-    """
+    """The text of a graph: its cells, then its model. ``title`` is the module's docstring, ``comments`` are of the
+    model's arguments, ``sizes`` are the lines before all functions. A subclass may print other ops."""
 
     comments: Mapping[str, str] = {}
     sizes: Sequence[str] = ()
 
     def __init__(self, graph: Graph) -> None:
-        """Choose the model's name and the docstring of the printed module."""
         self.graph = graph
         self.title = f"{graph.name}, printed from its graph."
         self.names = python_names()
@@ -86,7 +75,6 @@ class Printer:
         self.draws = 0
 
     def text(self) -> str:
-        """Return the text of the module."""
         function = Function(self, self.graph)
         arguments = [*function.arguments()]
         lines = [*function.lines()]
@@ -110,20 +98,16 @@ class Printer:
         return f"{python_identifier(scan.body.name)}_cell"
 
     def options(self, scan: Scan) -> Sequence[str]:
-        """Return the names of the options of a scan whose values are the last operands of the scan's node; none in the
-        core language."""
+        """Return the names of a scan's options whose values are its last operands; none in the core language."""
         return ()
 
     def own_weights(self, op: Op) -> Sequence[int]:
-        """Return the numbers of an op's operands that are parameters of the cell that the op is printed as."""
+        """Return the slots of an op's operands that become parameters of the cell that the op is printed as."""
         return [i for i in range(len(op.body.body_args())) if op.role(i) == "weight"] if isinstance(op, Scan) else ()
 
     def expression(self, op: Op, names: Sequence[str]) -> str | None:
-        """Return the expression of an op; None if the language has no function for it.
-
-        Return None also for a Dropout whose number is not the next, because the language numbers dropouts in the order
-        of the text.
-        """
+        """Return the expression of an op; None if the language has no function for it, or if a Dropout is not the next
+        by its number: the language numbers dropouts in the order of the text."""
         text = expression(op, names)
         if isinstance(op, Dropout):
             text = text if op.draw == self.draws else None
@@ -153,14 +137,9 @@ class Printer:
 
 class Function:
     """The text of one graph: the model's, or a step's. ``values`` has the expression of each value.
-
-    With ``nested`` an expression that a single node reads is written inside the expression of that node, if the line
-    stays short.
-    """
+    With ``nested`` an expression with one reader is written inside the reader's expression, if the line stays short."""
 
     def __init__(self, module: Printer, graph: Graph, nested: bool = False) -> None:
-        """Collect the facts that printing needs: states, the numbers of readers, scans, and the leaves that scans make
-        themselves."""
         self.module, self.graph, self.nested = module, graph, nested
         self.values: dict[Ref, str] = {}
         self.carried = graph.carried()
@@ -207,8 +186,7 @@ class Function:
                 yield from self._statement(node)
 
     def _statement(self, node: Node) -> Iterator[str]:
-        """Yield the lines that compute a node's results, and store the results' names in ``values``. With ``nested``
-        the expression may be held back for its only reader."""
+        """Yield the lines that compute a node's results; if ``nested``, its only reader may hold the expression."""
         text = self.expression(node)
         for ref in self.graph.args(node.name):
             if ref in self.held:
@@ -228,13 +206,11 @@ class Function:
         yield f"{results}{',' if isinstance(node.op, Split) and len(refs) == 1 else ''} = {text}"
 
     def _hint(self, ref: Ref) -> str:
-        """Return the name from which a value's variable is made; ``_next`` is added if the name is taken, as the name
-        of a state is."""
+        """Return the name for a value's variable, with ``_next`` if it is taken, as the name of a state is."""
         name = self.graph.value_name(ref)
         return f"{name}_next" if name in self.names.taken else name
 
     def expression(self, node: Node) -> str:
-        """Return the expression of a node."""
         op, args = node.op, self.graph.args(node.name)
         names = [self.values[ref] for ref in args]
         if isinstance(op, Full):
@@ -256,8 +232,7 @@ class Function:
         return text
 
     def _first_values(self, scan: Node) -> Iterator[Ref]:
-        """Yield the leaves that are first values of a scan's states and are not printed, since the scan makes them:
-        zeros, a fill, or the states of the previous batch."""
+        """Yield the first values of states that the scan makes itself: zeros, a fill, or states of the last batch."""
         assert isinstance(scan.op, Scan)
         for i, ref in enumerate(self.graph.args(scan.name)):
             op = self.graph.node(ref.node).op
@@ -267,8 +242,7 @@ class Function:
                     yield ref
 
     def _scan(self, node: Node, op: Scan) -> Iterator[str]:
-        """Yield the statements of a scan: the binding of its cell if several scans share it, and the call. Write the
-        cell into the module."""
+        """Yield the call of a scan, and before it the binding of a cell that several scans share."""
         if op.first is not None or op.kept:
             raise _of_passes(f"scan {op.body.name} has a first step of its own")
         title, arguments, operands = op.body.name, op.body.body_args(), self.graph.args(node.name)
@@ -313,8 +287,7 @@ class Function:
         yield folded(f"{self._over_time(node, op)}, {results} = scan(", call, ")")
 
     def _over_time(self, node: Node, op: Scan) -> str:
-        """Return the left side of the assignment of a scan's outputs over time, and store the expression of each output
-        in ``values``."""
+        """Return the left side of the assignment of a scan's outputs, and note the expression of each output."""
         names = [output.name for output in op.step_outputs]
         refs = [Ref(node.name, out) for out in range(len(names))]
         if not names:
@@ -337,8 +310,7 @@ class _Cell:
     """The text of a scan's cell, whose arguments are declared one after another."""
 
     def __init__(self, module: Printer, scan: Scan) -> None:
-        """Reserve the names of the states in the cell's function. Raise :class:`DslError` for a state whose name is no
-        identifier."""
+        """Raise :class:`DslError` for a state whose name is no identifier."""
         self.module, self.scan = module, scan
         self.function = Function(module, scan.body, nested=True)
         self.known: set[str] = set()  # the sizes of inputs
@@ -353,7 +325,6 @@ class _Cell:
         self.function.values[Ref(argument.name)] = name
 
     def input(self, argument: Node) -> str:
-        """Declare an input of the cell, and return its name."""
         name = self.function.names.unique(argument.name)
         self._declare(argument, name)
         self.known.update(map(str, argument.types[0].shape))
@@ -361,7 +332,6 @@ class _Cell:
         return name
 
     def state(self, argument: Node, name: str, fill: Any) -> None:
-        """Declare a state of the cell under this name; ``fill`` is its filler, or None for zero."""
         self._declare(argument, name)
         self.states.append(f"{name}=State({listed(argument.types[0].shape)}{keywords(fill=(fill, None))})")
 
@@ -413,7 +383,6 @@ def _input(op: Op) -> str:
 
 
 def _transposed(op: Transpose, x: TensorType, name: str) -> str:
-    """Return the expression that exchanges two neighbouring axes of x."""
     if op.axis == x.rank - 2:
         return f"transpose({name})"
     order = [*range(x.rank)]
@@ -429,8 +398,7 @@ def _definition(
     returned: str,
     comments: Mapping[str, str] = {},
 ) -> str:
-    """Return the text of a function with the decorator ``kind``. Each argument with a comment has a line of its own;
-    other arguments are packed into lines."""
+    """Return the text of a function with the decorator ``kind``. An argument with a comment has a line of its own."""
     body = [f"    {line}" for one in (*lines, f"return {returned}") for line in one.split("\n")]
     head = [""]
     for argument in arguments:
@@ -444,8 +412,7 @@ def _definition(
 
 
 def _inserted(text: str, name: str, value: str) -> str | None:
-    """Return the expression ``text`` with ``value`` in place of ``name``; None if ``name`` is read more than once, or
-    if the result is too long."""
+    """Return ``text`` with ``value`` in place of ``name``; None if it is read twice, or the result is too long."""
     tree = ast.parse(text, mode="eval")
     read = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
     inserted = _Insertion(name, ast.parse(value, mode="eval").body).visit(tree)

@@ -20,10 +20,8 @@ _SPECIFICATION = re.compile(r"([a-z]+(?:,[a-z]+)*)->([a-z]*)")
 @function
 def matmul(x: Value, y: Value) -> Value:
     """The matrix product x @ y as in NumPy: [..., I, K] by [..., K, J], axes before the last two broadcast.
-
-    A matrix that is a parameter is multiplied by one layer, as ``linear`` does; for two computed values the net
-    computes all I * K * J products of elements of each matrix, and sums them.
-    """
+    A matrix that is a parameter is multiplied by one layer, as by ``linear``; of two computed values the net computes
+    all I * K * J products of elements, and sums them."""
     return x @ y
 
 
@@ -39,11 +37,8 @@ def outer(x: Value, y: Value) -> Value:
 @function
 def einsum(specification: str, *values: Value) -> Value:
     """Products of elements of values, summed over axes that the result lacks: ``einsum("nab,nb->na", C, q)``.
-
-    Every axis has a letter: the letters of each value, with commas between values, ``->``, and the letters of the
-    result. With three or more values the first two are multiplied first. With a single value its axes are transposed
-    and summed.
-    """
+    Every axis has a letter: those of each value, with commas between values, ``->``, and those of the result. Of three
+    or more values the first two are multiplied first. The axes of a single value are transposed and summed."""
     match = _SPECIFICATION.fullmatch(specification.replace(" ", "")) if isinstance(specification, str) else None
     if match is None:
         raise DslError(
@@ -87,8 +82,7 @@ def einsum(specification: str, *values: Value) -> Value:
 
 
 def _sizes(value: Value, letters: str) -> dict[str, int]:
-    """Return the size of each axis of a value by its letter. Raises :class:`ShapeError` unless each axis has a letter
-    of its own."""
+    """Return the size of each axis by its letter. Raise ShapeError unless each axis has its own letter."""
     if len(letters) != value.type.rank or len(set(letters)) < len(letters):
         raise ShapeError(
             f"einsum: {letters!r} must have one letter for each axis, and each once: found {value.type}",
@@ -99,8 +93,7 @@ def _sizes(value: Value, letters: str) -> dict[str, int]:
 
 
 def _summed(value: Value, order: str, kept: str) -> Value:
-    """Return the sum of a value over the axes whose letters are not in ``kept``; ``order`` has the letter of each
-    axis."""
+    """Return a value, whose axes have the letters ``order``, summed over the axes that are not ``kept``."""
     for letter in [letter for letter in order if letter not in kept]:
         value = apply(Sum(order.index(letter)), value)
         order = order.replace(letter, "")
@@ -108,25 +101,20 @@ def _summed(value: Value, order: str, kept: str) -> Value:
 
 
 def _order(of_x: str, of_y: str, kept: str) -> str:
-    """Return all letters: ``kept`` in its order, and the summed letters at the place where the fewest axes must be
-    exchanged."""
+    """Return all letters: ``kept``, with the summed letters where the fewest axes must be exchanged."""
     summed = "".join(dict.fromkeys(letter for letter in of_x + of_y if letter not in kept))
     orders = [kept[:i] + summed + kept[i:] for i in range(len(kept), -1, -1)]
     return min(orders, key=lambda order: _turns(of_x, order) + _turns(of_y, order))
 
 
 def _turns(letters: str, order: str) -> int:
-    """Return how many exchanges of neighbours bring letters into the order."""
     places = [order.index(letter) for letter in letters]
     return sum(a > b for i, a in enumerate(places) for b in places[i + 1 :])
 
 
 def _lined_up(value: Value, letters: str, order: str) -> Value:
-    """Return a value whose axes follow ``order``, from the value's first letter on; an axis that it lacks has one
-    element.
-
-    Letters of ``order`` before the value's first letter get no axis, so that a weight has no axis of time.
-    """
+    """Return a value with its axes in this order, from its first letter on; an axis that it lacks has one element.
+    Letters before its first one get no axis, so that a weight has no axis of time."""
     own = list(letters)
     for _ in own:  # neighbours are exchanged until they are in order
         for i in range(len(own) - 1):
@@ -144,9 +132,7 @@ def _shaped(value: Value, shape: tuple[int, ...]) -> Value:
 @function
 def block_linear(x: Value, W: Value, b: Value | None = None) -> Value:
     """``linear`` by a block-diagonal matrix: x [..., heads * in] and W [heads, out, in] give [..., heads * out].
-
-    Part k of x is multiplied by W[k] alone; b is [heads * out].
-    """
+    Part k of x is multiplied by W[k] alone; b is [heads * out]."""
     if W.type.rank != 3 or not x.shape or x.shape[-1] != W.shape[0] * W.shape[2]:
         expected = "W must be [heads, out, in], and the last axis of x have heads * in elements"
         raise wrong_shape(f"block_linear: {expected}", x=x, W=W)
@@ -166,18 +152,15 @@ Pairs = int | tuple[int, int]  # (height, width), or one number for both
 @function
 def embed(x: Value, W: Value) -> Value:
     """The rows of W at the indices x: W is [V, H], x holds integers from 0 to V - 1; x [T, N] gives [T, N, H].
-
-    No gradient flows to x. If x depends on a parameter, a state or ``step_index``, for example as ``argmax`` of a
-    product, the net has ``linear(one_hot(x, V), W.T)`` instead, because only ONNX has a layer for such an ``embed``.
-    """
+    No gradient flows to x. If x depends on a parameter, a state or ``step_index``, as an ``argmax`` of a product does,
+    the net has ``linear(one_hot(x, V), W.T)`` instead: only ONNX has a layer for such an ``embed``."""
     if W.type.rank == 2 and _is_learned(x):
         return linear(one_hot(x, W.shape[0]), apply(Transpose(0), W))
     return apply(Embed(), x, W)
 
 
 def _is_learned(x: Value) -> bool:
-    """Return whether a value depends on a parameter, on a state or on the number of the step: whether one of its
-    ancestors in the graph is such a node."""
+    """Return whether a value depends on a parameter, on a state or on the number of the step."""
     builder, seen, stack = x.trace.builder, {x.ref}, [x.ref]
     while stack:
         node = stack.pop().node
@@ -203,10 +186,7 @@ def conv(
     group: int = 1,
 ) -> Value:
     """The convolution of images x [..., C, H, W] with W [out, C / group, kh, kw], plus b [out]: [..., out, H', W'].
-
-    H' is (H + 2 pad - dilation (kh - 1) - 1) // stride + 1, and so is W'. ``stride``, ``pad`` and ``dilation`` are one
-    number, or (height, width).
-    """
+    H' is (H + 2 pad - dilation (kh - 1) - 1) // stride + 1, W' likewise; the options are numbers or (height, width)."""
     operands = (x, W) if b is None else (x, W, b)
     op = Conv(
         pair_of("conv", "stride", stride, 1),
@@ -220,11 +200,8 @@ def conv(
 @function
 def max_pool(x: Value, size: Pairs, *, stride: Pairs | None = None, pad: Pairs = 0) -> Value:
     """The largest element of each window of images x [..., C, H, W]. The number of windows is that of Caffe's Pooling.
-
-    A window has ``size`` elements along an axis, and begins ``stride`` elements after the previous window (by default
-    ``size``); both are one number, or (height, width). An axis of H elements has ceil((H + 2 pad - size) / stride) + 1
-    windows; a last window that would start in the padding is left out.
-    """
+    Windows of ``size`` begin every ``stride`` elements (by default ``size``); each is a number, or (height, width). An
+    axis of H elements has ceil((H + 2 pad - size) / stride) + 1 windows, less a last one that starts in the padding."""
     return apply(MaxPool(*_windows("max_pool", size, stride, pad)), x)
 
 
@@ -247,10 +224,8 @@ def _windows(function: str, size: Pairs, stride: Pairs | None, pad: Pairs) -> tu
 @function
 def dropout(x: Value, ratio: float = 0.5) -> Value:
     """x; in training each element becomes zero with probability ``ratio``, otherwise it is divided by 1 - ``ratio``.
-
     Each call in the code has a separate mask, drawn anew in each iteration and at each step. In a cell, a value that is
-    the same at every step gets one mask for all steps.
-    """
+    the same at every step gets one mask for all steps."""
     share = number_of("dropout", "ratio", ratio)
     if not 0 <= share < 1:
         loc = argument_location(here(), 1, "ratio")

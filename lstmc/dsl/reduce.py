@@ -30,11 +30,9 @@ def sum(x: Value, *, axis: Axes, keepdims: bool = False) -> Value: ...
 def sum(x: Iterable[Any], start: Any = ...) -> Any: ...
 @function
 def sum(x: Value | Iterable[Any], start: Any = _NOT_GIVEN, *, axis: Axes = None, keepdims: bool = False) -> Any:
-    """x summed along ``axis``: one axis, several, or None for all. The result lacks the axis; with ``keepdims`` it
-    keeps the axis with size 1. ``sum(x, -1)`` is along the last one.
-
-    ``sum`` of several values, as in ``sum(w * x for w, x in pairs)``, is Python's ``sum``.
-    """
+    """x summed along ``axis``: one axis, several, or None for all. ``sum(x, -1)`` is along the last one.
+    The result lacks the axis; with ``keepdims`` it keeps the axis with size 1. ``sum`` of several values, as in ``sum(w
+    * x for w, x in pairs)``, is Python's ``sum``."""
     if not isinstance(x, Value) and isinstance(x, Iterable):
         if axis is not None:
             raise DslError(
@@ -65,8 +63,7 @@ def var(x: Value, axis: Axes = None, *, keepdims: bool = False) -> Value:
 
 
 def _refuse_axis(function: str, axis: Axes, keepdims: bool) -> None:
-    """Raise :class:`DslError` if ``axis`` or ``keepdims`` is given to ``max`` or ``min`` without a Value, which is
-    Python's own function."""
+    """Raise DslError if ``axis`` or ``keepdims`` is given without a Value: the function is then Python's own."""
     if axis is not None or keepdims:
         name, argument = ("axis", axis) if axis is not None else ("keepdims", keepdims)
         raise DslError(
@@ -85,9 +82,7 @@ def max(x: Any, *others: Any, **options: Any) -> Any: ...
 @function
 def max(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
     """The largest element of x along ``axis``, as for ``sum``. Of equal elements the first gets the gradient.
-
-    ``max`` of several Values is ``maximum``; without a Value it is Python's ``max``.
-    """
+    ``max`` of several Values is ``maximum``; without a Value it is Python's ``max``."""
     if not any(isinstance(thing, Value) for thing in (x, *others)):
         _refuse_axis("max", axis, keepdims)
         return builtins.max(x, *others, **options)
@@ -104,8 +99,7 @@ def min(x: Value, *others: Value | float) -> Value: ...
 def min(x: Any, *others: Any, **options: Any) -> Any: ...
 @function
 def min(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
-    """The smallest element of x along ``axis``, as for ``sum``. ``min`` of several Values is ``minimum``; without a
-    Value it is Python's ``min``."""
+    """The smallest element of x along ``axis``, as for ``sum``. Of several it is ``minimum``, or Python's ``min``."""
     if not any(isinstance(thing, Value) for thing in (x, *others)):
         _refuse_axis("min", axis, keepdims)
         return builtins.min(x, *others, **options)
@@ -119,10 +113,8 @@ def layer_norm(
     x: Value, gain: Value | None = None, bias: Value | None = None, *, eps: float = 1e-5, axis: int = -1
 ) -> Value:
     """(x - mean) / sqrt(var + eps) along ``axis``, times ``gain``, plus ``bias``: arrays of that axis' size.
-
     Ba et al., 2016, arXiv:1607.06450. The variance is divided by n, and eps is under the root, as in PyTorch and Keras.
-    (Caffe's MVN divides by sqrt(var) + eps, which is another function: it is not used.)
-    """
+    (Caffe's MVN divides by sqrt(var) + eps, which is another function: it is not used.)"""
     least = _epsilon("layer_norm", eps)
     along = axis_of("layer_norm", axis, x)
     away = x - _mean(x, [along], keepdims=True)
@@ -135,9 +127,7 @@ def layer_norm(
 @function
 def rms_norm(x: Value, gain: Value | None = None, *, eps: float = 1e-5, axis: int = -1) -> Value:
     """x / sqrt(mean(x * x) + eps) along ``axis``, times ``gain``, which is an array of that axis.
-
-    Zhang and Sennrich 2019, arXiv:1910.07467.
-    """
+    Zhang and Sennrich 2019, arXiv:1910.07467."""
     along, least = axis_of("rms_norm", axis, x), _epsilon("rms_norm", eps)
     y = x * (_mean(x * x, [along], keepdims=True) + least) ** -0.5
     return y if gain is None else y * _along("rms_norm", "gain", gain, x, along)
@@ -153,8 +143,7 @@ def l2_norm(x: Value, *, eps: float = 1e-6, axis: int = -1) -> Value:
 @function
 def log_softmax(x: Value, axis: int = -1) -> Value:
     """The logarithm of ``softmax(x)`` along ``axis``, finite for every finite x: the largest element is subtracted
-    first. ``log(softmax(x))`` is -inf in float32 where x is 104 or more below the largest.
-    """
+    first. ``log(softmax(x))`` is -inf in float32 where x is 104 or more below the largest."""
     along = axis_of("log_softmax", axis, x, position=1)
     x = x - stop_gradient(_reduced(Max, x, [along], keepdims=True))
     return x - log(_reduced(Sum, exp(x), [along], keepdims=True))
@@ -165,9 +154,7 @@ def group_norm(
     x: Value, groups: Size, gain: Value | None = None, bias: Value | None = None, *, eps: float = 1e-5
 ) -> Value:
     """(x - mean) / sqrt(var + eps) of each of ``groups`` parts of the last axis, times ``gain``, plus ``bias``.
-
-    Wu and He 2018, arXiv:1803.08494; each head of a cell is a group. ``gain`` and ``bias`` have the size of the axis.
-    """
+    Wu and He 2018, arXiv:1803.08494. Each head of a cell is a group; ``gain`` and ``bias`` are as long as the axis."""
     parts, last = _heads("group_norm", "groups", x, groups), x.type.rank - 1
     y = merge_heads(layer_norm(split_heads(x, parts), eps=_epsilon("group_norm", eps)))
     if gain is not None:
@@ -191,8 +178,7 @@ def merge_heads(x: Value) -> Value:
 
 
 def _heads(function: str, name: str, x: Value, heads: Size) -> int:
-    """Return ``heads`` as a number. Raises :class:`ShapeError` unless the last axis of x divides into as many equal
-    parts."""
+    """Return ``heads`` as a number; :class:`ShapeError` unless the last axis of x divides into as many equal parts."""
     count = size_of(x, heads)
     if not x.shape or count < 1 or x.shape[-1] % count:
         raise wrong_shape(f"{function}: the last axis of x must have a multiple of {name} = {count} elements", x=x)
@@ -210,8 +196,7 @@ def _epsilon(function: str, eps: float) -> float:
 
 
 def _along(function: str, name: str, value: Value, x: Value, axis: int) -> Value:
-    """Return ``value``, an array of one axis, reshaped so that it broadcasts along ``axis`` of x. Raises
-    :class:`ShapeError` if the sizes differ."""
+    """Return ``value``, an array as long as ``axis`` of x, in a shape that broadcasts along this axis."""
     if value.shape != x.shape[axis : axis + 1]:
         expected = f"the {x.shape[axis]} elements of axis {axis} of x"
         raise wrong_shape(f"{function}: {name} must have {expected}", **{name: value, "x": x})
@@ -220,11 +205,8 @@ def _along(function: str, name: str, value: Value, x: Value, axis: int) -> Value
 
 
 def _of_several(function: str, x: Any, others: Sequence[Any], axis: Axes, keepdims: bool, options: Any) -> bool:
-    """Return whether a call of ``max`` or ``min`` compares several arguments, not the elements of one Value.
-
-    Raises :class:`DslError` for an integer after a Value, which NumPy and PyTorch take as an axis and Python as a
-    second argument, and for options that do not fit.
-    """
+    """Return whether a call of ``max`` or ``min`` compares several arguments, not the elements of one Value. Raise
+    :class:`DslError` for an integer after a Value: an axis in NumPy and PyTorch, a second argument in Python."""
     of_several = bool(others) and axis is None and not keepdims and not options
     ambiguous = isinstance(x, Value) and len(others) == 1 and whole_number(others[0]) is not None
     if of_several and not ambiguous:
@@ -253,7 +235,6 @@ def _axes(function: str, x: Value, axis: Axes) -> list[int]:
 
 
 def _mean(x: Value, axes: list[int], keepdims: bool) -> Value:
-    """Return the mean of x along axes: the sum, divided by the number of elements."""
     total: Value = _reduced(Sum, x, axes, keepdims)
     return total / prod(x.shape[one] for one in axes)
 
@@ -271,11 +252,9 @@ def softmax_loss(
     x: Value, label: Value, *, axis: int = -1, ignore_label: int | None = None, normalization: str = "valid"
 ) -> Value:
     """The cross entropy of softmax(x) along ``axis`` with the right classes: scores [T, N, K], labels [T, N].
-
-    A label is the number of a class, 0 to K - 1; a label equal to ``ignore_label`` is not counted. The sum is divided
-    by the number of labels counted (``normalization`` ``valid``), of all labels (``full``), by the size of the axes
-    before ``axis`` (``batch_size``), or by nothing (``none``).
-    """
+    A label is the number of a class, 0 to K - 1; one that equals ``ignore_label`` is not counted. The sum is divided by
+    the number of labels counted (``normalization`` ``valid``), of all labels (``full``), by the size of the axes before
+    ``axis`` (``batch_size``), or by nothing (``none``)."""
     op = SoftmaxLoss(
         axis_of("softmax_loss", axis, x),
         _ignored("softmax_loss", ignore_label),
@@ -287,10 +266,8 @@ def softmax_loss(
 @function
 def sigmoid_cross_entropy_loss(x: Value, target: Value, *, normalization: str = "valid") -> Value:
     """The cross entropy of sigmoid(x) with targets between 0 and 1, of x's own shape.
-
     The sum is divided by the number of elements (``normalization`` ``valid`` or ``full``), by the size of the first
-    axis (``batch_size``), or by nothing (``none``).
-    """
+    axis (``batch_size``), or by nothing (``none``)."""
     word = word_of("sigmoid_cross_entropy_loss", "normalization", normalization, NORMALIZATIONS)
     return apply(SigmoidCrossEntropyLoss(word), x, target)
 
@@ -304,9 +281,7 @@ def euclidean_loss(x: Value, target: Value) -> Value:
 @function
 def accuracy(x: Value, label: Value, *, axis: int = -1, top_k: int = 1, ignore_label: int | None = None) -> Value:
     """The share of labels among the ``top_k`` best classes along ``axis``: scores [T, N, K], labels [T, N].
-
-    A label equal to ``ignore_label`` is not counted. No gradient flows.
-    """
+    A label equal to ``ignore_label`` is not counted. No gradient flows."""
     op = Accuracy(
         axis_of("accuracy", axis, x), _ignored("accuracy", ignore_label), whole_number_of("accuracy", "top_k", top_k)
     )

@@ -1,8 +1,5 @@
-"""``scan``: run a bound cell over time. Each argument is checked; an error points at it in the user's file.
-
-``step_index`` is the number of the step, for cells that do something else at some steps. Masks mark the valid steps of
-each sequence of a batch; ordinary ops compute them from the lengths.
-"""
+"""``scan``: run a bound cell over time; ``step_index``: the number of the step. Masks mark the valid steps of each
+sequence of a batch; ordinary ops compute them from the lengths."""
 
 from __future__ import annotations
 
@@ -39,10 +36,8 @@ SHAPE = (1,)
 @function
 def step_index() -> Value:
     """In a cell: the number of steps that the scan has done, as an array [1]: 0 at the first step, 1 at the second, ...
-
     With ``reverse`` the first step is the last in time. With ``carry`` the number continues from the previous batch;
-    ``cont`` and ``lengths`` do not change it. In a net of one step (``--step``) the number is a state.
-    """
+    ``cont`` and ``lengths`` do not change it. In a net of one step (``--step``) the number is a state."""
     loc = here()
     trace = open_trace("step_index", loc)
     if trace.parent is None:
@@ -54,8 +49,8 @@ def step_index() -> Value:
 
 
 def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | None) -> Value:
-    """Return the numbers 0, 1, 2, ... of a scan's steps as a sequence [T, 1], the result of an added scan whose state
-    counts steps. Scans of the same length, direction and ``carry`` share this sequence."""
+    """Return the numbers 0, 1, 2, ... of a scan's steps as a sequence [T, 1]: another scan counts them. Scans of the
+    same length, direction and ``carry`` share it."""
     counters = trace.root.counters
     alike = steps, reverse, carry
     if alike not in counters:
@@ -76,8 +71,8 @@ def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | 
 
 
 def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Value:
-    """Return the mask [T, N] that is 1 where step t is before the end of sequence n, else 0. ``lengths`` [N] are
-    integers up to T. The mask is 1 - relu(1 - relu(lengths - t)), without a gradient; equal calls get the same mask."""
+    """Return the mask [T, N], 1 - relu(1 - relu(lengths - t)): 1 where step t is before the end of sequence n, else 0.
+    ``lengths`` [N] are integers up to T. Equal calls get the same mask."""
     masks = trace.root.masks
     if (lengths.ref, steps) not in masks:
         trace.expect(lengths.ref, IntegerRange(0, steps))
@@ -90,8 +85,7 @@ def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> 
 
 
 def _left(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Ref:
-    """Return the number of steps that each sequence has left before step t, as [T, N]: a scan counts the lengths
-    down."""
+    """Return how many steps each sequence has left before step t, as [T, N]: a scan counts the lengths down."""
     title = trace.root.titles.unique("steps_left")
     body = Builder(title)
     (left,) = body.add(Arg(lengths.shape, "state"), names=("left_prev",))
@@ -112,8 +106,7 @@ def masked(value: Value, mask: Value, name: str) -> Value:
 
 
 def keep(new: Value, old: Value, mask: Value, name: str) -> Value:
-    """Return ``new`` where the mask [N] is 1, and ``old`` where it is 0. The result is exact, because one of the two
-    terms is a product with 0."""
+    """Return ``new`` where the mask [N] is 1, and ``old`` where it is 0; exactly, since one of two products is 0."""
     trace = new.trace
     missing = Value(trace, trace.apply(Affine(-1.0, 1.0), mask, names=("missing",))[0])
     terms = masked(new, mask, f"{name}_new"), masked(old, missing, f"{name}_old")
@@ -123,10 +116,7 @@ def keep(new: Value, old: Value, mask: Value, name: str) -> Value:
 @checked
 def last_valid(y: Value, lengths: Value) -> Value:
     """The value of each sequence's last step: y [T, N, ...], lengths [N], result [N, ...]; zero for a length of 0.
-
-    A scan that gives zeros past each sequence's end (``scan(..., lengths=lengths)``) already keeps the last *states*:
-    this function is for its outputs.
-    """
+    It is for outputs: the last states of a scan with ``lengths`` are already those of each sequence's last step."""
     loc = here()
     for position, (name, value) in enumerate((("y", y), ("lengths", lengths))):
         check_is_value(value, f"{name} of last_valid", argument_location(loc, position, name))
@@ -148,12 +138,10 @@ def last_valid(y: Value, lengths: Value) -> Value:
 
 
 class _ScanCall:
-    """A call of scan in the user's file. Its methods check the arguments and fit them to the declarations, then trace
-    the body on arguments of one step."""
+    """A call of ``scan`` in the user's file: it checks and fits the arguments, then traces the body on one step."""
 
     def __init__(self, bound: BoundCell, loc: SrcLoc | None) -> None:
-        """Raise :class:`DslError` at the argument unless ``bound`` is a cell with sizes; ``loc`` is the call in the
-        user's file."""
+        """Raise :class:`DslError` at the argument unless ``bound`` is a cell with sizes; ``loc`` is the user's call."""
         self.bound, self.loc = bound, loc
         if not isinstance(bound, BoundCell):
             problem = f"a cell with its sizes, such as lstm(H=64), found {described(bound)}"
@@ -168,11 +156,10 @@ class _ScanCall:
         self.lengths: Value | None = None
 
     def at(self, keyword: str, position: int | None = None) -> SrcLoc | None:
-        """Return the place of an argument in the user's call."""
         return argument_location(self.loc, position, keyword)
 
     def static(self, static: Any) -> dict[str, Value]:
-        """Return the static inputs by name. Raises :class:`DslError` unless they are Values for inputs of the cell."""
+        """Return the static inputs by name. Raise :class:`DslError` unless they are Values for inputs of the cell."""
         cell, loc = self.cell, self.at("static")
         if static is None:
             return {}
@@ -188,8 +175,7 @@ class _ScanCall:
         return values
 
     def sequences(self, xs: Any, static: Mapping[str, Value]) -> dict[str, Value]:
-        """Return the sequence of each input that is not static, by name. Raises :class:`DslError` unless there is one
-        Value for each."""
+        """Return a sequence for each input that is not static, by name; :class:`DslError` unless each has one Value."""
         cell, loc = self.cell, self.at("xs", 1)
         names = [name for name in cell.inputs if name not in static]
         if xs is None:
@@ -216,8 +202,7 @@ class _ScanCall:
         return {name: by_name[name] for name in names}
 
     def steps(self, length: Any, sequences: Mapping[str, Value]) -> Size | None:
-        """Return the number of steps that ``length`` gives; None if there is a sequence. Raises :class:`DslError` if
-        both are given or both are missing."""
+        """Return the number of steps that ``length`` gives, or None if there is a sequence instead."""
         loc = self.at("length")
         if length is None:
             if not sequences:
@@ -236,20 +221,17 @@ class _ScanCall:
         return size
 
     def option(self, name: str, value: Any) -> bool:
-        """Return an option of the call that must be True or False. Raise :class:`DslError` for another value."""
         if not isinstance(value, bool):
             raise DslError(f"{name} must be True or False, found {described(value)}", loc=self.at(name))
         return value
 
     def along(self, name: str, value: Any, shape: str) -> Value | None:
-        """Return ``cont`` or ``lengths``: a Value of ``shape``, or None. Raises :class:`DslError` for anything else."""
         if value is not None:
             check_is_value(value, name, self.at(name), f": it takes a Value {shape}")
         return value  # type: ignore[no-any-return]
 
     def initial(self, init: Any) -> dict[str, Value]:
-        """Return the first values that ``init`` gives, by state. Raises :class:`DslError` unless they are Values for
-        states of the cell."""
+        """Return the first values that ``init`` gives, by state. Raise DslError unless they are Values for states."""
         cell, loc = self.cell, self.at("init")
         if init is None:
             return {}
@@ -273,7 +255,6 @@ class _ScanCall:
         return by_state
 
     def check_carry(self, init: Mapping[str, Value]) -> None:
-        """Raise :class:`DslError` if ``carry`` is combined with ``init`` or ``reverse``."""
         if self.carry and init:
             raise DslError(
                 f"carry sets the initial value of every state, and init that of {', '.join(init)}:"
@@ -309,12 +290,10 @@ class _ScanCall:
         return output, last
 
     def _fitted(self, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False) -> Value:
-        """Return a value in the declared shape of the argument ``name``."""
         return bind_argument(self.bound, self.use, name, self.trace.adopt(value, loc), loc, sequence)
 
     def _first(self, name: str, value: Value) -> Value:
-        """Return a state's first value from ``init``. A value without the axis of the batch is repeated along that
-        axis."""
+        """Return a state's first value from ``init``; one without the axis of the batch is repeated along that axis."""
         loc = self.at("init")
         declared = self.cell.states[name]
         if len(value.shape) + 1 != len(declared.shape):
@@ -330,8 +309,7 @@ class _ScanCall:
         return Value(self.trace, self.trace.apply(Add(), zeros, value, names=(f"{name}_0",), loc=loc)[0])
 
     def _length(self, sequences: dict[str, Value], loc: SrcLoc | None) -> int:
-        """Return the number of steps: from ``length``, or from the sequences. Raises :class:`ShapeError` if these
-        differ."""
+        """Return the number of steps: from ``length``, or from the sequences, which must agree."""
         if self.length is not None:
             return size_in(self.trace, self.length, self.at("length"))
         lengths = {name: value.shape[0] for name, value in sequences.items()}
@@ -345,8 +323,7 @@ class _ScanCall:
         return next(iter(lengths.values()))
 
     def _initial(self, init: dict[str, Value], title: str) -> dict[str, Value]:
-        """Return every state's first value by name: from ``init``, from the last batch, from the declared fill, or
-        zero."""
+        """Return every state's first value by name: from ``init``, the last batch, the declared fill, or zero."""
         values = {}
         for name, declared in self.cell.states.items():
             if name in init:
@@ -368,8 +345,7 @@ class _ScanCall:
         return values
 
     def _masks(self, operands: Mapping[str, Value], sequences: Mapping[str, Value], steps: int) -> dict[str, Value]:
-        """Return the masks that ``cont`` and ``lengths`` give, each [T, N] of 0 and 1, by the name of the body's
-        argument."""
+        """Return the masks that ``cont`` and ``lengths`` give, each [T, N], by the name of the body's argument."""
         rows = [operands[name].shape[0] for name in self.cell.states]
         batch = [*rows, *(value.shape[1] for value in sequences.values() if len(value.shape) > 1), 0][0]
         given = (self.cont, self.lengths)
@@ -436,8 +412,7 @@ class _ScanCall:
         return like(output, steps), by_identifier(dict(zip(following, last, strict=True)))
 
     def _step(self, body: Trace, arguments: dict[str, Value], masks: dict[str, Value]) -> StepResult:
-        """Trace the cell's step, and return its output and next states: ``cont`` multiplies the states before the step,
-        the mask of ``lengths`` the results after it."""
+        """Trace the cell's step: ``cont`` multiplies the states before it, the mask of ``lengths`` the results."""
         loc, states = self.loc, self.cell.states
         step_arguments = dict(arguments)
         if "cont" in masks:
@@ -487,19 +462,17 @@ def scan(
     name: str | None = None,
 ) -> tuple[Out, dict[str, Value]]:
     """Run a cell over a sequence [T, N, ...]; returns its outputs over time, and the last states by name.
-
     ``xs`` is one sequence, several in the order of the cell's inputs, or a dict by input name; a cell without a
-    sequence runs for ``length`` steps. ``init`` gives states their first value (gradients flow through it; other states
-    start at zero or at their fill); a value without the axis N is the same for the whole batch. ``static`` gives an
+    sequence runs for ``length`` steps. ``init`` gives states their first value, through which gradients flow; one
+    without the axis N is the same for the whole batch. Other states start at zero or at their fill. ``static`` gives an
     input the same value at every step. ``reverse`` runs from the last step to the first, outputs keeping their places
     in time. ``name`` names the layers; parameters keep the bound cell's name.
 
     ``cont`` [T, N] has Caffe's sequence markers (``lstm_layer.cpp``): each state is multiplied by cont[t] before step t
-    uses it, so a 0 starts a new sequence at step t. With ``reverse`` step t + 1 runs before step t, so the 0 belongs at
-    a sequence's last step. ``lengths`` [N] has each sequence's number of steps: after its last step the outputs are
-    zero and the states stay as they are, so the last states are those of its last step. With ``carry`` states start
-    with the last states of the previous batch, as in Caffe's own recurrent layers; in the first batch they start at
-    zero.
+    uses it, so a 0 starts a new sequence at step t; with ``reverse`` it belongs at a sequence's last step. ``lengths``
+    [N] has each sequence's number of steps: after its last step the outputs are zero and the states stay as they are.
+    With ``carry`` states start with the last states of the previous batch, as in Caffe's own recurrent layers; in the
+    first batch at zero.
     """
     call = _ScanCall(bound, here())
     constant = call.static(static)

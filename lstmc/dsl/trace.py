@@ -1,9 +1,6 @@
 """Tracing: one run of a user's function, recorded node by node.
-
-The model has one trace; each scanned cell has another trace, whose parent is the model's. If a body uses a value of the
-parent, the value becomes an argument of the body: a ``weight`` if it is a parameter or the transpose of a parameter,
-else ``static``. All uses of one bound cell in a model share their parameters.
-"""
+The model has one trace, and each scanned cell has one below it. A value of the model that a body uses becomes an
+argument of the body: a ``weight`` if it is a parameter or the transpose of one, else ``static``."""
 
 from __future__ import annotations
 
@@ -26,8 +23,7 @@ from lstmc.types import TensorType
 
 @dataclass(eq=False)
 class CellUse:
-    """The record of one bound cell in a model: the name, the sizes and the parameters, which all uses of the bound cell
-    share. ``scanned`` says that a scan has used it, ``running`` that its body is being traced."""
+    """What all uses of one bound cell in a model share. ``running``: its body is being traced."""
 
     name: str
     scope: Scope = field(default_factory=Scope)
@@ -38,7 +34,7 @@ class CellUse:
 
     @contextmanager
     def traced(self) -> Iterator[None]:
-        """Mark the body as being traced in the block: bound cells created now belong to it."""
+        """Mark the body as being traced: bound cells that are made in the block belong to it."""
         self.running, self.births = True, 0
         token = _tracing.set(self)
         try:
@@ -50,11 +46,8 @@ class CellUse:
 
 @dataclass(frozen=True)
 class Instantiation:
-    """The place in another cell's body where a bound cell is made: ``number`` counts the bound cells that the body
-    makes.
-
-    A body that is traced again makes its bound cells again; an equal place tells that they are the same cells.
-    """
+    """The place where a cell's body makes a bound cell, by its ``number`` among those that the body makes. A body that
+    is traced again makes its bound cells again: an equal place tells that they are the same cells."""
 
     use: CellUse
     number: int
@@ -64,7 +57,7 @@ _tracing: ContextVar[CellUse | None] = ContextVar("the bound cell whose body is 
 
 
 def instantiation() -> Instantiation | None:
-    """Return the place where a bound cell that is made now belongs; None outside of cells' bodies."""
+    """Return the place where a bound cell is made now; None outside of cells' bodies."""
     use = _tracing.get()
     if use is None:
         return None
@@ -78,8 +71,7 @@ _LONGEST_NAME = 40  # of a name that is made of the names of operands
 
 
 class Traced:
-    """An array of a trace, by its place ``ref`` in the graph. :class:`~lstmc.dsl.value.Value` is the subclass that a
-    user's function works with."""
+    """An array of a trace, by its place ``ref`` in the graph; users' functions get :class:`~lstmc.dsl.value.Value`."""
 
     __slots__ = ("ref", "trace")
 
@@ -93,7 +85,6 @@ class Traced:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The sizes of its axes."""
         return self.type.shape
 
 
@@ -101,8 +92,7 @@ T = TypeVar("T", bound=Traced)
 
 
 def origin(value: Traced) -> str:
-    """Return an error's note on where a value comes from: its declaration, or else its name or expression, its type and
-    its line."""
+    """Return an error's note on where a value comes from: its declaration, or its name, type and line."""
     trace, ref = value.trace, value.ref
     if ref in trace.declared:
         return trace.declared[ref]
@@ -116,8 +106,8 @@ def origin(value: Traced) -> str:
 
 @dataclass(eq=False)
 class Trace:
-    """A graph that is built while a user's function runs. ``owner`` names the function in errors: ``cell 'lstm'``.
-    ``parent`` is the trace of the model if the graph is a cell's body."""
+    """A graph that is built while a user's function runs. ``owner`` names the function in errors: ``cell 'lstm'``. A
+    cell's body has the model's trace as ``parent``."""
 
     owner: str
     builder: Builder
@@ -135,13 +125,12 @@ class Trace:
 
     @property
     def root(self) -> ModelTrace:
-        """The trace of the model that this trace belongs to."""
+        """The trace of the model."""
         assert self.parent is not None, "only a model's trace has no parent"
         return self.parent.root
 
     def apply(self, op: Op, *operands: Traced, names: Sequence[str] = (), loc: SrcLoc | None = None) -> tuple[Ref, ...]:
-        """Record one op, and return its results. A shape error names the user's line, and where the operands come
-        from."""
+        """Record one op, and return its results. A shape error names the user's line and the operands' origins."""
         loc = loc or here()
         values = [self.adopt(value, loc) for value in operands]
         try:
@@ -155,9 +144,8 @@ class Trace:
             raise error.located(loc, notes=list(dict.fromkeys(notes))) from None
 
     def _add(self, op: Op, values: Sequence[Traced], names: Sequence[str], loc: SrcLoc | None) -> tuple[Ref, ...]:
-        """Add a node, and return its results. Without ``names`` the variables that its expression is assigned to name
-        them; inside a function of the language these variables name only that function's result, and a node is named
-        after its op and operands."""
+        """Add a node, named by ``names``, the variables of the user's line, or its op and operands. Inside a function
+        of the language the variables name the function's result alone."""
         call = CALL.get()
         if not names and (call is None or not values):
             names = assigned_names(loc)
@@ -174,13 +162,11 @@ class Trace:
         return refs
 
     def finished_graph(self, outputs: Iterable[tuple[str, Ref] | Output], names: Mapping[Ref, str]) -> Graph:
-        """Return the graph with ``outputs``; values are renamed by ``names``, then by the names that functions of the
-        language gave to results."""
+        """Return the graph with ``outputs``, its values renamed by ``names``, then by the names of results."""
         return rename_values(self.builder.finish(outputs), names, self.names)
 
     def expect(self, ref: Ref, domain: Domain) -> None:
-        """Record the domain of a value's elements at the input or argument that they come from, also through ops that
-        only move elements."""
+        """Record the domain of a value at the leaf that it comes from, also through ops that only move elements."""
         op = self.builder.node(ref.node).op
         if isinstance(op, Input | Arg):
             previous = self.expected.get(ref.node)
@@ -190,8 +176,7 @@ class Trace:
                 self.expect(operand, domain)
 
     def adopt(self, value: T, loc: SrcLoc | None) -> T:
-        """Return a value as a value of this trace: a value of the parent becomes an argument. Raises :class:`DslError`
-        for a value of any other trace."""
+        """Return a value as a value of this trace: one of the parent becomes an argument, any other is refused."""
         if self.finished or value.trace.finished or value.trace not in (self, self.parent):
             owner = self.owner if self.finished else value.trace.owner
             raise DslError(
@@ -222,8 +207,7 @@ class Trace:
 
 @dataclass(eq=False)
 class ModelTrace(Trace):
-    """The trace of a model, with the facts that the model and the bodies of its cells share. Every Ref in it belongs to
-    the model's graph."""
+    """The trace of a model, with the facts that the model and the bodies of its cells share."""
 
     cells: dict[Hashable, CellUse] = field(default_factory=dict)  # by bound cell, or by its instantiation and its cell
     titles: Names = field(default_factory=Names)  # names of bound cells and scans that are taken
@@ -241,8 +225,7 @@ class ModelTrace(Trace):
         return self
 
     def constant(self, fill: Values, name: str, loc: SrcLoc | None) -> Ref:
-        """Return the parameter with these fixed numbers; the model has one parameter for all places with the same
-        numbers."""
+        """Return the parameter with these fixed numbers: one for all places that have them."""
         if fill not in self.constants:
             (ref,) = self.builder.add(Param(fill.shape, fill, 0.0, 0.0), names=(name,), loc=loc)
             self.constants[fill] = ref
@@ -265,8 +248,7 @@ CALL: ContextVar[Call | None] = ContextVar("the function of the language that is
 
 
 def derived_name(word: str, operands: Sequence[Traced]) -> str:
-    """Return a name for an unnamed value: a word for the operation, then at most two words of its operands, as in
-    ``mul_f_c_prev``."""
+    """Return a name for an unnamed value: a word, and at most two words of its operands, as ``mul_f_c_prev``."""
     for most in (2, 1):
         name = "_".join((word, *_words(operands)[:most]))
         if len(name) <= _LONGEST_NAME:
@@ -275,11 +257,8 @@ def derived_name(word: str, operands: Sequence[Traced]) -> str:
 
 
 def _words(values: Sequence[Traced]) -> list[str]:
-    """Return words for a result's name: the word of the first weight among the operands, or else the words of all
-    operands, without repeats.
-
-    An unnamed operand has the word of its first operand, so that names do not grow along a chain of unnamed values.
-    """
+    """Return words for a result's name: of the first weight among the operands, or else of all operands, each once. An
+    unnamed operand has the word of its first operand, so that names do not grow along a chain."""
     weights = [value for value in values if is_weight(value.trace.builder, value.ref)]
     words = [_word(value) for value in weights[:1] or values]
     return [word for word in dict.fromkeys(words) if word]
@@ -292,7 +271,7 @@ def _word(value: Traced) -> str:
 
 
 def check_name(name: object, what: str, loc: SrcLoc | None) -> None:
-    """Raise :class:`DslError` unless ``name`` is valid for layers and blobs; ``what`` describes it in the error."""
+    """Raise :class:`DslError` unless ``name`` is valid for layers and blobs; ``what`` describes it."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DslError(
             f"{what} must be a letter or _, then letters, digits and any of _ . / -, found {name!r}", loc=loc
@@ -304,7 +283,7 @@ _OPEN: ContextVar[Trace | None] = ContextVar("the trace that a function is being
 
 @contextmanager
 def opened(trace: Trace) -> Iterator[None]:
-    """Make ``trace`` record the calls without any Value in the block, and finish ``trace`` at the end of the block."""
+    """Make ``trace`` record calls without any Value in the block, and finish it at the end."""
     token = _OPEN.set(trace)
     try:
         yield
@@ -314,8 +293,7 @@ def opened(trace: Trace) -> Iterator[None]:
 
 
 def open_trace(function: str, loc: SrcLoc | None) -> Trace:
-    """Return the trace of the model or cell that is running, for a call of ``function`` without any Value. Raises
-    :class:`DslError` outside of both."""
+    """Return the trace of the running model or cell, for a call of ``function`` without any Value."""
     trace = _OPEN.get()
     if trace is None:
         raise DslError(f"{function} must be called in a model: expected a function with @model around it", loc=loc)
@@ -323,7 +301,7 @@ def open_trace(function: str, loc: SrcLoc | None) -> Trace:
 
 
 def size_in(trace: Trace, size: Size, loc: SrcLoc | None) -> int:
-    """Return a size as a number by the dimensions of ``trace``. Raises :class:`DimError` for an unbound dimension."""
+    """Return a size as a number by the dimensions of ``trace``; :class:`DimError` for one without a size."""
     missing = trace.scope.missing((size,))
     if missing:
         argument = size_argument(missing[0])

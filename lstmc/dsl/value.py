@@ -29,8 +29,7 @@ FUNCTIONS: list[str] = []  # all functions of the language, for errors: lstmc/ds
 
 
 def _refused(why: str) -> Callable[..., NoReturn]:
-    """Return a method that raises :class:`DslError` with the text ``why``, in which ``{functions}`` stands for the list
-    of all functions."""
+    """Return a method that raises DslError with the text ``why``, whose ``{functions}`` stands for their list."""
 
     def refuse(self: Value, *args: object, **kwargs: object) -> NoReturn:
         self._refuse(why.replace("{functions}", ", ".join(FUNCTIONS)))
@@ -39,7 +38,6 @@ def _refused(why: str) -> Callable[..., NoReturn]:
 
 
 def _no_operation(symbol: str) -> Callable[..., NoReturn]:
-    """Return a method that refuses an operator of Python's bits, and says how to combine masks."""
     return _refused(
         f"{symbol} is no operation on Values. Of masks of 0 and 1, and is a * b, or is maximum(a, b), exclusive or is"
         " abs(a - b), not is 1 - a"
@@ -47,7 +45,6 @@ def _no_operation(symbol: str) -> Callable[..., NoReturn]:
 
 
 def _compared(symbol: str, mask: str) -> Callable[..., NoReturn]:
-    """Return a method that refuses a comparison, and says which expression makes the mask."""
     return _refused(
         f"Values cannot be compared, as there are no numbers yet. A mask, 1 where a {symbol} b and else 0, is {mask};"
         " where(mask, x, y) chooses by it, and maximum(a, b) is the larger one"
@@ -55,7 +52,6 @@ def _compared(symbol: str, mask: str) -> Callable[..., NoReturn]:
 
 
 def _no_number(asked: str, instead: str) -> Callable[..., NoReturn]:
-    """Return a method that refuses a use which needs the number of a Value."""
     return _refused(f"a Value has no number yet: {asked} cannot take it. {instead}")
 
 
@@ -137,8 +133,7 @@ class Value(Methods, Traced):
         return apply(Affine(finite(scale), finite(shift) + 0.0), self)  # x - 0 is x + 0
 
     def _binary(self, op: Op, symbol: str, left: Any, right: Any) -> Value:
-        """Apply an op to this value and another operand, in the order left, right. Raises :class:`DslError` unless the
-        other operand is a Value."""
+        """Apply an op to this value and another operand, in the order left, right."""
         other = right if left is self else left
         if not isinstance(other, Value):
             self._refuse(f"{symbol} takes a Value or a number, found {described(other)}")
@@ -187,8 +182,7 @@ class Value(Methods, Traced):
         return self._formatted() if spec else str(self)
 
     def __getitem__(self, index: object) -> Value:
-        """Return the part that an index takes, as a chain of ops. Raises :class:`DslError` for an index that is not
-        supported."""
+        """Return the part that an index takes, as a chain of ops."""
         trace = inner_trace(self)
         try:
             pieces = indexed(self.shape, index, lambda size: size_in(trace, size, here()))
@@ -201,8 +195,7 @@ class Value(Methods, Traced):
 
     @property
     def T(self) -> Value:
-        """The transpose of a matrix; a vector or a scalar unchanged. Raises :class:`DslError` for three axes or
-        more."""
+        """The transpose of a matrix; a vector or a scalar unchanged; :class:`DslError` for three axes or more."""
         if self.type.rank > 2:
             self._refuse(
                 "x.T of three axes or more turns all of them round: write transpose(x), which turns the last two, or"
@@ -213,7 +206,6 @@ class Value(Methods, Traced):
     if not TYPE_CHECKING:  # a misspelt attribute is an error of a type checker
 
         def __getattr__(self, name: str) -> NoReturn:
-            """Raise :class:`DslError` with the function or attribute that the user probably meant."""
             if name.startswith("_"):  # what Python and its tools look for, and can do without
                 raise AttributeError(name)
             formula = f"{name}(x)" if name in FUNCTIONS else instead(methods=True).get(name)
@@ -226,8 +218,7 @@ class Value(Methods, Traced):
         object.__setattr__(self, name, value)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """Apply an operator with a NumPy number or array on its left; raise :class:`DslError` for any other function of
-        NumPy."""
+        """Apply an operator with a NumPy number or array on its left; refuse any other function of NumPy."""
         # a NumPy scalar or array on the left of an operator arrives here; else it is a NumPy function on a Value
         operator = _REFLECTED.get(ufunc.__name__)
         if operator and method == "__call__" and isinstance(inputs[0], np.generic | np.ndarray) and not kwargs:
@@ -277,8 +268,7 @@ _REFLECTED = {
 def _instead(
     name: str, valid: Iterable[str] = (), arguments: tuple[Iterable[Any], Mapping[str, Any]] = ((), {})
 ) -> str:
-    """Return a suggestion for a name of another library: the language's formula, along the axis that the call named, or
-    a similar name."""
+    """Return a hint for a name of another library: the language's formula, along the call's axis, or a similar name."""
     if name not in instead() and name not in FUNCTIONS:
         return did_you_mean(name, {*valid, *FUNCTIONS}).removeprefix(": ") or "docs/language.md has the functions"
     formula = instead().get(name, f"{name}(x)")
@@ -290,20 +280,19 @@ def _instead(
 
 
 def instead_of(name: str) -> str:
-    """Return the end of the error for an undefined name: the import or the function that the user probably meant."""
+    """Return the end of the error for an undefined name: an import or a function of the language."""
     if name in FUNCTIONS:
         return f": write from lstmc import {name}"
     return f": write {instead()[name]}" if name in instead() else ""
 
 
 def bounded(number: Any) -> Any:
-    """Return a number, with 1e30 and its sign in place of infinity: exp(-1e30) is 0, and 0 times 1e30 is 0. Anything
-    else is unchanged."""
+    """Return a number, with 1e30 and its sign for infinity: 0 times 1e30 is 0. Anything else is unchanged."""
     return float(np.copysign(1e30, number)) if is_scalar(number) and abs(number) == inf else number
 
 
 def finite(number: Any) -> float:
-    """Return a number as a float. Raises :class:`DslError` if float32 cannot hold it."""
+    """Return a number as a float; :class:`DslError` if float32 cannot hold it."""
     try:
         value = float(number)
     except OverflowError:
@@ -315,7 +304,7 @@ def finite(number: Any) -> float:
 
 
 def inner_trace(*values: Traced) -> Trace:
-    """Return the innermost unfinished trace of some values, in which an op on them is recorded."""
+    """Return the innermost unfinished trace of some values: it records an op on them."""
     traces = [value.trace for value in values]
     trace = next((trace for trace in traces if not trace.finished), traces[0])
     for other in traces:
@@ -337,15 +326,13 @@ def apply(op: Op, *values: Value) -> Value:
 
 
 def in_turn(ops: Iterable[Op], x: Value) -> Value:
-    """Apply a chain of ops with one operand and one result to x."""
     for op in ops:
         x = apply(op, x)
     return x
 
 
 def _matrix_product(x: Value, y: Value) -> Value:
-    """Return x @ y: as one linear op if an operand is a matrix of parameters, else as all products of elements and
-    their sums."""
+    """Return x @ y: one linear op if an operand is a matrix of parameters, else all products of elements, summed."""
     if not fit(x.shape, y.shape):
         rows = '; a parameter W [out, in] times every row of h is linear(h, W), or einsum("oi,ni->no", W, h)'
         hint = rows if x.type.rank == y.type.rank == 2 else ""
@@ -364,8 +351,7 @@ def _is_matrix_of_weights(value: Value) -> bool:
 
 
 def _transposed(matrix: Value) -> Value:
-    """Return the transpose of a matrix. If the matrix is the result of a Transpose, return the operand of that
-    Transpose."""
+    """Return the transpose of a matrix: of a result of Transpose, its operand."""
     node = matrix.trace.builder.node(matrix.ref.node)
     if isinstance(node.op, Transpose):
         return Value(matrix.trace, matrix.trace.builder.args(node.name)[0])

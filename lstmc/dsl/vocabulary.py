@@ -17,7 +17,6 @@ from lstmc.ops import Op, Pointwise
 
 
 def _reflected(function: Callable[[Any, Any], Value]) -> Callable[[Any, Any], Value]:
-    """Return the method for the operand on the right of an operator."""
     return lambda right, left: function(left, right)
 
 
@@ -74,8 +73,7 @@ def listed(values: Sequence[object]) -> str:
 
 
 def _single(value: Any) -> Any:
-    """Return the first number of a pair of equal numbers, since functions take one number for height and width; any
-    other value unchanged."""
+    """Return the first of two equal numbers, as functions take one for height and width; any other value unchanged."""
     return value[0] if isinstance(value, tuple) and value[0] == value[1] else value
 
 
@@ -84,8 +82,7 @@ def _text(value: Any) -> str:
 
 
 def keywords(**pairs: tuple[Any, Any]) -> str:
-    """Return keyword arguments as text, such as ``, stride=2``; each pair is value and default, and equal pairs are
-    left out."""
+    """Return keyword arguments as text, such as ``, stride=2``, without those whose value is the default."""
     return "".join(f", {name}={_text(value)}" for name, (value, default) in pairs.items() if value != default)
 
 
@@ -95,7 +92,6 @@ def _split(op: ops.Split, x: str) -> str:
 
 
 def _pool(op: ops.MaxPool | ops.AvePool, x: str) -> str:
-    """Return the call of ``max_pool`` or ``ave_pool`` that makes an op."""
     size, stride, pad = map(_single, (op.size, op.stride, op.pad))
     return f"{op.name}({x}, {size}{keywords(stride=(stride, size), pad=(pad, 0))})"
 
@@ -136,6 +132,6 @@ def expression(op: Op, names: Sequence[str]) -> str | None:
 
 
 def python_identifier(text: str, otherwise: str = "value") -> str:
-    """Return the Python identifier that is most like a text; ``otherwise`` if the text has no usable character."""
+    """Return the Python identifier that is most like a text; ``otherwise`` if no character of it is usable."""
     stem = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or otherwise
     return f"v{stem}" if stem[0].isdigit() else stem

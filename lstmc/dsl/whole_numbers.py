@@ -1,8 +1,4 @@
-"""Integers and constants: the domains of inputs, arrays of fixed numbers, ``floor``, ``mod``, ``argmax``, ``one_hot``.
-
-These functions are formulas of ops that every target has. Of Caffe's own layers, Threshold and ArgMax abort in a net
-that is trained.
-"""
+"""Integers and constants, by formulas of ops that every target has: Caffe's Threshold and ArgMax abort in training."""
 
 from __future__ import annotations
 
@@ -34,14 +30,13 @@ def integers(low: int, high: int) -> IntegerRange:
 
 @checked
 def reals(low: float, high: float) -> RealRange:
-    """Real numbers from ``low`` to ``high``, as values of an input: in ``Input(N, 1, values=reals(0, 10))``, for
-    example, seconds since the last step."""
+    """Real numbers from ``low`` to ``high``: in ``Input(N, 1, values=reals(0, 10))`` seconds since the last step."""
     _check_bounds("reals", low, high, lambda bound: is_scalar(bound) and abs(bound) < inf, "a finite number")
     return RealRange(float(low), float(high))
 
 
 def _check_bounds(function: str, low: Any, high: Any, is_bound: Callable[[Any], bool], expected: str) -> None:
-    """Raise :class:`DslError` unless both bounds are ``expected`` numbers, and ``low`` is not above ``high``."""
+    """Raise :class:`DslError` unless both bounds are ``expected``, and ``low`` is not above ``high``."""
     for position, (name, bound) in enumerate((("low", low), ("high", high))):
         if not is_bound(bound):
             raise wrong_argument(function, name, expected, bound, position)
@@ -52,10 +47,8 @@ def _check_bounds(function: str, low: Any, high: Any, is_bound: Callable[[Any], 
 @function
 def const(array: Any) -> Value:
     """An array of numbers as a Value, in a cell or model: ``const(numpy.eye(3))``.
-
-    The array becomes a parameter that is not trained; arrays with the same numbers become one parameter. It can be the
-    matrix of a ``linear``. The weights of the net have its numbers in float32; the interpreter uses all digits.
-    """
+    It becomes a parameter that is not trained, one for all arrays with the same numbers; it can be the matrix of a
+    ``linear``. The weights of the net have its numbers in float32; the interpreter uses all digits."""
     loc = here()
     fill = fixed_values("const", array, loc, 0, "array")
     if not fill.shape:
@@ -79,10 +72,8 @@ def floor(x: Value) -> Value:
 @function
 def mod(a: Value | float, b: Value | float) -> Value:
     """The remainder of ``a`` divided by ``b``, as Python's ``a % b``: from 0 up to b.
-
-    If ``b`` is a Value, it must be positive; if it is a number, the result has its sign. For integers the result is
-    exact. The gradient with respect to a is 1, and with respect to b it is ``-(a // b)``.
-    """
+    A Value b must be positive; a number b gives the result its sign. For integers the result is exact. The gradient
+    with respect to a is 1, and with respect to b it is ``-(a // b)``."""
     _, left, borrowed = _divided("mod", a, b)
     result: Value = left + borrowed * b
     return result
@@ -96,11 +87,8 @@ def floor_divide(a: Value | float, b: Value | float) -> Value:
 
 
 def _divided(function: str, a: Any, b: Any) -> tuple[Any, Any, Any]:
-    """Return three values: q, the integer nearest to a / b; a - q b; and 1 where q is one more than the floor of a / b,
-    else 0.
-
-    If b divides a, a rounding error of a / b could change its floor, but not its nearest integer.
-    """
+    """Return q, the integer nearest to a / b; a - q b; and 1 where q is one more than the floor of a / b, else 0. A
+    rounding error of a / b could change its floor, but not its nearest integer, if b divides a."""
     value_first(function, a, b)
     if is_scalar(b) and finite(b) == 0:
         raise DslError(f"{function}: expected a divisor that is not 0", loc=argument_location(here(), 1, "b"))
@@ -112,9 +100,7 @@ def _divided(function: str, a: Any, b: Any) -> tuple[Any, Any, Any]:
 @function
 def argmax(x: Value, axis: int = -1) -> Value:
     """The index of the largest element of x along ``axis``, the first if several are equal; the result lacks the axis.
-
-    Integers from 0 up, without a gradient. ``one_hot(argmax(x), K)`` is 1 at the largest element and 0 elsewhere.
-    """
+    Integers from 0 up, without a gradient. ``one_hot(argmax(x), K)`` is 1 at the largest element and 0 elsewhere."""
     for i in range(axis_of("argmax", axis, x, position=1), x.type.rank - 1):
         x = apply(Transpose(i), x)
     size, x = x.shape[-1], stop_gradient(x)

@@ -1,9 +1,7 @@
 """The graph: a networkx multigraph whose nodes are ops and whose edges are operands.
-
-The only file that imports networkx. A node of the networkx graph is a :class:`Node`'s name with the Node as its only
-attribute; an edge's key is the operand slot, its only attribute ``out`` the producer's output. It is a *multi*graph
-because ``x * x`` has two edges between the same two nodes.
-"""
+The only file that imports networkx. A node of the networkx graph is a :class:`Node`'s name, with the Node as attribute;
+an edge's key is the operand slot, its attribute ``out`` the producer's output. It is a *multi*graph because ``x * x``
+has two edges between the same two nodes."""
 
 from __future__ import annotations
 
@@ -43,12 +41,9 @@ Steps = tuple[Step | None, ...]
 
 class Output(NamedTuple):
     """A result of a graph: the name by which a caller reads it, and the value.
-
-    In a scan's body the name is the user's name of the step's output ('' for a single output), or the name of the state
-    whose next value it is. ``carried_to`` is the input of the model that takes this value in the next batch, if any.
-    ``delay`` is the number of steps by which a result is late: at step t it belongs to the inputs of step t -
-    ``delay``.
-    """
+    Of a scan's body: the user's name of the step's output ('' for a single output), or of the state whose next value it
+    is. ``carried_to`` is the input of the model that takes the value in the next batch, if any. ``delay`` is the number
+    of steps by which it is late: at step t it belongs to the inputs of step t - ``delay``."""
 
     name: str
     ref: Ref
@@ -66,10 +61,8 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Node(Generic[OpT_co]):
-    """One op in a graph. ``names`` has a name for each result; the first is the node's name.
-
-    If unrolling made the node, ``steps`` has the scan's step of each result; otherwise it is empty.
-    """
+    """One op in a graph. ``names`` has a name for each result; the first is the node's name. ``steps`` has the scan's
+    step of each result, if unrolling made the node, or is empty."""
 
     names: tuple[str, ...]
     op: OpT_co
@@ -83,18 +76,16 @@ class Node(Generic[OpT_co]):
 
     @property
     def refs(self) -> list[Ref]:
-        """The results."""
         return [Ref(self.name, out) for out in range(len(self.names))]
 
     @property
     def step(self) -> Step | None:
-        """The step to which all results belong. None if no step made the node, or if its results belong to several
-        steps, as those of a cut sequence do."""
+        """The step of all results. None if they have none, or several, as those of a cut sequence do."""
         first = self.steps[0] if self.steps else None
         return first if all(step == first for step in self.steps) else None
 
     def of_step(self, out: int) -> Step | None:
-        """Return the step to which the result ``out`` belongs, or None if it belongs to no step."""
+        """Return the step of the result ``out``, or None."""
         return self.steps[out] if self.steps else None
 
 
@@ -118,7 +109,6 @@ class Graph:
         outputs: tuple[Output, ...],
         operands: dict[str, tuple[Ref, ...]],
     ) -> None:
-        """Freeze ``digraph``, whose nodes are in topological order. ``operands`` has the operands of each node."""
         self.name = name
         self.outputs = outputs
         self._digraph = nx.freeze(digraph)
@@ -148,35 +138,29 @@ class Graph:
         return self.node(ref.node).types[ref.out]
 
     def refs(self) -> Iterator[Ref]:
-        """Yield the results of all nodes."""
         return (ref for node in self for ref in node.refs)
 
     def named(self) -> dict[str, Ref]:
-        """Return the results of all nodes by name."""
         return {name: Ref(node.name, out) for node in self for out, name in enumerate(node.names)}
 
     def value_name(self, ref: Ref) -> str:
-        """Return the name of a value, as in the text form and the emitted net."""
         return self.node(ref.node).names[ref.out]
 
     def returning(self, names: Sequence[str]) -> Graph:
-        """Return the same graph with only the outputs of these names."""
         outputs = {output.name: output for output in self.outputs}
         return Graph(self.name, self._digraph, tuple(outputs[name] for name in names), self._operands)
 
     def renamed(self, name: str) -> Graph:
-        """Return the same graph under another name."""
         return Graph(name, self._digraph, self.outputs, self._operands)
 
     def carrying(self, states: Mapping[str, str]) -> Graph:
-        """Return the same graph with states: ``states`` maps an input's name to the name of the output that the input
-        takes in the next batch."""
+        """Return the same graph with states: a dict from an input to the output that it takes in the next batch."""
         takes = {output: Ref(state) for state, output in states.items()}
         outputs = tuple(output._replace(carried_to=takes.get(output.name)) for output in self.outputs)
         return Graph(self.name, self._digraph, outputs, self._operands)
 
     def carried(self) -> dict[str, Output]:
-        """Return a dict from each input that takes an output's value in the next batch, by name, to this output."""
+        """Return a dict from each input that takes an output's value in the next batch to this output."""
         return {output.carried_to.node: output for output in self.outputs if output.carried_to is not None}
 
     def body_args(self) -> tuple[Node, ...]:
@@ -184,8 +168,7 @@ class Graph:
         return self._body_args
 
     def arguments(self, *roles: Role) -> list[str]:
-        """Return the names of a scan body's arguments that have one of these roles (without roles, of all arguments),
-        in operand order."""
+        """Return the names of a scan body's arguments with one of these roles (by default all), in operand order."""
         named = [(node.name, node.op) for node in self._body_args]
         return [name for name, op in named if isinstance(op, Arg) and (not roles or op.role in roles)]
 
@@ -194,8 +177,7 @@ class Graph:
         return tuple(node for node in self if isinstance(node.op, Arg))
 
     def readers(self) -> dict[Ref, int]:
-        """Return how often each value is read: once for each operand slot and each output of the graph. Unread values
-        are absent."""
+        """Return how often each read value is read: once for each operand slot and each output of the graph."""
         counts: dict[Ref, int] = Counter(output.ref for output in self.outputs)
         for producers in self._producers.values():
             for producer, edges in producers.items():
@@ -223,13 +205,10 @@ class Graph:
         return reachable
 
     def beyond_cut(self, nodes: set[str], required: set[str], elements: Mapping[Ref, int]) -> set[str]:
-        """Return the nodes beyond a minimum cut: the ``required`` nodes, and nodes of ``nodes`` that make the cut
-        smaller.
-
-        The cut separates the operands that no node of ``nodes`` computes from the required nodes, which are among
-        ``nodes``. A value that crosses it counts once, by its number in ``elements``; a value that is not listed counts
-        nothing. Among equal cuts, the cut with the fewest nodes beyond is chosen.
-        """
+        """Return the nodes beyond a minimum cut: the ``required`` nodes, and those of ``nodes`` that make it smaller.
+        The cut separates the operands that no node of ``nodes`` computes from the required nodes, which are among them.
+        A value that crosses it counts once, by its number in ``elements``; one that is not listed counts nothing. Among
+        equal cuts, the one with the fewest nodes beyond is chosen."""
         before, beyond = 0, 1
         flow: nx.DiGraph[int | str | Ref] = nx.DiGraph()
         flow.add_nodes_from((before, beyond))
@@ -277,13 +256,9 @@ MOST_NODES_OPEN = 2**12  # of a graph with open sizes
 
 class Builder:
     """Builds a graph, node by node; types are inferred, and so checked, as each node is added.
-
-    ``like`` is the graph that is being rebuilt, if any. Inputs, parameters and arguments are known by their names, so
-    their names are reserved, and other nodes get other names.
-    """
+    The names of inputs, parameters and arguments of ``like``, a graph that is being rebuilt, are kept for them."""
 
     def __init__(self, name: str, like: Graph | None = None) -> None:
-        """Begin a graph without nodes; the names of inputs, parameters and arguments of ``like`` are reserved."""
         self.name = name
         self._digraph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
         self._nodes: dict[str, dict[str, Node]] = self._digraph._node  # type: ignore[attr-defined]
@@ -303,11 +278,8 @@ class Builder:
         types: Types | None = None,
         steps: Steps = (),
     ) -> tuple[Ref, ...]:
-        """Add a node and return its values. A name that is taken gets a number. With ``types``, types are not inferred
-        or checked.
-
-        ``steps`` has a step for each value, or is empty.
-        """
+        """Add a node and return its values. A name that is taken gets a number. Given ``types`` are not checked.
+        ``steps`` has a step for each value, or is empty."""
         if types is None:
             types = op.infer(*[self.type(ref) for ref in operands])
             for type_ in types:
@@ -332,8 +304,7 @@ class Builder:
         return tuple([Ref(unique[0], out) for out in range(len(types))])
 
     def _connect(self, node: Node, operands: Sequence[Ref]) -> None:
-        """Add a node and its edges. The same as ``add_node(node.name, node=node)`` and an ``add_edge`` for each
-        operand, but five times as fast; equal edges share their attributes."""
+        """Add a node and its edges, as networkx's ``add_node`` and ``add_edge`` do, but five times as fast."""
         name = node.name
         if self._finished or not all(ref.node in self._nodes for ref in operands):  # networkx raises, or adds a node
             self._digraph.add_node(name, node=node)
@@ -356,7 +327,6 @@ class Builder:
         return self.add(op or node.op, *operands, names=node.names, loc=node.loc, steps=node.steps)
 
     def of_step(self, ref: Ref) -> Step | None:
-        """Return the step to which a value belongs, or None."""
         return self.node(ref.node).of_step(ref.out)
 
     def node(self, name: str) -> Node:
@@ -376,7 +346,6 @@ class Builder:
         return self._operands[name]
 
     def finish(self, outputs: Iterable[tuple[str, Ref] | Output]) -> Graph:
-        """Return the finished, frozen graph."""
         self._finished = True
         return Graph(self.name, self._digraph, tuple(Output(*output) for output in outputs), self._operands)
 

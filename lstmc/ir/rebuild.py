@@ -1,10 +1,8 @@
 """Build a graph from another graph: copy, replace or omit nodes in order; reshape values; compute on values; weights.
-
 Weights are part of the graph: blobs that a pass packs, cuts or negates are computed from the user's parameters. Only
 ops that move elements, or change every sign, may stand between a parameter and a blob: so training the blob is training
-the parameter, and the parameter can be read back from the trained blob exactly. In a net that is not trained a blob may
-be any function of parameters, marked as :class:`~lstmc.ops.Precomputed`; these parameters are not read back.
-"""
+the parameter, which can be read back exactly. In a net that is not trained a blob may be any function of parameters,
+marked as :class:`~lstmc.ops.Precomputed`; these parameters are not read back."""
 
 from __future__ import annotations
 
@@ -57,10 +55,7 @@ __all__ = [
 
 
 class Rebuild:
-    """A graph under construction from another graph, node by node, and the map from old values to new values.
-
-    ``builder`` takes the new nodes; ``new`` maps each old value that was put to its new value.
-    """
+    """A graph that ``builder`` makes from another graph, and the map ``new`` from old values to new ones."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -68,7 +63,6 @@ class Rebuild:
         self.new: dict[Ref, Ref] = {}
 
     def args(self, node: Node) -> tuple[Ref, ...]:
-        """Return the new values of the operands of a node of the old graph."""
         return tuple([self.new[ref] for ref in self.graph.args(node.name)])
 
     def copy(self, node: Node, operands: Sequence[Ref] | None = None) -> tuple[Ref, ...]:
@@ -89,8 +83,7 @@ class Rebuild:
 
 
 def renewed(outputs: Iterable[Output], new: Mapping[Ref, Ref]) -> list[Output]:
-    """Return outputs with old values replaced by new values. An output that was carried to a removed input is carried
-    no more."""
+    """Return outputs with new values for old ones; one that was carried to a removed input is carried no more."""
     return [
         output._replace(ref=new[output.ref], carried_to=new.get(output.carried_to) if output.carried_to else None)
         for output in outputs
@@ -98,9 +91,8 @@ def renewed(outputs: Iterable[Output], new: Mapping[Ref, Ref]) -> list[Output]:
 
 
 def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, str] | None = None) -> Graph:
-    """Return the graph with values renamed: by ``names``, which are all different, and by ``others``, whose names may
-    repeat and get numbers. Leaves keep their names; a value whose name a leaf or ``names`` has taken gets a number
-    too."""
+    """Return the graph with values renamed by ``names``, which all differ, and by ``others``, which may repeat. Leaves
+    keep their names; a name that is taken gets a number."""
     leaves = {node.name for node in graph if isinstance(node.op, Leaf)}
     exact = {ref: name for ref, name in names.items() if ref.node not in leaves and name not in leaves}
     free = Names(leaves.union(exact.values()))
@@ -120,11 +112,8 @@ def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, s
 def reshaped(
     b: Builder, ref: Ref, op: Reshape, names: Sequence[str] = (), loc: SrcLoc | None = None, steps: Steps = ()
 ) -> Ref:
-    """Return a value in the shape of ``op``: ``ref`` itself, or the value that ``ref`` reshapes, if it has this shape,
-    else a new node of ``op``.
-
-    Reshapes of another class than ``op``, such as a view of the host, are not looked through.
-    """
+    """Return a value in the shape of ``op``: ``ref``, or the value that it reshapes, if one has it, else a new node.
+    Reshapes of another class than ``op``, such as a view of the host, are not looked through."""
     source = reshape_source(b, ref, type(op))
     for candidate in (ref, source):
         if b.type(candidate).shape == op.shape:
@@ -133,8 +122,7 @@ def reshaped(
 
 
 def reshape_source(b: Graph | Builder, ref: Ref, kind: type[Reshape] = Reshape) -> Ref:
-    """Return the value from which a chain of reshapes of the class ``kind`` starts. Return ``ref`` if its op is no such
-    reshape."""
+    """Return the value from which a chain of reshapes of the class ``kind`` leads to ``ref``."""
     while isinstance(b.node(ref.node).op, kind):
         (ref,) = b.args(ref.node)
     return ref
@@ -207,8 +195,7 @@ def is_weight_op(op: Op) -> bool:
 
 
 def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
-    """Return whether a value is a parameter, a precomputed value, a weight argument of a body, or computed from such
-    values by weight ops."""
+    """Return whether a value is a parameter, a precomputed value, a weight argument, or made of them by weight ops."""
     op = graph.node(ref.node).op
     if isinstance(op, Arg):
         return op.role == "weight"
@@ -220,11 +207,8 @@ def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
 def computed_from_parameters(
     graph: Graph | Builder, *refs: Ref, known: Collection[Ref] = (), constants: bool = False
 ) -> bool:
-    """Return whether values are computed from parameters (or precomputed values, or weight arguments) and constants
-    alone.
-
-    At least one parameter is required, unless ``constants``. ``known`` values count as computed from parameters.
-    """
+    """Return whether values are computed from weights, as parameters are, and constants alone.
+    At least one parameter is required, unless ``constants``. ``known`` values count as parameters."""
     seen, stack, parameters = set(refs), list(refs), constants
     while stack:
         ref = stack.pop()
@@ -258,8 +242,7 @@ def weight_graph(graph: Graph, blobs: Iterable[Ref]) -> Graph:
 
 
 def twice_stored(weights: Graph) -> list[str]:
-    """Return the names of the trained values of a weight graph that are stored in two blobs, which training would make
-    different."""
+    """Return the trained values of a weight graph that are in two blobs, which training would make different."""
     return [
         weights.value_name(ref)
         for ref, readers in weights.readers().items()
@@ -268,14 +251,12 @@ def twice_stored(weights: Graph) -> list[str]:
 
 
 def _fixed(weights: Graph, ref: Ref) -> bool:
-    """Return whether training leaves a weight unchanged."""
     op = weights.node(ref.node).op
     return op.fixed if isinstance(op, Param) else all(_fixed(weights, arg) for arg in weights.args(ref.node))
 
 
 def with_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
-    """Return the graph, and the bodies of its scans, with open sizes replaced by the numbers that ``sizes`` has for
-    their names."""
+    """Return the graph, with the bodies of its scans, at these numbers for open sizes."""
     rebuild = Rebuild(graph)
     for node in graph:
         op, types, operands = _sized(node.op, sizes), _sized(node.types, sizes), rebuild.args(node)
@@ -285,8 +266,7 @@ def with_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
 
 
 def _sized(thing: Any, sizes: Mapping[str, int]) -> Any:
-    """Return an op, type, graph, size or tuple with open sizes replaced by numbers; the same object if it has no open
-    size."""
+    """Return a thing with numbers for its open sizes; the same object if it has none."""
     if isinstance(thing, UnknownSize):
         return thing.at(sizes)
     if isinstance(thing, Graph):

@@ -1,5 +1,4 @@
-"""The only loop: an op that owns the graph of one step; ops over time; and analyses that go through loops: dependences,
-paths of gradients, and work."""
+"""The only loop: an op that owns the graph of one step; ops over time; and analyses that go through loops."""
 
 from __future__ import annotations
 
@@ -49,18 +48,14 @@ class Rounding(Protocol):
 @dataclass(frozen=True)
 class Scan(Op):
     """Run ``body`` for ``length`` steps; the next states of a step are the states of the following step.
-
-    There is an operand for each argument of the body, in the same order: for an ``x`` argument [...] a sequence [T,
-    ...]; for a ``state`` its initial value; for ``static`` and ``weight`` the value that all steps read. The body's
-    outputs are the step's outputs, then the next states in the order of the state arguments, with the user's names: a
-    single output may have no name, and a state may have the name of an output. The results of the scan are the outputs
-    of all steps, stacked to [T, ...], then the last states. ``reverse`` runs from the last step to the first; results
-    keep their places in time. ``first``, if given, replaces the body at the step that runs first. With ``kept`` the
-    steps keep the time axis: ``x`` arguments and outputs of a step are [1, ...], for sequences [T, ...]. With
-    ``inside`` the scan is part of a step, and runs along another axis than time, such as the bands of a frame.
-
-    ``lstmc/interp.py`` defines the meaning of a scan.
-    """
+    There is an operand for each argument of the body, in order: for an ``x`` argument [...] a sequence [T, ...]; for a
+    ``state`` its initial value; for ``static`` and ``weight`` the value that all steps read. The body's outputs are the
+    step's outputs, then the next states in the order of the state arguments, with the user's names: a single output may
+    have no name, and a state may have the name of an output. The results of the scan are the outputs of all steps,
+    stacked to [T, ...], then the last states. ``reverse`` runs from the last step to the first; results keep their
+    places in time. ``first``, if given, replaces the body at the step that runs first. With ``kept`` the steps keep the
+    time axis: ``x`` arguments and outputs of a step are [1, ...]. With ``inside`` the scan is part of a step, and runs
+    along another axis than time, such as the bands of a frame. ``lstmc/interp.py`` defines the meaning of a scan."""
 
     name = "scan"
     operands = ("*args",)
@@ -73,7 +68,6 @@ class Scan(Op):
 
     @property
     def states(self) -> int:
-        """The number of states."""
         return sum(self.role(i) == "state" for i in range(len(self.body.body_args())))
 
     def role(self, operand: int) -> ops.Role:
@@ -95,7 +89,7 @@ class Scan(Op):
 
     @property
     def rounding(self) -> Rounding | None:
-        """The arithmetic of the steps, or None if they compute exactly."""
+        """The arithmetic of the steps; None: exact."""
         return None
 
     @property
@@ -107,7 +101,6 @@ class Scan(Op):
         return range(self.length - 1, -1, -1) if self.reverse else range(self.length)
 
     def infer(self, *args: TensorType) -> Types:
-        """Return the types of the results. Raise :class:`ShapeError` if an operand does not fit the body's argument."""
         params = self.body.body_args()
         if len(args) != len(params):
             raise ShapeError(f"scan: the body takes {len(params)} arguments, found {len(args)}")
@@ -152,7 +145,7 @@ def all_nodes(graph: Graph) -> Iterator[Node]:
 
 
 def node_count(graph: Graph) -> int:
-    """Return the number of nodes of a graph, with the nodes in the bodies of its scans."""
+    """Return the number of nodes, with those in the bodies of scans."""
     return sum(1 for _ in all_nodes(graph))
 
 
@@ -165,9 +158,8 @@ Places = Sequence[int | None]  # the place of an axis in each value, None for a 
 
 
 def op_of_one(op: Op, operands: Sequence[TensorType], places: Places) -> Along | None:
-    """Return the rule of ``op`` for the axis that its operands have at ``places``, if the op treats the elements along
-    this axis separately, else None. An operand with place None has the same value for all elements: it lacks the axis,
-    or its axis has size 1."""
+    """Return the rule of ``op`` for the axis that operands have at ``places``, if it treats its elements separately. An
+    operand with place None has one value for all elements: it lacks the axis, or has size 1 there."""
     slot = next((slot for slot, place in enumerate(places) if place is not None), None)
     along = None if slot is None else op.along(slot, places[slot], *operands)  # type: ignore[arg-type]
     if along is None or along.op is None or None in along.results:
@@ -191,8 +183,7 @@ def places_of(op: Op, axis: int, operands: Sequence[TensorType]) -> Sequence[int
 
 
 def op_of_all(op: Op, size: int, operands: Sequence[TensorType], places: Places) -> tuple[Op, tuple[int, ...]] | None:
-    """Return the op for operands with one more axis of ``size`` at ``places``, and the axis's places in the results.
-    Return None if there is no such op."""
+    """Return the op for operands with one more axis at ``places``, and the axis's places in the results, or None."""
     types = [t if place is None else _with(t, place, size) for t, place in zip(operands, places, strict=True)]
     for wide in op.wider(size):
         try:
@@ -212,28 +203,22 @@ def _with(type_: TensorType, axis: int, size: int) -> TensorType:
 
 
 def op_over_time(op: Op, steps: int, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
-    """Return ``op`` for all steps at once, or None if no op gives exactly the steps' results. ``operands`` are the
-    types at one step; ``mapped`` says which of them become sequences."""
+    """Return ``op`` for all steps at once, or None; the ``mapped`` operands become sequences."""
     wide = op_of_all(op, steps, operands, [0 if m else None for m in mapped])
     return wide[0] if wide is not None and not any(wide[1]) else None
 
 
 def over_steps(step: TensorType, steps: int) -> TensorType:
-    """Return the type of a sequence of ``steps``."""
     return TensorType((steps, *step.shape), step.dtype)
 
 
 def of_step(sequence: TensorType) -> TensorType:
-    """Return the type of a step of a sequence."""
     return TensorType(sequence.shape[1:], sequence.dtype)
 
 
 def op_of_step(op: Op, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
-    """Return the op of one step that corresponds to ``op`` for all steps. Return None if ``op`` mixes steps or has no
-    such form.
-
-    Operand types are of sequences: the ``mapped`` operands and the results have a leading axis of time.
-    """
+    """Return the op of one step for an ``op`` on all steps, or None if it mixes steps or has no such form. The
+    ``mapped`` operands, and the results, have a leading axis of time."""
     places = [0 if m else None for m in mapped]
     if any(m and not t.rank for t, m in zip(operands, mapped, strict=True)):
         return None
@@ -270,11 +255,8 @@ def values_over_time(graph: Graph) -> set[Ref]:
 
 
 def _carriers(graph: Graph, node: Node) -> set[Ref]:
-    """Return the operands from which the first axis of the results comes, if the op has a form for one element of this
-    axis; otherwise an empty set.
-
-    A parameter is never among them, whatever its shape: next to a sequence it may have a value for each step.
-    """
+    """Return the operands from which the first axis of the results comes, if the op treats its elements separately. A
+    parameter is never among them: next to a sequence it may have a value for each step."""
     args = graph.args(node.name)
     types = [graph.type(ref) for ref in args]
     given = (ref for ref, t in zip(args, types, strict=True) if t.rank)
@@ -300,16 +282,14 @@ def differentiable_outputs(graph: Graph) -> tuple[str, ...]:
 
 
 def differentiable_inputs(graph: Graph, outputs: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of a graph's inputs for which ``outputs`` have a gradient. An input is left out if it reaches an
-    operand by which an op does not differentiate, such as indices and labels: Caffe would abort."""
+    """Return the inputs for which ``outputs`` have a gradient: not indices or labels, for which Caffe aborts."""
     names = set(outputs)
     stopped = _stopped(graph, [output.ref for output in graph.outputs if output.name in names])
     return tuple(node.name for node in graph if isinstance(node.op, ops.Input) and node.name not in stopped)
 
 
 def _stopped(graph: Graph, roots: Sequence[Ref]) -> set[str]:
-    """Return the names of the nodes on which ``roots`` depend through an operand by which an op does not
-    differentiate."""
+    """Return the nodes on which ``roots`` depend through an operand by which an op does not differentiate."""
     needed, stops = graph.needed(roots), list[Ref]()
     read = {*roots, *(ref for name in needed for ref in graph.args(name))}
     for node in graph:
@@ -324,8 +304,7 @@ def _stopped(graph: Graph, roots: Sequence[Ref]) -> set[str]:
 
 
 def _stopped_operands(scan: Scan, read: set[int]) -> tuple[int, ...]:
-    """Return the slots of a scan's operands whose gradient an op in its body stops, at the same step or a later step.
-    ``read`` are the indices of the results that something reads."""
+    """Return the slots of operands whose gradient the scan's body stops, for the results with the indices ``read``."""
     states = [slot for slot in range(len(scan.body.body_args())) if scan.role(slot) == "state"]
     results = list(enumerate(states, len(scan.step_outputs)))
 
@@ -360,11 +339,8 @@ def depending(
     graph: Graph, starts: Callable[[Node], bool], visit: Visit | None = None, leaves: Collection[str] = ()
 ) -> set[Ref]:
     """Return the values that depend on a node for which ``starts`` is true, or on one of these ``leaves``.
-
-    Inside a scan an argument depends on the nodes on which its operand depends, a state also on the nodes of earlier
-    steps; a last state depends on its initial value too. ``visit`` gets each graph with its dependent values, the body
-    of a scan before the graph that has the scan.
-    """
+    Inside a scan an argument depends on what its operand depends on, a state also on nodes of earlier steps; a last
+    state depends on its initial value too. ``visit`` gets each graph with its dependent values, bodies first."""
     values: set[Ref] = set()
     for node in graph:
         args = graph.args(node.name)
@@ -378,7 +354,7 @@ def depending(
 
 
 def _results(scan: Scan, operands: list[bool], starts: Callable[[Node], bool], visit: Visit | None) -> list[int]:
-    """Return the indices of a scan's results that depend on nodes of ``starts``, as the operands marked True do."""
+    """Return the indices of a scan's results that depend on nodes of ``starts``, or on the marked operands."""
     args = scan.body.arguments()
     dependent = {name for name, depends in zip(args, operands, strict=True) if depends}
     states = [name for i, name in enumerate(args) if scan.role(i) == "state"]

@@ -110,8 +110,7 @@ def _fields(op: type[Op]) -> dict[str, Any]:
 
 
 def _attributes(op: Op) -> Iterator[str]:
-    """Yield NAME=VALUE for each attribute of an op that has not its default. Graphs and a leaf's shape stand elsewhere
-    in the text."""
+    """Yield NAME=VALUE for each attribute that is not at its default; bodies and a leaf's shape stand elsewhere."""
     for name, default in _fields(type(op)).items():
         value = getattr(op, name)
         if isinstance(value, Graph) or (name == "shape" and isinstance(op, Leaf)):
@@ -121,9 +120,8 @@ def _attributes(op: Op) -> Iterator[str]:
 
 
 def parse_graph(text: str, ops: Sequence[type[Op]] = ()) -> Graph:
-    """Return the graph that ``text`` prints. Its ops are the ops of installed dialects, and ``ops``, which belong to no
-    dialect. Raises :class:`ParseError` with the line's number and text, and :class:`PluginError` if a dialect does not
-    load."""
+    """Return the graph that ``text`` prints, with ops of installed dialects and ``ops``, which belong to none. Raises
+    :class:`ParseError` with the line's number and text, and :class:`PluginError` if a dialect does not load."""
     classes: tuple[type[Op], ...] = (Scan, *ops)
     return _Parser(text, {op.name: op for op in classes}).whole()
 
@@ -132,7 +130,6 @@ class _Parser:
     """Reads a graph from its text, line by line; ``at`` is the index of the next line."""
 
     def __init__(self, text: str, ops: dict[str, type[Op]]) -> None:
-        """Split the text into lines, without empty lines and comments. ``ops`` are the known ops by name."""
         lines = [*text.splitlines(), "the end of the text"]
         # the lines that are not empty, with their numbers
         kept = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
@@ -142,7 +139,6 @@ class _Parser:
         self.missing = set(dialects())  # dialects without an op so far
 
     def whole(self) -> Graph:
-        """Return the graph. Raises :class:`ParseError` if text follows the graph."""
         graph = self.graph("graph")
         if self.at < len(self.lines) - 1:
             raise self.error("nothing after the graph's closing brace")
@@ -190,7 +186,6 @@ class _Parser:
         return graph
 
     def value(self, name: str, values: dict[str, Ref]) -> Ref:
-        """Return the value of this name. Raises :class:`ParseError` if no line above defines it."""
         if name not in values:
             raise self.error(f"a value defined above, not %{name}")
         return values[name]
@@ -225,8 +220,7 @@ class _Parser:
         values.update(zip(names, refs, strict=True))
 
     def op(self, name: str, attributes: str, types: tuple[TensorType, ...], block: bool) -> Op:
-        """Return the op called ``name``, whose dialect is loaded if needed. If ``block``, the lines that follow are its
-        bodies."""
+        """Return the op called ``name``, and load its dialect if needed; with ``block``, its bodies follow."""
         dialect = dialect_of(name)
         if name not in self.ops and dialect in self.missing:
             self.missing.remove(dialect)

@@ -27,11 +27,8 @@ class Stage(Enum):
 
 def verify(graph: Graph, stage: Stage = Stage.MODEL, legal: Sequence[type[Op]] | None = None) -> None:
     """Raise :class:`VerifyError` unless ``graph`` is well formed and legal at ``stage``.
-
-    ``legal`` are the ops allowed besides parameters and scans, with Scan itself if scans stay in an expanded graph;
-    some ops of a backend allow all ops of that backend. Without ``legal``, all ops with a name that belong to no
-    backend are allowed.
-    """
+    ``legal`` are the ops allowed besides parameters and scans, with Scan itself if scans stay in an expanded graph; one
+    op of a backend allows all of its ops. Without ``legal``, all named ops of no backend are allowed."""
     _verify_graph(graph, Legality(stage, None if legal is None else tuple(legal)), stage)
     names = [output.name for output in graph.outputs]
     if len(set(names)) != len(names):
@@ -62,8 +59,7 @@ class Legality:
 
 
 def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
-    """Raise :class:`VerifyError` unless a model or a body has legal, well-typed nodes with different names, and outputs
-    that are values of it."""
+    """Raise VerifyError unless a model or body has legal, well-typed nodes, different names and own outputs."""
     graph.check_structure()
     seen: set[str] = set()
     # steps of one scan share their ops and types as objects, so one inference holds for all steps
@@ -104,8 +100,7 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
 
 
 def _verify_carried(graph: Graph) -> None:
-    """Raise :class:`VerifyError` unless each output that is carried to the next batch goes to an input of its type, to
-    which no other output goes."""
+    """Raise VerifyError unless each carried output goes to an input of its type, to which no other output goes."""
     targets: set[Ref] = set()
     for name, ref, carried_to, _ in graph.outputs:
         if carried_to is None:
@@ -121,8 +116,7 @@ def _verify_carried(graph: Graph) -> None:
 
 
 def _verify_types(graph: Graph, node: Node, inferred_by_key: dict[tuple[int, ...], Types]) -> None:
-    """Raise :class:`VerifyError` unless a node has the types that its op infers, which ``inferred_by_key`` keeps for
-    equal steps."""
+    """Raise VerifyError unless a node has the types that its op infers, kept in ``inferred_by_key`` for equal steps."""
     operands = [graph.type(ref) for ref in graph.args(node.name)]
     key = (id(node.op), *map(id, operands))
     if key not in inferred_by_key:
@@ -138,8 +132,7 @@ def _verify_types(graph: Graph, node: Node, inferred_by_key: dict[tuple[int, ...
 
 
 def _verify_scan(scan: Scan, legal: Legality, stage: Stage) -> None:
-    """Raise :class:`VerifyError` unless a scan's bodies are well formed, have the same arguments and results, and each
-    next state has its state's type."""
+    """Raise VerifyError unless the bodies are well formed and agree, and each next state has its state's type."""
     if scan.length < 1:
         raise VerifyError(f"scan of {scan.body.name}: length must be at least 1, found {scan.length}")
     inside = Legality(Stage.MODEL, None) if scan.backend else legal  # its body is a step of a model

@@ -1,12 +1,10 @@
 """The interface of an op: types in, types out; arrays in, arrays out; cotangents back; the domains of inputs; dialects.
+An op is a frozen dataclass: its attributes are its fields. ``lstmc.testing.check_op`` checks this contract on samples.
 
-An op is one frozen dataclass. Its attributes are its fields, so printing, comparing and common-subexpression
-elimination come free. ``lstmc.testing.check_op`` checks this contract on samples of :meth:`Op.sample`.
-
-A dialect is the set of ops of a distribution, found by an entry point of the group ``lstmc.dialects`` that names a
-module. To the dialect belongs every op that this module, or a module below it, defines, and whose name begins with the
-entry point's name and a dot: ``example = "my_ops"`` has ``example.cube``. The core's dialect is ``core``, and its ops
-have no dot. Reading a text loads the dialects that the text speaks, and no others.
+A dialect is the set of ops of a distribution: an entry point of the group ``lstmc.dialects`` names a module. Every op
+that this module, or a module below it, defines belongs to it, if its name begins with the entry point's name and a dot:
+``example = "my_ops"`` has ``example.cube``. Ops of the dialect ``core`` have no dot. Reading a text loads only the
+dialects that the text has.
 """
 
 from __future__ import annotations
@@ -65,7 +63,6 @@ class IntegerRange:
     also: int | None = None
 
     def __repr__(self) -> str:
-        """Return the call that makes the range, as the text form has it."""
         more = "" if self.also is None else f", {self.also}"
         return f"{self.name}({self.low}, {self.high}{more})"
 
@@ -74,11 +71,7 @@ class IntegerRange:
         return f"integers from {self.low} to {self.high}{more}"
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
-        """Return an array of uniformly drawn integers of the range; with ``also``, about one element of five has that
-        value.
-
-        For the range of all integers that float32 has, draw only 1, 2 and 3.
-        """
+        """Return random integers of the range, from 1 to 3 if it has all that float32 has; one in five is ``also``."""
         low, high = (1, 3) if self.low <= -EXACT else (self.low, self.high)  # places, lengths: small numbers do
         drawn = rng.integers(low, high + 1, shape).astype(np.float64)
         return drawn if self.also is None else np.where(rng.random(shape) < 0.2, self.also, drawn)
@@ -105,15 +98,13 @@ class RealRange:
     high: float
 
     def __repr__(self) -> str:
-        """Return the call that makes the range, as the text form has it."""
         return f"{self.name}({self.low}, {self.high})"
 
     def __str__(self) -> str:
         return f"numbers from {self.low:g} to {self.high:g}"
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
-        """Return uniformly drawn float32 numbers, at least 1 % of the range away from both ends, where functions may
-        have a kink."""
+        """Return random float32 numbers, 1 % of the range away from its ends, where functions may have a kink."""
         room = 0.01 * (self.high - self.low)
         return rng.uniform(self.low + room, self.high - room, shape).astype(np.float32).astype(np.float64)
 
@@ -123,7 +114,6 @@ class RealRange:
         return inside
 
     def both(self, other: Domain) -> Domain:
-        """Return the intersection of this domain and ``other``."""
         if isinstance(other, IntegerRange):
             return other.both(self)
         return RealRange(max(self.low, other.low), min(self.high, other.high))
@@ -142,10 +132,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Work:
-    """The work of one forward pass: multiply-adds of products, other operations, bytes read and written, launches.
-
-    A function of an element is one operation, moving elements is none. A launch is a layer or a kernel that starts.
-    """
+    """The work of one forward pass: multiply-adds of products, other operations, bytes read and written, launches. A
+    function of an element is one operation, moving elements is none. A launch is a layer or a kernel that starts."""
 
     multiply_adds: int = 0
     operations: int = 0
@@ -177,8 +165,7 @@ class Price:
             raise ValueError("seconds of 0 or more")
 
     def seconds(self, work: Work) -> float:
-        """Return an estimate of the seconds that the work takes on the device, which reads and writes while it
-        computes."""
+        """Return the estimated seconds of the work on the device, which reads and writes while it computes."""
         return self.launch * work.launches + max(self.byte * work.bytes, self.flop * work.flops)
 
 
@@ -202,12 +189,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Along:
-    """The axis that operands and results of an op share: its place in each operand and result, or None for an array
-    without the axis.
-
-    ``op`` is the op on one element of the axis, whose operands lack the axis; None if the op mixes elements of the
-    axis, or has no such form. An operand with one element along the axis has the same value at all its places.
-    """
+    """The place of one axis in each operand and result of an op; None for an array without it.
+    ``op`` is the op on one element of the axis, whose operands lack the axis; None if it mixes elements of the axis, or
+    has no such form. An operand with one element along the axis has the same value at all its places."""
 
     op: Op | None
     operands: tuple[int | None, ...]
@@ -234,8 +218,7 @@ class Op(metaclass=OpType):
     backend: ClassVar[str] = ""  # the backend whose graphs may have it, from stage LEGAL on; empty for an op of models
 
     def check(self, operands: Types) -> None:
-        """Raise AssertionError if the op, on operands of these types, breaks the contract of its backend.
-        :func:`lstmc.testing.check_op` calls it."""
+        """Raise AssertionError if the op, on these operands, breaks its backend's contract: for ``check_op``."""
         return
 
     # The overrides name their operands, so that a formula reads like a formula; hence Any here.
@@ -250,30 +233,22 @@ class Op(metaclass=OpType):
     @abstractmethod
     def vjp(self, cts: Arrays, outs: Arrays, *args: Any) -> tuple[Array | None, ...]:
         """Map cotangents of the results to cotangents of the operands (None: no gradient flows).
-
-        A formula of ``+ - * /``, ``.shape`` and :func:`applied` ops also works on values of a graph, and then builds
-        the gradient as a graph; a formula that needs NumPy works on arrays alone.
-        """
+        A formula of ``+ - * /``, ``.shape`` and :func:`applied` ops also builds the gradient as a graph, from values of
+        a graph; a formula that needs NumPy works on arrays alone."""
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        """Return where the axis ``axis`` of operand ``slot`` is in the other operands and in the results, for operands
-        of these types; None if no axis of the result is this axis alone, as in a reshape that merges axes.
-
-        ``lstmc/ir/scan.py`` derives two ops from this rule: the op of one step, and the op of all steps at once.
-        """
+        """Return the places of the axis ``axis`` of operand ``slot`` in the operands and results, or None if no axis of
+        a result is this axis alone. ``lstmc/ir/scan.py`` derives the ops of one step and of all steps from it."""
         return None
 
     def wider(self, size: int) -> Iterator[Op]:
-        """Yield ops that may be this op on all elements of one more axis of this size; :meth:`along` decides which of
-        them is right.
-
-        An op whose attributes count axes or sizes yields one op for each possible value of the attributes.
-        """
+        """Yield ops that may be this op on all elements of one more axis: :meth:`along` decides. An op whose attributes
+        count axes or sizes yields one for each possible value of them."""
         yield self
 
     def work(self, operands: Types, results: Types) -> Work:
-        """Return the work of one forward pass on these types: one operation for each element of the results, none if
-        the op only moves elements; in a product one multiply-add for each factor, and nothing for a bias."""
+        """Return the work of one forward pass: an operation for each element of the results, none if the op moves
+        elements; in a product a multiply-add for each factor, and nothing for a bias."""
         size = sum(type_.size for type_ in results)
         moved = BYTES * (size + sum(type_.size for type_ in operands))
         if self.multiplies:
@@ -308,7 +283,7 @@ class Symbolic(ABC):
 
 
 def applied(op: Op, *operands: Array) -> Arrays:
-    """Apply an op: to arrays, and return its results; or to values of a graph, and return the values of a new node."""
+    """Return the results of an op on arrays; or, on values of a graph, those of a new node."""
     first: Array | Symbolic = operands[0]
     results: Arrays = first.apply(op, *operands) if isinstance(first, Symbolic) else op.eval(*operands)
     return results
@@ -347,7 +322,6 @@ class AlongAxis(Op):
         return Along(self.beside(axis), (axis,) * len(types), (axis,))
 
     def beside(self, axis: int) -> Op | None:
-        """Return the op for operands without ``axis``; None if the op works along it."""
         return None if axis == self.axis else replace(self, axis=self.axis - (axis < self.axis))
 
     def wider(self, size: int) -> Iterator[Op]:
@@ -362,10 +336,8 @@ class AlongAxis(Op):
 @dataclass(frozen=True)
 class Pointwise(Op):
     """y = f(x), element by element. It takes and returns one array of any shape.
-
-    ``df`` computes dy/dx from y and x, or is one number for all elements. A sample has one of the ``sample_values`` for
-    each attribute, and operand values in ``sample_range``.
-    """
+    ``df`` is dy/dx, from y and x, or one number for all elements. A sample has one of the ``sample_values`` for each
+    attribute, and operand values in ``sample_range``."""
 
     operands = ("x",)
     sample_values: ClassVar[tuple[tuple[float, ...], ...]] = ()
@@ -410,7 +382,7 @@ CORE_DIALECT = "core"
 
 
 def ops_in(module: str) -> tuple[type[Op], ...]:
-    """Return the complete ops that a module of this name, or a module below it, defines, in the order of definition."""
+    """Return the complete ops that a module, or a module below it, defines, in the order of definition."""
     return tuple(op for op in _defined_in(module) if not isabstract(op))
 
 
@@ -420,20 +392,17 @@ def dialect_of(op: str) -> str:
 
 
 def dialects() -> tuple[str, ...]:
-    """Return the names of all installed dialects."""
     return tuple(entry_points_of(DIALECTS))
 
 
 def load_dialect(name: str) -> dict[str, type[Op]]:
-    """Return the ops of an installed dialect by name. Raises :class:`PluginError` if there is none, or if an op is
-    incomplete."""
+    """Return the ops of an installed dialect by name. Raises :class:`PluginError` if it is missing or not valid."""
     return _loaded(only_entry_point(DIALECTS, name, "dialect"))
 
 
 @cache
 def _loaded(point: EntryPoint) -> dict[str, type[Op]]:
-    """Return the ops of a dialect's entry point by name. Raises :class:`PluginError` if it has no op, an incomplete op,
-    or two ops of one name."""
+    """Return the ops of a dialect by name. Raise PluginError for no op, an incomplete op, or two of one name."""
     module = load_point(point, "dialect")
     if not isinstance(module, ModuleType):
         raise malformed(point, "dialect", "the name of a module that ops are defined in", repr(module))
@@ -468,7 +437,7 @@ def op_problems(op: type[Op]) -> Iterator[tuple[str, str]]:
 
 
 def _defined_in(module: str) -> tuple[type[Op], ...]:
-    """Return every subclass of Op that a module of this name, or a module below it, defines."""
+    """Return every subclass of Op that a module, or a module below it, defines."""
     below = dict.fromkeys(_derived(Op))  # a layer that is a core op too is met twice
     return tuple(op for op in below if op.__module__ == module or op.__module__.startswith(f"{module}."))
 

@@ -14,13 +14,10 @@ Framework = Literal["onnx", "torch", "keras"]
 
 @dataclass(frozen=True)
 class Foreign:
-    """A function of another framework: its ``name``, and its ``settings`` with their defaults in the order of the core
-    op's fields.
-
-    Settings are attributes of an operator of ONNX, positional arguments of a function of PyTorch, or keys of the
-    configuration of a class of ``keras.ops``. ``None`` is a setting without a default. With ``steepness`` the first
-    setting k is no coefficient: the function is f(k x) / k.
-    """
+    """A function of another framework, and its ``settings`` with defaults (None: required), in the order of the op's
+    fields.
+    They are attributes of an operator of ONNX, positional arguments in PyTorch, or keys of the configuration in
+    ``keras.ops``. With ``steepness`` the first setting k is no coefficient: the function is f(k x) / k."""
 
     name: str
     settings: Mapping[str, float | None] = field(default_factory=dict)
@@ -29,12 +26,9 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """A function of the language or of the importers, with its name in each framework, or ``None`` if the framework has
-    no such function.
-
+    """A function of the language or of the importers, as each framework has it; None for a framework without it.
     ``numbers`` are its coefficients in a framework without settings for them. ``cell``: it is an activation of ONNX's
-    recurrent layers. ``activations`` are its names as an activation of Keras's layers.
-    """
+    recurrent layers. ``activations`` are its names as an activation of Keras's layers."""
 
     function: str
     onnx: Foreign | None = None
@@ -126,8 +120,7 @@ def functions_of(framework: Framework) -> Iterator[tuple[Foreign, Elementwise]]:
 
 
 def ops_of(framework: Framework) -> Iterator[tuple[type[Op], Foreign]]:
-    """Yield each core op that a single function of the framework computes, and this function; the settings are the op's
-    fields."""
+    """Yield each core op that one function of the framework computes, and this function."""
     for foreign, row in functions_of(framework):
         if row.operator and row.function in POINTWISE and (foreign.settings or not row.numbers):
             yield POINTWISE[row.function], foreign

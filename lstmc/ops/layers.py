@@ -1,7 +1,4 @@
-"""Layers of neural networks: the matrix product, stored the way Caffe stores it, dropout, embedding, images.
-
-Convolution and pooling are windows that move over the last two axes of [..., C, H, W].
-"""
+"""Layers of neural networks: the matrix product as Caffe stores it, dropout, embedding, images."""
 
 from __future__ import annotations
 
@@ -36,9 +33,7 @@ __all__ = ["AvePool", "Conv", "Dropout", "Embed", "Linear", "MaxPool"]
 @dataclass(frozen=True)
 class Linear(AlongAxis):
     """y = x @ w.T (+ b): x is [lead..., trailing...], w is [out, in] with in the product of the trailing axes.
-
-    The axes of x from ``axis`` on are flattened, as Caffe's InnerProduct does; y is [lead..., out]; b is [out].
-    """
+    The axes of x from ``axis`` on are flattened, as Caffe's InnerProduct does; y is [lead..., out]; b is [out]."""
 
     name = "linear"
     operands = ("x", "w", "b")
@@ -46,8 +41,6 @@ class Linear(AlongAxis):
     axis: int = 1
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
-        """Return the type of y. Raise :class:`ShapeError` unless w is [out, in] for the flattened axes of x, and b is
-        [out]."""
         if w.rank != 2:
             raise ShapeError(f"{self.name}: w must have 2 axes, [out, in]: w is {w}")
         if not 0 <= self.axis < x.rank or prod(x.shape[self.axis :]) != w.shape[1]:
@@ -64,8 +57,7 @@ class Linear(AlongAxis):
         return (y.reshape(*x.shape[: self.axis], w.shape[0]),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, w: Array, b: Array | None = None) -> tuple[Array | None, ...]:
-        """Return the gradients of x, w and b: with rows as x is flattened, dx = ct w, dw = ct' x, and db is the sum of
-        ct's rows."""
+        """Return the gradients: with rows as x is flattened, dx = ct w, dw = ct' x, and db is the sum of ct's rows."""
         out, width = w.shape
         rows = prod(x.shape[: self.axis])
         (ct,), (flat,) = applied(Reshape((rows, out)), cts[0]), applied(Reshape((rows, width)), x)
@@ -75,9 +67,8 @@ class Linear(AlongAxis):
         return (dx, dw) if b is None else (dx, dw, *applied(Sum(0), ct))
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        """Return the places of an axis in the operands and in y. A leading axis of x is an axis of y. Axis 0 of w and
-        of b is y's last axis. An axis that is flattened is summed over, so it is no axis of y; a single flattened axis
-        of x is axis 1 of w."""
+        """Return the places of an axis: leading axes of x are y's, axis 0 of w and b is y's last axis. Flattened axes
+        are summed over; a single one is axis 1 of w."""
         rest: tuple[int | None, ...] = (None,) * (len(types) - 2)
         if slot == 0 and axis < self.axis:
             return Along(self.beside(axis), (axis, None, *rest), (axis,))
@@ -96,8 +87,7 @@ class Linear(AlongAxis):
 
 
 def flatten_axis(x: TensorType, width: int) -> int | None:
-    """Return the last axis from which on the axes of x have ``width`` elements together; None if there is none. A
-    Linear with ``width`` columns flattens x from this axis on."""
+    """Return the last axis of x from which on the axes have ``width`` elements, for a Linear; None if there is none."""
     matches = (axis for axis in reversed(range(x.rank)) if prod(x.shape[axis:]) == width)
     return next(matches, None)
 
@@ -105,10 +95,8 @@ def flatten_axis(x: TensorType, width: int) -> int | None:
 @dataclass(frozen=True)
 class Dropout(Op):
     """y = x. In training an element is zero with probability ``ratio``, and x / (1 - ratio) otherwise.
-
-    Srivastava et al. 2014, scaled in training (``dropout_layer.cpp``). The op's meaning is that of phase TEST. ``draw``
-    is the number of the dropout in its model: two dropouts draw independently, even on the same value.
-    """
+    Srivastava et al. 2014, scaled in training (``dropout_layer.cpp``); the op means phase TEST. ``draw`` is its number
+    in the model: two dropouts draw independently, even on the same value."""
 
     name = "dropout"
     operands = ("x",)
@@ -137,9 +125,7 @@ class Dropout(Op):
 @dataclass(frozen=True)
 class Embed(Op):
     """y[..., :] = w[x[...]]: x holds integers from 0 to V - 1, w is [V, H], y is [*x.shape, H].
-
-    w is stored as Caffe's Embed stores it (``embed_layer.cpp``). No gradient flows to x.
-    """
+    w is stored as Caffe's Embed stores it (``embed_layer.cpp``). No gradient flows to x."""
 
     name = "embed"
     operands = ("x", "w")
@@ -187,25 +173,22 @@ def _check_pairs(op: str, least: int, **pairs: Pair) -> None:
 
 
 def _padded(x: Array, pad: Pair, value: float, more: Pair = (0, 0)) -> Array:
-    """Return x with ``pad`` elements of ``value`` on all sides of each image, and ``more`` in addition at the bottom
-    and right."""
+    """Return x with ``pad`` elements of ``value`` around each image, and ``more`` at the bottom and right."""
     around = [(0, 0)] * (x.ndim - 2) + [(p, p + m) for p, m in zip(pad, more, strict=True)]
     return np.pad(x, around, constant_values=value)
 
 
 def _ends(place: int, count: int, stride: int) -> slice:
-    """Return the slice that takes, from each of ``count`` windows, the element at one place of the window."""
+    """Return the slice that takes, from each of ``count`` windows, the element at ``place``."""
     return slice(place, place + (count - 1) * stride + 1, stride)
 
 
 @dataclass(frozen=True)
 class Conv(Op):
     """y[..., o, i, j] = b[o] + the sum over c, u, v of w[o, c, u, v] x[..., c, i s + u d - p, j s + v d - p].
-
     x is [..., C, H, W], w is [out, C / group, kh, kw], b is [out]; s, p and d are stride, pad and dilation, each
     (height, width); x is zero outside. With groups, the outputs of a group read only the channels of that group. y has
-    Caffe's size: (H + 2 p - d (kh - 1) - 1) // s + 1 (``conv_layer.cpp``).
-    """
+    Caffe's size: (H + 2 p - d (kh - 1) - 1) // s + 1 (``conv_layer.cpp``)."""
 
     name = "conv"
     operands = ("x", "w", "b")
@@ -216,8 +199,6 @@ class Conv(Op):
     group: int = 1
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
-        """Return the type of y. Raise :class:`ShapeError` if the channels of x and w do not fit, or if the window is
-        larger than the padded image."""
         _check_image(self.name, x)
         _check_pairs(self.name, 1, stride=self.stride, dilation=self.dilation)
         _check_pairs(self.name, 0, pad=self.pad)
@@ -241,8 +222,7 @@ class Conv(Op):
             yield (n + 2 * p - d * (k - 1) - 1) // s + 1
 
     def eval(self, x: Array, w: Array, b: Array | None = None) -> Arrays:
-        """Return y: for each place of the window, add the products of the image at this place with the kernel's
-        column."""
+        """Return y: add the products of each place of the window, in the padded image, with the kernel's column."""
         size = tuple(self._sizes(x.shape[-2:], w.shape[2:]))
         padded = self._grouped(_padded(x, self.pad, 0.0))
         kernel = w.reshape(self.group, -1, *w.shape[1:])
@@ -253,8 +233,7 @@ class Conv(Op):
         return (y if b is None else y + b[:, None, None],)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, w: Array, b: Array | None = None) -> tuple[Array | None, ...]:
-        """Return the gradients of x, w and b, summed over the places of the window. The gradient of the padded image is
-        cut to x."""
+        """Return the gradients of x, w and b, summed over the places of the window."""
         size = cts[0].shape[-2:]
         ct, padded = self._grouped(cts[0]), self._grouped(_padded(x, self.pad, 0.0))
         kernel = w.reshape(self.group, -1, *w.shape[1:])
@@ -268,20 +247,17 @@ class Conv(Op):
         return grads if b is None else (*grads, ct.sum(axis=(0, 3, 4)).reshape(b.shape))
 
     def _grouped(self, x: Array) -> Array:
-        """Return [..., C, H, W] as [N, group, C / group, H, W]."""
         return x.reshape(-1, self.group, x.shape[-3] // self.group, *x.shape[-2:])
 
     def _places(self, window: Sequence[int], size: Sequence[int]) -> Iterator[tuple[int, int, Any]]:
-        """Yield each place (u, v) of the window, with the slices of the padded image that take the element at this
-        place from all windows."""
+        """Yield each place (u, v) of the window, and the slices of the padded image that take it from all windows."""
         for u, v in np.ndindex(*window):
             rows = _ends(u * self.dilation[0], size[0], self.stride[0])
             yield u, v, (..., rows, _ends(v * self.dilation[1], size[1], self.stride[1]))
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        """Return the places of an axis in the operands and in y. A leading axis of x is an axis of y, and rows and
-        columns keep their places but mix elements. Channels of x are summed over. Axis 0 of w and of b is y's axis of
-        channels."""
+        """Return the places of an axis: a leading axis of x is y's, rows and columns keep their places but mix
+        elements, channels of x are summed over. Axis 0 of w and b is y's axis of channels."""
         channels = types[0].rank - 3
         if slot > 0:
             places = (None, axis, axis if axis == 0 else None)[: len(types)]
@@ -305,10 +281,8 @@ class Conv(Op):
 @dataclass(frozen=True)
 class Pool(Op):
     """Windows of ``size`` over the images of x [..., C, H, W]; ``size``, ``stride`` and ``pad`` are (height, width).
-
     There are ceil((H + 2 pad - size) / stride) + 1 windows along an axis, minus a last window that would start beyond
-    the image (``pooling_layer.cpp``).
-    """
+    the image (``pooling_layer.cpp``)."""
 
     operands = ("x",)
     size: Pair
@@ -316,8 +290,6 @@ class Pool(Op):
     pad: Pair = (0, 0)
 
     def infer(self, x: TensorType) -> Types:
-        """Return the type of y. Raise :class:`ShapeError` if the window does not fit the padded image, or if the last
-        window would contain no element."""
         _check_image(self.name, x)
         _check_pairs(self.name, 1, size=self.size, stride=self.stride)
         _check_pairs(self.name, 0, pad=self.pad)
@@ -343,7 +315,7 @@ class Pool(Op):
         return counts[0], counts[1]
 
     def ends(self, image: Sequence[int]) -> Pair:
-        """Return how much padding (below, right of the image) completes the last windows."""
+        """Return how much padding below and right of the image completes the last windows."""
         windows = zip(self._counts(image), self.stride, self.size, image, self.pad, strict=True)
         rows, columns = (max(0, (count - 1) * s + k - n - p) for count, s, k, n, p in windows)
         return rows, columns
@@ -354,19 +326,16 @@ class Pool(Op):
         return _padded(x, self.pad, value, (max(0, below - top), max(0, right - left)))
 
     def _places(self, x: Array) -> list[tuple[slice, slice]]:
-        """Return, for each place of a window, the slices of the padded image that take the element at this place from
-        all windows."""
+        """Return, for each place of a window, the slices of the padded image that take it from all windows."""
         rows, columns = self._counts(x.shape[-2:])
         return [(_ends(u, rows, self.stride[0]), _ends(v, columns, self.stride[1])) for u, v in np.ndindex(*self.size)]
 
     @abstractmethod
     def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
-        """Yield, for each place of a window, the slices of the padded image that take this place from all windows, and
-        the derivative of each window's value by its element there."""
+        """Yield, for each place of a window, its slices, and the derivative of each window's value by its element."""
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        """Return the gradient of x: each element gets the sum, over the windows that contain it, of the window's
-        gradient times the derivative of the window's value by the element."""
+        """Return the gradient of x: each element gets its share of the gradients of all windows that contain it."""
         gradient = np.zeros_like(self._room(x, 0.0))
         for (rows, columns), share in self._shares(x, outs[0]):
             gradient[..., rows, columns] += cts[0] * share
@@ -389,11 +358,9 @@ class Pool(Op):
 @dataclass(frozen=True)
 class MaxPool(Pool):
     """y is the largest element of each window, inside the image; the gradient goes to the first of equal elements.
-
     Windows of ``size``, every ``stride``, with ``pad`` around the image, move over the last two axes of x [..., C, H,
-    W]: ceil((H + 2 pad - size) / stride) + 1 windows along an axis, minus a last window that would start behind the
-    image (``pooling_layer.cpp``, MAX).
-    """
+    W]: ceil((H + 2 pad - size) / stride) + 1 along an axis, minus one that would start behind it
+    (``pooling_layer.cpp``)."""
 
     name = "max_pool"
 
@@ -402,9 +369,7 @@ class MaxPool(Pool):
         return (np.stack([padded[..., rows, columns] for rows, columns in self._places(x)]).max(axis=0),)
 
     def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
-        """Yield, for each place of an element in a window, the slices of the padded x that take this element of all
-        windows, and an array of y's shape: 1 where the element is the first of its window's largest elements and gets
-        the gradient, otherwise 0."""
+        """Yield the slices, and 1 where the element is the first of its window's largest elements, else 0."""
         padded, taken = self._room(x, -np.inf), np.zeros(y.shape, bool)
         for rows, columns in self._places(x):
             first = (padded[..., rows, columns] == y) & ~taken
@@ -415,11 +380,9 @@ class MaxPool(Pool):
 @dataclass(frozen=True)
 class AvePool(Pool):
     """y is the sum of each window's elements, divided by the number of the window's places in the padded image.
-
     Windows of ``size``, every ``stride``, with ``pad`` zeros around the image, move over the last two axes of x [...,
-    C, H, W]: ceil((H + 2 pad - size) / stride) + 1 windows along an axis, minus a last window that would start behind
-    the image (``pooling_layer.cpp``, AVE).
-    """
+    C, H, W]: ceil((H + 2 pad - size) / stride) + 1 along an axis, minus one that would start behind
+    (``pooling_layer.cpp``)."""
 
     name = "ave_pool"
 
@@ -437,8 +400,6 @@ class AvePool(Pool):
         return (total / self.covered(x.shape[-2:]).astype(x.dtype),)
 
     def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
-        """Yield, for each place of a window, its slices of the padded image, and one over the number of elements of
-        each window."""
         share = 1 / self.covered(x.shape[-2:]).astype(x.dtype)
         for place in self._places(x):
             yield place, share

@@ -1,8 +1,5 @@
 """Ops without operands: inputs, parameters, arguments and constants, and the fillers of their initial values.
-
-Fillers are Caffe's, drawn by NumPy, or fixed arrays. Source of each formula: Caffe ``include/caffe/filler.hpp``
-(Constant, Uniform, Gaussian, Xavier, MSRA).
-"""
+Fillers are Caffe's (``include/caffe/filler.hpp``), drawn by NumPy, or fixed arrays."""
 
 from __future__ import annotations
 
@@ -47,8 +44,7 @@ class Filler:
     name: ClassVar[str]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Check names and number of the arguments, so that a wrong call raises :class:`DslError` with the usage of the
-        filler."""
+        """Raise DslError, with the usage of the filler, for a wrong name or number of arguments."""
         defaults = {field.name: field.default for field in fields(cls)}
         unknown = [name for name in kwargs if name not in defaults]
         if unknown or len(args) > len(defaults):
@@ -60,7 +56,7 @@ class Filler:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        """Raise :class:`DslError` unless each argument is a finite number, and turn NumPy numbers into Python's."""
+        """Raise DslError unless each argument is a finite number, and turn NumPy numbers into Python's."""
         for position, field in enumerate(fields(self)):
             value = getattr(self, field.name)
             number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
@@ -132,7 +128,6 @@ class _FanScaled(Filler):
     variance_norm: str = "fan_in"
 
     def __post_init__(self) -> None:
-        """Raise :class:`DslError` for an unknown ``variance_norm``."""
         if self.variance_norm not in VARIANCE_NORMS:
             raise DslError(
                 f"{self.name}: variance_norm must be one of {', '.join(VARIANCE_NORMS)}, found {self.variance_norm!r}",
@@ -140,8 +135,7 @@ class _FanScaled(Filler):
             )
 
     def fan(self, shape: tuple[int, ...]) -> float:
-        """Return the number of inputs (fan_in = size / shape[0]), of outputs (fan_out = size / shape[1], or size
-        without axis 1), or their mean, by ``variance_norm``."""
+        """Return the number of inputs (size / shape[0]), of outputs (size / shape[1], or size), or their mean."""
         size = prod(shape)
         fan_in = size / shape[0]
         fan_out = size / shape[1] if len(shape) > 1 else size
@@ -171,19 +165,16 @@ class Msra(_FanScaled):
 
 @dataclass(frozen=True, repr=False)
 class Values(Filler):
-    """A fixed array. ``data`` are its numbers as base64, little endian, so that the text form is exact: float32, or
-    float64 if float32 does not hold them.
-
-    Caffe has no such filler: the numbers are in the caffemodel.
-    """
+    """A fixed array: base64 of float32 numbers, or float64 if float32 does not hold them, so that the text form is
+    exact.
+    Caffe has no such filler: the numbers are in the caffemodel."""
 
     name = "values"
     shape: tuple[int, ...]
     data: str
 
     def __post_init__(self) -> None:
-        """Raise :class:`DslError` unless ``data`` is base64 of as many float32 or float64 numbers as ``shape`` has
-        elements."""
+        """Raise DslError unless ``data`` is base64 of as many numbers as ``shape`` has elements."""
         try:
             size = len(base64.b64decode(self.data, validate=True))
         except binascii.Error:
@@ -193,8 +184,7 @@ class Values(Filler):
 
     @classmethod
     def of(cls, array: Any) -> Values:
-        """Return the filler of an array of finite numbers: stored as float32 if that is exact, else as float64. Raises
-        :class:`ValueError` for any other array."""
+        """Return the filler of finite numbers: float32 if that is exact, else float64. Raise ValueError for others."""
         try:
             numbers = np.asarray(array, np.float64)
         except (TypeError, ValueError):
@@ -222,9 +212,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 @dataclass(frozen=True)
 class Input(Leaf):
     """An array that the caller feeds. With ``fill`` the caller may omit the array, which is then drawn in each pass.
-
-    ``values`` is the range of its elements.
-    """
+    ``values`` is the range of its elements."""
 
     name = "input"
     fill: Filler | None = None
@@ -232,7 +220,6 @@ class Input(Leaf):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        """Return an input with a random shape, and perhaps a filler or a range."""
         fill, values = draw.choice(
             (
                 (None, None),

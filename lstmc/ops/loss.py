@@ -25,10 +25,7 @@ def _check_normalization(op: str, normalization: str) -> None:
 
 @dataclass(frozen=True)
 class _OfClasses(Op):
-    """A loss or score that compares class scores along ``axis`` with the labels at all other axes.
-
-    Places whose label is ``ignore_label`` are left out.
-    """
+    """A loss or score of class scores along ``axis``, and of labels at all other axes. ``ignore_label`` is left out."""
 
     operands = ("x", "label")
     for_training = True
@@ -36,8 +33,6 @@ class _OfClasses(Op):
     ignore_label: int | None = None
 
     def infer(self, x: TensorType, label: TensorType) -> Types:
-        """Return the type of a number. Raise :class:`ShapeError` unless ``label`` has the axes of x without the axis of
-        classes."""
         check_axis(self.name, self.axis, x)
         expected = TensorType(without(x.shape, self.axis), x.dtype)
         if label != expected:
@@ -52,12 +47,11 @@ class _OfClasses(Op):
         return Along(None, (x, None if x == self.axis else x - (x > self.axis)), (None,))
 
     def _rows(self, x: Array) -> Array:
-        """Return the class scores as a matrix: one row for each place, one column for each class."""
+        """Return the class scores as a matrix: a row for each place, a column for each class."""
         return np.moveaxis(x, self.axis, -1).reshape(-1, x.shape[self.axis])
 
     def _counted(self, label: Array) -> tuple[Array, Array]:
-        """Return the labels as flat indices, 0 where a label is ignored, and the mask of the labels that are not
-        ignored."""
+        """Return the labels as flat indices, 0 where ignored, and the mask of those that are not ignored."""
         flat = label.reshape(-1).astype(int)
         counted = np.full(flat.shape, True) if self.ignore_label is None else flat != self.ignore_label
         return np.where(counted, flat, 0), counted
@@ -78,13 +72,11 @@ class _OfClasses(Op):
 @dataclass(frozen=True)
 class SoftmaxLoss(_OfClasses):
     """y = -sum(ln softmax(x)[label]) / M; label holds the number of the right class at every place.
-
     ``axis`` is the axis of classes in x; label has all other axes. Probabilities are taken to be at least FLT_MIN.
     Places whose label is ``ignore_label`` are left out. M is at least 1 and depends on ``normalization``: ``valid``:
     the number of places that are not left out; ``full``: the number of all places; ``batch_size``: the number of places
     along the axes before ``axis``; ``none``: 1 (``softmax_loss_layer.cpp``, ``loss_layer.cpp``). The gradient to x is
-    (softmax(x) - 1 at the label) / M.
-    """
+    (softmax(x) - 1 at the label) / M."""
 
     name = "softmax_loss"
     undifferentiated = (1,)
@@ -95,15 +87,13 @@ class SoftmaxLoss(_OfClasses):
         return super().infer(x, label)
 
     def eval(self, x: Array, label: Array) -> Arrays:
-        """Return the sum of -ln of the right classes' probabilities over the places that count, divided by M."""
         index, counted = self._counted(label)
         chosen = self._probabilities(x)[np.arange(len(index)), index]
         losses = -np.log(np.maximum(chosen, np.asarray(SMALLEST, x.dtype)))
         return (np.asarray(losses[counted].sum() / self._number(x, counted), x.dtype),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, label: Array) -> tuple[Array | None, ...]:
-        """Return the gradient of x: (softmax(x), minus 1 at the label) / M, and 0 at ignored places. ``label`` gets no
-        gradient."""
+        """Return the gradient of x: (softmax(x), minus 1 at the label) / M, and 0 at ignored places."""
         index, counted = self._counted(label)
         rows = self._probabilities(x)
         rows[np.arange(len(index)), index] -= 1
@@ -112,14 +102,12 @@ class SoftmaxLoss(_OfClasses):
         return np.moveaxis(rows.astype(x.dtype).reshape(*others, -1), -1, self.axis), None
 
     def _probabilities(self, x: Array) -> Array:
-        """Return the softmax of the class scores: one row for each place."""
         rows = self._rows(x)
         e = np.exp(rows - rows.max(axis=1, keepdims=True))
         probabilities: Array = e / e.sum(axis=1, keepdims=True)
         return probabilities
 
     def _number(self, x: Array, counted: Array) -> int:
-        """Return the divisor M of the sum, by ``normalization``."""
         numbers = {
             "valid": int(counted.sum()),
             "full": counted.size,
@@ -137,18 +125,15 @@ class SoftmaxLoss(_OfClasses):
 @dataclass(frozen=True)
 class Accuracy(_OfClasses):
     """y is the share of counted places whose label is among the ``top_k`` best classes.
-
     ``axis`` is the axis of classes in x; label has all other axes. Places whose label is ``ignore_label`` are left out;
     y is 0 if all places are. Among equal scores the class with the higher number ranks first (``accuracy_layer.cpp`` as
-    lstmc installs it; later versions count every equal score as better). No gradient flows.
-    """
+    lstmc installs it; later versions count every equal score as better). No gradient flows."""
 
     name = "accuracy"
     undifferentiated = (0, 1)
     top_k: int = 1
 
     def infer(self, x: TensorType, label: TensorType) -> Types:
-        """Return the type of a number. Raise :class:`ShapeError` for more ``top_k`` classes than there are."""
         result = super().infer(x, label)
         if not 1 <= self.top_k <= x.shape[self.axis]:
             raise ShapeError(f"{self.name}: top_k must be from 1 to {x.shape[self.axis]}, found {self.top_k}: x is {x}")
@@ -190,12 +175,9 @@ class _OfArrays(Op):
 
 @dataclass(frozen=True)
 class SigmoidCrossEntropyLoss(_OfArrays):
-    """y = -sum(target ln p + (1 - target) ln(1 - p)) / M, with p = sigmoid(x).
-
+    """y = -sum(target ln p + (1 - target) ln(1 - p)) / M, with p = sigmoid(x). No gradient flows to target.
     M depends on ``normalization``: ``valid`` and ``full``: the number of elements; ``batch_size``: the size of the
-    first axis; ``none``: 1 (``sigmoid_cross_entropy_loss_layer.cpp``, which has ``batch_size``). No gradient flows to
-    target.
-    """
+    first axis; ``none``: 1 (``sigmoid_cross_entropy_loss_layer.cpp``, which has ``batch_size``)."""
 
     name = "sigmoid_cross_entropy_loss"
     undifferentiated = (1,)

@@ -1,10 +1,7 @@
 """Elementwise ops: functions of one array, and functions of two arrays with broadcasting.
-
 The gradient at a kink of a function is Caffe's: relu and abs 0, leaky_relu ``slope``, elu ``alpha``
-(``src/caffe/layers/{relu,absval,elu}_layer.cpp``). Broadcasting is NumPy's, with the limits of stock Caffe layers: one
-operand has the result's shape, and the other operand covers a run of adjacent axes (Scale and Bias, ``axis`` and
-``num_axes``).
-"""
+(``src/caffe/layers/{relu,absval,elu}_layer.cpp``). Broadcasting is NumPy's, with the limits of Caffe's Scale and Bias:
+one operand has the result's shape, and the other covers a run of adjacent axes (``axis`` and ``num_axes``)."""
 
 from __future__ import annotations
 
@@ -84,7 +81,6 @@ class Positive(Pointwise):
 
 
 def positive(x: Array) -> Array:
-    """1 where x > 0, else 0."""
     return applied(Positive(), x)[0]
 
 
@@ -133,10 +129,7 @@ class StopGradient(Pointwise):
 @dataclass(frozen=True)
 class Precomputed(Pointwise):
     """y = x, for an x that depends on parameters alone: y is a weight of the net, computed once, when the weights are
-    written.
-
-    The pass ``precompute`` makes it, in nets that are not trained.
-    """
+    written. The pass ``precompute`` makes it, in nets that are not trained."""
 
     name = "precomputed"
 
@@ -233,10 +226,8 @@ class Log(Pointwise):
 @dataclass(frozen=True)
 class Sin(Pointwise):
     """y = sin(x), x in radians.
-
     Caffe and its readers have no layer of the sine: their nets compute a polynomial of x, reduced by multiples of pi,
-    within 1e-6 in float32 for ``|x|`` up to 1e5. Generated layers and ONNX call the sine itself.
-    """
+    within 1e-6 in float32 for ``|x|`` up to 1e5. Generated layers and ONNX call the sine itself."""
 
     name = "sin"
 
@@ -300,11 +291,9 @@ class Affine(Pointwise):
 
 
 def covered_axes(small: tuple[int, ...], large: tuple[int, ...]) -> tuple[int, int] | None:
-    """Return the consecutive axes [start, stop) of ``large`` along which an operand of shape ``small`` varies after
-    broadcasting; None if ``small`` does not broadcast to ``large``, or varies along axes that are not consecutive.
-
-    (4,) over (2, 4) is (1, 2); (2, 1) over (2, 4) is (0, 1); (1,) over (2, 4) is (0, 0).
-    """
+    """Return the axes [start, stop) of ``large`` along which an operand of shape ``small`` varies after broadcasting.
+    None if it does not broadcast, or varies along axes that are not consecutive: (4,) over (2, 4) is (1, 2); (2, 1)
+    over (2, 4) is (0, 1); (1,) over (2, 4) is (0, 0)."""
     if len(small) > len(large):
         return None
     padded = (1,) * (len(large) - len(small)) + small
@@ -326,8 +315,7 @@ class Binary(Op):
     operands = ("x", "y")
 
     def infer(self, x: TensorType, y: TensorType) -> Types:
-        """Return the type of the result: that of the operand over which the other operand is broadcast. Raise
-        :class:`ShapeError` if neither operand covers consecutive axes of the other."""
+        """Return the type of the operand over which the other is broadcast."""
         if x.shape == y.shape:
             return (x,)
         if covered_axes(y.shape, x.shape) is not None:
@@ -337,8 +325,7 @@ class Binary(Op):
         raise ShapeError(f"{self.name}: shapes do not fit: x is {x}, y is {y}{self._hint(x, y)}")
 
     def _hint(self, x: TensorType, y: TensorType) -> str:
-        """Return what the user may have meant with operands of these shapes, as the end of an error; empty if nothing
-        is likely."""
+        """Return what the user may have meant with operands of these shapes; empty if nothing is likely."""
         large, small = (x, y) if x.rank > y.rank else (y, x)
         if any(small.shape == large.shape[:axis] + large.shape[axis + 1 :] for axis in range(large.rank)):
             return "; a sum, mean or max keeps its axis, with one element, by keepdims=True"
@@ -350,7 +337,6 @@ class Binary(Op):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        """Return an op and random operands: of one shape, or one covering consecutive axes of the other."""
         x = sample_type(draw)
         start = draw.integer(0, x.rank - 1)
         stop = draw.integer(start + 1, x.rank)
@@ -418,8 +404,7 @@ class Maximum(Binary):
 
 
 def sum_to(ct: Array, shape: tuple[int, ...]) -> Array:
-    """Return a cotangent summed over the axes along which an operand of ``shape`` was repeated, which undoes
-    broadcasting."""
+    """Return a cotangent summed over the axes along which broadcasting repeated an operand of ``shape``."""
     padded = (1,) * (len(ct.shape) - len(shape)) + shape
     for axis, (size, repeated) in reversed(list(enumerate(zip(padded, ct.shape, strict=True)))):
         if size != repeated:

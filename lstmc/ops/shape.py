@@ -30,19 +30,16 @@ __all__ = ["Concat", "Largest", "Max", "Reshape", "Softmax", "Split", "Stack", "
 
 
 def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """Return the shape without an axis."""
     return (*shape[:axis], *shape[axis + 1 :])
 
 
 def same_place(shape: tuple[int, ...], axis: int, other: tuple[int, ...]) -> int | None:
-    """Return the axis of ``other`` that is the axis ``axis`` of ``shape`` after a reshape: it has the same size, and as
-    many elements come before it. Return None if there is none. Both shapes have the same number of elements."""
+    """Return the axis of ``other`` that a reshape makes of ``axis``: of its size, behind as many elements; or None."""
     before, size = prod(shape[:axis]), shape[axis]
     return next((i for i, own in enumerate(other) if own == size and prod(other[:i]) == before), None)
 
 
 def resized(x: TensorType, axis: int, size: int) -> TensorType:
-    """Return the type with another size of one axis."""
     return TensorType((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
 
 
@@ -55,7 +52,6 @@ class Split(AlongAxis):
     sizes: tuple[int, ...]
 
     def infer(self, x: TensorType) -> Types:
-        """Return the types of the pieces. Raise :class:`ShapeError` unless ``sizes`` add up to the axis."""
         check_axis(self.name, self.axis, x)
         if not self.sizes or min(self.sizes) < 1 or sum(self.sizes) != x.shape[self.axis]:
             raise ShapeError(f"{self.name}: sizes must add up to axis {self.axis}: found {self.sizes}, x is {x}")
@@ -87,8 +83,6 @@ class Concat(AlongAxis):
     moves = True
 
     def infer(self, *xs: TensorType) -> Types:
-        """Return the type of the joined array. Raise :class:`ShapeError` if operands differ in an axis other than
-        ``axis``."""
         if not xs:
             raise ShapeError(f"{self.name}: needs one array or more, found none")
         check_axis(self.name, self.axis, xs[0], "the first")
@@ -124,7 +118,6 @@ class Reshape(Op):
     shape: tuple[int, ...]
 
     def infer(self, x: TensorType) -> Types:
-        """Return the type of the result. Raise :class:`ShapeError` unless ``shape`` has as many elements as x."""
         result = TensorType(self.shape, x.dtype)
         if any(size < 1 for size in self.shape) or result.size != x.size:
             raise ShapeError(f"{self.name}: cannot make {result} of x, which is {x}")
@@ -159,8 +152,6 @@ class Transpose(AlongAxis):
     moves = True
 
     def infer(self, x: TensorType) -> Types:
-        """Return x's type with two neighbouring sizes exchanged. Raise :class:`ShapeError` if x lacks one of the
-        axes."""
         if not 0 <= self.axis < x.rank - 1:
             raise ShapeError(f"{self.name}: x must have axes {self.axis} and {self.axis + 1}: x is {x}")
         before, one, other, *after = (x.shape[: self.axis], *x.shape[self.axis :])
@@ -173,8 +164,6 @@ class Transpose(AlongAxis):
         return applied(self, cts[0])
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        """Return the place of an axis in x and y. Without one of the two exchanged axes nothing moves: the op is then a
-        reshape."""
         if axis not in (self.axis, self.axis + 1):
             return super().along(slot, axis, *types)
         # without one of the two axes nothing moves
@@ -231,7 +220,6 @@ class Stack(Op):
     moves = True
 
     def infer(self, *xs: TensorType) -> Types:
-        """Return the type of the sequence. Raise :class:`ShapeError` unless all steps have one type."""
         if not xs:
             raise ShapeError(f"{self.name}: needs one array or more, found none")
         if any(x != xs[0] for x in xs):
@@ -282,8 +270,7 @@ class Sum(Reduce):
 
 @dataclass(frozen=True)
 class Max(Reduce):
-    """y is the largest element of x along ``axis``, without that axis; the gradient goes to the first of equal
-    elements."""
+    """y is the largest element of x along ``axis``, without that axis; the gradient goes to the first of equals."""
 
     name = "max"
 
@@ -297,8 +284,7 @@ class Max(Reduce):
 
 @dataclass(frozen=True)
 class Largest(AlongAxis):
-    """y = 1 for the first of the largest elements of x along ``axis``, else 0: it marks the place that gets the
-    gradient of a max."""
+    """y = 1 for the first of the largest elements of x along ``axis``, else 0: the place that gets a max's gradient."""
 
     name = "largest"
 
@@ -324,8 +310,6 @@ class Tile(AlongAxis):
     tiles: int
 
     def infer(self, x: TensorType) -> Types:
-        """Return x's type with ``tiles`` times the size of ``axis``. Raise :class:`ShapeError` for less than one
-        tile."""
         check_axis(self.name, self.axis, x)
         if self.tiles < 1:
             raise ShapeError(f"{self.name}: tiles must be at least 1, found {self.tiles}")
@@ -345,7 +329,7 @@ class Tile(AlongAxis):
 
 
 def repeated(x: Array, axis: int, count: int) -> Array:
-    """Return x with a new ``axis`` of ``count`` equal elements, the gradient of :class:`Sum`."""
+    """Return x with a new ``axis`` of ``count`` equal elements."""
     (row,) = applied(Reshape((*x.shape[:axis], 1, *x.shape[axis:])), x)
     return applied(Tile(axis, count), row)[0]
 
