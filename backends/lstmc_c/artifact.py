@@ -22,21 +22,10 @@ from lstmc.ops import Array, Input
 from lstmc.text import late, quoted
 from lstmc.types import shape_text
 from lstmc.version import __version__
+from lstmc_c import numbers as stored
 from lstmc_c.code import OWN, PANEL, Writer
 from lstmc_c.elements import ALONG, HEADER, INDEPENDENT, INDICES, c_names, identifier, number
-from lstmc_c.numbers import (
-    FLOAT32,
-    PANELS,
-    Constants,
-    IntegerWriter,
-    Numbers,
-    finite,
-    in_bands,
-    in_panels,
-    integer_type,
-    layout_checksum,
-    weights_file,
-)
+from lstmc_c.numbers import FLOAT32, PANELS, Constants, IntegerWriter, Numbers
 from lstmc_c.plan import Plan
 
 _TEMPLATES = text_templates("lstmc_c", ".")
@@ -60,7 +49,7 @@ class Field:
 
     @property
     def type(self) -> str:
-        return "float" if self.grid is None else integer_type(self.grid.high)
+        return "float" if self.grid is None else stored.integer_type(self.grid.high)
 
     @property
     def bytes(self) -> int:
@@ -133,10 +122,12 @@ class Source:
         values = np.array(0.0 if isinstance(first, str) else first, np.float32)
         if grid is not None:
             whole = np.rint(grid.rounded(values.astype(np.float64)) / grid.scale)
-            values = whole.astype(integer_type(grid.high).removesuffix("_t"))
+            values = whole.astype(stored.integer_type(grid.high).removesuffix("_t"))
         if isinstance(first, np.ndarray):
             begin, comment = "an array", f"the first {pair.name} {shape_text(type_.shape)}"
-            initial = self.constants.add(f"{name} first", finite(pair.name, values, values.dtype.type).ravel(), comment)
+            initial = self.constants.add(
+                f"{name} first", stored.finite(pair.name, values, values.dtype.type).ravel(), comment
+            )
             initial += "[i]"
         else:
             begin = f"{first}, set after reset" if isinstance(first, str) else f"{first:g}"
@@ -165,7 +156,7 @@ class Source:
             array, comment = np.asarray(values[name], np.float32), f"{name} {shape}"
             if format == "int8":
                 assert self.rounding is not None
-                integers, steps = self.rounding.integers(finite(name, array, np.float32))
+                integers, steps = self.rounding.integers(stored.finite(name, array, np.float32))
                 array = integers.astype(np.int8)
                 scales = steps.ravel().astype(np.float32)
                 self.arrays[f"{use} scale", name] = self.constants.add(
@@ -173,18 +164,18 @@ class Source:
                 )
                 comment += ", in integers"
             else:
-                array = finite(name, array, np.float16 if format == "fp16" else np.float32)
+                array = stored.finite(name, array, np.float16 if format == "fp16" else np.float32)
             if use == "bias":
                 array = array.astype(np.float32)
             large = use == "panel" and format == "float" and not self.in_file and array.size >= PANEL**2
-            parts, bounds = in_bands(array) if large else ([array], array)
+            parts, bounds = stored.in_bands(array) if large else ([array], array)
             if 0 < 4 * sum(part.size for part in parts) <= 3 * array.size:
                 about = f"the columns of {name} that are not zero: of each panel the first one, and the end"
                 self.arrays["panel bands", name] = self.constants.add(f"{name} bands", bounds.ravel(), about)
-                array = np.concatenate([in_panels(part) for part in parts])
+                array = np.concatenate([stored.in_panels(part) for part in parts])
                 comment += f", in panels of {PANEL} rows without columns of zeros at both ends"
             elif use in PANELS:
-                array = in_panels(array, use)
+                array = stored.in_panels(array, use)
                 comment += f", in panels of {PANELS[use]} rows"
             self.arrays[use, name] = self.constants.add(name, array.ravel(), comment)
 
@@ -212,7 +203,7 @@ class Source:
             "numbers_of": {macro(self.name, blob): grid for blob, grid in grids.items() if grid is not None},
             "constants": constants,
             "in_file": self.in_file,
-            "layout": f"0x{layout_checksum(constants):08x}u",
+            "layout": f"0x{stored.layout_checksum(constants):08x}u",
             "bytes": self.constants.bytes,
             "file": f"{quoted(self.compiled.name, 'comment')}{WEIGHTS}",
             "functions": (used := used_functions([*body, *(state.initial for state in self.states), *quantized])),
@@ -236,7 +227,7 @@ class Source:
         contents = {
             ".c": _TEMPLATES.get_template("source.c.j2").render(context).encode(),
             ".h": _TEMPLATES.get_template("header.h.j2").render(context).encode(),
-            **({WEIGHTS: weights_file(constants)} if self.in_file else {}),
+            **({WEIGHTS: stored.weights_file(constants)} if self.in_file else {}),
         }
         return {f"{self.compiled.name}{suffix}": content for suffix, content in contents.items()}
 

@@ -327,7 +327,6 @@ class GccExecutor(Executor):
     name = "c-cpu"
 
     def unavailable(self) -> str | None:
-        """Return the reason why nets in C cannot be run here. Return None if they can."""
         try:
             find_compiler()
         except BackendError as error:
@@ -415,7 +414,6 @@ class CBackend(RunsFiles):
     }
 
     def with_options(self, values: Mapping[str, str]) -> CBackend:
-        """Return the backend with these options. Raises :class:`BackendError` for unknown values."""
         weights = values.get("weights", "file" if self.weights_in_file else "source")
         if weights not in ("source", "file"):
             raise BackendError(f"weights={weights}: expected source or file")
@@ -434,11 +432,9 @@ class CBackend(RunsFiles):
         return (*MODEL, Expand(loops=_is_loop) if loops else Expand(), Dead())
 
     def with_each_value(self) -> CBackend:
-        """Return the backend without loops, so that each value of each iteration has a name."""
         return replace(self, loops=False)
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-        """``NAME.c``, ``NAME.h`` and ``NAME.manifest.json``; on request ``NAME.bin``."""
         with gc_paused():
             return artifact(Source(compiled, weights, self.numbers, self.weights_in_file), self.layout)
 
@@ -454,7 +450,6 @@ class CBackend(RunsFiles):
     loaded = staticmethod(loaded_net)
 
     def executors(self) -> Sequence[GccExecutor]:
-        """This machine, by gcc."""
         return (GccExecutor(self.numbers),)
 
     doctor = staticmethod(findings)

@@ -82,7 +82,6 @@ class Writer:
         return StepCode(step, self.names)
 
     def step(self) -> list[str]:
-        """Return the lines of the step's function."""
         for work in self.plan.works:
             if isinstance(work, Loop):
                 self._loop(work)
@@ -108,7 +107,6 @@ class Writer:
         return f"{'state->' * (kind == 'state')}{self.arrays[kind, name]}", 0
 
     def kind(self, array: Array) -> str:
-        """Return the kind of an array of the caller."""
         return "output" if array.kind == "top" else "state" if array.name in self.plan.states else "input"
 
     def _element(

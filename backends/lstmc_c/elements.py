@@ -172,7 +172,7 @@ def along(size: int) -> str:
 
 
 def nest(shape: Shape, views: Sequence[View]) -> tuple[Shape, list[tuple[int, ...]]]:
-    """Return the sizes of nested loops over ``shape``, and its strides by view. Axes share loops where possible."""
+    """Return the sizes of nested loops over ``shape``, and the strides of each view. Axes share loops if possible."""
     sizes: list[int] = []
     strides: list[list[int]] = [[] for _ in views]
     for axis, size in enumerate(shape):

@@ -18,21 +18,9 @@ from lstmc.loops import memory
 from lstmc.loops.index import Index
 from lstmc.loops.loop_code import LoopCode
 from lstmc.loops.memory import Loop, Place, Sink, Store
+from lstmc.numerics import integers
 from lstmc.numerics.chosen import ChosenNumbers, step_rounding
 from lstmc.numerics.device import Device, Format
-from lstmc.numerics.integers import (
-    EXP_ZERO,
-    IntegerRounding,
-    Integers,
-    Kernel,
-    Lookup,
-    Normalized,
-    Product,
-    ScaledOperands,
-    ScaledResult,
-    Scaling,
-    WeightedSum,
-)
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Array, Conv, Full, Linear, Max, Op, Softmax, Sum
 from lstmc.text import Names, quoted
@@ -200,25 +188,25 @@ def integer_type(most: int) -> str:
     return "int8_t" if most <= 127 else "int16_t"
 
 
-def _narrow(sum_: str, scaling: Scaling, most: int) -> str:
+def _narrow(sum_: str, scaling: integers.Scaling, most: int) -> str:
     return f"narrow((int64_t){sum_} * {scaling.multiplier} + {scaling.half}, {scaling.shift}, {most})"
 
 
-def _weighted(kernel: WeightedSum, *reads: str) -> str:
+def _weighted(kernel: integers.WeightedSum, *reads: str) -> str:
     terms = [f"(int64_t){x} * {factor}" for x, factor in zip(reads, kernel.multipliers, strict=True)]
     return f"narrow({' + '.join([*terms, str(kernel.constant)])}, {kernel.shift}, {kernel.most})"
 
 
-def _greater(kernel: ScaledOperands, *reads: str) -> str:
+def _greater(kernel: integers.ScaledOperands, *reads: str) -> str:
     pairs = zip(reads, kernel.scalings, strict=True)
     return f"greater({', '.join(_narrow(x, scaling, kernel.most) if scaling else x for x, scaling in pairs)})"
 
 
 # An element of a result from an element of each operand.
-EXPRESSIONS: Mapping[type[Kernel], Callable[..., str]] = {
-    WeightedSum: _weighted,
-    ScaledResult: lambda kernel, x, y: _narrow(f"({x} * {y})", kernel.scaling, kernel.most),
-    ScaledOperands: _greater,
+EXPRESSIONS: Mapping[type[integers.Kernel], Callable[..., str]] = {
+    integers.WeightedSum: _weighted,
+    integers.ScaledResult: lambda kernel, x, y: _narrow(f"({x} * {y})", kernel.scaling, kernel.most),
+    integers.ScaledOperands: _greater,
 }
 
 
@@ -230,9 +218,8 @@ class IntegerCode(StepCode):
         self.writer = writer
 
     def expression(self, node: Node, reads: Sequence[str]) -> str:
-        """Return the C of an element of a node's result, by the node's integer kernel."""
         kernel = self.writer.kernel(node)
-        if isinstance(kernel, Lookup):
+        if isinstance(kernel, integers.Lookup):
             return self.writer.lookup(node.op.name, kernel, reads[0])
         return EXPRESSIONS[type(kernel)](kernel, *reads)
 
@@ -253,14 +240,15 @@ class IntegerCode(StepCode):
         loop = super().copy(sink, index)
         kernel = None if sink.node is None else self.writer.kernel(sink.node)
         (line,) = loop.lines
-        if isinstance(kernel, ScaledOperands) and isinstance(line, Store) and (scaling := kernel.scalings[sink.slot]):
-            loop.lines = [replace(line, value=_narrow(line.value, scaling, kernel.most))]
+        if isinstance(kernel, integers.ScaledOperands) and isinstance(line, Store):
+            scaling = kernel.scalings[sink.slot]
+            loop.lines = [replace(line, value=_narrow(line.value, scaling, kernel.most) if scaling else line.value)]
         return loop
 
     def summed(self, node: Node, total: str) -> str:
         """Return the C of a sum's result: the total, scaled. Raises :class:`BackendError` if the total may overflow."""
         kernel, op = self.writer.kernel(node), node.op
-        assert isinstance(kernel, ScaledResult)
+        assert isinstance(kernel, integers.ScaledResult)
         assert isinstance(op, Sum)
         check_sum(self.values.graph.type(*self.values.graph.args(node.name)).shape[op.axis], kernel.most)
         return _narrow(total, kernel.scaling, kernel.most)
@@ -283,7 +271,7 @@ class IntegerWriter(Writer):
         plan: Plan,
         arrays: Mapping[tuple[str, str], str],
         names: Names,
-        rounding: IntegerRounding,
+        rounding: integers.IntegerRounding,
         values: Mapping[Ref, Array],
         types: Mapping[tuple[str, str], str],
         constants: Constants,
@@ -294,7 +282,7 @@ class IntegerWriter(Writer):
     def loop_code(self, step: Step) -> LoopCode:
         return IntegerCode(step, self)
 
-    def kernel(self, node: Node) -> Kernel:
+    def kernel(self, node: Node) -> integers.Kernel:
         """Return the kernel of a node. Raises :class:`BackendError` if a sum may need more than SUM_BITS bits."""
         graph, refs = self.plan.graph, self.plan.graph.args(node.name)
         args = []
@@ -302,7 +290,7 @@ class IntegerWriter(Writer):
             op = graph.node(ref.node).op
             args.append(self.values.get(ref, np.asarray(op.value if isinstance(op, Full) else 0.0)))
         kernel = self.rounding.kernel(node, args)
-        if isinstance(kernel, Product):
+        if isinstance(kernel, integers.Product):
             grid = self.rounding.grid(refs[0])
             assert grid is not None
             bits = kernel.sum_bits(grid.high)
@@ -322,13 +310,12 @@ class IntegerWriter(Writer):
     def _store(self, array: memory.Array, element: str, value: str) -> None:
         self.code.add(f"{element} = ({self._type(array)}){value};")
 
-    def constant(self, name: str, values: Integers, comment: str, type_: str) -> str:
-        """Return the C name of a constant array of integers."""
+    def constant(self, name: str, values: integers.Integers, comment: str, type_: str) -> str:
         return self.constants.add(name, values.astype(type_.removesuffix("_t")).ravel(), comment)
 
     # ops -------------------------------------------------------------------------------------------------------------
 
-    def lookup(self, name: str, kernel: Lookup, x: str) -> str:
+    def lookup(self, name: str, kernel: integers.Lookup, x: str) -> str:
         """Return the C of a function's result at the integer ``x``, from the function's table."""
         direct = kernel.fraction == 0
         type_ = integer_type(kernel.most) if direct else "int16_t"
@@ -342,7 +329,7 @@ class IntegerWriter(Writer):
     def _rows(self, w: View) -> tuple[str, str, str]:
         """Return three expressions of a product: its matrix, the first value of a sum, and the result from a sum."""
         kernel, name = self.product, w.place.array.name
-        assert isinstance(kernel, Product)
+        assert isinstance(kernel, integers.Product)
         matrix = self.constant(name, kernel.matrix, f"{name}, in integers", "int8_t")
         start = "0"
         if kernel.bias is not None:
@@ -378,7 +365,6 @@ class IntegerWriter(Writer):
         self._convolved(op, y, x, w, (start, weight, result), "row")
 
     def most(self, op: Max, y: View, x: View) -> None:
-        """Write loops that store the largest integer along an axis."""
         first = x.without(op.axis)
         sizes, (to, of) = nest(y.shape, [y, first])
         element = self._element(first, of, x.strides[op.axis])
@@ -390,10 +376,10 @@ class IntegerWriter(Writer):
     def softmax(self, op: Softmax, y: View, x: View) -> None:
         """Write a softmax in integers: exponentials from a table, divided by their sum."""
         kernel, each = self.product, along(x.shape[op.axis])
-        assert isinstance(kernel, Normalized)
-        check_sum(x.shape[op.axis], EXP_ZERO)
+        assert isinstance(kernel, integers.Normalized)
+        check_sum(x.shape[op.axis], integers.EXP_ZERO)
         sizes, first, of_each, to_each = self._slices(op.axis, y, x)
-        entry = f"{EXP_ZERO} + {_narrow(f'({of_each} - most)', kernel.scaling, 2 * EXP_ZERO + 1)}"
+        entry = f"{integers.EXP_ZERO} + {_narrow(f'({of_each} - most)', kernel.scaling, 2 * integers.EXP_ZERO + 1)}"
         part = self.lookup("exp", kernel.exponential, entry)
         with self.code.loops(sizes):
             self.code.add(f"int32_t most = {first};")

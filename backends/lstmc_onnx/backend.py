@@ -11,42 +11,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from lstmc import passes
 from lstmc.backend import Artifact, Compiled, LintReport, Parts
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Ref, Scan
 from lstmc.nets.session import RunsFiles
 from lstmc.ops import Array, Input, Linear, Op
-from lstmc.passes import (
-    BiasApart,
-    CheckOps,
-    Cse,
-    Dead,
-    Expand,
-    Hoist,
-    Pass,
-    Simplify,
-    Sink,
-    fuse_horizontal,
-    fuse_linears,
-)
+from lstmc.passes import BiasApart, CheckOps, Cse, Dead, Expand, Hoist, Pass, Simplify, Sink
 from lstmc.pipeline import MODEL_PASSES
 from lstmc.plugins import need
 from lstmc.process.status import gc_paused
+from lstmc_onnx import runtime
 from lstmc_onnx.artifact import artifact
 from lstmc_onnx.layers import FindLayers
 from lstmc_onnx.lowerings import lowerings, onnxruntime
-from lstmc_onnx.runtime import (
-    SUFFIX,
-    RuntimeExecutor,
-    artifact_seconds,
-    build,
-    findings,
-    lint_file,
-    listed_layers,
-    loaded_net,
-    model_parts,
-    read_weights,
-)
+from lstmc_onnx.runtime import SUFFIX, RuntimeExecutor
 
 
 @dataclass(frozen=True)
@@ -64,7 +43,7 @@ def _is_matmul(b: Builder, product: Linear, bias: Ref) -> bool:
 
 
 ROLLED: tuple[Pass, ...] = (
-    *(Simplify(), Cse(), Dead(), fuse_linears, fuse_horizontal, Hoist(), Sink()),
+    *(Simplify(), Cse(), Dead(), passes.fuse_linears, passes.fuse_horizontal, Hoist(), Sink()),
     *(Simplify(), Cse(), Dead()),
 )
 # Each scan as a layer if it is one, else as a loop; a single step is no loop.
@@ -98,7 +77,6 @@ class OnnxBackend(RunsFiles):
     }
 
     def with_options(self, options: Mapping[str, str]) -> OnnxBackend:
-        """Return the backend with these options. Raises :class:`BackendError` if the opset is no integer."""
         opset = options.get("opset", str(self.opset))
         if not re.fullmatch("[0-9]{1,3}", opset):
             raise BackendError(f"opset={opset}: expected an integer")
@@ -106,49 +84,41 @@ class OnnxBackend(RunsFiles):
         return replace(self, opset=int(opset), open=tuple(filter(None, dims.split(","))))
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
-        """Return the requested dimensions; T is fixed if steps are unrolled."""
         unrolled = any(node.steps for node in compiled.expanded)
         return [dim for dim in self.open if dim != "T" or not unrolled]
 
     @property
     def ops(self) -> tuple[type[Op], ...]:  # type: ignore[override]  # packages that are installed have some
-        """The ops with a lowering, inputs, and the loop."""
         return (Input, Scan, *lowerings)
 
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """Return ``CHOSEN``, for every target."""
         return CHOSEN
 
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
-        """Return ``lstm-op``, ``scan`` and ``unrolled``: a form applies to every scan, or refuses the model."""
         return FORMS
 
-    seconds = staticmethod(artifact_seconds)
-    build = staticmethod(build)
+    seconds = staticmethod(runtime.artifact_seconds)
+    build = staticmethod(runtime.build)
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-        """``NAME.onnx`` and ``NAME.manifest.json``; past 2 GB of weights also ``NAME.onnx.data``."""
         with gc_paused():
             return artifact(compiled, weights, self.opset)
 
     def lint(self, net: Path, target: str) -> LintReport:
-        """Check a model by ``onnx.checker``, and by ONNX Runtime."""
-        return lint_file(net)
+        return runtime.lint_file(net)
 
-    layers = staticmethod(listed_layers)
+    layers = staticmethod(runtime.listed_layers)
 
     def parts(self, file: str, content: bytes) -> Parts | None:
-        """Return the operators and initialisers of a model."""
-        return model_parts(content) if file.endswith(SUFFIX) else None
+        return runtime.model_parts(content) if file.endswith(SUFFIX) else None
 
     net_suffix: ClassVar[str] = SUFFIX
     weights_suffix: ClassVar[str] = SUFFIX
 
-    read_weights = staticmethod(read_weights)
-    loaded = staticmethod(loaded_net)
+    read_weights = staticmethod(runtime.read_weights)
+    loaded = staticmethod(runtime.loaded_net)
 
     def executors(self) -> Sequence[RuntimeExecutor]:
-        """ONNX Runtime on the CPU."""
         return (RuntimeExecutor(),)
 
     def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
@@ -159,4 +129,4 @@ class OnnxBackend(RunsFiles):
             onnxruntime()
         return Path(sys.executable), os.environ
 
-    doctor = staticmethod(findings)
+    doctor = staticmethod(runtime.findings)

@@ -9,29 +9,14 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from lstmc import patterns
 from lstmc.errors import BackendError
 from lstmc.ir import NEGATE, Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import CORE, Add, Affine, Concat, Full, Input, Mul, Relu, Reshape, Split, Tile
 from lstmc.ops.frameworks import functions_of
 from lstmc.passes import Pass, PassResult, Snapshot, result
 from lstmc.passes.simplify import without_dead
-from lstmc.patterns import (
-    GRU,
-    GRU_ORDERS,
-    LSTM,
-    LSTM_ORDERS,
-    RNN,
-    Activation,
-    Clipped,
-    Difference,
-    Gate,
-    HardSigmoid,
-    Matrix,
-    Mismatch,
-    Place,
-    Unrecognised,
-    recognise,
-)
+from lstmc.patterns import GRU, LSTM, RNN, Clipped, Difference, Gate, Matrix, Mismatch, Place
 from lstmc_onnx import ops
 
 Range = tuple[int, int]
@@ -86,7 +71,7 @@ class Pieces:
         return self.join(inside, axis)
 
 
-_KINDS: Mapping[str, Any] = {**{op.name: op for op in CORE}, HardSigmoid.name: HardSigmoid}
+_KINDS: Mapping[str, Any] = {**{op.name: op for op in CORE}, patterns.HardSigmoid.name: patterns.HardSigmoid}
 FUNCTIONS: Mapping[Any, tuple[str, tuple[str, ...]]] = {
     _KINDS[row.function]: (foreign.name, tuple(field.name for field in fields(_KINDS[row.function])))
     for foreign, row in functions_of("onnx")
@@ -164,8 +149,8 @@ class Direction:
 
 def match_direction(graph: Graph, name: str) -> Direction:
     """Return a scan as a direction of a layer. Raises :class:`Mismatch` with the first difference if it is none."""
-    match = recognise(graph, name)
-    if isinstance(match, Unrecognised):
+    match = patterns.recognise(graph, name)
+    if isinstance(match, patterns.Unrecognised):
         nearest = {2: "LSTM", 1: "GRU"}.get(_scan(graph, name).states, "RNN")
         raise Mismatch(match.differences[nearest])
     return _Matcher(graph, match).direction()
@@ -209,7 +194,7 @@ class _Matcher:
             by_name = {
                 "z": Part(match.z, match.update_new), "r": Part(match.r), "n": Part(match.n, inner=match.inner_biases)
             }  # fmt: skip
-            parts = tuple(by_name[name] for name in GRU_ORDERS["onnx"])
+            parts = tuple(by_name[name] for name in patterns.GRU_ORDERS["onnx"])
             return Direction(ops.GRU, match, parts, (f, g), reset_after=match.reset_after, initial=initial)
         function = self._function(match.h.activation)
         return Direction(ops.RNN, match, (Part(match.h),), (function,), initial=initial)
@@ -226,7 +211,7 @@ class _Matcher:
         return Direction(
             ops.LSTM,
             lstm,
-            tuple(Part(by_name[name], lstm.i is None and name == "i") for name in LSTM_ORDERS["onnx"]),
+            tuple(Part(by_name[name], lstm.i is None and name == "i") for name in patterns.LSTM_ORDERS["onnx"]),
             (f, self._function(lstm.g.activation), h),
             coupled=coupled,
             initial=initial,
@@ -239,7 +224,7 @@ class _Matcher:
             raise self.mismatch("one function for all gates", ", ".join(name for name, _ in functions))
         return functions[0]
 
-    def _function(self, op: Activation) -> Function:
+    def _function(self, op: patterns.Activation) -> Function:
         """Return ONNX's function for an activation, clipped or not. Raise a mismatch if ONNX has none."""
         op = op.function if isinstance(op, Clipped) else op
         if type(op) not in FUNCTIONS:

@@ -181,7 +181,6 @@ class LSTM(Recurrent):
         return (*super().roles(), *(["P"] if self.peephole else []))
 
     def step(self, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
-        """Return the next states by name from the operands and states of a step; ``f`` are the activations."""
         sums = {gate: w + r for gate, w, r in zip(LSTM_ORDERS["onnx"], *_sums(operands, 4), strict=True)}
         seen = dict(zip("iof", split(operands["P"], 3, axis=0), strict=True)) if self.peephole else {}
         before = {gate: sums[gate] + p * operands["c"] for gate, p in seen.items() if gate != "o"}
@@ -203,7 +202,6 @@ class GRU(Recurrent):
     reset_after: bool = False
 
     def step(self, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
-        """Return the next states by name from the operands and states of a step; ``f`` are the activations."""
         order = GRU_ORDERS["onnx"]
         wx, rh = (dict(zip(order, parts, strict=True)) for parts in _sums(operands, 3))
         z, r = f[0](wx["z"] + rh["z"]), f[0](wx["r"] + rh["r"])
@@ -224,7 +222,6 @@ class RNN(Recurrent):
     gates = 1
 
     def step(self, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
-        """Return the next states by name from the operands and states of a step; ``f`` are the activations."""
         ((wx,), (rh,)) = _sums(operands, 1)
         return {"h": f[0](wx + rh)}
 

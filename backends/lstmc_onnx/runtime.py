@@ -12,19 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.backend import (
-    Artifact,
-    Compiled,
-    Execution,
-    Executor,
-    Finding,
-    Layer,
-    LintReport,
-    Part,
-    Parts,
-    RunArrays,
-    Violation,
-)
+from lstmc import backend
+from lstmc.backend import Artifact, Compiled, Execution, Executor, Finding, Layer, Part, Parts, RunArrays
 from lstmc.errors import BackendError, WeightsError
 from lstmc.files.reading import read_file
 from lstmc.interp import drawn
@@ -230,7 +219,6 @@ class RuntimeExecutor(Executor):
     name = "onnx-cpu"
 
     def unavailable(self) -> str | None:
-        """Return why ONNX Runtime cannot be used here, or None if it can."""
         return problem_with(onnxruntime)
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
@@ -299,9 +287,9 @@ CHECKER = "https://onnx.ai/onnx/api/checker.html"
 RUNTIME = "https://onnxruntime.ai/docs/reference/compatibility.html"
 
 
-def lint_file(path: Path) -> LintReport:
+def lint_file(path: Path) -> backend.LintReport:
     """Check a net by onnx.checker, with shape inference, and load it in ONNX Runtime. Report the first refusal."""
-    graph, violations = read_model(path, data=False).graph, list[Violation]()
+    graph, violations = read_model(path, data=False).graph, list[backend.Violation]()
     rule = "a valid ONNX model", "onnx.checker refuses it", CHECKER
     try:
         onnx().checker.check_model(str(path), full_check=True)
@@ -310,5 +298,5 @@ def lint_file(path: Path) -> LintReport:
     except Exception as error:  # errors of the checker, of shape inference, of ONNX Runtime
         text = error.message if isinstance(error, BackendError) else str(error)
         first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
-        violations.append(Violation(graph.name or path.stem, "graph", first, *rule))
-    return LintReport(tuple(violations), (), len(graph.node))
+        violations.append(backend.Violation(graph.name or path.stem, "graph", first, *rule))
+    return backend.LintReport(tuple(violations), (), len(graph.node))

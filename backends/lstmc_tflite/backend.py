@@ -178,26 +178,21 @@ class TfliteBackend(RunsFiles):
 
     @property
     def ops(self) -> tuple[type[Op], ...]:  # type: ignore[override]  # packages that are installed have some
-        """The ops with a lowering, inputs and constants."""
         return (Input, Full, *lowerings)
 
     def with_options(self, values: Mapping[str, str]) -> TfliteBackend:
-        """Return the backend with another number format."""
         return replace(self, numbers=self.numbers.with_options(values))
 
     def for_integers(self, wide_states: bool) -> TfliteBackend:
-        """Return the backend with the passes of integers, states in 16 bits if ``wide_states``."""
         return replace(self, numbers=Numbers.of("a8w8-s16" if wide_states else "a8w8", {}))
 
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """Return the list of passes."""
         device = self.numbers.device
         if device is None or not self.numbers.integers:
             return PASSES
         return INTEGERS if device.state is None else WIDER_STATES
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-        """``NAME.tflite`` and ``NAME.manifest.json``."""
         with gc_paused():
             return artifact(compiled, weights, self.numbers)
 
@@ -207,7 +202,6 @@ class TfliteBackend(RunsFiles):
     doctor = staticmethod(findings)
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:
-        """Return every operator of a net as a layer, with its operands, results and their shapes."""
         return tuple(
             Layer(
                 operator.outputs[0].name,
@@ -220,6 +214,5 @@ class TfliteBackend(RunsFiles):
         )
 
     def executors(self) -> Sequence[TfliteExecutor]:
-        """Return LiteRT with two sets of kernels, TFLite Micro, and for integers Vela."""
         kinds = (TfliteExecutor, ReferenceExecutor, MicroExecutor, VelaExecutor)
         return tuple(each(self.numbers) for each in kinds)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc import ops
+from lstmc import ops, passes
 from lstmc.backend import Compiled
 from lstmc.backend.base import Lowerings
 from lstmc.errors import BackendError, LstmcError
@@ -22,22 +22,7 @@ from lstmc.ir.rebuild import renewed
 from lstmc.numerics.sequences import constants
 from lstmc.numerics.tflite import JOINS, Requantize, keeps_bits
 from lstmc.ops import Array, Input, Op, Param, Unstack, applied
-from lstmc.passes import (
-    CheckOps,
-    Cse,
-    Dead,
-    Decompose,
-    Expand,
-    Pass,
-    PassResult,
-    Precompute,
-    Refs,
-    Simplify,
-    fuse_linears,
-    node_pass,
-    result,
-    split_products,
-)
+from lstmc.passes import CheckOps, Cse, Dead, Decompose, Expand, Pass, Precompute, Refs, Simplify
 from lstmc_tflite.net import Call, Net, Tensor, schema
 
 # Ops of the operands in their order that are an operator without options.
@@ -409,7 +394,7 @@ class EluFormula(Decompose):
         return above + applied(ops.Affine(op.alpha, -op.alpha), rest)[0]
 
 
-@node_pass()
+@passes.node_pass()
 def one_operation(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
     """Write each affine as one operation of TFLite: s - x, s x or x + s.
 
@@ -423,7 +408,7 @@ def one_operation(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> R
     return b.add(ops.Affine(shift=op.shift), scaled, names=node.names, loc=node.loc)
 
 
-@node_pass()
+@passes.node_pass()
 def sums_as_products(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
     """Write sums as products with ones: LiteRT has no SUM of 16 bits, and its reference kernel of 8 bits is wrong.
 
@@ -457,7 +442,7 @@ class Widths(Pass):
     def for_states(self, after: Mapping[str, str]) -> Widths:
         return Widths(tuple(after.items()))
 
-    def run(self, graph: Graph) -> PassResult:
+    def run(self, graph: Graph) -> passes.PassResult:
         """Return the graph with a requantize wherever an op reads a value in the other size."""
         counts: Counter[str] = Counter()
         fixed, states = constants(graph), dict(self.states)
@@ -490,7 +475,7 @@ class Widths(Pass):
             wide.update(refs if is_wide else ())
         outputs = renewed(graph.outputs, rebuild.new)
         done = [o._replace(ref=cast(o.ref, True)) if o.name in states.values() else o for o in outputs]
-        return result(graph, rebuild.builder.finish(done), counts)
+        return passes.result(graph, rebuild.builder.finish(done), counts)
 
 
 def _check(op: Op) -> None:
@@ -499,7 +484,7 @@ def _check(op: Op) -> None:
 
 
 PASSES: tuple[Pass, ...] = (
-    *(Simplify(), Cse(), Dead(), fuse_linears, split_products),
+    *(Simplify(), Cse(), Dead(), passes.fuse_linears, passes.split_products),
     *(SoftplusFormula(), EluFormula(), Simplify(), Cse(), Dead(), Precompute(), one_operation, Dead()),
     *(CheckOps("TFLite", _check), Expand(), Dead()),
 )

@@ -106,7 +106,6 @@ class Micro:
         self._outputs = [graph.Tensors(graph.Outputs(i)).Name().decode() for i in range(graph.OutputsLength())]
 
     def integers(self, blobs: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
-        """Return the stored numbers of outputs after one pass."""
         for place, name in enumerate(self._inputs):
             self._net.set_input(stored(blobs[name], _details(self._net.get_input_details(place))), place)
         try:
@@ -116,7 +115,6 @@ class Micro:
         return {name: np.array(self._net.get_output(self._outputs.index(name))) for name in names}
 
     def forward(self, blobs: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
-        """Return the outputs of these names after one forward pass, in float32."""
         arrays, place = self.integers(blobs, names), self._outputs.index
         return {
             name: real(array, _details(self._net.get_output_details(place(name)))) for name, array in arrays.items()
@@ -180,7 +178,6 @@ class TfliteExecutor(Executor):
     kernels: ClassVar[str] = "xnnpack"
 
     def unavailable(self) -> str | None:
-        """Return why the runtime cannot be used here, or None if it can."""
         return problem_with(micro if self.kernels == "tflm" else _interpreter)
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
@@ -343,7 +340,6 @@ class VelaExecutor(ReferenceExecutor):
     name = "vela"
 
     def unavailable(self) -> str | None:
-        """Return why Vela cannot be used, here or with a net in float32; None if it can."""
         if not self.numbers.integers:
             return "Vela leaves a net in float32 to the CPU: expected integers, by numbers=a8w8 and ranges=FILE"
         return problem_with(_vela) or super().unavailable()

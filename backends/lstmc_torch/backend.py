@@ -65,7 +65,6 @@ class TorchExecutor(Executor):
     form: Form
 
     def unavailable(self) -> str | None:
-        """Return why PyTorch cannot be used here, or None if it can."""
         if problem := problem_with(lambda: _torch("torch")):
             return problem
         needed = (PROGRAM, "ninja") if self.form == "built" else ()
@@ -73,7 +72,6 @@ class TorchExecutor(Executor):
         return f"build() of a written module needs {' and '.join(missing)}" if missing else None
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Run forward and backward, and return the outputs and the gradients of inputs and parameters."""
         execution: Execution = _torch("lstmc_torch.modules").execute(compiled, artifact, arrays, self.form)
         return execution
 
@@ -87,11 +85,9 @@ class TorchBackend(RunsFiles):
     ops: ClassVar[tuple[type[Op], ...]] = (Input, Full, Scan, GeneratedScan, *TEXTS, *LOWERINGS)
 
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """Return the passes before a program is written."""
         return (*LOOP_PASSES, GenerateLoops(any_batch=True), Dead())
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
-        """Return T and N, the dimensions that stay open."""
         return ("T", "N")
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
@@ -133,19 +129,16 @@ class TorchBackend(RunsFiles):
         return tuple(TorchExecutor(name, form) for name, form in forms.items())
 
     def parts(self, file: str, content: bytes) -> Parts | None:
-        """Return the tensors of a file of weights."""
         return _torch("lstmc_torch.modules").weight_parts(content) if file.endswith(SUFFIX) else None
 
     net_suffix: ClassVar[str] = NET
     weights_suffix: ClassVar[str] = SUFFIX
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-        """Return the parameters in a state dict of :func:`torch.save`, and the names of parameters that it lacks."""
         weights: tuple[dict[str, Array], list[str]] = _torch("lstmc_torch.modules").read_weights(trained, manifest)
         return weights
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
-        """Load a net in PyTorch, with its scans as native code if that can be compiled."""
         net: LoadedNet = _torch("lstmc_torch.modules").LoadedModule(files, gpu)
         return nullcontext(net)
 
@@ -156,19 +149,15 @@ class TorchBackend(RunsFiles):
     def train(
         self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
     ) -> Trained:
-        """Train in this process, by the updates of Caffe's solvers."""
         trained: Trained = _torch("lstmc_torch.trainer").train(compiled, weights, settings, run)
         return trained
 
     def ranks(self, count: int | None, gpu: bool) -> Ranks:
-        """Return processes on this machine that sum their gradients by gloo."""
         ranks: Ranks = _torch("lstmc_torch.ranks").TorchRanks(count)
         return ranks
 
     def build(self) -> str:
-        """Return the name and version of the PyTorch that trains."""
         return f"torch {_torch('torch').__version__}"
 
     def doctor(self) -> Iterator[Finding]:
-        """Yield whether PyTorch is installed."""
         yield Finding.of("torch", lambda: _torch("torch"), lambda torch: str(torch.__version__), "PyTorch")

@@ -436,7 +436,6 @@ class LoadedModule:
         self._native = bool(cpp) and load_or_warn(cpp, files.net.stem)
 
     def forward(self, blobs: Mapping[str, Array], names: Iterable[str]) -> Mapping[str, Array]:
-        """Run one forward pass."""
         arrays = [torch.from_numpy(np.asarray(blobs[name], np.float32)) for name in self._inputs]
         with torch.no_grad():
             results = self._forward(self._weights, *arrays, False, self._native, run)

@@ -145,7 +145,6 @@ class RanksEngine(TorchEngine):
             self.others.tell("start", [(each,) for each in states[1:]])
 
     def update(self, batches: Sequence[Mapping[str, Array]]) -> Update:
-        """Make one update, in every rank."""
         by_batch = [
             [{**arrays, **shares} for arrays, shares in zip(self.batch.divide(b), self.batch.shares(b), strict=True)]
             for b in batches
@@ -159,7 +158,6 @@ class RanksEngine(TorchEngine):
         return ({}, {}) if self.carried else self.own.last
 
     def state(self, first_losses: tuple[float, ...], run: RunIdentity) -> TorchState:
-        """Return all values as arrays, with the carried states of all ranks."""
         if self.carried:
             whole = self.batch.join([self.own.arrays(), *self.others.ask("arrays")])
             self.states = {name: torch.from_numpy(array) for name, array in whole.items()}
@@ -264,7 +262,6 @@ class OtherRanks:
         return []
 
     def close(self) -> None:
-        """End the processes."""
         for process in self.processes:
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
@@ -316,14 +313,12 @@ class TorchRanks:
     def train(
         self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
     ) -> Trained:
-        """Train a compiled training graph in all ranks."""
         assert isinstance(settings, Solver)
         assert self._others is not None
         engine = partial(RanksEngine, parts=run.parts, others=self._others)
         return train(compiled, weights, settings, run, engine)
 
     def close(self) -> None:
-        """End the processes."""
         if self._others is not None:
             self._others.close()
 

@@ -146,12 +146,10 @@ class TorchEngine:
         self.last: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
 
     def computation(self) -> bytes:
-        """Return what determines the results: the program, with its parameters' shapes and multipliers."""
         spec = self.net.spec
         return repr((spec.program.text, spec.inputs, spec.fills, spec.params, spec.constants, self.carried)).encode()
 
     def start(self, state: TorchState | None) -> None:
-        """Take the values of a state; without a state nothing changes."""
         if state is None:
             return
         self.optimizer.iteration = state.iteration
@@ -189,7 +187,6 @@ class TorchEngine:
         return loss
 
     def test(self, batch: Mapping[str, Array], first: bool) -> Mapping[str, float]:
-        """Return the mean of each output that is not carried; the ``first`` batch of a test has zero states."""
         if first:
             self.test_states = {name: torch.zeros_like(state) for name, state in self.states.items()}
         self.net.eval()
@@ -206,19 +203,15 @@ class TorchEngine:
         return outputs
 
     def next_states(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the carried states for the next batch."""
         return {name: outputs[output].detach() for name, output in self.carried.items()}
 
     def arrays(self) -> dict[str, Array]:
-        """Return the carried states as arrays."""
         return {name: state.numpy().copy() for name, state in self.states.items()}
 
     def before(self) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-        """Return copies of parameters and carried states from before the last update."""
         return self.last
 
     def state(self, first_losses: tuple[float, ...], run: RunIdentity) -> TorchState:
-        """Return parameters, carried states and the solver's history as arrays."""
         history = {
             f"{name}:{part}": kept.numpy().copy()
             for name, p in self.learned()
@@ -228,14 +221,12 @@ class TorchEngine:
         return TorchState(self.optimizer.iteration, blobs, self.arrays(), first_losses, run, history)
 
     def save(self, folder: Path, state: TorchState) -> Path:
-        """Write a state as a snapshot in a folder, and return its path."""
         parts = {WEIGHTS: state.blobs, HISTORY: state.history, CARRIED: state.carried}
         files = {name: npz_bytes(arrays) for name, arrays in parts.items()}
         about = asdict(About(state.iteration, state.first_losses, state.run))
         return write_snapshot(folder, state.iteration, files, about, read_state)
 
     def saved(self, folder: Path) -> tuple[Path, TorchState] | None:
-        """Return the newest complete snapshot in a folder and its state, or None if there is none."""
         return newest(folder, read_state)
 
     def end(self) -> None:

@@ -13,28 +13,11 @@ import numpy as np
 from lstmc import ops
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
+from lstmc.numerics import tflite_kernels
 from lstmc.numerics.device import Device, Format, Grid, Range, rounded
 from lstmc.numerics.integers import SAME_NUMBERS, IntegerRounding, Integers, Kernel, ScaledOperands, shifted
 from lstmc.numerics.ranges import elements_of
-from lstmc.numerics.tflite_kernels import (
-    I64,
-    by_blocks,
-    by_floats8,
-    by_lines16,
-    by_table8,
-    by_table16,
-    fixed_point8,
-    inverse_root,
-    scaled_once,
-    scaled_short,
-    scaled_twice,
-    scaled_up,
-    single,
-    size_of,
-    softmax8,
-    softmax16,
-    weighted_sum,
-)
+from lstmc.numerics.tflite_kernels import I64, by_blocks, by_lines16, scaled_once, scaled_twice, scaled_up, single
 from lstmc.ops.base import Draw, Sample, sample_type
 
 Formula = Callable[..., Integers]
@@ -283,7 +266,7 @@ class TfliteRounding(IntegerRounding):
         single = [np.float32(grid.scale) for grid in grids]
         match op:
             case ops.Add() | ops.Sub():
-                return weighted_sum(grids, y, 1 if isinstance(op, ops.Add) else -1, kernels)
+                return tflite_kernels.weighted_sum(grids, y, 1 if isinstance(op, ops.Add) else -1, kernels)
             case ops.Affine():
                 return self._affine_formula(op, grids[0], y)
             case ops.Mul() if xnnpack and 2**-16 <= single[0] * single[1] / np.float32(y.scale) < 2**8:
@@ -302,32 +285,32 @@ class TfliteRounding(IntegerRounding):
                 one, other = (_requantized(grid, y, kernels) for grid in grids)
                 return lambda a, b: np.maximum(one(a), other(b))
             case ops.Abs():
-                return size_of(grids[0].scale, y.scale, kernels == "tflm")
+                return tflite_kernels.size_of(grids[0].scale, y.scale, kernels == "tflm")
             case ops.Softmax():
                 return self._softmax(op, grids[0], eight)
             case ops.Power() if eight:
-                return inverse_root(grids[0].scale, y.scale, y.high - y.zero)
+                return tflite_kernels.inverse_root(grids[0].scale, y.scale, y.high - y.zero)
             case ops.Exp() | ops.Log() | ops.Power():
-                function = _function(op, y)
-                return by_table8(function, grids[0], y) if eight else by_lines16(function, grids[0].scale, y.scale)
+                function, x = _function(op, y), grids[0]
+                return tflite_kernels.by_table8(function, x, y) if eight else by_lines16(function, x.scale, y.scale)
             case ops.Relu():
                 ratio = grids[0].scale / y.scale if kernels == "tflm" else float(single[0] / np.float32(y.scale))
                 return lambda a: scaled_twice(a, ratio)
             case ops.Sigmoid() | ops.Tanh() if not eight:
-                return lambda a: by_table16(logistic, a, grids[0].scale)
+                return lambda a: tflite_kernels.by_table16(logistic, a, grids[0].scale)
             case ops.Sigmoid() | ops.Tanh() if kernels == "tflm":
-                return lambda a: fixed_point8(logistic, a, grids[0].scale)
+                return lambda a: tflite_kernels.fixed_point8(logistic, a, grids[0].scale)
             case ops.Sigmoid() | ops.Tanh():
-                return lambda a: by_floats8(logistic, a, grids[0].scale, xnnpack)
+                return lambda a: tflite_kernels.by_floats8(logistic, a, grids[0].scale, xnnpack)
         raise AssertionError(op)
 
     def _softmax(self, op: ops.Softmax, x: Grid, eight: bool) -> Formula:
         """Return the formula of softmax along the op's axis, in 8 bits if ``eight``, or else in 16 bits."""
         kernels = self.device.kernels
         if eight:
-            along = softmax8(x.scale, to_floats=kernels in OPTIMISED)
+            along = tflite_kernels.softmax8(x.scale, to_floats=kernels in OPTIMISED)
         else:
-            along = softmax16(x.scale, np.float32 if kernels == "tflm" else np.float64)
+            along = tflite_kernels.softmax16(x.scale, np.float32 if kernels == "tflm" else np.float64)
         return lambda a: np.moveaxis(along(np.moveaxis(a, op.axis, -1)), -1, op.axis)
 
     def _affine_formula(self, op: ops.Affine, x: Grid, y: Grid) -> Formula:
@@ -337,7 +320,7 @@ class TfliteRounding(IntegerRounding):
         constant = integers_of(np.full((1,), number), grid)
         if op.shift:
             sign, grids = (-1, [grid, x]) if op.scale == -1 else (1, [x, grid])
-            total = weighted_sum(grids, y, sign, self.device.kernels)
+            total = tflite_kernels.weighted_sum(grids, y, sign, self.device.kernels)
             return (lambda a: total(constant, a)) if sign < 0 else (lambda a: total(a, constant))
         product = self._formula(ops.Mul(), [x, grid], y)
         return lambda a: product(a, constant)
@@ -354,7 +337,7 @@ class TfliteRounding(IntegerRounding):
             factors = [float(single(x.scale) * scales[0]) / y.scale]
         by_factors: Formula = scaled_once if kernels == "litert-reference" or wide else scaled_up
         if wide and (kernels == "tflm" or isinstance(op, ops.Conv)):
-            by_factors = scaled_short
+            by_factors = tflite_kernels.scaled_short
         elif kernels == "tflm" or (isinstance(op, ops.Conv) and kernels == "litert-reference"):
             by_factors = scaled_twice
         by_row = single(x.scale) * scales / single(y.scale)
