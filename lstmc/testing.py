@@ -12,26 +12,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 
+from lstmc import ir
 from lstmc.api import compile
 from lstmc.backend import find_backends, load_backend, load_cell
 from lstmc.dsl import Cell, CellModel, Model
 from lstmc.errors import BackendError, LstmcError, PluginError
 from lstmc.interp import backward, drawn, forward, named_rng
-from lstmc.ir import (
-    Builder,
-    Graph,
-    Rebuild,
-    Scan,
-    Stage,
-    all_nodes,
-    op_of_all,
-    op_of_one,
-    op_of_step,
-    op_over_time,
-    parse_graph,
-    print_graph,
-    verify,
-)
+from lstmc.ir import Graph
 from lstmc.ops import Arg, Array, Arrays, Input, Leaf, Op, Param, Sample, Tanh
 from lstmc.ops.base import CORE_DIALECT, dialect_of, dialects, load_dialect, op_problems
 from lstmc.passes import Pass, run_passes
@@ -113,19 +100,19 @@ def check_pass(step: Pass, graphs: Sequence[Graph] = (), models: int = 60, seed:
 
 
 def check_pass_on(step: Pass, graph: Graph) -> bool:
-    before = print_graph(graph)
+    before = ir.print_graph(graph)
     outcome = step.run(graph)
-    assert print_graph(graph) == before, "the pass changed the graph that it was given"
+    assert ir.print_graph(graph) == before, "the pass changed the graph that it was given"
     assert outcome.modified == (outcome.graph != graph), f"modified is {outcome.modified}, and the graph says otherwise"
     step.ensures(outcome.graph)
     if step.after is None:
-        verify(outcome.graph, Stage.MODEL)
+        ir.verify(outcome.graph, ir.Stage.MODEL)
     assert_same_meaning(graph, outcome.graph)
     again = step.run(outcome.graph)
     assert not again.modified, "a second run says that it changed something"
     assert again.graph == outcome.graph, "a second run gives another graph"
-    text = print_graph(outcome.graph)
-    assert parse_graph(text, uninstalled([outcome.graph])) == outcome.graph, (
+    text = ir.print_graph(outcome.graph)
+    assert ir.parse_graph(text, uninstalled([outcome.graph])) == outcome.graph, (
         f"the text is parsed as another graph:\n{text}"
     )
     return outcome.modified
@@ -149,7 +136,7 @@ def _graphs(graphs: Sequence[Graph], models: int, seed: int) -> Iterator[tuple[s
 
 
 def _with_unread(graph: Graph) -> Graph:
-    rebuild = Rebuild(graph)
+    rebuild = ir.Rebuild(graph)
     for node in graph:
         rebuild.copy(node)
     rebuild.builder.add(Tanh(), rebuild.new[graph.outputs[0].ref])
@@ -456,7 +443,7 @@ def _taken(x: Array, at: int, axis: int | None) -> Array:
 
 def check_over_axis(sample: Sample, seed: int, size: int, places: Sequence[int | None]) -> None:
     """Assert that the op over a new axis at ``places`` is the op at each element, and ``along`` leads back to it."""
-    wide = op_of_all(sample.op, size, sample.operands, places)
+    wide = ir.op_of_all(sample.op, size, sample.operands, places)
     if wide is None:
         return
     op, at = wide
@@ -471,13 +458,13 @@ def check_over_axis(sample: Sample, seed: int, size: int, places: Sequence[int |
     for stacked, results, place in zip(op.eval(*operands), expected, at, strict=True):
         assert_allclose(stacked, np.stack(results, place), rtol=1e-12, atol=1e-12, err_msg=f"{op}, of {size} elements")
     types = [TensorType(x.shape) for x in operands]
-    along = op_of_one(op, types, places)
+    along = ir.op_of_one(op, types, places)
     back = None if along is None else along.op
     assert back == sample.op, "the rule of the op of all elements leads back to the op of one"
     if {*places} <= {None, 0} and {*at} <= {0}:
         mapped = [place == 0 for place in places]
-        assert op_over_time(sample.op, size, sample.operands, mapped) == op
-        assert op_of_step(op, types, mapped) == sample.op
+        assert ir.op_over_time(sample.op, size, sample.operands, mapped) == op
+        assert ir.op_of_step(op, types, mapped) == sample.op
 
 
 def check_domains(sample: Sample) -> None:
@@ -489,19 +476,19 @@ def check_domains(sample: Sample) -> None:
 
 def check_text(sample: Sample) -> None:
     """Assert that a graph of the op alone is printed, and parsed back to itself."""
-    builder = Builder("one")
+    builder = ir.Builder("one")
     operands = [builder.add(Input(t.shape), names=(f"x{i}",))[0] for i, t in enumerate(sample.operands)]
     results = builder.add(sample.op, *operands)
     graph = builder.finish([(f"out{i}", ref) for i, ref in enumerate(results)])
-    again = parse_graph(print_graph(graph), uninstalled([graph]))
-    assert again == graph, f"the text is parsed as another graph:\n{print_graph(graph)}"
-    assert print_graph(again) == print_graph(graph)
+    again = ir.parse_graph(ir.print_graph(graph), uninstalled([graph]))
+    assert again == graph, f"the text is parsed as another graph:\n{ir.print_graph(graph)}"
+    assert ir.print_graph(again) == ir.print_graph(graph)
 
 
 def uninstalled(graphs: Iterable[Graph]) -> tuple[type[Op], ...]:
     """Return the ops of graphs that belong to no installed dialect: parsing a text needs them as an argument."""
-    installed, ops = set(dialects()), {type(node.op) for graph in graphs for node in all_nodes(graph)}
-    return tuple(op for op in ops if not issubclass(op, Scan) and dialect_of(op.name) not in installed)
+    installed, ops = set(dialects()), {type(node.op) for graph in graphs for node in ir.all_nodes(graph)}
+    return tuple(op for op in ops if not issubclass(op, ir.Scan) and dialect_of(op.name) not in installed)
 
 
 def check_frozen(op: Op) -> None:

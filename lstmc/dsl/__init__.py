@@ -9,20 +9,6 @@ from lstmc.dsl.value import Value
 from lstmc.dsl.vocabulary import Methods
 
 __all__ = [
-    "BoundCell",
-    "Cell",
-    "CellModel",
-    "Dim",
-    "DimExpr",
-    "Input",
-    "Methods",
-    "Model",
-    "Param",
-    "State",
-    "Value",
-    "cell",
-    "dims",
-    "last_valid",
-    "model",
-    "scan",
-]
+    "BoundCell", "Cell", "CellModel", "Dim", "DimExpr", "Input", "Methods", "Model", "Param", "State", "Value", "cell",
+    "dims", "last_valid", "model", "scan",
+]  # fmt: skip

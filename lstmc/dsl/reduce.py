@@ -293,20 +293,6 @@ def _ignored(function: str, label: int | None) -> int | None:
 
 
 __all__ = [
-    "accuracy",
-    "euclidean_loss",
-    "group_norm",
-    "l2_norm",
-    "layer_norm",
-    "log_softmax",
-    "max",
-    "mean",
-    "merge_heads",
-    "min",
-    "rms_norm",
-    "sigmoid_cross_entropy_loss",
-    "softmax_loss",
-    "split_heads",
-    "sum",
-    "var",
-]
+    "accuracy", "euclidean_loss", "group_norm", "l2_norm", "layer_norm", "log_softmax", "max", "mean", "merge_heads",
+    "min", "rms_norm", "sigmoid_cross_entropy_loss", "softmax_loss", "split_heads", "sum", "var",
+]  # fmt: skip

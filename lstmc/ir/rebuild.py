@@ -10,48 +10,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+from lstmc import ops
 from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, Steps
 from lstmc.ir.scan import Scan
-from lstmc.ops import (
-    Add,
-    Affine,
-    Arg,
-    Concat,
-    Full,
-    Leaf,
-    Mul,
-    Op,
-    Param,
-    Power,
-    Precomputed,
-    Reshape,
-    Split,
-    Sub,
-    Symbolic,
-    Tile,
-    Transpose,
-)
 from lstmc.source import SrcLoc
 from lstmc.text import Names
 from lstmc.types import UnknownSize
 
 __all__ = [
-    "NEGATE",
-    "GraphValue",
-    "Rebuild",
-    "broadcast",
-    "computed_from_parameters",
-    "is_weight",
-    "is_weight_op",
-    "precomputed_nodes",
-    "rename_values",
-    "renewed",
-    "reshape_source",
-    "reshaped",
-    "twice_stored",
-    "weight_graph",
+    "NEGATE", "GraphValue", "Rebuild", "broadcast", "computed_from_parameters", "is_weight", "is_weight_op",
+    "precomputed_nodes", "rename_values", "renewed", "reshape_source", "reshaped", "twice_stored", "weight_graph",
     "with_sizes",
-]
+]  # fmt: skip
 
 
 class Rebuild:
@@ -93,7 +63,7 @@ def renewed(outputs: Iterable[Output], new: Mapping[Ref, Ref]) -> list[Output]:
 def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, str] | None = None) -> Graph:
     """Return the graph with values renamed by ``names``, which all differ, and by ``others``, which may repeat. Leaves
     keep their names; a name that is taken gets a number."""
-    leaves = {node.name for node in graph if isinstance(node.op, Leaf)}
+    leaves = {node.name for node in graph if isinstance(node.op, ops.Leaf)}
     exact = {ref: name for ref, name in names.items() if ref.node not in leaves and name not in leaves}
     free = Names(leaves.union(exact.values()))
     called = {**(others or {}), **names}
@@ -110,7 +80,7 @@ def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, s
 
 
 def reshaped(
-    b: Builder, ref: Ref, op: Reshape, names: Sequence[str] = (), loc: SrcLoc | None = None, steps: Steps = ()
+    b: Builder, ref: Ref, op: ops.Reshape, names: Sequence[str] = (), loc: SrcLoc | None = None, steps: Steps = ()
 ) -> Ref:
     """Return a value in the shape of ``op``: ``ref``, or the value that it reshapes, if one has it, else a new node.
     Reshapes of another class than ``op``, such as a view of the host, are not looked through."""
@@ -121,7 +91,7 @@ def reshaped(
     return b.add(op, source, names=names, loc=loc, steps=steps)[0]
 
 
-def reshape_source(b: Graph | Builder, ref: Ref, kind: type[Reshape] = Reshape) -> Ref:
+def reshape_source(b: Graph | Builder, ref: Ref, kind: type[ops.Reshape] = ops.Reshape) -> Ref:
     """Return the value from which a chain of reshapes of the class ``kind`` leads to ``ref``."""
     while isinstance(b.node(ref.node).op, kind):
         (ref,) = b.args(ref.node)
@@ -133,15 +103,15 @@ def broadcast(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
     own = b.type(ref).shape
     if len(own) < len(shape):
         own = (1,) * (len(shape) - len(own)) + own
-        (ref,) = b.add(Reshape(own), ref)
+        (ref,) = b.add(ops.Reshape(own), ref)
     for axis, (size, whole) in enumerate(zip(own, shape, strict=True)):
         if size != whole:
-            (ref,) = b.add(Tile(axis, whole), ref)
+            (ref,) = b.add(ops.Tile(axis, whole), ref)
     return ref
 
 
 @dataclass(frozen=True)
-class GraphValue(Symbolic):
+class GraphValue(ops.Symbolic):
     """One value of ``builder``. Operations on it add nodes there, called ``name`` and located at ``loc``."""
 
     builder: Builder
@@ -153,53 +123,56 @@ class GraphValue(Symbolic):
     def shape(self) -> tuple[int, ...]:
         return self.builder.type(self.ref).shape
 
-    def apply(self, op: Op, *operands: GraphValue) -> tuple[GraphValue, ...]:
+    def apply(self, op: ops.Op, *operands: GraphValue) -> tuple[GraphValue, ...]:
         refs = self.builder.add(op, *[value.ref for value in operands], names=(self.name,), loc=self.loc)
         return tuple(GraphValue(self.builder, ref, self.name, self.loc) for ref in refs)
 
-    def _with(self, op: Op, *others: GraphValue) -> GraphValue:
+    def _with(self, op: ops.Op, *others: GraphValue) -> GraphValue:
         return self.apply(op, self, *others)[0]
 
+    def _affine(self, scale: Any, shift: Any) -> GraphValue:
+        return self._with(ops.Affine(float(scale), float(shift)))
+
     def __add__(self, other: Any) -> GraphValue:
-        return self._with(Add(), other) if isinstance(other, GraphValue) else self._with(Affine(1.0, float(other)))
+        return self._with(ops.Add(), other) if isinstance(other, GraphValue) else self._affine(1, other)
 
     def __sub__(self, other: Any) -> GraphValue:
-        return self._with(Sub(), other) if isinstance(other, GraphValue) else self._with(Affine(1.0, -float(other)))
+        return self._with(ops.Sub(), other) if isinstance(other, GraphValue) else self._affine(1, -float(other))
 
     def __mul__(self, other: Any) -> GraphValue:
-        return self._with(Mul(), other) if isinstance(other, GraphValue) else self._with(Affine(float(other), 0.0))
+        return self._with(ops.Mul(), other) if isinstance(other, GraphValue) else self._affine(other, 0)
 
     def __truediv__(self, other: Any) -> GraphValue:
         reciprocal: GraphValue | float = 1 / other
         return self * reciprocal
 
     def __neg__(self) -> GraphValue:
-        return self._with(Affine(-1.0, 0.0))
+        return self._affine(-1, 0)
 
     def __rsub__(self, other: float) -> GraphValue:
-        return self._with(Affine(-1.0, float(other)))
+        return self._affine(-1, other)
 
     __radd__, __rmul__ = __add__, __mul__
 
     def __rtruediv__(self, other: float) -> GraphValue:
-        reciprocal = self._with(Power(-1.0))
+        reciprocal = self._with(ops.Power(-1.0))
         return reciprocal if other == 1 else reciprocal * other
 
 
-NEGATE = Affine(-1.0, 0.0)
+NEGATE = ops.Affine(-1.0, 0.0)
 
 
-def is_weight_op(op: Op) -> bool:
+def is_weight_op(op: ops.Op) -> bool:
     """Return whether an op computes a weight if all its operands are weights."""
-    return type(op) in (Concat, Split, Reshape, Transpose) or op == NEGATE
+    return type(op) in (ops.Concat, ops.Split, ops.Reshape, ops.Transpose) or op == NEGATE
 
 
 def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
     """Return whether a value is a parameter, a precomputed value, a weight argument, or made of them by weight ops."""
     op = graph.node(ref.node).op
-    if isinstance(op, Arg):
+    if isinstance(op, ops.Arg):
         return op.role == "weight"
-    if isinstance(op, Param | Precomputed):
+    if isinstance(op, ops.Param | ops.Precomputed):
         return True
     return is_weight_op(op) and all(is_weight(graph, arg) for arg in graph.args(ref.node))
 
@@ -213,10 +186,10 @@ def computed_from_parameters(
     while stack:
         ref = stack.pop()
         op = graph.node(ref.node).op
-        if ref in known or (isinstance(op, Arg | Param | Precomputed) and is_weight(graph, ref)):
+        if ref in known or (isinstance(op, ops.Arg | ops.Param | ops.Precomputed) and is_weight(graph, ref)):
             parameters = True
             continue
-        if isinstance(op, Scan) or (isinstance(op, Leaf) and not isinstance(op, Full)):
+        if isinstance(op, Scan) or (isinstance(op, ops.Leaf) and not isinstance(op, ops.Full)):
             return False
         operands = set(graph.args(ref.node)) - seen
         seen |= operands
@@ -226,8 +199,8 @@ def computed_from_parameters(
 
 def precomputed_nodes(graph: Graph) -> set[str]:
     """Return the names of the Precomputed nodes and of the nodes that compute them from parameters."""
-    marked = [Ref(node.name) for node in graph if isinstance(node.op, Precomputed)]
-    return {name for name in graph.needed(marked) if not isinstance(graph.node(name).op, Param)}
+    marked = [Ref(node.name) for node in graph if isinstance(node.op, ops.Precomputed)]
+    return {name for name in graph.needed(marked) if not isinstance(graph.node(name).op, ops.Param)}
 
 
 def weight_graph(graph: Graph, blobs: Iterable[Ref]) -> Graph:
@@ -252,7 +225,7 @@ def twice_stored(weights: Graph) -> list[str]:
 
 def _fixed(weights: Graph, ref: Ref) -> bool:
     op = weights.node(ref.node).op
-    return op.fixed if isinstance(op, Param) else all(_fixed(weights, arg) for arg in weights.args(ref.node))
+    return op.fixed if isinstance(op, ops.Param) else all(_fixed(weights, arg) for arg in weights.args(ref.node))
 
 
 def with_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:

@@ -13,26 +13,10 @@ from lstmc.ops import Along, Array, Arrays, Draw, Op, Sample, Types, Work
 from lstmc.types import TensorType
 
 __all__ = [
-    "Rounding",
-    "Scan",
-    "all_nodes",
-    "depending",
-    "differentiable_inputs",
-    "differentiable_outputs",
-    "graph_work",
-    "has_gradient",
-    "is_step",
-    "node_count",
-    "node_work",
-    "of_step",
-    "op_of_all",
-    "op_of_one",
-    "op_of_step",
-    "op_over_time",
-    "over_steps",
-    "places_of",
-    "values_over_time",
-]
+    "Rounding", "Scan", "all_nodes", "depending", "differentiable_inputs", "differentiable_outputs", "graph_work",
+    "has_gradient", "is_step", "node_count", "node_work", "of_step", "op_of_all", "op_of_one", "op_of_step",
+    "op_over_time", "over_steps", "places_of", "values_over_time",
+]  # fmt: skip
 
 T = TypeVar("T")
 

@@ -28,26 +28,9 @@ from lstmc.plugins import entry_points_of, load_point, malformed, only_entry_poi
 from lstmc.types import TensorType
 
 __all__ = [
-    "DOMAINS",
-    "EXACT",
-    "Along",
-    "Array",
-    "Arrays",
-    "Domain",
-    "Draw",
-    "IntegerRange",
-    "Leaf",
-    "Op",
-    "Pointwise",
-    "Price",
-    "RealRange",
-    "Sample",
-    "Symbolic",
-    "Types",
-    "Work",
-    "applied",
-    "sample_type",
-]
+    "DOMAINS", "EXACT", "Along", "Array", "Arrays", "Domain", "Draw", "IntegerRange", "Leaf", "Op", "Pointwise",
+    "Price", "RealRange", "Sample", "Symbolic", "Types", "Work", "applied", "sample_type",
+]  # fmt: skip
 
 
 EXACT = 2**24  # float32 has all integers up to it

@@ -11,19 +11,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import (
-    Along,
-    AlongAxis,
-    Array,
-    Arrays,
-    Draw,
-    IntegerRange,
-    Op,
-    Sample,
-    Types,
-    applied,
-    sample_type,
-)
+from lstmc.ops.base import Along, AlongAxis, Array, Arrays, Draw, IntegerRange, Op, Sample, Types, applied, sample_type
 from lstmc.ops.shape import Reshape, Sum, Transpose
 from lstmc.types import TensorType
 

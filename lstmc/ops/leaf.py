@@ -18,20 +18,9 @@ from lstmc.text import did_you_mean
 from lstmc.types import TensorType
 
 __all__ = [
-    "FILLERS",
-    "Arg",
-    "Constant",
-    "Filler",
-    "Full",
-    "Gaussian",
-    "Input",
-    "Msra",
-    "Param",
-    "Role",
-    "Uniform",
-    "Values",
+    "FILLERS", "Arg", "Constant", "Filler", "Full", "Gaussian", "Input", "Msra", "Param", "Role", "Uniform", "Values",
     "Xavier",
-]
+]  # fmt: skip
 
 
 VARIANCE_NORMS = ("fan_in", "fan_out", "average")

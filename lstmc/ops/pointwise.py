@@ -15,29 +15,9 @@ from lstmc.ops.shape import Reshape, Sum
 from lstmc.types import TensorType
 
 __all__ = [
-    "Abs",
-    "Add",
-    "Affine",
-    "Binary",
-    "Cos",
-    "Elu",
-    "Exp",
-    "LeakyRelu",
-    "Log",
-    "Maximum",
-    "Mul",
-    "Positive",
-    "Power",
-    "Precomputed",
-    "Relu",
-    "Round",
-    "Sigmoid",
-    "Sin",
-    "Softplus",
-    "StopGradient",
-    "Sub",
-    "Tanh",
-]
+    "Abs", "Add", "Affine", "Binary", "Cos", "Elu", "Exp", "LeakyRelu", "Log", "Maximum", "Mul", "Positive", "Power",
+    "Precomputed", "Relu", "Round", "Sigmoid", "Sin", "Softplus", "StopGradient", "Sub", "Tanh",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
