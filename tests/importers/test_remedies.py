@@ -10,7 +10,8 @@ from torch import nn
 
 from lstmc.errors import worded
 from lstmc.importers import RefusedError, from_torch
-from lstmc.importers.canonical.time import NO_TIME, TIME
+from lstmc.importers.canonical.streaming import NO_TIME
+from lstmc.importers.canonical.time import TIME
 from tests.importers import test_remedies_keras, test_remedies_onnx, test_remedies_torch, test_tflite
 from tests.importers.remedies import remedies
 from tests.importers.test_torch_modules import Lambda

@@ -19,8 +19,6 @@ from lstmc.ops import Binary, Full, Leaf, Transpose, Unstack
 from lstmc.passes.roll_up import roll_up as rolled_up
 from lstmc.passes.unrolled_steps import Step
 
-__all__ = ["canonicalize", "canonicalize_frame", "canonicalize_static", "canonicalize_step", "roll_up"]
-
 
 def canonicalize(net: Net, step: bool = False) -> Net:
     """Return the form of a net that can be written as a model. Raises :class:`RefusedError` if ``step`` asks for a form
@@ -55,17 +53,14 @@ def roll_up(net: Net) -> Net:
     """Return the net with loops for unrolled recurrences; a note names each weight whose products stay written out."""
     net = _with_constants_once(net)
     some = {name: weight.shape for name, weight in net.params.items() if weight.shape and 0 not in weight.shape}
-    numbers = {name: constant(net, name) for name in some}
-    arrays = {name: Full(shape, n) for name, shape in some.items() if (n := numbers[name]) is not None}
+    arrays = {name: Full(shape, n) for name, shape in some.items() if (n := constant(net, name)) is not None}
     held = net.of_steps(net.steps, {**net.leaves, **arrays}) if arrays else net
     graph, count, left = rolled_up(held.graph, least=2)
-    chains = [(net.params[chain.weight], len(chain.numbers)) for chain in left if chain.weight is not None]
-    notes = dict.fromkeys(
-        f"Products with {weight.recipe} come {steps} times, each after the one before, but what lies between them is"
-        " not the same: these steps stay written out."
-        for weight, steps in chains
-        if weight.sources
-    )
+    notes = dict[str, None]()
+    for chain in left:
+        if chain.weight is not None and (weight := net.params[chain.weight]).sources:
+            times = f"Products with {weight.recipe} come {len(chain.numbers)} times, each after the one before"
+            notes[f"{times}, but what lies between them is not the same: these steps stay written out."] = None
     rolled = _with_weights(net, graph, arrays) if count else net
     return replace(rolled, notes=(*net.notes, *notes))
 
@@ -115,8 +110,12 @@ def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
         elif isinstance(step.op, Unstack):
             for at, name in enumerate(step.outputs):
                 builder.put(Step(Select(0, at), step.inputs, (name,), step.loc))
+        elif isinstance(step.op, Transpose):  # it exchanges two neighbouring axes
+            axes, at = [*range(len(rolled.shapes[step.outputs[0]]))], step.op.axis
+            axes[at : at + 2] = [at + 1, at]
+            builder.put(replace(step, op=Permute(tuple(axes))))
         else:
-            builder.put(step if not isinstance(step.op, Transpose) else replace(step, op=_permuted(step, rolled)))
+            builder.put(step)
     return rolled.of_steps(builder.steps, builder.leaves, builder.shapes, params=builder.params)
 
 
@@ -132,10 +131,3 @@ def _add_loop(
     builder.where = f"{scan.length} steps, the first {origin_of(step)}"
     builder.loop(title, body, x, states, static, scan.length, scan.reverse)
     builder.steps[-1] = replace(builder.steps[-1], outputs=step.outputs)
-
-
-def _permuted(step: Step, net: Net) -> Permute:
-    assert isinstance(step.op, Transpose)
-    axes = [*range(len(net.shapes[step.outputs[0]]))]
-    axes[step.op.axis : step.op.axis + 2] = [step.op.axis + 1, step.op.axis]
-    return Permute(tuple(axes))

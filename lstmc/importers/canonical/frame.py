@@ -36,8 +36,6 @@ from lstmc.text import late
 from lstmc.types import TensorType
 
 BEFORE = "stream the part before it"
-
-
 Places = Mapping[Place, list[Place]]  # an axis of a value -> equal axes of others
 
 
@@ -140,16 +138,11 @@ class _OneFrame:
     def __init__(self, net: Net, time: Mapping[str, int]) -> None:
         self.old, self.axes = net, axes_of(net, equal_axes(net), time)
         self.builder = NetBuilder.of(net)
+        self.zeros, self.behind, self.rest, self.cut, self.late = (dict[str, int]() for _ in range(5))
         self.name: dict[str, str] = {}  # old name -> new name, if they differ
-        self.zeros: dict[str, int] = {}
-        self.behind: dict[str, int] = {}
-        self.rest: dict[str, int] = {}
-        self.cut: dict[str, int] = {}
-        self.late: dict[str, int] = {}
         self.kept: dict[tuple[str, int], str] = {}  # delayed values, and flags of frames that have begun
         self.length = max(net.shapes[name][axis] for name, axis in time.items())
-        self.states: dict[str, str] = {}
-        self.outputs: dict[str, str] = {}
+        self.states, self.outputs = dict[str, str](), dict[str, str]()
         for name, leaf in net.leaves.items():
             if isinstance(leaf, Input | Full) and name in self.axes:
                 self.builder.leaf(name, replace(leaf, shape=_one(leaf.shape, self.axes[name])))
@@ -163,11 +156,11 @@ class _OneFrame:
         outputs = {name: self._read(value) for name, value in self.old.outputs.items()}
         steps, shapes = self.builder.steps, self.builder.shapes
         delays = {name: lag for name, value in self.old.outputs.items() if (lag := self.late.get(value))}
-        said = [
+        said = (
             f"Output {n} comes {late(lag)}: at step t it is the source's at t - {lag}." for n, lag in delays.items()
-        ]
-        made = self.old.of_steps(steps, self.builder.leaves, shapes, {**outputs, **self.outputs}, {}, delays, time=())
-        return replace(made, notes=(*made.notes, *said))
+        )
+        made = self.old.of_steps(steps, self.builder.leaves, shapes, {**outputs, **self.outputs}, {}, delays)
+        return replace(made, notes=(*made.notes, *said), time=())
 
     def _read(self, value: str, padded: bool = False) -> str:
         """Return the new name of an old value. Refuse cut or missing frames, and padding unless ``padded`` is set."""
@@ -363,9 +356,8 @@ class _OneFrame:
         if isinstance(op, MaxPool) and pad:
             self._refuse("it is padded by less than any number, and the frames before the first one are 0")
         if front > reach or (front < reach and front + behind != reach):
-            self._refuse(
-                f"its windows of {reach + 1} frames over {front} zeros in front, {behind} behind, are not one a frame"
-            )
+            zeros = f"{front} zeros in front, {behind} behind"
+            self._refuse(f"its windows of {reach + 1} frames over {zeros}, are not one a frame")
         x, others = self._read(value, padded=True), tuple(map(self._read, step.inputs[1:]))
         if front == reach and behind:  # the frames behind the last one must be cut off
             self.rest[step.outputs[0]] = behind

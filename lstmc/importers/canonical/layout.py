@@ -181,14 +181,10 @@ class _Layout:
         leaves = {name: replace(x, shape=self.shapes[name]) if isinstance(x, Input) else x for name, x in own.items()}
         names = self._names_of_params({*outputs.values()})
         steps = [replace(s, inputs=tuple(names.get(value, value) for value in s.inputs)) for s in self.steps]
-        return self.source.of_steps(
-            steps if names else self.steps,
-            leaves,
-            self.shapes | {name: self.shapes[own] for own, name in names.items()},
-            outputs,
-            self.params | {name: self.params[own] for own, name in names.items()},
-            axes={name: order for name, order in axes.items() if order != tuple(range(len(order)))},
-        )
+        shapes = self.shapes | {name: self.shapes[own] for own, name in names.items()}
+        params = self.params | {name: self.params[own] for own, name in names.items()}
+        made = self.source.of_steps(steps, leaves, shapes, outputs, params)
+        return replace(made, axes={name: order for name, order in axes.items() if order != tuple(range(len(order)))})
 
     def _plain(self, value: str) -> Order:
         return tuple(range(len(self.order[value])))

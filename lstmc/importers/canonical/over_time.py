@@ -64,18 +64,14 @@ class OverTime(Frames):
         """Start a rewrite of ``net``, with time along ``axes``; several lengths are a reason for a fixed length."""
         lengths = {net.inputs[name][axis] for name, axis in axes.items() if name in net.inputs}
         self.length: Size = min(lengths, key=str)
-        super().__init__(
-            net,
-            self.length if isinstance(self.length, OpenSize) else OpenSize(unused("T", net.open_sizes().__contains__)),
-        )
+        new = OpenSize(unused("T", net.open_sizes().__contains__))
+        super().__init__(net, self.length if isinstance(self.length, OpenSize) else new)
         self.axes = axes
         self.needed, self.read = needed_steps(net, axes)
         divides = any(isinstance(each.op, Divide | Log) for each in net.steps)
         self.before = 1.0 if divides else 0.0  # in front of a delayed sequence; 1 avoids 0 / 0
-        self.closed: list[Refusal] = []
-        self.mixed: list[Refusal] = []
-        self.ahead: list[str] = []
-        self.short: list[str] = []
+        self.closed, self.mixed = list[Refusal](), list[Refusal]()
+        self.ahead, self.short = list[str](), list[str]()
         self.heads: dict[str, tuple[str, int] | Step] = {}
         self.titles: dict[str, str] = {}  # states of loops -> the states of the loops with a mask
         self.apart = False  # whether early steps are computed differently
@@ -205,9 +201,7 @@ class OverTime(Frames):
 
     def _in_order(self, steps: str, axis: int, lag: int | None) -> None:
         """Add a permutation of a sequence [T, ...] as the current step's result, which has its time along ``axis``."""
-        order = [*range(1, len(self.shapes[steps]))]
-        order.insert(axis, 0)
-        self.put(Permute(tuple(order)), [steps])
+        self.put(Permute((*range(1, axis + 1), 0, *range(axis + 1, len(self.shapes[steps])))), [steps])
         self._results(lag)
 
     def _at_length(self, op: Op, axis: int | None) -> Op:

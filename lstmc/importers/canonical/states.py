@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from itertools import chain, permutations
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def step_states(net: Net, known: Mapping[str, str] = {}, loops: bool = False) ->
     inputs = {a: shape for a, shape in net.inputs.items() if a not in known}
     outputs = {b: net.shapes[v] for b, v in net.outputs.items() if b not in known.values()}
     pairs = [(a, b) for a, before in inputs.items() for b, after in outputs.items() if before == after]
-    if not fixed or not pairs or len(net.inputs) < 2 or sum(map(_size, net.shapes.values())) > MOST:
+    if not fixed or not pairs or len(net.inputs) < 2 or sum(map(prod, net.shapes.values())) > MOST:
         return States()
     trace = _Trace(net, loops)
     trace.name_cells(pairs)
@@ -77,10 +78,6 @@ def step_states(net: Net, known: Mapping[str, str] = {}, loops: bool = False) ->
     if len(states.proved) + len(states.alike) == len(net.inputs):
         states.alike.pop()  # at least one input is no state: the input whose name is least like that of an output
     return states
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape))
 
 
 def _alike(net: Net, a: str, b: str) -> tuple[float, int]:
@@ -113,8 +110,8 @@ class _Trace:
             shape = self.net.shapes[name]
             self.makers.append(name)
             self.firsts.append(self.at)
-            self.values[name] = np.arange(self.at, self.at + _size(shape)).reshape(shape)
-            self.at += _size(shape)
+            self.values[name] = np.arange(self.at, self.at + prod(shape)).reshape(shape)
+            self.at += prod(shape)
         return self.values[name]
 
     def _step(self, step: Step) -> None:
@@ -279,9 +276,9 @@ class _Trace:
                 depends.update(step.outputs)
         if len(steps) > LARGEST_CELL:
             return None
-        rows = all(_size(shapes[name]) == shapes[name][-1] for name in states.values())
+        rows = all(prod(shapes[name]) == shapes[name][-1] for name in states.values())
         flat = {name: (1, shapes[name][-1]) if rows else shapes[name] for name in states.values()}
-        units = max(map(_size, flat.values()))
+        units = max(map(prod, flat.values()))
         outer, body, operands = Builder("cell"), Builder("step"), list[Ref]()
 
         def argument(name: str, role: Role, leaf: Leaf) -> Ref:
@@ -294,7 +291,7 @@ class _Trace:
         begun = {name: argument(name, "state", Full(shape)) for name, shape in flat.items()}
         refs = dict[str, Ref]()
         for name in dict.fromkeys(chain.from_iterable(step.inputs for step in steps)):
-            if name in self.net.params and _size(shapes[name]) == 1 < units:  # the 1 of 1 - z
+            if name in self.net.params and prod(shapes[name]) == 1 < units:  # the 1 of 1 - z
                 (refs[name],) = body.add(Full(shapes[name], self.net.params[name].array().item()))
             elif name in same:
                 refs[name] = shaped(begun[same[name]], shapes[name])
@@ -319,9 +316,8 @@ def notes(net: Net, states: States, given: Mapping[str, str]) -> Iterator[str]:
     for name, (after, why) in (states.proved | said).items():
         yield f"{called[name]} is a state: {called[after]} is its next value ({why}). It starts at 0."
     for name, after in states.alike:
-        if name in given or after in given.values():
-            continue
-        yield (
-            f"{called[name]} may be a state, as {called[after]} has its shape. Here it is an input of each step. If it"
-            f" is a state, import the file again and name the state: {called[name]}={called[after]}."
-        )
+        if name not in given and after not in given.values():
+            yield (
+                f"{called[name]} may be a state, as {called[after]} has its shape. Here it is an input of each step. If"
+                f" it is a state, import the file again and name the state: {called[name]}={called[after]}."
+            )

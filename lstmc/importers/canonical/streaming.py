@@ -6,19 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from lstmc.errors import Argument
 from lstmc.importers.canonical.over_time import APART, LOWEST, Closed, Front, OverTime, Value
-from lstmc.importers.canonical.time import (
-    ATTENTION,
-    NO_TIME,
-    TIME,
-    TIMELESS,
-    TwoTimeAxes,
-    constant,
-    fixed_frames,
-    is_running_sum,
-    time_axes,
-    timeless,
-)
+from lstmc.importers.canonical.time import TIME, TwoTimeAxes, constant, is_running_sum, time_axes, timeless
 from lstmc.importers.ir.net import MaskedScan, Net, origin_of
 from lstmc.importers.ir.ops import Elementwise, Expand, LogSoftmax, Permute, Select
 from lstmc.importers.ir.values import OpenSize, ShapeProblem, fixed
@@ -30,6 +20,22 @@ from lstmc.ops.shape import Reduce
 from lstmc.passes.unrolled_steps import Step
 from lstmc.text import late
 from lstmc.types import TensorType
+
+# why a net has no time axis, or two; and the remedy
+ATTENTION = (
+    "it relates every step to all others, as attention over a whole sequence does, and cannot be streamed",
+    "import the whole sequence instead, or train the model with recurrent layers alone",
+)
+TIMELESS = (
+    "it computes each step from all steps of its input",
+    "stream the part behind it, or compute each step alone (a LayerNorm in place of a GroupNorm)",
+)
+STATES = Argument("states", "IN=OUT", 'states={"IN": "OUT"}')
+NO_TIME = (
+    "it has no recurrent layer and no convolution that is padded in front alone, so that no axis is known as time",
+    f"name the axis, as in {TIME}, pad the convolutions in front, or give it a recurrent layer;"
+    f" of a net of one frame name its states by {STATES}",
+)
 
 
 def with_dynamic_time(net: Net, step: bool = False) -> Net:
@@ -115,28 +121,16 @@ class _DynamicTime(OverTime):
             outputs[name] = result.name
             if result.lag:
                 delays[name] = result.lag
-        notes = [self._delay_note(name, lag) for name, lag in delays.items()]
-        return self.old.of_steps(
-            self.builder.steps,
-            self.builder.leaves,
-            self.shapes,
-            outputs,
-            self.params,
-            delays,
-            notes=(*self.old.notes, *notes),
-            sizes=self.old.sizes
-            if isinstance(self.length, OpenSize)
-            else {**self.old.sizes, self.time.name: self.length},
-            time=(self.time,),
-            earlier=self.earlier_net([name for name, lag in delays.items() if self.old.outputs[name] not in self.axes]),
-        )
-
-    def _delay_note(self, name: str, lag: int) -> str:
-        if self.old.outputs[name] in self.axes:
-            meaning = f"at step t it is the source's at t - {lag}"
-        else:
-            meaning = f"at step t it is the source's value after step t - {lag}"
-        return f"Output {name} comes {late(lag)}: {meaning}, since {'; '.join(self.ahead) or 'it has fewer steps'}."
+        notes, why = [*self.old.notes], "; ".join(self.ahead) or "it has fewer steps"
+        for name, lag in delays.items():
+            place = "at" if self.old.outputs[name] in self.axes else "value after step"
+            notes.append(
+                f"Output {name} comes {late(lag)}: at step t it is the source's {place} t - {lag}, since {why}."
+            )
+        net = self.old.of_steps(self.builder.steps, self.builder.leaves, self.shapes, outputs, self.params, delays)
+        number = {} if isinstance(self.length, OpenSize) else {self.time.name: self.length}
+        earlier = self.earlier_net([name for name in delays if self.old.outputs[name] not in self.axes])
+        return replace(net, notes=(*notes,), sizes={**net.sizes, **number}, time=(self.time,), earlier=earlier)
 
     def _step(self, step: Step) -> None:
         """Rewrite a step. If it is refused, its results are refused values (None)."""
@@ -153,6 +147,9 @@ class _DynamicTime(OverTime):
             return
         try:
             if operands or any(value in self.axes for value in step.outputs):
+                if lates:
+                    mend = "read each step, or compute it in the program that streams"
+                    self._refuse(self.mixed, "it reads the last step at every step", mend)
                 self._over_time(step)
             elif any(value in self.heads for value in step.inputs):
                 self._early(lates)
@@ -161,21 +158,23 @@ class _DynamicTime(OverTime):
         except Closed:
             self.values |= dict.fromkeys(step.outputs, None)
         except ShapeProblem as problem:
-            why, mend = fixed_frames(self.old, step, self.axes) or (
-                str(problem),
-                "write the model so that it holds for every length",
-            )
+            why, mend = self._fixed_frames(step) or (str(problem), "write the model so that it holds for every length")
             self._close(origin_of(step), why, mend)
             self.values |= dict.fromkeys(step.outputs, None)
 
-    def _over_time(self, step: Step) -> None:
-        """Rewrite a step that reads sequences. Refuse to stream a step that also reads a value of the last step."""
-        if any(value in self.late for value in step.inputs):
-            why = "it reads the last step at every step"
-            self._refuse(self.mixed, why, "read each step, or compute it in the program that streams")
-        self._by_kind(step)
+    def _fixed_frames(self, step: Step) -> tuple[str, str] | None:
+        """Return why a reshape from [T*N, ...] to [T, N, ...] fixes T and N, and the remedy; else None."""
+        axis = self.axes.get(step.outputs[0])
+        if not isinstance(step.op, Reshape) or axis is None:
+            return None
+        frames, shape = self.old.shapes[step.inputs[0]][0], list(self.old.shapes[step.outputs[0]])
+        steps, sequences = (*shape[axis : axis + 2], 1)[:2]
+        shape[axis : axis + 2] = [1, 1]
+        one = f"for one step, give it the shape {', '.join(map(str, shape))}, and each input 1 frame, step or sequence"
+        fixes = f"it fixes {steps} steps of {sequences} sequence{'s' * (sequences != 1)}"
+        return (fixes, one) if steps * sequences == frames else None
 
-    def _by_kind(self, step: Step) -> None:
+    def _over_time(self, step: Step) -> None:
         """Rewrite a step that reads sequences, by the kind of its op. Refuse an op that needs all steps of one."""
         op, first = step.op, step.inputs[0]
         x, axis = self.values.get(first), self.axes.get(first)
@@ -200,7 +199,9 @@ class _DynamicTime(OverTime):
             shape = (*op.shape[:result], *op.shape[result + 1 :])
             self._in_order(self.at_every_step(first, shape, result), result, None)
         elif x is not None and axis is not None and is_running_sum(self.old, step):
-            self._running_sum(step, axis)
+            x = self._plain(first)  # its product with a triangle of ones becomes a loop
+            name = self.masked(x.name, x.lag, axis) if x.lag else x.name
+            self._in_order(self.summed(self.front(name, axis)), axis, x.lag)
         elif isinstance(op, Select) and op.axis == axis and x is not None and self._is_early(op.index, first, x):
             self._take_early(step.outputs[0], x, op.index, self.front(x.name, op.axis))
         elif isinstance(op, Reduce) and op.axis == axis and x is not None:
@@ -221,12 +222,6 @@ class _DynamicTime(OverTime):
             names, lag = self._aligned(step.inputs)
             self.put(self._at_length(op, result), names)
             self._results(lag)
-
-    def _running_sum(self, step: Step, axis: int) -> None:
-        """Rewrite a cumulative sum over time, a product with a triangle of ones in the old net, as a loop."""
-        x = self._plain(step.inputs[0])
-        name = self.masked(x.name, x.lag, axis) if x.lag else x.name
-        self._in_order(self.summed(self.front(name, axis)), axis, x.lag)
 
     def _each_step(self, step: Step) -> bool:
         """Return whether an op computes each step from the same step of all operands, and from values without time."""

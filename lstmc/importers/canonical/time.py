@@ -17,22 +17,7 @@ from lstmc.ops.layers import Pool
 from lstmc.passes.unrolled_steps import Step
 from lstmc.types import TensorType
 
-# why a net has no time axis, or two; and the remedy
-ATTENTION = (
-    "it relates every step to all others, as attention over a whole sequence does, and cannot be streamed",
-    "import the whole sequence instead, or train the model with recurrent layers alone",
-)
-TIMELESS = (
-    "it computes each step from all steps of its input",
-    "stream the part behind it, or compute each step alone (a LayerNorm in place of a GroupNorm)",
-)
-STATES = Argument("states", "IN=OUT", 'states={"IN": "OUT"}')
 TIME = Argument("time", "x=2", 'time={"x": 2}')
-NO_TIME = (
-    "it has no recurrent layer and no convolution that is padded in front alone, so that no axis is known as time",
-    f"name the axis, as in {TIME}, pad the convolutions in front, or give it a recurrent layer;"
-    f" of a net of one frame name its states by {STATES}",
-)
 COUNTED = 4  # the fewest constants that are recognised as a count
 Place = tuple[str, int]  # a value, and one of its axes
 
@@ -52,11 +37,8 @@ def time_axes(net: Net) -> dict[str, int] | None:
     times = time_places(net)
     if len(times) != 1:
         return None
-    axes, square = dict[str, int](), set[str]()
-    for value, axis in times[0]:
-        if axes.setdefault(value, axis) != axis:
-            square.add(value)
-    if square:
+    axes = dict(times[0])
+    if square := {value for value, axis in times[0] if axes[value] != axis}:
         raise TwoTimeAxes(next((step for step in net.steps if square.intersection(step.outputs)), None))
     return axes if any(name in net.inputs for name in axes) else None
 
@@ -246,19 +228,6 @@ def begun(builder: NetBuilder, before: str, lag: int) -> tuple[str, str]:
     return first, builder.one(Concat(1), *rest, one, hint="after") if rest else one
 
 
-def fixed_frames(net: Net, step: Step, axes: Mapping[str, int]) -> tuple[str, str] | None:
-    """Return why a reshape from [T*N, ...] to [T, N, ...] fixes T and N, and the remedy; None for any other step."""
-    axis = axes.get(step.outputs[0])
-    if not isinstance(step.op, Reshape) or axis is None:
-        return None
-    frames, shape = net.shapes[step.inputs[0]][0], list(net.shapes[step.outputs[0]])
-    steps, sequences = (*shape[axis : axis + 2], 1)[:2]
-    shape[axis : axis + 2] = [1, 1]
-    one = f"for one step, give it the shape {', '.join(map(str, shape))}, and each input 1 frame, step or sequence"
-    fixes = f"it fixes {steps} steps of {sequences} sequence{'s' * (sequences != 1)}"
-    return (fixes, one) if steps * sequences == frames else None
-
-
 class Frames:
     """Builds a new net from ``old`` with loops over frames; ``time`` is the open length of its sequences."""
 
@@ -288,9 +257,8 @@ class Frames:
         of = {name: self.old.outputs[name] for name in outputs if self.old.outputs[name] not in unknown}
         shapes = dict(self.old.shapes)
         for step in steps:
-            shapes.update(
-                zip(step.outputs, result_shapes(step.op, *(shapes[value] for value in step.inputs)), strict=True)
-            )
+            results = result_shapes(step.op, *(shapes[value] for value in step.inputs))
+            shapes |= zip(step.outputs, results, strict=True)
         outputs_of = {name: new.get(value, value) for name, value in of.items()}
         return self.old.of_steps(steps, shapes=shapes, outputs=outputs_of) if of else None
 
@@ -334,10 +302,8 @@ class Frames:
     def back(self, name: str, axis: int) -> str:
         if axis == 0:
             return name
-        rank = len(self.shapes[name])
-        order = [*range(1, rank)]
-        order.insert(axis, 0)
-        return self.one(Permute(tuple(order)), name, hint=f"{name}_back")
+        order = (*range(1, axis + 1), 0, *range(axis + 1, len(self.shapes[name])))
+        return self.one(Permute(order), name, hint=f"{name}_back")
 
     def scan(self, stem: str, body: NetBuilder, sequences: Sequence[str], fill: float = 0.0) -> str:
         """Add a loop over time with one state, which begins with ``fill``, and return the loop's output over time."""
@@ -431,8 +397,7 @@ class Frames:
         else:
             turned = type(op)(pair(op.size, op.size[spatial]), pair(op.stride, 1), pair(op.pad, 0))
         if not reach:  # each frame alone: an image of one row
-            names = [frames]
-            rows = self.one(Reshape((self.time, n, channels, 1, features)), *names, hint=f"{frames}_rows")
+            rows = self.one(Reshape((self.time, n, channels, 1, features)), frames, hint=f"{frames}_rows")
             roles = [self.builder.param(weight, f"{self.step.outputs[0]}_weight") for weight in weights]
             y = self.one(turned, rows, *roles, hint=f"{self.step.outputs[0]}_rows")
             t, n, out, _, columns = self.shapes[y]

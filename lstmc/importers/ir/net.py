@@ -6,28 +6,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from lstmc.dsl.vocabulary import KEYWORDS, python_identifier
 from lstmc.errors import ShapeError
-from lstmc.importers.ir.values import (
-    OpenSize,
-    Shape,
-    ShapeProblem,
-    Size,
-    Weight,
-    listed,
-    named,
-    open_names,
-    plain,
-    result_shapes,
-)
+from lstmc.importers.ir.values import Shape, ShapeProblem, Size, Weight, listed, named, open_names, plain, result_shapes
 from lstmc.ir import Graph, Output, Ref, Scan
 from lstmc.ops import Arg, Full, Input, IntegerRange, Leaf, Op, Param, Role, Types
 from lstmc.passes.unrolled_steps import Step, graph_of_steps, steps_of
 from lstmc.source import SrcLoc
 from lstmc.text import Names, unused
-from lstmc.types import TensorType
+from lstmc.types import OpenSize, TensorType
 
 RESERVED = KEYWORDS | {"net", "N", "N_2", "N_3", "D", "S", "H", "P"}
 CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # names of the cells in a written model
@@ -126,16 +114,10 @@ class Net:
         return open_names(self.inputs)
 
     def of_steps(
-        self,
-        steps: Iterable[Step],
-        leaves: Mapping[str, Leaf] | None = None,
-        shapes: Mapping[str, Shape] | None = None,
-        outputs: Mapping[str, str] | None = None,
-        params: Mapping[str, Weight] = {},
-        delays: Mapping[str, int] | None = None,
-        every_input: bool = True,
-        **facts: Any,
-    ) -> Net:
+        self, steps: Iterable[Step], leaves: Mapping[str, Leaf] | None = None,
+        shapes: Mapping[str, Shape] | None = None, outputs: Mapping[str, str] | None = None,
+        params: Mapping[str, Weight] = {}, delays: Mapping[str, int] | None = None, every_input: bool = True,
+    ) -> Net:  # fmt: skip
         """Return the net with other steps, without steps that no output needs and unused leaves (inputs:
         ``every_input``). ``params`` are further weights; an omitted argument keeps its value in the net."""
         outputs = self.outputs if outputs is None else outputs
@@ -152,19 +134,16 @@ class Net:
         results = [(Output(name, _UNKNOWN, delay=delays.get(name, 0)), value) for name, value in outputs.items()]
         graph = _graph(self.name, own, kept[::-1], self.shapes if shapes is None else shapes, results)
         graph = graph.carrying(self.states) if self.states else graph
-        return replace(self, graph=graph, params={n: w for n, w in weights.items() if n in own}, **facts)
+        return replace(self, graph=graph, params={n: w for n, w in weights.items() if n in own})
 
 
 _UNKNOWN = Ref("")  # the place of an output's value, until that value is in the graph
 
 
 def _graph(
-    name: str,
-    leaves: Mapping[str, Leaf],
-    steps: Sequence[Step],
-    shapes: Mapping[str, Shape],
+    name: str, leaves: Mapping[str, Leaf], steps: Sequence[Step], shapes: Mapping[str, Shape],
     outputs: Iterable[tuple[Output, str]],
-) -> Graph:
+) -> Graph:  # fmt: skip
     """Return the graph of leaves and steps, in which each value has its shape; ``outputs`` are pairs with a value."""
     types = {value: TensorType(shapes[value]) for step in steps for value in step.outputs}
     types |= {value: TensorType(leaf.shape) for value, leaf in leaves.items()}
@@ -269,11 +248,9 @@ class NetBuilder:
         self.leaves: dict[str, Leaf] = {}
         self.params: dict[str, Weight] = {}
         self.steps: list[Step] = []
-        self.outputs: dict[str, str] = {}
         self.shapes: dict[str, Shape] = {}
         self.notes: list[str] = []
-        self.ignored: dict[str, str] = {}
-        self.called: dict[str, str] = {}
+        self.outputs, self.ignored, self.called = (dict[str, str]() for _ in range(3))
         self._names = Names(RESERVED, _spelled)
         self._producers: dict[str, Step] = {}
         self.cells: dict[str, object] = {}  # title -> a cell with weights that layers share
@@ -378,15 +355,9 @@ class NetBuilder:
         self._names.taken.update(names)
 
     def loop(
-        self,
-        title: str,
-        body: Net,
-        sequences: Sequence[str],
-        states: Mapping[str, str | None],
-        static: Sequence[str],
-        steps: Size,
-        reverse: bool = False,
-    ) -> tuple[str, ...]:
+        self, title: str, body: Net, sequences: Sequence[str], states: Mapping[str, str | None],
+        static: Sequence[str], steps: Size, reverse: bool = False,
+    ) -> tuple[str, ...]:  # fmt: skip
         """Add a loop over time. Return the names of its outputs over time, then of its last states.
 
         ``title`` comes from :meth:`scan_name`, or is the title of an earlier loop with the same weights. ``body`` has
@@ -410,9 +381,8 @@ class NetBuilder:
         empty = _graph(self.name, {}, (), {}, ())
         net = Net(empty, self.origin, {}, called=self.called)
         net = net.of_steps(self.steps, self.leaves, self.shapes, self.outputs, self.params, every_input=every_input)
-        missing = [
-            f"No output depends on input {self.called[n]}: it is left out." for n in self.inputs if n not in net.inputs
-        ]
+        idle = [self.called[name] for name in self.inputs if name not in net.inputs]
+        missing = [f"No output depends on input {name}: it is left out." for name in idle]
         used = {name for weight in net.params.values() for name in weight.sources}
         ignored = {**self.ignored, **{name: why for name in stored if name not in used}}
         return replace(net, notes=(*self.notes, *missing), ignored=ignored)

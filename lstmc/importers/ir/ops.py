@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from inspect import Parameter, Signature
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -17,25 +17,8 @@ from lstmc.errors import ShapeError
 from lstmc.importers.ir.values import Shape, listed
 from lstmc.interp import Evaluation, backward, forward
 from lstmc.ir import Graph, Rebuild, Scan, broadcast
-from lstmc.ops import (
-    Add,
-    Along,
-    Array,
-    Arrays,
-    Draw,
-    Input,
-    Max,
-    Maximum,
-    Mul,
-    Op,
-    Pointwise,
-    Sample,
-    Sub,
-    Sum,
-    Types,
-    sample_type,
-)
-from lstmc.ops.base import AlongAxis
+from lstmc.ops import Add, Input, Max, Maximum, Mul, Sub, Sum
+from lstmc.ops.base import Along, AlongAxis, Array, Arrays, Draw, Op, Pointwise, Sample, Types, sample_type
 from lstmc.ops.frameworks import POINTWISE
 from lstmc.ops.pointwise import Binary
 from lstmc.ops.shape import Reduce, without
@@ -45,9 +28,18 @@ from lstmc.types import TensorType
 
 @dataclass(frozen=True)
 class Formula(Op):
-    """An op that is a function of the language: its meaning is the graph that the language makes of its text."""
+    """An op that is a function of the language: its meaning is the graph that the language makes of its text.
+
+    By default it takes one operand, and each element of the result comes from the same place of all operands.
+    """
 
     operands: ClassVar[tuple[str, ...]] = ("x",)
+
+    def infer(self, *args: Any, **kwargs: Any) -> Types:
+        return args
+
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self, (axis,) * len(types), (axis,))
 
     @abstractmethod
     def text(self, *names: str) -> str:
@@ -74,12 +66,10 @@ def meaning(op: Formula, types: Types) -> Graph:
     def model(**values: object) -> dict[str, object]:
         return {"y": eval(code, vars(language), values)}
 
-    model.__signature__ = Signature(  # type: ignore[attr-defined]
-        [
-            Parameter(name, Parameter.KEYWORD_ONLY, default=language.Input(*type_.shape))
-            for name, type_ in zip(names, types, strict=True)
-        ]
-    )
+    inputs = [language.Input(*type_.shape) for type_ in types]
+    pairs = zip(names, inputs, strict=True)
+    parameters = [Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in pairs]
+    model.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     return Model(model).graph()
 
 
@@ -145,12 +135,6 @@ class Function(Formula):
     function: str
     numbers: tuple[float, ...] = ()
 
-    def infer(self, x: TensorType) -> Types:
-        return (x,)
-
-    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        return Along(self, (axis,) * len(types), (axis,))
-
     def text(self, *names: str) -> str:
         if self.function in TEXTS:
             return TEXTS[self.function].format(*self.numbers, x=names[0])
@@ -172,7 +156,7 @@ Elementwise = Pointwise | Function
 
 
 @dataclass(frozen=True)
-class Divide(Formula, Binary):
+class Divide(Binary, Formula):
     """z = x / y."""
 
     name = "source.divide"
@@ -183,7 +167,7 @@ class Divide(Formula, Binary):
 
 
 @dataclass(frozen=True)
-class Minimum(Formula, Binary):
+class Minimum(Binary, Formula):
     """z is the smaller of x and y."""
 
     name = "source.minimum"
@@ -204,9 +188,6 @@ class Where(Formula):
         if a != b or mask.rank != a.rank or any(m not in (1, n) for m, n in zip(mask.shape, a.shape, strict=True)):
             raise ShapeError(f"{listed(a.shape)} or {listed(b.shape)} by a mask {listed(mask.shape)}")
         return (a,)
-
-    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        return Along(self, (axis,) * len(types), (axis,))
 
     def text(self, *names: str) -> str:
         return _call("where", *names)
@@ -250,20 +231,17 @@ class Permute(Formula):
 
 
 @dataclass(frozen=True)
-class LogSoftmax(Formula, AlongAxis):
+class LogSoftmax(AlongAxis, Formula):
     """The logarithm of the softmax along an axis."""
 
     name = "source.log_softmax"
-
-    def infer(self, x: TensorType) -> Types:
-        return (x,)
 
     def text(self, *names: str) -> str:
         return f"log_softmax({names[0]}, axis={self.axis})"
 
 
 @dataclass(frozen=True)
-class Reduction(Formula, Reduce):
+class Reduction(Reduce, Formula):
     """The mean, the smallest element or the place of the largest element along an axis, which the result lacks."""
 
     name = "source.reduce"
@@ -286,7 +264,7 @@ def reduction(kind: Reduced, axis: int) -> Op:
 
 
 @dataclass(frozen=True)
-class Select(Formula, Reduce):
+class Select(Reduce, Formula):
     """One element of an axis, which the result lacks; index -1 is the last element of an axis of any length."""
 
     name = "source.select"
@@ -384,9 +362,6 @@ class Normalize(Formula):
 
     name = "source.normalize"
     eps: float
-
-    def infer(self, x: TensorType) -> Types:
-        return (x,)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
         return Along(self if axis < types[0].rank - 1 else None, (axis,), (axis,))

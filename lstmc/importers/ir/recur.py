@@ -81,15 +81,9 @@ Extra = Literal["mask", "static", "cont", "lengths"]
 
 
 def add_layer(
-    builder: NetBuilder,
-    hint: str,
-    x: str,
-    cell: Cell,
-    weights: Mapping[str, Weight],
-    init: Mapping[str, str] = {},
-    extras: Mapping[Extra, str] = {},
-    reverse: bool = False,
-) -> tuple[str, ...]:
+    builder: NetBuilder, hint: str, x: str, cell: Cell, weights: Mapping[str, Weight],
+    init: Mapping[str, str] = {}, extras: Mapping[Extra, str] = {}, reverse: bool = False,
+) -> tuple[str, ...]:  # fmt: skip
     """Add a layer over x [T, N, D] or [T, N, N_2, D], and return its outputs [T, N, P], then each last state.
 
     ``init`` has first values [N, .] of states. ``extras`` may have: ``mask`` [T, N, 1], 0 where all states stay;
@@ -257,25 +251,17 @@ def _size(text: str, sizes: Mapping[str, Size]) -> Size:
     return NamedSize(text, fixed(sizes[name], name) * int(number or 1))
 
 
-# The order of the gates in stored weights; patterns/recognised.py names the source of each order.
-_ORDERS = {"lstm": LSTM_ORDERS, "gru": GRU_ORDERS}
-
-
 def cell_weights(
-    framework: str,
-    cell: Cell,
-    w_x: Weight,
-    w_h: Weight,
-    b_x: Weight | None = None,
-    b_h: Weight | None = None,
-    more: Mapping[str, Weight] | None = None,
-) -> dict[str, Weight]:
+    framework: str, cell: Cell, w_x: Weight, w_h: Weight, b_x: Weight | None = None, b_h: Weight | None = None,
+    more: Mapping[str, Weight] = {},
+) -> dict[str, Weight]:  # fmt: skip
     """Return the weights of the written cell from the framework's, with the gates in the cell's order.
 
     ``more`` has peepholes and the projection, by the cell's names. b_x is the bias of the input product, b_h of the
     recurrent product; the difference matters to a GRU that resets after the product.
     """
-    stored = _ORDERS[cell.kind]["pytorch" if framework == "torch" else framework] if cell.kind != "rnn" else "h"
+    named = "pytorch" if framework == "torch" else framework  # the order of the gates in the weights
+    stored = "h" if cell.kind == "rnn" else (LSTM_ORDERS if cell.kind == "lstm" else GRU_ORDERS)[named]
     if framework == "keras":  # stored as [in, gates x H], gates side by side; otherwise [gates x H, in]
         w_x, w_h = w_x.transposed(), w_h.transposed()
 
@@ -292,7 +278,7 @@ def cell_weights(
     if cell.kind == "gru" and cell.reset_after and cell.bias:
         assert b_h is not None
         packed["b_h"] = blocks(b_h, ("n",))
-    return packed | dict(more or {})
+    return {**packed, **more}
 
 
 def _bias(cell: Cell, b_x: Weight | None, b_h: Weight | None) -> Weight:

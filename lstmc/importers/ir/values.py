@@ -23,9 +23,7 @@ from lstmc.types import MOST_ELEMENTS, TensorType
 Size = int
 Shape = tuple[Size, ...]
 OpenSize = types.OpenSize
-ShapeProblem = (
-    types.UnknownSizeError
-)  # raised for shapes that do not fit, and for an open size where a number is required
+ShapeProblem = types.UnknownSizeError  # shapes do not fit, or a size is open where a number is required
 
 
 def domain_of(kind: str) -> IntegerRange | None:
@@ -117,9 +115,8 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
     # gets that size's name; the first operands decide: a loop's sequences, which have the model's names.
     kept = {int(size): size for shape in reversed(shapes) for size in open_sizes(shape)}
     results = tuple(tuple(kept.get(size, plain(size)) for size in shape) for shape in results)
-    there = {
-        int(size) for shape in shapes for size in shape
-    }  # a large size that no operand has was computed from an open size, unless a reshape joined axes
+    # a large size that no operand has was computed from an open size, unless a reshape joined axes
+    there = {int(size) for shape in shapes for size in shape}
     for shape in results if not isinstance(op, Reshape) else ():
         if any(size > MOST_ELEMENTS and size not in there and not isinstance(size, OpenSize) for size in shape):
             names = dict.fromkeys(str(size) for one in shapes for size in open_sizes(one) if size not in shape)
@@ -198,14 +195,11 @@ def listed(shape: Sequence[Size]) -> str:
     return f"[{', '.join(map(str, shape))}]"
 
 
-Sizes = tuple[int, ...]
-
-
 @dataclass(frozen=True)
 class Weight:
     """A parameter of an imported net, made by ``make`` from the tensors ``sources``; ``recipe`` says how in words."""
 
-    shape: Sizes
+    shape: Shape
     sources: tuple[str, ...]
     recipe: str
     make: Callable[[], Array] = field(repr=False, compare=False)
@@ -229,12 +223,8 @@ class Weight:
     def plus(self, other: Weight) -> Weight:
         if self.shape != other.shape:
             raise ShapeProblem(f"{self.recipe} of {list(self.shape)} plus {other.recipe} of {list(other.shape)}")
-        return Weight(
-            self.shape,
-            (*self.sources, *other.sources),
-            f"{self.recipe} + {other.recipe}",
-            lambda: self.make() + other.make(),
-        )
+        sources, recipe = (*self.sources, *other.sources), f"{self.recipe} + {other.recipe}"
+        return Weight(self.shape, sources, recipe, lambda: self.make() + other.make())
 
     def transposed(self, *axes: int) -> Weight:
         """Return the weight with its axes permuted; the default reverses them."""
@@ -268,7 +258,7 @@ class Weight:
         recipe = f"{self.recipe}[{':, ' * axis}{start}:{stop}]"
         return self.derived(shape, recipe, lambda: self.make()[place])
 
-    def derived(self, shape: Sizes, recipe: str, make: Callable[[], Array]) -> Weight:
+    def derived(self, shape: Shape, recipe: str, make: Callable[[], Array]) -> Weight:
         """Return another weight computed from the same source tensors."""
         return Weight(shape, self.sources, recipe, make)
 
@@ -277,12 +267,10 @@ def joined(weights: Sequence[Weight]) -> Weight:
     """Concatenate weights along their first axis."""
     if len(weights) == 1:
         return weights[0]
-    return Weight(
-        (sum(weight.shape[0] for weight in weights), *weights[0].shape[1:]),
-        tuple(dict.fromkeys(name for weight in weights for name in weight.sources)),
-        f"[{', '.join(weight.recipe for weight in weights)}]",
-        lambda: np.concatenate([weight.make() for weight in weights]),
-    )
+    shape = (sum(weight.shape[0] for weight in weights), *weights[0].shape[1:])
+    sources = tuple(dict.fromkeys(name for weight in weights for name in weight.sources))
+    recipe = f"[{', '.join(weight.recipe for weight in weights)}]"
+    return Weight(shape, sources, recipe, lambda: np.concatenate([weight.make() for weight in weights]))
 
 
 def number(value: Array, recipe: str = "a constant of the graph") -> Weight:
