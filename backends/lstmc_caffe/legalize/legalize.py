@@ -10,21 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from lstmc import ir
 from lstmc.errors import BackendError
-from lstmc.ir import (
-    Builder,
-    Graph,
-    Node,
-    Rebuild,
-    Ref,
-    Scan,
-    Stage,
-    depending,
-    has_gradient,
-    is_weight,
-    is_weight_op,
-    precomputed_nodes,
-)
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, is_weight, is_weight_op
 from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param, Precomputed, Transpose
 from lstmc.passes import Pass, PassResult, Refs, graph_pass, in_bodies, result, rewrite, with_bodies, with_role
 from lstmc_caffe import ops as caffe
@@ -43,7 +31,7 @@ def _check_gradients_end(graph: Graph, trained: set[Ref]) -> None:
     """Raise BackendError for indices, labels or targets among the values that depend on a parameter."""
     for node in graph:
         args = graph.args(node.name)
-        for slot in node.op.undifferentiated if has_gradient(node) else ():
+        for slot in node.op.undifferentiated if ir.has_gradient(node) else ():
             if args[slot] in trained:
                 raise BackendError(
                     f"{node.op.name}: {node.op.operands[slot]} must not depend on a Param: {REASON}",
@@ -113,7 +101,7 @@ class Legalize(Pass):
 
     def requires(self, graph: Graph) -> None:
         if self.trained:
-            depending(graph, _is_weight_leaf, _check_gradients_end)
+            ir.depending(graph, _is_weight_leaf, _check_gradients_end)
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
@@ -153,7 +141,7 @@ def separate_layers(graph: Graph, counts: Counter[str]) -> Graph:
 
     Such functions are nodes that passes have merged because they were equal (``cse``, ``simplify``).
     """
-    computed = precomputed_nodes(graph)
+    computed = ir.precomputed_nodes(graph)
     read = {ref for node in graph if node.name not in computed for ref in graph.args(node.name)}
     read |= {output.ref for output in graph.outputs}
     roots = [ref for ref in read if ref.node in computed and not is_weight(graph, ref)]

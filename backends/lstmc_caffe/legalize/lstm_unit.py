@@ -10,24 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from lstmc import patterns
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, twice_stored, weight_graph
 from lstmc.ops import Arg, Concat, Input, IntegerRange, Op, Sigmoid, Split, Tanh
 from lstmc.passes import graph_pass
 from lstmc.passes.simplify import pruned
-from lstmc.patterns import (
-    CORE_FORMULAS,
-    LSTM_ORDERS,
-    Columns,
-    Equations,
-    Formula,
-    Place,
-    Polynomial,
-    Reading,
-    lstm_tails,
-    moved,
-    multiplied,
-    packed,
-)
+from lstmc.patterns import Columns, Place, Polynomial, Reading, moved, multiplied
 from lstmc_caffe import ops as caffe
 
 
@@ -74,8 +62,8 @@ def _power(r: Reading, node: Node[caffe.PowerLayer], args: tuple[Ref, ...], colu
     return r.equations.function(r.place, op, r.at(args[0], columns))
 
 
-FORMULAS: Mapping[type[Op], Formula] = {
-    **CORE_FORMULAS,
+FORMULAS: Mapping[type[Op], patterns.Formula] = {
+    **patterns.CORE_FORMULAS,
     caffe.Eltwise: _eltwise,
     caffe.Bias: _bias,
     caffe.Scale: _scale,
@@ -83,7 +71,7 @@ FORMULAS: Mapping[type[Op], Formula] = {
     caffe.DummyData: lambda r, node, args, columns: Polynomial.constant(node.op.value),
 }
 
-CAFFE_ORDER = LSTM_ORDERS["caffe"]
+CAFFE_ORDER = patterns.LSTM_ORDERS["caffe"]
 
 
 @dataclass
@@ -158,8 +146,8 @@ class GateTail:
 
 def gate_tails(body: Graph, around: tuple[Graph, str] | None = None) -> Iterator[GateTail]:
     """Yield each :class:`GateTail` of a scan's body. ``around`` is the enclosing graph and the scan's name in it."""
-    for tail in lstm_tails(Equations(body, FORMULAS, around)):
-        quarters = packed(body, {name: place for name, (_, place) in tail.gates.items()}, 4)
+    for tail in patterns.lstm_tails(patterns.Equations(body, FORMULAS, around)):
+        quarters = patterns.packed(body, {name: place for name, (_, place) in tail.gates.items()}, 4)
         standard = all(op == (Tanh() if name == "g" else Sigmoid()) for name, (op, _) in tail.gates.items())
         if quarters is None or not standard or tail.activation != Tanh():
             continue

@@ -6,24 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from lstmc import patterns
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, is_weight, print_node
 from lstmc.ops import Constant, Op, Sigmoid, Tanh
 from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc.passes.simplify import without_dead
-from lstmc.patterns import (
-    LSTM,
-    RNN,
-    Activation,
-    Difference,
-    Gate,
-    Matrix,
-    Mismatch,
-    Place,
-    match_lstm,
-    match_rnn,
-    moved,
-)
+from lstmc.patterns import LSTM, RNN, Activation, Difference, Gate, Matrix, Mismatch, Place
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.lstm_unit import CAFFE_ORDER, FORMULAS, in_order, indicator
 
@@ -91,7 +80,7 @@ class ScanInModel:
 
 def native_lstm(where: ScanInModel) -> NativeLayer:
     """Return the scan as Caffe's LSTM layer; raises :class:`~lstmc.patterns.Mismatch`."""
-    lstm = match_lstm(where.graph, where.node.name, FORMULAS)
+    lstm = patterns.match_lstm(where.graph, where.node.name, FORMULAS)
     _check_steps(where, lstm)
     if lstm.i is None or lstm.f is None:
         one, other = ("input", "forget") if lstm.i is None else ("forget", "input")
@@ -109,7 +98,7 @@ def native_lstm(where: ScanInModel) -> NativeLayer:
 
 def native_rnn(where: ScanInModel) -> NativeLayer:
     """Return the scan and the readout of its states as Caffe's RNN layer; raises :class:`~lstmc.patterns.Mismatch`."""
-    rnn = match_rnn(where.graph, where.node.name, FORMULAS)
+    rnn = patterns.match_rnn(where.graph, where.node.name, FORMULAS)
     _check_steps(where, rnn)
     _check_activation(where, "h", rnn.h.activation, Tanh())
     x, blobs, _ = _packed_gates(where, rnn.gates())
@@ -307,7 +296,7 @@ def _layer(b: Builder, node: Node, op: caffe.LSTM | caffe.RNN, new: dict[Ref, Re
     """Add the LSTM or RNN layer of a matched scan; an LSTM's blobs are put into Caffe's order of gates."""
     blobs = [new[ref] for ref in native.blobs]
     if isinstance(op, caffe.LSTM) and native.order != CAFFE_ORDER:
-        blobs = [in_order(b, ref, moved(native.order, CAFFE_ORDER)) for ref in blobs]
+        blobs = [in_order(b, ref, patterns.moved(native.order, CAFFE_ORDER)) for ref in blobs]
     steps, batch = b.type(new[native.x]).shape[:2]
     cont = _cont(b, node.name, (steps, batch), new[native.cont] if native.cont else None, bool(native.carried))
     return b.add(op, new[native.x], cont, *blobs, names=(node.names[0],), loc=node.loc)[0]

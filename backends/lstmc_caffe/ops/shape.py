@@ -13,24 +13,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from lstmc import ops as core
 from lstmc.errors import ShapeError
-from lstmc.ops import (
-    Accuracy,
-    Along,
-    Array,
-    Arrays,
-    Concat,
-    Draw,
-    EuclideanLoss,
-    Reshape,
-    Sample,
-    SigmoidCrossEntropyLoss,
-    SoftmaxLoss,
-    Split,
-    Tile,
-    Types,
-    sample_type,
-)
+from lstmc.ops import Along, Array, Arrays, Draw, Sample, Types, sample_type
 from lstmc.ops.base import AlongAxis, check_axis
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
@@ -55,7 +40,7 @@ class _Loss(CaffeOp):
 
 
 @dataclass(frozen=True)
-class SoftmaxWithLoss(_Loss, SoftmaxLoss):
+class SoftmaxWithLoss(_Loss, core.SoftmaxLoss):
     """SoftmaxWithLoss (``softmax_loss_layer.cpp``); the first axes of x and label must agree."""
 
     settings = {
@@ -82,14 +67,14 @@ class SoftmaxWithLoss(_Loss, SoftmaxLoss):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        core = SoftmaxLoss.sample(draw)
-        assert isinstance(core.op, SoftmaxLoss)
-        x, label = (TensorType((2, *t.shape)) for t in core.operands)
-        return Sample(cls(core.op.axis + 1, core.op.ignore_label, core.op.normalization), (x, label))
+        sample = core.SoftmaxLoss.sample(draw)
+        assert isinstance(sample.op, core.SoftmaxLoss)
+        x, label = (TensorType((2, *t.shape)) for t in sample.operands)
+        return Sample(cls(sample.op.axis + 1, sample.op.ignore_label, sample.op.normalization), (x, label))
 
 
 @dataclass(frozen=True)
-class SigmoidCrossEntropyLossLayer(_Loss, SigmoidCrossEntropyLoss):
+class SigmoidCrossEntropyLossLayer(_Loss, core.SigmoidCrossEntropyLoss):
     """SigmoidCrossEntropyLoss (``sigmoid_cross_entropy_loss_layer.cpp``); it divides by the size of the first axis.
 
     All versions of the layer divide so by default; only later versions have a setting.
@@ -105,11 +90,11 @@ class SigmoidCrossEntropyLossLayer(_Loss, SigmoidCrossEntropyLoss):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        return Sample(cls(), SigmoidCrossEntropyLoss.sample(draw).operands)
+        return Sample(cls(), core.SigmoidCrossEntropyLoss.sample(draw).operands)
 
 
 @dataclass(frozen=True)
-class EuclideanLossLayer(_Loss, EuclideanLoss):
+class EuclideanLossLayer(_Loss, core.EuclideanLoss):
     """EuclideanLoss (``euclidean_loss_layer.cpp``)."""
 
     def infer(self, x: TensorType, target: TensorType) -> Types:
@@ -118,7 +103,7 @@ class EuclideanLossLayer(_Loss, EuclideanLoss):
 
 
 @dataclass(frozen=True)
-class AccuracyLayer(CaffeOp, Accuracy):
+class AccuracyLayer(CaffeOp, core.Accuracy):
     """Accuracy (``accuracy_layer.cpp``)."""
 
     settings = {
@@ -151,7 +136,7 @@ class Reduction(CaffeOp, AlongAxis):
 
 
 @dataclass(frozen=True)
-class SliceLayer(CaffeOp, Split):
+class SliceLayer(CaffeOp, core.Split):
     """Slice (``slice_layer.cpp``)."""
 
     settings = {"axis": "slice_param.axis"}
@@ -171,14 +156,14 @@ class SliceLayer(CaffeOp, Split):
 
 
 @dataclass(frozen=True)
-class ConcatLayer(CaffeOp, Concat):
+class ConcatLayer(CaffeOp, core.Concat):
     """Concat (``concat_layer.cpp``)."""
 
     settings = {"axis": "concat_param.axis"}
 
 
 @dataclass(frozen=True)
-class ReshapeLayer(CaffeOp, Reshape):
+class ReshapeLayer(CaffeOp, core.Reshape):
     """Reshape (``reshape_layer.cpp``): the top shares the memory of the bottom, without a copy."""
 
     def write(self, layer: Any) -> None:
@@ -202,7 +187,7 @@ class ReshapeLayer(CaffeOp, Reshape):
 
 
 @dataclass(frozen=True)
-class TileLayer(CaffeOp, Tile):
+class TileLayer(CaffeOp, core.Tile):
     """Tile (``tile_layer.cpp``)."""
 
     settings = {"axis": "tile_param.axis", "tiles": "tile_param.tiles"}

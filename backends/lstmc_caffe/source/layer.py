@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from lstmc.errors import Argument
 from lstmc.importers.ir.values import Weight
-from lstmc.importers.refusal import Refusal, RefusedError, SourceError
+from lstmc.importers.refusal import Refusal, SourceError
 from lstmc.ops import Array
 from lstmc_caffe.proto.net import CLOSE, OPEN, TOKEN
-from lstmc_caffe.targets.lint import Shape, Shapes
+from lstmc_caffe.targets.lint import Shape
 
 TYPES = ("LSTM", "RNN")  # the recurrent layers of Caffe's own
 
@@ -37,10 +36,6 @@ class Layer:
     blobs: Sequence[Weight]
     fixed: Mapping[str, Array] = field(default_factory=dict)
 
-    @property
-    def label(self) -> str:
-        return label(self.message)
-
 
 def label(message: Any) -> str:
     return f"{message.name} ({message.type})"
@@ -54,68 +49,14 @@ def unknown_bottoms(message: Any, names: Collection[str], first: Collection[str]
     return Refusal(label(message), "bottoms", f"{', '.join(names)} of unknown shape", why, mend)
 
 
-def unwritten_bottom(message: Any, blob: str, near: str) -> Refusal:
-    """Return the refusal of a layer with a bottom that no layer before it writes; ``near`` names the nearest blob."""
-    mend = near.removeprefix(": ") or "check the net in Caffe"
-    return Refusal(label(message), "bottoms", blob, "no layer before it writes that", mend)
-
-
-def first_unknown(layers: Sequence[Any], shapes: Shapes, place: int, names: Collection[str]) -> list[str]:
-    """Return the blobs, of no known layer, that make ``names``, bottoms of layer ``place``, of unknown shape."""
-    waiting, sources = set(names), list[str]()
-    for layer, (bottoms, _) in reversed([*zip(layers, shapes.seen, strict=True)][:place]):
-        tops = [top for top in layer.top if top in waiting]
-        before = {name for name, shape in zip(layer.bottom, bottoms, strict=True) if shape is None}
-        if tops:
-            waiting -= {*tops}
-            waiting |= before
-            sources += [] if before else tops
-    return [*sources, *sorted(waiting)]
-
-
 def constant_of(values: Mapping[str, Array], blob: str, shape: Shape) -> Array:
-    """Return the array of a constant input, which the user may give as one number; raise SourceError for another
-    shape."""
+    """Return the array of a constant input, which the user may give as one number, or raise SourceError."""
     value = np.asarray(values[blob], np.float32)
     if value.shape not in ((), shape):
         raise SourceError(
             f"{blob} cannot be the constant: expected one number or {list(shape)}, found {list(value.shape)}"
         )
     return np.broadcast_to(value, shape)
-
-
-def blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Mapping[int, Sequence[Weight]]:
-    """Return the blobs of each layer, of ``types`` or all, by its index; raise RefusedError for one not float32."""
-    stored = {(layer.name, layer.type): layer for layer in trained.layer}
-    shared: dict[str, Weight] = {}
-    blobs = {}
-    for place, message in enumerate(net.layer):
-        if types is not None and message.type not in types:
-            continue
-        layer = stored.get((message.name, message.type))
-        sharing = {index: spec.name for index, spec in enumerate(message.param) if spec.name}
-        own = [] if layer is None else [
-            _weight(sharing.get(index), layer.name, index, blob) for index, blob in enumerate(layer.blobs)
-        ]  # fmt: skip
-        own = [shared.setdefault(sharing[i], blob) if i in sharing else blob for i, blob in enumerate(own)]
-        if not own:  # a layer whose blobs are all shared need not be in the file
-            own = [shared[name] for name in sharing.values() if name in shared]
-        blobs[place] = own
-    return blobs
-
-
-def _weight(param: str | None, layer: str, index: int, blob: Any) -> Weight:
-    """Return a blob as a weight, named ``param`` if layers share it, else by the layer's name and the blob's index."""
-    shape, name = tuple(blob.shape.dim), param or f"{layer}/{index}"
-    if min(shape, default=1) < 0 or 4 * prod(shape) != len(blob.data):
-        value = f"{list(shape)} in {len(blob.data):,} bytes"
-        refusal = Refusal(f"blob {name}", "shape", value, "expected four bytes an element", "save it again")
-        raise RefusedError(layer, [refusal])
-
-    def load() -> Array:
-        return np.frombuffer(blob.data, "<f4").reshape(shape)
-
-    return Weight(shape, (name,), name, load)
 
 
 @dataclass(frozen=True)

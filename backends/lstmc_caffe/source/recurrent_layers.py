@@ -23,7 +23,7 @@ from lstmc.manifest import Manifest, Place, parse_manifest
 from lstmc.ops import Linear, Reshape, Tanh
 from lstmc.text import Names
 from lstmc_caffe.proto.net import LayerParameter, RawLayer, RawNet, net_from_text
-from lstmc_caffe.source.layer import Layer
+from lstmc_caffe.source.layer import Layer, label
 from lstmc_caffe.targets.lint import Shape
 
 _ZERO = (
@@ -87,29 +87,28 @@ def _sizes(layer: Layer) -> tuple[int, int, int]:
 
 def refusals_of(layer: Layer) -> Iterator[Refusal]:
     """Yield a refusal for each invalid bottom, top, size or blob of a recurrent layer."""
-    message, label = layer.message, layer.label
+    message, called = layer.message, label(layer.message)
     exposed, static, blobs = _sizes(layer)
     if len(layer.bottoms) != 2 + static + exposed or len(message.top) != 1 + exposed:
         actual = f"{len(layer.bottoms)} and {len(message.top)}"
         why = f"with expose_hidden = {str(message.recurrent_param.expose_hidden).lower()} there are others"
-        yield Refusal(label, "bottoms and tops", actual, why, "check the net in Caffe")
+        yield Refusal(called, "bottoms and tops", actual, why, "check the net in Caffe")
         return
     x, cont, units = layer.bottoms[0], layer.bottoms[1], message.recurrent_param.num_output
     if len(x) < 2 or cont != x[:2] or not units:
         actual = f"{list(x)}, {list(cont)}, {units}"
-        yield Refusal(
-            label, "x, cont, num_output", actual, "expected [T, N, ...], [T, N], units", "check the net in Caffe"
-        )
+        why = "expected [T, N, ...], [T, N], units"
+        yield Refusal(called, "x, cont, num_output", actual, why, "check the net in Caffe")
         return
     shapes = _blob_shapes(layer)
     if [blob.shape for blob in layer.blobs] != shapes:
         actual = ", ".join(str(list(blob.shape)) for blob in layer.blobs) or "none"
         why = f"expected {blobs} of them, {', '.join(str(list(shape)) for shape in shapes)}"
-        yield Refusal(label, "blobs", actual, why, "give the weights that were trained with this net")
+        yield Refusal(called, "blobs", actual, why, "give the weights that were trained with this net")
     for place in range(2 + static, len(layer.bottoms)):
         if layer.bottoms[place] != (1, x[1], units):
             actual = f"{message.bottom[place]} {list(layer.bottoms[place])}"
-            yield Refusal(label, "first state", actual, f"expected {[1, x[1], units]}", "check the net in Caffe")
+            yield Refusal(called, "first state", actual, f"expected {[1, x[1], units]}", "check the net in Caffe")
 
 
 def _blob_shapes(layer: Layer) -> list[Shape]:
@@ -124,7 +123,7 @@ def _blob_shapes(layer: Layer) -> list[Shape]:
 def recurrent_values(builder: NetBuilder, layer: Layer, operands: Sequence[str]) -> list[str]:
     """Return the values of the layer's tops: the outputs of all steps, then the last states if they are exposed."""
     message, lstm = layer.message, layer.message.type == "LSTM"
-    units, origin = message.recurrent_param.num_output, layer.label
+    units, origin = message.recurrent_param.num_output, label(message)
     _, static, _ = _sizes(layer)
 
     def reshaped(value: str, *shape: int) -> str:

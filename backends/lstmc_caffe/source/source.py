@@ -3,44 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from lstmc.backend import Artifact, Violation
 from lstmc.errors import Argument, BackendError
 from lstmc.files.reading import read_file, reading, regular
+from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.sources import ImportOptions, SourceCheck, SourceNet
+from lstmc.ops import Array
 from lstmc.text import nearest_or_all
 from lstmc.version import __version__
 from lstmc_caffe.proto.net import NetOfBytes, NetParameter, RawLayer, RawNet, net_from_text
-from lstmc_caffe.source.layer import (
-    TYPES,
-    BlobHints,
-    Layer,
-    blobs_of,
-    constant_of,
-    first_unknown,
-    layer_fields,
-    phases,
-    unknown_bottoms,
-    unwritten_bottom,
-)
+from lstmc_caffe.source import whole_net
+from lstmc_caffe.source.layer import TYPES, BlobHints, Layer, constant_of, label, layer_fields, phases, unknown_bottoms
 from lstmc_caffe.source.recurrent_layers import Imported, describe_layers, replacements
-from lstmc_caffe.source.whole_net import (
-    CaffeRuntime,
-    NetFile,
-    RuntimeNet,
-    compare_nets,
-    describe_whole,
-    input_text,
-    recurrent_nets,
-)
-from lstmc_caffe.targets.lint import Shape, infer_shapes, lint_text, misspelt, old_inputs, unwritten_bottoms
+from lstmc_caffe.targets.lint import Shape, Shapes, infer_shapes, lint_text, misspelt, old_inputs, unwritten_bottoms
 from lstmc_caffe.targets.target import load_target
 
 
@@ -62,14 +47,15 @@ class CaffeHostNet:
     def whole(self) -> SourceNet:
         """Return a description of the whole net, with real Caffe to run the net's layers."""
         net, spans = net_from_text(self.text), layer_fields(self.text)
-        blobs = blobs_of(net, RawNet.FromString(self.caffemodel))
-        described, whole = describe_whole(net, blobs, self.origin, self.hints)
+        blobs = _blobs_of(net, RawNet.FromString(self.caffemodel))
+        described, whole = whole_net.WholeNetReader(net, blobs, self.origin, self.hints).whole()
         shapes = {blob: tuple(map(int, described.inputs[name])) for name, blob in whole.inputs.items()}
         layers = (self.text[spans[place].start : spans[place].stop] for place in whole.places)
         shapes |= {blob: array.shape for blob, array in whole.fixed.items()}
-        text = "\n".join((input_text(shapes), *layers))
-        fed = RuntimeNet(text, {blob: name for name, blob in whole.inputs.items()}, whole.outputs, whole.fixed)
-        return SourceNet(described, "Caffe", None, CaffeRuntime([fed], self.caffemodel))
+        text = "\n".join((whole_net.input_text(shapes), *layers))
+        fed = {blob: name for name, blob in whole.inputs.items()}
+        nets = [whole_net.RuntimeNet(text, fed, whole.outputs, whole.fixed)]
+        return SourceNet(described, "Caffe", None, whole_net.CaffeRuntime(nets, self.caffemodel))
 
     def files(self, artifact: Artifact, target: str) -> dict[str, bytes]:
         """Return the whole net for a target: ``NAME.TARGET.prototxt`` and ``NAME.TARGET.caffemodel``. Raises
@@ -118,8 +104,9 @@ class CaffeHostNet:
         """Compare the written net with the source in Caffe, in each of the runtimes ``places``."""
         (name,) = (name for name in files if name.endswith(".prototxt"))
         (weights,) = (content for name, content in files.items() if name.endswith(".caffemodel"))
-        written, source = NetFile(name, files[name].decode(), weights), NetFile(self.origin, self.text, self.caffemodel)
-        return compare_nets(source, net_from_text(self.text), written, places, self.hints, seed)
+        written = whole_net.NetFile(name, files[name].decode(), weights)
+        source = whole_net.NetFile(self.origin, self.text, self.caffemodel)
+        return whole_net.compare_nets(source, net_from_text(self.text), written, places, self.hints, seed)
 
     def _violations(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
         (text,) = (content.decode() for name, content in files.items() if name.endswith(".prototxt"))
@@ -210,13 +197,13 @@ class CaffeSource:
         hints = BlobHints({name: tuple(shape) for name, shape in options.shapes.items()}, options.values)
         if not any(layer.type in TYPES for layer in net.layer):
             return CaffeHostNet(path.name, text, content, Imported(), hints).whole()
-        unwritten = [unwritten_bottom(layer, blob, near) for layer, blob, near in unwritten_bottoms(net)]
+        unwritten = [_unwritten_bottom(layer, blob, near) for layer, blob, near in unwritten_bottoms(net)]
         if unwritten:
             raise RefusedError(path.name, unwritten)
         layers = _layers(net, RawNet.FromString(content), path.name, hints)
         description, imported = describe_layers(layers, path.name, [list(layer.top) for layer in net.layer])
-        host = CaffeHostNet(path.name, text, content, imported, hints)
-        return SourceNet(description, "Caffe", host, CaffeRuntime([*recurrent_nets(layers, imported)], content))
+        runtime = whole_net.CaffeRuntime([*whole_net.recurrent_nets(layers, imported)], content)
+        return SourceNet(description, "Caffe", CaffeHostNet(path.name, text, content, imported, hints), runtime)
 
 
 def _is_caffemodel(path: Path) -> bool:
@@ -241,12 +228,12 @@ def _caffemodel(path: Path) -> bytes:
 def _layers(net: Any, trained: Any, origin: str, hints: BlobHints) -> list[Layer]:
     inferred = infer_shapes(net.layer, {**old_inputs(net), **hints.shapes}, hints.shapes)
     layers, refusals = [], list[Refusal]()
-    for place, blobs in blobs_of(net, trained, TYPES).items():
+    for place, blobs in _blobs_of(net, trained, TYPES).items():
         message, seen = net.layer[place], inferred.seen[place][0]
         bottoms: list[Shape] = [shape for shape in seen if shape is not None]
         if len(bottoms) != len(message.bottom):
             names = [name for name, shape in zip(message.bottom, seen, strict=True) if shape is None]
-            refusals.append(unknown_bottoms(message, names, first_unknown(net.layer, inferred, place, names)))
+            refusals.append(unknown_bottoms(message, names, _first_unknown(net.layer, inferred, place, names)))
             continue
         fixed = {
             name: constant_of(hints.values, name, shape)
@@ -257,3 +244,56 @@ def _layers(net: Any, trained: Any, origin: str, hints: BlobHints) -> list[Layer
     if refusals:
         raise RefusedError(origin, refusals)
     return layers
+
+
+def _first_unknown(layers: Sequence[Any], shapes: Shapes, place: int, names: Collection[str]) -> list[str]:
+    """Return the blobs, of no known layer, that make ``names``, bottoms of layer ``place``, of unknown shape."""
+    waiting, sources = set(names), list[str]()
+    for layer, (bottoms, _) in reversed([*zip(layers, shapes.seen, strict=True)][:place]):
+        tops = [top for top in layer.top if top in waiting]
+        before = {name for name, shape in zip(layer.bottom, bottoms, strict=True) if shape is None}
+        if tops:
+            waiting -= {*tops}
+            waiting |= before
+            sources += [] if before else tops
+    return [*sources, *sorted(waiting)]
+
+
+def _unwritten_bottom(message: Any, blob: str, near: str) -> Refusal:
+    """Return the refusal of a layer with a bottom that no layer before it writes; ``near`` names the nearest blob."""
+    mend = near.removeprefix(": ") or "check the net in Caffe"
+    return Refusal(label(message), "bottoms", blob, "no layer before it writes that", mend)
+
+
+def _blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Mapping[int, Sequence[Weight]]:
+    """Return the blobs of each layer, of ``types`` or all, by its index; raise RefusedError for one not float32."""
+    stored = {(layer.name, layer.type): layer for layer in trained.layer}
+    shared: dict[str, Weight] = {}
+    blobs = {}
+    for place, message in enumerate(net.layer):
+        if types is not None and message.type not in types:
+            continue
+        layer = stored.get((message.name, message.type))
+        sharing = {index: spec.name for index, spec in enumerate(message.param) if spec.name}
+        own = [] if layer is None else [
+            _weight(sharing.get(index), layer.name, index, blob) for index, blob in enumerate(layer.blobs)
+        ]  # fmt: skip
+        own = [shared.setdefault(sharing[i], blob) if i in sharing else blob for i, blob in enumerate(own)]
+        if not own:  # a layer whose blobs are all shared need not be in the file
+            own = [shared[name] for name in sharing.values() if name in shared]
+        blobs[place] = own
+    return blobs
+
+
+def _weight(param: str | None, layer: str, index: int, blob: Any) -> Weight:
+    """Return a blob as a weight, named ``param`` if layers share it, else by the layer's name and the blob's index."""
+    shape, name = tuple(blob.shape.dim), param or f"{layer}/{index}"
+    if min(shape, default=1) < 0 or 4 * prod(shape) != len(blob.data):
+        value = f"{list(shape)} in {len(blob.data):,} bytes"
+        refusal = Refusal(f"blob {name}", "shape", value, "expected four bytes an element", "save it again")
+        raise RefusedError(layer, [refusal])
+
+    def load() -> Array:
+        return np.frombuffer(blob.data, "<f4").reshape(shape)
+
+    return Weight(shape, (name,), name, load)

@@ -44,12 +44,6 @@ class Whole:
     fixed: Mapping[str, Array]  # blobs that are inputs of the net, and constants of the description
 
 
-def describe_whole(net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, hints: BlobHints) -> tuple[Net, Whole]:
-    """Describe all layers of the phase TEST except losses and scores; outputs are the blobs that nothing reads. Layers
-    of data, such as Data, become inputs. Raises :class:`RefusedError` with all that cannot be expressed."""
-    return _Reader(net, blobs, origin, hints).whole()
-
-
 def in_use(message: Any) -> bool:
     """Return whether Caffe has a layer in the phase TEST, at level 0, without stages (``Net<Dtype>::FilterNet``)."""
     return any(map(_met, message.include)) if message.include else not any(map(_met, message.exclude))
@@ -60,8 +54,9 @@ def _met(rule: Any) -> bool:
     return phase and rule.min_level <= 0 and (rule.max_level >= 0 or not rule.HasField("max_level")) and not rule.stage
 
 
-class _Reader:
-    """Reads a net's layers one after another, and describes each by values of the description."""
+class WholeNetReader:
+    """Describes a net's layers of the phase TEST, except losses and scores, one after another. Outputs are the blobs
+    that nothing reads; layers of data, such as Data, become inputs."""
 
     def __init__(self, net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, hints: BlobHints) -> None:
         self.net, self.blobs, self.origin, self.hints = net, blobs, origin, hints

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,7 @@ from lstmc.files.reading import read_file
 from lstmc.text import did_you_mean
 from lstmc.types import TensorType
 from lstmc_caffe.ops import WINDOWS, CaffeOp, LayerOps, front_axis, layer_ops, read_layer, unusual_windows
-from lstmc_caffe.proto.net import (
-    OLD_NAMES,
-    LayerParameter,
-    NetParameter,
-    UnknownField,
-    field_value,
-    misspelt_fields,
-    net_from_text,
-    net_text,
-)
+from lstmc_caffe.proto import net as proto
 from lstmc_caffe.targets.target import Pitfall, Restriction, Target
 
 Shape = tuple[int, ...]
@@ -103,11 +95,9 @@ def _tops(layer: Any, bottoms: list[Shape | None], ops: LayerOps) -> list[Shape]
             return [top.shape for top in op.infer_tops(types)]
     except ShapeError as error:
         refusal = error.message
-    try:
-        if rule is not None:
+    if rule is not None:
+        with suppress(IndexError):
             return rule(layer, shapes)
-    except IndexError:
-        pass
     raise ShapeError(refusal)
 
 
@@ -136,14 +126,10 @@ def _of_same_shapes(layer: Any) -> Any:
     return plain
 
 
-def _declared(param: str) -> Infer:
-    """Return a function that infers a layer's tops from the shapes in its message ``param``."""
-
-    def infer(layer: Any, bottoms: list[Shape]) -> list[Shape]:
-        shapes = [tuple(shape.dim) for shape in getattr(layer, param).shape]
-        return [shapes[i if len(shapes) > 1 else 0] for i in range(len(layer.top))]
-
-    return infer
+def _declared(layer: Any, bottoms: list[Shape]) -> list[Shape]:
+    param = layer.input_param if layer.type == "Input" else layer.dummy_data_param
+    shapes = [tuple(shape.dim) for shape in param.shape]
+    return [shapes[i if len(shapes) > 1 else 0] for i in range(len(layer.top))]
 
 
 def flattened(layer: Any, shape: Shape) -> Shape:
@@ -167,8 +153,8 @@ REST: dict[str, Infer] = {
     "Flatten": lambda layer, bottoms: [flattened(layer, bottoms[0])],
     "Silence": lambda layer, bottoms: [],
     # of several tops
-    "Input": _declared("input_param"),
-    "DummyData": _declared("dummy_data_param"),
+    "Input": _declared,
+    "DummyData": _declared,
     # with states that go in and come out
     "LSTM": _recurrent,
     "RNN": _recurrent,
@@ -179,7 +165,7 @@ REST: dict[str, Infer] = {
 
 def listed_layers(net: bytes) -> tuple[Layer, ...]:
     """Return every layer in order. Raises :class:`BackendError` for text that is not a net, and for V1 layers."""
-    read = net_from_text(net_text(net))
+    read = proto.net_from_text(proto.net_text(net))
     shapes = infer_shapes(read.layer, old_inputs(read))
     return tuple(
         Layer(layer.name, layer.type, tuple(layer.bottom), tuple(layer.top), tuple(tops))
@@ -213,24 +199,16 @@ def _ends(net: list[Any], pitfall: Pitfall) -> tuple[str, ...]:
 def lint_file(path: Path, target: Target) -> LintReport:
     """Check a file; raises :class:`BackendError` for an unreadable file, and as :func:`lint_text` does."""
     try:
-        return lint_text(net_text(read_file(path)), target)
+        return lint_text(proto.net_text(read_file(path)), target)
     except OSError as error:
         raise BackendError(f"cannot be read: {error.strerror}") from None
 
 
 def lint_text(text: str, target: Target) -> LintReport:
     """Check a prototxt against a target. Raises :class:`BackendError` for text that is not a net, and for V1 layers."""
-    net = net_from_text(text)
-    report = lint_net(net, target)
-    return replace(report, violations=(*_misspelt(text, net), *report.violations))
-
-
-def lint_net(net: Any, target: Target) -> LintReport:
-    """Check a NetParameter against a target's rules: if it has a table ``reads``, those on nets from elsewhere."""
-    target = target.reads or target
-    shapes = infer_shapes(net.layer, old_inputs(net))
-    violations = [*_unwritten(net), *_old_inputs(net, shapes.blobs, target)]
-    before = Before()
+    net, target = proto.net_from_text(text), target.reads or target  # the rules on nets from elsewhere
+    shapes, before = infer_shapes(net.layer, old_inputs(net)), Before()
+    violations = [*_misspelt(text, net), *_unwritten(net), *_old_inputs(net, shapes.blobs, target)]
     for layer, (bottoms, tops) in zip(net.layer, shapes.seen, strict=True):
         violations += lint_layer(layer, bottoms, tops, target)
         violations += before.lint(layer, target)
@@ -241,18 +219,17 @@ def lint_net(net: Any, target: Target) -> LintReport:
 
 def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorType], target: Target) -> list[Violation]:
     """Check an op, as a layer to write. The number of rows is checked later, in the written layers."""
-    layer = LayerParameter(name=op.name, type=op.layer_type)
+    layer = proto.LayerParameter(name=op.name, type=op.layer_type)
     layer.bottom.extend(f"bottom{number}" for number in range(len(bottoms)))
     layer.top.extend(f"top{number}" for number in range(len(tops)))
     op.write(layer)
-    violations = lint_layer(layer, [t.shape for t in bottoms], [t.shape for t in tops], target, rows=False)
-    return list(violations)
+    return list(lint_layer(layer, [t.shape for t in bottoms], [t.shape for t in tops], target, rows=False))
 
 
-def misspelt(text: str, net: Any) -> Iterator[UnknownField]:
+def misspelt(text: str, net: Any) -> Iterator[proto.UnknownField]:
     """Yield the misspelt fields of a net's text, except in unknown layers, whose fields may resemble known ones."""
     types = {*REST, *layer_ops()}
-    for found in misspelt_fields(text):
+    for found in proto.misspelt_fields(text):
         if found.layer is None or found.message != "LayerParameter" or net.layer[found.layer].type in types:
             yield found
 
@@ -260,7 +237,7 @@ def misspelt(text: str, net: Any) -> Iterator[UnknownField]:
 def _misspelt(text: str, net: Any) -> Iterator[Violation]:
     reason, source = "no program can load the net", "TextFormat of protobuf: Message type has no field named"
     for found in misspelt(text, net):
-        layer = NetParameter() if found.layer is None else net.layer[found.layer]
+        layer = proto.NetParameter() if found.layer is None else net.layer[found.layer]
         kind = "net" if found.layer is None else layer.type
         expected = f"a field of {found.message}: did you mean {found.near}?"
         yield Violation(layer.name, kind, f"field {found.name} on line {found.line}", expected, reason, source)
@@ -291,10 +268,9 @@ def lint_layer(
         yield _violation(forbidden, layer, f"layer type {layer.type}", "a supported layer type")
         return
     if not target.lists(layer.type):
-        allowed = f"one of {', '.join(target.layers.types)}"
-        yield Violation(
-            layer.name, layer.type, f"layer type {layer.type}", allowed, target.layers.reason, target.layers.source
-        )
+        listed, found = target.layers, f"layer type {layer.type}"
+        allowed = f"one of {', '.join(listed.types)}"
+        yield Violation(layer.name, layer.type, found, allowed, listed.reason, listed.source)
         return
     for rule in rules:
         if rows or rule.rows_at_most is None:
@@ -398,8 +374,8 @@ def _field_problems(rule: Restriction, layer: Any) -> Iterator[Pair]:
         if len(set(content)) > 1:
             yield f"{name} is {', '.join(map(_shown, content))}", f"{name} of equal numbers"
     else:
-        value, label = field_value(message, name), name
-        old = OLD_NAMES.get(rule.field)
+        value, label = proto.field_value(message, name), name
+        old = proto.OLD_NAMES.get(rule.field)
         if old is not None and message.HasField(old):
             value, label = getattr(message, old), old
         field = message.DESCRIPTOR.fields_by_name[name]

@@ -31,23 +31,14 @@ from lstmc_caffe.proto.net import LAYER_TYPES, LayerParameter, load_layer_fields
 
 ANY_LAYER = "*"
 Value = bool | int | float | str
-Layout = Literal["blobs", "rows"]
-Time = Literal["slice", "steps"]
-Scans = Literal["unrolled", "layers", "fused"]
-Names = Literal["model", "words", "apart"]
-Program = Literal["caffe", "opencv", "mnn", "ncnn", "rknn"]
-
-
-def _value(value: object) -> object:
-    if not isinstance(value, bool | int | float | str):
-        raise ValueError("true, false, a number or a text")
-    return value
 
 
 def _some(value: object) -> object:
     if not isinstance(value, list) or not value:
         raise ValueError("an array of one value or more")
-    return tuple(map(_value, value))
+    if not all(isinstance(each, Value) for each in value):
+        raise ValueError("true, false, a number or a text")
+    return tuple(value)
 
 
 def _layer_types(value: object) -> object:
@@ -97,9 +88,8 @@ class Restriction:
     bottoms: int | None = None
     bottoms_at_most: int | None = None
     steps_at_most: int | None = None
-    axes: Annotated[
-        tuple[int, ...], PlainValidator(_some)
-    ] = ()  # how many axes every blob that the layer reads or writes may have
+    # how many axes every blob that the layer reads or writes may have
+    axes: Annotated[tuple[int, ...], PlainValidator(_some)] = ()
     in_place: bool = True
     every_size_given: bool = False
     rows_at_most: int | None = None  # how large the first axis of every blob that the layer writes may be
@@ -118,9 +108,8 @@ class Restriction:
     @property
     def is_limit(self) -> bool:
         """Whether the rule limits a size, which a model may exceed; the compiler must satisfy all other rules."""
-        return any(
-            limit is not None for limit in (self.at_most, self.bottoms_at_most, self.steps_at_most, self.rows_at_most)
-        )
+        limits = (self.at_most, self.bottoms_at_most, self.steps_at_most, self.rows_at_most)
+        return any(limit is not None for limit in limits)
 
 
 DEFAULTS = {f.name: f.default for f in fields(Restriction)}
@@ -166,13 +155,14 @@ class Target:
     base: str | None = None
     # "rows": every blob is a matrix, [T, N, D] as [T*N, D], but of layers whose own rule says other axes (images);
     # "blobs": of the model's shapes
-    layout: Layout = "blobs"
-    time: Time = "slice"  # how a sequence is cut into steps; "steps": each step is a blob of its own
+    layout: Literal["blobs", "rows"] = "blobs"
+    time: Literal["slice", "steps"] = "slice"  # how a sequence is cut; "steps": each step is a blob of its own
     # "layers": a scan becomes one recurrent layer of Caffe's own; "fused": one layer that is generated for it
-    scans: Scans = "unrolled"
+    scans: Literal["unrolled", "layers", "fused"] = "unrolled"
     # what blobs are called: as in the model; by words: a-z, 0-9 and _; apart from what readers call weights
-    names: Names = "model"
-    program: Program | None = None  # which an example is written for, that runs a net of one step
+    names: Literal["model", "words", "apart"] = "model"
+    # which an example is written for, that runs a net of one step
+    program: Literal["caffe", "opencv", "mnn", "ncnn", "rknn"] | None = None
     trained: bool = False  # nets are trained as they are, so no layer may lose a gradient
     outputs_unread: bool = False  # a model's output is a blob that no layer reads
     folds_constants: bool = False  # readers compute constants while they build a net
@@ -191,15 +181,11 @@ class Target:
     @cached_property
     def _rules(self) -> dict[str, tuple[Restriction, ...]]:
         """Return the rules for each type of layer, ``*`` for others; own rules on axes replace those for all types."""
-        common = [rule for rule in self.rule if rule.layer == ANY_LAYER]
-        rules = {ANY_LAYER: tuple(common)}
-        for layer in {rule.layer for rule in self.rule} - {ANY_LAYER}:
-            own_axes = any(rule.axes for rule in self.rule if rule.layer == layer)
-            rules[layer] = tuple(
-                rule
-                for rule in self.rule
-                if rule.layer == layer or (rule.layer == ANY_LAYER and not (own_axes and rule.axes))
-            )
+        rules = {}
+        for layer in {ANY_LAYER, *(rule.layer for rule in self.rule)}:
+            both = [rule for rule in self.rule if rule.layer in (layer, ANY_LAYER)]
+            own_axes = any(rule.axes for rule in both if rule.layer == layer)
+            rules[layer] = tuple(rule for rule in both if rule.layer == layer or not (own_axes and rule.axes))
         return rules
 
     @cached_property
@@ -263,18 +249,9 @@ Table = TypeVar("Table", Restriction, Layers)
 NOT_INHERITED = {"name", "base", "program", "price", "reader", "reads", "layers"}
 
 
-def parse(data: Mapping[str, Any], where: str, base: Target | None = None) -> Target:
-    """Parse a target from its TOML; errors call it ``where``. Missing keys come from the base. A rule on the same layer
-    and the same subject replaces the base's rule; one such as ``forbidden = false`` only removes it. Raises
-    :class:`BackendError` that names the key, what was expected and what was found."""
-    try:
-        return _merged(parse_json(json.dumps(data, default=str).encode(), Target), data, base or Target(""))
-    except NotExpected as wrong:
-        raise BackendError(f"{where}: {wrong}") from None
-
-
 def _merged(file: Target, data: Mapping[str, Any], base: Target) -> Target:
-    """Return a target: a file's keys ``data``, and for the keys that the file lacks those of its base."""
+    """Return a target: a file's keys ``data``, and for the keys that the file lacks those of its base. A rule on the
+    same layer and subject replaces the base's rule; one such as ``forbidden = false`` only removes it."""
     inherited = {f.name: getattr(base, f.name) for f in fields(Target) if f.name not in {*data, *NOT_INHERITED}}
     sources, rules = {**base.sources, **file.sources}, {rule.subject: rule for rule in base.rule}
     own = list[Restriction]()
@@ -337,9 +314,8 @@ def _source(text: str, place: tuple[str | int, ...], sources: Mapping[str, str])
 
 def _is_field(path: str) -> bool:
     """Return whether a path names a field of LayerParameter. Packages are loaded only for a field that is not known."""
-    if _has_field(path):
-        return True
-    load_layer_fields()
+    if not _has_field(path):
+        load_layer_fields()
     return _has_field(path)
 
 
@@ -472,10 +448,13 @@ def _read(file: Path | Traversable, where: str, above: tuple[str, ...]) -> Targe
 
 
 def parse_with_base(data: Mapping[str, Any], where: str, folder: Path, above: tuple[str, ...] = ()) -> Target:
-    """Return a target from the content of its file, merged with its base. Paths of bases are relative to ``folder``."""
+    """Return a target from the content of its file, merged with its base. Paths of bases are relative to ``folder``.
+    Raises :class:`BackendError` that names the file ``where``, the key, what was expected and what was found."""
     base = data.get("base")
-    if base is None:
-        return parse(data, where)
-    if not isinstance(base, str):
+    if not isinstance(base, str | None):
         raise BackendError(f"{where}: base: expected the name or the path of a target, found {base!r}")
-    return parse(data, where, load_target(base, folder, (*above, where)))
+    parent = Target("") if base is None else load_target(base, folder, (*above, where))
+    try:
+        return _merged(parse_json(json.dumps(data, default=str).encode(), Target), data, parent)
+    except NotExpected as wrong:
+        raise BackendError(f"{where}: {wrong}") from None
