@@ -130,11 +130,8 @@ def _with_open_sizes(
     options: CompileOptions,
     compile_part: Callable[[Graph], Compiled],
 ) -> Compiled:
-    """Return the compiled model with a second graph, in which all dimensions ``dims``, or one of them, are open.
-
-    The second graph must equal the compiled graph once numbers are inserted for its open sizes. If no graph does, the
-    compiled model is returned unchanged.
-    """
+    """Return the compiled model with a second graph, in which all dimensions ``dims``, or one of them, are open. It
+    must equal the compiled graph once its open sizes are numbers; without such a graph, ``compiled`` is returned."""
     given = [dim for dim in dims if dim in options.sizes]
     for kept in dict.fromkeys((tuple(given), *((dim,) for dim in given))):
         with suppress(*UNKNOWN):
@@ -150,12 +147,10 @@ MODEL = "model"  # what the graph before the first pass is called
 
 
 def model_graph(model: AnyModel, options: CompileOptions, name: str | None = None, stage: Stage | None = None) -> Graph:
-    """Return the graph after a pass, or at the end of a stage; by default the graph before the first pass.
-
-    ``name`` is the name of a pass, as ``hoist``: ``cse:2`` is the second run of ``cse``, ``cse`` the last run. It can
-    also be the number of a pass in the list, from 1 on; ``model`` or 0 is the graph before the first pass. Later passes
-    are not run. Raises :class:`~lstmc.errors.PassError` for a pass that the target's list lacks.
-    """
+    """Return the graph after a pass, or at the end of a stage; by default the graph before the first pass. ``name`` is
+    the name of a pass, as ``hoist``: ``cse:2`` is the second run of ``cse``, ``cse`` the last. It can also be a pass's
+    number in the list, from 1 on; ``model`` or 0 is the graph before the first pass. Later passes are not run. Raises
+    :class:`~lstmc.errors.PassError` for a pass that the target's list lacks."""
     source, whole = trace_model(model, options.sizes, options.one_step)
     backend = options.resolved_backend()
 

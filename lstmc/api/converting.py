@@ -29,10 +29,10 @@ class Conversion:
     """The result of converting a trained model: the written model, its net, and the comparison of each with the source.
 
     ``described`` compares the written model's outputs, computed by the interpreter, with NumPy on the source's own
-    description; ``proof``, on request, has the outputs that are proved equal; ``source`` compares the outputs with the
-    source's own runtime, if it is installed; ``verification`` compares the written net with the interpreter, in every
-    runtime that works here. For a net with copied layers, ``whole`` compares the outputs of the whole net, in the same
-    runtimes, with the source in Caffe. ``remarks`` are notes on the files for the user.
+    description; ``proof``, on request, has the outputs that are proved equal; ``source`` compares them with the
+    source's own runtime, if installed; ``verification`` compares the written net with the interpreter, in every runtime
+    that works here. For a net with copied layers, ``whole`` compares the whole net, in the same runtimes, with the
+    source in Caffe. ``remarks`` are notes on the files for the user.
     """
 
     model: ImportedModel
@@ -47,7 +47,6 @@ class Conversion:
     proof: Proof | None = None
 
     def __repr__(self) -> str:
-        """Return a line that says whether everything agrees."""
         outcome = (
             "everything agrees"
             if self.passed
@@ -145,11 +144,7 @@ def convert_model(
     prove: bool = False,
     name: str | None = None,
 ) -> Conversion:
-    """Compile an imported model, and compare each stage of the conversion with the stage before it.
-
-    :func:`lstmc.convert` calls this function after the import.
-    The weights in ``options`` are replaced by the model's own.
-    """
+    """Compile an imported model, with its own weights, and compare each stage of the conversion with the one before."""
     backend = options.resolved_backend()
     if model.surroundings is not None and (whole or options.one_step or model.surroundings.backend != backend.name):
         model = model.whole(options.one_step)
@@ -186,8 +181,7 @@ def _naming_files(folder: Path, paths: Sequence[Path]) -> Iterator[None]:
 def _compiled(
     model: ImportedModel, folder: Path, options: CompileOptions, on: On | None, prove: bool, paths: list[Path]
 ) -> Conversion:
-    """Compile the written model, and compare the model and the net with the source. The written files are added to
-    ``paths``."""
+    """Compile the written model, add its files to ``paths``, and compare the model and the net with the source."""
     imported = model_in(str(folder / "model.py"), neighbours=False).model
     net = compile_model(imported, replace(options, weights=folder / "weights.npz"))
     remarks: tuple[str, ...] = ()

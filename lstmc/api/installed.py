@@ -26,12 +26,10 @@ from lstmc.weights import parameters
 
 @dataclass(frozen=True)
 class LibraryCell:
-    """A library cell: ``parameters`` and ``flops`` are for one step at ``sizes``, where N is 1: one sequence.
-
-    Fixed arrays do not count as parameters. ``flops``: a multiply-add is two, a function of an element is one, moving
-    an element is none. ``targets`` support it over several steps from zero states, with its output and last states;
-    ``not_for`` are the other targets.
-    """
+    """A library cell: ``parameters`` and ``flops`` are for one step at ``sizes``, where N is 1: one sequence. Fixed
+    arrays do not count as parameters. ``flops``: a multiply-add is two, a function of an element is one, moving an
+    element is none. ``targets`` support it over several steps from zero states, with its output and last states;
+    ``not_for`` are the other targets."""
 
     name: str
     group: str
@@ -76,7 +74,7 @@ class LibraryCell:
 
     @property
     def text(self) -> str:
-        """Return the whole description of the cell as text."""
+        """The whole description of the cell as text."""
         sizes = " ".join(f"{dim}={size}" for dim, size in self.sizes.items())
         facts = f"{self.parameters:,} parameters, {self.flops:,} FLOPs a step at {sizes}; for {self.fits}"
         graph = CellModel(self.cell).graph(T=1, **self.sizes)
@@ -87,32 +85,28 @@ class LibraryCell:
 
     @property
     def fits(self) -> str:
-        """Return the targets that support the cell, in a few words."""
+        """The targets that support the cell, in a few words."""
         if len(self.not_for) < len(self.targets):
             return "all targets" + (" but " if self.not_for else "") + ", ".join(self.not_for)
         return ("targets " if len(self.targets) > 1 else "target ") + ", ".join(self.targets)
 
     @property
     def shapes(self) -> tuple[str, str, str]:
-        """Return the inputs, the states and the parameters of the cell, each as a text with one line for each name and
-        its dimensions."""
+        """The inputs, the states and the parameters, each as a text with a line for each name and its dimensions."""
         kinds = (self.cell.inputs, self.cell.states, self.cell.params)
         inputs, states, params = ("\n".join(f"{n} {d.text}" for n, d in kind.items()) for kind in kinds)
         return inputs, states, params
 
 
 def cell_summary(cell: Cell) -> str:
-    """Return the first line of a cell's documentation."""
     return (inspect.getdoc(cell) or "").split("\n")[0]
 
 
 def library_cell(
     name: str, sizes: Mapping[str, int] | None = None, backend: str | Backend | None = None
 ) -> LibraryCell:
-    """Return a description of an installed cell. A dimension that ``sizes`` lacks has a typical size.
-
-    Raises :class:`~lstmc.errors.PluginError` for an unknown name.
-    """
+    """Return a description of an installed cell. A dimension that ``sizes`` lacks has a typical size. Raises
+    :class:`~lstmc.errors.PluginError` for an unknown name."""
     cell = load_cell(name)
     of_it = {dim: (sizes or {}).get(dim, typical_size(dim)) for dim in cell.dims}
     whole = CellModel(cell).graph(T=1, **of_it)
@@ -135,13 +129,13 @@ def check_sizes(sizes: Mapping[str, int]) -> None:
 
 
 def _body(model: Graph) -> Graph:
-    """Return the step of a cell that is scanned alone; the counter of steps, if the cell has one, is another scan."""
+    """Return the step of a cell that is scanned alone; a counter of steps, if the cell has one, is another scan."""
     (body,) = (node.op.body for node in model if isinstance(node.op, Scan) and node.op.body.name == model.name)
     return body
 
 
 def _takes(backend: Backend, target: str, name: str, cell: Cell) -> bool:
-    """Return whether a target supports a cell. For cells of lstmc a record has the answer; other cells are compiled."""
+    """Return whether a target supports a cell. For cells of lstmc a record has the answer; others are compiled."""
     cells = targets_written().get(backend.name, {}).get(target)
     if cells is None or group_of(name) == ELSEWHERE:
         return refusal(cell, backend, target) is None
@@ -150,17 +144,14 @@ def _takes(backend: Backend, target: str, name: str, cell: Cell) -> bool:
 
 @cache
 def targets_written() -> Mapping[str, Mapping[str, Sequence[str]]]:
-    """Return the cells of lstmc that each target supports, as ``docs/generate_cells.py`` recorded them.
-
-    Compiling all of them takes seconds. A test compares the record with :func:`refusal`.
-    """
+    """Return the cells of lstmc that each target supports, as ``docs/generate_cells.py`` recorded them: compiling all
+    takes seconds. A test compares the record with :func:`refusal`."""
     cells_by_target: Mapping[str, Mapping[str, Sequence[str]]] = recorded("cells")
     return cells_by_target
 
 
 def refusal(cell: Cell, backend: Backend, target: str, outputs: Sequence[str] | None = None) -> BackendError | None:
-    """Compile a cell with these outputs (by default all) for a target. Return the error if the target does not support
-    the cell, or None."""
+    """Compile a cell with these outputs (by default all). Return the error if a target does not support it, or None."""
     small = dict.fromkeys(cell.dims, 3) | {"N": 2, "D": 3, "H": 4}
     graph = CellModel(cell).graph(T=2, **{dim: small[dim] for dim in cell.dims})
     try:

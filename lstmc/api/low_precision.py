@@ -45,11 +45,9 @@ COMPARER, VALUES, DESCRIPTION, INPUTS = "compare.py", "golden.npz", "net.json", 
 def golden_kit(
     runner: StepRunner, layers: Sequence[Layer], sequences: Sequences, width: int, steps: int
 ) -> dict[str, bytes]:
-    """Return the files of a golden kit, against which a board's results are compared: all values of the first ``steps``
-    steps of the first ``width`` sequences, in float32.
-
-    ``layers`` are the layers of the written net. Each blob is an array [steps, ...] under its name in the net.
-    """
+    """Return the files of a golden kit, with which a board's results are compared: all values, in float32, of the first
+    ``steps`` steps of the first ``width`` sequences. Each blob is an array [steps, ...] under its name in the net,
+    whose written ``layers`` are given."""
     graph = runner.graph
     named = graph.named()
     tops = dict.fromkeys(top for layer in layers for top in layer.tops)
@@ -91,9 +89,7 @@ STEPS = 1000  # at most, by which a quantiser is calibrated
 @dataclass(frozen=True)
 class StreamedModel:
     """A model that is compiled for one step and any number of sequences, and the sequences that are fed to it.
-
-    ``batch`` is the dimension that counts sequences; None for a model without one.
-    """
+    ``batch`` is the dimension that counts sequences; None for a model without one."""
 
     source: ModelSource
     backend: Backend
@@ -114,12 +110,9 @@ class StreamedModel:
         batch: str | None = None,
     ) -> StreamedModel:
         """Return a model with its data: for each input over time an array [T, N, ...], with any T and N; for each input
-        of a model that is one step an array of all steps [T, ...]. A model of one sequence takes several sequences one
-        by one, if the shapes or its number of steps show which axis is time.
-
-        ``batch`` is the dimension that counts sequences, by default N. Raises :class:`~lstmc.errors.DataError` with
-        everything that does not fit.
-        """
+        of a model that is one step an array of all steps [T, ...]. A model of one sequence takes several one by one, if
+        the shapes or its number of steps show which axis is time. ``batch`` is the dimension that counts sequences, by
+        default N. Raises :class:`~lstmc.errors.DataError` with everything that does not fit."""
         axes, arrays = batch_axes(source.model, batch), read_data(data)
         has_batch = not source.model.next_states and any(each.batch is not None for each in axes.values())
         counted = (batch or BATCH) if has_batch else None  # the inputs of a model that is one step fix the number
@@ -133,7 +126,6 @@ class StreamedModel:
         return cls(source, backend, options, weights, sequences, sizes, counted)
 
     def with_weights(self, weights: Mapping[str, Array]) -> StreamedModel:
-        """Return the model with these values of all its parameters."""
         return replace(self, weights=weights)
 
     def shortened(self, count: int) -> StreamedModel:
@@ -145,11 +137,9 @@ class StreamedModel:
 
     @property
     def parameters(self) -> dict[str, Array]:
-        """The parameters of the model, by its names."""
         return {name: self.weights[name] for name in parameters(_deployed(self.source, self.options, self.sizes))}
 
     def compiled(self, width: int) -> Compiled:
-        """Return the net of one step of ``width`` sequences."""
         sizes = self.sizes if self.batch is None else {**self.sizes, self.batch: width}
         options = self.options
         return compile_graph(
@@ -172,8 +162,7 @@ class StreamedModel:
         return self._calibrated(quantiser, count)[1]
 
     def _calibrated(self, quantiser: Calibration, count: int) -> tuple[WrittenStep, dict[str, bytes]]:
-        """Return the written net of one step, and the files that a reader's quantiser needs: the net's, and ``count``
-        samples of its inputs."""
+        """Return the written net of one step, and the files for a quantiser, with ``count`` samples of its inputs."""
         ranges = self.ranges()
         assert ranges is not None, "nothing asked to stop"
         compiled, artifact, layers = self._written(1)
@@ -186,8 +175,7 @@ class StreamedModel:
     def _in_reader(
         self, device: Device, predicted: Sequence[OutputError], calibration: StreamedModel
     ) -> tuple[ReaderOutput, ...]:
-        """Return the errors of the net's outputs in the reader, whose own quantiser rounds them, against float32.
-        ``predicted`` are the simulated errors."""
+        """Return the net's errors against float32 in the reader, with its quantiser, beside the ``predicted`` ones."""
         quantiser = device.quantiser
         assert quantiser is not None, "numbers of a reader's quantiser"
         interpreter = self.backend.interpreter(quantiser.name)
@@ -198,16 +186,13 @@ class StreamedModel:
         return reader_outputs(outputs, exact, {each.name: each.mean for each in predicted})
 
     def _written(self, width: int) -> tuple[Compiled, Artifact, tuple[Layer, ...]]:
-        """Return the net of one step of ``width`` sequences, as it is written, with its layers."""
         compiled = self.compiled(width)
         artifact = self.backend.emit(compiled, {name: self.weights[name] for name in parameters(compiled.model)})
         return compiled, artifact, self.backend.layers(artifact.files[artifact.net])
 
     def golden(self, steps: int, width: int = 1) -> dict[str, bytes]:
-        """Return the files of a kit for a board, and of the net itself; see :func:`golden_kit`.
-
-        Raises :class:`DataError` for more steps or sequences than the data have.
-        """
+        """Return the files of a kit for a board, and of the net itself; see :func:`golden_kit`. Raises
+        :class:`DataError` for more steps or sequences than the data have."""
         width = width if self.batch is not None else 1
         for what, asked, there in (("steps", steps, self.sequences.steps), ("sequences", width, self.sequences.total)):
             if not 0 < asked <= there:
@@ -219,12 +204,9 @@ class StreamedModel:
     def numbers(
         self, device: Device, calibration: StreamedModel | None = None, in_reader: bool = False
     ) -> NumbersReport:
-        """Return the net's error in a device's low precision. Ranges are measured on ``calibration``, by default on the
-        same data.
-
-        With ``in_reader`` only the first sequences are used, and the reader runs them too, with its own quantiser.
-        Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed or fails.
-        """
+        """Return the net's error in a device's low precision, with ranges of ``calibration``, by default of the same
+        data. With ``in_reader`` only the first sequences are used, and the reader runs them too, with its own
+        quantiser. Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed or fails."""
         if in_reader:
             calibration = (calibration or self).shortened(STEPS)
             count = min(READER_SEQUENCES, self.sequences.count)

@@ -38,10 +38,8 @@ CONVERTED = "a trained model is converted first, as by lstmc convert"
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model, and how a person would name it: ``demo.py:demo``.
-
-    ``cells`` are the cells of its file by their names, ``options`` the texts that set its options.
-    """
+    """A model, and how a person would name it: ``demo.py:demo``. ``cells`` are the cells of its file by their names,
+    ``options`` the texts that set its options."""
 
     model: Model
     name: str
@@ -50,8 +48,7 @@ class ModelSource:
 
     @classmethod
     def from_model(cls, model: Model | Cell | str | Path) -> ModelSource:
-        """Return the source of a model, of a cell, which is scanned over T steps, of a library cell by its name, or of
-        the content of a file, FILE.py or FILE.py:NAME."""
+        """Return the source of a model, of a cell, scanned over T steps, of a library cell by name, or of a file."""
         if isinstance(model, str | Path) and _split_name(str(model))[0].suffix in SOURCE_SUFFIXES:
             return model_in(str(model))
         if isinstance(model, str):
@@ -67,11 +64,8 @@ class ModelSource:
 
     def with_options(self, texts: Mapping[str, str]) -> ModelSource:
         """Return the model with options set by texts, each converted to the type of its default: a number, true or
-        false, a word, or a cell by its name, from the model's file or else installed.
-
-        Raises :class:`ModelFileError` for a text that cannot be converted, and :class:`~lstmc.errors.DslError` for an
-        unknown option.
-        """
+        false, a word, or a cell by its name, from the model's file or else installed. Raises :class:`ModelFileError`
+        for a text that cannot be converted, and :class:`~lstmc.errors.DslError` for an unknown option."""
         if not texts:
             return self
         defaults = self.model.signature.options
@@ -93,7 +87,6 @@ class ModelSource:
         ]
 
     def _option(self, name: str, text: str, default: object) -> object:
-        """Return a text as a value of the type of an option's default."""
         if isinstance(default, Cell):
             return self._cell(name, text)
         if isinstance(default, str):
@@ -112,7 +105,6 @@ class ModelSource:
         return value
 
     def _cell(self, option: str, name: str) -> Cell:
-        """Return a cell of the file or an installed one; the file's cell takes precedence."""
         if name in self.cells:
             return self.cells[name]
         names = list(dict.fromkeys((*self.cells, *find_cells())))
@@ -133,13 +125,10 @@ class ModelSource:
 
 
 def model_in(file: str, neighbours: bool = True) -> ModelSource:
-    """Return the model of ``FILE``, or of ``FILE:MODEL`` if the file has several models. In a file without models a
-    single cell is the model.
-
-    A user's file may import its ``neighbours``, the modules in its folder, also later, in a function; a file that lstmc
-    wrote imports none. Raises :class:`ModelFileError` for a file that is missing, cannot be imported, or lacks the
-    model.
-    """
+    """Return the model of ``FILE``, or of ``FILE:MODEL`` if the file has several. In a file without models a single
+    cell is the model. A user's file may import its ``neighbours``, the modules in its folder, also later, in a
+    function; a file that lstmc wrote imports none. Raises :class:`ModelFileError` for a file that is missing, cannot be
+    imported, or lacks the model."""
     path, name = _split_name(file)
     module = _import_file(path, neighbours)
     model = _select_model(module, path, name)
@@ -152,16 +141,14 @@ def _split_name(file: str) -> tuple[Path, str | None]:
 
 
 class _UncachedLoader(SourceFileLoader):
-    """Compiles the file each time: no bytecode is written beside it, and no outdated bytecode is used, as Python does
-    if a file changes within a second and keeps its length."""
+    """Compiles the file each time: bytecode is outdated if a file changes within a second and keeps its length."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _import_file(path: Path, neighbours: bool) -> ModuleType:
-    """Import a model's file, and return the module. With ``neighbours`` the file may import files of its folder, as a
-    script does."""
+    """Import a model's file, which may import its ``neighbours`` in the folder, as a script does. Return the module."""
     if os.path.isdir(path):
         raise ModelFileError(f"{path} is a folder: expected a model file, FILE.py")
     if not os.path.isfile(path):
@@ -213,8 +200,7 @@ def _from_user_code(what: str, error: BaseException, filename: str) -> ModelFile
 
 
 def _select_model(module: ModuleType, path: Path, name: str | None) -> Model:
-    """Return the model of this name in a module, or without a name the module's only model. A cell becomes a model that
-    scans it."""
+    """Return the model or cell of this name, as a model; without a name the module's only one."""
     models, cells = _of_kind(module, Model), _of_kind(module, Cell)
     if name is not None:
         if name in cells:
@@ -234,7 +220,6 @@ def _select_model(module: ModuleType, path: Path, name: str | None) -> Model:
 
 
 def _of_kind(module: ModuleType, kind: type[Kind]) -> dict[str, Kind]:
-    """Return the models or the cells of a file by their names, including imported ones."""
     return {name: value for name, value in vars(module).items() if isinstance(value, kind)}
 
 
@@ -254,10 +239,8 @@ class DimensionSize(Protocol):
 
 
 def trace_model(model: AnyModel, sizes: Mapping[str, int], step: bool = False) -> tuple[ModelSource, Graph]:
-    """Return a model's source and its whole graph. Errors of tracing show the user's own lines.
-
-    With ``step``, for a net of one step, the length of sequences needs no size.
-    """
+    """Return a model's source and its whole graph; errors show the user's own lines. With ``step``, for a net of one
+    step, the length of sequences needs no size."""
     source = model if isinstance(model, ModelSource) else ModelSource.from_model(model)
 
     def graph(sizes: Mapping[str, int]) -> Graph:
@@ -294,11 +277,8 @@ def backend_of(backend: str | Backend | None, target: str | None = None) -> Back
 
 
 def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
-    """Return the backend of a written net: ``backend``, or the backend that the manifest names; Caffe's without a
-    manifest.
-
-    A damaged manifest counts as missing here: the function that reads the whole manifest reports the error.
-    """
+    """Return the backend of a written net: ``backend``, or the one that the manifest names; Caffe's without a manifest.
+    A damaged manifest counts as missing here: the function that reads it whole reports the error."""
     if backend is None:
         with suppress(WeightsError):
             backend = read_manifest(manifest).backend
@@ -338,8 +318,7 @@ def widest_phase(backend: Backend, target: str | None, step: bool = False) -> Ph
 
 
 def keep_outputs(graph: Graph, names: Sequence[str] | None) -> Graph:
-    """Return the graph with only the outputs ``names`` and the outputs that are carried to the next batch. Without
-    names, return the graph unchanged."""
+    """Return the graph with the outputs ``names``, if any are given, and those that are carried to the next batch."""
     names_of_outputs = [output.name for output in graph.outputs]
     for name in names or ():
         if name not in names_of_outputs:
@@ -350,10 +329,8 @@ def keep_outputs(graph: Graph, names: Sequence[str] | None) -> Graph:
 
 
 def bound_weights(graph: Graph, weights: Weights | None, seed: int, backend: Backend) -> dict[str, Array]:
-    """Return a value for every parameter of a whole model: from ``weights``, or drawn by its filler.
-
-    Raises :class:`BackendError` for more weights than the backend can write, before anything is drawn.
-    """
+    """Return a value for every parameter of a whole model: from ``weights``, or drawn by its filler. Raises
+    :class:`BackendError` for more weights than the backend can write, before anything is drawn."""
     count = sum(prod(op.shape) for op in parameters(graph).values())
     if count > backend.most_weights:
         raise BackendError(
@@ -372,12 +349,8 @@ def bound_weights(graph: Graph, weights: Weights | None, seed: int, backend: Bac
 def trained_weights(
     trained: str | Path, manifest: str | Path | None = None, backend: str | Backend | None = None
 ) -> tuple[dict[str, Array], list[str]]:
-    """Return the model's parameters by name from a file of weights, and the names of parameters that no step of the net
-    uses.
-
-    ``trained`` is a file that lstmc wrote or Caffe trained; ``manifest``, by default the file beside it, names the
-    backend.
-    """
+    """Return the model's parameters by name, and the names of those that no step of the net uses, from the file
+    ``trained``, which lstmc wrote or Caffe trained. ``manifest``, by default the file beside it, names the backend."""
     path = Path(trained)
     described = manifest_path(path) if manifest is None else Path(manifest)
     return writer_of(described, backend).read_weights(path, described)

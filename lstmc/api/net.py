@@ -56,11 +56,9 @@ NET_SUFFIXES = (".onnx", ".prototxt", ".caffemodel")  # of paths that name a net
 
 @dataclass(frozen=True, eq=False)
 class Net:
-    """A model compiled for a target, the result of :func:`lstmc.compile`.
-
-    ``graph`` is the whole model, ``compiled`` is the result of the passes, ``weights`` are the values of its
-    parameters, ``artifact`` has the files of the backend, ``options`` are the options of compiling. In a notebook a net
-    shows its layers.
+    """A model compiled for a target, the result of :func:`lstmc.compile`. In a notebook a net shows its layers.
+    ``graph`` is the whole model, ``compiled`` the result of the passes, ``weights`` the values of its parameters,
+    ``artifact`` has the files of the backend, ``options`` are those of compiling.
 
     >>> import lstmc
     >>> net = lstmc.compile("rnn", T=2, N=1, D=3, H=3)
@@ -88,7 +86,6 @@ class Net:
         tuning: Tuning | None = None,
         options: CompileOptions | None = None,
     ) -> Net:
-        """Return the net of a compiled model, with the values of its parameters from ``weights``."""
         bound = {name: weights[name] for name in parameters(compiled.model)}
         report_activity(f"writing {compiled.name} for {compiled.target}")
         artifact = backend.emit(compiled, bound)
@@ -165,7 +162,6 @@ class Net:
 
     def save(self, folder: str | Path = ".") -> list[Path]:
         """Write its files into a folder, which is created if missing: all of them, or none if a file cannot be written.
-
         A path such as ``x.onnx``, for a net of ONNX, or ``x.prototxt``, for a net of Caffe, names the net's own file;
         the others are written beside it, as ``x.manifest.json``. Raises :class:`~lstmc.errors.OutputError`.
 
@@ -188,9 +184,8 @@ class Net:
 
     def built(self, files: Mapping[str, bytes] | None = None) -> Mapping[str, bytes]:
         """Build the library of generated layers for this machine, and return it by file name; other nets have none.
-        ``files`` can be a variant of the net's files, such as the one for training.
-
-        Raises :class:`~lstmc.errors.BackendError` with the missing requirement and the command to install it.
+        ``files`` can be a variant of the net's files, such as the one for training. Raises
+        :class:`~lstmc.errors.BackendError` with the missing requirement and the command to install it.
 
         >>> import lstmc
         >>> lstmc.compile("rnn", T=2, N=1, D=3, H=3).built()
@@ -201,9 +196,8 @@ class Net:
     def example(self, language: str) -> Mapping[str, bytes]:
         """Return a short program, by file name, that runs a net compiled with ``step=True`` on a stream and keeps its
         states. It does not need lstmc. ``"python"`` and ``"cpp"`` are for the runtime that reads the target's nets. For
-        a net in C that reads spectra, ``"wav:rate=16000,frame=512,hop=256"`` is a program for sound.
-
-        Raises :class:`~lstmc.errors.BackendError` for a language or a target without a program.
+        a net in C that reads spectra, ``"wav:rate=16000,frame=512,hop=256"`` is a program for sound. Raises
+        :class:`~lstmc.errors.BackendError` for a language or a target without a program.
 
         >>> import lstmc
         >>> net = lstmc.compile("rnn", T=9, N=1, D=3, H=3, step=True, target="opencv")
@@ -227,17 +221,14 @@ class Net:
         ``on`` is one runtime or several: ``interpreter``, ``caffe-cpu`` (or ``caffe``), ``caffe-gpu``, ``native``,
         which compiles generated layers for this machine, and other programs that read nets, such as ``opencv``, whose
         outputs are compared. By default all available ones of the first three run; ``verification.not_run`` has the
-        reasons for the rest. A net with dropouts that is trained also runs in training mode.
-
-        Parameters are random, distinct and not zero, unless their values were given to :func:`lstmc.compile`, or
-        ``fillers`` requests the values that the net was written with. ``inputs`` are arrays by name, or a file of them;
-        missing inputs are drawn from their domains. With ``prove``, ``verification.proof`` has the outputs and
-        gradients of the compiled graph that are proved equal to the model's, for all real inputs. Raises
+        reasons for the rest. A net with dropouts that is trained also runs in training mode. Parameters are random,
+        distinct and not zero, unless their values were given to :func:`lstmc.compile`, or ``fillers`` requests the
+        values that the net was written with. ``inputs`` are arrays by name, or a file of them; missing inputs are drawn
+        from their domains. With ``prove``, ``verification.proof`` has the outputs and gradients of the compiled graph
+        that are proved equal to the model's, for all real inputs. With ``net``, the path of a written net, its files
+        are compared with the files of this net, by layer and by weight; if they agree, the written net is run. Raises
         :class:`BackendError` for a named runtime that cannot be used, and :class:`DataError` for inputs that do not
         fit.
-
-        With ``net``, the path of a written net, its files are compared with the files of this net, by layer and by
-        weight. If they agree, the written net is run.
 
         >>> import lstmc
         >>> print(lstmc.compile("rnn", T=2, N=1, D=3, H=3).verify(on=["interpreter"]))
@@ -263,12 +254,11 @@ class Net:
     def run(
         self, inputs: Arrays | NDArray[Any] | None = None, /, *, on: On | None = None, **named: NDArray[Any]
     ) -> dict[str, Array]:
-        """Run one forward pass, and return the outputs by name, in the model's shapes.
-
-        Inputs are given by name, ``net.run(X=x)``, or as a mapping; a single input may be a plain array. ``on`` is
-        ``caffe-cpu`` (the default), ``caffe-gpu``, ``interpreter``, which needs no Caffe and computes in float64, or
-        ``native``, which compiles the generated layers of target ``caffe-fused`` for this machine. An input with a fill
-        may be left out. Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
+        """Run one forward pass, and return the outputs by name, in the model's shapes. Inputs are given by name,
+        ``net.run(X=x)``, or as a mapping; a single input may be a plain array. ``on`` is ``caffe-cpu`` (the default),
+        ``caffe-gpu``, ``interpreter``, which needs no Caffe and computes in float64, or ``native``, which compiles the
+        generated layers of target ``caffe-fused`` for this machine. An input with a fill may be left out. Raises
+        :class:`~lstmc.errors.DataError` that names everything that does not fit.
 
         >>> import lstmc, numpy as np
         >>> net = lstmc.compile("rnn", T=2, N=1, D=3, H=3)
@@ -284,12 +274,11 @@ class Net:
 
     def ranges(self, data: Data, *, batch: str | None = None, snapshot: str | Path | None = None) -> Ranges:
         """Stream sequences through its net of one step in the interpreter, and return the range of every value.
-
         ``data`` are arrays by name, or a file of them: for each input over time [T, N, ...] with any number of steps T
         and of sequences N, a file also larger than memory if it is HDF5. ``batch`` is the dimension that counts
-        sequences, by default N. With ``snapshot``, a file, the measurement is saved there from time to time, and a
-        call after an interruption continues it. Raises :class:`~lstmc.errors.DataError` that names everything that
-        does not fit.
+        sequences, by default N. With ``snapshot``, a file, the measurement is saved there from time to time, and a call
+        after an interruption continues it. Raises :class:`~lstmc.errors.DataError` that names everything that does not
+        fit.
 
         >>> import lstmc, numpy as np
         >>> net = lstmc.compile("rnn", T=2, N=1, D=3, H=3)
@@ -314,7 +303,6 @@ class Net:
         reader: str | None = None,
     ) -> NumbersReport:
         """Simulate its net of one step in lower precision, and return the errors against float32 and their causes.
-
         ``numbers`` is ``int8``, ``a8w8``, ``a16w8``, ``int16``, ``fp16``, ``bf16``, the format of a device such as
         ``rknn-int8``, or the path of a description (docs/numbers.md). ``data`` has the form of :meth:`ranges`;
         ``calibration`` are other data, on which ranges are measured. With ``reader``, the first four sequences are also
@@ -337,7 +325,6 @@ class Net:
         return streams[0].numbers(of, streams[-1], in_reader=reader is not None)
 
     def _target_options(self) -> CompileOptions:
-        """Return the options of compiling, with the actual target."""
         return replace(self.options, target=self.target)
 
     @contextmanager
@@ -374,7 +361,6 @@ class Net:
     def draw(self, *, rolled: bool = False, after: str | None = None, steps: int | None = None) -> Drawing:
         """Return the net as a picture: time goes across and a step's layers down. ``rolled``: the model before the
         passes, with the body of each scan once. ``after``: the graph after a pass, with a name as for :meth:`after`.
-
         For a scan with more than ``steps + 1`` steps (by default a few), only ``steps`` steps are drawn, half of them
         from each end. Raises :class:`~lstmc.errors.DrawingError` without Graphviz, which ``pip install 'lstmc[draw]'``
         brings.
@@ -401,7 +387,6 @@ class Net:
     if not TYPE_CHECKING:  # which says itself that there is no such name
 
         def __getattr__(self, name: str) -> Any:
-            """Raise AttributeError with the nearest name, or the Net's name for a method of another library."""
             if hasattr(type(self), name):  # a property that raised an AttributeError itself
                 return object.__getattribute__(self, name)
             elsewhere = ELSEWHERE.get(name)
@@ -425,8 +410,7 @@ class Net:
         return Interpreted(replace(self.compiled, model=graph), self.weights)
 
     def _some_inputs(self, inputs: Data) -> Mapping[str, Array]:
-        """Return the arrays that are given for some of the inputs, by a file or mapping. Raises :class:`DataError` for
-        arrays that do not fit."""
+        """Return the arrays of a file or mapping, for some inputs. Raises :class:`DataError` for what does not fit."""
         arrays: Mapping[str, AnyArray] = read_arrays(Path(inputs)) if isinstance(inputs, str | Path) else inputs
         ops = {node.name: node.op for node in self.compiled.model if isinstance(node.op, Input)}
         shapes, values = (
@@ -437,7 +421,6 @@ class Net:
 
     @contextmanager
     def _saved(self) -> Iterator[Path]:
-        """Write the net to a temporary folder for the duration of the block."""
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             self.save(folder)
             yield Path(folder, self.artifact.net)

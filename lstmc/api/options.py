@@ -1,7 +1,4 @@
-"""The options of compiling and training, each as one object: the keywords of ``lstmc.compile`` and ``lstmc.train``.
-
-These functions document each keyword. The command line turns its options into these objects.
-"""
+"""The options of compiling and training as objects: keywords that ``lstmc.compile`` and ``lstmc.train`` document."""
 
 from __future__ import annotations
 
@@ -27,11 +24,8 @@ Options = TypeVar("Options")
 
 
 def options_of(kind: type[Options], function: Callable[..., object], given: Mapping[str, Any]) -> Options:
-    """Return the options of a call as a ``kind``: ``given`` are the arguments of the user's ``function``, by name.
-
-    Each argument becomes the field of the same name, and all sizes one mapping. Raises :class:`ModelFileError` for a
-    size that is invalid or given twice.
-    """
+    """Return the arguments ``given`` to the user's ``function`` as a ``kind``, with all sizes in one mapping. Raises
+    :class:`ModelFileError` for a size that is invalid or given twice."""
     values = {each.name: given[each.name] for each in fields(cast(Any, kind)) if each.name in given}
     if "sizes" in values:
         values["sizes"] = all_sizes(values["sizes"], given.get("dims", {}), function)
@@ -58,7 +52,7 @@ class CompileOptions:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
     def edited(self, passes: PassList) -> PassList:
-        """Return the list of passes with the changes that the options ``time``, ``numbers`` and ``passes`` make."""
+        """Return the list of passes as the options ``time``, ``numbers`` and ``passes`` change it."""
         listed = passes
         if self.numbers is not None and device.read_device(self.numbers).rounds_sums:
             listed = with_convex_updates(listed)
@@ -70,7 +64,6 @@ class CompileOptions:
         return listed if self.passes is None else PassList(self.passes(listed))
 
     def resolved_backend(self) -> Backend:
-        """Return the backend, by default that of the target."""
         return backend_of(self.backend, self.target)
 
     @property
@@ -81,10 +74,7 @@ class CompileOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """The options of :func:`lstmc.train` that affect the trained weights, except initial weights.
-
-    They are also the options of each point of a sweep.
-    """
+    """The options of :func:`lstmc.train`, and of each point of a sweep, that affect the trained weights."""
 
     test_data: Data | None = None
     test_split: float | None = None

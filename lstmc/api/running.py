@@ -1,7 +1,4 @@
-"""Run a net: the choice of the runtime, and verification in every runtime.
-
-Notebooks show the results as HTML.
-"""
+"""Run a net: the choice of the runtime, verification in every runtime, and the results as HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -36,7 +33,6 @@ def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def layers_html(title: str, layers: Iterable[Layer]) -> str:
-    """Return a net's layers as an HTML table, one layer in each row."""
     rows = (
         (
             *(layer.name, layer.type, ", ".join(layer.bottoms), ", ".join(layer.tops)),
@@ -48,7 +44,7 @@ def layers_html(title: str, layers: Iterable[Layer]) -> str:
 
 
 def png_html(title: str, png: bytes | None) -> str:
-    """Return a picture with a title as HTML that contains the picture. Without a picture only the title is returned."""
+    """Return a title, and a picture, if there is one, as HTML."""
     picture = f'<img alt="loss curve" src="data:image/png;base64,{b64encode(png).decode()}">' if png else ""
     caption = escape(title).replace("\n", "<br>")
     return f"<div><b>{caption}</b><br>{picture}</div>"
@@ -56,11 +52,9 @@ def png_html(title: str, png: bytes | None) -> str:
 
 @dataclass(frozen=True)
 class Verification:
-    """The result of :meth:`lstmc.Net.verify`: a report for each runtime, and the reasons why others were not run.
-
-    It is true if everything agrees: ``assert net.verify()``. ``no_hardware`` are the entries of ``not_run`` whose
-    hardware this machine lacks. ``proof`` is None unless it was requested.
-    """
+    """The result of :meth:`lstmc.Net.verify`: a report for each runtime, and the reasons why others were not run. It is
+    true if everything agrees: ``assert net.verify()``. ``no_hardware`` are the entries of ``not_run`` whose hardware
+    this machine lacks. ``proof`` is None unless it was requested."""
 
     reports: tuple[Report, ...]
     not_run: Mapping[str, str]
@@ -79,8 +73,7 @@ class Verification:
         return f"<lstmc.Verification: {'; '.join(f'{report.executor}: {report.verdict()}' for report in self.reports)}>"
 
     def __str__(self) -> str:
-        """Return the verdict of each runtime, with the reasons for runtimes that were not run, except for missing
-        hardware."""
+        """Return the verdict of each runtime, with the reasons for those not run, except for missing hardware."""
         missing = {name: reason for name, reason in self.not_run.items() if name not in self.no_hardware}
         not_run = [f"{name}: not run: {reason.splitlines()[0]}" for name, reason in missing.items()]
         verdicts = [f"{report.place}: {report.verdict()}" for report in self.reports]
@@ -92,7 +85,6 @@ class Verification:
         return tuple(dict.fromkeys(remark for report in self.reports for remark in report.remarks))
 
     def _repr_html_(self) -> str:
-        """Return a table of all differences for a notebook."""
         rows = [
             (report.place, d.kind, d.name, f"{d.relative:.1e}", f"{d.tolerance:.0e}", "ok" if d.passed else "PAST")
             for report in self.reports
@@ -116,11 +108,8 @@ def verification(
     inputs: Mapping[str, Array] | None = None,
     proof: bool = False,
 ) -> Verification:
-    """Compare a net with its model in the runtimes ``on``, by default in all that are available, for
-    :meth:`lstmc.Net.verify`.
-
-    ``artifact`` was written with ``weights``. With ``proof`` also prove what can be proved of the compiled graph.
-    """
+    """Compare a net with its model in the runtimes ``on``, by default all available ones, for :meth:`lstmc.Net.verify`.
+    ``artifact`` was written with ``weights``. With ``proof`` also prove what can be proved of the compiled graph."""
     readers = backend.readers
     executors: list[Executor] = [InterpreterExecutor(), *([NativeExecutor()] if on else ()), *backend.executors()]
     executors += [backend.reader(name) for name in dict.fromkeys(on or ()) if name in readers]
@@ -144,8 +133,8 @@ def verification(
 def _chosen(
     executors: Sequence[Executor], names: Sequence[str] | None, readers: Iterable[str]
 ) -> tuple[list[Executor], dict[str, str]]:
-    """Return the executors with these names, and the reasons why the other executors are not run. Without names, return
-    all executors that are available. Raise BackendError if a named executor is unknown or unavailable."""
+    """Return the executors with these names, by default all available ones, and why the others are not run. Raises
+    BackendError if a named executor is unknown or unavailable."""
     by_name = {executor.name: executor for executor in executors}
     for name in names or ():
         if name not in by_name:
@@ -174,7 +163,6 @@ On = str | Sequence[str]  # where a net runs: one place, or several
 
 
 def place(backend: str, gpu: bool) -> str:
-    """Return the name of a backend's runtime on the CPU or on a GPU."""
     return f"{backend}-gpu" if gpu else f"{backend}-cpu"
 
 
@@ -186,9 +174,7 @@ def places(backend: Backend, on: On | None) -> list[str] | None:
 
 def one_place(backend: Backend, on: On | None) -> str:
     """Return the place for a single run: this process, or the backend's program on the CPU (the default) or a GPU.
-
-    Raises :class:`BackendError` for several places, for an unknown place, and for a backend that runs no nets.
-    """
+    Raises :class:`BackendError` for several places, for an unknown place, and for a backend that runs no nets."""
     cpu, gpu = (place(backend.name, of_gpu) for of_gpu in (False, True))
     named = places(backend, on) or [cpu]
     if len(named) > 1 or named[0] not in (*IN_PROCESS, cpu, gpu):

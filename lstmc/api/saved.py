@@ -43,7 +43,7 @@ class SavedNet:
 
     @property
     def prototxt(self) -> str:
-        """Return the net's text. Raises :class:`~lstmc.errors.ModelFileError` if the file is not readable text."""
+        """The net's text. Raises :class:`~lstmc.errors.ModelFileError` if the file is not readable text."""
         try:
             return self._content().decode()
         except UnicodeDecodeError:
@@ -55,7 +55,7 @@ class SavedNet:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Return the net's layers in order: name, type, bottoms, tops, and the tops' shapes, if they are known."""
+        """The net's layers in order: name, type, bottoms, tops, and the tops' shapes, if they are known."""
         try:
             return self.backend.layers(self._content())
         except BackendError as error:
@@ -82,17 +82,13 @@ class SavedNet:
         **named: NDArray[Any],
     ) -> dict[str, Array]:
         """Run one forward pass, and return the outputs by name, in the model's shapes. ``on`` is ``caffe-cpu``, or
-        ``caffe-gpu``.
-
-        Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
-        """
+        ``caffe-gpu``. Raises :class:`~lstmc.errors.DataError` that names everything that does not fit."""
         gpu = is_gpu(self.backend, on)
         arrays = by_name(inputs, named, self._inputs)
         report_activity(f"running {self.path.name}")
         return self.backend.run(self.path, arrays, self.trained, gpu)
 
     def _inputs(self) -> list[str]:
-        """Return the names of the inputs that must be given, by its manifest."""
         manifest = read_manifest(manifest_path(self.path))
         return [name for name, entry in manifest.inputs.items() if not entry.filled]
 
@@ -106,11 +102,8 @@ class SavedNet:
             yield step
 
     def lint(self, target: str | None = None) -> tuple[str, LintReport]:
-        """Check the net against a target, by default the backend's first target. Return the target's name and the
-        report.
-
-        Raises :class:`~lstmc.errors.BackendError` for a file that is not a net.
-        """
+        """Check the net against a target, by default the backend's first. Return the target's name and the report.
+        Raises :class:`~lstmc.errors.BackendError` for a file that is not a net."""
         name = target_of(self.backend, target)
         report_activity(f"checking {self.path.name} against {name}")
         try:
@@ -127,10 +120,9 @@ class SavedNet:
 
 def load(path: str | Path, *, weights: str | Path | None = None, backend: str | Backend | None = None) -> SavedNet:
     """Load a net from its files: ``NAME.prototxt`` with ``NAME.manifest.json`` and ``NAME.caffemodel`` beside it, or
-    the files of another backend.
-
-    ``weights`` is another caffemodel, such as a snapshot's. The backend is the one that wrote the net, by its manifest,
-    if there is one, or else Caffe's. Raises :class:`~lstmc.errors.ModelFileError` for a missing file.
+    those of another backend. ``weights`` is another caffemodel, such as a snapshot's. The backend is the one that wrote
+    the net, by its manifest, if there is one, or else Caffe's. Raises :class:`~lstmc.errors.ModelFileError` for a
+    missing file.
 
     >>> import lstmc, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

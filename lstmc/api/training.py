@@ -1,6 +1,4 @@
-"""``lstmc.train``: train a model on data, by one process or several. It prepares the data, the settings of the solver,
-the parts of a batch for processes, and the files for ``caffe train``.
-"""
+"""``lstmc.train``: train a model on data, by one process or several; and the files for ``caffe train``."""
 
 from __future__ import annotations
 
@@ -37,10 +35,7 @@ from lstmc.weights import parameters
 
 @dataclass(frozen=True)
 class FittedData:
-    """A model and its data, which fit each other.
-
-    ``graph`` is the whole model at ``sizes``, given or from the data; ``axes`` are the axes of its inputs.
-    """
+    """A model and its data: its whole graph at ``sizes``, given or from the data, and the ``axes`` of its inputs."""
 
     axes: Mapping[str, Axes]
     graph: Graph
@@ -49,10 +44,8 @@ class FittedData:
 
 
 def fit_data(source: ModelSource, data: Data, options: TrainingOptions) -> FittedData:
-    """Fit a model and its data to each other: read the data, and trace the model at the sizes of the arrays.
-
-    Raises :class:`~lstmc.errors.DataError` for data that do not fit.
-    """
+    """Fit a model and its data to each other: read the data, and trace the model at the sizes of the arrays. Raises
+    :class:`~lstmc.errors.DataError` for data that do not fit."""
     axes, arrays = batch_axes(source.model, options.batch), read_data(data)
     shown = sizes_of_data(source.model, axes, arrays, options.sizes)
     sizes = {**options.sizes, **shown}
@@ -67,7 +60,7 @@ def fit_data(source: ModelSource, data: Data, options: TrainingOptions) -> Fitte
 
 
 def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData, iter_size: int) -> int:
-    """Return the number of updates that ``epochs`` passes over the data need. Raise TrainingError if the solver has a
+    """Return the number of updates that ``epochs`` passes over the data need. Raises TrainingError if the solver has a
     max_iter, or for a number that is not above 0."""
     argument = Argument("epochs", f"{epochs:g}")
     names = [text.partition("=")[0] for text in solver] if isinstance(solver, list | tuple) else solver
@@ -80,12 +73,9 @@ def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData, it
 
 @contextmanager
 def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks | None]:
-    """Yield the processes that train together, or None if this is the only process: ``count`` new processes, or the
-    processes of an MPI launcher.
-
-    Only the first process of a launcher enters the block; the other processes raise SystemExit when the first leaves
-    it. Raises :class:`TrainingError` for an invalid count.
-    """
+    """Yield the processes that train together: ``count`` new ones, or those of an MPI launcher; None if there is only
+    this. Only the first process of a launcher enters the block; the others raise SystemExit when the first leaves it.
+    Raises :class:`TrainingError` for an invalid count."""
     if count is not None and count < 1:
         argument = Argument("ranks", str(count))
         raise TrainingError(f"{argument}: expected at least one")
@@ -99,11 +89,9 @@ def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks |
 def rank_parts(
     ranks: int, source: ModelSource, fitted: FittedData, batch: str | None, backend: Backend, target: str
 ) -> tuple[RankPart, ...]:
-    """Return the part of the batch of each rank; all parts have about the same size.
-
-    Raises :class:`TrainingError` if the model fixes the size of a batch, if a batch has fewer examples than there are
-    ranks, if an input is drawn for the whole batch, and if the model mixes examples.
-    """
+    """Return the part of the batch of each rank; all parts have about the same size. Raises :class:`TrainingError` if
+    the model fixes the size of a batch, if a batch has fewer examples than there are ranks, if an input is drawn for
+    the whole batch, and if the model mixes examples."""
     dim, argument = batch or BATCH, Argument("ranks", str(ranks))
     sizes, axes, graph = fitted.sizes, fitted.axes, fitted.run_data.graph
     size = next((graph.node(n).op.shape[a.batch] for n, a in axes.items() if a.batch is not None and n in graph), None)  # type: ignore[attr-defined]
@@ -154,8 +142,7 @@ def _text(value: object) -> str:
 
 
 def why_not_trained(net: Net) -> str | None:
-    """Return the reason why a compiled net has no training net, as a text with marks of arguments. Return None if the
-    net has one."""
+    """Return why a compiled net has no training net, as a text with marks of arguments; None if it has one."""
     if not has_loss(net.graph):
         return f"{net.name} returns no loss"
     if net.compiled.states is not None:
@@ -177,10 +164,7 @@ def training_files(
     batch: str | None = None,
     seed: int = 0,
 ) -> Mapping[str, Content]:
-    """Return the contents of the files of a training net, by name.
-
-    Raises :class:`ModelFileError` for a net that is not trained.
-    """
+    """Return the files of a training net by name. Raises :class:`ModelFileError` for a net that is not trained."""
     if reason := why_not_trained(net):
         raise ModelFileError(f"there is no training net: {reason}")
     backend, model = net.backend, net.source.model
@@ -209,11 +193,10 @@ def export_training(
     batch: str | None = None,
     seed: int = 0,
 ) -> list[Path]:
-    """Write a net with the further files for `caffe train`: the training net, the solver's settings, the data.
-
-    ``data`` and ``test_data`` are arrays by the names of the inputs, or a file of them; the other arguments are those
-    of :func:`lstmc.train`. Raises :class:`~lstmc.errors.ModelFileError` for a model without a loss, and for a net of
-    one step, with selected outputs, or for a target that is not trained.
+    """Write a net with the further files for `caffe train`: the training net, the solver's settings, the data. ``data``
+    and ``test_data`` are arrays by the names of the inputs, or a file of them; the other arguments are those of
+    :func:`lstmc.train`. Raises :class:`~lstmc.errors.ModelFileError` for a model without a loss, and for a net of one
+    step, with selected outputs, or for a target that is not trained.
 
     >>> import lstmc, tempfile
     >>> @lstmc.model
@@ -230,13 +213,10 @@ def export_training(
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """The result of :func:`lstmc.train`: ``net`` is the deployed model with the trained ``weights``.
-
-    ``ended`` says whether all iterations were made, or the run was stopped; then it can be resumed from ``snapshot``.
-    ``files`` are the files in ``folder``. ``parameters`` counts trained numbers; ``flops`` is the work of a forward
-    pass of the deployed model for one example (:func:`lstmc.api.training.costs`). In a notebook a run shows its loss
-    curve.
-    """
+    """The result of :func:`lstmc.train`: ``net`` is the deployed model with the trained ``weights``. ``ended`` says
+    whether all iterations were made, or the run was stopped; then it can be resumed from ``snapshot``. ``files`` are
+    the files in ``folder``. ``parameters`` counts trained numbers; ``flops`` is the work of a forward pass of the
+    deployed model for one example (:func:`lstmc.api.training.costs`). In a notebook a run shows its loss curve."""
 
     folder: Path
     iteration: int
@@ -426,7 +406,6 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
 
 
 def _data_facts(data: Data, test_data: Data | None, run_data: RunData) -> dict[str, Any]:
-    """Return facts on the data and the test data for the record of a run."""
     test = None
     if run_data.test is not None:
         test = about_data(run_data.test, data_name(data if test_data is None else test_data, "arrays"))
@@ -434,7 +413,6 @@ def _data_facts(data: Data, test_data: Data | None, run_data: RunData) -> dict[s
 
 
 def started_event(iterations: int, data: RunData) -> Started:
-    """Return the event that is reported before the first update."""
     train, test = data.train, data.test
     event = Started(iterations, train.rows, train.of, train.per_batch, data.shuffle)
     if test is None:
@@ -444,12 +422,9 @@ def started_event(iterations: int, data: RunData) -> Started:
 
 def costs(graph: Graph, axes: Mapping[str, Axes]) -> dict[str, int]:
     """Return the number of trained ``parameters``, and the ``flops`` of one forward pass of the deployed model for one
-    example, over all steps of its scans.
-
-    A multiply-add is two FLOPs, a function of an element is one, moving elements is none (:func:`lstmc.ops.Work`). They
-    are counted in the model as written, so hoisting and fusion do not change them. Without a batch axis they are those
-    of the whole pass.
-    """
+    example, over all steps of its scans. A multiply-add is two FLOPs, a function of an element is one, moving elements
+    is none (:func:`lstmc.ops.Work`). They are counted in the model as written, so hoisting and fusion do not change
+    them. Without a batch axis they are those of the whole pass."""
     examples = next(
         (
             n.op.shape[axes[n.name].batch or 0]
@@ -470,7 +445,7 @@ def write_run(
     not_drawn: str | None,
     facts: Mapping[str, Any],
 ) -> Run:
-    """Write the parameters, the deployed net and the record into the run's folder, and return the run."""
+    """Write the parameters, the deployed net and the record into the run's folder."""
     record_of_it = record_file({**facts, "files": list(net.files)})
     paths = [*write_files(folder, {WEIGHTS: npz_bytes(weights), **net.files, **record_of_it})][:-1]
     paths += [folder / name for name in (RECORD, METRICS, *CURVES)]
@@ -493,9 +468,7 @@ class Listener:
 @contextmanager
 def interruptible(stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
     """Catch the first Ctrl-C in the block, and yield a function that says whether to stop: by ``stop``, or by Ctrl-C.
-
-    Only the main thread receives signals; a signal that the process was started to ignore stays ignored.
-    """
+    Only the main thread receives signals; a signal that the process was started to ignore stays ignored."""
     handler = signal.getsignal(signal.SIGINT)
     elsewhere = threading.current_thread() is not threading.main_thread()
     if stop is not None or elsewhere or handler in (signal.SIG_IGN, None):

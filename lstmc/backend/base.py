@@ -1,8 +1,8 @@
 """The base class of backends, what they return, and their discovery.
 
-A backend has the first six members of :class:`Backend`. All others are optional: without them the base class does
-nothing, or raises an error that names the missing members. Backends, library cells, and functions that write ops in a
-format are found by entry point; each is checked when it is loaded.
+A backend has the first six members of :class:`Backend`; without the others the base class does nothing, or raises an
+error that names the missing members. Backends, library cells, and functions that write ops in a format are found by
+entry point; each is checked when it is loaded.
 """
 
 from __future__ import annotations
@@ -81,8 +81,7 @@ class Backend(ABC):
     most_weights: ClassVar[float] = inf  # numbers in all parameters of a model, by the size of its files
 
     def with_each_value(self) -> Backend:
-        """Return the backend whose graph of a step has every value by its name, also the values of each iteration of
-        loops."""
+        """Return the backend whose graph of a step names every value, also the values of each iteration of loops."""
         return self
 
     def for_integers(self, wide_states: bool) -> Backend:
@@ -90,10 +89,7 @@ class Backend(ABC):
         return self
 
     def with_options(self, values: Mapping[str, str]) -> Backend:
-        """Return the backend with these options, whose names are among ``options``.
-
-        Raises :class:`~lstmc.errors.BackendError` for an invalid value.
-        """
+        """Return the backend with these ``options``. Raises :class:`~lstmc.errors.BackendError` for invalid values."""
         return self
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
@@ -101,8 +97,7 @@ class Backend(ABC):
         return ()
 
     def price(self, target: str) -> Price | None:
-        """Return the price of work in the readers of a target, or None if it is unknown: linear recurrences are then
-        unrolled, unless the user asks for another form."""
+        """Return the price of work in a target's readers; if it is None, linear recurrences are unrolled by default."""
         return None
 
     def explain(self, graph: Graph) -> str:
@@ -110,17 +105,13 @@ class Backend(ABC):
         return ""
 
     def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        """Return the files that are built on this machine from a net's files, by name; empty if there are none.
-
-        Raises :class:`~lstmc.errors.BackendError` if this machine lacks a requirement.
-        """
+        """Return the files that are built on this machine from a net's files, by name; empty if there are none. Raises
+        :class:`~lstmc.errors.BackendError` if this machine lacks a requirement."""
         return {}
 
     def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
-        """Return a program, by file name, that runs a net of one step on a stream.
-
-        Raises :class:`~lstmc.errors.BackendError` for a ``language`` or a target without a program.
-        """
+        """Return a program, by file name, that runs a net of one step on a stream. Raises
+        :class:`~lstmc.errors.BackendError` for a ``language`` or a target without a program."""
         raise self._lacking("write programs that run its nets", "example")
 
     # The same net in several forms, of which the fastest on this machine is taken
@@ -133,26 +124,20 @@ class Backend(ABC):
         raise self._lacking("measure forms of a net", "forms", "seconds", "build")
 
     def build(self) -> str:
-        """Return the name of the build that ``seconds`` measures with, and that trains, for the record of a run. The
-        name changes when the times may change."""
+        """Return the name of the build that trains and that ``seconds`` measures; it changes when times may change."""
         raise self._lacking("measure forms of a net", "forms", "seconds", "build")
 
     # What it finds in nets, and on this machine
     def lint(self, net: Path, target: str) -> LintReport:
-        """Check a net's file, its own or another, against a target. Raises :class:`~lstmc.errors.BackendError` for a
-        file that is not a net."""
+        """Check a net's file against a target. Raises :class:`~lstmc.errors.BackendError` for a file that is no net."""
         raise self._lacking("check nets", "lint")
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:
-        """Return the layers of a net's file, in order.
-
-        Raises :class:`~lstmc.errors.BackendError` for a file that is not a net.
-        """
+        """Return the layers of a net's file. Raises :class:`~lstmc.errors.BackendError` for a file that is no net."""
         raise self._lacking("list layers", "layers")
 
     def parts(self, file: str, content: bytes) -> Parts | None:
-        """Return a file's parts by kind and name, by which two nets are compared; None for a file that is compared as
-        text. Raises BackendError."""
+        """Return a file's parts by kind and name, as two nets are compared by; None: as text. Raises BackendError."""
         return None
 
     def doctor(self) -> Iterable[Finding]:
@@ -167,24 +152,19 @@ class Backend(ABC):
         return ()
 
     def reader(self, name: str) -> Executor:
-        """Return a reader by its name, which runs nets forward. Raises :class:`~lstmc.errors.PluginError` for a reader
-        that cannot be used."""
+        """Return a reader, which runs nets forward. Raises :class:`~lstmc.errors.PluginError` for an unusable one."""
         raise self._lacking("run nets in other programs", "readers", "reader")
 
     def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
-        """Return the Python that has the packages of a reader which quantises nets, and the environment variables to
-        start it with.
-
-        Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed, with how to install it.
-        """
+        """Return the Python with the packages of a reader that quantises nets, and the environment variables to start
+        it. Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed, with how to install it."""
         raise self._lacking("have its nets quantised by other programs", "interpreter")
 
     # Written nets, from their files alone: lstmc.nets.session.RunsFiles has most of it
     weights_suffix: ClassVar[str] = ""  # of the file beside ``NAME.manifest.json`` that has the parameters
 
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> OpenNet:
-        """Return a net for many passes, loaded with the first. ``weights`` may differ from the weights that were
-        written with it."""
+        """Return a net for many passes, loaded with the first; ``weights`` may differ from those written with it."""
         raise self._lacking("run nets", "opened")
 
     def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
@@ -214,12 +194,9 @@ class Backend(ABC):
         raise self._lacking("write what trains a net without lstmc", "emit_training")
 
     def ranks(self, count: int | None, gpu: bool) -> Ranks:
-        """Start ``count`` processes that train one model together. If ``count`` is None, join the processes of an MPI
-        launcher.
-
-        In the launcher's other processes this call serves the first process until that closes them, then raises
-        SystemExit. Without a launcher this process is the only one.
-        """
+        """Start ``count`` processes that train one model together, or for None join those of an MPI launcher: in its
+        other processes this call serves the first until that closes them, then raises SystemExit. Without a launcher
+        this process is the only one."""
         raise self._lacking("train by several processes", "ranks")
 
     def _lacking(self, purpose: str, *members: str) -> BackendError:
@@ -233,12 +210,9 @@ def offers(backend: Backend, member: str) -> bool:
 
 
 class Executor(ABC):
-    """A runtime for written nets. ``name`` is its name for ``--on``.
-
-    ``hardware`` is special hardware; if it is missing, the executor is silently left out unless it was requested.
-    ``trains``: it can also run a net in training mode. ``target`` is the default target of its nets, for programs other
-    than the backend's own.
-    """
+    """A runtime for written nets. ``name`` is its name for ``--on``. Without its special ``hardware`` it is silently
+    left out unless requested. ``trains``: it can also run a net in training mode. ``target`` is the default target of
+    its nets, for programs other than the backend's own."""
 
     name: str
     hardware: str = ""
@@ -250,7 +224,7 @@ class Executor(ABC):
         return None
 
     def emulation(self) -> str | None:
-        """Return the reason why it is used only on request: its hardware is emulated. Return None for real hardware."""
+        """Return why it is used only on request, as its hardware is emulated; None for real hardware."""
         return None
 
     @abstractmethod
@@ -347,8 +321,7 @@ def find_cells() -> tuple[str, ...]:
 
 
 def load_backend(name: str) -> Backend:
-    """Return an installed backend. Raises :class:`PluginError` if no package or several packages have it, or if it is
-    incomplete."""
+    """Return an installed backend. Raises :class:`PluginError` if it is incomplete, or not in exactly one package."""
     point = only_entry_point(BACKENDS, name, "backend")
     make = load_point(point, "backend")
     try:
@@ -365,8 +338,7 @@ def load_backend(name: str) -> Backend:
 
 
 def backend_for(name: str | None, target: str | None = None) -> Backend:
-    """Return the backend with a name. Without a name, return the backend that has the target, or else the default
-    backend."""
+    """Return the backend with a name; without one, the backend that has the target, or else the default backend."""
     if name is not None:
         return load_backend(name)
     default = load_backend(DEFAULT)
@@ -377,7 +349,7 @@ def backend_for(name: str | None, target: str | None = None) -> Backend:
 
 
 def _other_with(target: str, name: str) -> str | None:
-    """Return the name of an installed backend that has a target, other than ``name``. Return None if there is none."""
+    """Return the name of an installed backend, other than ``name``, that has a target; None if there is none."""
     for other in find_backends():
         with suppress(PluginError):
             if other != name and target in load_backend(other).targets:
@@ -386,8 +358,7 @@ def _other_with(target: str, name: str) -> str | None:
 
 
 def load_cell(name: str) -> Cell:
-    """Return an installed cell. Raises :class:`PluginError` if no package or several packages have it, and if the
-    object is no cell."""
+    """Return an installed cell. Raises :class:`PluginError` if the object is no cell, or not in exactly one package."""
     point = only_entry_point(CELLS, name, "cell")
     cell = load_point(point, "cell")
     if not isinstance(cell, Cell):
@@ -424,10 +395,8 @@ def load_placed(name: str) -> Insertion:
 
 
 def check_place(name: str, insertion: Insertion) -> None:
-    """Raise :class:`PluginError` for a pass whose neighbour is in no list of any target of the installed backends.
-
-    If its backend is not installed, or cannot be loaded, the lists are unknown, and nothing is raised.
-    """
+    """Raise :class:`PluginError` for a pass whose neighbour is in no list of any target of the installed backends. If
+    its backend is not installed, or cannot be loaded, the lists are unknown, and nothing is raised."""
     if insertion.backend is not None and insertion.backend not in [backend.name for backend in _whole_backends()]:
         return
     anchor, step_names, runs = insertion.anchor, set[str](), set[str]()
@@ -464,8 +433,7 @@ def _whole_backends() -> Iterator[Backend]:
 
 
 def target_of(backend: Backend, target: str | None) -> str:
-    """Check a target and return its name; by default return the backend's first target. Raise PluginError if the
-    backend does not have it."""
+    """Check a target and return its name, by default the backend's first. Raises PluginError for another's target."""
     if target is None:
         return next(iter(backend.targets))
     if target in backend.targets:
@@ -487,8 +455,8 @@ Function = TypeVar("Function")
 
 
 class Lowerings(Generic[Function]):
-    """The functions that write ops in a format: a backend's ``own`` table, and tables of packages in a ``group`` of
-    entry points; ``to`` names the format. It iterates over the ops."""
+    """The functions that write ops in a format, called ``to``: a backend's ``own`` table, and tables of packages in a
+    ``group`` of entry points. It iterates over the ops."""
 
     def __init__(self, own: Mapping[type[Op], Function], group: str, to: str) -> None:
         self._own, self._group, self._to = own, group, to
@@ -508,8 +476,7 @@ class Lowerings(Generic[Function]):
         return iter(self._table)
 
     def of(self, op: Op) -> Function:
-        """Return the lowering of an op, or of the class that the op derives from. Raises :class:`BackendError` without
-        one."""
+        """Return the lowering of an op, or of the class that it derives from. Raises :class:`BackendError` for none."""
         for kind in type(op).__mro__:
             if kind in self._table:
                 return self._table[kind]

@@ -1,7 +1,4 @@
-"""The data between the compiler and a backend: a compiled model, its dynamic dimensions, its files, and findings; the
-request for a training with its batches, callbacks and result; and the parts of a batch for several ranks: the examples
-of each rank, and its share of the counted labels.
-"""
+"""The data between the compiler and a backend: a compiled model, its files, findings, and a training's request."""
 
 from __future__ import annotations
 
@@ -68,11 +65,9 @@ class Compiled:
     training_inputs: tuple[str, ...] = ()  # labels, which only losses and scores of the whole model read
 
     def written(self, write: Callable[[Graph], T]) -> tuple[Graph, T]:
-        """Return the graph with the most open sizes that ``write`` can write, and the result of ``write``.
-
-        A net reads open sizes from its inputs. If ``write`` needs a size as a number, an open size raises an error;
-        then fewer sizes stay open, at last none.
-        """
+        """Return the graph with the most open sizes that ``write`` can write, and the result of ``write``. A net reads
+        open sizes from its inputs. If ``write`` needs a size as a number, an open size raises an error; then fewer
+        sizes stay open, at last none."""
         if self.opened is not None:
             params = [size for node in self.opened if isinstance(node.op, Param) for size in node.op.shape]
             fixed = {open_size.name for size in params for open_size in open_sizes(size)}
@@ -119,11 +114,9 @@ class Artifact:
 
 @dataclass(frozen=True)
 class RunArrays:
-    """The arrays of a forward and backward pass of a compiled net. Names and shapes are the model's.
-
-    ``weights`` has every parameter, as its artifact was emitted. ``cotangents`` are by output. ``positive``: inputs
-    were drawn without negative numbers, because the model is not finite with them.
-    """
+    """The arrays of a forward and backward pass of a compiled net. Names and shapes are the model's. ``weights`` has
+    every parameter, as its artifact was emitted. ``cotangents`` are by output. ``positive``: inputs were drawn without
+    negative numbers, because the model is not finite with them."""
 
     inputs: Mapping[str, Array]
     weights: Mapping[str, Array]
@@ -190,10 +183,8 @@ class Layer:
 @dataclass(frozen=True)
 class Finding:
     """A finding of ``lstmc doctor``: a component, whether it is installed, and the command that installs or repairs it.
-
     Findings of one ``group`` share a line, unless -v is given; there ``version``, if any, replaces the detail. A
-    ``faulty`` finding is a part of a package that cannot be used.
-    """
+    ``faulty`` finding is a part of a package that cannot be used."""
 
     subject: str
     found: bool
@@ -212,10 +203,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Violation:
-    """A violation of a target's rule: the value found, the value expected, the reason and its source.
-
-    ``limit``: a size of the model exceeds the target's limit.
-    """
+    """A violation of a target's rule, with its source; ``limit``: a size of the model exceeds the target's limit."""
 
     layer: str
     type: str
@@ -242,7 +230,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class LintReport:
-    """The result of a linter. ``unknown`` are layers whose shapes could not be inferred, so that they were not fully
+    """The result of a linter. The shapes of ``unknown`` layers could not be inferred, so that they were not fully
     checked; ``warnings`` are for nets without violations."""
 
     violations: tuple[Violation, ...]
@@ -253,11 +241,9 @@ class LintReport:
 
 @dataclass(frozen=True)
 class RankPart:
-    """The part of each batch that one rank trains: the examples from ``start`` up to ``stop`` of the batch axis.
-
-    The losses of all parts add up to the loss of the whole batch. ``counted`` are inputs of one number, to be fed with
-    the part's share of the counted labels.
-    """
+    """The part of each batch that one rank trains: the examples from ``start`` up to ``stop`` of the batch axis. The
+    losses of all parts add up to the loss of the whole batch. ``counted`` are inputs of one number, to be fed with the
+    part's share of the counted labels."""
 
     compiled: Compiled
     start: int
@@ -270,8 +256,7 @@ OpenShape = tuple[int | str, ...]  # a name is an open dimension
 
 
 def open_shape(type_: TensorType) -> OpenShape:
-    """Return the sizes of a value: a number, the name of an open dimension, or ``PRODUCT`` for a size computed from
-    open ones."""
+    """Return the sizes of a value: numbers, names of open dimensions, or ``PRODUCT`` for a size computed from these."""
     return tuple(
         size.name if isinstance(size, OpenSize) else PRODUCT if isinstance(size, UnknownSize) else size
         for size in type_.shape
@@ -285,8 +270,7 @@ def open_names(type_: TensorType) -> tuple[str | None, ...]:
 
 
 def open_inputs(graph: Graph) -> dict[str, tuple[str, int]]:
-    """Return, for each open dimension, an input with an axis of this size, and the axis: from there a net reads the
-    size."""
+    """Return, for each open dimension, an input and its axis of this size: from there a net reads the size."""
     sources: dict[str, tuple[str, int]] = {}
     for node in graph:
         for axis, size in enumerate(node.op.shape if isinstance(node.op, Input) else ()):
@@ -309,7 +293,7 @@ class DividedBatch:
 
     @classmethod
     def of(cls, whole: Graph, parts: Sequence[RankPart]) -> DividedBatch:
-        """Return the division of batches among ranks with these ``parts``; the graph ``whole`` takes whole batches."""
+        """Return the division of the batches that the graph ``whole`` takes among ranks with these ``parts``."""
         part = smallest(parts)
         names = [node.name for node in whole if isinstance(node.op, Input) and node.name in part]
         shapes = {name: (whole.type(Ref(name)).shape, part.type(Ref(name)).shape) for name in names}
@@ -350,15 +334,11 @@ class DividedBatch:
 
 
 def smallest(parts: Sequence[RankPart]) -> Graph:
-    """Return the compiled graph of the part with the fewest examples."""
     return min(parts, key=lambda part: part.stop - part.start).compiled.expanded
 
 
 class Batches(Protocol):
-    """The arrays of each iteration by the model's input names: an iteration always has the same arrays.
-
-    Iterations count from 0: the number of earlier updates.
-    """
+    """The arrays of each iteration by the model's input names: always the same. Iterations count from 0."""
 
     per_epoch: int  # after so many batches every example has been seen once
 
@@ -371,8 +351,7 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The training data and the test data of a net trained without lstmc; without test data (None) the training data
-    are used."""
+    """The data of a net trained without lstmc; the training data are used as ``test`` data too if there are none."""
 
     train: Batches
     test: Batches | None = None
@@ -393,12 +372,9 @@ class TrainingCallbacks(Protocol):
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """The request to a backend that trains; the number of updates is in the backend's own settings.
-
-    ``resume`` continues the run in ``folder``; ``overwrite`` sets that run aside and begins again. ``stop`` is called
-    after every iteration; if it returns True, a snapshot is written and the run ends. ``parts`` divides each batch
-    among ranks.
-    """
+    """The request to a backend that trains; the number of updates is in the backend's own settings. ``resume``
+    continues the run in ``folder``; ``overwrite`` sets that run aside and begins again. ``stop`` is called after every
+    iteration; if it returns True, a snapshot is written and the run ends. ``parts`` divides each batch among ranks."""
 
     folder: Path
     batches: Batches

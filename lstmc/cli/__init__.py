@@ -29,10 +29,7 @@ FOOTER = "Also: --version, --install-completion. Exit codes: 0 done, 1 finding, 
 
 
 class Entry(NamedTuple):
-    """A command: a function of ``lstmc.cli.MODULE``, or a Typer app; see ``typer_command`` for the rest.
-
-    ``panel`` is the part of ``lstmc --help`` that lists it, with ``summary``; a command without a panel is hidden.
-    """
+    """A command: a ``function`` of ``lstmc.cli.MODULE``. Without a ``panel``, its part of ``--help``, it is hidden."""
 
     module: str
     function: str
@@ -78,7 +75,7 @@ class Commands(Mapping[str, Any]):
 
 @cache
 def _command(name: str) -> Any:
-    """Import the module of a command and return the command of this name, with the options that its entry sets."""
+    """Import a command's module, and return the command with the options that its entry sets."""
     entry = COMMANDS[name]
     function = getattr(import_module(f"lstmc.cli.{entry.module}"), entry.function)
     if isinstance(function, typer.Typer):
@@ -104,7 +101,7 @@ class Root(Group):
         return list(COMMANDS)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the list of commands on one screen of 80 x 24. No command's module is imported."""
+        """Print the list of commands on one screen of 80 x 24; no command's module is imported."""
         formatter.write(HELP)
         listed = ((name, entry) for name, entry in COMMANDS.items() if entry.panel)
         for panel, entries in groupby(listed, key=lambda item: item[1].panel):
@@ -145,9 +142,7 @@ _WrongUse: type[Any] = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
-    """Run the command line. An error that the user can fix is printed without a traceback, with exit code 2: this
-    includes a file, a size or a net larger than the memory.
-    """
+    """Run the command line. An error that the user can fix, or too little memory, exits with 2, without a traceback."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         with standard_output():

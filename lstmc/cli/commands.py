@@ -1,9 +1,4 @@
-"""Commands of Typer: their help, the options that every command has, and their progress.
-
-``--quiet``, ``-v`` and ``--json`` set how much a command prints, and in which form. Newer versions of Typer write
-``<bool>`` beside a flag: this module removes it. Progress is a line on a terminal, and an interrupted command ends
-cleanly.
-"""
+"""Commands of Typer: their help, the options that every command has, their progress, and their end at a signal."""
 
 from __future__ import annotations
 
@@ -43,22 +38,19 @@ class Interruption:
 
     @property
     def exit_code(self) -> int:
-        """The exit status that a shell reports for a process ended by the signal: 130, 143 or 129."""
+        """The exit status of a shell for a process that the signal ended: 130, 143 or 129."""
         assert self.signal is not None
         return 128 + self.signal
 
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Catch the first SIGINT, SIGTERM or SIGHUP in the block; a second signal ends the process at once.
-
-    A signal that the process was started to ignore, like SIGHUP under nohup, stays ignored.
-    """
+    """Catch the first SIGINT, SIGTERM or SIGHUP in the block; a second signal ends the process at once. A signal that
+    the process was started to ignore, like SIGHUP under nohup, stays ignored."""
     interruption = Interruption()
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def note(number: int, frame: FrameType | None) -> None:
-        """Record the first signal. Exit at a second signal."""
         if interruption.signal is not None:
             raise SystemExit(128 + number)  # unwinds, so that the terminal has its cursor again
         interruption.signal = signal.Signals(number)
@@ -81,14 +73,10 @@ FRAMES_PER_SECOND = 8
 
 
 class ActivityLine:
-    """A line with the current activity and the seconds since the command began, shown after ``seconds`` without a
-    print.
-
-    ``printer`` is the console of the command's output, perhaps on the same terminal.
-    """
+    """A line with the current activity and the seconds since the start, shown after ``seconds`` without a print.
+    ``printer`` is the console of the command's output, perhaps on the same terminal."""
 
     def __init__(self, console: Plain, printer: Printer, seconds: float) -> None:
-        """Make the line for ``console``, hidden until :meth:`start`."""
         self._console, self._printer, self._seconds = console, printer, seconds
         self._what = ""
         self._began = time.monotonic()
@@ -117,7 +105,6 @@ class ActivityLine:
         self._hide()
 
     def _hide(self) -> None:
-        """Remove the line, or cancel its delay."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer.join()
@@ -126,7 +113,7 @@ class ActivityLine:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Hide the line in the block; after it the line appears again after a delay."""
+        """Hide the line in the block; afterwards it appears again after the delay."""
         self._hide()
         try:
             yield
@@ -134,7 +121,6 @@ class ActivityLine:
             self.start()
 
     def _show(self) -> None:
-        """Begin to draw the line."""
         self._live = Live(
             console=self._console,
             transient=True,
@@ -151,11 +137,8 @@ class ActivityLine:
 
 @contextmanager
 def activity_line(console: Plain, printer: Printer) -> Iterator[ActivityLine | None]:
-    """Show the library's progress on ``console`` in the block; the line disappears while ``printer`` prints.
-
-    A console other than a terminal gets a line from time to time. Nothing is shown if this process is one of several
-    ranks, or if the printer is quiet.
-    """
+    """Show the library's progress on ``console`` in the block; the line disappears while ``printer`` prints. A console
+    other than a terminal gets a line from time to time; several ranks, and a quiet printer, show nothing."""
     if launched_processes() > 1 or printer.quiet:
         yield None
         return
@@ -211,11 +194,9 @@ JsonOption = Annotated[bool, option("--json", "Print one JSON object instead of 
 
 
 def typer_command(command: Callable[..., None], tables: bool = True, waits: bool = True) -> Callable[..., None]:
-    """Return a command for Typer: with the common options, and ``--json`` if the command prints ``tables``.
-
-    A parameter that is a dataclass becomes an option for each field of the dataclass. A command that ``waits`` prints
-    nothing until its work is done: meanwhile a terminal shows its activity.
-    """
+    """Return a command for Typer with the common options; ``--json`` only if it prints ``tables``. A dataclass as a
+    parameter becomes an option for each of its fields. A command that ``waits`` prints nothing until its work is done:
+    meanwhile a terminal shows its activity."""
     own = inspect.signature(command, eval_str=True)
     options = {"quiet": QuietOption, "verbose": VerboseOption} | ({"json": JsonOption} if tables else {})
 
@@ -261,10 +242,7 @@ _UsageError: Any = typer.BadParameter.__mro__[1]  # whatever Click Typer is made
 
 
 def one_line(description: str) -> str:
-    """Return a description for a shell, shortened to the width of the terminal.
-
-    Typer wraps a longer description, and fish would offer its second line as a name.
-    """
+    """Return a description that fits the terminal: Typer wraps it, and fish offers its second line as a name."""
     return shorten(description, Console().width, placeholder=" ...")
 
 
@@ -272,7 +250,6 @@ class _Flags:
     """A command whose flags are listed without the name of their type, and whose completions are single lines."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters. Flags are listed without the name of their type."""
         params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for param in params:
             if getattr(param, "is_flag", False) and param.metavar is None:
@@ -280,7 +257,6 @@ class _Flags:
         return params
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """Return the options and commands that a shell offers, each described in one line."""
         items: list[Any] = super().shell_complete(ctx, incomplete)  # type: ignore[misc]
         for item in items:
             item.help = one_line(item.help) if item.help else None
@@ -295,7 +271,7 @@ class Group(_Flags, TyperGroup):
     """A command with subcommands."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command. For the name of a command of another tool, the error names lstmc's command."""
+        """Find the command; for the name of a command of another tool, the error names lstmc's command."""
         for words in (args[:1], args[:2]):
             if self.get_command(ctx, name := " ".join(words)) is None and name in elsewhere("commands"):
                 raise _UsageError(f"lstmc has no command {name}: use `{elsewhere('commands')[name]}`", ctx)

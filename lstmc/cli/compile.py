@@ -1,6 +1,4 @@
-"""``lstmc compile``: from a model to files. ``lstmc verify``: a written net against the meaning of its model, and
-against a target's rules.
-"""
+"""``lstmc compile``: from a model to files. ``lstmc verify``: a net against its model, or against a target's rules."""
 
 from __future__ import annotations
 
@@ -59,8 +57,7 @@ class ExportArguments:
 
 @dataclass(frozen=True)
 class PassArguments:
-    """The device whose precision passes optimise for, the folder of the graphs between passes, and whether to prove the
-    result."""
+    """The device whose precision passes optimise for, a folder for the graphs between passes, and whether to prove."""
 
     numbers: Annotated[
         str | None,
@@ -127,7 +124,7 @@ def compile_command(
 
 
 def _pass_notes(net: Net) -> list[str]:
-    """Return a note on the rewrites for a device's numbers, and on each scan whose steps the model has written out."""
+    """Return notes: on the rewrites for a device's numbers, and on each scan whose steps the model has written out."""
     count = sum(net.numbers_changes.values())
     changed = f"updates of states as h + u (n - h): {count}" if count else "nothing is written otherwise"
     rolled = [
@@ -139,8 +136,7 @@ def _pass_notes(net: Net) -> list[str]:
 
 
 def _add_built(net: Net, files: dict[str, Content]) -> BackendError | None:
-    """Add the files that are built for this machine to ``files``. Return the error if they cannot be built, otherwise
-    None."""
+    """Add the files that are built for this machine to ``files``. Return the error if they cannot be built, or None."""
     try:
         files |= net.built({name: content for name, content in files.items() if isinstance(content, bytes)})
     except BackendError as error:
@@ -168,8 +164,7 @@ def print_tuning(tuning: Tuning) -> None:
 
 
 def _unused_weights(source: ModelSource, weights: WeightArguments, net: Net) -> list[str]:
-    """Return a note if a file of weights lies beside the model's file, as for imported models, and the net does not use
-    it."""
+    """Return a note if the net does not use the file of weights beside the model's file, which imports write."""
     path = Path(source.name.rpartition(":")[0]).parent / WEIGHTS
     if weights.weights is not None or not net.weights or not path.is_file():
         return []
@@ -177,7 +172,7 @@ def _unused_weights(source: ModelSource, weights: WeightArguments, net: Net) -> 
 
 
 def _print_summary(net: Net, more: Sequence[str]) -> None:
-    """Print the number of layers and parameters, the blobs to feed and to read, the net's notes, and ``more``."""
+    """Print the numbers of layers and parameters, the blobs to feed and read, the net's notes, and ``more``."""
     notes = [*net.artifact.notes, *more]
     count = sum(array.size for array in net.weights.values())
     output.fact("layers", net.artifact.layers)
@@ -192,8 +187,7 @@ def _print_summary(net: Net, more: Sequence[str]) -> None:
 
 
 def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
-    """Return a table of values with their blobs and the shape of the first blob. ``names`` maps a value to its
-    blobs."""
+    """Return a table of values with their blobs and the first blob's shape; ``names`` maps values to blobs."""
     first_blobs = {blob: blob.partition(" ... ")[0] for blob in names.values()}
     refs = {output.name: output.ref for output in graph.outputs}  # some nets name an output so
     blobs = set(first_blobs.values())  # a graph may have millions of names
@@ -271,8 +265,7 @@ def verify_command(
 
 
 def _target_of(backend: Backend, runtimes: list[str]) -> str | None:
-    """Return the default target of these runtimes, or None if no runtime has one. Raise BackendError if their default
-    targets differ."""
+    """Return the default target of these runtimes, None if they have none. Raises BackendError if they differ."""
     targets = {name: backend.reader(name).target for name in runtimes if name in backend.readers}
     if len(set(targets.values())) > 1:
         each = ", ".join(f"{target} for {name}" for name, target in targets.items())
@@ -297,16 +290,14 @@ def print_verification(verification: Verification) -> None:
 
 
 def print_proof(proof: Proof, of: str = "", key: str = "proof") -> None:
-    """Print the proved and the unproved claims, with the reasons. They are on the compiled graph, unless ``of`` names
-    another subject."""
+    """Print the proved and unproved claims, with reasons: on the compiled graph, unless ``of`` names something else."""
     output.fact(key, asdict(proof) | {"proved": proof.proved})
     for line in proof.lines():
         out.print(f"{of}: {line}" if of else line)
 
 
 def print_report(report: Report, against: str | None = None) -> None:
-    """Print one line for a runtime. With ``-v``, or if a difference is too large, print a table of all differences
-    before."""
+    """Print a line for a runtime; with ``-v``, or if a difference is too large, a table of all differences first."""
     rows = table(
         f"on {report.executor}, against {against or report.against}",
         *("what", "name", "blobs", "largest absolute", "relative", "allowed", ""),
@@ -341,7 +332,7 @@ def _net_file(file: str | None) -> Path | None:
 
 
 def _check_net(context: typer.Context, file: Path, chosen: TargetArguments, every: bool) -> None:
-    """Check a net against a target's rules and print the findings. Exit with 1 if there is a finding."""
+    """Check a net against a target's rules and print the findings. Exit with 1 if there is one."""
     allowed = ("file", "target", "backend", "every", "quiet", "verbose", "json")
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
@@ -377,8 +368,7 @@ RULES_ONLY = (
 
 
 def _lint_all(net: SavedNet) -> None:
-    """Print a line for each target: the number of findings, and the types of layers that have findings. With ``-v``
-    print the reasons. Exit with 1 if no target accepts the net."""
+    """Print for each target how many findings a net has, and in which layers. Exit with 1 if no target accepts it."""
     title = f"{net.path.name} against every target"
     rows = table(title, "target", "findings", "what stops it", key="targets")  # for JSON
     shown = Rows("", title, ("target", "findings", "in layers of type"), PLAIN, PLAIN)

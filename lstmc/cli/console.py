@@ -1,7 +1,4 @@
-"""The output of the command line: tables and results on standard output, errors on standard error.
-
-Errors of the library name arguments and remedies; the command line writes these as its options.
-"""
+"""The output of the command line: tables, results, and errors, which name the library's arguments as options."""
 
 from __future__ import annotations
 
@@ -33,10 +30,8 @@ _PADDING = re.compile(r"[ \t]+$", re.MULTILINE)  # of the last column of a table
 
 
 class _StandardOutput(io.TextIOBase):
-    """Standard output whose write errors do not end the command, because its result is in files.
-
-    ``failed`` is the reason why output is missing; a closed pipe (``| head``) is not a failure.
-    """
+    """Standard output whose write errors do not end the command: results are in files. ``failed`` is the reason why
+    output is missing; a closed pipe (``| head``) is not a failure."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -67,8 +62,7 @@ class _StandardOutput(io.TextIOBase):
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """Catch an error of writing in the block, and discard all later output. ``failed`` notes the reason, unless a
-        pipe was closed."""
+        """Catch a write error in the block, and discard all later output; a closed pipe is no failure."""
         try:
             yield
         except OSError as error:
@@ -79,7 +73,7 @@ class _StandardOutput(io.TextIOBase):
 
 @contextmanager
 def standard_output() -> Iterator[None]:
-    """Replace standard output in the block by a stream that is open, accepts any text, and does not fail. Raises
+    """Replace standard output in the block by a stream that is open, takes any text, and does not fail. Raises
     :class:`OutputError` at the end if some output could not be written."""
     for descriptor in (1, 2):
         try:
@@ -120,7 +114,7 @@ def _width(stream: TextIO | None) -> int | None:
 
 
 class Plain(Console):
-    """A console that prints texts unchanged: without markup, without control sequences, and without wrapping lines."""
+    """A console that prints texts unchanged: without markup, control sequences and wrapped lines."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
@@ -137,7 +131,7 @@ class Printer(Plain):
 
     @contextmanager
     def making_room(self, away: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-        """Inside the block, enter ``away()`` around each print. ``away`` removes a progress line and draws it again."""
+        """In the block, enter ``away()`` around each print: it removes a progress line and draws it again."""
         before, self._room = self._room, away
         try:
             yield
@@ -145,7 +139,7 @@ class Printer(Plain):
             self._room = before
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print objects. Into a file, trailing blanks of lines are removed."""
+        """Print objects; in a file, lines have no trailing blanks."""
         with self._room():
             if self.is_terminal or self.quiet:
                 super().print(*objects, **options)
@@ -168,15 +162,13 @@ class Form(Enum):
 
 
 class Output:
-    """The result of the running command, beside the printed text. As JSON it is one object, printed at the end of the
-    command: each table by its key, as a list of rows, and further values by their names.
-    """
+    """The result of the running command beside its printed text: as JSON one object, printed at the command's end, with
+    each table by its key, as a list of rows, and further values by their names."""
 
     def __init__(self) -> None:
         self.begin(Form.TEXT, False)
 
     def begin(self, form: Form, verbose: bool) -> None:
-        """Start the output of a command, without output of the previous command."""
         self.form, self.verbose = form, verbose
         self.tables: list[Rows] = []
         self.facts: dict[str, object] = {}
@@ -196,7 +188,6 @@ class Output:
         self.forget()
 
     def forget(self) -> None:
-        """Clear the output for the next command."""
         self.begin(Form.TEXT, False)
 
 
@@ -218,7 +209,7 @@ class Rows:
         return bool(self._rows)
 
     def objects(self) -> list[dict[str, Cell]]:
-        """Return the rows, each by the names of its columns; a column without a title is called ``state``."""
+        """Return the rows by the names of the columns; a column without a title is called ``state``."""
         names = [column.replace(" ", "_") or "state" for column in self.columns]
         return [dict(zip(names, row, strict=True)) for row in self._rows]
 
@@ -256,11 +247,8 @@ output = Output()
 
 
 def table(title: str, *columns: str, key: str, texts: Mapping[str, str] = PLAIN, styles: Styles = PLAIN) -> Rows:
-    """Return an empty table with a title and columns; numbers are aligned to the right.
-
-    ``key`` is the table's name in the JSON object, ``texts`` has formats for numbers by column, ``styles`` has styles
-    by the texts of cells.
-    """
+    """Return an empty table. ``key`` is its name in the JSON object, ``texts`` has formats of numbers by column,
+    ``styles`` has styles by the texts of cells."""
     rows = Rows(key, title, columns, texts, styles)
     output.tables.append(rows)
     return rows
@@ -336,7 +324,7 @@ def option(argument: Argument) -> str:
 
 
 def error_text(error: LstmcError, verbose: bool = False) -> str:
-    """Return the text of an error, with options for arguments. ``verbose`` adds its notes, such as the pass at fault. A
-    bug of the compiler always shows them, for a report."""
+    """Return an error's text, with options for arguments. ``verbose`` adds its notes, such as the pass at fault; a bug
+    of the compiler always shows them, for a report."""
     notes = getattr(error, "__notes__", ()) if verbose or isinstance(error, PassError | VerifyError) else ()
     return "\n".join((error.text(MENDS, option), *notes))

@@ -1,6 +1,4 @@
-"""``lstmc convert``: trained models of other frameworks as models to edit, and as nets. ``lstmc inspect``: a
-description of a trained model.
-"""
+"""``lstmc convert``: trained models of other frameworks as models to edit and nets. ``lstmc inspect``: about them."""
 
 from __future__ import annotations
 
@@ -216,8 +214,7 @@ def convert_command(
 
 
 def _print_compared(report: Report, against: str, usual: float, dtype: str) -> None:
-    """Print a comparison. Add a remark on each output that passes only because of the rounding to ``dtype``: its
-    difference exceeds the ``usual`` tolerance."""
+    """Print a comparison, with a remark on each output that only rounding excuses: past the ``usual`` tolerance."""
     print_report(report, against)
     for compared in report.differences:
         if compared.passed and compared.relative > usual:
@@ -236,8 +233,8 @@ Parsed = TypeVar("Parsed")
 
 
 def parse_named(texts: list[str] | None, usage: str, parse: Callable[[str], Parsed | None]) -> dict[str, Parsed]:
-    """Parse texts as ``["x=1,576"]`` into values by name. Raises :class:`SourceError`, with the ``usage``, for a text
-    without a name, and if ``parse`` returns None."""
+    """Parse texts as ``["x=1,576"]`` into values by name. Raises :class:`SourceError`, which begins with ``usage``, for
+    a text without a name, and if ``parse`` returns None."""
     values = {}
     for text in texts or ():
         name, _, value = text.rpartition("=")

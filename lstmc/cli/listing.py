@@ -69,7 +69,7 @@ def _print_names() -> None:
 
 
 def _entry(name: str) -> str:
-    """Return a cell's line in the list. For a cell that does not load, print the error and return an empty text."""
+    """Return a cell's line in the list. For a cell that does not load, print the error and return ""."""
     entry = entry_of(name)
     try:
         only_entry_point(CELLS, name, "cell")
@@ -178,13 +178,11 @@ def _state(finding: lstmc.backend.Finding) -> str:
 
 
 def _line(finding: lstmc.backend.Finding) -> str:
-    """Return a finding as one text: its subject, unless the detail begins with it, and the detail."""
     return finding.detail if finding.detail.startswith(finding.subject) else f"{finding.subject}: {finding.detail}"
 
 
 def _together(title: str, group: Sequence[lstmc.backend.Finding]) -> str:
-    """Return the findings of a group as one text: each with its version, or only the names if the components are
-    missing."""
+    """Return the findings of a group as one text; missing components are listed by their names alone."""
     if group[0].found:
         details = [finding.detail if finding.version is None else finding.version for finding in group]
         items = [
@@ -200,8 +198,7 @@ def _together(title: str, group: Sequence[lstmc.backend.Finding]) -> str:
 
 
 def _print(state: str, text: str, fix: str) -> None:
-    """Print a finding. The command that installs or repairs it is on a separate line, unwrapped, so that it can be
-    copied."""
+    """Print a finding; the command that installs or repairs it is a separate line, unwrapped, to be copied."""
     out.print(Text.assemble((state.ljust(INDENT), STYLES[state]), text))
     if fix:
         out.print(f"{'':{INDENT}}{fix}")

@@ -1,7 +1,4 @@
-"""``lstmc new``: the first files of a cell, a model or a plug-in, which work as they are and whose tests pass.
-
-They are templates, in the folder ``templates``.
-"""
+"""``lstmc new``: the first files of a cell, a model or a plug-in, from the folder ``templates``; they work at once."""
 
 from __future__ import annotations
 
@@ -33,11 +30,8 @@ STARTS: Mapping[str, Mapping[str, str]] = {
 
 
 def start_files(kind: str, name: str, folder: Path) -> dict[str, bytes]:
-    """Return the contents of the first files, by their paths in ``folder``.
-
-    Raises :class:`StartError` for a kind that is not in :data:`STARTS`, a name that is not a Python identifier, and an
-    existing file.
-    """
+    """Return the contents of the first files by their paths in ``folder``. Raises :class:`StartError` for an unknown
+    kind, a name that is no identifier of small letters, and an existing file."""
     if kind not in STARTS:
         raise StartError(f"expected one of {', '.join(STARTS)}, found {kind!r}{did_you_mean(kind, list(STARTS))}")
     if not name.isidentifier() or keyword.iskeyword(name) or not name.isascii() or name != name.lower():

@@ -1,9 +1,5 @@
-"""The options that several commands share, with their completions in a shell; groups of them as
-dataclasses, and their conversion to options of the library.
-
-A command with a parameter of such a type has an argument or an option for each of its fields
-(:func:`lstmc.cli.commands.typer_command`).
-"""
+"""The options that several commands share, with their completions in a shell, and groups of them as dataclasses: a
+command with such a parameter has an option for each field (:func:`lstmc.cli.commands.typer_command`)."""
 
 from __future__ import annotations
 
@@ -31,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def completion(names: Callable[[], Iterable[str]]) -> Callable[[str], Iterator[str]]:
-    """Return the function that completes an option with the names that ``names`` returns."""
+    """Return the function that completes an option with the texts of ``names()``."""
 
     def complete(incomplete: str) -> Iterator[str]:
         return _beginning(names(), incomplete)
@@ -40,14 +36,14 @@ def completion(names: Callable[[], Iterable[str]]) -> Callable[[str], Iterator[s
 
 
 def complete_targets(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
-    """Complete ``--target`` with targets of the backend that options before it name, each with its purpose."""
+    """Complete ``--target`` with targets of the backend that earlier options name, each with its purpose."""
     with suppress(LstmcError):
         purposes = _backend(context).targets
         yield from ((name, one_line(purposes[name])) for name in _beginning(purposes, incomplete))
 
 
 def complete_forms(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """Complete ``--form`` with forms of the target that ``--target`` names, or of the backend's first target."""
+    """Complete ``--form`` with forms of the target of ``--target``, or of the backend's first target."""
     with suppress(LstmcError):
         backend = _backend(context)
         target = context.params.get("target") or next(iter(backend.targets))
@@ -109,18 +105,17 @@ def parse_options(texts: list[str]) -> dict[str, str]:
 
 
 def whole_from_0(text: object) -> int:
-    """Return the value of an option: an integer of 0 or more. Raises :class:`typer.BadParameter` for any other text."""
+    """Return an option's integer of 0 or more. Raises :class:`typer.BadParameter` for any other text."""
     return _at_least_0(lstmc.text.whole, "an integer", text)
 
 
 def number_from_0(text: object) -> float:
-    """Return the value of an option: a number of 0 or more. Raises :class:`typer.BadParameter` for any other text."""
+    """Return an option's number of 0 or more. Raises :class:`typer.BadParameter` for any other text."""
     return _at_least_0(lstmc.text.number, "a number", text)
 
 
 def _at_least_0(read: Callable[[str], Number | None], kind: str, text: object) -> Number:
-    """Return the number that ``read`` reads from a text. Raise typer.BadParameter, which names the expected ``kind``,
-    if the text is no number, or a negative one."""
+    """Return the number that ``read`` finds in an option's text. Raises typer.BadParameter for none or one below 0."""
     value = read(str(text))
     if value is None or value < 0:
         raise typer.BadParameter(f"expected {kind} from 0 on, found {str(text)!r}")
@@ -128,8 +123,7 @@ def _at_least_0(read: Callable[[str], Number | None], kind: str, text: object) -
 
 
 def named_model(file: str | None, cell: str | None) -> ModelSource:
-    """Return the model of FILE[:MODEL] or of ``--cell NAME``. Raise ModelFileError unless exactly one of the two is
-    given."""
+    """Return the model of FILE[:MODEL] or of ``--cell NAME``. Raises ModelFileError unless exactly one is given."""
     if file is not None and cell is None:
         return lstmc.api.models.model_in(file)
     if cell is not None and file is None:
@@ -139,7 +133,7 @@ def named_model(file: str | None, cell: str | None) -> ModelSource:
 
 
 def say_which_cells(model: ModelSource, options: Iterable[Mapping[str, str]]) -> None:
-    """Print which cell is used if both the model's file and an installed package have a cell of that name."""
+    """Print which cell is used where both the model's file and an installed package have a cell of that name."""
     for name in dict.fromkeys(name for texts in options for name in model.shadowed(texts)):
         file = model.name.rpartition(":")[0]
         err.print(f"cell {name} is that of {file}, not the installed one")
@@ -245,7 +239,6 @@ class ModelArguments:
     sizes: SizesOption = None
 
     def source(self) -> ModelSource:
-        """Return the model; see :func:`named_model`."""
         return named_model(self.file, self.cell)
 
 
@@ -275,10 +268,7 @@ class TargetArguments:
     target: TargetOption = None
 
     def chosen_backend(self) -> Backend:
-        """Return the backend with its own options; by default the backend that has the target.
-
-        Raises :class:`BackendError` for an unknown option.
-        """
+        """Return the backend, by default the target's, with its options. Raises :class:`BackendError` for bad ones."""
         backend = lstmc.backend.backend_for(self.backend, self.target)
         if not self.choices:
             return backend
@@ -297,7 +287,7 @@ class TargetArguments:
         return backend.with_options(values)
 
     def of_net(self, net: Path) -> TargetArguments:
-        """Return these arguments with the backend and the target that a net's manifest names, if none is given."""
+        """Return these arguments, with the backend and target of a net's manifest if none is given."""
         if not net.is_file():
             raise BackendError(f"{net}: no such file: expected a net that lstmc wrote, as NAME.prototxt or NAME.onnx")
         path = lstmc.manifest.manifest_path(net)

@@ -116,8 +116,7 @@ ANY_NUMBER = "any number of examples is run in batches with -o FILE.h5, or with 
 
 
 def _of_other_batch(net: SavedNet, arrays: Mapping[str, AnyArray]) -> bool:
-    """Return whether each array differs from its input in the size of at most one axis, and some array differs: they
-    may hold another number of examples."""
+    """Return whether the arrays may hold another number of examples: each differs in one axis at most, and one does."""
     entries = read_manifest(manifest_path(net.path)).inputs
     shapes = {name: entry.place.at({}) for name, entry in entries.items() if not entry.filled}
     pairs = [(array.shape, shapes[name]) for name, array in arrays.items() if name in shapes]
@@ -129,7 +128,7 @@ def _of_other_batch(net: SavedNet, arrays: Mapping[str, AnyArray]) -> bool:
 
 
 def _save_weights(to: Path, weights: dict[str, Array], absent: Sequence[str]) -> None:
-    """Write the parameters of a net into an .npz file, and print their names and shapes."""
+    """Write the parameters into an .npz file, and print their names, their shapes, and the ``absent`` ones."""
     write_files(to.parent, {to.name: npz_bytes(weights)})
     rows = table(f"wrote {to}", "parameter", "shape", key="parameters")
     for name, array in weights.items():
@@ -141,7 +140,7 @@ def _save_weights(to: Path, weights: dict[str, Array], absent: Sequence[str]) ->
 
 
 def _run_bulk(net: SavedNet, inputs: Path, to: Path | None, gpu: bool, workers: WorkerArguments) -> None:
-    """Run a net over files of arrays, and print a table of the files. Exit with 1 if a file has a problem."""
+    """Run a net over files of arrays, and print a table of them. Exit with 1 if a file has a problem."""
     if to is None:
         raise OutputError("the outputs of a folder go into another one: expected -o FOLDER")
     weights = None if net.trained is None else str(net.trained.absolute())

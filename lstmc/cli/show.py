@@ -1,6 +1,4 @@
-"""``lstmc show``: the graph of a model after any pass, as text or as a diagram. ``lstmc report``: a net as one page of
-HTML, and the curves of several runs as a diagram.
-"""
+"""``lstmc show``: a model's graph after any pass, as text or diagram. ``lstmc report``: a page on a net, or curves."""
 
 from __future__ import annotations
 
@@ -65,7 +63,7 @@ class DrawingArguments:
 
 @dataclass(frozen=True)
 class ShownArguments:
-    """The graph to show, the parts of it, the part of a model that is compiled for it, and the form of the net."""
+    """The graph to show, its parts, the part of a model that is compiled for it, and the form of the net."""
 
     after: Annotated[
         str | None,
@@ -95,11 +93,7 @@ class ShownArguments:
 
 
 def show_command(
-    *,
-    model: ModelArguments,
-    target: TargetArguments,
-    drawing: DrawingArguments,
-    shown: ShownArguments,
+    *, model: ModelArguments, target: TargetArguments, drawing: DrawingArguments, shown: ShownArguments
 ) -> None:
     """Print a model's graph as text, or draw it: as it was written, after a pass, or at the end of a stage.
 
@@ -139,8 +133,7 @@ def show_command(
 def _show_graph(
     model: ModelArguments, target: TargetArguments, drawing: DrawingArguments, shown: ShownArguments
 ) -> None:
-    """Draw or print the graph after a pass or at the end of a stage: as text, as Python, or as its costs by
-    operation."""
+    """Draw the graph after a pass or stage, or print it: as text, as Python, or as its costs by operation."""
     backend, after, stage = target.chosen_backend(), shown.after, shown.stage
     if (drawing.rolled is False or shown.costs) and after is None and stage is None:
         # the last pass, not a stage: a target's layers may compute all steps, and then no stage is `expanded`
@@ -172,7 +165,7 @@ def _show_graph(
 
 
 def _print_costs(costs: Mapping[str, Work], price: Price | None) -> None:
-    """Print the work of each op, the largest first, and the sum. If the target's price is known, print the time too."""
+    """Print the work of each op, the largest first, the sum, and the time if the target's ``price`` is known."""
     columns = ["operation", "launches", "multiply-adds", "other operations", "bytes"]
     rows = table("", *columns, *(["microseconds"] if price else []), key="costs", texts={"microseconds": ".3g"})
 

@@ -158,7 +158,7 @@ def streamed_model(
     form: str | None = None,
     numbers: str | None = None,
 ) -> StreamedModel:
-    """Return the model that the arguments name, with its parameters and the data to stream through it."""
+    """Return the model of these arguments, with its parameters and the data to stream through it."""
     options = compile_options(target, model.sizes, weights, outputs=outputs, form=form, numbers=numbers)
     source, backend = model.source(), options.resolved_backend()
     streamed = StreamedModel.from_data(source, backend, options, {}, data, batch)
@@ -211,7 +211,7 @@ def verify_numbers(
     target: TargetArguments,
     variant: VariantArguments,
 ) -> None:
-    """Print the error of a model in a device's low precision. Exits with 1 if a sum of integers may overflow."""
+    """Print a model's error in a device's low precision. Exits with 1 if a sum of integers may overflow."""
     if numbers.numbers is None or numbers.data is None:
         missing = "--data FILE" if numbers.numbers else "--numbers NAME"
         hint = f"; to run the net as it is: --on {numbers.reader}" if numbers.reader and not numbers.numbers else ""

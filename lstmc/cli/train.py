@@ -1,6 +1,4 @@
-"""``lstmc train``: a model and data in, a run out; ``lstmc sweep``: a run for each point of a space, several at a time,
-and the best of them. The display of both: a bar or a table on a terminal, lines elsewhere.
-"""
+"""``lstmc train``: a model and data in, a run out. ``lstmc sweep``: a run for each point of a space. Their displays."""
 
 from __future__ import annotations
 
@@ -127,7 +125,7 @@ def notify(event: Event, listeners: Sequence[Progress]) -> None:
 
 
 def command(*more: str) -> str:
-    """Return the running command line, without --resume and --overwrite, with ``more`` words at its end."""
+    """Return the running command line, without --resume and --overwrite, and with ``more`` words at its end."""
     begins = ("--resume", "--overwrite")
     return shlex.join(["lstmc", *[word for word in sys.argv[1:] if word not in begins], *more])
 
@@ -139,14 +137,12 @@ Clock = Callable[[], float]
 
 
 class RunDisplay:
-    """Shows a run's events: on a terminal a bar with the loss, the examples a second and the time left; elsewhere
-    lines, one every ten seconds and one for the last update. ``before`` is shown until the run begins.
-    """
+    """Shows a run's events: on a terminal a bar with the loss, speed and time left; elsewhere lines, one every ten
+    seconds and one for the last update. ``before`` is shown until the run begins."""
 
     def __init__(
         self, printer: Printer, console: Plain, before: ActivityLine | None = None, clock: Clock = time.monotonic
     ) -> None:
-        """Choose the form of the display: a bar on a terminal, lines elsewhere."""
         self._printer, self._before, self._clock = printer, before, clock
         self._bar: ProgressBar | None = None
         if console.is_terminal and not printer.quiet and launched_processes() == 1:
@@ -158,7 +154,6 @@ class RunDisplay:
         self._loss, self._seconds = Smoothed(WINDOW), Smoothed(WINDOW)
 
     def __call__(self, event: Event) -> None:
-        """Show an event. The bar begins with the start of the run."""
         if isinstance(event, Updated):
             self._update(event)
             return
@@ -335,8 +330,7 @@ def sweep_display(console: Plain) -> Iterator[Callable[[Sequence[Row]], object]]
 
 
 def _print_ended(console: Plain, printed: dict[str, tuple[str, int]], rows: Sequence[Row]) -> None:
-    """Print a line for each point that has ended since the last call. ``printed`` has the points that were printed,
-    each with its state."""
+    """Print a line for each point that has ended since the last call; ``printed`` has the state of earlier ones."""
     for row in rows:
         progress = (row.state, row.iteration)
         if row.state in ("finished", "failed", "interrupted") and printed.get(row.name) != progress:

@@ -2,10 +2,8 @@
 them.
 
 Frames with the same content are laid out once, so all steps of a scan look alike: time runs across, and the layers of a
-step run down. In the enclosing layout a frame is one large box.
-
-The program is ``graphviz-pure`` (``pip install 'lstmc[draw]'``) or the system's ``dot``. Both read the language of
-https://graphviz.org/doc/info/lang.html.
+step run down. In the enclosing layout a frame is one large box. The program is ``graphviz-pure`` (``pip install
+'lstmc[draw]'``) or the system's ``dot``. Both read the language of https://graphviz.org/doc/info/lang.html.
 """
 
 from __future__ import annotations
@@ -77,7 +75,6 @@ def label(box: Box) -> str:
 
 
 def box_line(name: str, box: Box, *more: str) -> str:
-    """Return the line of Graphviz's language for a box, as a node called ``name``."""
     thick = "penwidth=2.5" if box.result else ""
     attributes = [f"label={label(box)}", LOOKS[box.kind], thick, *more]
     return f"{name} [{', '.join(filter(None, attributes))}];"
@@ -85,10 +82,7 @@ def box_line(name: str, box: Box, *more: str) -> str:
 
 def placed_dot(picture: Picture, boxes: Mapping[str, Rectangle], frames: Mapping[int, Rectangle]) -> str:
     """Return the picture in Graphviz's language, with a position for each box, by its key, and each frame, by its
-    group's ``id``.
-
-    ``neato -n2`` keeps these positions and draws the arrows; ``dot`` would choose new positions.
-    """
+    group's ``id``. ``neato -n2`` keeps these positions and draws the arrows; ``dot`` would choose new positions."""
     names = {box.key: f"n{number}" for number, box in enumerate(picture.boxes)}
     lines = [*_parts(picture.whole.parts, names, boxes, frames)]
     lines += [_arrow(arrow, names) for arrow in picture.arrows]
@@ -157,7 +151,6 @@ def _line(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """Return a printable text, with its middle left out if it is longer than ``MOST_LETTERS``."""
     text = plain(text)
     if len(text) > MOST_LETTERS:
         text = f"{text[: MOST_LETTERS // 2 - 2]} ... {text[-(MOST_LETTERS // 2 - 3) :]}"
@@ -169,8 +162,8 @@ INSTALL = "pip install 'lstmc[draw]', or the Graphviz of your system"
 
 
 def graphviz(text: str, layout: str, form: str, *options: str) -> bytes:
-    """Run Graphviz on a graph in its language, and return its output: ``layout`` is ``dot`` or ``neato``, ``form`` is
-    ``plain``, ``svg``, ``png``, ... Raises :class:`DrawingError` if Graphviz is missing or fails."""
+    """Run Graphviz on a text, and return its output. ``layout`` is ``dot`` or ``neato``, ``form`` is ``plain``,
+    ``svg``, ``png``, ... Raises :class:`DrawingError` if Graphviz is missing or fails."""
     command = [program(), f"-K{layout}", f"-T{form}", *options]
     done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
     if done.returncode or not done.stdout:
@@ -180,11 +173,8 @@ def graphviz(text: str, layout: str, form: str, *options: str) -> bytes:
 
 
 def program() -> str:
-    """Return the path of Graphviz: the first of :data:`PROGRAMS` that is installed, in this Python's environment or on
-    ``PATH``.
-
-    Raises :class:`DrawingError` if none is installed.
-    """
+    """Return the path of Graphviz: the first of :data:`PROGRAMS` that is in this Python's environment or on ``PATH``.
+    Raises :class:`DrawingError` if none is installed."""
     for name in PROGRAMS:
         path = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
         if path is not None:
@@ -217,8 +207,7 @@ class _Layout:
         self.places_by_text: dict[str, Places] = {}  # text -> dot's positions
 
     def group(self, group: Group) -> tuple[Places, dict[int, Rectangle], Rectangle]:
-        """Lay out a group. Return the places of the boxes and of the frames in it, relative to the group's middle, and
-        the size of the group's own frame."""
+        """Return the places of a group's boxes and frames relative to its middle, and the size of its own frame."""
         inner = {i: self.group(part) for i, part in enumerate(group.parts) if isinstance(part, Group)}
         owner = {box.key: i for i, part in enumerate(group.parts) for box in boxes_of(part)}
         places = self.dot("\n".join(self._lines(group, inner, owner)))
@@ -283,8 +272,7 @@ class _Layout:
         yield "}"
 
     def dot(self, text: str) -> Places:
-        """Return the positions that ``dot`` gives the nodes of a text, in points from the centre. The key "" has the
-        whole size."""
+        """Return the positions from :func:`_read_plain` that ``dot`` gives the nodes of a text."""
         if text not in self.places_by_text:
             self.places_by_text[text] = _read_plain(graphviz(text, "dot", "plain").decode())
         return self.places_by_text[text]
@@ -318,8 +306,7 @@ ENTITIES = {"&quot;": '"', "&#39;": "'", "&apos;": "'", "&#45;": "-", "&#160;": 
 
 
 def _text_widths(drawn: Any) -> Iterator[tuple[tuple[str, float], float]]:
-    """Yield each text with its size, and the width in points that Graphviz reserved, from Graphviz's picture as
-    JSON."""
+    """Yield each text with its size, and the width in points that Graphviz reserved, from its picture as JSON."""
     for thing in (drawn, *drawn.get("objects", ()), *drawn.get("edges", ())):
         size = 0.0
         for step in thing.get("_ldraw_", ()):
@@ -330,10 +317,8 @@ def _text_widths(drawn: Any) -> Iterator[tuple[tuple[str, float], float]]:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture of a graph with a position for each box and frame. A notebook shows it.
-
-    Raises :class:`~lstmc.errors.DrawingError`, at its creation and in its properties, if Graphviz is missing or fails.
-    """
+    """A picture of a graph with a position for each box and frame. A notebook shows it. Raises
+    :class:`~lstmc.errors.DrawingError`, at its creation and in its properties, if Graphviz is missing or fails."""
 
     picture: Picture
     dot: str
@@ -350,10 +335,8 @@ class Drawing:
 
     @cached_property
     def svg(self) -> str:
-        """Return the picture as SVG. Box number i has the id ``n<i>`` and, as a tooltip, its line of the graph's text.
-
-        Each text has the width that Graphviz reserved for it, so that it stays in its box in every font.
-        """
+        """The picture as SVG. Box number i has the id ``n<i>`` and, as a tooltip, its line of the graph's text. Each
+        text has the width that Graphviz reserved for it, so that it stays in its box in every font."""
         widths = dict(_text_widths(json.loads(graphviz(self.dot, "neato", "json", "-n2"))))
 
         def fitted(match: re.Match[str]) -> str:
@@ -370,15 +353,14 @@ class Drawing:
 
     @cached_property
     def pdf(self) -> bytes:
-        """Return the picture as PDF, with text that can be searched."""
+        """The picture as PDF, with text that can be searched."""
         svglib = need("svglib.svglib", "svglib", "draw", DrawingError)
         render = need("reportlab.graphics.renderPDF", "reportlab", "draw", DrawingError)
         drawn: bytes = render.drawToString(svglib.svg2rlg(io.BytesIO(self.svg.encode())))
         return drawn
 
     def save(self, path: str | Path) -> Path:
-        """Write the drawing in the format of the path's suffix. Raises :class:`DrawingError` for a suffix outside of
-        :data:`FORMATS`."""
+        """Write the drawing in the format of the path's suffix. Raises :class:`DrawingError` for other suffixes."""
         path = Path(path)
         form = path.suffix.lower().removeprefix(".")
         if form not in FORMATS:

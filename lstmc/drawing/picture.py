@@ -1,7 +1,5 @@
-"""The picture of a graph before layout: boxes, frames (groups of boxes) and arrows between boxes.
-
-A scan is its body in a frame; an unrolled scan is a row of frames, one for each step.
-"""
+"""The picture of a graph before layout: boxes, frames (groups of boxes) and arrows between boxes. A scan is its body in
+a frame; an unrolled scan is a row of frames, one for each step."""
 
 from __future__ import annotations
 
@@ -72,7 +70,6 @@ class Group:
 
 
 def boxes_of(part: Box | Group) -> Iterator[Box]:
-    """Yield a box, or all boxes of a group."""
     if isinstance(part, Box):
         yield part
     else:
@@ -124,7 +121,6 @@ def kind_of(graph: Graph, node: Node) -> Kind:
 
 
 def _short(name: str, step: Step | None) -> str:
-    """Return a name without its step, if the frame around it names the step."""
     return name if step is None else re.sub(rf"^{re.escape(step.scan)}/t[0-9]+/", "", name)
 
 
@@ -137,11 +133,10 @@ def _next_states(body: Graph, scan: Scan) -> tuple[Output, ...]:
 
 
 class _Drawn:
-    """The boxes and arrows that have been drawn so far. A key is the name of a box; ``values`` map each value of a
-    graph to the boxes that it comes from."""
+    """The boxes and arrows that have been drawn so far, with at most ``steps + 1`` steps of a scan. A key is the name
+    of a box; ``values`` map each value of a graph to the boxes that it comes from."""
 
     def __init__(self, steps: int) -> None:
-        """Begin a picture that shows at most ``steps + 1`` steps of a scan."""
         self.steps = steps
         self.arrows: dict[Arrow, None] = {}
         self.kinds: dict[str, Kind] = {}
@@ -175,8 +170,7 @@ class _Drawn:
         return Picture(graph.name, whole, tuple(self.arrows))
 
     def _left_out_by(self, graph: Graph, node: Node, values: Mapping[Ref, Keys]) -> str | None:
-        """Return the key of the box for steps that are not drawn, if a node belongs to such steps or only joins their
-        values. Return None if the node is drawn."""
+        """Return the key of the box for hidden steps if a node belongs to them, or only joins their values; or None."""
         steps = [step for step in node.steps if step is not None]
         if steps:
             scans = {step.scan for step in steps}
@@ -188,14 +182,13 @@ class _Drawn:
         return read.pop() if joined and node.op.moves and not result else None
 
     def _step_group(self, groups: dict[Step, Group], step: Step) -> Group:
-        """Return the group of a step, which is made at the step's first node."""
         if step not in groups:
             title = f"t = {step.t}" if len(self.left_out) == 1 else f"{step.scan}, t = {step.t}"
             groups[step] = Group(title, row=step.scan)
         return groups[step]
 
     def _left_out_group(self, scan: str, times: list[int]) -> Group:
-        """Return the group with the box for the steps that are not drawn, at the place of the first of these steps."""
+        """Return the group with the box for the steps that are not drawn, at the place of the first of these."""
         group = Group(row=scan)
         span = f"t = {times[0]} to {times[-1]}"
         tip = f"{span} of {scan} are like those beside them"
@@ -204,15 +197,13 @@ class _Drawn:
         return group
 
     def _add(self, group: Group, box: Box, step: Step | None = None) -> None:
-        """Add a box to a group, and note its kind and its step."""
         group.parts.append(box)
         self.kinds[box.key] = box.kind
         if step is not None:
             self.step_of[box.key] = step
 
     def _node(self, graph: Graph, node: Node, group: Group, values: dict[Ref, Keys], inside: str) -> None:
-        """Draw a node: a scan as frames, any other node as a box in ``group`` with an arrow from each operand. Enter
-        its values."""
+        """Draw a node in ``group``, a scan as frames, with an arrow from each operand, and enter its ``values``."""
         if isinstance(node.op, Scan):
             self._scan(graph, node, node.op, group, values)
             return
@@ -222,7 +213,6 @@ class _Drawn:
         values |= dict.fromkeys(node.refs, (key,))
 
     def _box(self, graph: Graph, node: Node, key: str, inside: str) -> Box:
-        """Return the box of a node, with its name, op, role and shapes."""
         title = ", ".join(dict.fromkeys(_short(name, step) for name, step in zip_longest(node.names, node.steps)))
         cut = len(set(node.steps))
         title += f" of {cut} steps" if cut > 1 else ""
@@ -273,9 +263,8 @@ class _Drawn:
         values |= {Ref(node.name, out): keys for out, keys in enumerate(ended)}
 
     def _body(self, body: Graph, scan: Scan, group: Group, operands: list[Keys], inside: str) -> dict[Ref, Keys]:
-        """Draw the nodes of a scan's body in ``group``, with an arrow from each next state to the state. ``operands``
-        has the boxes of each operand, and keys of boxes begin with ``inside``. Return the boxes of each value of the
-        body."""
+        """Draw the nodes of a scan's body, with an arrow from each next state to the state. ``operands`` has the boxes
+        of each operand; keys of boxes begin with ``inside``. Return the boxes of each value of the body."""
         values = dict[Ref, Keys]()
         for i, arg in enumerate(body.body_args()):
             if scan.role(i) in ("weight", "static"):

@@ -1,7 +1,5 @@
-"""A net over a file, or a folder of files: arrays are cut into batches, and some batches make a part.
-
-Outputs go into HDF5 files, in order, and an interrupted run continues from its finished parts.
-"""
+"""A net over a file, or a folder of files: arrays are cut into batches, and some batches make a part. Outputs go into
+HDF5 files, in order, and an interrupted run continues from its finished parts."""
 
 from __future__ import annotations
 
@@ -66,7 +64,6 @@ class Layout:
         return np.pad(part, width, mode="edge") if missing else part
 
     def first_examples(self, name: str, array: Array, count: int) -> Array:
-        """Return the first ``count`` examples of an output."""
         axis = self.outputs[name]
         if self.stacked:
             return array[None]
@@ -121,8 +118,7 @@ def layout_of(
 
 
 def _axis(shape: tuple[int, ...], array_shape: tuple[int, ...], stacked: bool) -> int | None:
-    """Return the axis of an array that counts examples or, if ``stacked``, batches. Return None if the array does not
-    fit, or has exactly the net's ``shape``."""
+    """Return the axis of an array that counts examples or, if ``stacked``, batches; None if not exactly one differs."""
     if stacked:
         return 0 if array_shape[1:] == shape and len(array_shape) == len(shape) + 1 else None
     if len(shape) != len(array_shape):
@@ -132,8 +128,7 @@ def _axis(shape: tuple[int, ...], array_shape: tuple[int, ...], stacked: bool) -
 
 
 def _output_axis(shape: tuple[int, ...], size: int, stacked: bool) -> int | None:
-    """Return the axis of an output that counts examples: the only axis of this size. Return None if there is no such
-    axis, or several."""
+    """Return the axis of an output that counts examples: the only one of this size; else None."""
     if stacked:
         return 0
     places = [axis for axis, axis_size in enumerate(shape) if axis_size == size]
@@ -144,10 +139,7 @@ SUFFIXES = (".h5", ".hdf5")
 
 
 def join(parts: Sequence[Path], layout: Layout, to: Path) -> None:
-    """Write the outputs of all parts, in order, into one HDF5 file, completely or not at all.
-
-    Raises :class:`~lstmc.errors.OutputError` if it cannot be written.
-    """
+    """Write the outputs of all parts, in order, into one HDF5 file. Raises :class:`~lstmc.errors.OutputError`."""
     write_files(to.parent, {to.name: partial(_join, parts, layout)})
 
 
@@ -180,7 +172,6 @@ class NetUse:
     gpu: bool = False
 
     def open(self) -> OpenNet:
-        """Return the net; it is loaded at its first pass."""
         backend = load_backend(self.backend)
         return backend.opened(Path(self.net), None if self.weights is None else Path(self.weights), self.gpu)
 
@@ -228,7 +219,6 @@ def _arrays(source: str) -> dict[str, StoredArray]:
 
 @cache
 def _close_at_the_end() -> None:
-    """Register the closing of nets at exit, before their processes end."""
     atexit.register(close_nets)
 
 
@@ -273,7 +263,6 @@ class _Job:
         return _parts_folder(self.to)
 
     def pending_parts(self) -> list[Part]:
-        """Return the parts that have not been run."""
         return [part for part in self.parts if not Path(part.to).exists()]
 
 
@@ -391,8 +380,7 @@ def _hold_parts(job: _Job) -> Iterator[None]:
 
 
 def _dependences(job: _Job) -> bytes:
-    """Return, as JSON, what the parts depend on: hashes of the net's files, and the size and time of the data, which
-    may be too large to hash."""
+    """Return what the parts depend on: hashes of the net's files, and size and time of the data, too large to hash."""
     part = job.parts[0]
     net = Path(part.use.net)
     files = {str(path): path for path in (net, Path(part.use.weights or net), *net.parent.glob(f"{net.stem}.*"))}
@@ -417,7 +405,6 @@ def _hdf5_path(to: Path) -> Path:
 
 
 def _files(source: Path, to: Path) -> list[tuple[Path, Path]]:
-    """Return the files of a folder, with the files for their outputs."""
     sources = sorted(path for path in source.iterdir() if path.suffix in READ and not path.name.startswith("."))
     if not sources:
         raise DataError(f"{source}: expected files that end in {', '.join(READ)}, found none")

@@ -1,5 +1,4 @@
-"""Compare the files of a written net with the files that its model compiles to: layers, settings, weights, lines of
-code.
+"""Compare the files of a written net with those that its model compiles to: layers, settings, weights, lines of code.
 
 A backend with :meth:`~lstmc.backend.Backend.parts` names layers and weights; other files are compared line by line, or
 as bytes. Nothing of a file is run.
@@ -36,9 +35,9 @@ OTHERWISE = (
 
 
 def check_files(net: Path, backend: Backend, compiled: Compiled, weights: Mapping[str, Array]) -> Report:
-    """Compare the files of a written net with the files that ``backend`` writes for a compiled model with these
-    weights. ``net`` is the net's main file; its NAME may differ. ``report.found`` has the files. Raises
-    :class:`BackendError` for a file of another kind, and for a file that cannot be read."""
+    """Compare the files of a written net with those that ``backend`` writes for a compiled model with these weights.
+    ``net`` is the net's main file; its NAME may differ. ``report.found`` has the files. Raises :class:`BackendError`
+    for a file of another kind, and for a file that cannot be read."""
     artifact = backend.emit(compiled, weights)
     found = _files_beside(net, artifact, compiled.name)
     manifest = _manifest(found)
@@ -78,7 +77,7 @@ def _files_beside(net: Path, artifact: Artifact, name: str) -> dict[str, bytes]:
 
 
 def _manifest(files: Mapping[str, bytes]) -> Manifest | None:
-    """Return the manifest among some files. Return None if there is none, or it cannot be read."""
+    """Return the manifest among some files; None if there is none, or it cannot be read."""
     try:
         return next((parse_manifest(content) for file, content in files.items() if file.endswith(MANIFEST)), None)
     except NotExpected:
@@ -122,8 +121,7 @@ def _compare_file(
 def _compare_part(
     file: str, part: Part, expected: Mapping[str, str | Array], found: Mapping[str, str | Array], tolerance: float
 ) -> tuple[Difference, list[str]]:
-    """Return the difference of one part of a file, and a line for each field that differs by more than
-    ``tolerance``."""
+    """Return the difference of one part of a file, and a line for each field that differs beyond ``tolerance``."""
     kind, name = part
     lines, absolute, relative = list[str](), 0.0, 0.0
     for field in dict.fromkeys((*expected, *found)):
@@ -135,7 +133,7 @@ def _compare_part(
 
 
 def _gap(expected: str | Array | None, found: str | Array | None) -> tuple[float, float, str]:
-    """Return the absolute and the relative difference of two values, and a text about it. For texts both are 0 or 1."""
+    """Return the absolute and the relative difference of two values, for texts 0 or 1, and a text about it."""
     if (
         isinstance(expected, np.ndarray)
         and isinstance(found, np.ndarray)
@@ -197,8 +195,7 @@ def parts_of(backend: Backend, file: str, content: bytes) -> Parts:
 
 
 def _manifest_parts(content: bytes) -> Parts:
-    """Return the entries of a manifest as parts, except those that are not compared. Raise BackendError if it is no
-    manifest."""
+    """Return the compared entries of a manifest as parts. Raises BackendError if it is no manifest."""
     try:
         manifest = json.loads(content)
     except (ValueError, RecursionError):

@@ -1,8 +1,5 @@
-"""Run a net by the names and shapes of its model, once or for many steps.
-
-A backend loads a written net as a :class:`LoadedNet`, which knows blobs only; the manifest maps names to blobs, so no
-model is needed. A compiled model runs in the interpreter.
-"""
+"""Run a net by the names and shapes of its model, once or for many steps. A backend loads a written net as a
+:class:`LoadedNet`, which knows blobs only; the manifest maps names to blobs, so no model is needed."""
 
 from __future__ import annotations
 
@@ -58,19 +55,15 @@ class NetFiles:
         return {name: place.shape for name, place in self.manifest.outputs.items()}
 
     def forward(self, loaded: LoadedNet, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one forward pass on an array for every input. Return the outputs by the model's names and in its
-        shapes."""
+        """Run one forward pass on an array for every input. Return the outputs, by names and in shapes of the model."""
         blobs = loaded.forward(self.manifest.fed(arrays), self.manifest.output_blobs)
         return {name: place.read(blobs) for name, place in self.manifest.outputs.items()}
 
 
 def find_files(net: Path, weights: Path | None, backend: RunsFiles) -> NetFiles:
-    """Return the files of a net: by default the weights (``NAME`` and a suffix) and the manifest beside it.
-
-    ``weights`` may be another file; learned first states then come from the manifest beside that file. Raises
-    :class:`BackendError` for a missing file, and for a file that ``backend`` did not write: some backends execute a
-    net's file.
-    """
+    """Return the files of a net: by default the weights (``NAME`` and a suffix) and the manifest beside it. ``weights``
+    may be another file; learned first states then come from the manifest beside that file. Raises :class:`BackendError`
+    for a missing file, and for one that ``backend`` did not write: some backends execute a net's file."""
     manifest = manifest_path(net)
     weights_file = weights or net.with_name(f"{net.stem}{backend.weights_suffix}")
     for path in (net, manifest, weights_file):
@@ -92,8 +85,7 @@ def find_files(net: Path, weights: Path | None, backend: RunsFiles) -> NetFiles:
 
 
 def _other_states(manifest: Manifest, path: Path) -> dict[str, State]:
-    """Return the states of a net, with learned first values from the manifest at ``path``. If that lacks a value, the
-    state's first value is a text that says so."""
+    """Return the states of a net, with learned first values from the manifest at ``path``; absent ones are texts."""
     found = (read_manifest(path).states or {}) if path.is_file() else {}
     states = dict(manifest.states or {})
     for name, state in states.items():
@@ -106,12 +98,10 @@ def _other_states(manifest: Manifest, path: Path) -> dict[str, State]:
 
 
 def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mapping[str, int] = {}) -> dict[str, Array]:
-    """Return an array for every input that the net does not fill, in the model's shape.
-
-    A missing input with a fill is drawn from it; an input that no output depends on may be left out. ``sizes`` are the
-    sizes of open dimensions; a dimension without a size has its compiled size. Raises :class:`DataError` with all
-    inputs that are missing, extra, of another shape, not finite or outside of their domains.
-    """
+    """Return an array for every input that the net does not fill, in the model's shape. A missing input with a fill is
+    drawn from it; an input that no output depends on may be left out. ``sizes`` are those of open dimensions; others
+    have their compiled sizes. Raises :class:`DataError` with all inputs that are missing, extra, of another shape, not
+    finite or outside of their domains."""
     entries = files.manifest.inputs
     shapes = {name: entry.place.at(sizes) for name, entry in entries.items() if not entry.filled}
     for name, entry in entries.items():
@@ -129,8 +119,7 @@ def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mappi
 
 
 def open_sizes(entries: Mapping[str, InputPlace], inputs: Mapping[str, AnyArray]) -> dict[str, int]:
-    """Return the sizes of a net's open dimensions in these arrays. Each size is read from the first input that has the
-    dimension."""
+    """Return the sizes of a net's open dimensions in these arrays, each from the first input with the dimension."""
     sizes: dict[str, int] = {}
     for name, entry in entries.items():
         shape = np.shape(_as_array(inputs[name])) if name in inputs else ()
@@ -149,11 +138,9 @@ def check_inputs(
     optional: Collection[str] = (),
     training_inputs: Collection[str] = (),
 ) -> None:
-    """Raise :class:`DataError` with everything that is wrong with the inputs ``arrays``.
-
-    ``shapes`` are the inputs that the net needs; ``values`` has the valid range of every input, also of those that the
-    net fills. ``optional`` inputs may be left out, and only training needs ``training_inputs``.
-    """
+    """Raise :class:`DataError` with everything that is wrong with the inputs ``arrays``. ``shapes`` are the inputs that
+    the net needs; ``values`` has the valid range of every input, also of those that the net fills. ``optional`` inputs
+    may be left out, and only training needs ``training_inputs``."""
     problems = [
         f"missing: {name} {list(shape)}"
         for name, shape in shapes.items()
@@ -185,7 +172,6 @@ class LoadedOnce:
     """The net of these files, loaded with its first pass. Open sizes come from the inputs of each pass."""
 
     def __init__(self, files: NetFiles, load: Callable[[], AbstractContextManager[LoadedNet]]) -> None:
-        """Take the net's files; ``load`` is called at the first pass."""
         self._files, self._load, self._opened = files, load, ExitStack()
         self._net: LoadedNet | None = None
         self.name = str(files.net)
@@ -208,11 +194,8 @@ class LoadedOnce:
 
 
 class RunsFiles(Backend):
-    """A backend that runs its written nets by the manifests beside them.
-
-    It defines the suffixes of its nets' and its weights' files, and how a net is loaded. It runs no other file. Without
-    ``net_suffix`` a net has any name.
-    """
+    """A backend that runs its written nets by the manifests beside them, and no other file. It defines the suffixes of
+    its nets' and its weights' files, and how a net is loaded. Without ``net_suffix`` a net has any name."""
 
     net_suffix: ClassVar[str] = ""
 
@@ -221,7 +204,6 @@ class RunsFiles(Backend):
         raise NotImplementedError
 
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
-        """Return a net for many passes; it is loaded at the first pass."""
         files = find_files(net, weights, self)
         return LoadedOnce(files, partial(self.loaded, files, gpu))
 
@@ -230,7 +212,6 @@ class Interpreted:
     """A compiled model in the interpreter, in float64, with these weights."""
 
     def __init__(self, compiled: Compiled, weights: Mapping[str, Array]) -> None:
-        """Take the inputs, outputs and states of a compiled model from its graph."""
         self._model, self._weights = compiled.model, weights
         self._ops = {node.name: node.op for node in compiled.model if isinstance(node.op, Input)}
         read = compiled.model.needed()
@@ -246,8 +227,7 @@ class Interpreted:
         self.delays: Mapping[str, int] = compiled.delays
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
-        """Run one forward pass. A missing input with a fill is drawn; an input that no output reads may be missing
-        too."""
+        """Run one forward pass. An input with a fill may be missing, and is drawn; so may one that no output reads."""
         shapes, values = (
             {n: getattr(op, attribute) for n, op in self._ops.items()} for attribute in ("shape", "values")
         )
@@ -266,10 +246,8 @@ A = TypeVar("A")
 def by_name(
     inputs: Mapping[str, A] | NDArray[Any] | None, named: Arrays, needed: Callable[[], Iterable[str]]
 ) -> dict[str, A | NDArray[Any]]:
-    """Return the inputs of a call by name. A single array without a name is the only input of ``needed``.
-
-    Raises :class:`~lstmc.errors.DataError` for an array without a name if several inputs are needed.
-    """
+    """Return the inputs of a call by name. A single array without a name is the only input of ``needed``. Raises
+    :class:`~lstmc.errors.DataError` for an array without a name if several inputs are needed."""
     if inputs is None or isinstance(inputs, Mapping):
         return {**(inputs or {}), **named}
     names = list(needed())
@@ -288,7 +266,6 @@ class Stream:
     """
 
     def __init__(self, net: OpenNet) -> None:
-        """Separate the net's states from its other inputs and outputs. Raise BackendError for a net of all steps."""
         if net.states is None:
             raise BackendError(f"{net.name}: expected a net of one step, found one of all steps", mends=[Mend.ONE_STEP])
         self._net, self._pairs = net, net.states
@@ -307,11 +284,8 @@ class Stream:
         self._net.close()
 
     def start(self, states: Mapping[str, AnyArray] | None = None, /, **named: NDArray[Any]) -> None:
-        """Begin a sequence with these states, ``{"lstm/h": h}``; other states begin at their initial values.
-
-        Raises :class:`DataError` for a state that is unknown, of another shape or not finite, or whose first value is
-        in words.
-        """
+        """Begin a sequence with these states, ``{"lstm/h": h}``; other states begin at their initial values. Raises
+        :class:`DataError` for a state that is unknown, misshapen or not finite, or whose first value is in words."""
         states = {**(states or {}), **named}
         problems = [
             f"extra: {name} {list(np.shape(array))}{did_you_mean(name, self.states)}"

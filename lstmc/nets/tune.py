@@ -40,7 +40,6 @@ class Tuning:
 
     @property
     def time(self) -> Time | None:
-        """The form of linear recurrences, if the fastest form implies one."""
         return IN_TIME.get(self.form)
 
 
@@ -53,13 +52,10 @@ def tune(
     folder: Path | None = None,
     in_time: bool = True,
 ) -> Tuning:
-    """Return the fastest form of a model for a target, among the forms that can express it, in this machine's Caffe or
-    another runtime.
-
-    With ``in_time`` forms that compute linear recurrences for all steps at once are measured too. The result is
-    remembered in ``folder`` (the user's cache) by the model's graph with its sizes, the target, and the build that
-    measured it. Raises :class:`~lstmc.errors.BackendError` if nothing can be measured.
-    """
+    """Return the fastest form of a model for a target, of those that can express it, in this machine's Caffe or another
+    runtime. With ``in_time`` forms that compute linear recurrences for all steps at once are measured too. The result
+    is remembered in ``folder`` (the user's cache) by the model's graph with its sizes, the target, and the build that
+    measured it. Raises :class:`~lstmc.errors.BackendError` if nothing can be measured."""
     if not offers(backend, "seconds"):
         backend.seconds({})  # raises, before any form is compiled
     folder = folder or platformdirs.user_cache_path("lstmc")
@@ -94,8 +90,7 @@ def tune(
 
 
 def _compiled(graph: Graph, backend: Backend, target: str, step: bool, form: str) -> Compiled:
-    """Compile a graph in one form: a form that computes recurrences for all steps at once, the rule's, or the
-    backend's."""
+    """Compile a graph in one form: with recurrences for all steps at once, by the target's rule, or the backend's."""
     if form in IN_TIME:
         edit = partial(with_time, time=IN_TIME[form], trained=target in backend.training_targets)
         return compile_graph(graph, backend, target, step=step, passes=edit)
@@ -112,7 +107,6 @@ def processor() -> str:
 
 
 def _read(path: Path) -> dict[str, dict[str, float]]:
-    """Return the remembered times; empty if there are none that can be read."""
     try:
         return read_json(path, dict[str, dict[str, Number]])
     except (OSError, NotExpected):

@@ -1,6 +1,4 @@
-"""The page of a net: facts from files beside its model and in the folder of a run; its contents as plain rows: its
-passes, its layers with their costs, its text by layers.
-"""
+"""The page of a net: facts from files beside its model and in a run's folder, and its contents as plain rows."""
 
 from __future__ import annotations
 
@@ -48,10 +46,8 @@ IMPORTED = "import.json"
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
     """Facts of a training run in its record: its command, and the settings of its solver, by name if they have names.
-
     ``model`` is the trained model, as FILE:MODEL or ``cell NAME``, with its ``options``, ``sizes``, ``target`` and
-    ``backend``.
-    """
+    ``backend``."""
 
     command: str
     settings: dict[str, Any] | str
@@ -92,8 +88,8 @@ class _Imported:
 
 
 def run_facts(folder: Path) -> RunFacts:
-    """Return the facts in a run's folder. Raises :class:`DataError` without a run, or without measurements, and
-    :class:`DrawingError` without matplotlib."""
+    """Return the facts in a run's folder. Raises :class:`DataError` for none, :class:`DrawingError` without
+    matplotlib."""
     path = folder / RECORD
     try:
         recorded = read_json(path, Recorded)
@@ -112,10 +108,7 @@ def run_facts(folder: Path) -> RunFacts:
 
 
 def trained_model(facts: RunFacts) -> ModelSource:
-    """Return the model that a run trained, from its file, which is executed.
-
-    Raises :class:`DataError` if the file is no longer at its place.
-    """
+    """Return the model that a run trained, from its file, which is executed. Raises :class:`DataError` without it."""
     file = Path(facts.model.rpartition(":")[0])
     if not os.path.isfile(file):
         raise DataError(
@@ -128,8 +121,7 @@ def trained_model(facts: RunFacts) -> ModelSource:
 
 
 def recipes_beside(model: ModelSource) -> dict[str, str]:
-    """Return the recipe of each parameter of an imported model, from the file beside the model's file. Return none if
-    there is no such file."""
+    """Return the recipe of each parameter of an imported model, from the record beside its file, if there is one."""
     if model.model.loc is None:
         return {}
     path = Path(resolve(model.model.loc.file)).parent / IMPORTED
@@ -159,10 +151,8 @@ class PassRow:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer: its cost, the memory of its blobs, its parameters, and its location in the source.
-
-    ``parameters`` counts blobs that no earlier layer has: shared blobs count once.
-    """
+    """One layer: its cost, the memory of its blobs, its parameters, and its location in the source. ``parameters``
+    counts blobs that no earlier layer has: shared blobs count once."""
 
     layer: Layer
     step: str
@@ -217,8 +207,7 @@ def layer_rows(net: Net) -> list[LayerRow]:
 
 
 def _parameters(graph: Graph) -> dict[str, frozenset[str]]:
-    """Return, for each node that depends on parameters alone, these parameters; for any other node none. Fixed arrays
-    do not count."""
+    """Return, for each node that depends on parameters alone, those that are not fixed; for any other node none."""
     parameters: dict[str, frozenset[str]] = {}
     fixed = constants(graph)
     for node in graph:
@@ -243,7 +232,7 @@ def text_by_layer(prototxt: str) -> Iterator[tuple[str, str]]:
 
 
 def source_lines(places: Iterable[SrcLoc | None]) -> dict[str, list[str]]:
-    """Return the lines of each source file that the locations name, by file. A file that cannot be read is left out."""
+    """Return the lines of the source files that the locations name, except of those that cannot be read."""
     files = dict.fromkeys(loc.file for loc in places if loc is not None)
     lines_by_file = {}
     for file in files:
@@ -281,11 +270,9 @@ def net_page(
     ranges: Ranges | None = None,
 ) -> str:
     """Return the page of a net as HTML: pictures, source, passes, layers and text, with links from each to the others.
-
     ``verified`` is the result of :meth:`lstmc.Net.verify`, ``recipes`` the computation of an imported model's
     parameters, ``ranges`` the result of :meth:`lstmc.Net.ranges`. Raises :class:`~lstmc.errors.DrawingError` without
-    Graphviz.
-    """
+    Graphviz."""
     rows = layer_rows(net)
     keys = {row.layer.name: f"layer-{i}" for i, row in enumerate(rows)}
     drawings = {"rolled": net.draw(rolled=True), "unrolled": net.draw()}
@@ -327,7 +314,6 @@ def net_page(
 
 
 def _run_values(run: RunFacts | None) -> dict[str, Any]:
-    """Return the command, the settings and the curve of a run; empty without one."""
     if run is None:
         return {"command": "", "settings": [], "curve": ""}
     settings = [(name, value) for name, value in run.settings.items() if value is not None]
@@ -338,8 +324,7 @@ STRIP = (180, 36)  # the width and the height of a value over time
 
 
 def range_strip(value: ValueRange) -> dict[str, str]:
-    """Return a value's range over time as SVG paths: ``outline``, ``mean``, and ``zero``, the line of zero. Return none
-    if the value has no finite numbers."""
+    """Return a value's range over time as SVG paths: ``outline``, ``mean``, ``zero``; none without finite numbers."""
     span = max(value.greatest, 0) - min(value.least, 0)
     points = [row for row in value.over_time if all(map(isfinite, row))]
     if not points or not isfinite(span):
@@ -356,7 +341,6 @@ def range_strip(value: ValueRange) -> dict[str, str]:
 
 
 def _passes(net: Net) -> list[dict[str, Any]]:
-    """Return the rows of the passes of a net, with their descriptions."""
     known = [*all_passes(net.backend, net.target), *chain(*net.backend.forms(net.target).values())]
     texts = {each.name: _pass_text(each) for each in known}
     return [{**vars(row), **texts.get(row.name.partition(":")[0], NO_TEXT)} for row in pass_rows(net)]
@@ -399,24 +383,21 @@ def _line_key(file: str, line: int) -> str:
 
 
 def _short_names(places: Iterable[SrcLoc | None]) -> dict[str, str]:
-    """Return the name to show for each file: its last part, or the whole path if another file has the same last
-    part."""
+    """Return the name to show for each file: its last part, or the whole path if another file has the same."""
     files = list(dict.fromkeys(loc.file for loc in places if loc is not None))
     ends = Counter(Path(file).name for file in files)
     return {file: Path(file).name if ends[Path(file).name] == 1 else file for file in files}
 
 
 def _box(row: LayerRow, boxes: Mapping[str, str]) -> str:
-    """Return the box of a layer in the picture of the net: its own box, or the box of the node that writes its first
-    top."""
+    """Return the box of a layer in the picture of the net: its own, or that of the node that writes its first top."""
     return next((boxes[name] for name in (row.layer.name, *row.layer.tops) if name in boxes), "")
 
 
 def _links(
     row: LayerRow | None, keys: Mapping[str, str], files: Mapping[str, str], boxes: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the key of a layer, and its links: to its line in the source, and to its box in the picture. All are empty
-    without a layer."""
+    """Return the key of a layer, and its links: to its line in the source, and to its box in the picture; else ""."""
     if row is None:
         return {"key": "", "line": "", "place": "", "box": ""}
     links = {"key": keys[row.layer.name], "line": "", "place": "", "box": _box(row, boxes)}
@@ -428,7 +409,6 @@ def _links(
 def _layer(
     row: LayerRow, keys: Mapping[str, str], files: Mapping[str, str], boxes: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return a layer's row for the page: its names, shapes, costs and links."""
     layer = row.layer
     shapes = ", ".join("?" if shape is None else shape_text(shape) for shape in layer.shapes)
     figures = {"parameters": row.parameters, "flops": row.flops, "memory": row.memory}
@@ -443,8 +423,7 @@ def _leads(
     boxes: Mapping[str, str],
     sources: Container[str],
 ) -> dict[str, dict[str, Any]]:
-    """Return, for each box by its id, its name and its links: to the box's layers, or without layers to its source line
-    in the page."""
+    """Return, for each box by its id, its name and its links: to its layers or, without layers, to its source line."""
     layers: dict[str, list[str]] = {}
     for row in rows:
         layers.setdefault(_box(row, boxes), []).append(keys[row.layer.name])
@@ -457,7 +436,6 @@ def _leads(
 
 
 def _steps(rows: Sequence[LayerRow]) -> list[dict[str, Any]]:
-    """Return the costs of each step, of the layers outside of steps, and of all layers."""
     groups: dict[str, list[LayerRow]] = {}
     for row in rows:
         groups.setdefault(row.step or "outside of steps", []).append(row)

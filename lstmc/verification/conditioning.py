@@ -1,6 +1,5 @@
 """Limits of a comparison with the interpreter: values of the model that are not finite, outputs that rounding alone
-changes, and parameters without effect. Training uses the first too, to name the op at which a run diverged.
-"""
+changes, and parameters without effect. Training uses the first too, to name the op at which a run diverged."""
 
 from __future__ import annotations
 
@@ -28,16 +27,13 @@ BLOCK = 2**18  # elements that are compared, or rounded, at once
 
 
 def relative_gap(actual: Any, expected: Any, scale: float = 0.0) -> float:
-    """Return the largest difference divided by a scale: the largest magnitude in ``expected``, but at least SCALE_FLOOR
-    and ``scale``. The result is NaN if an element is NaN, or infinite in both.
-
-    ``actual`` may have another shape with as many elements, like a blob.
-    """
+    """Return the largest difference divided by the largest magnitude in ``expected``, SCALE_FLOOR or ``scale``: the
+    greatest. It is NaN if an element is NaN, or infinite in both. ``actual`` may have another shape, like a blob, with
+    as many elements."""
     return absolute_gap(actual, expected) / max(largest(expected), SCALE_FLOOR, scale)
 
 
 def absolute_gap(actual: Any, expected: Any) -> float:
-    """Return the largest absolute difference."""
     expected = np.asarray(expected)
     actual = np.asarray(actual).reshape(expected.shape)
     with np.errstate(invalid="ignore", over="ignore"):  # inf - inf is NaN, which no tolerance allows
@@ -47,7 +43,6 @@ def absolute_gap(actual: Any, expected: Any) -> float:
 
 
 def largest(array: Any) -> float:
-    """Return the largest magnitude in an array."""
     return _largest(block.astype(np.float64) for block in _blocks(np.asarray(array)))
 
 
@@ -66,8 +61,7 @@ class NotFinite:
     """The first place at which a value or, if ``gradient``, a gradient is NaN or infinite.
 
     ``what`` is the function or op at ``loc`` in the user's file, or a parameter or an input. ``within`` are the steps
-    of scans that it is in, the innermost first; ``operands`` are the operands of an elementwise op at the first element
-    that is not finite.
+    of scans that it is in, the innermost first; ``operands`` are those of an elementwise op at the first bad element.
     """
 
     what: str
@@ -87,8 +81,7 @@ class NotFinite:
 
 
 def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite | None:
-    """Return where NaN or infinity first occurs in an evaluation, or else in its gradients by ``cotangents``. Return
-    None if all are finite.
+    """Return where NaN or infinity first occurs in an evaluation, or else in its gradients by ``cotangents``, or None.
 
     The place is a parameter or an input; or an op with finite operands whose result is not finite; or an op that makes
     NaN from operands without NaN, such as 0 times a constant infinity.
@@ -109,8 +102,7 @@ def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinit
 
 
 def first_difference(written: Evaluation, model: Evaluation, tolerance: float) -> str:
-    """Return the end of a remark, which names the first value of the model that the written graph computes differently,
-    and its op. Return "" if all values of one name agree."""
+    """Return a remark's end: the first value, with its op, that the written graph computes unlike the model; or ""."""
     values = written.by_name()
     for name, op, expected in _named_values(model):
         value = values.get(name, expected)
@@ -132,8 +124,7 @@ def _named_values(run: Evaluation, prefix: str = "") -> Iterator[tuple[str, str,
 
 
 def _first_gradient(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite | None:
-    """Return where a gradient first becomes NaN or infinite: on the way back at an op, or else in the sum over steps
-    for an input or a parameter. Return None if all gradients are finite."""
+    """Return where a gradient first is NaN or infinite: at an op on the way back, else in a sum over steps. Or None."""
     found: list[NotFinite] = []
 
     def look(step: Evaluation, node: Node, args: Sequence[Array], cts: Arrays, back: Sequence[Array | None]) -> None:
@@ -151,8 +142,7 @@ def _first_gradient(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite
 
 
 def _executed(run: Evaluation) -> Iterator[tuple[Evaluation, Node, list[Array], list[Array]]]:
-    """Yield each node that was executed, in order: its step's evaluation, the node, its operands and its results. A
-    scan is replaced by the nodes of its steps."""
+    """Yield each executed node in order, of scans those of their steps: its evaluation, the node, operands, results."""
     for node in run.graph:
         if isinstance(node.op, Scan):
             steps = run.steps[node.name]
@@ -164,13 +154,12 @@ def _executed(run: Evaluation) -> Iterator[tuple[Evaluation, Node, list[Array], 
 
 
 def _first(array: Array) -> tuple[tuple[int, ...], float]:
-    """Return the index and the value of the first element that is not finite."""
     index = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(array)))
     return index, float(array[index])
 
 
 def _located(step: Evaluation, node: Node, args: Sequence[Array], array: Array, gradient: bool) -> NotFinite:
-    """Return the place of the first element of ``array`` that is not finite, a result or gradient of the node."""
+    """Return the place of the first element of ``array``, a result or gradient of the node, that is not finite."""
     index, value = _first(array)
     operands: tuple[float, ...] = ()
     if isinstance(node.op, Pointwise | Binary) and all(arg.shape in ((), array.shape) for arg in args):
@@ -179,15 +168,13 @@ def _located(step: Evaluation, node: Node, args: Sequence[Array], array: Array, 
 
 
 def without_gradient(gradients: Gradients, graph: Graph) -> list[str]:
-    """Return the parameters whose gradient is zero everywhere, so that no comparison tests them; parameters that are
-    not trained are left out."""
+    """Return the trained parameters whose gradient is zero everywhere, so that no comparison tests them."""
     fixed = {node.name for node in graph if isinstance(node.op, Param) and node.op.fixed}
     return [name for name, array in gradients.params.items() if not array.any() and name not in fixed]
 
 
 def moved_by_numbers(model: Evaluation, rounded: Evaluation) -> Iterator[tuple[str, tuple[Array, Array]]]:
-    """Yield each output's name, and two arrays for the same inputs: the exact output, and the output in lower
-    precision."""
+    """Yield each output's name, and the output for the same inputs in float64 and in lower precision."""
     leaves = {node.name: array for node in model.graph if (array := model.values.get(Ref(node.name))) is not None}
     inputs = {name: rounded.values.get(Ref(name), array) for name, array in leaves.items()}
     exact = forward(model.graph, inputs, leaves).outputs
@@ -209,22 +196,20 @@ class RandomRounding:
         return args
 
     def results(self, graph: Graph, node: Node, args: Sequence[Array], results: Arrays) -> Arrays:
-        """Return a node's results with random rounding; results of scans, and elements that an op only moves, stay."""
+        """Return results with random rounding, except those of scans, and elements that an op only moves."""
         if node.op.moves or isinstance(node.op, Scan | Arg):
             return results
         terms = max((arg.size for arg in args), default=1) / max(sum(result.size for result in results), 1)
         return tuple(self._result(args, result, sqrt(max(terms, 1))) for result in results)
 
     def _result(self, args: Sequence[Array], result: Array, steps: float) -> Array:
-        """Return a result with each number moved by ``steps``, except numbers that are elements of an operand."""
         moved = self.moved(result, steps)
         for block in (block for arg in args for block in _blocks(arg)):
             moved = np.where(np.isin(result, block), result, moved)
         return moved
 
     def moved(self, array: Array, steps: float = 1) -> Array:
-        """Return an array with each number moved up or down by ``steps`` steps of the type, except numbers of few
-        bits."""
+        """Return an array with its numbers moved up or down by ``steps`` steps of the type, but those of few bits."""
         return np.concatenate(
             [self._moved(block, steps) for block in _blocks(array)] or [np.empty(0, self.limits.dtype)]
         ).reshape(array.shape)
@@ -246,10 +231,8 @@ def rounded_results(
     seed: int,
     dtype: DTypeLike,
 ) -> tuple[Evaluation, Gradients]:
-    """Return the evaluation of a graph in float32 or float16 with random rounding, and its gradients.
-
-    These show the rounding of terms that cancel, which another program adds in another order.
-    """
+    """Return the evaluation of a graph in float32 or float16 with random rounding, and its gradients: they show the
+    rounding of terms that cancel, which another program adds in another order."""
     rounding = RandomRounding(seed, dtype)
     run = forward(graph, inputs, weights, dtype, rounding=rounding)
     return run, backward(run, cotangents, convert=rounding.moved)
@@ -280,8 +263,7 @@ def changed_settings(
 
 
 def _settings(graph: Graph, params: Collection[str]) -> dict[str, float]:
-    """Return as numbers by name the multipliers of ``params``, 1 for each output that is carried to an input of the
-    next batch, and the delays of outputs."""
+    """Return by name the multipliers of ``params``, 1 for each output carried to the next batch, and output delays."""
     settings = dict[str, float]()
     for node in graph:
         if isinstance(node.op, Param) and node.name in params:
@@ -293,18 +275,15 @@ def _settings(graph: Graph, params: Collection[str]) -> dict[str, float]:
 
 
 def _carried(output: Output) -> str:
-    """Return the name of the setting that an output is carried to an input of the next batch."""
     assert output.carried_to is not None
     return f"{output.name} carried to {output.carried_to.node}"
 
 
 def with_masks(graph: Graph) -> tuple[Graph, dict[str, Array]]:
     """Return an expanded graph whose dropouts are products with inputs, and arrays for these inputs. Step t of a scan
-    gets the numbers that one dropout of all steps has for step t.
-
-    So a model and its compiled graph agree only if they drop the same values, even if a pass has moved a dropout into a
-    loop or out of it. No number is 0, so that each element shows its factor.
-    """
+    gets the numbers that one dropout of all steps has for step t: so a model and its compiled graph agree only if they
+    drop the same values, even if a pass has moved a dropout into a loop or out of it. No number is 0: each element
+    shows its factor."""
     expanded, masks = Expand().run(graph).graph, dict[str, Array]()
     for node in expanded:
         if isinstance(node.op, Dropout):
@@ -316,6 +295,6 @@ def with_masks(graph: Graph) -> tuple[Graph, dict[str, Array]]:
 
 
 def zeros_dropped(run: Evaluation, dropouts: Mapping[str, Ref]) -> list[str]:
-    """Return the names of the dropouts that read a zero, so that their output does not show whether the zero was
-    dropped. ``dropouts`` maps each name to the value that the dropout reads."""
+    """Return the dropouts that read a zero, so that their output does not show whether it was dropped. ``dropouts``
+    maps each name to the value that the dropout reads."""
     return [name for name, ref in dropouts.items() if (run.values[ref] == 0).any()]

@@ -78,11 +78,8 @@ class InterpreterExecutor(Executor):
 
 def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, ...]:
     """Return the inputs for which gradients of ``outputs`` are compared: without indices, labels and other inputs that
-    have no gradient.
-
-    The model decides, not the compiled graph: a gradient that a pass lost is a difference. A state that a layer carries
-    itself (Caffe's LSTM) is not an input of the net.
-    """
+    have no gradient. The model decides, not the compiled graph: a gradient that a pass lost is a difference. A state
+    that a layer carries itself (Caffe's LSTM) is not an input of the net."""
     whole = {
         n.name for n in compiled.model if isinstance(n.op, ops.Input) and isinstance(n.op.values, ops.IntegerRange)
     }
@@ -93,8 +90,7 @@ def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, .
 def forward_only(
     compiled: Compiled, arrays: RunArrays, values: dict[str, Array], absent: str, program: str, **more: Any
 ) -> Execution:
-    """Return the execution of a net without a backward pass. ``absent`` says why some values are missing, and ``more``
-    are other fields of the execution."""
+    """Return the execution of a net without a backward pass; ``absent`` says why some values are missing."""
     gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
     names = (name for node in compiled.expanded for name in node.names if name not in values)
     lost = dict.fromkeys(gradients, f"{program} has no backward pass")
@@ -116,8 +112,7 @@ def check(
     given: Mapping[str, Array] | None = None,
     scale: float = 1.0,
 ) -> Report:
-    """Run a compiled net in ``executor`` and compare it with the interpreter. Inputs that are not ``given`` are random
-    numbers times ``scale``."""
+    """Run a compiled net in ``executor`` and compare it with the interpreter; inputs not ``given`` are random."""
     arrays = random_arrays(compiled, weights, seed, given, scale)
     report_activity(f"running the net on {executor.name}")
     execution = executor.run(compiled, artifact, arrays)
@@ -136,9 +131,9 @@ def check_training(
     seed: int = 0,
     given: Mapping[str, Array] | None = None,
 ) -> Report:
-    """Run a net with dropouts as training does, and compare it with the interpreter on the masks that the net drew. The
-    masks are those of the compiled net's steps, so its graph is the reference: this checks the places and the effects
-    of dropouts, and :func:`check` checks the rest."""
+    """Run a net with dropouts as training does, and compare it with the interpreter on the masks that the net drew.
+    These belong to the compiled net's steps, so its graph is the reference: this checks the places and the effects of
+    dropouts, and :func:`check` checks the rest."""
     arrays = random_arrays(compiled, weights, seed, given)
     report_activity(f"running the net on {executor.name}, as in training")
     execution = executor.run_training(compiled, artifact, arrays)
@@ -172,7 +167,7 @@ def _report(
     execution: Execution,
 ) -> Report:
     """Return the report of an execution. ``against`` is the reference, with the graph whose values correspond to the
-    net's blobs. ``model`` is the model, evaluated on the same arrays: only its own rounding can excuse a difference."""
+    net's blobs. ``model`` is evaluated on the same arrays: only its own rounding can excuse a difference."""
     reference, graph = against
     expanded = forward(graph, arrays.inputs, arrays.weights, rounding=execution.rounding)
     gradients = backward(reference, arrays.cotangents)
@@ -223,9 +218,8 @@ def _report(
 
 
 def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, passed: bool) -> tuple[str, frozenset[str]]:
-    """Return a remark on NaN or infinity in the model itself, and the names of the gradients that have such numbers.
-    The remark is empty if all numbers are finite; gradients are named only if all values are finite. The model is
-    evaluated in float64, and also in float32 if the net differs."""
+    """Return a remark on NaN or infinity in the model itself, "" if there is none, and the names of such gradients, if
+    all values are finite. The model is evaluated in float64, and also in float32 if the net differs."""
     runs: Iterator[tuple[Evaluation, Gradients, str]] = iter([(model, gradients, "with these inputs and parameters")])
     if not passed:
         single = forward(model.graph, arrays.inputs, arrays.weights, np.float32)
@@ -242,7 +236,6 @@ def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, pass
 
 
 def _is_of(difference: Difference, gradients: Collection[str]) -> bool:
-    """Return whether a difference is of one of these ``gradients``."""
     return difference.kind == "gradient" and difference.name in gradients
 
 
@@ -253,7 +246,6 @@ def interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike) -> Execution:
 
 
 def _execution(run: Evaluation, gradients: Gradients) -> Execution:
-    """Return an evaluation and its gradients as the execution of a net."""
     return Execution(run.by_name(), gradients.inputs, gradients.params)
 
 
@@ -265,10 +257,9 @@ def own_rounding(
     dtype: DTypeLike = np.float32,
     gradients: Gradients | None = None,
 ) -> Iterator[dict[Key, float]]:
-    """Yield how much rounding to ``dtype`` changes a graph's results, by kind and name of the result. The graph runs
-    several times with random rounding. After each run, the largest relative differences of all runs so far are yielded:
-    of the outputs, of the gradients of ``inputs`` and all parameters, and with ``scans`` of every blob. ``gradients``
-    are the graph's exact gradients, if known."""
+    """Yield how much rounding to ``dtype`` changes a graph's results, by kind and name: the largest relative
+    differences of all runs so far, with random rounding, of the outputs, of the gradients of ``inputs`` and all
+    parameters, and with ``scans`` of every blob. ``gradients`` are the graph's exact gradients, if known."""
     moved = dict[Key, float]()
     gradients = backward(run, arrays.cotangents) if gradients is None else gradients
     inputs = [name for name in inputs if name in gradients.inputs]  # a compiled graph may do without one
@@ -290,8 +281,7 @@ def within_rounding(
     weights: Mapping[str, Array],
     dtype: DTypeLike,
 ) -> tuple[Difference, ...]:
-    """Return ``compared``, the differences of a graph's outputs, with a larger tolerance for an output that rounding to
-    ``dtype`` alone moves further than its tolerance."""
+    """Return a graph's differences; outputs that rounding to ``dtype`` moves further get a larger tolerance."""
 
     def own() -> Iterator[dict[Key, float]]:
         yield from own_rounding(forward(graph, inputs, weights), RunArrays(inputs, weights, {}), dtype=dtype)
@@ -311,8 +301,7 @@ def ill_conditioned(difference: Difference, dtype: DTypeLike) -> str:
 def _written_faults(
     compared: Iterable[Difference], model: Evaluation, compiled: Compiled, arrays: RunArrays
 ) -> Iterator[str]:
-    """Yield a remark for each output whose difference is in the net's own layers, independent of the runtime: the
-    layers compute something else, or are right in float64 and wrong in float32."""
+    """Yield a remark for each output that differs in any runtime: the layers are wrong, or round more in float32."""
     failed = [d for d in compared if d.kind == "output" and not d.passed]
     if not failed:
         return
@@ -335,7 +324,7 @@ def _written_faults(
 
 
 def _settings(compiled: Compiled, execution: Execution) -> Iterable[Difference]:
-    """Yield a difference for each setting of training that is not the model's. Nets that are not trained have none."""
+    """Yield a difference for each setting of training that is not the model's; a net that is not trained has none."""
     if not compiled.trained:
         return
     for name, expected, actual in changed_settings(compiled.model, compiled.expanded, execution.settings):
@@ -344,8 +333,7 @@ def _settings(compiled: Compiled, execution: Execution) -> Iterable[Difference]:
 
 
 def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
-    """Yield the differences between the model and the compiled graph if all dropouts multiply by the same fixed
-    numbers: they show that a dropout was moved to another value. Nets that are not trained have no dropouts."""
+    """Yield the differences of a trained net if all dropouts multiply by the same numbers: one was moved elsewhere."""
     graphs = (compiled.model, compiled.expanded) if compiled.trained else ()
     if not any(isinstance(node.op, ops.Dropout) for graph in graphs for node in all_nodes(graph)):
         return
@@ -370,14 +358,13 @@ def _outputs(graph: Graph, reference: Evaluation, execution: Execution) -> Itera
 
 
 def _tolerance(execution: Execution) -> float:
-    """Return the relative tolerance of the values of an execution."""
     return VALUE_TOLERANCE if execution.tolerance is None else execution.tolerance
 
 
 def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[Difference]:
-    """Yield the differences of the net's blobs from the values of the expanded graph. The steps of one name are
-    compared together. A piece of a blob is as exact as the blob that it was cut from, so its difference is relative to
-    the magnitude of that blob."""
+    """Yield the differences of the net's blobs from the values of the expanded graph, all steps of one name together. A
+    piece of a blob is as exact as the blob that it was cut from: its difference is relative to the magnitude of that
+    blob."""
     groups: dict[str, list[tuple[Array, Array, float]]] = {}
     scales: dict[Ref, float] = {}
     for ref, value in expanded.values.items():
@@ -400,8 +387,7 @@ def _of_all_steps(graph: Graph, ref: Ref, scans: Mapping[str, Scan]) -> str:
 
 
 def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]) -> Iterable[Difference]:
-    """Yield the differences of the gradients of ``inputs`` and of parameters, except gradients that are not
-    available."""
+    """Yield the differences of the gradients of ``inputs`` and of parameters, except those that are not available."""
     for expected, actual in (
         ({name: reference.inputs[name] for name in inputs}, execution.input_gradients),
         (reference.params, execution.param_gradients),
@@ -414,8 +400,7 @@ def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]
 
 
 def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[NotCompared]:
-    """Yield the values of the expanded graph that the executor does not return, with the reason. Weights are left out:
-    they are inputs of the run."""
+    """Yield the values of the expanded graph, but weights, that the executor does not return, with the reason."""
     groups: dict[tuple[str, str], int] = {}
     precomputed = precomputed_nodes(expanded)
     for ref in expanded.refs():
@@ -428,7 +413,6 @@ def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Sca
 
 
 def _untold_gradients(reference: Gradients, execution: Execution) -> Iterable[NotCompared]:
-    """Yield the gradients that the executor does not return, with the reason."""
     for name in (*reference.inputs, *reference.params):
         if name in execution.not_available:
             yield NotCompared("gradient", name, 1, execution.not_available[name])
@@ -437,8 +421,8 @@ def _untold_gradients(reference: Gradients, execution: Execution) -> Iterable[No
 def _compare(
     kind: str, name: str, pairs: Sequence[tuple[Any, Any]], tolerance: float, scales: Iterable[float] = repeat(0.0)
 ) -> Difference:
-    """Return the largest absolute and relative difference over pairs (expected, actual) of arrays. Relative differences
-    are to the magnitude of the expected array or, if larger, to the pair's number in ``scales``."""
+    """Return the largest absolute and relative difference over pairs (expected, actual) of arrays. The latter is
+    relative to the magnitude of the expected array or, if larger, to the pair's number in ``scales``."""
     gaps, relative_gaps = [0.0], [0.0]
     for (expected, actual), scale in zip(pairs, scales, strict=False):
         gaps.append(absolute_gap(actual, expected))
@@ -463,8 +447,8 @@ def random_inputs(
     compiled: Compiled, seed: int, given: Mapping[str, Array] | None = None, scale: float = 1.0
 ) -> dict[str, Array]:
     """Return random float64 values for every input that is fed, and the values of constant inputs. ``given`` inputs are
-    unchanged; other inputs are normal numbers of standard deviation ``scale``, or from the input's domain
-    ``values``. Of an input that the model compares with a number, about every fourth row is that number."""
+    unchanged; others are normal numbers of standard deviation ``scale``, or from the input's domain ``values``. Of an
+    input that the model compares with a number, about every fourth row is that number."""
     inputs: dict[str, Array] = dict(given or {})
     compared = compared_inputs(compiled.model)
     for node in compiled.model:
@@ -486,8 +470,8 @@ def random_inputs(
 
 
 def compared_inputs(graph: Graph) -> dict[str, list[tuple[float, int | None]]]:
-    """Return the numbers that the model compares elements of an input with, by input: a random number is equal to none
-    of them. With each is the axis along which all elements must be equal to it, or None.
+    """Return by input the numbers that the model compares its elements with, which a random number never equals. With
+    each is the axis along which all elements must be equal to it, or None.
 
     Such a comparison is ``step(abs(x - number))``, or the step of the largest of these along an axis.
     """
@@ -519,8 +503,8 @@ def inputs_of_domain(
     given: Mapping[str, Array] | None = None,
     scale: float = 1.0,
 ) -> tuple[dict[str, Array], bool]:
-    """Return random inputs, and whether they have no negative numbers because the model is not finite with these. The
-    reason is a logarithm or a power of an input. An input with declared ``values`` is drawn from these."""
+    """Return random inputs, and whether they have no negative numbers because the model, with a logarithm or a power,
+    is not finite with these. An input with declared ``values`` is drawn from these."""
     inputs = random_inputs(compiled, seed, given, scale)
     if not any(isinstance(node.op, ops.Log | ops.Power) for node in all_nodes(compiled.model)):
         return inputs, False
@@ -540,10 +524,8 @@ def random_arrays(
     given: Mapping[str, Array] | None = None,
     scale: float = 1.0,
 ) -> RunArrays:
-    """Return inputs, times ``scale``, and cotangents drawn by ``seed``, with ``given`` inputs unchanged.
-
-    An output that the compiled graph lacks, such as a state that a layer carries itself, gets no cotangent.
-    """
+    """Return inputs, times ``scale``, and cotangents drawn by ``seed``, with ``given`` inputs unchanged. An output that
+    the compiled graph lacks, such as a state that a layer carries itself, gets no cotangent."""
     types = {o.name: compiled.model.type(o.ref) for o in compiled.model.outputs}
     written = {o.name for o in compiled.expanded.outputs}
     cotangents = {
@@ -578,8 +560,7 @@ def check_scales(
     seed: int = 0,
     given: Mapping[str, Array] | None = None,
 ) -> Report:
-    """Check a net as :func:`check` does. If it agrees, check it also with inputs ``LARGE`` times as large, which
-    saturate gates. Inputs with ``values`` stay within these."""
+    """Check a net as :func:`check` does, and then with inputs ``LARGE`` times as large, which saturate gates."""
     report = check(compiled, artifact, weights, executor, seed, given)
     if not report.passed or not free_inputs(compiled, given or {}):
         return report

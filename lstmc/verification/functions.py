@@ -55,11 +55,9 @@ def log(x: Number) -> Number:
 
 
 def _without_squares(x: Number) -> Number:
-    """Return x with r + e r - e in place of r r, where r is exp(relu(y)) and e is exp(y), so that r is 1 or e.
-
-    So log(1 + exp(-abs(y))) becomes log(1 + exp(y)) - relu(y). Roots of r and e are replaced only if the number of
-    terms does not grow.
-    """
+    """Return x with r + e r - e in place of r r, where r is exp(relu(y)) and e is exp(y), so that r is 1 or e. So log(1
+    + exp(-abs(y))) becomes log(1 + exp(y)) - relu(y). Roots of r and e are replaced only if the number of terms does
+    not grow."""
     for monomial, value in x.terms.items():
         for atom, exponent in monomial:
             if atom.kind != "exp" or exponent <= 0:
@@ -103,7 +101,6 @@ def relu(x: Number) -> Number:
 
 
 def _not_negative(atom: Atom, exponent: Rational) -> bool:
-    """Return whether a power of an atom is never negative."""
     return atom.kind in ("relu", "exp", "positive") or exponent % 2 == 0
 
 
@@ -194,17 +191,13 @@ def _written_out(x: Number, atom: Atom, exponent: Rational) -> Number:
 
 
 def _differ_at_a_point(x: Number, y: Number) -> bool:
-    """Return whether two polynomials in atoms certainly have different values if each atom gets a fixed value: then no
-    identity makes them equal.
-
-    Functions that appear in no identity are treated as symbols. A root of a negative number is complex; all its powers
-    use the same root.
-    """
+    """Return whether two polynomials in atoms certainly differ if each atom gets a fixed value: no identity makes them
+    equal. Functions that appear in no identity count as symbols. All powers of a negative number's root use the same
+    root."""
     values: dict[Atom, complex] = {}
 
     def value(atom: Atom) -> complex:
-        """Return the value of an atom at the point: computed if the atom's meaning is known, else chosen by its
-        number."""
+        """Return the value of an atom at the point: by its meaning, or else chosen by its number."""
         if atom not in values:
             meaning = MEANINGS.get(atom.kind)
             if meaning is None:
@@ -231,8 +224,8 @@ def zero_by_cases(x: Number) -> bool:
 
 
 def _is_zero(x: Number, compared: Sequence[Atom], known: Mapping[Number, bool]) -> bool:
-    """Return whether a number is 0 in each case of the comparisons ``compared``. A number in ``known`` is known to be
-    positive if its value is true, and otherwise to be at least 0."""
+    """Return whether a number is 0 in each case of the comparisons ``compared``. A number in ``known`` is positive if
+    its value there is true, and otherwise at least 0."""
     if not x.terms or not compared:
         return not x.terms
     atom, *others = compared
@@ -245,8 +238,8 @@ def _is_zero(x: Number, compared: Sequence[Atom], known: Mapping[Number, bool]) 
 
 
 def _with_sums(known: Mapping[Number, bool], fact: Number, strict: bool) -> Mapping[Number, bool] | None:
-    """Return the facts ``known`` with one more fact, and with the sum of this fact and each known fact. Return None if
-    they contradict each other. ``strict``: the number ``fact`` is positive, not only at least 0."""
+    """Return the facts ``known`` with one more fact, and its sums with each of them; None if they contradict each
+    other. ``strict``: the number ``fact`` is positive, not only at least 0."""
     facts = dict(known)
     for total, more in [(fact, strict), *((sum_of(fact, other), strict or each) for other, each in known.items())]:
         if total.value is None:

@@ -48,8 +48,7 @@ class NativeScan(Op):
 
 
 class _Pass:
-    """The forward pass of a native scan, which is run when this object is made, and its memory, which the backward pass
-    reads."""
+    """The forward pass of a native scan, run when this object is made; the backward pass reads its memory."""
 
     def __init__(self, op: NativeScan, args: Arrays) -> None:
         """Allocate results and memory, and run the forward pass of ``op`` on the operands ``args`` in float32."""
@@ -70,8 +69,7 @@ class _Pass:
         return _addresses(bottoms), _addresses(weights)
 
     def gradients(self, cts: Arrays) -> tuple[Array | None, ...]:
-        """Return the gradient of each operand from the gradients of the results; None for an initial state that is a
-        number in the code."""
+        """Return each operand's gradient from those of the results; None for an initial state that is a number."""
         cotangents = [np.ascontiguousarray(ct, np.float32) for ct in cts]
         grads = {slot: np.zeros_like(self.args[slot]) for slot in (*self.bottoms, *self.weights)}
         of_bottoms, of_weights = ([grads[slot] for slot in slots] for slots in (self.bottoms, self.weights))

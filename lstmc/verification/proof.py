@@ -25,15 +25,7 @@ from lstmc.process.status import gc_paused, report_activity
 from lstmc.types import shape_text
 from lstmc.verification.conditioning import SCALE_FLOOR
 from lstmc.verification.functions import equal, log, maximum, positive, relu, symmetric
-from lstmc.verification.symbols import (
-    Algebra,
-    BudgetExceeded,
-    NoRule,
-    Number,
-    exp,
-    power,
-    rational,
-)
+from lstmc.verification.symbols import Algebra, BudgetExceeded, NoRule, Number, exp, power, rational
 
 BUDGET = 1_000_000  # products of two terms: some seconds
 POINTS = 2  # random points at which graphs are compared before a proof
@@ -47,8 +39,8 @@ LIMITS = ((1, 16, 300), (1, None, 300), (32, None, 300), (1, 16, 20_000), (800, 
 
 @dataclass(frozen=True)
 class Claim:
-    """One array that two graphs compute: ``kind`` is output or gradient. ``reason`` says why the arrays are not proved
-    equal, and is empty if they are. ``refuted``: the arrays differ at some numbers."""
+    """One array, an output or a gradient, that two graphs compute. ``reason`` says why the arrays are not proved equal,
+    and is empty if they are. ``refuted``: the arrays differ at some numbers."""
 
     kind: str
     name: str
@@ -57,17 +49,14 @@ class Claim:
 
     @property
     def proved(self) -> bool:
-        """Whether the arrays are proved equal."""
         return not self.reason
 
 
 @dataclass(frozen=True)
 class Proof:
-    """The proved and unproved claims on two graphs.
-
-    ``shapes`` are the shapes of the inputs. The proof holds only for the drawn values of the ``integers`` inputs, and
-    if ``trained`` only for the trained parameters. ``rounded``: constants agree in the digits of floats.
-    """
+    """The claims on two graphs. ``shapes`` are those of the inputs. The proof holds only for the drawn values of the
+    ``integers`` inputs, and if ``trained`` only for the trained parameters. ``rounded``: constants agree in the digits
+    of floats."""
 
     claims: tuple[Claim, ...]
     shapes: Mapping[str, tuple[int, ...]]
@@ -77,7 +66,6 @@ class Proof:
 
     @property
     def proved(self) -> bool:
-        """Whether all claims are proved."""
         return all(claim.proved for claim in self.claims)
 
     @property
@@ -90,8 +78,7 @@ class Proof:
         return f"for all real {leaves} at these sizes ({shapes}){drawn}{rounded}"
 
     def lines(self) -> list[str]:
-        """Return one sentence with all proved claims, and one sentence for each reason with the claims that are not
-        proved."""
+        """Return a sentence with all proved claims, and one for each reason with the claims that are not proved."""
         groups: dict[str, dict[str, list[str]]] = {}
         for claim in sorted(self.claims, key=lambda claim: not claim.refuted):
             groups.setdefault(claim.reason, {}).setdefault(claim.kind, []).append(claim.name)
@@ -120,7 +107,7 @@ def prove(before: Graph, after: Graph, gradients: bool = True, budget: int = BUD
 
 
 def _refutation(before: Graph, after: Graph, gradients: bool) -> Proof | None:
-    """Return a proof that proves nothing and names the arrays that differ at random numbers. Return None if no array
+    """Return a proof that names the arrays that differ at random numbers, and proves nothing. Return None if none
     differs, or if the interpreter cannot compute with real numbers."""
     refuted, names = dict[tuple[str, str], str](), list[tuple[str, str]]()
     integers = tuple(node.name for node in _free_leaves(before, Input) if _is_integer(node))
@@ -154,8 +141,8 @@ def _refutation(before: Graph, after: Graph, gradients: bool) -> Proof | None:
 
 
 def _counterexample(expected: Array, actual: Array) -> str:
-    """Return in words the element at which two arrays of floats differ most, with its actual and expected number.
-    Return "" if the arrays differ by no more than rounding, or have different shapes."""
+    """Return in words the element at which two arrays of floats differ most, with both numbers. Return "" if the arrays
+    differ by no more than rounding, or have different shapes."""
     if expected.shape != actual.shape:
         return ""  # the proof itself reports different shapes
     known = np.isfinite(expected) & np.isfinite(actual)
@@ -169,8 +156,7 @@ def _counterexample(expected: Array, actual: Array) -> str:
 
 @gc_paused()
 def best_proof(attempt: Callable[[Algebra], Proof], budget: int = BUDGET) -> Proof:
-    """Return the proof with the most proved claims, among attempts with each entry of LIMITS; a proof of all claims
-    ends the attempts."""
+    """Return the proof with the most proved claims, of attempts with the entries of LIMITS up to a complete proof."""
     proofs: list[Proof] = []
     for limits in LIMITS:
         algebra = Algebra(budget, *limits)
@@ -194,7 +180,7 @@ def claims(kind: str, names: Sequence[str], compute: Callable[[], Pair]) -> list
 
 
 def _prove(before: Graph, after: Graph, gradients: bool, algebra: Algebra) -> Proof:
-    """Return the proof of one attempt: both graphs are run on the same symbols, forward and backward, and compared."""
+    """Return the proof of one attempt: both graphs run on the same symbols, forward and backward, and are compared."""
     inputs = symbolic_leaves(before, Input, algebra)
     params = symbolic_leaves(before, Param, algebra)
     shapes = {name: array.shape for name, array in inputs.items()}
@@ -241,21 +227,20 @@ def _is_integer(node: Node) -> bool:
 
 
 def _drawn(node: Node, seed: int) -> Array:
-    """Return random numbers for an input or a parameter."""
     domain = node.op.values if isinstance(node.op, Input) else None
     return drawn(seed, node.name, node.types[0].shape, domain)
 
 
 def _gradients(run: Evaluation, cotangents: Mapping[str, Array]) -> dict[str, Array]:
-    """Return by name the gradients of inputs and parameters, for the cotangents of the outputs that the graph has."""
+    """Return the gradients of inputs and parameters by name, for the cotangents of outputs that the graph has."""
     outputs = {output.name for output in run.graph.outputs}
     gradients = backward(run, {name: ct for name, ct in cotangents.items() if name in outputs})
     return gradients.inputs | gradients.params
 
 
 def _difference(kind: str, expected: Array, actual: Array | None) -> str:
-    """Return in words the first place at which the normal forms of two arrays differ, or why they cannot be compared.
-    Return "" if there is no difference. An absent gradient is zero."""
+    """Return in words where two arrays' normal forms first differ, or why they cannot be compared; "" without
+    difference. An absent gradient is zero."""
     if actual is None and kind == "output":
         return "the compiled graph does not have it"
     actual = np.zeros(expected.shape) if actual is None else actual
@@ -275,7 +260,6 @@ def _difference(kind: str, expected: Array, actual: Array | None) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return in words why no normal form was computed."""
     cause = error.__cause__ or error
     if isinstance(cause, BudgetExceeded):
         return "its normal form is past the budget"
@@ -336,7 +320,7 @@ class SymbolicArray(np.ndarray):
         return symbolic(np.frompyfunc(normal, ufunc.nin, 1)(*map(_plain, inputs)))
 
     def __array_function__(self, function: Any, types: Iterable[type], args: Any, kwargs: Any) -> Any:
-        """Compute np.where of symbolic operands by arithmetic; leave any other function to NumPy."""
+        """Compute np.where of symbolic operands by arithmetic; leave other functions to NumPy."""
         if function is np.where and any(np.asarray(each).dtype == object for each in args):
             where, one, other = (symbolic(np.asarray(each, object)) for each in args)
             return where * one + (1 - where) * other
@@ -346,7 +330,6 @@ class SymbolicArray(np.ndarray):
 
 
 def _reduced(function: Callable[..., Any], x: Any, axis: int | None = 0, keepdims: bool = False, **_: Any) -> Any:
-    """Return the reduction of an array along an axis by a function of two numbers."""
     rows = np.moveaxis(x, axis or 0, 0) if axis is not None else x.reshape(-1)
     reduced = np.asarray(reduce(np.frompyfunc(function, 2, 1), rows), object)
     return np.expand_dims(reduced, axis) if keepdims and axis is not None else reduced

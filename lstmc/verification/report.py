@@ -17,13 +17,9 @@ MARGIN = 2
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of the arrays of one name: ``kind`` is output, blob or gradient; ``name`` has ``*`` for every
-    step.
-
-    Kind function: the result of a function of the written file, which must be exact to the bit. Kind setting: a setting
-    of training, which no array of a run shows; it is listed only if it differs. Kind numbers: an output in lower
-    precision.
-    """
+    """The difference of the arrays of one name, with ``*`` for every step. ``kind`` is output, blob, gradient, or:
+    function, the result of a function of the written file, exact to the bit; setting, of training, which no array of a
+    run shows, listed only if it differs; numbers, an output in lower precision."""
 
     kind: str
     name: str
@@ -39,8 +35,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class NotCompared:
-    """Arrays that an executor did not return, ``count`` of them under one name with ``*`` for every step, and the
-    reason."""
+    """``count`` arrays of one name, with ``*`` for every step, that an executor did not return, and the reason."""
 
     kind: str
     name: str
@@ -99,14 +94,12 @@ def bounded(
     exact: bool,
     by_written: Collection[str] = ("blob",),
 ) -> list[Difference]:
-    """Return the differences with their tolerances; a difference beyond its limit gets a multiple of the effect of
-    rounding as tolerance.
+    """Return the differences with tolerances; beyond its limit a difference gets a multiple of the effect of rounding.
 
-    A kind in ``by_written``, such as a blob, is compared with the ``written`` graph, and its tolerance comes from the
-    rounding of that graph. Outputs and gradients are compared with the model, and their tolerance comes from the
-    rounding of the model's ``own`` graph, because a pass must not increase the rounding of a net. If values are
-    ``exact`` float32, each tolerance is first set to LEAST_TOLERANCE. Runs with random rounding stop as soon as all
-    differences are within their tolerances.
+    A kind in ``by_written``, such as a blob, is compared with the ``written`` graph, whose rounding gives its
+    tolerance; outputs and gradients with the model, by the rounding of the model's ``own`` graph: a pass must not
+    increase the rounding of a net. If values are ``exact`` float32, each tolerance is first set to LEAST_TOLERANCE.
+    Runs with random rounding stop as soon as all differences are within their tolerances.
     """
     kinds = ("output", "blob", "gradient") if exact else ()
     differences = [replace(d, tolerance=LEAST_TOLERANCE) if d.kind in kinds else d for d in compared]

@@ -1,9 +1,8 @@
-"""Symbolic numbers in normal form.
+"""Symbolic numbers in normal form: polynomials with rational coefficients in atoms.
 
-A number is a polynomial with rational coefficients in atoms. An atom is a symbol, or a function of such polynomials,
-and a function has only the identities of this module. Numbers with equal normal forms are equal for all
-real values of the symbols for which both are defined: where no divisor is 0, and every operand of a logarithm or of a
-root is positive. Different normal forms prove nothing.
+An atom is a symbol, or a function of such polynomials, and a function has only the identities of this module. Numbers
+with equal normal forms are equal for all real values of the symbols for which both are defined: where no divisor is 0,
+and every operand of a logarithm or of a root is positive. Different normal forms prove nothing.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ class Number(LinearCombination[Monomial]):
 
     @property
     def value(self) -> Rational | None:
-        """The value of the number if it is a constant, and None otherwise."""
+        """The value of a constant; None for any other number."""
         if not self.terms:
             return 0
         constant: Rational | None = self.terms.get(()) if len(self.terms) == 1 else None
@@ -107,7 +106,6 @@ class Number(LinearCombination[Monomial]):
         return Fraction(self.terms[min(self.terms)])
 
     def over(self, divisor: Fraction) -> Number:
-        """Return the quotient by a constant."""
         return self if divisor == 1 else self.scaled(1 / divisor)
 
     @property
@@ -116,11 +114,9 @@ class Number(LinearCombination[Monomial]):
         return next((monomial[0][0].algebra for monomial in self.terms if monomial), None)
 
     def without(self, monomials: Container[Monomial]) -> Number:
-        """Return the number without the terms that have these ``monomials``."""
         return Number({own: value for own, value in self.terms.items() if own not in monomials})
 
     def times(self, monomial: Monomial, by: Rational = 1) -> Number:
-        """Return the number times a monomial and a constant."""
         return Number({self.product(own, monomial): value * by for own, value in self.terms.items()})
 
     def __add__(self, other: Any) -> Any:
@@ -188,12 +184,12 @@ class Number(LinearCombination[Monomial]):
 
 
 class Algebra:
-    """The atoms of one proof.
+    """The atoms of one proof. ``budget`` is the number of terms that may be added and multiplied in all.
 
-    ``budget`` is the number of terms that may be added and multiplied in all. In a product of more than ``largest``
-    terms the longer factor becomes one atom. That is sound, but an equal factor in another notation becomes another
-    atom. A value of a graph with more than ``longest`` terms becomes an atom too. ``last`` is the maximum of products
-    of terms in one step of a comparison. ``rounded``: constants that agree in only DIGITS digits were taken as equal.
+    In a product of more than ``largest`` terms the longer factor becomes one atom. That is sound, but an equal factor
+    in another notation becomes another atom. A value of a graph with more than ``longest`` terms becomes an atom too.
+    ``last`` is the maximum of products of terms in one step of a comparison. ``rounded``: constants that agree in only
+    DIGITS digits were taken as equal.
     """
 
     def __init__(self, budget: int = 10**6, largest: int = 800, longest: int | None = None, last: int = 300) -> None:
@@ -211,7 +207,6 @@ class Algebra:
         self.maxima, self.growths, self._exact, self._near = {}, {}, {}, {}
 
     def symbol(self, name: str) -> Number:
-        """Return a new symbol."""
         return Number.atom(self._new("symbol", (), name))
 
     def function(self, kind: str, *operands: Number) -> Number:
@@ -232,8 +227,7 @@ class Algebra:
         return atom
 
     def factors(self, one: Number, two: Number) -> tuple[Number, Number]:
-        """Return two factors whose product is not too long: if it would be, the longer factor becomes an atom, and so
-        does the other factor if it is long too."""
+        """Return two factors whose product is short: of a long product the longer factor, or both, become atoms."""
         if len(one) * len(two) > self.largest and min(len(one), len(two)) > 1:
             one, two = sorted((one, two), key=len, reverse=True)
             one = self.whole(one)
@@ -243,12 +237,10 @@ class Algebra:
         return one, two
 
     def shortened(self, x: Number) -> Number:
-        """Return a value of a graph; if it has more than ``longest`` terms, they become one atom."""
         return x if self.longest is None or len(x) <= self.longest else self.whole(x)
 
     def whole(self, x: Number) -> Number:
-        """Return a sum as a product: the common factors of its terms, its first coefficient, and one atom that stands
-        for the rest."""
+        """Return a sum as a product: its terms' common factors, its first coefficient, and one atom for the rest."""
         shared = shared_factors(x)
         rest = x.times(inverse(shared))
         return Number({Number.product(shared, ((self.atom("value", rest.over(rest.lead)), 1),)): rational(rest.lead)})
@@ -274,8 +266,8 @@ def _rounded(number: Number) -> Any:
 
 @lru_cache(maxsize=4096)
 def rational(value: Any) -> Rational:
-    """Return a constant of a graph as a rational number. For a float this is the simplest fraction within its rounding,
-    so 0.1 becomes 1/10, and so does 0.1 * 3 / 3. A number too small to change any normal float becomes 0. Raises
+    """Return a constant of a graph as a rational number: for a float the simplest fraction within its rounding, so 0.1
+    becomes 1/10, and so does 0.1 * 3 / 3. A number too small to change any normal float becomes 0. Raises
     :class:`NoRule` for a number that is not finite."""
     if isinstance(value, Fraction):
         return value.numerator if value.denominator == 1 else value
@@ -312,15 +304,13 @@ def constant_power(value: Rational, exponent: Rational) -> Rational:
 
 
 def _multiplied_out(number: Number) -> Number:
-    """Return a number in which whole powers of sums, and tanh(y) exp(2 y), are multiplied out. Two equal roots are such
-    a power."""
+    """Return a number in which whole powers of sums, also two equal roots, and tanh(y) exp(2 y) are multiplied out."""
     parts = {m: part for m, v in number.terms.items() if (part := _term_multiplied_out(m, v)) is not None}
     return sum_of(number.without(parts), *parts.values()) if parts else number
 
 
 def _term_multiplied_out(monomial: Monomial, value: Rational) -> Number | None:
-    """Return a term with a whole power of a sum, or tanh(y) exp(2 y), multiplied out. Return None if the term has
-    neither."""
+    """Return a term with a whole power of a sum, or tanh(y) exp(2 y), multiplied out; None if it has neither."""
     for atom, exponent in monomial:
         if exponent < 1 or exponent != int(exponent) or atom.kind not in ("power", "tanh"):
             continue
@@ -335,8 +325,8 @@ def _term_multiplied_out(monomial: Monomial, value: Rational) -> Number | None:
 
 
 def _quotient_by_growth(tanh: Atom, monomial: Monomial) -> tuple[Monomial, Number] | None:
-    """Divide a monomial by e = exp(2 y), and return the quotient and tanh(y) e = e - 1 - tanh(y), or both with 1 / e in
-    place of e. Return None if neither e nor 1 / e is a factor of the monomial."""
+    """Divide a monomial by e = exp(2 y): return the quotient and tanh(y) e = e - 1 - tanh(y), or both with 1 / e in
+    place of e. Return None if neither is a factor of the monomial."""
     exponents = dict(monomial)
     if not any(atom.kind == "exp" for atom in exponents):
         return None
@@ -368,7 +358,7 @@ def product_of(*numbers: Number) -> Number:
 
 
 def power(x: Number, exponent: Rational) -> Number:
-    """Return x ** exponent, as a product of powers: of each positive factor of x, and of the rest, which is divided by
+    """Return x ** exponent as a product of powers: of each positive factor of x, and of the rest, which is divided by
     its leading coefficient and becomes an atom. For a whole exponent every factor may be treated as positive."""
     if exponent == 0:
         return Number.constant(1)
@@ -393,8 +383,7 @@ def power(x: Number, exponent: Rational) -> Number:
 
 
 def as_ratio(x: Number) -> Number | None:
-    """Return c + c tanh(y) as 2 c / (1 + exp(-2 y)), another notation of the same sigmoid. Return None if x has not
-    this form."""
+    """Return c + c tanh(y) as 2 c / (1 + exp(-2 y)), the same sigmoid in another notation; None for another number."""
     constant, *others = sorted(x.terms.items(), key=lambda term: len(term[0]))
     if constant[0] or len(others) != 1:
         return None
@@ -413,9 +402,9 @@ def _is_positive(atom: Atom) -> bool:
 
 
 def shared_factors(x: Number, exponentials: bool = False, positive: bool = False) -> Monomial:
-    """Return the largest product of atoms that divides each term of x. By default the product may have any atom, except
-    those that are 0 or 1 (kind "positive"). With ``exponentials`` it has only exponentials; with ``positive``, also
-    powers of sums that are always positive."""
+    """Return the largest product of atoms that divides each term of x: of any atoms, except those that are 0 or 1 (kind
+    "positive"). With ``exponentials`` it has only exponentials; with ``positive``, also powers of sums that are always
+    positive."""
     least: dict[Atom, Rational] = {}
     terms: dict[Atom, int] = {}
     for atom, exponent in chain.from_iterable(x.terms):
