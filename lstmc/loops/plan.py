@@ -12,17 +12,8 @@ from dataclasses import dataclass, replace
 
 from lstmc.errors import BackendError, LstmcError, PassError
 from lstmc.ir import Builder, Graph, GraphValue, Node, Ref, Scan
-from lstmc.loops.large_states import (
-    FIRST_CACHE,
-    MOST_PARTS,
-    Phases,
-    Recomputation,
-    crossing,
-    in_parts,
-    in_phases,
-    in_place,
-    with_array,
-)
+from lstmc.loops import large_states
+from lstmc.loops.large_states import Phases, Recomputation, crossing, in_parts, in_phases, in_place, with_array
 from lstmc.loops.loop_code import CHEAP, MOVES
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.loops.memory import Array, Kind, Loop, Outer, Place, Sink, Task, cpp_names
@@ -115,10 +106,10 @@ def _parts_of(plan: Plan) -> int:
     possible number; 1 if the large states fit already, or cannot be divided."""
     large = [state.top.size for state in plan.states if state.saved]
     phases = _phases_of(plan)
-    if phases is None or sum(large) <= FIRST_CACHE:
+    if phases is None or sum(large) <= large_states.FIRST_CACHE:
         return 1
-    enough = -(-sum(large) // FIRST_CACHE)
-    numbers = [n for n in range(2, MOST_PARTS + 1) if all(size % n == 0 for size in large)]
+    enough = -(-sum(large) // large_states.FIRST_CACHE)
+    numbers = [n for n in range(2, large_states.MOST_PARTS + 1) if all(size % n == 0 for size in large)]
     numbers.sort(key=lambda n: (n < enough, abs(n - enough)))
     return next((n for n in numbers if in_parts(phases, n, lambda array: array) is not None), 1)
 

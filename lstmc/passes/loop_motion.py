@@ -6,22 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lstmc.ir import (
-    Builder,
-    Graph,
-    Node,
-    Output,
-    Rebuild,
-    Ref,
-    Scan,
-    computed_from_parameters,
-    is_weight,
-    of_step,
-    op_of_step,
-    op_over_time,
-    precomputed_nodes,
-    values_over_time,
-)
+from lstmc import ir
+from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan
 from lstmc.ops import Arg, Full, Input, Leaf, Op, Param, Role
 from lstmc.passes.base import NodePass, Refs, graph_pass, rewrite
 from lstmc.text import Names
@@ -39,9 +25,9 @@ def roll_in(graph: Graph, counts: Counter[str]) -> Graph:
     A precomputed value stays: it is a weight of the net, and no layer computes it.
     """
     lengths = {node.op.length for node in graph if isinstance(node.op, Scan)}
-    weights = precomputed_nodes(graph)
+    weights = ir.precomputed_nodes(graph)
     over_time = {
-        ref for ref in values_over_time(graph) if graph.type(ref).rank > 1 and graph.type(ref).shape[0] in lengths
+        ref for ref in ir.values_over_time(graph) if graph.type(ref).rank > 1 and graph.type(ref).shape[0] in lengths
     }
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -66,14 +52,14 @@ def roll_in(graph: Graph, counts: Counter[str]) -> Graph:
 
 def _scan_of(b: Builder, node: Node, args: Refs, mapped: list[bool]) -> Scan | None:
     """Return a scan without states that runs a node on each step of its ``mapped`` operands; None if the op cannot."""
-    op = op_of_step(node.op, [b.type(ref) for ref in args], mapped)
+    op = ir.op_of_step(node.op, [b.type(ref) for ref in args], mapped)
     if op is None:
         return None
     body = Builder(node.name)
     operands: list[Ref] = []
     for i, (ref, m) in enumerate(zip(args, mapped, strict=True)):
-        type_ = of_step(b.type(ref)) if m else b.type(ref)
-        role: Role = "x" if m else "weight" if is_weight(b, ref) else "static"
+        type_ = ir.of_step(b.type(ref)) if m else b.type(ref)
+        role: Role = "x" if m else "weight" if ir.is_weight(b, ref) else "static"
         operands += body.add(Arg(type_.shape, role), names=(f"x{i}",))
     refs = body.add(op, *operands, names=node.names, loc=node.loc)
     return Scan(body.finish(list(zip(node.names, refs, strict=True))), node.types[0].shape[0])
@@ -151,7 +137,7 @@ class _Mover:
         op: Op | None = node.op
         if any(mapped):
             types = [self.body.type(ref) for ref in self.body.args(node.name)]
-            op = op_over_time(node.op, self.scan.length, types, mapped)
+            op = ir.op_over_time(node.op, self.scan.length, types, mapped)
         if op is None:
             return None
         names = [self.titles.get(r) or self._name(n) for r, n in zip(node.refs, node.names, strict=True)]
@@ -220,7 +206,7 @@ class _Hoister(_Mover):
         outer = self._operands(node)
         if outer is None:
             return False
-        if self.what.of_parameters and not computed_from_parameters(
+        if self.what.of_parameters and not ir.computed_from_parameters(
             self.b, *[o.ref for o in outer], known=self.weights
         ):
             return False
@@ -263,7 +249,7 @@ class _Hoister(_Mover):
         def argument(ref: Ref) -> Ref:
             """Add an argument for a value that is computed outside, and its value outside to the scan's operands."""
             outer = self.outer[ref]
-            role: Role = "x" if outer.mapped else "weight" if is_weight(self.b, outer.ref) else "static"
+            role: Role = "x" if outer.mapped else "weight" if ir.is_weight(self.b, outer.ref) else "static"
             node = self.body.node(ref.node)
             arg = Arg(self.body.type(ref).shape, role)
             operands.append(outer.ref)
@@ -370,7 +356,7 @@ class _Sinker(_Mover):
         mapped = [self._mapped(ref) for ref in operands]
         if not any(mapped):
             return None
-        return op_over_time(node.op, self.scan.length, [self.body.type(ref) for ref in operands], mapped)
+        return ir.op_over_time(node.op, self.scan.length, [self.body.type(ref) for ref in operands], mapped)
 
     def run(self, counts: Counter[str]) -> Refs | None:
         """Sink the nodes, and return the scan's results; None if nothing changes."""

@@ -14,16 +14,9 @@ from lstmc.errors import Argument, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, broadcast
 from lstmc.ops import Add, Arg, Array, Full, Leaf, Mul, Param, Price, Values, Work
 from lstmc.ops.base import BYTES
+from lstmc.passes import linear_maps
 from lstmc.passes.base import Pass, PassList, PassResult, Refs, rewrite, with_role
-from lstmc.passes.linear_maps import (
-    MatrixChunks,
-    MatrixSteps,
-    Steps,
-    all_steps,
-    product_nodes,
-    product_radix,
-    recurrence_nodes,
-)
+from lstmc.passes.linear_maps import MatrixChunks, MatrixSteps, Steps, all_steps, product_radix, recurrence_nodes
 from lstmc.passes.loop_motion import Hoist, Sink
 from lstmc.passes.precompute import Precompute
 from lstmc.passes.simplify import pruned
@@ -179,7 +172,7 @@ class _Parallel:
         works = {form: Work(launches=launches, bytes=MOVED * elements) for form, (launches, elements) in counts.items()}
         invariant = kind in (Kind.MATRIX, Kind.ELEMENTWISE) and not self.recurrence.varies
         if invariant and not trained and (radix := product_radix(size, steps)):
-            works["products"] = Work(steps * (radix + 1) * size**2, launches=product_nodes(steps, radix))
+            works["products"] = Work(steps * (radix + 1) * size**2, launches=linear_maps.product_nodes(steps, radix))
         return works
 
     def run(self, form: Time, counts: Counter[str]) -> Refs | None:

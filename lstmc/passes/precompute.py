@@ -15,19 +15,8 @@ import numpy as np
 from lstmc import ops
 from lstmc.ir import NEGATE, Builder, Graph, Node, Rebuild, Ref, Scan, computed_from_parameters, is_weight
 from lstmc.ops import Leaf, Op
-from lstmc.passes.base import (
-    Pass,
-    PassResult,
-    Refs,
-    Visit,
-    graph_pass,
-    in_bodies,
-    node_pass,
-    result,
-    rewrite,
-    with_bodies,
-    with_role,
-)
+from lstmc.passes import base
+from lstmc.passes.base import Pass, PassResult, Refs, Visit, graph_pass, node_pass, result, rewrite
 from lstmc.passes.loop_motion import Hoist
 from lstmc.passes.lowering import FixedArrays, with_arrays
 
@@ -93,7 +82,7 @@ def _with_weights(b: Builder, node: Node, args: Refs, slots: Collection[int]) ->
     if not slots:
         return b.copy(node, args)
     assert isinstance(node.op, Scan)
-    scan = in_bodies(node.op, lambda body: with_role(body, slots, "weight"))
+    scan = base.in_bodies(node.op, lambda body: base.with_role(body, slots, "weight"))
     return b.add(scan, *args, names=node.names, loc=node.loc)
 
 
@@ -125,7 +114,7 @@ def fold_convs(graph: Graph, counts: Counter[str]) -> Graph:
     s and t are [C, 1, 1], made of parameters alone, as W and b are, so ``precompute`` stores the results; nothing else
     reads the convolution. It is not for nets that are trained: s and t are trained by themselves.
     """
-    graph = with_bodies(graph, lambda body: fold_convs.change(body, counts))
+    graph = base.with_bodies(graph, lambda body: fold_convs.change(body, counts))
     readers = graph.readers()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:

@@ -15,19 +15,11 @@ from itertools import takewhile
 from lstmc.dsl.vocabulary import KEYWORDS, python_identifier
 from lstmc.ir import Builder, Graph, Output, Ref, Scan, is_step, of_step
 from lstmc.ops import Arg, Concat, Full, Leaf, Op, Reshape, Role, Split, Transpose, Unstack
+from lstmc.passes import unrolled_steps
 from lstmc.passes.base import Pass, PassResult
 from lstmc.passes.further_steps import absorb, consecutive, extend
 from lstmc.passes.simplify import Cse
-from lstmc.passes.unrolled_steps import (
-    Chain,
-    CommonStep,
-    Dataflow,
-    Step,
-    StepsDiffer,
-    Values,
-    candidate_chains,
-    graph_of_steps,
-)
+from lstmc.passes.unrolled_steps import Chain, CommonStep, Dataflow, Step, StepsDiffer, Values
 from lstmc.source import SrcLoc
 from lstmc.text import Names
 from lstmc.types import TensorType
@@ -61,7 +53,7 @@ def roll_up(graph: Graph, least: int) -> tuple[Graph, int, tuple[Chain, ...]]:
     count, left = 0, list[Chain]()
     while len(graph) <= MOST:
         flow, left, candidates = Dataflow(graph), [], list[Graph]()
-        for chain in candidate_chains(flow):
+        for chain in unrolled_steps.candidate_chains(flow):
             if chain.weight is None and len(candidates) == CUTS:
                 break
             one = _rolled(flow, chain, least)
@@ -256,7 +248,7 @@ class _Rewrite:
         leaves = {name: (leaf, old.node(name).loc if name in old else self.loc) for name, leaf in self.leaves.items()}
         values = ((one, old.value_name(one.ref)) for one in old.outputs)
         outputs = ((one, renamed.get(name, name)) for one, name in values)
-        return graph_of_steps(old.name, leaves, ordered, self.types, outputs)
+        return unrolled_steps.graph_of_steps(old.name, leaves, ordered, self.types, outputs)
 
 
 def _only_step(

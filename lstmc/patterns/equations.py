@@ -267,13 +267,9 @@ class Equations:
         # the values of the nodes read so far by their formulas, and the nodes that are still to be read
         self._equals: dict[Polynomial, list[Ref]] = {}
         self._to_list = deque(body)
-        states = set(body.arguments("state"))
-        self._recurrent = body.dependents(states)
-        self._operands: dict[str, Ref] = {}
-        if around is not None:
-            graph, name = around
-            names = body.arguments()
-            self._operands = dict(zip(names, graph.args(name), strict=True))
+        self._recurrent = body.dependents(set(body.arguments("state")))
+        outside = () if around is None else zip(body.arguments(), around[0].args(around[1]), strict=True)
+        self._operands: dict[str, Ref] = dict(outside)
 
     def graph(self, where: Where) -> Graph:
         if where == "step":
@@ -506,14 +502,6 @@ def _affine(r: Reading, node: Node[Affine], args: tuple[Ref, ...], columns: Colu
     return r.operand(args[0], columns).scaled(node.op.scale) + Polynomial.constant(node.op.shift)
 
 
-def _full(r: Reading, node: Node[Full], args: tuple[Ref, ...], columns: Columns) -> Polynomial:
-    return Polynomial.constant(node.op.value)
-
-
-def _function(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial:
-    return r.equations.function(r.place, node.op, r.at(args[0], columns))
-
-
 def _part(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
     """Return the formula of columns of a Split or Concat; None if they are not columns of one operand."""
     if columns is None:
@@ -564,8 +552,8 @@ CORE_FORMULAS: Mapping[type[Op], Formula] = {
     Sub: _of_two(sub),
     Mul: _of_two(multiplied),
     Affine: _affine,
-    Full: _full,
-    Pointwise: _function,
+    Full: lambda r, node, args, columns: Polynomial.constant(node.op.value),
+    Pointwise: lambda r, node, args, columns: r.equations.function(r.place, node.op, r.at(args[0], columns)),
     Split: _part,
     Concat: _part,
     Reshape: _reshape,

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -52,14 +51,6 @@ class _Form:
     terms: Mapping[int, _Term]
     offset: Ref | None = None
     later: bool = True
-
-    @property
-    def mixed(self) -> bool:
-        return any(term.index is None for term in self.terms.values())
-
-    @property
-    def varies(self) -> bool:
-        return any(term.varies for term in self.terms.values())
 
 
 class _NonlinearError(Exception):
@@ -130,8 +121,7 @@ class _Reading:
         states = body.arguments("state")
         self.following = body.outputs[len(body.outputs) - len(states) :]
         self.states = {states[number]: number for number in group}
-        varying = set(body.arguments("x", "state"))
-        self.varying = body.dependents(varying)
+        self.varying = body.dependents(set(body.arguments("x", "state")))
         self.forms: dict[Ref, _Form | _NonlinearError] = {}
 
     def recurrence(self, result: Recurrence) -> Recurrence:
@@ -144,25 +134,16 @@ class _Reading:
             elif any(ref in self.forms for ref in self.body.args(node.name)):
                 self._read(node)
         forms = {number: self._known(self.following[number].ref) for number in self.group}
-        varies = any(form.varies for form in forms.values())
+        varies = any(term.varies for form in forms.values() for term in form.terms.values())
         kind = self._kind(forms)
         delay = self._delay(forms) if kind in (Kind.DELAY, Kind.MATRIX) else 0
-        kind = Kind.DELAY if delay else kind
-        if kind is Kind.MATRIX:
-            return replace(result, kind=kind, varies=varies)
+        result = replace(result, kind=Kind.DELAY if delay else kind, varies=varies, delay=delay)
+        if result.kind is Kind.MATRIX:
+            return result
         step, factors, offsets = self._step({} if delay > 1 else forms)
+        following = {state: self.rebuild.new[self.following[state].ref] for state in result.reads}
         later = all(form.later for form in forms.values())
-        return replace(
-            result,
-            kind=kind,
-            varies=varies,
-            step=step,
-            factors=factors,
-            offsets=offsets,
-            following={state: self.rebuild.new[self.following[state].ref] for state in result.reads},
-            later=later,
-            delay=delay,
-        )
+        return replace(result, step=step, factors=factors, offsets=offsets, following=following, later=later)
 
     def reasons(self) -> tuple[str, ...]:
         """Return why each next value of the group is not affine; for an affine one, the first reason of another."""
@@ -262,13 +243,12 @@ class _Reading:
 
     def _read(self, node: Node) -> None:
         """Store the form of each result of a node, or the reason why the result is not affine."""
-        args = self.body.args(node.name)
         results: Sequence[_Form | _NonlinearError]
         if self.maximum and isinstance(node.op, Add) and (kept := self._kept(node)):
             self.forms[Ref(node.name)] = kept
             return
         try:
-            forms = [self._operand(node, ref) for ref in args]
+            forms = [self._operand(node, ref) for ref in self.body.args(node.name)]
             rule = self._max_plus if self.maximum else self._affine
             results = self._moved(node, forms) if node.op.moves else [rule(node, forms)]
         except _NonlinearError as error:
@@ -280,19 +260,15 @@ class _Reading:
         """Return the form of an operand. Raises :class:`_NonlinearError`; if the node multiplies the operand by an
         affine value, the error names this product."""
         if isinstance(self.forms.get(ref), _NonlinearError) and isinstance(node.op, Mul):
-            others = [other for other in self.body.args(node.name) if other != ref]
-            affine = [other for other in others if isinstance(self.forms.get(other), _Form)]
-            if affine:
-                raise self._product(node, affine[0], ref)
+            for other in self.body.args(node.name):
+                if other != ref and isinstance(self.forms.get(other), _Form):
+                    raise self._product(node, other, ref)
         return self._known(ref)
 
     def _product(self, node: Node, one: Ref, other: Ref) -> _NonlinearError:
         """Return the error of a product of two values that both read states of the group."""
-        return _NonlinearError(
-            f"{self._states_of(one)} is multiplied by {self.body.value_name(other)}, which reads"
-            f" {self._states_of(other)}",
-            node,
-        )
+        factor = f"{self.body.value_name(other)}, which reads {self._states_of(other)}"
+        return _NonlinearError(f"{self._states_of(one)} is multiplied by {factor}", node)
 
     def _states_of(self, *refs: Ref) -> str:
         needed = self.body.needed(refs)
@@ -388,10 +364,8 @@ class _Reading:
             if any(term.index is None for term in both):
                 terms[state] = _Term(None, None, any(term.varies for term in both))
                 continue
-            terms[state] = reduce(
-                lambda one, other: self._merged(node, one, other),
-                [replace(term, index=np.broadcast_to(term.index, shape)) for term in both],  # type: ignore[arg-type]
-            )
+            wide = [replace(term, index=np.broadcast_to(_index(term), shape)) for term in both]
+            terms[state] = self._merged(node, *wide) if len(wide) > 1 else wide[0]
         return _Form(terms, self._plus(x.offset, y.offset, node), x.later and y.later)
 
     def _merged(self, node: Node, one: _Term, other: _Term) -> _Term:
@@ -406,12 +380,9 @@ class _Reading:
         """Return the form of a value times a factor without states, which ``varies`` from step to step."""
         terms: dict[int, _Term] = {}
         for state, term in form.terms.items():
-            varying = term.varies or varies
-            if term.index is None:
-                terms[state] = _Term(None, None, varying)
-            else:
-                index = np.broadcast_to(term.index, node.types[0].shape)
-                terms[state] = _Term(index, self._times(term.factor, factor, node), varying)
+            index = None if term.index is None else np.broadcast_to(term.index, node.types[0].shape)
+            product = None if index is None else self._times(term.factor, factor, node)
+            terms[state] = _Term(index, product, term.varies or varies)
         offset = None if form.offset is None else self._times(form.offset, factor, node)
         return _Form(terms, offset, form.later)
 
@@ -436,13 +407,8 @@ class _Reading:
             if any(term is not None and term.factor is not None for term in own):
                 neutral = 0.0 if self.maximum else 1.0
                 factors = list(self._move(node, op, [t.factor if t else None for t in own], types, neutral))
-            indices = op.eval(
-                *(
-                    np.full(type_.shape, -1) if term is None else np.broadcast_to(_index(term), type_.shape)
-                    for term, type_ in zip(own, types, strict=True)
-                )
-            )
-            for out, index in enumerate(indices):
+            whole = (np.broadcast_to(-1 if t is None else _index(t), x.shape) for t, x in zip(own, types, strict=True))
+            for out, index in enumerate(op.eval(*whole)):
                 if (np.asarray(index) >= 0).any():
                     terms[out][state] = _Term(np.asarray(index), factors[out], varies)
         return [_Form(each, offset, all(f.later for f in forms)) for each, offset in zip(terms, offsets, strict=True)]

@@ -9,35 +9,14 @@ function). A reset is a factor that multiplies every state before the step, one 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from lstmc.ir import Graph, Ref
 from lstmc.ops import Op
-from lstmc.patterns.equations import (
-    CORE_FORMULAS,
-    Atom,
-    Clip,
-    Columns,
-    Function,
-    Monomial,
-    Place,
-    Polynomial,
-    Product,
-    Weight,
-    without,
-)
-from lstmc.patterns.recognised import (
-    GRU,
-    LSTM,
-    RNN,
-    Activation,
-    Clipped,
-    Difference,
-    Entering,
-    Gate,
-    HardSigmoid,
-    Unrecognised,
-)
+from lstmc.patterns import equations
+from lstmc.patterns import recognised as cells
+from lstmc.patterns.equations import CORE_FORMULAS, Atom, Clip, Function, Monomial, Place, Polynomial, Product, Weight
+from lstmc.patterns.recognised import Activation, Clipped, Difference, Entering, Gate, HardSigmoid
 from lstmc.patterns.step import ONE, Formulas, Mismatch, Step
 
 __all__ = ["match_gru", "match_lstm", "match_rnn", "recognise"]
@@ -89,43 +68,30 @@ class Gates:
         if not self._all_units(function.operand_place.columns):
             raise self.step.mismatch_at(f"a gate of {self._units} units", function.operand_place)
         activation, terms = self.opened(function)
-        entering: list[Entering] = []
-        recurrent = []
-        biases = []
-        added = []
-        peephole, constant = None, 0.0
+        gate = Gate(activation, function.operand_place)
         for monomial, coefficient in terms:
             if monomial in skipped and coefficient == 1:
                 continue
             atom = monomial[0] if len(monomial) == 1 else None
-            seen = without(monomial, cell) if cell else None
+            seen = equations.without(monomial, cell) if cell else None
             if not monomial:
-                constant = coefficient
+                gate = replace(gate, constant=coefficient)
             elif coefficient != 1:
                 raise self._no_term(function)
             elif isinstance(atom, Product) and self._all_units(atom.matrix.rows) and not atom.recurrent:
-                entering.append(Entering(atom.matrix, atom.operand_place))
+                gate = replace(gate, entering=(*gate.entering, Entering(atom.matrix, atom.operand_place)))
             elif isinstance(atom, Product) and self._all_units(atom.matrix.rows):
                 self._check_operand(atom)
-                recurrent.append(atom.matrix)
+                gate = replace(gate, recurrent=(*gate.recurrent, atom.matrix))
             elif atom is not None and self.is_vector(atom):
-                biases.append(atom.place)
+                gate = replace(gate, biases=(*gate.biases, atom.place))
             elif atom is not None and not atom.recurrent:
-                added.append(atom.place)
-            elif peephole is None and seen is not None and len(seen) == 1 and self.is_vector(seen[0]):
-                peephole = seen[0].place
+                gate = replace(gate, added=(*gate.added, atom.place))
+            elif gate.peephole is None and seen is not None and len(seen) == 1 and self.is_vector(seen[0]):
+                gate = replace(gate, peephole=seen[0].place)
             else:
                 raise self._no_term(function)
-        return Gate(
-            activation,
-            function.operand_place,
-            tuple(entering),
-            tuple(recurrent),
-            tuple(biases),
-            peephole,
-            tuple(added),
-            constant,
-        )
+        return gate
 
     def opened(self, function: Function) -> tuple[Activation, Polynomial]:
         """Return a gate's activation and the sum that it is applied to. Raises :class:`~lstmc.patterns.Mismatch`."""
@@ -141,7 +107,7 @@ class Gates:
     def _units(self) -> int:
         return self.step.body.type(self.h).shape[-1]
 
-    def _all_units(self, columns: Columns) -> bool:
+    def _all_units(self, columns: tuple[int, int] | None) -> bool:
         """Return whether columns have one number for each unit. A single number would be broadcast to all units."""
         return columns is not None and columns[1] - columns[0] == self._units
 
@@ -156,19 +122,15 @@ class Gates:
         """Raise Mismatch unless a product multiplies h, or h times the factor that multiplies every state."""
         h = self.step.atom(self.h)
         read = product.operand.single
-        factor = None if read is None else without(read, (h,))
+        factor = None if read is None else equations.without(read, (h,))
         if factor is None or not all(self.step.by_rows(atom) for atom in factor):
             raise self.step.mismatch_at(f"a product of the state %{self.h.node}", product.place)
         ((other, expected),) = self.resets.items()
         if factor != expected:
             factors = [(self.h, factor), (other, expected)][: 1 + (other != self.h)]
-            raise Mismatch(
-                Difference(
-                    "every state to be multiplied by the same indicator, or none",
-                    " and ".join(self._times(state, by) for state, by in factors),
-                    self.step.node.loc,
-                )
-            )
+            found = " and ".join(self._times(state, by) for state, by in factors)
+            wanted = "every state to be multiplied by the same indicator, or none"
+            raise Mismatch(Difference(wanted, found, self.step.node.loc))
 
     def _times(self, state: Ref, by: Monomial) -> str:
         """Return a state and its factors as text, for an error."""
@@ -192,7 +154,7 @@ def new_content(gate: Function, new: Polynomial, direct: bool) -> Function | Non
     return n if n is not None and factor * Polynomial.atom(n) == new else None
 
 
-def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM:
+def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> cells.LSTM:
     """Return the cell of the scan ``name`` as an LSTM. Raises :class:`Mismatch` with the first difference."""
     step = Step(graph, name, formulas)
     step.expect_states(2, "two states, h and c")
@@ -208,7 +170,7 @@ def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> L
     raise mismatches[0]
 
 
-def _lstm(first: Step, formulas: Formulas, c: Ref) -> LSTM:
+def _lstm(first: Step, formulas: Formulas, c: Ref) -> cells.LSTM:
     """Return the scan as an LSTM with the cell state ``c``. Raises :class:`Mismatch`.
 
     The values that equal c' are made opaque, so that h' is read as a formula of c'.
@@ -224,16 +186,12 @@ def _lstm(first: Step, formulas: Formulas, c: Ref) -> LSTM:
     update = _CellUpdate.of(step, c, step.equations.inside(values[0]))
     o, activation = _output(step, h, after)
     reader = Gates(step, h, {c: update.reset})
-    gates = {
-        gate: reader.gate(function, (step.atom(c), *update.reset)) if function else None
-        for gate, function in (("i", update.i), ("f", update.f), ("g", update.g))
-    }
-    g = gates["g"]
-    assert g is not None
-    opened = reader.gate(o, (after,))
+    peeped = (step.atom(c), *update.reset)
+    i, f = (reader.gate(gate, peeped) if gate else None for gate in (update.i, update.f))
+    g, opened = reader.gate(update.g, peeped), reader.gate(o, (after,))
     results = step.results({"h": step.updates[h], "c": Polynomial.atom(after)})
     common = step.common({"h": h, "c": c}, results, update.reset)
-    return LSTM(**common, i=gates["i"], f=gates["f"], o=opened, g=g, activation=activation, c=values[0])
+    return cells.LSTM(**common, i=i, f=f, o=opened, g=g, activation=activation, c=values[0])
 
 
 @dataclass(frozen=True)
@@ -255,11 +213,8 @@ class _CellUpdate:
         g = None if gate is None else new_content(gate, new, inverted)
         if gate is not None and g is not None:
             return cls(gate, None, g, reset) if inverted else cls(None, gate, g, reset)
-        atoms = new.single
-        if gate is None or inverted or atoms is None or len(atoms) != 2:
-            raise step.mismatch("c' = f * c + i * g", step.following[c])
-        functions = [a for a in atoms if isinstance(a, Function)]
-        if len(functions) != 2:
+        functions = [atom for atom in new.single or () if isinstance(atom, Function)]
+        if gate is None or inverted or len(new.single or ()) != 2 or len(functions) != 2:
             raise step.mismatch("c' = f * c + i * g", step.following[c])
         i, g = functions if functions[1].op != gate.op or functions[0].op == gate.op else functions[::-1]
         return cls(i, gate, g, reset)
@@ -278,7 +233,7 @@ def _output(step: Step, h: Ref, c: Atom) -> tuple[Function, Op | None]:
     raise step.mismatch("h' = o * tanh(c')", step.following[h])
 
 
-def match_gru(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> GRU:
+def match_gru(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> cells.GRU:
     """Return the cell of the scan ``name`` as a GRU. Raises :class:`Mismatch` with the first difference."""
     step = Step(graph, name, formulas)
     step.expect_states(1, "one state, h")
@@ -292,64 +247,52 @@ def match_gru(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> GR
     reader = Gates(step, h, {h: reset})
     inner = _ResetGate(reader, (step.atom(h), *reset), n)
     if inner.r is z:
-        raise step.mismatch_at(
-            "two gates, an update gate z and a reset gate r (one alone is a minimal gated unit)", z.place
-        )
-    gates = {"z": reader.gate(z), "r": reader.gate(inner.r), "n": reader.gate(n, skipped=inner.terms)}
-    if gates["n"].recurrent:
+        expected = "two gates, an update gate z and a reset gate r (one alone is a minimal gated unit)"
+        raise step.mismatch_at(expected, z.place)
+    update, opened, new_gate = reader.gate(z), reader.gate(inner.r), reader.gate(n, skipped=inner.terms)
+    if new_gate.recurrent:
         raise step.mismatch_at("n to see h through the reset gate alone", n.operand_place)
-    gates["n"] = replace(gates["n"], recurrent=tuple(product.matrix for product in inner.products))
+    new_gate = replace(new_gate, recurrent=tuple(product.matrix for product in inner.products))
     common = step.common({"h": h}, step.results({"h": step.updates[h]}), reset)
     common |= {"update_new": update_new, "reset_after": inner.after, "inner_biases": inner.biases}
-    return GRU(**common, z=gates["z"], r=gates["r"], n=gates["n"])
+    return cells.GRU(**common, z=update, r=opened, n=new_gate)
 
 
-@dataclass
 class _ResetGate:
     """The reset gate ``r`` of a GRU's candidate ``n``, and the terms of ``n`` that read h through this gate.
 
     ``after``: r multiplies the product with h, not h. Then ``biases`` are the vectors that r multiplies too.
     """
 
-    reader: Gates
-    h: Monomial
-    n: Function
-    r: Function = field(init=False)
-    after: bool = field(init=False)
-    products: list[Product] = field(default_factory=list)
-    biases: tuple[Place, ...] = ()
-    terms: set[Monomial] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
+    def __init__(self, reader: Gates, h: Monomial, n: Function) -> None:
         """Find the only gate that multiplies h, or R h, in the candidate's operand, or raise Mismatch."""
-        resets = {gate: (term, product, after) for term, product, gate, after in self._seen()}
-        if len(resets) != 1:
-            raise self.reader.step.mismatch_at(
-                "n = tanh(W x + b + R (r * h)), or r * (R h) in it", self.n.operand_place
-            )
-        ((self.r, (_, _, self.after)),) = resets.items()
-        self.products = [product for _, product, _, _ in self._seen()]
-        self.terms = {term for term, _, _, _ in self._seen()}
-        if self.after:
-            inner = {m: a[0] for m, _ in self.reader.opened(self.n)[1] if (a := without(m, (self.r,))) and len(a) == 1}
-            vectors = {m: a.place for m, a in inner.items() if self.reader.is_vector(a)}
-            self.biases, self.terms = tuple(vectors.values()), self.terms | set(vectors)
+        seen = [*self._seen(reader, h, n)]
+        gates = {gate: after for _, _, gate, after in seen}
+        if len(gates) != 1:
+            expected = "n = tanh(W x + b + R (r * h)), or r * (R h) in it"
+            raise reader.step.mismatch_at(expected, n.operand_place)
+        ((self.r, self.after),) = gates.items()
+        self.products = [product for _, product, _, _ in seen]
+        left = {m: equations.without(m, (self.r,)) for m, _ in reader.opened(n)[1] if self.after}
+        biases = {m: a[0].place for m, a in left.items() if a and len(a) == 1 and reader.is_vector(a[0])}
+        self.biases, self.terms = tuple(biases.values()), {term for term, _, _, _ in seen} | set(biases)
 
-    def _seen(self) -> Iterator[tuple[Monomial, Product, Function, bool]]:
+    @staticmethod
+    def _seen(reader: Gates, h: Monomial, n: Function) -> Iterator[tuple[Monomial, Product, Function, bool]]:
         """Yield terms of n with h, gate and matrix: term, product, gate, and whether the gate follows the product."""
-        for monomial, _ in self.reader.opened(self.n)[1]:
+        for monomial, _ in reader.opened(n)[1]:
             for product in monomial:
                 if not isinstance(product, Product) or not product.recurrent:
                     continue
                 read = product.operand.single
-                inside = None if read is None else without(read, self.h)
-                outside = without(monomial, (product,)) or ()
+                inside = None if read is None else equations.without(read, h)
+                outside = equations.without(monomial, (product,)) or ()
                 for gate, other, after in ((inside, outside, False), (outside, inside, True)):
                     if gate and len(gate) == 1 and other == () and isinstance(gate[0], Function):
                         yield monomial, product, gate[0], after
 
 
-def match_rnn(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> RNN:
+def match_rnn(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> cells.RNN:
     """Return the cell of the scan ``name`` as an RNN. Raises :class:`Mismatch` with the first difference."""
     step = Step(graph, name, formulas)
     step.expect_states(1, "one state, h")
@@ -361,21 +304,18 @@ def match_rnn(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> RN
     terms = function.operand if opened is None else opened[1]
     products = [a for m, _ in terms for a in m if isinstance(a, Product) and a.recurrent]
     read = products[0].operand.single if products else None
-    reset = () if read is None else without(read, (step.atom(h),)) or ()
+    reset = () if read is None else equations.without(read, (step.atom(h),)) or ()
     gate = Gates(step, h, {h: reset}).gate(function)
     if not gate.recurrent:
         raise step.mismatch_at("a product R h of the state", function.operand_place)
-    return RNN(**step.common({"h": h}, step.results({"h": step.updates[h]}), reset), h=gate)
+    return cells.RNN(**step.common({"h": h}, step.results({"h": step.updates[h]}), reset), h=gate)
 
 
-MATCHES: dict[str, Callable[[Graph, str, Formulas], LSTM | GRU | RNN]] = {
-    "LSTM": match_lstm,
-    "GRU": match_gru,
-    "RNN": match_rnn,
-}
+Match = Callable[[Graph, str, Formulas], cells.Cell]
+MATCHES: dict[str, Match] = {"LSTM": match_lstm, "GRU": match_gru, "RNN": match_rnn}
 
 
-def recognise(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM | GRU | RNN | Unrecognised:
+def recognise(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> cells.Cell | cells.Unrecognised:
     """Return the LSTM, GRU or RNN that a scan computes, or its differences; ``formulas`` read the ops of a backend."""
     differences = {}
     for kind, match in MATCHES.items():
@@ -383,4 +323,4 @@ def recognise(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LS
             return match(graph, name, formulas)
         except Mismatch as mismatch:
             differences[kind] = mismatch.difference
-    return Unrecognised(name, differences)
+    return cells.Unrecognised(name, differences)

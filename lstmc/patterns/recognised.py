@@ -186,6 +186,9 @@ class RNN(Recognised):
         return {"h": self.h}
 
 
+Cell = LSTM | GRU | RNN
+
+
 @dataclass(frozen=True)
 class Difference:
     """The first difference of a scan from a kind of cell: the expected part, the actual part, and its location."""
@@ -209,19 +212,17 @@ class Unrecognised:
     differences: dict[str, Difference]
 
 
-def describe(pattern: LSTM | GRU | RNN | Unrecognised, graph: Graph) -> str:
+def describe(pattern: Cell | Unrecognised, graph: Graph) -> str:
     """Return a cell of ``graph`` as text, an equation on each line, or the differences of an unrecognised scan."""
     if isinstance(pattern, Unrecognised):
         return "".join(f"{kind}: {difference.located()}\n" for kind, difference in pattern.differences.items())
     text = _Text(graph, pattern)
     direction = ", backward" if pattern.reverse else ""
     lines = [f"{type(pattern).__name__} {pattern.scan}: {pattern.units} units, {pattern.steps} steps{direction}"]
-    lines += [
-        f"{name} = {text.gate(name, gate)}" for name, gate in pattern.gates().items() if not isinstance(pattern, RNN)
-    ]
+    gates = {} if isinstance(pattern, RNN) else pattern.gates()
+    lines += [f"{name} = {text.gate(name, gate)}" for name, gate in gates.items()]
     lines += text.update()
-    for state in pattern.states:
-        lines.append(f"{state.name} starts from {graph.value_name(state.initial)}")
+    lines += [f"{state.name} starts from {graph.value_name(state.initial)}" for state in pattern.states]
     if pattern.reset is not None:
         lines.append(f"states are multiplied by {text.place(pattern.reset)} before each step")
     if pattern.valid is not None:
@@ -237,7 +238,7 @@ def describe(pattern: LSTM | GRU | RNN | Unrecognised, graph: Graph) -> str:
 class _Text:
     """The parts of a recognised cell as text: places, matrices, gates, and the update of the states."""
 
-    def __init__(self, graph: Graph, cell: LSTM | GRU | RNN) -> None:
+    def __init__(self, graph: Graph, cell: Cell) -> None:
         self.graph, self.cell = graph, cell
         scan = graph.node(cell.scan).op
         assert isinstance(scan, Scan)

@@ -51,10 +51,9 @@ class Step:
         assert isinstance(scan, Scan)
         self.scan, self.body = scan, scan.body
         self.equations = Equations(scan.body, formulas, (graph, name), cuts)
-        args = [*map(Ref, self.body.arguments("state"))]
-        self.states = args
-        self.following = {arg: output.ref for arg, output in zip(args, scan.next_states, strict=True)}
-        flat = all(self.body.type(arg).rank == (3 if scan.kept else 2) for arg in args)
+        self.states = [*map(Ref, self.body.arguments("state"))]
+        self.following = {arg: output.ref for arg, output in zip(self.states, scan.next_states, strict=True)}
+        flat = all(self.body.type(arg).rank == (3 if scan.kept else 2) for arg in self.states)
         self.updates = {arg: self.equations.value(ref) for arg, ref in self.following.items()} if flat else {}
         self.valid: Valid | None = None
         self.present = ONE
@@ -94,17 +93,12 @@ class Step:
 
     def _unmask(self) -> None:
         """Find the mask that makes every state keep its value at invalid steps, and divide it out of the updates."""
-        if not self.updates:
-            return
-        formula = next(iter(self.updates.values()))
-        for mask in dict.fromkeys(a for monomial, _ in formula for a in monomial if self.by_rows(a)):
+        first = next(iter(self.updates.values()), ONE)
+        for mask in dict.fromkeys(a for monomial, _ in first for a in monomial if self.by_rows(a)):
             split = {s: update.divided((mask,)) for s, update in self.updates.items()}
             old = {s: Polynomial.atom(self.atom(s)) for s in self.states}
-            if all(rest == old[s] for s, (_, rest) in split.items()):
-                inverted = False
-            elif all(rest + factor == old[s] for s, (factor, rest) in split.items()):
-                inverted = True
-            else:
+            inverted = any(rest != old[s] for s, (_, rest) in split.items())
+            if inverted and any(rest + factor != old[s] for s, (factor, rest) in split.items()):
                 continue
             self.updates = {s: rest if inverted else rest + factor for s, (factor, rest) in split.items()}
             there = Polynomial.atom(mask)
@@ -126,27 +120,23 @@ class Step:
         readers = self.graph.readers()
         for number, output in enumerate(self.scan.step_outputs):
             formula = self.equations.value(output.ref)
-            for name, value in named.items():
-                if formula in (value, value * self.present):
-                    matches.append(Result(name, formula != value, Ref(self.node.name, number) in readers))
-                    break
-            else:
+            name = next((name for name, value in named.items() if formula in (value, value * self.present)), None)
+            if name is None:
                 raise self.mismatch(f"each step to return {' or '.join(named)} alone", output.ref)
+            matches.append(Result(name, formula != named[name], Ref(self.node.name, number) in readers))
         return tuple(matches)
-
-    def _state(self, name: str, arg: Ref, initial: Ref) -> State:
-        last = Ref(self.node.name, len(self.scan.step_outputs) + self.states.index(arg))
-        return State(name, arg, initial, self.following[arg], last in self.graph.readers())
 
     def common(self, states: Mapping[str, Ref], results: tuple[Result, ...], reset: Monomial) -> dict[str, Any]:
         """Return the fields that the three kinds of :class:`~lstmc.patterns.recognised.Recognised` share."""
         operands = dict(zip(self.body.arguments(), self.graph.args(self.node.name), strict=True))
+        readers, steps = self.graph.readers(), len(self.scan.step_outputs)
+        read = {arg: Ref(self.node.name, steps + number) in readers for number, arg in enumerate(self.states)}
         return {
             "scan": self.node.name,
             "units": self.body.type(self.states[0]).shape[-1],
             "steps": self.scan.length,
             "reverse": self.scan.reverse,
-            "states": tuple(self._state(name, arg, operands[arg.node]) for name, arg in states.items()),
+            "states": tuple(State(s, a, operands[a.node], self.following[a], read[a]) for s, a in states.items()),
             "results": results,
             "reset": reset[0].place if reset else None,
             "valid": self.valid,
@@ -155,25 +145,21 @@ class Step:
 
 def _lengths(graph: Graph, mask: Atom, formulas: Formulas) -> Ref | None:
     """Return the model's lengths if a mask is relu(1 - relu(left)) and a scan counts ``left`` down from them."""
-    if not isinstance(mask, Function) or not isinstance(mask.op, Relu):
+    inner = (ONE - mask.operand).function if isinstance(mask, Function) and isinstance(mask.op, Relu) else None
+    left = inner.operand.single if inner is not None and isinstance(inner.op, Relu) else None
+    if left is None or len(left) != 1 or not isinstance(left[0], Opaque) or left[0].place.where != "sequence":
         return None
-    inner = (ONE - mask.operand).function
-    if inner is None or not isinstance(inner.op, Relu):
-        return None
-    atoms = inner.operand.single
-    if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Opaque) or atoms[0].place.where != "sequence":
-        return None
-    ref = atoms[0].place.ref
+    ref = left[0].place.ref
     scan = graph.node(ref.node).op
     if not isinstance(scan, Scan) or scan.states != 1 or scan.reverse or ref.out >= len(scan.step_outputs):
         return None
     counted = Equations(scan.body, formulas, (graph, ref.node))
-    number = next(i for i in range(len(scan.body.body_args())) if scan.role(i) == "state")
-    state = Ref(scan.body.body_args()[number].name)
-    before = Polynomial.atom(counted.opaque(Place(state, None)))
+    (state,) = scan.body.arguments("state")
+    before = Polynomial.atom(counted.opaque(Place(Ref(state), None)))
     following = counted.at(Place(scan.next_states[0].ref, None))
     counter = counted.at(Place(scan.step_outputs[ref.out].ref, None))
-    return graph.args(ref.node)[number] if (counter, following) == (before, before - ONE) else None
+    initial = graph.args(ref.node)[scan.body.arguments().index(state)]
+    return initial if (counter, following) == (before, before - ONE) else None
 
 
 @dataclass(frozen=True)

@@ -8,24 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lstmc import ir
 from lstmc.errors import Argument, PassError
 from lstmc.interp import forward
-from lstmc.ir import (
-    Graph,
-    Node,
-    Output,
-    Rebuild,
-    Ref,
-    Scan,
-    computed_from_parameters,
-    is_step,
-    of_step,
-    op_of_step,
-    op_over_time,
-    renewed,
-    values_over_time,
-    weight_graph,
-)
+from lstmc.ir import Graph, Node, Output, Rebuild, Ref, Scan
 from lstmc.ops import Arg, Array, Binary, Constant, Full, Input, Op, Param, Split
 from lstmc.passes.simplify import without_dead
 
@@ -82,9 +68,9 @@ def one_step(graph: Graph) -> OneStep:
     steps, such as a concat along time, and a step that reads a value known only after the last step: another scan's
     last state, unless it is a first state. Values that no output reads are left out.
     """
-    given = values_over_time(graph) & {Ref(node.name) for node in graph if isinstance(node.op, Input)}
+    given = ir.values_over_time(graph) & {Ref(node.name) for node in graph if isinstance(node.op, Input)}
     graph = without_dead(graph, Counter())
-    if is_step(graph):
+    if ir.is_step(graph):
         return _of_step(graph)
     scans = [node for node in graph if isinstance(node.op, Scan)]
     if not scans:
@@ -95,7 +81,7 @@ def one_step(graph: Graph) -> OneStep:
                 f"one step of {graph.name}: {node.op.body.name} runs backwards, so its first step needs the last input",
                 loc=node.loc,
             )
-    over_time = values_over_time(graph) | given  # an input that no step reads
+    over_time = ir.values_over_time(graph) | given  # an input that no step reads
     _check_last_states(graph, over_time)
     return _Stepper(graph, over_time).run()
 
@@ -110,7 +96,7 @@ def _of_step(graph: Graph) -> OneStep:
             rebuild.put(node, rebuild.builder.copy(node, (), replace(node.op, fill=None)))
         else:
             rebuild.copy(node)
-    outputs = [output._replace(carried_to=None) for output in renewed(graph.outputs, rebuild.new)]
+    outputs = [output._replace(carried_to=None) for output in ir.renewed(graph.outputs, rebuild.new)]
     return OneStep(rebuild.builder.finish(outputs), tuple(pairs))
 
 
@@ -184,7 +170,7 @@ class _Stepper:
                 self.rebuild.copy(node)
             else:
                 self.rebuild.put(node, self.b.copy(node, self.rebuild.args(node), self._op(node)))
-        outputs = renewed(self.graph.outputs, self.rebuild.new)
+        outputs = ir.renewed(self.graph.outputs, self.rebuild.new)
         return OneStep(self.b.finish([*outputs, *self.outputs]), tuple(self.states))
 
     def _scan(self, node: Node, scan: Scan) -> tuple[Ref, ...]:
@@ -226,14 +212,14 @@ class _Stepper:
             return node.name
         if any(isinstance(self.graph.node(name).op, Input) for name in self.graph.needed([ref])):
             return f"{self.graph.value_name(ref)}, computed by {node.op.name}"
-        return weight_graph(self.graph, [ref])
+        return ir.weight_graph(self.graph, [ref])
 
     def _op(self, node: Node) -> Op:
         """Return the op of a node along time, for one step. Raises :class:`PassError` if steps mix or differ."""
         op = node.op
         if isinstance(op, Input | Full):
             return replace(op, shape=(1, *op.shape[1:]))
-        if computed_from_parameters(self.graph, Ref(node.name)):
+        if ir.computed_from_parameters(self.graph, Ref(node.name)):
             if Ref(node.name) not in self.over_time or node.types[0].shape[0] == 1:
                 return op  # it belongs to the one step
             raise PassError(
@@ -245,10 +231,10 @@ class _Stepper:
         refs = self.graph.args(node.name)
         mapped = [ref in self.over_time for ref in refs]
         types = [self.graph.type(ref) for ref in refs]
-        step = op_of_step(op, types, mapped) if Ref(node.name) in self.over_time else None
+        step = ir.op_of_step(op, types, mapped) if Ref(node.name) in self.over_time else None
         if step is not None:
-            steps = [of_step(t) if m else t for t, m in zip(types, mapped, strict=True)]
-            single = op_over_time(step, 1, steps, mapped)
+            steps = [ir.of_step(t) if m else t for t, m in zip(types, mapped, strict=True)]
+            single = ir.op_over_time(step, 1, steps, mapped)
             if single is not None:
                 return single
         whole = [ref for ref, is_mapped in zip(refs, mapped, strict=True) if not is_mapped]
