@@ -127,10 +127,22 @@ def reshape_once(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Re
     """
     if not isinstance(node.op, Scan) or node.op.kept:
         return None
-    bodies = [_Reads(body) for body in node.op.bodies]
-    views = _views(bodies)
+    scan, bodies = node.op, [_Reads(body) for body in node.op.bodies]
+    # the arguments that the steps read without a Reshape
+    read = {arg.name for reads in bodies for arg in reads.body.body_args() if arg.name in reads.otherwise}
+    views = _views(bodies, read)
     counts["reshape_sequence"] += sum(map(len, views.values()))
-    return _outside(b, node, node.op, args, bodies, views) if views else None
+    if not views:
+        return None
+    operands: list[Ref] = []
+    for arg, ref in zip(scan.body.body_args(), args, strict=True):
+        if arg.name in read or arg.name not in views:
+            operands.append(ref)
+        for shape, name in views.get(arg.name, {}).items():
+            operands.append(reshaped(b, ref, ReshapeLayer((scan.length, *shape)), (f"{scan.body.name}/{name}",)))
+    new_bodies = [_new_body(reads, views, read) for reads in bodies]
+    op = replace(scan, body=new_bodies[0], first=new_bodies[1] if scan.first is not None else None)
+    return b.add(op, *operands, names=node.names, loc=node.loc)
 
 
 @dataclass(frozen=True)
@@ -159,10 +171,9 @@ class _Reads:
         return {ref.node for ref, count in self.body.readers().items() if count > reads[ref]}
 
 
-def _views(bodies: Sequence[_Reads]) -> Views:
+def _views(bodies: Sequence[_Reads], read: Collection[str]) -> Views:
     """Return, for each sequence argument, the shapes in which the body reshapes it, each with a new argument's name."""
     views: Views = {}
-    read = _read_as_they_are(bodies)
     for reads in bodies:
         for view, arg in reads.reshapes.items():
             if view in reads.otherwise:
@@ -170,25 +181,6 @@ def _views(bodies: Sequence[_Reads]) -> Views:
                 name = arg if not shapes and arg not in read else f"{arg}/{'x'.join(map(str, shape))}"
                 shapes.setdefault(shape, name)
     return views
-
-
-def _read_as_they_are(bodies: Sequence[_Reads]) -> set[str]:
-    """Return the arguments that a scan's steps read without a Reshape."""
-    return {node.name for reads in bodies for node in reads.body.body_args() if node.name in reads.otherwise}
-
-
-def _outside(b: Builder, node: Node, scan: Scan, args: Refs, bodies: Sequence[_Reads], views: Views) -> Refs:
-    """Write the scan with its new bodies: the sequences are reshaped before the scan, and each shape is an operand."""
-    operands: list[Ref] = []
-    read = _read_as_they_are(bodies)
-    for arg, ref in zip(scan.body.body_args(), args, strict=True):
-        if arg.name in read or arg.name not in views:
-            operands.append(ref)
-        for shape, name in views.get(arg.name, {}).items():
-            operands.append(reshaped(b, ref, ReshapeLayer((scan.length, *shape)), (f"{scan.body.name}/{name}",)))
-    new_bodies = [_new_body(reads, views, read) for reads in bodies]
-    op = replace(scan, body=new_bodies[0], first=new_bodies[1] if scan.first is not None else None)
-    return b.add(op, *operands, names=node.names, loc=node.loc)
 
 
 def _new_body(reads: _Reads, views: Views, read: Collection[str]) -> Graph:

@@ -126,7 +126,6 @@ SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(10)]  # of r * r: s
 
 def sin_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     """Write sin(x) as (-1)**k sin(r), where x = k pi + r. The sign (-1)**k is 1 - 2 (k - 2 round(k / 2))**2."""
-
     layer = partial(_layer, b, node)
     multiple, rest = _multiple_and_rest(b, node, as_value(b, args[0]))
     half = layer(caffe.PowerLayer(scale=0.5), multiple)

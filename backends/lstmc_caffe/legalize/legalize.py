@@ -20,8 +20,6 @@ from lstmc_caffe.legalize.blobs import alone_in_a_blob, as_value, outputs_as_val
 from lstmc_caffe.legalize.fused import FusedScan, scan_to_layer
 from lstmc_caffe.legalize.rules import GROUP, rules, used
 
-REASON = "Caffe has no gradient there, and aborts where one is asked for"
-
 
 def _is_weight_leaf(node: Node) -> bool:
     return isinstance(node.op, Param) or (isinstance(node.op, Arg) and node.op.role == "weight")
@@ -34,7 +32,8 @@ def _check_gradients_end(graph: Graph, trained: set[Ref]) -> None:
         for slot in node.op.undifferentiated if ir.has_gradient(node) else ():
             if args[slot] in trained:
                 raise BackendError(
-                    f"{node.op.name}: {node.op.operands[slot]} must not depend on a Param: {REASON}",
+                    f"{node.op.name}: {node.op.operands[slot]} must not depend on a Param: Caffe has no gradient"
+                    " there, and aborts where one is asked for",
                     loc=node.loc,
                     notes=(f"found {graph.value_name(args[slot])}: {graph.type(args[slot])}",),
                 )
@@ -151,14 +150,10 @@ def separate_layers(graph: Graph, counts: Counter[str]) -> Graph:
     rebuild = Rebuild(graph)
     layers: dict[Ref, Ref] = {}
     for node in graph:
-        args = graph.args(node.name)
-        if node.name not in computed:
-            rebuild.copy(node, [layers.get(ref, rebuild.new[ref]) for ref in args])
-            continue
-        rebuild.copy(node)
+        operands = [layers.get(ref, rebuild.new[ref]) for ref in graph.args(node.name)]
+        rebuild.copy(node, None if node.name in computed else operands)
         if node.name in copied:
             counts["layer_apart"] += 1
-            operands = [layers.get(ref, rebuild.new[ref]) for ref in args]
             names = tuple(f"{name}/layer" for name in node.names)
             outs = rebuild.builder.add(node.op, *operands, names=names, loc=node.loc)
             layers |= {Ref(node.name, out): ref for out, ref in enumerate(outs)}
@@ -187,10 +182,8 @@ def legalized(graph: Graph, counts: Counter[str], trained: bool, fused: bool) ->
             scan = in_bodies(node.op, lambda body: legalized(body, counts, trained, fused))
             values = [ref if scan.role(i) == "weight" else as_value(b, ref) for i, ref in enumerate(args)]
             return b.add(scan, *values, names=node.names, loc=node.loc)
-        if type(node.op) in KEPT or isinstance(node.op, caffe.CaffeOp):
-            return None
-        if node.name in packing:
-            return None  # it makes a blob, not a layer
+        if type(node.op) in KEPT or isinstance(node.op, caffe.CaffeOp) or node.name in packing:
+            return None  # what is in packing makes a blob, not a layer
         rule = (table.trained if trained else table.untrained).get(type(node.op))
         if rule is None:
             raise BackendError(
@@ -228,21 +221,17 @@ def untie_transposes(graph: Graph, counts: Counter[str]) -> Graph:
     counts["transpose_apart"] += len(mixed)
     if not mixed:
         return graph
-    rebuild, copies = Rebuild(graph), dict[Ref, Ref]()
+    copies = dict[Ref, Ref]()
 
-    def as_matrix(ref: Ref) -> Ref:
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Linear) or (ref := graph.args(node.name)[1]) not in mixed:
+            return None
         if ref not in copies:
-            node, names = graph.node(ref.node), (f"{ref.node}/matrix",)
-            (copies[ref],) = rebuild.builder.add(node.op, *rebuild.args(node), names=names, loc=node.loc)
-        return copies[ref]
+            transpose, operands = graph.node(ref.node), b.args(args[1].node)
+            (copies[ref],) = b.add(transpose.op, *operands, names=(f"{ref.node}/matrix",), loc=transpose.loc)
+        return b.copy(node, (args[0], copies[ref], *args[2:]))
 
-    for node in graph:
-        args = [
-            as_matrix(ref) if ref in mixed and _is_matrix(node, slot) else rebuild.new[ref]
-            for slot, ref in enumerate(graph.args(node.name))
-        ]
-        rebuild.copy(node, args)
-    return rebuild.finish()
+    return rewrite(graph, visit)
 
 
 def _is_matrix(node: Node, slot: int) -> bool:

@@ -97,8 +97,7 @@ def collect_sources(graph: Graph, ref: Ref, sources: Sources, readers: int = 1) 
     if isinstance(node.op, caffe.InnerProduct):
         sources.weights += [(node.name, slot) for slot in range(1, len(args))]
         return True
-    covers_last = isinstance(node.op, caffe.Bias) and node.op.learned and node.op.axis == graph.type(ref).rank - 1
-    if covers_last:
+    if isinstance(node.op, caffe.Bias) and node.op.learned and node.op.axis == graph.type(ref).rank - 1:
         sources.weights.append((node.name, 1))
         return collect_sources(graph, args[0], sources)
     return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from lstmc import patterns
@@ -134,16 +134,14 @@ def _check_steps(where: ScanInModel, match: LSTM | RNN) -> None:
 
 def _check_activation(where: ScanInModel, name: str, actual: Activation | None, expected: Op) -> None:
     if actual != expected:
-        raise where.mismatch(
-            f"{expected.name}({name})", f"{'no function' if actual is None else actual.name} of {name}"
-        )
+        found = "no function" if actual is None else actual.name
+        raise where.mismatch(f"{expected.name}({name})", f"{found} of {name}")
 
 
 def _only_h(where: ScanInModel, lstm: LSTM) -> None:
     """Check that nothing reads a value of the scan other than h, at every step or at the last step."""
-    last = [("last " + state.name) for state in sorted(lstm.states, key=lambda s: where.states().index(s.arg))]
-    results = [result.of for result in lstm.results] + last
-    for number, name in enumerate(results):
+    last = [f"last {state.name}" for state in sorted(lstm.states, key=lambda s: where.states().index(s.arg))]
+    for number, name in enumerate([each.of for each in lstm.results] + last):
         readers = where.readers(number)
         if readers and not name.endswith("h"):
             raise where.mismatch(
@@ -206,9 +204,6 @@ def _packed(where: ScanInModel, parts: Mapping[str, Place | Matrix]) -> tuple[Re
         expected = "i, f, o and g to have the quarters of one weight" if len(parts) > 1 else "a weight for h alone"
         raise where.mismatch(expected, ", ".join(dict.fromkeys(map(where.name, parts.values()))))
     return whole, "".join(names[start] for start in sorted(names))
-
-
-MATCHES: dict[str, Callable[[ScanInModel], NativeLayer]] = {"LSTM": native_lstm, "RNN": native_rnn}
 
 
 @dataclass(frozen=True)
@@ -278,12 +273,11 @@ def _matched(graph: Graph, node: Node, scan: Scan) -> NativeLayer:
     """Return the layer that equals the scan; raise BackendError with the first difference to each layer."""
     where = ScanInModel(graph, node, scan)
     differences = []
-    for name, match in MATCHES.items():
+    for name, match in (("LSTM", native_lstm), ("RNN", native_rnn)):
         try:
             if scan.reverse:
-                raise where.mismatch(
-                    "steps that run forward (Caffe has no layer that reverses a sequence)", "reverse=True"
-                )
+                expected = "steps that run forward (Caffe has no layer that reverses a sequence)"
+                raise where.mismatch(expected, "reverse=True")
             return replace(match(where), carried=where.carried())
         except Mismatch as difference:
             differences.append(f"{name}: {difference}")
@@ -336,9 +330,6 @@ def _results(b: Builder, node: Node, h: Ref) -> Refs:
     if scan.length > 1:
         names = (f"{node.name}/before_last", f"{node.name}/last")
         _, last = b.add(caffe.SliceLayer(0, (scan.length - 1, 1)), h, names=names)
-    shapes = [t.shape for t in node.types[outputs:]]
-    states = [
-        b.add(caffe.ReshapeLayer(shape), last, names=(name,))[0]
-        for shape, name in zip(shapes, node.names[outputs:], strict=True)
-    ]
+    ends = zip(node.types[outputs:], node.names[outputs:], strict=True)
+    states = [b.add(caffe.ReshapeLayer(type_.shape), last, names=(name,))[0] for type_, name in ends]
     return (*(h,) * outputs, *states)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from functools import cache
@@ -179,13 +180,10 @@ def layer_ops() -> LayerOps:
     """Return the ops of each type of layer, of all dialects that load; ``doctor`` names one that does not."""
     by_type: dict[str, tuple[type[CaffeOp], ...]] = {}
     for name in dialects():
-        try:
-            ops = load_dialect(name).values()
-        except PluginError:
-            continue
-        for op in ops:
-            if issubclass(op, CaffeOp):
-                by_type[op.layer_type] = (*by_type.get(op.layer_type, ()), op)
+        with suppress(PluginError):
+            for op in load_dialect(name).values():
+                if issubclass(op, CaffeOp):
+                    by_type[op.layer_type] = (*by_type.get(op.layer_type, ()), op)
     return by_type
 
 

@@ -32,28 +32,31 @@ def _own_fields(param: Any, name: str) -> list[str]:
     return [each for each in names if each in param.DESCRIPTOR.fields_by_name]
 
 
-def _write_pair(param: Any, name: str, pair: Pair, default: int = 0) -> None:
+DEFAULTS = {"kernel_size": 0, "stride": 1, "pad": 0, "dilation": 1}  # of a height or width that is not given
+
+
+def _write_pair(param: Any, name: str, pair: Pair) -> None:
     """Write height and width: as one number if they are equal, otherwise as two fields if the message has them. A
     repeated field may have two numbers too, but MNN takes the first of them for the width."""
     own = _own_fields(param, name)
     if pair[0] != pair[1] and own:
         for field, number in zip(own, pair, strict=True):
             setattr(param, field, number)
-    elif pair != (default, default):
+    elif pair != (DEFAULTS[name],) * 2:
         if isinstance(getattr(param, name), int):
             setattr(param, name, pair[0])
         else:
             getattr(param, name).extend(pair if pair[0] != pair[1] else pair[:1])
 
 
-def _read_pair(param: Any, name: str, default: int) -> Pair:
+def _read_pair(param: Any, name: str) -> Pair:
     """Return height and width as :func:`_write_pair` writes them, or two numbers of a repeated field."""
     own = _own_fields(param, name)
     if any(map(param.HasField, own)):
         return getattr(param, own[0]), getattr(param, own[1])
     value = getattr(param, name)
     numbers = (value,) if isinstance(value, int) else tuple(value)
-    return (numbers or (default,)) * 2 if len(numbers) < 2 else numbers
+    return (numbers or (DEFAULTS[name],)) * 2 if len(numbers) < 2 else numbers
 
 
 WindowKind = Literal[
@@ -94,15 +97,14 @@ def unusual_windows(layer: Any, image: Sequence[int]) -> dict[WindowKind, str]:
     param = layer.pooling_param if pooling else layer.convolution_param
     if pooling and param.global_pooling:
         return {}
-    fields = (("kernel_size", 0), ("stride", 1), ("pad", 0))
-    pairs = tuple(zip(*(_read_pair(param, name, default) for name, default in fields), strict=True))
+    pairs = tuple(zip(*(_read_pair(param, name) for name in ("kernel_size", "stride", "pad")), strict=True))
     sizes, padded = tuple(size for size, _, _ in pairs), any(pad for _, _, pad in pairs)
     unusual: dict[WindowKind, str] = {}
     for axis, n, (size, stride, pad) in zip((2, 3), image[2:], pairs, strict=True):
         along = f"along axis {axis} of {list(image)}"
         beyond = -((size - n - 2 * pad) // stride) * stride  # where the last window begins in the padded image
         if not pooling:
-            if pad >= (_read_pair(param, "dilation", 1)[axis - 2]) * (size - 1) + 1:
+            if pad >= _read_pair(param, "dilation")[axis - 2] * (size - 1) + 1:
                 unusual["padding alone"] = f"a window {along} lies in the padding"
             continue
         if padded and beyond >= n + pad:
@@ -150,11 +152,8 @@ class Convolution(CaffeOp, Conv):
 
     def write(self, layer: Any) -> None:
         super().write(layer)
-        param = layer.convolution_param
-        _write_pair(param, "kernel_size", self.kernel)
-        _write_pair(param, "stride", self.stride, 1)
-        _write_pair(param, "pad", self.pad)
-        _write_pair(param, "dilation", self.dilation, 1)
+        for name, pair in zip(DEFAULTS, (self.kernel, self.stride, self.pad, self.dilation), strict=True):
+            _write_pair(layer.convolution_param, name, pair)
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
@@ -162,13 +161,8 @@ class Convolution(CaffeOp, Conv):
         _check_axes(cls.name, x)
         if op is None or front_axis(cls.name, param.axis, x) != 1:
             return None
-        return replace(
-            op,
-            kernel=_read_pair(param, "kernel_size", 0),
-            stride=_read_pair(param, "stride", 1),
-            pad=_read_pair(param, "pad", 0),
-            dilation=_read_pair(param, "dilation", 1),
-        )
+        kernel, stride, pad, dilation = (_read_pair(param, name) for name in DEFAULTS)
+        return replace(op, kernel=kernel, stride=stride, pad=pad, dilation=dilation)
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -195,9 +189,8 @@ class _Pooling(CaffeOp, Pool):
         param = layer.pooling_param
         if self.method != "MAX":
             param.pool = getattr(type(param), self.method)
-        _write_pair(param, "kernel_size", self.size)
-        _write_pair(param, "stride", self.stride, 1)
-        _write_pair(param, "pad", self.pad)
+        for name, pair in (("kernel_size", self.size), ("stride", self.stride), ("pad", self.pad)):
+            _write_pair(param, name, pair)
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
@@ -205,8 +198,8 @@ class _Pooling(CaffeOp, Pool):
         if any(other_settings(layer, {cls.own_param})) or field_value(param, "pool") != cls.method:
             return None
         _check_axes(cls.name, x)
-        size = (x.shape[2], x.shape[3]) if param.global_pooling else _read_pair(param, "kernel_size", 0)
-        return cls(size, _read_pair(param, "stride", 1), _read_pair(param, "pad", 0))
+        size = (x.shape[2], x.shape[3]) if param.global_pooling else _read_pair(param, "kernel_size")
+        return cls(size, _read_pair(param, "stride"), _read_pair(param, "pad"))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

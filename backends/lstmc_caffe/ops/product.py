@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 from math import prod
 from typing import Any, Self
 
@@ -154,13 +155,8 @@ class Eltwise(CaffeOp):
         (ct,) = cts
         if self.operation == "SUM":
             return tuple(weight * ct for weight in self._weights(len(xs)))
-        grads = []
-        for i in range(len(xs)):  # times the product of the other operands, as with stable_prod_grad
-            grad = ct
-            for j, x in enumerate(xs):
-                grad = grad * x if j != i else grad
-            grads.append(grad)
-        return tuple(grads)
+        # times the product of the other operands, as with stable_prod_grad
+        return tuple(reduce(np.multiply, (*xs[:i], *xs[i + 1 :]), ct) for i in range(len(xs)))
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
         return Along(self, (axis,) * len(types), (axis,))
@@ -312,14 +308,9 @@ class ScaleBias(CaffeOp):
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         param = layer.scale_param
-        if (
-            any(other_settings(layer, {"scale_param"}))
-            or not param.bias_term
-            or len(bottoms) != 1
-            or param.num_axes != 1
-        ):
-            return None
-        return cls() if front_axis(cls.name, param.axis, bottoms[0]) == 1 else None
+        plain = len(bottoms) == 1 and not any(other_settings(layer, {"scale_param"}))
+        along_one = plain and param.bias_term and param.num_axes == 1
+        return cls() if along_one and front_axis(cls.name, param.axis, bottoms[0]) == 1 else None
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

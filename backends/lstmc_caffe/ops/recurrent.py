@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -82,7 +82,6 @@ class _Recurrent(CaffeOp):
     """A layer over all T steps: x [T, N, ...], cont [T, N] (0 where a sequence begins), and its blobs."""
 
     num_output: int = 0
-    gates: ClassVar[int]
     settings = {"num_output": "recurrent_param.num_output"}
 
     def blob_types(self, bottoms: Types) -> Types:
@@ -104,8 +103,7 @@ class _Recurrent(CaffeOp):
         return (TensorType((*x.shape[:2], self.num_output), x.dtype),)
 
     def _blob_shapes(self, h: int, width: int) -> tuple[tuple[int, ...], ...]:
-        rows = self.gates * h
-        return (rows, width), (rows,), (rows, h)
+        return (4 * h, width), (4 * h,), (4 * h, h)
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -125,7 +123,6 @@ class LSTM(_Recurrent):
     """
 
     operands = ("x", "cont", "w_xc", "b_c", "w_hc")
-    gates = 4
     blob_fillers = (_WEIGHT, _BIAS, _WEIGHT)
 
     def work(self, operands: Types, results: Types) -> Work:
@@ -177,7 +174,6 @@ class RNN(_Recurrent):
     """
 
     operands = ("x", "cont", "w_xh", "b_h", "w_hh", "w_ho", "b_o")
-    gates = 1
     blob_fillers = (_WEIGHT, _BIAS, _WEIGHT, _WEIGHT, _BIAS)
 
     def work(self, operands: Types, results: Types) -> Work:

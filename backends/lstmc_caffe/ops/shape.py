@@ -209,10 +209,7 @@ class SplitLayer(CaffeOp):
         return (x,) * self.copies
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        total = cts[0]
-        for ct in cts[1:]:
-            total = total + ct
-        return (total,)
+        return (sum(cts[1:], cts[0]),)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
         return Along(self, (axis,), (axis,) * self.copies)

@@ -77,18 +77,16 @@ def notes_of(layers: Sequence[Layer]) -> Iterator[str]:
             yield f"Trained on, {layer.message.name} learns at the usual rate: lr_mult and decay_mult are not kept."
 
 
-def _sizes(layer: Layer) -> tuple[int, int, int]:
-    """Return three numbers of a layer: exposed states, static inputs (0 or 1), and blobs."""
-    lstm, param = layer.message.type == "LSTM", layer.message.recurrent_param
-    exposed = (2 if lstm else 1) * param.expose_hidden
-    static = int(len(layer.bottoms) > 2 + exposed)
-    return exposed, static, (3 if lstm else 5) + static
+def _sizes(layer: Layer) -> tuple[int, int]:
+    """Return the number of exposed states and of static inputs (0 or 1) of a layer."""
+    exposed = (2 if layer.message.type == "LSTM" else 1) * layer.message.recurrent_param.expose_hidden
+    return exposed, int(len(layer.bottoms) > 2 + exposed)
 
 
 def refusals_of(layer: Layer) -> Iterator[Refusal]:
     """Yield a refusal for each invalid bottom, top, size or blob of a recurrent layer."""
     message, called = layer.message, label(layer.message)
-    exposed, static, blobs = _sizes(layer)
+    exposed, static = _sizes(layer)
     if len(layer.bottoms) != 2 + static + exposed or len(message.top) != 1 + exposed:
         actual = f"{len(layer.bottoms)} and {len(message.top)}"
         why = f"with expose_hidden = {str(message.recurrent_param.expose_hidden).lower()} there are others"
@@ -103,7 +101,7 @@ def refusals_of(layer: Layer) -> Iterator[Refusal]:
     shapes = _blob_shapes(layer)
     if [blob.shape for blob in layer.blobs] != shapes:
         actual = ", ".join(str(list(blob.shape)) for blob in layer.blobs) or "none"
-        why = f"expected {blobs} of them, {', '.join(str(list(shape)) for shape in shapes)}"
+        why = f"expected {len(shapes)} of them, {', '.join(str(list(shape)) for shape in shapes)}"
         yield Refusal(called, "blobs", actual, why, "give the weights that were trained with this net")
     for place in range(2 + static, len(layer.bottoms)):
         if layer.bottoms[place] != (1, x[1], units):
@@ -124,7 +122,7 @@ def recurrent_values(builder: NetBuilder, layer: Layer, operands: Sequence[str])
     """Return the values of the layer's tops: the outputs of all steps, then the last states if they are exposed."""
     message, lstm = layer.message, layer.message.type == "LSTM"
     units, origin = message.recurrent_param.num_output, label(message)
-    _, static, _ = _sizes(layer)
+    _, static = _sizes(layer)
 
     def reshaped(value: str, *shape: int) -> str:
         if builder.shapes[value] == shape:
