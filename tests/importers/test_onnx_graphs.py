@@ -579,12 +579,14 @@ def test_external_data_are_read_from_below_the_models_folder_only(tmp_path: Path
     (tmp_path / "secret.bin").write_bytes(bytes(96))
     os.mkfifo(folder / "pipe")
     (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    with pytest.raises(ValueError, match="null") as nul:  # the words depend on Python's version
+        os.lstat("a\0b")
     for told, said in (
         ({"location": "../secret.bin"}, "tensor w lies outside of the model's folder, at ../secret.bin: not read"),
         ({"location": "link.bin"}, "tensor w lies outside of the model's folder, at link.bin: not read"),
         ({"location": "none.bin"}, "tensor w lies in none.bin, which is not there"),
         ({"location": "a" * 5000}, f"tensor w lies in {'a' * 200}: File name too long"),
-        ({"location": "a\0b"}, "tensor w lies in a\\x00b: embedded null byte"),
+        ({"location": "a\0b"}, f"tensor w lies in a\\x00b: {nul.value}"),
         ({"location": "pipe"}, "tensor w lies in pipe: expected a file, found a device or a pipe"),
         ({"location": "weights.bin", "offset": "8"}, "tensor w ends behind the end of weights.bin"),
         (

@@ -396,6 +396,7 @@ def test_every_operator_is_in_the_table_and_takes_its_arguments() -> None:
     assert defined == {*CALLS, *UNDEFINED}
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
 @pytest.mark.parametrize("name", one_in(3, CALLS))
 def test_an_operator(name: str) -> None:
     for given in CALLS[name]:

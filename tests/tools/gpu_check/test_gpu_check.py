@@ -175,7 +175,7 @@ def test_torch_is_measured_where_it_can_be(
     assert named == sorted(["caffe              4.000  1.00", *rows])
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning", "ignore:.*torch.jit.script:FutureWarning")
 def test_pytorch_has_every_cell_that_is_timed() -> None:
     assert set(TIMED_CELLS) <= torch_cells.CELLS.keys()
     given, runs = torch_cells.operands("lstm", SIZE, "cpu"), dict(torch_cells.ways("lstm"))
