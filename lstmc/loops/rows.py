@@ -11,7 +11,7 @@ from lstmc.errors import ShapeError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Arg, Binary, Full, Linear, Pointwise, Reshape, Split, Transpose
 from lstmc.ops.shape import without
-from lstmc.passes import BiasApart, Cse, Refs, Simplify, rewrite
+from lstmc.passes import BiasApart, Cse, Refs, Simplify, rewrite_all
 
 MOST_EITHER = 6  # values for which every combination of choices is tried: 64 combinations
 
@@ -198,8 +198,4 @@ def split_early(body: Graph) -> Graph:
             for name, operands in zip(node.names, zip(*pieces, strict=True), strict=True)
         )
 
-    while True:
-        before = sum(counts.values())
-        body = rewrite(body, visit)
-        if sum(counts.values()) == before:
-            return body
+    return rewrite_all(body, visit, counts)

@@ -48,6 +48,7 @@ __all__ = [
     "place_of",
     "result",
     "rewrite",
+    "rewrite_all",
     "run_passes",
     "unrolled_scans",
     "with_bodies",
@@ -86,10 +87,8 @@ class Pass(ABC):
         """Raise :class:`~lstmc.errors.LstmcError` unless ``graph`` meets the precondition of this pass."""
         for node in graph:
             if self.before_peel and isinstance(node.op, Scan) and node.op.first is not None:
-                raise PassError(
-                    f"{self.name} comes before peel: expected scans of one body, found %{node.name} with a first step",
-                    loc=node.loc,
-                )
+                found = f"expected scans of one body, found %{node.name} with a first step"
+                raise PassError(f"{self.name} comes before peel: {found}", loc=node.loc)
 
     def for_states(self, after: Mapping[str, str]) -> Pass:
         """Return the pass for one step; ``after`` maps the input of each state to the output with its next value."""
@@ -192,6 +191,16 @@ def node_pass(*, bodies: bool = True, before_peel: bool = False) -> Callable[[Co
         return FunctionPass(change, before_peel=before_peel)
 
     return pass_of
+
+
+def rewrite_all(graph: Graph, visit: Visit, counts: Counter[str]) -> Graph:
+    """Return the graph rewritten until ``visit`` counts no further use of a rule."""
+    while True:
+        before = counts.total()
+        rewritten = rewrite(graph, visit)
+        if counts.total() == before:
+            return graph
+        graph = rewritten
 
 
 def rewrite(graph: Graph, visit: Visit, bodies: bool = False) -> Graph:
@@ -310,7 +319,7 @@ def run_passes(
     stage = Stage.MODEL
     verify(graph, stage)
     history = [Snapshot("model", stage, graph)]
-    _dump(dump_dir, 0, history[0], "the model as it was written", len(graph), {})
+    _dump(dump_dir, 0, history[0], "the model as it was written", len(graph))
     for number, step in enumerate(passes, 1):
         report_activity(f"pass {step.name}, {number} of {len(passes)}")
         started = time.perf_counter()
@@ -321,34 +330,28 @@ def run_passes(
             if outcome.modified or step.after is not None:  # otherwise the graph was verified already
                 verify(outcome.graph, stage, None if stage is Stage.MODEL else legal)
             step.ensures(outcome.graph)
-        except LstmcError as error:
-            before = ", ".join(s.pass_name for s in history[1:]) or "none"
-            error.add_note(f"while running pass {step.name}, after: {before}")
-            raise
         except Exception as error:
             before = ", ".join(s.pass_name for s in history[1:]) or "none"
-            raise PassError(
-                f"pass {step.name} failed ({type(error).__name__}: {error}), after: {before}",
-                notes=getattr(error, "__notes__", ()),
-            ) from error
+            if isinstance(error, LstmcError):
+                error.add_note(f"while running pass {step.name}, after: {before}")
+                raise
+            failure = f"pass {step.name} failed ({type(error).__name__}: {error}), after: {before}"
+            raise PassError(failure, notes=getattr(error, "__notes__", ())) from error
         if observe is not None:
             observe(step, graph, outcome)
         history.append(Snapshot(step.name, stage, outcome.graph, outcome.counts, time.perf_counter() - started))
-        _dump(dump_dir, number, history[-1], step.summary, len(graph), outcome.counts)
+        _dump(dump_dir, number, history[-1], step.summary, len(graph))
         graph = outcome.graph
     return history
 
 
-def _dump(
-    folder: Path | None, number: int, snapshot: Snapshot, summary: str, before: int, counts: dict[str, int]
-) -> None:
+def _dump(folder: Path | None, number: int, snapshot: Snapshot, summary: str, before: int) -> None:
     """Write a graph, headed by its pass and the rules used, as ``NN-pass.lir`` to a folder, if there is one."""
-    if folder is None:
-        return
-    rules = ", ".join(f"{name} {count}" for name, count in counts.items()) or "no rule used"
-    header = f"# {snapshot.pass_name}: {summary}\n# nodes: {before} -> {len(snapshot.graph)}; {rules}\n"
-    text = header + print_graph(snapshot.graph)
-    write_files(folder, {f"{number:02d}-{snapshot.pass_name}.lir": text.encode(errors="backslashreplace")})
+    if folder is not None:
+        rules = ", ".join(f"{name} {count}" for name, count in snapshot.counts.items()) or "no rule used"
+        header = f"# {snapshot.pass_name}: {summary}\n# nodes: {before} -> {len(snapshot.graph)}; {rules}\n"
+        text = (header + print_graph(snapshot.graph)).encode(errors="backslashreplace")
+        write_files(folder, {f"{number:02d}-{snapshot.pass_name}.lir": text})
 
 
 def numbered(names: Sequence[str]) -> list[str]:
@@ -367,12 +370,11 @@ def place_of(names: Sequence[str], name_or_run: str) -> int:
     if runs:
         return runs[-1]
     each = numbered(names)
-    if name_or_run.removesuffix(":1") in each:  # the first run of a pass that runs once
-        name_or_run = name_or_run.removesuffix(":1")
-    if name_or_run not in each:
-        near = did_you_mean(name_or_run, names) or f": found {', '.join(each) or 'none'}"
-        raise PassError(f"there is no pass {name_or_run}{near}")
-    return each.index(name_or_run)
+    for name in (name_or_run, name_or_run.removesuffix(":1")):  # also the first run of a pass that runs once
+        if name in each:
+            return each.index(name)
+    near = did_you_mean(name_or_run, names) or f": found {', '.join(each) or 'none'}"
+    raise PassError(f"there is no pass {name_or_run}{near}")
 
 
 class PassList(list[Pass]):
@@ -431,9 +433,8 @@ class PassList(list[Pass]):
         passes is. Raises :class:`PassError` if no pass brings a graph to the stage."""
         last_index = {self.stage_after(index): index for index in range(-1, len(self))}
         if stage not in last_index:
-            raise PassError(
-                f"no pass brings a graph to stage {stage.value}: found {', '.join(s.value for s in last_index)}"
-            )
+            found = ", ".join(reached.value for reached in last_index)
+            raise PassError(f"no pass brings a graph to stage {stage.value}: found {found}")
         return last_index[stage]
 
 
@@ -470,12 +471,11 @@ class Insertion:
     def put_into(self, passes: PassList, backend: str | None, target: str | None) -> bool:
         """Insert the pass into a list, and return whether the list has the anchor and the insertion is for this net."""
         applies = self.backend in (None, backend) and (self.targets is None or target in self.targets)
-        try:
-            at = passes.at(self.anchor)
-        except PassError:
-            return False
         if applies:
-            passes.insert(at + (self.before is None), self.step)
+            try:
+                passes.insert(passes.at(self.anchor) + (self.before is None), self.step)
+            except PassError:
+                return False
         return applies
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, Stage, Step, op_over_time, rename_values
 from lstmc.ops import Arg, Concat, Full, Input, Leaf, Linear, Param, Reshape, Split, Stack, Unstack
-from lstmc.passes.base import NodePass, Pass, PassResult, Refs, graph_pass, node_pass, note_node, result, rewrite
+from lstmc.passes.base import NodePass, Pass, PassResult, Refs, graph_pass, node_pass, note_node, result, rewrite_all
 from lstmc.passes.simplify import pruned, simplified, without_repeats
 from lstmc.patterns import states_read
 from lstmc.process.status import with_progress
@@ -60,14 +60,11 @@ class Expand(Pass):
 
     def requires(self, graph: Graph) -> None:
         """Raise :class:`PassError` if an unrolled scan would have more nodes than a net can have."""
-        scans = [(node, node.op) for node in graph if isinstance(node.op, Scan) and not self.loops(node.op)]
-        for node, scan in scans:
-            if (count := scan.length * len(scan.body)) > MOST_NODES:
-                raise PassError(
-                    f"{scan.body.name} has {scan.length} steps of {len(scan.body)} nodes, {count} in all: expected at"
-                    f" most {MOST_NODES}",
-                    loc=node.loc,
-                )
+        for node in graph:
+            scan = node.op
+            if isinstance(scan, Scan) and not self.loops(scan) and scan.length * len(scan.body) > MOST_NODES:
+                found = f"{scan.length} steps of {len(scan.body)} nodes, {scan.length * len(scan.body)} in all"
+                raise PassError(f"{scan.body.name} has {found}: expected at most {MOST_NODES}", loc=node.loc)
 
     def run(self, graph: Graph) -> PassResult:
         rebuild = Rebuild(graph)
@@ -154,10 +151,9 @@ class _Unroller:
         scan = self.scan
         roles = [scan.role(i) for i in range(len(args))]
         state_slots = [i for i, role in enumerate(roles) if role == "state"]
-        varying: dict[int, Refs | dict[int, Ref]] = {
-            i: self._cut(args[i], i) for i, role in enumerate(roles) if role == "x"
-        }
-        shares = {i: Ref(self.body.arguments[i]) for i, role in enumerate(roles) if role == "static"}
+        slots = {kind: [i for i, role in enumerate(roles) if role == kind] for kind in ("x", "static")}
+        varying: dict[int, Refs | dict[int, Ref]] = {i: self._cut(args[i], i) for i in slots["x"]}
+        shares = {i: Ref(self.body.arguments[i]) for i in slots["static"]}
         varying |= {i: self._shared(inside, args[i], self.first.reads()) for i, inside in shares.items()}
         same = self._same(args)
         current = list(args)
@@ -221,15 +217,9 @@ class _Unroller:
             new.update((inside, values[t]) for inside, values in same.items())
         add = self.builder.add
         for node, operands in template.nodes:
-            names = [prefix + name for name in node.names]
-            refs = add(
-                node.op,
-                *[new[ref] for ref in operands],
-                names=names,
-                loc=node.loc,
-                types=node.types,
-                steps=at * len(node.types),
-            )
+            names, steps = [prefix + name for name in node.names], at * len(node.types)
+            values = [new[ref] for ref in operands]
+            refs = add(node.op, *values, names=names, loc=node.loc, types=node.types, steps=steps)
             for out, ref in enumerate(refs):
                 new[Ref(node.name, out)] = ref
         return tuple(new[ref] for ref in template.results)
@@ -257,12 +247,11 @@ class KeepTimeAxis(NodePass):
         scan = node.op
         if not isinstance(scan, Scan) or scan.kept or not self.where(scan):
             return None
-        bodies = [kept for body in scan.bodies if (kept := _kept_body(body)) is not None]
-        if len(bodies) < len(scan.bodies):
+        body, first = _kept_body(scan.body), None if scan.first is None else _kept_body(scan.first)
+        if body is None or (first is None) != (scan.first is None):
             return None
         counts["keep_axis"] += 1
-        first = bodies[1] if scan.first is not None else None
-        return self._scan(b, node, replace(scan, body=bodies[0], first=first, kept=True), args)
+        return self._scan(b, node, replace(scan, body=body, first=first, kept=True), args)
 
     def _scan(self, b: Builder, node: Node, scan: Scan, args: Refs) -> Refs:
         """Add the scan on first states with the axis of time; its last states are reshaped to lose the axis."""
@@ -291,7 +280,7 @@ def _kept_body(body: Graph) -> Graph | None:
     for node in body:
         refs = node.refs
         if isinstance(node.op, Arg) and node.op.role in ("x", "state"):
-            kept[refs[0]] = builder.add(_with_axis(node.op), names=node.names, loc=node.loc)[0]
+            (kept[refs[0]],) = builder.add(_with_axis(node.op), names=node.names, loc=node.loc)
             continue
         operands = body.args(node.name)
         if kept.keys().isdisjoint(operands):
@@ -376,11 +365,7 @@ def distribute(graph: Graph, counts: Counter[str]) -> Graph:
             return None
         return _first_that_pays(b, node, node.op, args, counts)
 
-    before = -1
-    while counts.total() > before:
-        before = counts.total()
-        graph = rewrite(graph, visit)
-    return graph
+    return rewrite_all(graph, visit, counts)
 
 
 def _first_that_pays(b: Builder, node: Node, scan: Scan, args: Refs, counts: Counter[str]) -> Refs | None:
@@ -467,11 +452,8 @@ class _Halves:
                 arg = Arg(node.types[ref.out].shape, "x")
                 (rebuild.new[ref],) = rebuild.builder.add(arg, names=(node.names[ref.out],), loc=node.loc)
                 taken[rebuild.new[ref].node] = self.crossing.index(ref)
-            if (
-                not crossing
-                and node.name not in self.first
-                and all(r in rebuild.new for r in self.body.args(node.name))
-            ):
+            known = all(ref in rebuild.new for ref in self.body.args(node.name))
+            if known and not crossing and node.name not in self.first:
                 rebuild.copy(node)
         body = rebuild.finish([*self.scan.step_outputs, *self._nexts(1)])
         return pruned(body, body.outputs, body.arguments("state")), taken

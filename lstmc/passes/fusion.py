@@ -44,17 +44,11 @@ class _Run:
 def _find_run(graph: Graph) -> _Run | None:
     """Return the first run of two or more neighbouring pieces that can be computed as one, or None."""
     readers = graph.readers()
-    reading: dict[Ref, str] = {}
-    for node in graph:
-        for ref in graph.args(node.name):
-            reading[ref] = node.name
+    reading = {ref: node.name for node in graph for ref in graph.args(node.name)}
     for node in graph:
         if not isinstance(node.op, Split):
             continue
-        kinds = [
-            _kind(graph, Ref(node.name, i), reading) if readers.get(Ref(node.name, i)) == 1 else None
-            for i in range(len(node.types))
-        ]
+        kinds = [_kind(graph, ref, reading) if readers.get(ref) == 1 else None for ref in node.refs]
         for kind, neighbours in groupby(range(len(kinds)), key=kinds.__getitem__):
             run = list(neighbours)
             if kind is not None and len(run) > 1 and (match := _run_of(graph, readers, reading, node.name, run)):
@@ -65,10 +59,9 @@ def _find_run(graph: Graph) -> _Run | None:
 def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
     """Return a key that is equal for pieces whose readers can be merged: the op, and for a binary op the place of the
     other operand. Return None if the reader is neither elementwise nor a binary op on pieces of splits."""
-    reader = graph.node(reading[piece]) if piece in reading else None
-    if reader is None:
+    if piece not in reading:
         return None
-    args = graph.args(reader.name)
+    reader, args = graph.node(reading[piece]), graph.args(reading[piece])
     if isinstance(reader.op, Pointwise):
         return reader.op
     if isinstance(reader.op, Binary) and args[0] != args[1]:
@@ -93,12 +86,9 @@ def _run_of(
         if any(readers[ref] != 1 for ref in refs):
             return None
         pieces.append((refs[0].node, refs[0].out))
-    splits = [graph.node(name).op for name, _ in pieces]
-    if len({op.axis for op in splits if isinstance(op, Split)}) != 1 or len({name for name, _ in pieces}) != len(
-        pieces
-    ):
-        return None
-    return _Run(first.op, tuple(pieces), nodes)
+    splits = {name: graph.node(name).op for name, _ in pieces}
+    axes = {op.axis for op in splits.values() if isinstance(op, Split)}
+    return _Run(first.op, tuple(pieces), nodes) if len(axes) == 1 and len(splits) == len(pieces) else None
 
 
 def _replace_run(graph: Graph, run: _Run) -> Graph:
@@ -237,10 +227,9 @@ def _groups(graph: Graph) -> list[_Group]:
     multipliers and are read by nothing outside the groups."""
     by_operand: dict[object, _Group] = {}
     for scan, node, x, params in _linears(graph):
-        kinds = tuple(
-            (p.lr_mult, p.decay_mult) for p in (graph.node(name).op for name in params) if isinstance(p, Param)
-        )
         assert isinstance(node.op, Linear)
+        parameters = (graph.node(name).op for name in params)
+        kinds = tuple((p.lr_mult, p.decay_mult) for p in parameters if isinstance(p, Param))
         group = by_operand.setdefault((scan, x, node.op.axis, kinds), _Group(scan))
         group.nodes.append(node.name)
         group.weights.append(params[0])
@@ -248,11 +237,11 @@ def _groups(graph: Graph) -> list[_Group]:
     groups = [group for group in by_operand.values() if len(group.nodes) > 1]
     uses = _parameter_uses(graph)
     packed = Counter(tuple(params) for group in groups for params in (group.weights, group.biases) if params)
-    return [
-        group
-        for group in groups
-        if all(uses[name] == packed[tuple(params)] for params in (group.weights, group.biases) for name in params)
-    ]
+
+    def alone(params: list[str]) -> bool:
+        return all(uses[name] == packed[tuple(params)] for name in params)
+
+    return [group for group in groups if alone(group.weights) and alone(group.biases)]
 
 
 def _linears(graph: Graph) -> Iterator[tuple[str | None, Node, Ref, list[str]]]:

@@ -26,9 +26,8 @@ def roll_in(graph: Graph, counts: Counter[str]) -> Graph:
     """
     lengths = {node.op.length for node in graph if isinstance(node.op, Scan)}
     weights = ir.precomputed_nodes(graph)
-    over_time = {
-        ref for ref in ir.values_over_time(graph) if graph.type(ref).rank > 1 and graph.type(ref).shape[0] in lengths
-    }
+    types = {ref: graph.type(ref) for ref in ir.values_over_time(graph)}
+    over_time = {ref for ref, type_ in types.items() if type_.rank > 1 and type_.shape[0] in lengths}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         """Return a scan's results in place of a node along time, or None to keep a node, as one that mixes steps."""
@@ -177,10 +176,8 @@ class _Hoister(_Mover):
     def run(self, counts: Counter[str]) -> Refs | None:
         """Hoist what can be hoisted, and return the scan's results; None if nothing changes."""
         for node in self.body:
-            if node.name in self.on_state | self.staying or isinstance(node.op, Leaf):
-                continue
-            if self._hoist(node):
-                counts["hoist_node"] += 1
+            if node.name not in self.on_state | self.staying and not isinstance(node.op, Leaf):
+                counts["hoist_node"] += self._hoist(node)
         self.shared = self._shared()
         counts["hoist_argument"] += len(self.shared)
         if not self.hoisted and not self.shared:
@@ -206,9 +203,8 @@ class _Hoister(_Mover):
         outer = self._operands(node)
         if outer is None:
             return False
-        if self.what.of_parameters and not ir.computed_from_parameters(
-            self.b, *[o.ref for o in outer], known=self.weights
-        ):
+        refs, of_parameters = [o.ref for o in outer], self.what.of_parameters
+        if of_parameters and not ir.computed_from_parameters(self.b, *refs, known=self.weights):
             return False
         mapped = any(o.mapped for o in outer)
         if mapped and isinstance(node.op, self.what.apart) and node.name not in self.read_outside:
@@ -216,8 +212,7 @@ class _Hoister(_Mover):
         outs = self._move(node, outer)
         if outs is None:
             return False
-        if self.what.of_parameters:
-            self.weights.update(outs)
+        self.weights.update(outs if of_parameters else ())
         self.hoisted.add(node.name)
         return True
 
@@ -231,13 +226,11 @@ class _Hoister(_Mover):
         counts["hoist_output"] += len(direct)
         kept = [i for i in range(len(self.body.outputs)) if i not in direct]
         body, operands = self._new_body(kept)
-        by_index: dict[int, Ref] = dict(direct)
         if kept:
-            scan = replace(self.scan, body=body)
             names = [self.node.names[i] for i in kept]
-            refs = self.b.add(scan, *operands, names=names, loc=self.node.loc)
-            by_index.update(zip(kept, refs, strict=True))
-        return tuple(by_index[i] for i in range(len(self.body.outputs)))
+            refs = self.b.add(replace(self.scan, body=body), *operands, names=names, loc=self.node.loc)
+            direct.update(zip(kept, refs, strict=True))
+        return tuple(direct[i] for i in range(len(self.body.outputs)))
 
     def _new_body(self, kept: Sequence[int]) -> tuple[Graph, list[Ref]]:
         """Return the body without the hoisted nodes and with the results at the indices ``kept``, and the scan's
@@ -367,11 +360,9 @@ class _Sinker(_Mover):
         counts["sink_node"] += len(self.sunk)
         kept = [o for o in steps if o.ref.node not in self.sunk and o.ref not in passed]
         crossing = self._crossing()
-        kept_refs = {o.ref for o in kept}
         names = Names(o.name for o in steps)
-        for ref in crossing:
-            if ref not in kept_refs:
-                kept.append(Output(names.unique(self.body.value_name(ref)), ref))
+        new = [ref for ref in crossing if ref not in {o.ref for o in kept}]
+        kept += [Output(names.unique(self.body.value_name(ref)), ref) for ref in new]
         results, states = self._scan_without(kept)
         counts["sink_output"] += sum(o.ref.node in self.sunk for o in steps)
         counts["pass_sequence"] += sum(o.ref in passed for o in steps)
@@ -384,13 +375,8 @@ class _Sinker(_Mover):
 
     def _crossing(self) -> list[Ref]:
         """Return the values of the loop that sunk nodes read, in the order in which they are read."""
-        crossing: dict[Ref, None] = {}
-        for node in self.body:
-            if node.name in self.sunk:
-                for ref in self.body.args(node.name):
-                    if ref.node not in self.sunk and ref not in self.outer and self._mapped(ref):
-                        crossing[ref] = None
-        return list(crossing)
+        read = dict.fromkeys(ref for node in self.body if node.name in self.sunk for ref in self.body.args(node.name))
+        return [ref for ref in read if ref.node not in self.sunk and ref not in self.outer and self._mapped(ref)]
 
     def _scan_without(self, kept: list[Output]) -> tuple[dict[str, Ref], Refs]:
         """Add the scan without the sunk nodes. Return the sequences of outputs ``kept`` by name, and last states."""

@@ -15,7 +15,7 @@ from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, broadcast
 from lstmc.ops import Add, Arg, Array, Full, Leaf, Mul, Param, Price, Values, Work
 from lstmc.ops.base import BYTES
 from lstmc.passes import linear_maps
-from lstmc.passes.base import Pass, PassList, PassResult, Refs, rewrite, with_role
+from lstmc.passes.base import Pass, PassList, PassResult, Refs, rewrite_all, with_role
 from lstmc.passes.linear_maps import MatrixChunks, MatrixSteps, Steps, all_steps, product_radix, recurrence_nodes
 from lstmc.passes.loop_motion import Hoist, Sink
 from lstmc.passes.precompute import Precompute
@@ -66,11 +66,7 @@ class ParallelTime(Pass):
         counts: Counter[str] = Counter()
         if self.time == "unrolled":
             return PassResult(graph, False)
-        before = -1
-        while counts.total() > before:
-            before = counts.total()
-            solved = rewrite(graph, lambda b, node, args: self._visit(b, node, args, counts))
-            graph = solved if counts.total() > before else graph
+        graph = rewrite_all(graph, lambda b, node, args: self._visit(b, node, args, counts), counts)
         if counts:
             graph = Sink().run(Hoist().run(graph).graph).graph
             graph = self.precompute.run(graph).graph if self.precompute else graph

@@ -64,16 +64,14 @@ def _marked(graph: Graph, counts: Counter[str]) -> Graph:
     rebuild = Rebuild(graph)
     weights: dict[Ref, Ref] = {}
     for node in graph:
-        args = [weights.get(ref) or rebuild.new[ref] for ref in graph.args(node.name)]
-        if node.name in alone:
-            args = [rebuild.new[ref] for ref in graph.args(node.name)]
-        rebuild.put(node, _with_weights(rebuild.builder, node, tuple(args), statics.get(node.name, ())))
-        for out, name in enumerate(node.names):
-            ref = Ref(node.name, out)
-            if ref in stored:
-                counts["precompute"] += 1
-                names = (f"{name}/precomputed",)
-                (weights[ref],) = rebuild.builder.add(ops.Precomputed(), rebuild.new[ref], names=names, loc=node.loc)
+        args = rebuild.args(node)
+        if node.name not in alone:
+            args = tuple(weights.get(ref) or rebuild.new[ref] for ref in graph.args(node.name))
+        rebuild.put(node, _with_weights(rebuild.builder, node, args, statics.get(node.name, ())))
+        for ref in (ref for ref in node.refs if ref in stored):
+            counts["precompute"] += 1
+            names = (f"{node.names[ref.out]}/precomputed",)
+            (weights[ref],) = rebuild.builder.add(ops.Precomputed(), rebuild.new[ref], names=names, loc=node.loc)
     return rebuild.builder.finish([(o.name, weights.get(o.ref) or rebuild.new[o.ref]) for o in graph.outputs])
 
 
@@ -152,10 +150,8 @@ def _with_folded(b: Builder, node: Node, conv: Node, other: Ref) -> Refs:
         bias = [add(ops.Mul(), "b", bias[0], add(ops.Reshape((channels,)), "row", other))] if bias else []
     else:
         term = add(ops.Reshape((channels,)), "term", other)
-        if bias:
-            bias = [add(node.op, "b", bias[0], term)]
-        else:
-            bias = [add(NEGATE, "b", term) if isinstance(node.op, ops.Sub) else term]
+        alone = isinstance(node.op, ops.Add)
+        bias = [add(node.op, "b", bias[0], term) if bias else term if alone else add(NEGATE, "b", term)]
     return b.add(conv.op, x, w, *bias, names=node.names, loc=node.loc)
 
 
@@ -169,12 +165,12 @@ def spread_kernels(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> 
     W is made of parameters alone, so ``precompute`` stores the result. Along an axis where the kernel has one element
     a dilation changes nothing, and the convolution stays.
     """
-    if not isinstance(node.op, ops.Conv) or len(set(node.op.dilation)) == 1 or 1 in b.type(args[1]).shape[2:]:
+    if not isinstance(node.op, ops.Conv) or len(set(node.op.dilation)) == 1:
         return None
-    if not computed_from_parameters(b, args[1]):
+    w = args[1]
+    if 1 in b.type(w).shape[2:] or not computed_from_parameters(b, w):
         return None
     counts["spread"] += 1
-    w = args[1]
     for axis, dilation in zip((2, 3), node.op.dilation, strict=True):
         w = _with_zeros(b, node, w, axis, dilation) if dilation > 1 else w
     return b.copy(node, (args[0], w, *args[2:]), replace(node.op, dilation=(1, 1)))
@@ -248,9 +244,8 @@ class _Products:
         x, *weights = args
         shape, out = b.type(x).shape, node.types[0].shape
         image, places, columns = shape[-3:], prod(out[-2:]), prod(out[-3:])
-        if not all(computed_from_parameters(b, ref) for ref in weights) or computed_from_parameters(b, x):
-            return None
-        if matrix_elements(shape, out) > LARGEST:
+        foreseen = all(computed_from_parameters(b, ref) for ref in weights) and not computed_from_parameters(b, x)
+        if not foreseen or matrix_elements(shape, out) > LARGEST:
             return None
 
         def add(op: Op, name: str, *operands: Ref) -> Ref:

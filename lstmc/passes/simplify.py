@@ -14,7 +14,7 @@ from lstmc import ops
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, reshape_source, reshaped
 from lstmc.ops import Pointwise
 from lstmc.ops.layers import Pool
-from lstmc.passes.base import Pass, PassResult, Refs, Visit, in_bodies, result, rewrite
+from lstmc.passes.base import Pass, PassResult, Refs, Visit, in_bodies, result, rewrite, rewrite_all
 
 __all__ = ["Cse", "Dead", "Simplify"]
 
@@ -56,11 +56,7 @@ class Simplify(Pass):
 
 def simplified(graph: Graph, counts: Counter[str]) -> Graph:
     """Return the graph after using the rules until none applies. ``counts`` counts the uses of each rule."""
-    while True:
-        before = sum(counts.values())
-        graph = rewrite(graph, lambda b, node, args: _visit(b, node, args, counts))
-        if sum(counts.values()) == before:
-            return graph
+    return rewrite_all(graph, lambda b, node, args: _visit(b, node, args, counts), counts)
 
 
 def _visit(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
@@ -89,13 +85,11 @@ def drop_identity_affine(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 def merge_affines(b: Builder, node: Node, args: Refs) -> Refs | None:
     """Write an affine of an affine as one affine, if its scale and shift are finite numbers."""
-    inner = b.node(args[0].node) if isinstance(node.op, ops.Affine) else None
-    if inner is None or not isinstance(inner.op, ops.Affine) or not isinstance(node.op, ops.Affine):
+    if not isinstance(node.op, ops.Affine) or not isinstance(b.node(args[0].node).op, ops.Affine):
         return None
-    merged = ops.Affine(node.op.scale * inner.op.scale, node.op.scale * inner.op.shift + node.op.shift)
-    if not (isfinite(merged.scale) and isfinite(merged.shift)):
-        return None
-    return b.copy(node, b.args(inner.name), merged)
+    x, inner = _multiple(b, args[0])
+    merged = ops.Affine(node.op.scale * inner.scale, node.op.scale * inner.shift + node.op.shift)
+    return b.copy(node, (x,), merged) if isfinite(merged.scale) and isfinite(merged.shift) else None
 
 
 def absorb_full_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -106,11 +100,10 @@ def absorb_full_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
         value = _full_value(b, args[other])
         if value is None or b.type(args[kept]) != node.types[0]:
             continue
-        if isinstance(node.op, ops.Mul):
-            return b.copy(node, (args[kept],), ops.Affine(value, 0.0))
-        if isinstance(node.op, ops.Add):
-            return b.copy(node, (args[kept],), ops.Affine(1.0, value))
-        return b.copy(node, (args[kept],), ops.Affine(1.0, -value) if other == 1 else ops.Affine(-1.0, value))
+        scale, shift = (1.0, -value) if other == 1 else (-1.0, value)  # of a difference
+        if not isinstance(node.op, ops.Sub):
+            scale, shift = (value, 0.0) if isinstance(node.op, ops.Mul) else (1.0, value)
+        return b.copy(node, (args[kept],), ops.Affine(scale, shift))
     return None
 
 
@@ -174,10 +167,9 @@ def merge_reshapes(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 def flatten_in_linear(b: Builder, node: Node, args: Refs) -> Refs | None:
     """Drop a reshape that joins the axes of a linear's input: linear itself flattens the axes from ``axis`` on."""
-    inner = b.node(args[0].node) if isinstance(node.op, ops.Linear) else None
-    if inner is None or not isinstance(inner.op, ops.Reshape) or not isinstance(node.op, ops.Linear):
+    if not isinstance(node.op, ops.Linear) or not isinstance(b.node(args[0].node).op, ops.Reshape):
         return None
-    source = b.args(inner.name)[0]
+    (source,) = b.args(args[0].node)
     axis, shape = node.op.axis, b.type(source).shape
     if shape[:axis] != node.types[0].shape[:-1] or len(shape) == axis:
         return None
