@@ -45,7 +45,7 @@ SIZES["delta_net"]["K"] = SIZES["lmu"]["M"] = 2
 UNPROVED = {
     "caffe": POLYNOMIALS,
     "caffe-fused": POLYNOMIALS,
-    "flat": {"aaren"},  # the first maximum -1e30 is its float32 in the written net, so exponents differ at the 9th digit
+    "flat": {"aaren"},  # the first maximum -1e30 is its float32 in the written net, so exponents differ
     "noslice": {"aaren", "ntm"},
 }
 REFUSED = {"noslice": {"bahdanau", "luong", "pointer", "retnet"}}
