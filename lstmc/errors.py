@@ -5,7 +5,8 @@ which is an option on the command line."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Self
@@ -119,6 +120,15 @@ class LstmcError(Exception):
         lines += [f"  and {further} more"] if (further := len(self.marked_notes) - MOST_NOTES) > 0 else []
         lines += [f"  {mend.value if words is None else words.get(mend, mend.value)}" for mend in self.mends]
         return plain("\n".join(lines))
+
+
+@contextmanager
+def errors_at(loc: SrcLoc | None, scope: str | None = None) -> Iterator[None]:
+    """Give an error of the block this location and scope, unless it has them."""
+    try:
+        yield
+    except LstmcError as error:
+        raise error.located(loc, scope) from None
 
 
 class DslError(LstmcError):

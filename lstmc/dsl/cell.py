@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import numpy as np
-
-from lstmc.dsl.declare import Declaration, Definition, ParamDeclaration, as_filler, fixed_values, option_text
+from lstmc.dsl.declare import Declaration, Definition, ParamDeclaration, as_filler, option_text
 from lstmc.dsl.dims import Dim, Size, as_size, shape_text
 from lstmc.dsl.function import described, suggested_argument
 from lstmc.dsl.trace import CellUse, Instantiation, ModelTrace, Trace, check_name, instantiation, origin
 from lstmc.dsl.value import Value, inner_trace
-from lstmc.errors import DimError, DslError, ShapeError, size_argument
+from lstmc.errors import DimError, DslError, ShapeError, errors_at, size_argument
 from lstmc.ir import Ref
 from lstmc.ops import Filler, Reshape
 from lstmc.source import SrcLoc, argument_location, assigned_names, encloses, here, parameter_location, return_location
@@ -37,11 +36,8 @@ def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]
     Raise :class:`DslError` unless ``result`` is such a pair, and each next state has its state's type."""
     loc = return_location(cell.function)
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
-        raise DslError(
-            f"a cell returns its output and its next states: expected `return y, {{{_states_text(cell)}}}`,"
-            f" found {_returned(result)}",
-            loc=loc,
-        )
+        found = f"expected `return y, {{{_states_text(cell)}}}`, found {_returned(result)}"
+        raise DslError(f"a cell returns its output and its next states: {found}", loc=loc)
     output, following = result[0], by_identifier(result[1])
     _check_output(cell, output)
     _check_states(cell, following)
@@ -49,14 +45,10 @@ def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]
         raise DslError("a cell has an output or a state: expected one to be returned, found none", loc=loc)
     for name, declared in cell.states.items():
         value = following[name]
-        if not isinstance(value, Value):
-            raise DslError(f"the next {name} must be a Value, found {described(value)}", loc=loc)
+        check_is_value(value, f"the next {name}", loc)
         if value.type != arguments[name].type:
-            raise ShapeError(
-                f"state {name} is {arguments[name].type}, its next value is {value.type}",
-                loc=loc,
-                notes=(declared.note(name), f"next {name} is {origin(value)}"),
-            )
+            problem = f"state {name} is {arguments[name].type}, its next value is {value.type}"
+            raise ShapeError(problem, loc=loc, notes=(declared.note(name), f"next {name} is {origin(value)}"))
     return output, by_identifier({name: following[name] for name in cell.states})
 
 
@@ -90,11 +82,9 @@ def _check_output(cell: Definition, output: Any) -> None:
         check_name(name, "the name of a step's output", loc)
     for value in step_outputs(output).values():
         if not isinstance(value, Value):
-            raise DslError(
-                "a step's output must be a Value, a tuple or dict of Values, or None,"
-                f" found {described(value)}{'' if value is output else ' in it'}",
-                loc=loc,
-            )
+            actual = f"{described(value)}{'' if value is output else ' in it'}"
+            valid = "a Value, a tuple or dict of Values, or None"
+            raise DslError(f"a step's output must be {valid}, found {actual}", loc=loc)
 
 
 def like(output: Any, values: list[Value]) -> Any:
@@ -154,11 +144,11 @@ def _number(bound: BoundCell[Any], dim: str, text: str, trace: Trace) -> int:
         missing = scope.missing((size,))
         if not missing:
             return scope.size(size)
-    raise DimError(
+    problem = (
         f"dimension {missing[0]} of {text} has no size: {trace.owner} has {', '.join(trace.scope.names) or 'none'}."
-        f" Write {bound.cell.name}({dim}=SIZE), or give the model's {missing[0]} a size with"
-        f" {size_argument(missing[0])}"
     )
+    mend = f"Write {bound.cell.name}({dim}=SIZE), or give the model's {missing[0]} a size with"
+    raise DimError(f"{problem} {mend} {size_argument(missing[0])}")
 
 
 def bind_argument(
@@ -179,20 +169,16 @@ def bind_argument(
         (ref,) = value.trace.apply(Reshape(shape), value, names=(f"{use.name}/{name}",), loc=loc)
         value = Value(value.trace, ref)
         because += f" flattened to {value.type}"
-    try:
+    with errors_at(loc):
         use.scope.unify(declared.shape, value.shape[lead:], because, notes)
-    except DimError as error:
-        raise error.located(loc) from None
     return value
 
 
 def declared_shape(bound: BoundCell[Any], use: CellUse, name: str) -> tuple[int, ...]:
     """Return the declared shape of a parameter or state in numbers. Raise DimError if a dimension has no size."""
     declared = bound.cell.signature.declarations[name]
-    try:
+    with errors_at(bound.loc):
         return use.scope.sizes(declared.sizes, f"{declared.kind} {name}", bound.cell.name, [declared.note(name)])
-    except DimError as error:
-        raise error.located(bound.loc) from None
 
 
 def declare_params(bound: BoundCell[Any], use: CellUse, root: ModelTrace) -> None:
@@ -205,35 +191,25 @@ def declare_params(bound: BoundCell[Any], use: CellUse, root: ModelTrace) -> Non
 
 
 def add_params(
-    root: ModelTrace,
-    declared: ParamDeclaration,
-    name: str,
-    sizes: tuple[int, ...],
-    owner: str,
-    fill: Filler | None = None,
+    root: ModelTrace, param: ParamDeclaration, name: str, sizes: tuple[int, ...], owner: str, fill: Filler | None = None
 ) -> tuple[Ref, ...]:
-    """Add the parameters of a declaration to the model, and return them: one, or ``count`` for a list.
-    An earlier parameter of one name is returned instead, if both declarations agree. ``fill`` replaces the filler."""
+    """Add the parameters of a declaration to the model, and return them: one, or ``count`` for a list. If the model
+    has one of that name, and both declarations agree, return this one. ``fill`` replaces the declared filler."""
     refs: list[Ref] = []
-    op = declared.op(sizes, fill)
-    for one in declared.names(declared.name or name, sizes):
+    op = param.op(sizes, fill)
+    for one in param.names(param.name or name, sizes):
         if one in root.params:
             refs.append(root.params[one])
             previous = root.builder.node(refs[-1].node).op
             if previous != op:
-                raise DslError(
-                    f"parameter {one} is declared twice, and parameters of one name are one: expected"
-                    f" {previous} as before, found {op}",
-                    loc=declared.loc,
-                    notes=[root.declared[refs[-1]]],
-                )
+                problem = f"parameter {one} is declared twice, and parameters of one name are one"
+                actual = f"expected {previous} as before, found {op}"
+                raise DslError(f"{problem}: {actual}", loc=param.loc, notes=[root.declared[refs[-1]]])
             continue
-        try:
-            refs += root.builder.add(op, names=(one,), loc=declared.loc)
-        except ShapeError as error:
-            raise error.located(declared.loc, owner) from None
+        with errors_at(param.loc, owner):
+            refs += root.builder.add(op, names=(one,), loc=param.loc)
         root.params[one] = refs[-1]
-        root.declared[refs[-1]] = declared.note(one.rpartition("/")[2])
+        root.declared[refs[-1]] = param.note(one.rpartition("/")[2])
     return tuple(refs)
 
 
@@ -293,34 +269,26 @@ class Cell(Definition, Generic[Out]):
         reserved = {"name": "a bound cell's own name"} | dict.fromkeys(self.dims, "a dimension")
         for argument in (*self.signature.options, *self.params):
             if argument in reserved:
-                raise DslError(
-                    f"argument {argument} cannot be bound, because {self.name}({argument}=...) binds"
-                    f" {reserved[argument]}: expected another name",
-                    loc=parameter_location(function, argument),
-                    scope=self.owner,
-                )
+                problem = f"argument {argument} cannot be bound, because {self.name}({argument}=...) binds"
+                loc = parameter_location(function, argument)
+                raise DslError(f"{problem} {reserved[argument]}: expected another name", loc=loc, scope=self.owner)
 
     def __call__(self, /, *values: Any, name: str | None = None, **bindings: Any) -> BoundCell[Out]:
         """Bind dimensions to sizes, options to values and parameters to fillers. ``name`` prefixes its parameters."""
         loc = here()
+        if any(isinstance(value, Value) for value in values):
+            call = f"{self.example()}({', '.join([*self.inputs, *self.states])})"
+            problem = f"{self.owner} has no sizes yet: write {self.example()} first, and call what that returns, as in"
+            raise DslError(f"{problem} {call}, or scan it in a model", loc=loc)
         if values:
-            raise DslError(self._not_bound(values), loc=loc)
+            actual = ", ".join(map(described, values))
+            raise DslError(f"sizes are given by name: expected {self.example()}, found {actual}", loc=loc)
         if name is not None:
             check_name(name, "the name of a bound cell", argument_location(loc, None, "name"))
         bound = BoundCell(self, name or "", loc, {}, dict(self.signature.options), {}, instantiation())
         for key, value in bindings.items():
             self._bind(bound, key, value, argument_location(loc, None, key))
         return bound
-
-    def _not_bound(self, values: tuple[Any, ...]) -> str:
-        """Return the error for positional arguments, by which the user runs a step or gives sizes without names."""
-        if any(isinstance(value, Value) for value in values):
-            arguments = ", ".join([*self.inputs, *self.states])
-            return (
-                f"{self.owner} has no sizes yet: write {self.example()} first, and call what that returns, as in"
-                f" {self.example()}({arguments}), or scan it in a model"
-            )
-        return f"sizes are given by name: expected {self.example()}, found {', '.join(map(described, values))}"
 
     def example(self) -> str:
         """Return an example of a call that binds the dimensions which no input determines: ``lstm(H=...)``."""
@@ -334,32 +302,20 @@ class Cell(Definition, Generic[Out]):
         elif key in self.dims:
             size = as_size(value)
             if size is None:
-                raise DimError(
-                    f"{self.name}({key}=...) takes a positive integer or a dimension, found {described(value)}", loc=loc
-                )
+                valid = f"{self.name}({key}=...) takes a positive integer or a dimension"
+                raise DimError(f"{valid}, found {described(value)}", loc=loc)
             bound.sizes[key] = size
         elif key in self.params:
-            if isinstance(value, np.ndarray | list | tuple) and self.params[key].count is None:
-                value = fixed_values(f"{self.name}({key}=...)", value, loc, None, key)
-            value = as_filler(value)
+            value = as_filler(value, f"{self.name}({key}=...)" if self.params[key].count is None else "", key, loc)
             if not isinstance(value, Filler):
-                raise DslError(
-                    f"{self.name}({key}=...) takes a filler for the parameter, such as uniform(-0.1, 0.1),"
-                    f" found {described(value)}",
-                    loc=loc,
-                )
+                valid = f"{self.name}({key}=...) takes a filler for the parameter, such as uniform(-0.1, 0.1)"
+                raise DslError(f"{valid}, found {described(value)}", loc=loc)
             bound.fills[key] = value
         else:
-            names = [*self.dims, *self.signature.options, *self.params]
-            raise DimError(
-                f"{self.name} has no dimension, option or parameter {key}{suggested_argument(key, names)}; it has"
-                f" {self._bindable()}",
-                loc=loc,
-            )
-
-    def _bindable(self) -> str:
-        kinds = {"dimensions": self.dims, "options": [*self.signature.options], "parameters": [*self.params]}
-        return "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names) or "nothing"
+            kinds = {"dimensions": self.dims, "options": [*self.signature.options], "parameters": [*self.params]}
+            valid = "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names) or "nothing"
+            hint = suggested_argument(key, chain(*kinds.values()))
+            raise DimError(f"{self.name} has no dimension, option or parameter {key}{hint}; it has {valid}", loc=loc)
 
 
 @dataclass(frozen=True, eq=False)
@@ -380,10 +336,7 @@ class BoundCell(Generic[Out]):
         return f"{self.cell.name}(...)({', '.join(arguments)})"
 
     def __repr__(self) -> str:
-        bindings = ", ".join(
-            f"{name}={option_text(value):.40}" for name, value in {**self.sizes, **self.options}.items()
-        )
-        return f"<bound cell {self.cell.name}({bindings})>"
+        return f"<bound cell {self.cell.name}({option_text({**self.sizes, **self.options})})>"
 
     def __call__(self, /, *inputs: Any, **named: Any) -> StepResult[Out]:
         """Run one step in another cell's body or in a model. Return the output, and the next states by name."""
@@ -399,11 +352,9 @@ class BoundCell(Generic[Out]):
         positional = dict(zip(names, inputs, strict=False))
         arguments = {**positional, **named}
         if len(inputs) > len(names) or set(arguments) != set(names) or set(positional) & set(named):
-            raise DslError(
-                f"{self.cell.name} takes {', '.join(names)}: expected {self.usage()},"
-                f" found {len(inputs)} by position and {', '.join(named) or 'none'} by name",
-                loc=loc,
-            )
+            actual = f"{len(inputs)} by position and {', '.join(named) or 'none'} by name"
+            valid = f"{self.cell.name} takes {', '.join(names)}: expected {self.usage()}"
+            raise DslError(f"{valid}, found {actual}", loc=loc)
         for position, (name, value) in enumerate(arguments.items()):
             check_is_value(value, f"{name} of {self.cell.owner}", argument_location(loc, position, name))
         return arguments

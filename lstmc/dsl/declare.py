@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
@@ -24,8 +24,11 @@ from lstmc.source import SrcLoc, argument_location, function_location, here, par
 _SCALARS = ("lr_mult", "decay_mult")
 
 
-def as_filler(fill: Any) -> Any:
-    """Return the ``constant`` filler of a number; anything else unchanged."""
+def as_filler(fill: Any, array: str = "", name: str = "fill", loc: SrcLoc | None = None) -> Any:
+    """Return the filler of a number, and of an array, which errors call ``array``, if given; anything else unchanged.
+    The value is the argument ``name`` of the call at ``loc``, or of the user's call that runs."""
+    if array and isinstance(fill, np.ndarray | list | tuple):
+        return fixed_values(array, fill, loc or here(), None, name)
     return Constant(finite(bounded(fill))) if is_scalar(fill) else fill
 
 
@@ -44,21 +47,18 @@ class Declaration(Declared):
             raise DslError(f"{self.kind} needs a shape of at least one axis, found none", loc=self.loc)
         for axis, size in enumerate(self.shape):
             if as_size(size) is None:
-                raise DslError(
-                    f"{self.kind} shape: expected positive integers and dimensions one by one, as in (N, 64),"
-                    f" found {size!r}",
-                    loc=argument_location(self.loc, axis),
-                )
+                valid = "positive integers and dimensions one by one, as in (N, 64)"
+                raise self._wrong("shape", valid, repr(size), axis)
         object.__setattr__(self, "shape", tuple(map(as_size, self.shape)))
         if not self._takes_fill(self.fill):
-            raise DslError(
-                f"{self.kind} fill: expected a filler such as constant(0) or uniform(-0.1, 0.1),"
-                f" found {described(self.fill)}",
-                loc=argument_location(self.loc, None, "fill"),
-            )
+            raise self._wrong("fill", "a filler such as constant(0) or uniform(-0.1, 0.1)", described(self.fill))
 
     def _takes_fill(self, fill: object) -> bool:
         return fill is None or (isinstance(fill, Filler) and not isinstance(fill, Values))
+
+    def _wrong(self, argument: str, expected: str, actual: str, position: int | None = None) -> DslError:
+        loc = argument_location(self.loc, position, argument)
+        return DslError(f"{self.kind} {argument}: expected {expected}, found {actual}", loc=loc)
 
     @property
     def sizes(self) -> tuple[Size, ...]:
@@ -87,10 +87,7 @@ class InputDeclaration(Declaration):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.values is not None and not isinstance(self.values, ops.DOMAINS):
-            raise DslError(
-                f"input values: expected integers(low, high) or reals(low, high), found {described(self.values)}",
-                loc=argument_location(self.loc, None, "values"),
-            )
+            raise self._wrong("values", "integers(low, high) or reals(low, high)", described(self.values))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +96,6 @@ class StateDeclaration(Declaration):
 
     kind = "state"
     keyword = "State"
-
-    def __post_init__(self) -> None:
-        if isinstance(self.fill, np.ndarray | list | tuple):
-            object.__setattr__(self, "fill", fixed_values("state fill", self.fill, self.loc, None, "fill"))
-        super().__post_init__()
 
     def _takes_fill(self, fill: object) -> bool:
         return fill is None or isinstance(fill, Filler)
@@ -123,15 +115,12 @@ class ParamDeclaration(Declaration):
     keyword = "Param"
 
     def __post_init__(self) -> None:
-        """Check all fields, and make an array ``fill`` a filler. ``trained=False`` sets both multipliers to 0."""
+        """Check all fields. ``trained=False`` sets both multipliers to 0."""
         if self.count is not None:
             self._check_list()
-        if isinstance(self.fill, np.ndarray | list | tuple):
-            object.__setattr__(self, "fill", fixed_values("parameter fill", self.fill, self.loc, None, "fill"))
         super().__post_init__()
         if not isinstance(self.trained, bool):
-            loc = argument_location(self.loc, None, "trained")
-            raise DslError(f"parameter trained: expected True or False, found {self.trained!r}", loc=loc)
+            raise self._wrong("trained", "True or False", repr(self.trained))
         if not self.trained:
             if (self.lr_mult, self.decay_mult) != (1, 1):
                 raise DslError("a parameter that is not trained takes no lr_mult and no decay_mult", loc=self.loc)
@@ -140,10 +129,7 @@ class ParamDeclaration(Declaration):
         for name in _SCALARS:
             value = getattr(self, name)
             if not is_scalar(value) or not value >= 0 or not isfinite(value):
-                raise DslError(
-                    f"parameter {name}: expected a finite number of at least 0, found {value!r}",
-                    loc=argument_location(self.loc, None, name),
-                )
+                raise self._wrong(name, "a finite number of at least 0", repr(value))
             object.__setattr__(self, name, float(value))
 
     def _check_list(self) -> None:
@@ -204,7 +190,7 @@ def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain |
 def State(*shape: Size, fill: Filler | Any = None) -> Value:
     """A value carried from step to step. Its initial value is zero, ``fill``, or ``init`` of the scan.
     ``fill`` is a number (-1e30 for minus infinity), an initializer, or an array with or without the batch's axis."""
-    return cast(Value, StateDeclaration(shape, as_filler(fill), here()))
+    return cast(Value, StateDeclaration(shape, as_filler(fill, "state fill"), here()))
 
 
 @checked
@@ -222,8 +208,8 @@ def Param(
     ``CELL/ARGUMENT``. Cells share a parameter of one ``name``: shape, fill and multipliers must be equal."""
     if name is not None:
         check_name(name, "the name of a parameter", argument_location(here(), None, "name"))
-    declared = ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained, name=name)
-    return cast(Value, declared)
+    filler = as_filler(fill, "parameter fill")
+    return cast(Value, ParamDeclaration(shape, filler, here(), lr_mult, decay_mult, trained, name=name))
 
 
 @checked
@@ -247,9 +233,10 @@ class Signature:
         return {name: d for name, d in self.declarations.items() if isinstance(d, kind)}
 
 
-def option_text(value: object) -> str:
-    """Return a function's name, or the ``repr`` of any other value."""
-    return value.__name__ if isinstance(value, FunctionType) else repr(value)
+def option_text(options: Mapping[str, object]) -> str:
+    """Return options as NAME=VALUE: of a function its name, of any other value the beginning of its ``repr``."""
+    texts = {name: v.__name__ if isinstance(v, FunctionType) else repr(v) for name, v in options.items()}
+    return ", ".join(f"{name}={text:.40}" for name, text in texts.items())
 
 
 class Definition:
@@ -273,11 +260,7 @@ class Definition:
             for kind, named in kinds
             if named
         ]
-        if self.signature.options:
-            parts.append(
-                "options "
-                + ", ".join(f"{name}={option_text(value):.40}" for name, value in self.signature.options.items())
-            )
+        parts += [f"options {option_text(self.signature.options)}"] if self.signature.options else []
         return f"<{self.kind} {self.name}{': ' if parts else ''}{'; '.join(parts)}>"
 
     @cached_property
@@ -314,12 +297,12 @@ def _check_function(function: object, kind: str) -> None:
             loc=function_location(function),
         )
     traits = {
-        "a generator": inspect.isgeneratorfunction(function),
-        "a coroutine": inspect.iscoroutinefunction(function),
-        "an asynchronous generator": inspect.isasyncgenfunction(function),
+        "a generator": inspect.isgeneratorfunction,
+        "a coroutine": inspect.iscoroutinefunction,
+        "an asynchronous generator": inspect.isasyncgenfunction,
     }
-    for trait, is_so in traits.items():
-        if is_so:
+    for trait, has in traits.items():
+        if has(function):
             raise DslError(
                 f"a {kind} is an ordinary function that returns its results once, found {trait}",
                 loc=function_location(function),

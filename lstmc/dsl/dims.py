@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Union
 
@@ -27,32 +27,21 @@ def typical_size(name: str) -> int:
     return TYPICAL.get(name, 16)
 
 
+Operator = Callable[["DimExpr", Size], "DimExpr"]
+
+
+def _operator(symbol: str) -> tuple[Operator, Operator]:
+    """Return the methods of an operator, for a dimension on its left and for one on its right."""
+    return lambda left, right: _combine(symbol, left, right), lambda right, left: _combine(symbol, left, right)
+
+
 class DimExpr:
     """An integer expression over dimensions: ``4*H``, ``H//2 + 1``."""
 
-    def __add__(self, other: Size) -> DimExpr:
-        return _combine("+", self, other)
-
-    def __radd__(self, other: Size) -> DimExpr:
-        return _combine("+", other, self)
-
-    def __sub__(self, other: Size) -> DimExpr:
-        return _combine("-", self, other)
-
-    def __rsub__(self, other: Size) -> DimExpr:
-        return _combine("-", other, self)
-
-    def __mul__(self, other: Size) -> DimExpr:
-        return _combine("*", self, other)
-
-    def __rmul__(self, other: Size) -> DimExpr:
-        return _combine("*", other, self)
-
-    def __floordiv__(self, other: Size) -> DimExpr:
-        return _combine("//", self, other)
-
-    def __rfloordiv__(self, other: Size) -> DimExpr:
-        return _combine("//", other, self)
+    __add__, __radd__ = _operator("+")
+    __sub__, __rsub__ = _operator("-")
+    __mul__, __rmul__ = _operator("*")
+    __floordiv__, __rfloordiv__ = _operator("//")
 
     def _no_operation(self, *others: object) -> NoReturn:
         raise DslError(
@@ -260,17 +249,10 @@ class Scope:
             if isinstance(expected, Dim):
                 self.bind(expected.name, size, because, notes)
             elif not missing:
-                expected_size = self.size(expected, notes)
-                if expected_size != size:
-                    expectation = (
-                        f"{expected} is {expected_size}{self._reasons(expected)}"
-                        if free((expected,))
-                        else f"expected {expected_size}"
-                    )
-                    raise DimError(
-                        f"{expectation}, found {size} ({because})",
-                        notes=list(dict.fromkeys((*self._notes(expected), *notes))),
-                    )
+                own = self.size(expected, notes)
+                if own != size:
+                    text = f"{expected} is {own}{self._reasons(expected)}" if free((expected,)) else f"expected {own}"
+                    raise DimError(f"{text}, found {size} ({because})", notes=self._notes(expected, notes))
             elif not self._determines(expected):
                 raise DimError(
                     f"{expected} is {size} ({because}), which does not determine {' and '.join(missing)}:"
@@ -289,8 +271,9 @@ class Scope:
         reasons = "; ".join(f"{name} is {binding.size}, {binding.because}" for name, binding in bindings.items())
         return f" ({reasons})" if reasons else ""
 
-    def _notes(self, expected: Size) -> list[str]:
-        return [note for name in free((expected,)) for note in self._bound[name].notes]
+    def _notes(self, expected: Size, more: Sequence[str]) -> list[str]:
+        """Return the notes of all dimensions in ``expected``, and ``more`` notes, each once."""
+        return list(dict.fromkeys((*(n for name in free((expected,)) for n in self._bound[name].notes), *more)))
 
     def _determines(self, expected: Size) -> bool:
         """Return whether the value of ``expected`` determines its unbound dimension: of a division it does not."""
@@ -304,14 +287,13 @@ class Scope:
         if not isinstance(expected, Combined):
             return size
         left, right = expected.left, expected.right
-        if not self.missing((left,)):
-            operand, unknown = self.size(left), right
-            values = {"+": size - operand, "-": operand - size, "*": _quotient(size, operand)}
-        else:
-            operand, unknown = self.size(right), left
-            values = {"+": size - operand, "-": size + operand, "*": _quotient(size, operand)}
-        value = values[expected.symbol]
-        return None if value is None else self._solve(unknown, value)
+        right_open = not self.missing((left,))
+        operand, unknown = (self.size(left), right) if right_open else (self.size(right), left)
+        if expected.symbol == "*":
+            return self._solve(unknown, size // operand) if operand and size % operand == 0 else None
+        if expected.symbol == "+":
+            return self._solve(unknown, size - operand)
+        return self._solve(unknown, operand - size if right_open else size + operand)
 
     def missing(self, shape: Sequence[Size]) -> list[str]:
         names = free(shape)
@@ -325,10 +307,8 @@ class Scope:
         try:
             return expected.value({name: binding.size for name, binding in self._bound.items()})
         except ZeroDivisionError:
-            raise DimError(
-                f"{expected} divides by zero{self._reasons(expected)}",
-                notes=list(dict.fromkeys((*self._notes(expected), *notes))),
-            ) from None
+            problem = f"{expected} divides by zero{self._reasons(expected)}"
+            raise DimError(problem, notes=self._notes(expected, notes)) from None
 
     def sizes(self, shape: Sequence[Size], what: str, cell: str = "", notes: Sequence[str] = ()) -> tuple[int, ...]:
         """Return a declared shape in numbers. Raise DimError for a dimension without a size, or a number below 1.
@@ -340,22 +320,16 @@ class Scope:
             others = [name for name in self._needed if name not in self._bound and name != missing[0]]
             example = sizes_argument({name: typical_size(name) for name in (missing[0], *others)})
             also = [] if cell else [f"for example {example}"]
-            raise DimError(
-                f"dimension {missing[0]} of {what} {shape_text(shape)} is not bound: {mend}",
-                notes=[*notes, *also],
-            )
+            problem = f"dimension {missing[0]} of {what} {shape_text(shape)} is not bound: {mend}"
+            raise DimError(problem, notes=[*notes, *also])
         numbers = tuple(self.size(size, notes) for size in shape)
         for size, number in zip(shape, numbers, strict=True):
             if number < 1:
                 raise DimError(
                     f"{size} of {what} {shape_text(shape)} must be at least 1, found {number}{self._reasons(size)}",
-                    notes=list(dict.fromkeys((*self._notes(size), *notes))),
+                    notes=self._notes(size, notes),
                 )
         return numbers
-
-
-def _quotient(size: int, divisor: int) -> int | None:
-    return size // divisor if divisor and size % divisor == 0 else None
 
 
 __all__ = ["Dim", "dims"]

@@ -16,7 +16,7 @@ from lstmc.dsl.function import described
 from lstmc.dsl.scan import scan
 from lstmc.dsl.trace import ModelTrace, Trace, check_name, opened
 from lstmc.dsl.value import Value
-from lstmc.errors import DimError, DslError
+from lstmc.errors import DimError, DslError, errors_at
 from lstmc.ir import Builder, Graph, Output, Ref, Scan
 from lstmc.ops import Input
 from lstmc.source import assigned_names, encloses, here, return_location, returned_names
@@ -66,7 +66,9 @@ class Model(Definition):
         self._check_used(sizes, dict.fromkeys((*self.dims, *trace.scope.asked)))
         for name, domain in trace.expected.items():
             trace.builder.amend(name, replace(trace.builder.node(name).op, values=domain))  # type: ignore[call-arg]
-        carried = _with_carried(trace, outputs, self._delays(outputs))
+        for name in self.delays:
+            self._check_known(name, outputs, "delays", "outputs")
+        carried = _with_carried(trace, outputs, self.delays)
         if self.next_states:
             carried = self._with_states(trace, carried)
         return trace.finished_graph(carried, {output.ref: output.name for output in reversed(carried)})
@@ -74,22 +76,18 @@ class Model(Definition):
     def __call__(self, /, *args: object, **kwargs: object) -> NoReturn:
         """Raise: a model is compiled, not called."""
         inputs = ", ".join(f"{name}=..." for name in self.inputs)
-        raise DslError(
-            f"{self.owner} is not called: lstmc.compile({self.name}, ...).run({inputs}) computes it, and what several"
-            " models have in common is a cell, or a function without @model",
-            loc=here(),
-        )
+        remedy = f"lstmc.compile({self.name}, ...).run({inputs}) computes it"
+        common = "what several models have in common is a cell, or a function without @model"
+        raise DslError(f"{self.owner} is not called: {remedy}, and {common}", loc=here())
 
     def with_options(self, /, **values: object) -> Self:
         """Return a copy of the model with other values of its options. Raises DslError for other names."""
         options = self.signature.options
         for name in values:
             if name not in options:
-                raise DslError(
-                    f"{self.owner} has no option {name}{nearest_or_all(name, options, 'it has')}",
-                    loc=self.loc,
-                    notes=("an option is an argument with a default value that is no Input and no Param",),
-                )
+                problem = f"{self.owner} has no option {name}{nearest_or_all(name, options, 'it has')}"
+                note = "an option is an argument with a default value that is no Input and no Param"
+                raise DslError(problem, loc=self.loc, notes=(note,))
         other = copy(self)
         other.signature = replace(self.signature, options={**options, **values})
         return other
@@ -99,10 +97,8 @@ class Model(Definition):
 
     def _argument(self, trace: ModelTrace, name: str, declared: Declaration) -> Any:
         """Add an input or the parameters of a declaration to the graph, and return the function's argument."""
-        try:
+        with errors_at(declared.loc, self.owner):
             sizes = trace.scope.sizes(declared.sizes, f"{declared.kind} {name}")
-        except DimError as error:
-            raise error.located(declared.loc, self.owner) from None
         if isinstance(declared, ParamDeclaration):
             refs = add_params(trace, declared, name, sizes, self.owner)
             return as_argument(declared, tuple(Value(trace, ref) for ref in refs))
@@ -117,12 +113,10 @@ class Model(Definition):
         scope = Scope(needed=self.dims)
         for name, size in sizes.items():
             number = whole_number(size)
-            try:
+            with errors_at(self.loc, self.owner):
                 if number is None:
                     raise DimError(f"dimension {name} must be a positive integer, found {described(size)}")
                 scope.bind(name, number, f"given as {name}={number}")
-            except DimError as error:
-                raise error.located(self.loc, self.owner) from None
         for dim in parts(size for declared in self.signature.declarations.values() for size in declared.sizes):
             if dim.default is not None and dim.name not in sizes:
                 scope.bind(dim.name, dim.default, f"its default, {dim.name}={dim.default}")
@@ -130,52 +124,41 @@ class Model(Definition):
 
     def _checked_delays(self, delays: object) -> dict[str, int]:
         """Return the delays that are not 0. Raise :class:`DslError` unless they are integers of 0 or more by name."""
-        steps = (
-            {name: whole_number(count) for name, count in delays.items()} if isinstance(delays, Mapping) else {"": None}
-        )
+        given = delays if isinstance(delays, Mapping) else {"": None}
+        steps = {name: whole_number(count) for name, count in given.items()}
         if any(count is None or count < 0 for count in steps.values()):
             raise self._error(f'delays= has the steps by which outputs are late, as in {{"y": 2}}, found {delays!r}')
         return {name: count for name, count in steps.items() if count}
 
-    def _delays(self, outputs: Collection[str]) -> dict[str, int]:
-        for name in self.delays:
-            if name not in outputs:
-                raise self._error(
-                    f"delays= names {name}{nearest_or_all(name, outputs, f'the outputs of {self.name} are')}"
-                )
-        return self.delays
+    def _check_known(self, name: str, names: Collection[str], option: str, kind: str) -> None:
+        """Raise DslError unless ``name``, which the ``option`` of the model has, is one of the model's ``names``."""
+        if name not in names:
+            raise self._error(f"{option}= names {name}{nearest_or_all(name, names, f'the {kind} of {self.name} are')}")
 
     def _checked_states(self, states: object) -> dict[str, str]:
         """Return the next value of each state. Raise DslError unless states are inputs and next values differ."""
         names = states if isinstance(states, Mapping) else {"": None}
         if not all(isinstance(name, str) for name in (*names, *names.values())) or len({*names.values()}) < len(names):
-            raise self._error(
-                f'states= has the next value of each state, an output, as in {{"h": "h_next"}}, found {states!r}'
-            )
+            valid = 'states= has the next value of each state, an output, as in {"h": "h_next"}'
+            raise self._error(f"{valid}, found {states!r}")
         for name in names:
-            if name not in self.inputs:
-                inputs = nearest_or_all(name, self.inputs, f"the inputs of {self.name} are")
-                raise self._error(f"states= names {name}{inputs}")
+            self._check_known(name, self.inputs, "states", "inputs")
         return dict(names)
 
     def _with_states(self, trace: ModelTrace, outputs: Sequence[Output]) -> list[Output]:
         """Return the outputs of a model that is one step: next values of states name the inputs that take them."""
         refs = {output.name: output.ref for output in outputs}
         for state, following in self.next_states.items():
-            if following not in refs:
-                found = nearest_or_all(following, refs, f"the outputs of {self.name} are")
-                raise self._error(f"states= names {following}{found}")
+            self._check_known(following, refs, "states", "outputs")
             own, new = trace.builder.type(Ref(state)), trace.builder.type(refs[following])
             if own != new:
-                raise self._error(
-                    f"state {state} is {own}: expected {following}, its next value, to be the same, found {new}"
-                )
+                problem = f"state {state} is {own}: expected {following}, its next value, to be the same"
+                raise self._error(f"{problem}, found {new}")
         takes = {output: Ref(state) for state, output in self.next_states.items()}
         if refs.keys() == takes.keys():
-            raise self._error(
-                f"{self.name} returns next values of states alone: return a result too, which may be the same value"
-                f' under another name, as in {{"result": y, "{next(iter(takes))}": y}}'
-            )
+            mend = "return a result too, which may be the same value under another name"
+            example = f'{{"result": y, "{next(iter(takes))}": y}}'
+            raise self._error(f"{self.name} returns next values of states alone: {mend}, as in {example}")
         return [o._replace(carried_to=takes.get(o.name, o.carried_to)) for o in outputs]
 
     def _check_used(self, sizes: Iterable[str], used: Collection[str]) -> None:
@@ -189,21 +172,18 @@ class Model(Definition):
         loc = return_location(self.function)
         if isinstance(result, Mapping):
             named: dict[Any, Any] = dict(result)
-        elif isinstance(result, tuple | list):
-            named = dict(zip(self._names(result), result, strict=True))
-            if len(named) != len(result):
-                named = {f"out_{i}": value for i, value in enumerate(result)}
         else:
-            named = dict(zip(self._names([result]), [result], strict=True))
+            results = result if isinstance(result, tuple | list) else [result]
+            named = dict(zip(self._names(results), results, strict=True))
+            if len(named) != len(results):
+                named = {f"out_{i}": value for i, value in enumerate(results)}
         if not named:
             raise DslError("a model must return at least one Value, found none", loc=loc)
         for name, value in named.items():
             if not isinstance(value, Value):
-                raise DslError(
-                    f"a model returns a Value, a tuple of Values or a dict of them by name, found {described(value)}"
-                    f"{'' if value is result else ' in it'}{_hint(result, name, value)}",
-                    loc=loc,
-                )
+                actual = f"{described(value)}{'' if value is result else ' in it'}{_hint(result, name, value)}"
+                valid = "a Value, a tuple of Values or a dict of them by name"
+                raise DslError(f"a model returns {valid}, found {actual}", loc=loc)
             check_name(name, "the name of a model's output", loc)
         return {name: trace.adopt(value, loc) for name, value in named.items()}
 
@@ -298,16 +278,10 @@ class CellModel(Model):
             return {**named, **{f"{name}_T": value for name, value in last.items()}}
 
         run.__name__, run.__doc__ = cell.name, cell.__doc__
-        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [
-                inspect.Parameter(
-                    name,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=InputDeclaration((time, *declared.shape), declared.fill, declared.loc),
-                )
-                for name, declared in cell.inputs.items()
-            ]
-        )
+        sequences = {n: InputDeclaration((time, *d.shape), d.fill, d.loc) for n, d in cell.inputs.items()}
+        keyword_only = inspect.Parameter.KEYWORD_ONLY
+        parameters = [inspect.Parameter(name, keyword_only, default=d) for name, d in sequences.items()]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         super().__init__(run)
         self.source_function = cast(FunctionType, cell.function)
         self.loc, self.owner = cell.loc, cell.owner  # what errors speak of is the cell
@@ -321,10 +295,8 @@ class CellModel(Model):
         self._check_used(sizes, self.dims)
         scope = super()._scope(sizes)
         for name, declared in self.cell.signature.declarations.items():
-            try:
+            with errors_at(declared.loc, self.owner):
                 scope.sizes(declared.sizes, f"{declared.kind} {name}")
-            except DimError as error:
-                raise error.located(declared.loc, self.owner) from None
         return scope
 
 

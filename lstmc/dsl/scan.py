@@ -24,8 +24,8 @@ from lstmc.dsl.dims import Size, as_size
 from lstmc.dsl.function import checked, described, function, wrong_shape
 from lstmc.dsl.trace import Trace, check_name, open_trace, opened, origin, size_in
 from lstmc.dsl.value import Value, inner_trace
-from lstmc.errors import DimError, DslError, ShapeError
-from lstmc.ir import Builder, Ref, Scan
+from lstmc.errors import DslError, ShapeError, errors_at
+from lstmc.ir import Builder, Graph, Scan
 from lstmc.ops import Add, Affine, Arg, Constant, Full, Input, IntegerRange, Leaf, Mul, Op, Relu, Reshape, Role, Values
 from lstmc.source import SrcLoc, argument_location, here
 from lstmc.text import by_identifier
@@ -54,16 +54,11 @@ def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | 
     counters = trace.root.counters
     alike = steps, reverse, carry
     if alike not in counters:
-        title = trace.root.titles.unique("step_index")
-        body = Builder(title)
-        (index,) = body.add(Arg(SHAPE, "state"), names=("index_prev",))
-        (following,) = body.add(Affine(1.0, 1.0), index, names=("index",))
-        graph = body.finish([("", index), ("index", following)])
+        body = _counting(trace, "step_index", "index", SHAPE, 1.0)
         first: Op = Input(SHAPE, Constant(0)) if carry else Full(SHAPE)
-        (start,) = trace.builder.add(first, names=(f"{title}/index_0",), loc=loc)
-        steps_seen, last = trace.builder.add(
-            Scan(graph, steps, reverse, inside=trace.root.is_step), start, names=(title, f"{title}/index_T"), loc=loc
-        )
+        (start,) = trace.builder.add(first, names=(f"{body.name}/index_0",), loc=loc)
+        op, names = Scan(body, steps, reverse, inside=trace.root.is_step), (body.name, f"{body.name}/index_T")
+        steps_seen, last = trace.builder.add(op, start, names=names, loc=loc)
         if carry:
             trace.root.carried[start] = last
         counters[alike] = steps_seen
@@ -76,7 +71,9 @@ def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> 
     masks = trace.root.masks
     if (lengths.ref, steps) not in masks:
         trace.expect(lengths.ref, IntegerRange(0, steps))
-        value = Value(trace, _left(trace, lengths, steps, loc))
+        body = _counting(trace, "steps_left", "left", lengths.shape, -1.0)  # the lengths, counted down
+        scan, names = Scan(body, steps, inside=trace.root.is_step), (body.name, f"{body.name}_T")
+        value = Value(trace, trace.builder.add(scan, lengths.ref, names=names, loc=loc)[0])
         ops = (("left", Relu()), ("missing", Affine(-1.0, 1.0)), ("past", Relu()), ("valid", Affine(-1.0, 1.0)))
         for name, op in ops:
             value = Value(trace, trace.apply(op, value, names=(name,), loc=loc)[0])
@@ -84,15 +81,12 @@ def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> 
     return Value(trace, masks[lengths.ref, steps])
 
 
-def _left(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Ref:
-    """Return how many steps each sequence has left before step t, as [T, N]: a scan counts the lengths down."""
-    title = trace.root.titles.unique("steps_left")
-    body = Builder(title)
-    (left,) = body.add(Arg(lengths.shape, "state"), names=("left_prev",))
-    (following,) = body.add(Affine(1.0, -1.0), left, names=("left",))
-    graph = body.finish([("", left), ("left", following)])
-    scan = Scan(graph, steps, inside=trace.root.is_step)
-    return trace.builder.add(scan, lengths.ref, names=(title, f"{title}_T"), loc=loc)[0]
+def _counting(trace: Trace, title: str, state: str, shape: tuple[int, ...], by: float) -> Graph:
+    """Return the body of a scan whose output is a state before the step, to which each step adds ``by``."""
+    body = Builder(trace.root.titles.unique(title))
+    (now,) = body.add(Arg(shape, "state"), names=(f"{state}_prev",))
+    (following,) = body.add(Affine(1.0, by), now, names=(state,))
+    return body.finish([("", now), (state, following)])
 
 
 def masked(value: Value, mask: Value, name: str) -> Value:
@@ -300,10 +294,8 @@ class _ScanCall:
             return self._fitted(name, value, loc)
         because = f"from the initial {name}, which is {value.type}"
         notes = (declared.note(f"{name} of {self.cell.owner}"), f"given {origin(value)}")
-        try:
+        with errors_at(loc):
             self.use.scope.unify(declared.shape[1:], value.shape, because, notes)
-        except DimError as error:
-            raise error.located(loc) from None
         shape = declared_shape(self.bound, self.use, name)
         zeros = Value(self.trace, self.trace.builder.add(Full(shape), names=(f"{name}_zeros",), loc=loc)[0])
         return Value(self.trace, self.trace.apply(Add(), zeros, value, names=(f"{name}_0",), loc=loc)[0])

@@ -13,7 +13,7 @@ from itertools import count
 from typing import TypeVar
 
 from lstmc.dsl.dims import Scope, Size
-from lstmc.errors import DimError, DslError, ShapeError, size_argument
+from lstmc.errors import DimError, DslError, ShapeError, errors_at, size_argument
 from lstmc.ir import Builder, Graph, Output, Ref, Scan, is_weight, rename_values
 from lstmc.ops import Arg, Domain, Input, Op, Param, Role, Transpose, Values
 from lstmc.source import SrcLoc, assigned_names, here
@@ -119,9 +119,7 @@ class Trace:
     expected: dict[str, Domain] = field(default_factory=dict)  # the domain of the elements of a leaf, by its name
     counter: Ref | None = None  # the argument of a cell's body that has the number of the step
     names: dict[Ref, str] = field(default_factory=dict)  # names of values; equal names get numbers at the end
-    words: dict[Ref, str] = field(
-        default_factory=dict
-    )  # the word of a value in names of results, where it is not the value's name
+    words: dict[Ref, str] = field(default_factory=dict)  # the word of a value in names of results, if not its own name
 
     @property
     def root(self) -> ModelTrace:
@@ -179,11 +177,8 @@ class Trace:
         """Return a value as a value of this trace: one of the parent becomes an argument, any other is refused."""
         if self.finished or value.trace.finished or value.trace not in (self, self.parent):
             owner = self.owner if self.finished else value.trace.owner
-            raise DslError(
-                f"a value of {owner} is used outside the call that made it. Return it from there, or pass"
-                " it on as an input, a state or a static input",
-                loc=loc,
-            )
+            remedy = "Return it from there, or pass it on as an input, a state or a static input"
+            raise DslError(f"a value of {owner} is used outside the call that made it. {remedy}", loc=loc)
         if value.trace is self:
             return value
         if value.ref not in self.captured:
@@ -273,9 +268,8 @@ def _word(value: Traced) -> str:
 def check_name(name: object, what: str, loc: SrcLoc | None) -> None:
     """Raise :class:`DslError` unless ``name`` is valid for layers and blobs; ``what`` describes it."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise DslError(
-            f"{what} must be a letter or _, then letters, digits and any of _ . / -, found {name!r}", loc=loc
-        )
+        valid = "a letter or _, then letters, digits and any of _ . / -"
+        raise DslError(f"{what} must be {valid}, found {name!r}", loc=loc)
 
 
 _OPEN: ContextVar[Trace | None] = ContextVar("the trace that a function is being run for", default=None)
@@ -307,12 +301,7 @@ def size_in(trace: Trace, size: Size, loc: SrcLoc | None) -> int:
         argument = size_argument(missing[0])
         is_model = trace.scope is trace.root.scope
         remedy = f"give it a size with {argument}" if is_model else f"an argument of it declares {missing[0]}, or none"
-        raise DimError(
-            f"dimension {missing[0]} has no size in {trace.owner}, which has {', '.join(trace.scope.names) or 'none'}:"
-            f" {remedy}",
-            loc=loc,
-        )
-    try:
+        problem = f"no size in {trace.owner}, which has {', '.join(trace.scope.names) or 'none'}"
+        raise DimError(f"dimension {missing[0]} has {problem}: {remedy}", loc=loc)
+    with errors_at(loc):
         return trace.scope.size(size)
-    except DimError as error:
-        raise error.located(loc) from None
