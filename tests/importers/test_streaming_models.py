@@ -154,7 +154,8 @@ class Drawn:
         if kind == "difference":
             return t.binary("sub", t.cut(x, 2, 1, time), t.cut(x, 2, 0, time - 1))
         if kind == "mask":
-            return t.binary("mul", x, t.expand(t.greater(t.cut(x, 1, 0, 1), np.asarray(0.0)), (n, channels, time)))
+            mask = t.compare("gt", t.cut(x, 1, 0, 1), np.asarray(0.0))
+            return t.binary("mul", x, t.expand(mask, (n, channels, time)))
         return t.binary("mul", x, self.weight(channels, 1))
 
 

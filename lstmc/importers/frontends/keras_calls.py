@@ -22,6 +22,7 @@ from lstmc.text import brief
 _PLAIN: Mapping[str, Op] = {
     name: function(row.function, *row.numbers) for row in ELEMENTWISE for name in row.activations
 }
+Config = Mapping[str, Any]  # of a layer or a model, as Keras stores it
 Key = tuple[str, int, int]  # a layer, the number of its use, the number of its result
 SAVE = "save the whole model again"
 # Settings that are numbers: a name has the same type in all layers of Keras.
@@ -45,7 +46,7 @@ class DamagedConfig(ValueError):
 class Settings(dict[str, Any]):
     """The configuration of a layer. A setting that is missing or of a wrong type raises :class:`Refused`."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Config) -> None:
         for key in config.keys() & _TYPES.keys():
             try:
                 parse_json(json.dumps(config[key], default=str).encode(), _TYPES[key])

@@ -8,8 +8,8 @@ from functools import partial, reduce
 from typing import Any, NamedTuple
 
 from lstmc.errors import Argument
-from lstmc.importers.frontends import keras_weights
-from lstmc.importers.frontends.keras_calls import SAVE, UNSETTLED, Call, DamagedConfig, Key, Settings, tensor_key
+from lstmc.importers.frontends import keras_calls, keras_weights
+from lstmc.importers.frontends.keras_calls import UNSETTLED, Call, Config, DamagedConfig, Key, Settings, tensor_key
 from lstmc.importers.frontends.keras_layers import ATTENTION, HANDLERS, MASK_GOES_ON, MERGES, output_mask
 from lstmc.importers.frontends.keras_ops import DEEPEST, Operation, is_operation, operation
 from lstmc.importers.frontends.keras_ops import HANDLERS as OPERATIONS
@@ -59,9 +59,7 @@ def describe_keras(source: Source, shapes: Mapping[str, Sequence[int]] = {}) -> 
 class _Reader:
     """Translates the layers of a Keras model, one call after another. ``masks`` maps values to their masks."""
 
-    def __init__(
-        self, source: Source, layers: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]]
-    ) -> None:
+    def __init__(self, source: Source, layers: Sequence[Config], shapes: Mapping[str, Sequence[int]]) -> None:
         """Assign the stored weights to the layers. A note says which layers have another name in the file."""
         self.source, self.shapes = source, shapes
         self.builder = NetBuilder("net", source.origin)
@@ -70,9 +68,8 @@ class _Reader:
         self.weights = keras_weights.weights_by_layer(source, configured)
         if others := keras_weights.renamed(source, configured):
             pairs = ", ".join(f"{name} has those of {stored}" for name, stored in others.items())
-            self.builder.notes.append(
-                f"The file has other layer names: weights are assigned by order, as Keras does: {pairs}."
-            )
+            note = f"The file has other layer names: weights are assigned by order, as Keras does: {pairs}."
+            self.builder.notes.append(note)
         self.version = version_of(source)
         self.refusals: list[Refusal] = []
         self.masks: dict[str, str] = {}  # value -> its mask
@@ -88,7 +85,7 @@ class _Reader:
         return self.builder.finish(stored=self.source.tensors, why=why)
 
     def call(
-        self, layer: Mapping[str, Any], path: str, xs: Sequence[str | None], lead: int, node: Any = None,
+        self, layer: Config, path: str, xs: Sequence[str | None], lead: int, node: Any = None,
         values: Mapping[Key, str | None] = {},
     ) -> list[str | None]:  # fmt: skip
         """Return the results of one call of a layer, or of a model as a layer; each is None if it, or a layer before
@@ -112,7 +109,7 @@ class _Reader:
             keras_weights.check_fit(layer, weights)
             operands = [x for x in xs if x]
             if not operands:
-                raise Refused("inbound_nodes", "none", "it reads nothing", SAVE)
+                raise Refused("inbound_nodes", "none", "it reads nothing", keras_calls.SAVE)
             seen = next(iter(given.get("attention_mask", ())), None)
             mask = self._mask(layer, masks := self._masks_of(operands, given))
             call = Call(
@@ -135,7 +132,7 @@ class _Reader:
         results = OPERATIONS[kind](self.layers, use)
         return [results] if isinstance(results, str) else results
 
-    def _mask(self, layer: Mapping[str, Any], each: Sequence[str | None]) -> str | None:
+    def _mask(self, layer: Config, each: Sequence[str | None]) -> str | None:
         """Return the mask of all operands of a merge, or of another layer's first operand; None without a mask."""
         kind = layer["class_name"]
         masks = {*each} if kind in MERGES else {each[0]}
@@ -187,7 +184,7 @@ class _Graph:
         self.origin, self.builder = reader.source.origin, reader.builder
         self.values: dict[Key, str | None] = {}  # None: computed from a refused value
 
-    def outputs(self, config: Mapping[str, Any], xs: Sequence[str | None]) -> list[str | None]:
+    def outputs(self, config: Config, xs: Sequence[str | None]) -> list[str | None]:
         """Return the model's outputs for the inputs ``xs``, in the order of :func:`input_layers`."""
         layers = inner_layers(config) or []
         if config["class_name"] != "Sequential":
@@ -200,9 +197,7 @@ class _Graph:
                 value = self.reader.call(layer, self.path, [value], self.lead)[0]
         return [value]
 
-    def _functional(
-        self, layers: Sequence[Mapping[str, Any]], config: Mapping[str, Any], xs: Sequence[str | None]
-    ) -> list[str | None]:
+    def _functional(self, layers: Sequence[Config], config: Config, xs: Sequence[str | None]) -> list[str | None]:
         """Return the outputs of a functional model: call each layer as soon as all its operands are known."""
         waiting = {layer_name(layer): (layer, [*map(_use, layer.get("inbound_nodes", []))]) for layer in layers}
         outputs = [tensor_key(entry) for entry in _listed(config.get("output_layers", []))]
@@ -212,14 +207,14 @@ class _Graph:
         for layer, x in zip(inputs, xs, strict=True):
             self.values[layer_name(layer), 0, 0] = x
         needed = _needed(waiting, outputs)  # Keras 3 has layers that only make masks
-        waiting = {
-            n: entry for n, entry in waiting.items() if n in needed and entry[0].get("class_name") != "InputLayer"
-        }
+        for name, (layer, _) in [*waiting.items()]:
+            if name not in needed or layer.get("class_name") == "InputLayer":
+                del waiting[name]
         done = Counter[str]()
         while waiting:
             before = len(self.values)
             for name, (layer, uses) in list(waiting.items()):
-                while done[name] < len(uses) and all(key in self.values for key in uses[done[name]].all()):
+                while done[name] < len(uses) and all(key in self.values for key in uses[done[name]].every):
                     use = done[name]
                     operands = [self.values[key] for key in uses[use].operands]
                     node = layer["inbound_nodes"][use]
@@ -230,21 +225,18 @@ class _Graph:
                     del waiting[name]
             if len(self.values) == before and waiting:
                 raise SourceError(f"{self.origin}: layer {next(iter(waiting))} reads what no layer makes")
-        model_outputs = []
-        for key in outputs:
-            if key not in self.values:
-                raise SourceError(f"{self.origin}: output {key[0]} is of no layer")
-            model_outputs.append(self.values[key])
-        return model_outputs
+        if missing := [name for name, use, place in outputs if (name, use, place) not in self.values]:
+            raise SourceError(f"{self.origin}: output {missing[0]} is of no layer")
+        return [self.values[key] for key in outputs]
 
-    def input(self, layer: Mapping[str, Any], built: Any) -> str:
+    def input(self, layer: Config, built: Any) -> str:
         """Add an input of the whole model. ``built`` is the input's shape that a Sequential model stores."""
         name = layer_name(layer)
         shape = tuple(self.reader.shapes[name]) if name in self.reader.shapes else self._declared(layer, name, built)
         domain = domain_of(str(layer.get("config", {}).get("dtype")))
         return self.builder.input("X" if not self.builder.inputs else name, shape, called=name, values=domain)
 
-    def _declared(self, layer: Mapping[str, Any], name: str, built: Any) -> Shape:
+    def _declared(self, layer: Config, name: str, built: Any) -> Shape:
         """Return an input's shape, with names for open sizes: by the first layer's settings, or by its weights."""
         config = layer.get("config", {})
         if (model := nested(layer)) is not None and layer["class_name"] in MODELS:
@@ -264,13 +256,11 @@ class _Graph:
             )
         if not all(size is None or (isinstance(size, int) and size >= 0) for size in declared):
             raise SourceError(f"{self.origin}: layer {name}: expected an input's shape in integers, found {declared}")
-        return tuple(
-            int(size) if size is not None else OpenSize(("N", "T", f"{name}_2", f"{name}_3")[min(axis, 3)])
-            for axis, size in enumerate(declared)
-        )
+        names = ("N", "T", f"{name}_2", f"{name}_3")
+        return tuple(OpenSize(names[min(axis, 3)]) if size is None else int(size) for axis, size in enumerate(declared))
 
 
-def input_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def input_layers(config: Config) -> list[Config]:
     """Return the layers that take a model's inputs, in the order of the inputs; of Sequential, the first layer."""
     layers = inner_layers(config) or []
     if config["class_name"] == "Sequential":
@@ -295,19 +285,15 @@ def _needed(layers: Mapping[str, tuple[Any, Sequence[_Use]]], outputs: Sequence[
         name = waiting.pop()
         if name not in reachable and name in layers:
             reachable.add(name)
-            waiting += [operand for use in layers[name][1] for operand, _, _ in use.all()]
+            waiting += [operand for use in layers[name][1] for operand, _, _ in use.every]
     return reachable
 
 
 class _Use(NamedTuple):
-    """The tensors of one call of a layer: operands, and the masks by the argument's name (None for no mask)."""
+    """The tensors of one call of a layer: its operands, and these with the masks among its arguments."""
 
     operands: Sequence[Key]
-    masks: Mapping[str, Sequence[Key | None]]
-
-    def all(self) -> Iterator[Key]:
-        yield from self.operands
-        yield from (key for keys in self.masks.values() for key in keys if key)
+    every: Sequence[Key]
 
 
 def _arguments(node: Any) -> Mapping[str, Any]:
@@ -321,28 +307,27 @@ def _check_arguments(kind: str, node: Any) -> None:
     """Raise :class:`Refused` for an argument of a call that has an effect and is not read."""
     read = ("use_causal_mask", "return_attention_scores") if kind in ATTENTION else ()
     for key, value in _arguments(node).items():
-        if key not in read and value not in (None, False) and not any(True for _ in _tensors(value)):
+        if key not in read and value not in (None, False) and not [*_tensors(value)]:
             why = "an argument of the call that is not read"
             raise Refused(key, brief(value), why, "call the layer without it, and save the model again")
 
 
 def _masks(node: Any) -> dict[str, list[Key | None]]:
     """Return the masks among the arguments of a call by name: a list of one, or of one for each operand."""
-    given = {name: value for name, value in _arguments(node).items() if name.endswith("mask")}
-    each = {name: value if isinstance(value, list) and not _is_key(value) else [value] for name, value in given.items()}
-    return {
-        name: [next(_tensors(value), None) for value in values]
-        for name, values in each.items()
-        if any(True for _ in _tensors(values))
-    }
+    masks = {}
+    for name, value in _arguments(node).items():
+        each = value if isinstance(value, list) and not _is_key(value) else [value]
+        if name.endswith("mask") and [*_tensors(each)]:
+            masks[name] = [next(_tensors(one), None) for one in each]
+    return masks
 
 
 def _use(node: Any) -> _Use:
     """Return the operands and masks of one call of a layer: of Keras 1 and 2 (lists) or 3 (objects)."""
     named = {name: value for name, value in _arguments(node).items() if not name.endswith("mask")}
-    if isinstance(node, Mapping):
-        return _Use([*_tensors([node.get("args", []), named])], _masks(node))
-    return _Use([*map(tensor_key, _listed(node)), *_tensors(named)], _masks(node))
+    first = _tensors(node.get("args", [])) if isinstance(node, Mapping) else map(tensor_key, _listed(node))
+    operands = [*first, *_tensors(named)]
+    return _Use(operands, [*operands, *(key for keys in _masks(node).values() for key in keys if key)])
 
 
 def _is_key(value: Any) -> bool:

@@ -159,11 +159,6 @@ def _axis(call: Call) -> int:
     return axes[0]
 
 
-def _check_last_axis(layers: Layers, call: Call) -> None:
-    if axis_in(_axis(call), rank := layers.rank(call.xs[0])) != rank - 1:
-        raise Refused("axis", str(call.config["axis"]), "more than the last axis", "normalize the last axis")
-
-
 def _scale_and_shift(call: Call) -> tuple[Weight | None, Weight | None, Sequence[Weight]]:
     """Return the scale, the shift (None for one that is not learnt), and the other weights of a normalization."""
     left = [*call.weights]
@@ -230,7 +225,8 @@ def _rms_norm(layers: Layers, call: Call) -> list[str]:
 
 def _normalization(layers: Layers, call: Call) -> list[str]:
     """Write (x - mean) / sqrt(variance) along the last axis. The statistics are weights or in the configuration."""
-    _check_last_axis(layers, call)
+    if axis_in(_axis(call), rank := layers.rank(call.xs[0])) != rank - 1:
+        raise Refused("axis", str(call.config["axis"]), "more than the last axis", "normalize the last axis")
     if call.config.get("invert"):
         raise Refused("invert", "True", "only a normalization is read", "scale and shift by Rescaling")
     statistics = call.weights[:2] or [number(np.asarray(call.config[key]).reshape(-1)) for key in ("mean", "variance")]
@@ -268,7 +264,7 @@ def _relu(layers: Layers, call: Call) -> list[str]:
     """Return min(x, max_value) above the threshold, and slope * (x - threshold) below it."""
     most, slope, least = (call.config.get(key) for key in ("max_value", "negative_slope", "threshold"))
     x, slope, least = call.xs[0], float(slope or 0), float(least or 0)
-    y = layers.apply("relu", x) if not least else layers.binary("mul", x, layers.greater(x, np.asarray(least)))
+    y = layers.binary("mul", x, layers.compare("gt", x, np.asarray(least))) if least else layers.apply("relu", x)
     y = y if most is None else layers.binary("min", y, np.asarray(float(most)))
     if not slope:
         return [y]
@@ -431,40 +427,28 @@ def _time_distributed(layers: Layers, call: Call) -> list[str]:
 # Layers that do something in training alone.
 _TRAINING = ("GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization")
 # Layers whose results have the mask of their operand; recurrent layers if they return all steps.
-MASK_GOES_ON = frozenset(
-    {
-        *("Dense", "TimeDistributed", "TimeDistributedDense", "Dropout", "SpatialDropout1D", "Activation", "LeakyReLU"),
-        *("ReLU", "ELU", "PReLU", "BatchNormalization", "LayerNormalization", "Rescaling", *_TRAINING),
-    }
-)
+MASK_GOES_ON = {
+    *("Dense", "TimeDistributed", "TimeDistributedDense", "Dropout", "SpatialDropout1D", "Activation", "LeakyReLU"),
+    *("ReLU", "ELU", "PReLU", "BatchNormalization", "LayerNormalization", "Rescaling", *_TRAINING),
+}
 
 
 HANDLERS: dict[str, Handler] = {
     **IMAGES,
     **keras_recurrent.HANDLERS,
-    "GlobalAveragePooling1D": _mean_over_time,
-    "TimeDistributed": _time_distributed,
-    "TimeDistributedDense": _dense,  # of Keras 1
-    "Dense": _dense,
+    "GlobalAveragePooling1D": _mean_over_time, "TimeDistributed": _time_distributed,
+    "Dense": _dense, "TimeDistributedDense": _dense,  # of Keras 1
     "Embedding": lambda layers, call: [layers.embed(call.xs[0], call.weights[0])],
-    "Masking": _masking,
-    "RepeatVector": _repeat_vector,
-    "Dot": _dot,
-    "Attention": _attention,
-    "AdditiveAttention": _additive_attention,
-    "MultiHeadAttention": _multi_head,
+    "Masking": _masking, "RepeatVector": _repeat_vector, "Dot": _dot,
+    "Attention": _attention, "AdditiveAttention": _additive_attention, "MultiHeadAttention": _multi_head,
     **{name: partial(_merge, kind) for name, kind in _MERGED.items()},
-    "RMSNormalization": _rms_norm,
     "PReLU": lambda layers, call: [layers.prelu(call.xs[0], call.weights[0])],
     "Rescaling": lambda layers, call: [
         layers.affine(call.xs[0], call.config.number("scale", 1.0), call.config.number("offset", 0.0))
     ],
-    "Normalization": _normalization,
-    "UnitNormalization": _unit,
-    "GroupNormalization": _group_norm,
+    "Normalization": _normalization, "UnitNormalization": _unit, "RMSNormalization": _rms_norm,
+    "GroupNormalization": _group_norm, "BatchNormalization": _batch_norm, "LayerNormalization": _layer_norm,
     **dict.fromkeys(_TRAINING, lambda layers, call: [call.xs[0]]),
-    "BatchNormalization": _batch_norm,
-    "LayerNormalization": _layer_norm,
     **dict.fromkeys(
         ("Dropout", "SpatialDropout1D", "SpatialDropout2D"),
         lambda layers, call: [layers.dropout(call.xs[0], call.config.number("rate", call.config.get("p", 0.5)))],
@@ -474,10 +458,6 @@ HANDLERS: dict[str, Handler] = {
         ("LeakyReLU", "ELU"),
         lambda layers, call: [layers.one(of_layer(call.name, call.config, "class_name"), call.xs[0])],
     ),
-    "ReLU": _relu,
-    "Softmax": _softmax,
-    "Flatten": _flatten,
-    "Reshape": _reshape,
-    "Permute": _permute,
+    "ReLU": _relu, "Softmax": _softmax, "Flatten": _flatten, "Reshape": _reshape, "Permute": _permute,
     "Concatenate": lambda layers, call: [layers.concat(call.xs, _axis(call))],
-}
+}  # fmt: skip

@@ -1,8 +1,5 @@
-"""Functions of ``keras.ops``.
-
-A functional model of Keras 3 stores operators on tensors as layers. Some have names of layers (``Add``, ``Softmax``)
-and are no layers: their operands may be numbers.
-"""
+"""Functions of ``keras.ops``, which a functional model of Keras 3 stores as layers. Some have the name of a layer, such
+as ``Add`` and ``Softmax``, but their operands may be numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.frontends.keras_calls import SAVE, DamagedConfig, Key, Settings, tensor_key
+from lstmc.importers.frontends.keras_calls import SAVE, Config, DamagedConfig, Key, Settings, tensor_key
 from lstmc.importers.frontends.layers import Layers, shared_operations
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.values import axis_in, resolved
@@ -80,7 +77,7 @@ class Operation:
 OperationHandler = Callable[[Layers, Operation], str | list[str]]
 
 
-def is_operation(layer: Mapping[str, Any]) -> bool:
+def is_operation(layer: Config) -> bool:
     """Return whether a layer is a function of ``keras.ops``: by its module, or, without one, as not ``trainable``."""
     if layer.get("module"):
         return str(layer["module"]).startswith(("keras.src.ops.", "keras.ops."))
@@ -88,7 +85,7 @@ def is_operation(layer: Mapping[str, Any]) -> bool:
     return isinstance(nodes[0], Mapping) and "trainable" not in config
 
 
-def operation(layer: Mapping[str, Any], node: Any, values: Mapping[Key, str | None], lead: int = 1) -> Operation:
+def operation(layer: Config, node: Any, values: Mapping[Key, str | None], lead: int = 1) -> Operation:
     """Return one call of an operation (``keras/src/saving/serialization_lib.py``) with the model's values."""
     call = node if isinstance(node, Mapping) else {}
     return Operation(Settings(layer.get("config", {})), [_argument(one, values) for one in call.get("args", [])], lead)
@@ -256,33 +253,24 @@ def _einsum(layers: Layers, use: Operation) -> str:
 
 _GELU = {True: "gelu_tanh", False: "gelu"}
 HANDLERS: dict[str, OperationHandler] = {
-    **{name: _binary(kind) for name, kind in (("Add", "add"), ("Subtract", "sub"), ("Multiply", "mul"))},
-    **{name: _binary(kind) for name, kind in (("Divide", "div"), ("TrueDivide", "div"))},
-    **{name: _binary(kind) for name, kind in (("Maximum", "max"), ("Minimum", "min"))},
+    "Add": _binary("add"), "Subtract": _binary("sub"), "Multiply": _binary("mul"),
+    "Divide": _binary("div"), "TrueDivide": _binary("div"), "Maximum": _binary("max"), "Minimum": _binary("min"),
     "Power": _power,
     **{foreign.name: partial(_function, foreign, row) for foreign, row in functions_of("keras")},
     **{name: _shared(count, method) for name, count, method in shared_operations("keras")},
     "Gelu": lambda layers, use: layers.apply(_GELU[bool(use.config.get("approximate", True))], use.operand(0)),
     **{name: partial(_reduce, name.lower()) for name in ("Mean", "Sum", "Max", "Min")},
     **{f"A{name}": partial(_reduce, name) for name in ("max", "min")},
-    "Any": _any,
-    "Round": _rounded,
+    "Any": _any, "Round": _rounded,
     "Cast": lambda layers, use: layers.value(layers.cast(use.operand(0), str(use.config["dtype"]))),
-    "Argmax": _arg_max(1.0),
-    "Argmin": _arg_max(-1.0),
-    "GetItem": _item,
+    "Argmax": _arg_max(1.0), "Argmin": _arg_max(-1.0), "GetItem": _item,
     "Concatenate": lambda layers, use: layers.concat(use.operands(0), use.axis or 0),
     "Stack": lambda layers, use: layers.stack(use.operands(0), use.axis or 0),
-    "Split": _split,
-    "Reshape": _reshape,
-    "Transpose": _transpose,
-    "ExpandDims": _expand_dims,
-    "Squeeze": _squeeze,
-    "Softmax": _softmax,
-    "LogSoftmax": partial(_softmax, log=True),
+    "Split": _split, "Reshape": _reshape, "Transpose": _transpose, "ExpandDims": _expand_dims, "Squeeze": _squeeze,
+    "Softmax": _softmax, "LogSoftmax": partial(_softmax, log=True),
     "Matmul": lambda layers, use: layers.matmul(use.operand(0), use.operand(1)),
     "Einsum": _einsum,
     "ConvertToTensor": lambda layers, use: layers.value(use.operand(0)),
     "ZerosLike": lambda layers, use: layers.affine(use.operand(0), 0.0, 0.0),
     "OnesLike": lambda layers, use: layers.affine(use.operand(0), 0.0, 1.0),
-}
+}  # fmt: skip

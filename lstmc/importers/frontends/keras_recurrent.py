@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.frontends.keras_calls import SAVE, Call, Handler, Settings, activation, pads_of
+from lstmc.importers.frontends.keras_calls import SAVE, Call, Config, Handler, Settings, activation, pads_of
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder
@@ -88,7 +88,7 @@ def of_cells(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
     return operands
 
 
-def _count(layer: Mapping[str, Any]) -> int:
+def _count(layer: Config) -> int:
     config = layer.get("config", {})
     cell = config.get("cell") or {}
     cells = cell.get("config", {}).get("cells", [cell]) if cell else []

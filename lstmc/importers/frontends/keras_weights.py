@@ -1,7 +1,5 @@
-"""The tensors of a Keras layer: their number and sizes by its configuration, also for nested models.
-
-In ``.h5`` they are found by name or position, in ``.keras`` by class and position.
-"""
+"""The tensors of a Keras layer: their number and sizes by its configuration, also for nested models. In ``.h5`` they
+are found by name or position, in ``.keras`` by class and position."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
-from lstmc.importers.frontends.keras_calls import DamagedConfig, Settings
+from lstmc.importers.frontends.keras_calls import Config, DamagedConfig, Settings
 from lstmc.importers.frontends.keras_layers import HANDLERS
 from lstmc.importers.frontends.keras_recurrent import CELLS, KINDS
 from lstmc.importers.ir.recur import GATES
@@ -23,7 +21,7 @@ MODELS = ("Sequential", "Model", "Functional")
 _DEEPEST = 50  # layers in layers
 
 
-def inner_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+def inner_layers(config: Config) -> list[Config] | None:
     """Return the layers in a model's configuration, also of the first versions; None if they are no list of objects."""
     inner = config.get("config", {})
     layers = inner if isinstance(inner, list) else inner.get("layers", []) if isinstance(inner, Mapping) else []
@@ -31,7 +29,7 @@ def inner_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
     return layers if whole else None
 
 
-def check_structure(layer: Mapping[str, Any], depth: int = 0) -> None:
+def check_structure(layer: Config, depth: int = 0) -> None:
     """Raise :class:`DamagedConfig` unless a layer, and each inside it, has the objects and lists that Keras writes."""
     name, config, nodes = brief(layer.get("name", "")), layer.get("config", {}), layer.get("inbound_nodes", [])
     _check_type(layer.get("class_name", ""), str, f"the class of layer {name}")
@@ -71,13 +69,13 @@ def _check_type(value: Any, kind: type, label: str) -> None:
         raise DamagedConfig(f"expected {label} to be {expected}, found {brief(value)}")
 
 
-def nested(layer: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def nested(layer: Config) -> Config | None:
     """Return the model that a layer is or wraps; None for another layer."""
     inner = (layer.get("config") or {}).get("layer") if layer.get("class_name") == "TimeDistributed" else layer
     return inner if isinstance(inner, Mapping) and inner.get("class_name") in MODELS else None
 
 
-def trainable(layer: Mapping[str, Any]) -> bool:
+def trainable(layer: Config) -> bool:
     """Return whether a layer's configuration makes its weights trainable; an enclosing model may still fix them."""
     config = layer.get("config")
     return not isinstance(config, Mapping) or bool(config.get("trainable", True))
@@ -98,7 +96,7 @@ ArraySizes = tuple[int | None, ...] | None
 _INSIDE = frozenset({*HANDLERS, *CELLS})
 
 
-def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[ArraySizes] | None:
+def expected_arrays(layer: Config, by_gate: bool = False) -> list[ArraySizes] | None:
     """Return the sizes of a layer's arrays in Keras's order; None for a wrapper of a layer that is not supported. With
     ``by_gate``, LSTM and GRU have W, U and b for each gate, as in Keras 1."""
     kind, config = _name(layer), layer.get("config", {})
@@ -146,7 +144,7 @@ def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[Arr
     return []
 
 
-def _inside(kind: str, config: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+def _inside(kind: str, config: Config) -> list[Config] | None:
     """Return the layers or cells inside a wrapper, in the order of their arrays; None for any other layer."""
     inner = config.get("layer") or {}
     if kind == "TimeDistributed":
@@ -159,11 +157,11 @@ def _inside(kind: str, config: Mapping[str, Any]) -> list[Mapping[str, Any]] | N
     return None
 
 
-def _name(layer: Mapping[str, Any]) -> str:
+def _name(layer: Config) -> str:
     return str(layer.get("class_name", ""))
 
 
-def fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> bool:
+def fit(layer: Config, weights: Sequence[Weight]) -> bool:
     """Return whether the weights have the number and sizes by the configuration. A layer without arrays takes any."""
     return any(
         not arrays or (len(arrays) == len(weights) and all(map(_fits, arrays, weights)))  # seeds of Keras 3
@@ -178,7 +176,7 @@ def _fits(sizes: ArraySizes, weight: Weight) -> bool:
     return all(size in (None, own) for size, own in zip(sizes, weight.shape, strict=True))
 
 
-def check_fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> None:
+def check_fit(layer: Config, weights: Sequence[Weight]) -> None:
     """Raise :class:`Refused` if the layer's configuration asks for weights of other shapes."""
     if fit(layer, weights):
         return
@@ -196,7 +194,7 @@ _HEADS = ("query_dense", "key_dense", "value_dense", "output_dense")
 _KNOWN = frozenset({*HANDLERS, "InputLayer"})
 
 
-def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, list[Weight]]:
+def weights_by_layer(source: Source, layers: Sequence[Config]) -> dict[str, list[Weight]]:
     """Return each layer's tensors in Keras's order, by its name, after the names of the models around it."""
     if "layers" in source.facts:
         by_layer: dict[str, list[Weight]] = {}
@@ -209,7 +207,7 @@ def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dic
     return _by_place(source, layers, ("layers", "_layer_checkpoint_dependencies"), "")
 
 
-def _cut(own: Sequence[Weight], model: Mapping[str, Any], path: str, trained: bool) -> dict[str, list[Weight]]:
+def _cut(own: Sequence[Weight], model: Config, path: str, trained: bool) -> dict[str, list[Weight]]:
     """Return the tensors of a nested model by layer. Keras stores its trainable arrays before its fixed ones."""
     by_layer: dict[str, list[Weight]] = {}
     layers = inner_layers(model) or []
@@ -219,15 +217,13 @@ def _cut(own: Sequence[Weight], model: Mapping[str, Any], path: str, trained: bo
     for layer, at in zip(layers, places, strict=True):
         layer_weights = [own[place] for place in at if place < len(own)]
         inner = nested(layer)
-        by_layer |= (
-            {path + layer_name(layer): layer_weights}
-            if inner is None
-            else _cut(layer_weights, inner, f"{path}{layer_name(layer)}/", trained and trainable(layer))
-        )
+        name = path + layer_name(layer)
+        own_trained = trained and trainable(layer)
+        by_layer |= {name: layer_weights} if inner is None else _cut(layer_weights, inner, f"{name}/", own_trained)
     return by_layer
 
 
-def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
+def _counts(layer: Config, trained: bool) -> tuple[int, int]:
     """Return how many of a layer's arrays are trainable and fixed; all are fixed unless ``trained``."""
     inner = nested(layer)
     trained = trained and trainable(layer)
@@ -239,9 +235,7 @@ def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
     return (count - kept, kept) if trained else (0, count)
 
 
-def _by_place(
-    source: Source, layers: Sequence[Mapping[str, Any]], roots: Sequence[str], path: str
-) -> dict[str, list[Weight]]:
+def _by_place(source: Source, layers: Sequence[Config], roots: Sequence[str], path: str) -> dict[str, list[Weight]]:
     """Return tensors by layer from a ``.keras`` file, which has a group for each model and layer. A group is found by
     class and position as Keras does, or, for a configuration with other classes, by the layer's name."""
     by_layer: dict[str, list[Weight]] = {}
@@ -270,20 +264,20 @@ def _by_place(
     return by_layer
 
 
-def _stacked(layer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _stacked(layer: Config) -> list[Config]:
     """Return the cells of a layer of StackedRNNCells, also inside a wrapper; an empty list for other layers."""
     config = layer.get("config", {})
     cell, inner = config.get("cell"), config.get("layer")
     return _stacked(inner) if inner else cell.get("config", {}).get("cells", []) if cell else []
 
 
-def renamed(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def renamed(source: Source, layers: Sequence[Config]) -> dict[str, str]:
     """Return the stored name of each layer whose weights have another name in the file."""
     names = _stored_names(source, layers) if "layers" in source.facts else {}
     return {name: stored for name, stored in names.items() if name != stored}
 
 
-def _stored_names(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _stored_names(source: Source, layers: Sequence[Config]) -> dict[str, str]:
     """Return the name in the ``.h5`` file of each layer with weights. Keras numbers names over a session, so file and
     configuration may differ: then the order decides, as in ``load_weights_from_hdf5_group``
     (keras/src/legacy/saving/legacy_h5_format.py). Raises :class:`SourceError` if they differ and sizes fit both."""
@@ -316,7 +310,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{count} ({shorten(', '.join(names), 200, placeholder=' ...')})" if names else "no layer"
 
 
-def _places(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+def _places(layers: Sequence[Config]) -> list[str]:
     """Return the names of the layers' groups in a ``.keras`` file: the class, and a number for a repeated class."""
     stems = [_snake_case(str(layer.get("class_name", ""))) for layer in layers]
     counts = [stems[:at].count(stem) for at, stem in enumerate(stems)]
@@ -339,7 +333,7 @@ def _below(group: str, root: str) -> bool:
     return group == root or group.startswith(f"{root}/")
 
 
-def layer_name(layer: Mapping[str, Any]) -> str:
+def layer_name(layer: Config) -> str:
     """Return the name of a layer by its configuration; empty if it has none."""
     config = layer.get("config", {})
     return str(config.get("name", layer.get("name", "")) if isinstance(config, Mapping) else layer.get("name", ""))

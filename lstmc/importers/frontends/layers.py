@@ -149,9 +149,7 @@ class Layers(ShapeOps):
         narrow = [axis for axis, letter in enumerate(own) if own[letter] == 1 and other.get(letter, 1) != 1]
         y = self.squeeze(x, narrow) if narrow else self.value(x)
         left = [letter for axis, letter in enumerate(own) if axis not in narrow]
-        alone = [
-            axis for axis, letter in enumerate(left) if letter not in needed and other.get(letter, 1) != own[letter]
-        ]
+        alone = [axis for axis, c in enumerate(left) if c not in needed and other.get(c, 1) != own[c]]
         y = self.reduce("sum", y, alone, keep=False) if alone else y
         return y, "".join(letter for axis, letter in enumerate(left) if axis not in alone)
 
@@ -330,15 +328,12 @@ class Layers(ShapeOps):
             more = self.binary("mul", more, self.apply("sign", ratio))
         return self.binary("add", whole, more), self.binary("sub", rest, self.binary("mul", more, y))
 
-    def greater(self, x: Operand, y: Operand) -> str:
-        return self.apply("step", self.binary("sub", x, y))
-
     def compare(self, kind: Comparison, x: Operand, y: Operand) -> str:
         """Add a mask that is 1 where the comparison holds, else 0. ">=" is the complement of "<", "<=" that of ">"."""
         if kind in ("eq", "ne"):
             differ = self.apply("step", self.apply("abs", self.binary("sub", x, y)))
             return differ if kind == "ne" else self.negated(differ)
-        above = self.greater(x, y) if kind in ("gt", "le") else self.greater(y, x)
+        above = self.apply("step", self.binary("sub", x, y) if kind in ("gt", "le") else self.binary("sub", y, x))
         return self.negated(above) if kind in ("ge", "le") else above
 
     def negated(self, mask: Operand) -> str:

@@ -11,9 +11,9 @@ import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_layers import matmul
-from lstmc.importers.frontends.onnx_values import CHECK, Handler, Node, Onnx, axes_from, called, weight_or_none
+from lstmc.importers.frontends.onnx_values import CHECK, Handler, Node, Onnx, called, weight_or_none
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.ir.values import number
+from lstmc.importers.ir.values import axis_in, number
 from lstmc.importers.refusal import Refused
 from lstmc.ops.frameworks import functions_of
 
@@ -63,7 +63,7 @@ def _lp_norm(t: Onnx, x: Operand, *, axis: int, p: int) -> Operand:
 
 
 def _rms_norm(t: Onnx, x: Operand, scale: Operand | None = None, *, axis: int = -1, epsilon: float = 1e-5) -> Operand:
-    return t.rms_norm(x, epsilon, scale, axes_from(t, x, axis))
+    return t.rms_norm(x, epsilon, scale, range(axis_in(axis, t.rank(x)), t.rank(x)))
 
 
 HANDLERS: dict[str, Handler] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,11 +47,8 @@ DEEPEST = 20  # graphs in graphs
 
 
 # Operators whose operand of stored zeros may be the past of a sequence
-FREED = frozenset(
-    """
-    Concat Conv GRU Gather Gemm Identity LSTM MatMul Mul RNN Reshape Slice Split Squeeze Sub Transpose Unsqueeze
-    """.split()  # noqa: SIM905
-)
+_FREED = "Concat Conv GRU Gather Gemm Identity LSTM MatMul Mul RNN Reshape Slice Split Squeeze Sub Transpose Unsqueeze"
+FREED = frozenset(_FREED.split())
 
 
 def describe_onnx(
@@ -112,9 +109,8 @@ def _declared(info: Any, origin: str) -> Shape:
     for axis, dim in enumerate(sizes):
         name = re.sub(r"\W+", "_", dim.dim_param, flags=re.ASCII).strip("_") or f"{info.name}_{axis}"
         name = re.sub(r"\W+", "_", name, flags=re.ASCII)
-        shape.append(
-            int(dim.dim_value) if dim.dim_value > 0 else OpenSize(name if name[0].isalpha() else f"size_{name}")
-        )
+        name = name if name[0].isalpha() else f"size_{name}"
+        shape.append(int(dim.dim_value) if dim.dim_value > 0 else OpenSize(name))
     return tuple(shape)
 
 
@@ -141,9 +137,8 @@ class _Reader:
         for number, proto in enumerate(graph.node):
             self.count += 1
             if self.count > MOST or depth > DEEPEST:
-                raise SourceError(
-                    f"{self.origin}: it has more than {MOST:,} nodes, or graphs nested deeper than {DEEPEST}"
-                )
+                most = f"more than {MOST:,} nodes, or graphs nested deeper than {DEEPEST}"
+                raise SourceError(f"{self.origin}: it has {most}")
             label = f"{self.inside}{proto.name or f'node {number}'} ({proto.op_type})"
             missing = [name for name in proto.input if name and self.values.get(name) is None]
             if missing:
@@ -153,7 +148,11 @@ class _Reader:
                 if proto.op_type not in HANDLERS | OF_RUNTIME and not self._is_defined(proto):
                     self.refusals.append(Refused("operator", proto.op_type, *UNREAD).at(label))
             else:
-                results = self._results(proto, label, depth)
+                try:
+                    results = self._translate(proto, label, depth)
+                except (Refused, ShapeProblem) as error:
+                    self.refusals.append(Refused.of(error).at(label))
+                    results = [Poison] * len(proto.output)
             for name, value in zip(proto.output, results, strict=False):
                 if name:
                     self.values[name] = value
@@ -165,14 +164,6 @@ class _Reader:
         schema = definition(proto.op_type, self.opset)
         body = schema is not None and (schema.has_function or schema.has_context_dependent_function)
         return body or proto.op_type in WALKED or (proto.domain, proto.op_type) in self.functions
-
-    def _results(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
-        """Return the results of a node; if it is refused, note the refusal and return Poison."""
-        try:
-            return self._translate(proto, label, depth)
-        except (Refused, ShapeProblem) as error:
-            self.refusals.append(Refused.of(error).at(label))
-        return [Poison] * len(proto.output)
 
     def _translate(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
         """Return the results of a node: by its function, as constants, or by its handler. Raises :class:`Refused`."""
@@ -274,9 +265,6 @@ class _Reader:
         finally:
             self.values, self.opset, self.inside = values, opset, inside
 
-    def nested(self, t: Onnx) -> _Reader:
-        return _Reader(t, self.opset, self.origin, self.folder, self.functions)
-
 
 def _constant(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
     """Return the array of a Constant node; an array of several floats is a weight without a source."""
@@ -361,10 +349,9 @@ def _scan(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
     ys = len(out)
     operands: list[Operand] = [node.needed(place) for place in range(len(node.operands))]
     front = [layers.transpose(x, _to_front(a, layers.rank(x))) for a, x in zip(into, operands[first_x:], strict=True)]
+    # an input of a step has an axis
     front = [x if layers.rank(x) > 1 else layers.reshape(x, (*layers.shape(x), 1)) for x in front]
-    operands = [
-        x if layers.shape(x) else layers.reshape(x, (1,)) for x in operands[:first_x]
-    ]  # an input of a step has an axis
+    operands = [x if layers.shape(x) else layers.reshape(x, (1,)) for x in operands[:first_x]]
     inner = NetBuilder("step", reader.origin)
     names = [info.name for info in body.input]
     elements = {inner.input(n, layers.shape(x)[1:]): x for n, x in zip(names[first_x:], front, strict=True)}
@@ -374,11 +361,11 @@ def _scan(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
     for name in _free_names(body):
         outer = reader.values.get(name)
         if isinstance(outer, str) and not layers.shape(outer):
-            outer = layers.reshape(outer, (1,))  # an input of a step has an axis
+            outer = layers.reshape(outer, (1,))
         inside[name] = inner.input(name, layers.shape(outer)) if isinstance(outer, str) else outer
         if isinstance(outer, str):
             static[inside[name]] = outer
-    below = reader.nested(Onnx(inner, reader.t.folding))
+    below = _Reader(Onnx(inner, layers.folding), reader.opset, reader.origin, reader.folder, reader.functions)
     outputs = below.subgraph(body, {name: value for name, value in inside.items() if value is not None}, depth)
     reader.refusals += below.refusals
     reader.read |= below.read
@@ -387,10 +374,10 @@ def _scan(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
     inner.outputs |= {f"made_{number}": below.t.value(value) for number, value in enumerate(outputs)}
     if any(isinstance(step.op, Scan) for step in inner.steps):
         raise Refused("body", "a recurrent node", "a step has no time of its own", "write it without")
-    first = {name: _start(x) for name, x in states.items()}
+    zeros = [name for name, x in states.items() if (array := constant(x)) is not None and not array.any()]
     results = layers.builder.loop(
         layers.builder.scan_name(layers.hint), inner.finish(every_input=True), [*map(layers.value, elements.values())],
-        {name: None if x is None else layers.value(x) for name, x in first.items()},
+        {name: None if name in zeros else layers.value(x) for name, x in states.items()},  # zeros are the default
         [*map(layers.value, static.values())], layers.shape(front[0])[0], is_reverse,
     )  # fmt: skip
     single = [info.type.tensor_type.HasField("shape") and not info.type.tensor_type.shape.dim for info in body.output]
@@ -398,17 +385,8 @@ def _scan(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
         layers.reshape(y, layers.shape(y)[:-1]) if one else y
         for y, one in zip(results, [*single[first_x:], *single[:first_x]], strict=True)
     )
-    moved = [
-        layers.transpose(y, np.argsort(_to_front(a, layers.rank(y))).tolist())
-        for a, y in zip(out, results, strict=False)
-    ]
-    return [*results[ys:], *moved]
-
-
-def _start(x: Operand) -> Operand | None:
-    """Return a state's initial value; None for zeros, which are the default."""
-    array = constant(x)
-    return None if array is not None and not array.any() else x
+    orders = [np.argsort(_to_front(axis, layers.rank(y))).tolist() for axis, y in zip(out, results, strict=False)]
+    return [*results[ys:], *map(layers.transpose, results, orders)]
 
 
 def _to_front(axis: int, rank: int) -> list[int]:
@@ -429,12 +407,7 @@ def _free_names(graph: Any) -> list[str]:
 
 
 # Operators of constants and of graphs in a graph.
-WALKED: Mapping[str, Callable[[_Reader, Node, int], Sequence[Any]]] = {
-    "Constant": _constant,
-    "If": _branch,
-    "Loop": _loop,
-    "Scan": _scan,
-}
+WALKED = {"Constant": _constant, "If": _branch, "Loop": _loop, "Scan": _scan}
 
 
 def definition_body(layers: Layers, node: Node, opset: int) -> Any:
@@ -465,15 +438,10 @@ def _type_of(layers: Layers, operand: Operand | None) -> Any:
 
 def function_graph(body: Any, call: Any, inputs: Mapping[str, Operand | None]) -> Any:
     """Return the nodes of a function for a call, with its attributes and without the operands that it leaves out."""
-    given = {attribute.name: attribute for attribute in (*body.attribute_proto, *_defaults(call), *call.attribute)}
-    return SimpleNamespace(node=[*_bound(body.node, given, inputs)])
-
-
-def _defaults(call: Any) -> Iterator[Any]:
     schema = definition(call.op_type, 10_000) if not call.domain else None
-    for attribute in schema.attributes.values() if schema else ():
-        if attribute.default_value.type:
-            yield attribute.default_value
+    defaults = [attribute.default_value for attribute in (schema.attributes.values() if schema else ())]
+    known = (*body.attribute_proto, *(value for value in defaults if value.type), *call.attribute)
+    return SimpleNamespace(node=[*_bound(body.node, {attribute.name: attribute for attribute in known}, inputs)])
 
 
 def _bound(nodes: Any, given: Mapping[str, Any], inputs: Mapping[str, Operand | None]) -> Iterator[Any]:

@@ -43,13 +43,6 @@ def _pow(t: Onnx, x: Operand, exponent: Operand) -> Operand:
     return t.apply("power", x, float(known.reshape(-1)[0]))
 
 
-def _clip(
-    t: Onnx, x: Operand, low: Operand | None = None, high: Operand | None = None, *,
-    min: float | None = None, max: float | None = None,
-) -> Operand:  # fmt: skip
-    return t.clip(x, _bound(low, min, "min"), _bound(high, max, "max"))
-
-
 def _bound(operand: Operand | None, number: float | None, name: str) -> Operand | None:
     """Return a bound: an operand from version 11 on, an attribute before; None if there is no bound."""
     if isinstance(operand, str):
@@ -184,7 +177,7 @@ def _layer_norm(
     if node.results > 1:
         raise Refused("outputs", str(node.results), "the mean cannot be an output here", "export the model without it")
     a, b = (weight_or_none(one, f"operand {at}") for at, one in enumerate((scale, shift), 1))
-    return t.layer_norm(x, epsilon, a, b, values.axes_from(t, x, axis))
+    return t.layer_norm(x, epsilon, a, b, range(axis_in(axis, t.rank(x)), t.rank(x)))
 
 
 def _softmax(t: Onnx, x: Operand, *, axis: int, node: Node, log: bool = False) -> Operand:
@@ -220,32 +213,22 @@ HANDLERS: dict[str, Handler] = {
     "Cast": lambda t, x, *, to: t.converted(x, TYPES.get(to, "float")),
     **{foreign.name: _function(foreign, row) for foreign, row in functions_of("onnx") if row.operator},
     "Gelu": lambda t, x, *, approximate: t.apply("gelu" if approximate == "none" else "gelu_tanh", x),
-    "PRelu": Onnx.prelu,
-    "Clip": _clip,
-    "Pow": _pow,
+    "PRelu": Onnx.prelu, "Pow": _pow, "Div": _div, "MatMul": matmul, "Gemm": _gemm,
+    "Clip": lambda t, x, low=None, high=None, *, min=None, max=None: t.clip(
+        x, _bound(low, min, "min"), _bound(high, max, "max")
+    ),
     **{name: _together(name.lower()) for name in ("Add", "Sub", "Mul", "Max", "Min")},
     "Sum": _together("add"),
-    "Div": _div,
     "Mean": lambda t, *xs: t.affine(_together("add")(t, *xs), 1 / len(xs), 0.0),
     **{name: method for name, _, method in shared_operations("onnx")},
-    "MatMul": matmul,
-    "Gemm": _gemm,
     "Einsum": lambda t, *xs, equation: t.einsum(equation, [*map(_stored, xs)]),
-    "Conv": _conv,
-    "ConvTranspose": _conv_transpose,
-    "Resize": _resize,
-    "Upsample": _resize,
-    "MaxPool": partial(_pool, "max"),
-    "AveragePool": partial(_pool, "mean"),
-    "GlobalAveragePool": _global_pool("mean"),
-    "GlobalMaxPool": _global_pool("max"),
-    "BatchNormalization": _batch_norm,
-    "LayerNormalization": _layer_norm,
-    "InstanceNormalization": _instance_norm,
-    "GroupNormalization": _group_norm,
-    "Softmax": _softmax,
-    "LogSoftmax": partial(_softmax, log=True),
-}
+    "Conv": _conv, "ConvTranspose": _conv_transpose, "Resize": _resize, "Upsample": _resize,
+    "MaxPool": partial(_pool, "max"), "AveragePool": partial(_pool, "mean"),
+    "GlobalAveragePool": _global_pool("mean"), "GlobalMaxPool": _global_pool("max"),
+    "BatchNormalization": _batch_norm, "LayerNormalization": _layer_norm,
+    "InstanceNormalization": _instance_norm, "GroupNormalization": _group_norm,
+    "Softmax": _softmax, "LogSoftmax": partial(_softmax, log=True),
+}  # fmt: skip
 
 
 ROUNDED = (
@@ -352,15 +335,11 @@ def _product(t: Onnx, x: Operand, w: Operand, bias: None, *, node: Node) -> Oper
 
 
 HANDLERS |= {
-    "DynamicQuantizeLinear": _dynamic,
-    "DequantizeLinear": _dequantized,
-    "QuantizeLinear": _quantized,
-    "QLinearConv": partial(_linear_integers, _conv, 0),
-    "QLinearMatMul": partial(_linear_integers, _product, 1),
-    "MatMulInteger": partial(_integers, _product, 1),
-    "ConvInteger": partial(_integers, _conv, 0),
+    "DynamicQuantizeLinear": _dynamic, "DequantizeLinear": _dequantized, "QuantizeLinear": _quantized,
+    "QLinearConv": partial(_linear_integers, _conv, 0), "QLinearMatMul": partial(_linear_integers, _product, 1),
+    "MatMulInteger": partial(_integers, _product, 1), "ConvInteger": partial(_integers, _conv, 0),
     "DynamicQuantizeLSTM": _lstm,
-}
+}  # fmt: skip
 
 
 # Functions by ONNX's names (in any case), with the defaults of alpha and beta.
@@ -388,8 +367,7 @@ def recurrent(t: Onnx, *, node: Node) -> list[Operand | None]:
     w, r = weight(node.operand(1), "W", 3), weight(node.operand(2), "R", 3)
     layout = node.get("layout")
     x = t.value(node.needed(0), "X")
-    if layout:
-        x = t.transpose(x, (1, 0, 2))
+    x = t.transpose(x, (1, 0, 2)) if layout else x
     lengths = _lengths(node.operand(4), t.shape(x)[0])
     extras: dict[Extra, Operand] = {} if lengths is None else {"lengths": lengths}
     units = node.get("hidden_size", r.shape[-1])

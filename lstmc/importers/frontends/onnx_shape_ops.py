@@ -139,10 +139,8 @@ def _trilu(t: Onnx, x: Operand, k: Operand | None = None, *, upper: int = 1) -> 
     return t.binary("mul", x, kept)
 
 
-def _arg_max(sign: float) -> Handler:
-    return lambda t, x, *, axis, keepdims, select_last_index=0: t.argmax(
-        x, axis, bool(keepdims), bool(select_last_index), sign
-    )
+def _arg_max(sign: float, t: Onnx, x: Operand, *, axis: int, keepdims: int, select_last_index: int = 0) -> Operand:
+    return t.argmax(x, axis, bool(keepdims), bool(select_last_index), sign)
 
 
 def _top_k(
@@ -299,21 +297,14 @@ HANDLERS: dict[str, Handler] = {
     "Transpose": lambda t, x, *, perm=None: t.transpose(x, perm or [*range(t.rank(x))][::-1]),
     "Squeeze": lambda t, x, given=None, *, axes=None: t.squeeze(x, _given(given, axes, "axes")),
     "Unsqueeze": lambda t, x, given=None, *, axes=None: t.unsqueeze(x, _given(given, axes, "axes") or ()),
-    "Reshape": _reshape,
-    "Flatten": _flatten,
-    "Concat": _concat,
-    "Split": _split,
-    "Slice": _slice,
-    "Gather": _gather,
-    "Pad": _pad,
+    "Reshape": _reshape, "Flatten": _flatten, "Concat": _concat, "Split": _split, "Slice": _slice, "Gather": _gather,
     "DepthToSpace": lambda t, x, *, blocksize, mode="DCR": t.depth_to_space(x, blocksize, mode == "DCR"),
     "CumSum": lambda t, x, axis, *, exclusive, reverse: t.cumulated(
         x, int(single(axis, "axis")), not exclusive, bool(reverse)
     ),
-    "Trilu": _trilu,
-    "ArgMax": _arg_max(1.0),
-    "ArgMin": _arg_max(-1.0),
-    "TopK": _top_k,
+    "Pad": _pad, "Trilu": _trilu, "TopK": _top_k, "Dropout": _dropout, "Shape": _shape, "Size": _size,
+    "ArgMax": partial(_arg_max, 1.0),
+    "ArgMin": partial(_arg_max, -1.0),
     **{f"Reduce{kind.title()}": _reduce(kind) for kind in REDUCED},
     "ReduceProd": partial(_over_axes, Onnx.multiplied),
     "ReduceLogSum": partial(_over_axes, lambda t, x, axes, keep: t.apply("log", t.reduce("sum", x, axes, keep))),
@@ -321,19 +312,9 @@ HANDLERS: dict[str, Handler] = {
     "ReduceL1": _norm(1, root=False),
     "ReduceL2": _norm(2, root=True),
     "ReduceSumSquare": _norm(2, root=False),
-    "Dropout": _dropout,
-    "Shape": _shape,
     "Expand": lambda t, x, new: t.expand(x, broadcast(t.shape(x), tuple(values.sizes(new, "shape")))),
     "Tile": lambda t, x, repeats: t.tile(x, fixed_numbers(repeats, "repeats")),
-    "Size": _size,
-    "ScatterND": _scatter_nd,
-    "ScatterElements": _scatter_elements,
-    "Scatter": _scatter_elements,
-    "GatherND": _gather_nd,
-    "GatherElements": _gather_elements,
-    "OneHot": _one_hot,
-    "Compress": _compress,
-    "SpaceToDepth": _space_to_depth,
-    "DFT": _dft,
-    "STFT": _stft,
-}
+    "ScatterND": _scatter_nd, "ScatterElements": _scatter_elements, "Scatter": _scatter_elements,
+    "GatherND": _gather_nd, "GatherElements": _gather_elements, "OneHot": _one_hot, "Compress": _compress,
+    "SpaceToDepth": _space_to_depth, "DFT": _dft, "STFT": _stft,
+}  # fmt: skip

@@ -1,7 +1,5 @@
-"""Values and attributes of an ONNX graph, and constant folding of nodes with constant operands.
-
-A size without a number is its name, in an array of objects: such arrays are cut and joined, without arithmetic.
-"""
+"""Values and attributes of an ONNX graph, and constant folding of nodes with constant operands. A size without a number
+is its name, in an array of objects: such arrays are cut and joined, without arithmetic."""
 
 from __future__ import annotations
 
@@ -108,7 +106,7 @@ def definition(op: str, opset: int) -> Any:
 def attributes_of(proto: Any, opset: int, read: Callable[[Any], Any]) -> dict[str, Any]:
     """Return a node's attributes, each as ``read`` gives it, or the operator's default. Raises :class:`Refused` for one
     that is missing or of another type, and for too many operands."""
-    extension = EXTENSIONS.get((proto.domain, proto.op_type))
+    extension = EXTENSIONS.get(proto.op_type) if proto.domain == FUSED else None
     schema = definition(extension or proto.op_type, opset) if extension or proto.domain in DOMAINS else None
     attributes: dict[str, Any] = {}
     value_of = importlib.import_module("onnx.helper").get_attribute_value
@@ -161,20 +159,14 @@ class Onnx(Layers):
 DOMAINS = ("", "ai.onnx")
 FUSED = "com.microsoft"  # the domain of ONNX Runtime's operators
 # ONNX Runtime's operators that have the attributes of an operator of ONNX, and this operator
-EXTENSIONS = {
-    (FUSED, "DynamicQuantizeLSTM"): "LSTM",
-    (FUSED, "FusedConv"): "Conv",
-    (FUSED, "FusedGemm"): "Gemm",
-    (FUSED, "LayerNormalization"): "LayerNormalization",
-    (FUSED, "DequantizeLinear"): "DequantizeLinear",
-    (FUSED, "QuantizeLinear"): "QuantizeLinear",
-}
+EXTENSIONS = {name: name for name in ("LayerNormalization", "DequantizeLinear", "QuantizeLinear")}
+EXTENSIONS |= {"DynamicQuantizeLSTM": "LSTM", "FusedConv": "Conv", "FusedGemm": "Gemm"}
 
 
 def fixed_numbers(x: Operand | None, what: str) -> list[int]:
     """Return constant integers. Raises :class:`Refused` for computed values and named sizes."""
-    numbers = [size for size in sizes(x, what) if not isinstance(size, OpenSize)]
-    if x is None or len(numbers) != len(sizes(x, what)):
+    numbers = sizes(x, what)
+    if any(isinstance(number, OpenSize) for number in numbers):
         raise Refused(what, "it has a size without a number", "it must be known here", PIN)
     return numbers
 
@@ -205,11 +197,6 @@ def single(x: Operand | None, what: str) -> Any:
     raise Refused(what, f"{array.size} numbers", "one number is expected", CHECK)
 
 
-def axes_from(t: Onnx, x: Operand, axis: int) -> range:
-    rank = t.rank(x)
-    return range(axis_in(axis, rank), rank)
-
-
 def weight(x: Operand | None, what: str, rank: int | None = None) -> Weight:
     """Return an operand as a parameter. Raises :class:`Refused` for a computed one, or with not ``rank`` axes."""
     if isinstance(x, np.ndarray) and x.dtype != object:
@@ -228,10 +215,8 @@ def weight_or_none(x: Operand | None, what: str, rank: int | None = None) -> Wei
 
 # Operators that also accept sizes without a number.
 SHAPE_OPS = frozenset(
-    """
-    Gather Concat Slice Unsqueeze Squeeze Cast Reshape Transpose Split Flatten ConstantOfShape Expand Tile
-    Equal Where Mul
-    """.split()  # noqa: SIM905
+    """Gather Concat Slice Unsqueeze Squeeze Cast Reshape Transpose Split Flatten ConstantOfShape Expand Tile Equal
+    Where Mul""".split()  # noqa: SIM905
 )
 FOLDED = SHAPE_OPS | frozenset(
     """
@@ -287,19 +272,16 @@ def fold_constants(node: Node, arrays: Sequence[Array | None], folding: Folding)
 
 def _elements(proto: Any, fed: Mapping[str, Array], opset: int) -> float:
     """Return the size of a node's results by ONNX's inference; one of unknown size counts as the largest operand."""
-    helper, numpy_helper, inference = (
-        importlib.import_module(f"onnx.{module}") for module in ("helper", "numpy_helper", "shape_inference")
-    )
-    plain = {name: array for name, array in fed.items() if array.dtype != object}
-    kinds = {name: plain[name].dtype if name in plain else np.dtype(np.int64) for name in fed}
-    types = {
-        name: helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(kinds[name]), array.shape)
-        for name, array in fed.items()
-    }
-    data = {name: numpy_helper.from_array(array) for name, array in plain.items() if array.size <= MOST_READ}
-    inferred = inference.infer_node_outputs(
-        definition(proto.op_type, opset), proto, types, data, opset_imports=[helper.make_opsetid("", opset)]
-    )
+    names = ("onnx.helper", "onnx.numpy_helper", "onnx.shape_inference")
+    helper, numpy_helper, inference = map(importlib.import_module, names)
+    types, data, imports = {}, {}, [helper.make_opsetid("", opset)]
+    for name, array in fed.items():
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(np.int64) if array.dtype == object else array.dtype)
+        types[name] = helper.make_tensor_type_proto(kind, array.shape)
+        if array.dtype != object and array.size <= MOST_READ:
+            data[name] = numpy_helper.from_array(array)
+    schema = definition(proto.op_type, opset)
+    inferred = inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports)
     most, count = float(max((array.size for array in fed.values()), default=1)), 0.0
     for type_ in inferred.values():
         sizes = type_.tensor_type.shape.dim
@@ -364,14 +346,10 @@ def _as_integers(array: Any) -> Array:
 
 def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
     """Return axis and slice of each part of a Slice, from operands or attributes. Raises :class:`Refused`."""
-    if node.opset >= 10:
-        starts, ends, axes, steps = (*operands, None, None, None, None)[:4]
-    else:
-        starts, ends, axes = (
-            None if node.attributes.get(name) is None else np.asarray(node.attributes[name])
-            for name in ("starts", "ends", "axes")
-        )
-        steps = None
+    if node.opset < 10:
+        attributes = map(node.get, ("starts", "ends", "axes"))
+        operands = [None if one is None else np.asarray(one) for one in attributes]
+    starts, ends, axes, steps = (*operands, None, None, None, None)[:4]
     if starts is None or ends is None:
         raise Refused("starts, ends", "computed, or missing", "they must be known here", PIN)
     count = starts.size

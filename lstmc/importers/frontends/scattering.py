@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from math import prod
 from string import ascii_lowercase
 from typing import Any, Literal
@@ -129,9 +130,8 @@ def written(
     axis, shape = axis_in(axis, layers.rank(x)), layers.shape(x)
     wanted = layers.shape(places)
     if any(a != b for i, (a, b) in enumerate(zip(shape, wanted, strict=True)) if i != axis):
-        raise Refused(
-            "index", f"of {[*wanted]}", f"it must have all of {[*shape]} but along the axis", "write whole rows"
-        )
+        why = f"it must have all of {[*shape]} but along the axis"
+        raise Refused("index", f"of {[*wanted]}", why, "write whole rows")
     hot, (own, other) = one_hot(layers, places, layers.size(x, axis), -1, wraps), letters(len(shape), axis)
     x = layers.finite("add", x)
     if isinstance(source, int | float):
@@ -218,16 +218,13 @@ def _replaced(layers: Layers, x: Operand, count: int, places: Array, rows: str) 
 def _joined(layers: Layers, parts: Sequence[str], sources: Sequence[tuple[int, int]]) -> str:
     """Return rows of ``parts`` in the order of ``sources``, pairs of a part's and a row's number. Raises
     :class:`Refused` for too many runs of neighbouring rows, which are cut together."""
-    runs: list[tuple[int, int, int]] = []
-    for part, row in sources:
-        if runs and runs[-1][0] == part and runs[-1][2] == row:
-            runs[-1] = (part, runs[-1][1], row + 1)
-        else:
-            runs.append((part, row, row + 1))
+    # neighbours have one part, and one difference of row and number
+    groups = groupby(enumerate(sources), lambda pair: (pair[1][0], pair[1][1] - pair[0]))
+    runs = [[source for _, source in group] for _, group in groups]
     if not runs or len(runs) > MOST_RUNS:
         what = f"of {len(runs):,} pieces that do not follow each other"
         raise Refused("indices", what, f"{MOST_RUNS:,} are the most, and one is the least", "use fewer, or a product")
-    return layers.concat([layers.cut(parts[part], 0, start, stop) for part, start, stop in runs], 0)
+    return layers.concat([layers.cut(parts[run[0][0]], 0, run[0][1], run[-1][1] + 1) for run in runs], 0)
 
 
 def _box(indices: Array, shape: Sequence[int]) -> list[Pair] | None:

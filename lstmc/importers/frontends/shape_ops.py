@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -229,13 +230,10 @@ class ShapeOps:
         size, _ = self.size(x, axis), in_pieces(len(places))
         if not places or not all(-size <= place < size for place in places):
             raise ShapeProblem(f"elements {list(places)} of an axis of {size}")
-        runs: list[list[int]] = []
-        for place in (place % size for place in places):
-            if runs and runs[-1][1] == place:
-                runs[-1][1] += 1
-            else:
-                runs.append([place, place + 1])
-        return self.concat([self.cut(x, axis, *run) for run in runs], axis)
+        # neighbours have one difference of place and number
+        groups = groupby(enumerate(place % size for place in places), lambda pair: pair[1] - pair[0])
+        runs = [[place for _, place in group] for _, group in groups]
+        return self.concat([self.cut(x, axis, run[0], run[-1] + 1) for run in runs], axis)
 
     def flip(self, x: Operand, axis: int) -> str:
         """Reverse an axis; the reversal of a reversed value is the original value."""
@@ -357,9 +355,8 @@ class ShapeOps:
         if len(stride) == 1:
             wide = self.unsqueeze(x, [-2]), w.reshaped(*w.shape[:2], 1, w.shape[2])
             return self.squeeze(self.conv(*wide, b, (1, *stride), (_NONE, *pads), (1, *dilation), group), [-2])
-        for axis, (before, after) in zip((-2, -1), pads, strict=True):
-            if before != after:
-                x = self.pad(x, axis, before, after)
+        uneven = {axis: pair for axis, pair in zip((-2, -1), pads, strict=True) if pair[0] != pair[1]}
+        x = self.padded(x, uneven, "constant", 0.0)
         pad = tuple(before if before == after else 0 for before, after in pads)
         operands = (x, w) if b is None else (x, w, b)
         return self.one(Conv((stride[0], stride[1]), (pad[0], pad[1]), (dilation[0], dilation[1]), group), *operands)
@@ -375,7 +372,7 @@ class ShapeOps:
             return self.squeeze(y, [-2])
         rank = self.rank(x)
         for axis, apart in enumerate(stride, rank - 2):
-            x = self._spaced(x, axis, apart)
+            x = self._spaced(x, axis, apart) if apart > 1 else x
         inner, out = w.shape[0] // group, w.shape[1]
 
         def make() -> Array:
@@ -383,17 +380,13 @@ class ShapeOps:
             return parts.swapaxes(1, 2).reshape(group * out, inner, *w.shape[2:])
 
         turned = w.derived((group * out, inner, *w.shape[2:]), f"{w.recipe} turned round", make)
-        for axis, (size, d, (before, after)) in enumerate(zip(w.shape[2:], dilation, pads, strict=True), rank - 2):
-            reach = d * (size - 1)
-            first, last = reach - before, reach - after
-            if min(first, last) < 0:
-                x = self.cut(x, axis, max(-first, 0), self.size(x, axis) - max(-last, 0))
-            x = self.pad(x, axis, max(first, 0), max(last, 0))
-        return self.conv(x, turned, b, (1, 1), ((0, 0), (0, 0)), dilation, group)
+        reaches = [d * (size - 1) for size, d in zip(w.shape[2:], dilation, strict=True)]
+        sides = [(reach - before, reach - after) for reach, (before, after) in zip(reaches, pads, strict=True)]
+        x = self.padded(x, dict(enumerate(sides, rank - 2)), "constant", 0.0)
+        return self.conv(x, turned, b, (1, 1), (_NONE, _NONE), dilation, group)
 
     def _spaced(self, x: Operand, axis: int, apart: int) -> str:
-        if apart == 1:
-            return self.value(x)
+        """Return x with ``apart`` - 1 zeros between neighbouring elements of an axis."""
         shape, size = self.shape(x), self.size(x, axis)
         wide = self.pad(self.unsqueeze(x, [axis + 1]), axis + 1, 0, apart - 1)
         joined = self.reshape(wide, (*shape[:axis], size * apart, *shape[axis + 1 :]))

@@ -24,14 +24,8 @@ WHILE = (
     " (unroll=True of Keras's layers)",
 )
 VARIABLE = ("it keeps values in a variable", UNREAD[1])
-ROUNDING = (
-    "FULLY_CONNECTED",
-    "CONV_2D",
-    "UNIDIRECTIONAL_SEQUENCE_LSTM",
-    "UNIDIRECTIONAL_SEQUENCE_RNN",
-    "BATCH_MATMUL",
-    "DEPTHWISE_CONV_2D",
-)
+_RECURRENT = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN")
+ROUNDING = ("FULLY_CONNECTED", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", *_RECURRENT)
 SHIFT = 1.5 * 2**23  # x + SHIFT - SHIFT rounds x to a whole number in float32, and is written for that
 END = 2**31 - 1  # beyond the end of every axis
 
@@ -116,9 +110,8 @@ class Graph:
             if tensor.kind not in (*TYPES, "FLOAT16", "INT8", "UINT8", "INT16"):
                 raise Refused("elements", f"{tensor.kind} of {tensor.name}", *UNREAD)
             if tensor.stored is None:
-                raise SourceError(
-                    f"{self.file.origin}: {self.label} reads {tensor.name}, which nothing before it makes"
-                )
+                missing = f"{self.label} reads {tensor.name}, which nothing before it makes"
+                raise SourceError(f"{self.file.origin}: {missing}")
             self.names[place] = self.constant(tensor.numbers(), tensor.name)
         return self.names[place]
 
@@ -127,16 +120,18 @@ class Graph:
         array = np.asarray(values)
         array = array.astype(np.float32) if array.dtype == np.float64 else array
         title = self.unique(name or f"{self.label}/constant")
-        made = self.helper.make_tensor
-        kind = {"f": 1, "b": 9}.get(array.dtype.kind, 7)
-        self.constants[title] = made(title, kind, array.shape, np.ascontiguousarray(array).tobytes(), raw=True)
+        kind, content = {"f": 1, "b": 9}.get(array.dtype.kind, 7), np.ascontiguousarray(array).tobytes()
+        self.constants[title] = self.helper.make_tensor(title, kind, array.shape, content, raw=True)
         return title
 
+    def many(self, op: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Add an operator of ONNX with ``count`` results, and return their names."""
+        names = [self.unique(self.label) for _ in range(count)]
+        self.nodes.append(self.helper.make_node(op, [*inputs], names, name=names[0], **attributes))
+        return names
+
     def emit(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """Add an operator of ONNX with one result, and return its name."""
-        name = self.unique(self.label)
-        self.nodes.append(self.helper.make_node(op, [*inputs], [name], name=name, **attributes))
-        return name
+        return self.many(op, 1, *inputs, **attributes)[0]
 
 
 class Call:
@@ -144,7 +139,7 @@ class Call:
 
     def __init__(self, graph: Graph, operator: Operator) -> None:
         self.graph, self.operator, self.options = graph, operator, operator.options
-        self.emit, self.constant = graph.emit, graph.constant
+        self.emit, self.many, self.constant = graph.emit, graph.many, graph.constant
 
     def has(self, slot: int) -> bool:
         return slot < len(self.operator.inputs) and self.operator.inputs[slot] >= 0
@@ -178,12 +173,6 @@ class Call:
     def is_shift(self, slot: int) -> bool:
         stored = self.tensor(slot).stored
         return stored is not None and stored.size == 1 and float(stored.ravel()[0]) == SHIFT
-
-    def many(self, op: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
-        """Add an operator of ONNX with ``count`` results, and return their names."""
-        names = [self.graph.unique(self.graph.label) for _ in range(count)]
-        self.graph.nodes.append(self.graph.helper.make_node(op, [*inputs], names, name=names[0], **attributes))
-        return names
 
     def clipped(self, value: str, least: float, most: float) -> str:
         return self.emit("Clip", value, self.constant(np.float32(least)), self.constant(np.float32(most)))
@@ -383,12 +372,10 @@ def _loop(t: Call, sizes: Sequence[int], first: Sequence[int], step: Callable[..
     g, helper, by_time = t.graph, t.graph.helper, t.options.timeMajor
     x = t.x() if by_time else t.emit("Transpose", t.x(), perm=[1, 0, 2])
     batch = t.emit("Slice", t.emit("Shape", x), t.constant([1]), t.constant([2]))
-    states = [
-        t.emit("ConstantOfShape", t.emit("Concat", batch, t.constant([size]), axis=0))
-        if t.tensor(slot).variable
-        else t.x(slot)
-        for slot, size in zip(first, sizes, strict=True)
-    ]
+    states = []
+    for slot, size in zip(first, sizes, strict=True):
+        shape = t.emit("Concat", batch, t.constant([size]), axis=0) if t.tensor(slot).variable else None
+        states.append(t.x(slot) if shape is None else t.emit("ConstantOfShape", shape))
     before, outside = [g.unique(f"{g.label}/{part}") for part in ("frame", *"hc"[: len(sizes)])], g.nodes
     g.nodes = []
     after = step(*before)
@@ -418,13 +405,10 @@ def _lstm(t: Call) -> str:
 
         def gate(place: int, cell: str = "") -> str:
             """Return the sum of a gate's products and bias, and of its peephole if ``cell`` is given."""
-            both = (
-                t.emit("Gemm", x, t.x(1 + place), t.x(12 + place), transB=1),
-                t.emit("Gemm", h, t.x(5 + place), transB=1),
-            )
-            peephole = 9 + (0, 1, 9, 2)[place]
+            of_x = t.emit("Gemm", x, t.x(1 + place), t.x(12 + place), transB=1)
+            of_h, peephole = t.emit("Gemm", h, t.x(5 + place), transB=1), 9 + (0, 1, 9, 2)[place]
             seen = [t.emit("Mul", cell, t.x(peephole))] if cell and t.has(peephole) else []
-            return add(add(*both), *seen) if seen else add(*both)
+            return add(add(of_x, of_h), *seen) if seen else add(of_x, of_h)
 
         forget, new = t.emit("Sigmoid", gate(1, c)), t.activated(gate(2), o.fusedActivationFunction)
         coupled = None if t.has(1) else t.emit("Sub", t.constant(np.float32(1)), forget)
@@ -475,21 +459,10 @@ _ALIKE = """
     ABS CEIL COS ELU EQUAL EXP FLOOR GREATER HARD_SWISH LESS LOG NEG POW RELU ROUND SHAPE SIGN SIN SQRT TANH TILE
     """.split()  # noqa: SIM905
 _OTHERS = {
-    "ADD_N": "Sum",
-    "BROADCAST_TO": "Expand",
-    "DEQUANTIZE": "Identity",
-    "LOGISTIC": "Sigmoid",
-    "PRELU": "PRelu",
-    "GREATER_EQUAL": "GreaterOrEqual",
-    "LESS_EQUAL": "LessOrEqual",
-    "MAXIMUM": "Max",
-    "MINIMUM": "Min",
-    "LOGICAL_AND": "And",
-    "LOGICAL_NOT": "Not",
-    "LOGICAL_OR": "Or",
-    "SELECT": "Where",
-    "SELECT_V2": "Where",
-}
+    "ADD_N": "Sum", "BROADCAST_TO": "Expand", "DEQUANTIZE": "Identity", "LOGISTIC": "Sigmoid", "PRELU": "PRelu",
+    "GREATER_EQUAL": "GreaterOrEqual", "LESS_EQUAL": "LessOrEqual", "MAXIMUM": "Max", "MINIMUM": "Min",
+    "LOGICAL_AND": "And", "LOGICAL_NOT": "Not", "LOGICAL_OR": "Or", "SELECT": "Where", "SELECT_V2": "Where",
+}  # fmt: skip
 HANDLERS: dict[str, Handler] = {
     **{name: _one(name.title().replace("_", "")) for name in _ALIKE},
     **{name: _one(op) for name, op in _OTHERS.items()},
@@ -499,41 +472,28 @@ HANDLERS: dict[str, Handler] = {
     "ADD": _sum,
     "ARG_MAX": lambda t: t.like("ArgMax", axis=t.fixed(1)[0], keepdims=0),
     "AVERAGE_POOL_2D": partial(_pool, op="AveragePool"),
-    "BATCH_MATMUL": _product,
-    "CAST": _cast,
+    "BATCH_MATMUL": _product, "CAST": _cast,
     "CONCATENATION": lambda t: t.fused(t.emit("Concat", *t.all(), axis=t.options.axis)),
     "CONV_2D": partial(_conv, order=(0, 3, 1, 2)),
     "DEPTHWISE_CONV_2D": partial(_conv, order=(3, 0, 1, 2), each=True),
     "EMBEDDING_LOOKUP": lambda t: t.emit("Gather", t.x(1), t.x(0)),
     "EXPAND_DIMS": lambda t: t.like("Unsqueeze", t.constant(t.fixed(1))),
     "FILL": lambda t: t.emit("Expand", t.x(1), t.x(0)),
-    "FULLY_CONNECTED": _connected,
-    "GATHER": _gather,
+    "FULLY_CONNECTED": _connected, "GATHER": _gather,
     "GELU": lambda t: t.like("Gelu", approximate="tanh" if t.options.approximate else "none"),
     "L2_NORMALIZATION": _normal,
     "LEAKY_RELU": lambda t: t.like("LeakyRelu", alpha=t.options.alpha),
     "LOG_SOFTMAX": lambda t: t.like("LogSoftmax", axis=-1),
     "MAX_POOL_2D": partial(_pool, op="MaxPool"),
-    "PACK": _pack,
-    "PAD": _padded,
-    "PADV2": _padded,
+    "PACK": _pack, "PAD": _padded, "PADV2": _padded,
     "RELU6": lambda t: t.activated(t.x(), 3),
     "RELU_N1_TO_1": lambda t: t.activated(t.x(), 2),
-    "RESHAPE": _reshape,
-    "REVERSE_V2": _reversed,
+    "RESHAPE": _reshape, "REVERSE_V2": _reversed,
     "RSQRT": lambda t: t.emit("Reciprocal", t.like("Sqrt")),
-    "SLICE": _slice,
-    "SOFTMAX": _softmax,
-    "SPLIT": _split,
-    "SPLIT_V": _split_sizes,
+    "SLICE": _slice, "SOFTMAX": _softmax, "SPLIT": _split, "SPLIT_V": _split_sizes,
     "SQUARE": lambda t: t.like("Mul", t.x()),
-    "SQUARED_DIFFERENCE": _distance,
-    "SQUEEZE": _squeeze,
-    "STRIDED_SLICE": _strided,
-    "SUB": _difference,
+    "SQUARED_DIFFERENCE": _distance, "SQUEEZE": _squeeze, "STRIDED_SLICE": _strided, "SUB": _difference,
     "TRANSPOSE": lambda t: t.like("Transpose", perm=t.fixed(1)),
-    "TRANSPOSE_CONV": _transposed,
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": _lstm,
-    "UNIDIRECTIONAL_SEQUENCE_RNN": _rnn,
-    "UNPACK": _unpack,
-}
+    "TRANSPOSE_CONV": _transposed, "UNPACK": _unpack,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": _lstm, "UNIDIRECTIONAL_SEQUENCE_RNN": _rnn,
+}  # fmt: skip

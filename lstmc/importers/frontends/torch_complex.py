@@ -74,9 +74,8 @@ def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any]
         return _sum(t, handler, xs, options)
     if name in _PRODUCTS and len(places) >= 2:
         return _product(t, handler, name, xs, options)
-    raise Refused(
-        "operand", "complex", f"{name} of complex numbers is not written", "write it in real and imaginary parts"
-    )
+    why, mend = f"{name} of complex numbers is not written", "write it in real and imaginary parts"
+    raise Refused("operand", "complex", why, mend)
 
 
 def _sum(t: Torch, handler: Handler, xs: Sequence[Any], options: Any) -> Complex:
@@ -97,9 +96,8 @@ def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: 
         return _product(t, lambda t, a, b, *_, **__: t.binary("mul", a, b), "mul", [x, _inverse(t, y)], {})
 
     def of(a: Any, b: Any) -> Operand:
-        made: Operand = (
-            handler(t, xs[0], [a, b], *rest, **options) if name == "einsum" else handler(t, a, b, *rest, **options)
-        )
+        operands = (xs[0], [a, b]) if name == "einsum" else (a, b)
+        made: Operand = handler(t, *operands, *rest, **options)
         return made
 
     if not isinstance(y, Complex):
@@ -143,8 +141,7 @@ _OF_COMPLEX: dict[str, Handler] = {
     "aten.imag.default": lambda t, z: z.imag,
     "aten.abs.default": lambda t, z: t.apply("power", _power(t, z), 0.5),
     "aten.reciprocal.default": _inverse,
-    "aten._conj.default": lambda t, z: Complex(z.real, _negated(t, z.imag)),
-    "aten._conj_physical.default": lambda t, z: Complex(z.real, _negated(t, z.imag)),
+    **{f"aten.{n}.default": lambda t, z: Complex(z.real, _negated(t, z.imag)) for n in ("_conj", "_conj_physical")},
     "aten.resolve_conj.default": lambda t, z: z,
     "aten.exp.default": lambda t, z: _polar(t, t.apply("exp", z.real), z.imag),
     "aten._fft_c2r.default": lambda t, *xs: _to_real(t, *xs),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -96,52 +96,46 @@ def weight_or_none(t: Torch, x: Any, what: str) -> Weight | None:
     return None if x is None else t.weight(x, what)
 
 
-def _select(t: Torch, x: Operand | Filled, axis: int, at: int) -> Operand:
+def _select(t: Torch, x: Any, axis: int, at: int) -> Operand:
     """Return an element of an axis of x; if a value was assigned to this element, that value."""
-    if not isinstance(x, Filled):
-        return t.select(x, axis, at)
-    place = at % fixed(x.shape[axis_in(axis, len(x.shape))], f"axis {axis}")
-    if axis_in(axis, len(x.shape)) == x.axis and place in x.places:
-        return x.places[place]
-    return t.select(x.joined(t), axis, at)
+    if isinstance(x, Filled) and axis_in(axis, len(x.shape)) == x.axis:
+        place = at % fixed(x.shape[x.axis], f"axis {axis}")
+        if place in x.places:
+            return x.places[place]
+    return t.select(t.joined(x), axis, at)
 
 
-def _copied(t: Torch, x: Operand | Filled, source: Operand, non_blocking: bool) -> Operand:
+def _copied(t: Torch, x: Any, source: Operand, non_blocking: bool) -> Operand:
     """Return ``source`` broadcast to the shape of x, which it overwrites completely."""
-    shape = x.shape if isinstance(x, Filled) else t.shape(x)
-    source = t.joined(source)
+    shape, source = t.shape(x), t.joined(source)
     if isinstance(source, np.ndarray):
         return np.broadcast_to(source, [fixed(size, "a size") for size in shape])
     return t.expand(source, shape)
 
 
-def _place_written(t: Torch, x: Operand | Filled, source: Operand, axis: int, at: int) -> Filled:
+def _place_written(t: Torch, x: Any, source: Operand, axis: int, at: int) -> Filled:
     """Return x with ``source`` assigned to one element of an axis."""
-    shape = x.shape if isinstance(x, Filled) else t.shape(x)
-    axis = axis_in(axis, len(shape))
-    place = at % fixed(shape[axis], f"axis {axis}")
+    shape, axis = t.shape(x), axis_in(axis, t.rank(x))
+    place = at % t.size(x, axis)
     if isinstance(x, Filled) and x.axis == axis:
         return Filled(x.base, shape, axis, {**x.places, place: t.joined(source)})
     return Filled(t.joined(x), shape, axis, {place: t.joined(source)})
 
 
 def _slice_written(
-    t: Torch, x: Operand | Filled, source: Operand, axis: int, start: int | None, stop: int | None, step: int
+    t: Torch, x: Any, source: Operand, axis: int, start: int | None, stop: int | None, step: int
 ) -> Operand:
     """Return x with ``source`` assigned to a slice of an axis."""
-    shape = x.shape if isinstance(x, Filled) else t.shape(x)
-    axis = axis_in(axis, len(shape))
-    size = fixed(shape[axis], f"axis {axis}")
-    places = range(size)[slice(start, stop, step)]
-    written: Operand = t.joined(source)
-    if not places:
-        whole: Operand = t.joined(x)
-        return whole
-    if step != 1:
-        both = t.concat([t.joined(x), written], axis)
+    axis = axis_in(axis, t.rank(x))
+    size = t.size(x, axis)
+    places = range(size)[start:stop:step]
+    written, whole = t.joined(source), t.joined(x)
+    if places and step == 1:
+        return placed(t, whole, written, {axis: (places.start, places.stop)})
+    if places:
         order = {place: size + at for at, place in enumerate(places)}
-        return t.pick(both, axis, [order.get(place, place) for place in range(size)])
-    return placed(t, t.joined(x), written, {axis: (places.start, places.stop)})
+        whole = t.pick(t.concat([whole, written], axis), axis, [order.get(place, place) for place in range(size)])
+    return cast(Operand, whole)
 
 
 Handler = Callable[..., Any]
@@ -154,12 +148,8 @@ ASSIGNED: dict[str, Handler] = {
 
 
 # Operators that compute each row of packed data separately.
-OF_ROWS = frozenset(
-    {
-        *("aten.linear.default", "aten.dropout.default", "aten.embedding.default", "aten.layer_norm.default"),
-        *(f"aten.{foreign.name}.default" for foreign, _ in functions_of("torch")),
-    }
-)
+_ROWS = ("linear", "dropout", "embedding", "layer_norm", *(foreign.name for foreign, _ in functions_of("torch")))
+OF_ROWS = frozenset(f"aten.{name}.default" for name in _ROWS)
 
 
 def _function(foreign: Foreign, row: Elementwise, t: Torch, x: Operand, *settings: Any) -> str:
@@ -237,12 +227,9 @@ _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 HANDLERS: dict[str, Handler] = {
     **{f"aten.{foreign.name}.default": partial(_function, foreign, row) for foreign, row in functions_of("torch")},
     "aten.pow.Tensor_Scalar": lambda t, x, e: t.apply("power", x, float(e)),
-    "aten.elu.default": _elu,
+    "aten.elu.default": _elu, "aten.glu.default": _glu, "aten.prelu.default": _prelu, "aten.pow.Scalar": _power_of,
     "aten.gelu.default": lambda t, x, *, approximate: t.apply(_GELU[approximate], x),
-    "aten.glu.default": _glu,
-    "aten.prelu.default": _prelu,
-    "aten.threshold.default": lambda t, x, least, y: _where(t, t.greater(x, _operand(least)), x, y),
-    "aten.pow.Scalar": _power_of,
+    "aten.threshold.default": lambda t, x, least, y: _where(t, t.compare("gt", x, _operand(least)), x, y),
     **{
         f"aten.{name}.{kind}": _shared(method)
         for name, _, method in shared_operations("torch")
@@ -263,8 +250,7 @@ HANDLERS: dict[str, Handler] = {
         "power", t.binary("add", t.apply("power", x, 2.0), t.apply("power", y, 2.0)), 0.5
     ),
     "aten.rrelu_with_noise_functional.default": lambda t, x, noise, low, high, *_: [
-        t.apply("leaky_relu", x, (low + high) / 2),
-        NotAvailable,
+        t.apply("leaky_relu", x, (low + high) / 2), NotAvailable,
     ],
     **dict.fromkeys(("aten.max.other", "aten.maximum.default"), partial(_binary, "max")),
     **dict.fromkeys(("aten.min.other", "aten.minimum.default"), partial(_binary, "min")),
@@ -273,4 +259,4 @@ HANDLERS: dict[str, Handler] = {
     **{f"aten.{n}.{k}": partial(_binary, n) for n in ("add", "sub", "mul", "div") for k in ("Tensor", "Scalar")},
     "aten.div.Tensor_mode": partial(_binary, "div"),
     "aten.rsub.Scalar": lambda t, x, y, alpha: _binary("sub", t, y, x, alpha),
-}
+}  # fmt: skip

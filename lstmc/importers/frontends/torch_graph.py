@@ -31,9 +31,7 @@ def decomposed(torch: Any, program: Any, supported: Collection[str]) -> Any:
     table = torch.export.default_decompositions()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as during the export
-        return program.run_decompositions(
-            {op: decomposition for op, decomposition in table.items() if str(op) not in supported}
-        )
+        return program.run_decompositions({op: rule for op, rule in table.items() if str(op) not in supported})
 
 
 _UNDEFINED = ("aten.empty", "aten.new_empty")  # the elements of these are undefined: zeros, by separate rules
@@ -87,9 +85,8 @@ class Constants:
                 self.recipes[one] = self._recipe(one) if isinstance(self.tensors[one], tuple) else self._text(one)
             return self.recipes[one]
 
-        named = [
-            f"{key}={word(one)}" for key, one in node.kwargs.items() if key not in ("device", "layout", "pin_memory")
-        ]
+        options = {key: one for key, one in node.kwargs.items() if key not in ("device", "layout", "pin_memory")}
+        named = [f"{key}={word(one)}" for key, one in options.items()]
         function = node.target.__name__.partition(".")[0]
         return f"{function}({', '.join([*map(word, node.args), *named])})"
 
@@ -104,9 +101,8 @@ class Constants:
     def add(self, node: Any, value: Any) -> None:
         """Record a result that depends only on shapes, so that later nodes can be computed from it."""
         like = node.meta["val"]
-        self.tensors[node] = (
-            value if isinstance(value, int) else self.torch.as_tensor(np.array(value), dtype=like.dtype)
-        )
+        tensor = value if isinstance(value, int) else self.torch.as_tensor(np.array(value), dtype=like.dtype)
+        self.tensors[node] = tensor
 
     def _tensor(self, node: Any) -> Any:
         """Return the tensor that PyTorch computes for a node; None if it depends on an input, is random, or fails."""
@@ -168,13 +164,11 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
             if not opened:
                 raise
             continue
-        closed = ", ".join(
-            f"{names.get(symbol, 'size')}={size}" for symbol, size in sizes.items() if symbol not in opened
-        )
+        closed = [f"{names.get(symbol, 'size')}={size}" for symbol, size in sizes.items() if symbol not in opened]
         if closed:
             first = refused and refused.refusals[0]
             why = f"{first.node} needs a number ({first.value})" if first else "they are computed from each other"
-            net = replace(net, notes=(*net.notes, f"The example's {closed} is fixed: {why}."))
+            net = replace(net, notes=(*net.notes, f"The example's {', '.join(closed)} is fixed: {why}."))
         kept = {names[symbol]: sizes[symbol] for symbol in opened}
         return replace(net, sizes={size: n for size, n in kept.items() if size in net.open_sizes()})
     raise AssertionError

@@ -258,29 +258,21 @@ OF_PACKED: dict[str, Handler] = {
     "lstmc.recurrent.default": _of_packed,
 }
 HANDLERS: dict[str, Handler] = {
-    **OF_PACKED,
-    "aten.linear.default": _linear,
+    **OF_PACKED, "aten.linear.default": _linear, "aten.addmm.default": _addmm,
     **{f"aten.{name}.default": Torch.matmul for name in ("matmul", "mm", "bmm", "mv", "dot")},
     "aten.einsum.default": lambda t, equation, xs, **_: t.einsum(equation, xs),
     "aten.scaled_dot_product_attention.default": _attention,
-    "aten.addmm.default": _addmm,
     "aten.embedding.default": lambda t, w, x, *_: t.embed(x, t.weight(w, "weight")),
     **{f"aten.conv{rank}d.{kind}": _conv for rank in (1, 2) for kind in ("default", "padding")},
-    "aten.conv_transpose1d.default": _conv_transpose,
-    "aten.conv_transpose2d.input": _conv_transpose,
+    "aten.conv_transpose1d.default": _conv_transpose, "aten.conv_transpose2d.input": _conv_transpose,
     "aten._weight_norm.default": _weight_norm,
     "aten._weight_norm_interface.default": lambda t, v, g, axis: [_weight_norm(t, v, g, axis), NotAvailable],
-    "aten.group_norm.default": _group_norm,
-    "aten.instance_norm.default": _instance_norm,
-    "aten.rms_norm.default": _rms_norm,
-    "aten.batch_norm.default": _batch_norm,
+    "aten.group_norm.default": _group_norm, "aten.instance_norm.default": _instance_norm,
+    "aten.layer_norm.default": _layer_norm, "aten.rms_norm.default": _rms_norm, "aten.batch_norm.default": _batch_norm,
     "aten._native_batch_norm_legit_functional.default": _batch_norm,  # in training: refused
     "aten._native_batch_norm_legit_no_training.default": lambda t, x, w, b, mean, var, momentum, eps: [
-        _batch_norm(t, x, w, b, mean, var, False, momentum, eps),
-        NotAvailable,
-        NotAvailable,
+        _batch_norm(t, x, w, b, mean, var, False, momentum, eps), NotAvailable, NotAvailable,
     ],
-    "aten.layer_norm.default": _layer_norm,
     **{f"aten.max_pool{rank}d.default": partial(_pool, "max", rank) for rank in (1, 2)},
     **{f"aten.avg_pool{rank}d.default": partial(_pool, "mean", rank) for rank in (1, 2)},
     **{f"aten.adaptive_avg_pool{rank}d.default": partial(_adaptive, "mean", rank) for rank in (1, 2)},
@@ -288,4 +280,4 @@ HANDLERS: dict[str, Handler] = {
     **{f"aten.{n}.default": lambda t, x, ratio, training: t.dropout(x, ratio) for n in ("dropout", "feature_dropout")},
     **{f"aten.{mode}.input": partial(_recurrent, mode) for mode in _MODES},
     **{f"aten.{mode}_cell.default": partial(_one_step, mode) for mode in _MODES},
-}
+}  # fmt: skip

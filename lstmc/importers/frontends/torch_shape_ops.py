@@ -261,9 +261,8 @@ def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add
     axes = [axis for axis, one in enumerate(places) if one is not None]
     known = constant(places[axes[0]])
     if len(axes) != 1 or known is None:
-        raise Refused(
-            "indices", f"of {len(axes)} axes", "only known places of one axis are written", "use slices, or where"
-        )
+        why = "only known places of one axis are written"
+        raise Refused("indices", f"of {len(axes)} axes", why, "use slices, or where")
     axis = axes[0]
     y = t.expand(values, (*shape[:axis], *known.shape, *shape[axis + 1 :]))
     y = t.reshape(y, (*shape[:axis], known.size, *shape[axis + 1 :]))
@@ -380,86 +379,66 @@ def _prod(t: Torch, x: Operand, axis: int | None = None, keep: bool = False, *, 
 
 
 _FILLED = (("zeros", 0.0), ("ones", 1.0), ("full", None), ("empty", 0.0))
-UNCHANGED = tuple(
-    f"aten.{name}"
-    for name in (
-        *("contiguous.default", "clone.default", "detach.default", "alias.default"),
-        *("lift_fresh_copy.default", "detach_.default", "_assert_tensor_metadata.default"),
-    )
-)
+_UNCHANGED = "contiguous clone detach alias lift_fresh_copy detach_ _assert_tensor_metadata"
+UNCHANGED = tuple(f"aten.{name}.default" for name in _UNCHANGED.split())
 HANDLERS: dict[str, Handler] = {
     "getitem": lambda t, x, at: x[at],
-    "aten.transpose.int": _transpose,
+    "aten.transpose.int": _transpose, "aten.movedim.int": _moved, "aten.unflatten.int": _unflatten,
+    "aten.flatten.using_ints": _flatten, "aten.slice.Tensor": _slice, "aten.cat.default": _cat,
+    "aten.expand.default": _expand, "aten.roll.default": _roll, "aten.repeat_interleave.self_int": _repeat_each,
     "aten.mT.default": lambda t, x: _transpose(t, x, -2, -1),
     **{f"aten.{name}.default": lambda t, x: _transpose(t, x, 0, 1) for name in ("t", "numpy_T")},
     "aten.permute.default": lambda t, x, axes: t.transpose(x, axes),
-    "aten.movedim.int": _moved,
     **{f"aten.{name}.default": _view for name in ("view", "reshape", "_unsafe_view")},
-    "aten.flatten.using_ints": _flatten,
-    "aten.unflatten.int": _unflatten,
     "aten.unsqueeze.default": lambda t, x, axis: t.unsqueeze(x, [axis]),
     **{f"aten.squeeze.{kind}": _squeeze for kind in ("dim", "dims", "default")},
-    "aten.slice.Tensor": _slice,
     "aten.narrow.default": lambda t, x, axis, start, size: _slice(t, x, axis, start, start + size),
     "aten.flip.default": lambda t, x, axes: reduce(t.flip, axes, t.value(x)),
     "aten.chunk.default": lambda t, x, count, axis: _split(t, x, -(-t.size(x, axis) // count), axis),
     **dict.fromkeys(("aten.split.Tensor", "aten.split_with_sizes.default"), _split),
     "aten.unbind.int": lambda t, x, axis: [t.select(x, axis, at) for at in range(in_pieces(t.size(x, axis)))],
-    "aten.cat.default": _cat,
     "aten.stack.default": lambda t, xs, axis: t.stack(xs, axis),
-    "aten.expand.default": _expand,
     "aten.expand_as.default": lambda t, x, like: t.expand(x, t.shape(like)),
     **{f"aten.{name}.default": _repeat for name in ("repeat", "tile")},
-    "aten.repeat_interleave.self_int": _repeat_each,
-    "aten.roll.default": _roll,
     "aten.pixel_shuffle.default": lambda t, x, by: t.depth_to_space(x, by, depth_first=False),
     "aten.cumsum.default": lambda t, x, axis, dtype: t.cumulated(x, axis),
     **{f"aten.arange.{kind}": _range for kind in ("default", "start", "start_step")},
-    "aten.argmax.default": _place(1.0),
-    "aten.argmin.default": _place(-1.0),
-    "aten.max.dim": _best("max"),
-    "aten.min.dim": _best("min"),
+    "aten.argmax.default": _place(1.0), "aten.argmin.default": _place(-1.0),
+    "aten.max.dim": _best("max"), "aten.min.dim": _best("min"),
     **{f"aten.{a}{kind}.default": partial(_reduce, kind) for kind in ("max", "min") for a in ("a", "")},
     **{f"aten.var.{kind}": handler for kind, handler in _VAR.items()},
     **{f"aten.std.{kind}": _root(handler) for kind, handler in _VAR.items()},
     "aten.var_mean.correction": lambda t, x, axes, *, correction, keepdim: [
-        _corrected(t, x, axes, correction=correction, keepdim=keepdim),
-        _reduce("mean", t, x, axes, keepdim),
+        _corrected(t, x, axes, correction=correction, keepdim=keepdim), _reduce("mean", t, x, axes, keepdim),
     ],
-    "aten.logsumexp.default": Torch.log_sum_exp,
+    "aten.logsumexp.default": Torch.log_sum_exp, "aten.linalg_vector_norm.default": _norm,
     **{f"aten.mean.{kind}": partial(_reduce, "mean") for kind in ("dim", "default")},
     **{f"aten.sum.{kind}": partial(_reduce, "sum") for kind in ("dim_IntList", "default")},
-    "aten.linalg_vector_norm.default": _norm,
     "aten.softmax.int": lambda t, x, axis, dtype: t.softmax(x, axis),
     "aten.log_softmax.int": lambda t, x, axis, dtype: t.softmax(x, axis, log=True),
     **{f"aten.{name}_like.default": partial(_constant, n, False) for name, n in _FILLED},
     **{f"aten.new_{name}.default": partial(_constant, n, True) for name, n in _FILLED},
     **{f"aten.{n}": lambda t, shape, **_: _full(t, shape, 0.0) for n in ("empty.memory_format", "zeros.default")},
     "aten.ones.default": lambda t, shape, **options: _full(t, shape, 1.0),
-    "aten.full.default": _full,
-    "aten.pad.default": _pad,
+    "aten.full.default": _full, "aten.pad.default": _pad,
+    "aten.index.Tensor": _index, "aten.index_put.default": _index_put, "aten.kthvalue.default": _kth,
+    "aten.im2col.default": _windows, "aten.col2im.default": _folded, "aten.unfold.default": _unfold,
     "aten.constant_pad_nd.default": lambda t, x, pads, value: _pad(t, x, pads, "constant", value),
     **dict.fromkeys(UNCHANGED, lambda t, x, *_, **__: x),
     **{f"aten.{name}": _cast for name in ("_to_copy.default", "to.dtype", "to.device")},
     "aten.gather.default": lambda t, x, axis, places, *, sparse_grad: chosen_elements(t, x, places, axis, False),
-    "aten.index.Tensor": _index,
     "aten.index_select.default": lambda t, x, axis, at: taken(t, x, axis_in(axis, t.rank(x)), at),
     **{f"aten.scatter.{kind}": partial(written, wraps=False) for kind in ("value", "src")},
     "aten.scatter_add.default": partial(written, add=True, wraps=False),
-    "aten.index_put.default": _index_put,
     "aten.topk.default": lambda t, x, count, axis, largest, ordered: in_order(t, x, count, axis, largest),
     "aten.sort.default": lambda t, x, axis, descending: in_order(t, x, t.size(x, axis), axis, descending),
     "aten.median.dim": lambda t, x, axis, keep: _kth(t, x, (t.size(x, axis) + 1) // 2, axis, keep),
-    "aten.kthvalue.default": _kth,
     "aten.cumprod.default": _along(1.0, lambda t, x, before: t.binary("mul", before, x)),
     "aten.logcumsumexp.default": _along(-1e9, _log_add),
     "aten.cummax.default": _with_places(_along(-1e9, lambda t, x, before: t.binary("max", before, x))),
     "aten.cummin.default": _with_places(_along(1e9, lambda t, x, before: t.binary("min", before, x))),
-    "aten.im2col.default": _windows,
-    "aten.col2im.default": _folded,
-    "aten.unfold.default": _unfold,
     **dict.fromkeys(("aten.upsample_linear1d.vec", "aten.upsample_bilinear2d.vec"), _linear_resize),
     **{f"aten.upsample_nearest{rank}d.vec": _nearest for rank in (1, 2)},
     **{f"aten.any.{kind}": _any for kind in ("default", "dim", "dims")},
     **{f"aten.prod.{kind}": _prod for kind in ("default", "dim_int")},
-}
+}  # fmt: skip

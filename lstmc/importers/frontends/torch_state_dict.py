@@ -66,16 +66,10 @@ def describe_state_dict(
         _check_whole(source, hints, groups, rest)
     if not groups:
         names = [*source.tensors]
-        raise RefusedError(
-            source.origin,
-            [
-                Refusal(
-                    source.origin, "", f"tensors {', '.join(names[:3])}{', ...' * (len(names) > 3)}",
-                    "no name is one that torch.nn.LSTM, GRU, RNN or their cells give, as weight_ih_l0 and weight_hh_l0",
-                    "give the module itself to lstmc.from_torch",
-                )
-            ],
-        )  # fmt: skip
+        found = f"tensors {', '.join(names[:3])}{', ...' * (len(names) > 3)}"
+        why = "no name is one that torch.nn.LSTM, GRU, RNN or their cells give, as weight_ih_l0 and weight_hh_l0"
+        refusal = Refusal(source.origin, "", found, why, "give the module itself to lstmc.from_torch")
+        raise RefusedError(source.origin, [refusal])
     builder, refusals = NetBuilder("net", source.origin), []
     for group in groups:
         try:
@@ -96,21 +90,19 @@ def _check_whole(
     source: Source, hints: Mapping[str, Mapping[str, Any]], groups: Sequence[Group], rest: Sequence[str]
 ) -> None:
     """Raise :class:`RefusedError` if the file has more than the recurrent layers by the names of its tensors."""
-    mend = f"{SAVE_PROGRAM}; {ALONE} imports the recurrent layers alone"
-    refusals = []
+    why = "its computation is known only by running its code"
     root = str(hints.get("", {}).get("class", ""))
     if source.kind == TORCHSCRIPT:
-        value, why = "a TorchScript program", "its computation is known only by running its code"
-        refusals = [Refusal(source.origin, "", value, why, mend)]
+        found = "a TorchScript program"
     elif groups and root and not root.startswith("torch.nn.modules.rnn."):
-        value, why = f"a module of class {root}", "its computation is known only by running its code"
-        refusals = [Refusal(source.origin, "", value, why, mend)]
+        found = f"a module of class {root}"
     elif groups and rest:
-        some = ", ".join(rest[:6]) + (f" and {len(rest) - 6} more" if len(rest) > 6 else "")
+        found = ", ".join(rest[:6]) + (f" and {len(rest) - 6} more" if len(rest) > 6 else "")
         why = "a state dict does not record what these tensors are for, nor in which order they are used"
-        refusals = [Refusal(source.origin, "", some, why, mend)]
-    if refusals:
-        raise RefusedError(source.origin, refusals)
+    else:
+        return
+    mend = f"{SAVE_PROGRAM}; {ALONE} imports the recurrent layers alone"
+    raise RefusedError(source.origin, [Refusal(source.origin, "", found, why, mend)])
 
 
 def groups_of(source: Source) -> tuple[list[Group], list[str]]:
@@ -171,19 +163,15 @@ def _lane(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, 
         **({"weight_hr": (size, units)} if "weight_hr" in shapes else {}),
     }
     if kind is None or shapes != expected or ("weight_hr" in shapes and kind != "lstm"):
-        raise Refused(
-            "shapes", ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()),
-            "these are not the sizes of 4 gates (LSTM), 3 (GRU) or 1 (RNN)", "save the whole module's state dict",
-        )  # fmt: skip
+        found = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        why = "these are not the sizes of 4 gates (LSTM), 3 (GRU) or 1 (RNN)"
+        raise Refused("shapes", found, why, "save the whole module's state dict")
     new: Op = Tanh()
     if kind == "rnn":
         mode = str(hint.get("mode", hint.get("nonlinearity", "")))
         function = "relu" if "relu" in mode.lower() else "tanh" if "tanh" in mode.lower() else rnn
         if function is None:
-            raise Refused(
-                "nonlinearity", "unknown",
-                "a state dict does not record whether a plain RNN uses tanh or relu",
-                "give it by activation: tanh or relu",
-            )  # fmt: skip
+            why = "a state dict does not record whether a plain RNN uses tanh or relu"
+            raise Refused("nonlinearity", "unknown", why, "give it by activation: tanh or relu")
         new = Relu() if function == "relu" else Tanh()
     return kind, new, [tensors[name].weight() for name in expected]
