@@ -8,17 +8,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lstmc.api.models import (
-    AnyModel,
-    DimensionSize,
-    Phase,
-    Weights,
-    backend_of,
-    bound_weights,
-    keep_outputs,
-    phase_graph,
-    trace_model,
-)
+from lstmc.api import models
+from lstmc.api.models import AnyModel, DimensionSize, Phase, Weights
 from lstmc.api.net import Net
 from lstmc.api.options import CompileOptions, options_of
 from lstmc.backend import Backend, Compiled, target_of
@@ -92,13 +83,13 @@ def compile_model(model: AnyModel, options: CompileOptions) -> Net:
     """Compile a model: :func:`lstmc.compile` with its keywords as one object."""
     if options.numbers is not None:
         options = replace(options, target=options.target or device.read_device(options.numbers).target)
-    source, whole = trace_model(model, options.sizes, options.one_step)
+    source, whole = models.trace_model(model, options.sizes, options.one_step)
     backend = options.resolved_backend()
     target = target_of(backend, options.target)
-    weights = bound_weights(whole, options.weights, options.seed, backend)
+    weights = models.bound_weights(whole, options.weights, options.seed, backend)
     # the phase first: labels that only losses read are no inputs of a net with other outputs
-    deployed = phase_graph(whole, options.phase)
-    graph = keep_outputs(deployed, options.outputs)
+    deployed = models.phase_graph(whole, options.phase)
+    graph = models.keep_outputs(deployed, options.outputs)
     form, tuning = options.form, None
     if options.tuned:
         own = {name: weights[name] for name in parameters(graph)}
@@ -135,8 +126,10 @@ def _with_open_sizes(
     given = [dim for dim in dims if dim in options.sizes]
     for kept in dict.fromkeys((tuple(given), *((dim,) for dim in given))):
         with suppress(*UNKNOWN):
-            _, graph = trace_model(model, {**options.sizes, **{dim: OpenSize(dim) for dim in kept}})
-            opened = compile_part(keep_outputs(phase_graph(graph, options.phase), options.outputs)).expanded
+            _, graph = models.trace_model(model, {**options.sizes, **{dim: OpenSize(dim) for dim in kept}})
+            opened = compile_part(
+                models.keep_outputs(models.phase_graph(graph, options.phase), options.outputs)
+            ).expanded
             sizes = {dim: options.sizes[dim] for dim in kept}
             if with_sizes(opened, sizes) == compiled.expanded:
                 return replace(compiled, opened=opened, sizes=sizes)
@@ -151,14 +144,14 @@ def model_graph(model: AnyModel, options: CompileOptions, name: str | None = Non
     the name of a pass, as ``hoist``: ``cse:2`` is the second run of ``cse``, ``cse`` the last. It can also be a pass's
     number in the list, from 1 on; ``model`` or 0 is the graph before the first pass. Later passes are not run. Raises
     :class:`~lstmc.errors.PassError` for a pass that the target's list lacks."""
-    source, whole = trace_model(model, options.sizes, options.one_step)
+    source, whole = models.trace_model(model, options.sizes, options.one_step)
     backend = options.resolved_backend()
 
     def first_passes(listed: PassList) -> Sequence[Pass]:
         edited = options.edited(listed)
         return edited.upto(_index(edited, name, stage))
 
-    graph = phase_graph(whole, options.phase)
+    graph = models.phase_graph(whole, options.phase)
     compiled = compile_graph(
         graph, backend, options.target, source.name, step=options.step, form=options.form, passes=first_passes
     )
@@ -172,7 +165,7 @@ def pass_names(target: str | None = None, backend: str | Backend | None = None, 
     >>> pass_names("flat")[:4]
     ['roll_up', 'simplify:1', 'cse:1', 'dead:1']
     """
-    return all_passes(backend_of(backend, target), target, form).names
+    return all_passes(models.backend_of(backend, target), target, form).names
 
 
 def costs_by_op(graph: Graph) -> dict[str, Work]:
@@ -203,7 +196,7 @@ def explanation(graph: Graph, backend: str | Backend | None = None) -> str:
     >>> print(explanation(net.after("legalize")).splitlines()[1])
       forward, each step: 1 product, 1 loop
     """
-    return backend_of(backend).explain(graph)
+    return models.backend_of(backend).explain(graph)
 
 
 def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:

@@ -40,23 +40,8 @@ from lstmc.passes.base import PASSES, installed_passes, load_insertion, with_ins
 from lstmc.plugins import BACKENDS, CELLS, does_not_load, entry_points_of, load, load_point, malformed, only_entry_point
 from lstmc.text import brief, did_you_mean, nearest_or_all
 
-__all__ = [
-    "Backend",
-    "Executor",
-    "OpenNet",
-    "Ranks",
-    "Settings",
-    "backend_for",
-    "check_place",
-    "find_backends",
-    "find_cells",
-    "load_backend",
-    "load_cell",
-    "load_placed",
-    "offers",
-    "plugin_faults",
-    "target_of",
-]
+__all__ = ["Backend", "Executor", "OpenNet", "Ranks", "Settings", "backend_for", "check_place", "find_backends"]
+__all__ += ["find_cells", "load_backend", "load_cell", "load_placed", "offers", "plugin_faults", "target_of"]
 
 
 class Backend(ABC):

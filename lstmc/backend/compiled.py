@@ -22,22 +22,8 @@ from lstmc.prepare import Counted, StatePair
 from lstmc.text import late
 from lstmc.types import OpenSize, TensorType, UnknownSize, open_sizes
 
-__all__ = [
-    "TRAINING_INPUT",
-    "Artifact",
-    "Compiled",
-    "Execution",
-    "Finding",
-    "Layer",
-    "LintReport",
-    "OpenShape",
-    "Part",
-    "Parts",
-    "RankPart",
-    "RunArrays",
-    "Violation",
-    "Warned",
-]
+__all__ = ["TRAINING_INPUT", "Artifact", "Compiled", "Execution", "Finding", "Layer", "LintReport", "OpenShape", "Part"]
+__all__ += ["Parts", "RankPart", "RunArrays", "Violation", "Warned"]
 
 # of a label that is fed to a deployed net
 TRAINING_INPUT = "only losses and scores read it, which this net does not have: leave it out"

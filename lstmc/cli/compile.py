@@ -14,22 +14,9 @@ import typer
 from lstmc.api import Net, SavedNet, Verification, compile_model, load, training_files, why_not_trained, widest_phase
 from lstmc.api.models import ModelSource
 from lstmc.backend import Backend, LintReport
+from lstmc.cli import options as opts
 from lstmc.cli.commands import advanced, option
 from lstmc.cli.console import PLAIN, Rows, out, output, print_files, table
-from lstmc.cli.options import (
-    BatchOption,
-    CheckArguments,
-    ComparisonWeights,
-    ExampleOption,
-    ModelArguments,
-    ProveOption,
-    SolverOption,
-    TargetArguments,
-    VariantArguments,
-    WeightArguments,
-    compile_options,
-    completion,
-)
 from lstmc.cli.streams import NumbersArguments, verify_numbers
 from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files
@@ -47,12 +34,12 @@ from lstmc.verification.report import NOT_FINITE, Report
 class ExportArguments:
     """The solver and the data of a training net."""
 
-    solver: SolverOption = None
+    solver: opts.SolverOption = None
     data: Annotated[Path | None, advanced("--data DATA", "Write the training net for these arrays, as HDF5.")] = None
     test_data: Annotated[
         Path | None, advanced("--test-data DATA", "Write test data for the training net, as HDF5.")
     ] = None
-    batch: BatchOption = None
+    batch: opts.BatchOption = None
 
 
 @dataclass(frozen=True)
@@ -65,24 +52,24 @@ class PassArguments:
             "--numbers NAME|FILE.toml",
             "Optimise the net for a device's low precision, as rknn-int8, without changing its meaning."
             " Its target is the default.",
-            autocompletion=completion(device_names),
+            autocompletion=opts.completion(device_names),
         ),
     ] = None
     dump_dir: Annotated[
         Path | None, advanced("--dump-dir DIR", "Write the graph after each pass into this folder, as text.")
     ] = None
-    prove: ProveOption = False
+    prove: opts.ProveOption = False
 
 
 def compile_command(
     *,
-    model: ModelArguments,
-    weights: WeightArguments,
-    target: TargetArguments,
-    variant: VariantArguments,
+    model: opts.ModelArguments,
+    weights: opts.WeightArguments,
+    target: opts.TargetArguments,
+    variant: opts.VariantArguments,
     folder: Annotated[Path, option("-o --output DIR", "Write the files into this folder.")] = Path(),
     training: ExportArguments,
-    example: ExampleOption = None,
+    example: opts.ExampleOption = None,
     passes: PassArguments,
 ) -> None:
     """Compile a model, and write its net, its weights and its manifest.
@@ -103,7 +90,9 @@ def compile_command(
     ```
     """
     source = model.source()
-    options = compile_options(target, model.sizes, weights, variant, numbers=passes.numbers, dump_dir=passes.dump_dir)
+    options = opts.compile_options(
+        target, model.sizes, weights, variant, numbers=passes.numbers, dump_dir=passes.dump_dir
+    )
     net = compile_model(source, options)
     if net.tuning is not None:
         print_tuning(net.tuning)
@@ -163,7 +152,7 @@ def print_tuning(tuning: Tuning) -> None:
     out.print(rows)
 
 
-def _unused_weights(source: ModelSource, weights: WeightArguments, net: Net) -> list[str]:
+def _unused_weights(source: ModelSource, weights: opts.WeightArguments, net: Net) -> list[str]:
     """Return a note if the net does not use the file of weights beside the model's file, which imports write."""
     path = Path(source.name.rpartition(":")[0]).parent / WEIGHTS
     if weights.weights is not None or not net.weights or not path.is_file():
@@ -202,11 +191,11 @@ def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
 def verify_command(
     *,
     context: typer.Context,
-    model: ModelArguments,
-    weights: ComparisonWeights,
-    target: TargetArguments,
-    variant: VariantArguments,
-    check: CheckArguments,
+    model: opts.ModelArguments,
+    weights: opts.ComparisonWeights,
+    target: opts.TargetArguments,
+    variant: opts.VariantArguments,
+    check: opts.CheckArguments,
     numbers: NumbersArguments,
     every: Annotated[bool, option("--all", "Check a net file for every target, and list why some refuse it.")] = False,
 ) -> None:
@@ -251,7 +240,7 @@ def verify_command(
     name = target.target or _target_of(backend, check.on or [])
     phase = "deploy" if check.net is not None else widest_phase(backend, name, variant.step)
     source = model.source()
-    options = compile_options(target, model.sizes, weights, variant, backend=backend, target=name, phase=phase)
+    options = opts.compile_options(target, model.sizes, weights, variant, backend=backend, target=name, phase=phase)
     net = compile_model(source, options)
     if net.tuning is not None:
         print_tuning(net.tuning)
@@ -331,7 +320,7 @@ def _net_file(file: str | None) -> Path | None:
     return None if path.suffix.partition(":")[0] in ("", *SOURCE_SUFFIXES) else path
 
 
-def _check_net(context: typer.Context, file: Path, chosen: TargetArguments, every: bool) -> None:
+def _check_net(context: typer.Context, file: Path, chosen: opts.TargetArguments, every: bool) -> None:
     """Check a net against a target's rules and print the findings. Exit with 1 if there is one."""
     allowed = ("file", "target", "backend", "every", "quiet", "verbose", "json")
     for parameter in context.command.params:

@@ -12,18 +12,10 @@ import typer
 
 import lstmc
 from lstmc.api import convert_model
+from lstmc.cli import options as opts
 from lstmc.cli.commands import argument, option
 from lstmc.cli.compile import print_proof, print_report, print_verification
 from lstmc.cli.console import out, output, print_files, table
-from lstmc.cli.options import (
-    ExampleOption,
-    PlacesOption,
-    ProveOption,
-    SizesOption,
-    TargetArguments,
-    compile_options,
-    seed_option,
-)
 from lstmc.files.output import write_files
 from lstmc.importers import TOLERANCE, ImportedModel, SourceError, import_file
 from lstmc.importers.zoo import PREFIX, recipe_of, recipes
@@ -132,21 +124,21 @@ class ConversionArguments:
             "Import all layers of a prototxt, so that the net has only layers of the target. --step implies it.",
         ),
     ] = False
-    example: ExampleOption = None
+    example: opts.ExampleOption = None
     no_compile: Annotated[
         bool, option("--no-compile", "Write only model.py in lstmc's language, weights.npz and import.json.")
     ] = False
-    on: PlacesOption = None
-    seed: Annotated[int, seed_option("for the inputs of the comparisons")] = 0
-    prove: ProveOption = False
+    on: opts.PlacesOption = None
+    seed: Annotated[int, opts.seed_option("for the inputs of the comparisons")] = 0
+    prove: opts.ProveOption = False
 
 
 def convert_command(
     *,
     source: SourceArgument,
     folder: Annotated[Path | None, option("-o --output DIR", "Write the files into this folder.")] = None,
-    sizes: SizesOption = None,
-    target: TargetArguments,
+    sizes: opts.SizesOption = None,
+    target: opts.TargetArguments,
     arguments: ImportArguments,
     choices: ConversionArguments,
 ) -> None:
@@ -179,7 +171,7 @@ def convert_command(
         model = arguments.imported(source)
         write_model((model.whole() if choices.whole else model).named(arguments.name), folder, arguments.step)
         return
-    options = compile_options(target, sizes, step=arguments.step, seed=choices.seed)
+    options = opts.compile_options(target, sizes, step=arguments.step, seed=choices.seed)
     result = convert_model(
         arguments.imported(source), folder, options, choices.on, choices.whole, choices.prove, arguments.name
     )

@@ -12,23 +12,9 @@ import typer
 
 from lstmc.api import compile_model, costs_by_op, explanation, model_graph, pass_names, scan_lines, widest_phase
 from lstmc.backend import target_of
+from lstmc.cli import options as opts
 from lstmc.cli.commands import advanced, argument, option
 from lstmc.cli.console import out, table
-from lstmc.cli.options import (
-    CellOption,
-    ComparisonWeights,
-    FormOption,
-    ModelArguments,
-    PlacesOption,
-    ProveOption,
-    SizesOption,
-    StepOption,
-    TargetArguments,
-    TimeOption,
-    compile_options,
-    complete_passes,
-    named_model,
-)
 from lstmc.drawing.drawing import Drawing
 from lstmc.drawing.picture import STEPS
 from lstmc.dsl.printer import print_python
@@ -70,7 +56,7 @@ class ShownArguments:
         option(
             "--after PASS",
             "Stop after this pass: its name, cse:2 for its second run, or its number.",
-            autocompletion=complete_passes,
+            autocompletion=opts.complete_passes,
         ),
     ] = None
     stage: Annotated[Stage | None, option("--stage", "Show the graph at the end of this stage.")] = None
@@ -79,9 +65,9 @@ class ShownArguments:
         bool, option("--python", "Print a Python file with the graph's cells and model, of these sizes.")
     ] = False
     costs: Annotated[bool, option("--costs", "Print what a pass of the net computes and moves, by operation.")] = False
-    step: StepOption = False
-    form: FormOption = None
-    time: TimeOption = None
+    step: opts.StepOption = False
+    form: opts.FormOption = None
+    time: opts.TimeOption = None
     phase: Annotated[
         Literal["deploy", "train", "all"] | None,
         advanced(
@@ -93,7 +79,7 @@ class ShownArguments:
 
 
 def show_command(
-    *, model: ModelArguments, target: TargetArguments, drawing: DrawingArguments, shown: ShownArguments
+    *, model: opts.ModelArguments, target: opts.TargetArguments, drawing: DrawingArguments, shown: ShownArguments
 ) -> None:
     """Print a model's graph as text, or draw it: as it was written, after a pass, or at the end of a stage.
 
@@ -131,7 +117,7 @@ def show_command(
 
 
 def _show_graph(
-    model: ModelArguments, target: TargetArguments, drawing: DrawingArguments, shown: ShownArguments
+    model: opts.ModelArguments, target: opts.TargetArguments, drawing: DrawingArguments, shown: ShownArguments
 ) -> None:
     """Draw the graph after a pass or stage, or print it: as text, as Python, or as its costs by operation."""
     backend, after, stage = target.chosen_backend(), shown.after, shown.stage
@@ -140,7 +126,7 @@ def _show_graph(
         after = pass_names(target.target, backend, shown.form)[-1]
     as_written, phase = after is None and stage is None, shown.phase
     own = {"step": shown.step, "form": shown.form, "time": shown.time}
-    options = compile_options(target, model.sizes, backend=backend, phase=phase or "deploy", **own)
+    options = opts.compile_options(target, model.sizes, backend=backend, phase=phase or "deploy", **own)
     first = replace(options, phase="all") if as_written and phase is None else options
     source = model.source()
     result = model_graph(source, first, after, stage)
@@ -190,8 +176,8 @@ class ReportArguments:
         list[str] | None,
         argument("[FILE[:MODEL]|RUN...]", "A Python file with a @model, or folders that `lstmc train` wrote."),
     ] = None
-    cell: CellOption = None
-    sizes: SizesOption = None
+    cell: opts.CellOption = None
+    sizes: opts.SizesOption = None
     to: Annotated[
         Path | None, option("-o --output FILE", "Write this file. Default: report.html, for several runs curves.png.")
     ] = None
@@ -207,12 +193,12 @@ class ReportArguments:
 def report_command(
     *,
     subject: ReportArguments,
-    weights: ComparisonWeights,
-    target: TargetArguments,
-    step: StepOption = False,
-    form: FormOption = None,
-    on: PlacesOption = None,
-    prove: ProveOption = False,
+    weights: opts.ComparisonWeights,
+    target: opts.TargetArguments,
+    step: opts.StepOption = False,
+    form: opts.FormOption = None,
+    on: opts.PlacesOption = None,
+    prove: opts.ProveOption = False,
 ) -> None:
     """Write a page about a net: diagrams, source, passes, layers, text and the result of verify, with links.
 
@@ -243,9 +229,9 @@ def report_command(
             raise DataError(f"expected the folder of one run, found {file} and {run}")
         run, file = Path(file), None
     facts = run_facts(run) if run is not None else None
-    source = named_model(file, subject.cell) if facts is None or file or subject.cell else trained_model(facts)
+    source = opts.named_model(file, subject.cell) if facts is None or file or subject.cell else trained_model(facts)
     backend, name = target.chosen_backend(), target.target
-    options = compile_options(target, subject.sizes, weights, backend=backend, step=step, form=form)
+    options = opts.compile_options(target, subject.sizes, weights, backend=backend, step=step, form=form)
     if facts is not None:
         if facts.backend == backend.name:
             name = name or facts.target

@@ -11,21 +11,9 @@ import typer
 
 from lstmc.api.low_precision import PLAIN, StreamedModel
 from lstmc.api.models import bound_weights, trace_model
+from lstmc.cli import options as opts
 from lstmc.cli.commands import Command, Group, interruptible, option, typer_command
 from lstmc.cli.console import Form, out, output, print_files, table
-from lstmc.cli.options import (
-    BatchOption,
-    FormOption,
-    ModelArguments,
-    OutputsOption,
-    TargetArguments,
-    VariantArguments,
-    WeightArguments,
-    compile_options,
-    completion,
-    parse_sizes,
-    whole_from_0,
-)
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
 from lstmc.numerics.calibration import CALIBRATIONS, STEPS, calibration_for
@@ -45,13 +33,13 @@ DataOption = Annotated[
 
 def ranges_command(
     *,
-    model: ModelArguments,
-    weights: WeightArguments,
-    target: TargetArguments,
+    model: opts.ModelArguments,
+    weights: opts.WeightArguments,
+    target: opts.TargetArguments,
     data: DataOption,
-    batch: BatchOption = None,
-    outputs: OutputsOption = None,
-    form: FormOption = None,
+    batch: opts.BatchOption = None,
+    outputs: opts.OutputsOption = None,
+    form: opts.FormOption = None,
     to: Annotated[
         Path | None, option("-o --output FILE.json", "Write the ranges into this file, also over time.")
     ] = None,
@@ -85,13 +73,13 @@ def ranges_command(
 
 def golden_command(
     *,
-    model: ModelArguments,
-    weights: WeightArguments,
-    target: TargetArguments,
+    model: opts.ModelArguments,
+    weights: opts.WeightArguments,
+    target: opts.TargetArguments,
     data: DataOption,
     folder: Annotated[Path, option("-o --output DIR", "Write the kit into this folder.")] = Path("kit"),
-    steps: Annotated[int, option("--steps INT", "Take this number of steps.", parser=whole_from_0)] = 20,
-    form: FormOption = None,
+    steps: Annotated[int, option("--steps INT", "Take this number of steps.", parser=opts.whole_from_0)] = 20,
+    form: opts.FormOption = None,
 ) -> None:
     """Write a kit for a board: a net of one step, its inputs, every blob and state of some steps, and a comparer.
 
@@ -107,21 +95,21 @@ def golden_command(
     ```
     """
     streamed = streamed_model(model, weights, target, data, None, None, form)
-    width = parse_sizes(model.sizes or []).get(streamed.batch or "", 1)
+    width = opts.parse_sizes(model.sizes or []).get(streamed.batch or "", 1)
     print_files(write_files(folder, streamed.golden(min(steps, streamed.sequences.steps), width)))
 
 
 def calibrate_command(
     *,
-    model: ModelArguments,
-    weights: WeightArguments,
-    target: TargetArguments,
+    model: opts.ModelArguments,
+    weights: opts.WeightArguments,
+    target: opts.TargetArguments,
     data: DataOption,
     quantiser: Annotated[
         str, option("--quantiser NAME", f"Write the form of this quantiser: {', '.join(CALIBRATIONS)}.")
     ],
     folder: Annotated[Path, option("-o --output DIR", "Write the files into this folder.")] = Path("calibration"),
-    steps: Annotated[int, option("--steps INT", "Take this number of steps.", parser=whole_from_0)] = 200,
+    steps: Annotated[int, option("--steps INT", "Take this number of steps.", parser=opts.whole_from_0)] = 200,
 ) -> None:
     """Write a net of one step, and the calibration data of a quantiser: steps of the data with their true states.
 
@@ -149,9 +137,9 @@ def calibrate_command(
 
 
 def streamed_model(
-    model: ModelArguments,
-    weights: WeightArguments,
-    target: TargetArguments,
+    model: opts.ModelArguments,
+    weights: opts.WeightArguments,
+    target: opts.TargetArguments,
     data: Path,
     batch: str | None,
     outputs: list[str] | None = None,
@@ -159,7 +147,7 @@ def streamed_model(
     numbers: str | None = None,
 ) -> StreamedModel:
     """Return the model of these arguments, with its parameters and the data to stream through it."""
-    options = compile_options(target, model.sizes, weights, outputs=outputs, form=form, numbers=numbers)
+    options = opts.compile_options(target, model.sizes, weights, outputs=outputs, form=form, numbers=numbers)
     source, backend = model.source(), options.resolved_backend()
     streamed = StreamedModel.from_data(source, backend, options, {}, data, batch)
     _, whole = trace_model(source, streamed.sizes, step=True)
@@ -185,7 +173,7 @@ class NumbersArguments:
             "--numbers NAME|FILE.toml",
             "Simulate numbers instead, over --data: int8, a8w8, a16w8, int16, fp16, bf16, or those of a device, as"
             " rknn-int8.",
-            autocompletion=completion(device_names),
+            autocompletion=opts.completion(device_names),
         ),
     ] = None
     data: Annotated[
@@ -199,17 +187,17 @@ class NumbersArguments:
         option(
             "--reader NAME",
             "Quantise the net for --numbers by this program's own quantiser, and run it there too.",
-            autocompletion=completion(lambda: CALIBRATIONS),
+            autocompletion=opts.completion(lambda: CALIBRATIONS),
         ),
     ] = None
 
 
 def verify_numbers(
     numbers: NumbersArguments,
-    model: ModelArguments,
-    weights: WeightArguments,
-    target: TargetArguments,
-    variant: VariantArguments,
+    model: opts.ModelArguments,
+    weights: opts.WeightArguments,
+    target: opts.TargetArguments,
+    variant: opts.VariantArguments,
 ) -> None:
     """Print a model's error in a device's low precision. Exits with 1 if a sum of integers may overflow."""
     if numbers.numbers is None or numbers.data is None:

@@ -20,19 +20,9 @@ from rich.progress import Progress as ProgressBar
 
 from lstmc.api import RunOptions, train_model
 from lstmc.api.models import model_in
+from lstmc.cli import options as opts
 from lstmc.cli.commands import ActivityLine, activity_line, advanced, interruptible, option
 from lstmc.cli.console import Plain, Printer, Rows, Styles, err, out, output, print_files, table
-from lstmc.cli.options import (
-    LossModelArgument,
-    TestSplitOption,
-    TrainingArguments,
-    TrainingDataOption,
-    WeightsOption,
-    WorkerArguments,
-    parse_options,
-    say_which_cells,
-    whole_from_0,
-)
 from lstmc.errors import SweepError
 from lstmc.files.output import PREVIOUS
 from lstmc.process.status import launched_processes
@@ -45,7 +35,7 @@ from lstmc.sweeps import COSTS, Goal, OverSeeds, Range, Row, Search, Space, Swee
 class RunArguments:
     """One run of a training: its initial weights, whether it continues, and its processes."""
 
-    weights: WeightsOption = None
+    weights: opts.WeightsOption = None
     resume: Annotated[bool, option("--resume", "Continue the run in RUN from its last snapshot.")] = False
     ranks: Annotated[
         int | None,
@@ -53,21 +43,21 @@ class RunArguments:
             "--ranks INT",
             "Train in this number of processes, each with a part of every batch. Default: the processes of the MPI"
             " launcher.",
-            parser=whole_from_0,
+            parser=opts.whole_from_0,
         ),
     ] = None
 
 
 def train_command(
     *,
-    file: LossModelArgument,
-    data: TrainingDataOption,
+    file: opts.LossModelArgument,
+    data: opts.TrainingDataOption,
     folder: Annotated[Path, option("-o --output RUN", "Write the run into this folder.")],
     test_data: Annotated[
         Path | None, option("--test-data DATA", "Test the model on these arrays while it trains.")
     ] = None,
-    test_split: TestSplitOption = None,
-    training: TrainingArguments,
+    test_split: opts.TestSplitOption = None,
+    training: opts.TrainingArguments,
     run: RunArguments,
 ) -> None:
     """Train a model. It minimizes the output called loss; other losses and metrics are reported for test data.
@@ -89,8 +79,8 @@ def train_command(
         listeners: list[Progress] = [progress]
         if training.tensorboard:
             listeners.append(stack.enter_context(closing(EventFiles(folder))))
-        model, model_options = model_in(file), parse_options(training.options or [])
-        say_which_cells(model, [model_options])
+        model, model_options = model_in(file), opts.parse_options(training.options or [])
+        opts.say_which_cells(model, [model_options])
         run_options = RunOptions(
             out=folder,
             weights=run.weights,
@@ -212,14 +202,14 @@ class SearchArguments:
         option("--space FILE.toml", "Read the search space from this file: lists and ranges, by the same names."),
     ] = None
     random: Annotated[
-        int | None, option("--random INT", "Draw this number of trials. Default: all.", parser=whole_from_0)
+        int | None, option("--random INT", "Draw this number of trials. Default: all.", parser=opts.whole_from_0)
     ] = None
     halving: Annotated[
         int | None,
         option(
             "--halving INT",
             "Compare trials early, and continue with one of this number (successive halving).",
-            parser=whole_from_0,
+            parser=opts.whole_from_0,
         ),
     ] = None
     lowest: Annotated[str | None, option("--lowest METRIC", "Look for the lowest of this metric. Default: loss.")] = (
@@ -230,14 +220,14 @@ class SearchArguments:
 
 def sweep_command(
     *,
-    file: LossModelArgument,
-    data: TrainingDataOption,
+    file: opts.LossModelArgument,
+    data: opts.TrainingDataOption,
     folder: Annotated[Path, option("-o --output SWEEP", "Write the sweep into this folder.")],
     search: SearchArguments,
     test_data: Annotated[Path | None, option("--test-data DATA", "Test the models on these arrays.")] = None,
-    test_split: TestSplitOption = None,
-    workers: WorkerArguments,
-    training: TrainingArguments,
+    test_split: opts.TestSplitOption = None,
+    workers: opts.WorkerArguments,
+    training: opts.TrainingArguments,
 ) -> None:
     """Train a model at every point of a search space, and find the best.
 
@@ -257,11 +247,11 @@ def sweep_command(
         raise SweepError(f"--lowest {lowest} and --highest {highest} both define the best point: expected one of them")
     space = Space({}) if search.space is None else Space.read(search.space)
     space = space.over(Space.parse(search.grid or []))
-    model_options = parse_options(training.options or [])
+    model_options = opts.parse_options(training.options or [])
     listed_values = (
         {name: value} for name, each in space.values.items() if not isinstance(each, Range) for value in each
     )
-    say_which_cells(model_in(file), [model_options, *listed_values])
+    opts.say_which_cells(model_in(file), [model_options, *listed_values])
     with interruptible() as interruption, sweep_display(out) as watch:
         options = training.training_options(test_data=test_data, test_split=test_split)
         goal = Goal(lowest or highest or "loss", highest is not None)

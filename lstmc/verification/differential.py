@@ -15,40 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lstmc import ops
+from lstmc import ir, ops
 from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays
 from lstmc.interp import Evaluation, Gradients, backward, drawn, forward, named_rng
-from lstmc.ir import (
-    Graph,
-    Node,
-    Ref,
-    Scan,
-    all_nodes,
-    differentiable_inputs,
-    differentiable_outputs,
-    is_weight,
-    precomputed_nodes,
-)
+from lstmc.ir import Graph, Node, Ref, Scan
 from lstmc.loops.layer import other_ties, product_numbers
 from lstmc.loops.low_precision import FLOAT32
 from lstmc.ops import Array
 from lstmc.passes import step_pattern
 from lstmc.prepare import fixed_masks, mask_name
 from lstmc.process.status import report_activity, with_progress
-from lstmc.verification.conditioning import (
-    SCALE_FLOOR,
-    absolute_gap,
-    changed_settings,
-    first_difference,
-    first_not_finite,
-    largest,
-    moved_by_numbers,
-    relative_gap,
-    rounded_results,
-    with_masks,
-    without_gradient,
-    zeros_dropped,
-)
+from lstmc.verification import conditioning
+from lstmc.verification.conditioning import first_difference, largest, relative_gap, rounded_results
 from lstmc.verification.report import (
     GRADIENT_TOLERANCE,
     MARGIN,
@@ -84,7 +62,7 @@ def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, .
         n.name for n in compiled.model if isinstance(n.op, ops.Input) and isinstance(n.op.values, ops.IntegerRange)
     }
     inside = compiled.model.carried().keys() - {node.name for node in compiled.expanded}
-    return tuple(name for name in differentiable_inputs(compiled.model, outputs) if name not in whole | inside)
+    return tuple(name for name in ir.differentiable_inputs(compiled.model, outputs) if name not in whole | inside)
 
 
 def forward_only(
@@ -147,7 +125,7 @@ def check_training(
     arrays = replace(arrays, inputs={**arrays.inputs, **masks})
     model, reference = (forward(each, arrays.inputs, weights) for each in (compiled.model, graph))
     report = _report(f"{executor.name} in training", compiled, arrays, model, (reference, graph), execution)
-    unknown = zeros_dropped(reference, read)
+    unknown = conditioning.zeros_dropped(reference, read)
     if not unknown:
         return report
     # nobody knows whether a zero was dropped: the gradient that flows back through it to inputs is not known
@@ -176,7 +154,7 @@ def _report(
     if loops != FLOAT32:  # such loops compute gradients from rounded numbers, as the expanded graph does
         own = backward(expanded, arrays.cotangents)
         gradients = Gradients({**gradients.inputs, **own.inputs}, {**gradients.params, **own.params})
-    scans, by_numbers = compiled.scans, moved_by_numbers(model, expanded) if bound else ()
+    scans, by_numbers = compiled.scans, conditioning.moved_by_numbers(model, expanded) if bound else ()
     inputs = wanted_gradients(compiled, arrays.cotangents)
     compared = [
         *_outputs(compiled.expanded, expanded if rounded else reference, execution),
@@ -187,7 +165,7 @@ def _report(
         *_settings(compiled, execution),
         *_dropouts(compiled, arrays),
     ]
-    remarks = [f"{p}: {NO_GRADIENT}" for p in without_gradient(gradients, compiled.model)]
+    remarks = [f"{p}: {NO_GRADIENT}" for p in conditioning.without_gradient(gradients, compiled.model)]
     passed = all(difference.passed for difference in compared)
     own = gradients if model is reference else backward(model, arrays.cotangents)
     problem, lost = _not_finite(model, own, arrays, passed)
@@ -227,7 +205,7 @@ def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, pass
     for run, back, where in runs:
         lost = frozenset(name for name, array in (back.inputs | back.params).items() if not np.isfinite(array).all())
         if lost or not all(np.isfinite(array).all() for array in run.values.values()):
-            first = first_not_finite(run, arrays.cotangents)
+            first = conditioning.first_not_finite(run, arrays.cotangents)
             if first and not first.gradient:
                 return f"{NOT_FINITE} {where}: {first}", frozenset()
             if first and lost:
@@ -327,19 +305,19 @@ def _settings(compiled: Compiled, execution: Execution) -> Iterable[Difference]:
     """Yield a difference for each setting of training that is not the model's; a net that is not trained has none."""
     if not compiled.trained:
         return
-    for name, expected, actual in changed_settings(compiled.model, compiled.expanded, execution.settings):
+    for name, expected, actual in conditioning.changed_settings(compiled.model, compiled.expanded, execution.settings):
         off = abs(actual - expected)
-        yield Difference("setting", name, 1, off, off / max(abs(expected), SCALE_FLOOR), 0.0)
+        yield Difference("setting", name, 1, off, off / max(abs(expected), conditioning.SCALE_FLOOR), 0.0)
 
 
 def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
     """Yield the differences of a trained net if all dropouts multiply by the same numbers: one was moved elsewhere."""
     graphs = (compiled.model, compiled.expanded) if compiled.trained else ()
-    if not any(isinstance(node.op, ops.Dropout) for graph in graphs for node in all_nodes(graph)):
+    if not any(isinstance(node.op, ops.Dropout) for graph in graphs for node in ir.all_nodes(graph)):
         return
-    model, masks = with_masks(compiled.model)
+    model, masks = conditioning.with_masks(compiled.model)
     reference = forward(model, {**arrays.inputs, **masks}, arrays.weights)
-    expanded, masks = with_masks(compiled.expanded)
+    expanded, masks = conditioning.with_masks(compiled.expanded)
     execution = interpreted(expanded, replace(arrays, inputs={**arrays.inputs, **masks}), np.float64)
     gradients = backward(reference, arrays.cotangents)
     for difference in (
@@ -402,10 +380,10 @@ def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]
 def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[NotCompared]:
     """Yield the values of the expanded graph, but weights, that the executor does not return, with the reason."""
     groups: dict[tuple[str, str], int] = {}
-    precomputed = precomputed_nodes(expanded)
+    precomputed = ir.precomputed_nodes(expanded)
     for ref in expanded.refs():
         name = expanded.value_name(ref)
-        if name not in execution.values and ref.node not in precomputed and not is_weight(expanded, ref):
+        if name not in execution.values and ref.node not in precomputed and not ir.is_weight(expanded, ref):
             key = _of_all_steps(expanded, ref, scans), execution.absent.get(name, "it is not read back")
             groups[key] = groups.get(key, 0) + 1
     for (group, reason), count in groups.items():
@@ -425,7 +403,7 @@ def _compare(
     relative to the magnitude of the expected array or, if larger, to the pair's number in ``scales``."""
     gaps, relative_gaps = [0.0], [0.0]
     for (expected, actual), scale in zip(pairs, scales, strict=False):
-        gaps.append(absolute_gap(actual, expected))
+        gaps.append(conditioning.absolute_gap(actual, expected))
         relative_gaps.append(relative_gap(actual, expected, scale))
     # NumPy's max, not Python's: a NaN in any step must win over every number
     return Difference(kind, name, len(pairs), float(np.max(gaps)), float(np.max(relative_gaps)), tolerance)
@@ -506,7 +484,7 @@ def inputs_of_domain(
     """Return random inputs, and whether they have no negative numbers because the model, with a logarithm or a power,
     is not finite with these. An input with declared ``values`` is drawn from these."""
     inputs = random_inputs(compiled, seed, given, scale)
-    if not any(isinstance(node.op, ops.Log | ops.Power) for node in all_nodes(compiled.model)):
+    if not any(isinstance(node.op, ops.Log | ops.Power) for node in ir.all_nodes(compiled.model)):
         return inputs, False
     free = free_inputs(compiled, given or {})
     positive = {name: np.abs(a) if name in free else a for name, a in inputs.items()}
@@ -530,7 +508,7 @@ def random_arrays(
     written = {o.name for o in compiled.expanded.outputs}
     cotangents = {
         name: np.asarray(drawn(seed, f"cotangent of {name}", types[name].shape), np.float32)
-        for name in differentiable_outputs(compiled.model)
+        for name in ir.differentiable_outputs(compiled.model)
         if name in written
     }
     inputs, positive = inputs_of_domain(compiled, weights, seed, given, scale)

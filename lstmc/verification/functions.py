@@ -10,22 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.verification.symbols import (
-    DIGITS,
-    Atom,
-    Monomial,
-    Number,
-    Rational,
-    algebra_of,
-    as_ratio,
-    exp,
-    inverse,
-    of_constant,
-    product_of,
-    rational,
-    shared_factors,
-    sum_of,
-)
+from lstmc.verification import symbols
+from lstmc.verification.symbols import Atom, Monomial, Number, Rational, algebra_of, product_of, sum_of
 
 SURE = 1e-9  # a difference beyond this share of the sum of magnitudes is more than rounding
 MEANINGS: Mapping[str, Callable[[complex], Any]] = {
@@ -44,10 +30,10 @@ MOST_CASES = 10  # comparisons in a number that is checked for 0 case by case
 def log(x: Number) -> Number:
     """Return log(x). Exponentials are taken out of x as factors: log(exp(y) z) is y + log(z)."""
     if x.value is not None:
-        return of_constant(np.log, x.value)
-    shared = shared_factors(x, positive=True)
-    rest = x.times(inverse(shared))
-    ratio = as_ratio(rest)
+        return symbols.of_constant(np.log, x.value)
+    shared = symbols.shared_factors(x, positive=True)
+    rest = x.times(symbols.inverse(shared))
+    ratio = symbols.as_ratio(rest)
     reduced = _without_squares(rest) if ratio is None else ratio
     last = algebra_of(x).function("log", rest) if reduced is rest and rest.value is None else log(reduced)
     whole = ((atom.operands[0] if atom.kind == "exp" else log(atom.operands[0]), by) for atom, by in shared)
@@ -65,8 +51,8 @@ def _without_squares(x: Number) -> Number:
             ((factors, scale), *others) = atom.operands[0].terms.items()
             if others or scale != 1 or len(factors) != 1 or factors[0][0].kind != "relu" or factors[0][1] != 1:
                 continue
-            half = 1 if exponent >= 2 else rational(Fraction(exponent) / 2)
-            r, e = Number.atom(atom, half), exp(factors[0][0].operands[0].scaled(half))
+            half = 1 if exponent >= 2 else symbols.rational(Fraction(exponent) / 2)
+            r, e = Number.atom(atom, half), symbols.exp(factors[0][0].operands[0].scaled(half))
             quotient = Number({Number.product(monomial, ((atom, -2 * half),)): value})
             reduced = sum_of(x.without((monomial,)), product_of(quotient, r + r * e - e))
             if half == 1 or len(reduced) <= len(x):
@@ -79,7 +65,7 @@ def symmetric(kind: str, function: Callable[[float], Any], sign: int) -> Callabl
 
     def normal(x: Number) -> Number:
         if x.value is not None:
-            return of_constant(function, x.value)
+            return symbols.of_constant(function, x.value)
         made = algebra_of(x).function
         return made(kind, -x).scaled(sign) if x.lead < 0 else made(kind, x)
 
@@ -155,7 +141,7 @@ def equal(x: Number, y: Number) -> bool:
     if gap.terms and _differ_at_a_point(x, y):
         return False
     scale = max((abs(value) for each in (x, y) for value in each.terms.values()), default=1)
-    while not all(abs(value) * 10**DIGITS <= scale for value in gap.terms.values()):
+    while not all(abs(value) * 10**symbols.DIGITS <= scale for value in gap.terms.values()):
         least: dict[Atom, Rational] = {}
         for atom, exponent in chain.from_iterable(gap.terms):
             if atom.kind == "value" or (atom.kind == "power" and exponent < 0):

@@ -240,7 +240,7 @@ def test_more_than_the_memory(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> 
     def failing(*arguments: object) -> None:
         raise MemoryError("Unable to allocate 8.00 GiB")
 
-    monkeypatch.setattr("lstmc.api.compiling.bound_weights", failing)
+    monkeypatch.setattr("lstmc.api.models.bound_weights", failing)
     assert refused(lstmc, "compile", *GRU) == "there is not enough memory: Unable to allocate 8.00 GiB\n"
 
 
