@@ -1,11 +1,8 @@
-"""The Caffe backend: its lists of passes, written out, and its class, which forwards to the module of each capability.
+"""The Caffe backend: its lists of passes, and its class, which forwards to the module of each capability.
 
-MODEL     rewrites that hold for all steps at once, on core ops
-LEGAL     core ops become layers, then layers that the target allows
-EXPANDED  every step's layers
-
-A target's file chooses the list (by ``layout``, ``time``, ``scans``, and whether LSTMUnit is allowed): this module
-names no target.
+Passes of stage MODEL rewrite all steps at once, on core ops; those of LEGAL turn core ops into layers, then layers that
+the target allows; those of EXPANDED write every step's layers. A target's file chooses the list: this module names no
+target.
 
 A form is another net that computes the same for one target; ``lstmc compile --tune`` measures which is fastest.
 ``unit``: LSTMUnit wherever there is a gate tail, which is the default. ``packed``: no LSTMUnit; one Sigmoid over
@@ -237,7 +234,6 @@ class CaffeBackend(RunsFiles):
         return known.reader_names()
 
     def reader(self, name: str) -> reader_executor.ReaderExecutor:
-        """Return a reader, which runs in its own processes from the first net on."""
         return reader_executor.ReaderExecutor(known.load_reader(name))
 
     def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:

@@ -20,10 +20,8 @@ from lstmc_caffe.ops import CaffeOp
 
 @dataclass(frozen=True)
 class FusedScan(CaffeOp, GeneratedScan):
-    """A generated layer that computes all steps of a scan; its body has core ops.
-
-    Operands that are weights are blobs of the layer; those come last.
-    """
+    """A generated layer that computes all steps of a scan; its body has core ops. Weights are its blobs, which come
+    last."""
 
     name = "caffe.FusedScan"
     type_name: str = ""
@@ -39,7 +37,6 @@ class FusedScan(CaffeOp, GeneratedScan):
         return range(first, operands)
 
     def typed(self) -> FusedScan:
-        """Return the layer with the type that its code decides."""
         return replace(self, type_name=code.layer_code(self.plan()).type)
 
     def in_numbers(self, products: ProductNumbers) -> FusedScan:
@@ -58,7 +55,8 @@ def scan_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     :class:`BackendError`, with the reason, for a scan for which no code can be generated."""
     scan = node.op
     assert isinstance(scan, Scan)
-    initial = tuple(_number(b, ref) for slot, ref in enumerate(args) if scan.role(slot) == "state")
+    first = [b.node(ref.node).op for slot, ref in enumerate(args) if scan.role(slot) == "state"]
+    initial = tuple(op.value if isinstance(op, caffe.DummyData) else None for op in first)
     body, dropouts = without_dropouts(scan.body)
     operands = in_layer_order(scan, args, [_masks(b, dropout, scan.length) for dropout in dropouts])
     try:
@@ -80,8 +78,3 @@ def _masks(b: Builder, dropout: Node, length: int) -> Ref:
     ones = caffe.DummyData((length, *dropout.types[0].shape), 1.0)
     (read,) = b.add(ones, names=(f"{name}/ones",), loc=dropout.loc)
     return b.add(caffe.DropoutLayer(dropout.op.ratio, own_draw(read)), read, names=(name,), loc=dropout.loc)[0]
-
-
-def _number(b: Builder, ref: Ref) -> float | None:
-    op = b.node(ref.node).op
-    return op.value if isinstance(op, caffe.DummyData) else None

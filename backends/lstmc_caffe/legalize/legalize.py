@@ -1,9 +1,6 @@
-"""Legalisation: rewrite core ops to Caffe layers by named rules. The result is a graph of the same meaning.
-
-Two passes prepare a model that is trained: transposed parameters get a node for each use, and packed parameters that no
-step has as a blob enter their scan as values. One pass prepares other models: values of layers and blobs get separate
-nodes.
-"""
+"""Legalisation: rewrite core ops to Caffe layers by named rules. Two passes prepare a model that is trained: transposed
+parameters get a node for each use, and packed parameters that no step has as a blob enter their scan as values. One
+pass prepares other models: values of layers and blobs get separate nodes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Rewrite the end of an LSTM's step as one LSTMUnit layer; the formulas of Caffe's layers for recognition.
-
-LSTMUnit expects the four gates packed in one value, and ``cont``: a sequence of 0 and 1 that multiplies the states, 0
-where a sequence begins. To reorder packed gates, the rows of the weights that compute them are reordered.
-"""
+"""Rewrite the end of an LSTM's step as one LSTMUnit layer; the formulas of Caffe's layers for recognition. LSTMUnit
+expects the four gates packed in one value, and ``cont``: a sequence of 0 and 1 that multiplies the states, 0 where a
+sequence begins. To reorder packed gates, the rows of the weights that compute them are reordered."""
 
 from __future__ import annotations
 
@@ -171,7 +169,6 @@ def indicator(graph: Graph, reset: Place, scan: Scan) -> Ref | None:
 
 
 def has_lstm_unit(scan: Scan) -> bool:
-    """Return whether a scan has a gate tail that becomes an LSTMUnit if it keeps its time axis."""
     return any(_of_rows(scan, tail) for tail in gate_tails(scan.body))
 
 

@@ -51,15 +51,12 @@ class ScanInModel:
     def states(self) -> list[Ref]:
         return [*map(Ref, self.scan.body.arguments("state"))]
 
-    def first(self, state: Ref) -> Ref:
-        names = self.scan.body.arguments()
-        return self.graph.args(self.node.name)[names.index(state.node)]
-
     def carried(self) -> dict[str, Output]:
         """Return the inputs that carry a state between batches, each with the output that gives its last value."""
         carried, outputs = {}, self.graph.carried()
+        first = dict(zip(self.scan.body.arguments(), self.graph.args(self.node.name), strict=True))
         for number, state in enumerate(self.states(), len(self.scan.step_outputs)):
-            ref, last = self.first(state), Ref(self.node.name, number)
+            ref, last = first[state.node], Ref(self.node.name, number)
             op = self.graph.node(ref.node).op
             if not isinstance(op, caffe.FilledInput) or ref.node not in outputs or op.fill != Constant(0):
                 continue
@@ -126,10 +123,8 @@ def _check_steps(where: ScanInModel, match: LSTM | RNN) -> None:
     for state in match.states:
         first = where.graph.node(state.initial.node)
         if not isinstance(first.op, caffe.DummyData) or first.op.value != 0:
-            raise where.mismatch(
-                f"%{state.arg.node} to start from zero (through a given first state Caffe's layer passes no gradient)",
-                where.text(state.initial),
-            )
+            zero = "to start from zero (through a given first state Caffe's layer passes no gradient)"
+            raise where.mismatch(f"%{state.arg.node} {zero}", where.text(state.initial))
 
 
 def _check_activation(where: ScanInModel, name: str, actual: Activation | None, expected: Op) -> None:
@@ -144,10 +139,8 @@ def _only_h(where: ScanInModel, lstm: LSTM) -> None:
     for number, name in enumerate([each.of for each in lstm.results] + last):
         readers = where.readers(number)
         if readers and not name.endswith("h"):
-            raise where.mismatch(
-                "h to be all that is read of the scan (Caffe's layer shows its states only without gradient)",
-                f"the {name} read by {', '.join(readers)}",
-            )
+            alone = "h to be all that is read of the scan (Caffe's layer shows its states only without gradient)"
+            raise where.mismatch(alone, f"the {name} read by {', '.join(readers)}")
 
 
 def _cont_input(where: ScanInModel, match: LSTM | RNN) -> Ref | None:
@@ -156,10 +149,8 @@ def _cont_input(where: ScanInModel, match: LSTM | RNN) -> Ref | None:
         return None
     cont = indicator(where.graph, match.reset, where.scan)
     if cont is None:
-        raise where.mismatch(
-            "what multiplies the states to be an input [T, N] of 0 and 1 (Caffe's layer passes no gradient to cont)",
-            where.at(match.reset),
-        )
+        marker = "an input [T, N] of 0 and 1 (Caffe's layer passes no gradient to cont)"
+        raise where.mismatch(f"what multiplies the states to be {marker}", where.at(match.reset))
     return cont
 
 
@@ -178,15 +169,12 @@ def _packed_gates(where: ScanInModel, gates: Mapping[str, Gate]) -> tuple[Ref, t
     if x is None or x.where != "sequence":
         names = ", ".join(sorted(where.name(at) for at in sequences))
         raise where.mismatch("one sequence that enters all gates", names)
-    blobs = (
-        _packed(where, {name: gate.entering[0].matrix for name, gate in gates.items()}),
-        _packed(where, {name: gate.biases[0] for name, gate in gates.items()}),
-        _packed(where, {name: gate.recurrent[0] for name, gate in gates.items()}),
-    )
-    order, *others = {order for _, order in blobs}
-    if others:
-        raise where.mismatch("one order of gates in W_x, b and W_h", ", ".join(order for _, order in blobs))
-    return x.ref, tuple(ref for ref, _ in blobs), order
+    w_x, order_x = _packed(where, {name: gate.entering[0].matrix for name, gate in gates.items()})
+    b, order_b = _packed(where, {name: gate.biases[0] for name, gate in gates.items()})
+    w_h, order_h = _packed(where, {name: gate.recurrent[0] for name, gate in gates.items()})
+    if not order_x == order_b == order_h:
+        raise where.mismatch("one order of gates in W_x, b and W_h", f"{order_x}, {order_b}, {order_h}")
+    return x.ref, (w_x, b, w_h), order_x
 
 
 def _packed(where: ScanInModel, parts: Mapping[str, Place | Matrix]) -> tuple[Ref, str]:

@@ -152,7 +152,6 @@ def _covering(
 
 
 def _row_of_one(b: Builder, number: Ref, count: int) -> Ref:
-    """Return a blob of one number, repeated ``count`` times, as a row."""
     one = _reshaped_blob(b, number, (1,))
     if count == 1:
         return one

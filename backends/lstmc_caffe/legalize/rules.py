@@ -1,8 +1,6 @@
-"""The rules of legalisation, found by entry point: the rules of this package, and of packages with further layers.
-
-An entry point of the group ``lstmc_caffe.rules`` names a module with a table ``RULES``: for each op, the rule that
-writes it as layers. For nets that are not trained, an optional table ``UNTRAINED_RULES`` takes precedence.
-"""
+"""The rules of legalisation, of this package and of others. An entry point of the group ``lstmc_caffe.rules`` names a
+module with a table ``RULES``: for each op, the rule that writes it as layers. For nets that are not trained, an
+optional table ``UNTRAINED_RULES`` takes precedence."""
 
 from __future__ import annotations
 

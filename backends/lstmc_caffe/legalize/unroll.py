@@ -1,8 +1,6 @@
-"""Time and wide layers in Caffe: cut a sequence into steps, join steps and share values, in trees of layers.
-
-Caffe's ``Net::AppendTop`` copies the whole message of a layer once for each of its tops, so a Slice (or an inserted
-Split) with T tops costs T x T to load. A tree of layers with at most ``FAN`` tops each costs T.
-"""
+"""Time and wide layers in Caffe: cut a sequence into steps, join steps and share values, in trees of layers. Caffe's
+``Net::AppendTop`` copies the whole message of a layer once for each of its tops, so a Slice (or an inserted Split) with
+T tops costs T x T to load. A tree of layers with at most ``FAN`` tops each costs T."""
 
 from __future__ import annotations
 
@@ -155,12 +153,9 @@ class LimitFan(Pass):
 
 @dataclass(frozen=True)
 class CaffeTimeAxis(TimeAxis):
-    """Time axis of layers: a sequence [T, N, ...] is viewed as [T*N, ...], so that a slice is a step [N, ...] without
-    an axis of time.
-
-    Steps that keep their axis, [1, N, ...], need no such view. No layer gets a top or bottom for every step: long
-    sequences are cut and joined, and values shared, by trees of layers.
-    """
+    """Time axis of layers: a sequence [T, N, ...] is viewed as [T*N, ...], so that a slice is a step [N, ...]. Steps
+    that keep their axis, [1, N, ...], need no such view. Long sequences are cut and joined, and values shared, by
+    trees."""
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
         """Return x [T, N, ...] as T values [N, ...], or as T values [1, N, ...] if the axis is ``kept``."""

@@ -1,7 +1,5 @@
-"""The Caffe layers that lstmc writes, each an op with its own meaning. ``CAFFE_OPS`` has all of them.
-
-``HOST_OPS`` are not layers but actions of the host, for targets whose blobs have other shapes than the model's values.
-"""
+"""The Caffe layers that lstmc writes, each an op with its own meaning: ``CAFFE_OPS``. ``HOST_OPS`` are not layers but
+actions of the host, for targets whose blobs have other shapes than the model's values."""
 
 from lstmc.ops.base import ops_in
 from lstmc_caffe.ops.base import *

@@ -1,8 +1,5 @@
-"""Inputs and outputs of a net: layers without bottoms, and the host's part of running it.
-
-The host fills blobs from the model's inputs, and reads the model's outputs. These actions are ops of the graph, so that
-it keeps the model's inputs and outputs, and can be interpreted. Of these ops only :class:`Feed` is a layer.
-"""
+"""Inputs and outputs of a net: layers without bottoms, and the host's part of running it, as ops: so the graph keeps
+the model's inputs and outputs, and can be interpreted. Of the host's ops only :class:`Feed` is a layer."""
 
 from __future__ import annotations
 

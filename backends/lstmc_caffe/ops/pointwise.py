@@ -14,23 +14,9 @@ from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 from lstmc_caffe.proto.net import other_settings
 
-__all__ = [
-    "AbsValLayer",
-    "BNLLLayer",
-    "DropoutLayer",
-    "ELULayer",
-    "ExpLayer",
-    "LRNLayer",
-    "LeakyReLU",
-    "LogLayer",
-    "PowerLayer",
-    "ReLULayer",
-    "RoundingPower",
-    "SigmoidLayer",
-    "SoftmaxLayer",
-    "StopGradientPower",
-    "TanHLayer",
-]
+__all__ = ["AbsValLayer", "BNLLLayer", "DropoutLayer", "ELULayer", "ExpLayer", "LRNLayer", "LeakyReLU", "LogLayer"]
+__all__ += ["PowerLayer", "ReLULayer", "RoundingPower", "SigmoidLayer", "SoftmaxLayer", "StopGradientPower"]
+__all__ += ["TanHLayer"]
 
 
 @dataclass(frozen=True)

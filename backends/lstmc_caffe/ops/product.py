@@ -18,16 +18,8 @@ from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
 from lstmc_caffe.proto.net import other_settings
 
-__all__ = [
-    "Bias",
-    "Eltwise",
-    "EmbedLayer",
-    "InnerProduct",
-    "RoundingScale",
-    "Scale",
-    "ScaleBias",
-    "TransposedInnerProduct",
-]
+__all__ = ["Bias", "Eltwise", "EmbedLayer", "InnerProduct", "TransposedInnerProduct"]
+__all__ += ["RoundingScale", "Scale", "ScaleBias"]
 
 
 @dataclass(frozen=True)
@@ -182,10 +174,8 @@ class Eltwise(CaffeOp):
 
 @dataclass(frozen=True)
 class _Broadcast(CaffeOp):
-    """x and y, where y has the shape of x's axes from ``axis`` on, ``num_axes`` of them.
-
-    ``learned``: y is the layer's own blob, and so a parameter; otherwise it is a second bottom.
-    """
+    """x and y, where y has the shape of x's axes from ``axis`` on, ``num_axes`` of them. A ``learned`` y is the layer's
+    own blob, and so a parameter; otherwise it is a second bottom."""
 
     operands = ("x", "y")
     axis: int = 1

@@ -60,13 +60,9 @@ class LSTMUnit(CaffeOp):
         forget = sigmoid(np.split(gates, 4, axis=2)[1])
         tanh_c = _tanh(outs[0])
         dc = cts[0] + cts[1] * o * (1 - tanh_c * tanh_c)
-        slopes = (
-            dc * g * i * (1 - i),
-            dc * c_prev * f * (1 - forget),
-            cts[1] * tanh_c * o * (1 - o),
-            dc * i * (1 - g * g),
-        )
-        return dc * f, np.concatenate(slopes, axis=2), (dc * forget * c_prev).sum(axis=2)
+        di, df = dc * g * i * (1 - i), dc * c_prev * f * (1 - forget)
+        do, dg = cts[1] * tanh_c * o * (1 - o), dc * i * (1 - g * g)
+        return dc * f, np.concatenate((di, df, do, dg), axis=2), (dc * forget * c_prev).sum(axis=2)
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

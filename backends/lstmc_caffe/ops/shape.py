@@ -1,8 +1,6 @@
 """Layers that move elements, or sum them up: along axes, or as losses and scores, which have one top without axes.
-
-Caffe's loss layers have a ``loss_weight`` of 1 by default (``loss_layer.cpp``), so 0 is always written;
-``train/net.py`` sets the weight of the loss that training minimises.
-"""
+Caffe's losses have a ``loss_weight`` of 1 by default (``loss_layer.cpp``), so 0 is always written; ``train/net.py``
+sets the weight of the loss that training minimises."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """The messages of Caffe's protocol in protobuf, one field of a layer by its path, and the misspelt fields of a text.
-
-The messages are built from a table, in a descriptor pool of their own, so that an installed pycaffe's ``caffe`` package
-can be in the same process. A test compares every field with the installed Caffe's own.
-"""
+The messages come from a table, into a descriptor pool of their own, so that an installed pycaffe's ``caffe`` package
+can be in the same process. A test compares every field with the installed Caffe's own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""Elementwise functions, sums and products by the layers of a target: Eltwise, Power, Scale, Bias, Concat.
-
-A call of ``form.layer`` marked "refused" raises BackendError, because the target has no layer for that op.
-"""
+"""Elementwise functions, sums and products by the layers of a target: Eltwise, Power, Scale, Bias, Concat. A call of
+``form.layer`` marked "refused" raises BackendError, because the target has no layer for that op."""
 
 from __future__ import annotations
 
@@ -121,11 +119,8 @@ def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
 
 
 def broadcast(form: Form, op: caffe.Bias | caffe.Scale, args: Refs) -> Refs:
-    """Write x + y or x * y, where y covers only some axes of x.
-
-    A learned y becomes the blob of a Bias or Scale layer, or a Scale of ones turns it into a value. A computed y is
-    repeated to x's shape, and an Eltwise combines both.
-    """
+    """Write x + y or x * y, where y covers only some axes of x. A learned y becomes the blob of a Bias or Scale layer,
+    or a Scale of ones turns it into a value. A computed y is repeated to x's shape for an Eltwise."""
     x, y = args
     shape = form.shape(x)
     if op.learned and form.rows:
@@ -156,11 +151,8 @@ def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
 
 
 def _of_columns(form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref) -> tuple[caffe.Bias | caffe.Scale, Ref, Ref]:
-    """Return a Bias or Scale with a learned y as a layer on a matrix, and x and y in their new shapes.
-
-    The layer covers the whole matrix if y has all axes of x and the target allows it, otherwise the matrix's columns:
-    then y is repeated for the axes of x that it lacks.
-    """
+    """Return a Bias or Scale with a learned y as a layer on a matrix, and x and y in their new shapes. The layer covers
+    the whole matrix if it may, else the matrix's columns: then y is repeated for the axes of x that it lacks."""
     shape, stop = form.shape(x), op.axis + op.num_axes
     lead, trail = prod(shape[: op.axis]), prod(shape[stop:])
     matrix = matrix_shape(form.b, x)
@@ -267,8 +259,7 @@ def _exp_by_tanh(form: Form, x: Ref, name: str) -> Ref:
 
 
 def _exp_by_sigmoid(form: Form, x: Ref, name: str) -> Ref:
-    """Return exp(x) without a division, as exp(-n) times exp(p): x is p - n, where p and n are not negative and one is
-    0.
+    """Return exp(x) without a division, as exp(-n) exp(p): x is p - n, both are not negative, and one is 0.
 
     exp(-n) is (2 z / (1 - z)) ** 16 where z = sigmoid(-n / 16 - ln 2). Here z is in (0, 1/3], the ratio is z times a
     polynomial of z, and a Sigmoid computed by tanh is accurate for such z. exp(p) is 1 + m, where m = expm1(p): expm1(p

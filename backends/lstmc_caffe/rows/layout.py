@@ -1,7 +1,5 @@
-"""The layout in two dimensions: values as matrices, blobs of fixed numbers, and the layers that a target accepts.
-
-A view, ``caffe.View``, is a value in another shape and no layer; the pass ``settle_views`` removes all views.
-"""
+"""The layout in two dimensions: values as matrices, blobs of fixed numbers, and the layers that a target accepts. A
+view, ``caffe.View``, is a value in another shape and no layer; the pass ``settle_views`` removes all views."""
 
 from __future__ import annotations
 
@@ -276,7 +274,6 @@ class _Writer:
         return self._layer(node, name, replace(op, bias=True), x, matrix, zeros)
 
     def _layer(self, node: Node, name: str, op: caffe.CaffeOp, *args: Ref) -> Ref:
-        """Add a layer of one top that has the node's place in the source and its step. Return the top."""
         if name == node.name:
             return self.b.copy(node, args, op)[0]
         return self.b.add(op, *args, names=(name,), loc=node.loc, steps=(node.step,))[0]
@@ -324,7 +321,6 @@ class Form:
         return self.b.type(ref).shape
 
     def fits(self, op: caffe.CaffeOp, *types: TensorType) -> bool:
-        """Return whether a layer on operands of these types may be written."""
         return not self._against(op, types)
 
     def _against(self, op: caffe.CaffeOp, types: Sequence[TensorType]) -> list[Violation]:

@@ -38,10 +38,8 @@ def _blob_of_value(b: Builder, x: Ref) -> Ref | None:
 @dataclass(frozen=True)
 class RowsTimeAxis(TimeAxis):
     """Time axis of matrices: a sequence [T, N, ...] is the matrix [T*N, ...], cut and joined by trees of layers.
-
-    For a target without Slice, each step is a separate blob: inputs are fed and outputs read step by step, and a
-    parameter's steps are pieces of its blob, each with a layer that returns its value.
-    """
+    Without Slice each step is a separate blob: inputs are fed and outputs read step by step, and a parameter's steps
+    are pieces of its blob, each with a layer that returns its value."""
 
     target: Target
 

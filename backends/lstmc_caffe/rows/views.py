@@ -176,7 +176,6 @@ class _Settler:
         return source if copies == list(steps) else self.b.add(caffe.HostStack(), *copies, names=(output.name,))[0]
 
     def _output_view(self, output: Output, source: Ref) -> Ref:
-        """Return the output in the output's old shape: the blob, or a view of it."""
         ref, old = output.ref, self.graph.node(output.ref.node)
         view, steps = caffe.View(self.graph.type(ref).shape), (old.of_step(ref.out),)
         return reshaped(self.b, source, view, (old.names[ref.out],), old.loc, steps)
@@ -223,9 +222,6 @@ class _Settler:
         )
 
 
-FIT_RULES = {caffe.Feed: "fit_step", caffe.HostInput: "fit_input"}  # else fit_layer
-
-
 @graph_pass()
 def fit_readers(graph: Graph, counts: Counter[str]) -> Graph:
     """Give elementwise layers and constants the shape in which their neighbours write and read them.
@@ -238,7 +234,8 @@ def fit_readers(graph: Graph, counts: Counter[str]) -> Graph:
     A step [N], such as an indicator or a mask, is one row, until a broadcast along the other axes needs it as a column.
     """
     shapes = _shapes(graph)
-    counts.update(FIT_RULES.get(type(graph.node(name).op), "fit_layer") for name in shapes)
+    rules = {caffe.Feed: "fit_step", caffe.HostInput: "fit_input"}
+    counts.update(rules.get(type(graph.node(name).op), "fit_layer") for name in shapes)
     feeds: dict[Ref, Ref] = {}  # input -> the blob that layers read; values are still carried to the input
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs:
@@ -259,9 +256,7 @@ def fit_readers(graph: Graph, counts: Counter[str]) -> Graph:
             (row,) = b.add(Concat(0), *(row,) * count, names=(f"{b.node(row.node).names[row.out]}/repeated",))
             return b.copy(node, (x, row))
         read = [shape or graph.type(ref).shape for ref in old]
-        return b.copy(
-            node, [ref if b.type(ref).shape == s else viewed(b, ref, s) for ref, s in zip(args, read, strict=True)]
-        )
+        return b.copy(node, [viewed(b, ref, seen) for ref, seen in zip(args, read, strict=True)])
 
     return rewrite(graph, visit) if shapes else graph
 

@@ -1,8 +1,6 @@
-"""Caffe's layers other than recurrent ones as steps of a description: the computation of each type in inference.
-
-A layer that an op models is read as that op, which refuses fields that it does not model; the fields of other layers as
-``src/caffe/layers/*_layer.cpp`` reads them.
-"""
+"""Caffe's layers other than recurrent ones as steps of a description: the computation of each type in inference. A
+layer that an op models is read as that op, which refuses fields that it does not model; the fields of other layers as
+``src/caffe/layers/*_layer.cpp`` reads them."""
 
 from __future__ import annotations
 
@@ -43,7 +41,6 @@ class LayerCall:
         return tuple(TensorType(tuple(int(s) for s in self.layers.shape(x))) for x in self.xs)
 
     def is_always(self, x: str, value: float) -> bool:
-        """Return whether a bottom is a constant whose elements all equal ``value``."""
         weight = self.layers.builder.params.get(x)
         return weight is not None and not weight.sources and bool(np.all(weight.make() == value))
 
@@ -197,9 +194,9 @@ def _exponential(g: LayerCall) -> str:
     param = g.message.exp_param if exp else g.message.log_param
     base, scale, shift = (field_value(param, field) for field in ("base", "scale", "shift"))
     y, ln = g.layers.affine(g.x, scale, shift), 1.0 if base == -1 else log(base)
-    return g.layers.apply("exp", g.layers.affine(y, ln, 0.0)) if exp else g.layers.affine(
-        g.layers.apply("log", y), 1 / ln, 0.0
-    )  # fmt: skip
+    if exp:
+        return g.layers.apply("exp", g.layers.affine(y, ln, 0.0))
+    return g.layers.affine(g.layers.apply("log", y), 1 / ln, 0.0)
 
 
 def _reduction(g: LayerCall) -> str:

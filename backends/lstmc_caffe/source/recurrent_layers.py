@@ -1,8 +1,6 @@
-"""Caffe's LSTM and RNN layers as a description: one model of all such layers of a net; and its compiled parts.
-
-Bottoms (``recurrent_layer.cpp``): x [T, N, ...], cont [T, N], an optional static input [N, ...], and with
-``expose_hidden`` the initial states [1, N, H]. Tops: h [T, N, H], and with ``expose_hidden`` the final states.
-"""
+"""Caffe's LSTM and RNN layers as a description: one model of all such layers of a net; and its compiled parts. Bottoms
+(``recurrent_layer.cpp``): x [T, N, ...], cont [T, N], an optional static input [N, ...], and with ``expose_hidden`` the
+initial states [1, N, H]. Tops: h [T, N, H], and with ``expose_hidden`` the final states."""
 
 from __future__ import annotations
 
@@ -41,11 +39,9 @@ class Imported:
     outputs: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
-def describe_layers(
-    layers: Sequence[Layer], origin: str, tops_by_layer: Sequence[Sequence[str]]
-) -> tuple[Net, Imported]:
-    """Return the description of all recurrent layers, and the net's blob of each input and output. ``tops_by_layer``
-    are the tops of all layers: a blob has a new version for each layer that writes it."""
+def describe_layers(layers: Sequence[Layer], origin: str, written: Sequence[Sequence[str]]) -> tuple[Net, Imported]:
+    """Return the description of all recurrent layers, and the net's blob of each input and output. ``written`` are the
+    tops of all layers of the net: a blob has a new version for each layer that writes it."""
     builder, imported = NetBuilder("net", origin), Imported()
     refusals = [refusal for layer in layers for refusal in refusals_of(layer)]
     if refusals:
@@ -54,7 +50,7 @@ def describe_layers(
     for layer in layers:
         operands = []
         for name, shape in zip(layer.message.bottom, layer.bottoms, strict=True):
-            version = max((at for at, tops in enumerate(tops_by_layer[: layer.place]) if name in tops), default=-1)
+            version = max((at for at, tops in enumerate(written[: layer.place]) if name in tops), default=-1)
             if name in layer.fixed:
                 values[name, version] = builder.param(number(layer.fixed[name], "a constant that was given"), name)
             elif (name, version) not in values:

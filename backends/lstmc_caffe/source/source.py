@@ -48,13 +48,14 @@ class CaffeHostNet:
         """Return a description of the whole net, with real Caffe to run the net's layers."""
         net, spans = net_from_text(self.text), layer_fields(self.text)
         blobs = _blobs_of(net, RawNet.FromString(self.caffemodel))
-        described, whole = whole_net.WholeNetReader(net, blobs, self.origin, self.hints).whole()
-        shapes = {blob: tuple(map(int, described.inputs[name])) for name, blob in whole.inputs.items()}
-        layers = (self.text[spans[place].start : spans[place].stop] for place in whole.places)
-        shapes |= {blob: array.shape for blob, array in whole.fixed.items()}
+        reader = whole_net.WholeNetReader(net, blobs, self.origin, self.hints)
+        described = reader.whole()
+        shapes = {blob: tuple(map(int, described.inputs[name])) for name, blob in reader.inputs.items()}
+        layers = (self.text[spans[place].start : spans[place].stop] for place in reader.places)
+        shapes |= {blob: array.shape for blob, array in reader.constants.items()}
         text = "\n".join((whole_net.input_text(shapes), *layers))
-        fed = {blob: name for name, blob in whole.inputs.items()}
-        nets = [whole_net.RuntimeNet(text, fed, whole.outputs, whole.fixed)]
+        fed = {blob: name for name, blob in reader.inputs.items()}
+        nets = [whole_net.RuntimeNet(text, fed, reader.outputs, reader.constants)]
         return SourceNet(described, "Caffe", None, whole_net.CaffeRuntime(nets, self.caffemodel))
 
     def files(self, artifact: Artifact, target: str) -> dict[str, bytes]:
@@ -260,28 +261,24 @@ def _first_unknown(layers: Sequence[Any], shapes: Shapes, place: int, names: Col
 
 
 def _unwritten_bottom(message: Any, blob: str, near: str) -> Refusal:
-    """Return the refusal of a layer with a bottom that no layer before it writes; ``near`` names the nearest blob."""
     mend = near.removeprefix(": ") or "check the net in Caffe"
     return Refusal(label(message), "bottoms", blob, "no layer before it writes that", mend)
 
 
 def _blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Mapping[int, Sequence[Weight]]:
     """Return the blobs of each layer, of ``types`` or all, by its index; raise RefusedError for one not float32."""
-    stored = {(layer.name, layer.type): layer for layer in trained.layer}
+    stored = {(layer.name, layer.type): layer.blobs for layer in trained.layer}
     shared: dict[str, Weight] = {}
     blobs = {}
     for place, message in enumerate(net.layer):
         if types is not None and message.type not in types:
             continue
-        layer = stored.get((message.name, message.type))
         sharing = {index: spec.name for index, spec in enumerate(message.param) if spec.name}
-        own = [] if layer is None else [
-            _weight(sharing.get(index), layer.name, index, blob) for index, blob in enumerate(layer.blobs)
-        ]  # fmt: skip
+        read = enumerate(stored.get((message.name, message.type), ()))
+        own = [_weight(sharing.get(index), message.name, index, blob) for index, blob in read]
         own = [shared.setdefault(sharing[i], blob) if i in sharing else blob for i, blob in enumerate(own)]
-        if not own:  # a layer whose blobs are all shared need not be in the file
-            own = [shared[name] for name in sharing.values() if name in shared]
-        blobs[place] = own
+        # a layer whose blobs are all shared need not be in the file
+        blobs[place] = own or [shared[name] for name in sharing.values() if name in shared]
     return blobs
 
 

@@ -34,16 +34,6 @@ _UNUSED = ("Accuracy", "HDF5Output")  # and all losses: no net that is used has 
 _SHARING = ("Reshape", "Flatten", "Split")  # layers whose tops have the memory of their bottom (``ShareData``)
 
 
-@dataclass(frozen=True)
-class Whole:
-    """The blobs of a description's inputs and outputs, and the indices of the layers in it."""
-
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-    places: tuple[int, ...]
-    fixed: Mapping[str, Array]  # blobs that are inputs of the net, and constants of the description
-
-
 def in_use(message: Any) -> bool:
     """Return whether Caffe has a layer in the phase TEST, at level 0, without stages (``Net<Dtype>::FilterNet``)."""
     return any(map(_met, message.include)) if message.include else not any(map(_met, message.exclude))
@@ -67,16 +57,17 @@ class WholeNetReader:
         self.unknown: set[str] = set()  # blobs of unknown shape
         self.unread: dict[str, None] = {}
         self.parts: dict[str, Sequence[str]] = {}  # a blob that a Slice wrote, with all that it wrote
-        self.inputs: dict[str, str] = {}
+        self.inputs: dict[str, str] = {}  # the net's blob of each input of the description
+        self.outputs: dict[str, str] = {}  # and of each output
         self.constants: dict[str, Array] = {}  # inputs that are constants
         self.fixed: dict[str, Array] = {}  # constants that no layer has overwritten
         self.refusals: list[Refusal] = []
         self.refused: set[str] = set()  # blobs that refused layers write
         self.recurrent: list[Layer] = []
-        self.places: list[int] = []
+        self.places: list[int] = []  # of the layers in the description
 
-    def whole(self) -> tuple[Net, Whole]:
-        """Return the description and its blobs; raise RefusedError for refused layers, SourceError without inputs."""
+    def whole(self) -> Net:
+        """Return the description; raise RefusedError for refused layers, SourceError without inputs."""
         for name, shape in old_inputs(self.net).items():
             self._input(name, shape)
         for place, message in enumerate(self.net.layer):
@@ -85,13 +76,10 @@ class WholeNetReader:
                 self._layer(place, message)
         if self.refusals:
             raise RefusedError(self.origin, self.refusals)
+        whole = self.unread.keys() & self.parts.keys()
         # unread pieces of a Slice whose other pieces are read
-        remains = [
-            top
-            for top in self.unread
-            if any(part not in self.unread or part not in self.parts for part in self.parts.get(top, ()))
-        ]
-        outputs = {self.builder.output(top, self.values[top]): top for top in self.unread if top not in remains}
+        remains = [top for top in self.unread if not whole.issuperset(self.parts.get(top, ()))]
+        self.outputs = {self.builder.output(top, self.values[top]): top for top in self.unread if top not in remains}
         if remains:
             self.builder.notes.append(f"No outputs: {', '.join(remains)}, which a Slice had to name and nothing reads.")
         self.builder.notes += notes_of(self.recurrent)
@@ -100,8 +88,8 @@ class WholeNetReader:
             constants = ", ".join(top for layer in self.net.layer if layer.type == "DummyData" for top in layer.top)
             why = f"; give the shapes of those that are to be fed of {constants} (DummyData)" if constants else ""
             raise SourceError(f"{self.origin}: it has no inputs{why}")
-        inputs = {name: blob for name, blob in self.inputs.items() if name in net.inputs}
-        return net, Whole(inputs, outputs, tuple(self.places), self.constants)
+        self.inputs = {name: blob for name, blob in self.inputs.items() if name in net.inputs}
+        return net
 
     def _input(self, blob: str, shape: Sequence[int] | None) -> None:
         """Add an input of the net: as input of the description, constant from the user, or of unknown shape."""

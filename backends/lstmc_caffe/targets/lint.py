@@ -1,8 +1,6 @@
-"""The linter: check any net's prototxt against a target's rules, and against known faults of its runtimes.
-
-A layer that is one of our ops has the shapes that the op infers; others follow Caffe's own ``Reshape`` of that layer
-(``src/caffe/layers/*_layer.cpp``). Unknown shapes are reported, never guessed.
-"""
+"""The linter: check any net's prototxt against a target's rules, and against known faults of its runtimes. A layer that
+is one of our ops has the shapes that the op infers; others follow Caffe's own ``Reshape`` of that layer
+(``src/caffe/layers/*_layer.cpp``). Unknown shapes are reported, never guessed."""
 
 from __future__ import annotations
 
@@ -387,7 +385,6 @@ def _field_problems(rule: Restriction, layer: Any) -> Iterator[Pair]:
 
 
 def _axes_problems(rule: Restriction, blobs: Iterable[tuple[str, Shape | None]]) -> Iterator[Pair]:
-    """Yield what was found and what is expected for each blob whose number of axes the rule does not allow."""
     for name, shape in blobs:
         if shape is not None and len(shape) not in rule.axes:
             found = f"blob {name} is {list(shape)}, with {_count(len(shape), 'axis', 'axes')}"

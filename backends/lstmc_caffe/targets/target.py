@@ -1,8 +1,6 @@
-"""Targets as data: the layers that a runtime accepts, each restriction with its reason and its source.
-
-The compiler asks a target which layers to write; the linter checks any net against the same restrictions. A target is a
-TOML file of this package, of a plug-in, or any by its path; one with a ``base`` states only the differences.
-"""
+"""Targets as data: the layers that a runtime accepts, each restriction with its reason and its source. The compiler
+asks a target which layers to write; the linter checks any net. A target is a TOML file of this package, of a plug-in,
+or any by its path; one with a ``base`` states only the differences."""
 
 from __future__ import annotations
 
@@ -235,7 +233,6 @@ class Target:
 
     @property
     def in_place(self) -> bool:
-        """Whether a layer may overwrite its bottom."""
         return all(rule.in_place for rule in self.restrictions_on(ANY_LAYER))
 
     @property
