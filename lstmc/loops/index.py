@@ -51,11 +51,8 @@ class Index:
         digits: list[Digit] = []
         for digit in sorted((*self.digits, *other.digits), key=lambda digit: (digit.of is not None, digit.divisor)):
             last = digits[-1] if digits else None
-            if (
-                last
-                and last.of is digit.of is None
-                and (digit.divisor, digit.stride) == (last.divisor * last.size, last.stride * last.size)
-            ):
+            after = last and (last.divisor * last.size, last.stride * last.size)
+            if last and last.of is digit.of is None and (digit.divisor, digit.stride) == after:
                 digits[-1] = replace(last, size=last.size * digit.size)
             else:
                 digits.append(digit)

@@ -199,10 +199,6 @@ def with_array(work: W, old: Array, new: Array) -> W:
     return cast(W, moved)
 
 
-FIRST_CACHE = 2**12  # floats of a part's states: 16 KiB, because a backward pass also has a gradient of each
-MOST_PARTS = 64
-
-
 @dataclass(frozen=True)
 class Phases:
     """The loops of a step in three phases: ``before`` runs for all steps; ``inside``, the loops on large states, for

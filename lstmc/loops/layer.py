@@ -79,12 +79,8 @@ class GenerateLoops(NodePass):
                 first, first_dropouts = _generated(other, initial)
                 if not first.plan().rows.fixed:
                     fixed, scan, generated, dropouts = False, other, first, first_dropouts
-                    args = tuple(
-                        [
-                            b.add(Transpose(int(scan.role(slot) == "x")), ref)[0] if slot in slots else ref
-                            for slot, ref in enumerate(args)
-                        ]
-                    )
+                    swaps = {slot: Transpose(int(scan.role(slot) == "x")) for slot in slots}
+                    args = tuple([b.add(swaps[i], ref)[0] if i in swaps else ref for i, ref in enumerate(args)])
         except BackendError:
             return None
         if fixed and self.any_batch:
@@ -182,11 +178,8 @@ def _masks(b: Builder, dropout: Node, length: int) -> Ref:
 
 def plan_text(plan: plans.Plan) -> str:
     """Return the plan as text, for any T and N."""
-    sizes = (
-        "N and T are what its bottoms have"
-        if not plan.rows.fixed
-        else f"rows depend on each other: N is {plan.rows.batch}"
-    )
+    fixed = f"rows depend on each other: N is {plan.rows.batch}"
+    sizes = fixed if plan.rows.fixed else "N and T are what its bottoms have"
     order = ", from the last step to the first" if plan.reverse else ""
     lines = [f"layer {quoted(plan.name, 'comment')}: {sizes}{order}"]
     lines += [f"  {_each_step(title, works)}" for title, works in _passes(plan)]

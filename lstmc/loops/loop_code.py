@@ -12,7 +12,7 @@ from typing import Any
 from lstmc import ops
 from lstmc.ir import Graph, Node, Ref
 from lstmc.loops.index import Index, counter, covering, moved, offset_of
-from lstmc.loops.memory import Loop, Place, Sink, Store, Value, sum_lines
+from lstmc.loops.memory import Loop, Place, Places, Sink, Store, Value, sum_lines
 from lstmc.ops.pointwise import covered_axes
 from lstmc.text import Names, quoted
 
@@ -94,7 +94,7 @@ LIGHT: tuple[type[ops.Op], ...] = (*ELEMENT, *MOVES, ops.Sum)  # cheaper in a lo
 class Values:
     """The values of a graph; ``sources`` are the places in memory of the values known before the graph runs."""
 
-    def __init__(self, graph: Graph, sources: dict[Ref, Place], moves: tuple[type[ops.Op], ...] = MOVES) -> None:
+    def __init__(self, graph: Graph, sources: Places, moves: tuple[type[ops.Op], ...] = MOVES) -> None:
         self.graph, self.sources, self._moves = graph, sources, moves
 
     def moves(self, node: Node) -> bool:
@@ -144,12 +144,7 @@ class LoopCode:
     language, expressions = CPP, ELEMENT
 
     def __init__(
-        self,
-        values: Values,
-        memory: Mapping[Ref, Place],
-        stores: Mapping[Ref, Sequence[Sink]],
-        within: Set[str],
-        names: Names,
+        self, values: Values, memory: Places, stores: Mapping[Ref, Sequence[Sink]], within: Set[str], names: Names
     ) -> None:
         self.values, self._memory, self._stores, self._within, self._unique = values, memory, stores, within, names
         self._names: dict[str, str] = {}

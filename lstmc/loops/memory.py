@@ -168,6 +168,9 @@ class Place:
         return f"{alone.of_row} + part * {self.array.floats(0, 1)}"
 
 
+Places = dict[Ref, Place]
+
+
 @dataclass(frozen=True)
 class Sink:
     """A place where the value ``ref`` is written, or added if ``add``; ``node`` and ``slot`` name a join that has

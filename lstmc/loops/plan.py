@@ -12,16 +12,18 @@ from dataclasses import dataclass, replace
 
 from lstmc.errors import BackendError, LstmcError, PassError
 from lstmc.ir import Builder, Graph, GraphValue, Node, Ref, Scan
-from lstmc.loops import large_states
 from lstmc.loops.large_states import Phases, Recomputation, crossing, in_parts, in_phases, in_place, with_array
 from lstmc.loops.loop_code import CHEAP, MOVES
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.loops.memory import Array, Kind, Loop, Outer, Place, Sink, Task, cpp_names
+from lstmc.loops.memory import Array, Kind, Loop, Outer, Place, Places, Sink, Task, cpp_names
 from lstmc.loops.rows import Rows, rows_of
 from lstmc.loops.schedule import Products, check_ops
 from lstmc.ops import Add, Arg, Full, Leaf, Linear, Reshape, Sum, Transpose
 from lstmc.passes import Cse, Simplify
 from lstmc.types import TensorType
+
+FIRST_CACHE = 2**12  # floats of a part's states: 16 KiB, because a backward pass also has a gradient of each
+MOST_PARTS = 64
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,10 @@ def _parts_of(plan: Plan) -> int:
     possible number; 1 if the large states fit already, or cannot be divided."""
     large = [state.top.size for state in plan.states if state.saved]
     phases = _phases_of(plan)
-    if phases is None or sum(large) <= large_states.FIRST_CACHE:
+    if phases is None or sum(large) <= FIRST_CACHE:
         return 1
-    enough = -(-sum(large) // large_states.FIRST_CACHE)
-    numbers = [n for n in range(2, large_states.MOST_PARTS + 1) if all(size % n == 0 for size in large)]
+    enough = -(-sum(large) // FIRST_CACHE)
+    numbers = [n for n in range(2, MOST_PARTS + 1) if all(size % n == 0 for size in large)]
     numbers.sort(key=lambda n: (n < enough, abs(n - enough)))
     return next((n for n in numbers if in_parts(phases, n, lambda array: array) is not None), 1)
 
@@ -164,9 +166,9 @@ class _Planner:
         self.shapes[unique] = type_.shape
         return Array(kind, number, unique, type_.size, rows, time)
 
-    def _arguments(self, outputs: int) -> dict[Ref, Place]:
+    def _arguments(self, outputs: int) -> Places:
         """Make arrays for the body's arguments and for their gradients. Return the place of each argument."""
-        sources: dict[Ref, Place] = {}
+        sources: Places = {}
         values = iter(self.initial)
         for slot, (arg, mapped) in enumerate(zip(self.body.body_args(), self.rows.mapped, strict=True)):
             role, ref, rows = self.scan.role(slot), Ref(arg.name), mapped
@@ -209,24 +211,11 @@ class _Planner:
             steps = in_place(steps, state, following, self._next)
         again = self._recomputing_work(sources, kept, states)
         back = self._backward(sources, kept, outputs, again)
-        plan = Plan(
-            self.scan.body.name,
-            self.rows,
-            self.scan.reverse,
-            self.shapes,
-            tuple(self.bottoms),
-            tuple(self.weights),
-            outputs,
-            tuple(states),
-            tuple(self.made),
-            tuple(self.gradients.values()),
-            tuple(self.top_diffs),
-            tuple(steps),
-            self.again.chunk,
-            tuple(again),
-            *back,
-            numbers=self.numbers,
-        )
+        blobs = self.shapes, tuple(self.bottoms), tuple(self.weights), outputs
+        memory = tuple(states), tuple(self.made), tuple(self.gradients.values()), tuple(self.top_diffs)
+        works = tuple(steps), self.again.chunk, tuple(again), *back
+        fields = self.scan.body.name, self.rows, self.scan.reverse, *blobs, *memory, *works, self.numbers
+        plan = Plan(*fields)
         return plan if self.parts == 1 else self._with_parts(plan)
 
     def _with_parts(self, plan: Plan) -> Plan:
@@ -287,11 +276,11 @@ class _Planner:
         """Return the place of a state's value after the current step."""
         return Place(state.kept, 0, 0 if self.scan.reverse else 1)
 
-    def _in_chunk(self, sources: dict[Ref, Place], states: list[State]) -> dict[Ref, Place]:
+    def _in_chunk(self, sources: Places, states: list[State]) -> Places:
         """Return the places of the sources of a step, with states in the arrays that recomputation has filled."""
         return sources | {ref: self._before(state) for ref, state in zip(self.following, states, strict=True)}
 
-    def _recomputing_work(self, sources: dict[Ref, Place], kept: dict[Ref, Place], states: list[State]) -> list[Task]:
+    def _recomputing_work(self, sources: Places, kept: Places, states: list[State]) -> list[Task]:
         """Return the work of a step that recomputes large states, and other values that are stored for a chunk only."""
         of_step = {ref: place for ref, place in kept.items() if not place.array.window}
         sinks = [Sink(self.following[Ref(state.name)], self._after(state)) for state in states if state.saved]
@@ -299,19 +288,13 @@ class _Planner:
         known = self._in_chunk(sources, states) | of_step
         return Products(self.body, known, self.made, self.names, self.numbers).work(sinks, ())[0]
 
-    def _kept(self, sources: dict[Ref, Place], stored: dict[Ref, Place]) -> dict[Ref, Place]:
+    def _kept(self, sources: Places, stored: Places) -> Places:
         """Return the places of what the backward pass reads: results of expensive ops, stored for every step. A value
         that is larger than its operands is stored for a chunk, and its expensive operands for every step."""
         own, needed = {node.name for node in self.body}, self.back.needed()
-        places: dict[Ref, Place] = {}
-        targets = [
-            ref
-            for node in self.back
-            if node.name not in own and node.name in needed
-            for ref in self.back.args(node.name)
-            if ref.node in own
-        ]
-        stack = list(dict.fromkeys([*targets, *self.again.states.values()]))
+        places: Places = {}
+        read = [ref for node in self.back if node.name in needed - own for ref in self.back.args(node.name)]
+        stack = list(dict.fromkeys([*(ref for ref in read if ref.node in own), *self.again.states.values()]))
         while stack:
             ref = stack.pop()
             node = self.body.node(ref.node)
@@ -344,7 +327,7 @@ class _Planner:
         return self._without_sums(sinks, outers), outers
 
     def _backward(
-        self, sources: dict[Ref, Place], kept: dict[Ref, Place], outputs: tuple[Array, ...], again: list[Task]
+        self, sources: Places, kept: Places, outputs: tuple[Array, ...], again: list[Task]
     ) -> tuple[tuple[Task, ...], tuple[Outer, ...], tuple[str, ...], tuple[tuple[Array, Array], ...] | None]:
         """Return the last fields of the plan for the backward pass: the products and loops of a step, the products over
         all steps, the names of the forward nodes that a step repeats, and the sums over rows."""
@@ -373,16 +356,13 @@ class _Planner:
             for state in states:
                 steps = in_place(steps, state.gradient[0], next_ones[state.name], self._next)
         shared = dict.fromkeys(sink.place.array for sink in sinks if sink.add and not sink.place.array.rows)
-        row_sums: tuple[tuple[Array, Array], ...] | None = None
-        if not any(array.time for array in shared):
-            apart = self.again.chunk and _is_of_loops((*again, *steps))
-            row_sums = tuple(
-                (array, self._buffer(f"{array.name}_rows", array.size, True, False)) for array in shared if apart
-            )
+        over_time, apart = any(a.time for a in shared), self.again.chunk and _is_of_loops((*again, *steps))
+        summed = [array for array in shared if apart and not over_time]
+        sums = tuple((array, self._buffer(f"{array.name}_rows", array.size, True, False)) for array in summed)
         own = {node.name for node in self.body}
         run = [node.name for group in schedule.groups for node in group.nodes]
         nodes_again = tuple(name for name in (*run, *sorted(schedule.within)) if name in own)
-        return tuple(steps), done, nodes_again, row_sums
+        return tuple(steps), done, nodes_again, None if over_time else sums
 
     def _parts(self, ref: Ref, alone: bool = False) -> Iterator[Ref]:
         """Yield the summands that a step adds to a gradient; if ``alone``, of sums with one reader only."""

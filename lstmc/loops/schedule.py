@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, TypeVar
 
@@ -11,7 +11,7 @@ from lstmc.ir import Graph, Node, Ref, topological_order
 from lstmc.loops.index import Index, counter, offset_of, piece
 from lstmc.loops.loop_code import ELEMENT, MOVES, LoopCode, Values
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.loops.memory import WIDEST, Array, Call, Loop, Place, Product, Sink
+from lstmc.loops.memory import WIDEST, Array, Call, Loop, Place, Places, Product, Sink
 from lstmc.ops import Arg, Concat, Conv, Full, Largest, Linear, Max, Op, Softmax, Stack, Sum, Transpose
 from lstmc.passes.precompute import LARGEST, matrix_elements
 from lstmc.text import Names
@@ -40,19 +40,14 @@ class Schedule(Generic[C]):
     one_row: ClassVar[bool] = False
 
     def __init__(
-        self,
-        graph: Graph,
-        sources: dict[Ref, Place],
-        made: list[Array],
-        names: Names,
-        numbers: ProductNumbers = FLOAT32,
+        self, graph: Graph, sources: Places, made: list[Array], names: Names, numbers: ProductNumbers = FLOAT32
     ) -> None:
         self.graph, self.sources, self.made, self.unique, self.numbers = graph, sources, made, names, numbers
         self.groups: list[_Group] = []
         self.group_of: dict[str, int] = {}
         self.stores: dict[Ref, list[Sink]] = {}
         self.copies: list[tuple[int, Sink, Index]] = []  # after which group, the sink, the index in it
-        self.memory: dict[Ref, Place] = {}
+        self.memory: Places = {}
         self.values = Values(graph, sources, self.moves)
         self.within: set[str] = set()  # elementwise nodes that are computed inside the sum that reads them
         self.code = self.loop_code()
@@ -95,8 +90,7 @@ class Schedule(Generic[C]):
         nodes = [node for node in nodes if not self.values.moves(node)]
         for node in self._in_few_passes(nodes):
             self.read.update(self.values.origin(arg)[0] for arg in self.graph.args(node.name))
-            if isinstance(node.op, Arg):
-                raise AssertionError(node.name)
+            assert not isinstance(node.op, Arg), node.name
             if node.name not in self.within:
                 self._place(node)
         self._delay(readers, stored)
@@ -309,10 +303,7 @@ class Schedule(Generic[C]):
     # the C++ ------------------------------------------------------------------------------------------------------
 
     def work(
-        self,
-        sinks: list[Sink],
-        outers: Iterable[tuple[Ref, int, Ref | None, int]],
-        replaced: Mapping[Ref, Ref] | None = None,
+        self, sinks: list[Sink], outers: Sequence[tuple[Ref, int, Ref | None, int]], replaced: Mapping[Ref, Ref] = {}
     ) -> tuple[list[C | Loop], list[tuple[Place, Place | None]]]:
         """Return the loops and calls of a step in their order, and the places of the operands of each product over all
         steps.
@@ -320,11 +311,10 @@ class Schedule(Generic[C]):
         ``outers`` has for each such product the operand ct, the width of its rows, the operand x or None, and its
         width. ``replaced`` maps states to the values that overwrite them in memory.
         """
-        outers = list(outers)
         kept_refs = [ref for a, _, b, _ in outers for ref in (a, b) if ref is not None]
         self.begun.update(sink.place for sink in sinks if not sink.add)
         roots = [sink.ref for sink in sinks] + kept_refs
-        self.place_nodes(roots, replaced or {})
+        self.place_nodes(roots, replaced)
         self.over_time.update(self.values.origin(ref)[0] for ref in kept_refs)
         of_sequences = [Ref(node.name) for group in self.groups for node in group.nodes if self._of_sequence(node)]
         for sink in [sink for sink in sinks if sink.ref in of_sequences]:
@@ -356,10 +346,9 @@ class Schedule(Generic[C]):
         for at, group in reversed(order) if self.one_row else order:  # a join gets its place before its operands
             for node in group.nodes:
                 if group.size:
-                    for base, index in self.values.reads(node):
-                        if self.values.computed(base) and (
-                            self.group_of[base.node] != at or index != counter(group.size) or self._is_concat(base)
-                        ):
+                    computed = [read for read in self.values.reads(node) if self.values.computed(read[0])]
+                    for base, index in computed:
+                        if self.group_of[base.node] != at or index != counter(group.size) or self._is_concat(base):
                             self.in_memory(base)
                 elif isinstance(node.op, self.calls):
                     calls[node.name] = self.call(node)
@@ -424,18 +413,10 @@ class Products(Schedule[Product]):
         while w not in self.sources and isinstance(self.graph.node(w.node).op, Transpose):
             (w,), transposed = self.graph.args(w.node), not transposed
         base, index = self.values.origin(w)
-        size = self.graph.type(w).size
-        if (
-            base not in self.sources
-            or index != counter(size)
-            or self.sources[base].array.rows
-            or self.sources[base].array.time
-        ):
-            raise BackendError(
-                "there is no code for a product with a matrix that is computed in the loop",
-                loc=node.loc,
-                notes=("matmul(x, W.T) multiplies by one",),
-            )
+        w_place = self.sources.get(base)
+        if not w_place or index != counter(self.graph.type(w).size) or w_place.array.rows or w_place.array.time:
+            reason = "there is no code for a product with a matrix that is computed in the loop"
+            raise BackendError(reason, loc=node.loc, notes=("matmul(x, W.T) multiplies by one",))
         bias = None
         if b:
             origin, index = self.values.origin(b[0])
@@ -444,7 +425,6 @@ class Products(Schedule[Product]):
             assert not bias.array.rows
             assert not bias.array.time
         lead = node.types[0].size // outs
-        w_place = self.sources[base]
         when, x_place, y_place = self._when(Ref(node.name), x, ins)
         panels = self._panels(w_place.array, transposed, outs, ins)
         comment = self.code.comment(node)
@@ -472,8 +452,6 @@ class Products(Schedule[Product]):
     def _panels(self, w: Array, transposed: bool, outs: int, ins: int) -> Array:
         """Return the array of a packed matrix, which all products with this matrix share."""
         if (w, transposed) not in self.panels:
-            place = self.buffer(
-                f"{w.name}_panels", -(-outs // WIDEST) * WIDEST * self.numbers.floats(ins), False, False
-            )
-            self.panels[w, transposed] = place.array
+            size = -(-outs // WIDEST) * WIDEST * self.numbers.floats(ins)
+            self.panels[w, transposed] = self.buffer(f"{w.name}_panels", size, False, False).array
         return self.panels[w, transposed]

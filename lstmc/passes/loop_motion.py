@@ -361,8 +361,8 @@ class _Sinker(_Mover):
         kept = [o for o in steps if o.ref.node not in self.sunk and o.ref not in passed]
         crossing = self._crossing()
         names = Names(o.name for o in steps)
-        new = [ref for ref in crossing if ref not in {o.ref for o in kept}]
-        kept += [Output(names.unique(self.body.value_name(ref)), ref) for ref in new]
+        known = {output.ref for output in kept}
+        kept += [Output(names.unique(self.body.value_name(ref)), ref) for ref in crossing if ref not in known]
         results, states = self._scan_without(kept)
         counts["sink_output"] += sum(o.ref.node in self.sunk for o in steps)
         counts["pass_sequence"] += sum(o.ref in passed for o in steps)

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from lstmc import ops
 from lstmc.errors import BackendError, PassError, TrainingError
-from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, depending, differentiable_outputs
+from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, depending, differentiable_outputs, renewed
 from lstmc.ops import Op, Pointwise
 from lstmc.passes.base import Refs, rewrite, with_bodies
 from lstmc.passes.simplify import without_dead
@@ -63,10 +63,8 @@ def without_losses(graph: Graph) -> Graph:
     training = _for_training(graph)
     kept = [output for output in graph.outputs if output not in training]
     if all(output.carried_to for output in kept):
-        raise PassError(
-            f"{graph.name} returns nothing but {', '.join(o.name for o in training)}, which only training needs:"
-            " return its other outputs too, such as scores"
-        )
+        found = f"{graph.name} returns nothing but {', '.join(o.name for o in training)}, which only training needs"
+        raise PassError(f"{found}: return its other outputs too, such as scores")
     return _part(graph, kept, training) if training else graph
 
 
@@ -84,12 +82,10 @@ def training_graph(graph: Graph) -> Graph:
     Raises :class:`PassError` for a model without a scalar output called ``loss``.
     """
     training = _for_training(graph)
-    listed = ", ".join(f"{o.name} {graph.type(o.ref)}" for o in graph.outputs)
     if LOSS not in [output.name for output in training]:
-        raise PassError(
-            f"{graph.name} cannot be trained: expected an output called {LOSS} that is one number, such as"
-            f" softmax_loss(scores, labels), found {listed}"
-        )
+        expected = f"expected an output called {LOSS} that is one number, such as softmax_loss(scores, labels)"
+        found = ", ".join(f"{o.name} {graph.type(o.ref)}" for o in graph.outputs)
+        raise PassError(f"{graph.name} cannot be trained: {expected}, found {found}")
     kept = [output for output in graph.outputs if output in training or output.carried_to]
     return _part(graph, kept, [output for output in graph.outputs if output not in kept])
 
@@ -97,13 +93,13 @@ def training_graph(graph: Graph) -> Graph:
 def trained_loss(graph: Graph) -> Ref:
     """Return the loss of a training graph. Raises :class:`BackendError` if no parameter can reduce it."""
     loss = next(output.ref for output in graph.outputs if output.name == LOSS)
-    loc = graph.node(loss.node).loc
+    reason = ""
     if LOSS not in differentiable_outputs(graph):
-        raise BackendError(
-            f"{graph.name} cannot be trained: its {LOSS} has no gradient, as a score such as accuracy has none", loc=loc
-        )
-    if not any(isinstance(graph.node(name).op, ops.Param) for name in graph.needed([loss])):
-        raise BackendError(f"{graph.name} cannot be trained: no parameter goes into its {LOSS}", loc=loc)
+        reason = f"its {LOSS} has no gradient, as a score such as accuracy has none"
+    elif not any(isinstance(graph.node(name).op, ops.Param) for name in graph.needed([loss])):
+        reason = f"no parameter goes into its {LOSS}"
+    if reason:
+        raise BackendError(f"{graph.name} cannot be trained: {reason}", loc=graph.node(loss.node).loc)
     return loss
 
 
@@ -183,34 +179,23 @@ class _Sharing:
     def run(self) -> Share:
         """Return the part's training graph. Raises :class:`TrainingError` if an op mixes the examples of a batch."""
         if [node.name for node in self.whole] != [node.name for node in self.part]:
-            raise TrainingError(
-                f"{self.part.name} cannot be trained by several ranks: it is another model for another batch"
-            )
+            reason = "it is another model for another batch"
+            raise TrainingError(f"{self.part.name} cannot be trained by several ranks: {reason}")
         graph = self.rebuild.graph
         needed = graph.needed()
         for node in graph:
             if node.name in needed:
                 self.check(node, self.whole, self.part, self.mixed)
             op = self.whole.node(node.name).op
-            self.rebuild.put(
-                node,
-                self.rebuild.builder.copy(node, self.rebuild.args(node), op)
-                if isinstance(op, Pointwise)  # a mean may be a sum of values that were divided before
-                else self.rebuild.builder.copy(node, self.rebuild.args(node)),
-            )
+            own = op if isinstance(op, Pointwise) else None  # a mean may be a sum of values that were divided before
+            self.rebuild.put(node, self.rebuild.builder.copy(node, self.rebuild.args(node), own))
         for output in graph.outputs:
             if output.carried_to and output.ref in self.mixed and not self.differs(output.ref):
                 self.refuse(graph.node(output.ref.node), "is carried to the next batch, and is of all examples")
         loss = next(output.ref for output in graph.outputs if output.name == LOSS)
-        shared_loss = self.shared(loss)
-        outputs = [
-            o._replace(
-                ref=shared_loss if o.name == LOSS else self.rebuild.new[o.ref],
-                carried_to=o.carried_to and self.rebuild.new[o.carried_to],
-            )
-            for o in graph.outputs
-        ]
-        return Share(self.rebuild.builder.finish(outputs), self.counted)
+        outputs = {output.name: output for output in renewed(graph.outputs, self.rebuild.new)}
+        outputs[LOSS] = outputs[LOSS]._replace(ref=self.shared(loss))
+        return Share(self.rebuild.builder.finish(outputs.values()), self.counted)
 
     def differs(self, ref: Ref) -> bool:
         """Return whether a value has an axis of examples."""
