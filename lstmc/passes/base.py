@@ -27,34 +27,10 @@ from lstmc.plugins import entry_points_of, load_point, malformed, only_entry_poi
 from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
 
-__all__ = [
-    "CheckOps",
-    "FunctionPass",
-    "Insertion",
-    "NodePass",
-    "Pass",
-    "PassList",
-    "PassObserver",
-    "PassResult",
-    "Refs",
-    "Snapshot",
-    "compared",
-    "graph_pass",
-    "in_bodies",
-    "installed_passes",
-    "load_insertion",
-    "node_pass",
-    "numbered",
-    "place_of",
-    "result",
-    "rewrite",
-    "rewrite_all",
-    "run_passes",
-    "unrolled_scans",
-    "with_bodies",
-    "with_installed",
-    "with_role",
-]
+__all__ = ["CheckOps", "FunctionPass", "Insertion", "NodePass", "Pass", "PassList", "PassObserver", "PassResult"]
+__all__ += ["Refs", "Snapshot", "compared", "graph_pass", "in_bodies", "installed_passes", "load_insertion"]
+__all__ += ["node_pass", "numbered", "place_of", "result", "rewrite", "rewrite_all", "run_passes", "unrolled_scans"]
+__all__ += ["with_bodies", "with_installed", "with_role"]
 
 MAX_JOINED = 24  # characters
 Refs = tuple[Ref, ...]

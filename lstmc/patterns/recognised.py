@@ -16,26 +16,8 @@ from lstmc.ops import Op
 from lstmc.patterns.equations import Matrix, Place
 from lstmc.source import SrcLoc
 
-__all__ = [
-    "GRU",
-    "GRU_ORDERS",
-    "LSTM",
-    "LSTM_ORDERS",
-    "RNN",
-    "Activation",
-    "Clipped",
-    "Difference",
-    "Entering",
-    "Gate",
-    "HardSigmoid",
-    "Recognised",
-    "Result",
-    "State",
-    "Unrecognised",
-    "Valid",
-    "describe",
-    "moved",
-]
+__all__ = ["GRU", "GRU_ORDERS", "LSTM", "LSTM_ORDERS", "RNN", "Activation", "Clipped", "Difference", "Entering", "Gate"]
+__all__ += ["HardSigmoid", "Recognised", "Result", "State", "Unrecognised", "Valid", "describe", "moved"]
 
 
 @dataclass(frozen=True)

@@ -77,13 +77,14 @@ def one_step(graph: Graph) -> OneStep:
         raise PassError(f"one step of {graph.name}: expected a model with a scan, found none")
     for node in reversed(scans):  # the user's scan comes after the scan of its step_index
         if isinstance(node.op, Scan) and node.op.reverse:
-            raise PassError(
-                f"one step of {graph.name}: {node.op.body.name} runs backwards, so its first step needs the last input",
-                loc=node.loc,
-            )
+            raise _refused(graph, node, f"{node.op.body.name} runs backwards, so its first step needs the last input")
     over_time = ir.values_over_time(graph) | given  # an input that no step reads
     _check_last_states(graph, over_time)
     return _Stepper(graph, over_time).run()
+
+
+def _refused(graph: Graph, node: Node, reason: str, *notes: str) -> PassError:
+    return PassError(f"one step of {graph.name}: {reason}", loc=node.loc, notes=notes)
 
 
 def _of_step(graph: Graph) -> OneStep:
@@ -118,12 +119,9 @@ def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:
                 continue
         if last_states:
             state = graph.value_name(last[last_states[0]])
-            raise PassError(
-                f"one step of {graph.name}: %{node.name} reads %{state} at every step, which is known after the"
-                " last step only",
-                loc=node.loc,
-                notes=(f"make two models: one that returns %{state}, and one that takes it as an Input",),
-            )
+            reason = f"%{node.name} reads %{state} at every step, which is known after the last step only"
+            note = f"make two models: one that returns %{state}, and one that takes it as an Input"
+            raise _refused(graph, node, reason, note)
 
 
 def _cuts_last(graph: Graph, node: Node, over_time: set[Ref]) -> bool:
@@ -183,12 +181,9 @@ class _Stepper:
         for i, (arg, ref) in enumerate(zip(scan.body.body_args(), args, strict=True)):
             if scan.role(i) not in ("x", "state") and ref in self.over_time:
                 read = f"%{self.graph.value_name(ref)}"
-                raise PassError(
-                    f"one step of {self.graph.name}: every step of {title} reads all steps of {read}"
-                    f" {self.graph.type(ref)}",
-                    loc=node.loc,
-                    notes=(f"make two models: one that returns {read}, and one that takes it as an Input",),
-                )
+                reason = f"every step of {title} reads all steps of {read} {self.graph.type(ref)}"
+                note = f"make two models: one that returns {read}, and one that takes it as an Input"
+                raise _refused(self.graph, node, reason, note)
             if scan.role(i) != "state":
                 operands.append(self.rebuild.new[ref])
                 continue
@@ -206,10 +201,8 @@ class _Stepper:
         node = self.graph.node(ref.node)
         if isinstance(node.op, Full):
             return node.op.value
-        if isinstance(node.op, Input) and isinstance(node.op.fill, Constant):  # as for a state carried over batches
-            return node.op.fill.value
-        if isinstance(node.op, Input):
-            return node.name
+        if isinstance(node.op, Input):  # with a number for a state carried over batches
+            return node.op.fill.value if isinstance(node.op.fill, Constant) else node.name
         if any(isinstance(self.graph.node(name).op, Input) for name in self.graph.needed([ref])):
             return f"{self.graph.value_name(ref)}, computed by {node.op.name}"
         return ir.weight_graph(self.graph, [ref])
@@ -222,12 +215,8 @@ class _Stepper:
         if ir.computed_from_parameters(self.graph, Ref(node.name)):
             if Ref(node.name) not in self.over_time or node.types[0].shape[0] == 1:
                 return op  # it belongs to the one step
-            raise PassError(
-                f"one step of {self.graph.name}: %{node.name} {node.types[0]}, computed from parameters only, has a"
-                " value for each step",
-                loc=node.loc,
-                notes=("make it an Input, of which each step is fed",),
-            )
+            reason = f"%{node.name} {node.types[0]}, computed from parameters only, has a value for each step"
+            raise _refused(self.graph, node, reason, "make it an Input, of which each step is fed")
         refs = self.graph.args(node.name)
         mapped = [ref in self.over_time for ref in refs]
         types = [self.graph.type(ref) for ref in refs]
@@ -242,19 +231,11 @@ class _Stepper:
         constant = [t.rank < rank or t.shape[:1] == (1,) for t in map(self.graph.type, whole)]
         if isinstance(op, Binary) and whole and all(constant):
             return op  # each step has the same value
-        for ref in whole if isinstance(op, Binary) else ():
-            raise PassError(
-                f"one step of {self.graph.name}: {op.name} takes %{self.graph.value_name(ref)} {self.graph.type(ref)},"
-                " which has a value for each step",
-                loc=node.loc,
-                notes=("make it an Input, of which each step is fed",),
-            )
-        raise PassError(
-            f"one step of {self.graph.name}: {op.name} combines several time steps of %{node.name} {node.types[0]}",
-            loc=node.loc,
-            notes=(
-                "values of other steps must be states: for a convolution over time its past inputs, as in the"
-                " library's causal_conv",
-                f"an imported model: import it with {STEP}, which makes such states, or names the layer",
-            ),
-        )
+        if isinstance(op, Binary) and whole:
+            operand = f"%{self.graph.value_name(whole[0])} {self.graph.type(whole[0])}"
+            reason = f"{op.name} takes {operand}, which has a value for each step"
+            raise _refused(self.graph, node, reason, "make it an Input, of which each step is fed")
+        reason = f"{op.name} combines several time steps of %{node.name} {node.types[0]}"
+        past = "values of other steps must be states: for a convolution over time its past inputs"
+        imported = f"an imported model: import it with {STEP}, which makes such states, or names the layer"
+        raise _refused(self.graph, node, reason, f"{past}, as in the library's causal_conv", imported)

@@ -19,22 +19,8 @@ from lstmc.ops import Op, Pointwise
 from lstmc.passes.base import Refs, rewrite, with_bodies
 from lstmc.passes.simplify import without_dead
 
-__all__ = [
-    "LOSS",
-    "Counted",
-    "Share",
-    "deploy_graph",
-    "fixed_masks",
-    "has_loss",
-    "mask_name",
-    "needed_by_training",
-    "share_of_loss",
-    "trained_loss",
-    "training_graph",
-    "training_inputs",
-    "without",
-    "without_losses",
-]
+__all__ = ["LOSS", "Counted", "Share", "deploy_graph", "fixed_masks", "has_loss", "mask_name", "needed_by_training"]
+__all__ += ["share_of_loss", "trained_loss", "training_graph", "training_inputs", "without", "without_losses"]
 
 
 def without(graph: Graph, kind: type[Op]) -> Graph:
