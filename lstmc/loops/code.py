@@ -126,9 +126,7 @@ def persistent(plan: Plan, works: tuple[Task, ...]) -> Persistent | None:
 @dataclass(frozen=True)
 class StepCost:
     """The work of a step of a pass, with the launches of kernels that it needs if no ``kernel`` contains all steps.
-
-    ``own_bytes`` counts only arrays that differ from step to step, because caches may hold the other arrays.
-    """
+    ``own_bytes`` counts only arrays that differ from step to step, because caches may hold the other arrays."""
 
     work: Work
     own_bytes: int

@@ -144,11 +144,9 @@ class Axis:
 
 
 def nest_of(size: int, indices: Iterable[Index], bounds: Iterable[int] = ()) -> tuple[Axis, ...]:
-    """Return the fewest nested loops, the outermost first, in which each index is a sum of strides times counters.
-
-    At each of ``bounds``, which are divisors of the counter, a nested loop begins. The result is empty if an index
-    needs a division in every nest.
-    """
+    """Return the fewest nested loops, the outermost first, in which each index is a sum of strides times counters. At
+    each of ``bounds``, which are divisors of the counter, a nested loop begins. The result is empty if an index needs a
+    division in every nest."""
     cuts = {1, size, *bounds}
     for index in indices:
         for digit in index.digits:

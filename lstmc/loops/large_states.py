@@ -76,12 +76,10 @@ class Recomputation:
 def in_place(
     works: Sequence[C | Loop], before: Array, after: Array, buffer: Callable[[Array], Array], serial: bool = False
 ) -> list[C | Loop]:
-    """Return the loops and calls of a step with the new state ``after`` in the memory of the old state ``before``.
-
-    If an old element is read after it would be overwritten, the new state is computed in ``buffer``, and copied at the
+    """Return the loops and calls of a step with the new state ``after`` in the memory of the old state ``before``. If
+    an old element is read after it would be overwritten, the new state is computed in ``buffer``, and copied at the
     end. With ``serial`` a loop computes one element after the other, so that it may move elements of the state to the
-    front in place.
-    """
+    front in place."""
     ordered = [*works] if _may_be_one(works, before, after) else _shifted(works, before, after) if serial else None
     if ordered is not None:
         return [with_array(work, after, before) for work in ordered]

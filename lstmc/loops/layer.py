@@ -20,11 +20,9 @@ from lstmc.text import quoted
 
 @dataclass(frozen=True)
 class GeneratedScan(Scan):
-    """A scan for which there is generated code. Its body has no dropout, and takes weights last.
-
-    ``initial`` has for each state the number with which all its elements start, or None if an operand gives the initial
-    value. ``products`` is the arithmetic of its products.
-    """
+    """A scan for which there is generated code. Its body has no dropout, and takes weights last. ``initial`` has for
+    each state the number with which all its elements start, or None if an operand gives the initial value. ``products``
+    is the arithmetic of its products."""
 
     initial: tuple[float | None, ...] = ()
     products: ProductNumbers = FLOAT32

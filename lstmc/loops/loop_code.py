@@ -26,11 +26,9 @@ def number(value: float) -> str:
 
 @dataclass(frozen=True)
 class Language:
-    """How a language like C computes elements.
-
-    ``number`` writes a number; ``header`` defines functions with names of ops; ``calls`` are expressions for an element
-    ``{0}``; ``power`` writes a power, except products of up to ``most`` factors.
-    """
+    """How a language like C computes elements. ``number`` writes a number; ``header`` defines functions with names of
+    ops; ``calls`` are expressions for an element ``{0}``; ``power`` writes a power, except products of up to ``most``
+    factors."""
 
     number: Callable[[float], str]
     header: str

@@ -32,11 +32,9 @@ def to_format(array: Array, format: str) -> Array:
 
 
 def rounded_rows(array: Array, axis: int, format: str, shift: Array | float = 0.0) -> Array:
-    """Return an array with each row, which has all axes from ``axis`` on, rounded separately.
-
-    A row of integers has a scale, from the row's largest absolute value. ``shift``, in units of the last digit, is
-    added before numbers are rounded.
-    """
+    """Return an array with each row, which has all axes from ``axis`` on, rounded separately. A row of integers has a
+    scale, from the row's largest absolute value. ``shift``, in units of the last digit, is added before numbers are
+    rounded."""
     if format not in _MOST:
         return to_format(array * (1 + 2.0**-8 * shift), format)
     rows = np.asarray(array, np.float64).reshape(prod(array.shape[:axis]), -1)
@@ -50,11 +48,9 @@ def rounded_rows(array: Array, axis: int, format: str, shift: Array | float = 0.
 @dataclass(frozen=True)
 class ProductNumbers:
     """The arithmetic of a generated loop's products, whose rows of x and of weights are rounded to ``format``.
-
     Everything else is float32, also gradients, which are computed at the rounded values. ``tolerance`` is the largest
     change of an output, as a part of its largest element. With a seed ``ties``, numbers near the middle of two
-    neighbours are rounded to either at random. See :class:`~lstmc.interp.Rounding`.
-    """
+    neighbours are rounded to either at random. See :class:`~lstmc.interp.Rounding`."""
 
     format: ProductFormat = "float"
     tolerance: float = 0.0

@@ -62,12 +62,10 @@ Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_dif
 
 @dataclass(frozen=True)
 class Array:
-    """Memory of ``size`` floats, for each of N rows (``rows``) and for each of T steps (``time``).
-
-    ``more`` is the number of steps beyond T: 1 if states are stored from before the first step on. ``name`` is the name
-    in the C++. With ``every`` the array has each ``every``-th step only; a ``window`` is the number of steps of one
-    chunk, the only steps that the array has then.
-    """
+    """Memory of ``size`` floats, for each of N rows (``rows``) and for each of T steps (``time``). ``more`` is the
+    number of steps beyond T: 1 if states are stored from before the first step on. ``name`` is the name in the C++.
+    With ``every`` the array has each ``every``-th step only; a ``window`` is the number of steps of one chunk, the only
+    steps that the array has then."""
 
     kind: Kind
     number: int
@@ -105,10 +103,7 @@ def cpp_names() -> Names:
 @dataclass(frozen=True)
 class Place:
     """The place of a value at a step: in an array, ``offset`` floats into the row, ``shift`` steps after the current
-    one.
-
-    If a pass computes the ``parts`` of a row one after the other, ``part`` is the index at which part n begins.
-    """
+    one. If a pass computes the ``parts`` of a row one after the other, ``part`` is the index at which part n begins."""
 
     array: Array
     offset: int = 0
@@ -266,10 +261,8 @@ class Outer:
 
 @dataclass(frozen=True)
 class Store:
-    """A line of a loop that writes a value to one element, or adds it.
-
-    ``shared``: the array is the same for all rows, so every row of the batch adds to the same element.
-    """
+    """A line of a loop that writes a value to one element, or adds it. ``shared``: the array is the same for all rows,
+    so every row of the batch adds to the same element."""
 
     element: str
     value: str

@@ -79,11 +79,8 @@ def _version(program: str, *arguments: str) -> str:
 
 def cached(suffix: str, inputs: Sequence[str], build: Callable[[Path], Path]) -> Path:
     """Return the file that ``build`` makes from ``inputs`` in a temporary folder: from the cache, or built now and
-    cached.
-
-    Raises :class:`BackendError` if the cache folder cannot be written, or if other users can write there, and the
-    errors of ``build``.
-    """
+    cached. Raises :class:`BackendError` if the cache folder cannot be written, or if other users can write there, and
+    the errors of ``build``."""
     folder = platformdirs.user_cache_path("lstmc") / "layers"
     path = folder / (hashlib.sha256("\0".join(inputs).encode()).hexdigest() + suffix)
     check_private(path)
@@ -213,13 +210,10 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """A generated layer in this process, for any T and N.
-
-    Memory is given by address, in the order of the blobs. ``buffers`` have for each buffer its floats; whether it has
-    these for each row; how it depends on time (0: not at all, n: it has every n-th step); and its additional steps.
-    ``workspace`` is memory for all buffers, of :meth:`workspace_floats`; ``backward`` reads what ``forward`` left in
-    it.
-    """
+    """A generated layer in this process, for any T and N. Memory is given by address, in the order of the blobs.
+    ``buffers`` have for each buffer its floats; whether it has these for each row; how it depends on time (0: not at
+    all, n: it has every n-th step); and its additional steps. ``workspace`` is memory for all buffers, of
+    :meth:`workspace_floats`; ``backward`` reads what ``forward`` left in it."""
 
     layer: _Layer
     bottoms: tuple[Shape, ...]
@@ -261,11 +255,9 @@ class Loop:
         seen: ctypes.c_void_p | None = None,
         blas: int | None = None,
     ) -> None:
-        """Run all steps at ``sizes`` T and N: write the tops.
-
-        ``seen`` has the hash of each buffer's packed weights, for a workspace as the previous pass left it. ``blas`` is
-        on a GPU the handle of cuBLAS, in whose stream everything runs.
-        """
+        """Run all steps at ``sizes`` T and N: write the tops. ``seen`` has the hash of each buffer's packed weights,
+        for a workspace as the previous pass left it. ``blas`` is on a GPU the handle of cuBLAS, in whose stream
+        everything runs."""
         groups = {"bottom": bottoms, "weight": weights, "top": tops}
         self._run(self.layer.forward, sizes, groups, workspace, blas=blas, seen=seen)
 
@@ -338,11 +330,9 @@ def cpp_compiler(otherwise: str) -> Compiler:
 
 
 def loops_of(text: str, otherwise: str) -> Loops:
-    """Return the loops in a source of generated layers by their types, compiled now or found in the cache.
-
-    Raises :class:`~lstmc.errors.BackendError` if there is no compiler (``otherwise`` says how to do without one), if
-    the cache cannot be used, or, with the compiler's message, if compiling fails.
-    """
+    """Return the loops in a source of generated layers by their types, compiled now or found in the cache. Raises
+    :class:`~lstmc.errors.BackendError` if there is no compiler (``otherwise`` says how to do without one), if the cache
+    cannot be used, or, with the compiler's message, if compiling fails."""
     compiler = cpp_compiler(otherwise)
     flags = (*FLAGS, "-fvisibility=hidden", "-shared", "-Wl,-Bsymbolic")
     text += header("native.cpp")
@@ -357,11 +347,9 @@ def loops_of(text: str, otherwise: str) -> Loops:
 
 
 def gpu_loops_of(text: str, nvcc: str, flags: Sequence[str], otherwise: str) -> Loops:
-    """Return the loops in a source of CUDA by their types, compiled by ``nvcc`` for the GPU that ``flags`` name.
-
-    All memory of the loops is on the GPU. They use CUDA's runtime library and cuBLAS as this process has opened them
-    globally. Raises the errors of :func:`loops_of`.
-    """
+    """Return the loops in a source of CUDA by their types, compiled by ``nvcc`` for the GPU that ``flags`` name. All
+    memory of the loops is on the GPU. They use CUDA's runtime library and cuBLAS as this process has opened them
+    globally. Raises the errors of :func:`loops_of`."""
     compiler, cuda = cpp_compiler(otherwise), Compiler.of(nvcc, "--version")
     text += _GPU_TABLE
 

@@ -1,8 +1,5 @@
-"""The loops of a step as C++ for a CPU, as nests over the axes of values.
-
-Adjacent loops share a nest if possible. Nests work on vectors in tiles, whose operands and sums stay in registers; sums
-of rows are added as trees.
-"""
+"""The loops of a step as C++ for a CPU, as nests over the axes of values. Adjacent loops share a nest if possible.
+Nests work on vectors in tiles, whose operands and sums stay in registers; sums of rows are added as trees."""
 
 from __future__ import annotations
 
@@ -36,11 +33,9 @@ def fits_vectors(loops: Sequence[Loop], axes: Sequence[Axis]) -> bool:
 
 
 class _Operands:
-    """The texts of a nest's elements, in a tile: some rows by some vectors.
-
-    A value that is the same for all rows, or for all vectors of a row, is read once before the loop over them. A value
-    that the nest has written is in a register; elements of arrays in ``memory`` are read from memory even then.
-    """
+    """The texts of a nest's elements, in a tile: some rows by some vectors. A value that is the same for all rows, or
+    for all vectors of a row, is read once before the loop over them. A value that the nest has written is in a
+    register; elements of arrays in ``memory`` are read from memory even then."""
 
     def __init__(
         self, axes: Sequence[Axis], rows: Axis | None, loops: Sequence[Loop], names: Mapping[Place, str]
@@ -110,13 +105,10 @@ class _Operands:
 def in_vectors(
     loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place, str], own: Set[str], registers: tuple[int, int]
 ) -> list[str]:
-    """Return the lines of a nest of loops, in tiles: some rows by some vectors, as many as ``registers`` hold.
-
-    The rows are the iterations of the second innermost loop. If a tile is as wide as a row, or there is no sum over a
-    row, the loop over rows is the innermost loop: values that rows share are read once, and the sums of rows stay in
-    registers. ``own`` are arrays that nothing else uses: the nest has their elements in registers and does not write
-    them.
-    """
+    """Return the lines of a nest of loops, in tiles: some rows by some vectors, as many as ``registers`` hold. The rows
+    are the iterations of the second innermost loop. If a tile is as wide as a row, or there is no sum over a row, the
+    loop over rows is the innermost loop: values that rows share are read once, and the sums of rows stay in registers.
+    ``own`` are arrays that nothing else uses: the nest has their elements in registers and does not write them."""
     inner = axes[-1]
     lengths = [loop.axis[0] for loop in loops if loop.summed and loop.axis[1] == 1]
     outer = [axis for axis in axes if lengths and axis.divisor >= lengths[0]]  # each with separate sums
@@ -251,11 +243,9 @@ def _indented(lines: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Nest:
-    """Fused loops over equally many elements: a value that a loop writes is in a register for the following loops.
-
-    A sum is in the nest of the loop that computes its operand, so a state is updated and read in one pass over its
-    elements. ``own`` are the names of arrays that nothing else uses.
-    """
+    """Fused loops over equally many elements: a value that a loop writes is in a register for the following loops. A
+    sum is in the nest of the loop that computes its operand, so a state is updated and read in one pass over its
+    elements. ``own`` are the names of arrays that nothing else uses."""
 
     loops: tuple[Loop, ...]
     own: frozenset[str] = frozenset()
@@ -340,9 +330,7 @@ class Nest:
 
 def nests(works: Iterable[Task], carried: Set[str]) -> list[Product | Nest]:
     """Return the products and loops of a step in order, with adjacent loops fused into nests if the result is the same.
-
-    ``carried`` are the names of the buffers that hold values from step to step.
-    """
+    ``carried`` are the names of the buffers that hold values from step to step."""
     merged: list[Product | Nest] = []
     for work in works:
         if isinstance(work, Product):

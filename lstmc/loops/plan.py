@@ -1,8 +1,6 @@
-"""The plan of a generated layer: blobs, buffers, the work of each step, products over all steps.
-
-The gradient of a step is a graph of core ops too. Each op defines its gradient once, by ``vjp``: the interpreter
-applies it to arrays, ``backward_body`` to values of the graph. An op whose ``vjp`` needs NumPy is refused, by name.
-"""
+"""The plan of a generated layer: blobs, buffers, the work of each step, products over all steps. The gradient of a step
+is a graph of core ops too. Each op defines its gradient once, by ``vjp``: the interpreter applies it to arrays,
+``backward_body`` to values of the graph. An op whose ``vjp`` needs NumPy is refused, by name."""
 
 from __future__ import annotations
 
@@ -29,11 +27,9 @@ MOST_PARTS = 64
 @dataclass(frozen=True)
 class State:
     """A state: its array ``kept`` with the values from the first step on, its operand (``bottom``) or its initial
-    number, and the two buffers of its gradient, which may be one.
-
-    With ``saved``, that array has the state before the first step of each chunk, ``kept`` has the steps of one chunk
-    for the backward pass, and the forward pass has the state in its top.
-    """
+    number, and the two buffers of its gradient, which may be one. With ``saved``, that array has the state before the
+    first step of each chunk, ``kept`` has the steps of one chunk for the backward pass, and the forward pass has the
+    state in its top."""
 
     name: str
     kept: Array
@@ -377,9 +373,7 @@ class _Planner:
 
     def _products_apart(self, whole: Ref) -> list[tuple[Ref, bool]]:
         """Return the summands of a sequence's gradient, and whether each is a product, which is added after all steps.
-
-        If several summands are not products, the whole gradient is one summand.
-        """
+        If several summands are not products, the whole gradient is one summand."""
         parts = [*self._parts(whole, True)]
         products = [part for part in parts if self._is_product(part)]
         if len(parts) == 1 or len(parts) - len(products) > 1:
@@ -437,13 +431,10 @@ PREFIX = "d_"  # prefix of a gradient's name, before the name of the value
 
 
 def backward_body(body: Graph) -> Graph:
-    """Return the body of the scan that goes back through a scan of ``body``.
-
-    Arguments: the arguments of ``body`` in their order, its states as ``x`` (their values before the step); then
-    ``d_NAME`` as ``x`` for each output of the step, and ``d_NAME`` as ``state`` for each state. Outputs: ``d_NAME``,
-    the part of the gradient from this step, for each argument that is no state; then the states. Raises
-    :class:`PassError` for an op whose gradient is no graph.
-    """
+    """Return the body of the scan that goes back through a scan of ``body``. Arguments: the arguments of ``body`` in
+    their order, its states as ``x`` (their values before the step); then ``d_NAME`` as ``x`` for each output of the
+    step, and ``d_NAME`` as ``state`` for each state. Outputs: ``d_NAME``, the part of the gradient from this step, for
+    each argument that is no state; then the states. Raises :class:`PassError` for an op whose gradient is no graph."""
     tape = _Tape(body)
     args, states = body.body_args(), [body.node(name) for name in body.arguments("state")]
     cut = len(body.outputs) - len(states)

@@ -18,10 +18,8 @@ MOST_EITHER = 6  # values for which every combination of choices is tried: 64 co
 
 @dataclass(frozen=True)
 class Rows:
-    """The body for one row, which arguments have an axis of rows in the batch (``mapped``), and the number of rows.
-
-    If the rows are not independent, the whole batch is one row, and its size is fixed.
-    """
+    """The body for one row, which arguments have an axis of rows in the batch (``mapped``), and the number of rows. If
+    the rows are not independent, the whole batch is one row, and its size is fixed."""
 
     body: Graph
     mapped: tuple[bool, ...]

@@ -29,11 +29,9 @@ class _Group:
 
 
 class Schedule(Generic[C]):
-    """The schedule of a step: loops and calls that write ``sinks`` from ``sources``.
-
-    New buffers are added to ``made``. ``moves`` are the ops whose results are elements of an operand, ``calls`` the ops
-    that are no loop. With ``one_row`` N is 1, so that a result may be any part of an array.
-    """
+    """The schedule of a step: loops and calls that write ``sinks`` from ``sources``. New buffers are added to ``made``.
+    ``moves`` are the ops whose results are elements of an operand, ``calls`` the ops that are no loop. With ``one_row``
+    N is 1, so that a result may be any part of an array."""
 
     moves: ClassVar[tuple[type[Op], ...]] = MOVES
     calls: ClassVar[tuple[type[Op], ...]] = (Linear,)
@@ -96,12 +94,10 @@ class Schedule(Generic[C]):
         self._delay(readers, stored)
 
     def _in_few_passes(self, nodes: list[Node]) -> list[Node]:
-        """Return nodes in an order with few passes over elements that are summed, the largest loops first.
-
-        A loop takes all elementwise nodes of a size and the sums over as many elements. A node comes later if it waits
-        for one of these sums, or for a node outside the loop that waits for the loop. The readers of a state precede
-        the value that overwrites the state.
-        """
+        """Return nodes in an order with few passes over elements that are summed, the largest loops first. A loop takes
+        all elementwise nodes of a size and the sums over as many elements. A node comes later if it waits for one of
+        these sums, or for a node outside the loop that waits for the loop. The readers of a state precede the value
+        that overwrites the state."""
         names = {node.name: node for node in nodes}
         before: dict[str, dict[str, bool]] = {}  # node -> nodes before it, and whether one loop may have both
         for node in nodes:
@@ -306,11 +302,8 @@ class Schedule(Generic[C]):
         self, sinks: list[Sink], outers: Sequence[tuple[Ref, int, Ref | None, int]], replaced: Mapping[Ref, Ref] = {}
     ) -> tuple[list[C | Loop], list[tuple[Place, Place | None]]]:
         """Return the loops and calls of a step in their order, and the places of the operands of each product over all
-        steps.
-
-        ``outers`` has for each such product the operand ct, the width of its rows, the operand x or None, and its
-        width. ``replaced`` maps states to the values that overwrite them in memory.
-        """
+        steps. ``outers`` has for each such product the operand ct, the width of its rows, the operand x or None, and
+        its width. ``replaced`` maps states to the values that overwrite them in memory."""
         kept_refs = [ref for a, _, b, _ in outers for ref in (a, b) if ref is not None]
         self.begun.update(sink.place for sink in sinks if not sink.add)
         roots = [sink.ref for sink in sinks] + kept_refs

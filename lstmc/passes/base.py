@@ -51,9 +51,7 @@ class PassResult:
 @dataclass(frozen=True)
 class Pass(ABC):
     """One transformation of a graph. ``after`` is the stage to which the pass brings a graph; None keeps the stage.
-
-    ``before_peel`` is true of a pass that changes one body of a scan: the pass ``peel`` gives scans a second body.
-    """
+    ``before_peel`` is true of a pass that changes one body of a scan: the pass ``peel`` gives scans a second body."""
 
     name: ClassVar[str]
     after: ClassVar[Stage | None] = None
@@ -180,10 +178,8 @@ def rewrite_all(graph: Graph, visit: Visit, counts: Counter[str]) -> Graph:
 
 
 def rewrite(graph: Graph, visit: Visit, bodies: bool = False) -> Graph:
-    """Rebuild a graph node by node. ``visit`` returns the new values of a node, or None to keep the node.
-
-    With ``bodies`` it visits the nodes inside the bodies of each scan instead of the scan.
-    """
+    """Rebuild a graph node by node. ``visit`` returns the new values of a node, or None to keep the node. With
+    ``bodies`` it visits the nodes inside the bodies of each scan instead of the scan."""
     rebuild = Rebuild(graph)
     for node in graph:
         operands = rebuild.args(node)
@@ -237,9 +233,7 @@ def with_role(body: Graph, slots: Collection[int], role: Role) -> Graph:
 
 def joined_name(names: Sequence[str]) -> str:
     """Return a name for one value that replaces neighbours called ``names``; common first words are written once.
-
-    ``i_f_o`` for i, f and o; ``W_i_f`` for W_i and W_f; ``first_to_last`` if that is long.
-    """
+    ``i_f_o`` for i, f and o; ``W_i_f`` for W_i and W_f; ``first_to_last`` if that is long."""
     words = [name.split("_") for name in names]
     common = 0  # the number of common first words, without the last word of each name
     while all(len(name) > common + 1 and name[common] == words[0][common] for name in words):
@@ -286,12 +280,10 @@ def run_passes(
     dump_dir: Path | None = None,
     observe: PassObserver | None = None,
 ) -> list[Snapshot]:
-    """Run passes, and return a snapshot of the graph after each, the model itself first.
-
-    After each pass the graph is verified at its stage; ``legal`` are the ops allowed from LEGAL on. ``dump_dir`` gets
-    each graph as ``NN-pass.lir``. Raises :class:`PassError` with the pass, the passes before it, and the node at fault,
-    as notes if the error is for the user; :class:`~lstmc.errors.OutputError` if ``dump_dir`` cannot be written.
-    """
+    """Run passes, and return a snapshot of the graph after each, the model itself first. After each pass the graph is
+    verified at its stage; ``legal`` are the ops allowed from LEGAL on. ``dump_dir`` gets each graph as ``NN-pass.lir``.
+    Raises :class:`PassError` with the pass, the passes before it, and the node at fault, as notes if the error is for
+    the user; :class:`~lstmc.errors.OutputError` if ``dump_dir`` cannot be written."""
     stage = Stage.MODEL
     verify(graph, stage)
     history = [Snapshot("model", stage, graph)]
@@ -354,11 +346,8 @@ def place_of(names: Sequence[str], name_or_run: str) -> int:
 
 
 class PassList(list[Pass]):
-    """The passes that a model goes through, in order. It is a list, with places found by name.
-
-    Run 2 of a repeated pass is ``cse:2``; for a pass that runs once its name is enough. The methods that change the
-    list return it.
-    """
+    """The passes that a model goes through, in order. It is a list, with places found by name. Run 2 of a repeated pass
+    is ``cse:2``; for a pass that runs once its name is enough. The methods that change the list return it."""
 
     @property
     def names(self) -> list[str]:
@@ -420,9 +409,7 @@ PASSES = "lstmc.passes"
 @dataclass(frozen=True)
 class Insertion:
     """A pass to insert into each list that has the pass called ``before`` or ``after`` (``cse:2``), beside that pass.
-
-    ``backend`` and ``targets`` restrict the insertion to a backend and to targets.
-    """
+    ``backend`` and ``targets`` restrict the insertion to a backend and to targets."""
 
     step: Pass
     before: str | None = None
@@ -456,10 +443,8 @@ class Insertion:
 
 
 def installed_passes() -> dict[str, Insertion]:
-    """Return the passes of all packages by name. Raises :class:`~lstmc.errors.PluginError` for a malformed pass.
-
-    A broken pass is not skipped: the net would silently be another net.
-    """
+    """Return the passes of all packages by name. Raises :class:`~lstmc.errors.PluginError` for a malformed pass. A
+    broken pass is not skipped: the net would silently be another net."""
     return {name: load_insertion(name) for name in entry_points_of(PASSES)}
 
 
@@ -492,10 +477,8 @@ def _problems(insertion: object, point: EntryPoint) -> Iterator[tuple[str, str]]
 
 
 def with_installed(passes: PassList, backend: str | None, target: str | None) -> PassList:
-    """Return the list with the passes of packages in it; passes at the same place are sorted by name.
-
-    Insertion is repeated until nothing is added: a pass may stand beside a pass of another package.
-    """
+    """Return the list with the passes of packages in it; passes at the same place are sorted by name. Insertion is
+    repeated until nothing is added: a pass may stand beside a pass of another package."""
     waiting = dict(sorted(installed_passes().items()))
     while True:
         before = [name for name, each in waiting.items() if each.before is not None]

@@ -390,10 +390,8 @@ def _first_that_pays(b: Builder, node: Node, scan: Scan, args: Refs, counts: Cou
 
 class _Halves:
     """A scan as two scans: the first has the states with the numbers ``first``, which need no other states.
-
     ``crossing`` are the values that the second scan reads from the first. ``pays``: the products that leave the loop
-    have at least as many elements as these values.
-    """
+    have at least as many elements as these values."""
 
     def __init__(self, scan: Scan, first: Collection[int]) -> None:
         self.scan, self.body = scan, scan.body

@@ -1,8 +1,6 @@
-"""Further steps at the ends of a chain, found by matching nodes against the body.
-
-Nothing marks the end of the step after a chain's last member. Before the first member there may be a step that started
-from zeros, without the products of zeros. So one more step is matched at each end.
-"""
+"""Further steps at the ends of a chain, found by matching nodes against the body. Nothing marks the end of the step
+after a chain's last member. Before the first member there may be a step that started from zeros, without the products
+of zeros. So one more step is matched at each end."""
 
 from __future__ import annotations
 
@@ -203,10 +201,8 @@ def _is_zero(op: Op, zero: Sequence[bool]) -> bool:
 
 
 class _Column:
-    """Matches one further step against the body, from known values to their producers and consumers.
-
-    ``match`` maps each value of the body to the step's value; ``claimed`` is the bitset of the graph's steps in use.
-    """
+    """Matches one further step against the body, from known values to their producers and consumers. ``match`` maps
+    each value of the body to the step's value; ``claimed`` is the bitset of the graph's steps in use."""
 
     def __init__(self, common: CommonStep, parts: list[BodyOp], match: dict[Values, str], at_end: bool) -> None:
         self.common, self.flow, self.at_end = common, common.flow, at_end

@@ -34,11 +34,9 @@ NO_OFFSETS: Offsets = MappingProxyType({})
 
 
 class Steps:
-    """Adds nodes that compute on sequences of the affine maps of a recurrence's steps.
-
-    An affine map has an offset for each state, and a factor for each pair of states: (the state that results, the state
-    that is multiplied). A factor that is the same at every step has one step.
-    """
+    """Adds nodes that compute on sequences of the affine maps of a recurrence's steps. An affine map has an offset for
+    each state, and a factor for each pair of states: (the state that results, the state that is multiplied). A factor
+    that is the same at every step has one step."""
 
     def __init__(self, b: Builder, length: int, reverse: bool, recurrence: Recurrence) -> None:
         self.b, self.length, self.reverse, self.recurrence = b, length, reverse, recurrence
@@ -290,11 +288,9 @@ def recurrence_nodes(steps: int, form: str) -> int:
 
 @dataclass(frozen=True)
 class MatrixChunks:
-    """The sizes of a recurrence in chunks of ``length`` steps, whose states are multiplied by matrices.
-
-    A state has ``places``, each with a matrix of ``columns`` by ``columns`` elements that multiplies its ``rows``. The
-    matrices are computed by ``runs``, each of which starts from ``rows`` rows of the identity.
-    """
+    """The sizes of a recurrence in chunks of ``length`` steps, whose states are multiplied by matrices. A state has
+    ``places``, each with a matrix of ``columns`` by ``columns`` elements that multiplies its ``rows``. The matrices are
+    computed by ``runs``, each of which starts from ``rows`` rows of the identity."""
 
     length: int
     count: int

@@ -1,9 +1,6 @@
-"""Lowering: replace ops that a target lacks by ops that it has.
-
-A formula of other ops is the simplest way to bring an op of a package to every target. For targets that cannot split,
-each piece of a split value is a separate matrix product. For targets that cannot cut at all, products with fixed
-matrices sum, repeat, pick or exchange elements.
-"""
+"""Lowering: replace ops that a target lacks by ops that it has. A formula of other ops is the simplest way to bring an
+op of a package to every target. For targets that cannot split, each piece of a split value is a separate matrix
+product. For targets that cannot cut at all, products with fixed matrices sum, repeat, pick or exchange elements."""
 
 from __future__ import annotations
 
@@ -245,11 +242,9 @@ class _Products:
         return self._products(x, rows, node, "moved")
 
     def _largest(self, node: Node, x: Ref, axis: int) -> Refs | None:
-        """Return the largest value along an axis, as a chain of Maximum of the pieces, or None to keep the node.
-
-        Of two equal values, Maximum gives the gradient to its second operand. The chain begins with the last piece, so
-        the first of several equal values gets the gradient, as Max gives it.
-        """
+        """Return the largest value along an axis, as a chain of Maximum of the pieces, or None to keep the node. Of two
+        equal values, Maximum gives the gradient to its second operand. The chain begins with the last piece, so the
+        first of several equal values gets the gradient, as Max gives it."""
         size, shape = self.b.type(x).shape[axis], node.types[0].shape
         if size == 1 or is_weight(self.b, x):
             return None

@@ -96,11 +96,9 @@ class ParallelTime(Pass):
 
 def with_time(passes: PassList, time: Time, trained: bool, price: Price | None = None) -> PassList:
     """Return the list with recurrences computed as ``time`` says: by the list's own pass, or by a pass inserted after
-    ``sink``.
-
-    Nets that are ``trained`` have no products: a parameter cannot be read back from powers of a matrix. Raises
-    :class:`~lstmc.errors.PassError` for an unknown form, and for a list of passes that computes nets step by step.
-    """
+    ``sink``. Nets that are ``trained`` have no products: a parameter cannot be read back from powers of a matrix.
+    Raises :class:`~lstmc.errors.PassError` for an unknown form, and for a list of passes that computes nets step by
+    step."""
     argument = Argument("time", time)
     if time not in TIMES:
         raise PassError(f"{argument}: expected one of {', '.join(TIMES)}")

@@ -1,7 +1,5 @@
-"""Values that depend on parameters alone, computed once, when the weights are written.
-
-In nets that are not trained, convolutions take their factors and terms into their weights, or are matrix products.
-"""
+"""Values that depend on parameters alone, computed once, when the weights are written. In nets that are not trained,
+convolutions take their factors and terms into their weights, or are matrix products."""
 
 from __future__ import annotations
 

@@ -295,10 +295,8 @@ def _topologically_sorted(steps: Sequence[Step], results: Iterable[str]) -> Iter
 
 
 def body_names(common: CommonStep) -> tuple[str, dict[Values, str]]:
-    """Return a name for the loop and for each value: ``lstm``, and ``h`` for ``lstm_t000_h``, ``lstm_t001_h``, ...
-
-    A first step from zeros, which lacks some values, is not considered.
-    """
+    """Return a name for the loop and for each value: ``lstm``, and ``h`` for ``lstm_t000_h``, ``lstm_t001_h``, ... A
+    first step from zeros, which lacks some values, is not considered."""
     results = [values for part in common.parts for values in part.results]
     first = any("" in state for state in common.states)
     words = {values: common_words(values[first:]) for values in common.values}

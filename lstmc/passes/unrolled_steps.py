@@ -53,10 +53,8 @@ def graph_of_steps(
 
 
 class Dataflow:
-    """The nodes of a graph that compute, in order, with values by their names; ``leaves`` are the other nodes.
-
-    Bit m of ``ancestors[n]`` is set if step n depends on step m, or is m.
-    """
+    """The nodes of a graph that compute, in order, with values by their names; ``leaves`` are the other nodes. Bit m of
+    ``ancestors[n]`` is set if step n depends on step m, or is m."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -182,12 +180,10 @@ class BodyOp:
 
 
 class CommonStep:
-    """The loop body that the steps between the members of a chain have in common.
-
-    ``parts`` are the body's ops. The values of a state are its values before each step; :meth:`following` maps them to
-    its values after each step. A value that is the same in all steps is ``static``, or a constant if it is a parameter
-    or an array of one number; all other operands are elements of ``sequences``.
-    """
+    """The loop body that the steps between the members of a chain have in common. ``parts`` are the body's ops. The
+    values of a state are its values before each step; :meth:`following` maps them to its values after each step. A
+    value that is the same in all steps is ``static``, or a constant if it is a parameter or an array of one number; all
+    other operands are elements of ``sequences``."""
 
     def __init__(self, flow: Dataflow, chain: Chain) -> None:
         """Build the body backward from the members' operands. Raise StepsDiffer if the steps have no common body."""

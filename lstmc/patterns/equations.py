@@ -37,11 +37,9 @@ Where = Literal["step", "sequence", "outside"]
 @dataclass(frozen=True)
 class Place:
     """The place of a value: columns of the last axis of ``ref``; None for a whole value of one number for each row.
-
     ``ref`` is a value of the scan's body (``step``), or of the graph that contains the scan: if that value is a
     ``sequence`` [T, ...], the place is the element of the current step; any other value (``outside``) is the same at
-    every step.
-    """
+    every step."""
 
     ref: Ref
     columns: Columns = None
@@ -242,12 +240,10 @@ DEEPEST = 80  # ops nested in one another that are read: a cell has fewer, and P
 
 
 class Equations:
-    """The formulas of one body of a scan; equal formulas are equal polynomials within one object.
-
-    ``formulas`` has the formula of each kind of op that is not opaque. ``around`` is the graph that contains the scan,
-    and the scan's name in it; without ``around`` the body's arguments are opaque. ``cuts`` maps each value that is made
-    opaque to the value whose atom stands for it and its equals.
-    """
+    """The formulas of one body of a scan; equal formulas are equal polynomials within one object. ``formulas`` has the
+    formula of each kind of op that is not opaque. ``around`` is the graph that contains the scan, and the scan's name
+    in it; without ``around`` the body's arguments are opaque. ``cuts`` maps each value that is made opaque to the value
+    whose atom stands for it and its equals."""
 
     def __init__(
         self,
@@ -328,11 +324,8 @@ class Equations:
         return self._atom((Opaque, place), lambda number: Opaque(number, recurrent, place))
 
     def function(self, place: Place, op: Op, of: Place) -> Polynomial:
-        """Return the formula of an element-wise op on the value at ``of``.
-
-        relu(d - relu(x)) is read as d - clip(x, 0, d) if x depends on a state; any other x may be a mask of valid
-        steps, so the op stays.
-        """
+        """Return the formula of an element-wise op on the value at ``of``. relu(d - relu(x)) is read as d - clip(x, 0,
+        d) if x depends on a state; any other x may be a mask of valid steps, so the op stays."""
         plain, operand = _of_models(op), self.at(of)
         if isinstance(plain, Relu) and operand.recurrent and len(operand) == 2:
             (none, bound), (inner, sign) = operand

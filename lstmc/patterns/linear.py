@@ -29,12 +29,10 @@ MOST_OF_GROUP = 4  # states that read each other: the products of their factors 
 
 @dataclass(frozen=True)
 class _Term:
-    """The dependence of a value on one state: the element that each of its elements reads, and the factor.
-
-    ``index`` has flat indices, -1 for an element that does not depend on the state. It is None if an element depends on
-    several elements of the state; then there is no factor. ``factor`` None is the neutral factor. ``varies``: the
-    factor differs from step to step.
-    """
+    """The dependence of a value on one state: the element that each of its elements reads, and the factor. ``index``
+    has flat indices, -1 for an element that does not depend on the state. It is None if an element depends on several
+    elements of the state; then there is no factor. ``factor`` None is the neutral factor. ``varies``: the factor
+    differs from step to step."""
 
     index: NDArray[np.int64] | None
     factor: Ref | None = None
@@ -43,10 +41,8 @@ class _Term:
 
 @dataclass(frozen=True)
 class _Form:
-    """An affine value: its term for each state by the state's number, and its offset, None if it has none.
-
-    ``later``: where two values of a maximum are equal, the later one gets the gradient.
-    """
+    """An affine value: its term for each state by the state's number, and its offset, None if it has none. ``later``:
+    where two values of a maximum are equal, the later one gets the gradient."""
 
     terms: Mapping[int, _Term]
     offset: Ref | None = None
@@ -62,10 +58,8 @@ class _NonlinearError(Exception):
 
 
 def recurrences(body: Graph, masks: Masks = NO_MASKS) -> tuple[Recurrence, ...]:
-    """Return the recurrence of each group of a body's states; a group follows all groups that it reads.
-
-    ``masks`` are the arguments of the body that are masks of lengths.
-    """
+    """Return the recurrence of each group of a body's states; a group follows all groups that it reads. ``masks`` are
+    the arguments of the body that are masks of lengths."""
     reads = states_read(body)
     groups: dict[frozenset[int], frozenset[int]] = {}
     for number, reached in enumerate(reads):
@@ -83,9 +77,7 @@ def state_lines(body: Graph, masks: Masks = NO_MASKS) -> list[tuple[str, str]]:
 
 def scan_lines(graph: Graph) -> list[tuple[str, str, str]]:
     """Return three texts for each state of a model's scans: the scan's name, the state's name, its recurrence in words.
-
-    Scans with a separate first step, with a kept time axis, or with layers of a backend are left out.
-    """
+    Scans with a separate first step, with a kept time axis, or with layers of a backend are left out."""
     scans = [(node, node.op) for node in graph if isinstance(node.op, Scan)]
     open_scans = [
         (node.name, scan.body, operand_masks(graph, scan, graph.args(node.name)))
@@ -326,11 +318,8 @@ class _Reading:
 
     def _kept(self, node: Node) -> _Form | None:
         """Return the max-plus form of ``valid * new + (1 - valid) * state``, by which a masked step keeps its state;
-        None if the sum is not of this form.
-
-        At an invalid step the offset is ``LEAST``, below every state, and the state plus the masked factor 0 is the
-        maximum.
-        """
+        None if the sum is not of this form. At an invalid step the offset is ``LEAST``, below every state, and the
+        state plus the masked factor 0 is the maximum."""
         parts = [(mask, self.forms.get(value)) for mask, value in masked_sum(self.body, node, self.masks)]
         if not parts:
             return None

@@ -171,10 +171,8 @@ def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> c
 
 
 def _lstm(first: Step, formulas: Formulas, c: Ref) -> cells.LSTM:
-    """Return the scan as an LSTM with the cell state ``c``. Raises :class:`Mismatch`.
-
-    The values that equal c' are made opaque, so that h' is read as a formula of c'.
-    """
+    """Return the scan as an LSTM with the cell state ``c``. Raises :class:`Mismatch`. The values that equal c' are made
+    opaque, so that h' is read as a formula of c'."""
     _CellUpdate.of(first, c)
     values = first.equations.equal_to(first.updates[c])
     step = Step(first.graph, first.node.name, formulas, dict.fromkeys(values, values[0]) if values else {})
@@ -259,10 +257,8 @@ def match_gru(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> ce
 
 
 class _ResetGate:
-    """The reset gate ``r`` of a GRU's candidate ``n``, and the terms of ``n`` that read h through this gate.
-
-    ``after``: r multiplies the product with h, not h. Then ``biases`` are the vectors that r multiplies too.
-    """
+    """The reset gate ``r`` of a GRU's candidate ``n``, and the terms of ``n`` that read h through this gate. ``after``:
+    r multiplies the product with h, not h. Then ``biases`` are the vectors that r multiplies too."""
 
     def __init__(self, reader: Gates, h: Monomial, n: Function) -> None:
         """Find the only gate that multiplies h, or R h, in the candidate's operand, or raise Mismatch."""

@@ -81,11 +81,9 @@ class State:
 
 @dataclass(frozen=True)
 class Valid:
-    """The mask of valid steps of a sequence: at the other steps states stay as they are.
-
-    ``mask`` has a number for each row, 1 at valid steps (``inverted``: at invalid steps). ``lengths`` is the model's
-    [N] that the mask is made from, if it is made from lengths.
-    """
+    """The mask of valid steps of a sequence: at the other steps states stay as they are. ``mask`` has a number for each
+    row, 1 at valid steps (``inverted``: at invalid steps). ``lengths`` is the model's [N] that the mask is made from,
+    if it is made from lengths."""
 
     mask: Place
     inverted: bool
@@ -103,11 +101,9 @@ class Result:
 
 @dataclass(frozen=True)
 class Recognised:
-    """The common fields of the three kinds of cell. ``results`` are the scan's step outputs, in order.
-
-    ``reset``, if not None, multiplies every state before each step, with a number for each row, such as Caffe's
-    ``cont``, which is 0 where a sequence begins.
-    """
+    """The common fields of the three kinds of cell. ``results`` are the scan's step outputs, in order. ``reset``, if
+    not None, multiplies every state before each step, with a number for each row, such as Caffe's ``cont``, which is 0
+    where a sequence begins."""
 
     scan: str
     units: int
@@ -121,11 +117,8 @@ class Recognised:
 
 @dataclass(frozen=True)
 class LSTM(Recognised):
-    """c' = f c + i g, h' = o activation(c'). States are h and c.
-
-    ``f`` is None if f = 1 - i, ``i`` is None if i = 1 - f (coupled gates). ``activation`` None is the identity. ``c``
-    is the body's value c'.
-    """
+    """c' = f c + i g, h' = o activation(c'). States are h and c. ``f`` is None if f = 1 - i, ``i`` is None if i = 1 - f
+    (coupled gates). ``activation`` None is the identity. ``c`` is the body's value c'."""
 
     i: Gate | None
     f: Gate | None
@@ -141,11 +134,9 @@ class LSTM(Recognised):
 
 @dataclass(frozen=True)
 class GRU(Recognised):
-    """h' = z h + (1 - z) n, or with ``update_new`` h' = (1 - z) h + z n. The state is h.
-
-    The reset gate r acts before the product with h, n = activation(W x + b + R (r h)), or, with ``reset_after``, after
-    it, n = activation(W x + b + r (R h + ``inner_biases``)).
-    """
+    """h' = z h + (1 - z) n, or with ``update_new`` h' = (1 - z) h + z n. The state is h. The reset gate r acts before
+    the product with h, n = activation(W x + b + R (r h)), or, with ``reset_after``, after it, n = activation(W x + b +
+    r (R h + ``inner_biases``))."""
 
     z: Gate
     r: Gate

@@ -175,11 +175,9 @@ NO_AXES: Mapping[str, Axes] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class MatrixStep:
-    """The part of a body that computes the next values of a group of states from these states, as graphs.
-
-    The arguments of ``affine`` are the states, then the body's values ``operands``; its outputs are the next states.
-    ``linear`` is the same graph without the added terms. ``kept`` and ``shared`` are axes of the states.
-    """
+    """The part of a body that computes the next values of a group of states from these states, as graphs. The arguments
+    of ``affine`` are the states, then the body's values ``operands``; its outputs are the next states. ``linear`` is
+    the same graph without the added terms. ``kept`` and ``shared`` are axes of the states."""
 
     affine: Graph
     linear: Graph
@@ -189,10 +187,8 @@ class MatrixStep:
 
 
 def matrix_step(body: Graph, group: Sequence[int], same: Mapping[str, Axes]) -> MatrixStep:
-    """Return the step of a group of states whose next values are affine in the states of the group.
-
-    ``same`` has for each argument of the body the axes along which all elements are equal.
-    """
+    """Return the step of a group of states whose next values are affine in the states of the group. ``same`` has for
+    each argument of the body the axes along which all elements are equal."""
     states = [body.arguments("state")[state] for state in group]
     following = [body.outputs[len(body.outputs) - len(body.arguments("state")) + state] for state in group]
     inside = body.dependents(set(states)) & body.needed([output.ref for output in following])

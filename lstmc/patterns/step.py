@@ -39,10 +39,8 @@ class Mismatch(Exception):
 
 class Step:
     """The formulas of a scan's step: ``updates`` has each state's next value at valid steps, or nothing if a state is
-    no [N, H].
-
-    ``valid`` is the mask of valid steps, if the scan has one, and ``present`` its formula, 1 at valid steps.
-    """
+    no [N, H]. ``valid`` is the mask of valid steps, if the scan has one, and ``present`` its formula, 1 at valid
+    steps."""
 
     def __init__(self, graph: Graph, name: str, formulas: Formulas, cuts: Mapping[Ref, Ref] = {}) -> None:
         """Read the formulas of the next states, without their mask; ``cuts`` are the opaque values of the body."""
@@ -164,11 +162,9 @@ def _lengths(graph: Graph, mask: Atom, formulas: Formulas) -> Ref | None:
 
 @dataclass(frozen=True)
 class LSTMTail:
-    """The tail c = f c_prev + i g, h = o activation(c); if c = i g, there is neither f nor c_prev.
-
-    ``gates`` has the activation and the operand of each gate. If c_prev is a state times a number for each row,
-    ``state`` and ``reset`` are the two factors; then ``c_prev`` is None if no value of the body equals the product.
-    """
+    """The tail c = f c_prev + i g, h = o activation(c); if c = i g, there is neither f nor c_prev. ``gates`` has the
+    activation and the operand of each gate. If c_prev is a state times a number for each row, ``state`` and ``reset``
+    are the two factors; then ``c_prev`` is None if no value of the body equals the product."""
 
     c: Ref
     h: Ref
@@ -181,10 +177,7 @@ class LSTMTail:
 
 def lstm_tails(equations: Equations) -> Iterator[LSTMTail]:
     """Yield the tail of every LSTM, in the body's order; each tail's c is cut, so that later formulas read it as a
-    value.
-
-    A body has several tails if its cell has several layers.
-    """
+    value. A body has several tails if its cell has several layers."""
     for node in equations.body:
         ref = Ref(node.name)
         if len(node.types) > 1 or not node.types[0].rank:
@@ -245,11 +238,8 @@ def _before(equations: Equations, monomial: Monomial, c: Ref) -> tuple[Ref | Non
 
 
 def packed(body: Graph, places: dict[str, Place], parts: int) -> tuple[Ref, dict[str, int]] | None:
-    """Return the value that all places are equal parts of, and the number of each part by the place's name.
-
-    The value has ``parts`` parts along its last axis. Return None if there is no such value, or if two places are one
-    part.
-    """
+    """Return the value that all places are equal parts of, and the number of each part by the place's name. The value
+    has ``parts`` parts along its last axis. Return None if there is no such value, or if two places are one part."""
     pieces: dict[str, tuple[Ref, int]] = {}
     for name, place in places.items():
         if place.where != "step" or place.columns is None:

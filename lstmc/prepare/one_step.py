@@ -22,11 +22,9 @@ STEP = Argument("step", "True")
 
 @dataclass(frozen=True)
 class StatePair:
-    """One state of a one-step model: feed ``before``, read ``after``, and feed that at the next step.
-
-    ``initial`` is the value to feed at the first step: a number for all elements, a graph that computes it from
-    parameters alone, the name of an input of the original model, or, for any other value, a description in words.
-    """
+    """One state of a one-step model: feed ``before``, read ``after``, and feed that at the next step. ``initial`` is
+    the value to feed at the first step: a number for all elements, a graph that computes it from parameters alone, the
+    name of an input of the original model, or, for any other value, a description in words."""
 
     name: str  # the name of the state: lstm/h
     before: str  # an input of the one-step model: lstm/h_in

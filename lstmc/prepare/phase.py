@@ -1,8 +1,6 @@
-"""The two graphs of one model: the training graph and the deployed graph.
-
-For training by several processes the loss is scaled, so that the losses of all parts of a batch add up to the loss of
-the whole batch. With fixed masks Dropout is deterministic, so one iteration can be computed twice.
-"""
+"""The two graphs of one model: the training graph and the deployed graph. For training by several processes the loss is
+scaled, so that the losses of all parts of a batch add up to the loss of the whole batch. With fixed masks Dropout is
+deterministic, so one iteration can be computed twice."""
 
 from __future__ import annotations
 
@@ -150,10 +148,8 @@ def share_of_loss(whole: Graph, part: Graph, share: float) -> Share:
 
 
 class _Sharing:
-    """Builds the training graph of a part of a batch from the model for the ``whole`` batch and for the ``part``.
-
-    A value that has an axis of examples has different types in the two models; ``mixed`` values depend on examples.
-    """
+    """Builds the training graph of a part of a batch from the model for the ``whole`` batch and for the ``part``. A
+    value that has an axis of examples has different types in the two models; ``mixed`` values depend on examples."""
 
     def __init__(self, whole: Graph, part: Graph, share: float) -> None:
         self.whole, self.part, self.share = whole, part, share
