@@ -30,6 +30,7 @@ from lstmc.verification.symbols import Algebra
 __all__ = ["TOLERANCE", "check_net", "check_source", "prove_net"]
 
 TOLERANCE = 1e-9  # the difference of two computations of the same value in float64
+Values = Mapping[str, Array]  # inputs, weights or outputs by name
 LATE = "it gives the last step alone, which comes late: the net as it was read is compared, some steps before the last"
 
 
@@ -48,9 +49,7 @@ def check_net(
     return within_rounding(compared, compiled.model, inputs, weights, np.float64)
 
 
-def _drawn(
-    model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int
-) -> tuple[dict[str, Array], dict[str, Array]]:
+def _drawn(model: ImportedModel, compiled: Compiled, weights: Values, seed: int) -> tuple[Values, Values]:
     """Return random inputs of the source and the written model's outputs, frame by frame, in the source's layout."""
     net, frames = model.net, model.frames
     lengths = {model.described.inputs[name][axis] for name, axis in frames.items() if name in model.described.inputs}
@@ -74,21 +73,13 @@ def _drawn(
 
 
 def _compared(
-    model: ImportedModel,
-    expected: Mapping[str, Array],
-    actual: Mapping[str, Array],
-    fed: Mapping[str, Array],
-    tolerance: float,
+    model: ImportedModel, expected: Values, actual: Values, fed: Values, tolerance: float
 ) -> tuple[Difference, ...]:
     """Return the difference of each output between a model of one frame, run over all frames, and its source."""
-    compared = [
-        difference(
-            name,
-            *_from_begin(model.net.delays.get(name, 0), model.frames.get(name, 0), expected[name], array),
-            tolerance,
-        )
-        for name, array in actual.items()
-    ]
+    compared = list[Difference]()
+    for name, array in actual.items():
+        lag, axis = model.net.delays.get(name, 0), model.frames.get(name, 0)
+        compared.append(difference(name, *_from_begin(lag, axis, expected[name], array), tolerance))
     graph, weights = _evaluated(model.described, fed)
     return within_rounding(compared, graph, fed, weights, np.float64 if tolerance == TOLERANCE else np.float32)
 
@@ -102,26 +93,22 @@ def prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array]) 
             f" expected no {Argument('prove', 'True')}"
         )
     report_activity("proving that the model is equal to its source's description")
-    return best_proof(partial(_prove_net, model, graph, weights))
 
+    def proof(algebra: Algebra) -> Proof:
+        inputs, convert = symbolic_leaves(graph, Input, algebra), partial(as_symbolic, algebra=algebra)
 
-def _prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array], algebra: Algebra) -> Proof:
-    inputs, convert = symbolic_leaves(graph, Input, algebra), partial(as_symbolic, algebra=algebra)
+        def outputs() -> tuple[dict[str, Array], dict[str, Array]]:
+            pairs = _pairs(model, graph, weights, inputs, convert)
+            return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
 
-    def outputs() -> tuple[dict[str, Array], dict[str, Array]]:
-        pairs = _pairs(model, graph, weights, inputs, convert)
-        return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
+        found = claims("output", [output.name for output in graph.outputs], outputs)
+        return Proof(tuple(found), {name: array.shape for name, array in inputs.items()}, trained=True)
 
-    found = claims("output", [output.name for output in graph.outputs], outputs)
-    return Proof(tuple(found), {name: array.shape for name, array in inputs.items()}, trained=True)
+    return best_proof(proof)
 
 
 def _pairs(
-    model: ImportedModel,
-    graph: Graph,
-    weights: Mapping[str, Array],
-    inputs: Mapping[str, Array],
-    convert: Conversion | None = None,
+    model: ImportedModel, graph: Graph, weights: Values, inputs: Values, convert: Conversion | None = None
 ) -> dict[str, tuple[Array, Array]]:
     """Return each output of imported net and written model, in the source's order of axes and at the same steps."""
     fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
@@ -130,20 +117,16 @@ def _pairs(
     return _in_source(model.net, expected, forward(graph, inputs, weights, convert=convert).outputs, earlier)
 
 
-def evaluate(net: Net, inputs: Mapping[str, Array], convert: Conversion | None = None) -> dict[str, Array]:
+def evaluate(net: Net, inputs: Values, convert: Conversion | None = None) -> dict[str, Array]:
     """Return the outputs of a net, computed by the interpreter from the text of its model in float64."""
     graph, weights = _evaluated(net, inputs)
     return forward(graph, inputs, weights, convert=convert).outputs
 
 
-def _evaluated(net: Net, inputs: Mapping[str, Array]) -> tuple[Graph, dict[str, Array]]:
+def _evaluated(net: Net, inputs: Values) -> tuple[Graph, dict[str, Array]]:
     """Return the net's graph at the sizes of these inputs, and the values of its parameters."""
-    sizes = {
-        size.name: array.shape[axis]
-        for name, array in inputs.items()
-        for axis, size in enumerate(net.inputs[name])
-        if isinstance(size, OpenSize)
-    }
+    pairs = [pair for name, array in inputs.items() for pair in zip(net.inputs[name], array.shape, strict=True)]
+    sizes = {size.name: number for size, number in pairs if isinstance(size, OpenSize)}
     net = with_plain_scans(replace(net, graph=with_sizes(net.graph, sizes)))
     return with_core_ops(net.graph), {name: weight.array() for name, weight in net.params.items()}
 
@@ -159,7 +142,7 @@ def check_source(
     if reason is not None:
         return SourceCheck(model.runtime.name, (), reason)
     inputs, _ = inputs_of_domain(compiled, weights, seed)
-    fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
+    fed: Values = {name: to_source(model.net, name, array) for name, array in inputs.items()}
     if model.frames:
         fed, actual = _drawn(model, compiled, weights, seed)
     try:
@@ -175,7 +158,7 @@ def check_source(
 
 
 def _in_source(
-    net: Net, expected: Mapping[str, Array], actual: Mapping[str, Array], in_step: Collection[str] = ()
+    net: Net, expected: Values, actual: Values, in_step: Collection[str] = ()
 ) -> dict[str, tuple[Array, Array]]:
     """Return pairs (expected, actual) of outputs in the source's order of axes; those ``in_step`` are not late."""
     pairs = {name: (expected[name], to_source(net, name, array)) for name, array in actual.items()}
@@ -189,8 +172,7 @@ def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array
     lag = net.delays.get(name)
     if lag is None and expected.shape == actual.shape:
         return expected, actual
-    shape = net.shapes[net.outputs[name]]
-    places = [axis for axis, size in enumerate(shape) if size in net.time]
+    places = [axis for axis, size in enumerate(net.shapes[net.outputs[name]]) if size in net.time]
     if len(places) != 1:
         return (expected, actual) if lag is None else None
     return _from_begin(lag or 0, net.axes[name][places[0]] if name in net.axes else places[0], expected, actual)
@@ -212,5 +194,4 @@ def to_source(net: Net, name: str, array: Array) -> Array:
 
 def difference(name: str, expected: Array, actual: Array, tolerance: float) -> Difference:
     """Return how far an output is from the expected output, relative to its largest number."""
-    gap = absolute_gap(actual, expected)
-    return Difference("output", name, 1, gap, relative_gap(actual, expected), tolerance)
+    return Difference("output", name, 1, absolute_gap(actual, expected), relative_gap(actual, expected), tolerance)

@@ -22,8 +22,6 @@ from lstmc.types import shape_text
 LENGTHS = (100, 101)  # the first length is the default of the model
 SHORT = 13  # a length at which a branch may differ
 FRAMES = 37  # the number of frames for a sequence of open length: no other size has it by chance
-
-
 Read = Callable[[Mapping[str, Sequence[int]]], SourceNet]
 
 
@@ -87,11 +85,9 @@ def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
 
 def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
     """Return a source of sequences, the canonical net of one frame, and the axis of time of its inputs and outputs.
-
     Time is the axis that the user names, or else the axis along which loops run forwards (an open axis is preferred),
     or else the open axis along which the net reads its past. Raises :class:`SourceError` unless there is exactly one
-    such axis, and :class:`RefusedError` for layers that need more than the past, or the number of frames.
-    """
+    such axis, and :class:`RefusedError` for layers that need more than the past, or the number of frames."""
     refused = None
     try:
         inputs = reading.at().described.source_inputs()
@@ -111,7 +107,8 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
         if time:
             found = [(source, {own.get(name, name): axis for name, axis in time.items()})]
             break
-        found += [(source, axes) for axes in times(net) if not length or _length(net, axes) == FRAMES]
+        of_length = [axes for axes in times(net) if not length or FRAMES in (net.inputs[x][axes[x]] for x in axes)]
+        found += [(source, axes) for axes in of_length]
         places = {own.get(x, x): [str(size) for size in shape] for x, shape in inputs.items()}
         opened += [(source, {x: sizes.index(length) for x, sizes in places.items() if length in sizes})]
     found = found or [(source, axes) for source, axes in opened if axes and _has_past(source.described, axes)]
@@ -126,15 +123,10 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
             notes=["it computes each frame alone: import it from an example of one frame, without step and time"],
         )
     if refused is not None:  # a layer needs a number, which must not be the number of frames
-        numbers = {
-            s.name: n
-            for x, shape in source.described.source_inputs().items()
-            for s, n in zip(inputs[x], shape, strict=True)
-            if isinstance(s, OpenSize)
-        }
-        more = at_sizes(inputs, {name: number + (number == FRAMES) for name, number in numbers.items()})
-        other = reading.at(more).described
-        if not one_model([net, canonicalize_frame(other, axes)[0]]):
+        given = source.described.source_inputs()
+        pairs = [pair for x in given for pair in zip(inputs[x], given[x], strict=True)]
+        more = at_sizes(inputs, {size.name: n + (n == FRAMES) for size, n in pairs if isinstance(size, OpenSize)})
+        if not one_model([net, canonicalize_frame(reading.at(more).described, axes)[0]]):
             raise refused
     return source, net, frames
 
@@ -160,17 +152,11 @@ def _not_one_time(net: Net, found: Sequence[Mapping[str, int]]) -> SourceError:
     )
 
 
-def _length(net: Net, axes: Mapping[str, int]) -> int:
-    name, axis = next(iter(axes.items()))
-    return net.inputs[name][axis]
-
-
 def _axis(inputs: Mapping[str, Shape], name: str, axis: int) -> int:
     """Return the user's axis of time, counted from the front. Raises :class:`SourceError` if there is no such axis."""
     argument = Argument("time", f"{name}={axis}", f'time={{"{name}": {axis}}}')
     if name not in inputs:
-        hint = nearest_or_all(name, inputs, "the inputs are")
-        raise SourceError(f"{argument}: no input {name}{hint}")
+        raise SourceError(f"{argument}: no input {name}{nearest_or_all(name, inputs, 'the inputs are')}")
     shape = inputs[name]
     if not -len(shape) <= axis < len(shape) or shape[axis] == 1:
         raise SourceError(
@@ -180,7 +166,6 @@ def _axis(inputs: Mapping[str, Shape], name: str, axis: int) -> int:
 
 
 def _is_sequence(net: Net) -> bool:
-    """Return whether the net has an axis of time."""
     try:
         return time_axes(net) is not None
     except TwoTimeAxes:
@@ -193,7 +178,6 @@ def of_one(inputs: Mapping[str, Shape]) -> dict[str, list[int]]:
 
 
 def _noted(source: SourceNet, found: States, given: Mapping[str, str]) -> SourceNet:
-    """Return the source with notes about its states."""
     net = source.described
     return replace(source, described=replace(net, notes=(*net.notes, *notes(net, found, given))))
 
@@ -222,13 +206,10 @@ def _named(net: Net, given: Mapping[str, str]) -> dict[str, str]:
 
 def read_open(reading: Reading) -> SourceNet:
     """Return a source that is read with its dynamic axes, or at a length that :func:`canonicalize` makes dynamic again.
-
     The second way is for an operator that needs the number of a dynamic axis, such as a padding in front of a sequence:
-    the graph is read at two lengths, and both must give the same model. A short length must give that model too, if it
-    can be read, because a branch may depend on the length. With ``step``, the dynamic axes other than time are 1 if
-    they must be numbers too. Raises :class:`RefusedError` of the first reading, with further refusals at known sizes,
-    or with a layer that cannot be streamed.
-    """
+    the graph is read at two lengths, and both must give the same model; a short length too, if it can be read, because
+    a branch may depend on the length. With ``step``, other axes than time may become 1. Raises :class:`RefusedError` of
+    the first reading, with further refusals at known sizes, or with a layer that cannot be streamed."""
     try:
         return reading.at()
     except RefusedError as error:
@@ -254,8 +235,9 @@ def read_open(reading: Reading) -> SourceNet:
             streamed = streamed or error
             continue
         if all(net.time for net in nets) and one_model(nets):
-            ones = [name for name, size in sizes[0].items() if size == 1]
-            return replace(sources[0], described=_with_ones(sources[0].described, ones))
+            ones, net = [name for name, size in sizes[0].items() if size == 1], sources[0].described
+            note = f"The dynamic axes {', '.join(ones)} are 1, as a layer needs their number."
+            return replace(sources[0], described=replace(net, notes=(*net.notes, *[note] * bool(ones))))
     raise streamed or (refused if pinned is None else refused.beside(pinned))
 
 
@@ -275,8 +257,7 @@ def _both(error: RefusedError, other: SourceNet | RefusedError) -> RefusedError:
 
 
 def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[str, int]]]:
-    """Yield readings, each a list of dicts from dynamic axes to sizes: each axis in turn is time, at both lengths; with
-    ``step``, also with 1 for the other axes."""
+    """Yield readings, lists of dicts from dynamic axes to sizes: each axis is time; with ``step`` others may be 1."""
     names = open_names(inputs)
     yield from ([{name: length} for length in LENGTHS] for name in names)
     if step and len(names) > 1:
@@ -299,9 +280,3 @@ def one_model(nets: Sequence[Net]) -> bool:
     """Return whether the nets give the same written model, apart from the default length."""
     first, *others = [files(replace(net, sizes={}), "") for net in nets]
     return all(other == first for other in others)
-
-
-def _with_ones(net: Net, ones: Sequence[str]) -> Net:
-    """Return the net with a note about the dynamic axes that became 1."""
-    note = f"The dynamic axes {', '.join(ones)} are 1, as a layer needs their number."
-    return replace(net, notes=(*net.notes, note)) if ones else net

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +27,7 @@ from lstmc.importers.printer import files
 from lstmc.importers.read.keras_file import read_keras
 from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
 from lstmc.importers.read.tflite_file import MAGIC, TfliteFile
-from lstmc.importers.read.torch_file import PACKAGE, entries, hints, read_torch
+from lstmc.importers.read.torch_file import PACKAGE, entries, read_torch
 from lstmc.importers.read.torch_program import is_program, read_program
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.runtimes import KerasRuntime, LiteRtRuntime, OnnxRuntime, TorchLayers, TorchProgram
@@ -40,8 +41,17 @@ from lstmc.process.status import gc_paused, report_activity
 __all__ = ["ImportedModel", "from_onnx", "from_torch", "import_file"]
 
 ZIP, HDF5 = b"PK", b"\x89HDF\r\n\x1a\n"
+SMALL_VERSION = rb"\x08[\x00-\x1f]"  # the first field of an ONNX file
 PICKLE = rb"\x80[\x02-\x05](?s:\x95.{8})?\x8a\n"  # a pickle of an integer of ten bytes, as PyTorch's first files begin
 FIXED = "export the module again from an example of the shape wanted: torch.export.export(module, (example,))"
+# option -> the error for a format that does not read it
+_READ_BY_OTHERS = {
+    "weights": "it has its weights itself; only those of a prototxt lie in another file",
+    **dict.fromkeys(("shapes", "values"), "only a graph has inputs whose shapes and values can be given; this is {}"),
+    "activation": "only a state dict leaves the function of plain RNNs open; this is {}",
+    "config": "only models of Keras have a configuration; this is {}",
+    "recurrent_only": "only of files of PyTorch the recurrent layers alone are imported; this is {}",
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,14 @@ def _read_torch(path: Path, options: ImportOptions) -> SourceNet:
     if program:
         torch = need("torch", "PyTorch", "torch", SourceError)
         return of_program(torch, read_program(torch, path), path.name)
-    return _of_tensors(read_torch(path), options)
+    return _of_tensors(read_torch, path, options)
+
+
+def _of_tensors(read: Callable[[Path], Source], path: Path, options: ImportOptions) -> SourceNet:
+    tensors = read(path)
+    modules = tensors.facts.get("modules", {})  # the plain attributes of pickled modules, by path
+    net = describe_state_dict(tensors, modules, options.activation, options.recurrent_only)
+    return SourceNet(net, tensors.kind, runtime=TorchLayers(groups_of(tensors)[0], net))
 
 
 def _read_onnx(path: Path, options: ImportOptions) -> SourceNet:
@@ -103,30 +120,17 @@ def _read_keras(path: Path, options: ImportOptions) -> SourceNet:
 
 
 OF_TENSORS, OF_GRAPH = frozenset({"activation", "recurrent_only"}), frozenset({"shapes", "values"})
-ONNX = OwnSource(
-    "ONNX",
-    OF_GRAPH,
-    lambda path: re.match(rb"\x08[\x00-\x1f]", head_of(path)) is not None,  # the first field is a small version
-    _read_onnx,
-)
+ONNX = OwnSource("ONNX", OF_GRAPH, lambda path: re.match(SMALL_VERSION, head_of(path)) is not None, _read_onnx)
 TFLITE = OwnSource("TFLite", OF_GRAPH, lambda path: head_of(path)[4:8] == MAGIC, _read_tflite)
 OWN: Sequence[NetSource] = (
     OwnSource("a state dict or program of PyTorch (.pt, .pth, .pt2)", OF_TENSORS | OF_GRAPH, _is_torch, _read_torch),
     OwnSource(
-        ".safetensors",
-        OF_TENSORS,
-        lambda path: head_of(path)[8:9] == b"{",
-        lambda path, options: _of_tensors(read_safetensors(path), options),
+        ".safetensors", OF_TENSORS, lambda path: head_of(path)[8:9] == b"{", partial(_of_tensors, read_safetensors)
     ),
     ONNX,
     TFLITE,
     OwnSource("Keras (.keras, .h5)", frozenset({"config", "shapes"}), _is_keras, _read_keras),
 )
-
-
-def _of_tensors(tensors: Source, options: ImportOptions) -> SourceNet:
-    net = describe_state_dict(tensors, hints(tensors), options.activation, options.recurrent_only)
-    return SourceNet(net, tensors.kind, runtime=TorchLayers(groups_of(tensors)[0], net))
 
 
 def of_program(torch: Any, program: Any, name: str) -> SourceNet:
@@ -141,14 +145,9 @@ def source_of(path: Path) -> NetSource:
         if source.knows(path):
             return source
     expected = ", ".join(source.summary for source in chain(OWN, net_sources()))
-    raise SourceError(f"{path}: expected {expected}; found {_described(path, head)}")
-
-
-def _described(path: Path, head: bytes) -> str:
-    """Return what a file seems to be, for an error."""
-    if head[:2] == ZIP:
-        return f"a zip file of {', '.join([*entries(path)][:3]) or 'nothing'}"
-    return f"a file that begins with {head.decode('ascii', 'replace')!r}" if head else "an empty file"
+    found = f"a file that begins with {head.decode('ascii', 'replace')!r}" if head else "an empty file"
+    found = f"a zip file of {', '.join([*entries(path)][:3]) or 'nothing'}" if head[:2] == ZIP else found
+    raise SourceError(f"{path}: expected {expected}; found {found}")
 
 
 @dataclass(frozen=True)
@@ -236,7 +235,6 @@ class ImportedModel:
 
     @classmethod
     def of_time(cls, reading: Reading) -> ImportedModel:
-        """Return the model of one frame of a sequence."""
         source, net, frames = read_time(reading)
         return cls(source.described, net, source.kind, None, source.runtime, True, frames)
 
@@ -319,16 +317,6 @@ def reader_of(path: Path, **chosen: Any) -> Read:
     return lambda shapes: source.read(path, replace(options, shapes=shapes))
 
 
-# option -> the error for a format that does not read it
-_READ_BY_OTHERS = {
-    "weights": "it has its weights itself; only those of a prototxt lie in another file",
-    **dict.fromkeys(("shapes", "values"), "only a graph has inputs whose shapes and values can be given; this is {}"),
-    "activation": "only a state dict leaves the function of plain RNNs open; this is {}",
-    "config": "only models of Keras have a configuration; this is {}",
-    "recurrent_only": "only of files of PyTorch the recurrent layers alone are imported; this is {}",
-}
-
-
 def from_torch(
     module: Any,
     *examples: Any,
@@ -360,9 +348,8 @@ def _check_module(torch: Any, module: Any, examples: Sequence[Any]) -> None:
             notes=["a file: lstmc.import_file(FILE), or lstmc.convert(FILE, FOLDER)"],
         )
     if not isinstance(module, torch.nn.Module):
-        raise SourceError(
-            f"from_torch takes a module of PyTorch or a program of torch.export, found {type(module).__name__}"
-        )
+        kind = type(module).__name__
+        raise SourceError(f"from_torch takes a module of PyTorch or a program of torch.export, found {kind}")
     example = "give an example tensor: from_torch(module, torch.zeros(1, 30, 20)), of your input's shape"
     if not examples:
         raise SourceError("from_torch needs an example of each argument of the module, found none", notes=[example])

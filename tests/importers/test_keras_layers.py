@@ -135,7 +135,7 @@ ELSEWHERE = (
 def source_of(config: Any, weights: Any) -> Source:
     """A file with this configuration, and the weights of its one layer."""
     arrays = {f"w{at}": np.asarray(array) for at, array in enumerate(weights)}
-    tensors = {name: StoredTensor(name, a.shape, "float32", lambda a=a: a) for name, a in arrays.items()}  # type: ignore[misc]
+    tensors = {name: StoredTensor(name, a.shape, lambda a=a: a) for name, a in arrays.items()}  # type: ignore[misc]
     facts = {"config": config, "version": keras.__version__, "layers": {"it": [*arrays]}}
     return Source("Keras", "model.h5", tensors, facts)
 

@@ -68,7 +68,7 @@ def layers(draw: Any) -> Layer:
 
 
 def source(arrays: Mapping[str, Array]) -> Source:
-    tensors = {n: StoredTensor(n, a.shape, str(a.dtype), lambda a=a: a) for n, a in arrays.items()}
+    tensors = {n: StoredTensor(n, a.shape, lambda a=a: a) for n, a in arrays.items()}
     return Source("a state dict", "layer.pt", tensors)
 
 

@@ -27,7 +27,7 @@ import lstmc
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, import_file
 from lstmc.importers.read.onnx_file import read_safetensors
-from lstmc.importers.read.torch_file import hints, read_torch
+from lstmc.importers.read.torch_file import read_torch
 from lstmc.importers.sources import Source
 from tests.importers.imported import assert_close, traced
 from tests.importers.torch_files import CONTAINERS, mutants, save, tagger
@@ -113,7 +113,7 @@ def test_a_checkpoint_is_searched_and_a_module_says_what_its_state_dict_does_not
     unused = set(read_torch(tmp_path / "checkpoint.pt").tensors) - {f"tagger.{name}" for name in model.state_dict()}
     assert set(imported.net.ignored) == unused
     torch.save(model, tmp_path / "module.pt")
-    assert hints(read_torch(tmp_path / "module.pt"))[""]["mode"] == "RNN_RELU"
+    assert read_torch(tmp_path / "module.pt").facts["modules"][""]["mode"] == "RNN_RELU"
     assert "relu(" in import_file(tmp_path / "module.pt").files()["model.py"].decode()
 
 

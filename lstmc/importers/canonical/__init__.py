@@ -19,6 +19,8 @@ from lstmc.ops import Binary, Full, Leaf, Transpose, Unstack
 from lstmc.passes.roll_up import roll_up as rolled_up
 from lstmc.passes.unrolled_steps import Step
 
+__all__ = ["canonicalize", "canonicalize_frame", "canonicalize_static", "canonicalize_step", "roll_up"]
+
 
 def canonicalize(net: Net, step: bool = False) -> Net:
     """Return the form of a net that can be written as a model. Raises :class:`RefusedError` if ``step`` asks for a form
@@ -61,8 +63,7 @@ def roll_up(net: Net) -> Net:
         if chain.weight is not None and (weight := net.params[chain.weight]).sources:
             times = f"Products with {weight.recipe} come {len(chain.numbers)} times, each after the one before"
             notes[f"{times}, but what lies between them is not the same: these steps stay written out."] = None
-    rolled = _with_weights(net, graph, arrays) if count else net
-    return replace(rolled, notes=(*net.notes, *notes))
+    return replace(_with_weights(net, graph, arrays) if count else net, notes=(*net.notes, *notes))
 
 
 def _with_small_constants(net: Net) -> Net:
@@ -95,8 +96,7 @@ def _with_constants_once(net: Net) -> Net:
 
 
 def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
-    """Return the net of ``graph``, in which recurrences became loops, with each loop's own weights. ``arrays`` are
-    constants of equal numbers: those that ``graph`` still reads become parameters again."""
+    """Return the net of ``graph``, with the weights of its new loops, and the constants ``arrays`` that it reads."""
     rolled = replace(net, graph=graph)
     builder, read = NetBuilder.of(net), {step.op.body.name for step in net.steps if isinstance(step.op, Scan)}
     builder.leaves, builder.shapes = dict(rolled.leaves), {**net.shapes, **rolled.shapes}
@@ -122,7 +122,7 @@ def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
 def _add_loop(
     builder: NetBuilder, net: Net, step: Step, scan: Scan, constants: Mapping[Leaf, Weight], zeros: Container[str]
 ) -> None:
-    """Add a rolled-up loop with the weights and constants of its body; a state that starts from ``zeros`` gets none."""
+    """Add a rolled-up loop with its body's weights and constants; states that start from ``zeros`` get no first one."""
     weights = [net.params[name] for name in scan.of_role("weight", step.inputs)]
     body, title = body_of(scan, weights, constants), builder.scan_name(scan.body.name)
     x, first, static = (scan.of_role(role, step.inputs) for role in ("x", "state", "static"))

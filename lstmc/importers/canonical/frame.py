@@ -1,10 +1,7 @@
 """One frame of a sequence as a net of one step: time is an axis of the inputs, and loops along other axes stay inside.
-
-Each value over time has one frame instead of all frames, in the source's order of axes. A convolution over time reads
-its past from a state, and a loop over time takes one step from a state. A loop along another axis, such as the bands of
-a frame, has time in its batch, and runs inside the step. A layer that sees frames of the future is that many frames
-late: values that meet its result are delayed by states, and what remembers begins with the first true frame.
-"""
+A convolution over time reads its past from a state, and a loop over time takes one step from a state. A loop along
+another axis, such as the bands of a frame, has time in its batch. A layer that sees frames of the future is that many
+frames late: values that meet its result are delayed by states, and what remembers begins with the first true frame."""
 
 from __future__ import annotations
 
@@ -58,9 +55,8 @@ def axes_of(net: Net, near: Places, seeds: Mapping[str, int]) -> dict[str, int]:
             continue
         if axes.setdefault(value, axis) != axis:
             node = origin_of(net.producers[value]) if value in net.producers else value
-            raise RefusedError(
-                net.origin, [Refusal(node, "", "", "it relates every step to all others", BEFORE)], what="streamed"
-            )
+            refusal = Refusal(node, "", "", "it relates every step to all others", BEFORE)
+            raise RefusedError(net.origin, [refusal], what="streamed")
         stack += [place for place in near.get((value, axis), []) if axes.get(place[0]) != place[1]]
     return axes
 
@@ -128,12 +124,9 @@ def one_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
 
 
 class _OneFrame:
-    """The rewrite of a net of whole sequences to a net of one frame.
-
-    The dicts have numbers of frames by value: ``zeros``, the padding in front of the first frame; ``behind``, the
-    padding after the last frame (negative if last frames are missing); ``rest``, frames at the end that a later step
-    must cut off; ``cut``, frames missing at the front; ``late``, by how many frames the new value is late.
-    """
+    """The rewrite of a net of whole sequences to one frame, with numbers of frames by value: ``zeros``, padding in
+    front; ``behind``, padding after the last frame (negative if last frames are missing); ``rest``, last frames that a
+    later step must cut off; ``cut``, frames missing in front; ``late``, the delay of the new value."""
 
     def __init__(self, net: Net, time: Mapping[str, int]) -> None:
         self.old, self.axes = net, axes_of(net, equal_axes(net), time)
@@ -156,9 +149,8 @@ class _OneFrame:
         outputs = {name: self._read(value) for name, value in self.old.outputs.items()}
         steps, shapes = self.builder.steps, self.builder.shapes
         delays = {name: lag for name, value in self.old.outputs.items() if (lag := self.late.get(value))}
-        said = (
-            f"Output {n} comes {late(lag)}: at step t it is the source's at t - {lag}." for n, lag in delays.items()
-        )
+        told = "Output {} comes {}: at step t it is the source's at t - {}."
+        said = (told.format(name, late(lag), lag) for name, lag in delays.items())
         made = self.old.of_steps(steps, self.builder.leaves, shapes, {**outputs, **self.outputs}, {}, delays)
         return replace(made, notes=(*made.notes, *said), time=())
 
@@ -196,7 +188,6 @@ class _OneFrame:
         return self.builder.one(Where(), mask, x, old, hint=f"{x}_begun")
 
     def _refuse(self, why: str, node: str = "") -> NoReturn:
-        """Raise :class:`RefusedError` for the layer that is rewritten now, or for ``node``."""
         refusal = Refusal(node or self.builder.where, "", "", why, BEFORE)
         raise RefusedError(self.old.origin, [refusal], what="streamed")
 
@@ -280,13 +271,12 @@ class _OneFrame:
             self.axes[value] = axis
 
     def _padding(self, step: Step, op: Concat) -> None:
-        """Rewrite a Concat along time: record zeros as the sequence's padding; if as many last frames are missing as
-        zeros come in front, the result is the sequence that many frames earlier. Refuse two sequences."""
-        sizes = {i: self.old.shapes[v][op.axis] for i, v in enumerate(step.inputs) if is_zero(self.old, v)}
+        """Rewrite a Concat along time: zeros become recorded padding, or delay a sequence without its last frames."""
+        zeros = {i: v for i, v in enumerate(step.inputs) if is_zero(self.old, v)}
+        sizes = {i: fixed(self.old.shapes[v][op.axis], "a padding") for i, v in zeros.items()}
         at, *more = [i for i in range(len(step.inputs)) if i not in sizes] or [0, 0]
-        front, behind = (
-            sum(fixed(size, "a padding") for i, size in sizes.items() if (i < at) == first) for first in (True, False)
-        )
+        front = sum(size for i, size in sizes.items() if i < at)
+        behind = sum(sizes.values()) - front
         value, out = step.inputs[at], step.outputs[0]
         missing, short = self.cut.get(value, 0), -self.behind.get(value, 0)
         if more or behind < missing or (short > 0 and (behind or front != short)):
@@ -294,16 +284,12 @@ class _OneFrame:
         if short > 0:
             self._shift(value, out, short, step)
             return
-        self.zeros[out], self.behind[out] = (
-            front + self.zeros.get(value, 0),
-            behind - missing + self.behind.get(value, 0),
-        )
-        self.late[out] = self.late.get(value, 0)
+        self.zeros[out], self.late[out] = front + self.zeros.get(value, 0), self.late.get(value, 0)
+        self.behind[out] = behind - missing + self.behind.get(value, 0)
         self.name[out] = self.name.get(value, value) if missing else self._read(value, padded=True)
 
     def _cut(self, step: Step, op: Split) -> None:
-        """Rewrite the slices of a sequence: without its last frames it is short, from its padding on it is some frames
-        earlier, from a later frame on it is late. Refuse other slices."""
+        """Rewrite the slices of a sequence: each is short, earlier or late by some frames; refuse any other."""
         (value,), start = step.inputs, 0
         for part, size in zip(step.outputs, op.sizes, strict=True):
             ahead = start - self.zeros.get(value, 0)
@@ -316,11 +302,8 @@ class _OneFrame:
                 self.name[part], self.late[part] = self.name.get(value, value), self.late.get(value, 0)
                 self.behind[part] = size - self.length
                 continue
-            if (
-                behind < 0
-                or size != self.length - missing
-                or (missing and start != self.length + self.zeros.get(value, 0) + behind)
-            ):
+            to_end = not missing or start == self.length + self.zeros.get(value, 0) + behind
+            if behind < 0 or size != self.length - missing or not to_end:
                 self._refuse("it takes some steps, or all of them, together")
             if ahead < 0:
                 self._shift(value, part, -ahead, step)
@@ -344,8 +327,7 @@ class _OneFrame:
         return window, first
 
     def _window(self, step: Step, op: Conv | Pool, axis: int) -> None:
-        """Rewrite a convolution or pooling for one frame: a state holds past frames, and future frames make it late.
-        Refuse a stride along time, and padding that does not give one window for each frame."""
+        """Rewrite a convolution or pooling: a state holds past frames, and future frames make the result late."""
         spatial = axis - len(self.old.shapes[step.inputs[0]]) + 2
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
         spread = op.dilation[spatial] if isinstance(op, Conv) else 1
@@ -370,8 +352,7 @@ class _OneFrame:
         self.builder.put(Step(op, (x, *others), step.outputs, step.loc))
 
     def _scan(self, step: Step, op: Scan) -> None:
-        """Rewrite a loop for one frame. A loop over time becomes one step from states; refused if it runs backwards,
-        starts from constants other than zero or gives late last states. Other loops stay, with one frame inside."""
+        """Rewrite a loop for one frame: over time it becomes one step from states, along other axes it stays."""
         title, xs = op.body.name, op.of_role("x", step.inputs)
         inputs = self._all(step)
         lag = self.late.get(step.outputs[0], 0)

@@ -2,10 +2,9 @@
 
 Stock Caffe has no layer that transposes. Each value has a logical shape, the source's, and a physical order of axes; a
 transpose changes the logical order and moves no element. If an op requires an order (time first in a scan, [N, C, H, W]
-for images) and the physical order differs, a Transpose stays; it is written as pieces that are joined again. The order
-of the inputs is chosen so that the fewest transposes remain. A reshape across a permuted order is possible if whole
-groups of axes move together. The addition of a vector to a product becomes the product's bias. The module is no
-``Pass``, because it changes the order of a net's inputs and outputs (``Net.axes``).
+for images) and the physical order differs, a Transpose stays, written as pieces that are joined again. The order of the
+inputs is chosen so that the fewest remain. The module is no ``Pass``, because it changes the order of a net's inputs
+and outputs.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from lstmc.text import unused
 from lstmc.types import TensorType
 
 Order = tuple[int, ...]
+UNKNOWN = 1000  # cost of a named size
 
 
 def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
@@ -89,18 +89,15 @@ def with_biases(net: Net) -> Net:
     """Return the net with added vectors as biases of products that nothing else reads, in bodies of loops too."""
     readers = Counter(name for step in net.steps for name in step.inputs)
     readers.update(net.outputs.values())
-    alone = {
-        step.outputs[0]: step
-        for step in net.steps
-        if isinstance(step.op, Linear) and len(step.inputs) == 2 and readers[step.outputs[0]] == 1
-    }
+    products = [step for step in net.steps if isinstance(step.op, Linear) and len(step.inputs) == 2]
+    alone = {step.outputs[0]: step for step in products if readers[step.outputs[0]] == 1}
     joined = {step.outputs[0]: pair for step in net.steps if (pair := _joined(net, step, alone)) is not None}
     if not joined and not any(isinstance(step.op, Scan) for step in net.steps):
         return net
-    products = {product.outputs[0] for product, _ in joined.values()}
+    merged = {product.outputs[0] for product, _ in joined.values()}
     steps: list[Step] = []
     for step in net.steps:
-        if step.outputs[0] in products:
+        if step.outputs[0] in merged:
             continue
         if step.outputs[0] in joined:
             product, bias = joined[step.outputs[0]]
@@ -122,9 +119,6 @@ def _joined(net: Net, step: Step, alone: dict[str, Step]) -> tuple[Step, str] | 
     return None
 
 
-UNKNOWN = 1000  # cost of a named size
-
-
 def choose_layout(net: Net) -> Net:
     """Return the net in the cheapest layout of all orders that the inputs' axes may have, recorded in ``axes``."""
     choices = [_orders(shape)[: 1 if name in net.states else None] for name, shape in net.inputs.items()]
@@ -136,9 +130,8 @@ def _orders(shape: Shape) -> list[Order]:
     """Return orders of an input's axes to try: as is, time first, the first two exchanged, images' channels first."""
     rank = len(shape)
     orders = [tuple(range(rank))]
-    orders += [
-        (axis, *(a for a in range(rank) if a != axis)) for axis in range(2, rank) if isinstance(shape[axis], OpenSize)
-    ]
+    opened = [axis for axis in range(2, rank) if isinstance(shape[axis], OpenSize)]
+    orders += [(axis, *(a for a in range(rank) if a != axis)) for axis in opened]
     if rank >= 2:
         orders.append((1, 0, *range(2, rank)))
     if rank == 4:
@@ -197,7 +190,6 @@ class _Layout:
         return {name: root for name, root in roots.items() if root not in read and alone[root] == 1}
 
     def _root(self, name: str) -> str:
-        """Return the source's parameter from which a parameter derives, or the parameter itself."""
         return self._root(self.derived[name]) if name in self.derived else name
 
     def late_times(self) -> int:
@@ -270,8 +262,7 @@ class _Layout:
         return self.moved[name, axes]
 
     def _moved(self, name: str, current: Order, order: Order, step: Step) -> str:
-        """Return an array with its axes in ``order``, by a permuted weight, a reshape if only axes of size 1 move, or a
-        transpose, whose cost is counted."""
+        """Return an array with its axes in ``order``: permuted weights, a reshape for axes of size 1, or a Permute."""
         axes = tuple(current.index(axis) for axis in order)
         shape = tuple(self.shapes[name][axis] for axis in axes)
         if name in self.params:
@@ -342,22 +333,17 @@ class _Layout:
         body = body_of(op, [self.params[name] for name in op.of_role("weight", step.inputs)])
         inner = _Layout(body, {name: tuple(range(len(shape))) for name, shape in body.inputs.items()})
         outputs = {name: inner._aligned(v, tuple(range(len(inner.order[v]))), step) for name, v in body.outputs.items()}
-        operands = [
-            value if op.role(i) == "weight" else self._aligned(value, self._plain(value), step)
-            for i, value in enumerate(step.inputs)
-        ]
+        roles = zip(step.inputs, map(op.role, range(len(step.inputs))), strict=True)
+        operands = [v if role == "weight" else self._aligned(v, self._plain(v), step) for v, role in roles]
         moved, weights = with_body(replace(step, inputs=tuple(operands)), op, inner.net(outputs))
         self.params |= weights
         self.shapes |= {name: weight.shape for name, weight in weights.items()}
-        orders = [tuple(range(len(self.source.shapes[name]))) for name in step.outputs]
-        self._put(moved.op, moved.inputs, step, orders)
+        self._put(moved.op, moved.inputs, step, [tuple(range(len(self.source.shapes[name]))) for name in step.outputs])
 
     def _einsum(self, op: Einsum, step: Step) -> None:
         """Add an einsum with permuted letters; its result has the first operand's axes, then the second's others."""
-        x, y = (
-            "".join(letters[axis] for axis in self.order[value])
-            for letters, value in zip((op.of_x, op.of_y), step.inputs, strict=True)
-        )
+        x = "".join(op.of_x[axis] for axis in self.order[step.inputs[0]])
+        y = "".join(op.of_y[axis] for axis in self.order[step.inputs[1]])
         result = "".join(letter for letter in dict.fromkeys(x + y) if letter in op.of_result)
         order = tuple(op.of_result.index(letter) for letter in result)
         self._put(Einsum(x, y, result), [self.name[value] for value in step.inputs], step, [order])

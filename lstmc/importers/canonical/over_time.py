@@ -11,12 +11,16 @@ from lstmc.importers.canonical.time import Frames, constant, count_of, needed_st
 from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of, scan_of
 from lstmc.importers.ir.ops import Divide, Expand, Permute, Select, Where
 from lstmc.importers.ir.recur import with_mask
-from lstmc.importers.ir.values import OpenSize, Shape, Size, Weight, fixed, number
+from lstmc.importers.ir.values import OpenSize, Shape, Size, fixed, number
 from lstmc.importers.refusal import Refusal
 from lstmc.ir import Scan
 from lstmc.ops import Binary, Full, Log, Op, Reshape
 from lstmc.passes.unrolled_steps import Step
 from lstmc.text import unused
+
+LOWEST = -1e30  # the padding of a maximum
+EARLY = 4  # first elements that may be read alone; a later index may depend on the length
+APART = "stream the part before it, and compute it outside of the net"
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,6 @@ class Front:
     name: str
     count: int
     lag: int | None = None
-
-
-LOWEST = -1e30  # the padding of a maximum
-EARLY = 4  # first elements that may be read alone; a later index may depend on the length
-APART = "stream the part before it, and compute it outside of the net"
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,11 @@ class Closed(Exception):
 
 
 class OverTime(Frames):
-    """The values of a net that is rewritten to a dynamic length.
-
-    ``closed`` has the reasons for a fixed length, ``mixed`` the reasons against streaming. ``ahead`` lists layers that
-    read future frames, ``short`` results with fewer steps than the inputs. ``needed`` are the steps that outputs depend
-    on, ``read`` the values that the needed steps and the outputs read. ``heads`` has the old net's values of a single
-    early step, such as x[:, 0]: in the new net the first element of a sequence [T, ...] with a delay, or the step that
-    computes the value from others.
-    """
+    """The values of a net that is rewritten to a dynamic length. ``closed`` has the reasons for a fixed length,
+    ``mixed`` the reasons against streaming. ``ahead`` lists layers that read future frames, ``short`` results with
+    fewer steps than the inputs. ``needed`` are the steps that outputs depend on, ``read`` the values that these steps
+    and the outputs read. ``heads`` has the old net's values of a single early step, such as x[:, 0]: in the new net the
+    first element of a sequence [T, ...] with a delay, or the step that computes the value from others."""
 
     def __init__(self, net: Net, axes: dict[str, int]) -> None:
         """Start a rewrite of ``net``, with time along ``axes``; several lengths are a reason for a fixed length."""
@@ -73,7 +69,7 @@ class OverTime(Frames):
         self.closed, self.mixed = list[Refusal](), list[Refusal]()
         self.ahead, self.short = list[str](), list[str]()
         self.heads: dict[str, tuple[str, int] | Step] = {}
-        self.titles: dict[str, str] = {}  # states of loops -> the states of the loops with a mask
+        self.titles: dict[str, str] = {}  # names of loops -> the names of these loops with another body
         self.apart = False  # whether early steps are computed differently
         self.values: dict[str, Value | None] = {}  # values over time; None for a refused value
         if len(lengths) > 1:
@@ -83,21 +79,21 @@ class OverTime(Frames):
         """Replace constants that differ from step to step by a counting loop's result. Refuse other constants."""
         weight = self.old.params[name]
         self.step = next(step for step in self.old.steps if name in step.inputs)
-        counted = self.counted(weight, axis)
-        if counted is None:
+        if (count := count_of(weight, axis)) is None:
             what = f"{weight.recipe}, which has a value for each of {weight.shape[axis]} steps"
             self._close(origin_of(self.step), f"it reads {what}", "compute it, or make it an input")
             self.values[name] = None
-        else:
-            self.apart = True
-            self.values[name] = Value(self.back(counted, axis), 0)
+            return
+        body = self.body()
+        following, y = count.step(body, body.input("n", (1, 1)))
+        body.outputs = {"n": following, "y_0": y}
+        self.apart = True
+        self.values[name] = Value(self.back(self.scan("count", body, []), axis), 0)
 
     def _opened(self, shape: Shape, axis: int) -> Shape:
-        """Return a shape with the open length of time along an axis."""
         return (*shape[:axis], self.time, *shape[axis + 1 :])
 
     def _close(self, node: str, why: str, mend: str) -> None:
-        """Record a reason for which the length of sequences stays fixed."""
         self.closed.append(Refusal(node, "", "", why, mend))
 
     def _whole(self, value: str, node: str) -> None:
@@ -107,8 +103,7 @@ class OverTime(Frames):
             self.short.append(f"{node} has {size} steps of {self.length}")
 
     def _results(self, lag: int | None, zeros: int = 0, fill: float = 0.0) -> None:
-        """Record the current step's results: one with a time axis as a value over time with this delay and padding, any
-        other as a late value. For a late last state of a loop, record how an earlier state is computed."""
+        """Record the current step's results: values over time with this delay and padding, or late single values."""
         for value in self.step.outputs:
             if value in self.axes:
                 self.values[value] = Value(value, lag, zeros, fill)
@@ -134,14 +129,13 @@ class OverTime(Frames):
         return max(late, 0)
 
     def _refuse(self, refusals: list[Refusal], why: str, mend: str) -> None:
-        """Add a reason at the current step; raise :class:`Closed` if it is one of ``closed``, for a fixed length."""
+        """Add a reason at the current step to ``refusals``; if these are ``closed``, raise :class:`Closed`."""
         refusals.append(Refusal(origin_of(self.step), "", "", why, mend))
         if refusals is self.closed:
             raise Closed
 
     def _early(self, lates: list[int]) -> None:
-        """Record the current step, which computes early values, for the steps that read them; add it now if it also
-        reads values of the last step. Refuse a loop, and an early value that comes after the last value."""
+        """Record the current step, which computes early values, for its readers; add it if it also reads last steps."""
         if isinstance(self.step.op, Scan) or any(
             self.head(v)[1] > late for late in lates for v in self.step.inputs if v in self.heads
         ):
@@ -219,8 +213,7 @@ class OverTime(Frames):
     def _behind_padding(self, x: Value, axis: int) -> Value:
         """Return a value over time with its padding as its first steps. Refuse one that is the same at all steps."""
         if x.lag is None:
-            why = "it reads a sequence that is padded along time"
-            self._refuse(self.closed, why, "pad where it is convolved")
+            self._refuse(self.closed, "it reads a sequence that is padded along time", "pad where it is convolved")
         lag = x.lag or 0
         if x.fill:
             shape = self.shapes[x.name]
@@ -266,13 +259,11 @@ class OverTime(Frames):
         names, lag = self._aligned(sequences)
         late = max(lag or 0, *(self.head(value)[1] for value in heads))
         by = late - (lag or 0)
-        return [
-            self.later(n, 0, by) if by and v in self.values else n for n, v in zip(names, sequences, strict=True)
-        ], late
+        pairs = zip(names, sequences, strict=True)
+        return [self.later(name, 0, by) if by and x in self.values else name for name, x in pairs], late
 
     def head(self, value: str) -> tuple[str, int]:
-        """Return a sequence [T, ...] whose first element is a value of one early step, and the delay of the sequence.
-        The steps that compute the value become the body of a loop over time."""
+        """Return a sequence [T, ...] whose first element is an early step's value, by a loop; and its delay."""
         known = self.heads[value]
         if isinstance(known, tuple):
             return known
@@ -304,12 +295,10 @@ class OverTime(Frames):
         begun, now, first = body.input("begun", (1, 1)), body.input("x", shape), body.input("first", shape)
         kept = _chosen(body, begun, first, now)
         body.outputs = {"first": kept, "y_0": kept}
-        mask = self.has_begun(lag + 1, 1)
-        return self.scan(f"{name}_first", body, [mask, name])
+        return self.scan(f"{name}_first", body, [self.has_begun(lag + 1, 1), name])
 
     def joined(self, fronts: Sequence[Front], name: str, late: int) -> tuple[str, int]:
-        """Return a sequence [T, ...] with the steps of ``fronts``, then of the sequence ``name``, which is ``late``
-        steps late; and the delay of the result. A loop with masks chooses at each step."""
+        """Return a sequence of the steps of ``fronts``, then of ``name``, ``late`` steps late; and its delay."""
         places = [sum(front.count for front in fronts[:place]) for place in range(len(fronts))]
         behind = sum(front.count for front in fronts)
         lag = max(0, late - behind, *(f.lag - at for f, at in zip(fronts, places, strict=True) if f.lag is not None))
@@ -331,8 +320,7 @@ class OverTime(Frames):
         return y, lag
 
     def from_heads(self, scan: Scan, operands: list[str], lag: int, title: str) -> Scan:
-        """Return the scan of a loop, ``lag`` steps late, whose states start from early values: further sequences that
-        are inserted into ``operands``, with a mask of the steps before the start."""
+        """Return the scan of a loop whose states start from early values, which ``operands`` gets with a mask."""
         sequences = len(scan.of_role("x", operands))
         body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
         places = [i for i, value in enumerate(operands) if scan.role(i) == "state" and value in self.heads]
@@ -356,8 +344,7 @@ class OverTime(Frames):
         return scan_of(title, made, scan.length, sequences + len(xs), scan.states)
 
     def titled(self, scan: Scan, operands: list[str]) -> str:
-        """Return the name of a scan whose body changes: a new one if other scans have the same body; its zeros among
-        ``operands`` are then renamed too, because a scan starts only from zeros of its own name."""
+        """Return the name of a scan whose body changes, new if the body is shared; its zeros are renamed with it."""
         title = scan.body.name
         if title not in self.titles:
             shared = sum(isinstance(each.op, Scan) and each.op.body.name == title for each in self.old.steps) > 1
@@ -375,18 +362,7 @@ class OverTime(Frames):
         batches = {self.shapes[value][0] for value in scan.of_role("state", operands)}
         body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
         operands.insert(sequences, self.has_begun(lag, batches.pop()))
-        masked = with_mask(body, sequences, scan.states)
-        return scan_of(title, masked, scan.length, sequences + 1, scan.states)
-
-    def counted(self, weight: Weight, axis: int) -> str | None:
-        """Return constants of all steps as the result [T, ...] of a counting loop; None if they are no count."""
-        if (count := count_of(weight, axis)) is None:
-            return None
-        body = self.body()
-        before = body.input("n", (1, 1))
-        following, y = count.step(body, before)
-        body.outputs = {"n": following, "y_0": y}
-        return self.scan("count", body, [])
+        return scan_of(title, with_mask(body, sequences, scan.states), scan.length, sequences + 1, scan.states)
 
 
 def _chosen(body: NetBuilder, begun: str, a: str, b: str) -> str:

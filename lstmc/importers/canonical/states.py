@@ -1,9 +1,8 @@
-"""States of a net of one frame: inputs whose next value is an output, proved by tracing elements.
+"""States of a net of one frame: inputs whose next value is an output, proved by tracing elements, which have numbers.
 
-Every element of every value has a number; ops that only move elements keep the numbers. These are proofs: the output is
-the last state of a recurrent layer of one step, also of a written-out layer; elements move towards their end in a
-chain, with a new value at its beginning that does not depend on the chain; the input is the past in a convolution's
-window. Equal shapes, similar names and gated sums are no proof: such pairs are only suggested.
+These are proofs: the output is the last state of a recurrent layer of one step, also of a written-out layer; elements
+move towards their end in a chain, with a new value at its beginning that does not depend on the chain; the input is the
+past in a convolution's window. Equal shapes, similar names and gated sums are no proof: such pairs are only suggested.
 """
 
 from __future__ import annotations
@@ -35,12 +34,9 @@ RECURRENT, MOVED, WINDOW = "the last states of recurrent layers", "its own eleme
 
 @dataclass
 class States:
-    """The states of a net of one frame.
-
-    ``proved`` maps each state to its output and the proof in words. ``alike`` has pairs of an input and an output of
-    one shape that may be states. ``cells`` maps the step that ends a written-out recurrent layer to the layer's kind,
-    units and number of nodes.
-    """
+    """The states of a net of one frame. ``proved`` maps each state to its output and the proof in words. ``alike`` has
+    pairs of an input and an output of one shape that may be states. ``cells`` maps the step that ends a written-out
+    recurrent layer to the layer's kind, units and number of nodes."""
 
     proved: dict[str, tuple[str, str]] = field(default_factory=dict)
     alike: list[tuple[str, str]] = field(default_factory=list)
@@ -94,8 +90,7 @@ class _Trace:
         self.net, self.loops = net, loops
         self.cells: dict[str, tuple[str, int, int]] = {}
         self.values: dict[str, Numbers] = {}
-        self.makers: list[str] = []  # values with new numbers -> the first number
-        self.firsts: list[int] = []
+        self.makers, self.firsts = list[str](), list[int]()  # values with new numbers, and the first number of each
         self.at = 1
         for name in net.inputs:
             self.of(name)
@@ -209,9 +204,8 @@ class _Trace:
         return found
 
     def name_cells(self, pairs: list[tuple[str, str]]) -> None:
-        """Find recurrent layers that are written out, and record the begin and end of their states. The candidates are
-        values whose elements are a part of an output ``b``, with the part of the input ``a`` at the same places; a GRU
-        has one such part, an LSTM two."""
+        """Find recurrent layers that are written out, and record where their states begin and end: a part of an output
+        ``b`` is the next value of the same part of an input ``a``. A GRU has one such part, an LSTM two."""
         by_numbers: dict[bytes, list[str]] = {}
         for name, numbers in self.values.items():
             if numbers.size and numbers.max() < self.inputs:
@@ -227,8 +221,7 @@ class _Trace:
                     before = own[places[np.argsort(made[places])]]
                     if names := by_numbers.get(before.tobytes()):
                         parts.setdefault(after, []).extend(n for n in names if n not in parts.get(after, ()))
-        made_by = self.net.producers
-        choices = [(after, name) for after, names in parts.items() for name in names if after in made_by]
+        choices = [(after, name) for after, names in parts.items() for name in names if after in self.net.producers]
         for count, match in ((1, match_gru), (2, match_lstm)):
             for cell in permutations(choices, count):
                 states = dict(cell)
@@ -248,15 +241,14 @@ class _Trace:
                 loop = graph.node("loop").op
                 assert isinstance(loop, Scan)
                 inside = sum(not isinstance(node.op, Leaf | Arg) for node in loop.body)
-                end = origin_of(self.net.producers[next(iter(states))])
-                self.cells[end] = type(cell).__name__, cell.units, inside
+                self.cells[origin_of(self.net.producers[next(iter(states))])] = type(cell).__name__, cell.units, inside
         except (Mismatch, ShapeError):  # operands are broadcast in a way that no op of a graph allows
             return False
         return graph is not None
 
     def _cell(self, states: Mapping[str, str]) -> Graph | None:
-        """Return the graph of a loop of one step; ``states`` maps each state's value after the step to the value
-        before. Return None if the step does not read all states or is too large."""
+        """Return the graph of a loop of one step of ``states`` (after: before); None if it is too large or lacks
+        one."""
         shapes, begun_as = self.net.shapes, {self.of(before).tobytes(): before for before in states.values()}
         sizes = {len(numbers) for numbers in begun_as}
         alike = ((name, numbers.tobytes()) for name, numbers in self.values.items() if numbers.nbytes in sizes)

@@ -39,13 +39,10 @@ NO_TIME = (
 
 
 def with_dynamic_time(net: Net, step: bool = False) -> Net:
-    """Return the net with a dynamic length of its sequences, or the same net with a note if its result depends on the
-    length.
-
-    Convolutions over time without future frames become cells whose state is their past. With ``step``, convolutions
-    with future frames do so too, and ``delays`` of the result has the number of steps by which each output is late.
-    Raises :class:`RefusedError` with ``step`` if a layer needs more of a sequence than its past.
-    """
+    """Return the net with a dynamic length of its sequences, or the same net with a note if the length matters.
+    Convolutions over time become cells whose state is their past. With ``step`` those that see future frames do too,
+    and ``delays`` of the result has the number of steps by which each output is late. Raises :class:`RefusedError` with
+    ``step`` if a layer needs more of a sequence than its past."""
     try:
         axes = time_axes(net)
     except TwoTimeAxes as error:
@@ -230,8 +227,7 @@ class _DynamicTime(OverTime):
         return places.count(None) == len(places) or op_of_one(step.op, types, places) is not None
 
     def _window(self, step: Step, op: Conv | Pool, x: Value, axis: int) -> None:
-        """Rewrite a convolution or pooling over time as a loop whose state holds past frames; images at each step stay.
-        Refuse a stride along time, more padding than the window reaches, and arrays of more than four axes."""
+        """Rewrite a convolution or pooling over time as a loop whose state holds past frames; images at a step stay."""
         shape = self.old.shapes[step.inputs[0]]
         spatial = axis - len(shape) + 2
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
@@ -329,16 +325,14 @@ class _DynamicTime(OverTime):
                 wide = (self.time, *shape[: op.axis], 1, *shape[op.axis :])
                 self._take_early(value, x, start, self.one(Reshape(wide), order, hint=f"{value}_of_all"))
             elif size == 1:
-                mend = "read the last step, or all of them"
-                self._refuse(self.closed, f"it reads step {start} alone", mend)
+                self._refuse(self.closed, f"it reads step {start} alone", "read the last step, or all of them")
             else:
                 left = x.zeros - start  # the zeros at the beginning of the slice
                 lag = None if x.lag is None else x.lag + max(-left, 0)
                 self.values[value] = Value(x.name, lag, max(left, 0), x.fill)
 
     def _scan(self, step: Step, op: Scan) -> None:
-        """Rewrite a loop over time. States wait for a late first input; a loop from early values waits for these.
-        Refuse a loop that runs backwards, or that reads a whole sequence at each step."""
+        """Rewrite a loop over time; it waits for a late first input, and for early values from which it starts."""
         sequences = op.of_role("x", step.inputs)
         for value in sequences:
             self._whole(value, origin_of(step))

@@ -20,6 +20,7 @@ from lstmc.types import TensorType
 TIME = Argument("time", "x=2", 'time={"x": 2}')
 COUNTED = 4  # the fewest constants that are recognised as a count
 Place = tuple[str, int]  # a value, and one of its axes
+ONES = Affine(0.0, 1.0)
 
 
 class TwoTimeAxes(Exception):
@@ -164,9 +165,6 @@ def same_axes(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
             yield from (((value, axis), (name, place)) for name, place in places if place is not None)
 
 
-ONES = Affine(0.0, 1.0)
-
-
 @dataclass(frozen=True)
 class Count:
     """Constants that count steps, each of ``shape``: at step t they are b t (``first`` 0) or b (t + 1) (``first`` 1),
@@ -273,7 +271,6 @@ class Frames:
             self.earlier[value] = [taken, shaped]
 
     def body(self) -> NetBuilder:
-        """Return the builder of a cell's step, in place of the current step of the old net."""
         return NetBuilder("step", self.old.origin, origin_of(self.step))
 
     def put(self, op: Op, inputs: Sequence[str], outputs: Sequence[str] | None = None) -> None:
@@ -288,7 +285,6 @@ class Frames:
             self.late |= dict.fromkeys(names, max(lates))
 
     def one(self, op: Op, *inputs: str, hint: str) -> str:
-        """Add a step with one result, named after ``hint``, and return the name."""
         name = self.builder.fresh(hint)
         self.put(op, inputs, [name])
         return name
@@ -353,18 +349,15 @@ class Frames:
             row = body.one(Reshape((1, *shape)), now, hint="row")
             window = body.one(Concat(0), past, row, hint="window")
             first, rest = body.add(Split(0, (1, by)), window, hint="rows")
-            y = body.one(Reshape(shape), first, hint="y")
-            body.outputs = {"past": rest, "y_0": y}
-            delayed = self.scan(f"{name}_later", body, [x], fill)
-            self._delayed[name, by, fill] = self.back(delayed, axis)
+            body.outputs = {"past": rest, "y_0": body.one(Reshape(shape), first, hint="y")}
+            self._delayed[name, by, fill] = self.back(self.scan(f"{name}_later", body, [x], fill), axis)
         return self._delayed[name, by, fill]
 
     def has_begun(self, lag: int, n: Size) -> str:
         """Return a mask [T, n, 1] that is 0 at the first ``lag`` steps, then 1."""
         if (lag, 1) not in self._begun:
             body = self.body()
-            before = body.input("before", (1, lag))
-            first, following = begun(body, before, lag)
+            first, following = begun(body, body.input("before", (1, lag)), lag)
             body.outputs = {"before": following, "y_0": first}
             self._begun[lag, 1] = self.scan("begun", body, [])
         if (lag, n) not in self._begun:  # an open n, too, as an input's cell would bind it

@@ -19,6 +19,7 @@ from lstmc.types import OpenSize, TensorType
 
 RESERVED = KEYWORDS | {"net", "N", "N_2", "N_3", "D", "S", "H", "P"}
 CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # names of the cells in a written model
+_UNKNOWN = Ref("")  # the place of an output's value, until that value is in the graph
 
 
 def place(origin: str) -> SrcLoc:
@@ -33,8 +34,7 @@ def origin_of(step: Step) -> str:
 
 @dataclass(frozen=True)
 class Net:
-    """A trained model: its graph of core ops and of those of ``importers/ir/ops.py``, its weights, and facts of its
-    import.
+    """A trained model: its graph, of core ops and ops of ``importers/ir/ops.py``, its weights, and facts of its import.
 
     - ``axes``: the permutation of each input or output whose axes are not in the source's order.
     - ``called``: the source's names of inputs and outputs.
@@ -118,8 +118,8 @@ class Net:
         shapes: Mapping[str, Shape] | None = None, outputs: Mapping[str, str] | None = None,
         params: Mapping[str, Weight] = {}, delays: Mapping[str, int] | None = None, every_input: bool = True,
     ) -> Net:  # fmt: skip
-        """Return the net with other steps, without steps that no output needs and unused leaves (inputs:
-        ``every_input``). ``params`` are further weights; an omitted argument keeps its value in the net."""
+        """Return the net with other steps, without those that no output needs, and without unused leaves (unused inputs
+        stay with ``every_input``). ``params`` are further weights; an omitted argument keeps its value."""
         outputs = self.outputs if outputs is None else outputs
         weights = {**self.params, **params}
         own = {**(self.leaves if leaves is None else leaves)}
@@ -137,14 +137,11 @@ class Net:
         return replace(self, graph=graph, params={n: w for n, w in weights.items() if n in own})
 
 
-_UNKNOWN = Ref("")  # the place of an output's value, until that value is in the graph
-
-
 def _graph(
     name: str, leaves: Mapping[str, Leaf], steps: Sequence[Step], shapes: Mapping[str, Shape],
     outputs: Iterable[tuple[Output, str]],
 ) -> Graph:  # fmt: skip
-    """Return the graph of leaves and steps, in which each value has its shape; ``outputs`` are pairs with a value."""
+    """Return the graph of leaves and steps, with values of these shapes; ``outputs`` pairs each with its value."""
     types = {value: TensorType(shapes[value]) for step in steps for value in step.outputs}
     types |= {value: TensorType(leaf.shape) for value, leaf in leaves.items()}
     return graph_of_steps(name, {value: (leaf, None) for value, leaf in leaves.items()}, steps, types, outputs)
@@ -186,11 +183,9 @@ def scan_names(name: str) -> tuple[str, str, str]:
 
 
 def scan_of(title: str, body: Net, steps: Size, sequences: int, states: int, reverse: bool = False) -> Scan:
-    """Return the scan that runs ``body`` for ``steps`` steps.
-
-    The inputs of ``body`` are elements of ``sequences`` sequences, then ``states``, then static inputs; its outputs are
-    the next states, then the outputs of the step. Raises :class:`ShapeProblem` for a state whose shape changes.
-    """
+    """Return the scan that runs ``body`` for ``steps`` steps. The inputs of ``body`` are elements of ``sequences``
+    sequences, then ``states``, then static inputs; its outputs are the next states, then the outputs of the step.
+    Raises :class:`ShapeProblem` for a state whose shape changes."""
     counts: dict[Role, int] = {"x": sequences, "state": states, "static": len(body.inputs) - sequences - states}
     roles = [role for role, count in counts.items() for _ in range(count)]
     leaves: dict[str, Leaf] = {name: Arg(s, role) for (name, s), role in zip(body.inputs.items(), roles, strict=True)}
@@ -237,10 +232,8 @@ def _spelled(hint: str) -> str:
 
 
 class NetBuilder:
-    """Builds a net step by step: infers each result's shape and chooses its name.
-
-    ``where`` is the node of the source that steps come from, unless a step names another node.
-    """
+    """Builds a net step by step: infers each result's shape and chooses its name. ``where`` is the node of the source
+    that steps come from, unless a step names another node."""
 
     def __init__(self, name: str, origin: str, where: str = "") -> None:
         """Start an empty net. Its names avoid the words of Python and of the language."""
@@ -271,22 +264,18 @@ class NetBuilder:
         return self._names.unique(hint)
 
     def producer(self, name: str) -> Step | None:
-        """Return the step that computes a value; None for an input or a parameter of the net."""
         return self._producers.get(name)
 
     def input(
         self, hint: str, shape: Sequence[int | str], called: str | None = None, values: IntegerRange | None = None
     ) -> str:
-        """Add an input and return its name; a size that is a text is an open size of this name.
-
-        ``called`` is the name in the source, by default ``hint``; ``values`` is the range of the elements.
-        """
+        """Add an input and return its name; a size that is a text is an open size of this name. ``called`` is the name
+        in the source, by default ``hint``; ``values`` is the range of the elements."""
         name = self.fresh(hint)
         self.called[name] = hint if called is None else called
         return self.leaf(name, Input(named(shape), values=values))
 
     def leaf(self, name: str, leaf: Leaf) -> str:
-        """Add a leaf of this name, and return the name."""
         self.leaves[name], self.shapes[name] = leaf, leaf.shape
         return name
 
@@ -322,8 +311,7 @@ class NetBuilder:
     def add(
         self, op: Op, *values: str, hint: str, origin: str | None = None, hints: Iterable[str] = ()
     ) -> tuple[str, ...]:
-        """Add a step and return its results' names, made from ``hints`` or ``hint``. Raises :class:`ShapeProblem` if
-        the operands' shapes do not fit."""
+        """Add a step and return its results' names. Raises :class:`ShapeProblem` if the operands' shapes do not fit."""
         shapes = result_shapes(op, *(self.shapes[value] for value in values))
         stems = list(hints) or [hint] * len(shapes)
         names = tuple(self.fresh(one) for one in stems)
@@ -338,7 +326,7 @@ class NetBuilder:
         self.steps.append(step)
         self._producers.update(dict.fromkeys(step.outputs, step))
 
-    def one(self, op: Op, *values: str, hint: str, origin: str | None = None) -> str:
+    def one(self, op: Op, *values: str, hint: str = "value", origin: str | None = None) -> str:
         (name,) = self.add(op, *values, hint=hint, origin=origin)
         return name
 
@@ -351,19 +339,16 @@ class NetBuilder:
         return name
 
     def reserve(self, names: Iterable[str]) -> None:
-        """Exclude names from :meth:`fresh`."""
         self._names.taken.update(names)
 
     def loop(
         self, title: str, body: Net, sequences: Sequence[str], states: Mapping[str, str | None],
         static: Sequence[str], steps: Size, reverse: bool = False,
     ) -> tuple[str, ...]:  # fmt: skip
-        """Add a loop over time. Return the names of its outputs over time, then of its last states.
-
-        ``title`` comes from :meth:`scan_name`, or is the title of an earlier loop with the same weights. ``body`` has
-        inputs for the sequences, the states and the static values, in this order; its outputs are the next states, then
-        the outputs of each step. ``states`` has the first value of each state, None for zeros.
-        """
+        """Add a loop over time. Return the names of its outputs over time, then of its last states. ``title`` comes
+        from :meth:`scan_name`, or is that of an earlier loop with the same weights. ``body`` has inputs for the
+        sequences, the states and the static values, in this order; its outputs are the next states, then each step's
+        outputs. ``states`` has the first value of each state, None for zeros."""
         weights = {f"{title}/{role}": weight for role, weight in body.params.items()}
         self.hold(weights)
         first = dict(states)
@@ -378,8 +363,7 @@ class NetBuilder:
     def finish(self, every_input: bool = False, stored: Iterable[str] = (), why: str = "") -> Net:
         """Return the net without unused steps and parameters, and without unused inputs unless ``every_input`` is set.
         Tensors of the source (``stored``) that it does not use are listed as ignored, with the reason ``why``."""
-        empty = _graph(self.name, {}, (), {}, ())
-        net = Net(empty, self.origin, {}, called=self.called)
+        net = Net(_graph(self.name, {}, (), {}, ()), self.origin, {}, called=self.called)
         net = net.of_steps(self.steps, self.leaves, self.shapes, self.outputs, self.params, every_input=every_input)
         idle = [self.called[name] for name in self.inputs if name not in net.inputs]
         missing = [f"No output depends on input {name}: it is left out." for name in idle]

@@ -17,21 +17,45 @@ from lstmc.errors import ShapeError
 from lstmc.importers.ir.values import Shape, listed
 from lstmc.interp import Evaluation, backward, forward
 from lstmc.ir import Graph, Rebuild, Scan, broadcast
-from lstmc.ops import Add, Input, Max, Maximum, Mul, Sub, Sum
+from lstmc.ops import Add, Binary, Input, Max, Maximum, Mul, Sub, Sum
 from lstmc.ops.base import Along, AlongAxis, Array, Arrays, Draw, Op, Pointwise, Sample, Types, sample_type
 from lstmc.ops.frameworks import POINTWISE
-from lstmc.ops.pointwise import Binary
 from lstmc.ops.shape import Reduce, without
 from lstmc.passes.base import in_bodies
 from lstmc.types import TensorType
 
+TEXTS = {
+    "selu": "{1!r} * elu({x}, {0!r})",
+    "scaled_tanh": "{0!r} * tanh({1!r} * {x})",
+    "mish": "{x} * tanh(softplus({x}))",
+    "celu": "{0!r} * elu({x} / {0!r}, 1.0)",
+    "hard_swish": "{x} * hard_sigmoid({x}, 1 / 6, 0.5)",
+    "swish": "{x} * sigmoid({0!r} * {x})",
+    "thresholded_relu": "{x} * step({x} - {0!r})",
+    "sign": "step({x}) - step(-{x})",
+    "trunc": "floor(relu({x})) - floor(relu(-{x}))",
+    "log1p": "log({x} + 1)",
+    "expm1": "exp({x}) - 1",
+    "log2": f"{1 / math.log(2)} * log({{x}})",
+    "log10": f"{1 / math.log(10)} * log({{x}})",
+    "exp2": f"exp({math.log(2)} * {{x}})",
+    "ceil": "-floor(-{x})",
+    "tan": "sin({x}) / cos({x})",
+    "sinh": "0.5 * (exp({x}) - exp(-{x}))",
+    "cosh": "0.5 * (exp({x}) + exp(-{x}))",
+    "asinh": "(step({x}) - step(-{x})) * log(abs({x}) + ({x} * {x} + 1) ** 0.5)",  # without cancellation
+    "acosh": "log({x} + ({x} * {x} - 1) ** 0.5)",
+    "atanh": "0.5 * log((1 + {x}) / (1 - {x}))",
+    "gelu": "gelu({x}, approximate=False)",
+    "gelu_tanh": "gelu({x})",
+}
+Reduced = Literal["sum", "mean", "max", "min", "argmax"]
+
 
 @dataclass(frozen=True)
 class Formula(Op):
-    """An op that is a function of the language: its meaning is the graph that the language makes of its text.
-
-    By default it takes one operand, and each element of the result comes from the same place of all operands.
-    """
+    """An op that is a function of the language: its meaning is the graph that the language makes of its text. By
+    default each element of its result comes from the same place of all operands."""
 
     operands: ClassVar[tuple[str, ...]] = ("x",)
 
@@ -66,8 +90,7 @@ def meaning(op: Formula, types: Types) -> Graph:
     def model(**values: object) -> dict[str, object]:
         return {"y": eval(code, vars(language), values)}
 
-    inputs = [language.Input(*type_.shape) for type_ in types]
-    pairs = zip(names, inputs, strict=True)
+    pairs = zip(names, [language.Input(*type_.shape) for type_ in types], strict=True)
     parameters = [Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in pairs]
     model.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     return Model(model).graph()
@@ -98,33 +121,6 @@ def with_core_ops(graph: Graph) -> Graph:
 
 def _call(function: str, *arguments: object) -> str:
     return f"{function}({', '.join(map(str, arguments))})"
-
-
-TEXTS = {
-    "selu": "{1!r} * elu({x}, {0!r})",
-    "scaled_tanh": "{0!r} * tanh({1!r} * {x})",
-    "mish": "{x} * tanh(softplus({x}))",
-    "celu": "{0!r} * elu({x} / {0!r}, 1.0)",
-    "hard_swish": "{x} * hard_sigmoid({x}, 1 / 6, 0.5)",
-    "swish": "{x} * sigmoid({0!r} * {x})",
-    "thresholded_relu": "{x} * step({x} - {0!r})",
-    "sign": "step({x}) - step(-{x})",
-    "trunc": "floor(relu({x})) - floor(relu(-{x}))",
-    "log1p": "log({x} + 1)",
-    "expm1": "exp({x}) - 1",
-    "log2": f"{1 / math.log(2)} * log({{x}})",
-    "log10": f"{1 / math.log(10)} * log({{x}})",
-    "exp2": f"exp({math.log(2)} * {{x}})",
-    "ceil": "-floor(-{x})",
-    "tan": "sin({x}) / cos({x})",
-    "sinh": "0.5 * (exp({x}) - exp(-{x}))",
-    "cosh": "0.5 * (exp({x}) + exp(-{x}))",
-    "asinh": "(step({x}) - step(-{x})) * log(abs({x}) + ({x} * {x} + 1) ** 0.5)",  # without cancellation
-    "acosh": "log({x} + ({x} * {x} - 1) ** 0.5)",
-    "atanh": "0.5 * log((1 + {x}) / (1 - {x}))",
-    "gelu": "gelu({x}, approximate=False)",
-    "gelu_tanh": "gelu({x})",
-}
 
 
 @dataclass(frozen=True)
@@ -254,9 +250,6 @@ class Reduction(Reduce, Formula):
     def sample(cls, draw: Draw) -> Sample:
         x = sample_type(draw)
         return Sample(cls(draw.integer(0, x.rank - 1), draw.choice(("mean", "min"))), (x,))
-
-
-Reduced = Literal["sum", "mean", "max", "min", "argmax"]
 
 
 def reduction(kind: Reduced, axis: int) -> Op:

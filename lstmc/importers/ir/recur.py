@@ -19,6 +19,8 @@ from lstmc.patterns.recognised import GRU_ORDERS, LSTM_ORDERS
 Kind = Literal["rnn", "gru", "lstm"]
 SIGMOID, TANH = Sigmoid(), Tanh()
 GATES: dict[Kind, tuple[str, ...]] = {"rnn": ("h",), "gru": ("z", "r", "n"), "lstm": ("i", "f", "o", "g")}
+_BATCH = ("N", "N_2", "N_3")  # the axes of a batch
+Extra = Literal["mask", "static", "cont", "lengths"]
 
 
 @dataclass(frozen=True)
@@ -76,21 +78,14 @@ class Cell:
         return shapes
 
 
-_BATCH = ("N", "N_2", "N_3")  # the axes of a batch
-Extra = Literal["mask", "static", "cont", "lengths"]
-
-
 def add_layer(
     builder: NetBuilder, hint: str, x: str, cell: Cell, weights: Mapping[str, Weight],
     init: Mapping[str, str] = {}, extras: Mapping[Extra, str] = {}, reverse: bool = False,
 ) -> tuple[str, ...]:  # fmt: skip
-    """Add a layer over x [T, N, D] or [T, N, N_2, D], and return its outputs [T, N, P], then each last state.
-
-    ``init`` has first values [N, .] of states. ``extras`` may have: ``mask`` [T, N, 1], 0 where all states stay;
-    ``static`` [N, S], the static input of the cell; ``cont`` [T, N], which multiplies every state before a step;
-    ``lengths`` [N], after which a sequence's states stay, and its outputs are zero. Layers of equal batches with the
-    same cell and weights share one scan's title and weights.
-    """
+    """Add a layer over x [T, N, D] or [T, N, N_2, D], and return its outputs [T, N, P], then each last state. ``init``
+    has first values [N, .] of states. ``extras`` may have: ``mask`` [T, N, 1], 0 where all states stay; ``static`` [N,
+    S], the static input of the cell; ``cont`` [T, N], which multiplies every state before a step; ``lengths`` [N],
+    after which a sequence's states stay, and its outputs are zero. Equal layers share one scan's title and weights."""
     shape = builder.shapes[x]
     width, recurrent = weights["W_x"].shape[1], weights["W_h"].shape[1]
     steps, *batch, last = shape if len(shape) > 1 else (*shape, 0)
@@ -131,14 +126,13 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
     x, h = step.input("x", (*n, named["D"])), step.input("h", (*n, named["P" if cell.projection else "H"]))
     c = step.input("c", (*n, named["H"])) if cell.kind == "lstm" else ""
 
-    def one(op: Op, *values: str, hint: str = "value") -> str:
-        return step.one(op, *values, hint=hint, origin="")
+    one = step.one
 
     def linear(x: str, *roles: str, hint: str = "value") -> str:
         return one(Linear(len(n)), x, *roles, hint=hint)
 
     def split(value: str, *gates: str) -> tuple[str, ...]:
-        return step.add(Split(len(n), (units,) * len(gates)), value, hint="", hints=gates, origin="")
+        return step.add(Split(len(n), (units,) * len(gates)), value, hint="", hints=gates)
 
     def applied(op: Op, value: str, peephole: str = "", state: str = "", hint: str = "value") -> str:
         """Return ``op`` of a value plus a peephole times the cell state, clipped, if the cell has these."""
@@ -198,11 +192,11 @@ def with_mask(body: Net, sequences: int, states: int, lead: int = 1, resets: boo
     kept = dict[str, str]()
     for state, value in zip(own, body.outputs.values(), strict=False):
         shape = (*body.inputs[state][:lead], *(1,) * (len(body.inputs[state]) - lead))
-        m = mask if len(shape) == lead + 1 else builder.one(Reshape(shape), mask, hint="mask", origin="")
+        m = mask if len(shape) == lead + 1 else builder.one(Reshape(shape), mask, hint="mask")
         if resets:
-            kept[state] = builder.one(Mul(), state, m, hint=f"{state}_kept", origin="")
+            kept[state] = builder.one(Mul(), state, m, hint=f"{state}_kept")
         else:
-            kept[value] = builder.one(Where(), m, value, state, hint=f"{state}_kept", origin="")
+            kept[value] = builder.one(Where(), m, value, state, hint=f"{state}_kept")
     if resets:
         builder.steps += [replace(s, inputs=tuple(kept.get(name, name) for name in s.inputs)) for s in body.steps]
     order = [*names[:sequences], mask, *names[sequences:]]
@@ -255,11 +249,9 @@ def cell_weights(
     framework: str, cell: Cell, w_x: Weight, w_h: Weight, b_x: Weight | None = None, b_h: Weight | None = None,
     more: Mapping[str, Weight] = {},
 ) -> dict[str, Weight]:  # fmt: skip
-    """Return the weights of the written cell from the framework's, with the gates in the cell's order.
-
-    ``more`` has peepholes and the projection, by the cell's names. b_x is the bias of the input product, b_h of the
-    recurrent product; the difference matters to a GRU that resets after the product.
-    """
+    """Return the weights of the written cell from the framework's, with the gates in the cell's order. ``more`` has
+    peepholes and the projection. b_x is the bias of the input product, b_h of the recurrent product; the difference
+    matters to a GRU that resets after the product."""
     named = "pytorch" if framework == "torch" else framework  # the order of the gates in the weights
     stored = "h" if cell.kind == "rnn" else (LSTM_ORDERS if cell.kind == "lstm" else GRU_ORDERS)[named]
     if framework == "keras":  # stored as [in, gates x H], gates side by side; otherwise [gates x H, in]

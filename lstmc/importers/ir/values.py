@@ -14,16 +14,16 @@ import numpy as np
 
 from lstmc import types
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Conv, IntegerRange, Op, Reshape
-from lstmc.ops.base import EXACT
+from lstmc.ops import EXACT, Array, Binary, Conv, IntegerRange, Op, Reshape
 from lstmc.ops.layers import Pool
-from lstmc.ops.pointwise import Binary
 from lstmc.types import MOST_ELEMENTS, TensorType
 
 Size = int
 Shape = tuple[Size, ...]
 OpenSize = types.OpenSize
 ShapeProblem = types.UnknownSizeError  # shapes do not fit, or a size is open where a number is required
+MOST_FOLDED = 2**24  # the most elements of computed constants, which the size of the file does not limit
+MOST_PIECES = 1_000_000  # the most pieces that an axis is cut into, or joined from
 
 
 def domain_of(kind: str) -> IntegerRange | None:
@@ -54,10 +54,6 @@ class NamedSize(int):
 
     def __format__(self, spec: str) -> str:
         return self.name
-
-
-MOST_FOLDED = 2**24  # the most elements of computed constants, which the size of the file does not limit
-MOST_PIECES = 1_000_000  # the most pieces that an axis is cut into, or joined from
 
 
 class Folding:
@@ -92,7 +88,6 @@ def open_sizes(shape: Sequence[object]) -> list[OpenSize]:
 
 
 def open_names(shapes: Mapping[str, Shape]) -> list[str]:
-    """Return the names of the open sizes of inputs, each once."""
     return list(dict.fromkeys(size.name for shape in shapes.values() for size in open_sizes(shape)))
 
 
@@ -101,8 +96,8 @@ def named(shape: Sequence[int | str]) -> Shape:
 
 
 def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
-    """Return the shapes of an op's results; operands of a binary op are broadcast as in the language. Raises
-    :class:`ShapeProblem` if operands do not fit, or if a result's size would be computed from an open size."""
+    """Return the shapes of an op's results, with operands broadcast as in the language. Raises :class:`ShapeProblem` if
+    operands do not fit, or if a size would be computed from an open size."""
     if isinstance(op, Binary):
         result = broadcast(*shapes)
         _check_size(result)
@@ -136,11 +131,8 @@ def plain(size: Size) -> Size:
 
 
 def resolved(shape: Sequence[Size], old: Shape, products: bool = False) -> Shape:
-    """Return ``shape`` with a size of -1 replaced, so that it has as many elements as ``old``.
-
-    With ``products`` the size may be an open size times another size: a sequence that is merged with another axis loses
-    its axis of time.
-    """
+    """Return ``shape`` with a size of -1 replaced, so that it has as many elements as ``old``. With ``products`` it may
+    be an open size times another size: a sequence that is merged with another axis loses its axis of time."""
     rest, whole = prod(int(size) for size in shape if size != -1), prod(map(int, old))
     count = list(shape).count(-1)
     if rest < 1 or count > 1 or whole % rest or (not count and whole != rest):
@@ -205,7 +197,6 @@ class Weight:
     make: Callable[[], Array] = field(repr=False, compare=False)
 
     def array(self) -> Array:
-        """Return the parameter's elements as float32."""
         with np.errstate(all="ignore"):  # numbers that are not finite are found when the weights are written
             array = np.ascontiguousarray(self.make(), np.float32)
         assert array.shape == self.shape, f"{self.recipe}: expected {self.shape}, made {array.shape}"
@@ -259,7 +250,6 @@ class Weight:
         return self.derived(shape, recipe, lambda: self.make()[place])
 
     def derived(self, shape: Shape, recipe: str, make: Callable[[], Array]) -> Weight:
-        """Return another weight computed from the same source tensors."""
         return Weight(shape, self.sources, recipe, make)
 
 

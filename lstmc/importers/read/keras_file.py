@@ -30,14 +30,19 @@ from lstmc.text import brief, whole
 CONFIG = Argument("config", "FILE.json")
 SIGNATURE = b"GCOL\x01\0\0\0"  # the signature of a collection, with its version
 HEAD = 16  # bytes of a collection's header, and of an object's header
+LIMIT = 64 * 2**20  # the most bytes of a configuration or an attribute
+_MOST = 1_000_000  # values, shared values counted each time: YAML allows a value in many places
+_DEEPEST = 32  # the deepest nesting of groups
+ROOM = 2**28  # the most bytes that reading may take besides the tensors
+# The errors that h5py raises for damaged files.
+_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
+Version = tuple[int, ...]
 
 
 def check_heaps(content: bytes | mmap.mmap) -> None:
-    """Raise ValueError unless the objects of each global heap collection follow each other to its end.
-
-    Format: "HDF5 File Format Specification", III.E Global Heap, with lengths of 8 bytes, as h5py writes them. Object 0
-    is free space; if its size is 0, libhdf5 reads it for ever.
-    """
+    """Raise ValueError unless the objects of each global heap collection follow each other to its end: "HDF5 File
+    Format Specification", III.E Global Heap, with lengths of 8 bytes, as h5py writes them. Object 0 is free space; if
+    its size is 0, libhdf5 reads it for ever."""
     start = content.find(SIGNATURE)
     while start >= 0:
         size = int.from_bytes(content[start + 8 : start + HEAD], "little")
@@ -49,10 +54,6 @@ def check_heaps(content: bytes | mmap.mmap) -> None:
                 raise ValueError(f"the global heap at byte {start} is damaged")
             at += extent
         start = content.find(SIGNATURE, start + len(SIGNATURE))
-
-
-LIMIT = 64 * 2**20  # bytes
-_MOST = 1_000_000  # values, shared values counted each time: YAML allows a value in many places
 
 
 def read_config(origin: str, text: bytes | str) -> Any:
@@ -100,26 +101,14 @@ def _count(thing: Any, counts: dict[int, int]) -> int:
     return counts[id(thing)]
 
 
-_DEEPEST = 32  # the deepest nesting of groups
-ROOM = 2**28  # the most bytes that reading may take besides the tensors
-# The errors that h5py raises for damaged files.
-_DAMAGE = (
-    *(OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError),
-    *(OverflowError, UnicodeError, MemoryError),
-)
-
-
 def read_keras(path: Path, config: Path | None = None) -> Source:
     """Read a Keras model; ``config`` is the JSON or YAML for weights alone, or replaces the file's configuration.
-
-    ``facts`` of the result has ``config``, ``version`` (of Keras, as text), and the names of tensors in order:
-    ``layers`` by the name of their layer, or ``groups`` by their group in a file of Keras 3.
-    """
+    ``facts`` has ``config``, ``version`` (of Keras, as text), and the names of tensors in order: ``layers`` by the name
+    of their layer, or ``groups`` by their group in a file of Keras 3."""
     h5py = need("h5py", "h5py", "keras", SourceError)
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
-    given = None if config is None else head_of(config, LIMIT + 1)
-    return (_zipped if zipped else _hdf5)(h5py, path, given)
+    return (_zipped if zipped else _hdf5)(h5py, path, None if config is None else head_of(config, LIMIT + 1))
 
 
 def _zipped(h5py: Any, path: Path, given: bytes | None) -> Source:
@@ -160,7 +149,6 @@ def _groups(file: Any, tensors: Iterable[str]) -> dict[str, Any]:
 
 def _hdf5(h5py: Any, path: Path, given: bytes | None) -> Source:
     """Read an HDF5 file: a model of Keras 1 or 2, or weights."""
-    tensors: dict[str, StoredTensor] = {}
     layers: dict[str, list[str]] = {}
     try:
         with path.open("rb") as whole, mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -169,11 +157,9 @@ def _hdf5(h5py: Any, path: Path, given: bytes | None) -> Source:
             attributes = {name: _attribute(file, name) for name in ("model_config", "keras_version")}
             root = file.get("model_weights", file)
             version = attributes["keras_version"] or _attribute(root, "keras_version")
-            for name, dataset in _datasets(h5py, path.name, root):
-                tensors[name] = _tensor(path.name, name, dataset)
+            tensors = {name: _tensor(path.name, name, dataset) for name, dataset in _datasets(h5py, path.name, root)}
             for layer in map(_text, _listed(root, "layer_names")):
-                held = _listed(root[layer], "weight_names")
-                layers[layer] = [f"{layer}/{_text(one)}" for one in held]
+                layers[layer] = [f"{layer}/{_text(one)}" for one in _listed(root[layer], "weight_names")]
             newer = "layers" in root and "layer_names" not in root.attrs  # save_weights of Keras 3
             facts = _groups(root, tensors) if newer else {"layers": layers}
     except _DAMAGE as error:
@@ -203,7 +189,6 @@ def _attribute(thing: Any, name: str) -> Any:
 
 
 def _listed(thing: Any, name: str) -> list[Any]:
-    """Return the elements of an attribute; none if it is missing."""
     value = _attribute(thing, name)
     return [] if value is None else [*np.asarray(value).reshape(-1).tolist()]
 
@@ -244,10 +229,7 @@ def _tensor(origin: str, name: str, dataset: Any) -> StoredTensor:
             f"{origin}: {name} is not stored as Keras does: plain numbers, whole, uncompressed, in the file itself"
         )
     array: Array = dataset[()]
-    return StoredTensor(name, shape, str(dataset.dtype), lambda: array)
-
-
-Version = tuple[int, ...]
+    return StoredTensor(name, shape, lambda: array)
 
 
 def version_of(source: Source) -> Version:

@@ -1,7 +1,5 @@
-"""ONNX files read by the ``onnx`` package, with external data only below the model's folder; ``.safetensors`` files.
-
-A ``.safetensors`` file is a header of JSON and the tensors' bytes; nothing in it can be executed.
-"""
+"""ONNX files read by the ``onnx`` package, with external data only below the model's folder; and ``.safetensors``
+files, a header of JSON and the tensors' bytes, in which nothing can be executed."""
 
 from __future__ import annotations
 
@@ -25,6 +23,11 @@ from lstmc.text import brief, whole
 KINDS = {1: "<f4", 11: "<f8", 10: "<f2", 16: "<u2", 6: "<i4", 7: "<i8", 3: "<i1", 2: "<u1", 5: "<i2", 4: "<u2", 9: "?"}
 BFLOAT16 = 16
 EXTERNAL = 1  # TensorProto.DataLocation
+HEADER_LIMIT = 32 * 2**20
+_TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1", "U8": "<u1", "BOOL": "?",
+}  # fmt: skip
 
 
 def load_onnx(path: Path) -> Any:
@@ -60,33 +63,29 @@ def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor
     :class:`SourceError` if the number of elements does not fit the shape."""
     name = tensor.name or "a constant"
     shape = checked_shape(origin, name, [int(size) for size in tensor.dims])
+    whole = f"{origin}: tensor {name} of shape {list(shape)}"
     if tensor.data_type not in KINDS:
         raise SourceError(f"{origin}: tensor {name} has elements of an unsupported type: {tensor.data_type}")
     kind = KINDS[tensor.data_type]
     size = prod(shape) * np.dtype(kind).itemsize
     if tensor.data_location == EXTERNAL:
         place = _external(tensor, name, size, origin, folder)
-        return StoredTensor(name, shape, kind, lambda: _decoded(tensor, _read(*place, size), shape))
+        return StoredTensor(name, shape, lambda: _decoded(tensor, _read(*place, size), shape))
     if tensor.HasField("raw_data"):
         if len(tensor.raw_data) != size:
-            raise SourceError(
-                f"{origin}: tensor {name} of shape {list(shape)} should have {size:,} bytes, found"
-                f" {len(tensor.raw_data):,}"
-            )
-        return StoredTensor(name, shape, kind, lambda: _decoded(tensor, tensor.raw_data, shape))
+            raise SourceError(f"{whole} should have {size:,} bytes, found {len(tensor.raw_data):,}")
+        return StoredTensor(name, shape, lambda: _decoded(tensor, tensor.raw_data, shape))
     fields = (tensor.float_data, tensor.double_data, tensor.int64_data, tensor.int32_data)
     field = next((field for field in fields if len(field)), ())
     if len(field) != prod(shape):
-        raise SourceError(
-            f"{origin}: tensor {name} of shape {list(shape)} should have {prod(shape):,} elements, found {len(field):,}"
-        )
+        raise SourceError(f"{whole} should have {prod(shape):,} elements, found {len(field):,}")
 
     def read() -> Array:
         if tensor.data_type in (10, BFLOAT16):  # numbers by their bits, as integers
             return _decoded(tensor, np.asarray(field, np.uint16).tobytes(), shape)
         return np.asarray(field).astype(kind).reshape(shape)
 
-    return StoredTensor(name, shape, kind, read)
+    return StoredTensor(name, shape, read)
 
 
 def _decoded(tensor: Any, data: bytes, shape: tuple[int, ...]) -> Array:
@@ -98,32 +97,28 @@ def _decoded(tensor: Any, data: bytes, shape: tuple[int, ...]) -> Array:
 
 
 def _external(tensor: Any, name: str, size: int, origin: str, folder: Path | None) -> tuple[Path, int]:
-    """Return the file and the offset of a tensor's external data. Raises :class:`SourceError` if it is outside of the
-    model's folder, missing, or of another size."""
+    """Return file and offset of a tensor's external data. Raises :class:`SourceError` for any other place or size."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if folder is None or "location" not in entries:
         raise SourceError(f"{origin}: tensor {name} lies in another file, whose location is missing")
+    location = entries["location"]
     try:
-        path = (folder / entries["location"]).resolve()
+        path = (folder / location).resolve()
         size_of_file = os.path.getsize(regular(path)) if path.is_relative_to(folder.resolve()) else 0
     except FileNotFoundError:
-        raise SourceError(f"{origin}: tensor {name} lies in {brief(entries['location'])}, which is not there") from None
+        raise SourceError(f"{origin}: tensor {name} lies in {brief(location)}, which is not there") from None
     except (OSError, ValueError) as error:  # the name is impossible: too long, or with a NUL in it
         reason = getattr(error, "strerror", None) or str(error)
-        raise SourceError(f"{origin}: tensor {name} lies in {brief(entries['location'])}: {reason}") from None
+        raise SourceError(f"{origin}: tensor {name} lies in {brief(location)}: {reason}") from None
     if not path.is_relative_to(folder.resolve()):
-        raise SourceError(
-            f"{origin}: tensor {name} lies outside of the model's folder, at {entries['location']}: not read"
-        )
+        raise SourceError(f"{origin}: tensor {name} lies outside of the model's folder, at {location}: not read")
     offset, length = entries.get("offset", "0"), entries.get("length", str(size))
     begin = whole(offset)
     if begin is None or begin < 0 or whole(length) != size:
-        raise SourceError(
-            f"{origin}: tensor {name} should have {size:,} bytes in {entries['location']}, found a length of"
-            f" {brief(length)}"
-        )
+        should = f"{origin}: tensor {name} should have {size:,} bytes in {location}"
+        raise SourceError(f"{should}, found a length of {brief(length)}")
     if begin + size > size_of_file:
-        raise SourceError(f"{origin}: tensor {name} ends behind the end of {entries['location']}")
+        raise SourceError(f"{origin}: tensor {name} ends behind the end of {location}")
     return path, int(offset)
 
 
@@ -131,21 +126,6 @@ def _read(path: Path, offset: int, size: int) -> bytes:
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(size)
-
-
-HEADER_LIMIT = 32 * 2**20
-_TYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "BF16": "<u2",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "<i1",
-    "U8": "<u1",
-    "BOOL": "?",
-}
 
 
 def read_safetensors(path: Path) -> Source:
@@ -164,10 +144,8 @@ def read_safetensors(path: Path) -> Source:
     if not isinstance(header, dict) or len(header) > MANY:
         raise SourceError(f"{origin}: its header does not name tensors")
     header.pop("__metadata__", None)
-    room = size - 8 - length
-    return Source(
-        "safetensors", origin, {name: _tensor(path, name, entry, 8 + length, room) for name, entry in header.items()}
-    )
+    tensors = {name: _tensor(path, name, entry, 8 + length, size - 8 - length) for name, entry in header.items()}
+    return Source("safetensors", origin, tensors)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -197,4 +175,4 @@ def _tensor(path: Path, name: str, entry: Any, start: int, room: int) -> StoredT
         array = np.fromfile(path, kind, count, offset=start + begin).reshape(shape)
         return (array.astype(np.uint32) << 16).view(np.float32) if entry["dtype"] == "BF16" else array
 
-    return StoredTensor(name, shape, entry["dtype"], read)
+    return StoredTensor(name, shape, read)

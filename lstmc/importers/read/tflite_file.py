@@ -67,7 +67,6 @@ class Operator:
 
 
 def _names(values: type) -> dict[int, str]:
-    """Return the names of an enumeration of the schema, by number."""
     return {value: name for name, value in vars(values).items() if not name.startswith("_")}
 
 
@@ -127,9 +126,8 @@ class TfliteFile:
         """Return a tensor. Raises :class:`SourceError` if its buffer or its scales do not fit its shape."""
         name = (entry.Name() or b"a tensor").decode("utf-8", "replace")
         kind = kinds.get(entry.Type(), f"type {entry.Type()}")
-        shape = checked_shape(
-            self.origin, name, [] if entry.ShapeIsNone() else [*map(int, entry.ShapeAsNumpy()[:MANY])]
-        )
+        stated = [] if entry.ShapeIsNone() else [*map(int, entry.ShapeAsNumpy()[:MANY])]
+        shape = checked_shape(self.origin, name, stated)
         signature = () if entry.ShapeSignatureIsNone() else tuple(map(int, entry.ShapeSignatureAsNumpy()))
         buffer, stored = model.Buffers(entry.Buffer()), None
         if entry.Buffer() and kind in KINDS and (buffer.DataLength() or 0 in shape):

@@ -17,7 +17,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -34,6 +34,36 @@ from lstmc.text import brief
 
 STEPS = 2_000_000  # the most instructions of a pickle
 DIGITS = 64  # the most bytes of an integer
+PICKLE_LIMIT = 64 * 2**20  # the most bytes of the part that describes the content
+TORCHSCRIPT = "a TorchScript program of PyTorch"
+MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file in the old format
+PACKAGE = "extern_modules"  # an entry of every torch.package
+_TYPES = {
+    "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "bf16",
+    "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1",
+    "ByteStorage": "<u1", "BoolStorage": "?", "UntypedStorage": "<u1",
+}  # fmt: skip
+_OF_ONE = (  # functions whose result is their first argument
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_parameter_with_state",
+    "torch.jit._pickle.restore_type_tag",
+)
+Fetch = Callable[[str, int], bytes]  # a storage's key, and the bytes that it must have
+_MARK = object()
+T = TypeVar("T")
+_Plain = str | int | float | bool | None
+_PUSHED = (  # instructions that push their argument
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+)
+_CONSTANTS: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
+    "EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set,
+}  # fmt: skip
+# The errors that zipfile raises for damaged files; ValueError is for a name that is no text, or for a place
+# before the beginning of the file.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OSError, ValueError)
 
 
 class PickleProblem(ValueError):
@@ -70,7 +100,6 @@ class Persistent:
     id: Any
 
 
-_MARK = object()
 Rebuild = Callable[[Named, tuple[Any, ...]], Any]
 
 
@@ -103,11 +132,7 @@ class _Machine:
         """Run one instruction. Raises :class:`PickleProblem` for an instruction that no saved model needs."""
         push = self.stack.append
         if name in _PUSHED:
-            if (
-                name in ("LONG1", "LONG4", "LONG", "INT")
-                and isinstance(argument, int)
-                and argument.bit_length() > 8 * DIGITS
-            ):
+            if isinstance(argument, int) and argument.bit_length() > 8 * DIGITS:
                 raise PickleProblem(f"an integer of more than {DIGITS} bytes")
             push(argument)
         elif name in _CONSTANTS:
@@ -188,11 +213,7 @@ class _Machine:
         return items[::-1]
 
 
-T = TypeVar("T")
-
-
 def _expect(thing: Any, kind: type[T]) -> T:
-    """Return ``thing``. Raises :class:`PickleProblem` unless it is of this type."""
     if not isinstance(thing, kind):
         raise PickleProblem(f"expected a {kind.__name__}, found a {type(thing).__name__}")
     return thing
@@ -204,49 +225,11 @@ def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
     return [(_key(key), value) for key, value in zip(items[::2], items[1::2], strict=True)]
 
 
-_Plain = str | int | float | bool | None
-
-
 def _key(key: Any) -> Any:
     """Return a hashable key: a plain value as it is, for anything else its identity."""
-    plain = isinstance(key, _Plain | Named | Built) or (
-        isinstance(key, tuple) and all(isinstance(one, _Plain) for one in key)
-    )
+    parts = key if isinstance(key, tuple) else (key,)
+    plain = isinstance(key, Named | Built) or all(isinstance(one, _Plain) for one in parts)
     return key if plain else id(key)
-
-
-_PUSHED = frozenset(
-    {
-        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
-    }
-)
-_CONSTANTS: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_LIST": list,
-    "EMPTY_DICT": dict,
-    "EMPTY_SET": set,
-}
-
-
-PACKAGE = "extern_modules"  # an entry of every torch.package
-
-# The errors that zipfile raises for damaged files; ValueError is for a name that is no text, or for a place
-# before the beginning of the file.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    OSError,
-    ValueError,
-)
 
 
 @contextmanager
@@ -275,30 +258,6 @@ def read_entry(path: Path, name: str, limit: int | None = None) -> bytes:
         if info.file_size > (path.stat().st_size if limit is None else limit):
             raise SourceError(f"{path.name}: {name} should have {info.file_size:,} bytes, which is too much for it")
         return archive.read(info)
-
-
-PICKLE_LIMIT = 64 * 2**20  # the most bytes of the part that describes the content
-TORCHSCRIPT = "a TorchScript program of PyTorch"
-MAGIC = 0x1950A86A20F9469CFC6C
-_TYPES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": "bf16",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "<i1",
-    "ByteStorage": "<u1",
-    "BoolStorage": "?",
-    "UntypedStorage": "<u1",
-}
-_OF_ONE = (  # functions whose result is their first argument
-    "torch._utils._rebuild_parameter",
-    "torch._utils._rebuild_parameter_with_state",
-    "torch.jit._pickle.restore_type_tag",
-)
-Fetch = Callable[[str, int], bytes]  # a storage's key, and the bytes that it must have
 
 
 @dataclass(frozen=True)
@@ -426,12 +385,8 @@ def _rebuild(what: Named, arguments: tuple[Any, ...]) -> Any:
 
 def _storage(reference: Any) -> Storage:
     """Return the storage that a reference of a pickle names. Raises :class:`PickleProblem` for another form."""
-    if not (
-        isinstance(reference, tuple)
-        and len(reference) >= 5
-        and reference[0] == "storage"
-        and isinstance(reference[1], Named)
-    ):
+    named = isinstance(reference, tuple) and len(reference) >= 5 and reference[0] == "storage"
+    if not named or not isinstance(reference[1], Named):
         raise PickleProblem("a storage that is not in PyTorch's format")
     kind, key, count = reference[1].name, reference[2], reference[4]
     if kind not in _TYPES or not isinstance(key, str) or not isinstance(count, int) or count < 0:
@@ -440,8 +395,7 @@ def _storage(reference: Any) -> Storage:
 
 
 def _walk(root: Any, facts: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor inside ``root`` with its path through dicts, lists and modules. Add the plain attributes of
-    each module on the way to ``facts``, by the module's path."""
+    """Yield each tensor inside ``root`` with its path; add the plain attributes of modules on the way to ``facts``."""
     waiting: list[tuple[str, Any]] = [("", root)]
     seen: set[int] = set()
     while waiting:
@@ -497,9 +451,4 @@ def stored(origin: str, name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor
         steps = tuple(s * flat.itemsize for s in strides)
         return np.lib.stride_tricks.as_strided(flat[tensor.offset :], shape, steps, writeable=False)
 
-    return StoredTensor(name, shape, storage.dtype, read)
-
-
-def hints(source: Source) -> Mapping[str, dict[str, Any]]:
-    modules: Mapping[str, dict[str, Any]] = source.facts.get("modules", {})
-    return modules
+    return StoredTensor(name, shape, read)

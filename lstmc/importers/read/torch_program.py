@@ -1,8 +1,6 @@
 """Files of ``torch.export.save`` (.pt2), read without ``torch.export.load``, which unpickles and evaluates their text.
-
 The graph is JSON, and the weights are raw bytes. Only operators of ``aten``, except operators that read files, and
-arithmetic on sizes become nodes. Described by torch/_export/serde/schema.py.
-"""
+arithmetic on sizes become nodes. Described by torch/_export/serde/schema.py."""
 
 from __future__ import annotations
 
@@ -25,17 +23,17 @@ T = TypeVar("T")
 JSON_LIMIT = 256 * 2**20  # bytes of one JSON text
 _NUMPY_TYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 6: "<f2", 7: "<f4", 8: "<f8", 12: "?", 13: "bf16"}
 _TORCH_NAMES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool", "bfloat16")
-_TORCH_TYPES = {
-    **dict(zip(_NUMPY_TYPES, _TORCH_NAMES, strict=True)),
-    9: "complex32",
-    10: "complex64",
-    11: "complex128",  # complex numbers are computed, not stored
-}
+_COMPLEX = {9: "complex32", 10: "complex64", 11: "complex128"}  # computed, not stored
+_TORCH_TYPES = {**dict(zip(_NUMPY_TYPES, _TORCH_NAMES, strict=True)), **_COMPLEX}
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     f"_operator.{name}": getattr(operator, name) for name in ("getitem", "add", "sub", "mul", "floordiv", "neg")
 }
 _NO_READING = ("from_file",)  # operators of aten that open files
 _PLAIN = ("as_int", "as_ints", "as_bool", "as_bools", "as_string", "as_strings")
+_NUMBERS = {
+    "Tensor": int | float | complex, "int": int, "SymInt": int, "float": int | float,
+    "number": int | float | complex, "bool": bool, "str": str,
+}  # fmt: skip
 
 
 def is_program(names: Mapping[str, int]) -> bool:
@@ -90,12 +88,10 @@ class StoredProgram:
         except Exception as error:  # an operator may raise any class
             reason = f"PyTorch does not run its graph: {type(error).__name__}: {brief(error)}"
             raise SourceError(f"{self.origin}: {reason}") from None
-        signature = self._signature(program.graph_signature, inputs)
-        return replace(self, graph=program.graph, graph_signature=signature)
+        return replace(self, graph=program.graph, graph_signature=self._signature(program.graph_signature, inputs))
 
     def _signature(self, new: Any, inputs: Sequence[Any]) -> Any:
-        """Return the signature ``new`` of the decomposed program, with this program's names of tensors; ``inputs`` are
-        the nodes of the user's inputs."""
+        """Return the decomposed program's signature ``new`` with own names; ``inputs`` are the user's nodes."""
         tensors, own = [*self.state_dict, *self.constants], iter(self.graph_signature.output_specs)
         kinds = {spec.target: spec for spec in self.graph_signature.input_specs if spec.target is not None}
         called = dict(zip(new.user_inputs, (node.name for node in inputs), strict=True))
@@ -105,15 +101,12 @@ class StoredProgram:
             return tensors[int(number)] if number.isdigit() else called.get(target, target)
 
         found = [kinds.get(name(spec.target)) for spec in new.input_specs]
-        put = [
-            spec if of is None else replace(of, arg=spec.arg) for spec, of in zip(new.input_specs, found, strict=True)
-        ]
-        results = [
-            replace(next(own), arg=spec.arg)
-            if spec.kind.name == "USER_OUTPUT"
-            else replace(spec, target=name(spec.target))
-            for spec in new.output_specs
-        ]
+        pairs = zip(new.input_specs, found, strict=True)
+        put = [spec if of is None else replace(of, arg=spec.arg) for spec, of in pairs]
+        results = []
+        for spec in new.output_specs:
+            user = spec.kind.name == "USER_OUTPUT"
+            results.append(replace(next(own), arg=spec.arg) if user else replace(spec, target=name(spec.target)))
         return self.torch.export.graph_signature.ExportGraphSignature(put, results)
 
 
@@ -156,17 +149,6 @@ def _only(thing: Any) -> tuple[str, Any]:
     if not isinstance(thing, dict) or len(thing) != 1:
         raise _Damaged(f"expected an object with one key, found {brief(thing)}")
     return next(iter(thing.items()))
-
-
-_NUMBERS = {
-    "Tensor": int | float | complex,
-    "int": int,
-    "SymInt": int,
-    "float": int | float,
-    "number": int | float | complex,
-    "bool": bool,
-    "str": str,
-}
 
 
 def _check_arguments(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -238,13 +220,11 @@ class _Reader:
             raise _Damaged(f"{name} is no JSON: {brief(error)}") from None
 
     def _value(self, name: str) -> Any:
-        """Return the node of this name. Raises :class:`_Damaged` if no node before it has the name."""
         if name not in self.nodes:
             raise _Damaged(f"it reads {brief(name)}, which nothing computes")
         return self.nodes[name]
 
     def _type(self, number: int) -> Any:
-        """Return PyTorch's type of elements by its number in the file."""
         if number not in _TORCH_TYPES:
             raise _Damaged(f"elements of the unknown type {number}")
         return getattr(self.torch, _TORCH_TYPES[number])
@@ -291,9 +271,8 @@ class _Reader:
 
     def _node(self, call: Mapping[str, Any]) -> None:
         """Add the node of a call to the graph, and a node for each of several results."""
-        target, outputs, inputs = (
-            self._target(_at(call, str, "target")), _list(call, dict, "outputs"), _list(call, dict, "inputs")
-        )  # fmt: skip
+        target = self._target(_at(call, str, "target"))
+        outputs, inputs = _list(call, dict, "outputs"), _list(call, dict, "inputs")
         args = tuple(self._argument(_at(one, dict, "arg")) for one in inputs if one.get("kind", 1) == 1)
         named = [one for one in inputs if one.get("kind", 1) == 2]
         kwargs = {_at(one, str, "name"): self._argument(_at(one, dict, "arg")) for one in named}
@@ -374,15 +353,11 @@ class _Reader:
             if kind not in ("user_output", "buffer_mutation"):
                 raise SourceError(f"{self.origin}: an output of kind {brief(kind)} is not supported in a file")
             target = None if kind == "user_output" else _at(value, str, "buffer_name")
-            outputs.append(
-                graphs.OutputSpec(
-                    getattr(graphs.OutputKind, kind.upper()), self._tensor_of(graphs, kind, value), target
-                )
-            )
+            what = getattr(graphs.OutputKind, kind.upper())
+            outputs.append(graphs.OutputSpec(what, self._tensor_of(graphs, kind, value), target))
         return graphs.ExportGraphSignature(specs, outputs)
 
     def _tensor_of(self, graphs: Any, kind: str, value: Any) -> Any:
-        """Return the signature's entry for the node of an input or output."""
         path = ("arg", "as_tensor", "name") if kind.startswith("user") else ("arg", "name")
         return graphs.TensorArgument(name=self._value(_at(value, str, *path)).name)
 
