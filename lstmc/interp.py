@@ -153,11 +153,8 @@ def _counted_nodes(run: Evaluation, nodes: Collection[Node], what: str) -> Itera
 
 def _op_error(graph: Graph, node: Node, doing: str, error: Exception) -> InterpreterError:
     """Return the error for an op that raised an exception: its ``eval`` or ``vjp``, or its operands, are wrong."""
-    return InterpreterError(
-        f"{node.op.name} failed ({type(error).__name__}: {error})",
-        loc=node.loc,
-        notes=(f"while {doing} {print_node(graph, node)}",),
-    )
+    problem = f"{node.op.name} failed ({type(error).__name__}: {error})"
+    return InterpreterError(problem, loc=node.loc, notes=(f"while {doing} {print_node(graph, node)}",))
 
 
 def _body(scan: Scan, position: int) -> Graph:

@@ -303,10 +303,8 @@ class Manifest:
 
     def first_values(self) -> tuple[str, ...]:
         """Return a line for each state whose first value is not zero: the value to feed at the first step."""
-        states = self.states or {}
-        return tuple(
-            f"input {s.input}: at the first step feed {s.first_value}" for s in states.values() if s.first_value
-        )
+        others = [state for state in (self.states or {}).values() if state.first_value]
+        return tuple(f"input {state.input}: at the first step feed {state.first_value}" for state in others)
 
     def text(self) -> str:
         """Return the manifest as JSON."""
@@ -429,9 +427,7 @@ def describe(
         inputs={name: _input(compiled, opened, name, *entry) for name, entry in inputs.items()},
         outputs={name: replace(place, delay=compiled.delays.get(name, 0)) for name, place in outputs.items()},
         states=manifest_states(compiled, params),
-        parameters={
-            name: Parameter(op.shape, op.lr_mult, op.decay_mult) for name, op in parameters(compiled.model).items()
-        },
+        parameters={n: Parameter(op.shape, op.lr_mult, op.decay_mult) for n, op in parameters(compiled.model).items()},
         blobs=blobs,
         weights=weights,
         scans=scan_blobs(compiled),
@@ -459,10 +455,8 @@ def manifest_states(compiled: Compiled, params: Mapping[str, Array]) -> dict[str
     """Return the states of a net of one step by name, with their first values; None for another net."""
     if compiled.states is None:
         return None
-    return {
-        pair.name: State(pair.before, pair.after, _first_value(pair.first(params)), pair.learned)
-        for pair in compiled.states
-    }
+    firsts = [(pair, _first_value(pair.first(params))) for pair in compiled.states]
+    return {pair.name: State(pair.before, pair.after, first, pair.learned) for pair, first in firsts}
 
 
 def _first_value(first: float | Array | str) -> Initial:

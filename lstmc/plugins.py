@@ -88,9 +88,8 @@ def only_entry_point(group: str, name: str, kind: str) -> EntryPoint:
         raise PluginError(f"unknown {kind} {name!r}{nearest_or_all(name, offers, 'available')}")
     points = offers[name]
     if len(points) > 1:
-        raise PluginError(
-            f"{kind} {name} is offered by {' and by '.join(map(origin, points))}: uninstall all but one of them"
-        )
+        offered = " and by ".join(map(origin, points))
+        raise PluginError(f"{kind} {name} is offered by {offered}: uninstall all but one of them")
     return points[0]
 
 
@@ -109,18 +108,17 @@ def load_point(point: EntryPoint, kind: str) -> Any:
 
 def does_not_load(point: EntryPoint, kind: str, error: BaseException) -> PluginError:
     """Return the error for an entry point that raised ``error``; ``kind`` is a word such as "backend"."""
-    return PluginError(
-        f"{kind} {point.name} of {origin(point)} does not load: {type(error).__name__}: {error}."
-        f" Fix {distribution(point)}, or uninstall it"
-    )
+    return _wrong(point, kind, f" does not load: {type(error).__name__}: {error}")
 
 
 def malformed(point: EntryPoint, kind: str, expected: str, actual: str) -> PluginError:
     """Return the error for an entry point whose object is not a ``kind``."""
-    return PluginError(
-        f"{kind} {point.name} of {origin(point)}: expected {expected}, found {actual}."
-        f" Fix {distribution(point)}, or uninstall it"
-    )
+    return _wrong(point, kind, f": expected {expected}, found {actual}")
+
+
+def _wrong(point: EntryPoint, kind: str, problem: str) -> PluginError:
+    remedy = f"Fix {distribution(point)}, or uninstall it"
+    return PluginError(f"{kind} {point.name} of {origin(point)}{problem}. {remedy}")
 
 
 def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
@@ -129,9 +127,8 @@ def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as missing:
-        raise error(
-            f"{what} is needed for this and cannot be imported ({missing}): python -m pip install 'lstmc[{extra}]'"
-        ) from None
+        remedy = f"python -m pip install 'lstmc[{extra}]'"
+        raise error(f"{what} is needed for this and cannot be imported ({missing}): {remedy}") from None
 
 
 def problem_with(get: Callable[[], object]) -> str | None:

@@ -92,10 +92,9 @@ def check_pass(step: Pass, graphs: Sequence[Graph] = (), models: int = 60, seed:
         except Exception as error:
             error.add_note(f"pass {step.name} on {what}")
             raise
-    assert changed, (
-        f"{step.name} changed none of {tried} graphs: give graphs= with nodes that it rewrites, or count every"
-        " change: modified says whether the pass changed the graph"
-    )
+    remedy = "give graphs= with nodes that it rewrites, or count every change"
+    hint = f"{remedy}: modified says whether the pass changed the graph"
+    assert changed, f"{step.name} changed none of {tried} graphs: {hint}"
     return changed
 
 
@@ -111,10 +110,7 @@ def check_pass_on(step: Pass, graph: Graph) -> bool:
     again = step.run(outcome.graph)
     assert not again.modified, "a second run says that it changed something"
     assert again.graph == outcome.graph, "a second run gives another graph"
-    text = ir.print_graph(outcome.graph)
-    assert ir.parse_graph(text, uninstalled([outcome.graph])) == outcome.graph, (
-        f"the text is parsed as another graph:\n{text}"
-    )
+    check_parsed(outcome.graph)
     return outcome.modified
 
 
@@ -359,9 +355,8 @@ def check_gradients(sample: Sample, seed: int) -> None:
     assert len(gradients) == len(operands), f"vjp gives {len(gradients)} cotangents of {len(operands)} operands"
     if op.stops_gradient:
         passed = [slot for slot, gradient in enumerate(gradients) if gradient is not None]
-        assert not passed, (
-            f"an op with stops_gradient = True gives None for each operand: vjp gives a cotangent of {passed}"
-        )
+        valid = "an op with stops_gradient = True gives None for each operand"
+        assert not passed, f"{valid}: vjp gives a cotangent of {passed}"
         return
     for slot, gradient in enumerate(gradients):
         if slot in op.undifferentiated:
@@ -480,9 +475,15 @@ def check_text(sample: Sample) -> None:
     operands = [builder.add(Input(t.shape), names=(f"x{i}",))[0] for i, t in enumerate(sample.operands)]
     results = builder.add(sample.op, *operands)
     graph = builder.finish([(f"out{i}", ref) for i, ref in enumerate(results)])
-    again = ir.parse_graph(ir.print_graph(graph), uninstalled([graph]))
-    assert again == graph, f"the text is parsed as another graph:\n{ir.print_graph(graph)}"
-    assert ir.print_graph(again) == ir.print_graph(graph)
+    check_parsed(graph)
+
+
+def check_parsed(graph: Graph) -> None:
+    """Assert that a graph is printed, and parsed back to itself."""
+    text = ir.print_graph(graph)
+    again = ir.parse_graph(text, uninstalled([graph]))
+    assert again == graph, f"the text is parsed as another graph:\n{text}"
+    assert ir.print_graph(again) == text
 
 
 def uninstalled(graphs: Iterable[Graph]) -> tuple[type[Op], ...]:

@@ -59,11 +59,9 @@ def _check_states(cell: Definition, following: Mapping[Any, Any]) -> None:
     if not missing and not extra:
         return
     problem = f"state {missing[0]} is never returned" if missing else f"{extra[0]!r} is returned but is no state"
-    raise DslError(
-        f"{problem}: expected the next states {{{_states_text(cell)}}}, found {{{', '.join(map(repr, following))}}}",
-        loc=return_location(cell.function),
-        notes=[declared.note(name) for name, declared in cell.states.items() if name in missing or not missing],
-    )
+    actual = f"expected the next states {{{_states_text(cell)}}}, found {{{', '.join(map(repr, following))}}}"
+    notes = [declared.note(name) for name, declared in cell.states.items() if name in missing or not missing]
+    raise DslError(f"{problem}: {actual}", loc=return_location(cell.function), notes=notes)
 
 
 def step_outputs(output: Any) -> dict[str, Value]:
@@ -144,11 +142,9 @@ def _number(bound: BoundCell[Any], dim: str, text: str, trace: Trace) -> int:
         missing = scope.missing((size,))
         if not missing:
             return scope.size(size)
-    problem = (
-        f"dimension {missing[0]} of {text} has no size: {trace.owner} has {', '.join(trace.scope.names) or 'none'}."
-    )
-    mend = f"Write {bound.cell.name}({dim}=SIZE), or give the model's {missing[0]} a size with"
-    raise DimError(f"{problem} {mend} {size_argument(missing[0])}")
+    problem = f"{missing[0]} of {text} has no size: {trace.owner} has {', '.join(trace.scope.names) or 'none'}"
+    remedy = f"Write {bound.cell.name}({dim}=SIZE), or give the model's {missing[0]} a size with"
+    raise DimError(f"dimension {problem}. {remedy} {size_argument(missing[0])}")
 
 
 def bind_argument(

@@ -135,16 +135,12 @@ class ParamDeclaration(Declaration):
     def _check_list(self) -> None:
         """Check the number and the filler of a list of parameters; an array cannot fill a list."""
         if as_size(self.count) is None:
-            raise DslError(
-                f"params: expected how many there are, then their shape, as in params(3, H, H), found {self.count!r}",
-                loc=argument_location(self.loc, 0),
-            )
+            valid = "how many there are, then their shape, as in params(3, H, H)"
+            raise DslError(f"params: expected {valid}, found {self.count!r}", loc=argument_location(self.loc, 0))
         object.__setattr__(self, "count", as_size(self.count))
         if not isinstance(self.fill, Filler) or isinstance(self.fill, Values):
-            raise DslError(
-                f"params fill: expected a filler, which each of them is drawn by, found {described(self.fill)}",
-                loc=argument_location(self.loc, None, "fill"),
-            )
+            problem = f"params fill: expected a filler, which each of them is drawn by, found {described(self.fill)}"
+            raise DslError(problem, loc=argument_location(self.loc, None, "fill"))
 
     def _takes_fill(self, fill: object) -> bool:
         return isinstance(fill, Filler)
@@ -171,9 +167,8 @@ def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | N
     try:
         return Values.of(array)
     except ValueError as error:
-        raise DslError(
-            f"{what}: expected an array of finite numbers, found {error}", loc=argument_location(loc, position, name)
-        ) from None
+        problem = f"{what}: expected an array of finite numbers, found {error}"
+        raise DslError(problem, loc=argument_location(loc, position, name)) from None
 
 
 # Typed as what the function gets in their place, so that an editor knows the argument.
@@ -292,10 +287,8 @@ def _check_function(function: object, kind: str) -> None:
         actual = "a lambda, which has no name" if inspect.isfunction(function) else repr(function)
         raise DslError(f"@{kind} takes a function written with def, found {actual}", loc=here())
     if not function.__name__.isidentifier():
-        raise DslError(
-            f"the name of a {kind}, its function's __name__, must be an identifier, found {function.__name__!r}",
-            loc=function_location(function),
-        )
+        problem = f"the name of a {kind}, its function's __name__, must be an identifier, found {function.__name__!r}"
+        raise DslError(problem, loc=function_location(function))
     traits = {
         "a generator": inspect.isgeneratorfunction,
         "a coroutine": inspect.iscoroutinefunction,
@@ -303,11 +296,8 @@ def _check_function(function: object, kind: str) -> None:
     }
     for trait, has in traits.items():
         if has(function):
-            raise DslError(
-                f"a {kind} is an ordinary function that returns its results once, found {trait}",
-                loc=function_location(function),
-                scope=f"{kind} {function.__name__!r}",
-            )
+            problem = f"a {kind} is an ordinary function that returns its results once, found {trait}"
+            raise DslError(problem, loc=function_location(function), scope=f"{kind} {function.__name__!r}")
 
 
 def _read_signature(function: Callable[..., Any], owner: str) -> Signature:

@@ -130,11 +130,9 @@ def _combine(symbol: str, left: Any, right: Any) -> DimExpr:
     for side in (left, right):
         whole = side if isinstance(side, DimExpr) else whole_number(side)
         if whole is None:
-            raise DslError(
-                f"a dimension combines with integers and dimensions, found {side!r}. Where Python needs the"
-                " number of a dimension, take it from a Value, as in x.shape[-1]",
-                loc=here(),
-            )
+            problem = f"a dimension combines with integers and dimensions, found {side!r}"
+            remedy = "Where Python needs the number of a dimension, take it from a Value, as in x.shape[-1]"
+            raise DslError(f"{problem}. {remedy}", loc=here())
         sides.append(whole)
     if symbol == "//" and isinstance(sides[1], int) and sides[1] < 1:
         raise DslError(f"a dimension can be divided by a positive number, found {sides[0]}//{sides[1]}", loc=here())
@@ -231,10 +229,8 @@ class Scope:
         """Give a dimension its size; ``because`` is the reason. Raise DimError for another size, or a bad one."""
         bound = self._bound.get(name)
         if bound is not None and bound.size != size:
-            raise DimError(
-                f"dimension {name} is {bound.size} ({bound.because}) and {size} ({because})",
-                notes=list(dict.fromkeys((*bound.notes, *notes))),
-            )
+            problem = f"dimension {name} is {bound.size} ({bound.because}) and {size} ({because})"
+            raise DimError(problem, notes=list(dict.fromkeys((*bound.notes, *notes))))
         if size < 1:
             raise DimError(f"dimension {name} must be at least 1, found {size} ({because})", notes=notes)
         if size > MOST_ELEMENTS and not isinstance(size, UnknownSize):
@@ -254,11 +250,8 @@ class Scope:
                     text = f"{expected} is {own}{self._reasons(expected)}" if free((expected,)) else f"expected {own}"
                     raise DimError(f"{text}, found {size} ({because})", notes=self._notes(expected, notes))
             elif not self._determines(expected):
-                raise DimError(
-                    f"{expected} is {size} ({because}), which does not determine {' and '.join(missing)}:"
-                    f" give {missing[0]} a size where the cell is bound",
-                    notes=notes,
-                )
+                problem = f"{expected} is {size} ({because}), which does not determine {' and '.join(missing)}"
+                raise DimError(f"{problem}: give {missing[0]} a size where the cell is bound", notes=notes)
             else:
                 solved = self._solve(expected, size)
                 if solved is None:
@@ -325,10 +318,8 @@ class Scope:
         numbers = tuple(self.size(size, notes) for size in shape)
         for size, number in zip(shape, numbers, strict=True):
             if number < 1:
-                raise DimError(
-                    f"{size} of {what} {shape_text(shape)} must be at least 1, found {number}{self._reasons(size)}",
-                    notes=self._notes(size, notes),
-                )
+                valid = f"{size} of {what} {shape_text(shape)} must be at least 1"
+                raise DimError(f"{valid}, found {number}{self._reasons(size)}", notes=self._notes(size, notes))
         return numbers
 
 

@@ -206,10 +206,8 @@ def split(x: Value, parts: int | Sequence[Size], *, axis: int = -1) -> tuple[Val
     axis = axis_of("split", axis, x)
     width, count = x.shape[axis], whole_number(parts)
     if count is None and not isinstance(parts, list | tuple):
-        raise DslError(
-            f"split takes a number of equal parts or a list of sizes, found {described(parts)}",
-            loc=argument_location(here(), 1, "parts"),
-        )
+        problem = f"split takes a number of equal parts or a list of sizes, found {described(parts)}"
+        raise DslError(problem, loc=argument_location(here(), 1, "parts"))
     if count is None:
         sizes = tuple(size_of(x, size) for size in parts)  # type: ignore[union-attr]
     elif count < 1 or width % count:
@@ -276,10 +274,8 @@ def tile(x: Value, repeats: int | Sequence[int]) -> Value:
     """x repeated ``repeats`` times along each axis: ``tile(x, (2, 1))``; ``tile(x, 3)`` repeats along the last axis."""
     counts = [size_of(x, count) for count in flat((repeats,))]
     if not counts or min(counts) < 1:
-        raise ShapeError(
-            f"tile: repeats must be 1 or more for each axis, found {described(repeats)}",
-            loc=argument_location(here(), 1, "repeats"),
-        )
+        problem = f"tile: repeats must be 1 or more for each axis, found {described(repeats)}"
+        raise ShapeError(problem, loc=argument_location(here(), 1, "repeats"))
     if len(counts) > x.type.rank:
         x = apply(ops.Reshape((1,) * (len(counts) - x.type.rank) + x.shape), x)
     first = x.type.rank - len(counts)
@@ -295,18 +291,13 @@ def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
     first, *others = listed
     rank, at = first.type.rank, whole_number_of("stack", "axis", axis)
     if not -rank - 1 <= at <= rank:
-        raise ShapeError(
-            f"stack: axis must be an integer from {-rank - 1} to {rank}, found {at}: the first is {first.type}",
-            loc=argument_location(here(), None, "axis"),
-        )
+        problem = f"stack: axis must be an integer from {-rank - 1} to {rank}, found {at}: the first is {first.type}"
+        raise ShapeError(problem, loc=argument_location(here(), None, "axis"))
     at %= rank + 1
     for number, value in enumerate(others, 2):
         if value.shape != first.shape:
-            raise ShapeError(
-                f"stack: all must have one shape: the first is {first.type}, number {number} is {value.type}",
-                loc=here(),
-                notes=(f"number {number} is {origin(value)}",),
-            )
+            problem = f"stack: all must have one shape: the first is {first.type}, number {number} is {value.type}"
+            raise ShapeError(problem, loc=here(), notes=(f"number {number} is {origin(value)}",))
     return apply(ops.Concat(at), *[apply(ops.Reshape((*v.shape[:at], 1, *v.shape[at:])), v) for v in listed])
 
 
@@ -326,9 +317,8 @@ def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
         more = "; the last two turn by transpose(x)"
         raise wrong_shape(f"transpose: axes must name each of the {rank} axes of x once, found {listed}", more, x=x)
     if order == [0, 1]:  # NumPy's transpose keeps such a matrix, PyTorch's turns it
-        raise ShapeError(
-            "transpose: axes 0, 1 of a matrix are its own order: to turn it write transpose(x)", loc=here()
-        )
+        problem = "transpose: axes 0, 1 of a matrix are its own order: to turn it write transpose(x)"
+        raise ShapeError(problem, loc=here())
     return in_turn(ops.Transpose.to_order(order), x)
 
 
@@ -338,10 +328,8 @@ def full(shape: Size | Sequence[Size], value: float) -> Value:
     trace = open_trace("full", here())
     sizes = [size_in(trace, n, here()) if isinstance(n, DimExpr) else whole_number(n) for n in flat((shape,))]
     if any(n is None or n < 1 for n in sizes):
-        raise ShapeError(
-            f"full: a shape is made of dimensions and of integers of 1 or more, found {described(shape)}",
-            loc=argument_location(here(), 0, "shape"),
-        )
+        problem = f"full: a shape is made of dimensions and of integers of 1 or more, found {described(shape)}"
+        raise ShapeError(problem, loc=argument_location(here(), 0, "shape"))
     op = ops.Full(tuple(n for n in sizes if n is not None), number_of("full", "value", bounded(value)))
     return Value(trace, trace.apply(op)[0])
 

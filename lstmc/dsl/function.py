@@ -122,10 +122,8 @@ def refuse_call(name: str, expected: Signature, keywords: Iterable[str], why: st
     starred = [p.name for p in bare if p.kind is Parameter.VAR_POSITIONAL]
     if unknown:
         word = unknown[0]
-        raise DslError(
-            f"{name} has no argument {word}{suggested_argument(word, expected.parameters)}; it is {usage}",
-            loc=argument_location(here(), None, word),
-        )
+        problem = f"{name} has no argument {word}{suggested_argument(word, expected.parameters)}; it is {usage}"
+        raise DslError(problem, loc=argument_location(here(), None, word))
     if set(keywords) & set(starred):
         raise DslError(f"{name} takes {starred[0]} one by one, without a name; it is {usage}", loc=here())
     raise DslError(f"{name}: {why.removeprefix(f'{name}() ')}; it is {usage}", loc=here())

@@ -21,11 +21,8 @@ def axis_of(function: str, axis: int, x: Value, position: int | None = None) -> 
     """Return an axis of x, counted from the front. ``position`` is the place of the argument, for the error."""
     rank, number = x.type.rank, whole_number(axis)
     if number is None or not -rank <= number < rank:
-        raise ShapeError(
-            f"{function}: axis must be an integer from {-rank} to {rank - 1}, found {axis!r}: x is {x.type}",
-            loc=argument_location(here(), position, "axis"),
-            notes=(f"x is {origin(x)}",),
-        )
+        problem = f"{function}: axis must be an integer from {-rank} to {rank - 1}, found {axis!r}: x is {x.type}"
+        raise ShapeError(problem, loc=argument_location(here(), position, "axis"), notes=(f"x is {origin(x)}",))
     return number % rank
 
 
@@ -79,9 +76,8 @@ def op(operation: Op, *values: Value) -> Value:
     Raises :class:`~lstmc.errors.DslError` for an op that models cannot have, and the op's own ``ShapeError``."""
     results = _applied("op", operation, values)
     if len(results) != 1:
-        raise DslError(
-            f"op: {operation.name} has {len(results)} results: write op_results, which gives all", loc=here()
-        )
+        problem = f"op: {operation.name} has {len(results)} results: write op_results, which gives all"
+        raise DslError(problem, loc=here())
     return results[0]
 
 
@@ -99,12 +95,9 @@ def pointwise(cls: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], Va
         raise DslError(f"pointwise takes a class that derives from lstmc.ops.Pointwise, found {actual}", loc=here())
     kind: type[Pointwise] = cls
     name = kind.name.rpartition(".")[2]
-    parameters = [
-        parameter.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) for parameter in signature(kind).parameters.values()
-    ]
-    call = signature(apply).replace(
-        parameters=[Parameter("x", Parameter.POSITIONAL_OR_KEYWORD, annotation="Value"), *parameters]
-    )
+    ordinary = Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [parameter.replace(kind=ordinary) for parameter in signature(kind).parameters.values()]
+    call = signature(apply).replace(parameters=[Parameter("x", ordinary, annotation="Value"), *parameters])
 
     def function(*args: Any, **kwargs: Any) -> Value:
         try:
@@ -129,16 +122,11 @@ def _applied(function: str, operation: Op, values: tuple[Value, ...]) -> tuple[V
     """Add an op to the trace of its operands, and return its results; errors name ``function`` and the user's line."""
     if not isinstance(operation, Op):
         actual = f"the class {operation.__name__}: call it" if isinstance(operation, type) else described(operation)
-        raise DslError(
-            f"{function} takes an op, then the Values that it works on, found {actual}",
-            loc=argument_location(here(), 0, "operation"),
-        )
+        problem = f"{function} takes an op, then the Values that it works on, found {actual}"
+        raise DslError(problem, loc=argument_location(here(), 0, "operation"))
     if operation.backend:
-        raise DslError(
-            f"{function}: {operation.name} is a layer of backend {operation.backend}: "
-            "write a model in ops of no backend",
-            loc=argument_location(here(), 0, "operation"),
-        )
+        problem = f"{operation.name} is a layer of backend {operation.backend}: write a model in ops of no backend"
+        raise DslError(f"{function}: {problem}", loc=argument_location(here(), 0, "operation"))
     loc = here(function_of=type(operation).__module__)
     for position, value in enumerate(values, 1):
         if not isinstance(value, Value):
@@ -151,19 +139,16 @@ def _applied(function: str, operation: Op, values: tuple[Value, ...]) -> tuple[V
         count = "1 Value" if len(values) == 1 else f"{len(values) or 'no'} Values"
         raise DslError(f"{operation.name} takes {operands}, found {count}", loc=loc) from None
     if not values:
-        raise DslError(
-            f"{function}: {operation.name} has no operands: a value starts from an Input, or from numbers", loc=loc
-        )
+        problem = "has no operands: a value starts from an Input, or from numbers"
+        raise DslError(f"{function}: {operation.name} {problem}", loc=loc)
     trace = inner_trace(*values)
     try:
         refs = trace.apply(operation, *values, loc=loc)
     except LstmcError:
         raise
     except Exception as error:
-        raise DslError(
-            f"{operation.name}: its infer failed ({type(error).__name__}: {error}): the op must raise ShapeError",
-            loc=loc,
-        ) from error
+        problem = f"its infer failed ({type(error).__name__}: {error}): the op must raise ShapeError"
+        raise DslError(f"{operation.name}: {problem}", loc=loc) from error
     return tuple(Value(trace, ref) for ref in refs)
 
 

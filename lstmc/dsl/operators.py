@@ -56,11 +56,8 @@ def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list
             grouped = (*sizes[: axis + 1], every, *sizes[axis + 1 :])
             before = first - start
             cuts = [n for n in (before, 1, every - before - 1) if n]
-            pieces += [
-                (Reshape(grouped), 0),
-                (Split(axis + 1, tuple(cuts)), int(before > 0)),
-                (Reshape(tuple(sizes)), 0),
-            ]
+            one_of_each = (Split(axis + 1, tuple(cuts)), int(before > 0))
+            pieces += [(Reshape(grouped), 0), one_of_each, (Reshape(tuple(sizes)), 0)]
         result += [sizes[axis]] if every else []
         axis += 1
     if result != sizes:

@@ -69,9 +69,7 @@ class Printer:
         self.model = self.names.unique(_spelled(graph.name, "net"))
         self.cells: dict[str, str] = {}  # the name of each cell by the text of the cell without its name
         self.bound: dict[str, str] = {}  # the call that binds a cell which several scans share, by the scans' title
-        self.modules: dict[
-            str, set[str]
-        ] = {}  # the classes to import by module, of ops for which the language has no function
+        self.modules: dict[str, set[str]] = {}  # classes to import by module: ops that the language has no function of
         self.draws = 0
 
     def text(self) -> str:
@@ -147,9 +145,8 @@ class Function:
         self.scans = [node for node in graph if isinstance(node.op, Scan)]
         self.names = python_names(module.cell_name(node.op) for node in self.scans if isinstance(node.op, Scan))
         self.held: dict[Ref, str] = {}  # expressions of values that may be written inside their reader
-        self.begun = {
-            ref.node for scan in self.scans for ref in self._first_values(scan)
-        }  # leaves that a scan declares itself: zeros, fills and carried states
+        # leaves that a scan declares itself: zeros, fills and carried states
+        self.begun = {ref.node for scan in self.scans for ref in self._first_values(scan)}
 
     def arguments(self) -> Iterator[str]:
         """Yield the model's inputs, then the parameters that belong to no cell."""
@@ -178,11 +175,7 @@ class Function:
         for node in self.graph:
             if isinstance(node.op, Scan):
                 yield from self._scan(node, node.op)
-            elif (
-                not isinstance(node.op, Input | Param)
-                and node.name not in self.begun
-                and Ref(node.name) not in self.values
-            ):
+            elif not (isinstance(node.op, Input | Param) or node.name in self.begun or Ref(node.name) in self.values):
                 yield from self._statement(node)
 
     def _statement(self, node: Node) -> Iterator[str]:
@@ -391,15 +384,10 @@ def _transposed(op: Transpose, x: TensorType, name: str) -> str:
 
 
 def _definition(
-    kind: str,
-    name: str,
-    arguments: Sequence[str],
-    lines: Sequence[str],
-    returned: str,
-    comments: Mapping[str, str] = {},
+    kind: str, name: str, arguments: Sequence[str], lines: Sequence[str], result: str, comments: Mapping[str, str] = {}
 ) -> str:
     """Return the text of a function with the decorator ``kind``. An argument with a comment has a line of its own."""
-    body = [f"    {line}" for one in (*lines, f"return {returned}") for line in one.split("\n")]
+    body = [f"    {line}" for one in (*lines, f"return {result}") for line in one.split("\n")]
     head = [""]
     for argument in arguments:
         comment = comments.get(argument.partition("=")[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lstmc.dsl.elementwise import concat, linear, split
-from lstmc.dsl.function import described, function, wrong_shape
+from lstmc.dsl.function import check_value, described, function, wrong_shape
 from lstmc.dsl.op import number_of, pair_of, whole_number_of
 from lstmc.dsl.trace import origin
 from lstmc.dsl.value import Value, apply, inner_trace
@@ -41,16 +41,12 @@ def einsum(specification: str, *values: Value) -> Value:
     or more values the first two are multiplied first. The axes of a single value are transposed and summed."""
     match = _SPECIFICATION.fullmatch(specification.replace(" ", "")) if isinstance(specification, str) else None
     if match is None:
-        raise DslError(
-            'einsum takes the letters of the axes of each value and of the result, as in "nab,nb->na", found'
-            f" {described(specification)}",
-            loc=argument_location(here(), 0, "specification"),
-        )
+        valid = 'the letters of the axes of each value and of the result, as in "nab,nb->na"'
+        loc = argument_location(here(), 0, "specification")
+        raise DslError(f"einsum takes {valid}, found {described(specification)}", loc=loc)
     letters, result = match[1].split(","), match[2]
     for position, value in enumerate(values, 1):
-        if not isinstance(value, Value):
-            loc = argument_location(here(), position)
-            raise DslError(f"einsum takes Values, found {described(value)}", loc=loc)
+        check_value("einsum", value, position)
     if len(values) != len(letters):
         raise DslError(f"einsum: {match[0]!r} is of {len(letters)} values, found {len(values)}", loc=here())
     sizes: dict[str, int] = {}
@@ -62,11 +58,9 @@ def einsum(specification: str, *values: Value) -> Value:
     if len(set(result)) < len(result) or not set(result) <= set(sizes):
         problem = f"each letter of the result {result!r} must be there once, and be an axis of a value"
     if problem:
-        raise ShapeError(
-            f"einsum: {problem}: found {', '.join(str(value.type) for value in values)}",
-            loc=here(),
-            notes=tuple(f"value {number} is {origin(value)}" for number, value in enumerate(values, 1)),
-        )
+        actual = ", ".join(str(value.type) for value in values)
+        notes = [f"value {number} is {origin(value)}" for number, value in enumerate(values, 1)]
+        raise ShapeError(f"einsum: {problem}: found {actual}", loc=here(), notes=notes)
     product, own = values[0], letters[0]
     if len(values) == 1:
         order = _order(own, "", result)
@@ -84,11 +78,8 @@ def einsum(specification: str, *values: Value) -> Value:
 def _sizes(value: Value, letters: str) -> dict[str, int]:
     """Return the size of each axis by its letter. Raise ShapeError unless each axis has its own letter."""
     if len(letters) != value.type.rank or len(set(letters)) < len(letters):
-        raise ShapeError(
-            f"einsum: {letters!r} must have one letter for each axis, and each once: found {value.type}",
-            loc=here(),
-            notes=(f"found {origin(value)}",),
-        )
+        problem = f"einsum: {letters!r} must have one letter for each axis, and each once: found {value.type}"
+        raise ShapeError(problem, loc=here(), notes=(f"found {origin(value)}",))
     return dict(zip(letters, value.shape, strict=True))
 
 
@@ -176,25 +167,15 @@ def _is_learned(x: Value) -> bool:
 
 @function
 def conv(
-    x: Value,
-    W: Value,
-    b: Value | None = None,
-    *,
-    stride: Pairs = 1,
-    pad: Pairs = 0,
-    dilation: Pairs = 1,
-    group: int = 1,
-) -> Value:
+    x: Value, W: Value, b: Value | None = None, *,
+    stride: Pairs = 1, pad: Pairs = 0, dilation: Pairs = 1, group: int = 1,
+) -> Value:  # fmt: skip
     """The convolution of images x [..., C, H, W] with W [out, C / group, kh, kw], plus b [out]: [..., out, H', W'].
     H' is (H + 2 pad - dilation (kh - 1) - 1) // stride + 1, W' likewise; the options are numbers or (height, width)."""
     operands = (x, W) if b is None else (x, W, b)
-    op = Conv(
-        pair_of("conv", "stride", stride, 1),
-        pair_of("conv", "pad", pad, 0),
-        pair_of("conv", "dilation", dilation, 1),
-        whole_number_of("conv", "group", group, 1),
-    )
-    return apply(op, *operands)
+    every, around = pair_of("conv", "stride", stride, 1), pair_of("conv", "pad", pad, 0)
+    apart, groups = pair_of("conv", "dilation", dilation, 1), whole_number_of("conv", "group", group, 1)
+    return apply(Conv(every, around, apart, groups), *operands)
 
 
 @function
@@ -213,12 +194,9 @@ def ave_pool(x: Value, size: Pairs, *, stride: Pairs | None = None, pad: Pairs =
 
 def _windows(function: str, size: Pairs, stride: Pairs | None, pad: Pairs) -> tuple[tuple[int, int], ...]:
     """Return size, stride and pad of a pooling as pairs; the default of the stride is the size."""
-    windows = pair_of(function, "size", size, 1, position=1)
-    return (
-        windows,
-        windows if stride is None else pair_of(function, "stride", stride, 1),
-        pair_of(function, "pad", pad, 0),
-    )
+    window = pair_of(function, "size", size, 1, position=1)
+    every = window if stride is None else pair_of(function, "stride", stride, 1)
+    return window, every, pair_of(function, "pad", pad, 0)
 
 
 @function

@@ -35,10 +35,8 @@ def sum(x: Value | Iterable[Any], start: Any = _NOT_GIVEN, *, axis: Axes = None,
     * x for w, x in pairs)``, is Python's ``sum``."""
     if not isinstance(x, Value) and isinstance(x, Iterable):
         if axis is not None:
-            raise DslError(
-                f"sum of several things takes no axis, found {described(axis)}: add them, then sum along an axis",
-                loc=argument_location(here(), None, "axis"),
-            )
+            problem = f"takes no axis, found {described(axis)}: add them, then sum along an axis"
+            raise DslError(f"sum of several things {problem}", loc=argument_location(here(), None, "axis"))
         return builtins.sum(x) if start is _NOT_GIVEN else builtins.sum(x, start)
     check_value("sum", x, 0, "x")
     if start is not _NOT_GIVEN:
@@ -66,11 +64,9 @@ def _refuse_axis(function: str, axis: Axes, keepdims: bool) -> None:
     """Raise DslError if ``axis`` or ``keepdims`` is given without a Value: the function is then Python's own."""
     if axis is not None or keepdims:
         name, argument = ("axis", axis) if axis is not None else ("keepdims", keepdims)
-        raise DslError(
-            f"{function} of arguments without a Value takes no {name}, found {described(argument)}: of an array write"
-            f" np.{function}",
-            loc=argument_location(here(), None, name),
-        )
+        problem = f"{function} of arguments without a Value takes no {name}, found {described(argument)}"
+        remedy = f"of an array write np.{function}"
+        raise DslError(f"{problem}: {remedy}", loc=argument_location(here(), None, name))
 
 
 @overload
@@ -189,9 +185,8 @@ def _epsilon(function: str, eps: float) -> float:
     """Return ``eps`` as a float. Raises :class:`DslError` unless it is greater than 0."""
     least = number_of(function, "eps", eps, position=None)
     if least <= 0:
-        raise DslError(
-            f"{function}: eps must be greater than 0, found {eps!r}", loc=argument_location(here(), None, "eps")
-        )
+        problem = f"{function}: eps must be greater than 0, found {eps!r}"
+        raise DslError(problem, loc=argument_location(here(), None, "eps"))
     return least
 
 
@@ -214,11 +209,9 @@ def _of_several(function: str, x: Any, others: Sequence[Any], axis: Axes, keepdi
     if others or options:
         arguments = ", ".join([described(thing) for thing in (x, *others)] + [f"{name}=" for name in options])
         one = "maximum(a, b)" if function == "max" else "minimum(a, b)"
-        raise DslError(
-            f"{function} takes one Value and an axis, or several Values, found {arguments}: along an axis it is"
-            f" {function}(x, axis=0), of two it is {one}",
-            loc=here(),
-        )
+        problem = f"{function} takes one Value and an axis, or several Values, found {arguments}"
+        remedy = f"along an axis it is {function}(x, axis=0), of two it is {one}"
+        raise DslError(f"{problem}: {remedy}", loc=here())
     return False
 
 
@@ -255,12 +248,9 @@ def softmax_loss(
     A label is the number of a class, 0 to K - 1; one that equals ``ignore_label`` is not counted. The sum is divided by
     the number of labels counted (``normalization`` ``valid``), of all labels (``full``), by the size of the axes before
     ``axis`` (``batch_size``), or by nothing (``none``)."""
-    op = SoftmaxLoss(
-        axis_of("softmax_loss", axis, x),
-        _ignored("softmax_loss", ignore_label),
-        word_of("softmax_loss", "normalization", normalization, NORMALIZATIONS),
-    )
-    return apply(op, x, label)
+    along, ignored = axis_of("softmax_loss", axis, x), _ignored("softmax_loss", ignore_label)
+    word = word_of("softmax_loss", "normalization", normalization, NORMALIZATIONS)
+    return apply(SoftmaxLoss(along, ignored, word), x, label)
 
 
 @function
@@ -282,10 +272,8 @@ def euclidean_loss(x: Value, target: Value) -> Value:
 def accuracy(x: Value, label: Value, *, axis: int = -1, top_k: int = 1, ignore_label: int | None = None) -> Value:
     """The share of labels among the ``top_k`` best classes along ``axis``: scores [T, N, K], labels [T, N].
     A label equal to ``ignore_label`` is not counted. No gradient flows."""
-    op = Accuracy(
-        axis_of("accuracy", axis, x), _ignored("accuracy", ignore_label), whole_number_of("accuracy", "top_k", top_k)
-    )
-    return apply(op, x, label)
+    along, ignored = axis_of("accuracy", axis, x), _ignored("accuracy", ignore_label)
+    return apply(Accuracy(along, ignored, whole_number_of("accuracy", "top_k", top_k)), x, label)
 
 
 def _ignored(function: str, label: int | None) -> int | None:

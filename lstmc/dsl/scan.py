@@ -176,21 +176,16 @@ class _ScanCall:
             xs = {}
         elif not names:
             why = "static gives every input of it" if static else "it has no input"
-            raise DslError(
-                f"{cell.owner} takes no sequence, because {why}: expected scan({cell.name}(...), length=T), found xs",
-                loc=loc,
-            )
+            valid = f"expected scan({cell.name}(...), length=T), found xs"
+            raise DslError(f"{cell.owner} takes no sequence, because {why}: {valid}", loc=loc)
         listed = list(xs) if isinstance(xs, list | tuple) else [xs]
         by_name = by_identifier(xs) if isinstance(xs, Mapping) else dict(zip(names, listed, strict=False))
         count = len(by_name) if isinstance(xs, Mapping) else len(listed)
         if count != len(names) or set(by_name) != set(names):
             actual = ", ".join(map(str, by_name)) or "none" if isinstance(xs, Mapping) else count
-            raise DslError(
-                f"{cell.name} takes {'a sequence' if len(names) == 1 else f'{len(names)} sequences'}"
-                f" here, for {', '.join(names)}: found {actual}",
-                loc=loc,
-                notes=[declared.note(name) for name, declared in cell.inputs.items()],
-            )
+            valid = f"{'a sequence' if len(names) == 1 else f'{len(names)} sequences'} here, for {', '.join(names)}"
+            notes = [declared.note(name) for name, declared in cell.inputs.items()]
+            raise DslError(f"{cell.name} takes {valid}: found {actual}", loc=loc, notes=notes)
         for name in names:
             check_is_value(by_name[name], f"the sequence for {name}", loc)
         return {name: by_name[name] for name in names}
@@ -198,17 +193,14 @@ class _ScanCall:
     def steps(self, length: Any, sequences: Mapping[str, Value]) -> Size | None:
         """Return the number of steps that ``length`` gives, or None if there is a sequence instead."""
         loc = self.at("length")
+        if length is None and not sequences:
+            problem = "runs over no sequence here: expected the number of steps, as in length=T"
+            raise DslError(f"{self.cell.owner} {problem}", loc=self.loc)
         if length is None:
-            if not sequences:
-                raise DslError(
-                    f"{self.cell.owner} runs over no sequence here: expected the number of steps, as in length=T",
-                    loc=self.loc,
-                )
             return None
         if sequences:
-            raise DslError(
-                "length is for a scan without a sequence: here the sequence has the number of steps", loc=loc
-            )
+            problem = "length is for a scan without a sequence: here the sequence has the number of steps"
+            raise DslError(problem, loc=loc)
         size = as_size(length)
         if size is None:
             raise DslError(f"length takes a positive integer or a dimension, found {described(length)}", loc=loc)
@@ -229,38 +221,26 @@ class _ScanCall:
         cell, loc = self.cell, self.at("init")
         if init is None:
             return {}
-        by_state_or_value = (
-            {next(iter(cell.states)): init} if isinstance(init, Value) and len(cell.states) == 1 else init
-        )
-        states = ", ".join(cell.states) or "none"
-        if not isinstance(by_state_or_value, Mapping):
-            one = "a Value or " if len(cell.states) == 1 else ""
-            raise DslError(
-                f"init takes {one}a dict of states by name, of {states}, found {described(init)}: a state without"
-                " init starts at its fill, or at zero",
-                loc=loc,
-            )
-        by_state = by_identifier(by_state_or_value)
+        single = len(cell.states) == 1
+        given = {next(iter(cell.states)): init} if isinstance(init, Value) and single else init
+        states, hint = ", ".join(cell.states) or "none", ": a state without init starts at its fill, or at zero"
+        if not isinstance(given, Mapping):
+            valid = f"{'a Value or ' if single else ''}a dict of states by name, of {states}"
+            raise DslError(f"init takes {valid}, found {described(init)}{hint}", loc=loc)
+        by_state = by_identifier(given)
         for name, value in by_state.items():
             if name not in cell.states:
                 raise DslError(f"init names states of {cell.name}, of {states}, found {name!r}", loc=loc)
-            hint = ": a state without init starts at its fill, or at zero"
             check_is_value(value, f"the initial {name}", loc, hint)
         return by_state
 
     def check_carry(self, init: Mapping[str, Value]) -> None:
         if self.carry and init:
-            raise DslError(
-                f"carry sets the initial value of every state, and init that of {', '.join(init)}:"
-                " expected one of them",
-                loc=self.at("carry"),
-            )
+            problem = f"carry sets the initial value of every state, and init that of {', '.join(init)}"
+            raise DslError(f"{problem}: expected one of them", loc=self.at("carry"))
         if self.carry and self.reverse:
-            raise DslError(
-                "carry starts where the batch before ended, but a reversed scan ends at the first step: expected only"
-                " one of carry and reverse",
-                loc=self.at("carry"),
-            )
+            problem = "carry starts where the batch before ended, but a reversed scan ends at the first step"
+            raise DslError(f"{problem}: expected only one of carry and reverse", loc=self.at("carry"))
 
     def run(
         self, trace: Trace, sequences: dict[str, Value], static: dict[str, Value], init: dict[str, Value]
@@ -306,12 +286,10 @@ class _ScanCall:
             return size_in(self.trace, self.length, self.at("length"))
         lengths = {name: value.shape[0] for name, value in sequences.items()}
         if len(set(lengths.values())) > 1:
-            lengths_text = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-            raise ShapeError(
-                f"the sequences for {self.cell.name} must have the same number of steps: {lengths_text}",
-                loc=loc,
-                notes=[f"{name} is {origin(value)}" for name, value in sequences.items()],
-            )
+            actual = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            notes = [f"{name} is {origin(value)}" for name, value in sequences.items()]
+            problem = f"the sequences for {self.cell.name} must have the same number of steps"
+            raise ShapeError(f"{problem}: {actual}", loc=loc, notes=notes)
         return next(iter(lengths.values()))
 
     def _initial(self, init: dict[str, Value], title: str) -> dict[str, Value]:
@@ -327,10 +305,8 @@ class _ScanCall:
                 values[name] = self._first(name, Value(self.trace, numbers))
                 continue
             shape = declared_shape(self.bound, self.use, name)
-            op: Leaf = Input(shape, declared.fill)
-            if self.carry:
-                op = Input(shape, Constant(0))
-            elif declared.fill is None or isinstance(declared.fill, Constant):
+            op: Leaf = Input(shape, Constant(0) if self.carry else declared.fill)
+            if not self.carry and (declared.fill is None or isinstance(declared.fill, Constant)):
                 op = Full(shape, 0.0 if declared.fill is None else declared.fill.value)
             (ref,) = self.trace.builder.add(op, names=(f"{title}/{first}",), loc=declared.loc)
             values[name] = Value(self.trace, ref)
@@ -358,21 +334,15 @@ class _ScanCall:
         """Raise :class:`ShapeError` unless a value that a mask multiplies, ``what``, has one row for each sequence."""
         if value.shape[0] != batch:
             name = "lengths" if self.cont is None or what == "output" else "cont"
-            raise ShapeError(
-                f"{name} is for {batch} sequences, but {what} of {self.cell.name} is {value.type}:"
-                f" expected [{batch}, ...]",
-                loc=self.at(name),
-                notes=(f"{what} is {origin(value)}",),
-            )
+            actual = f"{what} of {self.cell.name} is {value.type}: expected [{batch}, ...]"
+            problem = f"{name} is for {batch} sequences, but {actual}"
+            raise ShapeError(problem, loc=self.at(name), notes=(f"{what} is {origin(value)}",))
 
     def _check_along(self, name: str, value: Value, shape: str, expected: tuple[int, ...]) -> None:
         """Raise :class:`ShapeError` unless ``cont`` or ``lengths`` has the expected shape."""
         if value.shape != expected:
-            raise ShapeError(
-                f"{name} must be {shape}, here {list(expected)}: found {value.type}",
-                loc=self.at(name),
-                notes=(f"given {origin(value)}",),
-            )
+            problem = f"{name} must be {shape}, here {list(expected)}: found {value.type}"
+            raise ShapeError(problem, loc=self.at(name), notes=(f"given {origin(value)}",))
 
     def _scan(
         self, title: str, operands: dict[str, Value], masks: dict[str, Value], sequences: set[str], length: int
@@ -388,8 +358,7 @@ class _ScanCall:
             output, following = self._step(body, arguments, inside)
         outer |= {argument.ref.node: value for value, argument in body.captured.values()}  # type: ignore[misc]
         if body.counter is not None:
-            index = counted(self.trace, length, self.reverse, self.carry, loc)
-            outer[body.counter.node] = index
+            outer[body.counter.node] = counted(self.trace, length, self.reverse, self.carry, loc)
         for name, domain in body.expected.items():
             self.trace.expect(outer[name].ref, domain)
         outputs = step_outputs(output)
@@ -399,9 +368,9 @@ class _ScanCall:
         refs = [outer[arg.name].ref for arg in graph.body_args()]
         names = [f"{title}/{n or 'y'}" for n in outputs] + [f"{title}/{n}_T" for n in following]
         op = Scan(graph, length, self.reverse, inside=self.trace.root.is_step)
-        results_over_time = [Value(self.trace, ref) for ref in self.trace.builder.add(op, *refs, names=names, loc=loc)]
-        steps, last = results_over_time[: len(outputs)], results_over_time[len(outputs) :]
-        return like(output, steps), by_identifier(dict(zip(following, last, strict=True)))
+        values = [Value(self.trace, ref) for ref in self.trace.builder.add(op, *refs, names=names, loc=loc)]
+        last = dict(zip(following, values[len(outputs) :], strict=True))
+        return like(output, values[: len(outputs)]), by_identifier(last)
 
     def _step(self, body: Trace, arguments: dict[str, Value], masks: dict[str, Value]) -> StepResult:
         """Trace the cell's step: ``cont`` multiplies the states before it, the mask of ``lengths`` the results."""
@@ -480,10 +449,8 @@ def scan(
     values += [value for value in (call.cont, call.lengths) if value is not None]
     trace = inner_trace(*values) if values else open_trace("scan", call.loc)
     if trace.parent is not None and not trace.finished:
-        raise DslError(
-            f"scan cannot be called in a cell: a cell is one step. Call {bound.usage()} here, or scan in the model",
-            loc=call.loc,
-        )
+        remedy = f"Call {bound.usage()} here, or scan in the model"
+        raise DslError(f"scan cannot be called in a cell: a cell is one step. {remedy}", loc=call.loc)
     return call.run(trace, sequences, constant, initial)
 
 

@@ -52,9 +52,8 @@ def const(array: Any) -> Value:
     loc = here()
     fill = fixed_values("const", array, loc, 0, "array")
     if not fill.shape:
-        raise DslError(
-            "const takes an array of one axis or more: write a number as it is", loc=argument_location(loc, 0, "array")
-        )
+        problem = "const takes an array of one axis or more: write a number as it is"
+        raise DslError(problem, loc=argument_location(loc, 0, "array"))
     root = open_trace("const", loc).root
     if fill in root.constants:
         return Value(root, root.constants[fill])

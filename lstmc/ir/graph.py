@@ -230,9 +230,8 @@ class Graph:
                 for slot, edge in edges.items():
                     slots.append(slot)
                     if not 0 <= edge["out"] < len(self.node(producer).types):
-                        raise VerifyError(
-                            f"%{name} reads output {edge['out']} of %{producer}, which has no such output"
-                        )
+                        out = edge["out"]
+                        raise VerifyError(f"%{name} reads output {out} of %{producer}, which has no such output")
             if sorted(slots) != list(range(len(slots))):
                 raise VerifyError(f"%{name} has operand slots {sorted(slots)}, expected 0 to {len(slots) - 1}")
 
@@ -285,13 +284,11 @@ class Builder:
             for type_ in types:
                 if type_.size <= MOST_ELEMENTS:
                     continue
-                if isinstance(type_.size, UnknownSize):
-                    if len(self._nodes) > MOST_NODES_OPEN:  # a loop over range(T) never ends
-                        raise ShapeError(f"{self.name} has more than {MOST_NODES_OPEN} nodes, with open sizes", loc=loc)
-                else:
-                    raise ShapeError(
-                        f"{op.name}: {type_} has {type_.size} elements: expected at most {MOST_ELEMENTS}", loc=loc
-                    )
+                if not isinstance(type_.size, UnknownSize):
+                    actual = f"{type_} has {type_.size} elements"
+                    raise ShapeError(f"{op.name}: {actual}: expected at most {MOST_ELEMENTS}", loc=loc)
+                if len(self._nodes) > MOST_NODES_OPEN:  # a loop over range(T) never ends
+                    raise ShapeError(f"{self.name} has more than {MOST_NODES_OPEN} nodes, with open sizes", loc=loc)
         bases = names or (op.name.rpartition(".")[2].lower(),)
         if _is_named(type(op)):
             self._reserved.difference_update(bases)

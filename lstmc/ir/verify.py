@@ -90,9 +90,8 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
             _verify_weights(graph, node, node.op)
     for output in graph.outputs:
         if stage is not Stage.MODEL and output.ref.node in precomputed and not is_weight(graph, output.ref):
-            raise VerifyError(
-                f"output {output.name} of graph {graph.name} is a part of a weight, which no layer computes"
-            )
+            problem = "is a part of a weight, which no layer computes"
+            raise VerifyError(f"output {output.name} of graph {graph.name} {problem}")
         if output.ref.node not in graph or not 0 <= output.ref.out < len(graph.node(output.ref.node).types):
             what = f"output {output.name}" if output.name else "the output"
             raise VerifyError(f"{what} of graph {graph.name} is no value of it")
@@ -139,9 +138,8 @@ def _verify_scan(scan: Scan, legal: Legality, stage: Stage) -> None:
     for body in scan.bodies:
         _verify_graph(body, replace(inside, inside=True), stage)
     if len(scan.body.outputs) < scan.states:
-        raise VerifyError(
-            f"scan of {scan.body.name}: has {scan.states} states, its body returns {len(scan.body.outputs)} results"
-        )
+        problem = f"has {scan.states} states, its body returns {len(scan.body.outputs)} results"
+        raise VerifyError(f"scan of {scan.body.name}: {problem}")
     for body in scan.bodies:
         if [(a.name, a.op) for a in body.body_args()] != [(a.name, a.op) for a in scan.body.body_args()]:
             raise VerifyError(f"scan of {body.name}: the first step's arguments differ from the body's")
@@ -156,10 +154,8 @@ def _verify_scan(scan: Scan, legal: Legality, stage: Stage) -> None:
     states = [arg for i, arg in enumerate(scan.body.body_args()) if scan.role(i) == "state"]
     for arg, following in zip(states, scan.next_states, strict=True):
         if scan.body.type(following.ref) != arg.types[0]:
-            raise VerifyError(
-                f"scan of {scan.body.name}: state {arg.name} is {arg.types[0]},"
-                f" its next value is {scan.body.type(following.ref)}"
-            )
+            problem = f"state {arg.name} is {arg.types[0]}, its next value is {scan.body.type(following.ref)}"
+            raise VerifyError(f"scan of {scan.body.name}: {problem}")
 
 
 def _verify_weights(graph: Graph, node: Node, scan: Scan) -> None:

@@ -194,9 +194,8 @@ class Conv(Op):
             raise ShapeError(f"{self.name}: w must have 4 axes, [out, C / group, kh, kw]: w is {w}")
         channels, out = x.shape[-3], w.shape[0]
         if self.group < 1 or channels != w.shape[1] * self.group or out % self.group:
-            raise ShapeError(
-                f"{self.name}: channels do not fit: x is {x}, w is {w}, [out, C / group, kh, kw], group is {self.group}"
-            )
+            problem = f"channels do not fit: x is {x}, w is {w}, [out, C / group, kh, kw], group is {self.group}"
+            raise ShapeError(f"{self.name}: {problem}")
         if b is not None and b.shape != (out,):
             raise ShapeError(f"{self.name}: b must be [out]: b is {b}, w is {w}")
         size = tuple(self._sizes(x.shape[-2:], w.shape[2:]))
@@ -289,9 +288,8 @@ class Pool(Op):
         counts = self._counts(image)
         # without padding Caffe keeps a last window that starts beyond the image, and reads memory outside of the image
         if any((c - 1) * s - p >= n for c, s, p, n in zip(counts, self.stride, self.pad, image, strict=True)):
-            raise ShapeError(
-                f"{self.name}: the last window would be empty, with size {self.size} and stride {self.stride}: x is {x}"
-            )
+            problem = f"the last window would be empty, with size {self.size} and stride {self.stride}: x is {x}"
+            raise ShapeError(f"{self.name}: {problem}")
         return (TensorType((*x.shape[:-2], *counts), x.dtype),)
 
     def _counts(self, image: Sequence[int]) -> Pair:

@@ -50,10 +50,8 @@ class Filler:
             value = getattr(self, field.name)
             number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
             if not number or not isfinite(value):
-                raise DslError(
-                    f"{self.name}: {field.name} must be a finite number, found {value!r}",
-                    loc=argument_location(here(), position, field.name),
-                )
+                problem = f"{self.name}: {field.name} must be a finite number, found {value!r}"
+                raise DslError(problem, loc=argument_location(here(), position, field.name))
             # a NumPy number does not print as a number of Python
             object.__setattr__(self, field.name, int(value) if isinstance(value, int | np.integer) else float(value))
 
@@ -118,10 +116,8 @@ class _FanScaled(Filler):
 
     def __post_init__(self) -> None:
         if self.variance_norm not in VARIANCE_NORMS:
-            raise DslError(
-                f"{self.name}: variance_norm must be one of {', '.join(VARIANCE_NORMS)}, found {self.variance_norm!r}",
-                loc=argument_location(here(), 0, "variance_norm"),
-            )
+            problem = f"variance_norm must be one of {', '.join(VARIANCE_NORMS)}, found {self.variance_norm!r}"
+            raise DslError(f"{self.name}: {problem}", loc=argument_location(here(), 0, "variance_norm"))
 
     def fan(self, shape: tuple[int, ...]) -> float:
         """Return the number of inputs (size / shape[0]), of outputs (size / shape[1], or size), or their mean."""
@@ -209,15 +205,8 @@ class Input(Leaf):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        fill, values = draw.choice(
-            (
-                (None, None),
-                (Constant(0.5), None),
-                (None, IntegerRange(0, 4)),
-                (None, IntegerRange(1, 2, -1)),
-                (None, RealRange(0.5, 2.0)),
-            )
-        )
+        domains = (IntegerRange(0, 4), IntegerRange(1, 2, -1), RealRange(0.5, 2.0))
+        fill, values = draw.choice(((None, None), (Constant(0.5), None), *((None, domain) for domain in domains)))
         return Sample(cls(sample_type(draw).shape, fill, values), ())
 
 

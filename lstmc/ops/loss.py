@@ -36,10 +36,8 @@ class _OfClasses(Op):
         check_axis(self.name, self.axis, x)
         expected = TensorType(without(x.shape, self.axis), x.dtype)
         if label != expected:
-            raise ShapeError(
-                f"{self.name}: label must have the axes of x without axis {self.axis}: expected {expected},"
-                f" found {label}"
-            )
+            problem = f"label must have the axes of x without axis {self.axis}"
+            raise ShapeError(f"{self.name}: {problem}: expected {expected}, found {label}")
         return (TensorType((), x.dtype),)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
@@ -108,12 +106,8 @@ class SoftmaxLoss(_OfClasses):
         return probabilities
 
     def _number(self, x: Array, counted: Array) -> int:
-        numbers = {
-            "valid": int(counted.sum()),
-            "full": counted.size,
-            "batch_size": prod(x.shape[: self.axis]),
-            "none": 1,
-        }
+        batch = prod(x.shape[: self.axis])
+        numbers = {"valid": int(counted.sum()), "full": counted.size, "batch_size": batch, "none": 1}
         return max(1, numbers[self.normalization])
 
     @classmethod

@@ -89,9 +89,8 @@ class Concat(AlongAxis):
         total = sum(x.shape[self.axis] for x in xs if x.rank > self.axis)
         for x in xs:
             if x.rank != xs[0].rank or resized(x, self.axis, total) != resized(xs[0], self.axis, total):
-                raise ShapeError(
-                    f"{self.name}: axes other than {self.axis} must agree: found {', '.join(map(str, xs))}"
-                )
+                actual = ", ".join(map(str, xs))
+                raise ShapeError(f"{self.name}: axes other than {self.axis} must agree: found {actual}")
         return (resized(xs[0], self.axis, total),)
 
     def eval(self, *xs: Array) -> Arrays:
