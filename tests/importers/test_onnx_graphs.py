@@ -663,6 +663,15 @@ def test_windows_of_a_damaged_file_take_no_memory() -> None:
         from_onnx(built([pool], X4, {}))
 
 
+@pytest.mark.parametrize("op", ["MaxPool", "Conv", "ConvTranspose"])
+@pytest.mark.parametrize("pads", [[-1, 0, 1, 0], [-1, 0, -1, 0]], ids=["uneven", "even"])
+def test_windows_with_a_negative_padding_are_refused_as_by_onnx_runtime(op: str, pads: list[int]) -> None:
+    kernel = {"w": floats(X4[1], 2, 2, 2)} if op != "MaxPool" else {}
+    settings = {"pads": pads, **({"kernel_shape": [2, 2]} if op == "MaxPool" else {})}
+    with pytest.raises(RefusedError, match=re.escape(f"pads = {pads}: numbers of 0 or more are expected")):
+        from_onnx(built([(op, ["x", *kernel], ["y"], settings)], X4, kernel))
+
+
 @pytest.mark.parametrize(
     ("node", "constants", "expected"),
     [

@@ -108,13 +108,10 @@ UNSETTLED = "?"  # the mask of a merge of values that are not masked alike
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer: its class, configuration, weights in Keras's order, operands, and the version of Keras.
-
-    ``lead`` axes precede the layer's axes: the batch, and the time of each enclosing ``TimeDistributed``. ``carried``
-    is the mask [N, T, 1] of the first operand; for a merge it is the mask of all operands, or UNSETTLED if they differ.
-    ``each`` has the mask of each operand. For a layer of attention ``seen`` is the mask [N, T, S] of its scores, and
-    ``causal`` says that a step sees no later step.
-    """
+    """One call of a layer, with its weights in Keras's order. ``lead`` axes precede the layer's axes: the batch, and
+    the time of each enclosing ``TimeDistributed``. ``each`` has the mask of each operand; ``carried`` is the mask [N,
+    T, 1] of the first, or of all operands of a merge, or UNSETTLED if they differ. ``seen`` is the mask [N, T, S] of an
+    attention's scores; if ``causal``, a step sees no later step."""
 
     name: str
     config: Settings

@@ -88,8 +88,8 @@ class _Reader:
         self, layer: Config, path: str, xs: Sequence[str | None], lead: int, node: Any = None,
         values: Mapping[Key, str | None] = {},
     ) -> list[str | None]:  # fmt: skip
-        """Return the results of one call of a layer, or of a model as a layer; each is None if it, or a layer before
-        it, is refused. ``node`` is the call in a functional model, ``values`` are this model's values so far."""
+        """Return the results of one call of a layer, which may be a model; each is None after a refusal. ``node`` is
+        this call in a functional model, ``values`` are the model's values so far."""
         kind, name = str(layer.get("class_name", "")), layer_name(layer)
         masked = _masks(node)
         if None in (*xs, *(values[key] for keys in masked.values() for key in keys if key)):
@@ -133,7 +133,7 @@ class _Reader:
         return [results] if isinstance(results, str) else results
 
     def _mask(self, layer: Config, each: Sequence[str | None]) -> str | None:
-        """Return the mask of all operands of a merge, or of another layer's first operand; None without a mask."""
+        """Return the mask of a call: for a merge that of all operands, else that of the first operand."""
         kind = layer["class_name"]
         masks = {*each} if kind in MERGES else {each[0]}
         if kind in MERGES and kind != "Concatenate" and self.version >= (3, 4) and UNSETTLED not in masks:
@@ -163,7 +163,7 @@ class _Reader:
         return mask if known else self.layers.apply("step", self.layers.apply("abs", mask))
 
     def _carry_mask(self, call: Call, results: Sequence[str]) -> None:
-        """Record the mask of a layer's first result: its own, or that of its operands if it passes on."""
+        """Record the mask of a layer's first result: one that the layer makes, or passes on from its operands."""
         inner = call.config.get("layer") or {}
         settings = inner.get("config", {}) if call.name == "Bidirectional" else call.config
         mask = output_mask(self.layers, call)

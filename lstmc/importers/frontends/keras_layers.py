@@ -124,14 +124,11 @@ def _cropped(layers: Layers, call: Call, y: str, axis: int, sides: Pair) -> str:
 
 _KINDS: Mapping[str, Handler] = {
     **dict.fromkeys(("Conv", "DepthwiseConv", "SeparableConv"), _conv),
-    "MaxPooling": partial(_pool, "max"),
-    "AveragePooling": partial(_pool, "mean"),
-    "GlobalMaxPooling": partial(_global, "max"),
-    "GlobalAveragePooling": partial(_global, "mean"),
+    "MaxPooling": partial(_pool, "max"), "GlobalMaxPooling": partial(_global, "max"),
+    "AveragePooling": partial(_pool, "mean"), "GlobalAveragePooling": partial(_global, "mean"),
     "ZeroPadding": partial(_resized, "padding", lambda layers, call, y, axis, sides: layers.pad(y, axis, *sides)),
-    "Cropping": partial(_resized, "cropping", _cropped),
-    "UpSampling": partial(_resized, "size", _enlarged),
-}
+    "Cropping": partial(_resized, "cropping", _cropped), "UpSampling": partial(_resized, "size", _enlarged),
+}  # fmt: skip
 IMAGES: dict[str, Handler] = {
     **{f"{kind}{rank}D": handler for kind, handler in _KINDS.items() for rank in (1, 2)},
     **{f"Conv{rank}DTranspose": _conv_transpose for rank in (1, 2)},
@@ -299,7 +296,7 @@ def _permute(layers: Layers, call: Call) -> list[str]:
 
 
 def _attention(layers: Layers, call: Call) -> list[str]:
-    """Return softmax(scale q k') v and the softmax; the operands are query, value and an optional key."""
+    """Return softmax(scale q k') v and the softmax, from query, value and an optional key."""
     q, v, k = (*call.several(2), call.xs[1])[:3]
     if call.config.get("score_mode", "dot") != "dot":
         raise Refused("score_mode", str(call.config["score_mode"]), "only dot products are read", "use them")
@@ -308,7 +305,7 @@ def _attention(layers: Layers, call: Call) -> list[str]:
 
 
 def _additive_attention(layers: Layers, call: Call) -> list[str]:
-    """Return softmax(sum(scale tanh(q + k))) v and the softmax; the operands are as of Attention."""
+    """Return softmax(sum(scale tanh(q + k))) v and the softmax, from query, value and an optional key."""
     q, v, k = (*call.several(2), call.xs[1])[:3]
     each = layers.apply("tanh", layers.binary("add", layers.unsqueeze(q, [-2]), layers.unsqueeze(k, [-3])))
     scaled = layers.binary("mul", each, call.weights[0]) if call.weights else each

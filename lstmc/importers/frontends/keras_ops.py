@@ -24,12 +24,8 @@ DEEPEST = 10  # lists in lists of arguments
 
 @dataclass(frozen=True)
 class Operation:
-    """One call of a ``keras.ops`` function: its configuration and arguments; a tensor among these is the name of a
-    value.
-
-    ``lead`` is as in :class:`Call`: the function does not count the axes of time of enclosing ``TimeDistributed``
-    layers. The methods return axes that count all axes of the value.
-    """
+    """One call of a ``keras.ops`` function, with names of values for tensors. ``lead`` is as in :class:`Call`: the
+    function does not count the time of enclosing ``TimeDistributed`` layers; the axes that methods return count it."""
 
     config: Settings
     args: Sequence[Any]

@@ -162,7 +162,7 @@ def _name(layer: Config) -> str:
 
 
 def fit(layer: Config, weights: Sequence[Weight]) -> bool:
-    """Return whether the weights have the number and sizes by the configuration. A layer without arrays takes any."""
+    """Return whether weights have the configuration's number and sizes. A layer that expects no arrays takes any."""
     return any(
         not arrays or (len(arrays) == len(weights) and all(map(_fits, arrays, weights)))  # seeds of Keras 3
         for arrays in (expected_arrays(layer), expected_arrays(layer, by_gate=True))
@@ -195,7 +195,7 @@ _KNOWN = frozenset({*HANDLERS, "InputLayer"})
 
 
 def weights_by_layer(source: Source, layers: Sequence[Config]) -> dict[str, list[Weight]]:
-    """Return each layer's tensors in Keras's order, by its name, after the names of the models around it."""
+    """Return each layer's tensors in Keras's order by the layer's name, with the models around it as a prefix."""
     if "layers" in source.facts:
         by_layer: dict[str, list[Weight]] = {}
         named = {layer_name(layer): layer for layer in layers}
@@ -325,7 +325,7 @@ def _order(group: str, cells: Sequence[str]) -> tuple[bool, int, str]:
 
 
 def _part(group: str, root: str) -> str:
-    """Return the name of the group directly below ``root`` that contains ``group``; '' if none does."""
+    """Return the name of the group directly below ``root`` that contains ``group``; '' if there is none."""
     return group.removeprefix(f"{root}/").partition("/")[0] if _below(group, root) else ""
 
 

@@ -25,8 +25,7 @@ _EQUATION = re.compile(r"[a-zA-Z]+(,[a-zA-Z]+)+(->[a-zA-Z]*)?")
 
 
 def einsum_letters(equation: str, count: int) -> tuple[list[str], str]:
-    """Return the letters of ``count`` operands and of the result, in lower case. Raises :class:`Refused` for an
-    equation with dots, or of one operand."""
+    """Return the letters of ``count`` operands and the result. Raises :class:`Refused` for dots, or one operand."""
     compact = equation.replace(" ", "")
     letters = dict.fromkeys(re.sub("[^a-zA-Z]", "", compact))
     if _EQUATION.fullmatch(compact) is None or len(letters) > len(ascii_lowercase):
@@ -126,7 +125,7 @@ class Layers(ShapeOps):
         return self.value(y)
 
     def product(self, of_x: str, of_y: str, of_result: str, x: Operand, y: Operand) -> str:
-        """Add an einsum of two values; axes of one element are broadcast. Raises :class:`ShapeProblem` for others."""
+        """Add an einsum of two values, broadcasting axes of one element. Raises :class:`ShapeProblem` if unfit."""
         ranks = self.rank(x), self.rank(y)
         if len({*of_x}) < len(of_x) or len({*of_y}) < len(of_y) or (len(of_x), len(of_y)) != ranks:
             raise ShapeProblem(f"a product of axes {of_x} and {of_y}: each letter is one axis of a value")
@@ -145,7 +144,7 @@ class Layers(ShapeOps):
         return self.reduce("sum", products, axes, keep=False) if axes else products
 
     def _summed(self, x: Operand, own: Mapping[str, Size], other: Mapping[str, Size], needed: str) -> tuple[str, str]:
-        """Return x without its axes that are broadcast, summed over those of x alone, and the letters that are left."""
+        """Return x summed over axes of its own, without axes that are broadcast, and the letters that are left."""
         narrow = [axis for axis, letter in enumerate(own) if own[letter] == 1 and other.get(letter, 1) != 1]
         y = self.squeeze(x, narrow) if narrow else self.value(x)
         left = [letter for axis, letter in enumerate(own) if axis not in narrow]
@@ -422,7 +421,7 @@ class Layers(ShapeOps):
 
 
 def waves(rows: int, columns: int, size: int, scale: float = 1.0) -> tuple[Array, Array]:
-    """Return the cosines and sines of 2 pi r c / size, times ``scale``: matrices of a discrete Fourier transform."""
+    """Return the cosines and sines of 2 pi r c / size at row r, column c, times ``scale``: a Fourier transform."""
     turns = 2 * np.pi * (np.outer(np.arange(rows), np.arange(columns)) % size) / size
     return scale * np.cos(turns), scale * np.sin(turns)
 

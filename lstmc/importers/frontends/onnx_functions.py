@@ -1,5 +1,4 @@
-"""ONNX operators that are formulas of a few other operators: norms, inverse trigonometry, remainders; and ONNX
-Runtime's fused operators."""
+"""ONNX operators that are formulas of others: norms, inverse trigonometry, remainders; ONNX Runtime's own operators."""
 
 from __future__ import annotations
 

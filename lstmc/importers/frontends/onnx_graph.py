@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from math import prod
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,9 +56,8 @@ def describe_onnx(
     model: Any, origin: str, folder: Path | None, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Array],
     free: bool = False,
 ) -> Net:  # fmt: skip
-    """Return the net of a ``ModelProto``. ``shapes`` fixes the shapes of inputs, ``values`` makes inputs constants;
-    with ``free``, stored zeros that may be the past of a sequence become inputs. Raises :class:`RefusedError` with
-    everything that cannot be expressed."""
+    """Return the net of a ``ModelProto``. ``shapes`` fixes inputs, ``values`` makes them constants; with ``free``,
+    stored zeros that may be the past of a sequence become inputs. Raises :class:`RefusedError` with all reasons."""
     opset = next((int(o.version) for o in model.opset_import if o.domain in DOMAINS), 1)
     if opset < OLDEST:
         raise SourceError(f"{origin}: its operators are those of version {opset}; {OLDEST} and newer are read")
@@ -104,9 +104,8 @@ def _declared(info: Any, origin: str) -> Shape:
     """Return an input's declared shape, with names for unknown sizes. Raises SourceError for no tensor."""
     if not info.type.HasField("tensor_type"):
         raise SourceError(f"{origin}: input {info.name} is no tensor")
-    sizes = info.type.tensor_type.shape.dim
     shape: list[int] = []
-    for axis, dim in enumerate(sizes):
+    for axis, dim in enumerate(info.type.tensor_type.shape.dim):
         name = re.sub(r"\W+", "_", dim.dim_param, flags=re.ASCII).strip("_") or f"{info.name}_{axis}"
         name = re.sub(r"\W+", "_", name, flags=re.ASCII)
         name = name if name[0].isalpha() else f"size_{name}"
@@ -133,7 +132,7 @@ class _Reader:
         self.folded: dict[tuple[Any, ...], int] = {}  # arrays that were computed from weights -> their numbers
 
     def run(self, graph: Any, depth: int = 0) -> None:
-        """Put the results of each node into ``values``; of a refused node, and of each that reads it, Poison."""
+        """Put each node's results into ``values``: Poison for a refused node, and for nodes that read it."""
         for number, proto in enumerate(graph.node):
             self.count += 1
             if self.count > MOST or depth > DEEPEST:
@@ -143,8 +142,8 @@ class _Reader:
             missing = [name for name in proto.input if name and self.values.get(name) is None]
             if missing:
                 raise SourceError(f"{self.origin}: {label} reads {missing[0]}, which nothing before it makes")
-            if any(name and self.values[name] is Poison for name in proto.input):
-                results: Sequence[Any] = [Poison] * len(proto.output)  # it was refused already
+            results: Sequence[Any] = [Poison] * len(proto.output)
+            if any(name and self.values[name] is Poison for name in proto.input):  # an operand was refused already
                 if proto.op_type not in HANDLERS | OF_RUNTIME and not self._is_defined(proto):
                     self.refusals.append(Refused("operator", proto.op_type, *UNREAD).at(label))
             else:
@@ -152,21 +151,16 @@ class _Reader:
                     results = self._translate(proto, label, depth)
                 except (Refused, ShapeProblem) as error:
                     self.refusals.append(Refused.of(error).at(label))
-                    results = [Poison] * len(proto.output)
-            for name, value in zip(proto.output, results, strict=False):
-                if name:
-                    self.values[name] = value
-            for name in proto.output[len(results) :]:
-                self.values[name] = None
+            self.values |= {name: value for name, value in zip_longest(proto.output, results) if name}
 
     def _is_defined(self, proto: Any) -> bool:
-        """Return whether an operator without a handler can be read: walked, or a function by ONNX or the model."""
+        """Return whether an operator without a handler is in ``WALKED``, or a function by ONNX or the model."""
         schema = definition(proto.op_type, self.opset)
         body = schema is not None and (schema.has_function or schema.has_context_dependent_function)
         return body or proto.op_type in WALKED or (proto.domain, proto.op_type) in self.functions
 
     def _translate(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
-        """Return the results of a node: by its function, as constants, or by its handler. Raises :class:`Refused`."""
+        """Return a node's results: its function's, folded constants, or its handler's. Raises :class:`Refused`."""
         own, body = proto.domain in DOMAINS, self.functions.get((proto.domain, proto.op_type))
         known: Mapping[str, Any] = HANDLERS if own else OF_RUNTIME if proto.domain == FUSED else {}
         if not own and body is None and proto.op_type not in known:
@@ -193,9 +187,7 @@ class _Reader:
                 raise Refused("operator", node.op, *UNREAD)
             return self._function(node, body, depth)
         translated = called(handler, self.t, node)
-        for operand in operands:
-            if isinstance(operand, Weight):
-                self.read |= set(operand.sources)
+        self.read |= {name for operand in operands if isinstance(operand, Weight) for name in operand.sources}
         results = translated if isinstance(translated, list) else [translated]
         if own:
             self.t.note_kinds(node, results)
@@ -217,7 +209,7 @@ class _Reader:
         return value
 
     def _with_sources(self, node: Node, place: int, result: Array) -> Operand:
-        """Return a folded array, as a parameter if it was computed from stored tensors, its sources."""
+        """Return a folded array: a parameter if it was computed from stored tensors, else a constant."""
         weights = [one for one in node.operands if isinstance(one, Weight)]
         sources = tuple(dict.fromkeys(name for weight in weights for name in weight.sources))
         self.read |= set(sources)
@@ -292,7 +284,7 @@ def _branch(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
 
 
 def _loop(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
-    """Unroll a Loop: return carried values and scan outputs. Raises :class:`Refused` if the data end the loop."""
+    """Unroll a Loop: return carried values and scan outputs. Raises :class:`Refused` if data decide when it ends."""
     body = node.attributes["body"]
     most, goes_on = constant(node.operand(0)), constant(node.operand(1))
     if any(isinstance(one, str) for one in node.operands[:2]):
@@ -326,7 +318,7 @@ def _ends_on_data(operand: str) -> Refused:
 
 
 def _axes_and_direction(reader: _Reader, node: Node) -> tuple[Sequence[int], Sequence[int], bool]:
-    """Return the axes of time of a Scan's inputs and of its outputs, and whether it runs forward."""
+    """Return the axes of time of a Scan's inputs and of its outputs, and whether it runs backwards."""
     body, count = node.attributes["body"], node.attributes["num_scan_inputs"]
     first_x = len(node.operands) - count
     ys = len(body.output) - first_x
@@ -342,7 +334,7 @@ def _axes_and_direction(reader: _Reader, node: Node) -> tuple[Sequence[int], Seq
 
 
 def _scan(reader: _Reader, node: Node, depth: int) -> Sequence[Any]:
-    """Return a Scan's last states and its scan outputs. Values from outside that it reads become static inputs."""
+    """Return a Scan's last states, then its outputs. Outer values that the body reads become static inputs."""
     body, layers = node.attributes["body"], reader.t
     first_x = len(node.operands) - node.attributes["num_scan_inputs"]
     into, out, is_reverse = _axes_and_direction(reader, node)

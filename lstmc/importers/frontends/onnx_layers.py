@@ -141,6 +141,8 @@ def _windows(t: Onnx, node: Node, x: Operand, kernel: Sizes) -> tuple[list[int],
     if min(*stride, *dilation, node.get("group", 1)) < 1:
         raise Refused("strides, dilations, group", f"{stride}, {dilation}", "positive numbers are expected", CHECK)
     padding = node.integers("pads", 2 * rank, 0)
+    if min(padding) < 0:
+        raise Refused("pads", str(padding), "numbers of 0 or more are expected", CHECK)
     pads = list(zip(padding[:rank], padding[rank:], strict=True))
     auto = node.get("auto_pad")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
@@ -237,14 +239,14 @@ ROUNDED = (
 )
 
 
-def _note(t: Onnx) -> None:
+def _note_rounding(t: Onnx) -> None:
     if ROUNDED not in t.builder.notes:
         t.builder.notes.append(ROUNDED)
 
 
 def _dynamic(t: Onnx, x: Operand) -> list[Operand]:
     """Return x itself, the scale 1 and the zero point 0, by which the following nodes dequantize."""
-    _note(t)
+    _note_rounding(t)
     return [t.value(x), np.asarray(1.0, np.float32), np.asarray(0)]
 
 
@@ -282,7 +284,7 @@ def _integers(
 def _lstm(t: Onnx, *, node: Node) -> list[Operand | None]:
     """Return an LSTM with the float weights of DynamicQuantizeLSTM: W [directions, inputs, 4 H] and R [directions, H, 4
     H] are stored in integers, with scales and zero points."""
-    _note(t)
+    _note_rounding(t)
     scales = [weight_or_none(node.operand(place), f"operand {place}") for place in range(8, 12)]
     weights = []
     for place, scale, zero in ((1, scales[0], scales[1]), (2, scales[2], scales[3])):
@@ -309,7 +311,7 @@ def _quantized(
     if kind.kind not in "iu":
         why = "integers of 8 bits or more are read"
         raise Refused("output_dtype", str(output_dtype or 2), why, "import it before it was quantized")
-    _note(t)
+    _note_rounding(t)
     y = t.binary("mul", x, 1 / by)
     y = y if more is None else t.binary("add", y, more)
     return t.apply("clip", y, float(np.iinfo(kind).min), float(np.iinfo(kind).max))

@@ -198,7 +198,7 @@ def single(x: Operand | None, what: str) -> Any:
 
 
 def weight(x: Operand | None, what: str, rank: int | None = None) -> Weight:
-    """Return an operand as a parameter. Raises :class:`Refused` for a computed one, or with not ``rank`` axes."""
+    """Return an operand as a parameter. Raises :class:`Refused` if it is computed, or has not ``rank`` axes."""
     if isinstance(x, np.ndarray) and x.dtype != object:
         array = x
         x = Weight(array.shape, (), "a constant of the graph", lambda: array)
@@ -292,8 +292,7 @@ def _elements(proto: Any, fed: Mapping[str, Array], opset: int) -> float:
 
 
 def _zeros_of_one(node: Node, arrays: Sequence[Array | None]) -> list[Array | None]:
-    """Return the operands of a node that repeats zeros (initial states), with 1 for each named size. Raises
-    :class:`Refused` for anything but zeros."""
+    """Return the operands of a node that repeats zeros, with 1 for named sizes. Raises :class:`Refused` for others."""
     *data, sizes = arrays
     numbers = integers(np.asarray(sizes), "shape")
     if not any(isinstance(size, OpenSize) for size in numbers):

@@ -66,7 +66,7 @@ def elements(layers: Layers, x: Operand, indices: Array, axis: int) -> str:
     axis = axis_in(axis, indices.ndim)
     if (rows := _rows(indices, layers.shape(x), axis)) is not None:
         return layers.pick(x, axis, rows)
-    return gathered(layers, x, _full(indices, axis))
+    return gathered(layers, x, _of_all_axes(indices, axis))
 
 
 def scattered_elements(layers: Layers, x: Operand, indices: Array, updates: Operand, axis: int, how: Combined) -> str:
@@ -75,7 +75,7 @@ def scattered_elements(layers: Layers, x: Operand, indices: Array, updates: Oper
     rows = _rows(indices, layers.shape(x), axis)
     if rows is None:
         flat = layers.reshape(updates, (indices.size,))
-        return scattered(layers, x, _full(indices, axis).reshape(indices.size, indices.ndim), flat, how)
+        return scattered(layers, x, _of_all_axes(indices, axis).reshape(indices.size, indices.ndim), flat, how)
     return scattered_rows(layers, x, axis, np.asarray(rows), updates, how)
 
 
@@ -260,7 +260,7 @@ def _rows(indices: Array, shape: Sequence[int], axis: int) -> list[int] | None:
     return [int(row) for row in rows.reshape(-1)] if whole and np.all(indices == rows) else None
 
 
-def _full(indices: Array, axis: int) -> Array:
+def _of_all_axes(indices: Array, axis: int) -> Array:
     grid: Any = np.indices(indices.shape)
     grid[axis] = indices
     return np.asarray(np.moveaxis(grid, 0, -1))

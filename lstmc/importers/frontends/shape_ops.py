@@ -63,8 +63,7 @@ class Windows:
 
     @classmethod
     def of(cls, size: Size, kernel: int, stride: int, pads: Pair, ceil: bool, counted: bool) -> Windows:
-        """Return Caffe's windows for others, with ``pads`` (before, after); if ``counted``, a mean counts them. Raises
-        :class:`ShapeProblem` if Caffe has none."""
+        """Return Caffe's windows for those of another framework; if ``counted``, a mean counts padding."""
         n, (before, after) = fixed(size, "an image's size"), pads
         count = in_pieces(window_count(n, kernel, stride, pads, ceil))
         for pad, skip in ((before, 0), (after, (after - before) // stride)):
@@ -265,7 +264,7 @@ class ShapeOps:
         return self.cut(x, axis, places.start, places.stop) if places.step == 1 else self.pick(x, axis, places)
 
     def depth_to_space(self, x: Operand, by: int, depth_first: bool) -> str:
-        """Return channels [N, by by C, H, W] as blocks of an image. With ``depth_first``, C is the last of three."""
+        """Return channels, (by, by, C) if ``depth_first``, else (C, by, by), as blocks of an image of C channels."""
         n, c, h, w = self.shape(x)
         inner = fixed(c, "channels") // by**2
         split = (n, by, by, inner, h, w) if depth_first else (n, inner, by, by, h, w)

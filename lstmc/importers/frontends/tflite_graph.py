@@ -1,5 +1,4 @@
-"""TFLite files as graphs of ONNX, which the reader of ONNX describes: the operators of TFLite are translated in order,
-each into operators of ONNX."""
+"""TFLite files as graphs of ONNX, which the reader of ONNX describes: one operator is translated after the other."""
 
 from __future__ import annotations
 

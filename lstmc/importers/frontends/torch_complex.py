@@ -51,8 +51,7 @@ def _has_complex_type(arguments: Sequence[Any], options: Mapping[str, Any]) -> b
 
 
 def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any], options: Any) -> Any:
-    """Return the result on complex operands, made of those of ``handler`` on their parts. Raises :class:`Refused` for
-    an operator without such a form."""
+    """Return an operator's result on complex operands, by its ``handler`` on parts, or raise :class:`Refused`."""
     xs = [Complex(np.asarray(x.real), np.asarray(x.imag)) if isinstance(x, complex) else x for x in arguments]
     if target in _OF_COMPLEX:
         return _OF_COMPLEX[target](t, *xs, **options)
@@ -158,7 +157,7 @@ def _scale(normalization: int, size: int) -> float:
 
 
 def _of_real(t: Torch, x: Operand, axes: Sequence[int], normalization: int, onesided: bool) -> Complex:
-    """Return the Fourier transform of a real value; with ``onesided``, of the last axis only half."""
+    """Return the Fourier transform of a real value along axes; with ``onesided`` the last keeps half of the result."""
     *others, axis = axes
     size = t.size(x, axis)
     cosines, sines = waves(size // 2 + 1 if onesided else size, size, size, _scale(normalization, size))

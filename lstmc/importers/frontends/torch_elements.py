@@ -140,11 +140,9 @@ def _slice_written(
 
 Handler = Callable[..., Any]
 ASSIGNED: dict[str, Handler] = {
-    "aten.select.int": _select,
-    "aten.copy.default": _copied,
-    "aten.select_scatter.default": _place_written,
-    "aten.slice_scatter.default": _slice_written,
-}
+    "aten.select.int": _select, "aten.copy.default": _copied,
+    "aten.select_scatter.default": _place_written, "aten.slice_scatter.default": _slice_written,
+}  # fmt: skip
 
 
 # Operators that compute each row of packed data separately.
@@ -215,7 +213,7 @@ def _power_of(t: Torch, base: float, x: Operand) -> str:
 
 
 def _bits(logical: Callable[..., str], t: Torch, *xs: Operand) -> str:
-    """Return a bitwise operator as the ``logical`` one. Raises :class:`Refused` for integers."""
+    """Return a bitwise operator on truth values, by the ``logical`` one. Raises :class:`Refused` for integers."""
     if not t.is_mask():
         raise Refused("operands", "integers", "their bits are not known", "use truth values")
     return logical(t, *xs)

@@ -136,13 +136,8 @@ class Constants:
             return 0
 
 
-HANDLERS: Mapping[str, Callable[..., Any]] = {
-    **torch_elements.HANDLERS,
-    **torch_shape_ops.HANDLERS,
-    **torch_complex.HANDLERS,
-    **torch_layers.HANDLERS,
-    **torch_elements.ASSIGNED,
-}
+HANDLERS = torch_elements.HANDLERS | torch_shape_ops.HANDLERS | torch_complex.HANDLERS | torch_layers.HANDLERS
+HANDLERS |= torch_elements.ASSIGNED
 _NAMES = ("N", "T", "L", "M")  # numbers of open sizes
 
 
@@ -282,7 +277,7 @@ def _numbers(tensor: Any) -> Array:
 def _call(reader: Torch, constants: Constants, node: Any) -> Refusal | None:
     """Translate a node and return None, or return its refusal. The result of a refused node is Poison."""
     target = str(node.target) if not callable(node.target) or hasattr(node.target, "_schema") else node.target.__name__
-    label = f"{node.name} ({_place(node) or target})"
+    label = f"{node.name} ({_module_path(node) or target})"
     if any(reader.values.get(one) is Poison for one in node.all_input_nodes):
         reader.values[node] = Poison  # an operand was refused already
         return None
@@ -296,7 +291,7 @@ def _call(reader: Torch, constants: Constants, node: Any) -> Refusal | None:
         return None
     if hasattr(node.target, "_schema") and not node.target._schema.returns:
         return None  # an assertion
-    reader.at(node.name, f"{node.name} ({_place(node) or _line(node) or target})")
+    reader.at(node.name, f"{node.name} ({_module_path(node) or _line(node) or target})")
     reader.node = node
     try:
         reader.values[node] = result = _result(reader, node, target)
@@ -355,7 +350,7 @@ def _arguments(node: Any) -> tuple[list[Any], dict[str, Any]]:
     return by_place, by_name
 
 
-def _place(node: Any) -> str:
+def _module_path(node: Any) -> str:
     """Return the path of the module that a node belongs to; empty if it is not known."""
     stack = node.meta.get("nn_module_stack") or {}
     return next((path for path, _ in reversed(list(stack.values())) if path), "")

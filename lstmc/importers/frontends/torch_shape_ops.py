@@ -127,11 +127,11 @@ def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int]) -> s
 
 
 def _best(kind: Literal["max", "min"]) -> Handler:
-    place = _place(1.0 if kind == "max" else -1.0)
+    place = _arg_max(1.0 if kind == "max" else -1.0)
     return lambda t, x, axis, keep=False: [t.reduce(kind, x, [axis], keep), place(t, x, axis, keep)]
 
 
-def _place(sign: float) -> Handler:
+def _arg_max(sign: float) -> Handler:
     return lambda t, x, axis=None, keep=False: t.argmax(x, axis, keep, sign=sign)
 
 
@@ -403,7 +403,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.pixel_shuffle.default": lambda t, x, by: t.depth_to_space(x, by, depth_first=False),
     "aten.cumsum.default": lambda t, x, axis, dtype: t.cumulated(x, axis),
     **{f"aten.arange.{kind}": _range for kind in ("default", "start", "start_step")},
-    "aten.argmax.default": _place(1.0), "aten.argmin.default": _place(-1.0),
+    "aten.argmax.default": _arg_max(1.0), "aten.argmin.default": _arg_max(-1.0),
     "aten.max.dim": _best("max"), "aten.min.dim": _best("min"),
     **{f"aten.{a}{kind}.default": partial(_reduce, kind) for kind in ("max", "min") for a in ("a", "")},
     **{f"aten.var.{kind}": handler for kind, handler in _VAR.items()},

@@ -148,8 +148,7 @@ def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonl
 
 
 def _lane(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, Any], rnn: Nonlinearity | None) -> Lane:
-    """Return one direction of one layer. Raises :class:`Refused` if the shapes of its tensors do not fit each other, or
-    if a plain RNN may use tanh or relu."""
+    """Return one direction of one layer. Raises :class:`Refused` for unfit shapes, and an RNN without its function."""
     bias = "bias_ih" in tensors
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if len(shapes.get("weight_hh", ())) != 2 or len(shapes.get("weight_ih", ())) != 2:
