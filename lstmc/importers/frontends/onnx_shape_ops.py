@@ -20,9 +20,9 @@ from lstmc.importers.refusal import PIN, Refused
 from lstmc.ops import Array
 
 
-def _given(operand: Operand | None, attribute: Any, what: str) -> Any:
+def _given(operand: Operand | None, attribute: Any, name: str) -> Any:
     """Return constant integers: newer versions of an operator have them as an operand, older ones as an attribute."""
-    return attribute if operand is None else fixed_numbers(operand, what)
+    return attribute if operand is None else fixed_numbers(operand, name)
 
 
 def _reshape(t: Onnx, x: Operand, new: Operand, *, allowzero: int = 0) -> Operand:

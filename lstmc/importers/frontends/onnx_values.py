@@ -163,54 +163,54 @@ EXTENSIONS = {name: name for name in ("LayerNormalization", "DequantizeLinear", 
 EXTENSIONS |= {"DynamicQuantizeLSTM": "LSTM", "FusedConv": "Conv", "FusedGemm": "Gemm"}
 
 
-def fixed_numbers(x: Operand | None, what: str) -> list[int]:
+def fixed_numbers(x: Operand | None, name: str) -> list[int]:
     """Return constant integers. Raises :class:`Refused` for computed values and named sizes."""
-    numbers = sizes(x, what)
+    numbers = sizes(x, name)
     if any(isinstance(number, OpenSize) for number in numbers):
-        raise Refused(what, "it has a size without a number", "it must be known here", PIN)
+        raise Refused(name, "it has a size without a number", "it must be known here", PIN)
     return numbers
 
 
-def sizes(x: Operand | None, what: str) -> list[Size]:
+def sizes(x: Operand | None, name: str) -> list[Size]:
     """Return constant integers or named sizes. Raises :class:`Refused` for computed values."""
     array = constant(x)
     if array is None:
-        raise Refused(what, "computed from the inputs", "it must be known here", PIN)
-    return integers(array, what)
+        raise Refused(name, "computed from the inputs", "it must be known here", PIN)
+    return integers(array, name)
 
 
-def integers(array: Array, what: str) -> list[Size]:
+def integers(array: Array, name: str) -> list[Size]:
     """Return the elements of an array of integers or named sizes. Raises :class:`Refused` for other numbers."""
     numbers = array.reshape(-1).tolist()
     if not all(isinstance(one, int) or (isinstance(one, float) and one.is_integer()) for one in numbers):
-        raise Refused(what, str(numbers[:8]), "integers are expected", CHECK)
+        raise Refused(name, str(numbers[:8]), "integers are expected", CHECK)
     return [one if isinstance(one, OpenSize) else int(one) for one in numbers]
 
 
-def single(x: Operand | None, what: str) -> Any:
+def single(x: Operand | None, name: str) -> Any:
     """Return the only element of a constant; None for None. Raises :class:`Refused` for any other operand."""
     array = constant(x)
     if x is None or (array is not None and array.size == 1):
         return None if array is None else array.reshape(-1)[0]
     if array is None:
-        raise Refused(what, "computed from the inputs", "it must be known here", PIN)
-    raise Refused(what, f"{array.size} numbers", "one number is expected", CHECK)
+        raise Refused(name, "computed from the inputs", "it must be known here", PIN)
+    raise Refused(name, f"{array.size} numbers", "one number is expected", CHECK)
 
 
-def weight(x: Operand | None, what: str, rank: int | None = None) -> Weight:
+def weight(x: Operand | None, name: str, rank: int | None = None) -> Weight:
     """Return an operand as a parameter. Raises :class:`Refused` if it is computed, or has not ``rank`` axes."""
     if isinstance(x, np.ndarray) and x.dtype != object:
         array = x
         x = Weight(array.shape, (), "a constant of the graph", lambda: array)
     if not isinstance(x, Weight):
-        raise Refused(what, "computed from the inputs", "it must be a parameter", "give its values")
+        raise Refused(name, "computed from the inputs", "it must be a parameter", "give its values")
     if rank not in (None, len(x.shape)):
-        raise Refused(what, f"of shape {list(x.shape)}", f"{rank} axes are expected", CHECK)
+        raise Refused(name, f"of shape {list(x.shape)}", f"{rank} axes are expected", CHECK)
     return x
 
 
-def weight_or_none(x: Operand | None, what: str, rank: int | None = None) -> Weight | None:
-    return None if x is None else weight(x, what, rank)
+def weight_or_none(x: Operand | None, name: str, rank: int | None = None) -> Weight | None:
+    return None if x is None else weight(x, name, rank)
 
 
 # Operators that also accept sizes without a number.

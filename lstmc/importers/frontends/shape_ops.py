@@ -108,10 +108,10 @@ class ShapeOps:
     def rank(self, x: Operand) -> int:
         return len(self.shape(x))
 
-    def size(self, x: Operand, axis: int, what: str | None = None) -> int:
+    def size(self, x: Operand, axis: int, name: str | None = None) -> int:
         """Return the size of an axis. Raises :class:`ShapeProblem` for a missing axis, or an open size."""
         shape = self.shape(x)
-        return fixed(shape[axis_in(axis, len(shape))], what or f"axis {axis}")
+        return fixed(shape[axis_in(axis, len(shape))], name or f"axis {axis}")
 
     def value(self, x: Operand, hint: str = "constant") -> str:
         """Return an operand as the name of a value. A weight or a constant becomes a parameter of the model."""

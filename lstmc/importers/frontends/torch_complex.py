@@ -148,8 +148,8 @@ _OF_COMPLEX: dict[str, Handler] = {
 }
 
 
-def _transformed(t: Torch, x: Operand, axis: int, matrix: Array, what: str) -> str:
-    return t.along_last(x, axis, lambda y: t.linear(y, number(matrix, f"{what} of a Fourier transform")))
+def _transformed(t: Torch, x: Operand, axis: int, matrix: Array, name: str) -> str:
+    return t.along_last(x, axis, lambda y: t.linear(y, number(matrix, f"{name} of a Fourier transform")))
 
 
 def _scale(normalization: int, size: int) -> float:

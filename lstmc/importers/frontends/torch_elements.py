@@ -82,18 +82,18 @@ class Torch(Layers):
         """Return an array with assigned slices as a single value; any other value unchanged."""
         return value.joined(self) if isinstance(value, Filled) else value
 
-    def weight(self, x: Operand, what: str) -> Weight:
+    def weight(self, x: Operand, name: str) -> Weight:
         """Return an operand as a parameter. Raises :class:`Refused` for a computed value."""
         if isinstance(x, str) and x in self.folded:
             x = self.folded[x]()
         x = number(x) if isinstance(x, np.ndarray) else x
         if not isinstance(x, Weight):
-            raise Refused(what, "computed by the model", "it must be a parameter", "keep it as a parameter")
+            raise Refused(name, "computed by the model", "it must be a parameter", "keep it as a parameter")
         return x
 
 
-def weight_or_none(t: Torch, x: Any, what: str) -> Weight | None:
-    return None if x is None else t.weight(x, what)
+def weight_or_none(t: Torch, x: Any, name: str) -> Weight | None:
+    return None if x is None else t.weight(x, name)
 
 
 def _select(t: Torch, x: Any, axis: int, at: int) -> Operand:
