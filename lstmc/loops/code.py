@@ -12,7 +12,7 @@ from lstmc.files.templates import text_templates
 from lstmc.loops.layer import plan_text
 from lstmc.loops.loop_code import number
 from lstmc.loops.low_precision import FLOAT32
-from lstmc.loops.memory import CPU, GPU, LOW, Array, Loop, Product, Task, Value, functions, header
+from lstmc.loops.memory import CPU, GPU, LOW, Array, Loop, Product, Store, Task, Value, functions, header
 from lstmc.loops.nests import nests
 from lstmc.loops.plan import Plan
 from lstmc.ops import Price, Work
@@ -158,9 +158,8 @@ def step_cost(plan: Plan, works: tuple[Task, ...], rows: int) -> StepCost:
         else:
             sizes = [(p.array, work.size if work.independent else p.array.size) for p, _ in work.pointers.values()]
             counts = [(array, size * (rows if array.rows else 1)) for array, size in sizes]
-            lines = sum(
-                isinstance(line, Value) or (isinstance(line, str) and not line.startswith("#")) for line in work.lines
-            )
+            computing = (line for line in work.lines if not isinstance(line, Store))
+            lines = sum(isinstance(line, Value) or not line.startswith("#") for line in computing)
             operations = rows * lines * max(work.size, *(size for _, size in sizes))
             total += Work(0, operations, BYTES * sum(count for _, count in counts), 1)
         own |= {array: max(BYTES * count, own.get(array, 0)) for array, count in counts if array.time}
@@ -243,14 +242,8 @@ def cpu_source(title: str, layers: Iterable[LayerCode]) -> str:
 
 def _source(title: str, called: tuple[str, ...], table: str, codes: Mapping[str, str]) -> str:
     """Return a source file: headers, the code of each layer by its type, and the table of layers, called ``table``."""
-    return _TEMPLATES.get_template("layers.j2").render(
-        title=quoted(title, "comment"),
-        header=header("layer.h"),
-        functions=functions(called),
-        table=table,
-        types=codes,
-        codes=codes.values(),
-    )
+    texts = {"title": quoted(title, "comment"), "header": header("layer.h"), "functions": functions(called)}
+    return _TEMPLATES.get_template("layers.j2").render(texts, table=table, types=codes, codes=codes.values())
 
 
 def _rendered(plan: Plan, where: str) -> str:

@@ -104,18 +104,13 @@ class Index:
 
     def stride(self, axis: Axis) -> int:
         """Return by how much the index grows when the counter of one nested loop grows by 1."""
-        return sum(
-            digit.stride * (axis.divisor // digit.divisor)
-            for digit in self.digits
-            if digit.divisor <= axis.divisor < digit.divisor * digit.size
-        )
+        on_axis = (digit for digit in self.digits if digit.divisor <= axis.divisor < digit.divisor * digit.size)
+        return sum(digit.stride * (axis.divisor // digit.divisor) for digit in on_axis)
 
     def strides(self, shape: Shape) -> tuple[int, ...] | None:
         """Return by how much the index grows along each axis of ``shape``; None if it is no such sum over the axes."""
-        divisors = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
-        axes = [
-            (by, size, self.at(by) - self.offset if size > 1 else by) for by, size in zip(divisors, shape, strict=True)
-        ]
+        sizes = [(prod(shape[axis + 1 :]), size) for axis, size in enumerate(shape)]
+        axes = [(by, size, self.at(by) - self.offset if size > 1 else by) for by, size in sizes]
         whole = sum((Index((Digit(*axis),)) for axis in axes if axis[1] > 1 and axis[2]), Index((), self.offset))
         return tuple(stride for _, _, stride in axes) if whole == self else None
 

@@ -39,11 +39,8 @@ class Recomputation:
         # an output has every step anyway; so has a product's operand: the gradient of the weights reads all steps
         whole = {self._values.origin(ref)[0] for ref in outputs}
         whole |= {self._values.origin(body.args(node.name)[0])[0] for node in body if isinstance(node.op, Linear)}
-        self.states = {
-            state: after
-            for state, after in following.items()
-            if type(body.node(after.node).op) in ELEMENT and not {state, after} & whole
-        }
+        elementwise = {state: after for state, after in following.items() if type(body.node(after.node).op) in ELEMENT}
+        self.states = {state: after for state, after in elementwise.items() if not {state, after} & whole}
         larger = self._larger()
         while self.states and not set(self.states.values()) <= larger:
             self.states = {state: after for state, after in self.states.items() if after in larger}

@@ -194,7 +194,7 @@ def plan_text(plan: plans.Plan) -> str:
         lines.append(f"  computed again by backward: {quoted(', '.join(plan.nodes_again), 'comment')}")
     for title, works in _passes(plan):
         for heading, when in WHEN.items():
-            texts = [line for work in works if _when(work) == when for line in _work_text(work)]
+            texts = [line for work in works if work.when == when for line in _work_text(work)]
             lines += [f"  {title}, {heading}:", *(f"    {line}" for line in texts)] if texts else []
     lines.append("  backward, gradients of weights, once for all steps:")
     for o in plan.outers:
@@ -209,9 +209,8 @@ def plan_text(plan: plans.Plan) -> str:
 
 def memory_text(plan: plans.Plan, steps: int, rows: int) -> str:
     """Return as text the bytes of the buffers for these steps and rows, and how many are kept for the backward pass."""
-    lives, sizes = _lives(plan), {}
-    for array in plan.buffers:
-        sizes[array] = 4 * array.floats(steps, 1 if plan.rows.fixed else rows)
+    lives, batch = _lives(plan), 1 if plan.rows.fixed else rows
+    sizes = {array: 4 * array.floats(steps, batch) for array in plan.buffers}
     kept = sum(size for array, size in sizes.items() if lives[array] == KEPT)
     where = f"T = {steps}" if plan.rows.fixed else f"T = {steps}, N = {rows}"
     return f"  buffers at {where}: {sum(sizes.values()):,} bytes, of which {kept:,} are kept for backward\n"
@@ -229,7 +228,7 @@ def _passes(plan: plans.Plan) -> tuple[tuple[str, tuple[Task, ...]], ...]:
 
 def _each_step(title: str, works: tuple[Task, ...]) -> str:
     """Return as text how many products and loops a step of a pass has."""
-    each = [work for work in works if _when(work) == "step"]
+    each = [work for work in works if work.when == "step"]
     products = sum(isinstance(work, Product) for work in each)
     return f"{title}, each step: {_count(products, 'product')}, {_count(len(each) - products, 'loop')}"
 
@@ -246,11 +245,9 @@ def _lives(plan: plans.Plan) -> dict[Array, str]:
     for title, works in (*all_passes, *parts):
         for work in works:
             for name in work.arrays():
-                uses.get(name, set()).add((title if title == "forward" else "backward", _when(work)))
-    for outer in plan.outers:
-        for place in (outer.ct, outer.x):
-            if place is not None:
-                uses.get(place.array.name, set()).add(("backward", "after"))
+                uses.get(name, set()).add((title if title == "forward" else "backward", work.when))
+    for place in (place for outer in plan.outers for place in (outer.ct, outer.x) if place):
+        uses.get(place.array.name, set()).add(("backward", "after"))
     for state in plan.states:  # the last state is read from the first place, the first gradient from the other two
         if state.saved:
             uses[state.saved.name] |= {("forward", "before"), ("backward", "before")}
@@ -276,10 +273,6 @@ def _lives(plan: plans.Plan) -> dict[Array, str]:
     return lives
 
 
-def _when(work: Task) -> str:
-    return work.when if isinstance(work, Product) else "step"
-
-
 def _lead(lead: int) -> str:
     return f" * {lead}" if lead != 1 else ""
 
@@ -291,10 +284,8 @@ def _work_text(work: Task) -> Iterator[str]:
         plus = f" + {work.b.array.name}" if work.b else ""
         rows = f"{'N' if work.when == 'step' else 'T * N'}{_lead(work.lead)}"
         low = "" if work.numbers == FLOAT32 else f", in {work.numbers.format}"
-        yield (
-            f"product {work.y.array.name} [{rows}, {work.outs}] {'+=' if work.add else '='}"
-            f" {work.x.array.name} [{rows}, {work.ins}] {work.w.array.name} {w}{plus}{low}"
-        )
+        y, x = f"{work.y.array.name} [{rows}, {work.outs}]", f"{work.x.array.name} [{rows}, {work.ins}]"
+        yield f"product {y} {'+=' if work.add else '='} {x} {work.w.array.name} {w}{plus}{low}"
     else:
         assert isinstance(work, Loop)
         yield f"loop over [N, {work.size}]"

@@ -179,8 +179,7 @@ class LoopCode:
 
     def _read(self, loop: Loop, node: Node | None, slot: int, ref: Ref, index: Index, local: bool = False) -> str:
         """Return the operand ``slot`` of a node: a number, a variable of the same turn (``local``), or an element."""
-        constant = self.constant(loop, node, slot, ref, index)
-        if constant is not None:
+        if (constant := self.constant(loop, node, slot, ref, index)) is not None:
             return constant
         if local:
             return self._name(self.values.graph.node(ref.node))
@@ -194,10 +193,8 @@ class LoopCode:
         loop = Loop(size, size, arithmetic=all(isinstance(node.op, ARITHMETIC) for node in nodes))
         inside = {node.name for node in nodes}
         for node in nodes:
-            reads = [
-                self._read(loop, node, slot, base, index, base.node in inside and index == own)
-                for slot, (base, index) in enumerate(self.values.reads(node))
-            ]
+            slots = enumerate(self.values.reads(node))
+            reads = [self._read(loop, node, i, ref, at, ref.node in inside and at == own) for i, (ref, at) in slots]
             value = self.expression(node, reads)
             loop.lines.append(Value(self._name(node), value, self.comment(node)))
             stored = self._stores.get(Ref(node.name), [])  # a value that is added twice counts twice
@@ -236,12 +233,10 @@ class LoopCode:
         node = self.values.graph.node(ref.node)
         loop.arithmetic = loop.arithmetic and isinstance(node.op, ARITHMETIC)
         loop.comments.append(self.comment(node))
-        reads = [
-            f"({self._computed(loop, base)})"
-            if base.node in self._within
-            else self._read(loop, node, slot, base, index)
-            for slot, (base, index) in enumerate(self.values.reads(node))
-        ]
+        reads = []
+        for slot, (base, index) in enumerate(self.values.reads(node)):
+            inside = base.node in self._within
+            reads.append(f"({self._computed(loop, base)})" if inside else self._read(loop, node, slot, base, index))
         return self.expression(node, reads)
 
     def reduction(self, node: Node) -> Loop:

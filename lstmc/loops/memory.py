@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 from lstmc.ir import Node, Ref
 from lstmc.loops.index import Index, counter
@@ -290,10 +290,8 @@ Line = str | Store | Value
 
 def sum_lines(length: int, x: str, y: str) -> list[Line]:
     """Return the lines that set ``y`` to the sum of ``x`` for each ``k`` below ``length``."""
-    return [
-        *("float sum = 0.0f;", "#pragma omp simd reduction(+ : sum)"),
-        *(f"for (int k = 0; k < {length}; ++k) sum += {x};", f"{y} = sum;"),
-    ]
+    each = f"for (int k = 0; k < {length}; ++k)"
+    return ["float sum = 0.0f;", "#pragma omp simd reduction(+ : sum)", f"{each} sum += {x};", f"{y} = sum;"]
 
 
 _Line = TypeVar("_Line", bound=Line)
@@ -312,6 +310,7 @@ class Loop:
     - ``arithmetic``: the lines have only operators that vectors have too.
     """
 
+    when: ClassVar = "step"  # as of a product
     size: int
     count: int
     pointers: dict[str, tuple[Place, bool]] = field(default_factory=dict)  # name -> place, whether it is written
@@ -326,10 +325,8 @@ class Loop:
     @property
     def inside(self) -> bool:
         """Whether all reads and writes are within the arrays, for any T and N."""
-        return all(
-            index.offset >= 0 and self.pointers[pointer][0].holds(index.largest + 1)
-            for pointer, index in self.elements_by_count()
-        )
+        used = [(self.pointers[pointer][0], index) for pointer, index in self.elements_by_count()]
+        return all(index.offset >= 0 and place.holds(index.largest + 1) for place, index in used)
 
     def in_part(self, number: int) -> Loop:
         """Return the loop with its places moved to the part ``number`` of a row."""
@@ -362,9 +359,8 @@ class Loop:
         length, inner = self.axis
         if self.independent:
             return [with_elements(line, self._texts("j").__getitem__) for line in self.lines]
-        begin = Index() + (
-            counter(self.size).divided(inner)[0] * (length * inner) + counter(self.size).divided(inner)[1]
-        )
+        before, within = counter(self.size).divided(inner)
+        begin = Index() + (before * (length * inner) + within)
         each = f"begin + k * {inner}" if inner != 1 else "begin + k"
         begun = f"const int begin = {begin.text('j', self.size)};"
         return [begun, *(with_elements(line, self._texts(each).__getitem__) for line in self.lines)]

@@ -71,10 +71,7 @@ class Compiler:
 
 @cache
 def _version(program: str, *arguments: str) -> str:
-    process = subprocess.run(
-        [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    return process.stdout
+    return subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
 
 
 def cached(suffix: str, inputs: Sequence[str], build: Callable[[Path], Path]) -> Path:
@@ -94,7 +91,7 @@ def is_cached(path: Path) -> bool:
     """Return whether an undamaged file is in the cache. If so, it counts as used now."""
     try:
         content = path.read_bytes()
-        if content[-_DIGEST:] != _file_digest(content[:-_DIGEST]):
+        if content[-_DIGEST:] != hashlib.sha256(content[:-_DIGEST]).digest():
             return False  # a full disk, or a machine that stopped
         os.utime(path)
     except OSError:
@@ -105,13 +102,9 @@ def is_cached(path: Path) -> bool:
 def keep(compiled: Path, path: Path) -> None:
     """Append a digest, which ELF loaders ignore, to a file, and move the file to ``path``, on the same disk."""
     with compiled.open("ab") as file:
-        file.write(_file_digest(compiled.read_bytes()))
+        file.write(hashlib.sha256(compiled.read_bytes()).digest())
     compiled.chmod(0o600)  # whatever the umask: a file that others could write is not loaded
     compiled.rename(path)
-
-
-def _file_digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()
 
 
 def prune(folder: Path, files: int = MOST_FILES, size: int = MOST_BYTES) -> None:
@@ -140,10 +133,8 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=".work-", dir=folder) as name:
             yield Path(name)
     except OSError as error:
-        raise BackendError(
-            f"generated layers cannot be compiled in {folder}: {error.strerror or error}",
-            notes=("set XDG_CACHE_HOME to a folder that can be written",),
-        ) from None
+        note, failure = "set XDG_CACHE_HOME to a folder that can be written", error.strerror or error
+        raise BackendError(f"generated layers cannot be compiled in {folder}: {failure}", notes=(note,)) from None
     except BackendError as error:
         for full in (folder, Path(tempfile.gettempdir())):
             if shutil.disk_usage(full).free < ENOUGH_BYTES:
@@ -223,14 +214,10 @@ class Loop:
 
     @classmethod
     def of(cls, layer: _Layer) -> Loop:
-        buffers = [layer.buffer[at] for at in range(layer.buffers)]
-        return cls(
-            layer,
-            _shapes(layer.bottom, layer.bottoms),
-            _shapes(layer.weight, layer.weights),
-            _shapes(layer.top, layer.tops),
-            tuple((b.size, bool(b.rows), b.time, b.more) for b in buffers),
-        )
+        groups = (layer.bottom, layer.bottoms), (layer.weight, layer.weights), (layer.top, layer.tops)
+        bottoms, weights, tops = (_shapes(*group) for group in groups)
+        buffers = tuple((b.size, bool(b.rows), b.time, b.more) for b in layer.buffer[: layer.buffers])
+        return cls(layer, bottoms, weights, tops, buffers)
 
     def sizes(self, shapes: Iterable[tuple[int, ...]], steps: int, rows: int) -> tuple[int, int]:
         """Return T and N of the shapes of the bottoms, or ``steps`` and ``rows`` where no bottom has such an axis. N is

@@ -45,50 +45,38 @@ class _Operands:
         self._rows, self._inner, self._names = rows, axes[-1], names
         self._written = {place.array for loop in loops for place, written in loop.pointers.values() if written}
         self._read: dict[tuple[Place, Index], str] = {}
-        self._registers: dict[str, str] = {}
+        self.registers: dict[str, str] = {}  # by the address of an element that is written, the value's name
         self.memory: set[str] = set()
 
-    def of_tile(self) -> list[str]:
-        """Return the lines that read numbers shared by all elements of a tile."""
-        return [f"const float {name} = {self._element(*key)};" for name, key in self._once(False, False)]
+    def numbers(self, by_row: bool) -> list[str]:
+        """Return the lines that read numbers shared by all vectors of a row (``by_row``), or of a tile."""
+        return [f"const float {name} = {self._element(*key)};" for name, key in self._once(by_row, False)]
 
     def of_columns(self) -> list[tuple[str, str]]:
         """Return the vectors that all rows share: the array of vectors, and the element from which each is read."""
         return [(name.partition("[")[0], self._element(*key)) for name, key in self._once(False, True)]
 
-    def of_row(self) -> list[str]:
-        """Return the lines that read numbers shared by all vectors of a row."""
-        return [f"const float {name} = {self._element(*key)};" for name, key in self._once(True, False)]
-
     def _once(self, row: bool, column: bool) -> list[tuple[str, tuple[Place, Index]]]:
         """Return name, place and index of values read before a loop that vary by ``row`` and ``column`` as given."""
-        return [(name, key) for key, name in self._read.items() if self._varies(key[1]) == (row, column)]
+        return [(name, key) for key, name in self._read.items() if self.varies(key[1]) == (row, column)]
 
-    def _varies(self, index: Index) -> tuple[bool, bool]:
+    def varies(self, index: Index) -> tuple[bool, bool]:
         """Return whether an element differs from row to row, and whether it differs from vector to vector."""
         return self._rows is not None and index.stride(self._rows) != 0, index.stride(self._inner) != 0
-
-    def carried(self, index: Index) -> bool:
-        """Return whether an element is the same for all rows."""
-        return not self._varies(index)[0]
 
     def of(self, loop: Loop) -> tuple[Callable[[int], str], Callable[[int], str]]:
         """Return two functions from the number of a loop's element to its text: for reading, and for writing."""
         elements = [(loop.pointers[pointer][0], index) for pointer, index in loop.elements_by_count()]
         return lambda at: self._value(*elements[at]), lambda at: self._address(*elements[at])
 
-    def written(self, address: str, value: str) -> None:
-        """Note that the element at an address is in ``value`` now."""
-        self._registers[address] = value
-
     def _value(self, place: Place, index: Index) -> str:
         """Return the text of an element that is read: a register, a variable read before, or an element in memory."""
         if place.array in self._written:
-            if self._address(place, index) in self._registers:
-                return self._registers[self._address(place, index)]
+            if self._address(place, index) in self.registers:
+                return self.registers[self._address(place, index)]
             self.memory.add(place.array.name)
             return self._element(place, index)
-        row, column = self._varies(index)
+        row, column = self.varies(index)
         if row and column:
             return self._element(place, index)
         return self._read.setdefault((place, index), f"at_{len(self._read)}{'[j]' if column else ''}")
@@ -119,7 +107,7 @@ def in_vectors(
     count, width, across = _tile(inner, rows, len(columns) + len(carried), len(body.sums), *registers)
     vectors = f"{width} / LANES"
     element = _each("j", vectors, [line for line, array in body.lines if array not in own - operands.memory])
-    lines = _each("i", f"{count}", [*operands.of_row(), *element])
+    lines = _each("i", f"{count}", [*operands.numbers(by_row=True), *element])
     kept, zeros = [*columns], body.zeros
     for name, y, zero, whole in carried:
         zeros += [] if whole and across else [zero]
@@ -128,7 +116,7 @@ def in_vectors(
     for axis in reversed(order):
         if axis == inner:
             lines = [
-                *operands.of_tile(),
+                *operands.numbers(by_row=False),
                 *(_registers(name, vectors) for name, _ in kept),
                 *_each("j", vectors, [f"{name}[j] = {begun};" for name, begun in kept]),
                 *lines,
@@ -163,7 +151,7 @@ class _Body:
                 self.lines.append((f"{name}[i] += {x};", ""))
                 continue
             zero = f"for (int j = 0; j < {loop.size}; ++j) {names[loop.pointers[pointer][0]]}[j] = 0.0f;"
-            if operands.carried(index):
+            if not operands.varies(index)[0]:
                 self.carried.append((name, y, zero, rows is not None and (rows.size, rows.divisor) == loop.axis))
                 self.lines.append((f"{name}[j] += {x};", ""))
             else:
@@ -215,7 +203,7 @@ def _lines(loop: Loop, operands: _Operands) -> Iterator[tuple[str, str]]:
                 continue
             array = with_elements(line.element, lambda at: arrays[loop.elements[at][0]])
             if value_text in names:
-                operands.written(to, value_text)
+                operands.registers[to] = value_text
             yield f"put({to}, {value_text});", array
 
 
@@ -287,9 +275,7 @@ class Nest:
         axes, names = self.axes(), self.names()
         if not fits_vectors(self.loops, axes):
             return self._by_element(axes, names)
-        texts = {
-            head: in_vectors(self.loops, axes, names, self.own, registers) for head, registers in REGISTERS.items()
-        }
+        texts = {head: in_vectors(self.loops, axes, names, self.own, most) for head, most in REGISTERS.items()}
         first, *others = texts.values()
         if all(lines == first for lines in others):
             return first
@@ -302,10 +288,8 @@ class Nest:
         sums: list[str] = []  # the results of sums along the innermost axes
         along = axes
         for loop in self.loops:
-            texts = [
-                f"{names[loop.pointers[pointer][0]]}[{index.in_nest(axes)}]"
-                for pointer, index in loop.elements_by_count()
-            ]
+            used = [(loop.pointers[pointer][0], index) for pointer, index in loop.elements_by_count()]
+            texts = [f"{names[place]}[{index.in_nest(axes)}]" for place, index in used]
             if not loop.summed:
                 body += [str(with_elements(line, texts.__getitem__)) for line in loop.lines]
                 continue
@@ -343,9 +327,7 @@ def nests(works: Iterable[Task], carried: Set[str]) -> list[Product | Nest]:
             merged.append(Nest((work,)))
     uses = Counter(name for work in merged for name in {*_buffers(work)})
     alone = {name for name, count in uses.items() if count == 1} - carried
-    return [
-        replace(work, own=frozenset(alone & {*_buffers(work)})) if isinstance(work, Nest) else work for work in merged
-    ]
+    return [replace(w, own=frozenset(alone & {*_buffers(w)})) if isinstance(w, Nest) else w for w in merged]
 
 
 def _buffers(work: Product | Nest) -> Iterable[str]:
@@ -372,22 +354,21 @@ def _is_unfusable(first: Loop, second: Loop) -> bool:
     """Return whether two loops cannot be fused: the second uses a sum that the first writes, or uses another element of
     an array than the first in the same turn, and one of the two writes there."""
     return any(
-        one.array == other.array
-        and one.shift == other.shift
-        and (written or read_after)
-        and (one != other or index != after or sum_ or other_sum)
-        for one, index, written, sum_ in _uses(first)
-        for other, after, read_after, other_sum in _uses(second)
+        (one.array, one.shift) == (other.array, other.shift)
+        and (written or written_after)
+        and (one != other or index != after or is_sum or after_sum)
+        for one, index, written, is_sum in _uses(first)
+        for other, after, written_after, after_sum in _uses(second)
     )
 
 
 def _uses(loop: Loop) -> list[tuple[Place, Index, bool, bool]]:
     """Return place and index of each element of a loop, whether it is written, whether it is a reduction's result."""
-    places = [loop.pointers[pointer] for pointer, _ in loop.elements]
-    return [
-        (place, index, written, raw is None)
-        for (place, written), (_, index), (_, raw) in zip(places, loop.elements_by_count(), loop.elements, strict=True)
-    ]
+    uses = []
+    for (pointer, index), (_, own) in zip(loop.elements_by_count(), loop.elements, strict=True):
+        place, written = loop.pointers[pointer]
+        uses.append((place, index, written, own is None))
+    return uses
 
 
 def _nested(axes: Sequence[Axis], lines: list[str], pragma: str = "") -> list[str]:

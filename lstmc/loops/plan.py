@@ -187,17 +187,13 @@ class _Planner:
 
     def plan(self) -> Plan:
         """Return the plan. Raises :class:`BackendError` for an op without code."""
-        outputs = tuple(
-            self.array("top", i, o.name or "y", o.ref, True, True)
-            for i, o in enumerate(self.body.outputs[: len(self.body.outputs) - len(self.initial)])
-        )
+        results = self.body.outputs[: len(self.body.outputs) - len(self.initial)]
+        outputs = tuple(self.array("top", i, o.name or "y", o.ref, True, True) for i, o in enumerate(results))
         sources, states = self._arguments(len(outputs)), self.states
         next_states = {s.top: self._unplaced(s.top) for s in states if s.saved}
-        sinks = [Sink(o.ref, Place(array)) for o, array in zip(self.body.outputs, outputs, strict=False)]
-        sinks += [
-            Sink(ref, Place(next_states[s.top]) if s.saved else self._after(s))
-            for ref, s in zip(self.following.values(), states, strict=True)
-        ]
+        sinks = [Sink(o.ref, Place(array)) for o, array in zip(results, outputs, strict=True)]
+        places = [Place(next_states[s.top]) if s.saved else self._after(s) for s in states]
+        sinks += [Sink(ref, place) for ref, place in zip(self.following.values(), places, strict=True)]
         forward = Products(self.body, sources, self.made, self.names, self.numbers)
         kept = self._kept(sources, {sink.ref: sink.place for sink in sinks})
         sinks += [Sink(ref, place) for ref, place in kept.items() if ref not in {sink.ref for sink in sinks}]
@@ -220,10 +216,8 @@ class _Planner:
         assert phases is not None
         for array in sorted(crossing(phases[:1]) | crossing(phases[1:]), key=lambda array: array.number):
             over_time = self.made[array.number] = replace(array, time=True)
-            forward, again, backward = (
-                tuple(with_array(work, array, over_time) for work in works)
-                for works in (plan.forward, plan.again, plan.backward)
-            )
+            passes = plan.forward, plan.again, plan.backward
+            forward, again, backward = (tuple(with_array(w, array, over_time) for w in works) for works in passes)
             plan = replace(plan, forward=forward, again=again, backward=backward)
         phases = _phases_of(plan)
         assert phases is not None
@@ -345,9 +339,7 @@ class _Planner:
         replaced = dict(zip(gradient_args, following, strict=True)) if self.again.chunk else {}
         schedule = Products(self.back, available, self.made, self.names)
         steps, places = schedule.work(sinks, [(ct, o.outs, x, o.ins) for o, ct, x in outers], replaced)
-        done = tuple(
-            Outer(ct, x, o.into, o.outs, o.ins, o.lead) for (o, _, _), (ct, x) in zip(outers, places, strict=True)
-        )
+        done = tuple(replace(o, ct=ct, x=x) for (o, _, _), (ct, x) in zip(outers, places, strict=True))
         if self.again.chunk:
             for state in states:
                 steps = in_place(steps, state.gradient[0], next_ones[state.name], self._next)
@@ -487,9 +479,8 @@ class _Tape:
         except LstmcError:
             raise
         except Exception as error:
-            raise PassError(
-                f"the gradient of {node.op.name} is no graph: its vjp works on arrays alone ({error})", loc=node.loc
-            ) from error
+            reason = f"its vjp works on arrays alone ({error})"
+            raise PassError(f"the gradient of {node.op.name} is no graph: {reason}", loc=node.loc) from error
         return back
 
     def accumulate(self, ref: Ref, ct: GraphValue) -> None:

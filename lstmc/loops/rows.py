@@ -49,13 +49,10 @@ def rows_of(scan: Scan) -> Rows:
     either = [slot for slot, role in enumerate(roles) if role in ("static", "x") and leading[slot]]
     if all(shape[:1] == (batch,) for shape in shapes):
         for chosen in product((True, False), repeat=min(len(either), MOST_EITHER)):
-            same = {slot for slot, maps in zip(either, chosen, strict=False) if not maps}
-            mapped = tuple(
-                leads and role != "weight" and slot not in same
-                for slot, (leads, role) in enumerate(zip(leading, roles, strict=True))
-            )
-            body = _row_body(scan.body, mapped)
-            if body is not None:
+            same = {slot for slot, is_mapped in zip(either, chosen, strict=False) if not is_mapped}
+            maps = [leads and role != "weight" for leads, role in zip(leading, roles, strict=True)]
+            mapped = tuple(each and slot not in same for slot, each in enumerate(maps))
+            if (body := _row_body(scan.body, mapped)) is not None:
                 return Rows(_tidy(body), mapped, batch, False)
     return Rows(_tidy(scan.body), tuple(role in ("x", "state") for role in roles), batch, True)
 
@@ -114,9 +111,8 @@ def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, _InRow]) -> Non
         along = node.op.along(slot, values[slot].axis, *types)  # type: ignore[arg-type]
         if along is None or along.op is None or None in along.results:
             raise _Mixed
-        operands = [
-            _of_row(b, body, ref, value, place) for ref, value, place in zip(args, values, along.operands, strict=True)
-        ]
+        each = zip(args, values, along.operands, strict=True)
+        operands = [_of_row(b, body, ref, value, place) for ref, value, place in each]
         axes = along.results
         shapes = [without(type_.shape, axis) for type_, axis in zip(node.types, axes, strict=True) if axis is not None]
         if isinstance(along.op, Reshape) and isinstance(node.op, Transpose):  # the op disappears
@@ -151,11 +147,8 @@ def with_rows_first(scan: Scan) -> tuple[Graph, tuple[int, ...]] | None:
     the slots of these arguments. Return None if there is no such argument."""
     batch, args = batch_of(scan), scan.body.body_args()
     shapes = [arg.types[0].shape for arg in args]
-    slots = tuple(
-        slot
-        for slot, shape in enumerate(shapes)
-        if scan.role(slot) in ("x", "static") and batch in shape[1:2] and (shape[0] != batch or len(shape) > 2)
-    )
+    second = [batch in shape[1:2] and (shape[0] != batch or len(shape) > 2) for shape in shapes]
+    slots = tuple(slot for slot in range(len(args)) if scan.role(slot) in ("x", "static") and second[slot])
     if not slots:
         return None
     rebuild = Rebuild(scan.body)
@@ -191,9 +184,7 @@ def split_early(body: Graph) -> Graph:
             return None
         counts["split_early"] += 1
         pieces = [b.add(node.op, ref, names=[f"{ref.node}/{name}" for name in node.names]) for ref in whole]
-        return tuple(
-            b.add(inner.op, *operands, names=(name,), loc=inner.loc)[0]
-            for name, operands in zip(node.names, zip(*pieces, strict=True), strict=True)
-        )
+        named = zip(node.names, *pieces, strict=True)
+        return tuple(b.add(inner.op, *operands, names=(name,), loc=inner.loc)[0] for name, *operands in named)
 
     return rewrite_all(body, visit, counts)

@@ -116,10 +116,8 @@ class Schedule(Generic[C]):
             passes: dict[str, int] = {}
             inside = {name for name in position if self._count(names[name]) == size}
             for name in position:
-                passes[name] = max(
-                    (passes[b] + (b in inside and not (name in inside and one)) for b, one in before[name].items()),
-                    default=0,
-                )
+                fused = {b for b, one in before[name].items() if one and name in inside}
+                passes[name] = max((passes[b] + (b in inside - fused) for b in before[name]), default=0)
                 keys[name].append((passes[name], name in inside))
         return [names[name] for name in sorted(position, key=lambda name: (*keys[name], position[name]))]
 
@@ -317,10 +315,11 @@ class Schedule(Generic[C]):
         for sink in [sink for sink in sinks if sink.ref not in of_sequences]:
             self._store(sink)
         self.read.update(self.over_time)
-        kept = [
-            (self.rows_in_memory(a, m, True), None if b is None else self.rows_in_memory(b, n, True))
-            for a, m, b, n in outers
-        ]
+
+        def rows(ref: Ref | None, width: int) -> Place | None:
+            return None if ref is None else self.rows_in_memory(ref, width, True)
+
+        kept = [(self.rows_in_memory(a, m, True), rows(b, n)) for a, m, b, n in outers]
         calls = self._calls()
         assert all(self.memory[Ref(name)] == call.y for name, call in calls.items()), "written elsewhere"
         works: list[C | Loop] = list(self._copies(-1))

@@ -92,11 +92,9 @@ class CheckOps(Pass):
         """Raise :class:`~lstmc.errors.BackendError` at the first node with such an op."""
         for node in all_nodes(graph):
             if node.op.for_training:
-                raise BackendError(
-                    f"{node.op.name} is for training, and {self.nets} nets are not trained: expected the model as it is"
-                    " deployed, without losses and scores",
-                    loc=node.loc,
-                )
+                found = f"{node.op.name} is for training, and {self.nets} nets are not trained"
+                expected = "expected the model as it is deployed, without losses and scores"
+                raise BackendError(f"{found}: {expected}", loc=node.loc)
             if not isinstance(node.op, Scan | Input | Param | Arg):
                 try:
                     self.check(node.op)

@@ -323,8 +323,7 @@ def peel(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | Non
     """
     if not isinstance(node.op, Scan) or node.op.first is not None:
         return None
-    first = _first_step(node.op, b, args)
-    if first is None:
+    if (first := _first_step(node.op, b, args)) is None:
         return None
     counts["peel_first_step"] += 1
     return b.add(replace(node.op, first=first), *args, names=node.names, loc=node.loc)
@@ -332,11 +331,8 @@ def peel(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | Non
 
 def _first_step(scan: Scan, b: Builder, operands: Refs) -> Graph | None:
     """Return the body simplified with the initial states that are arrays of one number; None if no state is."""
-    constants = {
-        arg.name: op
-        for i, (arg, ref) in enumerate(zip(scan.body.body_args(), operands, strict=True))
-        if scan.role(i) == "state" and isinstance(op := b.node(ref.node).op, Full)
-    }
+    states = {name: b.node(operands[slot].node).op for slot, name in enumerate(scan.body.arguments())}
+    constants = {name: states[name] for name in scan.body.arguments("state") if isinstance(states[name], Full)}
     if not constants:
         return None
     rebuild = Rebuild(scan.body)

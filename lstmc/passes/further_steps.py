@@ -44,8 +44,7 @@ def element(flow: Dataflow, value: str) -> Element | None:
 def consecutive(flow: Dataflow, values: Sequence[str]) -> Element | None:
     """Return the first slice if the values are consecutive slices of one value, else None."""
     elements = [element(flow, value) for value in values]
-    first = elements[0]
-    if first is None:
+    if (first := elements[0]) is None:
         return None
     for place, one in enumerate(elements):
         if one is None or not one.same_source(first) or one.start != first.start + place * first.size:
@@ -183,8 +182,7 @@ def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str
     computed = {values for part in needed for values in part.results}
     if required & zero or not computed.issuperset(starts):
         return None  # a state would be an element of a sequence
-    column = _Column(common, needed[::-1], starts, at_end=False).matched(required)
-    if column is None:
+    if (column := _Column(common, needed[::-1], starts, at_end=False).matched(required)) is None:
         return None
     column |= {values: column[other] for values, other in same.items() if other in computed}
     return {values: column.get(values, "") for values in common.values}
@@ -225,8 +223,7 @@ class _Column:
         """Match one op: the first with a single candidate, else the first with several. Raise StepsDiffer for none."""
         several: tuple[BodyOp, int] | None = None
         for part in self.waiting:
-            numbers = self._candidates(part)
-            if numbers is None:
+            if (numbers := self._candidates(part)) is None:
                 continue
             if not numbers:
                 raise StepsDiffer
@@ -264,10 +261,8 @@ class _Column:
         step = self.flow.steps[number]
         self.waiting.remove(part)
         self.claimed |= 1 << number
-        for values, name in (
-            *zip(part.operands, step.inputs, strict=True),
-            *zip(part.results, step.outputs, strict=True),
-        ):
+        pairs = [*zip(part.operands, step.inputs, strict=True), *zip(part.results, step.outputs, strict=True)]
+        for values, name in pairs:
             if not _broadcasts(self.flow.types[name], self.flow.types[values[-1]]):
                 raise StepsDiffer
             self.match[values] = name

@@ -83,11 +83,8 @@ class Steps:
         """Return a dict from each state to its entry of ``factors @ values + offsets``. Zero entries are absent."""
         results = dict[int, Ref]()
         for state in self.recurrence.states:
-            terms = [
-                value if (factor := factors[state, other]) is None else self._times(factor, value)
-                for other, value in values.items()
-                if (state, other) in factors
-            ]
+            pairs = [(factors[state, other], x) for other, x in values.items() if (state, other) in factors]
+            terms = [x if factor is None else self._times(factor, x) for factor, x in pairs]
             terms += [offsets[state]] if state in offsets else []
             if terms:
                 results[state] = reduce(self._plus, terms)
@@ -247,11 +244,9 @@ class Steps:
             ended = self._doubled(factors, offsets, current, columns, count)
             first = {s: current[s] if s in current else self.full(rows[s]) for s in ended}
             return {s: self.joined(first[s], self.cut(x, count - 1)[0]) for s, x in ended.items()}
-        cut = {
-            ref: self.b.add(ops.Split(0, (1,) * count), ref) if self.b.type(ref).shape[0] > 1 else (ref,) * count
-            for ref in dict.fromkeys((*factors.values(), *offsets.values()))
-            if ref is not None
-        }
+        refs = [ref for ref in dict.fromkeys((*factors.values(), *offsets.values())) if ref is not None]
+        several = {ref: self.b.type(ref).shape[0] > 1 for ref in refs}
+        cut = {r: self.b.add(ops.Split(0, (1,) * count), r) if several[r] else (r,) * count for r in refs}
         starts = []
         for c in self.order(count):
             starts.append(current)
@@ -369,22 +364,19 @@ class MatrixSteps:
             return self._reshaped(rows, (self.steps.length, size))
         whole, last = self.steps.cut(rows, self.cut.count - 1)
         last = self.steps.cut(last, rest * size, axis=1)[0]
-        return self.steps.joined(
-            self._reshaped(whole, ((self.cut.count - 1) * length, size)), self._reshaped(last, (rest, size))
-        )
+        steps = self._reshaped(whole, ((self.cut.count - 1) * length, size))
+        return self.steps.joined(steps, self._reshaped(last, (rest, size)))
 
     def _sequences(self, runs: int) -> list[Refs]:
         """Return for each operand its value at each place in a chunk: of all chunks at once, repeated for each run."""
         lanes, length = self.cut.count * runs, self.cut.length
-        return [
-            tuple(
-                self._reshaped(x, (lanes, *self.b.type(ref).shape[1:]))
-                for x in self.steps.chunked(ref, self.cut.count, length, runs)
-            )
-            if mapped
-            else (ref,) * length
-            for ref, mapped in zip(self.operands, self.mapped, strict=True)
-        ]
+
+        def places(ref: Ref) -> Refs:
+            chunks, shape = self.steps.chunked(ref, self.cut.count, length, runs), self.b.type(ref).shape[1:]
+            return tuple(self._reshaped(x, (lanes, *shape)) for x in chunks)
+
+        operands = zip(self.operands, self.mapped, strict=True)
+        return [places(ref) if mapped else (ref,) * length for ref, mapped in operands]
 
     def _run(self, body: Graph, lanes: int, states: Sequence[Ref], sequences: Sequence[Refs]) -> list[Sequence[Ref]]:
         """Run ``body`` on ``lanes`` chunks at once. Return each step's states, or [] if an op has no such form."""
@@ -562,26 +554,19 @@ def all_steps(b: Builder, body: Graph, length: int, operands: Sequence[Ref], nam
             types = [body.type(ref) for ref in args]
             op = op_over_time(node.op, length, types, of_steps)
             if op is None and not isinstance(node.op, Binary):
-                values = [
-                    value if is_mapped else broadcast(b, value, over_steps(type_, length).shape)
-                    for value, type_, is_mapped in zip(values, types, of_steps, strict=True)
-                ]
+                whole = zip(values, of_steps, [over_steps(type_, length).shape for type_ in types], strict=True)
+                values = [x if is_mapped else broadcast(b, x, shape) for x, is_mapped, shape in whole]
                 op = op_over_time(node.op, length, types, [True] * len(types))
             elif op is None:
-                whole = over_steps(node.types[0], length).shape
-                own = [(length, *(1,) * (node.types[0].rank - t.rank), *t.shape) for t in types]
-                values = [
-                    broadcast(b, b.add(ops.Reshape(shape), ref)[0], whole) if is_mapped else ref
-                    for ref, shape, is_mapped in zip(values, own, of_steps, strict=True)
-                ]
-                op = node.op
+                op, large = node.op, over_steps(node.types[0], length).shape
+                aligned = [(length, *(1,) * (node.types[0].rank - t.rank), *t.shape) for t in types]
+                whole = zip(values, of_steps, aligned, strict=True)
+                values = [broadcast(b, b.add(ops.Reshape(s), x)[0], large) if m else x for x, m, s in whole]
             mapped.update(refs)
         if op is None:
             return None
         shown = [titles.get(ref) or f"{body.name}/{name}" for ref, name in zip(refs, node.names, strict=True)]
         outer.update(zip(refs, b.add(op, *values, names=shown, loc=node.loc), strict=True))
-    repeated = [
-        outer[o.ref] if o.ref in mapped else broadcast(b, outer[o.ref], over_steps(body.type(o.ref), length).shape)
-        for o in body.outputs
-    ]
-    return tuple(repeated)
+    results = [output.ref for output in body.outputs]
+    shapes = {ref: over_steps(body.type(ref), length).shape for ref in results}
+    return tuple([outer[ref] if ref in mapped else broadcast(b, outer[ref], shapes[ref]) for ref in results])

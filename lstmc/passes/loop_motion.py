@@ -36,12 +36,9 @@ def roll_in(graph: Graph, counts: Counter[str]) -> Graph:
         steps = node.types[0].shape[0]
         operands = graph.args(node.name)
         mapped = [ref in over_time and graph.type(ref).shape[0] == steps for ref in operands]
-        of_steps = [
-            is_mapped or (isinstance(graph.node(ref.node).op, Param) and graph.type(ref).shape[:1] == (steps,))
-            for ref, is_mapped in zip(operands, mapped, strict=True)
-        ]
-        scan = _scan_of(b, node, args, mapped) or _scan_of(b, node, args, of_steps)
-        if scan is None:
+        params = [isinstance(graph.node(r.node).op, Param) and graph.type(r).shape[:1] == (steps,) for r in operands]
+        of_steps = [either or other for either, other in zip(mapped, params, strict=True)]
+        if (scan := _scan_of(b, node, args, mapped) or _scan_of(b, node, args, of_steps)) is None:
             return None
         counts["op_to_scan"] += 1
         return b.add(scan, *args, names=node.names, loc=node.loc)
@@ -108,11 +105,8 @@ class _Mover:
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs) -> None:
         self.b, self.node, self.scan, self.args = b, node, scan, args
         self.body = scan.body
-        self.outer = {
-            Ref(arg.name): Outer(args[i], scan.role(i) == "x")
-            for i, arg in enumerate(self.body.body_args())
-            if scan.role(i) != "state"
-        }
+        slots = {Ref(name): i for i, name in enumerate(self.body.arguments()) if scan.role(i) != "state"}
+        self.outer = {ref: Outer(args[i], scan.role(i) == "x") for ref, i in slots.items()}
         self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
 
     def _name(self, name: str) -> str:
@@ -200,8 +194,7 @@ class _Hoister(_Mover):
 
     def _hoist(self, node: Node) -> bool:
         """Move a node before the scan if possible, and return whether it was moved."""
-        outer = self._operands(node)
-        if outer is None:
+        if (outer := self._operands(node)) is None:
             return False
         refs, of_parameters = [o.ref for o in outer], self.what.of_parameters
         if of_parameters and not ir.computed_from_parameters(self.b, *refs, known=self.weights):
@@ -209,8 +202,7 @@ class _Hoister(_Mover):
         mapped = any(o.mapped for o in outer)
         if mapped and isinstance(node.op, self.what.apart) and node.name not in self.read_outside:
             return False
-        outs = self._move(node, outer)
-        if outs is None:
+        if (outs := self._move(node, outer)) is None:
             return False
         self.weights.update(outs if of_parameters else ())
         self.hoisted.add(node.name)
@@ -218,11 +210,8 @@ class _Hoister(_Mover):
 
     def _remaining(self, counts: Counter[str]) -> Refs:
         """Add a scan of the nodes that stay, if a result needs it, and return the old scan's results in their order."""
-        direct = {
-            i: self.outer[o.ref].ref
-            for i, o in enumerate(self.scan.step_outputs)
-            if o.ref.node in self.hoisted and self.outer[o.ref].mapped
-        }
+        sequences = {ref: outer.ref for ref, outer in self.outer.items() if ref.node in self.hoisted and outer.mapped}
+        direct = {i: sequences[o.ref] for i, o in enumerate(self.scan.step_outputs) if o.ref in sequences}
         counts["hoist_output"] += len(direct)
         kept = [i for i in range(len(self.body.outputs)) if i not in direct]
         body, operands = self._new_body(kept)

@@ -170,8 +170,6 @@ def _negated(b: Builder, weight: Ref, rows: list[Rows]) -> Ref:
     pieces: Refs = (weight,)
     if len(sizes) > 1:
         pieces = b.add(Split(0, sizes), weight, names=tuple(f"{name}/rows_{start}" for start in ends[:-1]))
-    signed = [
-        b.add(NEGATE, piece, names=(f"{name}/minus_{start}",))[0] if start in starts else piece
-        for start, piece in zip(ends[:-1], pieces, strict=True)
-    ]
+    begun = zip(ends[:-1], pieces, strict=True)
+    signed = [b.add(NEGATE, x, names=(f"{name}/minus_{at}",))[0] if at in starts else x for at, x in begun]
     return b.add(Concat(0), *signed, names=(f"{name}/signed",))[0] if len(signed) > 1 else signed[0]

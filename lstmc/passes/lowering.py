@@ -126,8 +126,7 @@ class _Pieces:
         """Return the pieces of a value, from an earlier equal cut if there is one; None if its op cannot be cut."""
         cut = (ref, axis, sizes)
         if cut not in self.pieces:
-            pieces = self._cut(ref, axis, sizes, names)
-            if pieces is None:
+            if (pieces := self._cut(ref, axis, sizes, names)) is None:
                 return None
             self.pieces[cut] = pieces
         return self.pieces[cut]
@@ -138,19 +137,15 @@ class _Pieces:
         node, args = self.b.node(ref.node), self.b.args(ref.node)
         if not isinstance(node.op, ops.Linear | Pointwise | Binary):
             return None
-        places = places_of(node.op, axis, [self.b.type(arg) for arg in args])
-        cut = [
-            None if place is None or self.b.type(arg).shape[place] == 1 else place
-            for arg, place in zip(args, places, strict=True)
-        ]
-        if not all(self._can_be_cut(node, arg, place) for arg, place in zip(args, cut, strict=True)):
+        types = [self.b.type(arg) for arg in args]
+        places = zip(args, types, places_of(node.op, axis, types), strict=True)
+        cut = [(arg, None if place is None or type_.shape[place] == 1 else place) for arg, type_, place in places]
+        if not all(self._can_be_cut(node, arg, place) for arg, place in cut):
             return None
-        parts = [self._operand(arg, place, sizes, names) for arg, place in zip(args, cut, strict=True)]
+        parts = [self._operand(arg, place, sizes, names) for arg, place in cut]
         self.counts["linear_per_piece" if isinstance(node.op, ops.Linear) else "function_per_piece"] += 1
-        return tuple(
-            self.b.add(node.op, *operands, names=(name,), loc=node.loc)[0]
-            for name, *operands in zip(names, *parts, strict=True)
-        )
+        named = zip(names, *parts, strict=True)
+        return tuple(self.b.add(node.op, *operands, names=(name,), loc=node.loc)[0] for name, *operands in named)
 
     def _can_be_cut(self, node: Node, arg: Ref, place: int | None) -> bool:
         """Return whether an operand can be cut along its axis ``place``. With ``place`` None all pieces read the whole
@@ -251,8 +246,7 @@ class _Products:
         whole = _identity(self.b.type(x).shape)
         cut = [whole.take(i, axis=axis).reshape(len(whole), *shape[1:]) for i in range(size)]
         names = tuple(f"{node.name}/{i}" for i in range(size))
-        pieces = self._products(x, cut, replace(node, names=names), "largest")
-        if pieces is None:
+        if (pieces := self._products(x, cut, replace(node, names=names), "largest")) is None:
             return None
         largest = pieces[-1]
         for i, piece in reversed(list(enumerate(pieces[:-1]))):

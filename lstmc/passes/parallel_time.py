@@ -152,10 +152,8 @@ class _Parallel:
         if kind is Kind.MATRIX:
             elements = sum(type_.size for name in inside for type_ in body.node(name).types)
             chunks = MatrixChunks.of(self.step, steps)
-            counts: dict[Time, tuple[int, int]] = {
-                "unrolled": (steps * nodes, steps * elements),
-                "chunks": (chunks.nodes, (2 + chunks.runs) * steps * elements + chunks.work),
-            }
+            of_chunks = chunks.nodes, (2 + chunks.runs) * steps * elements + chunks.work
+            counts: dict[Time, tuple[int, int]] = {"unrolled": (steps * nodes, steps * elements), "chunks": of_chunks}
         else:
             levels = (steps - 1).bit_length()
             counts = {
@@ -333,18 +331,15 @@ class _Parallel:
                     state = nexts[ref]
                     rebuild.new[ref] = argument(self._name_of(state), type_.shape, self.following[state])
         count = len(self.scan.step_outputs)
-        results: dict[int, Ref] = {
-            count + state: steps.last(sequence, self.node.names[count + state])
-            for state, sequence in self.following.items()
-        }
+        last = {count + state: sequence for state, sequence in self.following.items()}
+        results = {out: steps.last(sequence, self.node.names[out]) for out, sequence in last.items()}
         left = [i for i in range(len(self.body.outputs)) if i not in results]
         for i in [i for i in left if i < count and self.body.outputs[i].ref in nexts]:
             results[i] = self.following[nexts[self.body.outputs[i].ref]]
             left.remove(i)
         if left:
             body = rebuild.finish([self.body.outputs[i] for i in left])
-            names = [self.node.names[i] for i in left]
-            values = self._scan(body, operands, names)
+            values = self._scan(body, operands, [self.node.names[i] for i in left])
             results |= dict(zip(left, values, strict=True))
         return tuple(results[i] for i in range(len(self.body.outputs)))
 
@@ -355,10 +350,8 @@ def _constant_maps(recurrence: Recurrence, steps: int) -> tuple[Array, Array] | 
     if recurrence.kind is not Kind.ELEMENTWISE or len(recurrence.states) > 1 or recurrence.step is None:
         return None
     (state,) = recurrence.states
-    refs = (recurrence.factors[state, state], recurrence.offsets[state])
-    factor, offset = (
-        neutral if ref is None else _number(recurrence.step, ref) for ref, neutral in zip(refs, (1.0, 0.0), strict=True)
-    )
+    both = (recurrence.factors[state, state], 1.0), (recurrence.offsets[state], 0.0)
+    factor, offset = (neutral if ref is None else _number(recurrence.step, ref) for ref, neutral in both)
     if factor is None or offset is None:
         return None
     factors, offsets = np.empty(steps), np.empty(steps)

@@ -56,8 +56,7 @@ def roll_up(graph: Graph, least: int) -> tuple[Graph, int, tuple[Chain, ...]]:
         for chain in unrolled_steps.candidate_chains(flow):
             if chain.weight is None and len(candidates) == CUTS:
                 break
-            one = _rolled(flow, chain, least)
-            if one is None:
+            if (one := _rolled(flow, chain, least)) is None:
                 left += [chain] if chain.weight is not None else []
             else:
                 candidates.append(one)
@@ -153,13 +152,11 @@ class _Rewrite:
         common, builder, refs = self.common, Builder(stem), dict[Values, Ref]()
 
         def put(op: Op, results: Sequence[Values], operands: Sequence[Values] = (), loc: SrcLoc | None = None) -> None:
-            types = tuple(map(self._type, results))
-            names_of = [names[values] for values in results]
-            args = [refs[one] for one in operands]
+            types, args = tuple(map(self._type, results)), [refs[one] for one in operands]
             if isinstance(op, Scan):
                 values = _only_step(builder, op, args, types, loc)
             else:
-                values = builder.add(op, *args, names=names_of, loc=loc, types=types)
+                values = builder.add(op, *args, names=[names[each] for each in results], loc=loc, types=types)
             refs.update(zip(results, values, strict=True))
 
         roles: tuple[tuple[Role, Iterable[Values]], ...] = (
@@ -173,9 +170,8 @@ class _Rewrite:
         for part in common.parts:
             put(part.op, part.results, part.operands, part.loc)
         outputs = [Output(names[values] if len(ys) > 1 else "", refs[values]) for values in ys]
-        return builder.finish(
-            [*outputs, *(Output(names[state], refs[values]) for state, values in self.following.items())]
-        )
+        outputs += [Output(names[state], refs[values]) for state, values in self.following.items()]
+        return builder.finish(outputs)
 
     def _first(self, stem: str, name: str, state: Values) -> str:
         """Return the name of a state's value before the first step: zeros are added if that step has no such value."""
@@ -189,8 +185,7 @@ class _Rewrite:
     def _joined(self, values: Values) -> str:
         """Return the name of the sequence [T, ...] of values: what they were cut from, reshaped, or their Concat."""
         values, shape = self._in_time(values), self._type(values).shape
-        place = consecutive(self.flow, values)
-        if place is None:
+        if (place := consecutive(self.flow, values)) is None:
             rows = [self._add(Reshape((1, *shape)), v, hints=[f"{v}_row"])[0] for v in values]
             return self._add(Concat(0), *rows, hints=[f"{values[0]}_steps"])[0]
         base, axis, count = place.base, place.axis, self.common.count * place.size
@@ -280,8 +275,7 @@ def _topologically_sorted(steps: Sequence[Step], results: Iterable[str]) -> Iter
     waiting: list[Iterator[int]] = [iter(sorted({producer[name] for name in results if name in producer}))]
     path: list[int] = []
     while waiting:
-        number = next(waiting[-1], None)
-        if number is None:
+        if (number := next(waiting[-1], None)) is None:
             waiting.pop()
             if path:
                 done[path[-1]] = True
@@ -304,11 +298,9 @@ def body_names(common: CommonStep) -> tuple[str, dict[Values, str]]:
     stem = _common_stem([words[values] for values in results])
     hints = {values: "_".join(_without(words[values], stem)) for values in words}
     states = {state: hints[values] for state, values in common.following().items()}
-    inputs = {
-        **{values: _short(hints[values], "x") for values in common.sequences},
-        **{state: _short(states[state], "h") for state in common.states},
-        **{values: _short(hints[values], "s") for values in common.static},
-    }
+    inputs = {values: _short(hints[values], "x") for values in common.sequences}
+    inputs |= {state: _short(states[state], "h") for state in common.states}
+    inputs |= {values: _short(hints[values], "s") for values in common.static}
     names: dict[Values, str] = {}
     called = Names(KEYWORDS, python_identifier)
     for values, hint in (inputs | {values: hints[values] for values in (*common.constants, *results)}).items():

@@ -65,8 +65,7 @@ def _visit(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | N
         scan = in_bodies(node.op, lambda body: simplified(body, counts))
         return b.add(scan, *args, names=node.names, loc=node.loc)
     for rule in RULES:
-        rewritten = rule(b, node, args)
-        if rewritten is not None:
+        if (rewritten := rule(b, node, args)) is not None:
             counts[rule.__name__] += 1
             return rewritten
     return None
@@ -111,8 +110,7 @@ def fold_function_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
     """Write an elementwise function or softmax of an array of one number as an array of the finite result."""
     if not isinstance(node.op, Pointwise | ops.Softmax):
         return None
-    value = _full_value(b, args[0])
-    if value is None:
+    if (value := _full_value(b, args[0])) is None:
         return None
     with np.errstate(all="ignore"):
         (folded,) = node.op.eval(np.full(node.types[0].shape, value))
@@ -203,10 +201,8 @@ def fold_shape_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
     value = values.pop()
     if value is None or values:
         return None
-    return tuple(
-        b.add(ops.Full(t.shape, value), names=(name,), loc=node.loc)[0]
-        for t, name in zip(node.types, node.names, strict=True)
-    )
+    named = zip(node.types, node.names, strict=True)
+    return tuple(b.add(ops.Full(t.shape, value), names=(name,), loc=node.loc)[0] for t, name in named)
 
 
 def fold_trivial_power(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -339,8 +335,7 @@ def _shrunk_scans(graph: Graph, needed: Collection[str], counts: Counter[str]) -
             continue
         readers = graph.readers() if readers is None else readers
         read = {out for out in range(len(node.types)) if Ref(node.name, out) in readers}
-        smaller = _shrink(node.op, read, counts)
-        if smaller is not None:
+        if (smaller := _shrink(node.op, read, counts)) is not None:
             shrunk[node.name] = smaller
     return shrunk
 
@@ -386,8 +381,7 @@ def _rebuilt(
     for node in graph:
         if node.name in dropped:
             continue
-        small = shrunk.get(node.name)
-        if small is None:
+        if (small := shrunk.get(node.name)) is None:
             rebuild.copy(node)
             continue
         args, (scan, operands, results) = rebuild.args(node), small

@@ -69,20 +69,15 @@ class Dataflow:
             self.types.update(zip(node.names, node.types, strict=True))
             if isinstance(node.op, Leaf):
                 self.leaves[node.name] = node.op
-        for step in steps_of(graph):
-            self._add(step)
-
-    def _add(self, step: Step) -> None:
-        """Number a step, and note its results' producer, its operands' consumers, and the steps that it depends on."""
-        number = len(self.steps)
-        bits = 1 << number
-        for name in dict.fromkeys(step.inputs):
-            self.consumers.setdefault(name, []).append(number)
-            if name in self.producer:
-                bits |= self.ancestors[self.producer[name]]
-        self.steps.append(step)
-        self.ancestors.append(bits)
-        self.producer.update(dict.fromkeys(step.outputs, number))
+        for number, step in enumerate(steps_of(graph)):
+            bits = 1 << number
+            for name in dict.fromkeys(step.inputs):
+                self.consumers.setdefault(name, []).append(number)
+                if name in self.producer:
+                    bits |= self.ancestors[self.producer[name]]
+            self.steps.append(step)
+            self.ancestors.append(bits)
+            self.producer.update(dict.fromkeys(step.outputs, number))
 
     def constant(self, value: str) -> bool:
         """Return whether a value is a parameter or an array of one number."""
@@ -120,10 +115,9 @@ def candidate_chains(flow: Dataflow) -> list[Chain]:
         chains = [chain for chain in _chains_by_label(plain, labels, flow) if len(chain) > 2]
         chains.sort(key=lambda chain: (len(chain), chain[-1]), reverse=True)  # further steps are found backwards
         candidates += [Chain(chain, None) for chain in chains]
-        labels = [
-            (label, *(labels[flow.producer[name]] if name in flow.producer else None for name in step.inputs))
-            for label, step in zip(labels, flow.steps, strict=True)
-        ]
+        makers = [[flow.producer.get(name) for name in step.inputs] for step in flow.steps]
+        made_by = [tuple(None if maker is None else labels[maker] for maker in each) for each in makers]
+        labels = [(label, *each) for label, each in zip(labels, made_by, strict=True)]
         numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
         labels = [numbers[label] for label in labels]
     return list(dict.fromkeys(candidates))
@@ -342,10 +336,10 @@ class CommonStep:
     def replace(self, names: dict[Values, Values]) -> None:
         """Replace all values by the values to which ``names`` maps them, which have one step more at one end."""
         self.values = {names[values]: None for values in self.values}
-        self.states, self.sequences, self.static, self.constants = (
-            {names[values]: None for values in kind}
-            for kind in (self.states, self.sequences, self.static, self.constants)
-        )
+        for kind in (self.states, self.sequences, self.static, self.constants):
+            renamed = {names[values]: None for values in kind}
+            kind.clear()
+            kind.update(renamed)
         self.parts = [part.of(names) for part in self.parts]
         self.count = len(next(iter(self.values)))
 

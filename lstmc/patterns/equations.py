@@ -246,11 +246,7 @@ class Equations:
     whose atom stands for it and its equals."""
 
     def __init__(
-        self,
-        body: Graph,
-        formulas: Mapping[type[Op], Formula],
-        around: tuple[Graph, str] | None = None,
-        cuts: Mapping[Ref, Ref] = {},
+        self, body: Graph, formulas: Formulas, around: tuple[Graph, str] | None = None, cuts: Mapping[Ref, Ref] = {}
     ) -> None:
         self.body = body
         self.around = around
@@ -336,17 +332,14 @@ class Equations:
         return Polynomial.atom(self._function(place, plain, operand, of))
 
     def _function(self, place: Place, op: Op | Clip, operand: Polynomial, of: Place) -> Atom:
-        return self._atom(
-            (Function, op, operand), lambda number: Function(number, operand.recurrent, place, op, operand, of)
-        )
+        key = Function, op, operand
+        return self._atom(key, lambda number: Function(number, operand.recurrent, place, op, operand, of))
 
     def product(self, place: Place, matrix: Matrix, of: Place) -> Atom:
         """Return the atom of the product of the value at ``of`` with a matrix."""
-        operand = self.at(of)
-        of = self._sequence(of)
-        return self._atom(
-            (Product, operand, matrix), lambda number: Product(number, operand.recurrent, place, operand, matrix, of)
-        )
+        operand, of = self.at(of), self._sequence(of)
+        key = Product, operand, matrix
+        return self._atom(key, lambda number: Product(number, operand.recurrent, place, operand, matrix, of))
 
     def _sequence(self, place: Place) -> Place:
         """Return the place outside of the scan of a body's argument that is no state; any other place unchanged."""
@@ -446,6 +439,7 @@ class Reading:
 
 
 Formula = Callable[[Reading, Node[Any], tuple[Ref, ...], Columns], Polynomial | None]
+Formulas = Mapping[type[Op], Formula]
 
 
 def part_of(
@@ -530,8 +524,7 @@ def _linear(r: Reading, node: Node[Linear], args: tuple[Ref, ...], columns: Colu
     width = r.graph.type(w).shape[1]
     last = node.op.axis == r.graph.type(x).rank - 1
     for piece, span in _joined(r.graph, x, node.op.axis) if last else [(x, (0, width))]:
-        matrix = r.equations.matrix(w, r.place.where, columns, span)
-        if matrix is None:
+        if (matrix := r.equations.matrix(w, r.place.where, columns, span)) is None:
             return None
         of = r.at(piece, (0, span[1] - span[0]) if last else None)
         total += Polynomial.atom(r.equations.product(r.place, matrix, of))
@@ -540,7 +533,7 @@ def _linear(r: Reading, node: Node[Linear], args: tuple[Ref, ...], columns: Colu
     return total
 
 
-CORE_FORMULAS: Mapping[type[Op], Formula] = {
+CORE_FORMULAS: Formulas = {
     Add: _of_two(add),
     Sub: _of_two(sub),
     Mul: _of_two(multiplied),

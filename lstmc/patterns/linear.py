@@ -404,10 +404,8 @@ class _Reading:
 
     def _move(self, node: Node, op: Op, refs: Sequence[Ref | None], types: Sequence[Any], neutral: float) -> Any:
         """Add a node that moves ``refs``, broadcast to ``types``; None stands for an array of ``neutral``."""
-        whole = [
-            self.b.add(Full(type_.shape, neutral))[0] if ref is None else broadcast(self.b, ref, type_.shape)
-            for ref, type_ in zip(refs, types, strict=True)
-        ]
+        typed = zip(refs, [type_.shape for type_ in types], strict=True)
+        whole = [self.b.add(Full(s, neutral))[0] if ref is None else broadcast(self.b, ref, s) for ref, s in typed]
         return self.b.add(op, *whole, names=node.names, loc=node.loc)
 
 

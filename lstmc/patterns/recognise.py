@@ -17,7 +17,7 @@ from lstmc.patterns import equations
 from lstmc.patterns import recognised as cells
 from lstmc.patterns.equations import CORE_FORMULAS, Atom, Clip, Function, Monomial, Place, Polynomial, Product, Weight
 from lstmc.patterns.recognised import Activation, Clipped, Difference, Entering, Gate, HardSigmoid
-from lstmc.patterns.step import ONE, Formulas, Mismatch, Step
+from lstmc.patterns.step import ONE, Mismatch, Step
 
 __all__ = ["match_gru", "match_lstm", "match_rnn", "recognise"]
 
@@ -25,8 +25,7 @@ __all__ = ["match_gru", "match_lstm", "match_rnn", "recognise"]
 def activation_of(function: Function) -> tuple[Activation, Polynomial] | None:
     """Return a gate's activation and its operand, read through clips; None for a clip that is no hard sigmoid."""
     if not isinstance(function.op, Clip):
-        held = _held(function.operand)
-        if held is None:
+        if (held := _held(function.operand)) is None:
             return function.op, function.operand
         clip, low, inner = held
         return Clipped(function.op, low, low + clip.high), inner + Polynomial.constant(low)
@@ -36,8 +35,7 @@ def activation_of(function: Function) -> tuple[Activation, Polynomial] | None:
     (slope,) = slopes
     offset = sum(value for monomial, value in function.operand if not monomial)
     operand = Polynomial.of({monomial: 1.0 for monomial, _ in function.operand if monomial})
-    held = _held(operand)
-    if held is None:
+    if (held := _held(operand)) is None:
         return HardSigmoid(slope, offset), operand
     clip, _, inner = held
     low = -clip.high / 2  # only the sum of lower bound and offset is known: take bounds of equal size, as usual
@@ -95,8 +93,7 @@ class Gates:
 
     def opened(self, function: Function) -> tuple[Activation, Polynomial]:
         """Return a gate's activation and the sum that it is applied to. Raises :class:`~lstmc.patterns.Mismatch`."""
-        activation = activation_of(function)
-        if activation is None:
+        if (activation := activation_of(function)) is None:
             raise self.step.mismatch_at("a function such as sigmoid", function.place)
         return activation
 
@@ -154,7 +151,7 @@ def new_content(gate: Function, new: Polynomial, direct: bool) -> Function | Non
     return n if n is not None and factor * Polynomial.atom(n) == new else None
 
 
-def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> cells.LSTM:
+def match_lstm(graph: Graph, name: str, formulas: equations.Formulas = CORE_FORMULAS) -> cells.LSTM:
     """Return the cell of the scan ``name`` as an LSTM. Raises :class:`Mismatch` with the first difference."""
     step = Step(graph, name, formulas)
     step.expect_states(2, "two states, h and c")
@@ -170,7 +167,7 @@ def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> c
     raise mismatches[0]
 
 
-def _lstm(first: Step, formulas: Formulas, c: Ref) -> cells.LSTM:
+def _lstm(first: Step, formulas: equations.Formulas, c: Ref) -> cells.LSTM:
     """Return the scan as an LSTM with the cell state ``c``. Raises :class:`Mismatch`. The values that equal c' are made
     opaque, so that h' is read as a formula of c'."""
     _CellUpdate.of(first, c)
@@ -231,7 +228,7 @@ def _output(step: Step, h: Ref, c: Atom) -> tuple[Function, Op | None]:
     raise step.mismatch("h' = o * tanh(c')", step.following[h])
 
 
-def match_gru(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> cells.GRU:
+def match_gru(graph: Graph, name: str, formulas: equations.Formulas = CORE_FORMULAS) -> cells.GRU:
     """Return the cell of the scan ``name`` as a GRU. Raises :class:`Mismatch` with the first difference."""
     step = Step(graph, name, formulas)
     step.expect_states(1, "one state, h")
@@ -288,13 +285,12 @@ class _ResetGate:
                         yield monomial, product, gate[0], after
 
 
-def match_rnn(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> cells.RNN:
+def match_rnn(graph: Graph, name: str, formulas: equations.Formulas = CORE_FORMULAS) -> cells.RNN:
     """Return the cell of the scan ``name`` as an RNN. Raises :class:`Mismatch` with the first difference."""
     step = Step(graph, name, formulas)
     step.expect_states(1, "one state, h")
     (h,) = step.states
-    function = step.updates[h].function
-    if function is None:
+    if (function := step.updates[h].function) is None:
         raise step.mismatch("h' = f(W x + b + R h), f being a function such as tanh", step.following[h])
     opened = activation_of(function)
     terms = function.operand if opened is None else opened[1]
@@ -307,11 +303,11 @@ def match_rnn(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> ce
     return cells.RNN(**step.common({"h": h}, step.results({"h": step.updates[h]}), reset), h=gate)
 
 
-Match = Callable[[Graph, str, Formulas], cells.Cell]
+Match = Callable[[Graph, str, equations.Formulas], cells.Cell]
 MATCHES: dict[str, Match] = {"LSTM": match_lstm, "GRU": match_gru, "RNN": match_rnn}
 
 
-def recognise(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> cells.Cell | cells.Unrecognised:
+def recognise(graph: Graph, name: str, formulas: equations.Formulas = CORE_FORMULAS) -> cells.Cell | cells.Unrecognised:
     """Return the LSTM, GRU or RNN that a scan computes, or its differences; ``formulas`` read the ops of a backend."""
     differences = {}
     for kind, match in MATCHES.items():

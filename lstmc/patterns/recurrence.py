@@ -122,10 +122,8 @@ def mask_of(graph: Graph | Builder, ref: Ref, known: Masks = NO_MASKS) -> Mask |
 
 def operand_masks(graph: Graph | Builder, scan: Scan, operands: Sequence[Ref]) -> Masks:
     """Return the arguments of a scan's body that are masks of lengths, by name, judged by the scan's ``operands``."""
-    arguments = zip(scan.body.body_args(), operands, strict=True)
-    masks = {
-        arg.name: mask_of(graph, ref) for arg, ref in arguments if isinstance(arg.op, ops.Arg) and arg.op.role == "x"
-    }
+    named = zip(scan.body.arguments(), operands, strict=True)
+    masks = {name: mask_of(graph, ref) for slot, (name, ref) in enumerate(named) if scan.role(slot) == "x"}
     return {name: mask for name, mask in masks.items() if mask}
 
 
@@ -163,9 +161,8 @@ def _whole(graph: Graph | Builder, ref: Ref, known: frozenset[str] = frozenset()
             inside = frozenset(arg.name for arg, value in arguments if _whole(graph, value, known))
             results = [output.ref for output in (body.outputs[ref.out], *op.next_states)]
             return all(_whole(body, result, inside) for result in results)
-    return (op.moves or isinstance(op, ops.Add | ops.Sub | ops.Affine | ops.Relu)) and all(
-        _whole(graph, arg, known) for arg in args
-    )
+    keeps = op.moves or isinstance(op, ops.Add | ops.Sub | ops.Affine | ops.Relu)
+    return keeps and all(_whole(graph, arg, known) for arg in args)
 
 
 Axes = frozenset[int]
@@ -231,11 +228,9 @@ def _linear_part(affine: Graph) -> Graph:
             case ops.Linear() | ops.Conv():
                 rebuild.copy(node, rebuild.args(node)[:2])
             case op if op.moves:
-                parts = [
-                    b.add(ops.Full(affine.type(ref).shape, 0.0))[0] if is_free else rebuild.new[ref]
-                    for ref, is_free in zip(args, free, strict=True)
-                ]
-                rebuild.copy(node, parts)
+                each = zip(args, free, strict=True)
+                shapes = {ref: affine.type(ref).shape for ref in args}
+                rebuild.copy(node, [b.add(ops.Full(shapes[x]))[0] if alone else rebuild.new[x] for x, alone in each])
             case _:
                 rebuild.copy(node)
     return rebuild.finish()

@@ -13,7 +13,7 @@ from lstmc.patterns.equations import (
     Atom,
     Clip,
     Equations,
-    Formula,
+    Formulas,
     Function,
     Monomial,
     Opaque,
@@ -25,7 +25,6 @@ from lstmc.patterns.recognised import Difference, Result, State, Valid
 
 __all__ = ["LSTMTail", "Mismatch", "lstm_tails", "packed"]
 
-Formulas = Mapping[type[Op], Formula]
 ONE = Polynomial.constant(1)
 
 
@@ -199,8 +198,7 @@ def _tails(equations: Equations, h: Ref, o: Atom, shown: Atom) -> Iterator[LSTMT
     if c.where != "step" or c.columns != equations.whole(c.ref):
         return
     for gates, before in _updates(shown.operand, o.op):
-        before_c = _before(equations, before, c.ref)
-        if before_c is not None:
+        if (before_c := _before(equations, before, c.ref)) is not None:
             seen = {name: (gate.op, gate.operand_place) for name, gate in {**gates, "o": o}.items()}
             yield LSTMTail(c.ref, h, shown.op, seen, *before_c)
 

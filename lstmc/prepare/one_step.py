@@ -40,9 +40,8 @@ class StatePair:
 
     @property
     def learned(self) -> bool:
-        return isinstance(self.initial, Graph) and any(
-            isinstance(node.op, Param) and not node.op.fixed for node in self.initial
-        )
+        nodes = self.initial if isinstance(self.initial, Graph) else ()
+        return any(isinstance(node.op, Param) and not node.op.fixed for node in nodes)
 
 
 @dataclass(frozen=True)
@@ -221,8 +220,7 @@ class _Stepper:
         step = ir.op_of_step(op, types, mapped) if Ref(node.name) in self.over_time else None
         if step is not None:
             steps = [ir.of_step(t) if m else t for t, m in zip(types, mapped, strict=True)]
-            single = ir.op_over_time(step, 1, steps, mapped)
-            if single is not None:
+            if (single := ir.op_over_time(step, 1, steps, mapped)) is not None:
                 return single
         whole = [ref for ref, is_mapped in zip(refs, mapped, strict=True) if not is_mapped]
         rank = node.types[0].rank

@@ -212,9 +212,8 @@ class _Sharing:
                 self.refuse(node, "pairs the examples of a batch with one another")
 
     def refuse(self, node: Node, why: str) -> NoReturn:
-        raise TrainingError(
-            f"{self.part.name} cannot be trained by several ranks: %{node.name}, of {node.op.name}, {why}", loc=node.loc
-        )
+        found = f"%{node.name}, of {node.op.name}, {why}"
+        raise TrainingError(f"{self.part.name} cannot be trained by several ranks: {found}", loc=node.loc)
 
     def shared(self, ref: Ref) -> Ref:
         """Return a part's share of a value without an axis of examples: the shares of all parts add up to the value."""
@@ -292,9 +291,8 @@ def fixed_masks(graph: Graph, feed: type[ops.Input] = ops.Input, product: Op = o
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if isinstance(node.op, Scan) and any(isinstance(n.op, ops.Dropout) for body in node.op.bodies for n in body):
-            raise PassError(
-                f"fixed masks of {graph.name}: expected an expanded graph, found a scan with a dropout", loc=node.loc
-            )
+            reason = "expected an expanded graph, found a scan with a dropout"
+            raise PassError(f"fixed masks of {graph.name}: {reason}", loc=node.loc)
         if not isinstance(node.op, ops.Dropout):
             return None
         mask = b.add(feed(node.types[0].shape), names=(mask_name(node.name),), loc=node.loc)
