@@ -34,9 +34,7 @@ Values = Mapping[str, Array]  # inputs, weights or outputs by name
 LATE = "it gives the last step alone, which comes late: the net as it was read is compared, some steps before the last"
 
 
-def check_net(
-    model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
-) -> tuple[Difference, ...]:
+def check_net(model: ImportedModel, compiled: Compiled, weights: Values, seed: int = 0) -> tuple[Difference, ...]:
     """Return the difference of each output between the written model and the imported net, on random inputs. Sizes that
     are numbers in the source must have these numbers (``Net.sizes``)."""
     report_activity("comparing the model with its source's description")
@@ -84,7 +82,7 @@ def _compared(
     return within_rounding(compared, graph, fed, weights, np.float64 if tolerance == TOLERANCE else np.float32)
 
 
-def prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array]) -> Proof:
+def prove_net(model: ImportedModel, graph: Graph, weights: Values) -> Proof:
     """Return a proof for each output of the written model: whether it equals the imported net's output, with these
     weights, for all inputs. Raises :class:`SourceError` for a model of one frame."""
     if model.frames:
@@ -131,9 +129,7 @@ def _evaluated(net: Net, inputs: Values) -> tuple[Graph, dict[str, Array]]:
     return with_core_ops(net.graph), {name: weight.array() for name, weight in net.params.items()}
 
 
-def check_source(
-    model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
-) -> SourceCheck | None:
+def check_source(model: ImportedModel, compiled: Compiled, weights: Values, seed: int = 0) -> SourceCheck | None:
     """Return the comparison of the model with the source's program; None if the source has no program to run."""
     if model.runtime is None:
         return None

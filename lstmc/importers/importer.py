@@ -251,8 +251,7 @@ class ImportedModel:
         return self if self.surroundings is None else ImportedModel.of_source(self.surroundings.whole(), step)
 
     def named(self, name: str | None) -> ImportedModel:
-        """Return the model under another name, which its functions in C have too. Raises :class:`SourceError` for a
-        name that model.py uses for other things."""
+        """Return the model under another name, in C too. Raises :class:`SourceError` for a name that model.py uses."""
         if name is None:
             return self
         if not name.isidentifier() or not name.isascii() or name in KEYWORDS or CELL.fullmatch(name):
@@ -266,18 +265,10 @@ class ImportedModel:
 
 @gc_paused()
 def import_file(
-    path: Path | str,
-    *,
-    activation: Literal["tanh", "relu"] | None = None,
-    config: Path | str | None = None,
-    weights: Path | str | None = None,
-    shapes: Mapping[str, Sequence[int]] = {},
-    values: Mapping[str, Array] = {},
-    recurrent_only: bool = False,
-    step: bool = False,
-    states: Mapping[str, str] = {},
-    time: Mapping[str, int] = {},
-) -> ImportedModel:
+    path: Path | str, *, activation: Literal["tanh", "relu"] | None = None, config: Path | str | None = None,
+    weights: Path | str | None = None, shapes: Mapping[str, Sequence[int]] = {}, values: Mapping[str, Array] = {},
+    recurrent_only: bool = False, step: bool = False, states: Mapping[str, str] = {}, time: Mapping[str, int] = {},
+) -> ImportedModel:  # fmt: skip
     """Import a trained model from a file, without running any of its code; ``"zoo:NAME"`` is a published net's file.
 
     With ``step`` the model can be streamed step by step: a convolution over time that sees future frames becomes a
@@ -318,13 +309,9 @@ def reader_of(path: Path, **chosen: Any) -> Read:
 
 
 def from_torch(
-    module: Any,
-    *examples: Any,
-    name: str = "the module",
-    step: bool = False,
-    states: Mapping[str, str] = {},
+    module: Any, *examples: Any, name: str = "the module", step: bool = False, states: Mapping[str, str] = {},
     time: Mapping[str, int] = {},
-) -> ImportedModel:
+) -> ImportedModel:  # fmt: skip
     """Import a live ``torch.nn.Module`` for arguments of the ``examples``' shapes, or a torch.export program.
 
     The length of sequences stays open if the model holds for all lengths; ``step`` is the argument of
@@ -359,15 +346,9 @@ def _check_module(torch: Any, module: Any, examples: Sequence[Any]) -> None:
 
 
 def from_onnx(
-    model: Any,
-    *,
-    name: str = "the model",
-    shapes: Mapping[str, Sequence[int]] = {},
-    values: Mapping[str, Array] = {},
-    step: bool = False,
-    states: Mapping[str, str] = {},
-    time: Mapping[str, int] = {},
-) -> ImportedModel:
+    model: Any, *, name: str = "the model", shapes: Mapping[str, Sequence[int]] = {}, values: Mapping[str, Array] = {},
+    step: bool = False, states: Mapping[str, str] = {}, time: Mapping[str, int] = {},
+) -> ImportedModel:  # fmt: skip
     """Import an ``onnx.ModelProto`` in memory; the options are those of :func:`import_file`."""
 
     def read(shapes: Mapping[str, Sequence[int]]) -> SourceNet:

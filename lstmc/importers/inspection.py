@@ -100,9 +100,8 @@ class Left:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The result of :func:`inspect`. ``pasts`` are values that layers pass from step to step. ``perhaps`` has pairs of
-    an input and an output that may be a state before and after a step, by their shapes and names alone. ``notes`` say
-    how the net can be streamed."""
+    """The result of :func:`inspect`. ``pasts`` are values that layers pass from step to step, ``perhaps`` pairs of an
+    input and output that may be states by shapes and names alone; ``notes`` say how the net can be streamed."""
 
     file: str
     kind: str
@@ -523,8 +522,7 @@ def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[
 def _nodes(path: Path) -> tuple[str, list[tuple[str, set[str]]]]:
     """Return a file's format, and pairs of each node's operator and, in TFLite, the types of its values."""
     if ONNX.knows(path):
-        nodes = load_onnx(path).graph.node
-        return "ONNX", [(node.op_type, set()) for node in nodes if node.op_type != "Constant"]
+        return "ONNX", [(node.op_type, set()) for node in load_onnx(path).graph.node if node.op_type != "Constant"]
     if not TFLITE.knows(path):
         return "", []
     file = TfliteFile(path)

@@ -106,9 +106,8 @@ def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None
 
 
 def _today(config: Any, changed: Mapping[str, Any], wrapped: bool = False) -> Any:
-    """Return a configuration in the form that Keras 3 reads, with the names of activations replaced as in ``changed``.
-    It has no ``time_major = False`` and no ``compile_config``; a ``wrapped`` layer has its module, first states are
-    keyword arguments, and a GRU has ``reset_after``."""
+    """Return a configuration in Keras 3's form, with activations replaced as in ``changed``: without ``compile_config``
+    and ``time_major = False``, with modules of ``wrapped`` layers, ``reset_after``, and first states apart."""
     if isinstance(config, list):
         return [_today(item, changed, wrapped) for item in config]
     if not isinstance(config, Mapping):

@@ -8,6 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+
 from lstmc.backend import Artifact, Violation
 from lstmc.files.reading import regular
 from lstmc.importers.ir.net import Net
@@ -47,6 +49,13 @@ class StoredTensor:
 
     def weight(self) -> Weight:
         return Weight(self.shape, (self.name,), self.name, self.read)
+
+
+def elements(data: bytes, kind: str) -> Array:
+    """Return the elements of a NumPy type in bytes; those of "bf16", which NumPy lacks, as float32."""
+    if kind == "bf16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(data, kind)
 
 
 @dataclass(frozen=True)
@@ -164,8 +173,7 @@ class NetSource(Protocol):
 
 
 def net_source(name: str) -> NetSource:
-    """Return an installed package's format by its entry point's name. Raises :class:`~lstmc.errors.PluginError` for an
-    object that lacks a part of :class:`NetSource`."""
+    """Return the format of an entry point. Raises :class:`~lstmc.errors.PluginError` for no :class:`NetSource`."""
     source = load(SOURCES, name, "source")()
     if not isinstance(source, NetSource):
         actual = f"a {type(source).__name__} without all of that"

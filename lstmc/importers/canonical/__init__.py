@@ -23,8 +23,7 @@ __all__ = ["canonicalize", "canonicalize_frame", "canonicalize_static", "canonic
 
 
 def canonicalize(net: Net, step: bool = False) -> Net:
-    """Return the form of a net that can be written as a model. Raises :class:`RefusedError` if ``step`` asks for a form
-    that can be streamed, and there is none."""
+    """Return the form of a net that can be written as a model, or streamed (``step``). Raises :class:`RefusedError`."""
     return choose_layout(with_dynamic_time(_with_small_constants(with_biases(roll_up(net))), step))
 
 

@@ -114,10 +114,8 @@ def one_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
     Raises :class:`RefusedError` with the first layer that needs more than past frames."""
     frame = _OneFrame(net, time)
     made = frame.net()
-    made = replace(made, graph=made.graph.carrying(frame.states))
-    proved = step_states(made).proved
     known = {*frame.states, *frame.axes}  # an input that has frames of its own keeps nothing between frames
-    found = {name: after for name, (after, _) in proved.items() if name not in known}
+    found = {name: after for name, (after, _) in step_states(made).proved.items() if name not in known}
     outputs = {name: frame.axes[value] for name, value in net.outputs.items() if value in frame.axes}
     made = replace(made, graph=made.graph.carrying({**frame.states, **found}))
     return made, {name: axis for name, axis in frame.axes.items() if name in net.inputs} | outputs
@@ -152,7 +150,7 @@ class _OneFrame:
         told = "Output {} comes {}: at step t it is the source's at t - {}."
         said = (told.format(name, late(lag), lag) for name, lag in delays.items())
         made = self.old.of_steps(steps, self.builder.leaves, shapes, {**outputs, **self.outputs}, {}, delays)
-        return replace(made, notes=(*made.notes, *said), time=())
+        return replace(made, graph=made.graph.carrying(self.states), notes=(*made.notes, *said), time=())
 
     def _read(self, value: str, padded: bool = False) -> str:
         """Return the new name of an old value. Refuse cut or missing frames, and padding unless ``padded`` is set."""
@@ -359,23 +357,23 @@ class _OneFrame:
         if {self.axes.get(value) for value in xs} == {0}:
             if op.reverse:
                 self._refuse("it runs backwards, so its first step needs the last frame")
-            ends, ends_of = iter(step.outputs[len(step.outputs) - op.states :]), dict[str, str]()
-            names = iter(op.next_states)
+            ends, ends_of = step.outputs[len(step.outputs) - op.states :], dict[str, str]()
+            following = zip(ends, op.next_states, strict=True)
             for i, value in enumerate(step.inputs):
                 if op.role(i) == "state":
-                    end, name = next(ends), next(names).name
+                    end, output = next(following)
                     if value not in self.old.producers and value not in self.old.inputs:
                         leaf = self.old.leaves[value]
                         if not (isinstance(leaf, Full) and leaf.value == 0) and not is_zero(self.old, value):
                             self._refuse("its state begins from constants other than zero")
-                        inputs[i] = self._state(f"{title}_{name}", self.builder.shapes[inputs[i]])
+                        inputs[i] = self._state(f"{title}_{output.name}", self.builder.shapes[inputs[i]])
                         ends_of[inputs[i]] = end
                     elif lag:
                         self._refuse("it begins from a state, behind what sees frames of the future")
                     elif end not in self.needed:
                         self._refuse("it begins from a state, whose last value is no output")
             self.builder.put(Step(replace(op, length=1), tuple(inputs), step.outputs, step.loc))
-            if lag and self.needed.intersection(step.outputs[len(step.outputs) - op.states :]):
+            if lag and self.needed.intersection(ends):
                 self._refuse("it takes the last frame of what sees frames of the future")
             for state, end in ends_of.items():
                 self._next(state, self._from_first(end, state, lag) if lag else end)

@@ -59,8 +59,7 @@ def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
-    """Return the order of the new axes after a reshape of an array with the old axes in ``order``; None if the axes of
-    one of :func:`groups` are not neighbours there."""
+    """Return the new axes' order after a reshape from ``old`` in ``order``; None if it splits one of :func:`groups`."""
     new_order: list[int] = []
     parts = list(groups(old, new))
     wide = [axis for axis in order if old[axis] != 1]
@@ -233,8 +232,7 @@ class _Layout:
         """Return the order of an op's result if its first operand has the order ``first``. New axes are last."""
         types = [TensorType(self.source.shapes[value]) for value in step.inputs]
         rules = [step.op.along(0, axis, *types) for axis in first]
-        places = [along.results[0] for along in rules if along is not None]
-        kept = [place for place in places if place is not None]
+        kept = [place for along in rules if along is not None and (place := along.results[0]) is not None]
         return (*kept, *(axis for axis in range(len(self.source.shapes[step.outputs[0]])) if axis not in kept))
 
     def _put(self, op: Op, operands: Sequence[str], step: Step, orders: Sequence[Order]) -> None:

@@ -44,9 +44,8 @@ class States:
 
 
 def step_states(net: Net, known: Mapping[str, str] = {}, loops: bool = False) -> States:
-    """Return the states of a net of one frame, without the ``known`` pairs of inputs and outputs; none if the net has
-    open sizes, a single input or too many elements, or if every input would be a state. With ``loops``, a loop of
-    several steps proves states as a loop of one step does."""
+    """Return the states of a net of one frame, without the ``known`` pairs; none if it has open sizes, one input or too
+    many elements, or if every input would be a state. With ``loops`` a loop of several steps proves states, too."""
     fixed = not any(open_sizes(shape) for shape in net.shapes.values())
     inputs = {a: shape for a, shape in net.inputs.items() if a not in known}
     outputs = {b: net.shapes[v] for b, v in net.outputs.items() if b not in known.values()}
@@ -247,8 +246,7 @@ class _Trace:
         return graph is not None
 
     def _cell(self, states: Mapping[str, str]) -> Graph | None:
-        """Return the graph of a loop of one step of ``states`` (after: before); None if it is too large or lacks
-        one."""
+        """Return a loop's step over ``states`` (after: before) as a graph; None if it is too large or lacks any."""
         shapes, begun_as = self.net.shapes, {self.of(before).tobytes(): before for before in states.values()}
         sizes = {len(numbers) for numbers in begun_as}
         alike = ((name, numbers.tobytes()) for name, numbers in self.values.items() if numbers.nbytes in sizes)

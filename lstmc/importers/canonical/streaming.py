@@ -258,8 +258,7 @@ class _DynamicTime(OverTime):
         if reach > zeros:
             count = reach - zeros
             self.ahead.append(f"{origin_of(step)}: {what} sees {count} future frame{'s' if count > 1 else ''}")
-        name = self.masked(x.name, x.lag, axis) if zeros and x.lag else x.name
-        frames = self.front(name, axis)  # [T, N, C, F]
+        frames = self.front(self.masked(x.name, x.lag, axis) if zeros and x.lag else x.name, axis)  # [T, N, C, F]
         windowed = self.framed(op, frames, spatial, reach, x.fill if zeros else 0.0)
         self.put(Permute((1, 2, 0, 3) if spatial == 0 else (1, 2, 3, 0)), [windowed])
         self._results(lag)

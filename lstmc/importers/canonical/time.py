@@ -24,8 +24,7 @@ ONES = Affine(0.0, 1.0)
 
 
 class TwoTimeAxes(Exception):
-    """Raised for a value with two time axes, such as the scores of attention, which relate every step to every other.
-    ``step`` computes the value; None for an input."""
+    """Raised for a value of ``step``, or an input (None), with two time axes, such as the scores of attention."""
 
     def __init__(self, step: Step | None) -> None:
         super().__init__(step)

@@ -232,8 +232,7 @@ def _spelled(hint: str) -> str:
 
 
 class NetBuilder:
-    """Builds a net step by step: infers each result's shape and chooses its name. ``where`` is the node of the source
-    that steps come from, unless a step names another node."""
+    """Builds a net step by step, with results' shapes and names; ``where`` is the source's node, if a step has none."""
 
     def __init__(self, name: str, origin: str, where: str = "") -> None:
         """Start an empty net. Its names avoid the words of Python and of the language."""

@@ -199,8 +199,8 @@ def with_mask(body: Net, sequences: int, states: int, lead: int = 1, resets: boo
             kept[value] = builder.one(Where(), m, value, state, hint=f"{state}_kept")
     if resets:
         builder.steps += [replace(s, inputs=tuple(kept.get(name, name) for name in s.inputs)) for s in body.steps]
-    order = [*names[:sequences], mask, *names[sequences:]]
-    leaves = {name: builder.leaves[name] for name in order} | builder.leaves
+    names.insert(sequences, mask)
+    leaves = {name: builder.leaves[name] for name in names} | builder.leaves
     outputs = {name: kept.get(value, value) for name, value in body.outputs.items()}
     return body.of_steps(builder.steps, leaves, builder.shapes, outputs)
 
@@ -249,9 +249,8 @@ def cell_weights(
     framework: str, cell: Cell, w_x: Weight, w_h: Weight, b_x: Weight | None = None, b_h: Weight | None = None,
     more: Mapping[str, Weight] = {},
 ) -> dict[str, Weight]:  # fmt: skip
-    """Return the weights of the written cell from the framework's, with the gates in the cell's order. ``more`` has
-    peepholes and the projection. b_x is the bias of the input product, b_h of the recurrent product; the difference
-    matters to a GRU that resets after the product."""
+    """Return the weights of the written cell, its gates in order; ``more`` has peepholes and the projection. b_x is the
+    bias of the input product, b_h of the recurrent product, which a GRU that resets after the product keeps apart."""
     named = "pytorch" if framework == "torch" else framework  # the order of the gates in the weights
     stored = "h" if cell.kind == "rnn" else (LSTM_ORDERS if cell.kind == "lstm" else GRU_ORDERS)[named]
     if framework == "keras":  # stored as [in, gates x H], gates side by side; otherwise [gates x H, in]

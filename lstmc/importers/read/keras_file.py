@@ -40,9 +40,8 @@ Version = tuple[int, ...]
 
 
 def check_heaps(content: bytes | mmap.mmap) -> None:
-    """Raise ValueError unless the objects of each global heap collection follow each other to its end: "HDF5 File
-    Format Specification", III.E Global Heap, with lengths of 8 bytes, as h5py writes them. Object 0 is free space; if
-    its size is 0, libhdf5 reads it for ever."""
+    """Raise ValueError unless the objects of each global heap collection follow each other to its end. "HDF5 File
+    Format Specification", III.E, with 8-byte lengths; if object 0, free space, has size 0, libhdf5 reads for ever."""
     start = content.find(SIGNATURE)
     while start >= 0:
         size = int.from_bytes(content[start + 8 : start + HEAD], "little")
@@ -62,9 +61,7 @@ def read_config(origin: str, text: bytes | str) -> Any:
         raise SourceError(f"{origin}: its configuration has {len(text):,} bytes; {LIMIT:,} are the most")
     start = text[:100].lstrip()[:1]
     try:
-        if start not in (b"{", b"[", b"", "{", "[", ""):
-            return _yaml(origin, text)
-        return json.loads(text)
+        return json.loads(text) if start in (b"{", b"[", b"", "{", "[", "") else _yaml(origin, text)
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{origin}: its configuration is no JSON: {brief(error)}") from None
 
@@ -225,9 +222,8 @@ def _tensor(origin: str, name: str, dataset: Any) -> StoredTensor:
     shape = checked_shape(origin, name, tuple(int(s) for s in dataset.shape or ()))
     plain = not (dataset.external or dataset.is_virtual or dataset.compression or dataset.scaleoffset)
     if not plain or dataset.dtype.kind not in "fiub" or dataset.id.get_storage_size() != dataset.nbytes:
-        raise SourceError(
-            f"{origin}: {name} is not stored as Keras does: plain numbers, whole, uncompressed, in the file itself"
-        )
+        how = "plain numbers, whole, uncompressed, in the file itself"
+        raise SourceError(f"{origin}: {name} is not stored as Keras does: {how}")
     array: Array = dataset[()]
     return StoredTensor(name, shape, lambda: array)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmc.files.reading import read_file, regular
 from lstmc.importers.refusal import SourceError
-from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape
+from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape, elements
 from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.text import brief, whole
@@ -25,7 +25,7 @@ BFLOAT16 = 16
 EXTERNAL = 1  # TensorProto.DataLocation
 HEADER_LIMIT = 32 * 2**20
 _TYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bf16",
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1", "U8": "<u1", "BOOL": "?",
 }  # fmt: skip
 
@@ -66,15 +66,15 @@ def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor
     whole = f"{origin}: tensor {name} of shape {list(shape)}"
     if tensor.data_type not in KINDS:
         raise SourceError(f"{origin}: tensor {name} has elements of an unsupported type: {tensor.data_type}")
-    kind = KINDS[tensor.data_type]
-    size = prod(shape) * np.dtype(kind).itemsize
+    kind = "bf16" if tensor.data_type == BFLOAT16 else KINDS[tensor.data_type]
+    size = prod(shape) * np.dtype(KINDS[tensor.data_type]).itemsize
     if tensor.data_location == EXTERNAL:
         place = _external(tensor, name, size, origin, folder)
-        return StoredTensor(name, shape, lambda: _decoded(tensor, _read(*place, size), shape))
+        return StoredTensor(name, shape, lambda: elements(_read(*place, size), kind).reshape(shape))
     if tensor.HasField("raw_data"):
         if len(tensor.raw_data) != size:
             raise SourceError(f"{whole} should have {size:,} bytes, found {len(tensor.raw_data):,}")
-        return StoredTensor(name, shape, lambda: _decoded(tensor, tensor.raw_data, shape))
+        return StoredTensor(name, shape, lambda: elements(tensor.raw_data, kind).reshape(shape))
     fields = (tensor.float_data, tensor.double_data, tensor.int64_data, tensor.int32_data)
     field = next((field for field in fields if len(field)), ())
     if len(field) != prod(shape):
@@ -82,18 +82,10 @@ def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor
 
     def read() -> Array:
         if tensor.data_type in (10, BFLOAT16):  # numbers by their bits, as integers
-            return _decoded(tensor, np.asarray(field, np.uint16).tobytes(), shape)
+            return elements(np.asarray(field, np.uint16).tobytes(), kind).reshape(shape)
         return np.asarray(field).astype(kind).reshape(shape)
 
     return StoredTensor(name, shape, read)
-
-
-def _decoded(tensor: Any, data: bytes, shape: tuple[int, ...]) -> Array:
-    """Return the elements of a tensor from its bytes; bfloat16, which NumPy lacks, as float32."""
-    array = np.frombuffer(data, KINDS[tensor.data_type])
-    if tensor.data_type == BFLOAT16:
-        array = (array.astype(np.uint32) << 16).view(np.float32)
-    return array.reshape(shape)
 
 
 def _external(tensor: Any, name: str, size: int, origin: str, folder: Path | None) -> tuple[Path, int]:
@@ -162,17 +154,11 @@ def _tensor(path: Path, name: str, entry: Any, start: int, room: int) -> StoredT
         dtype = entry.get("dtype") if isinstance(entry, dict) else entry
         raise SourceError(f"{origin}: tensor {name} has no known dtype: {brief(dtype)}")
     shape, kind = checked_shape(origin, name, entry.get("shape")), _TYPES[entry["dtype"]]
-    count = int(np.prod(shape, dtype=np.int64))
+    size = prod(shape) * (2 if kind == "bf16" else np.dtype(kind).itemsize)
     match entry.get("data_offsets"):
-        case [int(begin), int(end)] if 0 <= begin <= end <= room and end - begin == count * np.dtype(kind).itemsize:
+        case [int(begin), int(end)] if 0 <= begin <= end <= room and end - begin == size:
             pass
         case offsets:
-            raise SourceError(
-                f"{origin}: tensor {name} of shape {list(shape)} cannot lie at {brief(offsets)} of {room:,} bytes"
-            )
-
-    def read() -> Array:
-        array = np.fromfile(path, kind, count, offset=start + begin).reshape(shape)
-        return (array.astype(np.uint32) << 16).view(np.float32) if entry["dtype"] == "BF16" else array
-
-    return StoredTensor(name, shape, read)
+            what = f"{origin}: tensor {name} of shape {list(shape)}"
+            raise SourceError(f"{what} cannot lie at {brief(offsets)} of {room:,} bytes")
+    return StoredTensor(name, shape, lambda: elements(_read(path, start + begin, size), kind).reshape(shape))

@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lstmc.importers.refusal import SourceError
-from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape
+from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape, elements
 from lstmc.ops import Array
 from lstmc.text import brief
 
@@ -58,7 +58,7 @@ _PUSHED = (  # instructions that push their argument
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 )
 _CONSTANTS: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
+    "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False, "MARK": lambda: _MARK,
     "EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set,
 }  # fmt: skip
 # The errors that zipfile raises for damaged files; ValueError is for a name that is no text, or for a place
@@ -143,18 +143,14 @@ class _Machine:
             if argument not in self.memo:
                 raise PickleProblem(f"number {argument} of the memo is empty")
             push(self.memo[argument])
-        elif name == "MARK":
-            push(_MARK)
         elif name == "POP":
             self.stack.pop() if self.stack and self.stack[-1] is _MARK else self.pop()
         elif name == "DUP":
             push(self.top())
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             push(tuple(reversed([self.pop() for _ in range(int(name[-1]))])))
-        elif name == "TUPLE":
-            push(tuple(self.marked()))
-        elif name == "LIST":
-            push(self.marked())
+        elif name in ("TUPLE", "LIST"):
+            push(self.marked() if name == "LIST" else tuple(self.marked()))
         elif name == "DICT":
             push(dict(_pairs(self.marked())))
         elif name in ("APPEND", "APPENDS"):
@@ -249,8 +245,7 @@ def entries(path: Path) -> dict[str, int]:
 
 
 def read_entry(path: Path, name: str, limit: int | None = None) -> bytes:
-    """Return an entry's bytes. Raises :class:`SourceError` if compressed or above ``limit`` (default: the file's
-    size)."""
+    """Return an uncompressed entry's bytes, at most ``limit`` or the file's size, or raise :class:`SourceError`."""
     with _opened(path) as archive:
         info = archive.getinfo(name)
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
@@ -437,17 +432,12 @@ def stored(origin: str, name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor
         raise SourceError(f"{origin}: tensor {name} has no usable strides")
     last = tensor.offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
     if prod(shape) and (last >= storage.count or prod(shape) > storage.count):
-        raise SourceError(
-            f"{origin}: tensor {name} of shape {list(shape)} does not lie in its storage of {storage.count:,} elements"
-        )
+        what = f"{origin}: tensor {name} of shape {list(shape)}"
+        raise SourceError(f"{what} does not lie in its storage of {storage.count:,} elements")
 
     def read() -> Array:
-        """Return the elements as a read-only view of the storage; bfloat16, which NumPy lacks, as float32."""
-        data = fetch(storage.key, storage.bytes)
-        if storage.dtype == "bf16":
-            flat = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-        else:
-            flat = np.frombuffer(data, storage.dtype)
+        """Return the elements as a read-only view of the storage."""
+        flat = elements(fetch(storage.key, storage.bytes), storage.dtype)
         steps = tuple(s * flat.itemsize for s in strides)
         return np.lib.stride_tricks.as_strided(flat[tensor.offset :], shape, steps, writeable=False)
 
