@@ -24,6 +24,10 @@ from lstmc.ops import Array, Input
 from lstmc.passes import Refs, rewrite
 
 BATCH = "N"  # as Caffe's own documents call the batch axis
+# examples: the batch axis is of any length. batches: one more axis in front. whole: the same in each batch.
+Form = Literal["examples", "batches", "whole"]
+Order = NDArray[np.int64]
+Data = Mapping[str, NDArray[Any]] | str | Path  # arrays by the names of inputs, or a file of them
 
 
 @dataclass(frozen=True)
@@ -81,15 +85,6 @@ def sizes_of_data(
     return {name: scope.size(Dim(name)) for name in scope.names}
 
 
-def axes_of(name: str, op: Input, declared: Mapping[str, Axes]) -> Axes:
-    """Return the axes of an input; for an input that tracing created, as numbers."""
-    return declared[name] if name in declared else Axes(tuple(map(str, op.shape)))
-
-
-# examples: the batch axis is of any length. batches: one more axis in front. whole: the same in each batch.
-Form = Literal["examples", "batches", "whole"]
-
-
 @dataclass(frozen=True)
 class InputArray:
     """An input that needs data, and its array."""
@@ -101,7 +96,7 @@ class InputArray:
 
     @property
     def form(self) -> Form | None:
-        """Return how the array holds examples: as the comments of ``Form`` say. Return None for another rank."""
+        """Return how the array holds examples, in the words of ``Form``; None for another rank."""
         more = self.array.ndim - len(self.op.shape)
         if more == 1:
             return "batches"
@@ -113,12 +108,6 @@ class InputArray:
         shape: tuple[int, ...] = self.array.shape
         return shape[0 if self.form == "batches" or self.axes.batch is None else self.axes.batch]
 
-    @property
-    def expected(self) -> str:
-        """The allowed shapes in words."""
-        whole = self.axes.text(self.op.shape)
-        return f"{self.axes.text(self.op.shape, 'examples')} or [batches, {whole[1:]}"
-
     def shape_problem(self) -> str | None:
         """Return the message for an array whose shape does not fit the input, or None."""
         shape = list(self.op.shape)
@@ -126,9 +115,11 @@ class InputArray:
             shape.insert(0, self.count)
         elif self.form == "examples" and self.axes.batch is not None:
             shape[self.axes.batch] = self.count
-        if self.form is None or self.array.shape != tuple(shape):
-            return f"wrong shape: {self.name} must be {self.expected}, found {list(self.array.shape)}"
-        return None
+        if self.form is not None and self.array.shape == tuple(shape):
+            return None
+        examples, one = self.axes.text(self.op.shape, "examples"), self.axes.text(self.op.shape)
+        expected = f"{examples} or [batches, {one[1:]}"
+        return f"wrong shape: {self.name} must be {expected}, found {list(self.array.shape)}"
 
 
 def form_problems(arrays: Iterable[InputArray]) -> Iterator[str]:
@@ -146,17 +137,14 @@ def form_problems(arrays: Iterable[InputArray]) -> Iterator[str]:
             yield "too few batches: found 0"
         elif form == "examples" and members and (count := members[0].count) < (size := batch_size(members[0])):
             name = members[0].axes.sizes[members[0].axes.batch or 0]
-            mend = f"make it smaller with {size_argument(name)}"
-            yield f"too few examples: found {count}, a batch has {name} = {size}: {mend}"
+            too_few = f"too few examples: found {count}, a batch has {name} = {size}"
+            yield f"{too_few}: make it smaller with {size_argument(name)}"
 
 
 def batch_size(array: InputArray) -> int:
     """Return the number of examples in a batch, as an input declares it."""
     assert array.axes.batch is not None
     return array.op.shape[array.axes.batch]
-
-
-Order = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -202,37 +190,25 @@ class Dataset:
             counts = " and ".join(str(len(part)) for part in parts)
             argument = Argument("test_split", f"{fraction:g}")
             raise DataError(f"{argument} makes {counts} {self.of}: a batch has {self.per_batch}")
-        train, test = (
-            replace(
-                self,
-                arrays=tuple(replace(one, array=_rows_of(one, part, whole_batch=False)) for one in self.arrays),
-                rows=len(part),
-            )
-            for part in parts
-        )
-        return train, test
+        return self._part(parts[0]), self._part(parts[1])
 
-
-def needed_inputs(graph: Graph, declared: Mapping[str, Axes]) -> dict[str, tuple[Input, Axes]]:
-    """Return the inputs of a graph that need data: neither filled by the net nor carried from an output."""
-    carried = graph.carried()
-    return {
-        node.name: (node.op, axes_of(node.name, node.op, declared))
-        for node in graph
-        if isinstance(node.op, Input) and node.op.fill is None and node.name not in carried
-    }
+    def _part(self, rows: Order) -> Dataset:
+        arrays = tuple(replace(one, array=_rows_of(one, rows, whole_batch=False)) for one in self.arrays)
+        return replace(self, arrays=arrays, rows=len(rows))
 
 
 def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str, AnyArray], source: str) -> Dataset:
     """Return the dataset of a graph; ``source`` names the arrays in errors, ``declared`` is from :func:`batch_axes`.
     Raises DataError with every problem at once: arrays that are missing, extra, of another shape, not numbers, not
     finite, or outside of the domains of the ops that read them."""
-    needed = needed_inputs(graph, declared)
-    filled = [node.name for node in graph if isinstance(node.op, Input)]
+    inputs = {node.name: node.op for node in graph if isinstance(node.op, Input)}
     carried = {name: f": it takes the value of {output.name}" for name, output in graph.carried().items()}
+    unfilled = {name: op for name, op in inputs.items() if op.fill is None and name not in carried}
+    # the axes of an input that tracing created are numbers
+    needed = {name: (op, declared.get(name, Axes(tuple(map(str, op.shape))))) for name, op in unfilled.items()}
     present = [InputArray(name, op, axes, arrays[name]) for name, (op, axes) in needed.items() if name in arrays]
     expected = {name: axes.text(op.shape, "examples") for name, (op, axes) in needed.items()}
-    why_extra = {**dict.fromkeys(filled, ": the net fills it"), **carried}
+    why_extra = {**dict.fromkeys(inputs, ": the net fills it"), **carried}
     problems = wrong_names(expected, {name: array.shape for name, array in arrays.items()}, why_extra=why_extra)
     shapes = {one.name: one.shape_problem() for one in present}
     fitting = [one for one in present if shapes[one.name] is None]
@@ -243,16 +219,13 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
     problems += filter(None, (value_problem(one.name, one.array, one.op.values) for one in read))
     if problems:
         if any(shapes.values()) and all(one.axes.batch is None for one in present):
-            problems.append(
-                f"no input of {graph.name} has an axis that counts examples, as {BATCH} = dims('{BATCH}') is"
-            )
+            example = f"as {BATCH} = dims('{BATCH}') is"
+            problems.append(f"no input of {graph.name} has an axis that counts examples, {example}")
         raise DataError(f"{source} does not fit {graph.name}", notes=problems)
     present = [replace(one, array=np.asarray(one.array)) for one in present]
     for one in present:
-        if one.form == "batches":
-            return Dataset(tuple(present), one.count, 1, "batches")
-        if one.form == "examples":
-            return Dataset(tuple(present), one.count, batch_size(one), "examples")
+        if one.form in ("batches", "examples"):
+            return Dataset(tuple(present), one.count, 1 if one.form == "batches" else batch_size(one), one.form)
     return Dataset(tuple(present), 1, 1, "batches")
 
 
@@ -286,7 +259,6 @@ class _Epochs:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the data and their order."""
         return hashlib.sha256(f"{self.dataset.fingerprint} {self.seed} {self.shuffle}".encode()).hexdigest()
 
     def _epoch(self, number: int) -> Order:
@@ -295,9 +267,6 @@ class _Epochs:
             self.orders = {n: order for n, order in self.orders.items() if abs(n - number) == 1}
             self.orders[number] = _order(self.dataset.rows, [self.seed, number], self.shuffle)
         return self.orders[number]
-
-
-Data = Mapping[str, NDArray[Any]] | str | Path  # arrays by the names of inputs, or a file of them
 
 
 @dataclass(frozen=True)
@@ -311,7 +280,6 @@ class RunData:
 
 
 def data_name(data: Data, otherwise: str) -> str:
-    """Return the name of data in errors and records: the file, or ``otherwise``."""
     return str(data) if isinstance(data, str | Path) else otherwise
 
 
@@ -330,11 +298,10 @@ def run_data(
     it is fed. If states are carried from batch to batch, nothing is shuffled, and every place in a batch continues in
     the next batch, so examples must fill whole batches."""
     if test_data is not None and test_split is not None:
-        both = Argument("test_data"), Argument("test_split")
-        raise DataError(f"{both[0]} and {both[1]} both say what to score on: expected one of them")
+        both = f"{Argument('test_data')} and {Argument('test_split')} both"
+        raise DataError(f"{both} say what to score on: expected one of them")
     if test_split is not None and not 0 < test_split < 1:
-        argument = Argument("test_split")
-        raise DataError(f"{argument} takes a part between 0 and 1, found {test_split:g}")
+        raise DataError(f"{Argument('test_split')} takes a part between 0 and 1, found {test_split:g}")
     carried = list(graph.carried())
     shuffle = shuffle and not carried
     arrays = read_data(data) if arrays is None else arrays
@@ -353,7 +320,6 @@ def run_data(
 
 
 def read_data(data: Data) -> Mapping[str, AnyArray]:
-    """Return the arrays of some data by name; elements of a file are read on access."""
     return read_arrays(Path(data)) if isinstance(data, str | Path) else data
 
 

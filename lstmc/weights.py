@@ -51,8 +51,7 @@ def random_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
     """
     drawn = {}
     for name, op in parameters(graph).items():
-        rng = named_rng(seed, f"check of {name}")
-        values = _check_values(op, rng)
+        values = _check_values(op, named_rng(seed, f"check of {name}"))
         drawn[name] = values if op.fixed else values.astype(np.float32)
     return drawn
 
@@ -66,9 +65,8 @@ def _check_values(op: Param, rng: np.random.Generator) -> Array:
     normal: Array = rng.normal(0, 0.5, op.shape)
     if isinstance(fill, Constant | Values):
         return np.where(declared == 0, normal, declared * rng.uniform(0.7, 1.3, op.shape))
-    about_zero = fill.min < 0 < fill.max if isinstance(fill, Uniform) else getattr(fill, "mean", 0) == 0
-    if not about_zero:
-        return declared
+    if not (fill.min < 0 < fill.max if isinstance(fill, Uniform) else getattr(fill, "mean", 0) == 0):
+        return declared  # not about zero
     return normal if len(op.shape) == 1 else rng.normal(0, (op.shape[0] / prod(op.shape)) ** 0.5, op.shape)
 
 

@@ -27,6 +27,21 @@ from lstmc.process import memory
 from lstmc.text import did_you_mean
 
 COPIES = 3  # that are made of an array while it is checked and converted
+NPZ = "an .npz file of named arrays"
+SUFFIX = ".npy"
+MOST_HEADER = 16384  # bytes; NumPy reads headers of at most 10000
+CHUNK = 1 << 20  # bytes that are unpacked at a time
+_SINGLE = np.lib.format.MAGIC_PREFIX
+# what zipfile, its codecs and NumPy raise for a damaged file, whichever part of it is damaged
+_DAMAGED = (
+    *(ValueError, EOFError, RuntimeError, TypeError, SyntaxError, OverflowError, KeyError, IndexError, AttributeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, TokenError),
+)
+EXPECTED = "an .npz or HDF5 file of named arrays"
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# what h5py raises for a damaged file, whichever part of it is damaged; SystemError where it was visiting
+DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, SystemError)
+SAVE = "write the arrays by their names with NumPy, as np.savez('data.npz', X=X, label=label)"
 
 
 @dataclass(frozen=True)
@@ -134,18 +149,6 @@ def wrong_names(
     ]
 
 
-NPZ = "an .npz file of named arrays"
-SUFFIX = ".npy"
-MOST_HEADER = 16384  # bytes; NumPy reads headers of at most 10000
-CHUNK = 1 << 20  # bytes that are unpacked at a time
-_SINGLE = np.lib.format.MAGIC_PREFIX
-# what zipfile, its codecs and NumPy raise for a damaged file, whichever part of it is damaged
-_DAMAGED = (
-    *(ValueError, EOFError, RuntimeError, TypeError, SyntaxError, OverflowError, KeyError, IndexError, AttributeError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, TokenError),
-)
-
-
 def read_npz(path: Path, error: type[LstmcError], expected: str = NPZ) -> dict[str, StoredArray]:
     """Return every array of an ``.npz`` file by name; the elements are read on access. Raises ``error`` for a file that
     is missing, damaged or of another kind, and for elements that are Python objects, whose reading would run code."""
@@ -171,21 +174,17 @@ def _stored_array(
     """Return an array of an ``.npz`` file, with shape and type from its header. The elements are read on access."""
     with archive.open(member) as packed:
         start = io.BytesIO(packed.read(MOST_HEADER))
-    if np.lib.format.read_magic(start) == (1, 0):
-        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(start)
-    else:
-        start.seek(0)
-        if np.lib.format.read_magic(start) != (2, 0):
-            raise error(f"{path}: {name} has a header that is not of version 1 or 2 of NumPy's format")
-        shape, by_columns, dtype = np.lib.format.read_array_header_2_0(start)
+    version = np.lib.format.read_magic(start)
+    if version not in ((1, 0), (2, 0)):
+        raise error(f"{path}: {name} has a header that is not of version 1 or 2 of NumPy's format")
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = read_header(start)
     if dtype.hasobject:
         raise error(f"{path}: {name} holds Python objects: expected numbers")
     offset, count = start.tell(), prod(shape)
     if any(size < 0 for size in shape) or member.file_size != offset + count * dtype.itemsize:
-        raise error(
-            f"{path}: {name} has {member.file_size - offset} bytes of elements, which do not fit the shape"
-            f" {list(shape)}"
-        )
+        size = member.file_size - offset
+        raise error(f"{path}: {name} has {size} bytes of elements, which do not fit the shape {list(shape)}")
 
     def read() -> NDArray[Any]:
         """Return the elements, unpacked piece by piece. At the end the archive's checksum is compared."""
@@ -226,14 +225,6 @@ def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
                 np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(array))
                 member.write(array.reshape(-1).view(np.uint8).data)  # write_array would copy 16 MiB at a time
     return content.getvalue()
-
-
-EXPECTED = "an .npz or HDF5 file of named arrays"
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# what h5py raises for a damaged file, whichever part of it is damaged; SystemError where it was visiting
-DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, SystemError)
-
-SAVE = "write the arrays by their names with NumPy, as np.savez('data.npz', X=X, label=label)"
 
 
 def read_arrays(path: Path) -> dict[str, StoredArray]:
@@ -315,9 +306,8 @@ def h5py_package() -> Any:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open an HDF5 file for the duration of the block. Raise DataError if the file is damaged."""
-    h5py = h5py_package()
     try:
-        with h5py.File(regular(path), "r") as file:
+        with h5py_package().File(regular(path), "r") as file:
             yield file
     except DAMAGED:
         raise DataError(f"{path}: an HDF5 file that is damaged or not whole") from None

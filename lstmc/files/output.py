@@ -18,6 +18,9 @@ from lstmc.errors import BackendError, OutputError
 
 # What a file is to have: its bytes, or where these are many, what writes them into an empty file of that path.
 Content = bytes | Callable[[Path], None]
+PREVIOUS = "previous"
+OWN_CACHE = "or set XDG_CACHE_HOME to a folder of your own"
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
@@ -58,9 +61,6 @@ def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
     return [folder / name for name in files]
 
 
-PREVIOUS = "previous"
-
-
 def set_aside(folder: Path, names: Iterable[str]) -> Path:
     """Move the files of these names from ``folder`` into ``folder/previous/N``, with the first free N; return it. The
     files are moved in order: until the last file is moved, the set counts as not moved. Raises OutputError."""
@@ -91,10 +91,6 @@ def _write_into(folder: Path | None, name: str, content: Content) -> str:
         Path(temporary).unlink(missing_ok=True)
         raise
     return temporary
-
-
-OWN_CACHE = "or set XDG_CACHE_HOME to a folder of your own"
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def private_folder(folder: Path) -> Path:

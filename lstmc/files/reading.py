@@ -12,6 +12,8 @@ from pathlib import Path
 from lstmc.errors import LstmcError
 from lstmc.process import memory
 
+FEW = 2**24  # bytes; there is always the memory for so many
+
 
 def regular(path: Path) -> Path:
     """Return the path of a regular file. Raises OSError for others, as a device or a pipe, which may have no end."""
@@ -24,9 +26,6 @@ def regular(path: Path) -> Path:
     if not stat.S_ISREG(mode):
         raise OSError(EINVAL, "expected a file, found a device or a pipe", str(path))
     return path
-
-
-FEW = 2**24  # bytes; there is always the memory for so many
 
 
 def read_file(path: Path) -> bytes:

@@ -22,7 +22,7 @@ CONNECT_SECONDS = 10.0
 STOP_SECONDS = 60.0  # that jobs have to come to an end when nobody wants their results any more
 ANSWER_SECONDS = 5.0  # within which a worker that is not stopped answers, whatever its job does
 LOOK_SECONDS = 0.1  # between two looks for ended jobs
-SCHEDULER = "scheduler"
+CONTINUE = "finished points are kept: run the command again to continue"
 NO_PAGES: dict[str, list[str]] = {f"distributed.{server}.http.routes": [] for server in ("scheduler", "worker")}
 
 
@@ -70,12 +70,10 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        """The number of jobs that have not ended."""
         return len(self._futures)
 
     @property
     def workers(self) -> int:
-        """The number of jobs that can run at a time."""
         return sum(self._client.nthreads().values())
 
     def submit(self, function: Callable[[Any], Any], argument: object, name: str) -> None:
@@ -89,9 +87,7 @@ class Pool:
         until = time.monotonic() + seconds
         while True:
             if self._client.status != "running":
-                raise SweepError(
-                    f"{self._where} has ended; finished points are kept: run the command again to continue"
-                )
+                raise SweepError(f"{self._where} has ended; {CONTINUE}")
             done = [name for name, future in self._futures.items() if future.done()]
             if done or time.monotonic() >= until:
                 return [_ended(name, self._futures.pop(name)) for name in done]
@@ -174,11 +170,10 @@ def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[P
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors of lstmc report its failures
     if scheduler is None:
         need("cryptography", "The encryption of Dask", "sweep", SweepError)
-        count = workers or len(os.sched_getaffinity(0))
         with (
             need("dask.config", "Dask", "sweep", SweepError).set(NO_PAGES),
             distributed.LocalCluster(
-                n_workers=count,
+                n_workers=workers or len(os.sched_getaffinity(0)),
                 threads_per_worker=1,
                 processes=True,
                 security=distributed.Security.temporary(),
@@ -197,7 +192,7 @@ def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[P
         client = _client(distributed, scheduler)
     except (OSError, ValueError) as error:
         raise SweepError(
-            f"{Argument(SCHEDULER, scheduler)}: expected the address of a Dask scheduler, as tcp://HOST:8786, found"
+            f"{Argument('scheduler', scheduler)}: expected the address of a Dask scheduler, as tcp://HOST:8786, found"
             f" none that answers ({error})"
         ) from None
     with client:
@@ -229,4 +224,4 @@ def _stopped(workers: Pool) -> Iterator[Pool]:
         workers.stop()
         raise
     if workers.waiting and (problems := workers.stop()):
-        raise SweepError(f"{'; '.join(problems)}; finished points are kept: run the command again to continue")
+        raise SweepError(f"{'; '.join(problems)}; {CONTINUE}")

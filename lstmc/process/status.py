@@ -12,6 +12,12 @@ from typing import TypeVar
 T = TypeVar("T")
 Listener = Callable[[str], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+# Where launchers say how many processes they have started, for all programs alike.
+SIZES = (
+    "OMPI_COMM_WORLD_SIZE",  # Open MPI's mpirun
+    "PMI_SIZE",  # the mpiexec of MPICH and its kin; srun --mpi=pmi2
+    "SLURM_STEP_NUM_TASKS",  # srun
+)
 
 
 def report_activity(what: str) -> None:
@@ -57,14 +63,6 @@ def gc_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-# Where launchers say how many processes they have started, for all programs alike.
-SIZES = (
-    "OMPI_COMM_WORLD_SIZE",  # Open MPI's mpirun
-    "PMI_SIZE",  # the mpiexec of MPICH and its kin; srun --mpi=pmi2
-    "SLURM_STEP_NUM_TASKS",  # srun
-)
 
 
 def launched_processes() -> int:

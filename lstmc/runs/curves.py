@@ -63,7 +63,7 @@ def runs_figure(runs: Mapping[str, Sequence[Record]], kinds: Mapping[str, tuple[
     colors = dict(kinds.values()) if kinds else palette(entries.values())
     lines = [] if single else _entries(colors, any("loss" in run_scores for run_scores in scores.values()))
     labels = [wrap(str(line.get_label()), WIDTH - HANDLE) for line in lines]
-    columns = 3 if single else _columns(labels)
+    columns = 3 if single else max(1, min(4, int(WIDTH / (max(map(text_width, labels)) + HANDLE))))
     rows = -(-len(labels) // columns) * max((label.count("\n") + 1 for label in labels), default=1)
     heights = [LOSS_HEIGHT, *[SCORE_HEIGHT] * len(panels)]
     figure = Figure(figsize=(WIDTH, sum(heights) + LEGEND_LINE * rows), layout="constrained")
@@ -108,14 +108,9 @@ def _entries(colors: Mapping[str, str], tested: bool) -> list[Line2D]:
     """Return the legend of several runs: a line for each entry, one for training and, if ``tested``, one for tests."""
     lines = [Line2D([], [], color=color, label=entry) for entry, color in colors.items()]
     lines.append(Line2D([], [], color="0.4", label="training loss, smoothed"))
-    return [*lines, Line2D([], [], color="0.4", linestyle="--", marker="o", markersize=3, label="test loss")][
-        : None if tested else -1
-    ]
-
-
-def _columns(labels: Sequence[str]) -> int:
-    longest = max(map(text_width, labels))
-    return max(1, min(4, int(WIDTH / (longest + HANDLE))))
+    if tested:
+        lines.append(Line2D([], [], color="0.4", linestyle="--", marker="o", markersize=3, label="test loss"))
+    return lines
 
 
 def text_width(text: str) -> float:

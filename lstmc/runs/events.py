@@ -19,6 +19,9 @@ from lstmc.plugins import need
 from lstmc.runs.metrics import CurveDrawing, Metrics
 from lstmc.version import __version__
 
+FOLDER = "tensorboard"
+RECORD = "command.json"
+
 
 @dataclass(frozen=True)
 class Started:
@@ -39,8 +42,8 @@ class Started:
         batches = f" in batches of {self.per_batch}" if self.of == "examples" else ""
         order = "shuffled" if self.shuffled else "in order"
         epochs = f"{self.iterations * self.per_batch / self.rows:.3g}"
-        first_line = f"training on {self.rows} {self.of}{batches}, {order}: {self.iterations} iterations,"
-        first_line += f" {epochs} epoch{'s' if epochs != '1' else ''}"
+        epochs += " epochs" if epochs != "1" else " epoch"
+        first_line = f"training on {self.rows} {self.of}{batches}, {order}: {self.iterations} iterations, {epochs}"
         if self.test_rows is None:
             return first_line
         left_out = self.test_rows % self.test_per_batch
@@ -87,21 +90,18 @@ class Saved:
 Event = Started | Updated | Scored | Saved
 Progress = Callable[[Event], object]
 
-Clock = Callable[[], float]
-
 
 class Recorder:
     """The :class:`~lstmc.backend.compiled.TrainingCallbacks` that put every update and test into the metrics, draw the
     loss curve for each snapshot, and report all of them to ``progress``."""
 
     def __init__(
-        self, metrics: Metrics, drawing: CurveDrawing, progress: Progress, clock: Clock = time.monotonic
+        self, metrics: Metrics, drawing: CurveDrawing, progress: Progress, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._metrics, self._drawing, self._progress, self._clock = metrics, drawing, progress, clock
         self._start = self._last = clock()
 
     def stepped(self, iteration: int, loss: float, rate: float) -> None:
-        """Record an update and report it, with the seconds since the previous update."""
         now = self._clock()
         seconds, self._last = now - self._last, now
         self._metrics.train(iteration, loss, rate, now - self._start)
@@ -116,9 +116,6 @@ class Recorder:
         self._drawing.start()
         self._progress(Saved(iteration, snapshot))
         self._last = self._clock()
-
-
-FOLDER = "tensorboard"
 
 
 class EventFiles:
@@ -149,9 +146,6 @@ class EventFiles:
             self._writer.add_scalar(name, value, iteration)
 
 
-RECORD = "command.json"
-
-
 def about_data(data: Dataset, name: str) -> dict[str, Any]:
     """Return the description of data: the file, the number of examples or batches, and a hash."""
     return {"file": name, data.of: data.rows, "sha256": data.fingerprint}
@@ -169,5 +163,4 @@ def record(command: str, settings: object, **facts: Any) -> dict[str, Any]:
 
 
 def record_file(facts: dict[str, Any]) -> dict[str, bytes]:
-    """Return the record of a run as a file's name and content."""
     return {RECORD: (json.dumps(facts, indent=2, default=str) + "\n").encode()}

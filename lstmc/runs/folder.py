@@ -27,6 +27,10 @@ KEPT = 3
 HASH = "sha256"
 
 T = TypeVar("T")
+RUN = "run.json"
+LOCK = ".lock"
+SNAPSHOTS = "snapshots"
+WEIGHTS = "weights.npz"
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def write_snapshot(
         clean(folder)
         staged.mkdir()
         for name, content in {**files, ABOUT: _description(iteration, files, about)}.items():
-            _write_snapshot(staged / name, content)
+            _write_flushed(staged / name, content)
         _sync(staged)
         read(staged)
         if final.exists():  # it is damaged, and the run continued from an older snapshot
@@ -110,21 +114,12 @@ def _remove_old(folder: Path, iteration: int) -> None:
     """Remove earlier snapshots that are damaged, and those beyond the last ``KEPT``."""
     kept = 1
     for path in _snapshot_folders(folder):
-        if int(path.name) >= iteration:
-            continue
-        if kept < KEPT and _is_whole(path):
-            kept += 1
-        else:
+        if int(path.name) < iteration:
+            with suppress(TrainingError):
+                if kept < KEPT and read_about(path, Description):
+                    kept += 1
+                    continue
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_whole(path: Path) -> bool:
-    """Return whether a snapshot has all its files, undamaged."""
-    try:
-        read_about(path, Description)
-    except TrainingError:
-        return False
-    return True
 
 
 def _description(iteration: int, files: Mapping[str, bytes], about: Mapping[str, Any]) -> bytes:
@@ -158,8 +153,7 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _write_snapshot(path: Path, content: bytes) -> None:
-    """Write a file and flush it to the disk."""
+def _write_flushed(path: Path, content: bytes) -> None:
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -173,12 +167,6 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-RUN = "run.json"
-LOCK = ".lock"
-SNAPSHOTS = "snapshots"
-WEIGHTS = "weights.npz"
 
 
 @dataclass(frozen=True)
@@ -245,13 +233,11 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool) -
         elif has_snapshot:
             raise TrainingError(f"{folder} has a run already", mends=[Mend.RESUME, Mend.OVERWRITE, Mend.OTHER_FOLDER])
         elif os.path.exists(path):
-            raise TrainingError(
-                f"{folder} has a run that ended before its first snapshot", mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER]
-            )
+            mends = [Mend.OVERWRITE, Mend.OTHER_FOLDER]
+            raise TrainingError(f"{folder} has a run that ended before its first snapshot", mends=mends)
         _write(folder, identity)
         return
-    before = _earlier_identity(folder)
-    if differences := identity.differences(before):
+    if differences := identity.differences(_earlier_identity(folder)):
         raise TrainingError(
             f"cannot resume the run in {folder}: it was started with different settings",
             notes=(*differences, "use the settings and data that it was started with, or start a new run"),

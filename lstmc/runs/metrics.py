@@ -24,6 +24,12 @@ from lstmc.plugins import need
 METRICS = "metrics.jsonl"
 Record = dict[str, Any]
 Measured = Number | None  # None stands for what is not finite
+FIRST = 10  # losses with whose mean later losses are compared
+TIMES = 1e3  # a loss of so many times this mean diverges
+FORMATS = ("png", "svg", "pdf")  # of pictures
+PROGRAM = "lstmc.runs.metrics"  # this module, which draws CURVES
+CURVES = ("loss.png", "loss.svg")
+ROOT = Path(__file__).parents[2]  # where the package lstmc is
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,6 @@ class Metrics:
 
     @property
     def has_lines(self) -> bool:
-        """Whether this run has measured something."""
         return self._file is not None
 
     def close(self) -> None:
@@ -139,14 +144,11 @@ def _number(value: float) -> float | None:
     return value if isfinite(value) else None
 
 
-FIRST = 10
-TIMES = 1e3
-
-
 @dataclass
 class LossWatch:
     """A watch for divergence: a loss diverges when it is over 1000 times the larger of 1 and the mean of the first
-    losses. ``first`` holds the first losses, at most ten; before the tenth the mean is that of the losses so far."""
+    losses.
+    ``first`` holds the first losses, at most ten; before the tenth the mean is that of the losses so far."""
 
     first: list[float]
 
@@ -161,9 +163,6 @@ class LossWatch:
         if len(self.first) < FIRST:
             self.first.append(loss)
         return None
-
-
-FORMATS = ("png", "svg", "pdf")
 
 
 def plot_runs(folders: Sequence[Path], to: Path) -> Path:
@@ -189,11 +188,6 @@ def _names(folders: Sequence[Path]) -> dict[str, Path]:
         parent = os.path.commonpath(paths)
         short = [os.path.relpath(path, parent) for path in paths]
     return dict(zip(short, folders, strict=True))
-
-
-PROGRAM = "lstmc.runs.metrics"
-CURVES = ("loss.png", "loss.svg")  # what it writes
-ROOT = Path(__file__).parents[2]  # where the package lstmc is
 
 
 class CurveDrawing:
@@ -225,11 +219,10 @@ class CurveDrawing:
 
     def _metrics_state(self) -> tuple[int, int]:
         """Return the length and the time of the metrics' file, which change with each record."""
-        try:
+        with suppress(OSError):
             status = (self._folder / METRICS).stat()
-        except OSError:
-            return 0, 0
-        return status.st_size, status.st_mtime_ns
+            return status.st_size, status.st_mtime_ns
+        return 0, 0
 
     def _begin(self) -> subprocess.Popen[str]:
         """Start a process that draws the metrics."""

@@ -41,7 +41,6 @@ class Kind:
         return converted
 
     def read(self, text: str) -> Any:
-        """Return the value that a text denotes. Raises :class:`WrongValue`."""
         try:
             return self.take(self.parse(text))
         except WrongValue:
@@ -107,7 +106,6 @@ FILLED_IN = (
     *("net", "net_param", "train_net", "train_net_param", "test_net", "test_net_param", "train_state", "test_state"),
     *("snapshot_prefix", "snapshot_format", "snapshot_after_train", "solver_mode"),
 )
-RESET = "default"
 
 
 class SolverError(BackendError):
@@ -285,7 +283,7 @@ def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solve
             raise SolverError(f"{argument}: {name} is given twice")
         seen.add(name)
         explicit.pop(name, None)
-        if value != RESET:
+        if value != "default":
             try:
                 explicit[name] = SETTINGS[name].kind.read(value)
             except WrongValue as wrong:
@@ -293,8 +291,7 @@ def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solve
     try:
         return Solver(**explicit)
     except SolverError as error:
-        arguments = [Argument("solver", text) for text in texts]
-        after = " ".join(map(str, arguments))
+        after = " ".join(str(Argument("solver", text)) for text in texts)
         raise SolverError(f"{error.marked} (after {after})") from None
 
 

@@ -28,6 +28,7 @@ FREE = ("max_iter", "snapshot", "display", "average_loss", "test_iter", "test_in
 Arrays = Mapping[str, Array]
 # of parameters by name, and a batch: where the model first has a value that is not finite
 Locate = Callable[[Arrays, Arrays], NotFinite | None]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,8 @@ def train_by(
     be written. Both name the last snapshot."""
     identity = RunIdentity.from_net(engine.computation(), run.batches.fingerprint, update_settings(solver))
     with run_folder(run.folder, identity, run.resume, run.overwrite) as snapshots:
-        training = _Training(engine, solver, run, identity, snapshots, locate)
         try:
-            return training.run_to_end()
+            return _Training(engine, solver, run, identity, snapshots, locate).run_to_end()
         finally:
             with suppress(*engine.failures):
                 engine.end()
@@ -148,10 +148,9 @@ class _Training(Generic[State]):
     def __post_init__(self) -> None:
         """Begin at the last snapshot, if there is one."""
         clean(self.snapshots)
-        self.snapshot: Path | None = None
-        self.state: State | None = None
-        if saved := self.engine.saved(self.snapshots):
-            self.snapshot, self.state = saved
+        self.snapshot: Path | None
+        self.state: State | None
+        self.snapshot, self.state = self.engine.saved(self.snapshots) or (None, None)
         self.iteration = self.state.iteration if self.state else 0
         self.watch = LossWatch(list(self.state.first_losses) if self.state else [])
 
@@ -172,8 +171,8 @@ class _Training(Generic[State]):
                 self.save()
         assert self.state is not None
         assert self.snapshot is not None
-        ended: Literal["finished", "stopped"] = "finished" if self.iteration >= self.solver.max_iter else "stopped"
-        return TrainedNet(self.iteration, ended, self.state.blobs, self.snapshot)
+        finished = self.iteration >= self.solver.max_iter
+        return TrainedNet(self.iteration, "finished" if finished else "stopped", self.state.blobs, self.snapshot)
 
     def step(self) -> None:
         """Make one update. Raise TrainingError, with advice, if the loss diverges or a parameter is not finite."""
@@ -220,7 +219,8 @@ class _Training(Generic[State]):
         """Return a batch as float32 arrays. Raises :class:`TrainingError` if it does not fit the net's inputs."""
         fed = self.engine.fed
         if set(arrays) != set(fed):
-            raise TrainingError(f"{title}: expected {_joined(fed)}, found {_joined(arrays)}")
+            expected, found = (", ".join(sorted(names)) or "nothing" for names in (fed, arrays))
+            raise TrainingError(f"{title}: expected {expected}, found {found}")
         for name, array in arrays.items():
             if tuple(array.shape) != tuple(fed[name]):
                 raise TrainingError(f"{title}: expected {name} of shape {list(fed[name])}, found {list(array.shape)}")
@@ -231,10 +231,9 @@ class _Training(Generic[State]):
         try:
             return request()
         except self.engine.failures as error:
-            where = f"training {self.engine.name} after iteration {self.iteration}"
-            raise TrainingError(
-                f"{where}: {error.marked}", notes=(*error.marked_notes, self.last_good()), mends=[Mend.RESUME]
-            ) from error
+            message = f"training {self.engine.name} after iteration {self.iteration}: {error.marked}"
+            notes = (*error.marked_notes, self.last_good())
+            raise TrainingError(message, notes=notes, mends=[Mend.RESUME]) from error
 
     def stopped(self, message: str, batches: Sequence[Arrays] = (), at: NotFinite | None = None) -> LstmcError:
         """Return the error for a run that would fail again in the same way, without advice to resume."""
@@ -253,9 +252,6 @@ class _Training(Generic[State]):
         if self.snapshot is None or self.state is None:
             return "there is no snapshot yet"
         return f"the last good snapshot is of iteration {self.state.iteration}: {self.snapshot}"
-
-
-Result = TypeVar("Result")
 
 
 def not_finite_in(model: Graph, batch: Arrays, weights: Arrays) -> NotFinite | None:
@@ -279,7 +275,3 @@ def training_advice(solver: Solver, batches: Sequence[Arrays], at: NotFinite | N
 
 def _due(iteration: int, interval: int) -> bool:
     return interval > 0 and iteration % interval == 0
-
-
-def _joined(names: Any) -> str:
-    return ", ".join(sorted(names)) or "nothing"

@@ -4,6 +4,7 @@ extra and is slow to import, so this module is imported by :func:`lstmc.plugins.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -29,12 +30,9 @@ def pictures(rows: Sequence[Row], goal: Goal, runs: Path) -> dict[str, bytes]:
     curves = {row.name: read_metrics(runs / row.name / METRICS) for row in scored[:MOST_CURVES]}
     if any(curves.values()):
         kind, colors = _colors(scored)
-        kinds = (
-            {row.name: (f"{kind}={row.point[kind]}", colors[row.point[kind]]) for row in scored[:MOST_CURVES]}
-            if colors
-            else None
-        )
-        files[CURVES] = figure_files(curves, ["png"], kinds)["png"]
+        words = {row.name: row.point[kind] for row in scored[:MOST_CURVES]} if colors else {}
+        kinds = {name: (f"{kind}={word}", colors[word]) for name, word in words.items()}
+        files[CURVES] = figure_files(curves, ["png"], kinds or None)["png"]
     return files
 
 
@@ -49,13 +47,10 @@ def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
         places, ticks = _places([row.point[name] for row in rows], axes)
         for row, place in zip(rows, places, strict=True):
             color = colors.get(row.point.get(kind, ""), "C0")
-            filled = color if row.state == "finished" else "none"
-            axes.plot(
-                [place], [row.scores.get(goal.score)], "o", markerfacecolor=filled, markeredgecolor=color, clip_on=False
-            )
+            point = partial(axes.plot, [place], [row.scores.get(goal.score)], "o", clip_on=False)
+            point(markerfacecolor=color if row.state == "finished" else "none", markeredgecolor=color)
             if row is best:
-                ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": "black"}
-                axes.plot([place], [row.scores.get(goal.score)], "o", clip_on=False, **ring)
+                point(markersize=12, markerfacecolor="none", markeredgecolor="black")
         if ticks:
             axes.set_xticks(range(len(ticks)), ticks, rotation=30 if max(map(len, ticks)) > 6 else 0)
             axes.set_xlim(-0.5, len(ticks) - 0.5)
@@ -63,9 +58,8 @@ def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
     figure.axes[0].set_ylabel(goal.score)
     figure.suptitle(wrap(f"{goal}: {best.name}" if best else str(goal), figure.get_figwidth() - 0.2), fontsize=9)
     if colors and len(names) > 1:
-        handles = [
-            Line2D([], [], linestyle="", marker="o", color=color, label=value) for value, color in colors.items()
-        ]
+        mark = partial(Line2D, [], [], linestyle="", marker="o")
+        handles = [mark(color=color, label=value) for value, color in colors.items()]
         figure.legend(handles=handles, loc="outside right center", frameon=False, title=kind)
     return figure
 
@@ -81,8 +75,7 @@ def _colors(rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
 
 def _places(values: Sequence[str], axes: Axes) -> tuple[list[float], list[str]]:
     """Return positions of values on an axis (words are side by side), and the labels of its ticks, none for numbers."""
-    numbers = [number(value) for value in values]
-    numeric = [value for value in numbers if value is not None]
+    numeric = [value for value in map(number, values) if value is not None]
     if len(numeric) < len(values):
         ticks = list(dict.fromkeys(sorted(values)))
         return [float(ticks.index(value)) for value in values], ticks

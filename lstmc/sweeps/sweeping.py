@@ -21,26 +21,9 @@ from lstmc.files.reading import reading, regular
 from lstmc.plugins import need
 from lstmc.process.pool import Pool, pool
 from lstmc.runs.metrics import METRICS, read_metrics
+from lstmc.sweeps import trials
 from lstmc.sweeps.task import Task, Training, train_point, updates_of
-from lstmc.sweeps.trials import (
-    CURVES,
-    RESULTS,
-    SCORES,
-    SUMMARY,
-    Goal,
-    Outcome,
-    Row,
-    Space,
-    best_row,
-    budgets,
-    last_scores,
-    over_seeds,
-    rank_rows,
-    read_outcome,
-    results_csv,
-    summary_csv,
-    survivors,
-)
+from lstmc.sweeps.trials import Goal, Outcome, Row, Space, best_row, rank_rows
 
 __all__ = ["Search", "SweepRun", "Swept", "sweep", "sweep_model"]
 
@@ -49,7 +32,10 @@ POINTS = "points"
 LOCK = ".lock"
 BEST = "best"
 BEGIN = (Mend.OVERWRITE, Mend.OTHER_FOLDER)
-LEFT = (RESULTS, SUMMARY, SCORES, CURVES, BEST, POINTS, SWEEP)  # all that a sweep leaves
+LEFT = (trials.RESULTS, trials.SUMMARY, trials.SCORES, trials.CURVES, BEST, POINTS, SWEEP)  # all that a sweep leaves
+TRIES = 3  # of a point whose run is interrupted again and again
+SECONDS = 0.5  # between two looks at the runs
+Watch = Callable[[Sequence[Row]], object]
 
 
 @dataclass(frozen=True)
@@ -70,9 +56,8 @@ class Definition:
             for name, value in self.training.items()
             if before.training.get(name) != value
         ]
-        lines += [
-            f"{name} has changed" for name, digest in self.files.items() if before.files.get(name, digest) != digest
-        ]
+        changed = [name for name, digest in self.files.items() if before.files.get(name, digest) != digest]
+        lines += [f"{name} has changed" for name in changed]
         lines += ["the points are others"] if self.points != before.points else []
         for name in ("halving", "goal") if self.halving is not None else ("halving",):
             now, then = getattr(self, name), getattr(before, name)
@@ -129,12 +114,6 @@ def _write_definition(folder: Path, definition: Definition) -> None:
 def _file_digest(path: Path) -> str:
     with reading(path, SweepError), regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-TRIES = 3  # of a point whose run is interrupted again and again
-SECONDS = 0.5  # between two looks at the runs
-
-Watch = Callable[[Sequence[Row]], object]
 
 
 @dataclass(frozen=True)
@@ -237,18 +216,11 @@ def sweep_model(
 ) -> Swept:
     """Train a model at every point of a space: :func:`sweep` with most of its keywords as objects. Test data are a
     file, and settings of the solver are texts: workers on other machines read them."""
-    training = Training(
-        _absolute_model(model),
-        _absolute(data),
-        dict(model_options or {}),
-        run.tensorboard,
-        **{
-            **vars(options),
-            "test_data": None if options.test_data is None else _absolute(cast("str | Path", options.test_data)),
-            "solver": tuple(cast("Sequence[str]", options.solver or ())),
-            "backend": backend_of(options.backend, options.target).name,
-        },
-    )
+    test_data = None if options.test_data is None else _absolute(cast("str | Path", options.test_data))
+    solver = tuple(cast("Sequence[str]", options.solver or ()))
+    backend = backend_of(options.backend, options.target).name
+    given = {**vars(options), "test_data": test_data, "solver": solver, "backend": backend}
+    training = Training(_absolute_model(model), _absolute(data), dict(model_options or {}), run.tensorboard, **given)
     halving = search.halving
     if halving is not None and halving < 2:
         raise SweepError(f"halving: expected an integer from 2 on, found {halving}")
@@ -260,13 +232,9 @@ def sweep_model(
     drawing = need("lstmc.sweeps.drawing", "matplotlib", "sweep", SweepError)  # before anything is trained
     files = [training.model.rpartition(":")[0], training.data, *([training.test_data] if training.test_data else [])]
     settings = {name: value for name, value in asdict(training).items() if name != "tensorboard"}
-    definition = Definition(
-        json.loads(json.dumps(settings)),
-        {name: _file_digest(Path(name)) for name in files},
-        {name: dict(point) for name, point in points.items()},
-        halving,
-        str(search.goal),
-    )
+    hashes = {name: _file_digest(Path(name)) for name in files}
+    named = {name: dict(point) for name, point in points.items()}
+    definition = Definition(json.loads(json.dumps(settings)), hashes, named, halving, str(search.goal))
     folder = Path(run.out).absolute()
     with sweep_folder(folder, definition, run.overwrite) as runs, pool(run.scheduler, run.workers) as workers:
         state = _Sweep(training, rows, runs, search.goal, run, workers, drawing)
@@ -298,12 +266,12 @@ class _Sweep:
     def halve(self, updates: int, factor: int) -> None:
         """Train all points to a small budget, then one of ``factor`` points, the best, to each larger budget."""
         names = list(self.rows)
-        for budget in budgets(len(names), updates, factor):
+        for budget in trials.budgets(len(names), updates, factor):
             self.train(names, dict.fromkeys(names, budget))
             if self.stopped:
                 return
             if budget < updates:
-                going_on = set(survivors([self.rows[name] for name in names], factor, self.goal))
+                going_on = set(trials.survivors([self.rows[name] for name in names], factor, self.goal))
                 for name in names:
                     if name not in going_on and self.rows[name].state == "finished":
                         self.rows[name] = replace(self.rows[name], state="dropped")
@@ -313,7 +281,7 @@ class _Sweep:
         """Train points to their budgets, unless trained or failed before; interrupted ones at most ``TRIES`` times."""
         tries = dict.fromkeys(names, 0)
         for name in names:
-            if outcome := read_outcome(self.runs / name, budget[name]):
+            if outcome := trials.read_outcome(self.runs / name, budget[name]):
                 self.note(name, outcome)
             else:
                 self.rows[name] = replace(self.rows[name], state="waiting")
@@ -332,36 +300,28 @@ class _Sweep:
         self.pool.submit(train_point, Task(self.training, self.rows[name].point, str(self.runs / name), budget), name)
 
     def note(self, name: str, outcome: Outcome) -> None:
-        """Enter the outcome of a point's run in the point's row."""
         state = "finished" if not outcome.reason else "failed" if outcome.final else "interrupted"
-        self.rows[name] = replace(
-            self.rows[name],
-            state=state,  # type: ignore[arg-type]  # one of the words above
-            iteration=outcome.iteration,
-            scores=outcome.scores,
-            reason=outcome.reason,
-            costs=outcome.costs,
-        )
+        facts = {key: getattr(outcome, key) for key in ("iteration", "scores", "reason", "costs")}
+        self.rows[name] = replace(self.rows[name], **{"state": state, **facts})
 
     def look(self, names: Sequence[str]) -> None:
         """Update the rows of running points from their metrics, and report all rows to ``watch``."""
         if self.run.watch is None:
             return
         for name in names:
-            path = self.runs / name / METRICS
-            if self.rows[name].state in ("waiting", "running") and path.exists():
-                records = read_metrics(path)
-                if records:
-                    now = {"iteration": records[-1]["iteration"], "scores": last_scores(records)}
-                    self.rows[name] = replace(self.rows[name], state="running", **now)
+            running = self.rows[name].state in ("waiting", "running")
+            if running and (records := read_metrics(self.runs / name / METRICS)):
+                now = {"iteration": records[-1]["iteration"], "scores": trials.last_scores(records)}
+                self.rows[name] = replace(self.rows[name], state="running", **now)
         self.run.watch(rank_rows(self.rows.values(), self.goal))
 
     def write(self, folder: Path) -> tuple[Path, ...]:
         """Write the tables and pictures of all points, and the link to the best run. Return the written paths."""
         rows = rank_rows(self.rows.values(), self.goal)
         pictures = self.drawing.pictures(rows, self.goal, self.runs)
-        groups = over_seeds(rows)
-        tables = {RESULTS: results_csv(rows), **({SUMMARY: summary_csv(groups)} if groups else {})}
+        tables = {trials.RESULTS: trials.results_csv(rows)}
+        if groups := trials.over_seeds(rows):
+            tables[trials.SUMMARY] = trials.summary_csv(groups)
         paths = write_files(folder, {**tables, **pictures})
         best = best_row(rows, self.goal)
         return (*paths, *([link_best(folder, best.name)] if best is not None else []))

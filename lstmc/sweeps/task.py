@@ -24,9 +24,6 @@ from lstmc.text import did_you_mean, nearest_or_all, whole
 
 LOCK = ".point.lock"  # held while the point is trained: a scheduler may give a task away that still runs elsewhere
 
-TESTS = (Argument("test_data"), Argument("test_split"))
-NO_TESTS = "without tests only the loss is measured: {} or {} gives the data of tests"
-
 
 @dataclass(frozen=True)
 class Training(TrainingOptions):
@@ -67,11 +64,8 @@ def at_point(training: Training, model: ModelSource, point: Point, budget: int |
         else:
             number = whole(value)
             if number is None or number < 0:
-                near = (
-                    did_you_mean(name, model_options)
-                    or f": options of {model.model.name} are {', '.join(model_options) or 'none'};"
-                    f" a setting of the solver is {SOLVER}{name}"
-                )
+                listed = f": options of {model.model.name} are {', '.join(model_options) or 'none'};"
+                near = did_you_mean(name, model_options) or f"{listed} a setting of the solver is {SOLVER}{name}"
                 raise SweepError(f"{name}: expected integers, as for a dimension, found {value!r}{near}")
             if name == SEED:
                 seed = number
@@ -109,11 +103,10 @@ def updates_of(training: Training, points: Sequence[Mapping[str, str]], goal: Go
     if first is not None and not scores:
         raise first
     if goal.score not in scores:
-        raise SweepError(
-            f"{goal}: a run of {source.model.name} measures no {goal.score}"
-            f"{nearest_or_all(goal.score, scores, 'it measures')}",
-            notes=[] if tested else [NO_TESTS.format(*TESTS)],
-        )
+        near = nearest_or_all(goal.score, scores, "it measures")
+        message = f"{goal}: a run of {source.model.name} measures no {goal.score}{near}"
+        untested = f"without tests only the loss is measured: {Argument('test_data')} or {Argument('test_split')} gives"
+        raise SweepError(message, notes=[] if tested else [f"{untested} the data of tests"])
     return updates
 
 
@@ -163,23 +156,18 @@ def _train(task: Task, folder: Path) -> Run:
 def command(training: Training, folder: Path) -> str:
     """Return the call that trains this point alone, for the record of the run."""
     other = ("model", "data", "options", "epochs", "tensorboard")  # epochs are max_iter here
-    rest = {
-        item.name: getattr(training, item.name)
-        for item in fields(training)
-        if item.name not in other and getattr(training, item.name) != item.default
-    }
+    given = {item.name: getattr(training, item.name) for item in fields(training) if item.name not in other}
     model = f"model_in({training.model!r})" + (f".with_options({training.options!r})" if training.options else "")
-    arguments = "".join(
-        f", {name}={value!r}" for name, value in rest.items() if value is not None and value != {} and value != ()
-    )
+    defaults = {item.name: item.default for item in fields(training)}
+    changed = {name: value for name, value in given.items() if value not in (defaults[name], None, {}, ())}
+    arguments = "".join(f", {name}={value!r}" for name, value in changed.items())
     return f"lstmc.train({model}, {training.data!r}, out={str(folder)!r}{arguments})"
 
 
 def _cancelled() -> Callable[[], bool]:
     """Return a function that tells whether this task was cancelled, by the sweep's command or by its end."""
-    distributed = need("distributed", "Dask", "sweep", SweepError)
     try:
-        worker = distributed.get_worker()
+        worker = need("distributed", "Dask", "sweep", SweepError).get_worker()
     except ValueError:  # called without Dask
         return lambda: False
     key = worker.get_current_task()

@@ -33,9 +33,15 @@ MOST_POINTS = 10_000
 _NAME = re.compile(r"(solver\.)?[A-Za-z_]\w*")
 _UNSAFE = re.compile(r"[^\w.=,+-]")
 LONGEST = 120  # characters of a folder's name
-RANGE_KEYS = {"from", "to", "log", "whole"}
-
 Point = Mapping[str, str]  # a value for each name, as one writes it on the command line
+RESULTS = "results.csv"
+SUMMARY = "summary.csv"
+SCORES, CURVES = "sweep.png", "curves.png"
+LOSS = "loss"
+# of a run: what it trained, FLOPs of one forward pass for one example, and what updates and tests took
+COSTS = ("parameters", "flops", "seconds")
+WINDOW = 20  # updates that the loss of a run without tests is a mean of
+State = Literal["waiting", "running", "finished", "dropped", "failed", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,6 @@ class Space:
             raise SweepError(f"{path}: {error.marked}") from None
 
     def over(self, other: Space) -> Space:
-        """Return this space overridden by ``other``."""
         return Space({**self.values, **other.values})
 
     def points(self, random: int | None, seed: int) -> dict[str, Point]:
@@ -117,17 +122,15 @@ class Space:
         """Return every combination of the values. Raise SweepError if the space has a range."""
         for name, values in self.values.items():
             if isinstance(values, Range):
-                argument = Argument("random")
-                raise SweepError(f"{name} has a range: give {argument} the number of points to draw")
+                raise SweepError(f"{name} has a range: give {Argument('random')} the number of points to draw")
         lists = [values for values in self.values.values() if not isinstance(values, Range)]
         _check_count(prod(map(len, lists)))
         return [dict(zip(self.values, chosen, strict=True)) for chosen in itertools.product(*lists)]
 
     def _random_points(self, count: int, seed: int) -> list[Point]:
         """Return ``count`` different points drawn by ``seed``, or all points if there are fewer."""
-        argument = Argument("random", str(count))
         if count < 1:
-            raise SweepError(f"{argument}: expected at least one point")
+            raise SweepError(f"{Argument('random', str(count))}: expected at least one point")
         _check_count(count)
         rng, most = np.random.default_rng(seed), self._combinations()
         drawn: dict[tuple[str, ...], Point] = {}
@@ -141,15 +144,13 @@ class Space:
 
     def _combinations(self) -> int:
         """Return the number of different points, very high if the space has a range of other than integers."""
-        counts = [
-            len(set(values))
-            if not isinstance(values, Range)
-            else int(values.high) - int(values.low) + 1
-            if values.whole
-            else MOST_POINTS * 10
-            for values in self.values.values()
-        ]
-        return prod(counts)
+        count = 1
+        for values in self.values.values():
+            if not isinstance(values, Range):
+                count *= len(set(values))
+            else:
+                count *= int(values.high) - int(values.low) + 1 if values.whole else MOST_POINTS * 10
+        return count
 
 
 def _check_count(count: int) -> None:
@@ -185,13 +186,12 @@ def _range(name: str, table: Mapping[str, Any]) -> Range:
     """Return the range that a table with ``from`` and ``to`` describes. Raise SweepError for other contents."""
     numbers = [table.get(key) for key in ("from", "to")]
     if (
-        not set(table) <= RANGE_KEYS
+        not set(table) <= {"from", "to", "log", "whole"}
         or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
         or not all(isinstance(table.get(flag, False), bool) for flag in ("log", "whole"))
     ):
-        raise SweepError(
-            f"{name}: a range has numbers from and to, and true or false for log and whole, found {dict(table)}"
-        )
+        expected = "a range has numbers from and to, and true or false for log and whole"
+        raise SweepError(f"{name}: {expected}, found {dict(table)}")
     low, high = map(float, numbers)  # type: ignore[arg-type]
     bounds = Range(low, high, table.get("log", False), table.get("whole", False))
     if not low < high or (bounds.log and low <= 0) or (bounds.whole and any(n != int(n) for n in (low, high))):
@@ -208,17 +208,6 @@ def _text(name: str, value: object) -> str:
     if isinstance(value, int | float | str) and str(value).strip():
         return str(value)
     raise SweepError(f"{name}: expected numbers, words or true and false, found {value!r}")
-
-
-RESULTS = "results.csv"
-SUMMARY = "summary.csv"
-SCORES, CURVES = "sweep.png", "curves.png"
-LOSS = "loss"
-# of a run: what it trained, FLOPs of one forward pass for one example, and what updates and tests took
-COSTS = ("parameters", "flops", "seconds")
-WINDOW = 20  # updates that the loss of a run without tests is a mean of
-
-State = Literal["waiting", "running", "finished", "dropped", "failed", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -297,7 +286,6 @@ def read_outcome(folder: Path, budget: int) -> Outcome | None:
 
 
 def outcome_file(outcome: Outcome) -> dict[str, bytes]:
-    """Return an outcome as a file's name, in the point's folder, and content."""
     return {_outcome_name(outcome.budget): (json.dumps(asdict(outcome), indent=1) + "\n").encode()}
 
 
@@ -329,9 +317,8 @@ def over_seeds(rows: Sequence[Row]) -> list[OverSeeds]:
     for point, group in groups.items():
         scores = {name: [row.scores[name] for row in group if name in row.scores] for name in group[0].scores}
         spread = {name: (mean(each), stdev(each) if len(each) > 1 else 0.0) for name, each in scores.items()}
-        means.append(
-            OverSeeds(dict(point), len(group), spread, {name: mean(row.costs[name] for row in group) for name in COSTS})
-        )
+        costs = {name: mean(row.costs[name] for row in group) for name in COSTS}
+        means.append(OverSeeds(dict(point), len(group), spread, costs))
     return means
 
 

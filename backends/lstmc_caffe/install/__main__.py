@@ -41,27 +41,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _architectures(options: argparse.Namespace) -> tuple[str, ...]:
-    """Return the GPUs to compile for, none for the CPU. Raise InstallError for ``--arch`` without ``--cuda``."""
-    if options.arch is None:
-        return DEFAULT_ARCHITECTURES if options.cuda else ()
-    if not options.cuda:
-        raise InstallError("--arch names GPUs to compile for, and is for --cuda: found no --cuda")
-    return parse_architectures(options.arch)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Install, print the locations, and return the exit code: 0, 2 for an error, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     console = Console(stderr=True, quiet=options.quiet)
     try:
-        architectures = _architectures(options)
-        installed = install(
-            *(options.cache, options.jobs, console),
-            force=options.force,
-            sdist=options.sdist,
-            recipe=cuda_recipe(architectures) if architectures else CPU,
-        )
+        if options.arch is not None and not options.cuda:
+            raise InstallError("--arch names GPUs to compile for, and is for --cuda: found no --cuda")
+        architectures = DEFAULT_ARCHITECTURES if options.arch is None else parse_architectures(options.arch)
+        recipe = cuda_recipe(architectures) if options.cuda else CPU
+        places = (options.cache, options.jobs, console)
+        installed = install(*places, force=options.force, sdist=options.sdist, recipe=recipe)
         if options.mpi:
             require_mpi(console)
     except LstmcError as error:

@@ -137,9 +137,8 @@ def _compile_all(order: Order) -> dict[str, Path]:
     (order.work / "objects").mkdir(parents=True, exist_ok=True)
     counted = order.report.counted(f"compiling Caffe ({order.jobs} at a time)", len(todo))
     with ThreadPoolExecutor(order.jobs) as pool, counted as advance:
-        futures = [pool.submit(_compile, order, path, objects[path]) for path in todo]
         try:
-            for future in as_completed(futures):
+            for future in as_completed([pool.submit(_compile, order, path, objects[path]) for path in todo]):
                 future.result()
                 advance()
         except BaseException:

@@ -27,6 +27,10 @@ _INCLUDED = ("include/", "src/caffe/", "src/gtest/gtest.h", "python/caffe/", "to
 # Made anew by this machine's protoc: the shipped ones fit one version of protobuf only.
 _GENERATED = ("include/caffe/proto/caffe.pb.h", "src/caffe/proto/caffe.pb.cc", "python/caffe/proto/caffe_pb2.py")
 _EXCLUDED = ("src/caffe/test/", "python/caffe/test/", "python/caffe/__pycache__/")
+INSIDE = Path("nvidia/cu13")  # where these wheels put everything
+_HEADER = Path("include/crt/host_defines.h")  # that the wheel of the run-time library lacks
+_BUILD_HEADERS, _BUILD_COMPILER = CUDA / "include", CUDA / "compiler"  # in a build
+_OFFLINE = "without a network: put the wheels into a folder, and set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER"
 
 
 def fetch_source(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Path:
@@ -90,12 +94,6 @@ def _wrong_sha256(recipe: Recipe, digest: str, where: str) -> InstallError:
     )
 
 
-INSIDE = Path("nvidia/cu13")  # where these wheels put everything
-_HEADER = Path("include/crt/host_defines.h")  # that the wheel of the run-time library lacks
-_BUILD_HEADERS, _BUILD_COMPILER = CUDA / "include", CUDA / "compiler"  # in a build
-_OFFLINE = "without a network: put the wheels into a folder, and set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER"
-
-
 @dataclass(frozen=True)
 class Toolkit:
     """``nvcc``, the header folders for every compilation, and the files to link, by their full paths."""
@@ -106,7 +104,6 @@ class Toolkit:
 
 
 def system_compilers() -> list[Path]:
-    """Return the places where a toolkit puts nvcc."""
     standard = [Path("/usr/local/cuda/bin/nvcc"), *sorted(Path("/usr/local").glob("cuda-13*/bin/nvcc"))]
     on_path = shutil.which("nvcc")
     return standard + ([Path(on_path).resolve()] if on_path else [])

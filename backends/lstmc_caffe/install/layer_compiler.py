@@ -21,6 +21,7 @@ from lstmc_caffe.processes.process import INSTALL, CaffeLocation, failure_reason
 from lstmc_caffe.worker.layer_library import build_id
 
 INCLUDE = "LSTMC_CAFFE_INCLUDE"
+_LAYER = "caffe_layer.cpp"
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,7 @@ class CaffeBuild:
             if not architectures:
                 return cls(identity, includes)
             toolkit = installed_toolkit(build)
-            folders = (*includes, *map(Path, toolkit.includes))
-            return cls(identity, folders, cuda_recipe(architectures), toolkit)
+            return cls(identity, (*includes, *map(Path, toolkit.includes)), cuda_recipe(architectures), toolkit)
         probe = run_probe(location, "--build")
         report = {} if isinstance(probe, str) else last_json(probe.stdout)
         if "file" not in report:
@@ -85,9 +85,6 @@ def _include_folders(location: CaffeLocation) -> tuple[Path, ...]:
             ),
         )
     return (Path(location.pythonpath).parent / HEADERS,)
-
-
-_LAYER = "caffe_layer.cpp"
 
 
 def library(source: Source, location: CaffeLocation) -> Path:

@@ -14,8 +14,7 @@ from typing import Self
 
 from lstmc_caffe.install.system import InstallError
 
-ADDED = "lstmc"
-"""The folder beside Caffe's own that files of ours are compiled from."""
+ADDED = "lstmc"  # the folder beside Caffe's own that files of ours are compiled from
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,6 @@ class Recipe:
 
     @property
     def archive(self) -> str:
-        """The file name of the source package."""
         return f"{self.distribution}-{self.version}.tar.gz"
 
     def flags_for(self, path: str) -> tuple[str, ...]:
@@ -192,15 +190,12 @@ CPU = Recipe(
     ),
 )
 
+# Code for one architecture also runs on those of the same first digit, and GPUs later than all run its PTX: so all GPUs
+# that CUDA 13 knows are covered.
 DEFAULT_ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
-"""Code for one architecture also runs on those of the same first digit, and GPUs later than all run its PTX: so all
-GPUs that CUDA 13 knows are covered."""
-
 OLDEST = 75  # that CUDA 13 compiles for
-
-EMULATED = "emulated"
-"""The architecture of a device that the CPU emulates, for tests without a GPU; built from lstmc's repository."""
-
+EMULATED = "emulated"  # the architecture of a device that the CPU emulates, for tests without a GPU
+# the source files of the emulated device in ``tools/emulated_cuda`` of the repository, with their SHA-256
 EMULATION = {
     "nvcc.py": "ab5e3df31de07e10c5a9410cd93c137c5f9dbc5606b05561e9dd457888dde0f0",
     "cuda.h": "a95e0590bfe5981f623bd2e6e6ed4f97bef2763fef63b7db56985743483e5d00",
@@ -213,14 +208,10 @@ EMULATION = {
     "cublas.cpp": "13db77dbe0dfdd6115198e9f006c30c6ed5c461f1c0bf3b7e2ae9dffd4753ec6",
     "curand.cpp": "4fbb33944bccaa20e4426b5dd12c11c69c9ab704493805b83b9cd048f1c8b405",
 }
-"""The source files of the emulated device in ``tools/emulated_cuda`` of the repository, with their SHA-256."""
-
+# what a Caffe with CUDA loads, next to the driver's own library; the first loads the second
 LIBRARIES = ("libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10", "libcudart.so.13")
-"""What a Caffe with CUDA loads, next to the driver's own library; the first loads the second."""
-
+# the same for an emulated device: it has a driver's library of its own
 EMULATED_LIBRARIES = ("libcuda.so.1", "libcudart.so.13", "libcublas.so.13", "libcurand.so.10")
-"""The same for an emulated device: it has a driver's library of its own."""
-
 CUDA_LIBRARIES = (
     Wheel("nvidia-cublas", "13.0.2.14", "0cf238ffdbe46c00cb9aa98e7bca745c223a5ca5a53e686ac8b3e5a08fe80d6c"),
     Wheel("nvidia-curand", "10.4.0.35", "1aee33a5da6e1db083fe2b90082def8915f30f3248d5896bcec36a579d941bfc"),

@@ -108,7 +108,6 @@ class Apt:
         return os.geteuid() == 0
 
     def installed(self, names: Sequence[str]) -> frozenset[str]:
-        """Return the names of those packages that are installed."""
         query = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\\n", *names]
         # It exits with 1 when any name is unknown, and still lists the others.
         listed = subprocess.run(query, capture_output=True, text=True).stdout
@@ -138,22 +137,17 @@ def require(
     """Make sure that ``packages``, which ``what`` needs, are installed. Raises MissingPackagesError if some are missing
     and this process may not install, or there is no apt-get; InstallError if apt-get fails."""
     if not system.available():
-        raise MissingPackagesError(
-            f"{what} needs system packages, and this system has no apt-get to look for them with",
-            notes=(f"expected Debian or Ubuntu with these packages: {' '.join(packages)}", otherwise),
-        )
+        message = f"{what} needs system packages, and this system has no apt-get to look for them with"
+        expected = f"expected Debian or Ubuntu with these packages: {' '.join(packages)}"
+        raise MissingPackagesError(message, notes=(expected, otherwise))
     absent = missing(packages, system)
     if not absent:
         return
     if not system.may_install():
         count = "1 system package that is" if len(absent) == 1 else f"{len(absent)} system packages that are"
-        raise MissingPackagesError(
-            f"{what} needs {count} not installed: {', '.join(absent)}",
-            notes=(
-                f"install with: {shlex.join(['sudo', 'apt-get', 'install', '--no-install-recommends', *absent])}",
-                otherwise,
-            ),
-        )
+        mend = f"install with: {shlex.join(['sudo', 'apt-get', 'install', '--no-install-recommends', *absent])}"
+        message = f"{what} needs {count} not installed: {', '.join(absent)}"
+        raise MissingPackagesError(message, notes=(mend, otherwise))
     with report.busy(f"installing system packages: {' '.join(absent)}"):
         _install(absent, system)
 

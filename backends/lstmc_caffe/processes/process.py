@@ -28,12 +28,18 @@ from lstmc_caffe.worker import PROBE
 # How a program for ``python -c`` begins: it imports nothing of the current folder, as with -P, which is new in 3.11.
 NOT_HERE = "import sys; sys.path[:] = [entry for entry in sys.path if entry]"
 CAFFE = "Caffe"
-
 Array = NDArray[Any]
 Groups = Mapping[str, Mapping[str, Array]]
 Reply = tuple[dict[str, Any], dict[str, dict[str, Array]]]
-
 _FATAL = re.compile(r"F\d{4,8} \d\d:\d\d:\d\d\.\d+ +\d+ (.*)")
+INSTALL = "python -m lstmc_caffe.install"
+INSTALL_CUDA = f"{INSTALL} --cuda"
+PROBE_SECONDS = 60.0
+CPU_ONLY = "CPU-only"  # what Caffe says as it ends, asked for a GPU that it was not built for
+Origin = Literal["setting", "installed", "found"]
+# the variables by which a process finds its modules and libraries, and which GPUs it sees
+_ENVIRONMENT = ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
+_CACHE: dict[tuple[object, ...], subprocess.CompletedProcess[str]] = {}
 
 
 class CaffeError(BackendError):
@@ -51,10 +57,8 @@ class CaffeStopped(CaffeError):
     """A request that was given up because a process that works on it is stopped. The next one starts a new worker."""
 
     def __init__(self, action: str, pids: Sequence[int], program: str = CAFFE) -> None:
-        listed = ", ".join(map(str, pids))
-        super().__init__(
-            f"{program} did not {action}: a signal has stopped it (process id {listed}); its process was ended"
-        )
+        stopped = f"a signal has stopped it (process id {', '.join(map(str, pids))})"
+        super().__init__(f"{program} did not {action}: {stopped}; its process was ended")
 
 
 class CaffeAborted(CaffeError):
@@ -189,8 +193,7 @@ class WorkerProcess:
         except TimeoutError:
             raise CaffeTimeout(action, seconds, self._program) from None
         except (BrokenPipeError, EOFError):
-            status = self._wait()
-            raise CaffeAborted(action, status, self._read_log(), self._program) from None
+            raise CaffeAborted(action, self._wait(), self._read_log(), self._program) from None
         if reply["kind"] == "error":
             raise CaffeRequestError(action, reply["message"], kind=reply["type"], traceback=reply["traceback"])
         return reply, arrays
@@ -286,14 +289,6 @@ def _wait_until_ready(descriptor: int, event: int, deadline: float, look: Callab
         look()
 
 
-INSTALL = "python -m lstmc_caffe.install"
-INSTALL_CUDA = f"{INSTALL} --cuda"
-PROBE_SECONDS = 60.0
-CPU_ONLY = "CPU-only"  # what Caffe says as it ends, asked for a GPU that it was not built for
-
-Origin = Literal["setting", "installed", "found"]
-
-
 @dataclass(frozen=True)
 class CaffeLocation:
     """The location of pycaffe: an interpreter, and the PYTHONPATH that it needs (None: the PYTHONPATH of lstmc).
@@ -347,11 +342,6 @@ def gpu_state(location: CaffeLocation) -> GpuState:
     return GpuState(True, False, reason or failure_reason(probe))
 
 
-# the variables by which a process finds its modules and libraries, and which GPUs it sees
-_ENVIRONMENT = ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
-_CACHE: dict[tuple[object, ...], subprocess.CompletedProcess[str]] = {}
-
-
 def cached_probe(location: CaffeLocation, *arguments: str) -> subprocess.CompletedProcess[str] | str:
     """Return :func:`run_probe` with permanent results cached: a usable Caffe, and one without CUDA. Other failures are
     probed again each time, as they may have been corrected."""
@@ -359,8 +349,7 @@ def cached_probe(location: CaffeLocation, *arguments: str) -> subprocess.Complet
         modified = location.python.stat().st_mtime_ns
     except OSError:
         modified = -1
-    environment = location.environment()
-    key = (location, modified, arguments, *map(environment.get, _ENVIRONMENT))
+    key = (location, modified, arguments, *map(location.environment().get, _ENVIRONMENT))
     if key in _CACHE:
         return _CACHE[key]
     probe = run_probe(location, *arguments)
@@ -403,7 +392,6 @@ def last_json(text: str) -> dict[str, Any]:
 def failure_reason(process: subprocess.CompletedProcess[str]) -> str:
     """Return how a process ended, and its last fatal line or last line on stderr."""
     lines = fatal_lines(process.stderr) or process.stderr.strip().splitlines()
-    status = f"exit status {process.returncode}"
-    if process.returncode < 0:
-        status = signal.Signals(-process.returncode).name
+    code = process.returncode
+    status = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
     return f"{status}: {lines[-1].strip()}" if lines else status

@@ -21,6 +21,9 @@ from lstmc.process.status import launched_processes
 from lstmc_caffe.processes.process import NOT_HERE, CaffeError, CaffeLocation, WorkerProcess
 from lstmc_caffe.worker import RANK
 
+SAME_MPI = (
+    "the launcher must be of the MPI that its mpi4py uses; srun takes --mpi=pmix for Open MPI, --mpi=pmi2 for MPICH"
+)
 LAUNCHERS = ("mpirun", "mpiexec")
 PACKAGES = ("openmpi-bin", "python3-mpi4py")  # of Debian and Ubuntu
 _INSTALL = f"apt-get install {' '.join(PACKAGES)}"
@@ -67,7 +70,6 @@ def missing_for_mpi(location: CaffeLocation) -> str | None:
 
 
 def launcher() -> str | None:
-    """Return the MPI launcher of this machine."""
     return next(filter(None, map(shutil.which, LAUNCHERS)), None)
 
 
@@ -96,20 +98,13 @@ class LaunchedRank(Rank):
             raise TrainingError(f"cannot train by the {launched_processes()} processes of the launcher: {missing}")
         # the socket by which MPICH's launcher speaks to its processes
         descriptors = [int(os.environ[name]) for name in ("PMI_FD",) if os.environ.get(name, "").isdecimal()]
-        start = [str(location.python), "-u", str(RANK)]
-        super().__init__(start, location.environment(), descriptors=descriptors)
+        super().__init__([str(location.python), "-u", str(RANK)], location.environment(), descriptors=descriptors)
         try:
             reply, _ = self.ask("find the other ranks", {"request": "rank"}, {}, JOIN_SECONDS)
             self.rank, self.size = int(reply["rank"]), int(reply["size"])
             if self.size == 1:
-                raise TrainingError(
-                    f"a launcher has started {launched_processes()} processes, but by the MPI of {location.python} each"
-                    " is alone",
-                    notes=(
-                        "the launcher must be of the MPI that its mpi4py uses; srun takes --mpi=pmix for Open MPI,"
-                        " --mpi=pmi2 for MPICH",
-                    ),
-                )
+                started = f"a launcher has started {launched_processes()} processes"
+                raise TrainingError(f"{started}, but by the MPI of {location.python} each is alone", notes=[SAME_MPI])
         except BaseException:
             self.end()
             raise
@@ -139,10 +134,8 @@ class RanksProcess(Rank):
         os.mkfifo(incoming)
         os.mkfifo(outgoing)
         self._pipes = incoming, outgoing
-        start = [str(location.python), "-u", str(RANK), incoming, outgoing]
-        environment = location.environment()
-        start = [str(launcher()), "-n", str(ranks), *start]
-        environment = {**SETTINGS, **environment, **dict.fromkeys(FOLDERS, self._folder)}
+        start = [str(launcher()), "-n", str(ranks), str(location.python), "-u", str(RANK), incoming, outgoing]
+        environment = {**SETTINGS, **location.environment(), **dict.fromkeys(FOLDERS, self._folder)}
         # so that the launcher ends with this process, however it ends
         guard = shutil.which("setpriv")
         super().__init__([guard, "--pdeathsig", "KILL", *start] if guard else start, environment)
@@ -162,10 +155,8 @@ class RanksProcess(Rank):
                     os.close(reading)
                     log = self._read_log()
                     self.end()
-                    last = [line for line in log.strip().splitlines() if line.strip()][-5:]
-                    raise CaffeError(
-                        "the ranks could not be started", notes=[f"last on stderr: {x[:300]}" for x in last]
-                    ) from None
+                    last = [f"last on stderr: {line[:300]}" for line in log.strip().splitlines() if line.strip()][-5:]
+                    raise CaffeError("the ranks could not be started", notes=last) from None
                 time.sleep(0.02)
         for pipe in (self._input, self._output):
             pipe.close()
@@ -182,16 +173,5 @@ class RanksProcess(Rank):
 def _remove_stale_folders() -> None:
     for path in Path(SHARED or tempfile.gettempdir()).glob(f"{PREFIX}*"):
         pid = path.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdecimal() and not _lives(int(pid)):
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _lives(pid: int) -> bool:
-    """Return whether a process with this id exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

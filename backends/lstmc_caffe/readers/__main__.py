@@ -23,14 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("reader", nargs="+", help=f"one of {', '.join(reader_names())}")
     parser.add_argument("--quiet", action="store_true", help="print only the versions")
     options = parser.parse_args(arguments)
-    report = Report.on_standard_error(options.quiet)
     try:
         for name in options.reader:
             reader = load_reader(name)
             if options.command == "python":
                 print(reader_python(reader)[0])
                 continue
-            make(reader, report)
+            make(reader, Report.on_standard_error(options.quiet))
             with ReaderSession(reader) as session:
                 print(f"{name}: {session.version()}")
     except LstmcError as error:

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import distributions, requires
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import platformdirs
@@ -38,10 +39,13 @@ if TYPE_CHECKING:
     from lstmc_caffe.install.report import Report
 
 RECORD = "environment.json"
+Shape = tuple[int, ...]
+SECONDS = 900.0  # for one net and the start of its reader: RKNN takes 300 for 350 layers on a busy machine
+# Variables that would lead a reader's Python to the packages of lstmc's own environment.
+UNSET = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
 def readers_folder() -> Path:
-    """Return the folder of all environments."""
     return platformdirs.user_cache_path("lstmc") / "readers"
 
 
@@ -65,8 +69,7 @@ def make(reader: Reader, report: Report) -> None:
         if interpreter(environment) is None:
             with report.busy(f"installing {', '.join(environment.requires)} for {reader.title}"):
                 _make(environment)
-    missing = _missing(reader.extra)
-    if missing:
+    if missing := _missing(reader.extra):
         with report.busy(f"installing {', '.join(missing)} for {reader.title}"):
             command = ("uv", "pip", "install", "--quiet", "--python", sys.executable, *missing)
             _run_command(f"the extra {reader.extra} cannot be installed", *command)
@@ -105,26 +108,20 @@ def _record(environment: Environment) -> str:
 
 
 def _matching_python(environment: Environment) -> Path:
-    """Return an interpreter of the environment's version: from the path, pyenv or uv."""
-    for path in _candidates(environment.python):
-        ran = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-        if ran.returncode == 0 and ran.stdout.startswith(f"Python {environment.python}."):
-            return path
+    """Return an interpreter of the environment's version: on the path, or of pyenv or uv."""
+    version = environment.python
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    folders = (pyenv / "versions", platformdirs.user_data_path("uv") / "python")
+    found = (path for folder in folders for path in sorted(folder.glob(f"*{version}.*/bin/python{version}")))
+    for path in (shutil.which(f"python{version}"), *found):
+        if path is not None:
+            ran = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+            if ran.returncode == 0 and ran.stdout.startswith(f"Python {version}."):
+                return Path(path)
     raise BackendError(
-        f"environment {environment.name} needs Python {environment.python}, and there is none on the path:"
-        f" uv python install {environment.python}, or pyenv install {environment.python}"
+        f"environment {environment.name} needs Python {version}, and there is none on the path:"
+        f" uv python install {version}, or pyenv install {version}"
     )
-
-
-def _candidates(version: str) -> Iterator[Path]:
-    """Yield interpreters of a version: on the path, then of pyenv and of uv."""
-    name = f"python{version}"
-    on_path = shutil.which(name)
-    if on_path is not None:
-        yield Path(on_path)
-    roots = (os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), platformdirs.user_data_path("uv") / "python")
-    for root, folder in zip(roots, ("versions", "."), strict=True):
-        yield from sorted(Path(root, folder).glob(f"*{version}.*/bin/{name}"))
 
 
 def _run_command(failed: str, *command: str) -> None:
@@ -135,29 +132,19 @@ def _run_command(failed: str, *command: str) -> None:
     ran = subprocess.run([program, *command[1:]], capture_output=True, text=True, errors="replace", check=False)
     if ran.returncode != 0:
         lines = [line.strip() for line in (ran.stderr + ran.stdout).splitlines() if line.strip()]
-        title = " ".join(command[:3])
-        raise BackendError(f"{failed}: {title} failed", notes=lines[-6:])
-
-
-Shape = tuple[int, ...]
-SECONDS = 900.0  # for one net and the start of its reader: RKNN takes 300 for 350 layers on a busy machine
-# Variables that would lead a reader's Python to the packages of lstmc's own environment.
-UNSET = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+        raise BackendError(f"{failed}: {' '.join(command[:3])} failed", notes=lines[-6:])
 
 
 class ReaderError(BackendError):
     """A reader that is not installed, or rejects or fails to run a net; the message quotes the reader."""
 
 
-class ReaderSession:
+class ReaderSession(AbstractContextManager["ReaderSession"]):
     """A reader's processes, which start with the first net. Use the session in a ``with``, or close it."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self._processes: dict[Program, WorkerProcess] = {}
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
@@ -174,8 +161,7 @@ class ReaderSession:
         try:
             replies = [self._call(program, "about", {}, {})[0]["value"]["version"] for program in self.reader.programs]
         except ReaderError as error:
-            message = f"{error.marked}: {self.reader.install_command}"
-            raise ReaderError(message, notes=error.marked_notes) from None
+            raise ReaderError(f"{error.marked}: {self.reader.install_command}", notes=error.marked_notes) from None
         return " + ".join(dict.fromkeys(replies))
 
     def run(
@@ -204,10 +190,8 @@ class ReaderSession:
             if name not in values:
                 raise ReaderError(f"{self.reader.title} gives no blob {name}{nearest_or_all(name, values)}")
             if values[name].size != np.prod(shape, dtype=int):
-                actual = list(values[name].shape)
-                raise ReaderError(
-                    f"{self.reader.title} gives {name} in another shape: expected {list(shape)}, got {actual}"
-                )
+                shapes_differ = f"expected {list(shape)}, got {list(values[name].shape)}"
+                raise ReaderError(f"{self.reader.title} gives {name} in another shape: {shapes_differ}")
         return {name: np.asarray(values[name], np.float32).reshape(shape) for name, shape in outputs.items()}
 
     def _call(self, program: Program, function: str, args: Mapping[str, Any], arrays: Mapping[str, Array]) -> Reply:
@@ -237,8 +221,8 @@ class ReaderSession:
 
 def environment_of(python: Path) -> dict[str, str]:
     """Return the environment variables to start an interpreter of a reader with."""
-    environment = {name: value for name, value in os.environ.items() if name not in UNSET}
-    return {**environment, "PATH": f"{python.parent}{os.pathsep}{_command_path()}"}
+    path = f"{python.parent}{os.pathsep}{_command_path()}"
+    return {**{name: value for name, value in os.environ.items() if name not in UNSET}, "PATH": path}
 
 
 def reader_python(reader: Reader) -> tuple[Path, dict[str, str]]:
@@ -275,9 +259,6 @@ def _own_words(error: CaffeError, title: str, function: str) -> str:
     return f"{title} {doing}: {message}"
 
 
-OUTPUTS_ONLY = "the runtime exposes outputs only"
-
-
 class ReaderExecutor(Executor):
     """A reader on the CPU. Its processes live from net to net, until it is closed."""
 
@@ -299,9 +280,8 @@ class ReaderExecutor(Executor):
         graph = compiled.expanded
         manifest, fed = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"]), arrays.fed(compiled.model)
         inputs = {name: fed[name] for name, entry in manifest.inputs.items() if not entry.filled}
-        outputs = {
-            graph.value_name(ref): graph.type(ref).shape for o in graph.outputs for ref in read_blobs(graph, o.ref)
-        }
+        refs = [ref for output in graph.outputs for ref in read_blobs(graph, output.ref)]
+        outputs = {graph.value_name(ref): graph.type(ref).shape for ref in refs}
         prototxt, caffemodel = (artifact.files[f"{compiled.name}.{suffix}"] for suffix in ("prototxt", "caffemodel"))
         try:
             blobs: dict[str, Array] = dict(self._session.run(prototxt, caffemodel, manifest.fed(inputs), outputs))
@@ -315,7 +295,7 @@ class ReaderExecutor(Executor):
             compiled,
             arrays,
             inputs | blobs | host_values(graph, blobs),
-            OUTPUTS_ONLY,
+            "the runtime exposes outputs only",
             "the runtime",
             tolerance=self._session.reader.tolerance or VALUE_TOLERANCE,  # functions may be approximations
             dtype=np.float16 if load_target(self.target).float16 else np.float32,

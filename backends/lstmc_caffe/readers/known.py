@@ -9,6 +9,7 @@ from typing import Any
 from lstmc.plugins import entry_points_of, load_point, malformed, only_entry_point
 
 PROGRAMS = Path(__file__).parent / "programs"
+GROUP = "lstmc_caffe.readers"
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,10 @@ class Reader:
 
     @property
     def install_command(self) -> str:
-        """The command that installs the reader."""
         if self.extra:
             return f"python -m pip install 'lstmc[{self.extra}]'"
         return self.install or f"python -m lstmc_caffe.readers install {self.name}"
 
-
-GROUP = "lstmc_caffe.readers"
 
 OPENCV = Reader(
     name="opencv", title="OpenCV 4 DNN", target="opencv", programs=(Program(PROGRAMS / "opencv.py"),), extra="opencv"
@@ -85,8 +83,8 @@ _OPENVINO_2023 = Environment(
 _OPENVINO_2022 = Environment(
     "openvino-2022.3", "3.8", ("openvino-dev[caffe]==2022.3.0", "openvino-telemetry==2022.3.0", "setuptools<80")
 )
-_OPENVINO_NEWEST = Environment("openvino-runtime", "3.11", ("openvino>=2025",))
-OPENVINO = _openvino("openvino", "OpenVINO", _OPENVINO_2023, _OPENVINO_NEWEST)
+_NEWEST = Environment("openvino-runtime", "3.11", ("openvino>=2025",))
+OPENVINO = _openvino("openvino", "OpenVINO", _OPENVINO_2023, _NEWEST)
 OPENVINO_2023 = _openvino("openvino-2023.3", "OpenVINO 2023.3", _OPENVINO_2023, _OPENVINO_2023)
 OPENVINO_2022 = _openvino(
     "openvino-2022.3", "OpenVINO 2022.3", _OPENVINO_2022, _OPENVINO_2022, target="openvino-2022.3"
@@ -125,7 +123,6 @@ NCNN = _own("ncnn", "ncnn", "3.11", "ncnn==1.0.20261020", command="caffe2ncnn")
 
 
 def reader_names() -> tuple[str, ...]:
-    """Return the names of all readers that are offered."""
     return tuple(entry_points_of(GROUP))
 
 

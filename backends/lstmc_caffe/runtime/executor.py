@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -33,6 +32,12 @@ from lstmc_caffe.write.net import read_blobs
 
 LOST = "Caffe's Scale overwrites it at each step"
 OVERWRITTEN = "overwritten in place"
+SECONDS = 4.0  # of measurements, for all nets together
+MOST_ROUNDS = 200
+# Layers of Caffe that read or write files that the net names; and a pattern that every text with such a layer matches,
+# even if the text writes the layer's type with escapes or in pieces.
+FILE_LAYERS = ("Data", "HDF5Data", "HDF5Output", "ImageData", "InfogainLoss", "Python", "WindowData")
+_MAY_HAVE_ONE = re.compile(rb"Data|HDF5|Infogain|Python|\\|[\"']\s*[\"']")
 
 
 class CaffeExecutor(Executor):
@@ -87,15 +92,10 @@ class CaffeExecutor(Executor):
         input_blobs = [blob for name in wanted for blob in places[name].names]
         for source in read_sources(artifact.files).values():
             self.runner.open_layers(source)
-        net = self.runner.load(
-            artifact.files[f"{compiled.name}.prototxt"].decode(),
-            weights=artifact.files[f"{compiled.name}.caffemodel"],
-            phase=phase,
-            gradients=input_blobs,
-            probes=cotangents,
-            mode=self.mode,
-        )
-        with net:
+        prototxt, caffemodel = (artifact.files[f"{compiled.name}.{suffix}"] for suffix in ("prototxt", "caffemodel"))
+        with self.runner.load(
+            prototxt.decode(), weights=caffemodel, phase=phase, gradients=input_blobs, probes=cotangents, mode=self.mode
+        ) as net:
             result = net.run(
                 manifest.fed(inputs),
                 want=net.blobs,
@@ -115,7 +115,7 @@ class CaffeExecutor(Executor):
             not_available=dict.fromkeys(lost, LOST),
             device=self.runner.gpu.device if self.mode == "gpu" else "",
             files=artifact.run_files,
-            settings=tuple(written_settings(artifact.files[f"{compiled.name}.prototxt"], manifest)),
+            settings=tuple(written_settings(prototxt, manifest)),
         )
 
     def close(self) -> None:
@@ -147,10 +147,6 @@ def written_settings(prototxt: bytes, manifest: Manifest) -> Iterator[tuple[str,
                 yield f"decay_mult of {name}", spec.decay_mult
 
 
-SECONDS = 4.0  # for all nets together
-MOST_ROUNDS = 200
-
-
 def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
     """Return the least seconds of a forward and backward pass of each net on the CPU, by form. Passes alternate."""
     nets = {}
@@ -158,10 +154,10 @@ def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
         (text,) = (content.decode() for name, content in artifact.files.items() if name.endswith(".prototxt"))
         (described,) = (content for name, content in artifact.files.items() if name.endswith(".manifest.json"))
         nets[form] = with_loss(text, parse_manifest(described).output_blobs)
-    sources = [source for a in artifacts.values() for source in read_sources(a.files).values()]
     with Runner() as runner:
-        for source in sources:
-            runner.open_layers(source)
+        for artifact in artifacts.values():
+            for source in read_sources(artifact.files).values():
+                runner.open_layers(source)
         return fastest_seconds(runner, nets)
 
 
@@ -173,11 +169,8 @@ def build() -> str:
 
 def with_loss(text: str, outputs: list[str]) -> str:
     """Return the net with a loss for each output, so that Caffe runs the backward pass."""
-    layers = [
-        f'layer {{ name: "clock/{i}" type: "Power" bottom: "{blob}" top: "clock/{i}" loss_weight: 1 }}'
-        for i, blob in enumerate(outputs)
-    ]
-    return "\n".join([text, *layers, ""])
+    layer = 'layer {{ name: "clock/{0}" type: "Power" bottom: "{1}" top: "clock/{0}" loss_weight: 1 }}'
+    return "\n".join([text, *(layer.format(i, blob) for i, blob in enumerate(outputs)), ""])
 
 
 def fastest_seconds(runner: Runner, nets: Mapping[str, str], mode: Mode = "cpu") -> dict[str, float]:
@@ -189,32 +182,15 @@ def fastest_seconds(runner: Runner, nets: Mapping[str, str], mode: Mode = "cpu")
     return dict(runner.call(TRAINING, "nets_seconds", args, timeout=600).value)
 
 
-# Layers of Caffe that read or write files that the net names; and a pattern that every text with such a layer matches,
-# even if the text writes the layer's type with escapes or in pieces.
-FILE_LAYERS = ("Data", "HDF5Data", "HDF5Output", "ImageData", "InfogainLoss", "Python", "WindowData")
-_MAY_HAVE_ONE = re.compile(rb"Data|HDF5|Infogain|Python|\\|[\"']\s*[\"']")
-
-
-@dataclass(frozen=True)
-class _InCaffe:
-    """A written net that is loaded in real Caffe, as a net that runs."""
-
-    net: Net
-
-    def forward(self, blobs: Mapping[str, Array], outputs: Iterable[str]) -> Mapping[str, Array]:
-        return self.net.run(blobs, want=outputs).blobs
-
-
 @contextmanager
-def loaded_net(files: NetFiles, gpu: bool) -> Iterator[_InCaffe]:
+def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Net]:
     """Load a net in a worker of its own, after its weights are checked against the manifest."""
     _check_layers(files.net)
     read_blobs(files.weights, files.manifest.blobs)
-    source = _layers_source(files.net)
     with Runner(for_gpu=gpu) as runner:
-        runner.open_layers(source)
+        runner.open_layers(_layers_source(files.net))
         with runner.load(files.net, weights=files.weights, mode="gpu" if gpu else "cpu") as net:
-            yield _InCaffe(net)
+            yield net
 
 
 def _layers_source(path: Path) -> Source | None:

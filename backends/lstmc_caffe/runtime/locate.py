@@ -13,16 +13,8 @@ from pathlib import Path
 from lstmc.backend import Finding
 from lstmc_caffe.install.layer_compiler import library
 from lstmc_caffe.install.record import Installed, installed, installed_emulated, installed_with_cuda, refusals
-from lstmc_caffe.processes.process import (
-    INSTALL,
-    INSTALL_CUDA,
-    CaffeError,
-    CaffeLocation,
-    cached_probe,
-    failure_reason,
-    gpu_state,
-    last_json,
-)
+from lstmc_caffe.processes import process
+from lstmc_caffe.processes.process import INSTALL, INSTALL_CUDA, CaffeError, CaffeLocation, gpu_state
 from lstmc_caffe.processes.ranks import launcher, missing_for_ranks
 from lstmc_caffe.write.artifact import read_sources
 
@@ -88,8 +80,8 @@ def locate_for_gpu(settings: Mapping[str, str] | None = None, cache: Path | None
         records.reverse()
     attempt = _attempt_record(records[0])
     if attempt.location is None:
-        message = "the Caffe that was built with CUDA does not work"
-        raise CaffeNotFound(message, (attempt,), f"{INSTALL_CUDA} --force")
+        mend = f"{INSTALL_CUDA} --force"
+        raise CaffeNotFound("the Caffe that was built with CUDA does not work", (attempt,), mend)
     return attempt.location
 
 
@@ -105,8 +97,7 @@ def _attempt_setting(python: str | None, pythonpath: str | None) -> Attempt:
         return Attempt(place, f"{PYTHONPATH} names no folder that exists")
     program = shutil.which(python) if python else sys.executable
     if program is None:
-        reason = "cannot be executed" if Path(python or "").exists() else "does not exist"
-        return Attempt(place, f"{python} {reason}")
+        return Attempt(place, f"{python} {'cannot be executed' if Path(python or '').exists() else 'does not exist'}")
     return _attempt(place, CaffeLocation(Path(program), pythonpath or None, None, "setting"))
 
 
@@ -114,10 +105,7 @@ def _attempt_installed(cache: Path | None) -> Iterator[Attempt]:
     """Yield a refusal for each build of the installer that cannot be used, then an attempt with the one in use."""
     yield from (Attempt("the installer's cache", refusal) for refusal in refusals(cache))
     record = installed(cache) or installed_with_cuda(cache)  # the second can do what the first can, more slowly
-    if record is None:
-        yield Attempt("lstmc_caffe.install", "nothing is installed")
-        return
-    yield _attempt_record(record)
+    yield _attempt_record(record) if record else Attempt("lstmc_caffe.install", "nothing is installed")
 
 
 def _attempt_record(record: Installed) -> Attempt:
@@ -137,12 +125,12 @@ def _common_pythons(path: str | None) -> list[Path]:
 
 def _attempt(place: str, location: CaffeLocation) -> Attempt:
     """Probe a location and return the attempt, with the reason if it has no Caffe."""
-    probe = cached_probe(location)
+    probe = process.cached_probe(location)
     if isinstance(probe, str):
         return Attempt(place, probe)
-    report = last_json(probe.stdout)
+    report = process.last_json(probe.stdout)
     if probe.returncode != 0 or not report:
-        return Attempt(place, f"import caffe fails: {failure_reason(probe)}")
+        return Attempt(place, f"import caffe fails: {process.failure_reason(probe)}")
     if "reason" in report:
         return Attempt(place, str(report["reason"]))
     return Attempt(place, location=location)
@@ -150,13 +138,11 @@ def _attempt(place: str, location: CaffeLocation) -> Attempt:
 
 def findings() -> Iterator[Finding]:
     """Yield a finding for each place searched for Caffe, up to the first that has it, and for its capabilities."""
-    location = None
     for attempt in attempt_all():
-        location = location or attempt.location
-        if location is not None:
+        if location := attempt.location:
             break
         yield Finding(attempt.place, False, attempt.reason or "", group="no Caffe in")
-    if location is None:
+    else:
         yield Finding("Caffe", False, "not found", INSTALL)
         return
     yield Finding("Caffe in use", True, f"{location.python} ({location.origin})")
@@ -181,13 +167,8 @@ def _gpu() -> Iterator[Finding]:
     yield Finding("GPU", gpu.usable, gpu.reason or usable, gpu.mend)
 
 
-LIBRARY_SUFFIX = ".layers.so"
-
-
 def libraries(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Return ``NAME.layers.so`` for each ``NAME.layers.cpp`` among ``files``, compiled for the located Caffe. Raises
     BackendError without a Caffe, a compiler or headers, with the remedy."""
-    return {
-        f"{name}{LIBRARY_SUFFIX}": library(source, locate()).read_bytes()
-        for name, source in read_sources(files).items()
-    }
+    sources = read_sources(files)
+    return {f"{name}.layers.so": library(source, locate()).read_bytes() for name, source in sources.items()}

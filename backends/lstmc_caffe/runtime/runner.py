@@ -9,29 +9,20 @@ import re
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lstmc.loops.code import Source
 from lstmc_caffe.install.layer_compiler import library
-from lstmc_caffe.processes.process import (
-    Array,
-    CaffeError,
-    CaffeLocation,
-    CaffeRequestError,
-    GpuState,
-    Groups,
-    Reply,
-    WorkerProcess,
-    gpu_state,
-)
+from lstmc_caffe.processes import process
+from lstmc_caffe.processes.process import Array, CaffeError, CaffeLocation, CaffeRequestError, Groups, Reply, gpu_state
 from lstmc_caffe.runtime.locate import locate, locate_for_gpu
 from lstmc_caffe.worker import WORKER
 
@@ -39,6 +30,10 @@ Floats = NDArray[np.float32]
 Shape = tuple[int, ...]
 # (the action, in words; the request; its arrays) -> the reply
 Ask = Callable[[str, Mapping[str, Any], Groups], Reply]
+REQUEST_SECONDS = 120.0
+START_SECONDS = 60.0
+Phase = Literal["TEST", "TRAIN"]
+Mode = Literal["cpu", "gpu"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class RunResult:
     param_diffs: dict[str, Floats] = field(default_factory=dict)
 
 
-class Net:
+class Net(AbstractContextManager["Net"]):
     """A loaded net, which is lost when the worker ends (a timeout, an abort): then load the net again. ``blobs`` and
     ``params`` map names to shapes. A parameter that the prototxt names (``param { name: }``) has this name, once for
     all layers that share it; others are ``LAYER/INDEX``. ``outputs`` are the blobs that no layer of the net reads."""
@@ -64,9 +59,6 @@ class Net:
         self.outputs: tuple[str, ...] = tuple(reply["outputs"])
         self._number: int = reply["net"]
         self._ask = ask
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.unload()
@@ -87,8 +79,7 @@ class Net:
         the ``gradients`` that the net was loaded with. For a blob that a layer overwrites in place, the gradient is the
         one before that layer; a gradient that Caffe does not compute is zero. Gradients of parameters are of this run
         alone; with ``lr_mult: 0`` they need a net that was loaded with ``gradients``."""
-        passes = "forward" if backward is None else "forward and backward"
-        action = f"run {self.title} {passes}"
+        action = f"run {self.title} {'forward' if backward is None else 'forward and backward'}"
         _picked(action, "input", self.inputs, inputs)
         if missing := [name for name in self.inputs if name not in inputs]:
             raise CaffeRequestError(action, f"no array was given for input {', '.join(missing)}")
@@ -100,9 +91,11 @@ class Net:
             "diffs": [*want_diffs],
             "param_diffs": want_param_diffs,
         }
-        arrays = {"inputs": _floats(inputs), "backward": _floats(backward or {})}
-        _, groups = self._ask(action, request, arrays)
+        _, groups = self._ask(action, request, {"inputs": _floats(inputs), "backward": _floats(backward or {})})
         return RunResult(*(groups.get(name, {}) for name in ("blobs", "diffs", "param_diffs")))
+
+    def forward(self, blobs: Mapping[str, Array], outputs: Iterable[str]) -> Mapping[str, Array]:
+        return self.run(blobs, want=outputs).blobs
 
     def unload(self) -> None:
         """Free the net's memory in the worker. Leaving a ``with`` block does it too."""
@@ -122,13 +115,6 @@ def _floats(arrays: Mapping[str, ArrayLike]) -> dict[str, Floats]:
     return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
 
-REQUEST_SECONDS = 120.0
-START_SECONDS = 60.0
-
-Phase = Literal["TEST", "TRAIN"]
-Mode = Literal["cpu", "gpu"]
-
-
 @dataclass(frozen=True)
 class CallResult:
     """The result of a function in the worker: JSON data, and arrays by name."""
@@ -137,7 +123,7 @@ class CallResult:
     arrays: dict[str, Array]
 
 
-class Runner:
+class Runner(AbstractContextManager["Runner"]):
     """Runs nets in real Caffe, in a process of its own that is started by the first request.
     Every request has a deadline: ``timeout`` seconds, or the call's own (``math.inf`` for none). Past the deadline the
     worker is ended (CaffeTimeout); an abort of Caffe ends it too (CaffeAborted). The next request then starts a new
@@ -152,7 +138,7 @@ class Runner:
         *,
         timeout: float = REQUEST_SECONDS,
         for_gpu: bool = False,
-        start: Callable[[CaffeLocation], WorkerProcess] | None = None,
+        start: Callable[[CaffeLocation], process.WorkerProcess] | None = None,
     ) -> None:
         """Make a runner. The first request starts its worker, in ``location`` or in the Caffe that is found."""
         self.timeout = timeout
@@ -160,30 +146,25 @@ class Runner:
         self._for_gpu = for_gpu
         self._start = start or self._start_default
         self._lock = threading.RLock()
-        self._worker: WorkerProcess | None = None
+        self._worker: process.WorkerProcess | None = None
         self._end_worker: weakref.finalize[[], Runner] | None = None
         self._libraries: dict[Path, None] = {}  # that every worker has open
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     @functools.cached_property
     def location(self) -> CaffeLocation:
-        """The location of Caffe, searched for at first use."""
         return self._fixed_location or (locate_for_gpu() if self._for_gpu else locate())
 
     @functools.cached_property
-    def gpu(self) -> GpuState:
+    def gpu(self) -> process.GpuState:
         """The state of Caffe on a GPU, probed once."""
         return gpu_state(self.location)
 
     @property
     def pid(self) -> int:
-        """The process id of the worker."""
         with self._lock:
             return self._running().pid
 
@@ -267,7 +248,7 @@ class Runner:
 
     def _ask(
         self,
-        owner: WorkerProcess | None,
+        owner: process.WorkerProcess | None,
         action: str,
         request: Mapping[str, Any],
         arrays: Groups = MappingProxyType({}),
@@ -281,49 +262,43 @@ class Runner:
                     return {}, {}
                 raise CaffeRequestError(action, "the worker that it was loaded in has ended; load it again")
             worker = self._running()
-            seconds = self.timeout if timeout is None else timeout
-            return self._ask_worker(worker, action, request, arrays, seconds, stop)
+            with self._whole_messages():
+                return worker.ask(action, request, arrays, self.timeout if timeout is None else timeout, stop)
 
-    def _ask_worker(
-        self,
-        worker: WorkerProcess,
-        action: str,
-        request: Mapping[str, Any],
-        arrays: Groups,
-        seconds: float,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> Reply:
-        """Send a request. End the worker after a failure that may leave half a message in the pipe."""
+    @contextmanager
+    def _whole_messages(self) -> Iterator[None]:
+        """End the worker if a message may be left in the pipe in part, as after Ctrl-C: not if a request is refused."""
         try:
-            return worker.ask(action, request, arrays, seconds, stop)
+            yield
         except CaffeRequestError:
             raise
         except BaseException:
-            # Also for Ctrl-C: half a frame may be in the pipe, so the worker is of no more use.
             self._stop()
             raise
 
-    def _running(self) -> WorkerProcess:
+    def _running(self) -> process.WorkerProcess:
         """Return the worker; start one if there is none."""
         if self._closed:
             raise CaffeError("this Runner is closed")
         if self._worker is None:
-            self._worker = self._start(self.location)
-            self._end_worker = weakref.finalize(self, self._worker.end)
+            self._worker = worker = self._start(self.location)
+            self._end_worker = weakref.finalize(self, worker.end)
             try:
-                self._ask_worker(self._worker, "start", {"request": "hello"}, {}, START_SECONDS)
+                worker.ask("start", {"request": "hello"}, {}, START_SECONDS)
             except BaseException:
                 self._stop()
                 raise
-            for path in self._libraries:
-                self._ask_worker(self._worker, "open generated layers", _opening(path), {}, START_SECONDS)
+            with self._whole_messages():
+                for path in self._libraries:
+                    worker.ask("open generated layers", _opening(path), {}, START_SECONDS)
+            return worker
         return self._worker
 
-    def _start_default(self, location: CaffeLocation) -> WorkerProcess:
+    def _start_default(self, location: CaffeLocation) -> process.WorkerProcess:
         # Linux ends the worker with the *thread* that started it: only the main thread lasts as long as the process.
         tied = threading.current_thread() is threading.main_thread()
         command = [str(location.python), "-u", str(WORKER), *([str(os.getpid())] if tied else [])]
-        return WorkerProcess(command, location.environment())
+        return process.WorkerProcess(command, location.environment())
 
     def _stop(self) -> None:
         if self._end_worker is not None:

@@ -99,11 +99,8 @@ def training_net(compiled: Compiled, sources: Mapping[str, Source]) -> WrittenNe
     target = load_target(compiled.target)
     net = write_net(graph, target, overwritten(graph) if target.in_place else {})
     layers = {layer.name: layer for layer in net.layers()}
-    objective = trained_loss(graph)
-    weight = layers[objective.node].loss_weight
-    del weight[:]
-    weight.append(1.0)
-    carried = set(carried_outputs(compiled))
+    layers[trained_loss(graph).node].loss_weight[:] = [1.0]
+    carried = carried_outputs(compiled)
     trained = needed_by_training(graph) | {node.name for node in graph if isinstance(node.op, Input)}
     for name, layer in layers.items():
         if name in graph and name not in trained:
@@ -146,20 +143,11 @@ def _without_inputs(sections: tuple[Section, ...], graph: Graph, sources: Mappin
 
 def _silenced(graph: Graph, trained: Collection[str], reported: Collection[Ref]) -> Iterator[Section]:
     """Yield Silence layers for the values that nothing reads in a phase, except ``reported`` ones (loss and scores)."""
-    reading: dict[Ref, set[str]] = {}
-    for node in graph:
-        for ref in graph.args(node.name):
-            reading.setdefault(ref, set()).add(node.name)
     section = Section("values that nothing reads")
     for phase in (TRAIN, TEST):
         present = {n.name for n in graph if isinstance(n.op, CaffeOp) and (phase == TEST or n.name in trained)}
-        unread = [
-            graph.value_name(ref)
-            for node in graph
-            if node.name in present
-            for ref in node.refs
-            if ref not in reported and not reading.get(ref, set()) & present
-        ]
+        used = set(reported).union(*map(graph.args, present))
+        unread = [graph.value_name(r) for node in graph if node.name in present for r in node.refs if r not in used]
         if unread:
             name = f"silence/{phase.lower()}"
             section.net.layer.add(name=name, type="Silence", bottom=unread).include.add(phase=phase)
@@ -232,11 +220,8 @@ def rank_nets(compiled: Compiled, parts: Sequence[RankPart]) -> RankNets:
         if size not in texts:
             masked = replace(each.compiled, expanded=fixed_masks(each.compiled.expanded, InputLayer, Eltwise("PROD")))
             texts[size] = prototxt(masked, training_net(masked, {}))
-    return RankNets(
-        texts=tuple(texts[each.stop - each.start] for each in parts),
-        batch=DividedBatch.of(whole, parts),
-        masks=masks(whole, part),
-    )
+    own_texts = tuple(texts[each.stop - each.start] for each in parts)
+    return RankNets(own_texts, DividedBatch.of(whole, parts), masks(whole, part))
 
 
 def _is_random(op: Op) -> bool:
@@ -247,8 +232,7 @@ def _is_random(op: Op) -> bool:
 def masks(whole: Graph, part: Graph) -> tuple[Mask, ...]:
     """Return the dropouts that training runs in the whole batch's net, in the order of its layers: each dropout's mask
     name, ratio, shape and axis of examples. Raises TrainingError if a rank's net has other dropouts."""
-    objective = [output.ref for output in whole.outputs if output.name == LOSS or output.carried_to]
-    needed = whole.needed(objective)
+    needed = whole.needed(output.ref for output in whole.outputs if output.name == LOSS or output.carried_to)
     drawn = [node for node in whole if isinstance(node.op, DropoutLayer) and node.name in needed]
     if {node.name for node in drawn} != {node.name for node in part if isinstance(node.op, DropoutLayer)}:
         raise TrainingError(
@@ -284,7 +268,6 @@ class CaffeRanks:
     def train(
         self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
     ) -> Trained:
-        """Train a compiled net by all processes."""
         assert isinstance(settings, Solver)
         return train(self._runner, compiled, weights, settings, run)
 

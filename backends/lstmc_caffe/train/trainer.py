@@ -34,6 +34,9 @@ FILES = (WEIGHTS, STATE, CARRIED, ABOUT)
 
 # name, type, names of its parameters: of every layer that owns one
 Layers = tuple[tuple[str, str, tuple[str, ...]], ...]
+_CARRIED = "carried:"  # begins the names of carried states among a worker's arrays
+SECONDS = 3600.0  # for one request: an iteration of a large net is slow, but not endless
+Mask = tuple[str, float, tuple[int, ...], int | None]  # its input, the ratio, the whole batch's shape, axis of examples
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,12 @@ def save_state(folder: Path, state: TrainingState) -> Path:
 
 
 def last_state(folder: Path) -> tuple[Path, TrainingState] | None:
-    """Return the newest complete snapshot and its state."""
     return newest(folder, read_state)
 
 
 def read_state(path: Path) -> TrainingState:
     """Return the state of a snapshot. Raises TrainingError if files of the snapshot are missing or do not fit."""
     about = read_about(path, About)
-    broken = TrainingError(f"{path} is no whole snapshot")
     try:
         net = RawNet.FromString((path / WEIGHTS).read_bytes())
         state = RawState.FromString((path / STATE).read_bytes())
@@ -80,7 +81,7 @@ def read_state(path: Path) -> TrainingState:
             for key, blob in zip(keys, layer.blobs, strict=True):
                 blobs.setdefault(key, np.frombuffer(blob.data, "<f4").reshape(tuple(blob.shape.dim)))
     except (DecodeError, ValueError, OSError):  # ValueError: the layers, keys and blobs differ in number
-        raise broken from None
+        raise TrainingError(f"{path} is no whole snapshot") from None
     state.ClearField("learned_net")  # the folder may have been moved, and the weights are in ``blobs``
     carried = {name: np.asarray(array) for name, array in read_npz(path / CARRIED, TrainingError).items()}
     solver = state.SerializeToString()
@@ -98,12 +99,6 @@ def _files(state: TrainingState, final: Path) -> dict[str, bytes]:
     solver = RawState.FromString(state.solver)
     solver.learned_net = os.fsencode(final / WEIGHTS)  # so that `caffe train --snapshot` goes on from it too
     return {WEIGHTS: net.SerializeToString(), STATE: solver.SerializeToString(), CARRIED: npz_bytes(state.carried)}
-
-
-_CARRIED = "carried:"  # begins the names of carried states among a worker's arrays
-SECONDS = 3600.0  # for one request: an iteration of a large net is slow, but not endless
-
-Mask = tuple[str, float, tuple[int, ...], int | None]  # its input, the ratio, the whole batch's shape, axis of examples
 
 
 @dataclass(frozen=True)
@@ -235,7 +230,6 @@ class CaffeEngine:
         return Update(self.iteration, float(reply["loss"]), reply["not_finite"])
 
     def test(self, batch: Mapping[str, Array], first: bool) -> Mapping[str, float]:
-        """Return the scores of one batch in phase TEST."""
         scores = self.ask("test", {"first": first}, batch).value
         return {name: scores[name] for name in self.net.scores}
 
@@ -244,7 +238,6 @@ class CaffeEngine:
         return _by_kind(self.ask("before").arrays)
 
     def state(self, first_losses: tuple[float, ...], run: RunIdentity) -> TrainingState:
-        """Return the parameters, the states, and Caffe's solverstate."""
         arrays = self.ask("snapshot").arrays
         blobs, carried = _by_kind(arrays)
         return TrainingState(self.iteration, blobs, carried, first_losses, run, arrays["state"].tobytes(), self.layers)

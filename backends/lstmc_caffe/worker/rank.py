@@ -20,38 +20,25 @@ with io.open(_FILE, "rb") as _source:
     exec(compile(_source.read(), _FILE, "exec"), WORKER)
 
 
-def handed_out(received, ranks):
-    """Return the requests of all ranks, each as (header, arrays). At the end of the pipe each is None."""
-    if received is None:
-        return [None] * ranks
-    header, groups = received
-    return [(own_header(header, rank), own_groups(groups, "%d|" % rank)) for rank in range(ranks)]
-
-
-def own_header(header, rank):
-    """Return the header of a request with the arguments of one rank."""
-    args = header.get("args")
-    if not isinstance(args, dict) or "each" not in args:
-        return header
-    shared = dict((name, value) for name, value in args.items() if name != "each")
-    return dict(header, args=dict(shared, **args["each"][rank]))
-
-
-def own_groups(groups, prefix):
-    """Return the arrays for all ranks, and those of one rank: their names begin with ``prefix``, which is removed."""
-    own = {}
+def own_request(header, groups, rank):
+    """Return the part of a request that is for one rank, as (header, arrays): what is for all ranks, and its own."""
+    args, own = header.get("args"), {}
+    if isinstance(args, dict) and "each" in args:
+        header = dict(header, args=dict(args, **args["each"][rank]))
+        del header["args"]["each"]
     for group, arrays in groups.items():
         for name, array in arrays.items():
-            if "|" not in name or name.startswith(prefix):
+            if "|" not in name or name.startswith("%d|" % rank):
                 own.setdefault(group, {})[name.partition("|")[2] if "|" in name else name] = array
-    return own
+    return header, own
 
 
 def next_request(comm, channel):
     """Return this rank's next request. Rank 0 reads it and sends each other rank its own. Others sleep meanwhile,
     because MPI's own wait keeps a core busy."""
     if channel:
-        requests = handed_out(channel.receive(), comm.size)
+        received = channel.receive()  # None at the end of the pipe
+        requests = [received and own_request(received[0], received[1], rank) for rank in range(comm.size)]
         for rank in range(1, comm.size):
             comm.send(requests[rank], rank)
         return requests[0]

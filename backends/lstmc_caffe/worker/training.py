@@ -92,22 +92,21 @@ class Ranks(object):
         self.comm, self.in_place, self.masks, self.axes = MPI.COMM_WORLD, MPI.IN_PLACE, config["masks"], config["axes"]
         self.run, self.loss = run, 0.0
         self.learned = [run.params[name] for name in sorted(run.params)]
-        self.message = np.empty(sum(blob.count for blob in self.learned) + 1, np.float32)
+        counts = [blob.count for blob in self.learned]
+        self.message = np.empty(sum(counts) + 1, np.float32)
+        self.parts = np.split(self.message, np.cumsum(counts, dtype=int))  # views; the last one is the loss
         run.solver.add_callback(lambda: None, self.add_up)
 
     def add_up(self):
         """Add up the gradients and losses of all ranks; Caffe calls this between the backward pass and the update."""
-        at, diffs = 0, [blob.diff for blob in self.learned]  # asked for anew: a GPU's gradients are copied then
-        for diff in diffs:
-            self.message[at : at + diff.size] = diff.reshape(-1)
-            at += diff.size
-        self.message[at] = own_loss(self.run)
+        diffs = [blob.diff for blob in self.learned]  # asked for anew: a GPU's gradients are copied then
+        for part, diff in zip(self.parts, diffs):
+            part[:] = diff.reshape(-1)
+        self.message[-1] = own_loss(self.run)
         self.comm.Allreduce(self.in_place, self.message)
-        at = 0
-        for diff in diffs:
-            diff[...] = self.message[at : at + diff.size].reshape(diff.shape)
-            at += diff.size
-        self.loss = float(self.message[at])
+        for part, diff in zip(self.parts, diffs):
+            diff[...] = part.reshape(diff.shape)
+        self.loss = float(self.message[-1])
 
     def draw(self, seed, blobs):
         """Draw the masks of all dropouts as Caffe draws them for the whole batch, and set this rank's part of each.

@@ -49,15 +49,10 @@ def instrument(message, request):
             raise RequestError("cannot probe blob %s: no layer of the net makes it" % blob)
     if request["gradients"] is not None:
         _add_gradient_inputs(message, request["gradients"])
+    # A probe reads a blob and changes nothing, so that a gradient can enter there. Caffe overwrites the gradient of a
+    # blob with one reader, but sums those of several; the loss weight makes Caffe go backward from the probe.
     for blob in request["probes"]:
-        _add_probe(message, blob)
-
-
-def _add_probe(message, blob):
-    """Add a layer that reads a blob and changes nothing, so that a gradient can enter there. Caffe overwrites the
-    gradient of a blob with one reader, but sums the gradients of several readers; the layer's loss weight makes Caffe
-    go backward from it."""
-    message.layer.add(name=PROBE + blob, type="Power", bottom=[blob], top=[PROBE + blob], loss_weight=[1])
+        message.layer.add(name=PROBE + blob, type="Power", bottom=[blob], top=[PROBE + blob], loss_weight=[1])
 
 
 def _add_gradient_inputs(message, blobs):

@@ -28,6 +28,9 @@ from lstmc_caffe.targets.lint import warnings
 from lstmc_caffe.targets.target import load_target
 from lstmc_caffe.write.net import WrittenNet, caffemodel, write_net
 
+SUFFIX, GPU_SUFFIX = ".layers.cpp", ".layers.cu"
+NOT_IN_NET = "not in the net, as no output depends on it"
+
 
 def input_places(graph: Graph) -> dict[str, tuple[Place, bool]]:
     """Return, by the name of each input of an expanded graph, its place, and whether the net fills this input itself.
@@ -66,9 +69,6 @@ def manifest(compiled: Compiled, net: WrittenNet, weights: Mapping[str, Array]) 
     )
 
 
-SUFFIX, GPU_SUFFIX = ".layers.cpp", ".layers.cu"
-
-
 def layers_source(graph: Graph) -> code_of.Source | None:
     """Return the source of all generated layers of a net's graph; None where it has none."""
     layers = [code_of.layer_code(node.op.plan()) for node in graph if isinstance(node.op, FusedScan)]
@@ -86,12 +86,9 @@ def layers_files(name: str, graph: Graph) -> dict[str, bytes]:
 
 def read_sources(files: Mapping[str, bytes]) -> dict[str, code_of.Source]:
     """Return the source of the generated layers of each net among ``files``, by the NAME of its ``NAME.layers.cpp``."""
-    names = [name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX)]
-    sources = {}
-    for name in names:
-        gpu = files.get(f"{name}{GPU_SUFFIX}")
-        sources[name] = code_of.Source(files[f"{name}{SUFFIX}"].decode(), None if gpu is None else gpu.decode())
-    return sources
+    texts = {name: content.decode() for name, content in files.items() if name.endswith((SUFFIX, GPU_SUFFIX))}
+    names = [name.removesuffix(SUFFIX) for name in texts if name.endswith(SUFFIX)]
+    return {name: code_of.Source(texts[f"{name}{SUFFIX}"], texts.get(f"{name}{GPU_SUFFIX}")) for name in names}
 
 
 def stored_source(path: Path) -> code_of.Source:
@@ -117,9 +114,6 @@ def layers_text(graph: Graph) -> str:
             on_gpu = code_of.gpu_text(plan, *sizes) if plan.numbers == FLOAT32 else ""
             texts.append(plan_text(plan) + memory_text(plan, *sizes) + on_gpu)
     return "\n".join(texts)
-
-
-NOT_IN_NET = "not in the net, as no output depends on it"
 
 
 def prototxt(
@@ -206,8 +200,8 @@ def written_net(compiled: Compiled) -> WrittenNet:
 
 def blobs_in_place(compiled: Compiled) -> dict[Ref, str]:
     """Return the values that are overwritten in the net, and the name that their blob has then."""
-    allowed = load_target(compiled.target).in_place
-    return overwritten(compiled.expanded, step_blobs(compiled)) if allowed else {}
+    in_place = load_target(compiled.target).in_place
+    return overwritten(compiled.expanded, step_blobs(compiled)) if in_place else {}
 
 
 @gc_paused()

@@ -32,6 +32,14 @@ from lstmc_caffe.proto.net import NetParameter, RawNet, SharingNet, net_from_tex
 from lstmc_caffe.targets.lint import Before, lint_layer
 from lstmc_caffe.targets.target import Target, load_target
 
+WEIGHTS_SUFFIX = ".caffemodel"
+MOST_BYTES = 2**31 - 1 - 2**20  # of arrays, in a protobuf message that has names too
+# Up to here a caffemodel has every layer, as Caffe's own snapshots have. Caffe looks for each by its name among all,
+# and a parameter is there once for each layer that shares it.
+WHOLE_NET_LAYERS = 10_000
+WHOLE_NET_COPIES = 2**24  # bytes of parameters that are there already
+Fields = dict[str, str | Array]
+
 
 @dataclass(frozen=True)
 class Section:
@@ -51,12 +59,10 @@ class WrittenNet:
     weights: Graph  # from the user's parameters to the blobs, outputs named as the blobs' ``param { name }``
 
     def layers(self) -> Iterator[Any]:
-        """Yield every layer, in order."""
         for section in self.sections:
             yield from section.net.layer
 
     def message(self) -> Any:
-        """Return the whole net as one NetParameter."""
         whole = NetParameter(name=self.name)
         for section in self.sections:
             whole.layer.extend(section.net.layer)
@@ -99,14 +105,11 @@ def _check_layer(layer: Any, shapes: Mapping[str, tuple[int, ...]], before: Befo
     """Raise BackendError for a layer that violates the target's rules; add others to the layers ``before`` the next."""
     bottoms, tops = ([shapes[name] for name in names] for names in (layer.bottom, layer.top))
     for violation in (*lint_layer(layer, bottoms, tops, target), *before.lint(layer, target)):
+        unknown = () if violation.limit else ("lstmc knows no other way to write it",)
         raise BackendError(
             f"target {target.name}: layer {violation.layer} ({violation.type}) was written with {violation.found},"
             f" expected {violation.expected}",
-            notes=(
-                violation.reason,
-                f"documented in: {violation.source}",
-                *(() if violation.limit else ("lstmc knows no other way to write it",)),
-            ),
+            notes=(violation.reason, f"documented in: {violation.source}", *unknown),
         )
 
 
@@ -176,16 +179,12 @@ def _write_layer(
             filler = _common_filler(graph, args[slot], params)
             if filler is not None:
                 declared.setdefault(id(messages[index]), []).append(filler)
-    unwanted = _unwanted_fields(layer, target)
+    # the messages that the target's layers must not have
+    paths = [rule.field.rpartition(".") for rule in target.restrictions_on(layer.type) if rule.absent]
+    unwanted = [getattr(getattr(layer, param), field) for param, _, field in paths]
     for message in {id(message): message for message in messages}.values():
         if len(set(declared.get(id(message), []))) == 1 and not any(message is other for other in unwanted):
             write_filler(message, declared[id(message)][0])
-
-
-def _unwanted_fields(layer: Any, target: Target) -> list[Any]:
-    """Return the messages that a target's layers must not have."""
-    paths = [rule.field.rpartition(".") for rule in target.restrictions_on(layer.type) if rule.absent]
-    return [getattr(getattr(layer, param), name) for param, _, name in paths]
 
 
 def _parameters_in(graph: Graph, blob: Ref) -> dict[str, Param]:
@@ -235,21 +234,8 @@ def _write_param(spec: Any, name: str, params: Mapping[str, Param], trained: boo
 def _unread(graph: Graph) -> list[str]:
     """Return the names of layers' tops that nothing reads."""
     readers = graph.readers()
-    return [
-        name
-        for node in graph
-        if isinstance(node.op, CaffeOp)
-        for out, name in enumerate(node.names)
-        if Ref(node.name, out) not in readers
-    ]
-
-
-WEIGHTS_SUFFIX = ".caffemodel"
-MOST_BYTES = 2**31 - 1 - 2**20  # of arrays, in a protobuf message that has names too
-# Up to here a file has every layer, as Caffe's own snapshots have. Caffe looks for each by its name among all, and a
-# parameter is there once for each layer that shares it.
-WHOLE_NET_LAYERS = 10_000
-WHOLE_NET_COPIES = 2**24  # bytes of parameters that are there already
+    refs = [ref for node in graph if isinstance(node.op, CaffeOp) for ref in node.refs]
+    return [graph.value_name(ref) for ref in refs if ref not in readers]
 
 
 def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_sharer: bool = False) -> bytes:
@@ -280,8 +266,7 @@ def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_sharer: bool
             message.MergeFromString(layer.SerializeToString())  # fields that a RawLayer does not know stay as they are
         for spec in layer.param:
             array = arrays[spec.name]
-            blob = message.blobs.add(data=array.tobytes())
-            blob.shape.dim.extend(array.shape)
+            message.blobs.add(data=array.tobytes()).shape.dim.extend(array.shape)
     return model.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
 
 
@@ -303,21 +288,18 @@ def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
         if layer is None or len(layer.blobs) <= index:
             problems.append(f"missing: blob {index} of layer {where.layer}, which holds {name}")
             continue
-        data = layer.blobs[index].data
-        if (sizes := tuple(layer.blobs[index].shape.dim)) != shape:
+        data, sizes = layer.blobs[index].data, tuple(layer.blobs[index].shape.dim)
+        if sizes != shape:
             problems.append(f"wrong shape: {name} must be {list(shape)}, found {list(sizes)}")
-            continue
-        if len(data) != 4 * prod(shape):
+        elif len(data) != 4 * prod(shape):
             problems.append(f"wrong size: {name} {list(shape)} must have {4 * prod(shape)} bytes, found {len(data)}")
-            continue
-        arrays[name] = np.frombuffer(data, "<f4").reshape(shape)
+        else:
+            arrays[name] = np.frombuffer(data, "<f4").reshape(shape)
     if problems:
         raise WeightsError(f"{path} is not a caffemodel of this net", notes=problems)
     for name, owner, other in islice((copy for copy in differing_copies(content) if copy[0] in blobs), 1):
-        text = (
-            f"{path}: {name} is read from layer {owner}; layer {other} has other numbers, with which a program may run"
-        )
-        warnings.warn(text, stacklevel=2)
+        others = f"layer {other} has other numbers, with which a program may run"
+        warnings.warn(f"{path}: {name} is read from layer {owner}; {others}", stacklevel=2)
     return arrays
 
 
@@ -330,14 +312,16 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
     return weights, [name for name in described.parameters if name not in weights]
 
 
-Fields = dict[str, str | Array]
-
-
 def parts(file: str, content: bytes) -> Parts | None:
     """Return the layers of a prototxt, or the weights of a caffemodel; None for another file."""
     if file.endswith(".prototxt"):
         return _net_parts(content)
-    return _weight_parts(content) if file.endswith(".caffemodel") else None
+    if not file.endswith(".caffemodel"):
+        return None
+    found: dict[Part, Fields] = {}
+    for name, layer, array in stored_blobs(content):
+        found.setdefault(("weight", name), {})[f"in layer {layer}"] = array
+    return found
 
 
 def _net_parts(content: bytes) -> Parts:
@@ -360,17 +344,9 @@ def _fields(message: Any, path: str = "") -> Iterator[tuple[str, str]]:
         for at, each in enumerate(value) if repeated else [("", value)]:
             name = f"{path}{kind.name}{f'[{at}]' if repeated else ''}"
             if hasattr(each, "ListFields"):
-                inside = list(_fields(each, f"{name}."))
-                yield from inside or ([(name, "{}")] if repeated else [])
+                yield from list(_fields(each, f"{name}.")) or ([(name, "{}")] if repeated else [])
             elif repeated or each != kind.default_value:
                 yield name, kind.enum_type.values_by_number[each].name if kind.enum_type else str(each)
-
-
-def _weight_parts(content: bytes) -> Parts:
-    found: dict[Part, Fields] = {}
-    for name, layer, array in stored_blobs(content):
-        found.setdefault(("weight", name), {})[f"in layer {layer}"] = array
-    return found
 
 
 def stored_blobs(content: bytes, params: Mapping[str, Sequence[str]] | None = None) -> Iterator[tuple[str, str, Array]]:
@@ -395,9 +371,6 @@ def _array(blob: Any) -> Array:
     return np.frombuffer(blob.data, "<f4").reshape(shape)
 
 
-COPIES = "the layers of a shared parameter have different numbers, and programs differ in which of them they use"
-
-
 def lint_copies(net: Path) -> Iterator[Violation]:
     """Yield a violation for each layer whose copy of a parameter differs, in the caffemodel beside a prototxt."""
     stored = net.with_suffix(".caffemodel")
@@ -410,11 +383,11 @@ def lint_copies(net: Path) -> Iterator[Violation]:
     except (BackendError, OSError) as error:
         reason = error.message if isinstance(error, BackendError) else f"cannot be read: {error.strerror}"
         raise BackendError(f"{stored.name} beside it: {reason}") from None
+    reason = "the layers of a shared parameter have different numbers, and programs differ in which of them they use"
     for name, owner, layer in copies:
         kind = layers[layer].type if layer in layers else ""
-        yield Violation(
-            layer, kind, f"other numbers of {name}", f"those of layer {owner}", COPIES, "net.cpp: CopyTrainedLayersFrom"
-        )
+        found, expected = f"other numbers of {name}", f"those of layer {owner}"
+        yield Violation(layer, kind, found, expected, reason, "net.cpp: CopyTrainedLayersFrom")
 
 
 def differing_copies(

@@ -18,15 +18,9 @@ from lstmc_caffe.targets.target import OWN, load_target
 from lstmc_caffe.write.artifact import SUFFIX
 
 _TEMPLATES = text_templates("lstmc_caffe", "write")
-TITLES = {
-    "caffe": "Caffe",
-    "opencv": "OpenCV 4",
-    "mnn": "MNN",
-    "ncnn": "ncnn",
-    "rknn": "RKNN",
-}  # the programs that a target may name
+# the programs that a target may name
+TITLES = {"caffe": "Caffe", "opencv": "OpenCV 4", "mnn": "MNN", "ncnn": "ncnn", "rknn": "RKNN"}
 SUFFIXES = {"cpp": ".cpp", "python": ".py"}
-COMMENTS = {"cpp": "//", "python": "#"}
 NO_C = "OpenCV 4's DNN module, Caffe and MNN have interfaces for C++ and Python, and none for C"
 _TEMPLATES.filters.update(late=late, quoted=quoted)
 
@@ -35,15 +29,12 @@ def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dic
     """Return the program ``NAME_stream.py`` or ``NAME_stream.cpp``, by file name: it reads and writes a line of numbers
     for each step, and runs the net in the runtime that the target's file names. Raises BackendError for an unknown
     ``language``, a target whose runtime has no interface for this language, and a net of all steps."""
-    target = load_target(compiled.target)
-    argument = Argument("language", language)
+    target, argument = load_target(compiled.target), Argument("language", language)
     if language not in SUFFIXES:
         raise BackendError(f"{argument}: expected {' or '.join(SUFFIXES)}", notes=(NO_C,) if language == "c" else ())
     if target.program is None:
-        with_programs = [name for name in OWN if load_target(name).program is not None]
-        raise BackendError(
-            f"{argument}: target {target.name} has no example program: expected one of {', '.join(with_programs)}"
-        )
+        named = ", ".join(name for name in OWN if load_target(name).program is not None)
+        raise BackendError(f"{argument}: target {target.name} has no example program: expected one of {named}")
     if target.program not in ("caffe", "opencv") and language == "cpp":
         raise BackendError(f"{argument}: for {TITLES[target.program]} there is python alone")
     manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
@@ -60,7 +51,7 @@ def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dic
         target=target.name,
         file=file,
         program=program,
-        comment=COMMENTS[language],
+        comment="//" if language == "cpp" else "#",
         library=f"{compiled.name}{SUFFIX}" in artifact.files,
     )
     return {file: text.encode()}
@@ -74,7 +65,6 @@ class NamedPlace(Place):
 
     @property
     def cpp(self) -> str:
-        """Return the place as an initializer of C++."""
         blobs = ", ".join(quoted(blob or "", "c") for blob in self.blobs)
         late = f", {self.delay}" if self.delay else ""
         return f"{{{quoted(self.name, 'c')}, {{{blobs}}}, {{{', '.join(map(str, self.part_shape))}}}{late}}}"
@@ -109,9 +99,8 @@ def _context(manifest: Manifest, states: Mapping[str, State]) -> dict[str, Any]:
     fed = {n: entry.place for n, entry in manifest.inputs.items() if entry.place.names and not entry.filled}
     inputs = {name: NamedPlace(**vars(place), name=name) for name, place in fed.items()}
     outputs = {name: NamedPlace(**vars(place), name=name) for name, place in manifest.outputs.items()}
-    pairs = [
-        NamedState(n, inputs[s.input], outputs[s.output], s.initial) for n, s in states.items() if s.input in inputs
-    ]
+    read = {name: state for name, state in states.items() if state.input in inputs}
+    pairs = [NamedState(name, inputs[s.input], outputs[s.output], s.initial) for name, s in read.items()]
     state_inputs = {state.input for state in states.values()}
     state_outputs = {state.output for state in states.values()}
     outside = [place for name, place in outputs.items() if name not in state_outputs]

@@ -19,8 +19,7 @@ def run(args, arrays):
     net = CaffeLoader(model=base + ".prototxt", weights=base + ".caffemodel").load()
     session = Inference(net)
     session.build_session()
-    inputs = {layer.name: arrays[layer.name] for layer in net.get_input_layers()}
-    _, outputs = session.run_session(inputs)
+    _, outputs = session.run_session({layer.name: arrays[layer.name] for layer in net.get_input_layers()})
     # each output is a layer `output` of its own, which has the name of the layer that it reads
     names = [layer.input_layers[0].name for layer in net.get_output_layers()]
     return {}, dict(zip(names, outputs))

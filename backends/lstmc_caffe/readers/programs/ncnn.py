@@ -28,9 +28,8 @@ def convert(args, arrays):
     command = [_program(), base + ".prototxt", base + ".caffemodel", base + ".param", base + ".bin"]
     process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if process.returncode != 0:
-        raise RuntimeError(
-            "caffe2ncnn ended with %d: %s" % (process.returncode, process.stdout.decode(errors="replace"))
-        )
+        output = process.stdout.decode(errors="replace")
+        raise RuntimeError("caffe2ncnn ended with %d: %s" % (process.returncode, output))
     return {}, {}
 
 

@@ -17,13 +17,9 @@ def about(args, arrays):
 def run(args, arrays):
     """Return the wanted outputs of the folder's ``net.xml`` on ``arrays``."""
     core = Core()
-    model = core.read_model(os.path.join(args["folder"], "net.xml"))
-    compiled = core.compile_model(model, "CPU", F32)
+    compiled = core.compile_model(core.read_model(os.path.join(args["folder"], "net.xml")), "CPU", F32)
     # an input also has the names of layers that only pass it on
     inputs = {name: arrays[name] for port in compiled.inputs for name in port.get_names() if name in arrays}
     results = compiled.create_infer_request().infer(inputs)
-    outputs = {}
-    for port, array in results.items():
-        for name in port.get_names():
-            outputs[name] = array
+    outputs = {name: array for port, array in results.items() for name in port.get_names()}
     return {}, {name: outputs[name] for name in args["wanted"] if name in outputs}

@@ -37,8 +37,7 @@ def run(args, arrays):
     with open(base + ".caffemodel", "rb") as file:
         weights.ParseFromString(file.read())
     shapes = {name: list(array.shape) for name, array in arrays.items()}
-    types = dict.fromkeys(shapes, "float32")
-    module, params, outputs = relay.frontend.from_caffe(weights, net, shapes, types)
+    module, params, outputs = relay.frontend.from_caffe(weights, net, shapes, dict.fromkeys(shapes, "float32"))
     with tvm.transform.PassContext(opt_level=1, config={"tir.disable_vectorize": True}):
         library = relay.build(module, target="c", params=params)
     path = base + ".so"

@@ -257,8 +257,8 @@ def test_one_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_gives_back_something_else_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = snapshots._write_snapshot
-    monkeypatch.setattr(snapshots, "_write_snapshot", lambda path, content: real(path, content[:-1]))
+    real = snapshots._write_flushed
+    monkeypatch.setattr(snapshots, "_write_flushed", lambda path, content: real(path, content[:-1]))
     with pytest.raises(OutputError) as caught:
         save_state(tmp_path, state(2))
     assert str(caught.value) == (
