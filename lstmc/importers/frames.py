@@ -40,6 +40,7 @@ class Reading:
         return self.read({**shapes, **self.shapes})
 
     def if_it_can(self, shapes: Mapping[str, Sequence[int]]) -> SourceNet | None:
+        """Return the source read with these shapes; None if it cannot be."""
         try:
             return self.at(shapes)
         except (RefusedError, SourceError):  # a source without sizes to choose, as a state dict

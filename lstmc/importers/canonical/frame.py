@@ -193,6 +193,7 @@ class _OneFrame:
         return self.builder.leaf(self.builder.fresh(hint), Input(shape))
 
     def _next(self, state: str, value: str) -> None:
+        """Make ``value`` the next value of a state, and an output of the net."""
         out = self.builder.fresh(f"{state}_next")
         self.outputs[out], self.states[state] = value, out
 

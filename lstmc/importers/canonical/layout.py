@@ -179,6 +179,7 @@ class _Layout:
         return replace(made, axes={name: order for name, order in axes.items() if order != tuple(range(len(order)))})
 
     def _plain(self, value: str) -> Order:
+        """Return the source's order of a value's axes."""
         return tuple(range(len(self.order[value])))
 
     def _names_of_params(self, read: set[str]) -> dict[str, str]:
@@ -189,6 +190,7 @@ class _Layout:
         return {name: root for name, root in roots.items() if root not in read and alone[root] == 1}
 
     def _root(self, name: str) -> str:
+        """Return the source's parameter from which a parameter derives, or the parameter itself."""
         return self._root(self.derived[name]) if name in self.derived else name
 
     def late_times(self) -> int:
@@ -301,7 +303,6 @@ class _Layout:
     def _binary(self, step: Step) -> None:
         """Add an element-wise op of two operands in the order of one with all axes, if possible no parameter."""
         rank = max(len(self.order[value]) for value in step.inputs)
-        # the order of the operand that is no parameter and has all axes; the other operand is aligned with it
         full = [value for value in step.inputs if len(self.order[value]) == rank]
         lead = next((value for value in full if self.name[value] not in self.params), full[0])
         order = self.order[lead]

@@ -263,7 +263,7 @@ class OverTime(Frames):
         return [self.later(name, 0, by) if by and x in self.values else name for name, x in pairs], late
 
     def head(self, value: str) -> tuple[str, int]:
-        """Return a sequence [T, ...] whose first element is an early step's value, by a loop; and its delay."""
+        """Return a looped sequence [T, ...] whose first element is a value of one early step; and its delay."""
         known = self.heads[value]
         if isinstance(known, tuple):
             return known

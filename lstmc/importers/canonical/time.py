@@ -365,6 +365,7 @@ class Frames:
         return self._begun[lag, n]
 
     def masked(self, name: str, lag: int, axis: int) -> str:
+        """Return a value over time whose first ``lag`` steps are zero."""
         mask = self.has_begun(lag, 1)
         shape: list[Size] = [1] * len(self.shapes[name])
         shape[axis] = self.time

@@ -249,8 +249,8 @@ def cell_weights(
     framework: str, cell: Cell, w_x: Weight, w_h: Weight, b_x: Weight | None = None, b_h: Weight | None = None,
     more: Mapping[str, Weight] = {},
 ) -> dict[str, Weight]:  # fmt: skip
-    """Return the weights of the written cell, its gates in order; ``more`` has peepholes and the projection. b_x is the
-    bias of the input product, b_h of the recurrent product, which a GRU that resets after the product keeps apart."""
+    """Return the written cell's weights from a framework's, with its order of gates; ``more`` has other weights. b_x is
+    the bias of the input product, b_h of the recurrent product, which a GRU that resets after it keeps apart."""
     named = "pytorch" if framework == "torch" else framework  # the order of the gates in the weights
     stored = "h" if cell.kind == "rnn" else (LSTM_ORDERS if cell.kind == "lstm" else GRU_ORDERS)[named]
     if framework == "keras":  # stored as [in, gates x H], gates side by side; otherwise [gates x H, in]
