@@ -13,19 +13,20 @@ at once.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from lstmc import passes
-from lstmc.backend import Compiled, Finding, LintReport, Settings
+from lstmc.backend import Artifact, Compiled, Finding, LintReport, Settings
 from lstmc.backend.compiled import Trained, TrainingData, TrainingRequest
 from lstmc.errors import BackendError
 from lstmc.files.output import Content
 from lstmc.loops.layer import RoundProducts
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.nets.session import RunsFiles
+from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.numerics import device
 from lstmc.ops import Array, Op, Price
 from lstmc.passes import Pass, PassList
@@ -197,18 +198,31 @@ class CaffeBackend(RunsFiles):
 
     emit = staticmethod(artifact)
     explain = staticmethod(layers_text)
-    example = staticmethod(program.stream_program)
-    seconds = staticmethod(executor.artifact_seconds)
-    build = staticmethod(executor.build)
     layers = staticmethod(listed_layers)
     parts = staticmethod(parts)
     read_weights = staticmethod(read_weights)
-    loaded = staticmethod(executor.loaded_net)
     net_suffix: ClassVar[str] = ".prototxt"
     weights_suffix: ClassVar[str] = WEIGHTS_SUFFIX
     training_targets: ClassVar[Collection[str]] = Summaries(trained=True)
-    settings = staticmethod(solver.resolve_solver)
-    ranks = staticmethod(training.CaffeRanks)
+
+    # methods, because a compilation does not load the modules that these need
+    def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
+        return program.stream_program(compiled, artifact, language)
+
+    def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
+        return executor.artifact_seconds(artifacts)
+
+    def build(self) -> str:
+        return executor.build()
+
+    def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
+        return executor.loaded_net(files, gpu)
+
+    def settings(self, own: object | None, overrides: Sequence[str]) -> solver.Solver:
+        return solver.resolve_solver(own, overrides)
+
+    def ranks(self, count: int | None, gpu: bool) -> training.CaffeRanks:
+        return training.CaffeRanks(count, gpu)
 
     def price(self, target: str) -> Price | None:
         return load_target(target).price
