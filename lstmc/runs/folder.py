@@ -223,8 +223,8 @@ def run_folder(folder: Path, identity: RunIdentity, resume: bool, overwrite: boo
 
 
 def _agree(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool) -> None:
-    """Check that a new run, whose identity is written, has a folder without a run, unless it overwrites that run, and
-    that a resumed run has the identity of the run in the folder. Raise TrainingError otherwise."""
+    """Write the identity of a new run. Raise TrainingError if the folder has a run already and nothing is overwritten,
+    or if the run to resume has another identity than the run in the folder."""
     path = folder / RUN
     if not resume:
         has_snapshot = _snapshot_identity(folder) is not None

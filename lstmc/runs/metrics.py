@@ -181,7 +181,7 @@ def plot_runs(folders: Sequence[Path], to: Path) -> Path:
 
 
 def _names(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return each run's folder by the folder's name, or by its path below all their parents if two share a name."""
+    """Return each run's folder by the folder's name, or by its path below the common folder if two have one name."""
     paths = [folder.resolve() for folder in folders]
     short = [path.name for path in paths]
     if len(set(short)) < len(short):

@@ -78,7 +78,7 @@ def choice_of(names: Sequence[str]) -> Kind:
 
 
 def _ascending(value: Any) -> tuple[int, ...] | None:
-    """Return ascending integers from 1 on as a tuple, else None: Caffe takes other orders too late (sgd_solver.cpp)."""
+    """Return ascending integers from 1 on as a tuple, else None: Caffe's rate would change late (sgd_solver.cpp)."""
     if not isinstance(value, list | tuple) or not value:
         return None
     numbers = [COUNT.convert(item) for item in value]
@@ -239,8 +239,8 @@ def _checked(explicit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filled(explicit: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings, with defaults, and None for unused ones. Raise SolverError if the type or the policy does
-    not use a given setting, or the policy needs a missing one."""
+    """Return all settings, with the defaults, and None for unused ones. Raise SolverError for a setting that is given
+    and not used by the type or the policy, or needed by the policy and not given."""
     chosen = {"type": explicit.get("type", TYPES[0]), "lr_policy": explicit.get("lr_policy", POLICIES[0])}
     values = {}
     for name, setting in SETTINGS.items():

@@ -264,7 +264,7 @@ class _Sweep:
     stopped: bool = False
 
     def halve(self, updates: int, factor: int) -> None:
-        """Train all points to a small budget, then one of ``factor`` points, the best, to each larger budget."""
+        """Train all points to a small budget, then the best, one for ``factor`` points, to each larger budget."""
         names = list(self.rows)
         for budget in trials.budgets(len(names), updates, factor):
             self.train(names, dict.fromkeys(names, budget))

@@ -143,7 +143,7 @@ class Space:
         return list(drawn.values())
 
     def _combinations(self) -> int:
-        """Return the number of different points, very high if the space has a range of other than integers."""
+        """Return the number of different points; a range of numbers that are not integers counts as unlimited."""
         count = 1
         for values in self.values.values():
             if not isinstance(values, Range):

@@ -41,8 +41,7 @@ class Recipe:
     build that the other fields do not show.
     Only a build for GPUs has: ``architectures`` to compile for, as ``sm_90``; ``gpu_flags``, which replace ``flags``
     for CUDA sources; ``cuda_libraries`` and ``cuda_compiler``, the wheels of the linked libraries and of nvcc. For an
-    emulated device ``emulation`` replaces all wheels: the SHA-256 of its source files, which are not in this
-    package."""
+    emulated device ``emulation`` replaces all wheels: the SHA-256 of its source files, which no package has."""
 
     distribution: str
     version: str
@@ -105,8 +104,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Platform:
-    """The platform of a build: ``system`` as ``debian-13``, ``machine`` as ``x86_64``, version of Python as
-    ``3.13``."""
+    """The platform of a build: ``system`` as ``debian-13``, ``machine`` as ``x86_64``, ``python`` as ``3.13``."""
 
     system: str
     machine: str

@@ -1,2 +1,2 @@
-"""One installed Caffe in a process of its own: its Python, a worker, its messages. Ranks are workers in one
-training."""
+"""One installed Caffe in a process of its own: its Python, a worker, its messages. Ranks: workers that train
+together."""

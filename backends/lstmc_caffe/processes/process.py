@@ -1,5 +1,5 @@
 """A Python with Caffe: where it is, a probe of its import and of its GPU, and a worker process in it. This is lstmc's
-side of the pipe to ``worker.py``, which describes the frames; they share no code: that is for another Python."""
+side of the pipe to ``worker.py``, which describes the frames; it runs on another Python, so no code is shared."""
 
 from __future__ import annotations
 

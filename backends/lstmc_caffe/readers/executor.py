@@ -50,7 +50,7 @@ def readers_folder() -> Path:
 
 
 def interpreter(environment: Environment | None) -> Path | None:
-    """Return the Python of an environment, None if it is not installed with these requirements. None is lstmc's own."""
+    """Return the Python of an environment, or None if it is not installed. Without an environment: lstmc's own."""
     if environment is None:
         return Path(sys.executable)
     folder = readers_folder() / environment.name

@@ -42,7 +42,7 @@ class Program:
 class Reader:
     """A program that reads Caffe nets; packages register theirs by the entry-point group ``lstmc_caffe.readers``.
     ``target`` is the default target of its nets; ``tolerance`` the relative one of outputs, None if it computes in
-    float32. A reader in lstmc's own environment has ``extra``, the extra of lstmc that installs it, or ``install``, the
+    float32. A reader in lstmc's own environment has ``extra``, the extra of lstmc that installs it, or ``install``, a
     command."""
 
     name: str

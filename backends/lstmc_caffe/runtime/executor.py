@@ -63,7 +63,7 @@ class CaffeExecutor(Executor):
         return None
 
     def emulation(self) -> str | None:
-        """Return why only a request by name runs this executor: an emulated device slowly repeats the CPU's work."""
+        """Return why only a request by name runs this (an emulated device slowly repeats the CPU's work), or None."""
         if self.mode == "gpu" and self.runner.gpu.emulated:
             return f"{self.runner.gpu.device}; only a request for {self.name} runs it"
         return None

@@ -255,7 +255,7 @@ class Runner(AbstractContextManager["Runner"]):
         timeout: float | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Reply:
-        """Send a request. Raise CaffeRequestError if ``owner``, the worker that it is for unless None, has ended."""
+        """Send a request and return its reply. Raise CaffeRequestError if the net's worker, ``owner``, has ended."""
         with self._lock:
             if owner is not None and owner is not self._worker:
                 if request["request"] == "unload":

@@ -2,8 +2,8 @@
 With arguments, which are the paths of two named pipes, rank 0 talks to lstmc through them and hands out each request.
 Without arguments each rank was started by its own lstmc, on stdin and stdout, and tells this lstmc its rank and the
 number of ranks; only the lstmc of rank 0 sends further requests. An array ``K|NAME`` goes to rank K alone, as does
-``args["each"][K]``. All ranks do what is requested, and rank 0 replies. A failure on any rank ends all ranks, since the
-others would wait for it."""
+``args["each"][K]``. All ranks do what is requested, and rank 0 replies. A failure on any rank ends all, as the others
+would wait."""
 
 import io
 import os

@@ -1,5 +1,5 @@
-"""TVM's relay, by its front end for Caffe nets. The net runs as C, because T-Head's build has no code generator for
-this processor."""
+"""TVM's relay, by its front end for Caffe nets. The net runs as C: T-Head's build generates no code for this
+processor."""
 
 import functools
 import os
