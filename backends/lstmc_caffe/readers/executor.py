@@ -169,17 +169,14 @@ class ReaderSession(AbstractContextManager["ReaderSession"]):
     ) -> dict[str, Array]:
         """Run one forward pass on ``blobs``; return the blobs ``outputs`` by name, in these shapes. Raises ReaderError
         with the reader's message if it rejects the net, or returns other blobs."""
-        folder = Path(tempfile.mkdtemp(prefix="lstmc-"))
-        try:
-            (folder / "net.prototxt").write_bytes(prototxt)
-            (folder / "net.caffemodel").write_bytes(caffemodel)
+        with tempfile.TemporaryDirectory(prefix="lstmc-", ignore_cleanup_errors=True) as folder:
+            Path(folder, "net.prototxt").write_bytes(prototxt)
+            Path(folder, "net.caffemodel").write_bytes(caffemodel)
             return self._run(folder, blobs, outputs)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
-    def _run(self, folder: Path, blobs: Mapping[str, Array], outputs: Mapping[str, Shape]) -> dict[str, Array]:
+    def _run(self, folder: str, blobs: Mapping[str, Array], outputs: Mapping[str, Shape]) -> dict[str, Array]:
         """Convert the net in ``folder`` if a program converts, then run it. Return ``outputs`` in their shapes."""
-        args = {"folder": str(folder), "wanted": {name: list(shape) for name, shape in outputs.items()}}
+        args = {"folder": folder, "wanted": {name: list(shape) for name, shape in outputs.items()}}
         inputs = {name: np.asarray(array, np.float32) for name, array in blobs.items()}
         for program in self.reader.programs:
             if "def convert(" in program.file.read_text(encoding="utf-8"):
