@@ -103,10 +103,8 @@ class Source:
             return None
         grid, name = self.rounding.grid(ref), self.graph.value_name(ref)
         if ref.node in constants(self.graph):
-            raise BackendError(
-                f"output {name} depends on no input: a step in integers has no such output",
-                loc=self.graph.node(ref.node).loc,
-            )
+            problem = f"output {name} depends on no input: a step in integers has no such output"
+            raise BackendError(problem, loc=self.graph.node(ref.node).loc)
         if grid is None:
             raise not_measured(name)
         return grid
@@ -125,10 +123,8 @@ class Source:
             values = whole.astype(stored.integer_type(grid.high).removesuffix("_t"))
         if isinstance(first, np.ndarray):
             begin, comment = "an array", f"the first {pair.name} {shape_text(type_.shape)}"
-            initial = self.constants.add(
-                f"{name} first", stored.finite(pair.name, values, values.dtype.type).ravel(), comment
-            )
-            initial += "[i]"
+            array = stored.finite(pair.name, values, values.dtype.type).ravel()
+            initial = f"{self.constants.add(f'{name} first', array, comment)}[i]"
         else:
             begin = f"{first}, set after reset" if isinstance(first, str) else f"{first:g}"
             initial = number(float(values)) if grid is None else str(values)
@@ -158,10 +154,8 @@ class Source:
                 assert self.rounding is not None
                 integers, steps = self.rounding.integers(stored.finite(name, array, np.float32))
                 array = integers.astype(np.int8)
-                scales = steps.ravel().astype(np.float32)
-                self.arrays[f"{use} scale", name] = self.constants.add(
-                    f"{name} scale", scales, f"the scale of each row of {name}"
-                )
+                about, scales = f"the scale of each row of {name}", steps.ravel().astype(np.float32)
+                self.arrays[f"{use} scale", name] = self.constants.add(f"{name} scale", scales, about)
                 comment += ", in integers"
             else:
                 array = stored.finite(name, array, np.float16 if format == "fp16" else np.float32)
@@ -182,58 +176,39 @@ class Source:
     def files(self) -> dict[str, bytes]:
         """Return ``NAME.c`` and ``NAME.h``, and the file of weights if they are not in the source."""
         body, constants = self.body, self.constants.ordered
-        step, block = self._arguments(""), self._arguments("", "size_t steps")
         source = quoted(self.compiled.source, "comment")
         quantized = ["quantized()" for array in self.inputs if array.grid]
-        grids = {field.name: field.grid for field in (*self.inputs, *self.outputs)}
+        arrays = [*self.inputs, *self.outputs]
+        grids = {field.name: field.grid for field in arrays}
         grids |= {f"{STATE}{field.name}": field.grid for field in self.states}
         context = {
-            "title": f"{self.name}: one step of {source}, written by lstmc {__version__}.",
-            "name": self.name,
-            "guard": f"{self.name.upper()}_H",
-            "header": f"{self.compiled.name}.h",
-            "facts": "\n".join(f"   {line}".rstrip() for line in self.facts()),
-            "states": self.states,
-            "work": self.plan.work + self.plan.scratch,
-            "arrays": [*self.inputs, *self.outputs],
-            "inputs": self.inputs,
-            "outputs": self.outputs,
-            "work_type": self.work_type,
-            "integers": self.work_type != "float",
+            "title": f"{self.name}: one step of {source}, written by lstmc {__version__}.", "name": self.name,
+            "guard": f"{self.name.upper()}_H", "header": f"{self.compiled.name}.h",
+            "facts": "\n".join(f"   {line}".rstrip() for line in self.facts()), "states": self.states,
+            "work": self.plan.work + self.plan.scratch, "arrays": arrays, "inputs": self.inputs,
+            "outputs": self.outputs, "work_type": self.work_type, "integers": self.work_type != "float",
             "numbers_of": {macro(self.name, blob): grid for blob, grid in grids.items() if grid is not None},
-            "constants": constants,
-            "in_file": self.in_file,
-            "layout": f"0x{stored.layout_checksum(constants):08x}u",
-            "bytes": self.constants.bytes,
-            "file": f"{quoted(self.compiled.name, 'comment')}{WEIGHTS}",
+            "constants": constants, "in_file": self.in_file, "layout": f"0x{stored.layout_checksum(constants):08x}u",
+            "bytes": self.constants.bytes, "file": f"{quoted(self.compiled.name, 'comment')}{WEIGHTS}",
             "functions": (used := used_functions([*body, *(state.initial for state in self.states), *quantized])),
-            "pairs": any("__smlad" in text for text in used),
-            "declaration": step,
-            "definition": self._arguments("restrict "),
-            "block": block,
-            "call": ", ".join([*self._first_arguments().values(), *self.arguments()]),
-            "body": body,
+            "pairs": any("__smlad" in text for text in used), "declaration": self._arguments(""),
+            "definition": self._arguments("restrict "), "block": self._arguments("", "size_t steps"),
+            "call": ", ".join([*self._first_arguments().values(), *(each.name for each in arrays)]), "body": body,
             "independent": any(line.strip() == INDEPENDENT for line in body),
             "vectors": any("LANES" in text for text in used)
             or (not self.in_file and any(c.is_large for c in constants)),
             "widens": any("WIDENED" in text for text in used),
             "intrinsics": any("WIDENED" in text or "_mm" in text for text in used),
             "uses_state": any("state->" in line for line in body),
-            "uses_weights": any("weights->" in line for line in body),
-            "reset": self._reset_note(),
-            "reset_weights": any("weights->" in state.initial for state in self.states),
-            "each": self._block_note(),
-        }
+            "uses_weights": any("weights->" in line for line in body), "reset": self._reset_note(),
+            "reset_weights": any("weights->" in state.initial for state in self.states), "each": self._block_note(),
+        }  # fmt: skip
         contents = {
             ".c": _TEMPLATES.get_template("source.c.j2").render(context).encode(),
             ".h": _TEMPLATES.get_template("header.h.j2").render(context).encode(),
             **({WEIGHTS: stored.weights_file(constants)} if self.in_file else {}),
         }
         return {f"{self.compiled.name}{suffix}": content for suffix, content in contents.items()}
-
-    def arguments(self) -> list[str]:
-        """Return the names of the arrays of a step, in the order of its arguments."""
-        return [array.name for array in (*self.inputs, *self.outputs)]
 
     def _first_arguments(self, restrict: str = "") -> dict[str, str]:
         """Return the arguments before the arrays by their declarations: state, work memory, weights in a file."""
@@ -265,10 +240,8 @@ class Source:
 
     def facts(self) -> list[str]:
         """Return a table of inputs, outputs and states, then memory and operations of a step, as lines."""
-        state, work = (
-            sum(field.bytes for field in self.states),
-            BYTES[self.work_type] * max(self.plan.work + self.plan.scratch, 1),
-        )
+        work = BYTES[self.work_type] * max(self.plan.work + self.plan.scratch, 1)
+        state = sum(field.bytes for field in self.states)
         state += -state % max((BYTES[field.type] for field in self.states), default=1)
         flash = f"{self.constants.bytes} bytes of weights"
         flash += f", in {self.compiled.name}{WEIGHTS}" if self.in_file else ""
@@ -300,9 +273,8 @@ def macro(net: str, blob: str) -> str:
 @cache
 def functions() -> Mapping[str, str]:
     """Return the functions that generated code may call, by name. Each function calls only functions before it."""
-    blocks = HEADER.split("\n\n")[1:]
     named = {}
-    for block in blocks:
+    for block in HEADER.split("\n\n")[1:]:
         match = re.search(r"^static [\w *]+?(\w+)\(", block, re.MULTILINE)
         assert match is not None, block
         named[match[1]] = block.strip()
@@ -336,13 +308,10 @@ def artifact(source: Source, layout: str = "files") -> Artifact:
     for name, template in others.items():
         text = _TEMPLATES.get_template(template).render(name=compiled.name, version=__version__, net=source.name)
         files[name.format(name=compiled.name)] = text.encode()
-    return Artifact(
-        files=files,
-        layers=len(source.plan.works),
-        inputs={name: entry.place.label for name, entry in manifest.inputs.items()},
-        outputs={name: place.label for name, place in manifest.outputs.items()},
-        notes=(*manifest.first_values(), *source.facts()[-3:]),
-    )
+    inputs = {name: entry.place.label for name, entry in manifest.inputs.items()}
+    outputs = {name: place.label for name, place in manifest.outputs.items()}
+    notes = (*manifest.first_values(), *source.facts()[-3:])
+    return Artifact(files, len(source.plan.works), inputs, outputs, notes)
 
 
 def _manifest(source: Source) -> Manifest:
@@ -360,12 +329,7 @@ def _manifest(source: Source) -> Manifest:
         return source.arrays["input", name] if ("input", name) in fed else None
 
     after = {after: blob(before) for before, after in plan.states.items()}
-    inputs = [node.name for node in graph if isinstance(node.op, Input)]
-    outputs = {o.name: after.get(o.name) or source.arrays["output", o.name] for o in graph.outputs}
-    return describe(
-        source.compiled,
-        source.weights,
-        inputs={name: (place(Ref(name), blob(name)), False) for name in inputs},
-        outputs={o.name: place(o.ref, outputs[o.name]) for o in graph.outputs},
-        weights=source.weight_graph,
-    )
+    names = [node.name for node in graph if isinstance(node.op, Input)]
+    inputs = {name: (place(Ref(name), blob(name)), False) for name in names}
+    outputs = {o.name: place(o.ref, after.get(o.name) or source.arrays["output", o.name]) for o in graph.outputs}
+    return describe(source.compiled, source.weights, inputs, outputs, source.weight_graph)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path, PurePath
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,47 +35,23 @@ from lstmc_c.numbers import FLOAT32, Numbers, integer_type
 from lstmc_c.wav import LANGUAGE, program
 
 STEPS = 3
-Bytes = NDArray[np.uint8]
 Pair = tuple[NDArray[Any], NDArray[Any]]
-
-
-class Functions(Protocol):
-    """The functions of a net in C, which take and return arrays of float by the names of its blobs."""
-
-    weights: Bytes
-
-    def forward(self, blobs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the results of a step from the states among ``blobs``."""
-
-    def stream(self, function: str, blobs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Return the states after a reset, and the results of all steps after it: by ``steps`` or as a ``block``."""
-
-    def converted(self, function: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
-        """Return the result of a function that converts numbers to integers, or integers to numbers."""
-
-    def opens(self, content: Bytes) -> bool:
-        """Return whether the net takes this content, in bytes, as its weights."""
 
 
 def blobs_of_each_step(compiled: Compiled, manifest: Manifest) -> frozenset[str]:
     """Return the blobs that have a value for each step. In a block of steps, these values follow one another."""
     over_time, frame = values_over_time(compiled.model), is_frame(compiled.model)
     before = {state.input for state in (manifest.states or {}).values()}
-    inputs = {
-        name: entry.place
-        for name, entry in manifest.inputs.items()
-        if name not in before and (frame or Ref(name) in over_time)
-    }
-    states = {state.output for state in (manifest.states or {}).values()}
-    refs = {output.name: output.ref for output in compiled.model.outputs if output.name not in states}
-    outputs = {
-        name: place for name, place in manifest.outputs.items() if name in refs and (frame or refs[name] in over_time)
-    }
-    return frozenset(blob for place in (*inputs.values(), *outputs.values()) for blob in place.names)
+    after = {state.output for state in (manifest.states or {}).values()}
+    places = [(Ref(name), entry.place) for name, entry in manifest.inputs.items() if name not in before]
+    places += [
+        (o.ref, manifest.outputs[o.name]) for o in compiled.model.outputs if o.name in manifest.outputs.keys() - after
+    ]
+    return frozenset(blob for ref, place in places if frame or ref in over_time for blob in place.names)
 
 
 def compared_functions(
-    compiled: Compiled, manifest: Manifest, net: Functions, weights: Mapping[str, Array], rounding: Rounding | None
+    compiled: Compiled, manifest: Manifest, net: Library, weights: Mapping[str, Array], rounding: Rounding | None
 ) -> dict[str, Pair]:
     """Return the expected and the actual result, equal to the bit, of each function of the net, by the end of its name:
     ``open`` accepts the file of weights and no damaged file; ``reset`` sets the first states; ``steps`` after a reset
@@ -102,7 +78,7 @@ def compared_functions(
     return found | (_conversions(compiled, manifest, net, rounding) if isinstance(rounding, IntegerRounding) else {})
 
 
-def _conversions(compiled: Compiled, manifest: Manifest, net: Functions, rounding: IntegerRounding) -> dict[str, Pair]:
+def _conversions(compiled: Compiled, manifest: Manifest, net: Library, rounding: IntegerRounding) -> dict[str, Pair]:
     """Return a pair of expected and actual numbers for each function that rounds an input or scales an output."""
     states = {name for state in (manifest.states or {}).values() for name in (state.input, state.output)}
     places = [("quantize", name, Ref(name), entry.place) for name, entry in manifest.inputs.items()]
@@ -115,7 +91,7 @@ def _conversions(compiled: Compiled, manifest: Manifest, net: Functions, roundin
     }
 
 
-def _quantized(net: Functions, function: str, grid: Grid) -> Pair:
+def _quantized(net: Library, function: str, grid: Grid) -> Pair:
     """Return zeros, and how far the integers of a rounding function are from the numbers: 0 for at most a half."""
     most, quotients = grid.high, np.r_[np.linspace(-1.5, 1.5, 1001), np.inf, -np.inf, np.nan]
     numbers = (grid.scale * most * quotients).astype(np.float32)
@@ -124,18 +100,15 @@ def _quantized(net: Functions, function: str, grid: Grid) -> Pair:
     return np.zeros(len(off)), np.where(off <= 0.51, 0.0, off)
 
 
-def _dequantized(net: Functions, function: str, grid: Grid) -> Pair:
+def _dequantized(net: Library, function: str, grid: Grid) -> Pair:
     integers = np.linspace(-grid.high, grid.high, 255).astype(integer_type(grid.high).removesuffix("_t"))
     return (grid.scale * integers.astype(np.float64)).astype(np.float32), net.converted(function, integers, "float32")
 
 
 def first_states(
-    states: Iterable[StatePair],
-    manifest: Manifest,
-    found: Mapping[str, Array],
-    weights: Mapping[str, Array],
+    states: Iterable[StatePair], manifest: Manifest, found: Mapping[str, Array], weights: Mapping[str, Array],
     rounding: Rounding | None,
-) -> Iterator[list[Array]]:
+) -> Iterator[list[Array]]:  # fmt: skip
     """Yield each state's first value by the model and by a reset; twice the latter if an input begins the state."""
     for state in states:
         (blob,) = manifest.inputs[state.before].place.names
@@ -152,7 +125,7 @@ def _joined(pairs: Iterable[Sequence[Array]]) -> Pair:
     return (np.zeros(1), np.zeros(1)) if same else (wanted, found)
 
 
-def _opened(net: Functions) -> Pair:
+def _opened(net: Library) -> Pair:
     """Return for the right weights (the last) and for damaged, short and misaligned ones if they should and do open."""
     others = [np.r_[np.uint8(0), net.weights][1:], net.weights[:-4].copy()]
     for at in (0, 4, 8, -1):
@@ -165,8 +138,6 @@ def _opened(net: Functions) -> Pair:
 SUFFIX, HEADER = ".c", ".h"
 PROGRAM = "gcc"
 FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
-
-
 _TEMPLATES = text_templates("lstmc_c", ".")
 
 
@@ -200,18 +171,12 @@ def call_source(
         for index, (blob, place) in enumerate(blobs.items())
     ]
     return _TEMPLATES.get_template("call.c.j2").render(
-        file=manifest.name,
-        name=identifier(manifest.name),
-        function=function,
-        macro=weights_macro(manifest),
-        arrays=arrays,
-        steps=steps,
-        count=len(read),
-        states=any(array["state"] for array in arrays),
+        file=manifest.name, name=identifier(manifest.name), function=function, macro=weights_macro(manifest),
+        arrays=arrays, steps=steps, count=len(read), states=any(array["state"] for array in arrays),
         order=[
             i for blob in (*fed, *read) if not blob.startswith(STATE) for i, each in enumerate(blobs) if each == blob
         ],
-    )
+    )  # fmt: skip
 
 
 def weights_macro(manifest: Manifest) -> str:
@@ -263,22 +228,17 @@ class Library:
     def stream(self, function: str, blobs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Return the states after a reset, and the results of all steps after it: by ``steps`` or as a ``block``."""
         fed = [np.ascontiguousarray(blobs.get(blob, ()), np.float32) for blob in self._fed]
-        results, first = (
-            {
-                blob: np.zeros((count if blob in self._each_step else 1, *self._shapes[blob]), np.float32)
-                for blob in self._read
-            }
-            for count in (self._steps, 1)
-        )
+        counts = {blob: self._steps if blob in self._each_step else 1 for blob in self._read}
+        results = {blob: np.zeros((count, *self._shapes[blob]), np.float32) for blob, count in counts.items()}
+        first = {blob: np.zeros((1, *self._shapes[blob]), np.float32) for blob in self._read}
         self._library[f"lstmc_call_{function}"](_pointers(fed), _pointers([*results.values(), *first.values()]))
         return {blob: array[0] for blob, array in first.items() if blob.startswith(STATE)}, results
 
     def converted(self, function: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
         """Return the result of a function that converts numbers to integers, or integers to numbers."""
         result = np.zeros(array.shape, dtype)
-        self._library[f"{self._name}_{function}"](
-            *map(ctypes.c_void_p, _pointers([array, result])), ctypes.c_size_t(array.size)
-        )
+        pointers = map(ctypes.c_void_p, _pointers([array, result]))
+        self._library[f"{self._name}_{function}"](*pointers, ctypes.c_size_t(array.size))
         return result
 
     def opens(self, content: NDArray[np.uint8]) -> bool:
@@ -348,25 +308,18 @@ class GccExecutor(Executor):
 
 
 def execution(
-    compiled: Compiled,
-    manifest: Manifest,
-    arrays: RunArrays,
-    inputs: Mapping[str, Array],
-    results: Mapping[str, Array],
-    numbers: Numbers = FLOAT32,
-) -> Execution:
+    compiled: Compiled, manifest: Manifest, arrays: RunArrays, inputs: Mapping[str, Array],
+    results: Mapping[str, Array], numbers: Numbers = FLOAT32,
+) -> Execution:  # fmt: skip
     """Return the execution of one step, from the ``inputs`` of the step and the blobs of its ``results``."""
-    graph = compiled.expanded
-    rounding = numbers.rounding(compiled)
-    values = dict(inputs)
-    values |= {graph.value_name(o.ref): manifest.outputs[o.name].read(results) for o in graph.outputs}
-    tolerance = None
+    graph, rounding, tolerance = compiled.expanded, numbers.rounding(compiled), None
+    values = dict(inputs) | {graph.value_name(o.ref): manifest.outputs[o.name].read(results) for o in graph.outputs}
     if isinstance(rounding, IntegerRounding):  # equal integers: no difference of float32 is allowed
         values |= rounding.on_grids(values)
         tolerance = 0.0
     bound = None if numbers.device is None else numbers.device.tolerance
-    numeric = {"tolerance": tolerance, "rounding": rounding, "bound": bound}
-    return forward_only(compiled, arrays, values, INSIDE, "a net in C", **numeric)
+    settings = {"tolerance": tolerance, "rounding": rounding, "bound": bound}
+    return forward_only(compiled, arrays, values, INSIDE, "a net in C", **settings)
 
 
 def findings() -> Iterator[Finding]:
@@ -380,10 +333,7 @@ def _check(op: Op) -> None:
         raise BackendError(f"{op.name} has no C code")
 
 
-MODEL: tuple[Pass, ...] = (
-    *(Simplify(), Cse(), Dead(), fuse_linears, Simplify(), Cse(), Dead()),
-    CheckOps("C", _check),
-)
+MODEL: tuple[Pass, ...] = (Simplify(), Cse(), Dead(), fuse_linears, Simplify(), Cse(), Dead(), CheckOps("C", _check))
 
 
 def _is_loop(scan: Scan) -> bool:

@@ -110,13 +110,9 @@ class Writer:
         return "output" if array.kind == "top" else "state" if array.name in self.plan.states else "input"
 
     def _element(
-        self,
-        view: View,
-        strides: Iterable[int],
-        more: int | str = "",
-        indices: Sequence[str] = INDICES,
+        self, view: View, strides: Iterable[int], more: int | str = "", indices: Sequence[str] = INDICES,
         array: str = "",
-    ) -> str:
+    ) -> str:  # fmt: skip
         """Return an element of a view as C. ``more`` is added to the index: a term, or a stride of the inner loop."""
         text, offset = self._array(view.place, view.use)
         index = at(offset, strides, indices)
@@ -545,17 +541,9 @@ class Inside(Writer):
 
 
 WRITERS: Mapping[type[Op], Callable[..., None]] = {
-    Linear: Writer.linear,
-    LaneProduct: Writer.lanes,
-    GroupedProduct: Writer.groups,
-    Turns: Writer.turns,
-    Conv: Writer.conv,
-    MaxPool: Writer.pool,
-    AvePool: Writer.pool,
-    Max: Writer.most,
-    Largest: Writer.along,
-    Softmax: Writer.along,
-    Embed: Writer.embed,
-}
+    Linear: Writer.linear, LaneProduct: Writer.lanes, GroupedProduct: Writer.groups, Turns: Writer.turns,
+    Conv: Writer.conv, MaxPool: Writer.pool, AvePool: Writer.pool, Max: Writer.most, Largest: Writer.along,
+    Softmax: Writer.along, Embed: Writer.embed,
+}  # fmt: skip
 OF_GRAPHS: tuple[type[Op], ...] = tuple(op for op in WRITERS if not issubclass(op, Written))
 OPS: tuple[type[Op], ...] = (Input, Param, Full, Sum, *ELEMENTS, *OF_GRAPHS, *MOVES)

@@ -41,19 +41,14 @@ def _power(exponent: float, x: str) -> str:
 
 
 HEADER = files("lstmc_c").joinpath("functions.h").read_text(encoding="utf-8")
-C = Language(
-    operand,
-    HEADER,
-    {
-        **{name: f"{name}_({{0}})" for name in ("expm1", "log", "sqrt", "round")},
-        "relu": "({0} < 0.0f ? 0.0f : {0})",
-        "abs": "({0} < 0.0f ? -{0} : {0})",
-        "sin": "sine({0}, 0)",
-        "cos": "sine({0}, 1)",
-    },
-    8,
-    _power,
-)
+_FUNCTIONS = {
+    **{name: f"{name}_({{0}})" for name in ("expm1", "log", "sqrt", "round")},
+    "relu": "({0} < 0.0f ? 0.0f : {0})",
+    "abs": "({0} < 0.0f ? -{0} : {0})",
+    "sin": "sine({0}, 0)",
+    "cos": "sine({0}, 1)",
+}
+C = Language(operand, HEADER, _FUNCTIONS, 8, _power)
 ELEMENTS = {op: expression for op, expression in C.expressions().items() if op is not StopGradient}
 
 
@@ -158,11 +153,8 @@ class Code:
 
 def at(offset: int, strides: Iterable[int], indices: Sequence[str] = INDICES) -> str:
     """Return an index into an array as C: ``12 + 64 * i + j``."""
-    terms = [
-        index if stride == 1 else f"{stride} * {index}"
-        for index, stride in zip(indices, strides, strict=False)
-        if stride
-    ]
+    pairs = [(index, stride) for index, stride in zip(indices, strides, strict=False) if stride]
+    terms = [index if stride == 1 else f"{stride} * {index}" for index, stride in pairs]
     return " + ".join([*([str(offset)] if offset or not terms else []), *terms])
 
 

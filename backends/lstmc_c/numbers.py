@@ -54,27 +54,21 @@ class Numbers(ChosenNumbers):
 
     def format_of(self, use: Use) -> Format:
         """Return the format of a weight with this use, in a net that computes in floats."""
-        if (
-            self.device is None
-            or use in ("value", "groups")
-            or (use == "bias" and self.device.weights.format == "int8")
-        ):
+        if self.device is None or use in ("value", "groups"):
             return "float"
-        return self.device.weights.format
+        format = self.device.weights.format
+        return "float" if use == "bias" and format == "int8" else format
 
     def rounding(self, compiled: Compiled) -> DeviceRounding | None:
         """Return the arithmetic of a net of one step in these numbers, or None for float32."""
-        graph = compiled.expanded
         if self.device is None:
             return None
         if not self.integers:
-            return DeviceRounding(self.device, graph, {})
+            return DeviceRounding(self.device, compiled.expanded, {})
         return step_rounding(self.device, compiled, self.limits or {})
 
 
 FLOAT32 = Numbers()
-
-
 _PER_LINE = 8  # numbers
 LARGE = 1024  # bytes
 
@@ -267,15 +261,9 @@ class IntegerWriter(Writer):
     variable = "int32_t"
 
     def __init__(
-        self,
-        plan: Plan,
-        arrays: Mapping[tuple[str, str], str],
-        names: Names,
-        rounding: integers.IntegerRounding,
-        values: Mapping[Ref, Array],
-        types: Mapping[tuple[str, str], str],
-        constants: Constants,
-    ) -> None:
+        self, plan: Plan, arrays: Mapping[tuple[str, str], str], names: Names, rounding: integers.IntegerRounding,
+        values: Mapping[Ref, Array], types: Mapping[tuple[str, str], str], constants: Constants,
+    ) -> None:  # fmt: skip
         super().__init__(plan, arrays, names)
         self.rounding, self.values, self.types, self.constants = rounding, values, types, constants
 
@@ -285,21 +273,17 @@ class IntegerWriter(Writer):
     def kernel(self, node: Node) -> integers.Kernel:
         """Return the kernel of a node. Raises :class:`BackendError` if a sum may need more than SUM_BITS bits."""
         graph, refs = self.plan.graph, self.plan.graph.args(node.name)
-        args = []
-        for ref in refs:
-            op = graph.node(ref.node).op
-            args.append(self.values.get(ref, np.asarray(op.value if isinstance(op, Full) else 0.0)))
-        kernel = self.rounding.kernel(node, args)
+        ops = {ref: graph.node(ref.node).op for ref in refs}
+        numbers = {ref: np.asarray(op.value if isinstance(op, Full) else 0.0) for ref, op in ops.items()}
+        kernel = self.rounding.kernel(node, [self.values.get(ref, numbers[ref]) for ref in refs])
         if isinstance(kernel, integers.Product):
             grid = self.rounding.grid(refs[0])
             assert grid is not None
             bits = kernel.sum_bits(grid.high)
             if bits > SUM_BITS:
-                raise BackendError(
-                    f"the sums of {node.name} may need {bits} bits, and have {SUM_BITS}: expected fewer inputs, a"
-                    " smaller bias, or values in 8 bits",
-                    loc=node.loc,
-                )
+                expected = "expected fewer inputs, a smaller bias, or values in 8 bits"
+                problem = f"the sums of {node.name} may need {bits} bits, and have {SUM_BITS}: {expected}"
+                raise BackendError(problem, loc=node.loc)
         return kernel
 
     # the places of elements ------------------------------------------------------------------------------------------
@@ -334,9 +318,7 @@ class IntegerWriter(Writer):
         start = "0"
         if kernel.bias is not None:
             start = self.constant(f"{name} bias", kernel.bias, f"the bias of the sums of {name}", "int32_t") + "[row]"
-        multipliers, shifts = (
-            np.array([getattr(scaling, part) for scaling in kernel.scalings]) for part in ("multiplier", "shift")
-        )
+        multipliers, shifts = np.array([(each.multiplier, each.shift) for each in kernel.scalings]).T
         multiplier = self.constant(f"{name} multiplier", multipliers, f"the scale of each sum of {name}", "int32_t")
         shift = self.constant(f"{name} shift", shifts, f"its shift, for {name}", "uint8_t")
         product = f"(int64_t)sum * {multiplier}[row]"
@@ -393,8 +375,5 @@ class IntegerWriter(Writer):
 
 
 WRITERS: Mapping[type[Op], Callable[..., None]] = {
-    Linear: IntegerWriter.linear,
-    Conv: IntegerWriter.conv,
-    Max: IntegerWriter.most,
-    Softmax: IntegerWriter.softmax,
-}
+    Linear: IntegerWriter.linear, Conv: IntegerWriter.conv, Max: IntegerWriter.most, Softmax: IntegerWriter.softmax,
+}  # fmt: skip

@@ -174,14 +174,12 @@ class _Loop:
         """Return the body's nodes that are known before the loop and equal in each iteration, in every lane."""
         fixed = set[str]()
         for node in self.body:
+            is_fixed = all(ref.node in fixed for ref in self.body.args(node.name))
             if isinstance(node.op, ops.Arg):
                 slot = self.slots[node.name]
                 known = all(self.graph.args(each.name)[slot].node in outside for each in self.nodes)
                 is_fixed = known and self.scan.role(slot) not in ("x", "state")
-            else:
-                is_fixed = all(ref.node in fixed for ref in self.body.args(node.name))
-            if is_fixed:
-                fixed.add(node.name)
+            fixed |= {node.name} if is_fixed else set()
         return fixed
 
     def _wide(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -217,11 +215,8 @@ class _Loop:
         """Return a body's argument in the loop. A sequence has an input for each lane, joined along their axis."""
         if op.role != "x":
             return self._leaf(ops.Input(self._wide(op.shape)), arg.name, Ref(arg.name))
-        lanes = []
-        for lane, scan in enumerate(self.scans):
-            leaf = self._leaf(ops.Input(op.shape), arg.name, Ref(arg.name), lane)
-            self.sequences["input", leaf.node] = scan.reverse
-            lanes.append(leaf)
+        lanes = [self._leaf(ops.Input(op.shape), arg.name, Ref(arg.name), lane) for lane in range(self.lanes)]
+        self.sequences |= {("input", leaf.node): scan.reverse for leaf, scan in zip(lanes, self.scans, strict=True)}
         return _side_by_side(self.b, lanes)
 
     def _value(self, ref: Ref, op: Op, slot: int, is_matrix: bool) -> Ref:
@@ -273,18 +268,16 @@ class _Loop:
     def _number(self, ref: Ref, nodes: Sequence[Node]) -> float | None:
         """Return the number that fills a value of the body in all of these scans, or None if there is none."""
         inside = self.body.node(ref.node)
-        if isinstance(inside.op, ops.Arg):
-            found = [self.graph.node(self.graph.args(node.name)[self.slots[inside.name]].node).op for node in nodes]
-        else:
-            found = [inside.op]
-        return _same_number(found)
+        if not isinstance(inside.op, ops.Arg):
+            return _same_number([inside.op])
+        outer = [self.graph.args(node.name)[self.slots[inside.name]] for node in nodes]
+        return _same_number([self.graph.node(each.node).op for each in outer])
 
     def put(self, rebuild: Rebuild) -> None:
         """Add the loop to a graph that is being rebuilt, and a Split of its only array into the scans' results."""
         b, known = rebuild.builder, dict[tuple[int, Ref], Ref]()
-        leaves = {leaf.name: leaf for leaf in self.leaves}
-        operands = [self._operand(rebuild, leaves[node.name], known) for node in self.op.leaves]
-        node = self.nodes[0]
+        leaves, node = {leaf.name: leaf for leaf in self.leaves}, self.nodes[0]
+        operands = [self._operand(rebuild, leaves[each.name], known) for each in self.op.leaves]
         (whole,) = b.add(self.op, *operands, names=(f"{self.body.name}/loop",), loc=node.loc)
         parts = b.add(ops.Split(0, tuple(self.op.sizes())), whole)
         for part, (lane, out, _) in zip(parts, self.outputs, strict=True):
@@ -315,11 +308,9 @@ class _Loop:
     def _outside(self, rebuild: Rebuild, lane: int, ref: Ref, known: dict[tuple[int, Ref], Ref]) -> Ref:
         """Return a lane's value that is known before the loop: an operand, or computed from some once (``known``)."""
         body, outer = self.scans[lane].body, self.nodes[lane]
-        position = [each.name for each in self.body].index(ref.node)
-        inner = [*body][position]
+        inner = [*body][[each.name for each in self.body].index(ref.node)]
         if isinstance(inner.op, ops.Arg):
-            slot = body.arguments().index(inner.name)
-            return rebuild.new[self.graph.args(outer.name)[slot]]
+            return rebuild.new[self.graph.args(outer.name)[body.arguments().index(inner.name)]]
         key = lane, Ref(ref.node)
         if key not in known:
             args = [self._outside(rebuild, lane, arg, known) for arg in self.body.args(ref.node)]
@@ -480,8 +471,7 @@ def grouped(graph: Graph) -> Graph:
         return b.add(ops.Reshape(node.types[0].shape), sums, names=node.names, loc=node.loc)
 
     for node in graph:
-        found = product_of(node)
-        if found is None:
+        if (found := product_of(node)) is None:
             rebuild.copy(node)
         else:
             rebuild.put(node, found)

@@ -143,10 +143,8 @@ def _elements(op: Conv, image: Array, kernel: Shape, size: Shape) -> Array:
     """Return the elements of each window as [channels * kernel, rows, columns]; ``size`` is (rows, columns)."""
     (down, across), (rows, columns) = op.dilation, size
     padded = np.pad(image, ((0, 0), *((pad, pad) for pad in op.pad)))
-    parts = [
-        padded[:, i * down :: op.stride[0], j * across :: op.stride[1]][:, :rows, :columns]
-        for i, j in np.ndindex(kernel[0], kernel[1])
-    ]
+    starts = [(i * down, j * across) for i, j in np.ndindex(kernel[0], kernel[1])]
+    parts = [padded[:, top :: op.stride[0], left :: op.stride[1]][:, :rows, :columns] for top, left in starts]
     return np.stack(parts, 1).reshape(len(image) * len(parts), rows, columns)
 
 

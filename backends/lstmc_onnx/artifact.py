@@ -38,7 +38,7 @@ def write_model(graph: Graph, weights: Mapping[str, Array], opset: int) -> Writt
     check_opset(opset)
     shared = Shared(opset, dims=open_inputs(graph))
     w = shared.main
-    names = _names(graph, w)
+    names = value_names(graph, w)
     initialisers = weight_graph(graph, (ref for ref in names if is_stored(graph, ref)))
     for name, array in forward(initialisers, params=weights, dtype=np.float32).outputs.items():
         shared.tensors.append(onnx().numpy_helper.from_array(np.asarray(array, np.float32, order="C"), name))
@@ -52,24 +52,14 @@ def write_model(graph: Graph, weights: Mapping[str, Array], opset: int) -> Writt
         needs_copy = name in unavailable or name in outputs
         outputs.append(w.add("Identity", (name,), output.name)[0] if needs_copy else name)
     helper = onnx().helper
-    proto = helper.make_graph(
-        w.nodes,
-        graph.name,
-        [_value_info(node.name, open_shape(node.types[0])) for node in graph if isinstance(node.op, Input)],
-        [
-            _value_info(name, open_shape(graph.type(output.ref)))
-            for name, output in zip(outputs, graph.outputs, strict=True)
-        ],
-        shared.tensors,
-    )
+    fed = [_value_info(node.name, open_shape(node.types[0])) for node in graph if isinstance(node.op, Input)]
+    pairs = zip(outputs, graph.outputs, strict=True)
+    read = [_value_info(name, open_shape(graph.type(output.ref))) for name, output in pairs]
     opsets = [helper.make_opsetid("", opset)]
     model = helper.make_model(
-        proto,
-        opset_imports=opsets,
-        ir_version=helper.find_min_ir_version_for(opsets),
-        producer_name="lstmc",
-        producer_version=__version__,
-    )
+        helper.make_graph(w.nodes, graph.name, fed, read, shared.tensors), opset_imports=opsets,
+        ir_version=helper.find_min_ir_version_for(opsets), producer_name="lstmc", producer_version=__version__,
+    )  # fmt: skip
     return WrittenModel(model, names, tuple(outputs), initialisers)
 
 
@@ -87,14 +77,9 @@ def write_node(w: Writer, graph: Graph, node: Node, names: Mapping[Ref, str]) ->
     if isinstance(node.op, Scan):
         write_scan(w, graph, node, node.op, names)
         return
-    args, results = graph.args(node.name), node.refs
-    call = Call(
-        node.op,
-        tuple(names[ref] for ref in args),
-        tuple(graph.type(ref) for ref in args),
-        tuple(names[ref] for ref in results),
-        node.types,
-    )
+    args, results = graph.args(node.name), tuple(names[ref] for ref in node.refs)
+    types = tuple(graph.type(ref) for ref in args)
+    call = Call(node.op, tuple(names[ref] for ref in args), types, results, node.types)
     try:
         lowerings.of(node.op)(w, call)
     except LstmcError as error:
@@ -115,8 +100,7 @@ def write_scan(w: Writer, graph: Graph, node: Node, scan: Scan, names: Mapping[R
             outer[role].append(names[ref])
             infos[role].append(_value_info(inside[Ref(arg.name)], open_shape(arg.types[0])))
     if not outer["x"]:  # there must be one
-        steps = w.tensor(np.zeros(scan.length, np.float32), f"{title}/steps")
-        outer["x"].append(steps)
+        outer["x"].append(w.tensor(np.zeros(scan.length, np.float32), f"{title}/steps"))
         infos["x"].append(_value_info(w.name(f"{title}/step"), ()))
     operands = set(inside.values())
     for member in body:
@@ -130,24 +114,14 @@ def write_scan(w: Writer, graph: Graph, node: Node, scan: Scan, names: Mapping[R
             (name,) = inner.add("Identity", (name,), f"{name}/result")
         results[name] = _value_info(name, open_shape(body.type(output.ref)))
     results_out = [names[Ref(node.name, out)] for out in (*range(count, len(node.types)), *range(count))]
-    w.add(
-        "Scan",
-        (*outer["state"], *outer["x"]),
-        results_out,
-        title,
-        body=onnx().helper.make_graph(inner.nodes, title, infos["state"] + infos["x"], [*results.values()]),
-        num_scan_inputs=len(outer["x"]),
-        **({"scan_input_directions": [1] * len(outer["x"])} if scan.reverse else {}),
-        **({"scan_output_directions": [1] * count} if scan.reverse and count else {}),
-    )
+    inner_graph = onnx().helper.make_graph(inner.nodes, title, infos["state"] + infos["x"], [*results.values()])
+    attributes: dict[str, Any] = {"body": inner_graph, "num_scan_inputs": len(outer["x"])}
+    attributes |= {"scan_input_directions": [1] * len(outer["x"])} if scan.reverse else {}
+    attributes |= {"scan_output_directions": [1] * count} if scan.reverse and count else {}
+    w.add("Scan", (*outer["state"], *outer["x"]), results_out, title, **attributes)
 
 
-def value_names(graph: Graph) -> dict[Ref, str]:
-    """Return the names of a graph's values in its model."""
-    return _names(graph, Shared(0).main)
-
-
-def _names(graph: Graph, w: Writer) -> dict[Ref, str]:
+def value_names(graph: Graph, w: Writer) -> dict[Ref, str]:
     """Return the names of all values that the model has: inputs, initialisers, outputs and intermediate values."""
     inputs = [Ref(node.name) for node in graph if isinstance(node.op, Input)]
     used = {ref for node in graph if not is_stored(graph, Ref(node.name)) for ref in graph.args(node.name)}
@@ -175,25 +149,20 @@ MOST_BYTES = 2**31 - 1 - 2**20  # the most bytes of initialisers in a protobuf m
 def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Artifact:
     """Return ``NAME.onnx``, its manifest, and for many weights ``NAME.onnx.data``: same input, same bytes."""
     graph, model = compiled.written(lambda graph: write_model(graph, weights, opset))
-    files = {}
+    data = {}
     if sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer) > MOST_BYTES:
-        files[f"{compiled.name}.onnx.data"] = external_data(model.proto, f"{compiled.name}.onnx.data")
+        data[f"{compiled.name}.onnx.data"] = external_data(model.proto, f"{compiled.name}.onnx.data")
     inputs = {node.name: model.names[Ref(node.name)] for node in graph if isinstance(node.op, Input)}
     outputs = {output.name: name for output, name in zip(graph.outputs, model.outputs, strict=True)}
     manifest = describe_tensors(compiled, weights, inputs, outputs, model.weights, graph)
     opened = open_inputs(graph)
     axes = [f"dynamic axes: {', '.join(name for name in compiled.sizes if name in opened)}"] if opened else []
-    return Artifact(
-        files={
-            f"{compiled.name}.onnx": model.proto.SerializeToString(deterministic=True),
-            **files,
-            f"{compiled.name}.manifest.json": manifest.text().encode(),
-        },
-        layers=len(model.proto.graph.node),
-        inputs={name: entry.place.label for name, entry in manifest.inputs.items()},
-        outputs={name: place.label for name, place in manifest.outputs.items()},
-        notes=(*manifest.first_values(), *reasons(compiled.history), *axes),
-    )
+    content = {f"{compiled.name}.onnx": model.proto.SerializeToString(deterministic=True), **data}
+    files = {**content, f"{compiled.name}.manifest.json": manifest.text().encode()}
+    labels = {name: entry.place.label for name, entry in manifest.inputs.items()}
+    read = {name: place.label for name, place in manifest.outputs.items()}
+    notes = (*manifest.first_values(), *reasons(compiled.history), *axes)
+    return Artifact(files, len(model.proto.graph.node), labels, read, notes)
 
 
 def external_data(proto: Any, file: str) -> bytes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -208,14 +209,9 @@ class _Matcher:
         coupled = lstm.i is None or lstm.f is None
         by_name = {"i": lstm.i or lstm.f, "f": None if coupled else lstm.f, "o": lstm.o, "g": lstm.g}
         h = IDENTITY if lstm.activation is None else self._function(lstm.activation)
-        return Direction(
-            ops.LSTM,
-            lstm,
-            tuple(Part(by_name[name], lstm.i is None and name == "i") for name in patterns.LSTM_ORDERS["onnx"]),
-            (f, self._function(lstm.g.activation), h),
-            coupled=coupled,
-            initial=initial,
-        )
+        parts = tuple(Part(by_name[name], lstm.i is None and name == "i") for name in patterns.LSTM_ORDERS["onnx"])
+        functions = f, self._function(lstm.g.activation), h
+        return Direction(ops.LSTM, lstm, parts, functions, coupled=coupled, initial=initial)
 
     def _one(self, gates: list[Gate]) -> Function:
         """Return the function that all gates have. Raise a mismatch if they have different functions."""
@@ -275,8 +271,7 @@ class _Matcher:
                 raise self.mismatch("x [T, N, D]", f"%{x.ref.node}: {self.graph.type(x.ref)}")
         parts: list[Matrix | Place] = [*(e.matrix for e in gate.entering), *gate.recurrent, *gate.biases]
         parts += [] if gate.peephole is None else [gate.peephole]
-        inside = [part.ref.node for part in parts if part.where == "step"]
-        if inside:
+        if inside := [part.ref.node for part in parts if part.where == "step"]:
             raise self.mismatch("weights that are the same at every step", f"%{inside[0]}, which is made at each step")
 
 
@@ -306,11 +301,9 @@ class FindLayers(Pass):
         rewritten = without_dead(_Rewrite(graph, directions).run(counts), Counter()) if directions else graph
         for node in rewritten if self.all else ():
             if isinstance(node.op, Scan):
-                raise BackendError(
-                    f"the scan {node.op.body.name} is not an LSTM, GRU or RNN of ONNX",
-                    loc=node.loc,
-                    notes=(str(differences[node.op.body.name]),),
-                )
+                name = node.op.body.name
+                problem = f"the scan {name} is not an LSTM, GRU or RNN of ONNX"
+                raise BackendError(problem, loc=node.loc, notes=(str(differences[name]),))
         return result(graph, rewritten, counts)
 
 
@@ -354,9 +347,8 @@ class _Rewrite:
         self.b = self.rebuild.builder
         self.pairs = pairs(graph, directions)
         self.layer_of = {name: names for names in self.pairs.values() for name in names}
-        self.pieces = Pieces(
-            graph, self.b, self.need, (at for direction in directions.values() for at in direction.weights())
-        )
+        parts = (at for direction in directions.values() for at in direction.weights())
+        self.pieces = Pieces(graph, self.b, self.need, parts)
 
     def run(self, counts: Counter[str]) -> Graph:
         """Return the graph with layers, which ``counts`` counts by kind."""
@@ -396,12 +388,8 @@ class _Rewrite:
                 operands.append(self._stacked(starts, f"{title}/{first.match.states[state].name}_0"))
         if first.peephole:
             operands.append(self._stacked([self._p(direction) for direction in directions], f"{title}/P"))
-        results = self.b.add(
-            _op(directions),
-            *operands,
-            names=[f"{title}/{r}" for r in ("Y", "Y_h", "Y_c")],
-            loc=self.graph.node(names[0]).loc,
-        )
+        titles, loc = [f"{title}/{r}" for r in ("Y", "Y_h", "Y_c")], self.graph.node(names[0]).loc
+        results = self.b.add(_op(directions), *operands, names=titles, loc=loc)
         count = len(directions)
         cut = []
         for axis, ref in zip((1, 0, 0), results, strict=False):
@@ -495,10 +483,7 @@ class _Rewrite:
         if not parts:
             return self.b.add(Full(shape))[0]
         terms = [self.pieces.part(at, negated) for at in parts]
-        total = terms[0]
-        for more in terms[1:]:
-            (total,) = self.b.add(Add(), total, more)
-        return total
+        return reduce(lambda total, more: self.b.add(Add(), total, more)[0], terms)
 
     def _p(self, direction: Direction) -> Ref:
         """Return the peepholes in the order i, o, f."""
@@ -512,23 +497,14 @@ class _Rewrite:
 def _op(directions: Sequence[Direction]) -> ops.Recurrent:
     """Return the op of a layer with these directions; the attributes that both share come from the first."""
     first, functions = directions[0], [function for direction in directions for function in direction.activations]
-    numbers = [values for _, values in functions]
-    flags = {}
+    alpha, beta = (tuple(values[at] for _, values in functions if len(values) > at) for at in (0, 1))
+    flags = {"bias": first.bias, "lengths": first.lengths is not None, "initial": first.initial}
     if first.kind is ops.LSTM:
-        flags = {"coupled": first.coupled, "peephole": first.peephole}
+        flags |= {"coupled": first.coupled, "peephole": first.peephole}
     elif first.kind is ops.GRU:
-        flags = {"reset_after": first.reset_after}
-    return first.kind(
-        tuple(name for name, _ in functions),
-        tuple(values[0] for values in numbers if values),
-        tuple(values[1] for values in numbers if len(values) > 1),
-        "bidirectional" if len(directions) > 1 else "reverse" if first.match.reverse else "forward",
-        first.clip,
-        bias=first.bias,
-        lengths=first.lengths is not None,
-        initial=first.initial,
-        **flags,
-    )
+        flags |= {"reset_after": first.reset_after}
+    way = "bidirectional" if len(directions) > 1 else "reverse" if first.match.reverse else "forward"
+    return first.kind(tuple(name for name, _ in functions), alpha, beta, way, first.clip, **flags)
 
 
 def reasons(history: Sequence[Snapshot]) -> Iterator[str]:

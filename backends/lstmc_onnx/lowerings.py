@@ -88,23 +88,20 @@ class Writer:
 
     def constant(self, values: ArrayLike, name: str) -> str:
         """Return the name of a small array that is the same in every run; a new array gets a name like ``name``."""
-        array = np.asarray(values)
-        return self._once((array.dtype.str, array.shape, array.tobytes()), lambda: self.tensor(array, name))
+        array, known = np.asarray(values), self.shared.constants
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in known:
+            known[key] = self.tensor(array, name)
+        return known[key]
 
     def scalar(self, value: float) -> str:
         """Return the name of a scalar constant in the main graph. It is a Constant, not an initialiser."""
-        array = np.asarray(value, np.float32)
-
-        def write() -> str:
+        array, known = np.asarray(value, np.float32), self.shared.constants
+        key = ("scalar", (), array.tobytes())
+        if key not in known:
             tensor = onnx().numpy_helper.from_array(array)
-            return self.shared.main.add("Constant", (), f"number_{value:g}", value=tensor)[0]
-
-        return self._once(("scalar", (), array.tobytes()), write)
-
-    def _once(self, key: tuple[str, tuple[int, ...], bytes], write: Callable[[], str]) -> str:
-        if key not in self.shared.constants:
-            self.shared.constants[key] = write()
-        return self.shared.constants[key]
+            known[key] = self.shared.main.add("Constant", (), f"number_{value:g}", value=tensor)[0]
+        return known[key]
 
     def tensor(self, array: Any, name: str) -> str:
         """Add an initialiser, and return its name."""
@@ -159,9 +156,8 @@ def newest() -> int:
 def check_opset(opset: int) -> None:
     """Raise :class:`BackendError` for a version of ONNX's operators that is too old or unknown."""
     if not OLDEST <= opset <= newest():
-        raise BackendError(
-            f"opset {opset}: expected {OLDEST} to {newest()}, the newest that onnx {onnx().__version__} knows"
-        )
+        known = f"{OLDEST} to {newest()}, the newest that onnx {onnx().__version__} knows"
+        raise BackendError(f"opset {opset}: expected {known}")
 
 
 def check_operator(kind: str, opset: int) -> None:
@@ -182,16 +178,10 @@ OPERATORS: Mapping[type[Op], tuple[str, Mapping[str, str]]] = {
         op: (foreign.name, dict(zip(foreign.settings, (field.name for field in fields(op)), strict=True)))
         for op, foreign in ops_of("onnx")
     },
-    ops.Add: ("Add", {}),
-    ops.Sub: ("Sub", {}),
-    ops.Mul: ("Mul", {}),
-    ops.Maximum: ("Max", {}),
-    ops.Concat: ("Concat", {"axis": "axis"}),
-    ops.Softmax: ("Softmax", {"axis": "axis"}),
-    ops.Dropout: ("Identity", {}),
-    ops.StopGradient: ("Identity", {}),
-    ops.Precomputed: ("Identity", {}),
-}
+    ops.Add: ("Add", {}), ops.Sub: ("Sub", {}), ops.Mul: ("Mul", {}), ops.Maximum: ("Max", {}),
+    ops.Concat: ("Concat", {"axis": "axis"}), ops.Softmax: ("Softmax", {"axis": "axis"}), ops.Dropout: ("Identity", {}),
+    ops.StopGradient: ("Identity", {}), ops.Precomputed: ("Identity", {}),
+}  # fmt: skip
 
 
 def operator(w: Writer, call: Call) -> None:
@@ -369,20 +359,15 @@ def recurrent(w: Writer, call: Call[Recurrent]) -> None:
     op = call.op
     operands = dict(zip(op.roles(), call.args, strict=True))
     if "lengths" in operands:
-        (operands["lengths"],) = w.add(
-            "Cast", (operands["lengths"],), f"{operands['lengths']}/whole", to=onnx().TensorProto.INT32
-        )
+        name, whole = operands["lengths"], onnx().TensorProto.INT32
+        (operands["lengths"],) = w.add("Cast", (name,), f"{name}/whole", to=whole)
     inputs = [operands.get(role, "") for role in ROLES]
     while not inputs[-1]:
         inputs.pop()
     attributes: dict[str, Any] = {"hidden_size": call.types[2].shape[-1], "direction": op.direction}
     attributes["activations"] = list(op.activations)
-    if op.clip:
-        attributes["clip"] = op.clip
-    if op.alpha:
-        attributes["activation_alpha"] = list(op.alpha)
-    if op.beta:
-        attributes["activation_beta"] = list(op.beta)
+    given = {"clip": op.clip, "activation_alpha": list(op.alpha), "activation_beta": list(op.beta)}
+    attributes |= {name: value for name, value in given.items() if value}
     title = call.results[0].rpartition("/")[0]
     w.add(type(op).__name__, inputs, call.results, title, **attributes, **op.attributes())
 
@@ -392,23 +377,10 @@ Lowering = Callable[[Writer, Call[Any]], object]
 LOWERINGS: Mapping[type[Op], Lowering] = {
     **dict.fromkeys(OPERATORS, operator),
     ops.Power: lambda w, call: w.add("Pow", (*call.args, w.scalar(call.op.exponent)), call.results),
-    ops.Affine: affine,
-    ops.Positive: positive,
-    ops.Full: full,
-    ops.Split: split,
-    ops.Reshape: reshape,
-    ops.Tile: tile,
-    ops.Transpose: transpose,
-    ops.Unstack: unstack,
-    ops.Stack: stack,
-    ops.Embed: embed,
-    ops.Sum: total,
-    ops.Max: largest,
-    ops.Largest: first_largest,
-    ops.Linear: linear,
-    ops.Conv: conv,
+    ops.Affine: affine, ops.Positive: positive, ops.Full: full, ops.Split: split, ops.Reshape: reshape, ops.Tile: tile,
+    ops.Transpose: transpose, ops.Unstack: unstack, ops.Stack: stack, ops.Embed: embed, ops.Sum: total,
+    ops.Max: largest, ops.Largest: first_largest, ops.Linear: linear, ops.Conv: conv, ops.AvePool: ave_pool,
     ops.MaxPool: lambda w, call: _images(w, call, "MaxPool", call.results, **_windows(call)),
-    ops.AvePool: ave_pool,
     **dict.fromkeys((LSTM, GRU, RNN), recurrent),
-}
+}  # fmt: skip
 lowerings = Lowerings(LOWERINGS, GROUP, "ONNX")

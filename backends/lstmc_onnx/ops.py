@@ -25,7 +25,6 @@ from lstmc.types import TensorType
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
-
 Function = Callable[[Value], Value]
 GATES_FUNCTIONS = 2  # the number of functions of gates, which are clipped; an LSTM's third function is applied to c
 # ONNX's name -> the number of its parameters (alpha, beta), and the function of a value and the parameters.
@@ -91,11 +90,8 @@ class Recurrent(Op):
         """Return the type of every possible operand by role, from the types of x and of the recurrent weights R."""
         (steps, batch, width), units, directions = x.shape, r.shape[-1], len(self.reversed_directions)
         rows = self.gates * units
-        shapes: dict[str, tuple[int, ...]] = {
-            "x": (steps, batch, width),
-            "W": (directions, rows, width),
-            "R": (directions, rows, units),
-        }
+        shapes: dict[str, tuple[int, ...]] = {"x": (steps, batch, width)}
+        shapes |= {"W": (directions, rows, width), "R": (directions, rows, units)}
         shapes |= {"B": (directions, 2 * rows), "lengths": (batch,), "P": (directions, 3 * units)}
         shapes |= {f"{state}_0": (directions, batch, units) for state in self.states}
         return {role: TensorType(shape) for role, shape in shapes.items()}
@@ -108,9 +104,8 @@ class Recurrent(Op):
         for role, actual in zip(roles, args, strict=True):
             if actual != expected[role]:
                 raise ShapeError(f"{self.name}: {role} must be {expected[role]}, found {actual}")
-        if len(self.activations) != self.functions * len(self.reversed_directions) or set(self.activations) - set(
-            FUNCTIONS
-        ):
+        count = self.functions * len(self.reversed_directions)
+        if len(self.activations) != count or set(self.activations) - set(FUNCTIONS):
             raise ShapeError(f"{self.name}: takes {self.functions} functions a direction, found {self.activations}")
         (directions, batch, units), steps = expected["h_0"].shape, args[0].shape[0]
         return (TensorType((steps, directions, batch, units)), *(expected["h_0"],) * len(self.states))
@@ -126,9 +121,8 @@ class Recurrent(Op):
         """Return an evaluation of the model that defines the layer."""
         dtype, convert = args[0].dtype, np.asanyarray if args[0].dtype == object else None  # objects are symbols
         inputs = dict(zip(self.roles(), args, strict=True))
-        return forward(
-            meaning(self, tuple(TensorType(array.shape) for array in args)), inputs, dtype=dtype, convert=convert
-        )
+        model = meaning(self, tuple(TensorType(array.shape) for array in args))
+        return forward(model, inputs, dtype=dtype, convert=convert)
 
     def eval(self, *args: Array) -> Arrays:
         return tuple(self._forward(args).outputs.values())
@@ -260,20 +254,13 @@ def _by_direction(value: Value, count: int) -> list[Value]:
 
 
 def _direction(
-    op: Recurrent,
-    shapes: Mapping[str, Sequence[int]],
-    x: Value,
-    own: dict[str, Value],
-    lengths: Value | None,
-    back: bool,
-    functions: Sequence[tuple[str, tuple[float, ...]]],
-) -> tuple[Value, Mapping[str, Value]]:
+    op: Recurrent, shapes: Mapping[str, Sequence[int]], x: Value, own: dict[str, Value], lengths: Value | None,
+    back: bool, functions: Sequence[tuple[str, tuple[float, ...]]],
+) -> tuple[Value, Mapping[str, Value]]:  # fmt: skip
     """Return the sequence and the last states of one direction of a layer, computed by a scan. ``own`` has the
     direction's operands by role; ``back`` says whether the scan runs backward."""
-    applied = [
-        _applied(name, numbers, op.clip if place < GATES_FUNCTIONS else 0.0)
-        for place, (name, numbers) in enumerate(functions)
-    ]
+    clips = [op.clip if place < GATES_FUNCTIONS else 0.0 for place in range(len(functions))]
+    applied = [_applied(*function, clip) for function, clip in zip(functions, clips, strict=True)]
     (_, batch, width), units = shapes["x"], shapes["R"][-1]
     rows = op.gates * units
     names = {"W": (rows, width), "R": (rows, units), "Wb": (rows,), "Rb": (rows,), "P": (3 * units,)}
@@ -295,10 +282,7 @@ def _direction(
 
 
 def _applied(name: str, numbers: Sequence[float], clip: float) -> Function:
-    def function(x: Value) -> Value:
-        return FUNCTIONS[name][1](lstmc.clip(x, -clip, clip) if clip else x, *numbers)
-
-    return function
+    return lambda x: FUNCTIONS[name][1](lstmc.clip(x, -clip, clip) if clip else x, *numbers)
 
 
 def _sums(operands: Mapping[str, Value], gates: int) -> tuple[list[Value], list[Value]]:

@@ -26,7 +26,7 @@ from lstmc.text import brief
 from lstmc.verification.differential import forward_only
 from lstmc.weights import unpack_weights
 from lstmc_onnx.artifact import value_names
-from lstmc_onnx.lowerings import newest, onnx, onnxruntime
+from lstmc_onnx.lowerings import Shared, newest, onnx, onnxruntime
 
 SUFFIX = ".onnx"
 
@@ -73,8 +73,7 @@ def read_initializers(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Arra
     except BackendError as error:
         raise WeightsError(error.message) from None
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    arrays: dict[str, Array] = {}
-    problems = []
+    arrays, problems = dict[str, Array](), list[str]()
     for name, where in blobs.items():
         tensor = stored.get(where.layer)
         if tensor is None:
@@ -137,10 +136,8 @@ def listed_layers(net: bytes) -> tuple[Layer, ...]:
     """Return every operator of the main graph in order. Raises :class:`BackendError` for bytes that are not a model."""
     graph = onnx().shape_inference.infer_shapes(model_of(net)).graph
     shapes = {info.name: _shape(info) for info in (*graph.value_info, *graph.output)}
-    return tuple(
-        Layer(n.name, n.op_type, tuple(n.input), tuple(n.output), tuple(shapes.get(name) for name in n.output))
-        for n in graph.node
-    )
+    rows = [(n, tuple(shapes.get(name) for name in n.output)) for n in graph.node]
+    return tuple(Layer(n.name, n.op_type, tuple(n.input), tuple(n.output), row) for n, row in rows)
 
 
 def _shape(info: Any) -> tuple[int, ...] | None:
@@ -181,16 +178,14 @@ def load(net: Path | bytes, gpu: bool = False, threads: int = 0) -> Loaded:
     :class:`BackendError` with ONNX Runtime's message if it cannot load the net, and if ``gpu`` and it has no GPU."""
     runtime = onnxruntime()
     if gpu and GPU not in runtime.get_available_providers():
-        raise BackendError(
-            f"ONNX Runtime {runtime.__version__} is one for the CPU: expected one with {GPU}, as of onnxruntime-gpu"
-        )
+        expected = f"expected one with {GPU}, as of onnxruntime-gpu"
+        raise BackendError(f"ONNX Runtime {runtime.__version__} is one for the CPU: {expected}")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # log errors alone: they are raised
     try:
-        session = runtime.InferenceSession(
-            net if isinstance(net, bytes) else str(net), options, providers=[GPU if gpu else "CPUExecutionProvider"]
-        )
+        file, provider = net if isinstance(net, bytes) else str(net), GPU if gpu else "CPUExecutionProvider"
+        session = runtime.InferenceSession(file, options, providers=[provider])
     except Exception as error:  # its errors, which have no common base
         raise BackendError(f"ONNX Runtime {runtime.__version__} cannot load the net: {error}") from None
     return Loaded(session)
@@ -224,7 +219,7 @@ class RuntimeExecutor(Executor):
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """Run the net as written, and again with every value as an output, so that optimisation removes none."""
         graph = compiled.expanded
-        names = value_names(graph)
+        names = value_names(graph, Shared(0).main)
         inputs = arrays.fed(graph)
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             for file, content in artifact.files.items():
@@ -257,11 +252,9 @@ def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lstmc-")))
             for name, content in artifact.files.items():
                 (folder / name).write_bytes(content)
-            manifest = next(content for name, content in artifact.files.items() if name.endswith(".manifest.json"))
-            read = parse_manifest(manifest)
+            read = parse_manifest(next(c for name, c in artifact.files.items() if name.endswith(".manifest.json")))
             inputs = {name: drawn(0, name, each.place.shape, each.values) for name, each in read.inputs.items()}
-            fed = read.fed(inputs)
-            nets[form] = load(folder / artifact.net, threads=1), fed
+            nets[form] = load(folder / artifact.net, threads=1), read.fed(inputs)
         return least_seconds(nets)
 
 

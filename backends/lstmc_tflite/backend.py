@@ -85,13 +85,9 @@ def check_net(net: Net, target: str, graph: Graph) -> None:
     """Raise :class:`BackendError`, at its node's line, for the first operator that breaks a rule of a target."""
     for operator in net.operators:
         for rule, found, expected in _broken(operator, target):
-            notes = [f"source: {rule.source}", *([rule.advice] if rule.advice else [])]
-            raise BackendError(
-                f"target {target} does not take {operator.outputs[0].name}: expected {expected}, found {found}:"
-                f" {rule.reason}",
-                loc=graph.node(operator.node).loc,
-                notes=notes,
-            )
+            notes, name = [f"source: {rule.source}", *filter(None, [rule.advice])], operator.outputs[0].name
+            problem = f"target {target} does not take {name}: expected {expected}, found {found}: {rule.reason}"
+            raise BackendError(problem, loc=graph.node(operator.node).loc, notes=notes)
 
 
 def _broken(operator: Operator, target: str) -> Iterator[tuple[Rule, str, str]]:
@@ -105,16 +101,11 @@ def lint_file(net: Path, target: str) -> LintReport:
     """Report the operators that break a rule of a target, and one in float32 if the target needs integers."""
     with reading(net, BackendError):
         operators = read_net(read_file(net)).operators
-    violations = [
-        Violation(operator.outputs[0].name, operator.code, found, expected, rule.reason, rule.source)
-        for operator in operators
-        for rule, found, expected in _broken(operator, target)
-    ]
+    found = [(o, *each) for o in operators for each in _broken(o, target)]
+    violations = [Violation(o.outputs[0].name, o.code, has, wanted, r.reason, r.source) for o, r, has, wanted in found]
     floats = [o for o in operators if targets()[target].numbers == "integers" and o.outputs[0].dtype == "float32"]
-    violations += [
-        Violation(o.outputs[0].name, o.code, "float32", "integers", "it has no numbers in float32", "its documents")
-        for o in floats[:1]
-    ]
+    why = "float32", "integers", "it has no numbers in float32", "its documents"
+    violations += [Violation(o.outputs[0].name, o.code, *why) for o in floats[:1]]
     return LintReport(tuple(violations), (), len(operators))
 
 
@@ -130,9 +121,8 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], numbers: Numbers 
         Quantiser(written, compiled, weights, numbers).run()
     elif numbers.device is not None:
         if compiled.target != "tflite":
-            raise BackendError(
-                f"target {compiled.target} has no weights in float16: expected target tflite, or numbers of integers"
-            )
+            expected = "expected target tflite, or numbers of integers"
+            raise BackendError(f"target {compiled.target} has no weights in float16: {expected}")
         halve_weights(net)
     check_net(net, compiled.target, graph)
     live = {*net.tensors}
@@ -144,19 +134,13 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], numbers: Numbers 
     outputs = {output.name: place(output.ref, net.outputs[output.name]) for output in graph.outputs}
     manifest = describe(compiled, weights, inputs=inputs, outputs=outputs, weights=written.weights)
     needs_integers = target.numbers == "integers" and not numbers.integers
-    counts = f"{len(net.operators)} operators of {len({o.code for o in net.operators})} kinds"
-    content = file_bytes(net)
-    return Artifact(
-        files={f"{compiled.name}{SUFFIX}": content, f"{compiled.name}.manifest.json": manifest.text().encode()},
-        layers=len(net.operators),
-        inputs={name: entry.place.label for name, entry in manifest.inputs.items()},
-        outputs={name: each.label for name, each in manifest.outputs.items()},
-        notes=(
-            *manifest.first_values(),
-            f"{counts}, {len(content)} bytes",
-            *([FLOATS] if needs_integers else []),
-        ),
-    )
+    counts, content = f"{len({o.code for o in net.operators})} kinds", file_bytes(net)
+    files = {f"{compiled.name}{SUFFIX}": content, f"{compiled.name}.manifest.json": manifest.text().encode()}
+    figures = f"{len(net.operators)} operators of {counts}, {len(content)} bytes"
+    notes = (*manifest.first_values(), figures, *([FLOATS] if needs_integers else []))
+    fed = {name: entry.place.label for name, entry in manifest.inputs.items()}
+    read = {name: each.label for name, each in manifest.outputs.items()}
+    return Artifact(files, len(net.operators), fed, read, notes)
 
 
 @dataclass(frozen=True)
@@ -202,16 +186,11 @@ class TfliteBackend(RunsFiles):
     doctor = staticmethod(findings)
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:
-        return tuple(
-            Layer(
-                operator.outputs[0].name,
-                operator.code,
-                tuple(tensor.name for tensor in operator.inputs),
-                tuple(tensor.name for tensor in operator.outputs),
-                tuple(tensor.shape for tensor in operator.outputs),
-            )
-            for operator in read_net(net).operators
-        )
+        def layer(operator: Operator) -> Layer:
+            bottoms, tops = (tuple(each.name for each in ends) for ends in (operator.inputs, operator.outputs))
+            return Layer(tops[0], operator.code, bottoms, tops, tuple(each.shape for each in operator.outputs))
+
+        return tuple(map(layer, read_net(net).operators))
 
     def executors(self) -> Sequence[TfliteExecutor]:
         kinds = (TfliteExecutor, ReferenceExecutor, MicroExecutor, VelaExecutor)

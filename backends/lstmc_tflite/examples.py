@@ -70,18 +70,13 @@ def _values(compiled: Compiled, manifest: Manifest, net: Net) -> dict[str, Any]:
     outputs = [name for name in manifest.outputs if name not in after]
     tensors = list(net.inputs.values())
     return {
-        "name": compiled.name,
-        "version": __version__,
-        "inputs": inputs,
-        "outputs": outputs,
-        "states": states,
-        "asked": [state["name"] for state in states if state["first"] is None],
-        "delays": compiled.delays,
+        "name": compiled.name, "version": __version__, "inputs": inputs, "outputs": outputs, "states": states,
+        "asked": [state["name"] for state in states if state["first"] is None], "delays": compiled.delays,
         "fed": [fed.index(manifest.inputs[name].place.names[0]) for name in inputs],
         "read": [read.index(manifest.outputs[name].names[0]) for name in outputs],
         "kept": sum(prod(tensors[s["input"]].shape) * BYTES[tensors[s["input"]].dtype] for s in states) or 1,
         "operators": sorted({words(o.code) for o in net.operators}),  # as TFLite Micro's resolver names them
-    }
+    }  # fmt: skip
 
 
 def _arena(content: bytes, net: Net) -> dict[str, Any]:

@@ -107,13 +107,9 @@ def split(net: Net, call: Call) -> Results:
     if len(shapes) == 1:
         return [x]
     if len(set(call.op.sizes)) == 1:
-        place = net.index(np.int32(axis))
-        return net.split("SPLIT", [place, x], shapes, call.names, numSplits=len(shapes))
-    starts = np.cumsum([0, *call.op.sizes])
-    return [
-        _slice(net, x, axis, int(start), shape, name)
-        for start, shape, name in zip(starts, shapes, call.names, strict=False)
-    ]
+        return net.split("SPLIT", [net.index(np.int32(axis)), x], shapes, call.names, numSplits=len(shapes))
+    pieces = zip(np.cumsum([0, *call.op.sizes]), shapes, call.names, strict=False)
+    return [_slice(net, x, axis, int(start), shape, name) for start, shape, name in pieces]
 
 
 def _slice(net: Net, x: Tensor, axis: int, start: int, shape: Sequence[int], name: str) -> Tensor:
@@ -267,33 +263,23 @@ def pool(net: Net, call: Call) -> Results:
     return [_channels_first(net, maps, call.types[0].shape, name)]
 
 
+def leaky_relu(net: Net, call: Call) -> Results:
+    return [net.add("LEAKY_RELU", call.args, call.types[0].shape, call.names[0], alpha=call.op.slope)]
+
+
 GROUP = "lstmc_tflite.lowerings"  # an entry point of a package names a table from ops to lowerings
 Lowering = Callable[[Net, Call], Results]
 LOWERINGS: Mapping[type[Op], Lowering] = {
     **dict.fromkeys(OPERATORS, operator),
     **dict.fromkeys((ops.StopGradient, ops.Dropout, ops.Precomputed), lambda net, call: call.args),
     **dict.fromkeys((ops.MaxPool, ops.AvePool), pool),
-    ops.Affine: affine,
+    ops.Affine: affine, ops.Conv: conv, ops.Embed: embed, ops.Linear: linear, ops.Positive: positive, ops.Power: power,
+    ops.Round: nearest, ops.Softmax: softmax, ops.Split: split, ops.Stack: stack, ops.Tile: tile,
+    ops.Transpose: transpose, ops.Unstack: unstack,
+    ops.Max: partial(reduced, "REDUCE_MAX"), ops.Sum: partial(reduced, "SUM"), ops.LeakyRelu: leaky_relu,
     ops.Concat: lambda net, call: [_joined(net, call.args, call.op.axis, call.names[0])],
-    ops.Conv: conv,
-    ops.Embed: embed,
-    ops.LeakyRelu: lambda net, call: [
-        net.add("LEAKY_RELU", call.args, call.types[0].shape, call.names[0], alpha=call.op.slope)
-    ],
-    ops.Linear: linear,
-    ops.Max: partial(reduced, "REDUCE_MAX"),
-    ops.Positive: positive,
-    ops.Power: power,
     ops.Reshape: lambda net, call: [net.reshaped(call.args[0], call.types[0].shape, call.names[0])],
-    ops.Round: nearest,
-    ops.Softmax: softmax,
-    ops.Split: split,
-    ops.Stack: stack,
-    ops.Sum: partial(reduced, "SUM"),
-    ops.Tile: tile,
-    ops.Transpose: transpose,
-    ops.Unstack: unstack,
-}
+}  # fmt: skip
 lowerings = Lowerings(LOWERINGS, GROUP, "TFLite")
 
 

@@ -223,11 +223,9 @@ class _File:
 
     def named(self, tensors: Mapping[str, Tensor]) -> list[Any]:
         """Return the entries of the signature: the names of inputs or outputs with their tensors."""
-        maps = []
-        for name, tensor in tensors.items():
-            each = self.s.TensorMapT()
+        maps = [self.s.TensorMapT() for _ in tensors]
+        for each, (name, tensor) in zip(maps, tensors.items(), strict=True):
             each.name, each.tensorIndex = name.encode(), self.places[tensor]
-            maps.append(each)
         return maps
 
     def tensor(self, tensor: Tensor) -> Any:

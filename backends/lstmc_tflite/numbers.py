@@ -82,19 +82,15 @@ class Quantiser:
         rounding = numbers.rounding(compiled)
         assert rounding is not None
         if compiled.states is None:
-            raise BackendError(
-                f"{compiled.name} has no steps to measure ranges over: expected a model with a scan, found none;"
-                " numbers=float32 or numbers=fp16 need none"
-            )
+            expected = "expected a model with a scan, found none; numbers=float32 or numbers=fp16 need none"
+            raise BackendError(f"{compiled.name} has no steps to measure ranges over: {expected}")
         self.net, self.per = written.net, rounding.device.weights.per
         self.graph = graph = compiled.expanded
         constants = StepRunner(compiled, params).constants
         for output in graph.outputs:
             if output.ref in constants:
-                raise BackendError(
-                    f"output {output.name} depends on no input: a step in integers has no such output",
-                    loc=graph.node(output.ref.node).loc,
-                )
+                problem = f"output {output.name} depends on no input: a step in integers has no such output"
+                raise BackendError(problem, loc=graph.node(output.ref.node).loc)
         self.floats = set[str]()  # nodes that compute in float32
         for node in graph:
             if not isinstance(node.op, Input) and Ref(node.name) not in constants:
@@ -173,10 +169,9 @@ class Quantiser:
         """Return a constant operand as integers: on the result's grid for operators in JOINED, else its own."""
         if tensor.role != "value" or tensor.data is None:
             return tensor
-        result = self.grids[operator.outputs[0]]
-        grid = result
+        grid = self.grids[operator.outputs[0]]
         if operator.code not in JOINED:
-            grid = number_grid(tensor.data, format_of_bits(8 if result.high == 127 else 16))
+            grid = number_grid(tensor.data, format_of_bits(8 if grid.high == 127 else 16))
         if (tensor, grid) not in self._constants:
             copy = self.net.tensor(tensor.name, tensor.shape, data=tensor.data)
             _set(copy, grid)
@@ -194,12 +189,10 @@ class Quantiser:
         grid, result = self.grids[x], self.grids[operator.outputs[0]]
         steps = grid.scale * float(scales.max()) / result.scale
         if steps >= MOST_STEPS and result.high == 127:
-            raise BackendError(
-                f"product {operator.node}: a step of its operand is {steps:.3g} steps of its result, and LiteRT ends"
-                f" the process from {MOST_STEPS} on",
-                notes=[f"give smaller first values or data{', or take a16w8' if steps < MOST_STEPS**2 else ''}"],
-                loc=self.graph.node(operator.node).loc,
-            )
+            problem = f"product {operator.node}: a step of its operand is {steps:.3g} steps of its result, and LiteRT"
+            notes = [f"give smaller first values or data{', or take a16w8' if steps < MOST_STEPS**2 else ''}"]
+            loc = self.graph.node(operator.node).loc
+            raise BackendError(f"{problem} ends the process from {MOST_STEPS} on", notes=notes, loc=loc)
         bias.dtype = "int32" if grid.high == 127 else "int64"
         bias.scale = tuple(map(float, np.float32(grid.scale) * scales))
         bias.stored = bias_integers(bias.data, grid, scales).astype(bias.dtype)

@@ -56,11 +56,9 @@ class LiteRT:
         resolver = getattr(package.OpResolverType, KERNELS[kernels])
         try:
             self._net = package.Interpreter(
-                model_content=content,
-                num_threads=1,
-                experimental_op_resolver_type=resolver,
+                model_content=content, num_threads=1, experimental_op_resolver_type=resolver,
                 experimental_preserve_all_tensors=all_values,
-            )
+            )  # fmt: skip
             self._net.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise BackendError(f"LiteRT cannot load the net: {error}") from None
@@ -115,10 +113,9 @@ class Micro:
         return {name: np.array(self._net.get_output(self._outputs.index(name))) for name in names}
 
     def forward(self, blobs: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
-        arrays, place = self.integers(blobs, names), self._outputs.index
-        return {
-            name: real(array, _details(self._net.get_output_details(place(name)))) for name, array in arrays.items()
-        }
+        details = [_details(self._net.get_output_details(place)) for place in range(len(self._outputs))]
+        of_name = dict(zip(self._outputs, details, strict=True))
+        return {name: real(array, of_name[name]) for name, array in self.integers(blobs, names).items()}
 
 
 def loaded(content: bytes, kernels: str) -> LiteRT | Micro:
@@ -164,8 +161,6 @@ def loaded_net(files: NetFiles, gpu: bool) -> Iterator[LiteRT]:
 
 
 INSIDE = "it is no tensor of the net, or a part of one"
-
-
 STEPS = 20  # carried steps of a net in integers, each to the bit
 
 
@@ -195,16 +190,10 @@ class TfliteExecutor(Executor):
             values |= rounding.on_grids(values)
         within = FLOATS if rounding is None else WIDE_FLOATS if wide_floats(content, self.kernels) else 0.0
         return forward_only(
-            compiled,
-            arrays,
-            values,
-            INSIDE,
-            "a TFLite net",
-            tolerance=within,
+            compiled, arrays, values, INSIDE, "a TFLite net", tolerance=within, files=artifact.run_files,
             rounding=rounding or self.numbers.half_weights(compiled),
-            files=artifact.run_files,
             exact={} if rounding is None else streamed(compiled, manifest, net, arrays, rounding, within),
-        )
+        )  # fmt: skip
 
 
 class ReferenceExecutor(TfliteExecutor):
@@ -230,12 +219,9 @@ def wide_floats(content: bytes, kernels: str) -> bool:
     """Return whether a net rounds functions of float32 to 16 bits, so that their last bit may change an integer. Roots
     and quotients are the nearest float32 in all kernels except XNNPACK's."""
     operators = read_net(content).operators
-    seen = any(
-        o.code == "QUANTIZE" and o.inputs[0].dtype == "float32" and o.outputs[0].dtype == "int16" for o in operators
-    )
-    return seen and (
-        kernels == "xnnpack" or any(o.code in ROUNDED and o.inputs[0].dtype == "float32" for o in operators)
-    )
+    floats = [o for o in operators if o.inputs[0].dtype == "float32"]
+    seen = any(o.code == "QUANTIZE" and o.outputs[0].dtype == "int16" for o in floats)
+    return seen and (kernels == "xnnpack" or any(o.code in ROUNDED for o in floats))
 
 
 def kept_values(
@@ -250,13 +236,9 @@ def kept_values(
 
 
 def streamed(
-    compiled: Compiled,
-    manifest: Manifest,
-    net: LiteRT | Micro,
-    arrays: RunArrays,
-    rounding: IntegerRounding,
+    compiled: Compiled, manifest: Manifest, net: LiteRT | Micro, arrays: RunArrays, rounding: IntegerRounding,
     within: float,
-) -> dict[str, tuple[Array, Array]]:
+) -> dict[str, tuple[Array, Array]]:  # fmt: skip
     """Return for each output two arrays of a stream of steps: from the interpreter, and from the net. Before each step
     the interpreter takes the net's states. Differences up to ``within`` times the largest number count as equal."""
     runner = StepRunner(compiled, arrays.weights, rounding)
@@ -325,12 +307,8 @@ def vela_report(content: bytes, npu: str) -> VelaReport:
         (table,) = (folder / "out").glob("*_summary_*.csv")
         row = [*csv.DictReader(table.read_text(encoding="utf-8").splitlines())][-1]
         found = re.search(r"NPU operators = (\d+)", done.stdout)
-        return VelaReport(
-            npu,
-            tuple(operator.outputs[0].name for operator in operators if operator.code != "CUSTOM"),
-            int(found[1]) if found else 0,
-            round(float(row["cycles_total"])),
-        )
+        on_cpu = tuple(operator.outputs[0].name for operator in operators if operator.code != "CUSTOM")
+        return VelaReport(npu, on_cpu, int(found[1]) if found else 0, round(float(row["cycles_total"])))
 
 
 @dataclass(frozen=True)

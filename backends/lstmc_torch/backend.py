@@ -99,19 +99,11 @@ class TorchBackend(RunsFiles):
         # a library has this name in each process
         library = program.cpp and f"lstmc_{hashlib.sha256(program.cpp.encode()).hexdigest()[:16]}"
         text = _TEMPLATES.get_template("module.j2").render(
-            name=compiled.name,
-            stem=stem,
-            library=library,
+            name=compiled.name, stem=stem, library=library,
             flags=["-DLSTMC_TORCH", *(flag for flag in FLAGS if not flag.startswith("-std")), "-fvisibility=hidden"],
-            linked=["-fopenmp", "-Wl,-Bsymbolic"],
-            source=quoted(compiled.source, "comment"),
-            version=__version__,
-            program=program.text,
-            native=NATIVE,
-            inputs=inputs,
-            outputs=outputs,
-            parameters=parameters(graph),
-        )
+            linked=["-fopenmp", "-Wl,-Bsymbolic"], source=quoted(compiled.source, "comment"), version=__version__,
+            program=program.text, native=NATIVE, inputs=inputs, outputs=outputs, parameters=parameters(graph),
+        )  # fmt: skip
         written = {f"{stem}.py": text.encode(), f"{stem}{SUFFIX}": _torch("lstmc_torch.modules").saved(graph, weights)}
         if library:
             operator = _TEMPLATES.get_template("operator.cpp.j2").render(

@@ -103,8 +103,6 @@ class _Pool:
 
 
 _pool = _Pool()
-
-
 _nothing = np.empty(_LINE, np.float32)
 
 
@@ -194,15 +192,9 @@ def _run(
 
 
 def _run_back(
-    kind: str,
-    sizes: Sequence[int],
-    bottoms: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    results: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    needed: Sequence[bool],
-    check: Check,
-) -> list[Tensor]:
+    kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Sequence[Tensor], results: Sequence[Tensor],
+    gradients: Sequence[Tensor], needed: Sequence[bool], check: Check,
+) -> list[Tensor]:  # fmt: skip
     """Run a layer back over all steps, and return the gradients of its bottoms and weights. ``results`` come from
     :func:`loop`, ``sizes`` are its ``steps`` and ``rows``, ``gradients`` belong to its tops. The gradient of a bottom
     that is not ``needed`` has arbitrary numbers."""

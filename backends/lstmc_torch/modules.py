@@ -132,12 +132,10 @@ def _sequences(source: ModelSource, fixed: Mapping[str, int]) -> frozenset[str]:
         graph = source.graph({**fixed, **{dim: size for dim, size in sizes.items() if dim in source.model.dims}})
     except LstmcError as error:
         notes = (str(error), "without batch_first sequences are [T, N, ...]")
-        raise DimError(
-            f"batch_first: the axes of {source.name} are known at the sizes given alone", notes=notes
-        ) from None
-    shapes = {node.name: node.types[0].shape for node in graph if isinstance(node.op, Input)}
-    inputs = list(shapes)
-    shapes |= {output.name: graph.type(output.ref).shape for output in graph.outputs}
+        problem = f"batch_first: the axes of {source.name} are known at the sizes given alone"
+        raise DimError(problem, notes=notes) from None
+    inputs = {node.name: node.types[0].shape for node in graph if isinstance(node.op, Input)}
+    shapes = inputs | {output.name: graph.type(output.ref).shape for output in graph.outputs}
     sequences = frozenset(name for name, shape in shapes.items() if shape[:2] == (*sizes.values(),))
     if sequences.isdisjoint(inputs):
         notes = ("write the sizes of a sequence as the dimensions T and N", "without batch_first it is [T, N, ...]")
@@ -148,18 +146,15 @@ def _sequences(source: ModelSource, fixed: Mapping[str, int]) -> frozenset[str]:
 def spec_of(model: Graph, graph: Graph) -> Spec:
     """Return the specification of a model's module. ``graph`` is the compiled graph, whose sizes may be open. Raises
     the errors of :func:`~lstmc_torch.program.program_of`."""
-    params = dict(parameters(model))
-    ops = {node.name: node.op for node in graph if isinstance(node.op, Input)}
+    params, ops = dict(parameters(model)), {node.name: node.op for node in graph if isinstance(node.op, Input)}
     return Spec(
-        graph.name,
-        program_of(graph, torch.cuda.is_available()),
+        graph.name, program_of(graph, torch.cuda.is_available()),
         {name: open_shape(graph.type(Ref(name))) for name in ops},
         {name: op.fill for name, op in ops.items() if op.fill is not None},
-        {output.name: open_shape(graph.type(output.ref)) for output in graph.outputs},
-        params,
+        {output.name: open_shape(graph.type(output.ref)) for output in graph.outputs}, params,
         {name: op for name, op in parameters(graph).items() if name not in params},
         {name: output.name for name, output in graph.carried().items()},
-    )
+    )  # fmt: skip
 
 
 class Module(nn.Module):
@@ -258,10 +253,9 @@ class Module(nn.Module):
 
     def load_lstmc(self, weights: Mapping[str, Array]) -> None:
         """Take the values of all parameters by the model's names. Raises :class:`~lstmc.errors.WeightsError`."""
-        problems = [
-            f"extra: {name}{did_you_mean(name, self.spec.params)}" for name in weights if name not in self.spec.params
-        ]
-        for name, op in self.spec.params.items():
+        params = self.spec.params
+        problems = [f"extra: {name}{did_you_mean(name, params)}" for name in weights if name not in params]
+        for name, op in params.items():
             if name not in weights and not op.fixed:
                 problems.append(f"missing: {name} {list(op.shape)}")
             elif name in weights and weights[name].shape != op.shape:
@@ -384,17 +378,17 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
     return weights, [name for name in shapes if name not in weights]
 
 
-def _floats(value: torch.Tensor) -> Array:
+def _floats(value: Tensor) -> Array:
     array: Array = value.detach().to(torch.float32).numpy()
     return array
 
 
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
+def _read_state(path: Path) -> dict[str, Tensor]:
     with reading(path, BackendError):
         return _state(regular(path), str(path))
 
 
-def _state(content: bytes | Path, path: str) -> dict[str, torch.Tensor]:
+def _state(content: bytes | Path, path: str) -> dict[str, Tensor]:
     """Return the tensors of a state dict, of a file or its content. Raises :class:`BackendError` for other content."""
     try:
         file = content if isinstance(content, Path) else io.BytesIO(content)
@@ -404,7 +398,7 @@ def _state(content: bytes | Path, path: str) -> dict[str, torch.Tensor]:
     except Exception as error:  # errors of the zip, of unpickling, of storages
         reason = str(error).partition("\n")[0]
         raise BackendError(f"{path}: expected a state dict that torch.save wrote: {reason}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BackendError(f"{path}: expected a state dict, of tensors by name, found {type(state).__name__}")
     return state
 
@@ -462,23 +456,17 @@ def execute(compiled: Compiled, artifact: Artifact, arrays: RunArrays, form: For
     trained = dict(net.named_parameters())
     leaves = {**inputs, **{name: value for name, value in trained.items() if value.requires_grad}}
     roots = [(results[name], ct) for name, ct in cotangents.items() if results[name].requires_grad]
-    derivatives = (
-        torch.autograd.grad(
-            [root for root, _ in roots], list(leaves.values()), [ct for _, ct in roots], allow_unused=True
-        )
-        if roots
-        else [None] * len(leaves)
-    )
-    gradients = {
-        name: (torch.zeros_like(leaf) if gradient is None else gradient).numpy()
-        for (name, leaf), gradient in zip(leaves.items(), derivatives, strict=True)
-    }
+    derivatives: Sequence[Tensor | None] = [None] * len(leaves)
+    if roots:
+        results_of, cotangents_of = zip(*roots, strict=True)
+        derivatives = torch.autograd.grad(results_of, list(leaves.values()), cotangents_of, allow_unused=True)
+    pairs = zip(leaves.items(), derivatives, strict=True)
+    gradients = {name: (torch.zeros_like(leaf) if g is None else g).numpy() for (name, leaf), g in pairs}
     values = {graph.value_name(output.ref): results[output.name].detach().numpy() for output in graph.outputs}
+    wanted = wanted_gradients(compiled, arrays.cotangents)
     return Execution(
         values={**{name: value.detach().numpy() for name, value in inputs.items()}, **values},
-        input_gradients={
-            name: gradients[name] for name in wanted_gradients(compiled, arrays.cotangents) if name in gradients
-        },
+        input_gradients={name: g for name, g in gradients.items() if name in wanted},
         param_gradients={name: gradients[name] for name in trained if name in gradients},
         absent={graph.value_name(ref): LOCAL for ref in graph.readers()},
         not_available={name: FROZEN for name, op in parameters(compiled.model).items() if op.lr_mult == 0},

@@ -35,13 +35,9 @@ class Call(Generic[OpT_co]):
     shape: Callable[[], str]
 
 
-def _number(value: float) -> str:
-    return repr(float(value))
-
-
 def _affine(call: Call[ops.Affine]) -> str:
-    scaled = call.args[0] if call.op.scale == 1 else f"{_number(call.op.scale)} * {call.args[0]}"
-    return scaled if call.op.shift == 0 else f"{scaled} + {_number(call.op.shift)}"
+    scaled = call.args[0] if call.op.scale == 1 else f"{float(call.op.scale)!r} * {call.args[0]}"
+    return scaled if call.op.shift == 0 else f"{scaled} + {float(call.op.shift)!r}"
 
 
 def _linear(call: Call[ops.Linear]) -> str:
@@ -162,16 +158,11 @@ TEXTS: Mapping[type[Op], str] = {
     ops.Accuracy: "accuracy({0}, {1}, {axis}, {ignore_label}, {top_k})",
 }
 LOWERINGS: Mapping[type[Op], Lowering] = {
-    ops.Affine: _affine,
-    ops.Linear: _linear,
-    ops.Conv: _conv,
-    ops.MaxPool: _pool,
-    ops.AvePool: _pool,
-    ops.Tile: _tile,
+    ops.Affine: _affine, ops.Linear: _linear, ops.Conv: _conv, ops.MaxPool: _pool, ops.AvePool: _pool, ops.Tile: _tile,
     ops.Concat: lambda call: f"torch.cat([{', '.join(call.args)}], {call.op.axis})",
     ops.Stack: lambda call: f"torch.stack([{', '.join(call.args)}])",
     ops.Reshape: lambda call: f"{call.args[0]}.reshape({call.shape()})",
-}
+}  # fmt: skip
 
 
 def lowered(call: Call) -> str:
@@ -322,10 +313,8 @@ class _Function:
         types = [self.graph.type(ref) for ref in operands]
         args = [self._read(ref) for ref in operands]
         if isinstance(node.op, Binary):
-            args = [
-                self._number(ref, arg) if other == node.types[0] else arg
-                for ref, arg, other in zip(operands, args, types[::-1], strict=True)
-            ]
+            whole = zip(operands, args, [other == node.types[0] for other in types[::-1]], strict=True)
+            args = [self._number(ref, arg) if fits else arg for ref, arg, fits in whole]
         call = Call(node.op, args, types, lambda: self._shape(Ref(node.name)))
         try:
             text = lowered(call)

@@ -120,13 +120,9 @@ class RanksEngine(TorchEngine):
     failures: ClassVar[tuple[type[LstmcError], ...]] = (RankEnded,)
 
     def __init__(
-        self,
-        compiled: Compiled,
-        weights: Mapping[str, Array],
-        solver: Solver,
-        parts: Sequence[RankPart],
+        self, compiled: Compiled, weights: Mapping[str, Array], solver: Solver, parts: Sequence[RankPart],
         others: OtherRanks,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(compiled, weights, solver)
         drawn = tuple(draws(compiled.expanded, smallest(parts)))
         self.batch, self.others = DividedBatch.of(compiled.expanded, parts), others
@@ -145,11 +141,8 @@ class RanksEngine(TorchEngine):
             self.others.tell("start", [(each,) for each in states[1:]])
 
     def update(self, batches: Sequence[Mapping[str, Array]]) -> Update:
-        by_batch = [
-            [{**arrays, **shares} for arrays, shares in zip(self.batch.divide(b), self.batch.shares(b), strict=True)]
-            for b in batches
-        ]
-        by_rank = list(zip(*by_batch, strict=True))
+        parts = [zip(self.batch.divide(b), self.batch.shares(b), strict=True) for b in batches]
+        by_rank = list(zip(*([{**arrays, **shares} for arrays, shares in part] for part in parts), strict=True))
         self.others.tell("update", [(each,) for each in by_rank[1:]])
         return self.own.update(by_rank[0])
 

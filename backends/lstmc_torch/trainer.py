@@ -116,10 +116,8 @@ class About:
 def read_state(path: Path) -> TorchState:
     """Return the state of a snapshot. Raises :class:`TrainingError` for an incomplete snapshot."""
     about = read_about(path, About)
-    blobs, carried, history = (
-        {name: np.asarray(array) for name, array in read_npz(path / file, TrainingError).items()}
-        for file in (WEIGHTS, CARRIED, HISTORY)
-    )
+    parts = (read_npz(path / file, TrainingError) for file in (WEIGHTS, CARRIED, HISTORY))
+    blobs, carried, history = ({name: np.asarray(array) for name, array in part.items()} for part in parts)
     return TorchState(about.iteration, blobs, carried, about.first_losses, about.run, history)
 
 
@@ -140,9 +138,8 @@ class TorchEngine:
         needed = needed_by_training(graph)
         learned = {p for name, p in self.net.named_parameters() if name in needed}
         groups = self.net.groups(1.0, solver.weight_decay)
-        self.optimizer = SolverOptimizer(
-            [{**group, "params": [p for p in group["params"] if p in learned]} for group in groups], solver
-        )
+        groups = [{**group, "params": [p for p in group["params"] if p in learned]} for group in groups]
+        self.optimizer = SolverOptimizer(groups, solver)
         self.last: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
 
     def computation(self) -> bytes:
@@ -212,11 +209,8 @@ class TorchEngine:
         return self.last
 
     def state(self, first_losses: tuple[float, ...], run: RunIdentity) -> TorchState:
-        history = {
-            f"{name}:{part}": kept.numpy().copy()
-            for name, p in self.learned()
-            for part, kept in enumerate(self.optimizer.history(p))
-        }
+        parts = [(name, part) for name, p in self.learned() for part in enumerate(self.optimizer.history(p))]
+        history = {f"{name}:{number}": kept.numpy().copy() for name, (number, kept) in parts}
         blobs = self.net.lstmc_weights()
         return TorchState(self.optimizer.iteration, blobs, self.arrays(), first_losses, run, history)
 
@@ -234,12 +228,9 @@ class TorchEngine:
 
 
 def train(
-    compiled: Compiled,
-    weights: Mapping[str, Array],
-    solver: Solver,
-    run: TrainingRequest,
+    compiled: Compiled, weights: Mapping[str, Array], solver: Solver, run: TrainingRequest,
     engine: Callable[[Compiled, Mapping[str, Array], Solver], TorchEngine] = TorchEngine,
-) -> Trained:
+) -> Trained:  # fmt: skip
     """Train a compiled training graph on the CPU, by what ``engine`` returns. A parameter that the loss does not need
     keeps its value. Raises :class:`TrainingError` for a GPU."""
     if run.gpu:

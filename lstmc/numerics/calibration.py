@@ -59,13 +59,9 @@ def take_samples(net: WrittenStep, sequences: Sequences, ranges: Ranges, count: 
     """Return ``count`` steps of a net of one sequence, spread evenly over at most MOST_SEQUENCES sequences."""
     graph = net.runner.graph
     chosen = np.unique(np.linspace(0, sequences.total - 1, min(MOST_SEQUENCES, sequences.total)).astype(int))
-    places = np.unique(np.linspace(0, len(chosen) * sequences.steps - 1, count).astype(int))
-    positions = set(map(int, places))
-    steps = [
-        {name: values[ref] for name, ref in net.fed.items()}
-        for place, values in enumerate(_steps(net.runner, sequences, list(map(int, chosen))))
-        if place in positions
-    ]
+    positions = set(np.linspace(0, len(chosen) * sequences.steps - 1, count).astype(int).tolist())
+    streamed = enumerate(_steps(net.runner, sequences, list(map(int, chosen))))
+    steps = [{name: values[ref] for name, ref in net.fed.items()} for at, values in streamed if at in positions]
     blobs = {top: graph.value_name(elements_of(graph, ref)) for top, ref in net.named.items()}
     written = dict.fromkeys((*net.fed, *(top for layer in net.layers for top in layer.tops)))
     ranged = {top: ranges[blobs[top]] for top in written if blobs.get(top) in ranges.values}
@@ -140,13 +136,9 @@ class WrittenStep:
 
 def _rendered(recipe: str, samples: Samples, **more: object) -> bytes:
     """Return a quantiser's program, from its template ``recipe``."""
-    text: str = _RECIPES.get_template(f"{recipe}.py.j2").render(
-        net=samples.net,
-        inputs=list(samples.steps[0]),
-        states=dict(samples.states),
-        outputs=list(samples.outputs),
-        **more,
-    )
+    names = {"net": samples.net, "inputs": list(samples.steps[0]), "outputs": list(samples.outputs)}
+    template = _RECIPES.get_template(f"{recipe}.py.j2")
+    text: str = template.render(states=dict(samples.states), **names, **more)
     return text.encode()
 
 
@@ -163,8 +155,7 @@ def _npy(array: Array) -> bytes:
 
 def _rknn(samples: Samples) -> dict[str, bytes]:
     """Return RKNN's files: a .npy file for each blob of each step, a list of these files, and the program."""
-    lines: list[str] = []
-    files: dict[str, bytes] = {}
+    lines, files = list[str](), dict[str, bytes]()
     for t, step in enumerate(samples.steps):
         paths = [f"{STEPS}/{t:04d}-{slot}.npy" for slot in range(len(step))]
         files |= {path: _npy(array) for path, array in zip(paths, step.values(), strict=True)}
@@ -212,12 +203,9 @@ LINES = 6  # the most characters of a failed program's output that are shown
 
 
 def run_quantised(
-    files: Mapping[str, bytes],
-    interpreter: tuple[Path, Mapping[str, str]],
-    options: Sequence[str],
-    fed: Mapping[str, Array],
-    title: str,
-) -> dict[str, Array]:
+    files: Mapping[str, bytes], interpreter: tuple[Path, Mapping[str, str]], options: Sequence[str],
+    fed: Mapping[str, Array], title: str,
+) -> dict[str, Array]:  # fmt: skip
     """Return the outputs [S, T, ...], by blob, of a net that its quantiser makes and that the reader runs. ``files``
     are those of a calibration, ``interpreter`` is from a backend's method of this name, ``fed`` from
     :func:`take_streams`. Raises :class:`BackendError` with the program's output if the program fails."""
@@ -231,16 +219,9 @@ def run_quantised(
         command = [str(python), "-u", PROGRAM, *options, "--stream", "stream.npz", "--streamed", "out.npz"]
         report_activity(f"quantising by {title}, and running it")
         ran = subprocess.run(
-            command,
-            cwd=folder,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+            command, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+        )  # fmt: skip
         if ran.returncode != 0 or not (folder / "out.npz").exists():
             lines = [line.strip() for line in ran.stdout.splitlines() if line.strip()]
             raise BackendError(f"{title} does not quantise or run the net", notes=lines[-LINES:])

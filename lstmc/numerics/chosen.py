@@ -50,8 +50,7 @@ def integer_rounding(device: Device, *given: Any) -> IntegerRounding:
 def step_rounding(device: Device, compiled: Compiled, limits: Mapping[str, Range]) -> IntegerRounding:
     """Return a device's integer arithmetic for a net of one step whose values have the ranges ``limits`` by name."""
     graph = compiled.expanded
-    refs = [*graph.refs()]
-    ranges = {ref: limits[name] for ref in refs if (name := graph.value_name(ref)) in limits}
+    ranges = {ref: limits[name] for ref in graph.refs() if (name := graph.value_name(ref)) in limits}
     after = {output.name: output.ref for output in graph.outputs}
     return integer_rounding(device, graph, ranges, {Ref(p.before): after[p.after] for p in compiled.states or ()})
 
@@ -76,10 +75,8 @@ class ChosenNumbers:
         if problem := cls.problem(device):
             raise BackendError(f"numbers={name}: {problem}")
         if device.arithmetic == "integer" and limits is None:
-            raise BackendError(
-                f"numbers={name}: integers need the range of each value: ranges=FILE",
-                notes=[MEASURE.format(cls.backend)],
-            )
+            problem = f"numbers={name}: integers need the range of each value: ranges=FILE"
+            raise BackendError(problem, notes=[MEASURE.format(cls.backend)])
         return cls(device, limits)
 
     @staticmethod

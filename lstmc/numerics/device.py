@@ -241,12 +241,10 @@ class Grid:
 def rounded(array: Array, nearest: Nearest) -> Array:
     """Return the integers nearest to numbers. ``nearest`` says where ties go: to even, up, or away from zero."""
     if nearest == "even":
-        integers = np.rint(array)
-    elif nearest == "up":
-        integers = np.floor(array + 0.5)
-    else:
-        integers = np.copysign(np.floor(np.abs(array) + 0.5), array)
-    return np.asarray(integers)
+        return np.asarray(np.rint(array))
+    if nearest == "up":
+        return np.asarray(np.floor(array + 0.5))
+    return np.asarray(np.copysign(np.floor(np.abs(array) + 0.5), array))
 
 
 def device_names() -> list[str]:
@@ -294,10 +292,8 @@ def products_of(numbers: str) -> ProductNumbers:
     for format in get_args(ProductFormat):
         if alone and values.format == weights.format == format:
             return ProductNumbers(format, device.tolerance or 0.0)
-    raise BackendError(
-        f"numbers={numbers}: generated layers compute in float32, cpu-bf16 or cpu-int8, or by a file with one of these"
-        " as its base"
-    )
+    expected = "float32, cpu-bf16 or cpu-int8, or by a file with one of these as its base"
+    raise BackendError(f"numbers={numbers}: generated layers compute in {expected}")
 
 
 def _merged(name: str, seen: tuple[str, ...]) -> dict[str, Any]:

@@ -121,19 +121,13 @@ class NumbersReport:
     @property
     def advice(self) -> list[str]:
         """The changes that reduce the error, the most helpful first, and warnings of stalling states and overflows."""
-        lines = [
-            f"{each.text}: {each.error:.0%} of the error is left"
-            for each in sorted(self.changes, key=lambda each: each.error)
-            if each.error <= HELPS
-        ]
+        helpful = sorted((each for each in self.changes if each.error <= HELPS), key=lambda each: each.error)
+        lines = [f"{each.text}: {each.error:.0%} of the error is left" for each in helpful]
         for state in self.states:
             if state.stalled >= STALLS:
                 lines.append(f"state {state.name} stalls: {state.stalled:.0%} of its updates change no number")
-        for name, bits in self.overflows.items():
-            lines.append(
-                f"{name} may overflow: its sums need {bits:.0f} bits, the device has {self.device.accumulator}"
-            )
-        return lines
+        has = f"the device has {self.device.accumulator}"
+        return lines + [f"{n} may overflow: its sums need {b:.0f} bits, {has}" for n, b in self.overflows.items()]
 
     def __str__(self) -> str:
         lines = [f"{self.net}, {self.device.name}: {self.sequences} sequences of {self.steps} steps"]
@@ -208,13 +202,10 @@ class Simulation:
         self.graph, self._fixed = graph, constants(graph)
         named = graph.named()
         if wrong := [each.name for each in ranges if each.not_finite]:
-            raise DataError(
-                f"the values of {net} are not finite in float32: {wrong[0]} is the first",
-                notes=["no numbers of a device can be simulated: the ranges list them"],
-            )
-        self._ranges: dict[Ref, Range] = {
-            named[each.name]: (each.least, each.greatest) for each in ranges if each.name in named
-        }
+            notes = ["no numbers of a device can be simulated: the ranges list them"]
+            raise DataError(f"the values of {net} are not finite in float32: {wrong[0]} is the first", notes=notes)
+        known = [each for each in ranges if each.name in named]
+        self._ranges: dict[Ref, Range] = {named[each.name]: (each.least, each.greatest) for each in known}
         if device.weights.computed:
             self._ranges |= {ref: (float(each.min()), float(each.max())) for ref, each in exact.constants.items()}
 
@@ -228,38 +219,23 @@ class Simulation:
 
     def report(self) -> NumbersReport:
         """Simulate the device on all sequences, find the causes of its errors on some of them, and report both."""
-        sequences = self._sequences
-        (trial,), elements = self._run(
-            [_Variant(self._device, counts=True)], sequences.total, sequences.steps, "simulating"
-        )
-        rounding = trial.rounding
-        outputs = trial.outputs(elements)
-        clipped = {
-            self.graph.value_name(ref): count / (self.graph.type(ref).size * sequences.steps * sequences.total)
-            for ref, count in rounding.clipped.items()
-            if count and ref in rounding.sites
-        }
+        count, steps = self._sequences.total, self._sequences.steps
+        (trial,), elements = self._run([_Variant(self._device, counts=True)], count, steps, "simulating")
+        rounding, graph = trial.rounding, self.graph
+        beyond = {ref: clipped for ref, clipped in rounding.clipped.items() if clipped and ref in rounding.sites}
+        clipped = {graph.value_name(ref): n / (graph.type(ref).size * steps * count) for ref, n in beyond.items()}
         accumulated = {name: float(np.log2(max(most, 1.0))) + 1 for name, most in rounding.accumulated.items()}
         guilty, changes = self._causes(rounding)
         return NumbersReport(
-            self._net,
-            self._device,
-            sequences.total,
-            sequences.steps,
-            outputs,
-            tuple(self._state(trial, rounding)),
-            guilty,
-            clipped,
-            accumulated,
-            changes,
-        )
+            self._net, self._device, count, steps, trial.outputs(elements), tuple(self._state(trial, rounding)), guilty,
+            clipped, accumulated, changes,
+        )  # fmt: skip
 
     def first_error(self) -> float:
         """Return the mean error of all outputs relative to their size, on a few sequences and steps."""
         steps = min(CHANGE_STEPS, self._sequences.steps)
-        (trial,), elements = self._run(
-            [_Variant(self._device)], min(CAUSE_SEQUENCES, self._sequences.total), steps, "simulating"
-        )
+        count = min(CAUSE_SEQUENCES, self._sequences.total)
+        (trial,), elements = self._run([_Variant(self._device)], count, steps, "simulating")
         return float(np.mean([each.relative for each in trial.outputs(elements)]))
 
     def _state(self, trial: _Trial, rounding: DeviceRounding) -> Iterator[StateEffect]:
@@ -267,20 +243,16 @@ class Simulation:
         for pair in trial.runner.states:
             ref = trial.runner.after[pair.after]
             grid, (still, moved) = rounding.grid(ref), trial.stalled[pair.name]
-            yield StateEffect(
-                pair.name, rounding.format_of(ref), grid.scale if grid else 0.0, float(still / moved) if moved else 0.0
-            )
+            distance, stalled = grid.scale if grid else 0.0, float(still / moved) if moved else 0.0
+            yield StateEffect(pair.name, rounding.format_of(ref), distance, stalled)
 
     def _causes(self, rounding: DeviceRounding) -> tuple[tuple[Guilt, ...], tuple[Change, ...]]:
         """Return the error that each value and weight causes, the guiltiest first, and changes that were tried."""
         if not CAUSE_STEPS:
             return (), ()
         device = self._device
-        products = [
-            node.name
-            for node in self.graph
-            if node.name not in self._fixed and weight_slot(self.graph, node, self._fixed) is not None
-        ]
+        running = [node for node in self.graph if node.name not in self._fixed]
+        products = [node.name for node in running if weight_slot(self.graph, node, self._fixed) is not None]
         weights = products if device.weights.format != "float" else []
         suspects = [(self.graph.value_name(ref), "value", _Variant(device, exact=(ref,))) for ref in rounding.sites]
         suspects += [(name, "weights", _Variant(device, exact_weights=(name,))) for name in weights]
@@ -290,11 +262,8 @@ class Simulation:
         done, elements = self._run(trials, min(CAUSE_SEQUENCES, self._sequences.total), steps, "causes of")
         errors = [float(np.mean([each.relative for each in trial.outputs(elements)])) for trial in done]
         base, *rest = [error / (errors[0] or 1.0) for error in errors]
-        guilty = [
-            Guilt(name, kind, base - error)
-            for (name, kind, _), error in zip(suspects, rest[: len(suspects)], strict=True)
-        ]
-        guilty.sort(key=lambda each: -each.mends)
+        tried = zip(suspects, rest[: len(suspects)], strict=True)
+        guilty = sorted((Guilt(n, kind, base - error) for (n, kind, _), error in tried), key=lambda each: -each.mends)
         changes = tuple(Change(text, error) for text, error in zip(changed, rest[len(suspects) :], strict=True))
         return tuple(guilty), changes
 
@@ -329,10 +298,8 @@ class Simulation:
             width = part.stop - part.start
             exact = self._runners(width, None)
             outputs = exact.outputs
-            runners = [
-                self._runners(width, done[i].rounding if done else self._rounding(exact, variant))
-                for i, variant in enumerate(variants)
-            ]
+            roundings = [trial.rounding for trial in done] or [self._rounding(exact, each) for each in variants]
+            runners = [self._runners(width, rounding) for rounding in roundings]
             done = done or [_Trial(runner, outputs, steps) for runner in runners]
             for trial, runner in zip(done, runners, strict=True):
                 trial.runner = runner

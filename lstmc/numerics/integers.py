@@ -97,10 +97,8 @@ class Product(Kernel):
     def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
         sums = self.op.eval(operands[0].astype(np.float64), self.matrix.astype(np.float64))[0].astype(np.int64)
         rows = (-1, 1, 1) if isinstance(self.op, ops.Conv) else (-1,)
-        multipliers, shifts = (
-            np.array([getattr(each, name) for each in self.scalings], np.int64).reshape(rows)
-            for name in ("multiplier", "shift")
-        )
+        columns = np.array([(each.multiplier, each.shift) for each in self.scalings], np.int64).T
+        multipliers, shifts = (column.reshape(rows) for column in columns)
         sums = sums if self.bias is None else sums + self.bias.reshape(rows)
         return (_clamped(shifted(sums * multipliers, shifts), self.most),)
 
@@ -196,15 +194,9 @@ class IntegerRounding(DeviceRounding):
     joins = False  # whether the parts of a join and the result have one grid
 
     def __init__(
-        self,
-        device: Device,
-        graph: Graph,
-        ranges: Mapping[Ref, Range],
-        states: Mapping[Ref, Ref] = {},
-        exact: Collection[Ref] = (),
-        exact_weights: Collection[str] = (),
-        counts: bool = False,
-    ) -> None:
+        self, device: Device, graph: Graph, ranges: Mapping[Ref, Range], states: Mapping[Ref, Ref] = {},
+        exact: Collection[Ref] = (), exact_weights: Collection[str] = (), counts: bool = False,
+    ) -> None:  # fmt: skip
         self._group = _groups(graph, states, self.joins)
         self._group_ranges: dict[Ref, Range] = {}
         for ref, (low, high) in ranges.items():
@@ -213,11 +205,9 @@ class IntegerRounding(DeviceRounding):
         for node in graph:
             if (limits := device.fixed.get(layer_type(node.op))) is not None:
                 self._group_ranges[self._group[Ref(node.name)]] = limits
-        self._indices = {
-            self._group[Ref(node.name)]: node.op.values.high
-            for node in graph
-            if isinstance(node.op, ops.Input) and isinstance(node.op.values, ops.IntegerRange)
-        }
+        domains = {node.name: node.op.values for node in graph if isinstance(node.op, ops.Input)}
+        whole = [(name, each.high) for name, each in domains.items() if isinstance(each, ops.IntegerRange)]
+        self._indices = {self._group[Ref(name)]: high for name, high in whole}
         self._state_groups = {self._group[ref] for ref in states.values()}
         self._exact_groups = {self._group[ref] for ref in exact}
         self._members: dict[Ref, set[Ref]] = {group: set() for group in self._group.values()}
@@ -335,8 +325,7 @@ class IntegerRounding(DeviceRounding):
             try:
                 self._kernels[node.name] = self._new_kernel(node, args)
             except BackendError as error:
-                error.located(loc=node.loc)
-                raise
+                raise error.located(node.loc) from None
         return self._kernels[node.name]
 
     def _operands(self, node: Node, args: Sequence[ops.Array]) -> tuple[list[Grid], dict[int, Integers]]:
@@ -382,14 +371,8 @@ class IntegerRounding(DeviceRounding):
                 units = replace(largest, scale=1 / EXP_UNITS)
                 table = _table(lambda x: np.exp(x - EXP_ZERO / EXP_UNITS), units, largest)
                 shift = 45 - frexp(1 / result.scale)[1]  # so that a factor has 31 bits
-                return Normalized(
-                    **shared,
-                    axis=op.axis,
-                    scaling=Scaling.of(grids[0].scale * EXP_UNITS),
-                    exponential=table,
-                    one=round(2.0**shift / result.scale),
-                    shift=shift,
-                )
+                scaling, unit = Scaling.of(grids[0].scale * EXP_UNITS), round(2.0**shift / result.scale)
+                return Normalized(**shared, axis=op.axis, scaling=scaling, exponential=table, one=unit, shift=shift)
         if op.moves or isinstance(op, SAME_NUMBERS):
             scalings = [None if scale == 1 else Scaling.of(scale) for scale in scales]
             return ScaledOperands(**shared, op=op, scalings=scalings)

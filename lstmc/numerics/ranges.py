@@ -152,8 +152,7 @@ class _Tally:
         self.flush()
         order = _ascending()
         counts, centres = self.bins[order], _centres()[order]
-        total = int(self.bins.sum())
-        finite = int(counts.sum())
+        total, finite = int(self.bins.sum()), int(counts.sum())
         least, greatest = (float(f) for f in self.figures[:2])
         if least > greatest:  # all are NaN
             least = greatest = float("nan")
@@ -170,18 +169,10 @@ class _Tally:
             saturated = float(counts[(centres < low + margin) | (centres > high - margin)].sum() / total)
         rows = [(row[0], row[2] / row[3], row[1]) for row in self.strip if row[3]]
         return ValueRange(
-            self.name,
-            self.kind,
-            self.shape,
-            least,
-            greatest,
-            float(self.figures[2] / self.figures[3]),
-            percentiles,
-            float((self.bins[0] + self.bins[BINS // 2]) / total),
-            saturated,
-            total - finite,
+            self.name, self.kind, self.shape, least, greatest, float(self.figures[2] / self.figures[3]), percentiles,
+            float((self.bins[0] + self.bins[BINS // 2]) / total), saturated, total - finite,
             tuple((float(a), float(b), float(c)) for a, b, c in rows),
-        )
+        )  # fmt: skip
 
 
 class _Measured:
@@ -206,10 +197,8 @@ class _Measured:
                 kind: Kind = "state" if ref in after else "gate" if bounds else "blob"
                 kind = "input" if isinstance(node.op, Input) else kind
                 self.tallies[ref] = _Tally(name, kind, type_.shape, bounds)
-        self.changes = {
-            name: _Tally(f"{name} change", "change", graph.type(ref).shape, None)
-            for name, (_, ref) in self._pairs.items()
-        }
+        shapes = {name: graph.type(ref).shape for name, (_, ref) in self._pairs.items()}
+        self.changes = {name: _Tally(f"{name} change", "change", shape, None) for name, shape in shapes.items()}
 
     def add(self, values: Mapping[Ref, Array], span: int) -> None:
         """Count the values of one step. ``span`` is the index of the span of steps that contains the step."""
@@ -272,13 +261,9 @@ def _copies(op: Op) -> bool:
 
 
 def measure_ranges(
-    net: str,
-    runners: Callable[[int], StepRunner],
-    sequences: Sequences,
-    parameters: Mapping[str, Array],
-    snapshot: Path | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Ranges | None:
+    net: str, runners: Callable[[int], StepRunner], sequences: Sequences, parameters: Mapping[str, Array],
+    snapshot: Path | None = None, stop: Callable[[], bool] = lambda: False,
+) -> Ranges | None:  # fmt: skip
     """Stream all sequences through a net of one step, and return the ranges of its values. ``runners`` returns the net
     for a number of sequences. The file ``snapshot``, if given, takes the measurement from time to time; a later call
     continues from it, and the end removes it. Return None if ``stop`` ended the measurement early; the snapshot then
@@ -346,10 +331,8 @@ class _Place:
         arrays = {name: np.asarray(array) for name, array in read_npz(self.path, DataError).items()}
         fingerprint = bytes(arrays.get("fingerprint", np.zeros(0, np.uint8))).decode(errors="replace")
         if fingerprint != self.fingerprint:
-            raise DataError(
-                f"{self.path}: the snapshot of another measurement: expected one of this net and these data",
-                notes=["remove it to measure from the beginning"],
-            )
+            problem = "the snapshot of another measurement: expected one of this net and these data"
+            raise DataError(f"{self.path}: {problem}", notes=["remove it to measure from the beginning"])
         for i, tally in enumerate(self.measured.all):
             tally.bins[arrays[f"{i}/places"]] = arrays[f"{i}/counts"]
             tally.figures[:], tally.strip[:] = arrays[f"{i}/figures"], arrays[f"{i}/strip"]

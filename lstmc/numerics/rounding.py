@@ -70,15 +70,9 @@ class DeviceRounding:
     outside of the range of their value, and ``accumulated`` has the largest sum of each product of integers."""
 
     def __init__(
-        self,
-        device: Device,
-        graph: Graph,
-        ranges: Mapping[Ref, Range],
-        states: Collection[Ref] = (),
-        exact: Collection[Ref] = (),
-        exact_weights: Collection[str] = (),
-        counts: bool = False,
-    ) -> None:
+        self, device: Device, graph: Graph, ranges: Mapping[Ref, Range], states: Collection[Ref] = (),
+        exact: Collection[Ref] = (), exact_weights: Collection[str] = (), counts: bool = False,
+    ) -> None:  # fmt: skip
         self.device, self._graph, self._exact = device, graph, frozenset(exact)
         self._exact_weights, self._counts = frozenset(exact_weights), counts
         self._structure = _structure(graph, device.values.pieces)

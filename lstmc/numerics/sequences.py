@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -14,7 +15,7 @@ from lstmc.errors import DataError
 from lstmc.files.arrays import AnyArray, StoredArray, value_problem
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, Rounding, is_step
-from lstmc.ops import Array, Domain, Input, Leaf
+from lstmc.ops import Array, Domain, Input
 from lstmc.text import did_you_mean
 
 __all__ = ["Sequences", "StepRunner"]
@@ -59,13 +60,8 @@ class Sequences:
 
     @classmethod
     def from_arrays(
-        cls,
-        model: Graph,
-        axes: Mapping[str, Axes],
-        over_time: set[Ref],
-        arrays: Mapping[str, AnyArray],
-        source: str,
-    ) -> Sequences:
+        cls, model: Graph, axes: Mapping[str, Axes], over_time: set[Ref], arrays: Mapping[str, AnyArray], source: str,
+    ) -> Sequences:  # fmt: skip
         """Return the sequences of arrays that fit a whole model; its values ``over_time`` have time as first axis. A
         model that is one step takes an array [T, ...] for each input that is no state. If no axis counts sequences, an
         axis of size 1 may: arrays [T, N, ...] are N sequences of a model that takes [T, 1, ...]. ``axes`` are from
@@ -83,8 +79,7 @@ class Sequences:
             f"missing: {name} {texts[name]}" for name, op in declared.items() if name not in arrays and op.fill is None
         ]
         inputs: dict[str, StreamedInput] = {}
-        counts: dict[str, int] = {}
-        steps: dict[str, int] = {}
+        counts, steps = dict[str, int](), dict[str, int]()
         for name, array in arrays.items():
             if name not in declared:
                 near = did_you_mean(name, [n for n in declared if n not in arrays])
@@ -119,11 +114,10 @@ class Sequences:
 
     def chunk(self, width: int) -> int:
         """Return how many steps of ``width`` sequences are read at a time."""
-        sizes = [
-            np.prod([size for axis, size in enumerate(each.array.shape) if axis not in (each.time, each.batch)])
-            for each in self.inputs.values()
-        ]
-        return int(max(1, min(self.steps, MOST_BYTES // (4 * width * max(1, int(sum(sizes)))))))
+        sizes = 0
+        for each in self.inputs.values():
+            sizes += prod(size for axis, size in enumerate(each.array.shape) if axis not in (each.time, each.batch))
+        return max(1, min(self.steps, MOST_BYTES // (4 * width * max(1, sizes))))
 
     def read(self, sequences: slice, first: int, stop: int) -> dict[str, Array]:
         """Return the inputs of some sequences at the steps from ``first`` up to ``stop``."""
@@ -164,11 +158,9 @@ def _unequal(what: str, sizes: Mapping[str, int]) -> Iterator[str]:
 
 def _fits(array: AnyArray, op: Input, free: Collection[int | None]) -> bool:
     """Return whether an array has the shape of an input, apart from its ``free`` axes, and has elements."""
-    return (
-        len(array.shape) == len(op.shape)
-        and 0 not in array.shape
-        and all(axis in free or size == op.shape[axis] for axis, size in enumerate(array.shape))
-    )
+    if len(array.shape) != len(op.shape) or 0 in array.shape:
+        return False
+    return all(axis in free or size == op.shape[axis] for axis, size in enumerate(array.shape))
 
 
 def _single_batch(op: Input, array: AnyArray, time: int | None) -> int | None:
@@ -187,12 +179,9 @@ class StepRunner:
     once. ``rounding`` simulates a device; without it values are exact, in ``dtype``."""
 
     def __init__(
-        self,
-        compiled: Compiled,
-        weights: Mapping[str, Array],
-        rounding: Rounding | None = None,
+        self, compiled: Compiled, weights: Mapping[str, Array], rounding: Rounding | None = None,
         dtype: DTypeLike = np.float32,
-    ) -> None:
+    ) -> None:  # fmt: skip
         assert compiled.states is not None, "a net of one step"
         self.graph, self.states = compiled.expanded, compiled.states
         self.rounding, self._dtype = rounding, dtype
@@ -210,8 +199,7 @@ class StepRunner:
         data = data or {}
         problems, self._next = [], {}
         for pair in self.states:
-            shape = self.inputs[pair.before].shape
-            first = self._first[pair.before]
+            shape, first = self.inputs[pair.before].shape, self._first[pair.before]
             if not isinstance(first, str):
                 self._next[pair.before] = np.full(shape, first, self._dtype)
             elif first in data:
@@ -238,10 +226,8 @@ class StepRunner:
 
     def step(self, inputs: Mapping[str, Array]) -> Mapping[Ref, Array]:
         """Run one step, and return every value of the graph."""
-        fed = {name: array for name, array in inputs.items() if name in self.inputs}
-        values = forward(
-            self.graph, {**fed, **self._next}, {}, self._dtype, rounding=self.rounding, values=self.constants
-        ).values
+        fed = {name: array for name, array in inputs.items() if name in self.inputs} | self._next
+        values = forward(self.graph, fed, {}, self._dtype, rounding=self.rounding, values=self.constants).values
         self._next = {pair.before: values[self.after[pair.after]] for pair in self.states}
         return values
 
@@ -250,10 +236,6 @@ def constants(graph: Graph) -> frozenset[str]:
     """Return the names of the nodes that depend on no input: parameters, constant arrays, and what these alone give."""
     names: set[str] = set()
     for node in graph:
-        if isinstance(node.op, Leaf):
-            fixed = not isinstance(node.op, Input)
-        else:
-            fixed = all(ref.node in names for ref in graph.args(node.name))
-        if fixed:
+        if not isinstance(node.op, Input) and all(ref.node in names for ref in graph.args(node.name)):
             names.add(node.name)
     return frozenset(names)
