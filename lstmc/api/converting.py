@@ -47,11 +47,8 @@ class Conversion:
     proof: Proof | None = None
 
     def __repr__(self) -> str:
-        outcome = (
-            "everything agrees"
-            if self.passed
-            else "something differs: see .described, .source, .verification, .whole and .findings"
-        )
+        differs = "something differs: see .described, .source, .verification, .whole and .findings"
+        outcome = "everything agrees" if self.passed else differs
         return f"<lstmc.Conversion of {self.model!r} to {self.net!r}: {outcome}>"
 
     @property
@@ -124,14 +121,11 @@ def _check_sizes(model: ImportedModel, sizes: Mapping[str, int]) -> None:
         return
     argument, other = sizes_argument(fixed), Argument("shapes")
     inputs = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in net.inputs.items())
+    sizes_left, near = ", ".join(left_open) or "none", "".join(did_you_mean(name, left_open) for name in fixed)
+    again = "export it again from an example of the size wanted; an ONNX, Keras or Caffe file takes other sizes by"
     raise DimError(
-        f"{argument}: sizes that {net.origin} leaves open: {', '.join(left_open) or 'none'}; its inputs are {inputs}"
-        + "".join(did_you_mean(name, left_open) for name in fixed),
-        notes=[
-            *net.notes,
-            "export it again from an example of the size wanted; an ONNX, Keras or Caffe file takes other sizes by"
-            f" {other}",
-        ],
+        f"{argument}: sizes that {net.origin} leaves open: {sizes_left}; its inputs are {inputs}{near}",
+        notes=[*net.notes, f"{again} {other}"],
     )
 
 
@@ -170,11 +164,9 @@ def _naming_files(folder: Path, paths: Sequence[Path]) -> Iterator[None]:
         yield
     except LstmcError as error:
         names = ", ".join(path.name for path in paths)
-        if len(paths) == imported:
-            note = f"written into {folder}, without a net: the imported model, to be edited and compiled ({names})"
-        else:
-            note = f"written into {folder}, and not compared to the end: {names}"
-        error.located(notes=[note])
+        without = f"without a net: the imported model, to be edited and compiled ({names})"
+        text = without if len(paths) == imported else f"and not compared to the end: {names}"
+        error.located(notes=[f"written into {folder}, {text}"])
         raise
 
 

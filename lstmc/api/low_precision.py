@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,16 +62,12 @@ def golden_kit(
         for name, ref in blobs.items():
             rows[name].append(values[ref])
     golden = {name: np.stack(values) for name, values in rows.items()}
-    listed = [{"name": name, "type": "Input", "reads": [], "writes": [name]} for name in fed if name not in tops]
-    listed += [
-        {"name": layer.name, "type": layer.type, "reads": list(layer.bottoms), "writes": list(layer.tops)}
-        for layer in layers
+    listed: list[dict[str, Any]] = [
+        {"name": name, "type": "Input", "reads": [], "writes": [name]} for name in fed if name not in tops
     ]
-    states = [
-        {"name": pair.name, "before": pair.before, "after": graph.value_name(runner.after[pair.after])}
-        for pair in runner.states
-    ]
+    listed += [{"name": n.name, "type": n.type, "reads": [*n.bottoms], "writes": [*n.tops]} for n in layers]
     outputs = {name: graph.value_name(ref) for name, ref in runner.after.items()}
+    states = [{"name": pair.name, "before": pair.before, "after": outputs[pair.after]} for pair in runner.states]
     description = {"net": graph.name, "steps": steps, "layers": listed, "states": states, "outputs": outputs}
     before: Mapping[str, Array] = {name: golden[name] for name in fed}
     return {
@@ -131,9 +128,8 @@ class StreamedModel:
     def shortened(self, count: int) -> StreamedModel:
         """Return the model with at most ``count`` steps of its data: whole sequences, or the first steps of one."""
         steps = min(self.sequences.steps, count)
-        return replace(
-            self, sequences=replace(self.sequences, steps=steps, count=min(self.sequences.count, count // steps))
-        )
+        whole = min(self.sequences.count, count // steps)
+        return replace(self, sequences=replace(self.sequences, steps=steps, count=whole))
 
     @property
     def parameters(self) -> dict[str, Array]:

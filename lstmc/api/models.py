@@ -69,9 +69,7 @@ class ModelSource:
         if not texts:
             return self
         defaults = self.model.signature.options
-        options = {
-            name: self._option(name, text, defaults[name]) if name in defaults else text for name, text in texts.items()
-        }
+        options = {n: self._option(n, text, defaults[n]) if n in defaults else text for n, text in texts.items()}
         return replace(self, model=self.model.with_options(**options), options={**self.options, **texts})
 
     def shadowed(self, texts: Mapping[str, str]) -> list[str]:
@@ -119,9 +117,8 @@ class ModelSource:
         except LstmcError:
             raise
         except (Exception, SystemExit) as error:
-            raise _from_user_code(
-                f"{self.name} does not trace", error, self.model.source_function.__code__.co_filename
-            ) from error
+            file = self.model.source_function.__code__.co_filename
+            raise _from_user_code(f"{self.name} does not trace", error, file) from error
 
 
 def model_in(file: str, neighbours: bool = True) -> ModelSource:
@@ -227,7 +224,11 @@ def _of_kind(module: ModuleType, kind: type[Kind]) -> dict[str, Kind]:
 AnyModel = Model | Cell | str | Path | ModelSource
 # deploy: the model as it is used, without losses, scores and dropout. train: losses, scores, and what they need.
 Phase = Literal["deploy", "train", "all"]
-PHASES: Sequence[Phase] = ("deploy", "train", "all")
+PHASES: Mapping[Phase, Callable[[Graph], Graph]] = {
+    "deploy": deploy_graph,
+    "train": training_graph,
+    "all": lambda graph: graph,
+}
 Weights = Mapping[str, NDArray[Any]] | str | Path  # by the model's own names, an .npz file of them, or a net's file
 LENGTHS = (2, 3, 5, 7, 11)  # sizes of time at which a net of one step is traced
 
@@ -302,14 +303,9 @@ def all_sizes(
 
 def phase_graph(graph: Graph, phase: Phase) -> Graph:
     """Return the part of a model that a phase needs."""
-    match phase:
-        case "deploy":
-            return deploy_graph(graph)
-        case "train":
-            return training_graph(graph)
-        case "all":
-            return graph
-    raise ModelFileError(f"phase is one of {', '.join(PHASES)}, found {phase!r}")
+    if phase not in PHASES:
+        raise ModelFileError(f"phase is one of {', '.join(PHASES)}, found {phase!r}")
+    return PHASES[phase](graph)
 
 
 def widest_phase(backend: Backend, target: str | None, step: bool = False) -> Phase:

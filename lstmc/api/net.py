@@ -286,10 +286,7 @@ class Net:
         >>> ranges["x"].greatest, ranges["rnn/t000/h"].kind, ranges["rnn/h change"].percentiles[50.0] < 1
         (1.0, 'state', True)
         """
-        streamed = low_precision.StreamedModel.from_data(
-            self.source, self.backend, self._target_options(), self.weights, data, batch
-        )
-        ranges = streamed.ranges(None if snapshot is None else Path(snapshot))
+        ranges = self._streamed(data, batch).ranges(None if snapshot is None else Path(snapshot))
         assert ranges is not None, "nothing asked to stop"
         return ranges
 
@@ -315,17 +312,14 @@ class Net:
         >>> net.verify_numbers("fp16", data).error < net.verify_numbers("int8", data).error
         True
         """
-        options = self._target_options()
         of = device.read_device(numbers) if reader is None else device.device_of(numbers, reader)
-        sets = [data] if calibration is None else [data, calibration]
-        streams = [
-            low_precision.StreamedModel.from_data(self.source, self.backend, options, self.weights, each, batch)
-            for each in sets
-        ]
-        return streams[0].numbers(of, streams[-1], in_reader=reader is not None)
+        streamed = self._streamed(data, batch)
+        ranged = streamed if calibration is None else self._streamed(calibration, batch)
+        return streamed.numbers(of, ranged, in_reader=reader is not None)
 
-    def _target_options(self) -> CompileOptions:
-        return replace(self.options, target=self.target)
+    def _streamed(self, data: Data, batch: str | None) -> low_precision.StreamedModel:
+        options = replace(self.options, target=self.target)
+        return low_precision.StreamedModel.from_data(self.source, self.backend, options, self.weights, data, batch)
 
     @contextmanager
     def stream(self, on: On | None = None) -> Iterator[Stream]:
@@ -404,18 +398,15 @@ class Net:
         runtime = running.one_place(self.backend, on)
         if runtime not in running.IN_PROCESS:
             return None
-        graph = (
-            self.compiled.model if runtime == running.INTERPRETER else native.with_native_loops(self.compiled.expanded)
-        )
+        model, expanded = self.compiled.model, self.compiled.expanded
+        graph = model if runtime == running.INTERPRETER else native.with_native_loops(expanded)
         return Interpreted(replace(self.compiled, model=graph), self.weights)
 
     def _some_inputs(self, inputs: Data) -> Mapping[str, Array]:
         """Return the arrays of a file or mapping, for some inputs. Raises :class:`DataError` for what does not fit."""
         arrays: Mapping[str, AnyArray] = read_arrays(Path(inputs)) if isinstance(inputs, str | Path) else inputs
         ops = {node.name: node.op for node in self.compiled.model if isinstance(node.op, Input)}
-        shapes, values = (
-            {name: getattr(op, attribute) for name, op in ops.items()} for attribute in ("shape", "values")
-        )
+        shapes, values = ({name: getattr(op, fact) for name, op in ops.items()} for fact in ("shape", "values"))
         check_inputs(self.name, shapes, values, arrays, shapes, self.compiled.training_inputs)
         return {name: np.asarray(array, np.float32).astype(np.float64) for name, array in arrays.items()}
 

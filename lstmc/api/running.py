@@ -33,13 +33,10 @@ def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def layers_html(title: str, layers: Iterable[Layer]) -> str:
-    rows = (
-        (
-            *(layer.name, layer.type, ", ".join(layer.bottoms), ", ".join(layer.tops)),
-            ", ".join("?" if shape is None else shape_text(shape) for shape in layer.shapes),
-        )
-        for layer in layers
-    )
+    rows = []
+    for layer in layers:
+        shapes = ", ".join("?" if shape is None else shape_text(shape) for shape in layer.shapes)
+        rows.append((layer.name, layer.type, ", ".join(layer.bottoms), ", ".join(layer.tops), shapes))
     return table_html(title, ("layer", "type", "bottoms", "tops", "shapes"), rows)
 
 
@@ -90,11 +87,8 @@ class Verification:
             for report in self.reports
             for d in report.differences
         ]
-        rows += [
-            (report.place, gap.kind, gap.name, "", "", f"not compared: {gap.reason}")
-            for report in self.reports
-            for gap in report.not_compared
-        ]
+        gaps = [(report.place, gap) for report in self.reports for gap in report.not_compared]
+        rows += [(place, gap.kind, gap.name, "", "", f"not compared: {gap.reason}") for place, gap in gaps]
         return table_html(str(self), ("on", "what", "name", "relative", "allowed", ""), rows)
 
 

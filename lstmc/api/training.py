@@ -77,8 +77,7 @@ def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks |
     this. Only the first process of a launcher enters the block; the others raise SystemExit when the first leaves it.
     Raises :class:`TrainingError` for an invalid count."""
     if count is not None and count < 1:
-        argument = Argument("ranks", str(count))
-        raise TrainingError(f"{argument}: expected at least one")
+        raise TrainingError(f"{Argument('ranks', str(count))}: expected at least one")
     if count == 1 or (count is None and not offers(backend, "ranks")):
         yield None
         return
@@ -114,11 +113,11 @@ def rank_parts(
         part = fed_graph(training_graph(source.graph({**sizes, dim: count})), fed)
         share = share_of_loss(graph, part, count / size)
         compiled_by_size[count] = compile_graph(share.graph, backend, target, source.name), share.counted
-    bounds = pairwise(accumulate(counts, initial=0))
-    return tuple(
-        RankPart(compiled_by_size[stop - start][0], start, stop, compiled_by_size[stop - start][1])
-        for start, stop in bounds
-    )
+    parts = []
+    for start, stop in pairwise(accumulate(counts, initial=0)):
+        compiled, counted = compiled_by_size[stop - start]
+        parts.append(RankPart(compiled, start, stop, counted))
+    return tuple(parts)
 
 
 def solver_settings(backend: Backend, of_model: object | None, solver: Solver | None) -> Settings:
@@ -425,14 +424,8 @@ def costs(graph: Graph, axes: Mapping[str, Axes]) -> dict[str, int]:
     example, over all steps of its scans. A multiply-add is two FLOPs, a function of an element is one, moving elements
     is none (:func:`lstmc.ops.Work`). They are counted in the model as written, so hoisting and fusion do not change
     them. Without a batch axis they are those of the whole pass."""
-    examples = next(
-        (
-            n.op.shape[axes[n.name].batch or 0]
-            for n in graph
-            if isinstance(n.op, Input) and n.name in axes and axes[n.name].batch is not None
-        ),
-        1,
-    )
+    fed = [node for node in graph if isinstance(node.op, Input) and node.name in axes]
+    examples = next((n.types[0].shape[axis] for n in fed if (axis := axes[n.name].batch) is not None), 1)
     count = sum(prod(op.shape) for op in parameters(graph).values() if not op.fixed)
     return {"parameters": count, "flops": round(graph_work(deploy_graph(graph)).flops / examples)}
 

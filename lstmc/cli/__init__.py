@@ -149,14 +149,11 @@ def main() -> None:
             code = app(prog_name="lstmc", standalone_mode=False)
             output.end()
             raise SystemExit(code)
-    except LstmcError as error:
-        text = error_text(error, output.verbose)
+    except (LstmcError, MemoryError) as error:
+        lack = plain(f"there is not enough memory: {error}".removesuffix(": "))
+        text = error_text(error, output.verbose) if isinstance(error, LstmcError) else lack
         output.forget()
         print(text, file=sys.stderr)
-        raise SystemExit(2) from None
-    except MemoryError as error:
-        output.forget()
-        print(plain(f"there is not enough memory: {error}".removesuffix(": ")), file=sys.stderr)
         raise SystemExit(2) from None
     except _WrongUse as error:
         output.forget()

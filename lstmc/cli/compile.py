@@ -146,10 +146,8 @@ def print_passes(net: Net) -> None:
 def print_tuning(tuning: Tuning) -> None:
     """Print the measured time of each form."""
     out.print("forms, as measured before" if tuning.remembered else "forms, measured now")
-    rows = table("", "form", "ms", key="forms", texts={"ms": ".3f"})
-    for form, seconds in tuning.seconds.items():
-        rows.add_row(form, seconds * 1e3)
-    out.print(rows)
+    rows = [(form, seconds * 1e3) for form, seconds in tuning.seconds.items()]
+    out.print(table("", "form", "ms", key="forms", rows=rows, texts={"ms": ".3f"}))
 
 
 def _unused_weights(source: ModelSource, weights: opts.WeightArguments, net: Net) -> list[str]:
@@ -287,21 +285,14 @@ def print_proof(proof: Proof, of: str = "", key: str = "proof") -> None:
 
 def print_report(report: Report, against: str | None = None) -> None:
     """Print a line for a runtime; with ``-v``, or if a difference is too large, a table of all differences first."""
-    rows = table(
-        f"on {report.executor}, against {against or report.against}",
-        *("what", "name", "blobs", "largest absolute", "relative", "allowed", ""),
-        key=report.executor,
-        texts={"largest absolute": ".1e", "relative": ".1e", "allowed": ".0e"},
-        styles={"PAST TOLERANCE": "bold red"},
-    )
+    title, columns = f"on {report.executor}, against {against or report.against}", ("what", "name", "blobs")
+    texts = {"largest absolute": ".1e", "relative": ".1e", "allowed": ".0e"}
+    rows = table(title, *columns, *texts, "", key=report.executor, texts=texts, styles={"PAST TOLERANCE": "bold red"})
     for row in report.differences:
-        rows.add_row(
-            *(row.kind, row.name, row.count, row.absolute, row.relative, row.tolerance),
-            "ok" if row.passed else "PAST TOLERANCE",
-        )
-    gaps = table("not compared", "what", "name", "blobs", "why", key=f"{report.executor}_not_compared")
-    for gap in report.not_compared:
-        gaps.add_row(gap.kind, gap.name, gap.count, gap.reason)
+        verdict = "ok" if row.passed else "PAST TOLERANCE"
+        rows.add_row(row.kind, row.name, row.count, row.absolute, row.relative, row.tolerance, verdict)
+    absent = [(gap.kind, gap.name, gap.count, gap.reason) for gap in report.not_compared]
+    gaps = table("not compared", *columns, "why", key=f"{report.executor}_not_compared", rows=absent)
     if report.files:
         output.fact(f"{report.executor}_files", list(report.files))
     if report.device:

@@ -246,20 +246,27 @@ PLAIN: Styles = MappingProxyType({})
 output = Output()
 
 
-def table(title: str, *columns: str, key: str, texts: Mapping[str, str] = PLAIN, styles: Styles = PLAIN) -> Rows:
-    """Return an empty table. ``key`` is its name in the JSON object, ``texts`` has formats of numbers by column,
-    ``styles`` has styles by the texts of cells."""
-    rows = Rows(key, title, columns, texts, styles)
-    output.tables.append(rows)
-    return rows
+def table(
+    title: str,
+    *columns: str,
+    key: str,
+    rows: Iterable[Sequence[Cell]] = (),
+    texts: Mapping[str, str] = PLAIN,
+    styles: Styles = PLAIN,
+) -> Rows:
+    """Return a table. ``key`` is its name in the JSON object, ``texts`` has formats of numbers by column, ``styles``
+    has styles by the texts of cells."""
+    made = Rows(key, title, columns, texts, styles)
+    for row in rows:
+        made.add_row(*row)
+    output.tables.append(made)
+    return made
 
 
 def print_files(paths: Iterable[Path], *more: tuple[str, int], title: str = "wrote") -> None:
     """Print the written files with their sizes in bytes, and ``more`` rows."""
-    wrote = table(title, "file", "bytes", key="files")
-    for row in (*((str(path), path.stat().st_size) for path in paths), *more):
-        wrote.add_row(*row)
-    out.print(wrote)
+    rows = [*((str(path), path.stat().st_size) for path in paths), *more]
+    out.print(table(title, "file", "bytes", key="files", rows=rows))
 
 
 MENDS: Mapping[Mend, str] = {

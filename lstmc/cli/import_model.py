@@ -215,10 +215,8 @@ def _print_compared(report: Report, against: str, usual: float, dtype: str) -> N
 
 def print_zoo() -> None:
     """Print the published nets."""
-    nets = table("", "net", "what it is", "targets", "licence", key="zoo")
-    for name, recipe in recipes().items():
-        nets.add_row(f"{PREFIX}{name}", recipe.title, ", ".join(recipe.targets), recipe.licence)
-    out.print(nets)
+    nets = [(f"{PREFIX}{name}", net.title, ", ".join(net.targets), net.licence) for name, net in recipes().items()]
+    out.print(table("", "net", "what it is", "targets", "licence", key="zoo", rows=nets))
 
 
 Parsed = TypeVar("Parsed")
@@ -260,10 +258,8 @@ def parse_constants(texts: list[str] | None) -> dict[str, Array]:
 def report(model: ImportedModel, paths: list[Path]) -> None:
     """Print the written files, the parameters, and notes on the model."""
     print_files(paths, title=f"{model.net.origin} ({model.kind})")
-    parameters = table("", "parameter", "shape", "made of", key="parameters")
-    for name, weight in model.net.params.items():
-        parameters.add_row(name, shape_text(weight.shape), weight.recipe)
-    if parameters:
+    rows = [(name, shape_text(weight.shape), weight.recipe) for name, weight in model.net.params.items()]
+    if parameters := table("", "parameter", "shape", "made of", key="parameters", rows=rows):
         out.print(parameters)
     for note in model.net.notes:
         out.print(f"\n{note}")

@@ -84,25 +84,20 @@ def _entry(name: str) -> str:
 
 def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str | None) -> None:
     """Print the cells with their costs, a table for each group."""
-    rows, last, refused = None, None, dict[str, str]()
-    for name in names:
-        try:
-            cell = lstmc.api.library_cell(name, sizes, backend)
-        except (PluginError, DslError) as error:  # of the language: these sizes do not suit the cell
-            out.print(error.message if isinstance(error, PluginError) else f"{name}: {error.message}", style="red")
-            refused[name] = error.message
-            continue
-        if rows is None or cell.group != last:
-            if rows is not None:
-                out.print(rows)
-            rows, last = (
-                table(cell.group, "name", "parameters", "FLOPs", "what it is", "dimensions", "not for", key="cells"),
-                cell.group,
-            )
-        summary = cell.summary.replace("``", "")
-        rows.add_row(name, cell.parameters, cell.flops, summary, list(cell.sizes), list(cell.not_for))
-    if rows is not None:
-        out.print(rows)
+    columns, refused = ("name", "parameters", "FLOPs", "what it is", "dimensions", "not for"), dict[str, str]()
+    for group, grouped in groupby(names, key=group_of):
+        rows = table(group, *columns, key="cells")
+        for name in grouped:
+            try:
+                cell = lstmc.api.library_cell(name, sizes, backend)
+            except (PluginError, DslError) as error:  # of the language: these sizes do not suit the cell
+                out.print(error.message if isinstance(error, PluginError) else f"{name}: {error.message}", style="red")
+                refused[name] = error.message
+                continue
+            summary = cell.summary.replace("``", "")
+            rows.add_row(name, cell.parameters, cell.flops, summary, list(cell.sizes), list(cell.not_for))
+        if rows:
+            out.print(rows)
     output.fact("refused", refused)
 
 
@@ -121,10 +116,7 @@ def targets_command() -> None:
         listed = [(each.backend, each.name, each.purpose or each.fault) for each in lstmc.api.targets()]
     else:
         listed = [(backend, *each) for backend, purposes in recorded.items() for each in purposes.items()]
-    rows = table("", "backend", "target", "for", key="targets")
-    for row in listed:
-        rows.add_row(*row)
-    out.print(rows)
+    out.print(table("", "backend", "target", "for", key="targets", rows=listed))
     added = table("passes of packages", "pass", "where", "what it does", key="passes")
     for name in entry_points_of("lstmc.passes"):
         try:
@@ -155,9 +147,8 @@ def doctor_command() -> None:
     ```
     """
     listed = list(lstmc.api.installed.findings())
-    rows = table("", "", "component", "status", "fix", key="findings")
-    for finding in listed:
-        rows.add_row(_state(finding), finding.subject, finding.detail, finding.fix)
+    rows = [(_state(finding), finding.subject, finding.detail, finding.fix) for finding in listed]
+    table("", "", "component", "status", "fix", key="findings", rows=rows)  # for JSON
     lines: dict[tuple[str, str | int], list[lstmc.backend.Finding]] = {}  # by state, and by group or number
     for number, finding in enumerate(listed):
         alone = output.verbose or finding.fix or finding.faulty or not finding.group

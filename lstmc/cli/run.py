@@ -130,10 +130,8 @@ def _of_other_batch(net: SavedNet, arrays: Mapping[str, AnyArray]) -> bool:
 def _save_weights(to: Path, weights: dict[str, Array], absent: Sequence[str]) -> None:
     """Write the parameters into an .npz file, and print their names, their shapes, and the ``absent`` ones."""
     write_files(to.parent, {to.name: npz_bytes(weights)})
-    rows = table(f"wrote {to}", "parameter", "shape", key="parameters")
-    for name, array in weights.items():
-        rows.add_row(name, shape_text(array.shape))
-    out.print(rows)
+    rows = [(name, shape_text(array.shape)) for name, array in weights.items()]
+    out.print(table(f"wrote {to}", "parameter", "shape", key="parameters", rows=rows))
     output.fact("absent", list(absent))
     if absent:
         out.print(f"\nno step of this net uses {', '.join(absent)}: left out")

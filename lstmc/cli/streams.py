@@ -220,31 +220,20 @@ def verify_numbers(
 
 def print_numbers(report: NumbersReport) -> None:
     """Print the errors of a net in a device's numbers, their causes, and what to change."""
-    title = f"{report.net} in {report.device.name}: {report.sequences} sequences of {report.steps} steps"
+    net = f"{report.net} in {report.device.name}: {report.sequences} sequences of {report.steps} steps"
     marks = sorted({0, *(report.steps * part // 4 for part in (1, 2, 3)), report.steps - 1})
-    errors = table(
-        f"{title}, error against float32",
-        *("output", "mean", "largest", "relative", *(f"step {t + 1}" for t in marks)),
-        key="errors",
-        texts=dict.fromkeys(("mean", "largest", *(f"step {t + 1}" for t in marks)), ".2g") | {"relative": ".2%"},
-    )
+    steps, own = [f"step {t + 1}" for t in marks], ("output", "mean", "largest", "relative")
+    texts = dict.fromkeys(("mean", "largest", "predicted", *steps), ".2g") | {"relative": ".2%"}
+    errors = table(f"{net}, error against float32", *own, *steps, key="errors", texts=texts)
     for each in report.outputs:
         errors.add_row(each.name, each.mean, each.largest, each.relative, *(each.by_step[t] for t in marks))
-    reader = table(
-        "in the reader itself, error against float32",
-        *("output", "mean", "largest", "relative", "predicted", "predicted / mean", "different values"),
-        key="reader",
-        texts=dict.fromkeys(("mean", "largest", "predicted"), ".2g") | {"relative": ".2%", "predicted / mean": ".2f"},
-    )
+    columns, texts = (*own, "predicted", "predicted / mean", "different values"), texts | {"predicted / mean": ".2f"}
+    reader = table("in the reader itself, error against float32", *columns, key="reader", texts=texts)
     for one in report.reader:
         error = one.error
         reader.add_row(error.name, error.mean, error.largest, error.relative, one.predicted, one.ratio, one.values)
-    choices = table(
-        "another element of the output is the largest",
-        *("output", "share of steps", *(f"step {t + 1}" for t in marks)),
-        key="choices",
-        texts=dict.fromkeys(("share of steps", *(f"step {t + 1}" for t in marks)), ".1%"),
-    )
+    title, texts = "another element of the output is the largest", dict.fromkeys(("share of steps", *steps), ".1%")
+    choices = table(title, "output", *texts, key="choices", texts=texts)
     for each in report.outputs:
         if any(each.other_choices):
             share = sum(each.other_choices) / report.steps
@@ -284,20 +273,14 @@ def _print_advice(report: NumbersReport) -> None:
 
 def print_ranges(ranges: Ranges) -> None:
     """Print a table of ranges, a row for each value."""
-    rows = table(
-        f"{ranges.net}: {ranges.sequences} sequences of {ranges.steps} steps",
-        *("value", "kind", "least", "0.1 %", "median", "99.9 %", "greatest", "mean", "zero", "saturated", "not finite"),
-        key="ranges",
-        texts={"zero": ".1%", "saturated": ".1%"}
-        | dict.fromkeys(("least", "0.1 %", "median", "99.9 %", "greatest", "mean"), ".4g"),
-    )
+    title = f"{ranges.net}: {ranges.sequences} sequences of {ranges.steps} steps"
+    texts = dict.fromkeys(("least", "0.1 %", "median", "99.9 %", "greatest", "mean"), ".4g")
+    texts |= dict.fromkeys(("zero", "saturated"), ".1%")
+    rows = table(title, "value", "kind", *texts, "not finite", key="ranges", texts=texts)
     for each in ranges:
-        low, middle, high = (each.percentiles[place] for place in (0.1, 50.0, 99.9))
-        rows.add_row(
-            *(each.name, each.kind, each.least, low, middle, high, each.greatest, each.mean, each.zero),
-            "" if each.saturated is None else each.saturated,
-            each.not_finite,
-        )
+        figures = each.least, *(each.percentiles[place] for place in (0.1, 50.0, 99.9)), each.greatest, each.mean
+        saturated = "" if each.saturated is None else each.saturated
+        rows.add_row(each.name, each.kind, *figures, each.zero, saturated, each.not_finite)
     output.fact("sequences", ranges.sequences)
     output.fact("steps", ranges.steps)
     out.print(rows)

@@ -92,8 +92,7 @@ def layout_of(
     axes: dict[str, int | None] = {}
     counts: dict[str, tuple[int, int]] = {}
     for name, (shape, array_shape) in both.items():
-        axes[name] = _axis(shape, array_shape, stacked)
-        axis = axes[name]
+        axis = axes[name] = _axis(shape, array_shape, stacked)
         if axis is not None:
             counts[name] = (array_shape[axis], 1 if stacked else shape[axis])
         elif array_shape != shape:
@@ -262,9 +261,6 @@ class _Job:
     def folder(self) -> Path:
         return _parts_folder(self.to)
 
-    def pending_parts(self) -> list[Part]:
-        return [part for part in self.parts if not Path(part.to).exists()]
-
 
 def run_bulk(
     use: NetUse,
@@ -306,16 +302,15 @@ def run_bulk(
             job = _job(use, path, target, layout, 4 * sum(map(prod, (*inputs.values(), *outputs.values()))))
             stack.enter_context(_hold_parts(job))
             jobs.append(job)
-        job_pool: Pool | SerialPool = (
-            SerialPool() if scheduler is None and workers is None else stack.enter_context(pool(scheduler, workers))
-        )
+        alone = scheduler is None and workers is None
+        job_pool = SerialPool() if alone else stack.enter_context(pool(scheduler, workers))
         yield from _run(jobs, job_pool, several, stop)
 
 
 def _run(jobs: list[_Job], workers: Pool | SerialPool, several: bool, stop: Callable[[], bool]) -> Iterator[Finished]:
     """Run the pending parts of jobs by workers, and yield the result of each file when it ends."""
-    left = {job.to: {part.to for part in job.pending_parts()} for job in jobs}
-    parts = {part.to: (job, part) for job in jobs for part in job.pending_parts()}
+    parts = {part.to: (job, part) for job in jobs for part in job.parts if not Path(part.to).exists()}
+    left = {job.to: parts.keys() & {part.to for part in job.parts} for job in jobs}
     queue, tries, failed = list(parts), dict.fromkeys(parts, 0), set[Path]()
     for job in jobs:
         if not left[job.to]:

@@ -146,11 +146,8 @@ def _gap(expected: str | Array | None, found: str | Array | None) -> tuple[float
             gaps = np.nan_to_num(np.abs(one - other), nan=np.inf)
         count, most = int((expected != found).sum()), float(gaps.max())
         share = most / (float(np.nan_to_num(np.abs(one), nan=0, posinf=0).max()) or 1.0)
-        return (
-            most,
-            max(share, np.finfo(float).tiny),
-            f"{count} of {one.size} numbers differ, by {most:.3g} at the most",
-        )
+        text = f"{count} of {one.size} numbers differ, by {most:.3g} at the most"
+        return most, max(share, np.finfo(float).tiny), text
     if isinstance(expected, str) and isinstance(found, str):
         if expected == found:
             return 0.0, 0.0, ""

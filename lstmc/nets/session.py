@@ -141,11 +141,8 @@ def check_inputs(
     """Raise :class:`DataError` with everything that is wrong with the inputs ``arrays``. ``shapes`` are the inputs that
     the net needs; ``values`` has the valid range of every input, also of those that the net fills. ``optional`` inputs
     may be left out, and only training needs ``training_inputs``."""
-    problems = [
-        f"missing: {name} {list(shape)}"
-        for name, shape in shapes.items()
-        if name not in arrays and name not in optional
-    ]
+    absent = [name for name in shapes if name not in arrays and name not in optional]
+    problems = [f"missing: {name} {list(shapes[name])}" for name in absent]
     for name, array in arrays.items():
         shape = list(np.shape(array))
         if name in values and name not in shapes:
@@ -220,17 +217,14 @@ class Interpreted:
         self.training_inputs: Collection[str] = compiled.training_inputs
         self.inputs: Mapping[str, Shape] = {name: op.shape for name, op in self._ops.items() if op.fill is None}
         self.optional: Collection[str] = (self._ops.keys() - self.inputs.keys()) | self._unread.keys()
-        self.outputs: Mapping[str, Shape] = {
-            output.name: compiled.model.type(output.ref).shape for output in compiled.model.outputs
-        }
+        model = compiled.model
+        self.outputs: Mapping[str, Shape] = {output.name: model.type(output.ref).shape for output in model.outputs}
         self.states: Mapping[str, State] | None = manifest_states(compiled, weights)
         self.delays: Mapping[str, int] = compiled.delays
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
         """Run one forward pass. An input with a fill may be missing, and is drawn; so may one that no output reads."""
-        shapes, values = (
-            {n: getattr(op, attribute) for n, op in self._ops.items()} for attribute in ("shape", "values")
-        )
+        shapes, values = ({n: getattr(op, fact) for n, op in self._ops.items()} for fact in ("shape", "values"))
         check_inputs(self.name, shapes, values, inputs, self.optional, self.training_inputs)
         arrays = {name: np.asarray(array) for name, array in inputs.items()}
         return forward(self._model, {**self._unread, **arrays}, self._weights).outputs
@@ -287,23 +281,16 @@ class Stream:
         """Begin a sequence with these states, ``{"lstm/h": h}``; other states begin at their initial values. Raises
         :class:`DataError` for a state that is unknown, misshapen or not finite, or whose first value is in words."""
         states = {**(states or {}), **named}
-        problems = [
-            f"extra: {name} {list(np.shape(array))}{did_you_mean(name, self.states)}"
-            for name, array in states.items()
-            if name not in self.states
-        ]
-        problems += [
-            f"wrong shape: {name} must be {list(shape)}, found {list(np.shape(states[name]))}"
-            for name, shape in self.states.items()
-            if name in states and np.shape(states[name]) != shape
-        ]
-        fitting = [name for name, shape in self.states.items() if name in states and np.shape(states[name]) == shape]
+        shapes = {name: np.shape(array) for name, array in states.items()}
+        extra = [name for name in states if name not in self.states]
+        problems = [f"extra: {name} {list(shapes[name])}{did_you_mean(name, self.states)}" for name in extra]
+        given = {name: shape for name, shape in self.states.items() if name in states}
+        wrong = {name: shape for name, shape in given.items() if shapes[name] != shape}
+        problems += [f"wrong shape: {n} must be {list(shape)}, found {list(shapes[n])}" for n, shape in wrong.items()]
+        fitting = [name for name in given if name not in wrong]
         problems += filter(None, (element_problem(name, _as_array(states[name])) for name in fitting))
-        problems += [
-            f"missing: {name} {list(self.states[name])}: it starts at {first}"
-            for name, first in self.initial.items()
-            if name not in states and isinstance(first, str)
-        ]
+        absent = {n: first for n, first in self.initial.items() if n not in states and isinstance(first, str)}
+        problems += [f"missing: {n} {list(self.states[n])}: it starts at {first}" for n, first in absent.items()]
         if problems:
             raise DataError(f"the first states do not fit {self._net.name}", notes=problems)
         self._states = {

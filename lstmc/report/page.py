@@ -111,11 +111,10 @@ def trained_model(facts: RunFacts) -> ModelSource:
     """Return the model that a run trained, from its file, which is executed. Raises :class:`DataError` without it."""
     file = Path(facts.model.rpartition(":")[0])
     if not os.path.isfile(file):
+        argument = Argument("run", str(facts.folder))
         raise DataError(
             f"the run in {facts.folder} trained {facts.model}, and there is no such file here",
-            notes=[
-                f"make the page where that file is, or name the model too, with {Argument('run', str(facts.folder))}"
-            ],
+            notes=[f"make the page where that file is, or name the model too, with {argument}"],
         )
     return model_in(facts.model).with_options(facts.options)
 
@@ -368,14 +367,9 @@ def _files(
         if row.loc is not None:
             layers_by_line.setdefault(_line_key(row.loc.file, row.loc.line), []).append(keys[row.layer.name])
     for file, lines in sources.items():
-        numbered = [(number, _line_key(file, number), text) for number, text in enumerate(lines, 1)]
-        yield {
-            "name": file,
-            "lines": [
-                {"number": n, "key": key, "text": text, "layers": layers_by_line.get(key, [])}
-                for n, key, text in numbered
-            ],
-        }
+        keyed = [(number, _line_key(file, number), text) for number, text in enumerate(lines, 1)]
+        listed = [{"number": n, "key": key, "text": t, "layers": layers_by_line.get(key, [])} for n, key, t in keyed]
+        yield {"name": file, "lines": listed}
 
 
 def _line_key(file: str, line: int) -> str:
@@ -440,13 +434,8 @@ def _steps(rows: Sequence[LayerRow]) -> list[dict[str, Any]]:
     for row in rows:
         groups.setdefault(row.step or "outside of steps", []).append(row)
     groups["in all"] = list(rows)
+    costs = ("parameters", "flops", "memory")
     return [
-        {
-            "name": name,
-            "layers": len(group),
-            "parameters": sum(row.parameters for row in group),
-            "flops": sum(row.flops for row in group),
-            "memory": sum(row.memory for row in group),
-        }
+        {"name": name, "layers": len(group), **{cost: sum(getattr(row, cost) for row in group) for cost in costs}}
         for name, group in groups.items()
     ]

@@ -292,9 +292,3 @@ def with_masks(graph: Graph) -> tuple[Graph, dict[str, Array]]:
             drawn = named_rng(0, f"mask of {ratio}").uniform(0.5, 1.5, start + prod(shape))[start:]
             masks[mask_name(node.name)] = drawn.reshape(shape) / (1 - ratio)
     return fixed_masks(expanded), masks
-
-
-def zeros_dropped(run: Evaluation, dropouts: Mapping[str, Ref]) -> list[str]:
-    """Return the dropouts that read a zero, so that their output does not show whether it was dropped. ``dropouts``
-    maps each name to the value that the dropout reads."""
-    return [name for name, ref in dropouts.items() if (run.values[ref] == 0).any()]

@@ -125,7 +125,7 @@ def check_training(
     arrays = replace(arrays, inputs={**arrays.inputs, **masks})
     model, reference = (forward(each, arrays.inputs, weights) for each in (compiled.model, graph))
     report = _report(f"{executor.name} in training", compiled, arrays, model, (reference, graph), execution)
-    unknown = conditioning.zeros_dropped(reference, read)
+    unknown = [name for name, ref in read.items() if (reference.values[ref] == 0).any()]
     if not unknown:
         return report
     # nobody knows whether a zero was dropped: the gradient that flows back through it to inputs is not known
@@ -173,8 +173,9 @@ def _report(
     if problem and not lost:
         remarks = [problem]
     else:
-        not_compared = [NotCompared(d.kind, d.name, d.count, NO_NUMBER) for d in compared if _is_of(d, lost)]
-        compared = [d for d in compared if not _is_of(d, lost)]
+        infinite = [d for d in compared if d.kind == "gradient" and d.name in lost]
+        not_compared = [NotCompared(d.kind, d.name, d.count, NO_NUMBER) for d in infinite]
+        compared = [d for d in compared if d.kind != "gradient" or d.name not in lost]
         written = own_rounding(expanded, arrays, inputs, scans, execution.dtype)
         limits, exact = compared, execution.tolerance is None and execution.rounding is None
         own_runs = own_rounding(model, arrays, inputs, dtype=execution.dtype, gradients=own)
@@ -184,15 +185,12 @@ def _report(
         remarks = [*([problem] if problem else remarks), *(ill_conditioned(d, execution.dtype) for d in rounding)]
         if not all(difference.passed for difference in compared):
             remarks += _written_faults(compared, model, compiled, arrays)
-    return Report(
-        name,
-        tuple(compared),
-        (*not_compared, *_absent_blobs(graph, execution, scans), *_untold_gradients(gradients, execution)),
-        (*remarks, *([POSITIVE] if arrays.positive else []), *compiled.delay_notes()),
-        execution.device,
-        tuple(rounding),
-        execution.files,
-    )
+    reasons = execution.not_available
+    absent = (NotCompared("gradient", n, 1, reasons[n]) for n in gradients.inputs | gradients.params if n in reasons)
+    gaps = (*not_compared, *_absent_blobs(graph, execution, scans), *absent)
+    remarks += [*([POSITIVE] if arrays.positive else []), *compiled.delay_notes()]
+    ran = execution.device, tuple(rounding), execution.files
+    return Report(name, tuple(compared), gaps, tuple(remarks), *ran)
 
 
 def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, passed: bool) -> tuple[str, frozenset[str]]:
@@ -211,10 +209,6 @@ def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, pass
             if first and lost:
                 return f"the model's own gradients are not finite {where}: {first}", lost
     return "", frozenset()
-
-
-def _is_of(difference: Difference, gradients: Collection[str]) -> bool:
-    return difference.kind == "gradient" and difference.name in gradients
 
 
 def interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike) -> Execution:
@@ -388,12 +382,6 @@ def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Sca
             groups[key] = groups.get(key, 0) + 1
     for (group, reason), count in groups.items():
         yield NotCompared("blob", group, count, reason)
-
-
-def _untold_gradients(reference: Gradients, execution: Execution) -> Iterable[NotCompared]:
-    for name in (*reference.inputs, *reference.params):
-        if name in execution.not_available:
-            yield NotCompared("gradient", name, 1, execution.not_available[name])
 
 
 def _compare(
