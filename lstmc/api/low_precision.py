@@ -47,8 +47,7 @@ def golden_kit(
     runner: StepRunner, layers: Sequence[Layer], sequences: Sequences, width: int, steps: int
 ) -> dict[str, bytes]:
     """Return the files of a golden kit, with which a board's results are compared: all values, in float32, of the first
-    ``steps`` steps of the first ``width`` sequences. Each blob is an array [steps, ...] under its name in the net,
-    whose written ``layers`` are given."""
+    ``steps`` steps of the first ``width`` sequences. Each blob is an array [steps, ...] under its name in the net."""
     graph = runner.graph
     named = graph.named()
     tops = dict.fromkeys(top for layer in layers for top in layer.tops)

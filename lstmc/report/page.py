@@ -88,8 +88,7 @@ class _Imported:
 
 
 def run_facts(folder: Path) -> RunFacts:
-    """Return the facts in a run's folder. Raises :class:`DataError` for none, :class:`DrawingError` without
-    matplotlib."""
+    """Return the facts in a run's folder. Raises :class:`DataError`, and :class:`DrawingError` without matplotlib."""
     path = folder / RECORD
     try:
         recorded = read_json(path, Recorded)

@@ -335,8 +335,7 @@ def _tolerance(execution: Execution) -> float:
 
 def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[Difference]:
     """Yield the differences of the net's blobs from the values of the expanded graph, all steps of one name together. A
-    piece of a blob is as exact as the blob that it was cut from: its difference is relative to the magnitude of that
-    blob."""
+    piece is as exact as the blob that it was cut from: its difference is relative to that blob's magnitude."""
     groups: dict[str, list[tuple[Array, Array, float]]] = {}
     scales: dict[Ref, float] = {}
     for ref, value in expanded.values.items():

@@ -41,9 +41,8 @@ def log(x: Number) -> Number:
 
 
 def _without_squares(x: Number) -> Number:
-    """Return x with r + e r - e in place of r r, where r is exp(relu(y)) and e is exp(y), so that r is 1 or e. So log(1
-    + exp(-abs(y))) becomes log(1 + exp(y)) - relu(y). Roots of r and e are replaced only if the number of terms does
-    not grow."""
+    """Return x with r + e r - e in place of r r, where r is exp(relu(y)) and e is exp(y), so that r is 1 or e: log(1 +
+    exp(-abs(y))) becomes log(1 + exp(y)) - relu(y). Roots of r and e are replaced only if that adds no terms."""
     for monomial, value in x.terms.items():
         for atom, exponent in monomial:
             if atom.kind != "exp" or exponent <= 0:
@@ -178,8 +177,7 @@ def _written_out(x: Number, atom: Atom, exponent: Rational) -> Number:
 
 def _differ_at_a_point(x: Number, y: Number) -> bool:
     """Return whether two polynomials in atoms certainly differ if each atom gets a fixed value: no identity makes them
-    equal. Functions that appear in no identity count as symbols. All powers of a negative number's root use the same
-    root."""
+    equal. Functions that appear in no identity count as symbols. All powers of a negative number use the same root."""
     values: dict[Atom, complex] = {}
 
     def value(atom: Atom) -> complex:
