@@ -70,14 +70,9 @@ class LstmcError(Exception):
     ``mends`` remedies. ``marked`` and ``marked_notes`` are texts with marks of arguments, for use in another error."""
 
     def __init__(
-        self,
-        message: str,
-        *,
-        loc: SrcLoc | None = None,
-        scope: str | None = None,
-        notes: Sequence[str] = (),
+        self, message: str, *, loc: SrcLoc | None = None, scope: str | None = None, notes: Sequence[str] = (),
         mends: Sequence[Mend] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(worded(message))  # what repr shows
         self.marked = message
         self.loc = loc

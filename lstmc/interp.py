@@ -58,15 +58,10 @@ class Gradients:
 
 
 def forward(
-    graph: Graph,
-    inputs: Mapping[str, Any] = {},
-    params: Mapping[str, Any] = {},
-    dtype: DTypeLike = np.float64,
-    seed: int = 0,
-    convert: Conversion | None = None,
-    rounding: Rounding | None = None,
+    graph: Graph, inputs: Mapping[str, Any] = {}, params: Mapping[str, Any] = {}, dtype: DTypeLike = np.float64,
+    seed: int = 0, convert: Conversion | None = None, rounding: Rounding | None = None,
     values: Mapping[Ref, Array] | None = None,
-) -> Evaluation:
+) -> Evaluation:  # fmt: skip
     """Evaluate a graph. ``inputs`` and ``params`` are arrays by name, in the declared shapes.
     A missing input with a fill is drawn from the fill (``seed``); a fixed array keeps the numbers of the model.
     ``convert`` makes an array of each value, of any objects: then ``dtype`` is not used. ``values`` of an earlier
@@ -253,14 +248,9 @@ def _propagate(
 
 
 def _propagate_scan(
-    run: Evaluation,
-    node: Node,
-    scan: Scan,
-    cts: tuple[Array, ...],
-    args: list[Array],
-    observer: Observer | None,
+    run: Evaluation, node: Node, scan: Scan, cts: tuple[Array, ...], args: list[Array], observer: Observer | None,
     convert: Conversion | None,
-) -> Arrays:
+) -> Arrays:  # fmt: skip
     """Return the cotangent of each operand of a scan: for a sequence, of each step; for weights, the sum over steps."""
     roles = [scan.role(i) for i in range(len(args))]
     count = len(cts) - scan.states

@@ -50,8 +50,7 @@ class Place:
     for a step that nothing reads. A single blob may have another shape, ``blob_shape``: the same elements in the same
     order (``[T, N, D]`` as the rows ``[T*N, D]``). ``open``, if the net accepts other sizes too, has the dimension of
     each axis: None for a fixed size, "" for one that the net computes. Then there is one blob with the value's shape.
-    ``delay`` is the number of steps by which an output is late: its step t belongs to the inputs of step t -
-    ``delay``."""
+    ``delay`` is the number of steps by which an output is late: step t belongs to the inputs of step t - ``delay``."""
 
     shape: Shape
     blobs: tuple[str | None, ...]
@@ -403,14 +402,10 @@ def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def describe(
-    compiled: Compiled,
-    params: Mapping[str, Array],
-    inputs: Mapping[str, tuple[Place, bool]],
-    outputs: Mapping[str, Place],
-    weights: Graph,
-    blobs: Mapping[str, Stored] | None = None,
+    compiled: Compiled, params: Mapping[str, Array], inputs: Mapping[str, tuple[Place, bool]],
+    outputs: Mapping[str, Place], weights: Graph, blobs: Mapping[str, Stored] | None = None,
     opened: Graph | None = None,
-) -> Manifest:
+) -> Manifest:  # fmt: skip
     """Return the manifest of a net that was written from ``compiled`` with these values of its parameters.
     ``inputs`` has each input's place, and whether the net fills it itself. ``weights`` is the graph that computes the
     ``blobs`` of weights (:mod:`~lstmc.ir.rebuild`), by default each parameter under its own name. ``opened`` is the

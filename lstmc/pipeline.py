@@ -74,7 +74,6 @@ LOOP_PASSES: tuple[Pass, ...] = (
 )
 CORE_EXPANSION: tuple[Pass, ...] = (Expand(), Dead())
 
-
 EditPasses = Callable[[PassList], Sequence[Pass]]
 RunPasses = Callable[[Graph, Sequence[Pass], Sequence[type[Op]]], list[Snapshot]]
 
@@ -106,15 +105,9 @@ def _with_packages(passes: Sequence[Pass], backend: str | None, target: str | No
 
 
 def compile_graph(
-    graph: Graph,
-    backend: Backend,
-    target: str | None = None,
-    source: str = "",
-    step: bool = False,
-    form: str | None = None,
-    passes: EditPasses | None = None,
-    run: RunPasses = run_passes,
-) -> Compiled:
+    graph: Graph, backend: Backend, target: str | None = None, source: str = "", step: bool = False,
+    form: str | None = None, passes: EditPasses | None = None, run: RunPasses = run_passes,
+) -> Compiled:  # fmt: skip
     """Run a model graph (``model.graph(T=3, ...)``) through every pass for one target of a backend.
     For a target whose nets are not trained, ``stop_gradient`` is removed: the written net does not stop gradients
     either, so its gradients can be compared with the model's. ``step`` compiles one time step, with states as inputs

@@ -49,8 +49,8 @@ def assert_same_meaning(
     before: Graph, after: Graph, low: float = -2.0, high: float = 2.0, rtol: float = 1e-12, same_inputs: bool = True
 ) -> None:
     """Assert that both graphs have the same outputs and gradients, in the interpreter, on inputs from [low, high].
-    A parameter that ``after`` lacks must have had no gradient, without ``same_inputs`` an input too. It may add fixed
-    arrays."""
+    A parameter that ``after`` lacks had no gradient; nor had an input, without ``same_inputs``. Fixed arrays may be
+    new."""
     inputs = random_leaves(before, Input, low, high)
     params = random_leaves(before, Param, low, high)
     cotangents = random_cotangents(before)
@@ -144,13 +144,9 @@ SMALL: Mapping[str, int] = {"T": 3, "N": 2, "D": 3, "H": 4, "K": 3}  # other dim
 
 
 def check_cell(
-    cell: Cell,
-    reference: Step | None = None,
-    *,
-    targets: Collection[str] | None = None,
-    sizes: Mapping[str, int] | None = None,
-    seed: int = 0,
-) -> dict[str, str]:
+    cell: Cell, reference: Step | None = None, *, targets: Collection[str] | None = None,
+    sizes: Mapping[str, int] | None = None, seed: int = 0,
+) -> dict[str, str]:  # fmt: skip
     """Check a cell with random weights and inputs; return the outcome of each target, by its name.
     The weights are those of ``lstmc verify``, none of them zero. ``reference`` is one step in NumPy, with the arguments
     of the cell (inputs, states, parameters by name) and its results: ``(y, {"h": h})``. Outputs over time and last

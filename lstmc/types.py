@@ -11,7 +11,6 @@ from typing import Any, NoReturn, Self
 
 MOST_ELEMENTS = 2**31 - 1  # of an array, and so the largest size of an axis: what int32 counts, as Caffe's blobs do
 
-
 MORE = (1, 2, 3, 4, 8, 16, 64, 256)  # at sizes so much larger a term has the same result, or it is no number: T % 2
 LARGER_THAN_FLOATS = 1100  # a power of two: 0.5 * T raises OverflowError, which no class of integers can see
 

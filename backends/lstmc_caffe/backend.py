@@ -134,10 +134,8 @@ def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
     target = load_target(name)
     listed = _passes(target)
     if products != FLOAT32 and target.scans != "fused":
-        raise BackendError(
-            f"numbers: products in {products.format} are of generated layers: expected a target with these, as"
-            f" caffe-fused, found {target.name}"
-        )
+        expected = f"expected a target with these, as caffe-fused, found {target.name}"
+        raise BackendError(f"numbers: products in {products.format} are of generated layers: {expected}")
     if products != FLOAT32:
         listed = (*listed, RoundProducts(products))
     if target.price is None:

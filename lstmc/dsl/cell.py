@@ -21,7 +21,6 @@ from lstmc.text import by_identifier
 
 __all__ = ["BoundCell", "Cell", "cell"]
 
-
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
@@ -260,7 +259,7 @@ class Cell(Definition, Generic[Out]):
     kind = "cell"
 
     def __init__(self, function: Callable[..., tuple[Out, Mapping[str, Value]]]) -> None:
-        """Raise DslError for an option or parameter named like a dimension, or ``name``."""
+        """Raise DslError for an option or parameter whose name is that of a dimension, or ``name``."""
         super().__init__(function)
         reserved = {"name": "a bound cell's own name"} | dict.fromkeys(self.dims, "a dimension")
         for argument in (*self.signature.options, *self.params):

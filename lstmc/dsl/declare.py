@@ -190,13 +190,9 @@ def State(*shape: Size, fill: Filler | Any = None) -> Value:
 
 @checked
 def Param(
-    *shape: Size,
-    fill: Filler | Any = 0,
-    lr_mult: float = 1,
-    decay_mult: float = 1,
-    trained: bool = True,
+    *shape: Size, fill: Filler | Any = 0, lr_mult: float = 1, decay_mult: float = 1, trained: bool = True,
     name: str | None = None,
-) -> Value:
+) -> Value:  # fmt: skip
     """A trained array, shared by all steps. The multipliers scale the optimizer's learning rate and weight decay.
     ``fill`` is the initial value: an initializer, a scalar or an array. ``trained=False`` sets both multipliers to 0;
     if ``fill`` is an array, a weights file may then omit the parameter. ``name`` is its name in the model, by default
@@ -240,7 +236,7 @@ class Definition:
     kind: ClassVar[str]
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        """Read the function's declarations and options; :class:`DslError` for a function that cannot be traced."""
+        """Read the function's declarations and options. Raise DslError for a function that cannot be traced."""
         _check_function(function, self.kind)
         self.function = function
         self.name = function.__name__
@@ -331,6 +327,5 @@ def _problem(name: str, parameter: inspect.Parameter) -> str | None:
 
 
 constant, gaussian, msra, uniform, xavier = Constant, Gaussian, Msra, Uniform, Xavier
-
 
 __all__ = ["Input", "Param", "State", "constant", "gaussian", "msra", "params", "uniform", "xavier"]

@@ -16,7 +16,6 @@ from lstmc.types import MOST_ELEMENTS, OPERATORS, UnknownSize
 
 T = TypeVar("T")
 
-
 Size = Union[int, "DimExpr"]
 
 TYPICAL: Mapping[str, int] = {"T": 20, "N": 1, "D": 32, "H": 64, "K": 3, "Y": 8, "X": 8}
@@ -226,7 +225,7 @@ class Scope:
         return list(self._asked)
 
     def bind(self, name: str, size: int, because: str, notes: Sequence[str] = ()) -> None:
-        """Give a dimension its size; ``because`` is the reason. Raise DimError for another size, or a bad one."""
+        """Give a dimension its size; ``because`` tells the reason. Raise DimError for a second or a wrong size."""
         bound = self._bound.get(name)
         if bound is not None and bound.size != size:
             problem = f"dimension {name} is {bound.size} ({bound.because}) and {size} ({because})"
@@ -269,7 +268,7 @@ class Scope:
         return list(dict.fromkeys((*(n for name in free((expected,)) for n in self._bound[name].notes), *more)))
 
     def _determines(self, expected: Size) -> bool:
-        """Return whether the value of ``expected`` determines its unbound dimension: of a division it does not."""
+        """Return whether ``expected`` has one unbound dimension, undivided: the value then gives the size."""
         if not isinstance(expected, Combined):
             return True
         unknown = [side for side in (expected.left, expected.right) if self.missing((side,))]

@@ -26,7 +26,7 @@ from lstmc.text import did_you_mean, nearest_or_all, unused
 class Model(Definition):
     """A function from inputs and parameters to named outputs. :meth:`graph` traces it.
     ``solver`` has the settings of training. ``delays`` has the number of steps by which an output is late, as after a
-    convolution that sees future frames. ``states`` maps inputs of a model that is one step to the outputs after it."""
+    convolution that sees future frames. ``states`` maps inputs of a model of one step to outputs, the next values."""
 
     kind = "model"
 
@@ -81,7 +81,7 @@ class Model(Definition):
         raise DslError(f"{self.owner} is not called: {remedy}, and {common}", loc=here())
 
     def with_options(self, /, **values: object) -> Self:
-        """Return a copy of the model with other values of its options. Raises DslError for other names."""
+        """Return a copy of the model with other values of some options. Raise DslError for an unknown option."""
         options = self.signature.options
         for name in values:
             if name not in options:
@@ -168,7 +168,7 @@ class Model(Definition):
                 raise DimError(problem, loc=self.loc, scope=self.owner)
 
     def _outputs(self, result: Any, trace: Trace) -> dict[str, Value]:
-        """Return the outputs by name from the function's ``result``; :class:`DslError` for anything but Values."""
+        """Return the outputs by name from the function's ``result``. Raise DslError for anything but Values."""
         loc = return_location(self.function)
         if isinstance(result, Mapping):
             named: dict[Any, Any] = dict(result)
@@ -188,7 +188,7 @@ class Model(Definition):
         return {name: trace.adopt(value, loc) for name, value in named.items()}
 
     def _names(self, results: Sequence[Any]) -> list[str]:
-        """Return the names of outputs without a dict: the variables of the ``return``, else the names of the values."""
+        """Return the names of outputs that are not in a dict: the variables of the ``return``, or the values' names."""
         variables = returned_names(self.function)
         if len(variables) != len(results):
             variables = (None,) * len(results)
@@ -222,7 +222,7 @@ def _with_carried(trace: ModelTrace, outputs: Mapping[str, Ref], delays: Mapping
 
 
 def _hint(result: object, name: object, value: object) -> str:
-    """Return a hint for an output that contains Values instead of being one; else an empty text."""
+    """Return a hint for an output that is no Value, but contains Values; else an empty text."""
     last_states = isinstance(value, Mapping) and isinstance(result, tuple)
     if last_states or (isinstance(value, tuple) and any(isinstance(item, Mapping) for item in value)):
         return ": scan returns its outputs and the last states, as in y, last = scan(...)"

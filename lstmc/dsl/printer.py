@@ -179,7 +179,7 @@ class Function:
                 yield from self._statement(node)
 
     def _statement(self, node: Node) -> Iterator[str]:
-        """Yield the lines that compute a node's results; if ``nested``, its only reader may hold the expression."""
+        """Yield the lines that compute a node's results. If ``nested``, the only reader may hold the expression."""
         text = self.expression(node)
         for ref in self.graph.args(node.name):
             if ref in self.held:

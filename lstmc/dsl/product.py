@@ -104,8 +104,8 @@ def _turns(letters: str, order: str) -> int:
 
 
 def _lined_up(value: Value, letters: str, order: str) -> Value:
-    """Return a value with its axes in this order, from its first letter on; an axis that it lacks has one element.
-    Letters before its first one get no axis, so that a weight has no axis of time."""
+    """Return a value with its axes in this order; an axis that it lacks has one element. Letters of ``order`` before
+    the value's first letter get no axis, so that a weight has no axis of time."""
     own = list(letters)
     for _ in own:  # neighbours are exchanged until they are in order
         for i in range(len(own) - 1):

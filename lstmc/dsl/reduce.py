@@ -174,7 +174,7 @@ def merge_heads(x: Value) -> Value:
 
 
 def _heads(function: str, name: str, x: Value, heads: Size) -> int:
-    """Return ``heads`` as a number; :class:`ShapeError` unless the last axis of x divides into as many equal parts."""
+    """Return ``heads`` as a number. Raise ShapeError unless the last axis of x divides into as many parts."""
     count = size_of(x, heads)
     if not x.shape or count < 1 or x.shape[-1] % count:
         raise wrong_shape(f"{function}: the last axis of x must have a multiple of {name} = {count} elements", x=x)

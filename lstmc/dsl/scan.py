@@ -169,7 +169,7 @@ class _ScanCall:
         return values
 
     def sequences(self, xs: Any, static: Mapping[str, Value]) -> dict[str, Value]:
-        """Return a sequence for each input that is not static, by name; :class:`DslError` unless each has one Value."""
+        """Return the sequence of each input that is not static, by name. Raise DslError unless each has one."""
         cell, loc = self.cell, self.at("xs", 1)
         names = [name for name in cell.inputs if name not in static]
         if xs is None:
@@ -267,7 +267,7 @@ class _ScanCall:
         return bind_argument(self.bound, self.use, name, self.trace.adopt(value, loc), loc, sequence)
 
     def _first(self, name: str, value: Value) -> Value:
-        """Return a state's first value from ``init``; one without the axis of the batch is repeated along that axis."""
+        """Return a state's first value from ``init``; a value without the axis of the batch is repeated along it."""
         loc = self.at("init")
         declared = self.cell.states[name]
         if len(value.shape) + 1 != len(declared.shape):

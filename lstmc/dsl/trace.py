@@ -28,7 +28,7 @@ class CellUse:
     name: str
     scope: Scope = field(default_factory=Scope)
     params: dict[str, tuple[Ref, ...]] = field(default_factory=dict)  # in the model's trace, by argument
-    scanned: bool = False
+    scanned: bool = False  # a scan has used it
     running: bool = False
     births: int = 0  # how many bound cells the body has made so far, while it is traced
 
@@ -142,8 +142,8 @@ class Trace:
             raise error.located(loc, notes=list(dict.fromkeys(notes))) from None
 
     def _add(self, op: Op, values: Sequence[Traced], names: Sequence[str], loc: SrcLoc | None) -> tuple[Ref, ...]:
-        """Add a node, named by ``names``, the variables of the user's line, or its op and operands. Inside a function
-        of the language the variables name the function's result alone."""
+        """Add a node and return its results, called ``names``, or by the variables of the user's line, or by op and
+        operands. Inside a function of the language the variables name only the function's result."""
         call = CALL.get()
         if not names and (call is None or not values):
             names = assigned_names(loc)
@@ -160,7 +160,7 @@ class Trace:
         return refs
 
     def finished_graph(self, outputs: Iterable[tuple[str, Ref] | Output], names: Mapping[Ref, str]) -> Graph:
-        """Return the graph with ``outputs``, its values renamed by ``names``, then by the names of results."""
+        """Return the graph with ``outputs``. Its values are renamed by ``names``, then by the trace's own names."""
         return rename_values(self.builder.finish(outputs), names, self.names)
 
     def expect(self, ref: Ref, domain: Domain) -> None:
@@ -174,7 +174,7 @@ class Trace:
                 self.expect(operand, domain)
 
     def adopt(self, value: T, loc: SrcLoc | None) -> T:
-        """Return a value as a value of this trace: one of the parent becomes an argument, any other is refused."""
+        """Return a value as a value of this trace. A value of the parent becomes an argument; any other is refused."""
         if self.finished or value.trace.finished or value.trace not in (self, self.parent):
             owner = self.owner if self.finished else value.trace.owner
             remedy = "Return it from there, or pass it on as an input, a state or a static input"

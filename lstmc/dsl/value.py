@@ -29,12 +29,8 @@ FUNCTIONS: list[str] = []  # all functions of the language, for errors: lstmc/ds
 
 
 def _refused(why: str) -> Callable[..., NoReturn]:
-    """Return a method that raises DslError with the text ``why``, whose ``{functions}`` stands for their list."""
-
-    def refuse(self: Value, *args: object, **kwargs: object) -> NoReturn:
-        self._refuse(why.replace("{functions}", ", ".join(FUNCTIONS)))
-
-    return refuse
+    """Return a method that raises DslError with the text ``why``."""
+    return lambda self, *args, **kwargs: self._refuse(why)
 
 
 def _no_operation(symbol: str) -> Callable[..., NoReturn]:
@@ -195,7 +191,7 @@ class Value(Methods, Traced):
 
     @property
     def T(self) -> Value:
-        """The transpose of a matrix; a vector or a scalar unchanged; :class:`DslError` for three axes or more."""
+        """The transpose of a matrix; a vector or a scalar unchanged. Raises DslError for three axes or more."""
         if self.type.rank > 2:
             self._refuse(
                 "x.T of three axes or more turns all of them round: write transpose(x), which turns the last two, or"
@@ -351,7 +347,7 @@ def _is_matrix_of_weights(value: Value) -> bool:
 
 
 def _transposed(matrix: Value) -> Value:
-    """Return the transpose of a matrix: of a result of Transpose, its operand."""
+    """Return the transpose of a matrix; if a Transpose made the matrix, the operand of that Transpose."""
     node = matrix.trace.builder.node(matrix.ref.node)
     if isinstance(node.op, Transpose):
         return Value(matrix.trace, matrix.trace.builder.args(node.name)[0])

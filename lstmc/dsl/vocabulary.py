@@ -63,7 +63,6 @@ for _name, _function in vars(Methods).items():
     if callable(_function):
         setattr(Value, _name, _function)
 
-
 LANGUAGE = tuple(sorted(word for word in vars(language) if word[0] != "_"))  # what a printed model may import
 KEYWORDS = frozenset({*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins)})
 

@@ -269,14 +269,9 @@ class Builder:
         self._names = Names(forbidden=self._reserved.__contains__)
 
     def add(
-        self,
-        op: Op,
-        *operands: Ref,
-        names: Sequence[str] = (),
-        loc: SrcLoc | None = None,
-        types: Types | None = None,
-        steps: Steps = (),
-    ) -> tuple[Ref, ...]:
+        self, op: Op, *operands: Ref, names: Sequence[str] = (), loc: SrcLoc | None = None,
+        types: Types | None = None, steps: Steps = (),
+    ) -> tuple[Ref, ...]:  # fmt: skip
         """Add a node and return its values. A name that is taken gets a number. Given ``types`` are not checked.
         ``steps`` has a step for each value, or is empty."""
         if types is None:

@@ -239,7 +239,7 @@ def with_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
 
 
 def _sized(thing: Any, sizes: Mapping[str, int]) -> Any:
-    """Return a thing with numbers for its open sizes; the same object if it has none."""
+    """Return an op, type, graph, size or tuple with numbers for its open sizes; the same object if it has none."""
     if isinstance(thing, UnknownSize):
         return thing.at(sizes)
     if isinstance(thing, Graph):

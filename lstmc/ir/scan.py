@@ -73,7 +73,7 @@ class Scan(Op):
 
     @property
     def rounding(self) -> Rounding | None:
-        """The arithmetic of the steps; None: exact."""
+        """The arithmetic of the steps, or None if they compute exactly."""
         return None
 
     @property
@@ -142,8 +142,9 @@ Places = Sequence[int | None]  # the place of an axis in each value, None for a 
 
 
 def op_of_one(op: Op, operands: Sequence[TensorType], places: Places) -> Along | None:
-    """Return the rule of ``op`` for the axis that operands have at ``places``, if it treats its elements separately. An
-    operand with place None has one value for all elements: it lacks the axis, or has size 1 there."""
+    """Return the rule of ``op`` for the axis that operands have at ``places``, if it treats elements along it
+    separately. An operand with place None has the same value for all elements: it lacks the axis, or has size 1
+    there."""
     slot = next((slot for slot, place in enumerate(places) if place is not None), None)
     along = None if slot is None else op.along(slot, places[slot], *operands)  # type: ignore[arg-type]
     if along is None or along.op is None or None in along.results:
@@ -239,8 +240,8 @@ def values_over_time(graph: Graph) -> set[Ref]:
 
 
 def _carriers(graph: Graph, node: Node) -> set[Ref]:
-    """Return the operands from which the first axis of the results comes, if the op treats its elements separately. A
-    parameter is never among them: next to a sequence it may have a value for each step."""
+    """Return the operands from which the first axis of the results comes, if the op treats elements along it
+    separately. A parameter is never among them: next to a sequence it may have a value for each step."""
     args = graph.args(node.name)
     types = [graph.type(ref) for ref in args]
     given = (ref for ref, t in zip(args, types, strict=True) if t.rank)

@@ -59,7 +59,7 @@ class Legality:
 
 
 def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
-    """Raise VerifyError unless a model or body has legal, well-typed nodes, different names and own outputs."""
+    """Raise VerifyError unless nodes are legal and well typed, names differ, and outputs are values of the graph."""
     graph.check_structure()
     seen: set[str] = set()
     # steps of one scan share their ops and types as objects, so one inference holds for all steps
@@ -76,18 +76,18 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
         if isinstance(node.op, Scan):  # its types come from its body
             _verify_scan(node.op, legal, stage)
         _verify_types(graph, node, inferred)
+        args = graph.args(node.name)
         if stage is not Stage.MODEL and node.name not in precomputed:
-            for ref in graph.args(node.name):
+            for ref in args:
                 if ref.node in precomputed and not is_weight(graph, ref):
                     raise _at(graph, node, f"%{graph.value_name(ref)} is a part of a weight, which no layer computes")
-        if isinstance(node.op, Precomputed) and not computed_from_parameters(
-            graph,
-            *graph.args(node.name),
-            constants=True,  # a parameter times zero leaves only the zero
-        ):
+        # with constants: a parameter times zero leaves only the zero
+        if isinstance(node.op, Precomputed) and not computed_from_parameters(graph, *args, constants=True):
             raise _at(graph, node, "a precomputed value must depend on parameters and constants alone")
         if isinstance(node.op, Scan):
-            _verify_weights(graph, node, node.op)
+            for slot, ref in enumerate(args):
+                if node.op.role(slot) == "weight" and not is_weight(graph, ref):
+                    raise _at(graph, node, f"argument {slot} is a weight, but %{graph.value_name(ref)} is computed")
     for output in graph.outputs:
         if stage is not Stage.MODEL and output.ref.node in precomputed and not is_weight(graph, output.ref):
             problem = "is a part of a weight, which no layer computes"
@@ -156,13 +156,6 @@ def _verify_scan(scan: Scan, legal: Legality, stage: Stage) -> None:
         if scan.body.type(following.ref) != arg.types[0]:
             problem = f"state {arg.name} is {arg.types[0]}, its next value is {scan.body.type(following.ref)}"
             raise VerifyError(f"scan of {scan.body.name}: {problem}")
-
-
-def _verify_weights(graph: Graph, node: Node, scan: Scan) -> None:
-    """Raise :class:`VerifyError` if a scan takes a value that is no weight as a weight."""
-    for slot, ref in enumerate(graph.args(node.name)):
-        if scan.role(slot) == "weight" and not is_weight(graph, ref):
-            raise _at(graph, node, f"argument {slot} is a weight, but %{graph.value_name(ref)} is computed")
 
 
 def _at(graph: Graph, node: Node, problem: str) -> VerifyError:

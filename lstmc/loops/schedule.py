@@ -58,8 +58,6 @@ class Schedule(Generic[C]):
     def loop_code(self) -> LoopCode:
         return LoopCode(self.values, self.memory, self.stores, self.within, self.unique)
 
-    # the order of work --------------------------------------------------------------------------------------------
-
     def place_nodes(self, roots: Iterable[Ref], replaced: Mapping[Ref, Ref]) -> None:
         """Put each node that ``roots`` need into the group of a loop, or into a group of its own; constants, moves, and
         nodes computed inside a sum are in no group. ``replaced`` maps states to the values that overwrite them."""
@@ -211,8 +209,6 @@ class Schedule(Generic[C]):
         self.groups.append(group)
         self.group_of[node.name] = len(self.groups) - 1
 
-    # the places of values -----------------------------------------------------------------------------------------
-
     def buffer(self, name: str, size: int, time: bool, rows: bool = True) -> Place:
         unique = self.unique.unique(name)
         self.made.append(Array("buffer", len(self.made), unique, size, rows, time))
@@ -293,8 +289,6 @@ class Schedule(Generic[C]):
         place = self.buffer(self.graph.value_name(ref), size, time)
         self._store(Sink(ref, place))
         return place
-
-    # the C++ ------------------------------------------------------------------------------------------------------
 
     def work(
         self, sinks: list[Sink], outers: Sequence[tuple[Ref, int, Ref | None, int]], replaced: Mapping[Ref, Ref] = {}

@@ -32,7 +32,6 @@ __all__ = [
     "Price", "RealRange", "Sample", "Symbolic", "Types", "Work", "applied", "sample_type",
 ]  # fmt: skip
 
-
 EXACT = 2**24  # float32 has all integers up to it
 
 
@@ -104,7 +103,6 @@ class RealRange:
 
 Domain = IntegerRange | RealRange
 DOMAINS: tuple[type[Domain], ...] = (IntegerRange, RealRange)
-
 
 BYTES = 4  # of an element
 Array = NDArray[np.floating[Any]]
@@ -201,7 +199,7 @@ class Op(metaclass=OpType):
     backend: ClassVar[str] = ""  # the backend whose graphs may have it, from stage LEGAL on; empty for an op of models
 
     def check(self, operands: Types) -> None:
-        """Raise AssertionError if the op, on these operands, breaks its backend's contract: for ``check_op``."""
+        """Raise AssertionError if the op breaks its backend's contract on these types. ``check_op`` calls it."""
         return
 
     # The overrides name their operands, so that a formula reads like a formula; hence Any here.

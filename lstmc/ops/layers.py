@@ -209,7 +209,7 @@ class Conv(Op):
             yield (n + 2 * p - d * (k - 1) - 1) // s + 1
 
     def eval(self, x: Array, w: Array, b: Array | None = None) -> Arrays:
-        """Return y: add the products of each place of the window, in the padded image, with the kernel's column."""
+        """Return y: for each place of the window, add the products of the image there with the kernel's column."""
         size = tuple(self._sizes(x.shape[-2:], w.shape[2:]))
         padded = self._grouped(_padded(x, self.pad, 0.0))
         kernel = w.reshape(self.group, -1, *w.shape[1:])
@@ -243,8 +243,8 @@ class Conv(Op):
             yield u, v, (..., rows, _ends(v * self.dilation[1], size[1], self.stride[1]))
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        """Return the places of an axis: a leading axis of x is y's, rows and columns keep their places but mix
-        elements, channels of x are summed over. Axis 0 of w and b is y's axis of channels."""
+        """Return the places of an axis. A leading axis of x is y's; rows and columns keep their places but mix
+        elements; channels of x are summed over. Axis 0 of w and b is y's axis of channels."""
         channels = types[0].rank - 3
         if slot > 0:
             places = (None, axis, axis if axis == 0 else None)[: len(types)]
@@ -344,9 +344,9 @@ class Pool(Op):
 @dataclass(frozen=True)
 class MaxPool(Pool):
     """y is the largest element of each window, inside the image; the gradient goes to the first of equal elements.
-    Windows of ``size``, every ``stride``, with ``pad`` around the image, move over the last two axes of x [..., C, H,
-    W]: ceil((H + 2 pad - size) / stride) + 1 along an axis, minus one that would start behind it
-    (``pooling_layer.cpp``)."""
+    Windows of ``size`` move by ``stride`` over the last two axes of x [..., C, H, W], with ``pad`` around the image.
+    There are ceil((H + 2 pad - size) / stride) + 1 along an axis, minus one that would start behind the image, as in
+    Caffe (``pooling_layer.cpp``, MAX)."""
 
     name = "max_pool"
 
@@ -366,9 +366,7 @@ class MaxPool(Pool):
 @dataclass(frozen=True)
 class AvePool(Pool):
     """y is the sum of each window's elements, divided by the number of the window's places in the padded image.
-    Windows of ``size``, every ``stride``, with ``pad`` zeros around the image, move over the last two axes of x [...,
-    C, H, W]: ceil((H + 2 pad - size) / stride) + 1 along an axis, minus one that would start behind
-    (``pooling_layer.cpp``)."""
+    The windows are those of ``max_pool``, with zeros around the image (``pooling_layer.cpp``)."""
 
     name = "ave_pool"
 

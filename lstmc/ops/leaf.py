@@ -22,7 +22,6 @@ __all__ = [
     "Xavier",
 ]  # fmt: skip
 
-
 VARIANCE_NORMS = ("fan_in", "fan_out", "average")
 
 
@@ -188,7 +187,6 @@ class Values(Filler):
 
 
 FILLERS: tuple[type[Filler], ...] = (Constant, Uniform, Gaussian, Xavier, Msra, Values)
-
 
 Role = Literal["x", "state", "static", "weight"]
 ROLES: tuple[Role, ...] = get_args(Role)

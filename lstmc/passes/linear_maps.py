@@ -67,8 +67,6 @@ class Steps:
         row = self.cut(x, self.length - 1)[1]
         return self.b.add(ops.Reshape(self.b.type(x).shape[1:]), row, names=(name,))[0]
 
-    # maps ------------------------------------------------------------------------------------------------------
-
     def _times(self, x: Ref, y: Ref) -> Ref:
         """Return the product of two values; in a recurrence of maxima, where a factor is added, their sum."""
         return self.b.add(ops.Add() if self.maximum else ops.Mul(), x, y)[0]
@@ -119,8 +117,6 @@ class Steps:
     def _zero(self, x: Ref) -> bool:
         op = self.b.node(x.node).op
         return not self.maximum and isinstance(op, ops.Full) and op.value == 0
-
-    # forms -----------------------------------------------------------------------------------------------------
 
     def doubling(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
         """Return the states after each step: each step's map is joined with an earlier step's map, log2(T) times."""
@@ -335,8 +331,6 @@ class MatrixSteps:
         mixed = [axis for axis in range(len(self.shapes[0])) if axis not in step.kept]
         self.order = (*apart, *step.shared, *mixed)  # of axes; with shared axes all states have one shape
 
-    # chunks ------------------------------------------------------------------------------------------------------
-
     def chunks(self, initial: Mapping[int, Ref]) -> dict[int, Ref] | None:
         """Return the states after each step, or None if an op has no form for all chunks at once. All chunks run in
         lockstep, once from zero and once from the rows of the identity. This gives the states between chunks, from
@@ -459,8 +453,6 @@ class MatrixSteps:
             (x,) = self.b.add(op, x)
         return x
 
-    # products ----------------------------------------------------------------------------------------------------
-
     def products(self, initial: Mapping[int, Ref]) -> dict[int, Ref] | None:
         """Return the states after each step, by products with powers of the matrix: within groups of steps, then
         between groups. Return None if an op has no form for all steps at once, or if the matrix is too large."""
@@ -506,8 +498,6 @@ class MatrixSteps:
         (begin,) = self.b.add(ops.Linear(1), start, self.steps.joined(*powers))
         total = self._reshaped(self.b.add(ops.Add(), own, begin)[0], (count * length, size))
         return total if count * length == steps else self.steps.cut(total, steps)[0]
-
-    # values ------------------------------------------------------------------------------------------------------
 
     def _fixed(self, array: Array) -> Ref:
         fill = Values.of(array)

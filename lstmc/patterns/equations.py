@@ -312,8 +312,6 @@ class Equations:
             self._known[place] = Polynomial.atom(self.opaque(place)) if formula is None else formula
         return self._known[place]
 
-    # atoms ---------------------------------------------------------------------------------------------------
-
     def opaque(self, place: Place) -> Atom:
         """Return the atom that stands for the value at a place."""
         recurrent = place.where == "step" and place.ref.node in self._recurrent
@@ -356,8 +354,6 @@ class Equations:
         if key not in self._atoms:
             self._atoms[key] = make(len(self._atoms))
         return self._atoms[key]
-
-    # reading -------------------------------------------------------------------------------------------------
 
     def _read(self, place: Place) -> Polynomial | None:
         """Return the formula of the value at a place: an opaque atom for a cut value, None for an unknown formula."""

@@ -231,8 +231,6 @@ class _Reading:
     def _times(self, x: Ref | None, y: Ref | None, node: Node) -> Ref | None:
         return self._joined(Add() if self.maximum else Mul(), x, y, node)
 
-    # rules -------------------------------------------------------------------------------------------------------
-
     def _read(self, node: Node) -> None:
         """Store the form of each result of a node, or the reason why the result is not affine."""
         results: Sequence[_Form | _NonlinearError]

@@ -86,11 +86,9 @@ def layer_of(b: Builder, node: Node, op: Op, *args: Ref, learned: Sequence[Ref] 
 def check_blob(b: Builder, node: Node, w: Ref, layer: str, name: str = "W") -> None:
     """Raise BackendError unless ``w``, the operand ``name`` of a node, can be a blob of the layer."""
     if not is_weight(b, w):
-        raise BackendError(
-            f"{node.op.name}: {name} must be a Param: Caffe's {layer} has its weights as a blob of its own",
-            loc=node.loc,
-            notes=(f"found {b.node(w.node).names[w.out]}: {b.type(w)}, computed by {b.node(w.node).op.name}",),
-        )
+        why = f"{node.op.name}: {name} must be a Param: Caffe's {layer} has its weights as a blob of its own"
+        found = f"found {b.node(w.node).names[w.out]}: {b.type(w)}, computed by {b.node(w.node).op.name}"
+        raise BackendError(why, loc=node.loc, notes=(found,))
 
 
 def shaped(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:

@@ -20,8 +20,7 @@ from lstmc_caffe.ops import CaffeOp
 
 @dataclass(frozen=True)
 class FusedScan(CaffeOp, GeneratedScan):
-    """A generated layer that computes all steps of a scan; its body has core ops. Weights are its blobs, which come
-    last."""
+    """A generated layer that computes all steps of a scan; its body has core ops. Weights, its blobs, come last."""
 
     name = "caffe.FusedScan"
     type_name: str = ""

@@ -36,10 +36,9 @@ def _on_images(b: Builder, node: Node, op: Op, x: Ref, *learned: Ref) -> Refs:
     return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), *outs)
 
 
-def conv_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+def conv_to_layer(b: Builder, node: Node[ops.Conv], args: Refs) -> Refs:
     """Write a Convolution on images. Raise BackendError if its kernel or bias is computed."""
     op, (x, w, *bias) = node.op, args
-    assert isinstance(op, ops.Conv)
     check_blob(b, node, w, "Convolution")
     if bias:
         check_blob(b, node, bias[0], "Convolution", "b")
@@ -57,10 +56,9 @@ def pool_to_layer(b: Builder, node: Node[ops.MaxPool | ops.AvePool], args: Refs)
     return _on_images(b, node, layer(op.size, op.stride, op.pad), args[0])
 
 
-def softmax_loss_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+def softmax_loss_to_layer(b: Builder, node: Node[ops.SoftmaxLoss], args: Refs) -> Refs:
     """Write SoftmaxWithLoss. Axis 0 first gets an axis before it, because the layer requires equal first axes."""
     op, (x, label) = node.op, args
-    assert isinstance(op, ops.SoftmaxLoss)
     shape, axis = b.type(x).shape, op.axis
     if axis == 0:
         x, label, axis = shaped(b, x, (1, *shape)), shaped(b, label, (1, *shape[1:])), 1

@@ -28,12 +28,10 @@ def _check_gradients_end(graph: Graph, trained: set[Ref]) -> None:
         args = graph.args(node.name)
         for slot in node.op.undifferentiated if ir.has_gradient(node) else ():
             if args[slot] in trained:
-                raise BackendError(
-                    f"{node.op.name}: {node.op.operands[slot]} must not depend on a Param: Caffe has no gradient"
-                    " there, and aborts where one is asked for",
-                    loc=node.loc,
-                    notes=(f"found {graph.value_name(args[slot])}: {graph.type(args[slot])}",),
-                )
+                why = "must not depend on a Param: Caffe has no gradient there, and aborts where one is asked for"
+                found = f"found {graph.value_name(args[slot])}: {graph.type(args[slot])}"
+                text = f"{node.op.name}: {node.op.operands[slot]} {why}"
+                raise BackendError(text, loc=node.loc, notes=(found,))
 
 
 def _reads(body: Graph, slot: int) -> list[tuple[Node, int]]:
@@ -43,7 +41,7 @@ def _reads(body: Graph, slot: int) -> list[tuple[Node, int]]:
 
 
 def _has_as_blob(body: Graph, slot: int, biases: bool) -> bool:
-    """Return whether a node has an argument of its body as a blob (``biases``: as bias too), or in a packed weight."""
+    """Return whether a node has a body's argument as a blob (with ``biases`` as bias too), or packs it in a weight."""
     return any(_is_blob(node, at, biases) or is_weight(body, Ref(node.name)) for node, at in _reads(body, slot))
 
 

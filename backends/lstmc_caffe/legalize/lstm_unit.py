@@ -82,7 +82,7 @@ class Sources:
 
 def collect_sources(graph: Graph, ref: Ref, sources: Sources, readers: int = 1) -> bool:
     """Add the operands of the sum ``ref`` to ``sources``. Return False if the sum's quarters cannot be reordered by
-    reordering weights, for example because more than ``readers`` nodes read a term."""
+    reordering weights, for example because it has other readers than these ``readers``."""
     if graph.readers().get(ref) != readers:
         return False
     node = graph.node(ref.node)
@@ -256,9 +256,8 @@ class _UnitRewrite:
         names = _free_names("cont", len(conts), scan)
         size = scan.body.type(tails[0][0].c).shape[1]
         arguments = dict(zip(conts, names, strict=True))
-        bodies = [
-            _body_with_units(body, group, arguments, size) for body, group in zip(scan.bodies, tails, strict=False)
-        ]
+        pairs = zip(scan.bodies, tails, strict=False)
+        bodies = [_body_with_units(body, group, arguments, size) for body, group in pairs]
         if {tail.order for group in tails for tail in group} != {CAFFE_ORDER}:
             if not reorder or not self._reorder(node, scan, bodies, tails):
                 return
@@ -266,10 +265,8 @@ class _UnitRewrite:
         self.scans[node.name] = replace(scan, body=bodies[0], first=bodies[1] if scan.first is not None else None)
         self.cont[node.name] = [cont or size for cont in conts]
         self.counts["find_unit"] += len(tails[0])
-        if tails[1]:
-            self.counts["find_unit_in_first_step"] += len(tails[1])
-        if masked := sum(tail.cont is not None for tail in tails[0]):
-            self.counts["cont_of_unit"] += masked
+        self.counts["find_unit_in_first_step"] += len(tails[1])
+        self.counts["cont_of_unit"] += sum(tail.cont is not None for tail in tails[0])
 
     def _tails(self, node: Node, scan: Scan, body: Graph) -> list[GateTail]:
         """Return the gate tails of a body that can be LSTMUnits; in the first step without the old c, which is zero."""
@@ -341,8 +338,7 @@ def _free_names(name: str, count: int, scan: Scan) -> list[str]:
 
 
 def _body_with_units(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref | None, str], size: int) -> Graph:
-    """Return the body with LSTMUnits for its gate tails. ``conts`` names an argument for each indicator, None for
-    ones."""
+    """Return the body with LSTMUnits for its gate tails. ``conts`` names an argument for each indicator or ones."""
     by_c = {tail.c: tail for tail in tails}
     rebuild = Rebuild(body)
     b, new = rebuild.builder, rebuild.new

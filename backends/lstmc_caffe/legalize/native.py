@@ -269,9 +269,8 @@ def _matched(graph: Graph, node: Node, scan: Scan) -> NativeLayer:
             return replace(match(where), carried=where.carried())
         except Mismatch as difference:
             differences.append(f"{name}: {difference}")
-    raise BackendError(
-        f"the scan {scan.body.name} is neither Caffe's LSTM layer nor its RNN layer", loc=node.loc, notes=differences
-    )
+    why = f"the scan {scan.body.name} is neither Caffe's LSTM layer nor its RNN layer"
+    raise BackendError(why, loc=node.loc, notes=differences)
 
 
 def _layer(b: Builder, node: Node, op: caffe.LSTM | caffe.RNN, new: dict[Ref, Ref], native: NativeLayer) -> Ref:
@@ -285,7 +284,7 @@ def _layer(b: Builder, node: Node, op: caffe.LSTM | caffe.RNN, new: dict[Ref, Re
 
 
 def _cont(b: Builder, name: str, shape: tuple[int, int], indicator: Ref | None, carried: bool) -> Ref:
-    """Return ``indicator``, by default ones; 0 at the first step unless states are ``carried`` between batches."""
+    """Return the layer's ``cont``: ``indicator`` or ones, but 0 at the first step unless states are ``carried``."""
     steps, batch = shape
     if carried:
         return indicator or b.add(caffe.DummyData(shape, 1.0), names=(f"{name}/cont",))[0]

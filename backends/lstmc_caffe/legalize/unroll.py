@@ -20,8 +20,7 @@ FAN = 100  # tops or bottoms of one layer
 
 
 def branches(count: int, most: int = FAN) -> tuple[range, ...]:
-    """Divide ``count`` leaves among the children of the root of the flattest balanced tree with at most ``most``
-    children."""
+    """Divide ``count`` leaves among the children of the root of the flattest balanced tree of at most ``most`` each."""
     levels = 1
     while most**levels < count:
         levels += 1
@@ -43,7 +42,7 @@ def _tops(
     steps: Sequence[Step | None],
     most: int,
 ) -> Refs:
-    """Cut x by a tree of layers of at most ``most`` tops, and return the leaves. ``layer`` maps sizes of tops to a
+    """Cut x by a tree of layers of at most ``most`` tops; return the leaves. ``layer`` maps sizes of tops to a
     layer."""
     if len(sizes) == 1:
         return (x,)
@@ -75,8 +74,7 @@ def slice_tree(
 
 
 def split_tree(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step | None], most: int = FAN) -> Refs:
-    """Return x for every name and step: x itself, whose Split Caffe inserts, or copies by a tree if it has many
-    readers."""
+    """Return x for every name and step: x itself, whose Split Caffe inserts, or copies by a tree of Splits."""
     if len(names) <= most:
         return (x,) * len(names)
     return _tops(b, x, lambda blocks: SplitLayer(len(blocks)), (1,) * len(names), names, steps, most)
@@ -154,8 +152,7 @@ class LimitFan(Pass):
 @dataclass(frozen=True)
 class CaffeTimeAxis(TimeAxis):
     """Time axis of layers: a sequence [T, N, ...] is viewed as [T*N, ...], so that a slice is a step [N, ...]. Steps
-    that keep their axis, [1, N, ...], need no such view. Long sequences are cut and joined, and values shared, by
-    trees."""
+    that keep their axis, [1, N, ...], need no view. Trees of layers cut, join and share long sequences."""
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
         """Return x [T, N, ...] as T values [N, ...], or as T values [1, N, ...] if the axis is ``kept``."""

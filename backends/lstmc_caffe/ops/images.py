@@ -59,16 +59,8 @@ def _read_pair(param: Any, name: str) -> Pair:
     return (numbers or (DEFAULTS[name],)) * 2 if len(numbers) < 2 else numbers
 
 
-WindowKind = Literal[
-    "clipped",
-    "clipped unpadded",
-    "padded mean",
-    "short mean",
-    "short padded mean",
-    "far short",
-    "padded whole",
-    "padding alone",
-]
+MeanKind = Literal["padded mean", "short mean", "short padded mean"]
+WindowKind = Literal["clipped", "clipped unpadded", MeanKind, "far short", "padded whole", "padding alone"]
 # What a target expects that does not allow windows of a kind.
 WINDOWS: dict[WindowKind, str] = {
     "clipped": "windows that begin before the image ends",
@@ -140,10 +132,8 @@ class Convolution(CaffeOp, Conv):
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
         _check_axes(self.name, x)
         if (w.shape[:1], w.shape[2:]) != ((self.num_output,), self.kernel) or self.bias != (b is not None):
-            raise ShapeError(
-                f"{self.name}: num_output {self.num_output}, kernel {self.kernel}, bias {self.bias},"
-                f" but w is {w}, b is {b}"
-            )
+            fields = f"num_output {self.num_output}, kernel {self.kernel}, bias {self.bias}"
+            raise ShapeError(f"{self.name}: {fields}, but w is {w}, b is {b}")
         return super().infer(x, w, b)
 
     def blob_types(self, bottoms: Types) -> Types:

@@ -192,7 +192,7 @@ class _Broadcast(CaffeOp):
         return super().blobs(operands) if self.learned else range(0)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        """An axis of x that y does not cover leaves y unchanged."""
+        """Tell how the op treats an axis of an operand; an axis of x that y does not cover leaves y unchanged."""
         x = axis + self.axis * slot
         if self.axis <= x < self.axis + self.num_axes:
             return Along(replace(self, num_axes=self.num_axes - 1), (x, x - self.axis), (x,))

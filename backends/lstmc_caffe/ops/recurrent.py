@@ -37,9 +37,8 @@ class LSTMUnit(CaffeOp):
     def infer(self, c_prev: TensorType, gates: TensorType, cont: TensorType) -> Types:
         fits = c_prev.rank == 3 and c_prev.shape[0] == 1
         if not fits or gates.shape != (*c_prev.shape[:2], 4 * c_prev.shape[2]) or cont.shape != c_prev.shape[:2]:
-            raise ShapeError(
-                f"{self.name}: needs c_prev [1, N, H], gates [1, N, 4H], cont [1, N], found {c_prev}, {gates}, {cont}"
-            )
+            needed = "c_prev [1, N, H], gates [1, N, 4H], cont [1, N]"
+            raise ShapeError(f"{self.name}: needs {needed}, found {c_prev}, {gates}, {cont}")
         return c_prev, c_prev
 
     def work(self, operands: Types, results: Types) -> Work:

@@ -109,9 +109,8 @@ def layer_field(name: str, number: int, message: str, fields: Fields) -> None:
     declared = (name, number, message)
     for other in MESSAGES["LayerParameter"]:
         if other != declared and (other[0] == name or other[1] == number):
-            raise BackendError(
-                f"LayerParameter has field {other[0]} = {other[1]} of {other[2]}, found {name} = {number} of {message}"
-            )
+            found = f"found {name} = {number} of {message}"
+            raise BackendError(f"LayerParameter has field {other[0]} = {other[1]} of {other[2]}, {found}")
     if MESSAGES.get(message, fields) != fields:
         raise BackendError(f"{message} has fields {MESSAGES[message]}, found {fields}")
     if declared not in MESSAGES["LayerParameter"]:
@@ -220,8 +219,7 @@ def field_value(message: Any, name: str) -> Any:
 
 
 def other_settings(layer: Any, modelled: Container[str]) -> Iterator[str]:
-    """Yield a layer's settings, other than defaults and fillers, that ``modelled`` has neither by path nor by
-    message."""
+    """Yield a layer's settings, except defaults and fillers, that ``modelled`` has neither by path nor by message."""
     if not all(layer.propagate_down) and "propagate_down" not in modelled:
         yield "propagate_down: false"
     for field, message in layer.ListFields():

@@ -116,13 +116,11 @@ class _ConstantMaker:
     def _product(self, node: Node, target: Shape, number: float) -> Ref:
         """Return a constant as the bias of a product of zeros with a blob that has as many rows."""
         rows, columns = last_axis(target)
-        op = caffe.InnerProduct(1, columns, True)
-        fed = self._fed()
-        anchor_shape = next(
-            (shape for shape in (*self.anchors, *fed) if shape[:1] == (rows,) and len(shape) == 2), None
-        )
-        if anchor_shape is None or not self._allows(op):
+        op, fed = caffe.InnerProduct(1, columns, True), self._fed()
+        shapes = [shape for shape in (*self.anchors, *fed) if shape[:1] == (rows,) and len(shape) == 2]
+        if not shapes or not self._allows(op):
             raise self._refused(node)
+        anchor_shape = shapes[0]
         if anchor_shape not in self.anchors:
             self._move_up(fed[anchor_shape])
         arrays = {"zeros": np.zeros((columns, anchor_shape[1])), "number": np.full(columns, number)}
@@ -172,9 +170,7 @@ class _ConstantMaker:
             self.anchors.setdefault(self.b.type(self.new[Ref(leaf)]).shape, self.new[Ref(leaf)])
 
     def _is_fed(self, node: Node) -> bool:
-        if isinstance(node.op, caffe.Feed):
-            return True
-        return isinstance(node.op, Input) and isinstance(node.op, caffe.CaffeOp)
+        return isinstance(node.op, caffe.Feed | caffe.InputLayer | caffe.FilledInput)
 
     def _best(self, shape: Shape, shapes: list[Shape]) -> Shape | None:
         """Return the shape from which a constant takes least work; None if Slice and Concat can make it from none."""
@@ -240,8 +236,7 @@ def _of_large_numbers(graph: Graph) -> set[str]:
 
 
 def _effort(have: Shape, want: Shape) -> tuple[bool, bool, int]:
-    """Return a sort key for blobs to make a constant from: large enough first, then equal rows, then nearest in
-    size."""
+    """Return a sort key for blobs to make a constant from: large enough first, then equal rows, then the nearest."""
     smaller = any(size < target for size, target in zip(have, want, strict=True))
     return smaller, have[:1] != want[:1], -prod(have) if smaller else prod(have)
 
@@ -263,25 +258,19 @@ class FoldedConstants(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        varying = _varying(graph)
+        varying, early = _varying(graph), "this reader computes constants while it builds the net"
         for output in graph.outputs:
             if output.ref.node not in varying:
-                raise BackendError(
-                    f"target {self.target.name}: output {output.name} depends on no input",
-                    loc=graph.node(output.ref.node).loc,
-                    notes=("this reader computes constants while it builds the net, and gives no output that is one",),
-                )
+                why = f"target {self.target.name}: output {output.name} depends on no input"
+                note = f"{early}, and gives no output that is one"
+                raise BackendError(why, loc=graph.node(output.ref.node).loc, notes=(note,))
         for node in graph:
             rounds = self.target.float16 and isinstance(node.op, caffe.RoundingPower)
             if rounds and graph.args(node.name)[0].node not in varying:
-                raise BackendError(
-                    f"target {self.target.name} cannot round a value that depends on no input, as the number of a step",
-                    loc=node.loc,
-                    notes=(
-                        "this reader computes constants while it builds the net, not in float16, and then nothing is"
-                        " rounded: feed it as an input of the model, or take const(array) of what NumPy has rounded",
-                    ),
-                )
+                why = "cannot round a value that depends on no input, as the number of a step"
+                mend = "feed it as an input of the model, or take const(array) of what NumPy has rounded"
+                note = f"{early}, not in float16, and then nothing is rounded: {mend}"
+                raise BackendError(f"target {self.target.name} {why}", loc=node.loc, notes=(note,))
         copies: dict[Ref, Ref] = {}
         counts = Counter[str]()
 

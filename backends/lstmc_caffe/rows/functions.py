@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from math import prod
 from typing import Any
 
@@ -26,8 +25,7 @@ def eltwise(form: Form, op: caffe.Eltwise, args: Refs) -> Refs:
 
 def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str = "") -> Ref:
     """Combine values of one size by the Eltwise ``op``: by one layer if the target allows that, otherwise two at a
-    time. Without ``coeff`` on the target, each value is first multiplied by its weight. ``called`` is the node's name
-    by default."""
+    time. Without ``coeff`` on the target, each value is first multiplied by its weight."""
     blobs = _in_one_shape(form, values)
     name, type_ = called or form.node.name, form.b.type(blobs[0])
     if len(blobs) == 1:
@@ -272,11 +270,11 @@ def _exp_by_sigmoid(form: Form, x: Ref, name: str) -> Ref:
     negative = form.layer(total, negated, size, name=f"{name}/twice_negative")
     moved = power_layers(form, caffe.PowerLayer(1.0, -0.5 / ROOT, -LN_2), negative, f"{name}/moved")
     z = form.layer(caffe.SigmoidLayer(), moved, name=f"{name}/ratio")
-    decay = form.layer(product, _polynomial(form, _ratio(), z, f"{name}/decay"), z, name=f"{name}/decay")
+    decay = form.layer(product, _polynomial(form, RATIO, z, f"{name}/decay"), z, name=f"{name}/decay")
     for number in range(1, ROOT.bit_length()):
         decay = form.layer(product, decay, decay, name=f"{name}/decay/{2**number}")
     part = power_layers(form, caffe.PowerLayer(scale=0.5 ** (DOUBLINGS + 1)), positive, f"{name}/part")
-    growth = form.layer(product, _polynomial(form, _growth(), part, f"{name}/growth"), part, name=f"{name}/growth")
+    growth = form.layer(product, _polynomial(form, GROWTH, part, f"{name}/growth"), part, name=f"{name}/growth")
     for number in range(1, DOUBLINGS + 1):
         above = power_layers(form, caffe.PowerLayer(shift=2.0), growth, f"{name}/growth/{2**number}/above")
         growth = form.layer(product, growth, above, name=f"{name}/growth/{2**number}")
@@ -363,7 +361,7 @@ def logarithm(form: Form, op: caffe.LogLayer, args: Refs) -> Refs:
 
 def _twice_atanh(form: Form, z: Ref, called: str, name: str) -> Ref:
     square = form.layer(caffe.Eltwise("PROD"), z, z, name=f"{name}/square")
-    value = _polynomial(form, _log_ratio(), square, name)
+    value = _polynomial(form, LOG_RATIO, square, name)
     return form.layer(caffe.Eltwise("PROD"), value, z, name=called)
 
 
@@ -378,29 +376,16 @@ def _polynomial(form: Form, coefficients: Sequence[float], x: Ref, name: str) ->
     return value
 
 
-@cache
-def _log_ratio() -> tuple[float, ...]:
-    """Return a polynomial of w = z z for 2 atanh(z) / z, for w from 0 to 1/9, the constant first."""
-    return _interpolated(lambda w: 2 * np.arctanh(np.sqrt(w)) / np.sqrt(w), DEGREE, 1 / 9)
-
-
-@cache
-def _ratio() -> tuple[float, ...]:
-    """Return a polynomial for 2 / (1 - z) from 0 to 1/3, the constant first."""
-    return _interpolated(lambda z: 2 / (1 - z), 13, 1 / 3)
-
-
-@cache
-def _growth() -> tuple[float, ...]:
-    """Return a polynomial for expm1(v) / v, until exp(v) ** 256 overflows in float32, the constant first."""
-    return _interpolated(lambda v: np.expm1(v) / v, 7, float(np.log(np.finfo(np.float32).max)) / 2**DOUBLINGS)
-
-
 def _interpolated(function: Callable[[Array], Array], degree: int, end: float) -> tuple[float, ...]:
     """Return the coefficients of a polynomial that approximates a function from 0 to ``end``, the constant first."""
     polynomial = Chebyshev.interpolate(function, degree, domain=[0, end]).convert(kind=Polynomial, domain=[-1, 1])
     return tuple(float(coefficient) for coefficient in polynomial.coef)
 
+
+LOG_RATIO = _interpolated(lambda w: 2 * np.arctanh(np.sqrt(w)) / np.sqrt(w), DEGREE, 1 / 9)  # 2 atanh(z) / z, w = z z
+RATIO = _interpolated(lambda z: 2 / (1 - z), 13, 1 / 3)
+# until exp(v) ** 256 overflows in float32
+GROWTH = _interpolated(lambda v: np.expm1(v) / v, 7, float(np.log(np.finfo(np.float32).max)) / 2**DOUBLINGS)
 
 # The rule of each layer that computes element by element.
 FUNCTIONS: Mapping[type[Op], Callable[[Form, Any, Refs], Refs]] = {

@@ -37,7 +37,7 @@ def last_axis(shape: tuple[int, ...]) -> Matrix:
 
 
 def as_matrix(b: Builder, ref: Ref) -> Ref:
-    """Return the matrix that a value is or views, else a view whose columns are the value's last axis."""
+    """Return a value as a matrix: the one of which it is a view, or else a view whose columns are its last axis."""
     source = unviewed(b, ref)
     return source if b.type(source).rank == 2 else viewed(b, ref, matrix_shape(b, ref))
 

@@ -68,16 +68,11 @@ class RowsTimeAxis(TimeAxis):
         if whole and isinstance(source.op, caffe.HostStack):
             return b.args(source.name)
         if not whole or not isinstance(source.op, caffe.HostInput):
-            raise BackendError(
-                f"target {self.target.name}: a sequence that a scan reads must be an Input, a Param or a scan's own"
-                " output",
-                loc=source.loc,
-                notes=(
-                    f"found {source.name}: {source.types[0]}, computed by {source.op.name}, for {len(names)} steps",
-                    "there is no Slice to cut it into steps; compute it inside the cell",
-                    *self.target.reason_against("Slice"),
-                ),
-            )
+            why = "a sequence that a scan reads must be an Input, a Param or a scan's own output"
+            found = f"found {source.name}: {source.types[0]}, computed by {source.op.name}, for {len(names)} steps"
+            mend = "there is no Slice to cut it into steps; compute it inside the cell"
+            notes = (found, mend, *self.target.reason_against("Slice"))
+            raise BackendError(f"target {self.target.name}: {why}", loc=source.loc, notes=notes)
         return tuple(
             b.add(caffe.Feed(matrix, t), Ref(source.name), names=(name,), loc=source.loc, steps=(step,))[0]
             for t, (name, step) in enumerate(zip(names, steps, strict=True))
@@ -202,15 +197,9 @@ class _Writer:
             self._each_row(node, op, args)
         else:
             (rule,) = [rule for rule in self.target.rule if rule.rows_at_most == 1]
-            raise BackendError(
-                f"target {self.target.name}: {node.name} is {node.types[0]}, expected one row",
-                loc=node.loc,
-                notes=(
-                    f"a {op.layer_type} that reads rows together is not written a row at a time",
-                    rule.reason,
-                    f"documented in: {rule.source}",
-                ),
-            )
+            why = f"a {op.layer_type} that reads rows together is not written a row at a time"
+            found = f"target {self.target.name}: {node.name} is {node.types[0]}, expected one row"
+            raise BackendError(found, loc=node.loc, notes=(why, rule.reason, f"documented in: {rule.source}"))
 
     def _keep(self, node: Node, refs: Refs) -> None:
         self.wholes.update((Ref(node.name, out), ref) for out, ref in enumerate(refs))

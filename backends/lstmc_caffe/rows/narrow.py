@@ -128,7 +128,7 @@ def inner_product(form: Form, op: caffe.InnerProduct, args: Refs) -> Refs:
 
 
 def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
-    """Return x w for a column x and targets without such products: a second column of x is zero and adds nothing."""
+    """Return x w for a column x, for targets without products of one column: x gets a second column, of zeros."""
     name = f"{form.named(x)}/{form.node.name}"
     zeros = power_layers(form, caffe.PowerLayer(scale=0.0), x, f"{name}/zeros")
     wide = form.layer(caffe.ConcatLayer(1), x, zeros, name=f"{name}/wide")
@@ -137,7 +137,7 @@ def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
 
 
 def softmax(form: Form, op: caffe.SoftmaxLayer, args: Refs) -> Refs:
-    """Write a softmax over any axis as a Softmax over axis 1 of a matrix, to whose columns other axes are moved."""
+    """Write a softmax over any axis as a Softmax over axis 1 of a matrix: axes after that axis move to the rows."""
     shape = form.shape(args[0])
     lead, length, rest = prod(shape[: op.axis]), shape[op.axis], prod(shape[op.axis + 1 :])
     if rest == 1:
@@ -163,8 +163,8 @@ MOST_COLUMNS = 32  # that a sum or maximum combines one by one; longer axes are 
 
 
 def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
-    """Return pieces of x along an axis, to be combined by ``op``, which has combined the halves of a long axis. The
-    maximum is not halved if the target is trained: only single pieces give the first of equal numbers the gradient."""
+    """Return pieces of x along an axis, for the caller to combine by ``op``; halves of a long axis are combined here.
+    The maximum is not halved if the target is trained: single pieces give the first of equal numbers the gradient."""
     shape, rest = form.shape(x), prod(form.shape(x)[axis + 1 :])
     length, type_ = shape[axis], TensorType((prod(shape[:axis]), rest))
     odd: list[Ref] = []

@@ -132,7 +132,7 @@ class _Settler:
         return self.copies[ref]
 
     def _operand(self, reader: Node, ref: Ref) -> Ref:
-        """Return the blob that a layer reads, by a Reshape if its shape has changed; raise BackendError without."""
+        """Return the blob that a layer reads, by a Reshape if its shape has changed, or raise BackendError."""
         source, old = self.sources[ref], self.graph.node(ref.node)
         shape = self.graph.type(ref).shape
         source = self._fed(source, shape)
@@ -195,7 +195,7 @@ class _Settler:
         return blob
 
     def _is_own(self, blob: Ref) -> bool:
-        """Return whether a blob is unread and the only top; False for an Input, which readers refuse unread."""
+        """Return whether no layer reads a blob and its layer has no other top. Readers refuse an unread Input."""
         writer = self.b.node(blob.node)
         fed = isinstance(writer.op, caffe.Feed | caffe.InputLayer)
         return blob not in self.read and len(writer.names) == 1 and not fed
@@ -215,11 +215,8 @@ class _Settler:
         self.copies[blob] = self.b.add(op, blob, names=(name,), steps=(step,))[0]
 
     def _refused(self, reader: Node, source: Ref, why: str, *notes: str) -> BackendError:
-        return BackendError(
-            f"target {self.target.name}: {reader.name} cannot read {source.node} in another shape: {why}",
-            loc=reader.loc,
-            notes=(f"found {self.b.type(source)}", *notes),
-        )
+        text = f"target {self.target.name}: {reader.name} cannot read {source.node} in another shape: {why}"
+        return BackendError(text, loc=reader.loc, notes=(f"found {self.b.type(source)}", *notes))
 
 
 @graph_pass()
@@ -314,7 +311,7 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
 
 
 def _edges(graph: Graph) -> Iterator[tuple[Node, int, Ref, Ref]]:
-    """Yield each operand of each node: the node, the slot, the operand, and the value that the operand is or views."""
+    """Yield each operand of each node: the node, the slot, the operand, and the value behind the operand's views."""
     for node in graph:
         for slot, arg in enumerate(graph.args(node.name)[: 1 if _is_row_of_factors(node) else None]):
             yield node, slot, arg, unviewed(graph, arg)

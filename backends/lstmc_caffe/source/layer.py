@@ -53,9 +53,8 @@ def constant_of(values: Mapping[str, Array], blob: str, shape: Shape) -> Array:
     """Return the array of a constant input, which the user may give as one number, or raise SourceError."""
     value = np.asarray(values[blob], np.float32)
     if value.shape not in ((), shape):
-        raise SourceError(
-            f"{blob} cannot be the constant: expected one number or {list(shape)}, found {list(value.shape)}"
-        )
+        expected = f"expected one number or {list(shape)}, found {list(value.shape)}"
+        raise SourceError(f"{blob} cannot be the constant: {expected}")
     return np.broadcast_to(value, shape)
 
 

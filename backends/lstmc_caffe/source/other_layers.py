@@ -44,10 +44,6 @@ class LayerCall:
         weight = self.layers.builder.params.get(x)
         return weight is not None and not weight.sources and bool(np.all(weight.make() == value))
 
-    def axis(self, axis: int) -> int:
-        """Return an axis of the first bottom, counted from the first."""
-        return front_axis(self.message.type, axis, self.types[0])
-
     def weights(self, *shapes: Sequence[int]) -> list[Weight]:
         """Return the layer's blobs in these shapes. Raises :class:`Refused` for blobs of other sizes."""
         expected = [tuple(shape) for shape in shapes]
@@ -116,7 +112,7 @@ def _power(g: LayerCall, op: ops.PowerLayer) -> str:
 
 
 def _lstm_unit(g: LayerCall, op: ops.LSTMUnit) -> list[str]:
-    """Return c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g) and h = sigmoid(o) tanh(c), without factors 1, terms 0."""
+    """Return the tops c and h of an LSTMUnit, without factors that are always 1 and terms that are always 0."""
     if len(g.xs) != 3:
         raise Refused("bottoms", str(len(g.xs)), "three are expected", "check the net in Caffe")
     c_prev, gates, cont = g.xs
@@ -208,7 +204,8 @@ def _reduction(g: LayerCall) -> str:
     elif operation == "SUMSQ":
         x = g.layers.binary("mul", x, x)
     kind = "mean" if operation == "MEAN" else "sum"
-    y = g.layers.reduce(kind, x, range(g.axis(param.axis), g.types[0].rank), keep=False)  # type: ignore[arg-type]
+    first = front_axis(g.message.type, param.axis, g.types[0])
+    y = g.layers.reduce(kind, x, range(first, g.types[0].rank), keep=False)  # type: ignore[arg-type]
     return g.layers.affine(y, shortest(param.coeff), 0.0)
 
 

@@ -17,7 +17,7 @@ from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.recur import Cell, Extra
 from lstmc.importers.ir.values import number
 from lstmc.importers.refusal import Refusal, RefusedError
-from lstmc.manifest import Manifest, Place, parse_manifest
+from lstmc.manifest import Manifest, parse_manifest
 from lstmc.ops import Linear, Reshape, Tanh
 from lstmc.text import Names
 from lstmc_caffe.proto.net import LayerParameter, RawLayer, RawNet, net_from_text
@@ -156,7 +156,7 @@ def replacements(
     manifest = parse_manifest(content["manifest.json"])
     _check_places(manifest, imported)
     compiled = net_from_text(content["prototxt"].decode())
-    names = _names(net, imported)
+    names = _Names(net, imported)
     layers = _Partition(compiled.layer, manifest, imported, names).layers()
     return layers, _stored(layers, compiled.layer, RawNet.FromString(content["caffemodel"]), names)
 
@@ -175,18 +175,14 @@ def _check_places(manifest: Manifest, imported: Imported) -> None:
 class _Names(dict[str, str]):
     """The names of layers, blobs and parameters of the compiled net in the host net."""
 
-    def __init__(self, used: set[str]) -> None:
+    def __init__(self, net: Any, imported: Imported) -> None:
         super().__init__()
-        self.free = Names(used)
+        others = [layer for place, layer in enumerate(net.layer) if place not in imported.bottoms]
+        used = {name for layer in others for name in (layer.name, *layer.top, *(p.name for p in layer.param))}
+        self.free = Names({*used, *net.input, *(top for _, top in imported.outputs.values())})
 
     def __missing__(self, name: str) -> str:
         return self.setdefault(name, self.free.unique(name))
-
-
-def _names(net: Any, imported: Imported) -> _Names:
-    others = [layer for place, layer in enumerate(net.layer) if place not in imported.bottoms]
-    used = {name for layer in others for name in (layer.name, *layer.top, *(p.name for p in layer.param))}
-    return _Names({*used, *net.input, *(top for _, top in imported.outputs.values())})
 
 
 class _Partition:
@@ -200,16 +196,14 @@ class _Partition:
         self.tops: dict[int, list[str]] = {place: [] for place in imported.bottoms}
         self.leaving: dict[int, list[Any]] = {place: [] for place in imported.bottoms}
         for name, (place, top) in imported.outputs.items():
-            self._leave(place, top, manifest.outputs[name])
-
-    def _leave(self, place: int, top: str, where: Place) -> None:
-        """Make a top of the host net from a compiled blob: by a new name if the shapes agree, else by a Reshape."""
-        (blob,) = where.names
-        self.tops[place].append(blob)
-        if where.blob_shape is None and blob not in self.names and blob not in self.fed:
-            self.names[blob] = top
-        else:
-            self.leaving[place].append(_reshape(self.names[blob], top, where.shape))
+            where = manifest.outputs[name]
+            (blob,) = where.names
+            self.tops[place].append(blob)
+            # a top of the host net is a compiled blob under another name if the shapes agree, else a Reshape of it
+            if where.blob_shape is None and blob not in self.names and blob not in self.fed:
+                self.names[blob] = top
+            else:
+                self.leaving[place].append(_reshape(self.names[blob], top, where.shape))
 
     def layers(self) -> dict[int, list[Any]]:
         """Return the layers that replace each recurrent layer: each in the first part that needs it, or in the last."""

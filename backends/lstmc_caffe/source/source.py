@@ -167,10 +167,8 @@ class CaffeSource:
     def read(self, path: Path, options: ImportOptions) -> SourceNet:
         """Return a net's recurrent layers, with the rest as their host; the whole net if it has none."""
         if _is_caffemodel(path):
-            by = Argument("weights", path.name)
-            raise SourceError(
-                f"{path.name}: this file has the weights of a Caffe net: give its prototxt, and this by {by}"
-            )
+            mend = f"give its prototxt, and this by {Argument('weights', path.name)}"
+            raise SourceError(f"{path.name}: this file has the weights of a Caffe net: {mend}")
         try:
             text = read_file(path).decode()
             net = net_from_text(text)
@@ -182,13 +180,11 @@ class CaffeSource:
             given = f"give the caffemodel that was trained with it, {Argument('weights', 'FILE.caffemodel')}"
             raise SourceError(f"{path.name}: a prototxt has no weights: {given}")
         inputs = [*net.input, *(top for layer in net.layer if not layer.bottom for top in layer.top)]
-        for name in options.values:
-            if name not in inputs:
-                raise SourceError(f"{path.name}: it has no input {name}{nearest_or_all(name, inputs)}")
-        blobs = dict.fromkeys([*net.input, *(top for layer in net.layer for top in layer.top)])
-        for name in options.shapes:
-            if name not in blobs:
-                raise SourceError(f"{path.name}: it has no blob {name}{nearest_or_all(name, blobs)}")
+        blobs = list(dict.fromkeys([*net.input, *(top for layer in net.layer for top in layer.top)]))
+        for kind, named, known in (("input", options.values, inputs), ("blob", options.shapes, blobs)):
+            for name in named:
+                if name not in known:
+                    raise SourceError(f"{path.name}: it has no {kind} {name}{nearest_or_all(name, known)}")
         if len(layer_fields(text)) != len(net.layer):
             raise SourceError(f"{path.name}: the layers in its text cannot be separated: write one `layer {{ }}` each")
         fields = [*map(str, misspelt(text, net))]

@@ -287,9 +287,8 @@ def _run_source(
     """Return the inputs that were drawn for a net, and its outputs in Caffe: the blobs that no layer reads."""
     for layer in net.layer:
         if layer.type in FILE_LAYERS and in_use(layer):
-            raise BackendError(
-                f"layer {layer.name} ({layer.type}) reads or writes files: only a net whose inputs are arrays is run"
-            )
+            why = "reads or writes files: only a net whose inputs are arrays is run"
+            raise BackendError(f"layer {label(layer)} {why}")
     high = _integer_ranges(net)
     with runner.load(source.text, weights=source.caffemodel) as loaded:
         inputs = dict[str, Array]()
@@ -301,8 +300,7 @@ def _run_source(
 
 
 def _integer_ranges(net: Any) -> dict[str, int]:
-    """Return, for blobs of integers (indices of an Embed, markers of sequences), how many values, from 0 on, they
-    take."""
+    """Return how many values, from 0 on, each blob of integers takes: indices of an Embed, markers of sequences."""
     high: dict[str, int] = {}
     for layer in reversed(net.layer):
         if layer.type in TYPES:

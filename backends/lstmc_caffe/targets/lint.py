@@ -142,12 +142,10 @@ def _recurrent(layer: Any, bottoms: list[Shape]) -> list[Shape]:
     return [(steps, size, units), *[(1, size, units)] * (len(layer.top) - 1)]
 
 
+LIKE_BOTTOM = ("BatchNorm", "Clip", "LRN", "MVN", "PReLU", "Swish", "Threshold")
 LOSSES = ("EuclideanLoss", "SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "Accuracy")
 REST: dict[str, Infer] = {
-    **dict.fromkeys(
-        ("BatchNorm", "Clip", "LRN", "MVN", "PReLU", "Swish", "Threshold"),
-        lambda layer, bottoms: [bottoms[0]] * len(layer.top),
-    ),
+    **dict.fromkeys(LIKE_BOTTOM, lambda layer, bottoms: [bottoms[0]] * len(layer.top)),
     "Flatten": lambda layer, bottoms: [flattened(layer, bottoms[0])],
     "Silence": lambda layer, bottoms: [],
     # of several tops
@@ -173,8 +171,6 @@ def listed_layers(net: bytes) -> tuple[Layer, ...]:
 
 def warnings(layers: Iterable[Any], target: Target) -> tuple[Warned, ...]:
     """Return the target's warnings that apply to a net, each with the last layers of the paths that match it."""
-    if not target.warning:
-        return ()
     net = list(layers)
     matches = ((pitfall, _ends(net, pitfall)) for pitfall in target.warning)
     return tuple(Warned(p.name, ends, p.text, p.version, p.source) for p, ends in matches if ends)

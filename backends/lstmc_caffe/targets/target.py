@@ -331,9 +331,8 @@ def _check(rule: Restriction, number: int, given: Mapping[str, Any]) -> str:
     checks = [check for check in CHECKS if check in given]
     if len(checks) != 1 or (checks[0] in FIELD_CHECKS) != bool(rule.field):
         listed = ", ".join([*checks, *(["field"] if rule.field else [])]) or "none"
-        raise NotExpected(
-            f"rule[{number}]: expected one check of {', '.join(CHECKS)}, the first five with a field, found {listed}"
-        )
+        expected = f"one check of {', '.join(CHECKS)}, the first five with a field"
+        raise NotExpected(f"rule[{number}]: expected {expected}, found {listed}")
     if rule.field and not _is_field(rule.field):
         expected = "a field of LayerParameter, such as inner_product_param.axis"
         raise NotExpected.at(("rule", number, "field"), expected, rule.field)

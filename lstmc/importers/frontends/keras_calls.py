@@ -109,8 +109,8 @@ UNSETTLED = "?"  # the mask of a merge of values that are not masked alike
 @dataclass(frozen=True)
 class Call:
     """One call of a layer, with its weights in Keras's order. ``lead`` axes precede the layer's axes: the batch, and
-    the time of each enclosing ``TimeDistributed``. ``each`` has the mask of each operand; ``carried`` is the mask [N,
-    T, 1] of the first, or of all operands of a merge, or UNSETTLED if they differ. ``seen`` is the mask [N, T, S] of an
+    the time of each enclosing ``TimeDistributed``. ``each`` has the masks [N, T, 1] of the operands; ``carried`` is the
+    first one's, or that of all operands of a merge, or UNSETTLED if they differ. ``seen`` is the mask [N, T, S] of an
     attention's scores; if ``causal``, a step sees no later step."""
 
     name: str

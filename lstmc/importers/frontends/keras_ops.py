@@ -74,7 +74,7 @@ OperationHandler = Callable[[Layers, Operation], str | list[str]]
 
 
 def is_operation(layer: Config) -> bool:
-    """Return whether a layer is a function of ``keras.ops``: by its module, or, without one, as not ``trainable``."""
+    """Return whether a layer is a function of ``keras.ops``: by its module; in ``.h5``, if ``trainable`` is not set."""
     if layer.get("module"):
         return str(layer["module"]).startswith(("keras.src.ops.", "keras.ops."))
     nodes, config = layer.get("inbound_nodes") or [None], layer.get("config", {})
@@ -87,7 +87,7 @@ def operation(layer: Config, node: Any, values: Mapping[Key, str | None], lead: 
     return Operation(Settings(layer.get("config", {})), [_argument(one, values) for one in call.get("args", [])], lead)
 
 
-def _argument(value: Any, values: Mapping[tuple[str, int, int], str | None], depth: int = 0) -> Any:
+def _argument(value: Any, values: Mapping[Key, str | None], depth: int = 0) -> Any:
     """Return an argument of a call, with the names of values in place of tensors."""
     if isinstance(value, list) and depth < DEEPEST:
         return [_argument(one, values, depth + 1) for one in value]

@@ -32,8 +32,8 @@ _AT_FIRST = (
 
 
 def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
-    """Return the outputs [N, T, H], or the last [N, H]; then the last states with ``return_state``. Where the mask [N,
-    T, 1] is 0, states stay and the output is repeated. Inside ``TimeDistributed``, N stands for several axes."""
+    """Return the outputs [N, T, H], or the last [N, H]; then the last states with ``return_state``. Where the mask is
+    0, states stay and the output is repeated. Inside ``TimeDistributed``, N stands for several axes."""
     config, mask, lead = call.config, call.mask, call.lead
     if config.get("stateful"):
         mend = "save it with stateful=False, whose weights are the same; in the written model call scan with carry=True"
@@ -75,7 +75,7 @@ def of_cells(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
     back, left, hint, operands = bool(config.get("go_backwards")), list(call.weights), layers.hint, list(call.xs)
     for number, cell in enumerate(cells):
         own, inner = cell.get("config", {}), number < len(cells) - 1
-        count = _count(cell)
+        count = _array_count(cell)
         own_weights, left = left[:count], left[count:]
         settings: dict[str, Any] = own | {key: config.get(key) for key in ("return_state", "stateful")}
         settings["return_sequences"] = inner or config.get("return_sequences")
@@ -88,18 +88,18 @@ def of_cells(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
     return operands
 
 
-def _count(layer: Config) -> int:
+def _array_count(layer: Config) -> int:
     config = layer.get("config", {})
     cell = config.get("cell") or {}
     cells = cell.get("config", {}).get("cells", [cell]) if cell else []
-    return sum(map(_count, cells)) if cell else 3 if config.get("use_bias", True) else 2
+    return sum(map(_array_count, cells)) if cell else 3 if config.get("use_bias", True) else 2
 
 
 def _arrays(
     kind: Kind, weights: Sequence[Weight], cudnn: bool
 ) -> tuple[Weight, Weight, tuple[Weight | None, Weight | None]]:
-    """Return the kernel [D, gates x H], the recurrent kernel [H, gates x H] and two biases (None for no bias) in Keras
-    2's layout. ``weights`` may be in that of Keras 1 or of CuDNN."""
+    """Return kernel [D, gates x H], recurrent kernel [H, gates x H] and two biases (None for no bias) in the layout of
+    Keras 2. ``weights`` may be in that of Keras 1 or of CuDNN."""
     parts = len(GATES[kind])
     if parts > 1 and len(weights) == 3 * parts:  # Keras 1: W, U and b of each gate
         order = [_KERAS_1[kind].index(gate) for gate in _KERAS_2[kind]]
@@ -165,7 +165,7 @@ def bidirectional(layers: Layers, call: Call) -> list[str]:
     first = 1 + len(xs) // 2  # the first states of the forward layer precede those of the backward layer
     if forward_config.get("go_backwards"):
         raise Refused("go_backwards", "True", "the first of the two would run backwards", "leave it to Bidirectional")
-    counts, hint = (_count(inner), _count(backward or inner)), layers.hint
+    counts, hint = (_array_count(inner), _array_count(backward or inner)), layers.hint
     half = len(call.weights) * counts[0] // sum(counts)  # Keras 1 stores three or four times as many arrays
     one = replace(call, name=name, config=Settings(forward_config), weights=call.weights[:half], xs=xs[:first])
     ahead, *last = _BOTH_WAYS[name](layers, one)

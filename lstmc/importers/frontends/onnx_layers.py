@@ -282,8 +282,8 @@ def _integers(
 
 
 def _lstm(t: Onnx, *, node: Node) -> list[Operand | None]:
-    """Return an LSTM with the float weights of DynamicQuantizeLSTM: W [directions, inputs, 4 H] and R [directions, H, 4
-    H] are stored in integers, with scales and zero points."""
+    """Return DynamicQuantizeLSTM as an LSTM with float weights. W [directions, inputs, 4 H] and R [directions, H, 4 H]
+    are stored in integers, with scales and zero points."""
     _note_rounding(t)
     scales = [weight_or_none(node.operand(place), f"operand {place}") for place in range(8, 12)]
     weights = []

@@ -345,8 +345,8 @@ class ShapeOps:
     def conv(
         self, x: Operand, w: Weight, b: Weight | None, stride: Sizes, pads: Sequence[Pair], dilation: Sizes, group: int
     ) -> str:
-        """Add a convolution of x [..., C, H, W] or [..., C, W], of kernels [O, C / group, ...]. ``pads`` are (before,
-        after) of each axis. With one pixel in kernel and image, it is a linear layer."""
+        """Add a convolution of x [..., C, H, W] or [..., C, W] by w [O, C / group, ...]. ``pads`` are (before, after)
+        of each axis. If kernel and image have one pixel, it is a linear layer."""
         shape, rank = self.shape(x), len(stride)
         if {*shape[-rank:], *w.shape[2:]} == {1} and group == 1 and not any(map(any, pads)):
             y = self.linear(self.reshape(x, shape[:-rank]), w.reshaped(*w.shape[:2]), b)

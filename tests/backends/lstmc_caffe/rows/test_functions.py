@@ -367,13 +367,13 @@ def off_series(polynomial: Coefficients, term: Callable[[int], Fraction], high: 
 
 def test_polynomials_are_as_exact_as_they_are_said_to_be() -> None:
     """Relative errors over the reals: of 2 / (1 - z), 2 atanh(z) / z, expm1(v) / v and sin(r) / r, and of exp."""
-    ratio = [Fraction(each) for each in functions._ratio()]
+    ratio = [Fraction(each) for each in functions.RATIO]
     product = [a - b for a, b in zip([*ratio, 0], [0, *ratio], strict=True)]  # p(z) (1 - z), which should be 2
     of_ratio = bound([product[0] - 2, *product[1:]], 1 / 3) / 2
     assert of_ratio < 2.5e-14
-    assert off_series(functions._log_ratio(), lambda k: Fraction(2, 2 * k + 1), 1 / 9) / 2 < 3.3e-15  # it is from 2 on
+    assert off_series(functions.LOG_RATIO, lambda k: Fraction(2, 2 * k + 1), 1 / 9) / 2 < 3.3e-15  # it is from 2 on
     most = float(np.log(np.finfo(np.float32).max)) / 2**functions.DOUBLINGS
-    of_growth = off_series(functions._growth(), lambda k: Fraction(1, factorial(k + 1)), most)  # of what is from 1 on
+    of_growth = off_series(functions.GROWTH, lambda k: Fraction(1, factorial(k + 1)), most)  # of what is from 1 on
     assert of_growth < 2.42e-14
     turn = (pi / 2) ** 2 * (1 + 2**-52)
     assert off_series(SINE, lambda k: Fraction((-1) ** k, factorial(2 * k + 1)), turn) * Fraction(pi / 2) < 4e-16
