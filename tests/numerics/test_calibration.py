@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ def files(quantiser: str, count: int) -> tuple[dict[str, bytes], np.ndarray, np.
     chosen = calibration_for(quantiser)
     net = lstmc.compile("gru", T=T, N=N, D=D, H=H, target=chosen.target, form=chosen.form, step=bool(chosen.form))
     x = np.random.default_rng(0).standard_normal((T, N, D)).astype(np.float32)
-    streamed = StreamedModel.from_data(net.source, net.backend, net._target_options(), net.weights, {"x": x})
+    streamed = StreamedModel.from_data(
+        net.source, net.backend, replace(net.options, target=net.target), net.weights, {"x": x}
+    )
     whole = lstmc.compile("gru", T=T, N=N, D=D, H=H, weights=net.weights)
     y = whole.run(x=x, on="interpreter")["y"]
     return streamed.calibration(chosen, count), x, np.concatenate([np.zeros((1, N, H)), y[:-1]])

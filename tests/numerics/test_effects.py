@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -233,7 +234,11 @@ def test_the_error_is_that_of_onnx_runtime(tmp_path: Path, bits: int, slow: floa
     compiled = net(slow=slow, target="onnx", form="unrolled", step=True)
     data, test = correlated(T, 1), correlated(T, 2)
     streamed = StreamedModel.from_data(
-        compiled.source, compiled.backend, compiled._target_options(), compiled.weights, {"x": data}
+        compiled.source,
+        compiled.backend,
+        replace(compiled.options, target=compiled.target),
+        compiled.weights,
+        {"x": data},
     )
     write_files(tmp_path, streamed.calibration(calibration_for("onnxruntime"), T))
     subprocess.run([sys.executable, tmp_path / "quantize.py", "--bits", str(bits)], check=True, capture_output=True)

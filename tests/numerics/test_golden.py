@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def streamed(cell: str) -> StreamedModel:
     weights = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
     net = lstmc.compile(cell, T=1, N=1, D=D, H=H, weights=weights, target=CELLS[cell])
     x = rng.standard_normal((STEPS, N, D)).astype(np.float32)
-    options = net._target_options()
+    options = replace(net.options, target=net.target)
     return StreamedModel.from_data(net.source, net.backend, options, weights, {"x": x})
 
 
