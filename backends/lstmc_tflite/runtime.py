@@ -219,7 +219,7 @@ def wide_floats(content: bytes, kernels: str) -> bool:
     """Return whether a net rounds functions of float32 to 16 bits, so that their last bit may change an integer. Roots
     and quotients are the nearest float32 in all kernels except XNNPACK's."""
     operators = read_net(content).operators
-    floats = [o for o in operators if o.inputs[0].dtype == "float32"]
+    floats = [o for o in operators if o.inputs and o.inputs[0].dtype == "float32"]
     seen = any(o.code == "QUANTIZE" and o.outputs[0].dtype == "int16" for o in floats)
     return seen and (kernels == "xnnpack" or any(o.code in ROUNDED for o in floats))
 
