@@ -174,7 +174,7 @@ class Writer:
         self.code.add(f"{each} {total} += {lanes}[{ALONG}];")
 
     def _nest(self, loop: Loop) -> tuple[Sequence[Axis], list[str], list[str]]:
-        """Return a loop's nested loops, and the texts of its elements inside them and outside of its sum's loops."""
+        """Return a loop's nested loops, and its elements as C: in the innermost loop, and before a loop of a sum."""
         axes: Sequence[Axis] = Nest((loop,)).axes()
         name, first, (length, inner) = "", "", loop.axis
         if not axes and loop.count > 1:  # indices need divisions

@@ -113,7 +113,7 @@ def _rows_of_steps(target: Target) -> Passes:
 
 
 def _matrices(target: Target) -> Passes:
-    """Return the last passes for matrices: from core ops to layers that the target's readers accept."""
+    """Return the last passes of a target whose blobs are matrices: they write layers that the readers accept."""
     rows, dead = target.before_one_row, (passes.Dead(),) if target.one_row or target.time == "steps" else ()
     return (
         *(*legalization(target.trained), Narrow(rows), passes.Cse(), passes.Expand(RowsTimeAxis(rows)), passes.Dead()),

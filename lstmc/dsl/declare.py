@@ -194,9 +194,12 @@ def Param(
     name: str | None = None,
 ) -> Value:  # fmt: skip
     """A trained array, shared by all steps. The multipliers scale the optimizer's learning rate and weight decay.
-    ``fill`` is the initial value: an initializer, a scalar or an array. ``trained=False`` sets both multipliers to 0;
-    if ``fill`` is an array, a weights file may then omit the parameter. ``name`` is its name in the model, by default
-    ``CELL/ARGUMENT``. Cells share a parameter of one ``name``: shape, fill and multipliers must be equal."""
+
+    ``fill`` is the initial value: an initializer, a scalar or an array. ``trained=False`` freezes the parameter: both
+    multipliers are 0, and if ``fill`` is an array, a weights file may omit the parameter. ``name`` is the parameter's
+    name in the model; the default is the cell's name and the argument's: ``lstm/W``. Two cells that declare the same
+    ``name`` share the parameter: shape, fill and multipliers must be equal.
+    """
     if name is not None:
         check_name(name, "the name of a parameter", argument_location(here(), None, "name"))
     filler = as_filler(fill, "parameter fill")

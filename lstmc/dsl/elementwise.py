@@ -138,8 +138,10 @@ def square(x: Value) -> Value:
 @function
 def step(x: Value) -> Value:
     """1 where x > 0, else 0, without a gradient: tanh(2**96 * relu(x)), which is 1 from x = 2**-91 on.
-    Caffe's layer Threshold aborts in a net that is trained. A larger factor would overflow in the backward pass of a
-    net that is not trained, which omits ``stop_gradient``."""
+
+    Caffe's layer Threshold is not used, because Caffe aborts if a net with this layer is trained. A net that is not
+    trained omits ``stop_gradient``; with a factor above 2**96 the backward pass would overflow there.
+    """
     return tanh(2.0**96 * relu(stop_gradient(x)))
 
 
@@ -186,8 +188,11 @@ T = TypeVar("T")
 @function
 def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = None) -> Value:
     """``x @ W.T + b``. W is [out, in] as Caffe stores it, b is [out].
+
     The last axes of x that together have ``in`` elements are flattened: x [T, N, D] with W [H, D] gives [T, N, H]; x
-    [N, 128, 10, 10] with W [H, 12800] gives [N, H]. If axes of size 1 leave a choice, ``axis`` is the first."""
+    [N, 128, 10, 10] with W [H, 12800] gives [N, H]. If axes of size 1 leave a choice, give ``axis``, the first
+    flattened axis.
+    """
     operands = (x, W) if b is None else (x, W, b)
     width = W.shape[-1] if W.shape else 1  # a W without axes: the op refuses it
     if axis is None:

@@ -37,8 +37,11 @@ def outer(x: Value, y: Value) -> Value:
 @function
 def einsum(specification: str, *values: Value) -> Value:
     """Products of elements of values, summed over axes that the result lacks: ``einsum("nab,nb->na", C, q)``.
-    Every axis has a letter: those of each value, with commas between values, ``->``, and those of the result. Of three
-    or more values the first two are multiplied first. The axes of a single value are transposed and summed."""
+
+    Every axis has a letter: the letters of each value, with commas between values, ``->``, and the letters of the
+    result. With three or more values the first two are multiplied first. With a single value its axes are transposed
+    and summed.
+    """
     match = _SPECIFICATION.fullmatch(specification.replace(" ", "")) if isinstance(specification, str) else None
     if match is None:
         valid = 'the letters of the axes of each value and of the result, as in "nab,nb->na"'
@@ -171,7 +174,10 @@ def conv(
     stride: Pairs = 1, pad: Pairs = 0, dilation: Pairs = 1, group: int = 1,
 ) -> Value:  # fmt: skip
     """The convolution of images x [..., C, H, W] with W [out, C / group, kh, kw], plus b [out]: [..., out, H', W'].
-    H' is (H + 2 pad - dilation (kh - 1) - 1) // stride + 1, W' likewise; the options are numbers or (height, width)."""
+
+    H' is (H + 2 pad - dilation (kh - 1) - 1) // stride + 1, and so is W'. ``stride``, ``pad`` and ``dilation`` are one
+    number, or (height, width).
+    """
     operands = (x, W) if b is None else (x, W, b)
     every, around = pair_of("conv", "stride", stride, 1), pair_of("conv", "pad", pad, 0)
     apart, groups = pair_of("conv", "dilation", dilation, 1), whole_number_of("conv", "group", group, 1)
@@ -181,8 +187,11 @@ def conv(
 @function
 def max_pool(x: Value, size: Pairs, *, stride: Pairs | None = None, pad: Pairs = 0) -> Value:
     """The largest element of each window of images x [..., C, H, W]. The number of windows is that of Caffe's Pooling.
-    Windows of ``size`` begin every ``stride`` elements (by default ``size``); each is a number, or (height, width). An
-    axis of H elements has ceil((H + 2 pad - size) / stride) + 1 windows, less a last one that starts in the padding."""
+
+    A window has ``size`` elements along an axis, and begins ``stride`` elements after the previous window (by default
+    ``size``); both are one number, or (height, width). An axis of H elements has ceil((H + 2 pad - size) / stride) + 1
+    windows; a last window that would start in the padding is left out.
+    """
     return apply(MaxPool(*_windows("max_pool", size, stride, pad)), x)
 
 

@@ -95,7 +95,8 @@ def min(x: Value, *others: Value | float) -> Value: ...
 def min(x: Any, *others: Any, **options: Any) -> Any: ...
 @function
 def min(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
-    """The smallest element of x along ``axis``, as for ``sum``. Of several it is ``minimum``, or Python's ``min``."""
+    """The smallest element of x along ``axis``, as for ``sum``. ``min`` of several Values is ``minimum``; without a
+    Value it is Python's ``min``."""
     if not any(isinstance(thing, Value) for thing in (x, *others)):
         _refuse_axis("min", axis, keepdims)
         return builtins.min(x, *others, **options)

@@ -110,7 +110,10 @@ def keep(new: Value, old: Value, mask: Value, name: str) -> Value:
 @checked
 def last_valid(y: Value, lengths: Value) -> Value:
     """The value of each sequence's last step: y [T, N, ...], lengths [N], result [N, ...]; zero for a length of 0.
-    It is for outputs: the last states of a scan with ``lengths`` are already those of each sequence's last step."""
+
+    A scan that gives zeros past each sequence's end (``scan(..., lengths=lengths)``) already keeps the last *states*:
+    this function is for its outputs.
+    """
     loc = here()
     for position, (name, value) in enumerate((("y", y), ("lengths", lengths))):
         check_is_value(value, f"{name} of last_valid", argument_location(loc, position, name))
@@ -423,17 +426,19 @@ def scan(
     name: str | None = None,
 ) -> tuple[Out, dict[str, Value]]:
     """Run a cell over a sequence [T, N, ...]; returns its outputs over time, and the last states by name.
+
     ``xs`` is one sequence, several in the order of the cell's inputs, or a dict by input name; a cell without a
-    sequence runs for ``length`` steps. ``init`` gives states their first value, through which gradients flow; one
-    without the axis N is the same for the whole batch. Other states start at zero or at their fill. ``static`` gives an
+    sequence runs for ``length`` steps. ``init`` gives states their first value (gradients flow through it; other states
+    start at zero or at their fill); a value without the axis N is the same for the whole batch. ``static`` gives an
     input the same value at every step. ``reverse`` runs from the last step to the first, outputs keeping their places
     in time. ``name`` names the layers; parameters keep the bound cell's name.
 
     ``cont`` [T, N] has Caffe's sequence markers (``lstm_layer.cpp``): each state is multiplied by cont[t] before step t
-    uses it, so a 0 starts a new sequence at step t; with ``reverse`` it belongs at a sequence's last step. ``lengths``
-    [N] has each sequence's number of steps: after its last step the outputs are zero and the states stay as they are.
-    With ``carry`` states start with the last states of the previous batch, as in Caffe's own recurrent layers; in the
-    first batch at zero.
+    uses it, so a 0 starts a new sequence at step t. With ``reverse`` step t + 1 runs before step t, so the 0 belongs at
+    a sequence's last step. ``lengths`` [N] has each sequence's number of steps: after its last step the outputs are
+    zero and the states stay as they are, so the last states are those of its last step. With ``carry`` states start
+    with the last states of the previous batch, as in Caffe's own recurrent layers; in the first batch they start at
+    zero.
     """
     call = _ScanCall(bound, here())
     constant = call.static(static)

@@ -47,8 +47,10 @@ def _check_bounds(function: str, low: Any, high: Any, is_bound: Callable[[Any], 
 @function
 def const(array: Any) -> Value:
     """An array of numbers as a Value, in a cell or model: ``const(numpy.eye(3))``.
-    It becomes a parameter that is not trained, one for all arrays with the same numbers; it can be the matrix of a
-    ``linear``. The weights of the net have its numbers in float32; the interpreter uses all digits."""
+
+    The array becomes a parameter that is not trained; arrays with the same numbers become one parameter. It can be the
+    matrix of a ``linear``. The weights of the net have its numbers in float32; the interpreter uses all digits.
+    """
     loc = here()
     fill = fixed_values("const", array, loc, 0, "array")
     if not fill.shape:
@@ -71,8 +73,10 @@ def floor(x: Value) -> Value:
 @function
 def mod(a: Value | float, b: Value | float) -> Value:
     """The remainder of ``a`` divided by ``b``, as Python's ``a % b``: from 0 up to b.
-    A Value b must be positive; a number b gives the result its sign. For integers the result is exact. The gradient
-    with respect to a is 1, and with respect to b it is ``-(a // b)``."""
+
+    If ``b`` is a Value, it must be positive; if it is a number, the result has its sign. For integers the result is
+    exact. The gradient with respect to a is 1, and with respect to b it is ``-(a // b)``.
+    """
     _, left, borrowed = _divided("mod", a, b)
     result: Value = left + borrowed * b
     return result

@@ -101,6 +101,7 @@ class Scan(Op):
         return TensorType((self.length, *(step.shape[1:] if self.kept else step.shape)), step.dtype)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        """Return the rule of time, axis 0 of sequences and of step outputs; the steps depend on each other."""
         if axis or self.role(slot) != "x":
             return None
         operands = tuple(0 if self.role(other) == "x" else None for other in range(len(types)))
@@ -142,9 +143,9 @@ Places = Sequence[int | None]  # the place of an axis in each value, None for a 
 
 
 def op_of_one(op: Op, operands: Sequence[TensorType], places: Places) -> Along | None:
-    """Return the rule of ``op`` for the axis that operands have at ``places``, if it treats elements along it
-    separately. An operand with place None has the same value for all elements: it lacks the axis, or has size 1
-    there."""
+    """Return ``op.along`` of the axis that operands have at ``places``, if ``op`` computes each element along the axis
+    separately, else None. An operand with place None has the same value for all elements: it lacks the axis, or has
+    size 1 there."""
     slot = next((slot for slot, place in enumerate(places) if place is not None), None)
     along = None if slot is None else op.along(slot, places[slot], *operands)  # type: ignore[arg-type]
     if along is None or along.op is None or None in along.results:

@@ -40,6 +40,7 @@ class _Operands:
     def __init__(
         self, axes: Sequence[Axis], rows: Axis | None, loops: Sequence[Loop], names: Mapping[Place, str]
     ) -> None:
+        # in a tile, i counts rows and j counts vectors of LANES floats
         counters = {rows: "({} + i)", axes[-1]: "({} + j * LANES)"}
         self._axes = [replace(axis, counter=counters.get(axis, "{}").format(axis.counter)) for axis in axes]
         self._rows, self._inner, self._names = rows, axes[-1], names

@@ -64,6 +64,7 @@ class Layout:
         return np.pad(part, width, mode="edge") if missing else part
 
     def first_examples(self, name: str, array: Array, count: int) -> Array:
+        """Return the first ``count`` examples of an output of one batch; of stacked batches the whole output."""
         axis = self.outputs[name]
         if self.stacked:
             return array[None]

@@ -90,7 +90,7 @@ def tune(
 
 
 def _compiled(graph: Graph, backend: Backend, target: str, step: bool, form: str) -> Compiled:
-    """Compile a graph in one form: with recurrences for all steps at once, by the target's rule, or the backend's."""
+    """Compile a graph in a form: of IN_TIME, with all steps at once; RULE, as the target chooses; or of the backend."""
     if form in IN_TIME:
         edit = partial(with_time, time=IN_TIME[form], trained=target in backend.training_targets)
         return compile_graph(graph, backend, target, step=step, passes=edit)

@@ -304,7 +304,8 @@ class IntegerRounding(DeviceRounding):
         return {name: grid.rounded(values[name].astype(np.float64)) for name, grid in grids.items()}
 
     def _in_integers(self, node: Node) -> bool:
-        """Return whether a node is neither constant nor ``exact``. Raises :class:`BackendError` without a range."""
+        """Return whether a node is computed in integers: it is neither constant nor ``exact``. Raises
+        :class:`BackendError` for a value without a range."""
         if node.name in self._kernels:
             return True
         if node.name in self._fixed or node.name in self._exact_weights:

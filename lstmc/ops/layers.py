@@ -83,8 +83,10 @@ def flatten_axis(x: TensorType, width: int) -> int | None:
 @dataclass(frozen=True)
 class Dropout(Op):
     """y = x. In training an element is zero with probability ``ratio``, and x / (1 - ratio) otherwise.
-    Srivastava et al. 2014, scaled in training (``dropout_layer.cpp``); the op means phase TEST. ``draw`` is its number
-    in the model: two dropouts draw independently, even on the same value."""
+
+    Srivastava et al. 2014, scaled in training (``dropout_layer.cpp``). The op's meaning is that of phase TEST. ``draw``
+    is the number of the dropout in its model: two dropouts draw independently, even on the same value.
+    """
 
     name = "dropout"
     operands = ("x",)
@@ -344,9 +346,11 @@ class Pool(Op):
 @dataclass(frozen=True)
 class MaxPool(Pool):
     """y is the largest element of each window, inside the image; the gradient goes to the first of equal elements.
-    Windows of ``size`` move by ``stride`` over the last two axes of x [..., C, H, W], with ``pad`` around the image.
-    There are ceil((H + 2 pad - size) / stride) + 1 along an axis, minus one that would start behind the image, as in
-    Caffe (``pooling_layer.cpp``, MAX)."""
+
+    Windows of ``size``, every ``stride``, with ``pad`` around the image, move over the last two axes of x [..., C, H,
+    W]: ceil((H + 2 pad - size) / stride) + 1 windows along an axis, minus a last window that would start behind the
+    image (``pooling_layer.cpp``, MAX).
+    """
 
     name = "max_pool"
 

@@ -227,7 +227,7 @@ class Algebra:
         return atom
 
     def factors(self, one: Number, two: Number) -> tuple[Number, Number]:
-        """Return two factors whose product is short: of a long product the longer factor, or both, become atoms."""
+        """Return both factors. If their product has too many terms, a symbol (atom) replaces the longer, or each."""
         if len(one) * len(two) > self.largest and min(len(one), len(two)) > 1:
             one, two = sorted((one, two), key=len, reverse=True)
             one = self.whole(one)

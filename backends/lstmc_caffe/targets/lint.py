@@ -296,6 +296,7 @@ class Before:
                         yield _violation(rule, one, f"{name} is read by {other.name} too", "to be its only reader")
             if (layer.type, layer.power_param.scale) != ("Power", 0):  # a constant, which readers fold
                 readers.append(layer)
+        # equal Reshapes of a blob count as the first of them
         for bottom, top in zip(layer.bottom, layer.top, strict=False) if layer.type == "Reshape" else ():
             shape = f"{self.first.get(bottom, bottom)} as {layer.reshape_param}"
             self.first[top] = self.first.setdefault(shape, top)

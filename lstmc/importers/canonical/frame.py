@@ -157,9 +157,9 @@ class _OneFrame:
         if ((self.zeros.get(value) or self.behind.get(value)) and not padded) or self.rest.get(value):
             self._refuse("it reads a sequence that is padded along time", value)
         if self.behind.get(value, 0) < 0:
-            self._refuse("it reads a sequence without its last frames, which has no zeros in front as many", value)
+            self._refuse("it reads a sequence that lost its last frames without as many zeros in front", value)
         if self.cut.get(value):
-            self._refuse("it reads a sequence without its first frames, which is not padded behind as much", value)
+            self._refuse("it reads a sequence that lost its first frames without as many zeros behind", value)
         return self.name.get(value, value)
 
     def _all(self, step: Step) -> list[str]:

@@ -32,8 +32,8 @@ class Operation:
     lead: int = 1
 
     def place(self, axis: int | None, key: str = "axis") -> int:
-        """Return an axis of the operation as an axis of the value, which has more of them inside ``TimeDistributed``.
-        There the batch has no axis: :class:`Refused` is raised."""
+        """Return the axis of the value for an axis of the operation: inside ``TimeDistributed`` the value has more axes
+        in front. There an axis 0 (the batch) or None raises :class:`Refused`."""
         if self.lead > 1 and not axis:
             mend = "give the axes of a step, or take it out of TimeDistributed"
             raise Refused(key, str(axis), "inside of TimeDistributed each step is a batch of its own", mend)
