@@ -90,7 +90,7 @@ def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str | Non
         for name in grouped:
             try:
                 cell = lstmc.api.library_cell(name, sizes, backend)
-            except (PluginError, DslError) as error:  # of the language: these sizes do not suit the cell
+            except (PluginError, DslError) as error:  # DslError: these sizes do not suit the cell
                 out.print(error.message if isinstance(error, PluginError) else f"{name}: {error.message}", style="red")
                 refused[name] = error.message
                 continue

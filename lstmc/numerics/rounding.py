@@ -90,9 +90,9 @@ class DeviceRounding:
         self._written -= {ref.node for ref in self._structure.refs if self._in_silu(ref)}
         self._chained = {node.name for node in graph if self._is_chained(node)}
         self._written -= self._chained
-        self._begun: dict[Ref, tuple[Ref, Array, Array, Array]] = {}  # result of a chained layer -> as from _affine
+        self._begun: dict[Ref, tuple[Ref, Array, Array, Array]] = {}  # chained layers' results, as _affine returns them
         self._formats = {ref: self._format(ref) for ref in self._structure.refs}
-        self._in_fp16: Collection[str] = ()  # follows from the grids
+        self._in_fp16: Collection[str] = ()  # known when all values have their grids
         grids = ((ref, self._grid(ref, ranges)) for ref in self._structure.refs)
         self._grids = {ref: grid for ref, grid in grids if grid is not None}
         self._sums = {node.name: grid for node in graph if (grid := self._sum_grid(node, ranges)) is not None}
@@ -261,7 +261,8 @@ class DeviceRounding:
         return numbers
 
     def _is_bias(self, node: Node) -> bool:
-        """Return whether a layer's constant, added to a product that nothing else reads, is the product's bias."""
+        """Return whether a node adds a bias: a constant, to a product that nothing else reads, on a device with such
+        biases."""
         if not self.device.values.biased or layer_type(node.op) != "add":
             return False
         product, other = self._graph.args(node.name)
@@ -311,7 +312,7 @@ class DeviceRounding:
         return array if stays else to_format(array, format)
 
     def _constant(self, array: Array) -> Array:
-        """Return a constant operand of a layer on values as the device stores it."""
+        """Return an array as the device stores the constant operand of a layer that works on values."""
         format = self.device.weights.constants or self.device.values.format
         if format not in BITS:
             return to_format(array, format)

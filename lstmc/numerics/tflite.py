@@ -253,7 +253,7 @@ class TfliteRounding(IntegerRounding):
                     whole = np.rint(np.nan_to_num(real, nan=np.inf) * (np.float32(1) / scale))
                 else:
                     whole = rounded(real / scale, "away")
-                    overflow = SPAN if y.zero < 0 else -SPAN  # x86's least integer, and the zero point added to it
+                    overflow = SPAN if y.zero < 0 else -SPAN  # x86's least integer; a negative zero point wraps it around
                     whole = np.where(np.abs(whole) < SPAN, whole, overflow)
             return np.asarray(np.clip(whole, -SPAN, SPAN), I64)
 

@@ -139,7 +139,8 @@ def _label(flow: Dataflow, number: int) -> Label:
 
 
 def _chains_by_label(numbers: Sequence[int], labels: Sequence[Label], flow: Dataflow) -> list[tuple[int, ...]]:
-    """Return chains of steps of one label, the longest first; a step that depends on no chain's end starts a chain."""
+    """Return chains of nodes of one label, the longest first. A node continues the first chain of its label whose end
+    it depends on, or starts a chain."""
     by_label: dict[Label, list[list[int]]] = {}
     for number in numbers:
         alike = by_label.setdefault(labels[number], [])
@@ -288,7 +289,8 @@ class CommonStep:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Undo what the block adds to the body if it raises :class:`StepsDiffer`, and end the block there."""
+        """Run the block. If it raises :class:`StepsDiffer`, undo what it added to the body, and go on after the
+        block."""
         kinds = (self.values, self.states, self.sequences, self.static, self.constants)
         before, count = [{**kind} for kind in kinds], len(self.parts)
         try:

@@ -241,7 +241,8 @@ class Frames:
         self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value some steps earlier
 
     def earlier_net(self, outputs: list[str]) -> Net | None:
-        """Return the source's net with late outputs computed as many steps earlier; None if no output can be."""
+        """Return the source's net with each late output computed earlier, by its delay. An output for which this is
+        impossible is left out; None if none is left."""
         steps, new, unknown = list[Step](), dict[str, str](), set[str]()
         for step in self.old.steps:
             steps.append(replace(step, inputs=tuple(new.get(value, value) for value in step.inputs)))

@@ -237,7 +237,8 @@ def _counts(layer: Config, trained: bool) -> tuple[int, int]:
 
 def _by_place(source: Source, layers: Sequence[Config], roots: Sequence[str], path: str) -> dict[str, list[Weight]]:
     """Return tensors by layer from a ``.keras`` file, which has a group for each model and layer. A group is found by
-    class and position as Keras does, or, for a configuration with other classes, by the layer's name."""
+    class and position as Keras does. If a layer's group is missing, its class has another name in the file: then groups
+    are found by the names of layers first."""
     by_layer: dict[str, list[Weight]] = {}
     groups, names, pairs = source.facts["groups"], source.facts["names"], [*zip(layers, _places(layers), strict=True)]
     places = {part for root in roots for group in groups if (part := _part(group, root))}
