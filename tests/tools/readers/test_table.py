@@ -137,12 +137,12 @@ def test_the_page(folder: Path) -> None:
     assert "| other | not installed | `flat` | | | | | | | |" in lines
     start = lines.index("## mine")
     assert lines[start + 2 : lines.index("## other") - 1] == [
-        "- refused by the reader, 1: lstm N=2<br>",
+        "- refused by the reader (1): lstm N=2<br>",
         "  no TanH " + 300 * "x",
         "- wrong by 5.0e-01: gru N=2",
-        "- not written, 4: ntm<br>",
+        "- not written (4): ntm<br>",
         "  it has no Log layer, which %log_1 needs: because of this (ntm N=1)",
-        "- not written, 2: mlstm N=1, mlstm N=2<br>",
+        "- not written (2): mlstm N=1, mlstm N=2<br>",
         "  it has no AbsVal layer, which %abs needs: because of this",
     ]
     assert "- not installed: no Python 3.8" in lines
