@@ -209,15 +209,16 @@ def test_a_value_is_repeated_a_number_of_times_from_1_on() -> None:
     )
 
 
-def test_a_size_that_must_be_known_is_given_by_shape(tmp_path: Path) -> None:
-    model = built([("Conv", ["x", "W"], ["y"], {})], [1, 4, "time"], {"W": floats(6, 4, 5)})
+@pytest.mark.parametrize(("pads", "size"), [([0, 0], "an image's size"), ([2, 0], "axis -1")])
+def test_a_size_that_must_be_known_is_given_by_shape(pads: list[int], size: str, tmp_path: Path) -> None:
+    model = built([("Conv", ["x", "W"], ["y"], {"pads": pads})], [1, 4, "time"], {"W": floats(6, 4, 5)})
     path = tmp_path / "conv.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(RefusedError) as caught:
         import_file(path)
     assert error_text(caught.value) == (
         "RefusedError: conv.onnx cannot be imported: 1 problem\n"
-        "  Conv_0 (Conv): shapes = an image's size must be known here, and is time: they do not fit, or are not known;"
+        f"  Conv_0 (Conv): shapes = {size} must be known here, and is time: they do not fit, or are not known;"
         " fix the sizes by --shape x=1,4,TIME, with numbers for TIME"
     )
     assert import_file(path, shapes={"x": (1, 4, 20)}).net.inputs == {"x": (1, 4, 20)}

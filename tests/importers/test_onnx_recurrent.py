@@ -152,14 +152,17 @@ def test_a_function_that_jumps_is_refused() -> None:
     )
 
 
+@pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("op", COUNTS)
-def test_an_empty_sequence_ends_in_zeros_as_in_onnx_runtime(op: str) -> None:
+def test_an_empty_sequence_ends_in_zeros_as_in_onnx_runtime(op: str, constant: bool) -> None:
     given = frozenset({"sequence_lens", "initial_h", *(["initial_c"] if op == "LSTM" else [])})
     case = Node(op, (("direction", "bidirectional"),), 3, 2, 2, 2, given, 14, 0)
     arrays = case.arrays() | {"sequence_lens": np.array([0, 2], np.int32)}
     model = case.model(arrays)
     fed = {name: array for name, array in arrays.items() if name in FED}
-    found = imported(from_onnx(model).described).interpreted({name: a.astype(float) for name, a in fed.items()})
+    values = {"sequence_lens": fed["sequence_lens"]} if constant else {}
+    net = imported(from_onnx(model, values=values).described)
+    found = net.interpreted({name: array.astype(float) for name, array in fed.items() if name not in values})
     assert_close(found, by_runtime(model, fed), 1e-6)
 
 

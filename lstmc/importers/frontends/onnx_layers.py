@@ -390,7 +390,7 @@ def recurrent(t: Onnx, *, node: Node) -> list[Operand | None]:
             first, hint + ("_reverse" if back else ""),
             _peepholes(node, cell, lane), extras, back,
         )  # fmt: skip
-        if first and isinstance(lengths, str):  # ONNX Runtime gives zeros as the last states of an empty sequence
+        if first and lengths is not None and not np.all(constant(lengths)):  # ONNX Runtime: without steps zeros
             states = [t.binary("mul", state, t.unsqueeze(t.apply("step", lengths), [1])) for state in states]
         ys.append(t.unsqueeze(y, [1]))
         last.append([t.unsqueeze(state, [0]) for state in states])

@@ -354,8 +354,8 @@ class ShapeOps:
         if len(stride) == 1:
             wide = self.unsqueeze(x, [-2]), w.reshaped(*w.shape[:2], 1, w.shape[2])
             return self.squeeze(self.conv(*wide, b, (1, *stride), (_NONE, *pads), (1, *dilation), group), [-2])
-        uneven = {axis: pair for axis, pair in zip((-2, -1), pads, strict=True) if pair[0] != pair[1]}
-        x = self.padded(x, uneven, "constant", 0.0)
+        for axis, (before, after) in zip((-2, -1), pads, strict=True):
+            x = self.pad(x, axis, before, after) if before != after else x
         pad = tuple(before if before == after else 0 for before, after in pads)
         operands = (x, w) if b is None else (x, w, b)
         return self.one(Conv((stride[0], stride[1]), (pad[0], pad[1]), (dilation[0], dilation[1]), group), *operands)
