@@ -355,6 +355,23 @@ def test_inputs_are_drawn_from_what_their_elements_must_be() -> None:
     assert len({n for found in drawn for n in np.unique(found["noise"])}) == 20 * 24
 
 
+@pytest.mark.parametrize(("factor", "equal"), [(1.0, True), (0.0, False), (1e-39, False)])
+def test_inputs_have_the_number_that_a_model_compares_them_with_if_one_is_equal(factor: float, equal: bool) -> None:
+    graph = parse_graph(f"""
+        graph masked {{
+          %x: f32[6,4] = input()
+          %affine: f32[6,4] = affine(%x, scale={factor}, shift=3.0)
+          %abs: f32[6,4] = abs(%affine)
+          %stop: f32[6,4] = stop_gradient(%abs)
+          return y=%stop
+        }}
+    """)
+    made, _, _ = compiled_net()
+    found = random_inputs(replace(made, model=graph), 0)["x"]
+    assert np.isfinite(found).all()
+    assert ((found == -3.0).sum() == 6) == equal
+
+
 def test_what_has_no_gradient_is_not_compared_and_sends_none_back() -> None:
     backend = load_backend("caffe")
     graph = judged.graph()

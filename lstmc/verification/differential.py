@@ -454,7 +454,7 @@ def compared_inputs(graph: Graph) -> dict[str, list[tuple[float, int | None]]]:
             maker, axis = operand(maker), largest.axis
         if isinstance(maker.op, ops.Abs):
             maker = operand(maker)
-            if isinstance(affine := maker.op, ops.Affine):
+            if isinstance(affine := maker.op, ops.Affine) and abs(affine.shift) < 1e38 * abs(affine.scale):
                 maker, number = operand(maker), float(np.float32(-affine.shift / affine.scale))
             if isinstance(maker.op, ops.Input):
                 found.setdefault(maker.name, []).append((number, axis))

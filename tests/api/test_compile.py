@@ -182,6 +182,9 @@ def test_what_cannot_be_compiled() -> None:
     assert refused(ModelFileError, lambda: compile("gru", phase="deployed", **SIZES)) == (  # type: ignore[arg-type]
         "ModelFileError: phase is one of deploy, train, all, found 'deployed'"
     )
+    assert refused(ModelFileError, lambda: compile("gru", phase=["train"], **SIZES)) == (  # type: ignore[arg-type]
+        "ModelFileError: phase is one of deploy, train, all, found ['train']"
+    )
     assert refused(BackendError, lambda: compile("gru", form="fast", **SIZES)) == (
         "BackendError: form=fast: target caffe has no such form: found"
         " unit, packed, separate, unit-in-loop, packed-in-loop, separate-in-loop"
