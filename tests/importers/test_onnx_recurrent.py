@@ -166,6 +166,13 @@ def test_an_empty_sequence_ends_in_zeros_as_in_onnx_runtime(op: str, constant: b
     assert_close(found, by_runtime(model, fed), 1e-6)
 
 
+@pytest.mark.parametrize("op", COUNTS)
+def test_states_of_a_frame_are_found_beside_its_lengths(op: str) -> None:
+    states = {"initial_h": "Y_h", **({"initial_c": "Y_c"} if op == "LSTM" else {})}
+    case = Node(op, (), 1, 2, 2, 2, frozenset({"sequence_lens", *states}), 14, 0)
+    assert from_onnx(case.model(case.arrays())).net.states == states
+
+
 @pytest.mark.parametrize("op", ["LSTM", "GRU"])
 def test_lengths_that_are_fixed_are_a_parameter_of_the_model(op: str) -> None:
     case = Node(op, (("direction", "bidirectional"),), 3, 2, 2, 2, frozenset({"sequence_lens"}), 14, 0)

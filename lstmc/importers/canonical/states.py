@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from lstmc.errors import ShapeError
 from lstmc.importers.ir.net import Net, origin_of
+from lstmc.importers.ir.ops import function
 from lstmc.importers.ir.values import open_sizes
 from lstmc.ir import Builder, Graph, Ref, Scan
-from lstmc.ops import Arg, Conv, Full, Input, Leaf, Param, Reshape, Role
+from lstmc.ops import Arg, Conv, Full, Input, Leaf, Mul, Param, Reshape, Role
 from lstmc.passes.unrolled_steps import Step
 from lstmc.patterns import Mismatch, Recognised, match_gru, match_lstm
 
@@ -122,6 +123,15 @@ class _Trace:
             for y, output in zip(step.outputs, step.op.step_outputs, strict=False):
                 if output.ref in following and step.op.length == 1:
                     self.values[y] = self.of(ends[following.index(output.ref)])[None]
+        elif isinstance(step.op, Mul) and self._is_masked_end(*step.inputs):
+            self.values[step.outputs[0]] = self.of(step.inputs[0])
+
+    def _is_masked_end(self, value: str, mask: str) -> bool:
+        """Return whether ``value`` is a last state, and ``mask`` is 0 for empty sequences: ``step`` of an input."""
+        while (maker := self.net.producers.get(mask)) is not None and maker.op.moves:
+            mask = maker.inputs[0]
+        of_lengths = maker is not None and maker.op == function("step") and maker.inputs[0] in self.net.inputs
+        return of_lengths and next(self.of(value).flat, 0) in self.last
 
     def begin(self, before: Numbers, after: str) -> None:
         """Record that a layer started from ``before`` and ended in ``after``, if ``before`` are inputs' elements."""
