@@ -96,7 +96,7 @@ class InputArray:
 
     @property
     def form(self) -> Form | None:
-        """Return how the array holds examples, in the words of ``Form``; None for another rank."""
+        """Return how the array holds examples, in the words of ``Form``; None if its rank fits none of them."""
         more = self.array.ndim - len(self.op.shape)
         if more == 1:
             return "batches"
@@ -204,7 +204,7 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
     inputs = {node.name: node.op for node in graph if isinstance(node.op, Input)}
     carried = {name: f": it takes the value of {output.name}" for name, output in graph.carried().items()}
     unfilled = {name: op for name, op in inputs.items() if op.fill is None and name not in carried}
-    # the axes of an input that tracing created are numbers
+    # an input that tracing created was not declared: its sizes are numbers
     needed = {name: (op, declared.get(name, Axes(tuple(map(str, op.shape))))) for name, op in unfilled.items()}
     present = [InputArray(name, op, axes, arrays[name]) for name, (op, axes) in needed.items() if name in arrays]
     expected = {name: axes.text(op.shape, "examples") for name, (op, axes) in needed.items()}
@@ -324,7 +324,7 @@ def read_data(data: Data) -> Mapping[str, AnyArray]:
 
 
 def fed_graph(graph: Graph, names: Container[str]) -> Graph:
-    """Return the graph in which the inputs ``names`` have no fill, so that data are fed to them."""
+    """Return the graph without the fills of the inputs ``names``, except carried ones, so that data are fed to them."""
 
     carried = graph.carried()
 

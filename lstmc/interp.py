@@ -35,7 +35,7 @@ class Evaluation:
     within: tuple[tuple[str, int], ...] = ()
     convert: Conversion | None = None
     rounding: Rounding | None = None
-    quiet: bool = False
+    quiet: bool = False  # whether no progress is reported
 
     @property
     def outputs(self) -> dict[str, Array]:
@@ -62,10 +62,10 @@ def forward(
     seed: int = 0, convert: Conversion | None = None, rounding: Rounding | None = None,
     values: Mapping[Ref, Array] | None = None,
 ) -> Evaluation:  # fmt: skip
-    """Evaluate a graph. ``inputs`` and ``params`` are arrays by name, in the declared shapes.
-    A missing input with a fill is drawn from the fill (``seed``); a fixed array keeps the numbers of the model.
-    ``convert`` makes an array of each value, of any objects: then ``dtype`` is not used. ``values`` of an earlier
-    evaluation are not computed again. Raises :class:`InterpreterError` for a missing array, or another shape."""
+    """Evaluate a graph. ``inputs`` and ``params`` are arrays by name, in the declared shapes. A missing input with a
+    fill is drawn from the fill (``seed``), a missing fixed array has the model's own numbers. ``convert`` makes an
+    array of each value, of any objects: then ``dtype`` is not used. ``values`` of an earlier evaluation are not
+    computed again. Raises :class:`InterpreterError` for a missing array, or another shape."""
     run = Evaluation(graph, dict(values or {}), convert=convert, rounding=rounding, quiet=values is not None)
     as_array = convert or partial(np.asarray, dtype=dtype)
     leaves: dict[str, Array] = {}
@@ -141,7 +141,7 @@ def _counted(run: Evaluation, items: Collection[T], what: str) -> Iterable[T]:
 
 
 def _counted_nodes(run: Evaluation, nodes: Collection[Node], what: str) -> Iterable[Node]:
-    """Return the nodes, and report progress unless one is a scan: then steps of scans report it."""
+    """Return the nodes to loop over. Progress is reported by the loop, or by the steps of scans if there are any."""
     whole = run.quiet or any(isinstance(node.op, Scan) for node in nodes)
     return nodes if whole else _counted(run, nodes, what)
 
@@ -157,7 +157,7 @@ def _body(scan: Scan, position: int) -> Graph:
 
 
 def _step_index(scan: Scan, t: int) -> int | slice:
-    """Return the index of step ``t`` along time; with ``kept`` it takes an axis of size 1."""
+    """Return the index of step ``t`` along time: with ``kept`` a slice, so that the axis stays, with size 1."""
     return slice(t, t + 1) if scan.kept else t
 
 
@@ -220,7 +220,7 @@ def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
 def _propagate(
     run: Evaluation, seeds: dict[Ref, Array], observer: Observer | None, convert: Conversion | None
 ) -> dict[Ref, Array]:
-    """Return the cotangents of the leaves, from those of some values, ``seeds``; those of inner values are dropped."""
+    """Return the cotangents of the leaves, which are computed back from the cotangents ``seeds`` of some values."""
     cts = dict(seeds)
     for node in _counted_nodes(run, list(reversed(list(run.graph))), "gradients of"):
         refs = node.refs

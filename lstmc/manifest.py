@@ -46,7 +46,7 @@ Initial = Annotated[float | list[Any] | str, PlainValidator(_initial)]
 @dataclass(frozen=True)
 class Place:
     """The place of a value of the model in the net: ``shape`` is the model's.
-    ``blobs`` are the net's blobs: none for an input that nothing reads, a single blob, or a blob for each step, None
+    ``blobs`` are the net's blobs: () for an input that nothing reads, a single blob, or a blob for each step, with None
     for a step that nothing reads. A single blob may have another shape, ``blob_shape``: the same elements in the same
     order (``[T, N, D]`` as the rows ``[T*N, D]``). ``open``, if the net accepts other sizes too, has the dimension of
     each axis: None for a fixed size, "" for one that the net computes. Then there is one blob with the value's shape.
@@ -236,7 +236,7 @@ class OutputEntry(PlaceEntry):
     def output(self) -> Place:
         """Return the output's place. Raise ValueError if a step has no blob."""
         place = self.place()
-        if None in place.blobs:  # the steps of an output are concatenated: no step may lack
+        if None in place.blobs:  # the steps of an output are concatenated: none may be missing
             raise ValueError("a blob for each step")
         return replace(place, delay=self.delay)
 
@@ -252,7 +252,7 @@ class InputEntry(PlaceEntry):
     most: str | None = None
 
     def input(self) -> InputPlace:
-        """Return the input's place. Raise ValueError if its blobs are not those of the steps."""
+        """Return the input's place. Raise ValueError if it has several blobs, but not one, or null, for each step."""
         place = self.place()
         if len(place.blobs) > 1 and place.shape[:1] != (len(place.blobs),):
             raise ValueError("a blob, or null, for each step")
@@ -302,8 +302,8 @@ class Manifest:
 
     def first_values(self) -> tuple[str, ...]:
         """Return a line for each state whose first value is not zero: the value to feed at the first step."""
-        others = [state for state in (self.states or {}).values() if state.first_value]
-        return tuple(f"input {state.input}: at the first step feed {state.first_value}" for state in others)
+        not_zero = [state for state in (self.states or {}).values() if state.first_value]
+        return tuple(f"input {state.input}: at the first step feed {state.first_value}" for state in not_zero)
 
     def text(self) -> str:
         """Return the manifest as JSON."""
@@ -461,7 +461,7 @@ def _first_value(first: float | Array | str) -> Initial:
 
 
 def _input(compiled: Compiled, opened: Graph | None, name: str, place: Place, filled: bool) -> InputPlace:
-    """Return an input's place, with its fill and its valid range; ``most`` is the dynamic dimension that ends it."""
+    """Return an input's place, with its fill, its valid range, and the dynamic dimension that may end the range."""
     op = compiled.model.node(name).op
     if not isinstance(op, Input):
         return InputPlace(place, filled)
@@ -472,13 +472,13 @@ def _input(compiled: Compiled, opened: Graph | None, name: str, place: Place, fi
 
 
 def step_blobs(compiled: Compiled) -> set[str]:
-    """Return the blobs of every step that the manifest names."""
+    """Return the blobs of all steps that the patterns in the manifest stand for (:func:`scan_blobs`)."""
     scans = scan_blobs(compiled).values()
     return {pattern % t for scan in scans for pattern in scan.blobs.values() for t in range(scan.steps)}
 
 
 def scan_blobs(compiled: Compiled) -> dict[str, ScanBlobs]:
-    """Return each scan's number of steps, and its patterns of the values that have a blob for each step."""
+    """Return each scan's steps and direction, and a pattern for each value that has a blob for every step."""
     values = {pair for node in compiled.expanded if node.steps for pair in zip(node.names, node.steps, strict=True)}
     blobs_by_scan = {}
     for title, scan in compiled.scans.items():

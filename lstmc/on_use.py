@@ -13,7 +13,7 @@ from typing import Any
 
 
 class ByName:
-    """A module of lstmc that is imported when one of its names is first used, like the module of an entry point."""
+    """A module of lstmc that is imported when one of its names is first used."""
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -50,10 +50,11 @@ def words_on_use(package: str) -> tuple[Callable[[str], Any], Callable[[], list[
         return own | {word: module for word, module in in_stub().items() if word != "*"}
 
     def get(word: str) -> Any:
+        """Return the value of a name, or a submodule; for ``__all__`` all names: constants, classes, functions."""
         if word == "__all__":
             return sorted(listed(), key=lambda each: (not each.isupper(), not each[0].isupper(), each))
         if not word.startswith("__"):
-            if word not in in_stub() and find_spec(f"{package}.{word}"):
+            if word not in in_stub() and find_spec(f"{package}.{word}"):  # a submodule
                 return import_module(f"{package}.{word}")
             if module := in_stub().get(word) or listed().get(word):
                 value = vars(sys.modules[package])[word] = getattr(import_module(module), word)

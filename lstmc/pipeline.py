@@ -80,8 +80,7 @@ RunPasses = Callable[[Graph, Sequence[Pass], Sequence[type[Op]]], list[Snapshot]
 
 def all_passes(backend: Backend | None, target: str | None = None, form: str | None = None) -> PassList:
     """Return the passes of a model in order, with those of packages. Without a backend they end with core ops of all
-    steps.
-    ``form`` is one of the backend's ``forms``; by default the target's rule decides. Raises
+    steps. ``form`` is one of the backend's ``forms``; by default the target's rule decides. Raises
     :class:`~lstmc.errors.BackendError` for a form that the target lacks."""
     if backend is None:
         return _with_packages((*MODEL_PASSES, *CORE_EXPANSION), None, None)
@@ -96,7 +95,7 @@ def all_passes(backend: Backend | None, target: str | None = None, form: str | N
 
 
 def _with_packages(passes: Sequence[Pass], backend: str | None, target: str | None) -> PassList:
-    """Return the list with RollUp in front and the passes of packages. Raise PluginError for one without a place."""
+    """Return ``passes`` with RollUp in front, and those of packages. Raise PluginError for one that fits no list."""
     whole = with_installed(PassList((RollUp(), *passes)), backend, target)
     for name, insertion in installed_passes().items():
         if insertion.step not in whole:  # the pass is for other targets, or its place is in no list

@@ -165,7 +165,7 @@ def assigned_names(loc: SrcLoc | None) -> tuple[str, ...]:
 
 
 def called(loc: SrcLoc | None) -> str | None:
-    """Return the function that the expression at ``loc`` calls, as written, else its text; None if that is long."""
+    """Return the function called at ``loc`` as written, or the whole text if it is no call; None if that is long."""
     if loc is None:
         return None
     call = _tree(loc.file).calls.get(loc.span)
@@ -284,7 +284,7 @@ class _Tree:
     def __init__(self, lines: list[str]) -> None:
         """Note the spans of the nodes of a file; one that does not parse has none."""
         self.lines = lines
-        self.assigned: dict[Span, tuple[str, ...]] = {}
+        self.assigned: dict[Span, tuple[str, ...]] = {}  # an expression -> the variables that it is assigned to
         self.looked_at: dict[Span, Span] = {}  # a statement -> the expression whose truth or elements it asks for
         self.calls: dict[Span, ast.Call] = {}
         self.functions: dict[int, ast.FunctionDef | ast.AsyncFunctionDef] = {}  # by first line, decorators included

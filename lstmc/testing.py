@@ -49,8 +49,7 @@ def assert_same_meaning(
     before: Graph, after: Graph, low: float = -2.0, high: float = 2.0, rtol: float = 1e-12, same_inputs: bool = True
 ) -> None:
     """Assert that both graphs have the same outputs and gradients, in the interpreter, on inputs from [low, high].
-    A parameter that ``after`` lacks had no gradient; nor had an input, without ``same_inputs``. Fixed arrays may be
-    new."""
+    ``after`` may lack parameters of zero gradient, and without ``same_inputs`` such inputs; fixed arrays may be new."""
     inputs = random_leaves(before, Input, low, high)
     params = random_leaves(before, Param, low, high)
     cotangents = random_cotangents(before)
@@ -99,6 +98,7 @@ def check_pass(step: Pass, graphs: Sequence[Graph] = (), models: int = 60, seed:
 
 
 def check_pass_on(step: Pass, graph: Graph) -> bool:
+    """Check a pass on a graph that meets its precondition, and return whether it changed the graph."""
     before = ir.print_graph(graph)
     outcome = step.run(graph)
     assert ir.print_graph(graph) == before, "the pass changed the graph that it was given"
@@ -185,7 +185,7 @@ def check_cell(
 
 def _targets(names: Collection[str] | None) -> Iterator[tuple[str, str]]:
     for name in find_backends():
-        with suppress(PluginError):  # `lstmc doctor` speaks of it
+        with suppress(PluginError):  # a backend that does not load: `lstmc doctor` reports it
             yield from ((name, target) for target in load_backend(name).targets if names is None or target in names)
 
 
@@ -344,6 +344,7 @@ def check_types(sample: Sample, seed: int, dtype: type = np.float64) -> None:
 
 
 def check_gradients(sample: Sample, seed: int) -> None:
+    """Assert that ``vjp`` equals finite differences, and is None for operands that get no gradient by declaration."""
     op, operands = sample.op, operands_of(sample, seed)
     outs = op.eval(*operands)
     cotangents = cotangents_of(outs, seed)
@@ -401,7 +402,7 @@ def check_repeats(sample: Sample, seed: int) -> None:
 
 
 def check_along(sample: Sample, seed: int) -> None:
-    """Assert for each axis of each operand that the op of the rule ``along`` gives the results at each place of it."""
+    """Assert for each axis that the op that the rule ``along`` gives computes the results at each place on the axis."""
     operands = operands_of(sample, seed)
     outs = sample.op.eval(*operands)
     for slot, type_ in enumerate(sample.operands):
@@ -433,7 +434,8 @@ def _taken(x: Array, at: int, axis: int | None) -> Array:
 
 
 def check_over_axis(sample: Sample, seed: int, size: int, places: Sequence[int | None]) -> None:
-    """Assert that the op over a new axis at ``places`` is the op at each element, and ``along`` leads back to it."""
+    """Assert that the op over a new axis at ``places``, None for an operand that all elements share, computes the op at
+    each element, and that ``along`` of the new op gives the op again. An op without such a form passes."""
     wide = ir.op_of_all(sample.op, size, sample.operands, places)
     if wide is None:
         return
@@ -461,8 +463,8 @@ def check_over_axis(sample: Sample, seed: int, size: int, places: Sequence[int |
 def check_domains(sample: Sample) -> None:
     domains = sample.op.domains(*sample.operands)
     assert len(domains) == len(sample.operands), f"domains gives {len(domains)} for {len(sample.operands)} operands"
-    whole = {slot for slot, values in enumerate(domains) if values is not None}
-    assert whole <= set(sample.op.undifferentiated), f"operands {sorted(whole)} have domains: they are undifferentiated"
+    slots = {slot for slot, values in enumerate(domains) if values is not None}
+    assert slots <= set(sample.op.undifferentiated), f"operands {sorted(slots)} have domains: they are undifferentiated"
 
 
 def check_text(sample: Sample) -> None:

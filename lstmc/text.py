@@ -27,7 +27,7 @@ def number(text: str) -> float | None:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return ``: did you mean gru?`` for the closest of ``names``, ignoring case; empty if none is close, or equal."""
+    """Return ``: did you mean gru?`` with the closest name, ignoring case; empty if none is close, or one is equal."""
     by_lower = {one.lower(): one for one in names}
     if name in by_lower.values():
         return ""

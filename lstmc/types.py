@@ -37,7 +37,7 @@ class UnknownSize(int):
     @classmethod
     def of(cls, symbol: str, left: int, right: int) -> int:
         """Return the size ``left symbol right``: a number or an open size if it is that for all values of the open
-        sizes, otherwise a computed size. Raise UnknownSizeError if neither is certain after several larger values."""
+        sizes, otherwise a computed size. Raise UnknownSizeError if that varies, as for ``T % 2`` and ``7 // T``."""
         value = OPERATORS[symbol](int(left), int(right))
         if symbol == "//" and isinstance(right, UnknownSize) and int(left) % int(right):
             raise UnknownSizeError(f"{left} {symbol} {right} is not known")

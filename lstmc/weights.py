@@ -57,7 +57,7 @@ def random_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
 
 
 def _check_values(op: Param, rng: np.random.Generator) -> Array:
-    """Draw different values of a parameter, for a check to find wrong weights. An untrained one keeps its values."""
+    """Return the values of one parameter for :func:`random_weights`, in float64, by the rules listed there."""
     fill = op.fill
     declared = fill.draw(rng, op.shape)
     if op.lr_mult == op.decay_mult == 0:
