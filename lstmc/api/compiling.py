@@ -56,7 +56,7 @@ def compile(
         backend: An installed backend, or its name; by default the backend that has the target.
         step: Compile one time step, with states as inputs and outputs, for :meth:`Net.stream`.
         phase: ``"deploy"``, the model for use: without losses, scores and dropout, and without nodes that only they
-        need. ``"train"``: its losses and scores. ``"all"``: the whole model, for targets that are trained.
+            need. ``"train"``: its losses and scores. ``"all"``: the whole model, for targets that are trained.
         outputs: Keep only these outputs.
         weights: Values of all parameters by the model's own names, as a mapping or an ``.npz`` file. By default they
             are drawn by their fillers, with ``seed``.
@@ -87,7 +87,7 @@ def compile_model(model: AnyModel, options: CompileOptions) -> Net:
     backend = options.resolved_backend()
     target = target_of(backend, options.target)
     weights = models.bound_weights(whole, options.weights, options.seed, backend)
-    # the phase first: labels that only losses read are no inputs of a net with other outputs
+    # the phase first: labels, which only losses read, are no inputs of a net with selected outputs
     deployed = models.phase_graph(whole, options.phase)
     graph = models.keep_outputs(deployed, options.outputs)
     form, tuning = options.form, None
@@ -169,7 +169,7 @@ def pass_names(target: str | None = None, backend: str | Backend | None = None, 
 
 
 def costs_by_op(graph: Graph) -> dict[str, Work]:
-    """Return the work of a forward pass by the names of ops, over all steps, without computing weights.
+    """Return the work of a forward pass by the names of ops, over all steps; computing weights costs nothing.
 
     >>> from lstmc.api import CompileOptions, costs_by_op, model_graph
     >>> costs_by_op(model_graph("rnn", CompileOptions(sizes={"T": 2, "N": 1, "D": 3, "H": 3})))["linear"].multiply_adds
@@ -200,7 +200,7 @@ def explanation(graph: Graph, backend: str | Backend | None = None) -> str:
 
 
 def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:
-    """Return the index of the last pass to run, -1 for none."""
+    """Return the index of the last pass to run, -1 for none. Raise PassError if the list or the stage lacks it."""
     if name in (None, MODEL) and stage is None:
         return -1
     end = passes.end_of(stage) if stage is not None else len(passes) - 1

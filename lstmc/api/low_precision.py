@@ -111,7 +111,7 @@ class StreamedModel:
         default N. Raises :class:`~lstmc.errors.DataError` with everything that does not fit."""
         axes, arrays = batch_axes(source.model, batch), read_data(data)
         has_batch = not source.model.next_states and any(each.batch is not None for each in axes.values())
-        counted = (batch or BATCH) if has_batch else None  # the inputs of a model that is one step fix the number
+        counted = (batch or BATCH) if has_batch else None  # the inputs of a model that is one step fix N
         leading = {each.sizes[0] for each in axes.values() if each.sizes}
         fixed = [name for name in options.sizes if name not in leading]
         sizes = {**options.sizes, **sizes_of_data(source.model, axes, arrays, fixed)}
@@ -135,6 +135,7 @@ class StreamedModel:
         return {name: self.weights[name] for name in parameters(_deployed(self.source, self.options, self.sizes))}
 
     def compiled(self, width: int) -> Compiled:
+        """Return its net of one step for ``width`` sequences, in which every value has a name."""
         sizes = self.sizes if self.batch is None else {**self.sizes, self.batch: width}
         options = self.options
         return compile_graph(
@@ -170,7 +171,7 @@ class StreamedModel:
     def _in_reader(
         self, device: Device, predicted: Sequence[OutputError], calibration: StreamedModel
     ) -> tuple[ReaderOutput, ...]:
-        """Return the net's errors against float32 in the reader, with its quantiser, beside the ``predicted`` ones."""
+        """Return the errors against float32 in the reader, quantised on ``calibration``, beside those ``predicted``."""
         quantiser = device.quantiser
         assert quantiser is not None, "numbers of a reader's quantiser"
         interpreter = self.backend.interpreter(quantiser.name)
@@ -211,15 +212,15 @@ class StreamedModel:
         simulation = self._simulation(device, calibration or self)
         report = simulation.report()
         other, changed = self._with_other_numbers(device), CONVEX if self.options.numbers is None else PLAIN
-        others = list[tuple[str, Simulation]]()
+        others = list[tuple[str, Simulation]]()  # other forms of the net, whose errors are compared with its own
         if other._in_numbers(device).compiled(1).expanded != simulation.graph:
             ranged = calibration._with_other_numbers(device) if calibration else other
             others.append((changed, other._simulation(device, ranged)))
         if self._in_numbers(device) is not self and device.values.format == "int8" and device.state is None:
             wider = replace(device, state=State("int16"))
             others.append(("states in 16 bits (a8w8-s16)", self._simulation(wider, calibration or self)))
-        whole = simulation.first_error() or 1.0 if others else 1.0
-        more = (Change(text, each.first_error() / whole) for text, each in others)
+        own = simulation.first_error() or 1.0 if others else 1.0
+        more = (Change(text, each.first_error() / own) for text, each in others)
         return replace(report, changes=(*report.changes, *more))
 
     def _in_numbers(self, device: Device) -> StreamedModel:
@@ -250,11 +251,8 @@ def _deployed(source: ModelSource, options: CompileOptions, sizes: Mapping[str, 
 
 
 def _check_steps(model: Model, sizes: Mapping[str, int], sequences: Sequences) -> None:
-    """Raise :class:`DataError` for several sequences of a model of one sequence, if the axes may be [N, T, ...] by
-    mistake.
-
-    An input without time shows the number of sequences; the size of time shows the number of steps.
-    """
+    """Raise :class:`DataError` if a model of one sequence is to run several whose axes may be [N, T, ...] by mistake:
+    no input without time shows that N counts sequences, and the model's number of steps does not tell N from T."""
     fed = sequences.inputs.values()
     if sequences.frames or not sequences.single or sequences.count < 2 or any(e.batch == 0 for e in fed):
         return

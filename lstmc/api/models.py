@@ -85,6 +85,7 @@ class ModelSource:
         ]
 
     def _option(self, name: str, text: str, default: object) -> object:
+        """Return an option's text as a value of the type of its default. Raise ModelFileError if that is impossible."""
         if isinstance(default, Cell):
             return self._cell(name, text)
         if isinstance(default, str):
@@ -240,8 +241,8 @@ class DimensionSize(Protocol):
 
 
 def trace_model(model: AnyModel, sizes: Mapping[str, int], step: bool = False) -> tuple[ModelSource, Graph]:
-    """Return a model's source and its whole graph; errors show the user's own lines. With ``step``, for a net of one
-    step, the length of sequences needs no size."""
+    """Return a model's source and its whole graph. An exception of the user's code stays as it is, unless ``model`` is
+    a :class:`ModelSource`. With ``step``, for a net of one step, the length of sequences needs no size."""
     source = model if isinstance(model, ModelSource) else ModelSource.from_model(model)
 
     def graph(sizes: Mapping[str, int]) -> Graph:
@@ -303,7 +304,7 @@ def all_sizes(
 
 def phase_graph(graph: Graph, phase: Phase) -> Graph:
     """Return the part of a model that a phase needs."""
-    if phase not in [*PHASES]:  # which compares what has no hash
+    if phase not in [*PHASES]:  # a list, because a wrong phase may have no hash
         raise ModelFileError(f"phase is one of {', '.join(PHASES)}, found {phase!r}")
     return PHASES[phase](graph)
 
@@ -314,7 +315,7 @@ def widest_phase(backend: Backend, target: str | None, step: bool = False) -> Ph
 
 
 def keep_outputs(graph: Graph, names: Sequence[str] | None) -> Graph:
-    """Return the graph with the outputs ``names``, if any are given, and those that are carried to the next batch."""
+    """Return the graph with only the outputs ``names`` and those carried to the next batch; all if none are named."""
     names_of_outputs = [output.name for output in graph.outputs]
     for name in names or ():
         if name not in names_of_outputs:

@@ -153,7 +153,7 @@ class Net:
 
     @property
     def rolled_up(self) -> Mapping[str, int]:
-        """The scans whose steps the model has written out, with their number of steps."""
+        """The scans found in steps that the model writes out one by one, with their number of steps."""
         model, *passes = self.compiled.history
         written = {node.name for node in model.graph}
         rolled = [node for each in passes if each.pass_name == RollUp.name for node in each.graph]
@@ -183,7 +183,7 @@ class Net:
         return write_files(path.parent, named)
 
     def built(self, files: Mapping[str, bytes] | None = None) -> Mapping[str, bytes]:
-        """Build the library of generated layers for this machine, and return it by file name; other nets have none.
+        """Build the library of generated layers for this machine, and return it by file name; empty for other nets.
         ``files`` can be a variant of the net's files, such as the one for training. Raises
         :class:`~lstmc.errors.BackendError` with the missing requirement and the command to install it.
 
@@ -378,7 +378,7 @@ class Net:
     def __repr__(self) -> str:
         return f"<lstmc.Net {self}>"
 
-    if not TYPE_CHECKING:  # which says itself that there is no such name
+    if not TYPE_CHECKING:  # type checkers report an unknown name themselves
 
         def __getattr__(self, name: str) -> Any:
             if hasattr(type(self), name):  # a property that raised an AttributeError itself
@@ -403,7 +403,7 @@ class Net:
         return Interpreted(replace(self.compiled, model=graph), self.weights)
 
     def _some_inputs(self, inputs: Data) -> Mapping[str, Array]:
-        """Return the arrays of a file or mapping, for some inputs. Raises :class:`DataError` for what does not fit."""
+        """Return the arrays given for some inputs, rounded to float32. Raises :class:`DataError` for invalid ones."""
         arrays: Mapping[str, AnyArray] = read_arrays(Path(inputs)) if isinstance(inputs, str | Path) else inputs
         ops = {node.name: node.op for node in self.compiled.model if isinstance(node.op, Input)}
         shapes, values = ({name: getattr(op, fact) for name, op in ops.items()} for fact in ("shape", "values"))

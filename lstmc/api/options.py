@@ -24,8 +24,8 @@ Options = TypeVar("Options")
 
 
 def options_of(kind: type[Options], function: Callable[..., object], given: Mapping[str, Any]) -> Options:
-    """Return the arguments ``given`` to the user's ``function`` as a ``kind``, with all sizes in one mapping. Raises
-    :class:`ModelFileError` for a size that is invalid or given twice."""
+    """Return the arguments ``given`` to a public ``function`` as the dataclass ``kind``, with all sizes in one mapping.
+    Raises :class:`ModelFileError` for a size that is invalid or given twice."""
     values = {each.name: given[each.name] for each in fields(cast(Any, kind)) if each.name in given}
     if "sizes" in values:
         values["sizes"] = all_sizes(values["sizes"], given.get("dims", {}), function)

@@ -127,8 +127,8 @@ def verification(
 def _chosen(
     executors: Sequence[Executor], names: Sequence[str] | None, readers: Iterable[str]
 ) -> tuple[list[Executor], dict[str, str]]:
-    """Return the executors with these names, by default all available ones, and why the others are not run. Raises
-    BackendError if a named executor is unknown or unavailable."""
+    """Return the executors with these names, by default all that are available without emulation, and for each other
+    one why it is not run. Raises BackendError if a named executor is unknown or unavailable."""
     by_name = {executor.name: executor for executor in executors}
     for name in names or ():
         if name not in by_name:
@@ -168,7 +168,7 @@ def places(backend: Backend, on: On | None) -> list[str] | None:
 
 def one_place(backend: Backend, on: On | None) -> str:
     """Return the place for a single run: this process, or the backend's program on the CPU (the default) or a GPU.
-    Raises :class:`BackendError` for several places, for an unknown place, and for a backend that runs no nets."""
+    Raises :class:`BackendError` for several places, and for an unknown place."""
     cpu, gpu = (place(backend.name, of_gpu) for of_gpu in (False, True))
     named = places(backend, on) or [cpu]
     if len(named) > 1 or named[0] not in (*IN_PROCESS, cpu, gpu):
@@ -177,7 +177,7 @@ def one_place(backend: Backend, on: On | None) -> str:
 
 
 def is_gpu(backend: Backend, on: On | None) -> bool:
-    """Return whether a written net, which has no graph, is run on a GPU. Raises as :func:`one_place`."""
+    """Return whether ``on`` is a GPU. Raises :class:`BackendError` for other places than the backend's CPU or GPU."""
     runtime = one_place(backend, on)
     if runtime in IN_PROCESS:
         cpu, gpu = (place(backend.name, of_gpu) for of_gpu in (False, True))

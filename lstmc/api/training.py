@@ -73,8 +73,8 @@ def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData, it
 
 @contextmanager
 def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks | None]:
-    """Yield the processes that train together: ``count`` new ones, or those of an MPI launcher; None if there is only
-    this. Only the first process of a launcher enters the block; the others raise SystemExit when the first leaves it.
+    """Yield the processes that train together: ``count`` new ones, or those of an MPI launcher; None if this one is
+    alone. Only the first process of a launcher enters the block; the others raise SystemExit when the first leaves it.
     Raises :class:`TrainingError` for an invalid count."""
     if count is not None and count < 1:
         raise TrainingError(f"{Argument('ranks', str(count))}: expected at least one")
@@ -423,7 +423,7 @@ def costs(graph: Graph, axes: Mapping[str, Axes]) -> dict[str, int]:
     """Return the number of trained ``parameters``, and the ``flops`` of one forward pass of the deployed model for one
     example, over all steps of its scans. A multiply-add is two FLOPs, a function of an element is one, moving elements
     is none (:func:`lstmc.ops.Work`). They are counted in the model as written, so hoisting and fusion do not change
-    them. Without a batch axis they are those of the whole pass."""
+    them. Without a batch axis the FLOPs are those of the whole pass."""
     fed = [node for node in graph if isinstance(node.op, Input) and node.name in axes]
     examples = next((n.types[0].shape[axis] for n in fed if (axis := axes[n.name].batch) is not None), 1)
     count = sum(prod(op.shape) for op in parameters(graph).values() if not op.fixed)
@@ -438,7 +438,7 @@ def write_run(
     not_drawn: str | None,
     facts: Mapping[str, Any],
 ) -> Run:
-    """Write the parameters, the deployed net and the record into the run's folder."""
+    """Write the parameters, the deployed net and the record into the run's folder, and return the run."""
     record_of_it = record_file({**facts, "files": list(net.files)})
     paths = [*write_files(folder, {WEIGHTS: npz_bytes(weights), **net.files, **record_of_it})][:-1]
     paths += [folder / name for name in (RECORD, METRICS, *CURVES)]
