@@ -122,7 +122,8 @@ class Backend(ABC):
         raise self._lacking("list layers", "layers")
 
     def parts(self, file: str, content: bytes) -> Parts | None:
-        """Return a file's parts by kind and name, as two nets are compared by; None: as text. Raises BackendError."""
+        """Return the parts of a net's file by kind and name, to compare nets; None: by their text. Raises
+        BackendError."""
         return None
 
     def doctor(self) -> Iterable[Finding]:
@@ -179,9 +180,9 @@ class Backend(ABC):
         raise self._lacking("write what trains a net without lstmc", "emit_training")
 
     def ranks(self, count: int | None, gpu: bool) -> Ranks:
-        """Start ``count`` processes that train one model together, or for None join those of an MPI launcher: in its
-        other processes this call serves the first until that closes them, then raises SystemExit. Without a launcher
-        this process is the only one."""
+        """Start ``count`` processes that train one model together; for None join those of an MPI launcher. In all but
+        the first of these, the call works for the first until that closes them, and then raises SystemExit. Without a
+        launcher this process is the only one."""
         raise self._lacking("train by several processes", "ranks")
 
     def _lacking(self, purpose: str, *members: str) -> BackendError:
@@ -275,7 +276,7 @@ class OpenNet(Protocol):
 
 
 MICROCONTROLLERS = ("stm32", "esp32", "arduino", "cortex-m", "microcontroller", "mcu", "tinyml")
-DEFAULT = "caffe"  # the backend where neither one nor a target of another is named
+DEFAULT = "caffe"  # the backend if neither a backend nor another backend's target is named
 # what a backend's members must be: in words, and as a test
 MEMBERS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "name": ("a text", lambda name: isinstance(name, str)),
@@ -381,7 +382,7 @@ def load_placed(name: str) -> Insertion:
 
 def check_place(name: str, insertion: Insertion) -> None:
     """Raise :class:`PluginError` for a pass whose neighbour is in no list of any target of the installed backends. If
-    its backend is not installed, or cannot be loaded, the lists are unknown, and nothing is raised."""
+    the pass is for a backend that cannot be loaded, the lists are unknown, and nothing is raised."""
     if insertion.backend is not None and insertion.backend not in [backend.name for backend in _whole_backends()]:
         return
     anchor, step_names, runs = insertion.anchor, set[str](), set[str]()
@@ -406,7 +407,7 @@ def _pass_lists() -> Iterator[PassList]:
         for target in backend.targets:
             try:
                 lists = [backend.passes(target), *backend.forms(target).values()]
-            except (BackendError, PluginError):  # a target of a package, which is named itself
+            except (BackendError, PluginError):  # a target of a package: its backend's doctor names it
                 continue
             yield from (with_installed(PassList(passes), backend.name, target) for passes in lists)
 
@@ -418,7 +419,7 @@ def _whole_backends() -> Iterator[Backend]:
 
 
 def target_of(backend: Backend, target: str | None) -> str:
-    """Check a target and return its name, by default the backend's first. Raises PluginError for another's target."""
+    """Return the name of a backend's target, by default the first. Raises PluginError if there is no such target."""
     if target is None:
         return next(iter(backend.targets))
     if target in backend.targets:
@@ -440,7 +441,7 @@ Function = TypeVar("Function")
 
 
 class Lowerings(Generic[Function]):
-    """The functions that write ops in a format, called ``to``: a backend's ``own`` table, and tables of packages in a
+    """The functions that write ops in the format ``to``: a backend's ``own`` table, and tables of packages in a
     ``group`` of entry points. It iterates over the ops."""
 
     def __init__(self, own: Mapping[type[Op], Function], group: str, to: str) -> None:

@@ -34,7 +34,7 @@ UNKNOWN = (LstmcError, ValueError, TypeError, OverflowError, MemoryError)  # rai
 
 @dataclass(frozen=True)
 class Compiled:
-    """A model that went through a backend's passes. ``history`` has the graph after each of them."""
+    """A model that went through a backend's passes. ``history`` has the model, and the graph after each pass."""
 
     name: str
     source: str  # what it was made from, for people: demo.py:demo
@@ -47,7 +47,7 @@ class Compiled:
     trained: bool = True  # whether nets for the target can be trained: others keep nothing for training
     scans: Mapping[str, Scan] = field(default_factory=dict)  # the unrolled scans by name, as they were just before
     opened: Graph | None = None  # the expanded graph with open sizes, where a net may leave some open
-    sizes: Mapping[str, int] = field(default_factory=dict)  # the numbers of these that it was compiled with
+    sizes: Mapping[str, int] = field(default_factory=dict)  # the numbers in ``expanded`` for the open sizes
     training_inputs: tuple[str, ...] = ()  # labels, which only losses and scores of the whole model read
 
     def written(self, write: Callable[[Graph], T]) -> tuple[Graph, T]:
@@ -101,8 +101,8 @@ class Artifact:
 @dataclass(frozen=True)
 class RunArrays:
     """The arrays of a forward and backward pass of a compiled net. Names and shapes are the model's. ``weights`` has
-    every parameter, as its artifact was emitted. ``cotangents`` are by output. ``positive``: inputs were drawn without
-    negative numbers, because the model is not finite with them."""
+    the value of every parameter in the net's files. ``cotangents`` are by output. ``positive``: inputs were drawn
+    without negative numbers, because the model is not finite with them."""
 
     inputs: Mapping[str, Array]
     weights: Mapping[str, Array]
@@ -266,7 +266,7 @@ def open_inputs(graph: Graph) -> dict[str, tuple[str, int]]:
 
 
 def example_axis(whole: Sequence[int], part: Sequence[int]) -> int | None:
-    """Return the axis in which shapes for two sizes of the batch differ."""
+    """Return the axis in which shapes for two sizes of the batch differ; None if they are equal."""
     return next((axis for axis, (a, b) in enumerate(zip(whole, part, strict=True)) if a != b), None)
 
 
@@ -324,7 +324,7 @@ def smallest(parts: Sequence[RankPart]) -> Graph:
 
 
 class Batches(Protocol):
-    """The arrays of each iteration by the model's input names: always the same. Iterations count from 0."""
+    """The arrays of each iteration by the model's input names: an iteration, counted from 0, always gets the same."""
 
     per_epoch: int  # after so many batches every example has been seen once
 

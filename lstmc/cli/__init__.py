@@ -35,8 +35,8 @@ class Entry(NamedTuple):
     function: str
     panel: str = ""
     summary: str = ""
-    tables: bool = True
-    waits: bool = True
+    tables: bool = True  # whether it prints tables, and so takes --json
+    waits: bool = True  # whether it prints nothing until its work is done
 
 
 START, COMPILE, USE = "Start", "Compile", "Train, run, inspect"

@@ -81,9 +81,9 @@ class ActivityLine:
         self._what = ""
         self._began = time.monotonic()
         self._spinner = Spinner("dots")
-        self._live: Live | None = None
+        self._live: Live | None = None  # the line on the terminal
         self._closed = False
-        self._timer: threading.Timer | None = None
+        self._timer: threading.Timer | None = None  # of the delay before the line is shown
 
     def start(self) -> None:
         """Show the line after the delay, unless it is closed."""
@@ -137,8 +137,8 @@ class ActivityLine:
 
 @contextmanager
 def activity_line(console: Plain, printer: Printer) -> Iterator[ActivityLine | None]:
-    """Show the library's progress on ``console`` in the block; the line disappears while ``printer`` prints. A console
-    other than a terminal gets a line from time to time; several ranks, and a quiet printer, show nothing."""
+    """Yield a line with the library's progress on the terminal ``console``, which disappears while ``printer`` prints.
+    Another console gets a line from time to time, several ranks or a quiet printer nothing; then None is yielded."""
     if launched_processes() > 1 or printer.quiet:
         yield None
         return

@@ -176,7 +176,7 @@ def _print_summary(net: Net, more: Sequence[str]) -> None:
 def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
     """Return a table of values with their blobs and the first blob's shape; ``names`` maps values to blobs."""
     first_blobs = {blob: blob.partition(" ... ")[0] for blob in names.values()}
-    refs = {output.name: output.ref for output in graph.outputs}  # some nets name an output so
+    refs = {output.name: output.ref for output in graph.outputs}  # in some nets a blob has an output's name
     blobs = set(first_blobs.values())  # a graph may have millions of names
     refs |= {name: Ref(node.name, i) for node in graph for i, name in enumerate(node.names) if name in blobs}
     rows = table(title, "name", "blob", "shape", key=title)
@@ -297,7 +297,7 @@ def print_report(report: Report, against: str | None = None) -> None:
         output.fact(f"{report.executor}_files", list(report.files))
     if report.device:
         output.fact(f"{report.executor}_device", report.device)
-    not_finite = any(remark.startswith(NOT_FINITE) for remark in report.remarks)  # then all rows are
+    not_finite = any(remark.startswith(NOT_FINITE) for remark in report.remarks)  # which says more than the rows
     if output.verbose or not (report.passed or not_finite or report.found):  # remarks tell how files differ
         out.print(rows)
         if report.not_compared:

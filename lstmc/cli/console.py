@@ -254,8 +254,8 @@ def table(
     texts: Mapping[str, str] = PLAIN,
     styles: Styles = PLAIN,
 ) -> Rows:
-    """Return a table. ``key`` is its name in the JSON object, ``texts`` has formats of numbers by column, ``styles``
-    has styles by the texts of cells."""
+    """Return a table, which is also part of the command's JSON object, under ``key``. ``texts`` has formats of numbers
+    by column, ``styles`` has styles by the texts of cells."""
     made = Rows(key, title, columns, texts, styles)
     for row in rows:
         made.add_row(*row)

@@ -83,7 +83,7 @@ def _entry(name: str) -> str:
 
 
 def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str | None) -> None:
-    """Print the cells with their costs, a table for each group."""
+    """Print the cells with their costs, a table for each group; a cell that is refused is an error line, not a row."""
     columns, refused = ("name", "parameters", "FLOPs", "what it is", "dimensions", "not for"), dict[str, str]()
     for group, grouped in groupby(names, key=group_of):
         rows = table(group, *columns, key="cells")

@@ -370,8 +370,8 @@ class TrainingArguments:
 
     def training_options(self, **test: Any) -> TrainingOptions:
         """Return the options of training, with the test data."""
-        other = ("options", "no_shuffle", "overwrite", "tensorboard")
-        own = {name: value for name, value in vars(self).items() if name not in other}
+        no_fields = ("options", "no_shuffle", "overwrite", "tensorboard")
+        own = {name: value for name, value in vars(self).items() if name not in no_fields}
         own |= {"sizes": parse_sizes(self.sizes or []), "shuffle": not self.no_shuffle}
         return lstmc.api.TrainingOptions(**own, **test)
 
@@ -379,7 +379,7 @@ class TrainingArguments:
 def compile_options(
     target: TargetArguments, sizes: list[str] | None, /, *groups: WeightArguments | VariantArguments, **others: Any
 ) -> CompileOptions:
-    """Return the options of compiling from groups of arguments and ``others``."""
+    """Return the options of compiling from groups of arguments, and from ``others`` by name."""
     values = {name: value for group in groups for name, value in asdict(group).items()}
     backend = {} if "backend" in others else {"backend": target.chosen_backend()}
     return lstmc.api.CompileOptions(

@@ -140,7 +140,7 @@ class RunDisplay:
             state = TextColumn("{task.fields[state]}")
             # what is printed into a file belongs there
             self._bar = ProgressBar(*columns, state, console=console, redirect_stdout=printer.is_terminal)
-        self._has_lines = self._bar is None or not printer.is_terminal
+        self._has_lines = self._bar is None or not printer.is_terminal  # a file gets lines beside a bar
         self._loss, self._seconds = Smoothed(WINDOW), Smoothed(WINDOW)
 
     def __call__(self, event: Event) -> None:
@@ -285,7 +285,7 @@ def sweep_command(
 
 
 def points_table(rows: Sequence[Row], final: bool = False) -> Rows:
-    """Return the rows as a table; ``final``: the command prints it at the end."""
+    """Return the rows as a table; ``final``: it is the command's result, and so also in its JSON object."""
     varied = list(dict.fromkeys(name for row in rows for name in row.point))
     scores = list(dict.fromkeys(name for row in rows for name in row.scores))
     columns = (*varied, "state", "iteration", *scores, *COSTS, "reason")
@@ -320,7 +320,7 @@ def sweep_display(console: Plain) -> Iterator[Callable[[Sequence[Row]], object]]
 
 
 def _print_ended(console: Plain, printed: dict[str, tuple[str, int]], rows: Sequence[Row]) -> None:
-    """Print a line for each point that has ended since the last call; ``printed`` has the state of earlier ones."""
+    """Print a line for each point that has ended since the last call; ``printed`` has the points of earlier lines."""
     for row in rows:
         progress = (row.state, row.iteration)
         if row.state in ("finished", "failed", "interrupted") and printed.get(row.name) != progress:

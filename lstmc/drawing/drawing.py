@@ -237,8 +237,8 @@ class _Layout:
     def _lines(
         self,
         group: Group,
-        inner: Mapping[int, tuple[Places, dict[int, Rectangle], Rectangle]],
-        owner: Mapping[str, int],
+        inner: Mapping[int, tuple[Places, dict[int, Rectangle], Rectangle]],  # of the groups in it, by number
+        owner: Mapping[str, int],  # the number of the part that a box is in, by the box's key
     ) -> Iterator[str]:
         """Yield the lines of Graphviz that lay out a group: boxes, frames as large boxes, rows, arrows."""
         yield "digraph {"
@@ -272,7 +272,7 @@ class _Layout:
         yield "}"
 
     def dot(self, text: str) -> Places:
-        """Return the positions from :func:`_read_plain` that ``dot`` gives the nodes of a text."""
+        """Lay out a text by ``dot``, once, and return its nodes' positions (:func:`_read_plain`)."""
         if text not in self.places_by_text:
             self.places_by_text[text] = _read_plain(graphviz(text, "dot", "plain").decode())
         return self.places_by_text[text]

@@ -90,7 +90,7 @@ class Picture:
         return tuple(boxes_of(self.whole))
 
 
-STEPS = 4  # of a scan that are drawn, when it has more than one more
+STEPS = 4  # of a scan that are drawn, if it has more than STEPS + 1
 _PRODUCTS = (Linear, Conv, Embed)
 Keys = tuple[str, ...]  # of the boxes that a value comes from
 
@@ -138,9 +138,9 @@ class _Drawn:
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
-        self.arrows: dict[Arrow, None] = {}
-        self.kinds: dict[str, Kind] = {}
-        self.step_of: dict[str, Step] = {}
+        self.arrows: dict[Arrow, None] = {}  # a set in order
+        self.kinds: dict[str, Kind] = {}  # of boxes, by key
+        self.step_of: dict[str, Step] = {}  # of boxes of unrolled scans, by key
         self.left_out: dict[str, list[int]] = {}  # of each scan that was unrolled: the steps that are not drawn
 
     def picture(self, graph: Graph) -> Picture:
@@ -202,23 +202,24 @@ class _Drawn:
         if step is not None:
             self.step_of[box.key] = step
 
-    def _node(self, graph: Graph, node: Node, group: Group, values: dict[Ref, Keys], inside: str) -> None:
+    def _node(self, graph: Graph, node: Node, group: Group, values: dict[Ref, Keys], prefix: str) -> None:
         """Draw a node in ``group``, a scan as frames, with an arrow from each operand, and enter its ``values``."""
         if isinstance(node.op, Scan):
             self._scan(graph, node, node.op, group, values)
             return
-        key = inside + node.name
-        self._add(group, self._box(graph, node, key, inside), node.step)
+        key = prefix + node.name
+        self._add(group, self._box(graph, node, key, prefix), node.step)
         self._connect(graph, node, values, key)
         values |= dict.fromkeys(node.refs, (key,))
 
-    def _box(self, graph: Graph, node: Node, key: str, inside: str) -> Box:
+    def _box(self, graph: Graph, node: Node, key: str, prefix: str) -> Box:
+        """Return the box of a node; ``prefix``, with which ``key`` begins, is empty outside of scans' bodies."""
         title = ", ".join(dict.fromkeys(_short(name, step) for name, step in zip_longest(node.names, node.steps)))
         cut = len(set(node.steps))
         title += f" of {cut} steps" if cut > 1 else ""
         op = node.op.name.rpartition(".")[2]
         shapes = dict.fromkeys(shape_text(kind.shape) for kind in node.types)
-        result = not inside and node.step is None and any(output.ref.node == key for output in graph.outputs)
+        result = not prefix and node.step is None and any(output.ref.node == key for output in graph.outputs)
         word = f"{node.op.role} " if isinstance(node.op, Arg) else "" if isinstance(node.op, Param) else f"{op} "
         tip = print_node(graph, node) + (f"\n{node.loc}" if node.loc else "")
         return Box(key, title, word + ", ".join(shapes), kind_of(graph, node), tip, result, node.loc)
@@ -243,47 +244,47 @@ class _Drawn:
         step enter from outside; each sequence and state has a box inside."""
         operands = [values[ref] for ref in graph.args(node.name)]
         order = "steps, the last first" if scan.reverse else "steps"
-        ended: list[Keys] = [() for _ in node.types]
-        starts = operands
+        tails: list[Keys] = [() for _ in node.types]
+        starts = operands  # of the next body to draw
         for body in reversed(scan.bodies):  # a peeled first step comes first: its states enter the other body
             which = f"{scan.length} {order}" if scan.first is None else f"the other {scan.length - 1} {order}"
             title = f"{scan.body.name}, {'the first step' if body is scan.first else which}"
-            inside = f"{node.name} {'first ' if body is scan.first else ''}"
+            prefix = f"{node.name} {'first ' if body is scan.first else ''}"
             frame = Group(title, row=node.name)
             group.parts.append(frame)
-            within = self._body(body, scan, frame, starts, inside)
+            within = self._body(body, scan, frame, starts, prefix)
             states = iter([within[output.ref] for output in _next_states(body, scan)])
             starts = [next(states) if scan.role(i) == "state" else keys for i, keys in enumerate(operands)]
             results = [within[output.ref] for output in body.outputs]
             stacked = len(scan.step_outputs)
-            ended = [
+            tails = [
                 tuple(dict.fromkeys(before + now)) if out < stacked else now
-                for out, (before, now) in enumerate(zip(ended, results, strict=True))
+                for out, (before, now) in enumerate(zip(tails, results, strict=True))
             ]
-        values |= {Ref(node.name, out): keys for out, keys in enumerate(ended)}
+        values |= {Ref(node.name, out): keys for out, keys in enumerate(tails)}
 
-    def _body(self, body: Graph, scan: Scan, group: Group, operands: list[Keys], inside: str) -> dict[Ref, Keys]:
+    def _body(self, body: Graph, scan: Scan, group: Group, operands: list[Keys], prefix: str) -> dict[Ref, Keys]:
         """Draw the nodes of a scan's body, with an arrow from each next state to the state. ``operands`` has the boxes
-        of each operand; keys of boxes begin with ``inside``. Return the boxes of each value of the body."""
+        of each operand; keys of boxes begin with ``prefix``. Return the boxes of each value of the body."""
         values = dict[Ref, Keys]()
         for i, arg in enumerate(body.body_args()):
             if scan.role(i) in ("weight", "static"):
                 values[Ref(arg.name)] = operands[i]
                 continue
-            key = inside + arg.name
-            self._add(group, self._box(body, arg, key, inside))
+            key = prefix + arg.name
+            self._add(group, self._box(body, arg, key, prefix))
             values[Ref(arg.name)] = (key,)
             stepped = scan.first is not None and body is scan.body and scan.role(i) == "state"
             for tail in operands[i]:
                 self._arrow(tail, key, Flow.STATE if stepped else Flow.DATA)
         for node in body:
             if not isinstance(node.op, Arg):
-                self._node(body, node, group, values, inside)
+                self._node(body, node, group, values, prefix)
         states = [arg for i, arg in enumerate(body.body_args()) if scan.role(i) == "state"]
         if body is not scan.first:
             for arg, output in zip(states, _next_states(body, scan), strict=True):
                 for tail in values[output.ref]:
-                    self._arrow(tail, inside + arg.name, Flow.STATE)
+                    self._arrow(tail, prefix + arg.name, Flow.STATE)
         return values
 
     def _results(self, graph: Graph, whole: Group, values: Mapping[Ref, Keys]) -> None:

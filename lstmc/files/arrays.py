@@ -55,7 +55,7 @@ class StoredArray:
     path: Path
     error: type[LstmcError]
     read: Callable[[], NDArray[Any]]
-    read_part: Callable[[tuple[slice, ...]], NDArray[Any]] | None = None  # where a file gives less than all
+    read_part: Callable[[tuple[slice, ...]], NDArray[Any]] | None = None  # None: all are read at once
 
     def part(self, axis: int, start: int, stop: int) -> NDArray[Any]:
         """Return the elements from ``start`` up to ``stop`` along an axis; only these are read where possible."""
@@ -140,7 +140,7 @@ def wrong_names(
     optional: Collection[str] = (),
     why_extra: Mapping[str, str] = {},
 ) -> list[str]:
-    """Return a line for each missing array, and one for each unexpected array with the reason or the nearest name."""
+    """Return a line for each missing array that is not optional, and for each extra one, with a reason or near name."""
     absent = [name for name in expected if name not in shapes]
     extra = {name: shape for name, shape in shapes.items() if name not in expected}
     return [

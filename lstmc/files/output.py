@@ -16,7 +16,7 @@ import numpy as np
 
 from lstmc.errors import BackendError, OutputError
 
-# What a file is to have: its bytes, or where these are many, what writes them into an empty file of that path.
+# The content of a file: its bytes, or for a large file a function that writes it into the empty file of a path.
 Content = bytes | Callable[[Path], None]
 PREVIOUS = "previous"
 OWN_CACHE = "or set XDG_CACHE_HOME to a folder of your own"
@@ -63,7 +63,7 @@ def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
 
 def set_aside(folder: Path, names: Iterable[str]) -> Path:
     """Move the files of these names from ``folder`` into ``folder/previous/N``, with the first free N; return it. The
-    files are moved in order: until the last file is moved, the set counts as not moved. Raises OutputError."""
+    files are moved in order: while the last one is still there, not all are moved. Raises OutputError."""
     kept = next(path for n in count(1) if not (path := folder / PREVIOUS / str(n)).exists())
     try:
         kept.mkdir(parents=True)
