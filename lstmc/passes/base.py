@@ -65,7 +65,7 @@ class Pass(ABC):
                 raise PassError(f"{self.name} comes before peel: {found}", loc=node.loc)
 
     def for_states(self, after: Mapping[str, str]) -> Pass:
-        """Return the pass for one step; ``after`` maps the input of each state to the output with its next value."""
+        """Return the pass for a one-step net; ``after`` maps each state's input to the output with its next value."""
         return self
 
     @abstractmethod
@@ -247,7 +247,7 @@ def result(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
 
 
 def compared(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
-    """Return the outcome of a pass whose rules may give an equal graph: it is modified if ``after`` differs."""
+    """Return the outcome of a pass whose rules may change nothing: the graph is modified if ``after`` differs."""
     return PassResult(before, False) if after == before else PassResult(after, True, dict(counts))
 
 
@@ -280,8 +280,8 @@ def run_passes(
 ) -> list[Snapshot]:
     """Run passes, and return a snapshot of the graph after each, the model itself first. After each pass the graph is
     verified at its stage; ``legal`` are the ops allowed from LEGAL on. ``dump_dir`` gets each graph as ``NN-pass.lir``.
-    Raises :class:`PassError` with the pass, the passes before it, and the node at fault, as notes if the error is for
-    the user; :class:`~lstmc.errors.OutputError` if ``dump_dir`` cannot be written."""
+    Raises the :class:`~lstmc.errors.LstmcError` of a pass, with a note on this pass and those before;
+    :class:`PassError` for any other error; :class:`~lstmc.errors.OutputError` if ``dump_dir`` cannot be written."""
     stage = Stage.MODEL
     verify(graph, stage)
     history = [Snapshot("model", stage, graph)]
@@ -311,11 +311,11 @@ def run_passes(
     return history
 
 
-def _dump(folder: Path | None, number: int, snapshot: Snapshot, summary: str, before: int) -> None:
+def _dump(folder: Path | None, number: int, snapshot: Snapshot, summary: str, old_nodes: int) -> None:
     """Write a graph, headed by its pass and the rules used, as ``NN-pass.lir`` to a folder, if there is one."""
     if folder is not None:
         rules = ", ".join(f"{name} {count}" for name, count in snapshot.counts.items()) or "no rule used"
-        header = f"# {snapshot.pass_name}: {summary}\n# nodes: {before} -> {len(snapshot.graph)}; {rules}\n"
+        header = f"# {snapshot.pass_name}: {summary}\n# nodes: {old_nodes} -> {len(snapshot.graph)}; {rules}\n"
         text = (header + print_graph(snapshot.graph)).encode(errors="backslashreplace")
         write_files(folder, {f"{number:02d}-{snapshot.pass_name}.lir": text})
 
@@ -331,7 +331,7 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 
 def place_of(names: Sequence[str], name_or_run: str) -> int:
-    """Return the index of a pass: ``cse:2`` is the second run, ``cse`` the last. Raises :class:`PassError`."""
+    """Return the index of a pass: ``cse:2`` is the second run, ``cse`` the last. Raises :class:`PassError` for none."""
     runs = [i for i, name in enumerate(names) if name == name_or_run]
     if runs:
         return runs[-1]
@@ -392,8 +392,8 @@ class PassList(list[Pass]):
         return reached[-1] if reached else Stage.MODEL
 
     def end_of(self, stage: Stage) -> int:
-        """Return the index of the last pass after which the graph is at a stage, or -1 if only the model before all
-        passes is. Raises :class:`PassError` if no pass brings a graph to the stage."""
+        """Return the index of the last pass after which the graph is at a stage; -1 if only the model before all passes
+        is at this stage. Raises :class:`PassError` if no pass brings a graph to the stage."""
         last_index = {self.stage_after(index): index for index in range(-1, len(self))}
         if stage not in last_index:
             found = ", ".join(reached.value for reached in last_index)

@@ -33,7 +33,7 @@ class TimeAxis:
         return b.add(Concat(0) if kept else Stack(), *steps, names=(name,))[0]
 
     def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
-        """Return x once for each step that reads it. A backend that needs copies of x calls them by ``names``."""
+        """Return x for each step that reads it. A backend that needs copies of x calls them by ``names``."""
         return (x,) * len(names)
 
 
@@ -76,7 +76,7 @@ class Expand(Pass):
             if node.name in unread:
                 continue
             if isinstance(node.op, Scan) and not self.loops(node.op):
-                args = [rebuild.new.get(ref, ref) for ref in graph.args(node.name)]  # an unread initial state stays
+                args = [rebuild.new.get(ref, ref) for ref in graph.args(node.name)]  # an unread leaf has no new value
                 unroller = _Unroller(rebuild.builder, node, node.op, self.time_axis, cuts)
                 try:
                     rebuild.put(node, unroller.run(args, readers))
@@ -114,14 +114,14 @@ def step_pattern(scan: Scan) -> str:
 
 
 def named_results(scan: Scan, body: Graph) -> Graph:
-    """Return the body with its results under the names of outputs; a next state keeps the name of the state."""
+    """Return the body with results named as its outputs; if one value is several, the first next state names it."""
     count = len(scan.step_outputs)
     named = (*body.outputs[:count], *reversed(body.outputs[count:]))
     return rename_values(body, {output.ref: output.name for output in named if output.name})
 
 
 class _Template:
-    """A body read once: its ``nodes`` with their operands, and apart the nodes that are the ``same`` at every step."""
+    """A body read once: its ``nodes`` with operands; if ``shares``, without those in ``same``: equal at every step."""
 
     def __init__(self, body: Graph, shares: bool) -> None:
         nodes = [(node, body.args(node.name)) for node in body if not isinstance(node.op, Arg)]
@@ -330,7 +330,7 @@ def peel(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | Non
 
 
 def _first_step(scan: Scan, b: Builder, operands: Refs) -> Graph | None:
-    """Return the body simplified with the initial states that are arrays of one number; None if no state is."""
+    """Return the body simplified with the initial states that are arrays of equal numbers; None if no state is."""
     states = {name: b.node(operands[slot].node).op for slot, name in enumerate(scan.body.arguments())}
     constants = {name: states[name] for name in scan.body.arguments("state") if isinstance(states[name], Full)}
     if not constants:
@@ -392,7 +392,7 @@ class _Halves:
     def __init__(self, scan: Scan, first: Collection[int]) -> None:
         self.scan, self.body = scan, scan.body
         self.names = self.body.arguments("state")
-        self.numbers = sorted(first), [number for number in range(len(self.names)) if number not in first]
+        self.numbers = sorted(first), [number for number in range(len(self.names)) if number not in first]  # of states
         self.first = {self.names[number] for number in first}
         varying = self.body.dependents(self.first)
         computed = (self.body.needed([output.ref for output in self._nexts(0)]) | self.first) & varying

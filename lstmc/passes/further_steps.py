@@ -42,7 +42,7 @@ def element(flow: Dataflow, value: str) -> Element | None:
 
 
 def consecutive(flow: Dataflow, values: Sequence[str]) -> Element | None:
-    """Return the first slice if the values are consecutive slices of one value, else None."""
+    """Return the first of ``values`` as a slice if they are consecutive slices of one value, else None."""
     elements = [element(flow, value) for value in values]
     if (first := elements[0]) is None:
         return None
@@ -91,7 +91,7 @@ def _absorb_consumers(common: CommonStep, values: Values) -> None:
 
 
 def _computes(flow: Dataflow, step: Step, depth: int = 4) -> bool:
-    """Return whether a step computes numbers, or moves elements (``depth`` steps at most) for one step that does."""
+    """Return whether a node computes numbers, or only moves elements (``depth`` nodes at most) for one that does."""
     if not step.op.moves:
         return True
     readers = {number for value in step.outputs for number in flow.consumers.get(value, ())}
@@ -99,7 +99,7 @@ def _computes(flow: Dataflow, step: Step, depth: int = 4) -> bool:
 
 
 def _matching_consumer(flow: Dataflow, pattern: Step, place: int, value: str, claimed: int) -> Step | None:
-    """Return a step outside the loop with the op and constants of ``pattern``, and ``value`` as operand ``place``."""
+    """Return a node outside the loop with ``pattern``'s op and constants, and ``value`` at ``place``; or None."""
     for number in flow.consumers.get(value, ()):
         step = flow.steps[number]
         if not claimed >> number & 1 and equal([pattern, step]) and step.inputs[place] == value:
@@ -159,7 +159,7 @@ def _beyond(common: CommonStep, at_end: bool) -> dict[Values, str] | None:
 def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str] | None:
     """Return the values of a step before the first whose ``states`` are zeros, by the body's values ("" for a value
     that the step lacks, because zeros make it needless); None if there is no such step."""
-    zero, same = set(states), dict[Values, Values]()
+    zero, same = set(states), dict[Values, Values]()  # zero values; a value -> the equal value without zeros
     parts = []
     for part in common.parts:
         operands = tuple(same.get(values, values) for values in part.operands)
@@ -199,8 +199,8 @@ def _is_zero(op: Op, zero: Sequence[bool]) -> bool:
 
 
 class _Column:
-    """Matches one further step against the body, from known values to their producers and consumers. ``match`` maps
-    each value of the body to the step's value; ``claimed`` is the bitset of the graph's steps in use."""
+    """Matches a further step in time against the body, from known values to their producers and consumers. ``match``
+    maps each value of the body to the step's value; ``claimed`` is the bitset of the graph's nodes in use."""
 
     def __init__(self, common: CommonStep, parts: list[BodyOp], match: dict[Values, str], at_end: bool) -> None:
         self.common, self.flow, self.at_end = common, common.flow, at_end
@@ -210,7 +210,7 @@ class _Column:
         self.fixed, self.match = {*same}, {values: values[0] for values in same} | match
 
     def matched(self, required: Iterable[Values]) -> dict[Values, str] | None:
-        """Return the step's value for each value of the body; None if it differs or lacks a ``required`` value."""
+        """Return the step's value for each value of the body; None if it lacks a ``required`` value or differs."""
         try:
             while self.waiting:
                 self._one()
@@ -236,7 +236,7 @@ class _Column:
         self._take(*several)
 
     def _candidates(self, part: BodyOp) -> list[int] | None:
-        """Return the steps that may be ``part``: the producer of a matched result, or consumers of a matched operand.
+        """Return the nodes that may be ``part``: the producer of a matched result, or consumers of a matched operand.
         Return None if no result and no operand is matched yet."""
         for values in part.results:
             if values in self.match:
@@ -249,7 +249,7 @@ class _Column:
         return [number for number in readers if self._fits(part, number)]
 
     def _fits(self, part: BodyOp, number: int) -> bool:
-        """Return whether a step of the graph is unclaimed, has the op ``part``, and agrees with all matched values."""
+        """Return whether a node of the graph is unclaimed, has the op ``part``, and agrees with all matched values."""
         step = self.flow.steps[number]
         if self.claimed >> number & 1 or step.op != part.op or len(step.inputs) != len(part.operands):
             return False
@@ -257,7 +257,7 @@ class _Column:
         return all(self.match.get(values, name) == name for values, name in pairs)
 
     def _take(self, part: BodyOp, number: int) -> None:
-        """Match an op with a step, and their values. Raise StepsDiffer if a type of the step does not broadcast."""
+        """Match an op with a node, and their values. Raise StepsDiffer if a type of the node does not broadcast."""
         step = self.flow.steps[number]
         self.waiting.remove(part)
         self.claimed |= 1 << number

@@ -188,7 +188,7 @@ def _move_biases(body: Graph, counts: Counter[str]) -> Graph:
     product, if that operand depends on no state."""
     on_state = body.dependents(set(body.arguments("state")))
     readers = body.readers()
-    moved = {}  # linears without their bias -> the place of the bias
+    moved = {}  # product that loses its bias -> the sum whose other operand gets the bias
     for node in body:
         if not isinstance(node.op, Add):
             continue

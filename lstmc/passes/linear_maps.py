@@ -317,7 +317,7 @@ class MatrixChunks:
 
 
 class MatrixSteps:
-    """Nodes that compute a recurrence of matrices; ``operands`` are the sequences of ``step.operands``."""
+    """Adds nodes that compute a recurrence by matrices; ``operands`` are the sequences of ``step.operands``."""
 
     def __init__(self, steps: Steps, step: MatrixStep, operands: Sequence[Ref]) -> None:
         self.steps, self.operands = steps, operands

@@ -30,7 +30,7 @@ def roll_in(graph: Graph, counts: Counter[str]) -> Graph:
     over_time = {ref for ref, type_ in types.items() if type_.rank > 1 and type_.shape[0] in lengths}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        """Return a scan's results in place of a node along time, or None to keep a node, as one that mixes steps."""
+        """Return a scan's results in place of a node along time; None to keep a node, such as one that mixes steps."""
         if Ref(node.name) not in over_time or node.name in weights or isinstance(node.op, Scan | Input | Full):
             return None
         steps = node.types[0].shape[0]
@@ -47,7 +47,7 @@ def roll_in(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 def _scan_of(b: Builder, node: Node, args: Refs, mapped: list[bool]) -> Scan | None:
-    """Return a scan without states that runs a node on each step of its ``mapped`` operands; None if the op cannot."""
+    """Return a scan without states that runs a node on each step of its ``mapped`` operands, or None if it cannot."""
     op = ir.op_of_step(node.op, [b.type(ref) for ref in args], mapped)
     if op is None:
         return None
@@ -146,7 +146,7 @@ class _Hoister(_Mover):
         super().__init__(b, node, scan, args)
         self.what = what
         self.on_state = self.body.dependents(set(self.body.arguments("state")))
-        self.read_outside: set[str] = set()
+        self.read_outside: set[str] = set()  # nodes read by a node that may move, or is ``apart``
         self.staying = self._staying()
         self.hoisted: set[str] = set()
         self.weights: set[Ref] = set()  # values outside, computed from parameters alone
@@ -315,7 +315,7 @@ class _Sinker(_Mover):
         """Return the nodes to sink: nodes whose ops are not ``light``, nodes that depend on these, and nodes whose
         sinking makes the values that leave the loop smaller. A value that the scan returns anyway, or that exists
         outside as a sequence, costs nothing."""
-        # the loop computes products of no state for all steps at once too
+        # products of no state are not heavy: the loop computes them for all steps at once too
         own = self.body.dependents(set(self.body.arguments("state")))
         heavy = {name for name in sinkable & own if not isinstance(self.body.node(name).op, light)}
         heavy |= self.body.dependents(heavy) & sinkable

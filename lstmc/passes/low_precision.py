@@ -14,7 +14,7 @@ from lstmc.passes.base import PassList, Refs, node_pass
 __all__ = ["convex_updates", "with_convex_updates"]
 
 COMPLEMENT = Affine(-1.0, 1.0)
-Rows = tuple[int, int]  # columns of a product's result: from, and up to
+Rows = tuple[int, int]  # of a product's weights, so columns of its result: from, and up to
 
 
 @node_pass(bodies=False, before_peel=True)

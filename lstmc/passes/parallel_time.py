@@ -258,8 +258,8 @@ class _Parallel:
         self, step: Graph, outputs: Sequence[Output], leads: Mapping[Ref, tuple[int, ...]], following: Mapping[int, Ref]
     ) -> dict[Ref, Ref]:
         """Return the sequence of each of a step's ``outputs``, computed by a scan of the states that they need.
-        ``following`` has the next values of these states by number. A value that is the same at every step gets the
-        first axes that ``leads`` has for it."""
+        ``following`` has the next values of these states by number; ``self.following`` gets their sequences. A value
+        that is the same at every step gets the further first axes that ``leads`` has for it."""
         read = sorted(following)
         varying = step.dependents(set(step.arguments("x", "state")))
         named = {output.ref: output.name for output in outputs}
@@ -277,7 +277,7 @@ class _Parallel:
         return sequences
 
     def _scan(self, body: Graph, operands: Sequence[Ref], names: Sequence[str]) -> Refs:
-        """Add a scan, or, without states and where all ops have such a form, nodes on all steps at once."""
+        """Add a scan, or nodes on all steps at once if it has no states and all its ops have a form for all steps."""
         scan = replace(self.scan, body=body)
         if not scan.states and (values := all_steps(self.b, body, scan.length, operands, names)) is not None:
             return values

@@ -46,7 +46,7 @@ class Precompute(Pass):
 
 
 def _marked(graph: Graph, counts: Counter[str]) -> Graph:
-    """Return the graph in which values computed from parameters alone, if other nodes read them, are weights."""
+    """Return the graph in which values made of parameters alone are weights if outputs or any other nodes read them."""
     alone = _computed_from_parameters(graph)
     read = {ref for node in graph if node.name not in alone for ref in graph.args(node.name)}
     read |= {output.ref for output in graph.outputs}
@@ -148,8 +148,8 @@ def _with_folded(b: Builder, node: Node, conv: Node, other: Ref) -> Refs:
         bias = [add(ops.Mul(), "b", bias[0], add(ops.Reshape((channels,)), "row", other))] if bias else []
     else:
         term = add(ops.Reshape((channels,)), "term", other)
-        alone = isinstance(node.op, ops.Add)
-        bias = [add(node.op, "b", bias[0], term) if bias else term if alone else add(NEGATE, "b", term)]
+        is_sum = isinstance(node.op, ops.Add)
+        bias = [add(node.op, "b", bias[0], term) if bias else term if is_sum else add(NEGATE, "b", term)]
     return b.add(conv.op, x, w, *bias, names=node.names, loc=node.loc)
 
 

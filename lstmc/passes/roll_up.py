@@ -92,23 +92,23 @@ class _Rewrite:
 
     def __init__(self, common: CommonStep) -> None:
         self.common, self.flow = common, common.flow
-        self.types = dict(self.flow.types)
+        self.types = dict(self.flow.types)  # of all values, old and new
         bodies = (step.op.body.name for step in self.flow.steps if isinstance(step.op, Scan))
         self.names = Names({*KEYWORDS, *(name.partition("/")[0] for name in self.types), *bodies}, python_identifier)
         self.leaves: dict[str, Leaf] = dict(self.flow.leaves)
-        self.new: list[Step] = []
+        self.new: list[Step] = []  # nodes that are added
         self.loc = self.flow.steps[common.chain.numbers[0]].loc
         self.following = common.following()
         claimed = common.claimed()
-        self.left = [step for number, step in enumerate(self.flow.steps) if not claimed >> number & 1]
-        self.read = {name for step in self.left for name in step.inputs} | self.flow.results
+        self.left = [step for number, step in enumerate(self.flow.steps) if not claimed >> number & 1]  # outside nodes
+        self.read = {name for step in self.left for name in step.inputs} | self.flow.results  # outside the loop
         self.read |= {state[0] for state in common.states if state[0]}
         backward = [consecutive(self.flow, values[::-1]) is not None for values in common.sequences]
         forward = [consecutive(self.flow, values) is not None for values in common.sequences]
         self.reverse = any(backward) and not any(forward)
 
     def graph(self) -> Graph:
-        """Return the graph with a scan and slices of its results for the steps. Raise StepsDiffer for a cycle."""
+        """Return the graph with a scan and slices of its results in the steps' place. Raise StepsDiffer for a cycle."""
         common = self.common
         ends = {values[-1] for values in self.following.values()}
         results = [values for part in common.parts for values in part.results]
@@ -206,8 +206,8 @@ class _Rewrite:
         return self._add(Reshape(shape), value, hints=[f"{value}_rows"])[0]
 
     def _joining(self, step: Step, joins: Mapping[Values, str]) -> Step:
-        """Return a step that concatenates the values of all steps with the loop's result ``y`` as the operand in their
-        place; a Reshape if ``y`` is then the only operand. Other steps stay."""
+        """Return a Concat of the values of all steps with the loop's result ``y`` as the operand in their place; a
+        Reshape if ``y`` is then the only operand. Any other node is returned unchanged."""
         if not isinstance(step.op, Concat):
             return step
         makers = [self.flow.steps[self.flow.producer[n]] if n in self.flow.producer else None for n in step.inputs]
@@ -232,12 +232,12 @@ class _Rewrite:
         return self._as(y, (*shape[:axis], steps * size, *shape[axis + 1 :]))
 
     def _assembled(self, steps: Sequence[Step], renamed: Mapping[str, str]) -> Graph:
-        """Return the graph of the steps that the outputs need. Raise StepsDiffer if one reads a value of the loop."""
+        """Return the graph of the nodes that the outputs need. Raise StepsDiffer if one reads a value of the loop."""
         old = self.flow.graph
         known, ordered = {*self.leaves}, list[Step]()
         for step in _topologically_sorted(steps, [renamed.get(name, name) for name in self.flow.results]):
             if not known.issuperset(step.inputs):
-                raise StepsDiffer  # a value of one of the steps
+                raise StepsDiffer  # a value inside the loop
             known.update(step.outputs)
             ordered.append(step)
         leaves = {name: (leaf, old.node(name).loc if name in old else self.loc) for name, leaf in self.leaves.items()}
@@ -269,7 +269,7 @@ def _only_step(
 
 
 def _topologically_sorted(steps: Sequence[Step], results: Iterable[str]) -> Iterator[Step]:
-    """Yield the steps that results depend on, in topological order. Raise StepsDiffer if they form a cycle."""
+    """Yield the nodes that results depend on, in topological order. Raise StepsDiffer if they form a cycle."""
     producer = {name: number for number, step in enumerate(steps) for name in step.outputs}
     done: dict[int, bool] = {}  # step -> whether its visit has ended
     waiting: list[Iterator[int]] = [iter(sorted({producer[name] for name in results if name in producer}))]

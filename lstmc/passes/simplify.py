@@ -72,7 +72,7 @@ def _visit(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | N
 
 
 def _full_value(b: Builder, ref: Ref) -> float | None:
-    """Return the number that fills a value, or None if the value is not an array of one constant number."""
+    """Return the number that fills a value, or None if the value is not an array of equal constant numbers."""
     op = b.node(ref.node).op
     return op.value if isinstance(op, ops.Full) else None
 
@@ -92,7 +92,7 @@ def merge_affines(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def absorb_full_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
-    """Write a sum, difference or product of x and an array of one number as an affine, if x has the result's type."""
+    """Write a sum, difference or product of x and an array of equal numbers as affine, if x has the result's type."""
     if not isinstance(node.op, ops.Add | ops.Sub | ops.Mul):
         return None
     for kept, other in ((0, 1), (1, 0)):
@@ -107,7 +107,7 @@ def absorb_full_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def fold_function_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
-    """Write an elementwise function or softmax of an array of one number as an array of the finite result."""
+    """Write an elementwise function or softmax of an array of equal numbers as an array of the finite result."""
     if not isinstance(node.op, Pointwise | ops.Softmax):
         return None
     if (value := _full_value(b, args[0])) is None:
@@ -119,7 +119,7 @@ def fold_function_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def fold_zero_product(b: Builder, node: Node, args: Refs) -> Refs | None:
-    """Write a product with zeros, or an affine with scale 0, as an array of one number."""
+    """Write a product with zeros as zeros, and an affine with scale 0 as an array filled with its shift."""
     if isinstance(node.op, ops.Affine) and node.op.scale == 0:
         return b.copy(node, (), ops.Full(node.types[0].shape, node.op.shift))
     if isinstance(node.op, ops.Mul) and 0.0 in (_full_value(b, args[0]), _full_value(b, args[1])):
@@ -128,7 +128,7 @@ def fold_zero_product(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def fold_product_of_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
-    """Write a linear or a convolution without bias of a zero operand as zeros; the bias of a linear stays, as 0 + b."""
+    """Write a linear of a zero input or weight as zeros plus any bias; a convolution of it without bias as zeros."""
     without_bias = isinstance(node.op, ops.Conv) and len(args) == 2
     zeros = [_full_value(b, ref) for ref in args[:2]] if isinstance(node.op, ops.Linear) or without_bias else []
     if 0.0 not in zeros:
@@ -194,7 +194,7 @@ def cancel_split_and_concat(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def fold_shape_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
-    """Write a split, concat, reshape or transpose of arrays of one number as arrays of this number."""
+    """Write a split, concat, reshape or transpose of arrays filled with one number as such arrays."""
     if not isinstance(node.op, ops.Split | ops.Concat | ops.Reshape | ops.Transpose):
         return None
     values = {_full_value(b, ref) for ref in args}
@@ -233,7 +233,7 @@ def add_multiples(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def _multiple(b: Builder, ref: Ref) -> tuple[Ref, ops.Affine]:
-    """Return x and the affine op if a value is an affine of x, else the value itself and the affine that is x."""
+    """Return x and the affine op if a value is an affine of x, else the value itself and the neutral affine."""
     op = b.node(ref.node).op
     return (b.args(ref.node)[0], op) if isinstance(op, ops.Affine) else (ref, ops.Affine(1.0, 0.0))
 
@@ -327,7 +327,7 @@ _Shrunk = tuple[Scan, list[int], list[int]]  # with the slots of its operands an
 
 
 def _shrunk_scans(graph: Graph, needed: Collection[str], counts: Counter[str]) -> dict[str, _Shrunk]:
-    """Return the needed scans with a part to remove, by name, without that part: results that nothing reads."""
+    """Return, by name, the needed scans with a result, state, argument or node to remove, already without it."""
     shrunk = {}
     readers: dict[Ref, int] | None = None
     for node in graph:
@@ -341,7 +341,7 @@ def _shrunk_scans(graph: Graph, needed: Collection[str], counts: Counter[str]) -
 
 
 def _shrink(scan: Scan, read: set[int], counts: Counter[str]) -> _Shrunk | None:
-    """Return a scan without what the results with the indices ``read`` do not need, or None if it needs everything."""
+    """Return a scan reduced to what its results with the indices ``read`` need; None if that is all of the scan."""
     steps = len(scan.step_outputs)
     args = scan.body.body_args()
     state_args = [i for i in range(len(args)) if scan.role(i) == "state"]
@@ -377,6 +377,7 @@ def pruned(body: Graph, outputs: Sequence[Output], keep: Collection[str] = ()) -
 def _rebuilt(
     graph: Graph, dropped: Collection[str], shrunk: dict[str, _Shrunk], outputs: Iterable[Output] | None = None
 ) -> Graph:
+    """Return a graph without the nodes ``dropped``, with scans ``shrunk``, and with other ``outputs`` unless None."""
     rebuild = Rebuild(graph)
     for node in graph:
         if node.name in dropped:

@@ -53,16 +53,16 @@ def graph_of_steps(
 
 
 class Dataflow:
-    """The nodes of a graph that compute, in order, with values by their names; ``leaves`` are the other nodes. Bit m of
-    ``ancestors[n]`` is set if step n depends on step m, or is m."""
+    """The nodes of a graph that compute, in order (``steps``), with values by their names; ``leaves`` are the other
+    nodes. Bit m of ``ancestors[n]`` is set if node n depends on node m, or is m."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.steps: list[Step] = []
         self.leaves: dict[str, Leaf] = {}
         self.types: dict[str, TensorType] = {}
-        self.producer: dict[str, int] = {}
-        self.consumers: dict[str, list[int]] = {}
+        self.producer: dict[str, int] = {}  # value -> the number of the node that computes it
+        self.consumers: dict[str, list[int]] = {}  # value -> the numbers of the nodes that read it
         self.ancestors: list[int] = []
         self.results = {graph.value_name(output.ref) for output in graph.outputs}
         for node in graph:
@@ -80,7 +80,7 @@ class Dataflow:
             self.producer.update(dict.fromkeys(step.outputs, number))
 
     def constant(self, value: str) -> bool:
-        """Return whether a value is a parameter or an array of one number."""
+        """Return whether a value is a parameter or an array of equal numbers."""
         return value in self.leaves and not isinstance(self.leaves[value], Input)
 
     def zero(self, value: str) -> bool:
@@ -89,21 +89,21 @@ class Dataflow:
         return isinstance(leaf, Full) and leaf.value == 0
 
     def depends(self, value: str, steps: int) -> bool:
-        """Return whether a value depends on any step of the bitset ``steps``."""
+        """Return whether a value depends on any node of the bitset ``steps``."""
         return value in self.producer and bool(self.ancestors[self.producer[value]] & steps)
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Indices of equal steps, each depending on the previous step; products of one ``weight`` (None: other steps)."""
+    """Indices of equal nodes, each depending on the one before: products with ``weight``, or no products (None)."""
 
     numbers: tuple[int, ...]
     weight: str | None
 
 
 def candidate_chains(flow: Dataflow) -> list[Chain]:
-    """Return chains of equal steps: products with weights, then other steps with constants, then the rest; in each of
-    these three the longest come first."""
+    """Return chains of equal nodes: products with weights, then other nodes with constants, then nodes without
+    constants; in each of these three the longest come first."""
     with_weights = [number for number, step in enumerate(flow.steps) if any(map(flow.constant, step.inputs))]
     labels = [_label(flow, number) for number in range(len(flow.steps))]
     repeated = [chain for chain in _chains_by_label(with_weights, labels, flow) if len(chain) > 1]
@@ -129,8 +129,8 @@ def is_one_step(op: Op) -> bool:
 
 
 def _label(flow: Dataflow, number: int) -> Label:
-    """Return a label that is equal for steps with equal ops and parameters; constant arrays may differ, as initial
-    states do. A scan of several steps is equal to no other step."""
+    """Return a label that is equal for nodes with equal ops and parameters; constant arrays may differ, as initial
+    states do. A scan of several steps is equal to no other node."""
     step = flow.steps[number]
     if isinstance(step.op, Scan) and not is_one_step(step.op):
         return number
@@ -140,7 +140,7 @@ def _label(flow: Dataflow, number: int) -> Label:
 
 def _chains_by_label(numbers: Sequence[int], labels: Sequence[Label], flow: Dataflow) -> list[tuple[int, ...]]:
     """Return chains of nodes of one label, the longest first. A node continues the first chain of its label whose end
-    it depends on, or starts a chain."""
+    it depends on; without such a chain it starts one."""
     by_label: dict[Label, list[list[int]]] = {}
     for number in numbers:
         alike = by_label.setdefault(labels[number], [])
@@ -161,7 +161,7 @@ class StepsDiffer(Exception):
 
 @dataclass(frozen=True)
 class BodyOp:
-    """An op of the loop's body, with its operands and results in every step."""
+    """An op of the loop's body, with its operands and results in every step in time."""
 
     op: Op
     operands: tuple[Values, ...]
@@ -177,14 +177,14 @@ class BodyOp:
 class CommonStep:
     """The loop body that the steps between the members of a chain have in common. ``parts`` are the body's ops. The
     values of a state are its values before each step; :meth:`following` maps them to its values after each step. A
-    value that is the same in all steps is ``static``, or a constant if it is a parameter or an array of one number; all
-    other operands are elements of ``sequences``."""
+    value that is the same in all steps is ``static``, or a constant if it is a parameter or an array of equal numbers;
+    all other operands are elements of ``sequences``."""
 
     def __init__(self, flow: Dataflow, chain: Chain) -> None:
         """Build the body backward from the members' operands. Raise StepsDiffer if the steps have no common body."""
         self.flow, self.chain = flow, chain
-        self.ends = [*pairwise(chain.numbers)]
-        self.cores = [self._between(first, last) for first, last in self.ends]
+        self.ends = [*pairwise(chain.numbers)]  # of each step in time: the chain's members before and after it
+        self.cores = [self._between(first, last) for first, last in self.ends]  # the nodes of each step
         self.joined = False  # whether the operand of a chain's member was split as a concatenation
         self._begin(len(self.ends))
         root = self._root()
@@ -206,7 +206,7 @@ class CommonStep:
     def _begin(self, count: int) -> None:
         """Begin an empty body of ``count`` steps."""
         self.count = count
-        self.values: dict[Values, None] = {}
+        self.values: dict[Values, None] = {}  # all values of the body, of each kind below and of the ops
         self.parts: list[BodyOp] = []
         self.states: dict[Values, None] = {}
         self.sequences: dict[Values, None] = {}
@@ -214,7 +214,7 @@ class CommonStep:
         self.constants: dict[Values, None] = {}
 
     def _between(self, first: int, last: int) -> frozenset[int]:
-        """Return the steps that depend on one member of the chain and that the next member depends on."""
+        """Return the nodes that depend on one member of the chain and that the next member depends on."""
         bits = self.flow.ancestors[last]
         return frozenset(n for n in range(first, last) if bits >> n & 1 and self.flow.ancestors[n] >> first & 1)
 
@@ -225,7 +225,7 @@ class CommonStep:
         return bool(before >> first & 1) and not before >> last & 1
 
     def _root(self) -> Values:
-        """Return each member's operand by which it depends on the member before. Raise StepsDiffer if none does."""
+        """Return each further member's operand that depends on the member before. Raise StepsDiffer for none."""
         numbers = self.chain.numbers
         for place in range(len(self.flow.steps[numbers[0]].inputs)):
             values = tuple(self.flow.steps[number].inputs[place] for number in numbers[1:])
@@ -246,7 +246,7 @@ class CommonStep:
             raise StepsDiffer
         makers = [self.flow.producer.get(value) for value in values]
         inside = [maker in core for maker, core in zip(makers, self.cores, strict=False)]
-        carried = all(maker in core for maker, core in zip(makers[1:], self.cores, strict=False))
+        carried = all(maker in core for maker, core in zip(makers[1:], self.cores, strict=False))  # by the step before
         if self.count > 1 and carried and not all(inside):
             if not self._joins(values, makers):
                 self.classify(self.states, values)
@@ -289,8 +289,8 @@ class CommonStep:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Run the block. If it raises :class:`StepsDiffer`, undo what it added to the body, and go on after the
-        block."""
+        """Run the block. If it raises :class:`StepsDiffer`, undo what the block added to the body, and continue after
+        it without the error."""
         kinds = (self.values, self.states, self.sequences, self.static, self.constants)
         before, count = [{**kind} for kind in kinds], len(self.parts)
         try:
@@ -302,7 +302,7 @@ class CommonStep:
                 kind.update(known)
 
     def classify(self, kind: dict[Values, None], values: Values) -> None:
-        """Add values to ``kind``, as ``self.states``, and to the body. Raise StepsDiffer for a non-constant scalar."""
+        """Add values to the body and to ``kind``, as ``self.states``. Raise StepsDiffer for a non-constant scalar."""
         if kind is not self.constants and not self.flow.types[values[0]].rank:
             raise StepsDiffer  # an input of a step has an axis
         kind[values] = self.values[values] = None
@@ -318,7 +318,7 @@ class CommonStep:
             raise StepsDiffer
 
     def add(self, steps: Sequence[Step], operands: tuple[Values, ...]) -> None:
-        """Add the op of equal ``steps`` to the body, which has their ``operands``, unless the body has the op."""
+        """Add the op of the equal nodes ``steps``, with ``operands`` of the body, unless the body has it."""
         results = tuple(zip(*(step.outputs for step in steps), strict=True))
         if results[0] not in self.values:
             self.parts.append(BodyOp(steps[0].op, operands, results, steps[0].loc))
@@ -346,7 +346,7 @@ class CommonStep:
         self.count = len(next(iter(self.values)))
 
     def claimed(self) -> int:
-        """Return the bitset of the graph's steps that the loop covers."""
+        """Return the bitset of the graph's nodes that the loop covers."""
         bits = 0
         for value in {value for part in self.parts for values in part.results for value in values if value}:
             bits |= 1 << self.flow.producer[value]
@@ -354,7 +354,7 @@ class CommonStep:
 
 
 def equal(steps: Sequence[Step]) -> bool:
-    """Return whether steps have the same op and number of operands. A scan of several steps is never equal."""
+    """Return whether nodes have the same op and number of operands. A scan of several steps is never equal."""
     first = steps[0]
     if isinstance(first.op, Scan) and not is_one_step(first.op):
         return False
