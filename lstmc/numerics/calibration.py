@@ -71,7 +71,7 @@ def take_samples(net: WrittenStep, sequences: Sequences, ranges: Ranges, count: 
 
 def take_streams(net: WrittenStep, sequences: Sequences) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return what a net is fed over whole sequences, inputs [S, T, ...] and initial states [S, ...] by blob, and its
-    exact outputs [S, T, ...] by the net's output."""
+    exact outputs [S, T, ...] by name."""
     fed: dict[str, list[Array]] = {name: [] for name in net.fed}
     exact: dict[str, list[Array]] = {name: [] for name in net.outputs}
     for place, values in enumerate(_steps(net.runner, sequences, range(sequences.total))):
@@ -116,7 +116,7 @@ class WrittenStep:
     def of(
         cls, artifact: Artifact, layers: Sequence[Layer], runner: StepRunner, places: Mapping[str, Sequence[str]]
     ) -> WrittenStep:
-        """Return a net. ``places``: the blobs of each input and output; BackendError for an output of several."""
+        """Return a backend's net. ``places``: the blobs of inputs and outputs; BackendError: an output has several."""
         graph = runner.graph
         named = graph.named()
         tops = [top for layer in layers if layer.type == "Input" for top in layer.tops if top in named]
@@ -169,7 +169,7 @@ def _tpu_mlir(samples: Samples) -> dict[str, bytes]:
     lines, least = ["# op_name    threshold    min    max"], read_device("tpu-mlir-int8").values.least
     lines += [
         " ".join([blob, *map(np.format_float_positional, (max(each.magnitude, least), each.least, each.greatest))])
-        for blob, each in samples.ranges.items()  # it would read 1e-5 as 1
+        for blob, each in samples.ranges.items()  # positional: TPU-MLIR would read 1e-5 as 1
     ]
     table = "\n".join([*lines, ""]).encode()
     return {"calibration_table.txt": table, PROGRAM: _rendered("tpu-mlir", samples), **files}
@@ -199,7 +199,7 @@ def calibration_for(name: str) -> Calibration:
 
 
 READER_SEQUENCES = 4  # the most steps that a reader runs: some take a tenth of a second a step
-LINES = 6  # the most characters of a failed program's output that are shown
+LINES = 6  # the last lines of a failed program's output that are shown
 
 
 def run_quantised(
@@ -231,7 +231,7 @@ def run_quantised(
 def reader_outputs(
     given: Mapping[str, Array], exact: Mapping[str, Array], predicted: Mapping[str, float]
 ) -> tuple[ReaderOutput, ...]:
-    """Return the errors of a reader's outputs [S, T, ...] against ``exact`` outputs, with the ``predicted`` errors."""
+    """Return the errors of the outputs ``given`` [S, T, ...] by a reader, and their ``predicted`` mean errors."""
     compared = []
     for name, truth in exact.items():
         numbers = given[name].reshape(truth.shape).astype(np.float64)

@@ -66,7 +66,7 @@ class ChosenNumbers:
 
     @classmethod
     def of(cls, name: str, ranges: Ranges | Mapping[str, Range] | None = None) -> Self:
-        """Return the numbers of a device, given by its name or its file's path; ``float32`` has none. Raises
+        """Return the numbers of a device, given by its name or its file's path; ``float32`` is no device. Raises
         :class:`BackendError` for numbers that the backend's nets cannot have, and for integers without ranges."""
         limits = {each.name: (each.least, each.greatest) for each in ranges} if isinstance(ranges, Ranges) else ranges
         if name == "float32":
@@ -85,7 +85,7 @@ class ChosenNumbers:
         raise NotImplementedError
 
     def with_options(self, values: Mapping[str, str]) -> Self:
-        """Return the numbers that a backend's options ``numbers`` and ``ranges`` choose."""
+        """Return the numbers that a backend's options ``numbers`` and ``ranges`` choose; without ``numbers``, these."""
         limits = read_limits(values["ranges"], self.backend) if "ranges" in values else self.limits
         return self.of(values["numbers"], limits) if "numbers" in values else self
 

@@ -65,7 +65,7 @@ class Values:
     headroom: float = 0.0
     least: float = 0.0
     nearest: Nearest = "even"
-    overflows: bool = False
+    overflows: bool = False  # 2^31 steps or more become the least number, not the greatest
     written: tuple[str, ...] | None = None
     read: tuple[str, ...] = ()
     once: bool = False
@@ -197,7 +197,8 @@ class Grid:
     def of(
         cls, limits: Range, format: Format, device: Device, symmetric: bool | None = None, signed: bool = False
     ) -> Grid:
-        """Return a device's grid for this range; a ``signed`` one has negative numbers even if the value has none."""
+        """Return a device's grid for a range; a ``signed`` one always has negative numbers. ``symmetric``: None: as the
+        device has it."""
         values, bits = device.values, BITS[format]
         symmetric = values.symmetric if symmetric is None else symmetric
         low, high = (limit * (1 + values.headroom) for limit in (min(limits[0], 0.0), max(limits[1], 0.0)))
@@ -297,7 +298,7 @@ def products_of(numbers: str) -> ProductNumbers:
 
 
 def _merged(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
-    """Return a device's description over that of its ``base``; ``seen``: those that led here, to detect a circle."""
+    """Return a device's description, completed by its ``base``. ``seen``: the devices based on it, to find a circle."""
     if name in seen:
         raise BackendError(f"{name}: its base is itself")
     path = Path(name)

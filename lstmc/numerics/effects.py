@@ -25,7 +25,7 @@ CAUSE_SEQUENCES = 8
 CHANGE_STEPS = 200  # steps for the comparison with another form of the net
 HEADROOM = 0.25
 HELPS = 0.8  # a change is advised if it leaves at most this part of the error
-STALLS = 0.05  # a state is reported from this share of updates without effect on
+STALLS = 0.05  # a state is reported if at least this share of its updates has no effect
 Runners = Callable[[int, DeviceRounding | None], StepRunner]
 
 
@@ -156,7 +156,7 @@ class _Trial:
     def step(
         self, t: int, inputs: Mapping[str, Array], exact: Mapping[Ref, Array], before: Mapping[str, Array]
     ) -> None:
-        """Run one step on the device, and add up its errors against the ``exact`` values and the states ``before``."""
+        """Run one step on the device, and add up its errors against ``exact`` values; ``before``: the exact states."""
         own_before = self.runner.current
         values = self.runner.step(inputs)
         for name, ref in self.refs.items():
@@ -171,7 +171,7 @@ class _Trial:
             self.stalled[pair.name] += np.count_nonzero(moved & still), np.count_nonzero(moved)
 
     def outputs(self, elements: Mapping[str, int]) -> tuple[OutputError, ...]:
-        """Return the errors of all outputs. ``elements`` is the number of elements of each output in one step."""
+        """Return the errors of all outputs. ``elements`` has each output's elements in one step of all sequences."""
         errors = []
         for name, sums in self.sums.items():
             count = elements[name] * len(sums)
@@ -270,7 +270,7 @@ class Simulation:
     def _changed(self) -> Iterator[tuple[str, Device]]:
         """Yield devices that differ from this device in one kind of numbers, each with a text that names the change."""
         device = self._device
-        if device.kernels:  # which have no other ranges and weights; states of 16 bits have another net
+        if device.kernels:  # these fix ranges and weights; with states of 16 bits the net is another one
             if device.values.format == "int8":
                 yield "values in 16 bits (a16w8)", replace(device, values=replace(device.values, format="int16"))
             return

@@ -105,7 +105,7 @@ class Product(Kernel):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WeightedSum(Kernel):
-    """The sum of each operand times its multiplier, and of a constant that makes the shift round; then shifted."""
+    """The sum of operands times multipliers and a constant (with the half that makes the shift round), then shifted."""
 
     multipliers: Sequence[int]
     constant: int
@@ -207,18 +207,18 @@ class IntegerRounding(DeviceRounding):
                 self._group_ranges[self._group[Ref(node.name)]] = limits
         domains = {node.name: node.op.values for node in graph if isinstance(node.op, ops.Input)}
         whole = [(name, each.high) for name, each in domains.items() if isinstance(each, ops.IntegerRange)]
-        self._indices = {self._group[Ref(name)]: high for name, high in whole}
+        self._indices = {self._group[Ref(name)]: high for name, high in whole}  # groups of whole numbers: the largest
         self._state_groups = {self._group[ref] for ref in states.values()}
         self._exact_groups = {self._group[ref] for ref in exact}
         self._members: dict[Ref, set[Ref]] = {group: set() for group in self._group.values()}
         for ref, group in self._group.items():
             self._members[group].add(ref)
-        self._needed: dict[Ref, Range] = {}
+        self._needed: dict[Ref, Range] = {}  # results of ``_needs`` by group
         self._kernels: dict[str, Kernel] = {}
         super().__init__(device, graph, ranges, [*states, *states.values()], exact, exact_weights, counts)
 
     def _format(self, ref: Ref) -> Format:
-        """Return the format of a value's group: wider for large indices, and for states of some devices."""
+        """Return the format of a value's group: float if exact, wider for large indices and some devices' states."""
         group = self._group[ref]
         if group in self._exact_groups:
             return "float"
@@ -261,7 +261,7 @@ class IntegerRounding(DeviceRounding):
         return self._needed[group]
 
     def _needs_of(self, node: Node, ref: Ref) -> Range:
-        """Return the range of an operand outside of which an activation, perhaps of a sum, is constant."""
+        """Return the range of ``ref`` outside of which its sigmoid or tanh, or that of a sum with it, is constant."""
         result, kind = Ref(node.name), type(node.op)
         if self._format(result) != "int8":
             return EVERYTHING
@@ -322,7 +322,7 @@ class IntegerRounding(DeviceRounding):
     def kernel(self, node: Node, args: Sequence[ops.Array]) -> Kernel:
         """Return the kernel of a node with these constant operands. Raises :class:`BackendError` if it has none."""
         if node.name not in self._kernels:
-            self._in_integers(node)  # grid raises for a value without a range
+            self._in_integers(node)  # raises for a value without a range
             try:
                 self._kernels[node.name] = self._new_kernel(node, args)
             except BackendError as error:
@@ -399,7 +399,7 @@ class IntegerRounding(DeviceRounding):
 
 def _table(function: Callable[[ops.Array], ops.Array], x: Grid, y: Grid) -> Lookup:
     """Return the table of a function from the integers of x to the integers of y: for 8 bits an entry for each integer,
-    for 16 bits the smallest table whose straight lines are off by at most 1."""
+    for 16 bits the smallest table whose straight lines are off by at most 1, or else the largest."""
     least = -x.high - 1
 
     def at(integers: Integers) -> Integers:
@@ -421,7 +421,8 @@ def _table(function: Callable[[ops.Array], ops.Array], x: Grid, y: Grid) -> Look
 
 
 def _groups(graph: Graph, states: Mapping[Ref, Ref], joins: bool) -> dict[Ref, Ref]:
-    """Return each value's group, by its first value: pieces, views (parts too, with ``joins``) and states share one."""
+    """Return each value's group, named by one of its values: a value with its pieces, its views, and the joins that it
+    is a part of (with ``joins``); a state before and after a step."""
     group = {ref: ref for ref in graph.refs()}
 
     def first(ref: Ref) -> Ref:

@@ -28,7 +28,7 @@ __all__ = ["Ranges", "ValueRange", "measure_ranges"]
 
 BINS = 1 << 16
 BUFFERED = 1 << 18  # elements that are counted at a time
-SAMPLED = 1 << 14  # of larger steps about so many elements are counted, evenly spread, each for several
+SAMPLED = 1 << 14  # of larger arrays about so many elements are counted, evenly spread, each for several
 STRIP = 200  # spans of equally many steps, each with statistics of its own
 SAVE_SECONDS = 20.0  # seconds between two snapshots of a measurement
 PERCENTILES = (0.1, 1.0, 25.0, 50.0, 75.0, 99.0, 99.9)
@@ -112,8 +112,8 @@ class _Tally:
         self.bins = np.zeros(BINS, np.int64)
         self.figures = np.array([np.inf, -np.inf, 0.0, 0.0])  # least, greatest, sum, elements
         self.strip = np.tile(self.figures, (STRIP, 1))
-        self._waiting: list[NDArray[np.uint16]] = []
-        self._count, self._every = 0, 1
+        self._waiting: list[NDArray[np.uint16]] = []  # bins of elements that are not yet in ``bins``
+        self._count, self._every = 0, 1  # how many these are, and for how many elements each of them counts
 
     @np.errstate(over="ignore", invalid="ignore")  # of values that are not finite
     def add(self, array: Array, span: int | None = None) -> None:
@@ -220,7 +220,7 @@ class _Measured:
 
 
 def asymptotes(graph: Graph, ref: Ref) -> tuple[float, float] | None:
-    """Return the bounds of the sigmoid or tanh of whose results a value is a piece or view; None without one."""
+    """Return the bounds of the sigmoid or tanh whose result, or a piece or view of it, a value is; None for others."""
     while isinstance(graph.node(ref.node).op, Split) or _is_view(graph, ref):
         ref = graph.args(ref.node)[0]
     return next((bounds for kind, bounds in BOUNDS.items() if isinstance(graph.node(ref.node).op, kind)), None)

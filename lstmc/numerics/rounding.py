@@ -76,11 +76,12 @@ class DeviceRounding:
         self.device, self._graph, self._exact = device, graph, frozenset(exact)
         self._exact_weights, self._counts = frozenset(exact_weights), counts
         self._structure = _structure(graph, device.values.pieces)
-        self._fixed = self._structure.fixed
+        self._fixed = self._structure.fixed  # constant nodes; with ``computed`` only those that are stored
         if device.weights.computed:
             leaves = (node.name for node in graph if isinstance(node.op, Leaf) or is_weight(graph, Ref(node.name)))
             self._fixed = self._fixed.intersection(leaves)
         self._states = {self._structure.sources[ref] for ref in states}
+        # nodes: ``_written`` round their results, ``_read`` their operands, ``_chained`` are one layer with a reader
         floats = self._fixed.union(node.name for node in graph if self._reads_no_product(node))
         self._of_written_types = {node.name for node in graph if _has(device.values.written, node.op)} - floats
         self._written = set(self._of_written_types)
@@ -92,14 +93,14 @@ class DeviceRounding:
         self._written -= self._chained
         self._begun: dict[Ref, tuple[Ref, Array, Array, Array]] = {}  # chained layers' results, as _affine returns them
         self._formats = {ref: self._format(ref) for ref in self._structure.refs}
-        self._in_fp16: Collection[str] = ()  # known when all values have their grids
+        self._in_fp16: Collection[str] = ()  # sums in fp16, known when all values have their grids
         grids = ((ref, self._grid(ref, ranges)) for ref in self._structure.refs)
         self._grids = {ref: grid for ref, grid in grids if grid is not None}
         self._sums = {node.name: grid for node in graph if (grid := self._sum_grid(node, ranges)) is not None}
         self._in_fp16 = {node.name for node in graph if self._is_in_fp16(node)}
-        self._late = {ref for ref in self._structure.refs if self._is_late(ref)}
-        self._weights: dict[tuple[str, int], Array] = {}
-        self._sizes: dict[str, Array] = {}
+        self._late = {ref for ref in self._structure.refs if self._is_late(ref)}  # rounded by their readers
+        self._weights: dict[tuple[str, int], Array] = {}  # constant operands as stored, by node and slot
+        self._sizes: dict[str, Array] = {}  # absolute values of the integers of each product's matrix
         self.clipped: dict[Ref, int] = {}
         self.accumulated: dict[str, float] = {}
 
@@ -121,7 +122,7 @@ class DeviceRounding:
         return None if ref in self._late else self._grids.get(ref)
 
     def _is_in_fp16(self, node: Node) -> bool:
-        """Return whether a sum is computed in fp16, because its terms' ranges have more than the device's ratio."""
+        """Return whether a sum is computed in fp16: the ratio of its terms' ranges is above the device's limit."""
         rule, grids = self.device.multipliers, [self._grids.get(ref) for ref in self._graph.args(node.name)]
         if rule is None or not _has(rule.sums, node.op) or len(grids) != 2:
             return False
@@ -184,7 +185,7 @@ class DeviceRounding:
         return Grid.of((low, high), self.device.values.format, self.device)
 
     def _folded_into(self, source: Ref) -> Node | None:
-        """Return the only reader of a value if the device folds it into the layer that writes the value."""
+        """Return the only reader of a value if the device folds it into the layer that writes the value, else None."""
         readers = self._structure.readers[source]
         return readers[0] if len(readers) == 1 and _has(self.device.values.folded, readers[0].op) else None
 
@@ -205,7 +206,7 @@ class DeviceRounding:
         return limits
 
     def _joined(self, ref: Ref) -> Ref:
-        """Return the result of the sum or Concat whose range a value takes by the device's rule, or else the value."""
+        """Return the value whose range a value takes: by ``joined`` the sum or Concat that reads it, else itself."""
         rule = self.device.multipliers
         readers = self._structure.readers[ref]
         if rule is None or not rule.joined or len(readers) != 1:
@@ -235,7 +236,7 @@ class DeviceRounding:
         return grid.rounded(array)
 
     def operands(self, graph: Graph, node: Node, args: Sequence[Array]) -> Sequence[Array]:
-        """Return the operands of a node as the device reads them: constants as stored, perhaps rounded values."""
+        """Return the operands of a node as the device reads them: constants as it stores them, some values rounded."""
         if node.name in self._fixed:
             return args
         refs, matrix = graph.args(node.name), weight_slot(graph, node, self._fixed)
@@ -261,8 +262,7 @@ class DeviceRounding:
         return numbers
 
     def _is_bias(self, node: Node) -> bool:
-        """Return whether a node adds a bias: a constant, to a product that nothing else reads, on a device with such
-        biases."""
+        """Return whether a node adds a bias: a constant, to a product that nothing else reads, if ``biased``."""
         if not self.device.values.biased or layer_type(node.op) != "add":
             return False
         product, other = self._graph.args(node.name)
@@ -270,9 +270,10 @@ class DeviceRounding:
         return is_product and other.node in self._fixed and len(self._structure.readers[product]) == 1
 
     def _cached(self, node: Node, slot: int, array: Array, stored: Callable[[Array], Array]) -> Array:
+        """Return a constant operand of a node as ``stored`` returns it, computed once."""
         key = (node.name, slot)
         if key not in self._weights:
-            self._weights[key] = stored(np.asarray(array, np.float32).astype(array.dtype))  # as they are in a net
+            self._weights[key] = stored(np.asarray(array, np.float32).astype(array.dtype))  # a net's files have float32
         return self._weights[key]
 
     def _matrix(self, node: Node, array: Array) -> Array:
@@ -284,12 +285,12 @@ class DeviceRounding:
         return (integers * steps).astype(array.dtype)
 
     def integers(self, array: Array, node: Node | None = None) -> tuple[Array, Array]:
-        """Return the integers of a matrix, and the distance of two numbers in each row. ``node`` is its product."""
+        """Return the integers of a matrix, and the scale of each row. ``node`` is the matrix's product."""
         steps, most = self._steps(array, node), 2 ** (BITS[self.device.weights.format] - 1) - 1
         return np.clip(np.rint(array / steps), -most, most), steps
 
     def _steps(self, array: Array, node: Node | None = None) -> Array:
-        """Return the distance of two numbers in each row: by row, by piece of the product's result, or one for all."""
+        """Return the scale of each row of a matrix: its own, one of a piece of the product's result, or one for all."""
         most = 2 ** (BITS[self.device.weights.format] - 1) - 1
         rows = np.abs(array.astype(np.float64)).max(axis=tuple(range(1, array.ndim)), keepdims=True) / most
         pieces = [rows]
@@ -312,7 +313,7 @@ class DeviceRounding:
         return array if stays else to_format(array, format)
 
     def _constant(self, array: Array) -> Array:
-        """Return an array as the device stores the constant operand of a layer that works on values."""
+        """Return a constant as the device stores it for a layer that reads it like a value, not as a weight."""
         format = self.device.weights.constants or self.device.values.format
         if format not in BITS:
             return to_format(array, format)
@@ -379,15 +380,15 @@ class DeviceRounding:
         return ((np.floor(total + 0.5) * result.scale).astype(results[0].dtype),)
 
     def _affine(self, node: Node, args: Sequence[Array]) -> tuple[Ref, Array, Array, Array]:
-        """Return the operand of a layer that scales by constants (of several chained ones, the first layer's), the
-        operand's array, and the layer's results for 1 and for 0."""
+        """Return the operand of a layer that scales by constants, the operand's array, and the layer's results for 1
+        and for 0. Chained layers count as one layer, with the operand of the first."""
         (ref, *_), (x, *constants) = self._graph.args(node.name), args
         source, x, one, zero = self._begun.get(ref, (ref, x, np.ones(x.shape), np.zeros(x.shape)))
         one, zero = (np.asarray(node.op.eval(each, *constants)[0]) for each in (one, zero))
         return source, x, one, zero
 
     def _is_chained(self, node: Node) -> bool:
-        """Return whether a layer that scales by constants is computed together with the next layer, another one."""
+        """Return whether a layer scales by constants and is computed together with the next layer, which scales too."""
         rule, readers = self.device.multipliers, self._structure.readers[Ref(node.name)]
         given = any(output.ref.node == node.name for output in self._graph.outputs)
         alone = rule is not None and rule.chained and len(readers) == 1 and not given

@@ -164,7 +164,7 @@ def _fits(array: AnyArray, op: Input, free: Collection[int | None]) -> bool:
 
 
 def _single_batch(op: Input, array: AnyArray, time: int | None) -> int | None:
-    """Return an array's first axis with a size other than 1, which counts sequences of a model of one, or None."""
+    """Return the axis of an array that counts sequences: the first that is 1 in the model alone; None without one."""
     first = 0 if time is None else 1
     for axis in range(first, min(max(first + 1, len(op.shape) - 1), len(op.shape), array.ndim)):
         if op.shape[axis] != 1:
@@ -191,11 +191,11 @@ class StepRunner:
         constant = constants(self.graph)
         values = forward(self.graph, zeros, weights, dtype, rounding=rounding).values
         self.constants = {ref: array for ref, array in values.items() if ref.node in constant}
-        self._first = {pair.before: pair.first(weights) for pair in compiled.states}
+        self._first = {pair.before: pair.first(weights) for pair in compiled.states}  # a number, an array, or an input
         self._next: dict[str, Array] = {}
 
     def start(self, data: Mapping[str, Array] | None = None) -> None:
-        """Begin with states' initial values, or those of inputs in ``data``. Raises :class:`DataError` for neither."""
+        """Set states to their initial values, some of them inputs in ``data``. Raises DataError if it lacks one."""
         data = data or {}
         problems, self._next = [], {}
         for pair in self.states:

@@ -42,7 +42,7 @@ FUNCTIONS: Mapping[str, Mapping[Format, Sequence[str]]] = {
 
 
 def keeps_numbers(op: ops.Op) -> bool:
-    """Return whether an op only moves elements of its operands."""
+    """Return whether the elements of an op's results are elements of its operands."""
     return op.moves or isinstance(op, SAME_NUMBERS)
 
 
@@ -84,7 +84,7 @@ def format_of_bits(bits: int) -> Format:
 
 
 def widths(graph: Graph, narrow: Format, states: Mapping[Ref, Ref], state: Format) -> dict[Ref, Format]:
-    """Return each value's format: ``state`` for states and values added to or multiplied with them, else ``narrow``."""
+    """Return each value's format: a Requantize's, ``state`` for states and what keeps their bits, else ``narrow``."""
     found: dict[Ref, Format] = {}
     for node in graph:
         args = graph.args(node.name)
@@ -173,7 +173,7 @@ class TfliteRounding(IntegerRounding):
         state = device.values.format if device.state is None else device.state.format
         self._widths = widths(graph, device.values.format, states, state)
         ranges = dict(ranges)
-        for node in graph:  # an op that only these numbers have
+        for node in graph:  # ops that the measured net lacks: their results have their operands' ranges
             if isinstance(node.op, Requantize | ops.Transpose):
                 for source in (graph.args(node.name)[0], elements_of(graph, Ref(node.name))):
                     if source in ranges:
@@ -184,7 +184,7 @@ class TfliteRounding(IntegerRounding):
         return "float" if self._group[ref] in self._exact_groups else self._widths[ref]
 
     def _grid(self, ref: Ref, ranges: Mapping[Ref, Range]) -> Grid | None:
-        """Return the fixed grid of a function's kernel, or one of a measured range; None for constants and floats."""
+        """Return a kernel's fixed grid, or that of the measured range; None without one, for constants and floats."""
         format, group = self._formats[ref], self._group[ref]
         if format == "float" or ref.node in self._fixed:
             return None
@@ -253,7 +253,7 @@ class TfliteRounding(IntegerRounding):
                     whole = np.rint(np.nan_to_num(real, nan=np.inf) * (np.float32(1) / scale))
                 else:
                     whole = rounded(real / scale, "away")
-                    overflow = SPAN if y.zero < 0 else -SPAN  # x86's least integer; a negative zero point wraps it around
+                    overflow = SPAN if y.zero < 0 else -SPAN  # x86's least integer, which a zero point < 0 wraps
                     whole = np.where(np.abs(whole) < SPAN, whole, overflow)
             return np.asarray(np.clip(whole, -SPAN, SPAN), I64)
 
@@ -371,7 +371,7 @@ def _requantized(x: Grid, y: Grid, kernels: str) -> Formula:
 
 
 def _function(op: ops.Op, y: Grid) -> Callable[[ops.Array], ops.Array]:
-    """Return a function in float32 as in TFLite's tables: an end of the grid ``y`` where a log or root is undefined."""
+    """Return an op's function in float32 for TFLite's tables: an end of grid ``y`` where a log or root is undefined."""
     if isinstance(op, ops.Exp):
         return single(np.exp)
     end = np.float32(y.scale) * np.float32(y.low - y.zero if isinstance(op, ops.Log) else y.high)

@@ -110,7 +110,7 @@ def one_over_one_plus(a: Integers) -> Integers:
 
 
 def fixed_point8(logistic: bool, x: Integers, scale: float) -> Integers:
-    """Return a sigmoid or tanh of int8 by gemmlowp's fixed point, without the zero point of the result."""
+    """Return a sigmoid or tanh of int8 by gemmlowp's fixed point, the result's zero point subtracted."""
     radius = floor(15.0 * 2**27 / 2.0 ** multiplier(scale * 2.0**27)[1])
     a = scaled_twice(x, scale * 2.0**27)
     size = one_over_one_plus(exp_below_zero(-np.abs(a), 4 if logistic else 5))
@@ -169,7 +169,7 @@ def weighted_sum(grids: Sequence[Grid], y: Grid, sign: int, kernels: str) -> Cal
     one, two = (grid.scale for grid in grids)
     eight = y.high == 127
     factors = np.array([one, two], np.float32) / np.float32(y.scale)
-    if kernels == "xnnpack" and eight and all((factors >= 2**-10) & (factors < 2**8)):  # others it leaves to LiteRT
+    if kernels == "xnnpack" and eight and all((factors >= 2**-10) & (factors < 2**8)):  # else LiteRT computes it
         shift = 20 - floor(np.log2(np.abs(factors).max()))
         whole = np.rint(np.abs(factors).astype(np.float64) * 2.0**shift).astype(I64)
         return lambda a, b: shifted(a * whole[0] + sign * b * whole[1], shift)
@@ -212,7 +212,7 @@ def by_lines16(
     function: Function, x: float, y: float, zero: int = 0, real: type[Any] = F32
 ) -> Callable[[Integers], Integers]:
     """Return a function between int16 of the scales ``x`` and ``y``, by a table of 513 entries with straight lines
-    between. Each entry is moved by half of the error in the middle of its line."""
+    between. Each entry is moved by half of the error in the middle of its line. ``zero`` is the zero point of x."""
     low, high = (real(x) * real(end - zero) for end in (-32768, 32767))
     step = (high - low) / real(TABLE_STEPS)
     inverse = real(65536) / (real(y) * real(32767) - real(y) * real(-32768))
@@ -282,7 +282,7 @@ HALF_ROOT = 1518500250  # sqrt(2) / 2 of 31 bits
 
 
 def inverse_root(x: float, y: float, most: int) -> Callable[[Integers], Integers]:
-    """Return 1 / sqrt from integers of scale ``x`` to scale ``y``, by five steps of Newton; ``most`` for zero."""
+    """Return the function 1 / sqrt of integers of scale ``x``, with results of scale ``y``; ``most`` for zero."""
     factor = 1.0 / float(F32(np.sqrt(F32(x))) * F32(y))
     table = np.array([most, *(_root_entry(value, factor) for value in range(1, 256))], I64)
 
