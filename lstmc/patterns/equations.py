@@ -253,15 +253,15 @@ class Equations:
         self.formulas = formulas
         self.cuts = dict(cuts)
         self._atoms: dict[Hashable, Atom] = {}
-        self._known: dict[Place, Polynomial] = {}
-        self._depth = 0
+        self._known: dict[Place, Polynomial] = {}  # formulas that were read
+        self._depth = 0  # ops nested in one another at present
         self._position = {node.name: number for number, node in enumerate(body)}
-        # the values of the nodes read so far by their formulas, and the nodes that are still to be read
+        # by formula, the values of the body's nodes that are listed so far; and the nodes that are still to be listed
         self._equals: dict[Polynomial, list[Ref]] = {}
         self._to_list = deque(body)
         self._recurrent = body.dependents(set(body.arguments("state")))
         outside = () if around is None else zip(body.arguments(), around[0].args(around[1]), strict=True)
-        self._operands: dict[str, Ref] = dict(outside)
+        self._operands: dict[str, Ref] = dict(outside)  # argument of the body -> the scan's operand
 
     def graph(self, where: Where) -> Graph:
         if where == "step":
@@ -441,8 +441,8 @@ Formulas = Mapping[type[Op], Formula]
 def part_of(
     graph: Graph, ref: Ref, part: tuple[int, int], axis: int, joined: bool = False
 ) -> tuple[Ref, tuple[int, int]] | None:
-    """Return the operand of a Split along ``axis``, or if ``joined`` of a Concat, that contains the part of ``ref``,
-    and the part's place in it; None for any other op, and if the part spans several operands of a Concat."""
+    """Return where a ``part`` of ``ref``, the result of a Split along ``axis`` or if ``joined`` of a Concat, lies in an
+    operand: the operand, and the part's place in it; None for other ops, and a part in several operands."""
     node = graph.node(ref.node)
     if isinstance(node.op, Split) and node.op.axis == axis:
         before = sum(node.op.sizes[: ref.out])

@@ -111,10 +111,10 @@ class _Reading:
         self.rebuild = Rebuild(body)
         self.b = self.rebuild.builder
         states = body.arguments("state")
-        self.following = body.outputs[len(body.outputs) - len(states) :]
+        self.following = body.outputs[len(body.outputs) - len(states) :]  # the next values of all states
         self.states = {states[number]: number for number in group}
-        self.varying = body.dependents(set(body.arguments("x", "state")))
-        self.forms: dict[Ref, _Form | _NonlinearError] = {}
+        self.varying = body.dependents(set(body.arguments("x", "state")))  # nodes that differ from step to step
+        self.forms: dict[Ref, _Form | _NonlinearError] = {}  # of values that read states of the group
 
     def recurrence(self, result: Recurrence) -> Recurrence:
         """Return ``result`` completed with the recurrence of the group. Raises :class:`_NonlinearError`."""
@@ -144,7 +144,7 @@ class _Reading:
         return tuple(r.reason if isinstance(r, _NonlinearError) else causes[0] for r in results)
 
     def _known(self, ref: Ref) -> _Form:
-        """Return the form of a value that is read already, or its refusal; a value without states is its own offset."""
+        """Return a value's form, or raise the error that refused it. A value that reads no state is its own offset."""
         form = self.forms.get(ref)
         if isinstance(form, _NonlinearError):
             raise form

@@ -53,7 +53,8 @@ def _held(formula: Polynomial) -> tuple[Clip, float, Polynomial] | None:
 
 @dataclass(frozen=True)
 class Gates:
-    """Reads the gates of a step with the state ``h``; ``resets`` has one state and its factor, which h must share."""
+    """Reads the gates of a step with state ``h``; ``resets`` maps one state to its factor, which must multiply h
+    too."""
 
     step: Step
     h: Ref
@@ -168,8 +169,8 @@ def match_lstm(graph: Graph, name: str, formulas: equations.Formulas = CORE_FORM
 
 
 def _lstm(first: Step, formulas: equations.Formulas, c: Ref) -> cells.LSTM:
-    """Return the scan as an LSTM with the cell state ``c``. Raises :class:`Mismatch`. The values that equal c' are made
-    opaque, so that h' is read as a formula of c'."""
+    """Return the scan as an LSTM with the cell state ``c``. Raises :class:`Mismatch`. The formulas are read twice: the
+    second time values that equal c' are opaque, so that h' is read as a formula of c'."""
     _CellUpdate.of(first, c)
     values = first.equations.equal_to(first.updates[c])
     step = Step(first.graph, first.node.name, formulas, dict.fromkeys(values, values[0]) if values else {})

@@ -70,7 +70,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class State:
-    """A state: its argument and next value in the body, its first value in the model; ``read`` says if its last is."""
+    """A state: argument and next value in the body, first value in the model; ``read``: its last value is used."""
 
     name: str
     arg: Ref

@@ -103,8 +103,8 @@ NO_MASKS: Masks = MappingProxyType({})
 
 
 def mask_of(graph: Graph | Builder, ref: Ref, known: Masks = NO_MASKS) -> Mask | None:
-    """Return the mask that a value is, else None: ``relu(1 - relu(n))`` of integers n, an argument in ``known``, one
-    minus a mask, or a reshaped mask."""
+    """Return the mask that a value is: ``relu(1 - relu(n))`` of integers n, an argument in ``known``, one minus a mask,
+    or a reshaped mask. Return None for any other value."""
     inverted = False
     while ref.node not in known:
         op = graph.node(ref.node).op
@@ -142,7 +142,7 @@ def masked_sum(body: Graph, node: Node, known: Masks) -> list[tuple[Ref, Ref]]:
 
 
 def _whole(graph: Graph | Builder, ref: Ref, known: frozenset[str] = frozenset()) -> bool:
-    """Return whether all elements of a value are integers, judged by its nodes; the arguments ``known`` are."""
+    """Return whether all elements of a value are integers, judged by its nodes; those of arguments ``known`` are."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     match op:
         case _ if ref.node in known:

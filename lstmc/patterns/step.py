@@ -42,7 +42,8 @@ class Step:
     steps."""
 
     def __init__(self, graph: Graph, name: str, formulas: Formulas, cuts: Mapping[Ref, Ref] = {}) -> None:
-        """Read the formulas of the next states, without their mask; ``cuts`` are the opaque values of the body."""
+        """Read the formulas of the next states, without their mask. ``cuts`` maps values of the body that are not read
+        as formulas to the values whose atoms stand for them."""
         self.graph, self.node, self.formulas = graph, graph.node(name), formulas
         scan = self.node.op
         assert isinstance(scan, Scan)
@@ -141,7 +142,7 @@ class Step:
 
 
 def _lengths(graph: Graph, mask: Atom, formulas: Formulas) -> Ref | None:
-    """Return the model's lengths if a mask is relu(1 - relu(left)) and a scan counts ``left`` down from them."""
+    """Return the model's lengths if a mask is relu(1 - relu(left)) and a scan counts left down from them, else None."""
     inner = (ONE - mask.operand).function if isinstance(mask, Function) and isinstance(mask.op, Relu) else None
     left = inner.operand.single if inner is not None and isinstance(inner.op, Relu) else None
     if left is None or len(left) != 1 or not isinstance(left[0], Opaque) or left[0].place.where != "sequence":

@@ -28,8 +28,8 @@ BLOCK = 2**18  # elements that are compared, or rounded, at once
 
 def relative_gap(actual: Any, expected: Any, scale: float = 0.0) -> float:
     """Return the largest difference divided by the largest magnitude in ``expected``, SCALE_FLOOR or ``scale``: the
-    greatest. It is NaN if an element is NaN, or infinite in both. ``actual`` may have another shape, like a blob, with
-    as many elements."""
+    greatest. It is NaN if an element is NaN, or infinite in both. ``actual`` may have another shape with as many
+    elements, as a blob may."""
     return absolute_gap(actual, expected) / max(largest(expected), SCALE_FLOOR, scale)
 
 
@@ -91,10 +91,10 @@ def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinit
         if isinstance(node.op, Input | Param) and not np.isfinite(value).all():
             kind = "input" if isinstance(node.op, Input) else "parameter"
             return NotFinite(f"{kind} {node.name}", _first(value)[1], loc=node.loc)
-    for wrong in (np.isfinite, lambda array: ~np.isnan(array)):
+    for fine in (np.isfinite, lambda array: ~np.isnan(array)):
         for step, node, args, results in _executed(run):
-            if all(wrong(arg).all() for arg in args) and not all(wrong(result).all() for result in results):
-                bad = next(result for result in results if not wrong(result).all())
+            if all(fine(arg).all() for arg in args) and not all(fine(result).all() for result in results):
+                bad = next(result for result in results if not fine(result).all())
                 return _located(step, node, args, bad, gradient=False)
     if not all(np.isfinite(array).all() for array in run.outputs.values()):
         return None
@@ -102,7 +102,7 @@ def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinit
 
 
 def first_difference(written: Evaluation, model: Evaluation, tolerance: float) -> str:
-    """Return a remark's end: the first value, with its op, that the written graph computes unlike the model; or ""."""
+    """Return a remark's end, or "": the first value, with its op, that the written graph computes unlike the model."""
     values = written.by_name()
     for name, op, expected in _named_values(model):
         value = values.get(name, expected)
@@ -142,7 +142,7 @@ def _first_gradient(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite
 
 
 def _executed(run: Evaluation) -> Iterator[tuple[Evaluation, Node, list[Array], list[Array]]]:
-    """Yield each executed node in order, of scans those of their steps: its evaluation, the node, operands, results."""
+    """Yield for each executed node, of a scan for its steps' nodes, in order: evaluation, node, operands, results."""
     for node in run.graph:
         if isinstance(node.op, Scan):
             steps = run.steps[node.name]
@@ -209,7 +209,7 @@ class RandomRounding:
         return moved
 
     def moved(self, array: Array, steps: float = 1) -> Array:
-        """Return an array with its numbers moved up or down by ``steps`` steps of the type, but those of few bits."""
+        """Return an array with numbers moved up or down by ``steps`` steps of the type, except those of few bits."""
         return np.concatenate(
             [self._moved(block, steps) for block in _blocks(array)] or [np.empty(0, self.limits.dtype)]
         ).reshape(array.shape)

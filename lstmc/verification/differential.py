@@ -305,7 +305,7 @@ def _settings(compiled: Compiled, execution: Execution) -> Iterable[Difference]:
 
 
 def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
-    """Yield the differences of a trained net if all dropouts multiply by the same numbers: one was moved elsewhere."""
+    """Yield how a trained net differs when all dropouts multiply by the same numbers: a dropout was moved elsewhere."""
     graphs = (compiled.model, compiled.expanded) if compiled.trained else ()
     if not any(isinstance(node.op, ops.Dropout) for graph in graphs for node in ir.all_nodes(graph)):
         return
@@ -371,7 +371,7 @@ def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]
 
 
 def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[NotCompared]:
-    """Yield the values of the expanded graph, but weights, that the executor does not return, with the reason."""
+    """Yield the values of the expanded graph, except weights, that the executor does not return, with the reason."""
     groups: dict[tuple[str, str], int] = {}
     precomputed = ir.precomputed_nodes(expanded)
     for ref in expanded.refs():

@@ -61,7 +61,7 @@ class _Pass:
         self.sizes = self.loop.sizes(shapes, op.scan.length, batch_of(op.scan))
         self.tops = [np.empty(top.at(*self.sizes), np.float32) for top in self.loop.tops]
         self._memory = np.empty(self.loop.workspace_floats(*self.sizes) + _ALIGNED, np.float32)
-        self._workspace = -(-self._memory.ctypes.data // (4 * _ALIGNED)) * 4 * _ALIGNED
+        self._workspace = -(-self._memory.ctypes.data // (4 * _ALIGNED)) * 4 * _ALIGNED  # its first aligned address
         self.loop.forward(self.sizes, *self._inputs(), _addresses(self.tops), self._workspace)
 
     def _inputs(self) -> tuple[list[int], list[int]]:

@@ -206,7 +206,7 @@ def _prove(before: Graph, after: Graph, gradients: bool, algebra: Algebra) -> Pr
 
 
 def symbolic_leaves(graph: Graph, kind: type[Input | Param], algebra: Algebra) -> dict[str, Array]:
-    """Return symbols for each input or parameter that is fed or trained, and integers for an input of integers."""
+    """Return symbols for each input that is fed or parameter that is trained; integers for an input of integers."""
     return {
         node.name: _drawn(node, 0) if _is_integer(node) else symbols(algebra, node.name, node.types[0].shape)
         for node in _free_leaves(graph, kind)
@@ -301,7 +301,7 @@ class SymbolicArray(np.ndarray):
     """An array of numbers, which NumPy's functions take; the results are symbolic too."""
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """Apply the function in FUNCTIONS with the ufunc's name to symbolic operands; leave others to NumPy."""
+        """Apply the function in FUNCTIONS with the ufunc's name to symbolic operands; leave other calls to NumPy."""
         own = FUNCTIONS.get(ufunc.__name__)
         if own is None or not any(np.asarray(each).dtype == object for each in inputs):
             if "out" in kwargs:
@@ -348,7 +348,7 @@ def _plain(x: Any) -> Any:
 
 
 def symbolic(x: Any) -> Any:
-    """Return an array of numbers as a :class:`SymbolicArray`; arrays of other types, as booleans, unchanged."""
+    """Return an array of numbers as a :class:`SymbolicArray`; arrays of other types, such as booleans, unchanged."""
     if isinstance(x, list | tuple):
         return type(x)(map(symbolic, x))
     if isinstance(x, Number):

@@ -102,7 +102,7 @@ class Number(LinearCombination[Monomial]):
 
     @property
     def lead(self) -> Fraction:
-        """The coefficient of the least monomial in their order."""
+        """The coefficient of the least monomial in the order of monomials."""
         return Fraction(self.terms[min(self.terms)])
 
     def over(self, divisor: Fraction) -> Number:
@@ -196,11 +196,11 @@ class Algebra:
         self.budget = budget
         self.largest, self.longest, self.last = largest, longest, last
         self.rounded = False
-        self.maxima: dict[Number, tuple[Number, ...]] = {}
+        self.maxima: dict[Number, tuple[Number, ...]] = {}  # a maximum -> the numbers of which it is the largest
         self.growths: dict[Atom, Number] = {}  # tanh(y) -> exp(2 y)
         self._count = 0
-        self._exact: dict[tuple[str, tuple[Number, ...]], Atom] = {}
-        self._near: dict[tuple[str, tuple[Any, ...]], Atom] = {}
+        self._exact: dict[tuple[str, tuple[Number, ...]], Atom] = {}  # (kind, operands) -> atom
+        self._near: dict[tuple[str, tuple[Any, ...]], Atom] = {}  # (kind, rounded operands) -> atom
 
     def clear(self) -> None:
         """Forget all atoms: they and the algebra refer to each other, so reference counting does not free them."""
@@ -403,8 +403,8 @@ def _is_positive(atom: Atom) -> bool:
 
 def shared_factors(x: Number, exponentials: bool = False, positive: bool = False) -> Monomial:
     """Return the largest product of atoms that divides each term of x: of any atoms, except those that are 0 or 1 (kind
-    "positive"). With ``exponentials`` it has only exponentials; with ``positive``, also powers of sums that are always
-    positive."""
+    "positive"). With ``exponentials`` it has only exponentials; with ``positive``, only these and powers of sums that
+    are always positive."""
     least: dict[Atom, Rational] = {}
     terms: dict[Atom, int] = {}
     for atom, exponent in chain.from_iterable(x.terms):
