@@ -236,13 +236,13 @@ def source(title: str, layers: Iterable[LayerCode]) -> Source:
 
 def cpu_source(title: str, layers: Iterable[LayerCode]) -> str:
     layers = tuple(layers)
-    called = CPU if all(layer.plan.numbers == FLOAT32 for layer in layers) else CPU + LOW
-    return _source(title, called, "lstmc_layers", {layer.type: layer.cpp for layer in layers})
+    headers = CPU if all(layer.plan.numbers == FLOAT32 for layer in layers) else CPU + LOW
+    return _source(title, headers, "lstmc_layers", {layer.type: layer.cpp for layer in layers})
 
 
-def _source(title: str, called: tuple[str, ...], table: str, codes: Mapping[str, str]) -> str:
-    """Return a source file: headers, the code of each layer by its type, and the table of layers, called ``table``."""
-    texts = {"title": quoted(title, "comment"), "header": header("layer.h"), "functions": functions(called)}
+def _source(title: str, headers: tuple[str, ...], table: str, codes: Mapping[str, str]) -> str:
+    """Return a source file: headers, the code of each layer by its type, and the table of layers, named ``table``."""
+    texts = {"title": quoted(title, "comment"), "header": header("layer.h"), "functions": functions(headers)}
     return _TEMPLATES.get_template("layers.j2").render(texts, table=table, types=codes, codes=codes.values())
 
 
@@ -293,7 +293,7 @@ def _rendered(plan: Plan, where: str) -> str:
 
 
 def _used_by_passes(plan: Plan, with_phases: bool) -> tuple[set[str], set[str]]:
-    """Return the names of the arrays that the forward and the backward pass use; ``with_phases``, in phases too."""
+    """Return the names of the arrays that the forward and the backward pass use, ``with_phases`` also in phases."""
     saved = {s.saved.name for s in plan.states if s.saved}
     forward = _used(plan.forward) | saved | {s.top.name for s in plan.states}
     forward |= {s.kept.name for s in plan.states if not s.saved} | {s.bottom.name for s in plan.states if s.bottom}
@@ -307,7 +307,7 @@ def _used_by_passes(plan: Plan, with_phases: bool) -> tuple[set[str], set[str]]:
 
 
 def _stages(works: Mapping[str, Sequence[Task]], passes: Sequence[str], apart: bool) -> dict[str, int]:
-    """Return the elements that loops compute by stage ("_before", "", "_after") of a pass that runs row by row
+    """Return how many elements loops compute in each stage ("_before", "", "_after") of a pass that runs row by row
     (``apart``); empty for another pass. ``passes`` are the pass's functions."""
     stages: dict[str, int] = {}
     for stage in ("_before", "", "_after") if apart else ():
@@ -317,7 +317,7 @@ def _stages(works: Mapping[str, Sequence[Task]], passes: Sequence[str], apart: b
 
 
 def _by_phase(plan: Plan, passes: Mapping[str, tuple[Task, ...]]) -> Mapping[str, Sequence[Task]]:
-    """Return the work of each pass by name; in parts, its phases stand apart: NAME_before, NAME and NAME_after."""
+    """Return the work of each pass by name; with phases, of each phase: NAME_before, NAME with products, NAME_after."""
     works: dict[str, Sequence[Task]] = dict(passes)
     for (name, each), phases in zip(passes.items(), plan.phases, strict=False):
         products = [work for work in each if isinstance(work, Product)]

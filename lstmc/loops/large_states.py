@@ -36,7 +36,7 @@ class Recomputation:
 
     def __init__(self, body: Graph, following: Mapping[Ref, Ref], outputs: Iterable[Ref], parts: int = 1) -> None:
         self._body, self._values = body, Values(body, {})
-        # an output has every step anyway; so has a product's operand: the gradient of the weights reads all steps
+        # stored for every step anyway: outputs, and products' operands, because the gradients of weights read all steps
         whole = {self._values.origin(ref)[0] for ref in outputs}
         whole |= {self._values.origin(body.args(node.name)[0])[0] for node in body if isinstance(node.op, Linear)}
         elementwise = {state: after for state, after in following.items() if type(body.node(after.node).op) in ELEMENT}
@@ -205,7 +205,7 @@ class Phases:
 
 
 def in_phases(works: Sequence[Loop], large: Set[Array], carried: Set[Array]) -> Phases | None:
-    """Return the loops of a step in three phases. The middle phase has the loops that read a ``large`` array, and the
+    """Return the loops of a step in three phases. ``inside`` has the loops that read a ``large`` array, and the
     loops between two such loops. ``carried`` arrays hold values from step to step. Return None if two phases would use
     an array that has room for only one step."""
     reads = [frozenset(place.array for place, _ in work.pointers.values()) for work in works]
@@ -250,19 +250,19 @@ class _Whole(Exception):
 
 
 def in_parts(phases: Sequence[Phases], parts: int, buffer: Callable[[Array], Array]) -> list[Phases] | None:
-    """Return the phases, with each loop of the middle phase on one of ``parts`` equal parts of its elements. A sum over
+    """Return ``phases``, with each loop that is ``inside`` on one of ``parts`` equal parts of its elements. A sum over
     all parts gets a ``buffer`` with the sum of each part. Return None if a loop needs an element of another part."""
     uses: list[_Use] = []
     try:
         of_all = {array for each in phases for loop in each.inside for array in _sums_of_all(loop, parts)}
-        in_parts = [_with_parts(each, parts, of_all, uses, buffer) for each in phases]
+        divided = [_with_parts(each, parts, of_all, uses, buffer) for each in phases]
     except _Whole:
         return None
     of: dict[Array, list[_Use]] = {}
     for use in dict.fromkeys(uses):
         of.setdefault(use.array, []).append(use)
     meet = (a.meets(b, parts) for same in of.values() for a, b in product(same, same) if a.written)
-    return None if any(meet) else in_parts
+    return None if any(meet) else divided
 
 
 def _sums_of_all(loop: Loop, parts: int) -> Iterator[Array]:
@@ -278,8 +278,8 @@ def _sums_of_all(loop: Loop, parts: int) -> Iterator[Array]:
 def _with_parts(
     phases: Phases, parts: int, of_all: Set[Array], uses: list[_Use], buffer: Callable[[Array], Array]
 ) -> Phases:
-    """Return the phases, with each loop of the middle phase on one part. ``of_all`` are arrays to whose elements
-    several parts add; what each part uses is appended to ``uses``. Raise _Whole if a loop cannot be divided."""
+    """Return the phases of a pass, with each loop that is ``inside`` on one part. ``of_all`` are arrays to whose
+    elements several parts add; what a part uses is appended to ``uses``. Raise _Whole if a loop cannot be divided."""
     inside: list[Loop] = []
     sums: list[Loop] = []
     for loop in phases.inside:

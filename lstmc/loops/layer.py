@@ -248,7 +248,7 @@ def _lives(plan: plans.Plan) -> dict[Array, str]:
                 uses.get(name, set()).add((title if title == "forward" else "backward", work.when))
     for place in (place for outer in plan.outers for place in (outer.ct, outer.x) if place):
         uses.get(place.array.name, set()).add(("backward", "after"))
-    for state in plan.states:  # the last state is read from the first place, the first gradient from the other two
+    for state in plan.states:  # after all steps, the last state and the first state's gradient are read from these
         if state.saved:
             uses[state.saved.name] |= {("forward", "before"), ("backward", "before")}
         else:

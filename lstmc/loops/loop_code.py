@@ -116,7 +116,7 @@ class Values:
     def reads(self, node: Node) -> list[tuple[Ref, Index]]:
         """Return for each operand of a node its origin, and the index there that an element of the result reads."""
         large = node.types[0].shape
-        expressions = []
+        origins = []
         for ref in self.graph.args(node.name):
             small = self.graph.type(ref).shape
             index = None
@@ -124,8 +124,8 @@ class Values:
                 axes = covered_axes(small, large)
                 assert axes is not None
                 index = covering(small, large, axes)
-            expressions.append(self.origin(ref, index))
-        return expressions
+            origins.append(self.origin(ref, index))
+        return origins
 
     def computed(self, ref: Ref) -> bool:
         """Return whether a value is neither a source nor a constant, so that a node must compute it."""
@@ -153,7 +153,7 @@ class LoopCode:
         return self._names[node.name]
 
     def _pointer(self, loop: Loop, place: Place, written: bool) -> str:
-        """Return the name of a loop's pointer to a place, which is added if the loop has none."""
+        """Return the name of a loop's pointer to a place. A loop without such a pointer gets one."""
         for name, (pointed, _) in loop.pointers.items():
             if pointed == place:
                 loop.pointers[name] = pointed, written or loop.pointers[name][1]
@@ -206,7 +206,7 @@ class LoopCode:
         return loop
 
     def copy(self, sink: Sink, index: Index) -> Loop:
-        """Return a loop that copies a value in memory to a sink."""
+        """Return a loop that copies a value in memory to a sink, at ``index``."""
         base, source = self.values.origin(sink.ref)
         size = self.values.graph.type(sink.ref).size
         loop = Loop(size, size, arithmetic=True)

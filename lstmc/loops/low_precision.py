@@ -67,7 +67,7 @@ class ProductNumbers:
         return results
 
     def _shift(self, node: Node, x: Array) -> Array | float:
-        """Return what is added to ``x`` before it is rounded: 0, or with ``ties`` a small number of either sign."""
+        """Return what is added to ``x`` before rounding: 0, or with ``ties`` TIE, its signs random from seed 2 on."""
         if self.ties is None:
             return 0.0
         if self.ties in (0, 1):

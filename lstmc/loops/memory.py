@@ -168,8 +168,8 @@ Places = dict[Ref, Place]
 
 @dataclass(frozen=True)
 class Sink:
-    """A place where the value ``ref`` is written, or added if ``add``; ``node`` and ``slot`` name a join that has
-    it."""
+    """A place where the value ``ref`` is written, or added if ``add``. ``node`` is the join whose operand ``slot`` the
+    value is, if that matters."""
 
     ref: Ref
     place: Place

@@ -242,9 +242,9 @@ class Loop:
         seen: ctypes.c_void_p | None = None,
         blas: int | None = None,
     ) -> None:
-        """Run all steps at ``sizes`` T and N: write the tops. ``seen`` has the hash of each buffer's packed weights,
-        for a workspace as the previous pass left it. ``blas`` is on a GPU the handle of cuBLAS, in whose stream
-        everything runs."""
+        """Run all steps at ``sizes`` T and N: write the tops. ``seen`` has for each buffer the hash of the weights that
+        the previous pass packed into it: they are not packed again. None: they are. On a GPU ``blas`` is the handle of
+        cuBLAS, in whose stream everything runs."""
         groups = {"bottom": bottoms, "weight": weights, "top": tops}
         self._run(self.layer.forward, sizes, groups, workspace, blas=blas, seen=seen)
 

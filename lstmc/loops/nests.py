@@ -137,8 +137,8 @@ class _Body:
     ) -> None:
         self.lines: list[tuple[str, str]] = []
         self.zeros: list[str] = []
-        self.carried: list[tuple[str, str, str, bool]] = []  # sums, their place, zeros, whether of these rows
-        self.sums: list[tuple[str, str]] = []  # sums of these rows
+        self.carried: list[tuple[str, str, str, bool]] = []  # sums over rows: name, address, zeros, whether over all
+        self.sums: list[tuple[str, str]] = []  # sums along a row: name, address
         for loop in loops:
             if not loop.summed:
                 self.lines += _lines(loop, operands)

@@ -63,7 +63,7 @@ class Plan:
     backward: tuple[Task, ...]
     outers: tuple[Outer, ...]
     nodes_again: tuple[str, ...]  # forward work that a step of the backward pass repeats
-    row_sums: tuple[tuple[Array, Array], ...] | None  # gradients of all rows; a buffer of rows for each
+    row_sums: tuple[tuple[Array, Array], ...] | None  # sums over rows, and buffers of rows; None: sums of each step
     numbers: ProductNumbers = FLOAT32  # of the products of the forward pass
     parts: int = 1  # parts of a row's large states: a CPU runs all steps of a part before the next part
     phases: tuple[Phases, ...] = ()  # with several parts: the phases of the loops of forward, again and backward
@@ -140,11 +140,12 @@ class _Planner:
             raise BackendError(error.marked, loc=error.loc) from None
         self.back = Cse().run(Simplify().run(back).graph).graph
         needed = self.back.needed()
+        # how many nodes and outputs of the backward graph read each value
         self.uses = Counter(ref for node in self.back if node.name in needed for ref in self.back.args(node.name))
         self.uses.update(output.ref for output in self.back.outputs)
         self.names = cpp_names()
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.made: list[Array] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}  # of blobs, by the names of their arrays
+        self.made: list[Array] = []  # all buffers
         self.top_diffs: list[Array] = []
         self.bottoms: list[Array] = []
         self.weights: list[Array] = []
@@ -190,7 +191,7 @@ class _Planner:
         results = self.body.outputs[: len(self.body.outputs) - len(self.initial)]
         outputs = tuple(self.array("top", i, o.name or "y", o.ref, True, True) for i, o in enumerate(results))
         sources, states = self._arguments(len(outputs)), self.states
-        next_states = {s.top: self._unplaced(s.top) for s in states if s.saved}
+        next_states = {s.top: self._unplaced(s.top) for s in states if s.saved}  # replaced by in_place
         sinks = [Sink(o.ref, Place(array)) for o, array in zip(results, outputs, strict=True)]
         places = [Place(next_states[s.top]) if s.saved else self._after(s) for s in states]
         sinks += [Sink(ref, place) for ref, place in zip(self.following.values(), places, strict=True)]
@@ -380,8 +381,8 @@ class _Planner:
         return self.uses[ref] == 1 and isinstance(op, Linear)
 
     def _without_sums(self, sinks: list[Sink], outers: list[tuple[Outer, Ref, Ref | None]]) -> list[Sink]:
-        """Return the sinks without the sums over rows that an ``outer`` can compute, because the rows are stored for
-        all steps anyway; an example is the gradient of a bias next to weights. These sums are added to ``outers``."""
+        """Return the sinks without the sums over rows that an Outer can compute, because the rows are stored for all
+        steps anyway; an example is the gradient of a bias next to weights. These sums are added to ``outers``."""
         there = {ct for _, ct, _ in outers}
         left = []
         for sink in sinks:

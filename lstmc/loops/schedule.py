@@ -42,14 +42,14 @@ class Schedule(Generic[C]):
     ) -> None:
         self.graph, self.sources, self.made, self.unique, self.numbers = graph, sources, made, names, numbers
         self.groups: list[_Group] = []
-        self.group_of: dict[str, int] = {}
-        self.stores: dict[Ref, list[Sink]] = {}
+        self.group_of: dict[str, int] = {}  # node -> the index of its group
+        self.stores: dict[Ref, list[Sink]] = {}  # value -> the sinks into which it is written without a copy
         self.copies: list[tuple[int, Sink, Index]] = []  # after which group, the sink, the index in it
-        self.memory: Places = {}
+        self.memory: Places = {}  # of computed values
         self.values = Values(graph, sources, self.moves)
         self.within: set[str] = set()  # elementwise nodes that are computed inside the sum that reads them
         self.code = self.loop_code()
-        self.panels: dict[tuple[Array, bool], Array] = {}
+        self.panels: dict[tuple[Array, bool], Array] = {}  # matrix, whether transposed -> its packed copy
         self.old_reads: dict[str, set[str]] = {}  # value that overwrites a state -> the nodes that read the state
         self.over_time: set[Ref] = set()  # values kept for every step, for a product over all steps
         self.begun: set[Place] = set()  # places written before a product adds to them
@@ -151,7 +151,7 @@ class Schedule(Generic[C]):
                 self.within.add(node.name)
 
     def is_within(self, node: Node, reader: Node) -> bool:
-        """Return whether a node is computed in its reader's loop, even if that computes an element several times."""
+        """Return whether a node may be computed in its reader's loop, though that may repeat an element's computation."""
         return True
 
     def _delay(self, readers: dict[str, list[Node]], roots: set[str]) -> None:
@@ -228,9 +228,9 @@ class Schedule(Generic[C]):
                 return sink.place
         place = self.buffer(self.graph.value_name(ref), self.graph.type(ref).size, time)
         self.memory[ref] = place
-        if type(self.graph.node(ref.node).op) in ELEMENT or self._is_concat(ref):  # others are written at once
+        if type(self.graph.node(ref.node).op) in ELEMENT or self._is_concat(ref):  # loops write all its sinks
             self._store(Sink(ref, place))
-        else:  # into one place only: it is copied to all other places
+        else:  # a call writes the value to one place, from which it is copied to its sinks
             size = self.graph.type(ref).size
             self.copies += [(self._after(ref), sink, counter(size)) for sink in self.stores.pop(ref, ())]
         return place
@@ -402,12 +402,12 @@ class Products(Schedule[Product]):
         w_place = self.sources.get(base)
         if not w_place or index != counter(self.graph.type(w).size) or w_place.array.rows or w_place.array.time:
             reason = "there is no code for a product with a matrix that is computed in the loop"
-            raise BackendError(reason, loc=node.loc, notes=("matmul(x, W.T) multiplies by one",))
+            raise BackendError(reason, loc=node.loc, notes=("write matmul(x, W.T), which takes such a matrix",))
         bias = None
         if b:
             origin, index = self.values.origin(b[0])
             bias = self.sources[origin]
-            assert index == counter(outs)  # rows.py adds other reshapes
+            assert index == counter(outs)  # rows.py adds any other bias as a sum
             assert not bias.array.rows
             assert not bias.array.time
         lead = node.types[0].size // outs

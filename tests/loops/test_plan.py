@@ -359,7 +359,7 @@ def test_a_matrix_that_is_computed_in_the_loop_is_refused_with_the_way_out(squar
         "the scan remembering cannot be one generated layer: there is no code for a product with a matrix that is"
         " computed in the loop"
     )
-    assert caught.value.notes == ("matmul(x, W.T) multiplies by one",)
+    assert caught.value.notes == ("write matmul(x, W.T), which takes such a matrix",)
 
 
 @cell
