@@ -151,7 +151,7 @@ class Schedule(Generic[C]):
                 self.within.add(node.name)
 
     def is_within(self, node: Node, reader: Node) -> bool:
-        """Return whether a node may be computed in its reader's loop, though that may repeat an element's computation."""
+        """Return whether a node may be computed in its reader's loop, even if an element is computed several times."""
         return True
 
     def _delay(self, readers: dict[str, list[Node]], roots: set[str]) -> None:

@@ -118,17 +118,17 @@ def layout_of(
 
 
 def _axis(shape: tuple[int, ...], array_shape: tuple[int, ...], stacked: bool) -> int | None:
-    """Return the axis of an array that counts examples or, if ``stacked``, batches; None if not exactly one differs."""
+    """Return the axis of an array that counts examples, or batches if ``stacked``; None unless one axis differs."""
     if stacked:
         return 0 if array_shape[1:] == shape and len(array_shape) == len(shape) + 1 else None
     if len(shape) != len(array_shape):
         return None
-    others = [axis for axis, (size, actual) in enumerate(zip(shape, array_shape, strict=True)) if size != actual]
-    return others[0] if len(others) == 1 else None
+    differ = [axis for axis, (size, actual) in enumerate(zip(shape, array_shape, strict=True)) if size != actual]
+    return differ[0] if len(differ) == 1 else None
 
 
 def _output_axis(shape: tuple[int, ...], size: int, stacked: bool) -> int | None:
-    """Return the axis of an output that counts examples: the only one of this size; else None."""
+    """Return the axis of an output that counts examples, or batches if ``stacked``; None unless one has ``size``."""
     if stacked:
         return 0
     places = [axis for axis, axis_size in enumerate(shape) if axis_size == size]
@@ -376,7 +376,7 @@ def _hold_parts(job: _Job) -> Iterator[None]:
 
 
 def _dependences(job: _Job) -> bytes:
-    """Return what the parts depend on: hashes of the net's files, and size and time of the data, too large to hash."""
+    """Return what the parts depend on: hashes of the net's files; the size and time of the data, too large to hash."""
     part = job.parts[0]
     net = Path(part.use.net)
     files = {str(path): path for path in (net, Path(part.use.weights or net), *net.parent.glob(f"{net.stem}.*"))}
@@ -401,6 +401,7 @@ def _hdf5_path(to: Path) -> Path:
 
 
 def _files(source: Path, to: Path) -> list[tuple[Path, Path]]:
+    """Return the files of arrays in a folder, each with its output file. Raise DataError if there are none."""
     sources = sorted(path for path in source.iterdir() if path.suffix in READ and not path.name.startswith("."))
     if not sources:
         raise DataError(f"{source}: expected files that end in {', '.join(READ)}, found none")

@@ -85,7 +85,7 @@ def find_files(net: Path, weights: Path | None, backend: RunsFiles) -> NetFiles:
 
 
 def _other_states(manifest: Manifest, path: Path) -> dict[str, State]:
-    """Return the states of a net, with learned first values from the manifest at ``path``; absent ones are texts."""
+    """Return a net's states, with learned first values from the manifest at ``path``: a text for each that it lacks."""
     found = (read_manifest(path).states or {}) if path.is_file() else {}
     states = dict(manifest.states or {})
     for name, state in states.items():
@@ -212,7 +212,7 @@ class Interpreted:
         self._model, self._weights = compiled.model, weights
         self._ops = {node.name: node.op for node in compiled.model if isinstance(node.op, Input)}
         read = compiled.model.needed()
-        self._unread = {name: np.zeros(op.shape) for name, op in self._ops.items() if name not in read}
+        self._unread = {name: np.zeros(op.shape) for name, op in self._ops.items() if name not in read}  # if not given
         self.name = compiled.name
         self.training_inputs: Collection[str] = compiled.training_inputs
         self.inputs: Mapping[str, Shape] = {name: op.shape for name, op in self._ops.items() if op.fill is None}

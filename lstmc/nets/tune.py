@@ -52,8 +52,8 @@ def tune(
     folder: Path | None = None,
     in_time: bool = True,
 ) -> Tuning:
-    """Return the fastest form of a model for a target, of those that can express it, in this machine's Caffe or another
-    runtime. With ``in_time`` forms that compute linear recurrences for all steps at once are measured too. The result
+    """Return the fastest form of a model for a target, of those that can express it, as this machine's Caffe or other
+    runtime runs them. With ``in_time`` forms with linear recurrences of all steps at once are measured too. The result
     is remembered in ``folder`` (the user's cache) by the model's graph with its sizes, the target, and the build that
     measured it. Raises :class:`~lstmc.errors.BackendError` if nothing can be measured."""
     if not offers(backend, "seconds"):

@@ -191,7 +191,7 @@ def _names(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 class CurveDrawing:
-    """A drawing in a process of its own, one at a time; requests in the meantime wait."""
+    """Draws curves in a process of its own, one drawing at a time: a request in the meantime is ignored."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -226,11 +226,10 @@ class CurveDrawing:
 
     def _begin(self) -> subprocess.Popen[str]:
         """Start a process that draws the metrics."""
-        # -P: a file of the user's that is called as some module must not be taken for it
         self._last_state = self._metrics_state()
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", PROGRAM, str(self._folder)],
+            [sys.executable, "-P", "-m", PROGRAM, str(self._folder)],  # -P: a user's file must not hide a module
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -26,7 +26,7 @@ from lstmc.verification.conditioning import NotFinite, first_not_finite
 # These change when things are shown, tested and saved, or when the run ends, but no update.
 FREE = ("max_iter", "snapshot", "display", "average_loss", "test_iter", "test_interval", "test_initialization")
 Arrays = Mapping[str, Array]
-# of parameters by name, and a batch: where the model first has a value that is not finite
+# a function of parameters by name and a batch, which returns the model's first value that is not finite
 Locate = Callable[[Arrays, Arrays], NotFinite | None]
 Result = TypeVar("Result")
 
@@ -242,7 +242,7 @@ class _Training(Generic[State]):
 
     def first_not_finite(self, batches: Sequence[Arrays]) -> NotFinite | None:
         """Return the last update's first value that is not finite, from the parameters and states before it. Return
-        None if unknown: on a GPU, if only the engine's order of sums overflows, or past the first batch."""
+        None if unknown: on a GPU, in the data or a later batch, or if only the engine's order of sums overflows."""
         if not all(np.isfinite(array).all() for batch in batches for array in batch.values()):
             return None
         blobs, states = self.ask(self.engine.before)
@@ -260,7 +260,7 @@ def not_finite_in(model: Graph, batch: Arrays, weights: Arrays) -> NotFinite | N
 
 
 def training_advice(solver: Solver, batches: Sequence[Arrays], at: NotFinite | None = None) -> tuple[str, ...]:
-    """Return lines of advice after a loss that is not finite or diverges. If a batch is not finite, only this is said.
+    """Return lines of advice after a loss that is not finite or diverges: to check the data, if a batch is not finite.
     ``at`` is the first value or gradient that is not finite, if known. Settings of the solver are suggested if ``at``
     is unknown, or if a sum or a matrix product overflows, but not if a function of single elements does."""
     invalid = dict.fromkeys(n for batch in batches for n, array in batch.items() if not np.isfinite(array).all())

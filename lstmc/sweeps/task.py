@@ -79,9 +79,9 @@ def at_point(training: Training, model: ModelSource, point: Point, budget: int |
 
 def updates_of(training: Training, points: Sequence[Mapping[str, str]], goal: Goal) -> list[int]:
     """Return the number of updates of each point. Raises, before any point is trained, for an invalid value, such as an
-    unknown cell, for a goal that no point measures, and if no point can be trained, as if the data do not fit."""
+    unknown cell, for a goal that no point measures, and if no point can be trained, such as with unfitting data."""
     backend, source = backend_of(training.backend), model_in(training.model)
-    updates, first = list[int](), None
+    updates, first_error = list[int](), None
     tested, scores = False, dict[str, None]()  # the scores of the models that fit the data, in order
     in_epochs: dict[tuple[tuple[str, int], ...], int] = {}  # data are read once for equal sizes
     for point in points:
@@ -98,10 +98,10 @@ def updates_of(training: Training, points: Sequence[Mapping[str, str]], goal: Go
                 outputs = [output.name for output in run_data.graph.outputs if not output.carried_to]
                 scores |= dict.fromkeys(outputs if tested else [LOSS])
             except LstmcError as error:
-                first = first or error
+                first_error = first_error or error
         updates.append(in_epochs.get(key, settings.max_iter) if training.epochs is not None else settings.max_iter)
-    if first is not None and not scores:
-        raise first
+    if first_error is not None and not scores:
+        raise first_error
     if goal.score not in scores:
         near = nearest_or_all(goal.score, scores, "it measures")
         message = f"{goal}: a run of {source.model.name} measures no {goal.score}{near}"
@@ -155,8 +155,8 @@ def _train(task: Task, folder: Path) -> Run:
 
 def command(training: Training, folder: Path) -> str:
     """Return the call that trains this point alone, for the record of the run."""
-    other = ("model", "data", "options", "epochs", "tensorboard")  # epochs are max_iter here
-    given = {item.name: getattr(training, item.name) for item in fields(training) if item.name not in other}
+    apart = ("model", "data", "options", "epochs", "tensorboard")  # max_iter has the number of the epochs' updates
+    given = {item.name: getattr(training, item.name) for item in fields(training) if item.name not in apart}
     model = f"model_in({training.model!r})" + (f".with_options({training.options!r})" if training.options else "")
     defaults = {item.name: item.default for item in fields(training)}
     changed = {name: value for name, value in given.items() if value not in (defaults[name], None, {}, ())}
