@@ -216,7 +216,7 @@ def reader(net: Net, name: str) -> str:
 
 
 def stem(name: str) -> str:
-    """Return a state's name without words such as ``in`` and ``next`` for before and after a step."""
+    """Return a state's name without words for before or after a step, as ``next``: ``h`` for ``h_0`` and ``ht``."""
     if match := re.fullmatch(r"([hc])_?[0nt]", name):
         return match[1]
     return "_".join(word for word in re.findall(r"[a-z]+|\d+", name.lower()) if not re.fullmatch(_DIRECTIONS, word))

@@ -53,8 +53,7 @@ def _held(formula: Polynomial) -> tuple[Clip, float, Polynomial] | None:
 
 @dataclass(frozen=True)
 class Gates:
-    """Reads the gates of a step with state ``h``; ``resets`` maps one state to its factor, which must multiply h
-    too."""
+    """Reads the gates of a step with state ``h``; ``resets`` maps one state to its factor, which must be that of h."""
 
     step: Step
     h: Ref

@@ -445,9 +445,9 @@ def compared_inputs(graph: Graph) -> dict[str, list[tuple[float, int | None]]]:
         return graph.node(graph.args(node.name)[0].node)
 
     found: dict[str, list[tuple[float, int | None]]] = {}
-    for step in (node for node in graph if isinstance(node.op, ops.StopGradient)):
+    for comparison in (node for node in graph if isinstance(node.op, ops.StopGradient)):
         axis: int | None = None
-        maker, number = operand(step), 0.0
+        maker, number = operand(comparison), 0.0
         while maker.op.moves:
             maker = operand(maker)
         if isinstance(largest := maker.op, ops.Max):

@@ -176,9 +176,8 @@ def _written_out(x: Number, atom: Atom, exponent: Rational) -> Number:
 
 
 def _differ_at_a_point(x: Number, y: Number) -> bool:
-    """Return whether two polynomials in atoms certainly differ at one point of fixed values: then no identity makes
-    them equal. Functions that appear in no identity count as symbols. All powers of a negative number use the same
-    root."""
+    """Return whether two polynomials in atoms certainly differ at one point of fixed values: no identity makes these
+    equal. Functions that appear in no identity count as symbols. All powers of a negative number use one root."""
     values: dict[Atom, complex] = {}
 
     def value(atom: Atom) -> complex:

@@ -97,14 +97,14 @@ def _with_constants_once(net: Net) -> Net:
 def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
     """Return the net of ``graph``, with the weights of its new loops, and the constants ``arrays`` that it reads."""
     rolled = replace(net, graph=graph)
-    builder, read = NetBuilder.of(net), {step.op.body.name for step in net.steps if isinstance(step.op, Scan)}
+    builder, old_loops = NetBuilder.of(net), {step.op.body.name for step in net.steps if isinstance(step.op, Scan)}
     builder.leaves, builder.shapes = dict(rolled.leaves), {**net.shapes, **rolled.shapes}
     builder.reserve(builder.shapes)
     builder.hold({name: net.params[name] for name in arrays if name in rolled.leaves})
     constants: dict[Leaf, Weight] = {leaf: net.params[name] for name, leaf in arrays.items()}
     zeros = {name for name, leaf in rolled.leaves.items() if isinstance(leaf, Full) and leaf.value == 0}
     for step in rolled.steps:
-        if isinstance(step.op, Scan) and step.op.body.name not in read:
+        if isinstance(step.op, Scan) and step.op.body.name not in old_loops:
             _add_loop(builder, net, step, step.op, constants, zeros)
         elif isinstance(step.op, Unstack):
             for at, name in enumerate(step.outputs):
@@ -121,7 +121,7 @@ def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
 def _add_loop(
     builder: NetBuilder, net: Net, step: Step, scan: Scan, constants: Mapping[Leaf, Weight], zeros: Container[str]
 ) -> None:
-    """Add a rolled-up loop with its body's weights and constants; states that start from ``zeros`` get no first one."""
+    """Add a rolled-up loop with its body's weights and constants; states from ``zeros`` get no first value."""
     weights = [net.params[name] for name in scan.of_role("weight", step.inputs)]
     body, title = body_of(scan, weights, constants), builder.scan_name(scan.body.name)
     x, first, static = (scan.of_role(role, step.inputs) for role in ("x", "state", "static"))

@@ -37,7 +37,7 @@ Places = Mapping[Place, list[Place]]  # an axis of a value -> equal axes of othe
 
 
 def equal_axes(net: Net, looped: Mapping[str, str] = {}) -> Places:
-    """Return for each axis the axes of other values that a step makes equal, such as the batch of an operand and of the
+    """Return for each axis the axes of other values that an op makes equal, such as the batch of an operand and of the
     result; ``looped`` maps states to their next values, whose axes are equal too."""
     pairs = [pair for step in net.steps for pair in (*same_axes(step, net), *_through_loop(step, net))]
     pairs += [((a, i), (b, i)) for a, b in looped.items() for i in range(len(net.shapes[a]))]
@@ -76,7 +76,7 @@ def _through_loop(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
                 axes = axes_of(body, near, {name: axis})
             except RefusedError:  # if this axis is time, the rewrite of the loop refuses it
                 continue
-            ends = [(v, axes[n] + also) for n, (v, also) in arguments.items() if n in axes]
+            ends = [(v, axes[n] + also) for n, (v, also) in arguments.items() if n in axes]  # a sequence has T too
             ends += [(v, axes[n] + also) for n, v, also in results if n in axes]
             yield from (((value, axis + over), end) for end in ends)
 
@@ -163,7 +163,7 @@ class _OneFrame:
         return self.name.get(value, value)
 
     def _all(self, step: Step) -> list[str]:
-        """Return a step's new operands, all delayed as much as the latest one; its results get this delay."""
+        """Return an op's new operands, all delayed as much as the latest one; its results get this delay."""
         lag = max((self.late.get(value, 0) for value in step.inputs), default=0)
         operands = [self._delayed(v, lag, step) if v in self.axes else self._read(v) for v in step.inputs]
         self.late |= dict.fromkeys(step.outputs if lag else (), lag)
@@ -206,7 +206,7 @@ class _OneFrame:
         self.builder.put(Step(op, tuple(self._all(step)), step.outputs, step.loc))
 
     def _step(self, step: Step) -> None:
-        """Rewrite a step for one frame: by its kind if it joins frames, else as the same op on each frame alone."""
+        """Rewrite an op for one frame: by its kind if it joins frames, else as the same op on each frame alone."""
         op, shapes = step.op, self.old.shapes
         slot = next((slot for slot, value in enumerate(step.inputs) if value in self.axes), None)
         if slot is None:
@@ -239,7 +239,7 @@ class _OneFrame:
             (self._move if op.moves and len(step.inputs) == 1 else self._put)(op, step)
 
     def _move(self, op: Op, step: Step) -> None:
-        """Add a step that moves elements of each frame; its result takes over the operand's padding, cuts and delay."""
+        """Add an op that moves elements of each frame; its result takes over the operand's padding, cuts and delay."""
         (value,) = step.inputs
         for frames in (self.zeros, self.behind, self.rest, self.cut, self.late):
             frames |= dict.fromkeys(step.outputs, frames[value]) if value in frames else {}
@@ -317,7 +317,7 @@ class _OneFrame:
         self.name[out], self.late[out] = self._window_of(x, self.axes[value], by, step)[1], lag
 
     def _window_of(self, x: str, axis: int, reach: int, step: Step) -> tuple[str, str]:
-        """Return a frame joined to the ``reach`` frames before it, which a state holds, and their earliest."""
+        """Return a frame joined to the ``reach`` frames before it, which a state holds, and the earliest frame."""
         shape = self.builder.shapes[x]
         past = self._state(f"{step.outputs[0]}_past", (*shape[:axis], reach, *shape[axis + 1 :]))
         window = self.builder.one(Concat(axis), past, x, hint="window")

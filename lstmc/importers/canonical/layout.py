@@ -34,7 +34,7 @@ UNKNOWN = 1000  # cost of a named size
 
 def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
     """Yield the smallest groups of neighbouring axes that a reshape keeps together, from the front: a list of axes of
-    ``old``, and a list of axes of ``new`` with as many elements."""
+    ``old``, and a list of axes of ``new``, both with the same number of elements."""
     i = j = 0
     pending: tuple[list[int], list[int]] | None = None
     while i < len(old) or j < len(new):
@@ -59,7 +59,7 @@ def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
-    """Return the new axes' order after a reshape from ``old`` in ``order``; None if it splits one of :func:`groups`."""
+    """Return the new axes' order after a reshape of ``old`` in ``order``; None if that splits one of :func:`groups`."""
     new_order: list[int] = []
     parts = list(groups(old, new))
     wide = [axis for axis in order if old[axis] != 1]
@@ -109,7 +109,7 @@ def with_biases(net: Net) -> Net:
 
 
 def _joined(net: Net, step: Step, alone: dict[str, Step]) -> tuple[Step, str] | None:
-    """Return the product of ``alone`` and the vector parameter that a step adds; None for other steps."""
+    """Return the product of ``alone`` and the vector parameter that a step adds to it; None for any other step."""
     if not isinstance(step.op, Add):
         return None
     for x, b in (step.inputs, step.inputs[::-1]):
@@ -301,7 +301,7 @@ class _Layout:
         return (order[place], *order[:place], *order[place + 1 :])
 
     def _binary(self, step: Step) -> None:
-        """Add an element-wise op of two operands in the order of one with all axes, if possible no parameter."""
+        """Add an element-wise op of two operands in the order of an operand with all axes, preferably no parameter."""
         rank = max(len(self.order[value]) for value in step.inputs)
         full = [value for value in step.inputs if len(self.order[value]) == rank]
         lead = next((value for value in full if self.name[value] not in self.params), full[0])
@@ -340,7 +340,7 @@ class _Layout:
         self._put(moved.op, moved.inputs, step, [tuple(range(len(self.source.shapes[name]))) for name in step.outputs])
 
     def _einsum(self, op: Einsum, step: Step) -> None:
-        """Add an einsum with permuted letters; its result has the first operand's axes, then the second's others."""
+        """Add an einsum with permuted letters; its result has the first operand's axes, then more of the second's."""
         x = "".join(op.of_x[axis] for axis in self.order[step.inputs[0]])
         y = "".join(op.of_y[axis] for axis in self.order[step.inputs[1]])
         result = "".join(letter for letter in dict.fromkeys(x + y) if letter in op.of_result)

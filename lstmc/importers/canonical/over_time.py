@@ -160,7 +160,7 @@ class OverTime(Frames):
             self.take_earlier(value, sequence, axis, late)
 
     def _is_early(self, index: int, value: str, x: Value) -> bool:
-        """Return whether element ``index`` is early at every length: later ones an exporter may compute from it."""
+        """Return whether element ``index`` is early at every length; later indices may be computed from the length."""
         size = self.old.shapes[value][self.axes[value]]
         return x.zeros <= index < EARLY and (isinstance(size, OpenSize) or 2 * index < size - 1) and x.lag is not None
 
@@ -248,7 +248,7 @@ class OverTime(Frames):
         return Front(row, 1, lag)
 
     def _row(self, value: str, axis: int) -> str | None:
-        """Return one step, or equal numbers, as one row [1, ...] with time first; None for several different steps."""
+        """Return one step, or steps of one number, as one row [1, ...] with time first; None if the steps differ."""
         shape = self.old.shapes[value]
         if (fill := constant(self.old, value)) is not None:
             return self._filled((1, *shape[:axis], *shape[axis + 1 :]), fill)

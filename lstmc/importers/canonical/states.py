@@ -146,10 +146,10 @@ class _Trace:
         """Return the proof in words that output ``b`` is the next value of input ``a``, or None. Return CYCLES if an
         element would be replaced by itself or in a circle, so that it never changes."""
         own, made = self.of(a).ravel(), self.of(self.net.outputs[b]).ravel()
-        begun = np.array([self.last.get(int(number), 0) for number in made])
+        begun = np.array([self.last.get(int(number), 0) for number in made])  # first states' elements, 0 for none
         if (begun[begun > 0] != own[begun > 0]).any():
             return None
-        mine = (made >= own[0]) & (made <= own[-1])
+        mine = (made >= own[0]) & (made <= own[-1])  # elements of ``b`` that are elements of ``a``
         ends = np.where(mine, made - own[0], np.arange(own.size))  # element -> its next element
         for _ in range(own.size.bit_length()):
             ends = ends[ends]
@@ -167,8 +167,8 @@ class _Trace:
     def _independent(self, value: str, a: str, part: Numbers) -> bool:
         """Return whether a value depends on an input other than ``a``, and on no element of ``part`` of ``a``."""
         marks = {name: np.zeros(shape, np.int64) for name, shape in self.net.inputs.items()}
-        marks[a] = np.isin(self.of(a), part).astype(np.int64)
-        marks |= {name: mark + 2 for name, mark in marks.items() if name != a}
+        marks[a] = np.isin(self.of(a), part).astype(np.int64)  # 1 for an element of ``part``
+        marks |= {name: mark + 2 for name, mark in marks.items() if name != a}  # 2 for another input's
         return self._marked(marks, value) == 2
 
     def depends(self, value: str, a: str) -> bool:
@@ -236,8 +236,8 @@ class _Trace:
                 states = dict(cell)
                 known = [self.of(after).flat[0] in self.last for after in states]
                 same = len({self.net.shapes[name] for name in states.values()}) == 1
-                two = len(states) == len({*states.values()}) == count
-                if two and not all(known) and same and self._is_cell(states, match):
+                distinct = len(states) == len({*states.values()}) == count
+                if distinct and not all(known) and same and self._is_cell(states, match):
                     for end, begun in states.items():
                         self.begin(self.of(begun), end)
 
@@ -256,7 +256,7 @@ class _Trace:
         return graph is not None
 
     def _cell(self, states: Mapping[str, str]) -> Graph | None:
-        """Return a loop's step over ``states`` (after: before) as a graph; None if it is too large or lacks any."""
+        """Return a loop's step over ``states`` (after: before) as a graph; None if it is too large or lacks a state."""
         shapes, begun_as = self.net.shapes, {self.of(before).tobytes(): before for before in states.values()}
         sizes = {len(numbers) for numbers in begun_as}
         alike = ((name, numbers.tobytes()) for name, numbers in self.values.items() if numbers.nbytes in sizes)

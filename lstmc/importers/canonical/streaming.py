@@ -40,9 +40,9 @@ NO_TIME = (
 
 def with_dynamic_time(net: Net, step: bool = False) -> Net:
     """Return the net with a dynamic length of its sequences, or the same net with a note if the length matters.
-    Convolutions over time become cells whose state is their past. With ``step`` those that see future frames do too,
-    and ``delays`` of the result has the number of steps by which each output is late. Raises :class:`RefusedError` with
-    ``step`` if a layer needs more of a sequence than its past."""
+    Convolutions over time become cells whose state is their past. With ``step`` convolutions that see future frames do
+    too, and ``delays`` of the result has the number of steps by which each output is late. Raises :class:`RefusedError`
+    with ``step`` if a layer needs more of a sequence than its past."""
     try:
         axes = time_axes(net)
     except TwoTimeAxes as error:
@@ -76,13 +76,13 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
 
 
 def _refused(net: Net, step: Step | None, otherwise: str, why: str, mend: str) -> RefusedError:
-    """Return the error for a net that cannot be streamed, at ``step``, or at ``otherwise`` if no step is to blame."""
+    """Return the error for a net that cannot be streamed, at the op ``step``, or at ``otherwise`` if that is None."""
     node = otherwise if step is None else origin_of(step)
     return RefusedError(net.origin, [Refusal(node, "", "", why, mend)], what="streamed")
 
 
 class _DynamicTime(OverTime):
-    """The rewrite of a net to a dynamic length of its sequences, step by step."""
+    """The rewrite of a net to a dynamic length of its sequences, op by op; a ``step`` is an op of the net."""
 
     def __init__(self, net: Net, axes: dict[str, int]) -> None:
         """Open the length of the inputs, replace constants along time, and rewrite the needed steps."""
@@ -130,7 +130,7 @@ class _DynamicTime(OverTime):
         return replace(net, notes=(*notes,), sizes={**net.sizes, **number}, time=(self.time,), earlier=earlier)
 
     def _step(self, step: Step) -> None:
-        """Rewrite a step. If it is refused, its results are refused values (None)."""
+        """Rewrite an op of the net. If it is refused, its results are refused values (None)."""
         self.step = step
         lates = sorted({self.late[value] for value in step.inputs if value in self.late})
         if len(lates) > 1:
@@ -172,7 +172,7 @@ class _DynamicTime(OverTime):
         return (fixes, one) if steps * sequences == frames else None
 
     def _over_time(self, step: Step) -> None:
-        """Rewrite a step that reads sequences, by the kind of its op. Refuse an op that needs all steps of one."""
+        """Rewrite an op that reads sequences, by its kind. Refuse an op that needs all steps of a sequence."""
         op, first = step.op, step.inputs[0]
         x, axis = self.values.get(first), self.axes.get(first)
         result = self.axes.get(step.outputs[0])
@@ -221,13 +221,14 @@ class _DynamicTime(OverTime):
             self._results(lag)
 
     def _each_step(self, step: Step) -> bool:
-        """Return whether an op computes each step from the same step of all operands, and from values without time."""
+        """Return whether op ``step`` computes its result at each time from operands at this time, or without time."""
         types = [TensorType(self.old.shapes[value]) for value in step.inputs]
         places = [self.axes[value] if value in self.values else None for value in step.inputs]
         return places.count(None) == len(places) or op_of_one(step.op, types, places) is not None
 
     def _window(self, step: Step, op: Conv | Pool, x: Value, axis: int) -> None:
-        """Rewrite a convolution or pooling over time as a loop whose state holds past frames; images at a step stay."""
+        """Rewrite a convolution or pooling: over time as a loop whose state is past frames; within each frame as it
+        is."""
         shape = self.old.shapes[step.inputs[0]]
         spatial = axis - len(shape) + 2
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
@@ -264,7 +265,7 @@ class _DynamicTime(OverTime):
         self._results(lag)
 
     def _padding(self, step: Step, op: Concat) -> None:
-        """Record constants of one number before a sequence as its padding; no stream reaches constants after it."""
+        """Record constants of equal numbers before a sequence as its padding; no stream reaches constants after it."""
         sequences = [v for v in step.inputs if constant(self.old, v) is None]
         at = step.inputs.index(sequences[0]) if sequences else 0
         fills = {fill for v in step.inputs[:at] if (fill := constant(self.old, v)) is not None} or {0.0}
@@ -279,7 +280,7 @@ class _DynamicTime(OverTime):
         self.values[step.outputs[0]] = Value(x.name, x.lag, x.zeros + before, *fills)
 
     def _behind(self, step: Step, op: Concat) -> None:
-        """Rewrite a Concat of single steps, a sequence and constants, which are dropped; refuse any other."""
+        """Rewrite a Concat of single steps, a sequence, and constants after it, which are dropped; refuse any other."""
         moving = [i for i, v in enumerate(step.inputs) if v in self.values and constant(self.old, v) is None]
         behind = step.inputs[moving[0] + 1 :] if moving else ()
         known = all(constant(self.old, v) is not None for v in behind)

@@ -32,8 +32,8 @@ class TwoTimeAxes(Exception):
 
 
 def time_axes(net: Net) -> dict[str, int] | None:
-    """Return the time axis of each value that has one; None if no layer runs along time, or layers run along several
-    times. Raises :class:`TwoTimeAxes` if a value has two time axes."""
+    """Return the time axis of each value that has one. Return None if layers run along no axis, or along axes that are
+    not the same time, or if no input has time. Raises :class:`TwoTimeAxes` if a value has two time axes."""
     times = time_places(net)
     if len(times) != 1:
         return None
@@ -49,7 +49,7 @@ def has_several_times(net: Net) -> bool:
 
 
 def timeless(net: Net) -> Step | None:
-    """Return the step that makes a sequence from values without time, so unrelated to the inputs' time, or None."""
+    """Return the op that makes a sequence from values without time, so unrelated to the inputs' time, or None."""
     for places in time_places(net):
         values = {value for value, _ in places}
         if values.isdisjoint(net.inputs):
@@ -69,8 +69,8 @@ def neighbours(pairs: Iterable[tuple[Place, Place]]) -> dict[Place, list[Place]]
 
 
 def time_places(net: Net) -> list[list[Place]]:
-    """Return for each time along which layers run the axes that are this time. Loops show time; without a loop,
-    convolutions that are padded only in front do; without these, cumulative sums and shifts."""
+    """Return groups of axes, one for each time along which layers run: all axes that are this time. Loops show time;
+    without a loop, convolutions that are padded only in front do; without these, cumulative sums and shifts."""
     near = neighbours(pair for step in net.steps for pair in same_axes(step, net))
     over_loops = [(x, 0) for s in net.steps if isinstance(s.op, Scan) for x in s.op.of_role("x", s.inputs)]
     times, seen = list[list[Place]](), set[Place]()
@@ -135,7 +135,7 @@ def is_zero(net: Net, value: str) -> bool:
 
 
 def is_running_sum(net: Net, step: Step) -> bool:
-    """Return whether a step is a product with a triangle of ones: a cumulative sum along the operand's last axis."""
+    """Return whether an op is a product with a triangle of ones: a cumulative sum along the operand's last axis."""
     weight = net.params.get(step.inputs[1]) if isinstance(step.op, Linear) and len(step.inputs) == 2 else None
     if weight is None or weight.sources or len({*weight.shape}) > 1:
         return False
@@ -143,7 +143,7 @@ def is_running_sum(net: Net, step: Step) -> bool:
 
 
 def same_axes(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
-    """Yield pairs of equal axes of a step, as (value, axis): an operand's axis with an axis of another operand or of a
+    """Yield pairs of equal axes of an op, as (value, axis): an operand's axis with an axis of another operand or of a
     result. Equal axes may differ in length. An axis of one element that is repeated is in no pair."""
     types = [TensorType(net.shapes[value]) for value in step.inputs]
     last = len(net.shapes[step.inputs[0]]) - 1 if is_running_sum(net, step) else None
@@ -175,7 +175,7 @@ class Count:
     shape: Shape
 
     def step(self, net: NetBuilder, before: str) -> tuple[str, str]:
-        """Add one step's ops. From the number of steps done, return the next number [1, 1] and the step's constants."""
+        """Add a time step's ops. From the number of steps done, return the next number [1, 1] and the constants."""
 
         def one(op: Op, *xs: str) -> str:
             return net.one(op, *xs, hint="y")
@@ -206,7 +206,7 @@ def count_of(weight: Weight, axis: int) -> Count | None:
 
 
 def needed_steps(net: Net, axes: Mapping[str, int]) -> tuple[list[Step], set[str]]:
-    """Return the steps that the outputs depend on, and the names of all values that these steps and the outputs read. A
+    """Return the ops that the outputs depend on, and the names of all values that these ops and the outputs read. A
     constant with which a Concat only pads along ``axes`` does not count as read."""
     read, steps = set(net.outputs.values()), list[Step]()
     for step in reversed(net.steps):
@@ -228,7 +228,7 @@ def begun(builder: NetBuilder, before: str, lag: int) -> tuple[str, str]:
 class Frames:
     """Builds a new net from ``old`` with loops over frames; ``time`` is the open length of its sequences."""
 
-    step: Step  # of the old net: new steps are made in its place
+    step: Step  # an op of the old net: new ops are made in its place
 
     def __init__(self, old: Net, time: OpenSize) -> None:
         """Start a new net from ``old``, without steps. Delayed values and flags are made once."""
@@ -236,13 +236,13 @@ class Frames:
         self.builder = NetBuilder.of(old)
         self.shapes, self.params = self.builder.shapes, self.builder.params
         self.late: dict[str, int] = {}  # value of a single step of a sequence -> its delay in steps
-        self._delayed: dict[tuple[str, int, float], str] = {}
-        self._begun: dict[tuple[int, Size], str] = {}
-        self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value some steps earlier
+        self._delayed: dict[tuple[str, int, float], str] = {}  # (value, delay, first numbers) -> delayed value
+        self._begun: dict[tuple[int, Size], str] = {}  # (delay, batch) -> the flags of :meth:`has_begun`
+        self.earlier: dict[str, list[Step]] = {}  # late last value -> the ops that compute it some steps earlier
 
     def earlier_net(self, outputs: list[str]) -> Net | None:
-        """Return the source's net with each late output computed earlier, by its delay. An output for which this is
-        impossible is left out; None if none is left."""
+        """Return the old net with the named outputs, each late one computed earlier by its delay. An output for which
+        this is impossible is left out; return None if none is left."""
         steps, new, unknown = list[Step](), dict[str, str](), set[str]()
         for step in self.old.steps:
             steps.append(replace(step, inputs=tuple(new.get(value, value) for value in step.inputs)))
@@ -261,7 +261,7 @@ class Frames:
         return self.old.of_steps(steps, shapes=shapes, outputs=outputs_of) if of else None
 
     def take_earlier(self, value: str, sequence: str, axis: int, lag: int) -> None:
-        """Record the steps that compute a sequence's last element ``lag`` steps earlier; none if it is too short."""
+        """Record the ops that compute the element ``lag`` steps before a sequence's last; none if that is too short."""
         size = self.old.shapes[sequence][axis]
         self.earlier[value] = []
         if isinstance(size, OpenSize) or size > lag:
@@ -274,13 +274,13 @@ class Frames:
         return NetBuilder("step", self.old.origin, origin_of(self.step))
 
     def put(self, op: Op, inputs: Sequence[str], outputs: Sequence[str] | None = None) -> None:
-        """Add a step in place of the old net's current step; the results are as late as the latest operand."""
+        """Add an op in place of the old net's current one; the results are as late as the latest operand."""
         names = self.step.outputs if outputs is None else tuple(outputs)
         self.builder.put(Step(op, tuple(inputs), names, self.step.loc))
         self._late(names, inputs)
 
     def _late(self, names: Sequence[str], inputs: Sequence[str]) -> None:
-        """Record that single steps' values are as late as the latest of ``inputs``."""
+        """Record that ``names``, values of a single step in time, are as late as the latest of ``inputs``."""
         if lates := [self.late[name] for name in inputs if name in self.late]:
             self.late |= dict.fromkeys(names, max(lates))
 
@@ -289,13 +289,13 @@ class Frames:
         self.put(op, inputs, [name])
         return name
 
-    def front(self, name: str, axis: int) -> str:
+    def front(self, name: str, axis: int) -> str:  # a sequence with its axis of time first
         if axis == 0:
             return name
         order = (axis, *(a for a in range(len(self.shapes[name])) if a != axis))
         return self.one(Permute(order), name, hint=f"{name}_steps")
 
-    def back(self, name: str, axis: int) -> str:
+    def back(self, name: str, axis: int) -> str:  # the first axis, time, is moved to ``axis``
         if axis == 0:
             return name
         order = (*range(1, axis + 1), 0, *range(axis + 1, len(self.shapes[name])))
