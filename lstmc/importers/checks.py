@@ -48,7 +48,7 @@ def check_net(model: ImportedModel, compiled: Compiled, weights: Values, seed: i
 
 
 def _drawn(model: ImportedModel, compiled: Compiled, weights: Values, seed: int) -> tuple[Values, Values]:
-    """Return random inputs of the source and the written model's outputs, frame by frame, in the source's layout."""
+    """Run the model frame by frame on random inputs; return all frames' inputs and outputs in the source's layout."""
     net, frames = model.net, model.frames
     lengths = {model.described.inputs[name][axis] for name, axis in frames.items() if name in model.described.inputs}
     first, positive = inputs_of_domain(compiled, weights, seed)
@@ -108,7 +108,7 @@ def prove_net(model: ImportedModel, graph: Graph, weights: Values) -> Proof:
 def _pairs(
     model: ImportedModel, graph: Graph, weights: Values, inputs: Values, convert: Conversion | None = None
 ) -> dict[str, tuple[Array, Array]]:
-    """Return each output of imported net and written model, in the source's order of axes and at the same steps."""
+    """Return each output of the imported net and the written model, in the source's order of axes, at equal steps."""
     fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
     earlier = {} if model.net.earlier is None else evaluate(model.net.earlier, fed, convert)
     expected = {**evaluate(model.described, fed, convert), **earlier}
@@ -156,7 +156,7 @@ def check_source(model: ImportedModel, compiled: Compiled, weights: Values, seed
 def _in_source(
     net: Net, expected: Values, actual: Values, in_step: Collection[str] = ()
 ) -> dict[str, tuple[Array, Array]]:
-    """Return pairs (expected, actual) of outputs in the source's order of axes; those ``in_step`` are not late."""
+    """Return pairs (expected, actual) of outputs in the source's order of axes; an output ``in_step`` is not late."""
     pairs = {name: (expected[name], to_source(net, name, array)) for name, array in actual.items()}
     aligned = {name: pair if name in in_step else _in_step(net, name, *pair) for name, pair in pairs.items()}
     return {name: pair for name, pair in aligned.items() if pair is not None}

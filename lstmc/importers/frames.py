@@ -40,7 +40,7 @@ class Reading:
         return self.read({**shapes, **self.shapes})
 
     def if_it_can(self, shapes: Mapping[str, Sequence[int]]) -> SourceNet | None:
-        """Return the source read with these shapes; None if it cannot be."""
+        """Return the source read with these shapes; None if it cannot be read with them."""
         try:
             return self.at(shapes)
         except (RefusedError, SourceError):  # a source without sizes to choose, as a state dict
@@ -48,8 +48,9 @@ class Reading:
 
 
 def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
-    """Return a source, and, for a net of one frame, its states with the outputs of their next values: named or proved.
-    Raises :class:`SourceError` for names that the source does not have, and as :func:`read_open`."""
+    """Return a source and, for a net of one frame, its states, mapped to the outputs with their next values: named by
+    the user or proved. Raises :class:`SourceError` for names that the source does not have, and as
+    :func:`read_open`."""
     source, refused, given = None, None, reading.states
     try:
         source = read_open(reading)
@@ -64,7 +65,7 @@ def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
             return source, {}
         source = source.surroundings.whole()
     sequence = source is not None and _is_sequence(source.described)
-    frame = source
+    frame = source  # read as one frame: with 1 for each open size; None if it cannot be
     if is_open:
         frame = None if sequence and not (reading.step or given) else reading.if_it_can(of_one(inputs))
     found = States() if frame is None else step_states(frame.described)
@@ -100,7 +101,7 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
     names = open_names(inputs)
     said = [str(inputs[name][axis]) for name, axis in time.items()]
     found, opened = list[tuple[SourceNet, dict[str, int]]](), list[tuple[SourceNet, dict[str, int]]]()
-    for length in [name for name in names if name in said or not time] or [""]:
+    for length in [name for name in names if name in said or not time] or [""]:  # the open size of time
         numbers = {name: FRAMES if name == length or name in said else 1 for name in names}
         source = reading.at(at_sizes(inputs, numbers))
         net = source.described
@@ -109,7 +110,7 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
             found = [(source, {own.get(name, name): axis for name, axis in time.items()})]
             break
         of_length = [axes for axes in times(net) if not length or FRAMES in (net.inputs[x][axes[x]] for x in axes)]
-        found += [(source, axes) for axes in of_length]
+        found += [(source, axes) for axes in of_length]  # loops run along these axes
         places = {own.get(x, x): [str(size) for size in shape] for x, shape in inputs.items()}
         opened += [(source, {x: sizes.index(length) for x, sizes in places.items() if length in sizes})]
     found = found or [(source, axes) for source, axes in opened if axes and _has_past(source.described, axes)]
@@ -184,7 +185,7 @@ def _noted(source: SourceNet, found: States, given: Mapping[str, str]) -> Source
 
 
 def _named(net: Net, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the states that the user named, by the net's names. Raises :class:`SourceError` for wrong ones."""
+    """Return the user's states by the net's names ("": no state). Raises :class:`SourceError` for names it lacks."""
     inputs = {net.called.get(name, name): name for name in net.inputs}
     outputs = {net.called.get(name, name): name for name in net.outputs}
     states = {}
@@ -251,14 +252,14 @@ def _at_short(reading: Reading, inputs: Mapping[str, Shape], sizes: Mapping[str,
 
 
 def _both(error: RefusedError, other: SourceNet | RefusedError) -> RefusedError:
-    """Return an error with the refusals at nodes that both refuse: other lengths may not take a refused branch."""
+    """Return ``error`` with the refusals at nodes that ``other`` refuses too: other lengths may take another branch."""
     nodes = {one.node for one in other.refusals} if isinstance(other, RefusedError) else set[str]()
     kept = [one for one in error.marked_refusals if one.node in nodes]
     return RefusedError(error.origin, kept, error.what, error.inputs)
 
 
 def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[str, int]]]:
-    """Yield readings, lists of dicts from dynamic axes to sizes: each axis is time; with ``step`` others may be 1."""
+    """Yield sizes to read at, dicts by dynamic axis: each axis in turn is time; with ``step`` others may be 1."""
     names = open_names(inputs)
     yield from ([{name: length} for length in LENGTHS] for name in names)
     if step and len(names) > 1:

@@ -272,7 +272,7 @@ def import_file(
     """Import a trained model from a file, without running any of its code; ``"zoo:NAME"`` is a published net's file.
 
     With ``step`` the model can be streamed step by step: a convolution over time that sees future frames becomes a
-    convolution of past frames, and outputs come that many steps later (``ImportedModel.net.delays``).
+    convolution of past frames, and outputs come later by the number of these frames (``ImportedModel.net.delays``).
 
     A file of one frame is one step: ``states`` maps its inputs that are states to the outputs that are their next
     values, by the source's names, as in ``{"h_in": "h_out"}``; ``{"h_in": ""}`` says that an input is no state. Other

@@ -90,7 +90,7 @@ class Unread:
 
 @dataclass(frozen=True)
 class Left:
-    """Nodes that a runtime's accelerator does not run by the runtime's published list, whose reason is ``why``."""
+    """Nodes of an operator that is not in a runtime's published list, or there with a limit: ``why`` says it."""
 
     runtime: str
     operator: str
@@ -168,9 +168,9 @@ class Past:
 
 
 def pasts(net: Net, freed: Net, time: Mapping[str, int] = {}) -> list[Past]:
-    """Return the values that a net of one frame, or loops of a net of sequences along ``time`` (axes of inputs), keep.
-    ``freed`` is the net with stored zeros that may be such values as inputs. A value that begins from zeros is made an
-    input, and values that may be its next value are made outputs; then :func:`step_states` can prove the pair."""
+    """Return the values that a net keeps from step to step: a net of one frame or, along ``time`` (axes of inputs), the
+    loops of a net of sequences. In ``freed`` stored zeros that may be such values are inputs: with them as inputs, and
+    their possible next values as outputs, :func:`step_states` can prove which are pasts."""
     called = {name: net.called.get(name, name) for name in (*net.inputs, *net.outputs)}
     loops = bool(time)
     proved = step_states(net, {}, loops).proved
@@ -198,14 +198,14 @@ def pasts(net: Net, freed: Net, time: Mapping[str, int] = {}) -> list[Past]:
 
 
 def _before_reshapes(net: Net, value: str) -> str:
-    """Return the value from which reshapes alone made a value."""
+    """Return the value that reshapes alone turn into ``value``; ``value`` itself if no reshape makes it."""
     while (step := net.producers.get(value)) is not None and isinstance(step.op, Reshape):
         value = step.inputs[0]
     return value
 
 
 def reader(net: Net, name: str) -> str:
-    """Return the first node that computes with a value, after any nodes that only move the value's elements."""
+    """Return the first node that computes with a value, past nodes that only move it; the value's name if none does."""
     names = {name}
     for step in net.steps:
         if names.intersection(step.inputs):
@@ -223,7 +223,7 @@ def stem(name: str) -> str:
 
 
 def crossed(found: list[Past]) -> Iterator[str]:
-    """Yield for each past why its names contradict its proof, "" if not: another output has the input's name."""
+    """Yield for each past "", or why its names contradict its proof: the output named like its input is not its own."""
     outputs = {stem(past.output): past.output for past in found}
     for past in found:
         named = outputs.get(stem(past.input), past.output)
@@ -232,7 +232,7 @@ def crossed(found: list[Past]) -> Iterator[str]:
 
 
 def with_zeros_as_inputs(net: Net, time: Mapping[str, int]) -> Net:
-    """Return the net with zeros that layers compute with, and zeros from which loops begin, as inputs."""
+    """Return the net with inputs in place of zeros that layers compute with, and of zeros from which loops begin."""
     names: dict[str, None] = {}
     bands = layer_axes(net, time)[1] if time else {}
     for step in net.steps:
@@ -257,7 +257,7 @@ def layer_axes(net: Net, time: Mapping[str, int] = {}) -> tuple[list[dict[str, i
     places = [_through_loops(net, near, dict(axis)) for axis in time_places(net) if axis]
     backwards = {v for s in net.steps if isinstance(s.op, Scan) and s.op.reverse for v in s.op.of_role("x", s.inputs)}
     both = [axis for axis in places if any(axis.get(value) == 0 for value in backwards)]
-    single = any(isinstance(step.op, Scan) and step.op.length == 1 for step in net.steps)
+    single = any(isinstance(step.op, Scan) and step.op.length == 1 for step in net.steps)  # a net of one frame
     both = both if single or len(both) < len(places) else []
     times = [axis for axis in places if axis not in both and not axis.keys().isdisjoint(net.inputs)]
     sized = ((name, at, size) for name, shape in net.inputs.items() for at, size in enumerate(shape))
@@ -280,7 +280,7 @@ def is_over(axes: Mapping[str, int], loop: Scan, step: Step) -> bool:
 
 
 def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[str, str, str]]:
-    """Yield inputs, or their parts, whose next value is computed but is no output; with this value and the proof."""
+    """Yield inputs whose next value, or that of a part, is computed but is no output; with this value and the proof."""
     known = dict(known)
     for depth in range(DEEPEST):
         made, owner = exposed(net, [name for name in net.inputs if name not in known], depth)
@@ -291,8 +291,8 @@ def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[st
 
 
 def exposed(net: Net, inputs: Collection[str], depth: int) -> tuple[Net, dict[str, str]]:
-    """Return the net with all possible next values of ``inputs`` as outputs, and a map from its inputs to ``inputs``:
-    up to ``depth`` nodes may take a part out of an input, which is then an input of its own."""
+    """Return the net with possible next values of ``inputs`` as further outputs, and a map from its inputs to
+    ``inputs``: a part that up to ``depth`` nodes take out of an input is an input of its own."""
     owner = {name: name for name in inputs}
     steps, leaves, shapes = list(net.steps), dict(net.leaves), dict(net.shapes)
     for _ in range(depth):
@@ -328,7 +328,8 @@ def _may_be_next(net: Net, step: Step) -> bool:
 def _ends(
     net: Net, step: Step, wanted: Collection[object], shapes: dict[str, Shape], values: dict[str, str]
 ) -> Iterator[Step]:
-    """Yield the step that cuts out the end of a convolution's window, as long as the past at the window's front."""
+    """Yield a step that cuts off the end of a convolution's window, the next past, if the window begins with a past of
+    a ``wanted`` shape. The step's results are added to ``shapes``, and the next past to ``values``."""
     join = net.producers.get(_before_reshapes(net, step.inputs[0]))
     if join is None or not isinstance(join.op, Concat):
         return
@@ -367,7 +368,7 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     layers = isinstance(model.runtime, TorchLayers)
     found, sequence = ([], True) if layers else _audit(path, net, reading, options)
     frame = reading.if_it_can(of_one(net.source_inputs())) if net.open_sizes() else None
-    one = net if frame is None else frame.described
+    one = net if frame is None else frame.described  # read with 1 for each open size
     times, bands = layer_axes(net)
     time = times[0] if len(times) == 1 else {}
     time = {value: axis for value, axis in time.items() if sequence or open_sizes((net.shapes[value][axis],))}
@@ -398,7 +399,7 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
 
 
 def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -> tuple[list[Past], bool]:
-    """Return a net's pasts, and whether it runs over sequences: its lost pasts count if a state is input or output."""
+    """Return a net's pasts, and whether it runs over sequences: then none, unless one is an input or an output."""
     times = layer_axes(net)[0]
     sequence = bool(times)
     sizes = of_one(net.source_inputs()) if net.open_sizes() else {}
@@ -421,7 +422,7 @@ def _audit(path: Path, net: Net, reading: Reading, options: Mapping[str, Any]) -
 
 
 def _freed(path: Path, shapes: Mapping[str, Sequence[int]], options: Mapping[str, Any]) -> Net | None:
-    """Return an ONNX graph's net with zeros that may be pasts as inputs; None for other files, or if it cannot be."""
+    """Return an ONNX graph's net in which zeros that may be pasts are inputs; None for other files, or if refused."""
     if not ONNX.knows(path):
         return None
     try:
@@ -443,7 +444,7 @@ def _value(name: str, shape: Shape, kinds: Mapping[str, int | None]) -> Value:
 
 
 def _parts(net: Net, frame: States) -> Iterable[Part]:
-    """Yield the recurrent parts of a net: its loops, and the cells that are written out in the net of one ``frame``."""
+    """Yield the recurrent parts of a net: its loops, and the cells written out in the net of one frame (``frame``)."""
     groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
     bands = layer_axes(net)[1]
     for step in net.steps:
@@ -520,7 +521,7 @@ def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[
 
 
 def _nodes(path: Path) -> tuple[str, list[tuple[str, set[str]]]]:
-    """Return a file's format, and pairs of each node's operator and, in TFLite, the types of its values."""
+    """Return a file's format ("": another), and each node's operator with, in TFLite, its computed values' types."""
     if ONNX.knows(path):
         return "ONNX", [(node.op_type, set()) for node in load_onnx(path).graph.node if node.op_type != "Constant"]
     if not TFLITE.knows(path):

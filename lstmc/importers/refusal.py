@@ -63,12 +63,12 @@ class RefusedError(LstmcError):
         return cls(origin, mended, inputs=inputs)
 
     def beside(self, other: RefusedError) -> RefusedError:
-        """Return the error with further refusals, of a reading at other sizes, at nodes that this error lacks."""
+        """Return this error with refusals of ``other``, a reading at other sizes, at nodes not refused here."""
         more = [one for one in other.marked_refusals if one.node not in {own.node for own in self.marked_refusals}]
         return RefusedError(self.origin, [*self.marked_refusals, *more], self.what, self.inputs)
 
     def of_stream(self, inputs: Mapping[str, Shape]) -> RefusedError:
-        """Return the error of a streamed file; a note on open sizes tells that a loop's steps may be fixed."""
+        """Return this error, of a net to be streamed, with a note on open sizes: they may fix a loop's steps."""
         fixed = [_fixed(name, shape) for name, shape in inputs.items() if open_sizes(shape)]
         if not fixed:
             return self

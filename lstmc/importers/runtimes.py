@@ -106,8 +106,8 @@ def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None
 
 
 def _today(config: Any, changed: Mapping[str, Any], wrapped: bool = False) -> Any:
-    """Return a configuration in Keras 3's form, with activations replaced as in ``changed``: without ``compile_config``
-    and ``time_major = False``, with modules of ``wrapped`` layers, ``reset_after``, and first states apart."""
+    """Return a configuration as Keras 3 writes it: activations replaced as in ``changed``, no ``compile_config`` or
+    false ``time_major``, a module for a layer ``wrapped`` in another, ``reset_after``, and first states apart."""
     if isinstance(config, list):
         return [_today(item, changed, wrapped) for item in config]
     if not isinstance(config, Mapping):

@@ -83,7 +83,7 @@ def _forward_packed(torch: Any, plain: Callable[..., Any]) -> Callable[..., Any]
 
 @cache
 def _packed_operators(torch: Any) -> list[Any]:
-    """Define and return operators of packed sequences, whose data are rows of all steps [T N, ...], past ends too."""
+    """Define and return operators of packed sequences: data are rows of all steps [T N, ...], also past the ends."""
     rnn, define = torch.nn.utils.rnn, torch.library.custom_op
 
     def pack(x: Any, batch_first: bool) -> Any:

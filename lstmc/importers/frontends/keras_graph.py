@@ -133,7 +133,7 @@ class _Reader:
         return [results] if isinstance(results, str) else results
 
     def _mask(self, layer: Config, each: Sequence[str | None]) -> str | None:
-        """Return the mask of a call: for a merge that of all operands, else that of the first operand."""
+        """Return the mask of a call: for a merge that of all operands or UNSETTLED, else the first operand's."""
         kind = layer["class_name"]
         masks = {*each} if kind in MERGES else {each[0]}
         if kind in MERGES and kind != "Concatenate" and self.version >= (3, 4) and UNSETTLED not in masks:
@@ -144,7 +144,7 @@ class _Reader:
         return UNSETTLED if len(masks) > 1 or (in_time and masks != {None}) else masks.pop()
 
     def _masks_of(self, xs: Sequence[str], given: Mapping[str, Sequence[str | None]]) -> list[str | None]:
-        """Return the mask [N, T, 1] of each operand, or None. A mask that is an argument of the call goes first."""
+        """Return the mask [N, T, 1] of each operand, or None. A mask given as an argument takes precedence."""
         own = [self.masks.get(x) for x in xs]
         for place, name in zip(range(len(xs)), ("query_mask", "value_mask", "key_mask"), strict=False):
             own[place] = self._column(next(iter(given.get(name, ())), None)) or own[place]
@@ -230,7 +230,8 @@ class _Graph:
         return [self.values[key] for key in outputs]
 
     def input(self, layer: Config, built: Any) -> str:
-        """Add an input of the whole model. ``built`` is the input's shape that a Sequential model stores."""
+        """Add an input of the whole model, and return its name in the net: X for the first one. ``built`` is the
+        input's shape that a Sequential model stores."""
         name = layer_name(layer)
         shape = tuple(self.reader.shapes[name]) if name in self.reader.shapes else self._declared(layer, name, built)
         domain = domain_of(str(layer.get("config", {}).get("dtype")))

@@ -170,7 +170,7 @@ def _masking(layers: Layers, call: Call) -> list[str]:
 
 
 def output_mask(layers: Layers, call: Call) -> str | None:
-    """Return the mask [N, T, 1] that a Masking or Embedding layer makes, 1 at steps that count; else None."""
+    """Return the mask [N, T, 1] that a Masking or Embedding layer makes, 1 at steps that count; None without one."""
     if call.name == "Masking":
         away = layers.affine(call.xs[0], 1.0, -call.config.number("mask_value", 0.0))
         return layers.apply("step", layers.reduce("max", layers.apply("abs", away), [-1], keep=True))

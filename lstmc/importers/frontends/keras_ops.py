@@ -24,8 +24,8 @@ DEEPEST = 10  # lists in lists of arguments
 
 @dataclass(frozen=True)
 class Operation:
-    """One call of a ``keras.ops`` function, with names of values for tensors. ``lead`` is as in :class:`Call`: the
-    function does not count the time of enclosing ``TimeDistributed`` layers; the axes that methods return count it."""
+    """One call of a ``keras.ops`` function, with names of values for tensors. The function counts one axis as the
+    batch, where the values have ``lead`` axes, as in :class:`Call`; the axes that methods return count all of them."""
 
     config: Settings
     args: Sequence[Any]
@@ -63,7 +63,7 @@ class Operation:
         return _operand(self.argument(place))
 
     def operands(self, place: int) -> list[Operand]:
-        """Return the tensors of an argument: a list, or one tensor. Raises :class:`Refused` for others."""
+        """Return the tensors of an argument: a list, or one tensor. Raises :class:`Refused` for anything else."""
         xs = self.argument(place)
         if xs == []:
             raise Refused(f"argument {place}", "an empty list", "a tensor is expected", SAVE)

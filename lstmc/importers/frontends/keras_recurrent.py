@@ -89,6 +89,7 @@ def of_cells(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
 
 
 def _array_count(layer: Config) -> int:
+    """Return how many arrays a recurrent layer has, or its cells have together, in Keras 2 and 3."""
     config = layer.get("config", {})
     cell = config.get("cell") or {}
     cells = cell.get("config", {}).get("cells", [cell]) if cell else []
@@ -135,7 +136,7 @@ def _from_cudnn(w: Weight, parts: int, inputs: bool) -> Weight:
 
 
 def _cell(kind: Kind, call: Call, bias: tuple[Weight | None, Weight | None]) -> Cell:
-    """Return the cell of a layer. Raises :class:`Refused` if its activations or biases are left open."""
+    """Return the cell of a layer. Raises :class:`Refused` if the gates' activation is unknown, or the bias is unfit."""
     name, config, version = call.name, call.config, call.version
     usual = {"CuDNNLSTM": "sigmoid", "CuDNNGRU": "sigmoid", "SimpleRNN": "sigmoid"}
     gate = config.get("recurrent_activation", config.get("inner_activation", usual.get(name)))

@@ -164,7 +164,7 @@ def _name(layer: Config) -> str:
 def fit(layer: Config, weights: Sequence[Weight]) -> bool:
     """Return whether weights have the configuration's number and sizes. A layer that expects no arrays takes any."""
     return any(
-        not arrays or (len(arrays) == len(weights) and all(map(_fits, arrays, weights)))  # seeds of Keras 3
+        not arrays or (len(arrays) == len(weights) and all(map(_fits, arrays, weights)))  # Keras 3 stores seeds
         for arrays in (expected_arrays(layer), expected_arrays(layer, by_gate=True))
     )
 
@@ -208,7 +208,7 @@ def weights_by_layer(source: Source, layers: Sequence[Config]) -> dict[str, list
 
 
 def _cut(own: Sequence[Weight], model: Config, path: str, trained: bool) -> dict[str, list[Weight]]:
-    """Return the tensors of a nested model by layer. Keras stores its trainable arrays before its fixed ones."""
+    """Return a nested model's tensors ``own`` by layer: trainable ones are stored first, none is unless ``trained``."""
     by_layer: dict[str, list[Weight]] = {}
     layers = inner_layers(model) or []
     trained = trained and trainable(model)
@@ -236,17 +236,17 @@ def _counts(layer: Config, trained: bool) -> tuple[int, int]:
 
 
 def _by_place(source: Source, layers: Sequence[Config], roots: Sequence[str], path: str) -> dict[str, list[Weight]]:
-    """Return tensors by layer from a ``.keras`` file, which has a group for each model and layer. A group is found by
-    class and position as Keras does. If a layer's group is missing, its class has another name in the file: then groups
-    are found by the names of layers first."""
+    """Return tensors by layer from a ``.keras`` file: a model's group, at one of ``roots``, holds a group for each
+    layer, found by class and position as Keras does. If a layer's group is missing, its class has another name in the
+    file: then groups are found by the names of layers first."""
     by_layer: dict[str, list[Weight]] = {}
     groups, names, pairs = source.facts["groups"], source.facts["names"], [*zip(layers, _places(layers), strict=True)]
     places = {part for root in roots for group in groups if (part := _part(group, root))}
-    others = any(place not in places for layer, place in pairs if expected_arrays(layer) != [])
+    missing = any(place not in places for layer, place in pairs if expected_arrays(layer) != [])
     for layer, place in pairs:
         name, inner = layer_name(layer), nested(layer)
         below = [f"{root}/{place}" for root in roots]
-        if others:
+        if missing:
             called = [group for group, own in names.items() if own == name]
             below = [group for group in called if group.rpartition("/")[0] in roots] or below
         stored = {names.get(group) for group in below} - {None}

@@ -125,7 +125,7 @@ class Layers(ShapeOps):
         return self.value(y)
 
     def product(self, of_x: str, of_y: str, of_result: str, x: Operand, y: Operand) -> str:
-        """Add an einsum of two values, broadcasting axes of one element. Raises :class:`ShapeProblem` if unfit."""
+        """Add an einsum of x and y by letters of axes, broadcasting axes of one. Raises :class:`ShapeProblem`."""
         ranks = self.rank(x), self.rank(y)
         if len({*of_x}) < len(of_x) or len({*of_y}) < len(of_y) or (len(of_x), len(of_y)) != ranks:
             raise ShapeProblem(f"a product of axes {of_x} and {of_y}: each letter is one axis of a value")
@@ -144,7 +144,7 @@ class Layers(ShapeOps):
         return self.reduce("sum", products, axes, keep=False) if axes else products
 
     def _summed(self, x: Operand, own: Mapping[str, Size], other: Mapping[str, Size], needed: str) -> tuple[str, str]:
-        """Return x summed over axes of its own, without axes that are broadcast, and the letters that are left."""
+        """Return x summed over axes that neither ``other`` nor ``needed`` has, and the letters of the axes left."""
         narrow = [axis for axis, letter in enumerate(own) if own[letter] == 1 and other.get(letter, 1) != 1]
         y = self.squeeze(x, narrow) if narrow else self.value(x)
         left = [letter for axis, letter in enumerate(own) if axis not in narrow]
@@ -278,7 +278,7 @@ class Layers(ShapeOps):
         return self.apply("power", y, 0.5) if order == 2 and root else y
 
     def argmax(self, x: Operand, axis: int | None, keep: bool = False, last: bool = False, sign: float = 1.0) -> str:
-        """Add the index of the largest (``sign`` -1: smallest) element of an axis, or of all: the first, or last."""
+        """Add the index of the largest (``sign`` -1: smallest) element of an axis, or of x: the first or ``last``."""
         x = self.affine(x, sign, 0.0)
         if axis is None:
             return self.reduce("argmax", self.reshape(x, resolved((-1,), self.shape(x))), [0], keep=False)

@@ -98,7 +98,7 @@ def _activated(t: Onnx, node: Node, y: Operand) -> Operand:
 
 
 def _then_activated(plain: Handler, t: Onnx, *, node: Node) -> Operand:
-    """Return the result of ``plain``, plus a fourth operand, after the activation."""
+    """Return the activation of what ``plain`` computes, plus the fourth operand if there is one."""
     y, more = called(plain, t, node), node.operand(3)
     return _activated(t, node, y if more is None else t.binary("add", y, more))
 

@@ -123,12 +123,12 @@ class _Reader:
     ) -> None:  # fmt: skip
         """Start without values. ``functions`` are the model's, ``free`` is as in :func:`describe_onnx`."""
         self.t, self.opset, self.origin, self.folder, self.functions = t, opset, origin, folder, functions
-        self.free, self.freed = free, dict[str, str]()
+        self.free, self.freed = free, dict[str, str]()  # freed: stored zeros -> the inputs in their place
         self.inside = ""  # the node of the function that is read
         self.values: dict[str, Any] = {}
         self.refusals: list[Refusal] = []
         self.read: set[str] = set()  # source tensors of the constants that nodes read
-        self.count = 0
+        self.count = 0  # nodes that were read
         self.folded: dict[tuple[Any, ...], int] = {}  # arrays that were computed from weights -> their numbers
 
     def run(self, graph: Any, depth: int = 0) -> None:
@@ -154,7 +154,7 @@ class _Reader:
             self.values |= {name: value for name, value in zip_longest(proto.output, results) if name}
 
     def _is_defined(self, proto: Any) -> bool:
-        """Return whether an operator without a handler is in ``WALKED``, or a function by ONNX or the model."""
+        """Return whether an operator without a handler is read: by ``WALKED``, or as ONNX's or the model's function."""
         schema = definition(proto.op_type, self.opset)
         body = schema is not None and (schema.has_function or schema.has_context_dependent_function)
         return body or proto.op_type in WALKED or (proto.domain, proto.op_type) in self.functions
@@ -245,7 +245,7 @@ class _Reader:
         return [self.values[output.name] for output in graph.output]
 
     def _function(self, node: Node, body: Any, depth: int) -> list[Any]:
-        """Return the results of a node that calls ``body``, a function of the model or ONNX's of an operator."""
+        """Return a node's results by ``body``, a function of the model or ONNX's definition of the operator."""
         values, opset, inside = self.values, self.opset, self.inside
         operands = (*node.operands, *[None] * len(body.input))
         self.values = dict(zip(body.input, operands, strict=False))
@@ -391,7 +391,7 @@ def _free_names(graph: Any) -> list[str]:
     defined = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
     free: dict[str, None] = {}
     for node in graph.node:
-        inner = [name for a in node.attribute if a.type == 5 for name in _free_names(a.g)]
+        inner = [name for a in node.attribute if a.type == 5 for name in _free_names(a.g)]  # 5: a graph
         free |= dict.fromkeys(name for name in (*node.input, *inner) if name and name not in defined)
         defined |= set(node.output)
     free |= dict.fromkeys(info.name for info in graph.output if info.name not in defined)
@@ -429,7 +429,7 @@ def _type_of(layers: Layers, operand: Operand | None) -> Any:
 
 
 def function_graph(body: Any, call: Any, inputs: Mapping[str, Operand | None]) -> Any:
-    """Return the nodes of a function for a call, with its attributes and without the operands that it leaves out."""
+    """Return the nodes of a function for a call, with the call's attributes and without operands that it leaves out."""
     schema = definition(call.op_type, 10_000) if not call.domain else None
     defaults = [attribute.default_value for attribute in (schema.attributes.values() if schema else ())]
     known = (*body.attribute_proto, *(value for value in defaults if value.type), *call.attribute)

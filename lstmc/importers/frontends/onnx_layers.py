@@ -109,7 +109,7 @@ REPEATS = {
 
 
 def _resize(t: Onnx, x: Operand, *, node: Node) -> Operand:
-    """Repeat elements by integer factors. Raises :class:`Refused` where an output is not the nearest element."""
+    """Repeat elements by integer factors. Raises :class:`Refused` for all that is not such a repetition."""
     shape = t.shape(x)
     first = node.op == "Upsample" or node.opset < 11  # there Resize has no regions of interest
     scales, new_sizes = constant(node.operand(1 if first else 2)), constant(node.operand(3))

@@ -271,7 +271,7 @@ def fold_constants(node: Node, arrays: Sequence[Array | None], folding: Folding)
 
 
 def _elements(proto: Any, fed: Mapping[str, Array], opset: int) -> float:
-    """Return the size of a node's results by ONNX's inference; one of unknown size counts as the largest operand."""
+    """Return the number of elements that ONNX infers for a node's results; open sizes count as the largest operand."""
     names = ("onnx.helper", "onnx.numpy_helper", "onnx.shape_inference")
     helper, numpy_helper, inference = map(importlib.import_module, names)
     types, data, imports = {}, {}, [helper.make_opsetid("", opset)]
@@ -292,7 +292,7 @@ def _elements(proto: Any, fed: Mapping[str, Array], opset: int) -> float:
 
 
 def _zeros_of_one(node: Node, arrays: Sequence[Array | None]) -> list[Array | None]:
-    """Return the operands of a node that repeats zeros, with 1 for named sizes. Raises :class:`Refused` for others."""
+    """Return the operands of a node that repeats zeros, with 1 for named sizes. Raises :class:`Refused` if not 0."""
     *data, sizes = arrays
     numbers = integers(np.asarray(sizes), "shape")
     if not any(isinstance(size, OpenSize) for size in numbers):
@@ -344,7 +344,7 @@ def _as_integers(array: Any) -> Array:
 
 
 def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
-    """Return axis and slice of each part of a Slice, from operands or attributes. Raises :class:`Refused`."""
+    """Return axis and slice of each part of a Slice. Raises :class:`Refused` for computed or unfit numbers."""
     if node.opset < 10:
         attributes = map(node.get, ("starts", "ends", "axes"))
         operands = [None if one is None else np.asarray(one) for one in attributes]
@@ -362,7 +362,7 @@ def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
 
 
 def along(term: Operand | None, place: int, shape: Shape, axis: int) -> Array | None:
-    """Return a scale or zero point, one number or one for each place of ``axis``, in a shape that broadcasts."""
+    """Return a scale or zero point, a number or one for each place of ``axis``, ready to broadcast; None for None."""
     found = constant(term)
     if term is not None and found is None:
         raise Refused(f"operand {place}", "computed", "it must be known here", "import it before it was quantized")

@@ -254,7 +254,7 @@ def placed(layers: Layers, x: Operand, part: Operand, box: Mapping[int, Pair]) -
 
 
 def _rows(indices: Array, shape: Sequence[int], axis: int) -> list[int] | None:
-    """Return one index for each row if the indices are equal along all other axes, which are complete; else None."""
+    """Return the index at each place of ``axis`` if all other axes are complete, with equal indices; else None."""
     rows = indices[tuple(slice(None) if a == axis else slice(1) for a in range(indices.ndim))]
     whole = all(own == size for a, (own, size) in enumerate(zip(indices.shape, shape, strict=True)) if a != axis)
     return [int(row) for row in rows.reshape(-1)] if whole and np.all(indices == rows) else None

@@ -42,7 +42,7 @@ def window_count(size: int, kernel: int, stride: int, pads: Pair, ceil: bool) ->
 
 
 def same_padding(size: Size, kernel: int, stride: int, dilation: int) -> Pair:
-    """Return the padding by which a window begins every ``stride`` elements. An odd zero comes after."""
+    """Return the padding with which a window begins at every ``stride``-th element. An odd zero comes after."""
     total = dilation * (kernel - 1)
     if stride != 1:
         n = fixed(size, "an image's size")
@@ -96,8 +96,8 @@ class ShapeOps:
 
     def __init__(self, builder: NetBuilder) -> None:
         self.builder = builder
-        self.hint = "value"
-        self.reversals: dict[str, Reversal] = {}
+        self.hint = "value"  # names the results
+        self.reversals: dict[str, Reversal] = {}  # reversed values, and of what they are reversals
 
     def at(self, hint: str, origin: str) -> None:
         self.hint, self.builder.where = hint, origin

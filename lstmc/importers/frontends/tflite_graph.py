@@ -35,11 +35,11 @@ class Graph:
     def __init__(self, file: TfliteFile) -> None:
         """Start an empty graph for a file. The outputs' names are reserved."""
         self.helper = need("onnx.helper", "The onnx package", "onnx", SourceError)
-        self.file, self.rounded = file, False
+        self.file, self.rounded = file, False  # rounded: an operator rounds to 8 bits while it runs
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
         self.unique = Names(file.outputs).unique
-        self.names: dict[int, str] = {}
+        self.names: dict[int, str] = {}  # tensor -> its value in the graph
         self.shifted: dict[str, str] = {}  # x + SHIFT -> x
         self.refusals: list[Refusal] = []
         self.label = ""

@@ -157,7 +157,7 @@ def _scale(normalization: int, size: int) -> float:
 
 
 def _of_real(t: Torch, x: Operand, axes: Sequence[int], normalization: int, onesided: bool) -> Complex:
-    """Return the Fourier transform of a real value along axes; with ``onesided`` the last keeps half of the result."""
+    """Return the Fourier transform of a real value along axes; with ``onesided`` the last axis keeps half of it."""
     *others, axis = axes
     size = t.size(x, axis)
     cosines, sines = waves(size // 2 + 1 if onesided else size, size, size, _scale(normalization, size))
@@ -181,7 +181,7 @@ def _transform(t: Torch, z: Complex, axes: Sequence[int], normalization: int, fo
 
 
 def _to_real(t: Torch, z: Complex, axes: Sequence[int], normalization: int, size: int) -> str:
-    """Return the inverse transform of z, whose last axis has half of the values, with ``size`` real values."""
+    """Return the real inverse transform, ``size`` along the last of ``axes``, where z has only half of the values."""
     *others, axis = axes
     z = _transform(t, z, others, normalization, False)
     axis = axis_in(axis, t.rank(z.real))

@@ -61,7 +61,7 @@ class Torch(Layers):
 
     def __init__(self, builder: NetBuilder) -> None:
         super().__init__(builder)
-        self.values: dict[Any, Any] = {}
+        self.values: dict[Any, Any] = {}  # by node
         self.node: Any = None  # the node that is translated
         self.folded: dict[str, Callable[[], Weight]] = {}  # values computed from weights alone, as weights
 
@@ -151,7 +151,7 @@ OF_ROWS = frozenset(f"aten.{name}.default" for name in _ROWS)
 
 
 def _function(foreign: Foreign, row: Elementwise, t: Torch, x: Operand, *settings: Any) -> str:
-    """Return an elementwise function of x. A steepness k makes f(k x) / k of it."""
+    """Return an elementwise function f of x, or f(k x) / k for a steepness k."""
     numbers = settings[: len(foreign.settings)] or row.numbers
     if not foreign.steepness:
         return t.apply(row.function, x, *numbers)

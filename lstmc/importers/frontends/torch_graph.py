@@ -43,9 +43,9 @@ class Constants:
     def __init__(self, torch: Any, tensors: Mapping[str, Any], stored: Mapping[str, str]) -> None:
         """Take the program's tensors by placeholder, and for stored ones the source's names."""
         self.torch, self.placeholders, self.stored = torch, tensors, stored
-        self.tensors: dict[Any, Any] = {}
-        self.sources: dict[Any, tuple[str, ...]] = {}
-        self.recipes: dict[Any, str] = {}
+        self.tensors: dict[Any, Any] = {}  # results by node
+        self.sources: dict[Any, tuple[str, ...]] = {}  # the stored tensors from which a node's result is made
+        self.recipes: dict[Any, str] = {}  # the computation of a node as text
         self.folding = Folding(sum(tensor.numel() for tensor in tensors.values()))
 
     def take(self, node: Any) -> Any:
@@ -149,7 +149,7 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
     inputs = [(node, _open_axes(torch, node)) for node in nodes]
     symbols = dict.fromkeys(symbol for _, axes in inputs for symbol in axes.values())
     names = {} if "" in symbols else dict(zip(symbols, _NAMES, strict=False))
-    choices = [[*names], *([symbol] for symbol in names if len(names) > 1), []]
+    choices = [[*names], *([symbol] for symbol in names if len(names) > 1), []]  # sizes that stay open
     program, refused = decomposed(torch, program, HANDLERS), None
     for opened in choices if names else [[]]:
         try:
@@ -302,7 +302,7 @@ def _call(reader: Torch, constants: Constants, node: Any) -> Refusal | None:
         if isinstance(problem, Refused):
             return problem.at(label)
         return Refusal(label, target, str(problem), "shapes do not fit", "rewrite this part of the model")
-    if isinstance(result, str) and node in constants.sources:
+    if isinstance(result, str) and node in constants.sources:  # a later node may need it as a weight
         reader.folded[result] = partial(constants.weight, node)
     elif isinstance(result, np.ndarray | int) and not isinstance(result, OpenSize):
         constants.add(node, result)

@@ -191,7 +191,7 @@ def _recurrent(
     mode: str, t: Torch, x: Operand, states: Any, params: Sequence[Operand], bias: bool, count: int, dropout: float,
     training: bool, both: bool, batch_first: bool, extras: Mapping[Extra, Operand] = {},
 ) -> list[str]:  # fmt: skip
-    """Return outputs and last states of layers with first ``states`` [lanes, N, H] and the ``params`` of all lanes."""
+    """Return outputs and last states. ``states`` [lanes, N, H] are the first; a lane is one direction of a layer."""
     kind, new = _MODES[mode]
     weights = [t.weight(one, "a weight") for one in params]
     lanes, given = count * (2 if both else 1), states if isinstance(states, list) else [states]
@@ -247,6 +247,7 @@ def _of_packed(
     t: Torch, mode: str, data: Packed, lengths: Operand, states: Any, weights: Any, bias: bool, count: int,
     dropout: float, both: bool,
 ) -> list[Any]:  # fmt: skip
+    """Return the packed outputs of a recurrent layer over packed ``data``, and its last states."""
     extras: dict[Extra, Operand] = {"lengths": lengths}
     y, *last = _recurrent(mode, t, data.x, states, weights, bias, count, dropout, False, both, False, extras)
     return [Packed(y, zeros=True), *last]

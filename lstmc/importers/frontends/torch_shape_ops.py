@@ -182,7 +182,7 @@ def _range(t: Torch, *bounds: Any, **options: Any) -> Operand:
 
 
 def _constant(value: float | None, shaped: bool, t: Torch, x: Operand, *more: Any, **options: Any) -> Operand:
-    """Return an array of ``value``, or of the last argument; if ``shaped``, of a shape that is an argument."""
+    """Return an array of ``value`` (None: of an argument) in the shape of x or, if ``shaped``, of an argument."""
     sizes, *rest = more if shaped else (t.shape(x), *more)
     return _full(t, sizes, rest[0] if value is None else value)
 
@@ -249,7 +249,7 @@ def _places_of_masks(places: Sequence[Any]) -> list[Any]:
 
 
 def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add: bool = False) -> str:
-    """Return x with ``values`` where a mask is 1, or at known places of an axis. Raises :class:`Refused` for others."""
+    """Return x with ``values`` where a mask is 1, or at known places of an axis. Raises :class:`Refused` otherwise."""
     shape = t.shape(x)
     axes = [axis for axis, one in enumerate(places) if one is not None]
     first = t.node.args[1][axes[0]]

@@ -58,9 +58,9 @@ def describe_state_dict(
     rnn: Nonlinearity | None = None,
     recurrent_only: bool = False,
 ) -> Net:
-    """Return a net with an input and outputs for each recurrent layer by the tensors' names, time first. ``rnn`` is the
-    function of plain RNNs, which the names do not contain. Raises :class:`RefusedError` if there is no such layer, or
-    if the file has more than such layers, unless ``recurrent_only`` leaves that out."""
+    """Return a net with an input and outputs for each recurrent layer by the tensors' names, time first. ``hints`` are
+    modules' attributes by path, ``rnn`` is the function of plain RNNs without one. Raises :class:`RefusedError` if
+    there is no such layer, or if the file has more than such layers, unless ``recurrent_only`` leaves that out."""
     groups, rest = groups_of(source)
     if not recurrent_only:
         _check_whole(source, hints, groups, rest)
