@@ -20,10 +20,14 @@ from lstmc.importers.refusal import Refused
 LAST = 2**63 - 1  # the end of a slice without an end
 
 
-def _transpose(t: Torch, x: Operand, a: int, b: int) -> Operand:
-    """Return x with two axes exchanged; a parameter is transposed without a step of the net."""
+def _transpose(t: Torch, x: Operand, *pair: int) -> Operand:
+    """Return x with two axes exchanged, or all in reverse; a parameter is transposed without a step of the net."""
     axes = list(range(t.rank(x)))
-    axes[a], axes[b] = axes[b], axes[a]
+    if pair:
+        a, b = pair
+        axes[a], axes[b] = axes[b], axes[a]
+    else:
+        axes.reverse()
     if isinstance(x, Weight):
         return x.transposed(*axes)
     return t.transpose(x, axes)
@@ -387,7 +391,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.flatten.using_ints": _flatten, "aten.slice.Tensor": _slice, "aten.cat.default": _cat,
     "aten.expand.default": _expand, "aten.roll.default": _roll, "aten.repeat_interleave.self_int": _repeat_each,
     "aten.mT.default": lambda t, x: _transpose(t, x, -2, -1),
-    **{f"aten.{name}.default": lambda t, x: _transpose(t, x, 0, 1) for name in ("t", "numpy_T")},
+    **{f"aten.{name}.default": _transpose for name in ("t", "numpy_T")},
     "aten.permute.default": lambda t, x, axes: t.transpose(x, axes),
     **{f"aten.{name}.default": _view for name in ("view", "reshape", "_unsafe_view")},
     "aten.unsqueeze.default": lambda t, x, axis: t.unsqueeze(x, [axis]),
