@@ -88,6 +88,7 @@ def _rounded(g: LayerCall) -> str | None:
 
 
 def _eltwise(g: LayerCall, op: ops.Eltwise) -> str:
+    """Return the sum, product or maximum of the bottoms, each times its coefficient; or what the sum has rounded."""
     if op == ops.Eltwise("SUM") and (rounded := _rounded(g)) is not None:
         return rounded
     kind = {"SUM": "add", "PROD": "mul", "MAX": "max"}[op.operation]

@@ -38,7 +38,7 @@ class Shapes:
 def infer_shapes(
     layers: Iterable[Any], inputs: Mapping[str, Shape | None] = {}, declared: Mapping[str, Shape] = {}
 ) -> Shapes:
-    """Return the shapes of all blobs that the layers write, or None; a shape in ``declared`` takes precedence."""
+    """Return the shape of each blob that the layers write, None if unknown; ``declared`` shapes take precedence."""
     shapes, ops = Shapes(dict(inputs)), layer_ops()
     for layer in layers:
         bottoms = [shapes.blobs.get(name) for name in layer.bottom]

@@ -154,7 +154,8 @@ class LoadedNet(object):
     """A caffe.Net, its blobs without those of instruments, and its parameters by name."""
 
     def __init__(self, net, message, probes, mode):
-        """Find the blobs, parameters, inputs and outputs of a net, without the layers of :func:`instrument`."""
+        """Find the blobs, parameters, inputs and outputs of a net, without the layers of :func:`instrument`. ``fed`` has
+        the blob to write for each name: for an input whose gradient is wanted, the blob that is fed in its place."""
         self.net, self.mode, self.last, self.params = net, mode, len(net.layers) - 1, {}
         # Not net.blobs, net.inputs and so on: pycaffe miscounts where a layer has unnamed tops.
         names, layer_names = list(net._blob_names), list(net._layer_names)
@@ -171,7 +172,7 @@ class LoadedNet(object):
             if not name.startswith(PROBE):
                 self.own_params(name, layer.blobs, specs.get(name, ()))
             elif names[net._bottom_ids(index)[0]] == name[len(PROBE) :]:
-                outputs.add(name[len(PROBE) :])  # no Split between: the probe is the only reader
+                outputs.add(name[len(PROBE) :])  # Caffe adds a Split for several readers: the probe is alone
         self.description = {
             "blobs": [[name, list(blob.shape)] for name, blob in self.blobs.items()],
             "params": [[name, list(blob.shape)] for name, blob in self.params.items()],
