@@ -62,7 +62,8 @@ class GenerateLoops(NodePass):
     bodies = False
 
     def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        """Return the results of a generated scan, or None to keep a node that has no code or a fixed batch."""
+        """Return the results of a generated scan. Return None to keep a node that is no scan, a scan without code, and,
+        with ``any_batch``, a scan for one batch size."""
         if not isinstance(node.op, Scan) or isinstance(node.op, GeneratedScan):
             return None
         scan = node.op

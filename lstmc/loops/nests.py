@@ -45,7 +45,7 @@ class _Operands:
         self._axes = [replace(axis, counter=counters.get(axis, "{}").format(axis.counter)) for axis in axes]
         self._rows, self._inner, self._names = rows, axes[-1], names
         self._written = {place.array for loop in loops for place, written in loop.pointers.values() if written}
-        self._read: dict[tuple[Place, Index], str] = {}
+        self._read: dict[tuple[Place, Index], str] = {}  # the names of values that are read before a loop
         self.registers: dict[str, str] = {}  # by the address of an element that is written, the value's name
         self.memory: set[str] = set()
 
@@ -147,7 +147,7 @@ class _Body:
             x, y = with_elements(loop.summed[0], reads), with_elements(loop.summed[1], addresses)
             pointer, index = loop.elements_by_count()[-1]
             name = f"s{len(self.carried) + len(self.sums)}"
-            if loop.axis[1] == 1:
+            if loop.axis[1] == 1:  # along a row
                 self.sums.append((name, y))
                 self.lines.append((f"{name}[i] += {x};", ""))
                 continue

@@ -309,7 +309,7 @@ class _Planner:
         outers: list[tuple[Outer, Ref, Ref | None]] = []
         for into, output in zip(self.gradients.values(), self.back.outputs, strict=False):
             whole, summed = output.ref, not (into.time and into.rows)
-            for ref, add in ((part, True) for part in self._parts(whole)) if summed else self._products_apart(whole):
+            for ref, add in ((part, True) for part in self._summands(whole)) if summed else self._products_apart(whole):
                 products = self._products(ref, Place(into)) if not (into.rows or into.time) else None
                 if products is not None:
                     outers += products
@@ -353,25 +353,25 @@ class _Planner:
         nodes_again = tuple(name for name in (*run, *sorted(schedule.within)) if name in own)
         return tuple(steps), done, nodes_again, None if over_time else sums
 
-    def _parts(self, ref: Ref, alone: bool = False) -> Iterator[Ref]:
+    def _summands(self, ref: Ref, alone: bool = False) -> Iterator[Ref]:
         """Yield the summands that a step adds to a gradient; if ``alone``, of sums with one reader only."""
         node = self.back.node(ref.node)
         args = self.back.args(node.name)
         sums = isinstance(node.op, Add) and all(self.back.type(arg) == node.types[0] for arg in args)
         if sums and (self.uses[ref] == 1 or not alone):
             for arg in args:
-                yield from self._parts(arg, alone)
+                yield from self._summands(arg, alone)
         else:
             yield ref
 
     def _products_apart(self, whole: Ref) -> list[tuple[Ref, bool]]:
         """Return the summands of a sequence's gradient, and whether each is a product, which is added after all steps.
         If several summands are not products, the whole gradient is one summand."""
-        parts = [*self._parts(whole, True)]
-        products = [part for part in parts if self._is_product(part)]
-        if len(parts) == 1 or len(parts) - len(products) > 1:
+        terms = [*self._summands(whole, True)]
+        products = [term for term in terms if self._is_product(term)]
+        if len(terms) == 1 or len(terms) - len(products) > 1:
             return [(whole, False)]
-        return sorted(((part, part in products) for part in parts), key=lambda part: part[1])
+        return sorted(((term, term in products) for term in terms), key=lambda pair: pair[1])
 
     def _is_product(self, ref: Ref) -> bool:
         """Return whether a value is a product, or a reshaped product, with a single reader."""
@@ -446,8 +446,8 @@ class _Tape:
 
     def __init__(self, body: Graph) -> None:
         self.body, self.b = body, Builder(f"{PREFIX}{body.name}")
-        self.new: dict[Ref, Ref] = {}
-        self.cts: dict[Ref, GraphValue] = {}
+        self.new: dict[Ref, Ref] = {}  # value of the body -> its copy
+        self.cts: dict[Ref, GraphValue] = {}  # value of the body -> the sum of its gradients so far
         for node in sorted(body, key=lambda node: not isinstance(node.op, Arg)):
             # an argument's value is known at every step, also a state's
             op = Arg(node.types[0].shape, "x") if node.name in body.arguments("state") else node.op

@@ -93,9 +93,9 @@ class Schedule(Generic[C]):
 
     def _in_few_passes(self, nodes: list[Node]) -> list[Node]:
         """Return nodes in an order with few passes over elements that are summed, the largest loops first. A loop takes
-        all elementwise nodes of a size and the sums over as many elements. A node comes later if it waits for one of
-        these sums, or for a node outside the loop that waits for the loop. The readers of a state precede the value
-        that overwrites the state."""
+        all elementwise nodes of a size and the sums over this number of elements. A node comes later if it waits for
+        one of these sums, or for a node outside the loop that waits for the loop. The readers of a state precede the
+        value that overwrites the state."""
         names = {node.name: node for node in nodes}
         before: dict[str, dict[str, bool]] = {}  # node -> nodes before it, and whether one loop may have both
         for node in nodes:

@@ -199,14 +199,14 @@ class Simulation:
         self._net, self._runners, self._sequences, self._device = net, runners, sequences, device
         exact = runners(1, None)
         graph = exact.graph
-        self.graph, self._fixed = graph, constants(graph)
+        self.graph, self._fixed = graph, constants(graph)  # the latter are the names of constant nodes
         named = graph.named()
         if wrong := [each.name for each in ranges if each.not_finite]:
             notes = ["no numbers of a device can be simulated: the ranges list them"]
             raise DataError(f"the values of {net} are not finite in float32: {wrong[0]} is the first", notes=notes)
         known = [each for each in ranges if each.name in named]
         self._ranges: dict[Ref, Range] = {named[each.name]: (each.least, each.greatest) for each in known}
-        if device.weights.computed:
+        if device.weights.computed:  # constants are rounded like values
             self._ranges |= {ref: (float(each.min()), float(each.max())) for ref, each in exact.constants.items()}
 
     def _rounding(self, runner: StepRunner, variant: _Variant) -> DeviceRounding:

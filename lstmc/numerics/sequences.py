@@ -192,7 +192,7 @@ class StepRunner:
         values = forward(self.graph, zeros, weights, dtype, rounding=rounding).values
         self.constants = {ref: array for ref, array in values.items() if ref.node in constant}
         self._first = {pair.before: pair.first(weights) for pair in compiled.states}  # a number, an array, or an input
-        self._next: dict[str, Array] = {}
+        self._next: dict[str, Array] = {}  # the states before the next step, by input
 
     def start(self, data: Mapping[str, Array] | None = None) -> None:
         """Set states to their initial values, some of them inputs in ``data``. Raises DataError if it lacks one."""

@@ -227,7 +227,7 @@ class _Training(Generic[State]):
         return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
     def ask(self, request: Callable[[], Result]) -> Result:
-        """Return the result of a request to the engine. Raises :class:`TrainingError` if its process ends."""
+        """Return the result of a request to the engine. Raises :class:`TrainingError` if the engine's process ends."""
         try:
             return request()
         except self.engine.failures as error:
