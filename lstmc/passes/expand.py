@@ -394,8 +394,8 @@ class _Halves:
         self.names = self.body.arguments("state")
         self.numbers = sorted(first), [number for number in range(len(self.names)) if number not in first]  # of states
         self.first = {self.names[number] for number in first}
-        varying = self.body.dependents(self.first)
-        computed = (self.body.needed([output.ref for output in self._nexts(0)]) | self.first) & varying
+        varying = self.body.dependents(self.first)  # nodes that read the first states
+        computed = (self.body.needed([output.ref for output in self._nexts(0)]) | self.first) & varying  # first scan's
         self.crossing = self._crossing(computed)
         alone = varying - self.body.dependents(set(self.names) - self.first) - computed
         freed = [node for node in self.body if node.name in alone and isinstance(node.op, Linear)]

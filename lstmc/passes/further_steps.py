@@ -206,7 +206,7 @@ class _Column:
         self.common, self.flow, self.at_end = common, common.flow, at_end
         self.waiting = list(parts)
         self.claimed = common.claimed()
-        same = (*common.constants, *common.static)
+        same = (*common.constants, *common.static)  # at every step
         self.fixed, self.match = {*same}, {values: values[0] for values in same} | match
 
     def matched(self, required: Iterable[Values]) -> dict[Values, str] | None:

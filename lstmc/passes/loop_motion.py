@@ -107,7 +107,7 @@ class _Mover:
         self.body = scan.body
         slots = {Ref(name): i for i, name in enumerate(self.body.arguments()) if scan.role(i) != "state"}
         self.outer = {ref: Outer(args[i], scan.role(i) == "x") for ref, i in slots.items()}
-        self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
+        self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}  # names outside
 
     def _name(self, name: str) -> str:
         """Return a name outside of the scan: the body's name and the name in the body, unless it begins so already."""

@@ -132,7 +132,7 @@ class _Rewrite:
         steps = [replace(step, inputs=tuple(renamed.get(name, name) for name in step.inputs)) for step in steps]
         return self._assembled([*self.new, *steps], renamed)
 
-    def _add(self, op: Op, *inputs: str, hints: Sequence[str]) -> tuple[str, ...]:
+    def _add(self, op: Op, *inputs: str, hints: Sequence[str]) -> tuple[str, ...]:  # the names of the new results
         types = op.infer(*(self.types[name] for name in inputs))
         hints = hints if len(hints) == len(types) else [hints[0]] * len(types)
         names = tuple(map(self.names.unique, hints))

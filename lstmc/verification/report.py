@@ -94,7 +94,7 @@ def bounded(
     exact: bool,
     by_written: Collection[str] = ("blob",),
 ) -> list[Difference]:
-    """Return the differences with tolerances; beyond its limit a difference gets a multiple of the effect of rounding.
+    """Return the differences, with larger tolerances for those beyond theirs: a multiple of the effect of rounding.
 
     A kind in ``by_written``, such as a blob, is compared with the ``written`` graph, whose rounding gives its
     tolerance; outputs and gradients with the model, by the rounding of the model's ``own`` graph: a pass must not

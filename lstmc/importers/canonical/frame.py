@@ -288,7 +288,7 @@ class _OneFrame:
         self.name[out] = self.name.get(value, value) if missing else self._read(value, padded=True)
 
     def _cut(self, step: Step, op: Split) -> None:
-        """Rewrite the slices of a sequence: each is short, earlier or late by some frames; refuse any other."""
+        """Rewrite each slice of a sequence: it ends early, begins later, or begins with zeros; refuse any other."""
         (value,), start = step.inputs, 0
         for part, size in zip(step.outputs, op.sizes, strict=True):
             ahead = start - self.zeros.get(value, 0)

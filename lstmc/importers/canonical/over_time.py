@@ -46,15 +46,15 @@ class Value:
 
 
 class Closed(Exception):
-    """Raised for a step that holds for one length of the sequences only."""
+    """Raised for an op that holds for one length of the sequences only."""
 
 
 class OverTime(Frames):
     """The values of a net that is rewritten to a dynamic length. ``closed`` has the reasons for a fixed length,
     ``mixed`` the reasons against streaming. ``ahead`` lists layers that read future frames, ``short`` results with
-    fewer steps than the inputs. ``needed`` are the steps that outputs depend on, ``read`` the values that these steps
-    and the outputs read. ``heads`` has the old net's values of a single early step, such as x[:, 0]: in the new net the
-    first element of a sequence [T, ...] with a delay, or the step that computes the value from others."""
+    fewer steps than the inputs. ``needed`` are the ops that outputs depend on, ``read`` the values that these ops and
+    the outputs read. ``heads`` has the old net's values of a single early step, such as x[:, 0]: in the new net the
+    first element of a sequence [T, ...] with a delay, or the op that computes the value from others of ``heads``."""
 
     def __init__(self, net: Net, axes: dict[str, int]) -> None:
         """Start a rewrite of ``net``, with time along ``axes``; several lengths are a reason for a fixed length."""
@@ -103,7 +103,7 @@ class OverTime(Frames):
             self.short.append(f"{node} has {size} steps of {self.length}")
 
     def _results(self, lag: int | None, zeros: int = 0, fill: float = 0.0) -> None:
-        """Record the current step's results: values over time with this delay and padding, or late single values."""
+        """Record the current op's results: values over time with this delay and padding, or late single values."""
         for value in self.step.outputs:
             if value in self.axes:
                 self.values[value] = Value(value, lag, zeros, fill)
@@ -129,13 +129,13 @@ class OverTime(Frames):
         return max(late, 0)
 
     def _refuse(self, refusals: list[Refusal], why: str, mend: str) -> None:
-        """Add a reason at the current step to ``refusals``; if these are ``closed``, raise :class:`Closed`."""
+        """Add a reason at the current op to ``refusals``; if these are ``closed``, raise :class:`Closed`."""
         refusals.append(Refusal(origin_of(self.step), "", "", why, mend))
         if refusals is self.closed:
             raise Closed
 
     def _early(self, lates: list[int]) -> None:
-        """Record the current step, which computes early values, for its readers; add it if it also reads last steps."""
+        """Record the current op, which computes early values, for its readers; add it if it reads last values too."""
         if isinstance(self.step.op, Scan) or any(
             self.head(v)[1] > late for late in lates for v in self.step.inputs if v in self.heads
         ):
@@ -194,7 +194,7 @@ class OverTime(Frames):
         self._results(late)
 
     def _in_order(self, steps: str, axis: int, lag: int | None) -> None:
-        """Add a permutation of a sequence [T, ...] as the current step's result, which has its time along ``axis``."""
+        """Add a permutation of a sequence [T, ...] as the current op's result, which has its time along ``axis``."""
         self.put(Permute((*range(1, axis + 1), 0, *range(axis + 1, len(self.shapes[steps])))), [steps])
         self._results(lag)
 
@@ -263,7 +263,7 @@ class OverTime(Frames):
         return [self.later(name, 0, by) if by and x in self.values else name for name, x in pairs], late
 
     def head(self, value: str) -> tuple[str, int]:
-        """Return a looped sequence [T, ...] whose first element is a value of one early step; and its delay."""
+        """Return a sequence [T, ...] whose first element is ``value``, which one early step has; and its delay."""
         known = self.heads[value]
         if isinstance(known, tuple):
             return known
@@ -298,7 +298,7 @@ class OverTime(Frames):
         return self.scan(f"{name}_first", body, [self.has_begun(lag + 1, 1), name])
 
     def joined(self, fronts: Sequence[Front], name: str, late: int) -> tuple[str, int]:
-        """Return a sequence of the steps of ``fronts``, then of ``name``, ``late`` steps late; and its delay."""
+        """Return a sequence of ``fronts``, then ``name``, which is ``late`` steps late; and the delay of the whole."""
         places = [sum(front.count for front in fronts[:place]) for place in range(len(fronts))]
         behind = sum(front.count for front in fronts)
         lag = max(0, late - behind, *(f.lag - at for f, at in zip(fronts, places, strict=True) if f.lag is not None))
@@ -320,7 +320,7 @@ class OverTime(Frames):
         return y, lag
 
     def from_heads(self, scan: Scan, operands: list[str], lag: int, title: str) -> Scan:
-        """Return the scan of a loop whose states start from early values, which ``operands`` gets with a mask."""
+        """Return a loop's scan whose states start from early values; ``operands`` is extended by these and a mask."""
         sequences = len(scan.of_role("x", operands))
         body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
         places = [i for i, value in enumerate(operands) if scan.role(i) == "state" and value in self.heads]
@@ -357,7 +357,7 @@ class OverTime(Frames):
         return own
 
     def from_first(self, scan: Scan, operands: list[str], lag: int, title: str) -> Scan:
-        """Return a scan whose states wait for its first input, ``lag`` steps late, by a mask that ``operands`` gets."""
+        """Return a scan whose states wait for its first input, ``lag`` steps late, by a mask added to ``operands``."""
         sequences = len(scan.of_role("x", operands))
         batches = {self.shapes[value][0] for value in scan.of_role("state", operands)}
         body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])

@@ -28,7 +28,7 @@ from lstmc.patterns import Mismatch, Recognised, match_gru, match_lstm
 
 Numbers = NDArray[Any]
 MOST = 20_000_000  # elements that are numbered
-LARGEST_CELL = 200  # steps that read a state, of a recurrent layer that is written out
+LARGEST_CELL = 200  # ops that depend on a state, of a recurrent layer that is written out
 CYCLES = "cycles"
 RECURRENT, MOVED, WINDOW = "the last states of recurrent layers", "its own elements, moved on", "a convolution's past"
 
@@ -36,7 +36,7 @@ RECURRENT, MOVED, WINDOW = "the last states of recurrent layers", "its own eleme
 @dataclass
 class States:
     """The states of a net of one frame. ``proved`` maps each state to its output and the proof in words. ``alike`` has
-    pairs of an input and an output of one shape that may be states. ``cells`` maps the step that ends a written-out
+    pairs of an input and an output of one shape that may be states. ``cells`` maps the op that ends a written-out
     recurrent layer to the layer's kind, units and number of nodes."""
 
     proved: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class _Trace:
         return self.values[name]
 
     def _step(self, step: Step) -> None:
-        """Number a step's results: ops that only move elements move numbers, and a loop's last states are recorded."""
+        """Number an op's results: ops that only move elements move numbers, and a loop's last states are recorded."""
         if step.op.moves:
             moved = step.op.eval(*(self.of(name) for name in step.inputs))
             self.values |= {n: np.asarray(one, np.int64) for n, one in zip(step.outputs, moved, strict=True)}

@@ -227,8 +227,7 @@ class _DynamicTime(OverTime):
         return places.count(None) == len(places) or op_of_one(step.op, types, places) is not None
 
     def _window(self, step: Step, op: Conv | Pool, x: Value, axis: int) -> None:
-        """Rewrite a convolution or pooling: over time as a loop whose state is past frames; within each frame as it
-        is."""
+        """Rewrite a convolution or pooling: over time as a loop whose state is past frames; within a frame as it is."""
         shape = self.old.shapes[step.inputs[0]]
         spatial = axis - len(shape) + 2
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
