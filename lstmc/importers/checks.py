@@ -36,7 +36,7 @@ LATE = "it gives the last step alone, which comes late: the net as it was read i
 
 def check_net(model: ImportedModel, compiled: Compiled, weights: Values, seed: int = 0) -> tuple[Difference, ...]:
     """Return the difference of each output between the written model and the imported net, on random inputs. Sizes that
-    are numbers in the source must have these numbers (``Net.sizes``)."""
+    are numbers in the source must have these numbers in ``compiled`` (``Net.sizes``)."""
     report_activity("comparing the model with its source's description")
     if model.frames:
         fed, actual = _drawn(model, compiled, weights, seed)

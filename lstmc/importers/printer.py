@@ -24,7 +24,7 @@ from lstmc.version import __version__
 
 @gc_paused()
 def files(net: Net, kind: str) -> dict[str, bytes]:
-    """Return ``model.py``, ``weights.npz`` and ``import.json``. Raises :class:`WeightsError` for NaN."""
+    """Return ``model.py``, ``weights.npz`` and ``import.json``. Raises :class:`WeightsError` for NaN and infinity."""
     arrays = _Arrays(net)
     content = npz_bytes(arrays)
     if arrays.problems:

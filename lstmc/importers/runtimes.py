@@ -138,7 +138,7 @@ def _with_states(node: Any) -> Any:
 
 
 def _strange(config: Any, depth: int = 0) -> Iterator[str]:
-    """Yield the classes and modules of a configuration that are not known, in words."""
+    """Yield in words the classes and modules in a configuration that are not known as Keras's own."""
     if depth > 50:
         yield "something nested deeper than 50"
     elif isinstance(config, Mapping):

@@ -173,7 +173,7 @@ class NetSource(Protocol):
 
 
 def net_source(name: str) -> NetSource:
-    """Return the format of an entry point. Raises :class:`~lstmc.errors.PluginError` for no :class:`NetSource`."""
+    """Return the format of an entry point. Raises :class:`~lstmc.errors.PluginError` if it is no :class:`NetSource`."""
     source = load(SOURCES, name, "source")()
     if not isinstance(source, NetSource):
         actual = f"a {type(source).__name__} without all of that"

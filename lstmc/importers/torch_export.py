@@ -65,7 +65,7 @@ def _forward_packed(torch: Any, plain: Callable[..., Any]) -> Callable[..., Any]
     """Return a recurrent layer's ``forward`` that also takes packed sequences; ``plain`` is the layer's own."""
 
     def forward(self: Any, x: Any, hx: Any = None) -> Any:
-        """Return outputs and last states; a packed sequence goes to ``lstmc.recurrent``, with zeros by default."""
+        """Return outputs and last states; a packed sequence goes to ``lstmc.recurrent``, by default from zeros."""
         if not isinstance(x, torch.nn.utils.rnn.PackedSequence):
             return plain(self, x, hx)
         lengths, lstm = x.batch_sizes.lengths, self.mode == "LSTM"

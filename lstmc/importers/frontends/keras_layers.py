@@ -141,7 +141,7 @@ def _dense(layers: Layers, call: Call) -> list[str]:
 
 
 def _axes(call: Call) -> list[int]:
-    """Return the axes of the setting ``axis``, by default the last, among all axes of the value."""
+    """Return the axes of the setting ``axis``, by default the last, counted among all axes of the value."""
     axis = call.config.get("axis", -1)
     axes = axis if isinstance(axis, list) else [axis]
     if not axes or not all(isinstance(one, int) for one in axes):
@@ -340,7 +340,7 @@ def _both(layers: Layers, *masks: Operand | None) -> Operand | None:
 
 
 def _multi_head(layers: Layers, call: Call) -> list[str]:
-    """Return softmax(q k' / sqrt(width)) v of each head, put together, and the softmax. The value may be the key."""
+    """Return softmax(q k' / sqrt(width)) v of each head, put together, and the softmax. The default of k is v."""
     q, v, k = (*call.several(2), call.xs[1])[:3]
     rank = layers.rank(q)
     unsupported = {key: call.config.get(key) for key in ("use_gate", "sliding_window", "output_shape")}

@@ -125,7 +125,8 @@ def _beside(weights: Sequence[Weight]) -> Weight:
 
 
 def _from_cudnn(w: Weight, parts: int, inputs: bool) -> Weight:
-    """Transpose each gate's block, which CuDNN stores as [units, in] (keras/src/legacy/saving/legacy_h5_format.py)."""
+    """Transpose each gate's block, in CuDNN [units, in], of an input kernel (``inputs``) or a recurrent kernel
+    (keras/src/legacy/saving/legacy_h5_format.py)."""
 
     def make() -> Array:
         blocks = np.split(w.make(), parts, axis=1)

@@ -56,8 +56,8 @@ class Layers(ShapeOps):
         return self.one(BINARY[kind], x, y)
 
     def finite(self, kind: str, x: Operand) -> Operand:
-        """Return x with large numbers for infinite ones, which do the same in additive masks. Raises
-        :class:`ShapeProblem` for NaN, and for infinity in any other op."""
+        """Return x, an operand of op ``kind``, with large numbers for infinite ones, which do the same in additive
+        masks. Raises :class:`ShapeProblem` for NaN, and for infinity unless ``kind`` adds, subtracts or compares."""
         if isinstance(x, Weight) and not x.sources:
             x = x.array()  # a constant of the graph
         if not isinstance(x, np.ndarray) or x.dtype == object or np.all(np.isfinite(x)):

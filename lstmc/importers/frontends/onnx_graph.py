@@ -101,7 +101,7 @@ def describe_onnx(
 
 
 def _declared(info: Any, origin: str) -> Shape:
-    """Return an input's declared shape, with names for unknown sizes. Raises SourceError for no tensor."""
+    """Return an input's declared shape, with names for unknown sizes. Raises SourceError if the input is no tensor."""
     if not info.type.HasField("tensor_type"):
         raise SourceError(f"{origin}: input {info.name} is no tensor")
     shape: list[int] = []

@@ -251,7 +251,7 @@ def _dynamic(t: Onnx, x: Operand) -> list[Operand]:
 
 
 def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence[int]) -> Weight:
-    """Return the weight (w - zero) * scale. ``zero`` and ``scale`` are numbers, or arrays along ``axes`` of w."""
+    """Return the weight (w - zero) * scale. ``zero`` and ``scale`` are numbers, arrays along ``axes`` of w, or None."""
 
     def spread(term: Weight) -> Array:
         """Return a zero point or scale in a shape that broadcasts to w."""

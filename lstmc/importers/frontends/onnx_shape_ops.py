@@ -102,7 +102,7 @@ def _over_axes(
     method: Callable[..., Operand], t: Onnx, x: Operand, operand: Operand | None = None, *,
     axes: list[int] | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0,
 ) -> Operand:  # fmt: skip
-    """Return ``method`` of x, axes (by default all), and whether the axes stay."""
+    """Return what ``method`` makes of x, the axes (by default all), and whether the axes stay."""
     places = _given(operand, axes, "axes") or ([] if noop_with_empty_axes else range(t.rank(x)))
     return method(t, x, places, bool(keepdims))
 

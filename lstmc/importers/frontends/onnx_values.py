@@ -32,7 +32,7 @@ class Poison:
 
 @dataclass
 class Node:
-    """A node's operands by position (None for an omitted operand), attributes, and operator set version."""
+    """A node's operands by position (None: left out), attributes, operator set version, and number of results."""
 
     op: str
     label: str

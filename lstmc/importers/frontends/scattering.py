@@ -207,7 +207,7 @@ def _flat(layers: Layers, x: Operand, count: int) -> str:
 
 
 def _replaced(layers: Layers, x: Operand, count: int, places: Array, rows: str) -> str:
-    """Return x with new ``rows`` at ``places`` along its first ``count`` axes, joined."""
+    """Return x with new ``rows`` at ``places``, for which the first ``count`` axes of x are joined to one."""
     flat = _flat(layers, x, count)
     sources = [(0, place) for place in range(layers.size(flat, 0))]
     for number, place in enumerate(places.tolist()):

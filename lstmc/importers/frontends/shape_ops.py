@@ -181,7 +181,7 @@ class ShapeOps:
         return self.split(x, sizes, axis)[1 if start else 0]
 
     def _of_joined(self, x: Operand, axis: int, start: int, stop: int) -> str | None:
-        """Return the operand of the Concat x that is the elements from ``start`` to ``stop``, if there is one."""
+        """Return the operand that makes up the Concat x from ``start`` to ``stop``; None if no single one does."""
         step = self.builder.producer(x) if isinstance(x, str) else None
         if step is None or step.op != Concat(axis):
             return None

@@ -177,7 +177,7 @@ class Call:
         return self.emit("Clip", value, self.constant(np.float32(least)), self.constant(np.float32(most)))
 
     def activated(self, value: str, function: int) -> str:
-        """Return a value after an activation by TFLite's number. Raises :class:`Refused` for other numbers."""
+        """Return a value after the activation of this number in TFLite. Raises :class:`Refused` for unknown numbers."""
         if function in (2, 3):
             return self.clipped(value, *((-1, 1) if function == 2 else (0, 6)))
         if function not in (0, 1, 4):

@@ -142,7 +142,7 @@ def _pool(kind: Pooled, rank: int, t: Torch, x: Operand, size: Any, stride: Any,
 
 
 def _adaptive(kind: Pooled, rank: int, t: Torch, x: Operand, size: Any) -> Any:
-    """Return a pooling of n elements whose window i goes from floor(i n / count) to ceil((i + 1) n / count)."""
+    """Return a pooling of n elements to ``count``: window i goes from floor(i n / count) to ceil((i + 1) n / count)."""
     y, lead = t.value(x), t.rank(x) - rank
     for axis, count in enumerate([size] * rank if isinstance(size, int) else size, lead):
         n = t.size(y, axis, "an image's size")

@@ -140,7 +140,7 @@ def _arg_max(sign: float) -> Handler:
 
 
 def _var(t: Torch, x: Operand, axes: Any, less: float, keep: bool) -> str:
-    """Return the variance of n elements, by the divisor n - ``less``. Raises :class:`Refused` unless positive."""
+    """Return the variance of n elements by the divisor n - ``less``. Raises :class:`Refused` unless it is positive."""
     shape = t.shape(x)
     places = axes or range(len(shape))
     n = math.prod(fixed(shape[axis], "a size") for axis in places)

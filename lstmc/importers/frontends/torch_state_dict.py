@@ -148,7 +148,7 @@ def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonl
 
 
 def _lane(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, Any], rnn: Nonlinearity | None) -> Lane:
-    """Return one direction of one layer. Raises :class:`Refused` for unfit shapes, and an RNN without its function."""
+    """Return one direction of one layer. Raises :class:`Refused` for unfit shapes, or an RNN's unknown function."""
     bias = "bias_ih" in tensors
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if len(shapes.get("weight_hh", ())) != 2 or len(shapes.get("weight_ih", ())) != 2:
