@@ -141,7 +141,7 @@ def _counted(run: Evaluation, items: Collection[T], what: str) -> Iterable[T]:
 
 
 def _counted_nodes(run: Evaluation, nodes: Collection[Node], what: str) -> Iterable[Node]:
-    """Return the nodes to loop over. Progress is reported by the loop, or by the steps of scans if there are any."""
+    """Return the nodes to loop over. Unless the run is quiet, the loop reports progress, or steps of its scans do."""
     whole = run.quiet or any(isinstance(node.op, Scan) for node in nodes)
     return nodes if whole else _counted(run, nodes, what)
 

@@ -28,7 +28,7 @@ def entry_points_of(group: str) -> Offers:
     return dict(_offered(group, tuple([stamp for stamp in folders if _has_metadata(*stamp)])))
 
 
-_read = lru_cache(maxsize=8)(lambda folders: entry_points())  # by the folders that had metadata when it was read
+_read = lru_cache(maxsize=8)(lambda folders: entry_points())  # by folders with metadata, and their times of change
 
 
 @lru_cache(maxsize=64)

@@ -86,6 +86,7 @@ class Net:
         tuning: Tuning | None = None,
         options: CompileOptions | None = None,
     ) -> Net:
+        """Write a compiled model by its backend, and return the net; ``weights`` may have further parameters."""
         bound = {name: weights[name] for name in parameters(compiled.model)}
         report_activity(f"writing {compiled.name} for {compiled.target}")
         artifact = backend.emit(compiled, bound)

@@ -131,7 +131,7 @@ class Backend(ABC):
         return (Finding(f"backend {self.name}", True, self.summary),)
 
     # Where nets run, for the comparison with the interpreter
-    readers: ClassVar[Collection[str]] = ()  # the names of all other programs that are known, installed or not
+    readers: ClassVar[Collection[str]] = ()  # names of all other programs that can read its nets, installed or not
 
     def executors(self) -> Sequence[Executor]:
         """Return the runtimes of its nets, which run them forward and backward."""

@@ -131,7 +131,8 @@ class Execution:
     each gradient that the runtime does not return. A parameter in neither ``param_gradients`` nor ``not_available`` is
     in no layer of the net: its gradient is zero. ``tolerance`` is the relative tolerance of values that are less exact
     than float32. ``dtype`` is the type of the computation. ``device`` is the name of the GPU, or a description of how
-    the net ran, if the executor's name does not tell. ``files`` are the artifact's files that ran, ``settings`` their
+    the net ran, if the executor's name does not tell. ``rounding`` is low-precision arithmetic, which the reference has
+    too; ``bound`` limits how far it may move an output. ``files`` are the artifact's files that ran, ``settings`` their
     multipliers, such as ``lr_mult of NAME``: each as often as it is written. ``exact`` has for functions of a file the
     expected and the actual result, which must be equal to the bit.
     """
