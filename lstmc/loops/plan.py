@@ -191,7 +191,7 @@ class _Planner:
         results = self.body.outputs[: len(self.body.outputs) - len(self.initial)]
         outputs = tuple(self.array("top", i, o.name or "y", o.ref, True, True) for i, o in enumerate(results))
         sources, states = self._arguments(len(outputs)), self.states
-        next_states = {s.top: self._unplaced(s.top) for s in states if s.saved}  # replaced by in_place
+        next_states = {s.top: self._unplaced(s.top) for s in states if s.saved}  # until in_place replaces them
         sinks = [Sink(o.ref, Place(array)) for o, array in zip(results, outputs, strict=True)]
         places = [Place(next_states[s.top]) if s.saved else self._after(s) for s in states]
         sinks += [Sink(ref, place) for ref, place in zip(self.following.values(), places, strict=True)]

@@ -401,7 +401,7 @@ def _hdf5_path(to: Path) -> Path:
 
 
 def _files(source: Path, to: Path) -> list[tuple[Path, Path]]:
-    """Return the files of arrays in a folder, each with its output file. Raise DataError if there are none."""
+    """Return the files of arrays in a folder, each with its output file. Raise DataError for none, or equal outputs."""
     sources = sorted(path for path in source.iterdir() if path.suffix in READ and not path.name.startswith("."))
     if not sources:
         raise DataError(f"{source}: expected files that end in {', '.join(READ)}, found none")

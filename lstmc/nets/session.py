@@ -85,7 +85,7 @@ def find_files(net: Path, weights: Path | None, backend: RunsFiles) -> NetFiles:
 
 
 def _other_states(manifest: Manifest, path: Path) -> dict[str, State]:
-    """Return a net's states, with learned first values from the manifest at ``path``: a text for each that it lacks."""
+    """Return a net's states, with learned first values from the manifest at ``path``, or texts if it lacks them."""
     found = (read_manifest(path).states or {}) if path.is_file() else {}
     states = dict(manifest.states or {})
     for name, state in states.items():

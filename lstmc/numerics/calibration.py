@@ -116,7 +116,7 @@ class WrittenStep:
     def of(
         cls, artifact: Artifact, layers: Sequence[Layer], runner: StepRunner, places: Mapping[str, Sequence[str]]
     ) -> WrittenStep:
-        """Return a backend's net. ``places``: the blobs of inputs and outputs; BackendError: an output has several."""
+        """Return a backend's net; ``places`` has each value's blobs. Raises BackendError for an output in several."""
         graph = runner.graph
         named = graph.named()
         tops = [top for layer in layers if layer.type == "Input" for top in layer.tops if top in named]
@@ -231,7 +231,7 @@ def run_quantised(
 def reader_outputs(
     given: Mapping[str, Array], exact: Mapping[str, Array], predicted: Mapping[str, float]
 ) -> tuple[ReaderOutput, ...]:
-    """Return the errors of the outputs ``given`` [S, T, ...] by a reader, and their ``predicted`` mean errors."""
+    """Return the errors of a reader's outputs ``given`` [S, T, ...] against ``exact``, with ``predicted`` errors."""
     compared = []
     for name, truth in exact.items():
         numbers = given[name].reshape(truth.shape).astype(np.float64)

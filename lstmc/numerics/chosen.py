@@ -66,7 +66,7 @@ class ChosenNumbers:
 
     @classmethod
     def of(cls, name: str, ranges: Ranges | Mapping[str, Range] | None = None) -> Self:
-        """Return the numbers of a device, given by its name or its file's path; ``float32`` is no device. Raises
+        """Return the numbers of a device, given by its name or its file's path, or ``float32`` without one. Raises
         :class:`BackendError` for numbers that the backend's nets cannot have, and for integers without ranges."""
         limits = {each.name: (each.least, each.greatest) for each in ranges} if isinstance(ranges, Ranges) else ranges
         if name == "float32":

@@ -197,8 +197,8 @@ class Grid:
     def of(
         cls, limits: Range, format: Format, device: Device, symmetric: bool | None = None, signed: bool = False
     ) -> Grid:
-        """Return a device's grid for a range; a ``signed`` one always has negative numbers. ``symmetric``: None: as the
-        device has it."""
+        """Return a device's grid for a range; a ``signed`` one always has negative numbers. ``symmetric`` overrides the
+        device's rule, unless it is None."""
         values, bits = device.values, BITS[format]
         symmetric = values.symmetric if symmetric is None else symmetric
         low, high = (limit * (1 + values.headroom) for limit in (min(limits[0], 0.0), max(limits[1], 0.0)))

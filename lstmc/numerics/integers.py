@@ -207,7 +207,7 @@ class IntegerRounding(DeviceRounding):
                 self._group_ranges[self._group[Ref(node.name)]] = limits
         domains = {node.name: node.op.values for node in graph if isinstance(node.op, ops.Input)}
         whole = [(name, each.high) for name, each in domains.items() if isinstance(each, ops.IntegerRange)]
-        self._indices = {self._group[Ref(name)]: high for name, high in whole}  # groups of whole numbers: the largest
+        self._indices = {self._group[Ref(name)]: high for name, high in whole}  # group of indices -> the largest
         self._state_groups = {self._group[ref] for ref in states.values()}
         self._exact_groups = {self._group[ref] for ref in exact}
         self._members: dict[Ref, set[Ref]] = {group: set() for group in self._group.values()}

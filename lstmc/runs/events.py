@@ -99,7 +99,7 @@ class Recorder:
         self, metrics: Metrics, drawing: CurveDrawing, progress: Progress, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._metrics, self._drawing, self._progress, self._clock = metrics, drawing, progress, clock
-        self._start = self._last = clock()  # of the run, and of the update that comes next
+        self._start = self._last = clock()  # when the run and the next update began
 
     def stepped(self, iteration: int, loss: float, rate: float) -> None:
         now = self._clock()

@@ -167,7 +167,7 @@ def sweep(
         data: An ``.npz`` or HDF5 file, as for :func:`lstmc.train`.
         out: The output folder, which all workers see under the same path.
         random: Draw this number of points, by ``seed``; by default every combination.
-        halving: Also compare the points after fewer updates; each time one point for this number of them continues.
+        halving: Also compare the points after fewer updates; each time, one of this number of points continues.
         goal: The score that decides which point is best.
         scheduler: The address of a Dask scheduler; without one, ``workers`` processes on this machine.
         tensorboard: Also write event files into the folder of each run.

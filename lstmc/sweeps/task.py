@@ -79,7 +79,7 @@ def at_point(training: Training, model: ModelSource, point: Point, budget: int |
 
 def updates_of(training: Training, points: Sequence[Mapping[str, str]], goal: Goal) -> list[int]:
     """Return the number of updates of each point. Raises, before any point is trained, for an invalid value, such as an
-    unknown cell, for a goal that no point measures, and if no point can be trained, such as with unfitting data."""
+    unknown cell, for a goal that no point measures, and if no point can be trained, as with data that do not fit."""
     backend, source = backend_of(training.backend), model_in(training.model)
     updates, first_error = list[int](), None
     tested, scores = False, dict[str, None]()  # the scores of the models that fit the data, in order
