@@ -25,8 +25,8 @@ N = TypeVar("N", int, npt.NDArray[np.int64])
 
 @dataclass(frozen=True)
 class Digit:
-    """``stride * (of / divisor % size)``; ``of`` is the loop's counter (None), or an index that has no digits for
-    it."""
+    """``stride * (of / divisor % size)``. ``of`` is None for the loop's counter, or an index whose quotient is no sum
+    of the counter's digits."""
 
     divisor: int
     size: int
@@ -36,7 +36,7 @@ class Digit:
 
 @dataclass(frozen=True)
 class Index:
-    """An offset plus digits, in the order of their divisors. Two adjacent digits that count on as one are merged."""
+    """An offset plus digits, in the order of their divisors. Adjacent digits that count like one digit are merged."""
 
     digits: tuple[Digit, ...] = ()
     offset: int = 0
@@ -108,7 +108,7 @@ class Index:
         return sum(digit.stride * (axis.divisor // digit.divisor) for digit in on_axis)
 
     def strides(self, shape: Shape) -> tuple[int, ...] | None:
-        """Return by how much the index grows along each axis of ``shape``; None if it is no such sum over the axes."""
+        """Return by how much the index grows along each axis of ``shape``; None if the index is no sum over axes."""
         sizes = [(prod(shape[axis + 1 :]), size) for axis, size in enumerate(shape)]
         axes = [(by, size, self.at(by) - self.offset if size > 1 else by) for by, size in sizes]
         whole = sum((Index((Digit(*axis),)) for axis in axes if axis[1] > 1 and axis[2]), Index((), self.offset))

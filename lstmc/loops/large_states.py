@@ -266,7 +266,7 @@ def in_parts(phases: Sequence[Phases], parts: int, buffer: Callable[[Array], Arr
 
 
 def _sums_of_all(loop: Loop, parts: int) -> Iterator[Array]:
-    """Yield each array to which several parts of a loop add. Raise _Whole if they write one element otherwise."""
+    """Yield each array to which several parts of a loop add. Raise _Whole if parts write one element without a sum."""
     for (pointer, index), (_, own) in zip(loop.elements_by_count(), loop.elements, strict=True):
         place, written = loop.pointers[pointer]
         if written and own is None and _repeats(_cut(index, loop.count, parts)[1], parts) > 1:

@@ -239,7 +239,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _lives(plan: plans.Plan) -> dict[Array, str]:
-    """Return for each buffer, as text, through what its values are needed: a step, a chunk, a pass, or both passes."""
+    """Return for each buffer, as text, how long its values are needed: for a step, a chunk, a pass, or both passes."""
     uses: dict[str, set[tuple[str, str]]] = {array.name: set() for array in plan.buffers}
     all_passes = _passes(plan)
     parts = [(title, (*each.inside, *each.after)) for (title, _), each in zip(all_passes, plan.phases, strict=False)]

@@ -369,7 +369,7 @@ class Loop:
         return [f"{p}[{'j' if index is None else index.text(name, self.count)}]" for p, index in self.elements]
 
     def elements_by_count(self) -> list[tuple[str, Index]]:
-        """Return each element as its pointer and its index by the counter of all elements; results lack the axis."""
+        """Return the pointer and the index of each element, by the counter of all elements; results lack the axis."""
         length, inner = self.axis
         before, within = counter(self.count).divided(length * inner)
         result = before * inner + within.divided(inner)[1]

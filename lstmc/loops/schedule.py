@@ -120,7 +120,7 @@ class Schedule(Generic[C]):
         return [names[name] for name in sorted(position, key=lambda name: (*keys[name], position[name]))]
 
     def _count(self, node: Node) -> int:
-        """Return the elements of the loop of an elementwise node or a sum; 0 for another node."""
+        """Return how many elements the loop of an elementwise node or a sum has; 0 for another node."""
         if isinstance(node.op, Sum):
             return self.graph.type(self.graph.args(node.name)[0]).size
         return node.types[0].size if type(node.op) in ELEMENT else 0

@@ -99,7 +99,7 @@ def _computed(artifact: Artifact) -> frozenset[str]:
 def _compare_file(
     backend: Backend, file: str, expected: bytes, found: bytes | None, computed: frozenset[str]
 ) -> Iterator[tuple[Difference, list[str]]]:
-    """Yield the difference of each part of a file, and a line for each of its fields that differs."""
+    """Yield the difference of each part of a file, and a line for each field of the part that differs."""
     if found is None:
         yield Difference("file", file, 1, 1.0, 1.0, 0.0), [f"{file}: no such file beside the net"]
         return
@@ -133,7 +133,7 @@ def _compare_part(
 
 
 def _gap(expected: str | Array | None, found: str | Array | None) -> tuple[float, float, str]:
-    """Return the absolute and the relative difference of two values, for texts 0 or 1, and a text about it."""
+    """Return the absolute and the relative difference of two values (of texts 0 or 1), and the difference in words."""
     if (
         isinstance(expected, np.ndarray)
         and isinstance(found, np.ndarray)

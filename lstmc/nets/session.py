@@ -223,7 +223,7 @@ class Interpreted:
         self.delays: Mapping[str, int] = compiled.delays
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
-        """Run one forward pass. An input with a fill may be missing, and is drawn; so may one that no output reads."""
+        """Run one forward pass. A missing input with a fill is drawn; an input that no output reads may be missing."""
         shapes, values = ({n: getattr(op, fact) for n, op in self._ops.items()} for fact in ("shape", "values"))
         check_inputs(self.name, shapes, values, inputs, self.optional, self.training_inputs)
         arrays = {name: np.asarray(array) for name, array in inputs.items()}

@@ -98,7 +98,7 @@ def _compiled(graph: Graph, backend: Backend, target: str, step: bool, form: str
 
 
 def processor() -> str:
-    """Return the name of this machine's processor, if it is known."""
+    """Return the name of this machine's processor, or of its architecture if the processor is unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -108,7 +108,7 @@ class _Comparison:
         return float(np.abs(self.device[blob][step].astype(np.float64) - golden[step]).max() / size)
 
     def _unseen(self, layer: Layer) -> tuple[str, ...]:
-        """Return the blobs on which a layer depends and that the device did not return, back to blobs that it
+        """Return the blobs that the device did not return and that a layer depends on, back to blobs that the device
         returned."""
         writers = {blob: each for each in self.net["layers"] for blob in each["writes"]}
         unseen: dict[str, None] = {}

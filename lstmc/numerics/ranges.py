@@ -265,9 +265,9 @@ def measure_ranges(
     snapshot: Path | None = None, stop: Callable[[], bool] = lambda: False,
 ) -> Ranges | None:  # fmt: skip
     """Stream all sequences through a net of one step, and return the ranges of its values. ``runners`` returns the net
-    for a number of sequences. The file ``snapshot``, if given, takes the measurement from time to time; a later call
-    continues from it, and the end removes it. Return None if ``stop`` ended the measurement early; the snapshot then
-    has all that was measured. Raises :class:`DataError` for a snapshot of another measurement."""
+    for a number of sequences. The measurement is saved in the file ``snapshot``, if given, from time to time; a later
+    call continues from it, and the end removes it. Return None if ``stop`` ended the measurement early; the snapshot
+    then has all that was measured. Raises :class:`DataError` for a snapshot of another measurement."""
     parts = list(sequences.parts())
     runner = runners(parts[0].stop)
     measured = _Measured(runner)

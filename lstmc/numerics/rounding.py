@@ -222,7 +222,7 @@ class DeviceRounding:
         return Ref(reader.name) if alike and all(len(self._structure.readers[part]) == 1 for part in parts) else ref
 
     def _stored(self, ref: Ref, array: Array) -> Array:
-        """Return an array as the device stores a value, and count the elements outside of its range if asked."""
+        """Return an array as the device stores a value. With ``counts``, count the elements outside of its range."""
         format = self._formats[ref]
         if format not in BITS:
             return to_format(array, format)
@@ -418,7 +418,7 @@ def short(factor: float, bits: int, least: int = -31) -> float:
 
 def short_affine(factor: Array, bias: Array, scale: float, result: float, bits: int) -> tuple[Array, Array]:
     """Return factors of ``bits`` and biases of 16 bits, multiples of one power of two, that scale integers. ``scale``
-    and ``result`` are the distances of two numbers of the operand and of the result."""
+    and ``result`` are the scales of the grids of the operand and of the result."""
     factor, bias, tiny = factor * scale / result, bias / result, 2.0**-30
     shifts = np.floor(np.log2((2**bits - 1) / np.maximum(np.abs(factor), tiny)))
     shifts = np.minimum(shifts, np.floor(np.log2((2**15 - 1) * 1.03 / np.maximum(np.abs(bias), tiny))))

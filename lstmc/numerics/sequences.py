@@ -35,7 +35,7 @@ class StreamedInput:
     values: Domain | None = None
 
     def part(self, sequences: slice, steps: slice) -> Array:
-        """Return some sequences and steps in float32. Raises :class:`DataError` for values that it may not have."""
+        """Return some sequences and steps in float32. Raises DataError for values that the input may not have."""
         axes = [(axis, part) for axis, part in ((self.batch, sequences), (self.time, steps)) if axis is not None]
         place = tuple(dict(axes).get(axis, slice(None)) for axis in range(self.array.ndim))
         if isinstance(self.array, StoredArray) and self.array.read_part is not None:

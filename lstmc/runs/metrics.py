@@ -122,7 +122,7 @@ def run_seconds(records: Iterable[Record]) -> float:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """Return the records of a file, none if it does not exist, without damaged lines, as a killed run's last one."""
+    """Return the records of a file, none if it does not exist, without damaged lines, such as a killed run's last."""
     records = list[Record]()
     for line in path.read_bytes().splitlines() if os.path.isfile(path) else ():
         with suppress(NotExpected):
