@@ -347,7 +347,7 @@ def _first_step(scan: Scan, b: Builder, operands: Refs) -> Graph | None:
 
 @graph_pass(before_peel=True)
 def distribute(graph: Graph, counts: Counter[str]) -> Graph:
-    """Compute independent states in a scan of their own first, if products of the remaining states read only these.
+    """Compute independent states in a scan of their own first, if products that read only these then leave the loop.
 
     1. states that depend on no other states, and products of these states alone => a scan of these states, and a scan
        of the rest that reads their sequences, where ``hoist`` then finds the products; unless the sequences have more

@@ -268,8 +268,8 @@ class _Column:
             self.match[values] = name
 
     def _elements(self) -> None:
-        """Match the other elements of sequences with the neighbours of their slices. Raise StepsDiffer if an element or
-        another input from outside depends on the new step or on the loop."""
+        """Match each sequence without a match with the slice beside its slices. Raise StepsDiffer if such an element or
+        another value from outside depends on the new step or on the loop."""
         for values in self.common.sequences:
             if values not in self.match:
                 self.match[values] = self._beside(values)

@@ -112,6 +112,7 @@ class _Rewrite:
         common = self.common
         ends = {values[-1] for values in self.following.values()}
         results = [values for part in common.parts for values in part.results]
+        # the loop's outputs over time: values of the steps that nodes outside read; of a state not the last value alone
         ys = [v for v in results if {*v} & self.read - ({v[-1]} & ends if v in self.following.values() else set())]
         stem, names = body_names(common)
         stem = self.names.unique(stem)

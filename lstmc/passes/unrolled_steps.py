@@ -273,7 +273,7 @@ class CommonStep:
         self.classify(self.sequences, values)
 
     def _joins(self, values: Values, makers: Sequence[int | None]) -> bool:
-        """Add to the body a concatenation of a state and the step's input; return False if the values are not such."""
+        """Return whether values are concatenations of a state and the step's input; if so, add these to the body."""
         steps = [self.flow.steps[maker] for maker in makers if maker is not None]
         distinct = len({step.outputs for step in steps}) == len(values)
         if not distinct or not isinstance(steps[0].op, Concat) or not equal(steps):

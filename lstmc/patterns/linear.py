@@ -335,6 +335,7 @@ class _Reading:
         return _Form({state: replace(term, factor=factor, varies=True)}, offset, new.later)
 
     def _scaled(self, node: Node, form: _Form, scale: float) -> _Form:
+        """Return the form of a value times a number."""
         op = Affine(scale, 0.0)
         terms = {
             s: replace(t, factor=self._full(scale) if t.factor is None else self._unary(op, t.factor, node))

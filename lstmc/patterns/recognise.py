@@ -308,7 +308,7 @@ MATCHES: dict[str, Match] = {"LSTM": match_lstm, "GRU": match_gru, "RNN": match_
 
 
 def recognise(graph: Graph, name: str, formulas: equations.Formulas = CORE_FORMULAS) -> cells.Cell | cells.Unrecognised:
-    """Return the LSTM, GRU or RNN that a scan computes, or its differences; ``formulas`` read the ops of a backend."""
+    """Return the LSTM, GRU or RNN that a scan computes, or how it differs from each; ``formulas`` read its ops."""
     differences = {}
     for kind, match in MATCHES.items():
         try:

@@ -127,7 +127,8 @@ class _Trace:
             self.values[step.outputs[0]] = self.of(step.inputs[0])
 
     def _is_masked_end(self, value: str, mask: str) -> bool:
-        """Return whether ``value`` is a last state, and ``mask`` is 0 for empty sequences: ``step`` of an input."""
+        """Return whether ``value`` is a last state, and ``mask`` is 0 for empty sequences: it is ``step`` of an
+        input."""
         while (maker := self.net.producers.get(mask)) is not None and maker.op.moves:
             mask = maker.inputs[0]
         of_lengths = maker is not None and maker.op == function("step") and maker.inputs[0] in self.net.inputs
@@ -256,7 +257,8 @@ class _Trace:
         return graph is not None
 
     def _cell(self, states: Mapping[str, str]) -> Graph | None:
-        """Return a loop's step over ``states`` (after: before) as a graph; None if it is too large or lacks a state."""
+        """Return a graph with one loop step over ``states`` (after: before); None if too large, or if it lacks a
+        state."""
         shapes, begun_as = self.net.shapes, {self.of(before).tobytes(): before for before in states.values()}
         sizes = {len(numbers) for numbers in begun_as}
         alike = ((name, numbers.tobytes()) for name, numbers in self.values.items() if numbers.nbytes in sizes)
