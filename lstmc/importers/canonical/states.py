@@ -257,8 +257,7 @@ class _Trace:
         return graph is not None
 
     def _cell(self, states: Mapping[str, str]) -> Graph | None:
-        """Return a graph with one loop step over ``states`` (after: before); None if too large, or if it lacks a
-        state."""
+        """Return one loop step over ``states`` (after: before) as a graph; None if it is too large or lacks a state."""
         shapes, begun_as = self.net.shapes, {self.of(before).tobytes(): before for before in states.values()}
         sizes = {len(numbers) for numbers in begun_as}
         alike = ((name, numbers.tobytes()) for name, numbers in self.values.items() if numbers.nbytes in sizes)
