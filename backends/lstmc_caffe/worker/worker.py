@@ -154,8 +154,8 @@ class LoadedNet(object):
     """A caffe.Net, its blobs without those of instruments, and its parameters by name."""
 
     def __init__(self, net, message, probes, mode):
-        """Find the blobs, parameters, inputs and outputs of a net, without the layers of :func:`instrument`. ``fed`` has
-        the blob to write for each name: for an input whose gradient is wanted, the blob that is fed in its place."""
+        """Find the blobs, parameters, inputs and outputs of a net, without the layers of :func:`instrument`. ``fed``
+        has the blob to write by name: for an input whose gradient is wanted, the blob that is fed in its place."""
         self.net, self.mode, self.last, self.params = net, mode, len(net.layers) - 1, {}
         # Not net.blobs, net.inputs and so on: pycaffe miscounts where a layer has unnamed tops.
         names, layer_names = list(net._blob_names), list(net._layer_names)
