@@ -195,7 +195,7 @@ def rewrite(graph: Graph, visit: Visit, bodies: bool = False) -> Graph:
 
 
 def note_node(error: Exception, graph: Graph, node: Node) -> None:
-    """Add a note with the node being rewritten to an error, and the location of the node to an error without one."""
+    """Add a note with the node being rewritten to an error, and the node's location if the error has none."""
     if isinstance(error, LstmcError):
         error.located(node.loc)
     error.add_note(f"at {print_node(graph, node)} of {graph.name}{f', {node.loc}' if node.loc else ''}")

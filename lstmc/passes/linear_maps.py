@@ -351,8 +351,8 @@ class MatrixSteps:
         return results
 
     def _cut(self, rows: Ref, size: int) -> Ref:
-        """Return chunks of ``size`` elements as steps, without the padding after the last step. The padding is cut from
-        the last row, not from all steps: MNN 3.6.1 computes a cut from all steps wrongly."""
+        """Return the steps in ``rows``, a chunk of steps of ``size`` elements each, without the padding after the last.
+        This is cut from the last row, not from all steps: MNN 3.6.1 computes a cut from all steps wrongly."""
         length, rest = self.cut.length, self.steps.length - (self.cut.count - 1) * self.cut.length
         if rest == length:
             return self._reshaped(rows, (self.steps.length, size))

@@ -115,7 +115,7 @@ class _Mover:
         return name if name.startswith(scope) else scope + name
 
     def _operands(self, node: Node) -> list[Outer] | None:
-        """Return the operands of a body's node as values outside of the scan, with constants added there, or None."""
+        """Return a node's operands as values outside of the scan, where constants are added; None if one is unknown."""
         operands = self.body.args(node.name)
         for ref in operands:
             leaf = self.body.node(ref.node)

@@ -124,7 +124,7 @@ def _named_values(run: Evaluation, prefix: str = "") -> Iterator[tuple[str, str,
 
 
 def _first_gradient(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite | None:
-    """Return where a gradient first is NaN or infinite: at an op on the way back, else in a sum over steps. Or None."""
+    """Return where a gradient first is NaN or infinite, at an op on the way back or in a sum over steps; or None."""
     found: list[NotFinite] = []
 
     def look(step: Evaluation, node: Node, args: Sequence[Array], cts: Arrays, back: Sequence[Array | None]) -> None:

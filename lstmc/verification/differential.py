@@ -273,7 +273,7 @@ def ill_conditioned(difference: Difference, dtype: DTypeLike) -> str:
 def _written_faults(
     compared: Iterable[Difference], model: Evaluation, compiled: Compiled, arrays: RunArrays
 ) -> Iterator[str]:
-    """Yield a remark for each output that differs in any runtime: the layers are wrong, or round more in float32."""
+    """Yield a remark for each output that differs in the interpreter too: the layers are wrong, or round more."""
     failed = [d for d in compared if d.kind == "output" and not d.passed]
     if not failed:
         return

@@ -85,7 +85,7 @@ def by_groups(old: Shape, new: Shape, order: Sequence[int]) -> Order:
 
 
 def with_biases(net: Net) -> Net:
-    """Return the net with added vectors as biases of products that nothing else reads, in bodies of loops too."""
+    """Return the net in which vectors added to products that nothing else reads are biases, in bodies of loops too."""
     readers = Counter(name for step in net.steps for name in step.inputs)
     readers.update(net.outputs.values())
     products = [step for step in net.steps if isinstance(step.op, Linear) and len(step.inputs) == 2]

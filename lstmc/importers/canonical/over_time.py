@@ -76,7 +76,7 @@ class OverTime(Frames):
             self._close("the inputs", f"their sequences have the lengths {sorted(map(str, lengths))}", "use one")
 
     def _constants(self, name: str, axis: int) -> None:
-        """Replace constants that differ from step to step by a counting loop's result. Refuse other constants."""
+        """Replace constants that count steps along ``axis`` by a counting loop's result. Refuse other constants."""
         weight = self.old.params[name]
         self.step = next(step for step in self.old.steps if name in step.inputs)
         if (count := count_of(weight, axis)) is None:
