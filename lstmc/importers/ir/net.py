@@ -118,8 +118,9 @@ class Net:
         shapes: Mapping[str, Shape] | None = None, outputs: Mapping[str, str] | None = None,
         params: Mapping[str, Weight] = {}, delays: Mapping[str, int] | None = None, every_input: bool = True,
     ) -> Net:  # fmt: skip
-        """Return the net with other steps, without those that no output needs, and without unused leaves (unused inputs
-        stay with ``every_input``). ``params`` are further weights; an omitted argument keeps its value."""
+        """Return the net with ``steps`` instead of its own, without those that no output needs, and without unused
+        leaves, except inputs if ``every_input``. ``params`` are further weights; an omitted argument keeps its
+        value."""
         outputs = self.outputs if outputs is None else outputs
         weights = {**self.params, **params}
         own = {**(self.leaves if leaves is None else leaves)}
@@ -141,7 +142,7 @@ def _graph(
     name: str, leaves: Mapping[str, Leaf], steps: Sequence[Step], shapes: Mapping[str, Shape],
     outputs: Iterable[tuple[Output, str]],
 ) -> Graph:  # fmt: skip
-    """Return the graph of leaves and steps, with values of these shapes; ``outputs`` pairs each with its value."""
+    """Return the graph of leaves and steps. ``shapes`` are those of the values; ``outputs`` has each output's value."""
     types = {value: TensorType(shapes[value]) for step in steps for value in step.outputs}
     types |= {value: TensorType(leaf.shape) for value, leaf in leaves.items()}
     return graph_of_steps(name, {value: (leaf, None) for value, leaf in leaves.items()}, steps, types, outputs)
@@ -183,9 +184,9 @@ def scan_names(name: str) -> tuple[str, str, str]:
 
 
 def scan_of(title: str, body: Net, steps: Size, sequences: int, states: int, reverse: bool = False) -> Scan:
-    """Return the scan that runs ``body`` for ``steps`` steps. The inputs of ``body`` are elements of ``sequences``
-    sequences, then ``states``, then static inputs; its outputs are the next states, then the outputs of the step.
-    Raises :class:`ShapeProblem` for a state whose shape changes."""
+    """Return the scan that runs ``body`` for ``steps`` steps. The inputs of ``body`` are elements of so many
+    ``sequences``, then so many ``states``, then static inputs; its outputs are the next states, then the outputs of the
+    step. Raises :class:`ShapeProblem` for a state whose shape changes."""
     counts: dict[Role, int] = {"x": sequences, "state": states, "static": len(body.inputs) - sequences - states}
     roles = [role for role, count in counts.items() for _ in range(count)]
     leaves: dict[str, Leaf] = {name: Arg(s, role) for (name, s), role in zip(body.inputs.items(), roles, strict=True)}
@@ -216,7 +217,7 @@ def body_of(scan: Scan, weights: Sequence[Weight], constants: Mapping[Leaf, Weig
 
 
 def with_body(step: Step, scan: Scan, body: Net) -> tuple[Step, dict[str, Weight]]:
-    """Return a step's loop with another body of the same arguments, and the body's weights by the net's names."""
+    """Return a step whose ``scan`` runs ``body`` instead, with the same arguments; and its weights by new names."""
     title, own = scan.body.name, len(scan.body.body_args())
     weights = {f"{title}/{role}": weight for role, weight in body.params.items()}
     inputs = [name for i, name in enumerate(step.inputs[:own]) if scan.role(i) != "weight"]
@@ -242,10 +243,10 @@ class NetBuilder:
         self.steps: list[Step] = []
         self.shapes: dict[str, Shape] = {}
         self.notes: list[str] = []
-        self.outputs, self.ignored, self.called = (dict[str, str]() for _ in range(3))
+        self.outputs, self.ignored, self.called = (dict[str, str]() for _ in range(3))  # as in Net
         self._names = Names(RESERVED, _spelled)
-        self._producers: dict[str, Step] = {}
-        self.cells: dict[str, object] = {}  # title -> a cell with weights that layers share
+        self._producers: dict[str, Step] = {}  # value -> the step that computes it
+        self.cells: dict[str, object] = {}  # title -> what layers of one title share; False for computed weights
 
     @classmethod
     def of(cls, net: Net) -> NetBuilder:

@@ -97,7 +97,7 @@ def meaning(op: Formula, types: Types) -> Graph:
 
 
 def with_core_ops(graph: Graph) -> Graph:
-    """Return the graph with core ops for each function, and with operands that nodes broadcast, as in the language."""
+    """Return the graph with the core ops of each function, and with nodes that broadcast the operands of binary ops."""
     rebuild = Rebuild(graph)
     for node in graph:
         args = rebuild.args(node)
@@ -139,7 +139,7 @@ class Function(Formula):
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         name = draw.choice((*sorted({*TEXTS} - {"ceil", "acosh"}), "silu", "softsign", "erf", "hard_sigmoid"))
-        count = 2 if name in ("selu", "scaled_tanh", "hard_sigmoid") else "{0!r}" in TEXTS.get(name, "")
+        count = 2 if name in ("selu", "scaled_tanh", "hard_sigmoid") else "{0!r}" in TEXTS.get(name, "")  # True: 1
         return Sample(cls(name, (0.5, 0.25)[:count]), (sample_type(draw),), 0.1, 0.9)
 
 
@@ -332,7 +332,7 @@ class Einsum(Formula):
         return (TensorType(tuple(sizes[letter] for letter in self.of_result)),)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        """Return the places of a letter; the op on one element is the einsum without it, if it is not summed."""
+        """Return the places of a letter; the op on one element is the einsum without it, None for a summed letter."""
         letters = (self.of_x, self.of_y, self.of_result)
         letter = letters[slot][axis]
         x, y, result = (of.index(letter) if letter in of else None for of in letters)

@@ -135,7 +135,7 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
         return step.add(Split(len(n), (units,) * len(gates)), value, hint="", hints=gates)
 
     def applied(op: Op, value: str, peephole: str = "", state: str = "", hint: str = "value") -> str:
-        """Return ``op`` of a value plus a peephole times the cell state, clipped, if the cell has these."""
+        """Return ``op`` of a value, to which ``peephole * state`` is added, and which is clipped, as the cell says."""
         if peephole and cell.peepholes:
             value = one(Add(), value, one(Mul(), peephole, state))
         if cell.clip is not None:
@@ -172,7 +172,7 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
 def _hold_weights(
     step: NetBuilder, cell: Cell, named: Mapping[str, OpenSize | NamedSize], weights: Mapping[str, Weight]
 ) -> None:
-    """Add the weights of a cell to its step. Raises :class:`ShapeProblem` for a weight of another shape."""
+    """Add the weights of a cell to its step. Raises :class:`ShapeProblem` if a shape is not the cell's."""
     for role, text in cell.weights().items():
         expected = tuple(_size(size, named) for size in text.split(", "))
         if weights[role].shape != expected:
@@ -206,7 +206,7 @@ def with_mask(body: Net, sequences: int, states: int, lead: int = 1, resets: boo
 
 
 def with_plain_scans(net: Net) -> Net:
-    """Return the net, whose sizes are numbers, with options of its scans as operations in their steps."""
+    """Return the net, whose sizes are numbers, with plain scans: their steps compute the options of the scans."""
     if not any(isinstance(step.op, MaskedScan) for step in net.steps):
         return net
     builder, new = NetBuilder.of(net), dict[str, str]()
@@ -224,7 +224,7 @@ def _plain_scan(builder: NetBuilder, net: Net, step: Step, scan: MaskedScan) -> 
     """Add a scan's loop with the scan's options as operations in the step, and return the loop's results."""
     own = unmasked(step).inputs
     x, first, static, weights = (scan.of_role(role, own) for role in ("x", "state", "static", "weight"))
-    body, valid = body_of(scan, [net.params[name] for name in weights]), ""
+    body, valid = body_of(scan, [net.params[name] for name in weights]), ""  # valid: the mask of ``lengths``, if any
     states = [*body.inputs][len(x) : len(x) + len(first)]
     for option, value in zip(scan.options, step.inputs[len(own) :], strict=True):
         if option == "lengths":
@@ -249,8 +249,8 @@ def cell_weights(
     framework: str, cell: Cell, w_x: Weight, w_h: Weight, b_x: Weight | None = None, b_h: Weight | None = None,
     more: Mapping[str, Weight] = {},
 ) -> dict[str, Weight]:  # fmt: skip
-    """Return the written cell's weights from a framework's, with its order of gates; ``more`` has other weights. b_x is
-    the bias of the input product, b_h of the recurrent product, which a GRU that resets after it keeps apart."""
+    """Return the written cell's weights from a framework's, whose gates have another order; ``more`` is added. b_x is
+    the bias of the input product, b_h of the recurrent product; of a GRU with ``reset_after`` gate n needs both."""
     named = "pytorch" if framework == "torch" else framework  # the order of the gates in the weights
     stored = "h" if cell.kind == "rnn" else (LSTM_ORDERS if cell.kind == "lstm" else GRU_ORDERS)[named]
     if framework == "keras":  # stored as [in, gates x H], gates side by side; otherwise [gates x H, in]
@@ -273,7 +273,7 @@ def cell_weights(
 
 
 def _bias(cell: Cell, b_x: Weight | None, b_h: Weight | None) -> Weight:
-    """Return the sum of both biases; a GRU that resets after the product keeps the candidate's recurrent bias apart."""
+    """Return the sum of both biases, or the only one; for gate n of a GRU with ``reset_after`` b_x alone."""
     if b_x is None or b_h is None:
         bias = b_x or b_h
         assert bias is not None

@@ -106,8 +106,8 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
         results = tuple(type_.shape for type_ in op.infer(*map(TensorType, shapes)))
     except ShapeError as error:
         raise ShapeProblem(error.message) from None
-    # op.infer computes numbers without names, as for a convolution's padding. A number that an operand's open size has
-    # gets that size's name; the first operands decide: a loop's sequences, which have the model's names.
+    # op.infer computes numbers without names, as for a convolution's padding. A number equal to an open size of an
+    # operand gets its name; of two names that of the first operand: a loop's sequences, which have the model's names.
     kept = {int(size): size for shape in reversed(shapes) for size in open_sizes(shape)}
     results = tuple(tuple(kept.get(size, plain(size)) for size in shape) for shape in results)
     # a large size that no operand has was computed from an open size, unless a reshape joined axes
@@ -131,8 +131,8 @@ def plain(size: Size) -> Size:
 
 
 def resolved(shape: Sequence[Size], old: Shape, products: bool = False) -> Shape:
-    """Return ``shape`` with a size of -1 replaced, so that it has as many elements as ``old``. With ``products`` it may
-    be an open size times another size: a sequence that is merged with another axis loses its axis of time."""
+    """Return ``shape`` with a size of -1 replaced, so that it has as many elements as ``old``. Only with ``products``
+    may this size be an open size times another size, as where the axis of time is merged with another axis."""
     rest, whole = prod(int(size) for size in shape if size != -1), prod(map(int, old))
     count = list(shape).count(-1)
     if rest < 1 or count > 1 or whole % rest or (not count and whole != rest):

@@ -99,9 +99,9 @@ def _count(thing: Any, counts: dict[int, int]) -> int:
 
 
 def read_keras(path: Path, config: Path | None = None) -> Source:
-    """Read a Keras model; ``config`` is the JSON or YAML for weights alone, or replaces the file's configuration.
-    ``facts`` has ``config``, ``version`` (of Keras, as text), and the names of tensors in order: ``layers`` by the name
-    of their layer, or ``groups`` by their group in a file of Keras 3."""
+    """Read a Keras model; ``config`` is the JSON or YAML for weights alone, or replaces the file's configuration. Its
+    facts: ``config``, ``version`` (of Keras, as text), and tensors' names in order: ``layers`` has them by layer, or
+    ``groups`` in files of Keras 3 by group (:func:`_groups`)."""
     h5py = need("h5py", "h5py", "keras", SourceError)
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
@@ -130,7 +130,7 @@ def _zipped(h5py: Any, path: Path, given: bytes | None) -> Source:
 
 
 def _groups(file: Any, tensors: Iterable[str]) -> dict[str, Any]:
-    """Return facts of a file of Keras 3: ``groups``, each group's tensors in order, and ``names``, its layer's name."""
+    """Return facts of Keras 3: ``groups``, each group's tensors in order; ``names``, the layer of a group if stored."""
     groups: dict[str, list[str]] = {}
     names: dict[str, str] = {}
     for name in tensors:

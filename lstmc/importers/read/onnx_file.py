@@ -31,7 +31,7 @@ _TYPES = {
 
 
 def load_onnx(path: Path) -> Any:
-    """Return the ``ModelProto`` of a file, without external data. Raises :class:`SourceError` for any other file."""
+    """Return a file's ``ModelProto``, without external data. Raises :class:`SourceError` if it is no ONNX model."""
     onnx = need("onnx", "The onnx package", "onnx", SourceError)
     try:
         model = onnx.load_model_from_string(read_file(path))
@@ -89,7 +89,7 @@ def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor
 
 
 def _external(tensor: Any, name: str, size: int, origin: str, folder: Path | None) -> tuple[Path, int]:
-    """Return file and offset of a tensor's external data. Raises :class:`SourceError` for any other place or size."""
+    """Return file and offset of external data. Raises :class:`SourceError` if not ``size`` bytes below ``folder``."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if folder is None or "location" not in entries:
         raise SourceError(f"{origin}: tensor {name} lies in another file, whose location is missing")
@@ -121,7 +121,7 @@ def _read(path: Path, offset: int, size: int) -> bytes:
 
 
 def read_safetensors(path: Path) -> Source:
-    """Return the tensors of a ``.safetensors`` file. Raises :class:`SourceError` for a header that does not fit it."""
+    """Return the tensors of a ``.safetensors`` file. Raises :class:`SourceError` for a header that misfits the file."""
     origin, size = path.name, path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)

@@ -27,8 +27,9 @@ LARGER = 16  # constants of a file have at most so many times its bytes: several
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a file. ``stored`` has a constant's elements, integers if it has a ``scale``; None if it is computed.
-    ``signature`` is the shape with -1 for open sizes."""
+    """A tensor of a file; ``signature`` is the shape with -1 for open sizes. ``stored`` has a constant's elements, None
+    for a computed tensor. An integer q stands for (q - ``zero``) * ``scale``: one scale, or one for each place of
+    ``axis``; ``scale`` is empty if the elements are plain numbers."""
 
     name: str
     shape: tuple[int, ...]
@@ -71,12 +72,12 @@ def _names(values: type) -> dict[int, str]:
 
 
 class TfliteFile:
-    """The first graph of a file, checked. The constructor raises :class:`SourceError` for any other or damaged file."""
+    """The first graph of a file, checked. The constructor raises :class:`SourceError` for a damaged or another file."""
 
     def __init__(self, path: Path) -> None:
         """Read the file. Raises :class:`SourceError` for any error of the schema's code, which checks no bytes."""
         schema = need("ai_edge_litert.schema_py_generated", "LiteRT", "tflite", SourceError)
-        self.origin, self.content, self.bytes = path.name, read_file(path), 0
+        self.origin, self.content, self.bytes = path.name, read_file(path), 0  # bytes of constants, as float32
         try:
             self._read(schema)
         except SourceError:
@@ -151,7 +152,7 @@ class TfliteFile:
         return Tensor(name, shape, signature, kind, stored, entry.IsVariable(), scale, zero, axis)
 
     def _ends(self, model: Any, graph: Any) -> tuple[dict[str, int], dict[str, int]]:
-        """Return the numbers of input and output tensors, by names in the file's signature, or else their own."""
+        """Return the numbers of input and output tensors by the signature's names, or without one by the tensors'."""
         ends: list[dict[str, int]] = []
         one = model.SignatureDefs(0) if model.SignatureDefsLength() == 1 else None
         for kind in ("Inputs", "Outputs"):

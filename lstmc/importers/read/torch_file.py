@@ -104,8 +104,8 @@ Rebuild = Callable[[Named, tuple[Any, ...]], Any]
 
 
 def load(stream: BytesIO, rebuild: Rebuild) -> Any:
-    """Return the object of the next pickle in a stream. ``rebuild`` returns the object of a called name and arguments,
-    None for an inert one. Raises :class:`PickleProblem` for bytes that are no pickle of a saved model."""
+    """Return the object of the next pickle in a stream. ``rebuild`` returns what a call of a name with arguments makes,
+    None to keep it inert. Raises :class:`PickleProblem` for bytes that are no pickle of a saved model."""
     machine, operations = _Machine(rebuild), pickletools.genops(stream)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pickletools raises it for texts with odd escapes
@@ -121,7 +121,7 @@ def load(stream: BytesIO, rebuild: Rebuild) -> Any:
 
 
 class _Machine:
-    """The machine of a pickle: its stack, and its memo of numbered objects."""
+    """The machine of a pickle: its stack, and its memo of numbered objects. ``rebuild`` is that of :func:`load`."""
 
     def __init__(self, rebuild: Rebuild) -> None:
         self.stack: list[Any] = []
@@ -222,7 +222,7 @@ def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
 
 
 def _key(key: Any) -> Any:
-    """Return a hashable key: a plain value as it is, for anything else its identity."""
+    """Return a key for a dict or set: a plain value or a tuple of these as it is, for anything else its identity."""
     parts = key if isinstance(key, tuple) else (key,)
     plain = isinstance(key, Named | Built) or all(isinstance(one, _Plain) for one in parts)
     return key if plain else id(key)
@@ -331,7 +331,7 @@ def _zipped(path: Path, origin: str) -> tuple[str, Any, Fetch]:
 
 
 def _legacy(path: Path, origin: str) -> tuple[str, Any, Fetch]:
-    """Return what :func:`_zipped` returns, of a file in PyTorch's old format."""
+    """Return what :func:`_zipped` returns, of a file in PyTorch's old format: five pickles, then each storage."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = BytesIO(file.read(min(size, PICKLE_LIMIT)))

@@ -91,7 +91,7 @@ class StoredProgram:
         return replace(self, graph=program.graph, graph_signature=self._signature(program.graph_signature, inputs))
 
     def _signature(self, new: Any, inputs: Sequence[Any]) -> Any:
-        """Return the decomposed program's signature ``new`` with own names; ``inputs`` are the user's nodes."""
+        """Return ``new``, the decomposed program's signature, with own names; ``inputs`` are the user's inputs."""
         tensors, own = [*self.state_dict, *self.constants], iter(self.graph_signature.output_specs)
         kinds = {spec.target: spec for spec in self.graph_signature.input_specs if spec.target is not None}
         called = dict(zip(new.user_inputs, (node.name for node in inputs), strict=True))
@@ -171,17 +171,17 @@ def _is_of(kind: str, value: Any) -> bool:
         return value is None or _is_of(inner, value)
     if kind.startswith("List[") and isinstance(value, list):
         return all(_is_of(inner, one) for one in value)
-    words = type(value).__module__ == "torch"  # types of elements and the like are integers to PyTorch
-    return words or hasattr(value, "all_input_nodes") or isinstance(value, _NUMBERS.get(inner or kind, object))
+    of_torch = type(value).__module__ == "torch"  # such as a dtype, which the definitions call an int
+    return of_torch or hasattr(value, "all_input_nodes") or isinstance(value, _NUMBERS.get(inner or kind, object))
 
 
 class _Reader:
     """Reads the program of a file: it rebuilds the graph from the JSON, node by node."""
 
     def __init__(self, torch: Any, path: Path) -> None:
-        """Find the program in the zip file. Raises :class:`SourceError` for several, and for big-endian tensors."""
+        """Find the program in the zip file. Raises :class:`SourceError` for several or none, or big-endian tensors."""
         self.torch, self.path, self.origin = torch, path, path.name
-        self.sizes = entries(path)
+        self.sizes = entries(path)  # bytes of each entry
         formats = [name for name in self.sizes if name.count("/") == 1 and name.endswith("/archive_format")]
         self.folder = formats[0].removesuffix("archive_format")
         models = [n for n in self.sizes if n.startswith(f"{self.folder}models/") and n.endswith(".json")]
@@ -191,7 +191,7 @@ class _Reader:
         order = f"{self.folder}byteorder"
         if order in self.sizes and read_entry(path, order, 16).strip() != b"little":
             raise SourceError(f"{self.origin}: its tensors are big-endian; save it again on a little-endian machine")
-        self.nodes: dict[str, Any] = {}
+        self.nodes: dict[str, Any] = {}  # by their names in the file
         self.graph = torch.fx.Graph()
 
     def program(self) -> StoredProgram:
