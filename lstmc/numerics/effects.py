@@ -151,7 +151,6 @@ class _Trial:
         self.sums = {name: np.zeros((steps, 3)) for name in outputs}
         self.largest = dict.fromkeys(outputs, 0.0)
         self.stalled = {pair.name: np.zeros(2) for pair in runner.states}  # updates without effect, and all updates
-        self.count = 0
 
     def step(
         self, t: int, inputs: Mapping[str, Array], exact: Mapping[Ref, Array], before: Mapping[str, Array]
