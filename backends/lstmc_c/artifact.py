@@ -64,19 +64,19 @@ class Source:
     ) -> None:
         self.compiled, self.graph = compiled, compiled.expanded
         self.weights, self.numbers, self.in_file = weights, numbers, in_file
-        self.rounding = numbers.rounding(compiled)
+        self.rounding = numbers.rounding(compiled)  # None for float32
         integers = isinstance(self.rounding, IntegerRounding)
         self.plan = Plan.of(self.graph, compiled.states or (), integers, exact=self.rounding is None)
         self.work_type = "int16_t" if integers else "float"
         self.name = identifier(compiled.name)
         own = (f"{self.name}_{word}" for word in ("state", "work", "weights", "reset", "step", "block", "open"))
-        self.names = c_names((*functions(), *OWN, *INDICES, ALONG, *own))
-        self.fields = c_names()
+        self.names = c_names((*functions(), *OWN, *INDICES, ALONG, *own))  # of arguments, constants, variables
+        self.fields = c_names()  # of the struct of states
         self.over_time = values_over_time(compiled.model)
         self.is_frame = is_frame(compiled.model)
         self.constants = Constants(self.names, in_file)
-        self.initial = {pair.before: pair for pair in compiled.states or ()}
-        self.arrays: dict[tuple[str, str], str] = {}
+        self.initial = {pair.before: pair for pair in compiled.states or ()}  # the states by their inputs
+        self.arrays: dict[tuple[str, str], str] = {}  # C names by kind (input, use, ...) and name in the plan
         states = [self._state(name) for name in self.plan.states]
         self.states = sorted(states, key=lambda field: -BYTES[field.type])  # a struct without gaps
         self.inputs = [self._array("input", node.name, Ref(node.name)) for node in self.plan.inputs]
@@ -110,7 +110,7 @@ class Source:
         return grid
 
     def _state(self, before: str) -> Field:
-        """Return the field of the state that is called ``before`` before a step. A first array becomes a constant."""
+        """Return the field of the state whose input is ``before``. A first value that is an array is a constant."""
         pair, type_, grid = self.initial[before], self.graph.type(Ref(before)), self._grid(Ref(before))
         self._grid(next(output.ref for output in self.graph.outputs if output.name == pair.after))
         short = pair.name.rpartition("/")[2]

@@ -109,7 +109,7 @@ def first_states(
     states: Iterable[StatePair], manifest: Manifest, found: Mapping[str, Array], weights: Mapping[str, Array],
     rounding: Rounding | None,
 ) -> Iterator[list[Array]]:  # fmt: skip
-    """Yield each state's first value by the model and by a reset; twice the latter if an input begins the state."""
+    """Yield each state's first value by the model, and by a reset (``found``); by a reset twice if it is an input."""
     for state in states:
         (blob,) = manifest.inputs[state.before].place.names
         first = state.first(weights)
@@ -119,14 +119,14 @@ def first_states(
 
 
 def _joined(pairs: Iterable[Sequence[Array]]) -> Pair:
-    """Return pairs of arrays as a pair of flat arrays. Return zeros if both are equal, with NaN at the same places."""
+    """Return pairs of arrays as one pair of flat arrays; as zeros if both are equal, with NaN at the same places."""
     wanted, found = (np.concatenate([np.ravel(array) for array in arrays]) for arrays in zip(*pairs, strict=True))
     same = np.array_equal(wanted, found, equal_nan=True)
     return (np.zeros(1), np.zeros(1)) if same else (wanted, found)
 
 
 def _opened(net: Library) -> Pair:
-    """Return for the right weights (the last) and for damaged, short and misaligned ones if they should and do open."""
+    """Return whether contents should and do open as weights: damaged, short, misaligned, and (last) the right ones."""
     others = [np.r_[np.uint8(0), net.weights][1:], net.weights[:-4].copy()]
     for at in (0, 4, 8, -1):
         others.append(net.weights.copy())
@@ -185,12 +185,12 @@ def weights_macro(manifest: Manifest) -> str:
 
 
 def has_file(manifest: Manifest, header: bytes) -> bool:
-    """Return whether a net has its weights in a file."""
+    """Return whether a net with this header has its weights in a file."""
     return f"#define {weights_macro(manifest)} ".encode() in header
 
 
 class Library:
-    """A net in C, compiled and loaded into this process."""
+    """A net in C, compiled and loaded here. The blobs ``each_step`` have a value for each of ``steps`` steps."""
 
     def __init__(
         self, manifest: Manifest, files: Mapping[str, bytes], each_step: Collection[str] = (), steps: int = 1
@@ -337,7 +337,7 @@ MODEL: tuple[Pass, ...] = (Simplify(), Cse(), Dead(), fuse_linears, Simplify(), 
 
 
 def _is_loop(scan: Scan) -> bool:
-    """Return whether a scan is a loop of the step: innermost, because its constants are weights of the whole step."""
+    """Return whether a scan is a loop in C: only an innermost scan, as its constants are weights of the whole step."""
     innermost = not any(isinstance(node.op, Scan) for node in scan.body)
     return innermost and scan.inside and scan.length > 1 and scan.first is None and not scan.kept
 
@@ -389,7 +389,7 @@ class CBackend(RunsFiles):
             return artifact(Source(compiled, weights, self.numbers, self.weights_in_file), self.layout)
 
     def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
-        """Return a program that streams a WAV file through a net. Raises :class:`BackendError` for other nets."""
+        """Return a program that streams a WAV file through a net. Raises :class:`BackendError` if the net has none."""
         argument = Argument("language", language)
         if language.partition(":")[0] != LANGUAGE:
             raise BackendError(f"{argument}: a net in C is a function; for sound there is {LANGUAGE}")

@@ -24,9 +24,9 @@ from lstmc_c.plan import Operation, Plan, Step
 
 LANES, FEWEST = 8, 32  # partial sums that are computed together, and the fewest elements for that
 PANEL = 32  # rows of a matrix that a product computes together
-# Weights of a convolution of fewer bits that are widened together, if 8 rows or a panel have as many.
+# The most weights of a convolution, stored in fewer bits, that are widened together; at least 8 rows are.
 MOST_WIDENED = 4096
-# other names in a step
+# names that the C of a step uses besides those of functions and arrays
 OWN = (
     *("state", "work", "weights", "memory", "steps", "sizes", "taps", "first", "totals", "sum", "most", "largest"),
     *("value", "has_value", "row", "rows", "line", "column", "columns", "LANES", "VECTOR", "ALIGNED", INDEPENDENT),
@@ -176,7 +176,7 @@ class Writer:
     def _nest(self, loop: Loop) -> tuple[Sequence[Axis], list[str], list[str]]:
         """Return a loop's nested loops, and its elements as C: in the innermost loop, and before a loop of a sum."""
         axes: Sequence[Axis] = Nest((loop,)).axes()
-        name, first, (length, inner) = "", "", loop.axis
+        name, first, (length, inner) = "", "", loop.axis  # C of an element's place, if one counter gives it
         if not axes and loop.count > 1:  # indices need divisions
             axes = [Axis("j", length * inner if loop.summed else 1, loop.size)]
             name = first = "j"

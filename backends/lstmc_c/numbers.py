@@ -104,7 +104,7 @@ class Constant:
 
 class Constants:
     """The constant arrays of a net; equal arrays are stored once. ``in_file``: the source reads the arrays from a
-    struct, whose layout does not depend on their numbers."""
+    struct, whose layout does not depend on their numbers: so equal arrays with different names are both stored."""
 
     def __init__(self, names: Names, in_file: bool) -> None:
         self.names, self.in_file = names, in_file
@@ -112,7 +112,7 @@ class Constants:
         self._known: dict[tuple[str, str, bytes], str] = {}
 
     def add(self, name: str, values: Array, comment: str) -> str:
-        """Return the C name of an array, which resembles ``name``. Equal arrays share one name."""
+        """Return the C name of an array, which resembles ``name``. Arrays that are stored once share one name."""
         key = (name if self.in_file else "", values.dtype.str, values.tobytes())
         if key not in self._known:
             constant = Constant(self.names.unique(name), values, quoted(comment, "comment"))
@@ -136,7 +136,7 @@ PANELS: Mapping[Use, int] = {"panel": PANEL, "groups": PANEL, "windows": PANEL, 
 
 
 def in_panels(weight: Array, use: Use = "panel") -> Array:
-    """Return a weight as products read it: in panels of rows, each column by column; lanes get whole panels."""
+    """Return a weight as products read it: in panels of rows, each column by column; lanes get zeros as last rows."""
     rows, of_groups = PANELS[use], use == "groups"
     matrices = [matrix.reshape(len(matrix), -1) for matrix in (weight if of_groups else [weight])]
     if use == "lanes":
@@ -174,7 +174,7 @@ def weights_file(constants: Sequence[Constant]) -> bytes:
 
 
 SUM_BITS = 32
-ROWS = 4  # ops whose sums of integers are computed together
+ROWS = 4  # rows of a matrix whose sums of integers are computed together
 
 
 def integer_type(most: int) -> str:

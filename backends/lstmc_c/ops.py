@@ -21,7 +21,7 @@ from lstmc.prepare import StatePair
 from lstmc.types import TensorType
 
 WIDTH = 16  # floats of a vector; the lanes of a loop are a part of them
-# with an axis for lanes behind those of their operands they are the same ops
+# ops that stay as they are if their operands have one more axis, the last, for the lanes
 ANY_LANES: tuple[type[Op], ...] = (
     *(ops.Pointwise, ops.Binary, ops.Split, ops.Concat, ops.Transpose, ops.Sum, ops.Max, ops.Softmax),
     *(ops.Tile, ops.StopGradient),
@@ -118,7 +118,7 @@ def _equal_scans(graph: Graph, fixed: frozenset[str]) -> list[list[Node]]:
 
 
 def _form(scan: Scan) -> tuple[object, ...]:
-    """Return a key that is equal for scans that can be lanes of one loop; one whose states fill vectors is alone."""
+    """Return a key that is equal for scans that can be lanes of one loop; its own if a state fills a vector."""
     body = scan.body
     if any(body.type(output.ref).size >= WIDTH for output in scan.next_states):
         return (id(scan),)
@@ -157,13 +157,13 @@ class _Loop:
         self.graph, self.nodes, self.lanes = graph, nodes, len(nodes)
         self.scans = [node.op for node in nodes if isinstance(node.op, Scan)]
         self.scan, self.body = self.scans[0], self.scans[0].body
-        self.slots = {arg.name: slot for slot, arg in enumerate(self.body.body_args())}
-        self.b, self.new = Builder(self.body.name), dict[Ref, Ref]()
+        self.slots = {arg.name: slot for slot, arg in enumerate(self.body.body_args())}  # the scans' operands
+        self.b, self.new = Builder(self.body.name), dict[Ref, Ref]()  # the loop's body, its values by the scan's
         self.leaves: list[_Leaf] = []
-        self.sequences: dict[tuple[str, str], bool] = {}
-        self.read = set(graph.readers()) | {output.ref for output in graph.outputs}
-        self.fixed = self._fixed(fixed)
-        self._constants: dict[tuple[Ref, bool], Ref] = {}
+        self.sequences: dict[tuple[str, str], bool] = {}  # as in Turns
+        self.read = set(graph.readers()) | {output.ref for output in graph.outputs}  # values of the graph
+        self.fixed = self._fixed(fixed)  # nodes of the scan's body
+        self._constants: dict[tuple[Ref, bool], Ref] = {}  # leaves by fixed value, and whether it is a matrix
         for node in self.body:
             if node.name not in self.fixed:
                 self._add(node)
@@ -220,7 +220,7 @@ class _Loop:
         return _side_by_side(self.b, lanes)
 
     def _value(self, ref: Ref, op: Op, slot: int, is_matrix: bool) -> Ref:
-        """Return a value as operand ``slot`` of an op in the loop; one shared by iterations is a number or constant."""
+        """Return a value as operand ``slot`` of an op in the loop. A fixed value becomes a number or a leaf."""
         if ref.node not in self.fixed:
             return self.new[ref]
         number = self._number(ref, self.nodes)
@@ -255,7 +255,7 @@ class _Loop:
         )
 
     def _of_lanes(self, ref: Ref) -> Refs:
-        """Return a value for each lane. One known before the loop becomes a leaf, as a constant of the body must be."""
+        """Return a value for each lane. A fixed value becomes a number, or a leaf of the new body."""
         shape, name = self.body.type(ref).shape, self.body.value_name(ref)
         if ref.node not in self.fixed:
             return _one_by_one(self.b, self.new[ref], self.lanes, shape)
@@ -306,7 +306,7 @@ class _Loop:
         return b.add(ops.Reshape((outs * self.lanes, ins)), all_, names=(f"{self.body.name}/{leaf.name}",))[0]
 
     def _outside(self, rebuild: Rebuild, lane: int, ref: Ref, known: dict[tuple[int, Ref], Ref]) -> Ref:
-        """Return a lane's value that is known before the loop: an operand, or computed from some once (``known``)."""
+        """Return a lane's value known before the loop: an operand of the scan, or (``known``) computed from some."""
         body, outer = self.scans[lane].body, self.nodes[lane]
         inner = [*body][[each.name for each in self.body].index(ref.node)]
         if isinstance(inner.op, ops.Arg):
@@ -348,7 +348,7 @@ MOVES: tuple[type[Op], ...] = (*(op for op in ops.CORE if op.moves), ops.Dropout
 
 @dataclass(frozen=True)
 class Accumulated(Linear):
-    """A product that is added to a value of its result's shape."""
+    """A product that is added to its operand ``b``, which has the shape of the result."""
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
         return super().infer(x, w)
@@ -379,7 +379,7 @@ def accumulated(graph: Graph) -> Graph:
             if not same or unfit or type(product.op) is not Linear:
                 continue
             if other.node in fixed or values.origin(other)[0] == base or not read_once(ref):
-                continue  # a bias is rounded like weights
+                continue  # a constant is a bias, which is rounded like weights
             op = Accumulated(product.op.axis)
             if product.types == node.types:
                 return b.add(op, *b.args(product.name), added, names=node.names, loc=product.loc)
@@ -420,7 +420,7 @@ class _Groups:
         each axis of ``shape``. Return None for another sum, and for one output of each group, which gains nothing."""
         axes = [at for at, size in enumerate(shape) if size > 1 and at != axis]
         kinds = [(bool(x[at]), bool(w[at])) for at in axes]
-        order = ((True, False), (True, True), (False, True))
+        order = ((True, False), (True, True), (False, True))  # x and w move along axes of: rows, groups, outs
         if not {*kinds} <= {*order} or sorted(kinds, key=order.index) != kinds:
             return None
         parts = [[at for at, kind in zip(axes, kinds, strict=True) if kind == each] for each in order]

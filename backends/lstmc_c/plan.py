@@ -30,7 +30,7 @@ CALLS = (
 
 
 def use_of(op: Op, slot: int, type_: TensorType) -> Use:
-    """Return the use that an op makes of its operand ``slot``, a weight. It decides the order in which it is stored."""
+    """Return the use of an op's operand ``slot``, a weight: it decides the order in which the weight is stored."""
     if slot == 1 and isinstance(op, LaneProduct | GroupedProduct):
         return "lanes" if isinstance(op, LaneProduct) else "groups"
     if slot == 1 and isinstance(op, ops.Conv) and type_.shape[:2] != (op.group, 1):
@@ -69,7 +69,7 @@ Work = Operation | Loop
 class Plan:
     """A step of a net in C: its loops and operations (``works``) in the order in which they run, and their arrays.
     ``states`` maps each input that is a state to the output that is its next value. ``inner`` has the plan of each
-    loop's body. ``work`` is the size of the scratch memory, ``scratch`` of more memory for ops while they run."""
+    loop's body. Scratch memory has ``work`` elements, and ``scratch`` more elements for ops while they run."""
 
     graph: Graph
     states: dict[str, str]
@@ -238,7 +238,7 @@ class Step(Schedule[Operation]):
         return None
 
     def call(self, node: Node) -> Operation:
-        """Return the operation of a node that is no loop."""
+        """Return the operation of a node whose op has special loops."""
         args = self.graph.args(node.name)
         if isinstance(node.op, Turns):  # its parameters are weights of its body
             args = args[: sum(isinstance(leaf.op, ops.Input) for leaf in node.op.leaves)]

@@ -149,8 +149,9 @@ def _elements(op: Conv, image: Array, kernel: Shape, size: Shape) -> Array:
 
 
 def _same_windows(op: Conv, kernel: Shape, result: Shape, shape: Shape, x: Array) -> _Windows | None:
-    """Return a convolution of an image of ``shape`` with the windows of ``op`` on its image ``x``, its window size, and
-    by neighbouring pixel (a channel of it) the old element for each new element. Return None without such a one."""
+    """Return a convolution of an image of ``shape`` that has the windows of ``op`` on ``x``, its window size, and for
+    each of the neighbouring pixels that it computes as channels the old element of a window by the new one. Return None
+    if there is none. ``x`` has the number in the image of each element, as in :func:`_moved_images`."""
     (rows, columns), size = result[-2:], x.shape[-3] * prod(kernel[2:])
     if shape[-3] % op.group or size * rows * columns > LARGEST or prod(x.shape[:-3]) != 1:
         return None
@@ -184,7 +185,7 @@ def _convolutions(op: Conv, image: Shape, pixels: Shape, rows: int, most: int) -
 
 
 def _matched(old: Array, new: Array, groups: int) -> dict[int, int] | None:
-    """Return the old element by new element of a window, the same for all groups; None if there is no such match."""
+    """Return each old element, but zeros, by an equal new one; None if there is none, or if groups differ."""
     places = {each.tobytes(): at for at, each in enumerate(new[..., : old.shape[-1]].copy())}
     found: list[dict[int, int]] = []
     for group, part in enumerate(np.split(old, groups)):
@@ -202,7 +203,8 @@ def _matched(old: Array, new: Array, groups: int) -> dict[int, int] | None:
 def _direct(
     b: Builder, node: Node, args: Refs, image: Ref, op: Conv, window: Shape, taken: Sequence[Mapping[int, int]]
 ) -> Refs:
-    """Return a convolution as ``op`` of ``image``; its channels for neighbouring pixels (``taken``) are joined."""
+    """Return a convolution as ``op`` of ``image``, which computes neighbouring pixels as channels; these are then put
+    side by side. ``taken`` has for each of them the old weight by the new weight; the other new weights are 0."""
     (*lead, outs, rows, columns), (_, w, *bias) = node.types[0].shape, args
     elements, phases = prod(b.type(w).shape[1:]), len(taken)
     channels, shape = b.type(image).shape[-3] // op.group, (*lead, *b.type(image).shape[-3:])

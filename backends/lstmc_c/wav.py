@@ -97,7 +97,7 @@ def program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, 
 
 
 def _only(stft: Stft, kind: Literal["input", "output"], places: Mapping[str, Place]) -> tuple[str, tuple[int, int]]:
-    """Return the only input or output with a frame's bins, and its strides. Raises :class:`BackendError` otherwise."""
+    """Return the only input or output with a frame's bins, and its strides. Raises BackendError for none or several."""
     format = getattr(stft, kind)
     found = {name: strides for name, place in places.items() if (strides := stft.strides(place, format))}
     if len(found) != 1:

@@ -118,7 +118,7 @@ class Net:
         shapes: Mapping[str, Shape] | None = None, outputs: Mapping[str, str] | None = None,
         params: Mapping[str, Weight] = {}, delays: Mapping[str, int] | None = None, every_input: bool = True,
     ) -> Net:  # fmt: skip
-        """Return the net with ``steps`` instead of its own, without those that no output needs, and without unused
+        """Return the net with ``steps`` instead of its own, without those that no output needs and without unused
         leaves, except inputs if ``every_input``. ``params`` are further weights; an omitted argument keeps its
         value."""
         outputs = self.outputs if outputs is None else outputs
