@@ -91,12 +91,12 @@ class TorchBackend(RunsFiles):
         return ("T", "N")
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-        """Return ``NAME_torch.py``, which needs only PyTorch, its weights, the C++ of its scans, and a manifest."""
+        """Return ``NAME_torch.py``, which needs only PyTorch; its weights; the C++ of its scans; and a manifest."""
         graph, program = compiled.written(program_of)
         inputs = {node.name: _shape(node.types[0]) for node in graph if isinstance(node.op, Input)}
         outputs = {output.name: _shape(graph.type(output.ref)) for output in graph.outputs}
         stem = f"{compiled.name}{NET.removesuffix('.py')}"
-        # a library has this name in each process
+        # the namespace of the operators, which all models in a process share: its name depends on the content
         library = program.cpp and f"lstmc_{hashlib.sha256(program.cpp.encode()).hexdigest()[:16]}"
         text = _TEMPLATES.get_template("module.j2").render(
             name=compiled.name, stem=stem, library=library,
@@ -111,7 +111,7 @@ class TorchBackend(RunsFiles):
             )
             written[f"{stem}{LAYERS}"] = operator.encode()
         stored = weight_graph(compiled.expanded, [Ref(name) for name in parameters(compiled.expanded)])
-        fed, read = ({name: name for name in names} for names in (inputs, outputs))
+        fed, read = ({name: name for name in names} for names in (inputs, outputs))  # tensors have the model's names
         manifest = describe_tensors(compiled, weights, fed, read, stored, graph)
         written[f"{stem}.manifest.json"] = manifest.text().encode()
         return Artifact(written, sum(isinstance(node.op, Scan) for node in graph), inputs, outputs)

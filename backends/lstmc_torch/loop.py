@@ -79,7 +79,7 @@ class _Pool:
     """Memory of workspaces for later workspaces: pages that were touched before cost no page faults."""
 
     def __init__(self) -> None:
-        self._free: list[Any] = []
+        self._free: list[Any] = []  # memory of workspaces that have ended, the oldest first
         self._lock = Lock()
 
     def take(self, floats: int) -> Tensor:
@@ -153,7 +153,7 @@ class _Pass:
 
 @lru_cache(maxsize=1024)
 def _pass(kind: str, gpu: bool, sizes: tuple[int, int], given: tuple[tuple[int, ...], ...]) -> _Pass:
-    """Return a pass for inputs of the shapes ``given``; ``sizes`` are T and N if none has these axes. Raises
+    """Return a pass for inputs of the shapes ``given``; ``sizes`` are T and N where no input has such an axis. Raises
     :class:`DataError` for shapes that do not fit."""
     layer = (_gpu_loops if gpu else _loops)[kind]
     ranks = [blob.time + blob.rows + len(blob.sizes) for blob in layer.bottoms]
@@ -169,7 +169,7 @@ def _pass(kind: str, gpu: bool, sizes: tuple[int, int], given: tuple[tuple[int, 
 def _operands(
     kind: str, sizes: tuple[int, int], bottoms: Sequence[Tensor], weights: Sequence[Tensor], check: Check
 ) -> tuple[_Pass, Sequence[Tensor], Sequence[Tensor], Tensor]:
-    """Return a pass, its bottoms and weights as ``check`` returns them, and a tensor on the layer's device."""
+    """Return a pass, bottoms and weights as ``check`` (_same, _checked) returns them, and a tensor on their device."""
     some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants, such as a counter, has none
     run = _pass(kind, _on_gpu(some), sizes, tuple([bottom.shape for bottom in bottoms]))
     bottoms = check(f"the inputs of {kind}", bottoms, run.bottoms, some)
@@ -214,7 +214,7 @@ def _run_back(
 
 
 class _Eager:
-    """The operators without :mod:`torch.library`, whose handling of lists takes longer than a short sequence."""
+    """The operators as functions: :mod:`torch.library` takes longer to pass lists than a short sequence takes."""
 
     loop = partial(_run, check=_same)
     loop_backward = partial(_run_back, check=_same)
@@ -267,7 +267,7 @@ def _(kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Seque
 def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     """Keep for the backward pass what it reads: the operands and results, and which bottoms need a gradient."""
     kind, steps, rows, bottoms, weights = inputs
-    ctx.kind, ctx.sizes, ctx.bottoms, ctx.weights = kind, (steps, rows), len(bottoms), len(weights)
+    ctx.kind, ctx.sizes, ctx.bottoms, ctx.weights = kind, (steps, rows), len(bottoms), len(weights)  # numbers of these
     ctx.needed = [b.requires_grad for b in bottoms]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*bottoms, *weights, *output)

@@ -98,8 +98,8 @@ def module(
 def _open_graphs(
     source: ModelSource, open_dims: Sequence[str], fixed: Mapping[str, int], outputs: Sequence[str] | None
 ) -> tuple[Graph, Graph]:
-    """Return a model's graph with open sizes, and compiled. Raises :class:`DimError` if a number changes its nodes."""
-    numbers = dict(zip(open_dims, (13, 17), strict=False))
+    """Return a model's graph with open sizes, and it compiled. Raises :class:`DimError` if a size changes its nodes."""
+    numbers = dict(zip(open_dims, (13, 17), strict=False))  # sizes at which the net is compared
 
     def graphs(sizes: Mapping[str, int]) -> tuple[Graph, Graph]:
         whole = source.graph({**sizes, **fixed})
@@ -108,7 +108,7 @@ def _open_graphs(
         return whole, run_passes(graph, passes, TorchBackend.ops)[-1].graph
 
     def opened(dims: Sequence[str]) -> tuple[Graph, Graph] | None:
-        """Return the graphs with these dimensions open, or None if the net is then another net."""
+        """Return the graphs with these dimensions open, or None if the net is then another net than at ``numbers``."""
         with suppress(*UNKNOWN):
             both = graphs({**numbers, **{dim: OpenSize(dim) for dim in dims}})
             inputs = open_inputs(both[1])
@@ -176,8 +176,8 @@ class Module(nn.Module):
                 continue
             parent._buffers[own] = value
             if name not in spec.params:
-                parent._non_persistent_buffers_set.add(own)
-        self._states: dict[str, Tensor] = {}
+                parent._non_persistent_buffers_set.add(own)  # an array of a pass: not in the state dict
+        self._states: dict[str, Tensor] = {}  # carried input -> its value in the next call
         self._prepare()
 
     def _prepare(self) -> None:
@@ -277,8 +277,8 @@ class Module(nn.Module):
         return f"{self.spec.name}: {', '.join(shapes)} -> {', '.join(self.spec.outputs)}"
 
     def _inputs(self, inputs: Sequence[Tensor], named: Mapping[str, Tensor], like: Tensor | None) -> dict[str, Tensor]:
-        """Return each input in the model's layout and in the type of the parameters, or of the inputs without these.
-        Raises :class:`DataError` for inputs that do not fit."""
+        """Return a value for each input: given, carried or filled; sequences as [T, N, ...]; in the type of ``like``,
+        or if that is None in a common type of the inputs. Raises :class:`DataError` for inputs that do not fit."""
         spec, names = self.spec, [name for name in self.spec.inputs if name not in self.spec.carried]
         tensors = {**dict(zip(names, inputs, strict=False)), **named}
         problems = [f"extra: input {at + 1} of {len(names)}" for at in range(len(names), len(inputs))]
@@ -439,7 +439,7 @@ class LoadedModule:
 
 def execute(compiled: Compiled, artifact: Artifact, arrays: RunArrays, form: Form) -> Execution:
     """Run a model forward and backward, as a :class:`Module` or by its written files; return outputs and gradients."""
-    graph, said = compiled.expanded, ""
+    graph, said = compiled.expanded, ""  # said: a remark in the report, if native code did not run
     net: Any
     if form == "module":
         _, spec = compiled.written(lambda opened: spec_of(compiled.model, opened))

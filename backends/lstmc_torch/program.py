@@ -207,15 +207,15 @@ def _spelled(name: str) -> str:
 
 
 class _Function:
-    """Writes a function: of a graph, or of a scan with its body's steps. ``values`` has the variable of each value."""
+    """Writes the text of one function: of a whole graph, or of a scan, as a loop over its body's steps."""
 
     def __init__(self, graph: Graph, name: str, inputs: Mapping[str, tuple[str, int]]) -> None:
         self.graph, self.name, self.inputs = graph, name, inputs
-        self.dims = list(inputs) if name == "forward" else []
-        self.names = Names({*_TAKEN, *self.dims}, _spelled)
-        self.values: dict[Ref, str] = {}
-        self.lines: list[str] = []
-        self.scans: list[str] = []
+        self.dims = list(inputs) if name == "forward" else []  # open dimensions: variables of these names
+        self.names = Names({*_TAKEN, *self.dims}, _spelled)  # makes names of variables that are not taken
+        self.values: dict[Ref, str] = {}  # the variable of each value
+        self.lines: list[str] = []  # of this function
+        self.scans: list[str] = []  # the texts of the functions of its scans
 
     # the whole graph ----------------------------------------------------------------------------------------------
 
@@ -241,7 +241,7 @@ class _Function:
         self.lines.append(f"    return {_tuple([self._read(output.ref) for output in self.graph.outputs])}")
 
     def _call_scan(self, node: Node, scan: Scan) -> None:
-        """Write a function for a scan, and its call; with generated code it is native if ``native`` is true then."""
+        """Write a function for a scan, and its call; a scan with native code has two calls, chosen by ``native``."""
         body, dims = named_results(scan, scan.body), list(self.inputs)
         function = _Function(body, self.names.unique(scan.body.name), self.inputs)
         steps, rows = scan.length, batch_of(scan)
@@ -273,7 +273,7 @@ class _Function:
     # a scan -------------------------------------------------------------------------------------------------------
 
     def write_scan(self, scan: Scan, dims: Sequence[str], length: int) -> None:
-        """Write a loop over the steps that lists each step's outputs; return them stacked, and the last states."""
+        """Write a function that loops over a scan's steps, and returns the outputs, stacked, and the last states."""
         self.dims, self.names = list(dims), Names({*_TAKEN, *dims}, _spelled)
         args = self.graph.body_args()
         roles = [scan.role(slot) for slot in range(len(args))]
@@ -312,7 +312,7 @@ class _Function:
         operands = self.graph.args(node.name)
         types = [self.graph.type(ref) for ref in operands]
         args = [self._read(ref) for ref in operands]
-        if isinstance(node.op, Binary):
+        if isinstance(node.op, Binary):  # a constant can be a number if the other operand has the result's type
             whole = zip(operands, args, [other == node.types[0] for other in types[::-1]], strict=True)
             args = [self._number(ref, arg) if fits else arg for ref, arg, fits in whole]
         call = Call(node.op, args, types, lambda: self._shape(Ref(node.name)))
@@ -343,7 +343,7 @@ class _Function:
         return repr(op.value) if isinstance(op, ops.Full) else text
 
     def _shape(self, ref: Ref) -> str:
-        """Return a shape as text, with variables for open sizes. Raises BackendError if two sizes are computed."""
+        """Return a shape as text: variables for open sizes, -1 for a computed one. Raises BackendError for two -1."""
         sizes = open_shape(self.graph.type(ref))
         if sum(size == PRODUCT for size in sizes) > 1:
             raise BackendError(f"{self.graph.value_name(ref)} has two sizes that are computed")

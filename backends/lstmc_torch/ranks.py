@@ -88,7 +88,7 @@ class _PartOfDraws(TorchFunctionMode):
         return args[0] * (mask if draw.axis is None else mask.narrow(draw.axis, start, stop - start))
 
 
-AddUp = Callable[[Tensor], None]  # the numbers of all ranks, in place
+AddUp = Callable[[Tensor], None]  # replaces numbers by their sums over all ranks, in place
 
 
 class RankEngine(TorchEngine):
@@ -129,7 +129,7 @@ class RanksEngine(TorchEngine):
         shares = [Share(replace(p, compiled=replace(p.compiled, history=(), opened=None)), drawn) for p in parts]
         others.tell("begin", [(share, weights, solver) for share in shares[1:]])
         self.own = RankEngine(shares[0], weights, solver, others.connect())
-        share_parameters(self.own.net, self.net)
+        share_parameters(self.own.net, self.net)  # so each update changes the module of the whole batch too
         self.optimizer = self.own.optimizer
 
     def start(self, state: TorchState | None) -> None:
@@ -147,7 +147,7 @@ class RanksEngine(TorchEngine):
         return self.own.update(by_rank[0])
 
     def before(self) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-        """Return parameters and carried states from before the last update; nothing if states are carried."""
+        """Return parameters and no states from before the last update; if states are carried, two empty mappings."""
         return ({}, {}) if self.carried else self.own.last
 
     def state(self, first_losses: tuple[float, ...], run: RunIdentity) -> TorchState:
@@ -158,7 +158,7 @@ class RanksEngine(TorchEngine):
 
 
 def draws(whole: Graph, part: Graph) -> Iterator[Draw]:
-    """Yield the dropouts in a whole batch's program. Raises :class:`TrainingError` if a part's program has others."""
+    """Yield the dropouts of a whole batch's program. Raises :class:`TrainingError` if a part's has a further one."""
     of_part = dict(_dropouts(part, part.name))
     of_whole = list(_dropouts(whole, whole.name))
     if not of_part.keys() <= dict(of_whole).keys():
@@ -237,14 +237,14 @@ class OtherRanks:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Turn errors of pipes and connections inside into :class:`RankEnded`, with the rank's last lines."""
+        """Turn errors of pipes and connections in the block into :class:`RankEnded`, with a rank's last lines."""
         try:
             yield
         except (OSError, EOFError, pickle.UnpicklingError, RuntimeError) as error:
             raise RankEnded("a rank has ended", notes=self.last_lines()) from error
 
     def last_lines(self) -> list[str]:
-        """Return the last lines that a rank which has ended wrote."""
+        """Return the last lines on stderr of the first rank that has ended and wrote any; [] if there is none."""
         for process, log in zip(self.processes, self.logs, strict=True):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(END_SECONDS)
@@ -317,7 +317,7 @@ class TorchRanks:
 
 
 def main(folder: str, rank: str, count: str) -> None:
-    """Run one of the other ranks: answer the requests of the first rank until it closes the pipe."""
+    """Run a rank other than the first: answer the first rank's requests until that closes the pipe."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # catches all prints
     engine: RankEngine | None = None

@@ -69,7 +69,7 @@ class SolverOptimizer(torch.optim.Optimizer):
         return state["first"], state["second"]
 
     def _change(self, rate: float, g: Tensor, m: Tensor, v: Tensor) -> Tensor:
-        """Return the update that the solver subtracts from a weight."""
+        """Return the change that the solver subtracts from a parameter; ``m`` and ``v`` are the parameter's history."""
         solver = self.solver
         mu, delta = solver.momentum or 0.0, solver.delta or 0.0
         match solver.type:
@@ -122,7 +122,7 @@ def read_state(path: Path) -> TorchState:
 
 
 class TorchEngine:
-    """A module and its optimiser, in this process."""
+    """A module and its optimiser, in this process. See :class:`~lstmc.runs.updates.Engine` for the methods."""
 
     failures: ClassVar[tuple[type[LstmcError], ...]] = ()
 
@@ -131,16 +131,16 @@ class TorchEngine:
         trained_loss(graph)
         self.name, self.solver = compiled.name, solver
         self.net = Module(spec_of(compiled.model, graph), weights).float()
-        self.carried = self.net.spec.carried
+        self.carried = self.net.spec.carried  # input -> the output that is its value in the next batch
         shapes = {node.name: graph.type(Ref(node.name)).shape for node in graph if isinstance(node.op, Input)}
-        self.states = {name: torch.zeros(shapes[name]) for name in self.carried}
+        self.states = {name: torch.zeros(shapes[name]) for name in self.carried}  # carried input -> its next value
         self.fed = {n: s for n, s in shapes.items() if n not in self.carried and n not in self.net.spec.fills}
         needed = needed_by_training(graph)
         learned = {p for name, p in self.net.named_parameters() if name in needed}
         groups = self.net.groups(1.0, solver.weight_decay)
         groups = [{**group, "params": [p for p in group["params"] if p in learned]} for group in groups]
         self.optimizer = SolverOptimizer(groups, solver)
-        self.last: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
+        self.last: tuple[dict[str, Array], dict[str, Array]] = ({}, {})  # parameters, states before the last update
 
     def computation(self) -> bytes:
         spec = self.net.spec
@@ -231,8 +231,8 @@ def train(
     compiled: Compiled, weights: Mapping[str, Array], solver: Solver, run: TrainingRequest,
     engine: Callable[[Compiled, Mapping[str, Array], Solver], TorchEngine] = TorchEngine,
 ) -> Trained:  # fmt: skip
-    """Train a compiled training graph on the CPU, by what ``engine`` returns. A parameter that the loss does not need
-    keeps its value. Raises :class:`TrainingError` for a GPU."""
+    """Train a compiled training graph on the CPU, by the engine that ``engine`` makes. A parameter that the loss does
+    not need keeps its value. Raises :class:`TrainingError` for a GPU."""
     if run.gpu:
         raise TrainingError(f"cannot train {compiled.name} on a GPU: backend torch trains on the CPU")
     with _threads_for(graph_work(compiled.model).flops):
