@@ -34,7 +34,7 @@ class WrittenModel:
 
 def write_model(graph: Graph, weights: Mapping[str, Array], opset: int) -> WrittenModel:
     """Return the model of a graph. Values keep their names; outputs have the names that the graph gives them. Raises
-    :class:`BackendError` for an opset that is too old or unknown, and one of UNKNOWN for the number of an open size."""
+    :class:`BackendError` for an opset that is too old or unknown, and UNKNOWN for an open size that must be known."""
     check_opset(opset)
     shared = Shared(opset, dims=open_inputs(graph))
     w = shared.main
@@ -64,7 +64,7 @@ def write_model(graph: Graph, weights: Mapping[str, Array], opset: int) -> Writt
 
 
 def is_stored(graph: Graph, ref: Ref) -> bool:
-    """Return whether a value is an initialiser: a parameter, or computed from some by weight ops."""
+    """Return whether a value is an initialiser: a parameter, or computed from parameters and numbers by weight ops."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     if isinstance(op, Param) or not is_weight_op(op):
         return isinstance(op, Param)

@@ -28,6 +28,7 @@ class Pieces:
 
     def __init__(self, graph: Graph, b: Builder, need: Callable[[Ref], Ref], parts: Iterable[Matrix | Place]) -> None:
         self.graph, self.b, self.need = graph, b, need
+        # of a weight along its first axis (None), and of its rows along the columns: where it is cut, and the pieces
         self._cuts: dict[tuple[Ref, Range | None], set[int]] = {}
         self._pieces: dict[tuple[Ref, Range | None], dict[Range, Ref]] = {}
         for at in parts:
@@ -83,7 +84,7 @@ IDENTITY: Function = ("Affine", (1.0, 0.0))
 
 
 class Part(NamedTuple):
-    """A layer's weights for a gate (None: a coupled one, without weights), perhaps negated, and biases of R h alone."""
+    """A gate's weights in a layer, perhaps negated, and its biases of R h alone. A coupled ``gate`` is None."""
 
     gate: Gate | None
     negated: bool = False
@@ -308,7 +309,7 @@ class FindLayers(Pass):
 
 
 def directions_in(graph: Graph) -> tuple[dict[str, Direction], dict[str, Difference]]:
-    """Return the directions of layers by their nodes' names, and other scans' first differences by their bodies'."""
+    """Return the directions by their scans' names; for other scans the first differences, by the names of bodies."""
     directions: dict[str, Direction] = {}
     differences: dict[str, Difference] = {}
     for node in graph:
@@ -345,8 +346,8 @@ class _Rewrite:
         self.graph, self.directions = graph, directions
         self.rebuild = Rebuild(graph)
         self.b = self.rebuild.builder
-        self.pairs = pairs(graph, directions)
-        self.layer_of = {name: names for names in self.pairs.values() for name in names}
+        self.pairs = pairs(graph, directions)  # the scans of each layer
+        self.layer_of = {name: names for names in self.pairs.values() for name in names}  # by the name of each scan
         parts = (at for direction in directions.values() for at in direction.weights())
         self.pieces = Pieces(graph, self.b, self.need, parts)
 
@@ -428,7 +429,7 @@ class _Rewrite:
         return rows[0] if len(rows) == 1 else self.b.add(Concat(0), *rows, names=(f"{name}_both",))[0]
 
     def _x(self, direction: Direction) -> Ref:
-        """Return the layer's sequence: the parts that enter, side by side; one that is always the same is repeated."""
+        """Return the layer's sequence: the parts that enter, side by side; a part that is no sequence is repeated."""
         parts = []
         for at in direction.sequences:
             x = self.need(at.ref)
@@ -495,7 +496,7 @@ class _Rewrite:
 
 
 def _op(directions: Sequence[Direction]) -> ops.Recurrent:
-    """Return the op of a layer with these directions; the attributes that both share come from the first."""
+    """Return the op of a layer with these directions; what both have in common comes from the first."""
     first, functions = directions[0], [function for direction in directions for function in direction.activations]
     alpha, beta = (tuple(values[at] for _, values in functions if len(values) > at) for at in (0, 1))
     flags = {"bias": first.bias, "lengths": first.lengths is not None, "initial": first.initial}
@@ -508,7 +509,7 @@ def _op(directions: Sequence[Direction]) -> ops.Recurrent:
 
 
 def reasons(history: Sequence[Snapshot]) -> Iterator[str]:
-    """Yield a line for each layer and for each other scan, with the reason; nothing for a form that the user chose."""
+    """Yield a line for each layer, and for each other scan why it is none; nothing for a form that the user chose."""
     names = [snapshot.pass_name for snapshot in history]
     if FindLayers.name not in names:
         return

@@ -114,7 +114,7 @@ class Writer:
         return self.constant(np.asarray(values, np.int64), name)
 
     def shape(self, shape: Sequence[int]) -> str:
-        """Return the name of a shape for a Reshape. One unknown size may be -1; others are read from inputs' shapes."""
+        """Return the name of a Reshape's shape: a single unknown size is -1, else open sizes are read from inputs."""
         if sum(isinstance(size, UnknownSize) for size in shape) <= 1:
             return self.numbers([-1 if isinstance(size, UnknownSize) else size for size in shape], _title(shape))
         known(tuple(size for size in shape if not isinstance(size, OpenSize) and isinstance(size, UnknownSize))[1:])
@@ -128,9 +128,10 @@ class Writer:
         return self.add("Concat", [self._size(size) for size in shape], _title(shape), axis=0)[0]
 
     def _size(self, of: int) -> str:
-        """Return the name of a size as an array [1]. An open size is read from the shape of an input."""
+        """Return the name of a size as an array [1]. An open size is read from an input's shape; a computed one is
+        -1."""
         if not isinstance(of, OpenSize):
-            left = isinstance(of, UnknownSize)
+            left = isinstance(of, UnknownSize)  # which Reshape computes from the other sizes
             return self.numbers([-1 if left else of], f"size_{'left' if left else of}")
         main, sizes, size = self.shared.main, self.shared.sizes, of.name
         if size not in sizes:
@@ -325,8 +326,8 @@ def conv(w: Writer, call: Call[ops.Conv]) -> None:
 
 
 def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
-    """Write AveragePool. ONNX divides by a window's size, the core op by its places in the padded image: a factor for
-    each window corrects this where they differ."""
+    """Write AveragePool. ONNX divides by a window's size, the core op by the number of its places in the padded image:
+    a factor for each window corrects this where the two differ."""
     share = (prod(call.op.size) / call.op.covered(known(call.types[0].shape[-2:]))).astype(np.float32)
     if np.all(share == 1):
         _images(w, call, "AveragePool", call.results, count_include_pad=1, **_windows(call))
@@ -336,13 +337,13 @@ def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
 
 
 def _windows(call: Call[ops.MaxPool | ops.AvePool]) -> dict[str, Any]:
-    """Return the attributes of windows. The image is padded so that all are whole: no runtime rounds their number."""
+    """Return the attributes of windows, all of them whole in the padded image: no runtime rounds their number."""
     op, image = call.op, known(call.types[0].shape[-2:])
     return {"kernel_shape": op.size, "strides": op.stride, "pads": (*op.pad, *op.ends(image))}
 
 
 def _images(w: Writer, call: Call, kind: str, results: Any, **attributes: Any) -> tuple[str, ...]:
-    """Write an operator of images [N, C, H, W]. An x with other leading axes, and then the result, is reshaped."""
+    """Write an operator of images [N, C, H, W]. If x has other leading axes, x and the result are reshaped."""
     if call.types[0].rank == 4:
         return w.add(kind, call.args, results, **attributes)
     images = w.shape((prod(call.types[0].shape[:-3]), *call.types[0].shape[-3:]))

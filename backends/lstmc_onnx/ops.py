@@ -69,7 +69,7 @@ class Recurrent(Op):
         """Return the next states of one direction from its operands; ``f`` are the functions of the direction."""
 
     def attributes(self) -> dict[str, int]:
-        """Return the attributes that only this operator of ONNX has, those that are set."""
+        """Return the attributes that only this operator of ONNX has, if they are set."""
         return {attribute: 1 for field, attribute in self.own.items() if getattr(self, field)}
 
     @property

@@ -32,7 +32,7 @@ SUFFIX = ".onnx"
 
 
 def read_model(path: Path, data: bool = True) -> Any:
-    """Return a file's ``ModelProto``, without ``data`` not the weights beside it. Raises BackendError for another."""
+    """Return a file's ``ModelProto``, with the weights beside it if ``data``. Raises BackendError if this fails."""
     try:
         model = model_of(read_file(path))
         if data:
@@ -88,7 +88,7 @@ def read_initializers(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Arra
 
 
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-    """Return the parameters by the model's names, and those without an initialiser, from a file with these names."""
+    """Return the parameters in ``trained`` by the model's names, and the names of those that cannot be read back."""
     stored_manifest = read_manifest(manifest)
     weights = unpack_weights(stored_manifest.weights, read_initializers(trained, stored_manifest.blobs))
     return weights, [name for name in stored_manifest.parameters if name not in weights]
@@ -113,7 +113,7 @@ def model_parts(content: bytes) -> Parts:
 
 
 def _node_fields(node: Any, path: str = "") -> Iterator[tuple[str, str | Array]]:
-    """Yield each field of an operator, as name and value; and for a loop the fields of its body."""
+    """Yield each field of an operator, as name and value; of a loop the fields of all operators of its body too."""
     yield f"{path}operator", f"{node.domain}{node.op_type}"
     for kind, names in (("input", node.input), ("output", node.output)):
         yield from ((f"{path}{kind} {at}", name) for at, name in enumerate(names))
@@ -175,7 +175,7 @@ class Loaded:
 
 def load(net: Path | bytes, gpu: bool = False, threads: int = 0) -> Loaded:
     """Return a net loaded from its file or its bytes, on this many threads (0: ONNX Runtime's choice). Raises
-    :class:`BackendError` with ONNX Runtime's message if it cannot load the net, and if ``gpu`` and it has no GPU."""
+    :class:`BackendError` with ONNX Runtime's message if it cannot load the net, and if ``gpu`` but there is no GPU."""
     runtime = onnxruntime()
     if gpu and GPU not in runtime.get_available_providers():
         expected = f"expected one with {GPU}, as of onnxruntime-gpu"

@@ -98,7 +98,7 @@ def _broken(operator: Operator, target: str) -> Iterator[tuple[Rule, str, str]]:
 
 
 def lint_file(net: Path, target: str) -> LintReport:
-    """Report the operators that break a rule of a target, and one in float32 if the target needs integers."""
+    """Report the operators that break a rule of a target, and the first in float32 if the target needs integers."""
     with reading(net, BackendError):
         operators = read_net(read_file(net)).operators
     found = [(o, *each) for o in operators for each in _broken(o, target)]

@@ -40,7 +40,7 @@ Results = list[Tensor]
 
 
 def operator(net: Net, call: Call) -> Results:
-    """Write an op that is one operator. Operands that the operator broadcasts are not repeated before."""
+    """Write an op that is one operator, without a BROADCAST_TO of an operand that the operator broadcasts."""
     args = call.args
     if len(args) == 2:
         args = [_unrepeated(net, x, other, call) for x, other in (args, args[::-1])]
@@ -237,7 +237,7 @@ def _channels_first(net: Net, maps: Tensor, shape: Sequence[int], name: str) -> 
 
 
 def _padded(net: Net, x: Tensor, pad: Sequence[int], more: Sequence[int], name: str, value: float = 0.0) -> Tensor:
-    """Return images with ``pad`` elements of ``value`` around height and width, and ``more`` at their ends."""
+    """Return images with ``pad`` elements of ``value`` around height and width, and ``more`` elements at their ends."""
     if not any((*pad, *more)):
         return x
     ends = np.array([(0, 0), *((p, p + m) for p, m in zip(pad, more, strict=True)), (0, 0)], np.int32)
@@ -248,8 +248,8 @@ def _padded(net: Net, x: Tensor, pad: Sequence[int], more: Sequence[int], name: 
 
 
 def pool(net: Net, call: Call) -> Results:
-    """Write a pooling of a padded image. TFLite divides a mean by a window's size, the core op by its places in the
-    padded image; factors correct the means where these differ."""
+    """Write a pooling of a padded image. TFLite divides a mean by a window's size, the core op by the number of its
+    places in the padded image; factors correct the means where the two differ."""
     op, (x,), name = call.op, call.args, call.names[0]
     counts, more = call.types[0].shape[-2:], [max(0, e - p) for e, p in zip(op.ends(x.shape[-2:]), op.pad, strict=True)]
     mean = isinstance(op, ops.AvePool)
@@ -331,7 +331,7 @@ def _write(written: Written, graph: Graph, node: Node) -> None:
 
 
 def _input_shape(graph: Graph, node: Node) -> tuple[int, ...]:
-    """Return an input's shape in the net. A sequence of one step, if only cut into steps, has the step's shape."""
+    """Return an input's shape in the net. A sequence of one step that is only cut into steps has the step's shape."""
     readers = [each for each in graph if Ref(node.name) in graph.args(each.name)]
     shape = node.types[0].shape
     given = any(output.ref == Ref(node.name) for output in graph.outputs)
@@ -432,22 +432,22 @@ class Widths(Pass):
         """Return the graph with a requantize wherever an op reads a value in the other size."""
         counts: Counter[str] = Counter()
         fixed, states = constants(graph), dict(self.states)
-        wide, casts = set[Ref](), dict[tuple[Ref, bool], Ref]()
+        wide, casts = set[Ref](), dict[tuple[Ref, bool], Ref]()  # wide: the values in 16 bits
         rebuild = Rebuild(graph)
 
-        def cast(ref: Ref, to: bool) -> Ref:
-            """Return a value in 16 bits if ``to``, or else in 8 bits. A constant stays as it is."""
-            if (ref in wide) == to or ref.node in kept:
+        def cast(ref: Ref, to_wide: bool) -> Ref:
+            """Return a value in 16 bits if ``to_wide``, or else in 8 bits. A constant stays as it is."""
+            if (ref in wide) == to_wide or ref.node in kept:
                 return ref
-            if (ref, to) not in casts:
+            if (ref, to_wide) not in casts:
                 counts["requantize"] += 1
-                bits, node = (16 if to else 8), rebuild.builder.node(ref.node)
+                bits, node = (16 if to_wide else 8), rebuild.builder.node(ref.node)
                 names = (f"{node.names[ref.out]}/{bits}",)
-                (casts[ref, to],) = rebuild.builder.add(Requantize(bits), ref, names=names, loc=node.loc)
-                wide.update([casts[ref, to]] if to else [])
-            return casts[ref, to]
+                (casts[ref, to_wide],) = rebuild.builder.add(Requantize(bits), ref, names=names, loc=node.loc)
+                wide.update([casts[ref, to_wide]] if to_wide else [])
+            return casts[ref, to_wide]
 
-        kept = set[str]()
+        kept = set[str]()  # constants
         for node in graph:
             args = rebuild.args(node)
             if node.name in fixed or isinstance(node.op, ops.Input):

@@ -33,7 +33,7 @@ def schema() -> Any:
 @dataclass(eq=False)
 class Tensor:
     """A tensor. ``data`` are the numbers of a constant; with ``scale`` they are ``stored`` as integers of ``dtype``. If
-    there are several scales, they belong to ``axis``. ``view``: the tensor of these elements in another shape."""
+    there are several scales, they belong to ``axis``. ``view``: the tensor that this one reshapes, or None."""
 
     name: str
     shape: tuple[int, ...]
@@ -199,8 +199,8 @@ class _File:
 
     def __init__(self, net: Net) -> None:
         self.s, self.net = schema(), net
-        self.buffers, self.codes = [self.s.BufferT()], dict[tuple[str, int], int]()
-        self.places = {tensor: place for place, tensor in enumerate(net.tensors)}
+        self.buffers, self.codes = [self.s.BufferT()], dict[tuple[str, int], int]()  # codes: name, version -> place
+        self.places = {tensor: place for place, tensor in enumerate(net.tensors)}  # in the file
 
     def model(self) -> Any:
         """Return the schema's model of the net: a graph, its operators and tensors, and the signature ``step``."""
@@ -298,7 +298,7 @@ class _Aligned:
 
 
 def read_net(content: bytes) -> Net:
-    """Return the first graph of a file. Raises :class:`BackendError` for bytes that are no TFLite net."""
+    """Return the first graph of a file, without options and weights. Raises :class:`BackendError` for other files."""
     s = schema()
     try:
         if content[4:8] != b"TFL3":

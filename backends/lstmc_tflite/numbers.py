@@ -84,7 +84,7 @@ class Quantiser:
         if compiled.states is None:
             expected = "expected a model with a scan, found none; numbers=float32 or numbers=fp16 need none"
             raise BackendError(f"{compiled.name} has no steps to measure ranges over: {expected}")
-        self.net, self.per = written.net, rounding.device.weights.per
+        self.net, self.per = written.net, rounding.device.weights.per  # per: the weights that share a scale
         self.graph = graph = compiled.expanded
         constants = StepRunner(compiled, params).constants
         for output in graph.outputs:
@@ -100,13 +100,13 @@ class Quantiser:
                 assert result is not None
                 if not has_kernel(node.op, [rounding.grid(ref) for ref in args], result, compiled.target):
                     self.floats.add(node.name)
-        self.grids: dict[Tensor, Grid] = {}
+        self.grids: dict[Tensor, Grid] = {}  # the integers of each tensor
         for ref, tensor in written.tensors.items():
             source: Tensor | None = tensor
             while source is not None and (grid := rounding.grid(ref)) is not None:  # views have one grid
                 self.grids[source], source = grid, source.view
-        self._constants: dict[tuple[Tensor, Grid], Tensor] = {}
-        self._reals: dict[Tensor, Tensor] = {}
+        self._constants: dict[tuple[Tensor, Grid], Tensor] = {}  # copies in integers
+        self._reals: dict[Tensor, Tensor] = {}  # tensors in float32
 
     def run(self) -> None:
         """Store integers in all tensors, except around operators that stay in floats."""
@@ -127,7 +127,7 @@ class Quantiser:
             self.net.operators.append(operator)
 
     def _in_floats(self, operator: Operator) -> None:
-        """Write an operator in float32, a DEQUANTIZE before operands and a QUANTIZE behind results in integers."""
+        """Write an operator in float32, with a DEQUANTIZE of each operand and a QUANTIZE of each result in integers."""
         self.net.node = operator.node
         for place, tensor in enumerate(operator.inputs):
             name, is_copy = f"{tensor.name}/float", tensor.data is not None and tensor.role != "index"
