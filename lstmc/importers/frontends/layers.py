@@ -57,7 +57,7 @@ class Layers(ShapeOps):
 
     def finite(self, kind: str, x: Operand) -> Operand:
         """Return x, an operand of op ``kind``, with large numbers for infinite ones, which do the same in additive
-        masks. Raises :class:`ShapeProblem` for NaN, and for infinity unless ``kind`` adds, subtracts or compares."""
+        masks. Raises :class:`ShapeProblem` for NaN, and for infinity unless ``kind`` is add, sub, max or min."""
         if isinstance(x, Weight) and not x.sources:
             x = x.array()  # a constant of the graph
         if not isinstance(x, np.ndarray) or x.dtype == object or np.all(np.isfinite(x)):
@@ -125,7 +125,8 @@ class Layers(ShapeOps):
         return self.value(y)
 
     def product(self, of_x: str, of_y: str, of_result: str, x: Operand, y: Operand) -> str:
-        """Add an einsum of x and y by letters of axes, broadcasting axes of one. Raises :class:`ShapeProblem`."""
+        """Add an einsum of x and y by letters of axes; axes of one are broadcast. Raises :class:`ShapeProblem` if
+        unfit."""
         ranks = self.rank(x), self.rank(y)
         if len({*of_x}) < len(of_x) or len({*of_y}) < len(of_y) or (len(of_x), len(of_y)) != ranks:
             raise ShapeProblem(f"a product of axes {of_x} and {of_y}: each letter is one axis of a value")
