@@ -188,8 +188,8 @@ def declare_params(bound: BoundCell[Any], use: CellUse, root: ModelTrace) -> Non
 def add_params(
     root: ModelTrace, param: ParamDeclaration, name: str, sizes: tuple[int, ...], owner: str, fill: Filler | None = None
 ) -> tuple[Ref, ...]:
-    """Add the parameters of a declaration to the model, and return them: one, or ``count`` for a list. If the model
-    has one of that name, and both declarations agree, return this one. ``fill`` replaces the declared filler."""
+    """Add the parameters of a declaration to the model, and return them: one, or ``count`` for a list. If the model has
+    a parameter of that name, return this one; raise DslError if they differ. ``fill`` replaces the declared filler."""
     refs: list[Ref] = []
     op = param.op(sizes, fill)
     for one in param.names(param.name or name, sizes):
@@ -269,7 +269,7 @@ class Cell(Definition, Generic[Out]):
                 raise DslError(f"{problem} {reserved[argument]}: expected another name", loc=loc, scope=self.owner)
 
     def __call__(self, /, *values: Any, name: str | None = None, **bindings: Any) -> BoundCell[Out]:
-        """Bind dimensions to sizes, options to values and parameters to fillers. ``name`` prefixes its parameters."""
+        """Bind dimensions to sizes, options to values, parameters to fillers; ``name`` begins the parameters' names."""
         loc = here()
         if any(isinstance(value, Value) for value in values):
             call = f"{self.example()}({', '.join([*self.inputs, *self.states])})"

@@ -25,8 +25,8 @@ _SCALARS = ("lr_mult", "decay_mult")
 
 
 def as_filler(fill: Any, array: str = "", name: str = "fill", loc: SrcLoc | None = None) -> Any:
-    """Return the filler of a number, and of an array, which errors call ``array``, if given; anything else unchanged.
-    The value is the argument ``name`` of the call at ``loc``, or of the user's call that runs."""
+    """Return the filler of a number, or of an array if ``array`` says what errors call it; anything else unchanged.
+    Errors of an array mark the argument ``name`` of the call at ``loc`` (None: of the user's call that runs)."""
     if array and isinstance(fill, np.ndarray | list | tuple):
         return fixed_values(array, fill, loc or here(), None, name)
     return Constant(finite(bounded(fill))) if is_scalar(fill) else fill
@@ -171,7 +171,7 @@ def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | N
         raise DslError(problem, loc=argument_location(loc, position, name)) from None
 
 
-# Typed as what the function gets in their place, so that an editor knows the argument.
+# Declarations are typed as what the traced function gets in their place, so that an editor knows the argument.
 @checked
 def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain | None = None) -> Value:
     """A network input; in a cell, the slice of one step.

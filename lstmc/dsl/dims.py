@@ -268,7 +268,7 @@ class Scope:
         return list(dict.fromkeys((*(n for name in free((expected,)) for n in self._bound[name].notes), *more)))
 
     def _determines(self, expected: Size) -> bool:
-        """Return whether ``expected`` has one unbound dimension, undivided: the value then gives the size."""
+        """Return whether ``expected`` has its unbound dimension once, and undivided: its number then gives the size."""
         if not isinstance(expected, Combined):
             return True
         unknown = [side for side in (expected.left, expected.right) if self.missing((side,))]

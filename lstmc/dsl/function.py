@@ -54,7 +54,7 @@ def named(body: Callable[P, R], word: str = "", checked_by: Signature | None = N
 
 
 def _check_values(function: str, expected: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Raise :class:`DslError` for an argument that is no Value or number where the signature declares one."""
+    """Raise DslError for an argument declared as a Value that is none; ``Value | float`` allows a number instead."""
     try:
         bound = expected.bind(*args, **kwargs).arguments
     except TypeError:  # the call of the function raises the same error
@@ -88,7 +88,7 @@ def wrong_argument(function: str, name: str, expected: str, value: object, posit
 
 
 def wrong_shape(problem: str, more: str = "", /, **values: Traced) -> ShapeError:
-    """Return the error for values whose shapes do not fit; ``more`` is an advice."""
+    """Return the error for values whose shapes do not fit; ``more`` is an advice at its end."""
     types = ", ".join(f"{name} is {value.type}" for name, value in values.items())
     notes = [f"{name} is {origin(value)}" for name, value in values.items()]
     return ShapeError(f"{problem}: {types}{more}", loc=here(), notes=notes)

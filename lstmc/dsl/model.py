@@ -47,7 +47,7 @@ class Model(Definition):
             raise DslError(problem, loc=declared.loc, scope=self.owner)
 
     def graph(self, /, **sizes: int) -> Graph:
-        """Return the model's graph at these sizes, one for each dimension of the model.
+        """Trace the function at ``sizes``, by dimension (those with a default may be left out), and return the graph.
         Raises :class:`~lstmc.errors.DslError` or a subclass at the user's own lines."""
         trace = ModelTrace(self.owner, Builder(self.name), self._scope(sizes), is_step=bool(self.next_states))
         try:
@@ -131,12 +131,12 @@ class Model(Definition):
         return {name: count for name, count in steps.items() if count}
 
     def _check_known(self, name: str, names: Collection[str], option: str, kind: str) -> None:
-        """Raise DslError unless ``name``, which the ``option`` of the model has, is one of the model's ``names``."""
+        """Raise DslError unless ``name``, which the model's ``option`` has, is in ``names``, the model's ``kind``."""
         if name not in names:
             raise self._error(f"{option}= names {name}{nearest_or_all(name, names, f'the {kind} of {self.name} are')}")
 
     def _checked_states(self, states: object) -> dict[str, str]:
-        """Return the next value of each state. Raise DslError unless states are inputs and next values differ."""
+        """Return the name of each state's next value. Raise DslError if a state is no input, or next values are equal."""
         names = states if isinstance(states, Mapping) else {"": None}
         if not all(isinstance(name, str) for name in (*names, *names.values())) or len({*names.values()}) < len(names):
             valid = 'states= has the next value of each state, an output, as in {"h": "h_next"}'
@@ -146,7 +146,8 @@ class Model(Definition):
         return dict(names)
 
     def _with_states(self, trace: ModelTrace, outputs: Sequence[Output]) -> list[Output]:
-        """Return the outputs of a model that is one step: next values of states name the inputs that take them."""
+        """Return the outputs of a model that is one step, with ``carried_to`` on the next values of states. Raise
+        DslError if a next value is no output, has another type than its state, or if there is no other output."""
         refs = {output.name: output.ref for output in outputs}
         for state, following in self.next_states.items():
             self._check_known(following, refs, "states", "outputs")

@@ -121,14 +121,14 @@ def repeated(x: Shape, shape: Shape) -> tuple[Op, ...]:
 
 def operands_repeated(x: Shape, y: Shape, is_fixed: Callable[[int], bool]) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
     """Return the ops on x and on y that broadcast them for an elementwise op, with as few new elements as possible.
-    None is needed if one operand covers consecutive axes of the other; none is returned for shapes that do not fit.
-    ``is_fixed`` tells of an operand, 0 or 1, whether it is made of parameters alone. If one is, the other is broadcast,
-    so that a layer can hold the parameter as it is. It walks the graph, and is called only if the answer matters."""
+    No op is needed if one operand covers consecutive axes of the other, and none is returned if the shapes do not fit.
+    ``is_fixed`` tells whether the operand 0 or 1 is made of parameters alone; it walks the graph, and is called only if
+    the answer matters. If just one is, the other one is broadcast, so that a layer can hold the parameter as it is."""
     shape = common_shape(x, y)
     if shape is None or covered_axes(x, y) is not None or covered_axes(y, x) is not None:
         return (), ()
-    only_x = covered_axes(y, shape) is not None
-    only_y = covered_axes(x, shape) is not None
+    only_x = covered_axes(y, shape) is not None  # it is enough to broadcast x
+    only_y = covered_axes(x, shape) is not None  # it is enough to broadcast y
     if only_x and only_y and is_fixed(0) != is_fixed(1):
         return (repeated(x, shape), ()) if is_fixed(1) else ((), repeated(y, shape))
     if only_x and (not only_y or prod(x) >= prod(y)):

@@ -57,7 +57,7 @@ def _spelled(hint: str, otherwise: str = "value") -> str:
 
 class Printer:
     """The text of a graph: its cells, then its model. ``title`` is the module's docstring, ``comments`` are of the
-    model's arguments, ``sizes`` are the lines before all functions. A subclass may print other ops."""
+    model's arguments by name, ``sizes`` are lines before all functions. A subclass may print ops of its own."""
 
     comments: Mapping[str, str] = {}
     sizes: Sequence[str] = ()
@@ -70,9 +70,10 @@ class Printer:
         self.cells: dict[str, str] = {}  # the name of each cell by the text of the cell without its name
         self.bound: dict[str, str] = {}  # the call that binds a cell which several scans share, by the scans' title
         self.modules: dict[str, set[str]] = {}  # classes to import by module: ops that the language has no function of
-        self.draws = 0
+        self.draws = 0  # how many dropouts have been printed
 
     def text(self) -> str:
+        """Return the module: its docstring, the imports, the lines ``sizes``, the cells, the model."""
         function = Function(self, self.graph)
         arguments = [*function.arguments()]
         lines = [*function.lines()]
@@ -96,7 +97,7 @@ class Printer:
         return f"{python_identifier(scan.body.name)}_cell"
 
     def options(self, scan: Scan) -> Sequence[str]:
-        """Return the names of a scan's options whose values are its last operands; none in the core language."""
+        """Return the keywords of a scan's call that take its last operands, behind the body's; () for a core scan."""
         return ()
 
     def own_weights(self, op: Op) -> Sequence[int]:
@@ -149,7 +150,7 @@ class Function:
         self.begun = {ref.node for scan in self.scans for ref in self._first_values(scan)}
 
     def arguments(self) -> Iterator[str]:
-        """Yield the model's inputs, then the parameters that belong to no cell."""
+        """Yield the declarations of the model's inputs, then of the parameters that are not a cell's alone."""
         inputs = [node for node in self.graph if isinstance(node.op, Input) and node.name not in self.begun]
         read = {output.ref for output in self.graph.outputs}
         for node in self.graph:
@@ -157,7 +158,7 @@ class Function:
             read |= {ref for i, ref in enumerate(self.graph.args(node.name)) if i not in own}
         params = [node for node in self.graph if isinstance(node.op, Param)]
         params = [node for node in params if Ref(node.name) in read or Ref(node.name) not in self.readers]
-        for node in (*inputs, *params):  # arguments: an expression of their value is the name
+        for node in (*inputs, *params):  # the expression of an argument is its name
             self.values[Ref(node.name)] = self.names.unique(node.name)
         for node in inputs:
             name = self.values[Ref(node.name)]
@@ -179,7 +180,7 @@ class Function:
                 yield from self._statement(node)
 
     def _statement(self, node: Node) -> Iterator[str]:
-        """Yield the lines that compute a node's results. If ``nested``, the only reader may hold the expression."""
+        """Yield the lines that compute a node's results; if ``nested``, one reader's text may contain it instead."""
         text = self.expression(node)
         for ref in self.graph.args(node.name):
             if ref in self.held:
@@ -199,11 +200,12 @@ class Function:
         yield f"{results}{',' if isinstance(node.op, Split) and len(refs) == 1 else ''} = {text}"
 
     def _hint(self, ref: Ref) -> str:
-        """Return the name for a value's variable, with ``_next`` if it is taken, as the name of a state is."""
+        """Return the name for a value's variable, with ``_next`` if it is taken: a state's argument has its name."""
         name = self.graph.value_name(ref)
         return f"{name}_next" if name in self.names.taken else name
 
     def expression(self, node: Node) -> str:
+        """Return the expression of a node's results, on the names or expressions of its operands."""
         op, args = node.op, self.graph.args(node.name)
         names = [self.values[ref] for ref in args]
         if isinstance(op, Full):
@@ -307,10 +309,10 @@ class _Cell:
         self.module, self.scan = module, scan
         self.function = Function(module, scan.body, nested=True)
         self.known: set[str] = set()  # the sizes of inputs
-        self.states: list[str] = []
+        self.states: list[str] = []  # the text of each declaration, as in the next two lists
         self.inputs: list[str] = []
         self.params: list[str] = []
-        for output in scan.next_states:  # a state is called by its name
+        for output in scan.next_states:  # the argument of a state must have its name
             if not output.name.isidentifier() or self.function.names.unique(output.name) != output.name:
                 raise DslError(f"scan {scan.body.name}: state {output.name!r} has no name in Python")
 
@@ -400,7 +402,7 @@ def _definition(
 
 
 def _inserted(text: str, name: str, value: str) -> str | None:
-    """Return ``text`` with ``value`` in place of ``name``; None if it is read twice, or the result is too long."""
+    """Return ``text`` with ``value`` in place of ``name``; None if ``text`` has it twice, or the result is too long."""
     tree = ast.parse(text, mode="eval")
     read = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
     inserted = _Insertion(name, ast.parse(value, mode="eval").body).visit(tree)

@@ -70,7 +70,7 @@ def einsum(specification: str, *values: Value) -> Value:
         return _summed(_lined_up(product, own, order), order, result)
     for at, (value, theirs) in enumerate(zip(values[1:], letters[1:], strict=True), 2):
         later = "".join(letters[at:]) + result
-        both = {*own, *theirs} & {*later}  # the letters of the result first, in its order, which begins with the batch
+        both = {*own, *theirs} & {*later}  # letters read later; the result's come first, as it begins with the batch
         kept = result if at == len(values) else "".join(n for n in dict.fromkeys(result + own + theirs) if n in both)
         order = _order(own, theirs, kept)
         operands = _lined_up(product, own, order), _lined_up(value, theirs, order)
@@ -95,7 +95,7 @@ def _summed(value: Value, order: str, kept: str) -> Value:
 
 
 def _order(of_x: str, of_y: str, kept: str) -> str:
-    """Return all letters: ``kept``, with the summed letters where the fewest axes must be exchanged."""
+    """Return the letters of x and y: ``kept``, with those to sum inserted where the fewest axes must be exchanged."""
     summed = "".join(dict.fromkeys(letter for letter in of_x + of_y if letter not in kept))
     orders = [kept[:i] + summed + kept[i:] for i in range(len(kept), -1, -1)]
     return min(orders, key=lambda order: _turns(of_x, order) + _turns(of_y, order))

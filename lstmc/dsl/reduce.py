@@ -175,7 +175,7 @@ def merge_heads(x: Value) -> Value:
 
 
 def _heads(function: str, name: str, x: Value, heads: Size) -> int:
-    """Return ``heads`` as a number. Raise ShapeError unless the last axis of x divides into as many parts."""
+    """Return ``heads`` as a number. Raise ShapeError unless the last axis of x divides into ``heads`` equal parts."""
     count = size_of(x, heads)
     if not x.shape or count < 1 or x.shape[-1] % count:
         raise wrong_shape(f"{function}: the last axis of x must have a multiple of {name} = {count} elements", x=x)
@@ -217,7 +217,7 @@ def _of_several(function: str, x: Any, others: Sequence[Any], axis: Axes, keepdi
 
 
 def _axes(function: str, x: Value, axis: Axes) -> list[int]:
-    """Return the axes that a call names, sorted and counted from the front; all axes for None."""
+    """Return the axes that a call names, sorted and counted from the front; all axes if ``axis`` is None."""
     if axis is None:
         return list(range(x.type.rank))
     listed: list[Any] = list(axis) if isinstance(axis, list | tuple) else [axis]

@@ -49,8 +49,8 @@ def step_index() -> Value:
 
 
 def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | None) -> Value:
-    """Return the numbers 0, 1, 2, ... of a scan's steps as a sequence [T, 1]: another scan counts them. Scans of the
-    same length, direction and ``carry`` share it."""
+    """Return the numbers 0, 1, 2, ... of a scan's steps as a sequence [T, 1], which another scan makes: one for all
+    scans of the same length, direction and ``carry``."""
     counters = trace.root.counters
     alike = steps, reverse, carry
     if alike not in counters:
@@ -248,7 +248,7 @@ class _ScanCall:
     def run(
         self, trace: Trace, sequences: dict[str, Value], static: dict[str, Value], init: dict[str, Value]
     ) -> tuple[Any, dict[str, Value]]:
-        """Fit all arguments, trace the scan, and return its outputs over time and its last states by name."""
+        """Fit all arguments to their declarations, trace the scan, return outputs over time and last states by name."""
         self.trace, self.use = trace, use_of(self.bound, trace)
         xs, at_static, name = self.at("xs", 1), self.at("static"), self.name
         sequences = {n: self._fitted(n, value, xs, sequence=True) for n, value in sequences.items()}
@@ -356,7 +356,7 @@ class _ScanCall:
         with opened(body):
             arguments = {name: self._argument(body, name, value, sequences) for name, value in operands.items()}
             inside = {name: self._mask_argument(body, name, value) for name, value in masks.items()}
-            outer = {argument.ref.node: operands[name] for name, argument in arguments.items()}
+            outer = {argument.ref.node: operands[name] for name, argument in arguments.items()}  # by inner name
             outer |= {argument.ref.node: masks[name] for name, argument in inside.items()}
             output, following = self._step(body, arguments, inside)
         outer |= {argument.ref.node: value for value, argument in body.captured.values()}  # type: ignore[misc]

@@ -114,12 +114,12 @@ class Trace:
     scope: Scope
     parent: Trace | None = None
     finished: bool = False
-    captured: dict[Ref, tuple[Traced, Traced]] = field(default_factory=dict)  # by the parent's ref: its value, ours
+    captured: dict[Ref, tuple[Traced, Traced]] = field(default_factory=dict)  # by the outer ref: outer and own value
     declared: dict[Ref, str] = field(default_factory=dict)  # the note of an error about an argument
     expected: dict[str, Domain] = field(default_factory=dict)  # the domain of the elements of a leaf, by its name
     counter: Ref | None = None  # the argument of a cell's body that has the number of the step
     names: dict[Ref, str] = field(default_factory=dict)  # names of values; equal names get numbers at the end
-    words: dict[Ref, str] = field(default_factory=dict)  # the word of a value in names of results, if not its own name
+    words: dict[Ref, str] = field(default_factory=dict)  # a value's word in names of results, if not its name
 
     @property
     def root(self) -> ModelTrace:
@@ -160,11 +160,11 @@ class Trace:
         return refs
 
     def finished_graph(self, outputs: Iterable[tuple[str, Ref] | Output], names: Mapping[Ref, str]) -> Graph:
-        """Return the graph with ``outputs``. Its values are renamed by ``names``, then by the trace's own names."""
+        """Return the graph with ``outputs``. Its values are called by ``names``, or else by the trace's own names."""
         return rename_values(self.builder.finish(outputs), names, self.names)
 
     def expect(self, ref: Ref, domain: Domain) -> None:
-        """Record the domain of a value at the leaf that it comes from, also through ops that only move elements."""
+        """Record a value's domain at the inputs and arguments that it comes from by ops that only move elements."""
         op = self.builder.node(ref.node).op
         if isinstance(op, Input | Arg):
             previous = self.expected.get(ref.node)
@@ -174,7 +174,8 @@ class Trace:
                 self.expect(operand, domain)
 
     def adopt(self, value: T, loc: SrcLoc | None) -> T:
-        """Return a value as a value of this trace. A value of the parent becomes an argument; any other is refused."""
+        """Return a value as a value of this trace; a value of the parent becomes an argument. Raise DslError for any
+        further trace, or for one that is finished."""
         if self.finished or value.trace.finished or value.trace not in (self, self.parent):
             owner = self.owner if self.finished else value.trace.owner
             remedy = "Return it from there, or pass it on as an input, a state or a static input"
@@ -295,7 +296,7 @@ def open_trace(function: str, loc: SrcLoc | None) -> Trace:
 
 
 def size_in(trace: Trace, size: Size, loc: SrcLoc | None) -> int:
-    """Return a size as a number by the dimensions of ``trace``; :class:`DimError` for one without a size."""
+    """Return a size as a number by the dimensions of ``trace``. Raise DimError for a dimension without a size."""
     missing = trace.scope.missing((size,))
     if missing:
         argument = size_argument(missing[0])

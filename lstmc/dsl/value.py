@@ -86,7 +86,7 @@ class Value(Methods, Traced):
         return self._affine(other, 0) if is_scalar(other) else self._binary(Mul(), "*", other, self)
 
     def __truediv__(self, other: Any) -> Value:
-        """Return the quotient: a number becomes its inverse, which must be finite; a Value becomes its power -1."""
+        """Return the product with the divisor's inverse: 1 / number, which must be finite, or a Value's power -1."""
         if is_scalar(other):
             divisor = finite(other)
             if divisor == 0 or not isfinite(1 / divisor):
@@ -215,7 +215,6 @@ class Value(Methods, Traced):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Apply an operator with a NumPy number or array on its left; refuse any other function of NumPy."""
-        # a NumPy scalar or array on the left of an operator arrives here; else it is a NumPy function on a Value
         operator = _REFLECTED.get(ufunc.__name__)
         if operator and method == "__call__" and isinstance(inputs[0], np.generic | np.ndarray) and not kwargs:
             return getattr(self, operator)(inputs[0].item() if isinstance(inputs[0], np.generic) else inputs[0])
@@ -283,7 +282,7 @@ def instead_of(name: str) -> str:
 
 
 def bounded(number: Any) -> Any:
-    """Return a number, with 1e30 and its sign for infinity: 0 times 1e30 is 0. Anything else is unchanged."""
+    """Return 1e30 with its sign for an infinite number: 0 times infinity is NaN. Anything else is unchanged."""
     return float(np.copysign(1e30, number)) if is_scalar(number) and abs(number) == inf else number
 
 
@@ -300,7 +299,7 @@ def finite(number: Any) -> float:
 
 
 def inner_trace(*values: Traced) -> Trace:
-    """Return the innermost unfinished trace of some values: it records an op on them."""
+    """Return the innermost unfinished trace of some values, which records an op on them; a finished one if all are."""
     traces = [value.trace for value in values]
     trace = next((trace for trace in traces if not trace.finished), traces[0])
     for other in traces:

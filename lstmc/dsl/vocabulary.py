@@ -95,7 +95,7 @@ def _pool(op: ops.MaxPool | ops.AvePool, x: str) -> str:
     return f"{op.name}({x}, {size}{keywords(stride=(stride, size), pad=(pad, 0))})"
 
 
-# of ops whose functions have other names or arguments
+# the texts of ops whose functions in the language have other names or arguments than the op
 _EXPRESSIONS: Mapping[type[Op], Callable[..., str]] = {
     ops.Add: lambda op, x, y: f"{x} + {y}",
     ops.Sub: lambda op, x, y: f"{x} - {y}",

@@ -108,7 +108,7 @@ def argmax(x: Value, axis: int = -1) -> Value:
         x = apply(Transpose(i), x)
     size, x = x.shape[-1], stop_gradient(x)
     largest = 1 - step(max(x, axis=-1, keepdims=True) - x)
-    first = relu(largest - linear(largest, const(np.tri(size, k=-1))))  # no other one is before it
+    first = relu(largest - linear(largest, const(np.tri(size, k=-1))))  # 1 where no largest element is before it
     places = linear(first, const(np.arange(size)[None]))
     return apply(Reshape(x.shape[:-1]), places)
 
