@@ -125,8 +125,7 @@ class Layers(ShapeOps):
         return self.value(y)
 
     def product(self, of_x: str, of_y: str, of_result: str, x: Operand, y: Operand) -> str:
-        """Add an einsum of x and y by letters of axes; axes of one are broadcast. Raises :class:`ShapeProblem` if
-        unfit."""
+        """Add an einsum of x and y by letters of axes, broadcasting size 1. Raises :class:`ShapeProblem` if unfit."""
         ranks = self.rank(x), self.rank(y)
         if len({*of_x}) < len(of_x) or len({*of_y}) < len(of_y) or (len(of_x), len(of_y)) != ranks:
             raise ShapeProblem(f"a product of axes {of_x} and {of_y}: each letter is one axis of a value")
