@@ -98,7 +98,7 @@ class Source:
         return IntegerWriter(self.plan, self.arrays, self.names, self.rounding, values, types, self.constants)
 
     def _grid(self, ref: Ref) -> Grid | None:
-        """Return the grid of a caller's array, None for floats. Raises :class:`BackendError` if it can have none."""
+        """Return the grid of a caller's array, None for floats. Raises BackendError for a constant or unknown range."""
         if not isinstance(self.rounding, IntegerRounding):
             return None
         grid, name = self.rounding.grid(ref), self.graph.value_name(ref)

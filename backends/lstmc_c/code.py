@@ -310,7 +310,7 @@ class Writer:
             self._store(y.place.array, self._element(y, to), "most")
 
     def _slices(self, axis: int, y: View, x: View) -> tuple[Shape, str, str, str]:
-        """Return the sizes of loops over the other axes, and as C: the first element of x, each of x, and each of y."""
+        """Return the sizes of loops over all axes but this one, and as C: x's first element, x's and y's at ALONG."""
         y_first, x_first = y.without(axis), x.without(axis)
         sizes, (to, of) = nest(y_first.shape, [y_first, x_first])
         of_each = self._element(x_first, of, x.strides[axis])
@@ -514,7 +514,7 @@ class Inside(Writer):
         plan = outer.plan.inner[op]
         node = next(node for node in outer.plan.graph if node.op is op)
         outside = dict(zip((leaf.name for leaf in op.leaves), outer.plan.graph.args(node.name), strict=True))
-        arrays: dict[tuple[str, str], str] = {
+        arrays: dict[tuple[str, str], str] = {  # of the body's weights, which are weights of the step
             (kind, plan.graph.value_name(ref)): outer.arrays[kind, name]
             for ref, use in plan.weights
             for kind in (use, f"{use} bands")

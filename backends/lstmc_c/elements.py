@@ -129,7 +129,7 @@ class Code:
     def loops(
         self, sizes: Sequence[int], indices: Sequence[str] = INDICES, independent: bool = False
     ) -> Iterator[None]:
-        """Enclose the lines added inside in nested loops. ``independent``: no innermost element needs another one."""
+        """Enclose the lines added inside in nested loops. ``independent``: no innermost element depends on another."""
         if not sizes:
             with self.block():
                 yield

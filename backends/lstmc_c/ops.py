@@ -274,7 +274,7 @@ class _Loop:
         return _same_number([self.graph.node(each.node).op for each in outer])
 
     def put(self, rebuild: Rebuild) -> None:
-        """Add the loop to a graph that is being rebuilt, and a Split of its only array into the scans' results."""
+        """Add the loop to a graph that is being rebuilt, and a Split of its only result into the scans' results."""
         b, known = rebuild.builder, dict[tuple[int, Ref], Ref]()
         leaves, node = {leaf.name: leaf for leaf in self.leaves}, self.nodes[0]
         operands = [self._operand(rebuild, leaves[each.name], known) for each in self.op.leaves]
@@ -417,7 +417,7 @@ class _Groups:
     @classmethod
     def of(cls, shape: Shape, axis: int, x: Shape, w: Shape) -> _Groups | None:
         """Return the sizes of a sum of x * w along an axis as a product of groups; ``x`` and ``w`` are strides along
-        each axis of ``shape``. Return None for another sum, and for one output of each group, which gains nothing."""
+        each axis of ``shape``. Return None if it is no such product, or has one output a group, which gains nothing."""
         axes = [at for at, size in enumerate(shape) if size > 1 and at != axis]
         kinds = [(bool(x[at]), bool(w[at])) for at in axes]
         order = ((True, False), (True, True), (False, True))  # x and w move along axes of: rows, groups, outs

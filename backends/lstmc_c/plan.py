@@ -96,7 +96,7 @@ class Plan:
     def of(
         cls, graph: Graph, states: Sequence[StatePair], integers: bool = False, turn: bool = False, exact: bool = False
     ) -> Plan:
-        """Return a plan of arrays, without loops. ``turn``: it is of a loop's body; ``exact``: weights are float32."""
+        """Return a plan of arrays, without loops. ``turn``: for a loop's body; ``exact``: for weights in float32."""
         if exact:
             graph = with_fewer_joins(with_rows_that_are_read(with_direct_windows(with_fewer_joins(graph))))
         if not integers:

@@ -67,7 +67,7 @@ def _pieces(b: Builder, parts: Refs, axis: int, start: int, stop: int) -> Iterat
 
 
 def with_rows_that_are_read(graph: Graph) -> Graph:
-    """conv(concat(rows)) => conv(concat(rows that it reads)), if it has one line of windows and skips rows."""
+    """conv(concat(rows)) => conv(concat(the rows that the conv reads)), if its windows are one line, and skip rows."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if not isinstance(node.op, Conv) or node.op.dilation[0] == 1 or node.op.pad[0] or node.types[0].shape[-2] > 1:

@@ -128,8 +128,7 @@ class Writer:
         return self.add("Concat", [self._size(size) for size in shape], _title(shape), axis=0)[0]
 
     def _size(self, of: int) -> str:
-        """Return the name of a size as an array [1]. An open size is read from an input's shape; a computed one is
-        -1."""
+        """Return the name of a size as an array [1]: of an open size by an input's shape; a computed size is -1."""
         if not isinstance(of, OpenSize):
             left = isinstance(of, UnknownSize)  # which Reshape computes from the other sizes
             return self.numbers([-1 if left else of], f"size_{'left' if left else of}")
@@ -326,8 +325,8 @@ def conv(w: Writer, call: Call[ops.Conv]) -> None:
 
 
 def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
-    """Write AveragePool. ONNX divides by a window's size, the core op by the number of its places in the padded image:
-    a factor for each window corrects this where the two differ."""
+    """Write AveragePool. ONNX divides by a window's size, the core op by how many of the window's places are in the
+    padded image: a factor for each window corrects this where the two differ."""
     share = (prod(call.op.size) / call.op.covered(known(call.types[0].shape[-2:]))).astype(np.float32)
     if np.all(share == 1):
         _images(w, call, "AveragePool", call.results, count_include_pad=1, **_windows(call))
@@ -356,7 +355,7 @@ ROLES = ("x", "W", "R", "B", "lengths", "h_0", "c_0", "P")
 
 
 def recurrent(w: Writer, call: Call[Recurrent]) -> None:
-    """Write a recurrent layer. Operands that it lacks are empty names, and lengths are cast to integers."""
+    """Write a recurrent layer. Operands that the layer lacks are empty names, and lengths are cast to integers."""
     op = call.op
     operands = dict(zip(op.roles(), call.args, strict=True))
     if "lengths" in operands:

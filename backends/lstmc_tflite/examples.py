@@ -80,7 +80,7 @@ def _values(compiled: Compiled, manifest: Manifest, net: Net) -> dict[str, Any]:
 
 
 def _arena(content: bytes, net: Net) -> dict[str, Any]:
-    """Return the bytes of the least arena in which TFLite Micro runs a net, by bisection; an estimate if it is missing.
+    """Return the bytes of the least arena in which TFLite Micro runs a net, by bisection; an estimate if not installed.
     Raises :class:`BackendError` if the largest arena is too small."""
     try:
         micro()

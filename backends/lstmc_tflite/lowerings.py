@@ -248,8 +248,8 @@ def _padded(net: Net, x: Tensor, pad: Sequence[int], more: Sequence[int], name: 
 
 
 def pool(net: Net, call: Call) -> Results:
-    """Write a pooling of a padded image. TFLite divides a mean by a window's size, the core op by the number of its
-    places in the padded image; factors correct the means where the two differ."""
+    """Write a pooling of a padded image. TFLite divides a mean by a window's size, the core op by how many of the
+    window's places are in the padded image; factors correct the means where the two differ."""
     op, (x,), name = call.op, call.args, call.names[0]
     counts, more = call.types[0].shape[-2:], [max(0, e - p) for e, p in zip(op.ends(x.shape[-2:]), op.pad, strict=True)]
     mean = isinstance(op, ops.AvePool)

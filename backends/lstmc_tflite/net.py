@@ -90,7 +90,7 @@ class Net:
         return Tensor(self._names.unique(name), tuple(map(int, shape)), **more)
 
     def constant(self, name: str, values: ArrayLike, role: Role = "value") -> Tensor:
-        """Return a constant of these values, int32 for an index, else float32. Equal constants are one tensor."""
+        """Return a constant: int32 for an index, else float32. Equal ones of a role, and biases of a name, are one."""
         array = np.ascontiguousarray(values, np.int32 if role == "index" else np.float32)
         array = array.reshape(np.shape(values))
         own = name if role == "bias" else role  # a bias has the units of its product

@@ -95,7 +95,7 @@ class Quantiser:
         for node in graph:
             if not isinstance(node.op, Input) and Ref(node.name) not in constants:
                 args = graph.args(node.name)
-                rounding.kernel(node, [constants.get(ref, np.zeros(())) for ref in args])
+                rounding.kernel(node, [constants.get(ref, np.zeros(())) for ref in args])  # raises if there is none
                 result = rounding.grid(Ref(node.name))
                 assert result is not None
                 if not has_kernel(node.op, [rounding.grid(ref) for ref in args], result, compiled.target):
@@ -166,7 +166,7 @@ class Quantiser:
                 self.grids |= {t: found[0] for t in values if found}
 
     def _constant(self, operator: Operator, tensor: Tensor) -> Tensor:
-        """Return a constant operand as integers: on the result's grid for operators in JOINED, else its own."""
+        """Return a constant operand as integers: on the result's grid for operators in JOINED, else on its own grid."""
         if tensor.role != "value" or tensor.data is None:
             return tensor
         grid = self.grids[operator.outputs[0]]

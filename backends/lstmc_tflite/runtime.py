@@ -49,7 +49,7 @@ def micro() -> Any:
 
 
 class LiteRT:
-    """A net in LiteRT, on one thread, by the names of its tensors. ``all_values``: not only outputs can be read."""
+    """A net in LiteRT, on one thread, by the names of its tensors. ``all_values``: not only the outputs can be read."""
 
     def __init__(self, content: bytes, kernels: str = "xnnpack", all_values: bool = False) -> None:
         package = _interpreter()

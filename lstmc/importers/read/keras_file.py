@@ -218,7 +218,7 @@ def _datasets(h5py: Any, origin: str, root: Any) -> list[tuple[str, Any]]:
 
 
 def _tensor(origin: str, name: str, dataset: Any) -> StoredTensor:
-    """Return a dataset as a tensor, with its elements read at once, as the file is closed when they are used."""
+    """Return a dataset as a tensor, whose elements are read now: the file is closed when they are used."""
     shape = checked_shape(origin, name, tuple(int(s) for s in dataset.shape or ()))
     plain = not (dataset.external or dataset.is_virtual or dataset.compression or dataset.scaleoffset)
     if not plain or dataset.dtype.kind not in "fiub" or dataset.id.get_storage_size() != dataset.nbytes:

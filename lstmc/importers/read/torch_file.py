@@ -222,10 +222,10 @@ def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
 
 
 def _key(key: Any) -> Any:
-    """Return a key for a dict or set: a plain value or a tuple of these as it is, for anything else its identity."""
+    """Return a hashable key: a name, an inert object or plain values as they are, for anything else its identity."""
     parts = key if isinstance(key, tuple) else (key,)
-    plain = isinstance(key, Named | Built) or all(isinstance(one, _Plain) for one in parts)
-    return key if plain else id(key)
+    hashable = isinstance(key, Named | Built) or all(isinstance(one, _Plain) for one in parts)
+    return key if hashable else id(key)
 
 
 @contextmanager

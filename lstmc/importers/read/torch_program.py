@@ -91,7 +91,7 @@ class StoredProgram:
         return replace(self, graph=program.graph, graph_signature=self._signature(program.graph_signature, inputs))
 
     def _signature(self, new: Any, inputs: Sequence[Any]) -> Any:
-        """Return ``new``, the decomposed program's signature, with own names; ``inputs`` are the user's inputs."""
+        """Return the decomposed program's signature ``new`` by this program's names; ``inputs`` are the user's."""
         tensors, own = [*self.state_dict, *self.constants], iter(self.graph_signature.output_specs)
         kinds = {spec.target: spec for spec in self.graph_signature.input_specs if spec.target is not None}
         called = dict(zip(new.user_inputs, (node.name for node in inputs), strict=True))
