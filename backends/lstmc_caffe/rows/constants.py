@@ -64,8 +64,8 @@ class _ConstantMaker:
         """Return the graph without DummyData: each constant is made when its first reader is copied."""
         self.rebuild = Rebuild(self.graph)
         self.b, self.new = self.rebuild.builder, self.rebuild.new
-        self.read = {ref.node for node in self.graph for ref in self.graph.args(node.name)}
-        self.large = set() if self.target.allows("Power") else _of_large_numbers(self.graph)
+        self.read = {ref.node for node in self.graph for ref in self.graph.args(node.name)}  # old nodes
+        self.large = set() if self.target.allows("Power") else _of_large_numbers(self.graph)  # no anchors
         constants: dict[Ref, Node] = {}
 
         def value(ref: Ref) -> Ref:
@@ -97,7 +97,8 @@ class _ConstantMaker:
         return self.constants[key]
 
     def _make(self, node: Node, shape: Shape, number: float) -> Ref:
-        """Return a new blob of equal numbers: a Power with scale 0 of an anchor, which is cut first or joined after."""
+        """Return a new blob of equal numbers: a Power with scale 0 of an anchor. A longer anchor is cut first; the
+        result from a shorter one is joined with itself."""
         power = caffe.PowerLayer(1.0, 0.0, number)
         like = self._like(shape) if self._allows(power) else None
         if like is None:
@@ -114,7 +115,7 @@ class _ConstantMaker:
         return blob
 
     def _product(self, node: Node, target: Shape, number: float) -> Ref:
-        """Return a constant as the bias of a product of zeros with a blob that has as many rows."""
+        """Return a constant as the bias of a product with zeros of a blob that has the constant's rows."""
         rows, columns = last_axis(target)
         op, fed = caffe.InnerProduct(1, columns, True), self._fed()
         shapes = [shape for shape in (*self.anchors, *fed) if shape[:1] == (rows,) and len(shape) == 2]
@@ -131,7 +132,7 @@ class _ConstantMaker:
         return self.b.add(op, self.anchors[anchor_shape], *blobs, names=node.names, loc=node.loc, steps=(node.step,))[0]
 
     def _like(self, shape: Shape) -> Shape | None:
-        """Return the shape of the blob to make a constant from: an earlier blob, a fed blob, or elements of images."""
+        """Return the shape of an anchor for a constant: an earlier blob, a fed blob or elements of images; or None."""
         nearest = self._best(shape, list(self.anchors))
         if nearest is not None and all(have >= want for have, want in zip(nearest, shape, strict=True)):
             return nearest
@@ -173,7 +174,7 @@ class _ConstantMaker:
         return isinstance(node.op, caffe.Feed | caffe.InputLayer | caffe.FilledInput)
 
     def _best(self, shape: Shape, shapes: list[Shape]) -> Shape | None:
-        """Return the shape from which a constant takes least work; None if Slice and Concat can make it from none."""
+        """Return the one of ``shapes`` that Slice and Concat turn into ``shape`` with least work; None without one."""
         usable = [other for other in shapes if len(other) == len(shape) and self._reaches(other, shape)]
         return min(usable, key=lambda other: _effort(other, shape), default=None)
 
@@ -191,7 +192,7 @@ class _ConstantMaker:
         )
 
     def _allows(self, op: caffe.CaffeOp) -> bool:
-        """Return whether the target allows a type of layer, without its restrictions on blobs."""
+        """Return whether the target allows a layer or replaces it later; its restrictions on blobs are not checked."""
         return replaced_later(op, self.target) or not lint_op(op, [], [], self.target)
 
     def _cut(self, node: Node, blob: Ref, axis: int, size: int, name: str) -> Ref:
@@ -236,7 +237,7 @@ def _of_large_numbers(graph: Graph) -> set[str]:
 
 
 def _effort(have: Shape, want: Shape) -> tuple[bool, bool, int]:
-    """Return a sort key for blobs to make a constant from: large enough first, then equal rows, then the nearest."""
+    """Return a sort key of blobs for a constant: those large enough first, then of equal rows, then of nearest size."""
     smaller = any(size < target for size, target in zip(have, want, strict=True))
     return smaller, have[:1] != want[:1], -prod(have) if smaller else prod(have)
 
@@ -245,7 +246,7 @@ def _effort(have: Shape, want: Shape) -> tuple[bool, bool, int]:
 class FoldedConstants(Pass):
     """Avoid errors of readers that fold constants while they build a net (``folds_constants``).
 
-    1. an InnerProduct reads a product with a constant factor of several rows, itself, scaled or in another shape => a
+    1. an InnerProduct reads a product with a constant factor of several rows (perhaps scaled or reshaped since) => a
        Power that adds nearly nothing between them: the reader would merge the factor into the matrix
 
     Refused: an output that depends on no input, because the reader removes it; and in float16 rounding such a value,
@@ -311,7 +312,8 @@ def _varying(graph: Graph) -> set[str]:
 
 
 def _has_constant_factor(graph: Graph, ref: Ref, rows: int, varying: set[str]) -> bool:
-    """Return whether a matrix is a product with a constant whose rows differ, perhaps scaled or reshaped afterwards."""
+    """Return whether a matrix of ``rows`` rows is a product (scaled, reshaped or not) with a constant of unequal
+    rows."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     if rows == 1:
         return False

@@ -25,7 +25,8 @@ def eltwise(form: Form, op: caffe.Eltwise, args: Refs) -> Refs:
 
 def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str = "") -> Ref:
     """Combine values of one size by the Eltwise ``op``: by one layer if the target allows that, otherwise two at a
-    time. Without ``coeff`` on the target, each value is first multiplied by its weight."""
+    time; a single value stays. If the target's Eltwise has no ``coeff``, each value is multiplied by its weight
+    first."""
     blobs = _in_one_shape(form, values)
     name, type_ = called or form.node.name, form.b.type(blobs[0])
     if len(blobs) == 1:
@@ -65,8 +66,7 @@ def _larger(form: Form, a: Ref, b: Ref, called: str) -> Ref:
 
 
 def _in_one_shape(form: Form, values: Sequence[Ref]) -> list[Ref]:
-    """Return the operands of an Eltwise in one shape: that of the first that is a matrix and no view, so that a second
-    run of the pass changes nothing."""
+    """Return an Eltwise's operands in the shape of the first matrix that is no view: a second run changes nothing."""
     if not form.rows:
         return list(values)
     matrices = [ref for ref in values if unviewed(form.b, ref) == ref and len(form.shape(ref)) == 2]
@@ -91,8 +91,8 @@ NO_SHIFT = 2.0**-126
 
 
 def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
-    """Write (shift + scale x) ** power as a Power layer. If the target has no such Power, write a square as the product
-    of a blob with itself, a scale as a weighted sum, and a shift as a sum with a constant."""
+    """Write (shift + scale x) ** power as a Power layer; if the target has no such Power, a scale as a weighted sum and
+    a shift as a sum with a constant. A square is then, and always on matrices, the product of a blob with itself."""
     type_ = form.b.type(x)
     if form.rows and op.power == 2 and not op.shift:
         inner = x if op.scale == 1 else power_layers(form, caffe.PowerLayer(1.0, op.scale), x, f"{name}/inner")
@@ -140,7 +140,7 @@ def broadcast(form: Form, op: caffe.Bias | caffe.Scale, args: Refs) -> Refs:
 
 
 def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
-    """Return x as the images that it views if the layer covers their channels, and the target has Scale on images."""
+    """Return the images that x views if the layer covers their channels and the target has Scale on images, or None."""
     shape, source = form.shape(x), form.shape(unviewed(form.b, x))
     image = (prod(source[:-3]), *source[-3:])
     covered = (prod(shape[: op.axis]), prod(shape[op.axis : op.axis + op.num_axes]))
@@ -150,7 +150,7 @@ def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
 
 def _of_columns(form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref) -> tuple[caffe.Bias | caffe.Scale, Ref, Ref]:
     """Return a Bias or Scale with a learned y as a layer on a matrix, and x and y in their new shapes. The layer covers
-    the whole matrix if it may, else the matrix's columns: then y is repeated for the axes of x that it lacks."""
+    the whole matrix if the target allows that, else its columns: then y is repeated along the axes that only x has."""
     shape, stop = form.shape(x), op.axis + op.num_axes
     lead, trail = prod(shape[: op.axis]), prod(shape[stop:])
     matrix = matrix_shape(form.b, x)
@@ -173,7 +173,7 @@ def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
 
 
 def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> Ref:
-    """Write x + p, where p has all axes of x or a Scale of ones broadcasts it; return p as a value if x is zero."""
+    """Write x + p: p has all axes of x, or a Scale of ones broadcasts it. If x is a constant 0, return p's value."""
     shape, name = form.shape(x), form.node.name
     zero = form.b.node(unviewed(form.b, x).node).op
     alone = isinstance(zero, caffe.DummyData) and zero.value == 0
@@ -192,7 +192,7 @@ def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> R
 
 
 def _alike(form: Form, small: Ref, large: Ref, op: caffe.Bias | caffe.Scale) -> tuple[Ref, Ref]:
-    """Return ``large``, and ``small`` repeated to its shape by Concats along the axes that ``small`` lacks."""
+    """Return ``large``, and ``small`` repeated to the same shape by Concats along the axes that only ``large`` has."""
     shape = form.shape(large)
     start, stop = op.axis, op.axis + op.num_axes
     lead, size, trail = prod(shape[:start]), prod(shape[start:stop]), prod(shape[stop:])

@@ -37,7 +37,7 @@ def last_axis(shape: tuple[int, ...]) -> Matrix:
 
 
 def as_matrix(b: Builder, ref: Ref) -> Ref:
-    """Return a value as a matrix: the one of which it is a view, or else a view whose columns are its last axis."""
+    """Return a value as a matrix: the matrix that it is a view of, or else a view whose columns are its last axis."""
     source = unviewed(b, ref)
     return source if b.type(source).rank == 2 else viewed(b, ref, matrix_shape(b, ref))
 
@@ -61,7 +61,7 @@ def unviewed(b: Graph | Builder, ref: Ref) -> Ref:
 
 
 def replaced_later(op: Op, target: Target, blobs: Sequence[TensorType] = ()) -> bool:
-    """Return whether ``fixed_blobs`` will replace a layer; without ``blobs``, not if that depends on their shapes."""
+    """Return whether ``fixed_blobs`` will replace a layer on ``blobs``; without them, as far as its op alone shows."""
     match op:
         case caffe.AvePooling() if blobs:
             (x,), (y,) = blobs, op.infer(*blobs)
@@ -136,7 +136,7 @@ def _is_alone(reader: Op, writer: Op, target: Target) -> bool:
 
 
 def _readers(graph: Graph) -> Counter[Ref]:
-    """Return the number of readers of each value; constants do not count, because they will be folded."""
+    """Return how many layers read each value; but constants, Powers with scale 0, will be folded and do not count."""
     constants = [node.name for node in graph if isinstance(node.op, caffe.PowerLayer) and node.op.scale == 0]
     return Counter(graph.readers()) - Counter(ref for name in constants for ref in graph.args(name))
 
@@ -172,6 +172,7 @@ class _Writer:
         return any(_is_alone(node.op, self.graph.node(ref.node).op, self.target) for ref in shared)
 
     def _written(self, node: Node, args: Refs) -> Refs:
+        """Return the values of a node from the layers that replace it by a rule of :class:`FixedBlobs`."""
         op = node.op
         columns = self.b.type(args[0]).shape[1:]
         if isinstance(op, caffe.RoundingPower):
@@ -217,7 +218,7 @@ class _Writer:
         return self._layer(node, f"{node.name}/copy_{len(before)}", caffe.PowerLayer(shift=LEAST), x)
 
     def _power(self, node: Node, op: caffe.PowerLayer, x: Ref) -> Refs:
-        """Write scale x + shift, by a Power or Scale unless this is x itself, and then the power of that."""
+        """Write scale x + shift by a Power or Scale, unless it is x itself; then raise it to the op's power."""
         columns, inner = self.b.type(x).shape[1:], x
         if self.target.allows("Power"):
             if (op.scale, op.shift) != (1, 0):
@@ -252,7 +253,7 @@ class _Writer:
         return self._layer(node, name, caffe.ReshapeLayer((rows, columns)), root)
 
     def _means(self, node: Node, op: caffe.AvePooling, x: Ref) -> Refs:
-        """Write a Pooling AVE as a product with a matrix: for each mean, the share of each element of an image."""
+        """Write a Pooling AVE as a product with a matrix, which has each element's share in each mean of an image."""
         images, channels, *size = self.b.type(x).shape
         (means,) = op.eval(np.eye(prod(size)).reshape(-1, 1, *size))
         matrix = means.reshape(prod(size), -1).T
@@ -324,7 +325,7 @@ class Form:
         return not self._against(op, types)
 
     def _against(self, op: caffe.CaffeOp, types: Sequence[TensorType]) -> list[Violation]:
-        """Return the target's violations by a layer on operands of these types; none if it is replaced later."""
+        """Return a layer's violations of the target, on operands of these types; none if it is replaced later."""
         learned = op.blobs(len(types))
         blobs = [type_ for slot, type_ in enumerate(types) if slot not in learned]
         tops = op.infer(*types)
@@ -398,7 +399,7 @@ class Form:
         return self.b.add(Reshape(shape), blob, names=(name,))[0]
 
     def parameter_value(self, p: Ref, name: str, shape: Shape | None = None) -> Ref:
-        """Return a parameter as a value, of ``shape`` or its own, by a Scale of ones that has it as learned blob."""
+        """Return a parameter as a value, in ``shape`` or its own: a Scale layer of ones whose learned blob it is."""
         shape, ones = self.shape(p) if shape is None else shape, f"{self.b.node(p.node).name}/ones"
         own = last_axis(shape) if self.rows and len(shape) > 2 else shape
         scale, type_ = caffe.Scale(0, len(own), True), TensorType(own)

@@ -167,6 +167,7 @@ class _Writer:
         return self.b.finish(outputs)
 
     def _node(self, node: Node, args: Refs) -> None:
+        """Write a node by the rules of :class:`OneRow`, and enter its new blobs; raise BackendError if no rule fits."""
         op, by_element = node.op, Pointwise | caffe.Eltwise
         if isinstance(op, caffe.HostStack):
             self._keep(node, self.b.copy(node, [self._in_its_shape(ref) for ref in args]))
@@ -217,7 +218,7 @@ class _Writer:
         return self.wholes[ref]
 
     def _rows(self, ref: Ref) -> Refs:
-        """Return the rows of an old blob, each as a new blob: of blobs that were joined, or by a Slice."""
+        """Return the rows of an old blob, each as a new blob: rows of the blobs that it joins, or pieces of a Slice."""
         if ref not in self.rows:
             if ref in self.joined:
                 self.rows[ref] = tuple(row for part in self.joined[ref] for row in self._rows(part))

@@ -31,9 +31,9 @@ class Narrow(Pass):
 
     1. Input                           => an array of the host; blobs are fed from it
     2. DummyData                       => a matrix of that number, which ``constants`` replaces later
-    3. InnerProduct, Slice, Concat, Softmax on axis k => on axis 1 of the matrix whose columns begin at k; on axis 0;
-       Softmax on an axis before others => Softmax of the same columns, side by side; InnerProduct of one column, if not
-       allowed => InnerProduct of that column and a column of zeros
+    3. InnerProduct, Slice, Concat, Softmax on axis k => on axis 1 of the matrix whose columns begin at k; on axis 0 =>
+       on axis 0; Softmax on an axis before others => Softmax of the same columns, side by side; InnerProduct of one
+       column, if not allowed => InnerProduct of that column and a column of zeros
     4. Reshape                         => a view
     5. an elementwise layer => the layer on the matrix that its operand is, or is a view of
 
@@ -102,7 +102,7 @@ def input_of_host(form: Form, op: caffe.InputLayer | caffe.FilledInput, args: Re
 
 
 def constant(form: Form, op: caffe.DummyData, args: Refs) -> Refs:
-    """Write a constant as a matrix of this number. In float16 the shift of :func:`rounding` has its smaller form."""
+    """Write a constant as a matrix of its number. In float16 the number that undoes :func:`rounding` is smaller."""
     in_half = form.target.float16 and op.value == -caffe.RoundingPower.shift
     value = -caffe.RoundingPower.HALF if in_half else op.value
     return (form.result(form.constant(last_axis(op.shape), value, form.node.name)),)
@@ -150,7 +150,7 @@ def softmax(form: Form, op: caffe.SoftmaxLayer, args: Refs) -> Refs:
 
 
 def pieces(form: Form, x: Ref, axis: int) -> Refs:
-    """Return the pieces of x along an axis, as matrices: rows are the axes before ``axis``, columns the axes after."""
+    """Return a piece of x for each index along an axis, a matrix: rows are the axes before, columns the axes after."""
     shape = form.shape(x)
     lead, length, rest = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
     if length == 1:
@@ -164,7 +164,7 @@ MOST_COLUMNS = 32  # that a sum or maximum combines one by one; longer axes are 
 
 def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
     """Return pieces of x along an axis, for the caller to combine by ``op``; halves of a long axis are combined here.
-    The maximum is not halved if the target is trained: single pieces give the first of equal numbers the gradient."""
+    But not for a maximum if the target is trained: single pieces give the first of equal numbers the gradient."""
     shape, rest = form.shape(x), prod(form.shape(x)[axis + 1 :])
     length, type_ = shape[axis], TensorType((prod(shape[:axis]), rest))
     odd: list[Ref] = []
@@ -205,6 +205,7 @@ def pooling(form: Form, op: caffe.AvePooling | caffe.MaxPooling, args: Refs) -> 
 
 
 def slice_(form: Form, op: caffe.SliceLayer, args: Refs) -> Refs:
+    """Write a Slice on the matrix whose columns begin at ``op.axis``; a Slice of axis 0, on the rows of the matrix."""
     shape = form.shape(args[0])
     axis, inner = min(op.axis, 1), prod(shape[op.axis + 1 :]) if op.axis else 1
     rows = form.view(args[0], matrix_at(shape, op.axis or 1))

@@ -71,10 +71,10 @@ class _Settler:
         """Return the graph without views between layers: an output may be a view, which the host reads."""
         self.b = Builder(self.graph.name, self.graph)
         self.read: set[Ref] = set()  # by layers
-        self.readers = self.graph.readers()
+        self.readers = self.graph.readers()  # of old values
         feeds = [(node.op, self.graph.args(node.name)[0]) for node in self.graph if isinstance(node.op, caffe.Feed)]
-        self.stepwise = {source.node for op, source in feeds if op.step is not None}
-        self.reshaped = {source.node for op, source in feeds if op.step is None}
+        self.stepwise = {source.node for op, source in feeds if op.step is not None}  # inputs by step
+        self.reshaped = {source.node for op, source in feeds if op.step is None}  # inputs as a whole
         for node in self.graph:
             self._node(node)
         # all blobs before all views: a second run finds this order, and changes nothing
@@ -120,7 +120,7 @@ class _Settler:
         return self._apart(node, self._operand(node, ref))
 
     def _apart(self, reader: Node, ref: Ref) -> Ref:
-        """Return the blob, or a copy of it if the target forbids that ``reader`` follows the blob's own layer."""
+        """Return the blob, or a copy of it if the target forbids that ``reader`` follows the layer that wrote it."""
         writer, op = self.b.node(ref.node), reader.op
         assert isinstance(op, caffe.CaffeOp)
         assert isinstance(writer.op, caffe.CaffeOp)
@@ -132,7 +132,7 @@ class _Settler:
         return self.copies[ref]
 
     def _operand(self, reader: Node, ref: Ref) -> Ref:
-        """Return the blob that a layer reads, by a Reshape if its shape has changed, or raise BackendError."""
+        """Return the blob that a layer reads, by a Reshape if its shape has changed; raise BackendError without one."""
         source, old = self.sources[ref], self.graph.node(ref.node)
         shape = self.graph.type(ref).shape
         source = self._fed(source, shape)
@@ -167,7 +167,8 @@ class _Settler:
         return self.blobs[source, ()]
 
     def _output_blob(self, output: Output) -> Ref:
-        """Return a blob for an output, or one for each step that a HostStack stacks, unread if it must be."""
+        """Return an output's value: a blob, or a HostStack of one for each step; unread, if the target requires
+        that."""
         source = self._fed(self.sources[output.ref], last_axis(self.graph.type(output.ref).shape))
         if not isinstance(self.b.node(source.node).op, caffe.HostStack):
             return self._unread(source, output.name)
@@ -195,7 +196,7 @@ class _Settler:
         return blob
 
     def _is_own(self, blob: Ref) -> bool:
-        """Return whether no layer reads a blob and its layer has no other top. Readers refuse an unread Input."""
+        """Return whether a blob is its layer's only top, unread and not fed: readers refuse an unread Input."""
         writer = self.b.node(blob.node)
         fed = isinstance(writer.op, caffe.Feed | caffe.InputLayer)
         return blob not in self.read and len(writer.names) == 1 and not fed
@@ -223,10 +224,10 @@ class _Settler:
 def fit_readers(graph: Graph, counts: Counter[str]) -> Graph:
     """Give elementwise layers and constants the shape in which their neighbours write and read them.
 
-    1. elementwise layers that read each other, and whose neighbours all use one other matrix shape => that shape; a row
-       of factors between them is repeated; a constant that all layers read in one other matrix shape => that shape
-    2. a step of an input that all layers read in one other matrix shape => fed in that shape
-    3. an input of two axes that all layers read in one other matrix shape => a blob fed in that shape
+    1. elementwise layers that read each other, and whose neighbours all use one matrix shape => that shape; a row of
+       factors between them is repeated; a constant that all layers read in one matrix shape => that shape
+    2. a step of an input that all layers read in one matrix shape => fed in that shape
+    3. an input of two axes that all layers read in one matrix shape => a blob fed in that shape
 
     A step [N], such as an indicator or a mask, is one row, until a broadcast along the other axes needs it as a column.
     """
@@ -236,6 +237,7 @@ def fit_readers(graph: Graph, counts: Counter[str]) -> Graph:
     feeds: dict[Ref, Ref] = {}  # input -> the blob that layers read; values are still carried to the input
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs:
+        """Copy a node in its new shape, with its operands viewed in the shapes in which the copy reads them."""
         args = tuple(feeds.get(ref, ref) for ref in args)
         if isinstance(node.op, caffe.View):
             return (viewed(b, args[0], node.op.shape, node.names, node.steps),)
@@ -327,7 +329,7 @@ def _is_fed(node: Node) -> bool:
 
 
 def _read_shapes(graph: Graph, node: Node, slot: int, arg: Ref) -> Iterator[Shape]:
-    """Yield the shape in which a node reads an operand; nothing for views, arrays of the host and weights."""
+    """Yield the shape in which a node reads an operand; nothing if that is a weight, or the node a view or a Feed."""
     if isinstance(node.op, caffe.HostStack):
         yield from _host_shapes(graph, arg)
     elif isinstance(node.op, caffe.View | caffe.Feed) or not isinstance(node.op, caffe.CaffeOp):
