@@ -77,7 +77,7 @@ def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = F
 
 
 def _of_parameters(target: Target) -> Passes:
-    """Return the passes that make weights of functions of parameters: none for a target whose nets are trained."""
+    """Return the passes that turn functions of parameters into weights: none for a target whose nets are trained."""
     if target.trained:
         return ()
     if not target.allows("Convolution"):
@@ -128,9 +128,8 @@ def _matrices(target: Target) -> Passes:
 
 
 def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
-    """Return a target's list of passes; raise :class:`BackendError` for fields that do not go together. If the target's
-    file gives the price of a layer, linear recurrences take the cheapest form. ``products`` are the number formats of
-    products in generated layers."""
+    """Return a target's list of passes; raise BackendError for fields that do not go together. Linear recurrences take
+    the cheapest form if the target's file has a price. ``products`` are the formats of products in generated layers."""
     target = load_target(name)
     listed = _passes(target)
     if products != FLOAT32 and target.scans != "fused":
@@ -173,8 +172,7 @@ def forms_of(target: Target) -> Mapping[str, Passes]:
 
 
 class CaffeBackend(RunsFiles):
-    """Writes nets of stock BVLC Caffe 1.0 layers, and runs and trains them in real Caffe. ``products`` are the number
-    formats of products in generated layers."""
+    """Writes nets of stock BVLC Caffe 1.0 layers; runs, trains them in real Caffe. ``products``: see ``passes_of``."""
 
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"

@@ -64,7 +64,7 @@ class _ConstantMaker:
         """Return the graph without DummyData: each constant is made when its first reader is copied."""
         self.rebuild = Rebuild(self.graph)
         self.b, self.new = self.rebuild.builder, self.rebuild.new
-        self.read = {ref.node for node in self.graph for ref in self.graph.args(node.name)}  # old nodes
+        self.read = {ref.node for node in self.graph for ref in self.graph.args(node.name)}  # old nodes that are read
         self.large = set() if self.target.allows("Power") else _of_large_numbers(self.graph)  # no anchors
         constants: dict[Ref, Node] = {}
 
@@ -312,8 +312,7 @@ def _varying(graph: Graph) -> set[str]:
 
 
 def _has_constant_factor(graph: Graph, ref: Ref, rows: int, varying: set[str]) -> bool:
-    """Return whether a matrix of ``rows`` rows is a product (scaled, reshaped or not) with a constant of unequal
-    rows."""
+    """Return whether a matrix of ``rows`` rows is a product by a constant of unequal rows, maybe scaled or reshaped."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     if rows == 1:
         return False

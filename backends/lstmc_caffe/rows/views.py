@@ -167,8 +167,7 @@ class _Settler:
         return self.blobs[source, ()]
 
     def _output_blob(self, output: Output) -> Ref:
-        """Return an output's value: a blob, or a HostStack of one for each step; unread, if the target requires
-        that."""
+        """Return an output's value: a blob, or a HostStack of one for each step; unread, if the target requires it."""
         source = self._fed(self.sources[output.ref], last_axis(self.graph.type(output.ref).shape))
         if not isinstance(self.b.node(source.node).op, caffe.HostStack):
             return self._unread(source, output.name)

@@ -58,7 +58,7 @@ def locate(settings: Mapping[str, str] | None = None, cache: Path | None = None)
 
 
 def attempt_all(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> Iterator[Attempt]:
-    """Yield an attempt for each candidate in order of preference. None is probed before the caller asks for it."""
+    """Yield an attempt for each candidate in order of preference; it is probed only when the caller asks for it."""
     settings = os.environ if settings is None else settings
     if settings.get(PYTHON) or settings.get(PYTHONPATH):
         yield _attempt_setting(settings.get(PYTHON), settings.get(PYTHONPATH))

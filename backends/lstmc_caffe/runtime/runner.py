@@ -146,8 +146,8 @@ class Runner(AbstractContextManager["Runner"]):
         self._for_gpu = for_gpu
         self._start = start or self._start_default
         self._lock = threading.RLock()
-        self._worker: process.WorkerProcess | None = None
-        self._end_worker: weakref.finalize[[], Runner] | None = None
+        self._worker: process.WorkerProcess | None = None  # None: not started, or ended
+        self._end_worker: weakref.finalize[[], Runner] | None = None  # runs also when this Runner is collected
         self._libraries: dict[Path, None] = {}  # that every worker has open
         self._closed = False
 

@@ -42,8 +42,7 @@ def label(message: Any) -> str:
 
 
 def unknown_bottoms(message: Any, names: Collection[str], first: Collection[str]) -> Refusal:
-    """Return the refusal of a layer with bottoms ``names`` of unknown shape. If the user gives the shapes of ``first``,
-    the shapes of all are known."""
+    """Return the refusal of a layer whose bottoms ``names`` have unknown shapes, which those of ``first`` determine."""
     why = f"no known layer computes {', '.join(first)}"
     mend = f"give {', '.join(str(Argument('shapes', f'{name}=SIZES')) for name in first)}"
     return Refusal(label(message), "bottoms", f"{', '.join(names)} of unknown shape", why, mend)

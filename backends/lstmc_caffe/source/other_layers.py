@@ -25,7 +25,7 @@ from lstmc_caffe.targets.lint import flattened
 
 @dataclass(frozen=True)
 class LayerCall:
-    """A layer to describe: its message, its bottoms as values, and its blobs."""
+    """A layer to describe: the description's builder ``layers``, its message, its bottoms as values, and its blobs."""
 
     layers: Layers
     message: Any
@@ -88,7 +88,7 @@ def _rounded(g: LayerCall) -> str | None:
 
 
 def _eltwise(g: LayerCall, op: ops.Eltwise) -> str:
-    """Return the sum, product or maximum of the bottoms, each times its coefficient; or what the sum has rounded."""
+    """Return the sum, product or maximum of the bottoms, each times its coefficient; x for a sum that rounds x."""
     if op == ops.Eltwise("SUM") and (rounded := _rounded(g)) is not None:
         return rounded
     kind = {"SUM": "add", "PROD": "mul", "MAX": "max"}[op.operation]
@@ -136,7 +136,7 @@ def _core(g: LayerCall, op: CaffeOp) -> str | None:
     return g.layers.one(kind(**{field.name: getattr(op, field.name) for field in fields(kind)}), g.x)
 
 
-# The top, or the tops, of a layer that an op models, where that is no op of the core on one bottom.
+# The values of the tops, by the op that models a layer; not for core ops on one bottom: see `_core`.
 OPS: Mapping[type[CaffeOp], Callable[[LayerCall, Any], str | list[str]]] = {
     ops.Convolution: _convolution,
     ops.MaxPooling: _pooling,
@@ -256,7 +256,7 @@ def _lrn(g: LayerCall) -> str:
     return g.layers.binary("mul", g.x, scale)
 
 
-# The top of a layer type that ops model in part, or not at all.
+# The value of the top, by layer type: for types that ops model in part, or not at all.
 TYPES: Mapping[str, Callable[[LayerCall], str]] = {
     "Scale": _scale,
     "Embed": _embed,

@@ -32,11 +32,11 @@ _ZERO = (
 
 @dataclass
 class Imported:
-    """The net's blob of each input of the description, layer index and top of each output, and each layer's inputs."""
+    """How the inputs, outputs and layers of the description correspond to blobs and layers of the net."""
 
-    inputs: dict[str, str] = field(default_factory=dict)
-    bottoms: dict[int, list[str]] = field(default_factory=dict)
-    outputs: dict[str, tuple[int, str]] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)  # input -> blob
+    bottoms: dict[int, list[str]] = field(default_factory=dict)  # layer's index -> values
+    outputs: dict[str, tuple[int, str]] = field(default_factory=dict)  # output -> layer's index, top
 
 
 def describe_layers(layers: Sequence[Layer], origin: str, written: Sequence[Sequence[str]]) -> tuple[Net, Imported]:
@@ -192,9 +192,9 @@ class _Partition:
         self.compiled, self.names, self.imported = layers, names, imported
         inputs = {name: entry.place for name, entry in manifest.inputs.items() if not entry.filled}
         self.fed = {blob: (imported.inputs[name], place) for name, place in inputs.items() for blob in place.names}
-        self.entered: set[str] = set()
-        self.tops: dict[int, list[str]] = {place: [] for place in imported.bottoms}
-        self.leaving: dict[int, list[Any]] = {place: [] for place in imported.bottoms}
+        self.entered: set[str] = set()  # fed blobs that a part has read
+        self.tops: dict[int, list[str]] = {place: [] for place in imported.bottoms}  # compiled blobs
+        self.leaving: dict[int, list[Any]] = {place: [] for place in imported.bottoms}  # Reshapes to tops
         for name, (place, top) in imported.outputs.items():
             where = manifest.outputs[name]
             (blob,) = where.names
@@ -206,7 +206,7 @@ class _Partition:
                 self.leaving[place].append(_reshape(self.names[blob], top, where.shape))
 
     def layers(self) -> dict[int, list[Any]]:
-        """Return the layers that replace each recurrent layer: each in the first part that needs it, or in the last."""
+        """Return each recurrent layer's part: a compiled layer is in the first part that needs it, or else the last."""
         makers: list[set[int]] = []  # for each layer, the layers that last wrote its bottoms
         writers: dict[str, int] = {}
         for at, layer in enumerate(self.compiled):
@@ -230,7 +230,7 @@ class _Partition:
         return parts
 
     def _entering(self, layers: Sequence[Any]) -> Iterator[Any]:
-        """Yield a Reshape for each incoming blob of another shape, before the first part that reads it."""
+        """Yield a Reshape for each blob of the host net that ``layers``, as the first part, read in another shape."""
         for blob in dict.fromkeys(bottom for layer in layers for bottom in layer.bottom):
             if blob not in self.fed or blob in self.entered:
                 continue
@@ -242,7 +242,7 @@ class _Partition:
                 yield _reshape(outer, self.names[blob], where.blob_shape)
 
     def _renamed(self, layer: Any, tops: set[str]) -> Any:
-        """Return the layer with the host net's names; a layer with a single top has the top's name."""
+        """Return the layer with the host net's names; a layer whose only top is one of ``tops`` has this top's name."""
         copy = LayerParameter()
         copy.CopyFrom(layer)
         outputs = [self.names[top] for top in layer.top]
@@ -258,7 +258,8 @@ class _Partition:
 def _stored(
     layers: Mapping[int, Sequence[Any]], compiled: Sequence[Any], weights: Any, names: _Names
 ) -> dict[int, list[bytes]]:
-    """Return the messages of layers with blobs in the compiled caffemodel, and of each parameter's first layer."""
+    """Return caffemodel messages, by the index of the recurrent layer that they replace: of layers with blobs in the
+    compiled caffemodel, and of each parameter's first layer."""
     blobs = {layer.name: layer.blobs for layer in weights.layer}
     having = [layer for layer in compiled if layer.name in blobs]
     values = {

@@ -102,7 +102,7 @@ class CaffeHostNet:
         ]
 
     def compared(self, files: Mapping[str, bytes], places: Sequence[str], seed: int) -> list[SourceCheck]:
-        """Compare the written net with the source in Caffe, in each of the runtimes ``places``."""
+        """Compare the written net, in each of the runtimes ``places``, with the source net in Caffe."""
         (name,) = (name for name in files if name.endswith(".prototxt"))
         (weights,) = (content for name, content in files.items() if name.endswith(".caffemodel"))
         written = whole_net.NetFile(name, files[name].decode(), weights)
@@ -165,7 +165,7 @@ class CaffeSource:
         return b"\0" not in content and _LAYER.search(content) is not None
 
     def read(self, path: Path, options: ImportOptions) -> SourceNet:
-        """Return a net's recurrent layers, with the rest as their host; the whole net if it has none."""
+        """Return a net's recurrent layers, with the other layers as their host; all layers if none is recurrent."""
         if _is_caffemodel(path):
             mend = f"give its prototxt, and this by {Argument('weights', path.name)}"
             raise SourceError(f"{path.name}: this file has the weights of a Caffe net: {mend}")
@@ -223,6 +223,7 @@ def _caffemodel(path: Path) -> bytes:
 
 
 def _layers(net: Any, trained: Any, origin: str, hints: BlobHints) -> list[Layer]:
+    """Return the recurrent layers with their shapes and blobs; raise RefusedError for unknown shapes of bottoms."""
     inferred = infer_shapes(net.layer, {**old_inputs(net), **hints.shapes}, hints.shapes)
     layers, refusals = [], list[Refusal]()
     for place, blobs in _blobs_of(net, trained, TYPES).items():
@@ -244,7 +245,7 @@ def _layers(net: Any, trained: Any, origin: str, hints: BlobHints) -> list[Layer
 
 
 def _first_unknown(layers: Sequence[Any], shapes: Shapes, place: int, names: Collection[str]) -> list[str]:
-    """Return the blobs, of no known layer, that make ``names``, bottoms of layer ``place``, of unknown shape."""
+    """Return the first blobs of unknown shape that ``names``, bottoms of layer ``place``, are computed from."""
     waiting, sources = set(names), list[str]()
     for layer, (bottoms, _) in reversed([*zip(layers, shapes.seen, strict=True)][:place]):
         tops = [top for top in layer.top if top in waiting]
@@ -262,7 +263,7 @@ def _unwritten_bottom(message: Any, blob: str, near: str) -> Refusal:
 
 
 def _blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Mapping[int, Sequence[Weight]]:
-    """Return the blobs of each layer, of ``types`` or all, by its index; raise RefusedError for one not float32."""
+    """Return the blobs of each layer of ``types``, or of all, by its index; raise RefusedError for any not float32."""
     stored = {(layer.name, layer.type): layer.blobs for layer in trained.layer}
     shared: dict[str, Weight] = {}
     blobs = {}

@@ -52,10 +52,10 @@ class WholeNetReader:
         self.net, self.blobs, self.origin, self.hints = net, blobs, origin, hints
         self.builder = NetBuilder("net", origin)
         self.layers = Layers(self.builder)
-        self.values: dict[str, str] = {}
+        self.values: dict[str, str] = {}  # blob -> its present value in the description
         self.memory: dict[str, str] = {}  # blob -> the blob whose memory it shares
         self.unknown: set[str] = set()  # blobs of unknown shape
-        self.unread: dict[str, None] = {}
+        self.unread: dict[str, None] = {}  # blobs, in order
         self.parts: dict[str, Sequence[str]] = {}  # a blob that a Slice wrote, with all that it wrote
         self.inputs: dict[str, str] = {}  # the net's blob of each input of the description
         self.outputs: dict[str, str] = {}  # and of each output
@@ -63,7 +63,7 @@ class WholeNetReader:
         self.fixed: dict[str, Array] = {}  # constants that no layer has overwritten
         self.refusals: list[Refusal] = []
         self.refused: set[str] = set()  # blobs that refused layers write
-        self.recurrent: list[Layer] = []
+        self.recurrent: list[Layer] = []  # those in the description
         self.places: list[int] = []  # of the layers in the description
 
     def whole(self) -> Net:
@@ -148,6 +148,7 @@ class WholeNetReader:
             self.memory[top] = self.memory.get(bottom, bottom) if unchanged or message.type in _SHARING else top
 
     def _tops(self, place: int, message: Any) -> Sequence[str]:
+        """Return the values of a layer's tops; none for a layer that is refused."""
         self.layers.at(message.top[0] if message.top else message.name, label(message))
         try:
             missing = [blob for blob in message.bottom if blob not in self.values]
@@ -198,7 +199,7 @@ class WholeNetReader:
 
 @dataclass(frozen=True)
 class RuntimeNet:
-    """A net for Caffe: its text, the description's input for each input, the blob for each output, constant inputs."""
+    """A net for Caffe: its text, the description's input of each input blob, the blob of each output, fixed inputs."""
 
     text: str
     inputs: Mapping[str, str]
@@ -269,7 +270,7 @@ _MOVES = ("Flatten", "Split", *(op.layer_type for op in CAFFE_OPS if op.moves))
 def compare_nets(
     source: NetFile, net: Any, written: NetFile, places: Sequence[str], hints: BlobHints, seed: int
 ) -> list[SourceCheck]:
-    """Compare the outputs of a written net with its source's in Caffe, in each of the runtimes ``places``. Raises
+    """Compare a written net's outputs, in each of the runtimes ``places``, with its source's outputs in Caffe. Raises
     :class:`~lstmc.errors.BackendError` for a runtime that does not load or run the written net."""
     if not places:
         return []
@@ -316,6 +317,7 @@ def _integer_ranges(net: Any) -> dict[str, int]:
 def _compared(
     runner: Runner, net: NetFile, place: str, inputs: Mapping[str, Array], expected: Mapping[str, Array]
 ) -> SourceCheck:
+    """Run the written net in the runtime ``place``, and compare its outputs with the ``expected`` ones."""
     tolerance = TOLERANCE
     if place.startswith("caffe-"):
         mode: Mode = "gpu" if place == "caffe-gpu" else "cpu"

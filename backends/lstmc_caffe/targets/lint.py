@@ -154,7 +154,7 @@ REST: dict[str, Infer] = {
     # with states that go in and come out
     "LSTM": _recurrent,
     "RNN": _recurrent,
-    # of bottoms that have one size, whatever their axes
+    # of one number
     **dict.fromkeys(LOSSES, lambda layer, bottoms: [()]),
 }
 
@@ -255,7 +255,7 @@ def _old_inputs(net: Any, shapes: dict[str, Shape | None], target: Target) -> It
 def lint_layer(
     layer: Any, bottoms: Sequence[Shape | None], tops: Sequence[Shape | None], target: Target, rows: bool = True
 ) -> Iterator[Violation]:
-    """Check a LayerParameter with blobs of these shapes, None for unknown ones; without ``rows``, not how many rows."""
+    """Check a LayerParameter with blobs of these shapes (None: unknown); without ``rows``, not for limits of rows."""
     rules = target.restrictions_on(layer.type)
     forbidden = next((rule for rule in rules if rule.forbidden), None)
     if forbidden is not None:
@@ -273,7 +273,7 @@ def lint_layer(
 
 @dataclass
 class Before:
-    """The writer and the readers of each blob in the layers before a layer. Readers merge two Reshapes of one blob to
+    """The writer and the readers of each blob in the layers before a layer. Programs merge two Reshapes of one blob to
     one shape, so these count as one blob."""
 
     writers: dict[str, str] = field(default_factory=dict)  # blob -> type of the layer that wrote it

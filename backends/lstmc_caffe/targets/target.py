@@ -31,7 +31,7 @@ ANY_LAYER = "*"
 Value = bool | int | float | str
 
 
-def _some(value: object) -> object:
+def _some(value: object) -> object:  # the error is what was expected
     if not isinstance(value, list) or not value:
         raise ValueError("an array of one value or more")
     if not all(isinstance(each, Value) for each in value):
@@ -88,7 +88,7 @@ class Restriction:
     steps_at_most: int | None = None
     # how many axes every blob that the layer reads or writes may have
     axes: Annotated[tuple[int, ...], PlainValidator(_some)] = ()
-    in_place: bool = True
+    in_place: bool = True  # False: no layer may overwrite its bottom
     every_size_given: bool = False
     rows_at_most: int | None = None  # how large the first axis of every blob that the layer writes may be
     not_after: LayerTypes = ()  # the types of layers whose blobs it may not read
@@ -159,26 +159,27 @@ class Target:
     scans: Literal["unrolled", "layers", "fused"] = "unrolled"
     # what blobs are called: as in the model; by words: a-z, 0-9 and _; apart from what readers call weights
     names: Literal["model", "words", "apart"] = "model"
-    # which an example is written for, that runs a net of one step
+    # the runtime in which an example program runs a net of one step; None: no example
     program: Literal["caffe", "opencv", "mnn", "ncnn", "rknn"] | None = None
     trained: bool = False  # nets are trained as they are, so no layer may lose a gradient
     outputs_unread: bool = False  # a model's output is a blob that no layer reads
     folds_constants: bool = False  # readers compute constants while they build a net
-    outputs_alone: bool = False  # a model's output is the one blob of its layer, which changes something
+    outputs_alone: bool = False  # a model's output is its layer's only blob, and that layer changes something
     sharers_carry_blobs: bool = False  # every layer that shares a parameter has its blobs in the caffemodel
     float16: bool = False  # readers compute in it
     price: Price | None = None  # of its readers on a CPU; None: unknown
     reader: tuple[Reader, ...] = ()
     sources: dict[str, str] = field(default_factory=dict, hash=False)
     layers: Layers = Layers()
-    # what its readers load of nets from elsewhere, in forms too that are not written; None: the same as is written
+    # the layers that its readers load in nets that lstmc did not write; None: only those that lstmc writes
     reads: Annotated[Target | None, GetPydanticSchema(lambda _, schema_of: schema_of(TARGET_OF_TYPES))] = None
     rule: tuple[Restriction, ...] = ()
     warning: tuple[Pitfall, ...] = ()
 
     @cached_property
     def _rules(self) -> dict[str, tuple[Restriction, ...]]:
-        """Return the rules for each type of layer, ``*`` for others; own rules on axes replace those for all types."""
+        """Return the rules for each type of layer with rules, and as ``*`` those for other types; a type's own rules on
+        axes replace those for all types."""
         rules = {}
         for layer in {ANY_LAYER, *(rule.layer for rule in self.rule)}:
             both = [rule for rule in self.rule if rule.layer in (layer, ANY_LAYER)]
@@ -248,7 +249,7 @@ NOT_INHERITED = {"name", "base", "program", "price", "reader", "reads", "layers"
 
 def _merged(file: Target, data: Mapping[str, Any], base: Target) -> Target:
     """Return a target: a file's keys ``data``, and for the keys that the file lacks those of its base. A rule on the
-    same layer and subject replaces the base's rule; one such as ``forbidden = false`` only removes it."""
+    same layer and subject replaces the base's rule; a rule such as ``forbidden = false`` only removes it."""
     inherited = {f.name: getattr(base, f.name) for f in fields(Target) if f.name not in {*data, *NOT_INHERITED}}
     sources, rules = {**base.sources, **file.sources}, {rule.subject: rule for rule in base.rule}
     own = list[Restriction]()
@@ -301,7 +302,7 @@ def _wanted(text: str, place: tuple[str | int, ...]) -> str:
 
 
 def _source(text: str, place: tuple[str | int, ...], sources: Mapping[str, str]) -> str:
-    """Return the sources whose names ``text`` has, between commas; raise NotExpected for one not in [sources]."""
+    """Return the sources that ``text`` names, separated by commas; raise NotExpected for a name not in [sources]."""
     place = (*place, "source")
     names = [name.strip() for name in _wanted(text, place).split(",")]
     if any(name not in sources for name in names):
@@ -393,6 +394,7 @@ def _names() -> tuple[str, ...]:
 
 
 def target_faults() -> Iterator[tuple[str, str]]:
+    """Yield the name of each plug-in's target that cannot be used, and the reason."""
     for name, points in entry_points_of(GROUP).items():
         if name in OWN:
             others = " and ".join(map(origin, points))

@@ -134,7 +134,7 @@ class RankNets:
         return self._divided(batch, "") | {f"{rank}|{n}": share for rank, each in shares for n, share in each.items()}
 
     def _divided(self, arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-        """Return arrays for the ranks: whole without an axis of examples, else in parts, ``RANK|prefix NAME``."""
+        """Return arrays as ``PREFIXNAME`` for all ranks, or if with axis of examples in parts, ``RANK|PREFIXNAME``."""
         return {
             prefix + name if self.batch.axes[name] is None else f"{rank}|{prefix}{name}": array
             for rank, part in enumerate(self.batch.divide(arrays))
@@ -163,7 +163,7 @@ class TrainableNet:
 def train_net(
     runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRequest, locate: Locate = lambda blobs, batch: None
 ) -> TrainedNet:
-    """Train as :func:`~lstmc.runs.updates.train_by` does."""
+    """Train by Caffe's solver: see :func:`~lstmc.runs.updates.train_by`. ``iter_size`` above 1 raises TrainingError."""
     if run.gpu and not runner.gpu.usable:
         raise TrainingError(f"cannot train {net.name} on a GPU: {runner.gpu.reason}")
     if solver.iter_size > 1:
@@ -185,7 +185,7 @@ class CaffeEngine:
         self.name = net.name
         carried = {target for _, target in net.carried}
         self.fed = {name: shape for name, shape in net.inputs.items() if name not in carried}
-        self.loaded = False
+        self.loaded = False  # whether the worker has the net
 
     def computation(self) -> bytes:
         """Return bytes that are equal for nets that compute the same, whatever their names and comments."""

@@ -2,8 +2,7 @@
 With arguments, which are the paths of two named pipes, rank 0 talks to lstmc through them and hands out each request.
 Without arguments each rank was started by its own lstmc, on stdin and stdout, and tells this lstmc its rank and the
 number of ranks; only the lstmc of rank 0 sends further requests. An array ``K|NAME`` goes to rank K alone, as does
-``args["each"][K]``. All ranks do what is requested, and rank 0 replies. A failure on any rank ends all, as the others
-would wait."""
+``args["each"][K]``. All ranks do what is requested; rank 0 replies. A failure on one ends all: others would wait."""
 
 import io
 import os
@@ -34,7 +33,7 @@ def own_request(header, groups, rank):
 
 
 def next_request(comm, channel):
-    """Return this rank's next request. Rank 0 reads it and sends each other rank its own. Others sleep meanwhile,
+    """Return this rank's next request. Rank 0 reads it and sends each other rank's to that rank. These sleep meanwhile,
     because MPI's own wait keeps a core busy."""
     if channel:
         received = channel.receive()  # None at the end of the pipe

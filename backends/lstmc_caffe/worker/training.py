@@ -29,12 +29,12 @@ class Run(object):
         self.use()
         self.solver = through_file(caffe.get_solver, text_format.MessageToString(message, as_utf8=True))
         self.net = self.solver.net
-        self.blobs = blobs_of(self.net)
-        self.weighted = [(blob, w) for blob, w in zip(self.net._blobs, self.net._blob_loss_weights) if w]
+        self.blobs = blobs_of(self.net)  # of training, by name
+        self.weighted = [(blob, w) for blob, w in zip(self.net._blobs, self.net._blob_loss_weights) if w]  # losses
         self.layers, self.params = layers_of(self.net, trained)
         self.ranks = Ranks(self, args["ranks"]) if args["ranks"] else None
         self.watched = {} if self.mode == "gpu" else self.params  # to read a blob of a GPU copies it
-        self.before = {}
+        self.before = {}  # arrays by name, from before the last update: see keep
         self.test_net = self.solver.test_nets[0] if args["test"] else None
         if self.test_net is not None:
             self.test_net.share_with(self.net)
@@ -53,7 +53,7 @@ class Run(object):
 
     def not_finite(self):
         """Return the name of a parameter with NaN or infinity; None without one, and on a GPU. The sum is checked
-        first: if all elements are finite, it is infinite only near the largest float32."""
+        first: the sum of finite elements is infinite only near the largest float32."""
         for name in sorted(self.watched):
             array = self.watched[name].data
             if not np.isfinite(np.sum(array)) and not np.isfinite(array).all():
@@ -218,7 +218,7 @@ def carry(blobs, pairs):
 def step(args, arrays):
     """Make one update by the batch in arrays. args: seed, the run's, or None if the net draws nothing. Return the
     number of iterations done, the loss before the update (the sum of loss_weight * top, as in Caffe), and the name of a
-    parameter that is not finite after the update."""
+    parameter that is not finite after the update, or None."""
     run = _RUNS["now"]
     run.use()
     if args["seed"] is not None:
@@ -235,7 +235,7 @@ def step(args, arrays):
 
 
 def before(args, arrays):
-    """Return ``param:NAME`` and ``carried:NAME`` with their values before the last update; no parameters on a GPU."""
+    """Return ``param:NAME`` and ``carried:NAME`` with their values before the last update; nothing on a GPU."""
     run = _RUNS["now"]
     if not run.ranks:
         return None, run.before

@@ -1,5 +1,4 @@
-"""Writes a net and its weights as files: prototxt, caffemodel and manifest. From a manifest it writes programs that
-stream through a net of one step."""
+"""Writes the files of a net: prototxt, caffemodel and manifest; from a manifest, programs that stream through a net."""
 
 from lstmc.on_use import modules_on_use
 

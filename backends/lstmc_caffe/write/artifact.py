@@ -158,8 +158,8 @@ def _line(name: str, place: Place) -> str:
     return line
 
 
-# Their backward reads their top, or their bottom's sign, which is the top's too (sigmoid_layer.cpp, tanh_layer.cpp,
-# relu_layer.cpp, elu_layer.cpp); AbsVal, Log and Power read their bottom's value.
+# Activations whose backward reads their top, or their bottom's sign, which is the top's too (sigmoid_layer.cpp,
+# tanh_layer.cpp, relu_layer.cpp, elu_layer.cpp); not AbsVal, Log and Power, which read their bottom's value.
 OVERWRITING = (caffe.SigmoidLayer, caffe.TanHLayer, caffe.ReLULayer, caffe.ELULayer)
 # Layers whose backward does not read their top, and whose top is memory of its own. Not so an activation (it reads its
 # top), Reshape and Split (their top is their bottom's memory), nor a Slice or Concat of one.

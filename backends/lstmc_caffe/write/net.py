@@ -102,7 +102,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
 
 
 def _check_layer(layer: Any, shapes: Mapping[str, tuple[int, ...]], before: Before, target: Target) -> None:
-    """Raise BackendError for a layer that violates the target's rules; add others to the layers ``before`` the next."""
+    """Raise BackendError for a layer that violates the target's rules; otherwise add the layer to ``before``."""
     bottoms, tops = ([shapes[name] for name in names] for names in (layer.bottom, layer.top))
     for violation in (*lint_layer(layer, bottoms, tops, target), *before.lint(layer, target)):
         unknown = () if violation.limit else ("lstmc knows no other way to write it",)
@@ -200,7 +200,7 @@ def _parameters_in(graph: Graph, blob: Ref) -> dict[str, Param]:
 
 
 def _common_filler(graph: Graph, blob: Ref, params: Mapping[str, Param]) -> Filler | None:
-    """Return the filler that draws a blob as its parameters declare. With None only the caffemodel has the numbers."""
+    """Return the filler that draws a blob as its parameters' fillers do; None if the caffemodel alone has numbers."""
     fillers = {param.fill for param in params.values()}
     if isinstance(graph.node(blob.node).op, Param):
         filler = fillers.pop()
