@@ -25,8 +25,7 @@ def eltwise(form: Form, op: caffe.Eltwise, args: Refs) -> Refs:
 
 def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str = "") -> Ref:
     """Combine values of one size by the Eltwise ``op``, by one layer if the target allows it, else two at a time; a
-    single value stays as it is. If the target's Eltwise lacks ``coeff``, values are first multiplied by their
-    weights."""
+    single value is returned. If the target's Eltwise lacks ``coeff``, values are first multiplied by their weights."""
     blobs = _in_one_shape(form, values)
     name, type_ = called or form.node.name, form.b.type(blobs[0])
     if len(blobs) == 1:
