@@ -136,7 +136,7 @@ class Model(Definition):
             raise self._error(f"{option}= names {name}{nearest_or_all(name, names, f'the {kind} of {self.name} are')}")
 
     def _checked_states(self, states: object) -> dict[str, str]:
-        """Return the name of each state's next value. Raise DslError if a state is no input, or next values are equal."""
+        """Return the name of each state's next value. Raise DslError unless states are inputs with own next values."""
         names = states if isinstance(states, Mapping) else {"": None}
         if not all(isinstance(name, str) for name in (*names, *names.values())) or len({*names.values()}) < len(names):
             valid = 'states= has the next value of each state, an output, as in {"h": "h_next"}'

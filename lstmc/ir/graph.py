@@ -43,7 +43,7 @@ class Output(NamedTuple):
     """A result of a graph: the name by which a caller reads it, and the value.
     Of a scan's body: the user's name of the step's output ('' for a single output), or of the state whose next value it
     is. ``carried_to`` is the input of the model that takes the value in the next batch, if any. ``delay`` is the number
-    of steps by which it is late: at step t it belongs to the inputs of step t - ``delay``."""
+    of steps by which the value is late: at step t it belongs to the inputs of step t - ``delay``."""
 
     name: str
     ref: Ref
@@ -154,7 +154,7 @@ class Graph:
         return Graph(name, self._digraph, self.outputs, self._operands)
 
     def carrying(self, states: Mapping[str, str]) -> Graph:
-        """Return the same graph with states: a dict from an input to the output that it takes in the next batch."""
+        """Return the same graph with ``states`` alone: for each input the output that it takes in the next batch."""
         takes = {output: Ref(state) for state, output in states.items()}
         outputs = tuple(output._replace(carried_to=takes.get(output.name)) for output in self.outputs)
         return Graph(self.name, self._digraph, outputs, self._operands)
@@ -206,8 +206,8 @@ class Graph:
 
     def beyond_cut(self, nodes: set[str], required: set[str], elements: Mapping[Ref, int]) -> set[str]:
         """Return the nodes beyond a minimum cut: the ``required`` nodes, and those of ``nodes`` that make it smaller.
-        The cut separates the operands that no node of ``nodes`` computes from the required nodes, which are among them.
-        A value that crosses it counts once, by its number in ``elements``; one that is not listed counts nothing. Among
+        ``required`` is a part of ``nodes``. The cut separates it from the operands that no node of ``nodes`` computes.
+        A value that crosses the cut counts once, by its number in ``elements``, or nothing if it is not listed. Among
         equal cuts, the one with the fewest nodes beyond is chosen."""
         before, beyond = 0, 1
         flow: nx.DiGraph[int | str | Ref] = nx.DiGraph()
@@ -298,7 +298,7 @@ class Builder:
     def _connect(self, node: Node, operands: Sequence[Ref]) -> None:
         """Add a node and its edges, as networkx's ``add_node`` and ``add_edge`` do, but five times as fast."""
         name = node.name
-        if self._finished or not all(ref.node in self._nodes for ref in operands):  # networkx raises, or adds a node
+        if self._finished or not all(ref.node in self._nodes for ref in operands):  # networkx raises, or adds operands
             self._digraph.add_node(name, node=node)
             for slot, ref in enumerate(operands):
                 self._digraph.add_edge(ref.node, name, key=slot, out=ref.out)

@@ -48,7 +48,7 @@ class Rebuild:
             self.new[Ref(node.name, out)] = ref
 
     def finish(self, outputs: Iterable[Output] | None = None) -> Graph:
-        """Return the new graph, with the old outputs or with these old values as outputs."""
+        """Return the new graph, with the old graph's outputs or with ``outputs``, which have old values too."""
         return self.builder.finish(renewed(self.graph.outputs if outputs is None else outputs, self.new))
 
 
@@ -82,7 +82,7 @@ def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, s
 def reshaped(
     b: Builder, ref: Ref, op: ops.Reshape, names: Sequence[str] = (), loc: SrcLoc | None = None, steps: Steps = ()
 ) -> Ref:
-    """Return a value in the shape of ``op``: ``ref``, or the value that it reshapes, if one has it, else a new node.
+    """Return a value of ``op``'s shape: ``ref``, or the value that ``ref`` reshapes, if one has it, else a new value.
     Reshapes of another class than ``op``, such as a view of the host, are not looked through."""
     source = reshape_source(b, ref, type(op))
     for candidate in (ref, source):
@@ -180,8 +180,8 @@ def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
 def computed_from_parameters(
     graph: Graph | Builder, *refs: Ref, known: Collection[Ref] = (), constants: bool = False
 ) -> bool:
-    """Return whether values are computed from weights, as parameters are, and constants alone.
-    At least one parameter is required, unless ``constants``. ``known`` values count as parameters."""
+    """Return whether values are computed without scans from weights, such as parameters, and constants alone.
+    At least one weight is required, unless ``constants``. ``known`` values count as weights."""
     seen, stack, parameters = set(refs), list(refs), constants
     while stack:
         ref = stack.pop()
@@ -215,7 +215,7 @@ def weight_graph(graph: Graph, blobs: Iterable[Ref]) -> Graph:
 
 
 def twice_stored(weights: Graph) -> list[str]:
-    """Return the trained values of a weight graph that are in two blobs, which training would make different."""
+    """Return the names of a weight graph's trained values that two blobs contain: training would make these differ."""
     return [
         weights.value_name(ref)
         for ref, readers in weights.readers().items()

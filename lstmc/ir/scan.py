@@ -81,7 +81,7 @@ class Scan(Op):
         return (self.body,) if self.first is None else (self.body, self.first)
 
     def order(self) -> range:
-        """The steps in the order they run."""
+        """Return the steps, 0 to ``length`` - 1, in the order in which they run."""
         return range(self.length - 1, -1, -1) if self.reverse else range(self.length)
 
     def infer(self, *args: TensorType) -> Types:
@@ -169,7 +169,8 @@ def places_of(op: Op, axis: int, operands: Sequence[TensorType]) -> Sequence[int
 
 
 def op_of_all(op: Op, size: int, operands: Sequence[TensorType], places: Places) -> tuple[Op, tuple[int, ...]] | None:
-    """Return the op for operands with one more axis at ``places``, and the axis's places in the results, or None."""
+    """Return the op that computes ``op`` along one more axis of ``size`` elements, which operands have at ``places``,
+    and the axis's places in the results. Return None if there is no such op."""
     types = [t if place is None else _with(t, place, size) for t, place in zip(operands, places, strict=True)]
     for wide in op.wider(size):
         try:
@@ -221,7 +222,7 @@ def op_of_step(op: Op, operands: Sequence[TensorType], mapped: Sequence[bool]) -
 def values_over_time(graph: Graph) -> set[Ref]:
     """Return the values whose first axis is time: the sequences of scans, and values connected with them by ops."""
     over_time: set[Ref] = set()
-    along: list[set[Ref]] = []  # values of a node that all have such an axis, or all lack it
+    along: list[set[Ref]] = []  # values of a node of which all or none begin with time
     for node in graph:
         refs = set(node.refs)
         if isinstance(node.op, Scan) and node.op.inside:
@@ -275,7 +276,7 @@ def differentiable_inputs(graph: Graph, outputs: Iterable[str]) -> tuple[str, ..
 
 
 def _stopped(graph: Graph, roots: Sequence[Ref]) -> set[str]:
-    """Return the nodes on which ``roots`` depend through an operand by which an op does not differentiate."""
+    """Return the nodes on which ``roots`` depend through an operand that gets no gradient, such as a label."""
     needed, stops = graph.needed(roots), list[Ref]()
     read = {*roots, *(ref for name in needed for ref in graph.args(name))}
     for node in graph:
@@ -300,10 +301,10 @@ def _stopped_operands(scan: Scan, read: set[int]) -> tuple[int, ...]:
         return {slot for body, names in reached_by for slot, arg in enumerate(body.body_args()) if arg.name in names}
 
     while more := {out for out, slot in results if slot in reached_arguments(read, Graph.needed)} - read:
-        read |= more
+        read |= more  # the next states that later steps need for ``read``
     reachable, stopped = reached_arguments(read, _stopped), set[int]()
     while stopped != reachable:
-        stopped = reachable
+        stopped = reachable  # with the arguments that reach a stopped state in earlier steps
         reachable = stopped | reached_arguments({out for out, slot in results if slot in stopped}, Graph.needed)
     return tuple(reachable)
 
@@ -340,7 +341,7 @@ def depending(
 
 
 def _results(scan: Scan, operands: list[bool], starts: Callable[[Node], bool], visit: Visit | None) -> list[int]:
-    """Return the indices of a scan's results that depend on nodes of ``starts``, or on the marked operands."""
+    """Return the indices of a scan's results that depend on ``starts`` nodes, or on operands marked in ``operands``."""
     args = scan.body.arguments()
     dependent = {name for name, depends in zip(args, operands, strict=True) if depends}
     states = [name for i, name in enumerate(args) if scan.role(i) == "state"]

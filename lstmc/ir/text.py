@@ -136,7 +136,7 @@ class _Parser:
         self.numbers, self.lines = [n for n, _ in kept], [line for _, line in kept]
         self.at = 0
         self.ops = ops
-        self.missing = set(dialects())  # dialects without an op so far
+        self.missing = set(dialects())  # dialects that are not loaded, as no op of them was read
 
     def whole(self) -> Graph:
         graph = self.graph("graph")

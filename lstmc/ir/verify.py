@@ -21,8 +21,8 @@ class Stage(Enum):
     """The three stages of a model graph."""
 
     MODEL = "model"  # scans, and ops of any dialect that belong to no backend
-    LEGAL = "legal"  # the same, but only a backend's ops, parameters and scans
-    EXPANDED = "expanded"  # every step's nodes, parameters shared by being the same node; scans of backends with loops
+    LEGAL = "legal"  # scans, parameters, and the ops of a backend alone
+    EXPANDED = "expanded"  # every step's nodes, which share the nodes of parameters; scans only of backends with loops
 
 
 def verify(graph: Graph, stage: Stage = Stage.MODEL, legal: Sequence[type[Op]] | None = None) -> None:
@@ -134,7 +134,7 @@ def _verify_scan(scan: Scan, legal: Legality, stage: Stage) -> None:
     """Raise VerifyError unless the bodies are well formed and agree, and each next state has its state's type."""
     if scan.length < 1:
         raise VerifyError(f"scan of {scan.body.name}: length must be at least 1, found {scan.length}")
-    inside = Legality(Stage.MODEL, None) if scan.backend else legal  # its body is a step of a model
+    inside = Legality(Stage.MODEL, None) if scan.backend else legal  # a backend's scan has a model's step as body
     for body in scan.bodies:
         _verify_graph(body, replace(inside, inside=True), stage)
     if len(scan.body.outputs) < scan.states:

@@ -53,7 +53,7 @@ class IntegerRange:
         return f"integers from {self.low} to {self.high}{more}"
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
-        """Return random integers of the range, from 1 to 3 if it has all that float32 has; one in five is ``also``."""
+        """Return random integers of the range (1 to 3 if it begins at -2**24 or below); one in five is ``also``."""
         low, high = (1, 3) if self.low <= -EXACT else (self.low, self.high)  # places, lengths: small numbers do
         drawn = rng.integers(low, high + 1, shape).astype(np.float64)
         return drawn if self.also is None else np.where(rng.random(shape) < 0.2, self.also, drawn)
@@ -228,8 +228,8 @@ class Op(metaclass=OpType):
         yield self
 
     def work(self, operands: Types, results: Types) -> Work:
-        """Return the work of one forward pass: an operation for each element of the results, none if the op moves
-        elements; in a product a multiply-add for each factor, and nothing for a bias."""
+        """Return the work of one forward pass: an operation for each element of the results, none if the op only moves
+        elements; if the op ``multiplies``, a multiply-add for each product of two elements, and nothing for a bias."""
         size = sum(type_.size for type_ in results)
         moved = BYTES * (size + sum(type_.size for type_ in operands))
         if self.multiplies:

@@ -120,7 +120,7 @@ def functions_of(framework: Framework) -> Iterator[tuple[Foreign, Elementwise]]:
 
 
 def ops_of(framework: Framework) -> Iterator[tuple[type[Op], Foreign]]:
-    """Yield each core op that one function of the framework computes, and this function."""
+    """Yield each core op that a function of the framework computes, whatever its attributes are, and this function."""
     for foreign, row in functions_of(framework):
         if row.operator and row.function in POINTWISE and (foreign.settings or not row.numbers):
             yield POINTWISE[row.function], foreign

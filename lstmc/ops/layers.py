@@ -56,7 +56,7 @@ class Linear(AlongAxis):
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
         """Return the places of an axis: leading axes of x are y's, axis 0 of w and b is y's last axis. Flattened axes
-        are summed over; a single one is axis 1 of w."""
+        are summed over; if x has only one of them, this is axis 1 of w."""
         rest: tuple[int | None, ...] = (None,) * (len(types) - 2)
         if slot == 0 and axis < self.axis:
             return Along(self.beside(axis), (axis, None, *rest), (axis,))

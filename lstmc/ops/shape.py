@@ -34,7 +34,7 @@ def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 def same_place(shape: tuple[int, ...], axis: int, other: tuple[int, ...]) -> int | None:
-    """Return the axis of ``other`` that a reshape makes of ``axis``: of its size, behind as many elements; or None."""
+    """Return the place of ``axis`` in its reshape ``other``: of its size, after axes of equal product; None if none."""
     before, size = prod(shape[:axis]), shape[axis]
     return next((i for i, own in enumerate(other) if own == size and prod(other[:i]) == before), None)
 

@@ -99,7 +99,7 @@ def _of_step(graph: Graph) -> OneStep:
 
 
 def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:
-    """Raise :class:`PassError` if a step reads a scan's last state, which would be the state after each step."""
+    """Raise PassError if a step reads a scan's last state: a net of one step has only the state after this step."""
     last: dict[Ref, Ref] = {}  # values computed from last states alone -> these states
     for node in graph:
         args, refs = graph.args(node.name), node.refs
@@ -137,9 +137,9 @@ class _Stepper:
         self.graph, self.over_time = graph, over_time
         self.rebuild = Rebuild(graph)
         self.b = self.rebuild.builder
-        self.outputs: list[Output] = []
+        self.outputs: list[Output] = []  # the states after the step
         self.states: list[StatePair] = []
-        self.replaced = self._initial_inputs()
+        self.replaced = self._initial_inputs()  # inputs that the new model does not have
 
     def _initial_inputs(self) -> set[str]:
         """Return the inputs that are only initial states: the one-step model has an input for each state instead."""
@@ -205,7 +205,8 @@ class _Stepper:
         return ir.weight_graph(self.graph, [ref])
 
     def _op(self, node: Node) -> Op:
-        """Return the op of a node along time, for one step. Raises :class:`PassError` if steps mix or differ."""
+        """Return the op of a node along time, for one step. Raise PassError if it mixes steps, or if parameters or an
+        operand without the axis of time have a value for each step."""
         op = node.op
         if isinstance(op, Input | Full):
             return replace(op, shape=(1, *op.shape[1:]))

@@ -184,7 +184,7 @@ class _Sharing:
         return self.part.type(ref) != self.whole.type(ref)
 
     def check(self, node: Node, whole: Graph, part: Graph, mixed: set[Ref]) -> None:
-        """Raise :class:`TrainingError` if a node with an axis of examples mixes them; ``mixed`` depend on examples."""
+        """Raise TrainingError if a node with an axis of examples mixes them; ``mixed`` values depend on examples."""
         refs = node.refs
         rows = [ref for ref in refs if part.type(ref) != whole.type(ref)]
         args = part.args(node.name)
@@ -245,7 +245,7 @@ class _Sharing:
         return ref if factor == 1 else self.rebuild.builder.add(ops.Affine(scale=factor), ref)[0]
 
     def counting(self, node: Node, op: ops.SoftmaxLoss, labels: Ref, loss: Ref) -> Ref:
-        """Return a mean over counted labels times a weight, a new input because the data determine the weight."""
+        """Return ``loss``, a mean over counted labels, times a weight: a new input, as the labels determine it."""
         if not isinstance(self.part.node(labels.node).op, ops.Input):
             self.refuse(node, "is a mean over labels that are left out, and its labels are no input of the model")
         assert op.ignore_label is not None

@@ -31,7 +31,7 @@ def pip(*arguments: str) -> tuple[int, str]:
 
 
 def wrong_hash(output: str) -> str | None:
-    """Return the SHA-256 of the file that pip refused, if pip failed because of a wrong hash."""
+    """Return the SHA-256 of the file that pip refused because of a wrong hash; None if pip has refused none."""
     wrong = re.search(r"DO NOT MATCH THE HASHES.*Got\s+([0-9a-f]{64})", output, re.DOTALL)
     return wrong and wrong.group(1)
 
@@ -40,6 +40,6 @@ def pip_causes(output: str) -> list[str]:
     """Return the causes that the output of a failed pip names, as notes of an error."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     causes = [f"pip's last line: {lines[-1] if lines else '(it printed nothing)'}"]
-    # Without a network that line only says that there is no such package; the reason is in a warning before it.
+    # Without a network the last line only says that there is no such package; the reason is in a warning before it.
     broken = re.findall(r"after connection broken by '(.*)': /", output)
     return causes + [f"its connection:  {reason}" for reason in broken[-1:]]

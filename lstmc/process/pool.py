@@ -52,7 +52,7 @@ class SerialPool:
         self._jobs.append((name, function, argument))
 
     def ended(self, seconds: float) -> list[JobResult]:
-        """Run the next job, and return its result."""
+        """Run the next job, even if it takes more than ``seconds``, and return its result."""
         name, function, argument = self._jobs.pop(0)
         try:
             return [JobResult(name, function(argument))]

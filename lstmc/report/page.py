@@ -119,7 +119,7 @@ def trained_model(facts: RunFacts) -> ModelSource:
 
 
 def recipes_beside(model: ModelSource) -> dict[str, str]:
-    """Return the recipe of each parameter of an imported model, from the record beside its file, if there is one."""
+    """Return the recipe of each parameter of an imported model, from the record beside its file; {} without one."""
     if model.model.loc is None:
         return {}
     path = Path(resolve(model.model.loc.file)).parent / IMPORTED
@@ -205,7 +205,7 @@ def layer_rows(net: Net) -> list[LayerRow]:
 
 
 def _parameters(graph: Graph) -> dict[str, frozenset[str]]:
-    """Return, for each node that depends on parameters alone, those that are not fixed; for any other node none."""
+    """Return the trained parameters of each node that depends on parameters alone, and no name for any other node."""
     parameters: dict[str, frozenset[str]] = {}
     fixed = constants(graph)
     for node in graph:
@@ -272,9 +272,9 @@ def net_page(
     parameters, ``ranges`` the result of :meth:`lstmc.Net.ranges`. Raises :class:`~lstmc.errors.DrawingError` without
     Graphviz."""
     rows = layer_rows(net)
-    keys = {row.layer.name: f"layer-{i}" for i, row in enumerate(rows)}
+    keys = {row.layer.name: f"layer-{i}" for i, row in enumerate(rows)}  # the HTML id of each layer
     drawings = {"rolled": net.draw(rolled=True), "unrolled": net.draw()}
-    boxes = {box.key: f"unrolled-n{i}" for i, box in enumerate(drawings["unrolled"].picture.boxes)}
+    boxes = {box.key: f"unrolled-n{i}" for i, box in enumerate(drawings["unrolled"].picture.boxes)}  # of each box
     pieces = text_by_layer(net.prototxt) if f"{net.name}.prototxt" in net.files else ()
     drawn = {name: drawing.picture for name, drawing in drawings.items()}
     places = [*(row.loc for row in rows), *(box.loc for picture in drawn.values() for box in picture.boxes)]
@@ -390,7 +390,7 @@ def _box(row: LayerRow, boxes: Mapping[str, str]) -> str:
 def _links(
     row: LayerRow | None, keys: Mapping[str, str], files: Mapping[str, str], boxes: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the key of a layer, and its links: to its line in the source, and to its box in the picture; else ""."""
+    """Return a layer's key, and its links to its line in the source and to its box in the picture; "" if missing."""
     if row is None:
         return {"key": "", "line": "", "place": "", "box": ""}
     links = {"key": keys[row.layer.name], "line": "", "place": "", "box": _box(row, boxes)}
@@ -429,6 +429,7 @@ def _leads(
 
 
 def _steps(rows: Sequence[LayerRow]) -> list[dict[str, Any]]:
+    """Return the summed costs of the layers of each step, of those outside of steps, and of all."""
     groups: dict[str, list[LayerRow]] = {}
     for row in rows:
         groups.setdefault(row.step or "outside of steps", []).append(row)
