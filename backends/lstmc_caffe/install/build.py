@@ -94,7 +94,7 @@ def compile_binding(order: Order) -> Path:
 
 
 def run_step(order: Order, command: Sequence[str], what: str) -> str:
-    """Run a command in the source folder and return its output. Raises InstallError as :func:`command.run` does."""
+    """Run a command in the source folder and return its output. Raises InstallError as :func:`system.run` does."""
     # Compilers write temporary files: on the disk that was checked for space. The system's own directories come
     # first, because a protoc of another version (conda's, say) makes code that does not fit the system's headers.
     temporary = order.work / "temporary"
@@ -156,8 +156,8 @@ def _object(order: Order, path: str, tools: Sequence[str]) -> Path:
 
 
 def _compile(order: Order, path: str, target: Path) -> None:
-    # Renamed when whole, so that a killed compiler leaves no half object under the final name. The process id
-    # keeps apart from a compiler that outlived its killed parent.
+    # Renamed when whole, so that a killed compiler leaves no half object under the final name. By the process id,
+    # the file is not that of a compiler that outlived its killed parent.
     unfinished = target.with_suffix(f".{os.getpid()}.partial")
     run_step(order, [*_compile_command(order, path), "-o", str(unfinished)], f"compiling {path}")
     unfinished.rename(target)

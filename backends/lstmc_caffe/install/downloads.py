@@ -150,7 +150,7 @@ def installed_toolkit(build: Path, compilers: Sequence[Path] | None = None) -> T
 
 
 def usable(candidates: Sequence[Path]) -> Path | None:
-    """Return the first nvcc that is one of CUDA 13, with the headers that g++ needs; None if there is none."""
+    """Return the first nvcc of CUDA 13 that has the headers that g++ needs; None if there is none."""
     for nvcc in candidates:
         if (nvcc.parents[1] / _HEADER).is_file():
             with suppress(OSError):

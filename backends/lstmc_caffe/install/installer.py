@@ -165,7 +165,7 @@ def _jobs() -> int:
 
 
 def _disk_error(error: OSError, folder: Path, recipe: Recipe) -> InstallError:
-    """Return the error for a failure of the disk: no permission, no space with the free space, or another failure."""
+    """Return the error for a failure of the disk: no permission, no space (with how much is free), or another one."""
     notes = ["give another folder with --cache DIR"]
     inside = Path(str(error.filename)).is_relative_to(folder)
     if inside and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

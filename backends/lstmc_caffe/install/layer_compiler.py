@@ -67,7 +67,7 @@ def _identity(library: Path) -> str:
 
 
 def _include_folders(location: CaffeLocation) -> tuple[Path, ...]:
-    """Return the folders of Caffe's headers, from the same source as the build."""
+    """Return the folders of the headers of the Caffe at a location. Raise BackendError if they are not known."""
     value = os.environ.get(INCLUDE)
     if value:
         folders = tuple(Path(entry) for entry in value.split(os.pathsep))
@@ -93,7 +93,7 @@ def library(source: Source, location: CaffeLocation) -> Path:
     the message of a compiler that fails, and for a cache that is not writable or private."""
     compiler = cpp_compiler("target caffe needs none")
     caffe = CaffeBuild.of(location)
-    inputs = [source.cpp, compiler.identity, *FLAGS, caffe.identity, _sources()]
+    inputs = [source.cpp, compiler.identity, *FLAGS, caffe.identity, _sources()]  # the library's key in the cache
     cuda, libraries = None, ["-lopenblas"]
     if caffe.toolkit is not None:
         if source.cu is None:

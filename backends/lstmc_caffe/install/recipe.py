@@ -143,7 +143,7 @@ X86_64_V3 = frozenset(("avx2", "bmi2", "f16c", "fma", "movbe"))
 
 
 def processor_flags(cpuinfo: str) -> tuple[str, ...]:
-    """Return the -march flag that a machine with this ``/proc/cpuinfo`` can run, if it is wider than the common one."""
+    """Return the flag for code with AVX2 (x86-64-v3) if the machine of this ``/proc/cpuinfo`` runs it; else no flag."""
     features = {word for line in cpuinfo.splitlines() if line.startswith("flags") for word in line.split()}
     return ("-march=x86-64-v3",) if features >= X86_64_V3 else ()
 

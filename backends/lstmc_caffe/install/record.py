@@ -26,7 +26,7 @@ CUDA = Path("cuda")
 
 @dataclass(frozen=True)
 class Record:
-    """The fields of a build's record that are read again, as the interpreter's path and the time of the build."""
+    """The fields of a build's record that are read again, such as the interpreter's path and the time of the build."""
 
     key: str
     source: str
@@ -90,8 +90,8 @@ def refusals(cache: Path | None = None, recipe: Recipe = CPU) -> tuple[str, ...]
 def write(
     folder: Path, recipe: Recipe, platform: Platform, python: Path, *, caffe: str, built: str, seconds: float
 ) -> None:
-    """Write the record of a build in ``folder``, after all other files, without the folder's name: it can be renamed.
-    ``caffe`` is the version that Caffe reports, ``built`` the UTC time in ISO form."""
+    """Write the record of a build in ``folder``, after all other files. The folder may be renamed: its name is not
+    recorded. ``caffe`` is the version that Caffe reports, ``built`` the UTC time in ISO form."""
     fields = {
         "key": recipe.key(platform),
         "source": recipe.source,
@@ -121,7 +121,7 @@ def write(
 
 
 def _latest(cache: Path | None, recipe_of: Callable[[Record], Recipe | None]) -> Installed | None:
-    """Return the latest valid build, or None. A record must match the recipe that ``recipe_of`` returns for it."""
+    """Return the latest valid build, or None. A record must match the recipe that ``recipe_of`` has for it, if any."""
     valid = [
         (record.built, folder, record)
         for folder, record in _builds(cache)

@@ -31,7 +31,7 @@ def try_backward(net: caffe.Net, x: np.ndarray) -> None:
     if not error < 1e-5:
         sys.exit(f"the gradient of InnerProduct differs from NumPy by {error:g}")
     sums = []
-    for step in (0.05, -0.1):  # forward, then as far back
+    for step in (0.05, -0.1):  # to the weight + 0.05, then to the weight - 0.05
         weight.data[0, 0] += step
         net.forward()
         sums.append(float(net.blobs["h"].data.sum(dtype=np.float64)))

@@ -47,7 +47,7 @@ def run(command: Sequence[str], what: str, *, cwd: Path | None = None, env: Mapp
 def failure(
     what: str, command: Sequence[str], returncode: int, output: str, cwd: Path | None = None
 ) -> InstallError | OSError:
-    """Return the error for a program that ended with ``returncode``, which is negative for a signal."""
+    """Return the error for a program that ended with ``returncode`` (negative: a signal); OSError for a full disk."""
     if os.strerror(errno.ENOSPC) in output:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     ending = f"exit code {returncode}" if returncode >= 0 else f"ended by signal {-returncode}"
@@ -109,7 +109,7 @@ class Apt:
 
     def installed(self, names: Sequence[str]) -> frozenset[str]:
         query = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\\n", *names]
-        # It exits with 1 when any name is unknown, and still lists the others.
+        # dpkg-query exits with 1 when any name is unknown, and still lists the packages that it knows.
         listed = subprocess.run(query, capture_output=True, text=True).stdout
         rows = (line.split() for line in listed.splitlines())
         return frozenset(row[1] for row in rows if len(row) == 2 and row[0] == "installed")

@@ -47,7 +47,7 @@ def weight_nodes(graph: Graph) -> set[str]:
 
 
 def alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> bool:
-    """Return whether the parameters that ``blob`` is computed from have no other readers, and equal multipliers."""
+    """Return whether the parameters that make up ``blob`` have no other readers, and equal lr_mult and decay_mult."""
     multipliers = set()
     stack = [blob]
     while stack:
@@ -96,6 +96,7 @@ def shaped(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
 
 
 def outputs_as_values(graph: Graph, counts: Counter[str]) -> Graph:
+    """Return the graph with a value in place of each output that is a parameter or is computed from parameters."""
     leaked = {o.ref: o.name or "y" for o in graph.outputs if is_weight(graph, o.ref)}
     if not leaked:
         return graph
@@ -182,7 +183,7 @@ def _views(bodies: Sequence[_Reads], read: Collection[str]) -> Views:
 
 
 def _new_body(reads: _Reads, views: Views, read: Collection[str]) -> Graph:
-    """Return a body without Reshapes of sequences: it reads an argument for each shape, and none that nothing reads."""
+    """Return a body without Reshapes of sequences: with an argument for each shape, and no argument without readers."""
     rebuild = Rebuild(reads.body)
     arguments: dict[tuple[str, Shape], Ref] = {}
     for node in reads.body:

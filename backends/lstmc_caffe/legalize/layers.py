@@ -57,7 +57,7 @@ def pool_to_layer(b: Builder, node: Node[ops.MaxPool | ops.AvePool], args: Refs)
 
 
 def softmax_loss_to_layer(b: Builder, node: Node[ops.SoftmaxLoss], args: Refs) -> Refs:
-    """Write SoftmaxWithLoss. Axis 0 first gets an axis before it, because the layer requires equal first axes."""
+    """Write SoftmaxWithLoss. For classes on axis 0, x and label get an axis before it: the first axes must be equal."""
     op, (x, label) = node.op, args
     shape, axis = b.type(x).shape, op.axis
     if axis == 0:

@@ -23,7 +23,7 @@ def _is_weight_leaf(node: Node) -> bool:
 
 
 def _check_gradients_end(graph: Graph, trained: set[Ref]) -> None:
-    """Raise BackendError for indices, labels or targets among the values that depend on a parameter."""
+    """Raise BackendError if indices, labels or targets are among ``trained``, the values that depend on a parameter."""
     for node in graph:
         args = graph.args(node.name)
         for slot in node.op.undifferentiated if ir.has_gradient(node) else ():
@@ -41,7 +41,7 @@ def _reads(body: Graph, slot: int) -> list[tuple[Node, int]]:
 
 
 def _has_as_blob(body: Graph, slot: int, biases: bool) -> bool:
-    """Return whether a node has a body's argument as a blob (with ``biases`` as bias too), or packs it in a weight."""
+    """Return whether a body's argument is a blob of a node in it (with ``biases``, a bias too) or part of a weight."""
     return any(_is_blob(node, at, biases) or is_weight(body, Ref(node.name)) for node, at in _reads(body, slot))
 
 

@@ -76,13 +76,13 @@ CAFFE_ORDER = patterns.LSTM_ORDERS["caffe"]
 class Sources:
     """The operands of a value of four quarters: slots of weights, and sequence arguments of the body."""
 
-    weights: list[tuple[str, int]] = field(default_factory=list)
-    sequences: list[str] = field(default_factory=list)
+    weights: list[tuple[str, int]] = field(default_factory=list)  # node, number of the operand
+    sequences: list[str] = field(default_factory=list)  # names of arguments
 
 
 def collect_sources(graph: Graph, ref: Ref, sources: Sources, readers: int = 1) -> bool:
     """Add the operands of the sum ``ref`` to ``sources``. Return False if the sum's quarters cannot be reordered by
-    reordering weights, for example because it has other readers than these ``readers``."""
+    reordering weights, for example because the number of its readers is not ``readers``."""
     if graph.readers().get(ref) != readers:
         return False
     node = graph.node(ref.node)
@@ -203,16 +203,16 @@ def find_lstm_unit(graph: Graph, counts: Counter[str]) -> Graph:
 
 class _UnitRewrite:
     """The rewrite of every gate tail of a model as an LSTMUnit. ``orders`` has the permutation of each scan that needs
-    one, ``moved`` of each weight operand. Without the ``refused`` scans, which cannot be permuted, it is repeated."""
+    one, ``moved`` of each weight operand (a node, a slot). If scans are ``refused``, repeat it without these."""
 
     def __init__(self, graph: Graph, refused: set[str]) -> None:
         self.before = graph
         self.counts: Counter[str] = Counter()
         self.orders: dict[str, tuple[int, ...]] = {}
         self.moved: dict[tuple[str, int], tuple[int, ...]] = {}
-        self.refused: set[str] = set()
+        self.refused: set[str] = set()  # scans that cannot be permuted, besides the argument's
         self.sequences: dict[Ref, list[str]] = {}  # sequence -> the reordered scans whose gates read it
-        self.scans: dict[str, Scan] = {}
+        self.scans: dict[str, Scan] = {}  # the rewritten scans
         self.cont: dict[str, list[Ref | int]] = {}  # for each scan: an indicator, or the size of a cont of ones
         for node in graph:
             if isinstance(node.op, Scan) and node.op.kept:
@@ -247,7 +247,7 @@ class _UnitRewrite:
         operands = zip(scan.body.body_args(), self.before.args(node.name), strict=True)
         first = [(arg, self.before.node(ref.node).op) for arg, ref in operands]
         zeros = {Ref(arg.name) for arg, op in first if isinstance(op, caffe.DummyData) and op.value == 0.0}
-        tails = [self._tails(node, scan, body) for body in (scan.body, *scan.bodies[1:])]
+        tails = [self._tails(node, scan, body) for body in (scan.body, *scan.bodies[1:])]  # of the body, the first step
         tails += [[]] * (2 - len(tails))
         tails[1] = [on for tail in tails[1] if (on := _on_zero(tail, tails[0], zeros)) is not None]
         if not tails[0]:
@@ -269,7 +269,7 @@ class _UnitRewrite:
         self.counts["cont_of_unit"] += sum(tail.cont is not None for tail in tails[0])
 
     def _tails(self, node: Node, scan: Scan, body: Graph) -> list[GateTail]:
-        """Return the gate tails of a body that can be LSTMUnits; in the first step without the old c, which is zero."""
+        """Return a body's gate tails that can be LSTMUnits; in a first step also those without old c, which is zero."""
         tails = []
         for tail in gate_tails(body, (self.before, node.name)):
             cont = None if tail.reset is None else indicator(self.before, tail.reset, scan)
@@ -304,7 +304,7 @@ class _UnitRewrite:
         return True
 
     def _move_sequences(self) -> None:
-        """Permute a sequence computed before the scans if its readers have one order; otherwise refuse these scans."""
+        """Permute a sequence that is computed before scans if these need one order; otherwise refuse the scans."""
         for ref, scans in self.sequences.items():
             sources = Sources()
             orders = {self.orders[name] for name in scans}
@@ -319,7 +319,7 @@ def _of_rows(scan: Scan, tail: GateTail) -> bool:
 
 
 def _on_zero(tail: GateTail, body_tails: Sequence[GateTail], zeros: set[Ref]) -> GateTail | None:
-    """Return a first step's tail with its own c_prev, or else the body's if that is zero; None without either."""
+    """Return a first step's tail with its own c_prev, or with the body tail's if that starts from zero; else None."""
     if tail.c_prev is not None:
         return tail
     same = [t for t in body_tails if t.h.node == tail.h.node] or body_tails  # the first step's nodes keep their names
@@ -338,7 +338,8 @@ def _free_names(name: str, count: int, scan: Scan) -> list[str]:
 
 
 def _body_with_units(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref | None, str], size: int) -> Graph:
-    """Return the body with LSTMUnits for its gate tails. ``conts`` names an argument for each indicator or ones."""
+    """Return the body with LSTMUnits for its gate tails. ``conts``: indicator (None: ones) -> name of a new
+    argument."""
     by_c = {tail.c: tail for tail in tails}
     rebuild = Rebuild(body)
     b, new = rebuild.builder, rebuild.new

@@ -155,7 +155,7 @@ def _cont_input(where: ScanInModel, match: LSTM | RNN) -> Ref | None:
 
 
 def _packed_gates(where: ScanInModel, gates: Mapping[str, Gate]) -> tuple[Ref, tuple[Ref, ...], str]:
-    """Return the input sequence, the blobs W_x, b, W_h, and their order; raise Mismatch for a gate of other terms."""
+    """Return the input sequence, the blobs W_x, b, W_h, and their order of gates; raise Mismatch for other terms."""
     for name, gate in gates.items():
         extra = [*map(where.name, gate.added), *([f"{gate.constant:g}"] if gate.constant else [])]
         if extra:
@@ -178,7 +178,7 @@ def _packed_gates(where: ScanInModel, gates: Mapping[str, Gate]) -> tuple[Ref, t
 
 
 def _packed(where: ScanInModel, parts: Mapping[str, Place | Matrix]) -> tuple[Ref, str]:
-    """Return the weight of which each gate has an equal part, and their order; raise Mismatch for several weights."""
+    """Return the weight of which each gate has an equal part, and the order of gates in it; raise Mismatch if none."""
     names: dict[int, str] = {}
     for name, at in parts.items():
         graph, whole = where.graph, next(iter(parts.values())).ref
@@ -234,7 +234,7 @@ class FindNativeLayers(Pass):
                 counts["carry_states"] += bool(native.carried)
                 layer = _layer(b, node, native.layer(scan.types[0].shape[-1]), new, native)
                 rebuild.put(node, _results(b, scan, layer) if node is scan else (layer,))
-            elif node.name in matched:  # the layer replaces the node that reads h: zeros stand in until that is gone
+            elif node.name in matched:  # its RNN layer comes at a later node; then nothing needs these zeros
                 rebuild.put(node, [b.add(caffe.DummyData(type_.shape))[0] for type_ in node.types])
             else:
                 rebuild.copy(node)
@@ -309,7 +309,7 @@ def _without_carried(graph: Graph, carried: Collection[str]) -> Graph:
 
 
 def _results(b: Builder, node: Node, h: Ref) -> Refs:
-    """Return the results of the scan from the layer's top h, which stands for the last c too: nothing reads that."""
+    """Return the scan's results from h, the layer's top. It stands for the last c as well, which nothing reads."""
     scan = node.op
     assert isinstance(scan, Scan)
     outputs = len(scan.step_outputs)

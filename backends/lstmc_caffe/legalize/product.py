@@ -127,23 +127,23 @@ def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], ar
 def _covering(
     b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], large: Ref, small: Ref, trained: bool = True
 ) -> tuple[caffe.Bias | caffe.Scale, Refs]:
-    """Return a Bias or Scale that combines two operands, and these in the shapes that it needs. A parameter becomes the
-    layer's learned blob if the layer keeps its gradient."""
+    """Return a Bias or Scale of two operands, and the operands in the shapes that the layer needs. ``small``, if it is
+    a parameter, becomes the layer's learned blob where its shape and its gradient allow that."""
     covered = covered_axes(b.type(small).shape, b.type(large).shape)
     assert covered is not None
     start, stop = covered
     of_parameters = is_weight(b, small)
     if start == stop and of_parameters and not trained and b.type(large).rank:  # one number: a blob for the last axis
         start, stop = b.type(large).rank - 1, b.type(large).rank
-        small = _row_of_one(b, small, b.type(large).shape[-1])
+        small = _row_of_equal(b, small, b.type(large).shape[-1])
     elif start == stop:  # one element: let it cover an axis of its own length, or be a bottom without axes
         start, stop = (0, 1) if b.type(large).shape[:1] == (1,) else (0, 0)
     shape = b.type(large).shape[start:stop]
     if of_parameters and not trained and shape != ():
         small = _reshaped_blob(b, small, shape)
-    # A Scale whose blob covers x from its first axis on, or from one of size 1 on, overwrites the blob's gradient
-    # where it should add to it (scale_layer.cpp, Backward_cpu: is_eltwise, outer_dim_ == 1): what other layers
-    # and other steps gave would be lost.
+    # A Scale whose blob covers x from its first axis on, or after axes of size 1 alone, overwrites the blob's gradient
+    # where it should add to it (scale_layer.cpp, Backward_cpu: is_eltwise, outer_dim_ == 1): what layers before
+    # it and other steps gave would be lost.
     summed = layer is caffe.Bias or not trained or prod(b.type(large).shape[:start]) > 1
     learned = of_parameters and b.type(small).shape == shape != () and summed
     if not learned:
@@ -151,7 +151,7 @@ def _covering(
     return layer(axis=start, num_axes=stop - start, learned=learned), (large, small)
 
 
-def _row_of_one(b: Builder, number: Ref, count: int) -> Ref:
+def _row_of_equal(b: Builder, number: Ref, count: int) -> Ref:
     one = _reshaped_blob(b, number, (1,))
     if count == 1:
         return one

@@ -133,7 +133,7 @@ def layer_rules(*layers: type[CaffeOp]) -> dict[type[Op], LegalizeRule]:
 
 
 def core_op(layer: type[CaffeOp]) -> type[Op] | None:
-    """Return the core op that a layer corresponds to, or None: a base class with the same fields, of no backend."""
+    """Return the core op that a layer corresponds to, a base class of no backend with the same fields; else None."""
     own = [field.name for field in fields(layer)]
     for base in layer.__bases__:
         if issubclass(base, Op) and "name" in vars(base) and not base.backend:

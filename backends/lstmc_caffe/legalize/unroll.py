@@ -20,7 +20,7 @@ FAN = 100  # tops or bottoms of one layer
 
 
 def branches(count: int, most: int = FAN) -> tuple[range, ...]:
-    """Divide ``count`` leaves among the children of the root of the flattest balanced tree of at most ``most`` each."""
+    """Divide ``count`` leaves among a root's children, in the flattest tree of at most ``most`` children a node."""
     levels = 1
     while most**levels < count:
         levels += 1
@@ -74,7 +74,7 @@ def slice_tree(
 
 
 def split_tree(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step | None], most: int = FAN) -> Refs:
-    """Return x for every name and step: x itself, whose Split Caffe inserts, or copies by a tree of Splits."""
+    """Return x for every name and step: x itself, if one Split of Caffe's is enough, or copies by a tree of Splits."""
     if len(names) <= most:
         return (x,) * len(names)
     return _tops(b, x, lambda blocks: SplitLayer(len(blocks)), (1,) * len(names), names, steps, most)
@@ -105,8 +105,8 @@ class LimitFan(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        layers = Counter(graph.readers())  # weights, which are shared by name, have no tops
-        layers.subtract(output.ref for output in graph.outputs)
+        layers = Counter(graph.readers())  # the number of layers that read each value
+        layers.subtract(output.ref for output in graph.outputs)  # below, weights are left out: they have no tops
         readers = {ref: n for ref, n in layers.items() if n > self.most and not is_weight(graph, ref)}
         copies: dict[Ref, Iterator[Ref]] = {}
 

@@ -177,7 +177,7 @@ LayerOps = Mapping[str, tuple[type[CaffeOp], ...]]
 
 
 def layer_ops() -> LayerOps:
-    """Return the ops of each type of layer, of all dialects that load; ``doctor`` names one that does not."""
+    """Return the ops of each type of layer, of all dialects that load; ``lstmc doctor`` names those that do not."""
     by_type: dict[str, tuple[type[CaffeOp], ...]] = {}
     for name in dialects():
         with suppress(PluginError):

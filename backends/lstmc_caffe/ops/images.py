@@ -27,7 +27,7 @@ def _four_axes(sample: Sample) -> TensorType:
 
 
 def _own_fields(param: Any, name: str) -> list[str]:
-    """Return a parameter's fields by axis, ``kernel_h`` and ``kernel_w`` for ``kernel_size``; ``dilation`` has none."""
+    """Return the fields for height and width: ``kernel_h``, ``kernel_w`` for ``kernel_size``; none for ``dilation``."""
     names = [f"{name.removesuffix('_size')}_{axis}" for axis in "hw"]
     return [each for each in names if each in param.DESCRIPTOR.fields_by_name]
 
@@ -81,7 +81,7 @@ def unusual_windows(layer: Any, image: Sequence[int]) -> dict[WindowKind, str]:
       (``pooling_layer.cpp``); ``clipped unpadded``: along an axis without padding
     - ``padded mean``, ``short mean``: a mean that counts padding; a mean of fewer elements, because its window ends
       beyond the padded image; ``short padded mean``: along an axis with padding
-    - ``far short``: the last window ends beyond the padded image, and the image ends more than a window before that
+    - ``far short``: the last window ends beyond the padded image, its stride a window's length or more after the image
     - ``padded whole``: a window as large as the image, with padding around the image
     - ``padding alone``: a window that lies entirely in the padding
     """

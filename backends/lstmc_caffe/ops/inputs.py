@@ -30,7 +30,7 @@ class HostInput(core.Input):
 
 @dataclass(frozen=True)
 class View(core.Reshape):
-    """The same elements in another shape, in which the host reads them, or by a Reshape a layer."""
+    """The same elements in another shape, for the host to read or, by a Reshape, for a layer."""
 
     name = "host.view"
     backend = "caffe"

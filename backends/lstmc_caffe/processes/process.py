@@ -178,7 +178,7 @@ class WorkerProcess:
         stop: Callable[[], bool] = lambda: False,
     ) -> Reply:
         """Send a request; return the reply's header and its arrays by group. ``action`` completes "Caffe did not ...".
-        If a process of the worker is stopped, as by SIGSTOP, the call waits until ``stop`` returns True. Raises
+        If a process of the worker is stopped, as by SIGSTOP, the call still waits, unless ``stop`` returns True. Raises
         CaffeTimeout, CaffeStopped and CaffeAborted, after which the worker is gone, and CaffeRequestError."""
         deadline = time.monotonic() + seconds
 
@@ -326,7 +326,7 @@ class GpuState:
 
 
 def gpu_state(location: CaffeLocation) -> GpuState:
-    """Return the state of Caffe on a GPU, probed in its own process, as Caffe may abort: half a second or more."""
+    """Return the state of Caffe on a GPU, by a process, as Caffe may abort: it takes half a second or more."""
     probe = cached_probe(location, "--gpu")
     if isinstance(probe, str):
         return GpuState(True, False, probe)

@@ -60,7 +60,7 @@ def missing_for_ranks(location: CaffeLocation) -> str | None:
 
 
 def missing_for_mpi(location: CaffeLocation) -> str | None:
-    """Return a message on what a rank under a launcher lacks here. Return None if nothing is missing."""
+    """Return a message on what a rank that a launcher has started lacks here, or None if nothing is missing."""
     process = subprocess.run(
         [str(location.python), "-c", IMPORTS], env=location.environment(), capture_output=True, text=True
     )
@@ -141,7 +141,7 @@ class RanksProcess(Rank):
         super().__init__([guard, "--pdeathsig", "KILL", *start] if guard else start, environment)
 
     def _connect(self) -> None:
-        """Open the pipes to rank 0 in place of those to the launcher."""
+        """Open the pipes to rank 0 in place of those to the launcher. Raise CaffeError if rank 0 does not start."""
         incoming, outgoing = self._pipes
         reading = os.open(outgoing, os.O_RDONLY | os.O_NONBLOCK)
         until = time.monotonic() + CONNECT_SECONDS

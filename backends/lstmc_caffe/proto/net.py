@@ -86,6 +86,7 @@ def _declare(message: Any, name: str, number: int, spec: str) -> None:
 
 
 def _file() -> Any:
+    """Return the descriptor of a file with all messages and enums of the tables."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{PACKAGE}.proto", package=PACKAGE, syntax="proto2")
     for name, fields in (MESSAGES | _RAW).items():
         message = file.message_type.add(name=name)
@@ -127,7 +128,7 @@ def load_layer_fields() -> None:
 
 @cache
 def _pool(layer_fields: Fields) -> descriptor_pool.DescriptorPool:
-    """Return all messages. ``layer_fields``, the fields that LayerParameter has now, is the key of the cache."""
+    """Return a pool of all messages. ``layer_fields``, those of LayerParameter now, is the key of the cache."""
     pool = descriptor_pool.DescriptorPool()
     pool.Add(_file())
     return pool
@@ -168,7 +169,7 @@ def net_text(content: bytes) -> str:
 
 
 def net_from_text(text: str, others: bool = True) -> Any:
-    """Return the NetParameter of a prototxt. Unknown fields are refused if ``others`` is False. Raises
+    """Return the NetParameter of a prototxt. Unless ``others``, unknown fields are refused. Raises
     :class:`BackendError` for text that is not a net, and for a net of V1 layers."""
     load_layer_fields()
     net = NetParameter()
@@ -192,7 +193,7 @@ OLD_NAMES = {"concat_param.axis": "concat_dim", "slice_param.axis": "slice_dim"}
 
 
 def write_setting(layer: Any, path: str, value: Any) -> None:
-    """Set a field, unless the value is None or Caffe's default for the field."""
+    """Set a field, given as ``PARAM.FIELD``, unless the value is None or Caffe's default for the field."""
     message, field = _field(layer, path)
     if value is None or (field.has_default_value and value == field_value(message, field.name)):
         return
@@ -202,7 +203,7 @@ def write_setting(layer: Any, path: str, value: Any) -> None:
 
 
 def read_setting(layer: Any, path: str) -> Any:
-    """Return a field's value, or Caffe's default if the field is not set; None if it has no default."""
+    """Return the value of a field, or Caffe's default if the field is not set; None if it has no default."""
     message, field = _field(layer, path)
     old = OLD_NAMES.get(path)
     if old is not None and message.HasField(old):
@@ -219,7 +220,7 @@ def field_value(message: Any, name: str) -> Any:
 
 
 def other_settings(layer: Any, modelled: Container[str]) -> Iterator[str]:
-    """Yield a layer's settings, except defaults and fillers, that ``modelled`` has neither by path nor by message."""
+    """Yield a layer's settings other than those ``modelled`` (paths, or whole messages), defaults and fillers."""
     if not all(layer.propagate_down) and "propagate_down" not in modelled:
         yield "propagate_down: false"
     for field, message in layer.ListFields():

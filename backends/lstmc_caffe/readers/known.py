@@ -127,7 +127,7 @@ def reader_names() -> tuple[str, ...]:
 
 
 def load_reader(name: str) -> Reader:
-    """Return a reader by its name. Raises PluginError if no package or several have it, and for another object."""
+    """Return a reader by its name. Raises PluginError if no package or several have it, or if it is no such reader."""
     point = only_entry_point(GROUP, name, "reader")
     reader = load_point(point, "reader")
     if not isinstance(reader, Reader):

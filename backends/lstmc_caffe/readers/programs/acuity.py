@@ -3,7 +3,7 @@
 import os
 from importlib.metadata import version
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before it imports TensorFlow, which tells of this machine
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before it imports TensorFlow, which logs facts about this machine
 
 from acuitylib.interface.importer import CaffeLoader  # noqa: E402
 from acuitylib.interface.inference import Inference  # noqa: E402

@@ -31,6 +31,6 @@ def run(args, arrays):
 
 
 def _joined(operator):
-    """Return the shape of a Concat of [N, C], for which onnxmltools requires four axes."""
+    """Set the shape of the output of a Concat of [N, C], for which onnxmltools requires four axes."""
     shapes = [variable.type.shape for variable in operator.inputs]
     operator.outputs[0].type.shape = [shapes[0][0], sum(shape[1] for shape in shapes)]

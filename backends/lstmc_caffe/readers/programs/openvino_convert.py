@@ -6,10 +6,10 @@ import numpy as np
 import openvino_telemetry
 
 for _name, _type in (("bool", bool), ("int", int), ("float", float), ("object", object)):
-    if _name not in vars(np):  # which releases of NumPy took away and these releases of OpenVINO use
+    if _name not in vars(np):  # these releases of OpenVINO use it, and newer releases of NumPy lack it
         setattr(np, _name, _type)
 for _name in ("start_session", "send_event", "send_error", "end_session", "force_shutdown"):
-    setattr(openvino_telemetry.Telemetry, _name, lambda *args, **named: None)  # it tells others of each net
+    setattr(openvino_telemetry.Telemetry, _name, lambda *args, **named: None)  # it would report each net
 
 import openvino.runtime as ov  # noqa: E402
 from openvino.runtime.passes import Manager, Serialize  # noqa: E402
