@@ -87,7 +87,7 @@ def _of_parameters(target: Target) -> Passes:
 
 
 def _decompositions(target: Target) -> Passes:
-    """Return the passes that replace Embed, if the target lacks it, and in float16 steps with large factors."""
+    """Return the passes that replace Embed, if the target lacks it, and in float16 large factors of step functions."""
     embed: Passes = () if target.allows("Embed") else (embed_products,)
     return (*embed, half_steps) if target.float16 else embed
 

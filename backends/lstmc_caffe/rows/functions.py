@@ -91,7 +91,7 @@ NO_SHIFT = 2.0**-126
 
 def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
     """Write (shift + scale x) ** power as a Power layer; if the target has no such Power, a scale as a weighted sum and
-    a shift as a sum with a constant. A square is then, and always on matrices, the product of a blob with itself."""
+    a shift as a sum with a constant. Then, and on matrices always without a shift, a square is x times itself."""
     type_ = form.b.type(x)
     if form.rows and op.power == 2 and not op.shift:
         inner = x if op.scale == 1 else power_layers(form, caffe.PowerLayer(1.0, op.scale), x, f"{name}/inner")

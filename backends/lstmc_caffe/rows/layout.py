@@ -210,8 +210,8 @@ class _Writer:
         return self.b.copy(node, (x, value), caffe.Eltwise("PROD"))
 
     def _own(self, node: Node, before: Sequence[Ref], old: Ref, x: Ref) -> Ref:
-        """Return the blob x, or a copy if the layer already reads x (``before``) or may not share it. The copy adds
-        nearly 0, because readers remove a Power that adds 0."""
+        """Return the blob x (``old`` in the old graph), or a copy if the layer already reads x (``before``) or may not
+        share it. The copy adds nearly 0, because readers remove a Power that adds 0."""
         if x not in before and not (self.readers[old] > 1 and _is_alone(node.op, self.b.node(x.node).op, self.target)):
             return x
         self.counts["copy"] += 1

@@ -148,7 +148,7 @@ def written_settings(prototxt: bytes, manifest: Manifest) -> Iterator[tuple[str,
 
 
 def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-    """Return the least seconds of a forward and backward pass of each net on the CPU, by form. Passes alternate."""
+    """Return the least seconds of a forward and backward pass of each net on the CPU, by form. The nets take turns."""
     nets = {}
     for form, artifact in artifacts.items():
         (text,) = (content.decode() for name, content in artifact.files.items() if name.endswith(".prototxt"))

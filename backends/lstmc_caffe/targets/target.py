@@ -340,7 +340,7 @@ def _check(rule: Restriction, number: int, given: Mapping[str, Any]) -> str:
     return checks[0]
 
 
-# targets/NAME.toml: those that others are built on, the default first; and those of one reader each, called after it
+# in targets/NAME.toml: the targets that others build on, the default first; OWN adds one for each reader, by its name
 BASES = ("caffe", "flat", "noslice", "caffe-native", "caffe-fused")
 _FILES = sorted(entry.name for entry in files(__package__).iterdir() if entry.name.endswith(".toml"))
 OWN = tuple(dict.fromkeys((*BASES, *(name.removesuffix(".toml") for name in _FILES))))

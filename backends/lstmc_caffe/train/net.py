@@ -156,7 +156,7 @@ def _silenced(graph: Graph, trained: Collection[str], reported: Collection[Ref])
 
 
 def carried_outputs(compiled: Compiled) -> dict[str, str]:
-    """Return the outputs that become inputs of the next batch: output -> input. LSTM and RNN layers need none."""
+    """Return the outputs that become inputs of the next batch: output -> input. LSTM and RNN layers carry their own."""
     return {output.name: name for name, output in compiled.expanded.carried().items()}
 
 

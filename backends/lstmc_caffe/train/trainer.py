@@ -234,7 +234,7 @@ class CaffeEngine:
         return {name: scores[name] for name in self.net.scores}
 
     def before(self) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-        """Return the last copy that the worker made of weights and solver state; nothing on a GPU."""
+        """Return the last copy that the worker made of weights and carried states, each by name; nothing on a GPU."""
         return _by_kind(self.ask("before").arrays)
 
     def state(self, first_losses: tuple[float, ...], run: RunIdentity) -> TrainingState:

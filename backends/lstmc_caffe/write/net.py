@@ -351,7 +351,7 @@ def _fields(message: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 def stored_blobs(content: bytes, params: Mapping[str, Sequence[str]] | None = None) -> Iterator[tuple[str, str, Array]]:
     """Yield each blob of a caffemodel: its parameter's name, its layer, and its numbers. ``params`` has the names by
-    layer, by default the file's own; an unnamed blob is named by its place. Raises BackendError for another file."""
+    layer, by default the file's own; an unnamed blob is named by its place. Raises BackendError for other content."""
     try:
         layers = SharingNet.FromString(content).layer
     except DecodeError:
