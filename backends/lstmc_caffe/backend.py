@@ -263,7 +263,7 @@ class CaffeBackend(RunsFiles):
             return training.train(caffe, compiled, weights, settings, run)
 
     def doctor(self) -> Iterator[Finding]:
-        """Yield findings on Caffe, its candidates and its GPU, on other runtimes, rules and targets."""
+        """Yield findings on Caffe, its candidates and its GPU, on the readers, and on faulty rules and targets."""
         yield from locate.findings()
         yield from reader_executor.reader_findings()
         yield from (Finding(f"rules {name}", False, fault, faulty=True) for name, fault in rules().faults.items())

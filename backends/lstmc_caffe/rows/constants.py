@@ -146,7 +146,7 @@ class _ConstantMaker:
         return self._of_images(shape)
 
     def _of_images(self, shape: Shape) -> Shape | None:
-        """Reshape images to a matrix, and return its shape; None if no constant can be made from it."""
+        """Reshape images to a matrix, and return the matrix's shape; None if no constant can be made from it."""
         images = next((ref for other, ref in self.anchors.items() if len(other) == 4), None)
         if images is None or len(shape) != 2:
             return None

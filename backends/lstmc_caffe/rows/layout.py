@@ -349,7 +349,7 @@ class Form:
         return self.layers(op, *args, names=(name,) if name else ())[0]
 
     def joined(self, axis: int, parts: Sequence[Ref], name: str = "") -> Ref:
-        """Join parts by a Concat. A single part needs no layer: MNN would remove such a Concat, and its name."""
+        """Join parts by a Concat. A single part needs no layer: MNN would remove a Concat of one part, and its name."""
         return parts[0] if len(parts) == 1 else self.layer(caffe.ConcatLayer(axis), *parts, name=name)
 
     def _check(self, op: caffe.CaffeOp, *types: TensorType) -> None:

@@ -188,7 +188,7 @@ def reduction(form: Form, op: caffe.Reduction, args: Refs) -> Refs:
 
 def pooling(form: Form, op: caffe.AvePooling | caffe.MaxPooling, args: Refs) -> Refs:
     """Write the mean or maximum of whole columns of an image of one channel as an Eltwise of the image's rows. A
-    maximum stays a pooling if that is allowed and Eltwise MAX is not: argmax compares with it, so it must be exact."""
+    maximum stays a pooling if that is allowed and Eltwise MAX is not: it must be exact, as argmax compares with it."""
     count, channels, height, width = form.shape(args[0])
     column = channels == 1 and op.size == (height, 1) and op.pad == (0, 0)
     two = [TensorType((count, width))] * 2

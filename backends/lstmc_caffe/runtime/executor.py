@@ -204,7 +204,7 @@ def _layers_source(path: Path) -> Source | None:
 
 
 def _check_layers(path: Path) -> None:
-    """Raise BackendError for a net that would read or write other files: no net of lstmc's that is run does."""
+    """Raise BackendError for a net that would read or write other files: no net that lstmc wrote and runs does so."""
     text = path.read_bytes()
     if _MAY_HAVE_ONE.search(text) is None:
         return

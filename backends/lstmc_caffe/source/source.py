@@ -90,7 +90,7 @@ class CaffeHostNet:
         return [v for v in self._violations(files, target) if every or v.type in forbidden]
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> list[str]:
-        """Return a remark that lists the copied layers that the target's file does not list; none if it lists all."""
+        """Return a remark that lists the copied layers that the target's file does not list; no remark without them."""
         forbidden = {violation.layer for violation in self.findings(files, target)}
         unlisted = {v.layer: v.type for v in self._violations(files, target) if v.layer not in forbidden}
         if not unlisted:

@@ -255,7 +255,7 @@ def input_text(shapes: Mapping[str, Shape]) -> str:
 
 @dataclass(frozen=True)
 class NetFile:
-    """A net as it lies in a folder: its text and its weights."""
+    """The two files of a net: its text and its weights, under one name."""
 
     name: str
     text: str

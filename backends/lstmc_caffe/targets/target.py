@@ -118,8 +118,8 @@ FIELD_CHECKS = CHECKS[:5]
 @of_file
 @dataclass(frozen=True)
 class Pitfall:
-    """A ``[[warning]]``: a silent error of some version of a reader, which the target cannot avoid for all versions.
-    Nets with ``path`` get it: layers of these types, each of which reads the previous layer."""
+    """A ``[[warning]]``: a silent error of some version of a reader, which the target cannot avoid for all versions. It
+    is given for nets with ``path``: layers of these types, each of which reads the previous layer."""
 
     name: str
     path: LayerTypes
@@ -359,7 +359,7 @@ def load_target(name: str, folder: Path = Path(), above: tuple[str, ...] = ()) -
 @dataclass(frozen=True)
 class Summaries(Mapping[str, str]):
     """The summary of each known target, in order, or of the TOML file at a path. With ``trained``, only targets whose
-    nets are trained. For a plug-in's target that does not load the summary is the reason."""
+    nets are trained. The summary of a plug-in's target that does not load is the reason."""
 
     trained: bool = False
 

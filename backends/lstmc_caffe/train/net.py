@@ -225,13 +225,13 @@ def rank_nets(compiled: Compiled, parts: Sequence[RankPart]) -> RankNets:
 
 
 def _is_random(op: Op) -> bool:
-    """Return whether a layer draws other numbers at each forward pass."""
+    """Return whether a layer draws new random numbers at each forward pass."""
     return isinstance(op, DropoutLayer) or (isinstance(op, FilledInput) and not isinstance(op.fill, Constant))
 
 
 def masks(whole: Graph, part: Graph) -> tuple[Mask, ...]:
     """Return the dropouts that training runs in the whole batch's net, in the order of its layers: each dropout's mask
-    name, ratio, shape and axis of examples. Raises TrainingError if a rank's net has other dropouts."""
+    name, ratio, shape and axis of examples. Raises TrainingError if a rank's net has other dropouts than these."""
     needed = whole.needed(output.ref for output in whole.outputs if output.name == LOSS or output.carried_to)
     drawn = [node for node in whole if isinstance(node.op, DropoutLayer) and node.name in needed]
     if {node.name for node in drawn} != {node.name for node in part if isinstance(node.op, DropoutLayer)}:

@@ -57,7 +57,7 @@ def device():
 
 
 def computed():
-    """Return the error of a small net on the GPU, or an empty text. Caffe aborts if it has no code for this GPU."""
+    """Return what a small net computes wrongly on the GPU, or an empty text. Caffe aborts without code for this GPU."""
     import caffe
 
     caffe.set_mode_gpu()

@@ -151,7 +151,7 @@ def encode(header, groups):
 
 
 class LoadedNet(object):
-    """A caffe.Net, its blobs without those of instruments, and its parameters by name."""
+    """A caffe.Net, its blobs without those that :func:`instrument` added, and its parameters by name."""
 
     def __init__(self, net, message, probes, mode):
         """Find the blobs, parameters, inputs and outputs of a net, without the layers of :func:`instrument`. ``fed``
@@ -200,8 +200,8 @@ def copy_into(kind, blobs, arrays, part):
 
 
 def copy_weights(net, path, message):
-    """Copy the weights of a file into a net, in parts if Caffe cannot read so large a file: it copies the layers that a
-    part has. ``message`` is an empty NetParameter."""
+    """Copy the weights of a file into a net, in parts if Caffe cannot read so large a file: from each part Caffe copies
+    the layers in it. ``message`` is an empty NetParameter."""
     with io.open(path, "rb") as file:
         if path.endswith(".h5"):  # Caffe recognizes HDF5 by this suffix
             net.copy_from(path)
