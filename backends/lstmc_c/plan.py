@@ -103,8 +103,8 @@ class Plan:
             graph = accumulated(graph if turn else grouped(with_turns(graph)))
         plan = cls(graph, {pair.before: pair.after for pair in states}, integers)
         fixed, places = constants(graph), plan.places
-        needed = graph.needed([*(output.ref for output in graph.outputs), *map(Ref, plan.states)])
-        running = [node for node in graph if node.name in needed - fixed]
+        needed = graph.needed([*(output.ref for output in graph.outputs), *map(Ref, plan.states)]) - fixed
+        running = [node for node in graph if node.name in needed]
         for node in running:
             if isinstance(node.op, ops.Input):
                 kind = "state" if node.name in plan.states else "input"

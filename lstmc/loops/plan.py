@@ -282,9 +282,9 @@ class _Planner:
     def _kept(self, sources: Places, stored: Places) -> Places:
         """Return the places of what the backward pass reads: results of expensive ops, stored for every step. A value
         that is larger than its operands is stored for a chunk, and its expensive operands for every step."""
-        own, needed = {node.name for node in self.body}, self.back.needed()
-        places: Places = {}
-        read = [ref for node in self.back if node.name in needed - own for ref in self.back.args(node.name)]
+        own, places = {node.name for node in self.body}, Places()
+        needed = self.back.needed() - own
+        read = [ref for node in self.back if node.name in needed for ref in self.back.args(node.name)]
         stack = list(dict.fromkeys([*(ref for ref in read if ref.node in own), *self.again.states.values()]))
         while stack:
             ref = stack.pop()

@@ -115,7 +115,7 @@ class Schedule(Generic[C]):
             inside = {name for name in position if self._count(names[name]) == size}
             for name in position:
                 fused = {b for b, one in before[name].items() if one and name in inside}
-                passes[name] = max((passes[b] + (b in inside - fused) for b in before[name]), default=0)
+                passes[name] = max((passes[b] + (b in inside and b not in fused) for b in before[name]), default=0)
                 keys[name].append((passes[name], name in inside))
         return [names[name] for name in sorted(position, key=lambda name: (*keys[name], position[name]))]
 
