@@ -231,6 +231,7 @@ class Module(nn.Module):
         return {name: self._swapped(name, value) for name, value in outputs.items()}
 
     def _numbers(self) -> dict[str, Tensor]:
+        """Return the parameters and buffers by their names."""
         if self._modules:
             return {**dict(self.named_parameters(remove_duplicate=False)), **dict(self.named_buffers())}
         # the same, in a tenth of the time

@@ -141,7 +141,7 @@ class RanksEngine(TorchEngine):
             self.others.tell("start", [(each,) for each in states[1:]])
 
     def update(self, batches: Sequence[Mapping[str, Array]]) -> Update:
-        parts = [zip(self.batch.divide(b), self.batch.shares(b), strict=True) for b in batches]
+        parts = [zip(self.batch.divide(b), self.batch.shares(b), strict=True) for b in batches]  # for each rank
         by_rank = list(zip(*([{**arrays, **shares} for arrays, shares in part] for part in parts), strict=True))
         self.others.tell("update", [(each,) for each in by_rank[1:]])
         return self.own.update(by_rank[0])

@@ -51,7 +51,7 @@ def _is_blob(node: Node, slot: int, biases: bool) -> bool:
     return isinstance(node.op, Linear | Conv | Embed) and (slot == 1 or (slot == 2 and biases))
 
 
-KEPT: frozenset[type[Op]] = frozenset((Param, Arg, Precomputed))
+KEPT: frozenset[type[Op]] = frozenset((Param, Arg, Precomputed))  # ops that become no layer
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def _covering(r: Reading, node: Node[caffe.Bias | caffe.Scale], small: Ref, colu
     """Return the polynomial of the second operand of a Bias or Scale; None if it covers neither columns nor rows."""
     start, stop, rank = node.op.axis, node.op.axis + node.op.num_axes, node.types[0].rank
     place = r.at(small, columns if stop == rank else None)
-    if r.place.where == "sequence" and start == 0 and stop:
+    if r.place.where == "sequence" and start == 0 and stop:  # it covers the axis T, so it is a sequence too
         place = Place(small, place.columns, "sequence")
     if columns is None:
         return r.equations.at(place) if stop == rank else None
@@ -195,7 +195,7 @@ def find_lstm_unit(graph: Graph, counts: Counter[str]) -> Graph:
         if attempt.refused:
             continue
         after = attempt.graph()
-        if not attempt.orders or not stored_twice(after):
+        if not attempt.orders or not stored_twice(after):  # else a weight is in two blobs: keep the order
             counts.update(attempt.counts)
             return after
         refused.update(attempt.orders)

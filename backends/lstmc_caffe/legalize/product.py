@@ -142,8 +142,8 @@ def _covering(
     if of_parameters and not trained and shape != ():
         small = _reshaped_blob(b, small, shape)
     # A Scale whose blob covers x from its first axis on, or after axes of size 1 alone, overwrites the blob's gradient
-    # where it should add to it (scale_layer.cpp, Backward_cpu: is_eltwise, outer_dim_ == 1): what layers before
-    # it and other steps gave would be lost.
+    # where it should add to it (scale_layer.cpp, Backward_cpu: is_eltwise, outer_dim_ == 1): what other layers
+    # and other steps gave would be lost.
     summed = layer is caffe.Bias or not trained or prod(b.type(large).shape[:start]) > 1
     learned = of_parameters and b.type(small).shape == shape != () and summed
     if not learned:
