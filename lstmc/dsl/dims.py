@@ -304,7 +304,7 @@ class Scope:
 
     def sizes(self, shape: Sequence[Size], what: str, cell: str = "", notes: Sequence[str] = ()) -> tuple[int, ...]:
         """Return a declared shape in numbers. Raise DimError for a dimension without a size, or a number below 1.
-        ``what`` names the declaration. The error asks for the size in a call of ``cell``, or else of the model."""
+        ``what`` names the declaration. The error asks for the size in a call of ``cell``, or if "" of the model."""
         missing = self.missing(shape)
         if missing:
             argument = size_argument(missing[0])

@@ -66,7 +66,7 @@ class Printer:
         self.graph = graph
         self.title = f"{graph.name}, printed from its graph."
         self.names = python_names()
-        self.model = self.names.unique(_spelled(graph.name, "net"))
+        self.model = self.names.unique(_spelled(graph.name, "net"))  # the name of the model's function
         self.cells: dict[str, str] = {}  # the name of each cell by the text of the cell without its name
         self.bound: dict[str, str] = {}  # the call that binds a cell which several scans share, by the scans' title
         self.modules: dict[str, set[str]] = {}  # classes to import by module: ops that the language has no function of
@@ -227,7 +227,7 @@ class Function:
         return text
 
     def _first_values(self, scan: Node) -> Iterator[Ref]:
-        """Yield the first values of states that the scan makes itself: zeros, a fill, or states of the last batch."""
+        """Yield the first values that the scan makes itself for its states: zeros, a fill, or the last batch's."""
         assert isinstance(scan.op, Scan)
         for i, ref in enumerate(self.graph.args(scan.name)):
             op = self.graph.node(ref.node).op

@@ -146,7 +146,7 @@ class _ScanCall:
                 problem = f"a cell with its sizes: write scan({bound.example()}, ...), found {bound.name} without any"
             raise DslError(f"scan takes {problem}", loc=self.at("bound", 0))
         self.cell = bound.cell
-        self.length: Size | None = None
+        self.length: Size | None = None  # this and the following are arguments of ``scan``, which sets them
         self.name: str | None = None
         self.reverse = self.carry = False
         self.cont: Value | None = None

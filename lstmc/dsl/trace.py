@@ -34,7 +34,7 @@ class CellUse:
 
     @contextmanager
     def traced(self) -> Iterator[None]:
-        """Mark the body as being traced: bound cells that are made in the block belong to it."""
+        """Mark the cell's body as being traced: the block traces it, and the bound cells made there belong to it."""
         self.running, self.births = True, 0
         token = _tracing.set(self)
         try:

@@ -265,7 +265,7 @@ class Builder:
         self._readers: _Producers = self._digraph._succ  # type: ignore[attr-defined]
         self._operands: dict[str, tuple[Ref, ...]] = {}
         self._finished = False
-        self._reserved = {node.name for node in like or () if _is_named(type(node.op))}
+        self._reserved = {node.name for node in like or () if _is_named(type(node.op))}  # of leaves not added yet
         self._names = Names(forbidden=self._reserved.__contains__)
 
     def add(

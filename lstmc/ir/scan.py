@@ -152,7 +152,7 @@ def op_of_one(op: Op, operands: Sequence[TensorType], places: Places) -> Along |
         return None
     sizes = set()
     for type_, own, place in zip(operands, places, along.operands, strict=True):
-        if own != place if own is not None else place is not None and type_.shape[place] != 1:
+        if own != place if own is not None else place is not None and type_.shape[place] != 1:  # not as given
             return None
         sizes.add(None if own is None else type_.shape[own])
     return along if len(sizes - {None}) == 1 else None
@@ -258,7 +258,7 @@ def _carriers(graph: Graph, node: Node) -> set[Ref]:
 
 
 def has_gradient(node: Node) -> bool:
-    """Return whether an op has a gradient for any operand: Accuracy has none."""
+    """Return whether an op has a gradient for any operand, or has no operands: False for Accuracy."""
     return not node.op.operands or len(node.op.undifferentiated) < len(node.op.operands)
 
 

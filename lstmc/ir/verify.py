@@ -42,7 +42,7 @@ class Legality:
     """The ops that a graph may have: of a model, or (``inside``) of a scan's body."""
 
     stage: Stage
-    ops: tuple[type[Op], ...] | None
+    ops: tuple[type[Op], ...] | None  # besides parameters and scans; None for all ops of no backend
     inside: bool = False
 
     def holds(self, op: type[Op]) -> bool:
@@ -67,8 +67,8 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
     holds = cache(legal.holds)
     precomputed = precomputed_nodes(graph)
     for node in graph:
-        is_blob = node.name in precomputed or (is_weight_op(node.op) and is_weight(graph, Ref(node.name)))
-        if not holds(type(node.op)) and not is_blob:
+        makes_weight = node.name in precomputed or (is_weight_op(node.op) and is_weight(graph, Ref(node.name)))
+        if not holds(type(node.op)) and not makes_weight:
             raise _at(graph, node, f"op {node.op.name} is not legal at stage {stage.value}")
         if seen.intersection(node.names) or len(set(node.names)) != len(node.names):
             raise _at(graph, node, "a value's name is taken twice")

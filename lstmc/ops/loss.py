@@ -41,7 +41,7 @@ class _OfClasses(Op):
         return (TensorType((), x.dtype),)
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        x = axis if slot == 0 else axis + (axis >= self.axis)
+        x = axis if slot == 0 else axis + (axis >= self.axis)  # the place of the axis in x
         return Along(None, (x, None if x == self.axis else x - (x > self.axis)), (None,))
 
     def _rows(self, x: Array) -> Array:

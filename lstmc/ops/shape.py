@@ -292,8 +292,8 @@ class Largest(AlongAxis):
         return (x,)
 
     def eval(self, x: Array) -> Arrays:
-        found = (x == x.max(axis=self.axis, keepdims=True)) | np.isnan(x)
-        reached = np.bitwise_or.accumulate(found, axis=self.axis)
+        found = (x == x.max(axis=self.axis, keepdims=True)) | np.isnan(x)  # a NaN is the maximum too
+        reached = np.bitwise_or.accumulate(found, axis=self.axis)  # True from the first one on
         return (np.diff(reached, axis=self.axis, prepend=0).astype(x.dtype),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:

@@ -169,7 +169,7 @@ class _Sharing:
             if node.name in needed:
                 self.check(node, self.whole, self.part, self.mixed)
             op = self.whole.node(node.name).op
-            own = op if isinstance(op, Pointwise) else None  # a mean may be a sum of values that were divided before
+            own = op if isinstance(op, Pointwise) else None  # it may divide by the whole size before a sum
             self.rebuild.put(node, self.rebuild.builder.copy(node, self.rebuild.args(node), own))
         for output in graph.outputs:
             if output.carried_to and output.ref in self.mixed and not self.differs(output.ref):

@@ -66,7 +66,7 @@ class Pool:
 
     def __init__(self, client: Any, where: str, cluster: Any = None) -> None:
         self._client, self._where, self._cluster = client, where, cluster
-        self._futures: dict[str, Any] = {}
+        self._futures: dict[str, Any] = {}  # of jobs that ``ended`` has not returned, by name
 
     @property
     def waiting(self) -> int:
