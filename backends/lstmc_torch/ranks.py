@@ -124,10 +124,10 @@ class RanksEngine(TorchEngine):
         others: OtherRanks,
     ) -> None:  # fmt: skip
         super().__init__(compiled, weights, solver)
-        drawn = tuple(draws(compiled.expanded, smallest(parts)))
+        drawn = tuple(draws(compiled.expanded, smallest(parts)))  # the dropouts of a whole batch
         self.batch, self.others = DividedBatch.of(compiled.expanded, parts), others
         shares = [Share(replace(p, compiled=replace(p.compiled, history=(), opened=None)), drawn) for p in parts]
-        others.tell("begin", [(share, weights, solver) for share in shares[1:]])
+        others.tell("begin", [(share, weights, solver) for share in shares[1:]])  # each makes its RankEngine
         self.own = RankEngine(shares[0], weights, solver, others.connect())
         share_parameters(self.own.net, self.net)  # so each update changes the module of the whole batch too
         self.optimizer = self.own.optimizer
@@ -141,6 +141,7 @@ class RanksEngine(TorchEngine):
             self.others.tell("start", [(each,) for each in states[1:]])
 
     def update(self, batches: Sequence[Mapping[str, Array]]) -> Update:
+        """Make one update, for which each rank gets its examples of each batch and its shares of the counted labels."""
         parts = [zip(self.batch.divide(b), self.batch.shares(b), strict=True) for b in batches]  # for each rank
         by_rank = list(zip(*([{**arrays, **shares} for arrays, shares in part] for part in parts), strict=True))
         self.others.tell("update", [(each,) for each in by_rank[1:]])
@@ -188,7 +189,7 @@ class OtherRanks:
         (self.folder / SECRET).write_bytes(secrets.token_bytes(SECRET_BYTES))
         self.count = count
         path = os.pathsep.join(folder for folder in sys.path if folder)
-        threads = str(max(1, (os.cpu_count() or 1) // count))
+        threads = str(max(1, (os.cpu_count() or 1) // count))  # of a rank: all ranks together use each core once
         environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": path}
         self.logs = [tempfile.TemporaryFile() for _ in range(1, count)]  # noqa: SIM115 - until close
         self.processes = [
