@@ -329,7 +329,7 @@ def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
 
 @function
 def full(shape: Size | Sequence[Size], value: float) -> Value:
-    """An array of one number: ``full((N, H), 0.5)``, in a cell or a model."""
+    """An array whose elements are all ``value``: ``full((N, H), 0.5)``, in a cell or a model."""
     trace = open_trace("full", here())
     sizes = [size_in(trace, n, here()) if isinstance(n, DimExpr) else whole_number(n) for n in flat((shape,))]
     if any(n is None or n < 1 for n in sizes):
@@ -341,7 +341,7 @@ def full(shape: Size | Sequence[Size], value: float) -> Value:
 
 @function
 def full_like(x: Value, value: float) -> Value:
-    """An array of one number, in the shape of x. No gradient flows to x."""
+    """An array in the shape of x whose elements are all ``value``. No gradient flows to x."""
     trace = inner_trace(x)
     return Value(trace, trace.apply(ops.Full(x.shape, number_of("full_like", "value", bounded(value))))[0])
 

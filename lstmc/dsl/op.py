@@ -18,7 +18,7 @@ from lstmc.source import argument_location, here
 
 
 def axis_of(function: str, axis: int, x: Value, position: int | None = None) -> int:
-    """Return an axis of x, counted from the front. ``position`` is the place of the argument, for the error."""
+    """Return ``axis`` counted from the front. If x lacks it, raise ShapeError at the argument, by its ``position``."""
     rank, number = x.type.rank, whole_number(axis)
     if number is None or not -rank <= number < rank:
         problem = f"{function}: axis must be an integer from {-rank} to {rank - 1}, found {axis!r}: x is {x.type}"
@@ -37,7 +37,7 @@ def size_of(x: Value, size: Size) -> int:
 
 
 def number_of(function: str, name: str, value: float, position: int | None = 1) -> float:
-    """Return the argument at ``position`` as a finite float."""
+    """Return the argument at ``position`` as a float. Raise DslError unless it is a finite number."""
     if not is_scalar(value):
         raise wrong_argument(function, name, "a number", value, position)
     return finite(value)

@@ -28,7 +28,7 @@ class Stage(Enum):
 def verify(graph: Graph, stage: Stage = Stage.MODEL, legal: Sequence[type[Op]] | None = None) -> None:
     """Raise :class:`VerifyError` unless ``graph`` is well formed and legal at ``stage``.
     ``legal`` are the ops allowed besides parameters and scans, with Scan itself if scans stay in an expanded graph; one
-    op of a backend allows all of its ops. Without ``legal``, all named ops of no backend are allowed."""
+    op of a backend allows all ops of this backend. Without ``legal``, all named ops of no backend are allowed."""
     _verify_graph(graph, Legality(stage, None if legal is None else tuple(legal)), stage)
     names = [output.name for output in graph.outputs]
     if len(set(names)) != len(names):

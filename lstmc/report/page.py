@@ -68,7 +68,7 @@ class RunFacts(Recorded):
 
     @property
     def weights(self) -> Path | None:
-        """The trained weights, if the run has ended."""
+        """The file of the trained weights; None if the run has not written it."""
         path = self.folder / "weights.npz"
         return path if os.path.isfile(path) else None
 
@@ -322,7 +322,7 @@ STRIP = (180, 36)  # the width and the height of a value over time
 
 
 def range_strip(value: ValueRange) -> dict[str, str]:
-    """Return a value's range over time as SVG paths: ``outline``, ``mean``, ``zero``; none without finite numbers."""
+    """Return a value's range over time as SVG paths: ``outline``, ``mean``, ``zero``; {} without finite numbers."""
     span = max(value.greatest, 0) - min(value.least, 0)
     points = [row for row in value.over_time if all(map(isfinite, row))]
     if not points or not isfinite(span):
@@ -383,7 +383,7 @@ def _short_names(places: Iterable[SrcLoc | None]) -> dict[str, str]:
 
 
 def _box(row: LayerRow, boxes: Mapping[str, str]) -> str:
-    """Return the box of a layer in the picture of the net: its own, or that of the node that writes its first top."""
+    """Return the box of a layer in the picture: its own, or that of a node that writes a top; "" if none."""
     return next((boxes[name] for name in (row.layer.name, *row.layer.tops) if name in boxes), "")
 
 
