@@ -69,11 +69,10 @@ def assert_same_meaning(
 
 def check_pass(step: Pass, graphs: Sequence[Graph] = (), models: int = 60, seed: int = 0) -> int:
     """Check a pass on given graphs, as ``net.graph(T=3, N=2)``, and on library cells; return how many graphs changed.
-    ``seed`` draws the cells. They are scanned over sequences of random sizes, in both directions, beside a node that
-    nothing reads: as written, and after the passes of stage MODEL. Graphs that do not meet the pass's precondition are
-    skipped. Outputs and all gradients stay the same (to 1e-12, in the interpreter), a second run changes nothing,
-    ``modified`` is exact, and the text parses back. Raises AssertionError, also if no graph changes: then ``graphs``
-    must have one for the pass.
+    Cells, which ``seed`` draws, are scanned over sequences of random sizes, in both directions, beside an unread node:
+    as written, and after the passes of stage MODEL. Graphs that do not meet the pass's precondition are skipped. The
+    outputs and all gradients stay the same (to 1e-12, in the interpreter), a second run changes nothing, ``modified``
+    is exact, and the text parses back. Raises AssertionError, also if no graph changes: then ``graphs`` must have one.
 
     >>> from lstmc.passes import Hoist
     >>> from lstmc.testing import check_pass

@@ -283,9 +283,7 @@ def covered_axes(small: tuple[int, ...], large: tuple[int, ...]) -> tuple[int, i
     if not varying:
         return 0, 0
     start, stop = varying[0], varying[-1] + 1
-    if padded[start:stop] != large[start:stop]:
-        return None
-    return start, stop
+    return (start, stop) if padded[start:stop] == large[start:stop] else None
 
 
 @dataclass(frozen=True)

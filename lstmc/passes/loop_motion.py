@@ -174,9 +174,7 @@ class _Hoister(_Mover):
                 counts["hoist_node"] += self._hoist(node)
         self.shared = self._shared()
         counts["hoist_argument"] += len(self.shared)
-        if not self.hoisted and not self.shared:
-            return None
-        return self._remaining(counts)
+        return self._remaining(counts) if self.hoisted or self.shared else None
 
     def _product_alone(self, node: Node) -> bool:
         return isinstance(node.op, self.what.apart) and node.name not in self.on_state

@@ -23,14 +23,9 @@ LAST = 2**63 - 1  # the end of a slice without an end
 def _transpose(t: Torch, x: Operand, *pair: int) -> Operand:
     """Return x with two axes exchanged, or all in reverse; a parameter is transposed without a step of the net."""
     axes = list(range(t.rank(x)))
-    if pair:
-        a, b = pair
+    for a, b in [pair] if pair else zip(axes[: len(axes) // 2], axes[::-1], strict=False):
         axes[a], axes[b] = axes[b], axes[a]
-    else:
-        axes.reverse()
-    if isinstance(x, Weight):
-        return x.transposed(*axes)
-    return t.transpose(x, axes)
+    return x.transposed(*axes) if isinstance(x, Weight) else t.transpose(x, axes)
 
 
 def _view(t: Torch, x: Operand, shape: Sequence[int]) -> str:
