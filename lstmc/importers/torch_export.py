@@ -23,7 +23,7 @@ def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any
     try:
         with warnings.catch_warnings(), _packed_sequences(torch):
             warnings.simplefilter("ignore")  # warnings of PyTorch's recurrent layers during an export
-            return torch.export.export(module.eval(), tuple(examples))
+            return torch.export.export(module.eval(), tuple(examples), strict=False)  # the default from PyTorch 2.7 on
     except Exception as error:  # the module's code may raise any class
         raise SourceError(
             f"{name}: torch.export cannot take it on these arguments: {type(error).__name__}: {brief(error)}",

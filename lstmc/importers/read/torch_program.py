@@ -121,7 +121,8 @@ def read_program(torch: Any, path: Path) -> StoredProgram:
     try:
         return _Reader(torch, path).program()
     except _Damaged as error:
-        raise SourceError(f"{path.name}: a damaged file of torch.export.save: {error}") from None
+        mend = "save it again, by PyTorch 2.9 or newer: files of older releases have other parts"
+        raise SourceError(f"{path.name}: a damaged file of torch.export.save: {error}", notes=[mend]) from None
 
 
 class _Damaged(Exception):
