@@ -216,7 +216,7 @@ def test_a_model_that_rounding_moves_is_called_ill_conditioned() -> None:
     found = lstmc.compile(logistic, N=1).verify(ON)
     assert found
     assert found.remarks[0].startswith("output y is ill-conditioned: rounding to float32 alone moves it by ")
-    assert found.remarks[0].endswith(" in the model itself; what is compared here shows nothing of it")
+    assert found.remarks[0].endswith(" in the model itself; this comparison says nothing about it")
 
 
 @model

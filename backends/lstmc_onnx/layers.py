@@ -28,7 +28,7 @@ class Pieces:
 
     def __init__(self, graph: Graph, b: Builder, need: Callable[[Ref], Ref], parts: Iterable[Matrix | Place]) -> None:
         self.graph, self.b, self.need = graph, b, need
-        # of a weight along its first axis (None), and of its rows along the columns: where it is cut, and the pieces
+        # cuts and pieces of a weight: under (weight, None) along its first axis, under (weight, rows) along the columns
         self._cuts: dict[tuple[Ref, Range | None], set[int]] = {}
         self._pieces: dict[tuple[Ref, Range | None], dict[Range, Ref]] = {}
         for at in parts:

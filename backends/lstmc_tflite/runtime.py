@@ -217,7 +217,7 @@ ROUNDED = {"EXP", "LOG", "SIN", "COS", "POW", "TANH", "LOGISTIC"}  # to about on
 
 def wide_floats(content: bytes, kernels: str) -> bool:
     """Return whether a net rounds functions of float32 to 16 bits, so that their last bit may change an integer. Roots
-    and quotients are the nearest float32 in all kernels except XNNPACK's."""
+    and quotients count for XNNPACK alone: all other kernels give the nearest float32."""
     operators = read_net(content).operators
     floats = [o for o in operators if o.inputs and o.inputs[0].dtype == "float32"]
     seen = any(o.code == "QUANTIZE" and o.outputs[0].dtype == "int16" for o in floats)

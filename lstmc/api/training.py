@@ -460,8 +460,9 @@ class Listener:
 
 @contextmanager
 def interruptible(stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
-    """Catch the first Ctrl-C in the block, and yield a function that says whether to stop: by ``stop``, or by Ctrl-C.
-    Only the main thread receives signals; a signal that the process was started to ignore stays ignored."""
+    """Yield ``stop``, or else a function that is true after the first Ctrl-C in the block, which is caught; a second
+    raises KeyboardInterrupt. Only the main thread receives signals; one that the process was started to ignore stays
+    ignored."""
     handler = signal.getsignal(signal.SIGINT)
     elsewhere = threading.current_thread() is not threading.main_thread()
     if stop is not None or elsewhere or handler in (signal.SIG_IGN, None):

@@ -35,8 +35,8 @@ def _refused(why: str) -> Callable[..., NoReturn]:
 
 def _no_operation(symbol: str) -> Callable[..., NoReturn]:
     return _refused(
-        f"{symbol} is no operation on Values. Of masks of 0 and 1, and is a * b, or is maximum(a, b), exclusive or is"
-        " abs(a - b), not is 1 - a"
+        f"{symbol} is no operation on Values. For masks of 0 and 1, write a * b for 'and', maximum(a, b) for 'or',"
+        " abs(a - b) for 'exclusive or', 1 - a for 'not'"
     )
 
 

@@ -76,7 +76,7 @@ def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
             assert refused is not None
             raise refused
         return _noted(source, found, {}), {}
-    source = frame if source is None or sequence else source
+    source = frame if source is None or sequence else source  # the frame stands for a sequence
     named = _named(source.described, given)
     said = {*named.values()}
     states = {n: after for n, (after, _) in found.proved.items() if n not in named and after not in said} | named

@@ -122,7 +122,7 @@ class _NetPrinter(Printer):
         return text
 
     def cell_name(self, scan: Scan) -> str:
-        """Return the name of a scan's cell: the cell's kind if a size is a :class:`NamedSize`, else its body's name."""
+        """Return the name of a scan's cell: its body's name if all its named sizes are open, else the kind of cell."""
         if all(isinstance(size, OpenSize) for size in _named_sizes(scan)):
             return super().cell_name(scan)
         gated = any(isinstance(node.op, Split) for node in scan.body)

@@ -96,7 +96,7 @@ def in_vectors(
 ) -> list[str]:
     """Return the lines of a nest of loops, in tiles: some rows by some vectors, as many as ``registers`` hold. The rows
     are the iterations of the second innermost loop. If a tile is as wide as a row, or there is no sum over a row, the
-    loop over rows is the innermost loop: values that rows share are read once, and the sums of rows stay in registers.
+    rows are the inner loop (``across``): values that they share are read once, and the sums of rows stay in registers.
     ``own`` are arrays that nothing else uses: the nest has their elements in registers and does not write them."""
     inner = axes[-1]
     lengths = [loop.axis[0] for loop in loops if loop.summed and loop.axis[1] == 1]

@@ -20,7 +20,7 @@ __all__ = ["AvePool", "Conv", "Dropout", "Embed", "Linear", "MaxPool"]
 
 @dataclass(frozen=True)
 class Linear(AlongAxis):
-    """y = x @ w.T (+ b): x is [lead..., trailing...], w is [out, in] with in the product of the trailing axes.
+    """y = x @ w.T (+ b): x is [lead..., trailing...], w is [out, in]; ``in`` is the number of trailing elements.
     The axes of x from ``axis`` on are flattened, as Caffe's InnerProduct does; y is [lead..., out]; b is [out]."""
 
     name = "linear"

@@ -261,7 +261,7 @@ def _linears(graph: Graph) -> Iterator[tuple[str | None, Node, Ref, list[str]]]:
 
 
 def _parameter_uses(graph: Graph) -> Counter[str]:
-    """Return how many nodes read each value of the model, inside the bodies of scans too."""
+    """Return how many nodes and outputs read each value of the model; a scan counts as the readers in its body."""
     uses = Counter(output.ref.node for output in graph.outputs)
     for node in graph:
         args = graph.args(node.name)

@@ -216,8 +216,8 @@ class _Parallel:
         return "products" if form == "products" else "matrices"
 
     def _delayed(self, steps: Steps, state: int) -> dict[int, Ref]:
-        """Return the sequence of a state that forgets its past after ``delay`` steps. The step is computed for all
-        steps at once from the initial state, and again ``delay`` - 1 times from the results before."""
+        """Return the sequence of a state that forgets its past after ``delay`` steps. The body runs for all steps at
+        once, first on the initial state, then ``delay`` - 1 times on the states that the last run gave."""
         body = pruned(self.body, [Output(self._name_of(state), self._next(state))])
         args = body.body_args()
         body = with_role(body, [i for i, arg in enumerate(args) if arg.name in self.states], "x")

@@ -46,7 +46,7 @@ class Precompute(Pass):
 
 
 def _marked(graph: Graph, counts: Counter[str]) -> Graph:
-    """Return the graph in which values made of parameters alone are weights if outputs or any other nodes read them."""
+    """Return the graph with a weight for each value made of parameters alone that an output or another value reads."""
     alone = _computed_from_parameters(graph)
     read = {ref for node in graph if node.name not in alone for ref in graph.args(node.name)}
     read |= {output.ref for output in graph.outputs}

@@ -102,8 +102,8 @@ class Chain:
 
 
 def candidate_chains(flow: Dataflow) -> list[Chain]:
-    """Return chains of equal nodes: products with weights, then other nodes with constants, then nodes without
-    constants; in each of these three the longest come first."""
+    """Return chains of equal nodes, the longest first: products with weights, then others with constants, then rounds
+    of nodes without constants: each round compares one more maker of the operands."""
     with_weights = [number for number, step in enumerate(flow.steps) if any(map(flow.constant, step.inputs))]
     labels = [_label(flow, number) for number in range(len(flow.steps))]
     repeated = [chain for chain in _chains_by_label(with_weights, labels, flow) if len(chain) > 1]

@@ -267,7 +267,7 @@ def ill_conditioned(difference: Difference, dtype: DTypeLike) -> str:
     return (
         f"{difference.kind} {difference.name} is ill-conditioned: rounding to {np.dtype(dtype)} alone moves it by"
         f" {difference.tolerance / MARGIN:.0e} in the {where} itself"
-    ) + ("; what is compared here shows nothing of it" if difference.tolerance >= 1 else "")
+    ) + ("; this comparison says nothing about it" if difference.tolerance >= 1 else "")
 
 
 def _written_faults(

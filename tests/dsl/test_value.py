@@ -146,8 +146,8 @@ INDEX = (
 )
 FORMAT = 'a Value has no number yet: a format such as :.3f cannot take it. print(x) and f"{x}" show its name and shape'
 OPERATION = (
-    "{} is no operation on Values. Of masks of 0 and 1, and is a * b, or is maximum(a, b), exclusive or is abs(a - b),"
-    " not is 1 - a"
+    "{} is no operation on Values. For masks of 0 and 1, write a * b for 'and', maximum(a, b) for 'or', abs(a - b) for"
+    " 'exclusive or', 1 - a for 'not'"
 )
 ARRAY_OF = (
     "a Value cannot become a NumPy array, as there are no numbers yet: write lstmc's own functions, as in tanh(x), and"

@@ -31,7 +31,7 @@ ANY_LAYER = "*"
 Value = bool | int | float | str
 
 
-def _some(value: object) -> object:  # the error is what was expected
+def _some(value: object) -> object:  # ValueError: what an error says was expected
     if not isinstance(value, list) or not value:
         raise ValueError("an array of one value or more")
     if not all(isinstance(each, Value) for each in value):

@@ -42,7 +42,7 @@ def window_count(size: int, kernel: int, stride: int, pads: Pair, ceil: bool) ->
 
 
 def same_padding(size: Size, kernel: int, stride: int, dilation: int) -> Pair:
-    """Return the padding with which a window begins at every ``stride``-th element. An odd zero comes after."""
+    """Return the padding (before, after) for ceil(size / stride) windows. If it is odd, one more zero comes after."""
     total = dilation * (kernel - 1)
     if stride != 1:
         n = fixed(size, "an image's size")

@@ -16,7 +16,7 @@ def about(args, arrays):
 
 
 def convert(args, arrays):
-    """Convert the folder's net into ``net.mnn`` by MNN's converter."""
+    """Convert the folder's net into ``net.mnn`` by MNN's converter. Return no arrays and no facts."""
     base = os.path.join(args["folder"], "net")
     files = ["--modelFile", base + ".caffemodel", "--prototxt", base + ".prototxt", "--MNNModel", base + ".mnn"]
     command = [sys.executable, "-c", CONVERT, "-f", "CAFFE", "--bizCode", "lstmc"] + files
