@@ -68,7 +68,7 @@ class RefusedError(LstmcError):
         return RefusedError(self.origin, [*self.marked_refusals, *more], self.what, self.inputs)
 
     def of_stream(self, inputs: Mapping[str, Shape]) -> RefusedError:
-        """Return this error, of a net to be streamed, with a note on open sizes: they may fix a loop's steps."""
+        """Return this error, of a net to be streamed, with a note if an open size may be a loop's number of steps."""
         fixed = [_fixed(name, shape) for name, shape in inputs.items() if open_sizes(shape)]
         if not fixed:
             return self

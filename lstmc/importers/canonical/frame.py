@@ -372,7 +372,7 @@ class _OneFrame:
                     elif lag:
                         self._refuse("it begins from a state, behind what sees frames of the future")
                     elif end not in self.needed:
-                        self._refuse("it begins from a state, whose last value is no output")
+                        self._refuse("it begins from a state that no output hands on to the next frame")
             self.builder.put(Step(replace(op, length=1), tuple(inputs), step.outputs, step.loc))
             if lag and self.needed.intersection(ends):
                 self._refuse("it takes the last frame of what sees frames of the future")

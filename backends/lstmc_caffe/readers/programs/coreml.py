@@ -20,7 +20,7 @@ def convert(args, arrays):
 
 
 def run(args, arrays):
-    """Convert the folder's Core ML model into ONNX and return its outputs on ``arrays`` in ONNX Runtime."""
+    """Convert the folder's Core ML model into ONNX. Return no facts, and its outputs on ``arrays`` in ONNX Runtime."""
     spec = coremltools.utils.load_spec(os.path.join(args["folder"], "net.mlmodel"))
     model = onnxmltools.convert_coreml(spec, "net", custom_shape_calculators={"concat": _joined})
     for port in model.graph.input:  # declared as [N, D, 1, 1] for an input that only an InnerProduct reads
