@@ -68,8 +68,7 @@ def read(path: Path) -> dict[str, Array]:
 
 
 def compare(net: Mapping[str, Any], golden: Arrays, device: Arrays, tolerance: float = 1e-3) -> Off | None:
-    """Return the first wrong layer, in the order of steps and then of layers. Return None if all layers are within the
-    tolerance."""
+    """Return the first wrong layer, in the order of steps and then of layers; None if all are within the tolerance."""
     return _Comparison(net, golden, device, tolerance).off()
 
 
@@ -83,8 +82,7 @@ class _Comparison:
     tolerance: float
 
     def off(self) -> Off | None:
-        """Return the first layer with a blob of another shape, or else with an error above the tolerance; None if there
-        is none."""
+        """Return the first layer with a blob of another shape, or else with an error above the tolerance, or None."""
         golden, device = self.golden, self.device
         layers = self.net["layers"]
         common = [(layer, blob) for layer in layers for blob in layer["writes"] if blob in device and blob in golden]

@@ -127,8 +127,7 @@ class _Trace:
             self.values[step.outputs[0]] = self.of(step.inputs[0])
 
     def _is_masked_end(self, value: str, mask: str) -> bool:
-        """Return whether ``value`` is a last state, and ``mask`` is 0 for empty sequences: it is ``step`` of an
-        input."""
+        """Return whether ``value`` is a last state, and ``mask`` is ``step`` of an input: 0 for empty sequences."""
         while (maker := self.net.producers.get(mask)) is not None and maker.op.moves:
             mask = maker.inputs[0]
         of_lengths = maker is not None and maker.op == function("step") and maker.inputs[0] in self.net.inputs

@@ -20,12 +20,15 @@ from lstmc.importers.refusal import Refused
 LAST = 2**63 - 1  # the end of a slice without an end
 
 
-def _transpose(t: Torch, x: Operand, *pair: int) -> Operand:
-    """Return x with two axes exchanged, or all in reverse; a parameter is transposed without a step of the net."""
-    axes = list(range(t.rank(x)))
-    for a, b in [pair] if pair else zip(axes[: len(axes) // 2], axes[::-1], strict=False):
-        axes[a], axes[b] = axes[b], axes[a]
+def _ordered(t: Torch, x: Operand, axes: Sequence[int]) -> Operand:
+    """Return x with its axes in this order; a parameter is transposed without a step of the net."""
     return x.transposed(*axes) if isinstance(x, Weight) else t.transpose(x, axes)
+
+
+def _transpose(t: Torch, x: Operand, a: int, b: int) -> Operand:
+    axes = list(range(t.rank(x)))
+    axes[a], axes[b] = axes[b], axes[a]
+    return _ordered(t, x, axes)
 
 
 def _view(t: Torch, x: Operand, shape: Sequence[int]) -> str:
@@ -386,7 +389,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.flatten.using_ints": _flatten, "aten.slice.Tensor": _slice, "aten.cat.default": _cat,
     "aten.expand.default": _expand, "aten.roll.default": _roll, "aten.repeat_interleave.self_int": _repeat_each,
     "aten.mT.default": lambda t, x: _transpose(t, x, -2, -1),
-    **{f"aten.{name}.default": _transpose for name in ("t", "numpy_T")},
+    **{f"aten.{name}.default": lambda t, x: _ordered(t, x, range(t.rank(x))[::-1]) for name in ("t", "numpy_T")},
     "aten.permute.default": lambda t, x, axes: t.transpose(x, axes),
     **{f"aten.{name}.default": _view for name in ("view", "reshape", "_unsafe_view")},
     "aten.unsqueeze.default": lambda t, x, axis: t.unsqueeze(x, [axis]),
